@@ -1,0 +1,1 @@
+"""What users import and type: the Python SDK and the command line."""

@@ -1,0 +1,63 @@
+"""Settings, read once from the environment (`KOTRAIN_*`)."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def default_home() -> Path:
+    """Where an embedded installation keeps its database, files, logs and key."""
+    return Path("/var/lib/kotrain") if os.geteuid() == 0 else Path.home() / ".kotrain"
+
+
+class Settings(BaseSettings):
+    """Every setting has a default that works on one machine; times are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="KOTRAIN_", extra="ignore", frozen=True)
+
+    home: Path = Field(default_factory=default_home)
+    data_dir: Path | None = Field(None, description="Where data sets lie; `home/data` where unset.")
+    database_url: str | None = Field(None, description="postgresql+psycopg://...; the embedded server where unset.")
+    broker_url: str | None = Field(None, description="redis://...; the embedded server where unset.")
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65_535)
+    slots: int | None = Field(None, ge=1, le=256, description="Jobs at once on a worker; one per GPU or core if unset.")
+    lease_seconds: float = Field(20.0, gt=0, description="A running job without a heartbeat for so long is taken back.")
+    beat_seconds: float = Field(1.0, gt=0, description="Between heartbeats, which also carry the metrics.")
+    maintenance_seconds: float = Field(5.0, gt=0, description="Between looks for stale jobs and idle slots.")
+    cancel_seconds: float = Field(5.0, gt=0, description="What a job gets to stop by itself before it is killed.")
+    drain_seconds: float = Field(10.0, gt=0, description="What jobs get to stop when the worker shuts down.")
+    backoff_seconds: float = Field(5.0, ge=0, description="Wait after a job's first lost attempt; doubles each time.")
+    job_memory_bytes: int | None = Field(
+        None, ge=2**28, description="Memory a CPU job may allocate; 80 % of the machine's where unset."
+    )
+    max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest request body.")
+
+    @field_validator("database_url")
+    @classmethod
+    def _psycopg(cls, url: str | None) -> str | None:
+        """The plain spellings mean psycopg too."""
+        if url is None:
+            return None
+        scheme, separator, rest = url.partition("://")
+        if not separator or scheme not in {"postgres", "postgresql", "postgresql+psycopg"}:
+            raise ValueError("must look like postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
+        return f"postgresql+psycopg://{rest}"
+
+    @property
+    def data(self) -> Path:
+        """The folder that data sets are looked for in."""
+        return self.data_dir or self.home / "data"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The process's settings; `settings.cache_clear()` reads the environment anew."""
+    return Settings()

@@ -1,0 +1,183 @@
+"""The vocabulary of a job: its resolved spec, its states and the reasons it ends for, and what a run reports back."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from service.catalog import (
+    Constant,
+    DatasetChoice,
+    Frozen,
+    ModelChoice,
+    OptimizerChoice,
+    ScheduleChoice,
+    Seed,
+)
+
+ENGINE_VERSION = 1
+"""Raised by hand whenever the same spec trains to other numbers than before."""
+
+METRICS = (
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "best_test_accuracy",
+    "lr",
+    "grad_norm",
+    "update_norm",
+    "weight_correlation",
+    "samples_per_second",
+)
+"""Names that the training engine reports; `best_*` belong to the weights of the best validation step."""
+
+
+class JobStatus(StrEnum):
+    """State of a job; `cancel_requested` is a flag beside it, not a state."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing can follow this state."""
+        return not TRANSITIONS[self]
+
+
+TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED}),
+    JobStatus.RUNNING: frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.QUEUED}),
+    JobStatus.SUCCEEDED: frozenset(),
+    JobStatus.FAILED: frozenset(),
+    JobStatus.CANCELLED: frozenset(),
+}
+
+
+class Reason(StrEnum):
+    """Why a job ended, or went back to the queue."""
+
+    COMPLETED = "completed"
+    TARGET_REACHED = "target_reached"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMED_OUT = "timed_out"
+    WORKER_LOST = "worker_lost"
+    CHILD_LOST = "child_lost"
+    CANCELLED = "cancelled"
+    INVALID = "invalid"
+    ERROR = "error"
+
+    @property
+    def status(self) -> JobStatus:
+        """The final state that a job which ends for this reason is in."""
+        if self in (Reason.COMPLETED, Reason.TARGET_REACHED):
+            return JobStatus.SUCCEEDED
+        return JobStatus.CANCELLED if self is Reason.CANCELLED else JobStatus.FAILED
+
+
+class Budget(Frozen):
+    """How long to train: a number of epochs or a number of optimizer steps, one of the two."""
+
+    epochs: int | None = Field(None, ge=1, le=100_000, description="Passes over the training records.")
+    steps: int | None = Field(None, ge=1, le=10**9, description="Optimizer steps.")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either epochs or steps")
+        return self
+
+
+class Target(Frozen):
+    """A validation metric to reach; when it was reached is recorded."""
+
+    metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
+    value: float = Field(ge=0, le=1e6)
+
+    def reached_by(self, value: float) -> bool:
+        """Whether `value` of the metric meets the target; a loss has to fall to it, an accuracy to rise to it."""
+        return value <= self.value if self.metric.endswith("loss") else value >= self.value
+
+
+class TrainSpec(Frozen):
+    """Everything that decides the result of one training run, with every default made explicit."""
+
+    dataset: DatasetChoice
+    model: ModelChoice
+    optimizer: OptimizerChoice
+    schedule: ScheduleChoice = Constant()
+    budget: Budget
+    batch_size: int = Field(64, ge=1, le=1_048_576, description="Records per step; the last batch may be short.")
+    seed: Seed = Field(0, description="Decides initial weights, data order, dropout and KO's collisions.")
+    gradient_clip: float | None = Field(
+        None, gt=0, le=1e6, description="Largest global L2 norm of the gradients; null: not clipped."
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where the worker has one.")
+    target: Target | None = None
+    stop_at_target: bool = Field(False, description="End the run once the target is reached.")
+    evaluate_test: bool = Field(True, description="False for tuning: the test set is never read.")
+    eval_every_steps: int | None = Field(
+        None, ge=1, le=10**9, description="Steps between validations; null: at the end of every epoch."
+    )
+    log_every_steps: int = Field(10, ge=1, le=10**9, description="Steps between two points of the training metrics.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.dataset.kind != self.model.reads:
+            raise ValueError(
+                f"model '{self.model.name}' reads {self.model.reads}s, but data set '{self.dataset.name}' "
+                f"has {self.dataset.kind}s"
+            )
+        if self.precision == "fp16" and self.device == "cpu":
+            raise ValueError("precision fp16 needs a GPU: choose device cuda or auto, or precision fp32 or bf16")
+        if self.stop_at_target and self.target is None:
+            raise ValueError("stop_at_target needs a target")
+        return self
+
+    @property
+    def needs_cuda(self) -> bool:
+        """Whether only a worker with a GPU can run this."""
+        return self.device == "cuda" or self.precision == "fp16"
+
+
+class TargetHit(BaseModel):
+    """When a run first met its target."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: int
+    wall_seconds: float
+
+
+class Summary(BaseModel):
+    """What a run answers at its end; stored with the job.
+
+    `metrics` are those of the last step's weights (`test_accuracy` is the primary endpoint) and `best_*` those of the
+    best validation step. A diverged run has the values it had before it diverged.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    reason: Reason
+    steps: int
+    epochs: float
+    train_seconds: Annotated[float, Field(description="Seconds spent on training steps, without evaluation.")]
+    total_seconds: Annotated[float, Field(description="Seconds from the first to the last line of the run.")]
+    parameters: Annotated[int, Field(description="Number of trained parameters.")]
+    metrics: dict[str, float | None]
+    best_step: int | None
+    target: TargetHit | None
+    message: str | None = None
+
+
+Environment = dict[str, Any]
+"""Versions, device, host, git revision and data hash of a run; recorded, not validated."""
