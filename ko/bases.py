@@ -1,0 +1,41 @@
+"""The base optimizers that KO knows by name, and how one optimizer steps inside another."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RAdam, RMSprop
+
+from ko.muon import MuonAdamW
+
+BASES: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
+    "sgd": (SGD, {}),
+    "adam": (Adam, {}),
+    "adamw": (AdamW, {}),
+    "nadamw": (NAdam, {"decoupled_weight_decay": True}),
+    "radam": (RAdam, {}),
+    "rmsprop": (RMSprop, {}),
+    "adagrad": (Adagrad, {}),
+    "muon": (MuonAdamW, {}),
+}
+"""Name -> class and the options that make it what the name says."""
+
+
+def resolve(base: str | type[Optimizer]) -> tuple[type[Optimizer], dict[str, Any]]:
+    """The class that `base` means and the options its name implies.
+
+    Raises:
+        ValueError: an unknown name, or an optimizer that cannot step without a closure.
+        TypeError: neither a name nor an Optimizer class.
+    """
+    if isinstance(base, str):
+        if base not in BASES:
+            raise ValueError(f"base: {base!r} is not one of {', '.join(BASES)}; pass an Optimizer class for others")
+        return BASES[base]
+    if not (isinstance(base, type) and issubclass(base, Optimizer)):
+        raise TypeError(f"base: expected a name or a torch.optim.Optimizer class, not {base!r}")
+    closure = inspect.signature(base.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise ValueError(f"base: {base.__name__} needs a closure at each step, so KO cannot collide its gradients")
+    return base, {}

@@ -1,0 +1,77 @@
+"""Counter-based random numbers: every number is a pure function of a key and a counter.
+
+No generator object and no hidden state, so a resumed, copied or distributed run draws what an uninterrupted one draws,
+and torch's global generator is never touched. The function is the finalizer of SplitMix64 (Steele, Lea and Flood,
+"Fast splittable pseudorandom number generators", OOPSLA 2014), on int64 tensors, whose products wrap modulo 2^64.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_MASK = 2**64 - 1
+# SplitMix64: the odd integer nearest 2^64 / golden ratio, and the two multipliers of its finalizer.
+_GOLDEN = 0x9E3779B97F4A7C15
+_FIRST = 0xBF58476D1CE4E5B9
+_SECOND = 0x94D049BB133111EB
+_UNIT = 2.0**-24  # float32 holds every multiple of this in [0, 1)
+
+
+def key(*parts: int) -> int:
+    """Mix integers, in their order, into one key of 64 bits: `key(seed, step, index)`."""
+    mixed = 0
+    for part in parts:
+        mixed = _mix((mixed ^ (part & _MASK)) + _GOLDEN)
+    return mixed
+
+
+def uniform(key: int, counters: Tensor) -> Tensor:
+    """Float32 numbers in [0, 1), multiples of 2^-24, of the shape of the int64 `counters`."""
+    return _top_24(_bits(key, counters), 40) * _UNIT
+
+
+def normal(key: int, counters: Tensor) -> Tensor:
+    """Standard normal float32 numbers, two for each counter: shape (..., n) gives (..., 2 n). Box and Muller 1958."""
+    bits = _bits(key, counters)
+    radius = ((_top_24(bits, 40) + 1) * _UNIT).log().mul(-2).sqrt()  # the logarithm's argument is in (0, 1]
+    angle = _top_24(bits, 8) * (2 * math.pi * _UNIT)
+    return torch.cat((radius * angle.cos(), radius * angle.sin()), dim=-1)
+
+
+def permutation(key: int, n: int, device: torch.device | None = None) -> Tensor:
+    """A random order of 0 to n-1, int64, shape (n,)."""
+    return _bits(key, torch.arange(n, device=device)).argsort(stable=True)
+
+
+def _bits(key: int, counters: Tensor) -> Tensor:
+    """64 random bits for each counter, as int64."""
+    z = counters * _signed(_GOLDEN) + _signed(key)
+    z = (z ^ _shift(z, 30)) * _signed(_FIRST)
+    z = (z ^ _shift(z, 27)) * _signed(_SECOND)
+    return z ^ _shift(z, 31)
+
+
+def _top_24(bits: Tensor, position: int) -> Tensor:
+    """The 24 bits from `position` on, as float32."""
+    return (bits.bitwise_right_shift(position) & 0xFFFFFF).float()
+
+
+def _shift(z: Tensor, by: int) -> Tensor:
+    """Logical right shift; torch's shift of a signed integer repeats the sign."""
+    return z.bitwise_right_shift(by) & ((1 << (64 - by)) - 1)
+
+
+def _mix(z: int) -> int:
+    """SplitMix64's finalizer on one Python integer."""
+    z &= _MASK
+    z = ((z ^ (z >> 30)) * _FIRST) & _MASK
+    z = ((z ^ (z >> 27)) * _SECOND) & _MASK
+    return z ^ (z >> 31)
+
+
+def _signed(bits: int) -> int:
+    """The same 64 bits as a signed integer, which is what an int64 tensor takes."""
+    return bits - 2**64 if bits >> 63 else bits
