@@ -1,0 +1,38 @@
+"""Become another program that dies with its parent: `python -I -S launch.py PARENT SIGNAL UID GID PROGRAM ARGUMENT...`.
+
+A program of its own and not a `preexec_fn`, which is unsafe beside threads; standard library only: it starts in 20 ms.
+UID or GID -1 keeps the caller's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+def main(parent: int, death_signal: int, uid: int, gid: int, command: list[str]) -> None:
+    """Give up privileges, ask for `death_signal` when the parent goes, and run `command` in this process."""
+    os.umask(0o077)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):  # Python ignores SIGPIPE, and exec would keep that
+        signal.signal(ignored, signal.SIG_DFL)
+    if gid >= 0:
+        os.setgroups([gid])
+        os.setgid(gid)
+    if uid >= 0:
+        os.setuid(uid)
+    # After the change of user, which clears it.
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
+        sys.exit(f"prctl(PR_SET_PDEATHSIG) failed: {os.strerror(ctypes.get_errno())}")
+    if os.getppid() != parent:  # it went before we asked
+        sys.exit(1)
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    _parent, _signal, _uid, _gid = map(int, sys.argv[1:5])
+    main(_parent, _signal, _uid, _gid, sys.argv[5:])
