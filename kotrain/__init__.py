@@ -1,1 +1,55 @@
-"""What users import and type: the Python SDK and the command line."""
+"""What users import and type: the Python SDK and the command line. Needs no torch and no database."""
+
+from typing import NoReturn
+
+try:
+    from kotrain.client import Client
+    from kotrain.errors import (
+        ApiError,
+        Conflict,
+        ConnectionFailed,
+        Forbidden,
+        InvalidRequest,
+        KotrainError,
+        NotFound,
+        NotRunning,
+        Unauthorized,
+        Unavailable,
+        WaitTimeout,
+    )
+    from service.answers import CompareAnswer
+    from service.schemas import Catalog, DryRun, JobRequest, JobView, Metrics
+    from service.spec import JobStatus, Reason, Summary
+except ModuleNotFoundError as _error:
+    # `pip install kotrain` alone brings no package: the console script must still start, to say what to install.
+    _missing = _error.name
+
+    def __getattr__(name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise ImportError(f"kotrain.{name} needs the package {_missing}: pip install 'kotrain[sdk]'")
+
+
+__all__ = [
+    "ApiError",
+    "Catalog",
+    "Client",
+    "CompareAnswer",
+    "Conflict",
+    "ConnectionFailed",
+    "DryRun",
+    "Forbidden",
+    "InvalidRequest",
+    "JobRequest",
+    "JobStatus",
+    "JobView",
+    "KotrainError",
+    "Metrics",
+    "NotFound",
+    "NotRunning",
+    "Reason",
+    "Summary",
+    "Unauthorized",
+    "Unavailable",
+    "WaitTimeout",
+]

@@ -1,0 +1,226 @@
+"""The Python SDK: kotrain's HTTP API as methods, with the server's own models as answers."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, Self, overload
+from urllib.parse import urlsplit
+
+import httpx2
+
+from kotrain import home
+from kotrain.errors import WaitTimeout
+from kotrain.transport import Transport
+from service.answers import CompareAnswer
+from service.schemas import Catalog, DryRun, JobRequest, JobView, Metrics, Page
+from service.spec import JobStatus
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.1, 1.0
+LOOK_AHEAD = 8
+"""Unfinished jobs looked at in one round of `wait`: jobs mostly end in the order they were submitted in."""
+
+JobLike = JobView | uuid.UUID | str
+Jobs = list[JobView]
+OnProgress = Callable[[Jobs], None]
+
+
+class Client:
+    """A connection to one kotrain.
+
+    Args:
+        url: address of the API; by default `KOTRAIN_URL`, else that of the stack that `kotrain up` runs from the home
+            (`KOTRAIN_HOME`), else http://127.0.0.1:8000.
+        key: API key; by default `KOTRAIN_KEY`, else, for an address on this machine, the key in the home.
+        http: a client to send with instead of an own one, which brings its own base URL and timeouts; it is not closed.
+
+    Every method raises `ConnectionFailed` where nothing answers and an `ApiError` where kotrain refuses. A request that
+    failed on the way, or met a 503, is repeated a few times first; that is safe for all of them.
+
+        with Client() as client:
+            job = client.submit({"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 30}})
+            print(client.wait(job).summary.metrics["test_accuracy"])
+    """
+
+    def __init__(self, url: str | None = None, key: str | None = None, http: httpx2.Client | None = None) -> None:
+        self._owns_http = http is None
+        self._http = http or httpx2.Client(base_url=url or home.address(), timeout=30.0)
+        self.url = str(self._http.base_url).rstrip("/")
+        self._transport = Transport(self._http, key or os.environ.get("KOTRAIN_KEY") or self._key_of_home())
+
+    def _key_of_home(self) -> str | None:
+        """The owner's key is for this machine's stack only: it must not travel to somebody else's server."""
+        return home.key(home.folder()) if urlsplit(self.url).hostname in LOOPBACK else None
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._owns_http:
+            self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- jobs ---
+
+    @overload
+    def submit(
+        self,
+        spec: Mapping[str, Any] | JobRequest,
+        *,
+        idempotency_key: str | None = None,
+        dry_run: Literal[False] = False,
+    ) -> JobView: ...
+
+    @overload
+    def submit(
+        self, spec: Mapping[str, Any] | JobRequest, *, idempotency_key: str | None = None, dry_run: Literal[True]
+    ) -> DryRun: ...
+
+    def submit(
+        self,
+        spec: Mapping[str, Any] | JobRequest,
+        *,
+        idempotency_key: str | None = None,
+        dry_run: bool = False,
+    ) -> JobView | DryRun:
+        """Submit a training run; with `dry_run` only check it and answer the resolved spec.
+
+        Submitting again with the same `idempotency_key` within a day answers the same job; by default each call has a
+        new one. Raises `InvalidRequest`, whose `fields` name what is wrong.
+        """
+        body = spec.model_dump(mode="json") if isinstance(spec, JobRequest) else spec
+        if dry_run:
+            return self._transport.call(DryRun, "POST", "/v1/jobs", query={"dry_run": "true"}, body=body)
+        return self._transport.call(
+            JobView,
+            "POST",
+            "/v1/jobs",
+            body=body,
+            headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
+            repeat_on=frozenset({409, 503}),  # 409: the attempt before, cut off on the way back, is still under way
+        )
+
+    def get(self, job: JobLike) -> JobView:
+        """The job as it is now; raises `NotFound`."""
+        return self._transport.call(JobView, "GET", f"/v1/jobs/{id_of(job)}")
+
+    def list(
+        self,
+        *,
+        status: JobStatus | str | None = None,
+        dataset: str | None = None,
+        model: str | None = None,
+        optimizer: str | None = None,
+        user: str | None = None,
+        tag: str | None = None,
+        page_size: int = 100,
+    ) -> Iterator[JobView]:
+        """All jobs that match, newest first; `tag` reads `key:value`. Pages are fetched as one reads on."""
+        query = {
+            "status": status,
+            "dataset": dataset,
+            "model": model,
+            "optimizer": optimizer,
+            "user": user,
+            "tag": tag,
+            "limit": page_size,
+        }
+        after = None
+        while True:
+            page = self._transport.call(Page[JobView], "GET", "/v1/jobs", query={**query, "after": after})
+            yield from page.data
+            if page.next is None:
+                return
+            after = page.next
+
+    def cancel(self, job: JobLike) -> JobView:
+        """Cancel a queued job at once and ask a running one to stop; raises `Conflict` where it has ended."""
+        return self._transport.call(JobView, "POST", f"/v1/jobs/{id_of(job)}/cancel")
+
+    def retry(self, job: JobLike) -> JobView:
+        """A new job with the spec of one that failed or was cancelled; the same one if asked again."""
+        return self._transport.call(JobView, "POST", f"/v1/jobs/{id_of(job)}/retry")
+
+    def metrics(self, job: JobLike, names: Iterable[str] | None = None, max_points: int | None = None) -> Metrics:
+        """The job's curves by metric name; `max_points` thins each out, keeping its extremes."""
+        wanted = ",".join(names) if names is not None else None
+        query = {"names": wanted, "max_points": max_points}
+        return self._transport.call(Metrics, "GET", f"/v1/jobs/{id_of(job)}/metrics", query=query)
+
+    @overload
+    def wait(self, jobs: JobLike, timeout: float | None = None, on_progress: OnProgress | None = None) -> JobView: ...  # type: ignore[overload-overlap]  # a str iterates over str
+
+    @overload
+    def wait(
+        self, jobs: Iterable[JobLike], timeout: float | None = None, on_progress: OnProgress | None = None
+    ) -> Jobs: ...
+
+    def wait(
+        self,
+        jobs: JobLike | Iterable[JobLike],
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> JobView | Jobs:
+        """Wait until the job, or each of several, has ended, well or not, and answer it, or them in the same order.
+
+        `on_progress` is called after each round with all jobs seen so far. Raises `WaitTimeout` after `timeout`
+        seconds; the jobs go on.
+        """
+        if isinstance(jobs, JobLike):
+            return self._wait([id_of(jobs)], timeout, on_progress)[0]
+        return self._wait([id_of(job) for job in jobs], timeout, on_progress)
+
+    def _wait(self, ids: Iterable[str], timeout: float | None, on_progress: OnProgress | None) -> Jobs:
+        wanted = tuple(ids)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        seen: dict[str, JobView] = {}
+        unfinished, poll_seconds = wanted, FIRST_POLL_SECONDS
+        while True:
+            still = tuple(self._unfinished(unfinished, seen))
+            if on_progress is not None:
+                on_progress([seen[id_] for id_ in wanted if id_ in seen])
+            if not still:
+                return [seen[id_] for id_ in wanted]
+            if deadline is not None and time.monotonic() + poll_seconds > deadline:
+                raise WaitTimeout(f"{len(still)} of {len(wanted)} jobs have not ended after {timeout:g} s")
+            time.sleep(poll_seconds)
+            poll_seconds = FIRST_POLL_SECONDS if still != unfinished else min(1.5 * poll_seconds, LONGEST_POLL_SECONDS)
+            unfinished = still
+
+    def _unfinished(self, ids: Iterable[str], seen: dict[str, JobView]) -> Iterator[str]:
+        """Those of `ids` that have not ended, after a look at the first few of them, kept in `seen`."""
+        open_jobs = 0
+        for id_ in ids:
+            if open_jobs < LOOK_AHEAD:
+                seen[id_] = self.get(id_)
+                if seen[id_].status.is_final:
+                    continue
+                open_jobs += 1
+            yield id_
+
+    # --- what the jobs say ---
+
+    def compare(self, dataset: str, model: str | None = None, **query: Any) -> CompareAnswer:
+        """Which group of stored runs is better, by how much, and how sure one can be.
+
+        `query` are the parameters of `GET /v1/compare`: `metric`, `group_by`, `target`, `tag` (`key:value`), `where`
+        and so on; one that may be repeated takes a list.
+        """
+        return self._transport.call(
+            CompareAnswer, "GET", "/v1/compare", query={"dataset": dataset, "model": model, **query}
+        )
+
+    def catalog(self) -> Catalog:
+        """What a job can name, with the JSON Schemas of the parameters and whether the data is there."""
+        return self._transport.call(Catalog, "GET", "/v1/catalog")
+
+
+def id_of(job: JobLike) -> str:
+    """The id of a job given as such, as an id, or as its text."""
+    return str(job.id if isinstance(job, JobView) else job)

@@ -1,0 +1,84 @@
+"""Requests that survive a short absence of the server.
+
+Every call of the API may be repeated: reads change nothing, cancel and retry answer the same again, and a submission
+carries an idempotency key.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import httpx2
+from pydantic import BaseModel, ValidationError
+
+from kotrain.errors import ApiError, ConnectionFailed, from_problem
+from service.schemas import Problem
+
+ATTEMPTS = 4
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 10.0
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+class Transport:
+    """Sends requests with the key, repeats them where that can help, and turns problems into exceptions."""
+
+    def __init__(self, http: httpx2.Client, key: str | None) -> None:
+        self.http = http
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+
+    def call(
+        self,
+        answer: type[Answer],
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        repeat_on: frozenset[int] = frozenset({503}),
+    ) -> Answer:
+        """The answer's body as `answer`.
+
+        Connection failures and the statuses in `repeat_on` are tried again, up to 4 times in all, after 0.2, 0.4 and
+        0.8 s or what `Retry-After` says, at most 10 s. Raises `ConnectionFailed` or the `ApiError` of the last one.
+        """
+        params = {name: value for name, value in (query or {}).items() if value is not None}
+        request = self.http.build_request(
+            method, path, params=params, json=body, headers={**self._headers, **(headers or {})}
+        )
+        for attempt in range(1, ATTEMPTS + 1):
+            wait_seconds = FIRST_WAIT_SECONDS * 2 ** (attempt - 1)
+            try:
+                response = self.http.send(request)
+            except httpx2.TransportError as cause:
+                if attempt == ATTEMPTS:
+                    raise ConnectionFailed(str(self.http.base_url).rstrip("/"), cause) from cause
+            else:
+                if response.is_success:
+                    return answer.model_validate_json(response.content)
+                if attempt == ATTEMPTS or response.status_code not in repeat_on:
+                    raise problem_of(response)
+                wait_seconds = _retry_after(response) or wait_seconds
+            time.sleep(min(wait_seconds, LONGEST_WAIT_SECONDS))
+        raise AssertionError("the last attempt returns or raises")
+
+
+def problem_of(response: httpx2.Response) -> ApiError:
+    """The exception of an answer with an error; also of one that some proxy wrote, not kotrain."""
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:
+        title = f"{response.status_code} {response.reason_phrase}".strip()
+        problem = Problem(
+            type="about:blank", title=title, status=response.status_code, detail=f"the server says {title}", errors=[]
+        )
+    return from_problem(problem)
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    """The seconds that the server asks to wait; None where it names none (or a date, which kotrain never does)."""
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdecimal() else None
