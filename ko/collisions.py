@@ -36,10 +36,9 @@ def soft(weights: Tensor, gradients: Tensor, gamma: float, bounded: bool = False
     """
     w, g = _computable(weights), _computable(gradients)
     weight_norms, gradient_norms = _norms(w), _norms(g)  # (N, 1)
-    colliding = weight_norms.isfinite() & gradient_norms.isfinite() & (weight_norms > 0) & (gradient_norms > 0)
-    velocities = torch.where(colliding, g, 0)  # not a product with the mask: 0 * NaN is NaN
-    w_unit = torch.where(colliding, w / weight_norms, 0)
-    g_unit = velocities / torch.where(colliding, gradient_norms, 1)
+    in_c = weight_norms.isfinite() & gradient_norms.isfinite()
+    velocities = _scaled(g, in_c)
+    w_unit, g_unit = _scaled(w, _inverse(weight_norms, in_c)), _scaled(g, _inverse(gradient_norms, in_c))
     cosines = (w_unit @ w_unit.mT).mul_(g_unit @ g_unit.mT)  # C, (N, N)
     if bounded:
         # A tensor and not a number, so that no device has to be waited for; without any colliding row it is gamma.
@@ -76,16 +75,17 @@ def hard(weights: Tensor, gradients: Tensor, rate: float, key: int) -> Tensor:
     draws = counter.uniform(counter.key(key, _ACCEPTANCE), pairs)
     hit = (draws < probability).nonzero().squeeze(1)  # (K,) indices of pairs
     i, j = first[hit], second[hit]
-    mean = (g[i] + g[j]) / 2  # (K, D)
-    turned = _norms(g[i] - g[j]) / 2 * _directions(counter.key(key, _DIRECTION), hit, dimensions, g.dtype)
+    g_i, g_j = g.index_select(0, i), g.index_select(0, j)  # (K, D); g[i] takes three times as long on a CPU
+    mean = (g_i + g_j) / 2
+    turned = _norms(g_i - g_j) / 2 * _directions(counter.key(key, _DIRECTION), hit, dimensions, g.dtype)
     rows, collided = torch.cat((i, j)), torch.cat((mean + turned, mean - turned))
     return g.index_copy(0, rows, collided).to(gradients.dtype)
 
 
 def pair_probability(weights: Tensor, gradients: Tensor, first: Tensor, second: Tensor, rate: float) -> Tensor:
     """Probability (P,) that the candidate pairs (first, second), each (P,) row indices, collide; 0 if not finite."""
-    speeds = _norms(gradients[first] - gradients[second]).squeeze(1)
-    distances = _norms(weights[first] - weights[second]).squeeze(1)
+    speeds = _norms(gradients.index_select(0, first) - gradients.index_select(0, second)).squeeze(1)
+    distances = _norms(weights.index_select(0, first) - weights.index_select(0, second)).squeeze(1)
     speeds = torch.where(speeds.isfinite() & distances.isfinite(), speeds, 0)
     fastest = speeds.amax()
     relative = speeds / torch.where(fastest > 0, fastest, 1)
@@ -96,7 +96,7 @@ def unit_rows(rows: Tensor) -> Tensor:
     """The rows (N, D) divided by their lengths; rows that are zero or not finite become zero."""
     rows = _computable(rows)
     norms = _norms(rows)
-    return torch.where(norms.isfinite() & (norms > 0), rows / norms, 0)
+    return _scaled(rows, _inverse(norms, norms.isfinite()))
 
 
 def _directions(key: int, pairs: Tensor, dimensions: int, dtype: torch.dtype) -> Tensor:
@@ -110,6 +110,19 @@ def _directions(key: int, pairs: Tensor, dimensions: int, dtype: torch.dtype) ->
 def _norms(rows: Tensor) -> Tensor:
     norms: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)  # (N, 1)
     return norms
+
+
+def _inverse(norms: Tensor, kept: Tensor) -> Tensor:
+    """1 / norm, (N, 1); 0 where the norm is zero or the row is not to be kept."""
+    return torch.where(kept & (norms > 0), 1 / norms, 0)
+
+
+def _scaled(rows: Tensor, factors: Tensor) -> Tensor:
+    """Rows times their factors; a row with factor 0 becomes zero even if it holds NaN or infinity (0 * inf is NaN).
+
+    On a CPU this takes a fifth of the time of `torch.where` over the matrix.
+    """
+    return (rows * factors).nan_to_num_(nan=0.0)
 
 
 def _computable(rows: Tensor) -> Tensor:
