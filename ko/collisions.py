@@ -15,9 +15,6 @@ from ko import counter
 # The bounded form keeps gamma times an upper bound of the largest eigenvalue of C below 1, with this much to spare.
 BOUND = 0.95
 
-# The three independent draws of a hard collision.
-_MATCHING, _ACCEPTANCE, _DIRECTION = range(3)
-
 
 def soft(weights: Tensor, gradients: Tensor, gamma: float, bounded: bool = False) -> Tensor:
     """Let rows that are alike in weight and in gradient repel: `g - gamma * C g`.
@@ -68,16 +65,17 @@ def hard(weights: Tensor, gradients: Tensor, rate: float, key: int) -> Tensor:
     n_rows, dimensions = g.shape
     if dimensions < 2:
         return gradients.clone()
-    order = counter.permutation(counter.key(key, _MATCHING), n_rows, g.device)
-    first, second = order[: n_rows // 2], order[n_rows // 2 : n_rows // 2 * 2]  # (P,) each
+    n_pairs = n_rows // 2
+    # Counters: a row's place in the matching, then a pair's acceptance, then (see _directions) its direction.
+    bits = counter.bits(key, torch.arange(n_rows + n_pairs, device=g.device))
+    order = bits[:n_rows].argsort(stable=True)
+    first, second = order[:n_pairs], order[n_pairs : 2 * n_pairs]  # (P,) each
     probability = pair_probability(w, g, first, second, rate)
-    pairs = torch.arange(len(first), device=g.device)
-    draws = counter.uniform(counter.key(key, _ACCEPTANCE), pairs)
-    hit = (draws < probability).nonzero().squeeze(1)  # (K,) indices of pairs
+    hit = (counter.uniform(bits[n_rows:]) < probability).nonzero().squeeze(1)  # (K,) indices of pairs
     i, j = first[hit], second[hit]
     g_i, g_j = g.index_select(0, i), g.index_select(0, j)  # (K, D); g[i] takes three times as long on a CPU
     mean = (g_i + g_j) / 2
-    turned = _norms(g_i - g_j) / 2 * _directions(counter.key(key, _DIRECTION), hit, dimensions, g.dtype)
+    turned = _norms(g_i - g_j) / 2 * _directions(key, hit, len(bits), dimensions, g.dtype)
     rows, collided = torch.cat((i, j)), torch.cat((mean + turned, mean - turned))
     return g.index_copy(0, rows, collided).to(gradients.dtype)
 
@@ -99,11 +97,14 @@ def unit_rows(rows: Tensor) -> Tensor:
     return _scaled(rows, _inverse(norms, norms.isfinite()))
 
 
-def _directions(key: int, pairs: Tensor, dimensions: int, dtype: torch.dtype) -> Tensor:
-    """Uniform points on the unit sphere, (K, D), a function of each pair's index and not of which others collide."""
-    draws = (dimensions + 1) // 2  # counters a pair uses: each gives two normal numbers
-    counters = pairs[:, None] * draws + torch.arange(draws, device=pairs.device)
-    normals = counter.normal(key, counters)[:, :dimensions].to(dtype)
+def _directions(key: int, pairs: Tensor, start: int, dimensions: int, dtype: torch.dtype) -> Tensor:
+    """Uniform points on the unit sphere, (K, D), a function of each pair's index and not of which others collide.
+
+    Their counters begin at `start`.
+    """
+    n_counters = (dimensions + 1) // 2  # of a pair: each gives two normal numbers
+    counters = (pairs[:, None] * n_counters) + torch.arange(start, start + n_counters, device=pairs.device)
+    normals = counter.normal(counter.bits(key, counters))[:, :dimensions].to(dtype)
     return normals / _norms(normals)
 
 

@@ -28,33 +28,27 @@ def key(*parts: int) -> int:
     return mixed
 
 
-def uniform(key: int, counters: Tensor) -> Tensor:
-    """Float32 numbers in [0, 1), multiples of 2^-24, of the shape of the int64 `counters`."""
-    return _top_24(_bits(key, counters), 40) * _UNIT
-
-
-def normal(key: int, counters: Tensor) -> Tensor:
-    """Standard normal float32 numbers, two for each counter: shape (..., n) gives (..., 2 n). Box and Muller 1958."""
-    bits = _bits(key, counters)
-    radius = ((_top_24(bits, 40) + 1) * _UNIT).log().mul(-2).sqrt()  # the logarithm's argument is in (0, 1]
-    angle = _top_24(bits, 8) * (2 * math.pi * _UNIT)
-    return torch.cat((radius * angle.cos(), radius * angle.sin()), dim=-1)
-
-
-def permutation(key: int, n: int, device: torch.device | None = None) -> Tensor:
-    """A random order of 0 to n-1, int64, shape (n,)."""
-    return _bits(key, torch.arange(n, device=device)).argsort(stable=True)
-
-
-def _bits(key: int, counters: Tensor) -> Tensor:
-    """64 random bits for each counter, as int64."""
+def bits(key: int, counters: Tensor) -> Tensor:
+    """64 random bits, as int64, for each of the int64 `counters`."""
     z = counters * _signed(_GOLDEN) + _signed(key)
     z = (z ^ _shift(z, 30)) * _signed(_FIRST)
     z = (z ^ _shift(z, 27)) * _signed(_SECOND)
     return z ^ _shift(z, 31)
 
 
-def _top_24(bits: Tensor, position: int) -> Tensor:
+def uniform(bits: Tensor) -> Tensor:
+    """Float32 numbers in [0, 1), multiples of 2^-24, of the shape of `bits`."""
+    return _field(bits, 40) * _UNIT
+
+
+def normal(bits: Tensor) -> Tensor:
+    """Standard normal float32 numbers, two for each element: (..., n) gives (..., 2 n). Box and Muller 1958."""
+    radius = ((_field(bits, 40) + 1) * _UNIT).log().mul(-2).sqrt()  # the logarithm's argument is in (0, 1]
+    angle = _field(bits, 8) * (2 * math.pi * _UNIT)
+    return torch.cat((radius * angle.cos(), radius * angle.sin()), dim=-1)
+
+
+def _field(bits: Tensor, position: int) -> Tensor:
     """The 24 bits from `position` on, as float32."""
     return (bits.bitwise_right_shift(position) & 0xFFFFFF).float()
 

@@ -29,6 +29,9 @@ class KO(Optimizer):
     gradients as velocities. Tensors with fewer than two dimensions or one row are not collided. Source: arXiv
     2505.14777; the formulas are in `ko.collisions`.
 
+    A soft collision of an (N, D) layer costs 6 N^2 D flops and an N x N matrix: give embeddings a group with
+    `collision="none"`. A hard one costs a few passes over the layer.
+
     Clip gradients before the step. The base's L2 penalty enters after the collision; decoupled decay is untouched. With
     `maximize` the negated gradients collide. The base's step and state hooks are KO's own: each hook is called once.
 
@@ -138,9 +141,10 @@ class KO(Optimizer):
         """The parameters that collide in this step: group, position among all parameters, parameter."""
         index = -1
         for number, group in enumerate(self.param_groups):
+            acts = _acts(group)
             for p in group["params"]:
                 index += 1
-                if p.grad is None or p.ndim < 2 or p.shape[0] < 2 or not p.numel() or not _acts(group):
+                if not acts or p.ndim < 2 or p.grad is None or len(p) < 2 or not p.numel():
                     continue
                 if p.grad.layout != torch.strided or p.grad.is_complex():
                     kind = "complex" if p.grad.is_complex() else "sparse"

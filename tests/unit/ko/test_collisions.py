@@ -61,19 +61,23 @@ def signed(bits: int) -> int:
     return bits - 2**64 if bits >= 2**63 else bits
 
 
+def matching(n: int, key: int) -> torch.Tensor:
+    """Rows in the order that pairs row p with row p + n // 2."""
+    return torch.tensor(sorted(range(n), key=lambda i: signed(reference_bits(key, [i])[0])))
+
+
 def reference_hard(w: Array, g: Array, rate: float, key: int) -> Array:
     n, d = g.shape
     result = g.copy()
-    keys = [counter.key(key, stream) for stream in range(3)]
-    order = sorted(range(n), key=lambda i: signed(reference_bits(keys[0], [i])[0]))
+    order = matching(n, key).tolist()
     pairs = [(order[p], order[p + n // 2]) for p in range(n // 2)]
     speed = [np.linalg.norm(g[i] - g[j]) for i, j in pairs]
     for p, (i, j) in enumerate(pairs):
         probability = rate * speed[p] / max(speed) * np.exp(-np.linalg.norm(w[i] - w[j]))
-        if (reference_bits(keys[1], [p])[0] >> 40) / 2**24 >= min(probability, 1):
+        if (reference_bits(key, [n + p])[0] >> 40) / 2**24 >= min(probability, 1):
             continue
         half = (d + 1) // 2
-        bits = reference_bits(keys[2], [p * half + k for k in range(half)])
+        bits = reference_bits(key, [n + n // 2 + p * half + k for k in range(half)])
         radius = [math.sqrt(-2 * math.log(((b >> 40) + 1) / 2**24)) for b in bits]
         angle = [2 * math.pi * ((b >> 8) & 0xFFFFFF) / 2**24 for b in bits]
         cosines = [r * math.cos(a) for r, a in zip(radius, angle, strict=True)]
@@ -190,7 +194,7 @@ class TestHard:
     def test_conserves_momentum_and_energy_of_each_pair(self, n: int, d: int, seed: int, key: int) -> None:
         _, g = tensors(*layer(n, d, seed))
         result = collisions.hard(torch.zeros_like(g), g, 1e9, key)  # equal positions: all pairs of unequal speed
-        order = counter.permutation(counter.key(key, 0), n)
+        order = matching(n, key)
         first, second = order[: n // 2], order[n // 2 : n // 2 * 2]
         torch.testing.assert_close(result[first] + result[second], g[first] + g[second])
         before, after = (x[first].square().sum(1) + x[second].square().sum(1) for x in (g, result))
@@ -216,8 +220,8 @@ class TestHard:
         w = torch.tensor([[0.0, 0], [0.3, 0], [0, 0.5], [0.2, 0.2]], dtype=torch.float64)
         g = torch.tensor([[1.0, 0], [0, 1], [3, 0], [0.5, 0.5]], dtype=torch.float64)
         expected, collided, variance = 0.0, 0, 0.0
-        for key in range(4000):
-            order = counter.permutation(counter.key(key, 0), 4).tolist()
+        for key in map(counter.key, range(4000)):
+            order = matching(4, key).tolist()
             pairs = [(order[0], order[2]), (order[1], order[3])]
             speeds = [float((g[i] - g[j]).norm()) for i, j in pairs]
             for (i, j), speed in zip(pairs, speeds, strict=True):
@@ -229,7 +233,7 @@ class TestHard:
     def test_directions_are_uniform_on_the_circle(self) -> None:
         # Chi-square over 16 sectors, 15 degrees of freedom: 37.7 is the 0.999 quantile; the keys are fixed.
         w, g = torch.zeros(2, 2), torch.tensor([[1.0, 0], [-1.0, 0]])
-        turned = torch.stack([collisions.hard(w, g, 1e9, key)[0] for key in range(3200)])
+        turned = torch.stack([collisions.hard(w, g, 1e9, counter.key(step))[0] for step in range(3200)])
         sector = ((torch.atan2(turned[:, 1], turned[:, 0]) + math.pi) / (2 * math.pi) * 16).long().clamp(max=15)
         counts = torch.bincount(sector, minlength=16)
         assert float(((counts - 200) ** 2 / 200).sum()) < 37.7
