@@ -45,3 +45,14 @@ def address() -> str:
     """`KOTRAIN_URL`, else that of the stack that runs from the home, else the default one."""
     from_home = running(folder())
     return os.environ.get("KOTRAIN_URL") or (from_home.url if from_home else DEFAULT_URL)
+
+
+def is_alive(found: Running) -> bool:
+    """Whether the process that wrote this still runs."""
+    try:
+        os.kill(found.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

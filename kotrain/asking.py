@@ -1,0 +1,77 @@
+"""From what is typed to the body of a submission."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+CHOICES = ("dataset", "model", "optimizer", "schedule")
+"""Parts of a spec that have a name and parameters."""
+
+
+def body(what: list[str], fields: dict[str, Any], params: Iterable[str], tags: Iterable[str]) -> dict[str, Any]:
+    """The body for `FILE.json` (`-`: standard input) or for `DATASET MODEL OPTIMIZER`, changed by what else is given.
+
+    `fields` are whole fields (`batch_size`; None: not given), `params` read `PATH=VALUE` and `tags` `KEY=VALUE`.
+    Raises BadParameter.
+    """
+    if len(what) == 1:
+        spec = _read(what[0])
+    elif len(what) == 3:
+        spec = dict(zip(("dataset", "model", "optimizer"), what, strict=True))
+    else:
+        raise typer.BadParameter("give DATASET MODEL OPTIMIZER, or one FILE.json")
+    spec |= {name: value for name, value in fields.items() if value is not None}
+    for assignment in params:
+        path, value = _split(assignment, "PATH=VALUE")
+        put(spec, path, _value(value))
+    if added := dict(_split(tag, "KEY=VALUE") for tag in tags):
+        spec["tags"] = {**spec.get("tags", {}), **added}
+    return spec
+
+
+def put(spec: dict[str, Any], path: str, value: Any) -> None:
+    """Set what a path like `optimizer.gamma`, `budget.steps` or `seed` names, in place."""
+    *outer, last = path.split(".")
+    if outer and outer[0] in CHOICES:
+        if isinstance(name := spec.get(outer[0]), str):
+            spec[outer[0]] = {"name": name}
+        outer.insert(1, "params")
+    node = spec
+    for part in outer:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise typer.BadParameter(f"'{path}' leads through '{part}', which is not an object")
+    node[last] = value
+
+
+def _read(file: str) -> dict[str, Any]:
+    try:
+        found = json.loads(sys.stdin.read() if file == "-" else Path(file).read_text())
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}; give a FILE.json, or DATASET MODEL OPTIMIZER") from None
+    except ValueError as error:
+        raise typer.BadParameter(f"{file} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise typer.BadParameter(f"{file} is not a JSON object")
+    return found
+
+
+def _split(text: str, form: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not (name and separator):
+        raise typer.BadParameter(f"'{text}' does not read {form}")
+    return name, value
+
+
+def _value(text: str) -> Any:
+    """JSON where it is some (numbers, lists, true), else the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,284 @@
+"""The command line over the SDK. Answers go to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version as version_of
+from itertools import islice
+from typing import Annotated
+
+import typer
+from pydantic import BaseModel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from kotrain import asking, demo, home, tables
+from kotrain.client import Client
+from kotrain.errors import ApiError, KotrainError, NotRunning, WaitTimeout
+from kotrain.plugins import Extensible
+from service.schemas import JobView
+from service.spec import JobStatus
+
+app = typer.Typer(
+    cls=Extensible,
+    help="Train neural networks as a service, and compare optimizers honestly.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Data sets on this machine.")
+app.add_typer(data_app, name="data")
+
+Json = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of a job.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="May be repeated.")]
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; what goes wrong becomes a line on standard error and the exit status."""
+    try:
+        return app(arguments, prog_name="kotrain", standalone_mode=False) or 0
+    except typer.TyperException as error:
+        _complain(error.format_message())
+        return error.exit_code
+    except ApiError as error:
+        lines = [f"{field.pointer}: {field.detail}" for field in error.fields]
+        _complain(*(lines or [error.detail]))
+    except KotrainError as error:
+        _complain(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("interrupted")
+        return 130
+    return 1
+
+
+def _complain(*lines: str) -> None:
+    for line in lines:
+        print(f"kotrain: {line}", file=sys.stderr)
+
+
+def _say(answer: BaseModel) -> None:
+    print(answer.model_dump_json(indent=2))
+
+
+# --- jobs ------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def submit(
+    what: Annotated[list[str], typer.Argument(metavar="DATASET MODEL OPTIMIZER | FILE.json", show_default=False)],
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training records.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps, instead of epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Records per step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The (first) seed.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="How many jobs, each with the next seed.")] = 1,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH=VALUE", help="Any other field, such as optimizer.gamma=0.1 or schedule=cosine."),
+    ] = None,
+    tag: Tags = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until it has ended; exit status 1 where it failed.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check it, and print what it would become.")] = False,
+) -> int:
+    """Submit training runs and print their ids.
+
+    Such as: kotrain submit digits mlp ko --lr 0.001 --epochs 30 --param optimizer.collision=hard --seeds 5 --wait
+    """
+    budget = {name: value for name, value in (("epochs", epochs), ("steps", steps)) if value is not None}
+    fields = {"batch_size": batch_size, "seed": seed, "budget": budget or None}
+    body = asking.body(what, fields, param or [], tag or [])
+    if lr is not None:
+        asking.put(body, "optimizer.lr", lr)
+    with Client() as client:
+        if dry_run:
+            _say(client.submit(body, dry_run=True))
+            return 0
+        first = body.get("seed", 0)
+        bodies = [body] if seeds == 1 else [{**body, "seed": first + number} for number in range(seeds)]
+        jobs = []
+        for one in bodies:
+            jobs.append(client.submit(one))
+            print(jobs[-1].id, flush=True)
+        return _wait(client, jobs) if wait else 0
+
+
+def _wait(client: Client, jobs: list[JobView]) -> int:
+    """Wait with a progress bar on standard error, then print the jobs; 1 unless all succeeded."""
+    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=tables.console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=len(jobs))
+        ended = client.wait(jobs, on_progress=lambda seen: bar.update(task, completed=_amount(seen)))
+    tables.console(stderr=True).print(tables.jobs(ended))
+    for job in ended:
+        if job.message and job.status is JobStatus.FAILED:
+            _complain(f"{job.id}: {job.message}")
+    return int(any(job.status is not JobStatus.SUCCEEDED for job in ended))
+
+
+def _amount(seen: list[JobView]) -> float:
+    """How many jobs' worth of work is done."""
+    return sum(
+        1.0 if job.status.is_final else job.progress.step / (job.progress.total_steps or 1 << 30) for job in seen
+    )
+
+
+@app.command()
+def jobs(
+    status: Annotated[JobStatus | None, typer.Option()] = None,
+    dataset: Annotated[str | None, typer.Option()] = None,
+    model: Annotated[str | None, typer.Option()] = None,
+    optimizer: Annotated[str | None, typer.Option()] = None,
+    user: Annotated[str | None, typer.Option()] = None,
+    tag: Annotated[str | None, typer.Option(metavar="KEY=VALUE")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """List jobs, newest first."""
+    with Client() as client:
+        found = client.list(
+            status=status,
+            dataset=dataset,
+            model=model,
+            optimizer=optimizer,
+            user=user,
+            tag=tag and tag.replace("=", ":", 1),
+            page_size=min(limit, 100),
+        )
+        shown = list(islice(found, limit))
+    if as_json:
+        print("[" + ",\n".join(job.model_dump_json() for job in shown) + "]")
+    elif shown:
+        tables.console().print(tables.jobs(shown))
+    else:
+        tables.console(stderr=True).print("no jobs")
+
+
+@app.command()
+def show(job: JobId, as_json: Json = False) -> None:
+    """Show a job."""
+    with Client() as client:
+        found = client.get(job)
+    _say(found) if as_json else tables.console().print(tables.job(found))
+
+
+@app.command()
+def cancel(job: JobId) -> None:
+    """Cancel a job."""
+    with Client() as client:
+        found = client.cancel(job)
+    print(f"{found.id} {found.status if found.status.is_final else 'stops as soon as it can'}")
+
+
+@app.command()
+def retry(job: JobId) -> None:
+    """Run a failed or cancelled job again, and print the new job's id."""
+    with Client() as client:
+        print(client.retry(job).id)
+
+
+@app.command()
+def metrics(
+    job: JobId,
+    name: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
+    max_points: Annotated[int | None, typer.Option(min=4, help="Thin each curve out to so many points.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a job measured."""
+    with Client() as client:
+        found = client.metrics(job, name, max_points)
+    _say(found) if as_json else tables.console().print(tables.curves(found.metrics))
+
+
+# --- what they say ---------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def compare(
+    dataset: str,
+    model: Annotated[str | None, typer.Argument()] = None,
+    metric: Annotated[str | None, typer.Option(help="Metric of the last step; test_accuracy if absent.")] = None,
+    by: Annotated[str | None, typer.Option(help="What to compare; optimizer if absent.")] = None,
+    target: Annotated[float | None, typer.Option(help="Value of the validation metric to reach.")] = None,
+    tag: Tags = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH=VALUE", help="Only runs with this in their spec; may be repeated."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say which optimizer is better on a data set, by how much, and how sure one can be."""
+    tags = [one.replace("=", ":", 1) for one in tag or []]
+    with Client() as client:
+        answer = client.compare(
+            dataset, model, metric=metric, group_by=by, target=target, tag=tags or None, where=where or None
+        )
+    if as_json:
+        return _say(answer)
+    out = tables.console()
+    out.print(tables.groups(answer))
+    if answer.pairs:
+        out.print()
+        out.print(tables.pairs(answer.pairs))
+    out.print()
+    out.print(answer.verdict.text)
+    return None
+
+
+@app.command()
+def catalog(
+    name: Annotated[str | None, typer.Argument(help="Show the parameters of this one.")] = None, as_json: Json = False
+) -> None:
+    """List data sets, models, optimizers and schedules."""
+    with Client() as client:
+        found = client.catalog()
+    if as_json:
+        return _say(found)
+    if name is None:
+        return tables.console().print(tables.catalog(found))
+    entries = [*found.datasets, *found.models, *found.optimizers, *found.schedules]
+    matching = [entry for entry in entries if entry.name == name]
+    if not matching:
+        raise typer.BadParameter(f"there is no '{name}' in the catalog; `kotrain catalog` lists all names")
+    return tables.console().print(matching[0].title, tables.parameters(matching[0]), sep="\n")
+
+
+# --- this machine ----------------------------------------------------------------------------------------------------
+
+
+@data_app.command()
+def fetch(name: Annotated[str, typer.Argument(help="Name of a data set.")]) -> int:
+    """Download a data set."""
+    return subprocess.run([sys.executable, "-m", "workers.training.fetch", name], check=False).returncode
+
+
+@app.command()
+def down(timeout: Annotated[float, typer.Option(help="Seconds to wait for it.")] = 30.0) -> None:
+    """Stop the `kotrain up` of this home."""
+    found = home.running(home.folder())
+    if found is None or not home.is_alive(found):
+        raise NotRunning(f"nothing runs from {home.folder()}")
+    os.kill(found.pid, signal.SIGTERM)
+    deadline = time.monotonic() + timeout
+    while home.is_alive(found):
+        if time.monotonic() > deadline:
+            raise WaitTimeout(f"process {found.pid} has not ended after {timeout:g} s")
+        time.sleep(0.05)
+    print("stopped", file=sys.stderr)
+
+
+@app.command(name="demo")
+def run_demo() -> int:
+    """Compare KO with Adam and SGD on real data: a whole stack for some minutes, and nothing left behind."""
+    return demo.main()
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(version_of("kotrain"))

@@ -1,0 +1,228 @@
+"""What the command line prints: tables for people. Programs take `--json`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from service.answers import CompareAnswer, GroupView, PairView
+from service.schemas import Catalog, CatalogEntry, CurveView, JobView
+from service.spec import JobStatus
+
+STATUS_STYLE = {
+    JobStatus.QUEUED: "dim",
+    JobStatus.RUNNING: "cyan",
+    JobStatus.SUCCEEDED: "green",
+    JobStatus.FAILED: "red",
+    JobStatus.CANCELLED: "yellow",
+}
+PIPE_COLUMNS = 200
+"""Width of what is not printed to a terminal, so that nothing is cut off on the way to a file or a pipe."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where to print: the terminal's own width, colours only there, and no guessing at numbers in the text."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, soft_wrap=False, width=None if stream.isatty() else PIPE_COLUMNS)
+
+
+def plain(*columns: str, right: Iterable[str] = (), title: str | None = None) -> Table:
+    """A table without borders; the columns in `right` are numbers."""
+    table = Table(
+        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", title=title, title_justify="left"
+    )
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+    return table
+
+
+def optimizer_label(optimizer: Mapping[str, Any]) -> str:
+    """An optimizer in few words: its name, KO's collision and base, the learning rate."""
+    params = optimizer["params"]
+    name = str(optimizer["name"])
+    if "collision" in params:
+        form = "bounded" if params["collision"] == "soft" and params["bounded"] else params["collision"]
+        name = f"{name} {form} ({params['base']})"
+    return f"{name} lr={params['lr']:g}"
+
+
+def jobs(found: Iterable[JobView]) -> Table:
+    """A line a job."""
+    table = plain(
+        "id", "status", "data", "model", "optimizer", "seed", "step", "test", "created", right=("seed", "test")
+    )
+    for job in found:
+        test = job.summary.metrics.get("test_accuracy") if job.summary else None
+        table.add_row(
+            str(job.id),
+            _status(job),
+            job.spec["dataset"]["name"],
+            job.spec["model"]["name"],
+            optimizer_label(job.spec["optimizer"]),
+            str(job.spec["seed"]),
+            _steps(job),
+            _number(test),
+            _time(job.created_at),
+        )
+    return table
+
+
+def job(shown: JobView) -> Table:
+    """Everything about one job."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("id", str(shown.id))
+    table.add_row("status", _status(shown))
+    rows = {
+        "message": shown.message,
+        "data set": _choice(shown.spec["dataset"]),
+        "model": _choice(shown.spec["model"]),
+        "optimizer": _choice(shown.spec["optimizer"]),
+        "schedule": _choice(shown.spec["schedule"]),
+        "budget": _pairs(shown.spec["budget"]),
+        "seed": str(shown.spec["seed"]),
+        "tags": _pairs(shown.tags),
+        "user": shown.user,
+        "worker": shown.worker,
+        "attempt": f"{shown.attempt}, {shown.failures} lost" if shown.failures else str(shown.attempt),
+        "step": _steps(shown),
+        "created": _time(shown.created_at),
+        "started": _time(shown.started_at),
+        "finished": _time(shown.finished_at),
+        "retry of": str(shown.retry_of) if shown.retry_of else None,
+    }
+    if shown.summary:
+        rows["training"] = f"{shown.summary.train_seconds:.2f} s, {shown.summary.parameters:,} parameters"
+        rows |= {name: _number(value) for name, value in sorted(shown.summary.metrics.items())}
+    for name, value in rows.items():
+        if value:
+            table.add_row(name, Text(value))
+    return table
+
+
+def curves(metrics: Mapping[str, CurveView]) -> Table:
+    """A line a curve: how many points, where it starts and ends, its extremes."""
+    columns = ("points", "first", "last", "lowest", "highest", "last step")
+    table = plain("metric", *columns, right=columns)
+    for name, curve in sorted(metrics.items()):
+        finite = [value for value in curve.values if value is not None]
+        ends = (curve.values[0], curve.values[-1]) if curve.values else (None, None)
+        extremes = (min(finite), max(finite)) if finite else (None, None)
+        last_step = str(curve.steps[-1]) if curve.steps else "-"
+        table.add_row(name, str(len(curve.steps)), *(_number(value) for value in (*ends, *extremes)), last_step)
+    return table
+
+
+# --- comparisons -----------------------------------------------------------------------------------------------------
+
+
+def groups(answer: CompareAnswer) -> Table:
+    """A line a group, the best mean first."""
+    table = plain(
+        answer.group_by, "n", "mean ± sd", "95 % interval", "best", "diverged", right=("n", "best", "diverged")
+    )
+    if answer.target:
+        table.add_column("steps to target", justify="right")
+        table.add_column("seconds", justify="right")
+    for group in answer.groups:
+        row = [group.label, str(group.n), spread(group), interval(group.interval), _number(group.best)]
+        row.append(str(group.diverged) if group.diverged else "-")
+        if answer.target:
+            row += [_number(group.steps_to_target, 0), _number(group.seconds_to_target, 2)]
+        table.add_row(*row)
+    return table
+
+
+def pairs(found: Sequence[PairView]) -> Table:
+    """A line a pair."""
+    table = plain("a", "b", "n", "a - b", "95 % interval", "p (Holm)", right=("n", "a - b", "p (Holm)"))
+    for pair in found:
+        p = "-" if pair.p_adjusted is None else "<0.0001" if pair.p_adjusted < 1e-4 else f"{pair.p_adjusted:.4f}"
+        table.add_row(pair.a, pair.b, str(pair.n), _signed(pair.difference), signed_interval(pair.interval), p)
+    return table
+
+
+def spread(group: GroupView) -> str:
+    """Mean and standard deviation."""
+    return _number(group.mean) if group.sd is None else f"{_number(group.mean)} ± {group.sd:.4f}"
+
+
+def interval(found: tuple[float, float] | None) -> str:
+    """An interval of values."""
+    return "-" if found is None else f"{found[0]:.4f} .. {found[1]:.4f}"
+
+
+def signed_interval(found: tuple[float, float] | None) -> str:
+    """An interval of differences."""
+    return "-" if found is None else f"{found[0]:+.4f} .. {found[1]:+.4f}"
+
+
+# --- the catalog -----------------------------------------------------------------------------------------------------
+
+
+def catalog(found: Catalog) -> Table:
+    """A line for each name that a job can give."""
+    table = plain("kind", "name", "what it is", "")
+    for dataset in found.datasets:
+        table.add_row("data set", dataset.name, dataset.title, "present" if dataset.present else dataset.fetch)
+    for kind in ("model", "optimizer", "schedule"):
+        for entry in getattr(found, f"{kind}s"):
+            table.add_row(kind, entry.name, entry.title, "")
+    return table
+
+
+def parameters(entry: CatalogEntry) -> Table:
+    """A line for each parameter, with its default and what it does; of KO those with Adam as its base."""
+    schema = entry.params
+    if "oneOf" in schema:
+        schema = schema["$defs"]["KoAdamParams"]
+    table = plain("parameter", "default", "what it does")
+    for name, described in schema.get("properties", {}).items():
+        options = described.get("enum")
+        text = described.get("description", "") + (f" One of: {', '.join(map(str, options))}." if options else "")
+        table.add_row(name, Text(str(described.get("default", described.get("const", "-")))), Text(text.strip()))
+    return table
+
+
+# --- cells -----------------------------------------------------------------------------------------------------------
+
+
+def _status(job: JobView) -> Text:
+    asked = job.cancel_requested and not job.status.is_final
+    reason = job.reason if job.status is JobStatus.FAILED else None
+    text = f"{job.status}: {reason}" if reason else f"{job.status}, to be cancelled" if asked else str(job.status)
+    return Text(text, style=STATUS_STYLE[job.status])
+
+
+def _steps(job: JobView) -> str:
+    total = job.progress.total_steps
+    return f"{job.progress.step} of {total}" if total else str(job.progress.step or "-")
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.{digits}f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.4f}"
+
+
+def _time(at: datetime | None) -> str:
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else ""
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in values.items() if value is not None)
+
+
+def _choice(choice: Mapping[str, Any]) -> str:
+    return f"{choice['name']} {_pairs(choice['params'])}".strip()
