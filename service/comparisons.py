@@ -20,7 +20,7 @@ from service.errors import Invalid
 from service.groups import GroupBy, Run
 from service.models import Job, User
 from service.spec import JobStatus, Reason, Target, TargetHit, TrainSpec
-from service.verdicts import Measure, compare_runs
+from service.verdicts import compare_runs
 
 MOST_JOBS = 5000
 """Jobs that one question may mean; more are no comparison but a mistake."""
@@ -63,7 +63,11 @@ class CompareQuery(BaseModel):
     group_by: GroupBy = "optimizer"
     metric: str = Field("test_accuracy", max_length=128, description="Compared at the end of each run.")
     target: float | None = Field(
-        None, ge=0, le=1e6, description="Value of the validation metric to reach; each job's own target where unset."
+        None,
+        ge=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="Value of the validation metric to reach; each job's own target where unset.",
     )
     optimizer: list[Annotated[str, _one_of(OPTIMIZERS)]] = Field([], description="Only these; repeatable.")
     tag: list[Annotated[str, AfterValidator(_tag)]] = Field(
@@ -92,7 +96,6 @@ def compare(session: Session, query: CompareQuery) -> CompareAnswer:
     """Compare the stored jobs that match. Raises Invalid where the question is not one or mixes settings."""
     if query.model is None and query.group_by != "model":
         raise Invalid.field("model", "name a model, or compare models with group_by=model")
-    Measure(query.metric).sign  # noqa: B018 (refuses a metric without a better direction before anything is read)
     target = query.target_to_reach
     runs = _runs(session, query)
     if target is not None:

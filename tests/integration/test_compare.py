@@ -1,0 +1,212 @@
+import json
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from service import comparisons, db, metrics
+from service.comparisons import CompareQuery, compare
+from service.config import settings
+from service.errors import Invalid
+from service.models import Job, User
+from service.spec import Reason, Summary, TargetHit, TrainSpec
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+ADAM = {"name": "adam", "params": {"lr": 0.001}}
+KO = {"name": "ko", "params": {"base": "adam", "lr": 0.001}}
+ADAM_VALUES = [0.951, 0.949, 0.953, 0.947, 0.950]
+KO_VALUES = [0.967, 0.966, 0.970, 0.962, 0.965]
+
+
+@pytest.fixture(scope="module")
+def database(servers):
+    """The schema, on a real server, reachable by `service.db`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KOTRAIN_DATABASE_URL", servers.database_url)
+        settings.cache_clear()
+        db.engine.cache_clear()
+        db.migrate()
+        yield
+        db.engine().dispose()
+    settings.cache_clear()
+    db.engine.cache_clear()
+
+
+@pytest.fixture
+def session(database):
+    """A session that is rolled back after the test."""
+    with Session(db.engine()) as session:
+        yield session
+        session.rollback()
+
+
+@pytest.fixture
+def store(session):
+    return Store(session)
+
+
+class Store:
+    """Stores finished jobs as the worker leaves them."""
+
+    def __init__(self, session):
+        self.session = session
+        self.users = {}
+        self.count = 0
+
+    def user(self, name):
+        if name not in self.users:
+            self.users[name] = User(name=name)
+            self.session.add(self.users[name])
+            self.session.flush()
+        return self.users[name].id
+
+    def job(self, optimizer, seed, value, *, hit=None, reason=Reason.COMPLETED, tags=None, user="compare-a", **fields):
+        body = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 3}, "optimizer": optimizer, "seed": seed}
+        spec = TrainSpec.model_validate_json(json.dumps(body | fields))
+        self.count += 1
+        summary = Summary(
+            reason=reason,
+            steps=90,
+            epochs=3,
+            train_seconds=1,
+            total_seconds=2,
+            parameters=10,
+            metrics={"test_accuracy": value, "val_loss": 1 - value} if value is not None else {"val_loss": 0.1},
+            best_step=90,
+            target=hit,
+        )
+        job = Job(
+            user_id=self.user(user),
+            spec=spec.model_dump(mode="json"),
+            dataset=spec.dataset.name,
+            model=spec.model.name,
+            optimizer=spec.optimizer.name,
+            needs_cuda=False,
+            tags={} if tags is None else tags,
+            priority=0,
+            max_failures=3,
+            status=reason.status.value,
+            reason=reason.value,
+            environment={"device": "cpu", "torch": "2.14.1"},
+            summary=summary.model_dump(mode="json"),
+            finished_at=START + timedelta(seconds=self.count),
+        )
+        self.session.add(job)
+        self.session.flush()
+        return job.id
+
+    def study(self, **fields):
+        for seed, (a, b) in enumerate(zip(ADAM_VALUES, KO_VALUES, strict=True)):
+            self.job(ADAM, seed, a, **fields)
+            self.job(KO, seed, b, **fields)
+
+
+@contextmanager
+def sql_of(engine):
+    """The statements that run meanwhile."""
+    statements = []
+
+    def note(connection, cursor, statement, *rest):
+        statements.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield statements
+    event.remove(engine, "before_cursor_execute", note)
+
+
+def ask(session, **fields):
+    return compare(session, CompareQuery(**({"dataset": "digits", "model": "mlp"} | fields)))
+
+
+def test_stored_jobs_get_a_verdict(session, store):
+    store.study()
+    store.job(ADAM, 7, None, evaluate_test=False)
+    store.job(ADAM, 8, None, reason=Reason.DIVERGED)
+    answer = ask(session)
+    assert [(each.label, each.n, each.diverged) for each in answer.groups] == [
+        ("ko soft (adam)", 5, 0),
+        ("adam", 5, 1),
+    ]
+    assert answer.verdict.best == "ko soft (adam)"
+    assert answer.pairs[0].difference == pytest.approx(0.016)
+    assert answer.left_out.without_metric == 1
+    assert answer.held_fixed["environment.torch"] == "2.14.1"
+
+
+def test_mixed_settings_are_refused_and_every_hint_helps(session, store):
+    store.study()
+    store.study(model={"name": "mlp", "params": {"init_scale": 0.1}}, tags={"study": "condensed"})
+    with pytest.raises(Invalid) as caught:
+        ask(session)
+    (error,) = caught.value.errors
+    assert error.pointer == "/model/params/init_scale"
+    hint = error.detail.partition("where=")[2]
+    assert ask(session, where=[hint]).held_fixed["model.params.init_scale"] == 0.1
+    assert ask(session, tag=["study:condensed"]).held_fixed["model.params.init_scale"] == 0.1
+    assert ask(session, where=["model.params.init_scale=1"]).held_fixed["model.params.init_scale"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "n"),
+    [
+        ({"optimizer": ["adam"]}, [5]),
+        ({"optimizer": ["adam", "ko"]}, [5, 5]),
+        ({"user": "compare-a"}, [5, 5]),
+        ({"user": "compare-nobody"}, []),
+        ({"dataset": "mnist"}, []),
+        ({"model": "cnn"}, []),
+        ({"where": ["schedule=constant"]}, [5, 5]),
+        ({"where": ["schedule.name=cosine"]}, []),
+        ({"where": ["model.params.hidden=[256,256]"]}, [5, 5]),
+        ({"where": ["gradient_clip=null"]}, [5, 5]),
+        ({"where": ["environment.device=cpu", "precision=fp32"]}, [5, 5]),
+        ({"where": ["environment.device=cuda"]}, []),
+        ({"where": ["optimizer.params.collision=soft"]}, [5]),
+        ({"where": ["model.params.hidden.'; drop table jobs --=1"]}, []),
+        ({"tag": ["study:first"]}, [5, 5]),
+        ({"tag": ["study:first", "by:you"]}, []),
+        ({"metric": "val_loss"}, [5, 5]),
+    ],
+)
+def test_filters(session, store, fields, n):
+    store.study(tags={"study": "first", "by": "me"})
+    assert [each.n for each in ask(session, **fields).groups] == n
+
+
+def test_models_are_compared_without_naming_one(session, store):
+    for seed, value in enumerate(ADAM_VALUES):
+        store.job(ADAM, seed, value)
+        store.job(ADAM, seed, value - 0.1, model="cnn")
+    answer = compare(session, CompareQuery(dataset="digits", group_by="model"))
+    assert [each.label for each in answer.groups] == ["mlp", "cnn"]
+    assert answer.model is None
+
+
+def test_the_recorded_target_counts_where_none_is_asked_for(session, store):
+    for seed in range(3):
+        store.job(ADAM, seed, 0.9, target={"value": 0.8}, hit=TargetHit(step=10 * (seed + 1), wall_seconds=seed + 0.5))
+    (each,) = ask(session).groups
+    assert (each.steps_to_target, each.seconds_to_target) == (20, 1.5)
+
+
+def test_a_target_is_looked_up_in_the_stored_curves_with_two_queries(session, store):
+    curves = {}
+    for seed, value in enumerate(ADAM_VALUES):
+        job = store.job(ADAM, seed, value)
+        rising = [0.5, 0.8, 0.9, 0.96] if seed < 3 else [0.5, 0.6, 0.7, float("nan")]
+        curves[job] = {"val_accuracy": ([30, 60, 90, 120], rising, [1.0, 2.0, 3.0, 4.0])}
+    metrics.append(session, curves.items())
+    with sql_of(db.engine()) as statements:
+        (each,) = ask(session, target=0.9).groups
+    assert (each.steps_to_target, each.seconds_to_target) == (90, 3.0)
+    assert len(statements) == 2
+    assert ask(session, target=0.97).groups[0].steps_to_target is None
+
+
+def test_too_many_jobs_are_a_mistake(session, store, monkeypatch):
+    store.study()
+    monkeypatch.setattr(comparisons, "MOST_JOBS", 9)
+    with pytest.raises(Invalid, match="more than 9 jobs match"):
+        ask(session)
