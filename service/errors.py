@@ -4,6 +4,7 @@ KotrainError
 ├── Invalid              422  the request is understood and wrong; names the fields
 ├── Malformed            400  the request cannot be read
 ├── Unauthorized         401
+├── Forbidden            403
 ├── NotFound             404
 ├── Conflict             409  the state of things forbids it
 ├── TooLarge             413
@@ -62,6 +63,12 @@ class Unauthorized(KotrainError):
 
     status, slug, title = HTTPStatus.UNAUTHORIZED, "unauthorized", "A valid API key is needed"
     headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+
+class Forbidden(KotrainError):
+    """The key is known, and this is somebody else's."""
+
+    status, slug, title = HTTPStatus.FORBIDDEN, "forbidden", "This belongs to somebody else"
 
 
 class NotFound(KotrainError):

@@ -1,0 +1,62 @@
+"""Requests that may be repeated: the stored answer of the first one is the answer of all.
+
+The answer is stored in the job's own transaction, under an advisory lock: a plain unique insert would make the second
+request wait for the first instead of telling it so.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from service.errors import Conflict, Invalid
+from service.models import IdempotencyKey, User
+
+KEPT = timedelta(hours=24)
+HEADER = "Idempotency-Key"
+
+
+def replay(session: Session, user: User, route: str, key: str, body_digest: str) -> dict[str, Any] | None:
+    """The stored answer, or None for a new key, which this transaction then owns.
+
+    Raises `Conflict` while another request with the key is under way, `Invalid` where the key came with another body.
+    """
+    name = f"kotrain.idempotency:{user.id}:{route}:{key}"
+    if not session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtextextended(name, 0)))):
+        raise Conflict(f"a request with this {HEADER} is under way; ask again in a moment")
+    stored = session.scalar(
+        select(IdempotencyKey).where(
+            IdempotencyKey.user_id == user.id,
+            IdempotencyKey.route == route,
+            IdempotencyKey.key == key,
+            IdempotencyKey.created_at > func.clock_timestamp() - KEPT,
+        )
+    )
+    if stored is None:
+        return None
+    if stored.body_digest != body_digest:
+        raise Invalid.field(HEADER, "this key was used with another body; use a new key for a new request")
+    return stored.answer
+
+
+def store(
+    session: Session, user: User, route: str, key: str, body_digest: str, job_id: UUID, answer: dict[str, Any]
+) -> None:
+    """Keep the answer for a day; an expired one with the same key makes room."""
+    session.execute(
+        delete(IdempotencyKey).where(
+            IdempotencyKey.user_id == user.id, IdempotencyKey.route == route, IdempotencyKey.key == key
+        )
+    )
+    session.add(
+        IdempotencyKey(user_id=user.id, route=route, key=key, body_digest=body_digest, job_id=job_id, answer=answer)
+    )
+
+
+def forget_expired(session: Session) -> None:
+    """Remove answers that are kept no longer."""
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < func.clock_timestamp() - KEPT))

@@ -1,0 +1,428 @@
+"""Jobs: the only writer of job status.
+
+Every change of status goes through `_change`, a guarded UPDATE against `TRANSITIONS` that writes the event in the same
+transaction. What a worker writes names its `attempt`: an old one changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, auto
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ARRAY, BigInteger, Integer, bindparam, func, select, text, update
+from sqlalchemy import Uuid as SqlUuid
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from service import data, metrics, queue
+from service.config import settings
+from service.db import ring_after_commit
+from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
+from service.models import Job, JobEvent, User, Worker
+from service.schemas import JobRequest
+from service.spec import TRANSITIONS, Environment, JobStatus, Reason, Summary
+
+NOW = func.clock_timestamp()
+
+
+# --- what users do ---------------------------------------------------------------------------------------------------
+
+
+def check(session: Session, request: JobRequest) -> None:
+    """Refuse what can be told to fail before it is queued; `Invalid` names the fields."""
+    errors = []
+    folder = settings().data
+    dataset = request.dataset
+    if not data.is_present(dataset.name, folder):
+        errors.append(
+            FieldError(
+                "/dataset",
+                f"data set '{dataset.name}' is not present; fetch it with: {data.fetch_command(dataset.name)}",
+            )
+        )
+    else:
+        records = data.train_records(dataset, folder)
+        if records is not None and request.batch_size > records:
+            errors.append(
+                FieldError(
+                    "/batch_size",
+                    f"{request.batch_size} is more than the {records} training records of '{dataset.name}'; "
+                    f"choose 1 to {records}",
+                )
+            )
+    if request.needs_cuda and _only_cpu_workers(session):
+        pointer = "/device" if request.device == "cuda" else "/precision"
+        errors.append(
+            FieldError(pointer, "no worker of this installation has a GPU; choose device cpu and fp32 or bf16")
+        )
+    if errors:
+        raise Invalid("; ".join(error.detail for error in errors), tuple(errors))
+
+
+def _only_cpu_workers(session: Session) -> bool:
+    """Whether workers are known and none ever had a GPU. None known is no answer: they may come yet."""
+    devices = session.scalars(select(Worker.devices)).all()
+    return bool(devices) and not any(device["kind"] == "cuda" for owned in devices for device in owned)
+
+
+def submit(session: Session, user: User, request: JobRequest) -> Job:
+    """Store a queued job; the bell rings once it is committed."""
+    check(session, request)
+    return _insert(
+        session,
+        user,
+        spec=request.train_spec.model_dump(mode="json"),
+        dataset=request.dataset.name,
+        model=request.model.name,
+        optimizer=request.optimizer.name,
+        needs_cuda=request.needs_cuda,
+        tags=request.tags,
+        priority=request.priority,
+        time_limit_seconds=request.time_limit_seconds,
+        max_failures=request.max_failures,
+    )
+
+
+def _insert(session: Session, user: User, **values: Any) -> Job:
+    job = Job(id=uuid7(), user=user, **values)
+    session.add(job)
+    session.flush()
+    _record(session, job.id, JobStatus.QUEUED)
+    session.refresh(job)
+    ring_after_commit(session, queue.CUDA_WORKERS if job.needs_cuda else queue.ANY_WORKER)
+    return job
+
+
+def get(session: Session, job_id: UUID) -> Job:
+    """The job, or `NotFound`."""
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFound(f"there is no job {job_id}")
+    return job
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which jobs to list; None means any."""
+
+    status: JobStatus | None = None
+    dataset: str | None = None
+    model: str | None = None
+    optimizer: str | None = None
+    user: str | None = None
+    tag: tuple[str, str] | None = None
+
+
+def find(session: Session, wanted: Filter, limit: int, after: UUID | None) -> tuple[Sequence[Job], bool]:
+    """Up to `limit` jobs older than the job `after`, newest first, and whether there are more. Ids sort by age."""
+    query = select(Job).order_by(Job.id.desc()).limit(limit + 1)
+    for column in ("status", "dataset", "model", "optimizer"):
+        value = getattr(wanted, column)
+        if value is not None:
+            query = query.where(getattr(Job, column) == value)
+    if wanted.user is not None:
+        query = query.where(Job.user_id == select(User.id).where(User.name == wanted.user).scalar_subquery())
+    if wanted.tag is not None:
+        query = query.where(Job.tags.contains({wanted.tag[0]: wanted.tag[1]}))
+    if after is not None:
+        query = query.where(Job.id < after)
+    jobs = session.scalars(query).all()
+    return jobs[:limit], len(jobs) > limit
+
+
+def cancel(session: Session, user: User, job_id: UUID) -> Job:
+    """End a queued job at once and ask a running one to stop; doing so again changes nothing."""
+    job = _owned(session, user, job_id)
+    if JobStatus(job.status) is JobStatus.QUEUED:
+        _change(session, job_id, JobStatus.QUEUED, JobStatus.CANCELLED, reason=Reason.CANCELLED, finished_at=NOW)
+    elif JobStatus(job.status) is JobStatus.RUNNING:
+        job.cancel_requested = True
+        session.flush()
+    elif JobStatus(job.status) is not JobStatus.CANCELLED:
+        raise Conflict(f"job {job_id} has ended already ({job.status})", current_status=job.status)
+    session.refresh(job)
+    return job
+
+
+def retry(session: Session, user: User, job_id: UUID) -> Job:
+    """A new job with the spec of one that failed or was cancelled; asking again answers the same new job."""
+    job = _owned(session, user, job_id)
+    if JobStatus(job.status) not in (JobStatus.FAILED, JobStatus.CANCELLED):
+        raise Conflict(
+            f"job {job_id} is {job.status}; only failed and cancelled jobs can be retried", current_status=job.status
+        )
+    earlier = session.scalar(select(Job).where(Job.retry_of == job_id))
+    if earlier is not None:
+        return earlier
+    copied = ("spec", "dataset", "model", "optimizer", "needs_cuda", "tags", "priority", "time_limit_seconds")
+    values = {name: getattr(job, name) for name in (*copied, "max_failures")}
+    return _insert(session, job.user, retry_of=job_id, **values)
+
+
+def _owned(session: Session, user: User, job_id: UUID) -> Job:
+    """The job, locked, if this user may change it."""
+    job = session.scalar(select(Job).where(Job.id == job_id).with_for_update(of=Job))
+    if job is None:
+        raise NotFound(f"there is no job {job_id}")
+    if job.user_id != user.id and not user.is_admin:
+        raise Forbidden(f"job {job_id} belongs to {job.user.name}")
+    return job
+
+
+# --- what workers do -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that a worker owns; `attempt` is the fence that all its writes name."""
+
+    job_id: UUID
+    attempt: int
+    spec: dict[str, Any]
+    time_limit_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A sign of life of one running job, with what it measured since the last one."""
+
+    claim: Claim
+    step: int
+    total_steps: int | None
+    points: Sequence[metrics.Points]
+
+
+class Order(Enum):
+    """What a running job is told when it gives a sign of life."""
+
+    GO_ON = auto()
+    CANCEL = auto()
+    LOST = auto()
+    """Somebody else owns the job by now: write nothing, stop."""
+
+
+CLAIM = text(
+    # Each user's head job, so that nobody's long queue hides another's; then priority, fair share, age.
+    """
+    WITH head AS (
+        SELECT job.id
+        FROM users CROSS JOIN LATERAL (
+            SELECT id, priority, created_at FROM jobs
+            WHERE user_id = users.id AND status = 'queued' AND available_at <= clock_timestamp()
+                  AND (:has_cuda OR NOT needs_cuda)
+            ORDER BY priority DESC, created_at, id
+            LIMIT 1 FOR UPDATE SKIP LOCKED) AS job
+        ORDER BY job.priority DESC,
+                 (SELECT count(*) FROM jobs WHERE user_id = users.id AND status = 'running'),
+                 job.created_at, job.id
+        LIMIT 1)
+    UPDATE jobs
+    SET status = 'running', attempt = attempt + 1, worker_id = :worker, started_at = clock_timestamp(),
+        heartbeat_at = clock_timestamp(), step = 0, reason = NULL, message = NULL, environment = NULL
+    FROM head WHERE jobs.id = head.id
+    RETURNING jobs.id, attempt, spec, time_limit_seconds
+    """
+)
+
+
+def claim(session: Session, worker_id: str, *, has_cuda: bool) -> Claim | None:
+    """The best queued job that this worker can run, now running under a new attempt; None where there is none."""
+    row = session.execute(CLAIM, {"worker": worker_id, "has_cuda": has_cuda}).one_or_none()
+    if row is None:
+        return None
+    if row.attempt > 1:
+        metrics.discard(session, row.id)
+    _record(session, row.id, JobStatus.RUNNING)
+    return Claim(row.id, row.attempt, row.spec, row.time_limit_seconds)
+
+
+BEAT = text(
+    """
+    UPDATE jobs
+    SET heartbeat_at = clock_timestamp(), step = beat.step, total_steps = beat.total_steps
+    FROM unnest(:ids, :attempts, :steps, :totals) AS beat(id, attempt, step, total_steps)
+    WHERE jobs.id = beat.id AND jobs.attempt = beat.attempt AND jobs.status = 'running'
+    RETURNING jobs.id, jobs.cancel_requested
+    """
+).bindparams(
+    bindparam("ids", type_=ARRAY(SqlUuid())),
+    bindparam("attempts", type_=ARRAY(Integer)),
+    bindparam("steps", type_=ARRAY(BigInteger)),
+    bindparam("totals", type_=ARRAY(BigInteger)),
+)
+
+
+def beat(session: Session, worker_id: str, beats: Sequence[Beat]) -> dict[UUID, Order]:
+    """Renew the leases of all of a worker's jobs and store their points; answers what each should do."""
+    session.execute(update(Worker).where(Worker.id == worker_id).values(heartbeat_at=NOW, stopped_at=None))
+    rows = session.execute(
+        BEAT,
+        {
+            "ids": [beat.claim.job_id for beat in beats],
+            "attempts": [beat.claim.attempt for beat in beats],
+            "steps": [beat.step for beat in beats],
+            "totals": [beat.total_steps for beat in beats],
+        },
+    )
+    cancelled = {row.id: row.cancel_requested for row in rows}
+    owned = [beat for beat in beats if beat.claim.job_id in cancelled]
+    metrics.append(session, [(beat.claim.job_id, points) for beat in owned for points in beat.points])
+    orders = {True: Order.CANCEL, False: Order.GO_ON}
+    return {
+        job_id: orders[cancelled[job_id]] if job_id in cancelled else Order.LOST
+        for job_id in (beat.claim.job_id for beat in beats)
+    }
+
+
+def finish(
+    session: Session,
+    claim: Claim,
+    reason: Reason,
+    *,
+    message: str | None = None,
+    summary: Summary | None = None,
+    environment: Environment | None = None,
+    points: Sequence[metrics.Points] = (),
+) -> bool:
+    """End a running job with its last points; False, and nothing written, where the attempt is an old one."""
+    ended = _change(
+        session,
+        claim.job_id,
+        JobStatus.RUNNING,
+        reason.status,
+        attempt=claim.attempt,
+        reason=reason,
+        message=message,
+        summary=summary.model_dump(mode="json") if summary else None,
+        environment=environment,
+        finished_at=NOW,
+        **({"step": summary.steps} if summary else {}),
+    )
+    if ended:
+        metrics.append(session, [(claim.job_id, batch) for batch in points])
+        metrics.merge(session, claim.job_id)
+    return ended
+
+
+def give_back(session: Session, claim: Claim, message: str) -> bool:
+    """Return a job to the queue without blame: its worker is shutting down."""
+    return _change(
+        session,
+        claim.job_id,
+        JobStatus.RUNNING,
+        JobStatus.QUEUED,
+        attempt=claim.attempt,
+        message=message,
+        worker_id=None,
+        available_at=NOW,
+    )
+
+
+def lose(session: Session, job_id: UUID, attempt: int, reason: Reason, message: str) -> bool:
+    """A worker or child was lost: the job waits and runs again, unless this happened too often or it was cancelled."""
+    job = session.scalar(
+        select(Job)
+        .where(Job.id == job_id, Job.attempt == attempt, Job.status == JobStatus.RUNNING)
+        .with_for_update(of=Job)
+    )
+    if job is None:
+        return False
+    failures = job.failures + 1
+    if job.cancel_requested:
+        end, why = JobStatus.CANCELLED, Reason.CANCELLED
+    elif failures >= job.max_failures:
+        end, why = JobStatus.FAILED, reason
+    else:
+        wait = timedelta(seconds=settings().backoff_seconds * 2.0 ** min(failures - 1, 10))
+        return _change(
+            session,
+            job_id,
+            JobStatus.RUNNING,
+            JobStatus.QUEUED,
+            attempt=attempt,
+            reason=reason,
+            message=message,
+            failures=failures,
+            worker_id=None,
+            available_at=NOW + wait,
+        )
+    return _change(
+        session,
+        job_id,
+        JobStatus.RUNNING,
+        end,
+        attempt=attempt,
+        reason=why,
+        message=message,
+        failures=failures,
+        finished_at=NOW,
+    )
+
+
+# --- what maintenance does -------------------------------------------------------------------------------------------
+
+
+def take_back_stale(session: Session) -> list[UUID]:
+    """Take back jobs whose lease ran out, by the database's clock; its own downtime does not count against a worker."""
+    alive_at = func.greatest(Job.heartbeat_at, func.pg_postmaster_start_time())
+    lease = timedelta(seconds=settings().lease_seconds)
+    stale = session.execute(
+        select(Job.id, Job.attempt, Job.worker_id)
+        .where(Job.status == JobStatus.RUNNING, NOW - alive_at > lease)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for job_id, attempt, worker_id in stale:
+        lose(
+            session,
+            job_id,
+            attempt,
+            Reason.WORKER_LOST,
+            f"worker {worker_id} gave no sign of life for {lease.seconds} s",
+        )
+    return [row.id for row in stale]
+
+
+def count_eligible(session: Session, limit: int, *, has_cuda: bool) -> int:
+    """How many queued jobs a worker could start now, counted up to `limit`."""
+    eligible = select(Job.id).where(Job.status == JobStatus.QUEUED, Job.available_at <= NOW).limit(limit)
+    if not has_cuda:
+        eligible = eligible.where(Job.needs_cuda.is_(False))
+    return session.scalar(select(func.count()).select_from(eligible.subquery())) or 0
+
+
+# --- the guarded write -----------------------------------------------------------------------------------------------
+
+
+def _change(
+    session: Session, job_id: UUID, start: JobStatus, end: JobStatus, *, attempt: int | None = None, **values: Any
+) -> bool:
+    """Move a job from `start` to `end` and write the event; False where it is not in `start`, or not at `attempt`."""
+    assert end in TRANSITIONS[start]
+    change = update(Job).where(Job.id == job_id, Job.status == start)
+    if attempt is not None:
+        change = change.where(Job.attempt == attempt)
+    change = change.values(status=end, **values).execution_options(synchronize_session=False)
+    changed = session.scalar(change.returning(Job.id)) is not None
+    if changed:
+        _record(session, job_id, end, values.get("reason"), values.get("message"))
+    return changed
+
+
+def _record(
+    session: Session, job_id: UUID, status: JobStatus, reason: Reason | None = None, message: str | None = None
+) -> None:
+    """Append to the job's events; the caller's transaction holds the job's row lock, so `seq` has no gaps."""
+    row = session.execute(
+        update(Job)
+        .where(Job.id == job_id)
+        .values(seq=Job.seq + 1)
+        .returning(Job.seq, Job.attempt)
+        .execution_options(synchronize_session=False)
+    ).one()
+    session.add(
+        JobEvent(job_id=job_id, seq=row.seq, attempt=row.attempt, status=status, reason=reason, message=message)
+    )

@@ -1,0 +1,157 @@
+"""Metric points: append them in chunks, read curves back, thin them out faithfully.
+
+A curve is three aligned arrays: `steps` (optimizer steps), `values`, and `wall_seconds` since the attempt began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import Connection
+from psycopg.errors import UniqueViolation
+from sqlalchemy import delete, func, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from service.db import transaction
+from service.models import MetricChunk, MetricName
+
+MAX_NAME = 128
+MERGED_POINTS = 4096
+"""Points of a chunk once the job has ended."""
+
+Points = Mapping[str, tuple[Sequence[int], Sequence[float], Sequence[float]]]
+"""Name -> (steps, values, wall_seconds); steps increase strictly."""
+
+_name_ids: dict[str, int] = {}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """All points of one metric of one job, by increasing step: three arrays of shape (points,)."""
+
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+    wall_seconds: NDArray[np.float64]
+
+
+def _name_id(name: str) -> int:
+    """The id of an interned name; new names commit at once, so that a cached id is never rolled back."""
+    if name not in _name_ids:
+        if len(name) > MAX_NAME:
+            raise ValueError(f"metric name longer than {MAX_NAME} characters: {name[:MAX_NAME]}...")
+        with transaction() as session:
+            session.execute(insert(MetricName).values(name=name).on_conflict_do_nothing())
+            _name_ids[name] = session.scalars(select(MetricName.id).where(MetricName.name == name)).one()
+    return _name_ids[name]
+
+
+def append(session: Session, batches: Iterable[tuple[UUID, Points]]) -> None:
+    """Store points of any number of jobs in one COPY.
+
+    The caller holds the fence (the jobs' row locks). A batch that is sent again after a commit whose answer was lost
+    is stored once: a chunk is known by its job, name and first step.
+    """
+    rows = [
+        (job_id, _name_id(name), steps[0], list(steps), list(values), list(wall_seconds))
+        for job_id, points in batches
+        for name, (steps, values, wall_seconds) in points.items()
+        if steps
+    ]
+    if not rows:
+        return
+    try:
+        with session.begin_nested():
+            _copy(session, rows)
+    except UniqueViolation:
+        columns = [column.key for column in MetricChunk.__table__.columns]
+        chunks = [dict(zip(columns, row, strict=True)) for row in rows]
+        session.execute(insert(MetricChunk).on_conflict_do_nothing(), chunks)
+
+
+def _copy(session: Session, rows: Iterable[tuple[object, ...]]) -> None:
+    connection = session.connection().connection.driver_connection
+    assert isinstance(connection, Connection)
+    columns = "job_id, name_id, first_step, steps, values, wall_seconds"
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(f"COPY metric_chunks ({columns}) FROM STDIN (FORMAT BINARY)") as copy,
+    ):
+        copy.set_types(["uuid", "int4", "int4", "int4[]", "float8[]", "float4[]"])
+        for row in rows:
+            copy.write_row(row)
+
+
+def merge(session: Session, job_id: UUID) -> None:
+    """Rewrite a finished job's many small chunks as few large ones."""
+    chunks = select(func.count()).where(MetricChunk.job_id == job_id).group_by(MetricChunk.name_id)
+    if session.scalar(select(func.max(chunks.subquery().c[0]))) in (None, 1):
+        return
+    session.execute(
+        text(
+            """
+            WITH old AS (DELETE FROM metric_chunks WHERE job_id = :job RETURNING *),
+                 points AS (
+                     SELECT name_id, p.step, p.value, p.wall,
+                            (row_number() OVER (PARTITION BY name_id ORDER BY p.step) - 1) / :size AS chunk
+                     FROM old, unnest(steps, values, wall_seconds) AS p(step, value, wall))
+            INSERT INTO metric_chunks (job_id, name_id, first_step, steps, values, wall_seconds)
+            SELECT :job, name_id, min(step), array_agg(step ORDER BY step), array_agg(value ORDER BY step),
+                   array_agg(wall ORDER BY step)
+            FROM points GROUP BY name_id, chunk
+            """
+        ),
+        {"job": job_id, "size": MERGED_POINTS},
+    )
+
+
+def discard(session: Session, job_id: UUID) -> None:
+    """Forget what a lost attempt measured; its successor starts from the beginning."""
+    session.execute(delete(MetricChunk).where(MetricChunk.job_id == job_id))
+
+
+def read(session: Session, job_ids: Sequence[UUID], names: Sequence[str] | None = None) -> dict[UUID, dict[str, Curve]]:
+    """The curves of several jobs in one query; `names` None means all. Jobs without points are not in the answer."""
+    query = (
+        select(MetricChunk.job_id, MetricName.name, MetricChunk.steps, MetricChunk.values, MetricChunk.wall_seconds)
+        .join(MetricName, MetricName.id == MetricChunk.name_id)
+        .where(MetricChunk.job_id.in_(job_ids))
+        .order_by(MetricChunk.job_id, MetricName.name, MetricChunk.first_step)
+    )
+    if names is not None:
+        query = query.where(MetricName.name.in_(names))
+    chunks: dict[UUID, dict[str, list[tuple[list[int], list[float], list[float]]]]] = {}
+    for job_id, name, steps, values, wall_seconds in session.execute(query):
+        chunks.setdefault(job_id, {}).setdefault(name, []).append((steps, values, wall_seconds))
+    return {job_id: {name: _joined(parts) for name, parts in curves.items()} for job_id, curves in chunks.items()}
+
+
+def _joined(parts: list[tuple[list[int], list[float], list[float]]]) -> Curve:
+    steps, values, wall_seconds = zip(*parts, strict=True)
+    return Curve(
+        np.concatenate([np.asarray(part, np.int64) for part in steps]),
+        np.concatenate([np.asarray(part, np.float64) for part in values]),
+        np.concatenate([np.asarray(part, np.float64) for part in wall_seconds]),
+    )
+
+
+def thin(curve: Curve, max_points: int) -> Curve:
+    """At most `max_points` (>= 4) of a curve's points: the first, the last, and each bucket's smallest and largest.
+
+    Points that are not finite survive as their bucket's extreme, so that a divergence is never hidden.
+    """
+    points = len(curve.steps)
+    if points <= max_points:
+        return curve
+    keep = {0, points - 1}
+    for bucket in np.array_split(np.arange(1, points - 1), (max_points - 2) // 2):
+        values = curve.values[bucket]
+        lost = np.flatnonzero(~np.isfinite(values))
+        keep.add(int(bucket[lost[0] if len(lost) else values.argmin()]))
+        keep.add(int(bucket[lost[-1] if len(lost) else values.argmax()]))
+    index = np.array(sorted(keep))
+    return Curve(curve.steps[index], curve.values[index], curve.wall_seconds[index])

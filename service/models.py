@@ -1,0 +1,203 @@
+"""Tables. Postgres is the truth: whatever is not in here did not happen.
+
+All ids are UUIDv7, so that they sort by age; all times are the database's (`clock_timestamp()`), never a host's.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    REAL,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy import Uuid as SqlUuid
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from uuid_utils.compat import uuid7
+
+from service.spec import JobStatus, Reason
+
+NOW = text("clock_timestamp()")
+
+
+def _one_of(column: str, values: type[JobStatus] | type[Reason]) -> str:
+    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads it from the class)
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        str: Text,
+        UUID: SqlUuid,
+    }
+
+
+class User(Base):
+    """Somebody who submits jobs; fair share is between users."""
+
+    __tablename__ = "users"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    name: Mapped[str] = mapped_column(unique=True)
+    is_admin: Mapped[bool] = mapped_column(default=False, server_default="false")
+    """May cancel the jobs of others."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class ApiKey(Base):
+    """A key of a user; only its SHA-256 is stored (keys are random, so a slow hash would add nothing)."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    digest: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    user: Mapped[User] = relationship(lazy="joined", innerjoin=True)
+
+
+class Worker(Base):
+    """One worker process, one per host; it owns that host's devices."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    slots: Mapped[int]
+    devices: Mapped[list[Any]] = mapped_column(JSONB)
+    """`[{"kind": "cuda", "name": ..., "memory_bytes": ...}]`"""
+    started_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    stopped_at: Mapped[datetime | None]
+
+
+class Job(Base):
+    """One training run that somebody asked for.
+
+    `attempt` is the fence: it grows with every claim, and whatever a worker writes names it. `failures` counts lost
+    workers and children against `max_failures`. `seq` counts the job's events.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(_one_of("status", JobStatus), name="jobs_status"),
+        CheckConstraint(_one_of("reason", Reason), name="jobs_reason"),
+        Index(
+            "jobs_queued",
+            "user_id",
+            text("priority DESC"),
+            "created_at",
+            "id",
+            postgresql_where=text("status = 'queued'"),
+        ),
+        Index("jobs_running", "user_id", postgresql_where=text("status = 'running'")),
+        Index("jobs_setting", "dataset", "model", "optimizer"),
+        Index("jobs_tags", "tags", postgresql_using="gin"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    spec: Mapped[dict[str, Any]]
+    dataset: Mapped[str]
+    model: Mapped[str]
+    optimizer: Mapped[str]
+    needs_cuda: Mapped[bool]
+    tags: Mapped[dict[str, Any]]
+    priority: Mapped[int]
+    time_limit_seconds: Mapped[float | None] = mapped_column(Double)
+    max_failures: Mapped[int]
+
+    status: Mapped[str] = mapped_column(default=JobStatus.QUEUED.value)
+    reason: Mapped[str | None]
+    message: Mapped[str | None]
+    """What went wrong, for people: the last lines of a traceback, or who was lost."""
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    attempt: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0)
+    seq: Mapped[int] = mapped_column(BigInteger, default=0)
+    retry_of: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"), unique=True)
+
+    worker_id: Mapped[str | None]
+    step: Mapped[int] = mapped_column(BigInteger, default=0)
+    total_steps: Mapped[int | None] = mapped_column(BigInteger)
+    environment: Mapped[dict[str, Any] | None]
+    summary: Mapped[dict[str, Any] | None]
+
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    available_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    started_at: Mapped[datetime | None]
+    heartbeat_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    user: Mapped[User] = relationship(lazy="joined", innerjoin=True)
+
+
+class JobEvent(Base):
+    """What happened to a job, in order; written in the transaction of the change itself."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    attempt: Mapped[int]
+    status: Mapped[str]
+    reason: Mapped[str | None]
+    message: Mapped[str | None]
+    at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class MetricName(Base):
+    """Names of metrics, stored once."""
+
+    __tablename__ = "metric_names"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+
+
+class MetricChunk(Base):
+    """Some consecutive points of one metric of one job; immutable, merged when the job ends.
+
+    `wall_seconds` count from the start of the attempt. Measured: 22 bytes a point in chunks of 250, 95 in rows of one.
+    """
+
+    __tablename__ = "metric_chunks"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name_id: Mapped[int] = mapped_column(ForeignKey("metric_names.id"), primary_key=True)
+    first_step: Mapped[int] = mapped_column(primary_key=True)
+    steps: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    values: Mapped[list[float]] = mapped_column(ARRAY(Double))
+    wall_seconds: Mapped[list[float]] = mapped_column(ARRAY(REAL))
+
+
+class IdempotencyKey(Base):
+    """The stored answer to a request that may be repeated; kept for a day."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (UniqueConstraint("user_id", "route", "key"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    route: Mapped[str]
+    key: Mapped[str]
+    body_digest: Mapped[str]
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    answer: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)

@@ -1,0 +1,20 @@
+"""`/v1/compare`: which optimizer is better, by how much, and how sure one can be."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from service import comparisons
+from service.answers import CompareAnswer
+from service.comparisons import CompareQuery
+from service.routes.parts import Caller, Database
+
+router = APIRouter(prefix="/v1/compare", tags=["compare"])
+
+
+@router.get("", response_model=CompareAnswer)
+def compare(session: Database, _: Caller, query: Annotated[CompareQuery, Query()]) -> CompareAnswer:
+    """Compare the stored jobs of one setting by a field of their spec, paired by seed."""
+    return comparisons.compare(session, query)

@@ -1,0 +1,155 @@
+"""`/v1/jobs`: submit, list, show, cancel, retry, metrics."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from service import idempotency, jobs, metrics
+from service.errors import Invalid
+from service.models import Job
+from service.routes.parts import Caller, Database, from_cursor, next_cursor
+from service.schemas import CurveView, DryRun, JobRequest, JobView, Label, Metrics, Page, Progress
+from service.spec import JobStatus
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$", description="Repeating it repeats the answer."),
+]
+
+
+def view(job: Job) -> JobView:
+    """A row as its answer."""
+    return JobView.model_validate(
+        {
+            **{name: getattr(job, name, None) for name in JobView.model_fields},
+            "user": job.user.name,
+            "worker": job.worker_id,
+            "progress": Progress(step=job.step, total_steps=job.total_steps),
+        }
+    )
+
+
+def _accepted(document: dict[str, Any]) -> JSONResponse:
+    return JSONResponse(document, 202, {"Location": f"/v1/jobs/{document['id']}"})
+
+
+@router.post("", status_code=202, response_model=JobView, responses={200: {"model": DryRun}})
+def submit(
+    session: Database,
+    user: Caller,
+    body: JobRequest,
+    dry_run: Annotated[bool, Query(description="Validate and answer the resolved spec, without making a job.")] = False,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Submit a training run."""
+    if dry_run:
+        jobs.check(session, body)
+        spec = body.train_spec.model_dump(mode="json")
+        return JSONResponse(
+            {"spec": spec, **body.model_dump(mode="json", include=DryRun.model_fields.keys() - {"spec"})}
+        )
+    route, digest = "POST /v1/jobs", hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+    if idempotency_key is not None:
+        stored = idempotency.replay(session, user, route, idempotency_key, digest)
+        if stored is not None:
+            return _accepted(stored)
+    job = jobs.submit(session, user, body)
+    answer = view(job).model_dump(mode="json")
+    if idempotency_key is not None:
+        idempotency.store(session, user, route, idempotency_key, digest, job.id, answer)
+    return _accepted(answer)
+
+
+class ListQuery(BaseModel):
+    """Filters of the list; a filter that does not exist is refused rather than ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: JobStatus | None = None
+    dataset: Label | None = None
+    model: Label | None = None
+    optimizer: Label | None = None
+    user: Label | None = None
+    tag: str | None = Field(None, max_length=129, description="key:value", pattern=r"^[\w ./@+=-]+:[\w .:/@+=-]+$")
+    limit: int = Field(50, ge=1, le=500)
+    after: str | None = Field(None, max_length=64, description="`next` of the page before.")
+
+    def as_filter(self) -> jobs.Filter:
+        """The filter that these parameters ask for."""
+        key, _, value = (self.tag or "").partition(":")
+        return jobs.Filter(
+            self.status, self.dataset, self.model, self.optimizer, self.user, (key, value) if self.tag else None
+        )
+
+
+@router.get("", response_model=Page[JobView])
+def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()]) -> Page[JobView]:
+    """List jobs, newest first."""
+    found, has_more = jobs.find(session, query.as_filter(), query.limit, from_cursor(query.after))
+    ids = [job.id for job in found]
+    return Page(data=[view(job) for job in found], has_more=has_more, next=next_cursor(ids, has_more))
+
+
+@router.get("/{job_id}", response_model=JobView, responses={304: {"description": "Not modified"}})
+def show(
+    session: Database,
+    _: Caller,
+    job_id: UUID,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Show one job; with the ETag of an earlier answer, 304 where nothing changed."""
+    body = view(jobs.get(session, job_id)).model_dump_json().encode()
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    if if_none_match is not None and etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(",")):
+        return Response(status_code=304, headers={"ETag": etag})
+    return Response(body, media_type="application/json", headers={"ETag": etag})
+
+
+@router.post("/{job_id}/cancel", status_code=202, response_model=JobView)
+def cancel(session: Database, user: Caller, job_id: UUID) -> JobView:
+    """Cancel a job: at once where it is queued, as soon as it stops where it is running."""
+    return view(jobs.cancel(session, user, job_id))
+
+
+@router.post("/{job_id}/retry", status_code=202, response_model=JobView)
+def retry(session: Database, user: Caller, job_id: UUID, response: Response) -> JobView:
+    """Run a failed or cancelled job again, as a new job."""
+    job = jobs.retry(session, user, job_id)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return view(job)
+
+
+@router.get("/{job_id}/metrics", response_model=Metrics)
+def show_metrics(
+    session: Database,
+    _: Caller,
+    job_id: UUID,
+    names: Annotated[str | None, Query(max_length=4096, description="Comma-separated; all where absent.")] = None,
+    max_points: Annotated[int | None, Query(ge=4, le=1_000_000, description="Thin each curve out to so many.")] = None,
+) -> Metrics:
+    """The curves of a job. Thinned-out curves keep their first and last point and every bucket's extremes."""
+    jobs.get(session, job_id)
+    wanted = names.split(",") if names is not None else None
+    if names is not None and "\0" in names:
+        raise Invalid.field("names", "names are printable")
+    curves = metrics.read(session, [job_id], wanted).get(job_id, {})
+    if max_points is not None:
+        curves = {name: metrics.thin(curve, max_points) for name, curve in curves.items()}
+    return Metrics(
+        metrics={
+            name: CurveView.model_construct(
+                steps=curve.steps.tolist(),
+                values=[value if value - value == 0 else None for value in curve.values.tolist()],
+                wall_seconds=[round(seconds, 4) for seconds in curve.wall_seconds.tolist()],
+            )
+            for name, curve in curves.items()
+        }
+    )

@@ -1,0 +1,48 @@
+"""What the routes share: the session, the caller, page cursors."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Header
+from sqlalchemy.orm import Session
+
+from service import keys
+from service.db import per_request
+from service.errors import Invalid
+from service.models import User
+
+# scope="function" commits before the answer is sent; FastAPI's default would promise first and commit later.
+Database = Annotated[Session, Depends(per_request, scope="function")]
+
+
+def caller(session: Database, authorization: Annotated[str | None, Header()] = None) -> User:
+    """The user whose API key came with the request."""
+    return keys.owner(session, authorization)
+
+
+Caller = Annotated[User, Depends(caller)]
+
+
+def to_cursor(job_id: UUID) -> str:
+    """An opaque cursor."""
+    return base64.urlsafe_b64encode(job_id.bytes).decode().rstrip("=")
+
+
+def from_cursor(cursor: str | None) -> UUID | None:
+    """The id in a cursor; `Invalid` where it is none of ours."""
+    if cursor is None:
+        return None
+    try:
+        return UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
+    except (ValueError, binascii.Error):
+        raise Invalid.field("after", "not a cursor of this list; take `next` of an earlier page") from None
+
+
+def next_cursor(ids: Sequence[UUID], has_more: bool) -> str | None:
+    """The cursor that goes on behind these."""
+    return to_cursor(ids[-1]) if has_more else None

@@ -1,0 +1,153 @@
+"""The child process: trains one job and talks to its supervisor over a pipe.
+
+It knows no database and no secret. What it sends are tuples, the first element being one of the names below; what it
+receives is a single message that asks it to stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from service.spec import Reason, Summary, TrainSpec
+from workers import mortality
+from workers.training.loop import train
+
+ENVIRONMENT = "environment"
+POINTS = "points"
+RESULT = "result"
+FAILURE = "failure"
+
+SEND_SECONDS = 0.2
+"""Points are sent together once so much time has passed."""
+TRACEBACK_CHARACTERS = 8_000
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a child is to do, and with which share of the machine."""
+
+    spec: dict[str, Any]
+    data_dir: Path
+    threads: int
+    cuda_device: int | None
+    memory_bytes: int | None
+
+
+def main(pipe: Connection, assignment: Assignment) -> None:
+    """Entry point of the process: train, and send what came of it."""
+    _settle(assignment)
+    messenger = _Messenger(pipe)
+    try:
+        spec = TrainSpec.model_validate(assignment.spec)
+        summary = train(
+            spec,
+            messenger.report,
+            messenger.should_stop,
+            data_dir=assignment.data_dir,
+            report_environment=messenger.report_environment,
+        )
+        messenger.send_result(summary)
+    except BaseException as error:
+        messenger.send_failure(_reason_of(error), _describe(error))
+
+
+def _settle(assignment: Assignment) -> None:
+    """Become the leader of an own process group that dies with its parent, within the given limits."""
+    os.setsid()
+    mortality.die_with_parent()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the supervisor decides, over the pipe
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError):  # the kernel's out-of-memory killer takes this process first, not the worker
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    if assignment.memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (assignment.memory_bytes, assignment.memory_bytes))
+    device = "" if assignment.cuda_device is None else str(assignment.cuda_device)
+    os.environ["CUDA_VISIBLE_DEVICES"] = device
+    torch.set_num_threads(assignment.threads)
+
+
+class _Messenger:
+    """The child's end of the pipe."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._started = time.perf_counter()
+        self._sent_at = self._started
+        self._step = 0
+        self._stop = False
+        self._points: dict[str, tuple[list[int], list[float], list[float]]] = {}
+
+    def report_environment(self, environment: Mapping[str, Any]) -> None:
+        self._pipe.send((ENVIRONMENT, dict(environment)))
+
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
+        now = time.perf_counter()
+        self._step = step
+        for name, value in metrics.items():
+            steps, values, wall_seconds = self._points.setdefault(name, ([], [], []))
+            steps.append(step)
+            values.append(value)
+            wall_seconds.append(now - self._started)
+        if now - self._sent_at >= SEND_SECONDS:
+            self._send_points(now)
+
+    def should_stop(self) -> bool:
+        if not self._stop and self._pipe.poll():
+            self._pipe.recv()
+            self._stop = True
+        return self._stop
+
+    def send_result(self, summary: Summary) -> None:
+        self._send_points(time.perf_counter())
+        self._pipe.send((RESULT, summary.model_dump(mode="json")))
+
+    def send_failure(self, reason: Reason, message: str) -> None:
+        self._send_points(time.perf_counter())
+        self._pipe.send((FAILURE, reason.value, message))
+
+    def _send_points(self, now: float) -> None:
+        self._sent_at = now
+        self._pipe.send((POINTS, self._step, self._points))
+        self._points = {}
+
+
+def _reason_of(error: BaseException) -> Reason:
+    """What an exception says about the end of the job."""
+    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's CPU allocator has no type
+    )
+    if out_of_memory:
+        return Reason.OUT_OF_MEMORY
+    return Reason.INVALID if isinstance(error, ValueError | FileNotFoundError) else Reason.ERROR
+
+
+def _describe(error: BaseException) -> str:
+    """The last lines of the traceback; of an invalid job, its one sentence."""
+    if _reason_of(error) is Reason.INVALID and type(error) in (ValueError, FileNotFoundError):
+        return str(error)
+    return "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
+
+
+def list_cuda_devices(pipe: Connection) -> None:
+    """Entry point of a short-lived process: the GPUs of this host. It may touch CUDA, because nothing forks from it."""
+    os.setsid()
+    mortality.die_with_parent()
+    devices = []
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            devices.append({"kind": "cuda", "name": properties.name, "memory_bytes": properties.total_memory})
+    pipe.send(devices)
+    pipe.close()

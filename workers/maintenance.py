@@ -1,0 +1,80 @@
+"""The maintenance thread: takes back the jobs of lost workers and rings for idle slots.
+
+A thread and not Celery's beat or a task: two long tasks on two slots would starve it for as long as they run.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import SQLAlchemyError
+
+from service import idempotency, jobs, queue
+from service.config import settings
+from service.db import transaction
+from service.models import Worker
+from workers.host import Host
+from workers.relay import persistently
+
+log = logging.getLogger(__name__)
+
+
+class Maintenance(threading.Thread):
+    """Looks every `maintenance_seconds`, at once at the start, until `stop()`."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(name="maintenance", daemon=True)
+        self._host = host
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End the thread after its current look."""
+        self._stopped.set()
+        self.join()
+
+    def run(self) -> None:
+        """Look."""
+        while not self._stopped.is_set():
+            try:
+                take_back()
+                self.ring_for_idle_slots()
+            except SQLAlchemyError as away:
+                log.warning("maintenance put off: %s", str(away).splitlines()[0])
+            self._stopped.wait(settings().maintenance_seconds)
+
+    def ring_for_idle_slots(self) -> None:
+        """Wake as many of this worker's slots as have something to do; makes up for every bell that was lost."""
+        idle = self._host.idle_slots
+        if idle == 0 or self._host.draining.is_set():
+            return
+        with transaction() as session:
+            eligible = jobs.count_eligible(session, idle, has_cuda=self._host.has_cuda)
+        if eligible:
+            queue.ring(queue.queue_of(self._host.id), times=eligible)
+
+
+def take_back() -> None:
+    """Take back stale jobs and drop expired answers; one worker at a time does it for all."""
+    with transaction() as session:
+        if session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtext("kotrain.maintenance")))):
+            for job_id in jobs.take_back_stale(session):
+                log.warning("job %s: taken back, its worker gave no sign of life", job_id)
+            idempotency.forget_expired(session)
+
+
+def register(host: Host) -> None:
+    """Make the worker and its devices known, waiting for the database if need be."""
+    row = {"host": host.name, "slots": host.slots, "devices": host.devices}
+    statement = insert(Worker).values(id=host.id, **row).on_conflict_do_update(index_elements=[Worker.id], set_=row)
+    persistently(lambda session: session.execute(statement), give_up=lambda: False)
+
+
+def sign_off(host: Host) -> None:
+    """Note that the worker stopped in good order."""
+    now = func.clock_timestamp()
+    statement = insert(Worker).values(id=host.id, host=host.name, slots=host.slots, devices=host.devices)
+    statement = statement.on_conflict_do_update(index_elements=[Worker.id], set_={"stopped_at": now})
+    persistently(lambda session: session.execute(statement), give_up=lambda: True)

@@ -1,0 +1,22 @@
+"""Who dies with whom: worker -> forkserver -> child, so that a killed worker leaves no process behind."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process as soon as its parent is gone. Linux only; elsewhere nothing happens."""
+    prctl = getattr(_LIBC, "prctl", None)
+    if prctl is None:
+        return
+    parent = os.getppid()
+    if prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:  # it died before the kernel knew
+        os.kill(os.getpid(), signal.SIGKILL)

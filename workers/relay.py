@@ -1,0 +1,138 @@
+"""The relay: one thread that gives a sign of life for all of a worker's jobs and stores what they measured.
+
+One transaction a beat, whatever the number of slots. What could not be stored stays here and is sent again unchanged,
+so that an answer that got lost behind a commit doubles nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from service import jobs
+from service.config import settings
+from service.db import transaction
+from service.jobs import Beat, Claim, Order
+from service.metrics import Points
+from service.spec import Environment
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+Columns = tuple[list[int], list[float], list[float]]
+
+
+class Track:
+    """What is known of one running job between two beats."""
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim = claim
+        self.order = Order.GO_ON
+        self.step = 0
+        self.total_steps: int | None = None
+        self.environment: Environment | None = None
+        self._lock = threading.Lock()
+        self._sealed: list[Points] = []
+        self._open: dict[str, Columns] = {}
+
+    def add(self, step: int, points: dict[str, Columns]) -> None:
+        """Take over what the child measured."""
+        with self._lock:
+            self.step = step
+            for name, (steps, values, wall_seconds) in points.items():
+                kept = self._open.setdefault(name, ([], [], []))
+                kept[0].extend(steps)
+                kept[1].extend(values)
+                kept[2].extend(wall_seconds)
+
+    def seal(self) -> list[Points]:
+        """All points not known to be stored, in batches that never change from now on."""
+        with self._lock:
+            if self._open:
+                self._sealed.append(self._open)
+                self._open = {}
+            return list(self._sealed)
+
+    def stored(self, batches: list[Points]) -> None:
+        """These need not be sent again."""
+        with self._lock:
+            self._sealed = self._sealed[len(batches) :]
+
+
+class Relay(threading.Thread):
+    """Beats every `beat_seconds` until `stop()`."""
+
+    def __init__(self, worker_id: str) -> None:
+        super().__init__(name="relay", daemon=True)
+        self._worker_id = worker_id
+        self._tracks: dict[UUID, Track] = {}
+        self._beating = threading.Lock()
+        self._stopped = threading.Event()
+
+    def track(self, claim: Claim) -> Track:
+        """Begin to give signs of life for a job."""
+        track = Track(claim)
+        with self._beating:
+            self._tracks[claim.job_id] = track
+        return track
+
+    def untrack(self, track: Track) -> None:
+        """No more of them; returns when no beat that mentions the job is under way."""
+        with self._beating:
+            if self._tracks.get(track.claim.job_id) is track:
+                del self._tracks[track.claim.job_id]
+
+    def stop(self) -> None:
+        """End the thread after its current beat."""
+        self._stopped.set()
+        self.join()
+
+    def run(self) -> None:
+        """Beat."""
+        while not self._stopped.wait(settings().beat_seconds):
+            try:
+                with self._beating:
+                    self._beat()
+            except SQLAlchemyError as away:
+                log.warning("heartbeat not stored, will try again: %s", str(away).splitlines()[0])
+
+    def _beat(self) -> None:
+        batches = {track.claim.job_id: (track, track.seal()) for track in self._tracks.values()}
+        beats = [Beat(track.claim, track.step, track.total_steps, tuple(points)) for track, points in batches.values()]
+        with transaction() as session:
+            orders = jobs.beat(session, self._worker_id, beats)
+        for job_id, (track, points) in batches.items():
+            track.stored(points)
+            track.order = orders[job_id]
+
+
+def persistently(write: Callable[[Session], Result], give_up: Callable[[], bool]) -> Result | None:
+    """Run `write` in a transaction until the database takes it; None where `give_up` says so first.
+
+    Only a database that is away is waited for; every other error is raised.
+    """
+    pause = threading.Event()
+    wait_seconds = 0.1
+    while True:
+        try:
+            with transaction() as session:
+                return write(session)
+        except (DBAPIError, SQLAlchemyError) as error:
+            if isinstance(error, DBAPIError) and not is_away(error):
+                raise
+            log.warning("database away, will try again: %s", str(error).splitlines()[0])
+            if give_up():
+                return None
+            pause.wait(wait_seconds)
+            wait_seconds = min(2 * wait_seconds, 5.0)
+
+
+def is_away(error: DBAPIError) -> bool:
+    """Whether the server could not be reached or shut down under us, rather than refusing the statement."""
+    return error.connection_invalidated or type(error).__name__ in ("OperationalError", "InterfaceError")

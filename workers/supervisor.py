@@ -1,0 +1,178 @@
+"""One job from claim to end: start its process, relay what it measures, stop it when asked, read how it ended."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from service import jobs
+from service.config import settings
+from service.jobs import Claim, Order
+from service.spec import Reason, Summary, TrainSpec
+from workers import child
+from workers.host import Host
+from workers.process import Process
+from workers.relay import Relay, Track, persistently
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.1
+"""How soon a cancel, a time limit or a shutdown is seen."""
+
+
+class Stop(Enum):
+    """Why the supervisor ends a process before it ends by itself."""
+
+    CANCEL = auto()
+    TIME_LIMIT = auto()
+    DRAIN = auto()
+    LOST = auto()
+
+
+@dataclass
+class Ending:
+    """What a child said last, and how it went."""
+
+    stop: Stop | None = None
+    summary: Summary | None = None
+    failure: tuple[Reason, str] | None = None
+    code: int = 0
+    killed_for_memory: bool = False
+
+
+def supervise(claim: Claim, host: Host, relay: Relay) -> None:
+    """Train a claimed job in a process of its own and write down how it ended. Returns when both are done."""
+    track = relay.track(claim)
+    try:
+        ending = _run(claim, host, track)
+    finally:
+        relay.untrack(track)
+    if ending.stop is not Stop.LOST:
+        _write(claim, track, ending, host)
+
+
+def _run(claim: Claim, host: Host, track: Track) -> Ending:
+    spec = TrainSpec.model_validate(claim.spec)
+    with host.slot(on_gpu=spec.device != "cpu") as gpu:
+        assignment = child.Assignment(
+            spec=claim.spec,
+            data_dir=settings().data,
+            threads=host.threads_per_job,
+            cuda_device=gpu,
+            memory_bytes=host.job_memory_bytes if gpu is None else None,
+        )
+        process = Process(child.main, assignment)
+        try:
+            return _watch(process, claim, host, track)
+        finally:
+            process.kill()
+
+
+def _watch(process: Process, claim: Claim, host: Host, track: Track) -> Ending:
+    """Follow the child to its end."""
+    ending = Ending()
+    started = time.monotonic()
+    kill_at = float("inf")
+    gone = False
+    while not gone:
+        received, gone = process.messages(POLL_SECONDS)
+        for message in received:
+            _take(message, claim, track, ending)
+        now = time.monotonic()
+        if ending.stop is None:
+            ending.stop = _stop_wanted(claim, host, track, now - started)
+            if ending.stop is not None:
+                process.ask_to_stop()
+                kill_at = now + _grace_seconds(ending.stop)
+        elif track.order is Order.LOST:
+            ending.stop, kill_at = Stop.LOST, now
+        if now >= kill_at:
+            process.kill()
+    ending.code = process.reap()
+    ending.killed_for_memory = process.was_killed_for_memory(ending.code)
+    return ending
+
+
+def _take(message: tuple[Any, ...], claim: Claim, track: Track, ending: Ending) -> None:
+    match message:
+        case (child.POINTS, step, points):
+            track.add(step, points)
+        case (child.ENVIRONMENT, environment):
+            track.total_steps = environment.pop("total_steps", None)
+            track.environment = environment
+        case (child.RESULT, summary):
+            ending.summary = Summary.model_validate(summary)
+        case (child.FAILURE, reason, text):
+            ending.failure = (Reason(reason), text)
+
+
+def _stop_wanted(claim: Claim, host: Host, track: Track, seconds: float) -> Stop | None:
+    if track.order is Order.LOST:
+        return Stop.LOST
+    if track.order is Order.CANCEL:
+        return Stop.CANCEL
+    if claim.time_limit_seconds is not None and seconds > claim.time_limit_seconds:
+        return Stop.TIME_LIMIT
+    return Stop.DRAIN if host.draining.is_set() else None
+
+
+def _grace_seconds(stop: Stop) -> float:
+    """What a process gets to end by itself; one whose job belongs to somebody else gets nothing."""
+    return {
+        Stop.CANCEL: settings().cancel_seconds,
+        Stop.TIME_LIMIT: settings().cancel_seconds,
+        Stop.DRAIN: settings().drain_seconds,
+        Stop.LOST: 0.0,
+    }[stop]
+
+
+def _write(claim: Claim, track: Track, ending: Ending, host: Host) -> None:
+    """Store the end of the attempt, waiting for a database that is away until the worker itself has to go."""
+    deadline = None
+
+    def give_up() -> bool:
+        nonlocal deadline
+        if not host.draining.is_set():
+            return False
+        deadline = deadline or time.monotonic() + settings().drain_seconds
+        return time.monotonic() > deadline
+
+    if persistently(lambda session: _end(session, claim, track, ending), give_up) is None:
+        log.error("job %s: end not stored; it will be taken back and run again", claim.job_id)
+
+
+def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
+    """The one place that decides what the end of a process means for its job."""
+    points = track.seal()
+    summary, stop = ending.summary, ending.stop
+
+    def finish(reason: Reason, message: str | None) -> bool:
+        return jobs.finish(
+            session,
+            claim,
+            reason,
+            message=message,
+            summary=summary,
+            environment=track.environment,
+            points=points,
+        )
+
+    if summary is not None and summary.reason is not Reason.CANCELLED:
+        return finish(summary.reason, summary.message)  # it ended by itself, even if a stop was under way
+    if stop is Stop.CANCEL:
+        return finish(Reason.CANCELLED, "cancelled while running")
+    if stop is Stop.TIME_LIMIT:
+        return finish(Reason.TIMED_OUT, f"stopped at its time limit of {claim.time_limit_seconds:g} s")
+    if stop is Stop.DRAIN:
+        return jobs.give_back(session, claim, "the worker is shutting down")
+    if ending.failure is not None:
+        return finish(*ending.failure)
+    if ending.killed_for_memory:
+        return finish(Reason.OUT_OF_MEMORY, "the kernel killed the process because the machine ran out of memory")
+    how = f"killed by signal {-ending.code}" if ending.code < 0 else f"ended with status {ending.code}"
+    return jobs.lose(session, claim.job_id, claim.attempt, Reason.CHILD_LOST, f"the training process was {how}")
