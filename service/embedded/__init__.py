@@ -11,12 +11,12 @@ from pathlib import Path
 from types import TracebackType
 
 from service.embedded.home import Home, remove_sockets
-from service.embedded.postgres import Postgres
+from service.embedded.postgres import Postgres, database_url_of
 from service.embedded.process import Account, EmbeddedError, server_account
 from service.embedded.programs import find
 from service.embedded.valkey import Valkey
 
-__all__ = ["Embedded", "EmbeddedError", "Home"]
+__all__ = ["Embedded", "EmbeddedError", "Home", "database_url_of"]
 
 
 class Embedded:
@@ -50,7 +50,7 @@ class Embedded:
             account = server_account()
             _require_reachable(home.path, account)
             programs = find(home.path, account)
-            sockets = home.socket_folder(account)
+            sockets = home.make_socket_folder(account)
             stack.callback(remove_sockets, sockets)
             self.postgres = Postgres(home, programs, sockets, account, self._fast)
             self.valkey = Valkey(home, programs, sockets, account)

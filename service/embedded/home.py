@@ -80,16 +80,9 @@ class Home:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
-    def socket_folder(self, account: Account | None) -> Path:
-        """An empty folder, open to the servers' user alone, whose path is short enough for unix sockets.
-
-        It is `run` in the home, or, where that is too long, one in the temporary directory named after the home, so
-        that the next start finds and empties what a killed one left.
-        """
-        folder = self.path / "run"
-        if len(os.fsencode(folder)) > _SOCKET_FOLDER_BYTES:
-            digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
-            folder = Path(tempfile.gettempdir(), f"kotrain-{os.geteuid()}-{digest}")
+    def make_socket_folder(self, account: Account | None) -> Path:
+        """Make the empty `socket_folder` of this home, open to the servers' user alone."""
+        folder = socket_folder(self.path)
         if len(os.fsencode(folder)) > _SOCKET_FOLDER_BYTES:
             raise EmbeddedError(f"{folder} is too long for a unix socket: set KOTRAIN_HOME or TMPDIR to a shorter path")
         remove_sockets(folder)
@@ -100,6 +93,19 @@ class Home:
         except OSError as error:
             raise EmbeddedError(f"cannot make {folder} ({error.strerror}): remove it or set KOTRAIN_HOME") from error
         return folder
+
+
+def socket_folder(home: Path) -> Path:
+    """Where the sockets of `home` (absolute, without links) lie: a path short enough for them.
+
+    It is `run` in the home, or, where that is too long, a folder of the temporary directory named after the home, so
+    that the next start finds and empties what a killed one left.
+    """
+    folder = home / "run"
+    if len(os.fsencode(folder)) <= _SOCKET_FOLDER_BYTES:
+        return folder
+    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+    return Path(tempfile.gettempdir(), f"kotrain-{os.geteuid()}-{digest}")
 
 
 def remove_sockets(folder: Path) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from service.embedded.home import Home
+from service.embedded.home import Home, socket_folder
 from service.embedded.process import Account, EmbeddedError, Process, last_line
 from service.embedded.programs import POSTGRES_MAJOR, Programs
 
@@ -41,6 +41,7 @@ class Postgres:
         self._programs = programs
         self._sockets = sockets
         self._account = account
+        self._fast = fast
         self._log = home.path / "logs" / "postgres.log"
         settings = _SETTINGS | {"unix_socket_directories": str(sockets)} | (_FAST if fast else {})
         self.process = Process(
@@ -57,7 +58,7 @@ class Postgres:
     @property
     def url(self) -> str:
         """The SQLAlchemy address, password included."""
-        return f"postgresql+psycopg://{_NAME}:{self._password()}@/{_NAME}?host={quote(str(self._sockets), safe='')}"
+        return _url(self._password(), self._sockets)
 
     def start(self) -> None:
         """Make the database cluster if there is none, start the server and wait until it answers."""
@@ -100,6 +101,7 @@ class Postgres:
                 "--no-locale",
                 "--locale-provider=builtin",
                 "--builtin-locale=C.UTF-8",
+                *(["--no-sync"] if self._fast else []),
             ],
             log=self._log.with_name("initdb.log"),
             environment=_environment(home),
@@ -169,6 +171,16 @@ class Postgres:
 
     def _password(self) -> str:
         return (self._folder / "password").read_text()
+
+
+def database_url_of(home: Path) -> str:
+    """The address of the database that another process runs in `home`; `OSError` if there is none or it is not ours."""
+    home = home.resolve()
+    return _url((home / "postgres" / "password").read_text(), socket_folder(home))
+
+
+def _url(password: str, sockets: Path) -> str:
+    return f"postgresql+psycopg://{_NAME}:{password}@/{_NAME}?host={quote(str(sockets), safe='')}"
 
 
 def _environment(home: Path) -> dict[str, str]:

