@@ -17,20 +17,26 @@ from service.spec import JobStatus, Reason, TargetHit
 
 GroupBy = Literal["optimizer", "model", "schedule", "batch_size", "precision"]
 
-NOT_A_SETTING = frozenset({"seed", "device", "evaluate_test", "log_every_steps"})
-"""Fields that runs of one setting may differ in: seeds pair the runs, and the others do not change what is learned
-(`device` asks, the recorded environment says what it was)."""
+NOT_A_SETTING = frozenset({"device", "evaluate_test", "log_every_steps"})
+"""Fields that runs of one setting may differ in, because they do not change what is learned (`device` asks, the
+recorded environment says what it was)."""
 
 ENVIRONMENT_SETTING = ("device", "torch", "data_hash", "engine_version")
 """What the environment adds to the setting: runs that differ here train to other numbers from the same spec."""
 
+_canonical = json.JSONEncoder(sort_keys=True).encode
+
 
 @dataclass(frozen=True)
 class Run:
-    """One job as a comparison sees it: `value` is the metric at its end; without `target_hit` it missed the target."""
+    """One job as a comparison sees it: `value` is the metric at its end; without `target_hit` it missed the target.
+
+    `spec` is the resolved spec without its seed.
+    """
 
     job: UUID
     spec: Mapping[str, Any]
+    seed: int
     environment: Mapping[str, Any]
     status: JobStatus
     reason: Reason | None
@@ -68,7 +74,7 @@ class Group:
 
         A diverged run is left out whatever values it had before: those of its last finite step would flatter it.
         """
-        return {run.spec["seed"]: run.value for run in self.runs if not run.diverged and run.value is not None}
+        return {run.seed: run.value for run in self.runs if not run.diverged and run.value is not None}
 
     @property
     def diverged(self) -> int:
@@ -80,7 +86,7 @@ def group(runs: Sequence[Run], group_by: GroupBy) -> list[Group]:
     """Put runs that count into groups, in the order of their labels."""
     members: dict[str, dict[int, Run]] = {}
     for run in sorted(runs, key=lambda run: (run.finished_at is not None, run.finished_at, run.job)):
-        members.setdefault(json.dumps(run.spec[group_by], sort_keys=True), {})[run.spec["seed"]] = run
+        members.setdefault(_canonical(run.spec[group_by]), {})[run.seed] = run
     keys = sorted(members)
     values = [json.loads(key) for key in keys]
     groups = [

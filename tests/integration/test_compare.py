@@ -135,6 +135,11 @@ def test_stored_jobs_get_a_verdict(session, store):
     assert answer.held_fixed["environment.torch"] == "2.14.1"
 
 
+def test_the_largest_seed(session, store):
+    store.job(ADAM, 2**63 - 1, 0.95)
+    assert [each.n for each in ask(session).groups] == [1]
+
+
 def test_mixed_settings_are_refused_and_every_hint_helps(session, store):
     store.study()
     store.study(model={"name": "mlp", "params": {"init_scale": 0.1}}, tags={"study": "condensed"})
@@ -203,6 +208,15 @@ def test_a_target_is_looked_up_in_the_stored_curves_with_two_queries(session, st
     assert (each.steps_to_target, each.seconds_to_target) == (90, 3.0)
     assert len(statements) == 2
     assert ask(session, target=0.97).groups[0].steps_to_target is None
+
+
+def test_a_loss_has_to_fall_to_its_target(session, store):
+    curves = {
+        store.job(ADAM, seed, 0.9): {"val_loss": ([10, 20, 30], [0.5, 0.3, 0.2], [1.0, 2.0, 3.0])} for seed in range(3)
+    }
+    metrics.append(session, curves.items())
+    (each,) = ask(session, metric="val_loss", target=0.3).groups
+    assert each.steps_to_target == 20
 
 
 def test_too_many_jobs_are_a_mistake(session, store, monkeypatch):

@@ -29,7 +29,8 @@ def ko(**params):
 def run(spec, number=0, value=0.9, environment=None, reason=Reason.COMPLETED):
     return Run(
         job=UUID(int=number),
-        spec=spec,
+        spec={name: value for name, value in spec.items() if name != "seed"},
+        seed=spec["seed"],
         environment={"device": "cpu", "torch": "2.14.1"} if environment is None else environment,
         status=reason.status,
         reason=reason,
@@ -161,7 +162,7 @@ class TestRunCounts:
         assert run(resolved(), value=value, reason=reason).counts is counts
 
     def test_unfinished_runs_do_not(self):
-        waiting = Run(UUID(int=0), resolved(), {}, JobStatus.QUEUED, None, None, None, None)
+        waiting = Run(UUID(int=0), resolved(), 0, {}, JobStatus.QUEUED, None, None, None, None)
         assert not waiting.counts
 
 

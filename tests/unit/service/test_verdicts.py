@@ -42,7 +42,8 @@ class Runs:
             self.all.append(
                 Run(
                     job=UUID(int=number),
-                    spec=TrainSpec.model_validate_json(json.dumps(body)).model_dump(mode="json"),
+                    spec=TrainSpec.model_validate_json(json.dumps(body)).model_dump(mode="json", exclude={"seed"}),
+                    seed=seed,
                     environment={"device": "cpu"},
                     status=reason.status if reason else JobStatus.RUNNING,
                     reason=reason,
