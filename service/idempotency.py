@@ -7,7 +7,6 @@ request wait for the first instead of telling it so.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, func, select
@@ -20,7 +19,7 @@ KEPT = timedelta(hours=24)
 HEADER = "Idempotency-Key"
 
 
-def replay(session: Session, user: User, route: str, key: str, body_digest: str) -> dict[str, Any] | None:
+def replay(session: Session, user: User, route: str, key: str, body_digest: str) -> IdempotencyKey | None:
     """The stored answer, or None for a new key, which this transaction then owns.
 
     Raises `Conflict` while another request with the key is under way, `Invalid` where the key came with another body.
@@ -40,11 +39,11 @@ def replay(session: Session, user: User, route: str, key: str, body_digest: str)
         return None
     if stored.body_digest != body_digest:
         raise Invalid.field(HEADER, "this key was used with another body; use a new key for a new request")
-    return stored.answer
+    return stored
 
 
 def store(
-    session: Session, user: User, route: str, key: str, body_digest: str, job_id: UUID, answer: dict[str, Any]
+    session: Session, user: User, route: str, key: str, body_digest: str, job_id: UUID, answer: str
 ) -> None:
     """Keep the answer for a day; an expired one with the same key makes room."""
     session.execute(

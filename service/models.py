@@ -199,5 +199,6 @@ class IdempotencyKey(Base):
     key: Mapped[str]
     body_digest: Mapped[str]
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
-    answer: Mapped[dict[str, Any]]
+    answer: Mapped[str]
+    """The body as it was sent."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)

@@ -134,7 +134,7 @@ def upgrade() -> None:
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("body_digest", sa.Text(), nullable=False),
         sa.Column("job_id", sa.Uuid(), nullable=False),
-        sa.Column("answer", postgresql.JSONB(astext_type=Text()), nullable=False),
+        sa.Column("answer", sa.Text(), nullable=False),
         sa.Column(
             "created_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
@@ -37,8 +37,8 @@ def view(job: Job) -> JobView:
     )
 
 
-def _accepted(document: dict[str, Any]) -> JSONResponse:
-    return JSONResponse(document, 202, {"Location": f"/v1/jobs/{document['id']}"})
+def _accepted(job_id: UUID, body: str) -> Response:
+    return Response(body, 202, {"Location": f"/v1/jobs/{job_id}"}, "application/json")
 
 
 @router.post("", status_code=202, response_model=JobView, responses={200: {"model": DryRun}})
@@ -60,12 +60,12 @@ def submit(
     if idempotency_key is not None:
         stored = idempotency.replay(session, user, route, idempotency_key, digest)
         if stored is not None:
-            return _accepted(stored)
+            return _accepted(stored.job_id, stored.answer)
     job = jobs.submit(session, user, body)
-    answer = view(job).model_dump(mode="json")
+    answer = view(job).model_dump_json()
     if idempotency_key is not None:
         idempotency.store(session, user, route, idempotency_key, digest, job.id, answer)
-    return _accepted(answer)
+    return _accepted(job.id, answer)
 
 
 class ListQuery(BaseModel):

@@ -1,0 +1,313 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import func, select
+
+from service import db, keys
+from service.models import Job, Worker
+from service.schemas import JOB_EXAMPLE
+
+JOB = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
+
+
+def stored_jobs():
+    with db.transaction() as session:
+        return session.scalar(select(func.count(Job.id)))
+
+
+def problem(response, status):
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    document = response.json()
+    assert document["status"] == status
+    return document
+
+
+class TestSubmit:
+    def test_answers_202_with_location_and_the_resolved_spec(self, api):
+        response = api.post("/v1/jobs", json=JOB_EXAMPLE)
+        assert response.status_code == 202
+        job = response.json()
+        assert response.headers["Location"] == f"/v1/jobs/{job['id']}"
+        assert job["status"] == "queued"
+        assert job["user"] == "ada"
+        assert job["tags"] == {"study": "first"}
+        assert job["spec"]["optimizer"]["params"]["betas"] == [0.9, 0.999]
+        assert job["spec"]["dataset"] == {
+            "name": "digits",
+            "params": {"split_seed": 0, "limit": None, "split": "seeded"},
+        }
+        assert job["created_at"].endswith("Z")
+        assert api.get(response.headers["Location"]).json() == job
+
+    def test_a_dry_run_makes_no_job(self, api):
+        response = api.post("/v1/jobs?dry_run=true", json=JOB)
+        assert response.status_code == 200
+        assert response.json()["spec"]["optimizer"]["params"]["lr"] == 1e-3
+        assert stored_jobs() == 0
+
+    @pytest.mark.parametrize(
+        ("change", "pointer", "detail"),
+        [
+            (
+                {"dataset": "digit"},
+                "/dataset",
+                "unknown dataset 'digit' (did you mean 'digits'?); known: digits, mnist",
+            ),
+            ({"dataset": {"name": "digit"}}, "/dataset/name", "did you mean 'digits'"),
+            ({"dataset": {"name": "digits", "params": {"splt": 1}}}, "/dataset/params/splt", "unknown field"),
+            ({"dataset": 3}, "/dataset", "dictionary"),
+            ({"model": {}}, "/model/name", "give the model as a name"),
+            ({"model": {"name": "mlp", "params": {"hidden": [0]}}}, "/model/params/hidden/0", "greater than or equal"),
+            ({"model": {"name": "mlp", "params": {"hidden": "x"}}}, "/model/params/hidden", "valid"),
+            ({"model": "textcnn"}, "", "model 'textcnn' reads texts, but data set 'digits' has images"),
+            ({"optimizer": "adm"}, "/optimizer", "did you mean 'adam'"),
+            (
+                {"optimizer": {"name": "ko", "params": {"base": "adm"}}},
+                "/optimizer/params/base",
+                "unknown base optimizer",
+            ),
+            ({"optimizer": {"name": "ko", "params": {"gama": 1}}}, "/optimizer/params/gama", "unknown field"),
+            ({"optimizer": {"name": "adam", "params": {"lr": "1"}}}, "/optimizer/params/lr", "valid number"),
+            ({"optimizer": {"name": "adam", "params": {"lr": True}}}, "/optimizer/params/lr", "valid number"),
+            ({"optimizer": {"name": "adam", "params": {"lr": -1}}}, "/optimizer/params/lr", "greater than 0"),
+            (
+                {"optimizer": {"name": "adam", "params": {"lr": 1e9}}},
+                "/optimizer/params/lr",
+                "less than or equal to 100",
+            ),
+            ({"optimizer": {"name": "adam", "params": {"lr": float("nan")}}}, "/optimizer/params/lr", "finite"),
+            ({"optimizer": {"name": "adam", "params": {"lr": float("inf")}}}, "/optimizer/params/lr", "finite"),
+            ({"budget": {"epochs": 0}}, "/budget/epochs", "greater than or equal to 1"),
+            ({"budget": {"epochs": 1.5}}, "/budget/epochs", "integer"),
+            ({"budget": {}}, "/budget", "give either epochs or steps"),
+            ({"budget": {"epochs": 1, "steps": 1}}, "/budget", "give either epochs or steps"),
+            ({"batch_size": 801}, "/batch_size", "801 is more than the 800 training records of 'digits'"),
+            ({"batch_size": 0}, "/batch_size", "greater than or equal to 1"),
+            ({"batch_size": 10**400}, "/batch_size", ""),
+            ({"seed": -1}, "/seed", "greater than or equal to 0"),
+            ({"seed": 2**70}, "/seed", "less than or equal"),
+            ({"precision": "fp8"}, "/precision", "'fp32', 'bf16' or 'fp16'"),
+            ({"precision": "fp16", "device": "cpu"}, "", "precision fp16 needs a GPU"),
+            ({"tags": {"a\u0000": "b"}}, "/tags/a\u0000", "pattern"),
+            ({"tags": {"a": 1}}, "/tags/a", "valid string"),
+            ({"surprise": 1}, "/surprise", "unknown field"),
+            ({"dataset": "mnist"}, "/dataset", "kotrain data fetch mnist"),
+        ],
+    )
+    def test_bad_input_names_the_field_and_makes_no_job(self, api, change, pointer, detail):
+        body = json.dumps(JOB | change)
+        document = problem(api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"}), 422)
+        assert [error["pointer"] for error in document["errors"]] == [pointer]
+        assert detail in document["errors"][0]["detail"]
+        assert stored_jobs() == 0
+
+    def test_missing_fields_are_all_named(self, api):
+        document = problem(api.post("/v1/jobs", json={"dataset": "digits"}), 422)
+        assert {error["pointer"] for error in document["errors"]} == {"/model", "/optimizer", "/budget"}
+
+    @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'"x"', b"null", b"[]"])
+    def test_a_body_that_is_no_job_is_a_4xx(self, api, body):
+        response = api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+        assert response.status_code in (400, 422)
+        assert response.headers["content-type"] == "application/problem+json"
+        assert stored_jobs() == 0
+
+    def test_a_huge_body_is_refused_unread(self, api):
+        problem(api.post("/v1/jobs", content=b" " * 50_000_000), 413)
+
+        def unannounced():
+            for _ in range(50):
+                yield b" " * 1_000_000
+
+        problem(api.post("/v1/jobs", content=unannounced()), 413)
+
+    def test_no_worker_with_a_gpu(self, api):
+        with db.transaction() as session:
+            session.add(worker := _worker("cpu"))
+        document = problem(api.post("/v1/jobs", json=JOB | {"device": "cuda"}), 422)
+        assert document["errors"][0]["pointer"] == "/device"
+        with db.transaction() as session:
+            session.delete(session.merge(worker))
+            session.add(_worker("cuda"))
+        assert api.post("/v1/jobs", json=JOB | {"device": "cuda"}).status_code == 202
+
+
+def _worker(kind):
+    return Worker(id=kind, host="lab", slots=1, devices=[{"kind": kind, "name": "", "memory_bytes": 0}])
+
+
+class TestIdempotencyKey:
+    def test_replays_the_stored_answer(self, api):
+        headers = {"Idempotency-Key": "one"}
+        first = api.post("/v1/jobs", json=JOB, headers=headers)
+        second = api.post("/v1/jobs", json=JOB | {"seed": 0}, headers=headers)
+        assert second.status_code == 202
+        assert second.content == first.content
+        assert second.headers["Location"] == first.headers["Location"]
+        assert stored_jobs() == 1
+
+    def test_another_body_is_refused(self, api):
+        api.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "one"})
+        problem(api.post("/v1/jobs", json=JOB | {"seed": 1}, headers={"Idempotency-Key": "one"}), 422)
+        assert stored_jobs() == 1
+
+    def test_is_the_users_own(self, api):
+        other = {"Authorization": f"Bearer {keys.create('bob')}"}
+        first = api.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "one"})
+        second = api.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "one"} | other)
+        assert first.json()["id"] != second.json()["id"]
+
+    def test_at_the_same_time_makes_one_job(self, api):
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(
+                pool.map(lambda _: api.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "one"}), range(16))
+            )
+        assert {answer.status_code for answer in answers} <= {202, 409}
+        assert stored_jobs() == 1
+
+
+class TestList:
+    def test_pages_from_newest_to_oldest(self, api):
+        ids = [api.post("/v1/jobs", json=JOB | {"seed": seed}).json()["id"] for seed in range(5)]
+        seen, after = [], None
+        while True:
+            page = api.get("/v1/jobs", params={"limit": 2} | ({"after": after} if after else {})).json()
+            seen += [job["id"] for job in page["data"]]
+            after = page["next"]
+            if not page["has_more"]:
+                break
+        assert seen == ids[::-1]
+        assert after is None
+
+    def test_filters(self, api):
+        api.post("/v1/jobs", json=JOB | {"tags": {"study": "a"}})
+        api.post("/v1/jobs", json=JOB | {"optimizer": "sgd"})
+        for query in ({"tag": "study:a"}, {"optimizer": "sgd"}):
+            assert len(api.get("/v1/jobs", params=query).json()["data"]) == 1
+        for query in ({"status": "queued"}, {"user": "ada"}, {"dataset": "digits"}, {"model": "mlp"}):
+            assert len(api.get("/v1/jobs", params=query).json()["data"]) == 2
+        assert api.get("/v1/jobs", params={"user": "bob"}).json() == {"data": [], "has_more": False, "next": None}
+
+    @pytest.mark.parametrize(
+        ("query", "pointer"),
+        [
+            ({"after": "nonsense"}, "after"),
+            ({"after": "é"}, "after"),
+            ({"limit": 0}, "limit"),
+            ({"limit": 501}, "limit"),
+            ({"status": "runing"}, "status"),
+            ({"statu": "queued"}, "statu"),
+            ({"user": "\x00"}, "user"),
+            ({"tag": "study"}, "tag"),
+        ],
+    )
+    def test_bad_queries(self, api, query, pointer):
+        assert [error["pointer"] for error in problem(api.get("/v1/jobs", params=query), 422)["errors"]] == [pointer]
+
+
+class TestShow:
+    def test_etag(self, api):
+        where = api.post("/v1/jobs", json=JOB).headers["Location"]
+        etag = api.get(where).headers["ETag"]
+        assert api.get(where, headers={"If-None-Match": etag}).status_code == 304
+        api.post(where + "/cancel")
+        assert api.get(where, headers={"If-None-Match": etag}).status_code == 200
+
+    def test_unknown(self, api):
+        problem(api.get("/v1/jobs/01890a5d-ac96-774b-bcce-b302099a8057"), 404)
+        problem(api.get("/v1/jobs/seven"), 422)
+        problem(api.get("/v1/nothing"), 404)
+
+    def test_metrics_of_a_job_that_has_none(self, api):
+        where = api.post("/v1/jobs", json=JOB).headers["Location"]
+        assert api.get(where + "/metrics").json() == {"metrics": {}}
+        problem(api.get(where + "/metrics?max_points=1"), 422)
+
+
+class TestCancelAndRetry:
+    def test_cancel_is_idempotent(self, api):
+        where = api.post("/v1/jobs", json=JOB).headers["Location"]
+        for _ in range(2):
+            response = api.post(where + "/cancel")
+            assert response.status_code == 202
+            assert response.json()["status"] == "cancelled"
+            assert response.json()["finished_at"]
+
+    def test_somebody_elses_job(self, api):
+        where = api.post("/v1/jobs", json=JOB).headers["Location"]
+        bob, admin = keys.create("bob"), keys.create("root", admin=True)
+        problem(api.post(where + "/cancel", headers={"Authorization": f"Bearer {bob}"}), 403)
+        assert api.post(where + "/cancel", headers={"Authorization": f"Bearer {admin}"}).status_code == 202
+
+    def test_retry_answers_the_same_new_job(self, api):
+        job = api.post("/v1/jobs", json=JOB).json()
+        document = problem(api.post(f"/v1/jobs/{job['id']}/retry"), 409)
+        assert document["current_status"] == "queued"
+        api.post(f"/v1/jobs/{job['id']}/cancel")
+        first, second = (api.post(f"/v1/jobs/{job['id']}/retry").json() for _ in range(2))
+        assert first == second
+        assert first["retry_of"] == job["id"]
+        assert first["spec"] == job["spec"]
+        assert first["status"] == "queued"
+
+
+class TestKeys:
+    @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic x"}])
+    def test_are_needed(self, api, header):
+        del api.headers["Authorization"]
+        for path in ("/v1/jobs", "/v1/catalog", "/v1/compare?dataset=digits&model=mlp"):
+            response = api.get(path, headers=header)
+            problem(response, 401)
+            assert response.headers["WWW-Authenticate"] == "Bearer"
+        problem(api.post("/v1/jobs", json=JOB, headers=header), 401)
+
+
+class TestOperations:
+    def test_health(self, api):
+        del api.headers["Authorization"]
+        assert api.get("/healthz").json() == {"status": "ok"}
+        assert api.get("/readyz").json() == {"status": "ok", "database": "up", "broker": "up"}
+
+    def test_request_id(self, api):
+        assert api.get("/healthz", headers={"X-Request-ID": "mine"}).headers["X-Request-ID"] == "mine"
+        assert len(api.get("/nothing", headers={"X-Request-ID": "no good\t"}).headers["X-Request-ID"]) == 36
+
+    def test_openapi_has_examples_and_problems(self, api):
+        document = api.get("/openapi.json").json()
+        body = document["components"]["schemas"]["JobRequest"]
+        assert body["examples"] == [JOB_EXAMPLE]
+        assert "Problem" in document["components"]["schemas"]
+
+    def test_catalog(self, api):
+        catalog = api.get("/v1/catalog").json()
+        datasets = {entry["name"]: entry for entry in catalog["datasets"]}
+        assert datasets["digits"]["present"]
+        assert datasets["mnist"]["fetch"] == "kotrain data fetch mnist"
+        ko = next(entry for entry in catalog["optimizers"] if entry["name"] == "ko")
+        assert "gamma" in json.dumps(ko["params"])
+
+
+class TestAPartAway:
+    def test_broker(self, api, servers):
+        servers.valkey.stop()
+        try:
+            assert api.get("/readyz").json() == {"status": "degraded", "database": "up", "broker": "down"}
+            assert api.post("/v1/jobs", json=JOB).status_code == 202
+        finally:
+            servers.valkey.start()
+        assert stored_jobs() == 1
+
+    def test_database(self, api, servers):
+        servers.postgres.stop()
+        try:
+            response = api.post("/v1/jobs", json=JOB)
+            problem(response, 503)
+            assert response.headers["Retry-After"] == "5"
+            assert api.get("/readyz").status_code == 503
+            assert api.get("/healthz").status_code == 200
+        finally:
+            servers.postgres.start()
+        assert stored_jobs() == 0
+        assert api.post("/v1/jobs", json=JOB).status_code == 202
