@@ -1,0 +1,244 @@
+"""The state machine and its fence, on the real database."""
+
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
+
+import numpy as np
+import pytest
+from sqlalchemy import select, text
+
+from service import db, jobs, keys, metrics, queue
+from service.config import settings
+from service.jobs import Beat, Order
+from service.models import Job, JobEvent, User, Worker
+from service.schemas import JobRequest
+from service.spec import TRANSITIONS, JobStatus, Reason
+
+REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
+STATUSES = list(JobStatus)
+
+
+@pytest.fixture
+def users(empty):
+    for name in ("ada", "bob"):
+        keys.create(name)
+
+
+def submit(user="ada", **fields):
+    with db.transaction() as session:
+        owner = session.scalars(select(User).where(User.name == user)).one()
+        return jobs.submit(session, owner, JobRequest.model_validate(REQUEST | fields)).id
+
+
+def claim(worker="w1", *, has_cuda=False):
+    with db.transaction() as session:
+        return jobs.claim(session, worker, has_cuda=has_cuda)
+
+
+def do(call, *args, **kwargs):
+    with db.transaction() as session:
+        return call(session, *args, **kwargs)
+
+
+def load(job_id: UUID) -> Job:
+    with db.transaction() as session:
+        return session.get_one(Job, job_id)
+
+
+def events(job_id):
+    with db.transaction() as session:
+        rows = session.scalars(select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.seq)).all()
+        assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
+        return [row.status for row in rows]
+
+
+def stop_the_clock_of(job_id, seconds):
+    with db.transaction() as session:
+        session.execute(
+            text("UPDATE jobs SET heartbeat_at = heartbeat_at - make_interval(secs => :s) WHERE id = :id"),
+            {"s": seconds, "id": job_id},
+        )
+
+
+class TestClaim:
+    def test_takes_a_job_once(self, users):
+        job_id = submit()
+        mine = claim()
+        assert (mine.job_id, mine.attempt) == (job_id, 1)
+        assert claim("w2") is None
+        job = load(job_id)
+        assert (job.status, job.worker_id) == ("running", "w1")
+        assert events(job_id) == ["queued", "running"]
+
+    def test_many_at_once_take_each_job_once(self, users):
+        wanted = {submit(seed=seed) for seed in range(40)}
+        with ThreadPoolExecutor(8) as pool:
+            claims = [c for c in pool.map(lambda n: claim(f"w{n}"), range(60)) if c]
+        while (left := claim()) is not None:  # a claim skips what another one has locked; a slot asks again
+            claims.append(left)
+        assert sorted(c.job_id for c in claims) == sorted(wanted)
+
+    def test_priority_then_fair_share_then_age(self, users):
+        ada = [submit("ada", seed=seed) for seed in range(3)]
+        bob = [submit("bob", seed=seed) for seed in range(2)]
+        urgent = submit("ada", priority=1)
+        assert [claim().job_id for _ in range(6)] == [urgent, bob[0], ada[0], bob[1], ada[1], ada[2]]
+
+    def test_a_gpu_job_waits_for_a_gpu(self, users):
+        job_id = submit(device="cuda")
+        assert claim() is None
+        assert claim(has_cuda=True).job_id == job_id
+
+
+class TestBeat:
+    def test_renews_the_lease_and_stores_points(self, users):
+        job_id = submit()
+        mine = claim()
+        stop_the_clock_of(job_id, 60)
+        points = {"loss": ([1, 2], [0.5, float("nan")], [0.1, 0.2])}
+        assert do(jobs.beat, "w1", [Beat(mine, 2, 10, [points])]) == {job_id: Order.GO_ON}
+        job = load(job_id)
+        assert (job.step, job.total_steps) == (2, 10)
+        assert do(jobs.take_back_stale) == []
+        curve = do(metrics.read, [job_id])[job_id]["loss"]
+        np.testing.assert_equal(curve.steps, [1, 2])
+        np.testing.assert_equal(curve.values, [0.5, np.nan])
+
+    def test_a_batch_that_is_sent_twice_is_stored_once(self, users):
+        job_id = submit()
+        mine = claim()
+        batch = {"loss": ([1, 2], [0.5, 0.4], [0.1, 0.2])}
+        for batches in ([batch], [batch, {"loss": ([3], [0.3], [0.3])}]):
+            do(jobs.beat, "w1", [Beat(mine, 2, 10, batches)])
+        np.testing.assert_equal(do(metrics.read, [job_id])[job_id]["loss"].steps, [1, 2, 3])
+
+    def test_tells_of_a_cancel(self, users):
+        job_id = submit()
+        mine = claim()
+        with db.transaction() as session:
+            jobs.cancel(session, session.get_one(Job, job_id).user, job_id)
+        assert do(jobs.beat, "w1", [Beat(mine, 0, None, [])]) == {job_id: Order.CANCEL}
+
+
+class TestFence:
+    def test_an_old_attempt_writes_nothing(self, users):
+        job_id = submit()
+        old = claim("frozen")
+        do(jobs.beat, "frozen", [Beat(old, 1, 10, [{"loss": ([1], [9.0], [0.1])}])])
+        stop_the_clock_of(job_id, 60)
+        assert do(jobs.take_back_stale) == [job_id]
+        late = [{"loss": ([2], [8.0], [0.2])}]
+        assert do(jobs.beat, "frozen", [Beat(old, 2, 10, late)]) == {job_id: Order.LOST}
+        with db.transaction() as session:
+            session.execute(text("UPDATE jobs SET available_at = clock_timestamp()"))
+        new = claim("fresh")
+        assert new.attempt == 2
+        assert do(jobs.beat, "frozen", [Beat(old, 2, 10, late)]) == {job_id: Order.LOST}
+        assert not do(jobs.finish, old, Reason.COMPLETED, points=late)
+        assert not do(jobs.give_back, old, "")
+        assert not do(jobs.lose, job_id, old.attempt, Reason.CHILD_LOST, "")
+        assert do(metrics.read, [job_id]) == {}
+        assert do(jobs.finish, new, Reason.COMPLETED, points=[{"loss": ([1], [7.0], [0.1])}])
+        assert do(metrics.read, [job_id])[job_id]["loss"].values.tolist() == [7.0]
+        assert events(job_id) == ["queued", "running", "queued", "running", "succeeded"]
+
+
+class TestEnds:
+    def test_finish_merges_the_chunks(self, users):
+        job_id = submit()
+        mine = claim()
+        for step in range(1, 6):
+            do(jobs.beat, "w1", [Beat(mine, step, 6, [{"loss": ([step], [1.0 / step], [0.1 * step])}])])
+        do(jobs.finish, mine, Reason.COMPLETED, points=[{"loss": ([6], [0.0], [0.6])}])
+        with db.transaction() as session:
+            assert session.scalar(text("SELECT count(*) FROM metric_chunks")) == 1
+            assert session.scalar(text("SELECT count(*) FROM metric_points")) == 6
+        assert do(metrics.read, [job_id])[job_id]["loss"].steps.tolist() == [1, 2, 3, 4, 5, 6]
+
+    @pytest.mark.parametrize("reason", list(Reason))
+    def test_every_reason_has_its_final_status(self, users, reason):
+        job_id = submit()
+        assert do(jobs.finish, claim(), reason)
+        job = load(job_id)
+        assert (job.status, job.reason) == (reason.status, reason)
+        assert JobStatus(job.status).is_final
+
+    def test_a_lost_job_waits_and_then_fails(self, users):
+        job_id = submit(max_failures=2)
+        mine = claim()
+        assert do(jobs.lose, job_id, mine.attempt, Reason.CHILD_LOST, "killed by signal 9")
+        job = load(job_id)
+        assert (job.status, job.failures) == ("queued", 1)
+        assert (job.available_at - job.heartbeat_at).total_seconds() > settings().backoff_seconds
+        assert claim() is None
+        with db.transaction() as session:
+            session.execute(text("UPDATE jobs SET available_at = clock_timestamp()"))
+        mine = claim()
+        assert do(jobs.lose, job_id, mine.attempt, Reason.CHILD_LOST, "killed by signal 9")
+        job = load(job_id)
+        assert (job.status, job.reason, job.message) == ("failed", "child_lost", "killed by signal 9")
+
+    def test_giving_back_is_no_failure(self, users):
+        job_id = submit(max_failures=1)
+        for attempt in (1, 2, 3):
+            mine = claim()
+            assert mine.attempt == attempt
+            assert do(jobs.give_back, mine, "the worker is shutting down")
+        assert load(job_id).failures == 0
+
+    def test_a_lost_job_that_was_to_be_cancelled_is(self, users):
+        job_id = submit()
+        mine = claim()
+        with db.transaction() as session:
+            jobs.cancel(session, session.get_one(Job, job_id).user, job_id)
+        do(jobs.lose, job_id, mine.attempt, Reason.WORKER_LOST, "")
+        assert load(job_id).status == "cancelled"
+
+
+@pytest.mark.parametrize("start", STATUSES)
+@pytest.mark.parametrize("end", STATUSES)
+def test_only_the_table_of_transitions(users, start, end):
+    job_id = submit()
+    with db.transaction() as session:
+        session.execute(text("UPDATE jobs SET status = :s WHERE id = :id"), {"s": start, "id": job_id})
+    with db.transaction() as session:
+        if end in TRANSITIONS[start]:
+            assert jobs._change(session, job_id, start, end)
+        else:
+            with pytest.raises(AssertionError):
+                jobs._change(session, job_id, start, end)
+
+
+def test_the_lease_does_not_run_while_the_database_is_down(users, servers):
+    job_id = submit()
+    claim()
+    stop_the_clock_of(job_id, 60)
+    servers.postgres.stop()
+    servers.postgres.start()
+    assert do(jobs.take_back_stale) == []
+
+
+def test_bells_ring_after_the_commit_only(users):
+    def waiting():
+        with queue.celery().connection_for_read() as connection:
+            return connection.default_channel.client.llen(queue.ANY_WORKER)
+
+    def submit_and_fail():
+        with db.transaction() as session:
+            owner = session.scalars(select(User).where(User.name == "ada")).one()
+            jobs.submit(session, owner, JobRequest.model_validate(REQUEST))
+            raise RuntimeError
+
+    submit()
+    assert waiting() == 1
+    with pytest.raises(RuntimeError):
+        submit_and_fail()
+    assert waiting() == 1
+
+
+def test_a_worker_that_signed_off_is_heard_again(users):
+    with db.transaction() as session:
+        session.add(Worker(id="w1", host="lab", slots=1, devices=[]))
+    do(jobs.beat, "w1", [])
+    with db.transaction() as session:
+        assert session.get_one(Worker, "w1").stopped_at is None
