@@ -72,7 +72,24 @@ def _where(where: str) -> str:
         raise ValueError(f"'{where}' is not of the form PATH=VALUE, such as model.params.init_scale=0.1")
     if (root := path.partition(".")[0]) not in {*TrainSpec.model_fields, "environment"}:
         raise ValueError(f"a spec has no '{root}'; it has {', '.join(TrainSpec.model_fields)} and environment")
+    _value(value)
     return where
+
+
+def _value(text: str) -> Any:
+    """JSON where it is, else the text itself. Raises ValueError for JSON that Postgres could not hold."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    stored = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    if "\\u0000" in stored or not stored.isprintable():
+        raise ValueError(f"'{text}' has characters that cannot be stored")
+    return value
+
+
+Words = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
+"""What a person may ask for; Postgres holds no NUL."""
 
 
 class CompareQuery(BaseModel):
@@ -83,7 +100,7 @@ class CompareQuery(BaseModel):
     dataset: Annotated[str, _one_of(DATASETS)]
     model: Annotated[str, _one_of(MODELS)] | None = Field(None, description="Needed unless models are compared.")
     group_by: GroupBy = "optimizer"
-    metric: str = Field("test_accuracy", max_length=128, description="Compared at the end of each run.")
+    metric: Words = Field("test_accuracy", description="Compared at the end of each run.")
     target: float | None = Field(
         None,
         ge=0,
@@ -92,16 +109,16 @@ class CompareQuery(BaseModel):
         description="Value of the validation metric to reach; each job's own target where unset.",
     )
     optimizer: list[Annotated[str, _one_of(OPTIMIZERS)]] = Field([], description="Only these; repeatable.")
-    tag: list[Annotated[str, AfterValidator(_tag)]] = Field(
+    tag: list[Annotated[Words, AfterValidator(_tag)]] = Field(
         [], max_length=32, description="Only jobs with this KEY:VALUE; repeatable, all have to match."
     )
-    where: list[Annotated[str, AfterValidator(_where)]] = Field(
+    where: list[Annotated[Words, AfterValidator(_where)]] = Field(
         [],
         max_length=32,
         description="Only jobs with this PATH=VALUE in their spec or environment, such as "
         "`model.params.init_scale=0.1`; repeatable, all have to match.",
     )
-    user: str | None = Field(None, description="Only this user's jobs.")
+    user: Words | None = Field(None, description="Only this user's jobs.")
 
     @property
     def target_to_reach(self) -> Target | None:
@@ -185,11 +202,7 @@ def _condition(where: str) -> ColumnElement[bool]:
     column = Job.environment if path[0] == "environment" else Job.spec
     if path[0] == "environment":
         path = path[1:]
-    try:
-        wanted = json.loads(value)
-    except ValueError:
-        wanted = value
-    return func.jsonb_extract_path(column, *path, type_=JSONB) == literal(wanted, JSONB(none_as_null=False))
+    return func.jsonb_extract_path(column, *path, type_=JSONB) == literal(_value(value), JSONB(none_as_null=False))
 
 
 def _with_hits(session: Session, runs: Sequence[Run], target: Target) -> list[Run]:

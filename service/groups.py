@@ -21,7 +21,7 @@ NOT_A_SETTING = frozenset({"device", "evaluate_test", "log_every_steps"})
 """Fields that runs of one setting may differ in, because they do not change what is learned (`device` asks, the
 recorded environment says what it was)."""
 
-ENVIRONMENT_SETTING = ("device", "torch", "data_hash", "engine_version")
+ENVIRONMENT_SETTING = ("device_kind", "torch", "data_hash", "engine_version")
 """What the environment adds to the setting: runs that differ here train to other numbers from the same spec."""
 
 _canonical = json.JSONEncoder(sort_keys=True).encode

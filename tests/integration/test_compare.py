@@ -7,8 +7,8 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from service import comparisons, db, metrics
+from service.answers import CompareAnswer
 from service.comparisons import CompareQuery, compare
-from service.config import settings
 from service.errors import Invalid
 from service.models import Job, User
 from service.spec import Reason, Summary, TargetHit, TrainSpec
@@ -20,22 +20,8 @@ ADAM_VALUES = [0.951, 0.949, 0.953, 0.947, 0.950]
 KO_VALUES = [0.967, 0.966, 0.970, 0.962, 0.965]
 
 
-@pytest.fixture(scope="module")
-def database(servers):
-    """The schema, on a real server, reachable by `service.db`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KOTRAIN_DATABASE_URL", servers.database_url)
-        settings.cache_clear()
-        db.engine.cache_clear()
-        db.migrate()
-        yield
-        db.engine().dispose()
-    settings.cache_clear()
-    db.engine.cache_clear()
-
-
 @pytest.fixture
-def session(database):
+def session(empty):
     """A session that is rolled back after the test."""
     with Session(db.engine()) as session:
         yield session
@@ -89,7 +75,7 @@ class Store:
             max_failures=3,
             status=reason.status.value,
             reason=reason.value,
-            environment={"device": "cpu", "torch": "2.14.1"},
+            environment={"device_kind": "cpu", "torch": "2.14.1"},
             summary=summary.model_dump(mode="json"),
             finished_at=START + timedelta(seconds=self.count),
         )
@@ -166,8 +152,8 @@ def test_mixed_settings_are_refused_and_every_hint_helps(session, store):
         ({"where": ["schedule.name=cosine"]}, []),
         ({"where": ["model.params.hidden=[256,256]"]}, [5, 5]),
         ({"where": ["gradient_clip=null"]}, [5, 5]),
-        ({"where": ["environment.device=cpu", "precision=fp32"]}, [5, 5]),
-        ({"where": ["environment.device=cuda"]}, []),
+        ({"where": ["environment.device_kind=cpu", "precision=fp32"]}, [5, 5]),
+        ({"where": ["environment.device_kind=cuda"]}, []),
         ({"where": ["optimizer.params.collision=soft"]}, [5]),
         ({"where": ["model.params.hidden.'; drop table jobs --=1"]}, []),
         ({"tag": ["study:first"]}, [5, 5]),
@@ -224,3 +210,50 @@ def test_too_many_jobs_are_a_mistake(session, store, monkeypatch):
     monkeypatch.setattr(comparisons, "MOST_JOBS", 9)
     with pytest.raises(Invalid, match="more than 9 jobs match"):
         ask(session)
+
+
+class TestOverHttp:
+    def test_answers_and_repeats_every_field(self, api, session, store):
+        store.study()
+        session.commit()
+        response = api.get("/v1/compare", params={"dataset": "digits", "model": "mlp", "optimizer": ["adam", "ko"]})
+        assert response.status_code == 200
+        answer = response.json()
+        assert answer["verdict"]["best"] == "ko soft (adam)"
+        assert answer.keys() == CompareAnswer.model_fields.keys()
+
+    def test_mixed_settings_are_a_problem_with_pointers(self, api, session, store):
+        store.study()
+        store.study(batch_size=32)
+        session.commit()
+        response = api.get("/v1/compare", params={"dataset": "digits", "model": "mlp"})
+        assert response.status_code == 422
+        (error,) = response.json()["errors"]
+        assert error["pointer"] == "/batch_size"
+        assert "where=batch_size=32" in error["detail"]
+
+    @pytest.mark.parametrize(
+        "params",
+        [
+            {"dataset": "digitz", "model": "mlp"},
+            {"model": "mlp"},
+            {"dataset": "digits"},
+            {"dataset": "digits", "model": "mlp", "metric": "grad_norm"},
+            {"dataset": "digits", "model": "mlp", "target": "nan"},
+            {"dataset": "digits", "model": "mlp", "metric": "x\x00y_loss"},
+            {"dataset": "digits", "model": "mlp", "user": "a\x00b"},
+            {"dataset": "digits", "model": "mlp", "tag": "a:b\x00"},
+            {"dataset": "digits", "model": "mlp", "where": "seed=NaN"},
+            {"dataset": "digits", "model": "mlp", "where": "model.\x00=1"},
+            {"dataset": "digits", "model": "mlp", "where": 'model.name="\\u0000"'},
+            {"dataset": "digits", "model": "mlp", "where": "seed=" + "[" * 5000},
+            {"dataset": "digits", "model": "mlp", "where": "seed=1" + "0" * 5000},
+            {"dataset": "digits", "model": "mlp", "where": "seed=1e999"},
+            {"dataset": "digits", "model": "mlp", "where": 'precision="\\ud800"'},
+            {"dataset": "digits", "model": "mlp", "group_by": "seed"},
+        ],
+    )
+    def test_a_wrong_question_is_never_a_500(self, api, params):
+        response = api.get("/v1/compare", params=params)
+        assert response.status_code == 422, response.text
+        assert response.json()["errors"]

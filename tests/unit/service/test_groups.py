@@ -31,7 +31,7 @@ def run(spec, number=0, value=0.9, environment=None, reason=Reason.COMPLETED):
         job=UUID(int=number),
         spec={name: value for name, value in spec.items() if name != "seed"},
         seed=spec["seed"],
-        environment={"device": "cpu", "torch": "2.14.1"} if environment is None else environment,
+        environment={"device_kind": "cpu", "torch": "2.14.1"} if environment is None else environment,
         status=reason.status,
         reason=reason,
         value=value,
@@ -170,7 +170,7 @@ class TestSharedSetting:
     def test_same_setting(self):
         setting = shared_setting([run(resolved(seed=0)), run(resolved("sgd", seed=1))], "optimizer")
         assert setting["model.params.hidden"] == [256, 256]
-        assert setting["environment.device"] == "cpu"
+        assert setting["environment.device_kind"] == "cpu"
         assert not any(path.startswith(("optimizer", "seed", "device", "target")) for path in setting)
 
     @pytest.mark.parametrize(
@@ -220,9 +220,9 @@ class TestSharedSetting:
             shared_setting([run(resolved()), run(resolved("sgd", schedule="step"))], "batch_size")
         assert [error.pointer for error in caught.value.errors] == ["/optimizer/name", "/schedule/name"]
 
-    @pytest.mark.parametrize("name", ["device", "torch", "data_hash", "engine_version"])
+    @pytest.mark.parametrize("name", ["device_kind", "torch", "data_hash", "engine_version"])
     def test_another_environment_is_another_setting(self, name):
-        here = {"device": "cpu", "torch": "2.14.1", "data_hash": "a", "engine_version": 1, "host": "x"}
+        here = {"device_kind": "cpu", "torch": "2.14.1", "data_hash": "a", "engine_version": 1, "host": "x"}
         shared_setting([run(resolved(), environment=here), run(resolved(), environment=here | {"host": "y"})], "model")
         with pytest.raises(Invalid) as caught:
             shared_setting(

@@ -44,7 +44,7 @@ class Runs:
                     job=UUID(int=number),
                     spec=TrainSpec.model_validate_json(json.dumps(body)).model_dump(mode="json", exclude={"seed"}),
                     seed=seed,
-                    environment={"device": "cpu"},
+                    environment={"device_kind": "cpu"},
                     status=reason.status if reason else JobStatus.RUNNING,
                     reason=reason,
                     value=value,
