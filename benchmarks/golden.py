@@ -6,6 +6,9 @@
 The recipe: pixels / 16; 800 training and 797 test records of a fixed order; 64-256-256-10 ReLU, weights and biases
 multiplied by the initial scale; batches of 64, the short last one kept; 30 epochs at a constant learning rate; the
 weights of the last step; mean over seeds 0 to 4. A cell agrees if its mean is within 0.004 of the reference.
+
+Not every cell can: where soft collisions collapse, the last digit of a sum decides how far, and at Adam 1e-2 about one
+run in ten ends on a spike of the loss (0.92 to 0.95 instead of 0.97), with hard collisions and with none.
 """
 
 from __future__ import annotations
