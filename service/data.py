@@ -1,0 +1,231 @@
+"""Which files of each data set lie where under a data folder, and how many records they train on.
+
+Torch-free: the API asks whether data is present and how large it is; `workers.training.readers` reads the contents.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+
+from service.catalog import Dataset
+
+IDX_FILES: dict[str, tuple[str, str]] = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+PICKLE_FILES: dict[str, dict[str, tuple[str, ...]]] = {
+    "cifar10": {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)},
+    "cifar100": {"train": ("train",), "test": ("test",)},
+}
+SNIPS_INTENTS = (
+    "AddToPlaylist",
+    "BookRestaurant",
+    "GetWeather",
+    "PlayMusic",
+    "RateBook",
+    "SearchCreativeWork",
+    "SearchScreeningEvent",
+)
+"""The seven intents; a label is the position of its name in this order."""
+
+DIGITS_GOLDEN = (800, 200, 797)
+"""Records of the digits that train, validate and test (docs/ko.md)."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which a data set's files can lie: `form` names it, `root` is the folder (or file) it starts at."""
+
+    form: str
+    root: Path
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A form, where it would lie below the data folder, and the files (any of a tuple's) that have to be there."""
+
+    form: str
+    folder: str
+    files: tuple[tuple[str, ...], ...]
+
+
+def _all(*names: str) -> tuple[tuple[str, ...], ...]:
+    return tuple((name,) for name in names)
+
+
+_IDX = tuple((f"{name}.gz", name) for names in IDX_FILES.values() for name in names)
+
+
+def _pickles(name: str) -> tuple[tuple[str, ...], ...]:
+    return _all(*(file for files in PICKLE_FILES[name].values() for file in files))
+
+
+_CANDIDATES: dict[str, tuple[_Candidate, ...]] = {
+    "digits": (_Candidate("builtin", "", ()),),
+    "mnist": (_Candidate("idx", "mnist", _IDX), _Candidate("idx", "MNIST/raw", _IDX)),
+    "fashion_mnist": (_Candidate("idx", "fashion_mnist", _IDX), _Candidate("idx", "FashionMNIST/raw", _IDX)),
+    "cifar10": (
+        _Candidate("pickles", "cifar-10-batches-py", _pickles("cifar10")),
+        _Candidate("npz", "cifar10", _all("cifar10.npz")),
+    ),
+    "cifar100": (
+        _Candidate("pickles", "cifar-100-python", _pickles("cifar100")),
+        _Candidate("npz", "cifar100", _all("cifar100.npz")),
+    ),
+    "imagenet": (_Candidate("folders", "imagenet", _all("train", "val")),),
+    "imdb": (
+        _Candidate("folders", "aclImdb", _all("train/pos", "train/neg", "test/pos", "test/neg")),
+        _Candidate("jsonl", "imdb", _all("train.jsonl.gz", "test.jsonl.gz")),
+    ),
+    "snips": (
+        _Candidate("jsonl", "snips", _all("train.jsonl", "valid.jsonl", "test.jsonl")),
+        _Candidate(
+            "slots", "snips", _all(*(f"{s}/{f}" for s in ("train", "valid", "test") for f in ("seq.in", "label")))
+        ),
+        _Candidate(
+            "intents",
+            "2017-06-custom-intent-engines",
+            _all(*(f"{i}/{file}" for i in SNIPS_INTENTS for file in (f"train_{i}_full.json", f"validate_{i}.json"))),
+        ),
+    ),
+}
+
+
+def locate(name: str, data_dir: Path) -> Layout | None:
+    """The first accepted layout of data set `name` that is complete under `data_dir`; None where there is none."""
+    for candidate in _CANDIDATES[name]:
+        root = data_dir / candidate.folder
+        if all(any((root / file).exists() for file in alternatives) for alternatives in candidate.files):
+            return Layout(candidate.form, root)
+    return None
+
+
+def is_present(name: str, data_dir: Path) -> bool:
+    """Whether data set `name` can be trained on; digits always can, since they ship with scikit-learn."""
+    return locate(name, data_dir) is not None
+
+
+def fetch_command(name: str) -> str:
+    """What to type to get data set `name`."""
+    return f"kotrain data fetch {name}"
+
+
+def idx_file(root: Path, name: str) -> Path:
+    """The idx file `name` below `root`, compressed or not."""
+    compressed = root / f"{name}.gz"
+    return compressed if compressed.exists() else root / name
+
+
+def validation_records(name: str, records: int) -> int:
+    """How many of a data set's `records` validate instead of training; 0 where it brings its own validation file."""
+    return DIGITS_GOLDEN[1] if name == "digits" else records // 10
+
+
+def has_own_validation(layout: Layout) -> bool:
+    """Whether the layout has a validation file, so that nothing is split off the training records."""
+    return layout.form == "slots" or (layout.form == "jsonl" and (layout.root / "valid.jsonl").exists())
+
+
+def train_records(choice: Dataset, data_dir: Path) -> int | None:
+    """The number of records that `choice` trains on, after its validation split and limit.
+
+    None where the data is absent or counting would take long (class folders of images).
+    """
+    name, limit = choice.name, choice.params.limit  # type: ignore[attr-defined]  # every choice has both
+    layout = locate(name, data_dir)
+    records = None if layout is None else _COUNTS[name, layout.form](choice, layout.root)
+    if layout is None or records is None:
+        return None
+    if not has_own_validation(layout):
+        records -= validation_records(name, records)
+    return records if limit is None else min(limit, records)
+
+
+def _nominal(choice: Dataset, root: Path) -> int | None:
+    """The published number: the layout is that of the original archive, whose contents are known."""
+    return choice.train_records
+
+
+def _untold(choice: Dataset, root: Path) -> int | None:
+    return None
+
+
+def _count_idx(choice: Dataset, root: Path) -> int | None:
+    path = idx_file(root, IDX_FILES["train"][1])
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        return int.from_bytes(file.read(8)[4:], "big")
+
+
+def _count_npz(choice: Dataset, root: Path) -> int | None:
+    with ZipFile(root / f"{root.name}.npz") as archive, archive.open("y_train.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape: tuple[int, ...] = read_header(file)[0]
+    return shape[0]
+
+
+def _count_review_files(choice: Dataset, root: Path) -> int | None:
+    return sum(1 for label in ("pos", "neg") for _ in (root / "train" / label).glob("*.txt"))
+
+
+def _count_compressed_lines(choice: Dataset, root: Path) -> int | None:
+    return _lines(root / "train.jsonl.gz")
+
+
+def _count_lines(choice: Dataset, root: Path) -> int | None:
+    return _lines(root / "train.jsonl")
+
+
+def _count_slot_lines(choice: Dataset, root: Path) -> int | None:
+    return _lines(root / "train" / "label")
+
+
+def _count_intents(choice: Dataset, root: Path) -> int | None:
+    return sum(len(read_intents(root / intent / f"train_{intent}_full.json", intent)) for intent in SNIPS_INTENTS)
+
+
+_COUNTS: dict[tuple[str, str], Callable[[Dataset, Path], int | None]] = {
+    ("digits", "builtin"): _nominal,
+    ("mnist", "idx"): _count_idx,
+    ("fashion_mnist", "idx"): _count_idx,
+    ("cifar10", "pickles"): _nominal,
+    ("cifar10", "npz"): _count_npz,
+    ("cifar100", "pickles"): _nominal,
+    ("cifar100", "npz"): _count_npz,
+    ("imagenet", "folders"): _untold,
+    ("imdb", "folders"): _count_review_files,
+    ("imdb", "jsonl"): _count_compressed_lines,
+    ("snips", "jsonl"): _count_lines,
+    ("snips", "slots"): _count_slot_lines,
+    ("snips", "intents"): _count_intents,
+}
+
+
+def read_intents(path: Path, intent: str) -> list[str]:
+    """The texts of one of the original Snips json files: each is a list of pieces, which join to the sentence."""
+    raw = path.read_bytes()
+    try:
+        content = raw.decode()
+    except UnicodeDecodeError:  # two of the published files are not UTF-8
+        content = raw.decode("latin-1")
+    return ["".join(piece["text"] for piece in record["data"]) for record in json.loads(content)[intent]]
+
+
+def _lines(path: Path) -> int:
+    """Lines of a text file, compressed or not; remembered until the file changes."""
+    stat = path.stat()
+    return _count_of_lines(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=64)
+def _count_of_lines(path: Path, mtime_ns: int, size_bytes: int) -> int:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        return sum(1 for line in file if line.strip())

@@ -1,0 +1,121 @@
+"""Where batches come from: tensors in memory, or image files read by worker processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+Batch = tuple[Tensor, Tensor]
+"""Inputs (B, ...) and labels (B,), both on the run's device."""
+Prepare = Callable[[Tensor], Tensor]
+"""Turns stored inputs of a batch into what a model reads."""
+
+# ImageNet's channel means and standard deviations, as in torchvision's reference training.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_MOST_PROCESSES = 8
+
+
+class Source(Protocol):
+    """Records that come in batches."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
+        """All records in batches of `size`, in the given order (N,) or as they lie; the last batch may be short."""
+        ...
+
+
+class TensorSource:
+    """Inputs (N, ...) and labels (N,) that lie on the device; `prepare` is applied to each batch of inputs."""
+
+    def __init__(self, inputs: Tensor, labels: Tensor, prepare: Prepare | None = None) -> None:
+        self._inputs, self._labels, self._prepare = inputs, labels, prepare
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
+        """See `Source`."""
+        if order is not None:
+            order = order.to(self._labels.device)
+        for start in range(0, len(self), size):
+            rows = slice(start, start + size)
+            if order is None:
+                inputs, labels = self._inputs[rows], self._labels[rows]
+            else:
+                inputs = self._inputs.index_select(0, order[rows])
+                labels = self._labels.index_select(0, order[rows])
+            yield (inputs if self._prepare is None else self._prepare(inputs)), labels
+
+
+class FolderSource:
+    """Image files in class folders, decoded, resized and centre-cropped by worker processes."""
+
+    def __init__(self, root: Path, rows: Tensor | None, image_size: int, device: torch.device) -> None:
+        transform = v2.Compose(
+            [
+                v2.PILToTensor(),
+                v2.Resize(image_size * 256 // 224),
+                v2.CenterCrop(image_size),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+            ]
+        )
+        self.folder = ImageFolder(root, transform)
+        self._rows = torch.arange(len(self.folder)) if rows is None else rows
+        self._device = device
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
+        """See `Source`."""
+        rows = self._rows if order is None else self._rows[order]
+        loader = DataLoader(
+            Subset(self.folder, rows.tolist()),
+            batch_size=size,
+            num_workers=min(_MOST_PROCESSES, len(os.sched_getaffinity(0))),
+            pin_memory=self._device.type == "cuda",
+            generator=torch.Generator(),  # so that the loader does not advance the global one
+        )
+        for inputs, labels in loader:
+            yield inputs.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+
+
+def normalizer(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> Prepare:
+    """(pixels / 255 - mean) / std per channel, on uint8 images (B, C, H, W), as one product and one sum."""
+    deviation = torch.tensor(std, dtype=torch.float64)
+    scale = (1 / (255 * deviation)).float().view(-1, 1, 1).to(device)
+    shift = (-torch.tensor(mean, dtype=torch.float64) / deviation).float().view(-1, 1, 1).to(device)
+    return lambda pixels: pixels.float().mul_(scale).add_(shift)
+
+
+def augmented(prepare: Prepare, seed: int, padding: int = 4) -> Prepare:
+    """`prepare`, then a random crop of the zero-padded image and a random horizontal flip, drawn from `seed`.
+
+    The draws are made on the CPU, so that they are the same on every device.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def crop_and_flip(pixels: Tensor) -> Tensor:
+        images = prepare(pixels)  # (B, C, H, W)
+        count, _, height, width = images.shape
+        top, left = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=generator)
+        flip = torch.rand(count, 1, generator=generator) < 0.5
+        columns = torch.arange(width)
+        rows = (top + torch.arange(height)).to(images.device)  # (B, H)
+        columns = (left + torch.where(flip, columns.flip(0), columns)).to(images.device)  # (B, W)
+        padded = torch.nn.functional.pad(images, [padding] * 4)
+        picked = torch.arange(count, device=images.device)[:, None, None]
+        return padded.permute(0, 2, 3, 1)[picked, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+    return crop_and_flip
