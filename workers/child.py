@@ -1,7 +1,7 @@
 """The child process: trains one job and talks to its supervisor over a pipe.
 
-It knows no database and no secret. What it sends are tuples, the first element being one of the names below; what it
-receives is a single message that asks it to stop.
+It knows no database and no secret. What it sends stands in `workers.messages`; what it receives is a single message
+that asks it to stop.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import signal
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,27 +21,12 @@ import torch
 
 from service.spec import Reason, Summary, TrainSpec
 from workers import mortality
+from workers.messages import ENVIRONMENT, FAILURE, POINTS, RESULT, Assignment
 from workers.training.loop import train
-
-ENVIRONMENT = "environment"
-POINTS = "points"
-RESULT = "result"
-FAILURE = "failure"
 
 SEND_SECONDS = 0.2
 """Points are sent together once so much time has passed."""
 TRACEBACK_CHARACTERS = 8_000
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What a child is to do, and with which share of the machine."""
-
-    spec: dict[str, Any]
-    data_dir: Path
-    threads: int
-    cuda_device: int | None
-    memory_bytes: int | None
 
 
 def main(pipe: Connection, assignment: Assignment) -> None:

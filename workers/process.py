@@ -11,7 +11,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from workers import child
+from workers import entry
 
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _REAPING = threading.Lock()
@@ -75,7 +75,7 @@ class Process:
 
 def cuda_devices() -> list[dict[str, Any]]:
     """The GPUs of this host, looked up in a process of their own: this one must stay free of CUDA."""
-    process = Process(child.list_cuda_devices)
+    process = Process(entry.list_cuda_devices)
     found: list[dict[str, Any]] = []
     gone = False
     while not gone:

@@ -14,7 +14,7 @@ from service import jobs
 from service.config import settings
 from service.jobs import Claim, Order
 from service.spec import Reason, Summary, TrainSpec
-from workers import child
+from workers import entry, messages
 from workers.host import Host
 from workers.process import Process
 from workers.relay import Relay, Track, persistently
@@ -59,14 +59,14 @@ def supervise(claim: Claim, host: Host, relay: Relay) -> None:
 def _run(claim: Claim, host: Host, track: Track) -> Ending:
     spec = TrainSpec.model_validate(claim.spec)
     with host.slot(on_gpu=spec.device != "cpu") as gpu:
-        assignment = child.Assignment(
+        assignment = messages.Assignment(
             spec=claim.spec,
             data_dir=settings().data,
             threads=host.threads_per_job,
             cuda_device=gpu,
             memory_bytes=host.job_memory_bytes if gpu is None else None,
         )
-        process = Process(child.main, assignment)
+        process = Process(entry.train_job, assignment)
         try:
             return _watch(process, claim, host, track)
         finally:
@@ -100,14 +100,14 @@ def _watch(process: Process, claim: Claim, host: Host, track: Track) -> Ending:
 
 def _take(message: tuple[Any, ...], claim: Claim, track: Track, ending: Ending) -> None:
     match message:
-        case (child.POINTS, step, points):
+        case (messages.POINTS, step, points):
             track.add(step, points)
-        case (child.ENVIRONMENT, environment):
+        case (messages.ENVIRONMENT, environment):
             track.total_steps = environment.pop("total_steps", None)
             track.environment = environment
-        case (child.RESULT, summary):
+        case (messages.RESULT, summary):
             ending.summary = Summary.model_validate(summary)
-        case (child.FAILURE, reason, text):
+        case (messages.FAILURE, reason, text):
             ending.failure = (Reason(reason), text)
 
 
