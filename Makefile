@@ -15,6 +15,33 @@ setup: .venv/.installed
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e . >&2
 	@touch $@
 
+# The whole way on real data: database, broker, API, worker, about 150 training runs, a verdict. Leaves nothing running.
+demo: setup
+	@$(BIN)/kotrain demo
+
+up: setup
+	@$(BIN)/kotrain up
+
+down: setup
+	@$(BIN)/kotrain down
+
+test: setup
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: setup
+	$(BIN)/python benchmarks/engine_overhead.py
+	$(BIN)/python benchmarks/golden.py --quick
+
+# After a change of dependencies in pyproject.toml; the result carries hashes and no index address.
 lock:
 	$(BIN)/uv pip compile pyproject.toml --extra all --group dev --universal --python-version 3.11 \
 	    --generate-hashes --no-header --no-annotate -o constraints.txt
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
