@@ -35,13 +35,19 @@ def body(what: list[str], fields: dict[str, Any], params: Iterable[str], tags: I
     return spec
 
 
+def full_path(path: str) -> str:
+    """`optimizer.gamma` stands for `optimizer.params.gamma`; every other path for itself."""
+    first, *rest = path.split(".", 2)
+    if first in CHOICES and rest and rest[0].partition("=")[0] not in ("name", "params"):
+        return f"{first}.params.{path.removeprefix(first + '.')}"
+    return path
+
+
 def put(spec: dict[str, Any], path: str, value: Any) -> None:
     """Set what a path like `optimizer.gamma`, `budget.steps` or `seed` names, in place."""
-    *outer, last = path.split(".")
-    if outer and outer[0] in CHOICES:
-        if isinstance(name := spec.get(outer[0]), str):
-            spec[outer[0]] = {"name": name}
-        outer.insert(1, "params")
+    *outer, last = full_path(path).split(".")
+    if outer and isinstance(name := spec.get(outer[0]), str):
+        spec[outer[0]] = {"name": name}
     node = spec
     for part in outer:
         node = node.setdefault(part, {})

@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from kotrain import commands
+    from kotrain.commands import run
 except ModuleNotFoundError as error:
     if error.name in (None, "kotrain", "service") or "." in str(error.name):
         raise
@@ -16,4 +16,4 @@ def main() -> None:
     """Run the command line and exit with its status: 0, 1 for what went wrong, 2 for wrong usage, 130 for Ctrl-C."""
     if _missing:
         sys.exit(f"kotrain: the command line needs the package {_missing}: pip install 'kotrain[sdk]'")
-    sys.exit(commands.run())
+    sys.exit(run())

@@ -40,7 +40,7 @@ Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", he
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command; what goes wrong becomes a line on standard error and the exit status."""
     try:
-        return app(arguments, prog_name="kotrain", standalone_mode=False) or 0
+        return app(arguments or sys.argv[1:] or ["--help"], prog_name="kotrain", standalone_mode=False) or 0
     except typer.TyperException as error:
         _complain(error.format_message())
         return error.exit_code
@@ -208,16 +208,22 @@ def compare(
     tag: Tags = None,
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH=VALUE", help="Only runs with this in their spec; may be repeated."),
+        typer.Option(metavar="PATH=VALUE", help="Only runs with this in their spec, such as model.init_scale=0.1."),
     ] = None,
+    optimizer: Annotated[list[str] | None, typer.Option(help="Only these; may be repeated.")] = None,
     as_json: Json = False,
 ) -> None:
     """Say which optimizer is better on a data set, by how much, and how sure one can be."""
-    tags = [one.replace("=", ":", 1) for one in tag or []]
+    query = {
+        "metric": metric,
+        "group_by": by,
+        "target": target,
+        "tag": [one.replace("=", ":", 1) for one in tag or []],
+        "where": [asking.full_path(one) for one in where or []],
+        "optimizer": optimizer or [],
+    }
     with Client() as client:
-        answer = client.compare(
-            dataset, model, metric=metric, group_by=by, target=target, tag=tags or None, where=where or None
-        )
+        answer = client.compare(dataset, model, **query)
     if as_json:
         return _say(answer)
     out = tables.console()
@@ -260,14 +266,15 @@ def fetch(name: Annotated[str, typer.Argument(help="Name of a data set.")]) -> i
 @app.command()
 def down(timeout: Annotated[float, typer.Option(help="Seconds to wait for it.")] = 30.0) -> None:
     """Stop the `kotrain up` of this home."""
-    found = home.running(home.folder())
-    if found is None or not home.is_alive(found):
-        raise NotRunning(f"nothing runs from {home.folder()}")
-    os.kill(found.pid, signal.SIGTERM)
+    place = home.folder()
+    process = home.owner(place)
+    if process is None:
+        raise NotRunning(f"nothing runs from {place}")
+    os.kill(process, signal.SIGTERM)
     deadline = time.monotonic() + timeout
-    while home.is_alive(found):
+    while home.owner(place) == process:
         if time.monotonic() > deadline:
-            raise WaitTimeout(f"process {found.pid} has not ended after {timeout:g} s")
+            raise WaitTimeout(f"process {process} has not ended after {timeout:g} s")
         time.sleep(0.05)
     print("stopped", file=sys.stderr)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -47,12 +48,17 @@ def address() -> str:
     return os.environ.get("KOTRAIN_URL") or (from_home.url if from_home else DEFAULT_URL)
 
 
-def is_alive(found: Running) -> bool:
-    """Whether the process that wrote this still runs."""
+def owner(home: Path) -> int | None:
+    """The process that `kotrain up` runs in on this home, by the lock that it holds; None where nothing runs.
+
+    The lock is free only once all servers are gone, and a process id without it may be somebody else's by now.
+    """
     try:
-        os.kill(found.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        with (home / "lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(lock.read())
+    except (OSError, ValueError):
+        pass
+    return None

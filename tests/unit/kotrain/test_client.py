@@ -1,0 +1,170 @@
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+from kotrain import Client, Conflict, InvalidRequest, JobRequest, NotFound, Unauthorized, WaitTimeout
+from kotrain import client as module
+
+JOB = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
+
+
+class TestJobs:
+    def test_submit_and_get(self, client):
+        job = client.submit({**JOB, "tags": {"a": "b"}})
+        assert (job.status, job.user, job.tags) == ("queued", "grace", {"a": "b"})
+        assert job.spec["optimizer"]["params"]["lr"] == 0.001
+        assert client.get(job) == client.get(job.id) == client.get(str(job.id)) == job
+
+    def test_submit_a_request_model(self, client):
+        request = JobRequest.model_validate({**JOB, "optimizer": {"name": "ko", "params": {"collision": "hard"}}})
+        assert client.submit(request).spec == request.train_spec.model_dump(mode="json")
+
+    def test_dry_run_makes_no_job(self, client):
+        tag = uuid4().hex
+        answer = client.submit({**JOB, "tags": {"once": tag}}, dry_run=True)
+        assert answer.spec["batch_size"] == 64
+        assert list(client.list(tag=f"once:{tag}")) == []
+
+    def test_same_idempotency_key_same_job(self, client):
+        key = str(uuid4())
+        assert client.submit(JOB, idempotency_key=key).id == client.submit(JOB, idempotency_key=key).id
+        assert client.submit(JOB).id != client.submit(JOB).id
+
+    def test_wrong_fields_are_named(self, client):
+        with pytest.raises(InvalidRequest) as caught:
+            client.submit({**JOB, "optimizer": {"name": "adam", "params": {"lr": -1}}, "batch_size": 0})
+        assert {field.pointer for field in caught.value.fields} == {"/optimizer/params/lr", "/batch_size"}
+
+    def test_list_reads_all_pages(self, client):
+        tag = uuid4().hex
+        made = [client.submit({**JOB, "seed": seed, "tags": {"page": tag}}).id for seed in range(5)]
+        found = [job.id for job in client.list(tag=f"page:{tag}", page_size=2)]
+        assert found == made[::-1]
+
+    def test_list_filters(self, client):
+        job = client.submit({**JOB, "optimizer": "lion"})
+        assert next(client.list(optimizer="lion", status="queued", dataset="digits", model="mlp", user="grace")) == job
+        assert list(client.list(optimizer="lion", dataset="mnist")) == []
+
+    def test_cancel_and_retry(self, client):
+        job = client.submit(JOB)
+        with pytest.raises(Conflict):
+            client.retry(job)
+        assert client.cancel(job).status == "cancelled"
+        again = client.retry(job)
+        assert again.retry_of == job.id
+        assert client.retry(job).id == again.id
+
+    def test_metrics_of_a_job_that_has_none(self, client):
+        assert client.metrics(client.submit(JOB), names=["train_loss"], max_points=10).metrics == {}
+
+    def test_unknown_job(self, client):
+        with pytest.raises(NotFound, match="there is no job"):
+            client.get(uuid4())
+
+
+class TestAnswers:
+    def test_catalog(self, client):
+        catalog = client.catalog()
+        assert {"digits", "cifar10"} <= {dataset.name for dataset in catalog.datasets}
+        assert catalog.datasets[0].present
+
+    def test_compare_without_runs(self, client):
+        answer = client.compare("digits", "mlp", tag="study:none")
+        assert answer.groups == []
+        assert not answer.verdict.decided
+
+    def test_compare_refuses_an_unknown_parameter(self, client):
+        with pytest.raises(InvalidRequest, match="colour"):
+            client.compare("digits", "mlp", colour="red")
+
+
+class TestWait:
+    def test_of_one_job_answers_it(self, client):
+        job = client.cancel(client.submit(JOB))
+        assert client.wait(job) == job
+
+    def test_of_several_keeps_their_order(self, client):
+        jobs = [client.cancel(client.submit(JOB)) for _ in range(3)]
+        assert client.wait(reversed(jobs)) == jobs[::-1]
+        assert client.wait([]) == []
+
+    def test_timeout(self, client):
+        jobs = [client.cancel(client.submit(JOB)), client.submit(JOB)]
+        seen = []
+        with pytest.raises(WaitTimeout, match=r"^1 of 2 jobs have not ended after 0\.05 s$"):
+            client.wait(jobs, timeout=0.05, on_progress=seen.append)
+        assert [job.status for job in seen[0]] == ["cancelled", "queued"]
+
+    def test_polls_until_the_end_with_growing_pauses(self, client, monkeypatch):
+        job, pauses = client.submit(JOB), []
+
+        def sleep(seconds):
+            pauses.append(seconds)
+            if len(pauses) == 8:
+                client.cancel(job)
+
+        monkeypatch.setattr(module.time, "sleep", sleep)
+        assert client.wait(job).status == "cancelled"
+        assert pauses == sorted(pauses)
+        assert (pauses[0], pauses[-1]) == (0.1, 1.0)
+
+    def test_looks_ahead_at_few_jobs_only(self, client):
+        jobs = [client.submit(JOB) for _ in range(2 * module.LOOK_AHEAD)]
+        seen = []
+        with pytest.raises(WaitTimeout):
+            client.wait(jobs, timeout=0, on_progress=seen.append)
+        assert len(seen[0]) == module.LOOK_AHEAD
+
+
+class TestKey:
+    def test_of_nobody(self, http):
+        with pytest.raises(Unauthorized, match="not known here"):
+            Client(http=http, key="kt_wrong").catalog()
+
+    @pytest.mark.parametrize(
+        ("url", "sent"),
+        [("http://127.0.0.1:1", "Bearer mine"), ("http://localhost:1", "Bearer mine"), ("http://lab", None)],
+    )
+    def test_of_the_home_stays_on_this_machine(self, tmp_path, monkeypatch, url, sent):
+        (tmp_path / "key").write_text("mine\n")
+        monkeypatch.setenv("KOTRAIN_HOME", str(tmp_path))
+        monkeypatch.delenv("KOTRAIN_KEY", raising=False)
+        assert authorization(base_url=url) == sent
+
+    def test_of_the_environment_comes_first(self, tmp_path, monkeypatch):
+        (tmp_path / "key").write_text("mine\n")
+        monkeypatch.setenv("KOTRAIN_HOME", str(tmp_path))
+        monkeypatch.setenv("KOTRAIN_KEY", "theirs")
+        assert authorization(base_url="http://127.0.0.1") == "Bearer theirs"
+
+
+def authorization(base_url):
+    """The header that a client sends."""
+    sent = []
+
+    def handle(request):
+        sent.append(request.headers.get("Authorization"))
+        return httpx2.Response(200, json={"metrics": {}})
+
+    Client(http=httpx2.Client(transport=httpx2.MockTransport(handle), base_url=base_url)).metrics("1")
+    return sent[0]
+
+
+class TestAddress:
+    def test_default(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("KOTRAIN_HOME", str(tmp_path))
+        monkeypatch.delenv("KOTRAIN_URL", raising=False)
+        with Client() as client:
+            assert client.url == "http://127.0.0.1:8000"
+
+    def test_of_the_running_stack(self, tmp_path, monkeypatch):
+        (tmp_path / "running.json").write_text('{"url": "http://127.0.0.1:4321", "pid": 1}')
+        monkeypatch.setenv("KOTRAIN_HOME", str(tmp_path))
+        monkeypatch.delenv("KOTRAIN_URL", raising=False)
+        with Client() as client:
+            assert client.url == "http://127.0.0.1:4321"
+        monkeypatch.setenv("KOTRAIN_URL", "http://lab:1")
+        with Client() as client, Client("http://other:2") as other:
+            assert (client.url, other.url) == ("http://lab:1", "http://other:2")

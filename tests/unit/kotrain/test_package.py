@@ -1,0 +1,89 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+import kotrain
+
+HEAVY = {
+    "torch",
+    "numpy",
+    "scipy",
+    "sqlalchemy",
+    "psycopg",
+    "fastapi",
+    "celery",
+    "redis",
+    "uvicorn",
+    "pydantic_settings",
+}
+
+WITHOUT = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {missing!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name.partition(".")[0])
+
+sys.meta_path.insert(0, Missing())
+sys.argv = ["kotrain", *{arguments!r}]
+"""
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
+def test_public_names():
+    public = {name for name in vars(kotrain) if not name.startswith("_")}
+    modules = {"asking", "cli", "client", "commands", "demo", "errors", "findings", "home"}
+    modules |= {"plugins", "study", "tables", "transport", "NoReturn"}
+    assert public - modules == set(kotrain.__all__)
+    assert set(kotrain.__all__) == {
+        *("Client", "JobRequest", "JobView", "JobStatus", "Reason", "Summary"),
+        *("Metrics", "DryRun", "Catalog", "CompareAnswer"),
+        *("KotrainError", "ConnectionFailed", "WaitTimeout", "NotRunning", "ApiError"),
+        *("InvalidRequest", "Unauthorized", "Forbidden", "NotFound", "Conflict", "Unavailable"),
+    }
+
+
+@pytest.mark.parametrize("module", ["kotrain", "kotrain.cli"])
+def test_import_needs_no_server_and_no_torch(module):
+    done = run(f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))")
+    imported = {name.partition(".")[0] for name in json.loads(done.stdout)}
+    assert "httpx2" in imported
+    assert not imported & HEAVY
+
+
+def test_works_where_only_the_sdk_is_installed():
+    code = WITHOUT.format(missing=HEAVY, arguments=["version"]) + "from kotrain.cli import main; main()"
+    done = run(code)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("missing", ["httpx2", "pydantic", "typer", "rich"])
+def test_console_script_says_what_to_install(missing):
+    done = run(WITHOUT.format(missing={missing}, arguments=["jobs"]) + "from kotrain.cli import main; main()")
+    assert done.returncode == 1
+    assert done.stderr == f"kotrain: the command line needs the package {missing}: pip install 'kotrain[sdk]'\n"
+
+
+def test_import_of_a_name_says_what_to_install():
+    done = run(WITHOUT.format(missing={"httpx2"}, arguments=[]) + "from kotrain import Client")
+    assert done.stderr.endswith("ImportError: kotrain.Client needs the package httpx2: pip install 'kotrain[sdk]'\n")
+
+
+def test_server_commands_without_a_server_say_what_to_install():
+    done = run(WITHOUT.format(missing=HEAVY, arguments=["up"]) + "from kotrain.cli import main; main()")
+    assert done.returncode == 1
+    assert done.stderr == "kotrain: `kotrain up` needs the server: pip install 'kotrain[all]'\n"
+
+
+def test_help_names_the_servers_commands_where_there_is_a_server():
+    with_server = run(WITHOUT.format(missing=set(), arguments=["--help"]) + "from kotrain.cli import main; main()")
+    without = run(WITHOUT.format(missing=HEAVY, arguments=["--help"]) + "from kotrain.cli import main; main()")
+    assert "migrate" in with_server.stdout
+    assert "migrate" not in without.stdout
+    assert "submit" in without.stdout
