@@ -117,8 +117,9 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise EmbeddedError(
-            f"cannot listen on {host} port {port} ({error.strerror}): choose another with --port N (0: any free one)"
+            f"cannot listen on {host} port {port} ({reason}): choose another with --port N (0: any free one)"
         ) from error
 
 

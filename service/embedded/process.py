@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,21 +128,25 @@ class Process:
 
     def stop(self) -> None:
         """End the child, gently at first; nothing happens if it does not run."""
-        if self._child is None:
+        child, self._child = self._child, None
+        if child is None or child.poll() is not None:
             return
         for number, seconds in self.stop_signals:
-            if self._child.poll() is None:
-                self._child.send_signal(number)
-                self._wait(seconds)
-        if self._child.poll() is None:
-            os.killpg(self._child.pid, signal.SIGKILL)
-            self._wait(_KILL_SECONDS)
-        self._child = None
+            child.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # then a stronger signal
+                child.wait(seconds)
+                break
+        _kill_group(child)
 
-    def _wait(self, seconds: float) -> None:
-        assert self._child is not None
-        with contextlib.suppress(subprocess.TimeoutExpired):  # the caller has a stronger signal
-            self._child.wait(seconds)
+
+def _kill_group(leader: subprocess.Popen[bytes]) -> None:
+    """Kill the child, and what it has left in its process group (the worker's forkserver), and see them gone."""
+    deadline = time.monotonic() + _KILL_SECONDS
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(leader.pid, signal.SIGKILL)
+            leader.poll()
+            time.sleep(0.005)
 
 
 def last_line(log: Path) -> str:

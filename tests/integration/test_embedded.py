@@ -51,9 +51,18 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
-def is_open(path: Path, account: Account) -> bool:
-    """Whether the user may get to a file, and to what it is a link to."""
-    return not any(account.blocked_at(folder) for folder in (path.absolute().parent, path.resolve().parent))
+def python_of(account: Account, paths: str) -> str | None:
+    """A Python that the user may run, and with which our packages work."""
+    system = shutil.which(f"python3.{sys.version_info.minor}", path="/usr/local/bin:/usr/bin")
+    for python in filter(None, (sys.executable, system)):
+        try:
+            command = [python, "-c", "import service.embedded"]
+            ids = {"user": account.uid, "group": account.gid, "extra_groups": []}
+            subprocess.run(command, **ids, env={"PYTHONPATH": paths}, cwd="/", check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return python
+    return None
 
 
 def running_in(home: Path) -> list[str]:
@@ -317,16 +326,13 @@ def test_root_copies_programs_that_the_servers_user_cannot_reach(home: Path) -> 
 def test_an_ordinary_user(home: Path) -> None:
     entry = pwd.getpwnam("nobody")
     nobody = Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
-    system_folders = os.pathsep.join(("/usr/local/bin", "/usr/bin"))
-    system_python = shutil.which(f"python3.{sys.version_info.minor}", path=system_folders)
-    pythons = [path for path in (sys.executable, system_python) if path and is_open(Path(path), nobody)]
-    packages = [Path(psycopg.__file__).parents[1], Path(service.__file__).parents[1]]
-    if not pythons or not all(is_open(path, nobody) for path in packages):
-        pytest.skip("an ordinary user may not enter the folders of this Python or of its packages")
+    paths = os.pathsep.join(str(Path(module.__file__).parents[1]) for module in (psycopg, service))
+    python = python_of(nobody, paths)
+    if python is None:
+        pytest.skip("an ordinary user may not enter the folder of this Python, or of its packages")
     os.chown(home.parent, nobody.uid, nobody.gid)
-    paths = {"PYTHONPATH": os.pathsep.join(map(str, packages))}
     ids = {"user": nobody.uid, "group": nobody.gid, "extra_groups": []}
-    with owner_process(home, pythons[0], env={**os.environ, **paths}, cwd="/", **ids) as (owner, url):
+    with owner_process(home, python, env={"PYTHONPATH": paths}, cwd="/", **ids) as (owner, url):
         assert query(url, "SELECT 1") == 1
         owner.kill()
         owner.wait()
