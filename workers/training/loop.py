@@ -34,7 +34,7 @@ def train(
     should_stop: Callable[[], bool],
     *,
     data_dir: Path,
-    report_environment: Callable[[Environment], None] | None = None,
+    report_start: Callable[[Environment, int], None] | None = None,
 ) -> Summary:
     """Train what `spec` says, and tell how it went.
 
@@ -43,7 +43,8 @@ def train(
             the next step; the test metrics once, at the very end.
         should_stop: asked after each step; when it answers True the run ends as cancelled, without a test.
         data_dir: the folder that data sets lie in.
-        report_environment: gets the environment (versions, device, data hash, seeds) once, before the first step.
+        report_start: gets the environment (versions, device, data hash, seeds) and the number of steps that the budget
+            allows once, before the first step.
 
     Raises:
         ValueError: this machine cannot do it (no GPU, precision), or the batch is larger than the data.
@@ -51,8 +52,8 @@ def train(
     """
     with deterministic():
         run = Run(spec, report, data_dir)
-        if report_environment is not None:
-            report_environment(run.environment())
+        if report_start is not None:
+            report_start(run.environment(), run.total_steps)
         return run.execute(should_stop)
 
 

@@ -84,18 +84,18 @@ class TextCnn(nn.Module):
         self.convolutions = nn.ModuleList(nn.Conv1d(params.embedding, params.channels, size) for size in sizes)
         self.dropout = nn.Dropout(params.dropout)
         self.head = nn.Linear(params.channels * len(sizes), inputs.classes)
-        self._widest = max(sizes)
+        self._sizes = sizes
 
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (B, classes) of word ids (B, words)."""
         ids = _trimmed(ids)
         known = (ids != PADDING).unsqueeze(1)  # (B, 1, words)
         vectors = self.embedding(ids).transpose(1, 2) * known  # (B, embedding, words)
-        missing = self._widest - ids.shape[1]
-        if missing > 0:
-            vectors = nn.functional.pad(vectors, (0, missing))
-        # The largest over ReLU: windows of nothing but padding answer with their bias, as in Kim's padded sentences.
-        features = [convolution(vectors).relu().max(2).values for convolution in self.convolutions]
+        # A window starts at each word and may reach beyond the last one: what a text answers is its own matter alone.
+        features = [
+            (convolution(nn.functional.pad(vectors, (0, size - 1))).relu() * known).max(2).values
+            for size, convolution in zip(self._sizes, self.convolutions, strict=True)
+        ]
         logits: Tensor = self.head(self.dropout(torch.cat(features, 1)))
         return logits
 
