@@ -1,4 +1,4 @@
-"""Fixtures for every test: folders that the embedded servers can use, and one pair of servers for the session."""
+"""Fixtures for every test: the embedded servers, an empty schema on them, and the API on that."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
+from starlette.testclient import TestClient
 
+from service import db, keys, queue
+from service.app import create_app
+from service.config import settings
 from service.embedded import Embedded
 
 
@@ -30,3 +35,48 @@ def servers() -> Iterator[Embedded]:
     """PostgreSQL (`.database_url`, an empty database) and Valkey (`.broker_url`), shared by the whole session."""
     with _folder() as folder, Embedded(Path(folder, "home"), fast=True) as embedded:
         yield embedded
+
+
+def _forget() -> None:
+    """Settings, pool and Celery application are made anew from the environment."""
+    if db.engine.cache_info().currsize:
+        db.engine().dispose()
+    for made in (settings, db.engine, queue.celery):
+        made.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def schema(servers: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """This process's settings point to the servers, and the tables are there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KOTRAIN_DATABASE_URL", servers.database_url)
+        patch.setenv("KOTRAIN_BROKER_URL", servers.broker_url)
+        patch.setenv("KOTRAIN_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("KOTRAIN_LEASE_SECONDS", "2")
+        _forget()
+        db.migrate()
+        yield
+        _forget()
+    _forget()
+
+
+@pytest.fixture
+def empty(schema: None) -> None:
+    """No user, no job, no bell in the queue."""
+    with db.transaction() as session:
+        session.execute(text("TRUNCATE users, workers CASCADE"))
+    queue.celery().control.purge()
+
+
+@pytest.fixture
+def key(empty: None) -> str:
+    """The API key of the user `ada`."""
+    return keys.create("ada")
+
+
+@pytest.fixture
+def api(key: str) -> Iterator[TestClient]:
+    """The API, called as `ada`."""
+    with TestClient(create_app(), raise_server_exceptions=False) as client:
+        client.headers["Authorization"] = f"Bearer {key}"
+        yield client

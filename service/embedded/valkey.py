@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from service.embedded.home import Home
 from service.embedded.process import Account, EmbeddedError, Process, last_line
@@ -69,7 +71,8 @@ class Valkey:
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
-        with redis.Redis(unix_socket_path=str(self._socket), password=self._password) as client:
+        at_once = Retry(NoBackoff(), 0)  # the client's own pauses last seconds
+        with redis.Redis(unix_socket_path=str(self._socket), password=self._password, retry=at_once) as client:
             while True:
                 try:
                     client.ping()

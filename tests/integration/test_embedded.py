@@ -20,6 +20,8 @@ import psycopg
 import pytest
 import redis
 from kombu import Connection
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 import service
 from service.embedded import Embedded, EmbeddedError, database_url_of
@@ -27,6 +29,7 @@ from service.embedded.home import socket_folder
 from service.embedded.process import Account, server_account
 from service.embedded.programs import find
 
+ONCE = Retry(NoBackoff(), 0)
 AS_ROOT = os.geteuid() == 0
 OWNER = """
 import sys
@@ -122,7 +125,10 @@ def test_they_ask_for_a_password_and_open_no_port(servers: Embedded) -> None:
     sockets = Path(servers.broker_url.partition("@")[2]).parent
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(host=str(sockets), user="kotrain", password="wrong", dbname="kotrain")
-    with redis.Redis(unix_socket_path=str(sockets / "valkey.sock")) as client, pytest.raises(redis.AuthenticationError):
+    with (
+        redis.Redis(unix_socket_path=str(sockets / "valkey.sock"), retry=ONCE) as client,
+        pytest.raises(redis.AuthenticationError),
+    ):
         client.ping()
     assert query(servers.database_url, "SHOW listen_addresses") == ""
     assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
@@ -148,7 +154,7 @@ def test_data_stays_and_nothing_else_does(home: Path) -> None:
 
 def test_each_server_restarts_under_its_address(home: Path) -> None:
     with Embedded(home, fast=True) as servers:
-        with redis.Redis.from_url(servers.broker_url.replace("redis+socket", "unix")) as client:
+        with redis.Redis.from_url(servers.broker_url.replace("redis+socket", "unix"), retry=ONCE) as client:
             servers.valkey.stop()
             with pytest.raises(redis.ConnectionError):
                 client.ping()
