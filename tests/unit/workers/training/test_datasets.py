@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from service import catalog
+from service.data import Layout
+from workers.training.datasets import PADDING, UNKNOWN, Request, Words, load
+from workers.training.readers import read_images
+from workers.training.sources import augmented, normalizer
+
+CPU = torch.device("cpu")
+
+
+def request(choice: Any, data_dir: Path, *, batch_size: int = 8, with_test: bool = True) -> Request:
+    return Request(choice, data_dir, batch_size, 0, CPU, with_test=with_test)
+
+
+def records(batches: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    inputs, labels = zip(*batches, strict=True)
+    return torch.cat(inputs), torch.cat(labels)
+
+
+class TestDigits:
+    def test_seeded_split_is_stratified_and_disjoint(self, tmp_path: Path) -> None:
+        task, inputs = load(request(catalog.Digits(), tmp_path))
+        parts = [records(b) for b in (task.train_batches(), task.validation_batches(), task.test_batches())]
+        assert [len(labels) for _, labels in parts] == [800, 200, 797]
+        assert inputs.shape == (1, 8, 8)
+        for _, labels in parts:
+            shares = labels.bincount(minlength=10) / len(labels)
+            assert (shares - 0.1).abs().max() < 0.01
+        every = torch.cat([images for images, _ in parts]).flatten(1)
+        assert len(every.unique(dim=0)) == 1797  # no image of the set occurs twice
+        assert every.max() == 1
+
+    def test_split_seed_decides_the_split(self, tmp_path: Path) -> None:
+        tests = []
+        for seed in (0, 0, 2**40):
+            task, _ = load(request(catalog.Digits(params=catalog.DigitsParams(split_seed=seed)), tmp_path))
+            tests.append(records(task.test_batches())[0])
+        assert torch.equal(tests[0], tests[1])
+        assert not torch.equal(tests[0], tests[2])
+
+    def test_limit(self, tmp_path: Path) -> None:
+        task, _ = load(request(catalog.Digits(params=catalog.DigitsParams(limit=20)), tmp_path))
+        assert task.records == 20
+        assert len(records(task.validation_batches())[1]) == 200
+
+
+def put_arrays(data_dir: Path, images: int = 40) -> None:
+    """CIFAR-10 without a test part."""
+    draw = np.random.default_rng(0)
+    (data_dir / "cifar10").mkdir(parents=True)
+    np.savez(
+        data_dir / "cifar10/cifar10.npz",
+        x_train=draw.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8),
+        y_train=draw.integers(0, 10, images, dtype=np.uint8),
+    )
+
+
+class TestTestSet:
+    def test_is_not_even_loaded(self, tmp_path: Path) -> None:
+        put_arrays(tmp_path)
+        task, _ = load(request(catalog.Cifar10(), tmp_path, with_test=False))
+        assert task.records == 36
+        with pytest.raises(KeyError, match="x_test"):
+            load(request(catalog.Cifar10(), tmp_path, with_test=True))
+
+
+class TestPickles:
+    def test_code_is_refused(self, tmp_path: Path) -> None:
+        for name in ("train", "test"):
+            (tmp_path / name).write_bytes(pickle.dumps({"data": Path("x"), "fine_labels": []}))
+        with pytest.raises(pickle.UnpicklingError, match="only numpy arrays"):
+            read_images("cifar100", Layout("pickles", tmp_path), "train")
+
+
+class TestImageFolders:
+    def test_classes_and_sizes(self, tmp_path: Path) -> None:
+        for part in ("train", "val"):
+            for grey, label in ((50, "cat"), (200, "dog")):
+                folder = tmp_path / "imagenet" / part / label
+                folder.mkdir(parents=True)
+                for number in range(6):
+                    Image.new("RGB", (50, 40), (grey, grey, grey)).save(folder / f"{number}.png")
+        choice = catalog.ImageNet(params=catalog.FolderParams(image_size=32))
+        task, inputs = load(request(choice, tmp_path, batch_size=4))
+        assert (inputs.shape, inputs.classes, task.records) == ((3, 32, 32), 2, 11)
+        state = torch.get_rng_state()
+        images, labels = records(task.train_batches())
+        assert torch.equal(state, torch.get_rng_state())
+        assert images.shape == (11, 3, 32, 32)
+        assert torch.equal(images[:, 0, 0, 0] > 0, labels == 1)  # dogs are the bright ones
+        assert len(records(task.test_batches())[1]) == 12
+
+
+class TestImages:
+    def test_normalizer(self) -> None:
+        pixels = torch.tensor([0, 255], dtype=torch.uint8).view(1, 2, 1, 1)
+        out = normalizer((0.5, 0.25), (0.5, 0.125), CPU)(pixels)
+        torch.testing.assert_close(out.flatten(), torch.tensor([-1.0, 6.0]))
+
+    def test_augmentation_crops_and_flips(self) -> None:
+        image = torch.arange(1.0, 37).view(1, 1, 6, 6)
+        padded = torch.nn.functional.pad(image, [4] * 4)[0, 0]
+        crops = [padded[top : top + 6, left : left + 6] for top in range(9) for left in range(9)]
+        possible = {tuple(c.flatten().tolist()) for crop in crops for c in (crop, crop.flip(1))}
+        many = augmented(lambda images: images, seed=1)(image.expand(500, 1, 6, 6))
+        seen = {tuple(out.flatten().tolist()) for out in many}
+        assert seen <= possible
+        assert len(seen) > 100
+
+    def test_augmentation_follows_its_seed(self) -> None:
+        images = torch.rand(8, 3, 32, 32)
+        first, second, other = (augmented(lambda x: x, seed=seed)(images) for seed in (1, 1, 2))
+        assert torch.equal(first, second)
+        assert not torch.equal(first, other)
+
+
+class TestWords:
+    def test_ids(self) -> None:
+        words = Words(vocabulary_size=3, max_length=4)
+        ids = words.learn(["The cat<br /><br />sat", "the CAT, the dog: a 1 cat", ""])
+        assert words.ids == 5  # cat, the and one of those that occur once
+        assert ids.shape == (3, 4)
+        cat, the = ids[1, 1].item(), ids[1, 0].item()
+        assert ids[0, :2].tolist() == [the, cat]
+        assert min(cat, the) > UNKNOWN
+        assert ids[2].tolist() == [PADDING] * 4
+        assert words.read(["cat zebra"]).tolist() == [[cat, UNKNOWN]]
+
+    def test_vocabulary_comes_from_training_texts_alone(self) -> None:
+        words = Words(vocabulary_size=100, max_length=8)
+        words.learn(["a b"])
+        assert words.read(["c"]).tolist() == [[UNKNOWN]]
