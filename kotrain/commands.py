@@ -20,6 +20,7 @@ from kotrain import asking, demo, home, tables
 from kotrain.client import Client
 from kotrain.errors import ApiError, KotrainError, NotRunning, WaitTimeout
 from kotrain.plugins import Extensible
+from kotrain.study import Plan
 from service.schemas import JobView
 from service.spec import JobStatus
 
@@ -32,6 +33,9 @@ app = typer.Typer(
 data_app = typer.Typer(help="Data sets on this machine.")
 app.add_typer(data_app, name="data")
 
+INTERRUPTED = 130
+"""The exit status that typer gives to Ctrl-C."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of a job.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="May be repeated.")]
@@ -40,7 +44,11 @@ Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", he
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command; what goes wrong becomes a line on standard error and the exit status."""
     try:
-        return app(arguments or sys.argv[1:] or ["--help"], prog_name="kotrain", standalone_mode=False) or 0
+        typed = sys.argv[1:] if arguments is None else arguments
+        status: int = app(typed or ["--help"], prog_name="kotrain", standalone_mode=False) or 0
+        if status == INTERRUPTED:
+            _note("kotrain: interrupted")
+        return status
     except typer.TyperException as error:
         _complain(error.format_message())
         return error.exit_code
@@ -49,15 +57,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _complain(*(lines or [error.detail]))
     except KotrainError as error:
         _complain(str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted")
-        return 130
     return 1
 
 
 def _complain(*lines: str) -> None:
     for line in lines:
-        print(f"kotrain: {line}", file=sys.stderr)
+        _note(f"kotrain: {line}")
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _say(answer: BaseModel) -> None:
@@ -156,7 +165,7 @@ def jobs(
     elif shown:
         tables.console().print(tables.jobs(shown))
     else:
-        tables.console(stderr=True).print("no jobs")
+        _note("no jobs")
 
 
 @app.command()
@@ -192,7 +201,12 @@ def metrics(
     """Show what a job measured."""
     with Client() as client:
         found = client.metrics(job, name, max_points)
-    _say(found) if as_json else tables.console().print(tables.curves(found.metrics))
+    if as_json:
+        _say(found)
+    elif found.metrics:
+        tables.console().print(tables.curves(found.metrics))
+    else:
+        _note("nothing measured yet")
 
 
 # --- what they say ---------------------------------------------------------------------------------------------------
@@ -226,14 +240,7 @@ def compare(
         answer = client.compare(dataset, model, **query)
     if as_json:
         return _say(answer)
-    out = tables.console()
-    out.print(tables.groups(answer))
-    if answer.pairs:
-        out.print()
-        out.print(tables.pairs(answer.pairs))
-    out.print()
-    out.print(answer.verdict.text)
-    return None
+    return tables.console().print(tables.comparison(answer))
 
 
 @app.command()
@@ -276,13 +283,17 @@ def down(timeout: Annotated[float, typer.Option(help="Seconds to wait for it.")]
         if time.monotonic() > deadline:
             raise WaitTimeout(f"process {process} has not ended after {timeout:g} s")
         time.sleep(0.05)
-    print("stopped", file=sys.stderr)
+    _note("stopped")
 
 
 @app.command(name="demo")
-def run_demo() -> int:
+def run_demo(
+    epochs: Annotated[int, typer.Option(min=1, help="The reference table is for 30.")] = 30,
+    seeds: Annotated[int, typer.Option(min=2, max=100, help="Reported; the reference table is for 5.")] = 5,
+    tuning_seeds: Annotated[int, typer.Option(min=1, help="To choose a learning rate with.")] = 5,
+) -> int:
     """Compare KO with Adam and SGD on real data: a whole stack for some minutes, and nothing left behind."""
-    return demo.main()
+    return demo.main(Plan(epochs, seeds, tuning_seeds))
 
 
 @app.command()

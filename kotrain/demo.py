@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from kotrain import findings, home, study, tables
 from kotrain.client import Client
 from kotrain.errors import KotrainError
-from kotrain.study import Arm, Outcome, Run
+from kotrain.study import Arm, Outcome, Plan, Run
 from service.schemas import JobView
 from service.spec import JobStatus, Reason
 
@@ -30,20 +30,20 @@ class DemoFailed(KotrainError):
     """The stack did not start, or jobs failed."""
 
 
-def main(epochs: int = 30) -> int:
+def main(plan: Plan) -> int:
     """Run the study and print tables, text and, as the last line of standard output, the condensed setting's answer.
 
-    0 where every mean agrees with the reference table, 1 where one does not. Raises a KotrainError where the stack
-    does not start or a job fails. SIGTERM stops it as Ctrl-C does.
+    Answers the exit status: 1 where a mean does not agree with the reference table, which is for the default plan
+    only, else 0. Raises a KotrainError where the stack does not start or a job fails. SIGTERM stops it as Ctrl-C does.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     _note("starting PostgreSQL, Valkey, the API and a worker")
     with stack() as client:
         _note(f"kotrain answers at {client.url}")
-        outcomes, ended, chosen = run_study(client, epochs)
+        outcomes, ended, chosen = run_study(client, plan)
     out = tables.console()
-    agrees = findings.write(out, outcomes, ended, chosen)
+    agrees = findings.write(out, plan, outcomes, ended, chosen)
     runs, seconds = len(ended), time.monotonic() - began
     out.print(f"{runs} runs in {seconds:.0f} s, submitted over HTTP; the stack is stopped and its files are removed.\n")
     print(outcomes["condensed"].answer.model_dump_json())
@@ -103,19 +103,19 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def run_study(
-    client: Client, epochs: int
+    client: Client, plan: Plan
 ) -> tuple[dict[str, Outcome], dict[Run, JobView], dict[tuple[str, study.Candidate], Arm]]:
     """Train everything: outcomes by initialization, all jobs, and the arms that validation chose.
 
     A run that is part of two questions (the chosen rate is the fixed one) is trained once.
     """
-    tuning, fixed = study.tuning_runs(), study.reported_runs(study.fixed_arms())
+    tuning, fixed = study.tuning_runs(plan), study.reported_runs(plan, study.fixed_arms())
     with watching() as watch:
-        jobs = {run: client.submit(run.spec(epochs)) for run in [*tuning, *fixed]}
+        jobs = {run: client.submit(run.spec(plan.epochs)) for run in [*tuning, *fixed]}
         _note(f"submitted {len(jobs)} jobs: {len(tuning)} to choose learning rates, {len(fixed)} at fixed ones")
         chosen = study.choose(_ended(client, {run: jobs[run] for run in tuning}, watch, "choosing learning rates"))
-        more = [run for run in study.reported_runs(chosen.values()) if run not in jobs]
-        jobs |= {run: client.submit(run.spec(epochs)) for run in more}
+        more = [run for run in study.reported_runs(plan, chosen.values()) if run not in jobs]
+        jobs |= {run: client.submit(run.spec(plan.epochs)) for run in more}
         _note(f"validation has chosen; submitted {len(more)} more jobs at the chosen rates")
         ended = _ended(client, jobs, watch, "training")
     outcomes = {

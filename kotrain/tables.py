@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -121,6 +121,14 @@ def curves(metrics: Mapping[str, CurveView]) -> Table:
 
 
 # --- comparisons -----------------------------------------------------------------------------------------------------
+
+
+def comparison(answer: CompareAnswer) -> Group:
+    """Groups, pairs, and the verdict in words."""
+    parts: list[RenderableType] = []
+    for table in (groups(answer), pairs(answer.pairs)):
+        parts += [table, ""] if table.row_count else []
+    return Group(*parts, Text(answer.verdict.text))
 
 
 def groups(answer: CompareAnswer) -> Table:

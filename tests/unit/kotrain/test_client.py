@@ -12,7 +12,7 @@ JOB = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epo
 class TestJobs:
     def test_submit_and_get(self, client):
         job = client.submit({**JOB, "tags": {"a": "b"}})
-        assert (job.status, job.user, job.tags) == ("queued", "grace", {"a": "b"})
+        assert (job.status, job.user, job.tags) == ("queued", "ada", {"a": "b"})
         assert job.spec["optimizer"]["params"]["lr"] == 0.001
         assert client.get(job) == client.get(job.id) == client.get(str(job.id)) == job
 
@@ -44,7 +44,7 @@ class TestJobs:
 
     def test_list_filters(self, client):
         job = client.submit({**JOB, "optimizer": "lion"})
-        assert next(client.list(optimizer="lion", status="queued", dataset="digits", model="mlp", user="grace")) == job
+        assert next(client.list(optimizer="lion", status="queued", dataset="digits", model="mlp", user="ada")) == job
         assert list(client.list(optimizer="lion", dataset="mnist")) == []
 
     def test_cancel_and_retry(self, client):
@@ -119,9 +119,9 @@ class TestWait:
 
 
 class TestKey:
-    def test_of_nobody(self, http):
+    def test_of_nobody(self, api):
         with pytest.raises(Unauthorized, match="not known here"):
-            Client(http=http, key="kt_wrong").catalog()
+            Client(http=api, key="kt_wrong").catalog()
 
     @pytest.mark.parametrize(
         ("url", "sent"),

@@ -1,0 +1,5 @@
+"""`python -m kotrain` is the command `kotrain`."""
+
+from kotrain.cli import main
+
+main()

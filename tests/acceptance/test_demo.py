@@ -1,0 +1,65 @@
+"""`kotrain demo` in small: the whole stack, every kind of job of the study, and nothing left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "kotrain", "demo", "--epochs", "1", "--seeds", "2", "--tuning-seeds", "1"]
+
+
+@pytest.fixture
+def start(home):
+    """Start the demo with `home` as its temporary folder, from a terminal's point of view."""
+    home.mkdir(mode=0o711)
+
+    def start():
+        environment = {**os.environ, "TMPDIR": str(home), "OMP_NUM_THREADS": "1"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(COMMAND, env=environment, text=True, **pipes)
+
+    return start
+
+
+def left_behind(home):
+    """What still lies in the demo's temporary folder, and the processes that know of it."""
+    processes = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            known = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+        except OSError:
+            continue  # it has just ended
+        if os.fsencode(home) in known:
+            processes.append(known)
+    return [*home.iterdir(), *processes]
+
+
+def test_demo(start, home):
+    process = start()
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 0, err
+    answer = json.loads(out.splitlines()[-1])
+    assert answer["held_fixed"]["model.params.init_scale"] == 0.1
+    assert {group["n"] for group in answer["groups"]} == {2}
+    assert {"adam", "ko", "sgd"} == {group["optimizer"]["name"] for group in answer["groups"]}
+    assert len(answer["groups"]) >= 5
+    assert answer["left_out"]["unfinished"] == answer["left_out"]["failed"] == 0
+    assert "At the fixed learning rate 0.001, KO soft" in out
+    assert "Tuned on validation, Adam takes" in out
+    assert left_behind(home) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(start, home, number):
+    process = start()
+    assert process.stderr.readline().startswith("starting")
+    assert process.stderr.readline().startswith("kotrain answers at")
+    assert left_behind(home) != []
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.splitlines()[-1]) == (130, "kotrain: interrupted")
+    assert left_behind(home) == []

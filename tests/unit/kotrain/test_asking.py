@@ -1,0 +1,93 @@
+import io
+import json
+
+import pytest
+import typer
+
+from kotrain import asking
+
+
+def body(*what, fields=None, params=(), tags=()):
+    return asking.body(list(what), fields or {}, params, tags)
+
+
+def test_names():
+    assert body("digits", "mlp", "adam", fields={"seed": 3, "batch_size": None}) == {
+        "dataset": "digits",
+        "model": "mlp",
+        "optimizer": "adam",
+        "seed": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("param", "expected"),
+    [
+        ("optimizer.gamma=0.1", {"optimizer": {"name": "ko", "params": {"gamma": 0.1}}}),
+        ("optimizer.params.base=sgd", {"optimizer": {"name": "ko", "params": {"base": "sgd"}}}),
+        ("model.hidden=[64, 64]", {"model": {"name": "mlp", "params": {"hidden": [64, 64]}}}),
+        ("optimizer.bounded=true", {"optimizer": {"name": "ko", "params": {"bounded": True}}}),
+        ("schedule=cosine", {"schedule": "cosine"}),
+        ("schedule.name=step", {"schedule": {"name": "step"}}),
+        ("budget.steps=5", {"budget": {"steps": 5}}),
+        ("target.value=0.9", {"target": {"value": 0.9}}),
+    ],
+)
+def test_a_parameter_goes_where_it_belongs(param, expected):
+    names = {"dataset": "digits", "model": "mlp", "optimizer": "ko"}
+    assert body("digits", "mlp", "ko", params=[param]) == {**names, **expected}
+
+
+def test_several_parameters_of_one_choice():
+    spec = body("digits", "mlp", "ko", params=["optimizer.gamma=1", "optimizer.collision=hard"])
+    assert spec["optimizer"] == {"name": "ko", "params": {"gamma": 1, "collision": "hard"}}
+
+
+def test_a_file_is_changed_by_what_else_is_typed(tmp_path):
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps({"dataset": "digits", "seed": 1, "tags": {"a": "1", "b": "2"}}))
+    assert body(str(file), fields={"seed": 2}, tags=["b=3", "c=4=5"]) == {
+        "dataset": "digits",
+        "seed": 2,
+        "tags": {"a": "1", "b": "3", "c": "4=5"},
+    }
+
+
+def test_standard_input(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"seed": 7}'))
+    assert body("-") == {"seed": 7}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"what": ["digits", "mlp"]}, "give DATASET MODEL OPTIMIZER, or one FILE.json"),
+        ({"what": ["nowhere.json"]}, "nowhere.json: No such file"),
+        ({"params": ["lr"]}, "'lr' does not read PATH=VALUE"),
+        ({"tags": ["=x"]}, "'=x' does not read KEY=VALUE"),
+        ({"params": ["seed=1", "seed.x=2"]}, "'seed.x' leads through 'seed', which is not an object"),
+    ],
+)
+def test_what_cannot_be_understood(arguments, message):
+    with pytest.raises(typer.BadParameter, match=message):
+        asking.body(**{"what": ["digits", "mlp", "ko"], "fields": {}, "params": [], "tags": [], **arguments})
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("[1]", "is not a JSON object")])
+def test_a_file_that_is_no_job(tmp_path, text, message):
+    (tmp_path / "job.json").write_text(text)
+    with pytest.raises(typer.BadParameter, match=message):
+        body(str(tmp_path / "job.json"))
+
+
+@pytest.mark.parametrize(
+    ("path", "full"),
+    [
+        ("model.init_scale=0.1", "model.params.init_scale=0.1"),
+        ("model.params.init_scale=0.1", "model.params.init_scale=0.1"),
+        ("dataset.name=digits", "dataset.name=digits"),
+        ("environment.torch=2.14.1", "environment.torch=2.14.1"),
+    ],
+)
+def test_full_path(path, full):
+    assert asking.full_path(path) == full

@@ -1,0 +1,149 @@
+import json
+from functools import partial
+from uuid import uuid4
+
+import pytest
+
+from kotrain import Client, commands
+
+PLAIN = ("submit", "digits", "mlp", "adam", "--epochs", "1")
+
+
+@pytest.fixture
+def kotrain(api, monkeypatch, capsys):
+    """Run a command on the API in this process: (exit status, lines of standard output, lines of standard error)."""
+    monkeypatch.setattr(commands, "Client", partial(Client, http=api))
+
+    def run(*arguments):
+        status = commands.run([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return status, out.splitlines(), err.splitlines()
+
+    return run
+
+
+def test_submit_prints_an_id_for_each_seed(kotrain, client):
+    status, out, err = kotrain(
+        *PLAIN, "--lr", 0.01, "--seed", 3, "--seeds", 2, "--tag", "a=b", "--param", "schedule=cosine"
+    )
+    assert (status, err) == (0, [])
+    jobs = [client.get(line) for line in out]
+    assert [job.spec["seed"] for job in jobs] == [3, 4]
+    assert jobs[0].spec["optimizer"]["params"]["lr"] == 0.01
+    assert jobs[0].spec["schedule"]["name"] == "cosine"
+    assert jobs[0].tags == {"a": "b"}
+
+
+def test_dry_run(kotrain):
+    status, out, _ = kotrain(*PLAIN, "--dry-run")
+    assert status == 0
+    assert json.loads("\n".join(out))["spec"]["budget"] == {"epochs": 1, "steps": None}
+
+
+def test_wrong_fields_are_named_one_a_line(kotrain):
+    status, out, err = kotrain(*PLAIN, "--lr", -1, "--batch-size", 0)
+    assert (status, out) == (1, [])
+    assert sorted(err) == [
+        "kotrain: /batch_size: input should be greater than or equal to 1",
+        "kotrain: /optimizer/params/lr: input should be greater than 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["sumbit"], "kotrain: No such command 'sumbit'. Did you mean 'submit'?"),
+        (["submit", "digits", "mlp"], "kotrain: Invalid value: give DATASET MODEL OPTIMIZER, or one FILE.json"),
+        (["jobs", "--colour", "red"], "kotrain: No such option: --colour"),
+        (
+            ["catalog", "nothing"],
+            "kotrain: Invalid value: there is no 'nothing' in the catalog; `kotrain catalog` lists all names",
+        ),
+    ],
+)
+def test_wrong_usage_is_a_line_and_status_2(kotrain, typed, said):
+    assert kotrain(*typed) == (2, [], [said])
+
+
+def test_jobs(kotrain, client):
+    tag = uuid4().hex
+    job = client.submit(
+        {
+            "dataset": "digits",
+            "model": "mlp",
+            "optimizer": {"name": "ko", "params": {"bounded": True}},
+            "budget": {"epochs": 1},
+            "tags": {"jobs": tag},
+        }
+    )
+    status, out, _ = kotrain("jobs", "--tag", f"jobs={tag}")
+    assert status == 0
+    assert len(out) == 2
+    assert out[1].split()[:8] == [str(job.id), "queued", "digits", "mlp", "ko", "bounded", "(adam)", "lr=0.001"]
+    assert [one["id"] for one in json.loads("".join(kotrain("jobs", "--tag", f"jobs={tag}", "--json")[1]))] == [
+        str(job.id)
+    ]
+    assert kotrain("jobs", "--tag", "jobs=none") == (0, [], ["no jobs"])
+
+
+def test_a_jobs_life(kotrain):
+    _, (id_,), _ = kotrain(*PLAIN)
+    assert kotrain("show", id_)[1][0].split() == ["id", id_]
+    assert json.loads("\n".join(kotrain("show", id_, "--json")[1]))["id"] == id_
+    assert kotrain("cancel", id_) == (0, [f"{id_} cancelled"], [])
+    status, (again,), _ = kotrain("retry", id_)
+    assert status == 0
+    assert json.loads("\n".join(kotrain("show", again, "--json")[1]))["retry_of"] == id_
+    assert kotrain("retry", again)[0] == 1
+    assert kotrain("metrics", again) == (0, [], ["nothing measured yet"])
+    assert json.loads("\n".join(kotrain("metrics", again, "--json")[1])) == {"metrics": {}}
+
+
+def test_a_job_that_is_not_there(kotrain):
+    unknown = uuid4()
+    assert kotrain("show", unknown) == (1, [], [f"kotrain: there is no job {unknown}"])
+
+
+def test_compare_without_runs(kotrain):
+    status, out, _ = kotrain("compare", "digits", "mlp", "--tag", "study=none", "--where", "model.init_scale=0.1")
+    assert status == 0
+    assert out == ["No finished job matches."]
+    answer = json.loads("\n".join(kotrain("compare", "digits", "mlp", "--tag", "study=none", "--json")[1]))
+    assert answer["groups"] == []
+
+
+def test_catalog(kotrain):
+    _, out, _ = kotrain("catalog")
+    assert [line.split()[:2] for line in out if line.startswith("optimizer")][-1] == ["optimizer", "ko"]
+    _, out, _ = kotrain("catalog", "ko")
+    assert [line.split()[:2] for line in out if line.startswith("gamma")] == [["gamma", "0.1"]]
+    assert "digits" in {
+        dataset["name"] for dataset in json.loads("\n".join(kotrain("catalog", "--json")[1]))["datasets"]
+    }
+
+
+def test_nothing_answers(monkeypatch, capsys):
+    monkeypatch.setenv("KOTRAIN_URL", "http://127.0.0.1:9")
+    assert commands.run(["jobs"]) == 1
+    assert capsys.readouterr().err == "kotrain: no kotrain answers at http://127.0.0.1:9: start it with `kotrain up`\n"
+
+
+def test_down_where_nothing_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("KOTRAIN_HOME", str(tmp_path))
+    (tmp_path / "lock").write_text("1\n")  # left behind by one that was killed: not locked, so not ours to signal
+    assert commands.run(["down"]) == 1
+    assert capsys.readouterr().err == f"kotrain: nothing runs from {tmp_path}\n"
+
+
+def test_no_arguments_help(capsys):
+    assert commands.run([]) == 0
+    assert "submit" in capsys.readouterr().out
+
+
+def test_ctrl_c(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "Client", interrupted)
+    assert commands.run(["jobs"]) == 130
+    assert capsys.readouterr().err == "kotrain: interrupted\n"
