@@ -80,8 +80,9 @@ class Run:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = optimizers.build(spec.optimizer, self.model, spec.seed)
         epochs, steps = spec.budget.epochs, spec.budget.steps
-        self.total_steps = steps if epochs is None else epochs * self.task.steps_per_epoch
-        assert self.total_steps is not None, "a budget has epochs or steps"
+        total = steps if epochs is None else epochs * self.task.steps_per_epoch
+        assert total is not None, "a budget has epochs or steps"
+        self.total_steps = total
         self.schedule = schedules.build(spec.schedule, self.optimizer, self.total_steps)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=spec.precision == "fp16")
         self.step = 0

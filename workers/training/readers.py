@@ -120,7 +120,7 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
         raise ValueError(f"{path.name} is not an idx file of unsigned bytes")
     start = 4 + 4 * raw[3]
     shape = np.frombuffer(raw[4:start], dtype=">u4")
-    return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(shape).copy()  # torch wants it writable
 
 
 class _ArraysOnly(pickle.Unpickler):

@@ -142,12 +142,13 @@ class TestReports:
             lambda step, metrics: seen.append(step),
             lambda: False,
             data_dir=Path("nowhere"),
-            report_start=seen.append,
+            report_start=lambda environment, total_steps: seen.extend([environment, total_steps]),
         )
         assert seen[0]["seed"] == 7
         assert seen[0]["torch"] == torch.__version__
         assert len(seen[0]["data_hash"]) == 64
-        assert set(seen[1:]) == {1}
+        assert seen[1] == 1  # the steps of the budget
+        assert set(seen[2:]) == {1}
 
 
 class TestEndings:
