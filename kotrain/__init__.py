@@ -25,7 +25,7 @@ except ModuleNotFoundError as _error:
     _missing = _error.name
 
     def __getattr__(name: str) -> NoReturn:
-        if name.startswith("__"):
+        if name not in __all__:
             raise AttributeError(name)
         raise ImportError(f"kotrain.{name} needs the package {_missing}: pip install 'kotrain[sdk]'")
 

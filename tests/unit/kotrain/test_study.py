@@ -4,7 +4,7 @@ from uuid import uuid4
 import pytest
 
 from kotrain import findings, study
-from kotrain.study import ADAM, FIXED_RATE, HARD, SOFT, Arm, Outcome, Plan, Run
+from kotrain.study import ADAM, FIXED_RATE, HARD, SOFT, Arm, Outcome, Plan
 from service.answers import CompareAnswer
 from service.schemas import JobRequest, JobView
 
@@ -147,6 +147,6 @@ class TestOutcome:
             "seeds).\n"
             "Tuned on validation, Adam takes 0.01: KO soft, left at 0.001, leads it by 1.7 points (95 % interval +0.5 "
             "to +2.9; 5 paired seeds);\n"
-            "KO hard, tuned likewise (0.01), leads it by 0.4 points (95 % interval -0.2 to +1.0, no difference included; "
-            "5 paired seeds)."
+            "KO hard, tuned likewise (0.01), leads it by 0.4 points (95 % interval -0.2 to +1.0, no difference "
+            "included; 5 paired seeds)."
         )
