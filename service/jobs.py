@@ -286,6 +286,7 @@ def finish(
     message: str | None = None,
     summary: Summary | None = None,
     environment: Environment | None = None,
+    total_steps: int | None = None,
     points: Sequence[metrics.Points] = (),
 ) -> bool:
     """End a running job with its last points; False, and nothing written, where the attempt is an old one."""
@@ -299,6 +300,7 @@ def finish(
         message=message,
         summary=summary.model_dump(mode="json") if summary else None,
         environment=environment,
+        total_steps=total_steps,
         finished_at=NOW,
         **({"step": summary.steps} if summary else {}),
     )

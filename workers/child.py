@@ -21,7 +21,7 @@ import torch
 
 from service.spec import Reason, Summary, TrainSpec
 from workers import mortality
-from workers.messages import ENVIRONMENT, FAILURE, POINTS, RESULT, Assignment
+from workers.messages import FAILURE, POINTS, RESULT, STARTED, Assignment
 from workers.training.loop import train
 
 SEND_SECONDS = 0.2
@@ -40,7 +40,7 @@ def main(pipe: Connection, assignment: Assignment) -> None:
             messenger.report,
             messenger.should_stop,
             data_dir=assignment.data_dir,
-            report_environment=messenger.report_environment,
+            report_start=messenger.report_start,
         )
         messenger.send_result(summary)
     except BaseException as error:
@@ -73,8 +73,8 @@ class _Messenger:
         self._stop = False
         self._points: dict[str, tuple[list[int], list[float], list[float]]] = {}
 
-    def report_environment(self, environment: Mapping[str, Any]) -> None:
-        self._pipe.send((ENVIRONMENT, dict(environment)))
+    def report_start(self, environment: Mapping[str, Any], total_steps: int) -> None:
+        self._pipe.send((STARTED, dict(environment), total_steps))
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         now = time.perf_counter()

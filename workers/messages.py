@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENT = "environment"
-"""(ENVIRONMENT, dict): once, before the first step."""
+STARTED = "started"
+"""(STARTED, environment, total_steps): once, before the first step."""
 POINTS = "points"
 """(POINTS, step, {name: (steps, values, wall_seconds)})."""
 RESULT = "result"

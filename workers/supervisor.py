@@ -102,9 +102,8 @@ def _take(message: tuple[Any, ...], claim: Claim, track: Track, ending: Ending) 
     match message:
         case (messages.POINTS, step, points):
             track.add(step, points)
-        case (messages.ENVIRONMENT, environment):
-            track.total_steps = environment.pop("total_steps", None)
-            track.environment = environment
+        case (messages.STARTED, environment, total_steps):
+            track.environment, track.total_steps = environment, total_steps
         case (messages.RESULT, summary):
             ending.summary = Summary.model_validate(summary)
         case (messages.FAILURE, reason, text):
@@ -159,6 +158,7 @@ def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
             message=message,
             summary=summary,
             environment=track.environment,
+            total_steps=track.total_steps,
             points=points,
         )
 

@@ -1,0 +1,135 @@
+"""What the tests of workers share: a worker process to start and hurt, and the API to look at its jobs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sqlalchemy import select
+
+from service import db
+from service.models import JobEvent
+
+JOB = {
+    "dataset": {"name": "digits", "params": {"split": "golden"}},
+    "model": {"name": "mlp", "params": {"hidden": [32]}},
+    "optimizer": "adam",
+    "budget": {"epochs": 2},
+}
+LONG = JOB | {"budget": {"steps": 10_000_000}}
+FAST = {
+    "KOTRAIN_SLOTS": "2",
+    "KOTRAIN_LEASE_SECONDS": "2",
+    "KOTRAIN_BEAT_SECONDS": "0.2",
+    "KOTRAIN_MAINTENANCE_SECONDS": "0.3",
+    "KOTRAIN_BACKOFF_SECONDS": "0.1",
+    "KOTRAIN_CANCEL_SECONDS": "1",
+    "KOTRAIN_JOB_MEMORY_BYTES": str(4 * 2**30),
+}
+
+
+def until(condition: Callable[[], object], seconds: float = 60) -> object:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+    return value
+
+
+class RunningWorker:
+    """A worker process and the processes below it."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "workers"], env=os.environ | FAST, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if "ready." in line:
+                break
+        os.set_blocking(self.process.stderr.fileno(), False)
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def training(self) -> list[int]:
+        """The processes that train, one a job."""
+        return [pid for server in children(self.pid) for pid in children(server)]
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def log(self) -> str:
+        assert self.process.stderr is not None
+        return self.process.stderr.read() or ""
+
+
+def children(parent: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent and fields[0] != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@contextmanager
+def running_worker() -> Iterator[RunningWorker]:
+    worker = RunningWorker()
+    try:
+        yield worker
+    finally:
+        with suppress(ProcessLookupError):
+            worker.signal(signal.SIGCONT)
+        worker.process.terminate()
+        try:
+            worker.process.wait(20)
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
+            worker.process.wait()
+        assert worker.process.stderr is not None
+        worker.process.stderr.close()
+
+
+class Lab:
+    def __init__(self, api) -> None:
+        self.api = api
+
+    def submit(self, job=JOB, **fields) -> str:
+        response = self.api.post("/v1/jobs", json=job | fields)
+        assert response.status_code == 202, response.text
+        return response.json()["id"]
+
+    def show(self, job_id: str) -> dict:
+        return self.api.get(f"/v1/jobs/{job_id}").json()
+
+    def metrics(self, job_id: str) -> dict:
+        return self.api.get(f"/v1/jobs/{job_id}/metrics").json()["metrics"]
+
+    def ended(self, job_id: str) -> dict:
+        """The job once it is in a final state."""
+        until(lambda: self.show(job_id)["status"] in ("succeeded", "failed", "cancelled"))
+        return self.show(job_id)
+
+    def training(self, job_id: str) -> None:
+        """Wait until the job has done some steps."""
+        until(lambda: self.show(job_id)["progress"]["step"] > 0)
+
+    def events(self, job_id: str) -> list[tuple[str, str | None]]:
+        with db.transaction() as session:
+            rows = session.scalars(select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.seq))
+            return [(row.status, row.reason) for row in rows]

@@ -1,0 +1,65 @@
+"""A new user's first minutes: up, submit, look, compare, down."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def kotrain(home):
+    """Run a command of this home, as a process: (exit status, standard output, standard error)."""
+    environment = {**os.environ, "KOTRAIN_HOME": str(home), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    environment = {name: value for name, value in environment.items() if name not in ("KOTRAIN_URL", "KOTRAIN_KEY")}
+    started = []
+
+    def start(*arguments):
+        command = [sys.executable, "-m", "kotrain", *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen(command, env=environment, text=True, **pipes))
+        return started[-1]
+
+    def run(*arguments):
+        process = start(*arguments)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    run.start = start
+    yield run
+    for process in started:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def test_from_up_to_down(kotrain):
+    up = kotrain.start("up", "--port", "0")
+    assert up.stdout.readline().startswith("kotrain answers at http://127.0.0.1:")
+
+    submit = ("submit", "digits", "mlp", "--epochs", "2", "--seeds", "2", "--tag", "study=first", "--wait")
+    for optimizer in ("adam", "ko"):
+        status, out, err = kotrain(*submit[:3], optimizer, *submit[3:])
+        assert (status, len(out.split())) == (0, 2), err
+    assert err.count("succeeded") == 2
+
+    _, out, _ = kotrain("metrics", out.split()[0], "--name", "val_accuracy")
+    assert [line.split()[:2] for line in out.splitlines()] == [["metric", "points"], ["val_accuracy", "2"]]
+
+    status, out, _ = kotrain("compare", "digits", "mlp", "--tag", "study=first")
+    assert status == 0
+    assert {"adam", "ko", "diverged", "p (Holm)"} <= {word for line in out.splitlines() for word in line.split("  ")}
+    answer = json.loads(kotrain("compare", "digits", "mlp", "--json")[1])
+    assert [group["n"] for group in answer["groups"]] == [2, 2]
+
+    assert kotrain("down") == (0, "", "stopped\n")
+    assert up.wait(timeout=5) == 0
+    assert kotrain("down")[0] == 1
+
+
+def test_a_job_that_fails_is_the_exit_status(kotrain):
+    up = kotrain.start("up", "--port", "0")
+    assert up.stdout.readline().startswith("kotrain answers at")
+    status, _, err = kotrain("submit", "digits", "mlp", "sgd", "--lr", "100", "--epochs", "1", "--wait")
+    assert status == 1
+    assert "failed: diverged" in err
