@@ -76,6 +76,7 @@ def _start(place: Path, log: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "service.commands", "up", "--port", "0", "--home", str(place)]
     # Not the user's own database, and not the terminal's Ctrl-C: it is stopped in order, once.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KOTRAIN_")}
+    environment["TMPDIR"] = str(place.parent)  # what its workers leave there goes with the rest
     return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
 
 
@@ -113,7 +114,8 @@ def run_study(
     with watching() as watch:
         jobs = {run: client.submit(run.spec(plan.epochs)) for run in [*tuning, *fixed]}
         _note(f"submitted {len(jobs)} jobs: {len(tuning)} to choose learning rates, {len(fixed)} at fixed ones")
-        chosen = study.choose(_ended(client, {run: jobs[run] for run in tuning}, watch, "choosing learning rates"))
+        tuned = _ended(client, {run: jobs[run] for run in tuning}, watch, "choosing learning rates")
+        chosen = study.choose(study.validation(tuned))
         more = [run for run in study.reported_runs(plan, chosen.values()) if run not in jobs]
         jobs |= {run: client.submit(run.spec(plan.epochs)) for run in more}
         _note(f"validation has chosen; submitted {len(more)} more jobs at the chosen rates")

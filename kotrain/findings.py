@@ -36,6 +36,8 @@ def write(
         out.print(f"\n[bold]{init.capitalize()} initialization[/] (init_scale {scale:g}): test accuracy on digits\n")
         out.print(_accuracies(plan, outcome, arms))
         out.print()
+        out.print(_choices(init, study.validation(ended)))
+        out.print()
         out.print(_leads(outcome, *tuned))
         out.print()
         if plan.is_reference:
@@ -78,6 +80,16 @@ def _accuracies(plan: Plan, outcome: Outcome, arms: Mapping[tuple[Arm, str], flo
             f"{arm.reference:.4f}" if plan.is_reference else "-",
             "-" if deviation is None else f"{round(deviation, 4) + 0.0:+.4f}",
         )
+    return table
+
+
+def _choices(init: str, scores: Mapping[Arm, tuple[float, float]]) -> Table:
+    """What the learning rates were chosen by."""
+    rates = [f"lr {rate:g}" for rate in study.RATES]
+    table = tables.plain("mean validation accuracy", *rates, right=rates)
+    for candidate in study.TUNED:
+        found = [scores.get(Arm(init, candidate, rate)) for rate in study.RATES]
+        table.add_row(candidate.title, *("-" if score is None else f"{score[0]:.4f}" for score in found))
     return table
 
 

@@ -142,12 +142,8 @@ def fixed_arms() -> list[Arm]:
     return [Arm(init, candidate, lr) for init in INITS for candidate, lr in FIXED.items()]
 
 
-def choose(ended: Mapping[Run, JobView]) -> dict[tuple[str, Candidate], Arm]:
-    """For each initialization and tuned candidate the rate with the best mean validation accuracy of the last step.
-
-    Ties, frequent with 200 validation records, go to the better mean validation loss. A rate at which a run failed or
-    diverged is not chosen. Raises ValueError where that leaves none.
-    """
+def validation(ended: Mapping[Run, JobView]) -> dict[Arm, tuple[float, float]]:
+    """Mean validation accuracy and loss of the last step of each tuned arm; without arms where a run did not succeed."""
     scores: dict[Arm, tuple[float, float]] = {}
     for arm in {run.arm: None for run in ended if run.tuning}:
         metrics = [_metrics(job) for run, job in ended.items() if run.tuning and run.arm == arm]
@@ -158,10 +154,24 @@ def choose(ended: Mapping[Run, JobView]) -> dict[tuple[str, Candidate], Arm]:
         ]
         if len(found) == len(metrics):
             accuracies, losses = zip(*found, strict=True)
-            scores[arm] = fmean(accuracies), -fmean(losses)
+            scores[arm] = fmean(accuracies), fmean(losses)
+    return scores
+
+
+def choose(scores: Mapping[Arm, tuple[float, float]]) -> dict[tuple[str, Candidate], Arm]:
+    """For each initialization and tuned candidate the rate with the best mean validation accuracy.
+
+    Ties, frequent with 200 validation records, go to the lower mean validation loss. Raises ValueError where no rate
+    has a score.
+    """
+
+    def accuracy_then_loss(arm: Arm) -> tuple[float, float]:
+        accuracy, loss = scores[arm]
+        return accuracy, -loss
+
     return {
         (init, candidate): max(
-            (arm for arm in scores if (arm.init, arm.candidate) == (init, candidate)), key=scores.__getitem__
+            (arm for arm in scores if (arm.init, arm.candidate) == (init, candidate)), key=accuracy_then_loss
         )
         for init in INITS
         for candidate in TUNED

@@ -74,7 +74,7 @@ class TestChoice:
         for run in jobs:
             if (run.arm.init, run.arm.candidate) == ("condensed", ADAM) and run.arm.lr in scores:
                 jobs[run] = scores[run.arm.lr][run.seed - 100]
-        return study.choose(jobs)["condensed", ADAM].lr
+        return study.choose(study.validation(jobs))["condensed", ADAM].lr
 
     def test_best_mean_validation_accuracy(self):
         assert self.chosen({3e-3: [ended(0.9, 1), ended(0.7, 1)], 1e-2: [ended(0.79, 1), ended(0.8, 1)]}) == 3e-3
