@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from pytorch_optimizer import Lion
+import torch
 from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RAdam, RMSprop
 
@@ -28,11 +29,30 @@ def build(choice: catalog.Optimizer, model: nn.Module, seed: int) -> Optimizer:
 
 def muon_groups(model: nn.Module) -> list[dict[str, Any]]:
     """Two groups: hidden matrices for Muon; embeddings, the head, norms and biases for AdamW."""
-    embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
-    apart = embeddings | {head(model).weight}
+    apart = _embeddings(model) | {head(model).weight}
     hidden = [p for p in model.parameters() if p.ndim >= 2 and p not in apart]
     rest = [p for p in model.parameters() if p.ndim < 2 or p in apart]
     return [{"params": group, "use_muon": is_hidden} for group, is_hidden in ((hidden, True), (rest, False)) if group]
+
+
+def collided_groups(groups: list[dict[str, Any]], model: nn.Module) -> list[dict[str, Any]]:
+    """The same groups with the embeddings apart and not collided: their rows are words, and 20,000 of them have
+    400 million pairs (docs/optimizer.md).
+    """
+    embeddings = _embeddings(model)
+    return [
+        {**group, "params": chosen, **options}
+        for group in groups
+        for chosen, options in (
+            ([p for p in group["params"] if p not in embeddings], {}),
+            ([p for p in group["params"] if p in embeddings], {"collision": "none"}),
+        )
+        if chosen
+    ]
+
+
+def _embeddings(model: nn.Module) -> set[torch.Tensor]:
+    return {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
 
 
 def _plain(optimizer: Callable[..., Optimizer], model: nn.Module, seed: int, **params: Any) -> Optimizer:
@@ -44,8 +64,8 @@ def _muon(model: nn.Module, seed: int, **params: Any) -> Optimizer:
 
 
 def _ko(model: nn.Module, seed: int, *, base: str, **params: Any) -> Optimizer:
-    groups = muon_groups(model) if base == "muon" else model.parameters()
-    return KO(groups, base=_KO_BASES.get(base, base), seed=seed, **params)
+    groups = muon_groups(model) if base == "muon" else [{"params": list(model.parameters())}]
+    return KO(collided_groups(groups, model), base=_KO_BASES.get(base, base), seed=seed, **params)
 
 
 BUILDERS: dict[str, Callable[..., Optimizer]] = {

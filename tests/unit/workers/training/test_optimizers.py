@@ -63,6 +63,16 @@ def test_muon_takes_the_hidden_matrices_only(name: str) -> None:
     assert not groups[True] & groups[False]
 
 
+@pytest.mark.parametrize("base", BASES)
+def test_ko_does_not_collide_words(base: str) -> None:
+    model = models.build(catalog.TextCnn(), datasets.Inputs((20,), 7, 50), seed=0)
+    choice = catalog.Ko.model_validate({"name": "ko", "params": {"base": base, "lr": 1e-3}})
+    groups = optimizers.build(choice, model, seed=0).param_groups
+    (words,) = (m.weight for m in model.modules() if isinstance(m, nn.Embedding))
+    assert {id(words)} == {id(p) for group in groups if group["collision"] == "none" for p in group["params"]}
+    assert {id(p) for group in groups for p in group["params"]} == {id(p) for p in model.parameters()}
+
+
 def test_two_optimizers_see_the_same_batches_and_start() -> None:
     request = datasets.Request(catalog.Digits(), Path("nowhere"), 64, 11, torch.device("cpu"), with_test=False)
     (first, inputs), (second, _) = datasets.load(request), datasets.load(request)
