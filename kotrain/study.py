@@ -143,7 +143,7 @@ def fixed_arms() -> list[Arm]:
 
 
 def validation(ended: Mapping[Run, JobView]) -> dict[Arm, tuple[float, float]]:
-    """Mean validation accuracy and loss of the last step of each tuned arm; without arms where a run did not succeed."""
+    """Mean validation accuracy and loss of the last step, for each tuned arm whose runs all succeeded."""
     scores: dict[Arm, tuple[float, float]] = {}
     for arm in {run.arm: None for run in ended if run.tuning}:
         metrics = [_metrics(job) for run, job in ended.items() if run.tuning and run.arm == arm]

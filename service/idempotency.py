@@ -42,9 +42,7 @@ def replay(session: Session, user: User, route: str, key: str, body_digest: str)
     return stored
 
 
-def store(
-    session: Session, user: User, route: str, key: str, body_digest: str, job_id: UUID, answer: str
-) -> None:
+def store(session: Session, user: User, route: str, key: str, body_digest: str, job_id: UUID, answer: str) -> None:
     """Keep the answer for a day; an expired one with the same key makes room."""
     session.execute(
         delete(IdempotencyKey).where(
