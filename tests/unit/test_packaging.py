@@ -37,21 +37,20 @@ def stages() -> dict[str, str]:
 
 def everything_of(extra: str) -> set[str]:
     """Names of all packages that an extra brings, as far as they are installed here."""
-    names: set[str] = set()
+    seen: set[tuple[str, frozenset[str]]] = set()
     wanted = [(Requirement(text), frozenset[str]()) for text in EXTRAS[extra]]
     while wanted:
         requirement, extras = wanted.pop()
         marker = requirement.marker
         if marker and not any(marker.evaluate({"extra": name}) for name in extras | {""}):
             continue
-        name = canonicalize_name(requirement.name)
+        name, own_extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
         if name == "kotrain":
-            wanted += [(Requirement(text), frozenset()) for own in requirement.extras for text in EXTRAS[own]]
-        elif name not in names:
-            names.add(name)
-            required = distribution(name).requires or []
-            wanted += [(Requirement(text), frozenset(requirement.extras)) for text in required]
-    return names
+            wanted += [(Requirement(text), frozenset()) for own in own_extras for text in EXTRAS[own]]
+        elif (name, own_extras) not in seen:
+            seen.add((name, own_extras))
+            wanted += [(Requirement(text), own_extras) for text in distribution(name).requires or []]
+    return {name for name, _ in seen}
 
 
 def code_of(guide: Path) -> str:
