@@ -184,6 +184,14 @@ class TestGuides:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", guide.read_text()):
             assert link.startswith("https://") or (guide.parent / link).exists(), link
 
+    def test_what_the_code_refers_to_is_written(self) -> None:
+        code = (
+            path.read_text() for part in ("ko", "kotrain", "service", "workers") for path in (ROOT / part).rglob("*.py")
+        )
+        mentioned = {name for text in code for name in re.findall(r"docs/[\w/-]+\.md", text)}
+        assert mentioned
+        assert not [name for name in mentioned if not (ROOT / name).exists()]
+
     @pytest.mark.parametrize("guide", GUIDES, ids=lambda file: file.name)
     def test_examples_can_be_read(self, guide: Path) -> None:
         for language, block in re.findall(r"(?ms)^```(python|json)\n(.*?)^```", guide.read_text()):
