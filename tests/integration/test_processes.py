@@ -1,0 +1,63 @@
+"""Children of the forkserver, in a program that starts it as a worker does."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import json, os, signal
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver
+from pathlib import Path
+from workers.__main__ import start_forkserver
+from workers.entry import list_cuda_devices
+from workers.process import Process
+
+def clean_exit(_):
+    process = Process(list_cuda_devices)
+    while not process.messages(1.0)[1]:
+        pass
+    return process.reap()
+
+start_forkserver()
+with ThreadPoolExecutor(8) as pool:
+    statuses = list(pool.map(clean_exit, range(160)))
+killed = Process(list_cuda_devices)
+os.kill(killed.pid, signal.SIGKILL)
+environment = Path(f"/proc/{forkserver._forkserver._forkserver_pid}/environ").read_text().split("\\0")
+print(json.dumps({
+    "clean": statuses, "killed": killed.reap(), "forkserver": environment, "own": os.environ["KOTRAIN_BROKER_URL"],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def found():
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM],
+        env=os.environ | {"KOTRAIN_BROKER_URL": "SECRET", "AWS_SECRET_ACCESS_KEY": "SECRET"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+def test_exit_statuses_do_not_race(found):
+    """Without the lock around start and join, a third of them read as 255."""
+    assert found["clean"] == [0] * 160
+
+
+def test_a_kill_is_seen_as_one(found):
+    assert found["killed"] == -9
+
+
+def test_the_forkserver_inherits_no_secret_and_one_thread(found):
+    assert "OMP_NUM_THREADS=1" in found["forkserver"]
+    assert not any("SECRET" in variable for variable in found["forkserver"])
+    assert found["own"] == "SECRET"
