@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service import db, keys, stack
 from service.config import LOOPBACK, settings
 from service.embedded import EmbeddedError, database_url_of
+from service.errors import Invalid
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Run kotrain's parts.")
 
@@ -74,7 +75,9 @@ def migrate() -> None:
 
 @app.command()
 def key(
-    name: Annotated[str, typer.Argument(help="The user, who is made if need be.")], home: HomeFolder = None
+    name: Annotated[str, typer.Argument(help="The user, who is made if need be.")],
+    admin: Annotated[bool, typer.Option(help="The user may cancel the jobs of others.")] = False,
+    home: HomeFolder = None,
 ) -> None:
     """Print a new API key for a user, of KOTRAIN_DATABASE_URL or of what `up` runs here. It is shown once."""
     with _one_line_errors():
@@ -84,7 +87,7 @@ def key(
                 _choose(KOTRAIN_DATABASE_URL=database_url_of(settings().home))
             except OSError:
                 _require("KOTRAIN_DATABASE_URL")
-        typer.echo(keys.create(name))
+        typer.echo(keys.create(name, admin=admin))
 
 
 def _serve(listener: socket.socket) -> None:
@@ -124,7 +127,7 @@ def _one_line_errors() -> Iterator[None]:
     """What a user can do something about becomes one line on standard error and exit status 1."""
     try:
         yield
-    except (EmbeddedError, ValidationError, SQLAlchemyError) as error:
+    except (EmbeddedError, Invalid, ValidationError, SQLAlchemyError) as error:
         typer.echo(f"kotrain: {_line(error)}", err=True)
         raise typer.Exit(1) from error
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.db import transaction
-from service.errors import Unauthorized
+from service.errors import Invalid, Unauthorized
 from service.models import ApiKey, User
+from service.schemas import LABEL
 
 PREFIX = "kt_"
 
@@ -20,17 +22,21 @@ def _digest(key: str) -> str:
 
 
 def create(name: str, *, admin: bool = False, key: str | None = None) -> str:
-    """A new key (or the given one) for the user `name`, who is made if need be. It is shown once and stored as a hash.
+    """A new key (or the given one) for the user `name`, who is made if need be; it is stored as a hash only.
 
-    Giving a key that is stored already changes nothing.
+    `admin` raises the user, also one who is there already; without it nobody loses the right. `Invalid` for a name
+    that could not stand in a filter of the job list.
     """
+    if not re.fullmatch(LABEL, name):
+        raise Invalid.field("name", f"a user's name has 1 to 64 letters, digits or signs of ' .:/@+=_-', not {name!r}")
     key = key or PREFIX + secrets.token_urlsafe(32)
     with transaction() as session:
         user = session.scalar(select(User).where(User.name == name))
         if user is None:
-            user = User(name=name, is_admin=admin)
+            user = User(name=name, is_admin=False)
             session.add(user)
-            session.flush()
+        user.is_admin = user.is_admin or admin
+        session.flush()
         if session.scalar(select(ApiKey.id).where(ApiKey.digest == _digest(key))) is None:
             session.add(ApiKey(user_id=user.id, digest=_digest(key)))
     return key

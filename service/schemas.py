@@ -11,7 +11,8 @@ from pydantic.config import JsonDict
 
 from service.spec import JobStatus, Reason, Summary, TrainSpec
 
-Label = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w .:/@+=-]+$")]
+LABEL = r"^[\w .:/@+=-]{1,64}$"
+Label = Annotated[str, Field(pattern=LABEL)]
 """Letters, digits and a few signs: what can stand in a URL, a table and a file name without surprises."""
 
 JOB_EXAMPLE: JsonDict = {

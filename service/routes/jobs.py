@@ -11,7 +11,6 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from service import idempotency, jobs, metrics
-from service.errors import Invalid
 from service.models import Job
 from service.routes.parts import Caller, Database, from_cursor, next_cursor
 from service.schemas import CurveView, DryRun, JobRequest, JobView, Label, Metrics, Page, Progress
@@ -41,16 +40,35 @@ def _accepted(job_id: UUID, body: str) -> Response:
     return Response(body, 202, {"Location": f"/v1/jobs/{job_id}"}, "application/json")
 
 
+class StrictQuery(BaseModel):
+    """Query parameters; one that does not exist is refused rather than ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SubmitQuery(StrictQuery):
+    """How to take a submission."""
+
+    dry_run: bool = Field(False, description="Validate and answer the resolved spec, without making a job.")
+
+
+class MetricsQuery(StrictQuery):
+    """Which curves, and how finely."""
+
+    names: str | None = Field(None, max_length=4096, pattern=r"^[^\x00]*$", description="Comma-separated; else all.")
+    max_points: int | None = Field(None, ge=4, le=1_000_000, description="Thin each curve out to so many.")
+
+
 @router.post("", status_code=202, response_model=JobView, responses={200: {"model": DryRun}})
 def submit(
     session: Database,
     user: Caller,
     body: JobRequest,
-    dry_run: Annotated[bool, Query(description="Validate and answer the resolved spec, without making a job.")] = False,
+    query: Annotated[SubmitQuery, Query()],
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Submit a training run."""
-    if dry_run:
+    if query.dry_run:
         jobs.check(session, body)
         spec = body.train_spec.model_dump(mode="json")
         return JSONResponse(
@@ -68,10 +86,8 @@ def submit(
     return _accepted(job.id, answer)
 
 
-class ListQuery(BaseModel):
-    """Filters of the list; a filter that does not exist is refused rather than ignored."""
-
-    model_config = ConfigDict(extra="forbid")
+class ListQuery(StrictQuery):
+    """Filters of the list."""
 
     status: JobStatus | None = None
     dataset: Label | None = None
@@ -128,21 +144,13 @@ def retry(session: Database, user: Caller, job_id: UUID, response: Response) -> 
 
 
 @router.get("/{job_id}/metrics", response_model=Metrics)
-def show_metrics(
-    session: Database,
-    _: Caller,
-    job_id: UUID,
-    names: Annotated[str | None, Query(max_length=4096, description="Comma-separated; all where absent.")] = None,
-    max_points: Annotated[int | None, Query(ge=4, le=1_000_000, description="Thin each curve out to so many.")] = None,
-) -> Metrics:
+def show_metrics(session: Database, _: Caller, job_id: UUID, query: Annotated[MetricsQuery, Query()]) -> Metrics:
     """The curves of a job. Thinned-out curves keep their first and last point and every bucket's extremes."""
     jobs.get(session, job_id)
-    wanted = names.split(",") if names is not None else None
-    if names is not None and "\0" in names:
-        raise Invalid.field("names", "names are printable")
+    wanted = query.names.split(",") if query.names is not None else None
     curves = metrics.read(session, [job_id], wanted).get(job_id, {})
-    if max_points is not None:
-        curves = {name: metrics.thin(curve, max_points) for name, curve in curves.items()}
+    if query.max_points is not None:
+        curves = {name: metrics.thin(curve, query.max_points) for name, curve in curves.items()}
     return Metrics(
         metrics={
             name: CurveView.model_construct(

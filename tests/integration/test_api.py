@@ -5,6 +5,7 @@ import pytest
 from sqlalchemy import func, select
 
 from service import db, keys
+from service.errors import Invalid
 from service.models import Job, Worker
 from service.schemas import JOB_EXAMPLE
 
@@ -101,6 +102,11 @@ class TestSubmit:
         document = problem(api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"}), 422)
         assert [error["pointer"] for error in document["errors"]] == [pointer]
         assert detail in document["errors"][0]["detail"]
+        assert stored_jobs() == 0
+
+    def test_a_misspelt_dry_run_submits_nothing(self, api):
+        document = problem(api.post("/v1/jobs?dryrun=true", json=JOB), 422)
+        assert document["errors"] == [{"pointer": "dryrun", "detail": "unknown field"}]
         assert stored_jobs() == 0
 
     def test_missing_fields_are_all_named(self, api):
@@ -262,6 +268,12 @@ class TestKeys:
             problem(response, 401)
             assert response.headers["WWW-Authenticate"] == "Bearer"
         problem(api.post("/v1/jobs", json=JOB, headers=header), 401)
+
+
+    @pytest.mark.parametrize("name", ["", "a" * 65, "a\n", "a\0"])
+    def test_names_that_could_not_be_asked_for(self, empty, name):
+        with pytest.raises(Invalid, match="a user's name has"):
+            keys.create(name)
 
 
 class TestOperations:

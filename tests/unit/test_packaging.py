@@ -74,6 +74,12 @@ class TestExtras:
         assert "pydantic" in brought
         assert not {"torch", "torchvision", "scikit-learn"} & brought
 
+    def test_the_broker_s_transport_is_whole(self) -> None:
+        # kombu's Redis transport imports more than redis; without it every submission would end in a 500.
+        transport = [Requirement(text) for text in distribution("kombu").requires or []]
+        needed = {each.name for each in transport if each.marker and each.marker.evaluate({"extra": "redis"})}
+        assert {"redis", "packaging"} <= needed & everything_of("server")
+
     def test_a_worker_has_torch_and_no_embedded_servers(self) -> None:
         brought = everything_of("worker")
         assert {"torch", "celery"} <= brought

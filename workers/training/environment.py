@@ -18,7 +18,7 @@ def describe(device: torch.device) -> Environment:
     """Versions, device, host, git revision and number of threads of a run on `device`."""
     return {
         "kotrain": version("kotrain"),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # its own type would load torch wherever it is unpickled
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "python": platform.python_version(),
         "device_kind": device.type,
