@@ -269,7 +269,6 @@ class TestKeys:
             assert response.headers["WWW-Authenticate"] == "Bearer"
         problem(api.post("/v1/jobs", json=JOB, headers=header), 401)
 
-
     @pytest.mark.parametrize("name", ["", "a" * 65, "a\n", "a\0"])
     def test_names_that_could_not_be_asked_for(self, empty, name):
         with pytest.raises(Invalid, match="a user's name has"):
