@@ -26,6 +26,8 @@ from workers.training.loop import train
 
 SEND_SECONDS = 0.2
 """Points are sent together once so much time has passed."""
+LOOK_SECONDS = 0.02
+"""Between looks for a message: one takes 20 microseconds, too much for every step of a small network."""
 TRACEBACK_CHARACTERS = 8_000
 
 
@@ -68,7 +70,7 @@ class _Messenger:
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._started = time.perf_counter()
-        self._sent_at = self._started
+        self._sent_at = self._looked_at = self._started
         self._step = 0
         self._stop = False
         self._points: dict[str, tuple[list[int], list[float], list[float]]] = {}
@@ -88,9 +90,10 @@ class _Messenger:
             self._send_points(now)
 
     def should_stop(self) -> bool:
-        if not self._stop and self._pipe.poll():
-            self._pipe.recv()
-            self._stop = True
+        now = time.perf_counter()
+        if now - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = now
+            self._stop = self._stop or self._pipe.poll()
         return self._stop
 
     def send_result(self, summary: Summary) -> None:

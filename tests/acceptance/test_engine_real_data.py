@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +14,11 @@ import pytest
 import torch
 
 from service.catalog import DATASETS
-from service.data import SNIPS_INTENTS, Layout, fetch_command, is_present, locate, train_records
+from service.data import SNIPS_INTENTS, is_present, locate, train_records
 from service.spec import Reason, TrainSpec
+from tests.real_data import DATA_DIR, real
 from workers.training.loop import train
 from workers.training.readers import Images, Texts, read_images, read_texts
-
-DATA_DIR = Path(os.environ.get("KOTRAIN_DATA_DIR") or Path(__file__).parents[3] / "shared" / "data")
 
 
 @pytest.fixture(autouse=True)
@@ -29,14 +27,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def real(name: str) -> Layout:
-    """Where the set's real files lie; skips the test where they do not."""
-    layout = locate(name, DATA_DIR)
-    if layout is None:
-        pytest.skip(f"no {name} under {DATA_DIR}: set KOTRAIN_DATA_DIR, or `{fetch_command(name)}`")
-    return layout
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ class Run:
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=spec.precision == "fp16")
         self.step = 0
         self._records_seen = 0
-        self._losses: list[Tensor] = []  # not looked at yet
+        self._losses: list[tuple[int, Tensor]] = []  # by step, not looked at yet
         self._clock = _Clock(self.device)
         self._seen_at_validation, self._seconds_at_validation, self._validated_step = 0, 0.0, 0
         self._last: dict[str, float] = {}
@@ -199,18 +199,19 @@ class Run:
             if not math.isfinite(loss.item()):
                 raise _diverged(loss.item(), step)
             return
-        self._losses.append(loss)
+        self._losses.append((step, loss))
         if len(self._losses) >= min(self.spec.log_every_steps, _STEPS_BETWEEN_LOOKS):
             self._look_at_gathered()
 
     def _look_at_gathered(self) -> None:
-        """Look at the losses since the last look, if there are any; they belong to the last steps."""
+        """Look at the losses since the last look, if there are any."""
         if not self._losses:
             return
-        losses, self._losses = torch.stack(self._losses).tolist(), []
-        for position, loss in enumerate(losses):
+        steps, losses = zip(*self._losses, strict=True)
+        self._losses = []
+        for step, loss in zip(steps, torch.stack(losses).tolist(), strict=True):
             if not math.isfinite(loss):
-                raise _diverged(loss, self.step - len(losses) + 1 + position)
+                raise _diverged(loss, step)
 
     def _validate(self) -> None:
         with self._clock.paused():
