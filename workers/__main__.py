@@ -13,24 +13,34 @@ INHERITED = ("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_
 INHERITED_PREFIXES = ("LC_", "PYTHON", "CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "MKL_", "COVERAGE_")
 
 
-def start_forkserver() -> None:
-    """Start it from the main thread, with an environment that holds no secret and one OpenMP thread."""
-    whole = dict(os.environ)
-    kept = {name: value for name, value in whole.items() if name in INHERITED or name.startswith(INHERITED_PREFIXES)}
+def scrub() -> None:
+    """Leave nothing in this process's environment that children should not inherit; one OpenMP thread."""
+    kept = {name: value for name, value in os.environ.items() if _is_inherited(name)}
     os.environ.clear()
     os.environ.update(kept, OMP_NUM_THREADS="1")
-    try:
-        forkserver.set_forkserver_preload(["workers.warm"])
-        forkserver.ensure_running()
-    finally:
-        os.environ.clear()
-        os.environ.update(whole)
+
+
+def _is_inherited(name: str) -> bool:
+    return name in INHERITED or name.startswith(INHERITED_PREFIXES)
+
+
+def start_forkserver() -> None:
+    """Start it, from the main thread. It is started again by itself should it ever be killed."""
+    forkserver.set_forkserver_preload(["workers.warm"])
+    forkserver.ensure_running()
 
 
 def main() -> int:
     """Serve until SIGTERM; the exit status of the worker."""
+    whole = dict(os.environ)
+    scrub()
     start_forkserver()
-    from workers import tasks  # noqa: PLC0415 (nothing of ours may be loaded before the forkserver runs)
+    os.environ.update(whole)
+    from service.config import settings  # noqa: PLC0415 (nothing of ours may be loaded before the forkserver runs)
+
+    settings()  # reads the addresses and passwords, which then leave the environment for good
+    scrub()
+    from workers import tasks  # noqa: PLC0415 (as above)
 
     return tasks.serve()
 

@@ -41,8 +41,9 @@ class Ending:
     stop: Stop | None = None
     summary: Summary | None = None
     failure: tuple[Reason, str] | None = None
-    code: int = 0
     killed_for_memory: bool = False
+    how: str = ""
+    """The end of the process in words, for when it said nothing itself."""
 
 
 def supervise(claim: Claim, host: Host, relay: Relay) -> None:
@@ -50,6 +51,9 @@ def supervise(claim: Claim, host: Host, relay: Relay) -> None:
     track = relay.track(claim)
     try:
         ending = _run(claim, host, track)
+    except Exception as error:  # no process to be had: this machine's trouble, not the job's
+        log.exception("job %s: no process", claim.job_id)
+        ending = Ending(how=f"could not be run: {error}")
     finally:
         relay.untrack(track)
     if ending.stop is not Stop.LOST:
@@ -69,8 +73,10 @@ def _run(claim: Claim, host: Host, track: Track) -> Ending:
         process = Process(entry.train_job, assignment)
         try:
             return _watch(process, claim, host, track)
-        finally:
+        except BaseException:
             process.kill()
+            process.reap()
+            raise
 
 
 def _watch(process: Process, claim: Claim, host: Host, track: Track) -> Ending:
@@ -93,8 +99,9 @@ def _watch(process: Process, claim: Claim, host: Host, track: Track) -> Ending:
             ending.stop, kill_at = Stop.LOST, now
         if now >= kill_at:
             process.kill()
-    ending.code = process.reap()
-    ending.killed_for_memory = process.was_killed_for_memory(ending.code)
+    code = process.reap()
+    ending.killed_for_memory = process.was_killed_for_memory(code)
+    ending.how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code} and no result"
     return ending
 
 
@@ -174,5 +181,4 @@ def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
         return finish(*ending.failure)
     if ending.killed_for_memory:
         return finish(Reason.OUT_OF_MEMORY, "the kernel killed the process because the machine ran out of memory")
-    how = f"killed by signal {-ending.code}" if ending.code < 0 else f"ended with status {ending.code}"
-    return jobs.lose(session, claim.job_id, claim.attempt, Reason.CHILD_LOST, f"the training process was {how}")
+    return jobs.lose(session, claim.job_id, claim.attempt, Reason.CHILD_LOST, f"the training process {ending.how}")

@@ -93,6 +93,16 @@ class TestAJobsWay:
         for curve in lab.metrics(job_id).values():
             assert curve["steps"] == sorted(set(curve["steps"]))
 
+    def test_a_killed_forkserver_is_started_again_without_secrets(self, lab, worker):
+        job_id = lab.submit(budget={"steps": 2000})
+        lab.training(job_id)
+        (server,) = [pid for pid in children(worker.pid) if children(pid)]
+        os.kill(server, signal.SIGKILL)
+        until(lambda: set(worker.training()) and server not in children(worker.pid))
+        (again,) = [pid for pid in children(worker.pid) if children(pid)]
+        assert b"KOTRAIN_DATABASE_URL" not in Path(f"/proc/{again}/environ").read_bytes()
+        assert lab.ended(job_id)["status"] == "succeeded"
+
     def test_a_child_that_is_always_killed_fails_in_the_end(self, lab, worker):
         job_id = lab.submit(LONG, max_failures=2)
         for _ in range(2):

