@@ -9,7 +9,7 @@ from functools import cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from sqlalchemy import BigInteger, ColumnElement, Select, Text, TextClause, cast, func, literal, select, text
+from sqlalchemy import BigInteger, ColumnElement, Double, Select, Text, TextClause, cast, func, literal, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
@@ -72,6 +72,8 @@ def _where(where: str) -> str:
         raise ValueError(f"'{where}' is not of the form PATH=VALUE, such as model.params.init_scale=0.1")
     if (root := path.partition(".")[0]) not in {*TrainSpec.model_fields, "environment"}:
         raise ValueError(f"a spec has no '{root}'; it has {', '.join(TrainSpec.model_fields)} and environment")
+    if not all(path.split(".")) or path == "environment":
+        raise ValueError(f"'{path}' is not a path such as model.params.init_scale or environment.device_kind")
     _value(value)
     return where
 
@@ -100,7 +102,7 @@ class CompareQuery(BaseModel):
     dataset: Annotated[str, _one_of(DATASETS)]
     model: Annotated[str, _one_of(MODELS)] | None = Field(None, description="Needed unless models are compared.")
     group_by: GroupBy = "optimizer"
-    metric: Words = Field("test_accuracy", description="Compared at the end of each run.")
+    metric: Words = Field("test_accuracy", min_length=1, description="Compared at the end of each run.")
     target: float | None = Field(
         None,
         ge=0,
@@ -190,7 +192,7 @@ def _matching(query: CompareQuery) -> Select[Any]:
         Job.status,
         Job.reason,
         Job.finished_at,
-        Job.summary[("metrics", query.metric)].as_float().label("value"),
+        cast(func.jsonb_extract_path_text(Job.summary, "metrics", query.metric), Double).label("value"),
         Job.summary["target"].label("hit"),
     ).where(*chosen, *map(_condition, query.where))
 

@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(10.0, gt=0, description="What jobs get to stop when the worker shuts down.")
     backoff_seconds: float = Field(5.0, ge=0, description="Wait after a job's first lost attempt; doubles each time.")
     job_memory_bytes: int | None = Field(
-        None, ge=2**28, description="Memory a CPU job may allocate; 80 % of the machine's where unset."
+        None, ge=2**28, description="Memory a CPU job may allocate; an equal share of 80 % of the memory where unset."
     )
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest request body.")
 

@@ -29,7 +29,16 @@ def engine() -> Engine:
         max_overflow=32,
         pool_timeout=5,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 3, "application_name": "kotrain", "options": "-c timezone=UTC"},
+        connect_args={
+            "connect_timeout": 3,
+            "application_name": "kotrain",
+            "options": "-c timezone=UTC",
+            # A network that swallows packets is noticed within ten seconds, half a lease.
+            "tcp_user_timeout": 10_000,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+        },
     )
 
 

@@ -72,7 +72,7 @@ class Forbidden(KotrainError):
 
 
 class NotFound(KotrainError):
-    """There is no such thing, or it belongs to somebody else."""
+    """There is no such thing."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "not-found", "There is no such thing"
 

@@ -24,7 +24,7 @@ from service.db import ring_after_commit
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.models import Job, JobEvent, User, Worker
 from service.schemas import JobRequest
-from service.spec import TRANSITIONS, Environment, JobStatus, Reason, Summary
+from service.spec import TRANSITIONS, Environment, JobStatus, Reason, Summary, TrainSpec
 
 NOW = func.clock_timestamp()
 
@@ -32,7 +32,7 @@ NOW = func.clock_timestamp()
 # --- what users do ---------------------------------------------------------------------------------------------------
 
 
-def check(session: Session, request: JobRequest) -> None:
+def check(session: Session, request: TrainSpec) -> None:
     """Refuse what can be told to fail before it is queued; `Invalid` names the fields."""
     errors = []
     folder = settings().data
@@ -158,6 +158,7 @@ def retry(session: Session, user: User, job_id: UUID) -> Job:
     earlier = session.scalar(select(Job).where(Job.retry_of == job_id))
     if earlier is not None:
         return earlier
+    check(session, TrainSpec.model_validate(job.spec))
     copied = ("spec", "dataset", "model", "optimizer", "needs_cuda", "tags", "priority", "time_limit_seconds")
     values = {name: getattr(job, name) for name in (*copied, "max_failures")}
     return _insert(session, job.user, retry_of=job_id, **values)
@@ -310,8 +311,11 @@ def finish(
     return ended
 
 
-def give_back(session: Session, claim: Claim, message: str) -> bool:
-    """Return a job to the queue without blame: its worker is shutting down."""
+def give_back(session: Session, claim: Claim, message: str, wait_seconds: float = 0) -> bool:
+    """Return a job to the queue without blame: its worker shuts down or cannot run it. One to be cancelled ends."""
+    cancelled = session.scalar(select(Job.cancel_requested).where(Job.id == claim.job_id).with_for_update())
+    if cancelled:
+        return finish(session, claim, Reason.CANCELLED, message=message)
     return _change(
         session,
         claim.job_id,
@@ -320,7 +324,7 @@ def give_back(session: Session, claim: Claim, message: str) -> bool:
         attempt=claim.attempt,
         message=message,
         worker_id=None,
-        available_at=NOW,
+        available_at=NOW + timedelta(seconds=wait_seconds),
     )
 
 
@@ -383,7 +387,7 @@ def take_back_stale(session: Session) -> list[UUID]:
             job_id,
             attempt,
             Reason.WORKER_LOST,
-            f"worker {worker_id} gave no sign of life for {lease.seconds} s",
+            f"worker {worker_id} gave no sign of life for {settings().lease_seconds:g} s",
         )
     return [row.id for row in stale]
 
@@ -404,6 +408,8 @@ def _change(
 ) -> bool:
     """Move a job from `start` to `end` and write the event; False where it is not in `start`, or not at `attempt`."""
     assert end in TRANSITIONS[start]
+    if values.get("message"):
+        values["message"] = storable(values["message"])
     change = update(Job).where(Job.id == job_id, Job.status == start)
     if attempt is not None:
         change = change.where(Job.attempt == attempt)
@@ -412,6 +418,11 @@ def _change(
     if changed:
         _record(session, job_id, end, values.get("reason"), values.get("message"))
     return changed
+
+
+def storable(message: str) -> str:
+    """The text without what Postgres cannot hold: NUL, and halves of surrogate pairs from file names."""
+    return message.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def _record(

@@ -10,9 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
 from service.errors import TooLarge
-from service.problems import respond
-
-REQUEST_ID = "X-Request-ID"
+from service.problems import REQUEST_ID, respond
 
 
 class RequestId:
@@ -28,6 +26,8 @@ class RequestId:
             return
         given = Headers(scope=scope).get(REQUEST_ID, "")
         request_id = given if re.fullmatch(r"[\w.:/+=-]{1,128}", given, re.ASCII) else str(uuid7())
+
+        scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

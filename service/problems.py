@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -21,6 +21,7 @@ from service.errors import FieldError, Invalid, KotrainError, Malformed, Unavail
 
 log = logging.getLogger(__name__)
 
+REQUEST_ID = "X-Request-ID"
 MEDIA_TYPE = "application/problem+json"
 TYPE_BASE = "https://kotrain.invalid/problems/"
 """Stable names, not addresses: RFC 9457 asks for a URI and allows one that cannot be opened."""
@@ -37,7 +38,7 @@ def respond(request: Request, error: KotrainError) -> JSONResponse:
         "errors": [{"pointer": field.pointer, "detail": field.detail} for field in error.errors],
         **error.extra,
     }
-    return JSONResponse(document, error.status, error.headers, MEDIA_TYPE)
+    return _answer(request, document, error.headers)
 
 
 def install(app: FastAPI) -> None:
@@ -69,14 +70,24 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     document = {
-        "type": "about:blank",
+        "type": TYPE_BASE + status.phrase.lower().replace(" ", "-"),
         "title": status.phrase,
         "status": int(status),
         "detail": str(error.detail),
         "instance": request.url.path,
         "errors": [],
     }
-    return JSONResponse(document, status, error.headers, MEDIA_TYPE)
+    return _answer(request, document, error.headers or {})
+
+
+def _answer(request: Request, document: dict[str, Any], headers: Mapping[str, str]) -> JSONResponse:
+    """An unexpected error is answered outside of all middleware: the request id is put in here."""
+    return JSONResponse(document, document["status"], {**headers, REQUEST_ID: request_id(request)}, MEDIA_TYPE)
+
+
+def request_id(request: Request) -> str:
+    """What `X-Request-ID` says, to find the request in the log by."""
+    return str(getattr(request.state, "request_id", ""))
 
 
 async def _database_away(request: Request, error: Exception) -> JSONResponse:
@@ -92,7 +103,7 @@ async def _database_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _bug(request: Request, error: Exception) -> JSONResponse:
-    log.error("unexpected error in %s %s", request.method, request.url.path, exc_info=error)
+    log.error("request %s, %s %s", request_id(request), request.method, request.url.path, exc_info=error)
     return respond(request, KotrainError("an unexpected error; the server's log has the details under this request id"))
 
 

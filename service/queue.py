@@ -7,6 +7,7 @@ lost, doubled or redelivered message neither loses nor doubles a job (celery/cel
 from __future__ import annotations
 
 import logging
+import time
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +20,12 @@ TASK = "kotrain.work"
 ANY_WORKER = "kotrain"
 CUDA_WORKERS = "kotrain.cuda"
 
+BELL_SECONDS = 60.0
+"""A bell that nobody heard for so long is worth nothing; maintenance has rung since, or there is no worker."""
+SILENCE_SECONDS = 2.0
+
 log = logging.getLogger(__name__)
+_silent_until = 0.0
 
 
 def queue_of(worker_id: str) -> str:
@@ -48,12 +54,19 @@ def celery() -> Celery:
 
 
 def ring(queue: str = ANY_WORKER, times: int = 1) -> bool:
-    """Wake `times` slots that listen to `queue`; False where the broker is away (maintenance rings again later)."""
+    """Wake `times` slots that listen to `queue`; False where the broker is away (maintenance rings again later).
+
+    After a failure no bell is tried for some seconds: a broker that hangs would hold up each submission.
+    """
+    global _silent_until  # one process, one broker
+    if time.monotonic() < _silent_until:
+        return False
     try:
         for _ in range(times):
-            celery().send_task(TASK, queue=queue)
+            celery().send_task(TASK, queue=queue, expires=BELL_SECONDS)
     except (OperationalError, ConnectionError, OSError) as away:
         log.warning("broker away, bell not rung: %s", away)
+        _silent_until = time.monotonic() + SILENCE_SECONDS
         return False
     return True
 

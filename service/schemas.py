@@ -13,7 +13,9 @@ from service.spec import JobStatus, Reason, Summary, TrainSpec
 
 LABEL = r"^[\w .:/@+=-]{1,64}$"
 Label = Annotated[str, Field(pattern=LABEL)]
-"""Letters, digits and a few signs: what can stand in a URL, a table and a file name without surprises."""
+TagKey = Annotated[str, Field(pattern=r"^[\w ./@+=-]{1,64}$")]
+"""Letters, digits and a few signs: what can stand in a URL, a table and a file name without surprises.
+A tag's key has no colon, which separates it from its value in a query."""
 
 JOB_EXAMPLE: JsonDict = {
     "dataset": "digits",
@@ -33,7 +35,7 @@ class JobRequest(TrainSpec):
 
     model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]})
 
-    tags: dict[Label, Label] = Field(
+    tags: dict[TagKey, Label] = Field(
         default_factory=dict, max_length=32, description="Your own labels, to find jobs by."
     )
     priority: int = Field(0, ge=-100, le=100, description="Higher runs first.")

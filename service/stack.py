@@ -189,7 +189,8 @@ def _url(listener: socket.socket) -> str:
 def _write_key(path: Path) -> None:
     """Make sure that the key in the owner's file (mode 0600) is valid here; the first start makes one."""
     key = keys.create(OWNER, admin=True, key=path.read_text().strip() or None if path.exists() else None)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    os.fchmod(descriptor, 0o600)
     with open(descriptor, "w") as file:
         file.write(key + "\n")
 

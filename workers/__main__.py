@@ -10,18 +10,17 @@ import os
 from multiprocessing import forkserver
 
 INHERITED = ("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "KOTRAIN_REVISION")
+WORKERS_OWN = ("PGSSL", "PGPASSFILE", "PGSERVICE", "PGTZ", "SSL_CERT_")
+"""What the PostgreSQL and Redis clients read whenever they connect; none of it is a secret."""
 INHERITED_PREFIXES = ("LC_", "PYTHON", "CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "MKL_", "COVERAGE_")
 
 
-def scrub() -> None:
-    """Leave nothing in this process's environment that children should not inherit; one OpenMP thread."""
-    kept = {name: value for name, value in os.environ.items() if _is_inherited(name)}
+def scrub(also: tuple[str, ...] = ()) -> None:
+    """Leave nothing in this process's environment but what children may inherit and the prefixes `also` named."""
+    prefixes = (*INHERITED_PREFIXES, *also)
+    kept = {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith(prefixes)}
     os.environ.clear()
     os.environ.update(kept, OMP_NUM_THREADS="1")
-
-
-def _is_inherited(name: str) -> bool:
-    return name in INHERITED or name.startswith(INHERITED_PREFIXES)
 
 
 def start_forkserver() -> None:
@@ -39,7 +38,7 @@ def main() -> int:
     from service.config import settings  # noqa: PLC0415 (nothing of ours may be loaded before the forkserver runs)
 
     settings()  # reads the addresses and passwords, which then leave the environment for good
-    scrub()
+    scrub(WORKERS_OWN)
     from workers import tasks  # noqa: PLC0415 (as above)
 
     return tasks.serve()

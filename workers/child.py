@@ -7,6 +7,7 @@ that asks it to stop.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -29,13 +30,14 @@ SEND_SECONDS = 0.2
 LOOK_SECONDS = 0.02
 """Between looks for a message: one takes 20 microseconds, too much for every step of a small network."""
 TRACEBACK_CHARACTERS = 8_000
+OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def main(pipe: Connection, assignment: Assignment) -> None:
     """Entry point of the process: train, and send what came of it."""
-    _settle(assignment)
     messenger = _Messenger(pipe)
     try:
+        _settle(assignment)
         spec = TrainSpec.model_validate(assignment.spec)
         summary = train(
             spec,
@@ -58,9 +60,10 @@ def _settle(assignment: Assignment) -> None:
     with contextlib.suppress(OSError):  # the kernel's out-of-memory killer takes this process first, not the worker
         Path("/proc/self/oom_score_adj").write_text("1000")
     if assignment.memory_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (assignment.memory_bytes, assignment.memory_bytes))
-    device = "" if assignment.cuda_device is None else str(assignment.cuda_device)
-    os.environ["CUDA_VISIBLE_DEVICES"] = device
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = assignment.memory_bytes if hard == resource.RLIM_INFINITY else min(assignment.memory_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    os.environ["CUDA_VISIBLE_DEVICES"] = assignment.cuda_device or ""
     torch.set_num_threads(assignment.threads)
 
 
@@ -112,8 +115,11 @@ class _Messenger:
 
 def _reason_of(error: BaseException) -> Reason:
     """What an exception says about the end of the job."""
-    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's CPU allocator has no type
+    out_of_memory = (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        # torch's CPU allocator and cuBLAS have no type of their own
+        or (isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY))
     )
     if out_of_memory:
         return Reason.OUT_OF_MEMORY

@@ -7,8 +7,9 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from uuid_utils.compat import uuid7
@@ -24,6 +25,8 @@ class Host:
         self.id = f"{socket.gethostname()}-{uuid7().hex[-12:]}"
         self.name = socket.gethostname()
         self.gpus: list[dict[str, Any]] = process.cuda_devices()
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        self._gpu_names = visible.split(",") if visible else [str(index) for index in range(len(self.gpus))]
         self.cores = len(os.sched_getaffinity(0))
         self.slots = settings().slots or len(self.gpus) or self.cores
         self.draining = threading.Event()
@@ -39,8 +42,7 @@ class Host:
     @property
     def devices(self) -> list[dict[str, Any]]:
         """The devices as the workers table shows them."""
-        memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return [*self.gpus, {"kind": "cpu", "name": f"{self.cores} cores", "memory_bytes": memory_bytes}]
+        return [*self.gpus, {"kind": "cpu", "name": f"{self.cores} cores", "memory_bytes": _memory_bytes()}]
 
     @property
     def threads_per_job(self) -> int:
@@ -49,8 +51,8 @@ class Host:
 
     @property
     def job_memory_bytes(self) -> int:
-        """What a CPU job may allocate."""
-        return settings().job_memory_bytes or int(0.8 * self.devices[-1]["memory_bytes"])
+        """What a CPU job may allocate: its share of four fifths of the memory."""
+        return settings().job_memory_bytes or int(0.8 * _memory_bytes() / self.slots)
 
     @property
     def idle_slots(self) -> int:
@@ -58,20 +60,28 @@ class Host:
         return self.slots - self._busy
 
     @contextmanager
-    def slot(self, *, on_gpu: bool) -> Iterator[int | None]:
-        """Occupy a slot, and where asked the GPU with the fewest jobs, whose index this gives."""
+    def slot(self, *, on_gpu: bool) -> Iterator[str | None]:
+        """Occupy a slot, and where asked the GPU with the fewest jobs: its name in `CUDA_VISIBLE_DEVICES`."""
         with self._lock:
             self._busy += 1
             gpu = min(self._jobs_on_gpu, key=self._jobs_on_gpu.__getitem__) if on_gpu and self.gpus else None
             if gpu is not None:
                 self._jobs_on_gpu[gpu] += 1
         try:
-            yield gpu
+            yield None if gpu is None else self._gpu_names[gpu]
         finally:
             with self._lock:
                 self._busy -= 1
                 if gpu is not None:
                     self._jobs_on_gpu[gpu] -= 1
+
+
+def _memory_bytes() -> int:
+    """The machine's memory, or the container's where that is less."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # no cgroup v2, or "max"
+        return min(physical, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return physical
 
 
 @lru_cache(maxsize=1)

@@ -10,14 +10,13 @@ import threading
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import SQLAlchemyError
 
 from service import idempotency, jobs, queue
 from service.config import settings
 from service.db import transaction
 from service.models import Worker
 from workers.host import Host
-from workers.relay import persistently
+from workers.relay import is_away, persistently
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +40,8 @@ class Maintenance(threading.Thread):
             try:
                 take_back()
                 self.ring_for_idle_slots()
-            except SQLAlchemyError as away:
-                log.warning("maintenance put off: %s", str(away).splitlines()[0])
+            except Exception as error:  # the thread has to outlive whatever it meets
+                log.warning("maintenance put off: %s", error, exc_info=not is_away(error))
             self._stopped.wait(settings().maintenance_seconds)
 
     def ring_for_idle_slots(self) -> None:

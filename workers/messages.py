@@ -23,5 +23,6 @@ class Assignment:
     spec: dict[str, Any]
     data_dir: Path
     threads: int
-    cuda_device: int | None
+    cuda_device: str | None
+    """As CUDA_VISIBLE_DEVICES has it: a number, or the UUID of a GPU or of a part of one; None for none."""
     memory_bytes: int | None

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import TypeVar
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+import psycopg
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from service import jobs
@@ -79,6 +81,8 @@ class Relay(threading.Thread):
         """Begin to give signs of life for a job."""
         track = Track(claim)
         with self._beating:
+            if claim.job_id in self._tracks:  # ours before, taken back, and ours again: the old attempt is to stop
+                self._tracks[claim.job_id].order = Order.LOST
             self._tracks[claim.job_id] = track
         return track
 
@@ -99,8 +103,8 @@ class Relay(threading.Thread):
             try:
                 with self._beating:
                     self._beat()
-            except SQLAlchemyError as away:
-                log.warning("heartbeat not stored, will try again: %s", str(away).splitlines()[0])
+            except Exception as error:  # whatever it is, the next beat may work, and no beat means losing every job
+                log.warning("heartbeat not stored, will try again: %s", error, exc_info=not is_away(error))
 
     def _beat(self) -> None:
         batches = {track.claim.job_id: (track, track.seal()) for track in self._tracks.values()}
@@ -123,8 +127,8 @@ def persistently(write: Callable[[Session], Result], give_up: Callable[[], bool]
         try:
             with transaction() as session:
                 return write(session)
-        except (DBAPIError, SQLAlchemyError) as error:
-            if isinstance(error, DBAPIError) and not is_away(error):
+        except Exception as error:
+            if not is_away(error):
                 raise
             log.warning("database away, will try again: %s", str(error).splitlines()[0])
             if give_up():
@@ -133,6 +137,10 @@ def persistently(write: Callable[[Session], Result], give_up: Callable[[], bool]
             wait_seconds = min(2 * wait_seconds, 5.0)
 
 
-def is_away(error: DBAPIError) -> bool:
-    """Whether the server could not be reached or shut down under us, rather than refusing the statement."""
-    return error.connection_invalidated or type(error).__name__ in ("OperationalError", "InterfaceError")
+def is_away(error: Exception) -> bool:
+    """Whether the server could not be reached, shut down under us or has no room; it did not refuse the statement."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+    return isinstance(
+        error, PoolTimeout | psycopg.OperationalError
+    )  # the latter from COPY, which SQLAlchemy does not see

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from service import jobs
@@ -42,22 +43,29 @@ class Ending:
     summary: Summary | None = None
     failure: tuple[Reason, str] | None = None
     killed_for_memory: bool = False
+    unable: str | None = None
     how: str = ""
     """The end of the process in words, for when it said nothing itself."""
 
 
-def supervise(claim: Claim, host: Host, relay: Relay) -> None:
-    """Train a claimed job in a process of its own and write down how it ended. Returns when both are done."""
+def supervise(claim: Claim, host: Host, relay: Relay) -> bool:
+    """Train a claimed job in a process of its own and write down how it ended; returns when both are done.
+
+    False where this machine cannot run jobs for now.
+    """
     track = relay.track(claim)
     try:
         ending = _run(claim, host, track)
+    except ValidationError as error:  # stored by a version that allowed it
+        ending = Ending(failure=(Reason.INVALID, str(error)))
     except Exception as error:  # no process to be had: this machine's trouble, not the job's
         log.exception("job %s: no process", claim.job_id)
-        ending = Ending(how=f"could not be run: {error}")
+        ending = Ending(unable=f"worker {host.id} could not start a process: {error}")
     finally:
         relay.untrack(track)
     if ending.stop is not Stop.LOST:
         _write(claim, track, ending, host)
+    return ending.unable is None
 
 
 def _run(claim: Claim, host: Host, track: Track) -> Ending:
@@ -95,7 +103,9 @@ def _watch(process: Process, claim: Claim, host: Host, track: Track) -> Ending:
             if ending.stop is not None:
                 process.ask_to_stop()
                 kill_at = now + _grace_seconds(ending.stop)
-        elif track.order is Order.LOST:
+        if ending.summary or ending.failure:  # it has said all; one that hangs while it ends is not waited for
+            kill_at = min(kill_at, now + settings().cancel_seconds)
+        if track.order is Order.LOST:
             ending.stop, kill_at = Stop.LOST, now
         if now >= kill_at:
             process.kill()
@@ -148,7 +158,13 @@ def _write(claim: Claim, track: Track, ending: Ending, host: Host) -> None:
         deadline = deadline or time.monotonic() + settings().drain_seconds
         return time.monotonic() > deadline
 
-    if persistently(lambda session: _end(session, claim, track, ending), give_up) is None:
+    try:
+        stored = persistently(lambda session: _end(session, claim, track, ending), give_up)
+    except Exception as error:  # something in what the run said cannot be stored; that much can
+        log.exception("job %s: end not stored as it is", claim.job_id)
+        message = f"the end of the run could not be stored: {error}"
+        stored = persistently(lambda session: jobs.finish(session, claim, Reason.ERROR, message=message), give_up)
+    if stored is None:
         log.error("job %s: end not stored; it will be taken back and run again", claim.job_id)
 
 
@@ -163,7 +179,7 @@ def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
             claim,
             reason,
             message=message,
-            summary=summary,
+            summary=summary and summary.model_copy(update={"reason": reason}),
             environment=track.environment,
             total_steps=track.total_steps,
             points=points,
@@ -171,6 +187,8 @@ def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
 
     if summary is not None and summary.reason is not Reason.CANCELLED:
         return finish(summary.reason, summary.message)  # it ended by itself, even if a stop was under way
+    if ending.unable is not None:
+        return jobs.give_back(session, claim, ending.unable, settings().backoff_seconds)
     if stop is Stop.CANCEL:
         return finish(Reason.CANCELLED, "cancelled while running")
     if stop is Stop.TIME_LIMIT:

@@ -33,7 +33,8 @@ def make_task(host: Host, relay: Relay) -> None:
             if claim is None:
                 return
             log.info("job %s: attempt %d", claim.job_id, claim.attempt)
-            supervise(claim, host, relay)
+            if not supervise(claim, host, relay):
+                return  # maintenance rings again, which paces a machine that is in trouble
 
 
 def serve() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 from uuid import UUID
 
@@ -37,10 +38,11 @@ def from_cursor(cursor: str | None) -> UUID | None:
     """The id in a cursor; `Invalid` where it is none of ours."""
     if cursor is None:
         return None
-    try:
-        return UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error):
-        raise Invalid.field("after", "not a cursor of this list; take `next` of an earlier page") from None
+    with suppress(ValueError, binascii.Error):
+        found = UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
+        if found.version == 7:  # as all of our ids
+            return found
+    raise Invalid.field("after", "not a cursor of this list; take `next` of an earlier page")
 
 
 def next_cursor(ids: Sequence[UUID], has_more: bool) -> str | None:

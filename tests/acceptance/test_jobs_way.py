@@ -75,6 +75,7 @@ class TestAJobsWay:
         job = lab.ended(lab.submit(LONG, time_limit_seconds=0.5))
         assert (job["status"], job["reason"]) == ("failed", "timed_out")
         assert "0.5 s" in job["message"]
+        assert job["summary"]["reason"] == "timed_out"
 
     def test_out_of_memory_fails_the_job_and_not_the_worker(self, lab, worker):
         job = lab.ended(lab.submit(model={"name": "mlp", "params": {"hidden": [40_000, 40_000]}}))

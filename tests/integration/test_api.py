@@ -93,6 +93,7 @@ class TestSubmit:
             ({"precision": "fp16", "device": "cpu"}, "", "precision fp16 needs a GPU"),
             ({"tags": {"a\u0000": "b"}}, "/tags/a\u0000", "pattern"),
             ({"tags": {"a": 1}}, "/tags/a", "valid string"),
+            ({"tags": {"a:b": "c"}}, "/tags/a:b", "pattern"),
             ({"surprise": 1}, "/surprise", "unknown field"),
             ({"dataset": "mnist"}, "/dataset", "kotrain data fetch mnist"),
         ],
@@ -201,6 +202,7 @@ class TestList:
         [
             ({"after": "nonsense"}, "after"),
             ({"after": "é"}, "after"),
+            ({"after": "A" * 22}, "after"),
             ({"limit": 0}, "limit"),
             ({"limit": 501}, "limit"),
             ({"status": "runing"}, "status"),
@@ -230,6 +232,18 @@ class TestShow:
         where = api.post("/v1/jobs", json=JOB).headers["Location"]
         assert api.get(where + "/metrics").json() == {"metrics": {}}
         problem(api.get(where + "/metrics?max_points=1"), 422)
+
+
+class TestCompare:
+    @pytest.mark.parametrize("metric", ["{x", "\\", "}", '"', ",", "a b", "%", ":x"])
+    def test_a_metric_that_nobody_has(self, api, metric):
+        query = {"dataset": "digits", "model": "mlp", "metric": metric}
+        assert api.get("/v1/compare", params=query).status_code in (200, 422)
+
+    @pytest.mark.parametrize("where", ["environment=1", "model..x=1", "model.=1", "{=1"])
+    def test_a_path_that_is_none(self, api, where):
+        query = {"dataset": "digits", "model": "mlp", "where": where}
+        problem(api.get("/v1/compare", params=query), 422)
 
 
 class TestCancelAndRetry:
@@ -284,6 +298,17 @@ class TestOperations:
     def test_request_id(self, api):
         assert api.get("/healthz", headers={"X-Request-ID": "mine"}).headers["X-Request-ID"] == "mine"
         assert len(api.get("/nothing", headers={"X-Request-ID": "no good\t"}).headers["X-Request-ID"]) == 36
+
+    def test_an_error_of_ours_can_be_found_in_the_log(self, api, monkeypatch, caplog):
+        def broken(*_):
+            raise RuntimeError("a defect")
+
+        monkeypatch.setattr("service.jobs.get", broken)
+        response = api.get("/v1/jobs/01890a5d-ac96-774b-bcce-b302099a8057", headers={"X-Request-ID": "mine"})
+        problem(response, 500)
+        assert response.headers["X-Request-ID"] == "mine"
+        assert "request mine, GET /v1/jobs/" in caplog.text
+        assert "defect" not in response.text
 
     def test_openapi_has_examples_and_problems(self, api):
         document = api.get("/openapi.json").json()

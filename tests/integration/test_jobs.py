@@ -1,6 +1,8 @@
 """The state machine and its fence, on the real database."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from uuid import UUID
 
 import numpy as np
@@ -58,6 +60,13 @@ def stop_the_clock_of(job_id, seconds):
             text("UPDATE jobs SET heartbeat_at = heartbeat_at - make_interval(secs => :s) WHERE id = :id"),
             {"s": seconds, "id": job_id},
         )
+
+
+def until_the_lease_counts():
+    """A database that another test has just restarted takes nothing back for as long as a lease."""
+    up = text("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())")
+    while do(lambda session: session.scalar(up)) <= settings().lease_seconds:
+        time.sleep(0.05)
 
 
 class TestClaim:
@@ -126,6 +135,7 @@ class TestFence:
         old = claim("frozen")
         do(jobs.beat, "frozen", [Beat(old, 1, 10, [{"loss": ([1], [9.0], [0.1])}])])
         stop_the_clock_of(job_id, 60)
+        until_the_lease_counts()
         assert do(jobs.take_back_stale) == [job_id]
         late = [{"loss": ([2], [8.0], [0.2])}]
         assert do(jobs.beat, "frozen", [Beat(old, 2, 10, late)]) == {job_id: Order.LOST}
@@ -186,6 +196,20 @@ class TestEnds:
             assert do(jobs.give_back, mine, "the worker is shutting down")
         assert load(job_id).failures == 0
 
+    @pytest.mark.parametrize("message", ["a\0b", "file \udcff", "fine"])
+    def test_whatever_a_traceback_says_can_be_stored(self, users, message):
+        job_id = submit()
+        assert do(jobs.finish, claim(), Reason.ERROR, message=message)
+        assert load(job_id).message.startswith(message[:1])
+
+    def test_a_job_given_back_that_was_to_be_cancelled_is(self, users):
+        job_id = submit()
+        mine = claim()
+        with db.transaction() as session:
+            jobs.cancel(session, session.get_one(Job, job_id).user, job_id)
+        assert do(jobs.give_back, mine, "the worker is shutting down")
+        assert (load(job_id).status, load(job_id).reason) == ("cancelled", "cancelled")
+
     def test_a_lost_job_that_was_to_be_cancelled_is(self, users):
         job_id = submit()
         mine = claim()
@@ -216,6 +240,8 @@ def test_the_lease_does_not_run_while_the_database_is_down(users, servers):
     servers.postgres.stop()
     servers.postgres.start()
     assert do(jobs.take_back_stale) == []
+    until_the_lease_counts()
+    assert do(jobs.take_back_stale) == [job_id]
 
 
 def test_bells_ring_after_the_commit_only(users):
@@ -238,7 +264,7 @@ def test_bells_ring_after_the_commit_only(users):
 
 def test_a_worker_that_signed_off_is_heard_again(users):
     with db.transaction() as session:
-        session.add(Worker(id="w1", host="lab", slots=1, devices=[]))
+        session.add(Worker(id="w1", host="lab", slots=1, devices=[], stopped_at=datetime.now(UTC)))
     do(jobs.beat, "w1", [])
     with db.transaction() as session:
         assert session.get_one(Worker, "w1").stopped_at is None
