@@ -1,0 +1,114 @@
+"""The relay against the real database, and against one that refuses."""
+
+import time
+from uuid import UUID
+
+import psycopg
+import pytest
+from sqlalchemy import select, text
+
+from service import db, jobs, metrics
+from service.config import settings
+from service.jobs import Order
+from service.models import Job, User
+from service.schemas import JobRequest
+from workers.relay import Relay, Track, persistently
+
+REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
+
+
+def points(*steps):
+    return {"loss": ([*steps], [1.0 / step for step in steps], [0.1 * step for step in steps])}
+
+
+@pytest.fixture
+def claim(key):
+    with db.transaction() as session:
+        jobs.submit(session, session.scalars(select(User)).one(), JobRequest.model_validate(REQUEST))
+    with db.transaction() as session:
+        return jobs.claim(session, "w1", has_cuda=False)
+
+
+@pytest.fixture
+def relay(schema, monkeypatch):
+    monkeypatch.setenv("KOTRAIN_BEAT_SECONDS", "0.02")
+    settings.cache_clear()
+    relay = Relay("w1")
+    relay.start()
+    yield relay
+    relay.stop()
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+def stored_steps(job_id: UUID) -> list[int]:
+    with db.transaction() as session:
+        curves = metrics.read(session, [job_id]).get(job_id)
+    return curves["loss"].steps.tolist() if curves else []
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def test_a_sealed_batch_never_changes(claim):
+    track = Track(claim)
+    track.add(2, points(1, 2))
+    first = track.seal()
+    track.add(3, points(3))
+    both = track.seal()
+    assert both[0] is first[0]
+    assert [batch["loss"][0] for batch in both] == [[1, 2], [3]]
+    track.stored(first)
+    assert [batch["loss"][0] for batch in track.seal()] == [[3]]
+
+
+def test_points_arrive_once(relay, claim):
+    track = relay.track(claim)
+    for step in range(1, 6):
+        track.add(step, points(step))
+        until(lambda step=step: step in stored_steps(claim.job_id))
+    assert stored_steps(claim.job_id) == [1, 2, 3, 4, 5]
+    assert track.seal() == []
+
+
+@pytest.mark.parametrize("error", [psycopg.errors.DiskFull("no room"), RuntimeError("a defect")])
+def test_the_thread_outlives_an_error_and_sends_again(relay, claim, monkeypatch, error):
+    failed = []
+
+    def fail(*_):
+        failed.append(1)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "append", fail)
+        track = relay.track(claim)
+        track.add(1, points(1))
+        until(lambda: len(failed) >= 2)
+    until(lambda: stored_steps(claim.job_id) == [1])
+    assert relay.is_alive()
+
+
+def test_a_job_that_comes_back_to_its_worker_stops_the_old_attempt(relay, claim):
+    old = relay.track(claim)
+    new = relay.track(claim)
+    assert (old.order, new.order) == (Order.LOST, Order.GO_ON)
+    relay.untrack(old)
+    new.add(1, points(1))
+    until(lambda: stored_steps(claim.job_id) == [1])
+
+
+def test_only_a_database_that_is_away_is_waited_for(claim, servers):
+    with pytest.raises(Exception, match="nonsense"):
+        persistently(lambda session: session.execute(text("SELECT nonsense")), give_up=lambda: False)
+    asked = []
+    servers.postgres.stop()
+    try:
+        stored = persistently(lambda session: session.get(Job, claim.job_id), lambda: asked.append(1) is None)
+    finally:
+        servers.postgres.start()
+    assert (stored, asked) == (None, [1])
+    assert persistently(lambda session: session.get(Job, claim.job_id), give_up=lambda: False).id == claim.job_id
