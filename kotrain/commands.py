@@ -53,8 +53,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _complain(error.format_message())
         return error.exit_code
     except ApiError as error:
-        lines = [f"{field.pointer}: {field.detail}" for field in error.fields]
-        _complain(*(lines or [error.detail]))
+        lines = [": ".join(filter(None, (field.pointer, field.detail))) for field in error.fields]
+        told = all(field.detail in error.detail for field in error.fields)  # the fields are all there is to it
+        _complain(*(lines if lines and told else [error.detail, *lines]))
     except KotrainError as error:
         _complain(str(error))
     return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -24,6 +25,8 @@ STATUS_STYLE = {
 }
 PIPE_COLUMNS = 200
 """Width of what is not printed to a terminal, so that nothing is cut off on the way to a file or a pipe."""
+WIDE_COLUMNS = 140
+"""Width that the list of jobs needs for all of its columns."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -53,23 +56,28 @@ def optimizer_label(optimizer: Mapping[str, Any]) -> str:
 
 
 def jobs(found: Iterable[JobView]) -> Table:
-    """A line a job."""
-    table = plain(
-        "id", "status", "data", "model", "optimizer", "seed", "step", "test", "created", right=("seed", "test")
-    )
+    """A line a job; a narrow terminal gets what one needs to go on, whole, and the optimizer's beginning."""
+    narrow = shutil.get_terminal_size((PIPE_COLUMNS, 24)).columns < WIDE_COLUMNS
+    columns = ["id", "status", "test", "seed", "optimizer"]
+    if not narrow:
+        columns += ["data", "model", "step", "created"]
+    table = plain(*columns, right=("seed", "test"))
+    for column, width in zip(table.columns, (36, 9, 6, 4), strict=False):
+        column.min_width = width
     for job in found:
         test = job.summary.metrics.get("test_accuracy") if job.summary else None
-        table.add_row(
-            str(job.id),
-            _status(job),
-            job.spec["dataset"]["name"],
-            job.spec["model"]["name"],
-            optimizer_label(job.spec["optimizer"]),
-            str(job.spec["seed"]),
-            _steps(job),
-            _number(test),
-            _time(job.created_at),
-        )
+        cells = {
+            "id": str(job.id),
+            "status": _status(job),
+            "test": _number(test),
+            "seed": str(job.spec["seed"]),
+            "optimizer": optimizer_label(job.spec["optimizer"]),
+            "data": job.spec["dataset"]["name"],
+            "model": job.spec["model"]["name"],
+            "step": _steps(job),
+            "created": _time(job.created_at),
+        }
+        table.add_row(*(cells[column] for column in columns))
     return table
 
 

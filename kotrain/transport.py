@@ -6,6 +6,7 @@ carries an idempotency key.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -46,9 +47,12 @@ class Transport:
         0.8 s or what `Retry-After` says, at most 10 s. Raises `ConnectionFailed` or the `ApiError` of the last one.
         """
         params = {name: value for name, value in (query or {}).items() if value is not None}
-        request = self.http.build_request(
-            method, path, params=params, json=body, headers={**self._headers, **(headers or {})}
-        )
+        all_headers = {**self._headers, **(headers or {})}
+        # Python's own JSON has NaN and Infinity; the service's refusal names the field that holds one.
+        content = None if body is None else json.dumps(body).encode()
+        if content is not None:
+            all_headers["Content-Type"] = "application/json"
+        request = self.http.build_request(method, path, params=params, content=content, headers=all_headers)
         for attempt in range(1, ATTEMPTS + 1):
             wait_seconds = FIRST_WAIT_SECONDS * 2 ** (attempt - 1)
             try:

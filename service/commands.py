@@ -32,7 +32,7 @@ HomeFolder = Annotated[Path | None, typer.Option(help="KOTRAIN_HOME; data, key a
 def up(port: Port = None, home: HomeFolder = None) -> None:
     """Start database, broker, API and a worker here; Ctrl-C stops them all."""
     with _one_line_errors():
-        _choose(KOTRAIN_PORT=port, KOTRAIN_HOME=home and home.absolute())
+        _choose(KOTRAIN_PORT=port, KOTRAIN_HOME=home and _absolute(home))
         logging.basicConfig(level=logging.WARNING, format="kotrain: %(asctime)s %(message)s")
         stack.run(_announce)
 
@@ -81,7 +81,7 @@ def key(
 ) -> None:
     """Print a new API key for a user, of KOTRAIN_DATABASE_URL or of what `up` runs here. It is shown once."""
     with _one_line_errors():
-        _choose(KOTRAIN_HOME=home and home.absolute())
+        _choose(KOTRAIN_HOME=home and _absolute(home))
         if settings().database_url is None:
             try:
                 _choose(KOTRAIN_DATABASE_URL=database_url_of(settings().home))
@@ -116,6 +116,11 @@ def _choose(**environment: object) -> None:
     settings.cache_clear()
 
 
+def _absolute(home: Path) -> Path:
+    """For our children too, wherever they run; `.` stays, and is refused."""
+    return home if home == Path() else home.absolute()
+
+
 def _require(*names: str) -> None:
     for name in names:
         if getattr(settings(), name.removeprefix("KOTRAIN_").lower()) is None:
@@ -135,7 +140,7 @@ def _one_line_errors() -> Iterator[None]:
 def _line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"KOTRAIN_{'_'.join(map(str, first['loc'])).upper()}: {first['msg']}"
+        return f"KOTRAIN_{'_'.join(map(str, first['loc'])).upper()}: {first['msg'].removeprefix('Value error, ')}"
     if isinstance(error, SQLAlchemyError):
         return f"the database of KOTRAIN_DATABASE_URL: {' '.join(str(getattr(error, 'orig', error)).split())}"
     return str(error)

@@ -40,6 +40,14 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest request body.")
 
+    @field_validator("home")
+    @classmethod
+    def _own_folder(cls, home: Path) -> Path:
+        """An empty name would mean the current folder, whatever lies there."""
+        if home == Path():
+            raise ValueError("must name a folder of its own, not the current one")
+        return home
+
     @field_validator("database_url")
     @classmethod
     def _psycopg(cls, url: str | None) -> str | None:

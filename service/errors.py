@@ -8,6 +8,7 @@ KotrainError
 ├── NotFound             404
 ├── Conflict             409  the state of things forbids it
 ├── TooLarge             413
+├── Unreadable           415  the body is not announced as JSON
 └── Unavailable          503  a part is away; try again
 """
 
@@ -87,6 +88,12 @@ class TooLarge(KotrainError):
     """The body is too large."""
 
     status, slug, title = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The request is too large"
+
+
+class Unreadable(KotrainError):
+    """The body is of another type."""
+
+    status, slug, title = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is of another type"
 
 
 class Unavailable(KotrainError):

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from service.errors import FieldError, Invalid, KotrainError, Malformed, Unavailable
+from service.errors import FieldError, Invalid, KotrainError, Malformed, Unavailable, Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +62,20 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     found = error.errors()
     if any(one["type"] == "json_invalid" for one in found):
         return respond(request, Malformed("the body is not JSON: " + str(found[0].get("ctx", {}).get("error", ""))))
+    if isinstance(error.body, bytes) and error.body:
+        return respond(
+            request, Unreadable("the body was not read as JSON: send the header 'Content-Type: application/json'")
+        )
     fields = tuple(field_error(one, error.body) for one in found)
-    return respond(request, Invalid("; ".join(f"{field.pointer}: {field.detail}" for field in fields), fields))
+    told = (": ".join(filter(None, (field.pointer, field.detail))) for field in fields)
+    return respond(request, Invalid("; ".join(told), fields))
 
 
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
+    if status is HTTPStatus.BAD_REQUEST:  # FastAPI's own, for a body that is no text or nested without end
+        return respond(request, Malformed("the body is not JSON that can be read"))
     document = {
         "type": TYPE_BASE + status.phrase.lower().replace(" ", "-"),
         "title": status.phrase,

@@ -178,3 +178,10 @@ def test_without_keys_only_loopback(home: Path, servers: Embedded, own_database:
         port = free.getsockname()[1]
     line = refusal(home, "api", "--host", "0.0.0.0", "--port", str(port), **given)
     assert "without an API key the API does not listen on 0.0.0.0: make one with `kotrain key NAME`" in line
+
+
+def test_the_current_folder_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments, more in ((("up", "--home", ""), {}), (("up",), {"KOTRAIN_HOME": ""})):
+        assert "must name a folder of its own" in refusal(tmp_path, *arguments, **more)
+    assert list(tmp_path.iterdir()) == []

@@ -121,6 +121,13 @@ class TestSubmit:
         assert response.headers["content-type"] == "application/problem+json"
         assert stored_jobs() == 0
 
+    @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
+    def test_another_content_type(self, api, kind):
+        headers = {"Content-Type": kind} if kind else {}
+        document = problem(api.post("/v1/jobs", content=json.dumps(JOB), headers=headers), 415)
+        assert "Content-Type: application/json" in document["detail"]
+        assert stored_jobs() == 0
+
     def test_a_huge_body_is_refused_unread(self, api):
         problem(api.post("/v1/jobs", content=b" " * 50_000_000), 413)
 

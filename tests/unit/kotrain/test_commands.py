@@ -79,7 +79,7 @@ def test_jobs(kotrain, client):
     status, out, _ = kotrain("jobs", "--tag", f"jobs={tag}")
     assert status == 0
     assert len(out) == 2
-    assert out[1].split()[:8] == [str(job.id), "queued", "digits", "mlp", "ko", "bounded", "(adam)", "lr=0.001"]
+    assert out[1].split()[:8] == [str(job.id), "queued", "-", "0", "ko", "bounded", "(adam)", "lr=0.001"]
     assert [one["id"] for one in json.loads("".join(kotrain("jobs", "--tag", f"jobs={tag}", "--json")[1]))] == [
         str(job.id)
     ]
