@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 Kind = Literal["image", "text"]
 
@@ -29,6 +30,11 @@ class Frozen(BaseModel):
     """Base of everything in a spec: immutable, strict about types, without unknown fields, without NaN or infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def unfit(field: str, message: str) -> PydanticCustomError:
+    """The error of fields that do not fit each other: names the one that is to be changed."""
+    return PydanticCustomError("unfit", message, {"field": field})
 
 
 def _named(value: Any) -> Any:
@@ -213,7 +219,7 @@ class TransformerParams(Frozen):
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+            raise unfit("heads", f"width {self.width} is not a multiple of heads {self.heads}")
         return self
 
 
@@ -302,7 +308,7 @@ class SgdParams(Frozen):
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Self:
         if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs a momentum above 0")
+            raise unfit("nesterov", "nesterov needs a momentum above 0")
         return self
 
 
@@ -564,7 +570,7 @@ class StepParams(ScheduleParams):
     @model_validator(mode="after")
     def _milestones_increase(self) -> Self:
         if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError("milestones must increase")
+            raise unfit("milestones", "milestones must increase")
         return self
 
 

@@ -99,8 +99,10 @@ class CompareQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    dataset: Annotated[str, _one_of(DATASETS)]
-    model: Annotated[str, _one_of(MODELS)] | None = Field(None, description="Needed unless models are compared.")
+    dataset: Annotated[str, _one_of(DATASETS)] = Field(examples=["digits"])
+    model: Annotated[str, _one_of(MODELS)] | None = Field(
+        None, description="Needed unless models are compared.", examples=["mlp"]
+    )
     group_by: GroupBy = "optimizer"
     metric: Words = Field("test_accuracy", min_length=1, description="Compared at the end of each run.")
     target: float | None = Field(

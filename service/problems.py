@@ -129,6 +129,8 @@ def field_error(error: dict[str, Any], body: Any) -> FieldError:
         if not (isinstance(_at(body, path), str)):
             path = [*path, tag]
         return FieldError(_pointer(path), _unknown_choice(path, tag, context))
+    if error["type"] == "unfit":
+        path = [*path, context["field"]]
     return FieldError(_pointer(path), _detail(error))
 
 

@@ -30,6 +30,16 @@ JOB_EXAMPLE: JsonDict = {
 }
 
 
+PROBLEM_EXAMPLE: JsonDict = {
+    "type": "https://kotrain.invalid/problems/invalid",
+    "title": "The request is not valid",
+    "status": 422,
+    "detail": "/optimizer/params/lr: input should be greater than 0",
+    "instance": "/v1/jobs",
+    "errors": [{"pointer": "/optimizer/params/lr", "detail": "input should be greater than 0"}],
+}
+
+
 class JobRequest(TrainSpec):
     """A training run to make, and how the service should treat it."""
 
@@ -173,6 +183,8 @@ class ProblemField(Output):
 
 class Problem(Output):
     """An error (RFC 9457)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [PROBLEM_EXAMPLE]})
 
     type: str
     title: str

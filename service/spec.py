@@ -15,6 +15,7 @@ from service.catalog import (
     OptimizerChoice,
     ScheduleChoice,
     Seed,
+    unfit,
 )
 
 ENGINE_VERSION = 1
@@ -133,14 +134,17 @@ class TrainSpec(Frozen):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.dataset.kind != self.model.reads:
-            raise ValueError(
+            raise unfit(
+                "model",
                 f"model '{self.model.name}' reads {self.model.reads}s, but data set '{self.dataset.name}' "
-                f"has {self.dataset.kind}s"
+                f"has {self.dataset.kind}s",
             )
         if self.precision == "fp16" and self.device == "cpu":
-            raise ValueError("precision fp16 needs a GPU: choose device cuda or auto, or precision fp32 or bf16")
+            raise unfit(
+                "precision", "precision fp16 needs a GPU: choose device cuda or auto, or precision fp32 or bf16"
+            )
         if self.stop_at_target and self.target is None:
-            raise ValueError("stop_at_target needs a target")
+            raise unfit("stop_at_target", "stop_at_target needs a target")
         return self
 
     @property
