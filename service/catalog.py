@@ -2,7 +2,7 @@
 
 Torch-free, because the API validates without torch; `workers.training` maps the same names to builders, and a test
 holds the two sets of names equal. Every class here is a choice: `name` picks it, `params` configures it, and the
-class attributes say what else the API must know about it before anything is trained.
+class attributes say what else the API must know about it before anything is trained. It is long because it is a table.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Jobs: the only writer of job status.
 
 Every change of status goes through `_change`, a guarded UPDATE against `TRANSITIONS` that writes the event in the same
-transaction. What a worker writes names its `attempt`: an old one changes nothing.
+transaction. What a worker writes names its `attempt`: an old one changes nothing. All of it stands in this one file,
+long as it is, so that nobody has to look elsewhere for what can happen to a job.
 """
 
 from __future__ import annotations
