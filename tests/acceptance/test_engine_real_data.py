@@ -5,28 +5,19 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from service.catalog import DATASETS
 from service.data import SNIPS_INTENTS, is_present, locate, train_records
 from service.spec import Reason, TrainSpec
+from tests.one_thread import one_thread  # noqa: F401 (a fixture, at work wherever it is imported)
 from tests.real_data import DATA_DIR, real
 from workers.training.loop import train
 from workers.training.readers import Images, Texts, read_images, read_texts
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(

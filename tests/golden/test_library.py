@@ -1,19 +1,9 @@
 """The golden table through the library alone: means over five seeds, within 0.004 of the reference."""
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 from benchmarks import golden
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from tests.one_thread import one_thread  # noqa: F401 (a fixture, at work wherever it is imported)
 
 
 def reference(setting: tuple[float, str, float], form: str) -> float:
