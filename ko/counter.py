@@ -8,6 +8,7 @@ and torch's global generator is never touched. The function is the finalizer of 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -28,9 +29,16 @@ def key(*parts: int) -> int:
     return mixed
 
 
-def bits(key: int, counters: Tensor) -> Tensor:
-    """64 random bits, as int64, for each of the int64 `counters`."""
-    z = counters * _signed(_GOLDEN) + _signed(key)
+def as_tensor(key: int | Tensor | Sequence[int]) -> Tensor:
+    """Keys as an int64 tensor of the same 64 bits, which every function here takes as well."""
+    if isinstance(key, Tensor):
+        return key
+    return torch.tensor(_signed(key) if isinstance(key, int) else [_signed(k) for k in key])
+
+
+def bits(key: int | Tensor, counters: Tensor) -> Tensor:
+    """64 random bits, as int64, for each of the int64 `counters`; keys and counters broadcast."""
+    z = counters * _signed(_GOLDEN) + (key if isinstance(key, Tensor) else _signed(key))
     z = (z ^ _shift(z, 30)) * _signed(_FIRST)
     z = (z ^ _shift(z, 27)) * _signed(_SECOND)
     return z ^ _shift(z, 31)

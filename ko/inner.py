@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 
-def step_inside(inner: Optimizer, param_groups: list[dict[str, Any]], state: dict[Tensor, Any]) -> None:
+def step_inside(
+    inner: Optimizer, param_groups: list[dict[str, Any]], state: dict[Tensor, Any], hidden: Collection[str] = ()
+) -> None:
     """Step `inner` on the outer optimizer's parameter groups and state.
 
-    Groups and state are handed over each time, because loading a state dict gives the outer one new objects. torch
-    wraps every optimizer's `step` to call hooks, the global ones among them; the outer step has called those already,
-    so the function below the wrapper is called.
+    Groups and state are handed over each time, because loading a state dict gives the outer one new objects. The inner
+    one does not see the `hidden` options of the groups: a compiled step would be compiled again whenever one changes.
+    torch wraps every optimizer's `step` to call hooks, the global ones among them; the outer step has called those
+    already, so the function below the wrapper is called.
     """
-    inner.param_groups = param_groups
+    seen = [{name: value for name, value in group.items() if name not in hidden} for group in param_groups]
+    inner.param_groups = seen
     inner.state = state  # type: ignore[assignment]  # torch annotates the defaultdict it always is
     step: Any = type(inner).step
     if getattr(step, "hooked", False):
         step = step.__wrapped__
-    step(inner)
+    try:
+        step(inner)
+    finally:
+        for group, after in zip(param_groups, seen, strict=True):
+            group.update(after)  # some optimizers count in their groups
+        inner.param_groups = param_groups

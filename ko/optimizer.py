@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any, overload
 
 import torch
@@ -11,11 +10,19 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from ko import collisions, counter
 from ko.bases import resolve
+from ko.collisions import Encounter, collide, stacked
+from ko.compiling import eager, eager_outside
 from ko.inner import step_inside
+from ko.layers import Layer, batches, layer_of
+from ko.options import CLOCK, OPTIONS, STRENGTHS, Strength, check, check_tensors, strength
+from ko.sharding import shared_seed
 
-COLLISIONS = ("soft", "hard", "none")
+# What the base optimizers of torch keep for each element of a parameter; others use the same names for the same thing.
+_SHAPED_AS_PARAMETER = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "sum"}
+
+# Options that the base knows nothing of; `foreach` is its own as well.
+_HIDDEN = {*OPTIONS, *CLOCK} - {"foreach"}
 
 
 class KO(Optimizer):
@@ -26,32 +33,40 @@ class KO(Optimizer):
 
     One step is :math:`\tilde g = g + Q(W, g)`, :math:`W \leftarrow \mathrm{Base}(W, \tilde g)`. Rows of a parameter
     (output neurons; convolutions are flattened to (out, in*kh*kw)) are particles, with weights as positions and
-    gradients as velocities. Tensors with fewer than two dimensions or one row are not collided. Source: arXiv
-    2505.14777; the formulas are in `ko.collisions`.
+    gradients as velocities. Tensors with fewer than two dimensions or one row are not collided;
+    `ko.param_groups(model)` tells what else a model knows of its rows. Source: arXiv 2505.14777; the formulas are in
+    `ko.collisions`.
 
-    A soft collision of an (N, D) layer costs 6 N^2 D flops and an N x N matrix: give embeddings a group with
-    `collision="none"`. A hard one costs a few passes over the layer.
+    A soft collision of an (N, D) layer costs 6 N^2 D flops and at most 64 MiB for the N x N matrix; with `group_size`,
+    6 N D group_size flops. A hard one costs a few passes over the layer.
 
-    Clip gradients before the step. The base's L2 penalty enters after the collision; decoupled decay is untouched. With
-    `maximize` the negated gradients collide. The base's step and state hooks are KO's own: each hook is called once.
+    Rows with a NaN or an infinity pass through as they are and touch no other row; NaN then reaches the base, as it
+    would without KO. Unscale and clip gradients before the step. The base's L2 penalty enters after the collision;
+    decoupled decay is untouched. With `maximize` the negated gradients collide. The base's step and state hooks are
+    KO's own: each hook is called once.
 
     Args:
-        params: tensors, (name, tensor) pairs, or groups; a group may set `collision`, `gamma`, `bounded`, `rate` and
-            the base's options.
-        lr: learning rate of the base (default 1e-3).
+        params: tensors, (name, tensor) pairs, or groups (see `ko.param_groups`); a group may set `collision`, `gamma`,
+            `bounded`, `rate`, `group_size`, `row_dim`, `blocks` and the base's options.
+        lr: learning rate of the base (default 1e-3); a float or a 0-d tensor where the base takes one.
         base: "sgd", "adam" (default), "adamw", "nadamw" (NAdam with decoupled decay), "radam", "rmsprop", "adagrad",
             "muon" (`MuonAdamW`), or an Optimizer class that works without a closure.
         collision: "soft" (default), "hard" or "none".
-        gamma: strength of a soft collision, >= 0 (default 0.1).
+        gamma: strength of a soft collision, >= 0 (default 0.1): a float, a 0-d tensor, or a function of the number of
+            steps done, such as `ko.Fade`, which a state dict holds the latest value of.
         bounded: cap gamma below 1 / lambda_max(C) in soft collisions (default False, the printed form).
-        rate: rate of hard collisions, >= 0 (default 0.5).
-        seed: of hard collisions, in [0, 2^64); None (default) takes `torch.initial_seed()`. The random numbers are a
-            function of seed, step and the parameter's position; torch's generators are not used.
+        rate: rate of hard collisions, >= 0 (default 0.5); as gamma.
+        group_size: rows that meet at a time in a soft collision, >= 2 (random batch); None (default): all.
+        seed: of hard collisions and random batches, in [0, 2^64), equal on all processes; None (default) takes
+            `torch.initial_seed()`, of rank 0 where processes train together. The random numbers are a function of
+            seed, step and the parameter's position; torch's generators are not used.
+        foreach: collide layers of one shape together, and the base's own option of this name; None (default): on GPUs.
         **base_options: the base's own (betas, momentum, weight_decay, ...).
 
     Raises:
         ValueError, TypeError: an argument out of its range, named by the message; an unknown base or one that needs a
-            closure; what the base itself refuses.
+            closure; parameters flattened by the first FSDP (FSDP2 is served, by gathering each collided parameter and
+            its gradient); a state of another shape; what the base itself refuses.
         RuntimeError: a step with a sparse or complex gradient on a collided parameter; nothing is changed then.
     """
 
@@ -65,17 +80,21 @@ class KO(Optimizer):
         base: str | type[Optimizer] = "adam",
         *,
         collision: str = "soft",
-        gamma: float = 0.1,
+        gamma: Strength = 0.1,
         bounded: bool = False,
-        rate: float = 0.5,
+        rate: Strength = 0.5,
+        group_size: int | None = None,
         seed: int | None = None,
+        foreach: bool | None = None,
         **base_options: Any,
     ) -> None:
         base_class, implied = resolve(base)
-        options = {"collision": collision, "gamma": gamma, "bounded": bounded, "rate": rate}
-        options["collision_seed"] = torch.initial_seed() if seed is None else _checked_seed(seed)
+        options: dict[str, Any] = {"collision": collision, "gamma": gamma, "bounded": bounded, "rate": rate}
+        options |= {"group_size": group_size, "row_dim": 0, "blocks": 1, "foreach": foreach}
+        check(options)
+        options["collision_seed"] = shared_seed() if seed is None else _checked_seed(seed)
         options["collision_step"] = 0
-        _check(options)
+        self._shares: dict[Tensor, Tensor] = {}  # of each parameter's candidate pairs, those that collided last
         super().__init__(params, options)
         build: Callable[..., Optimizer] = base_class  # Optimizer itself has no lr
         self.base = build(self.param_groups, lr=lr, **{**implied, **base_options})
@@ -84,14 +103,21 @@ class KO(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, which takes part from the next step on; a Muon base may split it in two."""
-        _check(param_group)
+        number = len(self.param_groups)
+        check(param_group, f" of parameter group {number}")
         if "base" not in vars(self):  # torch's constructor, before there is a base
             super().add_param_group(param_group)
-            return
-        clock = {name: self.param_groups[0][name] for name in ("collision_seed", "collision_step")}
-        options = {name: self.defaults[name] for name in ("collision", "gamma", "bounded", "rate")}
-        self.base.add_param_group({**options, **param_group, **clock})
-        self.param_groups = self.base.param_groups
+        else:
+            clock = {name: self.param_groups[0][name] for name in CLOCK}
+            options = {name: self.defaults[name] for name in OPTIONS}
+            self.base.add_param_group({**options, **param_group, **clock})
+            self.param_groups = self.base.param_groups
+        try:
+            for group in self.param_groups[number:]:
+                check_tensors(group, f" of parameter group {number}")
+        except ValueError:
+            del self.param_groups[number:]
+            raise
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -99,24 +125,44 @@ class KO(Optimizer):
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
 
-    @torch.no_grad()
+    @eager_outside  # what is tensors only, the collisions and the base's step, is compiled
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Collide the gradients and make one base step; a closure is evaluated first and its loss returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        collided = [(p, p.grad, _collide(p, group, index)) for group, index, p in self._colliding()]
-        try:
-            for p, _, gradient in collided:
-                p.grad = gradient
-            step_inside(self.base, self.param_groups, self.state)
-        finally:
-            for p, found, _ in collided:
-                p.grad = found
+        with torch.no_grad():
+            layers = self._colliding()
+            gradients, shares = collide([_together(batch) for batch in layers])
+            self._shares = _by_parameter(layers, shares)
+            found = _exchange_gradients(layers, gradients)
+            try:
+                step_inside(self.base, self.param_groups, self.state, _HIDDEN)
+            finally:
+                _restore_gradients(found)
         for group in self.param_groups:
             group["collision_step"] += 1
         return loss
+
+    def collision_shares(self) -> dict[Tensor, float]:
+        """Of each parameter's candidate pairs, the share that collided in the last step; parameters with hard ones."""
+        return {p: float(share) for p, share in self._shares.items()}
+
+    def train(self) -> None:
+        """Switch to training, for a base that has such a mode (schedule-free optimizers); else nothing."""
+        self._switch("train")
+
+    def eval(self) -> None:
+        """Switch to evaluation, for a base that has such a mode (schedule-free optimizers); else nothing."""
+        self._switch("eval")
+
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's; a strength that is a function is saved as its value in this step, and not loaded again."""
+        saved = super().state_dict()
+        for number, group in enumerate(saved["param_groups"]):
+            group.update({name: strength(group, name, number) for name in STRENGTHS if callable(group[name])})
+        return saved
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickle and deepcopy keep: torch's part, the base's class and its attributes, but no hooks."""
@@ -125,66 +171,95 @@ class KO(Optimizer):
         return {**super().__getstate__(), "base": (type(self.base), attributes)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a pickled or loaded state; groups saved without KO's options take this optimizer's defaults."""
+        """Restore a pickled or loaded state; groups saved without KO's options take this optimizer's.
+
+        Raises:
+            ValueError: a state of another shape than its parameter; nothing is changed then.
+        """
+        _check_shapes(state["state"])
+        before = vars(self).get("param_groups", [])
         base = state.get("base")
         super().__setstate__({name: value for name, value in state.items() if name != "base"})
         if base is not None:
             base_class, attributes = base
             self.base = base_class.__new__(base_class)
             self.base.__setstate__(attributes)
-        for group in self.param_groups:
-            for name in ("collision", "gamma", "bounded", "rate", "collision_seed", "collision_step"):
-                group.setdefault(name, self.defaults[name])
+        self._shares = {}
+        for number, group in enumerate(self.param_groups):
+            own = before[number] if number < len(before) else self.defaults
+            for name in (*OPTIONS, *CLOCK):
+                group.setdefault(name, own[name])
+            group.update({name: own[name] for name in STRENGTHS if callable(own[name])})
         self.base.__setstate__({"state": self.state, "param_groups": self.param_groups})
 
-    def _colliding(self) -> Iterator[tuple[dict[str, Any], int, Tensor]]:
-        """The parameters that collide in this step: group, position among all parameters, parameter."""
-        index = -1
+    @eager
+    def _colliding(self) -> list[list[Layer]]:
+        """The layers that collide in this step, those of one list together.
+
+        Raises:
+            ValueError: an option that was set to something out of its range.
+            RuntimeError: a sparse or complex gradient.
+        """
         for number, group in enumerate(self.param_groups):
-            acts = _acts(group)
-            for p in group["params"]:
-                index += 1
-                if not acts or p.ndim < 2 or p.grad is None or len(p) < 2 or not p.numel():
-                    continue
-                if p.grad.layout != torch.strided or p.grad.is_complex():
-                    kind = "complex" if p.grad.is_complex() else "sparse"
-                    raise RuntimeError(
-                        f"KO cannot collide the {kind} gradient of parameter {index} (group {number}, shape "
-                        f'{tuple(p.shape)}); put it in a group with collision="none"'
-                    )
-                yield group, index, p
+            check(group, f" of parameter group {number}")
+        places = ((number, group, p) for number, group in enumerate(self.param_groups) for p in group["params"])
+        layers = (layer_of(p, group, number, index) for index, (number, group, p) in enumerate(places))
+        return batches(layer for layer in layers if layer is not None)
+
+    def _switch(self, mode: str) -> None:
+        switch = getattr(self.base, mode, None)
+        if switch is not None:
+            self.base.param_groups, self.base.state = self.param_groups, self.state
+            switch()
 
 
-def _acts(group: Mapping[str, Any]) -> bool:
-    """Whether the group's collision changes anything at all."""
-    return bool({"soft": group["gamma"], "hard": group["rate"], "none": 0}[group["collision"]] > 0)
+@eager
+def _together(batch: list[Layer]) -> Encounter:
+    encounters = [layer.encounter for layer in batch]
+    return stacked(encounters) if len(encounters) > 1 else encounters[0]
 
 
-def _collide(p: Tensor, group: Mapping[str, Any], index: int) -> Tensor:
-    """The gradient of `p` after the group's collision, a new tensor of the gradient's shape."""
-    assert p.grad is not None
-    weights, gradients = p.flatten(1), p.grad.flatten(1)  # (N, D)
-    maximize = group.get("maximize", False)
-    if maximize:
-        gradients = -gradients
-    if group["collision"] == "soft":
-        collided = collisions.soft(weights, gradients, group["gamma"], group["bounded"])
-    else:
-        key = counter.key(group["collision_seed"], group["collision_step"], index)
-        collided = collisions.hard(weights, gradients, group["rate"], key)
-    return (-collided if maximize else collided).view(p.grad.shape)
+@eager
+def _by_parameter(layers: list[list[Layer]], shares: list[Tensor | None]) -> dict[Tensor, Tensor]:
+    """The share of each parameter, the mean over its blocks."""
+    return {
+        layer.parameter: part.mean()
+        for batch, share in zip(layers, shares, strict=True)
+        if share is not None
+        for layer, part in zip(batch, share.chunk(len(batch)), strict=True)
+    }
 
 
-def _check(options: Mapping[str, Any]) -> None:
-    """Refuse collision options out of their range, by name."""
-    if "collision" in options and options["collision"] not in COLLISIONS:
-        raise ValueError(f"collision: {options['collision']!r} is not one of {', '.join(COLLISIONS)}")
-    for name in ("gamma", "rate"):
-        value = options.get(name, 0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise ValueError(f"{name}: expected a finite number >= 0, not {value!r}")
-    if not isinstance(options.get("bounded", False), bool):
-        raise ValueError(f"bounded: expected True or False, not {options['bounded']!r}")
+@eager
+def _exchange_gradients(layers: list[list[Layer]], gradients: list[Tensor]) -> list[tuple[Tensor, Tensor | None]]:
+    """Give the parameters their gradients after the collision; those they had before come back."""
+    after = [
+        (layer.parameter, layer.after(part))
+        for batch, collided in zip(layers, gradients, strict=True)
+        for layer, part in zip(batch, collided.chunk(len(batch)), strict=True)
+    ]
+    found = [(p, p.grad) for p, _ in after]
+    for p, gradient in after:
+        p.grad = gradient
+    return found
+
+
+@eager
+def _restore_gradients(found: list[tuple[Tensor, Tensor | None]]) -> None:
+    for p, gradient in found:
+        p.grad = gradient
+
+
+def _check_shapes(state: dict[Any, Any]) -> None:
+    """Refuse a loaded state whose moments have not the shape of their parameter."""
+    for p, values in state.items():
+        for name in _SHAPED_AS_PARAMETER & values.keys() if isinstance(p, Tensor) else ():
+            found = values[name]
+            if isinstance(found, Tensor) and found.shape != p.shape:
+                raise ValueError(
+                    f"state: {name} has shape {tuple(found.shape)}, its parameter {tuple(p.shape)}; load the state of "
+                    "an optimizer of the same model, with its parameters in the same order"
+                )
 
 
 def _checked_seed(seed: int) -> int:

@@ -1,0 +1,186 @@
+"""Soft collisions: rows alike in weight and in gradient repel. Source: arXiv 2505.14777; the rest is said below."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ko import counter
+from ko.collisions.rows import computable, gram_dtype, inverse, lengths, scaled
+
+BOUND = 0.95
+"""The bounded form keeps gamma times an upper bound of the largest eigenvalue of C below 1, with this much to spare."""
+
+BLOCK_BYTES = 64 * 2**20
+"""C is never whole in memory where it would be larger than this: it is computed a block of rows at a time."""
+
+# On a CPU the cosines of so many rows are computed at once: what is left of the diagonal is known by symmetry, and the
+# product of the two cosines happens in the cache (measured for N = 256 to 4,096: 128 is within 3 % of the best).
+_CPU_STRIP_ROWS = 128
+
+
+def soft(
+    weights: Tensor,
+    gradients: Tensor,
+    gamma: float | Tensor,
+    bounded: bool = False,
+    *,
+    group_size: int | None = None,
+    key: int | Tensor = 0,
+    gram: torch.dtype | None = None,
+) -> Tensor:
+    """Let rows that are alike in weight and in gradient repel: `g - gamma * C g`.
+
+    C_ij = cos(w_i, w_j) * cos(g_i, g_j), the diagonal included. A zero row has cosine 0 with every row. A row with a
+    NaN or an infinity is left out of C and its gradient passes through unchanged.
+
+    Costs 6 N^2 D flops and no more than `BLOCK_BYTES` for C at a time; with `group_size`, 6 N D group_size flops.
+
+    Args:
+        weights: (N, D), or (B, N, D) for B layers that do not meet.
+        gradients: the same shape.
+        gamma: strength, >= 0; a float or a 0-d tensor.
+        bounded: use min(gamma, 0.95 / max_i sum_j |C_ij|), with which the result stays a descent direction.
+        group_size: sum only inside random groups of about this many rows (random batch method, Jin, Li and Liu 2020).
+            With N rows and a group of p, C off its diagonal is multiplied by (N - 1) / (p - 1), which makes the sum
+            unbiased in the unbounded form. None: all rows meet.
+        key: decides the groups (see `ko.counter.key`); one for each layer, as (B,) int64, if there are several.
+        gram: dtype of the cosines; None: `gram_dtype` of the gradients.
+
+    Returns:
+        The gradients after the collision, of their shape and dtype, a new tensor.
+    """
+    w, g = computable(weights), computable(gradients)
+    if group_size is None or group_size >= g.shape[-2]:
+        return _all_meet(_layer(w, g, gram), g, gamma, bounded).to(gradients.dtype)
+    return _groups_meet(w, g, gamma, bounded, group_size, key, gram).to(gradients.dtype)
+
+
+class _Layer(NamedTuple):
+    """What is needed of rows (..., N, D): directions (zero for rows that have none) and velocities."""
+
+    w_unit: Tensor
+    g_unit: Tensor
+    velocities: Tensor  # the gradients, zero for rows that are not finite
+    has_direction: Tensor  # (..., N) bool: the diagonal of C
+
+
+def _layer(w: Tensor, g: Tensor, gram: torch.dtype | None) -> _Layer:
+    gram = gram_dtype(g) if gram is None else gram
+    w_lengths, g_lengths = lengths(w), lengths(g)  # (..., N, 1)
+    finite = w_lengths.isfinite() & g_lengths.isfinite()
+    w_inverse, g_inverse = inverse(w_lengths, finite), inverse(g_lengths, finite)
+    clean = _surely(finite)
+    return _Layer(
+        scaled(w, w_inverse, gram, clean=clean),
+        scaled(g, g_inverse, gram, clean=clean),
+        g if clean else scaled(g, finite),
+        ((w_inverse > 0) & (g_inverse > 0)).squeeze(-1),
+    )
+
+
+def _surely(flags: Tensor) -> bool:
+    """Whether all flags are set, where asking is free: a GPU or a compiled graph is not made to wait for the answer."""
+    return flags.device.type == "cpu" and not torch.compiler.is_compiling() and bool(flags.all())
+
+
+def _cosines(layer: _Layer, rows: slice, columns: slice) -> Tensor:
+    """A block of C, (..., rows, columns); the two cosines are multiplied in the velocities' precision."""
+    alike = layer.w_unit[..., rows, :] @ layer.w_unit[..., columns, :].mT
+    return alike.to(layer.velocities.dtype).mul_(layer.g_unit[..., rows, :] @ layer.g_unit[..., columns, :].mT)
+
+
+def _block(layer: _Layer, start: int, stop: int) -> Tensor:
+    """Rows `start` to `stop` of C from the diagonal on, (..., stop - start, N - start)."""
+    strip_rows = _CPU_STRIP_ROWS if layer.w_unit.device.type == "cpu" else stop - start
+    if stop - start <= strip_rows:
+        return _cosines(layer, slice(start, stop), slice(start, None))
+    *batch, n_rows, _ = layer.w_unit.shape
+    block = layer.velocities.new_empty(*batch, stop - start, n_rows - start)
+    for top in range(start, stop, strip_rows):
+        bottom = min(top + strip_rows, stop)
+        strip = _cosines(layer, slice(top, bottom), slice(top, None))
+        block[..., top - start : bottom - start, top - start :] = strip
+        block[..., bottom - start :, top - start : bottom - start] = strip[..., bottom - top : stop - top].mT
+    return block
+
+
+def _all_meet(layer: _Layer, g: Tensor, gamma: float | Tensor, bounded: bool) -> Tensor:
+    """`g - gamma * C g`, a block of rows of C at a time, and of those, C being symmetric, no column left of it."""
+    n_rows, v, height = g.shape[-2], layer.velocities, _block_rows(g)
+    result = torch.zeros_like(g) if bounded else g.clone()
+    sums = g.new_zeros(g.shape[:-1])  # of |C_ij| over j
+    for start in range(0, n_rows, height):
+        stop = min(start + height, n_rows)
+        block = _block(layer, start, stop)
+        right = block[..., stop - start :]  # its mirror image is the part of C below the block
+        if bounded:
+            sums[..., start:stop] += torch.linalg.vector_norm(block, ord=1, dim=-1)
+            sums[..., stop:] += torch.linalg.vector_norm(right, ord=1, dim=-2)
+        else:
+            block.mul_(-gamma)
+        _add_product(result[..., start:stop, :], block, v[..., start:, :])
+        if stop < n_rows:
+            _add_product(result[..., stop:, :], right.mT, v[..., start:stop, :])
+    return torch.addcmul(g, result, _strength(gamma, sums), value=-1) if bounded else result
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    if total.ndim == 2:  # a product of single matrices takes them as they lie, a batched one copies some
+        total.addmm_(a, b)
+    else:
+        total.baddbmm_(a, b)
+
+
+def _groups_meet(
+    w: Tensor,
+    g: Tensor,
+    gamma: float | Tensor,
+    bounded: bool,
+    group_size: int,
+    key: int | Tensor,
+    gram: torch.dtype | None,
+) -> Tensor:
+    """The same sum estimated inside random groups whose sizes differ by at most one."""
+    n_rows, columns = g.shape[-2:]
+    n_layers = g.numel() // (n_rows * columns)
+    order = _random_order(key, n_layers, n_rows, g.device)  # (B * N)
+    w, velocities = (rows.reshape(-1, columns).index_select(0, order).view_as(g) for rows in (w, g))
+    size, larger = divmod(n_rows, n_rows // group_size)  # `larger` groups have one row more; none is below group_size
+    cut = larger * (size + 1)
+    pulls, sums = [], []
+    for members, height in ((slice(0, cut), size + 1), (slice(cut, None), size)):
+        w_groups, g_groups = (rows[..., members, :].reshape(-1, height, columns) for rows in (w, velocities))
+        if not len(w_groups):
+            continue
+        groups = _layer(w_groups, g_groups, gram)  # (B * number of groups, height, D)
+        c = _cosines(groups, slice(None), slice(None)).mul_((n_rows - 1) / (height - 1))
+        c.diagonal(dim1=1, dim2=2).copy_(groups.has_direction)  # the diagonal needs no estimate
+        sums.append(torch.linalg.vector_norm(c, ord=1, dim=-1).view(n_layers, -1))
+        pulls.append((c @ groups.velocities).view(n_layers, -1, columns))
+    pull = torch.cat(pulls, 1).view(-1, columns)
+    strength = _strength(gamma, torch.cat(sums, 1).view(g.shape[:-1])) if bounded else gamma
+    return g - torch.empty_like(pull).index_copy_(0, order, pull).view_as(g) * strength
+
+
+def _random_order(key: int | Tensor, n_layers: int, n_rows: int, device: torch.device) -> Tensor:
+    """Positions (B * N) among the rows of all layers, shuffled inside each."""
+    key = key.to(device)[:, None] if isinstance(key, Tensor) else key
+    order = counter.bits(key, torch.arange(n_rows, device=device)).argsort(dim=-1, stable=True)  # (B or 1, N)
+    return (order + n_rows * torch.arange(n_layers, device=device)[:, None]).flatten()
+
+
+def _strength(gamma: float | Tensor, sums: Tensor) -> Tensor:
+    """The bounded form's gamma of each layer, (..., 1, 1), from the row sums (..., N) of |C|.
+
+    A tensor and not a number, so that no device has to be waited for; without any colliding row it is gamma.
+    """
+    largest = BOUND / sums.amax(-1)[..., None, None]
+    return largest.minimum(gamma.to(largest)) if isinstance(gamma, Tensor) else largest.clamp(max=gamma)
+
+
+def _block_rows(g: Tensor) -> int:
+    """Rows of C that `BLOCK_BYTES` hold, at least one, for the layers of g together."""
+    return max(1, BLOCK_BYTES // (g.numel() // g.shape[-1] * g.element_size()))
