@@ -20,6 +20,9 @@ BLOCK_BYTES = 64 * 2**20
 # product of the two cosines happens in the cache (measured for N = 256 to 4,096: 128 is within 3 % of the best).
 _CPU_STRIP_ROWS = 128
 
+# On a CPU random groups are computed so many bytes of rows at a time, in at most 64 parts.
+_CPU_CHUNK_BYTES = 2 * 2**20
+
 
 def soft(
     weights: Tensor,
@@ -145,24 +148,46 @@ def _groups_meet(
 ) -> Tensor:
     """The same sum estimated inside random groups whose sizes differ by at most one."""
     n_rows, columns = g.shape[-2:]
-    n_layers = g.numel() // (n_rows * columns)
-    order = _random_order(key, n_layers, n_rows, g.device)  # (B * N)
-    w, velocities = (rows.reshape(-1, columns).index_select(0, order).view_as(g) for rows in (w, g))
-    size, larger = divmod(n_rows, n_rows // group_size)  # `larger` groups have one row more; none is below group_size
-    cut = larger * (size + 1)
-    pulls, sums = [], []
-    for members, height in ((slice(0, cut), size + 1), (slice(cut, None), size)):
-        w_groups, g_groups = (rows[..., members, :].reshape(-1, height, columns) for rows in (w, velocities))
-        if not len(w_groups):
-            continue
-        groups = _layer(w_groups, g_groups, gram)  # (B * number of groups, height, D)
-        c = _cosines(groups, slice(None), slice(None)).mul_((n_rows - 1) / (height - 1))
+    w_rows, g_rows = w.reshape(-1, columns), g.reshape(-1, columns)  # (B * N, D)
+    result = torch.empty_like(g_rows)
+    sums = g.new_empty(len(g_rows))  # of |C_ij| over j
+    for members in _groups(g, group_size, key):
+        w_groups, g_groups = (
+            rows.index_select(0, members.flatten()).view(*members.shape, columns) for rows in (w_rows, g_rows)
+        )
+        groups = _layer(w_groups, g_groups, gram)
+        c = _cosines(groups, slice(None), slice(None)).mul_((n_rows - 1) / (members.shape[1] - 1))
         c.diagonal(dim1=1, dim2=2).copy_(groups.has_direction)  # the diagonal needs no estimate
-        sums.append(torch.linalg.vector_norm(c, ord=1, dim=-1).view(n_layers, -1))
-        pulls.append((c @ groups.velocities).view(n_layers, -1, columns))
-    pull = torch.cat(pulls, 1).view(-1, columns)
-    strength = _strength(gamma, torch.cat(sums, 1).view(g.shape[:-1])) if bounded else gamma
-    return g - torch.empty_like(pull).index_copy_(0, order, pull).view_as(g) * strength
+        if bounded:
+            sums.index_copy_(0, members.flatten(), torch.linalg.vector_norm(c, ord=1, dim=-1).flatten())
+            pull = c @ groups.velocities
+        else:
+            pull = torch.baddbmm(g_groups, c.mul_(-gamma), groups.velocities)
+        result.index_copy_(0, members.flatten(), pull.view(-1, columns))
+    result = result.view(g.shape)
+    return torch.addcmul(g, result, _strength(gamma, sums.view(g.shape[:-1])), value=-1) if bounded else result
+
+
+def _groups(g: Tensor, group_size: int, key: int | Tensor) -> list[Tensor]:
+    """Positions of rows, (groups, rows in each), among those of all layers: every row once, in groups of its layer.
+
+    Groups differ by one row at most. As many come at a time as are worth one batched product.
+    """
+    n_rows, columns = g.shape[-2:]
+    n_layers = g.numel() // (n_rows * columns)
+    order = _random_order(key, n_layers, n_rows, g.device).view(n_layers, n_rows)
+    n_groups = max(1, min((n_rows + group_size // 2) // group_size, n_rows // 2))  # nobody is alone
+    size, n_larger = divmod(n_rows, n_groups)
+    cut = n_larger * (size + 1)
+    chunk_bytes = max(_CPU_CHUNK_BYTES, g.numel() * g.element_size() // 64) if g.device.type == "cpu" else BLOCK_BYTES
+    parts = [(order[:, :cut], size + 1)] if cut else []
+    return [
+        members
+        for part, height in (*parts, (order[:, cut:], size))
+        for members in torch.split(
+            part.reshape(-1, height), max(1, chunk_bytes // (height * columns * g.element_size()))
+        )
+    ]
 
 
 def _random_order(key: int | Tensor, n_layers: int, n_rows: int, device: torch.device) -> Tensor:

@@ -1,0 +1,121 @@
+"""Pairs of rows of one layer: how alike the neurons are, and how strongly a soft collision acts on them.
+
+Shapes: B layers that do not meet (`...` below, absent for a single one), N rows, D columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ko import counter
+from ko.collisions import BLOCK_BYTES, unit_rows
+
+TOLERANCE = 1e-4
+"""The power iteration ends once a round raises the eigenvalue by no more than this share of it ..."""
+MOST_ROUNDS = 100
+"""... or after so many rounds."""
+
+# Rounds between two looks at whether that is so: each makes a GPU wait.
+_ROUNDS_BETWEEN_LOOKS = 5
+
+
+class Pairs(NamedTuple):
+    """What one pass over the pairs of rows finds."""
+
+    correlation: Tensor  # (...): mean over i != j of |cos(w_i, w_j)|
+    c: Tensor | None  # (..., N, N), where `BLOCK_BYTES` hold it
+    largest_sum: Tensor | None  # (...): max_i sum_j |C_ij|, where asked for
+
+
+def pairs(w_unit: Tensor, g_unit: Tensor | None = None, *, sums: bool = False) -> Pairs:
+    """One pass over the cosines of all pairs, a block of rows at a time.
+
+    Args:
+        w_unit: directions of the weights (..., N, D), N >= 2; zero for rows that have none.
+        g_unit: directions of the gradients, of the same shape; without them there is no C.
+        sums: find the largest row sum of |C| as well.
+    """
+    n_rows = w_unit.shape[-2]
+    height = max(1, BLOCK_BYTES // (w_unit.numel() // w_unit.shape[-1] * w_unit.element_size()))
+    c: Tensor | None = None
+    totals, largest = [], []
+    for start in range(0, n_rows, height):
+        rows = slice(start, start + height)
+        cosines = w_unit[..., rows, :] @ w_unit.mT  # (..., height, N)
+        totals.append(torch.linalg.vector_norm(cosines, ord=1, dim=(-1, -2)))
+        if g_unit is not None and (sums or height >= n_rows):
+            c = cosines.mul_(g_unit[..., rows, :] @ g_unit.mT)
+            if sums:
+                largest.append(torch.linalg.vector_norm(c, ord=1, dim=-1).amax(-1))
+    itself = w_unit.square().sum((-1, -2))  # the diagonal
+    return Pairs(
+        (torch.stack(totals).sum(0) - itself) / (n_rows * (n_rows - 1)),
+        c if height >= n_rows else None,
+        torch.stack(largest).amax(0) if largest else None,
+    )
+
+
+@torch.no_grad()
+def largest_eigenvalue(weights: Tensor, gradients: Tensor) -> Tensor:
+    """Largest eigenvalue of the soft collision's C_ij = cos(w_i, w_j) * cos(g_i, g_j), in [0, N], by power iteration.
+
+    A soft collision with gamma above 1 / lambda_max reverses the component that most rows share. The diagonal of C is
+    1, so the value is 1 where no two rows are alike and N where all are; 0 where no row has both a weight and a
+    gradient. Zero rows and rows that are not finite are left out of C, as in the collision.
+
+    C is positive semidefinite (Schur product theorem), so each round's value is a lower bound and higher than the one
+    before. It ends once a round raises it by at most `TOLERANCE` of itself, or after `MOST_ROUNDS`. Where C is larger
+    than `BLOCK_BYTES` it is applied without being formed.
+
+    Args:
+        weights: (N, D), or (B, N, D) for B layers that do not meet.
+        gradients: the same shape.
+
+    Returns:
+        Scalar, or (B,); float32, or float64 for such input. Half precision is computed in float32.
+    """
+    w_unit, g_unit = unit_rows(weights), unit_rows(gradients)
+    return largest_of(w_unit, g_unit, pairs(w_unit, g_unit).c)
+
+
+def largest_of(w_unit: Tensor, g_unit: Tensor, c: Tensor | None) -> Tensor:
+    """The largest eigenvalue of C, given the directions (..., N, D) and C itself where it is known."""
+
+    def apply(v: Tensor) -> Tensor:
+        return _applied(w_unit, g_unit, v) if c is None else c @ v
+
+    n_rows = g_unit.shape[-2]
+    normals = counter.normal(counter.bits(counter.key(n_rows), torch.arange((n_rows + 1) // 2, device=g_unit.device)))
+    start = normals[:n_rows, None].to(g_unit.dtype).expand(*g_unit.shape[:-1], 1)  # (..., N, 1)
+    return _power_iteration(apply, start)
+
+
+def _power_iteration(apply: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
+    """|C v| for unit vectors v (..., N, 1) that turn towards the first eigenvector, (...)."""
+    v = v / torch.linalg.vector_norm(v, dim=-2, keepdim=True)
+    value = torch.zeros_like(v[..., :1, :])  # (..., 1, 1)
+    for done in range(1, MOST_ROUNDS + 1):
+        moved = apply(v)
+        before, value = value, torch.linalg.vector_norm(moved, dim=-2, keepdim=True)
+        if done % _ROUNDS_BETWEEN_LOOKS == 0 and bool((value - before <= TOLERANCE * value).all()):
+            break
+        v = moved / torch.where(value > 0, value, 1)
+    return value[..., 0, 0]
+
+
+def _applied(w_unit: Tensor, g_unit: Tensor, v: Tensor) -> Tensor:
+    """C v for v (..., N, 1), some columns of the gradients at a time: 4 N D^2 flops.
+
+    (C v)_i = sum_j (w_i . w_j) (g_i . g_j) v_j = w_i . M g_i with M = sum_j v_j w_j g_j^T, which is (D, D).
+    """
+    n_layers = w_unit.numel() // (w_unit.shape[-1] * w_unit.shape[-2])
+    width = max(1, BLOCK_BYTES // (n_layers * max(w_unit.shape[-2:]) * w_unit.element_size()))
+    total = torch.zeros_like(v)
+    for columns in g_unit.split(width, dim=-1):
+        m = w_unit.mT @ (columns * v)  # (..., D, width)
+        total += ((w_unit @ m) * columns).sum(-1, keepdim=True)
+    return total
