@@ -39,7 +39,8 @@ def soft(
     C_ij = cos(w_i, w_j) * cos(g_i, g_j), the diagonal included. A zero row has cosine 0 with every row. A row with a
     NaN or an infinity is left out of C and its gradient passes through unchanged.
 
-    Costs 6 N^2 D flops and no more than `BLOCK_BYTES` for C at a time; with `group_size`, 6 N D group_size flops.
+    Costs 6 N^2 D flops and no more than `BLOCK_BYTES` for C at a time; with `group_size`, 6 N D group_size flops. The
+    product C g is computed as `torch.set_float32_matmul_precision` says: in float32 unless that is "medium".
 
     Args:
         weights: (N, D), or (B, N, D) for B layers that do not meet.
@@ -67,6 +68,7 @@ class _Layer(NamedTuple):
     w_unit: Tensor
     g_unit: Tensor
     velocities: Tensor  # the gradients, zero for rows that are not finite
+    finite: Tensor  # (..., N, 1) bool
     has_direction: Tensor  # (..., N) bool: the diagonal of C
 
 
@@ -80,6 +82,7 @@ def _layer(w: Tensor, g: Tensor, gram: torch.dtype | None) -> _Layer:
         scaled(w, w_inverse, gram, clean=clean),
         scaled(g, g_inverse, gram, clean=clean),
         g if clean else scaled(g, finite),
+        finite,
         ((w_inverse > 0) & (g_inverse > 0)).squeeze(-1),
     )
 
@@ -111,9 +114,27 @@ def _block(layer: _Layer, start: int, stop: int) -> Tensor:
 
 
 def _all_meet(layer: _Layer, g: Tensor, gamma: float | Tensor, bounded: bool) -> Tensor:
-    """`g - gamma * C g`, a block of rows of C at a time, and of those, C being symmetric, no column left of it."""
+    """`g - gamma * C g` with all of C in memory, or a block of it at a time where it is too large."""
+    if g.shape[-2] > _block_rows(g):
+        return _all_meet_in_blocks(layer, g, gamma, bounded)
+    c = _block(layer, 0, g.shape[-2])
+    strength = _strength(gamma, torch.linalg.vector_norm(c, ord=1, dim=-1)) if bounded else gamma
+    diagonal = c.diagonal(dim1=-2, dim2=-1)
+    if layer.w_unit.dtype != g.dtype and torch.get_float32_matmul_precision() == "medium":
+        # torch's own switch says that float32 products may be computed in bfloat16. The diagonal stays out of it.
+        diagonal.zero_()
+        pull = (c.mul_(strength)).bfloat16() @ layer.velocities.bfloat16()
+        return (g * (1 - layer.has_direction[..., None] * strength)).sub_(pull)
+    c.mul_(-strength)
+    diagonal.add_(1)
+    result = c @ layer.velocities
+    return result if layer.velocities is g else torch.where(layer.finite, result, g)
+
+
+def _all_meet_in_blocks(layer: _Layer, g: Tensor, gamma: float | Tensor, bounded: bool) -> Tensor:
+    """A block of rows of C at a time, and of those, C being symmetric, no column left of the diagonal."""
     n_rows, v, height = g.shape[-2], layer.velocities, _block_rows(g)
-    result = torch.zeros_like(g) if bounded else g.clone()
+    pull = torch.zeros_like(g)
     sums = g.new_zeros(g.shape[:-1])  # of |C_ij| over j
     for start in range(0, n_rows, height):
         stop = min(start + height, n_rows)
@@ -122,12 +143,10 @@ def _all_meet(layer: _Layer, g: Tensor, gamma: float | Tensor, bounded: bool) ->
         if bounded:
             sums[..., start:stop] += torch.linalg.vector_norm(block, ord=1, dim=-1)
             sums[..., stop:] += torch.linalg.vector_norm(right, ord=1, dim=-2)
-        else:
-            block.mul_(-gamma)
-        _add_product(result[..., start:stop, :], block, v[..., start:, :])
+        _add_product(pull[..., start:stop, :], block, v[..., start:, :])
         if stop < n_rows:
-            _add_product(result[..., stop:, :], right.mT, v[..., start:stop, :])
-    return torch.addcmul(g, result, _strength(gamma, sums), value=-1) if bounded else result
+            _add_product(pull[..., stop:, :], right.mT, v[..., start:stop, :])
+    return g - pull.mul_(_strength(gamma, sums) if bounded else gamma)
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:

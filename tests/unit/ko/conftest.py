@@ -1,1 +1,15 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from tests.devices import DEVICES
 from tests.one_thread import one_thread  # noqa: F401 (a fixture, at work wherever it is imported)
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Tensors and modules that a test makes without saying where are made on this device."""
+    torch.set_default_device(request.param)
+    yield request.param
+    torch.set_default_device(None)

@@ -8,8 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import stats
 
 from ko import collisions, counter
+
+pytestmark = pytest.mark.usefixtures("device")
 
 Array = NDArray[np.float64]
 
@@ -20,7 +23,7 @@ def layer(n: int, d: int, seed: int = 0) -> tuple[Array, Array]:
 
 
 def tensors(*arrays: Array) -> list[torch.Tensor]:
-    return [torch.from_numpy(a) for a in arrays]
+    return [torch.from_numpy(a).to(torch.get_default_device()) for a in arrays]
 
 
 def reference_cosine(a: Array, b: Array) -> float:
@@ -99,7 +102,7 @@ class TestSoft:
     def test_equals_the_reference(self, shape: tuple[int, int], gamma: float, bounded: bool) -> None:
         w, g = layer(*shape)
         result = collisions.soft(*tensors(w, g), gamma, bounded)
-        np.testing.assert_allclose(result.numpy(), reference_soft(w, g, gamma, bounded), rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(result.cpu().numpy(), reference_soft(w, g, gamma, bounded), rtol=1e-12, atol=1e-14)
 
     def test_float32_and_half_precision_agree_with_the_reference(self) -> None:
         w, g = layer(12, 20)
@@ -107,13 +110,13 @@ class TestSoft:
         for dtype, tolerance in ((torch.float32, 1e-5), (torch.float16, 5e-3), (torch.bfloat16, 4e-2)):
             result = collisions.soft(*(t.to(dtype) for t in tensors(w, g)), 0.1)
             assert result.dtype == dtype
-            np.testing.assert_allclose(result.double().numpy(), expected, atol=tolerance)
+            np.testing.assert_allclose(result.double().cpu().numpy(), expected, atol=tolerance)
 
     @pytest.mark.parametrize("bounded", [False, True])
     def test_a_zero_row_has_cosine_zero_with_every_row(self, bounded: bool) -> None:
         w, g = layer(5, 3)
         w[1], g[3] = 0, 0
-        result = collisions.soft(*tensors(w, g), 0.5, bounded).numpy()
+        result = collisions.soft(*tensors(w, g), 0.5, bounded).cpu().numpy()
         np.testing.assert_array_equal(result[[1, 3]], g[[1, 3]])
         rest = [0, 2, 4]
         np.testing.assert_allclose(result[rest], reference_soft(w[rest], g[rest], 0.5, bounded))
@@ -128,7 +131,7 @@ class TestSoft:
     def test_rows_that_are_not_finite_pass_through_and_leave_the_others_alone(self, bad: float, bounded: bool) -> None:
         w, g = layer(6, 4)
         w[1, 2], g[4, 0] = bad, bad
-        result = collisions.soft(*tensors(w, g), 0.2, bounded).numpy()
+        result = collisions.soft(*tensors(w, g), 0.2, bounded).cpu().numpy()
         np.testing.assert_array_equal(result[[1, 4]], g[[1, 4]])
         rest = [0, 2, 3, 5]
         np.testing.assert_allclose(result[rest], reference_soft(w[rest], g[rest], 0.2, bounded))
@@ -155,7 +158,7 @@ class TestSoft:
         # C seen through the library: with gamma 1, g - soft(g) is C g.
         w, g = layer(n, d, seed)
         c = reference_c(w, g)
-        moved = g - collisions.soft(*tensors(w, g), 1.0).numpy()
+        moved = g - collisions.soft(*tensors(w, g), 1.0).cpu().numpy()
         np.testing.assert_allclose(moved, c @ g, atol=1e-12)
         assert np.sum(g * moved) >= -1e-12  # g^T C g, column by column
         eigenvalues = np.linalg.eigvalsh(c)
@@ -173,9 +176,20 @@ class TestSoft:
         assert (g * collisions.soft(w, g, 0.9 / 16)).sum() > 0
         assert (g * collisions.soft(w, g, 1.1 / 16)).sum() < 0
 
+    @given(st.integers(2, 10), st.integers(1, 6), st.integers(0, 2**32), st.floats(0.01, 0.99))
+    @settings(max_examples=40, deadline=None)
+    def test_the_printed_form_descends_below_the_bound(self, n: int, d: int, seed: int, share: float) -> None:
+        # gamma below 1 / lambda_max: g . (I - gamma C) g >= (1 - share) |g|^2.
+        w, g = layer(n, d, seed)
+        gamma = share / np.linalg.eigvalsh(reference_c(w, g))[-1]
+        w_, g_ = tensors(w, g)
+        assert (g_ * collisions.soft(w_, g_, gamma)).sum() >= (1 - share - 1e-9) * g_.square().sum()
+
     def test_rows_may_be_permuted(self) -> None:
         w, g = tensors(*layer(9, 5))
-        order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
+        order = torch.randperm(9, generator=torch.Generator().manual_seed(0), device="cpu").to(
+            torch.get_default_device()
+        )
         torch.testing.assert_close(collisions.soft(w[order], g[order], 0.1), collisions.soft(w, g, 0.1)[order])
 
 
@@ -187,7 +201,7 @@ class TestHard:
         w *= 0.1
         expected = reference_hard(w, g, 2.0, key)
         assert not np.array_equal(expected, g)  # something collided
-        np.testing.assert_allclose(collisions.hard(*tensors(w, g), 2.0, key).numpy(), expected, atol=1e-5)
+        np.testing.assert_allclose(collisions.hard(*tensors(w, g), 2.0, key).cpu().numpy(), expected, atol=1e-5)
 
     @given(st.integers(2, 20), st.integers(2, 9), st.integers(0, 2**32), st.integers(0, 2**64 - 1))
     @settings(max_examples=60, deadline=None)
@@ -238,6 +252,24 @@ class TestHard:
         counts = torch.bincount(sector, minlength=16)
         assert float(((counts - 200) ** 2 / 200).sum()) < 37.7
 
+    @pytest.mark.parametrize("d", [2, 3, 4, 9])
+    def test_directions_are_uniform_on_the_sphere(self, d: int) -> None:
+        # The square of a coordinate of a uniform point on the sphere has the Beta(1/2, (d-1)/2) distribution, each sign
+        # is as likely as the other, and different coordinates are uncorrelated. Chi-square over 10 equally likely
+        # classes (9 degrees of freedom) and normal bounds, each at the 0.999 level; the keys are fixed.
+        w, g = torch.zeros(2, d), torch.eye(d)[:1] * torch.tensor([[1.0], [-1.0]])
+        points = (
+            torch.stack([collisions.hard(w, g, 1e9, counter.key(7, step))[0] for step in range(2000)]).cpu().numpy()
+        )
+        edges = stats.beta.ppf(np.linspace(0, 1, 11), 0.5, (d - 1) / 2)
+        for column in range(d):
+            counts, _ = np.histogram(points[:, column] ** 2, bins=edges)
+            assert counts.sum() == 2000
+            assert stats.chisquare(counts).pvalue > 0.001 / d
+            assert abs((points[:, column] > 0).sum() - 1000) < 3.3 * math.sqrt(500)
+        products = points[:, 0] * points[:, 1]
+        assert abs(products.mean()) < 3.3 * products.std() / math.sqrt(2000)
+
     def test_homogeneous_of_degree_one_in_the_gradients(self) -> None:
         w, g = tensors(*layer(10, 6))
         torch.testing.assert_close(
@@ -246,7 +278,7 @@ class TestHard:
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
     def test_rows_that_are_not_finite_do_not_collide(self, bad: float) -> None:
-        g = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+        g = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), device="cpu").to(torch.get_default_device())
         w = torch.zeros(8, 3)
         g[2, 1], w[5, 0] = bad, bad
         touched = torch.zeros(8, dtype=torch.bool)
@@ -259,7 +291,11 @@ class TestHard:
         assert touched[[0, 1, 3, 4, 6, 7]].all()
 
     def test_half_precision_keeps_its_dtype(self) -> None:
-        g = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).half()
+        g = (
+            torch.randn(6, 4, generator=torch.Generator().manual_seed(0), device="cpu")
+            .to(torch.get_default_device())
+            .half()
+        )
         result = collisions.hard(torch.zeros_like(g), g, 1e9, 0)
         assert result.dtype == torch.float16
         torch.testing.assert_close(result.sum(0), g.sum(0), atol=1e-2, rtol=0)

@@ -18,6 +18,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from ko import KO, MuonAdamW, collisions, counter
 
+pytestmark = pytest.mark.usefixtures("device")
+
 NAMES = ["sgd", "adam", "adamw", "nadamw", "radam", "rmsprop", "adagrad", "muon"]
 BASES: list[Any] = [*NAMES, Lion]
 
@@ -29,7 +31,9 @@ def network() -> nn.Sequential:
 
 def backward(model: nn.Module, step: int) -> None:
     generator = torch.Generator().manual_seed(step)
-    x, y = torch.randn(8, 1, 4, 4, generator=generator), torch.randint(0, 3, (8,), generator=generator)
+    here = torch.get_default_device()
+    x = torch.randn(8, 1, 4, 4, generator=generator, device="cpu").to(here)
+    y = torch.randint(0, 3, (8,), generator=generator, device="cpu").to(here)
     model.zero_grad()
     nn.functional.cross_entropy(model(x), y).backward()
 
@@ -46,8 +50,9 @@ def weights(model: nn.Module) -> Tensor:
 
 def parameter(*shape: int, seed: int = 0) -> nn.Parameter:
     generator = torch.Generator().manual_seed(seed)
-    p = nn.Parameter(torch.randn(shape, generator=generator))
-    p.grad = torch.randn(shape, generator=generator)
+    here = torch.get_default_device()
+    p = nn.Parameter(torch.randn(shape, generator=generator, device="cpu").to(here))
+    p.grad = torch.randn(shape, generator=generator, device="cpu").to(here)
     return p
 
 

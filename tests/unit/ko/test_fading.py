@@ -1,0 +1,108 @@
+"""Strengths that change with the steps done."""
+
+import math
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from ko import KO, Fade, collisions
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [("cosine", [1.0, 0.8535533905932737, 0.5, 0.0, 0.0]), ("linear", [1, 0.75, 0.5, 0, 0]), ("step", [1, 1, 1, 0, 0])],
+)
+def test_shapes(shape: Any, expected: list[float]) -> None:
+    fade = Fade(3.0, 1.0, steps=8, shape=shape)
+    assert [fade(step) for step in (0, 2, 4, 8, 100)] == pytest.approx([1 + 2 * x for x in expected])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"start": -1.0}, "start"),
+        ({"start": math.nan}, "start"),
+        ({"start": 0.1, "end": math.inf}, "end"),
+        ({"start": 0.1, "steps": 0}, "steps"),
+        ({"start": 0.1, "steps": 1.5}, "steps"),
+        ({"start": 0.1, "shape": "square"}, "shape: 'square' is not one of cosine, linear, step"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Fade(**arguments)
+
+
+class TestInKO:
+    def parameter(self) -> nn.Parameter:
+        generator = torch.Generator().manual_seed(0)
+        p = nn.Parameter(torch.randn(6, 4, generator=generator))
+        p.grad = torch.randn(6, 4, generator=generator)
+        return p
+
+    def test_each_step_takes_its_own_strength(self) -> None:
+        p = self.parameter()
+        fade = Fade(0.5, 0.0, steps=2, shape="linear")
+        optimizer = KO([p], lr=0.1, base="sgd", gamma=fade)
+        for gamma in (0.5, 0.25, 0.0, 0.0):
+            expected = p.detach() - 0.1 * collisions.soft(p.detach(), p.grad, gamma)  # type: ignore[arg-type]
+            optimizer.step()
+            torch.testing.assert_close(p.detach(), expected)
+
+    def test_any_function_of_the_step_and_any_group(self) -> None:
+        faded, constant = self.parameter(), self.parameter()
+        optimizer = KO(
+            [{"params": [faded], "rate": lambda step: 50.0 * (step == 1)}, {"params": [constant], "collision": "none"}],
+            lr=0.1,
+            base="sgd",
+            collision="hard",
+            seed=0,
+        )
+        optimizer.step()
+        assert torch.equal(faded, constant)  # rate 0 at step 0
+        optimizer.step()
+        assert not torch.equal(faded, constant)
+
+    def test_a_state_dict_holds_numbers_and_the_constructor_the_function(self) -> None:
+        optimizer = KO([self.parameter()], gamma=Fade(0.4, 0.2, steps=4, shape="linear"))
+        for _ in range(2):
+            optimizer.step()
+        saved = optimizer.state_dict()
+        assert saved["param_groups"][0]["gamma"] == pytest.approx(0.3)
+        again = KO([self.parameter()], gamma=Fade(0.4, 0.2, steps=4, shape="linear"))
+        again.load_state_dict(saved)
+        assert again.param_groups[0]["gamma"] == Fade(0.4, 0.2, steps=4, shape="linear")
+        assert again.param_groups[0]["collision_step"] == 2
+        constant = KO([self.parameter()])
+        constant.load_state_dict(saved)
+        assert constant.param_groups[0]["gamma"] == pytest.approx(0.3)
+
+    def test_a_copy_fades_on(self) -> None:
+        optimizer = KO([self.parameter()], gamma=Fade(0.4, steps=4))
+        copied = pickle.loads(pickle.dumps(optimizer))
+        assert copied.param_groups[0]["gamma"] == Fade(0.4, steps=4)
+
+    @pytest.mark.parametrize("bad", [-0.1, math.nan, math.inf, "1"])
+    def test_a_function_that_leaves_its_range_is_refused_before_anything_changes(self, bad: Any) -> None:
+        p = self.parameter()
+        found = p.detach().clone()
+        optimizer = KO([p], gamma=lambda step: bad)
+        with pytest.raises(ValueError, match=r"gamma of parameter group 0: expected a finite number >= 0, not"):
+            optimizer.step()
+        assert torch.equal(p, found)
+        assert optimizer.param_groups[0]["collision_step"] == 0
+
+    def test_a_tensor_may_be_changed_in_place(self) -> None:
+        p = self.parameter()
+        gamma = torch.tensor(0.0)
+        optimizer = KO([p], lr=0.1, base="sgd", gamma=gamma)
+        optimizer.step()
+        gamma.fill_(0.5)
+        expected = p.detach() - 0.1 * collisions.soft(p.detach(), p.grad, 0.5)  # type: ignore[arg-type]
+        optimizer.step()
+        torch.testing.assert_close(p.detach(), expected)
+        with pytest.raises(ValueError, match="gamma: expected one real number, not a tensor of \\(2,\\)"):
+            KO([p], gamma=torch.ones(2))

@@ -1,0 +1,251 @@
+"""Where the neurons of a model are, and that KO collides them there."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ko import KO, collisions, param_groups
+from ko.particles import matrices, tensor_of
+
+
+def tag_of(model: nn.Module, name: str, **options: Any) -> dict[str, Any]:
+    """What the group of a parameter says beside its tensors."""
+    for group in param_groups(model, **options):
+        if name in [n for n, _ in group["params"]]:
+            return {key: value for key, value in group.items() if key != "params"}
+    raise AssertionError(f"{name} is in no group")
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(20, 4)
+        self.head = nn.Linear(4, 20)
+        self.head.weight = self.words.weight
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(4, 12)
+        self.proj = nn.Linear(4, 4)
+
+
+NONE = {"collision": "none"}
+
+
+class TestParamGroups:
+    @pytest.mark.parametrize(
+        ("module", "name", "tag"),
+        [
+            (nn.Linear(3, 4), "weight", {}),
+            (nn.Linear(3, 4), "bias", NONE),
+            (nn.Conv2d(3, 4, 3), "weight", {}),
+            (nn.Conv2d(4, 8, 3, groups=2), "weight", {"blocks": 2}),
+            (nn.Conv2d(4, 8, 3, groups=4), "weight", NONE),
+            (nn.ConvTranspose2d(3, 4, 3), "weight", {"row_dim": 1}),
+            (nn.ConvTranspose2d(4, 8, 3, groups=2), "weight", {"row_dim": 1, "blocks": 2}),
+            (nn.ConvTranspose1d(4, 8, 3, groups=4), "weight", NONE),
+            (nn.Embedding(9, 4), "weight", NONE),
+            (nn.EmbeddingBag(9, 4), "weight", NONE),
+            (nn.LayerNorm([3, 4]), "weight", NONE),
+            (nn.BatchNorm2d(3), "weight", NONE),
+            (nn.GroupNorm(2, 4), "bias", NONE),
+            (nn.RMSNorm([3, 4]), "weight", NONE),
+            (nn.LSTM(3, 4, proj_size=2), "weight_ih_l0", {"blocks": 4}),
+            (nn.LSTM(3, 4, proj_size=2), "weight_hh_l0", {"blocks": 4}),
+            (nn.LSTM(3, 4, proj_size=2), "weight_hr_l0", {}),
+            (nn.LSTM(3, 4), "bias_ih_l0", NONE),
+            (nn.GRU(3, 4, bidirectional=True), "weight_hh_l0_reverse", {"blocks": 3}),
+            (nn.GRUCell(3, 4), "weight_ih", {"blocks": 3}),
+            (nn.LSTMCell(3, 4), "weight_ih", {"blocks": 4}),
+            (nn.RNN(3, 4), "weight_ih_l0", {}),
+            (nn.MultiheadAttention(4, 2), "in_proj_weight", {"blocks": 3}),
+            (nn.MultiheadAttention(4, 2, kdim=3, vdim=5), "k_proj_weight", {}),
+            (nn.MultiheadAttention(4, 2), "out_proj.weight", {}),
+            (nn.Bilinear(2, 3, 4), "weight", {}),
+            (Tied(), "words.weight", {}),
+            (nn.ParameterDict({"table": torch.ones(3, 4)}), "table", {}),
+        ],
+    )
+    def test_what_is_known_of_a_parameter(self, module: nn.Module, name: str, tag: dict[str, Any]) -> None:
+        assert tag_of(module, name) == tag
+
+    def test_embeddings_on_request(self) -> None:
+        assert tag_of(nn.Embedding(9, 4), "weight", embeddings=True) == {"group_size": 64}
+        assert tag_of(Tied(), "words.weight", embeddings=True) == {}  # it is the head, in which all pairs meet
+
+    def test_stacked_by_name(self) -> None:
+        model = nn.ModuleList([Attention(), Attention()])
+        assert tag_of(model, "1.qkv.weight", stacked={"*.qkv.weight": 3}) == {"blocks": 3}
+        assert tag_of(model, "1.proj.weight", stacked={"*.qkv.weight": 3}) == {}
+        with pytest.raises(ValueError, match=r"stacked: '\*\.q\.weight' fits no parameter"):
+            param_groups(model, stacked={"*.q.weight": 3})
+        with pytest.raises(ValueError, match=r"stacked: the 12 rows of 0\.qkv\.weight are not 5 matrices"):
+            param_groups(model, stacked={"*.qkv.weight": 5})
+
+    def test_every_parameter_once_and_options_in_each_group(self) -> None:
+        model = nn.Sequential(nn.Embedding(9, 4), nn.LSTM(4, 4), nn.Linear(4, 3), Tied())
+        groups = param_groups(model, lr=0.5)
+        names = [name for group in groups for name, _ in group["params"]]
+        assert sorted(names) == sorted(name for name, _ in model.named_parameters())
+        assert all(group["lr"] == 0.5 for group in groups)
+        assert len(groups) == 3  # plain, not collided, four gates
+        optimizer = KO(groups, base="muon")
+        assert sum(len(group["params"]) for group in optimizer.param_groups) == len(names)
+
+
+class TestMatrices:
+    @pytest.mark.parametrize(
+        ("shape", "row_dim", "blocks", "expected"),
+        [
+            ((6, 5), 0, 1, (1, 6, 5)),
+            ((6, 5, 2, 3), 0, 1, (1, 6, 30)),
+            ((6, 5), 0, 3, (3, 2, 5)),
+            ((6, 5, 2, 3), 1, 1, (1, 5, 36)),
+            ((6, 5, 2, 3), 1, 2, (2, 5, 18)),
+        ],
+    )
+    @pytest.mark.parametrize("channels_last", [False, True])
+    def test_there_and_back(
+        self, shape: tuple[int, ...], row_dim: int, blocks: int, expected: tuple[int, ...], channels_last: bool
+    ) -> None:
+        tensor = torch.arange(float(torch.Size(shape).numel())).view(shape)
+        if channels_last and tensor.ndim == 4:
+            tensor = tensor.to(memory_format=torch.channels_last)
+        rows = matrices(tensor, row_dim, blocks)
+        assert rows.shape == expected
+        again = tensor_of(rows, tensor, row_dim, blocks)
+        assert torch.equal(again, tensor)
+        assert again.stride() == tensor.stride()
+
+    def test_a_transposed_convolution_has_a_row_for_each_output_channel(self) -> None:
+        weight = torch.randn(4, 6, 3, 3)  # (in, out, kh, kw)
+        assert torch.equal(matrices(weight, row_dim=1)[0, 2], weight[:, 2].flatten())
+
+
+def stepped(model: nn.Module, groups: Any, **options: Any) -> None:
+    for p in model.parameters():
+        p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()), dtype=p.dtype)
+    KO(groups, lr=1.0, base="sgd", seed=2, **options).step()
+
+
+class TestCollides:
+    @pytest.mark.parametrize("form", [{"gamma": 0.3}, {"gamma": 9.0, "bounded": True}, {"gamma": 0.3, "group_size": 2}])
+    def test_gates_do_not_meet(self, form: dict[str, Any]) -> None:
+        model = nn.LSTM(3, 5).double()
+        found = model.weight_ih_l0.detach().clone()
+        stepped(model, param_groups(model), **form)
+        grad = model.weight_ih_l0.grad
+        assert grad is not None
+        if "group_size" not in form:
+            moved = torch.cat(
+                [collisions.soft(*gate, **form) for gate in zip(found.chunk(4), grad.chunk(4), strict=True)]
+            )
+            torch.testing.assert_close(found - model.weight_ih_l0.detach(), moved)
+        together = collisions.soft(found, grad, form["gamma"], form.get("bounded", False))
+        assert not torch.allclose(found - model.weight_ih_l0.detach(), together)
+
+    def test_a_transposed_convolution_collides_output_channels(self) -> None:
+        model = nn.ConvTranspose2d(3, 5, 2).double()
+        found = model.weight.detach().clone()
+        stepped(model, param_groups(model), gamma=0.3)
+        assert model.weight.grad is not None
+        w, g = (t.transpose(0, 1).flatten(1) for t in (found, model.weight.grad))
+        moved = collisions.soft(w, g, 0.3).view(5, 3, 2, 2).transpose(0, 1)
+        torch.testing.assert_close(found - model.weight.detach(), moved)
+
+    def test_rows_without_a_gradient_drop_out_exactly(self) -> None:
+        # A vocabulary beyond the size from which on such rows are looked for; a batch that has 5 words of it.
+        model = nn.Embedding(5000, 4).double()
+        words = torch.tensor([3, 4000, 17, 4999, 42])
+        found = model.weight.detach().clone()
+        for options in ({}, {"bounded": True}, {"group_size": 2, "gamma": 0.0}, {"maximize": True}):
+            with torch.no_grad():
+                model.weight.copy_(found)
+            model.weight.grad = torch.zeros_like(found)
+            generator = torch.Generator().manual_seed(1)
+            model.weight.grad[words] = torch.randn(5, 4, generator=generator, dtype=torch.float64)
+            grad = model.weight.grad.clone()
+            KO(model.parameters(), lr=1.0, base="sgd", **options).step()  # type: ignore[arg-type]
+            expected = grad.clone()
+            if options.get("gamma") != 0.0:
+                bounded = bool(options.get("bounded", False))
+                expected[words] = collisions.soft(found[words], grad[words], 0.1, bounded)
+            step = (model.weight.detach() - found) if options.get("maximize") else (found - model.weight.detach())
+            torch.testing.assert_close(step, expected)
+            assert torch.equal(model.weight.grad, grad)
+
+    def test_embeddings_train_in_random_batches(self) -> None:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.EmbeddingBag(6000, 8), nn.Linear(8, 2))
+        optimizer = KO(param_groups(model, embeddings=True), lr=0.05)
+        words, labels = torch.randint(0, 6000, (64, 10)), torch.randint(0, 2, (64,))
+        losses = []
+        for _ in range(20):
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(words), labels)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0] / 2
+
+    @pytest.mark.parametrize("base", ["sgd", "adam", "muon"])
+    def test_neurons_may_be_renumbered(self, base: str) -> None:
+        # The same network with its hidden neurons in another order trains to the same network in that order.
+        order = torch.randperm(7, generator=torch.Generator().manual_seed(3))
+        x, y = torch.randn(30, 4, dtype=torch.float64), torch.randint(0, 3, (30,))
+
+        def train(permuted: bool) -> list[Tensor]:
+            torch.manual_seed(0)
+            model = nn.Sequential(nn.Linear(4, 7), nn.Tanh(), nn.Linear(7, 3)).double()
+            first, last = model[0], model[2]
+            if permuted:
+                with torch.no_grad():
+                    first.weight.copy_(first.weight[order])
+                    first.bias.copy_(first.bias[order])
+                    last.weight.copy_(last.weight[:, order])
+            optimizer = KO(param_groups(model), lr=0.05, base=base, gamma=0.2)
+            for _ in range(5):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(x), y).backward()
+                optimizer.step()
+            return [first.weight.detach(), last.weight.detach()]
+
+        plain, renumbered = train(False), train(True)
+        # Muon orthogonalizes in bfloat16, whose sums depend on their order.
+        tolerance = {"rtol": 0, "atol": 2e-2} if base == "muon" else {"rtol": 1e-6, "atol": 1e-9}
+        torch.testing.assert_close(renumbered[0], plain[0][order], **tolerance)  # type: ignore[arg-type]
+        torch.testing.assert_close(renumbered[1], plain[1][:, order], **tolerance)  # type: ignore[arg-type]
+
+
+class TestBadLayouts:
+    @pytest.mark.parametrize(
+        ("group", "message"),
+        [
+            ({"row_dim": 2}, r"row_dim of parameter group 0: 2 is no dimension of a parameter of shape \(6, 4\)"),
+            ({"row_dim": -1}, "row_dim of parameter group 0: expected an integer >= 0, not -1"),
+            ({"blocks": 4}, r"blocks of parameter group 0: shape \(6, 4\) cannot be 4 matrices of equal height"),
+            ({"blocks": 0}, "blocks of parameter group 0: expected an integer >= 1, not 0"),
+            ({"group_size": 1}, "group_size of parameter group 0: expected an integer >= 2, not 1"),
+            ({"group_size": 2.5}, r"group_size of parameter group 0: expected an integer >= 2, not 2\.5"),
+            ({"group_size": float("inf")}, "group_size of parameter group 0: expected an integer >= 2, not inf"),
+        ],
+    )
+    def test_are_refused(self, group: dict[str, Any], message: str) -> None:
+        p = nn.Parameter(torch.ones(6, 4))
+        with pytest.raises(ValueError, match=message):
+            KO([{"params": [p], **group}])
+        optimizer = KO([nn.Parameter(torch.ones(2, 2))])
+        with pytest.raises(ValueError, match=message.replace("group 0", "group 1")):
+            optimizer.add_param_group({"params": [p], **group})
+        assert len(optimizer.param_groups) == 1
+
+    def test_a_flattened_parameter_is_refused(self) -> None:
+        p = nn.Parameter(torch.ones(24))
+        p._is_flat_param = True  # type: ignore[attr-defined]  # as FullyShardedDataParallel marks it
+        with pytest.raises(ValueError, match=r"params of parameter group 0: .* use fully_shard \(FSDP2\)"):
+            KO([p])
+        KO([p], collision="none")
