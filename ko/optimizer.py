@@ -60,7 +60,8 @@ class KO(Optimizer):
         seed: of hard collisions and random batches, in [0, 2^64), equal on all processes; None (default) takes
             `torch.initial_seed()`, of rank 0 where processes train together. The random numbers are a function of
             seed, step and the parameter's position; torch's generators are not used.
-        foreach: collide layers of one shape together, and the base's own option of this name; None (default): on GPUs.
+        foreach: collide layers of one shape together, and the base's own option of this name; None (default): where it
+            pays, on GPUs and for small layers.
         **base_options: the base's own (betas, momentum, weight_decay, ...).
 
     Raises:
