@@ -7,8 +7,8 @@
     python benchmarks/golden.py --write    # docs/ko.md gets the tables of what the others have saved
 
 Claim: through the library alone, every cell's mean over seeds 0 to 4 is within 0.004 of the reference (means of three
-of the seeds: within 0.008); where the reference collapses, the measured cell collapses too, but how far is chaotic: the
-last digit of a sum decides. The recipe is `benchmarks/digits.py`, on the golden split, 30 epochs.
+of the seeds: within 0.01). Where the reference collapses, trainings collapse here too; which of them and how far is
+chaotic, since the last digit of a sum decides. The recipe is `benchmarks/digits.py`, on the golden split, 30 epochs.
 
 At Adam 1e-2 about one run in ten ends on a spike of the loss (0.92 to 0.95 instead of 0.97), with hard collisions and
 with none; a cell with such a run may differ.
@@ -31,9 +31,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "ko.md"
 SEEDS = range(5)
 TOLERANCE = 0.004
 QUICK_SEEDS = range(3)
-QUICK_TOLERANCE = 0.008
+QUICK_TOLERANCE = 0.01
 COLLAPSE = 0.8
-"""References below this are of networks that learned next to nothing; so has a cell below `LEARNED`."""
+"""Means below this are of cells where trainings collapse; such a training itself ends below `LEARNED`."""
 
 LEARNED = 0.9
 
@@ -95,11 +95,12 @@ class Key(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """Means over the seeds of one cell: test accuracy and weight correlation, and the accuracy's spread (ddof 0)."""
+    """Means over the seeds of one cell, the accuracy's spread (ddof 0) and its smallest value."""
 
     accuracy: float
     spread: float
     correlation: float
+    worst: float
 
 
 KEYS = [Key(*row, form) for row in TABLE for form in FORMS]
@@ -119,7 +120,8 @@ def measure(scale: float, base: str, lr: float, form: str) -> Cell:
 def cell(trainings: Sequence[tuple[float, float]]) -> Cell:
     """Test accuracies and weight correlations of a cell's trainings, summed up."""
     accuracies, correlations = zip(*trainings, strict=True)
-    return Cell(statistics.fmean(accuracies), statistics.pstdev(accuracies), statistics.fmean(correlations))
+    mean, spread = statistics.fmean(accuracies), statistics.pstdev(accuracies)
+    return Cell(mean, spread, statistics.fmean(correlations), min(accuracies))
 
 
 def cells(runs: Sequence[Run]) -> dict[Key, Cell]:
@@ -131,7 +133,7 @@ def cells(runs: Sequence[Run]) -> dict[Key, Cell]:
 def agrees(measured: Cell, reference: float, tolerance: float) -> bool:
     """Whether the cell is what the reference says."""
     if reference < COLLAPSE:
-        return measured.accuracy < LEARNED
+        return measured.worst < LEARNED
     return abs(measured.accuracy - reference) <= tolerance
 
 
@@ -141,7 +143,7 @@ def table(study: claims.Study) -> str:
     seeds = len({run.seed for run in study.evaluation})
     right = sum(agrees(found, key.reference, TOLERANCE) for key, found in measured.items())
     caption = study.caption(
-        f"mean +- sd (ddof 0) of the test accuracy over n = {seeds} seeds, in bold where training collapses",
+        f"mean ± sd (ddof 0) of the test accuracy over n = {seeds} seeds, in bold where training collapses",
         f"{right} of {len(measured)} cells agree with the reference (within {TOLERANCE}, or collapsed as it is); the "
         "others carry a dagger with the reference",
     )
@@ -152,9 +154,9 @@ def table(study: claims.Study) -> str:
 
 def _accuracy(key: Key, measured: Cell) -> str:
     if measured.accuracy < COLLAPSE:
-        text = f"**{measured.accuracy:.3f} +- {measured.spread:.3f}**"
+        text = f"**{measured.accuracy:.3f} ± {measured.spread:.3f}**"
     else:
-        text = f"{measured.accuracy:.4f} +- {measured.spread:.4f}"
+        text = f"{measured.accuracy:.4f} ± {measured.spread:.4f}"
     return text if agrees(measured, key.reference, TOLERANCE) else f"{text} † {key.reference:.4f}"
 
 
@@ -222,7 +224,7 @@ def write(out: Path, page: Path = PAGE) -> list[str]:
 def main() -> None:
     """Train what the flags ask for, save it and print its table."""
     parser = argparse.ArgumentParser(description="KO on digits: the golden table and the studies beside it")
-    parser.add_argument("--quick", action="store_true", help="golden table with 3 seeds, tolerance 0.008")
+    parser.add_argument("--quick", action="store_true", help="golden table with 3 seeds, tolerance 0.01")
     parser.add_argument("--fresh", action="store_true", help="contenders tuned alike, on fresh splits")
     parser.add_argument("--width", action="store_true", help="gamma and the width of the layers")
     parser.add_argument("--write", action="store_true", help="tables of what is saved into docs/ko.md")

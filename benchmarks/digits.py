@@ -1,0 +1,274 @@
+"""The recipe that KO's evidence stands on: a small ReLU network on scikit-learn's digits, one training at a time.
+
+Claim: two trainings of the same seed and split differ in the optimizer alone. They start from the same weights and see
+the same batches in the same order, so their results may be paired.
+
+A split is a random partition of the 1797 records into 800 for training, 200 for validation and 797 for test, decided by
+a seed; seed 0 gives the golden table's. Pixels / 16; 64-N-N-10 ReLU, weights and biases multiplied by the initial
+scale; batches of 64, the short last one kept; a constant learning rate; the weights of the last step count.
+
+Contenders that are no KO (the controls) are written here too, in `EDITS`: functions of the gradients, before the step.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from ko import KO, collisions, weight_correlation
+
+EPOCHS = 30
+BATCH = 64
+RECORDS, TRAIN, VALIDATION = 1797, 800, 200
+GOLDEN_SPLIT = 0
+CHANCE = 0.1
+"""What a training that diverged is taken to score: ten classes."""
+
+WORKERS = 2
+MEASURE_EVERY = 20
+"""Steps between two looks at lambda_max(C), an eigenvalue problem of the layer's width."""
+
+BASES: dict[str, tuple[type[Optimizer], dict[str, float]]] = {"adam": (Adam, {}), "sgd": (SGD, {"momentum": 0.9})}
+
+KO_FORMS: dict[str, Callable[[float], dict[str, Any]]] = {
+    "none": lambda knob: {"collision": "none"},
+    "soft": lambda gamma: {"collision": "soft", "gamma": gamma},
+    "bounded": lambda gamma: {"collision": "soft", "gamma": gamma, "bounded": True},
+    "hard": lambda rate: {"collision": "hard", "rate": rate},
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is trained: everything but the seed and the split.
+
+    `form` is one of `KO_FORMS`, one of `EDITS`, "plain" (the base of torch itself) or "decay" (AdamW); `knob` is its
+    gamma, rate, weight decay or penalty.
+    """
+
+    base: str
+    lr: float
+    form: str = "plain"
+    knob: float = 0.0
+    scale: float = 1.0
+    width: int = 256
+    epochs: int = EPOCHS
+
+    @property
+    def entry(self) -> tuple[float, str, str]:
+        """What it is a setting of: initial scale, base and form."""
+        return self.scale, self.base, self.form
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and what came of it: accuracies in [0, 1] as they are, also where the training diverged.
+
+    `cpu_seconds` is the time of its steps. `lambda_max` and `strength` (gamma times lambda_max, gamma as capped in the
+    bounded form) are means over the training, of the second hidden layer; None where nobody asked.
+    """
+
+    setting: Setting
+    seed: int
+    split: int
+    validation: float
+    test: float
+    correlation: float
+    diverged: bool
+    cpu_seconds: float
+    lambda_max: float | None = None
+    strength: float | None = None
+
+
+class Task(NamedTuple):
+    """The arguments of one `train`."""
+
+    setting: Setting
+    seed: int
+    split: int = GOLDEN_SPLIT
+    measured: bool = False
+
+
+class Part(NamedTuple):
+    """Pixels (n, 64) and labels (n,)."""
+
+    x: Tensor
+    y: Tensor
+
+
+@cache
+def records() -> Part:
+    """All 1797 of them, in scikit-learn's order."""
+    pixels, labels = load_digits(return_X_y=True)
+    return Part(torch.tensor(pixels / 16, dtype=torch.float32), torch.tensor(labels))
+
+
+def partition(split: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices of the records for training (800,), validation (200,) and test (797,)."""
+    order = torch.randperm(RECORDS, generator=torch.Generator().manual_seed(split))
+    return order[:TRAIN], order[TRAIN : TRAIN + VALIDATION], order[TRAIN + VALIDATION :]
+
+
+def data(split: int) -> tuple[Part, Part, Part]:
+    """Training, validation and test part of one split."""
+    x, y = records()
+    train, validation, test = (Part(x[indices], y[indices]) for indices in partition(split))
+    return train, validation, test
+
+
+def network(seed: int, scale: float, width: int = 256) -> nn.Sequential:
+    """The ReLU network with its initial weights and biases multiplied by `scale`."""
+    torch.manual_seed(seed)
+    layers = nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
+    model = nn.Sequential(*layers)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(scale)
+    return model
+
+
+def batches(seed: int, epochs: int) -> Iterator[Tensor]:
+    """Positions in the training part of each batch, a new permutation each epoch."""
+    order = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        yield from torch.randperm(TRAIN, generator=order).split(BATCH)
+
+
+def noise(p: Tensor, gradient: Tensor, gamma: float, random: torch.Generator) -> Tensor:
+    """Gaussian noise, (N, D), as long as what the soft collision of this gamma would have added to the gradient."""
+    change = collisions.soft(p, gradient, gamma) - gradient
+    normal = torch.randn(p.shape, generator=random)
+    return normal * (change.norm() / normal.norm())
+
+
+def orthogonality(p: Tensor, gradient: Tensor, penalty: float, random: torch.Generator) -> Tensor:
+    """Gradient, (N, D), of `penalty * sum over i != j of cos(w_i, w_j)^2`: the rows are drawn apart.
+
+    The soft orthogonality of Bansal, Chen and Wang (NeurIPS 2018), on directions, so that it leaves the lengths alone.
+    """
+    lengths = p.norm(dim=1, keepdim=True)
+    unit = p / lengths
+    cosines = (unit @ unit.T).fill_diagonal_(0)
+    pull = 4 * penalty * cosines @ unit
+    return (pull - (pull * unit).sum(dim=1, keepdim=True) * unit) / lengths
+
+
+def centralization(p: Tensor, gradient: Tensor, knob: float, random: torch.Generator) -> Tensor:
+    """What takes the mean out of each gradient row (Yong et al., ECCV 2020), (N, 1); there is no knob."""
+    return -gradient.mean(dim=1, keepdim=True)
+
+
+Edit = Callable[[Tensor, Tensor, float, torch.Generator], Tensor]
+EDITS: dict[str, Edit] = {"noise": noise, "orthogonal": orthogonality, "centralized": centralization}
+"""The controls: each gives what is added to the gradient of a weight matrix. They act where KO's collision does."""
+
+
+def optimizer(setting: Setting, model: nn.Module, seed: int) -> Optimizer:
+    """The optimizer of a setting; the edit of a control is not in it."""
+    base, options = BASES[setting.base]
+    if setting.form in KO_FORMS:
+        collision = KO_FORMS[setting.form](setting.knob)
+        return KO(model.parameters(), lr=setting.lr, base=setting.base, seed=seed, **collision, **options)
+    if setting.form == "decay":
+        assert setting.base == "adam"
+        return AdamW(model.parameters(), lr=setting.lr, weight_decay=setting.knob)
+    assert setting.form == "plain" or setting.form in EDITS, setting.form
+    return base(model.parameters(), lr=setting.lr, **options)
+
+
+class Gauge:
+    """Looks at the collision of one weight matrix as it goes, and knows how long that took."""
+
+    def __init__(self, weights: nn.Parameter, setting: Setting) -> None:
+        self.weights, self.setting = weights, setting
+        self.seen: list[tuple[float, float]] = []  # lambda_max, gamma * lambda_max
+        self.cpu_seconds = 0.0
+
+    @torch.no_grad()
+    def look(self) -> None:
+        """To be called between backward and step."""
+        started = time.process_time()
+        w, g = collisions.unit_rows(self.weights), collisions.unit_rows(self.weights.grad)
+        c = (w @ w.T) * (g @ g.T)  # (N, N)
+        gamma = self.setting.knob if self.setting.form in ("soft", "bounded") else 0.0
+        row_sum = float(c.abs().sum(dim=1).max())
+        if self.setting.form == "bounded" and row_sum > 0:
+            gamma = min(gamma, collisions.BOUND / row_sum)
+        largest = float(torch.linalg.eigvalsh(c)[-1])
+        self.seen.append((largest, gamma * largest))
+        self.cpu_seconds += time.process_time() - started
+
+    def means(self) -> tuple[float, float]:
+        """Mean lambda_max and mean gamma * lambda_max; a training that diverged counts up to there."""
+        n = len(self.seen)
+        return math.fsum(largest for largest, _ in self.seen) / n, math.fsum(product for _, product in self.seen) / n
+
+
+def train(setting: Setting, seed: int, split: int = GOLDEN_SPLIT, measured: bool = False) -> Run:
+    """One training; with `measured`, lambda_max(C) of the second hidden layer is watched.
+
+    It ends at the first loss that is not finite: from there on no weight is.
+    """
+    training, validation, test = data(split)
+    model = network(seed, setting.scale, setting.width)
+    steps = optimizer(setting, model, seed)
+    edit, matrices = EDITS.get(setting.form), [p for p in model.parameters() if p.ndim == 2]
+    random = torch.Generator().manual_seed(2**32 + seed)  # another stream than the one of the batches
+    gauge = Gauge(model[2].weight, setting)
+    started = time.process_time()
+    for step, batch in enumerate(batches(seed, setting.epochs)):
+        steps.zero_grad()
+        loss = nn.functional.cross_entropy(model(training.x[batch]), training.y[batch])
+        loss.backward()
+        if measured and step % MEASURE_EVERY == 0 and loss.isfinite():
+            gauge.look()
+        if edit:
+            with torch.no_grad():
+                for p in matrices:
+                    p.grad += edit(p, p.grad, setting.knob, random)
+        steps.step()
+        if not loss.isfinite():
+            break
+    cpu_seconds = time.process_time() - started - gauge.cpu_seconds
+    return Run(
+        setting,
+        seed,
+        split,
+        accuracy(model, validation),
+        accuracy(model, test),
+        weight_correlation(model),
+        not all(bool(p.isfinite().all()) for p in model.parameters()),
+        cpu_seconds,
+        *(gauge.means() if gauge.seen else (None, None)),
+    )
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, part: Part) -> float:
+    """Share of the records whose largest output is their label's."""
+    return float((model(part.x).argmax(dim=1) == part.y).float().mean())
+
+
+def train_all(tasks: Iterable[Task], workers: int = WORKERS) -> Iterator[Run]:
+    """One run for each task, in their order, on `workers` processes of one thread each; 0: in this process."""
+    if not workers:
+        yield from map(_train, tasks)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork after torch's threads have started can hang
+    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.map(_train, tasks)
+
+
+def _train(task: Task) -> Run:
+    return train(*task)
