@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo up down test lint bench lock clean
+.PHONY: setup demo up down test lint bench gpu lock clean
 
 setup: .venv/.installed
 
@@ -36,7 +36,15 @@ lint: setup
 
 bench: setup
 	$(BIN)/python benchmarks/engine_overhead.py
+	$(BIN)/python benchmarks/ko_step.py
+	$(BIN)/python benchmarks/diagnostics_cost.py
 	$(BIN)/python benchmarks/golden.py --quick
+
+# KO's tests on a GPU, and the tables for docs/benchmarks.md.
+gpu: setup
+	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	    $(BIN)/pytest tests/unit/ko -k cuda && $(BIN)/python benchmarks/ko_step.py --markdown; \
+	else echo "skipped: torch finds no CUDA device on this machine"; fi
 
 # After a change of dependencies in pyproject.toml; the result carries hashes and no index address.
 lock:

@@ -1,0 +1,151 @@
+"""What KO refuses, by name and before anything is changed; and what only looks bad."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from ko import KO
+
+pytestmark = pytest.mark.usefixtures("device")
+
+
+def parameter(*shape: int, dtype: torch.dtype = torch.float32) -> nn.Parameter:
+    generator = torch.Generator().manual_seed(0)
+    p = nn.Parameter(torch.randn(shape, generator=generator, device="cpu").to(torch.get_default_device(), dtype))
+    p.grad = torch.randn(shape, generator=generator, device="cpu").to(torch.get_default_device(), dtype)
+    return p
+
+
+def snapshot(optimizer: KO) -> tuple[list[Tensor], str]:
+    """Every tensor that the optimizer can change, and every option."""
+    tensors = [p.detach().clone() for group in optimizer.param_groups for p in group["params"]]
+    tensors += [v.clone() for values in optimizer.state.values() for v in values.values() if isinstance(v, Tensor)]
+    return tensors, repr([{**group, "params": len(group["params"])} for group in optimizer.param_groups])
+
+
+def assert_unchanged(optimizer: KO, found: tuple[list[Tensor], str]) -> None:
+    tensors, options = snapshot(optimizer)
+    torch.testing.assert_close(tensors, found[0], rtol=0, atol=0)
+    assert options == found[1]
+
+
+class TestOptionsSetLater:
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("gamma", -0.1, r"gamma of parameter group 1: expected a finite number >= 0, not -0\.1"),
+            ("gamma", math.nan, "gamma of parameter group 1"),
+            ("rate", math.inf, "rate of parameter group 1"),
+            ("group_size", 1, "group_size of parameter group 1: expected an integer >= 2, not 1"),
+            ("collision", "Soft", "collision of parameter group 1: 'Soft' is not one of soft, hard, none"),
+            ("bounded", 1, "bounded of parameter group 1: expected True or False, not 1"),
+        ],
+    )
+    def test_are_refused_at_the_step(self, name: str, value: Any, message: str) -> None:
+        optimizer = KO([{"params": [parameter(3, 3)]}, {"params": [parameter(4, 3)]}])
+        optimizer.step()
+        optimizer.param_groups[1][name] = value
+        found = snapshot(optimizer)
+        with pytest.raises(ValueError, match=message):
+            optimizer.step()
+        assert_unchanged(optimizer, found)
+
+
+class TestGradients:
+    @pytest.mark.parametrize("collision", ["soft", "hard"])
+    def test_a_sparse_gradient_behind_good_ones_changes_nothing(self, collision: str) -> None:
+        words = nn.Embedding(6, 3, sparse=True)
+        words(torch.tensor([1, 2])).sum().backward()
+        optimizer = KO([{"params": [parameter(3, 3)]}, {"params": [words.weight]}], base="sgd", collision=collision)
+        found = snapshot(optimizer)
+        with pytest.raises(
+            RuntimeError, match=r"sparse gradient of parameter 1 \(group 1, shape \(6, 3\)\); put it in"
+        ):
+            optimizer.step()
+        assert_unchanged(optimizer, found)
+
+    @pytest.mark.parametrize("options", [{}, {"bounded": True}, {"group_size": 2}, {"collision": "hard"}])
+    def test_nan_reaches_the_base_as_without_ko_and_no_other_row(self, options: dict[str, Any]) -> None:
+        p = parameter(8, 4)
+        assert p.grad is not None
+        p.grad[3, 2] = math.nan
+        KO([p], base="sgd", rate=50.0, **options).step()
+        assert p.isnan().sum() == 1
+        assert p[3, 2].isnan()
+
+
+class TestRows:
+    def test_one_row_or_none_is_left_to_the_base(self) -> None:
+        for shape in ((1, 5), (0, 5), (5, 0), (1, 2, 3)):
+            alone, plain = parameter(*shape), parameter(*shape)
+            KO([alone], gamma=1.0, collision="soft").step()
+            Adam([plain], lr=1e-3).step()
+            assert torch.equal(alone, plain)
+
+    @pytest.mark.parametrize("options", [{}, {"bounded": True}, {"group_size": 2}, {"collision": "hard"}])
+    def test_zero_rows_train(self, options: dict[str, Any]) -> None:
+        p = parameter(6, 4)
+        with torch.no_grad():
+            p[2] = 0
+        KO([p], lr=0.1, base="sgd", **options).step()
+        assert p.isfinite().all()
+        assert p[2].any()
+
+
+class TestPrecision:
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    @pytest.mark.parametrize("options", [{}, {"bounded": True}, {"group_size": 3}, {"collision": "hard", "rate": 50.0}])
+    def test_half_precision_parameters_collide_in_float32(self, dtype: torch.dtype, options: dict[str, Any]) -> None:
+        half, full = parameter(8, 6, dtype=dtype), parameter(8, 6)
+        with torch.no_grad():
+            full.copy_(half.float())
+            full.grad = half.grad.float()  # type: ignore[union-attr]
+        for p in (half, full):
+            KO([p], lr=0.1, base="sgd", seed=1, **options).step()
+        assert half.dtype == dtype
+        # Rounding of the gradient and of the parameter, which are of size 3 at most.
+        torch.testing.assert_close(half.float(), full, rtol=0, atol=3 * torch.finfo(dtype).eps)
+
+    def test_a_gradient_near_the_end_of_float16_does_not_overflow(self) -> None:
+        p = parameter(4, 3, dtype=torch.float16)
+        p.grad = torch.full_like(p, 60_000.0)
+        KO([p], lr=1e-5, base="sgd", bounded=True).step()
+        assert p.isfinite().all()
+
+
+class TestState:
+    def test_a_state_of_another_shape_is_refused(self) -> None:
+        wide, narrow = KO([parameter(6, 4)]), KO([parameter(6, 3)])
+        wide.step()
+        narrow.step()
+        found = snapshot(narrow)
+        message = r"state: exp_avg(_sq)? has shape \(6, 4\), its parameter \(6, 3\); load the state of an optimizer"
+        with pytest.raises(ValueError, match=message):
+            narrow.load_state_dict(wide.state_dict())
+        assert_unchanged(narrow, found)
+        narrow.step()
+
+    def test_other_groups_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="different number of parameter groups"):
+            KO([{"params": [parameter(2, 2)]}, {"params": [parameter(2, 2)]}]).load_state_dict(
+                KO([parameter(2, 2)]).state_dict()
+            )
+
+
+class TestShares:
+    def test_are_those_of_the_last_step(self) -> None:
+        hit, missed, soft = parameter(40, 3), parameter(40, 3), parameter(40, 3)
+        with torch.no_grad():
+            hit.zero_()
+            missed.mul_(1e4)
+        optimizer = KO([{"params": [hit, missed]}, {"params": [soft], "collision": "soft"}], collision="hard", rate=1e9)
+        assert optimizer.collision_shares() == {}
+        optimizer.step()
+        assert optimizer.collision_shares() == {hit: 1.0, missed: 0.0}
+        optimizer.param_groups[0]["rate"] = 0.0
+        optimizer.step()
+        assert optimizer.collision_shares() == {}
