@@ -90,6 +90,12 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def typical_seconds(work: Callable[[], Any]) -> float:
+    """Median of some calls after the first; the first alone if it takes long, since nothing is left to warm up then."""
+    first = seconds(work)
+    return first if first > 1 else statistics.median(seconds(work) for _ in range(max(5, min(30, int(0.3 / first)))))
+
+
 def peak_bytes(model: nn.Module, optimizer: Optimizer) -> int:
     """Largest sum of live tensors while the optimizer makes a step."""
     if DEVICE.type == "cuda":
@@ -145,10 +151,7 @@ def by_rows(columns: int = 512, group_size: int = 64) -> list[list[str]]:
             "random batch": lambda w=w, g=g: collisions.soft(w, g, 0.1, group_size=group_size, key=1),
             "hard": lambda w=w, g=g: collisions.hard(w, g, 0.5, 1),
         }
-        repeats = max(3, min(20, 2**20 // (n * 64)))
-        for work in forms.values():
-            work()
-        times = {form: statistics.median(seconds(work) for _ in range(repeats)) * 1e3 for form, work in forms.items()}
+        times = {form: typical_seconds(work) * 1e3 for form, work in forms.items()}
         rows.append([f"{n:,}", *(f"{t:.2f}" for t in times.values()), f"{times['random batch'] / n * 1e3:.2f}"])
     return rows
 

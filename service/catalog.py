@@ -383,6 +383,16 @@ class Collision(Frozen):
     gamma: float = Field(0.1, ge=0, le=100, description="Strength of a soft collision.")
     bounded: bool = Field(False, description="Cap gamma so that a soft collision never reverses a gradient.")
     rate: Probability = Field(0.5, description="Rate of hard collisions.")
+    group_size: int | None = Field(
+        None,
+        ge=2,
+        le=65_536,
+        description="Rows of a layer that meet at a time in a soft collision, in random groups; null: all.",
+    )
+    embeddings: bool = Field(False, description="Collide word vectors, too; softly in random groups of 64.")
+    fade: Literal["none", "cosine", "linear"] = Field(
+        "none", description="How gamma and rate fall to 0 over the budget; `none`: they stay."
+    )
 
 
 class KoSgdParams(Collision, SgdParams):

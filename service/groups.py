@@ -17,7 +17,7 @@ from service.spec import JobStatus, Reason, TargetHit
 
 GroupBy = Literal["optimizer", "model", "schedule", "batch_size", "precision"]
 
-NOT_A_SETTING = frozenset({"device", "evaluate_test", "log_every_steps"})
+NOT_A_SETTING = frozenset({"device", "diagnostics_every_steps", "evaluate_test", "log_every_steps"})
 """Fields that runs of one setting may differ in, because they do not change what is learned (`device` asks, the
 recorded environment says what it was)."""
 

@@ -18,8 +18,20 @@ from service.catalog import (
     unfit,
 )
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Raised by hand whenever the same spec trains to other numbers than before."""
+
+DIAGNOSTICS = (
+    "weight_correlation",
+    "effective_rank",
+    "temperature",
+    "velocity_energy",
+    "velocity_entropy",
+    "lambda_max",
+    "gamma_lambda_max",
+    "collision_share",
+)
+"""What `diagnostics_every_steps` records, averaged under these names and of each layer as `NAME/LAYER`."""
 
 METRICS = (
     "train_loss",
@@ -32,10 +44,15 @@ METRICS = (
     "lr",
     "grad_norm",
     "update_norm",
-    "weight_correlation",
     "samples_per_second",
+    *DIAGNOSTICS,
+    "diagnostics_seconds",
 )
-"""Names that the training engine reports; `best_*` belong to the weights of the best validation step."""
+"""Names that the training engine reports; `best_*` belong to the weights of the best validation step.
+
+`weight_correlation` is measured at each validation, the other diagnostics on request; `diagnostics_seconds` is what
+they have taken so far, which is no part of the training time.
+"""
 
 
 class JobStatus(StrEnum):
@@ -130,6 +147,16 @@ class TrainSpec(Frozen):
         None, ge=1, le=10**9, description="Steps between validations; null: at the end of every epoch."
     )
     log_every_steps: int = Field(10, ge=1, le=10**9, description="Steps between two points of the training metrics.")
+    diagnostics_every_steps: int | None = Field(
+        None,
+        ge=1,
+        le=10**9,
+        description="Steps between two records of what weights and gradients say of the neurons, taken before the "
+        "optimizer's step: weight correlation, effective rank, temperature, energy and entropy of the velocities, "
+        "largest eigenvalue of the collision matrix (and times KO's gamma), KO's share of collided pairs; averaged, "
+        "and of each layer as NAME/LAYER. They change no result and are no part of the training time; null: none. "
+        "On a CPU, every 50 steps costs under 2 % of it for a ResNet or transformer, some 20 % for the digits MLP.",
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

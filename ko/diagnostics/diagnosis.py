@@ -63,7 +63,7 @@ def diagnose(source: Layers, optimizer: Optimizer | None = None) -> Diagnosis:
     | `effective_rank` | the weights: see `ko.effective_rank` |
     | `temperature`, `velocity_energy`, `velocity_entropy` | the gradients: see the functions of these names |
     | `lambda_max` | C of a soft collision, whatever the optimizer: see `ko.largest_eigenvalue` |
-    | `gamma_lambda_max` | gamma of this step times lambda_max, gamma as capped in the bounded form, where KO collides softly |
+    | `gamma_lambda_max` | where KO collides softly: the same times gamma of this step, as capped in the bounded form |
 
     A parameter that stacks several matrices has the mean over them, of the last two the largest. A parameter without a
     gradient has the first two alone. Rows that are not finite are treated as each quantity says, so every value is
@@ -104,7 +104,7 @@ def _quantities(layer: Layer, gamma: float | Tensor | None, bounded: bool) -> di
     }
     if gamma is not None:
         if met.largest_sum is not None:
-            gamma = (BOUND / met.largest_sum).clamp(max=gamma)
+            gamma = (BOUND / met.largest_sum).minimum(torch.as_tensor(gamma).to(met.largest_sum))
         found["gamma_lambda_max"] = (gamma * lambda_max).max()
     return found
 

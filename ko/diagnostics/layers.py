@@ -13,7 +13,7 @@ from ko.particles import matrices, param_groups
 from ko.sharding import gathered
 
 Layers = nn.Module | Optimizer | Iterable[Tensor] | Iterable[dict[str, Any]]
-"""Where layers are looked for: a model, an optimizer, or tensors or parameter groups such as `ko.param_groups` makes."""
+"""Where layers are looked for: a model, an optimizer, or tensors or parameter groups, as `ko.param_groups` has them."""
 
 
 class Layer(NamedTuple):

@@ -14,13 +14,12 @@ from torch import Tensor
 from ko import counter
 from ko.collisions import BLOCK_BYTES, unit_rows
 
-TOLERANCE = 1e-4
-"""The power iteration ends once a round raises the eigenvalue by no more than this share of it ..."""
+TOLERANCE = 3e-4
+"""The power iteration ends once `ROUNDS` products with C raise the eigenvalue by no more than this share of it ..."""
 MOST_ROUNDS = 100
-"""... or after so many rounds."""
-
-# Rounds between two looks at whether that is so: each makes a GPU wait.
-_ROUNDS_BETWEEN_LOOKS = 5
+"""... or after so many of them."""
+ROUNDS = 5
+"""Products between two looks: each look makes a GPU wait. What grows meanwhile, by N at most a round, fits float32."""
 
 
 class Pairs(NamedTuple):
@@ -67,9 +66,10 @@ def largest_eigenvalue(weights: Tensor, gradients: Tensor) -> Tensor:
     1, so the value is 1 where no two rows are alike and N where all are; 0 where no row has both a weight and a
     gradient. Zero rows and rows that are not finite are left out of C, as in the collision.
 
-    C is positive semidefinite (Schur product theorem), so each round's value is a lower bound and higher than the one
-    before. It ends once a round raises it by at most `TOLERANCE` of itself, or after `MOST_ROUNDS`. Where C is larger
-    than `BLOCK_BYTES` it is applied without being formed.
+    C is positive semidefinite (Schur product theorem), so the value rises from round to round and stays a lower bound.
+    It ends once `ROUNDS` of them raise it by at most `TOLERANCE` of itself, or after `MOST_ROUNDS` (measured while the
+    digits network trains, widths 64 to 1,024: within 0.3 % after 10 to 100 rounds). Where C is larger than
+    `BLOCK_BYTES` it is applied without being formed.
 
     Args:
         weights: (N, D), or (B, N, D) for B layers that do not meet.
@@ -95,15 +95,17 @@ def largest_of(w_unit: Tensor, g_unit: Tensor, c: Tensor | None) -> Tensor:
 
 
 def _power_iteration(apply: Callable[[Tensor], Tensor], v: Tensor) -> Tensor:
-    """|C v| for unit vectors v (..., N, 1) that turn towards the first eigenvector, (...)."""
-    v = v / torch.linalg.vector_norm(v, dim=-2, keepdim=True)
+    """|C v| / |v| for vectors v (..., N, 1) that turn towards the first eigenvector, (...)."""
     value = torch.zeros_like(v[..., :1, :])  # (..., 1, 1)
-    for done in range(1, MOST_ROUNDS + 1):
+    for _ in range(0, MOST_ROUNDS, ROUNDS):
+        for _ in range(ROUNDS - 1):
+            v = apply(v)
         moved = apply(v)
-        before, value = value, torch.linalg.vector_norm(moved, dim=-2, keepdim=True)
-        if done % _ROUNDS_BETWEEN_LOOKS == 0 and bool((value - before <= TOLERANCE * value).all()):
+        length, before = torch.linalg.vector_norm(moved, dim=-2, keepdim=True), value
+        value = length / torch.where(length > 0, torch.linalg.vector_norm(v, dim=-2, keepdim=True), 1)
+        if bool((value - before <= TOLERANCE * value).all()):
             break
-        v = moved / torch.where(value > 0, value, 1)
+        v = moved / torch.where(length > 0, length, 1)
     return value[..., 0, 0]
 
 
@@ -115,7 +117,7 @@ def _applied(w_unit: Tensor, g_unit: Tensor, v: Tensor) -> Tensor:
     n_layers = w_unit.numel() // (w_unit.shape[-1] * w_unit.shape[-2])
     width = max(1, BLOCK_BYTES // (n_layers * max(w_unit.shape[-2:]) * w_unit.element_size()))
     total = torch.zeros_like(v)
-    for columns in g_unit.split(width, dim=-1):
+    for columns in torch.split(g_unit, width, dim=-1):
         m = w_unit.mT @ (columns * v)  # (..., D, width)
         total += ((w_unit @ m) * columns).sum(-1, keepdim=True)
     return total

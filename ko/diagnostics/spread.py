@@ -99,7 +99,8 @@ class Gas(NamedTuple):
         places = bins.view(n_layers, -1).long() + first[:, None]
         counts = torch.bincount(places.flatten(), minlength=n_layers * (_BINS + 1)).view(n_layers, -1)[:, :_BINS]
         shares = counts.to(self.energy) / counts.sum(1, keepdim=True).clamp(min=1)
-        return (torch.special.entr(shares).sum(1) + math.log(BIN_WIDTH)).view_as(self.energy)
+        entropy: Tensor = torch.special.entr(shares).sum(1) + math.log(BIN_WIDTH)
+        return entropy.view_as(self.energy)
 
 
 def gas(gradients: Tensor) -> Gas:

@@ -70,6 +70,17 @@ class TestSubmit:
                 "unknown base optimizer",
             ),
             ({"optimizer": {"name": "ko", "params": {"gama": 1}}}, "/optimizer/params/gama", "unknown field"),
+            (
+                {"optimizer": {"name": "ko", "params": {"group_size": 1}}},
+                "/optimizer/params/group_size",
+                "greater than or equal to 2",
+            ),
+            (
+                {"optimizer": {"name": "ko", "params": {"base": "sgd", "fade": "x"}}},
+                "/optimizer/params/fade",
+                "'none', 'cosine' or 'linear'",
+            ),
+            ({"diagnostics_every_steps": 0}, "/diagnostics_every_steps", "greater than or equal to 1"),
             ({"optimizer": {"name": "adam", "params": {"lr": "1"}}}, "/optimizer/params/lr", "valid number"),
             ({"optimizer": {"name": "adam", "params": {"lr": True}}}, "/optimizer/params/lr", "valid number"),
             ({"optimizer": {"name": "adam", "params": {"lr": -1}}}, "/optimizer/params/lr", "greater than 0"),

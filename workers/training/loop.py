@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ko import weight_correlation
+from ko import KO, Diagnosis, diagnose, weight_correlation
 from service.spec import ENGINE_VERSION, Environment, Reason, Summary, TargetHit, TrainSpec
 from workers.training import datasets, environment, models, optimizers, schedules
 from workers.training.device import DTYPES, choose, deterministic
@@ -78,17 +78,19 @@ class Run:
         self.task, inputs = datasets.load(request)
         self.model = models.build(spec.model, inputs, spec.seed).to(self.device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = optimizers.build(spec.optimizer, self.model, spec.seed)
         epochs, steps = spec.budget.epochs, spec.budget.steps
         total = steps if epochs is None else epochs * self.task.steps_per_epoch
         assert total is not None, "a budget has epochs or steps"
         self.total_steps = total
+        self._validate_every = spec.eval_every_steps or self.task.steps_per_epoch
+        self.optimizer = optimizers.build(spec.optimizer, self.model, spec.seed, self.total_steps)
         self.schedule = schedules.build(spec.schedule, self.optimizer, self.total_steps)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=spec.precision == "fp16")
         self.step = 0
         self._records_seen = 0
         self._losses: list[tuple[int, Tensor]] = []  # by step, not looked at yet
         self._clock = _Clock(self.device)
+        self._diagnostics_seconds = 0.0
         self._seen_at_validation, self._seconds_at_validation, self._validated_step = 0, 0.0, 0
         self._last: dict[str, float] = {}
         self._best: tuple[float, int] | None = None  # the selecting metric, and the step it was met at
@@ -128,14 +130,13 @@ class Run:
         )
 
     def _train(self, should_stop: Callable[[], bool]) -> None:
-        validate_every = self.spec.eval_every_steps or self.task.steps_per_epoch
         self.model.train()
         with self._clock.running():
             for batch in self._batches():
                 self._step(batch)
                 if should_stop():
                     raise _Ended(Reason.CANCELLED)
-                if self.step % validate_every == 0:
+                if self.step % self._validate_every == 0:
                     self._validate()
             if self._validated_step < self.step:
                 self._validate()
@@ -152,11 +153,13 @@ class Run:
         """One optimizer step; its loss and metrics are those before the step."""
         step, optimizer = self.step + 1, self.optimizer
         logs = step % self.spec.log_every_steps == 0
+        diagnoses = self.spec.diagnostics_every_steps is not None and step % self.spec.diagnostics_every_steps == 0
         with self._autocast():
             loss, output = self.task.loss(self.model, batch)
         self._look_at(loss.detach(), step)
         torch.autograd.backward(self._scaler.scale(loss))
-        measured = self._measure_gradients(logs)
+        measured = self._measure_gradients(logs or diagnoses)
+        diagnosis = self._diagnose() if diagnoses else None
         before = [p.detach().clone() for p in self.parameters] if logs else []
         lr = optimizer.param_groups[0]["lr"]
         self._scaler.step(optimizer)
@@ -176,17 +179,42 @@ class Run:
                 | {"lr": float(lr)}
                 | {name: float(norm) for name, norm in norms.items()}
             )
+        if diagnosis is not None:
+            self._report_diagnosis(diagnosis)
 
-    def _measure_gradients(self, logs: bool) -> dict[str, Tensor]:
-        """Clip the gradients where the spec says so; their norm before that, where anybody needs it."""
+    def _measure_gradients(self, wanted: bool) -> dict[str, Tensor]:
+        """Unscale the gradients, and clip them where the spec says so; their norm before that, if it is needed."""
         limit = self.spec.gradient_clip
-        if not logs and limit is None:
+        if not wanted and limit is None:
             return {}
         self._scaler.unscale_(self.optimizer)
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         if limit is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
         return {"grad_norm": norm}
+
+    def _diagnose(self) -> Diagnosis:
+        """What weights and gradients say of the neurons; the time that takes is not the training's."""
+        with self._clock.paused():
+            started = time.perf_counter()
+            diagnosis = diagnose(self.model, self.optimizer)
+            self._diagnostics_seconds += time.perf_counter() - started
+        return diagnosis
+
+    def _report_diagnosis(self, diagnosis: Diagnosis) -> None:
+        """Report it after the step, with what that adds; a validation that follows measures its own correlation."""
+        with self._clock.paused():
+            layers = dict(diagnosis.layers)
+            if isinstance(self.optimizer, KO) and (shares := self.optimizer.collision_shares()):
+                names: dict[Tensor, str] = {p: name for name, p in self.model.named_parameters()}
+                layers["collision_share"] = {names[p]: share for p, share in shares.items()}
+            averages = Diagnosis(layers).averages
+            if self.step % self._validate_every == 0 or self.step == self.total_steps:
+                averages.pop("weight_correlation", None)
+            self._report(averages | {"diagnostics_seconds": self._diagnostics_seconds})
+            self._report_to(
+                self.step, {f"{name}/{layer}": value for name, of in layers.items() for layer, value in of.items()}
+            )
 
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
         if self.spec.precision == "fp32":

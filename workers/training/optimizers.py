@@ -2,70 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
-import torch
 from pytorch_optimizer import Lion
 from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RAdam, RMSprop
 
-from ko import KO, MuonAdamW
+from ko import KO, Fade, MuonAdamW, param_groups
 from service import catalog
 from workers.training.models import head
 
-Groups = Iterable[dict[str, Any]]
+Shape = Literal["none", "cosine", "linear"]
 
 # KO resolves all of these names itself, but Lion.
 _KO_BASES: dict[str, type[Optimizer]] = {"lion": Lion}
 
 
-def build(choice: catalog.Optimizer, model: nn.Module, seed: int) -> Optimizer:
-    """The optimizer of a model's parameters; `seed` decides KO's collisions."""
+def build(choice: catalog.Optimizer, model: nn.Module, seed: int, total_steps: int) -> Optimizer:
+    """The optimizer of a model's parameters; `seed` decides KO's collisions, which may fade over `total_steps`."""
     name, params = choice.name, choice.params.model_dump()  # type: ignore[attr-defined]  # every choice has both
-    return BUILDERS[name](model, seed, **params)
+    return BUILDERS[name](model, seed, total_steps, **params)
 
 
 def muon_groups(model: nn.Module) -> list[dict[str, Any]]:
     """Two groups: hidden matrices for Muon; embeddings, the head, norms and biases for AdamW."""
-    apart = _embeddings(model) | {head(model).weight}
-    hidden = [p for p in model.parameters() if p.ndim >= 2 and p not in apart]
-    rest = [p for p in model.parameters() if p.ndim < 2 or p in apart]
-    return [{"params": group, "use_muon": is_hidden} for group, is_hidden in ((hidden, True), (rest, False)) if group]
+    return _by_use([{"params": list(model.named_parameters())}], model)
 
 
-def collided_groups(groups: list[dict[str, Any]], model: nn.Module) -> list[dict[str, Any]]:
-    """The same groups with the embeddings apart and not collided: their rows are words, and 20,000 of them have
-    400 million pairs (docs/optimizer.md).
-    """
-    embeddings = _embeddings(model)
-    return [
-        {**group, "params": chosen, **options}
+def ko_groups(model: nn.Module, base: str, embeddings: bool) -> list[dict[str, Any]]:
+    """The groups that tell KO where a model's neurons are; on Muon, each in two as in `muon_groups`."""
+    groups = param_groups(model, embeddings=embeddings)
+    return _by_use(groups, model) if base == "muon" else groups
+
+
+def _by_use(groups: list[dict[str, Any]], model: nn.Module) -> list[dict[str, Any]]:
+    """Each group of (name, tensor) pairs in two, by whether Muon or AdamW is to train the tensors."""
+    words = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    apart = words | {head(model).weight}
+    parts = [
+        {
+            **group,
+            "params": [(name, p) for name, p in group["params"] if (p.ndim >= 2 and p not in apart) is use_muon],
+            "use_muon": use_muon,
+        }
+        for use_muon in (True, False)
         for group in groups
-        for chosen, options in (
-            ([p for p in group["params"] if p not in embeddings], {}),
-            ([p for p in group["params"] if p in embeddings], {"collision": "none"}),
-        )
-        if chosen
     ]
+    return [part for part in parts if part["params"]]
 
 
-def _embeddings(model: nn.Module) -> set[torch.Tensor]:
-    return {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
-
-
-def _plain(optimizer: Callable[..., Optimizer], model: nn.Module, seed: int, **params: Any) -> Optimizer:
+def _plain(
+    optimizer: Callable[..., Optimizer], model: nn.Module, seed: int, total_steps: int, **params: Any
+) -> Optimizer:
     return optimizer(model.parameters(), **params)
 
 
-def _muon(model: nn.Module, seed: int, **params: Any) -> Optimizer:
+def _muon(model: nn.Module, seed: int, total_steps: int, **params: Any) -> Optimizer:
     return MuonAdamW(muon_groups(model), **params)
 
 
-def _ko(model: nn.Module, seed: int, *, base: str, **params: Any) -> Optimizer:
-    groups = muon_groups(model) if base == "muon" else [{"params": list(model.parameters())}]
-    return KO(collided_groups(groups, model), base=_KO_BASES.get(base, base), seed=seed, **params)
+def _ko(
+    model: nn.Module, seed: int, total_steps: int, *, base: str, embeddings: bool, fade: Shape, **params: Any
+) -> Optimizer:
+    if fade != "none":
+        params |= {name: Fade(params[name], 0.0, total_steps, fade) for name in ("gamma", "rate")}
+    return KO(ko_groups(model, base, embeddings), base=_KO_BASES.get(base, base), seed=seed, **params)
 
 
 BUILDERS: dict[str, Callable[..., Optimizer]] = {

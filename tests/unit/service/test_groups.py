@@ -68,6 +68,16 @@ class TestLabels:
                 ["ko hard (adam) bounded=false", "ko hard (adam) bounded=true"],
             ),
             (
+                [ko(), ko(fade="cosine"), ko(embeddings=True), ko(bounded=True, group_size=64), ko(bounded=True)],
+                [
+                    "ko soft (adam) embeddings=false fade=none",
+                    "ko soft (adam) embeddings=false fade=cosine",
+                    "ko soft (adam) embeddings=true fade=none",
+                    "ko bounded (adam) group_size=64",
+                    "ko bounded (adam) group_size=null",
+                ],
+            ),
+            (
                 [{"name": "ko", "params": {"base": "sgd", "lr": 0.1}}, ko(lr=0.1)],
                 ["ko soft (sgd)", "ko soft (adam)"],
             ),
@@ -179,6 +189,7 @@ class TestSharedSetting:
             {"seed": 7},
             {"device": "cpu"},
             {"log_every_steps": 1},
+            {"diagnostics_every_steps": 50},
             {"evaluate_test": False},
             {"target": {"value": 0.5}},
         ],

@@ -43,6 +43,36 @@ def test_kos_base_decides_its_other_parameters():
         spec(optimizer={"name": "ko", "params": {"base": "sgd", "betas": [0.9, 0.99]}})
 
 
+def test_kos_options_have_defaults_that_change_nothing():
+    params = spec(optimizer="ko").optimizer.params
+    assert (params.group_size, params.embeddings, params.fade) == (None, False, "none")
+
+
+@pytest.mark.parametrize("base", ["sgd", "adam", "muon", "lion"])
+def test_kos_options_are_those_of_every_base(base):
+    options = {"group_size": 2, "embeddings": True, "fade": "cosine"}
+    params = spec(optimizer={"name": "ko", "params": {"base": base, **options}}).optimizer.params
+    assert params.model_dump().items() >= options.items()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("group_size", 1), ("group_size", 2.0), ("embeddings", 1), ("fade", "x"), ("fade", "step"), ("fade", None)],
+)
+def test_kos_options_have_bounds(option, value):
+    with pytest.raises(ValidationError) as caught:
+        spec(optimizer={"name": "ko", "params": {option: value}})
+    assert [error["loc"][-1] for error in caught.value.errors()] == [option]
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1.5, True, 10**10])
+def test_diagnostics_have_bounds(steps):
+    with pytest.raises(ValidationError, match="diagnostics_every_steps"):
+        spec(diagnostics_every_steps=steps)
+    assert spec().diagnostics_every_steps is None
+    assert spec(diagnostics_every_steps=1).diagnostics_every_steps == 1
+
+
 def test_specs_are_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         spec().batch_size = 3

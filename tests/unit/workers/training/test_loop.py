@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.spec import METRICS, Reason, Summary, TrainSpec
-from workers.training import datasets
+import ko
+from service import catalog
+from service.metrics import MAX_NAME
+from service.spec import DIAGNOSTICS, METRICS, Reason, Summary, TrainSpec
+from workers.training import datasets, models
 from workers.training.loop import Run, train
 
 Build = Callable[..., TrainSpec]
 Points = list[tuple[int, dict[str, float]]]
+
+ON_REQUEST = {*DIAGNOSTICS, "diagnostics_seconds"} - {"weight_correlation"}
+EVERY_RUN = set(METRICS) - ON_REQUEST
 
 
 def run(spec: TrainSpec, stop_after: float = math.inf) -> tuple[Summary, Points]:
@@ -89,14 +96,14 @@ class TestReports:
         summary, points = run(spec(budget={"epochs": 2}, log_every_steps=5))
         assert summary.reason is Reason.COMPLETED
         assert (summary.steps, summary.epochs) == (26, 2.0)
-        assert {name for _, metrics in points for name in metrics} == set(METRICS)
+        assert {name for _, metrics in points for name in metrics} == EVERY_RUN
         for name in ("train_loss", "train_accuracy", "lr", "grad_norm", "update_norm"):
             assert list(curve(points, name)) == [5, 10, 15, 20, 25], name
         for name in ("val_loss", "val_accuracy", "weight_correlation", "samples_per_second"):
             assert list(curve(points, name)) == [13, 26], name
         for name in ("test_loss", "test_accuracy", "best_test_accuracy"):
             assert list(curve(points, name)) == [26], name
-        assert summary.metrics == {name: list(curve(points, name).values())[-1] for name in METRICS}
+        assert summary.metrics == {name: list(curve(points, name).values())[-1] for name in EVERY_RUN}
         assert 0 < summary.train_seconds < summary.total_seconds
         assert summary.parameters == 64 * 32 + 32 + 32 * 10 + 10
 
@@ -149,6 +156,119 @@ class TestReports:
         assert len(seen[0]["data_hash"]) == 64
         assert seen[1] == 1  # the steps of the budget
         assert set(seen[2:]) == {1}
+
+
+def ko_choice(**params: Any) -> dict[str, Any]:
+    return {"name": "ko", "params": params}
+
+
+class TestDiagnostics:
+    LAYERS = ("1.weight", "3.weight")
+
+    def test_what_and_when(self, spec: Build) -> None:
+        summary, points = run(spec(diagnostics_every_steps=5, log_every_steps=7, budget={"epochs": 2}))
+        averages = set(DIAGNOSTICS) - {"gamma_lambda_max", "collision_share"}
+        layered = {f"{name}/{layer}" for name in averages for layer in self.LAYERS}
+        assert {name for _, metrics in points for name in metrics} == (
+            EVERY_RUN | averages | layered | {"diagnostics_seconds"}
+        )
+        for name in (averages | layered) - {"weight_correlation"}:
+            assert list(curve(points, name)) == [5, 10, 15, 20, 25], name
+        assert list(curve(points, "weight_correlation")) == [5, 10, 13, 15, 20, 25, 26]
+        for name in averages - {"weight_correlation"}:
+            for step, value in curve(points, name).items():
+                layers = [curve(points, f"{name}/{layer}")[step] for layer in self.LAYERS]
+                assert value == pytest.approx(sum(layers) / 2)
+        assert not [name for name in summary.metrics if "/" in name]  # a summary has the averages
+        assert summary.metrics["lambda_max"] == curve(points, "lambda_max")[25]
+
+    def test_no_step_has_two_values_of_one_metric(self, spec: Build) -> None:
+        """A validation measures the weight correlation after the step, a diagnosis before."""
+        _, points = run(spec(diagnostics_every_steps=1, eval_every_steps=4, budget={"steps": 10}))
+        seen = [(step, name) for step, metrics in points for name in metrics]
+        assert len(seen) == len(set(seen))
+        undisturbed = run(spec(eval_every_steps=4, budget={"steps": 10}))[1]
+        for step, value in curve(undisturbed, "weight_correlation").items():
+            assert curve(points, "weight_correlation")[step] == value
+
+    @pytest.mark.parametrize(
+        ("optimizer", "adds"),
+        [
+            ("sgd", set()),
+            ("muon", set()),
+            (ko_choice(), {"gamma_lambda_max"}),
+            (ko_choice(base="muon", lr=0.02, bounded=True), {"gamma_lambda_max"}),
+            (ko_choice(collision="hard"), {"collision_share"}),
+            (ko_choice(collision="none"), set()),
+        ],
+    )
+    def test_every_optimizer_has_them(self, spec: Build, optimizer: Any, adds: set[str]) -> None:
+        _, points = run(spec(optimizer=optimizer, diagnostics_every_steps=1, budget={"steps": 2}))
+        always = set(DIAGNOSTICS) - {"gamma_lambda_max", "collision_share"}
+        found = {name for _, metrics in points for name in metrics if name in DIAGNOSTICS}
+        assert found == always | adds
+        for name in adds:
+            assert list(curve(points, f"{name}/1.weight")) == [1, 2]
+
+    @pytest.mark.parametrize(
+        ("optimizer", "more"),
+        [
+            ("adam", {"gradient_clip": 0.05}),
+            (ko_choice(collision="hard"), {}),
+            (ko_choice(group_size=8, fade="cosine"), {"precision": "bf16"}),
+        ],
+    )
+    def test_they_change_nothing(self, spec: Build, optimizer: Any, more: dict[str, Any]) -> None:
+        with_them = spec(optimizer=optimizer, diagnostics_every_steps=1, **more)
+        assert all(map(torch.equal, weights(with_them), weights(spec(optimizer=optimizer, **more))))
+
+    def test_gradients_are_those_that_the_optimizer_gets(self, spec: Build) -> None:
+        """Clipped: the energies of all rows add up to the square of what the norm is clipped to."""
+        sgd = {"name": "sgd", "params": {"lr": 1e-3}}
+        _, points = run(spec(optimizer=sgd, gradient_clip=0.01, diagnostics_every_steps=1, budget={"steps": 1}))
+        rows = {"1.weight": 32, "3.weight": 10}
+        square = sum(n * curve(points, f"velocity_energy/{layer}")[1] for layer, n in rows.items())
+        assert 0.7 * 0.01**2 < square < 0.01**2  # biases have the rest; unclipped it is some hundred times as much
+
+    def test_gamma_fades(self, spec: Build) -> None:
+        optimizer = ko_choice(gamma=0.2, fade="linear")
+        _, points = run(spec(optimizer=optimizer, diagnostics_every_steps=1, budget={"steps": 4}))
+        eigenvalues, products = curve(points, "lambda_max/1.weight"), curve(points, "gamma_lambda_max/1.weight")
+        gammas = [products[step] / eigenvalues[step] for step in (1, 2, 3, 4)]
+        assert gammas == pytest.approx([0.2, 0.15, 0.1, 0.05])
+
+    def test_shares_are_those_of_the_step(self, spec: Build) -> None:
+        """At rate 1 and weights that are close, pairs collide as their speed says: some and not all."""
+        model = {"name": "mlp", "params": {"hidden": [256], "init_scale": 0.01}}
+        optimizer = ko_choice(collision="hard", rate=1.0)
+        _, points = run(spec(model=model, optimizer=optimizer, diagnostics_every_steps=1, budget={"steps": 3}))
+        shares = curve(points, "collision_share/1.weight")
+        assert list(shares) == [1, 2, 3]
+        assert all(0 < share < 1 for share in shares.values())
+        assert len(set(shares.values())) > 1
+
+    def test_their_time_is_seen_and_is_not_the_trainings(self, spec: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+        def slow(*args: Any) -> ko.Diagnosis:
+            waited.append(0.05)
+            until = time.perf_counter() + 0.05
+            while time.perf_counter() < until:
+                pass
+            return ko.diagnose(*args)
+
+        waited: list[float] = []
+        monkeypatch.setattr("workers.training.loop.diagnose", slow)
+        summary, points = run(spec(diagnostics_every_steps=1, budget={"steps": 13}))
+        assert sum(waited) == pytest.approx(0.65)
+        seconds = list(curve(points, "diagnostics_seconds").values())
+        assert seconds == sorted(seconds)
+        assert seconds[-1] >= 0.65
+        assert summary.train_seconds < seconds[-1] < summary.total_seconds
+
+    def test_names_fit_where_metrics_are_stored(self) -> None:
+        for choice in catalog.MODELS.values():
+            inputs = datasets.Inputs((20,), 7, 50) if choice.reads == "text" else datasets.Inputs((3, 32, 32), 10)
+            layers = dict(models.build(choice(), inputs, seed=0).named_parameters())
+            assert max(map(len, layers)) + 1 + max(map(len, DIAGNOSTICS)) < MAX_NAME
 
 
 class TestEndings:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import nn
 
+from ko import KO
 from service import catalog
 from service.spec import TrainSpec
 from workers.training import datasets, models, optimizers, schedules
@@ -50,27 +52,98 @@ def test_every_optimizer_moves_every_weight(spec: Callable[..., TrainSpec], name
         assert not torch.equal(old, new)
 
 
-@pytest.mark.parametrize("name", catalog.MODELS)
-def test_muon_takes_the_hidden_matrices_only(name: str) -> None:
+def built(name: str) -> nn.Module:
     choice = catalog.MODELS[name]()
     inputs = datasets.Inputs((20,), 7, 50) if choice.reads == "text" else datasets.Inputs((3, 32, 32), 10)
-    model = models.build(choice, inputs, seed=0)
-    groups = {group["use_muon"]: set(group["params"]) for group in optimizers.muon_groups(model)}
-    apart = {m.weight for m in model.modules() if isinstance(m, nn.Embedding)} | {models.head(model).weight}
-    assert all(p.ndim >= 2 for p in groups[True])
-    assert apart <= groups[False]
-    assert groups[True] | groups[False] == set(model.parameters())
-    assert not groups[True] & groups[False]
+    return models.build(choice, inputs, seed=0)
 
 
-@pytest.mark.parametrize("base", BASES)
-def test_ko_does_not_collide_words(base: str) -> None:
-    model = models.build(catalog.TextCnn(), datasets.Inputs((20,), 7, 50), seed=0)
-    choice = catalog.Ko.model_validate({"name": "ko", "params": {"base": base, "lr": 1e-3}})
-    groups = optimizers.build(choice, model, seed=0).param_groups
-    (words,) = (m.weight for m in model.modules() if isinstance(m, nn.Embedding))
-    assert {id(words)} == {id(p) for group in groups if group["collision"] == "none" for p in group["params"]}
-    assert {id(p) for group in groups for p in group["params"]} == {id(p) for p in model.parameters()}
+def ko_on(model: nn.Module, **params: Any) -> KO:
+    choice = catalog.Ko.model_validate({"name": "ko", "params": {"lr": 1e-3, **params}})
+    optimizer = optimizers.build(choice, model, seed=0, total_steps=10)
+    assert isinstance(optimizer, KO)
+    return optimizer
+
+
+def tensors(optimizer: KO, **options: Any) -> set[nn.Parameter]:
+    """The parameters of the groups with these options."""
+    groups = optimizer.param_groups
+    return {p for g in groups if all(g[name] == value for name, value in options.items()) for p in g["params"]}
+
+
+def words(model: nn.Module) -> set[nn.Parameter]:
+    return {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
+
+
+@pytest.mark.parametrize("name", catalog.MODELS)
+class TestMuon:
+    def test_takes_the_hidden_matrices_only(self, name: str) -> None:
+        model = built(name)
+        groups = {group["use_muon"]: {p for _, p in group["params"]} for group in optimizers.muon_groups(model)}
+        assert all(p.ndim >= 2 for p in groups[True])
+        assert words(model) | {models.head(model).weight} <= groups[False]
+        assert groups[True] | groups[False] == set(model.parameters())
+        assert not groups[True] & groups[False]
+
+    @pytest.mark.parametrize("embeddings", [False, True])
+    def test_takes_the_same_under_ko(self, name: str, embeddings: bool) -> None:
+        model = built(name)
+        alone = {group["use_muon"]: {p for _, p in group["params"]} for group in optimizers.muon_groups(model)}
+        optimizer = ko_on(model, base="muon", embeddings=embeddings)
+        assert {use: tensors(optimizer, use_muon=use) for use in (True, False)} == alone
+        assert {g["lr"] for g in optimizer.param_groups if g["use_muon"]} == {1e-3}
+        not_collided = {p for p in model.parameters() if p.ndim < 2} | (set() if embeddings else words(model))
+        assert tensors(optimizer, collision="none") == not_collided
+
+
+class TestKo:
+    @pytest.mark.parametrize("base", BASES)
+    @pytest.mark.parametrize("name", ["textcnn", "transformer"])
+    def test_does_not_collide_words_unless_asked(self, name: str, base: str) -> None:
+        model = built(name)
+        rest = {p for p in model.parameters() if p.ndim < 2}
+        assert tensors(ko_on(model, base=base), collision="none") == rest | words(model)
+        asked = ko_on(model, base=base, embeddings=True, group_size=32)
+        assert tensors(asked, collision="none") == rest
+        assert tensors(asked, collision="soft", group_size=64) == words(model)
+        assert tensors(asked) == set(model.parameters())
+
+    def test_gates_and_projections_are_layers_of_their_own(self) -> None:
+        lstm, transformer = built("lstm"), built("transformer")
+        gates = {p for name, p in lstm.named_parameters() if name.startswith("lstm.weight")}
+        assert tensors(ko_on(lstm), blocks=4) == gates
+        assert tensors(ko_on(transformer), blocks=3) == {
+            p for name, p in transformer.named_parameters() if name.endswith("in_proj_weight")
+        }
+
+    def test_options_reach_every_layer(self) -> None:
+        optimizer = ko_on(built("mlp"), group_size=16, bounded=True, gamma=0.3)
+        assert {(g["group_size"], g["bounded"], g["gamma"]) for g in optimizer.param_groups} == {(16, True, 0.3)}
+
+    @pytest.mark.parametrize("shape", ["cosine", "linear"])
+    def test_strengths_fade_to_zero_over_the_budget(self, shape: str) -> None:
+        optimizer = ko_on(built("mlp"), fade=shape, gamma=0.3, rate=0.7)
+        for group in optimizer.param_groups:
+            for name, start in (("gamma", 0.3), ("rate", 0.7)):
+                strength = group[name]
+                assert [strength(step) for step in (0, 5, 10, 11)] == pytest.approx([start, start / 2, 0, 0])
+        a_fifth_on = {"linear": 0.8, "cosine": (1 + math.cos(math.pi / 5)) / 2}[shape]
+        assert optimizer.param_groups[0]["gamma"](2) == pytest.approx(0.3 * a_fifth_on)
+
+    def test_without_fading_strengths_are_numbers(self) -> None:
+        assert {g["gamma"] for g in ko_on(built("mlp"), gamma=0.3).param_groups} == {0.3}
+
+    @pytest.mark.parametrize("params", [{"group_size": 4}, {"fade": "cosine"}, {"collision": "hard", "fade": "linear"}])
+    def test_options_decide_the_weights(self, spec: Callable[..., TrainSpec], params: dict[str, Any]) -> None:
+        def trained(options: dict[str, Any]) -> torch.Tensor:
+            choice = {"name": "ko", "params": {"rate": 1.0} | options}
+            run = Run(spec(optimizer=choice, budget={"steps": 6}), lambda step, metrics: None, Path("nowhere"))
+            run.execute(lambda: False)
+            return run.parameters[0].detach()
+
+        without = {"collision": params.get("collision", "soft")}
+        assert torch.equal(trained(params), trained(params))
+        assert not torch.equal(trained(params), trained(without))
 
 
 def test_two_optimizers_see_the_same_batches_and_start() -> None:
@@ -79,8 +152,8 @@ def test_two_optimizers_see_the_same_batches_and_start() -> None:
     for _ in range(2):
         for a, b in zip(first.train_batches(), second.train_batches(), strict=True):
             assert torch.equal(a[0], b[0])
-    built = [models.build(catalog.Mlp(), inputs, seed=11) for _ in range(2)]
-    assert all(map(torch.equal, built[0].parameters(), built[1].parameters()))
+    starts = [models.build(catalog.Mlp(), inputs, seed=11) for _ in range(2)]
+    assert all(map(torch.equal, starts[0].parameters(), starts[1].parameters()))
 
 
 def test_an_epoch_is_a_new_permutation() -> None:
