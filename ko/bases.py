@@ -35,7 +35,16 @@ def resolve(base: str | type[Optimizer]) -> tuple[type[Optimizer], dict[str, Any
         return BASES[base]
     if not (isinstance(base, type) and issubclass(base, Optimizer)):
         raise TypeError(f"base: expected a name or a torch.optim.Optimizer class, not {base!r}")
+    if _needs_closure(base):
+        raise ValueError(f"base: {base.__name__} needs a closure at each step, so KO cannot collide its gradients")
+    if isinstance(getattr(base, "param_groups", None), property):
+        raise ValueError(f"base: {base.__name__} wraps another optimizer; put KO into it, not it into KO")
+    return base, {}
+
+
+def _needs_closure(base: type[Optimizer]) -> bool:
+    """Whether a step without a closure fails, by its signature or because it raises an error named after it."""
     closure = inspect.signature(base.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
-        raise ValueError(f"base: {base.__name__} needs a closure at each step, so KO cannot collide its gradients")
-    return base, {}
+        return True
+    return any(name.endswith("ClosureError") for name in inspect.unwrap(base.step).__code__.co_names)

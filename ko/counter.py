@@ -38,7 +38,8 @@ def as_tensor(key: int | Tensor | Sequence[int]) -> Tensor:
 
 def bits(key: int | Tensor, counters: Tensor) -> Tensor:
     """64 random bits, as int64, for each of the int64 `counters`; keys and counters broadcast."""
-    z = counters * _signed(_GOLDEN) + (key if isinstance(key, Tensor) else _signed(key))
+    # The xor changes nothing; without it Inductor folds a constant offset of the counters into one that is too large.
+    z = (counters ^ 0) * _signed(_GOLDEN) + (key if isinstance(key, Tensor) else _signed(key))
     z = (z ^ _shift(z, 30)) * _signed(_FIRST)
     z = (z ^ _shift(z, 27)) * _signed(_SECOND)
     return z ^ _shift(z, 31)

@@ -8,6 +8,9 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+# Both optimizers may have an option of one name, such as `gamma`; the inner one's is kept under another.
+_INNERS = "base_{}"
+
 
 def step_inside(
     inner: Optimizer, param_groups: list[dict[str, Any]], state: dict[Tensor, Any], hidden: Collection[str] = ()
@@ -19,7 +22,7 @@ def step_inside(
     torch wraps every optimizer's `step` to call hooks, the global ones among them; the outer step has called those
     already, so the function below the wrapper is called.
     """
-    seen = [{name: value for name, value in group.items() if name not in hidden} for group in param_groups]
+    seen = [inner_group(group, hidden) for group in param_groups]
     inner.param_groups = seen
     inner.state = state  # type: ignore[assignment]  # torch annotates the defaultdict it always is
     step: Any = type(inner).step
@@ -29,5 +32,16 @@ def step_inside(
         step(inner)
     finally:
         for group, after in zip(param_groups, seen, strict=True):
-            group.update(after)  # some optimizers count in their groups
+            group.update(outer_group(after, hidden))  # some optimizers count in their groups
         inner.param_groups = param_groups
+
+
+def inner_group(group: dict[str, Any], hidden: Collection[str]) -> dict[str, Any]:
+    """The group as the inner optimizer knows it: without the outer one's options."""
+    own = {_INNERS.format(name): name for name in hidden}
+    return {own.get(name, name): value for name, value in group.items() if name not in hidden}
+
+
+def outer_group(group: dict[str, Any], hidden: Collection[str]) -> dict[str, Any]:
+    """The other way round, still without the outer one's options."""
+    return {_INNERS.format(name) if name in hidden else name: value for name, value in group.items()}

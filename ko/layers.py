@@ -88,7 +88,7 @@ def batches(layers: Iterable[Layer]) -> list[list[Layer]]:
     """Layers that collide together: those of one group and shape, where `foreach` says so, or else where it pays."""
     found: dict[Any, list[Layer]] = {}
     for position, layer in enumerate(layers):
-        g, foreach = layer.encounter.gradients, layer.group["foreach"]
+        g, foreach = layer.encounter.gradients, layer.group.get("foreach")
         together = (g.is_cuda or g.numel() <= _SMALL_NUMEL) if foreach is None else foreach
         key = (layer.number, g.shape, g.dtype, layer.encounter.weights.dtype, g.device) if together else position
         found.setdefault(key, []).append(layer)

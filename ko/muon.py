@@ -55,6 +55,8 @@ class MuonAdamW(Optimizer):
         ns_steps: int = DEFAULT_NS_STEPS,
     ) -> None:
         for name, value in {"lr": lr, "adamw_lr": adamw_lr, "weight_decay": weight_decay}.items():
+            if isinstance(value, Tensor) and value.numel() != 1:
+                raise ValueError(f"{name}: Tensor lr must be 1-element, not of shape {tuple(value.shape)}")
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name}: expected a finite number >= 0, not {value}")
         if not 0 <= momentum < 1:
@@ -101,6 +103,8 @@ class MuonAdamW(Optimizer):
         super().__setstate__(state)
         if "_adamw" not in vars(self):
             self._adamw = AdamW([{"params": []}])
+        others = [group for group in self.param_groups if not group["use_muon"]]
+        self._adamw.__setstate__({"state": self.state, "param_groups": others})  # it completes what an old state lacks
 
     def _step_muon(self, group: dict[str, Any]) -> None:
         parameters = [p for p in group["params"] if p.grad is not None and p.numel()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, overload
 
@@ -13,12 +14,12 @@ from torch.optim.optimizer import ParamsT
 from ko.bases import resolve
 from ko.collisions import Encounter, collide, stacked
 from ko.compiling import eager, eager_outside
-from ko.inner import step_inside
+from ko.inner import inner_group, outer_group, step_inside
 from ko.layers import Layer, batches, layer_of
 from ko.options import CLOCK, OPTIONS, STRENGTHS, Strength, check, check_tensors, strength
 from ko.sharding import shared_seed
 
-# What the base optimizers of torch keep for each element of a parameter; others use the same names for the same thing.
+# What the optimizers of torch keep for each element of a parameter.
 _SHAPED_AS_PARAMETER = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "sum"}
 
 # Options that the base knows nothing of; `foreach` is its own as well.
@@ -91,16 +92,22 @@ class KO(Optimizer):
     ) -> None:
         base_class, implied = resolve(base)
         options: dict[str, Any] = {"collision": collision, "gamma": gamma, "bounded": bounded, "rate": rate}
-        options |= {"group_size": group_size, "row_dim": 0, "blocks": 1, "foreach": foreach}
+        options |= {"group_size": group_size, "row_dim": 0, "blocks": 1}
+        if foreach is not None:
+            options["foreach"] = foreach
+            if "foreach" in inspect.signature(base_class).parameters:
+                base_options["foreach"] = foreach
         check(options)
         options["collision_seed"] = shared_seed() if seed is None else _checked_seed(seed)
         options["collision_step"] = 0
         self._shares: dict[Tensor, Tensor] = {}  # of each parameter's candidate pairs, those that collided last
         super().__init__(params, options)
         build: Callable[..., Optimizer] = base_class  # Optimizer itself has no lr
-        self.base = build(self.param_groups, lr=lr, **{**implied, **base_options})
+        groups = [inner_group(group, _HIDDEN) for group in self.param_groups]
+        self.base = build(groups, lr=lr, **{**implied, **base_options})
         self.defaults = {**self.base.defaults, **options}
-        self.param_groups, self.state = self.base.param_groups, self.base.state
+        self.state = self.base.state
+        self._adopt(self.base.param_groups, self.param_groups)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, which takes part from the next step on; a Muon base may split it in two."""
@@ -110,9 +117,10 @@ class KO(Optimizer):
             super().add_param_group(param_group)
         else:
             clock = {name: self.param_groups[0][name] for name in CLOCK}
-            options = {name: self.defaults[name] for name in OPTIONS}
-            self.base.add_param_group({**options, **param_group, **clock})
-            self.param_groups = self.base.param_groups
+            options = {name: self.defaults[name] for name in OPTIONS if name in self.defaults}
+            added = {**options, **param_group, **clock}
+            self.base.add_param_group(inner_group(added, _HIDDEN))
+            self._adopt(self.base.param_groups[number:], [added])
         try:
             for group in self.param_groups[number:]:
                 check_tensors(group, f" of parameter group {number}")
@@ -142,8 +150,9 @@ class KO(Optimizer):
                 step_inside(self.base, self.param_groups, self.state, _HIDDEN)
             finally:
                 _restore_gradients(found)
-        for group in self.param_groups:
-            group["collision_step"] += 1
+        if not self._is_idle():
+            for group in self.param_groups:
+                group["collision_step"] += 1
         return loss
 
     def collision_shares(self) -> dict[Tensor, float]:
@@ -161,9 +170,26 @@ class KO(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """As torch's; a strength that is a function is saved as its value in this step, and not loaded again."""
         saved = super().state_dict()
+        if type(self.base).state_dict is not Optimizer.state_dict:  # it saves more, or otherwise
+            self._hand_over()
+            saved |= self.base.state_dict()
         for number, group in enumerate(saved["param_groups"]):
             group.update({name: strength(group, name, number) for name in STRENGTHS if callable(group[name])})
         return saved
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch's.
+
+        Raises:
+            ValueError: another number of groups or parameters, or a state of another shape; nothing is changed then.
+        """
+        super().load_state_dict(state_dict)
+        if type(self.base).load_state_dict is not Optimizer.load_state_dict:
+            self._hand_over()
+            before = self.param_groups
+            self.base.load_state_dict(state_dict)
+            self.param_groups, self.state = self.base.param_groups, self.base.state
+            self._complete_groups(before)
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickle and deepcopy keep: torch's part, the base's class and its attributes, but no hooks."""
@@ -172,25 +198,18 @@ class KO(Optimizer):
         return {**super().__getstate__(), "base": (type(self.base), attributes)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a pickled or loaded state; groups saved without KO's options take this optimizer's.
-
-        Raises:
-            ValueError: a state of another shape than its parameter; nothing is changed then.
-        """
-        _check_shapes(state["state"])
+        """Restore a pickled or loaded state; groups saved without KO's options take this optimizer's."""
         before = vars(self).get("param_groups", [])
         base = state.get("base")
+        if base is None:
+            self._check_shapes(state["state"])
         super().__setstate__({name: value for name, value in state.items() if name != "base"})
         if base is not None:
             base_class, attributes = base
             self.base = base_class.__new__(base_class)
             self.base.__setstate__(attributes)
         self._shares = {}
-        for number, group in enumerate(self.param_groups):
-            own = before[number] if number < len(before) else self.defaults
-            for name in (*OPTIONS, *CLOCK):
-                group.setdefault(name, own[name])
-            group.update({name: own[name] for name in STRENGTHS if callable(own[name])})
+        self._complete_groups(before)
         self.base.__setstate__({"state": self.state, "param_groups": self.param_groups})
 
     @eager
@@ -207,10 +226,56 @@ class KO(Optimizer):
         layers = (layer_of(p, group, number, index) for index, (number, group, p) in enumerate(places))
         return batches(layer for layer in layers if layer is not None)
 
+    @eager
+    def _is_idle(self) -> bool:
+        """Whether this was no step: nothing to learn from and no rate to do it at.
+
+        So does torch.distributed.checkpoint make an optimizer without state show it, each time it is saved.
+        """
+        rates = [group.get("lr", 1.0) for group in self.param_groups]  # a few optimizers have none
+        if any((isinstance(lr, Tensor) and lr.device.type != "cpu") or float(lr) != 0 for lr in rates):
+            return False
+        gradients = (p.grad for group in self.param_groups for p in group["params"] if p.grad is not None)
+        return not any(bool(gradient.any()) for gradient in gradients)
+
+    def _adopt(self, groups: list[dict[str, Any]], own: list[dict[str, Any]]) -> None:
+        """Give the base's `groups`, into which it may have split our `own`, the options that are ours."""
+        owner = {p: group for group in own for p in group["params"]} if len(own) > 1 else {}
+        for group in groups:
+            options = owner.get(group["params"][0], own[0]) if group["params"] else own[0]
+            seen = outer_group(group, _HIDDEN)
+            group.clear()
+            group.update(seen | {name: options[name] for name in options if name in _HIDDEN})
+        self.param_groups = self.base.param_groups
+
+    def _complete_groups(self, before: list[dict[str, Any]]) -> None:
+        """Give loaded groups the options they lack, and the functions that a state dict cannot hold."""
+        for number, group in enumerate(self.param_groups):
+            own = before[number] if number < len(before) else self.defaults
+            for name in _HIDDEN:
+                group.setdefault(name, own[name])
+            group.update({name: own[name] for name in STRENGTHS if callable(own[name])})
+
+    def _check_shapes(self, state: dict[Any, Any]) -> None:
+        """Refuse a loaded state whose moments have not the shape of their parameter, where their names are known."""
+        if not type(self.base).__module__.startswith(("torch.optim.", "ko.")):
+            return
+        for p, values in state.items():
+            for name in _SHAPED_AS_PARAMETER & values.keys() if isinstance(p, Tensor) else ():
+                found = values[name]
+                if isinstance(found, Tensor) and found.shape != p.shape:
+                    raise ValueError(
+                        f"state: {name} has shape {tuple(found.shape)}, its parameter {tuple(p.shape)}; load the state "
+                        "of an optimizer of the same model, with its parameters in the same order"
+                    )
+
+    def _hand_over(self) -> None:
+        self.base.param_groups, self.base.state = self.param_groups, self.state
+
     def _switch(self, mode: str) -> None:
         switch = getattr(self.base, mode, None)
         if switch is not None:
-            self.base.param_groups, self.base.state = self.param_groups, self.state
+            self._hand_over()
             switch()
 
 
@@ -249,18 +314,6 @@ def _exchange_gradients(layers: list[list[Layer]], gradients: list[Tensor]) -> l
 def _restore_gradients(found: list[tuple[Tensor, Tensor | None]]) -> None:
     for p, gradient in found:
         p.grad = gradient
-
-
-def _check_shapes(state: dict[Any, Any]) -> None:
-    """Refuse a loaded state whose moments have not the shape of their parameter."""
-    for p, values in state.items():
-        for name in _SHAPED_AS_PARAMETER & values.keys() if isinstance(p, Tensor) else ():
-            found = values[name]
-            if isinstance(found, Tensor) and found.shape != p.shape:
-                raise ValueError(
-                    f"state: {name} has shape {tuple(found.shape)}, its parameter {tuple(p.shape)}; load the state of "
-                    "an optimizer of the same model, with its parameters in the same order"
-                )
 
 
 def _checked_seed(seed: int) -> int:

@@ -1,0 +1,325 @@
+"""KO on the optimizers of other libraries: timm, pytorch_optimizer and schedulefree, every class they offer.
+
+Every class steps alone and under KO, or is in `UNFIT` with the reason; a class that becomes fit or unfit fails a test.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import random
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import pytorch_optimizer
+import schedulefree
+import timm.optim
+import torch
+from pytorch_optimizer.optimizer import OPTIMIZERS
+from timm.optim import OptimInfo
+from timm.optim._optim_factory import default_registry
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import StepLR
+
+from ko import KO
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:It is highly recommended to have 'opt_einsum':UserWarning"),
+    pytest.mark.filterwarnings("ignore:you need to install `transformers`:ImportWarning"),
+]
+
+
+class Unfit(NamedTuple):
+    """Why a class cannot be KO's base, given a model's parameters and no more, and what says so."""
+
+    reason: str
+    error: type[Exception]
+    message: str
+    at_construction: bool = True
+
+
+NEEDS_CLOSURE = Unfit("evaluates the model itself", ValueError, "needs a closure")
+NEEDS_GRAPH = Unfit("differentiates the gradients, which KO detaches", RuntimeError, "does not require grad", False)
+NEEDS_MODEL = Unfit("wants the model", AttributeError, "no attribute '(named_)?parameters'")
+NEEDS_USE_MUON = Unfit("wants groups that say use_muon", ValueError, "`use_muon` must be set")
+WRAPS = Unfit("wraps another optimizer", (ValueError, TypeError), "base: ")  # type: ignore[arg-type]
+
+UNFIT: dict[str, Unfit] = {
+    "torch.LBFGS": NEEDS_CLOSURE,
+    "pytorch_optimizer.AliG": NEEDS_CLOSURE,
+    "schedulefree.AdamWScheduleFreeClosure": NEEDS_CLOSURE,
+    "schedulefree.RAdamScheduleFreeClosure": NEEDS_CLOSURE,
+    "schedulefree.SGDScheduleFreeClosure": NEEDS_CLOSURE,
+    "timm.Adahessian": NEEDS_GRAPH,
+    "pytorch_optimizer.AdaHessian": NEEDS_GRAPH,
+    "pytorch_optimizer.SophiaH": NEEDS_GRAPH,
+    "pytorch_optimizer.AdaLOMO": NEEDS_MODEL,
+    "pytorch_optimizer.AdamMini": NEEDS_MODEL,
+    "pytorch_optimizer.LOMO": NEEDS_MODEL,
+    "pytorch_optimizer.AdaGO": NEEDS_USE_MUON,
+    "pytorch_optimizer.AdaMuon": NEEDS_USE_MUON,
+    "pytorch_optimizer.DistributedMuon": NEEDS_USE_MUON._replace(reason="wants use_muon, and a process group"),
+    "pytorch_optimizer.Muon": NEEDS_USE_MUON,
+    "pytorch_optimizer.MuonClip": NEEDS_USE_MUON,
+    "pytorch_optimizer.NorMuon": NEEDS_USE_MUON,
+    "pytorch_optimizer.Magma": WRAPS,
+    "schedulefree.ScheduleFreeWrapper": WRAPS,
+    "schedulefree.ScheduleFreeWrapperReference": WRAPS,
+    "pytorch_optimizer.BSAM": NEEDS_CLOSURE,
+    "pytorch_optimizer.Ranger21": Unfit("wants num_iterations", TypeError, "'num_iterations'"),
+    "pytorch_optimizer.SpectralSphere": Unfit("wants matrices only", ValueError, "only supports 2D parameters", False),
+    "pytorch_optimizer.DeMo": Unfit("wants the package einops", ImportError, "einops"),
+}
+
+# These do nothing in their first steps.
+SLOW = {
+    "pytorch_optimizer.AdaShift": 12,
+    "pytorch_optimizer.RAdam": 8,
+    "pytorch_optimizer.ScheduleFreeRAdam": 8,
+    "schedulefree.RAdamScheduleFree": 8,
+}
+STEPS = 3
+
+# These find their own rate: it is not in their groups, or they write it there, or it is not used in so few steps.
+SELF_PACED = {
+    "pytorch_optimizer.A2Grad",
+    "pytorch_optimizer.AdaFactor",
+    "pytorch_optimizer.ApolloDQN",
+    "pytorch_optimizer.DAdaptSGD",
+}
+
+# Trains only the weights that are small at first; now all are.
+OPTIONS: dict[str, dict[str, Any]] = {"pytorch_optimizer.SaRA": {"threshold": 10.0}}
+
+
+def offered() -> dict[str, type[Optimizer]]:
+    """Every class of the three libraries that can be imported here, by the name of its library and its own."""
+    classes: set[Any] = {
+        pytorch_optimizer.load_optimizer(name) for name in pytorch_optimizer.get_supported_optimizers()
+    }
+    for name in timm.optim.list_optimizers():
+        info = timm.optim.get_optimizer_info(name)
+        if not (isinstance(info.opt_class, str) and info.opt_class.startswith(("apex.", "bitsandbytes."))):  # GPUs only
+            classes.add(timm.optim.get_optimizer_class(name, bind_defaults=False))
+    classes |= {
+        getattr(schedulefree, name) for name in dir(schedulefree) if isinstance(getattr(schedulefree, name), type)
+    }
+    return {f"{c.__module__.partition('.')[0]}.{c.__name__}": c for c in sorted(classes, key=lambda c: c.__qualname__)}
+
+
+CLASSES = offered()
+FIT = [name for name in CLASSES if name not in UNFIT]
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+
+
+def advance(model: nn.Module, optimizer: Optimizer, steps: range, scheduler: Any = None) -> None:
+    for draw in (random.seed, np.random.seed, torch.manual_seed):  # some draw random numbers, of whatever generator
+        draw(steps.start)
+    for step in steps:
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+        model.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+
+
+def build(name: str, model: nn.Module, collision: str | None, **options: Any) -> Any:
+    """The class on the model's parameters, or KO on the class where there is a collision to say, ready to train."""
+    torch.manual_seed(1)
+    options = {"lr": 0.01, **OPTIONS.get(name, {}), **options}
+    own: Callable[..., Any] = CLASSES[name]
+    if collision is not None:
+        options |= {"base": own, "collision": collision, "gamma": 0.5, "seed": 5}
+        own = KO
+    optimizer = own(list(model.parameters()), **options)
+    getattr(optimizer, "train", lambda: None)()  # schedule-free ones start with it
+    return optimizer
+
+
+@functools.cache
+def trained(name: str, collision: str | None, scheduled: bool = False) -> Tensor:
+    model = network()
+    optimizer = build(name, model, collision)
+    scheduler = StepLR(optimizer, 1, 0.25) if scheduled else None
+    advance(model, optimizer, range(SLOW.get(name, STEPS)), scheduler)
+    return weights(model)
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.fixture(autouse=True)
+def no_compiler() -> Iterator[None]:
+    """timm's Kron compiles its step, which takes half a minute."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@pytest.mark.parametrize("name", FIT)
+class TestFit:
+    def test_without_collisions_it_is_the_class_and_schedulers_reach_it(self, name: str) -> None:
+        plain = trained(name, "none")
+        assert torch.equal(plain, trained(name, None))
+        if name != "pytorch_optimizer.A2Grad":  # which no scheduler takes
+            scheduled = trained(name, "none", scheduled=True)
+            assert torch.equal(scheduled, trained(name, None, scheduled=True))
+            assert torch.equal(scheduled, plain) == (name in SELF_PACED)
+
+    def test_soft_collisions_reach_it(self, name: str) -> None:
+        collided = trained(name, "soft")
+        assert collided.isfinite().all()
+        assert not torch.equal(collided, trained(name, "none"))
+
+    def test_its_state_survives_saving_and_loading(self, name: str) -> None:
+        model = network()
+        optimizer = build(name, model, "soft")
+        advance(model, optimizer, range(3))
+        saved = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+        again = network()
+        resumed = build(name, again, "soft")
+        again.load_state_dict(saved[0])
+        resumed.load_state_dict(saved[1])
+        advance(model, optimizer, range(3, 5))
+        advance(again, resumed, range(3, 5))
+        assert torch.equal(weights(again), weights(model))
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_unfit(name: str) -> None:
+    unfit = UNFIT[name]
+    model = network()
+    if unfit.at_construction:
+        with pytest.raises(unfit.error, match=unfit.message):
+            build(name, model, "soft")
+    else:
+        optimizer = build(name, model, "soft")
+        with pytest.raises(unfit.error, match=unfit.message):
+            advance(model, optimizer, range(STEPS))
+
+
+def test_the_tables_name_what_is_offered() -> None:
+    assert set(CLASSES) >= UNFIT.keys() | SLOW.keys() | OPTIONS.keys() | SELF_PACED
+    assert len(FIT) > 130
+
+
+class TestGivenWhatTheyWant:
+    """Classes that are unfit for a model's parameters alone."""
+
+    @pytest.mark.parametrize("name", [name for name, unfit in UNFIT.items() if unfit is NEEDS_USE_MUON])
+    def test_groups_that_say_use_muon(self, name: str) -> None:
+        def trained(build: Callable[..., Optimizer], **options: Any) -> Tensor:
+            model = network()
+            groups = [
+                {
+                    "params": [p for p in model.parameters() if (p.ndim > 1) == use_muon],
+                    "use_muon": use_muon,
+                    "lr": 0.01,
+                }
+                for use_muon in (True, False)
+            ]
+            torch.manual_seed(1)
+            advance(model, build(groups, lr=0.01, **options), range(STEPS))
+            return weights(model)
+
+        own: Any = CLASSES[name]
+        alone, none, soft = trained(own), *(trained(KO, base=own, collision=c, gamma=0.5) for c in ("none", "soft"))
+        assert torch.equal(none, alone)
+        assert not torch.equal(soft, alone)
+
+    def test_its_own_arguments(self) -> None:
+        found = []
+        for ko in (False, True):
+            model = network()
+            options: dict[str, Any] = {"lr": 0.01, "num_iterations": 10}
+            base = pytorch_optimizer.Ranger21
+            optimizer = (
+                KO(model.parameters(), base=base, collision="none", **options)
+                if ko
+                else base(model.parameters(), **options)
+            )
+            advance(model, optimizer, range(STEPS))
+            found.append(weights(model))
+        assert torch.equal(*found)
+
+    def test_matrices_only(self) -> None:
+        model = nn.Sequential(nn.Linear(4, 6, bias=False), nn.Linear(6, 3, bias=False))
+        before = weights(model).clone()
+        advance(model, build("pytorch_optimizer.SpectralSphere", model, "soft"), range(STEPS))
+        assert not torch.equal(weights(model), before)
+
+
+class TestScheduleFree:
+    @pytest.mark.parametrize("name", [name for name in FIT if "schedulefree" in name.lower().replace("_", "")])
+    def test_train_and_eval_switch_the_base(self, name: str) -> None:
+        found = []
+        for collision in (None, "none"):
+            model = network()
+            optimizer = build(name, model, collision)
+            points = []
+            for mode in (None, "eval", "train", "train", "eval"):
+                if mode is None:
+                    advance(model, optimizer, range(SLOW.get(name, STEPS)))
+                else:
+                    getattr(optimizer, mode)()
+                points.append(weights(model).clone())
+            found.append(points)
+        assert all(map(torch.equal, *found))
+        trained_at, averaged, back, same, again = found[1]
+        assert not torch.equal(trained_at, averaged)
+        torch.testing.assert_close(back, trained_at)
+        assert torch.equal(same, back)
+        torch.testing.assert_close(again, averaged)
+
+    def test_bases_without_modes_take_the_calls(self) -> None:
+        model = network()
+        optimizer = KO(model.parameters())
+        before = weights(model).clone()
+        optimizer.eval()
+        optimizer.train()
+        assert torch.equal(weights(model), before)
+
+
+class TestFactories:
+    def test_timm(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(default_registry, "_optimizers", dict(default_registry._optimizers))  # undone afterwards
+        default_registry.register(OptimInfo("ko", KO))
+        model = network()
+        optimizer = timm.optim.create_optimizer_v2(model, opt="ko", lr=1e-3, weight_decay=0.05, base="adamw")
+        assert isinstance(optimizer, KO)
+        assert sorted((group["lr"], group["weight_decay"]) for group in optimizer.param_groups) == [
+            (1e-3, 0),
+            (1e-3, 0.05),
+        ]
+        assert falls(model, optimizer)
+        assert isinstance(timm.optim.create_optimizer_v2(model, opt="ko", lr=1e-3, weight_decay=0.05), KO)
+
+    def test_pytorch_optimizer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(OPTIMIZERS, "ko", KO)  # OPTIMIZERS["ko"] = KO, undone afterwards
+        model = network()
+        optimizer = pytorch_optimizer.create_optimizer(model, "ko", lr=1e-3, weight_decay=0.05, base="adamw")
+        assert isinstance(optimizer, KO)
+        assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.05}
+        assert falls(model, optimizer)
+        assert pytorch_optimizer.load_optimizer("ko") is KO
+
+
+def falls(model: nn.Module, optimizer: Optimizer) -> bool:
+    """Whether the loss is lower after some steps."""
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    losses = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = model(x).square().sum()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses == sorted(losses, reverse=True)

@@ -1,0 +1,250 @@
+"""KO on two processes (CPU, gloo): DDP, FSDP2 and its distributed checkpoints, and what the first FSDP does.
+
+The two processes are started once, for all scenarios; each test looks at what its scenario left.
+"""
+
+from __future__ import annotations
+
+import copy
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from ko import KO
+
+WORLD = 2
+STEPS = 3
+FORMS: dict[str, dict[str, Any]] = {
+    "soft": {"collision": "soft", "gamma": 0.1},
+    "bounded": {"collision": "soft", "gamma": 2.0, "bounded": True},
+    "hard": {"collision": "hard", "rate": 20.0},
+    "random_batch": {"collision": "soft", "gamma": 0.1, "group_size": 3},
+    "none": {"collision": "none"},
+}
+# Muon orthogonalizes in bfloat16, whose sums come out otherwise over shards: see test_muon_differs_by_its_rounding.
+BASES = ["sgd", "adam"]
+
+
+def network(base: str = "") -> nn.Sequential:
+    """Layers of 7 rows, which two processes cannot divide evenly, of 6, which they can, and of 1, which one has.
+
+    torch's Muon cannot step a sharded matrix of one row (torch 2.14), so that on "muon" it has two.
+    """
+    torch.manual_seed(0)
+    head = nn.Linear(6, 2 if base == "muon" else 1)
+    return nn.Sequential(nn.Linear(4, 7), nn.Tanh(), nn.Linear(7, 6), nn.Tanh(), head)
+
+
+def backward(model: nn.Module, step: int, part: slice = slice(None)) -> None:
+    """Gradients of one batch of 8, or of a part of it."""
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+    model.zero_grad()
+    model(x[part]).square().mean().backward()
+
+
+def train(model: nn.Module, optimizer: KO, steps: range, part: slice = slice(None)) -> None:
+    for step in steps:
+        backward(model, step, part)
+        optimizer.step()
+
+
+def build(model: nn.Module, base: str, form: str, seed: int | None = 3) -> KO:
+    return KO(model.parameters(), lr=0.05, base=base, seed=seed, **FORMS[form])
+
+
+def whole(model: nn.Module) -> list[Tensor]:
+    return [(p.full_tensor() if isinstance(p, DTensor) else p).detach().clone() for p in model.parameters()]
+
+
+def alone(base: str, form: str) -> list[Tensor]:
+    """The weights that one process comes to."""
+    model = network(base)
+    train(model, build(model, base, form), range(STEPS))
+    return whole(model)
+
+
+def sharded(base: str = "") -> nn.Module:
+    model = network(base)
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            fully_shard(layer, mesh=init_device_mesh("cpu", (WORLD,)))
+    return fully_shard(model, mesh=init_device_mesh("cpu", (WORLD,)))
+
+
+def ddp(rank: int) -> dict[str, Any]:
+    torch.manual_seed(rank)
+    plain = network()
+    torch.manual_seed(rank + 10)
+    model = DistributedDataParallel(plain)
+    optimizer = build(plain, "adam", "hard", seed=None)
+    half = slice(rank * 4, rank * 4 + 4)
+    train(model, optimizer, range(STEPS), half)
+    return {"seed": optimizer.param_groups[0]["collision_seed"], "weights": whole(plain)}
+
+
+def fsdp2(rank: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for base in ("muon", *BASES):
+        for form in FORMS:
+            model = sharded(base)
+            train(model, build(model, base, form), range(STEPS))
+            found[f"{base}-{form}"] = whole(model)
+    found["rows here"] = [len(p.to_local()) for p in model.parameters() if p.ndim == 2]  # type: ignore[operator]
+    return found
+
+
+def checkpoint(rank: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for form in ("soft", "hard"):
+        for flat in (False, True):
+            options = StateDictOptions(flatten_optimizer_state_dict=flat)
+            model = sharded()
+            optimizer = build(model, "adam", form)
+            train(model, optimizer, range(1))
+            model.zero_grad()
+            saved = copy.deepcopy(
+                (get_model_state_dict(model), get_optimizer_state_dict(model, optimizer, options=options))
+            )
+            again = sharded()
+            resumed = build(again, "adam", form, seed=77)
+            set_model_state_dict(again, saved[0])
+            set_optimizer_state_dict(again, resumed, saved[1], options=options)
+            train(again, resumed, range(1, STEPS))
+            found[f"{form}-{flat}"] = whole(again)
+    return found
+
+
+def fsdp1(rank: int) -> dict[str, Any]:
+    found = {}
+    for original in (False, True):
+        model = FullyShardedDataParallel(network(), device_id=torch.device("cpu"), use_orig_params=original)
+        try:
+            KO(model.parameters())
+        except ValueError as error:
+            found[f"use_orig_params={original}"] = str(error)
+        uncollided = KO([{"params": list(model.parameters()), "collision": "none"}], lr=0.05, seed=3)
+        train(model, uncollided, range(STEPS))
+        found[f"uncollided {original}"] = [p.detach().clone() for p in model.parameters()]
+    return found
+
+
+SCENARIOS: dict[str, Callable[[int], dict[str, Any]]] = {
+    scenario.__name__: scenario for scenario in (ddp, fsdp2, checkpoint, fsdp1)
+}
+
+
+def work(rank: int, folder: Path) -> None:
+    """One process: runs all scenarios and leaves what they return, or how they failed."""
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder / 'rendezvous'}",
+        rank=rank,
+        world_size=WORLD,
+        timeout=timedelta(seconds=30),
+    )
+    found: dict[str, Any] = {}
+    for name, scenario in SCENARIOS.items():
+        try:
+            found[name] = scenario(rank)
+        except Exception:
+            found[name] = traceback.format_exc()
+            break  # the other process may be waiting for this one
+    torch.save(found, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each rank found."""
+    folder = tmp_path_factory.mktemp("ranks")
+    torch.multiprocessing.spawn(work, (folder,), nprocs=WORLD)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
+
+
+def of(results: list[dict[str, Any]], scenario: str) -> list[dict[str, Any]]:
+    """A scenario's results by rank."""
+    found = [result.get(scenario, f"{scenario} was not reached; the scenarios before it failed") for result in results]
+    for result in found:
+        assert not isinstance(result, str), result
+    return found
+
+
+class TestDDP:
+    def test_all_ranks_take_the_seed_of_rank_0(self, results: list[dict[str, Any]]) -> None:
+        assert [found["seed"] for found in of(results, "ddp")] == [10, 10]
+
+    def test_ranks_stay_equal(self, results: list[dict[str, Any]]) -> None:
+        first, second = (found["weights"] for found in of(results, "ddp"))
+        assert all(map(torch.equal, first, second))
+
+    def test_it_equals_one_process_on_the_whole_batch(self, results: list[dict[str, Any]]) -> None:
+        model = network()
+        train(model, build(model, "adam", "hard", seed=10), range(STEPS))
+        torch.testing.assert_close(of(results, "ddp")[0]["weights"], whole(model), rtol=1e-4, atol=1e-5)
+
+
+class TestFSDP2:
+    def test_rows_are_sharded_unevenly(self, results: list[dict[str, Any]]) -> None:
+        assert [found["rows here"] for found in of(results, "fsdp2")] == [[4, 3, 1], [3, 3, 0]]
+
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("base", BASES)
+    def test_it_equals_one_process(self, results: list[dict[str, Any]], base: str, form: str) -> None:
+        for found in of(results, "fsdp2"):
+            torch.testing.assert_close(found[f"{base}-{form}"], alone(base, form))
+
+    def test_forms_differ(self, results: list[dict[str, Any]]) -> None:
+        found = of(results, "fsdp2")[0]
+        weights = [torch.cat([p.flatten() for p in found[f"adam-{form}"]]) for form in FORMS]
+        for number, one in enumerate(weights):
+            assert not any(torch.allclose(one, other, rtol=1e-3, atol=1e-4) for other in weights[:number])
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_muon_differs_by_its_rounding(self, results: list[dict[str, Any]], form: str) -> None:
+        # It orthogonalizes in bfloat16 what may be nearly singular, so that moves differ by some %, collided or not.
+        def move(weights: list[Tensor]) -> Tensor:
+            return torch.cat([(w - w0).flatten() for w, w0 in zip(weights, whole(network("muon")), strict=True)])
+
+        for found in of(results, "fsdp2"):
+            assert torch.cosine_similarity(move(found[f"muon-{form}"]), move(alone("muon", form)), dim=0) > 0.98
+
+    @pytest.mark.parametrize("flat", [False, True], ids=["nested", "flattened"])
+    @pytest.mark.parametrize("form", ["soft", "hard"])
+    def test_a_distributed_checkpoint_resumes(self, results: list[dict[str, Any]], form: str, flat: bool) -> None:
+        uninterrupted = of(results, "fsdp2")
+        for found, expected in zip(of(results, "checkpoint"), uninterrupted, strict=True):
+            assert all(map(torch.equal, found[f"{form}-{flat}"], expected[f"adam-{form}"]))
+
+
+class TestFSDP1:
+    @pytest.mark.parametrize("original", [False, True])
+    def test_flattened_parameters_are_refused(self, results: list[dict[str, Any]], original: bool) -> None:
+        for found in of(results, "fsdp1"):
+            assert found[f"use_orig_params={original}"] == (
+                "params of parameter group 0: FullyShardedDataParallel has flattened a parameter, so KO cannot find "
+                'its neurons; use fully_shard (FSDP2), or collision="none" for this group'
+            )
+
+    def test_they_train_uncollided(self, results: list[dict[str, Any]]) -> None:
+        shards = [found["uncollided False"][0] for found in of(results, "fsdp1")]
+        expected = torch.cat([p.flatten() for p in alone("adam", "none")])
+        torch.testing.assert_close(torch.cat(shards)[: len(expected)], expected)
