@@ -101,7 +101,7 @@ def peak_bytes(model: nn.Module, optimizer: Optimizer) -> int:
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         optimizer.step()
-        return torch.cuda.max_memory_allocated() - _state_bytes(optimizer)
+        return torch.cuda.max_memory_allocated()
     tracker = MemTracker()
     tracker.track_external(model, optimizer)
     with tracker:
@@ -189,10 +189,6 @@ def main() -> None:
 def _wait() -> None:
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
-
-
-def _state_bytes(optimizer: Optimizer) -> int:
-    return sum(v.nbytes for values in optimizer.state.values() for v in values.values() if isinstance(v, Tensor))
 
 
 def _rotated(names: list[str], by: int) -> list[str]:

@@ -47,4 +47,5 @@ def _needs_closure(base: type[Optimizer]) -> bool:
     closure = inspect.signature(base.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         return True
-    return any(name.endswith("ClosureError") for name in inspect.unwrap(base.step).__code__.co_names)
+    code = getattr(inspect.unwrap(base.step), "__code__", None)
+    return code is not None and any(name.endswith("ClosureError") for name in code.co_names)

@@ -33,7 +33,7 @@ def as_tensor(key: int | Tensor | Sequence[int]) -> Tensor:
     """Keys as an int64 tensor of the same 64 bits, which every function here takes as well."""
     if isinstance(key, Tensor):
         return key
-    return torch.tensor(_signed(key) if isinstance(key, int) else [_signed(k) for k in key])
+    return torch.tensor(_signed(key) if isinstance(key, int) else [_signed(k) for k in key], device="cpu")
 
 
 def bits(key: int | Tensor, counters: Tensor) -> Tensor:
@@ -52,7 +52,8 @@ def uniform(bits: Tensor) -> Tensor:
 
 def normal(bits: Tensor) -> Tensor:
     """Standard normal float32 numbers, two for each element: (..., n) gives (..., 2 n). Box and Muller 1958."""
-    radius = ((_field(bits, 40) + 1) * _UNIT).log().mul(-2).sqrt()  # the logarithm's argument is in (0, 1]
+    # The logarithm's argument is in (0, 1); at 1 both numbers would be 0, a vector without direction.
+    radius = ((_field(bits, 40) + 1) * _UNIT).clamp(max=1 - _UNIT).log().mul(-2).sqrt()
     angle = _field(bits, 8) * (2 * math.pi * _UNIT)
     return torch.cat((radius * angle.cos(), radius * angle.sin()), dim=-1)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 
 @dataclass(frozen=True)
 class Fade:
-    """A strength that goes from `start` to `end` over `steps` steps and stays there: `KO(params, gamma=Fade(0.1))`.
+    """A strength that goes from `start` to `end` over `steps` steps and stays there.
 
-    KO takes any function of the number of steps done; this one can be pickled and says what it is.
+    `KO(params, gamma=Fade(0.1, steps=total_steps))`. KO takes any function of the number of steps done; this one can be
+    pickled and says what it is.
 
     Args:
         start: strength at the first step, >= 0.
@@ -26,7 +27,8 @@ class Fade:
 
     start: float
     end: float = 0.0
-    steps: int = 1
+    _: KW_ONLY
+    steps: int
     shape: Literal["cosine", "linear", "step"] = "cosine"
 
     def __post_init__(self) -> None:

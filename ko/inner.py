@@ -31,8 +31,10 @@ def step_inside(
     try:
         step(inner)
     finally:
-        for group, after in zip(param_groups, seen, strict=True):
-            group.update(outer_group(after, hidden))  # some optimizers count in their groups
+        for group, after in zip(param_groups, seen, strict=False):  # a step may count in its groups, and add or drop
+            own = {name: value for name, value in group.items() if name in hidden}
+            group.clear()
+            group.update(outer_group(after, hidden) | own)
         inner.param_groups = param_groups
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, overload
 
 import torch
@@ -12,11 +12,10 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from ko.bases import resolve
-from ko.collisions import Encounter, collide, stacked
 from ko.compiling import eager, eager_outside
 from ko.inner import inner_group, outer_group, step_inside
-from ko.layers import Layer, batches, layer_of
-from ko.options import CLOCK, OPTIONS, STRENGTHS, Strength, check, check_tensors, strength
+from ko.layers import Layer, collided, layer_of
+from ko.options import CLOCK, OPTIONS, STRENGTHS, Strength, check, check_tensors, force_of, strength
 from ko.sharding import shared_seed
 
 # What the optimizers of torch keep for each element of a parameter.
@@ -29,8 +28,8 @@ _HIDDEN = {*OPTIONS, *CLOCK} - {"foreach"}
 class KO(Optimizer):
     r"""The kinetics-inspired optimizer: neurons collide, then a base optimizer moves them.
 
-    `p.grad` is left as it was found: the base sees the collided gradients, which live only for the step (their memory
-    is that of the collided parameters' gradients, once).
+    `p.grad` is left as it was found: the base sees the collided gradients, which live only for the step. They take the
+    memory of the collided parameters' gradients, once, and what is stacked or gathered meanwhile 256 MiB at a time.
 
     One step is :math:`\tilde g = g + Q(W, g)`, :math:`W \leftarrow \mathrm{Base}(W, \tilde g)`. Rows of a parameter
     (output neurons; convolutions are flattened to (out, in*kh*kw)) are particles, with weights as positions and
@@ -48,7 +47,7 @@ class KO(Optimizer):
 
     Args:
         params: tensors, (name, tensor) pairs, or groups (see `ko.param_groups`); a group may set `collision`, `gamma`,
-            `bounded`, `rate`, `group_size`, `row_dim`, `blocks` and the base's options.
+            `bounded`, `rate`, `group_size`, `row_dim`, `blocks`, `skip_idle` and the base's options.
         lr: learning rate of the base (default 1e-3); a float or a 0-d tensor where the base takes one.
         base: "sgd", "adam" (default), "adamw", "nadamw" (NAdam with decoupled decay), "radam", "rmsprop", "adagrad",
             "muon" (`MuonAdamW`), or an Optimizer class that works without a closure.
@@ -92,7 +91,7 @@ class KO(Optimizer):
     ) -> None:
         base_class, implied = resolve(base)
         options: dict[str, Any] = {"collision": collision, "gamma": gamma, "bounded": bounded, "rate": rate}
-        options |= {"group_size": group_size, "row_dim": 0, "blocks": 1}
+        options |= {"group_size": group_size, "row_dim": 0, "blocks": 1, "skip_idle": False}
         if foreach is not None:
             options["foreach"] = foreach
             if "foreach" in inspect.signature(base_class).parameters:
@@ -113,12 +112,13 @@ class KO(Optimizer):
         """Add a group, which takes part from the next step on; a Muon base may split it in two."""
         number = len(self.param_groups)
         check(param_group, f" of parameter group {number}")
+        given = {name: value for name, value in param_group.items() if name not in CLOCK}
         if "base" not in vars(self):  # torch's constructor, before there is a base
-            super().add_param_group(param_group)
+            super().add_param_group(given)
         else:
             clock = {name: self.param_groups[0][name] for name in CLOCK}
             options = {name: self.defaults[name] for name in OPTIONS if name in self.defaults}
-            added = {**options, **param_group, **clock}
+            added = {**options, **given, **clock}
             self.base.add_param_group(inner_group(added, _HIDDEN))
             self._adopt(self.base.param_groups[number:], [added])
         try:
@@ -142,14 +142,13 @@ class KO(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         with torch.no_grad():
-            layers = self._colliding()
-            gradients, shares = collide([_together(batch) for batch in layers])
-            self._shares = _by_parameter(layers, shares)
-            found = _exchange_gradients(layers, gradients)
+            gradients, self._shares = collided(self._layers())
+            found = {p: p.grad for p in gradients}
             try:
+                _set_gradients(gradients)
                 step_inside(self.base, self.param_groups, self.state, _HIDDEN)
             finally:
-                _restore_gradients(found)
+                _set_gradients(found)
         if not self._is_idle():
             for group in self.param_groups:
                 group["collision_step"] += 1
@@ -168,28 +167,42 @@ class KO(Optimizer):
         self._switch("eval")
 
     def state_dict(self) -> dict[str, Any]:
-        """As torch's; a strength that is a function is saved as its value in this step, and not loaded again."""
-        saved = super().state_dict()
-        if type(self.base).state_dict is not Optimizer.state_dict:  # it saves more, or otherwise
-            self._hand_over()
-            saved |= self.base.state_dict()
+        """As torch's, with what the base saves; a strength that is a function becomes its value in this step."""
+        for before in self._optimizer_state_dict_pre_hooks.values():
+            before(self)
+        self._hand_over()
+        saved = self.base.state_dict()
         for number, group in enumerate(saved["param_groups"]):
             group.update({name: strength(group, name, number) for name in STRENGTHS if callable(group[name])})
+        for after in self._optimizer_state_dict_post_hooks.values():
+            changed = after(self, saved)
+            saved = saved if changed is None else changed
         return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As torch's.
+        """As torch's; strengths that this optimizer has as functions stay functions.
 
         Raises:
-            ValueError: another number of groups or parameters, or a state of another shape; nothing is changed then.
+            ValueError: another number of groups or parameters, rows that do not fit, or, where the base is torch's or
+                ours, a state of another shape; nothing is changed then.
         """
-        super().load_state_dict(state_dict)
-        if type(self.base).load_state_dict is not Optimizer.load_state_dict:
-            self._hand_over()
-            before = self.param_groups
+        state_dict = state_dict.copy()
+        for before in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = before(self, state_dict)
+            state_dict = state_dict if changed is None else changed
+        found = self.param_groups, self.state
+        self._hand_over()
+        try:
             self.base.load_state_dict(state_dict)
+            self._check_shapes(self.base.state)
             self.param_groups, self.state = self.base.param_groups, self.base.state
-            self._complete_groups(before)
+            self._complete_groups(found[0])
+        except Exception:
+            self.param_groups, self.state = found
+            self._hand_over()
+            raise
+        for after in self._optimizer_load_state_dict_post_hooks.values():
+            after(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickle and deepcopy keep: torch's part, the base's class and its attributes, but no hooks."""
@@ -198,33 +211,31 @@ class KO(Optimizer):
         return {**super().__getstate__(), "base": (type(self.base), attributes)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a pickled or loaded state; groups saved without KO's options take this optimizer's."""
-        before = vars(self).get("param_groups", [])
-        base = state.get("base")
-        if base is None:
-            self._check_shapes(state["state"])
+        """Restore what `__getstate__` kept."""
         super().__setstate__({name: value for name, value in state.items() if name != "base"})
-        if base is not None:
-            base_class, attributes = base
-            self.base = base_class.__new__(base_class)
-            self.base.__setstate__(attributes)
+        base_class, attributes = state["base"]
+        self.base = base_class.__new__(base_class)
+        self.base.__setstate__(attributes)
         self._shares = {}
-        self._complete_groups(before)
-        self.base.__setstate__({"state": self.state, "param_groups": self.param_groups})
+        self._hand_over()
 
     @eager
-    def _colliding(self) -> list[list[Layer]]:
-        """The layers that collide in this step, those of one list together.
+    def _layers(self) -> list[Layer]:
+        """The layers that collide in this step.
 
         Raises:
             ValueError: an option that was set to something out of its range.
             RuntimeError: a sparse or complex gradient.
         """
+        layers, index = [], 0
         for number, group in enumerate(self.param_groups):
             check(group, f" of parameter group {number}")
-        places = ((number, group, p) for number, group in enumerate(self.param_groups) for p in group["params"])
-        layers = (layer_of(p, group, number, index) for index, (number, group, p) in enumerate(places))
-        return batches(layer for layer in layers if layer is not None)
+            check_tensors(group, f" of parameter group {number}")
+            force = force_of(group, number)
+            for p in group["params"]:
+                layers.append(layer_of(p, group, number, index, force))
+                index += 1
+        return [layer for layer in layers if layer is not None]
 
     @eager
     def _is_idle(self) -> bool:
@@ -250,11 +261,12 @@ class KO(Optimizer):
 
     def _complete_groups(self, before: list[dict[str, Any]]) -> None:
         """Give loaded groups the options they lack, and the functions that a state dict cannot hold."""
-        for number, group in enumerate(self.param_groups):
-            own = before[number] if number < len(before) else self.defaults
+        for number, (group, own) in enumerate(zip(self.param_groups, before, strict=True)):
             for name in _HIDDEN:
                 group.setdefault(name, own[name])
             group.update({name: own[name] for name in STRENGTHS if callable(own[name])})
+            check(group, f" of parameter group {number}")
+            check_tensors(group, f" of parameter group {number}")
 
     def _check_shapes(self, state: dict[Any, Any]) -> None:
         """Refuse a loaded state whose moments have not the shape of their parameter, where their names are known."""
@@ -280,39 +292,8 @@ class KO(Optimizer):
 
 
 @eager
-def _together(batch: list[Layer]) -> Encounter:
-    encounters = [layer.encounter for layer in batch]
-    return stacked(encounters) if len(encounters) > 1 else encounters[0]
-
-
-@eager
-def _by_parameter(layers: list[list[Layer]], shares: list[Tensor | None]) -> dict[Tensor, Tensor]:
-    """The share of each parameter, the mean over its blocks."""
-    return {
-        layer.parameter: part.mean()
-        for batch, share in zip(layers, shares, strict=True)
-        if share is not None
-        for layer, part in zip(batch, share.chunk(len(batch)), strict=True)
-    }
-
-
-@eager
-def _exchange_gradients(layers: list[list[Layer]], gradients: list[Tensor]) -> list[tuple[Tensor, Tensor | None]]:
-    """Give the parameters their gradients after the collision; those they had before come back."""
-    after = [
-        (layer.parameter, layer.after(part))
-        for batch, collided in zip(layers, gradients, strict=True)
-        for layer, part in zip(batch, collided.chunk(len(batch)), strict=True)
-    ]
-    found = [(p, p.grad) for p, _ in after]
-    for p, gradient in after:
-        p.grad = gradient
-    return found
-
-
-@eager
-def _restore_gradients(found: list[tuple[Tensor, Tensor | None]]) -> None:
-    for p, gradient in found:
+def _set_gradients(gradients: Mapping[Tensor, Tensor | None]) -> None:
+    for p, gradient in gradients.items():
         p.grad = gradient
 
 

@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ko.sharding import is_flattened
 
 COLLISIONS = ("soft", "hard", "none")
 STRENGTHS = ("gamma", "rate")
-OPTIONS = ("collision", *STRENGTHS, "bounded", "group_size", "row_dim", "blocks", "foreach")
+OPTIONS = ("collision", *STRENGTHS, "bounded", "group_size", "row_dim", "blocks", "skip_idle", "foreach")
 CLOCK = ("collision_seed", "collision_step")
 """What decides random numbers; one for the whole optimizer, but kept in every group, where state dicts look."""
 
@@ -36,7 +37,7 @@ def check(options: Mapping[str, Any], where: str = "") -> None:
             value = float(value) if value.device.type == "cpu" else 0  # a GPU is not made to wait
         if not callable(value):
             _check_strength(name, value, where)
-    for name in ("bounded", "foreach"):
+    for name in ("bounded", "skip_idle", "foreach"):
         if not isinstance(options.get(name, False), bool | (type(None) if name == "foreach" else bool)):
             raise ValueError(f"{name}{where}: expected True or False, not {options[name]!r}")
     for name, least in (("group_size", 2), ("row_dim", 0), ("blocks", 1)):
@@ -83,6 +84,20 @@ def strength(group: Mapping[str, Any], name: str, number: int | None = None) -> 
         value = value(group["collision_step"])
     _check_strength(name, value, "" if number is None else f" of parameter group {number}")
     return float(value)
+
+
+def force_of(group: Mapping[str, Any], number: int) -> Tensor | None:
+    """What the group's collisions do in this step as a 0-d tensor, gamma or rate; None if that is nothing.
+
+    Raises:
+        ValueError: a function that answers with a number out of range.
+    """
+    if group["collision"] == "none":
+        return None
+    value = strength(group, "rate" if group["collision"] == "hard" else "gamma", number)
+    if isinstance(value, Tensor):
+        return value
+    return torch.tensor(value, dtype=torch.float64, device="cpu") if value else None
 
 
 def _check_strength(name: str, value: Any, where: str) -> None:

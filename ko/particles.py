@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.utils.parametrize import is_parametrized
 
 EMBEDDING_GROUP_SIZE = 64
 """Rows that meet at a time when embeddings are collided: a vocabulary is far too large for all pairs."""
@@ -41,18 +42,20 @@ def param_groups(
     | transposed convolutions | with their rows in dimension 1 |
     | LSTM and GRU weights, `in_proj_weight` of attention | as 4 or 3 layers, one a gate or projection |
     | embeddings | not, unless `embeddings` is set or the tensor is the head's too (tied) |
-    | norms, biases, whatever has fewer than two dimensions | not |
+    | norms, biases, the lengths of weight norm, whatever has fewer than two dimensions | not |
     | other tensors | as (first dimension, everything else) |
 
     Args:
         model: any module. Tensors that occur twice are listed once.
-        embeddings: collide embeddings as well, in random batches of 64 rows; rows without a gradient take no part.
+        embeddings: collide embeddings as well, softly in random batches of 64 rows; rows without a gradient, words that
+            the batch has not, take no part.
         stacked: pattern of parameter names -> how many matrices of equal height are stacked in dimension 0, for models
             that do so in a plain linear layer: `{"*.qkv.weight": 3}` for timm's transformers.
         **options: set in every group, as are `lr` or `gamma`.
 
     Returns:
-        Groups of (name, tensor) pairs, with `collision`, `row_dim`, `blocks` and `group_size` where they are needed.
+        Groups of (name, tensor) pairs, with `collision`, `row_dim`, `blocks`, `group_size` and `skip_idle` (leave rows
+        without a gradient out) where they are needed.
 
     Raises:
         ValueError: a pattern of `stacked` that fits no parameter, or a height that cannot be divided.
@@ -95,6 +98,11 @@ def tensor_of(rows: Tensor, like: Tensor, row_dim: int = 0, blocks: int = 1) -> 
     return found if found.stride() == like.stride() else torch.empty_like(like).copy_(found)
 
 
+def n_rows(tensor: Tensor, row_dim: int, blocks: int) -> int:
+    """Neurons in each block."""
+    return tensor.shape[row_dim] if row_dim else tensor.shape[0] // blocks
+
+
 def _parted(tensor: Tensor, row_dim: int, blocks: int) -> Tensor:
     return tensor.reshape(blocks, -1, *tensor.shape[1:]).movedim(row_dim + 1, 1)  # (B, N, ...)
 
@@ -103,22 +111,33 @@ def _tags(model: nn.Module, embeddings: bool) -> dict[Tensor, Tag]:
     """What each parameter is to its module; the head's word counts more than the embedding's it is tied to."""
     tags: dict[Tensor, Tag] = {}
     heads: set[Tensor] = set()
+    words = {"group_size": EMBEDDING_GROUP_SIZE, "skip_idle": True} if embeddings else _NOT_COLLIDED
     for module in model.modules():
         own = dict(module.named_parameters(recurse=False))
-        if isinstance(module, _EMBEDDINGS):
-            tags[module.weight] = {"group_size": EMBEDDING_GROUP_SIZE} if embeddings else _NOT_COLLIDED
-        elif isinstance(module, _NORMS):
+        gates = next((n for kind, n in _GATES.items() if isinstance(module, kind)), None)
+        if isinstance(module, _NORMS):
             tags.update(dict.fromkeys(own.values(), _NOT_COLLIDED))
-        elif isinstance(module, _ConvNd):
-            tags[module.weight] = _convolution(module)
         elif isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
             tags[module.in_proj_weight] = {"blocks": 3}
-        elif type(module) in _GATES:
-            gates = {"blocks": _GATES[type(module)]}
-            tags.update({p: gates for name, p in own.items() if name.startswith(("weight_ih", "weight_hh"))})
-        elif isinstance(module, nn.Linear):
-            heads.add(module.weight)
+        elif gates is not None:
+            stacked = (p for name, p in own.items() if name.startswith(("weight_ih", "weight_hh")))
+            tags.update({p: {"blocks": gates} for p in stacked})
+        elif isinstance(module, (*_EMBEDDINGS, _ConvNd, nn.Linear)):
+            *lengths, weight = _weights(module)
+            tags.update(dict.fromkeys(lengths, _NOT_COLLIDED))
+            if isinstance(module, nn.Linear):
+                heads.add(weight)
+            else:
+                tags[weight] = _convolution(module) if isinstance(module, _ConvNd) else words
     return {p: tag for p, tag in tags.items() if p not in heads}
+
+
+def _weights(module: nn.Module) -> list[Tensor]:
+    """The parameters that make up `module.weight`, the one with its neurons last; weight norm has lengths before it."""
+    if is_parametrized(module, "weight"):
+        return list(module.get_submodule("parametrizations.weight").parameters(recurse=False))
+    own = dict(module.named_parameters(recurse=False))
+    return [own[name] for name in ("weight", "weight_g", "weight_orig", "weight_v") if name in own]
 
 
 def _convolution(module: _ConvNd) -> Tag:

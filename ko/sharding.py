@@ -23,8 +23,13 @@ def is_flattened(tensor: Tensor) -> bool:
     return getattr(tensor, "_is_flat_param", False) or getattr(tensor, "_fsdp_flattened", False)
 
 
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether this process holds a part of the tensor alone (DTensor: FSDP2, tensor parallelism)."""
+    return isinstance(tensor, DTensor)
+
+
 def gathered(tensor: Tensor) -> Tensor:
-    """The whole tensor on every process; a collective call if it is sharded (DTensor: FSDP2, tensor parallelism)."""
+    """The whole tensor on every process; a collective call if it is sharded."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 

@@ -381,7 +381,7 @@ class Collision(Frozen):
 
     collision: Literal["soft", "hard", "none"] = Field("soft", description="Form of the collision.")
     gamma: float = Field(0.1, ge=0, le=100, description="Strength of a soft collision.")
-    bounded: bool = Field(False, description="Cap gamma so that a soft collision never reverses a gradient.")
+    bounded: bool = Field(False, description="Cap gamma so that a layer's gradient stays a descent direction.")
     rate: Probability = Field(0.5, description="Rate of hard collisions.")
     group_size: int | None = Field(
         None,

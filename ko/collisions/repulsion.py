@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ko import counter
-from ko.collisions.rows import computable, gram_dtype, inverse, lengths, scaled
+from ko.collisions.rows import block_rows, computable, gram_dtype, inverse, lengths, scaled
 
 BOUND = 0.95
 """The bounded form keeps gamma times an upper bound of the largest eigenvalue of C below 1, with this much to spare."""
@@ -62,8 +62,8 @@ def soft(
     return _groups_meet(w, g, gamma, bounded, group_size, key, gram).to(gradients.dtype)
 
 
-class _Layer(NamedTuple):
-    """What is needed of rows (..., N, D): directions (zero for rows that have none) and velocities."""
+class _Rows(NamedTuple):
+    """What is needed of them, (..., N, D) each: directions (zero for rows that have none) and velocities."""
 
     w_unit: Tensor
     g_unit: Tensor
@@ -72,13 +72,13 @@ class _Layer(NamedTuple):
     has_direction: Tensor  # (..., N) bool: the diagonal of C
 
 
-def _layer(w: Tensor, g: Tensor, gram: torch.dtype | None) -> _Layer:
+def _layer(w: Tensor, g: Tensor, gram: torch.dtype | None) -> _Rows:
     gram = gram_dtype(g) if gram is None else gram
     w_lengths, g_lengths = lengths(w), lengths(g)  # (..., N, 1)
     finite = w_lengths.isfinite() & g_lengths.isfinite()
     w_inverse, g_inverse = inverse(w_lengths, finite), inverse(g_lengths, finite)
     clean = _surely(finite)
-    return _Layer(
+    return _Rows(
         scaled(w, w_inverse, gram, clean=clean),
         scaled(g, g_inverse, gram, clean=clean),
         g if clean else scaled(g, finite),
@@ -92,13 +92,13 @@ def _surely(flags: Tensor) -> bool:
     return flags.device.type == "cpu" and not torch.compiler.is_compiling() and bool(flags.all())
 
 
-def _cosines(layer: _Layer, rows: slice, columns: slice) -> Tensor:
+def _cosines(layer: _Rows, rows: slice, columns: slice) -> Tensor:
     """A block of C, (..., rows, columns); the two cosines are multiplied in the velocities' precision."""
     alike = layer.w_unit[..., rows, :] @ layer.w_unit[..., columns, :].mT
     return alike.to(layer.velocities.dtype).mul_(layer.g_unit[..., rows, :] @ layer.g_unit[..., columns, :].mT)
 
 
-def _block(layer: _Layer, start: int, stop: int) -> Tensor:
+def _block(layer: _Rows, start: int, stop: int) -> Tensor:
     """Rows `start` to `stop` of C from the diagonal on, (..., stop - start, N - start)."""
     strip_rows = _CPU_STRIP_ROWS if layer.w_unit.device.type == "cpu" else stop - start
     if stop - start <= strip_rows:
@@ -113,9 +113,9 @@ def _block(layer: _Layer, start: int, stop: int) -> Tensor:
     return block
 
 
-def _all_meet(layer: _Layer, g: Tensor, gamma: float | Tensor, bounded: bool) -> Tensor:
+def _all_meet(layer: _Rows, g: Tensor, gamma: float | Tensor, bounded: bool) -> Tensor:
     """`g - gamma * C g` with all of C in memory, or a block of it at a time where it is too large."""
-    if g.shape[-2] > _block_rows(g):
+    if g.shape[-2] > block_rows(g, BLOCK_BYTES):
         return _all_meet_in_blocks(layer, g, gamma, bounded)
     c = _block(layer, 0, g.shape[-2])
     strength = _strength(gamma, torch.linalg.vector_norm(c, ord=1, dim=-1)) if bounded else gamma
@@ -131,9 +131,9 @@ def _all_meet(layer: _Layer, g: Tensor, gamma: float | Tensor, bounded: bool) ->
     return result if layer.velocities is g else torch.where(layer.finite, result, g)
 
 
-def _all_meet_in_blocks(layer: _Layer, g: Tensor, gamma: float | Tensor, bounded: bool) -> Tensor:
+def _all_meet_in_blocks(layer: _Rows, g: Tensor, gamma: float | Tensor, bounded: bool) -> Tensor:
     """A block of rows of C at a time, and of those, C being symmetric, no column left of the diagonal."""
-    n_rows, v, height = g.shape[-2], layer.velocities, _block_rows(g)
+    n_rows, v, height = g.shape[-2], layer.velocities, block_rows(g, BLOCK_BYTES)
     pull = torch.zeros_like(g)
     sums = g.new_zeros(g.shape[:-1])  # of |C_ij| over j
     for start in range(0, n_rows, height):
@@ -223,8 +223,3 @@ def _strength(gamma: float | Tensor, sums: Tensor) -> Tensor:
     """
     largest = BOUND / sums.amax(-1)[..., None, None]
     return largest.minimum(gamma.to(largest)) if isinstance(gamma, Tensor) else largest.clamp(max=gamma)
-
-
-def _block_rows(g: Tensor) -> int:
-    """Rows of C that `BLOCK_BYTES` hold, at least one, for the layers of g together."""
-    return max(1, BLOCK_BYTES // (g.numel() // g.shape[-1] * g.element_size()))

@@ -37,8 +37,8 @@ def lengths(rows: Tensor) -> Tensor:
 
 
 def inverse(lengths: Tensor, kept: Tensor) -> Tensor:
-    """1 / length; 0 where the length is zero or the row is not to be kept."""
-    return torch.where(kept & (lengths > 0), 1 / lengths, 0)
+    """1 / length; 0 where the row is not to be kept, or its length is zero or so small that it has lost its digits."""
+    return torch.where(kept & (lengths >= torch.finfo(lengths.dtype).tiny), 1 / lengths, 0)
 
 
 def scaled(rows: Tensor, factors: Tensor, dtype: torch.dtype | None = None, *, clean: bool = False) -> Tensor:
@@ -56,3 +56,8 @@ def unit_rows(rows: Tensor) -> Tensor:
     rows = computable(rows)
     norms = lengths(rows)
     return scaled(rows, inverse(norms, norms.isfinite()))
+
+
+def block_rows(rows: Tensor, n_bytes: int) -> int:
+    """Rows of the matrix of all pairs that `n_bytes` hold, at least one, for all layers of `rows` (..., N, D)."""
+    return max(1, n_bytes // (rows.numel() // rows.shape[-1] * rows.element_size()))

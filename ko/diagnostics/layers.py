@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ko.particles import matrices, param_groups
+from ko.particles import matrices, n_rows, param_groups
 from ko.sharding import gathered
 
 Layers = nn.Module | Optimizer | Iterable[Tensor] | Iterable[dict[str, Any]]
@@ -79,4 +79,4 @@ def _named(group: Mapping[str, Any]) -> Iterator[tuple[str | None, Tensor]]:
 def _has_rows(p: Tensor, row_dim: int, blocks: int) -> bool:
     if p.ndim < 2 or not p.numel() or not p.is_floating_point() or p.layout != torch.strided:
         return False
-    return (p.shape[row_dim] if row_dim else len(p) // blocks) >= 2
+    return n_rows(p, row_dim, blocks) >= 2

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ko import counter
 from ko.collisions import BLOCK_BYTES, unit_rows
+from ko.collisions.rows import block_rows
 
 TOLERANCE = 3e-4
 """The power iteration ends once `ROUNDS` products with C raise the eigenvalue by no more than this share of it ..."""
@@ -39,7 +40,7 @@ def pairs(w_unit: Tensor, g_unit: Tensor | None = None, *, sums: bool = False) -
         sums: find the largest row sum of |C| as well.
     """
     n_rows = w_unit.shape[-2]
-    height = max(1, BLOCK_BYTES // (w_unit.numel() // w_unit.shape[-1] * w_unit.element_size()))
+    height = block_rows(w_unit, BLOCK_BYTES)
     c: Tensor | None = None
     totals, largest = [], []
     for start in range(0, n_rows, height):

@@ -67,7 +67,7 @@ def _ko(
     model: nn.Module, seed: int, total_steps: int, *, base: str, embeddings: bool, fade: Shape, **params: Any
 ) -> Optimizer:
     if fade != "none":
-        params |= {name: Fade(params[name], 0.0, total_steps, fade) for name in ("gamma", "rate")}
+        params |= {name: Fade(params[name], steps=total_steps, shape=fade) for name in ("gamma", "rate")}
     return KO(ko_groups(model, base, embeddings), base=_KO_BASES.get(base, base), seed=seed, **params)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
 
 from ko import KO
 
@@ -42,6 +41,8 @@ class TestOptionsSetLater:
             ("rate", math.inf, "rate of parameter group 1"),
             ("group_size", 1, "group_size of parameter group 1: expected an integer >= 2, not 1"),
             ("collision", "Soft", "collision of parameter group 1: 'Soft' is not one of soft, hard, none"),
+            ("row_dim", 5, r"row_dim of parameter group 1: 5 is no dimension of a parameter of shape \(4, 3\)"),
+            ("blocks", 3, r"blocks of parameter group 1: shape \(4, 3\) cannot be 3 matrices of equal height"),
             ("bounded", 1, "bounded of parameter group 1: expected True or False, not 1"),
         ],
     )
@@ -56,18 +57,6 @@ class TestOptionsSetLater:
 
 
 class TestGradients:
-    @pytest.mark.parametrize("collision", ["soft", "hard"])
-    def test_a_sparse_gradient_behind_good_ones_changes_nothing(self, collision: str) -> None:
-        words = nn.Embedding(6, 3, sparse=True)
-        words(torch.tensor([1, 2])).sum().backward()
-        optimizer = KO([{"params": [parameter(3, 3)]}, {"params": [words.weight]}], base="sgd", collision=collision)
-        found = snapshot(optimizer)
-        with pytest.raises(
-            RuntimeError, match=r"sparse gradient of parameter 1 \(group 1, shape \(6, 3\)\); put it in"
-        ):
-            optimizer.step()
-        assert_unchanged(optimizer, found)
-
     @pytest.mark.parametrize("options", [{}, {"bounded": True}, {"group_size": 2}, {"collision": "hard"}])
     def test_nan_reaches_the_base_as_without_ko_and_no_other_row(self, options: dict[str, Any]) -> None:
         p = parameter(8, 4)
@@ -79,13 +68,6 @@ class TestGradients:
 
 
 class TestRows:
-    def test_one_row_or_none_is_left_to_the_base(self) -> None:
-        for shape in ((1, 5), (0, 5), (5, 0), (1, 2, 3)):
-            alone, plain = parameter(*shape), parameter(*shape)
-            KO([alone], gamma=1.0, collision="soft").step()
-            Adam([plain], lr=1e-3).step()
-            assert torch.equal(alone, plain)
-
     @pytest.mark.parametrize("options", [{}, {"bounded": True}, {"group_size": 2}, {"collision": "hard"}])
     def test_zero_rows_train(self, options: dict[str, Any]) -> None:
         p = parameter(6, 4)
@@ -128,6 +110,21 @@ class TestState:
             narrow.load_state_dict(wide.state_dict())
         assert_unchanged(narrow, found)
         narrow.step()
+
+    def test_rows_that_do_not_fit_are_refused(self) -> None:
+        optimizer = KO([parameter(6, 4)])
+        saved = KO([{"params": [parameter(8, 4)], "blocks": 4}]).state_dict()
+        found = snapshot(optimizer)
+        with pytest.raises(ValueError, match=r"blocks of parameter group 0: shape \(6, 4\) cannot be 4 matrices"):
+            optimizer.load_state_dict(saved)
+        assert_unchanged(optimizer, found)
+
+    def test_groups_of_another_optimizer_do_not_bring_its_clock(self) -> None:
+        old = KO([parameter(3, 3)], seed=1)
+        old.step()
+        group = KO(old.param_groups, seed=9).param_groups[0]
+        assert (group["collision_seed"], group["collision_step"]) == (9, 0)
+        assert old.param_groups[0]["collision_seed"] == 1
 
     def test_other_groups_are_refused(self) -> None:
         with pytest.raises(ValueError, match="different number of parameter groups"):

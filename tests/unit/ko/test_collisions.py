@@ -136,6 +136,10 @@ class TestSoft:
         rest = [0, 2, 3, 5]
         np.testing.assert_allclose(result[rest], reference_soft(w[rest], g[rest], 0.2, bounded))
 
+    def test_rows_too_small_to_have_a_direction_meet_nobody(self) -> None:
+        for w, g in ((torch.ones(3, 1), torch.full((3, 1), 1e-39)), (torch.full((3, 1), 1e-39), torch.ones(3, 1))):
+            assert torch.equal(collisions.soft(w, g, 0.3), g)
+
     def test_extreme_scales_neither_overflow_nor_vanish(self) -> None:
         w, g = (t.float() for t in tensors(*layer(8, 4)))
         expected = collisions.soft(w, g, 0.3)
@@ -216,6 +220,12 @@ class TestHard:
         assert not torch.isclose(result[first], g[first]).all(dim=1).any()
         if n % 2:
             assert torch.equal(result[order[-1]], g[order[-1]])  # the odd row sits out
+
+    def test_the_one_draw_that_has_no_direction_by_itself(self) -> None:
+        # This key's radius rounds to 1 before the logarithm, so that both normal numbers of the direction would be 0.
+        g = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+        turned = collisions.hard(torch.zeros(2, 2), g, 1e9, 20455328)
+        torch.testing.assert_close(turned.norm(dim=1), torch.ones(2))
 
     def test_one_dimension_is_skipped(self) -> None:
         w, g = torch.zeros(6, 1), torch.randn(6, 1)

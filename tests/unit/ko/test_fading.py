@@ -1,5 +1,6 @@
 """Strengths that change with the steps done."""
 
+import copy
 import math
 import pickle
 from typing import Any
@@ -23,12 +24,12 @@ def test_shapes(shape: Any, expected: list[float]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"start": -1.0}, "start"),
-        ({"start": math.nan}, "start"),
-        ({"start": 0.1, "end": math.inf}, "end"),
+        ({"start": -1.0, "steps": 1}, "start"),
+        ({"start": math.nan, "steps": 1}, "start"),
+        ({"start": 0.1, "end": math.inf, "steps": 1}, "end"),
         ({"start": 0.1, "steps": 0}, "steps"),
         ({"start": 0.1, "steps": 1.5}, "steps"),
-        ({"start": 0.1, "shape": "square"}, "shape: 'square' is not one of cosine, linear, step"),
+        ({"start": 0.1, "steps": 1, "shape": "square"}, "shape: 'square' is not one of cosine, linear, step"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
@@ -82,8 +83,24 @@ class TestInKO:
 
     def test_a_copy_fades_on(self) -> None:
         optimizer = KO([self.parameter()], gamma=Fade(0.4, steps=4))
-        copied = pickle.loads(pickle.dumps(optimizer))
-        assert copied.param_groups[0]["gamma"] == Fade(0.4, steps=4)
+        optimizer.add_param_group({"params": self.parameter(), "gamma": 0.25})
+        optimizer.add_param_group({"params": self.parameter(), "gamma": Fade(0.9, steps=2)})
+        for copied in (pickle.loads(pickle.dumps(optimizer)), copy.deepcopy(optimizer)):
+            assert [group["gamma"] for group in copied.param_groups] == [Fade(0.4, steps=4), 0.25, Fade(0.9, steps=2)]
+
+    def test_a_function_is_asked_once_a_step_and_group(self) -> None:
+        asked = []
+        optimizer = KO([self.parameter(), self.parameter()], gamma=lambda step: asked.append(step) or 0.1)  # type: ignore[func-returns-value]
+        optimizer.step()
+        optimizer.step()
+        assert asked == [0, 1]
+
+    def test_hooks_see_numbers(self) -> None:
+        optimizer = KO([self.parameter()], gamma=Fade(0.4, steps=4))
+        seen = []
+        optimizer.register_state_dict_post_hook(lambda _, saved: seen.append(saved["param_groups"][0]["gamma"]))
+        optimizer.state_dict()
+        assert seen == [0.4]
 
     @pytest.mark.parametrize("bad", [-0.1, math.nan, math.inf, "1"])
     def test_a_function_that_leaves_its_range_is_refused_before_anything_changes(self, bad: Any) -> None:

@@ -199,13 +199,6 @@ class TestStep:
         assert calls == [True]
         assert not torch.equal(p, torch.ones(3, 2))
 
-    def test_nan_gradients_do_not_spread_to_other_rows(self) -> None:
-        for collision in ("soft", "hard"):
-            p = parameter(6, 4)
-            p.grad[2, 1] = math.nan  # type: ignore[index]
-            KO([p], base="sgd", collision=collision, rate=50.0).step()
-            assert p.isnan().any(dim=1).tolist() == [False, False, True, False, False, False]
-
 
 class TestDescent:
     def test_bounded_descends_the_minibatch_under_plain_sgd(self) -> None:

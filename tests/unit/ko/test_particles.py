@@ -1,10 +1,12 @@
 """Where the neurons of a model are, and that KO collides them there."""
 
+import warnings
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 
 from ko import KO, collisions, param_groups
 from ko.particles import matrices, tensor_of
@@ -24,6 +26,16 @@ class Tied(nn.Module):
         self.words = nn.Embedding(20, 4)
         self.head = nn.Linear(4, 20)
         self.head.weight = self.words.weight
+
+
+class Gates(nn.LSTM):
+    pass
+
+
+def old_weight_norm(module: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.utils.weight_norm(module)  # type: ignore[no-any-return]
 
 
 class Attention(nn.Module):
@@ -66,6 +78,14 @@ class TestParamGroups:
             (nn.MultiheadAttention(4, 2, kdim=3, vdim=5), "k_proj_weight", {}),
             (nn.MultiheadAttention(4, 2), "out_proj.weight", {}),
             (nn.Bilinear(2, 3, 4), "weight", {}),
+            (Gates(3, 4), "weight_ih_l0", {"blocks": 4}),
+            (weight_norm(nn.ConvTranspose2d(3, 4, 3)), "parametrizations.weight.original0", NONE),
+            (weight_norm(nn.ConvTranspose2d(3, 4, 3)), "parametrizations.weight.original1", {"row_dim": 1}),
+            (weight_norm(nn.Conv2d(4, 4, 3, groups=4)), "parametrizations.weight.original1", NONE),
+            (old_weight_norm(nn.Linear(3, 4)), "weight_g", NONE),
+            (old_weight_norm(nn.ConvTranspose2d(3, 4, 3)), "weight_v", {"row_dim": 1}),
+            (orthogonal(nn.Linear(3, 4)), "parametrizations.weight.original", {}),
+            (spectral_norm(nn.Embedding(9, 4)), "parametrizations.weight.original", NONE),
             (Tied(), "words.weight", {}),
             (nn.ParameterDict({"table": torch.ones(3, 4)}), "table", {}),
         ],
@@ -74,7 +94,7 @@ class TestParamGroups:
         assert tag_of(module, name) == tag
 
     def test_embeddings_on_request(self) -> None:
-        assert tag_of(nn.Embedding(9, 4), "weight", embeddings=True) == {"group_size": 64}
+        assert tag_of(nn.Embedding(9, 4), "weight", embeddings=True) == {"group_size": 64, "skip_idle": True}
         assert tag_of(Tied(), "words.weight", embeddings=True) == {}  # it is the head, in which all pairs meet
 
     def test_stacked_by_name(self) -> None:
@@ -178,6 +198,19 @@ class TestCollides:
             torch.testing.assert_close(step, expected)
             assert torch.equal(model.weight.grad, grad)
 
+    @pytest.mark.parametrize("form", [{"gamma": 0.3}, {"collision": "hard", "rate": 1e9}])
+    def test_words_that_a_batch_has_not_take_no_part(self, form: dict[str, Any]) -> None:
+        model = nn.Embedding(50, 4).double()
+        optimizer = KO(param_groups(model, embeddings=True), lr=1.0, base="sgd", seed=0, **form)
+        found = model.weight.detach().clone()
+        with torch.no_grad():
+            model.weight.zero_()  # no distance keeps words from colliding
+        model.weight.grad = torch.zeros_like(found)
+        model.weight.grad[::2] = torch.randn(25, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        optimizer.step()
+        assert not model.weight[1::2].any()
+        assert model.weight[::2].any(dim=1).all()
+
     def test_embeddings_train_in_random_batches(self) -> None:
         torch.manual_seed(0)
         model = nn.Sequential(nn.EmbeddingBag(6000, 8), nn.Linear(8, 2))
@@ -228,6 +261,7 @@ class TestBadLayouts:
             ({"row_dim": 2}, r"row_dim of parameter group 0: 2 is no dimension of a parameter of shape \(6, 4\)"),
             ({"row_dim": -1}, "row_dim of parameter group 0: expected an integer >= 0, not -1"),
             ({"blocks": 4}, r"blocks of parameter group 0: shape \(6, 4\) cannot be 4 matrices of equal height"),
+            ({"skip_idle": 1}, "skip_idle of parameter group 0: expected True or False, not 1"),
             ({"blocks": 0}, "blocks of parameter group 0: expected an integer >= 1, not 0"),
             ({"group_size": 1}, "group_size of parameter group 0: expected an integer >= 2, not 1"),
             ({"group_size": 2.5}, r"group_size of parameter group 0: expected an integer >= 2, not 2\.5"),

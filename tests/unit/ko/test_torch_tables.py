@@ -310,7 +310,7 @@ class TestGroups:
         assert {name: optimizer.defaults[name] for name in alone.defaults} == alone.defaults
         own = optimizer.defaults.keys() - alone.defaults.keys()
         assert own - {"foreach"} == {
-            *("collision", "gamma", "bounded", "rate", "group_size", "row_dim", "blocks"),
+            *("collision", "gamma", "bounded", "rate", "group_size", "row_dim", "blocks", "skip_idle"),
             *("collision_seed", "collision_step"),
         }
         for group, bare in zip(optimizer.param_groups, alone.param_groups, strict=True):
