@@ -5,9 +5,7 @@ from torch import nn
 from ko import KO
 
 
-@pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="no CUDA device here: KO is tested on the CPU alone"
-)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here: KO is tested on the CPU alone")
 @pytest.mark.parametrize("options", [{}, {"bounded": True}, {"group_size": 16}, {"collision": "hard", "rate": 50.0}])
 def test_a_gpu_trains_to_the_cpus_weights(options: dict[str, object]) -> None:
     results = []
