@@ -66,12 +66,13 @@ def diagnose(source: Layers, optimizer: Optimizer | None = None) -> Diagnosis:
     | `gamma_lambda_max` | where KO collides softly: the same times gamma of this step, as capped in the bounded form |
 
     A parameter that stacks several matrices has the mean over them, of the last two the largest. A parameter without a
-    gradient has the first two alone. Rows that are not finite are treated as each quantity says, so every value is
-    finite. Where KO collides in random batches, C is still that of all rows.
+    gradient has the first two alone. Rows that are not finite are treated as each quantity says, so that every value is
+    finite unless its square overflows float32. Where KO collides in random batches, C is still that of all rows.
 
-    Neither weights nor gradients nor torch's random numbers are touched. Costs, of a layer (N, D), 4 N^2 D flops (6
-    where gamma is bounded and C larger than 64 MiB), 2 N D min(N, D) in float64 and an eigenvalue problem of size
-    min(N, D). Sharded parameters are gathered: call it on all processes.
+    Neither weights nor gradients nor torch's random numbers are touched. Costs, of a layer (N, D): 4 N^2 D flops for
+    the pairs, 2 N D min(N, D) in float64 and an eigenvalue problem of size min(N, D); for lambda_max 2 N^2 a round, or
+    4 N D^2 where C is larger than 64 MiB, in up to 100 rounds. Sharded parameters are gathered: call it on all
+    processes.
 
     Args:
         source: whose layers: a model (the same layers for every optimizer), an optimizer, or parameter groups.

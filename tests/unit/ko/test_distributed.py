@@ -37,6 +37,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "bounded": {"collision": "soft", "gamma": 2.0, "bounded": True},
     "hard": {"collision": "hard", "rate": 20.0},
     "random_batch": {"collision": "soft", "gamma": 0.1, "group_size": 3},
+    "columns": {"collision": "soft", "gamma": 0.1, "row_dim": 1, "maximize": True},
     "none": {"collision": "none"},
 }
 # Muon orthogonalizes in bfloat16, whose sums come out otherwise over shards: see test_muon_differs_by_its_rounding.
@@ -67,7 +68,9 @@ def train(model: nn.Module, optimizer: KO, steps: range, part: slice = slice(Non
 
 
 def build(model: nn.Module, base: str, form: str, seed: int | None = 3) -> KO:
-    return KO(model.parameters(), lr=0.05, base=base, seed=seed, **FORMS[form])
+    options = dict(FORMS[form])
+    layout = {name: options.pop(name) for name in ("row_dim", "maximize") if name in options}
+    return KO([{"params": list(model.parameters()), **layout}], lr=0.05, base=base, seed=seed, **options)
 
 
 def whole(model: nn.Module) -> list[Tensor]:
