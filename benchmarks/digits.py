@@ -26,7 +26,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from ko import KO, collisions, weight_correlation
+from ko import KO, collisions, largest_eigenvalue, weight_correlation
 
 EPOCHS = 30
 BATCH = 64
@@ -205,7 +205,7 @@ class Gauge:
         row_sum = float(c.abs().sum(dim=1).max())
         if self.setting.form == "bounded" and row_sum > 0:
             gamma = min(gamma, collisions.BOUND / row_sum)
-        largest = float(torch.linalg.eigvalsh(c)[-1])
+        largest = float(largest_eigenvalue(self.weights, self.weights.grad))
         self.seen.append((largest, gamma * largest))
         self.cpu_seconds += time.process_time() - started
 
