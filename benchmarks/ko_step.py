@@ -171,12 +171,20 @@ def main() -> None:
     parser.add_argument("tables", nargs="*", help=f"any of {', '.join([*MODELS, 'rows'])}; default: all")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--markdown", action="store_true")
+    parser.add_argument(
+        "--matmul",
+        choices=["highest", "high", "medium"],
+        default="highest",
+        help="torch.set_float32_matmul_precision, for both sides",
+    )
     arguments = parser.parse_args()
     unknown = set(arguments.tables) - {*MODELS, "rows"}
     if unknown or arguments.rounds < 2:
         parser.error(f"unknown table {', '.join(unknown)}" if unknown else "--rounds must be at least 2")
+    torch.set_float32_matmul_precision(arguments.matmul)
     hardware = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    print(f"{hardware}, torch {torch.__version__}, Python {platform.python_version()}, {arguments.rounds} rounds\n")
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    print(f"{hardware}, {versions}, {arguments.rounds} rounds, float32 matmul precision {arguments.matmul}\n")
     for name in arguments.tables or [*MODELS, "rows"]:
         if name == "rows":
             titles = ["rows N", "soft, ms", "random batch 64, ms", "hard, ms", "random batch, us a row"]

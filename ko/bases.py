@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from typing import Any
 
@@ -31,10 +32,13 @@ def resolve(base: str | type[Optimizer]) -> tuple[type[Optimizer], dict[str, Any
     """
     if isinstance(base, str):
         if base not in BASES:
-            raise ValueError(f"base: {base!r} is not one of {', '.join(BASES)}; pass an Optimizer class for others")
+            meant = difflib.get_close_matches(base.lower(), BASES, n=1)
+            hint = f"did you mean {meant[0]!r}?" if meant else "pass an Optimizer class for others"
+            raise ValueError(f"base: {base!r} is not one of {', '.join(BASES)}; {hint}")
         return BASES[base]
     if not (isinstance(base, type) and issubclass(base, Optimizer)):
-        raise TypeError(f"base: expected a name or a torch.optim.Optimizer class, not {base!r}")
+        found = repr(base) if isinstance(base, type) else f"a {type(base).__name__}"
+        raise TypeError(f"base: expected a name or a torch.optim.Optimizer class, not {found}")
     if _needs_closure(base):
         raise ValueError(f"base: {base.__name__} needs a closure at each step, so KO cannot collide its gradients")
     if isinstance(getattr(base, "param_groups", None), property):

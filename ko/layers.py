@@ -92,7 +92,7 @@ class Meeting(NamedTuple):
         return sharded_like(tensor_of(collided, self.gradient, row_dim, blocks), p.grad)
 
 
-def layer_of(p: Tensor, group: Mapping[str, Any], number: int, index: int, strength: Tensor | None) -> Layer | None:
+def layer_of(p: Tensor, group: Mapping[str, Any], number: int, position: int, strength: Tensor | None) -> Layer | None:
     """The parameter as a layer of neurons; None if nothing in it collides in this step.
 
     Raises:
@@ -104,11 +104,13 @@ def layer_of(p: Tensor, group: Mapping[str, Any], number: int, index: int, stren
         return None
     if p.grad.layout != torch.strided or p.grad.is_complex():
         kind = "complex" if p.grad.is_complex() else "sparse"
+        names = group.get("param_names")
+        name = names[next(i for i, q in enumerate(group["params"]) if q is p)] if names else position
         raise RuntimeError(
-            f"KO cannot collide the {kind} gradient of parameter {index} (group {number}, shape {tuple(p.shape)}); put "
+            f"KO cannot collide the {kind} gradient of parameter {name} (group {number}, shape {tuple(p.shape)}); put "
             'it in a group with collision="none"'
         )
-    return Layer(p, group, number, index, strength)
+    return Layer(p, group, number, position, strength)
 
 
 @eager_outside

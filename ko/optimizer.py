@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from typing import Any, overload
 
 import torch
@@ -15,11 +16,25 @@ from ko.bases import resolve
 from ko.compiling import eager, eager_outside
 from ko.inner import inner_group, outer_group, step_inside
 from ko.layers import Layer, collided, layer_of
-from ko.options import CLOCK, OPTIONS, STRENGTHS, Strength, check, check_tensors, force_of, strength
+from ko.options import (
+    CLOCK,
+    OPTIONS,
+    STRENGTHS,
+    Strength,
+    check,
+    check_functions,
+    check_names,
+    check_tensors,
+    force_of,
+    plain,
+    strength,
+)
 from ko.sharding import shared_seed
 
 # What the optimizers of torch keep for each element of a parameter.
 _SHAPED_AS_PARAMETER = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "sum"}
+
+_GROUPS_ONLY = ("row_dim", "blocks", "skip_idle")
 
 # Options that the base knows nothing of; `foreach` is its own as well.
 _HIDDEN = {*OPTIONS, *CLOCK} - {"foreach"}
@@ -48,7 +63,8 @@ class KO(Optimizer):
     Args:
         params: tensors, (name, tensor) pairs, or groups (see `ko.param_groups`); a group may set `collision`, `gamma`,
             `bounded`, `rate`, `group_size`, `row_dim`, `blocks`, `skip_idle` and the base's options.
-        lr: learning rate of the base (default 1e-3); a float or a 0-d tensor where the base takes one.
+        lr: learning rate of the base (default 1e-3, whatever the base); a float, or a 0-d tensor where the base takes
+            one.
         base: "sgd", "adam" (default), "adamw", "nadamw" (NAdam with decoupled decay), "radam", "rmsprop", "adagrad",
             "muon" (`MuonAdamW`), or an Optimizer class that works without a closure.
         collision: "soft" (default), "hard" or "none".
@@ -90,13 +106,20 @@ class KO(Optimizer):
         **base_options: Any,
     ) -> None:
         base_class, implied = resolve(base)
+        accepted = inspect.signature(base_class).parameters
+        check_names(base_options, accepted)
+        misplaced = base_options.keys() & set(_GROUPS_ONLY) - accepted.keys()
+        if misplaced:
+            raise ValueError(f"{min(misplaced)}: this says where a group's rows are; set it in a parameter group")
         options: dict[str, Any] = {"collision": collision, "gamma": gamma, "bounded": bounded, "rate": rate}
         options |= {"group_size": group_size, "row_dim": 0, "blocks": 1, "skip_idle": False}
         if foreach is not None:
             options["foreach"] = foreach
-            if "foreach" in inspect.signature(base_class).parameters:
+            if "foreach" in accepted:
                 base_options["foreach"] = foreach
         check(options)
+        check_functions(options)
+        options = plain(options)
         options["collision_seed"] = shared_seed() if seed is None else _checked_seed(seed)
         options["collision_step"] = 0
         self._shares: dict[Tensor, Tensor] = {}  # of each parameter's candidate pairs, those that collided last
@@ -111,8 +134,13 @@ class KO(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group, which takes part from the next step on; a Muon base may split it in two."""
         number = len(self.param_groups)
-        check(param_group, f" of parameter group {number}")
-        given = {name: value for name, value in param_group.items() if name not in CLOCK}
+        where = f" of parameter group {number}"
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group: expected a dict, not {type(param_group).__name__}")
+        check_names(param_group, {"params", "param_names", *self.defaults}, where)
+        check(param_group, where)
+        check_functions(param_group, where)
+        given = plain({name: value for name, value in param_group.items() if name not in CLOCK})
         if "base" not in vars(self):  # torch's constructor, before there is a base
             super().add_param_group(given)
         else:
@@ -123,7 +151,7 @@ class KO(Optimizer):
             self._adopt(self.base.param_groups[number:], [added])
         try:
             for group in self.param_groups[number:]:
-                check_tensors(group, f" of parameter group {number}")
+                check_tensors(group, where)
         except ValueError:
             del self.param_groups[number:]
             raise
@@ -227,14 +255,14 @@ class KO(Optimizer):
             ValueError: an option that was set to something out of its range.
             RuntimeError: a sparse or complex gradient.
         """
-        layers, index = [], 0
+        layers, position = [], 0
         for number, group in enumerate(self.param_groups):
             check(group, f" of parameter group {number}")
             check_tensors(group, f" of parameter group {number}")
             force = force_of(group, number)
             for p in group["params"]:
-                layers.append(layer_of(p, group, number, index, force))
-                index += 1
+                layers.append(layer_of(p, group, number, position, force))
+                position += 1
         return [layer for layer in layers if layer is not None]
 
     @eager
@@ -298,6 +326,6 @@ def _set_gradients(gradients: Mapping[Tensor, Tensor | None]) -> None:
 
 
 def _checked_seed(seed: int) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**64:
         raise ValueError(f"seed: expected an integer in [0, 2^64) or None, not {seed!r}")
-    return seed
+    return int(seed)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -16,6 +18,8 @@ STRENGTHS = ("gamma", "rate")
 OPTIONS = ("collision", *STRENGTHS, "bounded", "group_size", "row_dim", "blocks", "skip_idle", "foreach")
 CLOCK = ("collision_seed", "collision_step")
 """What decides random numbers; one for the whole optimizer, but kept in every group, where state dicts look."""
+
+FLATTENED = "FullyShardedDataParallel has flattened a parameter, so KO cannot find its neurons; use fully_shard (FSDP2)"
 
 Strength = float | Tensor | Callable[[int], float]
 """A number, a 0-d tensor, or a function of the number of steps done (`ko.Fade`)."""
@@ -32,20 +36,60 @@ def check(options: Mapping[str, Any], where: str = "") -> None:
     for name in STRENGTHS:
         value = options.get(name, 0)
         if isinstance(value, Tensor):
-            if value.ndim or value.is_complex():
-                raise ValueError(f"{name}{where}: expected one real number, not a tensor of {tuple(value.shape)}")
-            value = float(value) if value.device.type == "cpu" else 0  # a GPU is not made to wait
-        if not callable(value):
+            _check_tensor(name, value, where)
+        elif not callable(value):
             _check_strength(name, value, where)
-    for name in ("bounded", "skip_idle", "foreach"):
-        if not isinstance(options.get(name, False), bool | (type(None) if name == "foreach" else bool)):
+    for name in ("bounded", "skip_idle"):
+        if not isinstance(options.get(name, False), bool):
             raise ValueError(f"{name}{where}: expected True or False, not {options[name]!r}")
-    for name, least in (("group_size", 2), ("row_dim", 0), ("blocks", 1)):
-        value = options.get(name, least)
-        if name == "group_size" and value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}{where}: expected an integer >= {least}, not {value!r}")
+    if not isinstance(options.get("foreach"), bool | None):
+        raise ValueError(f"foreach{where}: expected True, False or None, not {options['foreach']!r}")
+    if options.get("group_size") is not None:
+        _check_integer("group_size", options["group_size"], 2, where)
+    for name, least in (("row_dim", 0), ("blocks", 1), ("collision_seed", 0), ("collision_step", 0)):
+        _check_integer(name, options.get(name, least), least, where)
+
+
+def plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with our options as Python's own numbers, which a state dict can hold and load."""
+    found = dict(options)
+    for name in ("group_size", "row_dim", "blocks"):
+        if found.get(name) is not None:
+            found[name] = int(found[name])
+    for name in STRENGTHS:
+        if isinstance(found.get(name), Real):
+            found[name] = float(found[name])
+    return found
+
+
+def check_names(names: Iterable[str], known: Collection[str], where: str = "") -> None:
+    """Refuse names that nobody knows and that look like one of ours: torch takes any, and an optimizer with `**kwargs`.
+
+    Raises:
+        ValueError: with the name that was probably meant.
+    """
+    for name in names:
+        if name in ("seed", "base") and where:
+            raise ValueError(f"{name}{where}: an optimizer has one for all its groups; give it to KO itself")
+        meant = difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.75)
+        if meant and name not in known and name not in OPTIONS:
+            raise ValueError(f"{name}{where}: no such option; did you mean {meant[0]!r}?")
+
+
+def check_functions(options: Mapping[str, Any], where: str = "") -> None:
+    """Refuse strengths that are functions of something else than a number of steps, by trying them.
+
+    Raises:
+        ValueError: with the option's name and what the function said.
+    """
+    for name in STRENGTHS:
+        value = options.get(name)
+        if callable(value) and not isinstance(value, Tensor):
+            try:
+                answer = value(0)
+            except Exception as error:
+                raise ValueError(f"{name}{where}: expected a function of the number of steps, but {error}") from error
+            _check_strength(name, answer, where)
 
 
 def check_tensors(group: Mapping[str, Any], where: str) -> None:
@@ -59,10 +103,7 @@ def check_tensors(group: Mapping[str, Any], where: str) -> None:
     row_dim, blocks = group["row_dim"], group["blocks"]
     for p in group["params"]:
         if is_flattened(p):
-            raise ValueError(
-                f"params{where}: FullyShardedDataParallel has flattened a parameter, so KO cannot find its neurons; "
-                'use fully_shard (FSDP2), or collision="none" for this group'
-            )
+            raise ValueError(f'params{where}: {FLATTENED}, or collision="none" for this group')
         if p.ndim < 2:
             continue
         if row_dim >= p.ndim:
@@ -101,5 +142,17 @@ def force_of(group: Mapping[str, Any], number: int) -> Tensor | None:
 
 
 def _check_strength(name: str, value: Any, where: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
         raise ValueError(f"{name}{where}: expected a finite number >= 0, not {value!r}")
+
+
+def _check_tensor(name: str, value: Tensor, where: str) -> None:
+    if value.ndim or value.is_complex() or value.dtype == torch.bool:
+        raise ValueError(f"{name}{where}: expected one real number, not a {value.dtype} of shape {tuple(value.shape)}")
+    if value.device.type == "cpu":  # a GPU is not made to wait
+        _check_strength(name, float(value), where)
+
+
+def _check_integer(name: str, value: Any, least: int, where: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name}{where}: expected an integer >= {least}, not {value!r}")

@@ -16,6 +16,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.parametrize import is_parametrized
 
+from ko.options import FLATTENED
+from ko.sharding import is_flattened
+
 EMBEDDING_GROUP_SIZE = 64
 """Rows that meet at a time when embeddings are collided: a vocabulary is far too large for all pairs."""
 
@@ -47,8 +50,8 @@ def param_groups(
 
     Args:
         model: any module. Tensors that occur twice are listed once.
-        embeddings: collide embeddings as well, softly in random batches of 64 rows; rows without a gradient, words that
-            the batch has not, take no part.
+        embeddings: collide embeddings as well, softly in random batches of 64 rows, or as hard as the rest; rows
+            without a gradient, words that the batch has not, take no part.
         stacked: pattern of parameter names -> how many matrices of equal height are stacked in dimension 0, for models
             that do so in a plain linear layer: `{"*.qkv.weight": 3}` for timm's transformers.
         **options: set in every group, as are `lr` or `gamma`.
@@ -58,10 +61,16 @@ def param_groups(
         without a gradient out) where they are needed.
 
     Raises:
-        ValueError: a pattern of `stacked` that fits no parameter, or a height that cannot be divided.
+        TypeError: no module.
+        ValueError: a pattern of `stacked` that fits no parameter, or a height that cannot be divided; a model whose
+            parameters the first FSDP has flattened.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, not {type(model).__name__}")
     tags = _tags(model, embeddings)
     named = list(model.named_parameters())
+    if any(is_flattened(p) for _, p in named):
+        raise ValueError(f"model: {FLATTENED}")
     for pattern, blocks in (stacked or {}).items():
         fitting = [(name, p) for name, p in named if fnmatchcase(name, pattern)]
         if not fitting:
@@ -123,7 +132,10 @@ def _tags(model: nn.Module, embeddings: bool) -> dict[Tensor, Tag]:
             stacked = (p for name, p in own.items() if name.startswith(("weight_ih", "weight_hh")))
             tags.update({p: {"blocks": gates} for p in stacked})
         elif isinstance(module, (*_EMBEDDINGS, _ConvNd, nn.Linear)):
-            *lengths, weight = _weights(module)
+            weights = _weights(module)
+            if not weights:  # a buffer, or made by some other code
+                continue
+            *lengths, weight = weights
             tags.update(dict.fromkeys(lengths, _NOT_COLLIDED))
             if isinstance(module, nn.Linear):
                 heads.add(weight)

@@ -389,7 +389,7 @@ class Collision(Frozen):
         le=65_536,
         description="Rows of a layer that meet at a time in a soft collision, in random groups; null: all.",
     )
-    embeddings: bool = Field(False, description="Collide word vectors, too; softly in random groups of 64.")
+    embeddings: bool = Field(False, description="Collide word vectors, too; soft collisions in random groups of 64.")
     fade: Literal["none", "cosine", "linear"] = Field(
         "none", description="How gamma and rate fall to 0 over the budget; `none`: they stay."
     )

@@ -37,8 +37,11 @@ def lengths(rows: Tensor) -> Tensor:
 
 
 def inverse(lengths: Tensor, kept: Tensor) -> Tensor:
-    """1 / length; 0 where the row is not to be kept, or its length is zero or so small that it has lost its digits."""
-    return torch.where(kept & (lengths >= torch.finfo(lengths.dtype).tiny), 1 / lengths, 0)
+    """1 / length; 0 where the row is not to be kept, or its length is zero or so small that its square has no digits.
+
+    That is below 1.1e-19 in float32.
+    """
+    return torch.where(kept & (lengths >= torch.finfo(lengths.dtype).tiny ** 0.5), 1 / lengths, 0)
 
 
 def scaled(rows: Tensor, factors: Tensor, dtype: torch.dtype | None = None, *, clean: bool = False) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_optimizer import Lion
 from torch import Tensor, nn
 
 from ko import KO
@@ -43,6 +44,8 @@ class TestOptionsSetLater:
             ("collision", "Soft", "collision of parameter group 1: 'Soft' is not one of soft, hard, none"),
             ("row_dim", 5, r"row_dim of parameter group 1: 5 is no dimension of a parameter of shape \(4, 3\)"),
             ("blocks", 3, r"blocks of parameter group 1: shape \(4, 3\) cannot be 3 matrices of equal height"),
+            ("collision_step", "x", "collision_step of parameter group 1: expected an integer >= 0, not 'x'"),
+            ("collision_seed", -1, "collision_seed of parameter group 1: expected an integer >= 0, not -1"),
             ("bounded", 1, "bounded of parameter group 1: expected True or False, not 1"),
         ],
     )
@@ -54,6 +57,40 @@ class TestOptionsSetLater:
         with pytest.raises(ValueError, match=message):
             optimizer.step()
         assert_unchanged(optimizer, found)
+
+
+class TestNames:
+    @pytest.mark.parametrize("base", ["adam", Lion])
+    @pytest.mark.parametrize(
+        ("name", "value", "message"),
+        [
+            ("gama", 0.3, "gama.*: no such option; did you mean 'gamma'"),
+            ("colision", "hard", "colision.*: no such option; did you mean 'collision'"),
+            ("groupsize", 8, "groupsize.*: no such option; did you mean 'group_size'"),
+        ],
+    )
+    def test_a_slip_is_told_what_was_meant(self, base: Any, name: str, value: Any, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            KO([parameter(3, 3)], base=base, **{name: value})
+        with pytest.raises(ValueError, match=message.replace(".*", " of parameter group 0")):
+            KO([{"params": parameter(3, 3), name: value}], base=base)
+        optimizer = KO([parameter(3, 3)], base=base)
+        with pytest.raises(ValueError, match=message.replace(".*", " of parameter group 1")):
+            optimizer.add_param_group({"params": parameter(3, 3), name: value})
+        assert len(optimizer.param_groups) == 1
+
+    def test_what_belongs_elsewhere(self) -> None:
+        with pytest.raises(ValueError, match="blocks: this says where a group's rows are; set it in a parameter group"):
+            KO([parameter(4, 3)], blocks=2)
+        with pytest.raises(ValueError, match="seed of parameter group 0: an optimizer has one for all its groups"):
+            KO([{"params": parameter(4, 3), "seed": 2}])
+        with pytest.raises(TypeError, match="param_group: expected a dict, not list"):
+            KO([parameter(2, 2)]).add_param_group([1])  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"base: 'Adam' is not one of .*did you mean 'adam'"):
+            KO([parameter(2, 2)], base="Adam")
+
+    def test_the_bases_own_names_pass(self) -> None:
+        KO([{"params": parameter(3, 3), "betas": (0.8, 0.9)}], momentum_decay=1e-3, base="nadamw").step()
 
 
 class TestGradients:

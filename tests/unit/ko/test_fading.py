@@ -1,10 +1,12 @@
 """Strengths that change with the steps done."""
 
 import copy
+import io
 import math
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -27,6 +29,7 @@ def test_shapes(shape: Any, expected: list[float]) -> None:
         ({"start": -1.0, "steps": 1}, "start"),
         ({"start": math.nan, "steps": 1}, "start"),
         ({"start": 0.1, "end": math.inf, "steps": 1}, "end"),
+        ({"start": "x", "steps": 1}, "start: expected a finite number >= 0, not 'x'"),
         ({"start": 0.1, "steps": 0}, "steps"),
         ({"start": 0.1, "steps": 1.5}, "steps"),
         ({"start": 0.1, "steps": 1, "shape": "square"}, "shape: 'square' is not one of cosine, linear, step"),
@@ -91,9 +94,37 @@ class TestInKO:
     def test_a_function_is_asked_once_a_step_and_group(self) -> None:
         asked = []
         optimizer = KO([self.parameter(), self.parameter()], gamma=lambda step: asked.append(step) or 0.1)  # type: ignore[func-returns-value]
+        asked.clear()
         optimizer.step()
         optimizer.step()
         assert asked == [0, 1]
+
+    @pytest.mark.parametrize(
+        ("gamma", "message"),
+        [
+            (Fade, "gamma: expected a function of the number of steps, but .* 'steps'"),
+            (lambda: 0.1, "gamma: expected a function of the number of steps, but"),
+            (lambda step: -1.0, r"gamma: expected a finite number >= 0, not -1\.0"),
+            (lambda step: torch.tensor(0.1), "gamma: expected a finite number >= 0, not tensor"),
+            (torch.tensor(True), "gamma: expected one real number, not a torch.bool"),
+        ],
+    )
+    def test_what_is_no_function_of_the_step_is_refused_at_once(self, gamma: Any, message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            KO([self.parameter()], gamma=gamma)
+        with pytest.raises(ValueError, match="parameter group 0"):
+            KO([{"params": self.parameter(), "gamma": gamma}])
+
+    def test_numpy_numbers_are_numbers(self) -> None:
+        p = self.parameter()
+        options: dict[str, Any] = {"gamma": np.float32(0.1), "group_size": np.int64(3), "seed": np.int64(3)}
+        optimizer = KO([p], rate=np.int64(1), **options)
+        optimizer.step()
+        file = io.BytesIO()
+        torch.save(optimizer.state_dict(), file)
+        file.seek(0)
+        torch.load(file, weights_only=True)  # which takes Python's own numbers alone
+        KO([p], gamma=lambda step: np.float32(0.1)).step()
 
     def test_hooks_see_numbers(self) -> None:
         optimizer = KO([self.parameter()], gamma=Fade(0.4, steps=4))
@@ -106,11 +137,12 @@ class TestInKO:
     def test_a_function_that_leaves_its_range_is_refused_before_anything_changes(self, bad: Any) -> None:
         p = self.parameter()
         found = p.detach().clone()
-        optimizer = KO([p], gamma=lambda step: bad)
+        optimizer = KO([p], lr=0.0, gamma=lambda step: bad if step == 1 else 0.1)
+        optimizer.step()
         with pytest.raises(ValueError, match=r"gamma of parameter group 0: expected a finite number >= 0, not"):
             optimizer.step()
         assert torch.equal(p, found)
-        assert optimizer.param_groups[0]["collision_step"] == 0
+        assert optimizer.param_groups[0]["collision_step"] == 1
 
     def test_a_tensor_may_be_changed_in_place(self) -> None:
         p = self.parameter()
@@ -121,5 +153,5 @@ class TestInKO:
         expected = p.detach() - 0.1 * collisions.soft(p.detach(), p.grad, 0.5)  # type: ignore[arg-type]
         optimizer.step()
         torch.testing.assert_close(p.detach(), expected)
-        with pytest.raises(ValueError, match="gamma: expected one real number, not a tensor of \\(2,\\)"):
+        with pytest.raises(ValueError, match=r"gamma: expected one real number, not a torch\.float32 of shape \(2,\)"):
             KO([p], gamma=torch.ones(2))

@@ -97,6 +97,21 @@ class TestParamGroups:
         assert tag_of(nn.Embedding(9, 4), "weight", embeddings=True) == {"group_size": 64, "skip_idle": True}
         assert tag_of(Tied(), "words.weight", embeddings=True) == {}  # it is the head, in which all pairs meet
 
+    def test_weights_that_are_no_parameters_are_left_alone(self) -> None:
+        model = nn.Linear(3, 4)
+        weight = model.weight.detach()
+        del model.weight
+        model.register_buffer("weight", weight)
+        assert [name for group in param_groups(model) for name, _ in group["params"]] == ["bias"]
+
+    def test_what_is_no_module_or_flattened_is_refused(self) -> None:
+        with pytest.raises(TypeError, match=r"model: expected a torch\.nn\.Module, not generator"):
+            param_groups(nn.Linear(2, 2).parameters())  # type: ignore[arg-type]
+        model = nn.Linear(2, 2)
+        model.bias._is_flat_param = True  # type: ignore[attr-defined]
+        with pytest.raises(ValueError, match=r"model: .* use fully_shard \(FSDP2\)"):
+            param_groups(model)
+
     def test_stacked_by_name(self) -> None:
         model = nn.ModuleList([Attention(), Attention()])
         assert tag_of(model, "1.qkv.weight", stacked={"*.qkv.weight": 3}) == {"blocks": 3}

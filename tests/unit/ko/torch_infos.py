@@ -140,8 +140,9 @@ def own_errors(device: str, base: Any) -> list[ErrorOptimizerInput]:
     at_construction: list[tuple[Any, dict[str, Any], str]] = [
         (None, {"gamma": torch.ones(2)}, r"gamma: expected one real number"),
         (None, {"gamma": torch.tensor(-1.0)}, r"gamma: expected a finite number >= 0"),
+        (None, {"gamma": lambda step: -1.0}, r"gamma: expected a finite number >= 0"),
         (None, {"group_size": 1}, r"group_size: expected an integer >= 2"),
-        (None, {"foreach": 1}, r"foreach: expected True or False"),
+        (None, {"foreach": 1}, r"foreach: expected True, False or None"),
         (None, {"seed": True}, r"seed: expected an integer"),
         (matrix(row_dim=-1), {}, r"row_dim of parameter group 0: expected"),
         (matrix(row_dim=2), {}, r"row_dim of parameter group 0: 2 is no dimension"),
@@ -150,7 +151,6 @@ def own_errors(device: str, base: Any) -> list[ErrorOptimizerInput]:
         (flattened, {}, r"params of parameter group 0: FullyShardedDataParallel has flattened"),
     ]
     at_step: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
-        (matrix(), {"gamma": lambda step: -1.0, "collision": "soft"}, ValueError, r"gamma of parameter group 0"),
         (sparse, {}, RuntimeError, r"KO cannot collide the sparse gradient of parameter 0 \(group 0"),
     ]
     refused = [(OptimizerErrorEnum.CONSTRUCTION_ERROR, *entry[:2], ValueError, entry[2]) for entry in at_construction]
