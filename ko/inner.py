@@ -8,10 +8,13 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ko.compiling import eager_outside
+
 # Both optimizers may have an option of one name, such as `gamma`; the inner one's is kept under another.
 _INNERS = "base_{}"
 
 
+@eager_outside  # torch 2.11 cannot trace an optimizer that is given other groups
 def step_inside(
     inner: Optimizer, param_groups: list[dict[str, Any]], state: dict[Tensor, Any], hidden: Collection[str] = ()
 ) -> None:
