@@ -155,7 +155,7 @@ class TrainSpec(Frozen):
         "optimizer's step: weight correlation, effective rank, temperature, energy and entropy of the velocities, "
         "largest eigenvalue of the collision matrix (and times KO's gamma), KO's share of collided pairs; averaged, "
         "and of each layer as NAME/LAYER. They change no result and are no part of the training time; null: none. "
-        "On a CPU, every 50 steps costs under 2 % of it for a ResNet or transformer, some 20 % for the digits MLP.",
+        "On a CPU, every 50 steps costs under 2 % of it for a ResNet or transformer, 10 to 20 % for the digits MLP.",
     )
 
     @model_validator(mode="after")

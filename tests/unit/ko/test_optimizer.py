@@ -1,7 +1,6 @@
 """KO as a torch optimizer: what it does to parameters, state, hooks, generators and bad input."""
 
 import copy
-import io
 import math
 import pickle
 from collections.abc import Callable
@@ -266,25 +265,6 @@ class TestRandomness:
 
 
 class TestState:
-    @pytest.mark.parametrize("collision", ["soft", "hard"])
-    @pytest.mark.parametrize("base", BASES)
-    def test_a_resumed_run_equals_an_uninterrupted_one(self, base: Any, collision: str) -> None:
-        options: dict[str, Any] = {"base": base, "collision": collision, "rate": 100.0}
-        model = network()
-        optimizer = KO(model.parameters(), seed=7, **options)
-        advance(model, optimizer, range(3))
-        file = io.BytesIO()
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
-        advance(model, optimizer, range(3, 6))
-        file.seek(0)
-        saved = torch.load(file, weights_only=True)
-        resumed = network()
-        resumed.load_state_dict(saved["model"])
-        again = KO(resumed.parameters(), **options)  # another seed, until the state is loaded
-        again.load_state_dict(saved["optimizer"])
-        advance(resumed, again, range(3, 6))
-        assert torch.equal(weights(resumed), weights(model))
-
     @pytest.mark.parametrize("copier", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
     @pytest.mark.parametrize("base", BASES)
     def test_a_copy_continues_alike_and_apart(self, base: Any, copier: Callable[[Any], Any]) -> None:
