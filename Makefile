@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo up down test lint bench gpu lock clean
+.PHONY: setup tools demo up down test lint bench gpu lock clean
 
 setup: .venv/.installed
 
@@ -25,7 +25,15 @@ up: setup
 down: setup
 	@$(BIN)/kotrain down
 
-test: setup
+# The tests open reports in a real browser and compile their LaTeX; Debian and Ubuntu have both.
+TOOLS := chromium texlive-latex-recommended
+tools:
+	@command -v chromium >/dev/null && command -v pdflatex >/dev/null && kpsewhich -format=tex booktabs.sty >/dev/null || \
+	{ test "$$(id -u)" = 0 || { echo "the tests need: sudo apt-get install $(TOOLS)" >&2; exit 1; }; \
+	  echo "installing $(TOOLS) (half a minute, once)" >&2; \
+	  apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(TOOLS) >/dev/null; }
+
+test: setup tools
 	$(BIN)/pytest
 
 lint: setup
@@ -39,6 +47,7 @@ bench: setup
 	$(BIN)/python benchmarks/ko_step.py
 	$(BIN)/python benchmarks/diagnostics_cost.py
 	$(BIN)/python benchmarks/golden.py --quick
+	$(BIN)/python benchmarks/comparison_answers.py
 
 # KO's tests on a GPU, and the tables for docs/benchmarks.md.
 gpu: setup

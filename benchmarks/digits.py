@@ -7,7 +7,7 @@ A split is a random partition of the 1797 records into 800 for training, 200 for
 a seed; seed 0 gives the golden table's. Pixels / 16; 64-N-N-10 ReLU, weights and biases multiplied by the initial
 scale; batches of 64, the short last one kept; a constant learning rate; the weights of the last step count.
 
-Contenders that are no KO (the controls) are written here too, in `EDITS`: functions of the gradients, before the step.
+Contenders that are no KO (the controls) are `EDITS`: functions of the gradients, before the step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ko import KO, collisions, largest_eigenvalue, weight_correlation
+from workers.training import controls
 
 EPOCHS = 30
 BATCH = 64
@@ -145,32 +146,7 @@ def batches(seed: int, epochs: int) -> Iterator[Tensor]:
         yield from torch.randperm(TRAIN, generator=order).split(BATCH)
 
 
-def noise(p: Tensor, gradient: Tensor, gamma: float, random: torch.Generator) -> Tensor:
-    """Gaussian noise, (N, D), as long as what the soft collision of this gamma would have added to the gradient."""
-    change = collisions.soft(p, gradient, gamma) - gradient
-    normal = torch.randn(p.shape, generator=random)
-    return normal * (change.norm() / normal.norm())
-
-
-def orthogonality(p: Tensor, gradient: Tensor, penalty: float, random: torch.Generator) -> Tensor:
-    """Gradient, (N, D), of `penalty * sum over i != j of cos(w_i, w_j)^2`: the rows are drawn apart.
-
-    The soft orthogonality of Bansal, Chen and Wang (NeurIPS 2018), on directions, so that it leaves the lengths alone.
-    """
-    lengths = p.norm(dim=1, keepdim=True)
-    unit = p / lengths
-    cosines = (unit @ unit.T).fill_diagonal_(0)
-    pull = 4 * penalty * cosines @ unit
-    return (pull - (pull * unit).sum(dim=1, keepdim=True) * unit) / lengths
-
-
-def centralization(p: Tensor, gradient: Tensor, knob: float, random: torch.Generator) -> Tensor:
-    """What takes the mean out of each gradient row (Yong et al., ECCV 2020), (N, 1); there is no knob."""
-    return -gradient.mean(dim=1, keepdim=True)
-
-
-Edit = Callable[[Tensor, Tensor, float, torch.Generator], Tensor]
-EDITS: dict[str, Edit] = {"noise": noise, "orthogonal": orthogonality, "centralized": centralization}
+EDITS = {"noise": controls.noise, "orthogonal": controls.orthogonality, "centralized": controls.centralization}
 """The controls: each gives what is added to the gradient of a weight matrix. They act where KO's collision does."""
 
 
@@ -224,7 +200,9 @@ def train(setting: Setting, seed: int, split: int = GOLDEN_SPLIT, measured: bool
     model = network(seed, setting.scale, setting.width)
     steps = optimizer(setting, model, seed)
     edit, matrices = EDITS.get(setting.form), [p for p in model.parameters() if p.ndim == 2]
-    random = torch.Generator().manual_seed(2**32 + seed)  # another stream than the one of the batches
+    # A generator of its own. torch seeds it with the lower 32 bits alone, so that it starts where that of the batches
+    # does; normal numbers and permutations are made of it in different ways.
+    draw = partial(torch.randn, generator=torch.Generator().manual_seed(2**32 + seed))
     gauge = Gauge(model[2].weight, setting)
     started = time.process_time()
     for step, batch in enumerate(batches(seed, setting.epochs)):
@@ -236,7 +214,7 @@ def train(setting: Setting, seed: int, split: int = GOLDEN_SPLIT, measured: bool
         if edit:
             with torch.no_grad():
                 for p in matrices:
-                    p.grad += edit(p, p.grad, setting.knob, random)
+                    p.grad += edit(p, p.grad, setting.knob, draw)
         steps.step()
         if not loss.isfinite():
             break

@@ -17,9 +17,10 @@ try:
         Unavailable,
         WaitTimeout,
     )
-    from service.answers import CompareAnswer
+    from service.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun, Leaderboard
+    from service.requests import ComparisonRequest
     from service.schemas import Catalog, DryRun, JobRequest, JobView, Metrics
-    from service.spec import JobStatus, Reason, Summary
+    from service.spec import ComparisonStatus, JobStatus, Reason, Summary
 except ModuleNotFoundError as _error:
     # `pip install kotrain` alone brings no package: the console script must still start, to say what to install.
     _missing = _error.name
@@ -35,6 +36,10 @@ __all__ = [
     "Catalog",
     "Client",
     "CompareAnswer",
+    "ComparisonAnswer",
+    "ComparisonDryRun",
+    "ComparisonRequest",
+    "ComparisonStatus",
     "Conflict",
     "ConnectionFailed",
     "DryRun",
@@ -44,6 +49,7 @@ __all__ = [
     "JobStatus",
     "JobView",
     "KotrainError",
+    "Leaderboard",
     "Metrics",
     "NotFound",
     "NotRunning",

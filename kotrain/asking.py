@@ -21,7 +21,7 @@ def body(what: list[str], fields: dict[str, Any], params: Iterable[str], tags: I
     Raises BadParameter.
     """
     if len(what) == 1:
-        spec = _read(what[0])
+        spec = document(what[0])
     elif len(what) == 3:
         spec = dict(zip(("dataset", "model", "optimizer"), what, strict=True))
     else:
@@ -56,7 +56,8 @@ def put(spec: dict[str, Any], path: str, value: Any) -> None:
     node[last] = value
 
 
-def _read(file: str) -> dict[str, Any]:
+def document(file: str) -> dict[str, Any]:
+    """The JSON object in a file; `-` is standard input. Raises BadParameter."""
     try:
         found = json.loads(sys.stdin.read() if file == "-" else Path(file).read_text())
     except OSError as error:

@@ -14,9 +14,10 @@ import httpx2
 from kotrain import home
 from kotrain.errors import WaitTimeout
 from kotrain.transport import Transport
-from service.answers import CompareAnswer
+from service.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun, ComparisonSummary, Leaderboard
+from service.requests import ComparisonRequest
 from service.schemas import Catalog, DryRun, JobRequest, JobView, Metrics, Page
-from service.spec import JobStatus
+from service.spec import ComparisonStatus, JobStatus
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.1, 1.0
@@ -24,6 +25,8 @@ LOOK_AHEAD = 8
 """Unfinished jobs looked at in one round of `wait`: jobs mostly end in the order they were submitted in."""
 
 JobLike = JobView | uuid.UUID | str
+ComparisonLike = ComparisonAnswer | ComparisonSummary | uuid.UUID | str
+ReportFormat = Literal["html", "csv", "latex", "json"]
 Jobs = list[JobView]
 OnProgress = Callable[[Jobs], None]
 
@@ -204,6 +207,99 @@ class Client:
                 open_jobs += 1
             yield id_
 
+    # --- comparisons ---
+
+    @overload
+    def start_comparison(
+        self,
+        request: Mapping[str, Any] | ComparisonRequest,
+        *,
+        idempotency_key: str | None = None,
+        dry_run: Literal[False] = False,
+    ) -> ComparisonAnswer: ...
+
+    @overload
+    def start_comparison(
+        self,
+        request: Mapping[str, Any] | ComparisonRequest,
+        *,
+        idempotency_key: str | None = None,
+        dry_run: Literal[True],
+    ) -> ComparisonDryRun: ...
+
+    def start_comparison(
+        self,
+        request: Mapping[str, Any] | ComparisonRequest,
+        *,
+        idempotency_key: str | None = None,
+        dry_run: bool = False,
+    ) -> ComparisonAnswer | ComparisonDryRun:
+        """Ask which optimizer is better: what is missing is run, and `wait_for_comparison` answers the verdict.
+
+        With `dry_run` only the plan is answered, with its number of jobs and their estimated time. Raises
+        `InvalidRequest`, whose `fields` name what is wrong.
+        """
+        body = request.model_dump(mode="json") if isinstance(request, ComparisonRequest) else request
+        if dry_run:
+            return self._transport.call(
+                ComparisonDryRun, "POST", "/v1/comparisons", query={"dry_run": "true"}, body=body
+            )
+        return self._transport.call(
+            ComparisonAnswer,
+            "POST",
+            "/v1/comparisons",
+            body=body,
+            headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
+            repeat_on=frozenset({409, 503}),
+        )
+
+    def comparison(self, comparison: ComparisonLike) -> ComparisonAnswer:
+        """How far a comparison is, and what it says by now; raises `NotFound`."""
+        return self._transport.call(ComparisonAnswer, "GET", f"/v1/comparisons/{_id_of(comparison)}")
+
+    def comparisons(self, *, page_size: int = 100) -> Iterator[ComparisonSummary]:
+        """All comparisons, newest first."""
+        after = None
+        while True:
+            query = {"limit": page_size, "after": after}
+            page = self._transport.call(Page[ComparisonSummary], "GET", "/v1/comparisons", query=query)
+            yield from page.data
+            if page.next is None:
+                return
+            after = page.next
+
+    def cancel_comparison(self, comparison: ComparisonLike) -> ComparisonSummary:
+        """Cancel a comparison and those of its jobs that nobody else needs; raises `Conflict` where it has ended."""
+        return self._transport.call(ComparisonSummary, "POST", f"/v1/comparisons/{_id_of(comparison)}/cancel")
+
+    def wait_for_comparison(
+        self,
+        comparison: ComparisonLike,
+        timeout: float | None = None,
+        on_progress: Callable[[ComparisonAnswer], None] | None = None,
+    ) -> ComparisonAnswer:
+        """Wait until a comparison has ended, well or not, and answer it.
+
+        `on_progress` is called with each look at it. Raises `WaitTimeout` after `timeout` seconds; it goes on.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        poll_seconds = FIRST_POLL_SECONDS
+        while True:
+            found = self.comparison(comparison)
+            if on_progress is not None:
+                on_progress(found)
+            if found.status is not ComparisonStatus.RUNNING:
+                return found
+            if deadline is not None and time.monotonic() + poll_seconds > deadline:
+                raise WaitTimeout(f"comparison {found.id} has not ended after {timeout:g} s")
+            time.sleep(poll_seconds)
+            poll_seconds = min(1.5 * poll_seconds, LONGEST_POLL_SECONDS)
+
+    def report(self, comparison: ComparisonLike, format: ReportFormat = "html") -> bytes:
+        """The report of a comparison as a file: a page that opens offline, a table, or the whole answer."""
+        path = f"/v1/comparisons/{_id_of(comparison)}/report"
+        return self._transport.send("GET", path, query={"format": format}).content
+
     # --- what the jobs say ---
 
     def compare(self, dataset: str, model: str | None = None, **query: Any) -> CompareAnswer:
@@ -216,6 +312,11 @@ class Client:
             CompareAnswer, "GET", "/v1/compare", query={"dataset": dataset, "model": model, **query}
         )
 
+    def leaderboard(self, dataset: str, model: str, metric: str | None = None) -> Leaderboard:
+        """Optimizers by mean, in each setting that they were run in."""
+        query = {"dataset": dataset, "model": model, "metric": metric}
+        return self._transport.call(Leaderboard, "GET", "/v1/leaderboard", query=query)
+
     def catalog(self) -> Catalog:
         """What a job can name, with the JSON Schemas of the parameters and whether the data is there."""
         return self._transport.call(Catalog, "GET", "/v1/catalog")
@@ -224,3 +325,7 @@ class Client:
 def id_of(job: JobLike) -> str:
     """The id of a job given as such, as an id, or as its text."""
     return str(job.id if isinstance(job, JobView) else job)
+
+
+def _id_of(comparison: ComparisonLike) -> str:
+    return str(comparison if isinstance(comparison, uuid.UUID | str) else comparison.id)

@@ -10,17 +10,17 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version as version_of
 from itertools import islice
+from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import BaseModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kotrain import asking, demo, home, tables
+from kotrain import asking, comparing, demo, home, studying, tables
 from kotrain.client import Client
 from kotrain.errors import ApiError, KotrainError, NotRunning, WaitTimeout
+from kotrain.output import Json, complain, note, say
 from kotrain.plugins import Extensible
-from kotrain.study import Plan
 from service.schemas import JobView
 from service.spec import JobStatus
 
@@ -32,11 +32,12 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Data sets on this machine.")
 app.add_typer(data_app, name="data")
+app.add_typer(comparing.app, name="comparison")
+app.add_typer(studying.app, name="study")
 
 INTERRUPTED = 130
 """The exit status that typer gives to Ctrl-C."""
 
-Json = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of a job.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="May be repeated.")]
 
@@ -47,31 +48,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
         typed = sys.argv[1:] if arguments is None else arguments
         status: int = app(typed or ["--help"], prog_name="kotrain", standalone_mode=False) or 0
         if status == INTERRUPTED:
-            _note("kotrain: interrupted")
+            note("kotrain: interrupted")
         return status
     except typer.TyperException as error:
-        _complain(error.format_message())
+        complain(error.format_message())
         return error.exit_code
     except ApiError as error:
         lines = [": ".join(filter(None, (field.pointer, field.detail))) for field in error.fields]
         told = all(field.detail in error.detail for field in error.fields)  # the fields are all there is to it
-        _complain(*(lines if lines and told else [error.detail, *lines]))
+        complain(*(lines if lines and told else [error.detail, *lines]))
     except KotrainError as error:
-        _complain(str(error))
+        complain(str(error))
     return 1
-
-
-def _complain(*lines: str) -> None:
-    for line in lines:
-        _note(f"kotrain: {line}")
-
-
-def _note(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
-def _say(answer: BaseModel) -> None:
-    print(answer.model_dump_json(indent=2))
 
 
 # --- jobs ------------------------------------------------------------------------------------------------------------
@@ -83,6 +71,7 @@ def submit(
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training records.")] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps, instead of epochs.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Seconds of training, instead of epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Records per step.")] = None,
     seed: Annotated[int | None, typer.Option(help="The (first) seed.")] = None,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="How many jobs, each with the next seed.")] = 1,
@@ -100,14 +89,15 @@ def submit(
 
     Such as: kotrain submit digits mlp ko --lr 0.001 --epochs 30 --param optimizer.collision=hard --seeds 5 --wait
     """
-    budget = {name: value for name, value in (("epochs", epochs), ("steps", steps)) if value is not None}
+    amounts = {"epochs": epochs, "steps": steps, "seconds": seconds}
+    budget = {name: value for name, value in amounts.items() if value is not None}
     fields = {"batch_size": batch_size, "seed": seed, "budget": budget or None}
     body = asking.body(what, fields, param or [], tag or [])
     if lr is not None:
         asking.put(body, "optimizer.lr", lr)
     with Client() as client:
         if dry_run:
-            _say(client.submit(body, dry_run=True))
+            say(client.submit(body, dry_run=True))
             return 0
         first = body.get("seed", 0)
         bodies = [body] if seeds == 1 else [{**body, "seed": first + number} for number in range(seeds)]
@@ -127,7 +117,7 @@ def _wait(client: Client, jobs: list[JobView]) -> int:
     tables.console(stderr=True).print(tables.jobs(ended))
     for job in ended:
         if job.message and job.status is JobStatus.FAILED:
-            _complain(f"{job.id}: {job.message}")
+            complain(f"{job.id}: {job.message}")
     return int(any(job.status is not JobStatus.SUCCEEDED for job in ended))
 
 
@@ -166,7 +156,7 @@ def jobs(
     elif shown:
         tables.console().print(tables.jobs(shown))
     else:
-        _note("no jobs")
+        note("no jobs")
 
 
 @app.command()
@@ -174,7 +164,7 @@ def show(job: JobId, as_json: Json = False) -> None:
     """Show a job."""
     with Client() as client:
         found = client.get(job)
-    _say(found) if as_json else tables.console().print(tables.job(found))
+    say(found) if as_json else tables.console().print(tables.job(found))
 
 
 @app.command()
@@ -203,11 +193,11 @@ def metrics(
     with Client() as client:
         found = client.metrics(job, name, max_points)
     if as_json:
-        _say(found)
+        say(found)
     elif found.metrics:
         tables.console().print(tables.curves(found.metrics))
     else:
-        _note("nothing measured yet")
+        note("nothing measured yet")
 
 
 # --- what they say ---------------------------------------------------------------------------------------------------
@@ -240,8 +230,25 @@ def compare(
     with Client() as client:
         answer = client.compare(dataset, model, **query)
     if as_json:
-        return _say(answer)
+        return say(answer)
     return tables.console().print(tables.comparison(answer))
+
+
+@app.command()
+def leaderboard(
+    dataset: str,
+    model: str,
+    metric: Annotated[str | None, typer.Option(help="Metric of the last step; test_accuracy if absent.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List optimizers by mean, in each setting that they were run in."""
+    with Client() as client:
+        found = client.leaderboard(dataset, model, metric)
+    if as_json:
+        return say(found)
+    if not found.boards:
+        return note("no finished runs")
+    return tables.console().print(tables.leaderboard(found))
 
 
 @app.command()
@@ -252,7 +259,7 @@ def catalog(
     with Client() as client:
         found = client.catalog()
     if as_json:
-        return _say(found)
+        return say(found)
     if name is None:
         return tables.console().print(tables.catalog(found))
     entries = [*found.datasets, *found.models, *found.optimizers, *found.schedules]
@@ -284,17 +291,20 @@ def down(timeout: Annotated[float, typer.Option(help="Seconds to wait for it.")]
         if time.monotonic() > deadline:
             raise WaitTimeout(f"process {process} has not ended after {timeout:g} s")
         time.sleep(0.05)
-    _note("stopped")
+    note("stopped")
 
 
 @app.command(name="demo")
 def run_demo(
     epochs: Annotated[int, typer.Option(min=1, help="The reference table is for 30.")] = 30,
     seeds: Annotated[int, typer.Option(min=2, max=100, help="Reported; the reference table is for 5.")] = 5,
-    tuning_seeds: Annotated[int, typer.Option(min=1, help="To choose a learning rate with.")] = 5,
+    tuning_seeds: Annotated[int, typer.Option(min=1, max=100, help="To choose a learning rate with.")] = 5,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Write the comparison's HTML report here.")
+    ] = None,
 ) -> int:
     """Compare KO with Adam and SGD on real data: a whole stack for some minutes, and nothing left behind."""
-    return demo.main(Plan(epochs, seeds, tuning_seeds))
+    return demo.main(epochs, seeds, tuning_seeds, report)
 
 
 @app.command()

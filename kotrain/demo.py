@@ -1,4 +1,4 @@
-"""`kotrain demo`: a whole stack, a real study over HTTP, a verdict, and nothing left behind."""
+"""`kotrain demo`: a whole stack, a real comparison over HTTP, a verdict, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import UUID
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-from kotrain import findings, home, study, tables
+from kotrain import comparing, findings, home, tables
 from kotrain.client import Client
 from kotrain.errors import KotrainError
-from kotrain.study import Arm, Outcome, Plan, Run
-from service.schemas import JobView
-from service.spec import JobStatus, Reason
+from kotrain.first_look import EPOCHS, SEEDS, first_look
+from kotrain.output import note
+from service.answers import ComparisonAnswer
+from service.spec import ComparisonStatus
 
 START_SECONDS, STOP_SECONDS = 60.0, 30.0
 PLAIN_SECONDS = 5.0
@@ -30,23 +31,30 @@ class DemoFailed(KotrainError):
     """The stack did not start, or jobs failed."""
 
 
-def main(plan: Plan) -> int:
-    """Run the study and print tables, text and, as the last line of standard output, the condensed setting's answer.
+def main(epochs: int, seeds: int, tuning_seeds: int, report: Path | None = None) -> int:
+    """Run `first-look`; print tables, text and, as the last line of standard output, the condensed task's answer.
 
-    Answers the exit status: 1 where a mean does not agree with the reference table, which is for the default plan
-    only, else 0. Raises a KotrainError where the stack does not start or a job fails. SIGTERM stops it as Ctrl-C does.
+    The report of the comparison is written to `report`, if that is given. Answers the exit status: 1 where a mean does
+    not agree with the reference table, which is for the default seeds and epochs only, else 0. Raises a KotrainError
+    where the stack does not start or a job fails. SIGTERM stops it as Ctrl-C does.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if report is not None and not report.parent.is_dir():
+        raise DemoFailed(f"there is no folder {report.parent} to write the report to")
     began = time.monotonic()
-    _note("starting PostgreSQL, Valkey, the API and a worker")
+    note("starting PostgreSQL, Valkey, the API and a worker")
     with stack() as client:
-        _note(f"kotrain answers at {client.url}")
-        outcomes, ended, chosen = run_study(client, plan)
-    out = tables.console()
-    agrees = findings.write(out, plan, outcomes, ended, chosen)
-    runs, seconds = len(ended), time.monotonic() - began
-    out.print(f"{runs} runs in {seconds:.0f} s, submitted over HTTP; the stack is stopped and its files are removed.\n")
-    print(outcomes["condensed"].answer.model_dump_json())
+        note(f"kotrain answers at {client.url}")
+        answer = compare(client, first_look(epochs, seeds, tuning_seeds))
+        out = tables.console()
+        agrees = findings.write(out, answer, is_reference=(epochs, seeds) == (EPOCHS, SEEDS))
+        if report is not None:
+            report.write_bytes(client.report(answer))
+    trained, elapsed = len(_jobs(answer)), time.monotonic() - began
+    out.print(
+        f"{trained} runs in {elapsed:.0f} s, asked for over HTTP; the stack is stopped and its files are removed.\n"
+    )
+    print(next(task for task in answer.tasks if task.label == "condensed").model_dump_json())
     return 0 if agrees else 1
 
 
@@ -100,86 +108,39 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-# --- the study -------------------------------------------------------------------------------------------------------
+# --- the comparison --------------------------------------------------------------------------------------------------
 
 
-def run_study(
-    client: Client, plan: Plan
-) -> tuple[dict[str, Outcome], dict[Run, JobView], dict[tuple[str, study.Candidate], Arm]]:
-    """Train everything: outcomes by initialization, all jobs, and the arms that validation chose.
-
-    A run that is part of two questions (the chosen rate is the fixed one) is trained once.
-    """
-    tuning, fixed = study.tuning_runs(plan), study.reported_runs(plan, study.fixed_arms())
-    with watching() as watch:
-        jobs = {run: client.submit(run.spec(plan.epochs)) for run in [*tuning, *fixed]}
-        _note(f"submitted {len(jobs)} jobs: {len(tuning)} to choose learning rates, {len(fixed)} at fixed ones")
-        tuned = _ended(client, {run: jobs[run] for run in tuning}, watch, "choosing learning rates")
-        chosen = study.choose(study.validation(tuned))
-        more = [run for run in study.reported_runs(plan, chosen.values()) if run not in jobs]
-        jobs |= {run: client.submit(run.spec(plan.epochs)) for run in more}
-        _note(f"validation has chosen; submitted {len(more)} more jobs at the chosen rates")
-        ended = _ended(client, jobs, watch, "training")
-    outcomes = {
-        init: Outcome(
-            init, client.compare(study.DATASET, study.MODEL, tag=["study:demo", f"init:{init}", "part:report"])
+def compare(client: Client, request: Mapping[str, Any]) -> ComparisonAnswer:
+    """The comparison at its end. A diverged run is a result; for another failure DemoFailed is raised."""
+    started = client.start_comparison(request)
+    note(f"asked for a comparison: up to {started.progress.jobs_at_most} runs")
+    follow = comparing.follow if sys.stderr.isatty() else _follow_in_lines
+    answer = follow(client, started)
+    if answer.status is not ComparisonStatus.SUCCEEDED:
+        missing = [f"{run.label}, seed {run.seed}: {run.why}" for task in answer.tasks for run in task.missing]
+        raise DemoFailed(
+            f"the comparison has {answer.status}; {len(missing)} runs are missing; {'; '.join(missing[:1])}"
         )
-        for init in study.INITS
-    }
-    return outcomes, ended, chosen
+    return answer
 
 
-Watch = Callable[[str, list[JobView], int], None]
-"""Told what is going on: the stage, the jobs seen so far, and how many there are."""
-
-
-def _ended(client: Client, jobs: Mapping[Run, JobView], watch: Watch, stage: str) -> dict[Run, JobView]:
-    """The jobs at their end. A diverged run is a result; for another failure DemoFailed is raised."""
-    views = client.wait(jobs.values(), on_progress=lambda seen: watch(stage, seen, len(jobs)))
-    failed = [job for job in views if job.status is not JobStatus.SUCCEEDED and job.reason is not Reason.DIVERGED]
-    if failed:
-        raise DemoFailed(f"{len(failed)} of {len(views)} jobs failed; {failed[0].id}: {failed[0].message}")
-    return dict(zip(jobs, views, strict=True))
-
-
-@contextmanager
-def watching() -> Iterator[Watch]:
-    """Progress on standard error: a bar for a terminal, else a line every few seconds."""
-    console = tables.console(stderr=True)
-    if not console.is_terminal:
-        yield _lines()
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TextColumn("[dim]{task.fields[now]}"), console=console, transient=True) as bar:
-        task = bar.add_task("", now="")
-
-        def watch(stage: str, seen: list[JobView], total: int) -> None:
-            bar.update(task, description=stage, completed=_done(seen), total=total, now=_now(seen))
-
-        yield watch
-
-
-def _lines() -> Watch:
+def _follow_in_lines(client: Client, started: ComparisonAnswer) -> ComparisonAnswer:
     last = time.monotonic()
 
-    def watch(stage: str, seen: list[JobView], total: int) -> None:
+    def show(answer: ComparisonAnswer) -> None:
         nonlocal last
         if time.monotonic() - last >= PLAIN_SECONDS:
             last = time.monotonic()
-            _note(f"{stage}: {_done(seen)} of {total} done; now {_now(seen) or 'none running'}")
+            done = answer.progress.succeeded + answer.progress.diverged
+            note(f"{answer.progress.phase}: {done} of {answer.progress.jobs} runs done")
 
-    return watch
-
-
-def _done(seen: Iterable[JobView]) -> int:
-    return sum(job.status.is_final for job in seen)
+    return client.wait_for_comparison(started, on_progress=show)
 
 
-def _now(seen: Iterable[JobView]) -> str:
-    """What trains at the moment."""
-    running = [job for job in seen if job.status is JobStatus.RUNNING]
-    return ", ".join(f"{tables.optimizer_label(job.spec['optimizer'])} seed={job.spec['seed']}" for job in running[:2])
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _jobs(answer: ComparisonAnswer) -> set[UUID]:
+    """What was trained: a run that is part of two questions (the chosen rate is the fixed one) was so once."""
+    reported = {job for task in answer.tasks for group in task.groups for job in group.jobs}
+    return reported | {
+        job for task in answer.tasks for view in task.tuning for trial in view.trials for job in trial.jobs
+    }

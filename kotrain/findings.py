@@ -2,134 +2,151 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from kotrain import study, tables
-from kotrain.study import ADAM, BOUNDED, FIXED_RATE, HARD, SOFT, Arm, Candidate, Lead, Outcome, Plan, Run
-from service.schemas import JobView
+from kotrain import tables
+from kotrain.first_look import FIXED_RATE, INIT_SCALES, RATES, TOLERANCE, agrees, rate, reference
+from service.answers import ComparisonAnswer, GroupView, PairView, TaskAnswer
 
-Chosen = Mapping[tuple[str, Candidate], Arm]
+LEADS = (
+    ("KO soft", "Adam"),
+    ("KO bounded", "Adam"),
+    ("KO hard", "Adam"),
+    ("KO soft", "Adam tuned"),
+    ("KO hard tuned", "Adam tuned"),
+)
 
 CAVEATS = """\
 gamma 0.1, rate 0.5 and the grid of learning rates were first chosen on these very test data (docs/ko.md): the table
 is checked against its reference there, and is no evidence for other data. Intervals are t intervals over the seeds of
-one split, each by itself. A tuned rate has the best mean validation accuracy of the last step, over seeds other than
-the reported ones; ties, frequent with 200 validation records, go to the lower validation loss. sd has ddof 1; seconds
-are those of the training steps alone, with as many jobs beside each other as there are cores."""
+one split, each by itself; p (Holm) is for all pairs of both tasks together. A tuned rate has the best mean validation
+accuracy of the last step, over seeds other than the reported ones; ties, frequent with 200 validation records, go to
+the lower validation loss. sd has ddof 1; seconds are the median of the training steps alone, with as many jobs beside
+each other as there are cores."""
 
 
-def write(
-    out: Console, plan: Plan, outcomes: Mapping[str, Outcome], ended: Mapping[Run, JobView], chosen: Chosen
-) -> bool:
-    """Print all of it; whether every mean agrees with the reference table, as far as that is for this plan."""
+def write(out: Console, answer: ComparisonAnswer, *, is_reference: bool) -> bool:
+    """Print all of it; whether every mean agrees with the reference table, where that is for these seeds and epochs."""
+    order = [optimizer["label"] for optimizer in answer.plan.optimizers]
     all_agree = True
-    for init, outcome in outcomes.items():
-        tuned = [chosen[init, candidate] for candidate in study.TUNED]
-        arms = {
-            **{(arm, "fixed"): _seconds(arm, ended) for arm in study.fixed_arms() if arm.init == init},
-            **{(arm, "tuned"): _seconds(arm, ended) for arm in tuned},
-        }
-        scale = study.INITS[init]
-        out.print(f"\n[bold]{init.capitalize()} initialization[/] (init_scale {scale:g}): test accuracy on digits\n")
-        out.print(_accuracies(plan, outcome, arms))
+    for task in answer.tasks:
+        groups = sorted(task.groups, key=lambda group: order.index(group.label))
+        scale = INIT_SCALES[task.label]
+        title = f"{task.label.capitalize()} initialization[/] (init_scale {scale:g}): test accuracy on digits"
+        for part in (f"[bold]{title}", _accuracies(task, groups, is_reference), _choices(task), _leads(task)):
+            out.print()
+            out.print(part)
         out.print()
-        out.print(_choices(init, study.validation(ended)))
-        out.print()
-        out.print(_leads(outcome, *tuned))
-        out.print()
-        if plan.is_reference:
-            for arm in dict.fromkeys(arm for arm, _ in arms):
-                all_agree &= _check(out, outcome, arm)
-        out.print(sentences(outcome, *tuned), soft_wrap=True)
+        if is_reference:
+            for group in groups:
+                all_agree &= _check(out, task.label, group)
+        out.print(sentences(task), soft_wrap=True)
+    out.print(f"\n[bold]Verdict of the comparison[/], {answer.plan.pairs} pairs tested together\n")
+    for sentence in answer.verdict:
+        out.print(Text(sentence), soft_wrap=True)
     out.print()
     out.print(CAVEATS, style="dim", soft_wrap=True)
     return all_agree
 
 
-def _seconds(arm: Arm, ended: Mapping[Run, JobView]) -> float | None:
-    return study.seconds_per_run([job for run, job in ended.items() if run.arm == arm and not run.tuning])
+def _check(out: Console, task: str, group: GroupView) -> bool:
+    """Whether the group agrees with the reference table; a line where it does not, or only by its own spread."""
+    agreed = agrees(task, group)
+    off = math.inf if group.mean is None else abs(group.mean - reference(task, group))
+    if off > TOLERANCE:
+        how = "has no mean" if group.mean is None else f"is {off:.4f} off its reference"
+        why = ", which its own spread over seeds explains" if agreed else ""
+        out.print(f"{group.label} at {rate(group):g} {how}{why}.")
+    return agreed
 
 
-def _check(out: Console, outcome: Outcome, arm: Arm) -> bool:
-    """Whether the arm agrees with the reference table; a line where it does not, or only by its own spread."""
-    deviation, agrees = outcome.deviation(arm), outcome.agrees(arm)
-    if deviation is None or abs(deviation) > study.TOLERANCE:
-        off = "has no mean" if deviation is None else f"is {abs(deviation):.4f} off its reference"
-        out.print(f"{arm.title} {off}, {'which its own spread over seeds explains' if agrees else 'which is too far'}.")
-    return agrees
-
-
-def _accuracies(plan: Plan, outcome: Outcome, arms: Mapping[tuple[Arm, str], float | None]) -> Table:
-    """A line an arm, beside the reference table's mean."""
+def _accuracies(task: TaskAnswer, groups: list[GroupView], is_reference: bool) -> Table:
+    """A line a group, beside the reference table's mean."""
     numbers = ("lr", "n", "seconds", "reference", "deviation")
     table = tables.plain("optimizer", "lr", "", "n", "mean ± sd", "95 % interval", *numbers[2:], right=numbers)
-    for (arm, how), seconds in arms.items():
-        group = outcome.group(arm)
-        deviation = outcome.deviation(arm) if plan.is_reference else None
+    seconds = {cost.label: cost.train_seconds for cost in task.cost}
+    for group in groups:
+        expected = reference(task.label, group) if is_reference else None
+        deviation = None if expected is None or group.mean is None else round(group.mean - expected, 4) + 0.0
         table.add_row(
-            arm.candidate.title,
-            f"{arm.lr:g}",
-            how,
+            group.label.removesuffix(" tuned"),
+            f"{rate(group):g}",
+            "tuned" if group.label.endswith(" tuned") else "fixed",
             str(group.n),
             tables.spread(group),
             tables.interval(group.interval),
-            "-" if seconds is None else f"{seconds:.2f}",
-            f"{arm.reference:.4f}" if plan.is_reference else "-",
-            "-" if deviation is None else f"{round(deviation, 4) + 0.0:+.4f}",
+            _number(seconds[group.label], ".2f"),
+            _number(expected, ".4f"),
+            _number(deviation, "+.4f"),
         )
     return table
 
 
-def _choices(init: str, scores: Mapping[Arm, tuple[float, float]]) -> Table:
+def _choices(task: TaskAnswer) -> Table:
     """What the learning rates were chosen by."""
-    rates = [f"lr {rate:g}" for rate in study.RATES]
-    table = tables.plain("mean validation accuracy", *rates, right=rates)
-    for candidate in study.TUNED:
-        found = [scores.get(Arm(init, candidate, rate)) for rate in study.RATES]
-        table.add_row(candidate.title, *("-" if score is None else f"{score[0]:.4f}" for score in found))
+    rates = [f"lr {rate:g}" for rate in RATES]
+    table = tables.plain("mean validation accuracy", *rates, "chosen", right=[*rates, "chosen"])
+    for view in task.tuning:
+        scores = [_number(trial.score, ".4f") for trial in view.trials]
+        table.add_row(view.label, *scores, _number(view.params["lr"] if view.params else None, "g"))
     return table
 
 
-def _leads(outcome: Outcome, adam: Arm, hard: Arm) -> Table:
+def _leads(task: TaskAnswer) -> Table:
     """How far each form of KO leads Adam, at the fixed rate and once Adam is tuned."""
-    given = Arm(outcome.init, ADAM, FIXED_RATE)
-    at_fixed = [Arm(outcome.init, candidate, FIXED_RATE) for candidate in (SOFT, BOUNDED, HARD)]
-    table = tables.plain("lead of", "over", "points", "95 % interval", right=("points",))
-    for of, over, how in [
-        *((arm, given, "fixed") for arm in at_fixed),
-        (at_fixed[0], adam, "tuned"),
-        (hard, adam, "tuned"),
-    ]:
-        lead = outcome.lead(of, over)
-        points = f"{100 * lead.difference:+.2f}" if lead else "-"
-        interval = " .. ".join(f"{100 * end:+.2f}" for end in lead.interval) if lead and lead.interval else "-"
-        table.add_row(of.title, f"{over.title} ({how})", points, interval)
+    table = tables.plain("lead of", "over", "points", "95 % interval", "p (Holm)", right=("points", "p (Holm)"))
+    for of, over in LEADS:
+        pair = lead(task, of, over)
+        if pair is None:
+            table.add_row(of, over, "-", "-", "-")
+            continue
+        interval = " .. ".join(_number(end, "+.2f", 100) for end in pair.interval) if pair.interval else "-"
+        table.add_row(of, over, _number(pair.difference, "+.2f", 100), interval, _number(pair.p_adjusted, ".4f"))
     return table
 
 
-def sentences(outcome: Outcome, adam: Arm, hard: Arm) -> str:
+def lead(task: TaskAnswer, of: str, over: str) -> PairView | None:
+    """How far `of` leads `over`, whichever way the pair is stored; None where nothing can be said."""
+    for pair in task.pairs:
+        if pair.difference is None or {pair.a, pair.b} != {of, over}:
+            continue
+        if pair.a == of:
+            return pair
+        ends = None if pair.interval is None else (-pair.interval[1], -pair.interval[0])
+        return pair.model_copy(update={"a": of, "b": over, "difference": -pair.difference, "interval": ends})
+    return None
+
+
+def sentences(task: TaskAnswer) -> str:
     """Both halves of the truth: the lead at a fixed learning rate, and what remains of it once Adam is tuned."""
-    given, soft = Arm(outcome.init, ADAM, FIXED_RATE), Arm(outcome.init, SOFT, FIXED_RATE)
-    at_fixed = phrase("KO soft", "Adam", outcome.lead(soft, given))
-    left_alone = phrase(f"KO soft, left at {FIXED_RATE:g},", "it", outcome.lead(soft, adam))
-    both_tuned = phrase(f"KO hard, tuned likewise ({hard.lr:g}),", "it", outcome.lead(hard, adam))
+    rates = {group.label: f"{rate(group):g}" for group in task.groups}
+    at_fixed = phrase("KO soft", "Adam", lead(task, "KO soft", "Adam"))
+    left_alone = phrase(f"KO soft, left at {FIXED_RATE:g},", "it", lead(task, "KO soft", "Adam tuned"))
+    both_tuned = phrase(
+        f"KO hard, tuned likewise ({rates['KO hard tuned']}),", "it", lead(task, "KO hard tuned", "Adam tuned")
+    )
     return (
         f"At the fixed learning rate {FIXED_RATE:g}, {at_fixed}.\n"
-        f"Tuned on validation, Adam takes {adam.lr:g}: {left_alone};\n{both_tuned}."
+        f"Tuned on validation, Adam takes {rates['Adam tuned']}: {left_alone};\n{both_tuned}."
     )
 
 
-def phrase(who: str, whom: str, lead: Lead | None) -> str:
+def phrase(who: str, whom: str, pair: PairView | None) -> str:
     """One lead in words, in points of accuracy (hundredths)."""
-    if lead is None:
+    if pair is None or pair.difference is None:
         return f"nothing can be said of {who.rstrip(',')}"
-    points = f"{100 * abs(lead.difference):.1f} points"
-    verb = "leads" if lead.difference > 0 else "trails"
-    if lead.interval is None:
-        return f"{who} {verb} {whom} by {points} ({lead.n} paired seeds, too alike for an interval)"
-    low, high = (100 * end for end in lead.interval)
+    points = f"{100 * abs(pair.difference):.1f} points"
+    verb = "leads" if pair.difference > 0 else "trails"
+    if pair.interval is None:
+        return f"{who} {verb} {whom} by {points} ({pair.n} paired seeds, too alike for an interval)"
+    low, high = (100 * end for end in pair.interval)
     doubt = ", no difference included" if low <= 0 <= high else ""
-    return f"{who} {verb} {whom} by {points} (95 % interval {low:+.1f} to {high:+.1f}{doubt}; {lead.n} paired seeds)"
+    return f"{who} {verb} {whom} by {points} (95 % interval {low:+.1f} to {high:+.1f}{doubt}; {pair.n} paired seeds)"
+
+
+def _number(value: float | None, form: str, times: float = 1) -> str:
+    return "-" if value is None else format(times * value, form)

@@ -12,7 +12,16 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from service.answers import CompareAnswer, GroupView, PairView
+from service.answers import (
+    CompareAnswer,
+    ComparisonAnswer,
+    ComparisonDryRun,
+    ComparisonSummary,
+    GroupView,
+    Leaderboard,
+    PairView,
+)
+from service.labels import family
 from service.schemas import Catalog, CatalogEntry, CurveView, JobView
 from service.spec import JobStatus
 
@@ -47,12 +56,7 @@ def plain(*columns: str, right: Iterable[str] = (), title: str | None = None) ->
 
 def optimizer_label(optimizer: Mapping[str, Any]) -> str:
     """An optimizer in few words: its name, KO's collision and base, the learning rate."""
-    params = optimizer["params"]
-    name = str(optimizer["name"])
-    if "collision" in params:
-        form = "bounded" if params["collision"] == "soft" and params["bounded"] else params["collision"]
-        name = f"{name} {form} ({params['base']})"
-    return f"{name} lr={params['lr']:g}"
+    return f"{family(optimizer)} lr={optimizer['params']['lr']:g}"
 
 
 def jobs(found: Iterable[JobView]) -> Table:
@@ -180,6 +184,69 @@ def signed_interval(found: tuple[float, float] | None) -> str:
     return "-" if found is None else f"{found[0]:+.4f} .. {found[1]:+.4f}"
 
 
+def verdict(answer: ComparisonAnswer) -> Group:
+    """A comparison: what each task says, and how far it is."""
+    progress = answer.progress
+    parts: list[RenderableType] = []
+    for task in answer.tasks:
+        parts.append(Text(task.label, style="bold"))
+        for table in (groups(task), pairs(task.pairs)):
+            parts += [table, ""] if table.row_count else []
+    parts += [Text(sentence) for sentence in answer.verdict]
+    done = progress.succeeded + progress.diverged + progress.failed + progress.cancelled
+    state = f"{answer.status}: {done} of {progress.jobs} runs ({progress.reused} reused, {progress.diverged} diverged)"
+    return Group(*parts, "", Text(state, style="dim"))
+
+
+def plan(planned: ComparisonDryRun) -> Group:
+    """What a comparison would run, and for how long."""
+    table = plain("task", "optimizer", "seconds a run", "from runs", right=("seconds a run", "from runs"))
+    for one in planned.estimates:
+        took = "unknown" if one.seconds is None else f"{one.seconds:.2f}"
+        table.add_row(one.task, one.optimizer, took, str(one.runs))
+    jobs = (
+        str(planned.jobs_at_most)
+        if planned.jobs_at_least == planned.jobs_at_most
+        else f"{planned.jobs_at_least} to {planned.jobs_at_most}"
+    )
+    seconds = planned.seconds_at_most
+    time = "their time is not known yet" if seconds is None else f"at most {seconds:,.0f} s of device time"
+    text = f"{jobs} jobs, {planned.reused} of the first ones there already; {time}."
+    return Group(table, "", Text(planned.methods), "", Text(text))
+
+
+def comparisons(found: Iterable[ComparisonSummary]) -> Table:
+    """A line a comparison."""
+    table = plain("id", "status", "created", "user", "name")
+    for one in found:
+        table.add_row(str(one.id), str(one.status), _time(one.created_at), one.user, Text(one.name))
+    return table
+
+
+def leaderboard(found: Leaderboard) -> Group:
+    """A table for each setting."""
+    parts: list[RenderableType] = []
+    for board in found.boards:
+        shown = {path: value for path, value in board.setting.items() if not path.startswith("environment.")}
+        numbers = ("#", "n", "behind the first", "p (Holm)", "diverged")
+        table = plain("#", "optimizer", "n", "mean ± sd", "95 % interval", *numbers[2:], right=numbers)
+        for one in board.standings:
+            sd = "" if one.sd is None else f" ± {one.sd:.4f}"
+            p = "-" if one.p_behind is None else f"{one.p_behind:.4f}"
+            table.add_row(
+                str(one.rank),
+                one.label,
+                str(one.n),
+                f"{_number(one.mean)}{sd}",
+                interval(one.interval),
+                _signed(one.behind_first),
+                p,
+                str(one.diverged) if one.diverged else "-",
+            )
+        parts += [Text(f"{found.dataset} {found.model}: {_pairs(shown)}", style="bold"), table, ""]
+    return Group(*parts)
+
+
 # --- the catalog -----------------------------------------------------------------------------------------------------
 
 
@@ -195,11 +262,12 @@ def catalog(found: Catalog) -> Table:
 
 
 def parameters(entry: CatalogEntry) -> Table:
-    """A line for each parameter, with its default and what it does; of KO those with Adam as its base."""
+    """A line for each parameter, with its default and what it does; of KO and controls those on Adam."""
     schema = entry.params
     if "oneOf" in schema:
-        schema = schema["$defs"]["KoAdamParams"]
+        schema = next(params for name, params in schema["$defs"].items() if name.endswith("AdamParams"))
     table = plain("parameter", "default", "what it does")
+    table.columns[-1].no_wrap = False
     for name, described in schema.get("properties", {}).items():
         options = described.get("enum")
         text = described.get("description", "") + (f" One of: {', '.join(map(str, options))}." if options else "")

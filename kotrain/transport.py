@@ -41,7 +41,21 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         repeat_on: frozenset[int] = frozenset({503}),
     ) -> Answer:
-        """The answer's body as `answer`.
+        """The answer's body as `answer`; see `send`."""
+        response = self.send(method, path, query=query, body=body, headers=headers, repeat_on=repeat_on)
+        return answer.model_validate_json(response.content)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        repeat_on: frozenset[int] = frozenset({503}),
+    ) -> httpx2.Response:
+        """The answer, once it is one.
 
         Connection failures and the statuses in `repeat_on` are tried again, up to 4 times in all, after 0.2, 0.4 and
         0.8 s or what `Retry-After` says, at most 10 s. Raises `ConnectionFailed` or the `ApiError` of the last one.
@@ -62,7 +76,7 @@ class Transport:
                     raise ConnectionFailed(str(self.http.base_url).rstrip("/"), cause) from cause
             else:
                 if response.is_success:
-                    return answer.model_validate_json(response.content)
+                    return response
                 if attempt == ATTEMPTS or response.status_code not in repeat_on:
                     raise problem_of(response)
                 wait_seconds = _retry_after(response) or wait_seconds

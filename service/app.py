@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from service import problems
 from service.config import settings
 from service.middleware import BodyLimit, RequestId
-from service.routes import catalog, compare, health, jobs
+from service.routes import catalog, compare, comparisons, health, jobs, leaderboard
 from service.schemas import Problem
 
 DESCRIPTION = """
@@ -26,7 +26,7 @@ def create_app() -> FastAPI:
         description=DESCRIPTION,
         responses={"4XX": {"model": Problem, "content": {problems.MEDIA_TYPE: {}}}},
     )
-    for part in (jobs, catalog, compare, health):
+    for part in (jobs, comparisons, compare, leaderboard, catalog, health):
         app.include_router(part.router)
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings().max_body_bytes)

@@ -93,12 +93,15 @@ class Dataset(Frozen):
     train_records: ClassVar[int]
     """Records of the published training set, before validation is split off."""
     title: ClassVar[str]
+    resplits: ClassVar[Literal["all", "validation", "nothing"]] = "validation"
+    """What another `split_seed` draws anew: all three parts, validation out of the training records, or nothing."""
 
 
 class Digits(Dataset):
     """scikit-learn's 8 x 8 digits; ships with the package."""
 
     kind, classes, train_records, title = "image", 10, 1000, "scikit-learn digits, 8 x 8 grey, 1,797 records"
+    resplits = "all"
     name: Literal["digits"] = "digits"
     params: DigitsParams = DigitsParams()
 
@@ -155,6 +158,7 @@ class Snips(Dataset):
     """Snips voice-assistant intents."""
 
     kind, classes, train_records, title = "text", 7, 13_084, "Snips intents (Coucke et al. 2018)"
+    resplits = "nothing"
     name: Literal["snips"] = "snips"
     params: SnipsParams = SnipsParams()
 
@@ -450,7 +454,7 @@ class KoLionParams(Collision, LionParams):
 
 
 def _base_of(params: Any) -> Any:
-    """KO's base decides which other parameters it takes; Adam where none is named."""
+    """The base of KO, or of a control, decides which other parameters it takes; Adam where none is named."""
     return params.get("base", "adam") if isinstance(params, dict) else getattr(params, "base", None)
 
 
@@ -464,6 +468,69 @@ KoParams = Annotated[
     | Annotated[KoAdagradParams, Tag("adagrad")]
     | Annotated[KoMuonParams, Tag("muon")]
     | Annotated[KoLionParams, Tag("lion")],
+    Discriminator(_base_of),
+]
+
+
+STRENGTHS = {"noise": 0.1, "orthogonality": 1e-4}
+"""Control -> its strength unless one is given: KO's gamma, and the penalty that benchmarks/claims.py chose."""
+
+
+class ControlOptions(Frozen):
+    """The simple alternative that takes the collision's place before the base optimizer's step."""
+
+    control: Literal["noise", "orthogonality", "centralization"] = Field(
+        "noise",
+        description="noise: Gaussian noise as long as what a soft collision would have added. orthogonality: the "
+        "gradient of a penalty on rows of a layer that point the same way. centralization: the mean is taken out of "
+        "each row's gradient.",
+    )
+    strength: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="noise: gamma of that collision (0.1 if absent). orthogonality: factor of the sum over all pairs "
+        "of rows of their squared cosine (0.0001 if absent). centralization: null, for it has none.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_strength(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "strength" in given:
+            return given
+        return {**given, "strength": STRENGTHS.get(str(given.get("control", "noise")))}
+
+    @model_validator(mode="after")
+    def _strength_fits_control(self) -> Self:
+        if self.control not in STRENGTHS and self.strength is not None:
+            raise unfit("strength", f"{self.control} has no strength: leave it out")
+        if self.control in STRENGTHS and self.strength is None:
+            raise unfit("strength", f"{self.control} needs a strength, such as {STRENGTHS[self.control]:g}")
+        return self
+
+
+class ControlSgdParams(ControlOptions, SgdParams):
+    """A control on SGD."""
+
+    base: Literal["sgd"] = "sgd"
+
+
+class ControlAdamParams(ControlOptions, AdamParams):
+    """A control on Adam."""
+
+    base: Literal["adam"] = "adam"
+
+
+class ControlAdamWParams(ControlOptions, AdamWParams):
+    """A control on AdamW."""
+
+    base: Literal["adamw"] = "adamw"
+
+
+ControlParams = Annotated[
+    Annotated[ControlSgdParams, Tag("sgd")]
+    | Annotated[ControlAdamParams, Tag("adam")]
+    | Annotated[ControlAdamWParams, Tag("adamw")],
     Discriminator(_base_of),
 ]
 
@@ -554,6 +621,14 @@ class Ko(Optimizer):
     params: KoParams = KoAdamParams()
 
 
+class Control(Optimizer):
+    """What KO is to be compared with: noise, a penalty, or centralized gradients. Weight decay is AdamW."""
+
+    title = "a simple alternative to a collision, as a control, on a base optimizer"
+    name: Literal["control"] = "control"
+    params: ControlParams = ControlAdamParams()
+
+
 # --- schedules -------------------------------------------------------------------------------------------------------
 
 
@@ -633,7 +708,7 @@ ModelChoice = Annotated[
     BeforeValidator(_named),
 ]
 OptimizerChoice = Annotated[
-    Sgd | Adam | AdamW | NadamW | Radam | Rmsprop | Adagrad | Muon | Lion | Ko,
+    Sgd | Adam | AdamW | NadamW | Radam | Rmsprop | Adagrad | Muon | Lion | Ko | Control,
     Field(discriminator="name"),
     BeforeValidator(_named),
 ]
@@ -646,5 +721,7 @@ def _by_name(*choices: type[Frozen]) -> dict[str, type[Any]]:
 
 DATASETS: dict[str, type[Dataset]] = _by_name(Digits, Mnist, FashionMnist, Cifar10, Cifar100, ImageNet, Imdb, Snips)
 MODELS: dict[str, type[Model]] = _by_name(Mlp, Cnn, ResNet18, ResNet34, ResNet50, TextCnn, Lstm, Transformer)
-OPTIMIZERS: dict[str, type[Optimizer]] = _by_name(Sgd, Adam, AdamW, NadamW, Radam, Rmsprop, Adagrad, Muon, Lion, Ko)
+OPTIMIZERS: dict[str, type[Optimizer]] = _by_name(
+    Sgd, Adam, AdamW, NadamW, Radam, Rmsprop, Adagrad, Muon, Lion, Ko, Control
+)
 SCHEDULES: dict[str, type[Schedule]] = _by_name(Constant, Cosine, Linear, Step)

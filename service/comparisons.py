@@ -1,220 +1,199 @@
-"""Read a verdict back: which stored jobs a question means, as runs for `service.verdicts`. Two queries at most."""
+"""Comparisons: from a request to its runs, and on, run by run, to an answer.
+
+Nothing here waits: `advance` looks how far the runs are and asks for those whose turn it is. It is called when a
+comparison is made, and by the workers' maintenance whenever jobs have ended; doing so too often changes nothing.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import cache
-from typing import Annotated, Any
+from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from sqlalchemy import BigInteger, ColumnElement, Double, Select, Text, TextClause, cast, func, literal, select, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
 
-from service.answers import CompareAnswer
-from service.catalog import DATASETS, MODELS, OPTIMIZERS
-from service.errors import Invalid
-from service.groups import GroupBy, Run
-from service.models import Job, User
-from service.spec import JobStatus, Reason, Target, TargetHit, TrainSpec
-from service.verdicts import compare_runs
+from service import cells, conclusions, estimates, jobs, methods, metrics, protocol
+from service.answers import ComparisonAnswer, ComparisonDryRun
+from service.config import settings
+from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
+from service.models import Comparison, User, Worker
+from service.planning import resolve
+from service.plans import Cell, Plan
+from service.requests import ComparisonRequest
+from service.spec import ComparisonStatus, TrainSpec
 
-MOST_JOBS = 5000
-"""Jobs that one question may mean; more are no comparison but a mistake."""
+CURVES = ("train_loss", "val_accuracy", "val_loss", "weight_correlation")
+"""Drawn in a report."""
 
-CHOICES = frozenset({"dataset", "model", "optimizer", "schedule"})
-"""Fields of a spec that have a name and parameters."""
-
-
-def _first_hits(meets: str) -> TextClause:
-    """First point of `metric` of each of `jobs` that meets a condition; in Postgres NaN exceeds every number.
-
-    Measured for 50 curves of 500 points: 5 ms, with unnest() in FROM 10 ms, with the curves read into numpy 43 ms.
-    """
-    return text(
-        f"""
-        SELECT job, hit.step, hit.wall_seconds
-        FROM unnest(CAST(:jobs AS uuid[])) AS job, LATERAL (
-            SELECT point.step, point.wall_seconds
-            FROM (SELECT unnest(steps) AS step, unnest(values) AS value, unnest(wall_seconds) AS wall_seconds
-                  FROM metric_chunks
-                  WHERE job_id = job AND name_id = (SELECT id FROM metric_names WHERE name = :metric)) AS point
-            WHERE point.value {meets} AND point.value <> 'NaN'
-            ORDER BY point.step LIMIT 1) AS hit
-        """
-    )
+# Two comparisons that want the same run at the same time have to find each other's.
+LOCK = text("SELECT pg_advisory_xact_lock(hashtext('kotrain.cells'))")
 
 
-FIRST_HITS_ABOVE = _first_hits(">= :value")
-FIRST_HITS_BELOW = _first_hits("<= :value")
+# --- what users do ---------------------------------------------------------------------------------------------------
 
 
-def _one_of(names: dict[str, Any]) -> AfterValidator:
-    def check(name: str) -> str:
-        if name not in names:
-            raise ValueError(f"'{name}' is not known; there is {', '.join(sorted(names))}")
-        return name
-
-    return AfterValidator(check)
-
-
-def _tag(tag: str) -> str:
-    if not all(tag.partition(":")):
-        raise ValueError(f"'{tag}' is not of the form KEY:VALUE")
-    return tag
-
-
-def _where(where: str) -> str:
-    path, sign, value = where.partition("=")
-    if not (path and sign and value):
-        raise ValueError(f"'{where}' is not of the form PATH=VALUE, such as model.params.init_scale=0.1")
-    if (root := path.partition(".")[0]) not in {*TrainSpec.model_fields, "environment"}:
-        raise ValueError(f"a spec has no '{root}'; it has {', '.join(TrainSpec.model_fields)} and environment")
-    if not all(path.split(".")) or path == "environment":
-        raise ValueError(f"'{path}' is not a path such as model.params.init_scale or environment.device_kind")
-    _value(value)
-    return where
-
-
-def _value(text: str) -> Any:
-    """JSON where it is, else the text itself. Raises ValueError for JSON that Postgres could not hold."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    stored = json.dumps(value, allow_nan=False, ensure_ascii=False)
-    if "\\u0000" in stored or not stored.isprintable():
-        raise ValueError(f"'{text}' has characters that cannot be stored")
-    return value
-
-
-Words = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
-"""What a person may ask for; Postgres holds no NUL."""
-
-
-class CompareQuery(BaseModel):
-    """Which jobs to compare, by what, on what."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    dataset: Annotated[str, _one_of(DATASETS)] = Field(examples=["digits"])
-    model: Annotated[str, _one_of(MODELS)] | None = Field(
-        None, description="Needed unless models are compared.", examples=["mlp"]
-    )
-    group_by: GroupBy = "optimizer"
-    metric: Words = Field("test_accuracy", min_length=1, description="Compared at the end of each run.")
-    target: float | None = Field(
-        None,
-        ge=0,
-        le=1e6,
-        allow_inf_nan=False,
-        description="Value of the validation metric to reach; each job's own target where unset.",
-    )
-    optimizer: list[Annotated[str, _one_of(OPTIMIZERS)]] = Field([], description="Only these; repeatable.")
-    tag: list[Annotated[Words, AfterValidator(_tag)]] = Field(
-        [], max_length=32, description="Only jobs with this KEY:VALUE; repeatable, all have to match."
-    )
-    where: list[Annotated[Words, AfterValidator(_where)]] = Field(
-        [],
-        max_length=32,
-        description="Only jobs with this PATH=VALUE in their spec or environment, such as "
-        "`model.params.init_scale=0.1`; repeatable, all have to match.",
-    )
-    user: Words | None = Field(None, description="Only this user's jobs.")
-
-    @property
-    def target_to_reach(self) -> Target | None:
-        """The target, on the validation counterpart of the metric. Raises Invalid where there is none."""
-        if self.target is None:
-            return None
-        for name in ("accuracy", "loss"):
-            if self.metric.endswith(name):
-                return Target.model_validate({"metric": f"val_{name}", "value": self.target})
-        raise Invalid.field("target", f"'{self.metric}' has no validation counterpart that could reach a target")
-
-
-def compare(session: Session, query: CompareQuery) -> CompareAnswer:
-    """Compare the stored jobs that match. Raises Invalid where the question is not one or mixes settings."""
-    if query.model is None and query.group_by != "model":
-        raise Invalid.field("model", "name a model, or compare models with group_by=model")
-    target = query.target_to_reach
-    runs = _runs(session, query)
-    if target is not None:
-        runs = _with_hits(session, runs, target)
-    return compare_runs(
-        runs,
-        dataset=query.dataset,
-        model=query.model,
-        group_by=query.group_by,
-        metric=query.metric,
-        target=target,
-    )
-
-
-def _runs(session: Session, query: CompareQuery) -> list[Run]:
-    rows = session.execute(_matching(query).limit(MOST_JOBS + 1)).all()
-    if len(rows) > MOST_JOBS:
-        raise Invalid.field("tag", f"more than {MOST_JOBS} jobs match: narrow it with tag, where, optimizer or user")
-    parsed = cache(json.loads)  # most runs of a comparison share one text, and parsing would take half of the time
-    return [
-        Run(
-            job=row.id,
-            spec=parsed(row.spec),
-            seed=row.seed,
-            environment=parsed(row.environment or "{}"),
-            status=JobStatus(row.status),
-            reason=Reason(row.reason) if row.reason else None,
-            value=row.value,
-            target_hit=TargetHit.model_validate(row.hit) if row.hit else None,
-            finished_at=row.finished_at,
+def plan(session: Session, request: ComparisonRequest) -> Plan:
+    """The plan of a request, for the machines there are. Raises Invalid, which points to what is wrong."""
+    found = resolve(request, {"auto": _device(session)})
+    limit = settings().max_comparison_jobs
+    if found.jobs() > limit:
+        tried = sum(rung.trials for rung in found.rungs) * len(found.tuning_seeds)
+        raise Invalid.field(
+            "/optimizers",
+            f"{len(found.tasks)} tasks x {len(found.optimizers)} optimizers x ({tried} runs to tune, "
+            f"{len(found.seeds)} seeds) are up to {found.jobs()} jobs, and at most {limit} are allowed: take fewer "
+            "optimizers, trials or seeds",
         )
-        for row in rows
-    ]
+    _check(session, found)
+    return found
 
 
-def _matching(query: CompareQuery) -> Select[Any]:
-    """All jobs of the question, whatever became of them, with the metric's last value and the recorded target hit."""
-    chosen = [Job.dataset == query.dataset]
-    if query.model is not None:
-        chosen.append(Job.model == query.model)
-    if query.optimizer:
-        chosen.append(Job.optimizer.in_(query.optimizer))
-    if query.user is not None:
-        chosen.append(Job.user_id == select(User.id).where(User.name == query.user).scalar_subquery())
-    for tag in query.tag:
-        key, _, value = tag.partition(":")
-        chosen.append(Job.tags.contains({key: value}))
-    return select(
-        Job.id,
-        cast(Job.spec.op("-")(cast("seed", Text)), Text).label("spec"),
-        cast(Job.spec["seed"].as_string(), BigInteger).label("seed"),
-        cast(Job.environment, Text).label("environment"),
-        Job.status,
-        Job.reason,
-        Job.finished_at,
-        cast(func.jsonb_extract_path_text(Job.summary, "metrics", query.metric), Double).label("value"),
-        Job.summary["target"].label("hit"),
-    ).where(*chosen, *map(_condition, query.where))
+def _device(session: Session) -> str:
+    """What `auto` means for all runs of a comparison, so that they can be compared: a GPU where a worker has one."""
+    devices = session.scalars(select(Worker.devices).where(Worker.stopped_at.is_(None))).all()
+    if not devices:
+        return "auto"
+    return "cuda" if any(device["kind"] == "cuda" for owned in devices for device in owned) else "cpu"
 
 
-def _condition(where: str) -> ColumnElement[bool]:
-    """`PATH=VALUE` in SQL: VALUE as JSON where it is, else as text; a choice is meant by its name. 1 equals 1.0."""
-    dotted, _, value = where.partition("=")
-    path = [*dotted.split("."), *(["name"] if dotted in CHOICES else [])]
-    column = Job.environment if path[0] == "environment" else Job.spec
-    if path[0] == "environment":
-        path = path[1:]
-    return func.jsonb_extract_path(column, *path, type_=JSONB) == literal(_value(value), JSONB(none_as_null=False))
+def _check(session: Session, found: Plan) -> None:
+    """What can be told to fail before it is queued, for each task."""
+    errors: list[FieldError] = []
+    for number in range(len(found.tasks)):
+        spec = found.spec(Cell("report", number, 0, 0, 0, found.seeds[0]))
+        try:
+            jobs.check(session, TrainSpec.model_validate(spec))
+        except Invalid as invalid:
+            errors += [FieldError(f"/tasks/{number}{error.pointer}", error.detail) for error in invalid.errors]
+    if errors:
+        raise Invalid("; ".join(f"{error.pointer}: {error.detail}" for error in errors), tuple(errors))
 
 
-def _with_hits(session: Session, runs: Sequence[Run], target: Target) -> list[Run]:
-    """The runs with the first stored point that meets the target, in place of what they recorded."""
-    falls = target.metric.endswith("loss")
-    rows = session.execute(
-        FIRST_HITS_BELOW if falls else FIRST_HITS_ABOVE,
-        {"jobs": [run.job for run in runs if run.counts], "metric": target.metric, "value": target.value},
+def dry_run(session: Session, request: ComparisonRequest) -> ComparisonDryRun:
+    """What a comparison would run, and for how long."""
+    found = plan(session, request)
+    expected = estimates.estimate(session, found)
+    first = protocol.wanted(found, {})
+    return ComparisonDryRun(
+        plan=methods.plan_view(found),
+        methods=methods.methods(found),
+        jobs_at_least=found.jobs(seeds=found.looks[0]),
+        jobs_at_most=found.jobs(),
+        reused=len(cells.find(session, found, first)),
+        seconds_at_most=estimates.most_seconds(found, expected),
+        estimates=list(expected.values()),
     )
-    hits = {row.job: TargetHit(step=row.step, wall_seconds=row.wall_seconds) for row in rows}
-    return [replace(run, target_hit=hits.get(run.job)) for run in runs]
+
+
+def create(session: Session, user: User, request: ComparisonRequest) -> Comparison:
+    """Store the plan and ask for its first runs."""
+    found = plan(session, request)
+    comparison = Comparison(
+        id=uuid7(), user=user, name=request.name, plan=found.model_dump(mode="json"), status=ComparisonStatus.RUNNING
+    )
+    session.add(comparison)
+    session.flush()
+    advance(session, comparison)
+    session.refresh(comparison)
+    return comparison
+
+
+def get(session: Session, comparison_id: UUID) -> Comparison:
+    """The comparison, or `NotFound`."""
+    comparison = session.get(Comparison, comparison_id)
+    if comparison is None:
+        raise NotFound(f"there is no comparison {comparison_id}")
+    return comparison
+
+
+def find(session: Session, limit: int, after: UUID | None) -> tuple[Sequence[Comparison], bool]:
+    """Up to `limit` comparisons older than `after`, newest first, and whether there are more."""
+    query = select(Comparison).order_by(Comparison.id.desc()).limit(limit + 1)
+    if after is not None:
+        query = query.where(Comparison.id < after)
+    found = session.scalars(query).all()
+    return found[:limit], len(found) > limit
+
+
+def cancel(session: Session, user: User, comparison_id: UUID) -> Comparison:
+    """End a comparison and those of its jobs that nobody else needs; doing so again changes nothing."""
+    comparison = session.scalar(select(Comparison).where(Comparison.id == comparison_id).with_for_update(of=Comparison))
+    if comparison is None:
+        raise NotFound(f"there is no comparison {comparison_id}")
+    if comparison.user_id != user.id and not user.is_admin:
+        raise Forbidden(f"comparison {comparison_id} belongs to {comparison.user.name}")
+    if comparison.status == ComparisonStatus.CANCELLED:
+        return comparison
+    if comparison.status != ComparisonStatus.RUNNING:
+        raise Conflict(
+            f"comparison {comparison_id} has ended already ({comparison.status})", current_status=comparison.status
+        )
+    session.execute(LOCK)
+    for job in cells.unneeded(session, comparison):
+        jobs.cancel_for_nobody(session, job)
+    _end(session, comparison, ComparisonStatus.CANCELLED)
+    session.refresh(comparison)
+    return comparison
+
+
+def answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
+    """How far a comparison is, and what it says."""
+    found = Plan.model_validate(comparison.plan)
+    runs = cells.load(session, comparison, found)
+    hits = conclusions.first_hits(session, found, runs)
+    expected = estimates.estimate(session, found) if comparison.status == ComparisonStatus.RUNNING else {}
+    return conclusions.conclude(comparison, found, runs, hits, expected)
+
+
+def curves(session: Session, answer: ComparisonAnswer) -> dict[UUID, dict[str, metrics.Curve]]:
+    """What the reported runs measured on their way, by job."""
+    reported = [job for task in answer.tasks for group in task.groups for job in group.jobs]
+    return metrics.read(session, reported, CURVES)
+
+
+# --- what maintenance does -------------------------------------------------------------------------------------------
+
+
+def running(session: Session) -> Sequence[UUID]:
+    """Comparisons that are not over, the oldest first."""
+    query = select(Comparison.id).where(Comparison.status == ComparisonStatus.RUNNING).order_by(Comparison.id)
+    return session.scalars(query).all()
+
+
+def advance_one(session: Session, comparison_id: UUID) -> None:
+    """`advance`, unless somebody else is at it, or it is over."""
+    comparison = session.scalar(
+        select(Comparison)
+        .where(Comparison.id == comparison_id, Comparison.status == ComparisonStatus.RUNNING)
+        .with_for_update(of=Comparison, skip_locked=True)
+    )
+    if comparison is not None:
+        advance(session, comparison)
+
+
+def advance(session: Session, comparison: Comparison) -> None:
+    """Ask for the runs whose turn it is, and end the comparison where there are none left."""
+    found = Plan.model_validate(comparison.plan)
+    while True:
+        runs = cells.load(session, comparison, found)
+        lost = set(cells.lost(runs))
+        results = {run.cell: run.result for run in runs if run.cell not in lost}
+        missing = [cell for cell in protocol.wanted(found, results) if cell not in results]
+        if not missing:
+            break
+        session.execute(LOCK)
+        cells.forget(session, comparison, sorted(lost))
+        cells.provide(session, comparison, found, missing)  # those found may be finished: what follows is wanted, too
+    if all(result.is_final for result in results.values()):
+        reported = [result for cell, result in results.items() if cell.phase == "report"]
+        chosen = [protocol.chosen_trials(found, results, task) for task in range(len(found.tasks))]
+        complete = all(len(of_task) == len(found.optimizers) for of_task in chosen)
+        failed = any(result.failed for result in reported) or not complete
+        _end(session, comparison, ComparisonStatus.FAILED if failed else ComparisonStatus.SUCCEEDED)
+
+
+def _end(session: Session, comparison: Comparison, status: ComparisonStatus) -> None:
+    comparison.status = status
+    comparison.finished_at = session.scalar(select(func.clock_timestamp()))
+    session.flush()

@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     job_memory_bytes: int | None = Field(
         None, ge=2**28, description="Memory a CPU job may allocate; an equal share of 80 % of the memory where unset."
     )
+    max_comparison_jobs: int = Field(10_000, ge=1, le=100_000, description="Most runs of one comparison.")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest request body.")
 
     @field_validator("home")

@@ -6,6 +6,7 @@ Torch-free: the API asks whether data is present and how large it is; `workers.t
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -111,6 +112,24 @@ def locate(name: str, data_dir: Path) -> Layout | None:
 def is_present(name: str, data_dir: Path) -> bool:
     """Whether data set `name` can be trained on; digits always can, since they ship with scikit-learn."""
     return locate(name, data_dir) is not None
+
+
+def stamp(name: str, data_dir: Path) -> str | None:
+    """What the files of data set `name` are now: another stamp where one was replaced; None where there are none.
+
+    Of names, sizes and times of change, not of contents: reading 140 GB to hash them is no option. Class folders are
+    told by their own time of change, which a file added or removed moves.
+    """
+    layout = locate(name, data_dir)
+    if layout is None:
+        return None
+    digest = hashlib.sha256(layout.form.encode())
+    if layout.form != "builtin":
+        paths = layout.root.glob("*/*/") if layout.form == "folders" else layout.root.rglob("*")
+        for path in sorted(path for path in paths if path.is_file() or layout.form == "folders"):
+            stat = path.stat()
+            digest.update(repr((str(path.relative_to(layout.root)), stat.st_mtime_ns, stat.st_size)).encode())
+    return digest.hexdigest()
 
 
 def fetch_command(name: str) -> str:

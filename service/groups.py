@@ -9,13 +9,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from service.errors import FieldError, Invalid
+from service.labels import GroupBy, flat, labels
 from service.spec import JobStatus, Reason, TargetHit
-
-GroupBy = Literal["optimizer", "model", "schedule", "batch_size", "precision"]
 
 NOT_A_SETTING = frozenset({"device", "diagnostics_every_steps", "evaluate_test", "log_every_steps"})
 """Fields that runs of one setting may differ in, because they do not change what is learned (`device` asks, the
@@ -149,14 +148,6 @@ def _differences(settings: Sequence[Mapping[str, Any]]) -> tuple[FieldError, ...
     )
 
 
-def flat(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """A nested object as dotted path -> value; lists stay values."""
-    found: dict[str, Any] = {}
-    for name, inner in value.items():
-        found |= flat(inner, f"{path}{name}.") if isinstance(inner, Mapping) else {f"{path}{name}": inner}
-    return found
-
-
 def held_fixed(setting: Mapping[str, Any], groups: Sequence[Group], group_by: GroupBy) -> dict[str, Any]:
     """What all runs share, readable: parameters of the optimizer by bare name, the rest by path, nulls left out.
 
@@ -174,49 +165,3 @@ def held_fixed(setting: Mapping[str, Any], groups: Sequence[Group], group_by: Gr
         for path, value in (shared | dict(setting)).items()
         if value is not None and path not in told_elsewhere
     }
-
-
-# --- labels ----------------------------------------------------------------------------------------------------------
-
-
-def labels(values: Sequence[Any], group_by: GroupBy) -> list[str]:
-    """A unique label for each of the different values: its family, then just the parameters that tell it apart.
-
-    A parameter is shown where members of the same family differ in it; the learning rate wherever any two groups do.
-    The labels depend on the set of values, not on their order.
-    """
-    if group_by in ("batch_size", "precision"):
-        return [f"{group_by}={value}" for value in values]
-    shown = [_telling(value, values) for value in values]
-    for number in ("{:.4g}", "{!r}"):
-        found = [
-            " ".join([family(value), *(f"{name}={_text(value['params'][name], number)}" for name in names)])
-            for value, names in zip(values, shown, strict=True)
-        ]
-        if len(set(found)) == len(found):
-            break
-    return found
-
-
-def family(value: Mapping[str, Any]) -> str:
-    """The name without parameters; of KO also the form of its collision and its base: `ko hard (adam)`."""
-    params = value["params"]
-    if "collision" not in params:
-        return str(value["name"])
-    form = "bounded" if params["collision"] == "soft" and params["bounded"] else params["collision"]
-    return f"{value['name']} {form} ({params['base']})"
-
-
-def _telling(value: Mapping[str, Any], values: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the parameters of `value` that its label has to show."""
-    relatives = [other["params"] for other in values if family(other) == family(value)]
-    strangers = [other["params"] for other in values]
-    return [
-        name
-        for name, own in value["params"].items()
-        if any(other.get(name) != own for other in (strangers if name == "lr" else relatives))
-    ]
-
-
-def _text(value: Any, number: str) -> str:
-    return number.format(value) if isinstance(value, float) else json.dumps(value).strip('"')

@@ -1,7 +1,7 @@
 """Requests that may be repeated: the stored answer of the first one is the answer of all.
 
-The answer is stored in the job's own transaction, under an advisory lock: a plain unique insert would make the second
-request wait for the first instead of telling it so.
+The answer is stored in the transaction of what the request makes, under an advisory lock: a plain unique insert would
+make the second request wait for the first instead of telling it so.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def replay(session: Session, user: User, route: str, key: str, body_digest: str)
     return stored
 
 
-def store(session: Session, user: User, route: str, key: str, body_digest: str, job_id: UUID, answer: str) -> None:
+def store(session: Session, user: User, route: str, key: str, body_digest: str, resource_id: UUID, answer: str) -> None:
     """Keep the answer for a day; an expired one with the same key makes room."""
     session.execute(
         delete(IdempotencyKey).where(
@@ -50,7 +50,9 @@ def store(session: Session, user: User, route: str, key: str, body_digest: str, 
         )
     )
     session.add(
-        IdempotencyKey(user_id=user.id, route=route, key=key, body_digest=body_digest, job_id=job_id, answer=answer)
+        IdempotencyKey(
+            user_id=user.id, route=route, key=key, body_digest=body_digest, resource_id=resource_id, answer=answer
+        )
     )
 
 

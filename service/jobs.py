@@ -14,7 +14,7 @@ from enum import Enum, auto
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, Integer, bindparam, func, select, text, update
+from sqlalchemy import ARRAY, BigInteger, Integer, bindparam, func, insert, select, text, update
 from sqlalchemy import Uuid as SqlUuid
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
@@ -23,11 +23,13 @@ from service import data, metrics, queue
 from service.config import settings
 from service.db import ring_after_commit
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
-from service.models import Job, JobEvent, User, Worker
+from service.models import ComparisonCell, Job, JobEvent, User, Worker
 from service.schemas import JobRequest
 from service.spec import TRANSITIONS, Environment, JobStatus, Reason, Summary, TrainSpec
 
 NOW = func.clock_timestamp()
+MOST_BELLS = 64
+"""Rung for jobs that are stored together: a slot that is awake goes on until nothing is left."""
 
 
 # --- what users do ---------------------------------------------------------------------------------------------------
@@ -73,29 +75,46 @@ def _only_cpu_workers(session: Session) -> bool:
 def submit(session: Session, user: User, request: JobRequest) -> Job:
     """Store a queued job; the bell rings once it is committed."""
     check(session, request)
+    (job_id,) = submit_many(session, user, [request], is_direct=True)
+    return get(session, job_id)
+
+
+def submit_many(session: Session, user: User, requests: Sequence[JobRequest], *, is_direct: bool) -> list[UUID]:
+    """Store queued jobs that were checked, in two statements; `is_direct` False: a comparison wants them."""
     return _insert(
         session,
-        user,
-        spec=request.train_spec.model_dump(mode="json"),
-        dataset=request.dataset.name,
-        model=request.model.name,
-        optimizer=request.optimizer.name,
-        needs_cuda=request.needs_cuda,
-        tags=request.tags,
-        priority=request.priority,
-        time_limit_seconds=request.time_limit_seconds,
-        max_failures=request.max_failures,
+        [
+            {
+                "user_id": user.id,
+                "spec": request.train_spec.model_dump(mode="json"),
+                "dataset": request.dataset.name,
+                "model": request.model.name,
+                "optimizer": request.optimizer.name,
+                "needs_cuda": request.needs_cuda,
+                "tags": request.tags,
+                "priority": request.priority,
+                "time_limit_seconds": request.time_limit_seconds,
+                "max_failures": request.max_failures,
+                "is_direct": is_direct,
+                "data_stamp": data.stamp(request.dataset.name, settings().data),
+            }
+            for request in requests
+        ],
     )
 
 
-def _insert(session: Session, user: User, **values: Any) -> Job:
-    job = Job(id=uuid7(), user=user, **values)
-    session.add(job)
-    session.flush()
-    _record(session, job.id, JobStatus.QUEUED)
-    session.refresh(job)
-    ring_after_commit(session, queue.CUDA_WORKERS if job.needs_cuda else queue.ANY_WORKER)
-    return job
+def _insert(session: Session, rows: Sequence[dict[str, Any]]) -> list[UUID]:
+    if not rows:
+        return []
+    ids = [uuid7() for _ in rows]
+    queued = {"status": JobStatus.QUEUED, "seq": 1, "attempt": 0, "failures": 0, "cancel_requested": False, "step": 0}
+    session.execute(insert(Job), [{"id": id_, **queued, **row} for id_, row in zip(ids, rows, strict=True)])
+    events = [{"job_id": id_, "seq": 1, "attempt": 0, "status": JobStatus.QUEUED} for id_ in ids]
+    session.execute(insert(JobEvent), events)
+    bells = [queue.CUDA_WORKERS if row["needs_cuda"] else queue.ANY_WORKER for row in rows]
+    for bell in bells[:MOST_BELLS]:
+        ring_after_commit(session, bell)
+    return ids
 
 
 def get(session: Session, job_id: UUID) -> Job:
@@ -116,6 +135,7 @@ class Filter:
     optimizer: str | None = None
     user: str | None = None
     tag: tuple[str, str] | None = None
+    comparison: UUID | None = None
 
 
 def find(session: Session, wanted: Filter, limit: int, after: UUID | None) -> tuple[Sequence[Job], bool]:
@@ -129,6 +149,9 @@ def find(session: Session, wanted: Filter, limit: int, after: UUID | None) -> tu
         query = query.where(Job.user_id == select(User.id).where(User.name == wanted.user).scalar_subquery())
     if wanted.tag is not None:
         query = query.where(Job.tags.contains({wanted.tag[0]: wanted.tag[1]}))
+    if wanted.comparison is not None:
+        cells = select(ComparisonCell.job_id).where(ComparisonCell.comparison_id == wanted.comparison)
+        query = query.where(Job.id.in_(cells))
     if after is not None:
         query = query.where(Job.id < after)
     jobs = session.scalars(query).all()
@@ -137,7 +160,18 @@ def find(session: Session, wanted: Filter, limit: int, after: UUID | None) -> tu
 
 def cancel(session: Session, user: User, job_id: UUID) -> Job:
     """End a queued job at once and ask a running one to stop; doing so again changes nothing."""
-    job = _owned(session, user, job_id)
+    return _cancel(session, _owned(session, user, job_id))
+
+
+def cancel_for_nobody(session: Session, job_id: UUID) -> None:
+    """Cancel a job that nobody needs any more, unless it has ended meanwhile."""
+    job = session.scalars(select(Job).where(Job.id == job_id).with_for_update(of=Job)).one()
+    if not JobStatus(job.status).is_final:
+        _cancel(session, job)
+
+
+def _cancel(session: Session, job: Job) -> Job:
+    job_id = job.id
     if JobStatus(job.status) is JobStatus.QUEUED:
         _change(session, job_id, JobStatus.QUEUED, JobStatus.CANCELLED, reason=Reason.CANCELLED, finished_at=NOW)
     elif JobStatus(job.status) is JobStatus.RUNNING:
@@ -161,8 +195,9 @@ def retry(session: Session, user: User, job_id: UUID) -> Job:
         return earlier
     check(session, TrainSpec.model_validate(job.spec))
     copied = ("spec", "dataset", "model", "optimizer", "needs_cuda", "tags", "priority", "time_limit_seconds")
-    values = {name: getattr(job, name) for name in (*copied, "max_failures")}
-    return _insert(session, job.user, retry_of=job_id, **values)
+    values = {name: getattr(job, name) for name in (*copied, "max_failures", "user_id", "data_stamp")}
+    (again,) = _insert(session, [{**values, "retry_of": job_id}])
+    return get(session, again)
 
 
 def _owned(session: Session, user: User, job_id: UUID) -> Job:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     REAL,
     BigInteger,
     CheckConstraint,
+    Computed,
     DateTime,
     Double,
     ForeignKey,
@@ -28,12 +29,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from uuid_utils.compat import uuid7
 
-from service.spec import JobStatus, Reason
+from service.spec import ComparisonStatus, JobStatus, Reason
 
 NOW = text("clock_timestamp()")
 
 
-def _one_of(column: str, values: type[JobStatus] | type[Reason]) -> str:
+def _one_of(column: str, values: type[JobStatus] | type[Reason] | type[ComparisonStatus]) -> str:
     return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
 
 
@@ -82,6 +83,8 @@ class Worker(Base):
     slots: Mapped[int]
     devices: Mapped[list[Any]] = mapped_column(JSONB)
     """`[{"kind": "cuda", "name": ..., "memory_bytes": ...}]`"""
+    torch: Mapped[str | None]
+    """Version that its jobs train with; another one gives other numbers."""
     started_at: Mapped[datetime] = mapped_column(server_default=NOW)
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=NOW)
     stopped_at: Mapped[datetime | None]
@@ -109,6 +112,7 @@ class Job(Base):
         Index("jobs_running", "user_id", postgresql_where=text("status = 'running'")),
         Index("jobs_setting", "dataset", "model", "optimizer"),
         Index("jobs_tags", "tags", postgresql_using="gin"),
+        Index("jobs_fingerprint", "fingerprint"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
@@ -122,6 +126,14 @@ class Job(Base):
     priority: Mapped[int]
     time_limit_seconds: Mapped[float | None] = mapped_column(Double)
     max_failures: Mapped[int]
+    is_direct: Mapped[bool] = mapped_column(default=True, server_default="true")
+    """Submitted by itself, so that no end of a comparison ends it."""
+    data_stamp: Mapped[str | None]
+    """What the data set's files were when it was submitted (`service.data.stamp`)."""
+    fingerprint: Mapped[str] = mapped_column(Computed("kotrain_fingerprint(spec)", persisted=True))
+    """The same for specs that train to the same numbers on the same data, engine, torch and kind of device."""
+    setting: Mapped[str] = mapped_column(Computed("kotrain_setting(spec)", persisted=True))
+    """The fingerprint without the seed, and whether or not the test set is read."""
 
     status: Mapped[str] = mapped_column(default=JobStatus.QUEUED.value)
     reason: Mapped[str | None]
@@ -187,6 +199,47 @@ class MetricChunk(Base):
     wall_seconds: Mapped[list[float]] = mapped_column(ARRAY(REAL))
 
 
+class Comparison(Base):
+    """A question about optimizers: its plan, fixed before the first job, and how far it is."""
+
+    __tablename__ = "comparisons"
+    __table_args__ = (
+        CheckConstraint(_one_of("status", ComparisonStatus), name="comparisons_status"),
+        Index("comparisons_running", "id", postgresql_where=text("status = 'running'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    name: Mapped[str]
+    plan: Mapped[dict[str, Any]]
+    """`service.plans.Plan`, as JSON."""
+    status: Mapped[str] = mapped_column(default=ComparisonStatus.RUNNING.value)
+    message: Mapped[str | None]
+    """What went wrong, for people."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    finished_at: Mapped[datetime | None]
+
+    user: Mapped[User] = relationship(lazy="joined", innerjoin=True)
+
+
+class ComparisonCell(Base):
+    """One training run that a comparison needs, and the job that is it; several comparisons may share a job."""
+
+    __tablename__ = "comparison_cells"
+    __table_args__ = (Index("comparison_cells_job", "job_id"),)
+
+    comparison_id: Mapped[UUID] = mapped_column(ForeignKey("comparisons.id", ondelete="CASCADE"), primary_key=True)
+    phase: Mapped[str] = mapped_column(primary_key=True)
+    task: Mapped[int] = mapped_column(primary_key=True)
+    optimizer: Mapped[int] = mapped_column(primary_key=True)
+    trial: Mapped[int] = mapped_column(primary_key=True)
+    rung: Mapped[int] = mapped_column(primary_key=True)
+    seed: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"))
+    is_reused: Mapped[bool]
+    """Whether the job was there before this comparison asked for it."""
+
+
 class IdempotencyKey(Base):
     """The stored answer to a request that may be repeated; kept for a day."""
 
@@ -198,7 +251,8 @@ class IdempotencyKey(Base):
     route: Mapped[str]
     key: Mapped[str]
     body_digest: Mapped[str]
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    resource_id: Mapped[UUID]
+    """The job or comparison that the request made."""
     answer: Mapped[str]
     """The body as it was sent."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)

@@ -67,7 +67,7 @@ class Output(BaseModel):
 
 
 class Progress(Output):
-    """How far a run is, in optimizer steps; `total_steps` is null until it is known."""
+    """How far a run is, in optimizer steps; `total_steps` is null until it is known, and for a budget in seconds."""
 
     step: int
     total_steps: int | None

@@ -79,6 +79,15 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
 }
 
 
+class ComparisonStatus(StrEnum):
+    """State of a comparison. `failed`: a run that it reports could not be made; the rest is answered all the same."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
 class Reason(StrEnum):
     """Why a job ended, or went back to the queue."""
 
@@ -102,15 +111,23 @@ class Reason(StrEnum):
 
 
 class Budget(Frozen):
-    """How long to train: a number of epochs or a number of optimizer steps, one of the two."""
+    """How long to train: a number of epochs, of optimizer steps or of seconds, one of the three."""
 
     epochs: int | None = Field(None, ge=1, le=100_000, description="Passes over the training records.")
     steps: int | None = Field(None, ge=1, le=10**9, description="Optimizer steps.")
+    seconds: float | None = Field(
+        None,
+        gt=0,
+        le=30 * 86_400,
+        description="Seconds of training, without evaluation and diagnostics; the step that reaches them is the last. "
+        "Where it ends depends on the machine's speed, so such a run does not repeat to the bit.",
+        exclude_if=lambda seconds: seconds is None,  # or specs stored without the field would be of another setting
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give either epochs or steps")
+        if [self.epochs, self.steps, self.seconds].count(None) != 2:
+            raise ValueError("give either epochs or steps or seconds")
         return self
 
 
@@ -125,24 +142,20 @@ class Target(Frozen):
         return value <= self.value if self.metric.endswith("loss") else value >= self.value
 
 
-class TrainSpec(Frozen):
-    """Everything that decides the result of one training run, with every default made explicit."""
+class TaskSpec(Frozen):
+    """What is trained on what, and for how long: a run without its optimizer and seed."""
 
     dataset: DatasetChoice
     model: ModelChoice
-    optimizer: OptimizerChoice
     schedule: ScheduleChoice = Constant()
     budget: Budget
     batch_size: int = Field(64, ge=1, le=1_048_576, description="Records per step; the last batch may be short.")
-    seed: Seed = Field(0, description="Decides initial weights, data order, dropout and KO's collisions.")
     gradient_clip: float | None = Field(
         None, gt=0, le=1e6, description="Largest global L2 norm of the gradients; null: not clipped."
     )
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where the worker has one.")
     target: Target | None = None
-    stop_at_target: bool = Field(False, description="End the run once the target is reached.")
-    evaluate_test: bool = Field(True, description="False for tuning: the test set is never read.")
     eval_every_steps: int | None = Field(
         None, ge=1, le=10**9, description="Steps between validations; null: at the end of every epoch."
     )
@@ -158,6 +171,15 @@ class TrainSpec(Frozen):
         "On a CPU, every 50 steps costs under 2 % of it for a ResNet or transformer, 10 to 20 % for the digits MLP.",
     )
 
+
+class TrainSpec(TaskSpec):
+    """Everything that decides the result of one training run, with every default made explicit."""
+
+    optimizer: OptimizerChoice
+    seed: Seed = Field(0, description="Decides initial weights, data order, dropout and KO's collisions.")
+    stop_at_target: bool = Field(False, description="End the run once the target is reached.")
+    evaluate_test: bool = Field(True, description="False for tuning: the test set is never read.")
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.dataset.kind != self.model.reads:
@@ -172,6 +194,10 @@ class TrainSpec(Frozen):
             )
         if self.stop_at_target and self.target is None:
             raise unfit("stop_at_target", "stop_at_target needs a target")
+        if self.budget.seconds is not None and getattr(self.optimizer.params, "fade", "none") != "none":
+            raise unfit(
+                "optimizer", "fade needs a known number of steps: give the budget in epochs or steps, or fade 'none'"
+            )
         return self
 
     @property
@@ -189,6 +215,23 @@ class TargetHit(BaseModel):
     wall_seconds: float
 
 
+class Memory(BaseModel):
+    """What a run kept in memory, in bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    optimizer_state_bytes: Annotated[int, Field(description="Bytes of all tensors in the optimizer's state.")]
+    parameter_bytes: Annotated[int, Field(description="Bytes of the trained parameters.")]
+    peak_bytes: Annotated[
+        int | None,
+        Field(
+            description="The most that the run took, data and evaluation included. On a GPU: bytes that torch had "
+            "allocated there. On the CPU: growth of the process's resident memory since the start of the run, which "
+            "includes library code as it is first used; null where the kernel does not tell."
+        ),
+    ]
+
+
 class Summary(BaseModel):
     """What a run answers at its end; stored with the job.
 
@@ -201,13 +244,14 @@ class Summary(BaseModel):
     reason: Reason
     steps: int
     epochs: float
-    train_seconds: Annotated[float, Field(description="Seconds spent on training steps, without evaluation.")]
+    train_seconds: Annotated[float, Field(description="Seconds of training steps, without evaluation and diagnostics.")]
     total_seconds: Annotated[float, Field(description="Seconds from the first to the last line of the run.")]
     parameters: Annotated[int, Field(description="Number of trained parameters.")]
     metrics: dict[str, float | None]
     best_step: int | None
     target: TargetHit | None
     message: str | None = None
+    memory: Annotated[Memory | None, Field(description="Null for runs of versions that did not measure it.")] = None
 
 
 Environment = dict[str, Any]

@@ -8,65 +8,49 @@ which every run diverged has no mean, and is not in the way of another one's vic
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
-from service.answers import CompareAnswer, GroupView, LeftOut, PairView, VerdictView
-from service.errors import Invalid
-from service.groups import Group, GroupBy, Run, family, group, held_fixed, shared_setting
-from service.spec import JobStatus, Target
-from service.stats import Interval, describe, holm, median_to_target, paired_difference
-
-ALPHA = 0.05
-"""Family-wise rate of false verdicts."""
-
-FEWEST_PAIRS = 3
-"""With two pairs the t interval is 12.7 standard errors wide to each side: a test in name only."""
+from service.answers import CompareAnswer, GroupView, LeftOut, PairDetail, PairView, VerdictView
+from service.families import ALPHA, FEWEST_PAIRS, Family, Sampled, Test, Values, test_all
+from service.groups import Group, Run, group, held_fixed, shared_setting
+from service.labels import GroupBy
+from service.labels import family as kind
+from service.measures import Measure
+from service.spec import JobStatus, Target, TargetHit
+from service.stats import Interval, describe, median_to_target, paired_detail, seeds_needed
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A metric, which way is better, and how people read it: shares in percent and points, the rest as it is."""
+class Protocol:
+    """What the words have to say of how the runs came about.
 
-    name: str
+    `correction`: what a p is after, to follow it (" after Holm's correction over 3 pairs"). `scored`: whether a
+    diverged run counts with a declared score, and so is no obstacle. `caveats`: sentences at the end, instead of the
+    usual ones.
+    """
 
-    @property
-    def sign(self) -> int:
-        """1 where more is better, -1 where less is."""
-        if self.name.endswith(("accuracy", "per_second")):
-            return 1
-        if self.name.endswith(("loss", "correlation")):
-            return -1
-        raise Invalid.field("metric", f"'{self.name}' cannot be compared: neither more nor less of it is better")
-
-    @property
-    def words(self) -> str:
-        """The name in a sentence."""
-        return self.name.replace("_", " ")
-
-    def value(self, value: float) -> str:
-        """A value in a sentence."""
-        return f"{100 * value:.1f} %" if self.name.endswith("accuracy") else f"{value:.3g}"
-
-    def lead(self, lead: float, interval: Interval | None) -> str:
-        """A difference and its interval in a sentence."""
-        if not self.name.endswith("accuracy"):
-            return f"{lead:.3g}" + (f" (95 % interval {interval[0]:.3g} to {interval[1]:.3g})" if interval else "")
-        low, high = interval or (lead, lead)
-        digits = 1 if high - low >= 0.01 or abs(lead) >= 0.1 else 2
-        points = [f"{round(100 * x, digits) + 0.0:.{digits}f}" for x in (lead, low, high)]  # + 0.0: no "-0.0"
-        return f"{points[0]} points" + (f" (95 % interval {points[1]} to {points[2]})" if interval else "")
+    correction: str = ""
+    scored: bool = False
+    caveats: tuple[str, ...] | None = None
 
 
 def compare_runs(
-    runs: Sequence[Run], *, dataset: str, model: str | None, group_by: GroupBy, metric: str, target: Target | None
+    runs: Sequence[Run],
+    *,
+    dataset: str,
+    model: str | None,
+    group_by: GroupBy,
+    metric: str,
+    target: Target | None,
+    stopping: Literal["fixed", "any"] = "fixed",
 ) -> CompareAnswer:
     """Group `runs` by a field of their specs, pair them by seed, test all pairs and say what is known.
 
-    `target` None takes each job's own target, where all have the same. Raises Invalid for a metric without a better
-    direction and for runs of several settings.
+    `target` None takes each job's own target, where all have the same. `stopping` "any" tests so that it does not
+    matter how often somebody looked. Raises Invalid for a metric without a better direction and for runs of several
+    settings.
     """
     measure = Measure(metric)
     sign = measure.sign
@@ -74,13 +58,13 @@ def compare_runs(
     setting = shared_setting(counted, group_by)
     groups = group(counted, group_by)
     target = target or _common_target(counted)
-    views = sorted(
-        (_group_view(each, sign, target is not None) for each in groups),
-        key=lambda view: (view.mean is None, -sign * (view.mean or 0), view.label),
-    )
+    views = sorted((_view_of(each, sign, target is not None) for each in groups), key=by_mean(sign))
     by_label = {each.label: each for each in groups}
     ranked = [by_label[view.label] for view in views]
-    pairs = _pair_views(ranked)
+    family = Family(pairs=max(1, len(ranked) * (len(ranked) - 1) // 2), stopping=stopping, sign=sign)
+    values = [each.values for each in ranked]
+    (tests,) = test_all([Sampled(values)], family)
+    pairs = [pair_view(test, [each.label for each in ranked], values, family) for test in tests]
     fixed = held_fixed(setting, groups, group_by)
     return CompareAnswer(
         dataset=dataset,
@@ -91,9 +75,23 @@ def compare_runs(
         held_fixed=fixed,
         groups=views,
         pairs=pairs,
-        verdict=_Verdict(measure, views, pairs, fixed).view(),
+        verdict=verdict(measure, views, pairs, fixed, Protocol(correction_in_words(family))),
         left_out=_left_out(runs, sum(len(each.runs) for each in groups)),
     )
+
+
+def correction_in_words(family: Family) -> str:
+    """What an adjusted p is after, to follow it in a sentence."""
+    if family.stopping == "looks":
+        over = f"{family.pairs} pairs and " if family.pairs > 1 else ""
+        return f" over {over}{len(family.looks)} planned looks"
+    valid = " by a test that is valid at any number of seeds" if family.stopping == "any" else ""
+    return valid + (f" after Holm's correction over {family.pairs} pairs" if family.pairs > 1 else "")
+
+
+def by_mean(sign: int) -> Callable[[GroupView], tuple[bool, float, str]]:
+    """The order of groups: best mean first, those without a mean last."""
+    return lambda view: (view.mean is None, -sign * (view.mean or 0), view.label)
 
 
 def _common_target(runs: Sequence[Run]) -> Target | None:
@@ -117,51 +115,96 @@ def _left_out(runs: Sequence[Run], used: int) -> LeftOut:
     )
 
 
-def _group_view(each: Group, sign: int, has_target: bool) -> GroupView:
-    values = list(each.values.values())
-    sample = describe(values)
+def _view_of(each: Group, sign: int, has_target: bool) -> GroupView:
     hits = [None if run.diverged else run.target_hit for run in each.runs] if has_target else []
+    return group_view(each.label, each.value, each.optimizer, each.values, hits, each.diverged, sign).model_copy(
+        update={"jobs": [run.job for run in each.runs]}
+    )
+
+
+def group_view(
+    label: str,
+    value: Any,
+    optimizer: dict[str, Any],
+    values: Values,
+    hits: Sequence[TargetHit | None],
+    diverged: int,
+    sign: int,
+) -> GroupView:
+    """Statistics of a group's runs, whose ids are still to be added. A hit of None is a miss."""
+    found = list(values.values())
+    sample = describe(found)
     return GroupView(
-        label=each.label,
-        value=each.value,
-        optimizer=each.optimizer,
+        label=label,
+        value=value,
+        optimizer=optimizer,
         n=sample.n,
         mean=sample.mean,
         sd=sample.sd,
         interval=sample.interval,
-        best=max(values, key=lambda value: sign * value) if values else None,
+        best=max(found, key=lambda value: sign * value) if found else None,
         steps_to_target=median_to_target([hit.step if hit else None for hit in hits]),
         seconds_to_target=median_to_target([hit.wall_seconds if hit else None for hit in hits]),
-        diverged=each.diverged,
-        jobs=[run.job for run in each.runs],
+        diverged=diverged,
+        jobs=[],
         cannot_say=sample.cannot_say,
     )
 
 
-def _pair_views(ranked: Sequence[Group]) -> list[PairView]:
-    """All pairs, the one with the better mean first; p adjusted over those that could be tested."""
-    values = {each.label: each.values for each in ranked}
-    tested = []
-    for a, b in combinations(values, 2):
-        seeds = sorted(values[a].keys() & values[b].keys())
-        tested.append((a, b, paired_difference([values[a][s] for s in seeds], [values[b][s] for s in seeds])))
-    adjusted = holm([paired.p for _, _, paired in tested])
-    return [
-        PairView(a=a, b=b, p_adjusted=p_adjusted, **vars(paired))
-        for (a, b, paired), p_adjusted in zip(tested, adjusted, strict=True)
-    ]
+def pair_view(test: Test, labels: Sequence[str], values: Sequence[Values], family: Family) -> PairView:
+    """A test and what else is known of its pair."""
+    x, y = values[test.a], values[test.b]
+    both = [seed for seed in family.seeds or sorted(x.keys() | y.keys()) if seed in x and seed in y][: test.n]
+    detail = paired_detail([x[seed] for seed in both], [y[seed] for seed in both])
+    needed = None if test.significant else seeds_needed(test.differences, ALPHA / family.pairs)
+    return PairView(
+        a=labels[test.a],
+        b=labels[test.b],
+        n=test.n,
+        difference=test.difference,
+        interval=test.interval,
+        p=test.p,
+        p_adjusted=test.p_adjusted,
+        significant=test.significant,
+        seeds_needed=needed,
+        detail=PairDetail(
+            sd=detail.sd,
+            correlation=detail.correlation,
+            skewed=detail.skewed,
+            p_permutation=detail.p_permutation,
+            p_wilcoxon=detail.p_wilcoxon,
+            cliffs_delta=detail.cliffs_delta,
+        ),
+        cannot_say=test.cannot_say,
+    )
 
 
 # --- the verdict -----------------------------------------------------------------------------------------------------
+
+
+def verdict(
+    measure: Measure,
+    groups: Sequence[GroupView],
+    pairs: Sequence[PairView],
+    fixed: Mapping[str, Any],
+    protocol: Protocol,
+) -> VerdictView:
+    """Whether one group is best, and what is known, in words. `groups` are sorted by mean, the best first."""
+    return _Verdict(measure, groups, pairs, fixed, protocol).view()
 
 
 class _Verdict:
     """Decides, and finds the words."""
 
     def __init__(
-        self, measure: Measure, groups: Sequence[GroupView], pairs: Sequence[PairView], fixed: dict[str, Any]
+        self,
+        measure: Measure,
+        groups: Sequence[GroupView],
+        pairs: Sequence[PairView],
+        fixed: Mapping[str, Any],
+        protocol: Protocol,
     ) -> None:
-        self.measure = measure
+        self.measure, self.protocol = measure, protocol
         self.groups = groups
         self.finished = [each for each in groups if each.mean is not None]
         self.pairs = {(pair.a, pair.b): pair for pair in pairs}
@@ -169,11 +212,11 @@ class _Verdict:
 
     def view(self) -> VerdictView:
         """The verdict."""
-        leader = next((each for each in self.finished if not each.diverged), None)
+        leader = next((each for each in self.finished if self.protocol.scored or not each.diverged), None)
         if leader is None or len(self.finished) < 2:
             return self._undecided(self._nothing_to_compare())
         rivals = [each for each in self.finished if each is not leader]
-        open_rivals = [each for each in rivals if not self._beats(leader, each)]
+        open_rivals = [each for each in rivals if not self._is_beaten(each)]
         if open_rivals:
             return self._undecided(self._cannot_tell(leader, rivals, open_rivals))
         return VerdictView(decided=True, best=leader.label, text=self._with_caveats(self._is_best(leader, rivals)))
@@ -192,9 +235,12 @@ class _Verdict:
         return sign * (pair.difference or 0.0), (ends[0], ends[1]) if ends else None
 
     def _beats(self, leader: GroupView, rival: GroupView) -> bool:
-        pair = self._pair(leader, rival)
-        significant = pair.n >= FEWEST_PAIRS and pair.p_adjusted is not None and pair.p_adjusted < ALPHA
-        return significant and self._lead(leader, rival)[0] > 0
+        return self._pair(leader, rival).significant and self._lead(leader, rival)[0] > 0
+
+    def _is_beaten(self, each: GroupView) -> bool:
+        """Whether some group beats it: who is alone in not being beaten is best, even where not every pair was tested
+        to the end, since all significant differences hold at once."""
+        return any(self._beats(other, each) for other in self.finished if other is not each)
 
     # Headlines: one or two sentences each.
 
@@ -213,15 +259,19 @@ class _Verdict:
         return f"{each.label} (mean {self.measure.words} {self.measure.value(each.mean)}, {_seeds(each.n)})"
 
     def _is_best(self, leader: GroupView, rivals: Sequence[GroupView]) -> str:
-        closest = min(rivals, key=lambda rival: self._lead(leader, rival)[0])
+        beaten = [each for each in rivals if self._beats(leader, each)]
+        closest = min(beaten, key=lambda rival: self._lead(leader, rival)[0])
         pair = self._pair(leader, closest)
         assert pair.p_adjusted is not None
-        others = f", and leads the {len(rivals) - 1} others significantly, too" if len(rivals) > 1 else ""
-        correction = f" after Holm's correction over {len(self.pairs)} pairs" if len(self.pairs) > 1 else ""
-        return (
-            f"{self._described(leader)} is best: it leads {closest.label} by "
-            f"{self.measure.lead(*self._lead(leader, closest))}, {_p(pair.p_adjusted)}{correction}{others}."
+        more = len(beaten) - 1
+        others = f", and leads {'the other' if more == 1 else f'the {more} others'} significantly, too" if more else ""
+        by_others = [each.label for each in rivals if each not in beaten]
+        behind = (
+            f" {_listed(by_others)} {'is' if len(by_others) == 1 else 'are'} behind one of these." if by_others else ""
         )
+        p = f"{_p(pair.p_adjusted)}{self.protocol.correction}"
+        lead = self.measure.lead(*self._lead(leader, closest))
+        return f"{self._described(leader)} is best: it leads {closest.label} by {lead}, {p}{others}.{behind}"
 
     def _cannot_tell(self, leader: GroupView, rivals: Sequence[GroupView], open_rivals: Sequence[GroupView]) -> str:
         closest = open_rivals[0]
@@ -241,6 +291,8 @@ class _Verdict:
         else:
             known = f"with {_seeds(pair.n)}{self._corrected(pair)}" if pair.interval else f"({pair.cannot_say})"
             text = f"{leader.label} and {closest.label} cannot be told apart {known}: difference {lead}. {best}"
+            if pair.seeds_needed is not None:
+                text += f" About {pair.seeds_needed} seeds would tell, if the difference is what it seems."
         also = [each.label for each in open_rivals[1:]]
         beaten = [each.label for each in rivals if each not in open_rivals]
         text += f" Also open: {_listed(also)}." if also else ""
@@ -250,11 +302,13 @@ class _Verdict:
         """Why it is open although the pair's own interval excludes zero, where that is so."""
         if pair.p is None or pair.p >= ALPHA or pair.p_adjusted is None or pair.p_adjusted < ALPHA:
             return ""
-        return f" once {len(self.pairs)} pairs are tested ({_p(pair.p_adjusted)} after Holm's correction)"
+        return f" once all pairs are tested ({_p(pair.p_adjusted)}{self.protocol.correction})"
 
     # What else has to be said.
 
     def _with_caveats(self, headline: str) -> str:
+        if self.protocol.caveats is not None:
+            return " ".join([headline, *self._diverged(), *self.protocol.caveats])
         return " ".join([headline, *self._base_optimizers(), *self._diverged(), *self._held_fixed()])
 
     def _base_optimizers(self) -> Iterable[str]:
@@ -272,8 +326,8 @@ class _Verdict:
             if min(self._pair(fixed, bases[rate]).n, self._pair(best_ko, best_base).n) < FEWEST_PAIRS:
                 continue
             yield (
-                f"At the same learning rate {rate:g}, {family(fixed.optimizer)} {self._against(fixed, bases[rate])}; "
-                f"with each at the best of its learning rates here, {family(best_ko.optimizer)} "
+                f"At the same learning rate {rate:g}, {kind(fixed.optimizer)} {self._against(fixed, bases[rate])}; "
+                f"with each at the best of its learning rates here, {kind(best_ko.optimizer)} "
                 f"({_rate(best_ko):g}) {self._against(best_ko, best_base)}."
             )
 
@@ -281,9 +335,11 @@ class _Verdict:
         """`leads adam (0.01) by 1.7 points ...`"""
         verb, a, b = ("leads", one, other) if self._lead(one, other)[0] >= 0 else ("trails", other, one)
         lead = self.measure.lead(*self._lead(a, b))
-        return f"{verb} {family(other.optimizer)} ({_rate(other):g}) by {lead}"
+        return f"{verb} {kind(other.optimizer)} ({_rate(other):g}) by {lead}"
 
     def _diverged(self) -> Iterable[str]:
+        if self.protocol.scored:
+            return
         for each in self.groups:
             if each.diverged and each.n:
                 yield (

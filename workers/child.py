@@ -78,7 +78,7 @@ class _Messenger:
         self._stop = False
         self._points: dict[str, tuple[list[int], list[float], list[float]]] = {}
 
-    def report_start(self, environment: Mapping[str, Any], total_steps: int) -> None:
+    def report_start(self, environment: Mapping[str, Any], total_steps: int | None) -> None:
         self._pipe.send((STARTED, dict(environment), total_steps))
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -133,8 +133,11 @@ def _describe(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
 
 
-def list_cuda_devices(pipe: Connection) -> None:
-    """Entry point of a short-lived process: the GPUs of this host. It may touch CUDA, because nothing forks from it."""
+def describe_machine(pipe: Connection) -> None:
+    """Entry point of a short-lived process: torch's version and the GPUs of this host.
+
+    It may touch CUDA, because nothing forks from it.
+    """
     os.setsid()
     mortality.die_with_parent()
     devices = []
@@ -142,5 +145,5 @@ def list_cuda_devices(pipe: Connection) -> None:
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
             devices.append({"kind": "cuda", "name": properties.name, "memory_bytes": properties.total_memory})
-    pipe.send(devices)
+    pipe.send((str(torch.__version__), devices))  # its own type would load torch wherever it is unpickled
     pipe.close()

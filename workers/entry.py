@@ -14,8 +14,8 @@ def train_job(pipe: Connection, assignment: Assignment) -> None:
     child.main(pipe, assignment)
 
 
-def list_cuda_devices(pipe: Connection) -> None:
+def describe_machine(pipe: Connection) -> None:
     """Send the GPUs of this host."""
     from workers import child  # noqa: PLC0415 (as above)
 
-    child.list_cuda_devices(pipe)
+    child.describe_machine(pipe)

@@ -24,12 +24,14 @@ class Host:
     def __init__(self) -> None:
         self.id = f"{socket.gethostname()}-{uuid7().hex[-12:]}"
         self.name = socket.gethostname()
-        self.gpus: list[dict[str, Any]] = process.cuda_devices()
+        self.torch, self.gpus = process.describe_machine()
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         self._gpu_names = visible.split(",") if visible else [str(index) for index in range(len(self.gpus))]
         self.cores = len(os.sched_getaffinity(0))
         self.slots = settings().slots or len(self.gpus) or self.cores
         self.draining = threading.Event()
+        self.job_ended = threading.Event()
+        """Set whenever something may have to follow."""
         self._lock = threading.Lock()
         self._busy = 0
         self._jobs_on_gpu = Counter(dict.fromkeys(range(len(self.gpus)), 0))

@@ -1,4 +1,4 @@
-"""The maintenance thread: takes back the jobs of lost workers and rings for idle slots.
+"""The maintenance thread: takes back the jobs of lost workers, asks for the next runs of comparisons, rings for slots.
 
 A thread and not Celery's beat or a task: two long tasks on two slots would starve it for as long as they run.
 """
@@ -11,7 +11,7 @@ import threading
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from service import idempotency, jobs, queue
+from service import comparisons, idempotency, jobs, queue
 from service.config import settings
 from service.db import transaction
 from service.models import Worker
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Maintenance(threading.Thread):
-    """Looks every `maintenance_seconds`, at once at the start, until `stop()`."""
+    """Looks every `maintenance_seconds`, at once at the start and whenever a job has ended, until `stop()`."""
 
     def __init__(self, host: Host) -> None:
         super().__init__(name="maintenance", daemon=True)
@@ -32,6 +32,7 @@ class Maintenance(threading.Thread):
     def stop(self) -> None:
         """End the thread after its current look."""
         self._stopped.set()
+        self._host.job_ended.set()
         self.join()
 
     def run(self) -> None:
@@ -39,10 +40,12 @@ class Maintenance(threading.Thread):
         while not self._stopped.is_set():
             try:
                 take_back()
+                advance_comparisons()
                 self.ring_for_idle_slots()
             except Exception as error:  # the thread has to outlive whatever it meets
                 log.warning("maintenance put off: %s", error, exc_info=not is_away(error))
-            self._stopped.wait(settings().maintenance_seconds)
+            self._host.job_ended.wait(settings().maintenance_seconds)
+            self._host.job_ended.clear()  # before the look, so that an end during it is looked at again
 
     def ring_for_idle_slots(self) -> None:
         """Wake as many of this worker's slots as have something to do; makes up for every bell that was lost."""
@@ -64,9 +67,23 @@ def take_back() -> None:
             idempotency.forget_expired(session)
 
 
+def advance_comparisons() -> None:
+    """Ask for the runs whose turn it is; each comparison in its own transaction, so that none holds up the others."""
+    with transaction() as session:
+        found = comparisons.running(session)
+    for comparison_id in found:
+        try:
+            with transaction() as session:
+                comparisons.advance_one(session, comparison_id)
+        except Exception as error:
+            if is_away(error):
+                raise
+            log.exception("comparison %s: cannot go on", comparison_id)
+
+
 def register(host: Host) -> None:
     """Make the worker and its devices known, waiting for the database if need be."""
-    row = {"host": host.name, "slots": host.slots, "devices": host.devices}
+    row = {"host": host.name, "slots": host.slots, "devices": host.devices, "torch": host.torch}
     statement = insert(Worker).values(id=host.id, **row).on_conflict_do_update(index_elements=[Worker.id], set_=row)
     persistently(lambda session: session.execute(statement), give_up=lambda: False)
 
@@ -74,6 +91,8 @@ def register(host: Host) -> None:
 def sign_off(host: Host) -> None:
     """Note that the worker stopped in good order."""
     now = func.clock_timestamp()
-    statement = insert(Worker).values(id=host.id, host=host.name, slots=host.slots, devices=host.devices)
+    statement = insert(Worker).values(
+        id=host.id, host=host.name, slots=host.slots, devices=host.devices, torch=host.torch
+    )
     statement = statement.on_conflict_do_update(index_elements=[Worker.id], set_={"stopped_at": now})
     persistently(lambda session: session.execute(statement), give_up=lambda: True)

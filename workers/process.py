@@ -9,7 +9,7 @@ import signal
 import threading
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from workers import entry
 
@@ -73,16 +73,30 @@ class Process:
         return code == -signal.SIGKILL and _kernel_oom_kills() > self._oom_kills
 
 
-def cuda_devices() -> list[dict[str, Any]]:
-    """The GPUs of this host, looked up in a process of their own: this one must stay free of CUDA."""
-    process = Process(entry.list_cuda_devices)
-    found: list[dict[str, Any]] = []
+class Machine(NamedTuple):
+    """What a worker has to know of its machine and cannot find out itself, because it must stay free of torch."""
+
+    torch: str
+    """Version of torch that jobs train with."""
+    gpus: list[dict[str, Any]]
+
+
+def describe_machine() -> Machine:
+    """The machine, looked at in a process of its own.
+
+    Raises:
+        RuntimeError: that process died, as every job's would.
+    """
+    process = Process(entry.describe_machine)
+    found: Machine | None = None
     gone = False
     while not gone:
         received, gone = process.messages(1.0)
         for message in received:
-            found = message
-    process.reap()
+            found = Machine(*message)
+    code = process.reap()
+    if found is None:
+        raise RuntimeError(f"the process that looks at torch and the GPUs of this machine ended with status {code}")
     return found
 
 

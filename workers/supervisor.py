@@ -65,6 +65,7 @@ def supervise(claim: Claim, host: Host, relay: Relay) -> bool:
         relay.untrack(track)
     if ending.stop is not Stop.LOST:
         _write(claim, track, ending, host)
+        host.job_ended.set()
     return ending.unable is None
 
 

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from service import comparisons
+from service import runs
 from service.answers import CompareAnswer
-from service.comparisons import CompareQuery
 from service.routes.parts import Caller, Database
+from service.runs import CompareQuery
 
 router = APIRouter(prefix="/v1/compare", tags=["compare"])
 
@@ -17,4 +17,4 @@ router = APIRouter(prefix="/v1/compare", tags=["compare"])
 @router.get("", response_model=CompareAnswer)
 def compare(session: Database, _: Caller, query: Annotated[CompareQuery, Query()]) -> CompareAnswer:
     """Compare the stored jobs of one setting by a field of their spec, paired by seed."""
-    return comparisons.compare(session, query)
+    return runs.compare(session, query)

@@ -8,20 +8,15 @@ from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from service import idempotency, jobs, metrics
 from service.models import Job
-from service.routes.parts import Caller, Database, from_cursor, next_cursor
+from service.routes.parts import Caller, Database, IdempotencyKey, StrictQuery, from_cursor, next_cursor
 from service.schemas import CurveView, DryRun, JobRequest, JobView, Label, Metrics, Page, Progress
 from service.spec import JobStatus
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$", description="Repeating it repeats the answer."),
-]
 
 
 def view(job: Job) -> JobView:
@@ -38,12 +33,6 @@ def view(job: Job) -> JobView:
 
 def _accepted(job_id: UUID, body: str) -> Response:
     return Response(body, 202, {"Location": f"/v1/jobs/{job_id}"}, "application/json")
-
-
-class StrictQuery(BaseModel):
-    """Query parameters; one that does not exist is refused rather than ignored."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class SubmitQuery(StrictQuery):
@@ -78,7 +67,7 @@ def submit(
     if idempotency_key is not None:
         stored = idempotency.replay(session, user, route, idempotency_key, digest)
         if stored is not None:
-            return _accepted(stored.job_id, stored.answer)
+            return _accepted(stored.resource_id, stored.answer)
     job = jobs.submit(session, user, body)
     answer = view(job).model_dump_json()
     if idempotency_key is not None:
@@ -95,6 +84,7 @@ class ListQuery(StrictQuery):
     optimizer: Label | None = None
     user: Label | None = None
     tag: str | None = Field(None, max_length=129, description="key:value", pattern=r"^[\w ./@+=-]+:[\w .:/@+=-]+$")
+    comparison: UUID | None = Field(None, description="Runs that this comparison needs.")
     limit: int = Field(50, ge=1, le=500)
     after: str | None = Field(None, max_length=64, description="`next` of the page before.")
 
@@ -102,7 +92,13 @@ class ListQuery(StrictQuery):
         """The filter that these parameters ask for."""
         key, _, value = (self.tag or "").partition(":")
         return jobs.Filter(
-            self.status, self.dataset, self.model, self.optimizer, self.user, (key, value) if self.tag else None
+            self.status,
+            self.dataset,
+            self.model,
+            self.optimizer,
+            self.user,
+            (key, value) if self.tag else None,
+            self.comparison,
         )
 
 

@@ -1,4 +1,4 @@
-"""What the routes share: the session, the caller, page cursors."""
+"""What the routes share: the session, the caller, idempotency keys, strict queries, page cursors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Header
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
 from service import keys
@@ -27,6 +28,18 @@ def caller(session: Database, authorization: Annotated[str | None, Header()] = N
 
 
 Caller = Annotated[User, Depends(caller)]
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$", description="Repeating it repeats the answer."),
+]
+
+
+class StrictQuery(BaseModel):
+    """Query parameters; one that does not exist is refused rather than ignored."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 def to_cursor(job_id: UUID) -> str:

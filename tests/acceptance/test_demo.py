@@ -17,10 +17,10 @@ def start(home):
     """Start the demo with `home` as its temporary folder, from a terminal's point of view."""
     home.mkdir(mode=0o711)
 
-    def start():
+    def start(*more):
         environment = {**os.environ, "TMPDIR": str(home), "OMP_NUM_THREADS": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(COMMAND, env=environment, text=True, **pipes)
+        return subprocess.Popen([*COMMAND, *more], env=environment, text=True, **pipes)
 
     return start
 
@@ -38,18 +38,21 @@ def left_behind(home):
     return [*home.iterdir(), *processes]
 
 
-def test_demo(start, home):
-    process = start()
+def test_demo(start, home, tmp_path):
+    process = start("--report", str(tmp_path / "report.html"))
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
     answer = json.loads(out.splitlines()[-1])
-    assert answer["held_fixed"]["model.params.init_scale"] == 0.1
-    assert {group["n"] for group in answer["groups"]} == {2}
+    assert (answer["label"], answer["held_fixed"]["model.params.init_scale"]) == ("condensed", 0.1)
+    assert [group["n"] for group in answer["groups"]] == [2] * 7
     assert {"adam", "ko", "sgd"} == {group["optimizer"]["name"] for group in answer["groups"]}
-    assert len(answer["groups"]) >= 5
+    assert len(answer["pairs"]) == 21
+    assert [view["chosen"] is None for view in answer["tuning"]] == [False, False]
     assert answer["left_out"]["unfinished"] == answer["left_out"]["failed"] == 0
     assert "At the fixed learning rate 0.001, KO soft" in out
     assert "Tuned on validation, Adam takes" in out
+    assert "42 pairs tested together" in out
+    assert (tmp_path / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
     assert left_behind(home) == []
 
 

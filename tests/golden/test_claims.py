@@ -1,4 +1,4 @@
-"""The studies on digits: pairing, splits, controls, choice and the tables."""
+"""The studies on digits: pairing, splits, choice and the tables."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,6 @@ import torch
 
 from benchmarks import claims, digits, golden
 from benchmarks.digits import Run, Setting
-from ko import collisions
 from tests.one_thread import one_thread  # noqa: F401 (a fixture, at work wherever it is imported)
 
 SHORT = Setting("adam", 1e-3, epochs=2)
@@ -52,33 +51,6 @@ class TestSplits:
         seeds = [digits.GOLDEN_SPLIT, *claims.TUNING_SEEDS, *claims.EVALUATION_SEEDS]
         tests = {tuple(digits.partition(seed)[2].sort().values.tolist()) for seed in seeds}
         assert len(tests) == len(seeds) == 1 + 3 + 10
-
-
-class TestControls:
-    def test_noise_is_as_long_as_the_collisions_change(self) -> None:
-        torch.manual_seed(0)
-        w, g = torch.randn(2, 32, 16)
-        added = digits.noise(w, g, 0.1, torch.Generator().manual_seed(1))
-        change = collisions.soft(w, g, 0.1) - g
-        torch.testing.assert_close(added.norm(), change.norm())
-        assert abs(torch.cosine_similarity(added.flatten(), change.flatten(), dim=0)) < 0.2
-
-    def test_orthogonality_has_the_gradient_of_its_penalty(self) -> None:
-        torch.manual_seed(0)
-        w = torch.randn(7, 5, dtype=torch.float64, requires_grad=True)
-        unit = w / w.norm(dim=1, keepdim=True)
-        (0.3 * ((unit @ unit.T) ** 2).sum()).backward()  # the diagonal is 1 whatever w is
-        added = digits.orthogonality(w.detach(), torch.zeros(7, 5), 0.3, torch.Generator())
-        torch.testing.assert_close(added, w.grad)
-
-    def test_orthogonal_rows_are_left_alone(self) -> None:
-        w = torch.diag(torch.tensor([1.0, 2.0, 3.0, 4.0]))
-        assert not digits.orthogonality(w, w, 1.0, torch.Generator()).any()
-
-    def test_centralized_rows_have_mean_zero(self) -> None:
-        g = torch.randn(7, 5, dtype=torch.float64)
-        centralized = g + digits.centralization(g, g, 0.0, torch.Generator())
-        torch.testing.assert_close(centralized.mean(dim=1), torch.zeros(7, dtype=torch.float64))
 
 
 class TestTraining:

@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from service import comparisons, db, metrics
+from service import db, metrics, runs
 from service.answers import CompareAnswer
-from service.comparisons import CompareQuery, compare
 from service.errors import Invalid
 from service.models import Job, User
+from service.runs import CompareQuery, compare
 from service.spec import Reason, Summary, TargetHit, TrainSpec
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -207,7 +207,7 @@ def test_a_loss_has_to_fall_to_its_target(session, store):
 
 def test_too_many_jobs_are_a_mistake(session, store, monkeypatch):
     store.study()
-    monkeypatch.setattr(comparisons, "MOST_JOBS", 9)
+    monkeypatch.setattr(runs, "MOST_JOBS", 9)
     with pytest.raises(Invalid, match="more than 9 jobs match"):
         ask(session)
 

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from ko import KO, Diagnosis, diagnose, weight_correlation
-from service.spec import ENGINE_VERSION, Environment, Reason, Summary, TargetHit, TrainSpec
-from workers.training import datasets, environment, models, optimizers, schedules
+from service.spec import ENGINE_VERSION, Environment, Memory, Reason, Summary, TargetHit, TrainSpec
+from workers.training import datasets, environment, memory, models, optimizers, schedules
 from workers.training.device import DTYPES, choose, deterministic
+from workers.training.progress import Progress
 
 Report = Callable[[int, Mapping[str, float]], None]
 """Called with the number of optimizer steps done and the metrics measured then."""
@@ -34,7 +35,7 @@ def train(
     should_stop: Callable[[], bool],
     *,
     data_dir: Path,
-    report_start: Callable[[Environment, int], None] | None = None,
+    report_start: Callable[[Environment, int | None], None] | None = None,
 ) -> Summary:
     """Train what `spec` says, and tell how it went.
 
@@ -44,7 +45,7 @@ def train(
         should_stop: asked after each step; when it answers True the run ends as cancelled, without a test.
         data_dir: the folder that data sets lie in.
         report_start: gets the environment (versions, device, data hash, seeds) and the number of steps that the budget
-            allows once, before the first step.
+            allows (None if it is in seconds) once, before the first step.
 
     Raises:
         ValueError: this machine cannot do it (no GPU, precision), or the batch is larger than the data.
@@ -53,7 +54,7 @@ def train(
     with deterministic():
         run = Run(spec, report, data_dir)
         if report_start is not None:
-            report_start(run.environment(), run.total_steps)
+            report_start(run.environment(), run.progress.total_steps)
         return run.execute(should_stop)
 
 
@@ -72,21 +73,18 @@ class Run:
         self._started = time.perf_counter()
         self.spec, self._report_to = spec, report
         self.device = choose(spec.device, spec.precision)
+        self._peak = memory.Peak(self.device)
         request = datasets.Request(
             spec.dataset, data_dir, spec.batch_size, spec.seed, self.device, with_test=spec.evaluate_test
         )
         self.task, inputs = datasets.load(request)
         self.model = models.build(spec.model, inputs, spec.seed).to(self.device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        epochs, steps = spec.budget.epochs, spec.budget.steps
-        total = steps if epochs is None else epochs * self.task.steps_per_epoch
-        assert total is not None, "a budget has epochs or steps"
-        self.total_steps = total
+        self.progress = Progress.through(spec.budget, self.task.steps_per_epoch, spec.schedule.params.warmup_steps)
         self._validate_every = spec.eval_every_steps or self.task.steps_per_epoch
-        self.optimizer = optimizers.build(spec.optimizer, self.model, spec.seed, self.total_steps)
-        self.schedule = schedules.build(spec.schedule, self.optimizer, self.total_steps)
+        self.optimizer = optimizers.build(spec.optimizer, self.model, spec.seed, self.progress.total_steps)
+        self.schedule = schedules.build(spec.schedule, self.optimizer, self.progress)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=spec.precision == "fp16")
-        self.step = 0
         self._records_seen = 0
         self._losses: list[tuple[int, Tensor]] = []  # by step, not looked at yet
         self._clock = _Clock(self.device)
@@ -96,6 +94,11 @@ class Run:
         self._best: tuple[float, int] | None = None  # the selecting metric, and the step it was met at
         self._best_weights: Weights | None = None
         self._hit: TargetHit | None = None
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self.progress.steps
 
     def environment(self) -> Environment:
         """What this run runs on, with its data hash and seeds."""
@@ -127,6 +130,11 @@ class Run:
             best_step=None if self._best is None else self._best[1],
             target=self._hit,
             message=message,
+            memory=Memory(
+                optimizer_state_bytes=memory.of_state(self.optimizer),
+                parameter_bytes=memory.of(self.parameters),
+                peak_bytes=self._peak.bytes(),
+            ),
         )
 
     def _train(self, should_stop: Callable[[], bool]) -> None:
@@ -142,11 +150,11 @@ class Run:
                 self._validate()
 
     def _batches(self) -> Iterator[Any]:
-        """Epoch after epoch, until the budget's last step."""
+        """Epoch after epoch, until the budget is used up."""
         while True:
             for batch in self.task.train_batches():
                 yield batch
-                if self.step == self.total_steps:
+                if self.progress.is_over:
                     return
 
     def _step(self, batch: Any) -> None:
@@ -165,9 +173,9 @@ class Run:
         self._scaler.step(optimizer)
         self._scaler.update()
         optimizer.zero_grad()
+        self.progress.count_step(self._clock.seconds_without_waiting)
         if self.schedule is not None:
             self.schedule.step()
-        self.step = step
         size = self.task.size(batch)
         self._records_seen += size
         if logs:
@@ -209,7 +217,7 @@ class Run:
                 names: dict[Tensor, str] = {p: name for name, p in self.model.named_parameters()}
                 layers["collision_share"] = {names[p]: share for p, share in shares.items()}
             averages = Diagnosis(layers).averages
-            if self.step % self._validate_every == 0 or self.step == self.total_steps:
+            if self.step % self._validate_every == 0 or self.progress.is_over:
                 averages.pop("weight_correlation", None)
             self._report(averages | {"diagnostics_seconds": self._diagnostics_seconds})
             self._report_to(
@@ -335,6 +343,15 @@ class _Clock:
     def seconds(self) -> float:
         """Seconds until now."""
         return self._gathered + (0.0 if self._since is None else self._now() - self._since)
+
+    @property
+    def seconds_without_waiting(self) -> float:
+        """Seconds until now, as the CPU sees it: a GPU may still work on steps that it has been handed.
+
+        Waiting for it after every step would slow training down. The CPU cannot be further ahead than the last look
+        at the losses, at most `_STEPS_BETWEEN_LOOKS` steps, and `seconds` counts their time in the end.
+        """
+        return self._gathered + (0.0 if self._since is None else time.perf_counter() - self._since)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RAdam, RMSp
 
 from ko import KO, Fade, MuonAdamW, param_groups
 from service import catalog
+from workers.training import controls
 from workers.training.models import head
 
 Shape = Literal["none", "cosine", "linear"]
@@ -20,8 +21,11 @@ Shape = Literal["none", "cosine", "linear"]
 _KO_BASES: dict[str, type[Optimizer]] = {"lion": Lion}
 
 
-def build(choice: catalog.Optimizer, model: nn.Module, seed: int, total_steps: int) -> Optimizer:
-    """The optimizer of a model's parameters; `seed` decides KO's collisions, which may fade over `total_steps`."""
+def build(choice: catalog.Optimizer, model: nn.Module, seed: int, total_steps: int | None) -> Optimizer:
+    """The optimizer of a model's parameters; `seed` decides noise and collisions, which may fade over `total_steps`.
+
+    A run whose number of steps is not known (None) has nothing that fades, which its spec sees to.
+    """
     name, params = choice.name, choice.params.model_dump()  # type: ignore[attr-defined]  # every choice has both
     return BUILDERS[name](model, seed, total_steps, **params)
 
@@ -54,21 +58,37 @@ def _by_use(groups: list[dict[str, Any]], model: nn.Module) -> list[dict[str, An
 
 
 def _plain(
-    optimizer: Callable[..., Optimizer], model: nn.Module, seed: int, total_steps: int, **params: Any
+    optimizer: Callable[..., Optimizer], model: nn.Module, seed: int, total_steps: int | None, **params: Any
 ) -> Optimizer:
     return optimizer(model.parameters(), **params)
 
 
-def _muon(model: nn.Module, seed: int, total_steps: int, **params: Any) -> Optimizer:
+def _muon(model: nn.Module, seed: int, total_steps: int | None, **params: Any) -> Optimizer:
     return MuonAdamW(muon_groups(model), **params)
 
 
 def _ko(
-    model: nn.Module, seed: int, total_steps: int, *, base: str, embeddings: bool, fade: Shape, **params: Any
+    model: nn.Module, seed: int, total_steps: int | None, *, base: str, embeddings: bool, fade: Shape, **params: Any
 ) -> Optimizer:
     if fade != "none":
+        assert total_steps is not None, "a spec with fade has a budget of steps or epochs"
         params |= {name: Fade(params[name], steps=total_steps, shape=fade) for name in ("gamma", "rate")}
     return KO(ko_groups(model, base, embeddings), base=_KO_BASES.get(base, base), seed=seed, **params)
+
+
+def _control(
+    model: nn.Module,
+    seed: int,
+    total_steps: int | None,
+    *,
+    control: str,
+    strength: float | None,
+    base: str,
+    **params: Any,
+) -> Optimizer:
+    optimizer = BUILDERS[base](model, seed, total_steps, **params)
+    controls.precede(optimizer, model, control, strength or 0.0, seed)
+    return optimizer
 
 
 BUILDERS: dict[str, Callable[..., Optimizer]] = {
@@ -82,4 +102,5 @@ BUILDERS: dict[str, Callable[..., Optimizer]] = {
     "muon": _muon,
     "lion": partial(_plain, Lion),
     "ko": _ko,
+    "control": _control,
 }

@@ -114,9 +114,10 @@ def test_compare_without_runs(kotrain):
 
 def test_catalog(kotrain):
     _, out, _ = kotrain("catalog")
-    assert [line.split()[:2] for line in out if line.startswith("optimizer")][-1] == ["optimizer", "ko"]
-    _, out, _ = kotrain("catalog", "ko")
-    assert [line.split()[:2] for line in out if line.startswith("gamma")] == [["gamma", "0.1"]]
+    assert [line.split()[1] for line in out if line.startswith("optimizer")][-2:] == ["ko", "control"]
+    for name, parameter in (("ko", ["gamma", "0.1"]), ("control", ["base", "adam"])):
+        _, out, _ = kotrain("catalog", name)
+        assert [line.split()[:2] for line in out if line.startswith(parameter[0])] == [parameter]
     assert "digits" in {
         dataset["name"] for dataset in json.loads("\n".join(kotrain("catalog", "--json")[1]))["datasets"]
     }

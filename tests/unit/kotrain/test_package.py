@@ -38,12 +38,13 @@ def run(code):
 
 def test_public_names():
     public = {name for name in vars(kotrain) if not name.startswith("_")}
-    modules = {"asking", "cli", "client", "commands", "demo", "errors", "findings", "home"}
-    modules |= {"plugins", "study", "tables", "transport", "NoReturn"}
+    modules = {"asking", "cli", "client", "commands", "comparing", "demo", "errors", "findings", "first_look", "home"}
+    modules |= {"output", "plugins", "studies", "studying", "tables", "transport", "NoReturn"}
     assert public - modules == set(kotrain.__all__)
     assert set(kotrain.__all__) == {
         *("Client", "JobRequest", "JobView", "JobStatus", "Reason", "Summary"),
-        *("Metrics", "DryRun", "Catalog", "CompareAnswer"),
+        *("Metrics", "DryRun", "Catalog", "CompareAnswer", "Leaderboard"),
+        *("ComparisonRequest", "ComparisonDryRun", "ComparisonAnswer", "ComparisonStatus"),
         *("KotrainError", "ConnectionFailed", "WaitTimeout", "NotRunning", "ApiError"),
         *("InvalidRequest", "Unauthorized", "Forbidden", "NotFound", "Conflict", "Unavailable"),
     }

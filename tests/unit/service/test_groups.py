@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import Invalid
-from service.groups import Group, Run, group, held_fixed, labels, shared_setting
+from service.groups import Group, Run, group, held_fixed, shared_setting
+from service.labels import labels
 from service.spec import JobStatus, Reason, TrainSpec
 
 ADAM = {"name": "adam", "params": {"lr": 0.001}}
@@ -24,6 +25,10 @@ def resolved(optimizer=ADAM, **fields):
 
 def ko(**params):
     return {"name": "ko", "params": {"base": "adam", "lr": 0.001, **params}}
+
+
+def control(**params):
+    return {"name": "control", "params": params}
 
 
 def run(spec, number=0, value=0.9, environment=None, reason=Reason.COMPLETED):
@@ -55,6 +60,10 @@ class TestLabels:
                 ["adam", "ko soft (adam)", "ko bounded (adam)", "ko hard (adam)", "ko none (adam)"],
             ),
             ([ADAM, {"name": "sgd", "params": {"lr": 0.1}}], ["adam lr=0.001", "sgd lr=0.1"]),
+            (
+                ["control", control(control="orthogonality"), control(strength=0.3), control(base="adamw")],
+                ["noise (adam) strength=0.1", "orthogonality (adam)", "noise (adam) strength=0.3", "noise (adamw)"],
+            ),
             (
                 [ADAM, ko(gamma=0.1), ko(gamma=0.03)],
                 ["adam", "ko soft (adam) gamma=0.1", "ko soft (adam) gamma=0.03"],

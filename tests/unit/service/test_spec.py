@@ -4,7 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from service.catalog import DATASETS, MODELS, OPTIMIZERS, SCHEDULES
-from service.spec import TRANSITIONS, JobStatus, Reason, Target, TrainSpec
+from service.pointers import field_error
+from service.spec import TRANSITIONS, Budget, JobStatus, Reason, Summary, Target, TrainSpec
 
 BODY = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 TEXT = BODY | {"dataset": "snips", "model": "textcnn"}
@@ -65,6 +66,50 @@ def test_kos_options_have_bounds(option, value):
     assert [error["loc"][-1] for error in caught.value.errors()] == [option]
 
 
+def control(**params):
+    return {"name": "control", "params": params}
+
+
+@pytest.mark.parametrize(
+    ("params", "strength"),
+    [({}, 0.1), ({"control": "orthogonality"}, 1e-4), ({"control": "centralization"}, None), ({"strength": 0.0}, 0.0)],
+)
+def test_a_controls_strength_depends_on_what_it_is(params, strength):
+    assert spec(optimizer=control(**params)).optimizer.params.strength == strength
+
+
+@pytest.mark.parametrize("base", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({"control": "nois"}, "control"),
+        ({"strength": -1}, "strength"),
+        ({"strength": None}, "strength"),
+        ({"control": "orthogonality", "strength": None}, "strength"),
+        ({"control": "centralization", "strength": 0.1}, "strength"),
+        ({"gamma": 0.1}, "gamma"),
+        ({"lr": 0}, "lr"),
+    ],
+)
+def test_a_wrong_parameter_of_a_control_is_named(base, params, field):
+    body = BODY | {"optimizer": control(base=base, **params)}
+    with pytest.raises(ValidationError) as caught:
+        TrainSpec.model_validate(body)
+    (found,) = (field_error({**error, "loc": ("body", *error["loc"])}, body) for error in caught.value.errors())
+    assert found.pointer == f"/optimizer/params/{field}"
+
+
+@pytest.mark.parametrize("base", ["muon", "ko", "x"])
+def test_controls_have_three_bases(base):
+    body = BODY | {"optimizer": control(base=base)}
+    with pytest.raises(ValidationError) as caught:
+        TrainSpec.model_validate(body)
+    (error,) = caught.value.errors()
+    found = field_error({**error, "loc": ("body", *error["loc"])}, body)
+    assert found.pointer == "/optimizer/params/base"
+    assert found.detail.endswith("known: sgd, adam, adamw")
+
+
 @pytest.mark.parametrize("steps", [0, -1, 1.5, True, 10**10])
 def test_diagnostics_have_bounds(steps):
     with pytest.raises(ValidationError, match="diagnostics_every_steps"):
@@ -86,11 +131,68 @@ def test_specs_are_frozen():
         ({"schedule": {"name": "step", "params": {"milestones": [0.7, 0.5]}}}, "must increase"),
         ({"stop_at_target": True}, "needs a target"),
         ({"target": {"metric": "test_accuracy", "value": 0.9}}, "val_accuracy"),
+        ({"budget": {}}, "give either epochs or steps or seconds"),
+        ({"budget": {"epochs": 1, "seconds": 1}}, "give either epochs or steps or seconds"),
+        ({"budget": {"epochs": 1, "steps": 1, "seconds": 1}}, "give either epochs or steps or seconds"),
     ],
 )
 def test_what_does_not_fit_together(fields, message):
     with pytest.raises(ValidationError, match=message):
         spec(**fields)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 30 * 86_400 + 1, True, "60"])
+def test_a_budget_of_seconds_has_bounds(seconds):
+    with pytest.raises(ValidationError) as caught:
+        spec(budget={"seconds": seconds})
+    assert [error["loc"] for error in caught.value.errors()] == [("budget", "seconds")]
+    assert [spec(budget={"seconds": good}).budget.seconds for good in (0.01, 60, 30 * 86_400)] == [0.01, 60, 2_592_000]
+
+
+@pytest.mark.parametrize("base", ["sgd", "adam", "muon", "lion"])
+def test_nothing_fades_over_seconds(base):
+    fading = {"name": "ko", "params": {"base": base, "fade": "linear"}}
+    with pytest.raises(ValidationError, match="fade needs a known number of steps") as caught:
+        spec(optimizer=fading, budget={"seconds": 60})
+    (error,) = caught.value.errors()
+    assert (error["type"], error["ctx"]["field"]) == ("unfit", "optimizer")
+    assert spec(optimizer=fading, budget={"steps": 60}).optimizer.params.fade == "linear"
+    assert spec(optimizer={"name": "ko", "params": {"base": base}}, budget={"seconds": 60}).budget.seconds == 60
+
+
+def test_budgets_are_stored_as_they_were_before_there_were_seconds():
+    """So that runs of then and now are of one setting."""
+    assert Budget(epochs=30).model_dump() == {"epochs": 30, "steps": None}
+    assert Budget(steps=30).model_dump(mode="json") == {"epochs": None, "steps": 30}
+    resolved = spec(budget={"seconds": 60})
+    assert json.loads(resolved.model_dump_json())["budget"] == {"epochs": None, "steps": None, "seconds": 60}
+    assert TrainSpec.model_validate(json.loads(resolved.model_dump_json())) == resolved
+
+
+STORED = {
+    "reason": "completed",
+    "steps": 26,
+    "epochs": 2.0,
+    "train_seconds": 0.03,
+    "total_seconds": 0.05,
+    "parameters": 2410,
+    "metrics": {"test_accuracy": 0.9},
+    "best_step": 26,
+    "target": None,
+    "message": None,
+}
+"""A summary as it was stored before runs measured their memory."""
+
+
+def test_summaries_of_before_there_was_memory_are_read():
+    assert Summary.model_validate(STORED).memory is None
+
+
+def test_memory_survives_json():
+    memory = {"optimizer_state_bytes": 8, "parameter_bytes": 4, "peak_bytes": None}
+    summary = Summary.model_validate(STORED | {"memory": memory})
+    assert Summary.model_validate_json(summary.model_dump_json()) == summary
+    assert summary.model_dump()["memory"] == memory
 
 
 def test_targets_know_which_way_is_better():

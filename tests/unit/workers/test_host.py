@@ -10,7 +10,7 @@ GPU = {"kind": "cuda", "name": "a GPU", "memory_bytes": 2**34}
 @pytest.fixture
 def two_gpus(monkeypatch):
     """This machine may have none: what a look at them would find is given."""
-    monkeypatch.setattr(process, "cuda_devices", lambda: [GPU, GPU])
+    monkeypatch.setattr(process, "describe_machine", lambda: process.Machine("2.14.1", [GPU, GPU]))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("KOTRAIN_SLOTS", raising=False)
     settings.cache_clear()
@@ -20,7 +20,7 @@ def two_gpus(monkeypatch):
 
 def test_jobs_spread_over_the_gpus(two_gpus):
     host = Host()
-    assert (host.slots, host.has_cuda, host.idle_slots) == (2, True, 2)
+    assert (host.slots, host.has_cuda, host.idle_slots, host.torch) == (2, True, 2, "2.14.1")
     with host.slot(on_gpu=True) as first, host.slot(on_gpu=True) as second, host.slot(on_gpu=False) as none:
         assert {first, second} == {"0", "1"}
         assert none is None

@@ -158,6 +158,95 @@ class TestReports:
         assert set(seen[2:]) == {1}
 
 
+class TestSeconds:
+    """A budget of wall-clock seconds."""
+
+    def test_end_with_the_step_that_reaches_them(self, spec: Build) -> None:
+        used: list[float] = []
+
+        def after_a_step() -> bool:
+            used.append(trained.progress.used)
+            return False
+
+        trained = Run(spec(budget={"seconds": 0.3}), lambda step, metrics: None, Path("nowhere"))
+        summary = trained.execute(after_a_step)
+        assert summary.reason is Reason.COMPLETED
+        assert summary.steps == len(used)
+        assert used == sorted(set(used))
+        assert used[-2] < 0.3 <= used[-1] <= summary.train_seconds
+
+    def test_are_followed_by_a_validation_and_the_test(self, spec: Build) -> None:
+        summary, points = run(spec(budget={"seconds": 0.1}, eval_every_steps=10**9))
+        assert list(curve(points, "val_loss")) == list(curve(points, "test_loss")) == [summary.steps]
+
+    def test_are_no_number_of_steps(self, spec: Build) -> None:
+        seen: list[Any] = []
+        train(
+            spec(budget={"seconds": 0.01}),
+            lambda step, metrics: None,
+            lambda: False,
+            data_dir=Path("nowhere"),
+            report_start=lambda environment, total_steps: seen.append(total_steps),
+        )
+        assert seen == [None]
+
+    @pytest.mark.parametrize("warmup_steps", [0, 3])
+    def test_decide_the_learning_rate(self, spec: Build, warmup_steps: int) -> None:
+        """Each step's is that of the seconds used before it, of those that the warm-up left."""
+        used = [0.0]
+        points: Points = []
+
+        def after_a_step() -> bool:
+            used.append(trained.progress.used)
+            return False
+
+        schedule = {"name": "linear", "params": {"warmup_steps": warmup_steps}}
+        trained = Run(
+            spec(schedule=schedule, budget={"seconds": 0.3}, log_every_steps=1),
+            lambda step, metrics: points.append((step, dict(metrics))),
+            Path("nowhere"),
+        )
+        trained.execute(after_a_step)
+        rates = list(curve(points, "lr").values())
+        warm = used[warmup_steps]
+        left = [1e-3 * (0.3 - seconds) / (0.3 - warm) for seconds in used[warmup_steps:-1]]
+        assert len(left) > 3
+        assert rates == pytest.approx([1e-3 * k / 3 for k in range(1, warmup_steps + 1)] + left)
+
+    def test_do_not_run_while_evaluating(self, spec: Build) -> None:
+        """Validations that last as long as the budget: had they counted, the second step would have been the last."""
+
+        def slow(step: int, metrics: Mapping[str, float]) -> None:
+            until = time.perf_counter() + 0.2
+            while "val_loss" in metrics and time.perf_counter() < until:
+                pass
+
+        slowly = Run(spec(budget={"seconds": 0.2}, eval_every_steps=1), slow, Path("nowhere"))
+        summary = slowly.execute(lambda: slowly.step == 4)
+        assert (summary.reason, summary.steps) == (Reason.CANCELLED, 4)
+        assert summary.total_seconds > 3 * 0.2 > summary.train_seconds
+
+    def test_leave_one_value_of_a_metric_to_the_last_step(self, spec: Build) -> None:
+        """The diagnosis of a step knows whether a validation follows."""
+        summary, points = run(spec(budget={"seconds": 0.05}, diagnostics_every_steps=1, eval_every_steps=10**9))
+        seen = [(step, name) for step, metrics in points for name in metrics]
+        assert len(seen) == len(set(seen))
+        assert max(curve(points, "weight_correlation")) == summary.steps
+
+    def test_do_not_outlast_another_end(self, spec: Build) -> None:
+        assert run(spec(budget={"seconds": 60}), stop_after=7)[0].steps == 7
+        target = {"metric": "val_accuracy", "value": 0.5}
+        summary, _ = run(spec(budget={"seconds": 60}, target=target, stop_at_target=True))
+        assert summary.reason is Reason.TARGET_REACHED
+        assert summary.train_seconds < 60
+
+    def test_change_nothing_in_what_is_learned(self, spec: Build) -> None:
+        """As many steps make the same weights, however they were asked for."""
+        timed = Run(spec(budget={"seconds": 0.05}), lambda step, metrics: None, Path("nowhere"))
+        steps = timed.execute(lambda: False).steps
+        assert all(map(torch.equal, weights(spec(budget={"steps": steps})), timed.model.parameters()))
+
+
 def ko_choice(**params: Any) -> dict[str, Any]:
     return {"name": "ko", "params": params}
 

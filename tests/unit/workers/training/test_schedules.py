@@ -1,16 +1,27 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 
-from service.catalog import Constant, Cosine, DecayParams, Linear, Schedule, ScheduleParams, Step, StepParams
+from service.catalog import Constant, Cosine, DecayParams, Linear, ScheduleParams, Step, StepParams
+from workers.training.progress import Progress
 from workers.training.schedules import build, factor
 
 
+def factors(choice: Any, progress: Progress, seconds: Sequence[float]) -> list[float]:
+    """The factors of the first step and of those after steps that end at these seconds."""
+    found = [factor(choice, progress)]
+    for now in seconds:
+        progress.count_step(now)
+        found.append(factor(choice, progress))
+    return found
+
+
 @pytest.mark.parametrize(
-    ("choice", "factors"),
+    ("choice", "expected"),
     [
         (Constant(), [1, 1, 1, 1]),
         (Constant(params=ScheduleParams(warmup_steps=2)), [0.5, 1, 1, 1]),
@@ -23,16 +34,47 @@ from workers.training.schedules import build, factor
         (Cosine(params=DecayParams(warmup_steps=8)), [0.125, 0.25, 0.375, 0.5]),
     ],
 )
-def test_factors_of_four_steps(choice: Schedule, factors: list[float]) -> None:
-    assert [factor(choice, done, 4) for done in range(4)] == pytest.approx(factors, abs=1e-6)
+class TestFactors:
+    def test_of_four_steps(self, choice: Any, expected: list[float]) -> None:
+        progress = Progress(4, total_steps=4, warmup_steps=choice.params.warmup_steps)
+        assert factors(choice, progress, seconds=[7, 8, 9]) == pytest.approx(expected, abs=1e-6)
+
+    def test_of_four_seconds_in_steps_of_one(self, choice: Any, expected: list[float]) -> None:
+        progress = Progress(4, total_steps=None, warmup_steps=choice.params.warmup_steps)
+        assert factors(choice, progress, seconds=[1, 2, 3]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_uneven_steps_follow_their_seconds() -> None:
+    assert factors(Linear(), Progress(0.5, None), [0.05, 0.3, 0.45, 0.6]) == pytest.approx([1, 0.9, 0.4, 0.1, 0])
+    halving = Step(params=StepParams(milestones=(0.25, 0.5), factor=0.5))
+    assert factors(halving, Progress(0.5, None), [0.1, 0.125, 0.2, 0.4]) == [1, 1, 0.5, 0.5, 0.25]
+
+
+def test_the_shape_runs_over_the_seconds_that_the_warmup_leaves() -> None:
+    linear = Linear(params=DecayParams(warmup_steps=2))
+    assert factors(linear, Progress(10, None, 2), [5, 6, 8, 9]) == pytest.approx([0.5, 1, 1, 0.5, 0.25])
+
+
+def test_a_warmup_may_take_all_the_seconds() -> None:
+    linear = Linear(params=DecayParams(warmup_steps=2, final_fraction=0.3))
+    assert factors(linear, Progress(1, None, 2), [0.9, 1.1]) == pytest.approx([0.5, 1, 0.3])
+
+
+def test_a_milestone_is_reached_as_its_product_with_the_budget_is() -> None:
+    """55 steps of 100 are not quite 0.55 * 100 in floating point: engine 2 has always seen it so."""
+    progress = Progress(100, total_steps=100)
+    found = factors(Step(params=StepParams(milestones=(0.55,), factor=0.5)), progress, [0.0] * 56)
+    assert found == [1.0] * 56 + [0.5]
 
 
 def test_every_group_is_scaled() -> None:
     parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
     groups: list[dict[str, Any]] = [{"params": [parameters[0]], "lr": 1.0}, {"params": [parameters[1]], "lr": 0.1}]
     optimizer = torch.optim.SGD(groups)
-    schedule = build(Linear(), optimizer, 4)
+    progress = Progress(4, total_steps=4)
+    schedule = build(Linear(), optimizer, progress)
     assert schedule is not None
     optimizer.step()
+    progress.count_step(0.0)
     schedule.step()
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.75, 0.075])

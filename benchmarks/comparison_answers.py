@@ -1,0 +1,129 @@
+"""How fast questions about many runs are answered, over HTTP, on the embedded servers.
+
+400 runs of 8 optimizers x 50 seeds, each with 13 curves of 39 points, all in one comparison: what DESIGN calls the
+leaderboard, time to target, and a comparison of 400 jobs. Prints the median of 30 calls in milliseconds, beside the
+goal where there is one, and as a ratio to the smallest call there is (`GET /v1/catalog`).
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import uvicorn
+
+from service import comparisons, db, jobs, keys
+from service.app import create_app
+from service.embedded import Embedded
+from service.models import Worker
+from service.requests import ComparisonRequest
+from service.spec import ENGINE_VERSION, METRICS, Reason, Summary
+
+OPTIMIZERS = [{"name": "adam", "params": {"lr": 0.001 * (k + 1)}} for k in range(8)]
+REQUEST = {
+    "tasks": [{"dataset": "digits", "model": "mlp", "budget": {"epochs": 3}, "target": {"value": 0.9}}],
+    "optimizers": OPTIMIZERS,
+    "seeds": 50,
+}
+ENVIRONMENT = {
+    "torch": "2.14.1",
+    "device_kind": "cpu",
+    "device_name": "one",
+    "engine_version": ENGINE_VERSION,
+    "data_hash": "aa",
+}
+CALLS = 30
+
+
+def fill() -> str:
+    """A comparison whose 400 runs are there; its id."""
+    with db.transaction() as session:
+        session.add(Worker(id="w", host="here", slots=2, devices=[{"kind": "cpu"}], torch="2.14.1"))
+    user = keys.create("ada")
+    os.environ["KEY"] = user
+    with db.transaction() as session:
+        owner = keys.owner(session, f"Bearer {user}")
+        comparison = comparisons.create(session, owner, ComparisonRequest.model_validate(REQUEST)).id
+    rng = np.random.default_rng(0)
+    steps = list(range(1, 40))
+    while finish(rng, steps):
+        pass
+    with db.transaction() as session:
+        comparisons.advance_one(session, comparison)
+    return str(comparison)
+
+
+def finish(rng: np.random.Generator, steps: list[int]) -> bool:
+    """Finish one queued job; False where there is none."""
+    with db.transaction() as session:
+        claim = jobs.claim(session, "w", has_cuda=False)
+        if claim is None:
+            return False
+        value = 0.9 + rng.normal(0, 0.01) - claim.spec["optimizer"]["params"]["lr"]
+        curve = (steps, (value - np.exp(-np.array(steps) / 10)).tolist(), [0.01 * step for step in steps])
+        summary = Summary(
+            reason=Reason.COMPLETED, steps=39, epochs=3.0, train_seconds=1.0, total_seconds=1.5, parameters=100,
+            metrics=dict.fromkeys(METRICS, value), best_step=39, target=None,
+        )  # fmt: skip
+        points = [dict.fromkeys(METRICS[:13], curve)]
+        jobs.finish(session, claim, Reason.COMPLETED, summary=summary, environment=ENVIRONMENT, points=points)
+    return True
+
+
+def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        with Embedded(Path(folder, "home"), fast=True) as embedded:
+            os.environ["KOTRAIN_DATABASE_URL"] = embedded.database_url
+            os.environ["KOTRAIN_BROKER_URL"] = embedded.broker_url
+            os.environ["KOTRAIN_HOME"] = folder
+            db.migrate()
+            comparison = fill()
+            server = uvicorn.Server(uvicorn.Config(create_app(), port=8765, log_level="error"))
+            threading.Thread(target=server.run, daemon=True).start()
+            while not server.started:
+                time.sleep(0.01)
+            ask(comparison)
+            server.should_exit = True
+
+
+def ask(comparison: str) -> None:
+    """Time each question."""
+    runs = {"dataset": "digits", "model": "mlp"}
+    questions = [
+        ("GET /v1/catalog", "/v1/catalog", {}, None),
+        ("leaderboard, 400 runs", "/v1/leaderboard", runs, 15),
+        ("compare, 400 runs in 8 groups", "/v1/compare", runs, None),
+        ("... with a target looked up in the curves", "/v1/compare", {**runs, "target": 0.85}, None),
+        ("time to target, 50 runs", "/v1/compare",
+         {**runs, "target": 0.85, "where": "optimizer.params.lr=0.001"}, 20),
+        ("comparison of 400 jobs", f"/v1/comparisons/{comparison}", {}, None),
+        ("its report as csv", f"/v1/comparisons/{comparison}/report", {"format": "csv"}, None),
+        ("its report as html", f"/v1/comparisons/{comparison}/report", {"format": "html"}, None),
+    ]  # fmt: skip
+    headers = {"Authorization": f"Bearer {os.environ['KEY']}"}
+    smallest = None
+    print(f"{'question':45s} {'ms':>8s} {'goal':>6s} {'ratio':>7s} {'kB':>7s}")
+    with httpx2.Client(base_url="http://127.0.0.1:8765", headers=headers, timeout=120) as http:
+        for name, path, query, goal in questions:
+            times = []
+            for _ in range(CALLS if "html" not in name else 3):
+                start = time.perf_counter()
+                response = http.get(path, params=query)
+                times.append(1000 * (time.perf_counter() - start))
+                assert response.status_code == 200, response.text
+            median = statistics.median(times)
+            smallest = smallest or median
+            size = len(response.content) / 1000
+            print(f"{name:45s} {median:8.1f} {goal or '-':>6} {median / smallest:7.1f} {size:7.0f}")
+
+
+if __name__ == "__main__":
+    main()

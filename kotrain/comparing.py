@@ -1,0 +1,119 @@
+"""`kotrain comparison`: ask which optimizer is better, follow the runs, read the verdict."""
+
+from __future__ import annotations
+
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from kotrain import asking, tables
+from kotrain.client import Client, ReportFormat
+from kotrain.output import Json, note, say
+from service.answers import ComparisonAnswer
+from service.spec import ComparisonStatus
+
+app = typer.Typer(help="Compare optimizers: one request, a verdict.")
+Id = Annotated[str, typer.Argument(metavar="ID", help="Id of a comparison.")]
+
+
+@app.command()
+def start(
+    file: Annotated[str, typer.Argument(metavar="FILE.json", help="The request; `-`: standard input.")],
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the verdict; exit status 1 where runs failed.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan: its jobs and their time.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Start a comparison and print its id; with --wait, its verdict."""
+    body = asking.document(file)
+    with Client() as client:
+        if dry_run:
+            planned = client.start_comparison(body, dry_run=True)
+            say(planned) if as_json else tables.console().print(tables.plan(planned))
+            return 0
+        started = client.start_comparison(body)
+        print(started.id, flush=True)
+        if not wait:
+            return 0
+        ended = follow(client, started)
+    say(ended) if as_json else tables.console().print(tables.verdict(ended))
+    return int(ended.status is not ComparisonStatus.SUCCEEDED)
+
+
+def follow(client: Client, started: ComparisonAnswer) -> ComparisonAnswer:
+    """Wait with a progress bar on standard error."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=tables.console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show(answer: ComparisonAnswer) -> None:
+            progress = answer.progress
+            done = progress.succeeded + progress.diverged + progress.failed + progress.cancelled
+            seconds = progress.seconds_left
+            left = "" if seconds is None else f", at most {_duration(seconds)} of device time left"
+            bar.update(task, description=f"{progress.phase}{left}", completed=done, total=progress.jobs)
+
+        return client.wait_for_comparison(started, on_progress=show)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+@app.command()
+def show(comparison: Id, as_json: Json = False) -> None:
+    """Show how far a comparison is, and what it says."""
+    with Client() as client:
+        found = client.comparison(comparison)
+    say(found) if as_json else tables.console().print(tables.verdict(found))
+
+
+@app.command(name="list")
+def list_(limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20, as_json: Json = False) -> None:
+    """List comparisons, newest first."""
+    with Client() as client:
+        found = list(islice(client.comparisons(page_size=min(limit, 100)), limit))
+    if as_json:
+        print("[" + ",\n".join(one.model_dump_json() for one in found) + "]")
+    elif found:
+        tables.console().print(tables.comparisons(found))
+    else:
+        note("no comparisons")
+
+
+@app.command()
+def cancel(comparison: Id) -> None:
+    """Cancel a comparison, and those of its jobs that nobody else needs."""
+    with Client() as client:
+        found = client.cancel_comparison(comparison)
+    print(f"{found.id} {found.status}")
+
+
+@app.command()
+def report(
+    comparison: Id,
+    format: Annotated[str, typer.Option(help="html, csv, latex or json.")] = "html",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file; standard output if absent.")] = None,
+) -> None:
+    """Write the report of a comparison: a page that opens offline, a table, or the whole answer."""
+    with Client() as client:
+        body = client.report(comparison, _format(format))
+    if output is None:
+        sys.stdout.buffer.write(body)
+    else:
+        output.write_bytes(body)
+        note(f"{output}: {len(body):,} bytes")
+
+
+def _format(text: str) -> ReportFormat:
+    for known in ("html", "csv", "latex", "json"):
+        if text == known:
+            return known
+    raise typer.BadParameter(f"'{text}' is no format; there is html, csv, latex and json")

@@ -1,0 +1,86 @@
+"""`kotrain study`: run a ready study on the service, and keep its reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from kotrain import tables
+from kotrain.client import Client
+from kotrain.comparing import follow
+from kotrain.output import note, say
+from kotrain.studies import STUDIES, Budget, Study
+from service.spec import ComparisonStatus
+
+app = typer.Typer(help="Ready studies of KO and other optimizers.")
+
+REPORTS = {"html": "report.html", "csv": "report.csv", "latex": "report.tex", "json": "answer.json"}
+"""Format -> file."""
+
+
+@app.command(name="list")
+def list_() -> None:
+    """List the studies."""
+    table = tables.plain("study", "question")
+    for study in STUDIES.values():
+        table.add_row(study.name, study.title)
+    tables.console().print(table)
+
+
+@app.command()
+def run(
+    name: Annotated[str, typer.Argument(help="`kotrain study list` names them.")],
+    budget: Annotated[str, typer.Option(help="small: two cores, some minutes; full: every data set, a GPU.")] = "small",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the reports.")] = Path("studies"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan: its jobs and their time.")] = False,
+) -> int:
+    """Run a study over HTTP, wait for it, write its reports and print its verdict.
+
+    What has run before is not run again: a study that was interrupted goes on where it was.
+    """
+    study = _study(name)
+    size = _budget(budget)
+    with Client() as client:
+        present = [dataset.name for dataset in client.catalog().datasets if dataset.present]
+        request = study.request(size, present)
+        if dry_run:
+            tables.console().print(tables.plan(client.start_comparison(request, dry_run=True)))
+            return 0
+        started = client.start_comparison(request)
+        progress = started.progress
+        note(f"comparison {started.id}: up to {progress.jobs_at_most} jobs, {progress.reused} there already")
+        ended = follow(client, started)
+        folder = output / f"{study.name}-{size}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for format, file in REPORTS.items():
+            (folder / file).write_bytes(client.report(ended, format))  # type: ignore[arg-type]  # keys are formats
+    tables.console().print(tables.verdict(ended))
+    note(f"reports: {folder}/")
+    return int(ended.status is not ComparisonStatus.SUCCEEDED)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="`kotrain study list` names them.")],
+    budget: Annotated[str, typer.Option(help="small or full.")] = "small",
+) -> None:
+    """Print the request of a study, for the data sets that are present."""
+    study, size = _study(name), _budget(budget)
+    with Client() as client:
+        present = [dataset.name for dataset in client.catalog().datasets if dataset.present]
+    say(study.validated(size, present))
+
+
+def _study(name: str) -> Study:
+    if name not in STUDIES:
+        raise typer.BadParameter(f"there is no study '{name}'; there is {', '.join(STUDIES)}")
+    return STUDIES[name]
+
+
+def _budget(text: str) -> Budget:
+    for known in get_args(Budget):
+        if text == known:
+            return known  # type: ignore[no-any-return]  # get_args tells no types
+    raise typer.BadParameter(f"'{text}' is no budget; there is small and full")

@@ -1,0 +1,351 @@
+"""From a comparison's runs to its answer: each task by itself, all tasks together, and what it all rests on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from service import metrics, protocol, tuning
+from service.across import across_tasks
+from service.answers import (
+    ComparisonAnswer,
+    ComparisonProgress,
+    Estimate,
+    GroupView,
+    LeftOut,
+    MissingRun,
+    ReusedRun,
+    TaskAnswer,
+    ToTarget,
+    VerdictView,
+)
+from service.assumptions import assumptions
+from service.cells import CellRun
+from service.costs import costs
+from service.estimates import cell_seconds, most_seconds
+from service.families import Family, Sampled, Test, Values, test_all
+from service.groups import ENVIRONMENT_SETTING
+from service.labels import flat
+from service.measures import Measure
+from service.methods import methods, plan_view
+from service.models import Comparison
+from service.plans import Plan
+from service.spec import ComparisonStatus, JobStatus, Target, TargetHit
+from service.stats import median_to_target
+from service.verdicts import Protocol, correction_in_words, group_view, pair_view, verdict
+
+Hits = Mapping[UUID, TargetHit]
+Estimates = Mapping[tuple[int, int], Estimate]
+
+
+def first_hits(session: Session, plan: Plan, runs: Sequence[CellRun]) -> dict[UUID, TargetHit]:
+    """When the reported runs met the targets of their tasks."""
+    found: dict[UUID, TargetHit] = {}
+    for number, task in enumerate(plan.tasks):
+        if task.spec["target"] is not None:
+            ended = [run.job for run in runs if run.cell.phase == "report" and run.cell.task == number and _counts(run)]
+            found |= metrics.first_hits(session, ended, Target.model_validate(task.spec["target"]))
+    return found
+
+
+def _counts(run: CellRun) -> bool:
+    return run.result.is_final and not run.result.failed
+
+
+# --- one task --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Task:
+    """A task's reported runs, as far as they can be compared."""
+
+    number: int
+    label: str
+    chosen: dict[int, int]
+    runs: dict[int, list[CellRun]] = field(default_factory=dict)
+    """Optimizer -> its runs on the chosen trial, by seed."""
+    values: list[Values] = field(default_factory=list)
+    """By optimizer."""
+    order: list[int] = field(default_factory=list)
+    """Optimizers, the best mean first: a pair is the better one's lead over the other."""
+    looks_done: int = 0
+    missing: list[MissingRun] = field(default_factory=list)
+
+    @property
+    def sampled(self) -> Sampled:
+        """The scores, in the order of the table."""
+        return Sampled([self.values[position] for position in self.order], self.looks_done)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no run of it is queued or running."""
+        return all(run.result.is_final for runs in self.runs.values() for run in runs) and bool(self.looks_done)
+
+
+def _task(plan: Plan, number: int, runs: Sequence[CellRun], results: protocol.Results) -> _Task:
+    task = _Task(number, plan.tasks[number].label, protocol.chosen_trials(plan, results, number))
+    of_task = [run for run in runs if run.cell.task == number]
+    task.missing = [_missing(plan, run, _why(run)) for run in of_task if run.result.failed]
+    reported = [
+        run for run in of_task if run.cell.phase == "report" and task.chosen.get(run.cell.optimizer) == run.cell.trial
+    ]
+    has_clock = plan.tasks[number].spec["budget"].get("seconds") is not None
+    strange = _incomparable(reported, [*ENVIRONMENT_SETTING, *(["device_name"] if has_clock else [])])
+    task.missing += [_missing(plan, run, why) for run, why in strange]
+    apart = {run.cell for run, _ in strange}
+    for position in range(len(plan.optimizers)):
+        task.runs[position] = [run for run in reported if run.cell.optimizer == position and run.cell not in apart]
+    comparable = {cell: result for cell, result in results.items() if cell not in apart}
+    task.values = protocol.values(plan, comparable, number, task.chosen)
+    task.order = _by_mean(task.values, Measure(plan.metric).sign)
+    task.looks_done = protocol.looks_done(plan, results, number)
+    return task
+
+
+def _by_mean(values: Sequence[Values], sign: int) -> list[int]:
+    means = [sign * fmean(of_one.values()) if of_one else float("-inf") for of_one in values]
+    return sorted(range(len(values)), key=lambda position: (-means[position], position))
+
+
+def _incomparable(runs: Sequence[CellRun], names: Sequence[str]) -> list[tuple[CellRun, str]]:
+    """Runs on other data, another torch or kind of device than most: the same spec trains to other numbers there.
+
+    Of a budget in seconds, the device itself counts, too.
+    """
+    ended = [run for run in runs if _counts(run)]
+    found = []
+    for name in names:
+        seen = Counter(run.environment[name] for run in ended)
+        if len(seen) > 1:
+            usual = seen.most_common(1)[0][0]
+            found += [
+                (run, f"not comparable: its {name.replace('_', ' ')} is {run.environment[name]}, that of most {usual}")
+                for run in ended
+                if run.environment[name] != usual
+            ]
+    return list({run.cell: (run, why) for run, why in reversed(found)}.values())
+
+
+def _missing(plan: Plan, run: CellRun, why: str) -> MissingRun:
+    label = plan.optimizers[run.cell.optimizer].label
+    return MissingRun(label=label, phase=run.cell.phase, seed=run.cell.seed, job=run.job, why=why)
+
+
+def _why(run: CellRun) -> str:
+    reason = str(run.result.reason or run.result.status)
+    return f"{reason}: {run.message.strip().splitlines()[-1]}" if run.message and run.message.strip() else reason
+
+
+def _task_answer(
+    plan: Plan,
+    task: _Task,
+    tests: Sequence[Test],
+    results: protocol.Results,
+    runs: Sequence[CellRun],
+    hits: Hits,
+    family: Family,
+) -> TaskAnswer:
+    spec = plan.tasks[task.number].spec
+    measure = Measure(plan.metric)
+    target = None if spec["target"] is None else Target.model_validate(spec["target"])
+    views = [_group(plan, task, position, hits, target, family) for position in task.order]
+    values = [task.values[position] for position in task.order]
+    pairs = [pair_view(test, [view.label for view in views], values, family) for test in tests]
+    tuned = [
+        tuning.view(plan, results, runs, task.number, position, task.chosen.get(position))
+        for position, one in enumerate(plan.optimizers)
+        if one.is_tuned
+    ]
+    fixed = _held_fixed(plan, task.number)
+    rules = Protocol(
+        correction=correction_in_words(family),
+        scored=plan.tasks[task.number].diverged_score is not None,
+        caveats=tuple(_caveats(plan, task, measure, [view.at_edge and (view.label, view.at_edge) for view in tuned])),
+    )
+    said = verdict(measure, views, pairs, fixed, rules)
+    return TaskAnswer(
+        dataset=spec["dataset"]["name"],
+        model=spec["model"]["name"],
+        metric=plan.metric,
+        group_by="optimizer",
+        target=target,
+        held_fixed=fixed,
+        groups=views,
+        pairs=pairs,
+        verdict=said if task.is_complete or plan.stopping != "fixed" else _not_yet(task, said),
+        left_out=_left_out(task, runs),
+        label=task.label,
+        tuning=tuned,
+        cost=costs(plan, task.runs),
+        to_target=[] if target is None else [_to_target(plan, task, position, hits) for position in task.order],
+        missing=task.missing,
+    )
+
+
+def _group(plan: Plan, task: _Task, position: int, hits: Hits, target: Target | None, family: Family) -> GroupView:
+    """A group; its own interval only where seeds were not added after looks, since it does not allow for them."""
+    optimizer = plan.optimizers[position]
+    runs = [run for run in task.runs[position] if _counts(run)]
+    trial = optimizer.trials[task.chosen.get(position, 0)]
+    value = {"name": optimizer.name, "params": trial}
+    met = [None if run.result.diverged else hits.get(run.job) for run in runs] if target else []
+    diverged = sum(run.result.diverged for run in runs)
+    view = group_view(optimizer.label, value, value, task.values[position], met, diverged, family.sign)
+    changes: dict[str, Any] = {"jobs": [run.job for run in runs]}
+    if family.stopping != "fixed" and view.interval is not None:
+        why = "not given, because seeds were added after looks: the intervals of the differences allow for that"
+        changes |= {"interval": None, "cannot_say": f"the interval of the mean is {why}"}
+    return view.model_copy(update=changes)
+
+
+def _not_yet(task: _Task, said: VerdictView) -> VerdictView:
+    """One look was planned, at the end."""
+    runs = [run for of_one in task.runs.values() for run in of_one]
+    done = sum(run.result.is_final for run in runs)
+    so_far = f"{done} of {len(runs)} runs are there" if runs else "the parameters are still being chosen"
+    return VerdictView(
+        decided=False, best=None, text=f"No verdict yet: {so_far}, and one look was planned, at the end."
+    )
+
+
+def _held_fixed(plan: Plan, number: int) -> dict[str, Any]:
+    spec = {name: value for name, value in plan.tasks[number].spec.items() if name not in ("log_every_steps", "target")}
+    told_elsewhere = {"dataset.name", "model.name", "diagnostics_every_steps"}
+    return {path: value for path, value in flat(spec).items() if value is not None and path not in told_elsewhere}
+
+
+def _caveats(plan: Plan, task: _Task, measure: Measure, at_edge: Iterable[Any]) -> Iterable[str]:
+    score = plan.tasks[task.number].diverged_score
+    for position, one in enumerate(plan.optimizers):
+        runs = [run for run in task.runs[position] if _counts(run)]
+        diverged = sum(run.result.diverged for run in runs)
+        if diverged and score is not None:
+            yield f"{diverged} of {len(runs)} runs of {one.label} diverged and count as {measure.value(score)}."
+    yield _tuning_in_words(plan)
+    for label, names in filter(None, at_edge):
+        yield f"The best {' and '.join(names)} of {label} is at the edge of what was tried: a wider range may help it."
+    drawn = plan.resplits(task.number) if "split" in plan.vary else "nothing"
+    yield {
+        "all": f"This holds over {len(plan.seeds)} splits of the data.",
+        "validation": f"This holds over {len(plan.seeds)} splits of training from validation data, on one test set.",
+        "nothing": "This holds on this split of the data.",
+    }[drawn]
+
+
+def _tuning_in_words(plan: Plan) -> str:
+    fixed = [one.label for one in plan.optimizers if not one.is_tuned]
+    if plan.tuning is None:
+        return "Parameters were given, not tuned."
+    sizes = {len(one.trials) for one in plan.optimizers if one.is_tuned}
+    if len(sizes) == 1:
+        trials = sizes.pop()
+        text = f"Parameters were chosen on validation data, with {trials} trial{'s' * (trials != 1)} for each optimizer"
+    else:
+        counts = ", ".join(f"{one.label} {len(one.trials)}" for one in plan.optimizers if one.is_tuned)
+        text = f"Parameters were chosen on validation data, with unequal numbers of trials ({counts})"
+    return text + (f"; those of {' and '.join(fixed)} were given." if fixed else ".")
+
+
+def _to_target(plan: Plan, task: _Task, position: int, hits: Hits) -> ToTarget:
+    runs = [run for run in task.runs[position] if _counts(run)]
+    met = [None if run.result.diverged else hits.get(run.job) for run in runs]
+    return ToTarget(
+        label=plan.optimizers[position].label,
+        runs=len(runs),
+        reached=sum(hit is not None for hit in met),
+        steps=median_to_target([hit.step if hit else None for hit in met]),
+        seconds=median_to_target([hit.wall_seconds if hit else None for hit in met]),
+    )
+
+
+def _left_out(task: _Task, runs: Sequence[CellRun]) -> LeftOut:
+    statuses = [run.result.status for run in runs if run.cell.task == task.number and run.cell.phase == "report"]
+    failed = [run for run in runs if run.cell.task == task.number and run.cell.phase == "report" and run.result.failed]
+    cancelled = statuses.count(JobStatus.CANCELLED)
+    return LeftOut(
+        unfinished=sum(not status.is_final for status in statuses),
+        failed=len(failed) - cancelled,
+        cancelled=cancelled,
+        without_metric=0,
+        repeated=0,
+    )
+
+
+# --- all of it -------------------------------------------------------------------------------------------------------
+
+
+def conclude(
+    comparison: Comparison, plan: Plan, runs: Sequence[CellRun], hits: Hits, estimates: Estimates
+) -> ComparisonAnswer:
+    """The answer to a comparison, as far as its runs are."""
+    results = {run.cell: run.result for run in runs}
+    family = protocol.family(plan)
+    tasks = [_task(plan, number, runs, results) for number in range(len(plan.tasks))]
+    tests = test_all([task.sampled for task in tasks], family)
+    answers = [
+        _task_answer(plan, task, of_task, results, runs, hits, family)
+        for task, of_task in zip(tasks, tests, strict=True)
+    ]
+    across = across_tasks(plan.metric, answers, [task.values for task in tasks]) if len(tasks) > 1 else None
+    sentences = [
+        f"{answer.label}: {answer.verdict.text}" if len(answers) > 1 else answer.verdict.text for answer in answers
+    ]
+    return ComparisonAnswer(
+        id=comparison.id,
+        name=comparison.name,
+        user=comparison.user.name,
+        status=ComparisonStatus(comparison.status),
+        message=comparison.message,
+        created_at=comparison.created_at,
+        finished_at=comparison.finished_at,
+        tags=plan.tags,
+        verdict=[*sentences, *(across.sentences if across else [])],
+        progress=_progress(comparison, plan, runs, estimates),
+        tasks=answers,
+        across=across,
+        assumptions=list(assumptions(plan, answers)),
+        methods=methods(plan),
+        reused=[
+            ReusedRun(
+                job=run.job,
+                label=plan.optimizers[run.cell.optimizer].label,
+                task=plan.tasks[run.cell.task].label,
+                seed=run.cell.seed,
+                user=run.user,
+            )
+            for run in runs
+            if run.is_reused
+        ],
+        plan=plan_view(plan),
+        estimates=list(estimates.values()),
+    )
+
+
+def _progress(comparison: Comparison, plan: Plan, runs: Sequence[CellRun], estimates: Estimates) -> ComparisonProgress:
+    statuses = Counter(run.result.status for run in runs)
+    diverged = sum(run.result.diverged for run in runs)
+    over = comparison.status != ComparisonStatus.RUNNING
+    tuning_now = any(not run.result.is_final for run in runs if run.cell.phase == "tuning")
+    phase: Literal["tuning", "reporting", "finished"] = "finished" if over else "tuning" if tuning_now else "reporting"
+    most = 0.0 if over else most_seconds(plan, estimates)
+    done = 0.0 if over else sum(cell_seconds(plan, estimates, run.cell) or 0.0 for run in runs if run.result.is_final)
+    return ComparisonProgress(
+        phase=phase,
+        jobs=len(runs),
+        jobs_at_most=plan.jobs(),
+        queued=statuses[JobStatus.QUEUED],
+        running=statuses[JobStatus.RUNNING],
+        succeeded=statuses[JobStatus.SUCCEEDED],
+        diverged=diverged,
+        failed=statuses[JobStatus.FAILED] - diverged,
+        cancelled=statuses[JobStatus.CANCELLED],
+        reused=sum(run.is_reused for run in runs),
+        seconds_used=sum(run.total_seconds or 0.0 for run in runs if not run.is_reused),
+        seconds_left=None if most is None else max(0.0, most - done),
+    )

@@ -1,0 +1,50 @@
+"""Metrics as people read them: which way is better, and values and differences in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.errors import Invalid
+
+
+def sign(name: str) -> int:
+    """1 where more of a metric is better, -1 where less is. Raises Invalid where neither is."""
+    if name.endswith(("accuracy", "per_second")):
+        return 1
+    if name.endswith(("loss", "correlation")):
+        return -1
+    raise Invalid.field("metric", f"'{name}' cannot be compared: neither more nor less of it is better")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric, which way is better, and how people read it: shares in percent and points, the rest as it is."""
+
+    name: str
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 where less is."""
+        return sign(self.name)
+
+    @property
+    def words(self) -> str:
+        """The name in a sentence."""
+        return self.name.replace("val_", "validation_").replace("_", " ")
+
+    def value(self, value: float) -> str:
+        """A value in a sentence."""
+        return f"{100 * value:.1f} %" if self.name.endswith("accuracy") else f"{value:.3g}"
+
+    def lead(self, lead: float, interval: tuple[float | None, float | None] | None) -> str:
+        """A difference and its interval in a sentence."""
+        if not self.name.endswith("accuracy"):
+            return f"{lead:.3g}" + (f" (95 % interval {_end(interval[0])} to {_end(interval[1])})" if interval else "")
+        low, high = (lead if end is None else end for end in interval or (lead, lead))
+        digits = 1 if high - low >= 0.01 or abs(lead) >= 0.1 else 2
+        points = [f"{round(100 * x, digits) + 0.0:.{digits}f}" for x in (lead, low, high)]  # + 0.0: no "-0.0"
+        return f"{points[0]} points" + (f" (95 % interval {points[1]} to {points[2]})" if interval else "")
+
+
+def _end(end: float | None) -> str:
+    return "?" if end is None else f"{end:.3g}"

@@ -1,0 +1,281 @@
+"""From what is asked to a plan; what is wrong is refused with pointers into the request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from service.errors import FieldError, Invalid
+from service.labels import flat, labels
+from service.plans import Plan, PlannedOptimizer, PlannedTask, Rung, scaled
+from service.pointers import field_error
+from service.requests import ComparisonRequest, OptimizerRequest, Seeds, TaskRequest, Tuning
+from service.spaces import MOST_PARAMETERS, dimensions, grid, points
+from service.spec import TrainSpec
+
+UNTOLD = frozenset({"target", "device", "log_every_steps", "diagnostics_every_steps"})
+"""No part of a task's label: they change nothing of what is trained."""
+
+
+def resolve(request: ComparisonRequest, devices: Mapping[str, str] | None = None) -> Plan:
+    """The plan of a request. Raises Invalid, which points to what is wrong.
+
+    `devices` says what a task's device is to be instead, such as {"auto": "cpu"}.
+    """
+    _refuse_what_does_not_fit(request)
+    names = dimensions(one.space or {} for one in request.optimizers)
+    if len(names) > MOST_PARAMETERS:
+        raise Invalid.field("/optimizers", f"{len(names)} different parameters to tune; at most {MOST_PARAMETERS}")
+    tried = [_trials(request, index, names) for index in range(len(request.optimizers))]
+    resolved = _validated(request, tried)
+    tasks = [
+        PlannedTask(label=label, spec=_task_spec(task, devices or {}), diverged_score=_diverged_score(request, task))
+        for task, label in zip(request.tasks, _task_labels(request.tasks), strict=True)
+    ]
+    optimizers = [
+        PlannedOptimizer(label=label, name=one.name, space=one.space, trials=trials)
+        for one, label, trials in zip(request.optimizers, _labels(request, resolved), resolved, strict=True)
+    ]
+    seeds = request.seeds
+    stopping: Literal["fixed", "looks", "any"] = (
+        "fixed" if seeds.looks is None else "any" if seeds.looks == "any" else "looks"
+    )
+    looks = (
+        list(seeds.looks)
+        if isinstance(seeds.looks, tuple)
+        else list(range(min(2, seeds.max), seeds.max + 1))
+        if stopping == "any"
+        else [seeds.max]
+    )
+    return Plan(
+        name=request.name,
+        metric=request.metric,
+        tasks=tasks,
+        optimizers=optimizers,
+        seeds=list(range(seeds.first, seeds.first + seeds.max)),
+        looks=looks,
+        stopping=stopping,
+        tuning=request.tuning,
+        rungs=_rungs(request),
+        vary=sorted({"seed", *request.vary}),
+        reuse=request.reuse,
+        tags=request.tags,
+        priority=request.priority,
+        time_limit_seconds=request.time_limit_seconds,
+        max_failures=request.max_failures,
+    )
+
+
+def _refuse_what_does_not_fit(request: ComparisonRequest) -> None:
+    """What contradicts itself, whatever data sets and optimizers say."""
+    errors = []
+    for index, one in enumerate(request.optimizers):
+        for name in sorted((one.space or {}).keys() & one.params.keys()):
+            pointer = f"/optimizers/{index}/params/{name}"
+            errors.append(FieldError(pointer, f"'{name}' is in the search space, too: give it in one of them"))
+        if one.space and request.tuning and request.tuning.method == "grid":
+            errors += [
+                FieldError(f"/optimizers/{index}/space/{name}", "a grid needs the values themselves: give a choice")
+                for name, values in one.space.items()
+                if values.choice is None
+            ]
+    tuned = [index for index, one in enumerate(request.optimizers) if one.space]
+    if tuned and request.tuning is None:
+        errors.append(
+            FieldError(
+                "/tuning",
+                f"needed, because optimizer {tuned[0]} has a search space: give a number of trials, "
+                'such as {"trials": 8}',
+            )
+        )
+    if request.tuning and not tuned:
+        errors.append(FieldError("/tuning", "no optimizer has a search space: give one a space, or leave this out"))
+    if request.tuning and _overlap(request.tuning, request.seeds):
+        errors.append(
+            FieldError(
+                "/tuning/first_seed", "the trials would share seeds with the runs that judge them: keep them apart"
+            )
+        )
+    errors += list(_misfits_of_tasks(request))
+    if errors:
+        raise Invalid("; ".join(f"{error.pointer}: {error.detail}" for error in errors), tuple(errors))
+
+
+def _overlap(tuning: Tuning, seeds: Seeds) -> bool:
+    return tuning.first_seed < seeds.first + seeds.max and seeds.first < tuning.first_seed + tuning.seeds
+
+
+def _misfits_of_tasks(request: ComparisonRequest) -> Iterator[FieldError]:
+    for index, task in enumerate(request.tasks):
+        if task.target and task.target.metric.endswith("accuracy") and task.target.value > 1:
+            yield FieldError(
+                f"/tasks/{index}/target/value",
+                f"an accuracy is a share from 0 to 1, so {task.target.value:g} is never reached; "
+                f"did you mean {task.target.value / 100:g}?",
+            )
+        if "split" in request.vary and getattr(task.dataset.params, "split", None) == "golden":
+            yield FieldError(
+                f"/tasks/{index}/dataset/params/split",
+                "the golden split is one fixed split: take the seeded one, or leave 'split' out of vary",
+            )
+        if request.tuning and request.tuning.method == "halving":
+            yield from _misfits_of_halving(request.tuning, task, index)
+        if task in request.tasks[:index]:
+            yield FieldError(f"/tasks/{index}", f"the same as task {request.tasks.index(task)}: list each once")
+
+
+def _misfits_of_halving(tuning: Tuning, task: TaskRequest, index: int) -> Iterator[FieldError]:
+    if tuning.trials < 2 * tuning.reduction:
+        yield FieldError(
+            "/tuning/trials",
+            f"halving by {tuning.reduction} needs at least {2 * tuning.reduction} trials, so that two go on",
+        )
+        return
+    budgets = [scaled(task.budget.model_dump(), rung.share) for rung in _halving(tuning)]
+    if any(one == other for one, other in pairwise(budgets)):
+        yield FieldError(f"/tasks/{index}/budget", f"too small to be divided by {tuning.reduction} for each rung")
+
+
+def _halving(tuning: Tuning) -> list[Rung]:
+    sizes = [tuning.trials]
+    while sizes[-1] // tuning.reduction >= 2:
+        sizes.append(sizes[-1] // tuning.reduction)
+    last = len(sizes) - 1
+    return [Rung(trials=size, share=tuning.reduction ** (number - last)) for number, size in enumerate(sizes)]
+
+
+def _rungs(request: ComparisonRequest) -> list[Rung]:
+    if request.tuning is None:
+        return []
+    if request.tuning.method == "halving":
+        return _halving(request.tuning)
+    most = (
+        max(len(grid(one.space)) for one in request.optimizers if one.space) if request.tuning.method == "grid" else 0
+    )
+    return [Rung(trials=most or request.tuning.trials, share=1.0)]
+
+
+def _trials(request: ComparisonRequest, index: int, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The points an optimizer is tried at, as far as they were given."""
+    one = request.optimizers[index]
+    if one.space is None or request.tuning is None:
+        return [one.params]
+    if request.tuning.method == "grid":
+        found = grid(one.space)
+    else:
+        found = points(one.space, names, request.tuning.trials, request.tuning.points_seed)
+    return [{**one.params, **point} for point in found]
+
+
+def _validated(request: ComparisonRequest, tried: Sequence[Sequence[Mapping[str, Any]]]) -> list[list[dict[str, Any]]]:
+    """The trials with every default made explicit. Raises Invalid, with pointers into the request."""
+    errors: dict[str, FieldError] = {}
+    resolved: list[list[dict[str, Any]]] = []
+    for index, (one, trials) in enumerate(zip(request.optimizers, tried, strict=True)):
+        explicit = []
+        for params in [*trials, *_extremes(one)]:
+            for number, task in enumerate(request.tasks):
+                body = _body(task, one.name, params)
+                try:
+                    spec = TrainSpec.model_validate(body)
+                except ValidationError as error:
+                    for found in error.errors():
+                        field = _pointed(
+                            field_error({**found, "loc": ("body", *found["loc"])}, body), number, index, one
+                        )
+                        errors.setdefault(field.pointer, field)
+                    continue
+                if number == 0:
+                    explicit.append(spec.optimizer.params.model_dump(mode="json"))
+        resolved.append(explicit[: len(trials)])
+    if errors:
+        raise Invalid("; ".join(f"{one.pointer}: {one.detail}" for one in errors.values()), tuple(errors.values()))
+    return resolved
+
+
+def _body(task: TaskRequest, name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    return {**task.model_dump(mode="json", exclude={"label"}), "optimizer": {"name": name, "params": dict(params)}}
+
+
+def _extremes(one: OptimizerRequest) -> Iterator[dict[str, Any]]:
+    """Parameters that show whether all of the space is allowed: each tuned one at its extremes, beside its middle."""
+    middle = {name: values.at(0.5) for name, values in (one.space or {}).items()}
+    for name, values in (one.space or {}).items():
+        for value in values.extremes:
+            yield {**one.params, **middle, name: value}
+
+
+def _pointed(error: FieldError, task: int, optimizer: int, one: OptimizerRequest) -> FieldError:
+    """An error in a spec as one in the request."""
+    if not error.pointer.startswith("/optimizer"):
+        return FieldError(f"/tasks/{task}{error.pointer}", error.detail)
+    rest = error.pointer.removeprefix("/optimizer")
+    name = rest.removeprefix("/params/").partition("/")[0]
+    if rest.startswith("/params/") and name in (one.space or {}):
+        rest = f"/space/{name}"
+    return FieldError(f"/optimizers/{optimizer}{rest}", error.detail)
+
+
+def _task_spec(task: TaskRequest, devices: Mapping[str, str]) -> dict[str, Any]:
+    spec = task.model_dump(mode="json", exclude={"label"})
+    return {**spec, "device": devices.get(spec["device"], spec["device"])}
+
+
+def _diverged_score(request: ComparisonRequest, task: TaskRequest) -> float | None:
+    if request.diverged_score is None and request.metric.endswith("accuracy"):
+        return 1.0 / task.dataset.classes
+    return request.diverged_score
+
+
+def _task_labels(tasks: Sequence[TaskRequest]) -> list[str]:
+    """Given or made of the data set and the model, with what tells tasks apart that share them."""
+    specs = [flat(task.model_dump(mode="json", exclude={"label", *UNTOLD})) for task in tasks]
+    found = []
+    for task, own in zip(tasks, specs, strict=True):
+        name = f"{own['dataset.name']} {own['model.name']}"
+        others = [other for other in specs if f"{other['dataset.name']} {other['model.name']}" == name]
+        details = [
+            f"{path.rpartition('.')[2]}={value}"
+            for path, value in own.items()
+            if value is not None and any(other.get(path) != value for other in others)
+        ]
+        found.append(task.label or " ".join([name, *details]))
+    _refuse_twice(found, "tasks")
+    return found
+
+
+def _labels(request: ComparisonRequest, resolved: Sequence[Sequence[dict[str, Any]]]) -> list[str]:
+    """Given or made of what tells the optimizers apart; what is tuned is no part of a label."""
+    fixed = [
+        {
+            "name": one.name,
+            "params": {name: value for name, value in trials[0].items() if name not in (one.space or {})},
+        }
+        for one, trials in zip(request.optimizers, resolved, strict=True)
+    ]
+    seen: list[tuple[Any, Any]] = []
+    for index, (one, value) in enumerate(zip(request.optimizers, fixed, strict=True)):
+        if (value, one.space) in seen:
+            first = seen.index((value, one.space))
+            raise Invalid.field(f"/optimizers/{index}", f"the same as optimizer {first}: list each once")
+        seen.append((value, one.space))
+    made = labels(fixed, "optimizer")
+    if len(set(made)) < len(made):  # the same parameters fixed, other ones tuned
+        made = [
+            f"{label} tuned {'+'.join(one.space)}" if one.space else label
+            for label, one in zip(made, request.optimizers, strict=True)
+        ]
+    found = [one.label or label for one, label in zip(request.optimizers, made, strict=True)]
+    _refuse_twice(found, "optimizers")
+    return found
+
+
+def _refuse_twice(found: Sequence[str], what: str) -> None:
+    for index, label in enumerate(found):
+        if label in found[:index]:
+            raise Invalid.field(
+                f"/{what}/{index}/label", f"'{label}' is taken by {what}/{found.index(label)}: give another"
+            )

@@ -1,0 +1,347 @@
+"""The runs of a task, one by one, and the differences between their optimizers."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from service.answers import GroupView, PairView, TaskAnswer
+from service.measures import sign
+from service.reports.figures.canvas import Picture, absent, canvas, plain_ticks
+from service.reports.figures.study import Study
+from service.reports.palette import INK, MUTED, PAPER, Look
+from service.reports.results import planned
+from service.reports.traces import RunsOf, first_hit
+from service.reports.wording import Scale, all_shortened, duration, listed, many, shortened
+
+ROW = 25.0
+"""Height of a row in points; its label may have two lines."""
+MOST_PAIRS = 15
+"""Beyond, only pairs with the best mean are drawn."""
+LETTERS = 32
+"""Of a label beside a figure."""
+
+
+def rows(names: Sequence[str], *, above: float = 0.0) -> tuple[Figure, Axes]:
+    """Axes with a row for each name, the first on top; row i is at y = i."""
+    figure, axes = canvas((len(names) + above) * ROW + 44)
+    axes.set_ylim(len(names) - 0.45, -0.55 - above)
+    axes.set_yticks(range(len(names)), [wrapped(name) for name in names], color=INK)
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    return figure, axes
+
+
+def wrapped(name: str) -> str:
+    """On two lines where it is long."""
+    if "\n" in name or len(name) <= LETTERS // 2 + 2:
+        return name
+    lines = textwrap.wrap(name, LETTERS // 2 + 2, break_on_hyphens=False)
+    return "\n".join(lines if len(lines) <= 2 else [name[: len(name) // 2].strip(), name[len(name) // 2 :].strip()])
+
+
+def short_names(study: Study, labels: Sequence[str], most: int = LETTERS) -> dict[str, str]:
+    """Label -> what a figure calls it."""
+    return {label: study.lettering.drawn(text) for label, text in zip(labels, all_shortened(labels, most), strict=True)}
+
+
+# --- every run -------------------------------------------------------------------------------------------------------
+
+
+def endpoints(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsOf]) -> Picture:
+    """The endpoint of each run, and of each optimizer the mean and its interval."""
+    scale = Scale(task.metric)
+    title = f"{scale.words.capitalize()} of every run"
+    groups = [group for group in task.groups if group.mean is not None or group.diverged]
+    if not groups:
+        return absent(title, "no reported run has finished yet")
+    score = planned(study.answer, task).get("diverged_score")
+    names = short_names(study, [group.label for group in groups])
+    for group in groups:
+        if group.diverged:
+            names[group.label] = f"{shortened(names[group.label], LETTERS // 2)}\n{group.diverged} diverged"
+    values = {group.label: runs[group.label].endpoints(task.metric) for group in groups}
+    figure, axes = rows([names[group.label] for group in groups])
+    window = _window_of_runs(groups, values, score, scale)
+    axes.set_xlim(window.low, window.high)
+    for y, group in enumerate(groups):
+        look = study.looks[group.label]
+        _draw_dots(axes, y, [scale.factor * value for value in values[group.label]], look)
+        _draw_mean(axes, y, group, look, scale, window)
+        if group.diverged:
+            _draw_diverged(axes, y, group.diverged, score, look, scale, window)
+    axes.set_xlabel(scale.with_unit)
+    plain_ticks(axes, "x", is_log=False)
+    alone = not any(values.values())
+    caption = _caption_of_runs(groups, score, scale, alone=alone, is_cut=window.is_cut)
+    return study.picture(figure, key, title, _described(groups, scale), caption)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of an axis that is shown: all of it, unless a few outliers would make the rest invisible."""
+
+    low: float
+    high: float
+    is_cut: bool
+
+    @classmethod
+    def around(cls, usual: Sequence[float], all_of_them: Sequence[float], *, most: float | None = None) -> Window:
+        """Everything, or the usual values where everything is more than 5 times as wide."""
+        shown = usual if usual and np.ptp(all_of_them) > 5 * np.ptp(usual) > 0 else all_of_them
+        low, high = min(shown), max(shown)
+        margin = 0.06 * (high - low) or 0.01 * abs(high) or 0.01
+        top = high + margin if most is None else min(high + margin, 1.02 * most)
+        return cls(low - margin, top, len(shown) < len(all_of_them))
+
+    def at_edge(self, *, low: bool) -> float:
+        """Where a mark for something beyond it is drawn."""
+        inset = 0.02 * (self.high - self.low)
+        return self.low + inset if low else self.high - inset
+
+    def holds(self, value: float) -> bool:
+        """Whether a value is in it."""
+        return self.low <= value <= self.high
+
+
+def _window_of_runs(
+    groups: Sequence[GroupView], values: Mapping[str, Sequence[float]], score: float | None, scale: Scale
+) -> Window:
+    usual: list[float] = []
+    all_of_them: list[float] = []
+    for group in groups:
+        all_of_them += values[group.label]
+        of_means = [value for value in (group.mean, *(group.interval or ())) if value is not None]
+        (all_of_them if group.diverged else usual).extend(of_means)
+        if group.diverged and score is not None:
+            all_of_them.append(score)
+    usual += [value for one in values.values() for value in one]
+    shown = [[scale.factor * value for value in part] for part in (usual, all_of_them + usual)]
+    return Window.around(shown[0], shown[1] or [0.0], most=100.0 if scale.is_share else None)
+
+
+def _draw_diverged(
+    axes: Axes, y: float, count: int, score: float | None, look: Look, scale: Scale, window: Window
+) -> None:
+    """A cross for each at its declared score; at the edge, with words, where that is not shown or there is none."""
+    at = None if score is None else scale.factor * score
+    if at is None or not window.holds(at):
+        at = window.at_edge(low=at is None or at < window.low)
+    _draw_crosses(axes, y, [at] * count, look)
+
+
+def _draw_dots(axes: Axes, y: float, values: Sequence[float], look: Look, *, above: float = 0.14) -> None:
+    """A dot for each run, in two lines so that neighbours do not hide each other."""
+    for number, value in enumerate(sorted(values)):
+        axes.plot(
+            [value],
+            [y - above + (0.1 if number % 2 else 0.0)],
+            linestyle="none",
+            color=look.colour,
+            marker=look.marker,
+            markersize=5,
+            markeredgecolor=PAPER,
+            markeredgewidth=0.4,
+            alpha=0.85,
+            zorder=3,
+        )
+
+
+def _draw_crosses(axes: Axes, y: float, values: Sequence[float], look: Look) -> None:
+    for number, value in enumerate(sorted(values)):
+        axes.plot(
+            [value],
+            [y - 0.2 + 0.14 * (number % 3)],
+            linestyle="none",
+            color=look.colour,
+            marker="x",
+            markersize=5,
+            markeredgewidth=1.4,
+            zorder=3,
+        )
+
+
+def _draw_mean(axes: Axes, y: float, group: GroupView, look: Look, scale: Scale, window: Window) -> None:
+    """A bar for the mean, on a line for its interval; words where it is beyond the edge."""
+    if group.mean is None:
+        return
+    mean = scale.factor * group.mean
+    if group.interval is not None:
+        ends = [scale.factor * end for end in group.interval]
+        axes.plot(ends, [y + 0.24] * 2, color=look.colour, linewidth=2, solid_capstyle="butt", zorder=2)
+    if window.holds(mean):
+        axes.plot([mean] * 2, [y + 0.12, y + 0.36], color=INK, linewidth=1.6, zorder=4)
+    else:
+        _point_beyond(axes, y + 0.24, window, low=mean < window.low)
+
+
+def _point_beyond(axes: Axes, y: float, window: Window, *, low: bool) -> None:
+    """An arrow at the edge, where a value is too far away to be shown."""
+    axes.plot(
+        [window.at_edge(low=low)],
+        [y],
+        marker="<" if low else ">",
+        color=INK,
+        markersize=5.5,
+        markeredgecolor=PAPER,
+        markeredgewidth=0.6,
+        zorder=5,
+    )
+
+
+def _caption_of_runs(
+    groups: Sequence[GroupView], score: float | None, scale: Scale, *, alone: bool, is_cut: bool
+) -> str:
+    text = "Bars are means" if alone else "A mark for each run; bars are means"
+    text += ", on lines for their 95 % intervals." if any(group.interval for group in groups) else "."
+    if alone:
+        text += " The runs' own values were not at hand."
+    if any(group.diverged for group in groups):
+        declared = "have no score" if score is None else f"count as {scale.with_percent(score)}"
+        text += f" Crosses are runs that diverged and {declared}."
+    return text + (" The axis leaves out what is far away; arrows point to it." if is_cut else "")
+
+
+def _described(groups: Sequence[GroupView], scale: Scale) -> str:
+    decimals = scale.decimals(group.sd for group in groups)
+    unit = " %" if scale.is_share else ""
+    told = []
+    for group in groups:
+        text = f"{group.label}: {many(group.n, 'run')}"
+        text += f", mean {scale.text(group.mean, decimals)}{unit}" if group.mean is not None else ""
+        text += f" ({scale.interval(group.interval, decimals)})" if group.interval else ""
+        told.append(text + (f", {group.diverged} diverged" if group.diverged else ""))
+    return "; ".join(told) + "."
+
+
+# --- differences -----------------------------------------------------------------------------------------------------
+
+
+def differences(study: Study, task: TaskAnswer, key: str) -> Picture:
+    """The paired differences, each with its interval."""
+    scale = Scale(task.metric)
+    title = "Paired differences"
+    pairs = [pair for pair in task.pairs if pair.difference is not None]
+    if not pairs:
+        return absent(title, "no two optimizers share a seed that finished in both")
+    best = task.groups[0].label
+    left_out = len(pairs)
+    if len(pairs) > MOST_PAIRS:
+        pairs = [pair for pair in pairs if best in (pair.a, pair.b)]
+    left_out -= len(pairs)
+    labels = list(dict.fromkeys(label for pair in pairs for label in (pair.a, pair.b)))
+    names = short_names(study, labels, LETTERS // 2 + 4)
+    figure, axes = rows([f"{names[pair.a]}\n\N{MINUS SIGN} {names[pair.b]}" for pair in pairs])
+    axes.axvline(0, color=MUTED, linewidth=0.9, zorder=1)
+    window = _window_of_differences(task, pairs, scale)
+    axes.set_xlim(window.low, window.high)
+    for y, pair in enumerate(pairs):
+        _draw_difference(axes, y, pair, study, scale, sign(task.metric), window)
+    axes.set_xlabel(scale.difference)
+    plain_ticks(axes, "x", is_log=False)
+    side = "right" if sign(task.metric) > 0 else "left"
+    caption = f"To the {side} of zero the first is better. "
+    caption += "Lines are the intervals of the table; filled" if any(pair.interval for pair in pairs) else "Filled"
+    caption += " where decided."
+    caption += " The axis leaves out what is far away; arrows point to it." if window.is_cut else ""
+    if left_out:
+        caption += f" Pairs with {best} alone; the other {left_out} are in the table."
+    return study.picture(figure, key, title, _differences_in_words(pairs, scale), caption)
+
+
+def _window_of_differences(task: TaskAnswer, pairs: Sequence[PairView], scale: Scale) -> Window:
+    """Pairs with diverged runs may be far off."""
+    lost = {group.label for group in task.groups if group.diverged}
+    usual, all_of_them = [0.0], [0.0]
+    for pair in pairs:
+        ends = [scale.factor * value for value in (pair.difference, *(pair.interval or ())) if value is not None]
+        all_of_them += ends
+        usual += [] if lost & {pair.a, pair.b} else ends
+    return Window.around(usual, all_of_them)
+
+
+def _draw_difference(
+    axes: Axes, y: float, pair: PairView, study: Study, scale: Scale, direction: int, window: Window
+) -> None:
+    assert pair.difference is not None
+    better = pair.a if direction * pair.difference > 0 else pair.b
+    look = study.looks[better]
+    colour = look.colour if pair.significant else MUTED
+    if pair.interval is not None:
+        ends = [scale.factor * end for end in pair.interval]
+        axes.plot(ends, [y, y], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=2)
+        for end in ends:
+            axes.plot([end, end], [y - 0.13, y + 0.13], color=colour, linewidth=1.0, zorder=2)
+    difference = scale.factor * pair.difference
+    if not window.holds(difference):
+        _point_beyond(axes, y, window, low=difference < window.low)
+        return
+    axes.plot(
+        [difference],
+        [y],
+        linestyle="none",
+        marker=look.marker if pair.significant else "o",
+        markersize=6,
+        markerfacecolor=colour if pair.significant else PAPER,
+        markeredgecolor=colour,
+        markeredgewidth=1.1,
+        zorder=3,
+    )
+
+
+def _differences_in_words(pairs: Sequence[PairView], scale: Scale) -> str:
+    decimals = scale.decimals(pair.detail.sd for pair in pairs)
+    unit = " points" if scale.is_share else ""
+    return (
+        "; ".join(
+            f"{pair.a} minus {pair.b}: {scale.text(pair.difference, decimals)}{unit}"
+            + (f" ({scale.interval(pair.interval, decimals)})" if pair.interval else "")
+            + (", decided" if pair.significant else "")
+            for pair in pairs
+        )
+        + "."
+    )
+
+
+# --- time to the target ----------------------------------------------------------------------------------------------
+
+
+def times_to_target(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsOf]) -> Picture:
+    """When each run reached the target, and how long those went on that missed it."""
+    title = "Time to the target"
+    if task.target is None:
+        return absent(title, "the task has no target")
+    found = {}
+    for label, of in runs.items():
+        hits = [hit for run in of.finished if (hit := first_hit(run, task.target))]
+        lost = [(end, False) for run in of.diverged if (hit := first_hit(run, task.target)) for end in hit[:1]]
+        if hits or lost:
+            found[label] = [*hits, *lost]
+    if not found:
+        return absent(title, "no run has such a curve yet")
+    names = short_names(study, list(found))
+    medians = {one.label: one.seconds for one in task.to_target}
+    figure, axes = rows([names[label] for label in found])
+    for y, (label, hits) in enumerate(found.items()):
+        look = study.looks[label]
+        _draw_dots(axes, y, [seconds for seconds, met in hits if met], look)
+        _draw_crosses(axes, y, [seconds for seconds, met in hits if not met], look)
+        if (median := medians.get(label)) is not None:
+            axes.plot([median] * 2, [y + 0.12, y + 0.36], color=INK, linewidth=1.6, zorder=4)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("seconds since the run began")
+    plain_ticks(axes, "x", is_log=False)
+    missed = any(not met for hits in found.values() for _, met in hits)
+    caption = "A mark for each run that reached the target; bars are medians over all runs, a miss counting as never."
+    caption += " Crosses are runs that missed it, where they ended." if missed else ""
+    words = [
+        f"{label}: {sum(met for _, met in hits)} of {len(hits)} runs"
+        + (f", median {duration(median)}" if (median := medians.get(label)) is not None else "")
+        for label, hits in found.items()
+    ]
+    return study.picture(figure, key, title, f"Reached by {listed(words)}.", caption)

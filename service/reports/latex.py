@@ -1,0 +1,231 @@
+"""The LaTeX report: a booktabs table to paste into a paper, and how it was done as text after it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from service.answers import ComparisonAnswer, GroupView, TaskAnswer
+from service.reports.results import leaders, planned
+from service.reports.wording import MINUS, Scale, listed, many
+
+MOST_COLUMNS = 4
+"""Tasks in one table; with more, each has its own."""
+
+MOST_FLOATS = 16
+"""Tables until they are set: LaTeX keeps 18 in mind, or 52 in newer versions."""
+
+
+def document_part(answer: ComparisonAnswer) -> str:
+    """Comments with what it needs, the tables, the methods; for pdflatex with inputenc utf8 and fontenc T1."""
+    head = [
+        f"% Comparison {answer.id}: {_comment(answer.name)}",
+        r"% Needs: \usepackage{booktabs}, \usepackage[T1]{fontenc} and, before 2018, \usepackage[utf8]{inputenc}",
+        r"% A table too wide for its column fits with \resizebox{\linewidth}{!}{...} of the graphicx package.",
+    ]
+    if len(answer.tasks) <= MOST_COLUMNS:
+        tables = [_table_of_all(answer)]
+    else:
+        tables = [_table_of_one(answer, task, number) for number, task in enumerate(answer.tasks, 1)]
+        tables[MOST_FLOATS - 1 :: MOST_FLOATS] = [
+            f"{one}\\clearpage\n" for one in tables[MOST_FLOATS - 1 :: MOST_FLOATS]
+        ]
+    return "\n".join([*head, "", *tables, escaped(answer.methods), ""])
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def _table_of_all(answer: ComparisonAnswer) -> str:
+    """Optimizers in rows, in the order of the plan; tasks in columns."""
+    columns = [_means(answer, task) for task in answer.tasks]
+    names = dict.fromkeys(label for column in columns for label in column)
+    planned_names = [str(one["label"]) for one in answer.plan.optimizers]
+    rows = [
+        [escaped(name), *(column.get(name, "--") for column in columns)]
+        for name in sorted(names, key=lambda name: planned_names.index(name) if name in planned_names else len(names))
+    ]
+    head = ["Optimizer", *(escaped(task.label) for task in answer.tasks)]
+    return _table("l" + "c" * len(columns), head, rows, _caption(answer, answer.tasks), f"tab:{answer.id}")
+
+
+def _table_of_one(answer: ComparisonAnswer, task: TaskAnswer, number: int) -> str:
+    """The optimizers of a task, best mean first, with what there is no room for in a table of all tasks."""
+    scale = Scale(task.metric)
+    decimals = scale.decimals(group.sd for group in task.groups)
+    means = _means(answer, task)
+    rows = [
+        [
+            escaped(group.label),
+            str(group.n),
+            means[group.label],
+            _plain(scale.interval(group.interval, decimals).replace(" to ", " -- ")),
+            _plain(scale.text(group.best, decimals)),
+        ]
+        for group in task.groups
+    ]
+    head = ["Optimizer", "$n$", r"mean $\pm$ sd", r"95~\% interval", "best run"]
+    return _table("lcccc", head, rows, _caption(answer, [task]), f"tab:{answer.id}:{number}")
+
+
+def _table(alignment: str, head: Sequence[str], rows: Sequence[Sequence[str]], caption: str, label: str) -> str:
+    lines = [" & ".join(cells) + r" \\" for cells in (head, *rows)]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{caption}}}",
+            rf"  \label{{{label}}}",
+            rf"  \begin{{tabular}}{{{alignment}}}",
+            r"    \toprule",
+            f"    {lines[0]}",
+            r"    \midrule",
+            *(f"    {line}" for line in lines[1:]),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _means(answer: ComparisonAnswer, task: TaskAnswer) -> dict[str, str]:
+    """Label -> mean and standard deviation, bold where it leads."""
+    decimals = Scale(task.metric).decimals(group.sd for group in task.groups)
+    bold = leaders(answer, task)
+    return {
+        group.label: _mean(group, Scale(task.metric), decimals, is_bold=group.label in bold) for group in task.groups
+    }
+
+
+def _mean(group: GroupView, scale: Scale, decimals: int, *, is_bold: bool) -> str:
+    if group.mean is None:
+        text = "--"
+    else:
+        text = _plain(scale.text(group.mean, decimals))
+        if group.sd is not None:
+            text += rf" $\pm$ {_plain(scale.text(group.sd, decimals))}"
+    if is_bold:
+        text = rf"\textbf{{{text}}}"
+    return text + (rf"$^{{\dagger {group.diverged}}}$" if group.diverged else "")
+
+
+def _plain(text: str) -> str:
+    """A number as text, with a minus that is one; a dash where there is none."""
+    return text.replace(MINUS, "$-$") or "--"
+
+
+def _caption(answer: ComparisonAnswer, tasks: Sequence[TaskAnswer]) -> str:
+    scale = Scale(answer.plan.metric)
+    groups = [group for task in tasks for group in task.groups]
+    where = f" on {escaped(tasks[0].label)}" if len(tasks) == 1 else ""
+    unit = r" in \%" if scale.is_share else ""
+    seeds = sorted({group.n for group in groups if group.n})
+    over = (
+        f" over {many(seeds[0], 'seed')}"
+        if len(seeds) == 1
+        else f" over {seeds[0]} to {seeds[-1]} seeds"
+        if seeds
+        else ""
+    )
+    sentences = [rf"{escaped(scale.words).capitalize()}{unit}{where}, mean $\pm$ standard deviation{over}."]
+    if answer.status == "running":
+        sentences.append("Preliminary: the comparison is still running.")
+    if any(leaders(answer, task) for task in tasks):
+        sentences.append(
+            r"Bold: the best mean and every optimizer that is not significantly behind another one (family-wise error "
+            r"rate 5~\%)."
+        )
+    else:
+        sentences.append("Nothing is bold, because no pair could be tested.")
+    if any(group.diverged for group in groups):
+        sentences.append(rf"$^{{\dagger k}}$: $k$ runs diverged{_diverged_scores(answer, tasks, scale)}.")
+    return " ".join(sentences)
+
+
+def _diverged_scores(answer: ComparisonAnswer, tasks: Sequence[TaskAnswer], scale: Scale) -> str:
+    declared: set[float | None] = {planned(answer, task).get("diverged_score") for task in tasks}
+    scores = [
+        escaped(scale.with_percent(score)).replace(" ", "~")
+        for score in sorted(score for score in declared if score is not None)
+    ]
+    if None in declared:
+        return " and are not in the mean"
+    return f", {'each counting' if len(tasks) == 1 else 'counting'} as {listed(scores, 'or')}"
+
+
+# --- text from users -------------------------------------------------------------------------------------------------
+
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "`": r"\textasciigrave{}",
+    '"': r"\textquotedbl{}",
+    "[": "{[}",  # after \\ it would open an optional argument
+    "]": "{]}",
+    "*": "{*}",  # after \\ it would ask for no page break
+    "|": r"\textbar{}",
+    MINUS: "$-$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "±": r"$\pm$",
+    "≤": r"$\leq$",
+    "≥": r"$\geq$",
+    "≈": r"$\approx$",
+    "≠": r"$\neq$",
+    "→": r"$\to$",
+    "∞": r"$\infty$",
+    "…": r"\ldots{}",
+    "–": "--",
+    "—": "---",
+    "\N{NO-BREAK SPACE}": "~",
+    "\N{MICRO SIGN}": r"$\mu$",
+}
+GREEK = {
+    **dict(zip("αβγδεζηθικλμνξπρστυφχψω", (
+        "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu",
+        "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
+    ), strict=True)),
+    **dict(zip("ΓΔΘΛΞΠΣΥΦΨΩ", (
+        "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega",
+    ), strict=True)),
+}  # fmt: skip
+SPECIAL |= {letter: rf"$\{name}$" for letter, name in GREEK.items()}
+# What the T1 encoding has beside ASCII.
+T1 = set(
+    "¡¿«»‘’‚“”„‹›§£"
+    "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿ"
+    "ĂăĄąĆćČčĎďĐđĘęĚěĞğĹĺĽľŁłŃńŇňŊŋŐőŒœŔŕŘřŚśŞşŠšŢţŤťŮůŰűŸŹźŻżŽžİıĲĳ"
+)
+LIGATURES = re.compile(r"(?<=([-<>,'?!]))(?=[-<>,'`])")
+
+
+def escaped(text: str) -> str:
+    """Text that stands for itself in LaTeX; a letter that pdflatex cannot set by its base letter or its code point."""
+    text = " ".join("".join(" " if unicodedata.category(sign) == "Cc" else sign for sign in text).split(" "))
+    return "".join(_sign(sign) for sign in LIGATURES.sub("\0", unicodedata.normalize("NFC", text)))
+
+
+def _sign(sign: str) -> str:
+    if sign == "\0":
+        return "{}"
+    if sign in SPECIAL:
+        return SPECIAL[sign]
+    if sign.isascii() or sign in T1:
+        return sign
+    plain = "".join(part for part in unicodedata.normalize("NFKD", sign) if part.isascii())
+    return "".join(map(_sign, plain)) if plain else rf"\texttt{{U+{ord(sign):04X}}}"
+
+
+def _comment(text: str) -> str:
+    """Text on one line."""
+    return " ".join(text.split())

@@ -1,0 +1,324 @@
+"""The HTML report: one file that opens anywhere, without scripts and without asking any other address for anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from uuid import UUID
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from service.answers import ComparisonAnswer, ReusedRun, TaskAnswer
+from service.metrics import Curve
+from service.reports import tables
+from service.reports.figures import across, canvas, costs, scores, training, tuning
+from service.reports.figures.canvas import Picture
+from service.reports.figures.study import Study
+from service.reports.results import leaders
+from service.reports.tables import Table
+from service.reports.traces import RunsOf, runs_of
+from service.reports.wording import Scale, count, duration, fixed, listed, many, moment, number, p_value
+
+PACKAGE = "service.reports"
+ENVIRONMENT = "environment."  # of what runs share
+MOST_DRAWN = 12
+"""Tasks with figures: each takes about a second and 200 kB of the page."""
+PHASES = {"tuning": "choosing parameters", "reporting": "reported runs", "finished": ""}
+STATUSES = {"running": "Running", "succeeded": "Finished", "failed": "Incomplete", "cancelled": "Cancelled"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a section: tables, and figures in the order they are shown."""
+
+    title: str
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
+    text: str = ""
+
+    @property
+    def drawn(self) -> list[Picture]:
+        """The figures that there are."""
+        return [picture for picture in self.pictures if picture.svg is not None]
+
+    @property
+    def left_out(self) -> str:
+        """Those that there are not, by why."""
+        reasons: dict[str, list[str]] = {}
+        for picture in self.pictures:
+            if picture.svg is None:
+                reasons.setdefault(picture.why, []).append(picture.title[:1].lower() + picture.title[1:])
+        return "; ".join(f"{listed(titles)}: {why}" for why, titles in reasons.items())
+
+
+@dataclass(frozen=True)
+class Section:
+    """A task, or all of them together."""
+
+    anchor: str
+    title: str
+    text: str
+    facts: Sequence[tuple[str, str]]
+    parts: Sequence[Part]
+
+
+def page(answer: ComparisonAnswer, curves: Mapping[UUID, Mapping[str, Curve]]) -> str:
+    """The whole file."""
+    study = Study(answer, curves)
+    with canvas.settings():
+        sections = [
+            _task(study, task, f"t{number}", is_drawn=number <= MOST_DRAWN)
+            for number, task in enumerate(answer.tasks, 1)
+        ]
+        if answer.across is not None:
+            sections.append(_across(study))
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            answer=answer,
+            css=Markup((files(PACKAGE) / "templates" / "report.css").read_text(encoding="utf-8")),
+            status=STATUSES[answer.status],
+            status_text=_status(answer),
+            sections=sections,
+            looks=study.looks,
+            missing=tables.missing(answer, study.looks),
+            reused=_reused(answer.reused),
+            plan=[tables.planned_tasks(answer), tables.planned_optimizers(answer, study.looks)],
+            protocol=_protocol(answer),
+            environment=_environments(answer),
+            record=_record(answer),
+            verdict=_verdict(answer),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader(PACKAGE),
+        autoescape=True,  # labels, names and tags are users'
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+# --- the top ---------------------------------------------------------------------------------------------------------
+
+
+def _status(answer: ComparisonAnswer) -> str:
+    """How many runs of how many, and what became of them."""
+    progress = answer.progress
+    ended = progress.succeeded + progress.diverged + progress.failed + progress.cancelled
+    is_over = answer.status != "running"
+    of = many(progress.jobs, "run") if is_over else f"at most {many(progress.jobs_at_most, 'run')}"
+    parts = [f"{count(ended)} of {of} ended"]
+    if is_over and progress.jobs < progress.jobs_at_most:
+        parts[0] += f" (up to {progress.jobs_at_most} were planned)"
+    for amount, word in (
+        (progress.running, "running"),
+        (progress.queued, "queued"),
+        (progress.diverged, "diverged"),
+        (progress.failed, "failed"),
+        (progress.cancelled, "cancelled"),
+        (progress.reused, "reused"),
+    ):
+        if amount:
+            parts.append(f"{amount} {word}")
+    parts.append(f"{duration(progress.seconds_used)} of device time")
+    if not is_over and progress.seconds_left is not None:
+        parts.append(f"at most about {duration(progress.seconds_left)} to go")
+    phase = PHASES[progress.phase]
+    return (f"{phase}: " if phase else "") + ", ".join(parts)
+
+
+def _verdict(answer: ComparisonAnswer) -> list[tuple[str, str]]:
+    """Sentences, each with the task it is about, if it is about one."""
+    labels = [task.label for task in answer.tasks]
+    found = []
+    for sentence in answer.verdict:
+        label = next((one for one in labels if len(labels) > 1 and sentence.startswith(f"{one}: ")), "")
+        found.append((label, sentence.removeprefix(f"{label}: ") if label else sentence))
+    return found
+
+
+# --- sections --------------------------------------------------------------------------------------------------------
+
+
+def _task(study: Study, task: TaskAnswer, key: str, *, is_drawn: bool) -> Section:
+    started = any(group.n or group.diverged for group in task.groups)
+    runs = runs_of(task, study.curves)
+    parts = [
+        Part(
+            "Scores",
+            [tables.groups(task, study.looks, leaders(study.answer, task))] if started else [],
+            text="" if started else "No reported run has finished yet.",
+        ),
+        _differences(task, study.looks),
+        Part("Training and results", pictures=_results_drawn(study, task, key, runs)) if is_drawn else None,
+        _tuning(study, task, key, is_drawn=is_drawn),
+        _cost(study, task, key, runs, is_drawn=is_drawn),
+    ]
+    text = "" if is_drawn else f"Without figures, which are drawn for the first {MOST_DRAWN} tasks alone."
+    return Section(key, task.label, text, _facts(task), [part for part in parts if part is not None])
+
+
+def _differences(task: TaskAnswer, looks: tables.Looks) -> Part:
+    if any(pair.difference is not None for pair in task.pairs):
+        return Part("Differences", [tables.pairs(task, looks)])
+    reasons = dict.fromkeys(pair.cannot_say for pair in task.pairs if pair.cannot_say)
+    return Part(
+        "Differences", text=f"There is no pair to compare yet{f': {listed(list(reasons))}' if reasons else ''}."
+    )
+
+
+def _results_drawn(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsOf]) -> list[Picture]:
+    metric = "val_loss" if task.metric.endswith("loss") else "val_accuracy"
+    measured = {name for of in runs.values() for run in (*of.finished, *of.diverged) for name in run}
+    if metric not in measured and "val_loss" in measured:
+        metric = "val_loss"
+    return [
+        training.curves(study, task, f"{key}-steps", metric, "steps", runs),
+        training.curves(study, task, f"{key}-time", metric, "wall_seconds", runs),
+        scores.endpoints(study, task, f"{key}-runs", runs),
+        scores.differences(study, task, f"{key}-pairs"),
+        training.curves(study, task, f"{key}-loss", "train_loss", "steps", runs),
+        training.curves(study, task, f"{key}-condensation", "weight_correlation", "steps", runs),
+    ]
+
+
+def _tuning(study: Study, task: TaskAnswer, key: str, *, is_drawn: bool) -> Part:
+    table = tables.tuning(task, study.looks)
+    if table is None:
+        return Part("Tuning", text="Nothing was tuned: parameters were given.")
+    if not is_drawn:
+        return Part("Tuning", [table])
+    clouds = [tuning.two_parameters(study, task, view, f"{key}-tried{n}") for n, view in enumerate(task.tuning, 1)]
+    return Part(
+        "Tuning",
+        [table],
+        [
+            tuning.learning_rates(study, task, f"{key}-rates"),
+            tuning.expected_best(study, task, f"{key}-trials"),
+            *(cloud for cloud in clouds if cloud is not None),
+        ],
+    )
+
+
+def _cost(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsOf], *, is_drawn: bool) -> Part:
+    table = tables.cost(task, study.looks)
+    pictures = (
+        [costs.costs(study, task, f"{key}-cost"), scores.times_to_target(study, task, f"{key}-target", runs)]
+        if is_drawn
+        else []
+    )
+    text = "" if table or pictures else "No run has told its time yet."
+    return Part("Cost and time to target", [table] if table else [], pictures, text)
+
+
+def _across(study: Study) -> Section:
+    found = study.answer.across
+    assert found is not None
+    metric = study.answer.plan.metric
+    part = Part(
+        "",
+        [tables.ranks(found, metric, study.looks)] if found.ranks else [],
+        [
+            across.ranks(study, found, "all-ranks"),
+            across.interquartile_means(study, found, "all-iqm", metric),
+            across.improvements(study, found, "all-improvement"),
+            across.profiles(study, found, "all-profile"),
+        ],
+    )
+    text = "".join(f"What cannot be said: {why}. " for why in found.cannot_say).strip()
+    return Section("all", "All tasks together", text, [], [part])
+
+
+def _facts(task: TaskAnswer) -> list[tuple[str, str]]:
+    """What a task is, and what was the same for all optimizers."""
+    facts = [("data set", task.dataset), ("model", task.model or ""), ("endpoint", Scale(task.metric).words)]
+    if task.target is not None:
+        facts.append(("target", tables.target_in_words(task.target.model_dump())))
+    facts += [
+        (_readable(path), number(value)) for path, value in task.held_fixed.items() if not path.startswith(ENVIRONMENT)
+    ]
+    left = task.left_out
+    counts = [(left.unfinished, "unfinished"), (left.failed, "failed"), (left.cancelled, "cancelled")]
+    if any(amount for amount, _ in counts):
+        facts.append(("not in the statistics", ", ".join(f"{amount} {word}" for amount, word in counts if amount)))
+    return [(name, value) for name, value in facts if value]
+
+
+def _readable(path: str) -> str:
+    """`model.params.init_scale` as `model init scale`."""
+    return path.replace(".params.", " ").removesuffix(".name").replace(".", " ").replace("_", " ")
+
+
+# --- the end ---------------------------------------------------------------------------------------------------------
+
+
+def _reused(runs: Sequence[ReusedRun]) -> str:
+    """How many, and whose."""
+    if not runs:
+        return "Every run was made for this comparison."
+    owners = Counter(run.user for run in runs).most_common()
+    told = listed([f"{amount} of {user}" for user, amount in owners])
+    return f"{many(len(runs), 'run')} had been there already and {'was' if len(runs) == 1 else 'were'} reused: {told}."
+
+
+def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:
+    """The rest of the plan: seeds, looks, tests, tuning."""
+    plan = answer.plan
+    seeds = plan.seeds
+    found = [
+        ("endpoint", f"{Scale(plan.metric).words} of the last step's weights"),
+        (
+            "seeds",
+            f"{seeds[0]} to {seeds[-1]} ({len(seeds)})" if len(seeds) > 1 else listed([str(one) for one in seeds]),
+        ),
+        ("varied with the seed", listed(plan.vary)),
+        (
+            "looks",
+            f"after {listed([str(look) for look in plan.looks])} seeds" if len(plan.looks) > 1 else "one, at the end",
+        ),
+        ("pairs tested together", str(plan.pairs)),
+        ("nominal p of each look", ", ".join(p_value(p) if p >= 0.001 else f"{p:.2g}" for p in plan.nominal_p)),
+    ]
+    if plan.tuning is not None:
+        names = {name for name in plan.tuning if name != "reduction" or plan.tuning.get("method") == "halving"}
+        found += [
+            (f"tuning: {name.replace('_', ' ')}", number(value).replace("_", "-"))
+            for name, value in plan.tuning.items()
+            if name in names
+        ]
+    if len(plan.rungs) > 1:
+        rungs = [f"{rung['trials']} trials with {fixed(100 * rung['share'], 0)} % of the budget" for rung in plan.rungs]
+        found.append(("halving", ", then ".join(rungs)))
+    return [(name, value) for name, value in found if value]
+
+
+def _environments(answer: ComparisonAnswer) -> list[tuple[str, str]]:
+    """Where the runs were made, as far as the answer tells."""
+    found: dict[str, dict[str, None]] = {}
+    for task in answer.tasks:
+        for name, value in task.held_fixed.items():
+            if name.startswith(ENVIRONMENT):
+                found.setdefault(name.removeprefix(ENVIRONMENT), {})[number(value)] = None
+    return [(name.replace("_", " "), listed(list(values))) for name, values in found.items()]
+
+
+def _record(answer: ComparisonAnswer) -> list[tuple[str, str]]:
+    """What it is filed under."""
+    found = [
+        ("id", str(answer.id)),
+        ("asked by", answer.user),
+        ("created", moment(answer.created_at)),
+        ("finished", moment(answer.finished_at)),
+        ("tags", ", ".join(f"{name}:{value}" for name, value in answer.tags.items())),
+    ]
+    return [(name, value) for name, value in found if value]

@@ -1,0 +1,135 @@
+"""Curves of several runs as one: a mean with a band; and where each run ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.answers import GroupView, TaskAnswer
+from service.metrics import Curve
+from service.spec import Target
+
+Along = Literal["steps", "wall_seconds"]
+Array = NDArray[np.float64]
+
+MOST_POINTS = 160
+"""Of a curve in the page: a point every two points of paper."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Finite points of a run's curve, by increasing x."""
+
+    x: Array
+    y: Array
+
+
+@dataclass(frozen=True)
+class Band:
+    """Mean, lowest and highest of several runs, as far as all of them go; arrays of shape (points,)."""
+
+    x: Array
+    mean: Array
+    low: Array
+    high: Array
+    runs: int
+
+
+@dataclass(frozen=True)
+class RunsOf:
+    """The curves of a group's runs, metric -> curve: of those that finished, and of those that diverged."""
+
+    finished: list[Mapping[str, Curve]]
+    diverged: list[Mapping[str, Curve]]
+
+    @classmethod
+    def group(cls, group: GroupView, endpoint: str, curves: Mapping[UUID, Mapping[str, Curve]]) -> RunsOf:
+        """Tells them apart by where their endpoint or, without it, their last curve ends: diverged runs are shorter.
+
+        An answer says how many diverged, not which.
+        """
+        runs = [curves.get(job, {}) for job in group.jobs]
+        ends = [(_end(run.get(endpoint)), max(map(_end, run.values()), default=-1)) for run in runs]
+        order = sorted(range(len(runs)), key=lambda index: ends[index])
+        lost = set(order[: group.diverged])
+        return cls(
+            [run for index, run in enumerate(runs) if index not in lost], [runs[index] for index in sorted(lost)]
+        )
+
+    def traces(self, metric: str, along: Along) -> list[Trace]:
+        """The curves of the finished runs that have one."""
+        return [found for run in self.finished if (found := trace(run.get(metric), along))]
+
+    def diverged_traces(self, metric: str, along: Along) -> list[Trace]:
+        """The curves of the others, as far as they are finite."""
+        return [found for run in self.diverged if (found := trace(run.get(metric), along))]
+
+    def endpoints(self, metric: str) -> list[float]:
+        """The last value of each finished run."""
+        return [float(one.y[-1]) for one in self.traces(metric, "steps")]
+
+
+def runs_of(task: TaskAnswer, curves: Mapping[UUID, Mapping[str, Curve]]) -> dict[str, RunsOf]:
+    """Label -> the curves of its runs, in the order of the table."""
+    return {group.label: RunsOf.group(group, task.metric, curves) for group in task.groups}
+
+
+def _end(curve: Curve | None) -> int:
+    """The last step with a value; -1: none."""
+    if curve is None:
+        return -1
+    steps = curve.steps[np.isfinite(curve.values)]
+    return int(steps[-1]) if len(steps) else -1
+
+
+def trace(curve: Curve | None, along: Along) -> Trace | None:
+    """The finite points of a curve, averaged where there are too many; None without any."""
+    if curve is None:
+        return None
+    x = np.asarray(curve.steps if along == "steps" else curve.wall_seconds, np.float64)
+    finite = np.isfinite(curve.values) & np.isfinite(x)
+    if not finite.any():
+        return None
+    return Trace(*_thinned(x[finite], np.asarray(curve.values, np.float64)[finite]))
+
+
+def _thinned(x: Array, y: Array) -> tuple[Array, Array]:
+    """Means of neighbouring points where there are more than `MOST_POINTS`; the last point stays as it is."""
+    if len(x) <= MOST_POINTS:
+        return x, y
+    parts = np.array_split(np.arange(len(x) - 1), MOST_POINTS - 1)
+    return (
+        np.append([x[part].mean() for part in parts], x[-1]),
+        np.append([y[part].mean() for part in parts], y[-1]),
+    )
+
+
+def band(traces: Sequence[Trace]) -> Band | None:
+    """The mean of the runs at each x that all of them have passed; None where they have nothing in common."""
+    if not traces:
+        return None
+    start, end = max(one.x[0] for one in traces), min(one.x[-1] for one in traces)
+    if start > end:
+        return None
+    x = np.unique(np.concatenate([one.x for one in traces] + [np.array([start, end])]))
+    x = x[(x >= start) & (x <= end)]
+    if len(x) > MOST_POINTS:
+        x = np.linspace(start, end, MOST_POINTS)
+    values = np.stack([np.interp(x, one.x, one.y) for one in traces])  # (runs, points)
+    return Band(x, values.mean(axis=0), values.min(axis=0), values.max(axis=0), len(traces))
+
+
+def first_hit(run: Mapping[str, Curve], target: Target) -> tuple[float, bool] | None:
+    """When a run first met a target, or, with False, how long it went on without; in seconds. None: no curve."""
+    curve = run.get(target.metric)
+    if curve is None or not len(curve.values):
+        return None
+    with np.errstate(invalid="ignore"):
+        met = curve.values <= target.value if target.metric.endswith("loss") else curve.values >= target.value
+    at = np.flatnonzero(met)
+    return float(curve.wall_seconds[at[0] if len(at) else -1]), bool(len(at))

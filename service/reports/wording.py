@@ -1,0 +1,180 @@
+"""Numbers as a report writes them. What is not known is an empty text, never "None" or "nan"."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import median_low
+from typing import Any
+
+from service.measures import Measure
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def known(value: float | None) -> float | None:
+    """The value, or None where it is none or not finite."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+# --- scores ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How values of a metric are written in a table: accuracies in percent, their differences in points."""
+
+    metric: str
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is an accuracy."""
+        return self.metric.endswith("accuracy")
+
+    @property
+    def factor(self) -> float:
+        """From a value to what is written."""
+        return 100.0 if self.is_share else 1.0
+
+    @property
+    def words(self) -> str:
+        """The metric's name, in full."""
+        return Measure(self.metric.replace("val_", "validation_").replace("train_", "training_")).words
+
+    @property
+    def with_unit(self) -> str:
+        """Its name and unit, for an axis."""
+        return f"{self.words} (%)" if self.is_share else self.words
+
+    @property
+    def difference(self) -> str:
+        """What a difference is in, for an axis or the head of a column."""
+        return "difference in points" if self.is_share else "difference"
+
+    def decimals(self, spreads: Iterable[float | None]) -> int:
+        """So many that a usual one of the spreads shows two digits, within reason."""
+        sizes = [abs(spread) * self.factor for spread in spreads if spread and known(spread)]
+        fewest, most = (1, 3) if self.is_share else (2, 6)
+        if not sizes:
+            return 2 if self.is_share else 4
+        return min(most, max(fewest, 1 - math.floor(math.log10(median_low(sizes)))))
+
+    def text(self, value: float | None, decimals: int) -> str:
+        """A value, or a difference of two, without its unit."""
+        return fixed(None if value is None else self.factor * value, decimals)
+
+    def with_percent(self, value: float) -> str:
+        """A value with its unit, in a sentence."""
+        return f"{number(self.factor * value)} %" if self.is_share else number(value)
+
+    def interval(self, ends: tuple[float, float] | None, decimals: int) -> str:
+        """`96.6 to 97.4`."""
+        return "" if ends is None else between(*(self.text(end, decimals) for end in ends))
+
+
+def between(low: str, high: str) -> str:
+    """Both ends, or nothing."""
+    return f"{low} to {high}" if low and high else ""
+
+
+def fixed(value: float | None, decimals: int) -> str:
+    """So many digits after the point; a true minus, and no minus zero."""
+    value = known(value)
+    return "" if value is None else f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", MINUS)
+
+
+# --- other quantities ------------------------------------------------------------------------------------------------
+
+
+def number(value: Any) -> str:
+    """A parameter or another number with at most 4 significant digits."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}".replace("e-0", "e-").replace("e+0", "e").replace("-", MINUS, 1 if value < 0 else 0)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def count(value: float | None) -> str:
+    """A whole number, in groups of three digits."""
+    value = known(value)
+    return "" if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def p_value(p: float | None) -> str:
+    """Two significant digits; very small ones are just small."""
+    p = known(p)
+    if p is None:
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.0995 else f"{p:.2f}"
+
+
+def duration(seconds: float | None) -> str:
+    """In the unit that suits it."""
+    seconds = known(seconds)
+    if seconds is None:
+        return ""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"
+
+
+def size(memory_bytes: float | None) -> str:
+    """Bytes in the unit that suits them, powers of ten."""
+    memory_bytes = known(memory_bytes)
+    if memory_bytes is None:
+        return ""
+    for unit_bytes, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if memory_bytes >= unit_bytes:
+            return f"{memory_bytes / unit_bytes:.3g} {unit}" if memory_bytes < 1e12 else f"{memory_bytes / 1e9:.0f} GB"
+    return f"{memory_bytes:.0f} B"
+
+
+def moment(when: datetime | None) -> str:
+    """A time, to the minute."""
+    return "" if when is None else when.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def parameters(params: Mapping[str, Any]) -> str:
+    """`lr 0.003, gamma 0.1`."""
+    return ", ".join(f"{name} {number(value)}" for name, value in params.items() if value is not None)
+
+
+def space(values: Mapping[str, Any]) -> str:
+    """The values that a parameter is searched in."""
+    for form, words in (("log_uniform", " (logarithmic)"), ("uniform", ""), ("integer", " (whole numbers)")):
+        if values.get(form) is not None:
+            low, high = values[form]
+            return f"{number(low)} to {number(high)}{words}"
+    return f"one of {listed([number(one) or 'null' for one in values.get('choice') or []], 'or')}"
+
+
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """`a, b and c`."""
+    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def many(n: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters, the middle left out: labels often differ at their end."""
+    if len(text) <= most:
+        return text
+    head = (most - 1) // 2
+    return f"{text[:head].rstrip()}\N{HORIZONTAL ELLIPSIS}{text[len(text) - (most - 1 - head) :].lstrip()}"
+
+
+def all_shortened(labels: Sequence[str], most: int) -> list[str]:
+    """Shortened labels that are still different."""
+    found = [shortened(label, most) for label in labels]
+    return [
+        text if found.count(text) == 1 else f"{number}. {shortened(label, most - 4)}"
+        for number, (label, text) in enumerate(zip(labels, found, strict=True), 1)
+    ]

@@ -1,0 +1,141 @@
+"""What a comparison asks. Free of numpy, because the SDK shares it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
+
+from service.catalog import Frozen, Seed
+from service.schemas import Label, TagKey
+from service.spaces import MOST_PARAMETERS, Space
+from service.spec import TaskSpec
+
+MOST_SEEDS, MOST_SEEDS_LOOKS, MOST_SEEDS_ANY = 1000, 200, 100
+"""With one look at the end, with planned looks (`service.stats.spending`), and with one after each seed."""
+
+COMPARISON_EXAMPLE: JsonDict = {
+    "name": "KO against Adam and SGD",
+    "tasks": [{"dataset": "digits", "model": "mlp", "budget": {"epochs": 30}}],
+    "optimizers": [
+        {"name": "adam", "space": {"lr": {"log_uniform": [0.0003, 0.03]}}},
+        {
+            "name": "ko",
+            "params": {"base": "adam", "collision": "soft"},
+            "space": {"lr": {"log_uniform": [0.0003, 0.03]}, "gamma": {"log_uniform": [0.01, 1.0]}},
+        },
+        {"name": "sgd", "params": {"lr": 0.1}},
+    ],
+    "tuning": {"trials": 8},
+    "seeds": {"max": 20, "looks": [5, 10, 20]},
+}
+
+Title = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]*$")]
+"""For people to read: anything but control characters."""
+
+Endpoint = Literal[
+    "test_accuracy", "test_loss", "best_test_accuracy", "val_accuracy", "val_loss", "train_loss", "samples_per_second"
+]
+
+
+class TaskRequest(TaskSpec):
+    """What the optimizers are compared on: data, model and budget."""
+
+    label: Title | None = Field(None, description="What tables call it; made from what it is where absent.")
+
+
+def _not_empty(value: Any) -> Any:
+    if value == {}:
+        raise ValueError('name at least one parameter, such as {"lr": {"log_uniform": [0.0001, 0.1]}}, or leave it out')
+    return value
+
+
+class OptimizerRequest(Frozen):
+    """An optimizer with fixed parameters, a search space, or some of each."""
+
+    name: str = Field(max_length=64)
+    params: dict[str, Any] = Field(default_factory=dict, description="Fixed parameters; the others have defaults.")
+    space: Annotated[Space, BeforeValidator(_not_empty), Field(max_length=MOST_PARAMETERS)] | None = Field(
+        None,
+        description="Parameters to tune, each as one of log_uniform, uniform, integer (lowest and highest) and choice.",
+    )
+    label: Title | None = Field(None, description="What tables call it; made from what it is where absent.")
+
+
+class Seeds(Frozen):
+    """How many seeds, and when to look at them."""
+
+    max: int = Field(5, ge=1, le=MOST_SEEDS, description="Seeds of each optimizer at most.")
+    first: Seed = Field(0, description="The seeds are this one and the following.")
+    looks: Annotated[tuple[int, ...], Field(strict=False, min_length=1, max_length=20)] | Literal["any"] | None = Field(
+        None,
+        description="Numbers of seeds at which to look whether there is a verdict already; `any`: after each seed; "
+        "null: once, at the end.",
+    )
+
+    @model_validator(mode="after")
+    def _looks_lead_to_the_end(self) -> Self:
+        looks = self.looks
+        if isinstance(looks, tuple) and (list(looks) != sorted(set(looks)) or looks[0] < 2 or looks[-1] != self.max):
+            raise ValueError(
+                f"looks have to increase from 2 or more to max, which is {self.max}, such as [5, 10, 20] to 20"
+            )
+        most = MOST_SEEDS if looks is None else MOST_SEEDS_ANY if looks == "any" else MOST_SEEDS_LOOKS
+        if self.max > most:
+            raise ValueError(f"with looks, max is at most {most}")
+        if self.first + self.max > 2**63:
+            raise ValueError("first is too large")
+        return self
+
+
+class Tuning(Frozen):
+    """How parameters are chosen: by trials that are judged on validation data alone, with seeds of their own."""
+
+    trials: int = Field(ge=1, le=1000, description="Points of the search space that each tuned optimizer gets.")
+    seeds: int = Field(1, ge=1, le=100, description="Runs of each trial; their mean decides.")
+    first_seed: Seed = Field(1_000_000, description="Seeds of the trials are this one and the following.")
+    method: Literal["quasi_random", "halving", "grid"] = Field(
+        "quasi_random",
+        description="`halving`: only the best of the trials get the whole budget (successive halving). `grid`: every "
+        "combination of the choices, however many that are.",
+    )
+    reduction: int = Field(
+        3, ge=2, le=10, description="Halving: one of so many goes on, with so many times the budget."
+    )
+    points_seed: Seed = Field(0, description="Shifts the quasi-random points.")
+
+
+def _bare(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _number_of_seeds(value: Any) -> Any:
+    return {"max": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class ComparisonRequest(Frozen):
+    """Which optimizer is better: tasks x optimizers x seeds, each optimizer tuned with the same number of trials."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [COMPARISON_EXAMPLE]})
+
+    name: str = Field("comparison", min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$")
+    tasks: list[TaskRequest] = Field(min_length=1, max_length=64)
+    optimizers: list[Annotated[OptimizerRequest, BeforeValidator(_bare)]] = Field(min_length=2, max_length=64)
+    seeds: Annotated[Seeds, BeforeValidator(_number_of_seeds)] = Seeds()
+    tuning: Tuning | None = None
+    metric: Endpoint = Field("test_accuracy", description="The primary endpoint, of the last step's weights.")
+    vary: list[Literal["seed", "split"]] = Field(
+        ["seed"], description="`split`: each seed splits the data anew, so that a verdict reaches beyond one split."
+    )
+    diverged_score: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="What a diverged run scores; null: chance level for an accuracy, and for anything else no value "
+        "(an optimizer of which runs diverged then cannot be best).",
+    )
+    reuse: bool = Field(True, description="Take runs that exist already, of whoever, instead of training them again.")
+    tags: dict[TagKey, Label] = Field(default_factory=dict, max_length=32)
+    priority: int = Field(0, ge=-100, le=100, description="Of the jobs: higher runs first.")
+    time_limit_seconds: float | None = Field(None, gt=0, le=30 * 86_400, description="Of each job.")
+    max_failures: int = Field(3, ge=1, le=100, description="Lost workers or child processes before a job fails.")

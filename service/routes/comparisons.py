@@ -1,0 +1,107 @@
+"""`/v1/comparisons`: ask which optimizer is better; what is missing is run."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from service import comparisons, idempotency
+from service.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummary
+from service.models import Comparison
+from service.requests import ComparisonRequest
+from service.routes.parts import Caller, Database, IdempotencyKey, StrictQuery, from_cursor, next_cursor
+from service.schemas import Page
+
+router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
+ROUTE = "POST /v1/comparisons"
+
+
+def summary(comparison: Comparison) -> ComparisonSummary:
+    """A row as an entry of the list."""
+    names = ComparisonSummary.model_fields.keys() - {"user"}
+    return ComparisonSummary.model_validate(
+        {**{name: getattr(comparison, name) for name in names}, "user": comparison.user.name}
+    )
+
+
+class SubmitQuery(StrictQuery):
+    """How to take a request."""
+
+    dry_run: bool = Field(False, description="Answer the plan, its jobs and their estimated time, without running any.")
+
+
+class ListQuery(StrictQuery):
+    """Which part of the list."""
+
+    limit: int = Field(50, ge=1, le=500)
+    after: str | None = Field(None, max_length=64, description="`next` of the page before.")
+
+
+def _accepted(comparison_id: UUID, body: str) -> Response:
+    return Response(body, 202, {"Location": f"/v1/comparisons/{comparison_id}"}, "application/json")
+
+
+@router.post("", status_code=202, response_model=ComparisonAnswer, responses={200: {"model": ComparisonDryRun}})
+def submit(
+    session: Database,
+    user: Caller,
+    body: ComparisonRequest,
+    query: Annotated[SubmitQuery, Query()],
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Compare optimizers: runs that exist are reused, what is missing is run."""
+    if query.dry_run:
+        return JSONResponse(comparisons.dry_run(session, body).model_dump(mode="json"))
+    digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+    if idempotency_key is not None:
+        stored = idempotency.replay(session, user, ROUTE, idempotency_key, digest)
+        if stored is not None:
+            return _accepted(stored.resource_id, stored.answer)
+    comparison = comparisons.create(session, user, body)
+    answer = comparisons.answer(session, comparison).model_dump_json()
+    if idempotency_key is not None:
+        idempotency.store(session, user, ROUTE, idempotency_key, digest, comparison.id, answer)
+    return _accepted(comparison.id, answer)
+
+
+@router.get("", response_model=Page[ComparisonSummary])
+def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()]) -> Page[ComparisonSummary]:
+    """List comparisons, newest first."""
+    found, has_more = comparisons.find(session, query.limit, from_cursor(query.after))
+    ids = [comparison.id for comparison in found]
+    return Page(data=[summary(one) for one in found], has_more=has_more, next=next_cursor(ids, has_more))
+
+
+@router.get("/{comparison_id}", response_model=ComparisonAnswer)
+def show(session: Database, _: Caller, comparison_id: UUID) -> Response:
+    """How far a comparison is, and what it says."""
+    answer = comparisons.answer(session, comparisons.get(session, comparison_id))
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+class ReportQuery(StrictQuery):
+    """As what."""
+
+    format: Literal["html", "csv", "latex", "json"] = "html"
+
+
+@router.get("/{comparison_id}/report", response_class=Response)
+def report(session: Database, _: Caller, comparison_id: UUID, query: Annotated[ReportQuery, Query()]) -> Response:
+    """The answer as a file: a page that opens offline, a table for a spreadsheet or a paper, or the JSON."""
+    from service import reports  # noqa: PLC0415  # matplotlib is loaded by who asks for a report, not by the API
+
+    answer = comparisons.answer(session, comparisons.get(session, comparison_id))
+    found = reports.render(query.format, answer, comparisons.curves(session, answer))
+    disposition = f'inline; filename="{found.file_name}"'
+    return Response(found.body, media_type=found.media_type, headers={"Content-Disposition": disposition})
+
+
+@router.post("/{comparison_id}/cancel", status_code=202, response_model=ComparisonSummary)
+def cancel(session: Database, user: Caller, comparison_id: UUID) -> ComparisonSummary:
+    """Cancel a comparison, and those of its jobs that nobody else needs."""
+    return summary(comparisons.cancel(session, user, comparison_id))

@@ -1,0 +1,141 @@
+"""A report as its readers meet it: a file, opened in a browser that reaches nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from service.reports import Report, render
+from tests.unit.service.reports.studies import TASKS, Made, study, waiting
+
+CHROMIUM = Path("/usr/bin/chromium")
+INSTALL = "this test needs Debian's Chromium: apt-get install chromium"
+# Without these, Chromium asks its maker's hosts for things by itself.
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+LONG = "an optimizer whose label is as long as labels are allowed to be.."
+CASES: dict[str, Callable[[], Made]] = {
+    "usual": lambda: study(diverged={(1, 3): 1}),
+    "twelve": lambda: study(
+        optimizers=[
+            {"name": "adam", "params": {"lr": 0.0001 * (number + 1)}, "label": label}
+            for number, label in enumerate([LONG[:63] + "1", LONG[:63] + "2", "优化器", "x_" * 32, *"abcdefgh"])
+        ],
+        tasks=TASKS[:1],
+        diverged={(0, 5): 1},
+    ),
+    "loss": lambda: study(metric="test_loss", seeds=6, diverged={(0, 1): 2}),
+    "waiting": lambda: Made(waiting()),
+}
+
+# Texts of a figure that lie on each other or beyond its edge, by more than a pixel.
+CLASHES = """
+() => [...document.querySelectorAll('svg.plot')].flatMap(plot => {
+  const frame = plot.getBoundingClientRect();
+  const boxes = [...plot.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
+  const out = boxes.filter(([, box]) => box.left < frame.left - 1 || box.right > frame.right + 1 ||
+                                        box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
+  const over = boxes.flatMap(([one, a], index) => boxes.slice(index + 1).filter(([, b]) =>
+    Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 &&
+    Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 2.5).map(([other]) => `${one} on ${other}`));
+  const name = plot.querySelector('title').textContent;
+  return [...out.map(([text]) => `${name}: ${text} is cut`), ...over.map(text => `${name}: ${text}`)];
+})
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    assert CHROMIUM.exists(), INSTALL
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield found
+        found.close()
+
+
+@cache
+def report_of(case: str) -> Report:
+    """Drawn once."""
+    made = CASES[case]()
+    return render("html", made.answer, made.curves)
+
+
+@pytest.fixture(scope="module", params=CASES)
+def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report on disk."""
+    report = report_of(request.param)
+    path = tmp_path_factory.mktemp("reports") / report.file_name
+    path.write_text(report.body, encoding="utf-8")
+    return path
+
+
+class Opened:
+    """A page, with what it asked for and complained about."""
+
+    def __init__(self, context: BrowserContext, file: Path) -> None:
+        self.asked: list[str] = []
+        self.complaints: list[str] = []
+        self.page: Page = context.new_page()
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.route(lambda url: not url.startswith("file:"), lambda route: route.abort())
+        self.page.goto(file.as_uri(), wait_until="load")
+
+    def __call__(self, script: str) -> Any:
+        return self.page.evaluate(script)
+
+
+@pytest.fixture(scope="module", params=[(375, "light"), (375, "dark"), (1280, "light")], ids=lambda param: f"{param}")
+def opened(browser: Browser, file: Path, request: pytest.FixtureRequest) -> Iterator[Opened]:
+    width, scheme = request.param
+    with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True) as context:
+        yield Opened(context, file)
+
+
+class TestOpening:
+    def test_it_needs_nothing_else_and_fits(self, opened: Opened, file: Path) -> None:
+        assert opened.asked == [file.as_uri()]
+        assert opened.complaints == []
+        assert opened("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+    def test_everything_is_there_to_be_seen(self, opened: Opened) -> None:
+        assert opened.page.locator("h1").count() == 1
+        for selector in ("h1", "h2", "h3", "figure h4", "svg.plot", "svg.swatch", "table", "figcaption"):
+            for element in opened.page.locator(selector).all():
+                box = element.bounding_box()
+                assert element.is_visible(), selector
+                assert box
+                assert box["width"] > 5
+                assert box["height"] > 5
+
+    def test_texts_of_figures_keep_apart(self, opened: Opened) -> None:
+        assert opened(CLASHES) == []
+
+    def test_colours_are_those_of_the_scheme(self, opened: Opened) -> None:
+        dark = opened("matchMedia('(prefers-color-scheme: dark)').matches")
+        ground, ink = opened("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
+        brightness = [sum(int(part) for part in colour[4:-1].split(",")) for colour in (ground, ink)]
+        assert (brightness[0] < brightness[1]) == dark
+
+
+def test_it_prints_on_white_without_losing_columns(browser: Browser, file: Path) -> None:
+    width = 703  # an A4 page less its margins
+    with browser.new_context(viewport={"width": width, "height": 1000}, color_scheme="dark", offline=True) as context:
+        opened = Opened(context, file)
+        opened.page.emulate_media(media="print")
+        assert opened("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert opened("document.documentElement.scrollWidth") <= width
+        assert opened.page.pdf(prefer_css_page_size=True).startswith(b"%PDF")

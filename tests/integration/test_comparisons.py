@@ -1,0 +1,493 @@
+"""Comparisons over HTTP on the real database; jobs are claimed and finished as by a worker, with invented results."""
+
+import zlib
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select, text, update
+from starlette.testclient import TestClient
+
+from service import comparisons, db, jobs, keys
+from service.app import create_app
+from service.models import ComparisonCell, Job, Worker
+from service.requests import COMPARISON_EXAMPLE
+from service.spec import ENGINE_VERSION, Reason, Summary
+
+LR = {"lr": {"log_uniform": [0.0003, 0.03]}}
+REQUEST = {
+    "name": "test",
+    "tasks": [{"dataset": "digits", "model": "mlp", "budget": {"epochs": 3}}],
+    "optimizers": [{"name": "adam", "space": LR}, {"name": "sgd", "params": {"lr": 0.1}}],
+    "tuning": {"trials": 2},
+    "seeds": 3,
+}
+ENVIRONMENT = {
+    "torch": "2.14.1",
+    "device_kind": "cpu",
+    "device_name": "one",
+    "engine_version": ENGINE_VERSION,
+    "data_hash": "aa",
+}
+
+
+@pytest.fixture
+def worker(empty):
+    """A worker that is known to be up; nothing runs but what a test says."""
+    with db.transaction() as session:
+        session.add(Worker(id="w", host="here", slots=2, devices=[{"kind": "cpu"}], torch="2.14.1"))
+
+
+@pytest.fixture
+def ada(api, worker):
+    return api
+
+
+@pytest.fixture
+def bob(worker):
+    key = keys.create("bob")
+    with TestClient(create_app(), raise_server_exceptions=False) as client:
+        client.headers["Authorization"] = f"Bearer {key}"
+        yield client
+
+
+def score(spec) -> float:
+    """Adam is better than SGD, by a little noise that is the same for the same spec."""
+    noise = zlib.crc32(repr(sorted(spec.items())).encode()) % 1000 / 1e5
+    return (0.9 if spec["optimizer"]["name"] == "adam" else 0.8) + noise
+
+
+def finish_one(environment=ENVIRONMENT, reason=Reason.COMPLETED) -> UUID | None:
+    with db.transaction() as session:
+        claim = jobs.claim(session, "w", has_cuda=False)
+        if claim is None:
+            return None
+        value = score(claim.spec)
+        names = ["val_accuracy", "val_loss", *(["test_accuracy", "test_loss"] if claim.spec["evaluate_test"] else [])]
+        summary = Summary(
+            reason=reason, steps=39, epochs=3.0, train_seconds=1.0, total_seconds=1.5, parameters=100,
+            metrics={name: value if name.endswith("accuracy") else 1 - value for name in names},
+            best_step=39, target=None,
+        )  # fmt: skip
+        said = None if reason is Reason.ERROR else summary
+        assert jobs.finish(session, claim, reason, summary=said, environment=environment, message="why\nthat is so")
+        return claim.job_id
+
+
+def advance():
+    with db.transaction() as session:
+        for comparison in comparisons.running(session):
+            comparisons.advance_one(session, comparison)
+
+
+def work(**how) -> int:
+    """Finish jobs, and what follows from them, until nothing is left."""
+    done = 0
+    while True:
+        advance()
+        if finish_one(**how) is None:
+            return done
+        done += 1
+
+
+def ask(api, **fields) -> dict:
+    response = api.post("/v1/comparisons", json=REQUEST | fields)
+    assert response.status_code == 202, response.text
+    assert response.headers["Location"] == f"/v1/comparisons/{response.json()['id']}"
+    return response.json()
+
+
+def show(api, comparison) -> dict:
+    response = api.get(f"/v1/comparisons/{comparison['id']}")
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def job_ids(comparison, phase=None) -> set[UUID]:
+    with db.transaction() as session:
+        query = select(ComparisonCell.job_id).where(ComparisonCell.comparison_id == UUID(comparison["id"]))
+        return set(session.scalars(query if phase is None else query.where(ComparisonCell.phase == phase)))
+
+
+def specs(ids) -> list[dict]:
+    with db.transaction() as session:
+        return list(session.scalars(select(Job.spec).where(Job.id.in_(ids))))
+
+
+class TestTheWay:
+    def test_from_request_to_verdict(self, ada):
+        started = ask(ada)
+        assert (started["status"], started["progress"]["phase"]) == ("running", "tuning")
+        assert started["progress"]["jobs"] == 2 + 3  # the trials, and what needs no tuning
+        assert work() == 2 + 3 + 3
+        ended = show(ada, started)
+        assert (ended["status"], ended["progress"]["phase"], ended["progress"]["succeeded"]) == (
+            "succeeded",
+            "finished",
+            8,
+        )
+        assert ended["tasks"][0]["verdict"]["best"] == "adam"
+        assert ended["finished_at"] is not None
+        assert ended["progress"]["seconds_used"] == 8 * 1.5
+
+    def test_tuning_jobs_never_read_the_test_set_and_the_best_one_is_rerun(self, ada):
+        started = ask(ada)
+        work()
+        trials = specs(job_ids(started, "tuning"))
+        assert not any(spec["evaluate_test"] for spec in trials)
+        best = max(trials, key=score)["optimizer"]
+        reported = [spec for spec in specs(job_ids(started, "report")) if spec["optimizer"]["name"] == "adam"]
+        assert [spec["optimizer"] for spec in reported] == [best] * 3
+        assert not {spec["seed"] for spec in reported} & {spec["seed"] for spec in trials}
+
+    def test_advancing_too_often_changes_nothing(self, ada):
+        started = ask(ada)
+        for _ in range(3):
+            advance()
+        assert len(job_ids(started)) == 5
+
+    def test_later_looks_only_while_undecided(self, ada):
+        started = ask(ada, seeds={"max": 20, "looks": [5, 20]})
+        assert work() == 2 + 5 + 5
+        ended = show(ada, started)
+        assert ended["tasks"][0]["verdict"]["decided"]
+        assert ended["progress"]["jobs_at_most"] == 2 + 20 + 20
+
+    def test_repeated_with_the_same_key_is_one(self, ada):
+        answers = [
+            ada.post("/v1/comparisons", json=REQUEST, headers={"Idempotency-Key": "once"}).json() for _ in range(2)
+        ]
+        assert answers[0] == answers[1]
+        assert len(ada.get("/v1/comparisons").json()["data"]) == 1
+        other = ada.post("/v1/comparisons", json=REQUEST | {"seeds": 4}, headers={"Idempotency-Key": "once"})
+        assert other.status_code == 422
+
+    def test_lists_by_page_and_jobs_by_comparison(self, ada):
+        first, second = ask(ada), ask(ada, seeds=4)
+        page = ada.get("/v1/comparisons", params={"limit": 1}).json()
+        assert [one["id"] for one in page["data"]] == [second["id"]]
+        rest = ada.get("/v1/comparisons", params={"after": page["next"]}).json()
+        assert [one["id"] for one in rest["data"]] == [first["id"]]
+        listed = ada.get("/v1/jobs", params={"comparison": first["id"]}).json()["data"]
+        assert {UUID(job["id"]) for job in listed} == job_ids(first)
+
+    def test_tags_and_priority_reach_the_jobs(self, ada):
+        started = ask(ada, tags={"study": "x"}, priority=7)
+        found = ada.get("/v1/jobs", params={"tag": "study:x"}).json()["data"]
+        assert {UUID(job["id"]) for job in found} == job_ids(started)
+        assert {job["priority"] for job in found} == {7}
+
+
+class TestDryRun:
+    def test_says_what_would_be_run_and_runs_nothing(self, ada):
+        response = ada.post(
+            "/v1/comparisons", params={"dry_run": True}, json=REQUEST | {"seeds": {"max": 9, "looks": [3, 9]}}
+        )
+        assert response.status_code == 200, response.text
+        planned = response.json()
+        assert (planned["jobs_at_least"], planned["jobs_at_most"], planned["reused"]) == (2 + 6, 2 + 18, 0)
+        assert planned["seconds_at_most"] is None
+        assert len(planned["plan"]["nominal_p"]) == 2
+        assert "never read the test set" in planned["methods"]
+        assert ada.get("/v1/jobs").json()["data"] == []
+
+    def test_estimates_from_earlier_runs(self, ada):
+        ask(ada)
+        work()
+        tasks = [REQUEST["tasks"][0] | {"budget": {"epochs": 30}}]
+        planned = ada.post("/v1/comparisons", params={"dry_run": True}, json=REQUEST | {"tasks": tasks}).json()
+        for one in planned["estimates"]:
+            assert one["seconds"] == pytest.approx(1.5 / 39 * 390)
+            assert one["runs"] > 0
+        assert planned["seconds_at_most"] == pytest.approx(15.0 * 8)
+
+    def test_an_optimizer_that_never_ran_is_as_slow_as_the_slowest(self, ada):
+        ask(ada)
+        work()
+        optimizers = ["adam", "lion"]
+        planned = ada.post(
+            "/v1/comparisons", params={"dry_run": True}, json=REQUEST | {"optimizers": optimizers, "tuning": None}
+        ).json()
+        assert [(one["optimizer"].split()[0], one["runs"] > 0) for one in planned["estimates"]] == [
+            ("adam", True),
+            ("lion", False),
+        ]
+        assert planned["estimates"][1]["seconds"] == pytest.approx(1.5)
+
+    def test_counts_what_is_there(self, ada):
+        ask(ada)
+        work()
+        planned = ada.post("/v1/comparisons", params={"dry_run": True}, json=REQUEST).json()
+        assert planned["reused"] == 5
+
+
+class TestReuse:
+    def test_finished_runs_of_somebody_else_are_taken_and_named(self, ada, bob):
+        first = ask(ada)
+        work()
+        second = ask(bob)
+        assert second["status"] == "succeeded"
+        assert job_ids(second) == job_ids(first)
+        assert {one["user"] for one in second["reused"]} == {"ada"}
+        assert len(second["reused"]) == second["progress"]["reused"] == 8
+        assert second["progress"]["seconds_used"] == 0
+        assert show(bob, second)["tasks"][0]["verdict"] == show(ada, first)["tasks"][0]["verdict"]
+
+    def test_only_what_is_missing_is_run(self, ada):
+        ask(ada)
+        work()
+        more = ask(ada, seeds=5)
+        assert work() == 4
+        assert show(ada, more)["progress"]["reused"] == 8
+
+    def test_runs_under_way_are_shared(self, ada, bob):
+        first, second = ask(ada), ask(bob)
+        assert job_ids(second) == job_ids(first)
+        assert work() == 8
+        assert show(ada, first)["status"] == show(bob, second)["status"] == "succeeded"
+
+    def test_a_job_submitted_by_itself_is_taken_too(self, ada):
+        job = REQUEST["tasks"][0] | {"optimizer": {"name": "sgd", "params": {"lr": 0.1}}, "seed": 1}
+        alone = ada.post("/v1/jobs", json=job | {"target": {"value": 0.9}, "log_every_steps": 3}).json()["id"]
+        while finish_one():
+            pass
+        assert UUID(alone) in job_ids(ask(ada))
+
+    @pytest.mark.parametrize(
+        "changes", [{"torch": "2.11.0"}, {"engine_version": ENGINE_VERSION - 1}, {"device_kind": "cuda"}]
+    )
+    def test_runs_of_another_engine_torch_or_device_are_not(self, ada, changes):
+        ask(ada)
+        work(environment=ENVIRONMENT | changes)
+        assert ask(ada)["progress"]["reused"] == 0
+
+    def test_runs_on_data_that_was_replaced_are_not(self, ada):
+        ask(ada)
+        work()
+        with db.transaction() as session:
+            session.execute(update(Job).values(data_stamp="another"))
+        assert ask(ada)["progress"]["reused"] == 0
+
+    def test_not_where_it_is_not_wanted(self, ada):
+        first = ask(ada)
+        work()
+        second = ask(ada, reuse=False)
+        assert not job_ids(first) & job_ids(second)
+
+    def test_not_with_a_budget_in_seconds(self, ada):
+        tasks = [{"dataset": "digits", "model": "mlp", "budget": {"seconds": 1}}]
+        first, second = ask(ada, tasks=tasks), ask(ada, tasks=tasks)
+        assert not job_ids(first) & job_ids(second)
+
+    def test_a_shared_run_that_is_lost_is_run_again(self, ada, bob):
+        ask(ada)
+        second = ask(bob)
+        finish_one(reason=Reason.OUT_OF_MEMORY)
+        lost = {job["id"] for job in ada.get("/v1/jobs", params={"status": "failed"}).json()["data"]}
+        advance()
+        assert not {str(job) for job in job_ids(second)} & lost
+        work()
+        assert show(bob, second)["status"] == "succeeded"
+
+    def test_what_decides_a_result_decides_the_fingerprint(self, ada):
+        job = REQUEST["tasks"][0] | {"optimizer": "adam"}
+        variants = [
+            {}, {"seed": 1}, {"batch_size": 32}, {"precision": "bf16"}, {"budget": {"epochs": 4}},
+            {"evaluate_test": False}, {"target": {"value": 0.5}, "stop_at_target": True}, {"gradient_clip": 1.0},
+            {"eval_every_steps": 5},
+        ]  # fmt: skip
+        same = [{"device": "cpu"}, {"log_every_steps": 1}, {"diagnostics_every_steps": 5}, {"target": {"value": 0.5}}]
+        ids = [ada.post("/v1/jobs", json=job | fields).json()["id"] for fields in [*variants, *same]]
+        with db.transaction() as session:
+            prints = dict(session.execute(select(Job.id, Job.fingerprint)).all())
+        found = [prints[UUID(id_)] for id_ in ids]
+        assert len(set(found[: len(variants)])) == len(variants)
+        assert set(found[len(variants) :]) == {found[0]}
+
+
+class TestCancel:
+    def test_ends_the_jobs_that_nobody_else_needs(self, ada, bob):
+        mine, other = ask(ada, seeds=5), ask(bob)
+        answer = ada.post(f"/v1/comparisons/{mine['id']}/cancel")
+        assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
+        with db.transaction() as session:
+            statuses = dict(session.execute(select(Job.id, Job.status)).all())
+        assert {statuses[job] for job in job_ids(other)} == {"queued"}
+        assert {statuses[job] for job in job_ids(mine) - job_ids(other)} == {"cancelled"}
+        work()
+        assert show(bob, other)["status"] == "succeeded"
+        assert show(ada, mine)["status"] == "cancelled"
+
+    def test_leaves_a_job_that_was_submitted_by_itself(self, ada):
+        job = REQUEST["tasks"][0] | {"optimizer": {"name": "sgd", "params": {"lr": 0.1}}, "seed": 1, "device": "cpu"}
+        alone = ada.post("/v1/jobs", json=job).json()["id"]
+        mine = ask(ada)
+        assert UUID(alone) in job_ids(mine)
+        ada.post(f"/v1/comparisons/{mine['id']}/cancel")
+        assert ada.get(f"/v1/jobs/{alone}").json()["status"] == "queued"
+
+    def test_the_last_one_to_cancel_ends_them_all(self, ada, bob):
+        mine, other = ask(ada), ask(bob)
+        for api, comparison in ((ada, mine), (bob, other)):
+            api.post(f"/v1/comparisons/{comparison['id']}/cancel")
+        assert {job["status"] for job in ada.get("/v1/jobs").json()["data"]} == {"cancelled"}
+
+    def test_again_changes_nothing_and_afterwards_is_a_conflict(self, ada, bob):
+        mine = ask(ada)
+        assert bob.post(f"/v1/comparisons/{mine['id']}/cancel").status_code == 403
+        assert [ada.post(f"/v1/comparisons/{mine['id']}/cancel").status_code for _ in range(2)] == [202, 202]
+        done = ask(ada)
+        work()
+        answer = ada.post(f"/v1/comparisons/{done['id']}/cancel")
+        assert (answer.status_code, answer.json()["current_status"]) == (409, "succeeded")
+
+    def test_an_own_job_that_somebody_cancels_is_missing_and_named(self, ada):
+        mine = ask(ada, optimizers=["adam", "sgd"], tuning=None)
+        job = sorted(job_ids(mine))[0]
+        ada.post(f"/v1/jobs/{job}/cancel")
+        work()
+        ended = show(ada, mine)
+        assert ended["status"] == "failed"
+        assert [one["job"] for one in ended["tasks"][0]["missing"]] == [str(job)]
+
+
+class TestFaults:
+    def test_failed_runs_are_named_and_the_rest_is_answered(self, ada):
+        mine = ask(ada, optimizers=["adam", "sgd"], tuning=None, seeds=4)
+        finish_one(reason=Reason.ERROR)
+        work()
+        ended = show(ada, mine)
+        assert (ended["status"], ended["progress"]["failed"]) == ("failed", 1)
+        (missing,) = ended["tasks"][0]["missing"]
+        assert missing["why"] == "error: that is so"
+        assert ended["tasks"][0]["pairs"][0]["n"] == 3
+
+    def test_diverged_runs_are_results(self, ada):
+        mine = ask(ada, optimizers=["adam", "sgd"], tuning=None, seeds=4)
+        finish_one(reason=Reason.DIVERGED)
+        work()
+        ended = show(ada, mine)
+        assert (ended["status"], ended["progress"]["diverged"]) == ("succeeded", 1)
+        assert ended["tasks"][0]["pairs"][0]["n"] == 4
+        assert "diverged and count as 10.0 %" in ended["verdict"][0]
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("fields", "pointer"),
+        [
+            ({"optimizers": ["adam", "adam"], "tuning": None}, "/optimizers/1"),
+            ({"optimizers": [{"name": "adam", "space": {}}, "sgd"]}, "/optimizers/0/space"),
+            ({"tasks": [{"dataset": "imagenet", "model": "resnet18", "budget": {"epochs": 1}}]}, "/tasks/0/dataset"),
+            ({"tasks": [REQUEST["tasks"][0] | {"batch_size": 5000}]}, "/tasks/0/batch_size"),
+            ({"tasks": [REQUEST["tasks"][0] | {"device": "cuda"}]}, "/tasks/0/device"),
+            ({"metric": "accuracy"}, "/metric"),
+            ({"tasks": [REQUEST["tasks"][0] | {"budget": {}}]}, "/tasks/0/budget"),
+            ({"name": "a\x00b"}, "/name"),
+            ({"diverged_score": 1e999}, "/diverged_score"),
+            ({"tags": {"a:b": "c"}}, "/tags/a:b"),
+        ],
+    )
+    def test_names_the_field(self, ada, fields, pointer):
+        import json  # noqa: PLC0415
+
+        for query in ({}, {"dry_run": True}):
+            response = ada.post("/v1/comparisons", params=query, content=json.dumps(REQUEST | fields),
+                                headers={"Content-Type": "application/json"})  # fmt: skip
+            assert response.status_code == 422, response.text
+            assert any(error["pointer"].startswith(pointer) for error in response.json()["errors"]), response.json()
+
+    def test_a_grid_beyond_the_configured_size(self, ada, monkeypatch):
+        monkeypatch.setenv("KOTRAIN_MAX_COMPARISON_JOBS", "7")
+        comparisons.settings.cache_clear()
+        response = ada.post("/v1/comparisons", json=REQUEST)
+        comparisons.settings.cache_clear()
+        assert response.status_code == 422
+        assert "up to 8 jobs, and at most 7 are allowed" in response.json()["detail"]
+
+    @pytest.mark.parametrize("path", ["", "/cancel", "/report"])
+    def test_what_does_not_exist(self, ada, path):
+        method = ada.post if path == "/cancel" else ada.get
+        unknown = "0198c0de-0000-7000-8000-000000000000"
+        assert method(f"/v1/comparisons/{unknown}{path}").status_code == 404
+        assert method(f"/v1/comparisons/nonsense{path}").status_code == 422
+
+    def test_reports_of_an_unknown_format(self, ada):
+        mine = ask(ada)
+        response = ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": "pdf"})
+        assert response.status_code == 422
+        assert response.json()["errors"][0]["pointer"] == "format"
+
+    def test_without_a_key(self, ada):
+        ada.headers.pop("Authorization")
+        assert ada.post("/v1/comparisons", json=REQUEST).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("format", "media_type", "word"),
+    [
+        ("html", "text/html", "adam"),
+        ("csv", "text/csv", "adam"),
+        ("latex", "tex", "toprule"),
+        ("json", "json", "verdict"),
+    ],
+)
+def test_reports(ada, format, media_type, word):
+    mine = ask(ada)
+    for _ in range(2):  # while it runs, and once it is over
+        response = ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": format})
+        assert response.status_code == 200
+        assert media_type in response.headers["Content-Type"]
+        assert word in response.text
+        work()
+
+
+def test_the_example_of_the_documentation_works(ada):
+    response = ada.post("/v1/comparisons", json=COMPARISON_EXAMPLE)
+    assert response.status_code == 202
+    examples = ada.get("/openapi.json").json()["components"]["schemas"]["ComparisonRequest"]["examples"]
+    assert examples == [COMPARISON_EXAMPLE]
+
+
+class TestLeaderboard:
+    def test_ranks_optimizers_within_each_setting(self, ada):
+        ask(ada, optimizers=["adam", "sgd"], tuning=None, seeds=4)
+        ask(ada, optimizers=["adam", "sgd"], tuning=None, seeds=2, tasks=[REQUEST["tasks"][0] | {"batch_size": 32}])
+        work()
+        found = ada.get("/v1/leaderboard", params={"dataset": "digits", "model": "mlp"}).json()
+        assert [board["runs"] for board in found["boards"]] == [8, 4]
+        first, second = found["boards"][0]["standings"]
+        assert (first["label"], first["n"], first["behind_first"]) == ("adam lr=0.001", 4, None)
+        assert (second["label"], second["rank"]) == ("sgd lr=0.1", 2)
+        assert second["behind_first"] == pytest.approx(-0.1, abs=0.02)
+        assert second["p_behind"] < 0.001
+        assert found["boards"][0]["setting"]["batch_size"] == 64
+
+    def test_tuning_runs_have_no_test_accuracy_and_are_not_in_it(self, ada):
+        ask(ada)
+        work()
+        found = ada.get("/v1/leaderboard", params={"dataset": "digits", "model": "mlp"}).json()
+        assert sum(board["runs"] for board in found["boards"]) == 6
+
+    def test_nothing_yet(self, ada):
+        found = ada.get("/v1/leaderboard", params={"dataset": "digits", "model": "mlp"}).json()
+        assert found["boards"] == []
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            {"dataset": "x", "model": "mlp"},
+            {"dataset": "digits"},
+            {"dataset": "digits", "model": "mlp", "metric": "lr"},
+        ],
+    )
+    def test_a_wrong_question(self, ada, query):
+        assert ada.get("/v1/leaderboard", params=query).status_code == 422
+
+
+def test_the_stored_comparison_survives_a_restart_of_nothing_but_its_rows(ada):
+    """All state is in the rows: another process goes on from there."""
+    mine = ask(ada)
+    with db.transaction() as session:
+        session.execute(text("DELETE FROM comparison_cells WHERE phase = 'report'"))
+    work()
+    assert show(ada, mine)["status"] == "succeeded"

@@ -1,0 +1,171 @@
+"""The demo's study: what it asks for, and what it says of the answer."""
+
+import io
+import math
+from uuid import uuid4
+
+import pytest
+from rich.console import Console
+
+from kotrain import findings
+from kotrain.first_look import FIXED_RATE, RATES, agrees, first_look, reference
+from service.answers import GroupView, TaskAnswer
+from service.planning import resolve
+from service.plans import Cell
+from service.requests import ComparisonRequest
+
+TASKS, OPTIMIZERS, TUNED = range(2), range(7), (5, 6)
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return resolve(ComparisonRequest.model_validate(first_look()))
+
+
+class TestRequest:
+    def test_150_runs_and_one_family_of_pairs(self, plan):
+        assert (plan.jobs(), plan.pairs) == (2 * (2 * 4 * 5 + 7 * 5), 2 * 21)
+        assert [one.label for one in plan.optimizers if one.is_tuned] == ["Adam tuned", "KO hard tuned"]
+        assert {tuple(trial["lr"] for trial in plan.optimizers[number].trials) for number in TUNED} == {RATES}
+
+    def test_tuning_never_sees_the_test_set_nor_a_reported_seed(self, plan):
+        cells = [Cell("tuning", task, number, 0, 0, seed) for task in TASKS for number in TUNED for seed in (100, 104)]
+        assert not any(plan.spec(cell)["evaluate_test"] for cell in cells)
+        most = resolve(ComparisonRequest.model_validate(first_look(seeds=100, tuning_seeds=100)))
+        assert not set(most.seeds) & set(most.tuning_seeds)
+
+    def test_a_chosen_rate_that_is_the_fixed_one_is_no_new_run(self, plan):
+        for fixed, tuned in ((0, 5), (3, 6)):
+            chosen = Cell("report", 1, tuned, RATES.index(FIXED_RATE), 0, 0)
+            assert plan.spec(chosen) == plan.spec(Cell("report", 1, fixed, 0, 0, 0))
+
+    def test_everything_reported_has_a_reference(self, plan):
+        for task in plan.tasks:
+            for one in plan.optimizers:
+                for trial in one.trials:
+                    assert 0.8 < reference(task.label, group(one.label, trial["lr"])) < 1
+
+
+def group(label, lr, mean=0.9, interval=(0.8, 1.0)):
+    rest = dict.fromkeys(GroupView.model_fields)
+    known = {"label": label, "optimizer": {"name": "x", "params": {"lr": lr}}, "n": 5, "mean": mean, "sd": 0.01}
+    return GroupView.model_validate({**rest, **known, "interval": interval, "diverged": 0, "jobs": []})
+
+
+DETAIL = dict.fromkeys(("sd", "correlation", "skewed", "p_permutation", "p_wilcoxon", "cliffs_delta"))
+
+
+def pair(a, b, difference, interval):
+    return {"a": a, "b": b, "n": 5, "difference": difference, "interval": interval, "p": 0.01, "p_adjusted": 0.02,
+            "significant": True, "seeds_needed": None, "detail": DETAIL, "cannot_say": None}  # fmt: skip
+
+
+def trial(number, score):
+    params = {"lr": RATES[number]}
+    return {"trial": number, "params": params, "rung": 0, "budget": {}, "score": score, "status": "finished",
+            "seconds": 1.0, "jobs": [uuid4()]}  # fmt: skip
+
+
+@pytest.fixture
+def task():
+    groups = [
+        group("KO soft", 1e-3, 0.9669, (0.96, 0.97)),
+        group("KO bounded", 1e-3, None, None),
+        group("KO hard tuned", 1e-2, 0.95, (0.93, 0.97)),
+        group("Adam tuned", 1e-2, 0.93, (0.92, 0.94)),
+        group("Adam", 1e-3, 0.9205, (0.91, 0.93)),
+    ]
+    document = {
+        "label": "condensed",
+        "dataset": "digits",
+        "model": "mlp",
+        "metric": "test_accuracy",
+        "group_by": "optimizer",
+        "target": None,
+        "held_fixed": {},
+        "groups": groups,
+        "pairs": [
+            pair("KO soft", "Adam", 0.0464, (0.038, 0.055)),
+            pair("Adam tuned", "KO soft", -0.0173, (-0.029, -0.005)),
+            pair("Adam tuned", "KO hard tuned", -0.004, (-0.010, 0.002)),
+            pair("KO bounded", "Adam", None, None),
+        ],
+        "verdict": {"decided": False, "best": None, "text": "Nothing is decided."},
+        "left_out": dict.fromkeys(("unfinished", "failed", "cancelled", "without_metric", "repeated"), 0),
+        "tuning": [
+            {"label": "Adam tuned", "metric": "val_accuracy", "trials": [trial(n, 0.9 + n / 100) for n in range(4)],
+             "chosen": 3, "params": {"lr": 1e-2}, "at_edge": ["lr"], "expected_best": [], "good_range": None,
+             "seconds": 1.0}
+        ],
+        "cost": [
+            {**dict.fromkeys(("milliseconds_per_step", "ratio", "peak_bytes", "optimizer_state_bytes", "parameters")),
+             "label": one.label, "train_seconds": 1.25, "shared": True}
+            for one in groups
+        ],
+        "to_target": [],
+        "missing": [],
+    }  # fmt: skip
+    return TaskAnswer.model_validate(document)
+
+
+class TestAgreement:
+    def test_with_the_reference(self):
+        assert agrees("condensed", group("KO soft", 1e-3, 0.9669))
+        assert not agrees("condensed", group("Adam tuned", 1e-2, 0.93, (0.92, 0.94)))  # 0.0196 off
+        assert agrees("condensed", group("KO hard tuned", 1e-2, 0.95, (0.93, 0.97)))  # so wide is its spread
+        assert not agrees("condensed", group("KO hard tuned", 1e-2, 0.95, None))
+        assert not agrees("condensed", group("SGD", 0.1, None, None))
+
+    def test_one_hundredth_is_near_enough(self):
+        assert agrees("ordinary", group("SGD", 0.1, 0.9671 - 0.0099, None))
+        assert not agrees("ordinary", group("SGD", 0.1, 0.9671 - 0.0101, None))
+
+
+class TestFindings:
+    def test_lead_whichever_way_the_pair_is_stored(self, task):
+        found = findings.lead(task, "KO soft", "Adam")
+        assert (found.difference, found.interval) == (0.0464, (0.038, 0.055))
+        found = findings.lead(task, "KO soft", "Adam tuned")
+        assert (found.a, found.b, found.difference, found.interval) == ("KO soft", "Adam tuned", 0.0173, (0.005, 0.029))
+        assert findings.lead(task, "Adam", "Adam tuned") is None
+        assert findings.lead(task, "KO bounded", "Adam") is None
+
+    def test_sentences_say_both_halves(self, task):
+        assert findings.sentences(task) == (
+            "At the fixed learning rate 0.001, KO soft leads Adam by 4.6 points (95 % interval +3.8 to +5.5; 5 paired "
+            "seeds).\n"
+            "Tuned on validation, Adam takes 0.01: KO soft, left at 0.001, leads it by 1.7 points (95 % interval +0.5 "
+            "to +2.9; 5 paired seeds);\n"
+            "KO hard, tuned likewise (0.01), leads it by 0.4 points (95 % interval -0.2 to +1.0, no difference "
+            "included; 5 paired seeds)."
+        )
+
+    @pytest.mark.parametrize("is_reference", [True, False])
+    def test_tables_and_the_check(self, task, is_reference):
+        out = io.StringIO()
+        answer = Answer(task)
+        agreed = findings.write(Console(file=out, width=200), answer, is_reference=is_reference)
+        text = out.getvalue()
+        lines = [" ".join(line.split()) for line in text.splitlines()]
+        expected = "0.9496 -0.0196" if is_reference else "- -"
+        assert f"Adam 0.01 tuned 5 0.9300 ± 0.0100 0.9200 .. 0.9400 1.25 {expected}" in lines
+        assert "Adam tuned 0.9000 0.9100 0.9200 0.9300 0.01" in lines
+        assert "KO soft Adam tuned +1.73 +0.50 .. +2.90 0.0200" in lines
+        assert "KO bounded Adam - - -" in lines
+        assert "Verdict of the comparison, 42 pairs tested together" in text
+        assert "Nothing is decided." in text
+        assert agreed is not is_reference
+        assert ("Adam tuned at 0.01 is 0.0196 off its reference." in lines) is is_reference
+        explained = "is 0.0166 off its reference, which its own spread over seeds explains."
+        assert (f"KO hard tuned at 0.01 {explained}" in lines) is is_reference
+        assert ("KO bounded at 0.001 has no mean." in lines) is is_reference
+
+
+class Answer:
+    """As much of a ComparisonAnswer as is printed."""
+
+    def __init__(self, task):
+        self.tasks, self.verdict = [task], [task.verdict.text]
+        self.plan = self
+        self.pairs = math.comb(7, 2) * 2
+        self.optimizers = [{"label": one["label"]} for one in first_look()["optimizers"]]

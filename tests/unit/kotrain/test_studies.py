@@ -1,0 +1,42 @@
+"""The ready studies are requests that the service accepts, and ask what they say they ask."""
+
+import pytest
+
+from kotrain.studies import STUDIES
+from service.catalog import DATASETS
+from service.config import Settings
+from service.planning import resolve
+
+PRESENT = [["digits"], ["digits", "snips"], list(DATASETS)]
+
+
+@pytest.mark.parametrize("present", PRESENT, ids=len)
+@pytest.mark.parametrize("budget", ["small", "full"])
+@pytest.mark.parametrize("name", STUDIES)
+def test_resolves_with_the_data_that_is_there(name, budget, present):
+    plan = resolve(STUDIES[name].validated(budget, present))
+    assert {task.spec["dataset"]["name"] for task in plan.tasks} <= set(present)
+    assert plan.jobs() <= Settings().max_comparison_jobs
+    assert plan.tags == {"study": name, "budget": budget}
+
+
+def test_the_small_claims_are_six_optimizers_four_trials_and_five_seeds_on_digits_and_snips():
+    plan = resolve(STUDIES["ko-claims"].validated("small", ["digits", "snips"]))
+    assert (len(plan.optimizers), plan.tuning.trials, len(plan.seeds)) == (6, 4, 5)
+    assert {task.spec["dataset"]["name"] for task in plan.tasks} == {"digits", "snips"}
+    assert {task.spec["model"]["params"]["init_scale"] for task in plan.tasks} == {1.0, 0.1}
+    assert all(one.is_tuned and len(one.trials) == 4 for one in plan.optimizers)
+
+
+def test_the_full_claims_have_every_form_and_every_control():
+    plan = resolve(STUDIES["ko-claims"].validated("full", list(DATASETS)))
+    labels = {one.label for one in plan.optimizers}
+    assert {"SGD", "Adam", "AdamW", "Muon", "Lion", "KO soft", "KO bounded", "KO hard", "KO soft on SGD"} <= labels
+    assert {"Adam + noise", "Adam + orthogonality"} <= labels
+    assert {task.spec["dataset"]["name"] for task in plan.tasks} == set(DATASETS)
+
+
+def test_the_ablation_is_a_grid_of_strength_and_learning_rate_at_two_widths():
+    plan = resolve(STUDIES["ko-ablation"].validated("small", ["digits"]))
+    assert [len(one.trials) for one in plan.optimizers] == [4, 12, 12, 12]
+    assert {tuple(task.spec["model"]["params"]["hidden"]) for task in plan.tasks} == {(32, 32), (256, 256)}

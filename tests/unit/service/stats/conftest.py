@@ -1,0 +1,29 @@
+"""What every answer of `service.stats` has to keep to."""
+
+import math
+
+import numpy as np
+import pytest
+
+
+def _numbers(value):
+    if isinstance(value, bool | np.bool_ | str | None):
+        return []
+    if isinstance(value, int | float | np.number):
+        return [float(value)]
+    return [number for part in value for number in _numbers(part)]
+
+
+def _check(result):
+    """No NaN and no infinity; whatever is None is explained by a sentence, and a sentence explains a None."""
+    fields = vars(result)
+    assert all(math.isfinite(number) for value in fields.values() for number in _numbers(value)), result
+    said = [value for name, value in fields.items() if name.endswith("cannot_say") and value is not None]
+    assert all(sentence.startswith("cannot say, because ") for sentence in said)
+    assert bool(said) == any(value is None for name, value in fields.items() if not name.endswith("cannot_say"))
+
+
+@pytest.fixture(scope="session")
+def explained():
+    """Checks a result; a fixture of the session, so that hypothesis may use it."""
+    return _check

@@ -1,0 +1,109 @@
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import integrate
+from scipy import stats as reference
+
+from service import stats
+
+samples = st.lists(st.floats(-1e6, 1e6, allow_subnormal=False).map(lambda x: round(x, 6)), max_size=25)
+anything = st.lists(st.floats(), max_size=8)
+
+
+def bayes_factor(x, effect, mean=0.0):
+    """By quadrature: the density of t under a normal prior on the standardized effect, over that without effect."""
+    n = len(x)
+    t = reference.ttest_1samp(x, mean).statistic
+    joint, _ = integrate.quad(
+        lambda d: reference.nct.pdf(t, n - 1, d * n**0.5) * reference.norm.pdf(d, 0, effect), -12, 12, limit=200
+    )
+    return joint / reference.t.pdf(t, n - 1)
+
+
+class TestAnytime:
+    @pytest.mark.parametrize("effect", [0.5, 1.0, 2.0])
+    def test_p_is_one_over_the_largest_bayes_factor(self, effect):
+        x = np.array([0.2, 1.9, 0.7, 1.4, 1.2, -0.1, 0.4, -0.9])
+        factors = [bayes_factor(x[:n], effect) for n in range(2, 9)]
+        largest = max(factors)
+        assert largest > max(1, factors[-1])
+        assert stats.anytime(x, effect=effect).p == pytest.approx(1 / largest, rel=1e-6)
+
+    def test_interval_ends_where_the_bayes_factor_is_one_over_alpha(self):
+        x = np.random.default_rng(4).normal(0.3, 1, 12)
+        low, high = stats.anytime(x, alpha=0.1).interval
+        inside = [max(bayes_factor(x[:n], 1.0, mean) for n in range(2, 13)) for mean in (low + 1e-6, high - 1e-6)]
+        outside = [max(bayes_factor(x[:n], 1.0, mean) for n in range(2, 13)) for mean in (low - 1e-6, high + 1e-6)]
+        assert max(inside) < 10 < min(outside)
+
+    def test_with_few_differences_there_is_a_p_but_no_interval(self):
+        found = stats.anytime([1.0, 2.0])
+        assert found.difference == 1.5
+        assert 0 < found.p <= 1
+        assert found.interval is None
+        assert "too few for an interval that holds at any time" in found.cannot_say
+
+    def test_evidence_is_kept_when_it_fades(self):
+        x = np.random.default_rng(0).normal(2, 1, 12)
+        early, late = stats.anytime(x), stats.anytime([*x, -9.0, -9.0])
+        assert late.p == early.p < 0.05
+        assert late.difference < early.difference
+
+    def test_intervals_that_do_not_overlap(self):
+        found = stats.anytime([*np.random.default_rng(0).normal(0, 0.01, 30), *np.full(3000, 5.0)])
+        assert (found.interval, found.cannot_say is None) == (None, False)
+        assert "drift" in found.cannot_say
+        assert found.p is not None
+
+    @given(samples)
+    def test_more_seeds_never_widen_the_interval_nor_raise_p(self, x):
+        found = [stats.anytime(x[:n]) for n in range(2, len(x) + 1)]
+        for before, after in pairwise(found):
+            assert before.p is None or after.p <= before.p
+            if before.interval and after.interval:
+                assert before.interval[0] <= after.interval[0] <= after.interval[1] <= before.interval[1]
+
+    @given(samples)
+    def test_interval_excludes_zero_exactly_when_p_is_below_alpha(self, x):
+        found = stats.anytime(x)
+        if found.interval is not None and abs(found.p - 0.05) > 1e-9:
+            low, high = found.interval
+            assert (low > 0 or high < 0) == (found.p < 0.05)
+
+    @given(samples, st.floats(0.01, 100))
+    def test_does_not_depend_on_the_unit(self, x, unit):
+        one, other = stats.anytime(x), stats.anytime([unit * value for value in x])
+        if one.p is not None and other.p is not None:
+            assert one.p == pytest.approx(other.p, rel=1e-6)
+
+    @pytest.mark.parametrize(
+        ("x", "difference", "because"),
+        [
+            ([], None, "no pairs"),
+            ([0.5], 0.5, "only one pair"),
+            ([0.5] * 9, 0.5, "same difference"),
+            ([0.5, math.inf], None, "not finite"),
+        ],
+    )
+    def test_degenerate_input_says_why(self, x, difference, because):
+        found = stats.anytime(x)
+        assert (found.n, found.difference, found.interval, found.p) == (len(x), difference, None, None)
+        assert because in found.cannot_say
+
+    def test_rounding_of_what_was_subtracted_is_no_difference(self):
+        x = [1e-9, 2e-9, 1e-9, 2e-9, 1e-9, 2e-9]
+        assert stats.anytime(x).p < 1
+        assert stats.anytime(x, scale=0.9).p is None
+
+    @pytest.mark.parametrize(("alpha", "effect"), [(0, 1), (1, 1), (np.nan, 1), (0.05, 0), (0.05, np.inf)])
+    def test_settings_outside_are_refused(self, alpha, effect):
+        with pytest.raises(ValueError, match="not"):
+            stats.anytime([1, 2], alpha, effect)
+
+    @given(anything, st.sampled_from([0.05, 1e-9, 1e-300, 0.999]), st.sampled_from([1.0, 1e-6, 1e6]))
+    def test_never_nan(self, explained, x, alpha, effect):
+        explained(stats.anytime(x, alpha, effect))

@@ -1,0 +1,88 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as reference
+
+from service import stats
+
+LOOKS = (5, 10, 20)
+samples = st.lists(st.floats(-1e3, 1e3, allow_subnormal=False).map(lambda x: round(x, 6)), max_size=22)
+
+
+class TestGroupSequential:
+    @pytest.mark.parametrize(("n", "look"), [(5, 0), (7, 0), (10, 1), (19, 1), (20, 2), (30, 2)])
+    def test_uses_the_last_complete_look(self, n, look):
+        x = np.random.default_rng(1).normal(0.05, 1, n)
+        found = stats.group_sequential(x, LOOKS)
+        used = LOOKS[look]
+        assert (found.n, found.look, found.crossed) == (used, look, False)
+        assert found.difference == pytest.approx(x[:used].mean())
+        level = stats.nominal_levels(LOOKS)[look]
+        expected = reference.t.interval(1 - level, used - 1, loc=found.difference, scale=reference.sem(x[:used]))
+        assert found.interval == pytest.approx(expected, rel=1e-9)
+
+    def test_stops_at_the_first_crossing(self):
+        x = np.random.default_rng(2).normal(5, 1, 20)
+        found = stats.group_sequential(x, LOOKS)
+        assert (found.n, found.look, found.crossed) == (5, 0, True)
+        assert found.p <= 0.05
+        assert found == stats.group_sequential([*x[:5], *[-1000.0] * 15], LOOKS)
+
+    @given(samples)
+    def test_crosses_exactly_when_p_is_at_most_alpha_and_the_interval_excludes_zero(self, x):
+        found = stats.group_sequential(x, LOOKS)
+        if found.interval is not None:
+            low, high = found.interval
+            assert found.crossed == (found.p <= 0.05)
+            if abs(found.p - 0.05) > 1e-9:
+                assert found.crossed == (low > 0 or high < 0)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_p_is_the_alpha_at_which_it_begins_to_cross(self, seed):
+        x = np.random.default_rng(seed).normal(0.5, 1, 20)
+        p = stats.group_sequential(x, LOOKS, alpha=1e-6).p  # does not stop early
+        assert 1e-4 < p < 0.9
+        assert stats.group_sequential(x, LOOKS, alpha=1.003 * p).crossed
+        assert not stats.group_sequential(x, LOOKS, alpha=p / 1.003).crossed
+
+    def test_p_never_rises_at_later_looks(self):
+        x = np.random.default_rng(3).normal(0.5, 1, 20)
+        p = [stats.group_sequential(x[:n], LOOKS, alpha=1e-6).p for n in LOOKS]
+        assert p[0] >= p[1] >= p[2]
+
+    @pytest.mark.parametrize(
+        ("x", "n", "look", "because"),
+        [
+            ([], 0, None, "first look is at 5 seeds, and here 0 are paired"),
+            ([1, 2, 3, 4], 0, None, "first look is at 5 seeds, and here 4 are paired"),
+            ([0.5] * 12, 10, 1, "same difference"),
+            ([1, 2, 3, 4, math.nan, 6], 5, 0, "not finite"),
+        ],
+    )
+    def test_degenerate_input_says_why(self, x, n, look, because):
+        found = stats.group_sequential(x, LOOKS)
+        assert (found.n, found.look, found.interval, found.p, found.crossed) == (n, look, None, None, False)
+        assert because in found.cannot_say
+
+    def test_no_looks(self):
+        assert "no look is planned" in stats.group_sequential([1, 2, 3], ()).cannot_say
+
+    def test_what_comes_after_the_last_complete_look_is_not_read(self):
+        assert stats.group_sequential([1, 2, -3, 4, 5, math.nan], LOOKS).p is not None
+
+    def test_a_look_without_a_spread_is_passed_over(self):
+        found = stats.group_sequential([0.0] * 5 + [1.0, 2.0, 3.0, 2.5, 1.5], LOOKS)
+        assert (found.n, found.look) == (10, 1)
+        assert found.p is not None
+
+    def test_rounding_of_what_was_subtracted_is_no_difference(self):
+        x = [1e-9, 1.1e-9, 1e-9, 1.1e-9, 1e-9]
+        assert stats.group_sequential(x, LOOKS).crossed
+        assert stats.group_sequential(x, LOOKS, scale=0.9).p is None
+
+    @given(st.lists(st.floats(), max_size=12), st.sampled_from([0.05, 1e-12, 0.999]))
+    def test_never_nan(self, explained, x, alpha):
+        explained(stats.group_sequential(x, (2, 5, 9), alpha))

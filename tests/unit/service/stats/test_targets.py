@@ -1,0 +1,82 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as reference
+
+from service import stats
+
+hits = st.lists(st.none() | st.floats(), max_size=12)
+
+
+class TestMedianToTarget:
+    @pytest.mark.parametrize(
+        ("hits", "median"),
+        [
+            ([], None),
+            ([None], None),
+            ([300], 300),
+            ([100, 300, 200], 200),
+            ([100, 300, 200, None], 250),  # the miss is the largest of four
+            ([100, 300, None, None, 200], 300),
+            ([100, None], None),  # half missed
+            ([100, 200, None, None], None),
+            ([100, None, None], None),
+        ],
+    )
+    def test_misses_are_censored(self, hits, median):
+        assert stats.median_to_target(hits) == median
+
+    @given(st.lists(st.floats(0, 1e9), min_size=1, max_size=9))
+    def test_without_misses_it_is_the_median(self, hits):
+        assert stats.median_to_target(hits) == float(np.median(hits))
+
+    @given(hits)
+    def test_never_nan(self, found):
+        median, share = stats.median_to_target(found), stats.reached(found)
+        assert median is None or math.isfinite(median)
+        assert (share is None) == (not found)
+
+
+class TestReached:
+    @pytest.mark.parametrize(
+        ("found", "share"),
+        [([], None), ([None], 0), ([300, None, 0, 100], 0.75), ([math.nan, math.inf, 1, 2], 0.5)],
+    )
+    def test_share_of_runs(self, found, share):
+        assert stats.reached(found) == share
+
+
+class TestPairedToTarget:
+    def test_counts_and_p(self):
+        # Sign test by hand: 7 of 8 decided seeds, 2 (C(8,0) + C(8,1)) / 2^8 = 18 / 256
+        a = [10, 20, 30, 40, 50, 60, 70, None, None, 5]
+        b = [11, 21, 31, 41, 51, 61, None, 80, None, 5]
+        found = stats.paired_to_target(a, b)
+        assert (found.n, found.a_first, found.b_first, found.ties) == (10, 7, 1, 2)
+        assert found.p == pytest.approx(18 / 256)
+
+    @pytest.mark.parametrize(("wins", "losses"), [(6, 0), (3, 3), (4, 9), (30, 12), (0, 1100)])
+    def test_agrees_with_scipy(self, wins, losses):
+        found = stats.paired_to_target([1] * wins + [2] * losses, [2] * wins + [None] * 0 + [1] * losses)
+        assert found.p == pytest.approx(reference.binomtest(wins, wins + losses).pvalue, rel=1e-9)
+
+    def test_from_six_decided_seeds_on(self):
+        assert stats.paired_to_target([1] * 6, [None] * 6).p == pytest.approx(2 / 2**6)
+        five = stats.paired_to_target([1] * 5 + [None] * 3, [2] * 5 + [None] * 3)
+        assert (five.n, five.a_first, five.b_first, five.ties, five.p) == (8, 5, 0, 3, None)
+        assert five.cannot_say == "cannot say, because a sign test needs 6 seeds with a first, and here are 5"
+
+    def test_different_lengths_are_refused(self):
+        with pytest.raises(ValueError, match="1 runs cannot be paired with 2"):
+            stats.paired_to_target([1], [1, 2])
+
+    @given(st.lists(st.tuples(st.none() | st.floats(), st.none() | st.floats()), max_size=12))
+    def test_mirrored_and_never_nan(self, explained, rows):
+        a, b = [row[0] for row in rows], [row[1] for row in rows]
+        there, back = stats.paired_to_target(a, b), stats.paired_to_target(b, a)
+        explained(there)
+        assert (there.a_first, there.b_first, there.p) == (back.b_first, back.a_first, back.p)
+        assert there.a_first + there.b_first + there.ties == there.n == len(rows)

@@ -1,0 +1,104 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import stats
+
+RATES = [1e-4, 1e-3, 1e-2, 1e-1]
+
+
+class TestExpectedBest:
+    @pytest.mark.parametrize("higher", [True, False])
+    def test_is_the_mean_over_all_draws(self, higher):
+        x = [0.3, 0.9, 0.5, 0.5, 0.1]
+        best = max if higher else min
+        expected = [np.mean([best(draw) for draw in itertools.combinations(x, k)]) for k in range(1, 6)]
+        assert stats.expected_best(x, higher) == pytest.approx(expected)
+
+    @pytest.mark.parametrize(("higher", "worst"), [(True, 0.2), (False, 0.8)])
+    def test_a_diverged_trial_is_the_worst(self, higher, worst):
+        found = stats.expected_best([0.2, None, 0.8, math.nan, math.inf], higher)
+        assert found == pytest.approx(stats.expected_best([0.2, worst, 0.8, worst, worst], higher))
+
+    @pytest.mark.parametrize("values", [[], [None], [None, math.nan]])
+    def test_nothing_finished(self, values):
+        assert stats.expected_best(values, True) == []
+
+    def test_many_trials(self):
+        x = np.random.default_rng(0).normal(size=500)
+        found = stats.expected_best(x.tolist(), True)
+        assert found[0] == pytest.approx(x.mean())
+        assert found[-1] == pytest.approx(x.max())
+        assert found == sorted(found)
+
+    @given(st.lists(st.none() | st.floats(), max_size=9), st.booleans())
+    def test_never_nan(self, values, higher):
+        found = stats.expected_best(values, higher)
+        assert all(math.isfinite(best) for best in found)
+        assert len(found) in (0, len(values))
+
+
+class TestGoodRange:
+    def test_hand_computed(self):
+        # Best 0.9 at 1e-2, floor 0.8: halfway from 0.7 at 1e-3, a quarter of the way down to 0.5 at 1e-1
+        found = stats.good_range(RATES, [0.1, 0.7, 0.9, 0.5], 0.1, True)
+        assert (found.low, found.high) == pytest.approx((10**-2.5, 10**-1.75))
+        assert found.decades == pytest.approx(0.75)
+        assert (found.open_low, found.open_high, found.cannot_say) == (False, False, None)
+
+    def test_lower_is_better_and_order_does_not_matter(self):
+        found = stats.good_range([1e-2, 1e-4, 1e-1, 1e-3], [-0.9, -0.1, -0.5, -0.7], 0.1, False)
+        assert found == stats.good_range(RATES, [0.1, 0.7, 0.9, 0.5], 0.1, True)
+
+    def test_open_at_the_edges_of_what_was_tried(self):
+        found = stats.good_range(RATES, [0.85, 0.9, 0.9, 0.88], 0.1, True)
+        assert (found.low, found.high, found.decades) == pytest.approx((1e-4, 1e-1, 3))
+        assert (found.open_low, found.open_high) == (True, True)
+        assert stats.good_range(RATES, [0.9, 0.5, 0.1, 0.1], 0.1, True).open_low
+
+    def test_next_to_a_diverged_trial_it_ends_at_the_last_good_one(self):
+        found = stats.good_range(RATES, [0.1, 0.9, 0.9, None], 0.1, True)
+        assert found.high == pytest.approx(1e-2)
+        assert not found.open_high
+
+    def test_a_good_trial_beyond_a_bad_one_does_not_count(self):
+        assert stats.good_range(RATES, [0.9, 0.1, 0.9, 0.9], 0.0, True).decades == pytest.approx(0)
+        assert stats.good_range(RATES, [0.89, 0.1, 0.9, 0.9], 0.1, True).decades == pytest.approx(1.125)
+
+    def test_trials_at_one_rate_are_averaged(self):
+        doubled = stats.good_range([*RATES, 1e-2], [0.1, 0.7, 0.8, 0.5, 1.0], 0.1, True)
+        assert doubled == stats.good_range(RATES, [0.1, 0.7, 0.9, 0.5], 0.1, True)
+        assert stats.good_range([*RATES, 1e-1], [0.1, 0.7, 0.9, 0.9, None], 0.1, True).high == pytest.approx(1e-2)
+
+    @pytest.mark.parametrize(
+        ("lrs", "values", "tolerance", "because"),
+        [
+            ([], [], 0.1, "3 learning rates, and here are 0"),
+            ([1e-3, 1e-2, 1e-2], [1, 2, 3], 0.1, "3 learning rates, and here are 2"),
+            ([0, 1e-3, 1e-2], [1, 2, 3], 0.1, "not a positive number"),
+            ([math.nan, 1e-3, 1e-2], [1, 2, 3], 0.1, "not a positive number"),
+            ([1e-4, 1e-3, 1e-2], [1, 2, 3], -0.1, "tolerance"),
+            ([1e-4, 1e-3, 1e-2], [1, 2, 3], math.nan, "tolerance"),
+            ([1e-4, 1e-3, 1e-2], [None, math.nan, math.inf], 0.1, "every learning rate diverged"),
+        ],
+    )
+    def test_degenerate_input_says_why(self, lrs, values, tolerance, because):
+        found = stats.good_range(lrs, values, tolerance, True)
+        assert (found.low, found.high, found.decades) == (None, None, None)
+        assert because in found.cannot_say
+
+    def test_different_lengths_are_refused(self):
+        with pytest.raises(ValueError, match="1 learning rates do not fit 2 values"):
+            stats.good_range([1e-3], [1, 2], 0.1, True)
+
+    @given(
+        st.lists(st.tuples(st.floats(1e-9, 1e3) | st.floats(), st.none() | st.floats()), max_size=6),
+        st.floats(0, 10) | st.floats(),
+        st.booleans(),
+    )
+    def test_never_nan(self, explained, trials, tolerance, higher):
+        explained(stats.good_range([lr for lr, _ in trials], [value for _, value in trials], tolerance, higher))

@@ -1,0 +1,184 @@
+import pytest
+from pydantic import ValidationError
+
+from service.errors import Invalid
+from service.planning import resolve
+from service.plans import Cell, Plan, scaled
+from service.problems import field_error
+from service.requests import COMPARISON_EXAMPLE, ComparisonRequest
+from service.spec import TrainSpec
+
+DIGITS = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 30}}
+ADAM = {"name": "adam", "space": {"lr": {"log_uniform": [0.0003, 0.03]}}}
+KO = {"name": "ko", "params": {"collision": "soft"}, "space": {**ADAM["space"], "gamma": {"uniform": [0.0, 1.0]}}}
+
+
+def planned(**fields) -> Plan:
+    request = {"tasks": [DIGITS], "optimizers": [ADAM, KO], "tuning": {"trials": 4}} | fields
+    return resolve(ComparisonRequest.model_validate({k: v for k, v in request.items() if v is not None}))
+
+
+def refusal(**fields) -> dict[str, str]:
+    """Pointer -> detail of a request that is refused, whoever refuses it."""
+    request = {"tasks": [DIGITS], "optimizers": [ADAM, KO], "tuning": {"trials": 4}} | fields
+    request = {name: value for name, value in request.items() if value is not None}
+    try:
+        resolve(ComparisonRequest.model_validate(request))
+    except Invalid as invalid:
+        return {error.pointer: error.detail for error in invalid.errors}
+    except ValidationError as invalid:
+        found = [field_error({**error, "loc": ("body", *error["loc"])}, request) for error in invalid.errors()]
+        return {error.pointer: error.detail for error in found}
+    raise AssertionError("it was accepted")
+
+
+class TestPlan:
+    def test_the_example_is_one(self):
+        plan = resolve(ComparisonRequest.model_validate(COMPARISON_EXAMPLE))
+        assert [one.label for one in plan.optimizers] == ["adam", "ko soft (adam)", "sgd lr=0.1"]
+        assert (plan.looks, plan.stopping, plan.pairs) == ([5, 10, 20], "looks", 3)
+
+    def test_survives_storage(self):
+        plan = planned(seeds={"max": 20, "looks": [5, 20]}, vary=["split"])
+        assert Plan.model_validate_json(plan.model_dump_json()) == plan
+
+    def test_every_optimizer_has_the_same_number_of_trials_at_the_same_learning_rates(self):
+        adam, ko = planned().optimizers
+        assert len(adam.trials) == len(ko.trials) == 4
+        assert [trial["lr"] for trial in adam.trials] == [trial["lr"] for trial in ko.trials]
+        assert len({trial["gamma"] for trial in ko.trials}) == 4
+
+    def test_counts_its_jobs(self):
+        plan = planned(tasks=[DIGITS, DIGITS | {"batch_size": 32}], optimizers=[ADAM, KO, "sgd"], seeds=5)
+        assert plan.jobs() == 2 * (2 * 4 + 3 * 5)
+        assert (
+            planned(tuning={"trials": 4, "seeds": 3}, seeds={"max": 20, "looks": [5, 20]}).jobs(seeds=5) == 2 * 12 + 10
+        )
+
+    def test_tuning_never_reads_the_test_set_and_shares_no_seed_with_the_report(self):
+        plan = planned()
+        assert not plan.spec(Cell("tuning", 0, 0, 0, 0, plan.tuning_seeds[0]))["evaluate_test"]
+        assert plan.spec(Cell("report", 0, 0, 0, 0, 0))["evaluate_test"]
+        assert not set(plan.tuning_seeds) & set(plan.seeds)
+
+    def test_a_cell_is_a_resolved_spec(self):
+        spec = planned().spec(Cell("report", 0, 1, 2, 0, 7))
+        assert TrainSpec.model_validate(spec).model_dump(mode="json") == spec
+        assert spec["optimizer"]["params"]["collision"] == "soft"
+        assert spec["seed"] == 7
+
+    def test_pairs_differ_in_the_optimizer_alone(self):
+        plan = planned()
+        one, other = (plan.spec(Cell("report", 0, optimizer, 0, 0, 3)) for optimizer in (0, 1))
+        assert {name for name in one if one[name] != other[name]} == {"optimizer"}
+
+    def test_a_split_of_its_own_for_each_seed(self):
+        plan = planned(vary=["seed", "split"])
+        assert [plan.spec(Cell("report", 0, 0, 0, 0, seed))["dataset"]["params"]["split_seed"] for seed in (0, 4)] == [
+            0,
+            4,
+        ]
+
+    def test_halving_gives_the_whole_budget_to_the_best(self):
+        plan = planned(tuning={"trials": 9, "method": "halving"})
+        assert [(rung.trials, plan.spec(Cell("tuning", 0, 0, 0, number, 10**6))["budget"]["epochs"])
+                for number, rung in enumerate(plan.rungs)] == [(9, 10), (3, 30)]  # fmt: skip
+        assert plan.jobs() == 2 * 12 + 2 * 5
+
+    def test_a_grid_is_as_large_as_it_is(self):
+        lr = {"choice": [0.001, 0.01]}
+        grids = [
+            {"name": "adam", "space": {"lr": lr}},
+            {"name": "ko", "space": {"lr": lr, "gamma": {"choice": [0.1, 1]}}},
+        ]
+        plan = planned(optimizers=grids, tuning={"trials": 1, "method": "grid"})
+        assert [len(one.trials) for one in plan.optimizers] == [2, 4]
+        assert plan.jobs() == 6 + 10
+
+    def test_accuracies_have_chance_as_the_score_of_a_diverged_run(self):
+        assert planned().tasks[0].diverged_score == 0.1
+        assert planned(metric="test_loss").tasks[0].diverged_score is None
+        assert planned(metric="test_loss", diverged_score=9.0).tasks[0].diverged_score == 9.0
+
+    def test_labels_tell_tasks_and_optimizers_apart(self):
+        plan = planned(
+            tasks=[DIGITS, DIGITS | {"model": {"name": "mlp", "params": {"init_scale": 0.1}}}],
+            optimizers=[
+                "adam",
+                {"name": "ko", "params": {"gamma": 0.2}},
+                {"name": "ko", "params": {"gamma": 0.4}},
+                "sgd",
+            ],
+            tuning=None,
+        )
+        assert [task.label for task in plan.tasks] == ["digits mlp init_scale=1.0", "digits mlp init_scale=0.1"]
+        assert [one.label for one in plan.optimizers] == [
+            "adam lr=0.001", "ko soft (adam) lr=0.001 gamma=0.2", "ko soft (adam) lr=0.001 gamma=0.4", "sgd lr=0.1",
+        ]  # fmt: skip
+
+    def test_a_budget_in_seconds_is_never_taken_from_others(self):
+        plan = planned(tasks=[DIGITS | {"budget": {"seconds": 5}}])
+        assert not plan.is_reusable(Cell("report", 0, 0, 0, 0, 0))
+        assert planned().is_reusable(Cell("report", 0, 0, 0, 0, 0))
+
+
+RATE = "/optimizers/1/space/rate"
+GOLDEN = DIGITS | {"dataset": {"name": "digits", "params": {"split": "golden"}}}
+SHORT = DIGITS | {"budget": {"epochs": 1}}
+
+
+def sgd(**space):
+    return {"optimizers": [ADAM, {"name": "sgd", "space": space}]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer", "words"),
+    [
+        ({"optimizers": ["adam"]}, "/optimizers", "at least 2"),
+        ({"optimizers": ["adam", "adam"], "tuning": None}, "/optimizers/1", "the same as optimizer 0"),
+        ({"optimizers": [ADAM, ADAM]}, "/optimizers/1", "the same as optimizer 0"),
+        ({"optimizers": [ADAM, KO | {"label": "adam"}]}, "/optimizers/1/label", "is taken"),
+        ({"optimizers": [ADAM, {"name": "ko", "space": {}}]}, "/optimizers/1/space", "at least one parameter"),
+        (sgd(lr={"choice": []}), "/optimizers/1/space/lr/choice", "1 item"),
+        (sgd(rate={"uniform": [0, 1]}), RATE, "unknown"),
+        (sgd(lr={"uniform": [0, 1]}), "/optimizers/1/space/lr", "greater than 0"),
+        ({"optimizers": [ADAM, {"name": "sgd", "params": {"lr": -1}}]}, "/optimizers/1/params/lr", "greater than 0"),
+        ({"optimizers": [ADAM, {"name": "adamm"}]}, "/optimizers/1/name", "did you mean 'adam'"),
+        ({"optimizers": [ADAM, KO | {"params": {"gamma": 1.0}}]}, "/optimizers/1/params/gamma", "one of them"),
+        ({"tuning": None}, "/tuning", "search space"),
+        ({"optimizers": ["adam", "sgd"]}, "/tuning", "no optimizer has a search space"),
+        ({"tuning": {"trials": 4, "first_seed": 3}}, "/tuning/first_seed", "keep them apart"),
+        ({"tuning": {"trials": 4, "method": "grid"}}, "/optimizers/0/space/lr", "choice"),
+        ({"tuning": {"trials": 5, "method": "halving"}}, "/tuning/trials", "at least 6"),
+        ({"tuning": {"trials": 6, "method": "halving"}, "tasks": [SHORT]}, "/tasks/0/budget", "too small"),
+        ({"tasks": [DIGITS | {"budget": {"epochs": 1, "steps": 5}}]}, "/tasks/0/budget", "either"),
+        ({"tasks": [DIGITS | {"model": "lstm"}]}, "/tasks/0/model", "reads texts"),
+        ({"tasks": [DIGITS, DIGITS]}, "/tasks/1", "the same as task 0"),
+        ({"tasks": []}, "/tasks", "at least 1"),
+        ({"tasks": [DIGITS | {"dataset": "mnits"}]}, "/tasks/0/dataset", "did you mean 'mnist'"),
+        ({"tasks": [DIGITS | {"target": {"metric": "x", "value": 1}}]}, "/tasks/0/target/metric", "val_accuracy"),
+        ({"tasks": [DIGITS | {"target": {"value": 95}}]}, "/tasks/0/target/value", "did you mean 0.95"),
+        ({"metric": "grad_norm"}, "/metric", "test_accuracy"),
+        ({"seeds": {"max": 10, "looks": [5, 20]}}, "/seeds", "10"),
+        ({"seeds": {"max": 10, "looks": [5, 5, 10]}}, "/seeds", "increase"),
+        ({"seeds": {"max": 101, "looks": "any"}}, "/seeds", "at most 100"),
+        ({"seeds": {"max": 201, "looks": [5, 201]}}, "/seeds", "at most 200"),
+        ({"seeds": 0}, "/seeds", "greater than or equal to 1"),
+        ({"vary": ["split"], "tasks": [GOLDEN]}, "/tasks/0/dataset/params/split", "seeded"),
+        ({"spaces": 1}, "/spaces", "unknown field"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_pointed_to(fields, pointer, words):
+    found = refusal(**fields)
+    assert pointer in found, found
+    assert words in found[pointer]
+
+
+def test_budgets_are_scaled_in_their_own_unit():
+    assert scaled({"epochs": None, "steps": 10, "seconds": None}, 1 / 3)["steps"] == 3
+    assert scaled({"epochs": None, "steps": None, "seconds": 10.0}, 0.25)["seconds"] == 2.5
+
+
+def test_a_split_that_is_fixed_is_not_varied():
+    plan = planned(tasks=[{"dataset": "snips", "model": "textcnn", "budget": {"epochs": 1}}], vary=["split"])
+    assert plan.spec(Cell("report", 0, 0, 0, 0, 4))["dataset"]["params"]["split_seed"] == 0

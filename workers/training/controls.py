@@ -1,0 +1,89 @@
+"""Simple alternatives to a collision: what KO has to beat before its physics explains anything.
+
+Each control gives what is added to the gradient of a layer before the base optimizer's step, where KO's collision acts.
+N rows (neurons), D columns, as in `ko.collisions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ko import collisions, counter
+from ko.diagnostics.layers import layers_of
+from ko.particles import matrices, tensor_of
+
+Draw = Callable[[torch.Size], Tensor]
+"""Standard normal numbers of a shape."""
+Control = Callable[[Tensor, Tensor, float, Draw], Tensor]
+"""Weights (N, D), their gradient (N, D) and the strength -> what is added to the gradient, (N, D) or (N, 1)."""
+
+
+def noise(weights: Tensor, gradient: Tensor, gamma: float, draw: Draw) -> Tensor:
+    """Gaussian noise, (N, D), as long as what the soft collision of this gamma would have added to the gradient."""
+    change = collisions.soft(weights, gradient, gamma) - gradient
+    normal = draw(weights.shape)
+    length: Tensor = change.norm() / normal.norm()
+    return normal * length
+
+
+def orthogonality(weights: Tensor, gradient: Tensor, penalty: float, draw: Draw) -> Tensor:
+    """Gradient, (N, D), of `penalty * sum over i != j of cos(w_i, w_j)^2`: the rows are drawn apart.
+
+    The soft orthogonality of Bansal, Chen and Wang (NeurIPS 2018), on directions, so that it leaves the lengths alone;
+    a zero row has none and is left alone, too.
+    """
+    lengths: Tensor = weights.norm(dim=1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+    unit = weights / lengths
+    cosines = (unit @ unit.T).fill_diagonal_(0)  # (N, N)
+    pull = 4 * penalty * cosines @ unit
+    return (pull - (pull * unit).sum(dim=1, keepdim=True) * unit) / lengths
+
+
+def centralization(weights: Tensor, gradient: Tensor, strength: float, draw: Draw) -> Tensor:
+    """What takes the mean out of each gradient row (Yong et al., ECCV 2020), (N, 1); its strength means nothing."""
+    return -gradient.mean(dim=1, keepdim=True)
+
+
+CONTROLS: dict[str, Control] = {"noise": noise, "orthogonality": orthogonality, "centralization": centralization}
+
+
+def precede(optimizer: Optimizer, model: nn.Module, control: str, strength: float, seed: int) -> None:
+    """Let a control change the gradients of `model`'s layers before each step of `optimizer`.
+
+    Layers are those that KO would collide. The noise is a function of seed, step and layer, like KO's random numbers,
+    up to rounding the same on every device, and no generator of torch is used. The number of steps is kept in the
+    optimizer's groups as `control_step`, so that a loaded state dict goes on where it was. A copied optimizer loses its
+    control, as it does all hooks.
+    """
+    add, layers = CONTROLS[control], layers_of(model)
+
+    @torch.no_grad()
+    def before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        step = optimizer.param_groups[0]["control_step"]
+        for position, layer in enumerate(layers):
+            p, rows = layer.parameter, (layer.row_dim, layer.blocks)
+            if p.grad is None:
+                continue
+            g = matrices(p.grad, *rows)  # (B, N, D)
+            changed = [
+                gradient + add(weights, gradient, strength, partial(_normal, (seed, step, position, block), p.device))
+                for block, (weights, gradient) in enumerate(zip(matrices(p, *rows), g, strict=True))
+            ]
+            p.grad.copy_(tensor_of(torch.stack(changed), p.grad, *rows))
+        for group in optimizer.param_groups:
+            group["control_step"] += 1
+
+    for group in optimizer.param_groups:
+        group["control_step"] = 0
+    optimizer.register_step_pre_hook(before_step)
+
+
+def _normal(key: tuple[int, ...], device: torch.device, shape: torch.Size) -> Tensor:
+    pairs = torch.arange((shape.numel() + 1) // 2, device=device)
+    return counter.normal(counter.bits(counter.key(*key), pairs))[: shape.numel()].view(shape)
