@@ -6,6 +6,8 @@ make the second request wait for the first instead of telling it so.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
@@ -19,11 +21,26 @@ KEPT = timedelta(hours=24)
 HEADER = "Idempotency-Key"
 
 
-def replay(session: Session, user: User, route: str, key: str, body_digest: str) -> IdempotencyKey | None:
-    """The stored answer, or None for a new key, which this transaction then owns.
+def once(
+    session: Session, user: User, route: str, key: str | None, body: str, make: Callable[[], tuple[UUID, str]]
+) -> tuple[UUID, str]:
+    """The id and the answer of what `make` makes, or those that it made when the request came first.
 
     Raises `Conflict` while another request with the key is under way, `Invalid` where the key came with another body.
     """
+    if key is None:
+        return make()
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    stored = _replay(session, user, route, key, digest)
+    if stored is not None:
+        return stored.resource_id, stored.answer
+    made, answer = make()
+    _store(session, user, route, key, digest, made, answer)
+    return made, answer
+
+
+def _replay(session: Session, user: User, route: str, key: str, body_digest: str) -> IdempotencyKey | None:
+    """The stored answer, or None for a new key, which this transaction then owns."""
     name = f"kotrain.idempotency:{user.id}:{route}:{key}"
     if not session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtextextended(name, 0)))):
         raise Conflict(f"a request with this {HEADER} is under way; ask again in a moment")
@@ -42,7 +59,9 @@ def replay(session: Session, user: User, route: str, key: str, body_digest: str)
     return stored
 
 
-def store(session: Session, user: User, route: str, key: str, body_digest: str, resource_id: UUID, answer: str) -> None:
+def _store(
+    session: Session, user: User, route: str, key: str, body_digest: str, resource_id: UUID, answer: str
+) -> None:
     """Keep the answer for a day; an expired one with the same key makes room."""
     session.execute(
         delete(IdempotencyKey).where(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -42,10 +41,6 @@ class ListQuery(StrictQuery):
     after: str | None = Field(None, max_length=64, description="`next` of the page before.")
 
 
-def _accepted(comparison_id: UUID, body: str) -> Response:
-    return Response(body, 202, {"Location": f"/v1/comparisons/{comparison_id}"}, "application/json")
-
-
 @router.post("", status_code=202, response_model=ComparisonAnswer, responses={200: {"model": ComparisonDryRun}})
 def submit(
     session: Database,
@@ -57,16 +52,13 @@ def submit(
     """Compare optimizers: runs that exist are reused, what is missing is run."""
     if query.dry_run:
         return JSONResponse(comparisons.dry_run(session, body).model_dump(mode="json"))
-    digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()
-    if idempotency_key is not None:
-        stored = idempotency.replay(session, user, ROUTE, idempotency_key, digest)
-        if stored is not None:
-            return _accepted(stored.resource_id, stored.answer)
-    comparison = comparisons.create(session, user, body)
-    answer = comparisons.answer(session, comparison).model_dump_json()
-    if idempotency_key is not None:
-        idempotency.store(session, user, ROUTE, idempotency_key, digest, comparison.id, answer)
-    return _accepted(comparison.id, answer)
+
+    def make() -> tuple[UUID, str]:
+        comparison = comparisons.create(session, user, body)
+        return comparison.id, comparisons.answer(session, comparison).model_dump_json()
+
+    comparison_id, answer = idempotency.once(session, user, ROUTE, idempotency_key, body.model_dump_json(), make)
+    return Response(answer, 202, {"Location": f"/v1/comparisons/{comparison_id}"}, "application/json")
 
 
 @router.get("", response_model=Page[ComparisonSummary])

@@ -17,6 +17,7 @@ from service.schemas import CurveView, DryRun, JobRequest, JobView, Label, Metri
 from service.spec import JobStatus
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+ROUTE = "POST /v1/jobs"
 
 
 def view(job: Job) -> JobView:
@@ -29,10 +30,6 @@ def view(job: Job) -> JobView:
             "progress": Progress(step=job.step, total_steps=job.total_steps),
         }
     )
-
-
-def _accepted(job_id: UUID, body: str) -> Response:
-    return Response(body, 202, {"Location": f"/v1/jobs/{job_id}"}, "application/json")
 
 
 class SubmitQuery(StrictQuery):
@@ -63,16 +60,13 @@ def submit(
         return JSONResponse(
             {"spec": spec, **body.model_dump(mode="json", include=DryRun.model_fields.keys() - {"spec"})}
         )
-    route, digest = "POST /v1/jobs", hashlib.sha256(body.model_dump_json().encode()).hexdigest()
-    if idempotency_key is not None:
-        stored = idempotency.replay(session, user, route, idempotency_key, digest)
-        if stored is not None:
-            return _accepted(stored.resource_id, stored.answer)
-    job = jobs.submit(session, user, body)
-    answer = view(job).model_dump_json()
-    if idempotency_key is not None:
-        idempotency.store(session, user, route, idempotency_key, digest, job.id, answer)
-    return _accepted(job.id, answer)
+
+    def make() -> tuple[UUID, str]:
+        job = jobs.submit(session, user, body)
+        return job.id, view(job).model_dump_json()
+
+    job_id, answer = idempotency.once(session, user, ROUTE, idempotency_key, body.model_dump_json(), make)
+    return Response(answer, 202, {"Location": f"/v1/jobs/{job_id}"}, "application/json")
 
 
 class ListQuery(StrictQuery):

@@ -1,0 +1,127 @@
+"""`kotrain comparison`, `study` and `leaderboard`, and the SDK under them, on the API in this process."""
+
+import json
+from functools import partial
+from uuid import UUID
+
+import pytest
+
+from kotrain import Client, ComparisonRequest, InvalidRequest, NotFound, WaitTimeout, commands, comparing, studying
+
+REQUEST = {
+    "name": "typed",
+    "tasks": [{"dataset": "digits", "model": "mlp", "budget": {"epochs": 1}}],
+    "optimizers": [{"name": "adam", "space": {"lr": {"log_uniform": [0.001, 0.1]}}}, "sgd"],
+    "tuning": {"trials": 2},
+    "seeds": 3,
+}
+UNKNOWN = "0198c0de-0000-7000-8000-000000000000"
+
+
+@pytest.fixture
+def kotrain(api, monkeypatch, capsys):
+    for module in (commands, comparing, studying):
+        monkeypatch.setattr(module, "Client", partial(Client, http=api))
+
+    def run(*arguments):
+        status = commands.run([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "question.json"
+    path.write_text(json.dumps(REQUEST))
+    return path
+
+
+class TestClient:
+    def test_start_look_and_cancel(self, client):
+        started = client.start_comparison(REQUEST)
+        assert (started.status, started.progress.jobs) == ("running", 5)
+        assert client.comparison(started).id == client.comparison(str(started.id)).id == started.id
+        assert next(client.comparisons(page_size=1)).id == started.id
+        with pytest.raises(WaitTimeout):
+            client.wait_for_comparison(started, timeout=0.2)
+        assert client.cancel_comparison(started).status == "cancelled"
+        assert client.wait_for_comparison(started.id).status == "cancelled"
+
+    def test_a_request_model_and_a_repeated_key(self, client):
+        request = ComparisonRequest.model_validate(REQUEST)
+        one, other = (client.start_comparison(request, idempotency_key="key") for _ in range(2))
+        assert one.id == other.id
+
+    def test_dry_run_makes_nothing(self, client):
+        before = len(list(client.comparisons()))
+        assert client.start_comparison(REQUEST, dry_run=True).jobs_at_most == 8
+        assert len(list(client.comparisons())) == before
+
+    def test_reports(self, client):
+        started = client.start_comparison(REQUEST)
+        assert b"toprule" in client.report(started, "latex")
+        assert client.report(started).startswith(b"<!DOCTYPE html>")
+
+    def test_errors(self, client):
+        with pytest.raises(InvalidRequest) as caught:
+            client.start_comparison({**REQUEST, "optimizers": ["adam", "adam"], "tuning": None})
+        assert [field.pointer for field in caught.value.fields] == ["/optimizers/1"]
+        with pytest.raises(NotFound):
+            client.comparison(UUID(UNKNOWN))
+        done = client.cancel_comparison(client.start_comparison(REQUEST))
+        assert client.cancel_comparison(done).status == "cancelled"
+
+    def test_leaderboard_of_nothing(self, client):
+        assert client.leaderboard("digits", "cnn").boards == []
+
+
+class TestCommands:
+    def test_dry_run_shows_the_plan(self, kotrain, file):
+        status, out, _ = kotrain("comparison", "start", file, "--dry-run")
+        assert status == 0
+        assert "8 jobs" in out
+        assert "never read the test set" in out.replace("\n", " ")
+
+    def test_start_show_list_report_cancel(self, kotrain, file, tmp_path):
+        status, out, _ = kotrain("comparison", "start", file)
+        id_ = out.strip()
+        assert (status, str(UUID(id_))) == (0, id_)
+        assert "0 of 5 runs" in kotrain("comparison", "show", id_)[1]
+        assert json.loads(kotrain("comparison", "show", id_, "--json")[1])["id"] == id_
+        assert f"{id_}  running" in kotrain("comparison", "list")[1]
+        page = tmp_path / "report.html"
+        assert kotrain("comparison", "report", id_, "-o", page)[0] == 0
+        assert page.read_text().startswith("<!DOCTYPE html>")
+        assert kotrain("comparison", "report", id_, "--format", "csv")[1].startswith("task,")
+        assert kotrain("comparison", "cancel", id_)[1] == f"{id_} cancelled\n"
+
+    @pytest.mark.parametrize(
+        ("typed", "said"),
+        [
+            (["comparison", "start", "/nowhere.json"], "No such file"),
+            (["comparison", "show", UNKNOWN], "there is no comparison"),
+            (["comparison", "report", UNKNOWN, "--format", "pdf"], "there is html, csv, latex and json"),
+            (["study", "run", "ko-clams"], "there is first-look, ko-claims"),
+            (["study", "run", "ko-claims", "--budget", "tiny"], "there is small and full"),
+            (["leaderboard", "digits", "cnn"], "no finished runs"),
+        ],
+    )
+    def test_what_goes_wrong(self, kotrain, typed, said):
+        assert said in kotrain(*typed)[2]
+
+    def test_wrong_fields_are_named(self, kotrain, tmp_path):
+        wrong = tmp_path / "wrong.json"
+        wrong.write_text(json.dumps({**REQUEST, "tuning": None}))
+        status, _, err = kotrain("comparison", "start", wrong)
+        assert status == 1
+        assert "/tuning: needed, because optimizer 0 has a search space" in err
+
+    def test_studies_are_listed_shown_and_planned(self, kotrain):
+        assert {"first-look", "ko-claims", "ko-ablation", "ko-cost"} <= set(kotrain("study", "list")[1].split())
+        shown = json.loads(kotrain("study", "show", "ko-cost")[1])
+        assert ComparisonRequest.model_validate(shown).metric == "samples_per_second"
+        status, out, _ = kotrain("study", "run", "ko-cost", "--dry-run")
+        assert status == 0
+        assert "jobs" in out
