@@ -29,6 +29,7 @@ class GroupView(Output):
     seconds_to_target: float | None
     diverged: int = Field(description="Seeds whose run diverged; they are not in the mean and miss every target.")
     jobs: list[UUID]
+    diverged_jobs: list[UUID] = Field(description="Those of them that diverged.")
     cannot_say: str | None = Field(description="Why a statistic is null.")
 
 

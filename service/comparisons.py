@@ -13,7 +13,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from service import cells, conclusions, estimates, jobs, methods, metrics, protocol
+from service import cells, conclusions, estimates, jobs, methods, protocol
 from service.answers import ComparisonAnswer, ComparisonDryRun
 from service.config import settings
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
@@ -22,9 +22,6 @@ from service.planning import resolve
 from service.plans import Cell, Plan
 from service.requests import ComparisonRequest
 from service.spec import ComparisonStatus, TrainSpec
-
-CURVES = ("train_loss", "val_accuracy", "val_loss", "weight_correlation")
-"""Drawn in a report."""
 
 # Two comparisons that want the same run at the same time have to find each other's.
 LOCK = text("SELECT pg_advisory_xact_lock(hashtext('kotrain.cells'))")
@@ -144,12 +141,6 @@ def answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
     hits = conclusions.first_hits(session, found, runs)
     expected = estimates.estimate(session, found) if comparison.status == ComparisonStatus.RUNNING else {}
     return conclusions.conclude(comparison, found, runs, hits, expected)
-
-
-def curves(session: Session, answer: ComparisonAnswer) -> dict[UUID, dict[str, metrics.Curve]]:
-    """What the reported runs measured on their way, by job."""
-    reported = [job for task in answer.tasks for group in task.groups for job in group.jobs]
-    return metrics.read(session, reported, CURVES)
 
 
 # --- what maintenance does -------------------------------------------------------------------------------------------

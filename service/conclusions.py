@@ -38,7 +38,7 @@ from service.models import Comparison
 from service.plans import Plan
 from service.spec import ComparisonStatus, JobStatus, Target, TargetHit
 from service.stats import median_to_target
-from service.verdicts import Protocol, correction_in_words, group_view, pair_view, verdict
+from service.verdicts import Protocol, correction_in_words, group_view, listed, pair_view, verdict
 
 Hits = Mapping[UUID, TargetHit]
 Estimates = Mapping[tuple[int, int], Estimate]
@@ -162,11 +162,11 @@ def _task_answer(
         for position, one in enumerate(plan.optimizers)
         if one.is_tuned
     ]
-    fixed = _held_fixed(plan, task.number)
+    fixed = _held_fixed(plan, task)
     rules = Protocol(
         correction=correction_in_words(family),
         scored=plan.tasks[task.number].diverged_score is not None,
-        caveats=tuple(_caveats(plan, task, measure, [view.at_edge and (view.label, view.at_edge) for view in tuned])),
+        caveats=tuple(_caveats(plan, task, measure, [(view.label, view.at_edge) for view in tuned])),
     )
     said = verdict(measure, views, pairs, fixed, rules)
     return TaskAnswer(
@@ -197,7 +197,10 @@ def _group(plan: Plan, task: _Task, position: int, hits: Hits, target: Target | 
     met = [None if run.result.diverged else hits.get(run.job) for run in runs] if target else []
     diverged = sum(run.result.diverged for run in runs)
     view = group_view(optimizer.label, value, value, task.values[position], met, diverged, family.sign)
-    changes: dict[str, Any] = {"jobs": [run.job for run in runs]}
+    changes: dict[str, Any] = {
+        "jobs": [run.job for run in runs],
+        "diverged_jobs": [run.job for run in runs if run.result.diverged],
+    }
     if family.stopping != "fixed" and view.interval is not None:
         why = "not given, because seeds were added after looks: the intervals of the differences allow for that"
         changes |= {"interval": None, "cannot_say": f"the interval of the mean is {why}"}
@@ -214,13 +217,21 @@ def _not_yet(task: _Task, said: VerdictView) -> VerdictView:
     )
 
 
-def _held_fixed(plan: Plan, number: int) -> dict[str, Any]:
-    spec = {name: value for name, value in plan.tasks[number].spec.items() if name not in ("log_every_steps", "target")}
+def _held_fixed(plan: Plan, task: _Task) -> dict[str, Any]:
+    """The task, readable, and what its runs ran on, which all that are compared share."""
+    untold = {"log_every_steps", "target"}
+    spec = {name: value for name, value in plan.tasks[task.number].spec.items() if name not in untold}
+    ended = [run for runs in task.runs.values() for run in runs if _counts(run)]
+    environment = {} if not ended else {name: ended[0].environment[name] for name in ENVIRONMENT_SETTING}
     told_elsewhere = {"dataset.name", "model.name", "diagnostics_every_steps"}
-    return {path: value for path, value in flat(spec).items() if value is not None and path not in told_elsewhere}
+    return {
+        path: value
+        for path, value in flat({**spec, "environment": environment}).items()
+        if value is not None and path not in told_elsewhere
+    }
 
 
-def _caveats(plan: Plan, task: _Task, measure: Measure, at_edge: Iterable[Any]) -> Iterable[str]:
+def _caveats(plan: Plan, task: _Task, measure: Measure, at_edge: Iterable[tuple[str, list[str]]]) -> Iterable[str]:
     score = plan.tasks[task.number].diverged_score
     for position, one in enumerate(plan.optimizers):
         runs = [run for run in task.runs[position] if _counts(run)]
@@ -228,8 +239,8 @@ def _caveats(plan: Plan, task: _Task, measure: Measure, at_edge: Iterable[Any]) 
         if diverged and score is not None:
             yield f"{diverged} of {len(runs)} runs of {one.label} diverged and count as {measure.value(score)}."
     yield _tuning_in_words(plan)
-    for label, names in filter(None, at_edge):
-        yield f"The best {' and '.join(names)} of {label} is at the edge of what was tried: a wider range may help it."
+    if edges := [f"{' and '.join(names)} of {label}" for label, names in at_edge if names]:
+        yield f"At the edge of what was tried, so that a wider range may help: {listed(edges, most=len(edges))}."
     drawn = plan.resplits(task.number) if "split" in plan.vary else "nothing"
     yield {
         "all": f"This holds over {len(plan.seeds)} splits of the data.",

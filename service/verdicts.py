@@ -118,7 +118,10 @@ def _left_out(runs: Sequence[Run], used: int) -> LeftOut:
 def _view_of(each: Group, sign: int, has_target: bool) -> GroupView:
     hits = [None if run.diverged else run.target_hit for run in each.runs] if has_target else []
     return group_view(each.label, each.value, each.optimizer, each.values, hits, each.diverged, sign).model_copy(
-        update={"jobs": [run.job for run in each.runs]}
+        update={
+            "jobs": [run.job for run in each.runs],
+            "diverged_jobs": [run.job for run in each.runs if run.diverged],
+        }
     )
 
 
@@ -147,6 +150,7 @@ def group_view(
         seconds_to_target=median_to_target([hit.wall_seconds if hit else None for hit in hits]),
         diverged=diverged,
         jobs=[],
+        diverged_jobs=[],
         cannot_say=sample.cannot_say,
     )
 
@@ -267,7 +271,7 @@ class _Verdict:
         others = f", and leads {'the other' if more == 1 else f'the {more} others'} significantly, too" if more else ""
         by_others = [each.label for each in rivals if each not in beaten]
         behind = (
-            f" {_listed(by_others)} {'is' if len(by_others) == 1 else 'are'} behind one of these." if by_others else ""
+            f" {listed(by_others)} {'is' if len(by_others) == 1 else 'are'} behind one of these." if by_others else ""
         )
         p = f"{_p(pair.p_adjusted)}{self.protocol.correction}"
         lead = self.measure.lead(*self._lead(leader, closest))
@@ -295,8 +299,8 @@ class _Verdict:
                 text += f" About {pair.seeds_needed} seeds would tell, if the difference is what it seems."
         also = [each.label for each in open_rivals[1:]]
         beaten = [each.label for each in rivals if each not in open_rivals]
-        text += f" Also open: {_listed(also)}." if also else ""
-        return text + (f" Significantly behind: {_listed(beaten)}." if beaten else "")
+        text += f" Also open: {listed(also)}." if also else ""
+        return text + (f" Significantly behind: {listed(beaten)}." if beaten else "")
 
     def _corrected(self, pair: PairView) -> str:
         """Why it is open although the pair's own interval excludes zero, where that is so."""
@@ -347,7 +351,7 @@ class _Verdict:
                     "its mean is over the others, and it cannot be best."
                 )
         if all_of_them := [each.label for each in self.groups if each.diverged and not each.n]:
-            yield f"Every run diverged: {_listed(all_of_them)}."
+            yield f"Every run diverged: {listed(all_of_them)}."
 
     def _held_fixed(self) -> Iterable[str]:
         if not self.groups:
@@ -373,7 +377,7 @@ def _p(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
-def _listed(names: Sequence[str], most: int = 4) -> str:
+def listed(names: Sequence[str], most: int = 4) -> str:
     """`a, b and c`; beyond `most` names the rest is counted."""
     shown = list(names) if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)

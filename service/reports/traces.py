@@ -48,17 +48,12 @@ class RunsOf:
     diverged: list[Mapping[str, Curve]]
 
     @classmethod
-    def group(cls, group: GroupView, endpoint: str, curves: Mapping[UUID, Mapping[str, Curve]]) -> RunsOf:
-        """Tells them apart by where their endpoint or, without it, their last curve ends: diverged runs are shorter.
-
-        An answer says how many diverged, not which.
-        """
-        runs = [curves.get(job, {}) for job in group.jobs]
-        ends = [(_end(run.get(endpoint)), max(map(_end, run.values()), default=-1)) for run in runs]
-        order = sorted(range(len(runs)), key=lambda index: ends[index])
-        lost = set(order[: group.diverged])
+    def group(cls, group: GroupView, curves: Mapping[UUID, Mapping[str, Curve]]) -> RunsOf:
+        """Those of a group; a run without curves has none."""
+        lost = set(group.diverged_jobs)
         return cls(
-            [run for index, run in enumerate(runs) if index not in lost], [runs[index] for index in sorted(lost)]
+            [curves.get(job, {}) for job in group.jobs if job not in lost],
+            [curves.get(job, {}) for job in group.diverged_jobs],
         )
 
     def traces(self, metric: str, along: Along) -> list[Trace]:
@@ -76,15 +71,7 @@ class RunsOf:
 
 def runs_of(task: TaskAnswer, curves: Mapping[UUID, Mapping[str, Curve]]) -> dict[str, RunsOf]:
     """Label -> the curves of its runs, in the order of the table."""
-    return {group.label: RunsOf.group(group, task.metric, curves) for group in task.groups}
-
-
-def _end(curve: Curve | None) -> int:
-    """The last step with a value; -1: none."""
-    if curve is None:
-        return -1
-    steps = curve.steps[np.isfinite(curve.values)]
-    return int(steps[-1]) if len(steps) else -1
+    return {group.label: RunsOf.group(group, curves) for group in task.groups}
 
 
 def trace(curve: Curve | None, along: Along) -> Trace | None:

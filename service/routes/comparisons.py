@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from service import comparisons, idempotency
+from service import comparisons, idempotency, metrics, reports
 from service.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummary
 from service.models import Comparison
 from service.requests import ComparisonRequest
@@ -85,10 +85,9 @@ class ReportQuery(StrictQuery):
 @router.get("/{comparison_id}/report", response_class=Response)
 def report(session: Database, _: Caller, comparison_id: UUID, query: Annotated[ReportQuery, Query()]) -> Response:
     """The answer as a file: a page that opens offline, a table for a spreadsheet or a paper, or the JSON."""
-    from service import reports  # noqa: PLC0415  # matplotlib is loaded by who asks for a report, not by the API
-
     answer = comparisons.answer(session, comparisons.get(session, comparison_id))
-    found = reports.render(query.format, answer, comparisons.curves(session, answer))
+    curves = metrics.read(session, reports.job_ids(answer), reports.curve_names(answer))
+    found = reports.render(query.format, answer, curves)
     disposition = f'inline; filename="{found.file_name}"'
     return Response(found.body, media_type=found.media_type, headers={"Content-Disposition": disposition})
 

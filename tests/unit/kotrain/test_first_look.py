@@ -49,7 +49,9 @@ class TestRequest:
 def group(label, lr, mean=0.9, interval=(0.8, 1.0)):
     rest = dict.fromkeys(GroupView.model_fields)
     known = {"label": label, "optimizer": {"name": "x", "params": {"lr": lr}}, "n": 5, "mean": mean, "sd": 0.01}
-    return GroupView.model_validate({**rest, **known, "interval": interval, "diverged": 0, "jobs": []})
+    return GroupView.model_validate(
+        {**rest, **known, "interval": interval, "diverged": 0, "jobs": [], "diverged_jobs": []}
+    )
 
 
 DETAIL = dict.fromkeys(("sd", "correlation", "skewed", "p_permutation", "p_wilcoxon", "cliffs_delta"))

@@ -218,7 +218,10 @@ class TestTuning:
         plan = planned(tuning={"trials": 5})
         found = answer(plan, play_runs(plan, lambda c: scored(plan.optimizers[c.optimizer].trials[c.trial]["lr"])))
         assert found.tasks[0].tuning[0].at_edge == ["lr"]
-        assert "at the edge of what was tried" in found.verdict[0]
+        assert (
+            "At the edge of what was tried, so that a wider range may help: lr of adam and lr of sgd."
+            in found.verdict[0]
+        )
 
     def test_unequal_numbers_of_trials_are_told(self):
         lr = {"choice": [0.001, 0.01]}

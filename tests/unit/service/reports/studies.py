@@ -355,6 +355,7 @@ class _Maker:
             seconds_to_target=_median([hit and hit[1] for hit in hits]),
             diverged=lost,
             jobs=jobs,
+            diverged_jobs=jobs[len(jobs) - lost :],
             cannot_say=None if n > 1 else "a standard deviation needs 2 runs" if n else "no run has finished",
         )
 

@@ -64,20 +64,14 @@ class TestTraces:
         assert band([line([1, 2], [0, 1]), line([1, 2], [5, 6])]) is None
         assert band([]) is None
 
-    def test_diverged_runs_are_those_without_the_end(self) -> None:
+    def test_diverged_runs_are_told_apart(self) -> None:
         made = study(diverged={(0, 1): 2})
         (group,) = [group for group in made.answer.tasks[0].groups if group.diverged]
-        runs = RunsOf.group(group, "test_accuracy", made.curves)
+        runs = RunsOf.group(group, made.curves)
         assert (len(runs.finished), len(runs.diverged)) == (3, 2)
         assert len(runs.endpoints("test_accuracy")) == 3
         assert not [run for run in runs.diverged if "test_accuracy" in run]
-        by_validation = RunsOf.group(group, "val_accuracy", made.curves)
-        assert by_validation.diverged == runs.diverged
-        without = {job: {"val_loss": of["val_loss"]} for job, of in made.curves.items()}
-        assert [len(run["val_loss"].steps) for run in RunsOf.group(group, "test_accuracy", without).diverged] == [
-            14,
-            14,
-        ]
+        assert [len(run["val_loss"].steps) for run in runs.diverged] == [14, 14]
 
     def test_a_target_is_met_or_missed(self) -> None:
         run = {"val_accuracy": curve([0.1, np.nan, 0.96, 0.9], seconds=2.0)}
@@ -224,4 +218,4 @@ def test_a_letter_without_a_place_is_a_question_mark() -> None:
 
 def test_runs_without_curves_are_no_error() -> None:
     group = study().answer.tasks[0].groups[0].model_copy(update={"jobs": [UUID(int=1)]})
-    assert RunsOf.group(group, "test_accuracy", {}).finished == [{}]
+    assert RunsOf.group(group, {}).finished == [{}]
