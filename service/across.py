@@ -34,15 +34,13 @@ def across_tasks(metric: str, tasks: Sequence[TaskAnswer], values: Sequence[Sequ
     ]
     means = np.array([[float(seeds.mean()) for seeds in of_one] for of_one in scores]).T  # (tasks, optimizers)
     friedman = stats.friedman(means)
-    ranks = friedman.ranks
-    if ranks is None:
-        return None
+    ranks = stats.average_ranks(means)
     times = _times(tasks, labels)
     algoperf = None if times is None else stats.algoperf_scores(times)
     standings = [
         _rank(
             label,
-            ranks[position],
+            float(ranks[position]),
             scores[position],
             sign(metric),
             None if algoperf is None else float(algoperf[position]),

@@ -25,6 +25,8 @@ class GroupView(Output):
     sd: float | None = Field(description="Standard deviation over seeds (ddof 1).")
     interval: Interval | None = Field(description="95 % t interval of the mean.")
     best: float | None = Field(description="The best single run: highest accuracy, lowest loss.")
+    iqm: float | None = Field(description="Mean of the middle half of the runs, from 20 runs on.")
+    iqm_interval: Interval | None = Field(description="95 % percentile bootstrap interval of it.")
     steps_to_target: float | None = Field(description="Median over seeds; null where half or more missed the target.")
     seconds_to_target: float | None
     diverged: int = Field(description="Seeds whose run diverged; they are not in the mean and miss every target.")
@@ -165,6 +167,19 @@ class ToTarget(Output):
     seconds: float | None
 
 
+class FirstToTarget(Output):
+    """Which of two groups reached the target first, seed by seed; a miss is later than anything."""
+
+    a: str
+    b: str
+    n: int = Field(description="Seeds that both groups have.")
+    a_first: int
+    b_first: int
+    ties: int = Field(description="Seeds on which both took equally many steps, or both missed.")
+    p: float | None = Field(description="Exact sign test, of this pair alone.")
+    cannot_say: str | None
+
+
 class MissingRun(Output):
     """A run that was wanted and is not in the statistics, and why."""
 
@@ -182,6 +197,7 @@ class TaskAnswer(CompareAnswer):
     tuning: list[TuningView]
     cost: list[CostView]
     to_target: list[ToTarget]
+    first_to_target: list[FirstToTarget]
     missing: list[MissingRun]
 
 

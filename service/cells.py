@@ -19,7 +19,7 @@ from service.models import Comparison, ComparisonCell, Job, Worker
 from service.plans import Cell, Plan
 from service.protocol import Result
 from service.schemas import JobRequest
-from service.spec import ENGINE_VERSION, JobStatus, Reason
+from service.spec import ENGINE_VERSION, JobStatus, Reason, TargetHit
 
 KEY = ("phase", "task", "optimizer", "trial", "rung", "seed")
 
@@ -39,6 +39,8 @@ class CellRun:
     steps: int | None
     parameters: int | None
     memory: Mapping[str, Any]
+    hit: TargetHit | None
+    """When it first met the task's target."""
     environment: Mapping[str, Any]
     finished_at: datetime | None
     is_shared: bool
@@ -57,7 +59,7 @@ LOAD = text(
            (summary ->> 'total_seconds')::float8 AS total_seconds,
            (summary ->> 'steps')::bigint AS steps,
            (summary ->> 'parameters')::bigint AS parameters,
-           (summary -> 'memory')::text AS memory,
+           (summary -> 'memory')::text AS memory, (summary -> 'target')::text AS hit,
            jsonb_build_array(environment -> 'device_kind', environment -> 'device_name', environment -> 'torch',
                              environment -> 'data_hash', environment -> 'engine_version')::text AS environment,
            coalesce(workers.slots > greatest(1, jsonb_array_length(workers.devices) - 1), false) AS is_shared
@@ -96,6 +98,7 @@ def load(session: Session, comparison: Comparison, plan: Plan) -> list[CellRun]:
             steps=row.steps,
             parameters=row.parameters,
             memory=parsed(row.memory or "null") or {},
+            hit=TargetHit.model_validate(hit) if (hit := parsed(row.hit or "null")) else None,
             environment=dict(zip(ENVIRONMENT, parsed(row.environment), strict=True)),
             finished_at=row.finished_at,
             is_shared=row.is_shared,
@@ -110,9 +113,11 @@ def load(session: Session, comparison: Comparison, plan: Plan) -> list[CellRun]:
 FIND = text(
     """
     SELECT DISTINCT ON (number) number, jobs.id
-    FROM (SELECT ordinality AS number, kotrain_fingerprint(spec) AS fingerprint, spec ->> 'device' AS device, stamp
+    FROM (SELECT ordinality AS number, kotrain_fingerprint(spec) AS fingerprint, spec ->> 'device' AS device, stamp,
+                 spec -> 'target' AS target
           FROM unnest(CAST(:specs AS jsonb[]), CAST(:stamps AS text[])) WITH ORDINALITY AS asked(spec, stamp)) AS wanted
     JOIN jobs ON jobs.fingerprint = wanted.fingerprint AND jobs.data_stamp = wanted.stamp
+         AND wanted.target IN ('null', jobs.spec -> 'target')
     WHERE (status IN ('queued', 'running') AND NOT cancel_requested AND jobs.spec ->> 'device' = wanted.device)
        OR ((status = 'succeeded' OR reason = 'diverged')
            AND (environment ->> 'engine_version')::int = :engine_version
@@ -123,7 +128,10 @@ FIND = text(
 
 
 def find(session: Session, plan: Plan, cells: Sequence[Cell]) -> dict[Cell, UUID]:
-    """Jobs that are these cells already, whosever they are: same spec, data, engine, torch and kind of device."""
+    """Jobs that are these cells already, whosever they are: same spec, data, engine, torch and kind of device.
+
+    Where the task has a target they have watched for the same one, by the clock of their training.
+    """
     asked = [cell for cell in cells if plan.is_reusable(cell)]
     if not asked:
         return {}

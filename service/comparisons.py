@@ -32,16 +32,7 @@ LOCK = text("SELECT pg_advisory_xact_lock(hashtext('kotrain.cells'))")
 
 def plan(session: Session, request: ComparisonRequest) -> Plan:
     """The plan of a request, for the machines there are. Raises Invalid, which points to what is wrong."""
-    found = resolve(request, {"auto": _device(session)})
-    limit = settings().max_comparison_jobs
-    if found.jobs() > limit:
-        tried = sum(rung.trials for rung in found.rungs) * len(found.tuning_seeds)
-        raise Invalid.field(
-            "/optimizers",
-            f"{len(found.tasks)} tasks x {len(found.optimizers)} optimizers x ({tried} runs to tune, "
-            f"{len(found.seeds)} seeds) are up to {found.jobs()} jobs, and at most {limit} are allowed: take fewer "
-            "optimizers, trials or seeds",
-        )
+    found = resolve(request, {"auto": _device(session)}, most_jobs=settings().max_comparison_jobs)
     _check(session, found)
     return found
 
@@ -127,8 +118,7 @@ def cancel(session: Session, user: User, comparison_id: UUID) -> Comparison:
             f"comparison {comparison_id} has ended already ({comparison.status})", current_status=comparison.status
         )
     session.execute(LOCK)
-    for job in cells.unneeded(session, comparison):
-        jobs.cancel_for_nobody(session, job)
+    jobs.cancel_many(session, cells.unneeded(session, comparison))
     _end(session, comparison, ComparisonStatus.CANCELLED)
     session.refresh(comparison)
     return comparison
@@ -138,9 +128,8 @@ def answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
     """How far a comparison is, and what it says."""
     found = Plan.model_validate(comparison.plan)
     runs = cells.load(session, comparison, found)
-    hits = conclusions.first_hits(session, found, runs)
     expected = estimates.estimate(session, found) if comparison.status == ComparisonStatus.RUNNING else {}
-    return conclusions.conclude(comparison, found, runs, hits, expected)
+    return conclusions.conclude(comparison, found, runs, expected)
 
 
 # --- what maintenance does -------------------------------------------------------------------------------------------

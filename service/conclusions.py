@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from statistics import fmean
 from typing import Any, Literal
-from uuid import UUID
 
-from sqlalchemy.orm import Session
-
-from service import metrics, protocol, tuning
+from service import protocol, tuning
 from service.across import across_tasks
 from service.answers import (
     ComparisonAnswer,
     ComparisonProgress,
     Estimate,
+    FirstToTarget,
     GroupView,
     LeftOut,
     MissingRun,
@@ -37,21 +36,10 @@ from service.methods import methods, plan_view
 from service.models import Comparison
 from service.plans import Plan
 from service.spec import ComparisonStatus, JobStatus, Target, TargetHit
-from service.stats import median_to_target
+from service.stats import median_to_target, paired_to_target
 from service.verdicts import Protocol, correction_in_words, group_view, listed, pair_view, verdict
 
-Hits = Mapping[UUID, TargetHit]
 Estimates = Mapping[tuple[int, int], Estimate]
-
-
-def first_hits(session: Session, plan: Plan, runs: Sequence[CellRun]) -> dict[UUID, TargetHit]:
-    """When the reported runs met the targets of their tasks."""
-    found: dict[UUID, TargetHit] = {}
-    for number, task in enumerate(plan.tasks):
-        if task.spec["target"] is not None:
-            ended = [run.job for run in runs if run.cell.phase == "report" and run.cell.task == number and _counts(run)]
-            found |= metrics.first_hits(session, ended, Target.model_validate(task.spec["target"]))
-    return found
 
 
 def _counts(run: CellRun) -> bool:
@@ -148,13 +136,12 @@ def _task_answer(
     tests: Sequence[Test],
     results: protocol.Results,
     runs: Sequence[CellRun],
-    hits: Hits,
     family: Family,
 ) -> TaskAnswer:
     spec = plan.tasks[task.number].spec
     measure = Measure(plan.metric)
     target = None if spec["target"] is None else Target.model_validate(spec["target"])
-    views = [_group(plan, task, position, hits, target, family) for position in task.order]
+    views = [_group(plan, task, position, target, family) for position in task.order]
     values = [task.values[position] for position in task.order]
     pairs = [pair_view(test, [view.label for view in views], values, family) for test in tests]
     tuned = [
@@ -183,18 +170,19 @@ def _task_answer(
         label=task.label,
         tuning=tuned,
         cost=costs(plan, task.runs),
-        to_target=[] if target is None else [_to_target(plan, task, position, hits) for position in task.order],
+        to_target=[] if target is None else [_to_target(plan, task, position) for position in task.order],
+        first_to_target=[] if target is None else _first_to_target(plan, task),
         missing=task.missing,
     )
 
 
-def _group(plan: Plan, task: _Task, position: int, hits: Hits, target: Target | None, family: Family) -> GroupView:
+def _group(plan: Plan, task: _Task, position: int, target: Target | None, family: Family) -> GroupView:
     """A group; its own interval only where seeds were not added after looks, since it does not allow for them."""
     optimizer = plan.optimizers[position]
     runs = [run for run in task.runs[position] if _counts(run)]
     trial = optimizer.trials[task.chosen.get(position, 0)]
     value = {"name": optimizer.name, "params": trial}
-    met = [None if run.result.diverged else hits.get(run.job) for run in runs] if target else []
+    met = [_hit(run) for run in runs] if target else []
     diverged = sum(run.result.diverged for run in runs)
     view = group_view(optimizer.label, value, value, task.values[position], met, diverged, family.sign)
     changes: dict[str, Any] = {
@@ -263,16 +251,34 @@ def _tuning_in_words(plan: Plan) -> str:
     return text + (f"; those of {' and '.join(fixed)} were given." if fixed else ".")
 
 
-def _to_target(plan: Plan, task: _Task, position: int, hits: Hits) -> ToTarget:
-    runs = [run for run in task.runs[position] if _counts(run)]
-    met = [None if run.result.diverged else hits.get(run.job) for run in runs]
+def _hit(run: CellRun) -> TargetHit | None:
+    """When a run met the target; one that diverged has lost it again."""
+    return None if run.result.diverged else run.hit
+
+
+def _to_target(plan: Plan, task: _Task, position: int) -> ToTarget:
+    met = [_hit(run) for run in task.runs[position] if _counts(run)]
     return ToTarget(
         label=plan.optimizers[position].label,
-        runs=len(runs),
+        runs=len(met),
         reached=sum(hit is not None for hit in met),
         steps=median_to_target([hit.step if hit else None for hit in met]),
         seconds=median_to_target([hit.wall_seconds if hit else None for hit in met]),
     )
+
+
+def _first_to_target(plan: Plan, task: _Task) -> list[FirstToTarget]:
+    """All pairs, in steps: seconds depend on what else ran."""
+    steps = {
+        position: {run.cell.seed: hit.step if (hit := _hit(run)) else None for run in runs if _counts(run)}
+        for position, runs in task.runs.items()
+    }
+    found = []
+    for a, b in combinations(task.order, 2):
+        both = sorted(steps[a].keys() & steps[b].keys())
+        pair = paired_to_target([steps[a][seed] for seed in both], [steps[b][seed] for seed in both])
+        found.append(FirstToTarget(a=plan.optimizers[a].label, b=plan.optimizers[b].label, **vars(pair)))
+    return found
 
 
 def _left_out(task: _Task, runs: Sequence[CellRun]) -> LeftOut:
@@ -291,17 +297,14 @@ def _left_out(task: _Task, runs: Sequence[CellRun]) -> LeftOut:
 # --- all of it -------------------------------------------------------------------------------------------------------
 
 
-def conclude(
-    comparison: Comparison, plan: Plan, runs: Sequence[CellRun], hits: Hits, estimates: Estimates
-) -> ComparisonAnswer:
+def conclude(comparison: Comparison, plan: Plan, runs: Sequence[CellRun], estimates: Estimates) -> ComparisonAnswer:
     """The answer to a comparison, as far as its runs are."""
     results = {run.cell: run.result for run in runs}
     family = protocol.family(plan)
     tasks = [_task(plan, number, runs, results) for number in range(len(plan.tasks))]
     tests = test_all([task.sampled for task in tasks], family)
     answers = [
-        _task_answer(plan, task, of_task, results, runs, hits, family)
-        for task, of_task in zip(tasks, tests, strict=True)
+        _task_answer(plan, task, of_task, results, runs, family) for task, of_task in zip(tasks, tests, strict=True)
     ]
     across = across_tasks(plan.metric, answers, [task.values for task in tasks]) if len(tasks) > 1 else None
     sentences = [

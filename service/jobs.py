@@ -160,27 +160,28 @@ def find(session: Session, wanted: Filter, limit: int, after: UUID | None) -> tu
 
 def cancel(session: Session, user: User, job_id: UUID) -> Job:
     """End a queued job at once and ask a running one to stop; doing so again changes nothing."""
-    return _cancel(session, _owned(session, user, job_id))
-
-
-def cancel_for_nobody(session: Session, job_id: UUID) -> None:
-    """Cancel a job that nobody needs any more, unless it has ended meanwhile."""
-    job = session.scalars(select(Job).where(Job.id == job_id).with_for_update(of=Job)).one()
-    if not JobStatus(job.status).is_final:
-        _cancel(session, job)
-
-
-def _cancel(session: Session, job: Job) -> Job:
-    job_id = job.id
-    if JobStatus(job.status) is JobStatus.QUEUED:
-        _change(session, job_id, JobStatus.QUEUED, JobStatus.CANCELLED, reason=Reason.CANCELLED, finished_at=NOW)
-    elif JobStatus(job.status) is JobStatus.RUNNING:
-        job.cancel_requested = True
-        session.flush()
-    elif JobStatus(job.status) is not JobStatus.CANCELLED:
+    job = _owned(session, user, job_id)
+    if JobStatus(job.status) not in (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELLED):
         raise Conflict(f"job {job_id} has ended already ({job.status})", current_status=job.status)
+    cancel_many(session, [job_id])
     session.refresh(job)
     return job
+
+
+def cancel_many(session: Session, job_ids: Sequence[UUID]) -> None:
+    """End those of these jobs that are queued, ask those that run to stop; in three statements, however many."""
+    assert JobStatus.CANCELLED in TRANSITIONS[JobStatus.QUEUED]
+    of_these = update(Job).where(Job.id.in_(job_ids)).execution_options(synchronize_session=False)
+    ended = {"status": JobStatus.CANCELLED, "reason": Reason.CANCELLED, "finished_at": NOW, "seq": Job.seq + 1}
+    rows = session.execute(
+        of_these.where(Job.status == JobStatus.QUEUED).values(ended).returning(Job.id, Job.seq, Job.attempt)
+    ).all()
+    if rows:
+        event = {"status": JobStatus.CANCELLED, "reason": Reason.CANCELLED}
+        session.execute(
+            insert(JobEvent), [{"job_id": row.id, "seq": row.seq, "attempt": row.attempt, **event} for row in rows]
+        )
+    session.execute(of_these.where(Job.status == JobStatus.RUNNING).values(cancel_requested=True))
 
 
 def retry(session: Session, user: User, job_id: UUID) -> Job:

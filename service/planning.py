@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from math import prod
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -20,12 +21,14 @@ UNTOLD = frozenset({"target", "device", "log_every_steps", "diagnostics_every_st
 """No part of a task's label: they change nothing of what is trained."""
 
 
-def resolve(request: ComparisonRequest, devices: Mapping[str, str] | None = None) -> Plan:
-    """The plan of a request. Raises Invalid, which points to what is wrong.
+def resolve(request: ComparisonRequest, devices: Mapping[str, str] | None = None, most_jobs: int | None = None) -> Plan:
+    """The plan of a request. Raises Invalid, which points to what is wrong, and where it is more than `most_jobs`.
 
     `devices` says what a task's device is to be instead, such as {"auto": "cpu"}.
     """
     _refuse_what_does_not_fit(request)
+    if most_jobs is not None:
+        _refuse_too_many(request, most_jobs)
     names = dimensions(one.space or {} for one in request.optimizers)
     if len(names) > MOST_PARAMETERS:
         raise Invalid.field("/optimizers", f"{len(names)} different parameters to tune; at most {MOST_PARAMETERS}")
@@ -102,6 +105,25 @@ def _refuse_what_does_not_fit(request: ComparisonRequest) -> None:
     errors += list(_misfits_of_tasks(request))
     if errors:
         raise Invalid("; ".join(f"{error.pointer}: {error.detail}" for error in errors), tuple(errors))
+
+
+def _refuse_too_many(request: ComparisonRequest, most: int) -> None:
+    """Before anything is enumerated: a grid of ten parameters would fill the memory."""
+    tried = 0
+    for one in request.optimizers:
+        if one.space and request.tuning:
+            size = prod(len(values.choice or ()) for values in one.space.values())
+            runs = size if request.tuning.method == "grid" else sum(rung.trials for rung in _rungs(request))
+            tried += runs * request.tuning.seeds
+    reported = len(request.optimizers) * request.seeds.max
+    jobs = len(request.tasks) * (tried + reported)
+    if jobs > most:
+        raise Invalid.field(
+            "/optimizers",
+            f"{len(request.tasks)} tasks x ({tried} runs to tune + {len(request.optimizers)} optimizers x "
+            f"{request.seeds.max} seeds) are up to {jobs} jobs, and at most {most} are allowed: take fewer optimizers, "
+            "trials or seeds",
+        )
 
 
 def _overlap(tuning: Tuning, seeds: Seeds) -> bool:

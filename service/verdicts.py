@@ -19,7 +19,7 @@ from service.labels import GroupBy
 from service.labels import family as kind
 from service.measures import Measure
 from service.spec import JobStatus, Target, TargetHit
-from service.stats import Interval, describe, median_to_target, paired_detail, seeds_needed
+from service.stats import Interval, describe, interquartile_mean, median_to_target, paired_detail, seeds_needed
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def group_view(
 ) -> GroupView:
     """Statistics of a group's runs, whose ids are still to be added. A hit of None is a miss."""
     found = list(values.values())
-    sample = describe(found)
+    sample, middle = describe(found), interquartile_mean(found)
     return GroupView(
         label=label,
         value=value,
@@ -146,6 +146,8 @@ def group_view(
         sd=sample.sd,
         interval=sample.interval,
         best=max(found, key=lambda value: sign * value) if found else None,
+        iqm=middle.value,
+        iqm_interval=middle.interval,
         steps_to_target=median_to_target([hit.step if hit else None for hit in hits]),
         seconds_to_target=median_to_target([hit.wall_seconds if hit else None for hit in hits]),
         diverged=diverged,

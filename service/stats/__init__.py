@@ -18,7 +18,7 @@ from service.stats.samples import Sample, describe
 from service.stats.sequential import Sequential, group_sequential
 from service.stats.signs import PValue, sign_flip_p
 from service.stats.spending import nominal_levels
-from service.stats.targets import PairedToTarget, median_to_target, paired_to_target, reached
+from service.stats.targets import PairedToTarget, median_to_target, paired_to_target
 from service.stats.tuning import GoodRange, expected_best, good_range
 from service.stats.values import CONFIDENCE, Interval
 
@@ -56,7 +56,6 @@ __all__ = [
     "performance_profile",
     "performance_ratios",
     "probability_of_improvement",
-    "reached",
     "seeds_needed",
     "sign_flip_p",
     "stratified_bootstrap",

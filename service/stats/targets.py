@@ -39,13 +39,6 @@ def median_to_target(first_hits: Sequence[float | None]) -> float | None:
     return median if np.isfinite(median) else None
 
 
-def reached(first_hits: Sequence[float | None]) -> float | None:
-    """The share of runs that reached the target, 0 to 1. None for no runs."""
-    if not first_hits:
-        return None
-    return sum(_time(hit) < np.inf for hit in first_hits) / len(first_hits)
-
-
 def paired_to_target(a_hits: Sequence[float | None], b_hits: Sequence[float | None]) -> PairedToTarget:
     """Who reached the target first, where a_hits[i] and b_hits[i] belong to the same seed: steps or seconds.
 

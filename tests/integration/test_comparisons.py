@@ -252,6 +252,12 @@ class TestReuse:
             pass
         assert UUID(alone) in job_ids(ask(ada))
 
+    def test_where_there_is_a_target_runs_have_watched_for_it(self, ada):
+        watched = [REQUEST["tasks"][0] | {"target": {"value": value}} for value in (0.5, 0.6)]
+        first, other, again = (ask(ada, tasks=[task]) for task in (watched[0], watched[1], watched[0]))
+        assert not job_ids(first, "report") & job_ids(other, "report")
+        assert job_ids(first) == job_ids(again)
+
     @pytest.mark.parametrize(
         "changes", [{"torch": "2.11.0"}, {"engine_version": ENGINE_VERSION - 1}, {"device_kind": "cuda"}]
     )

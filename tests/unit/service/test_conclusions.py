@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -37,6 +38,7 @@ def run(cell, result, **changes):
         "total_seconds": 3.0,
         "steps": 100,
         "parameters": 1000,
+        "hit": None,
         "memory": {"peak_bytes": 2**20, "optimizer_state_bytes": 8000},
         "environment": ENVIRONMENT if result.is_final else dict.fromkeys(ENVIRONMENT),
         "finished_at": START if result.is_final else None,
@@ -54,13 +56,13 @@ def play_runs(plan, result, **changes):
     return [run(cell, one, **changes) for cell, one in results.items()]
 
 
-def answer(plan, runs, hits=None, status="succeeded"):
+def answer(plan, runs, status="succeeded"):
     comparison = Comparison(
         id=uuid4(), name="test", user=User(name="ada"), status=status, message=None, created_at=START, finished_at=START
     )
     pairs = itertools.product(range(len(plan.tasks)), range(len(plan.optimizers)))
     estimates = {pair: Estimate(task="", optimizer="", seconds=3.0, runs=5) for pair in pairs}
-    return conclude(comparison, plan, runs, hits or {}, estimates)
+    return conclude(comparison, plan, runs, estimates)
 
 
 def noisy(means, sd=0.004, seed=0, **results):
@@ -243,8 +245,8 @@ class TestAcross:
         plan = fixed(3, tasks=EIGHT_TASKS)
         runs = play_runs(plan, noisy([0.80, 0.97, 0.90]))
         seconds = {0: 30.0, 1: 10.0, 2: 20.0}
-        hits = {one.job: TargetHit(step=10, wall_seconds=seconds[one.cell.optimizer]) for one in runs}
-        across = answer(plan, runs, hits).across
+        runs = [replace(one, hit=TargetHit(step=10, wall_seconds=seconds[one.cell.optimizer])) for one in runs]
+        across = answer(plan, runs).across
         assert [(rank.label, rank.mean_rank) for rank in across.ranks] == [
             ("adam lr=0.002", 1.0),
             ("adam lr=0.003", 2.0),
@@ -267,8 +269,12 @@ class TestAcross:
     def test_a_miss_is_later_than_anything(self):
         plan = fixed(2, tasks=EIGHT_TASKS[:1])
         runs = play_runs(plan, noisy([0.9, 0.95]))
-        hits = {one.job: TargetHit(step=50, wall_seconds=5.0) for one in runs if one.cell.optimizer == 1}
-        to_target = {one.label: one for one in answer(plan, runs, hits).tasks[0].to_target}
+        met = TargetHit(step=50, wall_seconds=5.0)
+        task = answer(plan, [replace(one, hit=met if one.cell.optimizer else None) for one in runs]).tasks[0]
+        to_target = {one.label: one for one in task.to_target}
+        (first,) = task.first_to_target
+        assert (first.a, first.a_first, first.b_first, first.p) == ("adam lr=0.002", 5, 0, None)
+        assert "needs 6 seeds" in first.cannot_say
         assert (to_target["adam lr=0.002"].reached, to_target["adam lr=0.002"].steps) == (5, 50)
         assert (to_target["adam lr=0.001"].reached, to_target["adam lr=0.001"].steps) == (0, None)
 

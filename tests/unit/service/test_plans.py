@@ -179,6 +179,26 @@ def test_budgets_are_scaled_in_their_own_unit():
     assert scaled({"epochs": None, "steps": None, "seconds": 10.0}, 0.25)["seconds"] == 2.5
 
 
+def test_too_much_is_refused_before_it_is_enumerated():
+    space = {
+        name: {"choice": [0.1, 0.2, 0.3, 0.4] * 4} for name in ("lr", "eps", "weight_decay", "a", "b", "c", "d", "e")
+    }
+    request = {"tasks": [DIGITS], "optimizers": [{"name": "adam", "space": space}, "sgd"]}
+    request["tuning"] = {"trials": 1, "method": "grid"}
+    with pytest.raises(Invalid, match="are up to 4294967306 jobs, and at most 100 are allowed"):
+        resolve(ComparisonRequest.model_validate(request), most_jobs=100)
+
+
+@pytest.mark.parametrize("tuning", [{"trials": 4, "seeds": 2}, {"trials": 9, "method": "halving"}])
+def test_what_is_counted_is_what_is_planned(tuning):
+    request = {"tasks": [DIGITS], "optimizers": [ADAM, KO, "sgd"], "tuning": tuning}
+    asked = ComparisonRequest.model_validate(request)
+    jobs = resolve(asked).jobs()
+    assert resolve(asked, most_jobs=jobs).jobs() == jobs
+    with pytest.raises(Invalid, match=f"up to {jobs} jobs"):
+        resolve(asked, most_jobs=jobs - 1)
+
+
 def test_a_split_that_is_fixed_is_not_varied():
     plan = planned(tasks=[{"dataset": "snips", "model": "textcnn", "budget": {"epochs": 1}}], vary=["split"])
     assert plan.spec(Cell("report", 0, 0, 0, 0, 4))["dataset"]["params"]["split_seed"] == 0

@@ -311,6 +311,7 @@ class _Maker:
             ]
             if target
             else [],
+            first_to_target=[],
             missing=[],
         )
 
@@ -351,6 +352,8 @@ class _Maker:
             sd=sd,
             interval=None if mean is None or half is None else (mean - half, mean + half),
             best=None if not n else float(found.min() if self.is_loss else found.max()),
+            iqm=None,
+            iqm_interval=None,
             steps_to_target=_median([hit and hit[0] for hit in hits]),
             seconds_to_target=_median([hit and hit[1] for hit in hits]),
             diverged=lost,

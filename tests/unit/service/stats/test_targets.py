@@ -35,18 +35,8 @@ class TestMedianToTarget:
 
     @given(hits)
     def test_never_nan(self, found):
-        median, share = stats.median_to_target(found), stats.reached(found)
+        median = stats.median_to_target(found)
         assert median is None or math.isfinite(median)
-        assert (share is None) == (not found)
-
-
-class TestReached:
-    @pytest.mark.parametrize(
-        ("found", "share"),
-        [([], None), ([None], 0), ([300, None, 0, 100], 0.75), ([math.nan, math.inf, 1, 2], 0.5)],
-    )
-    def test_share_of_runs(self, found, share):
-        assert stats.reached(found) == share
 
 
 class TestPairedToTarget:
