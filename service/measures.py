@@ -34,12 +34,12 @@ class Measure:
 
     def value(self, value: float) -> str:
         """A value in a sentence."""
-        return f"{100 * value:.1f} %" if self.name.endswith("accuracy") else f"{value:.3g}"
+        return f"{100 * value:.1f} %" if self.name.endswith("accuracy") else _number(value)
 
     def lead(self, lead: float, interval: tuple[float | None, float | None] | None) -> str:
         """A difference and its interval in a sentence."""
         if not self.name.endswith("accuracy"):
-            return f"{lead:.3g}" + (f" (95 % interval {_end(interval[0])} to {_end(interval[1])})" if interval else "")
+            return _number(lead) + (f" (95 % interval {_end(interval[0])} to {_end(interval[1])})" if interval else "")
         low, high = (lead if end is None else end for end in interval or (lead, lead))
         digits = 1 if high - low >= 0.01 or abs(lead) >= 0.1 else 2
         points = [f"{round(100 * x, digits) + 0.0:.{digits}f}" for x in (lead, low, high)]  # + 0.0: no "-0.0"
@@ -47,4 +47,9 @@ class Measure:
 
 
 def _end(end: float | None) -> str:
-    return "?" if end is None else f"{end:.3g}"
+    return "?" if end is None else _number(end)
+
+
+def _number(value: float) -> str:
+    """Three digits, and thousands as people write them."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
