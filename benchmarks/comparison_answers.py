@@ -2,7 +2,7 @@
 
 400 runs of 8 optimizers x 50 seeds, each with 13 curves of 39 points, all in one comparison: what DESIGN calls the
 leaderboard, time to target, and a comparison of 400 jobs. Prints the median of 30 calls in milliseconds, beside the
-goal where there is one, and as a ratio to the smallest call there is (`GET /v1/catalog`).
+goal where there is one, and as a ratio to the smallest call there is.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def ask(comparison: str) -> None:
     """Time each question."""
     runs = {"dataset": "digits", "model": "mlp"}
     questions = [
-        ("GET /v1/catalog", "/v1/catalog", {}, None),
+        ("one job in a list", "/v1/jobs", {"limit": 1}, None),
         ("leaderboard, 400 runs", "/v1/leaderboard", runs, 15),
         ("compare, 400 runs in 8 groups", "/v1/compare", runs, None),
         ("... with a target looked up in the curves", "/v1/compare", {**runs, "target": 0.85}, None),
