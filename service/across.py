@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -12,6 +12,7 @@ from service import stats
 from service.answers import AcrossTasks, Improvement, ProfileView, Rank, TaskAnswer
 from service.families import Values
 from service.measures import sign
+from service.plans import Plan
 
 FEWEST_TASKS = 8
 """Below, a rank test over tasks has no power and its p no meaning (Demsar 2006)."""
@@ -20,13 +21,13 @@ RATIOS = [round(1 + step / 20, 2) for step in range(61)]
 """Of a performance profile: from 1 to 4 times the fastest, as AlgoPerf integrates it."""
 
 
-def across_tasks(metric: str, tasks: Sequence[TaskAnswer], values: Sequence[Sequence[Values]]) -> AcrossTasks | None:
-    """All tasks together; None until each optimizer has a run on each of them.
+def across_tasks(plan: Plan, tasks: Sequence[TaskAnswer], values: Sequence[Sequence[Values]]) -> AcrossTasks | None:
+    """All tasks together, once they are complete; None where an optimizer has no run on one of them.
 
     `values` are by task, and then by optimizer in the order of the plan.
     """
-    labels = _labels(tasks)
-    if not labels or any(not of_one for of_task in values for of_one in of_task):
+    metric, labels = plan.metric, [one.label for one in plan.optimizers]
+    if any(not of_one for of_task in values for of_one in of_task):
         return None
     scores = [  # optimizer -> task -> seeds, larger is better
         [sign(metric) * np.array(list(of_task[position].values())) for of_task in values]
@@ -59,13 +60,17 @@ def across_tasks(metric: str, tasks: Sequence[TaskAnswer], values: Sequence[Sequ
         friedman_p=friedman.p,
         critical_difference=stats.nemenyi_critical_difference(len(labels), len(tasks)) if enough else None,
         sentences=[_sentence(standings, len(tasks), friedman.p)],
-        cannot_say=[] if friedman.cannot_say is None else [f"Friedman's test: {friedman.cannot_say}"],
+        cannot_say=list(_unsaid(friedman.cannot_say, enough=enough, timed=times is not None)),
     )
 
 
-def _labels(tasks: Sequence[TaskAnswer]) -> list[str]:
-    """Labels in the order of the plan, which the pairs keep."""
-    return list(dict.fromkeys(cost.label for cost in tasks[0].cost))
+def _unsaid(friedman: str | None, *, enough: bool, timed: bool) -> Iterator[str]:
+    if friedman is not None:
+        yield f"Friedman's test: {friedman}"
+    if not enough:
+        yield f"Critical difference: cannot say, because ranks need {FEWEST_TASKS} tasks to be tested"
+    if not timed:
+        yield "AlgoPerf's score and profiles: cannot say, because not every task has a target"
 
 
 def _rank(
@@ -78,6 +83,7 @@ def _rank(
         mean_rank=mean_rank,
         iqm=None if iqm.value is None else direction * iqm.value,
         iqm_interval=(ends[0], ends[1]) if ends else None,
+        iqm_cannot_say=iqm.cannot_say,
         algoperf=algoperf,
     )
 
@@ -109,5 +115,5 @@ def _sentence(standings: Sequence[Rank], tasks: int, p: float | None) -> str:
     if p is None:
         return f"{text}; with so few tasks that is a description, not a test."
     if p < 0.05:
-        return f"{text}; ranks differ between optimizers (Friedman p = {p:.2g}): see the critical one."
+        return f"{text}; ranks differ between optimizers (Friedman p = {p:.2g}, a test beside those of the pairs)."
     return f"{text}, but ranks do not differ beyond chance (Friedman p = {p:.2g})."

@@ -15,21 +15,27 @@ Interval = tuple[float, float]
 
 
 class GroupView(Output):
-    """The runs of one choice, one run a seed; statistics are over those that finished."""
+    """The runs of one choice, one run a seed."""
 
     label: str
     value: Any = Field(description="What all runs of the group have in the grouped field.")
     optimizer: dict[str, Any]
-    n: int = Field(description="Seeds with a finished run.")
+    n: int = Field(
+        description="Seeds that the statistics are over: their run finished, or diverged and has a declared score."
+    )
     mean: float | None
     sd: float | None = Field(description="Standard deviation over seeds (ddof 1).")
     interval: Interval | None = Field(description="95 % t interval of the mean.")
     best: float | None = Field(description="The best single run: highest accuracy, lowest loss.")
     iqm: float | None = Field(description="Mean of the middle half of the runs, from 20 runs on.")
     iqm_interval: Interval | None = Field(description="95 % percentile bootstrap interval of it.")
+    iqm_cannot_say: str | None
     steps_to_target: float | None = Field(description="Median over seeds; null where half or more missed the target.")
     seconds_to_target: float | None
-    diverged: int = Field(description="Seeds whose run diverged; they are not in the mean and miss every target.")
+    diverged: int = Field(
+        description="Seeds whose run diverged: they miss every target, and are in the mean only with the score that a "
+        "comparison's plan declares for them (`diverged_score`)."
+    )
     jobs: list[UUID]
     diverged_jobs: list[UUID] = Field(description="Those of them that diverged.")
     cannot_say: str | None = Field(description="Why a statistic is null.")
@@ -44,6 +50,8 @@ class PairDetail(Output):
     p_permutation: float | None = Field(description="Sign-flip permutation test, where the differences are skewed.")
     p_wilcoxon: float | None = Field(description="Wilcoxon's signed-rank test, from 6 pairs on.")
     cliffs_delta: float | None = Field(description="P(a > b) - P(a < b) over all runs, from -1 to 1.")
+    cannot_say: str | None = Field(description="Why one of these is null.")
+    wilcoxon_cannot_say: str | None
 
 
 class PairView(Output):
@@ -208,6 +216,7 @@ class Rank(Output):
     mean_rank: float | None = Field(description="Mean over tasks of its rank by mean score; 1 is best.")
     iqm: float | None = Field(description="Interquartile mean of the runs' scores over all tasks.")
     iqm_interval: Interval | None
+    iqm_cannot_say: str | None
     algoperf: float | None = Field(description="AlgoPerf's score, from the time to the targets; depends on the cohort.")
 
 
@@ -307,7 +316,7 @@ class ComparisonDryRun(Output):
 
 
 class ReusedRun(Output):
-    """A run that was there already, whose it is and where it was asked for first."""
+    """A run that was there before the comparison wanted it, and whose it is."""
 
     job: UUID
     label: str
@@ -366,7 +375,7 @@ class Standing(Output):
     diverged: int
     behind_first: float | None = Field(description="Mean paired difference to the first, on the seeds of both.")
     interval_behind: Interval | None = Field(description="95 % t interval of it, of this pair alone.")
-    p_behind: float | None = Field(description="Of its paired t test; Holm over the board's rows.")
+    p_behind: float | None = Field(description="Of its paired t test, adjusted for all pairs of the board's rows.")
     cannot_say: str | None = Field(description="Why a statistic is null.")
 
 
@@ -384,4 +393,6 @@ class Leaderboard(Output):
     dataset: str
     model: str
     metric: str
-    boards: list[Board] = Field(description="The one with most runs first.")
+    boards: list[Board] = Field(
+        description="The one with most runs first; of the 200 choices of optimizer and setting with most runs."
+    )

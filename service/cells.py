@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, insert, select, text, tuple_
+from sqlalchemy import ColumnElement, and_, delete, func, insert, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from service import data, jobs
@@ -151,15 +151,22 @@ def find(session: Session, plan: Plan, cells: Sequence[Cell]) -> dict[Cell, UUID
 
 def _torches(session: Session) -> list[str]:
     """Versions that jobs train with now: those of the workers that are up, or that of the job that ended last."""
-    up = select(Worker.torch).where(Worker.stopped_at.is_(None), Worker.torch.is_not(None)).distinct()
+    up = select(Worker.torch).where(is_up(), Worker.torch.is_not(None)).distinct()
     last = select(Job.environment["torch"].as_string()).where(Job.environment.is_not(None))
     last = last.order_by(Job.finished_at.desc().nulls_last()).limit(1)
     return [name for name in session.scalars(up).all() or session.scalars(last).all() if name]
 
 
+def is_up() -> ColumnElement[bool]:
+    """Whether a worker gave a sign of life within a lease: one that was killed could not say that it stopped."""
+    lease = timedelta(seconds=settings().lease_seconds)
+    return and_(Worker.stopped_at.is_(None), func.clock_timestamp() - Worker.heartbeat_at <= lease)
+
+
 def provide(session: Session, comparison: Comparison, plan: Plan, cells: Sequence[Cell]) -> None:
     """Give each of these cells a job: one that exists, or a new one. Cells with one spec share it."""
     found = find(session, plan, cells)
+    own = _own_jobs(session, comparison)
     fresh: dict[str, list[Cell]] = {}
     for cell in cells:
         if cell not in found:
@@ -174,11 +181,17 @@ def provide(session: Session, comparison: Comparison, plan: Plan, cells: Sequenc
                 "comparison_id": comparison.id,
                 **cell._asdict(),
                 "job_id": (found | given)[cell],
-                "is_reused": cell in found,
+                "is_reused": cell in found and found[cell] not in own,
             }
             for cell in cells
         ],
     )
+
+
+def _own_jobs(session: Session, comparison: Comparison) -> set[UUID]:
+    """Jobs that this comparison made: an optimizer whose tuning chose what another one is fixed to shares its runs."""
+    made = select(ComparisonCell.job_id).where(ComparisonCell.comparison_id == comparison.id)
+    return set(session.scalars(made.where(ComparisonCell.is_reused.is_(False))))
 
 
 def _request(comparison: Comparison, plan: Plan, spec: Mapping[str, Any]) -> JobRequest:

@@ -12,17 +12,20 @@ from threading import Lock
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from service import cells, conclusions, estimates, jobs, methods, protocol
 from service.answers import ComparisonAnswer, ComparisonDryRun
+from service.comparability import settled
 from service.config import settings
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.models import Comparison, User, Worker
 from service.planning import resolve
 from service.plans import Cell, Plan
+from service.pointers import field_error
 from service.requests import ComparisonRequest
 from service.spec import ComparisonStatus, TrainSpec
 
@@ -55,7 +58,7 @@ def plan(session: Session, request: ComparisonRequest) -> Plan:
 
 def _device(session: Session) -> str:
     """What `auto` means for all runs of a comparison, so that they can be compared: a GPU where a worker has one."""
-    devices = session.scalars(select(Worker.devices).where(Worker.stopped_at.is_(None))).all()
+    devices = session.scalars(select(Worker.devices).where(cells.is_up())).all()
     if not devices:
         return "auto"
     return "cuda" if any(device["kind"] == "cuda" for owned in devices for device in owned) else "cpu"
@@ -65,7 +68,14 @@ def _check(session: Session, found: Plan) -> None:
     """What can be told to fail before it is queued, for each task."""
     errors: list[FieldError] = []
     for number in range(len(found.tasks)):
-        spec = found.spec(Cell("report", number, 0, 0, 0, found.seeds[0]))
+        try:
+            spec = found.spec(Cell("report", number, 0, 0, 0, found.seeds[0]))
+        except ValidationError as error:  # what the request allows, and the machines there are do not
+            told = [
+                field_error({**one, "loc": ("body", *one["loc"])}, found.tasks[number].spec) for one in error.errors()
+            ]
+            errors += [FieldError(f"/tasks/{number}{one.pointer}", one.detail) for one in told]
+            continue
         try:
             jobs.check(session, TrainSpec.model_validate(spec))
         except Invalid as invalid:
@@ -156,10 +166,28 @@ def answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
 
 
 def _answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
-    found = Plan.model_validate(comparison.plan)
+    found = stored_plan(comparison)
     runs = cells.load(session, comparison, found)
     expected = estimates.estimate(session, found) if comparison.status == ComparisonStatus.RUNNING else {}
     return conclusions.conclude(comparison, found, runs, expected)
+
+
+def stored_plan(comparison: Comparison) -> Plan:
+    """The plan as it was stored. Raises Conflict where this version of kotrain cannot run it any more."""
+    try:
+        found = Plan.model_validate(comparison.plan)
+        for number in range(len(found.tasks)):
+            found.spec(Cell("report", number, 0, 0, 0, found.seeds[0]))
+        for number in range(len(found.optimizers)):
+            found.spec(Cell("report", 0, number, 0, 0, found.seeds[0]))
+    except (ValidationError, LookupError) as error:
+        raise Conflict(
+            f"the plan of comparison {comparison.id} is of another version of kotrain and cannot be read by this one "
+            f"({str(error).splitlines()[0]}): ask for the comparison anew",
+            current_status=comparison.status,
+            message=comparison.message,
+        ) from error
+    return found
 
 
 # --- what maintenance does -------------------------------------------------------------------------------------------
@@ -182,13 +210,28 @@ def advance_one(session: Session, comparison_id: UUID) -> None:
         advance(session, comparison)
 
 
+def fail(session: Session, comparison_id: UUID, message: str) -> None:
+    """End a comparison that cannot go on, unless it is over already, and those of its jobs that nobody else needs."""
+    comparison = session.scalar(
+        select(Comparison)
+        .where(Comparison.id == comparison_id, Comparison.status == ComparisonStatus.RUNNING)
+        .with_for_update(of=Comparison)
+    )
+    if comparison is None:
+        return
+    session.execute(LOCK)
+    jobs.cancel_many(session, cells.unneeded(session, comparison))
+    comparison.message = jobs.storable(message)
+    _end(session, comparison, ComparisonStatus.FAILED)
+
+
 def advance(session: Session, comparison: Comparison) -> None:
     """Ask for the runs whose turn it is, and end the comparison where there are none left."""
-    found = Plan.model_validate(comparison.plan)
+    found = stored_plan(comparison)
     while True:
         runs = cells.load(session, comparison, found)
         lost = set(cells.lost(runs))
-        results = {run.cell: run.result for run in runs if run.cell not in lost}
+        results = {run.cell: run.result for run in settled(found, [run for run in runs if run.cell not in lost])}
         missing = [cell for cell in protocol.wanted(found, results) if cell not in results]
         if not missing:
             break

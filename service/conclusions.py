@@ -19,13 +19,16 @@ from service.answers import (
     GroupView,
     LeftOut,
     MissingRun,
+    PairView,
     ReusedRun,
     TaskAnswer,
     ToTarget,
+    TuningView,
     VerdictView,
 )
 from service.assumptions import assumptions
 from service.cells import CellRun
+from service.comparability import counts, settled
 from service.costs import costs
 from service.estimates import cell_seconds, most_seconds
 from service.families import Family, Sampled, Test, Values, test_all
@@ -40,10 +43,6 @@ from service.stats import median_to_target, paired_to_target
 from service.verdicts import Protocol, correction_in_words, group_view, listed, pair_view, verdict
 
 Estimates = Mapping[tuple[int, int], Estimate]
-
-
-def _counts(run: CellRun) -> bool:
-    return run.result.is_final and not run.result.failed
 
 
 # --- one task --------------------------------------------------------------------------------------------------------
@@ -62,37 +61,29 @@ class _Task:
     """By optimizer."""
     order: list[int] = field(default_factory=list)
     """Optimizers, the best mean first: a pair is the better one's lead over the other."""
-    looks_done: int = 0
+    looks_done: list[int] = field(default_factory=list)
+    """By optimizer."""
+    is_complete: bool = False
     missing: list[MissingRun] = field(default_factory=list)
 
     @property
     def sampled(self) -> Sampled:
         """The scores, in the order of the table."""
-        return Sampled([self.values[position] for position in self.order], self.looks_done)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether no run of it is queued or running."""
-        return all(run.result.is_final for runs in self.runs.values() for run in runs) and bool(self.looks_done)
+        done = [self.looks_done[position] for position in self.order]
+        return Sampled([self.values[position] for position in self.order], done)
 
 
 def _task(plan: Plan, number: int, runs: Sequence[CellRun], results: protocol.Results) -> _Task:
     task = _Task(number, plan.tasks[number].label, protocol.chosen_trials(plan, results, number))
     of_task = [run for run in runs if run.cell.task == number]
-    task.missing = [_missing(plan, run, _why(run)) for run in of_task if run.result.failed]
-    reported = [
-        run for run in of_task if run.cell.phase == "report" and task.chosen.get(run.cell.optimizer) == run.cell.trial
-    ]
-    has_clock = plan.tasks[number].spec["budget"].get("seconds") is not None
-    strange = _incomparable(reported, [*ENVIRONMENT_SETTING, *(["device_name"] if has_clock else [])])
-    task.missing += [_missing(plan, run, why) for run, why in strange]
-    apart = {run.cell for run, _ in strange}
+    task.missing = [_missing(plan, run) for run in of_task if run.result.failed]
     for position in range(len(plan.optimizers)):
-        task.runs[position] = [run for run in reported if run.cell.optimizer == position and run.cell not in apart]
-    comparable = {cell: result for cell, result in results.items() if cell not in apart}
-    task.values = protocol.values(plan, comparable, number, task.chosen)
+        chosen = ("report", position, task.chosen.get(position))
+        task.runs[position] = [run for run in of_task if (run.cell.phase, run.cell.optimizer, run.cell.trial) == chosen]
+    task.values = protocol.values(plan, results, number, task.chosen)
     task.order = _by_mean(task.values, Measure(plan.metric).sign)
     task.looks_done = protocol.looks_done(plan, results, number)
+    task.is_complete = protocol.is_complete(plan, results, number)
     return task
 
 
@@ -101,33 +92,11 @@ def _by_mean(values: Sequence[Values], sign: int) -> list[int]:
     return sorted(range(len(values)), key=lambda position: (-means[position], position))
 
 
-def _incomparable(runs: Sequence[CellRun], names: Sequence[str]) -> list[tuple[CellRun, str]]:
-    """Runs on other data, another torch or kind of device than most: the same spec trains to other numbers there.
-
-    Of a budget in seconds, the device itself counts, too.
-    """
-    ended = [run for run in runs if _counts(run)]
-    found = []
-    for name in names:
-        seen = Counter(run.environment[name] for run in ended)
-        if len(seen) > 1:
-            usual = seen.most_common(1)[0][0]
-            found += [
-                (run, f"not comparable: its {name.replace('_', ' ')} is {run.environment[name]}, that of most {usual}")
-                for run in ended
-                if run.environment[name] != usual
-            ]
-    return list({run.cell: (run, why) for run, why in reversed(found)}.values())
-
-
-def _missing(plan: Plan, run: CellRun, why: str) -> MissingRun:
+def _missing(plan: Plan, run: CellRun) -> MissingRun:
     label = plan.optimizers[run.cell.optimizer].label
+    last_line = (run.message or "").strip().splitlines()[-1:]
+    why = ": ".join([*([str(run.result.reason)] if run.result.reason else []), *last_line]) or str(run.result.status)
     return MissingRun(label=label, phase=run.cell.phase, seed=run.cell.seed, job=run.job, why=why)
-
-
-def _why(run: CellRun) -> str:
-    reason = str(run.result.reason or run.result.status)
-    return f"{reason}: {run.message.strip().splitlines()[-1]}" if run.message and run.message.strip() else reason
 
 
 def _task_answer(
@@ -137,7 +106,9 @@ def _task_answer(
     results: protocol.Results,
     runs: Sequence[CellRun],
     family: Family,
+    waits_for: str | None,
 ) -> TaskAnswer:
+    """`waits_for` says what a verdict waits for, where one look was planned and it is not time for it yet."""
     spec = plan.tasks[task.number].spec
     measure = Measure(plan.metric)
     target = None if spec["target"] is None else Target.model_validate(spec["target"])
@@ -153,9 +124,10 @@ def _task_answer(
     rules = Protocol(
         correction=correction_in_words(family),
         scored=plan.tasks[task.number].diverged_score is not None,
-        caveats=tuple(_caveats(plan, task, measure, [(view.label, view.at_edge) for view in tuned])),
+        absent=tuple(view.label for view in views if not view.n and not view.diverged) if task.is_complete else (),
+        caveats=tuple(_caveats(plan, task, measure, tuned)),
     )
-    said = verdict(measure, views, pairs, fixed, rules)
+    said = VerdictView(decided=False, best=None, text=waits_for) if waits_for else None
     return TaskAnswer(
         dataset=spec["dataset"]["name"],
         model=spec["model"]["name"],
@@ -164,8 +136,8 @@ def _task_answer(
         target=target,
         held_fixed=fixed,
         groups=views,
-        pairs=pairs,
-        verdict=said if task.is_complete or plan.stopping != "fixed" else _not_yet(task, said),
+        pairs=[_not_looked_at(pair) for pair in pairs] if waits_for else pairs,
+        verdict=said or verdict(measure, views, pairs, fixed, rules),
         left_out=_left_out(task, runs),
         label=task.label,
         tuning=tuned,
@@ -179,7 +151,7 @@ def _task_answer(
 def _group(plan: Plan, task: _Task, position: int, target: Target | None, family: Family) -> GroupView:
     """A group; its own interval only where seeds were not added after looks, since it does not allow for them."""
     optimizer = plan.optimizers[position]
-    runs = [run for run in task.runs[position] if _counts(run)]
+    runs = [run for run in task.runs[position] if counts(run)]
     trial = optimizer.trials[task.chosen.get(position, 0)]
     value = {"name": optimizer.name, "params": trial}
     met = [_hit(run) for run in runs] if target else []
@@ -195,21 +167,31 @@ def _group(plan: Plan, task: _Task, position: int, target: Target | None, family
     return view.model_copy(update=changes)
 
 
-def _not_yet(task: _Task, said: VerdictView) -> VerdictView:
-    """One look was planned, at the end."""
-    runs = [run for of_one in task.runs.values() for run in of_one]
-    done = sum(run.result.is_final for run in runs)
-    so_far = f"{done} of {len(runs)} runs are there" if runs else "the parameters are still being chosen"
-    return VerdictView(
-        decided=False, best=None, text=f"No verdict yet: {so_far}, and one look was planned, at the end."
+def _not_looked_at(pair: PairView) -> PairView:
+    """A pair before the one look that was planned: what it seems, without a test."""
+    why = "cannot say yet, because one look was planned, at the end"
+    return pair.model_copy(
+        update={"p": None, "p_adjusted": None, "significant": False, "seeds_needed": None, "cannot_say": why}
     )
+
+
+def _waits_for(plan: Plan, tasks: Sequence[_Task], status: ComparisonStatus) -> str | None:
+    """What a verdict waits for where one look was planned, at the end of all tasks."""
+    if plan.stopping != "fixed" or all(task.is_complete for task in tasks):
+        return None
+    if status is ComparisonStatus.CANCELLED:
+        return "No verdict: it was cancelled before the one look that was planned, at the end."
+    runs = [run for task in tasks for of_one in task.runs.values() for run in of_one]
+    wanted = len(plan.tasks) * len(plan.optimizers) * len(plan.seeds)
+    done = sum(run.result.is_final for run in runs)
+    return f"No verdict yet: {done} of {wanted} reported runs are there, and one look was planned, at the end."
 
 
 def _held_fixed(plan: Plan, task: _Task) -> dict[str, Any]:
     """The task, readable, and what its runs ran on, which all that are compared share."""
     untold = {"log_every_steps", "target"}
     spec = {name: value for name, value in plan.tasks[task.number].spec.items() if name not in untold}
-    ended = [run for runs in task.runs.values() for run in runs if _counts(run)]
+    ended = [run for runs in task.runs.values() for run in runs if counts(run)]
     environment = {} if not ended else {name: ended[0].environment[name] for name in ENVIRONMENT_SETTING}
     told_elsewhere = {"dataset.name", "model.name", "diagnostics_every_steps"}
     return {
@@ -219,20 +201,23 @@ def _held_fixed(plan: Plan, task: _Task) -> dict[str, Any]:
     }
 
 
-def _caveats(plan: Plan, task: _Task, measure: Measure, at_edge: Iterable[tuple[str, list[str]]]) -> Iterable[str]:
+def _caveats(plan: Plan, task: _Task, measure: Measure, tuned: Sequence[TuningView]) -> Iterable[str]:
     score = plan.tasks[task.number].diverged_score
     for position, one in enumerate(plan.optimizers):
-        runs = [run for run in task.runs[position] if _counts(run)]
+        runs = [run for run in task.runs[position] if counts(run)]
         diverged = sum(run.result.diverged for run in runs)
         if diverged and score is not None:
             yield f"{diverged} of {len(runs)} runs of {one.label} diverged and count as {measure.value(score)}."
     yield _tuning_in_words(plan)
-    if edges := [f"{' and '.join(names)} of {label}" for label, names in at_edge if names]:
+    if lost := [f"{failed} of {len(view.trials)} of {view.label}" for view in tuned if (failed := tuning.failed(view))]:
+        yield f"Trials failed, so that tuning was not equal: {listed(lost, most=len(lost))}."
+    if edges := [f"{' and '.join(view.at_edge)} of {view.label}" for view in tuned if view.at_edge]:
         yield f"At the edge of what was tried, so that a wider range may help: {listed(edges, most=len(edges))}."
+    splits = max((len(values) for values in task.values), default=0)
     drawn = plan.resplits(task.number) if "split" in plan.vary else "nothing"
     yield {
-        "all": f"This holds over {len(plan.seeds)} splits of the data.",
-        "validation": f"This holds over {len(plan.seeds)} splits of training from validation data, on one test set.",
+        "all": f"This holds over {splits} splits of the data.",
+        "validation": f"This holds over {splits} splits of training from validation data, on one test set.",
         "nothing": "This holds on this split of the data.",
     }[drawn]
 
@@ -246,8 +231,8 @@ def _tuning_in_words(plan: Plan) -> str:
         trials = sizes.pop()
         text = f"Parameters were chosen on validation data, with {trials} trial{'s' * (trials != 1)} for each optimizer"
     else:
-        counts = ", ".join(f"{one.label} {len(one.trials)}" for one in plan.optimizers if one.is_tuned)
-        text = f"Parameters were chosen on validation data, with unequal numbers of trials ({counts})"
+        of_each = ", ".join(f"{one.label} {len(one.trials)}" for one in plan.optimizers if one.is_tuned)
+        text = f"Parameters were chosen on validation data, with unequal numbers of trials ({of_each})"
     return text + (f"; those of {' and '.join(fixed)} were given." if fixed else ".")
 
 
@@ -257,7 +242,7 @@ def _hit(run: CellRun) -> TargetHit | None:
 
 
 def _to_target(plan: Plan, task: _Task, position: int) -> ToTarget:
-    met = [_hit(run) for run in task.runs[position] if _counts(run)]
+    met = [_hit(run) for run in task.runs[position] if counts(run)]
     return ToTarget(
         label=plan.optimizers[position].label,
         runs=len(met),
@@ -270,7 +255,7 @@ def _to_target(plan: Plan, task: _Task, position: int) -> ToTarget:
 def _first_to_target(plan: Plan, task: _Task) -> list[FirstToTarget]:
     """All pairs, in steps: seconds depend on what else ran."""
     steps = {
-        position: {run.cell.seed: hit.step if (hit := _hit(run)) else None for run in runs if _counts(run)}
+        position: {run.cell.seed: hit.step if (hit := _hit(run)) else None for run in runs if counts(run)}
         for position, runs in task.runs.items()
     }
     found = []
@@ -299,14 +284,18 @@ def _left_out(task: _Task, runs: Sequence[CellRun]) -> LeftOut:
 
 def conclude(comparison: Comparison, plan: Plan, runs: Sequence[CellRun], estimates: Estimates) -> ComparisonAnswer:
     """The answer to a comparison, as far as its runs are."""
+    runs = settled(plan, runs)
     results = {run.cell: run.result for run in runs}
     family = protocol.family(plan)
     tasks = [_task(plan, number, runs, results) for number in range(len(plan.tasks))]
     tests = test_all([task.sampled for task in tasks], family)
+    waits_for = _waits_for(plan, tasks, ComparisonStatus(comparison.status))
     answers = [
-        _task_answer(plan, task, of_task, results, runs, family) for task, of_task in zip(tasks, tests, strict=True)
+        _task_answer(plan, task, of_task, results, runs, family, waits_for)
+        for task, of_task in zip(tasks, tests, strict=True)
     ]
-    across = across_tasks(plan.metric, answers, [task.values for task in tasks]) if len(tasks) > 1 else None
+    is_complete = all(task.is_complete for task in tasks)
+    across = across_tasks(plan, answers, [task.values for task in tasks]) if len(tasks) > 1 and is_complete else None
     sentences = [
         f"{answer.label}: {answer.verdict.text}" if len(answers) > 1 else answer.verdict.text for answer in answers
     ]
@@ -323,7 +312,7 @@ def conclude(comparison: Comparison, plan: Plan, runs: Sequence[CellRun], estima
         progress=_progress(comparison, plan, runs, estimates),
         tasks=answers,
         across=across,
-        assumptions=list(assumptions(plan, answers)),
+        assumptions=list(assumptions(plan, answers, _seen_before(comparison, runs))),
         methods=methods(plan),
         reused=[
             ReusedRun(
@@ -339,6 +328,13 @@ def conclude(comparison: Comparison, plan: Plan, runs: Sequence[CellRun], estima
         plan=plan_view(plan),
         estimates=list(estimates.values()),
     )
+
+
+def _seen_before(comparison: Comparison, runs: Sequence[CellRun]) -> tuple[int, int]:
+    """How many of the reported runs had ended before they were asked for, and how many there are."""
+    reported = [run for run in runs if run.cell.phase == "report"]
+    seen = [run for run in reported if run.finished_at is not None and run.finished_at < comparison.created_at]
+    return len(seen), len(reported)
 
 
 def _progress(comparison: Comparison, plan: Plan, runs: Sequence[CellRun], estimates: Estimates) -> ComparisonProgress:
@@ -360,6 +356,6 @@ def _progress(comparison: Comparison, plan: Plan, runs: Sequence[CellRun], estim
         failed=statuses[JobStatus.FAILED] - diverged,
         cancelled=statuses[JobStatus.CANCELLED],
         reused=sum(run.is_reused for run in runs),
-        seconds_used=sum(run.total_seconds or 0.0 for run in runs if not run.is_reused),
+        seconds_used=sum({run.job: run.total_seconds or 0.0 for run in runs if not run.is_reused}.values()),
         seconds_left=None if most is None else max(0.0, most - done),
     )

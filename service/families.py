@@ -69,16 +69,16 @@ class Standing:
 
 @dataclass(frozen=True)
 class Sampled:
-    """What a task's groups scored, and for how many of the planned looks all runs are there."""
+    """What a task's groups scored, and how many of the planned looks each of them has all its runs for."""
 
     groups: Sequence[Values]
-    looks_done: int = 0
+    looks_done: Sequence[int] = ()
 
 
 def test_all(tasks: Sequence[Sampled], family: Family) -> list[list[Test]]:
     """The tests of all pairs of groups of each task, adjusted together."""
     found = [_tests(task, family) for task in tasks]
-    return found if family.stopping == "looks" else _with_holm(found)
+    return found if family.stopping == "looks" else _with_holm(found, family.pairs)
 
 
 def standing(task: Sampled, family: Family) -> Standing:
@@ -100,8 +100,11 @@ def _tests(task: Sampled, family: Family) -> list[Test]:
     return [_at_once(task.groups, a, b, family) for a, b in pairs]
 
 
-def _with_holm(tasks: Sequence[Sequence[Test]]) -> list[list[Test]]:
-    adjusted = iter(stats.holm([test.p for tests in tasks for test in tests]))
+def _with_holm(tasks: Sequence[Sequence[Test]], pairs: int) -> list[list[Test]]:
+    """Holm over the whole family: a pair that has not been tested yet counts as one that shows nothing."""
+    found = [test.p for tests in tasks for test in tests]
+    untested = pairs - sum(p is not None for p in found)
+    adjusted = iter(stats.holm([*found, *[1.0] * untested]))
     return [[_decided(test, next(adjusted)) for test in tests] for tests in tasks]
 
 
@@ -146,15 +149,17 @@ def _differences(x: Values, y: Values, seeds: Sequence[int]) -> tuple[float, ...
 def _at_looks(task: Sampled, a: int, b: int, family: Family) -> Test:
     """A pair at the planned looks that are complete: what ran since is not looked at.
 
-    A seed that is missing at a complete look will not come, and moves that look and those after it.
+    A seed that is missing at a complete look will not come, and moves that look and those after it. A group that got
+    no more seeds after a look stays at that look, at the level that was planned for it.
     """
     x, y = task.groups[a], task.groups[b]
-    seen = family.seeds[: family.looks[task.looks_done - 1]] if task.looks_done else ()
+    complete = min(task.looks_done[a], task.looks_done[b])
+    seen = family.seeds[: family.looks[complete - 1]] if complete else ()
     both = [seed for seed in seen if seed in x and seed in y]
     differences = _differences(x, y, both)
-    looks = [sum(1 for seed in both if seed in family.seeds[:look]) for look in family.looks[: task.looks_done]]
+    looks = [sum(1 for seed in both if seed in family.seeds[:look]) for look in family.looks[:complete]]
     missing = len(seen) - len(both)
-    looks += [look - missing for look in family.looks[task.looks_done :]]
+    looks += [look - missing for look in family.looks[complete:]]
     looks = sorted({look for look in looks if look >= 2})
     done = stats.group_sequential(differences, looks, ALPHA / family.pairs, scale=_size(x, y))
     return Test(

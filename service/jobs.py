@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -81,6 +82,7 @@ def submit(session: Session, user: User, request: JobRequest) -> Job:
 
 def submit_many(session: Session, user: User, requests: Sequence[JobRequest], *, is_direct: bool) -> list[UUID]:
     """Store queued jobs that were checked, in two statements; `is_direct` False: a comparison wants them."""
+    stamp = cache(lambda name: data.stamp(name, settings().data))
     return _insert(
         session,
         [
@@ -96,7 +98,7 @@ def submit_many(session: Session, user: User, requests: Sequence[JobRequest], *,
                 "time_limit_seconds": request.time_limit_seconds,
                 "max_failures": request.max_failures,
                 "is_direct": is_direct,
-                "data_stamp": data.stamp(request.dataset.name, settings().data),
+                "data_stamp": stamp(request.dataset.name),
             }
             for request in requests
         ],
@@ -169,8 +171,12 @@ def cancel(session: Session, user: User, job_id: UUID) -> Job:
 
 
 def cancel_many(session: Session, job_ids: Sequence[UUID]) -> None:
-    """End those of these jobs that are queued, ask those that run to stop; in three statements, however many."""
+    """End those of these jobs that are queued, ask those that run to stop; in four statements, however many.
+
+    They are locked first: one given back between two statements would escape both.
+    """
     assert JobStatus.CANCELLED in TRANSITIONS[JobStatus.QUEUED]
+    session.execute(select(Job.id).where(Job.id.in_(job_ids)).order_by(Job.id).with_for_update())
     of_these = update(Job).where(Job.id.in_(job_ids)).execution_options(synchronize_session=False)
     ended = {"status": JobStatus.CANCELLED, "reason": Reason.CANCELLED, "finished_at": NOW, "seq": Job.seq + 1}
     rows = session.execute(
@@ -196,8 +202,9 @@ def retry(session: Session, user: User, job_id: UUID) -> Job:
         return earlier
     check(session, TrainSpec.model_validate(job.spec))
     copied = ("spec", "dataset", "model", "optimizer", "needs_cuda", "tags", "priority", "time_limit_seconds")
-    values = {name: getattr(job, name) for name in (*copied, "max_failures", "user_id", "data_stamp")}
-    (again,) = _insert(session, [{**values, "retry_of": job_id}])
+    values = {name: getattr(job, name) for name in (*copied, "max_failures", "user_id")}
+    stamp = data.stamp(job.dataset, settings().data)  # the files may be others by now
+    (again,) = _insert(session, [{**values, "data_stamp": stamp, "retry_of": job_id}])
     return get(session, again)
 
 

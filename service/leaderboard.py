@@ -1,10 +1,15 @@
-"""Optimizers by mean, in each setting that they were run in. Two queries, whatever the number of runs."""
+"""Optimizers by mean, in each setting that they were run in. Two queries, whatever the number of runs.
+
+Which optimizer is first is seen in the same values that it is then tested with. Therefore p is adjusted for all pairs
+that could have been tested, not only for those against the first.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 from uuid import UUID
 
@@ -18,13 +23,17 @@ from service.labels import flat, labels
 from service.measures import sign
 from service.models import Job
 
-MOST_BOARDS, MOST_STANDINGS = 50, 200
-"""Shown; the boards with fewer runs, and the rows behind, are left out."""
+MOST_BOARDS = 50
+"""Shown; those with fewer runs are left out."""
+MOST_ROWS = 200
+"""Choices of optimizer and setting that are read: those with most runs, among equals those that ran last."""
+MOST_PAIRED = 40
+"""Rows of a board of which every pair is tested, for Holm's adjustment; with more it is Bonferroni's."""
 
 # The latest run of each seed counts. `setting` is the fingerprint without the seed, so that no document is parsed here.
 RUNS = text(
     """
-    SELECT setting, device_kind, torch, data_hash, engine_version, max(job::text)::uuid AS example,
+    SELECT setting, device_kind, torch, data_hash, engine_version, (array_agg(job))[1] AS example,
            array_agg(seed) AS seeds, array_agg(CASE WHEN NOT diverged THEN value END) AS values
     FROM (SELECT DISTINCT ON (setting, device_kind, torch, data_hash, engine_version, seed) *
           FROM (SELECT id AS job, setting, (spec ->> 'seed')::bigint AS seed, finished_at,
@@ -37,6 +46,8 @@ RUNS = text(
           WHERE diverged OR value IS NOT NULL
           ORDER BY setting, device_kind, torch, data_hash, engine_version, seed, finished_at DESC, job DESC) AS latest
     GROUP BY setting, device_kind, torch, data_hash, engine_version
+    ORDER BY count(*) DESC, max(finished_at) DESC, setting, device_kind, torch, data_hash, engine_version
+    LIMIT :rows
     """
 )
 
@@ -47,11 +58,16 @@ class _Row:
     values: dict[int, float]
     diverged: int
 
+    @property
+    def runs(self) -> int:
+        return len(self.values) + self.diverged
+
 
 def leaderboard(session: Session, dataset: str, model: str, metric: str) -> Leaderboard:
-    """All settings of a data set and model that have finished runs. Raises Invalid for a metric without a direction."""
+    """The settings of a data set and model with most runs. Raises Invalid for a metric without a direction."""
     direction = sign(metric)
-    rows = session.execute(RUNS, {"dataset": dataset, "model": model, "metric": metric}).all()
+    named = {"dataset": dataset, "model": model, "metric": metric, "rows": MOST_ROWS}
+    rows = session.execute(RUNS, named).all()
     specs = _specs(session, [row.example for row in rows])
     boards: dict[str, tuple[dict[str, Any], list[_Row]]] = {}
     for row in rows:
@@ -63,9 +79,9 @@ def leaderboard(session: Session, dataset: str, model: str, metric: str) -> Lead
         _, members = boards.setdefault(json.dumps(setting, sort_keys=True), (setting, []))
         values = {seed: value for seed, value in zip(row.seeds, row.values, strict=True) if value is not None}
         members.append(_Row(spec["optimizer"], values, len(row.seeds) - len(values)))
-    found = [_board(setting, members, direction) for setting, members in boards.values()]
-    found.sort(key=lambda board: (-board.runs, json.dumps(board.setting)))
-    return Leaderboard(dataset=dataset, model=model, metric=metric, boards=found[:MOST_BOARDS])
+    shown = sorted(boards, key=lambda setting: (-sum(one.runs for one in boards[setting][1]), setting))[:MOST_BOARDS]
+    found = [_board(*boards[setting], direction) for setting in shown]
+    return Leaderboard(dataset=dataset, model=model, metric=metric, boards=found)
 
 
 def _specs(session: Session, jobs: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
@@ -79,11 +95,9 @@ def _board(setting: dict[str, Any], members: Sequence[_Row], direction: int) -> 
         range(len(members)),
         key=lambda index: (described[index].mean is None, -direction * (described[index].mean or 0.0), names[index]),
     )
-    first = members[order[0]]
-    behind = [_behind(members[index], first) for index in order]
-    adjusted = stats.holm([None if one is None else one.p for one in behind])
+    behind, adjusted = behind_first([members[index].values for index in order])
     standings = []
-    for rank, (index, pair, p) in enumerate(zip(order, behind, adjusted, strict=True), 1):
+    for rank, (index, pair, p) in enumerate(zip(order, [None, *behind], [None, *adjusted], strict=True), 1):
         one, sample = members[index], described[index]
         standings.append(
             Standing(
@@ -105,13 +119,25 @@ def _board(setting: dict[str, Any], members: Sequence[_Row], direction: int) -> 
     told = {path: value for path, value in flat(setting).items() if value is not None and not path.endswith(".name")}
     return Board(
         setting=told,
-        runs=sum(len(one.values) + one.diverged for one in members),
-        standings=standings[:MOST_STANDINGS],
+        runs=sum(one.runs for one in members),
+        standings=standings,
     )
 
 
-def _behind(one: _Row, first: _Row) -> stats.Paired | None:
-    if one is first:
-        return None
-    both = sorted(one.values.keys() & first.values.keys())
-    return stats.paired_difference([one.values[seed] for seed in both], [first.values[seed] for seed in both])
+def behind_first(rows: Sequence[Mapping[int, float]]) -> tuple[list[stats.Paired], list[float | None]]:
+    """How far each row (seed -> value) but the first is from the first, and p of that, adjusted for all pairs of rows.
+
+    The adjusted p holds whichever row comes first, and for whatever reason; None where a pair cannot be tested.
+    """
+    behind = [_paired(row, rows[0]) for row in rows[1:]]
+    p = [one.p for one in behind]
+    if len(rows) <= MOST_PAIRED:
+        others = [_paired(*pair).p for pair in combinations(rows[1:], 2)]
+        return behind, stats.holm([*p, *others])[: len(p)]
+    pairs = len(rows) * (len(rows) - 1) // 2
+    return behind, [None if one is None else min(1.0, pairs * one) for one in p]
+
+
+def _paired(one: Mapping[int, float], other: Mapping[int, float]) -> stats.Paired:
+    both = sorted(one.keys() & other.keys())
+    return stats.paired_difference([one[seed] for seed in both], [other[seed] for seed in both])

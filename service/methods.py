@@ -54,9 +54,10 @@ def _methods_of_seeds(plan: Plan) -> str:
     if "split" in plan.vary and fixed:
         splits += f" (but for {', '.join(fixed)}, whose split is fixed)"
     name = Measure(plan.metric).words
+    whose = "" if plan.metric.endswith("per_second") else " of the last step's weights"
     up_to = "up to " if len(plan.looks) > 1 else ""
     return (
-        f"The primary endpoint, fixed beforehand, is {name} of the last step's weights, on {up_to}"
+        f"The primary endpoint, fixed in the plan, is {name}{whose}, on {up_to}"
         f"{len(plan.seeds)} seeds{splits}; runs of one seed share initial weights, data order, augmentation and "
         "dropout, and are compared in pairs."
     )

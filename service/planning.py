@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import prod
@@ -131,6 +132,7 @@ def _overlap(tuning: Tuning, seeds: Seeds) -> bool:
 
 
 def _misfits_of_tasks(request: ComparisonRequest) -> Iterator[FieldError]:
+    trained = [task.model_dump(mode="json", exclude={"label", *UNTOLD}) for task in request.tasks]
     for index, task in enumerate(request.tasks):
         if task.target and task.target.metric.endswith("accuracy") and task.target.value > 1:
             yield FieldError(
@@ -141,12 +143,21 @@ def _misfits_of_tasks(request: ComparisonRequest) -> Iterator[FieldError]:
         if "split" in request.vary and getattr(task.dataset.params, "split", None) == "golden":
             yield FieldError(
                 f"/tasks/{index}/dataset/params/split",
-                "the golden split is one fixed split: take the seeded one, or leave 'split' out of vary",
+                "the golden split is one fixed split: take fixed_test or seeded, or leave 'split' out of vary",
+            )
+        if "split" in request.vary and request.tuning and task.dataset.resplits == "all":
+            yield FieldError(
+                f"/tasks/{index}/dataset/params/split",
+                "parameters would be chosen on records that other splits test on: take the split 'fixed_test', or "
+                "leave 'split' out of vary",
             )
         if request.tuning and request.tuning.method == "halving":
             yield from _misfits_of_halving(request.tuning, task, index)
-        if task in request.tasks[:index]:
-            yield FieldError(f"/tasks/{index}", f"the same as task {request.tasks.index(task)}: list each once")
+        if (first := trained.index(trained[index])) < index:
+            yield FieldError(
+                f"/tasks/{index}",
+                f"trains the same as task {first}, and would count as further evidence: list each once",
+            )
 
 
 def _misfits_of_halving(tuning: Tuning, task: TaskRequest, index: int) -> Iterator[FieldError]:
@@ -242,8 +253,10 @@ def _pointed(error: FieldError, task: int, optimizer: int, one: OptimizerRequest
 
 
 def _task_spec(task: TaskRequest, devices: Mapping[str, str]) -> dict[str, Any]:
+    """`auto` stays where it can mean a GPU alone, whether or not one is up now."""
     spec = task.model_dump(mode="json", exclude={"label"})
-    return {**spec, "device": devices.get(spec["device"], spec["device"])}
+    device = devices.get(spec["device"], spec["device"])
+    return {**spec, "device": spec["device"] if task.precision == "fp16" and device == "cpu" else device}
 
 
 def _diverged_score(request: ComparisonRequest, task: TaskRequest) -> float | None:
@@ -278,12 +291,13 @@ def _labels(request: ComparisonRequest, resolved: Sequence[Sequence[dict[str, An
         }
         for one, trials in zip(request.optimizers, resolved, strict=True)
     ]
-    seen: list[tuple[Any, Any]] = []
-    for index, (one, value) in enumerate(zip(request.optimizers, fixed, strict=True)):
-        if (value, one.space) in seen:
-            first = seen.index((value, one.space))
+    tried = [
+        (one.name, {json.dumps(trial, sort_keys=True) for trial in trials})
+        for one, trials in zip(request.optimizers, resolved, strict=True)
+    ]
+    for index, points_of_one in enumerate(tried):
+        if (first := tried.index(points_of_one)) < index:
             raise Invalid.field(f"/optimizers/{index}", f"the same as optimizer {first}: list each once")
-        seen.append((value, one.space))
     made = labels(fixed, "optimizer")
     if len(set(made)) < len(made):  # the same parameters fixed, other ones tuned
         made = [

@@ -128,11 +128,13 @@ class Plan(BaseModel):
 
     def resplits(self, task: int) -> Literal["all", "validation", "nothing"]:
         """What another split of a task's data draws anew."""
-        return DATASETS[self.tasks[task].spec["dataset"]["name"]].resplits
+        dataset = self.tasks[task].spec["dataset"]
+        return DATASETS[dataset["name"]].model_validate(dataset).resplits
 
     def is_reusable(self, cell: Cell) -> bool:
-        """Whether another run of the same spec says the same; a budget in seconds depends on what else was running."""
-        return self.reuse and self.tasks[cell.task].spec["budget"].get("seconds") is None
+        """Whether another run of the same spec says the same: times depend on what else was running."""
+        is_timed = self.tasks[cell.task].spec["budget"].get("seconds") is not None or self.metric.endswith("per_second")
+        return self.reuse and not is_timed
 
 
 def scaled(budget: Mapping[str, Any], share: float) -> dict[str, Any]:

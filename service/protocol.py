@@ -7,7 +7,7 @@ seeds only while a task is undecided, and only for optimizers that are not signi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 
 from service.families import Family, Sampled, Values, standing
@@ -57,7 +57,7 @@ def wanted(plan: Plan, results: Results) -> list[Cell]:
     cells: list[Cell] = []
     for task in range(len(plan.tasks)):
         cells += [cell for optimizer in range(len(plan.optimizers)) for cell in _tuning(plan, results, task, optimizer)]
-        cells += [cell for cell, _ in _walk(plan, results, task, chosen_trials(plan, results, task))]
+        cells += _walk(plan, results, task, chosen_trials(plan, results, task)).cells
     return cells
 
 
@@ -91,37 +91,50 @@ def _promoted(plan: Plan, results: Results, task: int, optimizer: int, rung: int
     return sorted(ranked[: max(0, places - running)])
 
 
-def looks_done(plan: Plan, results: Results, task: int) -> int:
-    """For how many of its looks a task has all runs."""
-    found = dict.fromkeys(range(len(plan.looks)), True)
-    seen = -1
-    for cell, number in _walk(plan, results, task, chosen_trials(plan, results, task)):
-        seen = max(seen, number)
-        found[number] &= cell in results and results[cell].is_final
-    complete = [number for number in range(seen + 1) if found[number]]
-    return len(complete) if _tuning_is_over(plan, results, task) else 0
+def is_complete(plan: Plan, results: Results, task: int) -> bool:
+    """Whether a task needs no run any more."""
+    walk = _walk(plan, results, task, chosen_trials(plan, results, task))
+    over = all(cell in results and results[cell].is_final for cell in walk.cells)
+    return over and _tuning_is_over(plan, results, task)
 
 
-def _walk(plan: Plan, results: Results, task: int, chosen: Mapping[int, int]) -> Iterator[tuple[Cell, int]]:
-    """The reported runs of a task, each with the number of its look, up to the look that is not complete or decides."""
-    contenders = set(range(len(plan.optimizers)))
+@dataclass
+class _Walk:
+    """The reported runs of a task up to the look that is not complete, or that decides."""
+
+    cells: list[Cell] = field(default_factory=list)
+    looks_done: list[int] = field(default_factory=list)
+    """By optimizer; one that is significantly behind stays at the look that showed it."""
+
+
+def looks_done(plan: Plan, results: Results, task: int) -> list[int]:
+    """For how many of its looks each optimizer of a task has all its runs."""
+    return _walk(plan, results, task, chosen_trials(plan, results, task)).looks_done
+
+
+def _walk(plan: Plan, results: Results, task: int, chosen: Mapping[int, int]) -> _Walk:
+    walk = _Walk(looks_done=[0] * len(plan.optimizers))
+    contenders = set(chosen)
+    tuning_is_over = _tuning_is_over(plan, results, task)
     for number, look in enumerate(plan.looks):
         start = plan.looks[number - 1] if number else 0
         cells = [
-            Cell("report", task, optimizer, trial, 0, seed)
-            for optimizer, trial in chosen.items()
-            if optimizer in contenders
+            Cell("report", task, optimizer, chosen[optimizer], 0, seed)
+            for optimizer in sorted(contenders)
             for seed in plan.seeds[start:look]
         ]
-        yield from ((cell, number) for cell in cells)
-        if not all(cell in results and results[cell].is_final for cell in cells):
-            return
-        if number + 1 == len(plan.looks) or not _tuning_is_over(plan, results, task):
-            return
+        walk.cells += cells
+        if not tuning_is_over or not all(cell in results and results[cell].is_final for cell in cells):
+            break
+        for optimizer in contenders:
+            walk.looks_done[optimizer] = number + 1
+        if number + 1 == len(plan.looks):
+            break
         scores = values(plan, results, task, chosen)
-        contenders &= chosen.keys() & set(standing(Sampled(scores, number + 1), family(plan)).unbeaten)
+        contenders &= set(standing(Sampled(scores, walk.looks_done), family(plan)).unbeaten)
         if len(contenders) < 2:
-            return
+            break
+    return walk
 
 
 def _tuning_is_over(plan: Plan, results: Results, task: int) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
-from service.catalog import Frozen, Seed
+from service.catalog import Frozen, Seed, unfit
 from service.schemas import Label, TagKey
 from service.spaces import MOST_PARAMETERS, Space
 from service.spec import TaskSpec
@@ -85,7 +85,7 @@ class Seeds(Frozen):
         if self.max > most:
             raise ValueError(f"with looks, max is at most {most}")
         if self.first + self.max > 2**63:
-            raise ValueError("first is too large")
+            raise unfit("first", f"too large: {self.max} seeds from there on have to be below 2^63")
         return self
 
 
@@ -104,6 +104,12 @@ class Tuning(Frozen):
         3, ge=2, le=10, description="Halving: one of so many goes on, with so many times the budget."
     )
     points_seed: Seed = Field(0, description="Shifts the quasi-random points.")
+
+    @model_validator(mode="after")
+    def _seeds_exist(self) -> Self:
+        if self.first_seed + self.seeds > 2**63:
+            raise unfit("first_seed", f"too large: {self.seeds} seeds from there on have to be below 2^63")
+        return self
 
 
 def _bare(value: Any) -> Any:

@@ -16,7 +16,13 @@ from pydantic import Field, model_validator
 
 from service.catalog import Frozen
 
-Ends = Annotated[tuple[float, float], Field(strict=False)]
+MOST_FLOAT, MOST_INTEGER = 1e100, 2**53
+"""Largest ends of ranges, far from where arithmetic with them overflows."""
+
+_End = Annotated[float, Field(ge=-MOST_FLOAT, le=MOST_FLOAT)]
+_Whole = Annotated[int, Field(ge=-MOST_INTEGER, le=MOST_INTEGER)]
+Ends = Annotated[tuple[_End, _End], Field(strict=False)]
+Wholes = Annotated[tuple[_Whole, _Whole], Field(strict=False)]
 
 FORMS = ("log_uniform", "uniform", "integer", "choice")
 
@@ -32,7 +38,7 @@ class Range(Frozen):
 
     log_uniform: Ends | None = Field(None, description="Lowest and highest value, evenly in the logarithm.")
     uniform: Ends | None = Field(None, description="Lowest and highest value.")
-    integer: Annotated[tuple[int, int], Field(strict=False)] | None = Field(None, description="Lowest and highest.")
+    integer: Wholes | None = Field(None, description="Lowest and highest.")
     choice: list[Any] | None = Field(None, min_length=1, max_length=64, description="One of these.")
 
     @model_validator(mode="after")

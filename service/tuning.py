@@ -45,6 +45,11 @@ def view(
     )
 
 
+def failed(view: TuningView) -> int:
+    """How many trials ended without a result."""
+    return sum(trial.status == "failed" for trial in view.trials)
+
+
 def _trial(plan: Plan, results: Results, task: int, optimizer: int, trial: int, runs: Sequence[CellRun]) -> TrialView:
     own = [run for run in runs if run.cell.trial == trial]
     rung = max((run.cell.rung for run in own), default=0)

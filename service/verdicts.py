@@ -1,8 +1,8 @@
 """From runs to an answer: statistics of the groups, tests between them, and a verdict in plain words.
 
-A group is called best only if its paired difference to each other group is significant after Holm's correction over
-all pairs, with at least three seeds a pair, and if none of its runs diverged. Means are over finished runs; a group of
-which every run diverged has no mean, and is not in the way of another one's victory.
+A group is called best where it is alone in not being significantly behind another one, with at least three seeds a
+pair, and, unless a plan declares what a diverged run scores, if none of its runs diverged. A group of which every run
+diverged has no mean, and is not in the way of another one's victory; one that a plan wanted and that has no run is.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ class Protocol:
     """What the words have to say of how the runs came about.
 
     `correction`: what a p is after, to follow it (" after Holm's correction over 3 pairs"). `scored`: whether a
-    diverged run counts with a declared score, and so is no obstacle. `caveats`: sentences at the end, instead of the
+    diverged run counts with a declared score, and so is no obstacle. `absent`: groups that were wanted and have no run:
+    as long as nothing is known of them, none is best. `caveats`: sentences at the end, instead of the
     usual ones.
     """
 
     correction: str = ""
     scored: bool = False
+    absent: tuple[str, ...] = ()
     caveats: tuple[str, ...] | None = None
 
 
@@ -148,6 +150,7 @@ def group_view(
         best=max(found, key=lambda value: sign * value) if found else None,
         iqm=middle.value,
         iqm_interval=middle.interval,
+        iqm_cannot_say=middle.cannot_say,
         steps_to_target=median_to_target([hit.step if hit else None for hit in hits]),
         seconds_to_target=median_to_target([hit.wall_seconds if hit else None for hit in hits]),
         diverged=diverged,
@@ -157,12 +160,20 @@ def group_view(
     )
 
 
+def _seeds_needed(test: Test, family: Family) -> int | None:
+    """About how many seeds would decide an open pair; None for a test that asks for more than a t test of them does."""
+    if test.significant or family.stopping == "any":
+        return None
+    needed = seeds_needed(test.differences, ALPHA / family.pairs)
+    return needed if needed is not None and needed > test.n else None
+
+
 def pair_view(test: Test, labels: Sequence[str], values: Sequence[Values], family: Family) -> PairView:
     """A test and what else is known of its pair."""
     x, y = values[test.a], values[test.b]
     both = [seed for seed in family.seeds or sorted(x.keys() | y.keys()) if seed in x and seed in y][: test.n]
     detail = paired_detail([x[seed] for seed in both], [y[seed] for seed in both])
-    needed = None if test.significant else seeds_needed(test.differences, ALPHA / family.pairs)
+    needed = _seeds_needed(test, family)
     return PairView(
         a=labels[test.a],
         b=labels[test.b],
@@ -180,6 +191,8 @@ def pair_view(test: Test, labels: Sequence[str], values: Sequence[Values], famil
             p_permutation=detail.p_permutation,
             p_wilcoxon=detail.p_wilcoxon,
             cliffs_delta=detail.cliffs_delta,
+            cannot_say=detail.cannot_say,
+            wilcoxon_cannot_say=detail.wilcoxon_cannot_say,
         ),
         cannot_say=test.cannot_say,
     )
@@ -221,6 +234,8 @@ class _Verdict:
         leader = next((each for each in self.finished if self.protocol.scored or not each.diverged), None)
         if leader is None or len(self.finished) < 2:
             return self._undecided(self._nothing_to_compare())
+        if self.protocol.absent:
+            return self._undecided(self._somebody_is_absent(leader))
         rivals = [each for each in self.finished if each is not leader]
         open_rivals = [each for each in rivals if not self._is_beaten(each)]
         if open_rivals:
@@ -259,6 +274,14 @@ class _Verdict:
             return "No group can be called best, because runs of each one diverged."
         only = self.finished[0]
         return f"Only {self._described(only)} has finished runs: there is nothing to compare it with."
+
+    def _somebody_is_absent(self, leader: GroupView) -> str:
+        absent = self.protocol.absent
+        verb = "has" if len(absent) == 1 else "have"
+        return (
+            f"None can be called best, because {listed(absent)} {verb} no finished run. The best mean of the others is "
+            f"that of {self._described(leader)}."
+        )
 
     def _described(self, each: GroupView) -> str:
         assert each.mean is not None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -14,11 +15,15 @@ from sqlalchemy.dialects.postgresql import insert
 from service import comparisons, idempotency, jobs, queue
 from service.config import settings
 from service.db import transaction
+from service.errors import KotrainError
 from service.models import Worker
 from workers.host import Host
 from workers.relay import is_away, persistently
 
 log = logging.getLogger(__name__)
+
+MOST_MESSAGE = 2000
+"""Characters of a comparison's message."""
 
 
 class Maintenance(threading.Thread):
@@ -79,6 +84,19 @@ def advance_comparisons() -> None:
             if is_away(error):
                 raise
             log.exception("comparison %s: cannot go on", comparison_id)
+            fail(comparison_id, error)
+
+
+def fail(comparison_id: UUID, error: Exception) -> None:
+    """End a comparison that would meet the same error at every look."""
+    said = error.detail if isinstance(error, KotrainError) else f"{type(error).__name__}: {error}"
+    try:
+        with transaction() as session:
+            comparisons.fail(session, comparison_id, said[:MOST_MESSAGE])
+    except Exception as another:
+        if is_away(another):
+            raise
+        log.exception("comparison %s: cannot be ended, either", comparison_id)
 
 
 def register(host: Host) -> None:

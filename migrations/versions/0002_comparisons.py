@@ -10,7 +10,8 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-# What only asks where to run or how often to look changes no result; a target does where it ends the run.
+# What only asks where to run or how often to look changes no result; a target does where it ends the run. Neither
+# calls the other: pg_restore fills generated columns with an empty search path.
 FINGERPRINT = """
 CREATE FUNCTION kotrain_fingerprint(spec jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT md5((spec - '{device,log_every_steps,diagnostics_every_steps}'::text[]
@@ -19,7 +20,8 @@ $$
 """
 SETTING = """
 CREATE FUNCTION kotrain_setting(spec jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT kotrain_fingerprint(spec - '{seed,evaluate_test}'::text[])
+    SELECT md5((spec - '{device,log_every_steps,diagnostics_every_steps,seed,evaluate_test}'::text[]
+                     - CASE WHEN spec -> 'stop_at_target' = 'true' THEN '' ELSE 'target' END)::text)
 $$
 """
 

@@ -86,7 +86,8 @@ class ReportQuery(StrictQuery):
 def report(session: Database, _: Caller, comparison_id: UUID, query: Annotated[ReportQuery, Query()]) -> Response:
     """The answer as a file: a page that opens offline, a table for a spreadsheet or a paper, or the JSON."""
     answer = comparisons.answer(session, comparisons.get(session, comparison_id))
-    curves = metrics.read(session, reports.job_ids(answer), reports.curve_names(answer))
+    is_page = query.format == "html"  # nothing else shows curves, and they are large
+    curves = metrics.read(session, reports.job_ids(answer), reports.curve_names(answer)) if is_page else {}
     found = reports.render(query.format, answer, curves)
     disposition = f'inline; filename="{found.file_name}"'
     return Response(found.body, media_type=found.media_type, headers={"Content-Disposition": disposition})

@@ -1,17 +1,21 @@
 """Comparisons over HTTP on the real database; jobs are claimed and finished as by a worker, with invented results."""
 
 import zlib
+from datetime import timedelta
 from uuid import UUID
 
+import psycopg
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import delete, func, select, text, update
 from starlette.testclient import TestClient
 
-from service import comparisons, db, jobs, keys
+from service import comparisons, data, db, jobs, keys, metrics, protocol
 from service.app import create_app
-from service.models import ComparisonCell, Job, Worker
+from service.config import settings
+from service.models import Comparison, ComparisonCell, Job, Worker
 from service.requests import COMPARISON_EXAMPLE
 from service.spec import ENGINE_VERSION, Reason, Summary
+from workers import maintenance
 
 LR = {"lr": {"log_uniform": [0.0003, 0.03]}}
 REQUEST = {
@@ -29,12 +33,14 @@ ENVIRONMENT = {
     "data_hash": "aa",
 }
 
+WORKER = {"id": "w", "host": "here", "slots": 2, "devices": [{"kind": "cpu"}], "torch": "2.14.1"}
+
 
 @pytest.fixture
 def worker(empty):
-    """A worker that is known to be up; nothing runs but what a test says."""
+    """A worker that is known to be up, beyond the short lease of tests; nothing runs but what a test says."""
     with db.transaction() as session:
-        session.add(Worker(id="w", host="here", slots=2, devices=[{"kind": "cpu"}], torch="2.14.1"))
+        session.add(Worker(**WORKER, heartbeat_at=func.clock_timestamp() + timedelta(hours=1)))
 
 
 @pytest.fixture
@@ -213,6 +219,13 @@ class TestDryRun:
         ]
         assert planned["estimates"][1]["seconds"] == pytest.approx(1.5)
 
+    def test_each_task_by_runs_of_its_own_kind(self, ada):
+        ask(ada)
+        work()
+        tasks = [REQUEST["tasks"][0] | {"batch_size": size} for size in (32, 64)]
+        planned = ada.post("/v1/comparisons", params={"dry_run": True}, json=REQUEST | {"tasks": tasks}).json()
+        assert [one["runs"] > 0 for one in planned["estimates"]] == [False, False, True, True]
+
     def test_counts_what_is_there(self, ada):
         ask(ada)
         work()
@@ -278,6 +291,64 @@ class TestReuse:
         work()
         second = ask(ada, reuse=False)
         assert not job_ids(first) & job_ids(second)
+
+    def test_own_runs_are_not_reused_ones(self, ada, bob):
+        rates = [0.001, 0.01]
+        fixed = [{"name": "adam", "params": {"lr": rate}} for rate in rates]  # one of them is what the tuning chooses
+        both = {
+            "optimizers": [*fixed, {"name": "adam", "label": "tuned", "space": {"lr": {"choice": rates}}}],
+            "tuning": {"trials": 2, "method": "grid"},
+        }
+        mine = ask(ada, **both)
+        assert work() == 2 + 2 * 3
+        ended = show(ada, mine)
+        assert (ended["progress"]["jobs"], ended["progress"]["reused"], ended["reused"]) == (2 + 3 * 3, 0, [])
+        again = show(bob, ask(bob, **both))
+        assert (again["progress"]["reused"], again["progress"]["seconds_used"]) == (2 + 3 * 3, 0)
+
+    def test_the_files_are_looked_at_once_for_all_jobs(self, ada, monkeypatch):
+        looks = []
+        stamp = data.stamp
+        monkeypatch.setattr(data, "stamp", lambda *which: looks.append(which) or stamp(*which))
+        ask(ada, seeds=50)
+        assert len(looks) == 2  # to find runs, and to submit what is missing
+
+    def test_another_try_is_of_the_data_that_are_there_now(self, ada):
+        job = ada.post("/v1/jobs", json=REQUEST["tasks"][0] | {"optimizer": "adam"}).json()["id"]
+        ada.post(f"/v1/jobs/{job}/cancel")
+        with db.transaction() as session:
+            now = session.scalar(update(Job).values(data_stamp="another").returning(Job.data_stamp))
+        again = ada.post(f"/v1/jobs/{job}/retry").json()["id"]
+        with db.transaction() as session:
+            assert session.get(Job, UUID(again)).data_stamp == data.stamp("digits", settings().data) != now
+
+
+class TestDeadWorkers:
+    """One that was killed has not said that it stopped."""
+
+    @pytest.fixture
+    def dead(self, worker):
+        """A worker with a GPU and another torch, silent for longer than a lease."""
+        silent_since = func.clock_timestamp() - timedelta(seconds=settings().lease_seconds + 1)
+        with db.transaction() as session:
+            gpu = {"devices": [{"kind": "cuda"}], "torch": "2.0.0"}
+            session.add(Worker(**WORKER | {"id": "dead"} | gpu, heartbeat_at=silent_since))
+
+    def test_what_they_had_is_not_waited_for(self, ada, dead):
+        assert {spec["device"] for spec in specs(job_ids(ask(ada)))} == {"cpu"}
+
+    def test_runs_with_what_they_had_are_not_reused(self, ada, dead):
+        ask(ada)
+        work(environment=ENVIRONMENT | {"torch": "2.0.0"})
+        assert ask(ada)["progress"]["reused"] == 0
+
+    def test_where_there_is_no_other_the_last_job_says_what_is_current(self, ada, dead):
+        with db.transaction() as session:
+            session.execute(delete(Worker).where(Worker.id == "w"))
+        first = ask(ada)
+        assert {spec["device"] for spec in specs(job_ids(first))} == {"auto"}
+        work()
+        assert job_ids(ask(ada)) == job_ids(first)
 
     def test_not_with_a_budget_in_seconds(self, ada):
         tasks = [{"dataset": "digits", "model": "mlp", "budget": {"seconds": 1}}]
@@ -376,6 +447,46 @@ class TestFaults:
         assert ended["tasks"][0]["pairs"][0]["n"] == 4
         assert "diverged and count as 10.0 %" in ended["verdict"][0]
 
+    @pytest.mark.parametrize("plan", ["'{}'", "jsonb_set(plan, '{tasks,0,spec,model,name}', '\"lenet\"')"])
+    def test_one_that_cannot_go_on_ends_and_says_why(self, ada, plan):
+        broken, other = ask(ada), ask(ada, seeds=4, reuse=False)
+        with db.transaction() as session:
+            session.execute(text(f"UPDATE comparisons SET plan = {plan} WHERE id = '{broken['id']}'"))
+            session.execute(text("DELETE FROM comparison_cells WHERE phase = 'report'"))
+        maintenance.advance_comparisons()
+        assert len(job_ids(other, "report")) == 4
+        (listed,) = (one for one in ada.get("/v1/comparisons").json()["data"] if one["id"] == broken["id"])
+        assert listed["status"] == "failed"
+        with db.transaction() as session:
+            message = session.get(Comparison, UUID(broken["id"])).message
+            jobs_left = session.scalars(select(Job.status).where(Job.id.in_(job_ids(broken)))).all()
+        assert "of another version of kotrain" in message
+        assert set(jobs_left) == {"cancelled"}
+        for path in ("", "/report"):
+            answer = ada.get(f"/v1/comparisons/{broken['id']}{path}")
+            assert (answer.status_code, answer.json()["message"]) == (409, message)
+            assert "ask for the comparison anew" in answer.json()["detail"]
+
+    def test_an_error_of_ours_ends_it_too(self, ada, monkeypatch):
+        mine = ask(ada)
+        monkeypatch.setattr(protocol, "wanted", lambda *_: 1 / 0)
+        maintenance.advance_comparisons()
+        monkeypatch.undo()
+        ended = show(ada, mine)
+        assert (ended["status"], ended["message"]) == ("failed", "ZeroDivisionError: division by zero")
+
+    def test_a_database_that_is_away_ends_nothing(self, ada, monkeypatch):
+        mine = ask(ada)
+
+        def away(*_):
+            raise psycopg.OperationalError("away")
+
+        monkeypatch.setattr(protocol, "wanted", away)
+        with pytest.raises(psycopg.OperationalError):
+            maintenance.advance_comparisons()
+        monkeypatch.undo()
+        assert show(ada, mine)["status"] == "running"
+
 
 class TestBadInput:
     @pytest.mark.parametrize(
@@ -445,6 +556,15 @@ def test_reports(ada, format, media_type, word):
         assert media_type in response.headers["Content-Type"]
         assert word in response.text
         work()
+
+
+@pytest.mark.parametrize(("format", "reads"), [("html", 1), ("csv", 0), ("latex", 0), ("json", 0)])
+def test_only_the_page_reads_curves(ada, monkeypatch, format, reads):
+    read = []
+    monkeypatch.setattr(metrics, "read", lambda *which: read.append(which) or {})
+    mine = ask(ada)
+    assert ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": format}).status_code == 200
+    assert len(read) == reads
 
 
 def test_the_example_of_the_documentation_works(ada):

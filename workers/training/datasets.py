@@ -126,16 +126,29 @@ def _digits_rows(params: DigitsParams, labels: NDArray[np.int64]) -> list[torch.
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
         parts = torch.split(order, list(DIGITS_GOLDEN))
     else:
-        # A state of its own, because scikit-learn's plain seeds end at 2**32.
-        state = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(params.split_seed)))
-        learn, held_out, tested = DIGITS_GOLDEN
-        rest, test_rows = train_test_split(
-            np.arange(len(labels)), test_size=tested, stratify=labels, random_state=state
-        )
+        learn, held_out, _ = DIGITS_GOLDEN
+        state = _split_state(params.split_seed)
+        rest, tested = _digits_tested(labels, state)
+        if params.split == "fixed_test":  # `state` has drawn as for `seeded`, so that seed 0 gives the same parts
+            rest, tested = _digits_tested(labels, _split_state(0))
         rows = train_test_split(rest, train_size=learn, test_size=held_out, stratify=labels[rest], random_state=state)
-        parts = tuple(torch.from_numpy(part) for part in (*rows, test_rows))
+        parts = tuple(torch.from_numpy(part) for part in (*rows, tested))
     train, validation, test = parts
     return [train[: params.limit], validation, test]
+
+
+def _split_state(seed: int) -> np.random.RandomState:
+    """A state of its own, because scikit-learn's plain seeds end at 2**32."""
+    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
+
+
+def _digits_tested(
+    labels: NDArray[np.int64], state: np.random.RandomState
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows that train or validate, and rows that test."""
+    rows = np.arange(len(labels))
+    rest, tested = train_test_split(rows, test_size=DIGITS_GOLDEN[2], stratify=labels, random_state=state)
+    return rest, tested
 
 
 def _images(request: Request, layout: Layout) -> tuple[Task, Inputs]:

@@ -126,7 +126,7 @@ class Run:
             train_seconds=self._clock.seconds,
             total_seconds=time.perf_counter() - self._started,
             parameters=sum(p.numel() for p in self.parameters),
-            metrics={name: value if math.isfinite(value) else None for name, value in self._last.items()},
+            metrics=self._metrics(),
             best_step=None if self._best is None else self._best[1],
             target=self._hit,
             message=message,
@@ -136,6 +136,13 @@ class Run:
                 peak_bytes=self._peak.bytes(),
             ),
         )
+
+    def _metrics(self) -> dict[str, float | None]:
+        """The last value of each, but the speed over the whole run: since the last validation it may be one step's."""
+        metrics = self._last
+        if self._records_seen:
+            metrics = metrics | {"samples_per_second": self._records_seen / max(self._clock.seconds, 1e-9)}
+        return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
     def _train(self, should_stop: Callable[[], bool]) -> None:
         self.model.train()

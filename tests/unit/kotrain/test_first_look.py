@@ -9,7 +9,7 @@ from rich.console import Console
 
 from kotrain import findings
 from kotrain.first_look import FIXED_RATE, RATES, agrees, first_look, reference
-from service.answers import GroupView, TaskAnswer
+from service.answers import GroupView, PairDetail, TaskAnswer
 from service.planning import resolve
 from service.plans import Cell
 from service.requests import ComparisonRequest
@@ -54,7 +54,7 @@ def group(label, lr, mean=0.9, interval=(0.8, 1.0)):
     )
 
 
-DETAIL = dict.fromkeys(("sd", "correlation", "skewed", "p_permutation", "p_wilcoxon", "cliffs_delta"))
+DETAIL = dict.fromkeys(PairDetail.model_fields)
 
 
 def pair(a, b, difference, interval):
@@ -104,7 +104,7 @@ def task():
              "label": one.label, "train_seconds": 1.25, "shared": True}
             for one in groups
         ],
-        "to_target": [],
+        "to_target": [], "first_to_target": [],
         "missing": [],
     }  # fmt: skip
     return TaskAnswer.model_validate(document)

@@ -40,3 +40,24 @@ def test_the_ablation_is_a_grid_of_strength_and_learning_rate_at_two_widths():
     plan = resolve(STUDIES["ko-ablation"].validated("small", ["digits"]))
     assert [len(one.trials) for one in plan.optimizers] == [4, 12, 12, 12]
     assert {tuple(task.spec["model"]["params"]["hidden"]) for task in plan.tasks} == {(32, 32), (256, 256)}
+
+
+@pytest.mark.parametrize("budget", ["small", "full"])
+def test_no_test_record_of_the_claims_validates_a_trial(budget):
+    plan = resolve(STUDIES["ko-claims"].validated(budget, list(DATASETS)))
+    assert plan.tuning is not None
+    assert "split" in plan.vary
+    drawn = {task.spec["dataset"]["name"]: plan.resplits(number) for number, task in enumerate(plan.tasks)}
+    assert drawn["digits"] == "validation"
+    assert "all" not in drawn.values()
+    assert {"digits (ordinary)", "digits (condensed)"} <= {task.label for task in plan.tasks}
+
+
+@pytest.mark.parametrize(("study", "drawn"), [("first-look", "nothing"), ("ko-cost", "all")])
+def test_what_another_split_of_golden_and_of_seeded_digits_draws(study, drawn):
+    assert resolve(STUDIES[study].validated("small", ["digits"])).resplits(0) == drawn
+
+
+def test_the_small_cost_is_within_two_cores():
+    plan = resolve(STUDIES["ko-cost"].validated("small", ["digits"]))
+    assert [task.spec["model"]["params"]["hidden"][0] for task in plan.tasks] == [64, 256, 512]

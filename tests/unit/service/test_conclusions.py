@@ -3,7 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 from service import protocol
 from service.answers import Estimate
 from service.cells import CellRun
+from service.comparability import settled
 from service.conclusions import conclude
 from service.models import Comparison, User
 from service.protocol import Result
@@ -70,6 +71,17 @@ def noisy(means, sd=0.004, seed=0, **results):
     return lambda cell: scored(float(means[cell.optimizer] + noise[cell.task, cell.optimizer, cell.seed % 50]))
 
 
+def numbers(value):
+    """Every number in a document; JSON would show one that is not finite as null."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from numbers(one)
+    elif isinstance(value, int | float):
+        yield value
+
+
 class TestVerdict:
     def test_a_clear_winner(self):
         plan = fixed(3)
@@ -109,7 +121,35 @@ class TestVerdict:
         winner = noisy([0.9, 0.5])
         found = answer(plan, play_runs(plan, lambda c: RUNNING if c.seed == 4 else winner(c)), status="running")
         assert not found.tasks[0].verdict.decided
-        assert "8 of 10 runs are there" in found.verdict[0]
+        assert "8 of 10 reported runs are there" in found.verdict[0]
+
+    def test_one_planned_look_waits_for_all_tasks_and_shows_no_test_before(self):
+        plan = fixed(2, tasks=[TASK, TASK | {"batch_size": 32}])
+        winner = noisy([0.9, 0.5])
+        found = answer(plan, play_runs(plan, lambda c: RUNNING if c.task else winner(c)), status="running")
+        assert all("No verdict yet: 10 of 20" in text for text in found.verdict)
+        assert not any(pair.significant or pair.p is not None for task in found.tasks for pair in task.pairs)
+        assert found.across is None
+
+    def test_nobody_is_best_while_one_that_was_wanted_has_no_run(self):
+        plan = fixed(3)
+        winner = noisy([0.9, 0.97, 0.8])
+        found = answer(plan, play_runs(plan, lambda c: FAILED if c.optimizer == 2 else winner(c)), status="failed")
+        assert not found.tasks[0].verdict.decided
+        assert "because adam lr=0.003 has no finished run" in found.verdict[0]
+
+    def test_seeds_needed_are_more_than_there_were(self):
+        plan = fixed(2, seeds={"max": 10, "looks": [5, 10]})
+        for seed in range(20):
+            (pair,) = answer(plan, play_runs(plan, noisy([0.9, 0.908], seed=seed))).tasks[0].pairs
+            assert pair.significant or pair.seeds_needed is None or pair.seeds_needed > pair.n
+
+    def test_runs_that_were_seen_before_the_plan_are_told(self):
+        plan = fixed(2)
+        runs = play_runs(plan, noisy([0.9, 0.97]), finished_at=START - timedelta(days=1), is_reused=True)
+        first = answer(plan, runs).assumptions[0]
+        assert (first.name, first.holds) == ("the plan came first", False)
+        assert "10 of 10 reported runs had ended before this plan was fixed" in first.text
 
     def test_looks_give_repeated_intervals_and_none_of_a_mean(self):
         plan = fixed(2, seeds={"max": 20, "looks": [5, 10, 20]})
@@ -173,6 +213,28 @@ class TestWhatIsMissing:
         assert "not comparable: its data hash is bb" in missing.why
         assert found.tasks[0].pairs[0].n == 4
 
+    def test_what_runs_next_and_what_is_said_rest_on_the_same_runs(self):
+        """Else a comparison would stop at a look by runs that its answer leaves out."""
+        plan = fixed(2, seeds={"max": 20, "looks": [5, 20]})
+        other_torch = ENVIRONMENT | {"torch": "2.11"}
+        decided = 0
+        for seed in range(40):
+            invented = noisy([0.9, 0.912], seed=seed)
+            cells = [cell for cell in protocol.wanted(plan, {}) if cell.seed < 5]
+            runs = [run(c, invented(c), environment=other_torch if c.seed > 2 else ENVIRONMENT) for c in cells]
+            said = answer(plan, runs, status="running").tasks[0].verdict.decided
+            wanted = protocol.wanted(plan, {one.cell: one.result for one in settled(plan, runs)})
+            assert (len(wanted) == len(cells)) == said
+            decided += said
+        assert 0 < decided < 40
+
+    def test_a_run_without_a_finite_endpoint_has_diverged(self):
+        plan = fixed(2, metric="test_loss")
+        winner = noisy([0.9, 0.5])
+        found = answer(plan, play_runs(plan, lambda c: scored(None) if (c.optimizer, c.seed) == (1, 2) else winner(c)))
+        assert [group.diverged for group in found.tasks[0].groups] == [1, 0]
+        assert not found.tasks[0].verdict.decided
+
     def test_runs_in_seconds_have_to_be_on_one_device(self):
         plan = fixed(2, tasks=[TASK | {"budget": {"seconds": 5}}])
         runs = play_runs(plan, noisy([0.9, 0.95]))
@@ -191,9 +253,7 @@ class TestWhatIsMissing:
         tasks = [TASK | {"batch_size": 16 * (k + 1)} for k in range(count)]
         for plan in (fixed(3, seeds=seeds, tasks=tasks), planned(seeds=seeds, tasks=tasks)):
             found = answer(plan, play_runs(plan, lambda cell: result), status="running")
-            text = found.model_dump_json()
-            assert "NaN" not in text
-            assert "Infinity" not in text
+            assert all(math.isfinite(number) for number in numbers(found.model_dump()))
             assert not any(task.verdict.decided for task in found.tasks)
 
 
@@ -224,6 +284,15 @@ class TestTuning:
             "At the edge of what was tried, so that a wider range may help: lr of adam and lr of sgd."
             in found.verdict[0]
         )
+
+    def test_failed_trials_are_told(self):
+        plan = planned(tuning={"trials": 4})
+        found = answer(
+            plan,
+            play_runs(plan, lambda c: FAILED if c.phase == "tuning" and c.trial == 1 and c.optimizer else scored(0.5)),
+        )
+        assert "Trials failed, so that tuning was not equal: 1 of 4 of sgd." in found.verdict[0]
+        assert not next(one for one in found.assumptions if one.name == "equal tuning").holds
 
     def test_unequal_numbers_of_trials_are_told(self):
         lr = {"choice": [0.001, 0.01]}
@@ -318,3 +387,17 @@ def test_reports_on_equal_optimizers_are_wrong_in_at_most_five_of_a_hundred(coun
         false += significant
         assert significant or not task.verdict.decided
     assert false < most
+
+
+def test_an_optimizer_that_is_left_behind_makes_no_false_verdicts_of_the_others():
+    """Two equal ones and one that gets no seeds after the first look: false reports on the two, as above."""
+    plan = fixed(3, seeds={"max": 20, "looks": [5, 10, 20]})
+    rng = np.random.default_rng(12)
+    false = 0
+    for _ in range(200):
+        own = rng.normal(0, 0.01, (3, 20)) - np.array([[0.0], [0.0], [0.3]])
+        runs = play_runs(plan, lambda c, o=own: scored(float(0.9 + o[c.optimizer, c.seed])))
+        assert len([one for one in runs if one.cell.optimizer == 2]) < 20
+        (task,) = answer(plan, runs).tasks
+        false += any(pair.significant for pair in task.pairs if "0.003" not in pair.a + pair.b)
+    assert false < 20

@@ -9,6 +9,7 @@ from service.requests import COMPARISON_EXAMPLE, ComparisonRequest
 from service.spec import TrainSpec
 
 DIGITS = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 30}}
+FIXED_TEST = DIGITS | {"dataset": {"name": "digits", "params": {"split": "fixed_test"}}}
 ADAM = {"name": "adam", "space": {"lr": {"log_uniform": [0.0003, 0.03]}}}
 KO = {"name": "ko", "params": {"collision": "soft"}, "space": {**ADAM["space"], "gamma": {"uniform": [0.0, 1.0]}}}
 
@@ -39,7 +40,7 @@ class TestPlan:
         assert (plan.looks, plan.stopping, plan.pairs) == ([5, 10, 20], "looks", 3)
 
     def test_survives_storage(self):
-        plan = planned(seeds={"max": 20, "looks": [5, 20]}, vary=["split"])
+        plan = planned(seeds={"max": 20, "looks": [5, 20]}, vary=["split"], tasks=[FIXED_TEST])
         assert Plan.model_validate_json(plan.model_dump_json()) == plan
 
     def test_every_optimizer_has_the_same_number_of_trials_at_the_same_learning_rates(self):
@@ -73,7 +74,7 @@ class TestPlan:
         assert {name for name in one if one[name] != other[name]} == {"optimizer"}
 
     def test_a_split_of_its_own_for_each_seed(self):
-        plan = planned(vary=["seed", "split"])
+        plan = planned(vary=["seed", "split"], tasks=[FIXED_TEST])
         assert [plan.spec(Cell("report", 0, 0, 0, 0, seed))["dataset"]["params"]["split_seed"] for seed in (0, 4)] == [
             0,
             4,
@@ -116,6 +117,18 @@ class TestPlan:
             "adam lr=0.001", "ko soft (adam) lr=0.001 gamma=0.2", "ko soft (adam) lr=0.001 gamma=0.4", "sgd lr=0.1",
         ]  # fmt: skip
 
+    def test_the_last_seeds_there_are(self):
+        plan = planned(tuning={"trials": 4, "seeds": 2, "first_seed": 2**63 - 2}, seeds={"max": 2, "first": 2**63 - 4})
+        for phase, seeds in (("tuning", plan.tuning_seeds), ("report", plan.seeds)):
+            assert [plan.spec(Cell(phase, 0, 0, 0, 0, seed))["seed"] for seed in seeds] == seeds
+
+    def test_what_needs_a_gpu_waits_for_one(self):
+        request = ComparisonRequest.model_validate(
+            {"tasks": [DIGITS, DIGITS | {"precision": "fp16"}], "optimizers": ["adam", "sgd"]}
+        )
+        for device, expected in (("cpu", ["cpu", "auto"]), ("cuda", ["cuda", "cuda"])):
+            assert [task.spec["device"] for task in resolve(request, {"auto": device}).tasks] == expected
+
     def test_a_budget_in_seconds_is_never_taken_from_others(self):
         plan = planned(tasks=[DIGITS | {"budget": {"seconds": 5}}])
         assert not plan.is_reusable(Cell("report", 0, 0, 0, 0, 0))
@@ -124,6 +137,7 @@ class TestPlan:
 
 RATE = "/optimizers/1/space/rate"
 GOLDEN = DIGITS | {"dataset": {"name": "digits", "params": {"split": "golden"}}}
+FIXED = {"name": "adam", "params": {"lr": 0.001}}
 SHORT = DIGITS | {"budget": {"epochs": 1}}
 
 
@@ -137,6 +151,18 @@ def sgd(**space):
         ({"optimizers": ["adam"]}, "/optimizers", "at least 2"),
         ({"optimizers": ["adam", "adam"], "tuning": None}, "/optimizers/1", "the same as optimizer 0"),
         ({"optimizers": [ADAM, ADAM]}, "/optimizers/1", "the same as optimizer 0"),
+        ({"optimizers": [ADAM, ADAM | {"label": "again"}]}, "/optimizers/1", "the same as optimizer 0"),
+        (
+            {"optimizers": [FIXED, FIXED | {"params": {}, "label": "x", "space": {"lr": {"choice": [0.001] * 2}}}]},
+            "/optimizers/1",
+            "the same as optimizer 0",
+        ),
+        ({"tasks": [DIGITS, DIGITS | {"label": "again"}]}, "/tasks/1", "the same as task 0"),
+        ({"tasks": [DIGITS, DIGITS | {"label": "x", "log_every_steps": 7}]}, "/tasks/1", "the same as task 0"),
+        ({"tasks": [DIGITS, DIGITS | {"label": "x", "device": "cpu"}]}, "/tasks/1", "the same as task 0"),
+        ({"tasks": [DIGITS, DIGITS | {"target": {"value": 0.9}, "label": "x"}]}, "/tasks/1", "the same as task 0"),
+        ({"tuning": {"trials": 4, "seeds": 2, "first_seed": 2**63 - 1}}, "/tuning/first_seed", "too large"),
+        ({"seeds": {"max": 2, "first": 2**63 - 1}}, "/seeds/first", "too large"),
         ({"optimizers": [ADAM, KO | {"label": "adam"}]}, "/optimizers/1/label", "is taken"),
         ({"optimizers": [ADAM, {"name": "ko", "space": {}}]}, "/optimizers/1/space", "at least one parameter"),
         (sgd(lr={"choice": []}), "/optimizers/1/space/lr/choice", "1 item"),
@@ -164,6 +190,7 @@ def sgd(**space):
         ({"seeds": {"max": 101, "looks": "any"}}, "/seeds", "at most 100"),
         ({"seeds": {"max": 201, "looks": [5, 201]}}, "/seeds", "at most 200"),
         ({"seeds": 0}, "/seeds", "greater than or equal to 1"),
+        ({"vary": ["split"]}, "/tasks/0/dataset/params/split", "fixed_test"),
         ({"vary": ["split"], "tasks": [GOLDEN]}, "/tasks/0/dataset/params/split", "seeded"),
         ({"spaces": 1}, "/spaces", "unknown field"),
     ],

@@ -70,6 +70,10 @@ def test_a_grid_is_every_combination():
         ({"uniform": [0, float("nan")]}, "finite"),
         ({"choice": []}, "at least 1"),
         ({"integer": [1.5, 2]}, "integer"),
+        ({"integer": [10**400, 10**401]}, "less than or equal to 9007199254740992"),
+        ({"integer": [0, 2**53 + 1]}, "less than or equal to 9007199254740992"),
+        ({"uniform": [-1.7e308, 1.7e308]}, "greater than or equal to -1000"),
+        ({"log_uniform": [1e-9, 1e101]}, "less than or equal to 1000"),
         ({"log": [1, 2]}, "log"),
     ],
 )

@@ -169,7 +169,7 @@ def waiting() -> ComparisonAnswer:
 
 
 def _no_pair(pair: PairView) -> PairView:
-    empty = PairDetail(sd=None, correlation=None, skewed=None, p_permutation=None, p_wilcoxon=None, cliffs_delta=None)
+    empty = PairDetail.model_validate(dict.fromkeys(PairDetail.model_fields))
     return PairView(
         a=pair.a,
         b=pair.b,
@@ -354,6 +354,7 @@ class _Maker:
             best=None if not n else float(found.min() if self.is_loss else found.max()),
             iqm=None,
             iqm_interval=None,
+            iqm_cannot_say=None,
             steps_to_target=_median([hit and hit[0] for hit in hits]),
             seconds_to_target=_median([hit and hit[1] for hit in hits]),
             diverged=lost,
@@ -417,6 +418,8 @@ class _Maker:
                 p_permutation=None,
                 p_wilcoxon=None if n < 6 else 0.04,
                 cliffs_delta=float(np.sign(first[:, None] - second[None, :]).mean()) if n else None,
+                cannot_say=None,
+                wilcoxon_cannot_say=None,
             ),
             cannot_say=None
             if tested
@@ -523,6 +526,7 @@ class _Maker:
                     mean_rank=float(np.mean(ranks)),
                     iqm=iqm,
                     iqm_interval=None if iqm is None else (iqm - 0.002, iqm + 0.0015),
+                    iqm_cannot_say=None,
                     algoperf=max(0.0, 0.97 - 0.1 * position),
                 )
             )

@@ -27,6 +27,11 @@ def records(batches: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat(inputs), torch.cat(labels)
 
 
+def rows(part: tuple[torch.Tensor, torch.Tensor]) -> set[bytes]:
+    """The records of the digits, of which no two are equal."""
+    return {image.numpy().tobytes() for image in part[0]}
+
+
 class TestDigits:
     def test_seeded_split_is_stratified_and_disjoint(self, tmp_path: Path) -> None:
         task, inputs = load(request(catalog.Digits(), tmp_path))
@@ -47,6 +52,35 @@ class TestDigits:
             tests.append(records(task.test_batches())[0])
         assert torch.equal(tests[0], tests[1])
         assert not torch.equal(tests[0], tests[2])
+
+    def test_no_seed_of_a_fixed_test_trains_or_validates_on_a_test_record(self, tmp_path: Path) -> None:
+        seeds = (0, 1, 2**40)
+        parts = [self.parts(tmp_path, split="fixed_test", split_seed=seed) for seed in seeds]
+        tests = [test for _, _, test in parts]
+        assert all(torch.equal(images, tests[0][0]) for images, _ in tests)
+        tested = rows(tests[0])
+        assert len(tested) == 797
+        for train, validation, _ in parts:
+            assert (len(rows(train)), len(rows(validation))) == (800, 200)
+            assert not rows(train) & rows(validation)
+            assert not (rows(train) | rows(validation)) & tested
+            for _, labels in (train, validation):
+                every = parts[0][0][1].bincount(), parts[0][1][1].bincount()
+                shares = (every[0] + every[1]) / 1000  # of what is not tested
+                assert (labels.bincount(minlength=10) - shares * len(labels)).abs().max() < 1
+        for one, other in ((0, 1), (0, 2), (1, 2)):
+            assert rows(parts[one][0]) != rows(parts[other][0])
+            assert rows(parts[one][1]) != rows(parts[other][1])
+
+    def test_a_fixed_test_is_that_of_the_seeded_split_0(self, tmp_path: Path) -> None:
+        fixed, seeded = (self.parts(tmp_path, split=split) for split in ("fixed_test", "seeded"))
+        assert [rows(part) for part in fixed] == [rows(part) for part in seeded]
+        assert rows(fixed[2]) != rows(self.parts(tmp_path, split="seeded", split_seed=1)[2])
+
+    @staticmethod
+    def parts(data_dir: Path, **params: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        task, _ = load(request(catalog.Digits(params=catalog.DigitsParams(**params)), data_dir))
+        return [records(b) for b in (task.train_batches(), task.validation_batches(), task.test_batches())]
 
     def test_limit(self, tmp_path: Path) -> None:
         task, _ = load(request(catalog.Digits(params=catalog.DigitsParams(limit=20)), tmp_path))

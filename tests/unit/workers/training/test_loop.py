@@ -103,9 +103,31 @@ class TestReports:
             assert list(curve(points, name)) == [13, 26], name
         for name in ("test_loss", "test_accuracy", "best_test_accuracy"):
             assert list(curve(points, name)) == [26], name
-        assert summary.metrics == {name: list(curve(points, name).values())[-1] for name in EVERY_RUN}
+        last = {name: list(curve(points, name).values())[-1] for name in EVERY_RUN}
+        assert summary.metrics == last | {"samples_per_second": 2 * 800 / summary.train_seconds}
         assert 0 < summary.train_seconds < summary.total_seconds
         assert summary.parameters == 64 * 32 + 32 + 32 * 10 + 10
+
+    def test_speed_is_over_the_whole_run_and_its_curve_since_the_last_validation(
+        self, spec: Build, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The last step takes ten times as long as the others."""
+        seconds = 0.0
+
+        def step(self: Run, batch: Any, plain: Callable[[Run, Any], None] = Run._step) -> None:
+            nonlocal seconds
+            seconds += 10.0 if self.step == 9 else 1.0
+            plain(self, batch)
+
+        monkeypatch.setattr(time, "perf_counter", lambda: seconds)
+        monkeypatch.setattr(Run, "_step", step)
+        summary, points = run(spec(budget={"steps": 10}, eval_every_steps=9))
+        assert curve(points, "samples_per_second") == {9: 64.0, 10: 6.4}
+        assert summary.metrics["samples_per_second"] == 10 * 64 / 19
+
+    def test_speed_of_a_run_that_ends_before_its_first_validation(self, spec: Build) -> None:
+        summary, _ = run(spec(), stop_after=3)
+        assert summary.metrics["samples_per_second"] == 3 * 64 / summary.train_seconds
 
     def test_validates_every_so_many_steps_and_at_the_end(self, spec: Build) -> None:
         _, points = run(spec(budget={"steps": 20}, eval_every_steps=8))

@@ -1,0 +1,200 @@
+"""Comparisons that are made, advanced and cancelled at the same time: one transaction is still open, another begins."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
+
+import pytest
+from sqlalchemy import func, select, text
+
+from service import comparisons, db, jobs, keys
+from service.errors import Conflict
+from service.models import Comparison, Job, User
+from service.requests import ComparisonRequest
+from tests.integration.test_comparisons import REQUEST, finish_one, job_ids, worker  # noqa: F401 (`worker`: a fixture)
+
+BLOCKED = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+
+
+class Beside:
+    """A step in a transaction and thread of its own, beside one that is open: it waits for that, or has ended."""
+
+    def __init__(self, step):
+        self._pool = ThreadPoolExecutor(1)
+        self._future = self._pool.submit(self._run, step)
+        pause = threading.Event()
+        while not (self._future.done() or self.waits):
+            pause.wait(0.005)
+
+    @staticmethod
+    def _run(step):
+        with db.transaction() as session:
+            session.execute(text("SET LOCAL lock_timeout = '30s'"))
+            return step(session)
+
+    @property
+    def waits(self) -> bool:
+        with db.transaction() as session:
+            return session.scalar(BLOCKED) > 0
+
+    @property
+    def ended(self) -> bool:
+        return self._future.done()
+
+    def result(self):
+        with self._pool:
+            return self._future.result(timeout=30)
+
+
+def create(name, **fields):
+    def step(session) -> dict:
+        user = session.scalar(select(User).where(User.name == name))
+        request = ComparisonRequest.model_validate(REQUEST | fields)
+        return {"id": str(comparisons.create(session, user, request).id)}
+
+    return step
+
+
+def advance(comparison):
+    return lambda session: comparisons.advance_one(session, UUID(comparison["id"]))
+
+
+def cancel(comparison, name="ada"):
+    def step(session):
+        user = session.scalar(select(User).where(User.name == name))
+        comparisons.cancel(session, user, UUID(comparison["id"]))
+
+    return step
+
+
+def count_jobs() -> int:
+    with db.transaction() as session:
+        return session.scalar(select(func.count()).select_from(Job))
+
+
+def status(comparison) -> str:
+    with db.transaction() as session:
+        return session.get(Comparison, UUID(comparison["id"])).status
+
+
+@pytest.fixture
+def users(worker):  # noqa: F811 (the fixture)
+    for name in ("ada", "bob"):
+        keys.create(name)
+
+
+@pytest.fixture
+def tuned(users):
+    """Two comparisons that ask the same, with all runs over but those that the tuning chooses."""
+    made = []
+    for name in ("ada", "bob"):
+        with db.transaction() as session:
+            made.append(create(name)(session))
+    while finish_one():
+        pass
+    return made
+
+
+def test_two_that_are_made_at_once_share_their_jobs(users):
+    with db.transaction() as session:
+        first = create("ada")(session)
+        other = Beside(create("bob"))
+        assert other.waits
+    second = other.result()
+    assert job_ids(first) == job_ids(second)
+    assert count_jobs() == 5
+
+
+def test_two_that_go_on_at_once_share_their_jobs(tuned):
+    first, second = tuned
+    with db.transaction() as session:
+        advance(first)(session)
+        other = Beside(advance(second))
+        assert other.waits
+    other.result()
+    assert job_ids(first) == job_ids(second)
+    assert count_jobs() == 8
+
+
+def test_one_is_advanced_by_one_worker_at_a_time(tuned):
+    first, _ = tuned
+    with db.transaction() as session:
+        advance(first)(session)
+        other = Beside(advance(first))
+        assert other.ended  # somebody is at it: the others' comparisons need not wait
+        other.result()
+    assert len(job_ids(first)) == count_jobs() == 8
+
+
+def test_many_at_once_neither_double_a_job_nor_wait_for_each_other_in_a_circle(users):
+    def both(name):
+        with db.transaction() as session:
+            made = create(name, seeds=5)(session)
+        for comparison in [made, *([{"id": str(one)} for one in everyone()])]:
+            with db.transaction() as session:
+                advance(comparison)(session)
+        return made
+
+    def everyone():
+        with db.transaction() as session:
+            return comparisons.running(session)
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(both, ["ada", "bob"] * 4))
+    assert len({frozenset(job_ids(comparison)) for comparison in made}) == 1
+    assert count_jobs() == 2 + 5
+
+
+def test_cancelled_while_it_goes_on_none_of_its_jobs_stays(users, tuned):
+    first, second = tuned
+    with db.transaction() as session:
+        cancel(second, "bob")(session)
+    with db.transaction() as session:
+        advance(first)(session)
+        other = Beside(cancel(first))
+        assert other.waits
+    other.result()
+    assert status(first) == "cancelled"
+    with db.transaction() as session:
+        left = session.scalars(select(Job.status).where(Job.id.in_(job_ids(first)))).all()
+    assert (left.count("cancelled"), left.count("succeeded")) == (3, 5)
+
+
+def test_going_on_while_it_is_cancelled_asks_for_nothing(tuned):
+    first, _ = tuned
+    with db.transaction() as session:
+        cancel(first)(session)
+        other = Beside(advance(first))
+        assert other.ended
+        other.result()
+    assert (status(first), count_jobs()) == ("cancelled", 5)
+
+
+def test_one_that_ends_first_is_not_cancelled(tuned):
+    first, _ = tuned
+    with db.transaction() as session:
+        advance(first)(session)
+    while finish_one():
+        pass
+    with db.transaction() as session:
+        advance(first)(session)
+        other = Beside(cancel(first))
+        assert other.waits
+    with pytest.raises(Conflict, match="succeeded"):
+        other.result()
+    assert status(first) == "succeeded"
+
+
+def test_a_job_given_back_while_it_is_cancelled_does_not_escape(users):
+    with db.transaction() as session:
+        create("ada")(session)
+    with db.transaction() as session:
+        claim = jobs.claim(session, "w", has_cuda=False)
+    with db.transaction() as session:
+        assert jobs.give_back(session, claim, "the worker shuts down")
+        other = Beside(lambda session: jobs.cancel_many(session, [claim.job_id]))
+        assert other.waits
+    other.result()
+    with db.transaction() as session:
+        job = session.get(Job, claim.job_id)
+        assert job.status == "cancelled" or job.cancel_requested

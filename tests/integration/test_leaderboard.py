@@ -1,0 +1,122 @@
+"""The leaderboard: how often it claims a difference that is not there, and what it costs on the real database."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from scipy import stats as reference
+from sqlalchemy import event, text
+
+from service import db, leaderboard
+from service.spec import TrainSpec
+
+SPEC = TrainSpec.model_validate({"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}})
+
+
+def ranked(values) -> list[dict[int, float]]:
+    """Rows as a board orders them, from values of shape (optimizers, seeds)."""
+    return [dict(enumerate(row)) for row in sorted(values.tolist(), key=lambda row: -sum(row))]
+
+
+class TestBehindFirst:
+    @pytest.mark.parametrize(("optimizers", "boards"), [(5, 2000), (10, 1000), (45, 500)])
+    def test_equal_optimizers_differ_on_at_most_one_board_in_twenty(self, optimizers, boards):
+        """Holm over the pairs against the first alone is wrong on 6, 11 and 23 % of them; above 40, Bonferroni."""
+        draw = np.random.default_rng(0)
+        wrong = 0
+        for _ in range(boards):
+            values = 0.9 + 0.01 * draw.standard_normal((optimizers, 5)) + 0.01 * draw.standard_normal(5)
+            _, adjusted = leaderboard.behind_first(ranked(values))
+            wrong += min(adjusted) <= 0.05
+        assert wrong / boards <= 0.05 + 2.6 * (0.05 * 0.95 / boards) ** 0.5  # a rate of 5 % passes with 99.5 %
+
+    def test_p_is_holms_over_all_pairs(self):
+        a, b, c = np.random.default_rng(0).normal([[0.9], [0.88], [0.8]], 0.01, (3, 6))
+        behind, adjusted = leaderboard.behind_first([dict(enumerate(row)) for row in (a, b, c)])
+        p = [reference.ttest_rel(x, y).pvalue for x, y in ((a, b), (a, c), (b, c))]
+        assert [one.p for one in behind] == pytest.approx(p[:2])
+        assert p[1] < p[2] < p[0]
+        assert adjusted == pytest.approx([1 * p[0], 3 * p[1]])
+
+    def test_many_rows_are_adjusted_for_all_their_pairs(self):
+        values = np.random.default_rng(2).normal(0.9, 0.01, (45, 6))
+        values[1:] -= 0.2
+        behind, adjusted = leaderboard.behind_first(ranked(values))
+        assert adjusted == pytest.approx([min(1.0, 45 * 44 / 2 * one.p) for one in behind])
+        assert max(adjusted) < 0.05
+
+    def test_a_row_without_values_is_not_tested(self):
+        _, adjusted = leaderboard.behind_first([{0: 0.9, 1: 0.91}, {0: 0.8, 1: 0.82}, {}])
+        assert adjusted[0] is not None
+        assert adjusted[1] is None
+
+    def test_nobody_is_behind_the_only_row(self):
+        assert leaderboard.behind_first([{0: 0.9}]) == ([], [])
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    seen: list[str] = []
+
+    def note(connection, cursor, statement, *rest) -> None:
+        seen.append(statement)
+
+    event.listen(db.engine(), "before_cursor_execute", note)
+    yield seen
+    event.remove(db.engine(), "before_cursor_execute", note)
+
+
+def put(settings: int, seeds: int, *, batch_size: int = 64, offset: float = 0.0) -> None:
+    """Finished runs of Adam with so many learning rates, each with so many seeds."""
+    spec = SPEC.model_dump(mode="json") | {"batch_size": batch_size}
+    environment = {"torch": "2", "device_kind": "cpu", "engine_version": 2, "data_hash": "aa"}
+    with db.transaction() as session:
+        session.execute(
+            text(
+                """
+                INSERT INTO jobs (id, user_id, spec, dataset, model, optimizer, needs_cuda, tags, priority,
+                                  max_failures, cancel_requested, attempt, failures, seq, step, status, reason,
+                                  environment, summary, finished_at)
+                SELECT gen_random_uuid(), (SELECT id FROM users LIMIT 1),
+                       jsonb_set(jsonb_set(CAST(:spec AS jsonb), '{seed}', to_jsonb(seed)),
+                                 '{optimizer,params,lr}', to_jsonb(rate * 0.0001)),
+                       'digits', 'mlp', 'adam', false, '{}', 0, 1,
+                       false, 1, 0, 1, 13, 'succeeded', 'completed', CAST(:environment AS jsonb),
+                       jsonb_build_object('metrics', jsonb_build_object('test_accuracy',
+                                          0.9 + :offset - rate * 0.0001 + (rate * 31 + seed * 17) % 13 * 0.001)), now()
+                FROM generate_series(1, :settings) AS rate, generate_series(1, :seeds) AS seed
+                """
+            ),
+            {"spec": json.dumps(spec), "environment": json.dumps(environment), "settings": settings, "seeds": seeds,
+             "offset": offset},
+        )  # fmt: skip
+
+
+def show(api) -> dict:
+    return api.get("/v1/leaderboard", params={"dataset": "digits", "model": "mlp"}).json()
+
+
+class TestManyRuns:
+    def test_rows_with_most_runs_are_read(self, api):
+        put(leaderboard.MOST_ROWS + 5, 2, offset=0.05)
+        put(3, 4, batch_size=32)
+        boards = show(api)["boards"]
+        assert [board["runs"] for board in boards] == [2 * (leaderboard.MOST_ROWS - 3), 12]
+        assert [one["n"] for one in boards[1]["standings"]] == [4, 4, 4]
+
+    def test_boards_with_most_runs_are_shown(self, api):
+        for number in range(leaderboard.MOST_BOARDS + 2):
+            put(1, 1 + (number >= 2), batch_size=1 + number)
+        boards = show(api)["boards"]
+        assert {board["setting"]["batch_size"] for board in boards} == set(range(3, leaderboard.MOST_BOARDS + 3))
+
+    def test_twenty_thousand_runs_are_two_queries(self, api):
+        put(1000, 20)
+        with db.transaction() as session:
+            session.execute(text("ANALYZE jobs"))
+        with db.transaction() as session, statements() as seen:
+            found = leaderboard.leaderboard(session, "digits", "mlp", "test_accuracy")
+        assert len(seen) == 2
+        assert [len(board.standings) for board in found.boards] == [leaderboard.MOST_ROWS]
