@@ -35,6 +35,7 @@ def run(
     budget: Annotated[str, typer.Option(help="small: two cores, some minutes; full: every data set, a GPU.")] = "small",
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the reports.")] = Path("studies"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan: its jobs and their time.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run everything anew, whatever has been run before.")] = False,
 ) -> int:
     """Run a study over HTTP, wait for it, write its reports and print its verdict.
 
@@ -44,7 +45,7 @@ def run(
     size = _budget(budget)
     with Client() as client:
         present = [dataset.name for dataset in client.catalog().datasets if dataset.present]
-        request = study.request(size, present)
+        request = {**study.request(size, present), "reuse": not fresh}
         if dry_run:
             tables.console().print(tables.plan(client.start_comparison(request, dry_run=True)))
             return 0

@@ -14,7 +14,7 @@ RANGE = {"log_uniform": [0.0003, 0.03]}
 RICH = {
     "name": "test",
     "tasks": [
-        {"dataset": "digits", "model": "mlp", "budget": {"epochs": 3}},
+        {"dataset": {"name": "digits", "params": {"split": "fixed_test"}}, "model": "mlp", "budget": {"epochs": 3}},
         {
             "label": "second",
             "dataset": {"name": "digits", "params": {"split": "seeded", "split_seed": 1}},
