@@ -17,7 +17,7 @@ RICH = {
         {"dataset": {"name": "digits", "params": {"split": "fixed_test"}}, "model": "mlp", "budget": {"epochs": 3}},
         {
             "label": "second",
-            "dataset": {"name": "digits", "params": {"split": "seeded", "split_seed": 1}},
+            "dataset": {"name": "digits", "params": {"split": "fixed_test", "split_seed": 1}},
             "model": {"name": "mlp", "params": {"hidden": [16, 16]}},
             "schedule": "cosine",
             "budget": {"steps": 90},
