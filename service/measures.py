@@ -41,7 +41,8 @@ class Measure:
         if not self.name.endswith("accuracy"):
             return _number(lead) + (f" (95 % interval {_end(interval[0])} to {_end(interval[1])})" if interval else "")
         low, high = (lead if end is None else end for end in interval or (lead, lead))
-        digits = 1 if high - low >= 0.01 or abs(lead) >= 0.1 else 2
+        ends_at_zero = any(0 < abs(end) < 0.0005 for end in (low, high))  # "0.0" would say that zero is not excluded
+        digits = 1 if (high - low >= 0.01 or abs(lead) >= 0.1) and not ends_at_zero else 2
         points = [f"{round(100 * x, digits) + 0.0:.{digits}f}" for x in (lead, low, high)]  # + 0.0: no "-0.0"
         return f"{points[0]} points" + (f" (95 % interval {points[1]} to {points[2]})" if interval else "")
 
