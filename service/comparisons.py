@@ -25,7 +25,7 @@ from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.models import Comparison, User, Worker
 from service.planning import resolve
 from service.plans import Cell, Plan
-from service.pointers import field_error
+from service.pointers import field_errors
 from service.requests import ComparisonRequest
 from service.spec import ComparisonStatus, TrainSpec
 
@@ -71,9 +71,7 @@ def _check(session: Session, found: Plan) -> None:
         try:
             spec = found.spec(Cell("report", number, 0, 0, 0, found.seeds[0]))
         except ValidationError as error:  # what the request allows, and the machines there are do not
-            told = [
-                field_error({**one, "loc": ("body", *one["loc"])}, found.tasks[number].spec) for one in error.errors()
-            ]
+            told = field_errors(error, found.tasks[number].spec)
             errors += [FieldError(f"/tasks/{number}{one.pointer}", one.detail) for one in told]
             continue
         try:
@@ -81,7 +79,7 @@ def _check(session: Session, found: Plan) -> None:
         except Invalid as invalid:
             errors += [FieldError(f"/tasks/{number}{error.pointer}", error.detail) for error in invalid.errors]
     if errors:
-        raise Invalid("; ".join(f"{error.pointer}: {error.detail}" for error in errors), tuple(errors))
+        raise Invalid.fields(errors)
 
 
 def dry_run(session: Session, request: ComparisonRequest) -> ComparisonDryRun:
@@ -143,9 +141,7 @@ def cancel(session: Session, user: User, comparison_id: UUID) -> Comparison:
         raise Conflict(
             f"comparison {comparison_id} has ended already ({comparison.status})", current_status=comparison.status
         )
-    session.execute(LOCK)
-    jobs.cancel_many(session, cells.unneeded(session, comparison))
-    _end(session, comparison, ComparisonStatus.CANCELLED)
+    _end_early(session, comparison, ComparisonStatus.CANCELLED)
     session.refresh(comparison)
     return comparison
 
@@ -219,10 +215,8 @@ def fail(session: Session, comparison_id: UUID, message: str) -> None:
     )
     if comparison is None:
         return
-    session.execute(LOCK)
-    jobs.cancel_many(session, cells.unneeded(session, comparison))
     comparison.message = jobs.storable(message)
-    _end(session, comparison, ComparisonStatus.FAILED)
+    _end_early(session, comparison, ComparisonStatus.FAILED)
 
 
 def advance(session: Session, comparison: Comparison) -> None:
@@ -244,6 +238,13 @@ def advance(session: Session, comparison: Comparison) -> None:
         complete = all(len(of_task) == len(found.optimizers) for of_task in chosen)
         failed = any(result.failed for result in reported) or not complete
         _end(session, comparison, ComparisonStatus.FAILED if failed else ComparisonStatus.SUCCEEDED)
+
+
+def _end_early(session: Session, comparison: Comparison, status: ComparisonStatus) -> None:
+    """End a comparison, and those of its jobs that nobody else needs."""
+    session.execute(LOCK)
+    jobs.cancel_many(session, cells.unneeded(session, comparison))
+    _end(session, comparison, status)
 
 
 def _end(session: Session, comparison: Comparison, status: ComparisonStatus) -> None:

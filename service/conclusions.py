@@ -40,7 +40,8 @@ from service.models import Comparison
 from service.plans import Plan
 from service.spec import ComparisonStatus, JobStatus, Target, TargetHit
 from service.stats import median_to_target, paired_to_target
-from service.verdicts import Protocol, correction_in_words, group_view, listed, pair_view, verdict
+from service.verdicts import Protocol, correction_in_words, listed, verdict
+from service.views import group_view, pair_view
 
 Estimates = Mapping[tuple[int, int], Estimate]
 
@@ -82,8 +83,8 @@ def _task(plan: Plan, number: int, runs: Sequence[CellRun], results: protocol.Re
         task.runs[position] = [run for run in of_task if (run.cell.phase, run.cell.optimizer, run.cell.trial) == chosen]
     task.values = protocol.values(plan, results, number, task.chosen)
     task.order = _by_mean(task.values, Measure(plan.metric).sign)
-    task.looks_done = protocol.looks_done(plan, results, number)
-    task.is_complete = protocol.is_complete(plan, results, number)
+    reporting = protocol.reporting(plan, results, number)
+    task.looks_done, task.is_complete = reporting.looks_done, reporting.is_complete
     return task
 
 

@@ -14,6 +14,7 @@ KotrainError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -51,6 +52,11 @@ class Invalid(KotrainError):
     def field(cls, pointer: str, detail: str) -> Invalid:
         """One wrong field."""
         return cls(detail, (FieldError(pointer, detail),))
+
+    @classmethod
+    def fields(cls, errors: Sequence[FieldError]) -> Invalid:
+        """Several wrong fields."""
+        return cls("; ".join(f"{error.pointer}: {error.detail}" for error in errors), tuple(errors))
 
 
 class Malformed(KotrainError):

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from service.errors import FieldError, Invalid
 from service.labels import flat, labels
 from service.plans import Plan, PlannedOptimizer, PlannedTask, Rung, scaled
-from service.pointers import field_error
+from service.pointers import field_errors
 from service.requests import ComparisonRequest, OptimizerRequest, Seeds, TaskRequest, Tuning
 from service.spaces import MOST_PARAMETERS, dimensions, grid, points
 from service.spec import TrainSpec
@@ -105,7 +105,7 @@ def _refuse_what_does_not_fit(request: ComparisonRequest) -> None:
         )
     errors += list(_misfits_of_tasks(request))
     if errors:
-        raise Invalid("; ".join(f"{error.pointer}: {error.detail}" for error in errors), tuple(errors))
+        raise Invalid.fields(errors)
 
 
 def _refuse_too_many(request: ComparisonRequest, most: int) -> None:
@@ -215,17 +215,15 @@ def _validated(request: ComparisonRequest, tried: Sequence[Sequence[Mapping[str,
                 try:
                     spec = TrainSpec.model_validate(body)
                 except ValidationError as error:
-                    for found in error.errors():
-                        field = _pointed(
-                            field_error({**found, "loc": ("body", *found["loc"])}, body), number, index, one
-                        )
+                    for found in field_errors(error, body):
+                        field = _pointed(found, number, index, one)
                         errors.setdefault(field.pointer, field)
                     continue
                 if number == 0:
                     explicit.append(spec.optimizer.params.model_dump(mode="json"))
         resolved.append(explicit[: len(trials)])
     if errors:
-        raise Invalid("; ".join(f"{one.pointer}: {one.detail}" for one in errors.values()), tuple(errors.values()))
+        raise Invalid.fields(list(errors.values()))
     return resolved
 
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from service.errors import FieldError
 
 
@@ -25,6 +27,11 @@ def field_error(error: Mapping[str, Any], body: Any) -> FieldError:
     if error["type"] == "unfit":
         path = [*path, context["field"]]
     return FieldError(pointer(path), _detail(error))
+
+
+def field_errors(error: ValidationError, body: Any) -> list[FieldError]:
+    """All errors of a body that was validated here, and not by the framework."""
+    return [field_error({**one, "loc": ("body", *one["loc"])}, body) for one in error.errors()]
 
 
 def _path_in(body: Any, location: Sequence[Any]) -> list[Any]:

@@ -57,7 +57,7 @@ def wanted(plan: Plan, results: Results) -> list[Cell]:
     cells: list[Cell] = []
     for task in range(len(plan.tasks)):
         cells += [cell for optimizer in range(len(plan.optimizers)) for cell in _tuning(plan, results, task, optimizer)]
-        cells += _walk(plan, results, task, chosen_trials(plan, results, task)).cells
+        cells += reporting(plan, results, task).cells
     return cells
 
 
@@ -91,29 +91,21 @@ def _promoted(plan: Plan, results: Results, task: int, optimizer: int, rung: int
     return sorted(ranked[: max(0, places - running)])
 
 
-def is_complete(plan: Plan, results: Results, task: int) -> bool:
-    """Whether a task needs no run any more."""
-    walk = _walk(plan, results, task, chosen_trials(plan, results, task))
-    over = all(cell in results and results[cell].is_final for cell in walk.cells)
-    return over and _tuning_is_over(plan, results, task)
-
-
 @dataclass
-class _Walk:
-    """The reported runs of a task up to the look that is not complete, or that decides."""
+class Reporting:
+    """The reported runs of a task that are wanted by now: up to the look that is not complete, or that decides."""
 
     cells: list[Cell] = field(default_factory=list)
     looks_done: list[int] = field(default_factory=list)
-    """By optimizer; one that is significantly behind stays at the look that showed it."""
+    """By optimizer: for how many looks it has all its runs; one that is significantly behind stays at its last."""
+    is_complete: bool = False
+    """Whether the task needs no run any more."""
 
 
-def looks_done(plan: Plan, results: Results, task: int) -> list[int]:
-    """For how many of its looks each optimizer of a task has all its runs."""
-    return _walk(plan, results, task, chosen_trials(plan, results, task)).looks_done
-
-
-def _walk(plan: Plan, results: Results, task: int, chosen: Mapping[int, int]) -> _Walk:
-    walk = _Walk(looks_done=[0] * len(plan.optimizers))
+def reporting(plan: Plan, results: Results, task: int) -> Reporting:
+    """How far the reported runs of a task are, and which of them are wanted."""
+    chosen = chosen_trials(plan, results, task)
+    found = Reporting(looks_done=[0] * len(plan.optimizers))
     contenders = set(chosen)
     tuning_is_over = _tuning_is_over(plan, results, task)
     for number, look in enumerate(plan.looks):
@@ -123,18 +115,19 @@ def _walk(plan: Plan, results: Results, task: int, chosen: Mapping[int, int]) ->
             for optimizer in sorted(contenders)
             for seed in plan.seeds[start:look]
         ]
-        walk.cells += cells
+        found.cells += cells
         if not tuning_is_over or not all(cell in results and results[cell].is_final for cell in cells):
-            break
+            return found
         for optimizer in contenders:
-            walk.looks_done[optimizer] = number + 1
+            found.looks_done[optimizer] = number + 1
         if number + 1 == len(plan.looks):
             break
         scores = values(plan, results, task, chosen)
-        contenders &= set(standing(Sampled(scores, walk.looks_done), family(plan)).unbeaten)
+        contenders &= set(standing(Sampled(scores, found.looks_done), family(plan)).unbeaten)
         if len(contenders) < 2:
             break
-    return walk
+    found.is_complete = True
+    return found
 
 
 def _tuning_is_over(plan: Plan, results: Results, task: int) -> bool:

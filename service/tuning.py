@@ -100,15 +100,7 @@ def _good_range(trials: Sequence[TrialView], chosen: int | None, higher: bool) -
     found = stats.good_range(
         [trial.params["lr"] for trial in alike], [trial.score for trial in alike], tolerance, higher
     )
-    return GoodRange(
-        low=found.low,
-        high=found.high,
-        decades=found.decades,
-        open_low=found.open_low,
-        open_high=found.open_high,
-        tolerance=tolerance,
-        cannot_say=found.cannot_say,
-    )
+    return GoodRange(tolerance=tolerance, **vars(found))
 
 
 def _without_lr(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Comparisons over HTTP on the real database; jobs are claimed and finished as by a worker, with invented results."""
 
+import json
 import zlib
 from datetime import timedelta
 from uuid import UUID
@@ -505,8 +506,6 @@ class TestBadInput:
         ],
     )
     def test_names_the_field(self, ada, fields, pointer):
-        import json  # noqa: PLC0415
-
         for query in ({}, {"dry_run": True}):
             response = ada.post("/v1/comparisons", params=query, content=json.dumps(REQUEST | fields),
                                 headers={"Content-Type": "application/json"})  # fmt: skip

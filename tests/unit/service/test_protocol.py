@@ -143,21 +143,21 @@ class TestLooks:
         noise = np.random.default_rng(0).normal(0, 0.001, (2, 20))
         results = play(plan, lambda cell: scored(0.9 - 0.1 * cell.optimizer + noise[cell.optimizer, cell.seed]))
         assert len(results) == 10
-        assert protocol.looks_done(plan, results, 0) == [1, 1]
+        assert protocol.reporting(plan, results, 0).looks_done == [1, 1]
 
     def test_no_difference_goes_to_the_end(self):
         plan = fixed(2, seeds={"max": 20, "looks": [5, 10, 20]})
         noise = np.random.default_rng(1).normal(0, 0.01, (2, 20))
         results = play(plan, lambda cell: scored(0.9 + noise[cell.optimizer, cell.seed]))
         assert len(results) == 40
-        assert protocol.looks_done(plan, results, 0) == [3, 3]
+        assert protocol.reporting(plan, results, 0).looks_done == [3, 3]
 
     def test_who_is_significantly_behind_gets_no_more_seeds(self):
         plan = fixed(3, seeds={"max": 20, "looks": [5, 10, 20]})
         noise = np.random.default_rng(2).normal(0, 0.005, (3, 20))
         results = play(plan, lambda cell: scored([0.9, 0.9, 0.3][cell.optimizer] + noise[cell.optimizer, cell.seed]))
         assert [len([cell for cell in results if cell.optimizer == one]) for one in range(3)] == [20, 20, 5]
-        assert protocol.looks_done(plan, results, 0) == [3, 3, 1]
+        assert protocol.reporting(plan, results, 0).looks_done == [3, 3, 1]
 
     def test_each_task_stops_by_itself(self):
         plan = fixed(2, tasks=[TASK, TASK | {"batch_size": 32}], seeds={"max": 10, "looks": [5, 10]})
@@ -173,7 +173,7 @@ class TestLooks:
         noise = np.random.default_rng(4).normal(0, 0.01, (2, 20))
         results = play(plan, lambda cell: scored(0.9 + noise[cell.optimizer, cell.seed]))
         half = {cell: result if cell.seed < 12 else RUNNING for cell, result in results.items()}
-        assert protocol.looks_done(plan, half, 0) == [1, 1]
+        assert protocol.reporting(plan, half, 0).looks_done == [1, 1]
 
     def test_after_every_seed(self):
         plan = fixed(2, seeds={"max": 30, "looks": "any"})
