@@ -34,17 +34,21 @@ def curves(study: Study, task: TaskAnswer, key: str, metric: str, along: Along, 
         for one in traces:
             _draw_lost(axes, one, study.looks[label], scale)
     _set_limits(axes, [*bands.values()], scale, is_log=_is_log(metric, bands))
+    caption = _caption(bands, lost, along, metric)
     if task.target is not None and task.target.metric == metric:
-        _draw_target(axes, scale.factor * task.target.value, is_loss=metric.endswith("loss"))
+        low, high = sorted(axes.get_ylim())
+        value = scale.factor * task.target.value
+        if low <= value <= high:
+            _draw_target(axes, value, is_loss=metric.endswith("loss"))
+        else:  # its name would be laid out where it is, and leave the axes no room
+            caption += f" The target, {scale.with_percent(task.target.value)}, is beyond the axes."
     axes.set_xlabel(X_NAMES[along])
     axes.set_ylabel(scale.with_unit)
     plain_ticks(axes, "x", is_log=False)
     axes.margins(x=0.02)
     shown = list(runs.keys() & (bands.keys() | lost.keys()))
     shown.sort(key=list(runs).index)
-    return study.picture(
-        figure, key, title, _described(bands, lost, scale), _caption(bands, lost, along, metric), shown
-    )
+    return study.picture(figure, key, title, _described(bands, lost, scale), caption, shown)
 
 
 def _draw_band(axes: Axes, found: Band, look: Look, scale: Scale) -> None:

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from service.metrics import Curve
+from service.reports import render
 from service.reports.figures import canvas
 from service.reports.figures.across import alike
 from service.reports.figures.canvas import Lettering, inline, settings
@@ -219,3 +220,11 @@ def test_a_letter_without_a_place_is_a_question_mark() -> None:
 def test_runs_without_curves_are_no_error() -> None:
     group = study().answer.tasks[0].groups[0].model_copy(update={"jobs": [UUID(int=1)]})
     assert RunsOf.group(group, {}).finished == [{}]
+
+
+def test_a_target_beyond_the_axes_is_told_and_leaves_them_their_place() -> None:
+    """Its name would be laid out where it is, and the axes would have no room."""
+    made = study()
+    targets = [task.model_copy(update={"target": Target(value=0.01)}) for task in made.answer.tasks]
+    body = render("html", made.answer.model_copy(update={"tasks": targets}), made.curves).body
+    assert "The target, 1 %, is beyond the axes." in body
