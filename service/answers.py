@@ -51,6 +51,7 @@ class PairDetail(Output):
     p_wilcoxon: float | None = Field(description="Wilcoxon's signed-rank test, from 6 pairs on.")
     cliffs_delta: float | None = Field(description="P(a > b) - P(a < b) over all runs, from -1 to 1.")
     cannot_say: str | None = Field(description="Why one of these is null.")
+    permutation_cannot_say: str | None
     wilcoxon_cannot_say: str | None
 
 

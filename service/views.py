@@ -76,6 +76,7 @@ def pair_view(test: Test, labels: Sequence[str], values: Sequence[Values], famil
             p_wilcoxon=detail.p_wilcoxon,
             cliffs_delta=detail.cliffs_delta,
             cannot_say=detail.cannot_say,
+            permutation_cannot_say=detail.permutation_cannot_say,
             wilcoxon_cannot_say=detail.wilcoxon_cannot_say,
         ),
         cannot_say=test.cannot_say,

@@ -10,10 +10,12 @@ from numpy.typing import ArrayLike
 
 from service.stats.ranks import cliffs_delta, wilcoxon_p
 from service.stats.samples import t_interval, t_p
-from service.stats.signs import sign_flip_p
+from service.stats.signs import PValue, sign_flip_p
 from service.stats.values import NOT_FINITE, Interval, Vector, is_constant, is_finite, size, vector, why_no_test
 
 FEWEST_FOR_SKEWNESS = 5
+
+NOT_SKEWED = "cannot say, because the differences are not seen to be skewed, and only then it is done"
 
 SKEWNESS_5_TO_7 = (1.2070, 1.2390, 1.2304)
 """|g1| that 5 % of normal samples of n = 5, 6, 7 exceed. Simulated, 20 million samples each."""
@@ -36,14 +38,15 @@ class PairedDetail:
 
     `sd` is that of the differences (ddof 1), `correlation` Pearson's over the pairs: what pairing bought. `skewed`:
     whether the differences are more skewed than 19 of 20 normal samples of their number, so that the t test is to be
-    read with care; only then `p_permutation` is given, which takes a thousand times as long. `p_wilcoxon` has its own
-    reason. `cliffs_delta` compares the groups without pairing.
+    read with care; only then `p_permutation` is given, which takes a thousand times as long. Both tests have their
+    own reasons. `cliffs_delta` compares the groups without pairing.
     """
 
     sd: float | None
     correlation: float | None
     skewed: bool | None
     p_permutation: float | None
+    permutation_cannot_say: str | None
     p_wilcoxon: float | None
     wilcoxon_cannot_say: str | None
     cliffs_delta: float | None
@@ -75,22 +78,24 @@ def paired_detail(a: ArrayLike, b: ArrayLike) -> PairedDetail:
     """
     x, y = _pairs(a, b)
     if not (is_finite(x) and is_finite(y)):
-        return PairedDetail(None, None, None, None, None, NOT_FINITE, None, NOT_FINITE)
+        return PairedDetail(None, None, None, None, NOT_FINITE, None, NOT_FINITE, None, NOT_FINITE)
     differences, scale = x - y, size(x, y)
     delta = cliffs_delta(x, y)
     correlation = _correlation(x, y)
     if why := why_no_test(differences, scale):
         sd = float(differences.std(ddof=1)) if len(x) > 1 else None
-        return PairedDetail(sd, correlation, None, None, None, why, delta, why)
+        return PairedDetail(sd, correlation, None, None, why, None, why, delta, why)
     signed_rank = wilcoxon_p(differences, scale=scale)
     skewed = _is_skewed(differences)
     reasons = ["one side does not vary (correlation)"] * (correlation is None)
     reasons += [f"skewness needs {FEWEST_FOR_SKEWNESS} pairs"] * (skewed is None)
+    flips = sign_flip_p(differences, scale=scale) if skewed else PValue(None, NOT_SKEWED)
     return PairedDetail(
         sd=float(differences.std(ddof=1)),
         correlation=correlation,
         skewed=skewed,
-        p_permutation=sign_flip_p(differences, scale=scale).p if skewed else None,
+        p_permutation=flips.p,
+        permutation_cannot_say=flips.cannot_say,
         p_wilcoxon=signed_rank.p,
         wilcoxon_cannot_say=signed_rank.cannot_say,
         cliffs_delta=delta,

@@ -419,6 +419,7 @@ class _Maker:
                 p_wilcoxon=None if n < 6 else 0.04,
                 cliffs_delta=float(np.sign(first[:, None] - second[None, :]).mean()) if n else None,
                 cannot_say=None,
+                permutation_cannot_say=None,
                 wilcoxon_cannot_say=None,
             ),
             cannot_say=None
