@@ -24,6 +24,9 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=default_home)
     data_dir: Path | None = Field(None, description="Where data sets lie; `home/data` where unset.")
+    files: str | None = Field(
+        None, description="Where checkpoints lie: a folder or an fsspec URL (s3://...); `home/files` where unset."
+    )
     database_url: str | None = Field(None, description="postgresql+psycopg://...; the embedded server where unset.")
     broker_url: str | None = Field(None, description="redis://...; the embedded server where unset.")
     host: str = "127.0.0.1"
@@ -34,6 +37,14 @@ class Settings(BaseSettings):
     maintenance_seconds: float = Field(5.0, gt=0, description="Between looks for stale jobs and idle slots.")
     cancel_seconds: float = Field(5.0, gt=0, description="What a job gets to stop by itself before it is killed.")
     drain_seconds: float = Field(10.0, gt=0, description="What jobs get to stop when the worker shuts down.")
+    checkpoint_seconds: float = Field(
+        60.0, gt=0, description="Between a running job's checkpoints; at the end of an epoch a tenth of it is enough."
+    )
+    stall_seconds: float = Field(600.0, gt=0, description="A job that says nothing for so long hangs and is killed.")
+    keep_checkpoints_days: float = Field(1.0, ge=0, description="Checkpoints of a job that has ended are kept so long.")
+    keep_points_days: float | None = Field(
+        None, ge=0, description="Metric points of a job that has ended are kept so long; for ever where unset."
+    )
     backoff_seconds: float = Field(5.0, ge=0, description="Wait after a job's first lost attempt; doubles each time.")
     job_memory_bytes: int | None = Field(
         None, ge=2**28, description="Memory a CPU job may allocate; an equal share of 80 % of the memory where unset."

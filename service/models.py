@@ -126,6 +126,9 @@ class Job(Base):
     priority: Mapped[int]
     time_limit_seconds: Mapped[float | None] = mapped_column(Double)
     max_failures: Mapped[int]
+    memory_limit_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    engine_version: Mapped[int] = mapped_column(server_default="2")
+    """Of the code that stored it; no older engine may train it."""
     is_direct: Mapped[bool] = mapped_column(default=True, server_default="true")
     """Submitted by itself, so that no end of a comparison ends it."""
     data_stamp: Mapped[str | None]
@@ -197,6 +200,37 @@ class MetricChunk(Base):
     steps: Mapped[list[int]] = mapped_column(ARRAY(Integer))
     values: Mapped[list[float]] = mapped_column(ARRAY(Double))
     wall_seconds: Mapped[list[float]] = mapped_column(ARRAY(REAL))
+
+
+class Checkpoint(Base):
+    """A stored state of a running job that it can continue from.
+
+    The file exists for kotrain only through this row, which commits with the metrics up to its step.
+    """
+
+    __tablename__ = "checkpoints"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    attempt: Mapped[int]
+    file: Mapped[str]
+    """Its name in the store (`service.store`)."""
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    seconds: Mapped[float] = mapped_column(Double)
+    """Wall-clock of the run until then, over all attempts that led to it."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class Compatibility(Base):
+    """One row: which versions of the code may use this schema."""
+
+    __tablename__ = "compatibility"
+    __table_args__ = (CheckConstraint("is_single", name="compatibility_single"),)
+
+    is_single: Mapped[bool] = mapped_column(primary_key=True, default=True, server_default="true")
+    oldest_code: Mapped[int]
+    """The number of the newest migration that the oldest code which still works knows."""
 
 
 class Comparison(Base):

@@ -1,0 +1,128 @@
+"""The store of files: a folder, or anything fsspec reaches. What is in it counts only through a row in Postgres."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from service.config import settings
+from service.errors import KotrainError
+
+
+class Damaged(KotrainError):
+    """A stored file is not what its row says."""
+
+
+class Store:
+    """Files by their names, which are relative paths with forward slashes.
+
+    Args:
+        url: a folder, or an fsspec URL such as `s3://bucket/kotrain`; the package for it has to be installed (s3fs).
+        scratch: a folder on this machine for files on their way to and from a store elsewhere.
+
+    Raises:
+        ValueError: fsspec has no such protocol.
+        ImportError: the package for the protocol is not installed; the message names it.
+    """
+
+    def __init__(self, url: str, scratch: Path) -> None:
+        self.url = url
+        self._files, self._root = fsspec.core.url_to_fs(url)
+        self._is_local = isinstance(self._files, LocalFileSystem)
+        self._scratch = scratch
+
+    def path(self, name: str) -> Path:
+        """Where on this machine a file of this name is to be written; `put` then stores it. Its folder is there."""
+        path = Path(self._root if self._is_local else self._scratch, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def put(self, name: str) -> None:
+        """Store the file that was written to `path(name)`."""
+        if not self._is_local:
+            path = self.path(name)
+            self._files.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
+            self._files.put_file(str(path), self._at(name))
+            path.unlink()
+
+    def get(self, name: str, size_bytes: int, sha256: str) -> Path:
+        """A path on this machine to a stored file that is what its row says; `forget` it after use.
+
+        Raises:
+            Damaged: it is not, or not there at all.
+        """
+        path = self.path(name)
+        try:
+            if not self._is_local:
+                self._files.get_file(self._at(name), str(path))
+            size = path.stat().st_size
+            if size != size_bytes:
+                raise Damaged(f"{name} has {size} bytes instead of {size_bytes}")
+            if digest(path) != sha256:
+                raise Damaged(f"the contents of {name} have changed: their SHA-256 is another one")
+        except FileNotFoundError:
+            raise Damaged(f"{name} is not there") from None
+        return path
+
+    def forget(self, name: str) -> None:
+        """Remove the local copy of a file that `get` gave from elsewhere."""
+        if not self._is_local:
+            self.path(name).unlink(missing_ok=True)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files; those that are not there are no error. Folders that this empties go too."""
+        for name in names:
+            try:
+                self._files.rm_file(self._at(name))
+            except FileNotFoundError:
+                continue
+            if self._is_local:
+                _remove_empty(Path(self._root), Path(self._root, name).parent)
+
+    def names(self) -> Iterator[tuple[str, int]]:
+        """All files, by name and size in bytes."""
+        if not self._files.exists(self._root):
+            return
+        for path, about in self._files.find(self._root, detail=True).items():
+            yield path.removeprefix(self._root).lstrip("/"), int(about["size"])
+
+    def free_bytes(self) -> int | None:
+        """Free bytes of the disk; None for a store elsewhere."""
+        if not self._is_local:
+            return None
+        folder = Path(self._root)
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+
+    def _at(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove_empty(root: Path, folder: Path) -> None:
+    while folder != root:
+        try:
+            os.rmdir(folder)
+        except OSError:
+            return  # somebody else's file is in it, or it is gone
+        folder = folder.parent
+
+
+@lru_cache(maxsize=1)
+def store() -> Store:
+    """The store of this process's settings."""
+    wanted = settings()
+    return Store(wanted.files or str(wanted.home / "files"), wanted.home / "scratch")
