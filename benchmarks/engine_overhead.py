@@ -50,7 +50,7 @@ def main(rounds: int) -> None:
     bare, engine, whole = [], [], []
     for _ in range(rounds):
         bare.append(bare_seconds())
-        summary = train(SPEC, lambda step, metrics: None, lambda: False, data_dir=Path())
+        summary = train(SPEC, lambda step, metrics: None, lambda: None, data_dir=Path())
         engine.append(summary.train_seconds)
         whole.append(summary.total_seconds)
     ratios = [b / e for b, e in zip(bare, engine, strict=True)]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 
 from alembic import command
-from alembic.config import Config
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
 
-import migrations
-from service import queue
+from service import compatibility, queue
 from service.config import settings
+from service.store import store
+
+log = logging.getLogger(__name__)
 
 
 @lru_cache(maxsize=1)
@@ -44,12 +45,17 @@ def engine() -> Engine:
 
 @contextmanager
 def transaction() -> Iterator[Session]:
-    """A session that commits at the end of the block, or rolls back on an exception; then rings the bells asked for."""
+    """A session that commits at the end of the block, or rolls back on an exception.
+
+    After the commit it rings the bells and removes the files that were asked for.
+    """
     with Session(engine(), expire_on_commit=False) as session:
         with session.begin():
             yield session
         for bell in session.info.get("bells", ()):
             queue.ring(bell)
+        for name in session.info.get("files", ()):
+            _remove(name)
 
 
 def per_request() -> Iterator[Session]:
@@ -63,17 +69,35 @@ def ring_after_commit(session: Session, bell: str) -> None:
     session.info.setdefault("bells", []).append(bell)
 
 
+def remove_after_commit(session: Session, files: Iterable[str]) -> None:
+    """Ask for files of the store to be removed once no row names them any more."""
+    session.info.setdefault("files", []).extend(files)
+
+
+def _remove(name: str) -> None:
+    try:
+        store().remove([name])
+    except Exception as error:  # it is garbage now, which `kotrain gc` finds
+        log.warning("file %s not removed: %s", name, error)
+
+
 def migrate() -> None:
-    """Bring the schema to the newest version; safe to run at the same time from several hosts."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    """Bring the schema to the newest version; safe to run at the same time from several hosts.
+
+    A newer schema that this code can work with stays as it is; `Incompatible` for one that it cannot work with.
+    """
+    config = compatibility.alembic()
     with engine().begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('kotrain.migrate'))"))
+        schema = compatibility.read(connection)
+        if schema is not None and schema.number > compatibility.code_number():
+            compatibility.refuse_newer(schema)
+            return
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
 
-def is_up() -> bool:
-    """Whether the database answers a query."""
+def check_schema() -> None:
+    """Raise `Incompatible`, with what to do, unless this code can work with the database's schema."""
     with engine().connect() as connection:
-        return bool(connection.scalar(text("SELECT 1")))
+        compatibility.check(connection)

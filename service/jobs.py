@@ -8,7 +8,7 @@ long as it is, so that nobody has to look elsewhere for what can happen to a job
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
 from functools import cache
@@ -20,13 +20,14 @@ from sqlalchemy import Uuid as SqlUuid
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from service import data, metrics, queue
+from service import checkpoints, data, metrics, queue
+from service.checkpoints import Written
 from service.config import settings
 from service.db import ring_after_commit
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.models import ComparisonCell, Job, JobEvent, User, Worker
 from service.schemas import JobRequest
-from service.spec import TRANSITIONS, Environment, JobStatus, Reason, Summary, TrainSpec
+from service.spec import ENGINE_VERSION, TRANSITIONS, Environment, JobStatus, Reason, Summary, TrainSpec
 
 NOW = func.clock_timestamp()
 MOST_BELLS = 64
@@ -97,6 +98,8 @@ def submit_many(session: Session, user: User, requests: Sequence[JobRequest], *,
                 "priority": request.priority,
                 "time_limit_seconds": request.time_limit_seconds,
                 "max_failures": request.max_failures,
+                "memory_limit_bytes": request.memory_limit_bytes,
+                "engine_version": ENGINE_VERSION,
                 "is_direct": is_direct,
                 "data_stamp": stamp(request.dataset.name),
             }
@@ -201,10 +204,12 @@ def retry(session: Session, user: User, job_id: UUID) -> Job:
     if earlier is not None:
         return earlier
     check(session, TrainSpec.model_validate(job.spec))
-    copied = ("spec", "dataset", "model", "optimizer", "needs_cuda", "tags", "priority", "time_limit_seconds")
-    values = {name: getattr(job, name) for name in (*copied, "max_failures", "user_id")}
+    what = ("spec", "dataset", "model", "optimizer", "needs_cuda", "tags", "priority", "user_id")
+    limits = ("time_limit_seconds", "max_failures", "memory_limit_bytes")
+    values = {name: getattr(job, name) for name in (*what, *limits)}
     stamp = data.stamp(job.dataset, settings().data)  # the files may be others by now
-    (again,) = _insert(session, [{**values, "data_stamp": stamp, "retry_of": job_id}])
+    fresh = {"engine_version": ENGINE_VERSION, "data_stamp": stamp, "retry_of": job_id}
+    (again,) = _insert(session, [values | fresh])
     return get(session, again)
 
 
@@ -229,16 +234,30 @@ class Claim:
     attempt: int
     spec: dict[str, Any]
     time_limit_seconds: float | None
+    memory_limit_bytes: int | None
+    step: int
+    """How far the attempt before came."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What an attempt has to store: once and together, also where it has to be sent again."""
+
+    points: metrics.Points = field(default_factory=dict)
+    checkpoints: Sequence[Written] = ()
+    """None is of a step whose points are not in this batch or an earlier one."""
+    notes: Sequence[str] = ()
+    """What the user should know of it; they become events."""
 
 
 @dataclass(frozen=True)
 class Beat:
-    """A sign of life of one running job, with what it measured since the last one."""
+    """A sign of life of one running job, with what came up since the last one."""
 
     claim: Claim
     step: int
     total_steps: int | None
-    points: Sequence[metrics.Points]
+    batches: Sequence[Batch]
 
 
 class Order(Enum):
@@ -258,7 +277,7 @@ CLAIM = text(
         FROM users CROSS JOIN LATERAL (
             SELECT id, priority, created_at FROM jobs
             WHERE user_id = users.id AND status = 'queued' AND available_at <= clock_timestamp()
-                  AND (:has_cuda OR NOT needs_cuda)
+                  AND (:has_cuda OR NOT needs_cuda) AND engine_version <= :engine
             ORDER BY priority DESC, created_at, id
             LIMIT 1 FOR UPDATE SKIP LOCKED) AS job
         ORDER BY job.priority DESC,
@@ -267,22 +286,64 @@ CLAIM = text(
         LIMIT 1)
     UPDATE jobs
     SET status = 'running', attempt = attempt + 1, worker_id = :worker, started_at = clock_timestamp(),
-        heartbeat_at = clock_timestamp(), step = 0, reason = NULL, message = NULL, environment = NULL
+        heartbeat_at = clock_timestamp(), reason = NULL, message = NULL, environment = NULL
     FROM head WHERE jobs.id = head.id
-    RETURNING jobs.id, attempt, spec, time_limit_seconds
+    RETURNING jobs.id, attempt, spec, time_limit_seconds, memory_limit_bytes, step
     """
 )
 
 
 def claim(session: Session, worker_id: str, *, has_cuda: bool) -> Claim | None:
     """The best queued job that this worker can run, now running under a new attempt; None where there is none."""
-    row = session.execute(CLAIM, {"worker": worker_id, "has_cuda": has_cuda}).one_or_none()
+    asked = {"worker": worker_id, "has_cuda": has_cuda, "engine": ENGINE_VERSION}
+    row = session.execute(CLAIM, asked).one_or_none()
     if row is None:
         return None
-    if row.attempt > 1:
-        metrics.discard(session, row.id)
     _record(session, row.id, JobStatus.RUNNING)
-    return Claim(row.id, row.attempt, row.spec, row.time_limit_seconds)
+    return Claim(*row)
+
+
+def begin(session: Session, claim: Claim, step: int) -> bool:
+    """The attempt goes on after `step`, 0 being the beginning: forget what the one before it left beyond that.
+
+    False, and nothing is done, where the attempt is an old one.
+    """
+    if not _is_owner(session, claim):
+        return False
+    metrics.trim(session, claim.job_id, step)
+    checkpoints.forget_after(session, claim.job_id, step)
+    session.execute(update(Job).where(Job.id == claim.job_id).values(step=step))
+    if step:
+        _note(session, claim.job_id, claim.attempt, [f"continued after step {step}"])
+    return True
+
+
+def _is_owner(session: Session, claim: Claim) -> bool:
+    """Whether the attempt still owns its job, which is locked then."""
+    owned = select(Job.id).where(Job.id == claim.job_id, Job.attempt == claim.attempt, Job.status == JobStatus.RUNNING)
+    return session.scalar(owned.with_for_update()) is not None
+
+
+def _store(session: Session, job_id: UUID, attempt: int, batches: Sequence[Batch]) -> None:
+    """Store what came up in an attempt whose job the caller has locked."""
+    metrics.append(session, [(job_id, batch.points) for batch in batches])
+    _keep(session, job_id, attempt, batches)
+
+
+def _keep(session: Session, job_id: UUID, attempt: int, batches: Sequence[Batch]) -> None:
+    for batch in batches:
+        checkpoints.add(session, job_id, attempt, batch.checkpoints)
+        _note(session, job_id, attempt, batch.notes)
+
+
+def _note(session: Session, job_id: UUID, attempt: int, notes: Sequence[str]) -> None:
+    """Write events that change no status; one that is there already is not written again."""
+    for note in map(storable, notes):
+        same = select(JobEvent.seq).where(
+            JobEvent.job_id == job_id, JobEvent.attempt == attempt, JobEvent.message == note
+        )
+        if session.scalar(same.limit(1)) is None:
+            _record(session, job_id, JobStatus.RUNNING, message=note)
 
 
 BEAT = text(
@@ -302,7 +363,7 @@ BEAT = text(
 
 
 def beat(session: Session, worker_id: str, beats: Sequence[Beat]) -> dict[UUID, Order]:
-    """Renew the leases of all of a worker's jobs and store their points; answers what each should do."""
+    """Renew the leases of all of a worker's jobs and store what came up; answers what each should do."""
     session.execute(update(Worker).where(Worker.id == worker_id).values(heartbeat_at=NOW, stopped_at=None))
     rows = session.execute(
         BEAT,
@@ -315,7 +376,9 @@ def beat(session: Session, worker_id: str, beats: Sequence[Beat]) -> dict[UUID, 
     )
     cancelled = {row.id: row.cancel_requested for row in rows}
     owned = [beat for beat in beats if beat.claim.job_id in cancelled]
-    metrics.append(session, [(beat.claim.job_id, points) for beat in owned for points in beat.points])
+    metrics.append(session, [(beat.claim.job_id, batch.points) for beat in owned for batch in beat.batches])
+    for beat in owned:
+        _keep(session, beat.claim.job_id, beat.claim.attempt, beat.batches)
     orders = {True: Order.CANCEL, False: Order.GO_ON}
     return {
         job_id: orders[cancelled[job_id]] if job_id in cancelled else Order.LOST
@@ -332,9 +395,12 @@ def finish(
     summary: Summary | None = None,
     environment: Environment | None = None,
     total_steps: int | None = None,
-    points: Sequence[metrics.Points] = (),
+    batches: Sequence[Batch] = (),
 ) -> bool:
-    """End a running job with its last points; False, and nothing written, where the attempt is an old one."""
+    """End a running job with the last that came up; False, and nothing written, where the attempt is an old one."""
+    if not _is_owner(session, claim):
+        return False
+    _store(session, claim.job_id, claim.attempt, batches)
     ended = _change(
         session,
         claim.job_id,
@@ -349,17 +415,19 @@ def finish(
         finished_at=NOW,
         **({"step": summary.steps} if summary else {}),
     )
-    if ended:
-        metrics.append(session, [(claim.job_id, batch) for batch in points])
-        metrics.merge(session, claim.job_id)
+    metrics.merge(session, claim.job_id)
     return ended
 
 
-def give_back(session: Session, claim: Claim, message: str, wait_seconds: float = 0) -> bool:
+def give_back(
+    session: Session, claim: Claim, message: str, wait_seconds: float = 0, batches: Sequence[Batch] = ()
+) -> bool:
     """Return a job to the queue without blame: its worker shuts down or cannot run it. One to be cancelled ends."""
-    cancelled = session.scalar(select(Job.cancel_requested).where(Job.id == claim.job_id).with_for_update())
-    if cancelled:
-        return finish(session, claim, Reason.CANCELLED, message=message)
+    if not _is_owner(session, claim):
+        return False
+    if session.scalar(select(Job.cancel_requested).where(Job.id == claim.job_id)):
+        return finish(session, claim, Reason.CANCELLED, message=message, batches=batches)
+    _store(session, claim.job_id, claim.attempt, batches)
     return _change(
         session,
         claim.job_id,
@@ -372,34 +440,28 @@ def give_back(session: Session, claim: Claim, message: str, wait_seconds: float 
     )
 
 
-def lose(session: Session, job_id: UUID, attempt: int, reason: Reason, message: str) -> bool:
-    """A worker or child was lost: the job waits and runs again, unless this happened too often or it was cancelled."""
-    job = session.scalar(
-        select(Job)
-        .where(Job.id == job_id, Job.attempt == attempt, Job.status == JobStatus.RUNNING)
-        .with_for_update(of=Job)
-    )
+def lose(
+    session: Session, job_id: UUID, attempt: int, reason: Reason, message: str, batches: Sequence[Batch] = ()
+) -> bool:
+    """A worker or child was lost: the job waits and goes on, unless this happened too often or it was cancelled."""
+    owned = select(Job).where(Job.id == job_id, Job.attempt == attempt, Job.status == JobStatus.RUNNING)
+    job = session.scalar(owned.with_for_update(of=Job))
     if job is None:
         return False
+    _store(session, job_id, attempt, batches)
     failures = job.failures + 1
     if job.cancel_requested:
         end, why = JobStatus.CANCELLED, Reason.CANCELLED
     elif failures >= job.max_failures:
         end, why = JobStatus.FAILED, reason
     else:
+        end, why = JobStatus.QUEUED, reason
+    if end is JobStatus.QUEUED:
         wait = timedelta(seconds=settings().backoff_seconds * 2.0 ** min(failures - 1, 10))
-        return _change(
-            session,
-            job_id,
-            JobStatus.RUNNING,
-            JobStatus.QUEUED,
-            attempt=attempt,
-            reason=reason,
-            message=message,
-            failures=failures,
-            worker_id=None,
-            available_at=NOW + wait,
-        )
+        follows: dict[str, Any] = {"worker_id": None, "available_at": NOW + wait}
+    else:
+        metrics.merge(session, job_id)
+        follows = {"finished_at": NOW}
     return _change(
         session,
         job_id,
@@ -409,7 +471,7 @@ def lose(session: Session, job_id: UUID, attempt: int, reason: Reason, message: 
         reason=why,
         message=message,
         failures=failures,
-        finished_at=NOW,
+        **follows,
     )
 
 
@@ -438,7 +500,10 @@ def take_back_stale(session: Session) -> list[UUID]:
 
 def count_eligible(session: Session, limit: int, *, has_cuda: bool) -> int:
     """How many queued jobs a worker could start now, counted up to `limit`."""
-    eligible = select(Job.id).where(Job.status == JobStatus.QUEUED, Job.available_at <= NOW).limit(limit)
+    eligible = select(Job.id).where(
+        Job.status == JobStatus.QUEUED, Job.available_at <= NOW, Job.engine_version <= ENGINE_VERSION
+    )
+    eligible = eligible.limit(limit)
     if not has_cuda:
         eligible = eligible.where(Job.needs_cuda.is_(False))
     return session.scalar(select(func.count()).select_from(eligible.subquery())) or 0

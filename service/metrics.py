@@ -110,9 +110,22 @@ def merge(session: Session, job_id: UUID) -> None:
     )
 
 
-def discard(session: Session, job_id: UUID) -> None:
-    """Forget what a lost attempt measured; its successor starts from the beginning."""
-    session.execute(delete(MetricChunk).where(MetricChunk.job_id == job_id))
+def trim(session: Session, job_id: UUID, step: int) -> None:
+    """Forget what a lost attempt measured after `step`, where its successor goes on; 0: everything."""
+    session.execute(delete(MetricChunk).where(MetricChunk.job_id == job_id, MetricChunk.first_step > step))
+    session.execute(CUT, {"job": job_id, "step": step})
+
+
+CUT = text(
+    """
+    UPDATE metric_chunks
+    SET steps = steps[1:kept], values = values[1:kept], wall_seconds = wall_seconds[1:kept]
+    FROM (SELECT name_id AS name, first_step AS first,
+                 (SELECT count(*) FROM unnest(steps) AS s WHERE s <= :step) AS kept
+          FROM metric_chunks WHERE job_id = :job AND steps[cardinality(steps)] > :step) AS long
+    WHERE job_id = :job AND name_id = long.name AND first_step = long.first
+    """
+)
 
 
 def read(session: Session, job_ids: Sequence[UUID], names: Sequence[str] | None = None) -> dict[UUID, dict[str, Curve]]:

@@ -50,7 +50,17 @@ class JobRequest(TrainSpec):
     )
     priority: int = Field(0, ge=-100, le=100, description="Higher runs first.")
     time_limit_seconds: float | None = Field(
-        None, gt=0, le=30 * 86_400, description="Wall-clock limit of one attempt; null: none."
+        None,
+        gt=0,
+        le=30 * 86_400,
+        description="Wall-clock limit of the run, without what was lost; null: none.",
+    )
+    memory_limit_bytes: int | None = Field(
+        None,
+        ge=2**28,
+        le=2**50,
+        description="Memory of its processes; null: the worker's share for one job, which is also the most.",
+        exclude_if=lambda limit: limit is None,  # or a request repeated across an upgrade would be another one
     )
     max_failures: int = Field(3, ge=1, le=100, description="Lost workers or child processes before the job fails.")
 
@@ -85,6 +95,7 @@ class JobView(Output):
     tags: dict[str, str]
     priority: int
     time_limit_seconds: float | None
+    memory_limit_bytes: int | None
     max_failures: int
     attempt: int
     failures: int
@@ -106,6 +117,7 @@ class DryRun(Output):
     tags: dict[str, str]
     priority: int
     time_limit_seconds: float | None
+    memory_limit_bytes: int | None
     max_failures: int
 
 

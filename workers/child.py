@@ -1,7 +1,6 @@
 """The child process: trains one job and talks to its supervisor over a pipe.
 
-It knows no database and no secret. What it sends stands in `workers.messages`; what it receives is a single message
-that asks it to stop.
+It knows no database and no secret. What is said over the pipe stands in `workers.messages`.
 """
 
 from __future__ import annotations
@@ -16,21 +15,26 @@ import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from service.spec import Reason, Summary, TrainSpec
 from workers import mortality
-from workers.messages import FAILURE, POINTS, RESULT, STARTED, Assignment
-from workers.training.loop import train
+from workers.messages import CHECKPOINT, FAILURE, NOTE, PAUSE, POINTS, RESULT, STARTED, Assignment
+from workers.training.checkpoint import Keeper, Saved
+from workers.training.ending import Stop
+from workers.training.loop import Start, train
 
 SEND_SECONDS = 0.2
 """Points are sent together once so much time has passed."""
+LIFE_SECONDS = 1.0
+"""Without points, so much later something is sent all the same."""
 LOOK_SECONDS = 0.02
 """Between looks for a message: one takes 20 microseconds, too much for every step of a small network."""
 TRACEBACK_CHARACTERS = 8_000
 OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+MACHINE_TROUBLE = {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE}
+"""What the operating system says of a disk, network or table that is broken or full: not the job's fault."""
 
 
 def main(pipe: Connection, assignment: Assignment) -> None:
@@ -45,6 +49,8 @@ def main(pipe: Connection, assignment: Assignment) -> None:
             messenger.should_stop,
             data_dir=assignment.data_dir,
             report_start=messenger.report_start,
+            keeper=Keeper(assignment.folder, assignment.checkpoint_seconds, messenger.report_saved, messenger.warn),
+            resume=assignment.resume,
         )
         messenger.send_result(summary)
     except BaseException as error:
@@ -75,11 +81,15 @@ class _Messenger:
         self._started = time.perf_counter()
         self._sent_at = self._looked_at = self._started
         self._step = 0
-        self._stop = False
+        self._stop: Stop | None = None
         self._points: dict[str, tuple[list[int], list[float], list[float]]] = {}
 
-    def report_start(self, environment: Mapping[str, Any], total_steps: int | None) -> None:
-        self._pipe.send((STARTED, dict(environment), total_steps))
+    def report_start(self, start: Start) -> None:
+        self._step = start.step
+        self._started -= start.seconds
+        if start.note is not None:
+            self.warn(start.note)
+        self._pipe.send((STARTED, start.environment, start.total_steps, start.step, start.seconds))
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         now = time.perf_counter()
@@ -92,11 +102,21 @@ class _Messenger:
         if now - self._sent_at >= SEND_SECONDS:
             self._send_points(now)
 
-    def should_stop(self) -> bool:
+    def report_saved(self, saved: Saved) -> None:
+        self._send_points(time.perf_counter())  # a checkpoint counts only with all that was measured until then
+        self._pipe.send((CHECKPOINT, *saved))
+
+    def warn(self, text: str) -> None:
+        self._pipe.send((NOTE, text))
+
+    def should_stop(self) -> Stop | None:
         now = time.perf_counter()
         if now - self._looked_at >= LOOK_SECONDS:
             self._looked_at = now
-            self._stop = self._stop or self._pipe.poll()
+            if self._stop is None and self._pipe.poll():
+                self._stop = Stop.PAUSE if self._pipe.recv() == PAUSE else Stop.CANCEL
+            if now - self._sent_at >= LIFE_SECONDS:
+                self._send_points(now)
         return self._stop
 
     def send_result(self, summary: Summary) -> None:
@@ -123,6 +143,8 @@ def _reason_of(error: BaseException) -> Reason:
     )
     if out_of_memory:
         return Reason.OUT_OF_MEMORY
+    if isinstance(error, torch.AcceleratorError) or (isinstance(error, OSError) and error.errno in MACHINE_TROUBLE):
+        return Reason.CHILD_LOST
     return Reason.INVALID if isinstance(error, ValueError | FileNotFoundError) else Reason.ERROR
 
 

@@ -7,13 +7,20 @@ from pathlib import Path
 from typing import Any
 
 STARTED = "started"
-"""(STARTED, environment, total_steps): once, before the first step."""
+"""(STARTED, environment, total_steps, step, seconds): once, before the first step, which is that after `step`."""
 POINTS = "points"
-"""(POINTS, step, {name: (steps, values, wall_seconds)})."""
+"""(POINTS, step, {name: (steps, values, wall_seconds)}), at least every second: a sign of life, too."""
+CHECKPOINT = "checkpoint"
+"""(CHECKPOINT, step, name of the file, size in bytes, SHA-256, seconds); points up to that step were sent before it."""
+NOTE = "note"
+"""(NOTE, text): something that the user should know and that ends nothing."""
 RESULT = "result"
 """(RESULT, Summary as a dict): the run ended by itself, or because it was asked to."""
 FAILURE = "failure"
 """(FAILURE, Reason's value, text): it could not go on."""
+
+CANCEL, PAUSE = "cancel", "pause"
+"""What the child is told: to end, or to write a checkpoint and end."""
 
 
 @dataclass(frozen=True)
@@ -26,3 +33,9 @@ class Assignment:
     cuda_device: str | None
     """As CUDA_VISIBLE_DEVICES has it: a number, or the UUID of a GPU or of a part of one; None for none."""
     memory_bytes: int | None
+    """What it may allocate; None where that cannot be limited, because CUDA reserves addresses beyond all measure."""
+    folder: Path
+    """Where it writes its checkpoints."""
+    checkpoint_seconds: float
+    resume: Path | None
+    """The checkpoint to continue from."""

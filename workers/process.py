@@ -11,6 +11,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
+
 from workers import entry
 
 _FORKSERVER = multiprocessing.get_context("forkserver")
@@ -44,10 +46,20 @@ class Process:
                 received.append(self.pipe.recv())
         return received, self._process.sentinel in ready and not received
 
-    def ask_to_stop(self) -> None:
-        """Let the training loop end after its current step."""
+    def ask(self, wish: str) -> None:
+        """Let the training loop end after its current step: `messages.CANCEL` or `messages.PAUSE`."""
         with contextlib.suppress(OSError):
-            self.pipe.send("stop")
+            self.pipe.send(wish)
+
+    def memory_bytes(self) -> int:
+        """What the child and all that it started take of the machine's memory; shared pages count in parts."""
+        total = 0
+        with contextlib.suppress(psutil.Error):
+            child = psutil.Process(self.pid)
+            for process in [child, *child.children(recursive=True)]:
+                with contextlib.suppress(psutil.Error):
+                    total += process.memory_full_info().pss
+        return total
 
     def kill(self) -> None:
         """Kill the process and all that it started."""

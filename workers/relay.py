@@ -18,10 +18,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from service import jobs
+from service.checkpoints import Written
 from service.config import settings
 from service.db import transaction
-from service.jobs import Beat, Claim, Order
-from service.metrics import Points
+from service.jobs import Batch, Beat, Claim, Order
 from service.spec import Environment
 
 log = logging.getLogger(__name__)
@@ -36,32 +36,44 @@ class Track:
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.order = Order.GO_ON
-        self.step = 0
+        self.step = claim.step
         self.total_steps: int | None = None
         self.environment: Environment | None = None
         self._lock = threading.Lock()
-        self._sealed: list[Points] = []
-        self._open: dict[str, Columns] = {}
+        self._sealed: list[Batch] = []
+        self._points: dict[str, Columns] = {}
+        self._checkpoints: list[Written] = []
+        self._notes: list[str] = []
 
     def add(self, step: int, points: dict[str, Columns]) -> None:
         """Take over what the child measured."""
         with self._lock:
             self.step = step
             for name, (steps, values, wall_seconds) in points.items():
-                kept = self._open.setdefault(name, ([], [], []))
+                kept = self._points.setdefault(name, ([], [], []))
                 kept[0].extend(steps)
                 kept[1].extend(values)
                 kept[2].extend(wall_seconds)
 
-    def seal(self) -> list[Points]:
-        """All points not known to be stored, in batches that never change from now on."""
+    def add_checkpoint(self, written: Written) -> None:
+        """A file that lies in the store, after the points up to its step were taken over."""
         with self._lock:
-            if self._open:
-                self._sealed.append(self._open)
-                self._open = {}
+            self._checkpoints.append(written)
+
+    def add_note(self, text: str) -> None:
+        """Something that the user should know."""
+        with self._lock:
+            self._notes.append(text)
+
+    def seal(self) -> list[Batch]:
+        """All that is not known to be stored, in batches that never change from now on."""
+        with self._lock:
+            if self._points or self._checkpoints or self._notes:
+                self._sealed.append(Batch(self._points, self._checkpoints, self._notes))
+                self._points, self._checkpoints, self._notes = {}, [], []
             return list(self._sealed)
 
-    def stored(self, batches: list[Points]) -> None:
+    def stored(self, batches: list[Batch]) -> None:
         """These need not be sent again."""
         with self._lock:
             self._sealed = self._sealed[len(batches) :]
@@ -107,12 +119,12 @@ class Relay(threading.Thread):
                 log.warning("heartbeat not stored, will try again: %s", error, exc_info=not is_away(error))
 
     def _beat(self) -> None:
-        batches = {track.claim.job_id: (track, track.seal()) for track in self._tracks.values()}
-        beats = [Beat(track.claim, track.step, track.total_steps, tuple(points)) for track, points in batches.values()]
+        sealed = {track.claim.job_id: (track, track.seal()) for track in self._tracks.values()}
+        beats = [Beat(track.claim, track.step, track.total_steps, batches) for track, batches in sealed.values()]
         with transaction() as session:
             orders = jobs.beat(session, self._worker_id, beats)
-        for job_id, (track, points) in batches.items():
-            track.stored(points)
+        for job_id, (track, batches) in sealed.items():
+            track.stored(batches)
             track.order = orders[job_id]
 
 

@@ -6,15 +6,18 @@ import logging
 import time
 from dataclasses import dataclass
 from enum import Enum, auto
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from service import jobs
+from service import checkpoints, jobs
+from service.checkpoints import Written, name_of
 from service.config import settings
 from service.jobs import Claim, Order
 from service.spec import Reason, Summary, TrainSpec
+from service.store import Damaged, store
 from workers import entry, messages
 from workers.host import Host
 from workers.process import Process
@@ -24,6 +27,8 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
 """How soon a cancel, a time limit or a shutdown is seen."""
+MEMORY_SECONDS = 0.5
+"""Between looks at a process's memory: one takes some milliseconds."""
 
 
 class Stop(Enum):
@@ -32,6 +37,8 @@ class Stop(Enum):
     CANCEL = auto()
     TIME_LIMIT = auto()
     DRAIN = auto()
+    MEMORY = auto()
+    STALL = auto()
     LOST = auto()
 
 
@@ -58,7 +65,7 @@ def supervise(claim: Claim, host: Host, relay: Relay) -> bool:
         ending = _run(claim, host, track)
     except ValidationError as error:  # stored by a version that allowed it
         ending = Ending(failure=(Reason.INVALID, str(error)))
-    except Exception as error:  # no process to be had: this machine's trouble, not the job's
+    except Exception as error:  # no process to be had, no store: this machine's trouble, not the job's
         log.exception("job %s: no process", claim.job_id)
         ending = Ending(unable=f"worker {host.id} could not start a process: {error}")
     finally:
@@ -71,81 +78,157 @@ def supervise(claim: Claim, host: Host, relay: Relay) -> bool:
 
 def _run(claim: Claim, host: Host, track: Track) -> Ending:
     spec = TrainSpec.model_validate(claim.spec)
+    resume = _newest_sound(claim, host, track) if claim.attempt > 1 else None
     with host.slot(on_gpu=spec.device != "cpu") as gpu:
+        memory_bytes = min(claim.memory_limit_bytes or host.job_memory_bytes, host.job_memory_bytes)
         assignment = messages.Assignment(
             spec=claim.spec,
             data_dir=settings().data,
             threads=host.threads_per_job,
             cuda_device=gpu,
-            memory_bytes=host.job_memory_bytes if gpu is None else None,
+            memory_bytes=memory_bytes if gpu is None else None,
+            folder=_own_folder(claim, track),
+            checkpoint_seconds=settings().checkpoint_seconds,
+            resume=None if resume is None else store().path(resume.file),
         )
         process = Process(entry.train_job, assignment)
         try:
-            return _watch(process, claim, host, track)
+            return _Watch(process, claim, host, track, memory_bytes).to_the_end()
         except BaseException:
             process.kill()
             process.reap()
             raise
+        finally:
+            if resume is not None:
+                store().forget(resume.file)
 
 
-def _watch(process: Process, claim: Claim, host: Host, track: Track) -> Ending:
-    """Follow the child to its end."""
-    ending = Ending()
-    started = time.monotonic()
-    kill_at = float("inf")
-    gone = False
-    while not gone:
-        received, gone = process.messages(POLL_SECONDS)
-        for message in received:
-            _take(message, claim, track, ending)
-        now = time.monotonic()
-        if ending.stop is None:
-            ending.stop = _stop_wanted(claim, host, track, now - started)
-            if ending.stop is not None:
-                process.ask_to_stop()
-                kill_at = now + _grace_seconds(ending.stop)
-        if ending.summary or ending.failure:  # it has said all; one that hangs while it ends is not waited for
-            kill_at = min(kill_at, now + settings().cancel_seconds)
-        if track.order is Order.LOST:
-            ending.stop, kill_at = Stop.LOST, now
-        if now >= kill_at:
-            process.kill()
-    code = process.reap()
-    ending.killed_for_memory = process.was_killed_for_memory(code)
-    ending.how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code} and no result"
-    return ending
+def _newest_sound(claim: Claim, host: Host, track: Track) -> Written | None:
+    """The newest checkpoint whose file is what its row says, now on this machine."""
+    rows = persistently(lambda session: checkpoints.newest_first(session, claim.job_id), host.draining.is_set)
+    for written in rows or ():
+        try:
+            store().get(written.file, written.size_bytes, written.sha256)
+        except Damaged as damage:
+            log.warning("job %s: checkpoint not used: %s", claim.job_id, damage)
+            track.add_note(f"a checkpoint could not be used: {damage}")
+        else:
+            return written
+    return None
 
 
-def _take(message: tuple[Any, ...], claim: Claim, track: Track, ending: Ending) -> None:
-    match message:
-        case (messages.POINTS, step, points):
-            track.add(step, points)
-        case (messages.STARTED, environment, total_steps):
-            track.environment, track.total_steps = environment, total_steps
-        case (messages.RESULT, summary):
-            ending.summary = Summary.model_validate(summary)
-        case (messages.FAILURE, reason, text):
-            ending.failure = (Reason(reason), text)
+def _own_folder(claim: Claim, track: Track) -> Path:
+    """Where the attempt writes its checkpoints; without room for a folder it has to train without them."""
+    folder = name_of(claim.job_id, claim.attempt)
+    try:
+        return store().path(f"{folder}any").parent
+    except OSError as error:
+        track.add_note(f"no checkpoint can be written: {error.strerror or error}")
+        return Path(folder)
 
 
-def _stop_wanted(claim: Claim, host: Host, track: Track, seconds: float) -> Stop | None:
-    if track.order is Order.LOST:
-        return Stop.LOST
-    if track.order is Order.CANCEL:
-        return Stop.CANCEL
-    if claim.time_limit_seconds is not None and seconds > claim.time_limit_seconds:
-        return Stop.TIME_LIMIT
-    return Stop.DRAIN if host.draining.is_set() else None
+class _Watch:
+    """A running child: what it says, how long it may go on, and how it ends."""
+
+    def __init__(self, process: Process, claim: Claim, host: Host, track: Track, memory_bytes: int) -> None:
+        self._process, self._claim, self._host, self._track = process, claim, host, track
+        self._memory_bytes = memory_bytes
+        self._ending = Ending()
+        self._kill_at = float("inf")
+        self._started = self._heard_at = self._weighed_at = time.monotonic()
+
+    def to_the_end(self) -> Ending:
+        """Follow the child to its end."""
+        ending = self._ending
+        gone = False
+        while not gone:
+            received, gone = self._process.messages(POLL_SECONDS)
+            for message in received:
+                self._take(message)
+            now = time.monotonic()
+            if received:
+                self._heard_at = now
+            self._stop_where_wanted(now)
+            if ending.summary or ending.failure:  # it has said all; one that hangs while it ends is not waited for
+                self._kill_at = min(self._kill_at, now + settings().cancel_seconds)
+            if now >= self._kill_at:
+                self._process.kill()
+        code = self._process.reap()
+        ending.killed_for_memory = self._process.was_killed_for_memory(code)
+        ending.how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code} and no result"
+        return ending
+
+    def _take(self, message: tuple[Any, ...]) -> None:
+        track, ending = self._track, self._ending
+        match message:
+            case (messages.POINTS, step, points):
+                track.add(step, points)
+            case (messages.STARTED, environment, total_steps, step, seconds):
+                track.environment, track.total_steps, track.step = environment, total_steps, step
+                self._started -= seconds  # a time limit is that of the run, not of the attempt
+                if self._claim.attempt > 1:
+                    self._begin(step)
+            case (messages.CHECKPOINT, step, file, size_bytes, sha256, seconds):
+                name = name_of(self._claim.job_id, self._claim.attempt, file)
+                self._keep(Written(step, name, size_bytes, sha256, seconds))
+            case (messages.NOTE, text):
+                track.add_note(text)
+            case (messages.RESULT, summary):
+                ending.summary = Summary.model_validate(summary)
+            case (messages.FAILURE, reason, text):
+                ending.failure = (Reason(reason), text)
+
+    def _begin(self, step: int) -> None:
+        """Before anything of this attempt is stored, what the one before it left beyond its start has to go."""
+        began = persistently(lambda session: jobs.begin(session, self._claim, step), self._host.draining.is_set)
+        if not began:
+            self._track.order = Order.LOST
+
+    def _keep(self, written: Written) -> None:
+        try:
+            store().put(written.file)
+        except Exception as error:  # the store is away or full: the job goes on, and the next checkpoint may do
+            log.warning("job %s: checkpoint not stored: %s", self._claim.job_id, error)
+            self._track.add_note(f"a checkpoint could not be stored: {error}")
+        else:
+            self._track.add_checkpoint(written)
+
+    def _stop_where_wanted(self, now: float) -> None:
+        """Ask the child to stop, or kill it where it gets no time for that."""
+        if self._track.order is Order.LOST:
+            self._ending.stop, self._kill_at = Stop.LOST, now
+        elif self._ending.stop is None:
+            self._ending.stop = self._stop_wanted(now)
+            if self._ending.stop is not None:
+                self._process.ask(messages.PAUSE if self._ending.stop is Stop.DRAIN else messages.CANCEL)
+                self._kill_at = now + _grace_seconds(self._ending.stop)
+
+    def _stop_wanted(self, now: float) -> Stop | None:
+        limit = self._claim.time_limit_seconds
+        if self._track.order is Order.CANCEL:
+            return Stop.CANCEL
+        if limit is not None and now - self._started > limit:
+            return Stop.TIME_LIMIT
+        if self._host.draining.is_set():
+            return Stop.DRAIN
+        if now - self._heard_at > settings().stall_seconds:
+            return Stop.STALL
+        if now - self._weighed_at > MEMORY_SECONDS:
+            self._weighed_at = now
+            if self._process.memory_bytes() > self._memory_bytes:
+                return Stop.MEMORY
+        return None
 
 
 def _grace_seconds(stop: Stop) -> float:
-    """What a process gets to end by itself; one whose job belongs to somebody else gets nothing."""
-    return {
-        Stop.CANCEL: settings().cancel_seconds,
-        Stop.TIME_LIMIT: settings().cancel_seconds,
-        Stop.DRAIN: settings().drain_seconds,
-        Stop.LOST: 0.0,
-    }[stop]
+    """What a process gets to end by itself."""
+    match stop:
+        case Stop.CANCEL | Stop.TIME_LIMIT:
+            return settings().cancel_seconds
+        case Stop.DRAIN:
+            return settings().drain_seconds
+        case Stop.MEMORY | Stop.STALL | Stop.LOST:
+            return 0.0
 
 
 def _write(claim: Claim, track: Track, ending: Ending, host: Host) -> None:
@@ -171,7 +254,7 @@ def _write(claim: Claim, track: Track, ending: Ending, host: Host) -> None:
 
 def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
     """The one place that decides what the end of a process means for its job."""
-    points = track.seal()
+    batches = track.seal()
     summary, stop = ending.summary, ending.stop
 
     def finish(reason: Reason, message: str | None) -> bool:
@@ -183,21 +266,32 @@ def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
             summary=summary and summary.model_copy(update={"reason": reason}),
             environment=track.environment,
             total_steps=track.total_steps,
-            points=points,
+            batches=batches,
         )
+
+    def lose(reason: Reason, message: str) -> bool:
+        return jobs.lose(session, claim.job_id, claim.attempt, reason, message, batches)
 
     if summary is not None and summary.reason is not Reason.CANCELLED:
         return finish(summary.reason, summary.message)  # it ended by itself, even if a stop was under way
     if ending.unable is not None:
-        return jobs.give_back(session, claim, ending.unable, settings().backoff_seconds)
-    if stop is Stop.CANCEL:
-        return finish(Reason.CANCELLED, "cancelled while running")
-    if stop is Stop.TIME_LIMIT:
-        return finish(Reason.TIMED_OUT, f"stopped at its time limit of {claim.time_limit_seconds:g} s")
-    if stop is Stop.DRAIN:
-        return jobs.give_back(session, claim, "the worker is shutting down")
+        return jobs.give_back(session, claim, ending.unable, settings().backoff_seconds, batches)
+    match stop:
+        case Stop.CANCEL:
+            return finish(Reason.CANCELLED, "cancelled while running")
+        case Stop.TIME_LIMIT:
+            return finish(Reason.TIMED_OUT, f"stopped at its time limit of {claim.time_limit_seconds:g} s")
+        case Stop.DRAIN:
+            return jobs.give_back(session, claim, "the worker is shutting down", batches=batches)
+        case Stop.MEMORY:
+            return finish(Reason.OUT_OF_MEMORY, "its processes took more memory than a job may have here")
+        case Stop.STALL:
+            return lose(Reason.CHILD_LOST, f"the training process said nothing for {settings().stall_seconds:g} s")
     if ending.failure is not None:
-        return finish(*ending.failure)
+        reason, message = ending.failure
+        return lose(reason, message) if reason is Reason.CHILD_LOST else finish(reason, message)
     if ending.killed_for_memory:
-        return finish(Reason.OUT_OF_MEMORY, "the kernel killed the process because the machine ran out of memory")
-    return jobs.lose(session, claim.job_id, claim.attempt, Reason.CHILD_LOST, f"the training process {ending.how}")
+        return lose(
+            Reason.OUT_OF_MEMORY, "the kernel killed the training process because the machine ran out of memory"
+        )
+    return lose(Reason.CHILD_LOST, f"the training process {ending.how}")

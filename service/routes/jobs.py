@@ -56,10 +56,8 @@ def submit(
     """Submit a training run."""
     if query.dry_run:
         jobs.check(session, body)
-        spec = body.train_spec.model_dump(mode="json")
-        return JSONResponse(
-            {"spec": spec, **body.model_dump(mode="json", include=DryRun.model_fields.keys() - {"spec"})}
-        )
+        treated = {name: getattr(body, name) for name in DryRun.model_fields.keys() - {"spec"}}
+        return JSONResponse({"spec": body.train_spec.model_dump(mode="json"), **treated})
 
     def make() -> tuple[UUID, str]:
         job = jobs.submit(session, user, body)

@@ -20,7 +20,9 @@ def start(home):
     def start(*more):
         environment = {**os.environ, "TMPDIR": str(home), "OMP_NUM_THREADS": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([*COMMAND, *more], env=environment, text=True, **pipes)
+        # A shell's background job, which the tests may be, ignores Ctrl-C, and so would what it starts.
+        listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+        return subprocess.Popen([*COMMAND, *more], env=environment, text=True, **pipes, **listening)
 
     return start
 

@@ -48,7 +48,7 @@ def test_training_lowers_the_loss(dataset: str, model: str, optimizer: str, step
     summary = train(
         spec,
         lambda step, metrics: losses.extend([metrics["train_loss"]] if "train_loss" in metrics else []),
-        lambda: False,
+        lambda: None,
         data_dir=DATA_DIR,
     )
     assert summary.reason is Reason.COMPLETED

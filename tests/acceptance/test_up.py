@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -84,13 +84,15 @@ def login(home: Path) -> dict[str, str]:
 
 def api_process(home: Path) -> int:
     """Its process id: the only one that inherited the listening socket by number."""
-    (found,) = (
-        int(process.name)
-        for process in Path("/proc").glob("[0-9]*")
-        if b"--fd" in (line := (process / "cmdline").read_bytes().split(b"\0")) and b"api" in line
-        if f"KOTRAIN_HOME={home}".encode() in (process / "environ").read_bytes()
-    )
-    return found
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            line = (process / "cmdline").read_bytes().split(b"\0")
+            ours = f"KOTRAIN_HOME={home}".encode() in (process / "environ").read_bytes()
+            if b"--fd" in line and b"api" in line and ours:
+                found.append(int(process.name))
+    (only,) = found
+    return only
 
 
 def test_a_stack_from_start_to_stop_and_again(home: Path) -> None:

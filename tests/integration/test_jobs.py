@@ -1,72 +1,30 @@
 """The state machine and its fence, on the real database."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from uuid import UUID
 
 import numpy as np
 import pytest
 from sqlalchemy import select, text
 
-from service import db, jobs, keys, metrics, queue
+from service import db, jobs, metrics, queue
 from service.config import settings
-from service.jobs import Beat, Order
-from service.models import Job, JobEvent, User, Worker
+from service.jobs import Batch, Beat, Order
+from service.models import Job, User, Worker
 from service.schemas import JobRequest
 from service.spec import TRANSITIONS, JobStatus, Reason
+from tests.integration.at_work import (
+    REQUEST,
+    claim,
+    do,
+    events,
+    load,
+    stop_the_clock_of,
+    submit,
+    until_the_lease_counts,
+)
 
-REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 STATUSES = list(JobStatus)
-
-
-@pytest.fixture
-def users(empty):
-    for name in ("ada", "bob"):
-        keys.create(name)
-
-
-def submit(user="ada", **fields):
-    with db.transaction() as session:
-        owner = session.scalars(select(User).where(User.name == user)).one()
-        return jobs.submit(session, owner, JobRequest.model_validate(REQUEST | fields)).id
-
-
-def claim(worker="w1", *, has_cuda=False):
-    with db.transaction() as session:
-        return jobs.claim(session, worker, has_cuda=has_cuda)
-
-
-def do(call, *args, **kwargs):
-    with db.transaction() as session:
-        return call(session, *args, **kwargs)
-
-
-def load(job_id: UUID) -> Job:
-    with db.transaction() as session:
-        return session.get_one(Job, job_id)
-
-
-def events(job_id):
-    with db.transaction() as session:
-        rows = session.scalars(select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.seq)).all()
-        assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
-        return [row.status for row in rows]
-
-
-def stop_the_clock_of(job_id, seconds):
-    with db.transaction() as session:
-        session.execute(
-            text("UPDATE jobs SET heartbeat_at = heartbeat_at - make_interval(secs => :s) WHERE id = :id"),
-            {"s": seconds, "id": job_id},
-        )
-
-
-def until_the_lease_counts():
-    """A database that another test has just restarted takes nothing back for as long as a lease."""
-    up = text("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())")
-    while do(lambda session: session.scalar(up)) <= settings().lease_seconds:
-        time.sleep(0.05)
 
 
 class TestClaim:
@@ -105,7 +63,7 @@ class TestBeat:
         mine = claim()
         stop_the_clock_of(job_id, 60)
         points = {"loss": ([1, 2], [0.5, float("nan")], [0.1, 0.2])}
-        assert do(jobs.beat, "w1", [Beat(mine, 2, 10, [points])]) == {job_id: Order.GO_ON}
+        assert do(jobs.beat, "w1", [Beat(mine, 2, 10, [Batch(points)])]) == {job_id: Order.GO_ON}
         job = load(job_id)
         assert (job.step, job.total_steps) == (2, 10)
         assert do(jobs.take_back_stale) == []
@@ -116,8 +74,8 @@ class TestBeat:
     def test_a_batch_that_is_sent_twice_is_stored_once(self, users):
         job_id = submit()
         mine = claim()
-        batch = {"loss": ([1, 2], [0.5, 0.4], [0.1, 0.2])}
-        for batches in ([batch], [batch, {"loss": ([3], [0.3], [0.3])}]):
+        batch = Batch({"loss": ([1, 2], [0.5, 0.4], [0.1, 0.2])})
+        for batches in ([batch], [batch, Batch({"loss": ([3], [0.3], [0.3])})]):
             do(jobs.beat, "w1", [Beat(mine, 2, 10, batches)])
         np.testing.assert_equal(do(metrics.read, [job_id])[job_id]["loss"].steps, [1, 2, 3])
 
@@ -133,22 +91,24 @@ class TestFence:
     def test_an_old_attempt_writes_nothing(self, users):
         job_id = submit()
         old = claim("frozen")
-        do(jobs.beat, "frozen", [Beat(old, 1, 10, [{"loss": ([1], [9.0], [0.1])}])])
+        do(jobs.beat, "frozen", [Beat(old, 1, 10, [Batch({"loss": ([1], [9.0], [0.1])})])])
         stop_the_clock_of(job_id, 60)
         until_the_lease_counts()
         assert do(jobs.take_back_stale) == [job_id]
-        late = [{"loss": ([2], [8.0], [0.2])}]
+        late = [Batch({"loss": ([2], [8.0], [0.2])})]
         assert do(jobs.beat, "frozen", [Beat(old, 2, 10, late)]) == {job_id: Order.LOST}
         with db.transaction() as session:
             session.execute(text("UPDATE jobs SET available_at = clock_timestamp()"))
         new = claim("fresh")
         assert new.attempt == 2
         assert do(jobs.beat, "frozen", [Beat(old, 2, 10, late)]) == {job_id: Order.LOST}
-        assert not do(jobs.finish, old, Reason.COMPLETED, points=late)
+        assert not do(jobs.finish, old, Reason.COMPLETED, batches=late)
         assert not do(jobs.give_back, old, "")
-        assert not do(jobs.lose, job_id, old.attempt, Reason.CHILD_LOST, "")
+        assert not do(jobs.lose, job_id, old.attempt, Reason.CHILD_LOST, "", late)
+        assert not do(jobs.begin, old, 0)
+        assert do(jobs.begin, new, 0)
         assert do(metrics.read, [job_id]) == {}
-        assert do(jobs.finish, new, Reason.COMPLETED, points=[{"loss": ([1], [7.0], [0.1])}])
+        assert do(jobs.finish, new, Reason.COMPLETED, batches=[Batch({"loss": ([1], [7.0], [0.1])})])
         assert do(metrics.read, [job_id])[job_id]["loss"].values.tolist() == [7.0]
         assert events(job_id) == ["queued", "running", "queued", "running", "succeeded"]
 
@@ -158,8 +118,8 @@ class TestEnds:
         job_id = submit()
         mine = claim()
         for step in range(1, 6):
-            do(jobs.beat, "w1", [Beat(mine, step, 6, [{"loss": ([step], [1.0 / step], [0.1 * step])}])])
-        do(jobs.finish, mine, Reason.COMPLETED, points=[{"loss": ([6], [0.0], [0.6])}])
+            do(jobs.beat, "w1", [Beat(mine, step, 6, [Batch({"loss": ([step], [1.0 / step], [0.1 * step])})])])
+        do(jobs.finish, mine, Reason.COMPLETED, batches=[Batch({"loss": ([6], [0.0], [0.6])})])
         with db.transaction() as session:
             assert session.scalar(text("SELECT count(*) FROM metric_chunks")) == 1
             assert session.scalar(text("SELECT count(*) FROM metric_points")) == 6

@@ -61,9 +61,9 @@ def test_a_sealed_batch_never_changes(claim):
     track.add(3, points(3))
     both = track.seal()
     assert both[0] is first[0]
-    assert [batch["loss"][0] for batch in both] == [[1, 2], [3]]
+    assert [batch.points["loss"][0] for batch in both] == [[1, 2], [3]]
     track.stored(first)
-    assert [batch["loss"][0] for batch in track.seal()] == [[3]]
+    assert [batch.points["loss"][0] for batch in track.seal()] == [[3]]
 
 
 def test_points_arrive_once(relay, claim):

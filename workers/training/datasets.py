@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 from service.catalog import Dataset, DigitsParams
 from service.data import DIGITS_GOLDEN, Layout, fetch_command, has_own_validation, locate, validation_records
 from workers.training.readers import Images, Texts, read_images, read_texts
-from workers.training.sources import FolderSource, Prepare, Source, TensorSource, augmented, normalizer
+from workers.training.sources import FolderSource, Source, TensorSource, augmented, normalizer
 from workers.training.tasks import Classification, Task
 
 PADDING, UNKNOWN = 0, 1
@@ -155,15 +155,16 @@ def _images(request: Request, layout: Layout) -> tuple[Task, Inputs]:
     images = read_images(request.name, layout, "train")
     learn, held_out = split_rows(request, len(images.labels))
     prepare = normalizer(*CHANNELS[request.name], request.device)
-    augments = getattr(request.params, "augment", False)
+    generator = torch.Generator().manual_seed(request.seed) if getattr(request.params, "augment", False) else None
 
-    def source(part: Images, rows: NDArray[np.int64] | slice, prepared: Prepare = prepare) -> TensorSource:
+    def source(part: Images, rows: NDArray[np.int64] | slice, augment: torch.Generator | None = None) -> TensorSource:
         pixels, labels = torch.from_numpy(part.pixels[rows]), torch.from_numpy(part.labels[rows])
-        return TensorSource(pixels.to(request.device), labels.to(request.device), prepared)
+        prepared = prepare if augment is None else augmented(prepare, augment)
+        return TensorSource(pixels.to(request.device), labels.to(request.device), prepared, augment)
 
     shape = images.pixels.shape[1:]
     task = request.task(
-        source(images, learn, augmented(prepare, request.seed) if augments else prepare),
+        source(images, learn, generator),
         source(images, held_out),
         source(read_images(request.name, layout, "test"), slice(None)) if request.with_test else None,
         shape,

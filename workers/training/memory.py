@@ -33,20 +33,26 @@ class Peak:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._before: int | None = 0
+        self._earlier = 0
         if device.type == "cuda":
             torch.cuda.init()  # type: ignore[no-untyped-call]  # there are no statistics to reset before it
             torch.cuda.reset_peak_memory_stats(device)
         else:
             self._before = _restart_resident_peak()
 
+    def was_before(self, peak_bytes: int | None) -> None:
+        """The run had this peak in an earlier process."""
+        self._earlier = peak_bytes or 0
+
     def bytes(self) -> int | None:
         """Bytes; None where the kernel does not tell."""
         if self._device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self._device)
+            return max(self._earlier, torch.cuda.max_memory_allocated(self._device))
         now = _resident_peak()
         if now is None or self._before is None:
             return None
-        return max(0, now - self._before)  # the kernel counts pages in batches: a peak can seem to fall by some
+        # The kernel counts pages in batches, so that a peak can seem to fall by some: never below 0.
+        return max(self._earlier, now - self._before)
 
 
 def _restart_resident_peak() -> int | None:

@@ -1,8 +1,8 @@
-"""How much of its budget a run has used."""
+"""How far a run is: what it has used of its budget, and what it has found."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from service.spec import Budget
@@ -51,3 +51,20 @@ class Progress:
         """Used share of what the warm-up leaves of the budget, in [0, 1]; 1 where it leaves nothing."""
         left = self.budget - self.used_by_warmup
         return min(1.0, (self.used - self.used_by_warmup) / left) if left > 0 else 1.0
+
+
+@dataclass
+class Record:
+    """What a run has found so far, besides weights."""
+
+    records_seen: int = 0
+    diagnostics_seconds: float = 0.0
+    seen_at_validation: int = 0
+    seconds_at_validation: float = 0.0
+    validated_step: int = 0
+    last: dict[str, float] = field(default_factory=dict)
+    """The last value of each metric."""
+    best: tuple[float, int] | None = None
+    """The selecting metric at the best validation, and its step."""
+    hit: tuple[int, float] | None = None
+    """Step and seconds at which the target was met."""

@@ -27,18 +27,28 @@ _MOST_PROCESSES = 8
 class Source(Protocol):
     """Records that come in batches."""
 
+    generator: torch.Generator | None
+    """What the preparation of a batch draws from, if it does."""
+
     def __len__(self) -> int: ...
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
-        """All records in batches of `size`, in the given order (N,) or as they lie; the last batch may be short."""
+        """Records in batches of `size`: those of `order`, one after the other, or all; the last batch may be short."""
         ...
 
 
 class TensorSource:
-    """Inputs (N, ...) and labels (N,) that lie on the device; `prepare` is applied to each batch of inputs."""
+    """Inputs (N, ...) and labels (N,) on the device; `prepare`, drawing from `generator`, is applied to each batch."""
 
-    def __init__(self, inputs: Tensor, labels: Tensor, prepare: Prepare | None = None) -> None:
+    def __init__(
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        prepare: Prepare | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
         self._inputs, self._labels, self._prepare = inputs, labels, prepare
+        self.generator = generator
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -47,7 +57,7 @@ class TensorSource:
         """See `Source`."""
         if order is not None:
             order = order.to(self._labels.device)
-        for start in range(0, len(self), size):
+        for start in range(0, len(self) if order is None else len(order), size):
             rows = slice(start, start + size)
             if order is None:
                 inputs, labels = self._inputs[rows], self._labels[rows]
@@ -73,6 +83,7 @@ class FolderSource:
         self.folder = ImageFolder(root, transform)
         self._rows = torch.arange(len(self.folder)) if rows is None else rows
         self._device = device
+        self.generator: torch.Generator | None = None  # nothing is drawn
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -99,12 +110,11 @@ def normalizer(mean: tuple[float, ...], std: tuple[float, ...], device: torch.de
     return lambda pixels: pixels.float().mul_(scale).add_(shift)
 
 
-def augmented(prepare: Prepare, seed: int, padding: int = 4) -> Prepare:
-    """`prepare`, then a random crop of the zero-padded image and a random horizontal flip, drawn from `seed`.
+def augmented(prepare: Prepare, generator: torch.Generator, padding: int = 4) -> Prepare:
+    """`prepare`, then a random crop of the zero-padded image and a random horizontal flip.
 
-    The draws are made on the CPU, so that they are the same on every device.
+    The draws are made on the CPU, where `generator` has to be, so that they are the same on every device.
     """
-    generator = torch.Generator().manual_seed(seed)
 
     def crop_and_flip(pixels: Tensor) -> Tensor:
         images = prepare(pixels)  # (B, C, H, W)

@@ -23,7 +23,15 @@ class Task(Protocol):
     higher_is_better: Mapping[str, bool]
 
     def train_batches(self) -> Iterator[Any]:
-        """The next epoch's batches, in a new order."""
+        """The next epoch's batches, in a new order; after `load_state_dict`, first what was left of its epoch."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the data stands between two batches, with all that its random draws depend on."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Stand there again."""
         ...
 
     def validation_batches(self) -> Iterator[Any]:
@@ -75,13 +83,36 @@ class Classification:
         self._train, self._validation, self._test = train, validation, test
         self._batch_size, self._evaluation_size = batch_size, evaluation_size
         self._order = torch.Generator().manual_seed(seed)
+        self._epoch_from = self._order.get_state()  # what the order of the current epoch was drawn from
+        self._given = 0  # batches of the current epoch
         self.records = len(train)
         self.steps_per_epoch = -(-len(train) // batch_size)
         self.data_hash = data_hash
 
     def train_batches(self) -> Iterator[Batch]:
-        """The next epoch's batches, in a new order."""
-        return self._train.batches(self._batch_size, torch.randperm(len(self._train), generator=self._order))
+        """The next epoch's batches, in a new order; after `load_state_dict`, first what was left of its epoch."""
+        self._epoch_from = self._order.get_state()
+        order = torch.randperm(len(self._train), generator=self._order)
+        for batch in self._train.batches(self._batch_size, order[self._given * self._batch_size :]):
+            self._given += 1
+            yield batch
+        self._given = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the data stands between two batches, with all that its random draws depend on."""
+        drawn = self._train.generator
+        return {
+            "order": self._epoch_from,
+            "given": self._given,
+            "preparation": None if drawn is None else drawn.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Stand there again."""
+        self._order.set_state(state["order"])
+        self._given = state["given"]
+        if self._train.generator is not None:
+            self._train.generator.set_state(state["preparation"])
 
     def validation_batches(self) -> Iterator[Batch]:
         """The validation records, always in the same order."""

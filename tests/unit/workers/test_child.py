@@ -22,7 +22,7 @@ from workers.messages import Assignment
 from workers.process import Process, describe_machine
 
 def said(spec):
-    process = Process(train_job, Assignment(spec, Path("nowhere"), 1, None, None))
+    process = Process(train_job, Assignment(spec, Path("nowhere"), 1, None, None, Path("nowhere"), 60.0, None))
     messages, gone = [], False
     while not gone:
         received, gone = process.messages(1.0)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.spec import TrainSpec
 from tests.one_thread import one_thread  # noqa: F401 (a fixture, at work wherever it is imported)
+from tests.unit.workers.training.small import write_data
 
 
 @pytest.fixture
@@ -24,3 +26,11 @@ def spec() -> Callable[..., TrainSpec]:
         return TrainSpec.model_validate(body | parts)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data of `TASKS`."""
+    folder = tmp_path_factory.mktemp("data")
+    write_data(folder)
+    return folder

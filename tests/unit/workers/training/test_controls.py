@@ -16,7 +16,7 @@ from ko import param_groups
 from service import catalog
 from service.spec import TrainSpec
 from workers.training import controls, datasets, models, optimizers
-from workers.training.loop import Run
+from workers.training.run import Run
 
 BASES: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
 CONTROLS = get_args(catalog.ControlOptions.model_fields["control"].annotation)
@@ -210,7 +210,7 @@ def test_a_run_follows_its_schedule_and_repeats(spec: Callable[..., TrainSpec], 
             lambda step, metrics: rates.extend([metrics["lr"]] if "lr" in metrics else []),
             Path("nowhere"),
         )
-        run.execute(lambda: False)
+        run.execute(lambda: None)
         return weights(run.model), rates
 
     once, again, other = trained(), trained(), trained(seed=1)

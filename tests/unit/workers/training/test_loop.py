@@ -15,7 +15,9 @@ from service import catalog
 from service.metrics import MAX_NAME
 from service.spec import DIAGNOSTICS, METRICS, Reason, Summary, TrainSpec
 from workers.training import datasets, models
-from workers.training.loop import Run, train
+from workers.training.ending import Stop
+from workers.training.loop import train
+from workers.training.run import Run
 
 Build = Callable[..., TrainSpec]
 Points = list[tuple[int, dict[str, float]]]
@@ -28,10 +30,10 @@ def run(spec: TrainSpec, stop_after: float = math.inf) -> tuple[Summary, Points]
     points: Points = []
     polls = 0
 
-    def should_stop() -> bool:
+    def should_stop() -> Stop | None:
         nonlocal polls
         polls += 1
-        return polls >= stop_after
+        return Stop.CANCEL if polls >= stop_after else None
 
     def report(step: int, metrics: Mapping[str, float]) -> None:
         points.append((step, dict(metrics)))
@@ -45,7 +47,7 @@ def curve(points: Points, name: str) -> dict[int, float]:
 
 def weights(spec: TrainSpec) -> list[Tensor]:
     trained = Run(spec, lambda step, metrics: None, Path("nowhere"))
-    trained.execute(lambda: False)
+    trained.execute(lambda: None)
     return [p.detach() for p in trained.model.parameters()]
 
 
@@ -169,7 +171,7 @@ class TestReports:
         train(
             spec(log_every_steps=1, budget={"steps": 1}, seed=7),
             lambda step, metrics: seen.append(step),
-            lambda: False,
+            lambda: None,
             data_dir=Path("nowhere"),
             report_start=lambda environment, total_steps: seen.extend([environment, total_steps]),
         )
@@ -206,7 +208,7 @@ class TestSeconds:
         train(
             spec(budget={"seconds": 0.01}),
             lambda step, metrics: None,
-            lambda: False,
+            lambda: None,
             data_dir=Path("nowhere"),
             report_start=lambda environment, total_steps: seen.append(total_steps),
         )
@@ -265,7 +267,7 @@ class TestSeconds:
     def test_change_nothing_in_what_is_learned(self, spec: Build) -> None:
         """As many steps make the same weights, however they were asked for."""
         timed = Run(spec(budget={"seconds": 0.05}), lambda step, metrics: None, Path("nowhere"))
-        steps = timed.execute(lambda: False).steps
+        steps = timed.execute(lambda: None).steps
         assert all(map(torch.equal, weights(spec(budget={"steps": steps})), timed.model.parameters()))
 
 
@@ -367,7 +369,7 @@ class TestDiagnostics:
             return ko.diagnose(*args)
 
         waited: list[float] = []
-        monkeypatch.setattr("workers.training.loop.diagnose", slow)
+        monkeypatch.setattr("workers.training.run.diagnose", slow)
         summary, points = run(spec(diagnostics_every_steps=1, budget={"steps": 13}))
         assert sum(waited) == pytest.approx(0.65)
         seconds = list(curve(points, "diagnostics_seconds").values())
@@ -435,7 +437,7 @@ class TestRefusals:
 
     def test_absent_data(self, spec: Build, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match="kotrain data fetch mnist"):
-            train(spec(dataset="mnist"), lambda step, metrics: None, lambda: False, data_dir=tmp_path)
+            train(spec(dataset="mnist"), lambda step, metrics: None, lambda: None, data_dir=tmp_path)
 
 
 def test_bf16_trains(spec: Build) -> None:

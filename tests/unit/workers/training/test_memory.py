@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def measured(spec: TrainSpec) -> Memory:
-    summary = train(spec, lambda step, metrics: None, lambda: False, data_dir=Path("nowhere"))
+    summary = train(spec, lambda step, metrics: None, lambda: None, data_dir=Path("nowhere"))
     assert summary.memory is not None
     return summary.memory
 

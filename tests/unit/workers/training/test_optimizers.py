@@ -13,7 +13,7 @@ from ko import KO
 from service import catalog
 from service.spec import TrainSpec
 from workers.training import datasets, models, optimizers, schedules
-from workers.training.loop import Run
+from workers.training.run import Run
 
 BASES = [
     base.model_fields["base"].default for base in (get_args(arm)[0] for arm in get_args(get_args(catalog.KoParams)[0]))
@@ -46,7 +46,7 @@ def test_every_optimizer_moves_every_weight(spec: Callable[..., TrainSpec], name
         Path("nowhere"),
     )
     before = [p.detach().clone() for p in run.parameters]
-    run.execute(lambda: False)
+    run.execute(lambda: None)
     for old, new in zip(before, run.parameters, strict=True):
         assert new.isfinite().all()
         assert not torch.equal(old, new)
@@ -138,7 +138,7 @@ class TestKo:
         def trained(options: dict[str, Any]) -> torch.Tensor:
             choice = {"name": "ko", "params": {"rate": 1.0} | options}
             run = Run(spec(optimizer=choice, budget={"steps": 6}), lambda step, metrics: None, Path("nowhere"))
-            run.execute(lambda: False)
+            run.execute(lambda: None)
             return run.parameters[0].detach()
 
         without = {"collision": params.get("collision", "soft")}

@@ -4,87 +4,26 @@ weights and meets the same records in the same order, with the same crops and fl
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from service import catalog
-from service.data import SNIPS_INTENTS
 from service.spec import TrainSpec
-from workers.training.loop import Run
+from tests.unit.workers.training.small import OPTIMIZERS, TASKS
+from workers.training.run import Run
 
 SEED, ANOTHER_SEED = 3, 4
 
 
-def ko(**params: Any) -> dict[str, Any]:
-    return {"name": "ko", "params": params}
-
-
-BASES = [
-    base.model_fields["base"].default for base in (get_args(arm)[0] for arm in get_args(get_args(catalog.KoParams)[0]))
-]
-FORMS: dict[str, dict[str, Any]] = {
-    "soft": {},
-    "bounded": {"bounded": True},
-    "hard": {"collision": "hard", "rate": 1.0},
-    "none": {"collision": "none"},
-    "in groups": {"group_size": 4},
-    "with words": {"embeddings": True},
-    "fading": {"fade": "cosine"},
-}
-OPTIMIZERS: dict[str, Any] = {
-    **{name: name for name in catalog.OPTIMIZERS},
-    **{f"ko soft ({base})": ko(base=base) for base in BASES},
-    **{f"ko {form} ({base})": ko(base=base, **FORMS[form]) for form in ("bounded", "hard") for base in ("adam", "sgd")},
-    **{f"ko {form} (adam)": ko(**params) for form, params in FORMS.items()},
-}
 REFERENCE = "sgd"
 OTHERS = [name for name in OPTIMIZERS if name != REFERENCE]
 
-TASKS: dict[str, dict[str, Any]] = {
-    "digits": {"dataset": "digits", "model": {"name": "mlp", "params": {"hidden": [8]}}, "batch_size": 64},
-    "crops": {
-        "dataset": {"name": "cifar10", "params": {"augment": True}},
-        "model": {"name": "cnn", "params": {"channels": [4]}},
-        "batch_size": 16,
-    },
-    "textcnn": {"dataset": "snips", "model": {"name": "textcnn", "params": {"embedding": 8, "channels": 8}}},
-    "lstm": {"dataset": "snips", "model": {"name": "lstm", "params": {"hidden": 8, "dropout": 0.4}}},
-    "transformer": {
-        "dataset": "snips",
-        "model": {"name": "transformer", "params": {"width": 8, "heads": 2, "feedforward": 16, "dropout": 0.3}},
-    },
-}
 DROPPED = {"textcnn": 0.5, "lstm": 0.4, "transformer": 0.3}
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty times one image, so that its crops and flips are all that differs; and sixty texts of eight words."""
-    folder = tmp_path_factory.mktemp("data")
-    draw = np.random.default_rng(0)
-    (folder / "cifar10").mkdir()
-    image = draw.integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
-    np.savez(
-        folder / "cifar10/cifar10.npz",
-        x_train=image.repeat(40, 0),
-        y_train=draw.integers(0, 10, 40, dtype=np.uint8),
-    )
-    (folder / "snips").mkdir()
-    for part in ("train", "valid", "test"):
-        records = [
-            {"text": " ".join(f"w{word}" for word in draw.integers(0, 50, 8)), "label": label}
-            for label in draw.choice(SNIPS_INTENTS, 60)
-        ]
-        (folder / f"snips/{part}.jsonl").write_text("\n".join(map(json.dumps, records)))
-    return folder
 
 
 @dataclass
@@ -131,9 +70,8 @@ def trained(body: dict[str, Any], data_dir: Path) -> Seen:
         if layer.training:
             seen.masks.append(torch.where(args[0] == 0, -1, (output != 0).int()))
 
-    def after_a_step() -> bool:
+    def after_a_step() -> None:
         seen.states.append(torch.get_rng_state())
-        return False
 
     run.model.register_forward_pre_hook(read)
     for layer in run.model.modules():

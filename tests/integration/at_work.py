@@ -1,0 +1,58 @@
+"""What tests of jobs share: the calls that users and workers make, each in a transaction of its own."""
+
+from __future__ import annotations
+
+import time
+from uuid import UUID
+
+from sqlalchemy import select, text
+
+from service import db, jobs
+from service.config import settings
+from service.models import Job, JobEvent, User
+from service.schemas import JobRequest
+
+REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
+
+
+def submit(user="ada", **fields):
+    with db.transaction() as session:
+        owner = session.scalars(select(User).where(User.name == user)).one()
+        return jobs.submit(session, owner, JobRequest.model_validate(REQUEST | fields)).id
+
+
+def claim(worker="w1", *, has_cuda=False):
+    with db.transaction() as session:
+        return jobs.claim(session, worker, has_cuda=has_cuda)
+
+
+def do(call, *args, **kwargs):
+    with db.transaction() as session:
+        return call(session, *args, **kwargs)
+
+
+def load(job_id: UUID) -> Job:
+    with db.transaction() as session:
+        return session.get_one(Job, job_id)
+
+
+def events(job_id):
+    with db.transaction() as session:
+        rows = session.scalars(select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.seq)).all()
+        assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
+        return [row.status for row in rows]
+
+
+def stop_the_clock_of(job_id, seconds):
+    with db.transaction() as session:
+        session.execute(
+            text("UPDATE jobs SET heartbeat_at = heartbeat_at - make_interval(secs => :s) WHERE id = :id"),
+            {"s": seconds, "id": job_id},
+        )
+
+
+def until_the_lease_counts():
+    """A database that another test has just restarted takes nothing back for as long as a lease."""
+    up = text("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())")
+    while do(lambda session: session.scalar(up)) <= settings().lease_seconds:
+        time.sleep(0.05)

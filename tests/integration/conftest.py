@@ -1,0 +1,9 @@
+import pytest
+
+from service import keys
+
+
+@pytest.fixture
+def users(empty):
+    for name in ("ada", "bob"):
+        keys.create(name)

@@ -1,0 +1,171 @@
+"""What a lost attempt leaves, and what its successor makes of it: checkpoints, the points up to them, and no more."""
+
+import pytest
+from sqlalchemy import select, text
+
+from service import checkpoints, db, jobs, metrics
+from service.checkpoints import Written, name_of
+from service.config import settings
+from service.jobs import Batch, Beat
+from service.models import JobEvent
+from service.spec import ENGINE_VERSION, Reason
+from service.store import store
+from tests.integration.at_work import claim, do, load, submit
+
+
+@pytest.fixture(autouse=True)
+def files(users, monkeypatch, tmp_path):
+    """A store of the test's own."""
+    monkeypatch.setenv("KOTRAIN_FILES", str(tmp_path))
+    for made in (settings, store):
+        made.cache_clear()
+    yield
+    monkeypatch.undo()
+    for made in (settings, store):
+        made.cache_clear()
+
+
+def points(*steps, name="loss"):
+    return {name: ([*steps], [1.0 / step for step in steps], [0.1 * step for step in steps])}
+
+
+def written(mine, step):
+    """A checkpoint's file in the store, and what its row will say."""
+    name = name_of(mine.job_id, mine.attempt, f"{step}.pt")
+    store().path(name).write_bytes(b"state")
+    store().put(name)
+    return Written(step, name, 5, "digest", 0.1 * step)
+
+
+def beat(mine, *batches):
+    return do(jobs.beat, "w1", [Beat(mine, 1, 100, batches)])
+
+
+def again(job_id):
+    """The next attempt."""
+    with db.transaction() as session:
+        session.execute(text("UPDATE jobs SET available_at = clock_timestamp()"))
+    mine = claim()
+    assert mine.job_id == job_id
+    return mine
+
+
+def steps(job_id, name="loss"):
+    curves = do(metrics.read, [job_id]).get(job_id, {})
+    return curves[name].steps.tolist() if name in curves else []
+
+
+def kept(job_id):
+    return [one.step for one in do(checkpoints.newest_first, job_id)]
+
+
+def in_the_store():
+    return sorted(int(name.rpartition("/")[2].removesuffix(".pt")) for name, _ in store().names())
+
+
+def messages(job_id):
+    with db.transaction() as session:
+        rows = session.scalars(select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.seq)).all()
+        assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
+        return [row.message for row in rows if row.message]
+
+
+class TestRows:
+    def test_the_newest_two_are_kept_and_the_files_of_others_go(self):
+        job_id = submit()
+        mine = claim()
+        for step in (10, 20, 30):
+            beat(mine, Batch(points(step), [written(mine, step)]))
+        assert (kept(job_id), in_the_store()) == ([30, 20], [20, 30])
+
+    def test_a_batch_that_is_sent_again_doubles_nothing(self):
+        job_id = submit()
+        mine = claim()
+        batches = [Batch(points(step), [written(mine, step)], ["no room"]) for step in (10, 20, 30)]
+        for sent in (batches[:1], batches, batches):
+            beat(mine, *sent)
+        assert (kept(job_id), in_the_store(), steps(job_id)) == ([30, 20], [20, 30], [10, 20, 30])
+        assert messages(job_id) == ["no room"]
+
+    def test_files_stay_where_the_transaction_fails(self):
+        submit()
+        mine = claim()
+        beat(mine, Batch({}, [written(mine, 10)]), Batch({}, [written(mine, 20)]))
+
+        def fail_after_all(session):
+            jobs.beat(session, "w1", [Beat(mine, 1, 100, [Batch({}, [written(mine, 30)])])])
+            raise RuntimeError("the commit never came")
+
+        with pytest.raises(RuntimeError, match="never came"):
+            do(fail_after_all)
+        assert in_the_store() == [10, 20, 30]
+
+    def test_an_old_attempt_stores_none(self):
+        job_id = submit()
+        old = claim()
+        do(jobs.lose, job_id, old.attempt, Reason.CHILD_LOST, "gone")
+        again(job_id)
+        late = Batch(points(10), [written(old, 10)], ["late"])
+        beat(old, late)
+        assert not do(jobs.finish, old, Reason.COMPLETED, batches=[late])
+        assert not do(jobs.give_back, old, "drained", batches=[late])
+        assert (kept(job_id), steps(job_id), messages(job_id)) == ([], [], ["gone"])
+
+
+class TestTheNextAttempt:
+    def test_goes_on_from_a_checkpoint(self):
+        job_id = submit()
+        mine = claim()
+        first = points(*range(1, 5)) | points(2, 4, name="val_loss")
+        beat(mine, Batch(first, [written(mine, 4)]), Batch(points(*range(5, 16)), [written(mine, 15)]))
+        lost = Batch(points(*range(16, 20)) | points(19, name="late"), [written(mine, 19)])
+        do(jobs.lose, job_id, mine.attempt, Reason.CHILD_LOST, "gone", [lost])
+        assert kept(job_id) == [19, 15]
+        mine = again(job_id)
+        assert do(jobs.begin, mine, 15)  # 19 turned out to be damaged
+        assert steps(job_id) == list(range(1, 16))
+        assert (steps(job_id, "val_loss"), steps(job_id, "late")) == ([2, 4], [])
+        assert (kept(job_id), in_the_store(), load(job_id).step) == ([15], [15], 15)
+        assert messages(job_id) == ["gone", "continued after step 15"]
+
+    @pytest.mark.parametrize("step", [1, 2, 3, 6, 7])
+    def test_chunks_are_cut_where_it_starts(self, step):
+        job_id = submit()
+        mine = claim()
+        beat(mine, Batch(points(1, 2, 3)), Batch(points(4, 5, 6)))
+        do(jobs.give_back, mine, "drained", batches=[Batch(points(7, 8))])
+        mine = again(job_id)
+        do(jobs.begin, mine, step)
+        beat(mine, Batch(points(*range(step + 1, 10))))
+        do(jobs.finish, mine, Reason.COMPLETED, batches=[Batch(points(10))])
+        curve = do(metrics.read, [job_id])[job_id]["loss"]
+        assert curve.steps.tolist() == list(range(1, 11))
+        assert curve.values.tolist() == [1.0 / at for at in range(1, 11)]
+
+    def test_from_the_beginning_leaves_nothing(self):
+        job_id = submit()
+        mine = claim()
+        do(jobs.give_back, mine, "drained", batches=[Batch(points(1, 2), [written(mine, 2)])])
+        mine = again(job_id)
+        assert do(jobs.begin, mine, 0)
+        assert (steps(job_id), kept(job_id), in_the_store(), load(job_id).step) == ([], [], [], 0)
+        assert messages(job_id) == ["drained"]
+
+    def test_shows_how_far_the_one_before_came_until_it_begins(self):
+        job_id = submit()
+        mine = claim()
+        do(jobs.beat, "w1", [Beat(mine, 40, 100, [])])
+        do(jobs.give_back, mine, "drained")
+        assert again(job_id).step == 40
+        assert load(job_id).step == 40
+
+
+def test_a_job_of_a_newer_engine_waits_for_it():
+    waiting, other = submit(), submit()
+    with db.transaction() as session:
+        newer = {"newer": ENGINE_VERSION + 1, "job": waiting}
+        session.execute(text("UPDATE jobs SET engine_version = :newer WHERE id = :job"), newer)
+    assert do(jobs.count_eligible, 10, has_cuda=True) == 1
+    assert claim().job_id == other
+    assert claim() is None
+    assert load(waiting).status == "queued"
