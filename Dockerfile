@@ -27,9 +27,9 @@ COPY --from=wheel /wheel /wheel
 RUN uv pip install --python /venv --no-deps /wheel/*.whl
 
 FROM python:3.11-slim AS base
-# /data exists and belongs to the user, so that a new volume mounted there does too.
-RUN useradd --create-home --uid 10001 kotrain && install -d -o kotrain -g kotrain /data
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 KOTRAIN_DATA_DIR=/data
+# /data and /files exist and belong to the user, so that new volumes mounted there do too.
+RUN useradd --create-home --uid 10001 kotrain && install -d -o kotrain -g kotrain /data /files
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 KOTRAIN_DATA_DIR=/data KOTRAIN_FILES=/files
 WORKDIR /home/kotrain
 ENTRYPOINT ["kotrain"]
 

@@ -16,7 +16,7 @@ from kotrain.errors import WaitTimeout
 from kotrain.transport import Transport
 from service.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun, ComparisonSummary, Leaderboard
 from service.requests import ComparisonRequest
-from service.schemas import Catalog, DryRun, JobRequest, JobView, Metrics, Page
+from service.schemas import Catalog, DryRun, History, JobRequest, JobView, Metrics, Page
 from service.spec import ComparisonStatus, JobStatus
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -149,6 +149,10 @@ class Client:
     def retry(self, job: JobLike) -> JobView:
         """A new job with the spec of one that failed or was cancelled; the same one if asked again."""
         return self._transport.call(JobView, "POST", f"/v1/jobs/{id_of(job)}/retry")
+
+    def history(self, job: JobLike) -> History:
+        """What happened to the job, in order."""
+        return self._transport.call(History, "GET", f"/v1/jobs/{id_of(job)}/history")
 
     def metrics(self, job: JobLike, names: Iterable[str] | None = None, max_points: int | None = None) -> Metrics:
         """The job's curves by metric name; `max_points` thins each out, keeping its extremes."""

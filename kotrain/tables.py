@@ -22,7 +22,7 @@ from service.answers import (
     PairView,
 )
 from service.labels import family
-from service.schemas import Catalog, CatalogEntry, CurveView, JobView
+from service.schemas import Catalog, CatalogEntry, CurveView, History, JobView
 from service.spec import JobStatus
 
 STATUS_STYLE = {
@@ -116,6 +116,17 @@ def job(shown: JobView) -> Table:
     for name, value in rows.items():
         if value:
             table.add_row(name, Text(value))
+    return table
+
+
+def history(shown: History) -> Table:
+    """A line for each thing that happened to a job; of a traceback, its last line."""
+    table = plain("at", "attempt", "status", "reason", "what happened")
+    for event in shown.events:
+        said = (event.message or "").strip().splitlines()
+        table.add_row(
+            _time(event.at), str(event.attempt or ""), event.status, event.reason or "", Text(said[-1] if said else "")
+        )
     return table
 
 

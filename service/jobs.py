@@ -130,6 +130,12 @@ def get(session: Session, job_id: UUID) -> Job:
     return job
 
 
+def history(session: Session, job_id: UUID) -> Sequence[JobEvent]:
+    """What happened to a job, in order. Raises `NotFound`."""
+    get(session, job_id)
+    return session.scalars(select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.seq)).all()
+
+
 @dataclass(frozen=True)
 class Filter:
     """Which jobs to list; None means any."""

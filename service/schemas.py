@@ -110,6 +110,23 @@ class JobView(Output):
     summary: Summary | None
 
 
+class EventView(Output):
+    """What happened to a job: a change of its status, or a note about the attempt that was under way."""
+
+    seq: int
+    at: datetime
+    attempt: int
+    status: JobStatus
+    reason: Reason | None
+    message: str | None
+
+
+class History(Output):
+    """Everything that happened to a job, in order."""
+
+    events: list[EventView]
+
+
 class DryRun(Output):
     """What a submission would become."""
 

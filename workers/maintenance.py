@@ -1,4 +1,5 @@
-"""The maintenance thread: takes back the jobs of lost workers, asks for the next runs of comparisons, rings for slots.
+"""Maintenance: takes back the jobs of lost workers, asks for the next runs of comparisons, rings for slots; and, apart
+from that because it may take long, removes what is kept no longer.
 
 A thread and not Celery's beat or a task: two long tasks on two slots would starve it for as long as they run.
 """
@@ -12,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from service import comparisons, idempotency, jobs, queue
+from service import comparisons, idempotency, jobs, queue, retention
 from service.config import settings
 from service.db import transaction
 from service.errors import KotrainError
@@ -22,6 +23,7 @@ from workers.relay import is_away, persistently
 
 log = logging.getLogger(__name__)
 
+FIRST_SWEEP_SECONDS, SWEEP_SECONDS = 60.0, 3600.0
 MOST_MESSAGE = 2000
 """Characters of a comparison's message."""
 
@@ -61,6 +63,26 @@ class Maintenance(threading.Thread):
             eligible = jobs.count_eligible(session, idle, has_cuda=self._host.has_cuda)
         if eligible:
             queue.ring(queue.queue_of(self._host.id), times=eligible)
+
+
+class Sweeping(threading.Thread):
+    """Removes what retention does not keep, first after a minute, then every hour, until `stop()`."""
+
+    def __init__(self) -> None:
+        super().__init__(name="sweeping", daemon=True)
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End the thread after its current transaction."""
+        self._stopped.set()
+        self.join()
+
+    def run(self) -> None:
+        """Sweep."""
+        wait_seconds = FIRST_SWEEP_SECONDS
+        while not self._stopped.wait(wait_seconds):
+            retention.sweep(self._stopped.is_set)
+            wait_seconds = SWEEP_SECONDS
 
 
 def take_back() -> None:

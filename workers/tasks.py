@@ -8,11 +8,12 @@ from typing import Any
 from celery.signals import worker_shutting_down
 from sqlalchemy.exc import SQLAlchemyError
 
-from service import jobs, queue
+from service import compatibility, jobs, queue
+from service.compatibility import Incompatible
 from service.db import transaction
 from workers.host import Host, this_host
-from workers.maintenance import Maintenance, register, sign_off
-from workers.relay import Relay
+from workers.maintenance import Maintenance, Sweeping, register, sign_off
+from workers.relay import Relay, persistently
 from workers.supervisor import supervise
 
 log = logging.getLogger(__name__)
@@ -40,8 +41,13 @@ def make_task(host: Host, relay: Relay) -> None:
 def serve() -> int:
     """Run the worker until it is told to stop; its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        persistently(lambda session: compatibility.check(session.connection()), give_up=lambda: False)
+    except Incompatible as refusal:
+        log.error("%s", refusal)
+        return 1
     host = this_host()
-    relay, maintenance = Relay(host.id), Maintenance(host)
+    relay, maintenance, sweeping = Relay(host.id), Maintenance(host), Sweeping()
     make_task(host, relay)
 
     def drain(**_: Any) -> None:
@@ -52,6 +58,7 @@ def serve() -> int:
     register(host)
     relay.start()
     maintenance.start()
+    sweeping.start()
     queues = [queue.ANY_WORKER, queue.queue_of(host.id), *([queue.CUDA_WORKERS] if host.has_cuda else [])]
     worker = queue.celery().Worker(
         pool="threads",
@@ -68,6 +75,7 @@ def serve() -> int:
     worker.start()
     host.draining.set()
     maintenance.stop()
+    sweeping.stop()
     relay.stop()
     sign_off(host)
     return int(worker.exitcode or 0)

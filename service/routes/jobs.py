@@ -1,4 +1,4 @@
-"""`/v1/jobs`: submit, list, show, cancel, retry, metrics."""
+"""`/v1/jobs`: submit, list, show, cancel, retry, history, metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,18 @@ from pydantic import Field
 from service import idempotency, jobs, metrics
 from service.models import Job
 from service.routes.parts import Caller, Database, IdempotencyKey, StrictQuery, from_cursor, next_cursor
-from service.schemas import CurveView, DryRun, JobRequest, JobView, Label, Metrics, Page, Progress
+from service.schemas import (
+    CurveView,
+    DryRun,
+    EventView,
+    History,
+    JobRequest,
+    JobView,
+    Label,
+    Metrics,
+    Page,
+    Progress,
+)
 from service.spec import JobStatus
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -115,6 +126,12 @@ def show(
     if if_none_match is not None and etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(",")):
         return Response(status_code=304, headers={"ETag": etag})
     return Response(body, media_type="application/json", headers={"ETag": etag})
+
+
+@router.get("/{job_id}/history", response_model=History)
+def show_history(session: Database, _: Caller, job_id: UUID) -> History:
+    """What happened to a job, in order: each change of its status, and what was noted of its attempts."""
+    return History(events=[EventView.model_validate(event) for event in jobs.history(session, job_id)])
 
 
 @router.post("/{job_id}/cancel", status_code=202, response_model=JobView)

@@ -1,5 +1,7 @@
 """What a lost attempt leaves, and what its successor makes of it: checkpoints, the points up to them, and no more."""
 
+from uuid import uuid4
+
 import pytest
 from sqlalchemy import select, text
 
@@ -10,7 +12,7 @@ from service.jobs import Batch, Beat
 from service.models import JobEvent
 from service.spec import ENGINE_VERSION, Reason
 from service.store import store
-from tests.integration.at_work import claim, do, load, submit
+from tests.integration.at_work import REQUEST, claim, do, load, submit
 
 
 @pytest.fixture(autouse=True)
@@ -169,3 +171,21 @@ def test_a_job_of_a_newer_engine_waits_for_it():
     assert claim().job_id == other
     assert claim() is None
     assert load(waiting).status == "queued"
+
+
+def test_the_history_is_told_over_http(api):
+    job_id = api.post("/v1/jobs", json=REQUEST).json()["id"]
+    mine = claim()
+    do(jobs.give_back, mine, "drained", batches=[Batch({}, [written(mine, 2)], ["no room"])])
+    do(jobs.begin, again(mine.job_id), 2)
+    events = api.get(f"/v1/jobs/{job_id}/history").json()["events"]
+    assert [event["seq"] for event in events] == [1, 2, 3, 4, 5, 6]
+    assert [(event["attempt"], event["status"], event["message"]) for event in events] == [
+        (0, "queued", None),
+        (1, "running", None),
+        (1, "running", "no room"),
+        (1, "queued", "drained"),
+        (2, "running", None),
+        (2, "running", "continued after step 2"),
+    ]
+    assert api.get(f"/v1/jobs/{uuid4()}/history").status_code == 404

@@ -2,17 +2,15 @@
 
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
-import migrations
+from service import compatibility
 from service.embedded import programs
 from service.models import Base
 
@@ -43,8 +41,7 @@ def connection(servers):
 
 @pytest.fixture
 def config(connection):
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config = compatibility.alembic()
     config.attributes["connection"] = connection
     return config
 
@@ -91,6 +88,18 @@ def test_jobs_can_be_written_without_a_search_path(filled):
     assert [row[0] for row in filled.execute(PRINTS)] == [0, 7, 7, 7]
 
 
+def test_what_is_stored_survives_down_and_up_again(filled, config):
+    jobs = text("SELECT to_jsonb(jobs) - '{engine_version,memory_limit_bytes}'::text[] FROM jobs ORDER BY id")
+    assert filled.scalars(text("SELECT DISTINCT engine_version FROM jobs")).all() == [2]
+    before = filled.scalars(jobs).all()
+    for steps in ("0002", "head"):
+        (command.downgrade if steps == "0002" else command.upgrade)(config, steps)
+        filled.commit()
+        assert filled.scalars(jobs).all() == before
+    assert filled.scalars(text("SELECT DISTINCT engine_version FROM jobs")).all() == [2]
+    assert compatibility.read(filled) == compatibility.Schema(compatibility.code_number(), 2)
+
+
 def test_a_dump_can_be_restored(filled, servers, home):
     """The embedded server's own tools, where they can be run."""
     binaries = programs.find(home, None).postgres.parent
@@ -114,3 +123,106 @@ def test_a_dump_can_be_restored(filled, servers, home):
                 assert copy.execute(PRINTS).all() == before
         finally:
             admin.execute(text("DROP DATABASE restored"))
+
+
+# --- expand first, contract later ------------------------------------------------------------------------------------
+
+
+def columns(connection) -> dict[tuple[str, str], dict]:
+    seen = inspect(connection)
+    return {(table, found["name"]): found for table in seen.get_table_names() for found in seen.get_columns(table)}
+
+
+def conditions(connection) -> dict[str, str]:
+    """What rows have to meet: checks, unique and foreign keys, unique indexes and triggers, by name and table."""
+    kinds = """
+        SELECT conrelid::regclass || '.' || conname, pg_get_constraintdef(oid) FROM pg_constraint
+        WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'f', 'p', 'u', 'x')
+        UNION ALL
+        SELECT indrelid::regclass || '.' || indexrelid::regclass, pg_get_indexdef(indexrelid) FROM pg_index
+        WHERE indisunique AND indrelid::regclass::text IN (SELECT tablename FROM pg_tables WHERE schemaname = 'public')
+        UNION ALL
+        SELECT tgrelid::regclass || '.' || tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+    """
+    return dict(connection.execute(text(kinds)).tuples().all())
+
+
+def contractions(connection, change) -> list[str]:
+    """What a change of the schema takes away from code that knows the schema before it."""
+    before, rules, views = columns(connection), conditions(connection), set(inspect(connection).get_view_names())
+    change()
+    after, found = columns(connection), []
+    known_tables = {table for table, _ in before}
+    for (table, name), column in before.items():
+        now = after.get((table, name))
+        if now is None:
+            found.append(f"{table}.{name} is gone or has another name")
+        elif str(now["type"]) != str(column["type"]):
+            found.append(f"{table}.{name} has another type")
+        elif column["nullable"] and not now["nullable"]:
+            found.append(f"{table}.{name} may no longer be null")
+        elif column["default"] and not now["default"]:
+            found.append(f"{table}.{name} has lost its default")
+    for table, name in after.keys() - before.keys():
+        column = after[table, name]
+        filled_in = (
+            column["nullable"]
+            or column["default"] is not None
+            or "computed" in column
+            or column["autoincrement"] is True
+        )
+        if table in known_tables and not filled_in:
+            found.append(f"{table}.{name} is new and wants a value")
+    for name, definition in conditions(connection).items():
+        if name.partition(".")[0] in known_tables and rules.get(name) != definition:
+            found.append(f"{name} is a new or another condition")
+    found += [f"the view {name} is gone" for name in views - set(inspect(connection).get_view_names())]
+    return sorted(found)
+
+
+NEWEST = compatibility.code_number()
+
+
+@pytest.mark.parametrize("number", range(3, NEWEST + 1))
+def test_a_migration_that_contracts_raises_oldest_code(connection, config, number):
+    """CONTRIBUTING.md, Database. Code that cannot work with the new schema has to be told so: it is still running."""
+    command.upgrade(config, f"{number - 1:04}")
+    before = compatibility.read(connection)
+    taken = contractions(connection, lambda: command.upgrade(config, f"{number:04}"))
+    after = compatibility.read(connection)
+    assert before.oldest_code <= after.oldest_code <= number
+    assert not taken or after.oldest_code > before.oldest_code, taken
+    command.downgrade(config, f"{number - 1:04}")
+    assert compatibility.read(connection) == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("ALTER TABLE jobs DROP COLUMN data_stamp", ["jobs.data_stamp is gone or has another name"]),
+        (
+            "ALTER TABLE jobs RENAME step TO steps",
+            ["jobs.step is gone or has another name", "jobs.steps is new and wants a value"],
+        ),
+        ("DROP TABLE checkpoints", None),
+        ("ALTER TABLE jobs RENAME TO runs", None),
+        ("DROP VIEW metric_points", ["the view metric_points is gone"]),
+        ("ALTER TABLE jobs ADD COLUMN pool text NOT NULL", ["jobs.pool is new and wants a value"]),
+        ("ALTER TABLE jobs ALTER message SET NOT NULL", ["jobs.message may no longer be null"]),
+        ("ALTER TABLE jobs ALTER created_at DROP DEFAULT", ["jobs.created_at has lost its default"]),
+        ("ALTER TABLE jobs ALTER attempt TYPE bigint", ["jobs.attempt has another type"]),
+        ("ALTER TABLE jobs ADD CONSTRAINT sane CHECK (priority < 9)", ["jobs.sane is a new or another condition"]),
+        ("CREATE UNIQUE INDEX one_host ON workers (host)", ["workers.one_host is a new or another condition"]),
+        ("ALTER TABLE jobs ADD COLUMN pool text", []),
+        ("ALTER TABLE jobs ADD COLUMN pool text NOT NULL DEFAULT 'gpu'", []),
+        ("ALTER TABLE jobs ADD COLUMN twice int GENERATED ALWAYS AS (attempt * 2) STORED", []),
+        ("ALTER TABLE jobs ALTER dataset DROP NOT NULL", []),
+        ("CREATE TABLE pools (name text PRIMARY KEY)", []),
+        ("CREATE INDEX by_worker ON jobs (worker_id)", []),
+    ],
+)
+def test_what_contracts_is_noticed(connection, config, statement, found):
+    command.upgrade(config, "head")
+    noticed = contractions(connection, lambda: connection.execute(text(statement)))
+    assert noticed if found is None else noticed == found
+    connection.rollback()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from service.spec import Summary
+from service.spec import Reason, Summary
+from workers import child
 
 PROGRAM = """
 import json, sys
@@ -91,3 +93,20 @@ def test_a_job_says_what_it_kept_in_memory(found: dict[str, Any]) -> None:
     assert memory.peak_bytes is not None
     kept = 16 * weights  # with gradients
     assert kept <= memory.peak_bytes < kept + 300 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EIO, "the disk broke"), Reason.CHILD_LOST),
+        (OSError(errno.ENOSPC, "no room"), Reason.CHILD_LOST),
+        (torch.AcceleratorError("an uncorrectable memory error"), Reason.CHILD_LOST),
+        (torch.OutOfMemoryError("CUDA out of memory"), Reason.OUT_OF_MEMORY),
+        (OSError(errno.ENOMEM, "no memory"), Reason.OUT_OF_MEMORY),
+        (PermissionError(errno.EACCES, "not yours"), Reason.ERROR),
+        (FileNotFoundError("no data"), Reason.INVALID),
+        (RuntimeError("a defect"), Reason.ERROR),
+    ],
+)
+def test_whose_fault_an_error_is(error: BaseException, reason: Reason) -> None:
+    assert child._reason_of(error) is reason

@@ -1,0 +1,39 @@
+"""Checkpoints that lie in no folder: fsspec's memory, which lives in the worker's own process."""
+
+import os
+import signal
+
+import pytest
+from sqlalchemy import select
+
+from service import db
+from service.models import Checkpoint, JobEvent
+from tests.acceptance.lab import FAST, JOB, Lab, running_worker, until
+
+ELSEWHERE = FAST | {"KOTRAIN_FILES": "memory://kotrain", "KOTRAIN_CHECKPOINT_SECONDS": "0.3"}
+
+
+@pytest.fixture
+def lab(api):
+    return Lab(api)
+
+
+def newest(job_id):
+    with db.transaction() as session:
+        found = select(Checkpoint.step).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())
+        return session.scalars(found.limit(1)).first()
+
+
+def test_a_job_goes_on_from_one(lab):
+    with running_worker(ELSEWHERE) as worker:
+        job_id = lab.submit(JOB | {"budget": {"steps": 4000}})
+        until(lambda: newest(job_id))
+        (child,) = worker.training()
+        os.kill(child, signal.SIGKILL)
+        job = lab.ended(job_id)
+    assert (job["status"], job["attempt"], job["summary"]["steps"]) == ("succeeded", 2, 4000)
+    with db.transaction() as session:
+        said = session.scalars(select(JobEvent.message).where(JobEvent.job_id == job_id).order_by(JobEvent.seq)).all()
+    assert any(message and message.startswith("continued after step") for message in said)
+    steps = lab.metrics(job_id)["train_loss"]["steps"]
+    assert steps == list(range(10, 4001, 10))
