@@ -47,7 +47,8 @@ def _name_id(name: str) -> int:
             raise ValueError(f"metric name longer than {MAX_NAME} characters: {name[:MAX_NAME]}...")
         with transaction() as session:
             session.execute(insert(MetricName).values(name=name).on_conflict_do_nothing())
-            _name_ids[name] = session.scalars(select(MetricName.id).where(MetricName.name == name)).one()
+            found = session.scalars(select(MetricName.id).where(MetricName.name == name)).one()
+        _name_ids[name] = found  # not before the commit: another thread would use an id that nobody can see yet
     return _name_ids[name]
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from sqlalchemy import BigInteger, ColumnElement, Double, Select, Text, cast, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Double, Row, Select, Text, cast, exists, func, literal, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
@@ -19,7 +19,8 @@ from service.catalog import DATASETS, MODELS, OPTIMIZERS
 from service.errors import Invalid
 from service.groups import Run
 from service.labels import GroupBy
-from service.models import Job, User
+from service.measures import out_of_reach
+from service.models import Job, MetricChunk, User
 from service.spec import JobStatus, Reason, Target, TargetHit, TrainSpec
 from service.verdicts import compare_runs
 
@@ -117,7 +118,10 @@ class CompareQuery(BaseModel):
             return None
         for name in ("accuracy", "loss"):
             if self.metric.endswith(name):
-                return Target.model_validate({"metric": f"val_{name}", "value": self.target})
+                target = Target.model_validate({"metric": f"val_{name}", "value": self.target})
+                if why := out_of_reach(target):
+                    raise Invalid.field("target", why)
+                return target
         raise Invalid.field("target", f"'{self.metric}' has no validation counterpart that could reach a target")
 
 
@@ -126,9 +130,7 @@ def compare(session: Session, query: CompareQuery) -> CompareAnswer:
     if query.model is None and query.group_by != "model":
         raise Invalid.field("model", "name a model, or compare models with group_by=model")
     target = query.target_to_reach
-    runs = _runs(session, query)
-    if target is not None:
-        runs = _with_hits(session, runs, target)
+    runs = _runs(session, query) if target is None else _with_hits(session, query, target)
     return compare_runs(
         runs,
         dataset=query.dataset,
@@ -141,9 +143,17 @@ def compare(session: Session, query: CompareQuery) -> CompareAnswer:
 
 
 def _runs(session: Session, query: CompareQuery) -> list[Run]:
-    rows = session.execute(_matching(query).limit(MOST_JOBS + 1)).all()
+    return _read(_rows(session, _matching(query)))
+
+
+def _rows(session: Session, matching: Select[Any]) -> Sequence[Row[Any]]:
+    rows = session.execute(matching.limit(MOST_JOBS + 1)).all()
     if len(rows) > MOST_JOBS:
         raise Invalid.field("tag", f"more than {MOST_JOBS} jobs match: narrow it with tag, where, optimizer or user")
+    return rows
+
+
+def _read(rows: Sequence[Row[Any]]) -> list[Run]:
     parsed = cache(json.loads)  # most runs of a comparison share one text, and parsing would take half of the time
     return [
         Run(
@@ -196,7 +206,28 @@ def _condition(where: str) -> ColumnElement[bool]:
     return func.jsonb_extract_path(column, *path, type_=JSONB) == literal(_value(value), JSONB(none_as_null=False))
 
 
-def _with_hits(session: Session, runs: Sequence[Run], target: Target) -> list[Run]:
-    """The runs with the first stored point that meets the target, in place of what they recorded."""
+def _with_hits(session: Session, query: CompareQuery, target: Target) -> list[Run]:
+    """The runs with the first stored point that meets the target, in place of what they recorded.
+
+    What a run without points recorded counts where it watched for the same target. Raises Invalid where it did not: it
+    would be told to have missed it, because `service.retention` has removed its points.
+    """
+    has_points = exists().where(MetricChunk.job_id == Job.id).label("has_points")
+    rows = _rows(session, _matching(query).add_columns(has_points))
+    runs = _read(rows)
     hits = metrics.first_hits(session, [run.job for run in runs if run.counts], target)
-    return [replace(run, target_hit=hits.get(run.job)) for run in runs]
+    watched = target.model_dump(mode="json")
+    found, lost = [], 0
+    for run, row in zip(runs, rows, strict=True):
+        if row.has_points or run.diverged or not run.counts:
+            found.append(replace(run, target_hit=hits.get(run.job)))
+        else:
+            found.append(run)
+            lost += run.spec.get("target") != watched
+    if lost:
+        raise Invalid.field(
+            "target",
+            f"{lost} of the runs that match no longer have their points, so nobody can tell when they reached "
+            f"{target.value:g}: ask without a target, for the one that they watched for, or for newer runs",
+        )
+    return found

@@ -88,10 +88,19 @@ class Store:
 
     def names(self) -> Iterator[tuple[str, int]]:
         """All files, by name and size in bytes."""
+        self._files.invalidate_cache()  # an hour may lie between two looks
         if not self._files.exists(self._root):
             return
         for path, about in self._files.find(self._root, detail=True).items():
             yield path.removeprefix(self._root).lstrip("/"), int(about["size"])
+
+    def modified(self, name: str) -> float:
+        """When a file was written last, in seconds since 1970 by the store's clock. Raises FileNotFoundError."""
+        return float(self._files.modified(self._at(name)).timestamp())
+
+    def local_copies(self) -> Store | None:
+        """The files on this machine that are on their way to or from a store elsewhere; None for a local one."""
+        return None if self._is_local else Store(str(self._scratch), self._scratch)
 
     def free_bytes(self) -> int | None:
         """Free bytes of the disk; None for a store elsewhere."""

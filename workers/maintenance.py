@@ -73,9 +73,8 @@ class Sweeping(threading.Thread):
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """End the thread after its current transaction."""
+        """Have the thread end after its current transaction. It may be cut off anywhere, so it is not waited for."""
         self._stopped.set()
-        self.join()
 
     def run(self) -> None:
         """Sweep."""

@@ -14,7 +14,7 @@ from types import TracebackType
 from service.embedded.process import Account, EmbeddedError
 
 # sun_path holds 108 bytes with its final zero (unix(7)); PostgreSQL adds "/.s.PGSQL.5432.lock" to the folder.
-_SOCKET_FOLDER_BYTES = 107 - len("/.s.PGSQL.5432.lock")
+SOCKET_FOLDER_BYTES = 107 - len("/.s.PGSQL.5432.lock")
 _LEFTOVER_SECONDS = 30.0
 
 
@@ -83,7 +83,7 @@ class Home:
     def make_socket_folder(self, account: Account | None) -> Path:
         """Make the empty `socket_folder` of this home, open to the servers' user alone."""
         folder = socket_folder(self.path)
-        if len(os.fsencode(folder)) > _SOCKET_FOLDER_BYTES:
+        if len(os.fsencode(folder)) > SOCKET_FOLDER_BYTES:
             raise EmbeddedError(f"{folder} is too long for a unix socket: set KOTRAIN_HOME or TMPDIR to a shorter path")
         remove_sockets(folder)
         try:
@@ -102,7 +102,7 @@ def socket_folder(home: Path) -> Path:
     that the next start finds and empties what a killed one left.
     """
     folder = home / "run"
-    if len(os.fsencode(folder)) <= _SOCKET_FOLDER_BYTES:
+    if len(os.fsencode(folder)) <= SOCKET_FOLDER_BYTES:
         return folder
     digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
     return Path(tempfile.gettempdir(), f"kotrain-{os.geteuid()}-{digest}")

@@ -87,6 +87,21 @@ class TestBeat:
         assert do(jobs.beat, "w1", [Beat(mine, 0, None, [])]) == {job_id: Order.CANCEL}
 
 
+    def test_slots_that_meet_a_new_metric_at_once(self, users):
+        """One of them makes its name known; the others must not use its id before that is committed."""
+        ids = [submit(seed=seed) for seed in range(8)]
+        mine = [claim() for _ in ids]
+        names = [f"new metric {number}" for number in range(40)]
+
+        def store(claimed):
+            for name in names:
+                do(jobs.beat, "w1", [Beat(claimed, 1, 10, [Batch({name: ([1], [0.5], [0.1])})])])
+
+        with ThreadPoolExecutor(len(mine)) as pool:
+            list(pool.map(store, mine))
+        assert all(sorted(curves) == sorted(names) for curves in do(metrics.read, ids).values())
+
+
 class TestFence:
     def test_an_old_attempt_writes_nothing(self, users):
         job_id = submit()

@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from service.answers import GroupView, PairView, TaskAnswer
-from service.measures import sign
+from service.measures import many, sign
 from service.reports.figures.canvas import Picture, absent, canvas, plain_ticks
 from service.reports.figures.study import Study
 from service.reports.palette import INK, MUTED, PAPER, Look
 from service.reports.results import planned
 from service.reports.traces import RunsOf, first_hit
-from service.reports.wording import Scale, all_shortened, duration, listed, many, shortened
+from service.reports.wording import Scale, all_shortened, duration, listed, shortened
 
 ROW = 25.0
 """Height of a row in points; its label may have two lines."""
@@ -59,7 +59,7 @@ def endpoints(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsO
     title = f"{scale.words.capitalize()} of every run"
     groups = [group for group in task.groups if group.mean is not None or group.diverged]
     if not groups:
-        return absent(title, "no reported run has finished yet")
+        return absent(title, f"no reported run has ended with a result{study.yet}")
     score = planned(study.answer, task).get("diverged_score")
     names = short_names(study, [group.label for group in groups])
     for group in groups:
@@ -323,7 +323,7 @@ def times_to_target(study: Study, task: TaskAnswer, key: str, runs: Mapping[str,
         if hits or lost:
             found[label] = [*hits, *lost]
     if not found:
-        return absent(title, "no run has such a curve yet")
+        return absent(title, "no run has such a curve, or it is no longer stored")
     names = short_names(study, list(found))
     medians = {one.label: one.seconds for one in task.to_target}
     figure, axes = rows([names[label] for label in found])

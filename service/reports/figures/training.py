@@ -8,11 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from service.answers import TaskAnswer
+from service.measures import many
 from service.reports.figures.canvas import Picture, absent, canvas, plain_ticks
 from service.reports.figures.study import Study
 from service.reports.palette import MUTED, Look
 from service.reports.traces import Along, Band, RunsOf, Trace, band
-from service.reports.wording import Scale, listed, many
+from service.reports.wording import Scale, listed
 
 X_NAMES: Mapping[Along, str] = {"steps": "optimizer steps", "wall_seconds": "seconds since the run began"}
 MARKS = 6  # on a line
@@ -23,18 +24,24 @@ def curves(study: Study, task: TaskAnswer, key: str, metric: str, along: Along, 
     """A metric against steps or seconds."""
     scale = Scale(metric)
     title = f"{scale.words.capitalize()} against {'steps' if along == 'steps' else 'time'}"
-    bands = {label: found for label, of in runs.items() if (found := band(of.traces(metric, along)))}
+    traces = {label: of.traces(metric, along) for label, of in runs.items() if of.traces(metric, along)}
+    bands = {label: found for label, of_one in traces.items() if (found := band(of_one))}
+    apart = [label for label in traces if label not in bands]
     lost = {label: ended for label, of in runs.items() if (ended := of.diverged_traces(metric, along))}
     if not bands and not lost:
-        return absent(title, "no run has such a curve yet")
+        why = f"no run has such a curve{study.yet}, or it is no longer stored"
+        return absent(title, "the runs of no optimizer have a stretch of it in common" if apart else why)
     figure, axes = canvas()
     for label, of_runs in bands.items():
         _draw_band(axes, of_runs, study.looks[label], scale)
-    for label, traces in lost.items():
-        for one in traces:
+    for label, of_lost in lost.items():
+        for one in of_lost:
             _draw_lost(axes, one, study.looks[label], scale)
     _set_limits(axes, [*bands.values()], scale, is_log=_is_log(metric, bands))
     caption = _caption(bands, lost, along, metric)
+    if apart:
+        of_each = "whose runs have" if len(apart) > 1 else "of which the runs have"
+        caption += f" Not drawn: {listed(apart)}, {of_each} no stretch in common that a mean could be over."
     if task.target is not None and task.target.metric == metric:
         low, high = sorted(axes.get_ylim())
         value = scale.factor * task.target.value
@@ -83,16 +90,16 @@ def _draw_lost(axes: Axes, one: Trace, look: Look, scale: Scale) -> None:
 
 
 def _draw_target(axes: Axes, value: float, *, is_loss: bool) -> None:
-    """A line, and its name at the end, on the side that runs have left by then."""
+    """A line, and its name at the start, on the side that runs come to later: at the end it would lie on the curves."""
     axes.axhline(value, color=MUTED, linewidth=0.8, dashes=(2, 2), zorder=1)
     axes.annotate(
         "target",
-        (1, value),
-        (-2, 3 if is_loss else -3),
+        (0, value),
+        (3, -3 if is_loss else 3),
         xycoords=("axes fraction", "data"),
         textcoords="offset points",
-        ha="right",
-        va="bottom" if is_loss else "top",
+        ha="left",
+        va="top" if is_loss else "bottom",
         color=MUTED,
         fontsize=9,
     )

@@ -1,0 +1,302 @@
+"""`kotrain gc` at ten million metric points: it is done in seconds, in little memory, and the service hardly notices.
+
+A database on the embedded server, durable as in production: one run of 6.5 million points (mlflow/mlflow#25615:
+deleting such a one took MLflow 21.8 GiB), 200 runs of 13 merged curves, 20 lost runs that left 2.5 million points in
+small chunks, and recent runs that stay. `kotrain gc` runs beside a worker's statements (claim, beat with 13 points,
+read of 13 curves), whose times are taken before and meanwhile. Three rounds on one database, so that one sees whether
+the space is used again. Ends in tables.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+import psutil
+from sqlalchemy import text
+
+from service import db, jobs, keys, metrics
+from service.embedded import Embedded
+from service.jobs import Batch, Beat
+from service.models import User
+from service.schemas import JobRequest
+
+REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
+NAMES = [f"metric_{number}" for number in range(13)]
+POINTS_OF_ONE = 500_000  # of each metric of the large run: 6.5 million in all
+MERGED_RUNS, POINTS_OF_MERGED = 200, 385  # 1.0 million
+LOST_RUNS, CHUNKS_OF_LOST, POINTS_OF_CHUNK = 20, 740, 13  # 2.5 million; a beat's worth of each metric
+RECENT_RUNS = 100
+QUIET_SECONDS = 8.0
+PERIOD_SECONDS = 0.02
+ROUNDS = 3
+
+Times = dict[str, list[float]]
+
+
+# --- the database ----------------------------------------------------------------------------------------------------
+
+
+def fill() -> int:
+    """Store the runs; how many points `gc` is to remove."""
+    rng = np.random.default_rng(0)
+    removed = 0
+    for points, size, count, is_old in (
+        (POINTS_OF_ONE, metrics.MERGED_POINTS, 1, True),
+        (POINTS_OF_MERGED, metrics.MERGED_POINTS, MERGED_RUNS, True),
+        (CHUNKS_OF_LOST * POINTS_OF_CHUNK, POINTS_OF_CHUNK, LOST_RUNS, True),
+        (POINTS_OF_MERGED, metrics.MERGED_POINTS, RECENT_RUNS, False),
+    ):
+        for job_id in ended(count, days_ago=100 if is_old else 1):
+            with db.transaction() as session:
+                metrics.append(session, ((job_id, chunk) for chunk in chunks(rng, points, size)))
+            removed += points * len(NAMES) * is_old
+    with db.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE"))
+        connection.execute(text("CHECKPOINT"))
+    return removed
+
+
+def chunks(rng: np.random.Generator, points: int, size: int) -> Iterator[metrics.Points]:
+    """Noisy falling curves under all names, in chunks of `size` points."""
+    for start in range(1, points + 1, size):
+        steps = np.arange(start, min(start + size, points + 1))
+        values = {name: (1 / np.sqrt(steps) + rng.normal(0, 0.01, len(steps))).tolist() for name in NAMES}
+        steps, seconds = steps.tolist(), (0.0137 * steps).tolist()
+        yield {name: (steps, values[name], seconds) for name in NAMES}
+
+
+def ended(count: int, days_ago: int) -> list[UUID]:
+    """Jobs that ended so long ago."""
+    made = submit(count)
+    with db.transaction() as session:
+        session.execute(
+            text(
+                "UPDATE jobs SET status = 'succeeded', reason = 'completed', attempt = 1, "
+                "finished_at = clock_timestamp() - make_interval(days => :days) WHERE id = ANY(:ids)"
+            ),
+            {"days": days_ago, "ids": made},
+        )
+    return made
+
+
+def submit(count: int) -> list[UUID]:
+    """Queued jobs."""
+    with db.transaction() as session:
+        user = session.query(User).one()
+        return jobs.submit_many(session, user, [JobRequest.model_validate(REQUEST)] * count, is_direct=True)
+
+
+# --- the service meanwhile -------------------------------------------------------------------------------------------
+
+
+class Service:
+    """What a worker and a reader ask of the database, every 20 ms."""
+
+    def __init__(self, recent: UUID) -> None:
+        self.recent = recent
+        with db.transaction() as session:
+            self.running = jobs.claim(session, "busy", has_cuda=False)
+        self.step = 0
+
+    def run(self, is_over: Callable[[], bool]) -> Times:
+        """Milliseconds of each statement, until it is over."""
+        times: Times = defaultdict(list)
+        while not is_over():
+            start = time.perf_counter()
+            for name, act in (("claim", self.claim), ("beat", self.beat), ("read", self.read)):
+                since = time.perf_counter()
+                act()
+                times[name].append(1000 * (time.perf_counter() - since))
+            time.sleep(max(0.0, PERIOD_SECONDS - (time.perf_counter() - start)))
+        return times
+
+    def claim(self) -> None:
+        """Claim a job, and give it back, which is not timed apart."""
+        with db.transaction() as session:
+            claim = jobs.claim(session, "w", has_cuda=False)
+        with db.transaction() as session:
+            jobs.give_back(session, claim, "benchmark")
+
+    def beat(self) -> None:
+        """A sign of life with a point of each metric."""
+        self.step += 1
+        batch = Batch({name: ([self.step], [0.5], [0.1]) for name in NAMES})
+        with db.transaction() as session:
+            jobs.beat(session, "busy", [Beat(self.running, self.step, None, [batch])])
+
+    def read(self) -> None:
+        """The curves of a recent run."""
+        with db.transaction() as session:
+            assert metrics.read(session, [self.recent])
+
+
+def for_seconds(seconds: float) -> Callable[[], bool]:
+    """Whether so many have passed."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
+
+
+class Collection:
+    """A `kotrain gc` as a process of its own, and the memory that it and the server's processes take.
+
+    It waits for `go`: its imports are no part of the measurement.
+    """
+
+    def __init__(self, server: psutil.Process) -> None:
+        self.server = server
+        program = "from service.commands import app; input(); app(['gc', '--points-days', '30', '--json'])"
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe, text=True)
+        self.peak_kb = self.server_kb = 0
+        self.removed: dict[str, float] = {}
+
+    def go(self) -> None:
+        """Start it."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def is_over(self) -> bool:
+        """Whether it has ended; looks at the memory."""
+        self.peak_kb = max(self.peak_kb, status_kb(self.process.pid, "VmHWM"))
+        for backend in self.server.children():
+            self.server_kb = max(self.server_kb, status_kb(backend.pid, "RssAnon"))
+        return self.process.poll() is not None
+
+
+def status_kb(pid: int, field: str) -> int:
+    """A size in /proc/PID/status; 0 where the process has gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
+
+
+# --- the measurement -------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        with Embedded(Path(folder, "home")) as embedded:
+            os.environ |= {
+                "KOTRAIN_DATABASE_URL": embedded.database_url,
+                "KOTRAIN_BROKER_URL": embedded.broker_url,
+                "KOTRAIN_HOME": f"{folder}/home",
+            }
+            db.migrate()
+            measure(psutil.Process(embedded.postgres.process.pid), Path(folder, "home", "postgres", "data"))
+
+
+def measure(server: psutil.Process, data: Path) -> None:
+    """Fill, collect, tell; again and again."""
+    keys.create("ada")
+    (recent,) = ended(1, days_ago=0)
+    with db.transaction() as session:
+        metrics.append(session, ((recent, chunk) for chunk in chunks(np.random.default_rng(1), 385, 385)))
+    submit(50)
+    service = Service(recent)
+    times: dict[str, Times] = {"alone": defaultdict(list), "gc": defaultdict(list)}
+    collections, sizes = [], []
+    for number in range(1, ROUNDS + 1):
+        start = time.perf_counter()
+        expected = fill()
+        print(f"round {number}: filled in {time.perf_counter() - start:.0f} s", file=sys.stderr)
+        collection = Collection(server)
+        service.run(for_seconds(5))  # warm, and its imports are over
+        sizes.append((f"{number}: filled", table_bytes(), folder_bytes(data)))
+        add(times["alone"], service.run(for_seconds(QUIET_SECONDS)))
+        wal = position()
+        collection.go()
+        add(times["gc"], service.run(collection.is_over))
+        collection.removed = json.loads(collection.process.communicate()[0]) | {"wal": position() - wal}
+        assert collection.removed["points"] == expected, collection.removed
+        collections.append(collection)
+        vacuum_seconds = vacuum()
+        sizes.append((f"{number}: after gc and {vacuum_seconds:.1f} s of vacuum", table_bytes(), folder_bytes(data)))
+    tell(collections)
+    tell_times(times)
+    print("\n| disk, by round | metric_chunks, MB | data folder with its log, MB |\n|---|---|---|")
+    for name, table, whole in sizes:
+        print(f"| {name} | {table / 1e6:.0f} | {whole / 1e6:.0f} |")
+
+
+def add(all_of_them: Times, more: Times) -> None:
+    """Collect the times of several rounds."""
+    for name, found in more.items():
+        all_of_them[name] += found
+
+
+def tell(collections: list[Collection]) -> None:
+    """What it did and took; a range over the rounds."""
+
+    def over(value: Callable[[Collection], float], unit: str) -> str:
+        found = sorted(value(one) for one in collections)
+        return f"{found[len(found) // 2]:,.3g} {unit} ({found[0]:,.3g} to {found[-1]:,.3g})"
+
+    first = collections[0].removed
+    print(f"| {len(collections)} rounds | median (range) |\n|---|---|")
+    print(f"| points removed | {first['points']:,} in {first['point_rows']:,} rows |")
+    print(f"| time | {over(lambda one: one.removed['seconds'], 's')} |")
+    print(f"| speed | {over(lambda one: one.removed['points'] / one.removed['seconds'] / 1e6, 'million points/s')} |")
+    print(f"| peak memory of gc | {over(lambda one: one.peak_kb / 1024, 'MiB')} |")
+    print(f"| largest private memory of a server process | {over(lambda one: one.server_kb / 1024, 'MiB')} |")
+    print(f"| transactions | {over(lambda one: one.removed['transactions'], '')} |")
+    longest = over(lambda one: 1000 * one.removed["longest_transaction_seconds"], "ms")
+    print(f"| longest transaction | {longest} |")
+    print(f"| write-ahead log | {over(lambda one: one.removed['wal'] / 1e6, 'MB')} |")
+
+
+def tell_times(times: dict[str, Times]) -> None:
+    """The service's statements."""
+    print("\n| statement | alone: p50 / p99, ms | beside gc: p50 / p99, ms | ratio | n |\n|---|---|---|---|---|")
+    for name in times["alone"]:
+        (a, a99), (b, b99) = (middle_and_end(times[when][name]) for when in ("alone", "gc"))
+        count = f"{len(times['alone'][name]):,} / {len(times['gc'][name]):,}"
+        print(f"| {name} | {a:.1f} / {a99:.1f} | {b:.1f} / {b99:.1f} | {b / a:.2f} / {b99 / a99:.2f} | {count} |")
+
+
+def middle_and_end(times: list[float]) -> tuple[float, float]:
+    """Median and 99th percentile."""
+    return statistics.median(times), float(np.quantile(times, 0.99))
+
+
+def position() -> int:
+    """Bytes of write-ahead log since the beginning."""
+    with db.engine().connect() as connection:
+        return int(connection.scalar(text("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')")))
+
+
+def table_bytes() -> int:
+    """Of the points, with index and overflow."""
+    with db.engine().connect() as connection:
+        return int(connection.scalar(text("SELECT pg_total_relation_size('metric_chunks')")))
+
+
+def folder_bytes(folder: Path) -> int:
+    """Of all files."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def vacuum() -> float:
+    """What autovacuum does by itself within minutes; seconds."""
+    start = time.perf_counter()
+    with db.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM metric_chunks"))
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
