@@ -37,10 +37,14 @@ def name_of(job_id: UUID, attempt: int, file: str = "") -> str:
 def add(session: Session, job_id: UUID, attempt: int, written: Sequence[Written]) -> None:
     """Make these count, and older ones than the newest two not. The caller holds the fence (the job's row lock).
 
-    One that is sent again after a commit whose answer was lost is there already.
+    One of a step that an earlier attempt stopped at, before its validation or while it was tested, takes that one's
+    place. One that is sent again after a commit whose answer was lost is there already.
     """
     if not written:
         return
+    of_these = (Checkpoint.job_id == job_id, Checkpoint.step.in_([one.step for one in written]))
+    replaced = delete(Checkpoint).where(*of_these, Checkpoint.attempt < attempt).returning(Checkpoint.file)
+    remove_after_commit(session, session.scalars(replaced).all())
     rows = [{"job_id": job_id, "attempt": attempt, **asdict(one)} for one in written]
     session.execute(insert(Checkpoint).on_conflict_do_nothing(), rows)
     kept = select(Checkpoint.step).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc()).limit(KEPT)

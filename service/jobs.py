@@ -7,7 +7,7 @@ long as it is, so that nobody has to look elsewhere for what can happen to a job
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
@@ -309,14 +309,16 @@ def claim(session: Session, worker_id: str, *, has_cuda: bool) -> Claim | None:
     return Claim(*row)
 
 
-def begin(session: Session, claim: Claim, step: int) -> bool:
+def begin(session: Session, claim: Claim, step: int, told: Collection[str] = ()) -> bool:
     """The attempt goes on after `step`, 0 being the beginning: forget what the one before it left beyond that.
+
+    Of the step itself the metrics `told` are known; others that the one before measured of it will come again.
 
     False, and nothing is done, where the attempt is an old one.
     """
     if not _is_owner(session, claim):
         return False
-    metrics.trim(session, claim.job_id, step)
+    metrics.trim(session, claim.job_id, step, told)
     checkpoints.forget_after(session, claim.job_id, step)
     session.execute(update(Job).where(Job.id == claim.job_id).values(step=step))
     if step:

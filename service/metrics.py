@@ -5,7 +5,7 @@ A curve is three aligned arrays: `steps` (optimizer steps), `values`, and `wall_
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -111,19 +111,21 @@ def merge(session: Session, job_id: UUID) -> None:
     )
 
 
-def trim(session: Session, job_id: UUID, step: int) -> None:
-    """Forget what a lost attempt measured after `step`, where its successor goes on; 0: everything."""
-    session.execute(delete(MetricChunk).where(MetricChunk.job_id == job_id, MetricChunk.first_step > step))
-    session.execute(CUT, {"job": job_id, "step": step})
+def trim(session: Session, job_id: UUID, step: int, told: Collection[str]) -> None:
+    """Forget what a lost attempt measured after `step`, where its successor goes on; and of `step`, all but `told`."""
+    session.execute(TRIM, {"job": job_id, "step": step, "told": list(told)})
+    session.execute(delete(MetricChunk).where(MetricChunk.job_id == job_id, func.cardinality(MetricChunk.steps) == 0))
 
 
-CUT = text(
+TRIM = text(
     """
     UPDATE metric_chunks
     SET steps = steps[1:kept], values = values[1:kept], wall_seconds = wall_seconds[1:kept]
     FROM (SELECT name_id AS name, first_step AS first,
-                 (SELECT count(*) FROM unnest(steps) AS s WHERE s <= :step) AS kept
-          FROM metric_chunks WHERE job_id = :job AND steps[cardinality(steps)] > :step) AS long
+                 (SELECT count(*) FROM unnest(steps) AS s WHERE s < :step OR s = :step AND metric_names.name = ANY(:told))
+                 AS kept
+          FROM metric_chunks JOIN metric_names ON metric_names.id = name_id
+          WHERE job_id = :job AND steps[cardinality(steps)] >= :step) AS long
     WHERE job_id = :job AND name_id = long.name AND first_step = long.first
     """
 )

@@ -85,11 +85,11 @@ class _Messenger:
         self._points: dict[str, tuple[list[int], list[float], list[float]]] = {}
 
     def report_start(self, start: Start) -> None:
-        self._step = start.step
+        self._step = start.place.step
         self._started -= start.seconds
         if start.note is not None:
             self.warn(start.note)
-        self._pipe.send((STARTED, start.environment, start.total_steps, start.step, start.seconds))
+        self._pipe.send((STARTED, start.environment, start.total_steps, *start.place, start.seconds))
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         now = time.perf_counter()

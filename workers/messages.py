@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 STARTED = "started"
-"""(STARTED, environment, total_steps, step, seconds): once, before the first step, which is that after `step`."""
+"""(STARTED, environment, total_steps, step, told, seconds): once, before anything is measured. It goes on after `step`,
+of which the metrics `told` were measured; 0 is the beginning."""
 POINTS = "points"
 """(POINTS, step, {name: (steps, values, wall_seconds)}), at least every second: a sign of life, too."""
 CHECKPOINT = "checkpoint"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -163,11 +164,11 @@ class _Watch:
         match message:
             case (messages.POINTS, step, points):
                 track.add(step, points)
-            case (messages.STARTED, environment, total_steps, step, seconds):
+            case (messages.STARTED, environment, total_steps, step, told, seconds):
                 track.environment, track.total_steps, track.step = environment, total_steps, step
                 self._started -= seconds  # a time limit is that of the run, not of the attempt
                 if self._claim.attempt > 1:
-                    self._begin(step)
+                    self._begin(step, told)
             case (messages.CHECKPOINT, step, file, size_bytes, sha256, seconds):
                 name = name_of(self._claim.job_id, self._claim.attempt, file)
                 self._keep(Written(step, name, size_bytes, sha256, seconds))
@@ -178,9 +179,9 @@ class _Watch:
             case (messages.FAILURE, reason, text):
                 ending.failure = (Reason(reason), text)
 
-    def _begin(self, step: int) -> None:
+    def _begin(self, step: int, told: Collection[str]) -> None:
         """Before anything of this attempt is stored, what the one before it left beyond its start has to go."""
-        began = persistently(lambda session: jobs.begin(session, self._claim, step), self._host.draining.is_set)
+        began = persistently(lambda session: jobs.begin(session, self._claim, step, told), self._host.draining.is_set)
         if not began:
             self._track.order = Order.LOST
 

@@ -124,7 +124,7 @@ class TestTheNextAttempt:
         do(jobs.lose, job_id, mine.attempt, Reason.CHILD_LOST, "gone", [lost])
         assert kept(job_id) == [19, 15]
         mine = again(job_id)
-        assert do(jobs.begin, mine, 15)  # 19 turned out to be damaged
+        assert do(jobs.begin, mine, 15, ["loss"])  # 19 turned out to be damaged
         assert steps(job_id) == list(range(1, 16))
         assert (steps(job_id, "val_loss"), steps(job_id, "late")) == ([2, 4], [])
         assert (kept(job_id), in_the_store(), load(job_id).step) == ([15], [15], 15)
@@ -137,12 +137,37 @@ class TestTheNextAttempt:
         beat(mine, Batch(points(1, 2, 3)), Batch(points(4, 5, 6)))
         do(jobs.give_back, mine, "drained", batches=[Batch(points(7, 8))])
         mine = again(job_id)
-        do(jobs.begin, mine, step)
+        do(jobs.begin, mine, step, ["loss"])
         beat(mine, Batch(points(*range(step + 1, 10))))
         do(jobs.finish, mine, Reason.COMPLETED, batches=[Batch(points(10))])
         curve = do(metrics.read, [job_id])[job_id]["loss"]
         assert curve.steps.tolist() == list(range(1, 11))
         assert curve.values.tolist() == [1.0 / at for at in range(1, 11)]
+
+    def test_what_was_measured_of_the_very_step_comes_again(self):
+        """It was stopped before its validation; the next attempt was lost between that and its next checkpoint."""
+        job_id = submit()
+        mine = claim()
+        do(jobs.give_back, mine, "drained", batches=[Batch(points(1, 2, 3), [written(mine, 3)])])
+        mine = again(job_id)
+        do(jobs.begin, mine, 3, ["loss"])
+        do(jobs.lose, job_id, mine.attempt, Reason.CHILD_LOST, "gone", [Batch(points(1, 3, name="val_loss"))])
+        assert (steps(job_id), steps(job_id, "val_loss")) == ([1, 2, 3], [1, 3])
+        mine = again(job_id)
+        do(jobs.begin, mine, 3, ["loss"])
+        assert (steps(job_id), steps(job_id, "val_loss")) == ([1, 2, 3], [1])
+
+    def test_a_later_checkpoint_of_the_same_step_takes_the_place_of_the_earlier(self):
+        job_id = submit()
+        first = claim()
+        do(jobs.give_back, first, "drained", batches=[Batch({}, [written(first, 3)])])
+        second = again(job_id)
+        do(jobs.begin, second, 3)
+        for _ in range(2):  # sent again, it stays
+            beat(second, Batch(points(3, name="val_loss"), [written(second, 3)]))
+            (only,) = do(checkpoints.newest_first, job_id)
+            assert only.file == name_of(job_id, 2, "3.pt")
+            assert [name for name, _ in store().names()] == [only.file]
 
     def test_from_the_beginning_leaves_nothing(self):
         job_id = submit()

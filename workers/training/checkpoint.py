@@ -20,6 +20,16 @@ EPOCH_END_SHARE = 0.1
 """At the end of an epoch, which is a good place to continue from, so much of the interval is enough."""
 
 
+class Place(NamedTuple):
+    """Where a run is: after so many optimizer steps, of the last of which these metrics were reported.
+
+    They are a part of it because a run can be stopped between a step and its validation, or while it is tested.
+    """
+
+    step: int = 0
+    told: frozenset[str] = frozenset()
+
+
 class Saved(NamedTuple):
     """A checkpoint that was written; its file is complete and on the disk."""
 
@@ -53,28 +63,29 @@ class Keeper:
         self._folder, self._every_seconds = folder, every_seconds
         self._report, self._warn = report, warn
         self._looked_at = time.perf_counter()
-        self._step: int | None = None
+        self._place: Place | None = None
 
-    def has(self, step: int) -> None:
-        """A checkpoint of this step is there already: the one that the run continues from."""
-        self._step = step
+    def has(self, place: Place) -> None:
+        """A checkpoint of this place is there already: the one that the run continues from."""
+        self._place = place
 
     def is_due(self, *, at_epoch_end: bool) -> bool:
         """Whether a run that has come so far should write one now."""
         wait = self._every_seconds * (EPOCH_END_SHARE if at_epoch_end else 1)
         return time.perf_counter() - self._looked_at >= wait
 
-    def save(self, step: int, seconds: float, state: dict[str, Any]) -> None:
-        """Write a checkpoint, unless the last one is of this very step."""
-        if step == self._step:
+    def save(self, place: Place, seconds: float, state: dict[str, Any]) -> None:
+        """Write a checkpoint, unless the last one is of this very place."""
+        if place == self._place:
             return
+        step = place.step
         name = f"{step}.pt"
         try:
             size_bytes, sha256 = write(state, self._folder / name)
         except OSError as error:
             self._warn(f"a checkpoint could not be written: {error.strerror or error}")
         else:
-            self._step = step
+            self._place = place
             self._report(Saved(step, name, size_bytes, sha256, seconds))
         self._looked_at = time.perf_counter()
 

@@ -19,10 +19,10 @@ class Start(NamedTuple):
     environment: Environment
     total_steps: int | None
     """Steps that the budget allows; None if it is in seconds."""
-    step: int = 0
-    """Optimizer steps that a checkpoint had done."""
+    place: checkpoint.Place = checkpoint.Place()
+    """Where a checkpoint had come to; the beginning if there is none."""
     seconds: float = 0.0
-    """Wall-clock that they took."""
+    """Wall-clock that this took."""
     note: str | None = None
     """Why a checkpoint was not used."""
 
@@ -58,7 +58,7 @@ def train(
     with deterministic():
         run, note = _started(spec, report, data_dir, keeper, resume)
         if report_start is not None:
-            report_start(Start(run.environment(), run.progress.total_steps, run.step, run.seconds, note))
+            report_start(Start(run.environment(), run.progress.total_steps, run.place, run.seconds, note))
         return run.execute(should_stop)
 
 

@@ -64,7 +64,13 @@ class Record:
     validated_step: int = 0
     last: dict[str, float] = field(default_factory=dict)
     """The last value of each metric."""
+    told: tuple[int, list[str]] = (0, [])
+    """The step that was reported last, and the metrics that were reported of it."""
     best: tuple[float, int] | None = None
     """The selecting metric at the best validation, and its step."""
     hit: tuple[int, float] | None = None
     """Step and seconds at which the target was met."""
+
+    def told_of(self, step: int) -> list[str]:
+        """The metrics that were reported of a step that is not over."""
+        return self.told[1] if self.told[0] == step else []

@@ -63,6 +63,11 @@ class Run:
         return self.progress.steps
 
     @property
+    def place(self) -> checkpoint.Place:
+        """Where the run is."""
+        return checkpoint.Place(self.step, frozenset(self._record.told_of(self.step)))
+
+    @property
     def seconds(self) -> float:
         """Wall-clock since the start of the run, whichever process that was in."""
         return time.perf_counter() - self._started
@@ -121,7 +126,7 @@ class Run:
         self._started -= state["seconds"]
         self._peak.was_before(state["peak_bytes"])
         if self._keeper is not None:
-            self._keeper.has(self.step)
+            self._keeper.has(self.place)
         checkpoint.set_random_states(state["random"])  # last: building and loading may have drawn
 
     def _identity(self) -> dict[str, Any]:
@@ -180,7 +185,7 @@ class Run:
         """Write a checkpoint, if anybody keeps them; of steps whose loss was looked at."""
         if self._keeper is not None:
             self._losses.look()
-            self._keeper.save(self.step, self.seconds, self.state())
+            self._keeper.save(self.place, self.seconds, self.state())
 
     def _metrics(self) -> dict[str, float | None]:
         """The last value of each, but the speed over the whole run: since the last validation it may be one step's."""
@@ -285,9 +290,7 @@ class Run:
             if self.step % self._validate_every == 0 or self.progress.is_over:
                 averages.pop("weight_correlation", None)
             self._report(averages | {"diagnostics_seconds": self._record.diagnostics_seconds})
-            self._report_to(
-                self.step, {f"{name}/{layer}": value for name, of in layers.items() for layer, value in of.items()}
-            )
+            self._tell({f"{name}/{layer}": value for name, of in layers.items() for layer, value in of.items()})
 
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
         if self.spec.precision == "fp32":
@@ -372,4 +375,8 @@ class Run:
 
     def _report(self, metrics: dict[str, float]) -> None:
         self._record.last |= metrics
+        self._tell(metrics)
+
+    def _tell(self, metrics: dict[str, float]) -> None:
+        self._record.told = self.step, [*self._record.told_of(self.step), *metrics]
         self._report_to(self.step, metrics)

@@ -173,7 +173,7 @@ class TestReports:
             lambda step, metrics: seen.append(step),
             lambda: None,
             data_dir=Path("nowhere"),
-            report_start=lambda environment, total_steps: seen.extend([environment, total_steps]),
+            report_start=lambda start: seen.extend([start.environment, start.total_steps]),
         )
         assert seen[0]["seed"] == 7
         assert seen[0]["torch"] == torch.__version__
@@ -188,9 +188,9 @@ class TestSeconds:
     def test_end_with_the_step_that_reaches_them(self, spec: Build) -> None:
         used: list[float] = []
 
-        def after_a_step() -> bool:
-            used.append(trained.progress.used)
-            return False
+        def after_a_step() -> None:
+            if trained.step > len(used):  # and not after a batch of an evaluation
+                used.append(trained.progress.used)
 
         trained = Run(spec(budget={"seconds": 0.3}), lambda step, metrics: None, Path("nowhere"))
         summary = trained.execute(after_a_step)
@@ -210,7 +210,7 @@ class TestSeconds:
             lambda step, metrics: None,
             lambda: None,
             data_dir=Path("nowhere"),
-            report_start=lambda environment, total_steps: seen.append(total_steps),
+            report_start=lambda start: seen.append(start.total_steps),
         )
         assert seen == [None]
 
@@ -220,9 +220,9 @@ class TestSeconds:
         used = [0.0]
         points: Points = []
 
-        def after_a_step() -> bool:
-            used.append(trained.progress.used)
-            return False
+        def after_a_step() -> None:
+            if trained.step == len(used):  # and not after a batch of an evaluation
+                used.append(trained.progress.used)
 
         schedule = {"name": "linear", "params": {"warmup_steps": warmup_steps}}
         trained = Run(
