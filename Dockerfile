@@ -14,9 +14,11 @@ FROM builder AS wheel
 COPY . .
 RUN uv build --wheel --build-constraint constraints.txt --require-hashes -o /wheel .
 
+# The embedded servers come along for their pg_dump, which makes the backups.
 FROM builder AS api-packages
 RUN --mount=type=cache,target=/root/.cache/uv \
-    uv venv /venv && uv pip install --python /venv --require-hashes -c constraints.txt -r pyproject.toml --extra server
+    uv venv /venv && uv pip install --python /venv --require-hashes -c constraints.txt -r pyproject.toml \
+    --extra server --extra embedded
 COPY --from=wheel /wheel /wheel
 RUN uv pip install --python /venv --no-deps /wheel/*.whl
 

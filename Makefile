@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup tools demo up down test lint bench gpu lock clean
+.PHONY: setup tools demo up down test soak lint bench gpu lock clean
 
 setup: .venv/.installed
 
@@ -36,6 +36,10 @@ tools:
 test: setup tools
 	$(BIN)/pytest
 
+# Ten minutes of faults at random on a real stack; fails if a job is lost. `SOAK="--seed 7"` gives another order.
+soak: setup
+	$(BIN)/python -m tests.soak $(SOAK)
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,10 +48,12 @@ lint: setup
 
 bench: setup
 	$(BIN)/python benchmarks/engine_overhead.py
+	KOTRAIN_DATA_DIR=$${KOTRAIN_DATA_DIR:-../shared/data} $(BIN)/python benchmarks/checkpoint_cost.py
 	$(BIN)/python benchmarks/ko_step.py
 	$(BIN)/python benchmarks/diagnostics_cost.py
 	$(BIN)/python benchmarks/golden.py --quick
 	$(BIN)/python benchmarks/comparison_answers.py
+	$(BIN)/python benchmarks/retention.py
 
 # KO's tests on a GPU, and the tables for docs/benchmarks.md.
 gpu: setup

@@ -161,10 +161,13 @@ def jobs(
 
 @app.command()
 def show(job: JobId, as_json: Json = False) -> None:
-    """Show a job."""
+    """Show a job, and what happened to it."""
     with Client() as client:
-        found = client.get(job)
-    say(found) if as_json else tables.console().print(tables.job(found))
+        found, happened = client.get(job), client.history(job)
+    if as_json:
+        say(found)
+        return
+    tables.console().print(tables.job(found), "", tables.history(happened))
 
 
 @app.command()
@@ -197,7 +200,7 @@ def metrics(
     elif found.metrics:
         tables.console().print(tables.curves(found.metrics))
     else:
-        note("nothing measured yet")
+        note("no points: none measured yet, or removed by `kotrain gc`")
 
 
 # --- what they say ---------------------------------------------------------------------------------------------------

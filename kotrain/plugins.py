@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 GROUP = "kotrain.commands"
-SERVER_COMMANDS = ("up", "api", "worker", "migrate", "key")
+SERVER_COMMANDS = ("up", "api", "worker", "migrate", "key", "backup", "restore", "gc", "doctor")
 """What a full installation has on top; only to be told from typing errors where it is not there."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -42,14 +42,26 @@ def add(session: Session, job_id: UUID, attempt: int, written: Sequence[Written]
     """
     if not written:
         return
-    of_these = (Checkpoint.job_id == job_id, Checkpoint.step.in_([one.step for one in written]))
-    replaced = delete(Checkpoint).where(*of_these, Checkpoint.attempt < attempt).returning(Checkpoint.file)
+    of_these = Checkpoint.step.in_([one.step for one in written])
+    others = Checkpoint.file.not_in([one.file for one in written])
+    replaced = delete(Checkpoint).where(Checkpoint.job_id == job_id, of_these, others).returning(Checkpoint.file)
     remove_after_commit(session, session.scalars(replaced).all())
     rows = [{"job_id": job_id, "attempt": attempt, **asdict(one)} for one in written]
     session.execute(insert(Checkpoint).on_conflict_do_nothing(), rows)
     kept = select(Checkpoint.step).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc()).limit(KEPT)
     superseded = delete(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.step.not_in(kept))
     remove_after_commit(session, session.scalars(superseded.returning(Checkpoint.file)).all())
+
+
+def take_over(session: Session, job_id: UUID, attempt: int) -> None:
+    """The attempt gets what the one before it had, and only that: a version without checkpoints may have run since.
+
+    It discarded the points that led to them, and leaves the rows as they are.
+    """
+    before = Checkpoint.attempt == attempt - 1
+    session.execute(update(Checkpoint).where(Checkpoint.job_id == job_id, before).values(attempt=attempt))
+    lost = delete(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.attempt < attempt)
+    remove_after_commit(session, session.scalars(lost.returning(Checkpoint.file)).all())
 
 
 def newest_first(session: Session, job_id: UUID) -> list[Written]:

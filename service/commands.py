@@ -15,12 +15,17 @@ from typing import Annotated
 import typer
 import uvicorn
 from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from service import db, keys, stack
+from service import backup as backups
+from service import db, keys, retention, stack
+from service.archives import BackupError
+from service.compatibility import Incompatible
 from service.config import LOOPBACK, settings
+from service.doctor import examine, findings
 from service.embedded import EmbeddedError, database_url_of
 from service.errors import Invalid
+from service.store import store
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Run kotrain's parts.")
 
@@ -48,6 +53,7 @@ def api(
         _choose(KOTRAIN_HOST=host, KOTRAIN_PORT=port)
         _require("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
         wanted = settings()
+        _check_schema()
         if wanted.host not in LOOPBACK and not keys.any_exist():
             raise EmbeddedError(
                 f"without an API key the API does not listen on {wanted.host}: make one with `kotrain key NAME`"
@@ -61,13 +67,14 @@ def worker() -> None:
     """Train jobs on this machine, for the database and broker of KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
     with _one_line_errors():
         _require("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
+        _check_schema()
     # Its forkserver must come before anything that we have imported here.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "workers"])
 
 
 @app.command()
 def migrate() -> None:
-    """Bring the schema of KOTRAIN_DATABASE_URL to the newest version."""
+    """Bring the schema of KOTRAIN_DATABASE_URL to this version's; one that is newer and allows it stays as it is."""
     with _one_line_errors():
         _require("KOTRAIN_DATABASE_URL")
         db.migrate()
@@ -82,12 +89,108 @@ def key(
     """Print a new API key for a user, of KOTRAIN_DATABASE_URL or of what `up` runs here. It is shown once."""
     with _one_line_errors():
         _choose(KOTRAIN_HOME=home and _absolute(home))
-        if settings().database_url is None:
-            try:
-                _choose(KOTRAIN_DATABASE_URL=database_url_of(settings().home))
-            except OSError:
-                _require("KOTRAIN_DATABASE_URL")
+        _find_database()
+        db.check_schema()
         typer.echo(keys.create(name, admin=admin))
+
+
+@app.command()
+def gc(
+    checkpoints_days: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="DAYS", help="Of jobs that ended so long ago; KOTRAIN_KEEP_CHECKPOINTS_DAYS or 1."),
+    ] = None,
+    points_days: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="DAYS", help="Their metric points; KOTRAIN_KEEP_POINTS_DAYS, else never."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be removed.")] = False,
+    home: HomeFolder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    """Remove what is kept no longer: old checkpoints and metric points, and files that nothing names.
+
+    It works in small transactions while everything runs. Jobs, their summaries and their events stay.
+    """
+    with _one_line_errors():
+        _choose(KOTRAIN_HOME=home and _absolute(home))
+        _find_database()
+        db.check_schema()
+        kept = retention.Policy.of_settings()
+        policy = retention.Policy(
+            kept.checkpoints_days if checkpoints_days is None else checkpoints_days,
+            kept.points_days if points_days is None else points_days,
+            dry_run,
+        )
+        removed = retention.collect(policy, store())
+    typer.echo(removed.model_dump_json(indent=2) if as_json else "\n".join(retention.told(policy, removed)))
+    for problem in removed.problems:
+        typer.echo(f"kotrain: {problem}", err=True)
+    if removed.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    home: HomeFolder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Find and name what is wrong with this installation, running or not; exit status 1 where there is an error."""
+    with _one_line_errors():
+        os.environ.update({} if home is None else {"KOTRAIN_HOME": str(_absolute(home))})
+        found = examine()
+    typer.echo(findings.as_json(found) if as_json else findings.as_text(found, is_coloured=sys.stdout.isatty()))
+    if any(finding.level is findings.Level.ERROR for finding in found):
+        raise typer.Exit(1)
+
+
+BackupFile = Annotated[Path, typer.Argument(help="One file; a tar.", metavar="FILE")]
+
+
+@app.command()
+def backup(file: BackupFile, home: HomeFolder = None) -> None:
+    """Back up the database and the checkpoints into a new file, while everything runs or when it is stopped.
+
+    It is the database of KOTRAIN_DATABASE_URL, else that of `up`. Data sets and the owner's key are not in it.
+    """
+    with _one_line_errors(), _ended_by_signals():
+        _choose(KOTRAIN_HOME=home and _absolute(home))
+        with stack.database():
+            made = backups.create(file)
+    typer.echo(f"{file}: jobs: {made.jobs}, checkpoints: {len(made.files)}, MiB: {made.size_bytes / 2**20:.1f}")
+    if made.left_out:
+        typer.echo(f"checkpoints that were replaced meanwhile, or damaged, and are not in it: {len(made.left_out)}")
+
+
+@app.command()
+def restore(file: BackupFile, home: HomeFolder = None) -> None:
+    """Bring a backup back into an empty database: that of KOTRAIN_DATABASE_URL, else of a home where nothing runs."""
+    with _one_line_errors(), _ended_by_signals():
+        _choose(KOTRAIN_HOME=home and _absolute(home))
+        with backups.verified(file) as whole, stack.database(of_a_stopped_one=True):
+            done = backups.restore(whole)
+    typer.echo(f"back from {file}: jobs: {done.jobs}, checkpoints: {done.files}")
+    if done.given_back:
+        typer.echo(f"jobs that were running then and are queued now: {done.given_back}")
+    if done.dropped:
+        typer.echo(f"checkpoints that the backup does not hold: {done.dropped}; their jobs continue from older ones")
+
+
+def _find_database() -> None:
+    """Take the database of what `up` runs here where no other one is set."""
+    if settings().database_url is None:
+        try:
+            _choose(KOTRAIN_DATABASE_URL=database_url_of(settings().home))
+        except OSError:
+            _require("KOTRAIN_DATABASE_URL")
+
+
+def _check_schema() -> None:
+    """Refuse to start on a schema that we cannot work with. A database that is away is waited for, as at any time."""
+    try:
+        db.check_schema()
+    except OperationalError as away:
+        logging.warning("kotrain: the database is away, its schema is not checked: %s", _line(away))
 
 
 def _serve(listener: socket.socket) -> None:
@@ -128,11 +231,19 @@ def _require(*names: str) -> None:
 
 
 @contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that nothing half done is left."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    yield
+
+
+@contextmanager
 def _one_line_errors() -> Iterator[None]:
     """What a user can do something about becomes one line on standard error and exit status 1."""
     try:
         yield
-    except (EmbeddedError, Invalid, ValidationError, SQLAlchemyError) as error:
+    except (BackupError, EmbeddedError, Incompatible, Invalid, ValidationError, SQLAlchemyError) as error:
         typer.echo(f"kotrain: {_line(error)}", err=True)
         raise typer.Exit(1) from error
 

@@ -305,6 +305,8 @@ def claim(session: Session, worker_id: str, *, has_cuda: bool) -> Claim | None:
     row = session.execute(CLAIM, asked).one_or_none()
     if row is None:
         return None
+    if row.attempt > 1:
+        checkpoints.take_over(session, row.id, row.attempt)
     _record(session, row.id, JobStatus.RUNNING)
     return Claim(*row)
 

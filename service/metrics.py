@@ -122,8 +122,8 @@ TRIM = text(
     UPDATE metric_chunks
     SET steps = steps[1:kept], values = values[1:kept], wall_seconds = wall_seconds[1:kept]
     FROM (SELECT name_id AS name, first_step AS first,
-                 (SELECT count(*) FROM unnest(steps) AS s WHERE s < :step OR s = :step AND metric_names.name = ANY(:told))
-                 AS kept
+                 (SELECT count(*) FROM unnest(steps) AS s
+                  WHERE s < :step OR s = :step AND metric_names.name = ANY(:told)) AS kept
           FROM metric_chunks JOIN metric_names ON metric_names.id = name_id
           WHERE job_id = :job AND steps[cardinality(steps)] >= :step) AS long
     WHERE job_id = :job AND name_id = long.name AND first_step = long.first

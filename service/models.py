@@ -213,6 +213,7 @@ class Checkpoint(Base):
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     attempt: Mapped[int]
+    """That may continue from it or made it."""
     file: Mapped[str]
     """Its name in the store (`service.store`)."""
     size_bytes: Mapped[int] = mapped_column(BigInteger)

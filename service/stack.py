@@ -17,10 +17,11 @@ from types import FrameType
 from typing import Any
 
 import httpx2
+import psycopg
 
 from service import db, keys
 from service.config import Settings, settings
-from service.embedded import Embedded, EmbeddedError, Home
+from service.embedded import Embedded, EmbeddedError, Home, database_url_of
 from service.embedded.process import Process, last_line
 
 OWNER = "owner"  # the user whose key the first start makes
@@ -109,6 +110,41 @@ def run(announce: Callable[[Running], None]) -> None:
         stack.enter_context(_written(home.path / "running.json", json.dumps({"url": url, "pid": os.getpid()})))
         announce(Running(url, home.path / "key", logs))
         _watch(parts)
+
+
+@contextmanager
+def database(*, of_a_stopped_one: bool = False) -> Iterator[None]:
+    """Settings that name a database: the one they name, the one that `up` runs in the home, or that of a home at rest.
+
+    The last is started here, and stopped at the end of the block. `of_a_stopped_one`: one that runs in the home is
+    refused. Without it the home must hold a database. Raises `EmbeddedError`.
+    """
+    wanted = settings()
+    if wanted.database_url is not None:
+        yield
+        return
+    if not of_a_stopped_one:
+        try:
+            url = database_url_of(wanted.home)
+        except OSError as error:
+            raise EmbeddedError(
+                f"{wanted.home} holds no database of yours ({error.strerror}): name another folder with --home, "
+                "or set KOTRAIN_DATABASE_URL"
+            ) from error
+        if _answers(url):
+            with _settings_from({"KOTRAIN_DATABASE_URL": url}):
+                yield
+            return
+    with Embedded(wanted.home) as servers, _settings_from({"KOTRAIN_DATABASE_URL": servers.database_url}):
+        yield
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url.replace("+psycopg", "", 1), connect_timeout=3).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import IO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -75,6 +76,11 @@ class Store:
         """Remove the local copy of a file that `get` gave from elsewhere."""
         if not self._is_local:
             self.path(name).unlink(missing_ok=True)
+
+    def open(self, name: str) -> IO[bytes]:
+        """A stored file to read as it is, unchecked. Raises FileNotFoundError."""
+        file: IO[bytes] = self._files.open(self._at(name), "rb")
+        return file
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove files; those that are not there are no error. Folders that this empties go too."""

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from service import db, queue
+from service.compatibility import Incompatible
 from service.schemas import Health
 
 router = APIRouter(tags=["operations"])
@@ -19,11 +20,15 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", response_model=Health, responses={503: {"model": Health}})
 def readyz(response: Response) -> Health:
-    """`ok`; `degraded` without the broker (jobs are accepted and start late); `down`, 503, without the database."""
+    """`ok`; `degraded` without the broker (jobs are accepted and start late); `down`, 503, without the database.
+
+    A database whose schema this version cannot work with is `incompatible`, which is `down` too.
+    """
     broker = "up" if queue.is_up() else "down"
     try:
-        db.is_up()
-    except SQLAlchemyError:
+        db.check_schema()
+    except (SQLAlchemyError, Incompatible) as error:
         response.status_code = 503
-        return Health(status="down", database="down", broker=broker)
+        database = "incompatible" if isinstance(error, Incompatible) else "down"
+        return Health(status="down", database=database, broker=broker)
     return Health(status="ok" if broker == "up" else "degraded", database="up", broker=broker)

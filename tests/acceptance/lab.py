@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -43,21 +45,52 @@ def until(condition: Callable[[], object], seconds: float = 60) -> object:
 
 
 class RunningWorker:
-    """A worker process and the processes below it."""
+    """A worker process and the processes below it; it listens once `ready()` has returned.
 
-    def __init__(self) -> None:
+    Args:
+        settings: its environment beside ours.
+        prefix: a program and its arguments that run it.
+    """
+
+    def __init__(self, settings: Mapping[str, str] = FAST, prefix: Sequence[str] = ()) -> None:
+        # No pipe: one that nobody reads stops the worker once it is full.
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (until `end`)
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "workers"], env=os.environ | FAST, stderr=subprocess.PIPE, text=True
+            [*prefix, sys.executable, "-P", "-m", "workers"],
+            env=os.environ | settings,
+            stdout=self._log,
+            stderr=self._log,
         )
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if "ready." in line:
-                break
-        os.set_blocking(self.process.stderr.fileno(), False)
+
+    def ready(self) -> RunningWorker:
+        """Wait until it listens."""
+        until(lambda: self.is_ready or not self.is_running, 120)
+        assert self.is_ready, self.log()
+        return self
+
+    @property
+    def is_ready(self) -> bool:
+        return " ready." in self.log()
+
+    @property
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def is_living(self) -> bool:
+        """Whether it runs and is not stopped."""
+        return self.is_running and state(self.pid) not in ("T", "t", "Z", None)
 
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    @property
+    def id(self) -> str:
+        """Its name in the tables."""
+        found = re.search(r"kotrain@(\S+) ready\.", self.log())
+        assert found is not None, "it is not ready"
+        return found[1]
 
     def training(self) -> list[int]:
         """The processes that train, one a job."""
@@ -67,8 +100,27 @@ class RunningWorker:
         self.process.send_signal(number)
 
     def log(self) -> str:
-        assert self.process.stderr is not None
-        return self.process.stderr.read() or ""
+        """All that it has said."""
+        return os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).decode(errors="replace")
+
+    def end(self) -> None:
+        """Stop it, by force if need be."""
+        with suppress(ProcessLookupError):
+            self.signal(signal.SIGCONT)
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._log.close()
+
+
+def state(pid: int) -> str | None:
+    """The kernel's letter for what a process does (`T`: stopped, `Z`: dead); None where there is none."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return None
 
 
 def children(parent: int) -> list[int]:
@@ -82,27 +134,16 @@ def children(parent: int) -> list[int]:
 
 
 def alive(pid: int) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
+    return state(pid) not in ("Z", None)
 
 
 @contextmanager
-def running_worker() -> Iterator[RunningWorker]:
-    worker = RunningWorker()
+def running_worker(settings: Mapping[str, str] = FAST) -> Iterator[RunningWorker]:
+    worker = RunningWorker(settings)
     try:
-        yield worker
+        yield worker.ready()
     finally:
-        with suppress(ProcessLookupError):
-            worker.signal(signal.SIGCONT)
-        worker.process.terminate()
-        try:
-            worker.process.wait(20)
-        except subprocess.TimeoutExpired:
-            worker.process.kill()
-            worker.process.wait()
-        assert worker.process.stderr is not None
-        worker.process.stderr.close()
+        worker.end()
 
 
 class Lab:

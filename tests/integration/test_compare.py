@@ -240,6 +240,7 @@ class TestOverHttp:
             {"dataset": "digits"},
             {"dataset": "digits", "model": "mlp", "metric": "grad_norm"},
             {"dataset": "digits", "model": "mlp", "target": "nan"},
+            {"dataset": "digits", "model": "mlp", "target": 95},
             {"dataset": "digits", "model": "mlp", "metric": "x\x00y_loss"},
             {"dataset": "digits", "model": "mlp", "user": "a\x00b"},
             {"dataset": "digits", "model": "mlp", "tag": "a:b\x00"},

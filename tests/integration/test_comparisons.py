@@ -34,6 +34,8 @@ ENVIRONMENT = {
     "data_hash": "aa",
 }
 
+LIMITED = {"name": "digits", "params": {"limit": 100_000}}
+
 WORKER = {"id": "w", "host": "here", "slots": 2, "devices": [{"kind": "cpu"}], "torch": "2.14.1"}
 
 
@@ -266,6 +268,19 @@ class TestReuse:
             pass
         assert UUID(alone) in job_ids(ask(ada))
 
+    @pytest.mark.parametrize("is_running", [False, True])
+    def test_one_under_way_whose_device_can_be_only_one_kind(self, ada, is_running):
+        job = REQUEST["tasks"][0] | {"optimizer": {"name": "sgd", "params": {"lr": 0.1}}, "seed": 1, "device": "auto"}
+        alone = UUID(ada.post("/v1/jobs", json=job).json()["id"])
+        if is_running:
+            with db.transaction() as session:
+                assert jobs.claim(session, "w", has_cuda=False).job_id == alone
+        assert alone in job_ids(ask(ada))
+        with db.transaction() as session:  # from now on it depends on who takes it
+            beat = func.clock_timestamp() + timedelta(hours=1)
+            session.add(Worker(**WORKER | {"id": "gpu", "devices": [{"kind": "cuda"}]}, heartbeat_at=beat))
+        assert alone not in job_ids(ask(ada, priority=1))
+
     def test_where_there_is_a_target_runs_have_watched_for_it(self, ada):
         watched = [REQUEST["tasks"][0] | {"target": {"value": value}} for value in (0.5, 0.6)]
         first, other, again = (ask(ada, tasks=[task]) for task in (watched[0], watched[1], watched[0]))
@@ -426,6 +441,43 @@ class TestCancel:
         ended = show(ada, mine)
         assert ended["status"] == "failed"
         assert [one["job"] for one in ended["tasks"][0]["missing"]] == [str(job)]
+        assert ended["verdict"][0].startswith("No verdict: 1 of 3 runs of ")
+        assert " is missing (cancelled). 2 of 3 seeds have all their runs" in ended["verdict"][0]
+        assert ended["tasks"][0]["pairs"][0]["p"] is None
+        table = ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": "latex"}).text
+        assert "Nothing is bold, because planned runs are missing." in table
+
+    def test_what_is_missing_alone_is_run_when_asked_again(self, ada):
+        mine = ask(ada, optimizers=["adam", "sgd"], tuning=None)
+        ada.post(f"/v1/jobs/{sorted(job_ids(mine))[0]}/cancel")
+        work()
+        again = ask(ada, optimizers=["adam", "sgd"], tuning=None)
+        assert work() == 1
+        assert show(ada, again)["tasks"][0]["verdict"]["decided"]
+
+    @pytest.mark.parametrize("seeds", [6, {"max": 6, "looks": [3, 6]}, {"max": 6, "looks": "any"}])
+    def test_there_is_no_verdict_whenever_its_last_job_ends(self, ada, seeds):
+        mine = ask(ada, optimizers=["adam", "sgd"], tuning=None, seeds=seeds, reuse=False)
+        for _ in range(5):
+            finish_one()
+            advance()
+        with db.transaction() as session:
+            under_way = jobs.claim(session, "w", has_cuda=False)
+        ada.post(f"/v1/comparisons/{mine['id']}/cancel")
+        before = show(ada, mine)
+        if under_way is not None:
+            with db.transaction() as session:
+                assert jobs.finish(session, under_way, Reason.CANCELLED, summary=None, environment=None, message=None)
+        for ended in (before, show(ada, mine)):
+            (task,) = ended["tasks"]
+            assert ended["verdict"] == ["No verdict: the comparison was cancelled with 5 of 12 reported runs."]
+            assert not task["verdict"]["decided"]
+            assert task["pairs"][0]["p"] is task["pairs"][0]["interval"] is None
+            assert sum(group["n"] for group in task["groups"]) == 5
+        table = ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": "latex"}).text
+        assert "textbf" not in table
+        assert "Nothing is bold, because the comparison was cancelled." in table
+        assert "The comparison was cancelled with 5 of 12 reported runs: nothing was tested." in table
 
 
 class TestFaults:
@@ -447,6 +499,27 @@ class TestFaults:
         assert (ended["status"], ended["progress"]["diverged"]) == ("succeeded", 1)
         assert ended["tasks"][0]["pairs"][0]["n"] == 4
         assert "diverged and count as 10.0 %" in ended["verdict"][0]
+
+    def test_scores_that_cannot_be_added_up_are_refused_once_and_for_all(self, ada):
+        mine = ask(ada)
+        work()
+        plan = "jsonb_set(plan, '{tasks,0,diverged_score}', '1.7e308')"
+        with db.transaction() as session:
+            session.execute(text(f"UPDATE comparisons SET plan = {plan} WHERE id = '{mine['id']}'"))
+        comparisons._answers.clear()
+        for path in ("", "/report"):
+            answer = ada.get(f"/v1/comparisons/{mine['id']}{path}")
+            assert answer.status_code == 409, answer.text
+            assert "ask for the comparison anew" in answer.json()["detail"]
+
+    def test_losses_too_large_to_be_added_up_have_diverged(self, ada):
+        mine = ask(ada, optimizers=["adam", "sgd"], tuning=None, metric="test_loss")
+        work()
+        huge = "jsonb_set(summary, '{metrics,test_loss}', '1.7e308')"
+        with db.transaction() as session:
+            session.execute(text(f"UPDATE jobs SET summary = {huge} WHERE optimizer = 'sgd'"))
+        comparisons._answers.clear()
+        assert [group["diverged"] for group in show(ada, mine)["tasks"][0]["groups"]] == [0, 3]
 
     @pytest.mark.parametrize("plan", ["'{}'", "jsonb_set(plan, '{tasks,0,spec,model,name}', '\"lenet\"')"])
     def test_one_that_cannot_go_on_ends_and_says_why(self, ada, plan):
@@ -502,6 +575,10 @@ class TestBadInput:
             ({"tasks": [REQUEST["tasks"][0] | {"budget": {}}]}, "/tasks/0/budget"),
             ({"name": "a\x00b"}, "/name"),
             ({"diverged_score": 1e999}, "/diverged_score"),
+            ({"diverged_score": 1.7e308}, "/diverged_score"),
+            ({"tasks": [REQUEST["tasks"][0], REQUEST["tasks"][0] | {"eval_every_steps": 5}]}, "/tasks/1"),
+            ({"tasks": [REQUEST["tasks"][0], REQUEST["tasks"][0] | {"budget": {"steps": 39}}]}, "/tasks/1"),
+            ({"tasks": [REQUEST["tasks"][0], REQUEST["tasks"][0] | {"dataset": LIMITED}]}, "/tasks/1"),
             ({"tags": {"a:b": "c"}}, "/tags/a:b"),
         ],
     )
@@ -564,6 +641,26 @@ def test_only_the_page_reads_curves(ada, monkeypatch, format, reads):
     mine = ask(ada)
     assert ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": format}).status_code == 200
     assert len(read) == reads
+
+
+def test_answers_are_kept_by_their_size(ada, monkeypatch):
+    monkeypatch.setattr(comparisons, "MOST_KEPT", 20)
+    comparisons._answers.clear()
+    for seeds in (3, 4, 5):  # of 5, 6 and 7 jobs and one pair each
+        show(ada, ask(ada, seeds=seeds))
+    assert [kept.progress.jobs for kept in comparisons._answers.values()] == [6, 7]
+    monkeypatch.setattr(comparisons, "MOST_KEPT", 3)
+    assert show(ada, ask(ada, seeds=6))["progress"]["jobs"] == 8
+    assert not comparisons._answers
+
+
+def test_of_a_comparison_only_its_last_answer_is_kept(ada):
+    comparisons._answers.clear()
+    mine = ask(ada)
+    for _ in range(3):
+        finish_one()
+        show(ada, mine)
+    assert len(comparisons._answers) == 1
 
 
 def test_the_example_of_the_documentation_works(ada):

@@ -169,6 +169,17 @@ class TestTheNextAttempt:
             assert only.file == name_of(job_id, 2, "3.pt")
             assert [name for name, _ in store().names()] == [only.file]
 
+    def test_nothing_is_taken_from_before_a_version_without_checkpoints(self):
+        """That one discarded the points, started from the beginning and left the rows."""
+        job_id = submit()
+        mine = claim()
+        do(jobs.give_back, mine, "drained", batches=[Batch(points(1, 2), [written(mine, 2)])])
+        with db.transaction() as session:
+            session.execute(text("UPDATE jobs SET attempt = attempt + 1"))
+            session.execute(text("DELETE FROM metric_chunks"))
+        again(job_id)
+        assert (kept(job_id), in_the_store()) == ([], [])
+
     def test_from_the_beginning_leaves_nothing(self):
         job_id = submit()
         mine = claim()

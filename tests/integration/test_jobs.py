@@ -86,7 +86,6 @@ class TestBeat:
             jobs.cancel(session, session.get_one(Job, job_id).user, job_id)
         assert do(jobs.beat, "w1", [Beat(mine, 0, None, [])]) == {job_id: Order.CANCEL}
 
-
     def test_slots_that_meet_a_new_metric_at_once(self, users):
         """One of them makes its name known; the others must not use its id before that is committed."""
         ids = [submit(seed=seed) for seed in range(8)]

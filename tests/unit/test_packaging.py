@@ -114,7 +114,7 @@ class TestDockerfile:
         assert "HEALTHCHECK" in lines
 
     def test_the_api_image_has_no_torch(self) -> None:
-        assert set(re.findall(r"--extra (\w+)", stages()["api-packages"])) == {"server"}
+        assert set(re.findall(r"--extra (\w+)", stages()["api-packages"])) == {"server", "embedded"}
         assert re.findall(r"--from=(\S+)", stages()["api"]) == ["api-packages"]
 
     def test_every_package_is_checked_by_its_hash(self) -> None:

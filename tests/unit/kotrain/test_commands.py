@@ -88,14 +88,16 @@ def test_jobs(kotrain, client):
 
 def test_a_jobs_life(kotrain):
     _, (id_,), _ = kotrain(*PLAIN)
-    assert kotrain("show", id_)[1][0].split() == ["id", id_]
+    shown = kotrain("show", id_)[1]
+    assert shown[0].split() == ["id", id_]
+    assert shown[-1].split()[-1] == "queued"
     assert json.loads("\n".join(kotrain("show", id_, "--json")[1]))["id"] == id_
     assert kotrain("cancel", id_) == (0, [f"{id_} cancelled"], [])
     status, (again,), _ = kotrain("retry", id_)
     assert status == 0
     assert json.loads("\n".join(kotrain("show", again, "--json")[1]))["retry_of"] == id_
     assert kotrain("retry", again)[0] == 1
-    assert kotrain("metrics", again) == (0, [], ["nothing measured yet"])
+    assert kotrain("metrics", again) == (0, [], ["no points: none measured yet, or removed by `kotrain gc`"])
     assert json.loads("\n".join(kotrain("metrics", again, "--json")[1])) == {"metrics": {}}
 
 

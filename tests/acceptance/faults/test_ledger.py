@@ -1,0 +1,236 @@
+"""The check itself: it finds nothing where all is well, and each thing that can be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import select, text
+
+from service import db, jobs, keys, metrics
+from service.models import User
+from service.schemas import JobRequest
+from service.spec import Reason, Summary
+from tests.acceptance.faults.ledger import OWNERLESS_SECONDS, Ledger, results
+from tests.acceptance.faults.specs import SPECS
+
+POINTS = {
+    "train_loss": ([10, 20, 30], [0.1, 0.2, 0.3], [0.5, 1.0, 1.5]),
+    "val_loss": ([15, 30], [1.0, 2.0], [0.75, 1.5]),
+    "samples_per_second": ([15, 30], [100.0, 200.0], [0.75, 1.5]),
+}
+SUMMARY = Summary(
+    reason=Reason.COMPLETED,
+    steps=30,
+    epochs=2.0,
+    train_seconds=1.0,
+    total_seconds=2.0,
+    parameters=7,
+    metrics={"val_loss": 2.0, "samples_per_second": 150.0},
+    best_step=15,
+    target=None,
+)
+
+
+@pytest.fixture
+def submit(empty: None) -> Callable[[], jobs.Claim]:
+    """Submits and claims a job."""
+    keys.create("ada")
+
+    def submitted() -> jobs.Claim:
+        with db.transaction() as session:
+            user = session.scalars(select(User)).one()
+            jobs.submit(session, user, JobRequest.model_validate(SPECS["tiny"]))
+            claim = jobs.claim(session, "worker", has_cuda=False)
+            assert claim is not None
+            return claim
+
+    return submitted
+
+
+def finish(claim: jobs.Claim, reason: Reason = Reason.COMPLETED, points: metrics.Points = POINTS) -> None:
+    with db.transaction() as session:
+        summary = SUMMARY.model_copy(update={"reason": reason})
+        assert jobs.finish(session, claim, reason, summary=summary, batches=[jobs.Batch(points)])
+
+
+@pytest.fixture
+def ended(submit: Callable[[], jobs.Claim]) -> Ledger:
+    """Two jobs of one spec, of which the first is what the second ought to be."""
+    claims = [submit(), submit()]
+    for claim in claims:
+        finish(claim)
+    with db.transaction() as session:
+        reference = results(session, [claims[0].job_id])[claims[0].job_id]
+    ledger = Ledger()
+    for claim in claims:
+        ledger.accept(claim.job_id, reference)
+    return ledger
+
+
+def problems(ledger: Ledger, change: str = "SELECT 1") -> list[str]:
+    """What it finds after `change` of the second job."""
+    second = list(ledger.entries)[-1]
+    with db.transaction() as session:
+        name = "(SELECT id FROM metric_names WHERE name = 'train_loss')"
+        session.execute(text(change.replace(":loss", f"job_id = :job AND name_id = {name}")), {"job": second})
+    with db.transaction() as session:
+        found = ledger.problems(session)
+    assert all(str(second) in problem for problem in found)
+    return found
+
+
+def test_all_is_well(ended: Ledger) -> None:
+    assert problems(ended) == []
+
+
+def test_a_note_is_no_change_of_state(ended: Ledger, submit: Callable[[], jobs.Claim]) -> None:
+    claim = submit()
+    with db.transaction() as session:
+        assert jobs.begin(session, claim, step=10)
+    finish(claim)
+    ended.accept(claim.job_id, next(iter(ended.entries.values())).reference)
+    assert problems(ended) == []
+
+
+def test_speed_is_the_machines(ended: Ledger) -> None:
+    name = "(SELECT id FROM metric_names WHERE name = 'samples_per_second')"
+    change = f"UPDATE metric_chunks SET values = '{{1, 2}}' WHERE job_id = :job AND name_id = {name}"
+    assert problems(ended, change) == []
+
+
+WRONG = {
+    "a point is missing": (
+        "UPDATE metric_chunks SET steps = '{10,30}', values = '{0.1,0.3}', wall_seconds = '{0.5,1.5}' WHERE :loss",
+        "train_loss lacks 1 of 3 points, the first at step 20",
+    ),
+    "the last point is missing": (
+        "UPDATE metric_chunks SET steps = '{10,20}', values = '{0.1,0.2}', wall_seconds = '{0.5,1}' WHERE :loss",
+        "train_loss lacks 1 of 3 points, the first at step 30",
+    ),
+    "a curve is missing": ("DELETE FROM metric_chunks WHERE :loss", "train_loss lacks 3 of 3 points"),
+    "a point is doubled": (
+        "INSERT INTO metric_chunks SELECT job_id, name_id, 20, '{20}', '{0.2}', '{1.0}' FROM metric_chunks WHERE :loss",
+        "train_loss has a point doubled or out of order at step 20",
+    ),
+    "there is one too many": (
+        "INSERT INTO metric_chunks SELECT job_id, name_id, 40, '{40}', '{0.2}', '{2.0}' FROM metric_chunks WHERE :loss",
+        "train_loss has 1 points too many, the first at step 40",
+    ),
+    "a value differs in its last bit": (
+        "UPDATE metric_chunks SET values = '{0.1, 0.2, 0.30000000000000004}' WHERE :loss",
+        "train_loss differs from the undisturbed run's at 1 of 3 points, the first at step 30",
+    ),
+    "the wall-clock goes back": (
+        "UPDATE metric_chunks SET wall_seconds = '{0.5, 1, 0.9}' WHERE :loss",
+        "the wall-clock of train_loss goes back at step 30",
+    ),
+    "its summary differs": (
+        "UPDATE jobs SET summary = jsonb_set(summary, '{metrics,val_loss}', '2.5') WHERE id = :job",
+        "its summary differs from the undisturbed run's: {'metrics'",
+    ),
+    "it ended twice": (
+        "WITH again AS (UPDATE jobs SET seq = seq + 1 WHERE id = :job RETURNING seq) INSERT INTO job_events "
+        "(job_id, seq, attempt, status, reason) SELECT :job, seq, 1, 'succeeded', 'completed' FROM again",
+        "its final events are [(3, 'succeeded'), (4, 'succeeded')]",
+    ),
+    "it went on after its end": (
+        "WITH again AS (UPDATE jobs SET seq = seq + 1 WHERE id = :job RETURNING seq) INSERT INTO job_events "
+        "(job_id, seq, attempt, status) SELECT :job, seq, 2, 'running' FROM again",
+        "went from succeeded to running (event 4)",
+    ),
+    "an event is missing": ("DELETE FROM job_events WHERE job_id = :job AND seq = 2", "its events are numbered [1, 3]"),
+    "an attempt began unseen": (
+        "UPDATE jobs SET attempt = 2 WHERE id = :job",
+        "is at attempt 2, and began the attempts",
+    ),
+    "it ended for another reason": (
+        "UPDATE jobs SET status = 'failed', reason = 'child_lost' WHERE id = :job",
+        "failed because of child_lost, not completed",
+    ),
+    "it does not end": ("UPDATE jobs SET status = 'queued' WHERE id = :job", "is still queued"),
+    "it is gone": ("DELETE FROM jobs WHERE id = :job", "accepted, and no longer there"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_wrong_is_found(ended: Ledger, what: str) -> None:
+    change, said = WRONG[what]
+    assert any(said in problem for problem in problems(ended, change)), problems(ended)
+
+
+def test_a_job_that_nobody_was_told_of(ended: Ledger, submit: Callable[[], jobs.Claim]) -> None:
+    stranger = submit().job_id
+    with db.transaction() as session:
+        assert ended.problems(session) == [f"{stranger}: there, and nobody was told of it"]
+
+
+class TestARunThatWasCutOff:
+    """It has the undisturbed run's points up to its last step, of which some metrics may be missing."""
+
+    @pytest.mark.parametrize(
+        ("steps", "validated", "said"),
+        [
+            ([10, 20], [15], None),
+            ([10], [], None),
+            ([10, 20, 30], [15], None),
+            ([20], [15], "train_loss lacks 1 of 1 points, the first at step 10"),
+            ([10, 20], [], "val_loss lacks 1 of 1 points, the first at step 15"),
+            ([10, 20, 25], [15], "train_loss has 1 points too many, the first at step 25"),
+        ],
+    )
+    def test_cancelled(self, ended, submit, steps, validated, said):
+        claim = submit()
+        wanted = {"train_loss": steps, "val_loss": validated, "samples_per_second": validated}
+        points = {
+            name: tuple(zip(*(p for p in zip(*POINTS[name], strict=True) if p[0] in of), strict=True))
+            for name, of in wanted.items()
+        }
+        if 25 in steps:
+            points["train_loss"] = ((10, 20, 25), (0.1, 0.2, 0.25), (0.5, 1.0, 1.25))
+        finish(claim, Reason.CANCELLED, {name: of for name, of in points.items() if of})
+        reference = next(iter(ended.entries.values())).reference
+        ended.accept(claim.job_id, reference, [Reason.CANCELLED])
+        found = problems(ended)
+        assert (found == []) if said is None else any(said in problem for problem in found)
+
+    def test_cancelled_though_it_was_promised_a_result(self, ended, submit):
+        claim = submit()
+        finish(claim, Reason.CANCELLED)
+        ended.accept(claim.job_id, None)
+        assert any("cancelled because of cancelled, not completed" in problem for problem in problems(ended))
+
+
+class TestOwners:
+    def test_without_one_for_too_long(self, submit):
+        ledger = Ledger()
+        ledger.accept(submit().job_id, None)
+        with db.transaction() as session:
+            assert not ledger.look(session, ["worker"], now=0.0)
+            ledger.look(session, [], now=100.0)
+            ledger.look(session, [], now=100.0 + OWNERLESS_SECONDS + 1)
+        assert any("ran 31 s without a living worker" in problem for problem in problems(ledger))
+
+    def test_found_in_time(self, submit):
+        ledger = Ledger()
+        claim = submit()
+        ledger.accept(claim.job_id, None)
+        with db.transaction() as session:
+            ledger.look(session, [], now=0.0)
+            ledger.look(session, ["worker"], now=20.0)
+            ledger.look(session, [], now=40.0)
+            ledger.look(session, [], now=60.0)
+        assert ledger.longest_ownerless_seconds == 20.0
+        finish(claim)
+        with db.transaction() as session:
+            assert ledger.look(session, [], now=200.0)
+        assert problems(ledger) == []
+
+    def test_while_the_database_is_away_nothing_counts(self, submit):
+        ledger = Ledger()
+        ledger.accept(submit().job_id, None)
+        with db.transaction() as session:
+            ledger.look(session, [], now=0.0)
+            ledger.looked_away()
+            ledger.look(session, [], now=100.0)
+        assert ledger.longest_ownerless_seconds == 0.0

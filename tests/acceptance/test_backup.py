@@ -1,0 +1,81 @@
+"""`kotrain backup` and `kotrain restore` as their users meet them: a stack at work, one file, another home."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import httpx2
+import psycopg
+import pytest
+
+from service.embedded import database_url_of
+from tests.acceptance.lab import JOB, LONG
+from tests.acceptance.test_up import command, login, refusal, running_in, until, up
+
+QUICK = {"KOTRAIN_CHECKPOINT_SECONDS": "0.5", "KOTRAIN_BEAT_SECONDS": "0.2", "KOTRAIN_SLOTS": "2"}
+
+
+def submit(client: httpx2.Client, job: dict) -> str:
+    answer = client.post("/v1/jobs", json=job)
+    assert answer.status_code == 202, answer.text
+    return answer.json()["id"]
+
+
+def show(client: httpx2.Client, job: str) -> dict:
+    return client.get(f"/v1/jobs/{job}").json()
+
+
+def has_checkpoints(home: Path, job: str) -> bool:
+    with psycopg.connect(database_url_of(home).replace("+psycopg", "")) as connection:
+        return connection.execute("SELECT count(*) FROM checkpoints WHERE job_id = %s", [job]).fetchone()[0] == 2
+
+
+@pytest.mark.timeout(240)
+def test_a_stack_moves_to_another_home(home: Path) -> None:
+    file, other = home.with_name("saved.tar"), home.with_name("other")
+    with up(home, **QUICK) as (_, client):
+        done, going_on = submit(client, JOB), submit(client, LONG)
+        until(lambda: show(client, done)["status"] == "succeeded")
+        until(lambda: has_checkpoints(home, going_on))
+        saved = command(home, "backup", str(file))
+        assert (saved.returncode, saved.stderr) == (0, "")
+        assert saved.stdout.startswith(f"{file}: jobs: 2, checkpoints: ")
+        assert "kotrain already runs on" in refusal(home, "restore", str(file))
+        before = show(client, done)
+        curves = client.get(f"/v1/jobs/{done}/metrics").json()
+    with tarfile.open(file) as tar:
+        manifest = json.load(tar.extractfile("manifest.json"))
+
+    restored = command(other, "restore", str(file))
+    assert (restored.returncode, restored.stderr) == (0, "")
+    assert "jobs that were running then and are queued now: 1\n" in restored.stdout
+    assert running_in(other) == []
+    with up(other, **QUICK) as (_, client):
+        client.headers.update(login(home))  # the owner's old key is as good as the new one
+        assert show(client, done) == before
+        assert client.get(f"/v1/jobs/{done}/metrics").json() == curves
+        until(lambda: show(client, going_on)["status"] == "running" and show(client, going_on)["progress"]["step"] > 0)
+        now = show(client, going_on)
+        assert now["attempt"] == 2
+        kept = [part["name"] for part in manifest["parts"] if going_on in part["name"]]
+        if kept:  # else both were replaced while they were copied, and it began anew
+            assert now["progress"]["step"] >= min(int(Path(name).stem) for name in kept)
+        assert client.post(f"/v1/jobs/{going_on}/cancel").is_success
+
+
+def test_a_home_at_rest(home: Path) -> None:
+    with up(home):
+        pass
+    first, second = home.with_name("first.tar"), home.with_name("second.tar")
+    assert command(home, "backup", str(first)).returncode == 0
+    assert running_in(home) == []
+    assert f"{first} exists already: name another file" in refusal(home, "backup", str(first))
+    assert "the database holds 1 users and 0 jobs already" in refusal(home, "restore", str(first))
+    other = home.with_name("other")
+    second.write_bytes(first.read_bytes()[:-2000])
+    assert f"{second} is damaged" in refusal(other, "restore", str(second))
+    assert "holds no database of yours" in refusal(other, "backup", str(home.with_name("third.tar")))
+    assert not other.exists()
+    assert sorted(path.name for path in home.parent.iterdir()) == ["first.tar", "home", "second.tar"]

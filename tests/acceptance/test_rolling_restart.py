@@ -1,0 +1,309 @@
+"""A rolling restart: the version before this one and this one at work on the same database, with the new schema."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+
+from service import compatibility
+from service.embedded import Embedded
+
+ROOT = Path(__file__).parents[2]
+PREVIOUS = "a99af0f"
+"""The last commit of the version before this one. It moves with each release, and with it the two numbers below."""
+PREVIOUS_SCHEMA = 2
+PACKAGES = ("service", "workers", "ko", "kotrain", "migrations")
+
+CODE = compatibility.code_number()
+
+JOB = {
+    "dataset": {"name": "digits", "params": {"split": "golden"}},
+    "model": {"name": "mlp", "params": {"hidden": [16]}},
+    "optimizer": "adam",
+    "budget": {"epochs": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the previous version's packages, out of the history."""
+    if shutil.which("git") is None:
+        pytest.skip(f"there is no git to take the code of {PREVIOUS} out of the history")
+    archive = subprocess.run(["git", "-C", ROOT, "archive", PREVIOUS, *PACKAGES], capture_output=True)
+    if archive.returncode != 0:
+        pytest.skip(f"the code of {PREVIOUS} is not here; it needs a git checkout with its history (not shallow)")
+    folder = tmp_path_factory.mktemp("previous")
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(folder, filter="data")
+    return folder
+
+
+class Versions:
+    """Starts parts of the previous version (`old`) or of this one on one database."""
+
+    def __init__(self, environment: dict[str, str], logs: Path) -> None:
+        self._environment, self._logs = environment, logs
+        self._key = ""
+        self.previous: Path | None = None
+
+    def environment(self, *, old: bool) -> dict[str, str]:
+        folder = self.previous if old else ROOT
+        assert folder is not None
+        return self._environment | {"PYTHONPATH": str(folder)}
+
+    def command(self, *arguments: str, old: bool) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-P", "-m", "service.commands", *arguments]
+        return subprocess.run(line, env=self.environment(old=old), capture_output=True, text=True, timeout=60)
+
+    def python(self, script: str, *, old: bool) -> str:
+        """What a script prints that imports this version."""
+        line = [sys.executable, "-P", "-c", script]
+        done = subprocess.run(line, env=self.environment(old=old), capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def code_of(self, *, old: bool) -> Path:
+        """Where Python finds this version."""
+        found = self.python("import service, workers; print(service.__file__, workers.__file__)", old=old)
+        (folder,) = {Path(file).parents[1] for file in found.split()}
+        return folder
+
+    @contextmanager
+    def running(self, name: str, arguments: list[str], *, old: bool, inherited: tuple[int, ...] = ()) -> Iterator[Path]:
+        """A part at work, and its log."""
+        log = self._logs / f"{name}-{'old' if old else 'new'}.log"
+        with log.open("w") as file:
+            line = [sys.executable, "-P", "-m", *arguments]
+            environment = self.environment(old=old)
+            process = subprocess.Popen(line, env=environment, stdout=file, stderr=file, pass_fds=inherited)
+            try:
+                yield log
+            finally:
+                process.terminate()
+                code = process.wait(30)
+        assert code == 0, log.read_text()
+
+    @contextmanager
+    def api(self, *, old: bool) -> Iterator[httpx2.Client]:
+        if not self._key:
+            self._key = self.command("key", "ada", old=old).stdout.strip()
+        headers = {"Authorization": f"Bearer {self._key}"}
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            descriptor = listener.fileno()
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            arguments = ["service.commands", "api", "--fd", str(descriptor)]
+            with (
+                self.running("api", arguments, old=old, inherited=(descriptor,)),
+                httpx2.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as client,
+            ):
+                assert client.get("/healthz").status_code == 200
+                yield client
+
+    def query(self, statement: str) -> Any:
+        """The first value of the answer."""
+        with self._connected() as connection:
+            row = connection.execute(statement).fetchone()
+        return row and row[0]
+
+    def execute(self, statement: str) -> None:
+        with self._connected() as connection:
+            connection.execute(statement)
+
+    def _connected(self) -> psycopg.Connection:
+        return psycopg.connect(self._environment["KOTRAIN_DATABASE_URL"].replace("+psycopg", ""))
+
+    @contextmanager
+    def worker(self, *, old: bool) -> Iterator[None]:
+        with self.running("worker", ["workers"], old=old) as log:
+            until(lambda: "ready." in log.read_text())
+            yield
+
+
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def this_version(servers: Embedded, tmp_path: Path) -> Iterator[Versions]:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("KOTRAIN_", "PYTHON"))}
+    given = {
+        "KOTRAIN_DATABASE_URL": servers.database_url.replace("/kotrain?", "/rolling?"),
+        "KOTRAIN_BROKER_URL": servers.broker_url,
+        "KOTRAIN_HOME": str(tmp_path / "home"),
+        "KOTRAIN_SLOTS": "1",
+        "KOTRAIN_BEAT_SECONDS": "0.2",
+        "KOTRAIN_MAINTENANCE_SECONDS": "0.3",
+    }
+    with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
+        admin.execute("CREATE DATABASE rolling")
+        yield Versions(plain | given, tmp_path)
+        admin.execute("DROP DATABASE rolling WITH (FORCE)")
+
+
+@pytest.fixture
+def versions(previous: Path, this_version: Versions) -> Versions:
+    """Both, on a database of their own."""
+    this_version.previous = previous
+    return this_version
+
+
+def submit(client: httpx2.Client, **fields: object) -> str:
+    answer = client.post("/v1/jobs", json=JOB | fields)
+    assert answer.status_code == 202, answer.text
+    return answer.json()["id"]
+
+
+def trained(client: httpx2.Client, job: str) -> dict:
+    """The job once it has ended, with its curves."""
+    until(lambda: client.get(f"/v1/jobs/{job}").json()["status"] not in ("queued", "running"))
+    found = client.get(f"/v1/jobs/{job}").json()
+    assert (found["status"], found["reason"], found["attempt"]) == ("succeeded", "completed", 1), found
+    return client.get(f"/v1/jobs/{job}/metrics").json()["metrics"]
+
+
+def schema_of(versions: Versions) -> object:
+    url = versions.environment(old=False)["KOTRAIN_DATABASE_URL"].replace("+psycopg", "")
+    with psycopg.connect(url) as connection:
+        columns = "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns"
+        rows = connection.execute(f"{columns} WHERE table_schema = 'public' ORDER BY 1, 2").fetchall()
+        return rows, connection.execute("SELECT version_num FROM alembic_version").fetchall()
+
+
+@pytest.mark.timeout(240)
+def test_old_and_new_work_side_by_side(versions: Versions, previous: Path) -> None:
+    assert versions.code_of(old=True) == previous
+    assert versions.code_of(old=False) == ROOT
+
+    assert versions.command("migrate", old=True).returncode == 0
+    assert schema_of(versions)[1] == [(f"{PREVIOUS_SCHEMA:04}",)]
+    refused = versions.command("api", old=False)
+    assert refused.returncode == 1
+    assert f"schema {PREVIOUS_SCHEMA} and this kotrain needs {CODE}: run `kotrain migrate`" in refused.stderr
+
+    curves = []
+    with ExitStack() as before:
+        old_api = before.enter_context(versions.api(old=True))
+        with versions.worker(old=True):
+            curves.append(trained(old_api, submit(old_api)))
+            assert versions.command("migrate", old=False).returncode == 0
+            curves.append(trained(old_api, submit(old_api)))
+            with versions.api(old=False) as new_api:
+                curves.append(trained(new_api, submit(new_api)))
+                assert new_api.get("/readyz").json()["status"] == "ok"
+        with versions.worker(old=False):
+            curves.append(trained(old_api, submit(old_api)))
+    for name in ("train_loss", "test_accuracy"):
+        values = [curve[name]["values"] for curve in curves]
+        assert values.count(values[0]) == 4
+
+
+def test_the_old_version_s_own_migrations_leave_the_new_schema_alone(versions: Versions) -> None:
+    assert versions.command("migrate", old=False).returncode == 0
+    before = schema_of(versions)
+    versions.command("migrate", old=True)  # it says that it does not know this schema, each version in its own words
+    assert schema_of(versions) == before
+    assert versions.command("migrate", old=False).returncode == 0
+
+
+# What each version's worker does in the database, without the training: its own claim, its own heartbeat, its own end.
+OWN = """
+from service import db, jobs
+from service.jobs import Beat
+def points(first, last):
+    steps = list(range(first, last + 1, 10))
+    return {"train_loss": (steps, [1 / step for step in steps], [step / 10 for step in steps])}
+def do(call, *arguments, **options):
+    with db.transaction() as session:
+        return call(session, *arguments, **options)
+claim = do(jobs.claim, "w", has_cuda=False)
+"""
+NEW_BEGINS = """
+from service.jobs import Batch
+from service.checkpoints import Written
+kept = [Written(step, f"jobs/{claim.job_id}/1/{step}.pt", 1, "0" * 64, 1.0) for step in (80, 100)]
+do(jobs.beat, "w", [Beat(claim, 100, 200, [Batch(points(10, 100), kept)])])
+do(jobs.give_back, claim, "the worker is shutting down")
+"""
+OLD_BEGINS_ANEW = """
+do(jobs.beat, "w", [Beat(claim, 50, 200, [points(10, 50)])])
+do(jobs.give_back, claim, "the worker is shutting down")
+"""
+NEW_GOES_ON = """
+from service import checkpoints
+from service.jobs import Batch
+from service.spec import Reason
+found = do(checkpoints.newest_first, claim.job_id)
+step = found[0].step if found else 0
+assert do(jobs.begin, claim, step)
+assert do(jobs.finish, claim, Reason.ERROR, batches=[Batch(points(step + 10, 200))])
+"""
+
+
+def test_a_job_changes_hands_between_versions(versions: Versions) -> None:
+    """New, old, new: the old version knows no checkpoints and begins anew; no point is missing or doubled after it."""
+    assert versions.command("migrate", old=False).returncode == 0
+    with versions.api(old=False) as client:
+        job = submit(client)
+        for script, old in ((NEW_BEGINS, False), (OLD_BEGINS_ANEW, True), (NEW_GOES_ON, False)):
+            versions.python(OWN + script, old=old)
+        assert client.get(f"/v1/jobs/{job}").json()["attempt"] == 3
+        points = client.get(f"/v1/jobs/{job}/metrics").json()["metrics"]["train_loss"]
+    assert points["steps"] == list(range(10, 201, 10))
+
+
+class TestOtherSchemas:
+    """What each command says to a schema that is not its own."""
+
+    NEWER = CODE + 2
+
+    @pytest.fixture
+    def newer(self, this_version: Versions) -> Versions:
+        """The database as a later release would leave it, which this version cannot work with."""
+        assert this_version.command("migrate", old=False).returncode == 0
+        this_version.execute(f"UPDATE alembic_version SET version_num = '{self.NEWER:04}'")
+        this_version.execute(f"UPDATE compatibility SET oldest_code = {CODE + 1}")
+        return this_version
+
+    @staticmethod
+    def refusal(versions: Versions, *arguments: str) -> str:
+        done = versions.command(*arguments, old=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        return line
+
+    def test_a_newer_one_is_refused_by_each_command(self, newer: Versions, tmp_path: Path) -> None:
+        needed = f"this kotrain knows schema {CODE}, the database needs {CODE + 1} or newer: install a newer version"
+        for line in ("api", "worker", "up --port 0", "migrate", "key ada", f"backup {tmp_path / 'a.tar'}"):
+            assert self.refusal(newer, *line.split()) == f"kotrain: {needed}", line
+        assert newer.query("SELECT version_num FROM alembic_version") == f"{self.NEWER:04}"
+
+    def test_none_at_all(self, this_version: Versions) -> None:
+        for name in ("api", "worker"):
+            assert self.refusal(this_version, name) == "kotrain: the database has no schema yet: run `kotrain migrate`"
+
+    def test_up_works_on_a_newer_one_that_allows_it(self, newer: Versions) -> None:
+        newer.execute(f"UPDATE compatibility SET oldest_code = {CODE}")
+        arguments = ["service.commands", "up", "--port", "0"]
+        with newer.running("up", arguments, old=False) as log:
+            until(lambda: "kotrain answers at" in log.read_text())
+            url = log.read_text().split()[3]
+            answer = httpx2.get(f"{url}/readyz", trust_env=False, timeout=30)
+            assert answer.json() == {"status": "ok", "database": "up", "broker": "up"}
+        assert newer.query("SELECT version_num FROM alembic_version") == f"{self.NEWER:04}"
