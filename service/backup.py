@@ -213,7 +213,7 @@ def _brought_back(backup: Reader, names: Sequence[str]) -> Iterator[None]:
 
 def _store(backup: Reader, name: str) -> None:
     try:
-        with backup.open(FILES + name) as source, store().path(name).open("wb") as target:
+        with backup.open(FILES + name) as source, store().place(name).open("wb") as target:
             shutil.copyfileobj(source, target)
         store().put(name)
     except OSError as error:

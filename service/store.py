@@ -40,8 +40,12 @@ class Store:
         self._scratch = scratch
 
     def path(self, name: str) -> Path:
-        """Where on this machine a file of this name is to be written; `put` then stores it. Its folder is there."""
-        path = Path(self._root if self._is_local else self._scratch, name)
+        """Where on this machine a file of this name lies while it is read or written, whether it is there or not."""
+        return Path(self._root if self._is_local else self._scratch, name)
+
+    def place(self, name: str) -> Path:
+        """`path(name)` in a folder that is there, to write to; `put` then stores the file."""
+        path = self.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -62,7 +66,7 @@ class Store:
         path = self.path(name)
         try:
             if not self._is_local:
-                self._files.get_file(self._at(name), str(path))
+                self._files.get_file(self._at(name), str(self.place(name)))
             size = path.stat().st_size
             if size != size_bytes:
                 raise Damaged(f"{name} has {size} bytes instead of {size_bytes}")

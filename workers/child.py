@@ -89,7 +89,8 @@ class _Messenger:
         self._started -= start.seconds
         if start.note is not None:
             self.warn(start.note)
-        self._pipe.send((STARTED, start.environment, start.total_steps, *start.place, start.seconds))
+        step, told = start.place
+        self._pipe.send((STARTED, start.environment, start.total_steps, step, sorted(told), start.seconds))
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         now = time.perf_counter()

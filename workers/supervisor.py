@@ -7,7 +7,6 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, auto
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -88,7 +87,7 @@ def _run(claim: Claim, host: Host, track: Track) -> Ending:
             threads=host.threads_per_job,
             cuda_device=gpu,
             memory_bytes=memory_bytes if gpu is None else None,
-            folder=_own_folder(claim, track),
+            folder=store().path(name_of(claim.job_id, claim.attempt)),
             checkpoint_seconds=settings().checkpoint_seconds,
             resume=None if resume is None else store().path(resume.file),
         )
@@ -116,16 +115,6 @@ def _newest_sound(claim: Claim, host: Host, track: Track) -> Written | None:
         else:
             return written
     return None
-
-
-def _own_folder(claim: Claim, track: Track) -> Path:
-    """Where the attempt writes its checkpoints; without room for a folder it has to train without them."""
-    folder = name_of(claim.job_id, claim.attempt)
-    try:
-        return store().path(f"{folder}any").parent
-    except OSError as error:
-        track.add_note(f"no checkpoint can be written: {error.strerror or error}")
-        return Path(folder)
 
 
 class _Watch:

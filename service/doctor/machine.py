@@ -142,7 +142,7 @@ def files(site: Site) -> Iterator[Finding]:
     try:
         store = Store(url, site.home / "scratch")
         try:
-            store.path(name).write_bytes(content)
+            store.place(name).write_bytes(content)
             store.put(name)
             store.get(name, len(content), hashlib.sha256(content).hexdigest())
             store.forget(name)

@@ -98,7 +98,7 @@ def rows(table: str) -> list:
 def keep(claim: Claim, step: int) -> Batch:
     """What a child that has written a checkpoint makes known of it."""
     name = name_of(claim.job_id, claim.attempt, f"{step}.ckpt")
-    path = store().path(name)
+    path = store().place(name)
     path.write_bytes(os.urandom(5000))
     written = Written(step, name, path.stat().st_size, digest(path), seconds=1.5)
     store().put(name)

@@ -34,7 +34,7 @@ def points(*steps, name="loss"):
 def written(mine, step):
     """A checkpoint's file in the store, and what its row will say."""
     name = name_of(mine.job_id, mine.attempt, f"{step}.pt")
-    store().path(name).write_bytes(b"state")
+    store().place(name).write_bytes(b"state")
     store().put(name)
     return Written(step, name, 5, "digest", 0.1 * step)
 

@@ -76,7 +76,7 @@ def age(job_id, days):
 def write(files, job_id, attempt, name, hours_old=2.0, size=10):
     """A file of an attempt, and its name."""
     name = f"jobs/{job_id}/{attempt}/{name}"
-    path = files.path(name)
+    path = files.place(name)
     path.write_bytes(b"x" * size)
     modified = path.stat().st_mtime - HOUR * hours_old
     os.utime(path, (modified, modified))
@@ -270,7 +270,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("name", ["thesis.tex", "jobs/readme", "jobs/1/2/3.pt", f"jobs/{uuid4()}/1"])
     def test_what_is_not_named_like_ours_is_nothing_to_us(self, ada, files, name):
-        path = files.path(name)
+        path = files.place(name)
         path.write_text("mine")
         os.utime(path, (0, 0))
         removed = collect(files)
@@ -281,7 +281,7 @@ class TestFiles:
         files = Store(f"memory://retention-{uuid4()}", tmp_path / "scratch")
         claim = run(ada)
         name = write(files, claim.job_id, 1, "10.pt")
-        copy = files.path(f"jobs/{claim.job_id}/1/20.pt")
+        copy = files.place(f"jobs/{claim.job_id}/1/20.pt")
         copy.write_text("half a file")
         os.utime(copy, (0, 0))
         assert collect(files).files == 0

@@ -51,7 +51,7 @@ class Keeper:
     """Decides when a run writes a checkpoint, and writes it.
 
     Args:
-        folder: where the files go; nobody else writes there.
+        folder: where the files go, made with the first of them; nobody else writes there.
         every_seconds: between two of them.
         report: gets each that was written.
         warn: gets a sentence for each that could not be written (no room on the disk); the run goes on without.
@@ -81,6 +81,7 @@ class Keeper:
         step = place.step
         name = f"{step}.pt"
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             size_bytes, sha256 = write(state, self._folder / name)
         except OSError as error:
             self._warn(f"a checkpoint could not be written: {error.strerror or error}")

@@ -19,7 +19,7 @@ def stored(request, tmp_path):
 
 
 def put(stored, name=NAME, contents=CONTENTS):
-    stored.path(name).write_bytes(contents)
+    stored.place(name).write_bytes(contents)
     stored.put(name)
 
 
