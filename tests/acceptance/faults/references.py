@@ -37,7 +37,7 @@ def undisturbed(stack: Stack, names: Iterable[str]) -> dict[str, Result]:
         with db.transaction() as session:
             assert ledger.problems(session) == []
             found_now = results(session, ids.values())
-            attempts = dict(session.execute(select(Job.id, Job.attempt)).tuples().all())
+            attempts = {row.id: row.attempt for row in session.execute(select(Job.id, Job.attempt))}
             found |= {name: found_now[job_id] for name, job_id in ids.items() if attempts[job_id] == 1}
             disturbed += [str(each) for each in session.scalars(select(JobEvent.message).where(JobEvent.message != ""))]
             session.execute(text("TRUNCATE jobs CASCADE"))

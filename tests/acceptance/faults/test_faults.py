@@ -8,13 +8,14 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
 import redis
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from service import db, jobs, queue
 from service.config import settings
@@ -22,6 +23,7 @@ from service.models import Job, User, Worker
 from service.schemas import JobRequest
 from service.spec import Reason
 from tests.acceptance.faults import harm
+from tests.acceptance.faults.ledger import OWNERLESS_SECONDS
 from tests.acceptance.faults.specs import SPECS, TOO_LARGE
 from tests.acceptance.lab import alive, children, until
 
@@ -139,6 +141,23 @@ class TestTheWorker:
         assert {id_: (lab.show(id_), lab.metrics(id_), lab.events(id_)) for id_ in ids} == before
         for job_id in taken:
             lab.assert_continued(job_id, safe[job_id])
+
+    def test_is_frozen_within_a_transaction_that_holds_its_jobs(self, lab):
+        """What it has locked must not keep others from taking its jobs back."""
+        job_id = lab.train()
+        safe = lab.safe(job_id)
+        worker = lab.owner(job_id)
+        with ExitStack() as stack:
+            with db.transaction() as session:
+                session.execute(select(Job.id).where(Job.id == UUID(job_id)).with_for_update())
+                waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+                until(lambda: session.scalar(waiting))  # its heartbeat, which has the lock as soon as we let go
+                stack.enter_context(lab.stack.frozen([worker]))
+            until(lambda: lab.show(job_id)["attempt"] == 2, OWNERLESS_SECONDS)
+            lab.ended(job_id)
+        until(lambda: not worker.training())
+        lab.settle()
+        lab.assert_continued(job_id, safe)
 
     def test_three_rolling_restarts_in_a_row(self, lab):
         for _ in range(2):

@@ -1,0 +1,150 @@
+"""`python -m tests.soak`: ten minutes of faults at random, and whether anything was lost. Exit status 1 if so."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from service import db, keys
+from service.embedded import Embedded
+from service.models import Job
+from tests.acceptance.faults import harm
+from tests.acceptance.faults.ledger import results
+from tests.acceptance.faults.references import undisturbed
+from tests.acceptance.faults.specs import SPECS
+from tests.acceptance.faults.stack import SETTINGS, Stack
+from tests.soak.storm import DRAIN_SECONDS, LOOK_SECONDS, WORKERS, Jobs, Storm
+
+UNHURRIED = {"KOTRAIN_LEASE_SECONDS": "5", "KOTRAIN_STALL_SECONDS": "10"}
+"""Several faults at once keep a small machine busy; what is slow is not dead."""
+SETTLE_SECONDS = 240.0
+REPORT_SECONDS = 30.0
+
+
+def main() -> int:
+    wanted = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with everything stopped and unmounted
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kotrain-soak-")))
+        folder.chmod(0o711)  # as root the servers run as somebody else
+        servers = stack.enter_context(Embedded(folder / "home"))  # durable: it is killed, too
+        files = folder / "files"
+        files.mkdir()
+        os.environ.update(
+            KOTRAIN_DATABASE_URL=servers.database_url,
+            KOTRAIN_BROKER_URL=servers.broker_url,
+            KOTRAIN_HOME=str(folder / "home"),
+            KOTRAIN_FILES=str(files),
+        )
+        db.migrate()
+        disk = stack.enter_context(harm.small_disk(files, 256)) if os.geteuid() == 0 else None
+        installation = stack.enter_context(Stack(servers, keys.create("ada"), SETTINGS | UNHURRIED))
+        storm = Storm(installation, files, wanted.seed)
+        storm.disk = disk
+        report = weather(storm, wanted)
+    print(table(report))
+    print(json.dumps(report))
+    return 1 if report["lost"] else 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600, help="how long faults are injected")
+    parser.add_argument("--faults", type=int, default=100, help="at least so many, however long it takes")
+    parser.add_argument("--jobs", type=int, default=200, help="at least so many, however long it takes")
+    parser.add_argument("--seed", type=int, default=0, help="decides faults, jobs and their order")
+    parser.add_argument("--specs", nargs="+", default=[name for name in SPECS if name != "tiny"], choices=list(SPECS))
+    return parser.parse_args()
+
+
+def weather(storm: Storm, wanted: argparse.Namespace) -> dict[str, Any]:
+    """The storm, the calm after it, and what it left."""
+    stack = storm.stack
+    stack.api.ready()
+    tell(f"undisturbed runs of {len(wanted.specs)} kinds of jobs")
+    stack.have_workers(WORKERS)
+    references = undisturbed(stack, wanted.specs)
+    storm.jobs = jobs = Jobs(stack.api.url, stack.key, storm.ledger, references, wanted.seed)
+    started = time.monotonic()
+    pause = wanted.seconds / (wanted.faults * 1.1)
+    next_fault, next_report = started + 2, started
+    while (now := time.monotonic()) < started + wanted.seconds or (
+        sum(storm.injected.values()) < wanted.faults or len(storm.ledger.entries) < wanted.jobs
+    ):
+        storm.go_on()
+        jobs.offer()
+        if now >= next_fault and storm.inject() is not None:
+            next_fault = now + storm.random.uniform(0.5, 1.5) * pause
+        if now >= next_report:
+            next_report = now + REPORT_SECONDS
+            tell(f"{now - started:.0f} s: {sum(storm.injected.values())} faults, {len(storm.ledger.entries)} jobs")
+        time.sleep(LOOK_SECONDS)
+    seconds = time.monotonic() - started
+    tell("calm; waiting for the last jobs")
+    storm.calm()
+    jobs.close()
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while (storm.ledger.unfinished or stack.strays()) and time.monotonic() < deadline:
+        storm.go_on()
+        time.sleep(LOOK_SECONDS)
+    return account(storm, jobs, seconds, wanted.seed)
+
+
+def account(storm: Storm, jobs: Jobs, seconds: float, seed: int) -> dict[str, Any]:
+    """What was injected, what became of the jobs, and what is wrong."""
+    with db.transaction() as session:
+        problems = storm.ledger.problems(session)
+        stored = list(session.scalars(select(Job)))
+        found = results(session, [job.id for job in stored])
+    for words in storm.stubborn:
+        tell(f"a worker did not stop within {DRAIN_SECONDS:g} s; it said last:\n{words}")
+    problems += [f"process left behind: {stray}" for stray in storm.stack.strays()]
+    return {
+        "seed": seed,
+        "seconds": round(seconds),
+        "faults": dict(sorted(storm.injected.items())),
+        "injected": sum(storm.injected.values()),
+        "jobs": len(storm.ledger.entries),
+        "ended": dict(sorted(Counter(str(job.reason) for job in stored).items())),
+        "submitted_twice": jobs.said["submitted twice"],
+        "requests_repeated": jobs.repeats,
+        "attempts": sum(job.attempt for job in stored),
+        "failures": sum(job.failures for job in stored),
+        "interrupted": sum(job.attempt > 1 for job in stored),
+        "killed_while_draining": len(storm.stubborn),
+        "points": sum(result.points for result in found.values()),
+        "longest_ownerless_seconds": round(storm.ledger.longest_ownerless_seconds, 1),
+        "lost": len(problems),
+        "problems": problems,
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report for people."""
+    lines = [f"{'fault':28}injected", *(f"{name:28}{number:8}" for name, number in report["faults"].items())]
+    lines += [f"{'in all':28}{report['injected']:8}", ""]
+    lines += [f"{'jobs':28}{report['jobs']:8}", *(f"  {name:26}{number:8}" for name, number in report["ended"].items())]
+    for name in ("interrupted", "attempts", "killed_while_draining", "points", "submitted_twice", "requests_repeated"):
+        lines.append(f"{name.replace('_', ' '):28}{report[name]:8}")
+    lines += [f"{'longest without an owner':28}{report['longest_ownerless_seconds']:6} s", ""]
+    lines += [f"{'lost':28}{report['lost']:8}", *(f"  {problem}" for problem in report["problems"])]
+    return "\n".join(lines)
+
+
+def tell(line: str) -> None:
+    print(f"soak: {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

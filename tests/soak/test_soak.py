@@ -1,0 +1,34 @@
+"""A minute of the soak: `make soak` runs ten."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.soak.storm import Storm
+
+ROOT = Path(__file__).parents[2]
+LEAST_FAULTS, LEAST_JOBS = len(Storm.FAULTS), 25
+
+
+@pytest.mark.timeout(400)
+def test_a_minute_of_faults_loses_nothing():
+    arguments = ["--seconds", "60", "--faults", str(LEAST_FAULTS), "--jobs", str(LEAST_JOBS)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.soak", *arguments, "--specs", "adam", "ko soft", "sgd", "stops at target"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("KOTRAIN_")},
+        capture_output=True,
+        text=True,
+        timeout=380,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert (report["lost"], report["problems"]) == (0, [])
+    assert report["injected"] >= LEAST_FAULTS
+    assert report["jobs"] >= LEAST_JOBS
+    assert report["interrupted"] > 0, "no job noticed anything"
