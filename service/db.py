@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 from alembic import command
-from sqlalchemy import Engine, create_engine, text
+from psycopg import Connection
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.orm import Session
 
 from service import compatibility, queue
@@ -41,6 +42,18 @@ def engine() -> Engine:
             "keepalives_count": 3,
         },
     )
+
+
+def bound_transactions(seconds: float) -> None:
+    """Have the database end this process's transactions that wait for it longer than this.
+
+    A process that is frozen within one would keep its rows locked, and nobody could take its jobs back.
+    """
+
+    @event.listens_for(engine(), "connect")
+    def bound(connection: Connection, _: object) -> None:
+        connection.execute(f"SET idle_in_transaction_session_timeout = {max(1, round(1000 * seconds))}")
+        connection.commit()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from service.embedded.process import Account, EmbeddedError, Process, last_line
 from service.embedded.programs import POSTGRES_MAJOR, Programs
 
 _NAME = "kotrain"  # of the database and of its owner
+_ORPHANS_SECONDS = 20.0
 _READY_SECONDS = 120.0  # recovery after a crash takes its time
 _SETTINGS = {
     "listen_addresses": "",
@@ -138,13 +139,30 @@ class Postgres:
         if not pid_file.exists():
             return
         named = (pid_file.read_text().splitlines() or [""])[0].strip()
-        try:
-            by_hand = named.isdigit() and Path("/proc", named, "cwd").samefile(self._data)
-        except OSError:
-            by_hand = False
-        if by_hand:
+        if named.isdigit() and self._works_here(int(named)):
             raise EmbeddedError(f"another PostgreSQL (process {named}) runs on {self._data}: stop it first")
+        self._wait_for_orphans()
         pid_file.unlink()
+
+    def _wait_for_orphans(self) -> None:
+        """Processes of a server that was killed may still be busy; a new one beside them would destroy the data.
+
+        PostgreSQL's own guard against that goes with the pid file.
+        """
+        deadline = time.monotonic() + _ORPHANS_SECONDS
+        while left := [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._works_here(pid)]:
+            if time.monotonic() > deadline:
+                raise EmbeddedError(
+                    f"processes of a PostgreSQL that is gone still run on {self._data}: "
+                    f"stop {', '.join(map(str, left))} first"
+                )
+            time.sleep(0.05)
+
+    def _works_here(self, pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/cwd").samefile(self._data)
+        except OSError:
+            return False  # gone, or somebody else's
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS

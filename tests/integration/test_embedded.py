@@ -278,6 +278,17 @@ def test_stale_files_that_name_a_live_process(home: Path) -> None:
             assert query(servers.database_url, "SELECT 1") == 1
 
 
+def test_nothing_is_started_beside_what_is_left_of_a_killed_server(home: Path) -> None:
+    data = home / "postgres" / "data"
+    with Embedded(home, fast=True) as servers, subprocess.Popen(["sleep", "2"], cwd=data) as busy:
+        os.kill(servers.postgres.process.pid, signal.SIGKILL)
+        until(lambda: servers.postgres.process.exit_code() is not None)
+        assert busy.poll() is None
+        servers.postgres.start()
+        assert busy.poll() == 0
+        assert query(servers.database_url, "SELECT 1") == 1
+
+
 def test_a_server_started_by_hand_is_respected(home: Path) -> None:
     with Embedded(home, fast=True):
         pass
