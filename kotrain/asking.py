@@ -21,7 +21,7 @@ def body(what: list[str], fields: dict[str, Any], params: Iterable[str], tags: I
     Raises BadParameter.
     """
     if len(what) == 1:
-        spec = document(what[0])
+        spec = document(what[0], "give a FILE.json, or DATASET MODEL OPTIMIZER")
     elif len(what) == 3:
         spec = dict(zip(("dataset", "model", "optimizer"), what, strict=True))
     else:
@@ -56,12 +56,12 @@ def put(spec: dict[str, Any], path: str, value: Any) -> None:
     node[last] = value
 
 
-def document(file: str) -> dict[str, Any]:
-    """The JSON object in a file; `-` is standard input. Raises BadParameter."""
+def document(file: str, instead: str = "give a FILE.json, or `-` for standard input") -> dict[str, Any]:
+    """The JSON object in a file; `-` is standard input. Raises BadParameter, which says what to give `instead`."""
     try:
         found = json.loads(sys.stdin.read() if file == "-" else Path(file).read_text())
     except OSError as error:
-        raise typer.BadParameter(f"{file}: {error.strerror}; give a FILE.json, or DATASET MODEL OPTIMIZER") from None
+        raise typer.BadParameter(f"{file}: {error.strerror}; {instead}") from None
     except ValueError as error:
         raise typer.BadParameter(f"{file} is not JSON: {error}") from None
     if not isinstance(found, dict):

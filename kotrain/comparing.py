@@ -108,8 +108,16 @@ def report(
     if output is None:
         sys.stdout.buffer.write(body)
     else:
-        output.write_bytes(body)
+        write(output, body)
         note(f"{output}: {len(body):,} bytes")
+
+
+def write(file: Path, body: bytes) -> None:
+    """A file as it came. Raises BadParameter where it cannot be written."""
+    try:
+        file.write_bytes(body)
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}") from None
 
 
 def _format(text: str) -> ReportFormat:

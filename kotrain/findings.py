@@ -105,7 +105,7 @@ def _leads(task: TaskAnswer) -> Table:
             table.add_row(of, over, "-", "-", "-")
             continue
         interval = " .. ".join(_number(end, "+.2f", 100) for end in pair.interval) if pair.interval else "-"
-        table.add_row(of, over, _number(pair.difference, "+.2f", 100), interval, _number(pair.p_adjusted, ".4f"))
+        table.add_row(of, over, _number(pair.difference, "+.2f", 100), interval, tables.p_value(pair.p_adjusted))
     return table
 
 

@@ -168,7 +168,7 @@ def _claims(budget: Budget, present: Collection[str]) -> Request:
 def _ablation(budget: Budget, present: Collection[str]) -> Request:
     """Every combination of strength and learning rate for each form of KO, at two widths; Adam beside them."""
     small = budget == "small"
-    rates = [3e-4, 1e-3, 3e-3, 1e-2] if small else [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2]
+    rates = [3e-4, 1e-3, 3e-3, 1e-2, 3e-2] if small else [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2]
     gammas = [0.03, 0.1, 0.3] if small else [0.01, 0.03, 0.1, 0.3, 1.0]
     hard_rates = [0.25, 0.5, 0.75] if small else [0.1, 0.25, 0.5, 0.75, 1.0]
     lr = {"lr": {"choice": rates}}
@@ -190,7 +190,7 @@ def _ablation(budget: Budget, present: Collection[str]) -> Request:
     return {
         "tasks": tasks,
         "optimizers": [_adam(space=lr), *forms],
-        "tuning": {"trials": 1, "method": "grid", "seeds": 2 if small else 5},
+        "tuning": {"method": "grid", "seeds": 2 if small else 5},
         "seeds": 5 if small else 20,
     }
 

@@ -9,7 +9,7 @@ import typer
 
 from kotrain import tables
 from kotrain.client import Client
-from kotrain.comparing import follow
+from kotrain.comparing import follow, write
 from kotrain.output import note, say
 from kotrain.studies import STUDIES, Budget, Study
 from service.spec import ComparisonStatus
@@ -43,20 +43,20 @@ def run(
     """
     study = _study(name)
     size = _budget(budget)
+    folder = output / f"{study.name}-{size}"
     with Client() as client:
         present = [dataset.name for dataset in client.catalog().datasets if dataset.present]
         request = {**study.request(size, present), "reuse": not fresh}
         if dry_run:
             tables.console().print(tables.plan(client.start_comparison(request, dry_run=True)))
             return 0
+        _make(folder)  # before the runs: where it cannot be, nobody waits for them
         started = client.start_comparison(request)
         progress = started.progress
         note(f"comparison {started.id}: up to {progress.jobs_at_most} jobs, {progress.reused} there already")
         ended = follow(client, started)
-        folder = output / f"{study.name}-{size}"
-        folder.mkdir(parents=True, exist_ok=True)
         for format, file in REPORTS.items():
-            (folder / file).write_bytes(client.report(ended, format))  # type: ignore[arg-type]  # keys are formats
+            write(folder / file, client.report(ended, format))  # type: ignore[arg-type]  # keys are formats
     tables.console().print(tables.verdict(ended))
     note(f"reports: {folder}/")
     return int(ended.status is not ComparisonStatus.SUCCEEDED)
@@ -72,6 +72,13 @@ def show(
     with Client() as client:
         present = [dataset.name for dataset in client.catalog().datasets if dataset.present]
     say(study.validated(size, present))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"{folder}: {error.strerror}") from None
 
 
 def _study(name: str) -> Study:

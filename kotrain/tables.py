@@ -34,6 +34,8 @@ STATUS_STYLE = {
 }
 PIPE_COLUMNS = 200
 """Width of what is not printed to a terminal, so that nothing is cut off on the way to a file or a pipe."""
+HOLM, SPENDING = "p (Holm)", "p (planned looks)"
+"""What an adjusted p is called, by how it was adjusted."""
 WIDE_COLUMNS = 140
 """Width that the list of jobs needs for all of its columns."""
 
@@ -149,7 +151,7 @@ def curves(metrics: Mapping[str, CurveView]) -> Table:
 def comparison(answer: CompareAnswer) -> Group:
     """Groups, pairs, and the verdict in words."""
     parts: list[RenderableType] = []
-    for table in (groups(answer), pairs(answer.pairs)):
+    for table in (groups(answer), pairs(answer.pairs, HOLM)):
         parts += [table, ""] if table.row_count else []
     return Group(*parts, Text(answer.verdict.text))
 
@@ -171,28 +173,51 @@ def groups(answer: CompareAnswer) -> Table:
     return table
 
 
-def pairs(found: Sequence[PairView]) -> Table:
-    """A line a pair."""
-    table = plain("a", "b", "n", "a - b", "95 % interval", "p (Holm)", right=("n", "a - b", "p (Holm)"))
+def pairs(found: Sequence[PairView], p_name: str) -> Table:
+    """A line a pair; `p_name` says what its p is adjusted by."""
+    table = plain("a", "b", "n", "a - b", "95 % interval", p_name, right=("n", "a - b", p_name))
     for pair in found:
-        p = "-" if pair.p_adjusted is None else "<0.0001" if pair.p_adjusted < 1e-4 else f"{pair.p_adjusted:.4f}"
+        p = p_value(pair.p_adjusted)
         table.add_row(pair.a, pair.b, str(pair.n), _signed(pair.difference), signed_interval(pair.interval), p)
     return table
 
 
+def p_value(p: float | None) -> str:
+    """Four digits after the point; very small ones are just small."""
+    return "-" if p is None else "<0.001" if p < 0.001 else f"{p:.4f}"
+
+
 def spread(group: GroupView) -> str:
     """Mean and standard deviation."""
-    return _number(group.mean) if group.sd is None else f"{_number(group.mean)} ± {group.sd:.4f}"
+    return _mean_and_sd(group.mean, group.sd)
+
+
+def _mean_and_sd(mean: float | None, sd: float | None) -> str:
+    if mean is None or sd is None:
+        return _number(mean)
+    digits = _digits(mean, sd)
+    return f"{mean:,.{digits}f} ± {sd:,.{digits}f}"
 
 
 def interval(found: tuple[float, float] | None) -> str:
     """An interval of values."""
-    return "-" if found is None else f"{found[0]:.4f} .. {found[1]:.4f}"
+    if found is None:
+        return "-"
+    digits = _digits(*found)
+    return f"{found[0]:,.{digits}f} .. {found[1]:,.{digits}f}"
 
 
 def signed_interval(found: tuple[float, float] | None) -> str:
     """An interval of differences."""
-    return "-" if found is None else f"{found[0]:+.4f} .. {found[1]:+.4f}"
+    if found is None:
+        return "-"
+    digits = _digits(*found)
+    return f"{found[0]:+,.{digits}f} .. {found[1]:+,.{digits}f}"
+
+
+def _digits(*values: float) -> int:
+    """After the point: four, but for numbers that are large enough without."""
+    return 4 if max(map(abs, values)) < 1000 else 0
 
 
 def verdict(answer: ComparisonAnswer) -> Group:
@@ -201,7 +226,7 @@ def verdict(answer: ComparisonAnswer) -> Group:
     parts: list[RenderableType] = []
     for task in answer.tasks:
         parts.append(Text(task.label, style="bold"))
-        for table in (groups(task), pairs(task.pairs)):
+        for table in (groups(task), pairs(task.pairs, SPENDING if answer.plan.nominal_p else HOLM)):
             parts += [table, ""] if table.row_count else []
     parts += [Text(sentence) for sentence in answer.verdict]
     done = progress.succeeded + progress.diverged + progress.failed + progress.cancelled
@@ -223,7 +248,8 @@ def plan(planned: ComparisonDryRun) -> Group:
     seconds = planned.seconds_at_most
     time = "their time is not known yet" if seconds is None else f"at most {seconds:,.0f} s of device time"
     text = f"{jobs} jobs, {planned.reused} of the first ones there already; {time}."
-    return Group(table, "", Text(planned.methods), "", Text(text))
+    methods = f"The methods of a paper, once it has run: {planned.methods}"
+    return Group(table, "", Text(methods), "", Text(text))
 
 
 def comparisons(found: Iterable[ComparisonSummary]) -> Table:
@@ -239,19 +265,17 @@ def leaderboard(found: Leaderboard) -> Group:
     parts: list[RenderableType] = []
     for board in found.boards:
         shown = {path: value for path, value in board.setting.items() if not path.startswith("environment.")}
-        numbers = ("#", "n", "behind the first", "p (Holm)", "diverged")
+        numbers = ("#", "n", "behind the first", HOLM, "diverged")
         table = plain("#", "optimizer", "n", "mean ± sd", "95 % interval", *numbers[2:], right=numbers)
         for one in board.standings:
-            sd = "" if one.sd is None else f" ± {one.sd:.4f}"
-            p = "-" if one.p_behind is None else f"{one.p_behind:.4f}"
             table.add_row(
                 str(one.rank),
                 one.label,
                 str(one.n),
-                f"{_number(one.mean)}{sd}",
+                _mean_and_sd(one.mean, one.sd),
                 interval(one.interval),
                 _signed(one.behind_first),
-                p,
+                p_value(one.p_behind),
                 str(one.diverged) if one.diverged else "-",
             )
         parts += [Text(f"{found.dataset} {found.model}: {_pairs(shown)}", style="bold"), table, ""]
@@ -304,11 +328,13 @@ def _steps(job: JobView) -> str:
 def _number(value: float | None, digits: int = 4) -> str:
     if value is None:
         return "-"
-    return f"{value:.{digits}f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.3g}"
+    if abs(value) >= 1e4:
+        return f"{value:,.0f}" if abs(value) < 1e12 else f"{value:.3g}"
+    return f"{value:.{digits}f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.3g}"
 
 
 def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.4f}"
+    return "-" if value is None else f"{value:+,.{_digits(value)}f}"
 
 
 def _time(at: datetime | None) -> str:

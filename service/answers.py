@@ -308,7 +308,7 @@ class ComparisonDryRun(Output):
     """The plan of a comparison, without running anything."""
 
     plan: PlanView
-    methods: str
+    methods: str = Field(description="As a paper may tell it once it has run.")
     jobs_at_least: int = Field(description="Runs if the first look decides.")
     jobs_at_most: int
     reused: int = Field(description="Of the runs wanted first, those that are there already.")
@@ -340,7 +340,7 @@ class ComparisonAnswer(Output):
     verdict: list[str] = Field(description="What is known, in sentences.")
     progress: ComparisonProgress
     tasks: list[TaskAnswer]
-    across: AcrossTasks | None = Field(description="Null with one task.")
+    across: AcrossTasks | None = Field(description="Null with one task, before the end, and where runs are missing.")
     assumptions: list[Assumption]
     methods: str = Field(description="How it was done, as a paragraph for a paper.")
     reused: list[ReusedRun]

@@ -118,7 +118,8 @@ FIND = text(
           FROM unnest(CAST(:specs AS jsonb[]), CAST(:stamps AS text[])) WITH ORDINALITY AS asked(spec, stamp)) AS wanted
     JOIN jobs ON jobs.fingerprint = wanted.fingerprint AND jobs.data_stamp = wanted.stamp
          AND wanted.target IN ('null', jobs.spec -> 'target')
-    WHERE (status IN ('queued', 'running') AND NOT cancel_requested AND jobs.spec ->> 'device' = wanted.device)
+    WHERE (status IN ('queued', 'running') AND NOT cancel_requested
+           AND (jobs.spec ->> 'device' = wanted.device OR (jobs.spec ->> 'device' = 'auto' AND wanted.device = :auto)))
        OR ((status = 'succeeded' OR reason = 'diverged')
            AND (environment ->> 'engine_version')::int = :engine_version
            AND environment ->> 'torch' = ANY(:torches) AND wanted.device IN ('auto', environment ->> 'device_kind'))
@@ -144,6 +145,7 @@ def find(session: Session, plan: Plan, cells: Sequence[Cell]) -> dict[Cell, UUID
             "stamps": [stamp(spec["dataset"]["name"]) for spec in specs],
             "engine_version": ENGINE_VERSION,
             "torches": _torches(session),
+            "auto": _auto(session),
         },
     )
     return {asked[row.number - 1]: row.id for row in rows}
@@ -155,6 +157,16 @@ def _torches(session: Session) -> list[str]:
     last = select(Job.environment["torch"].as_string()).where(Job.environment.is_not(None))
     last = last.order_by(Job.finished_at.desc().nulls_last()).limit(1)
     return [name for name in session.scalars(up).all() or session.scalars(last).all() if name]
+
+
+def _auto(session: Session) -> str | None:
+    """The device that a job with `auto` gets, whichever worker takes it; None where that depends on the worker."""
+    kinds = {_has_cuda(devices) for devices in session.scalars(select(Worker.devices).where(is_up()))}
+    return None if len(kinds) != 1 else "cuda" if kinds.pop() else "cpu"
+
+
+def _has_cuda(devices: Sequence[Mapping[str, Any]]) -> bool:
+    return any(device["kind"] == "cuda" for device in devices)
 
 
 def is_up() -> ColumnElement[bool]:

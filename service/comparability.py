@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from service.cells import CellRun
 from service.groups import ENVIRONMENT_SETTING
-from service.plans import Cell, Plan
+from service.plans import LARGEST, Cell, Plan
 from service.protocol import Result
 from service.spec import JobStatus, Reason
 
@@ -16,16 +16,27 @@ from service.spec import JobStatus, Reason
 def settled(plan: Plan, runs: Sequence[CellRun]) -> list[CellRun]:
     """The runs, as they count.
 
-    One that ended without a value of the endpoint, because that was not finite, has diverged. One on other data, or
+    One that ended without a value of the endpoint, because that was not finite, or with one too large to compute with,
+    has diverged. One on other data, or
     another torch or kind of device, than most of its task trains to other numbers from the same spec: it says nothing
     here, and is not run again, because it would only end up there again.
     """
-    found = {run.cell: _with_divergence(run) for run in runs}
+    found = {run.cell: _with_divergence(_within_bounds(run)) for run in runs}
     for task in range(len(plan.tasks)):
         mine = [run for run in found.values() if (run.cell.phase, run.cell.task) == ("report", task) and counts(run)]
         for run, why in _strange(mine, _names(plan, task)):
             found[run.cell] = replace(run, result=Result(JobStatus.FAILED, None), message=why)
     return list(found.values())
+
+
+def _within_bounds(run: CellRun) -> CellRun:
+    """A loss of 1e300 is finite, and no more than one that is not."""
+    result = run.result
+    numbers = (result.value, result.val_accuracy, result.val_loss)
+    if all(number is None or abs(number) <= LARGEST for number in numbers):
+        return run
+    value, accuracy, loss = (None if number is None or not abs(number) <= LARGEST else number for number in numbers)
+    return replace(run, result=replace(result, value=value, val_accuracy=accuracy, val_loss=loss))
 
 
 def _with_divergence(run: CellRun) -> CellRun:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cache
 from threading import Lock
 from typing import Any
 from uuid import UUID
@@ -17,8 +18,9 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from service import cells, conclusions, estimates, jobs, methods, protocol
+from service import cells, conclusions, data, estimates, jobs, methods, protocol
 from service.answers import ComparisonAnswer, ComparisonDryRun
+from service.catalog import DATASETS
 from service.comparability import settled
 from service.config import settings
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
@@ -41,7 +43,8 @@ STATE = text(
     FROM comparison_cells JOIN jobs ON jobs.id = job_id WHERE comparison_id = :comparison
     """
 )
-MOST_ANSWERS = 64
+MOST_KEPT = 40_000
+"""Runs and pairs of the answers that are kept, together: about 100 MB. The largest comparison has 20,000."""
 _answers: OrderedDict[tuple[Any, ...], ComparisonAnswer] = OrderedDict()
 _lock = Lock()
 
@@ -51,7 +54,13 @@ _lock = Lock()
 
 def plan(session: Session, request: ComparisonRequest) -> Plan:
     """The plan of a request, for the machines there are. Raises Invalid, which points to what is wrong."""
-    found = resolve(request, {"auto": _device(session)}, most_jobs=settings().max_comparison_jobs)
+    counted = cache(lambda name: data.train_records(DATASETS[name](), settings().data))
+    found = resolve(
+        request,
+        {"auto": _device(session)},
+        most_jobs=settings().max_comparison_jobs,
+        records=counted,
+    )
     _check(session, found)
     return found
 
@@ -155,10 +164,17 @@ def answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
             return _answers[state]
     made = _answer(session, comparison)
     with _lock:
+        for older in [other for other in _answers if other[0] == comparison.id]:
+            del _answers[older]  # nobody will ask for how it was
         _answers[state] = made
-        while len(_answers) > MOST_ANSWERS:
-            _answers.popitem(last=False)
+        kept = sum(map(_weight, _answers.values()))
+        while kept > MOST_KEPT:
+            kept -= _weight(_answers.popitem(last=False)[1])
     return made
+
+
+def _weight(answer: ComparisonAnswer) -> int:
+    return answer.progress.jobs + answer.plan.pairs
 
 
 def _answer(session: Session, comparison: Comparison) -> ComparisonAnswer:

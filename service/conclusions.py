@@ -12,6 +12,7 @@ from typing import Any, Literal
 from service import protocol, tuning
 from service.across import across_tasks
 from service.answers import (
+    AcrossTasks,
     ComparisonAnswer,
     ComparisonProgress,
     Estimate,
@@ -19,7 +20,6 @@ from service.answers import (
     GroupView,
     LeftOut,
     MissingRun,
-    PairView,
     ReusedRun,
     TaskAnswer,
     ToTarget,
@@ -34,13 +34,14 @@ from service.estimates import cell_seconds, most_seconds
 from service.families import Family, Sampled, Test, Values, test_all
 from service.groups import ENVIRONMENT_SETTING
 from service.labels import flat
-from service.measures import Measure
+from service.measures import Measure, listed
 from service.methods import methods, plan_view
 from service.models import Comparison
+from service.obstacles import Obstacle, missing_runs, obstacle, untested_pairs, untested_races
 from service.plans import Plan
 from service.spec import ComparisonStatus, JobStatus, Target, TargetHit
 from service.stats import median_to_target, paired_to_target
-from service.verdicts import Protocol, correction_in_words, listed, verdict
+from service.verdicts import Protocol, correction_in_words, verdict
 from service.views import group_view, pair_view
 
 Estimates = Mapping[tuple[int, int], Estimate]
@@ -66,12 +67,15 @@ class _Task:
     """By optimizer."""
     is_complete: bool = False
     missing: list[MissingRun] = field(default_factory=list)
+    lost: list[frozenset[int]] = field(default_factory=list)
+    """By optimizer: seeds whose reported run is missing."""
 
     @property
     def sampled(self) -> Sampled:
         """The scores, in the order of the table."""
         done = [self.looks_done[position] for position in self.order]
-        return Sampled([self.values[position] for position in self.order], done)
+        lost = [self.lost[position] for position in self.order]
+        return Sampled([self.values[position] for position in self.order], done, lost)
 
 
 def _task(plan: Plan, number: int, runs: Sequence[CellRun], results: protocol.Results) -> _Task:
@@ -82,6 +86,7 @@ def _task(plan: Plan, number: int, runs: Sequence[CellRun], results: protocol.Re
         chosen = ("report", position, task.chosen.get(position))
         task.runs[position] = [run for run in of_task if (run.cell.phase, run.cell.optimizer, run.cell.trial) == chosen]
     task.values = protocol.values(plan, results, number, task.chosen)
+    task.lost = protocol.lost(plan, results, number, task.chosen)
     task.order = _by_mean(task.values, Measure(plan.metric).sign)
     reporting = protocol.reporting(plan, results, number)
     task.looks_done, task.is_complete = reporting.looks_done, reporting.is_complete
@@ -107,15 +112,16 @@ def _task_answer(
     results: protocol.Results,
     runs: Sequence[CellRun],
     family: Family,
-    waits_for: str | None,
+    barred: Obstacle | None,
 ) -> TaskAnswer:
-    """`waits_for` says what a verdict waits for, where one look was planned and it is not time for it yet."""
+    """`barred`: what stands in the way of all verdicts."""
     spec = plan.tasks[task.number].spec
     measure = Measure(plan.metric)
     target = None if spec["target"] is None else Target.model_validate(spec["target"])
     views = [_group(plan, task, position, target, family) for position in task.order]
     values = [task.values[position] for position in task.order]
-    pairs = [pair_view(test, [view.label for view in views], values, family) for test in tests]
+    labels, is_read = [view.label for view in views], barred is None
+    pairs = untested_pairs([pair_view(test, labels, values, family, is_read=is_read) for test in tests], barred)
     tuned = [
         tuning.view(plan, results, runs, task.number, position, task.chosen.get(position))
         for position, one in enumerate(plan.optimizers)
@@ -125,10 +131,10 @@ def _task_answer(
     rules = Protocol(
         correction=correction_in_words(family),
         scored=plan.tasks[task.number].diverged_score is not None,
-        absent=tuple(view.label for view in views if not view.n and not view.diverged) if task.is_complete else (),
+        missing=missing_runs(plan, task.number, runs, task.chosen, task.lost),
         caveats=tuple(_caveats(plan, task, measure, tuned)),
     )
-    said = VerdictView(decided=False, best=None, text=waits_for) if waits_for else None
+    said = VerdictView(decided=False, best=None, text=barred.verdict) if barred else None
     return TaskAnswer(
         dataset=spec["dataset"]["name"],
         model=spec["model"]["name"],
@@ -137,14 +143,14 @@ def _task_answer(
         target=target,
         held_fixed=fixed,
         groups=views,
-        pairs=[_not_looked_at(pair) for pair in pairs] if waits_for else pairs,
+        pairs=pairs,
         verdict=said or verdict(measure, views, pairs, fixed, rules),
         left_out=_left_out(task, runs),
         label=task.label,
         tuning=tuned,
         cost=costs(plan, task.runs),
         to_target=[] if target is None else [_to_target(plan, task, position) for position in task.order],
-        first_to_target=[] if target is None else _first_to_target(plan, task),
+        first_to_target=[] if target is None else untested_races(_first_to_target(plan, task), pairs, barred),
         missing=task.missing,
     )
 
@@ -168,26 +174,6 @@ def _group(plan: Plan, task: _Task, position: int, target: Target | None, family
     return view.model_copy(update=changes)
 
 
-def _not_looked_at(pair: PairView) -> PairView:
-    """A pair before the one look that was planned: what it seems, without a test."""
-    why = "cannot say yet, because one look was planned, at the end"
-    return pair.model_copy(
-        update={"p": None, "p_adjusted": None, "significant": False, "seeds_needed": None, "cannot_say": why}
-    )
-
-
-def _waits_for(plan: Plan, tasks: Sequence[_Task], status: ComparisonStatus) -> str | None:
-    """What a verdict waits for where one look was planned, at the end of all tasks."""
-    if plan.stopping != "fixed" or all(task.is_complete for task in tasks):
-        return None
-    if status is ComparisonStatus.CANCELLED:
-        return "No verdict: it was cancelled before the one look that was planned, at the end."
-    runs = [run for task in tasks for of_one in task.runs.values() for run in of_one]
-    wanted = len(plan.tasks) * len(plan.optimizers) * len(plan.seeds)
-    done = sum(run.result.is_final for run in runs)
-    return f"No verdict yet: {done} of {wanted} reported runs are there, and one look was planned, at the end."
-
-
 def _held_fixed(plan: Plan, task: _Task) -> dict[str, Any]:
     """The task, readable, and what its runs ran on, which all that are compared share."""
     untold = {"log_every_steps", "target"}
@@ -204,16 +190,17 @@ def _held_fixed(plan: Plan, task: _Task) -> dict[str, Any]:
 
 def _caveats(plan: Plan, task: _Task, measure: Measure, tuned: Sequence[TuningView]) -> Iterable[str]:
     score = plan.tasks[task.number].diverged_score
-    for position, one in enumerate(plan.optimizers):
-        runs = [run for run in task.runs[position] if counts(run)]
-        diverged = sum(run.result.diverged for run in runs)
-        if diverged and score is not None:
-            yield f"{diverged} of {len(runs)} runs of {one.label} diverged and count as {measure.value(score)}."
+    ended = [[run for run in task.runs[position] if counts(run)] for position in range(len(plan.optimizers))]
+    diverged = [sum(run.result.diverged for run in runs) for runs in ended]
+    if score is not None and diverged != [len(runs) for runs in ended]:  # where all did, the verdict says so
+        for one, runs, amount in zip(plan.optimizers, ended, diverged, strict=True):
+            if amount:
+                yield f"{amount} of {len(runs)} runs of {one.label} diverged and count as {measure.value(score)}."
     yield _tuning_in_words(plan)
     if lost := [f"{failed} of {len(view.trials)} of {view.label}" for view in tuned if (failed := tuning.failed(view))]:
-        yield f"Trials failed, so that tuning was not equal: {listed(lost, most=len(lost))}."
-    if edges := [f"{' and '.join(view.at_edge)} of {view.label}" for view in tuned if view.at_edge]:
-        yield f"At the edge of what was tried, so that a wider range may help: {listed(edges, most=len(edges))}."
+        yield f"Trials failed, so that tuning was not equal: {listed(lost, most=None)}."
+    if edges := [f"{listed(view.at_edge, most=None)} of {view.label}" for view in tuned if view.at_edge]:
+        yield f"At the edge of what was tried, so that a wider range may help: {listed(edges, most=None)}."
     splits = max((len(values) for values in task.values), default=0)
     drawn = plan.resplits(task.number) if "split" in plan.vary else "nothing"
     yield {
@@ -234,7 +221,7 @@ def _tuning_in_words(plan: Plan) -> str:
     else:
         of_each = ", ".join(f"{one.label} {len(one.trials)}" for one in plan.optimizers if one.is_tuned)
         text = f"Parameters were chosen on validation data, with unequal numbers of trials ({of_each})"
-    return text + (f"; those of {' and '.join(fixed)} were given." if fixed else ".")
+    return text + (f"; those of {listed(fixed, most=None)} were given." if fixed else ".")
 
 
 def _hit(run: CellRun) -> TargetHit | None:
@@ -290,13 +277,15 @@ def conclude(comparison: Comparison, plan: Plan, runs: Sequence[CellRun], estima
     family = protocol.family(plan)
     tasks = [_task(plan, number, runs, results) for number in range(len(plan.tasks))]
     tests = test_all([task.sampled for task in tasks], family)
-    waits_for = _waits_for(plan, tasks, ComparisonStatus(comparison.status))
+    is_complete = all(task.is_complete for task in tasks)
+    ended = sum(counts(run) for task in tasks for of_one in task.runs.values() for run in of_one)
+    barred = obstacle(plan, ComparisonStatus(comparison.status), ended, is_complete=is_complete)
     answers = [
-        _task_answer(plan, task, of_task, results, runs, family, waits_for)
+        _task_answer(plan, task, of_task, results, runs, family, barred)
         for task, of_task in zip(tasks, tests, strict=True)
     ]
-    is_complete = all(task.is_complete for task in tasks)
-    across = across_tasks(plan, answers, [task.values for task in tasks]) if len(tasks) > 1 and is_complete else None
+    across, together = _together(plan, tasks, answers) if is_complete and barred is None else (None, [])
+    is_over = comparison.status != ComparisonStatus.RUNNING
     sentences = [
         f"{answer.label}: {answer.verdict.text}" if len(answers) > 1 else answer.verdict.text for answer in answers
     ]
@@ -309,26 +298,43 @@ def conclude(comparison: Comparison, plan: Plan, runs: Sequence[CellRun], estima
         created_at=comparison.created_at,
         finished_at=comparison.finished_at,
         tags=plan.tags,
-        verdict=[*sentences, *(across.sentences if across else [])],
+        verdict=[*sentences, *together],
         progress=_progress(comparison, plan, runs, estimates),
         tasks=answers,
         across=across,
-        assumptions=list(assumptions(plan, answers, _seen_before(comparison, runs))),
-        methods=methods(plan),
-        reused=[
-            ReusedRun(
-                job=run.job,
-                label=plan.optimizers[run.cell.optimizer].label,
-                task=plan.tasks[run.cell.task].label,
-                seed=run.cell.seed,
-                user=run.user,
-            )
-            for run in runs
-            if run.is_reused
-        ],
+        assumptions=list(assumptions(plan, answers, _seen_before(comparison, runs), is_over=is_over)),
+        methods=_methods(plan, tasks, barred),
+        reused=[_reused(plan, run) for run in runs if run.is_reused],
         plan=plan_view(plan),
         estimates=list(estimates.values()),
     )
+
+
+def _together(
+    plan: Plan, tasks: Sequence[_Task], answers: Sequence[TaskAnswer]
+) -> tuple[AcrossTasks | None, Sequence[str]]:
+    """All tasks together, and sentences about them."""
+    if len(tasks) < 2:
+        return None, []
+    if any(seeds for task in tasks for seeds in task.lost):
+        return None, ["All tasks together are not ranked, because planned runs are missing."]
+    found = across_tasks(plan, answers, [task.values for task in tasks])
+    return found, found.sentences if found else []
+
+
+def _reused(plan: Plan, run: CellRun) -> ReusedRun:
+    task, optimizer = plan.tasks[run.cell.task], plan.optimizers[run.cell.optimizer]
+    return ReusedRun(job=run.job, label=optimizer.label, task=task.label, seed=run.cell.seed, user=run.user)
+
+
+def _methods(plan: Plan, tasks: Sequence[_Task], barred: Obstacle | None) -> str:
+    """How it was done, and what was not done in the end."""
+    short = [task.label for task in tasks if any(task.lost)]
+    if barred is not None and barred.methods:
+        return f"{methods(plan)} {barred.methods}"
+    where = f" on {listed(short, most=None)}" if len(tasks) > 1 else ""
+    ending = f" Planned runs are missing{where}; pairs that lack one were not tested." if short else ""
+    return methods(plan) + ending
 
 
 def _seen_before(comparison: Comparison, runs: Sequence[CellRun]) -> tuple[int, int]:

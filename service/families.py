@@ -6,9 +6,10 @@ error divided over the pairs), or a look after every seed (an always-valid test,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from statistics import fmean
 from typing import Literal
 
 from service import stats
@@ -19,6 +20,8 @@ ALPHA = 0.05
 
 FEWEST_PAIRS = 3
 """With two pairs the t interval is 12.7 standard errors wide to each side: a test in name only."""
+
+RUNS_ARE_MISSING = "cannot say, because planned runs are missing"
 
 Values = Mapping[int, float]
 """Seed -> value."""
@@ -69,10 +72,19 @@ class Standing:
 
 @dataclass(frozen=True)
 class Sampled:
-    """What a task's groups scored, and how many of the planned looks each of them has all its runs for."""
+    """What a task's groups scored, and how many of the planned looks each of them has all its runs for.
+
+    `lost`: of each group the seeds whose run is missing, other than by diverging. Pairs are not tested on what is left
+    of them: who cancelled a run may have seen it, and a run that was too slow or too large is no random one.
+    """
 
     groups: Sequence[Values]
     looks_done: Sequence[int] = ()
+    lost: Sequence[Collection[int]] = ()
+
+    def is_short(self, a: int, b: int, seeds: Sequence[int]) -> bool:
+        """Whether a run of these seeds is missing in one of two groups."""
+        return bool(self.lost) and not {*self.lost[a], *self.lost[b]}.isdisjoint(seeds)
 
 
 def test_all(tasks: Sequence[Sampled], family: Family) -> list[list[Test]]:
@@ -97,7 +109,7 @@ def _tests(task: Sampled, family: Family) -> list[Test]:
     pairs = combinations(range(len(task.groups)), 2)
     if family.stopping == "looks":
         return [_at_looks(task, a, b, family) for a, b in pairs]
-    return [_at_once(task.groups, a, b, family) for a, b in pairs]
+    return [_at_once(task, a, b, family) for a, b in pairs]
 
 
 def _with_holm(tasks: Sequence[Sequence[Test]], pairs: int) -> list[list[Test]]:
@@ -113,11 +125,13 @@ def _decided(test: Test, p_adjusted: float | None) -> Test:
     return replace(test, p_adjusted=p_adjusted, significant=significant)
 
 
-def _at_once(groups: Sequence[Values], a: int, b: int, family: Family) -> Test:
+def _at_once(task: Sampled, a: int, b: int, family: Family) -> Test:
     """A pair on all its runs: the paired t test, or the always-valid one where runs were looked at all the time."""
-    x, y = groups[a], groups[b]
+    x, y = task.groups[a], task.groups[b]
     both = [seed for seed in family.seeds or sorted(x.keys() & y.keys()) if seed in x and seed in y]
     differences = _differences(x, y, both)
+    if task.is_short(a, b, family.seeds):
+        return _untested(a, b, differences)
     found = (
         stats.anytime(differences, ALPHA, scale=_size(x, y))
         if family.stopping == "any"
@@ -137,6 +151,22 @@ def _at_once(groups: Sequence[Values], a: int, b: int, family: Family) -> Test:
     )
 
 
+def _untested(a: int, b: int, differences: tuple[float, ...]) -> Test:
+    """A pair with less than what was planned: how far apart it is, and nothing on whether that is chance."""
+    return Test(
+        a=a,
+        b=b,
+        n=len(differences),
+        difference=fmean(differences) if differences else None,
+        interval=None,
+        p=None,
+        p_adjusted=None,
+        significant=False,
+        cannot_say=RUNS_ARE_MISSING,
+        differences=differences,
+    )
+
+
 def _size(x: Values, y: Values) -> float:
     """Of the numbers that differences are taken from, whose rounding is no difference."""
     return max(map(abs, [*x.values(), *y.values()]), default=0.0)
@@ -149,14 +179,17 @@ def _differences(x: Values, y: Values, seeds: Sequence[int]) -> tuple[float, ...
 def _at_looks(task: Sampled, a: int, b: int, family: Family) -> Test:
     """A pair at the planned looks that are complete: what ran since is not looked at.
 
-    A seed that is missing at a complete look will not come, and moves that look and those after it. A group that got
-    no more seeds after a look stays at that look, at the level that was planned for it.
+    A seed without a value at a complete look, because its run diverged and that has no score, will not get one, and
+    moves that look and those after it. A group that got no more seeds after a look stays at that look, at the level
+    that was planned for it.
     """
     x, y = task.groups[a], task.groups[b]
     complete = min(task.looks_done[a], task.looks_done[b])
     seen = family.seeds[: family.looks[complete - 1]] if complete else ()
     both = [seed for seed in seen if seed in x and seed in y]
     differences = _differences(x, y, both)
+    if task.is_short(a, b, seen):
+        return _untested(a, b, differences)
     looks = [sum(1 for seed in both if seed in family.seeds[:look]) for look in family.looks[:complete]]
     missing = len(seen) - len(both)
     looks += [look - missing for look in family.looks[complete:]]

@@ -1,10 +1,12 @@
-"""Metrics as people read them: which way is better, and values and differences in words."""
+"""Metrics and counts as people read them: which way is better, and values and differences in words."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.errors import Invalid
+from service.spec import Target
 
 
 def sign(name: str) -> int:
@@ -14,6 +16,29 @@ def sign(name: str) -> int:
     if name.endswith(("loss", "correlation")):
         return -1
     raise Invalid.field("metric", f"'{name}' cannot be compared: neither more nor less of it is better")
+
+
+def many(n: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
+def listed(names: Sequence[str], most: int | None = 4, word: str = "and") -> str:
+    """`a, b and c`; beyond `most` names the rest is counted."""
+    shown = list(names)
+    if most is not None and len(shown) > most:
+        shown = [*shown[: most - 1], f"{len(names) - most + 1} more"]
+    return f" {word} ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def out_of_reach(target: Target) -> str | None:
+    """Why no run can meet a target, and what may be meant; None where one can."""
+    if not target.metric.endswith("accuracy") or target.value <= 1:
+        return None
+    return (
+        f"an accuracy is a share from 0 to 1, so {target.value:g} is never reached; "
+        f"did you mean {target.value / 100:g}?"
+    )
 
 
 @dataclass(frozen=True)
@@ -31,6 +56,13 @@ class Measure:
     def words(self) -> str:
         """The name in a sentence."""
         return self.name.replace("val_", "validation_").replace("_", " ")
+
+    @property
+    def whose(self) -> str:
+        """The weights that it is measured with; empty for what is no matter of weights."""
+        if self.name.endswith("per_second"):
+            return ""
+        return f" of the {'best validation' if self.name.startswith('best_') else 'last'} step's weights"
 
     def value(self, value: float) -> str:
         """A value in a sentence."""

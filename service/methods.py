@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from service.answers import PlanView
 from service.families import ALPHA
-from service.measures import Measure
+from service.measures import Measure, listed, many
 from service.plans import Plan
 from service.protocol import validation_metric
 from service.stats import nominal_levels
@@ -34,7 +34,7 @@ def methods(plan: Plan) -> str:
 def _methods_of_tuning(plan: Plan) -> str:
     if plan.tuning is None:
         return "Optimizer parameters were given in advance and not tuned."
-    runs = f"{plan.tuning.seeds} seed{'s' * (plan.tuning.seeds != 1)}"
+    runs = many(plan.tuning.seeds, "seed")
     how = {
         "quasi_random": f"{plan.tuning.trials} points of a shifted Halton sequence, the same for shared parameters",
         "halving": f"{plan.tuning.trials} points of a shifted Halton sequence and successive halving by "
@@ -52,14 +52,13 @@ def _methods_of_seeds(plan: Plan) -> str:
     splits = ", each with its own split of the data" if "split" in plan.vary else ", on one split of the data"
     fixed = [task.label for number, task in enumerate(plan.tasks) if plan.resplits(number) == "nothing"]
     if "split" in plan.vary and fixed:
-        splits += f" (but for {', '.join(fixed)}, whose split is fixed)"
-    name = Measure(plan.metric).words
-    whose = "" if plan.metric.endswith("per_second") else " of the last step's weights"
+        splits += f" (but for {listed(fixed, most=None)}, whose split is fixed)"
+    measure = Measure(plan.metric)
     up_to = "up to " if len(plan.looks) > 1 else ""
     return (
-        f"The primary endpoint, fixed in the plan, is {name}{whose}, on {up_to}"
-        f"{len(plan.seeds)} seeds{splits}; runs of one seed share initial weights, data order, augmentation and "
-        "dropout, and are compared in pairs."
+        f"The primary endpoint, fixed in the plan, is {measure.words}{measure.whose}, on {up_to}"
+        f"{many(len(plan.seeds), 'seed')}{splits}; runs of one seed share initial weights, data order, augmentation "
+        "and dropout, and are compared in pairs."
     )
 
 
@@ -75,12 +74,12 @@ def _methods_of_tests(plan: Plan) -> str:
         return (
             "Seeds were added one by one; an always-valid sequential t test (a t likelihood ratio with a normal prior "
             "on the standardized difference) allows for looking after each, with Holm's correction over "
-            f"{plan.pairs} pair{'s' * (plan.pairs != 1)}."
+            f"{many(plan.pairs, 'pair')}."
         )
     looks = ", ".join(map(str, plan.looks))
     return (
         f"Two-sided group-sequential paired t tests with looks planned at {looks} seeds (Lan-DeMets spending, "
-        f"alpha t^2), the error rate of 5 % divided over {plan.pairs} pair{'s' * (plan.pairs != 1)}; intervals are "
+        f"alpha t^2), the error rate of 5 % divided over {many(plan.pairs, 'pair')}; intervals are "
         "repeated confidence intervals."
     )
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from math import prod
+from math import comb, floor, log, prod
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from service.errors import FieldError, Invalid
 from service.labels import flat, labels
+from service.measures import many, out_of_reach
 from service.plans import Plan, PlannedOptimizer, PlannedTask, Rung, scaled
 from service.pointers import field_errors
 from service.requests import ComparisonRequest, OptimizerRequest, Seeds, TaskRequest, Tuning
@@ -22,14 +23,31 @@ UNTOLD = frozenset({"target", "device", "log_every_steps", "diagnostics_every_st
 """No part of a task's label: they change nothing of what is trained."""
 
 
-def resolve(request: ComparisonRequest, devices: Mapping[str, str] | None = None, most_jobs: int | None = None) -> Plan:
+UNTRAINED = UNTOLD | {"eval_every_steps"}
+"""What two tasks may differ in and train the same all the same."""
+
+MOST_PAIRS = 10_000
+"""Of optimizers, over all tasks: an answer lists each, and takes 2.5 kB and 0.6 ms for it."""
+
+MOST_LOSS = 1e6
+"""As the score of a diverged run."""
+
+Records = Callable[[str], int | None]
+"""The name of a data set -> how many training records it has without a limit; None where that is not known."""
+
+
+def resolve(
+    request: ComparisonRequest,
+    devices: Mapping[str, str] | None = None,
+    most_jobs: int | None = None,
+    records: Records = lambda _: None,
+) -> Plan:
     """The plan of a request. Raises Invalid, which points to what is wrong, and where it is more than `most_jobs`.
 
     `devices` says what a task's device is to be instead, such as {"auto": "cpu"}.
     """
-    _refuse_what_does_not_fit(request)
-    if most_jobs is not None:
-        _refuse_too_many(request, most_jobs)
+    _refuse_what_does_not_fit(request, records)
+    _refuse_too_many(request, most_jobs)
     names = dimensions(one.space or {} for one in request.optimizers)
     if len(names) > MOST_PARAMETERS:
         raise Invalid.field("/optimizers", f"{len(names)} different parameters to tune; at most {MOST_PARAMETERS}")
@@ -62,7 +80,7 @@ def resolve(request: ComparisonRequest, devices: Mapping[str, str] | None = None
         seeds=list(range(seeds.first, seeds.first + seeds.max)),
         looks=looks,
         stopping=stopping,
-        tuning=request.tuning,
+        tuning=_tuning(request),
         rungs=_rungs(request),
         vary=sorted({"seed", *request.vary}),
         reuse=request.reuse,
@@ -73,7 +91,13 @@ def resolve(request: ComparisonRequest, devices: Mapping[str, str] | None = None
     )
 
 
-def _refuse_what_does_not_fit(request: ComparisonRequest) -> None:
+def _tuning(request: ComparisonRequest) -> Tuning | None:
+    """A grid is as large as it is, whatever number of trials was asked for."""
+    grids = request.tuning is not None and request.tuning.method == "grid"
+    return request.tuning.model_copy(update={"trials": None}) if request.tuning and grids else request.tuning
+
+
+def _refuse_what_does_not_fit(request: ComparisonRequest, records: Records) -> None:
     """What contradicts itself, whatever data sets and optimizers say."""
     errors = []
     for index, one in enumerate(request.optimizers):
@@ -103,13 +127,21 @@ def _refuse_what_does_not_fit(request: ComparisonRequest) -> None:
                 "/tuning/first_seed", "the trials would share seeds with the runs that judge them: keep them apart"
             )
         )
-    errors += list(_misfits_of_tasks(request))
+    errors += [*_misfits_of_tasks(request), *_tasks_listed_twice(request, records), *_misfits_of_score(request)]
     if errors:
         raise Invalid.fields(errors)
 
 
-def _refuse_too_many(request: ComparisonRequest, most: int) -> None:
+def _refuse_too_many(request: ComparisonRequest, most: int | None) -> None:
     """Before anything is enumerated: a grid of ten parameters would fill the memory."""
+    tasks, optimizers = many(len(request.tasks), "task"), many(len(request.optimizers), "optimizer")
+    pairs = len(request.tasks) * comb(len(request.optimizers), 2)
+    if pairs > MOST_PAIRS:
+        raise Invalid.field(
+            "/optimizers",
+            f"{tasks} x {comb(len(request.optimizers), 2)} pairs of {optimizers} are {pairs:,} pairs to be tested "
+            f"together, and at most {MOST_PAIRS:,} are allowed: take fewer optimizers or tasks",
+        )
     tried = 0
     for one in request.optimizers:
         if one.space and request.tuning:
@@ -118,12 +150,12 @@ def _refuse_too_many(request: ComparisonRequest, most: int) -> None:
             tried += runs * request.tuning.seeds
     reported = len(request.optimizers) * request.seeds.max
     jobs = len(request.tasks) * (tried + reported)
-    if jobs > most:
+    if most is not None and jobs > most:
         raise Invalid.field(
             "/optimizers",
-            f"{len(request.tasks)} tasks x ({tried} runs to tune + {len(request.optimizers)} optimizers x "
-            f"{request.seeds.max} seeds) are up to {jobs} jobs, and at most {most} are allowed: take fewer optimizers, "
-            "trials or seeds",
+            f"{tasks} x ({many(tried, 'run')} to tune + {optimizers} x {many(request.seeds.max, 'seed')}) are up to "
+            f"{many(jobs, 'job')}, and at most {most} are allowed (KOTRAIN_MAX_COMPARISON_JOBS): take fewer "
+            "optimizers, trials or seeds",
         )
 
 
@@ -132,14 +164,9 @@ def _overlap(tuning: Tuning, seeds: Seeds) -> bool:
 
 
 def _misfits_of_tasks(request: ComparisonRequest) -> Iterator[FieldError]:
-    trained = [task.model_dump(mode="json", exclude={"label", *UNTOLD}) for task in request.tasks]
     for index, task in enumerate(request.tasks):
-        if task.target and task.target.metric.endswith("accuracy") and task.target.value > 1:
-            yield FieldError(
-                f"/tasks/{index}/target/value",
-                f"an accuracy is a share from 0 to 1, so {task.target.value:g} is never reached; "
-                f"did you mean {task.target.value / 100:g}?",
-            )
+        if task.target and (why := out_of_reach(task.target)):
+            yield FieldError(f"/tasks/{index}/target/value", why)
         if "split" in request.vary and getattr(task.dataset.params, "split", None) == "golden":
             yield FieldError(
                 f"/tasks/{index}/dataset/params/split",
@@ -153,14 +180,59 @@ def _misfits_of_tasks(request: ComparisonRequest) -> Iterator[FieldError]:
             )
         if request.tuning and request.tuning.method == "halving":
             yield from _misfits_of_halving(request.tuning, task, index)
-        if (first := trained.index(trained[index])) < index:
+
+
+def _tasks_listed_twice(request: ComparisonRequest, records: Records) -> Iterator[FieldError]:
+    names = [task.dataset.name for task in request.tasks]
+    trained = [
+        _trained(request, task, records(name) if names.count(name) > 1 else None)  # counting may take long
+        for task, name in zip(request.tasks, names, strict=True)
+    ]
+    for index, document in enumerate(trained):
+        if (first := trained.index(document)) < index:
             yield FieldError(
                 f"/tasks/{index}",
-                f"trains the same as task {first}, and would count as further evidence: list each once",
+                f"trains the same as task {first} (/tasks/{first}), and would count as further evidence: list each "
+                "once. Targets, devices and how often is validated or logged make no other task",
             )
 
 
+def _trained(request: ComparisonRequest, task: TaskRequest, there: int | None) -> dict[str, Any]:
+    """What is trained: epochs as the steps that they are, a limit only where it leaves some of the records out."""
+    spec = task.model_dump(mode="json", exclude={"label", *UNTRAINED})
+    params: dict[str, Any] = spec["dataset"]["params"]
+    limit = params.get("limit")
+    if limit is not None and there is not None and limit >= there:
+        limit = params["limit"] = None
+    if (task.dataset.resplits == "nothing" and limit is None) or (
+        task.dataset.resplits != "nothing" and "split" in request.vary
+    ):
+        params.pop("split_seed", None)  # it draws nothing, or every run has that of its own seed
+    used = limit if limit is not None else there
+    if used is not None and task.budget.epochs is not None:
+        spec["budget"] |= {"epochs": None, "steps": task.budget.epochs * -(-used // task.batch_size)}
+    return spec
+
+
+def _misfits_of_score(request: ComparisonRequest) -> Iterator[FieldError]:
+    """A run that diverged has learnt nothing: its score is in the metric's range, and no better than guessing."""
+    score = request.diverged_score
+    if score is None:
+        return
+    classes = [task.dataset.classes for task in request.tasks]
+    if request.metric.endswith("accuracy"):
+        low, high, why = 0.0, 1.0 / max(classes), "a share, no better than guessing between the classes"
+    elif request.metric.endswith("loss"):
+        low, high = floor(100 * log(max(classes))) / 100, MOST_LOSS
+        why = "a loss, no better than that of guessing between the classes"
+    else:
+        low, high, why = 0.0, MOST_LOSS, "records per second"
+    if not low <= score <= 1.01 * high:  # 0.143 is meant for one of seven
+        yield FieldError("/diverged_score", f"has to be from {low:g} to {high:g} here ({why}), and {score:g} is not")
+
+
 def _misfits_of_halving(tuning: Tuning, task: TaskRequest, index: int) -> Iterator[FieldError]:
+    assert tuning.trials is not None
     if tuning.trials < 2 * tuning.reduction:
         yield FieldError(
             "/tuning/trials",
@@ -173,6 +245,7 @@ def _misfits_of_halving(tuning: Tuning, task: TaskRequest, index: int) -> Iterat
 
 
 def _halving(tuning: Tuning) -> list[Rung]:
+    assert tuning.trials is not None
     sizes = [tuning.trials]
     while sizes[-1] // tuning.reduction >= 2:
         sizes.append(sizes[-1] // tuning.reduction)
@@ -185,10 +258,11 @@ def _rungs(request: ComparisonRequest) -> list[Rung]:
         return []
     if request.tuning.method == "halving":
         return _halving(request.tuning)
-    most = (
-        max(len(grid(one.space)) for one in request.optimizers if one.space) if request.tuning.method == "grid" else 0
-    )
-    return [Rung(trials=most or request.tuning.trials, share=1.0)]
+    most = request.tuning.trials
+    if request.tuning.method == "grid":
+        most = max(len(grid(one.space)) for one in request.optimizers if one.space)
+    assert most is not None
+    return [Rung(trials=most, share=1.0)]
 
 
 def _trials(request: ComparisonRequest, index: int, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -199,7 +273,15 @@ def _trials(request: ComparisonRequest, index: int, names: Sequence[str]) -> lis
     if request.tuning.method == "grid":
         found = grid(one.space)
     else:
+        assert request.tuning.trials is not None
         found = points(one.space, names, request.tuning.trials, request.tuning.points_seed)
+        if len(found) < request.tuning.trials:
+            raise Invalid.field(
+                "/tuning/trials",
+                f"{request.tuning.trials} are more than the {many(len(found), 'different point')} that optimizer "
+                f"{index} has in its space: take at most {len(found)}, so that every tuned optimizer gets as many, or "
+                "give it a larger space",
+            )
     return [{**one.params, **point} for point in found]
 
 

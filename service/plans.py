@@ -7,14 +7,17 @@ A plan answers which runs there are (`Cell`) and what each trains (`Plan.spec`);
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.catalog import DATASETS
 from service.requests import Endpoint, Tuning
 from service.spaces import Space
 from service.spec import TrainSpec
+
+LARGEST = 1e100
+"""Absolute value of a score, so that squares and sums can be computed with."""
 
 
 class Cell(NamedTuple):
@@ -35,7 +38,8 @@ class PlannedTask(BaseModel):
 
     label: str
     spec: dict[str, Any]
-    diverged_score: float | None
+    diverged_score: Annotated[float, Field(ge=-LARGEST, le=LARGEST)] | None
+    """Plans were once stored without a bound, and sums of such scores overflow."""
 
 
 class PlannedOptimizer(BaseModel):
@@ -132,8 +136,12 @@ class Plan(BaseModel):
         return DATASETS[dataset["name"]].model_validate(dataset).resplits
 
     def is_reusable(self, cell: Cell) -> bool:
+        """Whether another run of the same spec is taken."""
+        return self.reuses(cell.task)
+
+    def reuses(self, task: int) -> bool:
         """Whether another run of the same spec says the same: times depend on what else was running."""
-        is_timed = self.tasks[cell.task].spec["budget"].get("seconds") is not None or self.metric.endswith("per_second")
+        is_timed = self.tasks[task].spec["budget"].get("seconds") is not None or self.metric.endswith("per_second")
         return self.reuse and not is_timed
 
 

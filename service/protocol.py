@@ -107,7 +107,7 @@ def reporting(plan: Plan, results: Results, task: int) -> Reporting:
     chosen = chosen_trials(plan, results, task)
     found = Reporting(looks_done=[0] * len(plan.optimizers))
     contenders = set(chosen)
-    tuning_is_over = _tuning_is_over(plan, results, task)
+    tuning_is_over_now = tuning_is_over(plan, results, task)
     for number, look in enumerate(plan.looks):
         start = plan.looks[number - 1] if number else 0
         cells = [
@@ -116,21 +116,24 @@ def reporting(plan: Plan, results: Results, task: int) -> Reporting:
             for seed in plan.seeds[start:look]
         ]
         found.cells += cells
-        if not tuning_is_over or not all(cell in results and results[cell].is_final for cell in cells):
+        if not tuning_is_over_now or not all(cell in results and results[cell].is_final for cell in cells):
             return found
         for optimizer in contenders:
             found.looks_done[optimizer] = number + 1
         if number + 1 == len(plan.looks):
             break
-        scores = values(plan, results, task, chosen)
-        contenders &= set(standing(Sampled(scores, found.looks_done), family(plan)).unbeaten)
+        gone = lost(plan, results, task, chosen)
+        sampled = Sampled(values(plan, results, task, chosen), found.looks_done, gone)
+        contenders &= set(standing(sampled, family(plan)).unbeaten)
+        contenders -= {optimizer for optimizer in contenders if gone[optimizer]}  # more seeds would not be tested
         if len(contenders) < 2:
             break
     found.is_complete = True
     return found
 
 
-def _tuning_is_over(plan: Plan, results: Results, task: int) -> bool:
+def tuning_is_over(plan: Plan, results: Results, task: int) -> bool:
+    """Whether every trial of a task that is wanted has ended."""
     cells = [cell for optimizer in range(len(plan.optimizers)) for cell in _tuning(plan, results, task, optimizer)]
     return all(cell in results and results[cell].is_final for cell in cells)
 
@@ -163,6 +166,20 @@ def values(plan: Plan, results: Results, task: int, chosen: Mapping[int, int]) -
                 of_one[seed] = value
         found.append(of_one)
     return found
+
+
+def lost(plan: Plan, results: Results, task: int, chosen: Mapping[int, int]) -> list[frozenset[int]]:
+    """Seeds of each optimizer whose reported run ended without saying anything about it."""
+    return [
+        frozenset(
+            seed
+            for seed in plan.seeds
+            if optimizer in chosen
+            and (result := results.get(Cell("report", task, optimizer, chosen[optimizer], 0, seed)))
+            and result.failed
+        )
+        for optimizer in range(len(plan.optimizers))
+    ]
 
 
 def scored(plan: Plan, task: int, result: Result) -> float | None:

@@ -6,6 +6,7 @@ whatever else they have to tune.
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from service.catalog import Frozen
+from service.catalog import Frozen, unfit
 
 MOST_FLOAT, MOST_INTEGER = 1e100, 2**53
 """Largest ends of ranges, far from where arithmetic with them overflows."""
@@ -54,6 +55,9 @@ class Range(Frozen):
                 raise ValueError(f"the lowest value comes first, and they differ: {low:g} is not below {high:g}")
             if self.log_uniform is not None and low <= 0:
                 raise ValueError(f"a logarithmic range has to be above 0, and {low:g} is not")
+        for index, value in enumerate(self.choice or ()):
+            if any(_is_same(value, other) for other in (self.choice or ())[:index]):
+                raise unfit("choice", f"{json.dumps(value)} is there more than once: list each value once")
         return self
 
     def at(self, share: float) -> Any:
@@ -80,17 +84,41 @@ Space = dict[str, Range]
 
 
 def points(space: Mapping[str, Range], names: Sequence[str], trials: int, seed: int) -> list[dict[str, Any]]:
-    """`trials` points of a Halton sequence, shifted by `seed` (Cranley and Patterson 1976).
+    """`trials` different points of a Halton sequence, shifted by `seed` (Cranley and Patterson 1976).
 
-    `names` are the parameters of all spaces of a comparison, in an order that gives each its own dimension.
+    `names` are the parameters of all spaces of a comparison, in an order that gives each its own dimension. Points that
+    were there already, as happens with few choices or a range that is narrower than the digits kept, are passed over:
+    the same trial twice would be one trial less than the others get. There are fewer than `trials` where the first
+    `16 * trials` points are no more than these.
     """
-    found: list[dict[str, Any]] = [{} for _ in range(trials)]
-    for name, values in space.items():
-        base = _PRIMES[names.index(name)]
-        shift = random.Random(f"{seed}:{name}").random()
-        for index, point in enumerate(found):
-            point[name] = values.at((radical_inverse(index + 1, base) + shift) % 1.0)
-    return found
+    dimensions = [
+        (name, values, _PRIMES[names.index(name)], random.Random(f"{seed}:{name}").random())
+        for name, values in space.items()
+    ]
+    most = min(16 * trials, _size(space))
+    found: dict[str, dict[str, Any]] = {}
+    for index in range(1, 16 * trials + 1):
+        point = {
+            name: values.at((radical_inverse(index, base) + shift) % 1.0) for name, values, base, shift in dimensions
+        }
+        found.setdefault(json.dumps(point, sort_keys=True), point)
+        if len(found) == min(trials, most):
+            break
+    return list(found.values())
+
+
+def _size(space: Mapping[str, Range]) -> float:
+    """How many different points there can be; without end where a range is continuous."""
+    sizes = [
+        len(one.choice) if one.choice else one.integer[1] - one.integer[0] + 1 if one.integer else math.inf
+        for one in space.values()
+    ]
+    return math.prod(sizes)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two choices are one value: 0.001 and 1e-3 are, true and 1 are not."""
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def grid(space: Mapping[str, Range]) -> list[dict[str, Any]]:

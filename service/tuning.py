@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from service import protocol, stats
@@ -79,14 +79,21 @@ def _tuned(plan: Plan, optimizer: int, trial: int) -> dict[str, Any]:
 
 def _at_edge(plan: Plan, optimizer: int, chosen: int) -> list[str]:
     """Tuned numbers whose chosen value is the smallest or largest of those tried; of few, an end says nothing."""
+    best = plan.optimizers[optimizer].trials[chosen]
+    return [
+        name
+        for name, tried in tuned_numbers(plan, optimizer)
+        if len(tried) >= FEWEST_VALUES and best[name] in (min(tried), max(tried))
+    ]
+
+
+def tuned_numbers(plan: Plan, optimizer: int) -> Iterator[tuple[str, set[float]]]:
+    """The tuned parameters of an optimizer that are numbers, and the different values each was tried at."""
     one = plan.optimizers[optimizer]
-    found = []
     for name in one.space or {}:
         tried = [trial[name] for trial in one.trials]
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in tried)
-        if numbers and len(set(tried)) >= FEWEST_VALUES and one.trials[chosen][name] in (min(tried), max(tried)):
-            found.append(name)
-    return found
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in tried):
+            yield name, set(tried)
 
 
 def _good_range(trials: Sequence[TrialView], chosen: int | None, higher: bool) -> GoodRange | None:

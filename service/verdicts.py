@@ -2,7 +2,7 @@
 
 A group is called best where it is alone in not being significantly behind another one, with at least three seeds a
 pair, and, unless a plan declares what a diverged run scores, if none of its runs diverged. A group of which every run
-diverged has no mean, and is not in the way of another one's victory; one that a plan wanted and that has no run is.
+diverged has no mean, and is not in the way of another one's victory; a planned run that is missing is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from service.families import ALPHA, FEWEST_PAIRS, Family, Sampled, test_all
 from service.groups import Group, Run, group, held_fixed, shared_setting
 from service.labels import GroupBy
 from service.labels import family as kind
-from service.measures import Measure
+from service.measures import Measure, listed, many
+from service.requests import MOST_SEEDS
 from service.spec import JobStatus, Target
 from service.stats import Interval
 from service.views import group_view, pair_view
@@ -28,14 +29,13 @@ class Protocol:
     """What the words have to say of how the runs came about.
 
     `correction`: what a p is after, to follow it (" after Holm's correction over 3 pairs"). `scored`: whether a
-    diverged run counts with a declared score, and so is no obstacle. `absent`: groups that were wanted and have no run:
-    as long as nothing is known of them, none is best. `caveats`: sentences at the end, instead of the
-    usual ones.
+    diverged run counts with a declared score, and so is no obstacle. `missing`: what planned runs are missing, in
+    sentences; where there are any, none is best. `caveats`: sentences at the end, instead of the usual ones.
     """
 
     correction: str = ""
     scored: bool = False
-    absent: tuple[str, ...] = ()
+    missing: str = ""
     caveats: tuple[str, ...] | None = None
 
 
@@ -162,15 +162,21 @@ class _Verdict:
     def view(self) -> VerdictView:
         """The verdict."""
         leader = next((each for each in self.finished if self.protocol.scored or not each.diverged), None)
+        if self.groups and all(self._is_lost(each) for each in self.groups) and not self.protocol.missing:
+            return self._silent("Every run diverged, so there is nothing to compare.")
+        if self.protocol.missing:
+            return self._silent(self._runs_are_missing(leader))
         if leader is None or len(self.finished) < 2:
             return self._undecided(self._nothing_to_compare())
-        if self.protocol.absent:
-            return self._undecided(self._somebody_is_absent(leader))
         rivals = [each for each in self.finished if each is not leader]
         open_rivals = [each for each in rivals if not self._is_beaten(each)]
         if open_rivals:
             return self._undecided(self._cannot_tell(leader, rivals, open_rivals))
         return VerdictView(decided=True, best=leader.label, text=self._with_caveats(self._is_best(leader, rivals)))
+
+    def _silent(self, text: str) -> VerdictView:
+        """Nothing is said, so nothing has to be said of how far it holds."""
+        return VerdictView(decided=False, best=None, text=text)
 
     def _undecided(self, headline: str) -> VerdictView:
         return VerdictView(decided=False, best=None, text=self._with_caveats(headline))
@@ -193,29 +199,36 @@ class _Verdict:
         to the end, since all significant differences hold at once."""
         return any(self._beats(other, each) for other in self.finished if other is not each)
 
+    def _is_lost(self, each: GroupView) -> bool:
+        """Whether all runs of a group diverged; those that have a declared score are counted in `n`."""
+        return each.diverged > 0 and each.n == (each.diverged if self.protocol.scored else 0)
+
+    def _is_like(self, leader: GroupView, rival: GroupView) -> bool:
+        """Whether two groups came to the same in every run: the same training under two names, often."""
+        pair = self._pair(leader, rival)
+        return pair.n == leader.n == rival.n and pair.difference == 0 and not pair.detail.sd
+
     # Headlines: one or two sentences each.
 
     def _nothing_to_compare(self) -> str:
         if not self.groups:
             return "No finished job matches."
         if not self.finished:
-            return "Every run diverged, so there is nothing to compare."
+            return "Nothing to compare yet: no reported run has ended with a result."
         if len(self.finished) > 1:
             return "No group can be called best, because runs of each one diverged."
         only = self.finished[0]
         return f"Only {self._described(only)} has finished runs: there is nothing to compare it with."
 
-    def _somebody_is_absent(self, leader: GroupView) -> str:
-        absent = self.protocol.absent
-        verb = "has" if len(absent) == 1 else "have"
-        return (
-            f"None can be called best, because {listed(absent)} {verb} no finished run. The best mean of the others is "
-            f"that of {self._described(leader)}."
-        )
+    def _runs_are_missing(self, leader: GroupView | None) -> str:
+        if leader is None:
+            return self.protocol.missing
+        return f"{self.protocol.missing} The best mean of what is there is that of {self._described(leader)}."
 
     def _described(self, each: GroupView) -> str:
         assert each.mean is not None
-        return f"{each.label} (mean {self.measure.words} {self.measure.value(each.mean)}, {_seeds(each.n)})"
+        value = self.measure.value(each.mean)
+        return f"{each.label} (mean {self.measure.words} {value}, {many(each.n, 'seed')})"
 
     def _is_best(self, leader: GroupView, rivals: Sequence[GroupView]) -> str:
         beaten = [each for each in rivals if self._beats(leader, each)]
@@ -238,9 +251,17 @@ class _Verdict:
         lead = self.measure.lead(*self._lead(leader, closest))
         unbroken = "" if leader is self.finished[0] else " without diverged runs"
         best = f"The best mean{unbroken} is that of {self._described(leader)}."
-        if pair.n < FEWEST_PAIRS:
+        alike = [each for each in open_rivals if self._is_like(leader, each)]
+        if alike:
+            assert leader.mean is not None
+            names = listed([each.label for each in (leader, *alike)], most=None)
+            text = f"{names} gave the same result in every run"
+            text += f" (mean {self.measure.words} {self.measure.value(leader.mean)}, {many(leader.n, 'seed')})."
+            open_rivals = [leader, *(each for each in open_rivals if each not in alike)]
+            rivals = [each for each in rivals if each not in alike]
+        elif pair.n < FEWEST_PAIRS:
             text = (
-                f"Too few seeds: {leader.label} and {closest.label} share {_seeds(pair.n)}, and a test needs "
+                f"Too few seeds: {leader.label} and {closest.label} share {many(pair.n, 'seed')}, and a test needs "
                 f"{FEWEST_PAIRS}. {best}"
             )
         elif self._beats(closest, leader):
@@ -248,14 +269,21 @@ class _Verdict:
             why = "runs of it diverged" if closest.diverged else "over all its seeds its mean is not the highest"
             text = f"{closest.label} leads {leader.label} by {lead}, but cannot be called best, because {why}. {best}"
         else:
-            known = f"with {_seeds(pair.n)}{self._corrected(pair)}" if pair.interval else f"({pair.cannot_say})"
+            known = f"with {many(pair.n, 'seed')}{self._corrected(pair)}" if pair.interval else f"({pair.cannot_say})"
             text = f"{leader.label} and {closest.label} cannot be told apart {known}: difference {lead}. {best}"
-            if pair.seeds_needed is not None:
-                text += f" About {pair.seeds_needed} seeds would tell, if the difference is what it seems."
+            text += self._seeds_needed(pair)
         also = [each.label for each in open_rivals[1:]]
         beaten = [each.label for each in rivals if each not in open_rivals]
         text += f" Also open: {listed(also)}." if also else ""
         return text + (f" Significantly behind: {listed(beaten)}." if beaten else "")
+
+    def _seeds_needed(self, pair: PairView) -> str:
+        if pair.seeds_needed is None:
+            return ""
+        about = f"About {pair.seeds_needed} seeds"
+        if pair.seeds_needed > MOST_SEEDS:
+            about = f"More seeds than the {MOST_SEEDS:,} that can be asked for"
+        return f" {about} would tell, if the difference is what it seems."
 
     def _corrected(self, pair: PairView) -> str:
         """Why it is open although the pair's own interval excludes zero, where that is so."""
@@ -306,7 +334,7 @@ class _Verdict:
                     "its mean is over the others, and it cannot be best."
                 )
         if all_of_them := [each.label for each in self.groups if each.diverged and not each.n]:
-            yield f"Every run diverged: {listed(all_of_them)}."
+            yield f"Every run of {listed(all_of_them)} diverged."
 
     def _held_fixed(self) -> Iterable[str]:
         if not self.groups:
@@ -324,15 +352,5 @@ def _rate(each: GroupView) -> float:
     return float(each.optimizer["params"]["lr"])
 
 
-def _seeds(n: int) -> str:
-    return "1 seed" if n == 1 else f"{n} seeds"
-
-
 def _p(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-
-
-def listed(names: Sequence[str], most: int = 4) -> str:
-    """`a, b and c`; beyond `most` names the rest is counted."""
-    shown = list(names) if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1} more"]
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)

@@ -52,12 +52,14 @@ def _seeds_needed(test: Test, family: Family) -> int | None:
     return needed if needed is not None and needed > test.n else None
 
 
-def pair_view(test: Test, labels: Sequence[str], values: Sequence[Values], family: Family) -> PairView:
-    """A test and what else is known of its pair."""
+def pair_view(
+    test: Test, labels: Sequence[str], values: Sequence[Values], family: Family, *, is_read: bool = True
+) -> PairView:
+    """A test and what else is known of its pair. `is_read`: whether tests may be read, and more seeds be asked for."""
     x, y = values[test.a], values[test.b]
     both = [seed for seed in family.seeds or sorted(x.keys() | y.keys()) if seed in x and seed in y][: test.n]
     detail = paired_detail([x[seed] for seed in both], [y[seed] for seed in both])
-    needed = _seeds_needed(test, family)
+    needed = _seeds_needed(test, family) if is_read else None  # half of the time that a pair takes
     return PairView(
         a=labels[test.a],
         b=labels[test.b],

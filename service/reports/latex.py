@@ -7,8 +7,9 @@ import unicodedata
 from collections.abc import Sequence
 
 from service.answers import ComparisonAnswer, GroupView, TaskAnswer
-from service.reports.results import leaders, planned
-from service.reports.wording import MINUS, Scale, listed, many
+from service.measures import many
+from service.reports.results import lacks_runs, leaders, planned
+from service.reports.wording import MINUS, Scale, listed
 
 MOST_COLUMNS = 4
 """Tasks in one table; with more, each has its own."""
@@ -138,10 +139,16 @@ def _caption(answer: ComparisonAnswer, tasks: Sequence[TaskAnswer]) -> str:
             r"rate 5~\%)."
         )
     else:
-        sentences.append("Nothing is bold, because no pair could be tested.")
+        sentences.append(f"Nothing is bold, because {_why_nothing_leads(answer, tasks)}.")
     if any(group.diverged for group in groups):
         sentences.append(rf"$^{{\dagger k}}$: $k$ runs diverged{_diverged_scores(answer, tasks, scale)}.")
     return " ".join(sentences)
+
+
+def _why_nothing_leads(answer: ComparisonAnswer, tasks: Sequence[TaskAnswer]) -> str:
+    if answer.status == "cancelled":
+        return "the comparison was cancelled"
+    return "planned runs are missing" if any(map(lacks_runs, tasks)) else "no pair could be tested"
 
 
 def _diverged_scores(answer: ComparisonAnswer, tasks: Sequence[TaskAnswer], scale: Scale) -> str:

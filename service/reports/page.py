@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from service.answers import ComparisonAnswer, ReusedRun, TaskAnswer
+from service.measures import Measure, many
 from service.metrics import Curve
 from service.reports import tables
 from service.reports.figures import across, canvas, costs, scores, training, tuning
@@ -21,7 +22,7 @@ from service.reports.figures.study import Study
 from service.reports.results import leaders
 from service.reports.tables import Table
 from service.reports.traces import RunsOf, runs_of
-from service.reports.wording import Scale, count, duration, fixed, listed, many, moment, number, p_value
+from service.reports.wording import Scale, count, duration, fixed, listed, moment, number, p_value, target_in_words
 
 PACKAGE = "service.reports"
 ENVIRONMENT = "environment."  # of what runs share
@@ -157,9 +158,9 @@ def _task(study: Study, task: TaskAnswer, key: str, *, is_drawn: bool) -> Sectio
         Part(
             "Scores",
             [tables.groups(task, study.looks, leaders(study.answer, task))] if started else [],
-            text="" if started else "No reported run has finished yet.",
+            text="" if started else f"No reported run has ended with a result{study.yet}.",
         ),
-        _differences(task, study.looks),
+        _differences(task, study),
         Part("Training and results", pictures=_results_drawn(study, task, key, runs)) if is_drawn else None,
         _tuning(study, task, key, is_drawn=is_drawn),
         _cost(study, task, key, runs, is_drawn=is_drawn),
@@ -168,13 +169,12 @@ def _task(study: Study, task: TaskAnswer, key: str, *, is_drawn: bool) -> Sectio
     return Section(key, task.label, text, _facts(task), [part for part in parts if part is not None])
 
 
-def _differences(task: TaskAnswer, looks: tables.Looks) -> Part:
+def _differences(task: TaskAnswer, study: Study) -> Part:
     if any(pair.difference is not None for pair in task.pairs):
-        return Part("Differences", [tables.pairs(task, looks)])
+        return Part("Differences", [tables.pairs(task, study.looks)])
     reasons = dict.fromkeys(pair.cannot_say for pair in task.pairs if pair.cannot_say)
-    return Part(
-        "Differences", text=f"There is no pair to compare yet{f': {listed(list(reasons))}' if reasons else ''}."
-    )
+    why = f": {listed(list(reasons))}" if reasons else ""
+    return Part("Differences", text=f"There is no pair to compare{study.yet}{why}.")
 
 
 def _results_drawn(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsOf]) -> list[Picture]:
@@ -217,7 +217,7 @@ def _cost(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsOf], 
         if is_drawn
         else []
     )
-    text = "" if table or pictures else "No run has told its time yet."
+    text = "" if table or pictures else f"No run has told its time{study.yet}."
     return Part("Cost and time to target", [table] if table else [], pictures, text)
 
 
@@ -243,7 +243,7 @@ def _facts(task: TaskAnswer) -> list[tuple[str, str]]:
     """What a task is, and what was the same for all optimizers."""
     facts = [("data set", task.dataset), ("model", task.model or ""), ("endpoint", Scale(task.metric).words)]
     if task.target is not None:
-        facts.append(("target", tables.target_in_words(task.target.model_dump())))
+        facts.append(("target", target_in_words(task.target.model_dump())))
     facts += [
         (_readable(path), number(value)) for path, value in task.held_fixed.items() if not path.startswith(ENVIRONMENT)
     ]
@@ -276,7 +276,7 @@ def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:
     plan = answer.plan
     seeds = plan.seeds
     found = [
-        ("endpoint", f"{Scale(plan.metric).words} of the last step's weights"),
+        ("endpoint", Scale(plan.metric).words + Measure(plan.metric).whose),
         (
             "seeds",
             f"{seeds[0]} to {seeds[-1]} ({len(seeds)})" if len(seeds) > 1 else listed([str(one) for one in seeds]),

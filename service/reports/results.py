@@ -26,12 +26,18 @@ def planned(answer: ComparisonAnswer, task: TaskAnswer) -> dict[str, Any]:
     return next((one for one in answer.plan.tasks if one.get("label") == task.label), {})
 
 
+def lacks_runs(task: TaskAnswer) -> bool:
+    """Whether planned runs are missing, so that the task has no verdict."""
+    return any(one.phase == "report" for one in task.missing)
+
+
 def leaders(answer: ComparisonAnswer, task: TaskAnswer) -> list[str]:
-    """The best mean and all that are not significantly behind any other; empty where nothing was tested.
+    """The best mean and all that are not significantly behind any other; empty where nothing, or not all, was tested.
 
     Without a declared score for diverged runs, a mean over those that survived is no candidate.
     """
-    if not any(pair.p is not None or pair.significant for pair in task.pairs):
+    tested = any(pair.p is not None or pair.significant for pair in task.pairs)
+    if answer.status == "cancelled" or lacks_runs(task) or not tested:
         return []
     direction = sign(task.metric)
     beaten = {

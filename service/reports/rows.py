@@ -94,7 +94,8 @@ def _seen_from(pair: PairView, label: str) -> tuple[float | None, float | None, 
     low, high = pair.interval or (None, None)
     if pair.a == label:
         return pair.difference, low, high
-    difference, low, high = (None if value is None else -value for value in (pair.difference, low, high))
+    # + 0.0: no "-0.0"
+    difference, low, high = (None if value is None else -value + 0.0 for value in (pair.difference, low, high))
     return difference, high, low
 
 

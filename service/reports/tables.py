@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from service.answers import AcrossTasks, ComparisonAnswer, GroupView, PairView, TaskAnswer, TuningView
+from service.measures import many
 from service.reports.palette import Look
 from service.reports.results import tuning_of
 from service.reports.wording import (
@@ -19,13 +20,14 @@ from service.reports.wording import (
     fixed,
     known,
     listed,
-    many,
     number,
     p_value,
     parameters,
     size,
     space,
+    target_in_words,
 )
+from service.requests import MOST_SEEDS
 
 Looks = Mapping[str, Look]
 MOST_MISSING = 50
@@ -123,7 +125,7 @@ def _parameters(task: TaskAnswer, group: GroupView) -> str:
     if view is None:
         given = group.optimizer.get("params", {})
         return f"lr {number(given['lr'])} (given)" if "lr" in given else "given"
-    return "not chosen yet" if view.params is None else parameters(view.params)
+    return "not chosen" if view.params is None else parameters(view.params)
 
 
 def pairs(task: TaskAnswer, looks: Looks) -> Table:
@@ -140,13 +142,13 @@ def pairs(task: TaskAnswer, looks: Looks) -> Table:
             Column("difference", [_signed(scale.text(pair.difference, decimals)) for pair in rows]),
             Column("interval", [scale.interval(pair.interval, decimals) for pair in rows], "95 %, see the methods."),
             Column("p", [p_value(pair.p) for pair in rows], "Of the pair alone."),
-            Column("p adjusted", [p_value(pair.p_adjusted) for pair in rows], "For all pairs tested together."),
+            Column("p adjusted", [p_value(pair.p_adjusted) for pair in rows], "For all pairs, see the methods."),
             Column("decided", [_decided(pair) for pair in rows], "At a family-wise error rate of 5 %."),
             Column("r", [fixed(one.correlation, 2) for one in detail], "Correlation over seeds: what pairing bought."),
             Column("Cliff's δ", [fixed(one.cliffs_delta, 2) for one in detail], "P(a > b) − P(a < b) over all runs."),
             Column("p permut.", [p_value(one.p_permutation) for one in detail], "Sign-flip test, where skewed."),
             Column("p Wilcoxon", [p_value(one.p_wilcoxon) for one in detail], "Signed-rank test, from 6 pairs on."),
-            Column("seeds needed", [count(pair.seeds_needed) for pair in rows], "To decide it with power 0.8, about."),
+            Column("seeds needed", [_seeds(pair.seeds_needed) for pair in rows], "To decide it with power 0.8, about."),
         ],
         [*_about(rows), *_reasons((f"{pair.a} {MINUS} {pair.b}", pair.cannot_say) for pair in rows)],
         [index for index, pair in enumerate(rows) if pair.significant],
@@ -173,13 +175,20 @@ def _pair(a: str, b: str, looks: Looks) -> Markup:
     )
 
 
+def _seeds(needed: int | None) -> str:
+    """A number of seeds; what nobody can ask for is just too many."""
+    return f"> {count(MOST_SEEDS)}" if needed is not None and needed > MOST_SEEDS else count(needed)
+
+
 def _signed(text: str) -> str:
     """With a plus where it is one."""
     return text if not text or text[0] == MINUS or not text.strip("0.") else f"+{text}"
 
 
 def _decided(pair: PairView) -> str:
-    return "" if pair.difference is None else "yes" if pair.significant else "open"
+    if pair.difference is None:
+        return ""
+    return "yes" if pair.significant else "not tested" if pair.p is None else "open"
 
 
 def tuning(task: TaskAnswer, looks: Looks) -> Table | None:
@@ -358,16 +367,6 @@ def _choice(choice: Mapping[str, Mapping[str, object]] | None) -> str:
         return ""
     params = parameters(choice.get("params", {}))
     return f"{choice.get('name', '')} ({params})" if params else str(choice.get("name", ""))
-
-
-def target_in_words(target: Mapping[str, object] | None) -> str:
-    """`validation accuracy ≥ 95 %`; nothing without one."""
-    if not target:
-        return ""
-    scale = Scale(str(target["metric"]))
-    value = target["value"]
-    assert isinstance(value, int | float)
-    return f"{scale.words} {'≥' if scale.is_share else '≤'} {scale.with_percent(value)}"
 
 
 def planned_optimizers(answer: ComparisonAnswer, looks: Looks) -> Table:

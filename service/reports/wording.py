@@ -11,6 +11,7 @@ from statistics import median_low
 from typing import Any
 
 from service.measures import Measure
+from service.measures import listed as all_or_some
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -57,7 +58,7 @@ class Scale:
     def decimals(self, spreads: Iterable[float | None]) -> int:
         """So many that a usual one of the spreads shows two digits, within reason."""
         sizes = [abs(spread) * self.factor for spread in spreads if spread and known(spread)]
-        fewest, most = (1, 3) if self.is_share else (2, 6)
+        fewest, most = (1, 3) if self.is_share else (0, 6)
         if not sizes:
             return 2 if self.is_share else 4
         return min(most, max(fewest, 1 - math.floor(math.log10(median_low(sizes)))))
@@ -73,6 +74,16 @@ class Scale:
     def interval(self, ends: tuple[float, float] | None, decimals: int) -> str:
         """`96.6 to 97.4`."""
         return "" if ends is None else between(*(self.text(end, decimals) for end in ends))
+
+
+def target_in_words(target: Mapping[str, object] | None) -> str:
+    """`validation accuracy ≥ 95 %`; nothing without one."""
+    if not target:
+        return ""
+    scale = Scale(str(target["metric"]))
+    value = target["value"]
+    assert isinstance(value, int | float)
+    return f"{scale.words} {'≥' if scale.is_share else '≤'} {scale.with_percent(value)}"
 
 
 def between(low: str, high: str) -> str:
@@ -154,13 +165,8 @@ def space(values: Mapping[str, Any]) -> str:
 
 
 def listed(names: Sequence[str], word: str = "and") -> str:
-    """`a, b and c`."""
-    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def many(n: int, noun: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{n} {noun}{'s' * (n != 1)}"
+    """All of them: `a, b and c`."""
+    return all_or_some(names, most=None, word=word)
 
 
 def shortened(text: str, most: int) -> str:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from service.stats.values import CONFIDENCE, NOT_FINITE, Interval, Vector, is_constant, is_finite, vector
+from service.stats.values import CONFIDENCE, NOT_FINITE, Interval, Vector, here, is_constant, is_finite, vector
 
 Statistic: TypeAlias = Callable[[list[Vector]], Vector]
 """Resampled scores, for each task an array of shape (replicates, seeds), to a value each, shape (replicates,)."""
@@ -76,7 +76,7 @@ def interquartile_mean(
     if not is_finite(x):
         return Estimate(len(x), None, None, NOT_FINITE)
     if len(x) < FEWEST_VALUES:
-        why = f"cannot say, because percentile intervals need {FEWEST_VALUES} values, and here are {len(x)}"
+        why = f"cannot say, because percentile intervals need {FEWEST_VALUES} values, and {here(len(x))}"
         return Estimate(len(x), None, None, why)
     value = float(middle_mean([x]))
     if is_constant(x):

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtrc, ndtr
 
 from service.stats.ranks import midranks
-from service.stats.values import LARGEST, NOT_FINITE, Vector, rounding
+from service.stats.values import LARGEST, NOT_FINITE, Vector, here, rounding
 
 FEWEST_TASKS, FEWEST_OPTIMIZERS = 8, 3
 """With fewer tasks the chi-square distribution is too rough an approximation."""
@@ -90,7 +90,7 @@ def _why_no_test(tasks: int, k: int) -> str | None:
     if k < FEWEST_OPTIMIZERS:
         return "cannot say, because two optimizers call for Wilcoxon's signed ranks over the tasks instead"
     if tasks < FEWEST_TASKS:
-        return f"cannot say, because ranks need {FEWEST_TASKS} tasks, and here are {tasks}"
+        return f"cannot say, because ranks need {FEWEST_TASKS} tasks, and {here(tasks)}"
     return None
 
 

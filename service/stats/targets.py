@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.stats.signs import sign_test_p
+from service.stats.values import here
 
 FEWEST_DECIDED = 6
 """With five seeds that one side won, the smallest two-sided p of the sign test is 2 / 2^5 = 0.0625."""
@@ -51,8 +52,9 @@ def paired_to_target(a_hits: Sequence[float | None], b_hits: Sequence[float | No
     a_first, b_first = sum(a < b for a, b in pairs), sum(b < a for a, b in pairs)
     ties = len(pairs) - a_first - b_first
     if a_first + b_first < FEWEST_DECIDED:
-        why = f"cannot say, because a sign test needs {FEWEST_DECIDED} seeds with a first, and here are "
-        return PairedToTarget(len(pairs), a_first, b_first, ties, None, f"{why}{a_first + b_first}")
+        there = here(a_first + b_first)
+        why = f"cannot say, because a sign test needs {FEWEST_DECIDED} seeds with a first, and {there}"
+        return PairedToTarget(len(pairs), a_first, b_first, ties, None, why)
     return PairedToTarget(len(pairs), a_first, b_first, ties, sign_test_p(a_first, b_first), None)
 
 

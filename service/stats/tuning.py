@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.stats.values import LARGEST, Vector
+from service.stats.values import LARGEST, Vector, here
 
 FEWEST_RATES = 3
 
@@ -62,7 +62,7 @@ def good_range(
     if not 0 <= tolerance < np.inf:
         return _unknown("the tolerance is not a number from 0 on")
     if len(np.unique(rates)) < FEWEST_RATES:
-        return _unknown(f"a range needs {FEWEST_RATES} learning rates, and here are {len(np.unique(rates))}")
+        return _unknown(f"a range needs {FEWEST_RATES} learning rates, and {here(len(np.unique(rates)))}")
     distinct, at = np.unique(rates, return_inverse=True)
     scores = _scores(values, higher_is_better)
     means = np.array([scores[at == i].mean() for i in range(len(distinct))])

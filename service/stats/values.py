@@ -31,6 +31,11 @@ def vector(values: ArrayLike) -> Vector:
     return x
 
 
+def here(n: int) -> str:
+    """How many there are, where more are needed."""
+    return f"here {'is' if n == 1 else 'are'} {n}"
+
+
 def is_finite(x: Vector) -> bool:
     """Whether every value can be computed with: neither NaN nor beyond 1e100."""
     return bool((np.abs(x) <= LARGEST).all())

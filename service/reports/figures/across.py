@@ -22,7 +22,7 @@ def ranks(study: Study, across: AcrossTasks, key: str) -> Picture:
     title = "Mean ranks"
     found = [(rank, rank.mean_rank) for rank in across.ranks if rank.mean_rank is not None]
     if not found:
-        return absent(title, "no optimizer has a run on every task yet")
+        return absent(title, f"no optimizer has a run on every task{study.yet}")
     found.sort(key=lambda one: one[1])
     bars = alike([rank for _, rank in found], across.critical_difference)
     names = short_names(study, [rank.label for rank, _ in found])

@@ -18,7 +18,7 @@ def costs(study: Study, task: TaskAnswer, key: str) -> Picture:
     title = "Cost of a step, and peak memory"
     rows = [cost for cost in task.cost if known(cost.milliseconds_per_step) or known(cost.peak_bytes)]
     if not rows:
-        return absent(title, "no run has told its time yet")
+        return absent(title, f"no run has told its time{study.yet}")
     names = short_names(study, [cost.label for cost in rows])
     panels = [
         ("ms per step", [cost.milliseconds_per_step for cost in rows], [_ratio(cost.ratio) for cost in rows]),

@@ -23,6 +23,11 @@ class Study:
     answer: ComparisonAnswer
     curves: Mapping[UUID, Mapping[str, Curve]]
 
+    @property
+    def yet(self) -> str:
+        """What follows on something that is not there: nothing where it will not come any more."""
+        return " yet" if self.answer.status == "running" else ""
+
     @cached_property
     def labels(self) -> list[str]:
         """All optimizers, in the order of the plan."""

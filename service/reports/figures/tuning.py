@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from service.answers import TaskAnswer, TrialView, TuningView
+from service.measures import many
 from service.reports.figures.canvas import HEIGHT, WIDTH, Picture, absent, canvas, plain_ticks, tick
 from service.reports.figures.study import Study
 from service.reports.palette import INK, MUTED, PAPER, Look
-from service.reports.wording import Scale, known, listed, many, number, parameters
+from service.reports.wording import Scale, known, listed, number, parameters
 
 LR = "lr"
 LANE = 9.0
@@ -30,7 +31,7 @@ def learning_rates(study: Study, task: TaskAnswer, key: str) -> Picture:
         return absent(title, "no learning rate was tuned")
     ended = [view for view in views if any(_at(trial, LR) for trial in view.trials if trial.status != "waiting")]
     if not ended:
-        return absent(title, "no trial has ended yet")
+        return absent(title, f"no trial has ended{study.yet}")
     scale = Scale(ended[0].metric)
     ranges = [view for view in ended if view.good_range and view.good_range.low and view.good_range.high]
     figure, axes, lanes = _with_lanes(len(ranges))
@@ -194,7 +195,7 @@ def two_parameters(study: Study, task: TaskAnswer, view: TuningView, key: str) -
     x, y = names[:2]
     scored = [trial for trial in view.trials if known(trial.score) is not None and trial.rung == _last_rung(view)]
     if not scored:
-        return absent(title, "no trial has a score yet")
+        return absent(title, f"no trial has a score{study.yet}")
     scale = Scale(view.metric)
     figure, axes = canvas(HEIGHT + 20)
     at = {name: _Places([trial.params[name] for trial in view.trials]) for name in (x, y)}

@@ -100,7 +100,11 @@ class TestCommands:
     @pytest.mark.parametrize(
         ("typed", "said"),
         [
-            (["comparison", "start", "/nowhere.json"], "No such file"),
+            (
+                ["comparison", "start", "/nowhere.json"],
+                "No such file or directory; give a FILE.json, or `-` for standard",
+            ),
+            (["study", "run", "ko-cost", "-o", "/dev/null/x"], "/dev/null/x/ko-cost-small: Not a directory"),
             (["comparison", "show", UNKNOWN], "there is no comparison"),
             (["comparison", "report", UNKNOWN, "--format", "pdf"], "there is html, csv, latex and json"),
             (["study", "run", "ko-clams"], "there is first-look, ko-claims"),
@@ -110,6 +114,11 @@ class TestCommands:
     )
     def test_what_goes_wrong(self, kotrain, typed, said):
         assert said in kotrain(*typed)[2]
+
+    def test_a_report_that_cannot_be_written_is_one_line(self, kotrain, file):
+        id_ = kotrain("comparison", "start", file)[1].strip()
+        status, _, err = kotrain("comparison", "report", id_, "-o", "/nowhere/x.html")
+        assert (status, err) == (2, "kotrain: Invalid value: /nowhere/x.html: No such file or directory\n")
 
     def test_wrong_fields_are_named(self, kotrain, tmp_path):
         wrong = tmp_path / "wrong.json"

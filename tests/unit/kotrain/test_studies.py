@@ -38,7 +38,7 @@ def test_the_full_claims_have_every_form_and_every_control():
 
 def test_the_ablation_is_a_grid_of_strength_and_learning_rate_at_two_widths():
     plan = resolve(STUDIES["ko-ablation"].validated("small", ["digits"]))
-    assert [len(one.trials) for one in plan.optimizers] == [4, 12, 12, 12]
+    assert [len(one.trials) for one in plan.optimizers] == [5, 15, 15, 15]
     assert {tuple(task.spec["model"]["params"]["hidden"]) for task in plan.tasks} == {(32, 32), (256, 256)}
 
 

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from pydantic import ValidationError
 
@@ -137,6 +139,8 @@ class TestPlan:
 
 RATE = "/optimizers/1/space/rate"
 GOLDEN = DIGITS | {"dataset": {"name": "digits", "params": {"split": "golden"}}}
+SEED_1 = {"dataset": {"name": "digits", "params": {"split": "golden", "split_seed": 1}}}
+SEED_1_OF_FIXED = {"dataset": {"name": "digits", "params": {"split": "fixed_test", "split_seed": 1}}}
 FIXED = {"name": "adam", "params": {"lr": 0.001}}
 SHORT = DIGITS | {"budget": {"epochs": 1}}
 
@@ -153,7 +157,10 @@ def sgd(**space):
         ({"optimizers": [ADAM, ADAM]}, "/optimizers/1", "the same as optimizer 0"),
         ({"optimizers": [ADAM, ADAM | {"label": "again"}]}, "/optimizers/1", "the same as optimizer 0"),
         (
-            {"optimizers": [FIXED, FIXED | {"params": {}, "label": "x", "space": {"lr": {"choice": [0.001] * 2}}}]},
+            {
+                "optimizers": [FIXED, FIXED | {"params": {}, "label": "x", "space": {"lr": {"choice": [0.001]}}}],
+                "tuning": {"trials": 1},
+            },
             "/optimizers/1",
             "the same as optimizer 0",
         ),
@@ -185,11 +192,43 @@ def sgd(**space):
         ({"tasks": [DIGITS | {"target": {"metric": "x", "value": 1}}]}, "/tasks/0/target/metric", "val_accuracy"),
         ({"tasks": [DIGITS | {"target": {"value": 95}}]}, "/tasks/0/target/value", "did you mean 0.95"),
         ({"metric": "grad_norm"}, "/metric", "test_accuracy"),
-        ({"seeds": {"max": 10, "looks": [5, 20]}}, "/seeds", "10"),
-        ({"seeds": {"max": 10, "looks": [5, 5, 10]}}, "/seeds", "increase"),
-        ({"seeds": {"max": 101, "looks": "any"}}, "/seeds", "at most 100"),
-        ({"seeds": {"max": 201, "looks": [5, 201]}}, "/seeds", "at most 200"),
+        ({"seeds": {"max": 10, "looks": [5, 20]}}, "/seeds/looks", "10"),
+        ({"seeds": {"max": 10, "looks": [5, 5, 10]}}, "/seeds/looks", "increase"),
+        ({"seeds": {"max": 101, "looks": "any"}}, "/seeds/max", "at most 100"),
+        ({"seeds": {"max": 201, "looks": [5, 201]}}, "/seeds/max", "at most 200"),
         ({"seeds": 0}, "/seeds", "greater than or equal to 1"),
+        ({"seeds": "5"}, "/seeds", "give a number of seeds, or an object such as"),
+        ({"seeds": 5.0}, "/seeds", "give a number of seeds"),
+        ({"seeds": [0, 1]}, "/seeds", "give a number of seeds"),
+        ({"seeds": {"max": 5, "looks": []}}, "/seeds/looks", "give increasing numbers of seeds, such as [5, 10, 20]"),
+        ({"seeds": {"max": 5, "looks": "every"}}, "/seeds/looks", 'or "any"'),
+        ({"seeds": {"max": 5, "looks": [2.5, 5]}}, "/seeds/looks", "increasing numbers"),
+        ({"tuning": {}}, "/tuning/trials", "how many points each tuned optimizer gets"),
+        ({"tuning": {"method": "halving"}}, "/tuning/trials", "only a grid needs none"),
+        ({"tasks": [DIGITS, DIGITS | {"eval_every_steps": 5, "label": "x"}]}, "/tasks/1", "(/tasks/0)"),
+        ({"tasks": [DIGITS, DIGITS | {"diagnostics_every_steps": 5}]}, "/tasks/1", "the same as task 0"),
+        ({"tasks": [GOLDEN, GOLDEN | SEED_1]}, "/tasks/1", "the same as task 0"),
+        ({"tasks": [FIXED_TEST, FIXED_TEST | SEED_1_OF_FIXED], "vary": ["split"]}, "/tasks/1", "the same as task 0"),
+        (sgd(lr={"choice": [0.001, 0.01, 1e-3]}), "/optimizers/1/space/lr/choice", "0.001 is there more than once"),
+        (sgd(lr={"choice": [1, 1.0]}), "/optimizers/1/space/lr/choice", "list each value once"),
+        (sgd(lr={"choice": [0.001, 0.01]}), "/tuning/trials", "more than the 2 different points that optimizer 1 has"),
+        (sgd(lr={"uniform": [0.001, 0.00100000001]}), "/tuning/trials", "take at most 1"),
+        (sgd(lr={"choice": [0.1]}, nesterov={"choice": [False]}), "/tuning/trials", "take at most 1"),
+        ({"diverged_score": 2.0}, "/diverged_score", "from 0 to 0.1 here"),
+        ({"diverged_score": 0.5}, "/diverged_score", "no better than guessing"),
+        ({"diverged_score": -0.1}, "/diverged_score", "from 0 to 0.1"),
+        ({"diverged_score": 1.7e308}, "/diverged_score", "from 0 to 0.1"),
+        ({"diverged_score": -5.0, "metric": "test_loss"}, "/diverged_score", "from 2.3 to 1e+06"),
+        ({"diverged_score": 1.7e308, "metric": "test_loss"}, "/diverged_score", "from 2.3 to 1e+06"),
+        ({"diverged_score": -1.0, "metric": "samples_per_second"}, "/diverged_score", "records per second"),
+        ({"optimizers": ["adam", {"name": "sgd", "label": " "}], "tuning": None}, "/optimizers/1/label", "at least 1"),
+        ({"tasks": [DIGITS | {"label": " \u00a0 "}]}, "/tasks/0/label", "at least 1 character"),
+        (
+            {"optimizers": [{"name": "adam", "label": "A"}, {"name": "sgd", "label": "A "}], "tuning": None},
+            "/optimizers/1/label",
+            "'A' is taken by optimizers/0",
+        ),
+        ({"name": "  "}, "/name", "at least 1 character"),
         ({"vary": ["split"]}, "/tasks/0/dataset/params/split", "fixed_test"),
         ({"vary": ["split"], "tasks": [GOLDEN]}, "/tasks/0/dataset/params/split", "seeded"),
         ({"spaces": 1}, "/spaces", "unknown field"),
@@ -208,12 +247,114 @@ def test_budgets_are_scaled_in_their_own_unit():
 
 def test_too_much_is_refused_before_it_is_enumerated():
     space = {
-        name: {"choice": [0.1, 0.2, 0.3, 0.4] * 4} for name in ("lr", "eps", "weight_decay", "a", "b", "c", "d", "e")
+        name: {"choice": [0.1 * k for k in range(1, 17)]}
+        for name in ("lr", "eps", "weight_decay", "a", "b", "c", "d", "e")
     }
     request = {"tasks": [DIGITS], "optimizers": [{"name": "adam", "space": space}, "sgd"]}
     request["tuning"] = {"trials": 1, "method": "grid"}
     with pytest.raises(Invalid, match="are up to 4294967306 jobs, and at most 100 are allowed"):
         resolve(ComparisonRequest.model_validate(request), most_jobs=100)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "seeds", "words"),
+    [
+        (1, 60, "1 task x (0 runs to tune + 2 optimizers x 60 seeds) are up to 120 jobs"),
+        (2, 1, None),
+        (60, 1, "60 tasks x (0 runs to tune + 2 optimizers x 1 seed) are up to 120 jobs"),
+    ],
+)
+def test_too_many_jobs_are_counted_in_words_and_name_the_setting(tasks, seeds, words):
+    tasks = [DIGITS | {"batch_size": 16 + k} for k in range(tasks)]
+    asked = ComparisonRequest.model_validate({"tasks": tasks, "optimizers": ["adam", "sgd"], "seeds": seeds})
+    if words is None:
+        assert resolve(asked, most_jobs=100)
+        return
+    with pytest.raises(Invalid, match=re.escape(words) + ".*at most 100 are allowed .KOTRAIN_MAX_COMPARISON_JOBS"):
+        resolve(asked, most_jobs=100)
+
+
+def test_pairs_are_limited():
+    optimizers = [{"name": "adam", "params": {"lr": 0.001 * (k + 1)}} for k in range(64)]
+    tasks = [DIGITS | {"batch_size": 16 + k} for k in range(5)]
+    words = re.escape(
+        "5 tasks x 2016 pairs of 64 optimizers are 10,080 pairs to be tested together, and at most 10,000"
+    )
+    with pytest.raises(Invalid, match=words) as caught:
+        resolve(ComparisonRequest.model_validate({"tasks": tasks, "optimizers": optimizers, "seeds": 2}))
+    assert [error.pointer for error in caught.value.errors] == ["/optimizers"]
+
+
+class TestTheSameTask:
+    """Where the number of training records is known, what comes to the same is seen."""
+
+    def of(self, *changes, records=lambda name: 1157):
+        tasks = [DIGITS | {"budget": {"epochs": 2}} | change for change in changes]
+        request = {"tasks": tasks, "optimizers": ["adam", "sgd"]}
+        return resolve(ComparisonRequest.model_validate(request), records=records)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"dataset": {"name": "digits", "params": {"limit": 1157}}},
+            {"dataset": {"name": "digits", "params": {"limit": 2000}}},
+            {"budget": {"steps": 38}},
+            {"budget": {"steps": 38}, "dataset": {"name": "digits", "params": {"limit": 2000}}, "eval_every_steps": 7},
+        ],
+    )
+    def test_a_limit_that_leaves_nothing_out_and_epochs_as_steps(self, other):
+        with pytest.raises(Invalid, match="trains the same as task 0"):
+            self.of({}, other)
+        assert len(self.of({}, other, records=lambda name: None).tasks) == 2
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"dataset": {"name": "digits", "params": {"limit": 1156}}},
+            {"budget": {"steps": 37}},
+            {"budget": {"steps": 38}, "batch_size": 32},
+            {"dataset": {"name": "digits", "params": {"split_seed": 1}}},
+        ],
+    )
+    def test_what_trains_something_else(self, other):
+        assert len(self.of({}, other).tasks) == 2
+
+    def test_records_are_counted_only_where_a_data_set_is_there_twice(self):
+        snips = {"dataset": "snips", "model": "textcnn"}
+        assert len(self.of({}, snips, records=None).tasks) == 2
+
+
+def test_trials_are_different_points():
+    space = {"lr": {"choice": [0.1, 0.2, 0.3]}, "nesterov": {"choice": [False, True]}, "momentum": {"choice": [0.9]}}
+    plan = planned(optimizers=[{"name": "sgd", "space": space}, "adam"], tuning={"trials": 6})
+    trials = plan.optimizers[0].trials
+    assert len({(trial["lr"], trial["nesterov"]) for trial in trials}) == len(trials) == 6
+
+
+def test_a_grid_needs_no_number_of_trials():
+    grid = [{"name": "adam", "space": {"lr": {"choice": [0.001, 0.01]}}}, "sgd"]
+    for tuning in ({"method": "grid"}, {"method": "grid", "trials": 7}):
+        plan = planned(optimizers=grid, tuning=tuning)
+        assert (len(plan.optimizers[0].trials), plan.tuning.trials) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "score"),
+    [
+        ({"diverged_score": 0.0}, 0.0),
+        ({"diverged_score": 0.1}, 0.1),
+        ({"diverged_score": 2.3, "metric": "test_loss"}, 2.3),
+        ({"diverged_score": 1e6, "metric": "test_loss"}, 1e6),
+        ({"diverged_score": 0.0, "metric": "samples_per_second"}, 0.0),
+    ],
+)
+def test_scores_of_diverged_runs_that_are_no_better_than_guessing(fields, score):
+    assert planned(**fields).tasks[0].diverged_score == score
+
+
+def test_labels_have_no_blanks_around_them():
+    plan = planned(optimizers=[{"name": "adam", "label": " A\t"}, "sgd"], tuning=None, name=" x ")
+    assert (plan.optimizers[0].label, plan.name) == ("A", "x")
 
 
 @pytest.mark.parametrize("tuning", [{"trials": 4, "seeds": 2}, {"trials": 9, "method": "halving"}])

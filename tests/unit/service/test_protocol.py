@@ -181,13 +181,13 @@ class TestLooks:
         results = play(plan, lambda cell: scored(0.9 - 0.1 * cell.optimizer + noise[cell.optimizer, cell.seed]))
         assert 6 <= len(results) < 20
 
-    def test_failed_runs_do_not_stop_the_rest(self):
-        plan = fixed(2, seeds={"max": 10, "looks": [5, 10]})
-        noise = np.random.default_rng(6).normal(0, 0.01, (2, 10))
+    def test_who_lost_a_run_gets_no_more_seeds_since_it_is_not_tested_and_the_others_go_on(self):
+        plan = fixed(3, seeds={"max": 10, "looks": [5, 10]})
+        noise = np.random.default_rng(6).normal(0, 0.01, (3, 10))
         results = play(
-            plan, lambda c: FAILED if c.seed == 3 and c.optimizer else scored(0.9 + noise[c.optimizer, c.seed])
+            plan, lambda c: FAILED if c.seed == 3 and c.optimizer == 2 else scored(0.9 + noise[c.optimizer, c.seed])
         )
-        assert len(results) == 20
+        assert [len([cell for cell in results if cell.optimizer == one]) for one in range(3)] == [10, 10, 5]
 
 
 def test_a_diverged_run_has_the_declared_score():

@@ -33,6 +33,17 @@ def test_another_seed_tries_other_values():
     assert not {point["lr"] for point in one} & {point["lr"] for point in other}
 
 
+def test_points_are_different_ones_as_far_as_there_are_any():
+    two = {"lr": Range(choice=[0.1, 0.2])}
+    assert sorted(point["lr"] for point in points(two, ["lr"], 8, 0)) == [0.1, 0.2]
+    assert len(points({"lr": Range(uniform=(0.001, 0.00100000001))}, ["lr"], 4, 0)) == 1
+    assert {point["n"] for point in points({"n": Range(integer=(1, 5))}, ["n"], 5, 0)} == {1, 2, 3, 4, 5}
+
+
+def test_true_is_not_one():
+    assert Range(choice=[True, 1, False, 0]).choice == [True, 1, False, 0]
+
+
 def test_values_are_short_enough_to_be_read():
     assert all(len(f"{point['lr']:g}") <= 9 for point in points({"lr": LR}, ["lr"], 50, 0))
 
@@ -70,6 +81,9 @@ def test_a_grid_is_every_combination():
         ({"uniform": [0, float("nan")]}, "finite"),
         ({"choice": []}, "at least 1"),
         ({"integer": [1.5, 2]}, "integer"),
+        ({"choice": [0.001, 1e-3]}, "0.001 is there more than once: list each value once"),
+        ({"choice": [1, 1.0]}, "more than once"),
+        ({"choice": [[1, 2], [1, 2]]}, "more than once"),
         ({"integer": [10**400, 10**401]}, "less than or equal to 9007199254740992"),
         ({"integer": [0, 2**53 + 1]}, "less than or equal to 9007199254740992"),
         ({"uniform": [-1.7e308, 1.7e308]}, "greater than or equal to -1000"),

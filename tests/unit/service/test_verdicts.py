@@ -237,7 +237,7 @@ class TestDiverged:
         runs = Runs().add(adam(), ADAM).add(ko(), KO)
         answer = runs.add(ko(gamma=50.0), [None] * 5, reason=Reason.DIVERGED).compare()
         assert answer.verdict.best == "ko soft (adam) gamma=0.1"
-        assert "Every run diverged: ko soft (adam) gamma=50." in answer.verdict.text
+        assert "Every run of ko soft (adam) gamma=50 diverged." in answer.verdict.text
         last = answer.groups[-1]
         assert (last.mean, last.diverged, last.cannot_say) == (None, 5, "cannot say, because there is no value")
 

@@ -228,3 +228,29 @@ def test_a_target_beyond_the_axes_is_told_and_leaves_them_their_place() -> None:
     targets = [task.model_copy(update={"target": Target(value=0.01)}) for task in made.answer.tasks]
     body = render("html", made.answer.model_copy(update={"tasks": targets}), made.curves).body
     assert "The target, 1 %, is beyond the axes." in body
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_runs_without_a_moment_in_common_are_told_and_the_others_drawn(count: int) -> None:
+    """So short that one run had ended before the next one's first evaluation."""
+    made = study()
+    curves = dict(made.curves)
+    groups = [group for task in made.answer.tasks[:1] for group in task.groups[:count]]
+    for group in groups:
+        for number, job in enumerate(group.jobs):
+            curves[job] = {
+                name: Curve(one.steps, one.values, one.wall_seconds + 1000 * number)
+                for name, one in curves[job].items()
+            }
+    body = render("html", made.answer.model_copy(update={"tasks": made.answer.tasks[:1]}), curves).body
+    if count == 1:
+        assert f"Not drawn: {groups[0].label}, of which the runs have no stretch in common" in body
+    else:
+        assert "validation accuracy against time: the runs of no optimizer have a stretch of it in common" in body
+
+
+def test_what_will_not_come_is_not_waited_for() -> None:
+    made = study(with_curves=False)
+    assert "no run has such a curve, or it is no longer stored" in render("html", made.answer, made.curves).body
+    running = made.answer.model_copy(update={"status": "running"})
+    assert "no run has such a curve yet, or it is no longer stored" in render("html", running, made.curves).body

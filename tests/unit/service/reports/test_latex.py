@@ -10,7 +10,7 @@ import pytest
 
 from service.reports import latex, render
 from service.spec import ComparisonStatus
-from tests.unit.service.reports.studies import TASKS, study, waiting
+from tests.unit.service.reports.studies import TASKS, missing_run, study, waiting
 
 DOCUMENT = r"""\documentclass{article}
 \usepackage[utf8]{inputenc}
@@ -147,6 +147,18 @@ class TestReport:
         assert r"\textbf" not in body
         assert "no pair could be tested" in body
         set_by_pdflatex(body, tmp_path)
+
+    def test_where_there_is_no_verdict_nothing_is_bold(self) -> None:
+        answer = study(tasks=TASKS[:1]).answer
+        cancelled = answer.model_copy(update={"status": ComparisonStatus.CANCELLED})
+        (task,) = answer.tasks
+        short = answer.model_copy(
+            update={"tasks": [task.model_copy(update={"missing": [missing_run("adam", "cancelled")]})]}
+        )
+        for one, why in ((cancelled, "the comparison was cancelled"), (short, "planned runs are missing")):
+            body = render("latex", one, {}).body
+            assert r"\textbf" not in body
+            assert f"Nothing is bold, because {why}." in body
 
     def test_what_is_not_there_yet_is_a_dash(self, tmp_path: Path) -> None:
         answer = waiting()

@@ -189,7 +189,7 @@ class TestUsual:
         made, text = study(), rendered("usual")[1].text
         assert "✓ yes Paired." in text
         assert "✗ no Times undisturbed." in text
-        assert "? cannot be checked Differences without strong skew." in text
+        assert "? cannot say Differences without strong skew." in text
         assert made.answer.methods in text
         assert "3 runs had been there already and were reused: 2 of ada and 1 of grace." in text
         assert f"/v1/comparisons/{made.answer.id}/report?format=csv" in text
@@ -213,7 +213,7 @@ class TestAwkward:
 
     def test_a_figure_that_cannot_be_drawn_is_told(self) -> None:
         text = rendered("waiting")[1].text
-        assert "No reported run has finished yet." in text
+        assert "No reported run has ended with a result yet." in text
         assert "no trial has ended yet" in text
         assert "choosing parameters: 6 of at most 88 runs ended" in text
 

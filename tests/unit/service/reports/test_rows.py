@@ -45,6 +45,14 @@ class TestRows:
         assert float(second["difference_high"]) == -pair.interval[0]
         assert best["difference_to_best"] == best["p_adjusted"] == ""
 
+    def test_no_difference_has_no_sign(self) -> None:
+        made = study(tasks=TASKS[:1])
+        task = made.answer.tasks[0]
+        same = {"difference": 0.0, "interval": (0.0, 0.0)}
+        made.answer.tasks[0] = task.model_copy(update={"pairs": [pair.model_copy(update=same) for pair in task.pairs]})
+        assert {row["difference_to_best"] for row in rows(made)[1:]} == {"0.0"}
+        assert "-0.0" not in render("csv", made.answer, {}).body
+
     @pytest.mark.parametrize("label", ["=1+1", "+a", "-a", "@a", "＝a", " =a"])
     def test_text_is_no_formula(self, label: str) -> None:
         made = study(tasks=TASKS[:1])

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from service.measures import many
 from service.reports import wording
 from service.reports.wording import Scale
 
@@ -28,7 +29,7 @@ class TestScale:
             ("test_accuracy", [1e-9], 3),
             ("test_accuracy", [None, 0.0, float("nan")], 2),
             ("test_loss", [0.0042], 4),
-            ("test_loss", [12.0], 2),
+            ("test_loss", [12.0], 0),
             ("test_loss", [], 4),
         ],
     )
@@ -67,7 +68,7 @@ class TestScale:
         (wording.parameters({"lr": 0.003, "none": None, "name": "x"}), "lr 0.003, name x"),
         (wording.space({"log_uniform": [0.0003, 0.03], "choice": None}), "0.0003 to 0.03 (logarithmic)"),
         (wording.space({"choice": ["a", 2, None]}), "one of a, 2 or null"),
-        (wording.many(1, "run"), "1 run"),
+        (many(1, "run"), "1 run"),
         (wording.shortened("abcdefghij", 7), "abc…hij"),
     ],
 )

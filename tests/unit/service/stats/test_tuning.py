@@ -78,6 +78,7 @@ class TestGoodRange:
         ("lrs", "values", "tolerance", "because"),
         [
             ([], [], 0.1, "3 learning rates, and here are 0"),
+            ([1e-3], [1], 0.1, "3 learning rates, and here is 1"),
             ([1e-3, 1e-2, 1e-2], [1, 2, 3], 0.1, "3 learning rates, and here are 2"),
             ([0, 1e-3, 1e-2], [1, 2, 3], 0.1, "not a positive number"),
             ([math.nan, 1e-3, 1e-2], [1, 2, 3], 0.1, "not a positive number"),
