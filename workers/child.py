@@ -86,7 +86,7 @@ class _Messenger:
 
     def report_start(self, start: Start) -> None:
         self._step = start.place.step
-        self._started -= start.seconds
+        self._started = time.perf_counter() - start.seconds  # the run's clock, which checkpoints carry on
         if start.note is not None:
             self.warn(start.note)
         step, told = start.place
