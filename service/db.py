@@ -44,16 +44,24 @@ def engine() -> Engine:
     )
 
 
-def bound_transactions(seconds: float) -> None:
-    """Have the database end this process's transactions that wait for it longer than this.
+def be_known_as(worker_id: str, idle_seconds: float) -> None:
+    """Name this process's connections, and have the database end transactions that wait for it longer than this.
 
-    A process that is frozen within one would keep its rows locked, and nobody could take its jobs back.
+    A process that is frozen within one would keep its rows locked, and nobody could take its jobs back; one that is
+    frozen while it sends data is no case for a time limit, so that others have to know it by its name
+    (`service.jobs.cut_off_stale`).
     """
 
     @event.listens_for(engine(), "connect")
-    def bound(connection: Connection, _: object) -> None:
-        connection.execute(f"SET idle_in_transaction_session_timeout = {max(1, round(1000 * seconds))}")
+    def introduce(connection: Connection, _: object) -> None:
+        connection.execute("SELECT set_config('application_name', %s, false)", [connection_name(worker_id)])
+        connection.execute(f"SET idle_in_transaction_session_timeout = {max(1, round(1000 * idle_seconds))}")
         connection.commit()
+
+
+def connection_name(worker_id: str) -> str:
+    """What PostgreSQL calls a worker's connections; it keeps 63 bytes, and the end of an id tells workers apart."""
+    return f"kotrain {worker_id[-55:]}"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, Integer, bindparam, func, insert, select, text, update
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Integer, bindparam, func, insert, select, text, update
 from sqlalchemy import Uuid as SqlUuid
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
@@ -23,7 +23,7 @@ from uuid_utils.compat import uuid7
 from service import checkpoints, data, metrics, queue
 from service.checkpoints import Written
 from service.config import settings
-from service.db import ring_after_commit
+from service.db import connection_name, ring_after_commit
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.models import ComparisonCell, Job, JobEvent, User, Worker
 from service.schemas import JobRequest
@@ -488,13 +488,35 @@ def lose(
 # --- what maintenance does -------------------------------------------------------------------------------------------
 
 
-def take_back_stale(session: Session) -> list[UUID]:
-    """Take back jobs whose lease ran out, by the database's clock; its own downtime does not count against a worker."""
+def cut_off_stale(session: Session) -> int:
+    """End the transactions of workers that gave no sign of life for a lease: frozen within one, they hold its locks.
+
+    Answers how many there were. Their connections end; a worker that wakes up makes new ones and is told what it lost.
+    """
+    workers = session.scalars(select(Job.worker_id).where(Job.status == JobStatus.RUNNING, _is_stale()).distinct())
+    names = [connection_name(worker) for worker in workers if worker is not None]
+    return len(session.execute(CUT_OFF, {"names": names}).all()) if names else 0
+
+
+CUT_OFF = text(
+    """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = ANY(:names) AND xact_start IS NOT NULL
+    """
+)
+
+
+def _is_stale() -> ColumnElement[bool]:
+    """Whether a lease ran out, by the database's clock; its own downtime does not count against a worker."""
     alive_at = func.greatest(Job.heartbeat_at, func.pg_postmaster_start_time())
-    lease = timedelta(seconds=settings().lease_seconds)
+    return NOW - alive_at > timedelta(seconds=settings().lease_seconds)
+
+
+def take_back_stale(session: Session) -> list[UUID]:
+    """Take back the jobs whose lease ran out."""
     stale = session.execute(
         select(Job.id, Job.attempt, Job.worker_id)
-        .where(Job.status == JobStatus.RUNNING, NOW - alive_at > lease)
+        .where(Job.status == JobStatus.RUNNING, _is_stale())
         .with_for_update(skip_locked=True)
     ).all()
     for job_id, attempt, worker_id in stale:

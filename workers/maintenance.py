@@ -85,7 +85,13 @@ class Sweeping(threading.Thread):
 
 
 def take_back() -> None:
-    """Take back stale jobs and drop expired answers; one worker at a time does it for all."""
+    """Take back stale jobs and drop expired answers; one worker at a time does it for all.
+
+    What a frozen worker holds, which may be this very lock, is freed first.
+    """
+    with transaction() as session:
+        if cut_off := jobs.cut_off_stale(session):
+            log.warning("%d transactions of workers without a sign of life ended", cut_off)
     with transaction() as session:
         if session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtext("kotrain.maintenance")))):
             for job_id in jobs.take_back_stale(session):

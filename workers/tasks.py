@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service import compatibility, jobs, queue
 from service.compatibility import Incompatible
 from service.config import settings
-from service.db import bound_transactions, transaction
+from service.db import be_known_as, transaction
 from workers.host import Host, this_host
 from workers.maintenance import Maintenance, Sweeping, register, sign_off
 from workers.relay import Relay, persistently
@@ -42,13 +42,13 @@ def make_task(host: Host, relay: Relay) -> None:
 def serve() -> int:
     """Run the worker until it is told to stop; its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    bound_transactions(settings().lease_seconds / 2)
+    host = this_host()
+    be_known_as(host.id, settings().lease_seconds / 2)
     try:
         persistently(lambda session: compatibility.check(session.connection()), give_up=lambda: False)
     except Incompatible as refusal:
         log.error("%s", refusal)
         return 1
-    host = this_host()
     relay, maintenance, sweeping = Relay(host.id), Maintenance(host), Sweeping()
     make_task(host, relay)
 

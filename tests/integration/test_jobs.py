@@ -1,9 +1,11 @@
 """The state machine and its fence, on the real database."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import numpy as np
+import psycopg
 import pytest
 from sqlalchemy import select, text
 
@@ -242,3 +244,30 @@ def test_a_worker_that_signed_off_is_heard_again(users):
     do(jobs.beat, "w1", [])
     with db.transaction() as session:
         assert session.get_one(Worker, "w1").stopped_at is None
+
+
+def test_a_worker_frozen_while_it_sends_points_does_not_keep_its_jobs(users, servers):
+    """Within COPY, where no time limit of PostgreSQL's counts."""
+    job_id = submit()
+    claim("frozen")
+    stop_the_clock_of(job_id, 60)
+    until_the_lease_counts()
+    taken = []
+
+    def be_frozen():
+        with psycopg.connect(url, application_name=db.connection_name("frozen")) as connection:
+            connection.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [job_id])
+            with connection.cursor().copy("COPY metric_names (name) FROM STDIN") as copy:
+                assert do(jobs.take_back_stale) == []
+                assert do(jobs.cut_off_stale) == 1
+                deadline = time.monotonic() + 10
+                while not taken:
+                    assert time.monotonic() < deadline
+                    taken.extend(do(jobs.take_back_stale))
+                copy.write_row(["it thaws"])
+
+    url = servers.database_url.replace("postgresql+psycopg://", "postgresql://")
+    with pytest.raises(psycopg.OperationalError):
+        be_frozen()
+    assert taken == [job_id]
+    assert do(jobs.cut_off_stale) == 0
