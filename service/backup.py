@@ -180,7 +180,7 @@ def _refuse_target(connection: Connection, manifest: Manifest) -> None:
     others = connection.scalar(
         text(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            " AND application_name = 'kotrain'"
+            " AND (application_name = 'kotrain' OR starts_with(application_name, 'kotrain '))"
         )
     )
     if others:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from queue import SimpleQueue
 
 from alembic import command
 from psycopg import Connection
@@ -68,7 +70,7 @@ def connection_name(worker_id: str) -> str:
 def transaction() -> Iterator[Session]:
     """A session that commits at the end of the block, or rolls back on an exception.
 
-    After the commit it rings the bells and removes the files that were asked for.
+    After the commit it rings the bells, and has the files removed, that were asked for.
     """
     with Session(engine(), expire_on_commit=False) as session:
         with session.begin():
@@ -76,7 +78,7 @@ def transaction() -> Iterator[Session]:
         for bell in session.info.get("bells", ()):
             queue.ring(bell)
         for name in session.info.get("files", ()):
-            _remove(name)
+            _remover().put(name)
 
 
 def per_request() -> Iterator[Session]:
@@ -95,11 +97,21 @@ def remove_after_commit(session: Session, files: Iterable[str]) -> None:
     session.info.setdefault("files", []).extend(files)
 
 
-def _remove(name: str) -> None:
-    try:
-        store().remove([name])
-    except Exception as error:  # it is garbage now, which `kotrain gc` finds
-        log.warning("file %s not removed: %s", name, error)
+@lru_cache(maxsize=1)
+def _remover() -> SimpleQueue[str]:
+    """Takes names of files to a thread that removes them: a store that hangs must hold up nobody's heartbeat."""
+    names: SimpleQueue[str] = SimpleQueue()
+
+    def remove() -> None:
+        while True:
+            name = names.get()
+            try:
+                store().remove([name])
+            except Exception as error:  # it is garbage now, which `kotrain gc` finds
+                log.warning("file %s not removed: %s", name, error)
+
+    threading.Thread(target=remove, name="remover", daemon=True).start()
+    return names
 
 
 def migrate() -> None:

@@ -359,7 +359,7 @@ def _note(session: Session, job_id: UUID, attempt: int, notes: Sequence[str]) ->
 BEAT = text(
     """
     UPDATE jobs
-    SET heartbeat_at = clock_timestamp(), step = beat.step, total_steps = beat.total_steps
+    SET heartbeat_at = clock_timestamp(), step = beat.step, total_steps = coalesce(beat.total_steps, jobs.total_steps)
     FROM unnest(:ids, :attempts, :steps, :totals) AS beat(id, attempt, step, total_steps)
     WHERE jobs.id = beat.id AND jobs.attempt = beat.attempt AND jobs.status = 'running'
     RETURNING jobs.id, jobs.cancel_requested
@@ -489,26 +489,33 @@ def lose(
 
 
 def cut_off_stale(session: Session) -> int:
-    """End the transactions of workers that gave no sign of life for a lease: frozen within one, they hold its locks.
+    """End the transactions, a lease old, of workers that gave no sign of life for as long: they lock their jobs.
 
     Answers how many there were. Their connections end; a worker that wakes up makes new ones and is told what it lost.
     """
-    workers = session.scalars(select(Job.worker_id).where(Job.status == JobStatus.RUNNING, _is_stale()).distinct())
+    workers = session.scalars(
+        select(Job.worker_id)
+        .join(Worker, Worker.id == Job.worker_id)
+        .where(Job.status == JobStatus.RUNNING, _is_stale(Job.heartbeat_at), _is_stale(Worker.heartbeat_at))
+        .distinct()
+    )
     names = [connection_name(worker) for worker in workers if worker is not None]
-    return len(session.execute(CUT_OFF, {"names": names}).all()) if names else 0
+    asked = {"names": names, "lease": settings().lease_seconds}
+    return len(session.execute(CUT_OFF, asked).all()) if names else 0
 
 
 CUT_OFF = text(
     """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE datname = current_database() AND application_name = ANY(:names) AND xact_start IS NOT NULL
+    WHERE datname = current_database() AND application_name = ANY(:names) AND pid <> pg_backend_pid()
+          AND xact_start < clock_timestamp() - make_interval(secs => :lease)
     """
 )
 
 
-def _is_stale() -> ColumnElement[bool]:
+def _is_stale(heartbeat_at: Any) -> ColumnElement[bool]:
     """Whether a lease ran out, by the database's clock; its own downtime does not count against a worker."""
-    alive_at = func.greatest(Job.heartbeat_at, func.pg_postmaster_start_time())
+    alive_at = func.greatest(heartbeat_at, func.pg_postmaster_start_time())
     return NOW - alive_at > timedelta(seconds=settings().lease_seconds)
 
 
@@ -516,7 +523,7 @@ def take_back_stale(session: Session) -> list[UUID]:
     """Take back the jobs whose lease ran out."""
     stale = session.execute(
         select(Job.id, Job.attempt, Job.worker_id)
-        .where(Job.status == JobStatus.RUNNING, _is_stale())
+        .where(Job.status == JobStatus.RUNNING, _is_stale(Job.heartbeat_at))
         .with_for_update(skip_locked=True)
     ).all()
     for job_id, attempt, worker_id in stale:

@@ -1,6 +1,7 @@
 """Metric points: append them in chunks, read curves back, thin them out faithfully.
 
-A curve is three aligned arrays: `steps` (optimizer steps), `values`, and `wall_seconds` since the attempt began.
+A curve is three aligned arrays: `steps` (optimizer steps), `values`, and `wall_seconds` since the run began, over all
+its attempts.
 """
 
 from __future__ import annotations

@@ -187,9 +187,10 @@ class MetricName(Base):
 
 
 class MetricChunk(Base):
-    """Some consecutive points of one metric of one job; immutable, merged when the job ends.
+    """Some consecutive points of one metric of one job.
 
-    `wall_seconds` count from the start of the attempt. Measured: 22 bytes a point in chunks of 250, 95 in rows of one.
+    Written once, cut where a run goes on from a checkpoint, merged when the job ends. `wall_seconds` count from the
+    start of the run, over all its attempts. Measured: 22 bytes a point in chunks of 250, 95 in rows of one.
     """
 
     __tablename__ = "metric_chunks"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -15,6 +16,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from service.config import settings
 from service.errors import KotrainError
+
+UNREADABLE = {errno.EIO, errno.EACCES, errno.EPERM}
+"""Of a file on a disk of this machine, these do not go away by waiting."""
 
 
 class Damaged(KotrainError):
@@ -35,7 +39,7 @@ class Store:
 
     def __init__(self, url: str, scratch: Path) -> None:
         self.url = url
-        self._files, self._root = fsspec.core.url_to_fs(url)
+        self._files, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         self._is_local = isinstance(self._files, LocalFileSystem)
         self._scratch = scratch
 
@@ -57,29 +61,43 @@ class Store:
             self._files.put_file(str(path), self._at(name))
             path.unlink()
 
-    def get(self, name: str, size_bytes: int, sha256: str) -> Path:
+    def get(self, name: str, size_bytes: int, sha256: str, reader: str = "") -> Path:
         """A path on this machine to a stored file that is what its row says; `forget` it after use.
 
+        A file from elsewhere is copied to a path of its own for each `reader`.
+
         Raises:
-            Damaged: it is not, or not there at all.
+            Damaged: it is not, or not there at all, or cannot be read.
         """
         path = self.path(name)
         try:
             if not self._is_local:
-                self._files.get_file(self._at(name), str(self.place(name)))
-            size = path.stat().st_size
-            if size != size_bytes:
-                raise Damaged(f"{name} has {size} bytes instead of {size_bytes}")
-            if digest(path) != sha256:
-                raise Damaged(f"the contents of {name} have changed: their SHA-256 is another one")
+                path = self.place(f"{name}.for-{reader}")
+                self._files.get_file(self._at(name), str(path))
+            self._check(name, path, size_bytes, sha256)
+        except Damaged:
+            self.forget(path)
+            raise
         except FileNotFoundError:
             raise Damaged(f"{name} is not there") from None
+        except OSError as error:
+            if self._is_local and error.errno in UNREADABLE:
+                raise Damaged(f"{name} cannot be read: {error.strerror}") from None
+            raise
         return path
 
-    def forget(self, name: str) -> None:
-        """Remove the local copy of a file that `get` gave from elsewhere."""
+    @staticmethod
+    def _check(name: str, path: Path, size_bytes: int, sha256: str) -> None:
+        size = path.stat().st_size
+        if size != size_bytes:
+            raise Damaged(f"{name} has {size} bytes instead of {size_bytes}")
+        if digest(path) != sha256:
+            raise Damaged(f"the contents of {name} have changed: their SHA-256 is another one")
+
+    def forget(self, path: Path) -> None:
+        """Remove a copy, on this machine, of a file that lies elsewhere."""
         if not self._is_local:
-            self.path(name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def open(self, name: str) -> IO[bytes]:
         """A stored file to read as it is, unchecked. Raises FileNotFoundError."""

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,15 +52,18 @@ class Process:
         with contextlib.suppress(OSError):
             self.pipe.send(wish)
 
-    def memory_bytes(self) -> int:
-        """What the child and all that it started take of the machine's memory; shared pages count in parts."""
-        total = 0
+    def takes_more_than(self, memory_bytes: int) -> bool:
+        """Whether the child and all that it started take more of the machine's memory than this.
+
+        What they share is counted in parts, which the kernel takes long to tell (it walks through all pages), so it is
+        asked only where their resident sizes, which count it in full, are together beyond the limit.
+        """
         with contextlib.suppress(psutil.Error):
             child = psutil.Process(self.pid)
-            for process in [child, *child.children(recursive=True)]:
-                with contextlib.suppress(psutil.Error):
-                    total += process.memory_full_info().pss
-        return total
+            all_of_it = [child, *child.children(recursive=True)]
+            if _sum(all_of_it, lambda process: process.memory_info().rss) > memory_bytes:
+                return _sum(all_of_it, lambda process: process.memory_full_info().pss) > memory_bytes
+        return False
 
     def kill(self) -> None:
         """Kill the process and all that it started."""
@@ -83,6 +87,14 @@ class Process:
     def was_killed_for_memory(self, code: int) -> bool:
         """Whether the kernel's out-of-memory killer struck while this child ran and a SIGKILL ended it."""
         return code == -signal.SIGKILL and _kernel_oom_kills() > self._oom_kills
+
+
+def _sum(processes: list[psutil.Process], size: Callable[[psutil.Process], int]) -> int:
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            total += size(process)
+    return total
 
 
 class Machine(NamedTuple):

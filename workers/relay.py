@@ -125,7 +125,8 @@ class Relay(threading.Thread):
             orders = jobs.beat(session, self._worker_id, beats)
         for job_id, (track, batches) in sealed.items():
             track.stored(batches)
-            track.order = orders[job_id]
+            if track.order is not Order.LOST:
+                track.order = orders[job_id]
 
 
 def persistently(write: Callable[[Session], Result], give_up: Callable[[], bool]) -> Result | None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, auto
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.1
 """How soon a cancel, a time limit or a shutdown is seen."""
 MEMORY_SECONDS = 0.5
-"""Between looks at a process's memory: one takes some milliseconds."""
+"""Between looks at a process's memory."""
 
 
 class Stop(Enum):
@@ -89,7 +90,7 @@ def _run(claim: Claim, host: Host, track: Track) -> Ending:
             memory_bytes=memory_bytes if gpu is None else None,
             folder=store().path(name_of(claim.job_id, claim.attempt)),
             checkpoint_seconds=settings().checkpoint_seconds,
-            resume=None if resume is None else store().path(resume.file),
+            resume=resume,
         )
         process = Process(entry.train_job, assignment)
         try:
@@ -100,22 +101,20 @@ def _run(claim: Claim, host: Host, track: Track) -> Ending:
             raise
         finally:
             if resume is not None:
-                store().forget(resume.file)
+                store().forget(resume)
 
 
-def _newest_sound(claim: Claim, host: Host, track: Track) -> Written | None:
-    """The newest checkpoint whose file is what its row says, now on this machine."""
+def _newest_sound(claim: Claim, host: Host, track: Track) -> Path | None:
+    """Where on this machine the newest checkpoint lies whose file is what its row says."""
     rows = persistently(lambda session: checkpoints.newest_first(session, claim.job_id), host.draining.is_set)
     if rows is None:  # to start from the beginning would be a waste of what is there
         raise RuntimeError("the database does not say which checkpoints there are, and the worker shuts down")
     for written in rows:
         try:
-            store().get(written.file, written.size_bytes, written.sha256)
+            return store().get(written.file, written.size_bytes, written.sha256, reader=str(claim.attempt))
         except Damaged as damage:
             log.warning("job %s: checkpoint not used: %s", claim.job_id, damage)
             track.add_note(f"a checkpoint could not be used: {damage}")
-        else:
-            return written
     return None
 
 
@@ -157,7 +156,7 @@ class _Watch:
                 track.add(step, points)
             case (messages.STARTED, environment, total_steps, step, told, seconds):
                 track.environment, track.total_steps, track.step = environment, total_steps, step
-                self._started -= seconds  # a time limit is that of the run, not of the attempt
+                self._started = time.monotonic() - seconds  # a time limit is that of the run, not of the attempt
                 if self._claim.attempt > 1:
                     self._begin(step, told)
             case (messages.CHECKPOINT, step, file, size_bytes, sha256, seconds):
@@ -173,6 +172,8 @@ class _Watch:
     def _begin(self, step: int, told: Collection[str]) -> None:
         """Before anything of this attempt is stored, what the one before it left beyond its start has to go."""
         began = persistently(lambda session: jobs.begin(session, self._claim, step, told), self._host.draining.is_set)
+        if began is None:  # nothing may be stored of this attempt: the next one goes on where it would have
+            raise RuntimeError("the database is away and the worker shuts down")
         if not began:
             self._track.order = Order.LOST
 
@@ -181,7 +182,8 @@ class _Watch:
             store().put(written.file)
         except Exception as error:  # the store is away or full: the job goes on, and the next checkpoint may do
             log.warning("job %s: checkpoint not stored: %s", self._claim.job_id, error)
-            self._track.add_note(f"a checkpoint could not be stored: {error}")
+            store().forget(store().path(written.file))
+            self._track.add_note(f"a checkpoint could not be stored: {type(error).__name__}")
         else:
             self._track.add_checkpoint(written)
 
@@ -207,7 +209,7 @@ class _Watch:
             return Stop.STALL
         if now - self._weighed_at > MEMORY_SECONDS:
             self._weighed_at = now
-            if self._process.memory_bytes() > self._memory_bytes:
+            if self._process.takes_more_than(self._memory_bytes):
                 return Stop.MEMORY
         return None
 
@@ -267,7 +269,8 @@ def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
     if summary is not None and summary.reason is not Reason.CANCELLED:
         return finish(summary.reason, summary.message)  # it ended by itself, even if a stop was under way
     if ending.unable is not None:
-        return jobs.give_back(session, claim, ending.unable, settings().backoff_seconds, batches)
+        wait_seconds = settings().backoff_seconds * 2.0 ** min(claim.attempt - 1, 6)
+        return jobs.give_back(session, claim, ending.unable, wait_seconds, batches)
     match stop:
         case Stop.CANCEL:
             return finish(Reason.CANCELLED, "cancelled while running")
@@ -278,7 +281,8 @@ def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
         case Stop.MEMORY:
             return finish(Reason.OUT_OF_MEMORY, "its processes took more memory than a job may have here")
         case Stop.STALL:
-            return lose(Reason.CHILD_LOST, f"the training process said nothing for {settings().stall_seconds:g} s")
+            silence = f"{settings().stall_seconds:g} s (KOTRAIN_STALL_SECONDS of the worker)"
+            return lose(Reason.CHILD_LOST, f"the training process said nothing for {silence}")
     if ending.failure is not None:
         reason, message = ending.failure
         return lose(reason, message) if reason is Reason.CHILD_LOST else finish(reason, message)

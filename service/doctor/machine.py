@@ -144,8 +144,7 @@ def files(site: Site) -> Iterator[Finding]:
         try:
             store.place(name).write_bytes(content)
             store.put(name)
-            store.get(name, len(content), hashlib.sha256(content).hexdigest())
-            store.forget(name)
+            store.forget(store.get(name, len(content), hashlib.sha256(content).hexdigest()))
         finally:
             store.remove([name])
     except Exception as problem:  # of whatever lies behind fsspec

@@ -1,5 +1,6 @@
 """What a lost attempt leaves, and what its successor makes of it: checkpoints, the points up to them, and no more."""
 
+import time
 from uuid import uuid4
 
 import pytest
@@ -61,7 +62,15 @@ def kept(job_id):
     return [one.step for one in do(checkpoints.newest_first, job_id)]
 
 
-def in_the_store():
+def in_the_store(*expected):
+    """Steps of the files, once they are those: a thread removes them."""
+    deadline = time.monotonic() + 10
+    while (found := _in_the_store()) != list(expected) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found
+
+
+def _in_the_store():
     return sorted(int(name.rpartition("/")[2].removesuffix(".pt")) for name, _ in store().names())
 
 
@@ -78,7 +87,7 @@ class TestRows:
         mine = claim()
         for step in (10, 20, 30):
             beat(mine, Batch(points(step), [written(mine, step)]))
-        assert (kept(job_id), in_the_store()) == ([30, 20], [20, 30])
+        assert (kept(job_id), in_the_store(20, 30)) == ([30, 20], [20, 30])
 
     def test_a_batch_that_is_sent_again_doubles_nothing(self):
         job_id = submit()
@@ -86,7 +95,7 @@ class TestRows:
         batches = [Batch(points(step), [written(mine, step)], ["no room"]) for step in (10, 20, 30)]
         for sent in (batches[:1], batches, batches):
             beat(mine, *sent)
-        assert (kept(job_id), in_the_store(), steps(job_id)) == ([30, 20], [20, 30], [10, 20, 30])
+        assert (kept(job_id), in_the_store(20, 30), steps(job_id)) == ([30, 20], [20, 30], [10, 20, 30])
         assert messages(job_id) == ["no room"]
 
     def test_files_stay_where_the_transaction_fails(self):
@@ -100,7 +109,7 @@ class TestRows:
 
         with pytest.raises(RuntimeError, match="never came"):
             do(fail_after_all)
-        assert in_the_store() == [10, 20, 30]
+        assert in_the_store(10, 20, 30) == [10, 20, 30]
 
     def test_an_old_attempt_stores_none(self):
         job_id = submit()
@@ -127,7 +136,7 @@ class TestTheNextAttempt:
         assert do(jobs.begin, mine, 15, ["loss"])  # 19 turned out to be damaged
         assert steps(job_id) == list(range(1, 16))
         assert (steps(job_id, "val_loss"), steps(job_id, "late")) == ([2, 4], [])
-        assert (kept(job_id), in_the_store(), load(job_id).step) == ([15], [15], 15)
+        assert (kept(job_id), in_the_store(15), load(job_id).step) == ([15], [15], 15)
         assert messages(job_id) == ["gone", "continued after step 15"]
 
     @pytest.mark.parametrize("step", [1, 2, 3, 6, 7])
@@ -167,6 +176,7 @@ class TestTheNextAttempt:
             beat(second, Batch(points(3, name="val_loss"), [written(second, 3)]))
             (only,) = do(checkpoints.newest_first, job_id)
             assert only.file == name_of(job_id, 2, "3.pt")
+            assert in_the_store(3) == [3]
             assert [name for name, _ in store().names()] == [only.file]
 
     def test_nothing_is_taken_from_before_a_version_without_checkpoints(self):

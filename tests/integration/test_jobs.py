@@ -246,28 +246,56 @@ def test_a_worker_that_signed_off_is_heard_again(users):
         assert session.get_one(Worker, "w1").stopped_at is None
 
 
+def introduced(servers, worker):
+    """A connection as a worker has it."""
+    url = servers.database_url.replace("postgresql+psycopg://", "postgresql://")
+    return psycopg.connect(url, application_name=db.connection_name(worker))
+
+
+def without_a_sign_of_life(worker, job_id):
+    with db.transaction() as session:
+        session.add(Worker(id=worker, host="lab", slots=1, devices=[]))
+    with db.transaction() as session:
+        session.execute(text("UPDATE workers SET heartbeat_at = heartbeat_at - make_interval(secs => 60)"))
+    stop_the_clock_of(job_id, 60)
+    until_the_lease_counts()
+
+
 def test_a_worker_frozen_while_it_sends_points_does_not_keep_its_jobs(users, servers):
     """Within COPY, where no time limit of PostgreSQL's counts."""
     job_id = submit()
     claim("frozen")
-    stop_the_clock_of(job_id, 60)
-    until_the_lease_counts()
+    without_a_sign_of_life("frozen", job_id)
     taken = []
 
     def be_frozen():
-        with psycopg.connect(url, application_name=db.connection_name("frozen")) as connection:
+        with introduced(servers, "frozen") as connection:
             connection.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [job_id])
             with connection.cursor().copy("COPY metric_names (name) FROM STDIN") as copy:
                 assert do(jobs.take_back_stale) == []
-                assert do(jobs.cut_off_stale) == 1
+                assert do(jobs.cut_off_stale) == 0  # it has not lasted a lease yet
                 deadline = time.monotonic() + 10
                 while not taken:
                     assert time.monotonic() < deadline
+                    do(jobs.cut_off_stale)
                     taken.extend(do(jobs.take_back_stale))
                 copy.write_row(["it thaws"])
 
-    url = servers.database_url.replace("postgresql+psycopg://", "postgresql://")
     with pytest.raises(psycopg.OperationalError):
         be_frozen()
     assert taken == [job_id]
     assert do(jobs.cut_off_stale) == 0
+
+
+def test_a_worker_that_lives_is_not_cut_off(users, servers):
+    """Not even with a job that nobody looks after: its own connection asks."""
+    job_id = submit()
+    claim("alive")
+    without_a_sign_of_life("alive", job_id)
+    with introduced(servers, "alive") as connection:
+        connection.execute("SELECT 1")
+        time.sleep(1.2 * settings().lease_seconds)
+        do(jobs.beat, "alive", [])
+        assert do(jobs.cut_off_stale) == 0
+        assert do(jobs.take_back_stale) == [job_id]
+        connection.execute("SELECT 1")

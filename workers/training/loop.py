@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+
+import torch
 
 from service.spec import Environment, Summary, TrainSpec
 from workers.training import checkpoint
@@ -69,8 +73,26 @@ def _started(
     run = Run(spec, report, data_dir, keeper)
     if resume is None:
         return run, None
+    why = _not_restored(run, resume)
+    if why is None:
+        return run, None
+    del run  # there may be no room for two
+    gc.collect()
+    return Run(spec, report, data_dir, keeper), why
+
+
+def _not_restored(run: Run, resume: Path) -> str | None:
+    """Have the run be where its checkpoint is; else why that is not possible.
+
+    Raises:
+        OSError, MemoryError: what this machine is short of; the checkpoint may do on another try.
+    """
     try:
         run.restore(checkpoint.read(resume))
-    except Exception as error:  # whatever it is, the run can be made without
-        return Run(spec, report, data_dir, keeper), f"starts from the beginning, its checkpoint is of no use: {error}"
-    return run, None
+    except FileNotFoundError as error:
+        raise OSError(errno.ESTALE, f"the checkpoint is gone: {error}") from None
+    except (OSError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
+    except Exception as error:  # whatever else it is, the run can be made without
+        return f"starts from the beginning, its checkpoint is of no use: {error}"
+    return None

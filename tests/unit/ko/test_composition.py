@@ -107,7 +107,10 @@ def offered() -> dict[str, type[Optimizer]]:
     classes |= {
         getattr(schedulefree, name) for name in dir(schedulefree) if isinstance(getattr(schedulefree, name), type)
     }
-    return {f"{c.__module__.partition('.')[0]}.{c.__name__}": c for c in sorted(classes, key=lambda c: c.__qualname__)}
+    return {
+        f"{c.__module__.partition('.')[0]}.{c.__name__}": c
+        for c in sorted(classes, key=lambda c: (c.__module__, c.__qualname__))
+    }
 
 
 CLASSES = offered()

@@ -28,7 +28,7 @@ def test_what_was_put_is_got(stored):
     path = stored.get(NAME, len(CONTENTS), SHA256)
     assert (path.read_bytes(), digest(path)) == (CONTENTS, SHA256)
     assert list(stored.names()) == [(NAME, len(CONTENTS))]
-    stored.forget(NAME)
+    stored.forget(path)
     assert stored.get(NAME, len(CONTENTS), SHA256).read_bytes() == CONTENTS
 
 
@@ -61,9 +61,13 @@ def test_nothing_is_left_on_the_way_elsewhere(tmp_path):
     stored = Store(f"memory://{uuid4()}", tmp_path)
     put(stored)
     assert not stored.path(NAME).exists()
-    assert stored.get(NAME, len(CONTENTS), SHA256) == stored.path(NAME)
-    stored.forget(NAME)
-    assert not stored.path(NAME).exists()
+    first, second = (stored.get(NAME, len(CONTENTS), SHA256, reader) for reader in "12")
+    stored.forget(first)
+    assert second.read_bytes() == CONTENTS  # each reader has a copy of its own
+    stored.forget(second)
+    with pytest.raises(Damaged):
+        stored.get(NAME, len(CONTENTS), "0" * 64)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert stored.free_bytes() is None
 
 
