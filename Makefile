@@ -33,8 +33,9 @@ tools:
 	  echo "installing $(TOOLS) (half a minute, once)" >&2; \
 	  apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(TOOLS) >/dev/null; }
 
+# Side by side, because many wait for servers; the tests of a file stay together and share theirs.
 test: setup tools
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 # Ten minutes of faults at random on a real stack; fails if a job is lost. `SOAK="--seed 7"` gives another order.
 soak: setup

@@ -318,7 +318,7 @@ def begin(session: Session, claim: Claim, step: int, told: Collection[str] = ())
 
     False, and nothing is done, where the attempt is an old one.
     """
-    if not _is_owner(session, claim):
+    if not _lock_owned(session, claim):
         return False
     metrics.trim(session, claim.job_id, step, told)
     checkpoints.forget_after(session, claim.job_id, step)
@@ -328,8 +328,8 @@ def begin(session: Session, claim: Claim, step: int, told: Collection[str] = ())
     return True
 
 
-def _is_owner(session: Session, claim: Claim) -> bool:
-    """Whether the attempt still owns its job, which is locked then."""
+def _lock_owned(session: Session, claim: Claim) -> bool:
+    """Lock the attempt's job; False where the attempt does not own it any more."""
     owned = select(Job.id).where(Job.id == claim.job_id, Job.attempt == claim.attempt, Job.status == JobStatus.RUNNING)
     return session.scalar(owned.with_for_update()) is not None
 
@@ -408,7 +408,7 @@ def finish(
     batches: Sequence[Batch] = (),
 ) -> bool:
     """End a running job with the last that came up; False, and nothing written, where the attempt is an old one."""
-    if not _is_owner(session, claim):
+    if not _lock_owned(session, claim):
         return False
     _store(session, claim.job_id, claim.attempt, batches)
     ended = _change(
@@ -433,7 +433,7 @@ def give_back(
     session: Session, claim: Claim, message: str, wait_seconds: float = 0, batches: Sequence[Batch] = ()
 ) -> bool:
     """Return a job to the queue without blame: its worker shuts down or cannot run it. One to be cancelled ends."""
-    if not _is_owner(session, claim):
+    if not _lock_owned(session, claim):
         return False
     if session.scalar(select(Job.cancel_requested).where(Job.id == claim.job_id)):
         return finish(session, claim, Reason.CANCELLED, message=message, batches=batches)

@@ -268,7 +268,9 @@ class TestFiles:
         assert (removed.files, removed.unknown_files, removed.unknown_bytes) == (0, 1, 10)
         assert "does not know" in "\n".join(retention.told(Policy(1, None), removed))
 
-    @pytest.mark.parametrize("name", ["thesis.tex", "jobs/readme", "jobs/1/2/3.pt", "jobs/01a210dd-b1c1-7779-afd7-c81e921bfaf7/1"])
+    @pytest.mark.parametrize(
+        "name", ["thesis.tex", "jobs/readme", "jobs/1/2/3.pt", "jobs/01a210dd-b1c1-7779-afd7-c81e921bfaf7/1"]
+    )
     def test_what_is_not_named_like_ours_is_nothing_to_us(self, ada, files, name):
         path = files.place(name)
         path.write_text("mine")

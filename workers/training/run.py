@@ -145,8 +145,10 @@ class Run:
         if self.spec.evaluate_test and reason in (Reason.COMPLETED, Reason.TARGET_REACHED):
             ended, _ = self._end_of(self._test)
             reason = ended if ended is Reason.CANCELLED else reason
-        if self._pauses and (ended_ := self._end_of(self._save))[0] is Reason.DIVERGED:
-            reason, message = ended_
+        if self._pauses:
+            saved, why = self._end_of(self._save)
+            if saved is Reason.DIVERGED:  # some of the last losses had not been looked at
+                reason, message = saved, why
         hit = self._record.hit
         return Summary(
             reason=reason,
