@@ -35,7 +35,7 @@ tools:
 
 # Side by side, because many wait for servers; the tests of a file stay together and share theirs.
 test: setup tools
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Ten minutes of faults at random on a real stack; fails if a job is lost. `SOAK="--seed 7"` gives another order.
 soak: setup

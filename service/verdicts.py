@@ -257,6 +257,7 @@ class _Verdict:
             names = listed([each.label for each in (leader, *alike)], most=None)
             text = f"{names} gave the same result in every run"
             text += f" (mean {self.measure.words} {self.measure.value(leader.mean)}, {many(leader.n, 'seed')})."
+            text += f" Too few seeds to say more: a test needs {FEWEST_PAIRS}." if pair.n < FEWEST_PAIRS else ""
             open_rivals = [leader, *(each for each in open_rivals if each not in alike)]
             rivals = [each for each in rivals if each not in alike]
         elif pair.n < FEWEST_PAIRS:

@@ -66,7 +66,11 @@ def running_in(home: Path) -> list[str]:
 def up(home: Path, **more: str) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]:
     """A stack that answers, and a client with its owner's key."""
     line = [sys.executable, "-m", "service.commands", "up", "--port", "0"]
-    with subprocess.Popen(line, env=environment(home, **more), stdout=subprocess.PIPE, text=True) as process:
+    # A shell's background job, which the tests may be, ignores Ctrl-C, and so would what it starts.
+    listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(
+        line, env=environment(home, **more), stdout=subprocess.PIPE, text=True, **listening
+    ) as process:
         try:
             assert process.stdout
             first = process.stdout.readline()

@@ -144,7 +144,7 @@ def conditions(connection) -> dict[str, str]:
         UNION ALL
         SELECT tgrelid::regclass || '.' || tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
     """
-    return dict(connection.execute(text(kinds)).tuples().all())
+    return dict(connection.execute(text(kinds)).all())
 
 
 def contractions(connection, change) -> list[str]:
