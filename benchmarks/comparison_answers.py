@@ -71,8 +71,8 @@ def finish(rng: np.random.Generator, steps: list[int]) -> bool:
             reason=Reason.COMPLETED, steps=39, epochs=3.0, train_seconds=1.0, total_seconds=1.5, parameters=100,
             metrics=dict.fromkeys(METRICS, value), best_step=39, target=None,
         )  # fmt: skip
-        points = [dict.fromkeys(METRICS[:13], curve)]
-        jobs.finish(session, claim, Reason.COMPLETED, summary=summary, environment=ENVIRONMENT, points=points)
+        measured = [jobs.Batch(dict.fromkeys(METRICS[:13], curve))]
+        jobs.finish(session, claim, Reason.COMPLETED, summary=summary, environment=ENVIRONMENT, batches=measured)
     return True
 
 
