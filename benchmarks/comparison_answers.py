@@ -18,7 +18,7 @@ import httpx2
 import numpy as np
 import uvicorn
 
-from service import comparisons, db, jobs, keys
+from service import attempts, comparisons, db, keys
 from service.app import create_app
 from service.embedded import Embedded
 from service.models import Worker
@@ -62,7 +62,7 @@ def fill() -> str:
 def finish(rng: np.random.Generator, steps: list[int]) -> bool:
     """Finish one queued job; False where there is none."""
     with db.transaction() as session:
-        claim = jobs.claim(session, "w", has_cuda=False)
+        claim = attempts.claim(session, "w", has_cuda=False)
         if claim is None:
             return False
         value = 0.9 + rng.normal(0, 0.01) - claim.spec["optimizer"]["params"]["lr"]
@@ -71,8 +71,8 @@ def finish(rng: np.random.Generator, steps: list[int]) -> bool:
             reason=Reason.COMPLETED, steps=39, epochs=3.0, train_seconds=1.0, total_seconds=1.5, parameters=100,
             metrics=dict.fromkeys(METRICS, value), best_step=39, target=None,
         )  # fmt: skip
-        measured = [jobs.Batch(dict.fromkeys(METRICS[:13], curve))]
-        jobs.finish(session, claim, Reason.COMPLETED, summary=summary, environment=ENVIRONMENT, batches=measured)
+        measured = [attempts.Batch(dict.fromkeys(METRICS[:13], curve))]
+        attempts.finish(session, claim, Reason.COMPLETED, summary=summary, environment=ENVIRONMENT, batches=measured)
     return True
 
 

@@ -25,9 +25,9 @@ import numpy as np
 import psutil
 from sqlalchemy import text
 
-from service import db, jobs, keys, metrics
+from service import attempts, db, jobs, keys, metrics
+from service.attempts import Batch, Beat
 from service.embedded import Embedded
-from service.jobs import Batch, Beat
 from service.models import User
 from service.schemas import JobRequest
 
@@ -106,7 +106,7 @@ class Service:
     def __init__(self, recent: UUID) -> None:
         self.recent = recent
         with db.transaction() as session:
-            self.running = jobs.claim(session, "busy", has_cuda=False)
+            self.running = attempts.claim(session, "busy", has_cuda=False)
         self.step = 0
 
     def run(self, is_over: Callable[[], bool]) -> Times:
@@ -124,16 +124,16 @@ class Service:
     def claim(self) -> None:
         """Claim a job, and give it back, which is not timed apart."""
         with db.transaction() as session:
-            claim = jobs.claim(session, "w", has_cuda=False)
+            claim = attempts.claim(session, "w", has_cuda=False)
         with db.transaction() as session:
-            jobs.give_back(session, claim, "benchmark")
+            attempts.give_back(session, claim, "benchmark")
 
     def beat(self) -> None:
         """A sign of life with a point of each metric."""
         self.step += 1
         batch = Batch({name: ([self.step], [0.5], [0.1]) for name in NAMES})
         with db.transaction() as session:
-            jobs.beat(session, "busy", [Beat(self.running, self.step, None, [batch])])
+            attempts.beat(session, "busy", [Beat(self.running, self.step, None, [batch])])
 
     def read(self) -> None:
         """The curves of a recent run."""

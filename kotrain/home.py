@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from service.running import Running, owner, running
+
+__all__ = ["Running", "address", "folder", "key", "owner", "running"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-
-
-class Running(BaseModel):
-    """What `kotrain up` writes to `running.json` while it runs: its address and its process id."""
-
-    url: str
-    pid: int
 
 
 def folder() -> Path:
@@ -24,14 +18,6 @@ def folder() -> Path:
     if chosen:
         return Path(chosen)
     return Path("/var/lib/kotrain") if os.geteuid() == 0 else Path.home() / ".kotrain"
-
-
-def running(home: Path) -> Running | None:
-    """What is written about the stack of this home; None where there is none, or its file is not complete yet."""
-    try:
-        return Running.model_validate_json((home / "running.json").read_bytes())
-    except (OSError, ValidationError):
-        return None
 
 
 def key(home: Path) -> str | None:
@@ -46,19 +32,3 @@ def address() -> str:
     """`KOTRAIN_URL`, else that of the stack that runs from the home, else the default one."""
     from_home = running(folder())
     return os.environ.get("KOTRAIN_URL") or (from_home.url if from_home else DEFAULT_URL)
-
-
-def owner(home: Path) -> int | None:
-    """The process that `kotrain up` runs in on this home, by the lock that it holds; None where nothing runs.
-
-    The lock is free only once all servers are gone, and a process id without it may be somebody else's by now.
-    """
-    try:
-        with (home / "lock").open() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(lock.read())
-    except (OSError, ValueError):
-        pass
-    return None

@@ -20,7 +20,7 @@ from typing import IO
 from alembic import command
 from sqlalchemy import Connection, delete, func, select, text
 
-from service import compatibility, db, dumps, jobs
+from service import attempts, compatibility, db, dumps
 from service.archives import DATABASE, FILES, BackupError, Manifest, Reader, Writer
 from service.config import settings
 from service.models import Checkpoint, Job
@@ -244,7 +244,7 @@ def _settle(files: Sequence[str]) -> Restored:
         session.execute(delete(Checkpoint).where(Checkpoint.file == func.any(dropped)))
         running = session.scalars(select(Job).where(Job.status == JobStatus.RUNNING)).all()
         for job in running:
-            claim = jobs.Claim(
+            claim = attempts.Claim(
                 job_id=job.id,
                 attempt=job.attempt,
                 spec=job.spec,
@@ -252,7 +252,7 @@ def _settle(files: Sequence[str]) -> Restored:
                 memory_limit_bytes=job.memory_limit_bytes,
                 step=job.step,
             )
-            jobs.give_back(session, claim, "restored from a backup, in which it was running")
+            attempts.give_back(session, claim, "restored from a backup, in which it was running")
         total = session.scalar(select(func.count(Job.id))) or 0
     return Restored(jobs=total, files=len(files), given_back=len(running), dropped=len(dropped))
 

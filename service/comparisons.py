@@ -23,6 +23,7 @@ from service.answers import ComparisonAnswer, ComparisonDryRun
 from service.catalog import DATASETS
 from service.comparability import settled
 from service.config import settings
+from service.db import storable
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.models import Comparison, User, Worker
 from service.planning import resolve
@@ -231,7 +232,7 @@ def fail(session: Session, comparison_id: UUID, message: str) -> None:
     )
     if comparison is None:
         return
-    comparison.message = jobs.storable(message)
+    comparison.message = storable(message)
     _end_early(session, comparison, ComparisonStatus.FAILED)
 
 

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 from alembic import command
 from psycopg import Connection
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, create_engine, event, func, text
 from sqlalchemy.orm import Session
 
 from service import compatibility, queue
@@ -19,6 +19,9 @@ from service.config import settings
 from service.store import store
 
 log = logging.getLogger(__name__)
+
+NOW = func.clock_timestamp()
+"""The database's time, the only one that counts."""
 
 
 @lru_cache(maxsize=1)
@@ -46,12 +49,17 @@ def engine() -> Engine:
     )
 
 
+def storable(message: str) -> str:
+    """The text without what Postgres cannot hold: NUL, and halves of surrogate pairs from file names."""
+    return message.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
 def be_known_as(worker_id: str, idle_seconds: float) -> None:
     """Name this process's connections, and have the database end transactions that wait for it longer than this.
 
     A process that is frozen within one would keep its rows locked, and nobody could take its jobs back; one that is
     frozen while it sends data is no case for a time limit, so that others have to know it by its name
-    (`service.jobs.cut_off_stale`).
+    (`service.attempts.cut_off_stale`).
     """
 
     @event.listens_for(engine(), "connect")

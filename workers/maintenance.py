@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from service import comparisons, idempotency, jobs, queue, retention
+from service import attempts, comparisons, idempotency, queue, retention
 from service.config import settings
 from service.db import transaction
 from service.errors import KotrainError
@@ -60,7 +60,7 @@ class Maintenance(threading.Thread):
         if idle == 0 or self._host.draining.is_set():
             return
         with transaction() as session:
-            eligible = jobs.count_eligible(session, idle, has_cuda=self._host.has_cuda)
+            eligible = attempts.count_eligible(session, idle, has_cuda=self._host.has_cuda)
         if eligible:
             queue.ring(queue.queue_of(self._host.id), times=eligible)
 
@@ -90,11 +90,11 @@ def take_back() -> None:
     What a frozen worker holds, which may be this very lock, is freed first.
     """
     with transaction() as session:
-        if cut_off := jobs.cut_off_stale(session):
+        if cut_off := attempts.cut_off_stale(session):
             log.warning("%d transactions of workers without a sign of life ended", cut_off)
     with transaction() as session:
         if session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtext("kotrain.maintenance")))):
-            for job_id in jobs.take_back_stale(session):
+            for job_id in attempts.take_back_stale(session):
                 log.warning("job %s: taken back, its worker gave no sign of life", job_id)
             idempotency.forget_expired(session)
 

@@ -17,11 +17,11 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from service import jobs
+from service import attempts
+from service.attempts import Batch, Beat, Claim, Order
 from service.checkpoints import Written
 from service.config import settings
 from service.db import transaction
-from service.jobs import Batch, Beat, Claim, Order
 from service.spec import Environment
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class Relay(threading.Thread):
         sealed = {track.claim.job_id: (track, track.seal()) for track in self._tracks.values()}
         beats = [Beat(track.claim, track.step, track.total_steps, batches) for track, batches in sealed.values()]
         with transaction() as session:
-            orders = jobs.beat(session, self._worker_id, beats)
+            orders = attempts.beat(session, self._worker_id, beats)
         for job_id, (track, batches) in sealed.items():
             track.stored(batches)
             if track.order is not Order.LOST:

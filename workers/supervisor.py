@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from service import checkpoints, jobs
+from service import attempts, checkpoints
+from service.attempts import Claim, Order
 from service.checkpoints import Written, name_of
 from service.config import settings
-from service.jobs import Claim, Order
 from service.spec import Reason, Summary, TrainSpec
 from service.store import Damaged, store
 from workers import entry, messages
@@ -171,7 +171,8 @@ class _Watch:
 
     def _begin(self, step: int, told: Collection[str]) -> None:
         """Before anything of this attempt is stored, what the one before it left beyond its start has to go."""
-        began = persistently(lambda session: jobs.begin(session, self._claim, step, told), self._host.draining.is_set)
+        draining = self._host.draining.is_set
+        began = persistently(lambda session: attempts.begin(session, self._claim, step, told), draining)
         if began is None:  # nothing may be stored of this attempt: the next one goes on where it would have
             raise RuntimeError("the database is away and the worker shuts down")
         if not began:
@@ -241,7 +242,7 @@ def _write(claim: Claim, track: Track, ending: Ending, host: Host) -> None:
     except Exception as error:  # something in what the run said cannot be stored; that much can
         log.exception("job %s: end not stored as it is", claim.job_id)
         message = f"the end of the run could not be stored: {error}"
-        stored = persistently(lambda session: jobs.finish(session, claim, Reason.ERROR, message=message), give_up)
+        stored = persistently(lambda session: attempts.finish(session, claim, Reason.ERROR, message=message), give_up)
     if stored is None:
         log.error("job %s: end not stored; it will be taken back and run again", claim.job_id)
 
@@ -252,7 +253,7 @@ def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
     summary, stop = ending.summary, ending.stop
 
     def finish(reason: Reason, message: str | None) -> bool:
-        return jobs.finish(
+        return attempts.finish(
             session,
             claim,
             reason,
@@ -264,20 +265,20 @@ def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
         )
 
     def lose(reason: Reason, message: str) -> bool:
-        return jobs.lose(session, claim.job_id, claim.attempt, reason, message, batches)
+        return attempts.lose(session, claim.job_id, claim.attempt, reason, message, batches)
 
     if summary is not None and summary.reason is not Reason.CANCELLED:
         return finish(summary.reason, summary.message)  # it ended by itself, even if a stop was under way
     if ending.unable is not None:
         wait_seconds = settings().backoff_seconds * 2.0 ** min(claim.attempt - 1, 6)
-        return jobs.give_back(session, claim, ending.unable, wait_seconds, batches)
+        return attempts.give_back(session, claim, ending.unable, wait_seconds, batches)
     match stop:
         case Stop.CANCEL:
             return finish(Reason.CANCELLED, "cancelled while running")
         case Stop.TIME_LIMIT:
             return finish(Reason.TIMED_OUT, f"stopped at its time limit of {claim.time_limit_seconds:g} s")
         case Stop.DRAIN:
-            return jobs.give_back(session, claim, "the worker is shutting down", batches=batches)
+            return attempts.give_back(session, claim, "the worker is shutting down", batches=batches)
         case Stop.MEMORY:
             return finish(Reason.OUT_OF_MEMORY, "its processes took more memory than a job may have here")
         case Stop.STALL:

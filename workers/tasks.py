@@ -8,7 +8,7 @@ from typing import Any
 from celery.signals import worker_shutting_down
 from sqlalchemy.exc import SQLAlchemyError
 
-from service import compatibility, jobs, queue
+from service import attempts, compatibility, queue
 from service.compatibility import Incompatible
 from service.config import settings
 from service.db import be_known_as, transaction
@@ -28,7 +28,7 @@ def make_task(host: Host, relay: Relay) -> None:
         while not host.draining.is_set():
             try:
                 with transaction() as session:
-                    claim = jobs.claim(session, host.id, has_cuda=host.has_cuda)
+                    claim = attempts.claim(session, host.id, has_cuda=host.has_cuda)
             except SQLAlchemyError as away:
                 log.warning("no job claimed, maintenance rings again: %s", str(away).splitlines()[0])
                 return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections import Counter
@@ -19,6 +18,7 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from service.config import Settings
 from service.embedded import database_url_of
+from service.running import owner, running
 
 PREFIX = "KOTRAIN_"
 
@@ -148,24 +148,14 @@ class Site:
 
     @property
     def owner(self) -> int | None:
-        """The process that runs on this home, by the lock that it holds; None where nothing runs."""
-        try:
-            with (self.home / "lock").open() as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return int(lock.read())
-        except (OSError, ValueError):
-            pass
-        return None
+        """The process that runs on this home; None where nothing runs."""
+        return owner(self.home)
 
     @property
     def url(self) -> str | None:
         """Where `kotrain up` wrote that it answers; None where it did not."""
-        try:
-            return str(json.loads((self.home / "running.json").read_bytes())["url"])
-        except (OSError, ValueError, KeyError):
-            return None
+        found = running(self.home)
+        return found.url if found else None
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:

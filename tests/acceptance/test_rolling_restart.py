@@ -223,36 +223,34 @@ def test_the_old_version_s_own_migrations_leave_the_new_schema_alone(versions: V
 
 
 # What each version's worker does in the database, without the training: its own claim, its own heartbeat, its own end.
+# The old one had all of it in `service.jobs`.
+OLD, NEW = (f"from service import db\nfrom service import {module} as attempts\n" for module in ("jobs", "attempts"))
 OWN = """
-from service import db, jobs
-from service.jobs import Beat
 def points(first, last):
     steps = list(range(first, last + 1, 10))
     return {"train_loss": (steps, [1 / step for step in steps], [step / 10 for step in steps])}
 def do(call, *arguments, **options):
     with db.transaction() as session:
         return call(session, *arguments, **options)
-claim = do(jobs.claim, "w", has_cuda=False)
+claim = do(attempts.claim, "w", has_cuda=False)
 """
 NEW_BEGINS = """
-from service.jobs import Batch
 from service.checkpoints import Written
 kept = [Written(step, f"jobs/{claim.job_id}/1/{step}.pt", 1, "0" * 64, 1.0) for step in (80, 100)]
-do(jobs.beat, "w", [Beat(claim, 100, 200, [Batch(points(10, 100), kept)])])
-do(jobs.give_back, claim, "the worker is shutting down")
+do(attempts.beat, "w", [attempts.Beat(claim, 100, 200, [attempts.Batch(points(10, 100), kept)])])
+do(attempts.give_back, claim, "the worker is shutting down")
 """
 OLD_BEGINS_ANEW = """
-do(jobs.beat, "w", [Beat(claim, 50, 200, [points(10, 50)])])
-do(jobs.give_back, claim, "the worker is shutting down")
+do(attempts.beat, "w", [attempts.Beat(claim, 50, 200, [points(10, 50)])])
+do(attempts.give_back, claim, "the worker is shutting down")
 """
 NEW_GOES_ON = """
 from service import checkpoints
-from service.jobs import Batch
 from service.spec import Reason
 found = do(checkpoints.newest_first, claim.job_id)
 step = found[0].step if found else 0
-assert do(jobs.begin, claim, step)
-assert do(jobs.finish, claim, Reason.ERROR, batches=[Batch(points(step + 10, 200))])
+assert do(attempts.begin, claim, step)
+assert do(attempts.finish, claim, Reason.ERROR, batches=[attempts.Batch(points(step + 10, 200))])
 """
 
 
@@ -262,7 +260,7 @@ def test_a_job_changes_hands_between_versions(versions: Versions) -> None:
     with versions.api(old=False) as client:
         job = submit(client)
         for script, old in ((NEW_BEGINS, False), (OLD_BEGINS_ANEW, True), (NEW_GOES_ON, False)):
-            versions.python(OWN + script, old=old)
+            versions.python((OLD if old else NEW) + OWN + script, old=old)
         assert client.get(f"/v1/jobs/{job}").json()["attempt"] == 3
         points = client.get(f"/v1/jobs/{job}/metrics").json()["metrics"]["train_loss"]
     assert points["steps"] == list(range(10, 201, 10))

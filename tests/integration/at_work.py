@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import select, text
 
-from service import db, jobs
+from service import attempts, db, jobs
 from service.config import settings
 from service.models import Job, JobEvent, User
 from service.schemas import JobRequest
@@ -23,7 +23,7 @@ def submit(user="ada", **fields):
 
 def claim(worker="w1", *, has_cuda=False):
     with db.transaction() as session:
-        return jobs.claim(session, worker, has_cuda=has_cuda)
+        return attempts.claim(session, worker, has_cuda=has_cuda)
 
 
 def do(call, *args, **kwargs):

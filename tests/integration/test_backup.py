@@ -16,14 +16,14 @@ from alembic import command
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from service import archives, backup, compatibility, db, dumps, jobs, keys, metrics, queue
+from service import archives, attempts, backup, compatibility, db, dumps, keys, metrics, queue
 from service.app import create_app
 from service.archives import BackupError, Reader
+from service.attempts import Batch, Beat, Claim
 from service.checkpoints import Written, name_of, newest_first
 from service.compatibility import Incompatible
 from service.config import settings
 from service.embedded import Embedded
-from service.jobs import Batch, Beat, Claim
 from service.spec import Reason
 from service.store import digest, store
 
@@ -111,10 +111,10 @@ def fill() -> Claim:
     with TestClient(create_app()) as client:
         client.headers["Authorization"] = f"Bearer {keys.create('ada')}"
         assert client.post("/v1/comparisons", json=COMPARISON).status_code == 202
-    running, done = (do(jobs.claim, "w1", has_cuda=False) for _ in range(2))
+    running, done = (do(attempts.claim, "w1", has_cuda=False) for _ in range(2))
     for step in (10, 20):
-        do(jobs.beat, "w1", [Beat(running, step, 100, [keep(running, step)])])
-    do(jobs.finish, done, Reason.ERROR, message="Wörter\nüber Zeilen", batches=[Batch({"lr": ([1], [0.1], [0.0])})])
+        do(attempts.beat, "w1", [Beat(running, step, 100, [keep(running, step)])])
+    do(attempts.finish, done, Reason.ERROR, message="Wörter\nüber Zeilen", batches=[Batch({"lr": ([1], [0.1], [0.0])})])
     return running
 
 
@@ -156,14 +156,14 @@ class TestRoundTrip:
     def test_what_was_running_goes_on_from_its_checkpoint_without_blame(self, places, filled, made):
         places[1].enter()
         restore(made)
-        again = do(jobs.claim, "w2", has_cuda=False)
+        again = do(attempts.claim, "w2", has_cuda=False)
         assert (again.job_id, again.attempt, again.step) == (filled.job_id, 2, 20)
         (found,) = [job for job in rows("jobs") if job["id"] == str(filled.job_id)]
         assert found["failures"] == 0
         newest, older = do(newest_first, filled.job_id)
         for written in (newest, older):
             store().get(written.file, written.size_bytes, written.sha256)
-        assert do(jobs.beat, "w1", [Beat(filled, 30, 100, [])]) == {filled.job_id: jobs.Order.LOST}
+        assert do(attempts.beat, "w1", [Beat(filled, 30, 100, [])]) == {filled.job_id: attempts.Order.LOST}
 
     def test_into_migrated_tables_that_are_empty(self, places, made):
         places[1].enter()
@@ -203,7 +203,7 @@ class TestFilesThatGo:
     def replaced(self, claim: Claim) -> None:
         """Newer checkpoints take the place of both."""
         for step in (30, 40):
-            do(jobs.beat, "w1", [Beat(claim, step, 100, [keep(claim, step)])])
+            do(attempts.beat, "w1", [Beat(claim, step, 100, [keep(claim, step)])])
 
     def test_what_is_replaced_while_it_is_copied_is_in_it(self, places, filled, tmp_path, monkeypatch):
         add = archives.Writer.add
@@ -236,7 +236,7 @@ class TestFilesThatGo:
         places[1].enter()
         assert restore(tmp_path / "b.tar").dropped == 2
         assert rows("checkpoints") == []
-        assert do(jobs.claim, "w2", has_cuda=False).job_id == filled.job_id
+        assert do(attempts.claim, "w2", has_cuda=False).job_id == filled.job_id
 
     def test_a_damaged_one_is_left_out(self, places, filled, tmp_path):
         newest, older = do(newest_first, filled.job_id)

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import delete, func, select, text, update
 from starlette.testclient import TestClient
 
-from service import comparisons, data, db, jobs, keys, metrics, protocol
+from service import attempts, comparisons, data, db, keys, metrics, protocol
 from service.app import create_app
 from service.config import settings
 from service.models import Comparison, ComparisonCell, Job, Worker
@@ -67,7 +67,7 @@ def score(spec) -> float:
 
 def finish_one(environment=ENVIRONMENT, reason=Reason.COMPLETED) -> UUID | None:
     with db.transaction() as session:
-        claim = jobs.claim(session, "w", has_cuda=False)
+        claim = attempts.claim(session, "w", has_cuda=False)
         if claim is None:
             return None
         value = score(claim.spec)
@@ -78,7 +78,7 @@ def finish_one(environment=ENVIRONMENT, reason=Reason.COMPLETED) -> UUID | None:
             best_step=39, target=None,
         )  # fmt: skip
         said = None if reason is Reason.ERROR else summary
-        assert jobs.finish(session, claim, reason, summary=said, environment=environment, message="why\nthat is so")
+        assert attempts.finish(session, claim, reason, summary=said, environment=environment, message="why\nthat is so")
         return claim.job_id
 
 
@@ -274,7 +274,7 @@ class TestReuse:
         alone = UUID(ada.post("/v1/jobs", json=job).json()["id"])
         if is_running:
             with db.transaction() as session:
-                assert jobs.claim(session, "w", has_cuda=False).job_id == alone
+                assert attempts.claim(session, "w", has_cuda=False).job_id == alone
         assert alone in job_ids(ask(ada))
         with db.transaction() as session:  # from now on it depends on who takes it
             beat = func.clock_timestamp() + timedelta(hours=1)
@@ -462,12 +462,12 @@ class TestCancel:
             finish_one()
             advance()
         with db.transaction() as session:
-            under_way = jobs.claim(session, "w", has_cuda=False)
+            under_way = attempts.claim(session, "w", has_cuda=False)
         ada.post(f"/v1/comparisons/{mine['id']}/cancel")
         before = show(ada, mine)
         if under_way is not None:
             with db.transaction() as session:
-                assert jobs.finish(session, under_way, Reason.CANCELLED, summary=None, environment=None, message=None)
+                assert attempts.finish(session, under_way, Reason.CANCELLED)
         for ended in (before, show(ada, mine)):
             (task,) = ended["tasks"]
             assert ended["verdict"] == ["No verdict: the comparison was cancelled with 5 of 12 reported runs."]

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select, text
 
-from service import comparisons, db, jobs, keys
+from service import attempts, comparisons, db, jobs, keys
 from service.errors import Conflict
 from service.models import Comparison, Job, User
 from service.requests import ComparisonRequest
@@ -189,9 +189,9 @@ def test_a_job_given_back_while_it_is_cancelled_does_not_escape(users):
     with db.transaction() as session:
         create("ada")(session)
     with db.transaction() as session:
-        claim = jobs.claim(session, "w", has_cuda=False)
+        claim = attempts.claim(session, "w", has_cuda=False)
     with db.transaction() as session:
-        assert jobs.give_back(session, claim, "the worker shuts down")
+        assert attempts.give_back(session, claim, "the worker shuts down")
         other = Beside(lambda session: jobs.cancel_many(session, [claim.job_id]))
         assert other.waits
     other.result()

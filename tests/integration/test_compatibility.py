@@ -8,7 +8,7 @@ from alembic import command
 from sqlalchemy import select, text
 from starlette.testclient import TestClient
 
-from service import compatibility, db, jobs, keys, queue
+from service import attempts, compatibility, db, jobs, keys, queue
 from service.app import create_app
 from service.compatibility import Incompatible, Schema
 from service.config import settings
@@ -128,9 +128,9 @@ class TestEngine:
             owner = session.scalars(select(User)).one()
             return jobs.submit(session, owner, JobRequest.model_validate(REQUEST))
 
-    def claim(self) -> jobs.Claim | None:
+    def claim(self) -> attempts.Claim | None:
         with db.transaction() as session:
-            return jobs.claim(session, "w1", has_cuda=False)
+            return attempts.claim(session, "w1", has_cuda=False)
 
     def test_its_job_waits_and_others_go_on(self) -> None:
         keys.create("ada")
@@ -138,14 +138,14 @@ class TestEngine:
         assert own.engine_version == ENGINE_VERSION
         run("UPDATE jobs SET engine_version = :newer WHERE id = :id", newer=ENGINE_VERSION + 1, id=newer.id)
         with db.transaction() as session:
-            assert jobs.count_eligible(session, 10, has_cuda=False) == 1
+            assert attempts.count_eligible(session, 10, has_cuda=False) == 1
         claimed = self.claim()
         assert claimed is not None
         assert claimed.job_id == own.id
         assert self.claim() is None
         with db.transaction() as session:
             assert jobs.get(session, newer.id).status == JobStatus.QUEUED
-            assert jobs.count_eligible(session, 10, has_cuda=False) == 0
+            assert attempts.count_eligible(session, 10, has_cuda=False) == 0
 
     def test_an_older_engine_s_job_is_trained(self) -> None:
         keys.create("ada")

@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import func, insert, select, text, update
 from typer.testing import CliRunner
 
-from service import db, doctor, jobs, keys
+from service import attempts, db, doctor, jobs, keys
 from service.commands import app
 from service.doctor import Level, machine, servers, work
 from service.embedded import Embedded
@@ -374,7 +374,7 @@ class TestJobs:
         monkeypatch.setattr(work, "STALE", text(work.STALE.text.replace("pg_postmaster_start_time()", "'-infinity'")))
         job_id = submit()
         with db.transaction() as session:
-            jobs.claim(session, "w", has_cuda=False)
+            attempts.claim(session, "w", has_cuda=False)
             silent = Job.heartbeat_at - timedelta(minutes=5)
             session.execute(update(Job).values(heartbeat_at=silent))
         assert says("jobs", "error", "1 job runs without a sign of life for up to 5 min", str(job_id))
@@ -387,7 +387,7 @@ class TestJobs:
         for seed in range(2):
             submit(seed=seed)
             with db.transaction() as session:
-                jobs.claim(session, "w", has_cuda=False)
+                attempts.claim(session, "w", has_cuda=False)
         submit(waits=600, seed=9)
         assert is_well("jobs")
 

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from sqlalchemy import select, text
 
-from service import db, jobs, metrics, queue
+from service import attempts, db, jobs, metrics, queue
+from service.attempts import Batch, Beat, Order
 from service.config import settings
-from service.jobs import Batch, Beat, Order
 from service.models import Job, User, Worker
 from service.schemas import JobRequest
 from service.spec import TRANSITIONS, JobStatus, Reason
@@ -65,10 +65,10 @@ class TestBeat:
         mine = claim()
         stop_the_clock_of(job_id, 60)
         points = {"loss": ([1, 2], [0.5, float("nan")], [0.1, 0.2])}
-        assert do(jobs.beat, "w1", [Beat(mine, 2, 10, [Batch(points)])]) == {job_id: Order.GO_ON}
+        assert do(attempts.beat, "w1", [Beat(mine, 2, 10, [Batch(points)])]) == {job_id: Order.GO_ON}
         job = load(job_id)
         assert (job.step, job.total_steps) == (2, 10)
-        assert do(jobs.take_back_stale) == []
+        assert do(attempts.take_back_stale) == []
         curve = do(metrics.read, [job_id])[job_id]["loss"]
         np.testing.assert_equal(curve.steps, [1, 2])
         np.testing.assert_equal(curve.values, [0.5, np.nan])
@@ -78,7 +78,7 @@ class TestBeat:
         mine = claim()
         batch = Batch({"loss": ([1, 2], [0.5, 0.4], [0.1, 0.2])})
         for batches in ([batch], [batch, Batch({"loss": ([3], [0.3], [0.3])})]):
-            do(jobs.beat, "w1", [Beat(mine, 2, 10, batches)])
+            do(attempts.beat, "w1", [Beat(mine, 2, 10, batches)])
         np.testing.assert_equal(do(metrics.read, [job_id])[job_id]["loss"].steps, [1, 2, 3])
 
     def test_tells_of_a_cancel(self, users):
@@ -86,7 +86,7 @@ class TestBeat:
         mine = claim()
         with db.transaction() as session:
             jobs.cancel(session, session.get_one(Job, job_id).user, job_id)
-        assert do(jobs.beat, "w1", [Beat(mine, 0, None, [])]) == {job_id: Order.CANCEL}
+        assert do(attempts.beat, "w1", [Beat(mine, 0, None, [])]) == {job_id: Order.CANCEL}
 
     def test_slots_that_meet_a_new_metric_at_once(self, users):
         """One of them makes its name known; the others must not use its id before that is committed."""
@@ -96,7 +96,7 @@ class TestBeat:
 
         def store(claimed):
             for name in names:
-                do(jobs.beat, "w1", [Beat(claimed, 1, 10, [Batch({name: ([1], [0.5], [0.1])})])])
+                do(attempts.beat, "w1", [Beat(claimed, 1, 10, [Batch({name: ([1], [0.5], [0.1])})])])
 
         with ThreadPoolExecutor(len(mine)) as pool:
             list(pool.map(store, mine))
@@ -107,24 +107,24 @@ class TestFence:
     def test_an_old_attempt_writes_nothing(self, users):
         job_id = submit()
         old = claim("frozen")
-        do(jobs.beat, "frozen", [Beat(old, 1, 10, [Batch({"loss": ([1], [9.0], [0.1])})])])
+        do(attempts.beat, "frozen", [Beat(old, 1, 10, [Batch({"loss": ([1], [9.0], [0.1])})])])
         stop_the_clock_of(job_id, 60)
         until_the_lease_counts()
-        assert do(jobs.take_back_stale) == [job_id]
+        assert do(attempts.take_back_stale) == [job_id]
         late = [Batch({"loss": ([2], [8.0], [0.2])})]
-        assert do(jobs.beat, "frozen", [Beat(old, 2, 10, late)]) == {job_id: Order.LOST}
+        assert do(attempts.beat, "frozen", [Beat(old, 2, 10, late)]) == {job_id: Order.LOST}
         with db.transaction() as session:
             session.execute(text("UPDATE jobs SET available_at = clock_timestamp()"))
         new = claim("fresh")
         assert new.attempt == 2
-        assert do(jobs.beat, "frozen", [Beat(old, 2, 10, late)]) == {job_id: Order.LOST}
-        assert not do(jobs.finish, old, Reason.COMPLETED, batches=late)
-        assert not do(jobs.give_back, old, "")
-        assert not do(jobs.lose, job_id, old.attempt, Reason.CHILD_LOST, "", late)
-        assert not do(jobs.begin, old, 0)
-        assert do(jobs.begin, new, 0)
+        assert do(attempts.beat, "frozen", [Beat(old, 2, 10, late)]) == {job_id: Order.LOST}
+        assert not do(attempts.finish, old, Reason.COMPLETED, batches=late)
+        assert not do(attempts.give_back, old, "")
+        assert not do(attempts.lose, job_id, old.attempt, Reason.CHILD_LOST, "", late)
+        assert not do(attempts.begin, old, 0)
+        assert do(attempts.begin, new, 0)
         assert do(metrics.read, [job_id]) == {}
-        assert do(jobs.finish, new, Reason.COMPLETED, batches=[Batch({"loss": ([1], [7.0], [0.1])})])
+        assert do(attempts.finish, new, Reason.COMPLETED, batches=[Batch({"loss": ([1], [7.0], [0.1])})])
         assert do(metrics.read, [job_id])[job_id]["loss"].values.tolist() == [7.0]
         assert events(job_id) == ["queued", "running", "queued", "running", "succeeded"]
 
@@ -134,8 +134,8 @@ class TestEnds:
         job_id = submit()
         mine = claim()
         for step in range(1, 6):
-            do(jobs.beat, "w1", [Beat(mine, step, 6, [Batch({"loss": ([step], [1.0 / step], [0.1 * step])})])])
-        do(jobs.finish, mine, Reason.COMPLETED, batches=[Batch({"loss": ([6], [0.0], [0.6])})])
+            do(attempts.beat, "w1", [Beat(mine, step, 6, [Batch({"loss": ([step], [1.0 / step], [0.1 * step])})])])
+        do(attempts.finish, mine, Reason.COMPLETED, batches=[Batch({"loss": ([6], [0.0], [0.6])})])
         with db.transaction() as session:
             assert session.scalar(text("SELECT count(*) FROM metric_chunks")) == 1
             assert session.scalar(text("SELECT count(*) FROM metric_points")) == 6
@@ -144,7 +144,7 @@ class TestEnds:
     @pytest.mark.parametrize("reason", list(Reason))
     def test_every_reason_has_its_final_status(self, users, reason):
         job_id = submit()
-        assert do(jobs.finish, claim(), reason)
+        assert do(attempts.finish, claim(), reason)
         job = load(job_id)
         assert (job.status, job.reason) == (reason.status, reason)
         assert JobStatus(job.status).is_final
@@ -152,7 +152,7 @@ class TestEnds:
     def test_a_lost_job_waits_and_then_fails(self, users):
         job_id = submit(max_failures=2)
         mine = claim()
-        assert do(jobs.lose, job_id, mine.attempt, Reason.CHILD_LOST, "killed by signal 9")
+        assert do(attempts.lose, job_id, mine.attempt, Reason.CHILD_LOST, "killed by signal 9")
         job = load(job_id)
         assert (job.status, job.failures) == ("queued", 1)
         assert (job.available_at - job.heartbeat_at).total_seconds() > settings().backoff_seconds
@@ -160,7 +160,7 @@ class TestEnds:
         with db.transaction() as session:
             session.execute(text("UPDATE jobs SET available_at = clock_timestamp()"))
         mine = claim()
-        assert do(jobs.lose, job_id, mine.attempt, Reason.CHILD_LOST, "killed by signal 9")
+        assert do(attempts.lose, job_id, mine.attempt, Reason.CHILD_LOST, "killed by signal 9")
         job = load(job_id)
         assert (job.status, job.reason, job.message) == ("failed", "child_lost", "killed by signal 9")
 
@@ -169,13 +169,13 @@ class TestEnds:
         for attempt in (1, 2, 3):
             mine = claim()
             assert mine.attempt == attempt
-            assert do(jobs.give_back, mine, "the worker is shutting down")
+            assert do(attempts.give_back, mine, "the worker is shutting down")
         assert load(job_id).failures == 0
 
     @pytest.mark.parametrize("message", ["a\0b", "file \udcff", "fine"])
     def test_whatever_a_traceback_says_can_be_stored(self, users, message):
         job_id = submit()
-        assert do(jobs.finish, claim(), Reason.ERROR, message=message)
+        assert do(attempts.finish, claim(), Reason.ERROR, message=message)
         assert load(job_id).message.startswith(message[:1])
 
     def test_a_job_given_back_that_was_to_be_cancelled_is(self, users):
@@ -183,7 +183,7 @@ class TestEnds:
         mine = claim()
         with db.transaction() as session:
             jobs.cancel(session, session.get_one(Job, job_id).user, job_id)
-        assert do(jobs.give_back, mine, "the worker is shutting down")
+        assert do(attempts.give_back, mine, "the worker is shutting down")
         assert (load(job_id).status, load(job_id).reason) == ("cancelled", "cancelled")
 
     def test_a_lost_job_that_was_to_be_cancelled_is(self, users):
@@ -191,7 +191,7 @@ class TestEnds:
         mine = claim()
         with db.transaction() as session:
             jobs.cancel(session, session.get_one(Job, job_id).user, job_id)
-        do(jobs.lose, job_id, mine.attempt, Reason.WORKER_LOST, "")
+        do(attempts.lose, job_id, mine.attempt, Reason.WORKER_LOST, "")
         assert load(job_id).status == "cancelled"
 
 
@@ -215,9 +215,9 @@ def test_the_lease_does_not_run_while_the_database_is_down(users, servers):
     stop_the_clock_of(job_id, 60)
     servers.postgres.stop()
     servers.postgres.start()
-    assert do(jobs.take_back_stale) == []
+    assert do(attempts.take_back_stale) == []
     until_the_lease_counts()
-    assert do(jobs.take_back_stale) == [job_id]
+    assert do(attempts.take_back_stale) == [job_id]
 
 
 def test_bells_ring_after_the_commit_only(users):
@@ -241,7 +241,7 @@ def test_bells_ring_after_the_commit_only(users):
 def test_a_worker_that_signed_off_is_heard_again(users):
     with db.transaction() as session:
         session.add(Worker(id="w1", host="lab", slots=1, devices=[], stopped_at=datetime.now(UTC)))
-    do(jobs.beat, "w1", [])
+    do(attempts.beat, "w1", [])
     with db.transaction() as session:
         assert session.get_one(Worker, "w1").stopped_at is None
 
@@ -272,19 +272,19 @@ def test_a_worker_frozen_while_it_sends_points_does_not_keep_its_jobs(users, ser
         with introduced(servers, "frozen") as connection:
             connection.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [job_id])
             with connection.cursor().copy("COPY metric_names (name) FROM STDIN") as copy:
-                assert do(jobs.take_back_stale) == []
-                assert do(jobs.cut_off_stale) == 0  # it has not lasted a lease yet
+                assert do(attempts.take_back_stale) == []
+                assert do(attempts.cut_off_stale) == 0  # it has not lasted a lease yet
                 deadline = time.monotonic() + 10
                 while not taken:
                     assert time.monotonic() < deadline
-                    do(jobs.cut_off_stale)
-                    taken.extend(do(jobs.take_back_stale))
+                    do(attempts.cut_off_stale)
+                    taken.extend(do(attempts.take_back_stale))
                 copy.write_row(["it thaws"])
 
     with pytest.raises(psycopg.OperationalError):
         be_frozen()
     assert taken == [job_id]
-    assert do(jobs.cut_off_stale) == 0
+    assert do(attempts.cut_off_stale) == 0
 
 
 def test_a_worker_that_lives_is_not_cut_off(users, servers):
@@ -295,7 +295,7 @@ def test_a_worker_that_lives_is_not_cut_off(users, servers):
     with introduced(servers, "alive") as connection:
         connection.execute("SELECT 1")
         time.sleep(1.2 * settings().lease_seconds)
-        do(jobs.beat, "alive", [])
-        assert do(jobs.cut_off_stale) == 0
-        assert do(jobs.take_back_stale) == [job_id]
+        do(attempts.beat, "alive", [])
+        assert do(attempts.cut_off_stale) == 0
+        assert do(attempts.take_back_stale) == [job_id]
         connection.execute("SELECT 1")

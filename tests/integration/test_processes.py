@@ -1,11 +1,8 @@
 """Children of the forkserver, in a program that starts it as a worker does."""
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
+
+from tests.programs import said
 
 PROGRAM = """
 import json, os, signal
@@ -37,16 +34,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def found():
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM],
-        env=os.environ | {"KOTRAIN_BROKER_URL": "SECRET", "AWS_SECRET_ACCESS_KEY": "SECRET"},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return json.loads(done.stdout)
+    return said(PROGRAM, KOTRAIN_BROKER_URL="SECRET", AWS_SECRET_ACCESS_KEY="SECRET")
 
 
 def test_exit_statuses_do_not_race(found):

@@ -7,9 +7,9 @@ import psycopg
 import pytest
 from sqlalchemy import select, text
 
-from service import db, jobs, metrics
+from service import attempts, db, jobs, metrics
+from service.attempts import Order
 from service.config import settings
-from service.jobs import Order
 from service.models import Job, User
 from service.schemas import JobRequest
 from workers.relay import Relay, Track, persistently
@@ -26,7 +26,7 @@ def claim(key):
     with db.transaction() as session:
         jobs.submit(session, session.scalars(select(User)).one(), JobRequest.model_validate(REQUEST))
     with db.transaction() as session:
-        return jobs.claim(session, "w1", has_cuda=False)
+        return attempts.claim(session, "w1", has_cuda=False)
 
 
 @pytest.fixture

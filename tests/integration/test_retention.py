@@ -14,7 +14,7 @@ from sqlalchemy import event, func, insert, select, text, update
 from typer.testing import CliRunner
 from uuid_utils.compat import uuid7
 
-from service import comparisons, db, jobs, keys, metrics, retention
+from service import attempts, comparisons, db, jobs, keys, metrics, retention
 from service.commands import app
 from service.models import Checkpoint, Comparison, ComparisonCell, IdempotencyKey, Job, JobEvent, MetricChunk, User
 from service.retention import Policy
@@ -50,7 +50,7 @@ def run(ada, **fields):
     """A job that runs."""
     job_id = submit(ada, **fields)
     with db.transaction() as session:
-        claim = jobs.claim(session, "w", has_cuda=False)
+        claim = attempts.claim(session, "w", has_cuda=False)
     assert claim.job_id == job_id
     return claim
 
@@ -63,7 +63,7 @@ def end(claim, days_ago=0.0, reason=Reason.COMPLETED, points=POINTS, hit=None):
     )  # fmt: skip
     with db.transaction() as session:
         metrics.append(session, [(claim.job_id, points)])
-        assert jobs.finish(session, claim, reason, summary=summary, environment=ENVIRONMENT)
+        assert attempts.finish(session, claim, reason, summary=summary, environment=ENVIRONMENT)
     age(claim.job_id, days_ago)
     return claim.job_id
 
@@ -133,7 +133,7 @@ class TestCheckpoints:
         kept = {checkpoint(files, claim.job_id, 1, step) for step in (10, 20)}
         if not is_running:
             with db.transaction() as session:
-                assert jobs.give_back(session, claim, "drained")
+                assert attempts.give_back(session, claim, "drained")
         assert collect(files, days=0).checkpoints == 0
         assert names(files) == kept
         assert count(Checkpoint) == 2
@@ -185,7 +185,7 @@ class TestPoints:
         claim = run(ada)
         with db.transaction() as session:
             metrics.append(session, [(claim.job_id, {"loss": ([step], [0.0], [0.0])}) for step in range(1, 2001)])
-            jobs.lose(session, claim.job_id, 1, Reason.CHILD_LOST, "killed")
+            attempts.lose(session, claim.job_id, 1, Reason.CHILD_LOST, "killed")
             session.execute(update(Job).values(status="failed", reason="child_lost", finished_at=func.now()))
         removed = collect(files, points_days=0)
         assert (removed.points, removed.point_rows) == (2000, 2000)
@@ -454,7 +454,7 @@ def test_a_comparison_and_its_reports_without_points(api, files, format):
     ended = []
     while True:
         with db.transaction() as session:
-            claim = jobs.claim(session, "w", has_cuda=False)
+            claim = attempts.claim(session, "w", has_cuda=False)
         if claim is None:
             break
         ended.append(end(claim, hit={"step": 2, "wall_seconds": 0.2}))

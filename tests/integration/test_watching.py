@@ -1,11 +1,8 @@
 """A supervisor and a process that misbehaves for real: its memory is weighed, and its silence heard."""
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
+
+from tests.programs import said
 
 MISBEHAVING = '''
 import ctypes, mmap, os, time
@@ -37,7 +34,7 @@ PROGRAM = """
 import json, sys, threading, time
 from types import SimpleNamespace
 from uuid import uuid4
-from service.jobs import Claim
+from service.attempts import Claim
 from workers import supervisor
 from workers.__main__ import scrub, start_forkserver
 from workers.process import Process
@@ -65,16 +62,7 @@ STALL_SECONDS = 3
 def endings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("code")
     (folder / "misbehaving.py").write_text(MISBEHAVING)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM],
-        env=os.environ | {"PYTHONPATH": str(folder), "KOTRAIN_STALL_SECONDS": str(STALL_SECONDS)},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return json.loads(done.stdout)
+    return said(PROGRAM, PYTHONPATH=str(folder), KOTRAIN_STALL_SECONDS=str(STALL_SECONDS))
 
 
 def test_more_memory_than_its_limit_over_all_its_processes(endings):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select, text
 
-from service import db, jobs, keys, metrics
+from service import attempts, db, jobs, keys, metrics
 from service.models import User
 from service.schemas import JobRequest
 from service.spec import Reason, Summary
@@ -33,29 +33,29 @@ SUMMARY = Summary(
 
 
 @pytest.fixture
-def submit(empty: None) -> Callable[[], jobs.Claim]:
+def submit(empty: None) -> Callable[[], attempts.Claim]:
     """Submits and claims a job."""
     keys.create("ada")
 
-    def submitted() -> jobs.Claim:
+    def submitted() -> attempts.Claim:
         with db.transaction() as session:
             user = session.scalars(select(User)).one()
             jobs.submit(session, user, JobRequest.model_validate(SPECS["tiny"]))
-            claim = jobs.claim(session, "worker", has_cuda=False)
+            claim = attempts.claim(session, "worker", has_cuda=False)
             assert claim is not None
             return claim
 
     return submitted
 
 
-def finish(claim: jobs.Claim, reason: Reason = Reason.COMPLETED, points: metrics.Points = POINTS) -> None:
+def finish(claim: attempts.Claim, reason: Reason = Reason.COMPLETED, points: metrics.Points = POINTS) -> None:
     with db.transaction() as session:
         summary = SUMMARY.model_copy(update={"reason": reason})
-        assert jobs.finish(session, claim, reason, summary=summary, batches=[jobs.Batch(points)])
+        assert attempts.finish(session, claim, reason, summary=summary, batches=[attempts.Batch(points)])
 
 
 @pytest.fixture
-def ended(submit: Callable[[], jobs.Claim]) -> Ledger:
+def ended(submit: Callable[[], attempts.Claim]) -> Ledger:
     """Two jobs of one spec, of which the first is what the second ought to be."""
     claims = [submit(), submit()]
     for claim in claims:
@@ -84,10 +84,10 @@ def test_all_is_well(ended: Ledger) -> None:
     assert problems(ended) == []
 
 
-def test_a_note_is_no_change_of_state(ended: Ledger, submit: Callable[[], jobs.Claim]) -> None:
+def test_a_note_is_no_change_of_state(ended: Ledger, submit: Callable[[], attempts.Claim]) -> None:
     claim = submit()
     with db.transaction() as session:
-        assert jobs.begin(session, claim, step=10)
+        assert attempts.begin(session, claim, step=10)
     finish(claim)
     ended.accept(claim.job_id, next(iter(ended.entries.values())).reference)
     assert problems(ended) == []
@@ -159,7 +159,7 @@ def test_what_is_wrong_is_found(ended: Ledger, what: str) -> None:
     assert any(said in problem for problem in problems(ended, change)), problems(ended)
 
 
-def test_a_job_that_nobody_was_told_of(ended: Ledger, submit: Callable[[], jobs.Claim]) -> None:
+def test_a_job_that_nobody_was_told_of(ended: Ledger, submit: Callable[[], attempts.Claim]) -> None:
     stranger = submit().job_id
     with db.transaction() as session:
         assert ended.problems(session) == [f"{stranger}: there, and nobody was told of it"]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 import torch
 
 from service.spec import Reason, Summary
+from tests.programs import said
 from workers import child
 
 PROGRAM = """
@@ -51,16 +49,7 @@ JOB = {
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     specs = [JOB | {"budget": {"steps": 3}}, JOB | {"budget": {"seconds": 0.2}}]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM, json.dumps(specs)],
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer: dict[str, Any] = said(PROGRAM, json.dumps(specs), CUDA_VISIBLE_DEVICES="")
     return answer
 
 
