@@ -203,10 +203,10 @@ def test_only_the_table_of_transitions(users, start, end):
         session.execute(text("UPDATE jobs SET status = :s WHERE id = :id"), {"s": start, "id": job_id})
     with db.transaction() as session:
         if end in TRANSITIONS[start]:
-            assert jobs._change(session, job_id, start, end)
+            assert attempts._change(session, job_id, start, end)
         else:
             with pytest.raises(AssertionError):
-                jobs._change(session, job_id, start, end)
+                attempts._change(session, job_id, start, end)
 
 
 def test_the_lease_does_not_run_while_the_database_is_down(users, servers):

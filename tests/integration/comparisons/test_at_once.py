@@ -11,7 +11,7 @@ from service import attempts, comparisons, db, jobs, keys
 from service.errors import Conflict
 from service.models import Comparison, Job, User
 from service.requests import ComparisonRequest
-from tests.integration.test_comparisons import REQUEST, finish_one, job_ids, worker  # noqa: F401 (`worker`: a fixture)
+from tests.integration.comparisons.asking import REQUEST, finish_one, job_ids
 
 BLOCKED = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
 
@@ -78,7 +78,7 @@ def status(comparison) -> str:
 
 
 @pytest.fixture
-def users(worker):  # noqa: F811 (the fixture)
+def users(worker):
     for name in ("ada", "bob"):
         keys.create(name)
 

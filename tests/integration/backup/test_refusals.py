@@ -1,8 +1,6 @@
-"""Backup and restore between real databases: everything comes back, or nothing is touched and the reason is said."""
+"""Backups that are damaged or do not fit: nothing is touched, and the reason is said."""
 
 import io
-import json
-import os
 import resource
 import signal
 import subprocess
@@ -12,239 +10,19 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from alembic import command
-from sqlalchemy import text
-from starlette.testclient import TestClient
 
-from service import archives, attempts, backup, compatibility, db, dumps, keys, metrics, queue
-from service.app import create_app
+from service import archives, backup, compatibility, db, dumps, keys
 from service.archives import BackupError, Reader
-from service.attempts import Batch, Beat, Claim
-from service.checkpoints import Written, name_of, newest_first
 from service.compatibility import Incompatible
 from service.config import settings
-from service.embedded import Embedded
-from service.spec import Reason
-from service.store import digest, store
-
-COMPARISON = {
-    "name": "which",
-    "tasks": [{"dataset": "digits", "model": "mlp", "budget": {"epochs": 1}}],
-    "optimizers": [{"name": "adam"}, {"name": "sgd", "params": {"lr": 0.1}}],
-    "seeds": 2,
-}
-TABLES = ("users", "api_keys", "jobs", "job_events", "metric_names", "metric_chunks", "checkpoints", "comparisons")
-CODE = compatibility.code_number()
-
-
-class Place:
-    """A database and a home of its own; `enter` makes them those of this process."""
-
-    def __init__(self, url: str, home: Path, patch: pytest.MonkeyPatch) -> None:
-        self.url, self.home, self._patch = url, home, patch
-
-    def enter(self) -> None:
-        if db.engine.cache_info().currsize:
-            db.engine().dispose()
-        self._patch.setenv("KOTRAIN_DATABASE_URL", self.url)
-        self._patch.setenv("KOTRAIN_HOME", str(self.home))
-        for made in (settings, db.engine, queue.celery, store):
-            made.cache_clear()
-        self._patch.setattr(metrics, "_name_ids", {})
-
-    def files(self) -> dict[str, int]:
-        return dict(store().names())
-
-
-@pytest.fixture
-def places(servers: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Place, Place]]:
-    """Where a backup is made and where it goes; both empty. The first is entered."""
-    monkeypatch.setenv("KOTRAIN_BROKER_URL", servers.broker_url)
-    names = ("backup_source", "backup_target")
-    with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
-        for name in names:
-            admin.execute(f"CREATE DATABASE {name}")
-        here, there = (
-            Place(servers.database_url.replace("/kotrain?", f"/{name}?"), tmp_path / name, monkeypatch)
-            for name in names
-        )
-        here.enter()
-        yield here, there
-        db.engine().dispose()
-        for made in (settings, db.engine, queue.celery, store):
-            made.cache_clear()
-        for name in names:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def do(call: Callable, *arguments, **options):
-    with db.transaction() as session:
-        return call(session, *arguments, **options)
-
-
-def run(statement: str, **values: object) -> None:
-    do(lambda session: session.execute(text(statement), values))
-
-
-def restore(source: Path) -> backup.Restored:
-    with backup.verified(source) as whole:
-        return backup.restore(whole)
-
-
-def rows(table: str) -> list:
-    return do(lambda session: session.scalars(text(f"SELECT to_jsonb({table}) FROM {table} ORDER BY 1")).all())
-
-
-def keep(claim: Claim, step: int) -> Batch:
-    """What a child that has written a checkpoint makes known of it."""
-    name = name_of(claim.job_id, claim.attempt, f"{step}.ckpt")
-    path = store().place(name)
-    path.write_bytes(os.urandom(5000))
-    written = Written(step, name, path.stat().st_size, digest(path), seconds=1.5)
-    store().put(name)
-    return Batch({"train_loss": ([step - 1, step], [0.5, 0.25], [0.1, 0.2])}, [written], ["a note"])
-
-
-def fill() -> Claim:
-    """Store a comparison of four runs: one at work with two checkpoints, one done. The claim of the first."""
-    db.migrate()
-    with TestClient(create_app()) as client:
-        client.headers["Authorization"] = f"Bearer {keys.create('ada')}"
-        assert client.post("/v1/comparisons", json=COMPARISON).status_code == 202
-    running, done = (do(attempts.claim, "w1", has_cuda=False) for _ in range(2))
-    for step in (10, 20):
-        do(attempts.beat, "w1", [Beat(running, step, 100, [keep(running, step)])])
-    do(attempts.finish, done, Reason.ERROR, message="Wörter\nüber Zeilen", batches=[Batch({"lr": ([1], [0.1], [0.0])})])
-    return running
-
-
-@pytest.fixture
-def filled(places: tuple[Place, Place]) -> Claim:
-    """The first place is filled; the claim of its running job."""
-    return fill()
-
-
-@pytest.fixture
-def made(filled: Claim, tmp_path: Path) -> Path:
-    """A backup of that."""
-    backup.create(tmp_path / "a.tar")
-    return tmp_path / "a.tar"
-
-
-def is_untouched(place: Place) -> bool:
-    """Nothing is in a place that had nothing."""
-    with db.engine().connect() as connection:
-        return compatibility.read(connection) is None and place.files() == {}
-
-
-class TestRoundTrip:
-    def test_everything_comes_back(self, places, filled, made):
-        here, there = places
-        before = {table: rows(table) for table in TABLES}
-        files = {name: store().path(name).read_bytes() for name in here.files()}
-        assert len(files) == 2
-        there.enter()
-        restored = restore(made)
-        assert restored == backup.Restored(jobs=4, files=2, given_back=1, dropped=0)
-        for table in set(TABLES) - {"jobs", "job_events"}:
-            assert rows(table) == before[table] != [], table
-        untouched = {job["id"]: job for job in before["jobs"] if job["status"] != "running"}
-        assert {job["id"]: job for job in rows("jobs") if job["id"] in untouched} == untouched
-        assert {name: store().path(name).read_bytes() for name in there.files()} == files
-        db.check_schema()
-
-    def test_what_was_running_goes_on_from_its_checkpoint_without_blame(self, places, filled, made):
-        places[1].enter()
-        restore(made)
-        again = do(attempts.claim, "w2", has_cuda=False)
-        assert (again.job_id, again.attempt, again.step) == (filled.job_id, 2, 20)
-        (found,) = [job for job in rows("jobs") if job["id"] == str(filled.job_id)]
-        assert found["failures"] == 0
-        newest, older = do(newest_first, filled.job_id)
-        for written in (newest, older):
-            store().get(written.file, written.size_bytes, written.sha256)
-        assert do(attempts.beat, "w1", [Beat(filled, 30, 100, [])]) == {filled.job_id: attempts.Order.LOST}
-
-    def test_into_migrated_tables_that_are_empty(self, places, made):
-        places[1].enter()
-        db.migrate()
-        assert restore(made).jobs == 4
-
-    def test_the_file_is_private_and_plain(self, made):
-        assert made.stat().st_mode & 0o777 == 0o600
-        with tarfile.open(made) as tar:
-            names = tar.getnames()
-            assert names[0].startswith("files/jobs/")
-            assert names[-3:] == ["database.dump", "manifest.json", "manifest.sha256"]
-            said = json.load(tar.extractfile("manifest.json"))
-        assert (said["schema_number"], said["jobs"], said["left_out"]) == (CODE, 4, [])
-        assert [path.name for path in made.parent.iterdir() if path.is_file()] == ["a.tar"]
-
-    def test_any_pg_restore_reads_its_dump(self, made, tmp_path):
-        with tarfile.open(made) as tar:
-            (tmp_path / "dump").write_bytes(tar.extractfile("database.dump").read())
-        program = dumps.find("pg_restore", 18).path
-        listed = subprocess.run([program, "--list", tmp_path / "dump"], capture_output=True, text=True, check=True)
-        assert "TABLE DATA public jobs" in listed.stdout
-
-    def test_an_older_schema_is_brought_up(self, places, filled, tmp_path):
-        run("DELETE FROM checkpoints")
-        with db.engine().begin() as connection:
-            config = compatibility.alembic()
-            config.attributes["connection"] = connection
-            command.downgrade(config, "0002")
-        assert backup.create(tmp_path / "old.tar").schema_number == 2
-        places[1].enter()
-        assert restore(tmp_path / "old.tar").jobs == 4
-        db.check_schema()
-
-
-class TestFilesThatGo:
-    def replaced(self, claim: Claim) -> None:
-        """Newer checkpoints take the place of both."""
-        for step in (30, 40):
-            do(attempts.beat, "w1", [Beat(claim, step, 100, [keep(claim, step)])])
-
-    def test_what_is_replaced_while_it_is_copied_is_in_it(self, places, filled, tmp_path, monkeypatch):
-        add = archives.Writer.add
-
-        def replace_first(*arguments: object) -> bool:
-            monkeypatch.setattr(archives.Writer, "add", add)
-            self.replaced(filled)
-            return add(*arguments)
-
-        monkeypatch.setattr(archives.Writer, "add", replace_first)
-        before = do(newest_first, filled.job_id)
-        manifest = backup.create(tmp_path / "b.tar")
-        assert (len(manifest.files), manifest.left_out) == (2, [])
-        assert [written.step for written in do(newest_first, filled.job_id)] == [40, 30]
-        places[1].enter()
-        restore(tmp_path / "b.tar")
-        assert do(newest_first, filled.job_id) == before
-
-    def test_what_is_replaced_before_that_is_left_out_and_its_row_too(self, places, filled, tmp_path, monkeypatch):
-        copy = backup._copy_files
-
-        def replace_first(*arguments: object) -> list[str]:
-            self.replaced(filled)
-            return copy(*arguments)
-
-        monkeypatch.setattr(backup, "_copy_files", replace_first)
-        newest, older = do(newest_first, filled.job_id)
-        manifest = backup.create(tmp_path / "b.tar")
-        assert (manifest.files, manifest.left_out) == ([], [newest.file, older.file])
-        places[1].enter()
-        assert restore(tmp_path / "b.tar").dropped == 2
-        assert rows("checkpoints") == []
-        assert do(attempts.claim, "w2", has_cuda=False).job_id == filled.job_id
-
-    def test_a_damaged_one_is_left_out(self, places, filled, tmp_path):
-        newest, older = do(newest_first, filled.job_id)
-        store().path(newest.file).write_bytes(bytes(newest.size_bytes))
-        assert backup.create(tmp_path / "b.tar").left_out == [newest.file]
-        places[1].enter()
-        restore(tmp_path / "b.tar")
-        assert do(newest_first, filled.job_id) == [older]
+from tests.integration.backup.places import (
+    CODE,
+    fill,
+    is_untouched,
+    restore,
+    rows,
+    run,
+)
 
 
 def flipped(path: Path, offset: int) -> None:

@@ -1,0 +1,96 @@
+"""Databases and homes between which tests move backups."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from starlette.testclient import TestClient
+
+from service import attempts, backup, compatibility, db, keys, metrics, queue
+from service.app import create_app
+from service.attempts import Batch, Beat, Claim
+from service.checkpoints import Written, name_of
+from service.config import settings
+from service.spec import Reason
+from service.store import digest, store
+
+COMPARISON = {
+    "name": "which",
+    "tasks": [{"dataset": "digits", "model": "mlp", "budget": {"epochs": 1}}],
+    "optimizers": [{"name": "adam"}, {"name": "sgd", "params": {"lr": 0.1}}],
+    "seeds": 2,
+}
+
+
+TABLES = ("users", "api_keys", "jobs", "job_events", "metric_names", "metric_chunks", "checkpoints", "comparisons")
+
+
+CODE = compatibility.code_number()
+
+
+class Place:
+    """A database and a home of its own; `enter` makes them those of this process."""
+
+    def __init__(self, url: str, home: Path, patch: pytest.MonkeyPatch) -> None:
+        self.url, self.home, self._patch = url, home, patch
+
+    def enter(self) -> None:
+        if db.engine.cache_info().currsize:
+            db.engine().dispose()
+        self._patch.setenv("KOTRAIN_DATABASE_URL", self.url)
+        self._patch.setenv("KOTRAIN_HOME", str(self.home))
+        for made in (settings, db.engine, queue.celery, store):
+            made.cache_clear()
+        self._patch.setattr(metrics, "_name_ids", {})
+
+    def files(self) -> dict[str, int]:
+        return dict(store().names())
+
+
+def do(call: Callable, *arguments, **options):
+    with db.transaction() as session:
+        return call(session, *arguments, **options)
+
+
+def run(statement: str, **values: object) -> None:
+    do(lambda session: session.execute(text(statement), values))
+
+
+def restore(source: Path) -> backup.Restored:
+    with backup.verified(source) as whole:
+        return backup.restore(whole)
+
+
+def rows(table: str) -> list:
+    return do(lambda session: session.scalars(text(f"SELECT to_jsonb({table}) FROM {table} ORDER BY 1")).all())
+
+
+def keep(claim: Claim, step: int) -> Batch:
+    """What a child that has written a checkpoint makes known of it."""
+    name = name_of(claim.job_id, claim.attempt, f"{step}.ckpt")
+    path = store().place(name)
+    path.write_bytes(os.urandom(5000))
+    written = Written(step, name, path.stat().st_size, digest(path), seconds=1.5)
+    store().put(name)
+    return Batch({"train_loss": ([step - 1, step], [0.5, 0.25], [0.1, 0.2])}, [written], ["a note"])
+
+
+def fill() -> Claim:
+    """Store a comparison of four runs: one at work with two checkpoints, one done. The claim of the first."""
+    db.migrate()
+    with TestClient(create_app()) as client:
+        client.headers["Authorization"] = f"Bearer {keys.create('ada')}"
+        assert client.post("/v1/comparisons", json=COMPARISON).status_code == 202
+    running, done = (do(attempts.claim, "w1", has_cuda=False) for _ in range(2))
+    for step in (10, 20):
+        do(attempts.beat, "w1", [Beat(running, step, 100, [keep(running, step)])])
+    do(attempts.finish, done, Reason.ERROR, message="Wörter\nüber Zeilen", batches=[Batch({"lr": ([1], [0.1], [0.0])})])
+    return running
+
+
+def is_untouched(place: Place) -> bool:
+    """Nothing is in a place that had nothing."""
+    with db.engine().connect() as connection:
+        return compatibility.read(connection) is None and place.files() == {}

@@ -1,0 +1,249 @@
+"""Comparisons that are cancelled, meet faults, or lose their workers."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import psycopg
+import pytest
+from sqlalchemy import delete, func, select, text
+
+from service import attempts, comparisons, db, protocol
+from service.config import settings
+from service.models import Comparison, Job, Worker
+from service.spec import Reason
+from tests.integration.comparisons.asking import (
+    ENVIRONMENT,
+    REQUEST,
+    WORKER,
+    advance,
+    ask,
+    finish_one,
+    job_ids,
+    show,
+    specs,
+    work,
+)
+from workers import maintenance
+
+
+class TestDeadWorkers:
+    """One that was killed has not said that it stopped."""
+
+    @pytest.fixture
+    def dead(self, worker):
+        """A worker with a GPU and another torch, silent for longer than a lease."""
+        silent_since = func.clock_timestamp() - timedelta(seconds=settings().lease_seconds + 1)
+        with db.transaction() as session:
+            gpu = {"devices": [{"kind": "cuda"}], "torch": "2.0.0"}
+            session.add(Worker(**WORKER | {"id": "dead"} | gpu, heartbeat_at=silent_since))
+
+    def test_what_they_had_is_not_waited_for(self, ada, dead):
+        assert {spec["device"] for spec in specs(job_ids(ask(ada)))} == {"cpu"}
+
+    def test_runs_with_what_they_had_are_not_reused(self, ada, dead):
+        ask(ada)
+        work(environment=ENVIRONMENT | {"torch": "2.0.0"})
+        assert ask(ada)["progress"]["reused"] == 0
+
+    def test_where_there_is_no_other_the_last_job_says_what_is_current(self, ada, dead):
+        with db.transaction() as session:
+            session.execute(delete(Worker).where(Worker.id == "w"))
+        first = ask(ada)
+        assert {spec["device"] for spec in specs(job_ids(first))} == {"auto"}
+        work()
+        assert job_ids(ask(ada)) == job_ids(first)
+
+    def test_not_with_a_budget_in_seconds(self, ada):
+        tasks = [{"dataset": "digits", "model": "mlp", "budget": {"seconds": 1}}]
+        first, second = ask(ada, tasks=tasks), ask(ada, tasks=tasks)
+        assert not job_ids(first) & job_ids(second)
+
+    def test_a_shared_run_that_is_lost_is_run_again(self, ada, bob):
+        ask(ada)
+        second = ask(bob)
+        finish_one(reason=Reason.OUT_OF_MEMORY)
+        lost = {job["id"] for job in ada.get("/v1/jobs", params={"status": "failed"}).json()["data"]}
+        advance()
+        assert not {str(job) for job in job_ids(second)} & lost
+        work()
+        assert show(bob, second)["status"] == "succeeded"
+
+    def test_what_decides_a_result_decides_the_fingerprint(self, ada):
+        job = REQUEST["tasks"][0] | {"optimizer": "adam"}
+        variants = [
+            {}, {"seed": 1}, {"batch_size": 32}, {"precision": "bf16"}, {"budget": {"epochs": 4}},
+            {"evaluate_test": False}, {"target": {"value": 0.5}, "stop_at_target": True}, {"gradient_clip": 1.0},
+            {"eval_every_steps": 5},
+        ]  # fmt: skip
+        same = [{"device": "cpu"}, {"log_every_steps": 1}, {"diagnostics_every_steps": 5}, {"target": {"value": 0.5}}]
+        ids = [ada.post("/v1/jobs", json=job | fields).json()["id"] for fields in [*variants, *same]]
+        with db.transaction() as session:
+            prints = dict(session.execute(select(Job.id, Job.fingerprint)).all())
+        found = [prints[UUID(id_)] for id_ in ids]
+        assert len(set(found[: len(variants)])) == len(variants)
+        assert set(found[len(variants) :]) == {found[0]}
+
+
+class TestCancel:
+    def test_ends_the_jobs_that_nobody_else_needs(self, ada, bob):
+        mine, other = ask(ada, seeds=5), ask(bob)
+        answer = ada.post(f"/v1/comparisons/{mine['id']}/cancel")
+        assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
+        with db.transaction() as session:
+            statuses = dict(session.execute(select(Job.id, Job.status)).all())
+        assert {statuses[job] for job in job_ids(other)} == {"queued"}
+        assert {statuses[job] for job in job_ids(mine) - job_ids(other)} == {"cancelled"}
+        work()
+        assert show(bob, other)["status"] == "succeeded"
+        assert show(ada, mine)["status"] == "cancelled"
+
+    def test_leaves_a_job_that_was_submitted_by_itself(self, ada):
+        job = REQUEST["tasks"][0] | {"optimizer": {"name": "sgd", "params": {"lr": 0.1}}, "seed": 1, "device": "cpu"}
+        alone = ada.post("/v1/jobs", json=job).json()["id"]
+        mine = ask(ada)
+        assert UUID(alone) in job_ids(mine)
+        ada.post(f"/v1/comparisons/{mine['id']}/cancel")
+        assert ada.get(f"/v1/jobs/{alone}").json()["status"] == "queued"
+
+    def test_the_last_one_to_cancel_ends_them_all(self, ada, bob):
+        mine, other = ask(ada), ask(bob)
+        for api, comparison in ((ada, mine), (bob, other)):
+            api.post(f"/v1/comparisons/{comparison['id']}/cancel")
+        assert {job["status"] for job in ada.get("/v1/jobs").json()["data"]} == {"cancelled"}
+
+    def test_again_changes_nothing_and_afterwards_is_a_conflict(self, ada, bob):
+        mine = ask(ada)
+        assert bob.post(f"/v1/comparisons/{mine['id']}/cancel").status_code == 403
+        assert [ada.post(f"/v1/comparisons/{mine['id']}/cancel").status_code for _ in range(2)] == [202, 202]
+        done = ask(ada)
+        work()
+        answer = ada.post(f"/v1/comparisons/{done['id']}/cancel")
+        assert (answer.status_code, answer.json()["current_status"]) == (409, "succeeded")
+
+    def test_an_own_job_that_somebody_cancels_is_missing_and_named(self, ada):
+        mine = ask(ada, optimizers=["adam", "sgd"], tuning=None)
+        job = sorted(job_ids(mine))[0]
+        ada.post(f"/v1/jobs/{job}/cancel")
+        work()
+        ended = show(ada, mine)
+        assert ended["status"] == "failed"
+        assert [one["job"] for one in ended["tasks"][0]["missing"]] == [str(job)]
+        assert ended["verdict"][0].startswith("No verdict: 1 of 3 runs of ")
+        assert " is missing (cancelled). 2 of 3 seeds have all their runs" in ended["verdict"][0]
+        assert ended["tasks"][0]["pairs"][0]["p"] is None
+        table = ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": "latex"}).text
+        assert "Nothing is bold, because planned runs are missing." in table
+
+    def test_what_is_missing_alone_is_run_when_asked_again(self, ada):
+        mine = ask(ada, optimizers=["adam", "sgd"], tuning=None)
+        ada.post(f"/v1/jobs/{sorted(job_ids(mine))[0]}/cancel")
+        work()
+        again = ask(ada, optimizers=["adam", "sgd"], tuning=None)
+        assert work() == 1
+        assert show(ada, again)["tasks"][0]["verdict"]["decided"]
+
+    @pytest.mark.parametrize("seeds", [6, {"max": 6, "looks": [3, 6]}, {"max": 6, "looks": "any"}])
+    def test_there_is_no_verdict_whenever_its_last_job_ends(self, ada, seeds):
+        mine = ask(ada, optimizers=["adam", "sgd"], tuning=None, seeds=seeds, reuse=False)
+        for _ in range(5):
+            finish_one()
+            advance()
+        with db.transaction() as session:
+            under_way = attempts.claim(session, "w", has_cuda=False)
+        ada.post(f"/v1/comparisons/{mine['id']}/cancel")
+        before = show(ada, mine)
+        if under_way is not None:
+            with db.transaction() as session:
+                assert attempts.finish(session, under_way, Reason.CANCELLED)
+        for ended in (before, show(ada, mine)):
+            (task,) = ended["tasks"]
+            assert ended["verdict"] == ["No verdict: the comparison was cancelled with 5 of 12 reported runs."]
+            assert not task["verdict"]["decided"]
+            assert task["pairs"][0]["p"] is task["pairs"][0]["interval"] is None
+            assert sum(group["n"] for group in task["groups"]) == 5
+        table = ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": "latex"}).text
+        assert "textbf" not in table
+        assert "Nothing is bold, because the comparison was cancelled." in table
+        assert "The comparison was cancelled with 5 of 12 reported runs: nothing was tested." in table
+
+
+class TestFaults:
+    def test_failed_runs_are_named_and_the_rest_is_answered(self, ada):
+        mine = ask(ada, optimizers=["adam", "sgd"], tuning=None, seeds=4)
+        finish_one(reason=Reason.ERROR)
+        work()
+        ended = show(ada, mine)
+        assert (ended["status"], ended["progress"]["failed"]) == ("failed", 1)
+        (missing,) = ended["tasks"][0]["missing"]
+        assert missing["why"] == "error: that is so"
+        assert ended["tasks"][0]["pairs"][0]["n"] == 3
+
+    def test_diverged_runs_are_results(self, ada):
+        mine = ask(ada, optimizers=["adam", "sgd"], tuning=None, seeds=4)
+        finish_one(reason=Reason.DIVERGED)
+        work()
+        ended = show(ada, mine)
+        assert (ended["status"], ended["progress"]["diverged"]) == ("succeeded", 1)
+        assert ended["tasks"][0]["pairs"][0]["n"] == 4
+        assert "diverged and count as 10.0 %" in ended["verdict"][0]
+
+    def test_scores_that_cannot_be_added_up_are_refused_once_and_for_all(self, ada):
+        mine = ask(ada)
+        work()
+        plan = "jsonb_set(plan, '{tasks,0,diverged_score}', '1.7e308')"
+        with db.transaction() as session:
+            session.execute(text(f"UPDATE comparisons SET plan = {plan} WHERE id = '{mine['id']}'"))
+        comparisons._answers.clear()
+        for path in ("", "/report"):
+            answer = ada.get(f"/v1/comparisons/{mine['id']}{path}")
+            assert answer.status_code == 409, answer.text
+            assert "ask for the comparison anew" in answer.json()["detail"]
+
+    def test_losses_too_large_to_be_added_up_have_diverged(self, ada):
+        mine = ask(ada, optimizers=["adam", "sgd"], tuning=None, metric="test_loss")
+        work()
+        huge = "jsonb_set(summary, '{metrics,test_loss}', '1.7e308')"
+        with db.transaction() as session:
+            session.execute(text(f"UPDATE jobs SET summary = {huge} WHERE optimizer = 'sgd'"))
+        comparisons._answers.clear()
+        assert [group["diverged"] for group in show(ada, mine)["tasks"][0]["groups"]] == [0, 3]
+
+    @pytest.mark.parametrize("plan", ["'{}'", "jsonb_set(plan, '{tasks,0,spec,model,name}', '\"lenet\"')"])
+    def test_one_that_cannot_go_on_ends_and_says_why(self, ada, plan):
+        broken, other = ask(ada), ask(ada, seeds=4, reuse=False)
+        with db.transaction() as session:
+            session.execute(text(f"UPDATE comparisons SET plan = {plan} WHERE id = '{broken['id']}'"))
+            session.execute(text("DELETE FROM comparison_cells WHERE phase = 'report'"))
+        maintenance.advance_comparisons()
+        assert len(job_ids(other, "report")) == 4
+        (listed,) = (one for one in ada.get("/v1/comparisons").json()["data"] if one["id"] == broken["id"])
+        assert listed["status"] == "failed"
+        with db.transaction() as session:
+            message = session.get(Comparison, UUID(broken["id"])).message
+            jobs_left = session.scalars(select(Job.status).where(Job.id.in_(job_ids(broken)))).all()
+        assert "of another version of kotrain" in message
+        assert set(jobs_left) == {"cancelled"}
+        for path in ("", "/report"):
+            answer = ada.get(f"/v1/comparisons/{broken['id']}{path}")
+            assert (answer.status_code, answer.json()["message"]) == (409, message)
+            assert "ask for the comparison anew" in answer.json()["detail"]
+
+    def test_an_error_of_ours_ends_it_too(self, ada, monkeypatch):
+        mine = ask(ada)
+        monkeypatch.setattr(protocol, "wanted", lambda *_: 1 / 0)
+        maintenance.advance_comparisons()
+        monkeypatch.undo()
+        ended = show(ada, mine)
+        assert (ended["status"], ended["message"]) == ("failed", "ZeroDivisionError: division by zero")
+
+    def test_a_database_that_is_away_ends_nothing(self, ada, monkeypatch):
+        mine = ask(ada)
+
+        def away(*_):
+            raise psycopg.OperationalError("away")
+
+        monkeypatch.setattr(protocol, "wanted", away)
+        with pytest.raises(psycopg.OperationalError):
+            maintenance.advance_comparisons()
+        monkeypatch.undo()
+        assert show(ada, mine)["status"] == "running"

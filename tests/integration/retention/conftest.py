@@ -1,0 +1,20 @@
+"""Fixtures of these tests."""
+
+import pytest
+from sqlalchemy import select
+
+from service import db, keys
+from service.models import User
+from service.store import Store
+
+
+@pytest.fixture
+def files(empty, tmp_path):
+    return Store(str(tmp_path / "files"), tmp_path / "scratch")
+
+
+@pytest.fixture
+def ada(empty):
+    keys.create("ada")
+    with db.transaction() as session:
+        return session.scalars(select(User)).one()

@@ -1,0 +1,99 @@
+"""Jobs that ended long ago, with what they left."""
+
+import os
+from datetime import timedelta
+
+from sqlalchemy import func, insert, select, update
+
+from service import attempts, db, jobs, metrics, retention
+from service.models import Checkpoint, Job
+from service.retention import Policy
+from service.schemas import JobRequest
+from service.spec import ENGINE_VERSION, Reason, Summary
+
+DAY, HOUR = 86_400, 3600
+
+
+REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
+
+
+ENVIRONMENT = {"torch": "2.14.1", "device_kind": "cpu", "engine_version": ENGINE_VERSION, "data_hash": "aa"}
+
+
+CURVE = ([1, 2, 3], [0.5, 0.8, 0.9], [0.1, 0.2, 0.3])
+
+
+POINTS = {"val_accuracy": CURVE, "val_loss": CURVE, "train_loss": CURVE}
+
+
+def submit(ada, **fields):
+    with db.transaction() as session:
+        return jobs.submit(session, ada, JobRequest.model_validate(REQUEST | fields)).id
+
+
+def run(ada, **fields):
+    """A job that runs."""
+    job_id = submit(ada, **fields)
+    with db.transaction() as session:
+        claim = attempts.claim(session, "w", has_cuda=False)
+    assert claim.job_id == job_id
+    return claim
+
+
+def end(claim, days_ago=0.0, reason=Reason.COMPLETED, points=POINTS, hit=None):
+    """It ends with these points, so long ago."""
+    summary = Summary(
+        reason=reason, steps=3, epochs=1.0, train_seconds=1.0, total_seconds=1.5, parameters=100,
+        metrics={"test_accuracy": 0.9, "val_accuracy": 0.9, "val_loss": 0.9}, best_step=3, target=hit,
+    )  # fmt: skip
+    with db.transaction() as session:
+        metrics.append(session, [(claim.job_id, points)])
+        assert attempts.finish(session, claim, reason, summary=summary, environment=ENVIRONMENT)
+    age(claim.job_id, days_ago)
+    return claim.job_id
+
+
+def age(job_id, days):
+    with db.transaction() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(finished_at=Job.finished_at - timedelta(days=days)))
+
+
+def write(files, job_id, attempt, name, hours_old=2.0, size=10):
+    """A file of an attempt, and its name."""
+    name = f"jobs/{job_id}/{attempt}/{name}"
+    path = files.place(name)
+    path.write_bytes(b"x" * size)
+    modified = path.stat().st_mtime - HOUR * hours_old
+    os.utime(path, (modified, modified))
+    files.put(name)
+    return name
+
+
+def checkpoint(files, job_id, attempt, step):
+    """A file with its row."""
+    name = write(files, job_id, attempt, f"{step}.pt", hours_old=48)
+    row = {
+        "job_id": job_id,
+        "attempt": attempt,
+        "step": step,
+        "file": name,
+        "size_bytes": 10,
+        "sha256": "",
+        "seconds": 1,
+    }
+    with db.transaction() as session:
+        session.execute(insert(Checkpoint).values(row))
+    return name
+
+
+def collect(files, days=1.0, points_days=None, **options):
+    return retention.collect(Policy(days, points_days, **options), files)
+
+
+def names(files):
+    return {name for name, _ in files.names()}
+
+
+def count(table):
+    with db.transaction() as session:
+        return session.scalar(select(func.count()).select_from(table))

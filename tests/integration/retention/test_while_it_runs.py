@@ -1,0 +1,198 @@
+"""Retention that is interrupted, killed, asked for by workers or by hand; and what questions say afterwards."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from sqlalchemy import event, select, text
+from typer.testing import CliRunner
+
+from service import attempts, comparisons, db, retention
+from service.commands import app
+from service.models import Checkpoint, Job, MetricChunk
+from service.retention import Policy
+from service.store import Store
+from tests.integration.retention.ended import (
+    POINTS,
+    age,
+    checkpoint,
+    collect,
+    count,
+    end,
+    names,
+    run,
+    write,
+)
+
+
+class TestInterrupted:
+    @pytest.fixture
+    def much(self, ada, files):
+        """Something of everything."""
+        for seed in range(6):
+            claim = run(ada, seed=seed)
+            checkpoint(files, claim.job_id, 1, 10)
+            write(files, claim.job_id, 1, "20.pt")
+            end(claim, days_ago=2)
+        kept = run(ada, seed=9)
+        return checkpoint(files, kept.job_id, 1, 10)
+
+    def test_after_any_transaction_nothing_is_half_done_and_the_next_one_completes(self, much, files):
+        for transactions in range(1, 6):
+            stops = iter([False] * transactions)
+            retention.collect(Policy(1, 1), files, lambda stops=stops: next(stops, True))
+            with db.transaction() as session:
+                assert set(session.scalars(select(Checkpoint.file))) <= names(files)
+        assert collect(files, points_days=1).problems == []
+        assert names(files) == {much}
+        assert (count(MetricChunk), count(Checkpoint), count(Job)) == (0, 1, 7)
+
+    @pytest.mark.parametrize("transactions", [1, 2, 4, 6])
+    def test_killed(self, much, files, tmp_path, transactions):
+        killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(transactions)], check=False)
+        assert killed.returncode == -signal.SIGKILL
+        with db.transaction() as session:
+            assert set(session.scalars(select(Checkpoint.file))) <= names(files)
+        assert collect(files, points_days=1).problems == []
+        assert names(files) == {much}
+        assert (count(MetricChunk), count(Checkpoint), count(Job)) == (0, 1, 7)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from service import retention
+from service.store import Store
+asked = 0
+def kill():
+    global asked
+    asked += 1
+    if asked > int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+retention.MOST_ROWS = 16
+retention.collect(retention.Policy(1, 1), Store(sys.argv[1] + "/files", Path(sys.argv[1], "scratch")), kill)
+"""
+
+
+class TestSweep:
+    def test_is_cheap_where_there_is_nothing_to_do(self, ada, files, monkeypatch):
+        monkeypatch.setattr(retention, "store", lambda: files)
+        end(run(ada))
+        statements = []
+        event.listen(db.engine(), "before_cursor_execute", lambda *call: statements.append(call[2]))
+        assert retention.sweep().is_nothing
+        assert len(statements) <= 3
+
+    def test_never_raises(self, ada, monkeypatch):
+        def refuse(*_):
+            raise RuntimeError("no such thing")
+
+        monkeypatch.setattr(retention, "store", refuse)
+        assert retention.sweep() is None
+
+
+class TestCommand:
+    @pytest.fixture
+    def gc(self, files, monkeypatch):
+        monkeypatch.setattr("service.commands.store", lambda: files)
+        return lambda *options: CliRunner().invoke(app, ["gc", *options])
+
+    def test_a_dry_run_counts_the_same_and_removes_nothing(self, ada, files, gc):
+        claim = run(ada)
+        checkpoint(files, claim.job_id, 1, 10)
+        write(files, claim.job_id, 1, "20.pt")
+        end(claim, days_ago=2)
+        before = names(files)
+        asked = json.loads(gc("--points-days", "1", "--dry-run", "--json").stdout)
+        assert names(files) == before
+        assert (count(MetricChunk), count(Checkpoint)) == (3, 1)
+        told = gc("--points-days", "1", "--json")
+        assert told.exit_code == 0
+        vary = {"is_dry_run", "seconds", "transactions", "longest_transaction_seconds"}
+        done = json.loads(told.stdout)
+        assert {name: done[name] for name in done.keys() - vary} == {name: asked[name] for name in asked.keys() - vary}
+        assert (done["points"], done["checkpoints"], done["files"]) == (9, 1, 1)
+
+    def test_options_come_before_settings(self, ada, files, gc, monkeypatch):
+        monkeypatch.setenv("KOTRAIN_KEEP_POINTS_DAYS", "1")
+        end(run(ada), days_ago=2)
+        assert "points       0 of jobs that ended 3 days ago" in gc("--points-days", "3").stdout
+        assert "points       9 of jobs that ended 1 day ago" in gc().stdout
+
+    def test_trouble_is_told_on_standard_error(self, ada, files, gc, monkeypatch):
+        def refuse(*_):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Store, "names", refuse)
+        said = gc()
+        assert said.exit_code == 1
+        assert "Permission denied" in said.stderr
+
+
+class TestQuestionsAfterwards:
+    """What needs the points says so; nothing turns them into a miss."""
+
+    @pytest.fixture
+    def runs(self, ada, files):
+        watched = {"target": {"value": 0.8}}
+        hit = {"step": 2, "wall_seconds": 0.2}
+        found = [end(run(ada, seed=seed, **watched), days_ago=seed, hit=hit) for seed in range(6)]
+        assert collect(files, points_days=3).points == 3 * 9
+        return found
+
+    def ask(self, api, **query):
+        return api.get("/v1/compare", params={"dataset": "digits", "model": "mlp", **query})
+
+    def test_an_end_result_needs_no_points(self, api, ada, runs):
+        (group,) = self.ask(api).json()["groups"]
+        assert (group["n"], group["steps_to_target"]) == (6, 2)
+
+    def test_a_target_that_they_watched_for_was_recorded(self, api, ada, runs):
+        (group,) = self.ask(api, target=0.8).json()["groups"]
+        assert (group["n"], group["steps_to_target"]) == (6, 2)
+
+    def test_another_target_is_refused_and_not_answered_by_a_miss(self, api, ada, runs):
+        refused = self.ask(api, target=0.9)
+        assert refused.status_code == 422
+        assert refused.json()["errors"][0]["pointer"] == "target"
+        assert "3 of the runs" in refused.json()["detail"]
+
+    def test_curves_are_empty(self, api, ada, runs):
+        assert api.get(f"/v1/jobs/{runs[-1]}/metrics").json() == {"metrics": {}}
+        assert api.get(f"/v1/jobs/{runs[0]}/metrics").json()["metrics"].keys() == POINTS.keys()
+
+
+@pytest.mark.parametrize("format", ["html", "csv", "latex", "json"])
+def test_a_comparison_and_its_reports_without_points(api, files, format):
+    with db.transaction() as session:
+        session.execute(
+            text("INSERT INTO workers (id, host, slots, devices, torch) VALUES ('w', 'h', 2, '[]', '2.14.1')")
+        )
+    task = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 1}, "target": {"value": 0.8}}
+    body = {"tasks": [task], "optimizers": ["adam", "sgd"], "seeds": 2}
+    comparison = api.post("/v1/comparisons", json=body).json()["id"]
+    ended = []
+    while True:
+        with db.transaction() as session:
+            claim = attempts.claim(session, "w", has_cuda=False)
+        if claim is None:
+            break
+        ended.append(end(claim, hit={"step": 2, "wall_seconds": 0.2}))
+    with db.transaction() as session:
+        comparisons.advance_one(session, comparison)
+    address = f"/v1/comparisons/{comparison}"
+    before = api.get(address).json()
+    assert before["status"] == "succeeded"
+    for job_id in ended:
+        age(job_id, days=2)
+    assert collect(files, points_days=1).points == 4 * 9
+    answer = api.get(address)
+    assert answer.status_code == 200
+    assert [group["mean"] for group in answer.json()["tasks"][0]["groups"]] == [0.9, 0.9]
+    assert answer.json()["tasks"][0]["to_target"] == before["tasks"][0]["to_target"]
+    report = api.get(f"{address}/report", params={"format": format})
+    assert report.status_code == 200
+    if format == "html":
+        assert "no longer stored" in report.text
