@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from service import checkpoints, metrics
 from service.checkpoints import Written
 from service.config import settings
-from service.db import NOW, connection_name, storable
+from service.db import NOW, storable
 from service.models import Job, JobEvent, Worker
 from service.spec import ENGINE_VERSION, TRANSITIONS, Environment, JobStatus, Reason, Summary
 
@@ -281,29 +281,24 @@ def lose(
 # --- what maintenance does -------------------------------------------------------------------------------------------
 
 
+CUT_OFF = text(
+    """
+    SELECT pg_terminate_backend(pid)
+    FROM pg_stat_activity JOIN workers ON application_name = 'kotrain ' || right(workers.id, 55)
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+          AND greatest(xact_start, workers.heartbeat_at, pg_postmaster_start_time())
+              < clock_timestamp() - make_interval(secs => :lease)
+    """
+)
+"""Which worker a connection belongs to is told by its name (`service.db.connection_name`)."""
+
+
 def cut_off_stale(session: Session) -> int:
-    """End the transactions, a lease old, of workers that gave no sign of life for as long: they lock their jobs.
+    """End the transactions, a lease old, of workers that gave no sign of life for as long: they lock jobs and plans.
 
     Answers how many there were. Their connections end; a worker that wakes up makes new ones and is told what it lost.
     """
-    workers = session.scalars(
-        select(Job.worker_id)
-        .join(Worker, Worker.id == Job.worker_id)
-        .where(Job.status == JobStatus.RUNNING, _is_stale(Job.heartbeat_at), _is_stale(Worker.heartbeat_at))
-        .distinct()
-    )
-    names = [connection_name(worker) for worker in workers if worker is not None]
-    asked = {"names": names, "lease": settings().lease_seconds}
-    return len(session.execute(CUT_OFF, asked).all()) if names else 0
-
-
-CUT_OFF = text(
-    """
-    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE datname = current_database() AND application_name = ANY(:names) AND pid <> pg_backend_pid()
-          AND xact_start < clock_timestamp() - make_interval(secs => :lease)
-    """
-)
+    return len(session.execute(CUT_OFF, {"lease": settings().lease_seconds}).all())
 
 
 def _is_stale(heartbeat_at: Any) -> ColumnElement[bool]:

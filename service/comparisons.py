@@ -214,6 +214,7 @@ def running(session: Session) -> Sequence[UUID]:
 
 def advance_one(session: Session, comparison_id: UUID) -> None:
     """`advance`, unless somebody else is at it, or it is over."""
+    session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a large plan takes long to think about
     comparison = session.scalar(
         select(Comparison)
         .where(Comparison.id == comparison_id, Comparison.status == ComparisonStatus.RUNNING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -11,10 +12,13 @@ from queue import SimpleQueue
 
 from alembic import command
 from psycopg import Connection
-from sqlalchemy import Engine, create_engine, event, func, text
+from psycopg.errors import LockNotAvailable, ReadOnlySqlTransaction
+from sqlalchemy import Engine, ExceptionContext, create_engine, event, func, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from service import compatibility, queue
+from service.compatibility import Incompatible
 from service.config import settings
 from service.store import store
 
@@ -22,6 +26,8 @@ log = logging.getLogger(__name__)
 
 NOW = func.clock_timestamp()
 """The database's time, the only one that counts."""
+LOCK_SECONDS, MIGRATE_TRIES = 3, 20
+"""How long a migration waits for a table, much less than a lease, and how often it tries: two minutes in all."""
 
 
 @lru_cache(maxsize=1)
@@ -30,7 +36,7 @@ def engine() -> Engine:
     url = settings().database_url
     if url is None:
         raise RuntimeError("KOTRAIN_DATABASE_URL is not set")
-    return create_engine(
+    made = create_engine(
         url,
         pool_size=16,
         max_overflow=32,
@@ -47,6 +53,14 @@ def engine() -> Engine:
             "keepalives_count": 3,
         },
     )
+    event.listen(made, "handle_error", _leave_a_standby)
+    return made
+
+
+def _leave_a_standby(context: ExceptionContext) -> None:
+    """A server that has become read-only counts as away: its address may lead to another one by the next try."""
+    if isinstance(context.original_exception, ReadOnlySqlTransaction):
+        context.is_disconnect = True
 
 
 def storable(message: str) -> str:
@@ -123,10 +137,30 @@ def _remover() -> SimpleQueue[str]:
 
 
 def migrate() -> None:
-    """Bring the schema to the newest version; safe to run at the same time from several hosts.
+    """Bring the schema to the newest version; safe to run at the same time from several hosts, and while jobs run.
 
-    A newer schema that this code can work with stays as it is; `Incompatible` for one that it cannot work with.
+    A newer schema that this code can work with stays as it is.
+
+    Raises:
+        Incompatible: this code cannot work with the schema, or others used its tables for two minutes.
     """
+    for _ in range(MIGRATE_TRIES):
+        try:
+            _migrate()
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable):
+                raise
+            log.warning("a long transaction uses the tables that are to change, will try again")
+            time.sleep(LOCK_SECONDS)
+        else:
+            return
+    raise Incompatible(
+        "the schema was left as it is, because a long transaction uses its tables: "
+        "pg_stat_activity shows whose (a backup's?), end it and run `kotrain migrate` again"
+    )
+
+
+def _migrate() -> None:
     config = compatibility.alembic()
     with engine().begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('kotrain.migrate'))"))
@@ -134,6 +168,8 @@ def migrate() -> None:
         if schema is not None and schema.number > compatibility.code_number():
             compatibility.refuse_newer(schema)
             return
+        # Whoever waits for a table has all others wait behind, so that heartbeats would stop, too.
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

@@ -17,5 +17,5 @@ def said(program: str, *arguments: str, **environment: str) -> Any:
         timeout=100,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), f"status {done.returncode}\n{done.stderr}"
     return json.loads(done.stdout)

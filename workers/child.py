@@ -20,8 +20,9 @@ import torch
 
 from service.spec import Reason, Summary, TrainSpec
 from workers import mortality
-from workers.messages import CHECKPOINT, FAILURE, NOTE, PAUSE, POINTS, RESULT, STARTED, Assignment
+from workers.messages import CHECKPOINT, FAILURE, NOTE, PAUSE, POINTS, RESULT, STARTED, UNABLE, Assignment
 from workers.training.checkpoint import Keeper, Saved
+from workers.training.datasets import AbsentData
 from workers.training.ending import Stop
 from workers.training.loop import Start, train
 
@@ -33,8 +34,11 @@ LOOK_SECONDS = 0.02
 """Between looks for a message: one takes 20 microseconds, too much for every step of a small network."""
 TRACEBACK_CHARACTERS = 8_000
 OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-MACHINE_TROUBLE = {errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE}
-"""What the operating system says of a disk, network or table that is broken or full: not the job's fault."""
+MACHINE_TROUBLE = {
+    *(errno.EIO, errno.ENOENT, errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE),
+}
+"""What the operating system says of a disk, network or table that is broken, gone or full: not the job's fault."""
 
 
 def main(pipe: Connection, assignment: Assignment) -> None:
@@ -53,6 +57,8 @@ def main(pipe: Connection, assignment: Assignment) -> None:
             resume=assignment.resume,
         )
         messenger.send_result(summary)
+    except AbsentData as absence:
+        pipe.send((UNABLE, str(absence)))
     except BaseException as error:
         messenger.send_failure(_reason_of(error), _describe(error))
 
@@ -146,12 +152,12 @@ def _reason_of(error: BaseException) -> Reason:
         return Reason.OUT_OF_MEMORY
     if isinstance(error, torch.AcceleratorError) or (isinstance(error, OSError) and error.errno in MACHINE_TROUBLE):
         return Reason.CHILD_LOST
-    return Reason.INVALID if isinstance(error, ValueError | FileNotFoundError) else Reason.ERROR
+    return Reason.INVALID if isinstance(error, ValueError) else Reason.ERROR
 
 
 def _describe(error: BaseException) -> str:
     """The last lines of the traceback; of an invalid job, its one sentence."""
-    if _reason_of(error) is Reason.INVALID and type(error) in (ValueError, FileNotFoundError):
+    if type(error) is ValueError:
         return str(error)
     return "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
 

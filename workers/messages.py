@@ -19,6 +19,8 @@ RESULT = "result"
 """(RESULT, Summary as a dict): the run ended by itself, or because it was asked to."""
 FAILURE = "failure"
 """(FAILURE, Reason's value, text): it could not go on."""
+UNABLE = "unable"
+"""(UNABLE, text): it could not begin, because this machine lacks its data; another one may have it."""
 
 CANCEL, PAUSE = "cancel", "pause"
 """What the child is told: to end, or to write a checkpoint and end."""

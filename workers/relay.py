@@ -119,14 +119,34 @@ class Relay(threading.Thread):
                 log.warning("heartbeat not stored, will try again: %s", error, exc_info=not is_away(error))
 
     def _beat(self) -> None:
-        sealed = {track.claim.job_id: (track, track.seal()) for track in self._tracks.values()}
-        beats = [Beat(track.claim, track.step, track.total_steps, batches) for track, batches in sealed.values()]
+        tracks = list(self._tracks.values())
+        try:
+            self._send(tracks)
+        except Exception as error:
+            if is_away(error) or len(tracks) < 2:
+                raise
+            log.warning("heartbeat of %d jobs not stored, sending one by one: %s", len(tracks), error)
+            self._send_one_by_one(tracks)
+
+    def _send_one_by_one(self, tracks: list[Track]) -> None:
+        """What one job measured and the database refuses costs that job its lease, and no other one."""
+        for track in tracks:
+            try:
+                self._send([track])
+            except Exception as error:
+                if is_away(error):
+                    raise
+                log.exception("job %s: heartbeat not stored", track.claim.job_id)
+
+    def _send(self, tracks: list[Track]) -> None:
+        sealed = [(track, track.seal()) for track in tracks]
+        beats = [Beat(track.claim, track.step, track.total_steps, batches) for track, batches in sealed]
         with transaction() as session:
             orders = attempts.beat(session, self._worker_id, beats)
-        for job_id, (track, batches) in sealed.items():
+        for track, batches in sealed:
             track.stored(batches)
             if track.order is not Order.LOST:
-                track.order = orders[job_id]
+                track.order = orders[track.claim.job_id]
 
 
 def persistently(write: Callable[[Session], Result], give_up: Callable[[], bool]) -> Result | None:

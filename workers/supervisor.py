@@ -18,11 +18,12 @@ from service.attempts import Claim, Order
 from service.checkpoints import Written, name_of
 from service.config import settings
 from service.spec import Reason, Summary, TrainSpec
-from service.store import Damaged, store
+from service.store import store
 from workers import entry, messages
 from workers.host import Host
 from workers.process import Process
 from workers.relay import Relay, Track, persistently
+from workers.transfers import Uploads, newest_sound
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +31,11 @@ POLL_SECONDS = 0.1
 """How soon a cancel, a time limit or a shutdown is seen."""
 MEMORY_SECONDS = 0.5
 """Between looks at a process's memory."""
+UNKILLABLE_SECONDS = 30.0
+"""A process that is still there so long after it was killed waits for a device or a disk that hangs."""
 
 
-class Stop(Enum):
+class Interruption(Enum):
     """Why the supervisor ends a process before it ends by itself."""
 
     CANCEL = auto()
@@ -47,11 +50,12 @@ class Stop(Enum):
 class Ending:
     """What a child said last, and how it went."""
 
-    stop: Stop | None = None
+    stop: Interruption | None = None
     summary: Summary | None = None
     failure: tuple[Reason, str] | None = None
     killed_for_memory: bool = False
     unable: str | None = None
+    """Why this machine cannot run this job for now."""
     how: str = ""
     """The end of the process in words, for when it said nothing itself."""
 
@@ -62,6 +66,7 @@ def supervise(claim: Claim, host: Host, relay: Relay) -> bool:
     False where this machine cannot run jobs for now.
     """
     track = relay.track(claim)
+    is_able = True
     try:
         ending = _run(claim, host, track)
     except ValidationError as error:  # stored by a version that allowed it
@@ -69,18 +74,19 @@ def supervise(claim: Claim, host: Host, relay: Relay) -> bool:
     except Exception as error:  # no process to be had, no store: this machine's trouble, not the job's
         log.exception("job %s: no process", claim.job_id)
         ending = Ending(unable=f"worker {host.id} could not start a process: {error}")
+        is_able = False
     finally:
         relay.untrack(track)
-    if ending.stop is not Stop.LOST:
+    if ending.stop is not Interruption.LOST:
         _write(claim, track, ending, host)
         host.job_ended.set()
-    return ending.unable is None
+    return is_able
 
 
 def _run(claim: Claim, host: Host, track: Track) -> Ending:
     spec = TrainSpec.model_validate(claim.spec)
-    resume = _newest_sound(claim, host, track) if claim.attempt > 1 else None
     with host.slot(on_gpu=spec.device != "cpu") as gpu:
+        resume = _checkpoint(claim, host, track) if claim.attempt > 1 else None
         memory_bytes = min(claim.memory_limit_bytes or host.job_memory_bytes, host.job_memory_bytes)
         assignment = messages.Assignment(
             spec=claim.spec,
@@ -104,18 +110,12 @@ def _run(claim: Claim, host: Host, track: Track) -> Ending:
                 store().forget(resume)
 
 
-def _newest_sound(claim: Claim, host: Host, track: Track) -> Path | None:
-    """Where on this machine the newest checkpoint lies whose file is what its row says."""
+def _checkpoint(claim: Claim, host: Host, track: Track) -> Path | None:
+    """Where on this machine the checkpoint lies that the job goes on from."""
     rows = persistently(lambda session: checkpoints.newest_first(session, claim.job_id), host.draining.is_set)
     if rows is None:  # to start from the beginning would be a waste of what is there
         raise RuntimeError("the database does not say which checkpoints there are, and the worker shuts down")
-    for written in rows:
-        try:
-            return store().get(written.file, written.size_bytes, written.sha256, reader=str(claim.attempt))
-        except Damaged as damage:
-            log.warning("job %s: checkpoint not used: %s", claim.job_id, damage)
-            track.add_note(f"a checkpoint could not be used: {damage}")
-    return None
+    return newest_sound(rows, track, lambda: track.order is not Order.GO_ON or host.draining.is_set())
 
 
 class _Watch:
@@ -124,30 +124,49 @@ class _Watch:
     def __init__(self, process: Process, claim: Claim, host: Host, track: Track, memory_bytes: int) -> None:
         self._process, self._claim, self._host, self._track = process, claim, host, track
         self._memory_bytes = memory_bytes
+        self._uploads = Uploads(track)
         self._ending = Ending()
-        self._kill_at = float("inf")
+        self._kill_at = self._drain_until = float("inf")
         self._started = self._heard_at = self._weighed_at = time.monotonic()
 
     def to_the_end(self) -> Ending:
         """Follow the child to its end."""
         ending = self._ending
         gone = False
-        while not gone:
+        while not gone and time.monotonic() < self._kill_at + UNKILLABLE_SECONDS:
             received, gone = self._process.messages(POLL_SECONDS)
             for message in received:
                 self._take(message)
             now = time.monotonic()
             if received:
                 self._heard_at = now
+            self._uploads.look()
             self._stop_where_wanted(now)
             if ending.summary or ending.failure:  # it has said all; one that hangs while it ends is not waited for
                 self._kill_at = min(self._kill_at, now + settings().cancel_seconds)
             if now >= self._kill_at:
                 self._process.kill()
-        code = self._process.reap()
-        ending.killed_for_memory = self._process.was_killed_for_memory(code)
-        ending.how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code} and no result"
+        if gone:
+            code = self._process.reap()
+            ending.killed_for_memory = self._process.was_killed_for_memory(code)
+            ending.how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code} and no result"
+        else:
+            log.error("job %s: process %d was killed and does not end", self._claim.job_id, self._process.pid)
+            ending.how = f"was killed and did not end within {UNKILLABLE_SECONDS:g} s: it waits for a device or a disk"
+        self._finish_uploads()
         return ending
+
+    def _finish_uploads(self) -> None:
+        """What another attempt is to go on from has to arrive; a cancel and a shutdown do not wait for it for long."""
+        until = self._drain_until
+        while _goes_on(self._ending) and self._track.order is Order.GO_ON and not self._uploads.are_done:
+            now = time.monotonic()
+            if self._host.draining.is_set():
+                until = min(until, now + settings().drain_seconds)
+            if now > until:
+                return
+            time.sleep(POLL_SECONDS)
+            self._uploads.look()
 
     def _take(self, message: tuple[Any, ...]) -> None:
         track, ending = self._track, self._ending
@@ -161,11 +180,13 @@ class _Watch:
                     self._begin(step, told)
             case (messages.CHECKPOINT, step, file, size_bytes, sha256, seconds):
                 name = name_of(self._claim.job_id, self._claim.attempt, file)
-                self._keep(Written(step, name, size_bytes, sha256, seconds))
+                self._uploads.add(Written(step, name, size_bytes, sha256, seconds))
             case (messages.NOTE, text):
                 track.add_note(text)
             case (messages.RESULT, summary):
                 ending.summary = Summary.model_validate(summary)
+            case (messages.UNABLE, text):
+                ending.unable = f"worker {self._host.id} cannot train it: {text}"
             case (messages.FAILURE, reason, text):
                 ending.failure = (Reason(reason), text)
 
@@ -178,51 +199,54 @@ class _Watch:
         if not began:
             self._track.order = Order.LOST
 
-    def _keep(self, written: Written) -> None:
-        try:
-            store().put(written.file)
-        except Exception as error:  # the store is away or full: the job goes on, and the next checkpoint may do
-            log.warning("job %s: checkpoint not stored: %s", self._claim.job_id, error)
-            store().forget(store().path(written.file))
-            self._track.add_note(f"a checkpoint could not be stored: {type(error).__name__}")
-        else:
-            self._track.add_checkpoint(written)
-
     def _stop_where_wanted(self, now: float) -> None:
         """Ask the child to stop, or kill it where it gets no time for that."""
         if self._track.order is Order.LOST:
-            self._ending.stop, self._kill_at = Stop.LOST, now
+            self._ending.stop, self._kill_at = Interruption.LOST, min(self._kill_at, now)
         elif self._ending.stop is None:
             self._ending.stop = self._stop_wanted(now)
             if self._ending.stop is not None:
-                self._process.ask(messages.PAUSE if self._ending.stop is Stop.DRAIN else messages.CANCEL)
                 self._kill_at = now + _grace_seconds(self._ending.stop)
+                if self._ending.stop is Interruption.DRAIN:
+                    self._drain_until = self._kill_at
+                    self._process.ask(messages.PAUSE)
+                else:
+                    self._process.ask(messages.CANCEL)
 
-    def _stop_wanted(self, now: float) -> Stop | None:
+    def _stop_wanted(self, now: float) -> Interruption | None:
         limit = self._claim.time_limit_seconds
         if self._track.order is Order.CANCEL:
-            return Stop.CANCEL
+            return Interruption.CANCEL
         if limit is not None and now - self._started > limit:
-            return Stop.TIME_LIMIT
+            return Interruption.TIME_LIMIT
         if self._host.draining.is_set():
-            return Stop.DRAIN
+            return Interruption.DRAIN
         if now - self._heard_at > settings().stall_seconds:
-            return Stop.STALL
+            return Interruption.STALL
         if now - self._weighed_at > MEMORY_SECONDS:
             self._weighed_at = now
             if self._process.takes_more_than(self._memory_bytes):
-                return Stop.MEMORY
+                return Interruption.MEMORY
         return None
 
 
-def _grace_seconds(stop: Stop) -> float:
+def _goes_on(ending: Ending) -> bool:
+    """Whether there may be another attempt after one that ended like this."""
+    if ending.stop is Interruption.DRAIN:
+        return ending.summary is None or ending.summary.reason is Reason.CANCELLED
+    if ending.stop not in (None, Interruption.STALL) or ending.summary is not None:
+        return False
+    return ending.failure is None or ending.failure[0] is Reason.CHILD_LOST
+
+
+def _grace_seconds(stop: Interruption) -> float:
     """What a process gets to end by itself."""
     match stop:
-        case Stop.CANCEL | Stop.TIME_LIMIT:
+        case Interruption.CANCEL | Interruption.TIME_LIMIT:
             return settings().cancel_seconds
-        case Stop.DRAIN:
+        case Interruption.DRAIN:
             return settings().drain_seconds
-        case Stop.MEMORY | Stop.STALL | Stop.LOST:
+        case Interruption.MEMORY | Interruption.STALL | Interruption.LOST:
             return 0.0
 
 
@@ -273,15 +297,15 @@ def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
         wait_seconds = settings().backoff_seconds * 2.0 ** min(claim.attempt - 1, 6)
         return attempts.give_back(session, claim, ending.unable, wait_seconds, batches)
     match stop:
-        case Stop.CANCEL:
+        case Interruption.CANCEL:
             return finish(Reason.CANCELLED, "cancelled while running")
-        case Stop.TIME_LIMIT:
+        case Interruption.TIME_LIMIT:
             return finish(Reason.TIMED_OUT, f"stopped at its time limit of {claim.time_limit_seconds:g} s")
-        case Stop.DRAIN:
+        case Interruption.DRAIN:
             return attempts.give_back(session, claim, "the worker is shutting down", batches=batches)
-        case Stop.MEMORY:
+        case Interruption.MEMORY:
             return finish(Reason.OUT_OF_MEMORY, "its processes took more memory than a job may have here")
-        case Stop.STALL:
+        case Interruption.STALL:
             silence = f"{settings().stall_seconds:g} s (KOTRAIN_STALL_SECONDS of the worker)"
             return lose(Reason.CHILD_LOST, f"the training process said nothing for {silence}")
     if ending.failure is not None:

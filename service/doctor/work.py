@@ -87,7 +87,7 @@ WAITING = text(
     """
     SELECT dataset, needs_cuda, engine_version, count(*) AS jobs,
            max(extract(epoch FROM clock_timestamp() - available_at))::float8 AS seconds
-    FROM jobs WHERE status = 'queued' AND available_at <= clock_timestamp()
+    FROM jobs WHERE status = 'queued'
     GROUP BY dataset, needs_cuda, engine_version
     """
 )

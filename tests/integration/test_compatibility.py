@@ -1,6 +1,8 @@
 """Which versions of the code may use which schema, and which jobs; on databases made older or newer than the code."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -50,6 +52,25 @@ def schema() -> Schema | None:
         return compatibility.read(connection)
 
 
+def become_older() -> None:
+    """What the release before this one left."""
+    with db.engine().begin() as connection:
+        config = compatibility.alembic()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+
+
+def until_somebody_waits_for_a_table() -> None:
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'")
+    deadline = time.monotonic() + 20
+    while True:
+        with db.engine().connect() as connection:
+            if connection.scalar(waiting):
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def become_newer(oldest_code: int) -> None:
     """What a later release's migrations would leave: their number, and the oldest code that still works."""
     db.migrate()
@@ -75,16 +96,36 @@ class TestSchema:
         assert schema() is None
 
     def test_older_than_the_code(self) -> None:
-        with db.engine().begin() as connection:
-            config = compatibility.alembic()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "0002")
+        become_older()
         assert schema() == Schema(2, 2)
         with pytest.raises(Incompatible) as refused:
             db.check_schema()
         assert str(refused.value) == f"the database has schema 2 and this kotrain needs {CODE}: run `kotrain migrate`"
         db.migrate()
         db.check_schema()
+
+    def test_is_changed_once_long_transactions_are_over_and_holds_up_nobody_meanwhile(self, monkeypatch) -> None:
+        become_older()
+        monkeypatch.setattr(db, "LOCK_SECONDS", 0.3)
+        with ThreadPoolExecutor() as pool, db.engine().connect() as backup:
+            backup.execute(text("SELECT count(*) FROM jobs"))
+            migration = pool.submit(db.migrate)
+            until_somebody_waits_for_a_table()
+            run("SELECT count(*) FROM jobs")
+            assert not migration.done()
+            backup.rollback()
+            migration.result(20)
+        db.check_schema()
+
+    def test_stays_where_a_transaction_does_not_end(self, monkeypatch) -> None:
+        become_older()
+        monkeypatch.setattr(db, "LOCK_SECONDS", 0.1)
+        monkeypatch.setattr(db, "MIGRATE_TRIES", 3)
+        with db.engine().connect() as backup:
+            backup.execute(text("SELECT count(*) FROM jobs"))
+            with pytest.raises(Incompatible, match="left as it is, because a long transaction uses its tables"):
+                db.migrate()
+        assert schema() == Schema(2, 2)
 
     def test_newer_and_still_for_this_code(self) -> None:
         become_newer(oldest_code=CODE)

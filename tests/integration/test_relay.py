@@ -23,6 +23,10 @@ def points(*steps):
 
 @pytest.fixture
 def claim(key):
+    return claimed()
+
+
+def claimed():
     with db.transaction() as session:
         jobs.submit(session, session.scalars(select(User)).one(), JobRequest.model_validate(REQUEST))
     with db.transaction() as session:
@@ -92,6 +96,19 @@ def test_the_thread_outlives_an_error_and_sends_again(relay, claim, monkeypatch,
     assert relay.is_alive()
 
 
+def test_what_cannot_be_stored_of_one_job_holds_up_no_other(relay, claim):
+    sound, poisonous = relay.track(claim), relay.track(claimed())
+    poisonous.add(1, {"no name \0 for Postgres": ([1], [1.0], [0.1])})
+    for step in range(1, 4):
+        sound.add(step, points(step))
+        until(lambda step=step: stored_steps(claim.job_id) == list(range(1, step + 1)))
+    with db.transaction() as session:
+        rows = {row.id: row for row in session.scalars(select(Job))}
+        assert rows[claim.job_id].heartbeat_at > rows[poisonous.claim.job_id].heartbeat_at
+    assert rows[poisonous.claim.job_id].step == 0
+    assert (sound.order, sound.seal(), len(poisonous.seal())) == (Order.GO_ON, [], 1)
+
+
 def test_a_job_that_comes_back_to_its_worker_stops_the_old_attempt(relay, claim):
     old = relay.track(claim)
     new = relay.track(claim)
@@ -99,6 +116,22 @@ def test_a_job_that_comes_back_to_its_worker_stops_the_old_attempt(relay, claim)
     relay.untrack(old)
     new.add(1, points(1))
     until(lambda: stored_steps(claim.job_id) == [1])
+
+
+def test_a_server_that_has_become_read_only_is_waited_for(claim):
+    """As a demoted primary is: another one may have its address soon."""
+    asked, servers = [], set()
+
+    def write(session):
+        servers.add(session.scalar(text("SELECT pg_backend_pid()")))
+        if len(servers) == 1:
+            session.execute(text("SET TRANSACTION READ ONLY"))
+        session.execute(text("UPDATE jobs SET step = 7"))
+        return "written"
+
+    assert persistently(write, lambda: bool(asked.append(1))) == "written"
+    assert len(asked) == 1
+    assert len(servers) == 2, "the connection to the standby was used again"
 
 
 def test_only_a_database_that_is_away_is_waited_for(claim, servers):

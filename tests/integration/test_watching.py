@@ -1,4 +1,4 @@
-"""A supervisor and a process that misbehaves for real: its memory is weighed, and its silence heard."""
+"""A supervisor and a process that misbehaves for real: its memory is weighed, its silence heard, its end awaited."""
 
 import pytest
 
@@ -31,7 +31,8 @@ def end(pipe):
     os._exit(7)
 '''
 PROGRAM = """
-import json, sys, threading, time
+import json, logging, os, signal, sys, threading, time
+from multiprocessing import forkserver
 from types import SimpleNamespace
 from uuid import uuid4
 from service.attempts import Claim
@@ -41,6 +42,7 @@ from workers.process import Process
 from workers.relay import Track
 import misbehaving
 
+logging.getLogger("workers").addHandler(logging.NullHandler())
 start_forkserver()
 def watched(target, memory_bytes):
     claim = Claim(uuid4(), 1, {}, None, None, 0)
@@ -51,9 +53,16 @@ def watched(target, memory_bytes):
     return [ending.stop and ending.stop.name, ending.how, time.monotonic() - began,
             [note for batch in track.seal() for note in batch.notes]]
 
-print(json.dumps([
+endings = [
     watched(misbehaving.eat, 250 * 2**20), watched(misbehaving.hang, 2**40), watched(misbehaving.end, 2**40),
-]))
+]
+# One in the kernel's uninterruptible sleep outlives its kill. Seen from here, so does one whose end nobody tells.
+supervisor.UNKILLABLE_SECONDS = 2
+teller = forkserver._forkserver._forkserver_pid
+threading.Timer(1.5, os.kill, (teller, signal.SIGSTOP)).start()
+endings.append(watched(misbehaving.hang, 2**40))
+os.kill(teller, signal.SIGCONT)
+print(json.dumps(endings))
 """
 STALL_SECONDS = 3
 
@@ -74,6 +83,12 @@ def test_silence_in_native_code_that_holds_the_interpreter(endings):
     stop, how, seconds, notes = endings[1]
     assert (stop, how, notes) == ("STALL", "was killed by signal 9", ["last words"])
     assert seconds >= STALL_SECONDS
+
+
+def test_a_process_that_outlives_its_kill_is_not_waited_for(endings):
+    stop, how, seconds, _ = endings[3]
+    assert (stop, how) == ("STALL", "was killed and did not end within 2 s: it waits for a device or a disk")
+    assert seconds >= STALL_SECONDS + 2
 
 
 def test_an_end_without_a_word(endings):

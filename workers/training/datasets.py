@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 from service.catalog import Dataset, DigitsParams
 from service.data import DIGITS_GOLDEN, Layout, fetch_command, has_own_validation, locate, validation_records
 from workers.training.readers import Images, Texts, read_images, read_texts
-from workers.training.sources import FolderSource, Source, TensorSource, augmented, normalizer
+from workers.training.sources import FolderSource, Source, TensorSource, augmented, image_folder, normalizer
 from workers.training.tasks import Classification, Task
 
 PADDING, UNKNOWN = 0, 1
@@ -33,6 +33,10 @@ CHANNELS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 _EVALUATION_NUMBERS = 2**20  # input numbers of an evaluation batch: bounds its memory, fills the machine
 _EVALUATION_RECORDS = 1024
+
+
+class AbsentData(FileNotFoundError):
+    """A data set is not on this machine; the message says what to type."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +94,12 @@ def load(request: Request) -> tuple[Task, Inputs]:
     """The task that `request` describes and what its model reads.
 
     Raises:
-        FileNotFoundError: the data is not there; the message says what to type.
+        AbsentData: the data is not there.
         ValueError: the batch is larger than the training data.
     """
     layout = locate(request.name, request.data_dir)
     if layout is None:
-        raise FileNotFoundError(
+        raise AbsentData(
             f"data set '{request.name}' is not in the data folder: run `{fetch_command(request.name)}` on the worker"
         )
     return BUILDERS[request.name](request, layout)
@@ -175,17 +179,17 @@ def _images(request: Request, layout: Layout) -> tuple[Task, Inputs]:
 
 def _image_folders(request: Request, layout: Layout) -> tuple[Task, Inputs]:
     size = request.params.image_size
-    everything = FolderSource(layout.root / "train", None, size, request.device)
+    everything = image_folder(layout.root / "train", size)
     learn, held_out = (torch.from_numpy(rows) for rows in split_rows(request, len(everything)))
-    listing = "\n".join(str(Path(path).relative_to(layout.root)) for path, _ in everything.folder.samples)
+    listing = "\n".join(str(Path(path).relative_to(layout.root)) for path, _ in everything.samples)
     task = request.task(
-        FolderSource(layout.root / "train", learn, size, request.device),
-        FolderSource(layout.root / "train", held_out, size, request.device),
-        FolderSource(layout.root / "val", None, size, request.device) if request.with_test else None,
+        FolderSource(everything, learn, request.device),
+        FolderSource(everything, held_out, request.device),
+        FolderSource(image_folder(layout.root / "val", size), None, request.device) if request.with_test else None,
         (3, size, size),
         hashlib.sha256(listing.encode()).hexdigest(),  # names, not contents: reading 140 GB to hash it is no option
     )
-    return task, Inputs((3, size, size), len(everything.folder.classes))
+    return task, Inputs((3, size, size), len(everything.classes))
 
 
 def _texts(request: Request, layout: Layout) -> tuple[Task, Inputs]:

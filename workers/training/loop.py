@@ -57,7 +57,7 @@ def train(
 
     Raises:
         ValueError: this machine cannot do it (no GPU, precision), or the batch is larger than the data.
-        FileNotFoundError: the data is not there.
+        AbsentData: the data is not there.
     """
     with deterministic():
         run, note = _started(spec, report, data_dir, keeper, resume)

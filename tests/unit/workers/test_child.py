@@ -93,7 +93,7 @@ def test_a_job_says_what_it_kept_in_memory(found: dict[str, Any]) -> None:
         (torch.OutOfMemoryError("CUDA out of memory"), Reason.OUT_OF_MEMORY),
         (OSError(errno.ENOMEM, "no memory"), Reason.OUT_OF_MEMORY),
         (PermissionError(errno.EACCES, "not yours"), Reason.ERROR),
-        (FileNotFoundError("no data"), Reason.INVALID),
+        (FileNotFoundError(errno.ENOENT, "no such file"), Reason.CHILD_LOST),
         (RuntimeError("a defect"), Reason.ERROR),
     ],
 )
