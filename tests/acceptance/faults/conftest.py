@@ -99,7 +99,9 @@ class FaultLab(Lab):
         said = re.search(r"continued after step (\d+)", " ".join(self.notes(job_id, attempt)))
         assert said is not None, f"attempt {attempt} began anew: {self.notes(job_id, attempt)}"
         assert int(said[1]) >= safe.step
-        for name, points in self.safe_until(job_id, safe.step).points.items():
+        now = self.safe_until(job_id, safe.step)
+        assert safe.points.keys() <= now.points.keys()
+        for name, points in now.points.items():
             before = safe.points.get(name, [])
             assert points[: len(before)] == before, name
             assert {step for step, _ in points[len(before) :]} <= {safe.step}, name
