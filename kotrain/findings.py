@@ -56,10 +56,10 @@ def write(out: Console, answer: ComparisonAnswer, *, is_reference: bool) -> bool
 def _check(out: Console, task: str, group: GroupView) -> bool:
     """Whether the group agrees with the reference table; a line where it does not, or only by its own spread."""
     agreed = agrees(task, group)
-    off = math.inf if group.mean is None else abs(group.mean - reference(task, group))
+    off = math.inf if group.mean is None else abs(group.mean - reference(task, group).mean)
     if off > TOLERANCE:
         how = "has no mean" if group.mean is None else f"is {off:.4f} off its reference"
-        why = ", which its own spread over seeds explains" if agreed else ""
+        why = ", which the spread over seeds explains" if agreed else ""
         out.print(f"{group.label} at {rate(group):g} {how}{why}.")
     return agreed
 
@@ -70,7 +70,7 @@ def _accuracies(task: TaskAnswer, groups: list[GroupView], is_reference: bool) -
     table = tables.plain("optimizer", "lr", "", "n", "mean ± sd", "95 % interval", *numbers[2:], right=numbers)
     seconds = {cost.label: cost.train_seconds for cost in task.cost}
     for group in groups:
-        expected = reference(task.label, group) if is_reference else None
+        expected = reference(task.label, group).mean if is_reference else None
         deviation = None if expected is None or group.mean is None else round(group.mean - expected, 4) + 0.0
         table.add_row(
             group.label.removesuffix(" tuned"),

@@ -43,7 +43,7 @@ class TestRequest:
         for task in plan.tasks:
             for one in plan.optimizers:
                 for trial in one.trials:
-                    assert 0.8 < reference(task.label, group(one.label, trial["lr"])) < 1
+                    assert 0.8 < reference(task.label, group(one.label, trial["lr"])).mean < 1
 
 
 def group(label, lr, mean=0.9, interval=(0.8, 1.0)):
@@ -118,6 +118,12 @@ class TestAgreement:
         assert not agrees("condensed", group("KO hard tuned", 1e-2, 0.95, None))
         assert not agrees("condensed", group("SGD", 0.1, None, None))
 
+    def test_the_table_s_own_spread_counts_too(self):
+        """Seen on another kind of CPU: 0.9604 with a narrow spread, where the table has 0.9496 with a wide one."""
+        assert agrees("condensed", group("Adam tuned", 1e-2, 0.9604, (0.9571, 0.9636)))
+        assert not agrees("condensed", group("Adam tuned", 1e-2, 0.9496 + 0.0140, (0.9603, 0.9669)))
+        assert not agrees("ordinary", group("SGD", 0.1, 0.9671 - 0.0108, (0.9531, 0.9595)))
+
     def test_one_hundredth_is_near_enough(self):
         assert agrees("ordinary", group("SGD", 0.1, 0.9671 - 0.0099, None))
         assert not agrees("ordinary", group("SGD", 0.1, 0.9671 - 0.0101, None))
@@ -158,7 +164,7 @@ class TestFindings:
         assert "Nothing is decided." in text
         assert agreed is not is_reference
         assert ("Adam tuned at 0.01 is 0.0196 off its reference." in lines) is is_reference
-        explained = "is 0.0166 off its reference, which its own spread over seeds explains."
+        explained = "is 0.0166 off its reference, which the spread over seeds explains."
         assert (f"KO hard tuned at 0.01 {explained}" in lines) is is_reference
         assert ("KO bounded at 0.001 has no mean." in lines) is is_reference
 
