@@ -150,3 +150,10 @@ def test_ctrl_c(monkeypatch, capsys):
     monkeypatch.setattr(commands, "Client", interrupted)
     assert commands.run(["jobs"]) == 130
     assert capsys.readouterr().err == "kotrain: interrupted\n"
+
+
+def test_the_demo_says_at_once_that_its_report_cannot_be_written(kotrain, tmp_path):
+    file = tmp_path / "no-such-folder" / "report.html"
+    status, out, err = kotrain("demo", "--report", file)
+    assert (status, out) == (1, [])
+    assert err == [f"kotrain: the report cannot be written to {file}: No such file or directory"]
