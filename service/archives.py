@@ -78,10 +78,13 @@ class Writer:
         self.parts: list[Part] = []
 
     def add(self, name: str, source: IO[bytes], sha256: str | None = None) -> bool:
-        """Append everything that can be read from `source`; False, and nothing, where it is not what it should be."""
+        """Append all of `source`; False, and nothing, where it cannot be read or is not what it should be."""
         start = self._file.tell()
-        part = self._append(name, source)
-        if sha256 is not None and part.sha256 != sha256:
+        try:
+            part = self._append(name, source)
+        except _Unreadable:
+            part = None
+        if part is None or sha256 not in (None, part.sha256):
             self._file.seek(start)
             self._file.truncate()
             return False
@@ -99,7 +102,7 @@ class Writer:
         info, digest, start = tarfile.TarInfo(name), hashlib.sha256(), self._file.tell()
         info.mode, info.mtime = 0o600, int(time.time())
         self._file.write(info.tobuf(tarfile.GNU_FORMAT))
-        while block := source.read(_BLOCK_BYTES):
+        while block := _read(source):
             digest.update(block)
             info.size += self._file.write(block)
         self._file.write(bytes(-info.size % tarfile.BLOCKSIZE))
@@ -108,6 +111,17 @@ class Writer:
         self._file.write(info.tobuf(tarfile.GNU_FORMAT))  # as long as before, now with the size
         self._file.seek(end)
         return Part(name=name, size_bytes=info.size, sha256=digest.hexdigest())
+
+
+class _Unreadable(Exception):
+    """The source of a part, not the backup, made trouble."""
+
+
+def _read(source: IO[bytes]) -> bytes:
+    try:
+        return source.read(_BLOCK_BYTES)
+    except OSError as error:  # a file that lies elsewhere is read piece by piece, and may be replaced meanwhile
+        raise _Unreadable from error
 
 
 class Reader:

@@ -116,9 +116,23 @@ def begin(session: Session, claim: Claim, step: int, told: Collection[str] = ())
     metrics.trim(session, claim.job_id, step, told)
     checkpoints.forget_after(session, claim.job_id, step)
     session.execute(update(Job).where(Job.id == claim.job_id).values(step=step))
-    if step:
-        _note(session, claim.job_id, claim.attempt, [f"continued after step {step}"])
+    _note(session, claim.job_id, claim.attempt, [f"{CONTINUED} {step}" if step else BEGAN_ANEW])
     return True
+
+
+WAITS = "waits for its checkpoints"
+"""How the message of a job begins that was given back because they were not there."""
+CONTINUED, BEGAN_ANEW = "continued after step", "began anew"
+"""How it goes on at last."""
+
+
+def waited_seconds(session: Session, job_id: UUID) -> float:
+    """How long a job has been given back for want of its checkpoints, since it trained last."""
+    of_it = JobEvent.job_id == job_id
+    began = JobEvent.message.startswith(CONTINUED) | (JobEvent.message == BEGAN_ANEW)
+    trained = select(func.coalesce(func.max(JobEvent.seq), 0)).where(of_it, began).scalar_subquery()
+    since = select(func.min(JobEvent.at)).where(of_it, JobEvent.message.startswith(WAITS), JobEvent.seq > trained)
+    return float(session.scalar(select(func.extract("epoch", NOW - since.scalar_subquery()))) or 0.0)
 
 
 def _lock_owned(session: Session, claim: Claim) -> bool:

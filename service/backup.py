@@ -54,7 +54,8 @@ def create(target: Path) -> Manifest:
         writer = Writer(file)
         left_out = _copy_files(connection, writer) if schema.number >= CHECKPOINTS_SINCE else []
         with dumps.dumping(program, _url(), snapshot) as dump:
-            writer.add(DATABASE, dump)
+            if not writer.add(DATABASE, dump):
+                raise BackupError("what pg_dump wrote could not be read: make the backup again")
         manifest = Manifest(
             kotrain=version("kotrain"),
             created_at=datetime.now(UTC),
@@ -72,7 +73,7 @@ def create(target: Path) -> Manifest:
 
 
 def _copy_files(connection: Connection, writer: Writer) -> list[str]:
-    """Copy what the snapshot's rows name; answers what was left out, because it was gone or damaged.
+    """Copy what the snapshot's rows name; answers what was left out, because it was gone, damaged or unreadable.
 
     Those of jobs at work come first, many opened at once: a local file that is open stays whole when it is removed.
     """
@@ -95,7 +96,7 @@ def _copy_files(connection: Connection, writer: Writer) -> list[str]:
 def _opened(held: ExitStack, name: str) -> IO[bytes] | None:
     try:
         return held.enter_context(store().open(name))
-    except FileNotFoundError:
+    except OSError:
         return None
 
 

@@ -45,7 +45,8 @@ def engine() -> Engine:
         connect_args={
             "connect_timeout": 3,
             "application_name": "kotrain",
-            "options": "-c timezone=UTC",
+            # Whoever stands still within a transaction (a frozen API, a host without power) keeps its locks no longer.
+            "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=60s",
             # A network that swallows packets is noticed within ten seconds, half a lease.
             "tcp_user_timeout": 10_000,
             "keepalives_idle": 5,
@@ -66,6 +67,17 @@ def _leave_a_standby(context: ExceptionContext) -> None:
 def storable(message: str) -> str:
     """The text without what Postgres cannot hold: NUL, and halves of surrogate pairs from file names."""
     return message.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
+def have_no_patience(session: Session) -> None:
+    """Wait for nobody's lock longer than a second in this transaction; `is_locked` then says of the error that it was
+    for that."""
+    session.execute(text("SET LOCAL lock_timeout = '1s'"))
+
+
+def is_locked(error: Exception) -> bool:
+    """Whether somebody else kept a lock longer than this transaction was willing to wait."""
+    return isinstance(getattr(error, "orig", error), LockNotAvailable)
 
 
 def be_known_as(worker_id: str, idle_seconds: float) -> None:
@@ -148,7 +160,7 @@ def migrate() -> None:
         try:
             _migrate()
         except OperationalError as error:
-            if not isinstance(error.orig, LockNotAvailable):
+            if not is_locked(error):
                 raise
             log.warning("a long transaction uses the tables that are to change, will try again")
             time.sleep(LOCK_SECONDS)

@@ -113,12 +113,14 @@ def collect(policy: Policy, files: Store, should_stop: Callable[[], bool] = lamb
     """
     work = _Work(policy, files, should_stop, Removed(is_dry_run=policy.is_dry_run))
     start = time.perf_counter()
-    for part in (work.remove_checkpoints, work.remove_files, work.remove_answers, work.remove_points):
+    for part in (work.remove_answers, work.remove_points, work.remove_checkpoints, work.remove_files):
         try:
             part()
         except _Stopped:
             break
-        except (OSError, ValueError, ImportError) as error:
+        except SQLAlchemyError:
+            raise
+        except Exception as error:  # stores elsewhere have errors of their own; one that hangs has kept up only files
             work.removed.problems.append(f"the files in {files.url}: {error}")
     work.removed.seconds = time.perf_counter() - start
     return work.removed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -12,17 +13,24 @@ from pathlib import Path
 from typing import IO
 
 import fsspec
+from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from fsspec.implementations.local import LocalFileSystem
 
 from service.config import settings
 from service.errors import KotrainError
 
+log = logging.getLogger(__name__)
+
 UNREADABLE = {errno.EIO, errno.EACCES, errno.EPERM}
-"""Of a file on a disk of this machine, these do not go away by waiting."""
+"""What the operating system says of one file in a folder; another file may be well."""
 
 
 class Damaged(KotrainError):
     """A stored file is not what its row says."""
+
+
+class Absent(KotrainError):
+    """A stored file is not there, or not for now: nothing removes a file before its row, but a disk may be away."""
 
 
 class Store:
@@ -53,36 +61,36 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def put(self, name: str) -> None:
+    def put(self, name: str, progress: Callback = DEFAULT_CALLBACK) -> None:
         """Store the file that was written to `path(name)`."""
         if not self._is_local:
             path = self.path(name)
             self._files.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
-            self._files.put_file(str(path), self._at(name))
+            self._files.put_file(str(path), self._at(name), callback=progress)
             path.unlink()
 
-    def get(self, name: str, size_bytes: int, sha256: str, reader: str = "") -> Path:
+    def get(
+        self, name: str, size_bytes: int, sha256: str, reader: str = "", progress: Callback = DEFAULT_CALLBACK
+    ) -> Path:
         """A path on this machine to a stored file that is what its row says; `forget` it after use.
 
         A file from elsewhere is copied to a path of its own for each `reader`.
 
         Raises:
-            Damaged: it is not, or not there at all, or cannot be read.
+            Damaged: it is not.
+            Absent: it is not there, or cannot be read now.
         """
-        path = self.path(name)
+        path = self.path(name) if self._is_local else self.place(f"{name}.for-{reader}")
         try:
             if not self._is_local:
-                path = self.place(f"{name}.for-{reader}")
-                self._files.get_file(self._at(name), str(path))
+                self._files.get_file(self._at(name), str(path), callback=progress)
             self._check(name, path, size_bytes, sha256)
-        except Damaged:
+        except BaseException as error:
             self.forget(path)
-            raise
-        except FileNotFoundError:
-            raise Damaged(f"{name} is not there") from None
-        except OSError as error:
-            if self._is_local and error.errno in UNREADABLE:
-                raise Damaged(f"{name} cannot be read: {error.strerror}") from None
+            if isinstance(error, FileNotFoundError):
+                raise Absent(f"{name} is not there") from None
+            if self._is_local and isinstance(error, OSError) and error.errno in UNREADABLE:
+                raise Absent(f"{name} cannot be read: {error.strerror}") from None
             raise
         return path
 
@@ -95,9 +103,12 @@ class Store:
             raise Damaged(f"the contents of {name} have changed: their SHA-256 is another one")
 
     def forget(self, path: Path) -> None:
-        """Remove a copy, on this machine, of a file that lies elsewhere."""
+        """Remove a copy, on this machine, of a file that lies elsewhere; one that cannot be is what retention finds."""
         if not self._is_local:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("copy %s not removed: %s", path, error)
 
     def open(self, name: str) -> IO[bytes]:
         """A stored file to read as it is, unchecked. Raises FileNotFoundError."""

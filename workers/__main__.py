@@ -7,6 +7,7 @@ a process that has never seen the database's password, and that has one thread.
 from __future__ import annotations
 
 import os
+import sys
 from multiprocessing import forkserver
 
 INHERITED = ("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "KOTRAIN_REVISION")
@@ -45,4 +46,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    status = main()
+    # A process that outlived its kill, or a thread within a store that hangs, must not keep one that has signed off.
+    sys.stdout.flush(), sys.stderr.flush()
+    os._exit(status)

@@ -6,7 +6,6 @@ It knows no database and no secret. What is said over the pipe stands in `worker
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import resource
 import signal
@@ -21,8 +20,8 @@ import torch
 from service.spec import Reason, Summary, TrainSpec
 from workers import mortality
 from workers.messages import CHECKPOINT, FAILURE, NOTE, PAUSE, POINTS, RESULT, STARTED, UNABLE, Assignment
+from workers.training import trouble
 from workers.training.checkpoint import Keeper, Saved
-from workers.training.datasets import AbsentData
 from workers.training.ending import Stop
 from workers.training.loop import Start, train
 
@@ -33,12 +32,6 @@ LIFE_SECONDS = 1.0
 LOOK_SECONDS = 0.02
 """Between looks for a message: one takes 20 microseconds, too much for every step of a small network."""
 TRACEBACK_CHARACTERS = 8_000
-OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-MACHINE_TROUBLE = {
-    *(errno.EIO, errno.ENOENT, errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN),
-    *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE),
-}
-"""What the operating system says of a disk, network or table that is broken, gone or full: not the job's fault."""
 
 
 def main(pipe: Connection, assignment: Assignment) -> None:
@@ -57,7 +50,7 @@ def main(pipe: Connection, assignment: Assignment) -> None:
             resume=assignment.resume,
         )
         messenger.send_result(summary)
-    except AbsentData as absence:
+    except trouble.AbsentData as absence:
         pipe.send((UNABLE, str(absence)))
     except BaseException as error:
         messenger.send_failure(_reason_of(error), _describe(error))
@@ -142,15 +135,9 @@ class _Messenger:
 
 def _reason_of(error: BaseException) -> Reason:
     """What an exception says about the end of the job."""
-    out_of_memory = (
-        isinstance(error, MemoryError | torch.OutOfMemoryError)
-        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-        # torch's CPU allocator and cuBLAS have no type of their own
-        or (isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY))
-    )
-    if out_of_memory:
+    if trouble.is_out_of_memory(error):
         return Reason.OUT_OF_MEMORY
-    if isinstance(error, torch.AcceleratorError) or (isinstance(error, OSError) and error.errno in MACHINE_TROUBLE):
+    if trouble.is_the_machine_s(error):
         return Reason.CHILD_LOST
     return Reason.INVALID if isinstance(error, ValueError) else Reason.ERROR
 

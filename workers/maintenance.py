@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from service import attempts, comparisons, idempotency, queue, retention
 from service.config import settings
-from service.db import transaction
+from service.db import have_no_patience, is_locked, transaction
 from service.errors import KotrainError
 from service.models import Worker
 from workers.host import Host
@@ -93,6 +93,7 @@ def take_back() -> None:
         if cut_off := attempts.cut_off_stale(session):
             log.warning("%d transactions of workers without a sign of life ended", cut_off)
     with transaction() as session:
+        have_no_patience(session)
         if session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtext("kotrain.maintenance")))):
             for job_id in attempts.take_back_stale(session):
                 log.warning("job %s: taken back, its worker gave no sign of life", job_id)
@@ -106,10 +107,14 @@ def advance_comparisons() -> None:
     for comparison_id in found:
         try:
             with transaction() as session:
+                have_no_patience(session)
                 comparisons.advance_one(session, comparison_id)
         except Exception as error:
             if is_away(error):
                 raise
+            if is_locked(error):
+                log.warning("comparison %s: put off, somebody else keeps what it needs locked", comparison_id)
+                continue
             log.exception("comparison %s: cannot go on", comparison_id)
             fail(comparison_id, error)
 

@@ -38,13 +38,17 @@ class Process:
         assert self._process.pid is not None
         return self._process.pid
 
-    def messages(self, timeout_seconds: float) -> tuple[list[Any], bool]:
-        """Whatever arrives within the timeout, and whether the child is gone and has nothing more to say."""
-        ready = wait([self.pipe, self._process.sentinel], timeout_seconds)
+    def messages(self, timeout_seconds: float, *, listens: bool = True) -> tuple[list[Any], bool]:
+        """Whatever arrives within the timeout, and whether the child is gone and has nothing more to say.
+
+        Where nobody `listens` a living child has to wait, once the pipe is full.
+        """
+        ready = wait([self._process.sentinel, *([self.pipe] if listens else [])], timeout_seconds)
         received: list[Any] = []
-        with contextlib.suppress(EOFError, OSError):
-            while self.pipe.poll():
-                received.append(self.pipe.recv())
+        if listens or ready:
+            with contextlib.suppress(EOFError, OSError):
+                while self.pipe.poll():
+                    received.append(self.pipe.recv())
         return received, self._process.sentinel in ready and not received
 
     def ask(self, wish: str) -> None:
@@ -72,19 +76,19 @@ class Process:
         with contextlib.suppress(ProcessLookupError), _REAPING:
             self._process.kill()
 
-    def reap(self) -> int:
-        """Wait for the end; the exit status, negative for a signal."""
-        wait([self._process.sentinel])
+    def reap(self, timeout_seconds: float | None = None) -> int | None:
+        """Wait for the end; the exit status, negative for a signal; None where it does not end in time."""
+        if not wait([self._process.sentinel], timeout_seconds):
+            return None
         with _REAPING:
             self._process.join()
-            code = self._process.exitcode
+            code: int | None = self._process.exitcode
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)  # what it started and left behind
         self.pipe.close()
-        assert code is not None
         return code
 
-    def was_killed_for_memory(self, code: int) -> bool:
+    def was_killed_for_memory(self, code: int | None) -> bool:
         """Whether the kernel's out-of-memory killer struck while this child ran and a SIGKILL ended it."""
         return code == -signal.SIGKILL and _kernel_oom_kills() > self._oom_kills
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from itertools import accumulate
 from typing import TypeVar
 from uuid import UUID
 
@@ -21,13 +22,27 @@ from service import attempts
 from service.attempts import Batch, Beat, Claim, Order
 from service.checkpoints import Written
 from service.config import settings
-from service.db import transaction
+from service.db import have_no_patience, is_locked, transaction
 from service.spec import Environment
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Columns = tuple[list[int], list[float], list[float]]
+MOST_HELD = 3_000_000
+"""Points that a job may have waiting: about 300 MB, hours of a database that is away."""
+MOST_SENT = 200_000
+"""Points of a job in one heartbeat, which should take much less than a lease."""
+
+
+def _size(batch: Batch) -> int:
+    return sum(len(steps) for steps, _, _ in batch.points.values())
+
+
+def _first(batches: list[Batch]) -> list[Batch]:
+    """As many as a heartbeat may carry, at least one."""
+    total = list(accumulate(map(_size, batches)))
+    return [batch for batch, until in zip(batches, total, strict=True) if until <= MOST_SENT] or batches[:1]
 
 
 class Track:
@@ -44,6 +59,12 @@ class Track:
         self._points: dict[str, Columns] = {}
         self._checkpoints: list[Written] = []
         self._notes: list[str] = []
+        self._held = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits for the database that the run has to wait, too."""
+        return self._held > MOST_HELD
 
     def add(self, step: int, points: dict[str, Columns]) -> None:
         """Take over what the child measured."""
@@ -54,6 +75,7 @@ class Track:
                 kept[0].extend(steps)
                 kept[1].extend(values)
                 kept[2].extend(wall_seconds)
+                self._held += len(steps)
 
     def add_checkpoint(self, written: Written) -> None:
         """A file that lies in the store, after the points up to its step were taken over."""
@@ -77,6 +99,7 @@ class Track:
         """These need not be sent again."""
         with self._lock:
             self._sealed = self._sealed[len(batches) :]
+            self._held -= sum(map(_size, batches))
 
 
 class Relay(threading.Thread):
@@ -129,7 +152,7 @@ class Relay(threading.Thread):
             self._send_one_by_one(tracks)
 
     def _send_one_by_one(self, tracks: list[Track]) -> None:
-        """What one job measured and the database refuses costs that job its lease, and no other one."""
+        """What the database refuses of one job, or whose row somebody keeps locked, holds up no other one."""
         for track in tracks:
             try:
                 self._send([track])
@@ -139,9 +162,10 @@ class Relay(threading.Thread):
                 log.exception("job %s: heartbeat not stored", track.claim.job_id)
 
     def _send(self, tracks: list[Track]) -> None:
-        sealed = [(track, track.seal()) for track in tracks]
+        sealed = [(track, _first(track.seal())) for track in tracks]
         beats = [Beat(track.claim, track.step, track.total_steps, batches) for track, batches in sealed]
         with transaction() as session:
+            have_no_patience(session)
             orders = attempts.beat(session, self._worker_id, beats)
         for track, batches in sealed:
             track.stored(batches)
@@ -172,8 +196,9 @@ def persistently(write: Callable[[Session], Result], give_up: Callable[[], bool]
 
 def is_away(error: Exception) -> bool:
     """Whether the server could not be reached, shut down under us or has no room; it did not refuse the statement."""
+    if is_locked(error):
+        return False
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
-    return isinstance(
-        error, PoolTimeout | psycopg.OperationalError
-    )  # the latter from COPY, which SQLAlchemy does not see
+    # psycopg's own comes from COPY, of which SQLAlchemy knows nothing
+    return isinstance(error, PoolTimeout | psycopg.OperationalError)

@@ -18,12 +18,12 @@ from service.attempts import Claim, Order
 from service.checkpoints import Written, name_of
 from service.config import settings
 from service.spec import Reason, Summary, TrainSpec
-from service.store import store
+from service.store import Absent, store
 from workers import entry, messages
 from workers.host import Host
 from workers.process import Process
 from workers.relay import Relay, Track, persistently
-from workers.transfers import Uploads, newest_sound
+from workers.transfers import Unwanted, Uploads, newest_sound
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +31,9 @@ POLL_SECONDS = 0.1
 """How soon a cancel, a time limit or a shutdown is seen."""
 MEMORY_SECONDS = 0.5
 """Between looks at a process's memory."""
-UNKILLABLE_SECONDS = 30.0
-"""A process that is still there so long after it was killed waits for a device or a disk that hangs."""
+UNKILLABLE_SECONDS, DYING_SECONDS = 30.0, 3.0
+"""A process that is still there so long after it was killed waits for a device or a disk that hangs; the second where
+the worker shuts down."""
 
 
 class Interruption(Enum):
@@ -59,22 +60,38 @@ class Ending:
     how: str = ""
     """The end of the process in words, for when it said nothing itself."""
 
+    @property
+    def says_all(self) -> bool:
+        """Whether nothing more is to come from the process."""
+        return self.summary is not None or self.failure is not None or self.unable is not None
+
+
+class Interrupted(Exception):
+    """The attempt is over before its process has begun to train; nothing of it may be stored but that."""
+
+    def __init__(self, stop: Interruption) -> None:
+        super().__init__(stop.name)
+        self.stop = stop
+
 
 def supervise(claim: Claim, host: Host, relay: Relay) -> bool:
-    """Train a claimed job in a process of its own and write down how it ended; returns when both are done.
+    """Train a claimed job in a process of its own and write down how it ended; returns when that is done.
 
     False where this machine cannot run jobs for now.
     """
-    track = relay.track(claim)
+    track, ending = relay.track(claim), Ending()
     is_able = True
     try:
-        ending = _run(claim, host, track)
+        _run(claim, host, track, ending)
     except ValidationError as error:  # stored by a version that allowed it
-        ending = Ending(failure=(Reason.INVALID, str(error)))
+        ending.failure = (Reason.INVALID, str(error))
+    except Interrupted as interruption:
+        ending.stop = interruption.stop
     except Exception as error:  # no process to be had, no store: this machine's trouble, not the job's
-        log.exception("job %s: no process", claim.job_id)
-        ending = Ending(unable=f"worker {host.id} could not start a process: {error}")
+        log.exception("job %s: not trained to its end", claim.job_id)
         is_able = False
+        if ending.summary is None and ending.failure is None:  # else it has an end, whatever went wrong after that
+            ending.unable = f"worker {host.id} could not run it: {error}"
     finally:
         relay.untrack(track)
     if ending.stop is not Interruption.LOST:
@@ -83,10 +100,14 @@ def supervise(claim: Claim, host: Host, relay: Relay) -> bool:
     return is_able
 
 
-def _run(claim: Claim, host: Host, track: Track) -> Ending:
+def _run(claim: Claim, host: Host, track: Track, ending: Ending) -> None:
     spec = TrainSpec.model_validate(claim.spec)
     with host.slot(on_gpu=spec.device != "cpu") as gpu:
-        resume = _checkpoint(claim, host, track) if claim.attempt > 1 else None
+        try:
+            resume = _checkpoint(claim, host, track) if claim.attempt > 1 else None
+        except Absent as absence:
+            ending.unable = f"{attempts.WAITS}: {absence}, on worker {host.id}"
+            return
         memory_bytes = min(claim.memory_limit_bytes or host.job_memory_bytes, host.job_memory_bytes)
         assignment = messages.Assignment(
             spec=claim.spec,
@@ -100,10 +121,10 @@ def _run(claim: Claim, host: Host, track: Track) -> Ending:
         )
         process = Process(entry.train_job, assignment)
         try:
-            return _Watch(process, claim, host, track, memory_bytes).to_the_end()
+            _Watch(process, claim, host, track, ending, memory_bytes).to_the_end()
         except BaseException:
             process.kill()
-            process.reap()
+            process.reap(UNKILLABLE_SECONDS)
             raise
         finally:
             if resume is not None:
@@ -111,50 +132,70 @@ def _run(claim: Claim, host: Host, track: Track) -> Ending:
 
 
 def _checkpoint(claim: Claim, host: Host, track: Track) -> Path | None:
-    """Where on this machine the checkpoint lies that the job goes on from."""
-    rows = persistently(lambda session: checkpoints.newest_first(session, claim.job_id), host.draining.is_set)
+    """Where on this machine the checkpoint lies that the job goes on from; None where it has to begin anew.
+
+    Raises Absent for as long as one that is not there is worth waiting for: its disk, or the host that has it.
+    """
+    is_draining = host.draining.is_set
+    rows = persistently(lambda session: checkpoints.newest_first(session, claim.job_id), is_draining)
     if rows is None:  # to start from the beginning would be a waste of what is there
-        raise RuntimeError("the database does not say which checkpoints there are, and the worker shuts down")
-    return newest_sound(rows, track, lambda: track.order is not Order.GO_ON or host.draining.is_set())
+        raise Interrupted(Interruption.DRAIN)
+    try:
+        return newest_sound(rows, track, lambda: track.order is not Order.GO_ON or is_draining())
+    except Unwanted:
+        stops = {Order.LOST: Interruption.LOST, Order.CANCEL: Interruption.CANCEL, Order.GO_ON: Interruption.DRAIN}
+        raise Interrupted(stops[track.order]) from None
+    except Absent:
+        waited = persistently(lambda session: attempts.waited_seconds(session, claim.job_id), is_draining)
+        if waited is None:
+            raise Interrupted(Interruption.DRAIN) from None
+        if waited < settings().stall_seconds:
+            raise
+        return None
 
 
 class _Watch:
     """A running child: what it says, how long it may go on, and how it ends."""
 
-    def __init__(self, process: Process, claim: Claim, host: Host, track: Track, memory_bytes: int) -> None:
-        self._process, self._claim, self._host, self._track = process, claim, host, track
+    def __init__(
+        self, process: Process, claim: Claim, host: Host, track: Track, ending: Ending, memory_bytes: int
+    ) -> None:
+        self._process, self._claim, self._host, self._track, self._ending = process, claim, host, track, ending
         self._memory_bytes = memory_bytes
         self._uploads = Uploads(track)
-        self._ending = Ending()
         self._kill_at = self._drain_until = float("inf")
         self._started = self._heard_at = self._weighed_at = time.monotonic()
 
-    def to_the_end(self) -> Ending:
+    def to_the_end(self) -> None:
         """Follow the child to its end."""
         ending = self._ending
         gone = False
-        while not gone and time.monotonic() < self._kill_at + UNKILLABLE_SECONDS:
-            received, gone = self._process.messages(POLL_SECONDS)
+        while not gone and time.monotonic() < self._kill_at + self._dying_seconds():
+            is_full = self._track.is_full
+            received, gone = self._process.messages(POLL_SECONDS, listens=not is_full)
             for message in received:
                 self._take(message)
             now = time.monotonic()
-            if received:
+            if received or is_full:
                 self._heard_at = now
             self._uploads.look()
             self._stop_where_wanted(now)
-            if ending.summary or ending.failure:  # it has said all; one that hangs while it ends is not waited for
+            if ending.says_all:  # one that hangs while it ends is not waited for
                 self._kill_at = min(self._kill_at, now + settings().cancel_seconds)
             if now >= self._kill_at:
                 self._process.kill()
-        if gone:
-            code = self._process.reap()
+        code = self._process.reap(0) if gone else None
+        if code is not None:
             ending.killed_for_memory = self._process.was_killed_for_memory(code)
             ending.how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code} and no result"
         else:
             log.error("job %s: process %d was killed and does not end", self._claim.job_id, self._process.pid)
-            ending.how = f"was killed and did not end within {UNKILLABLE_SECONDS:g} s: it waits for a device or a disk"
+            ending.how = "was killed and does not end: it waits for a device or a disk"
         self._finish_uploads()
-        return ending
+
+    def _dying_seconds(self) -> float:
+        """How long a process that was killed is waited for."""
+        return DYING_SECONDS if self._host.draining.is_set() else UNKILLABLE_SECONDS
 
     def _finish_uploads(self) -> None:
         """What another attempt is to go on from has to arrive; a cancel and a shutdown do not wait for it for long."""
@@ -195,7 +236,7 @@ class _Watch:
         draining = self._host.draining.is_set
         began = persistently(lambda session: attempts.begin(session, self._claim, step, told), draining)
         if began is None:  # nothing may be stored of this attempt: the next one goes on where it would have
-            raise RuntimeError("the database is away and the worker shuts down")
+            raise Interrupted(Interruption.DRAIN)
         if not began:
             self._track.order = Order.LOST
 
@@ -301,7 +342,7 @@ def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
             return finish(Reason.CANCELLED, "cancelled while running")
         case Interruption.TIME_LIMIT:
             return finish(Reason.TIMED_OUT, f"stopped at its time limit of {claim.time_limit_seconds:g} s")
-        case Interruption.DRAIN:
+        case Interruption.DRAIN if ending.failure is None:
             return attempts.give_back(session, claim, "the worker is shutting down", batches=batches)
         case Interruption.MEMORY:
             return finish(Reason.OUT_OF_MEMORY, "its processes took more memory than a job may have here")

@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
+
+from fsspec.callbacks import Callback
 
 from service.checkpoints import Written
 from service.config import settings
-from service.store import Damaged, store
+from service.store import Absent, Damaged, store
 from workers.relay import Track
 
 log = logging.getLogger(__name__)
@@ -23,38 +24,16 @@ LOOK_SECONDS = 0.1
 """Between looks whether a transfer is still wanted."""
 
 
-def newest_sound(rows: Sequence[Written], track: Track, is_unwanted: Callable[[], bool]) -> Path | None:
-    """Where on this machine the newest checkpoint lies whose file is what its row says; None where none is.
-
-    Args:
-        rows: the job's checkpoints, the newest first.
-        track: gets a note for each that is damaged.
-        is_unwanted: whether the job is to end before it has begun.
-
-    Raises:
-        TimeoutError: it is unwanted, or the store has not answered for `stall_seconds`.
-    """
-    for written in rows:
-        get = partial(store().get, written.file, written.size_bytes, written.sha256, str(track.claim.attempt))
-        try:
-            return _result(_aside(get), is_unwanted)
-        except Damaged as damage:
-            log.warning("job %s: checkpoint not used: %s", track.claim.job_id, damage)
-            track.add_note(f"a checkpoint could not be used: {damage}")
-    return None
+class Unwanted(Exception):
+    """The job is to end before its checkpoint has arrived."""
 
 
 class Uploads:
     """The checkpoints of an attempt on their way to the store: one at a time, and of those that wait the newest."""
 
-    class _Running(NamedTuple):
-        written: Written
-        since: float
-        done: Future[None]
-
     def __init__(self, track: Track) -> None:
         self._track = track
-        self._running: Uploads._Running | None = None
+        self._running: tuple[Written, _Transfer[None]] | None = None
         self._waiting: Written | None = None
 
     @property
@@ -70,50 +49,108 @@ class Uploads:
         self.look()
 
     def look(self) -> None:
-        """Take over what has arrived, give up what takes too long, and begin what waits."""
+        """Take over what has arrived, give up what hangs, and begin what waits."""
         if self._running is not None:
-            self._settle(self._running)
+            self._settle(*self._running)
         if self._running is None and self._waiting is not None:
             written, self._waiting = self._waiting, None
-            self._running = self._Running(written, time.monotonic(), _aside(partial(store().put, written.file)))
+            self._running = written, _Transfer(lambda progress: store().put(written.file, progress))
 
-    def _settle(self, running: _Running) -> None:
-        written, since, done = running
-        if not done.done():
-            if time.monotonic() - since < settings().stall_seconds:
-                return
-            done = Future()
-            done.set_exception(TimeoutError(f"the store did not take it in {settings().stall_seconds:g} s"))
-        self._running = None
-        error = done.exception()
-        if error is None:
-            self._track.add_checkpoint(written)
-            return
-        # The store is away or full: the job goes on, and the next checkpoint may do.
-        log.warning("job %s: checkpoint not stored: %s", self._track.claim.job_id, error)
-        store().forget(store().path(written.file))
-        self._track.add_note(f"a checkpoint could not be stored: {type(error).__name__}")
-
-
-def _aside(call: Callable[[], Result]) -> Future[Result]:
-    """Make a call that may never return, in a thread that ends with the process at the latest."""
-    future: Future[Result] = Future()
-
-    def run() -> None:
+    def _settle(self, written: Written, transfer: _Transfer[None]) -> None:
         try:
-            future.set_result(call())
-        except BaseException as error:  # it is for whoever asks
-            future.set_exception(error)
+            if not transfer.is_over():
+                return
+            transfer.result()
+        except Exception as error:  # the store is away, full or hangs: the job goes on, and the next one may do
+            log.warning("job %s: checkpoint not stored: %s", self._track.claim.job_id, error)
+            store().forget(store().path(written.file))
+            self._track.add_note(f"a checkpoint could not be stored: {type(error).__name__}")
+        else:
+            self._track.add_checkpoint(written)
+        self._running = None
 
-    threading.Thread(target=run, name="transfer", daemon=True).start()
-    return future
+
+def newest_sound(rows: Sequence[Written], track: Track, is_unwanted: Callable[[], bool]) -> Path | None:
+    """Where on this machine the newest checkpoint lies whose file is what its row says; None where none is.
+
+    Args:
+        rows: the job's checkpoints, the newest first.
+        track: gets a note for each that is not used.
+        is_unwanted: whether the job is to end before it has begun.
+
+    Raises:
+        Absent: there is none to use, but one of them may come back.
+        Unwanted: see `is_unwanted`.
+        TimeoutError: the store hangs.
+    """
+    absent = None
+    for written in rows:
+        try:
+            return _fetch(written, str(track.claim.attempt), is_unwanted)
+        except (Damaged, Absent) as trouble:
+            log.warning("job %s: checkpoint not used: %s", track.claim.job_id, trouble)
+            track.add_note(f"a checkpoint could not be used: {trouble}")
+            absent = absent or (trouble if isinstance(trouble, Absent) else None)
+    if absent is not None:
+        raise absent
+    return None
 
 
-def _result(future: Future[Result], is_unwanted: Callable[[], bool]) -> Result:
-    until = time.monotonic() + settings().stall_seconds
-    while not wait([future], LOOK_SECONDS).done:
+def _fetch(written: Written, reader: str, is_unwanted: Callable[[], bool]) -> Path:
+    transfer = _Transfer(
+        lambda progress: store().get(written.file, written.size_bytes, written.sha256, reader, progress)
+    )
+    while not transfer.is_over():
         if is_unwanted():
-            raise TimeoutError("the job is to end before its checkpoint has arrived")
-        if time.monotonic() > until:
-            raise TimeoutError(f"the store of checkpoints did not answer for {settings().stall_seconds:g} s")
-    return future.result()
+            raise Unwanted
+        transfer.wait(LOOK_SECONDS)
+    return transfer.result()
+
+
+class _Progress(Callback):  # type: ignore[misc]  # fsspec ships no types
+    """When something of a file was moved last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved_at = time.monotonic()
+
+    def call(self, hook_name: str | None = None, **kwargs: Any) -> None:
+        self.moved_at = time.monotonic()
+
+
+class _Transfer(Generic[Result]):
+    """A call that may never return, in a thread that ends with the process at the latest."""
+
+    _given_up: list[Future[Any]] = []  # noqa: RUF012 (of all of them)
+
+    def __init__(self, call: Callable[[Callback], Result]) -> None:
+        self._progress = _Progress()
+        self._future: Future[Result] = Future()
+        hanging = [other for other in self._given_up if not other.done()]
+        self._given_up[:] = hanging
+        if hanging:  # a thread more each time would be too many in a night
+            self._future.set_exception(TimeoutError("the store of checkpoints still hangs in an earlier transfer"))
+            return
+
+        def run() -> None:
+            try:
+                self._future.set_result(call(self._progress))
+            except BaseException as error:  # it is for whoever asks
+                self._future.set_exception(error)
+
+        threading.Thread(target=run, name="transfer", daemon=True).start()
+
+    def wait(self, seconds: float) -> None:
+        wait([self._future], seconds)
+
+    def is_over(self) -> bool:
+        """Whether there is a result. Raises TimeoutError, and gives it up, where nothing moves any more."""
+        if self._future.done():
+            return True
+        if time.monotonic() - self._progress.moved_at > settings().stall_seconds:
+            self._given_up.append(self._future)
+            raise TimeoutError(f"the store of checkpoints did nothing for {settings().stall_seconds:g} s")
+        return False
+
+    def result(self) -> Result:
+        return self._future.result()

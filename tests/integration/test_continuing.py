@@ -197,7 +197,22 @@ class TestTheNextAttempt:
         mine = again(job_id)
         assert do(attempts.begin, mine, 0)
         assert (steps(job_id), kept(job_id), in_the_store(), load(job_id).step) == ([], [], [], 0)
-        assert messages(job_id) == ["drained"]
+        assert messages(job_id) == ["drained", "began anew"]
+
+    def test_is_given_back_for_want_of_them_and_knows_since_when(self):
+        job_id = submit()
+        do(attempts.give_back, claim(), "drained")
+        assert do(attempts.waited_seconds, job_id) == 0
+        for waiting in range(3):
+            mine = again(job_id)
+            do(attempts.give_back, mine, f"{attempts.WAITS}: 2.pt is not there")
+            time.sleep(0.05)
+            assert do(attempts.waited_seconds, job_id) >= 0.05 * (waiting + 1)
+        mine = again(job_id)
+        do(attempts.begin, mine, 0)
+        assert do(attempts.waited_seconds, job_id) == 0
+        do(attempts.give_back, mine, f"{attempts.WAITS}: 3.pt is not there")
+        assert 0 < do(attempts.waited_seconds, job_id) < 0.05
 
     def test_shows_how_far_the_one_before_came_until_it_begins(self):
         job_id = submit()

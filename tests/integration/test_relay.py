@@ -109,6 +109,39 @@ def test_what_cannot_be_stored_of_one_job_holds_up_no_other(relay, claim):
     assert (sound.order, sound.seal(), len(poisonous.seal())) == (Order.GO_ON, [], 1)
 
 
+def test_a_row_that_somebody_keeps_locked_holds_up_no_other_job(relay, claim):
+    """As an API that is frozen while it cancels that job."""
+    sound, locked = relay.track(claim), relay.track(claimed())
+    with db.transaction() as frozen:
+        frozen.execute(select(Job.id).where(Job.id == locked.claim.job_id).with_for_update())
+        locked.add(1, points(1))
+        for step in range(1, 3):
+            sound.add(step, points(step))
+            until(lambda step=step: stored_steps(claim.job_id) == list(range(1, step + 1)))
+        assert stored_steps(locked.claim.job_id) == []
+    until(lambda: stored_steps(locked.claim.job_id) == [1])
+    assert (sound.order, locked.order) == (Order.GO_ON, Order.GO_ON)
+
+
+def test_what_waits_is_sent_in_portions(claim, monkeypatch):
+    monkeypatch.setattr("workers.relay.MOST_SENT", 5)
+    monkeypatch.setattr("workers.relay.MOST_HELD", 11)
+    relay = Relay("w1")
+    track = relay.track(claim)
+    for first in (1, 4, 7, 10):  # the database was away for four heartbeats
+        assert not track.is_full
+        track.add(first + 2, points(first, first + 1, first + 2))
+        track.seal()
+    assert track.is_full
+    for sent in (3, 6, 9, 12):
+        relay._beat()
+        assert stored_steps(claim.job_id) == list(range(1, sent + 1))
+        assert not track.is_full
+    track.add(20, points(*range(13, 21)))  # one batch goes whole, however large
+    relay._beat()
+    assert stored_steps(claim.job_id) == list(range(1, 21))
+
+
 def test_a_job_that_comes_back_to_its_worker_stops_the_old_attempt(relay, claim):
     old = relay.track(claim)
     new = relay.track(claim)

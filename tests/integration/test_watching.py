@@ -1,5 +1,7 @@
 """A supervisor and a process that misbehaves for real: its memory is weighed, its silence heard, its end awaited."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.programs import said
@@ -29,6 +31,15 @@ def hang(pipe):
 def end(pipe):
     os.setsid()
     os._exit(7)
+
+def save(pipe, path, stays):
+    """Leave a checkpoint, and go on until it is told to stop, or end at once."""
+    os.setsid()
+    with open(path, "wb") as file:
+        file.write(b"state")
+    pipe.send(("checkpoint", 1, "1.pt", 5, "digest", 0.1))
+    if stays:
+        pipe.recv()
 '''
 PROGRAM = """
 import json, logging, os, signal, sys, threading, time
@@ -49,7 +60,8 @@ def watched(target, memory_bytes):
     process, track = Process(target), Track(claim)
     host = SimpleNamespace(draining=threading.Event())
     began = time.monotonic()
-    ending = supervisor._Watch(process, claim, host, track, memory_bytes).to_the_end()
+    ending = supervisor.Ending()
+    supervisor._Watch(process, claim, host, track, ending, memory_bytes).to_the_end()
     return [ending.stop and ending.stop.name, ending.how, time.monotonic() - began,
             [note for batch in track.seal() for note in batch.notes]]
 
@@ -65,6 +77,44 @@ os.kill(teller, signal.SIGCONT)
 print(json.dumps(endings))
 """
 STALL_SECONDS = 3
+A_HANGING_STORE = """
+import json, logging, threading, time
+from types import SimpleNamespace
+from uuid import uuid4
+from service.attempts import Claim, Order
+from service.checkpoints import name_of
+from service.store import store
+from tests.slow_files import SlowFiles
+from workers import supervisor
+from workers.__main__ import start_forkserver
+from workers.process import Process
+from workers.relay import Track
+import misbehaving
+
+logging.getLogger("workers").addHandler(logging.NullHandler())
+start_forkserver()
+def watched(event, stays):
+    claim = Claim(uuid4(), 1, {}, None, None, 0)
+    path = store().place(name_of(claim.job_id, 1, "1.pt"))
+    track, host, ending = Track(claim), SimpleNamespace(draining=threading.Event()), supervisor.Ending()
+    SlowFiles.gate.clear()
+    process = Process(misbehaving.save, path, stays)
+    threading.Timer(1, event, (track, host)).start()
+    began = time.monotonic()
+    supervisor._Watch(process, claim, host, track, ending, 2**40).to_the_end()
+    took = time.monotonic() - began
+    SlowFiles.gate.set()
+    return [ending.stop and ending.stop.name, took, [one.step for batch in track.seal() for one in batch.checkpoints]]
+
+def cancel(track, host):
+    track.order = Order.CANCEL
+
+print(json.dumps([
+    watched(cancel, True), watched(cancel, False), watched(lambda _, host: host.draining.set(), True),
+    watched(lambda *_: SlowFiles.gate.set(), False),
+]))
+"""
+DRAIN_SECONDS = 2
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +137,34 @@ def test_silence_in_native_code_that_holds_the_interpreter(endings):
 
 def test_a_process_that_outlives_its_kill_is_not_waited_for(endings):
     stop, how, seconds, _ = endings[3]
-    assert (stop, how) == ("STALL", "was killed and did not end within 2 s: it waits for a device or a disk")
+    assert (stop, how) == ("STALL", "was killed and does not end: it waits for a device or a disk")
     assert seconds >= STALL_SECONDS + 2
+
+
+@pytest.fixture(scope="module")
+def beside_a_hanging_store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("code")
+    (folder / "misbehaving.py").write_text(MISBEHAVING)
+    limits = {"KOTRAIN_STALL_SECONDS": "60", "KOTRAIN_DRAIN_SECONDS": str(DRAIN_SECONDS)}
+    files = {"KOTRAIN_FILES": "slow://kotrain", "KOTRAIN_HOME": str(folder)}
+    return said(A_HANGING_STORE, PYTHONPATH=f"{folder}:{Path(__file__).parents[2]}", **limits, **files)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["while it trains", "after its process has died"])
+def test_a_cancel_does_not_wait_for_a_store_that_hangs(beside_a_hanging_store, which):
+    stop, seconds, kept = beside_a_hanging_store[which]
+    assert (stop, kept) == ("CANCEL" if which == 0 else None, [])
+    assert seconds < 30
+
+
+def test_a_shutdown_waits_for_it_as_long_as_for_a_job(beside_a_hanging_store):
+    stop, seconds, kept = beside_a_hanging_store[2]
+    assert (stop, kept) == ("DRAIN", [])
+    assert DRAIN_SECONDS <= seconds < 30
+
+
+def test_what_the_next_attempt_goes_on_from_is_waited_for(beside_a_hanging_store):
+    assert beside_a_hanging_store[3][::2] == [None, [1]]
 
 
 def test_an_end_without_a_word(endings):

@@ -20,6 +20,7 @@ from service.data import DIGITS_GOLDEN, Layout, fetch_command, has_own_validatio
 from workers.training.readers import Images, Texts, read_images, read_texts
 from workers.training.sources import FolderSource, Source, TensorSource, augmented, image_folder, normalizer
 from workers.training.tasks import Classification, Task
+from workers.training.trouble import AbsentData
 
 PADDING, UNKNOWN = 0, 1
 """Word ids that are no words."""
@@ -33,10 +34,6 @@ CHANNELS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 _EVALUATION_NUMBERS = 2**20  # input numbers of an evaluation batch: bounds its memory, fills the machine
 _EVALUATION_RECORDS = 1024
-
-
-class AbsentData(FileNotFoundError):
-    """A data set is not on this machine; the message says what to type."""
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from service.spec import Environment, Summary, TrainSpec
-from workers.training import checkpoint
+from workers.training import checkpoint, trouble
 from workers.training.device import deterministic
 from workers.training.ending import Stop
 from workers.training.run import Report, Run
@@ -85,14 +82,13 @@ def _not_restored(run: Run, resume: Path) -> str | None:
     """Have the run be where its checkpoint is; else why that is not possible.
 
     Raises:
-        OSError, MemoryError: what this machine is short of; the checkpoint may do on another try.
+        OSError and others: what this machine is short of; the checkpoint may do on another try.
     """
     try:
         run.restore(checkpoint.read(resume))
-    except FileNotFoundError as error:
-        raise OSError(errno.ESTALE, f"the checkpoint is gone: {error}") from None
-    except (OSError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
-        raise
-    except Exception as error:  # whatever else it is, the run can be made without
+    except Exception as error:
+        if isinstance(error, OSError) or trouble.is_the_machine_s(error) or trouble.is_out_of_memory(error):
+            raise
+        # whatever else it is, the run can be made without
         return f"starts from the beginning, its checkpoint is of no use: {error}"
     return None

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
+
+from workers.training.trouble import LOADER_DIED, AbsentData, DiskTrouble, is_the_machine_s
 
 Batch = tuple[Tensor, Tensor]
 """Inputs (B, ...) and labels (B,), both on the run's device."""
@@ -71,6 +73,9 @@ def image_folder(root: Path, image_size: int) -> ImageFolder:
     """The image files below the class folders in `root`, to be resized and centre-cropped.
 
     Making it lists every file, which takes minutes for a million on a network's disk.
+
+    Raises:
+        AbsentData: there are none, as below a disk that is not mounted.
     """
     transform = v2.Compose(
         [
@@ -81,7 +86,22 @@ def image_folder(root: Path, image_size: int) -> ImageFolder:
             v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
         ]
     )
-    return ImageFolder(root, transform)
+    try:
+        return _Images(root, transform)
+    except FileNotFoundError as error:
+        raise AbsentData(f"there are no class folders with images in {root}: {error}") from error
+
+
+class _Images(ImageFolder):  # type: ignore[misc]  # torchvision ships no types
+    """`ImageFolder` in a process of the loader, from which an error comes back by its type and message alone."""
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return super().__getitem__(index)
+        except OSError as error:
+            if is_the_machine_s(error):
+                raise DiskTrouble(str(error)) from error
+            raise
 
 
 class FolderSource:
@@ -106,8 +126,25 @@ class FolderSource:
             pin_memory=self._device.type == "cuda",
             generator=torch.Generator(),  # so that the loader does not advance the global one
         )
-        for inputs, labels in loader:
+        for inputs, labels in _read_by(loader):
             yield inputs.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+
+
+def _read_by(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    """Its batches. Raises DiskTrouble where one of its processes is lost, for which torch has a dozen errors."""
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except (EOFError, ConnectionError) as error:
+            raise DiskTrouble("a process that reads the data was lost") from error
+        except RuntimeError as error:
+            if LOADER_DIED in str(error):
+                raise DiskTrouble(f"a process that reads the data was lost: {error}") from error
+            raise
+        yield batch
 
 
 def normalizer(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> Prepare:

@@ -74,6 +74,23 @@ class TestRoundTrip:
         assert restore(tmp_path / "old.tar").jobs == 4
         db.check_schema()
 
+    def test_one_that_cannot_be_read_to_its_end_is_left_out(self, places, filled, tmp_path, monkeypatch):
+        """As a file of an object store that is replaced while it is read."""
+        newest, older = do(newest_first, filled.job_id)
+        read = archives._read
+        broken = store().open(newest.file).name
+
+        def read_or_fail(source):
+            if getattr(source, "name", None) != broken:
+                return read(source)
+            raise archives._Unreadable
+
+        monkeypatch.setattr(archives, "_read", read_or_fail)
+        assert backup.create(tmp_path / "b.tar").left_out == [newest.file]
+        places[1].enter()
+        restore(tmp_path / "b.tar")
+        assert do(newest_first, filled.job_id) == [older]
+
 
 class TestFilesThatGo:
     def replaced(self, claim: Claim) -> None:

@@ -236,6 +236,16 @@ class TestFaults:
         ended = show(ada, mine)
         assert (ended["status"], ended["message"]) == ("failed", "ZeroDivisionError: division by zero")
 
+    def test_somebody_who_keeps_a_lock_ends_nothing_and_holds_up_nobody(self, ada):
+        """As an API that is frozen while it cancels another comparison."""
+        mine = ask(ada)
+        with db.transaction() as session:
+            session.execute(comparisons.LOCK)
+            with db.transaction() as other:
+                other.execute(text("UPDATE comparison_cells SET seed = seed + 1000"))  # there are runs to ask for
+            maintenance.advance_comparisons()
+        assert show(ada, mine)["status"] == "running"
+
     def test_a_database_that_is_away_ends_nothing(self, ada, monkeypatch):
         mine = ask(ada)
 

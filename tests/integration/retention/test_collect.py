@@ -54,13 +54,15 @@ class TestCheckpoints:
         assert collect(files).files == 1
         assert names(files) == set()
 
-    def test_trouble_with_files_is_told_and_holds_nothing_up(self, ada, files, monkeypatch):
+    @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), LookupError("Permission denied")])
+    def test_trouble_with_files_is_told_and_holds_nothing_up(self, ada, files, monkeypatch, error):
+        """Libraries of stores elsewhere have errors of their own."""
         claim = run(ada)
         checkpoint(files, claim.job_id, 1, 10)
         end(claim, days_ago=2)
 
         def refuse(*_):
-            raise PermissionError(13, "Permission denied")
+            raise error
 
         monkeypatch.setattr(Store, "remove", refuse)
         removed = collect(files, points_days=1)

@@ -1,11 +1,12 @@
 """The store of files, in a folder and in one of fsspec's other places."""
 
+import errno
 import hashlib
 from uuid import uuid4
 
 import pytest
 
-from service.store import Damaged, Store, digest
+from service.store import Absent, Damaged, Store, digest
 
 NAME = "jobs/a/1/5.pt"
 CONTENTS = b"weights"
@@ -33,13 +34,30 @@ def test_what_was_put_is_got(stored):
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "sha256", "said"),
-    [(8, SHA256, "has 7 bytes instead of 8"), (7, "0" * 64, "have changed"), (7, SHA256, "is not there")],
+    ("size_bytes", "sha256", "said"), [(8, SHA256, "has 7 bytes instead of 8"), (7, "0" * 64, "have changed")]
 )
 def test_damage_is_named(stored, size_bytes, sha256, said):
-    put(stored, NAME if said != "is not there" else "jobs/a/1/6.pt")
+    put(stored)
     with pytest.raises(Damaged, match=said):
         stored.get(NAME, size_bytes, sha256)
+
+
+def test_what_is_not_there_is_no_damage(stored):
+    put(stored, "jobs/a/1/6.pt")
+    with pytest.raises(Absent, match=f"{NAME} is not there"):
+        stored.get(NAME, len(CONTENTS), SHA256)
+
+
+def test_what_cannot_be_read_may_be_read_later(tmp_path, monkeypatch):
+    """As where a network's disk or its ticket is gone for a while; here a folder has the file's name."""
+    stored = Store(str(tmp_path), tmp_path / "scratch")
+    stored.place(NAME).mkdir()
+    size = (tmp_path / NAME).stat().st_size
+    with pytest.raises(IsADirectoryError):
+        stored.get(NAME, size, SHA256)
+    monkeypatch.setattr("service.store.UNREADABLE", {errno.EISDIR})
+    with pytest.raises(Absent, match="cannot be read: Is a directory"):
+        stored.get(NAME, size, SHA256)
 
 
 def test_removing_what_is_not_there_is_no_error(stored):
@@ -67,6 +85,8 @@ def test_nothing_is_left_on_the_way_elsewhere(tmp_path):
     stored.forget(second)
     with pytest.raises(Damaged):
         stored.get(NAME, len(CONTENTS), "0" * 64)
+    with pytest.raises(Absent):
+        stored.get("jobs/b/1/1.pt", len(CONTENTS), SHA256)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert stored.free_bytes() is None
 

@@ -12,6 +12,7 @@ import torch
 from service.spec import Reason, Summary
 from tests.programs import said
 from workers import child
+from workers.training.trouble import DiskTrouble
 
 PROGRAM = """
 import json, sys
@@ -94,6 +95,8 @@ def test_a_job_says_what_it_kept_in_memory(found: dict[str, Any]) -> None:
         (OSError(errno.ENOMEM, "no memory"), Reason.OUT_OF_MEMORY),
         (PermissionError(errno.EACCES, "not yours"), Reason.ERROR),
         (FileNotFoundError(errno.ENOENT, "no such file"), Reason.CHILD_LOST),
+        (DiskTrouble("a process that reads the data was lost"), Reason.CHILD_LOST),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), Reason.OUT_OF_MEMORY),
         (RuntimeError("a defect"), Reason.ERROR),
     ],
 )

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
 import pickle
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,8 @@ from service import catalog
 from service.data import Layout
 from workers.training.datasets import PADDING, UNKNOWN, Request, Words, load
 from workers.training.readers import read_images
-from workers.training.sources import augmented, normalizer
+from workers.training.sources import FolderSource, augmented, image_folder, normalizer
+from workers.training.trouble import AbsentData, DiskTrouble, is_the_machine_s
 
 CPU = torch.device("cpu")
 
@@ -117,13 +122,18 @@ class TestPickles:
 
 
 class TestImageFolders:
-    def test_classes_and_sizes(self, tmp_path: Path) -> None:
+    @pytest.fixture
+    def pictures(self, tmp_path: Path) -> Path:
         for part in ("train", "val"):
             for grey, label in ((50, "cat"), (200, "dog")):
                 folder = tmp_path / "imagenet" / part / label
                 folder.mkdir(parents=True)
                 for number in range(6):
                     Image.new("RGB", (50, 40), (grey, grey, grey)).save(folder / f"{number}.png")
+        return tmp_path
+
+    @pytest.mark.usefixtures("pictures")
+    def test_classes_and_sizes(self, tmp_path: Path) -> None:
         choice = catalog.ImageNet(params=catalog.FolderParams(image_size=32))
         task, inputs = load(request(choice, tmp_path, batch_size=4))
         assert (inputs.shape, inputs.classes, task.records) == ((3, 32, 32), 2, 11)
@@ -133,6 +143,40 @@ class TestImageFolders:
         assert images.shape == (11, 3, 32, 32)
         assert torch.equal(images[:, 0, 0, 0] > 0, labels == 1)  # dogs are the bright ones
         assert len(records(task.test_batches())[1]) == 12
+
+    @pytest.mark.parametrize("part", ["train", "val"])
+    def test_a_part_that_is_empty_is_absent(self, pictures: Path, part: str) -> None:
+        """As below a disk that is not mounted."""
+        shutil.rmtree(pictures / "imagenet" / part)
+        (pictures / "imagenet" / part).mkdir()
+        choice = catalog.ImageNet(params=catalog.FolderParams(image_size=32))
+        with pytest.raises(AbsentData, match="no class folders with images"):
+            load(request(choice, pictures, batch_size=4))
+
+    def test_a_picture_that_has_gone_is_the_machine_s_trouble(self, pictures: Path) -> None:
+        """It is met in a process of the loader, from which only a type and a message come back."""
+        source = FolderSource(image_folder(pictures / "imagenet" / "train", 32), None, CPU)
+        (pictures / "imagenet" / "train" / "dog" / "3.png").unlink()
+        with pytest.raises(DiskTrouble, match=r"dog/3\.png") as met:
+            records(source.batches(4))
+        assert is_the_machine_s(met.value)
+
+    def test_a_picture_that_is_none_is_the_job_s(self, pictures: Path) -> None:
+        source = FolderSource(image_folder(pictures / "imagenet" / "train", 32), None, CPU)
+        (pictures / "imagenet" / "train" / "dog" / "3.png").write_text("no picture")
+        with pytest.raises(OSError, match="cannot identify image file") as met:
+            records(source.batches(4))
+        assert not is_the_machine_s(met.value)
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # torch cleans up what is gone
+    def test_a_loader_that_is_killed_is_the_machine_s_trouble(self, pictures: Path) -> None:
+        batches = iter(FolderSource(image_folder(pictures / "imagenet" / "train", 32), None, CPU).batches(1))
+        next(batches)
+        for child in multiprocessing.active_children():
+            os.kill(child.pid or 0, signal.SIGKILL)
+        with pytest.raises(DiskTrouble, match="was lost"):
+            for _ in batches:
+                pass
 
 
 class TestImages:

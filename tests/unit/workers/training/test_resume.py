@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import random
@@ -203,6 +204,21 @@ class TestWhatIsNotContinued:
         assert start.note is not None
         assert f"{part} {value} instead of {was}" in start.note
         assert summary.reason is Reason.COMPLETED
+
+    @pytest.mark.parametrize(
+        "error",
+        [RuntimeError("DefaultCPUAllocator: can't allocate memory"), OSError(errno.EIO, "the disk"), MemoryError()],
+    )
+    def test_what_the_machine_is_short_of_makes_no_checkpoint_useless(
+        self, spec: TrainSpec, saved: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    ) -> None:
+        def fail(_: Path) -> None:
+            raise error
+
+        monkeypatch.setattr(checkpoint, "read", fail)
+        with pytest.raises(type(error)) as met:
+            self.start(spec, saved)
+        assert met.value is error
 
     def test_no_checkpoint_at_all(self, spec: TrainSpec, saved: Path) -> None:
         saved.write_bytes(b"no zip archive")
