@@ -103,10 +103,12 @@ def _opened(held: ExitStack, name: str) -> IO[bytes] | None:
 @contextmanager
 def _unfinished(target: Path) -> Iterator[IO[bytes]]:
     """A new file beside the target that takes its name once it is whole and on the disk, and else goes away."""
+    if not target.name:
+        raise BackupError(f"'{target}' is no name of a file: name a new one")
     unfinished = target.with_name(target.name + ".new")
-    if target.exists():
-        raise BackupError(f"{target} exists already: name another file")
     try:
+        if target.exists():
+            raise BackupError(f"{target} exists already: name another file")
         file = open(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")  # noqa: SIM115
     except FileExistsError:
         raise BackupError(f"{unfinished} exists: another backup is being made, or was killed: then remove it") from None

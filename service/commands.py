@@ -23,11 +23,14 @@ from service.archives import BackupError
 from service.compatibility import Incompatible
 from service.config import LOOPBACK, settings
 from service.doctor import examine, findings
-from service.embedded import EmbeddedError, database_url_of
+from service.embedded import EmbeddedError
 from service.errors import Invalid
 from service.store import store
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Run kotrain's parts.")
+
+REFUSALS = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
+"""What PostgreSQL says to whom it will not let in later either; before there is a connection errors have no code."""
 
 Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="KOTRAIN_PORT, else 8000; 0 takes a free one.")]
 HomeFolder = Annotated[Path | None, typer.Option(help="KOTRAIN_HOME; data, key and logs are kept there.")]
@@ -86,12 +89,12 @@ def key(
     admin: Annotated[bool, typer.Option(help="The user may cancel the jobs of others.")] = False,
     home: HomeFolder = None,
 ) -> None:
-    """Print a new API key for a user, of KOTRAIN_DATABASE_URL or of what `up` runs here. It is shown once."""
-    with _one_line_errors():
+    """Print a new API key for a user, of KOTRAIN_DATABASE_URL or of the home. It is shown once."""
+    with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
-        _find_database()
-        db.check_schema()
-        typer.echo(keys.create(name, admin=admin))
+        with stack.database():
+            db.check_schema()
+            typer.echo(keys.create(name, admin=admin))
 
 
 @app.command()
@@ -110,19 +113,20 @@ def gc(
 ) -> None:
     """Remove what is kept no longer: old checkpoints and metric points, and files that nothing names.
 
-    It works in small transactions while everything runs. Jobs, their summaries and their events stay.
+    It works in small transactions while everything runs, or when it is stopped. Jobs, their summaries and their events
+    stay.
     """
-    with _one_line_errors():
+    with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
-        _find_database()
-        db.check_schema()
         kept = retention.Policy.of_settings()
         policy = retention.Policy(
             kept.checkpoints_days if checkpoints_days is None else checkpoints_days,
             kept.points_days if points_days is None else points_days,
             dry_run,
         )
-        removed = retention.collect(policy, store())
+        with stack.database():
+            db.check_schema()
+            removed = retention.collect(policy, store())
     typer.echo(removed.model_dump_json(indent=2) if as_json else "\n".join(retention.told(policy, removed)))
     for problem in removed.problems:
         typer.echo(f"kotrain: {problem}", err=True)
@@ -176,20 +180,16 @@ def restore(file: BackupFile, home: HomeFolder = None) -> None:
         typer.echo(f"checkpoints that the backup does not hold: {done.dropped}; their jobs continue from older ones")
 
 
-def _find_database() -> None:
-    """Take the database of what `up` runs here where no other one is set."""
-    if settings().database_url is None:
-        try:
-            _choose(KOTRAIN_DATABASE_URL=database_url_of(settings().home))
-        except OSError:
-            _require("KOTRAIN_DATABASE_URL")
-
-
 def _check_schema() -> None:
-    """Refuse to start on a schema that we cannot work with. A database that is away is waited for, as at any time."""
+    """Refuse to start on a schema that we cannot work with, or where the database does not let us in.
+
+    One that is away is waited for, as at any time.
+    """
     try:
         db.check_schema()
     except OperationalError as away:
+        if any(words in str(away) for words in REFUSALS):
+            raise
         logging.warning("kotrain: the database is away, its schema is not checked: %s", _line(away))
 
 

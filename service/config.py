@@ -71,6 +71,14 @@ class Settings(BaseSettings):
             raise ValueError("must look like postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")
         return f"postgresql+psycopg://{rest}"
 
+    @field_validator("broker_url")
+    @classmethod
+    def _redis(cls, url: str | None) -> str | None:
+        scheme, separator, _ = (url or "").partition("://")
+        if url is not None and (not separator or scheme not in {"redis", "rediss", "redis+socket"}):
+            raise ValueError("must look like redis://:PASSWORD@HOST:6379/0")
+        return url
+
     @property
     def data(self) -> Path:
         """The folder that data sets are looked for in."""

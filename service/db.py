@@ -186,6 +186,12 @@ def _migrate() -> None:
         command.upgrade(config, "head")
 
 
+def is_read_only() -> bool:
+    """Whether the database takes no changes: a standby, or a server that was told to."""
+    with engine().connect() as connection:
+        return bool(connection.scalar(text("SELECT current_setting('transaction_read_only')::bool")))
+
+
 def check_schema() -> None:
     """Raise `Incompatible`, with what to do, unless this code can work with the database's schema."""
     with engine().connect() as connection:

@@ -11,6 +11,7 @@ import psycopg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from psycopg.errors import ReadOnlySqlTransaction
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
@@ -98,7 +99,9 @@ def request_id(request: Request) -> str:
 
 async def _database_away(request: Request, error: Exception) -> JSONResponse:
     log.warning("database away: %s", str(error).splitlines()[0])
-    return respond(request, Unavailable("the database does not answer; try again in a few seconds"))
+    is_read_only = isinstance(getattr(error, "orig", error), ReadOnlySqlTransaction)
+    what = "takes no changes for now" if is_read_only else "does not answer"
+    return respond(request, Unavailable(f"the database {what}; try again in a few seconds"))
 
 
 async def _database_error(request: Request, error: Exception) -> JSONResponse:

@@ -19,7 +19,7 @@ import torch
 
 from service.spec import Reason, Summary, TrainSpec
 from workers import mortality
-from workers.messages import CHECKPOINT, FAILURE, NOTE, PAUSE, POINTS, RESULT, STARTED, UNABLE, Assignment
+from workers.messages import CHECKPOINT, FAILURE, NOTE, PAUSE, POINTS, RESULT, STARTED, UNABLE, Assignment, may_have
 from workers.training import trouble
 from workers.training.checkpoint import Keeper, Saved
 from workers.training.ending import Stop
@@ -53,7 +53,7 @@ def main(pipe: Connection, assignment: Assignment) -> None:
     except trouble.AbsentData as absence:
         pipe.send((UNABLE, str(absence)))
     except BaseException as error:
-        messenger.send_failure(_reason_of(error), _describe(error))
+        messenger.send_failure(_reason_of(error), _describe(error, assignment.memory_bytes))
 
 
 def _settle(assignment: Assignment) -> None:
@@ -142,10 +142,13 @@ def _reason_of(error: BaseException) -> Reason:
     return Reason.INVALID if isinstance(error, ValueError) else Reason.ERROR
 
 
-def _describe(error: BaseException) -> str:
-    """The last lines of the traceback; of an invalid job, its one sentence."""
+def _describe(error: BaseException, memory_bytes: int | None) -> str:
+    """The last lines of the traceback; of an invalid job, and of too little memory, one sentence."""
     if type(error) is ValueError:
         return str(error)
+    if trouble.is_out_of_memory(error):
+        said = traceback.format_exception_only(error)[-1].strip()
+        return f"out of memory: {said}{'' if memory_bytes is None else f' ({may_have(memory_bytes)})'}"
     return "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -35,6 +36,7 @@ class Maintenance(threading.Thread):
         super().__init__(name="maintenance", daemon=True)
         self._host = host
         self._stopped = threading.Event()
+        self._away_at = float("-inf")
 
     def stop(self) -> None:
         """End the thread after its current look."""
@@ -46,11 +48,13 @@ class Maintenance(threading.Thread):
         """Look."""
         while not self._stopped.is_set():
             try:
-                take_back()
+                look(takes_back=time.monotonic() - self._away_at > settings().lease_seconds)
                 advance_comparisons()
                 self.ring_for_idle_slots()
             except Exception as error:  # the thread has to outlive whatever it meets
                 log.warning("maintenance put off: %s", error, exc_info=not is_away(error))
+                if is_away(error):
+                    self._away_at = time.monotonic()
             self._host.job_ended.wait(settings().maintenance_seconds)
             self._host.job_ended.clear()  # before the look, so that an end during it is looked at again
 
@@ -84,18 +88,20 @@ class Sweeping(threading.Thread):
             wait_seconds = SWEEP_SECONDS
 
 
-def take_back() -> None:
+def look(*, takes_back: bool) -> None:
     """Take back stale jobs and drop expired answers; one worker at a time does it for all.
 
-    What a frozen worker holds, which may be this very lock, is freed first.
+    What a frozen worker holds, which may be this very lock, is freed first. After a database that was away, others get
+    a lease to give signs of life again before anything is taken from them.
     """
-    with transaction() as session:
-        if cut_off := attempts.cut_off_stale(session):
-            log.warning("%d transactions of workers without a sign of life ended", cut_off)
+    if takes_back:
+        with transaction() as session:
+            if cut_off := attempts.cut_off_stale(session):
+                log.warning("%d transactions of workers without a sign of life ended", cut_off)
     with transaction() as session:
         have_no_patience(session)
         if session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtext("kotrain.maintenance")))):
-            for job_id in attempts.take_back_stale(session):
+            for job_id in attempts.take_back_stale(session) if takes_back else ():
                 log.warning("job %s: taken back, its worker gave no sign of life", job_id)
             idempotency.forget_expired(session)
 

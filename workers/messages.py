@@ -42,3 +42,9 @@ class Assignment:
     checkpoint_seconds: float
     resume: Path | None
     """The checkpoint to continue from."""
+
+
+def may_have(memory_bytes: int) -> str:
+    """Which limit a job met, for people."""
+    limits = "memory_limit_bytes of the job, KOTRAIN_JOB_MEMORY_BYTES of the worker"
+    return f"it may have {memory_bytes / 2**20:,.0f} MiB: {limits}"

@@ -55,6 +55,8 @@ class Ending:
     summary: Summary | None = None
     failure: tuple[Reason, str] | None = None
     killed_for_memory: bool = False
+    memory_bytes: int = 0
+    """What its processes may take."""
     unable: str | None = None
     """Why this machine cannot run this job for now."""
     how: str = ""
@@ -109,6 +111,7 @@ def _run(claim: Claim, host: Host, track: Track, ending: Ending) -> None:
             ending.unable = f"{attempts.WAITS}: {absence}, on worker {host.id}"
             return
         memory_bytes = min(claim.memory_limit_bytes or host.job_memory_bytes, host.job_memory_bytes)
+        ending.memory_bytes = memory_bytes
         assignment = messages.Assignment(
             spec=claim.spec,
             data_dir=settings().data,
@@ -121,7 +124,7 @@ def _run(claim: Claim, host: Host, track: Track, ending: Ending) -> None:
         )
         process = Process(entry.train_job, assignment)
         try:
-            _Watch(process, claim, host, track, ending, memory_bytes).to_the_end()
+            _Watch(process, claim, host, track, ending).to_the_end()
         except BaseException:
             process.kill()
             process.reap(UNKILLABLE_SECONDS)
@@ -157,11 +160,8 @@ def _checkpoint(claim: Claim, host: Host, track: Track) -> Path | None:
 class _Watch:
     """A running child: what it says, how long it may go on, and how it ends."""
 
-    def __init__(
-        self, process: Process, claim: Claim, host: Host, track: Track, ending: Ending, memory_bytes: int
-    ) -> None:
+    def __init__(self, process: Process, claim: Claim, host: Host, track: Track, ending: Ending) -> None:
         self._process, self._claim, self._host, self._track, self._ending = process, claim, host, track, ending
-        self._memory_bytes = memory_bytes
         self._uploads = Uploads(track)
         self._kill_at = self._drain_until = float("inf")
         self._started = self._heard_at = self._weighed_at = time.monotonic()
@@ -266,7 +266,7 @@ class _Watch:
             return Interruption.STALL
         if now - self._weighed_at > MEMORY_SECONDS:
             self._weighed_at = now
-            if self._process.takes_more_than(self._memory_bytes):
+            if self._process.takes_more_than(self._ending.memory_bytes):
                 return Interruption.MEMORY
         return None
 
@@ -345,7 +345,8 @@ def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
         case Interruption.DRAIN if ending.failure is None:
             return attempts.give_back(session, claim, "the worker is shutting down", batches=batches)
         case Interruption.MEMORY:
-            return finish(Reason.OUT_OF_MEMORY, "its processes took more memory than a job may have here")
+            limit = messages.may_have(ending.memory_bytes)
+            return finish(Reason.OUT_OF_MEMORY, f"its processes took too much memory ({limit})")
         case Interruption.STALL:
             silence = f"{settings().stall_seconds:g} s (KOTRAIN_STALL_SECONDS of the worker)"
             return lose(Reason.CHILD_LOST, f"the training process said nothing for {silence}")

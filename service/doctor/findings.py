@@ -157,6 +157,11 @@ class Site:
         found = running(self.home)
         return found.url if found else None
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether something holds the home whose API does not answer yet."""
+        return self.is_embedded and self.owner is not None and self.url is None
+
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A connection that only reads and waits for nothing long. Raises NotMade where there is no database."""

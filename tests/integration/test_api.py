@@ -1,8 +1,10 @@
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, make_url, select
 
 from service import db, keys
 from service.errors import Invalid
@@ -358,6 +360,24 @@ class TestAPartAway:
         finally:
             servers.valkey.start()
         assert stored_jobs() == 1
+
+    def test_database_that_takes_no_changes(self, api, servers):
+        role = make_url(servers.database_url).username
+        with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
+            admin.execute("SET default_transaction_read_only = off")
+            admin.execute(f"ALTER ROLE {role} SET default_transaction_read_only = on")
+            db.engine().dispose()
+            try:
+                answer = api.post("/v1/jobs", json=JOB)
+                assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+                assert answer.json()["detail"] == "the database takes no changes for now; try again in a few seconds"
+                assert api.get("/readyz").status_code == 503
+                assert api.get("/readyz").json() == {"status": "down", "database": "read-only", "broker": "up"}
+            finally:
+                admin.execute(f"ALTER ROLE {role} RESET default_transaction_read_only")
+        until_writable = time.monotonic() + 20
+        while not api.post("/v1/jobs", json=JOB).is_success:  # the pool leaves each connection that has refused
+            assert time.monotonic() < until_writable
 
     def test_database(self, api, servers):
         servers.postgres.stop()

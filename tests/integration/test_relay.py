@@ -1,17 +1,21 @@
 """The relay against the real database, and against one that refuses."""
 
+import threading
 import time
+from types import SimpleNamespace
 from uuid import UUID
 
 import psycopg
+import psycopg.sql
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import make_url, select, text
 
 from service import attempts, db, jobs, metrics
 from service.attempts import Order
 from service.config import settings
 from service.models import Job, User
 from service.schemas import JobRequest
+from workers.maintenance import Maintenance
 from workers.relay import Relay, Track, persistently
 
 REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
@@ -165,6 +169,36 @@ def test_a_server_that_has_become_read_only_is_waited_for(claim):
     assert persistently(write, lambda: bool(asked.append(1))) == "written"
     assert len(asked) == 1
     assert len(servers) == 2, "the connection to the standby was used again"
+
+
+def test_after_a_database_that_was_away_nothing_is_taken_for_a_lease(claim, servers, monkeypatch):
+    """Whoever looks first would else take the jobs of workers that live, whose heartbeats come a moment later."""
+    monkeypatch.setenv("KOTRAIN_LEASE_SECONDS", "2")
+    monkeypatch.setenv("KOTRAIN_MAINTENANCE_SECONDS", "0.05")
+    settings.cache_clear()
+    host = SimpleNamespace(job_ended=threading.Event(), draining=threading.Event(), idle_slots=0)
+    role = psycopg.sql.Identifier(make_url(servers.database_url).username)
+    with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
+        admin.execute("SET default_transaction_read_only = off")
+        admin.execute(psycopg.sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(role))
+        db.engine().dispose()
+        maintenance = Maintenance(host)
+        maintenance.start()
+        try:
+            time.sleep(3)  # longer than a lease: no heartbeat could have been stored
+            admin.execute("UPDATE jobs SET heartbeat_at = clock_timestamp() - interval '3 s'")
+            admin.execute(psycopg.sql.SQL("ALTER ROLE {} RESET default_transaction_read_only").format(role))
+            db.engine().dispose()
+            until(lambda: db.is_read_only() is False)
+            time.sleep(1)
+            row = "SELECT status, failures FROM jobs"
+            assert admin.execute(row).fetchone() == ("running", 0)
+            until(lambda: admin.execute(row).fetchone() == ("queued", 1))  # it is lost all the same
+        finally:
+            admin.execute(psycopg.sql.SQL("ALTER ROLE {} RESET default_transaction_read_only").format(role))
+            maintenance.stop()
+            monkeypatch.undo()
+            settings.cache_clear()
 
 
 def test_only_a_database_that_is_away_is_waited_for(claim, servers):

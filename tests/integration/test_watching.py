@@ -60,8 +60,8 @@ def watched(target, memory_bytes):
     process, track = Process(target), Track(claim)
     host = SimpleNamespace(draining=threading.Event())
     began = time.monotonic()
-    ending = supervisor.Ending()
-    supervisor._Watch(process, claim, host, track, ending, memory_bytes).to_the_end()
+    ending = supervisor.Ending(memory_bytes=memory_bytes)
+    supervisor._Watch(process, claim, host, track, ending).to_the_end()
     return [ending.stop and ending.stop.name, ending.how, time.monotonic() - began,
             [note for batch in track.seal() for note in batch.notes]]
 
@@ -96,12 +96,13 @@ start_forkserver()
 def watched(event, stays):
     claim = Claim(uuid4(), 1, {}, None, None, 0)
     path = store().place(name_of(claim.job_id, 1, "1.pt"))
-    track, host, ending = Track(claim), SimpleNamespace(draining=threading.Event()), supervisor.Ending()
+    track, ending = Track(claim), supervisor.Ending(memory_bytes=2**40)
+    host = SimpleNamespace(draining=threading.Event())
     SlowFiles.gate.clear()
     process = Process(misbehaving.save, path, stays)
     threading.Timer(1, event, (track, host)).start()
     began = time.monotonic()
-    supervisor._Watch(process, claim, host, track, ending, 2**40).to_the_end()
+    supervisor._Watch(process, claim, host, track, ending).to_the_end()
     took = time.monotonic() - began
     SlowFiles.gate.set()
     return [ending.stop and ending.stop.name, took, [one.step for batch in track.seal() for one in batch.checkpoints]]

@@ -22,6 +22,14 @@ class TestSettings:
         monkeypatch.setenv("KOTRAIN_LEASE_SECOND", "20")
         assert says("settings", "error", "KOTRAIN_LEASE_SECOND;", "did you mean KOTRAIN_LEASE_SECONDS?")
 
+    def test_a_forgotten_unit(self, schema, monkeypatch):
+        monkeypatch.setenv("KOTRAIN_STALL", "20")
+        assert says("settings", "error", "KOTRAIN_STALL;", "did you mean KOTRAIN_STALL_SECONDS?")
+
+    def test_an_address_that_is_none(self, schema, monkeypatch):
+        monkeypatch.setenv("KOTRAIN_BROKER_URL", "hello")
+        assert "KOTRAIN_BROKER_URL: must look like redis://" in str(look("settings"))
+
     def test_a_variable_that_nothing_reads(self, schema, monkeypatch):
         monkeypatch.setenv("KOTRAIN_COLOUR", "blue")
         assert says("settings", "warning", "KOTRAIN_COLOUR")
@@ -54,6 +62,10 @@ class TestHome:
         assert says("home", "warning", "does not exist yet")
         assert says("files", "warning", "not checked")
         assert not place.exists(), "the doctor makes nothing"
+
+    def test_a_name_that_no_disk_takes(self, embedded, place, monkeypatch):
+        monkeypatch.setenv("KOTRAIN_HOME", str(place / ("a" * 300)))
+        assert says("home", "error", "File name too long")
 
     def test_a_file_in_its_place(self, embedded, place):
         place.rmdir()

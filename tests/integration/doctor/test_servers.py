@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -53,6 +54,13 @@ class TestDatabase:
 
     def test_one_that_can_lose_what_was_accepted(self, empty):
         assert says("database", "warning", "fsync")
+
+    def test_one_that_takes_no_changes(self, servers, empty, monkeypatch):
+        url = _another_database(servers, "bare")
+        with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
+            admin.execute("ALTER DATABASE bare SET default_transaction_read_only = on")
+        monkeypatch.setenv("KOTRAIN_DATABASE_URL", url)
+        assert any("takes no changes" in what for level, what in look("database") if level == "error")
 
     def test_one_that_is_not_there(self, empty, monkeypatch):
         monkeypatch.setenv("KOTRAIN_DATABASE_URL", "postgresql://kotrain:secret@127.0.0.1:1/kotrain")
