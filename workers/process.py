@@ -6,9 +6,11 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import socket
+import struct
 import threading
 from collections.abc import Callable
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +23,16 @@ _REAPING = threading.Lock()
 """`start()` polls the processes of other threads, so without it exit codes race (703 of 2,282 were wrong)."""
 
 
+HALF_A_MESSAGE_SECONDS = 30
+"""A child that has begun a message and says no more of it for so long was stopped within it, and is killed."""
+
+
 class Process:
     """A running child."""
 
     def __init__(self, target: Any, *args: Any) -> None:
         self.pipe, theirs = _FORKSERVER.Pipe()
+        _limit_waiting(self.pipe)
         self._process = _FORKSERVER.Process(target=target, args=(theirs, *args), daemon=False)
         self._oom_kills = _kernel_oom_kills()
         with _REAPING:
@@ -46,9 +53,13 @@ class Process:
         ready = wait([self._process.sentinel, *([self.pipe] if listens else [])], timeout_seconds)
         received: list[Any] = []
         if listens or ready:
-            with contextlib.suppress(EOFError, OSError):
+            try:
                 while self.pipe.poll():
                     received.append(self.pipe.recv())
+            except BlockingIOError:
+                self.kill()  # what follows in the pipe could not be read any more
+            except (EOFError, OSError):
+                pass
         return received, self._process.sentinel in ready and not received
 
     def ask(self, wish: str) -> None:
@@ -91,6 +102,12 @@ class Process:
     def was_killed_for_memory(self, code: int | None) -> bool:
         """Whether the kernel's out-of-memory killer struck while this child ran and a SIGKILL ended it."""
         return code == -signal.SIGKILL and _kernel_oom_kills() > self._oom_kills
+
+
+def _limit_waiting(pipe: Connection) -> None:
+    """Have a read that has begun and gets nothing more fail with BlockingIOError: it would wait without end."""
+    with socket.socket(fileno=os.dup(pipe.fileno())) as ours:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", HALF_A_MESSAGE_SECONDS, 0))
 
 
 def _sum(processes: list[psutil.Process], size: Callable[[psutil.Process], int]) -> int:

@@ -7,7 +7,7 @@ import pytest
 from tests.programs import said
 
 MISBEHAVING = '''
-import ctypes, mmap, os, time
+import ctypes, mmap, os, struct, time
 
 SIZE = 300 * 2**20
 
@@ -32,6 +32,12 @@ def end(pipe):
     os.setsid()
     os._exit(7)
 
+def say_half(pipe):
+    os.setsid()
+    pipe.send(("note", "last words"))
+    os.write(pipe.fileno(), struct.pack("!i", 1000) + b"half")
+    time.sleep(1000)
+
 def save(pipe, path, stays):
     """Leave a checkpoint, and go on until it is told to stop, or end at once."""
     os.setsid()
@@ -47,7 +53,7 @@ from multiprocessing import forkserver
 from types import SimpleNamespace
 from uuid import uuid4
 from service.attempts import Claim
-from workers import supervisor
+from workers import process, supervisor
 from workers.__main__ import scrub, start_forkserver
 from workers.process import Process
 from workers.relay import Track
@@ -57,17 +63,19 @@ logging.getLogger("workers").addHandler(logging.NullHandler())
 start_forkserver()
 def watched(target, memory_bytes):
     claim = Claim(uuid4(), 1, {}, None, None, 0)
-    process, track = Process(target), Track(claim)
+    child, track = Process(target), Track(claim)
     host = SimpleNamespace(draining=threading.Event())
     began = time.monotonic()
     ending = supervisor.Ending(memory_bytes=memory_bytes)
-    supervisor._Watch(process, claim, host, track, ending).to_the_end()
+    supervisor._Watch(child, claim, host, track, ending).to_the_end()
     return [ending.stop and ending.stop.name, ending.how, time.monotonic() - began,
             [note for batch in track.seal() for note in batch.notes]]
 
 endings = [
     watched(misbehaving.eat, 250 * 2**20), watched(misbehaving.hang, 2**40), watched(misbehaving.end, 2**40),
 ]
+process.HALF_A_MESSAGE_SECONDS = 1
+endings.append(watched(misbehaving.say_half, 2**40))
 # One in the kernel's uninterruptible sleep outlives its kill. Seen from here, so does one whose end nobody tells.
 supervisor.UNKILLABLE_SECONDS = 2
 teller = forkserver._forkserver._forkserver_pid
@@ -136,8 +144,13 @@ def test_silence_in_native_code_that_holds_the_interpreter(endings):
     assert seconds >= STALL_SECONDS
 
 
+def test_half_a_message(endings):
+    stop, how, _, notes = endings[3]
+    assert (stop, how, notes) == (None, "was killed by signal 9", ["last words"])
+
+
 def test_a_process_that_outlives_its_kill_is_not_waited_for(endings):
-    stop, how, seconds, _ = endings[3]
+    stop, how, seconds, _ = endings[4]
     assert (stop, how) == ("STALL", "was killed and does not end: it waits for a device or a disk")
     assert seconds >= STALL_SECONDS + 2
 
