@@ -77,10 +77,6 @@ def test_a_home_at_rest(home: Path) -> None:
     second.write_bytes(first.read_bytes()[:-2000])
     assert f"{second} is damaged" in refusal(other, "restore", str(second))
     assert "holds no database of yours" in refusal(other, "backup", str(home.with_name("third.tar")))
-    for name in ("", "."):
-        assert refusal(home, "backup", name) == "kotrain: '.' is no name of a file: name a new one"
-    assert "File name too long" in refusal(home, "backup", str(home.with_name("a" * 253 + ".tar")))
     assert command(home, "gc").stdout.startswith("checkpoints")  # starts the database, too
-    assert "holds no database of yours" in refusal(other, "gc")
     assert not other.exists()
     assert sorted(path.name for path in home.parent.iterdir()) == ["first.tar", "home", "second.tar"]

@@ -126,7 +126,7 @@ class TestFence:
         assert do(metrics.read, [job_id]) == {}
         assert do(attempts.finish, new, Reason.COMPLETED, batches=[Batch({"loss": ([1], [7.0], [0.1])})])
         assert do(metrics.read, [job_id])[job_id]["loss"].values.tolist() == [7.0]
-        assert events(job_id) == ["queued", "running", "queued", "running", "succeeded"]
+        assert events(job_id) == ["queued", "running", "queued", "running", "running", "succeeded"]
 
 
 class TestEnds:

@@ -252,3 +252,13 @@ def test_no_password_is_on_a_command_line(filled, monkeypatch, tmp_path):
     backup.create(tmp_path / "a.tar")
     assert any("pg_dump" in line and "--dbname=" in line for line in lines)
     assert not any(secret in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("", "no name of a file"), (".", "no name of a file"), (300 * "a", "too long")]
+)
+def test_names_that_are_none(places, tmp_path, monkeypatch, name, says):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BackupError, match=says):
+        backup.create(Path(name))
+    assert list(tmp_path.iterdir()) == []

@@ -244,7 +244,7 @@ class TestHard:
         w = torch.tensor([[0.0, 0], [0.3, 0], [0, 0.5], [0.2, 0.2]], dtype=torch.float64)
         g = torch.tensor([[1.0, 0], [0, 1], [3, 0], [0.5, 0.5]], dtype=torch.float64)
         expected, collided, variance = 0.0, 0, 0.0
-        for key in map(counter.key, range(4000)):
+        for key in map(counter.key, range(1500)):
             order = matching(4, key).tolist()
             pairs = [(order[0], order[2]), (order[1], order[3])]
             speeds = [float((g[i] - g[j]).norm()) for i, j in pairs]
@@ -262,23 +262,22 @@ class TestHard:
         counts = torch.bincount(sector, minlength=16)
         assert float(((counts - 200) ** 2 / 200).sum()) < 37.7
 
-    @pytest.mark.parametrize("d", [2, 3, 4, 9])
+    @pytest.mark.parametrize("d", [2, 3, 9])
     def test_directions_are_uniform_on_the_sphere(self, d: int) -> None:
         # The square of a coordinate of a uniform point on the sphere has the Beta(1/2, (d-1)/2) distribution, each sign
         # is as likely as the other, and different coordinates are uncorrelated. Chi-square over 10 equally likely
         # classes (9 degrees of freedom) and normal bounds, each at the 0.999 level; the keys are fixed.
         w, g = torch.zeros(2, d), torch.eye(d)[:1] * torch.tensor([[1.0], [-1.0]])
-        points = (
-            torch.stack([collisions.hard(w, g, 1e9, counter.key(7, step))[0] for step in range(2000)]).cpu().numpy()
-        )
+        n = 1000
+        points = torch.stack([collisions.hard(w, g, 1e9, counter.key(7, step))[0] for step in range(n)]).cpu().numpy()
         edges = stats.beta.ppf(np.linspace(0, 1, 11), 0.5, (d - 1) / 2)
         for column in range(d):
             counts, _ = np.histogram(points[:, column] ** 2, bins=edges)
-            assert counts.sum() == 2000
+            assert counts.sum() == n
             assert stats.chisquare(counts).pvalue > 0.001 / d
-            assert abs((points[:, column] > 0).sum() - 1000) < 3.3 * math.sqrt(500)
+            assert abs((points[:, column] > 0).sum() - n / 2) < 3.3 * math.sqrt(n / 4)
         products = points[:, 0] * points[:, 1]
-        assert abs(products.mean()) < 3.3 * products.std() / math.sqrt(2000)
+        assert abs(products.mean()) < 3.3 * products.std() / math.sqrt(n)
 
     def test_homogeneous_of_degree_one_in_the_gradients(self) -> None:
         w, g = tensors(*layer(10, 6))
