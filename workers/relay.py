@@ -139,7 +139,8 @@ class Relay(threading.Thread):
                 with self._beating:
                     self._beat()
             except Exception as error:  # whatever it is, the next beat may work, and no beat means losing every job
-                log.warning("heartbeat not stored, will try again: %s", error, exc_info=not is_away(error))
+                expected = is_away(error) or is_locked(error)
+                log.warning("heartbeat not stored, will try again: %s", error, exc_info=not expected)
 
     def _beat(self) -> None:
         tracks = list(self._tracks.values())
@@ -159,7 +160,7 @@ class Relay(threading.Thread):
             except Exception as error:
                 if is_away(error):
                     raise
-                log.exception("job %s: heartbeat not stored", track.claim.job_id)
+                log.warning("job %s: heartbeat not stored", track.claim.job_id, exc_info=not is_locked(error))
 
     def _send(self, tracks: list[Track]) -> None:
         sealed = [(track, _first(track.seal())) for track in tracks]
