@@ -1,0 +1,72 @@
+"""What the end of a process means for its job."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import text
+
+from service import db
+from service.spec import Reason, Summary
+from tests.integration.at_work import claim, do, load, submit
+from workers import supervisor
+from workers.relay import Relay, Track
+from workers.supervisor import Ending, Interruption
+
+
+def summary(reason):
+    return Summary(
+        reason=reason, steps=3, epochs=1.0, train_seconds=1.0, total_seconds=1.5, parameters=100, metrics={},
+        best_step=None, target=None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "reason", "failures", "says"),
+    [
+        ({"summary": summary(Reason.COMPLETED)}, "succeeded", "completed", 0, None),
+        ({"summary": summary(Reason.COMPLETED), "stop": Interruption.CANCEL}, "succeeded", "completed", 0, None),
+        ({"summary": summary(Reason.CANCELLED), "stop": Interruption.CANCEL}, "cancelled", "cancelled", 0, "running"),
+        ({"summary": summary(Reason.CANCELLED), "stop": Interruption.DRAIN}, "queued", None, 0, "shutting down"),
+        ({"stop": Interruption.DRAIN, "how": "was killed by signal 9"}, "queued", None, 0, "shutting down"),
+        ({"stop": Interruption.DRAIN, "failure": (Reason.ERROR, "a defect")}, "failed", "error", 0, "a defect"),
+        ({"stop": Interruption.DRAIN, "failure": (Reason.CHILD_LOST, "EIO")}, "queued", "child_lost", 1, "EIO"),
+        ({"stop": Interruption.CANCEL, "failure": (Reason.ERROR, "a defect")}, "cancelled", "cancelled", 0, "running"),
+        ({"stop": Interruption.TIME_LIMIT}, "failed", "timed_out", 0, "time limit of 5 s"),
+        ({"stop": Interruption.MEMORY, "memory_bytes": 2**28}, "failed", "out_of_memory", 0, "256 MiB"),
+        ({"stop": Interruption.STALL}, "queued", "child_lost", 1, "said nothing"),
+        ({"failure": (Reason.INVALID, "no such thing")}, "failed", "invalid", 0, "no such thing"),
+        ({"unable": "its data is not here"}, "queued", None, 0, "its data is not here"),
+        ({"killed_for_memory": True}, "queued", "out_of_memory", 1, "the kernel killed"),
+        ({"how": "was killed by signal 11"}, "queued", "child_lost", 1, "was killed by signal 11"),
+    ],
+)
+def test_each(users, ending, status, reason, failures, says):
+    job_id = submit(time_limit_seconds=5)
+    mine = claim()
+    assert do(supervisor._end, mine, Track(mine), Ending(**ending))
+    job = load(job_id)
+    assert (job.status, job.reason, job.failures) == (status, reason, failures)
+    assert says is None or says in job.message
+
+
+@pytest.mark.parametrize("said", [{"summary": summary(Reason.COMPLETED)}, {"failure": (Reason.ERROR, "a defect")}])
+def test_trouble_after_it_changes_nothing(users, monkeypatch, said):
+    """As a copy of a checkpoint that cannot be removed."""
+
+    def run(claim, host, track, ending):
+        for name, value in said.items():
+            setattr(ending, name, value)
+        raise OSError("Read-only file system")
+
+    monkeypatch.setattr(supervisor, "_run", run)
+    host = SimpleNamespace(id="w1", draining=threading.Event(), job_ended=threading.Event())
+    job_id = submit()
+    assert not supervisor.supervise(claim(), host, Relay("w1")), "this machine is in trouble"
+    assert load(job_id).status == ("succeeded" if "summary" in said else "failed")
+
+
+def test_whoever_stands_still_in_a_transaction_keeps_its_locks_a_minute(schema):
+    """Not only workers, which have a name and a shorter time."""
+    with db.engine().connect() as connection:
+        assert connection.scalar(text("SHOW idle_in_transaction_session_timeout")) == "1min"
