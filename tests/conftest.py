@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
@@ -14,6 +15,9 @@ from service import db, keys, queue
 from service.app import create_app
 from service.config import settings
 from service.embedded import Embedded
+
+hypothesis.settings.register_profile("kotrain", deadline=None)  # no test may fail for a machine that is busy
+hypothesis.settings.load_profile("kotrain")
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:

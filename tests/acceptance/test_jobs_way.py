@@ -99,8 +99,7 @@ class TestAJobsWay:
         lab.training(job_id)
         (server,) = [pid for pid in children(worker.pid) if children(pid)]
         os.kill(server, signal.SIGKILL)
-        until(lambda: set(worker.training()) and server not in children(worker.pid))
-        (again,) = [pid for pid in children(worker.pid) if children(pid)]
+        (again,) = until(lambda: [pid for pid in children(worker.pid) if pid != server and children(pid)])
         assert b"KOTRAIN_DATABASE_URL" not in Path(f"/proc/{again}/environ").read_bytes()
         assert lab.ended(job_id)["status"] == "succeeded"
 
