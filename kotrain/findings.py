@@ -54,7 +54,7 @@ def write(out: Console, answer: ComparisonAnswer, *, is_reference: bool) -> bool
 
 
 def _check(out: Console, task: str, group: GroupView) -> bool:
-    """Whether the group agrees with the reference table; a line where it does not, or only by its own spread."""
+    """Whether the group agrees with the reference table; a line where it does not, or only by the spread."""
     agreed = agrees(task, group)
     off = math.inf if group.mean is None else abs(group.mean - reference(task, group).mean)
     if off > TOLERANCE:

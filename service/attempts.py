@@ -104,6 +104,12 @@ def claim(session: Session, worker_id: str, *, has_cuda: bool) -> Claim | None:
     return Claim(*row)
 
 
+WAITS = "waits for its checkpoints"
+"""How the message of a job begins that was given back because they were not there."""
+CONTINUED, BEGAN_ANEW = "continued after step", "began anew"
+"""How it goes on at last."""
+
+
 def begin(session: Session, claim: Claim, step: int, told: Collection[str] = ()) -> bool:
     """The attempt goes on after `step`, 0 being the beginning: forget what the one before it left beyond that.
 
@@ -118,12 +124,6 @@ def begin(session: Session, claim: Claim, step: int, told: Collection[str] = ())
     session.execute(update(Job).where(Job.id == claim.job_id).values(step=step))
     _note(session, claim.job_id, claim.attempt, [f"{CONTINUED} {step}" if step else BEGAN_ANEW])
     return True
-
-
-WAITS = "waits for its checkpoints"
-"""How the message of a job begins that was given back because they were not there."""
-CONTINUED, BEGAN_ANEW = "continued after step", "began anew"
-"""How it goes on at last."""
 
 
 def waited_seconds(session: Session, job_id: UUID) -> float:

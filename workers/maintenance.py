@@ -48,7 +48,7 @@ class Maintenance(threading.Thread):
         """Look."""
         while not self._stopped.is_set():
             try:
-                look(takes_back=time.monotonic() - self._away_at > settings().lease_seconds)
+                tidy_up(takes_back=time.monotonic() - self._away_at > settings().lease_seconds)
                 advance_comparisons()
                 self.ring_for_idle_slots()
             except Exception as error:  # the thread has to outlive whatever it meets
@@ -88,7 +88,7 @@ class Sweeping(threading.Thread):
             wait_seconds = SWEEP_SECONDS
 
 
-def look(*, takes_back: bool) -> None:
+def tidy_up(*, takes_back: bool) -> None:
     """Take back stale jobs and drop expired answers; one worker at a time does it for all.
 
     What a frozen worker holds, which may be this very lock, is freed first. After a database that was away, others get

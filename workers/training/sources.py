@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from workers.training.trouble import LOADER_DIED, AbsentData, DiskTrouble, is_the_machine_s
+from workers.training.trouble import AbsentData, DiskTrouble, is_the_machine_s
 
 Batch = tuple[Tensor, Tensor]
 """Inputs (B, ...) and labels (B,), both on the run's device."""
@@ -24,6 +24,8 @@ Prepare = Callable[[Tensor], Tensor]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _MOST_PROCESSES = 8
+_LOADER_DIED = "DataLoader worker (pid"
+"""How torch says that a process that reads data was killed, or has no shared memory left."""
 
 
 class Source(Protocol):
@@ -141,7 +143,7 @@ def _read_by(loader: DataLoader[Batch]) -> Iterator[Batch]:
         except (EOFError, ConnectionError) as error:
             raise DiskTrouble("a process that reads the data was lost") from error
         except RuntimeError as error:
-            if LOADER_DIED in str(error):
+            if _LOADER_DIED in str(error):
                 raise DiskTrouble(f"a process that reads the data was lost: {error}") from error
             raise
         yield batch

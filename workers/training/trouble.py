@@ -12,8 +12,6 @@ MACHINE_TROUBLE = {
 }
 """What the operating system says of a disk, network or table that is broken, gone or full."""
 OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-LOADER_DIED = "DataLoader worker (pid"
-"""How torch says that a process that reads data was killed, or has no shared memory left."""
 
 
 class AbsentData(FileNotFoundError):
