@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from sqlalchemy import select
 
 from service import db
 from service.models import JobEvent
+from tests.waiting import until
 
 JOB = {
     "dataset": {"name": "digits", "params": {"split": "golden"}},
@@ -34,14 +34,6 @@ FAST = {
     "KOTRAIN_CANCEL_SECONDS": "1",
     "KOTRAIN_JOB_MEMORY_BYTES": str(4 * 2**30),
 }
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> object:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-    return value
 
 
 class RunningWorker:

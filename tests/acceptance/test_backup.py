@@ -12,7 +12,8 @@ import pytest
 
 from service.embedded import database_url_of
 from tests.acceptance.lab import JOB, LONG
-from tests.acceptance.test_up import command, login, refusal, running_in, until, up
+from tests.acceptance.test_up import command, login, refusal, running_in, up
+from tests.waiting import until
 
 QUICK = {"KOTRAIN_CHECKPOINT_SECONDS": "0.5", "KOTRAIN_BEAT_SECONDS": "0.2", "KOTRAIN_SLOTS": "2"}
 

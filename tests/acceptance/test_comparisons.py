@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.acceptance.lab import Lab, running_worker, until
+from tests.acceptance.lab import Lab, running_worker
+from tests.waiting import until
 
 LR = {"lr": {"log_uniform": [0.0003, 0.03]}}
 REQUEST = {

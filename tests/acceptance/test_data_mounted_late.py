@@ -7,7 +7,8 @@ import pytest
 
 from service.config import settings
 from service.data import IDX_FILES
-from tests.acceptance.lab import FAST, JOB, Lab, running_worker, until
+from tests.acceptance.lab import FAST, JOB, Lab, running_worker
+from tests.waiting import until
 
 MNIST = {
     "dataset": "mnist",

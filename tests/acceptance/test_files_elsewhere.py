@@ -8,7 +8,8 @@ from sqlalchemy import select
 
 from service import db
 from service.models import Checkpoint, JobEvent
-from tests.acceptance.lab import FAST, JOB, Lab, running_worker, until
+from tests.acceptance.lab import FAST, JOB, Lab, running_worker
+from tests.waiting import until
 
 ELSEWHERE = FAST | {"KOTRAIN_FILES": "memory://kotrain", "KOTRAIN_CHECKPOINT_SECONDS": "0.3"}
 

@@ -9,7 +9,8 @@ import pytest
 
 from service import queue
 from service.config import settings
-from tests.acceptance.lab import LONG, Lab, alive, children, running_worker, until
+from tests.acceptance.lab import LONG, Lab, alive, children, running_worker
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")

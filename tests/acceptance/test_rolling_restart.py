@@ -9,8 +9,7 @@ import socket
 import subprocess
 import sys
 import tarfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import pytest
 
 from service import compatibility
 from service.embedded import Embedded
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 PREVIOUS = "a99af0f"
@@ -131,13 +131,6 @@ class Versions:
         with self.running("worker", ["workers"], old=old) as log:
             until(lambda: "ready." in log.read_text())
             yield
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,15 +18,9 @@ import psycopg
 import pytest
 
 from service.embedded import Embedded
+from tests.waiting import until
 
 SERVERS = ("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """Which versions of the code may use which schema, and which jobs; on databases made older or newer than the code."""
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +17,7 @@ from service.embedded import Embedded
 from service.models import Job, User
 from service.schemas import JobRequest
 from service.spec import ENGINE_VERSION, JobStatus
+from tests.waiting import until
 
 CODE = compatibility.code_number()
 REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
@@ -60,15 +60,10 @@ def become_older() -> None:
         command.upgrade(config, "0002")
 
 
-def until_somebody_waits_for_a_table() -> None:
+def somebody_waits_for_a_table() -> bool:
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'")
-    deadline = time.monotonic() + 20
-    while True:
-        with db.engine().connect() as connection:
-            if connection.scalar(waiting):
-                return
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    with db.engine().connect() as connection:
+        return bool(connection.scalar(waiting))
 
 
 def become_newer(oldest_code: int) -> None:
@@ -110,7 +105,7 @@ class TestSchema:
         with ThreadPoolExecutor() as pool, db.engine().connect() as backup:
             backup.execute(text("SELECT count(*) FROM jobs"))
             migration = pool.submit(db.migrate)
-            until_somebody_waits_for_a_table()
+            until(somebody_waits_for_a_table)
             run("SELECT count(*) FROM jobs")
             assert not migration.done()
             backup.rollback()

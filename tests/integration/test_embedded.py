@@ -11,8 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from service.embedded import Embedded, EmbeddedError, database_url_of
 from service.embedded.home import socket_folder
 from service.embedded.process import Account, server_account
 from service.embedded.programs import find
+from tests.waiting import until
 
 ONCE = Retry(NoBackoff(), 0)
 AS_ROOT = os.geteuid() == 0
@@ -45,13 +45,6 @@ def query(url: str, sql: str) -> object:
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         cursor = connection.execute(sql)
         return cursor.fetchone()[0] if cursor.description else None
-
-
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def python_of(account: Account, paths: str) -> str | None:

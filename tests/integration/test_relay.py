@@ -15,6 +15,7 @@ from service.attempts import Order
 from service.config import settings
 from service.models import Job, User
 from service.schemas import JobRequest
+from tests.waiting import until
 from workers.maintenance import Maintenance
 from workers.relay import Relay, Track, persistently
 
@@ -53,13 +54,6 @@ def stored_steps(job_id: UUID) -> list[int]:
     with db.transaction() as session:
         curves = metrics.read(session, [job_id]).get(job_id)
     return curves["loss"].steps.tolist() if curves else []
-
-
-def until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def test_a_sealed_batch_never_changes(claim):

@@ -25,7 +25,8 @@ from tests.acceptance.faults import harm
 from tests.acceptance.faults.ledger import Ledger, Result
 from tests.acceptance.faults.specs import SPECS, TOO_LARGE
 from tests.acceptance.faults.stack import PATIENCE_SECONDS, Caller, Stack
-from tests.acceptance.lab import RunningWorker, alive, children, until
+from tests.acceptance.lab import RunningWorker, alive, children
+from tests.waiting import until
 from workers.relay import is_away
 
 WORKERS = 2

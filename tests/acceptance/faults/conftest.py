@@ -19,7 +19,8 @@ from tests.acceptance.faults.ledger import Ledger, Result
 from tests.acceptance.faults.references import undisturbed
 from tests.acceptance.faults.specs import SPECS
 from tests.acceptance.faults.stack import PATIENCE_SECONDS, Stack
-from tests.acceptance.lab import Lab, RunningWorker, until
+from tests.acceptance.lab import Lab, RunningWorker
+from tests.waiting import until
 from workers.relay import is_away
 
 TRIED = ("adam", "ko soft", "tiny")

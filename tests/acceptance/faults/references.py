@@ -12,7 +12,7 @@ from service.models import Job, JobEvent
 from tests.acceptance.faults.ledger import WHOLE, Ledger, Result, results
 from tests.acceptance.faults.specs import SPECS
 from tests.acceptance.faults.stack import PATIENCE_SECONDS, Stack
-from tests.acceptance.lab import until
+from tests.waiting import until
 
 TRIES = 3
 """A machine that does nothing for seconds has disturbed the run."""

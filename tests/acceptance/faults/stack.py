@@ -19,7 +19,8 @@ from typing import Any
 import httpx2
 
 from service.embedded import Embedded
-from tests.acceptance.lab import FAST, RunningWorker, alive, children, until
+from tests.acceptance.lab import FAST, RunningWorker, alive, children
+from tests.waiting import until
 
 SETTINGS = FAST | {
     "KOTRAIN_LEASE_SECONDS": "3",

@@ -25,7 +25,8 @@ from service.spec import Reason
 from tests.acceptance.faults import harm
 from tests.acceptance.faults.ledger import OWNERLESS_SECONDS
 from tests.acceptance.faults.specs import SPECS, TOO_LARGE
-from tests.acceptance.lab import alive, children, until
+from tests.acceptance.lab import alive, children
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)  # on a machine that is busy with something else; about 6 s each on a quiet one
 

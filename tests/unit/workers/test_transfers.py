@@ -12,6 +12,7 @@ from service.checkpoints import Written
 from service.config import settings
 from service.store import Absent, digest, store
 from tests.slow_files import SlowFiles
+from tests.waiting import until
 from workers.relay import Track
 from workers.transfers import Unwanted, Uploads, newest_sound
 
@@ -63,13 +64,6 @@ def kept(track):
 
 def notes(track):
     return [note for batch in track.seal() for note in batch.notes]
-
-
-def until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def until_done(uploads):
