@@ -56,10 +56,11 @@ bench: setup
 	$(BIN)/python benchmarks/comparison_answers.py
 	$(BIN)/python benchmarks/retention.py
 
-# KO's tests on a GPU, and the tables for docs/benchmarks.md.
+# Jobs and KO on a GPU, and the tables for docs/benchmarks.md.
 gpu: setup
 	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
-	    $(BIN)/pytest tests/unit/ko -k cuda && $(BIN)/python benchmarks/ko_step.py --markdown; \
+	    $(BIN)/pytest tests/gpu && $(BIN)/pytest tests/unit/ko -k cuda && \
+	    $(BIN)/python benchmarks/engine_overhead.py && $(BIN)/python benchmarks/ko_step.py --markdown; \
 	else echo "skipped: torch finds no CUDA device on this machine"; fi
 
 # After a change of dependencies in pyproject.toml; the result carries hashes and no index address.

@@ -1,0 +1,142 @@
+"""Jobs through the whole service on a real GPU: `make gpu`. Without one the module is skipped, and says so."""
+
+import os
+import signal
+from collections.abc import Sequence
+from uuid import UUID
+
+import pytest
+import torch
+from sqlalchemy import func, select
+
+from service import db
+from service.config import settings
+from service.models import Checkpoint, Worker
+from tests.acceptance.lab import FAST, JOB, Lab, running_worker
+from tests.real_data import DATA_DIR, real
+from tests.waiting import until
+
+if not torch.cuda.is_available():
+    pytest.skip("no CUDA device here: `make gpu` on a machine that has one", allow_module_level=True)
+
+DIGITS = JOB | {"model": {"name": "mlp", "params": {"hidden": [256, 256]}}, "budget": {"epochs": 20}}
+KO = {"name": "ko", "params": {"base": "adam", "lr": 1e-3}}
+IN_SECONDS = {"samples_per_second", "diagnostics_seconds"}
+
+
+@pytest.fixture(scope="module")
+def worker(schema):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KOTRAIN_DATA_DIR", str(DATA_DIR))
+        settings.cache_clear()
+        with running_worker(FAST | {"KOTRAIN_LEASE_SECONDS": "5", "KOTRAIN_CHECKPOINT_SECONDS": "1"}) as worker:
+            yield worker
+    settings.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def known(worker):
+    """The worker's row as it made itself known when it started."""
+    (row,) = until(_workers)
+    return {column.key: getattr(row, column.key) for column in Worker.__table__.columns if column.key != "heartbeat_at"}
+
+
+@pytest.fixture
+def lab(known, api):
+    with db.transaction() as session:  # `empty` forgets workers, too
+        session.merge(Worker(**known, heartbeat_at=db.NOW))
+    return Lab(api)
+
+
+def _workers() -> Sequence[Worker]:
+    with db.transaction() as session:
+        return session.scalars(select(Worker)).all()
+
+
+def _checkpoints(job_id: str) -> int:
+    with db.transaction() as session:
+        return session.scalar(select(func.count()).where(Checkpoint.job_id == UUID(job_id)))
+
+
+def measured(lab, job_id: str) -> dict:
+    """All curves but those in seconds."""
+    return {
+        name: (curve["steps"], curve["values"]) for name, curve in lab.metrics(job_id).items() if name not in IN_SECONDS
+    }
+
+
+def test_the_worker_shows_its_gpu(lab):
+    (found,) = _workers()
+    gpu, *_ = found.devices
+    assert (gpu["kind"], gpu["name"]) == ("cuda", torch.cuda.get_device_name())
+    assert gpu["memory_bytes"] == torch.cuda.get_device_properties(0).total_memory
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon", KO], ids=["adam", "muon", "ko"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_every_precision_learns(lab, optimizer, precision):
+    job = lab.ended(lab.submit(DIGITS, optimizer=optimizer, precision=precision))
+    assert job["status"] == "succeeded", job["message"]
+    assert job["environment"]["device_kind"] == "cuda"
+    assert job["environment"]["device_name"] == torch.cuda.get_device_name()
+    assert job["summary"]["metrics"]["test_accuracy"] > 0.9
+    assert job["summary"]["memory"]["peak_bytes"] > 2**20
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_equal_jobs_give_equal_bits(lab, precision):
+    one, two = (lab.submit(DIGITS, optimizer=KO, precision=precision) for _ in range(2))
+    assert lab.ended(one)["status"] == lab.ended(two)["status"] == "succeeded"
+    assert measured(lab, one) == measured(lab, two)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_job_whose_process_dies_ends_as_if_nothing_had_happened(lab, worker, precision):
+    long = DIGITS | {"optimizer": KO, "precision": precision, "budget": {"epochs": 200}}
+    job_id = lab.submit(long)
+    until(lambda: _checkpoints(job_id), 120)
+    (child,) = worker.training()
+    os.kill(child, signal.SIGKILL)
+    until(lambda: lab.show(job_id)["status"] in ("succeeded", "failed"), 300)
+    job = lab.show(job_id)
+    assert (job["status"], job["attempt"]) == ("succeeded", 2), job["message"]
+    undisturbed = lab.submit(long, tags={"undisturbed": "yes"})
+    until(lambda: lab.show(undisturbed)["status"] in ("succeeded", "failed"), 300)
+    assert measured(lab, job_id) == measured(lab, undisturbed)
+
+
+def test_cancel_frees_the_gpu(lab, worker):
+    free, _ = torch.cuda.mem_get_info()
+    job_id = lab.submit(DIGITS, optimizer="adam", budget={"steps": 10_000_000})
+    lab.training(job_id)
+    assert torch.cuda.mem_get_info()[0] < free
+    lab.api.post(f"/v1/jobs/{job_id}/cancel")
+    assert lab.ended(job_id)["status"] == "cancelled"
+    until(lambda: torch.cuda.mem_get_info()[0] >= free - 2**20, 20)
+
+
+def test_a_gpu_that_others_have_filled(lab):
+    free, _ = torch.cuda.mem_get_info()
+    others = torch.empty(free - 3 * 2**30 // 2, dtype=torch.uint8, device="cuda")
+    wide = {"name": "mlp", "params": {"hidden": [12_000, 12_000]}}
+    job = lab.ended(lab.submit(DIGITS, optimizer="adam", model=wide))
+    assert (job["status"], job["reason"]) == ("failed", "out_of_memory")
+    assert "memory" in job["message"]
+    del others
+    torch.cuda.empty_cache()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "fields", "expected"),
+    [
+        ("mnist", "resnet18", {"precision": "bf16", "budget": {"epochs": 2}, "batch_size": 256}, 0.95),
+        ("snips", "transformer", {"precision": "fp16", "budget": {"epochs": 4}}, 0.8),
+    ],
+)
+def test_real_files(lab, dataset, model, fields, expected):
+    real(dataset)
+    job_id = lab.submit(fields | {"dataset": dataset, "model": model, "optimizer": KO})
+    until(lambda: lab.show(job_id)["status"] in ("succeeded", "failed"), 300)
+    job = lab.show(job_id)
+    assert job["status"] == "succeeded", job["message"]
+    assert job["summary"]["metrics"]["test_accuracy"] > expected
