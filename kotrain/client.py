@@ -6,6 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, Self, overload
 from urllib.parse import urlsplit
 
@@ -13,8 +14,9 @@ import httpx2
 
 from kotrain import home
 from kotrain.errors import WaitTimeout
-from kotrain.transport import Transport
+from kotrain.transport import OnSent, Transport
 from service.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun, ComparisonSummary, Leaderboard
+from service.descriptions import DatasetDetail, DatasetList, DatasetView, FileFormat
 from service.requests import ComparisonRequest
 from service.schemas import Catalog, DryRun, History, JobRequest, JobView, Metrics, Page
 from service.spec import ComparisonStatus, JobStatus
@@ -28,6 +30,7 @@ JobLike = JobView | uuid.UUID | str
 ComparisonLike = ComparisonAnswer | ComparisonSummary | uuid.UUID | str
 ReportFormat = Literal["html", "csv", "latex", "json"]
 Jobs = list[JobView]
+Datasets = list[DatasetView]
 OnProgress = Callable[[Jobs], None]
 
 
@@ -303,6 +306,51 @@ class Client:
         """The report of a comparison as a file: a page that opens offline, a table, or the whole answer."""
         path = f"/v1/comparisons/{_id_of(comparison)}/report"
         return self._transport.send("GET", path, query={"format": format}).content
+
+    # --- data sets ---
+
+    def datasets(self) -> Datasets:
+        """The data sets that a job can name: the built-in ones, and those that were registered."""
+        return self._transport.call(DatasetList, "GET", "/v1/datasets").data
+
+    def dataset(self, name: str) -> DatasetDetail:
+        """All that is known of a registered data set, such as images/flowers; raises `NotFound`."""
+        return self._transport.call(DatasetDetail, "GET", f"/v1/datasets/{name}")
+
+    def add_dataset(
+        self,
+        path: str | Path,
+        name: str,
+        *,
+        format: FileFormat | None = None,
+        label: str | None = None,
+        image_size: int | None = None,
+        on_sent: OnSent | None = None,
+    ) -> DatasetDetail:
+        """Register a data set of your own; jobs give the `name` of the answer, such as images/flowers.
+
+        Args:
+            path: an npz, csv, parquet or jsonl file, or a zip archive of images in class folders.
+            name: lower-case letters, digits and signs of `_.-`, at most 48.
+            format: by default what the file's name ends in.
+            label: the column of a table that holds the class; by default `label`.
+            image_size: side in pixels that the images of a zip archive are cut to; by default they stay as they are.
+            on_sent: called with the bytes that were sent so far.
+
+        Raises `InvalidRequest`, which names what is wrong in the file, and `Conflict` where the name is taken.
+        """
+        file = Path(path)
+        query = {
+            "name": name,
+            "format": format or file.suffix.lower().removeprefix("."),
+            "label": label,
+            "image_size": image_size,
+        }
+        return self._transport.upload(DatasetDetail, "/v1/datasets", file, query, on_sent)
+
+    def remove_dataset(self, name: str) -> None:
+        """Remove a data set that you registered; raises `Conflict` while an unfinished job or comparison uses it."""
+        self._transport.send("DELETE", f"/v1/datasets/{name}")
 
     # --- what the jobs say ---
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kotrain import asking, comparing, demo, home, studying, tables
+from kotrain import asking, comparing, datasets, demo, home, studying, tables
 from kotrain.client import Client
 from kotrain.errors import ApiError, KotrainError, NotRunning, WaitTimeout
 from kotrain.output import Json, complain, note, say
@@ -30,8 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Data sets on this machine.")
-app.add_typer(data_app, name="data")
+app.add_typer(datasets.app, name="data")
 app.add_typer(comparing.app, name="comparison")
 app.add_typer(studying.app, name="study")
 
@@ -273,12 +271,6 @@ def catalog(
 
 
 # --- this machine ----------------------------------------------------------------------------------------------------
-
-
-@data_app.command()
-def fetch(name: Annotated[str, typer.Argument(help="Name of a data set.")]) -> int:
-    """Download a data set."""
-    return subprocess.run([sys.executable, "-m", "workers.training.fetch", name], check=False).returncode
 
 
 @app.command()

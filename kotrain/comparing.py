@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+import webbrowser
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +22,8 @@ from service.spec import ComparisonStatus
 
 app = typer.Typer(help="Compare optimizers: one request, a verdict.")
 Id = Annotated[str, typer.Argument(metavar="ID", help="Id of a comparison.")]
+DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+"""Set where a browser has somewhere to open."""
 
 
 @app.command()
@@ -101,15 +107,32 @@ def report(
     comparison: Id,
     format: Annotated[str, typer.Option(help="html, csv, latex or json.")] = "html",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file; standard output if absent.")] = None,
+    is_opened: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
 ) -> None:
     """Write the report of a comparison: a page that opens offline, a table, or the whole answer."""
+    wanted = _format(format)
+    if is_opened and wanted != "html":
+        raise typer.BadParameter("--open shows the page: leave --format out")
     with Client() as client:
-        body = client.report(comparison, _format(format))
+        body = client.report(comparison, wanted)
+    if is_opened and output is None:
+        output = Path(tempfile.mkdtemp(prefix="kotrain-"), "report.html")  # its folder is this user's alone
     if output is None:
         sys.stdout.buffer.write(body)
-    else:
-        write(output, body)
-        note(f"{output}: {len(body):,} bytes")
+        return
+    write(output, body)
+    note(f"{output}: {len(body):,} bytes")
+    if is_opened:
+        _open(output)
+
+
+def _open(page: Path) -> None:
+    """Show a page in the browser of this user, where there is one: a browser within the terminal would be none."""
+    has_display = sys.platform in ("darwin", "win32") or any(map(os.environ.get, DISPLAYS))
+    with suppress(webbrowser.Error):
+        if has_display and webbrowser.open(page.resolve().as_uri()):
+            return
+    note(f"there is no browser to open here: open {page} where there is one")
 
 
 def write(file: Path, body: bytes) -> None:

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -21,6 +22,7 @@ from service.answers import (
     Leaderboard,
     PairView,
 )
+from service.descriptions import DatasetDetail, DatasetView
 from service.labels import family
 from service.schemas import Catalog, CatalogEntry, CurveView, History, JobView
 from service.spec import JobStatus
@@ -36,6 +38,8 @@ PIPE_COLUMNS = 200
 """Width of what is not printed to a terminal, so that nothing is cut off on the way to a file or a pipe."""
 HOLM, SPENDING = "p (Holm)", "p (planned looks)"
 """What an adjusted p is called, by how it was adjusted."""
+MOST_CLASSES = 40
+"""Of a data set, that are shown one by one."""
 WIDE_COLUMNS = 140
 """Width that the list of jobs needs for all of its columns."""
 
@@ -294,6 +298,25 @@ def catalog(found: Catalog) -> Table:
         for entry in getattr(found, f"{kind}s"):
             table.add_row(kind, entry.name, entry.title, "")
     return table
+
+
+def datasets(found: Iterable[DatasetView]) -> Table:
+    """A line for each data set."""
+    table = plain("name", "what it is", "training records", "", right=["training records"])
+    for one in found:
+        table.add_row(one.name, one.title, f"{one.records:,}", "present" if one.present else one.fetch)
+    return table
+
+
+def dataset(found: DatasetDetail) -> Group:
+    """What came of a file: its classes, with their records, and what may surprise."""
+    table = plain("class", "training records", "test records", right=["training records", "test records"])
+    counts = zip(found.class_names, found.train_per_class, found.test_per_class, strict=True)
+    for name, train, test in islice(counts, MOST_CLASSES):
+        table.add_row(Text(name), str(train), str(test))
+    if len(found.class_names) > MOST_CLASSES:
+        table.add_row(f"and {len(found.class_names) - MOST_CLASSES} more", "", "")
+    return Group(Text(f"{found.name}: {found.title}"), table, *map(Text, found.warnings))
 
 
 def parameters(entry: CatalogEntry) -> Table:

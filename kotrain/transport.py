@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
@@ -20,7 +21,13 @@ from service.schemas import Problem
 ATTEMPTS = 4
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 10.0
 
+UPLOAD_SECONDS = 3600.0
+"""For the answer to a file, which is read as a whole before it comes."""
+PIECE_BYTES = 2**20
+
 Answer = TypeVar("Answer", bound=BaseModel)
+OnSent = Callable[[int], None]
+"""Called with the bytes that were sent so far."""
 
 
 class Transport:
@@ -82,6 +89,38 @@ class Transport:
                 wait_seconds = _retry_after(response) or wait_seconds
             time.sleep(min(wait_seconds, LONGEST_WAIT_SECONDS))
         raise AssertionError("the last attempt returns or raises")
+
+    def upload(
+        self, answer: type[Answer], path: str, file: Path, query: Mapping[str, Any], on_sent: OnSent | None
+    ) -> Answer:
+        """The answer to a file, sent once, piece by piece. Raises `ConnectionFailed` or an `ApiError`."""
+        params = {name: value for name, value in query.items() if value is not None}
+        headers = {
+            **self._headers,
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(file.stat().st_size),
+        }
+        timeout = httpx2.Timeout(30.0, read=UPLOAD_SECONDS)
+        request = self.http.build_request(
+            "POST", path, params=params, content=_pieces(file, on_sent), headers=headers, timeout=timeout
+        )
+        try:
+            response = self.http.send(request)
+        except httpx2.TransportError as cause:
+            raise ConnectionFailed(str(self.http.base_url).rstrip("/"), cause) from cause
+        if not response.is_success:
+            raise problem_of(response)
+        return answer.model_validate_json(response.content)
+
+
+def _pieces(path: Path, on_sent: OnSent | None) -> Iterator[bytes]:
+    sent = 0
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece
+            sent += len(piece)
+            if on_sent is not None:
+                on_sent(sent)
 
 
 def problem_of(response: httpx2.Response) -> ApiError:

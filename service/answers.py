@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from service.looks import LookView
 from service.schemas import Output
 from service.spec import ComparisonStatus, Target
 
@@ -346,6 +347,7 @@ class ComparisonAnswer(Output):
     reused: list[ReusedRun]
     plan: PlanView
     estimates: list[Estimate] = Field(description="While it runs.")
+    looks: dict[str, LookView] = Field(description="How pages draw each optimizer, by label.")
 
 
 class ComparisonSummary(Output):

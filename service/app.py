@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI
 
 from service import problems
 from service.config import settings
+from service.live import Hub
 from service.middleware import BodyLimit, RequestId
-from service.routes import catalog, compare, comparisons, health, jobs, leaderboard
+from service.routes import (
+    artifacts,
+    catalog,
+    compare,
+    comparisons,
+    curves,
+    dashboard,
+    datasets,
+    events,
+    health,
+    jobs,
+    keys,
+    leaderboard,
+    plots,
+    workers,
+)
 from service.schemas import Problem
 
 DESCRIPTION = """
@@ -18,17 +37,30 @@ Every call but `/healthz` and `/readyz` needs `Authorization: Bearer KEY`. Error
 """
 
 
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Hub]]:
+    """The server, too, gets the hub of the streams: it waits for open answers before it ends the application."""
+    app.state.hub = Hub()
+    yield {"hub": app.state.hub}
+    app.state.hub.close()
+
+
 def create_app() -> FastAPI:
     """A new application; it reads `settings()` and opens nothing until the first request."""
     app = FastAPI(
         title="kotrain",
         version="1",
         description=DESCRIPTION,
+        lifespan=_lifespan,
         responses={"4XX": {"model": Problem, "content": {problems.MEDIA_TYPE: {}}}},
     )
-    for part in (jobs, comparisons, compare, leaderboard, catalog, health):
+    for part in (
+        jobs, artifacts, comparisons, curves, events, compare, leaderboard, catalog, datasets, health,
+        workers, keys, plots, dashboard,
+    ):  # fmt: skip
         app.include_router(part.router)
+    app.state.hub = Hub()  # replaced where there is a lifespan
     problems.install(app)
-    app.add_middleware(BodyLimit, max_bytes=settings().max_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings().max_body_bytes, streaming=datasets.STREAMING)
     app.add_middleware(RequestId)
     return app

@@ -122,7 +122,7 @@ def begin(session: Session, claim: Claim, step: int, told: Collection[str] = ())
     metrics.trim(session, claim.job_id, step, told)
     checkpoints.forget_after(session, claim.job_id, step)
     session.execute(update(Job).where(Job.id == claim.job_id).values(step=step))
-    _note(session, claim.job_id, claim.attempt, [f"{CONTINUED} {step}" if step else BEGAN_ANEW])
+    _note(session, claim.job_id, claim.attempt, [f"{CONTINUED} {step}" if step else BEGAN_ANEW], step)
     return True
 
 
@@ -153,14 +153,14 @@ def _keep(session: Session, job_id: UUID, attempt: int, batches: Sequence[Batch]
         _note(session, job_id, attempt, batch.notes)
 
 
-def _note(session: Session, job_id: UUID, attempt: int, notes: Sequence[str]) -> None:
+def _note(session: Session, job_id: UUID, attempt: int, notes: Sequence[str], step: int | None = None) -> None:
     """Write events that change no status; one that is there already is not written again."""
     for note in map(storable, notes):
         same = select(JobEvent.seq).where(
             JobEvent.job_id == job_id, JobEvent.attempt == attempt, JobEvent.message == note
         )
         if session.scalar(same.limit(1)) is None:
-            _record(session, job_id, JobStatus.RUNNING, message=note)
+            _record(session, job_id, JobStatus.RUNNING, message=note, step=step)
 
 
 BEAT = text(
@@ -371,7 +371,12 @@ def _change(
 
 
 def _record(
-    session: Session, job_id: UUID, status: JobStatus, reason: Reason | None = None, message: str | None = None
+    session: Session,
+    job_id: UUID,
+    status: JobStatus,
+    reason: Reason | None = None,
+    message: str | None = None,
+    step: int | None = None,
 ) -> None:
     """Append to the job's events; the caller's transaction holds the job's row lock, so `seq` has no gaps."""
     row = session.execute(
@@ -381,6 +386,5 @@ def _record(
         .returning(Job.seq, Job.attempt)
         .execution_options(synchronize_session=False)
     ).one()
-    session.add(
-        JobEvent(job_id=job_id, seq=row.seq, attempt=row.attempt, status=status, reason=reason, message=message)
-    )
+    event = {"attempt": row.attempt, "status": status, "reason": reason, "message": message, "step": step}
+    session.add(JobEvent(job_id=job_id, seq=row.seq, **event))

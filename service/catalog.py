@@ -7,12 +7,13 @@ class attributes say what else the API must know about it before anything is tra
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-Kind = Literal["image", "text"]
+Kind = Literal["image", "text", "table"]
 Resplits = Literal["all", "validation", "nothing"]
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -96,7 +97,10 @@ class SnipsParams(TextParams):
 
 
 class Dataset(Frozen):
-    """A named data set: what kind of input it has, how many classes and training records, and where it comes from."""
+    """A named data set: what kind of input it has, how many classes and training records, and where it comes from.
+
+    Of one that somebody registered (`OwnDataset`), classes and records are in its description (`service.data`).
+    """
 
     kind: ClassVar[Kind]
     classes: ClassVar[int]
@@ -185,6 +189,42 @@ class Snips(Dataset):
         return "nothing"
 
 
+OWN_NAME = r"[a-z0-9][a-z0-9_.-]{0,47}"
+"""What follows the kind in the name of somebody's own data set, which is a folder's name, too."""
+
+OwnImagesName = Annotated[str, Field(pattern=f"^images/{OWN_NAME}$")]
+OwnTextsName = Annotated[str, Field(pattern=f"^texts/{OWN_NAME}$")]
+OwnTableName = Annotated[str, Field(pattern=f"^tables/{OWN_NAME}$")]
+
+
+class OwnDataset(Dataset):
+    """A data set that somebody registered; the first part of its name is its kind."""
+
+
+class OwnImages(OwnDataset):
+    """Images of one size."""
+
+    kind, title = "image", "images that somebody registered"
+    name: OwnImagesName
+    params: DatasetParams = DatasetParams()
+
+
+class OwnTexts(OwnDataset):
+    """Labelled texts."""
+
+    kind, title = "text", "texts that somebody registered"
+    name: OwnTextsName
+    params: TextParams = TextParams()
+
+
+class OwnTable(OwnDataset):
+    """Rows of numbers."""
+
+    kind, title = "table", "rows of numbers that somebody registered"
+    name: OwnTableName
+    params: DatasetParams = DatasetParams()
+
+
 # --- models ----------------------------------------------------------------------------------------------------------
 
 
@@ -199,7 +239,7 @@ class ScaledParams(Frozen):
 
 
 class MlpParams(ScaledParams):
-    """Fully connected ReLU layers on the flattened image."""
+    """Fully connected ReLU layers on the flattened image, or on a row of numbers."""
 
     hidden: Widths = Field((256, 256), description="Width of each hidden layer.")
 
@@ -250,16 +290,17 @@ class TransformerParams(Frozen):
 
 
 class Model(Frozen):
-    """A named model and the kind of input it reads."""
+    """A named model and the kind of input it reads, and the others that it reads as well."""
 
     reads: ClassVar[Kind]
+    also_reads: ClassVar[tuple[Kind, ...]] = ()
     title: ClassVar[str]
 
 
 class Mlp(Model):
     """Multilayer perceptron."""
 
-    reads, title = "image", "fully connected ReLU network"
+    reads, also_reads, title = "image", ("table",), "fully connected ReLU network"
     name: Literal["mlp"] = "mlp"
     params: MlpParams = MlpParams()
 
@@ -719,9 +760,32 @@ class Step(Schedule):
     params: StepParams = StepParams()
 
 
+OWN: dict[str, type[OwnDataset]] = {"images": OwnImages, "texts": OwnTexts, "tables": OwnTable}
+"""First part of the name -> its choice; what follows is the user's."""
+
+
+def _chosen_dataset(value: Any) -> str | None:
+    """The tag of a choice: a built-in name, or the kind of somebody's own set."""
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    if not isinstance(name, str):
+        return None if name is None else str(name)
+    kind, slash, _ = name.partition("/")
+    return f"{kind}/NAME" if slash and kind in OWN else name
+
+
 DatasetChoice = Annotated[
-    Digits | Mnist | FashionMnist | Cifar10 | Cifar100 | ImageNet | Imdb | Snips,
-    Field(discriminator="name"),
+    Annotated[Digits, Tag("digits")]
+    | Annotated[Mnist, Tag("mnist")]
+    | Annotated[FashionMnist, Tag("fashion_mnist")]
+    | Annotated[Cifar10, Tag("cifar10")]
+    | Annotated[Cifar100, Tag("cifar100")]
+    | Annotated[ImageNet, Tag("imagenet")]
+    | Annotated[Imdb, Tag("imdb")]
+    | Annotated[Snips, Tag("snips")]
+    | Annotated[OwnImages, Tag("images/NAME")]
+    | Annotated[OwnTexts, Tag("texts/NAME")]
+    | Annotated[OwnTable, Tag("tables/NAME")],
+    Discriminator(_chosen_dataset),
     BeforeValidator(_named),
 ]
 ModelChoice = Annotated[
@@ -747,3 +811,18 @@ OPTIMIZERS: dict[str, type[Optimizer]] = _by_name(
     Sgd, Adam, AdamW, NadamW, Radam, Rmsprop, Adagrad, Muon, Lion, Ko, Control
 )
 SCHEDULES: dict[str, type[Schedule]] = _by_name(Constant, Cosine, Linear, Step)
+
+
+def is_own(name: str) -> bool:
+    """Whether `name` can be that of a data set that somebody registered."""
+    return re.fullmatch(f"(?:{'|'.join(OWN)})/{OWN_NAME}", name) is not None
+
+
+def dataset_class(name: str) -> type[Dataset]:
+    """The choice of the data set `name`. Raises KeyError where no data set can have this name."""
+    return OWN[name.partition("/")[0]] if is_own(name) else DATASETS[name]
+
+
+def default_dataset(name: str) -> Dataset:
+    """The data set `name` with default parameters. Raises KeyError as `dataset_class`."""
+    return dataset_class(name).model_validate({"name": name})

@@ -193,6 +193,16 @@ def _check_schema() -> None:
         logging.warning("kotrain: the database is away, its schema is not checked: %s", _line(away))
 
 
+class Server(uvicorn.Server):
+    """Ends the streams when it shuts down, instead of waiting until they end by themselves."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's."""
+        if "hub" in self.lifespan.state:
+            self.lifespan.state["hub"].close()
+        await super().shutdown(sockets)
+
+
 def _serve(listener: socket.socket) -> None:
     # uvicorn stops gracefully on a signal and then raises it again, for whoever listened before: nobody, so exit 0.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -200,7 +210,7 @@ def _serve(listener: socket.socket) -> None:
     config = uvicorn.Config(
         "service.app:create_app", factory=True, timeout_graceful_shutdown=stack.STREAM_SECONDS, log_level="info"
     )
-    server = uvicorn.Server(config)
+    server = Server(config)
     server.run(sockets=[listener])
     if not server.started:
         raise typer.Exit(1)

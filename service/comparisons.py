@@ -20,7 +20,7 @@ from uuid_utils.compat import uuid7
 
 from service import cells, conclusions, data, estimates, jobs, methods, protocol
 from service.answers import ComparisonAnswer, ComparisonDryRun
-from service.catalog import DATASETS
+from service.catalog import default_dataset
 from service.comparability import settled
 from service.config import settings
 from service.db import storable
@@ -55,12 +55,13 @@ _lock = Lock()
 
 def plan(session: Session, request: ComparisonRequest) -> Plan:
     """The plan of a request, for the machines there are. Raises Invalid, which points to what is wrong."""
-    counted = cache(lambda name: data.train_records(DATASETS[name](), settings().data))
+    counted = cache(lambda name: data.train_records(default_dataset(name), settings().data))
     found = resolve(
         request,
         {"auto": _device(session)},
         most_jobs=settings().max_comparison_jobs,
         records=counted,
+        classes=lambda dataset: data.classes(dataset, settings().data),
     )
     _check(session, found)
     return found

@@ -34,6 +34,7 @@ from service.estimates import cell_seconds, most_seconds
 from service.families import Family, Sampled, Test, Values, test_all
 from service.groups import ENVIRONMENT_SETTING
 from service.labels import flat
+from service.looks import looks
 from service.measures import Measure, listed
 from service.methods import methods, plan_view
 from service.models import Comparison
@@ -307,6 +308,7 @@ def conclude(comparison: Comparison, plan: Plan, runs: Sequence[CellRun], estima
         reused=[_reused(plan, run) for run in runs if run.is_reused],
         plan=plan_view(plan),
         estimates=list(estimates.values()),
+        looks=looks([(one.label, one.name) for one in plan.optimizers]),
     )
 
 

@@ -5,6 +5,7 @@ Torch-free: the API asks whether data is present and how large it is; `workers.t
 
 from __future__ import annotations
 
+import difflib
 import gzip
 import hashlib
 import json
@@ -15,8 +16,10 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
+from pydantic import ValidationError
 
-from service.catalog import Dataset
+from service.catalog import OWN, Dataset, is_own
+from service.descriptions import Description
 
 IDX_FILES: dict[str, tuple[str, str]] = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -39,6 +42,9 @@ SNIPS_INTENTS = (
 
 DIGITS_GOLDEN = (800, 200, 797)
 """Records of the digits that train, validate and test (docs/ko.md)."""
+
+MOST_LISTED = 20
+"""Data sets that a refusal names."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +108,56 @@ _CANDIDATES: dict[str, tuple[_Candidate, ...]] = {
 
 def locate(name: str, data_dir: Path) -> Layout | None:
     """The first accepted layout of data set `name` that is complete under `data_dir`; None where there is none."""
+    if is_own(name):
+        return Layout("own", own_folder(name, data_dir)) if describe(name, data_dir) else None
     for candidate in _CANDIDATES[name]:
         root = data_dir / candidate.folder
         if all(any((root / file).exists() for file in alternatives) for alternatives in candidate.files):
             return Layout(candidate.form, root)
     return None
+
+
+def own_folder(name: str, data_dir: Path) -> Path:
+    """Where the files of somebody's own data set lie: `data.npz`, or `train.jsonl` and `test.jsonl`, and what it is."""
+    return data_dir / "own" / name
+
+
+def own_names(data_dir: Path) -> list[str]:
+    """Names of all data sets that somebody registered, as a job says them."""
+    found = (f"{kind}/{folder.name}" for kind in OWN for folder in (data_dir / "own" / kind).glob("*"))
+    return sorted(name for name in found if describe(name, data_dir))
+
+
+def describe(name: str, data_dir: Path) -> Description | None:
+    """What is known of somebody's own data set; None where there is none, or of a version that cannot be read.
+
+    A name that cannot be one is never looked for: it comes from strangers and would be a path.
+    """
+    if not is_own(name):
+        return None
+    path = own_folder(name, data_dir) / "dataset.json"
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return _description(path, stat.st_mtime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=1024)
+def _description(path: Path, mtime_ns: int, inode: int) -> Description | None:
+    try:
+        return Description.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def classes(choice: Dataset, data_dir: Path) -> int:
+    """How many classes a data set has; two where it is not there, because fewer than that no set has."""
+    name: str = choice.name  # type: ignore[attr-defined]  # every choice has one
+    if not is_own(name):
+        return choice.classes
+    description = describe(name, data_dir)
+    return 2 if description is None else len(description.classes)
 
 
 def is_present(name: str, data_dir: Path) -> bool:
@@ -133,8 +184,25 @@ def stamp(name: str, data_dir: Path) -> str | None:
 
 
 def fetch_command(name: str) -> str:
-    """What to type to get data set `name`."""
+    """What to type to get the built-in data set `name`."""
     return f"kotrain data fetch {name}"
+
+
+def remedy(name: str) -> str:
+    """What to do on a machine where data set `name` is not there, though jobs need it."""
+    return "give this machine the API's KOTRAIN_DATA_DIR" if is_own(name) else fetch_command(name)
+
+
+def absence(name: str, data_dir: Path) -> str:
+    """A sentence for whoever asks for data set `name`, which is not there."""
+    if not is_own(name):
+        return f"data set '{name}' is not present; fetch it with: {fetch_command(name)}"
+    there = own_names(data_dir)
+    close = difflib.get_close_matches(name, there, 1)
+    hint = f" (did you mean '{close[0]}'?)" if close else ""
+    listed = ", ".join(there[:MOST_LISTED]) + (", ..." if len(there) > MOST_LISTED else "")
+    told = f"there are {listed}" if there else "none has been registered yet (POST /v1/datasets)"
+    return f"there is no data set '{name}'{hint}; {told}"
 
 
 def idx_file(root: Path, name: str) -> Path:
@@ -145,7 +213,9 @@ def idx_file(root: Path, name: str) -> Path:
 
 def validation_records(name: str, records: int) -> int:
     """How many of a data set's `records` validate instead of training; 0 where it brings its own validation file."""
-    return DIGITS_GOLDEN[1] if name == "digits" else records // 10
+    if name == "digits":
+        return DIGITS_GOLDEN[1]
+    return max(1, records // 10) if is_own(name) else records // 10
 
 
 def has_own_validation(layout: Layout) -> bool:
@@ -160,7 +230,10 @@ def train_records(choice: Dataset, data_dir: Path) -> int | None:
     """
     name, limit = choice.name, choice.params.limit  # type: ignore[attr-defined]  # every choice has both
     layout = locate(name, data_dir)
-    records = None if layout is None else _COUNTS[name, layout.form](choice, layout.root)
+    if (own := describe(name, data_dir)) is not None:
+        records: int | None = own.train_records
+    else:
+        records = None if layout is None else _COUNTS[name, layout.form](choice, layout.root)
     if layout is None or records is None:
         return None
     if not has_own_validation(layout):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from queue import SimpleQueue
+from typing import Any
 
 from alembic import command
 from psycopg import Connection
@@ -28,6 +29,23 @@ NOW = func.clock_timestamp()
 """The database's time, the only one that counts."""
 LOCK_SECONDS, MIGRATE_TRIES = 3, 20
 """How long a migration waits for a table, much less than a lease, and how often it tries: two minutes in all."""
+CONNECTION: dict[str, Any] = {
+    "connect_timeout": 3,
+    "application_name": "kotrain",
+    # Whoever stands still within a transaction (a frozen API, a host without power) keeps its locks no longer.
+    "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=60s",
+    # A network that swallows packets is noticed within ten seconds, half a lease.
+    "tcp_user_timeout": 10_000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
+"""How each connection to the database is made."""
+# A restored database knows transactions of another server, which would all seem to come yet.
+FORGET_TRANSACTIONS = [
+    text(f"UPDATE {table} SET xid = NULL WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+    for table in ("job_events", "comparison_events")
+]
 
 
 @lru_cache(maxsize=1)
@@ -42,17 +60,7 @@ def engine() -> Engine:
         max_overflow=32,
         pool_timeout=5,
         pool_pre_ping=True,
-        connect_args={
-            "connect_timeout": 3,
-            "application_name": "kotrain",
-            # Whoever stands still within a transaction (a frozen API, a host without power) keeps its locks no longer.
-            "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=60s",
-            # A network that swallows packets is noticed within ten seconds, half a lease.
-            "tcp_user_timeout": 10_000,
-            "keepalives_idle": 5,
-            "keepalives_interval": 2,
-            "keepalives_count": 3,
-        },
+        connect_args=CONNECTION,
     )
     event.listen(made, "handle_error", _leave_a_standby)
     return made
@@ -184,6 +192,8 @@ def _migrate() -> None:
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        for statement in FORGET_TRANSACTIONS:
+            connection.execute(statement)
 
 
 def is_read_only() -> bool:

@@ -91,9 +91,10 @@ class Conflict(KotrainError):
 
 
 class TooLarge(KotrainError):
-    """The body is too large."""
+    """The body is too large; the rest of it is not read."""
 
     status, slug, title = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The request is too large"
+    headers: ClassVar[dict[str, str]] = {"Connection": "close"}
 
 
 class Unreadable(KotrainError):

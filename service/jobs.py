@@ -6,20 +6,21 @@ worker is asked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import ColumnElement, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from service import data, queue
+from service.catalog import is_own
 from service.config import settings
 from service.db import NOW, ring_after_commit
-from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
+from service.errors import Conflict, FieldError, Forbidden, Invalid, KotrainError, NotFound
 from service.models import ComparisonCell, Job, JobEvent, User, Worker
 from service.schemas import JobRequest
 from service.spec import ENGINE_VERSION, TRANSITIONS, JobStatus, Reason, TrainSpec
@@ -33,13 +34,10 @@ def check(session: Session, request: TrainSpec) -> None:
     errors = []
     folder = settings().data
     dataset = request.dataset
+    if is_own(dataset.name):
+        hold_dataset(session, dataset.name)
     if not data.is_present(dataset.name, folder):
-        errors.append(
-            FieldError(
-                "/dataset",
-                f"data set '{dataset.name}' is not present; fetch it with: {data.fetch_command(dataset.name)}",
-            )
-        )
+        errors.append(FieldError("/dataset", data.absence(dataset.name, folder)))
     else:
         records = data.train_records(dataset, folder)
         if records is not None and request.batch_size > records:
@@ -57,6 +55,13 @@ def check(session: Session, request: TrainSpec) -> None:
         )
     if errors:
         raise Invalid("; ".join(error.detail for error in errors), tuple(errors))
+
+
+def hold_dataset(session: Session, name: str, *, alone: bool = False) -> None:
+    """Keep somebody's own data set as it is until the transaction ends: whoever submits may share it with others who
+    do, whoever removes it (`alone`) with nobody."""
+    lock = func.pg_advisory_xact_lock if alone else func.pg_advisory_xact_lock_shared
+    session.execute(select(lock(func.hashtextextended(f"kotrain.dataset {name}", 0))))
 
 
 def _only_cpu_workers(session: Session) -> bool:
@@ -131,43 +136,82 @@ def history(session: Session, job_id: UUID) -> Sequence[JobEvent]:
 class Filter:
     """Which jobs to list; None means any."""
 
-    status: JobStatus | None = None
+    statuses: Collection[JobStatus] | None = None
     dataset: str | None = None
     model: str | None = None
     optimizer: str | None = None
     user: str | None = None
     tag: tuple[str, str] | None = None
     comparison: UUID | None = None
+    search: str | None = None
+    """Somewhere in the data set, model, optimizer, user or the value of a tag, in letters of either case."""
+
+    @property
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """All of which have to hold."""
+        found: list[ColumnElement[bool]] = []
+        if self.statuses is not None:
+            found.append(Job.status.in_(self.statuses))
+        for column in (Job.dataset, Job.model, Job.optimizer):
+            if (value := getattr(self, column.key)) is not None:
+                found.append(column == value)
+        if self.user is not None:
+            found.append(Job.user_id == select(User.id).where(User.name == self.user).scalar_subquery())
+        if self.tag is not None:
+            found.append(Job.tags.contains({self.tag[0]: self.tag[1]}))
+        if self.comparison is not None:
+            cells = select(ComparisonCell.job_id).where(ComparisonCell.comparison_id == self.comparison)
+            found.append(Job.id.in_(cells))
+        if self.search:
+            found.append(_says(self.search))
+        return found
 
 
-def find(session: Session, wanted: Filter, limit: int, after: UUID | None) -> tuple[Sequence[Job], bool]:
-    """Up to `limit` jobs older than the job `after`, newest first, and whether there are more. Ids sort by age."""
-    query = select(Job).order_by(Job.id.desc()).limit(limit + 1)
-    for column in ("status", "dataset", "model", "optimizer"):
-        value = getattr(wanted, column)
-        if value is not None:
-            query = query.where(getattr(Job, column) == value)
-    if wanted.user is not None:
-        query = query.where(Job.user_id == select(User.id).where(User.name == wanted.user).scalar_subquery())
-    if wanted.tag is not None:
-        query = query.where(Job.tags.contains({wanted.tag[0]: wanted.tag[1]}))
-    if wanted.comparison is not None:
-        cells = select(ComparisonCell.job_id).where(ComparisonCell.comparison_id == wanted.comparison)
-        query = query.where(Job.id.in_(cells))
+def _says(words: str) -> ColumnElement[bool]:
+    """Whether a job has these letters in what a list shows of it."""
+    users = select(User.id).where(User.name.icontains(words, autoescape=True))
+    tags = func.jsonb_each_text(Job.tags).table_valued("key", "value", name="tag")
+    return or_(
+        *(column.icontains(words, autoescape=True) for column in (Job.dataset, Job.model, Job.optimizer)),
+        Job.user_id.in_(users),
+        select(tags.c.key).where(tags.c.value.icontains(words, autoescape=True)).exists(),
+    )
+
+
+def find(
+    session: Session, wanted: Filter, limit: int, after: UUID | None, *, oldest_first: bool = False
+) -> tuple[Sequence[Job], bool]:
+    """Up to `limit` jobs beyond the job `after`, newest first unless told, and whether there are more.
+
+    Ids sort by age.
+    """
+    query = select(Job).where(*wanted.conditions).limit(limit + 1)
+    query = query.order_by(Job.id if oldest_first else Job.id.desc())
     if after is not None:
-        query = query.where(Job.id < after)
+        query = query.where(Job.id > after if oldest_first else Job.id < after)
     jobs = session.scalars(query).all()
     return jobs[:limit], len(jobs) > limit
+
+
+def count(session: Session, wanted: Filter) -> dict[JobStatus, int]:
+    """How many there are of each status."""
+    rows = session.execute(select(Job.status, func.count()).where(*wanted.conditions).group_by(Job.status))
+    found = {JobStatus(status): number for status, number in rows}
+    return {status: found.get(status, 0) for status in JobStatus}
 
 
 def cancel(session: Session, user: User, job_id: UUID) -> Job:
     """End a queued job at once and ask a running one to stop; doing so again changes nothing."""
     job = _owned(session, user, job_id)
-    if JobStatus(job.status) not in (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELLED):
-        raise Conflict(f"job {job_id} has ended already ({job.status})", current_status=job.status)
+    _check_cancel(job)
     cancel_many(session, [job_id])
     session.refresh(job)
     return job
+
+
+def _check_cancel(job: Job) -> None:
+    if JobStatus(job.status) not in (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELLED):
+        raise Conflict(f"job {job.id} has ended already ({job.status})", current_status=job.status)
 
 
 def cancel_many(session: Session, job_ids: Sequence[UUID]) -> None:
@@ -210,9 +254,56 @@ def retry(session: Session, user: User, job_id: UUID) -> Job:
     return get(session, again)
 
 
+# --- many at a time --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one of many jobs: done, or why not; and the job that a retry made."""
+
+    job: UUID
+    done: bool
+    detail: str | None = None
+    new_job: UUID | None = None
+
+
+def cancel_each(session: Session, user: User, job_ids: Sequence[UUID]) -> list[Outcome]:
+    """`cancel` for each of these; those that may not be are told, and hold up no other."""
+    locked = select(Job).where(Job.id.in_(job_ids)).order_by(Job.id).with_for_update(of=Job)
+    found = {job.id: job for job in session.scalars(locked)}
+    outcomes = []
+    for job_id in dict.fromkeys(job_ids):
+        try:
+            _check_cancel(_allowed(user, job_id, found.get(job_id)))
+        except KotrainError as refused:
+            outcomes.append(Outcome(job_id, False, refused.detail))
+        else:
+            outcomes.append(Outcome(job_id, True))
+    cancel_many(session, [one.job for one in outcomes if one.done])
+    return outcomes
+
+
+def retry_each(session: Session, user: User, job_ids: Sequence[UUID]) -> list[Outcome]:
+    """`retry` for each of these; those that may not be are told, and hold up no other."""
+    found: dict[UUID, Outcome] = {}
+    for job_id in sorted(set(job_ids)):  # as everybody locks them
+        try:
+            found[job_id] = Outcome(job_id, True, new_job=retry(session, user, job_id).id)
+        except KotrainError as refused:  # before anything was written
+            found[job_id] = Outcome(job_id, False, refused.detail)
+    return [found[job_id] for job_id in dict.fromkeys(job_ids)]
+
+
+# --- whose -----------------------------------------------------------------------------------------------------------
+
+
 def _owned(session: Session, user: User, job_id: UUID) -> Job:
     """The job, locked, if this user may change it."""
-    job = session.scalar(select(Job).where(Job.id == job_id).with_for_update(of=Job))
+    return _allowed(user, job_id, session.scalar(select(Job).where(Job.id == job_id).with_for_update(of=Job)))
+
+
+def _allowed(user: User, job_id: UUID, job: Job | None) -> Job:
+    """The job that was found under an id, if this user may change it."""
     if job is None:
         raise NotFound(f"there is no job {job_id}")
     if job.user_id != user.id and not user.is_admin:

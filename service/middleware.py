@@ -38,15 +38,19 @@ class RequestId:
 
 
 class BodyLimit:
-    """Refuse a body beyond `max_bytes` before it is read into memory, whether or not its length was announced."""
+    """Refuse a body beyond `max_bytes` before it is read into memory, whether or not its length was announced.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    The routes in `streaming`, each as "METHOD /path", read their body piece by piece and count it themselves.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, streaming: frozenset[str] = frozenset()) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.streaming = streaming
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body up to the limit, then hand it on."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or f"{scope['method']} {scope['path']}" in self.streaming:
             await self.app(scope, receive, send)
             return
         messages: list[Message] = []
@@ -63,7 +67,6 @@ class BodyLimit:
         if too_large:
             error = TooLarge(f"the body is larger than {self.max_bytes:,} bytes")
             response = respond(Request(scope), error)
-            response.headers["Connection"] = "close"
             await response(scope, receive, send)
             return
 

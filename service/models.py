@@ -18,6 +18,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     Text,
@@ -32,6 +33,7 @@ from uuid_utils.compat import uuid7
 from service.spec import ComparisonStatus, JobStatus, Reason
 
 NOW = text("clock_timestamp()")
+XID = text("pg_current_xact_id()::text::bigint")
 
 
 def _one_of(column: str, values: type[JobStatus] | type[Reason] | type[ComparisonStatus]) -> str:
@@ -167,6 +169,7 @@ class JobEvent(Base):
     """What happened to a job, in order; written in the transaction of the change itself."""
 
     __tablename__ = "job_events"
+    __table_args__ = (Index("job_events_xid", "xid", postgresql_where=text("xid IS NOT NULL")),)
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
@@ -175,6 +178,10 @@ class JobEvent(Base):
     reason: Mapped[str | None]
     message: Mapped[str | None]
     at: Mapped[datetime] = mapped_column(server_default=NOW)
+    step: Mapped[int | None] = mapped_column(BigInteger)
+    """Where the attempt goes on, 0 being the beginning: what was measured beyond it is void."""
+    xid: Mapped[int | None] = mapped_column(BigInteger, server_default=XID)
+    """The transaction that wrote it (`service.live`); null: before there were streams, or on another server."""
 
 
 class MetricName(Base):
@@ -256,6 +263,24 @@ class Comparison(Base):
     finished_at: Mapped[datetime | None]
 
     user: Mapped[User] = relationship(lazy="joined", innerjoin=True)
+
+
+class ComparisonEvent(Base):
+    """A change of a comparison's status, written by a trigger in the transaction of the change itself."""
+
+    __tablename__ = "comparison_events"
+    __table_args__ = (
+        Index("comparison_events_xid", "xid", postgresql_where=text("xid IS NOT NULL")),
+        Index("comparison_events_comparison", "comparison_id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    comparison_id: Mapped[UUID] = mapped_column(ForeignKey("comparisons.id", ondelete="CASCADE"))
+    status: Mapped[str]
+    message: Mapped[str | None]
+    at: Mapped[datetime] = mapped_column(server_default=NOW)
+    xid: Mapped[int | None] = mapped_column(BigInteger, server_default=XID)
+    """The transaction that wrote it; null: on another server."""
 
 
 class ComparisonCell(Base):

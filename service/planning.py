@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from service.catalog import Dataset
 from service.errors import FieldError, Invalid
 from service.labels import flat, labels
 from service.measures import many, out_of_reach
@@ -34,6 +35,8 @@ MOST_LOSS = 1e6
 
 Records = Callable[[str], int | None]
 """The name of a data set -> how many training records it has without a limit; None where that is not known."""
+Classes = Callable[[Dataset], int]
+"""A data set -> how many classes it has."""
 
 
 def resolve(
@@ -41,12 +44,14 @@ def resolve(
     devices: Mapping[str, str] | None = None,
     most_jobs: int | None = None,
     records: Records = lambda _: None,
+    classes: Classes = lambda dataset: dataset.classes,
 ) -> Plan:
     """The plan of a request. Raises Invalid, which points to what is wrong, and where it is more than `most_jobs`.
 
-    `devices` says what a task's device is to be instead, such as {"auto": "cpu"}.
+    `devices` says what a task's device is to be instead, such as {"auto": "cpu"}; `classes` knows those of own data.
     """
-    _refuse_what_does_not_fit(request, records)
+    counts = [classes(task.dataset) for task in request.tasks]
+    _refuse_what_does_not_fit(request, records, counts)
     _refuse_too_many(request, most_jobs)
     names = dimensions(one.space or {} for one in request.optimizers)
     if len(names) > MOST_PARAMETERS:
@@ -54,8 +59,8 @@ def resolve(
     tried = [_trials(request, index, names) for index in range(len(request.optimizers))]
     resolved = _validated(request, tried)
     tasks = [
-        PlannedTask(label=label, spec=_task_spec(task, devices or {}), diverged_score=_diverged_score(request, task))
-        for task, label in zip(request.tasks, _task_labels(request.tasks), strict=True)
+        PlannedTask(label=label, spec=_task_spec(task, devices or {}), diverged_score=_diverged_score(request, count))
+        for task, label, count in zip(request.tasks, _task_labels(request.tasks), counts, strict=True)
     ]
     optimizers = [
         PlannedOptimizer(label=label, name=one.name, space=one.space, trials=trials)
@@ -97,7 +102,7 @@ def _tuning(request: ComparisonRequest) -> Tuning | None:
     return request.tuning.model_copy(update={"trials": None}) if request.tuning and grids else request.tuning
 
 
-def _refuse_what_does_not_fit(request: ComparisonRequest, records: Records) -> None:
+def _refuse_what_does_not_fit(request: ComparisonRequest, records: Records, classes: Sequence[int]) -> None:
     """What contradicts itself, whatever data sets and optimizers say."""
     errors = []
     for index, one in enumerate(request.optimizers):
@@ -127,7 +132,8 @@ def _refuse_what_does_not_fit(request: ComparisonRequest, records: Records) -> N
                 "/tuning/first_seed", "the trials would share seeds with the runs that judge them: keep them apart"
             )
         )
-    errors += [*_misfits_of_tasks(request), *_tasks_listed_twice(request, records), *_misfits_of_score(request)]
+    errors += [*_misfits_of_tasks(request), *_tasks_listed_twice(request, records)]
+    errors += _misfits_of_score(request, classes)
     if errors:
         raise Invalid.fields(errors)
 
@@ -214,12 +220,11 @@ def _trained(request: ComparisonRequest, task: TaskRequest, there: int | None) -
     return spec
 
 
-def _misfits_of_score(request: ComparisonRequest) -> Iterator[FieldError]:
+def _misfits_of_score(request: ComparisonRequest, classes: Sequence[int]) -> Iterator[FieldError]:
     """A run that diverged has learnt nothing: its score is in the metric's range, and no better than guessing."""
     score = request.diverged_score
     if score is None:
         return
-    classes = [task.dataset.classes for task in request.tasks]
     if request.metric.endswith("accuracy"):
         low, high, why = 0.0, 1.0 / max(classes), "a share, no better than guessing between the classes"
     elif request.metric.endswith("loss"):
@@ -339,9 +344,9 @@ def _task_spec(task: TaskRequest, devices: Mapping[str, str]) -> dict[str, Any]:
     return {**spec, "device": spec["device"] if task.precision == "fp16" and device == "cpu" else device}
 
 
-def _diverged_score(request: ComparisonRequest, task: TaskRequest) -> float | None:
+def _diverged_score(request: ComparisonRequest, classes: int) -> float | None:
     if request.diverged_score is None and request.metric.endswith("accuracy"):
-        return 1.0 / task.dataset.classes
+        return 1.0 / classes
     return request.diverged_score
 
 

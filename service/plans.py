@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.catalog import DATASETS
+from service.catalog import dataset_class
 from service.requests import Endpoint, Tuning
 from service.spaces import Space
 from service.spec import TrainSpec
@@ -133,7 +133,7 @@ class Plan(BaseModel):
     def resplits(self, task: int) -> Literal["all", "validation", "nothing"]:
         """What another split of a task's data draws anew."""
         dataset = self.tasks[task].spec["dataset"]
-        return DATASETS[dataset["name"]].model_validate(dataset).resplits
+        return dataset_class(dataset["name"]).model_validate(dataset).resplits
 
     def is_reusable(self, cell: Cell) -> bool:
         """Whether another run of the same spec is taken."""

@@ -21,7 +21,7 @@ def field_error(error: Mapping[str, Any], body: Any) -> FieldError:
     context = error.get("ctx", {})
     if error["type"].startswith("union_tag"):
         tag = "base" if path and path[-1] == "params" else "name"
-        if not (isinstance(_at(body, path), str)):
+        if isinstance(_at(body, path), dict):
             path = [*path, tag]
         return FieldError(pointer(path), _unknown_choice(path, tag, context))
     if error["type"] == "unfit":

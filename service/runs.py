@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from service import metrics
 from service.answers import CompareAnswer
-from service.catalog import DATASETS, MODELS, OPTIMIZERS
+from service.catalog import DATASETS, MODELS, OPTIMIZERS, is_own
 from service.errors import Invalid
 from service.groups import Run
 from service.labels import GroupBy
@@ -74,7 +74,13 @@ Words = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
 """What a person may ask for; Postgres holds no NUL."""
 
 
-DatasetName = Annotated[str, _one_of(DATASETS)]
+def _dataset(name: str) -> str:
+    if name not in DATASETS and not is_own(name):
+        raise ValueError(f"'{name}' is not known; there is {', '.join(sorted(DATASETS))}, and images/NAME and so on")
+    return name
+
+
+DatasetName = Annotated[str, AfterValidator(_dataset)]
 ModelName = Annotated[str, _one_of(MODELS)]
 
 

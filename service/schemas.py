@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -110,6 +110,36 @@ class JobView(Output):
     summary: Summary | None
 
 
+class JobCounts(Output):
+    """How many jobs there are of each status."""
+
+    counts: dict[JobStatus, int]
+
+
+class ActionRequest(BaseModel):
+    """The same for many jobs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Literal["cancel", "retry"]
+    jobs: list[UUID] = Field(min_length=1, max_length=500)
+
+
+class OutcomeView(Output):
+    """What became of one of them."""
+
+    job: UUID
+    done: bool
+    detail: str | None = Field(description="Why it was not done.")
+    new_job: UUID | None = Field(description="That a retry made, or had made before.")
+
+
+class ActionOutcomes(Output):
+    """One for each of the jobs, in the order they were named."""
+
+    outcomes: list[OutcomeView]
+
+
 class EventView(Output):
     """What happened to a job: a change of its status, or a note about the attempt that was under way."""
 
@@ -183,7 +213,14 @@ class DatasetEntry(CatalogEntry):
 class ModelEntry(CatalogEntry):
     """A model that a job can name."""
 
-    reads: str
+    reads: str = Field(description="The kind of data that it is for: image, text or table.")
+    also_reads: list[str] = Field(description="Other kinds that it reads as well.")
+
+
+class OptimizerEntry(CatalogEntry):
+    """An optimizer that a job can name."""
+
+    colour: int = Field(description="Its own, from 0 to 6; what a comparison draws it in is in its `looks`.")
 
 
 class Catalog(Output):
@@ -191,7 +228,7 @@ class Catalog(Output):
 
     datasets: list[DatasetEntry]
     models: list[ModelEntry]
-    optimizers: list[CatalogEntry]
+    optimizers: list[OptimizerEntry]
     schedules: list[CatalogEntry]
 
 

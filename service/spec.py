@@ -182,10 +182,10 @@ class TrainSpec(TaskSpec):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.dataset.kind != self.model.reads:
+        if self.dataset.kind not in (self.model.reads, *self.model.also_reads):
             raise unfit(
                 "model",
-                f"model '{self.model.name}' reads {self.model.reads}s, but data set '{self.dataset.name}' "
+                f"model '{self.model.name}' reads {self._readable}, but data set '{self.dataset.name}' "
                 f"has {self.dataset.kind}s",
             )
         if self.precision == "fp16" and self.device == "cpu":
@@ -199,6 +199,10 @@ class TrainSpec(TaskSpec):
                 "optimizer", "fade needs a known number of steps: give the budget in epochs or steps, or fade 'none'"
             )
         return self
+
+    @property
+    def _readable(self) -> str:
+        return " and ".join(f"{kind}s" for kind in (self.model.reads, *self.model.also_reads))
 
     @property
     def needs_cuda(self) -> bool:

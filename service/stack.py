@@ -30,7 +30,8 @@ _READY_SECONDS = 60.0
 _WATCH_SECONDS = 0.25
 _QUICK_SECONDS = 10.0  # a part that ends earlier has not really started
 _QUICK_DEATHS = 5
-STREAM_SECONDS = 5  # what open streams get when the API stops
+STREAM_SECONDS = 5  # what open answers get when the API stops
+TAKE_MILLISECONDS = 30_000  # after which the kernel drops a connection whose other end takes nothing
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +152,10 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening TCP socket; port 0 takes a free one. Raises `EmbeddedError`."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted connections inherit it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKE_MILLISECONDS)
+        return listener
     except OSError as error:
         reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise EmbeddedError(

@@ -16,10 +16,11 @@ from uuid import uuid4
 
 from service.catalog import DATASETS
 from service.config import Settings
-from service.data import fetch_command, is_present
+from service.data import fetch_command, is_present, own_names
 from service.doctor.findings import PREFIX, Finding, NotMade, Site, error, ok, sized, warning
 from service.embedded.home import SOCKET_FOLDER_BYTES, socket_folder
 from service.embedded.process import EmbeddedError, server_account
+from service.measures import many
 from service.store import Store
 
 OTHER_VARIABLES = frozenset({"URL", "KEY", "REVISION"})
@@ -172,7 +173,9 @@ def data_sets(site: Site) -> Iterator[Finding]:
         return
     present = [name for name in DATASETS if is_present(name, folder)]
     missing = [name for name in DATASETS if name not in present]
-    text = f"{', '.join(present)} in {folder}"
+    own = len(own_names(folder))
+    registered = f"{many(own, 'set')} of users' own" if own else ""
+    text = f"{', '.join(filter(None, [*present, registered]))} in {folder}"
     yield ok(f"{text}; not here: {', '.join(missing)} ({fetch_command('NAME')})" if missing else text)
 
 

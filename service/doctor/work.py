@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, text
 
 from service import data
-from service.catalog import DATASETS
+from service.catalog import DATASETS, is_own
 from service.doctor.findings import Finding, Site, error, ok, spell, warning
 from service.spec import ENGINE_VERSION
 from service.store import Store
@@ -136,11 +136,12 @@ def _waiting_in_vain(site: Site, waiting: list[Row[Any]], alive: list[Row[Any]])
             "start a worker on a machine with a GPU, or cancel them",
         )
     names = {group.dataset for group in waiting}
-    for name in sorted(names - DATASETS.keys()):
+    unknown = {name for name in names if name not in DATASETS and not is_own(name)}
+    for name in sorted(unknown):
         yield warning(f"a job waits that names the data set '{name}', which this version does not know")
-    for name in sorted(names & DATASETS.keys()):
+    for name in sorted(names - unknown):
         if not data.is_present(name, site.settings.data):
-            yield warning(f"a job waits for the data set '{name}', which is not here", data.fetch_command(name))
+            yield warning(f"a job waits for the data set '{name}', which is not here", data.remedy(name))
 
 
 def _forgotten(waiting: list[Row[Any]], alive: list[Row[Any]]) -> Iterator[Finding]:

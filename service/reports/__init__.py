@@ -69,6 +69,11 @@ def curve_names(answer: ComparisonAnswer) -> list[str]:
 
 
 def file_name(answer: ComparisonAnswer, format: Format) -> str:
+    """What a report is stored as."""
+    return f"{stem(answer)}.{ENDINGS[format]}"
+
+
+def stem(answer: ComparisonAnswer) -> str:
     """A name that any file system and any HTTP header takes: the comparison's, as far as it is ASCII, and its id."""
     words = re.sub(r"[^a-z0-9]+", "-", answer.name.lower()).strip("-")[:60].rstrip("-")
-    return f"{words or 'comparison'}-{str(answer.id)[-8:]}.{ENDINGS[format]}"
+    return f"{words or 'comparison'}-{str(answer.id)[-8:]}"

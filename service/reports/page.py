@@ -21,7 +21,7 @@ from service.reports.figures.canvas import Picture
 from service.reports.figures.study import Study
 from service.reports.results import leaders
 from service.reports.tables import Table
-from service.reports.traces import RunsOf, runs_of
+from service.reports.traces import RunsOf, runs_of, watched_metric
 from service.reports.wording import Scale, count, duration, fixed, listed, moment, number, p_value, target_in_words
 
 PACKAGE = "service.reports"
@@ -178,10 +178,7 @@ def _differences(task: TaskAnswer, study: Study) -> Part:
 
 
 def _results_drawn(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsOf]) -> list[Picture]:
-    metric = "val_loss" if task.metric.endswith("loss") else "val_accuracy"
-    measured = {name for of in runs.values() for run in (*of.finished, *of.diverged) for name in run}
-    if metric not in measured and "val_loss" in measured:
-        metric = "val_loss"
+    metric = watched_metric(task, runs)
     return [
         training.curves(study, task, f"{key}-steps", metric, "steps", runs),
         training.curves(study, task, f"{key}-time", metric, "wall_seconds", runs),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -10,12 +10,15 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
 from matplotlib.transforms import Affine2D
 
+from service import looks
+from service.looks import LookView
+
 # Okabe and Ito's colours without the yellow, which white paper swallows; orange and sky blue a little darker than
 # theirs for the same reason. The page replaces all of them by variables, which have lighter values on a dark ground.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8629a", "#c58a00", "#3d9bd1", "#4d4d4d")
 DASHES: tuple[tuple[float, ...], ...] = ((), (5, 1.6), (1.4, 1.4), (6, 1.6, 1.4, 1.6))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h", "<")
-# 7, 4 and 9 have no common divisor: the first 252 optimizers look different.
+assert (len(COLOURS), len(DASHES), len(MARKERS)) == (looks.COLOURS, looks.DASHES, looks.MARKERS)
 
 INK = "#1b1f24"
 MUTED = "#5b6570"
@@ -28,6 +31,17 @@ VARIABLES = {colour: f"var(--s{position})" for position, colour in enumerate(COL
     PAPER: "var(--paper)",
 }
 """Colour in a drawing -> the page's variable for it."""
+DARK = dict(
+    zip(
+        (*COLOURS, INK, MUTED, GRID, PAPER),
+        (
+            *("#4a9fe0", "#f07a2e", "#2ec495", "#dd8fc0", "#e9b13c", "#8fd0f5", "#b9bfc6"),
+            *("#e6e9ed", "#9aa5b1", "#353c45", "#1a1e23"),
+        ),
+        strict=True,
+    )
+)
+"""Colour in a drawing -> the one that takes its place on a dark ground, as in the page."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +49,23 @@ class Look:
     """Of one optimizer."""
 
     position: int
+    """Among the optimizers of its comparison: marks on curves stand beside those of others."""
+    view: LookView
 
     @property
     def colour(self) -> str:
         """As matplotlib takes it."""
-        return COLOURS[self.position % len(COLOURS)]
+        return COLOURS[self.view.colour]
 
     @property
     def dashes(self) -> tuple[float, ...]:
         """Lengths of dashes and gaps in units of the line's width; empty: solid."""
-        return DASHES[self.position % len(DASHES)]
+        return DASHES[self.view.dash]
 
     @property
     def marker(self) -> str:
         """As matplotlib names it."""
-        return MARKERS[self.position % len(MARKERS)]
+        return MARKERS[self.view.marker]
 
     @property
     def swatch(self) -> Markup:
@@ -71,9 +87,9 @@ class Look:
         return Markup('<path d="{}" style="fill:{}"/>').format(outline, VARIABLES[self.colour])
 
 
-def looks(labels: Sequence[str]) -> dict[str, Look]:
-    """A look for each label, by its place."""
-    return {label: Look(position) for position, label in enumerate(labels)}
+def drawn(labels: Sequence[str], views: Mapping[str, LookView]) -> dict[str, Look]:
+    """How each label is drawn."""
+    return {label: Look(position, views[label]) for position, label in enumerate(labels)}
 
 
 def _outline(path: Path) -> str:

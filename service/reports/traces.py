@@ -74,6 +74,13 @@ def runs_of(task: TaskAnswer, curves: Mapping[UUID, Mapping[str, Curve]]) -> dic
     return {group.label: RunsOf.group(group, curves) for group in task.groups}
 
 
+def watched_metric(task: TaskAnswer, runs: Mapping[str, RunsOf]) -> str:
+    """The validation metric whose curves are drawn: of the same kind as the endpoint, or else the loss."""
+    metric = "val_loss" if task.metric.endswith("loss") else "val_accuracy"
+    measured = {name for of in runs.values() for run in (*of.finished, *of.diverged) for name in run}
+    return "val_loss" if metric not in measured and "val_loss" in measured else metric
+
+
 def trace(curve: Curve | None, along: Along) -> Trace | None:
     """The finite points of a curve, averaged where there are too many; None without any."""
     if curve is None:

@@ -7,10 +7,10 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import TypeAdapter
 
-from service import catalog, data
-from service.config import settings
+from service import catalog, looks
+from service.registry import registered
 from service.routes.parts import Caller
-from service.schemas import Catalog, CatalogEntry, DatasetEntry, ModelEntry
+from service.schemas import Catalog, CatalogEntry, DatasetEntry, ModelEntry, OptimizerEntry
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
 
@@ -24,28 +24,36 @@ def _schema(choice: type[catalog.Frozen]) -> dict[str, Any]:
 @router.get("", response_model=Catalog)
 def show(_: Caller) -> Catalog:
     """Data sets, models, optimizers and schedules, with their parameters."""
-    folder = settings().data
     return Catalog(
         datasets=[
             DatasetEntry(
+                name=one.name,
+                title=one.title,
+                params=_schema(catalog.dataset_class(one.name)),
+                kind=one.kind,
+                classes=one.classes,
+                present=one.present,
+                fetch=one.fetch,
+            )
+            for one in registered.view_all()
+        ],
+        models=[
+            ModelEntry(
                 name=name,
                 title=choice.title,
                 params=_schema(choice),
-                kind=choice.kind,
-                classes=choice.classes,
-                present=(present := data.is_present(name, folder)),
-                fetch=None if present else data.fetch_command(name),
+                reads=choice.reads,
+                also_reads=list(choice.also_reads),
             )
-            for name, choice in catalog.DATASETS.items()
-        ],
-        models=[
-            ModelEntry(name=name, title=choice.title, params=_schema(choice), reads=choice.reads)
             for name, choice in catalog.MODELS.items()
         ],
-        optimizers=[_entry(name, choice) for name, choice in catalog.OPTIMIZERS.items()],
+        optimizers=[
+            OptimizerEntry(name=name, title=choice.title, params=_schema(choice), colour=looks.HOMES[name])
+            for name, choice in catalog.OPTIMIZERS.items()
+        ],
         schedules=[_entry(name, choice) for name, choice in catalog.SCHEDULES.items()],
     )
 
 
-def _entry(name: str, choice: type[catalog.Optimizer] | type[catalog.Schedule]) -> CatalogEntry:
+def _entry(name: str, choice: type[catalog.Schedule]) -> CatalogEntry:
     return CatalogEntry(name=name, title=choice.title, params=_schema(choice))

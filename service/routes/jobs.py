@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
@@ -11,17 +11,22 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from service import idempotency, jobs, metrics
+from service.errors import Invalid
 from service.models import Job
 from service.routes.parts import Caller, Database, IdempotencyKey, StrictQuery, from_cursor, next_cursor
 from service.schemas import (
+    ActionOutcomes,
+    ActionRequest,
     CurveView,
     DryRun,
     EventView,
     History,
+    JobCounts,
     JobRequest,
     JobView,
     Label,
     Metrics,
+    OutcomeView,
     Page,
     Progress,
 )
@@ -78,39 +83,77 @@ def submit(
     return Response(answer, 202, {"Location": f"/v1/jobs/{job_id}"}, "application/json")
 
 
-class ListQuery(StrictQuery):
-    """Filters of the list."""
+class FilterQuery(StrictQuery):
+    """Which jobs."""
 
-    status: JobStatus | None = None
+    status: str | None = Field(None, max_length=64, description="One, or several separated by commas.")
     dataset: Label | None = None
     model: Label | None = None
     optimizer: Label | None = None
     user: Label | None = None
     tag: str | None = Field(None, max_length=129, description="key:value", pattern=r"^[\w ./@+=-]+:[\w .:/@+=-]+$")
     comparison: UUID | None = Field(None, description="Runs that this comparison needs.")
-    limit: int = Field(50, ge=1, le=500)
-    after: str | None = Field(None, max_length=64, description="`next` of the page before.")
+    search: str | None = Field(
+        None,
+        max_length=64,
+        pattern=r"^[^\x00]*$",
+        description="Letters in the data set, model, optimizer, user or the value of a tag.",
+    )
 
     def as_filter(self) -> jobs.Filter:
         """The filter that these parameters ask for."""
         key, _, value = (self.tag or "").partition(":")
         return jobs.Filter(
-            self.status,
+            _statuses(self.status),
             self.dataset,
             self.model,
             self.optimizer,
             self.user,
             (key, value) if self.tag else None,
             self.comparison,
+            self.search,
         )
+
+
+def _statuses(text: str | None) -> list[JobStatus] | None:
+    """`queued,running`. Raises Invalid for what is none."""
+    if text is None:
+        return None
+    wrong = [name for name in text.split(",") if name not in {*JobStatus}]
+    if wrong:
+        known = ", ".join(JobStatus)
+        raise Invalid.field("status", f"unknown status '{wrong[0]}'; give one or several, with commas, of {known}")
+    return [JobStatus(name) for name in text.split(",")]
+
+
+class ListQuery(FilterQuery):
+    """Which part of the list."""
+
+    sort: Literal["newest", "oldest"] = Field("newest", description="Which come first.")
+    limit: int = Field(50, ge=1, le=500)
+    after: str | None = Field(None, max_length=64, description="`next` of the page before.")
 
 
 @router.get("", response_model=Page[JobView])
 def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()]) -> Page[JobView]:
-    """List jobs, newest first."""
-    found, has_more = jobs.find(session, query.as_filter(), query.limit, from_cursor(query.after))
+    """List jobs, newest first unless asked otherwise."""
+    after, oldest_first = from_cursor(query.after), query.sort == "oldest"
+    found, has_more = jobs.find(session, query.as_filter(), query.limit, after, oldest_first=oldest_first)
     ids = [job.id for job in found]
     return Page(data=[view(job) for job in found], has_more=has_more, next=next_cursor(ids, has_more))
+
+
+@router.get("/counts", response_model=JobCounts)
+def show_counts(session: Database, _: Caller, query: Annotated[FilterQuery, Query()]) -> JobCounts:
+    """How many jobs of each status a list with these filters has."""
+    return JobCounts(counts=jobs.count(session, query.as_filter()))
+
+
+@router.post("/actions", response_model=ActionOutcomes)
+def act(session: Database, user: Caller, body: ActionRequest) -> ActionOutcomes:
+    """Cancel or retry many jobs; for each, whether that was done."""
+    each = jobs.cancel_each if body.action == "cancel" else jobs.retry_each
+    return ActionOutcomes(outcomes=[OutcomeView.model_validate(one) for one in each(session, user, body.jobs)])
 
 
 @router.get("/{job_id}", response_model=JobView, responses={304: {"description": "Not modified"}})

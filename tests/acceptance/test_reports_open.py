@@ -8,23 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from service.reports import Report, render
+from tests.browser_program import CHROMIUM, INSTALL, chromium
 from tests.unit.service.reports.studies import TASKS, Made, study, waiting
 
-CHROMIUM = Path("/usr/bin/chromium")
-INSTALL = "this test needs Debian's Chromium: apt-get install chromium"
-# Without these, Chromium asks its maker's hosts for things by itself.
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 LONG = "an optimizer whose label is as long as labels are allowed to be.."
 CASES: dict[str, Callable[[], Made]] = {
     "usual": lambda: study(diverged={(1, 3): 1}),
@@ -59,10 +48,8 @@ CLASHES = """
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     assert CHROMIUM.exists(), INSTALL
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @cache

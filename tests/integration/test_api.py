@@ -60,7 +60,7 @@ class TestSubmit:
             ),
             ({"dataset": {"name": "digit"}}, "/dataset/name", "did you mean 'digits'"),
             ({"dataset": {"name": "digits", "params": {"splt": 1}}}, "/dataset/params/splt", "unknown field"),
-            ({"dataset": 3}, "/dataset", "dictionary"),
+            ({"dataset": 3}, "/dataset", "give the dataset as a name, or as an object"),
             ({"model": {}}, "/model/name", "give the model as a name"),
             ({"model": {"name": "mlp", "params": {"hidden": [0]}}}, "/model/params/hidden/0", "greater than or equal"),
             ({"model": {"name": "mlp", "params": {"hidden": "x"}}}, "/model/params/hidden", "valid"),

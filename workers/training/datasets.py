@@ -15,10 +15,19 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.model_selection import train_test_split
 
-from service.catalog import Dataset, DigitsParams
-from service.data import DIGITS_GOLDEN, Layout, fetch_command, has_own_validation, locate, validation_records
-from workers.training.readers import Images, Texts, read_images, read_texts
-from workers.training.sources import FolderSource, Source, TensorSource, augmented, image_folder, normalizer
+from service.catalog import Dataset, DigitsParams, Kind, is_own
+from service.data import (
+    DIGITS_GOLDEN,
+    Layout,
+    classes,
+    describe,
+    has_own_validation,
+    locate,
+    remedy,
+    validation_records,
+)
+from workers.training.readers import Images, Texts, read_images, read_own_arrays, read_texts
+from workers.training.sources import FolderSource, Prepare, Source, TensorSource, augmented, image_folder, normalizer
 from workers.training.tasks import Classification, Task
 from workers.training.trouble import AbsentData
 
@@ -38,12 +47,15 @@ _EVALUATION_RECORDS = 1024
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a model has to read: `shape` is (C, H, W) of an image or (words,) of a text of at most so many words."""
+    """What a model has to read.
+
+    `shape` is (C, H, W) of an image, (words,) of a text of at most so many words, or (D,) of a row of numbers.
+    """
 
     shape: tuple[int, ...]
     classes: int
     vocabulary: int = 0
-    """Number of word ids, padding and unknown included; 0 for images."""
+    """Number of word ids, padding and unknown included; 0 where there are no words."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,11 @@ class Request:
     def params(self) -> Any:
         """The data set's parameters (a class of `service.catalog`)."""
         return self.choice.params  # type: ignore[attr-defined]  # every choice has them
+
+    @property
+    def classes(self) -> int:
+        """How many classes the data set has."""
+        return classes(self.choice, self.data_dir)
 
     @property
     def name(self) -> str:
@@ -96,10 +113,9 @@ def load(request: Request) -> tuple[Task, Inputs]:
     """
     layout = locate(request.name, request.data_dir)
     if layout is None:
-        raise AbsentData(
-            f"data set '{request.name}' is not in the data folder: run `{fetch_command(request.name)}` on the worker"
-        )
-    return BUILDERS[request.name](request, layout)
+        to_do = remedy(request.name) if is_own(request.name) else f"run `{remedy(request.name)}` on the worker"
+        raise AbsentData(f"data set '{request.name}' is not in the data folder: {to_do}")
+    return (OWN_BUILDERS[request.choice.kind] if is_own(request.name) else BUILDERS[request.name])(request, layout)
 
 
 def split_rows(request: Request, records: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -118,7 +134,7 @@ def _digits(request: Request, layout: Layout) -> tuple[Task, Inputs]:
     )
     shape = pixels.shape[1:]
     task = request.task(train, validation, test if request.with_test else None, shape, digits.sha256())
-    return task, Inputs(tuple(shape), request.choice.classes)
+    return task, Inputs(tuple(shape), request.classes)
 
 
 def _digits_rows(params: DigitsParams, labels: NDArray[np.int64]) -> list[torch.Tensor]:
@@ -171,7 +187,7 @@ def _images(request: Request, layout: Layout) -> tuple[Task, Inputs]:
         shape,
         images.sha256(),
     )
-    return task, Inputs(shape, request.choice.classes)
+    return task, Inputs(shape, request.classes)
 
 
 def _image_folders(request: Request, layout: Layout) -> tuple[Task, Inputs]:
@@ -209,9 +225,62 @@ def _texts(request: Request, layout: Layout) -> tuple[Task, Inputs]:
         source(held_out, words.read(held_out.texts)),
         None if test is None else source(test, words.read(test.texts)),
         train.shape[1:],
-        texts.sha256(),
+        _own_sha256(request, texts) if is_own(request.name) else texts.sha256(),
     )
-    return task, Inputs((request.params.max_length,), request.choice.classes, words.ids)
+    return task, Inputs((request.params.max_length,), request.classes, words.ids)
+
+
+def _own_arrays(request: Request, layout: Layout) -> tuple[Task, Inputs]:
+    """Images, each channel scaled by mean and deviation of the records that train, or rows, each column likewise."""
+    part = read_own_arrays(layout.root, "train")
+    learn, held_out = split_rows(request, len(part.labels))
+    shape = part.pixels.shape[1:]
+    prepare = _scaled(part.pixels, learn, request.device)
+
+    def source(part: Images, rows: NDArray[np.int64] | slice) -> TensorSource:
+        inputs, labels = torch.from_numpy(part.pixels[rows]), torch.from_numpy(part.labels[rows])
+        return TensorSource(inputs.to(request.device), labels.to(request.device), prepare)
+
+    task = request.task(
+        source(part, learn),
+        source(part, held_out),
+        source(read_own_arrays(layout.root, "test"), slice(None)) if request.with_test else None,
+        shape,
+        _own_sha256(request, part),
+    )
+    return task, Inputs(shape, request.classes)
+
+
+def _scaled(inputs: NDArray[Any], rows: NDArray[np.int64], device: torch.device) -> Prepare:
+    """(inputs - mean) / deviation over these rows, per channel of images or per column; what never changes is 0."""
+    if inputs.ndim == 4:
+        mean, deviation = _channel_moments(inputs, rows)
+        return normalizer(tuple(mean / 255), tuple(deviation / 255), device)
+    used = inputs[rows].astype(np.float64)
+    mean, deviation = used.mean(0), used.std(0)
+    centre = torch.from_numpy(mean).float().to(device)
+    scale = torch.from_numpy(1 / np.where(deviation > 0, deviation, 1)).float().to(device)
+    return lambda numbers: (numbers - centre) * scale
+
+
+def _channel_moments(
+    pixels: NDArray[np.uint8], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each channel (C,), from how often each value is there; 1 for a deviation of 0."""
+    values = np.arange(256)
+    mean, deviation = np.zeros(pixels.shape[1]), np.ones(pixels.shape[1])
+    for channel in range(pixels.shape[1]):
+        share = np.bincount(pixels[rows, channel].ravel(), minlength=256) / (len(rows) * pixels[0, 0].size)
+        mean[channel] = (share * values).sum()
+        deviation[channel] = np.sqrt((share * (values - mean[channel]) ** 2).sum()) or 1.0
+    return mean, deviation
+
+
+def _own_sha256(request: Request, part: Images | Texts) -> str:
+    """Of the training records as they lie there, and of all that was registered: the test records, too."""
+    description = describe(request.name, request.data_dir)
+    registered = "" if description is None else description.content_sha256
+    return hashlib.sha256(f"{part.sha256()} {registered}".encode()).hexdigest()
 
 
 def _chosen(texts: Texts, rows: NDArray[np.int64]) -> Texts:
@@ -265,3 +334,9 @@ BUILDERS: dict[str, Callable[[Request, Layout], tuple[Task, Inputs]]] = {
     "imdb": _texts,
     "snips": _texts,
 }
+OWN_BUILDERS: dict[Kind, Callable[[Request, Layout], tuple[Task, Inputs]]] = {
+    "image": _own_arrays,
+    "table": _own_arrays,
+    "text": _texts,
+}
+"""Of data sets that somebody registered, by what they hold."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -38,9 +39,8 @@ def head(model: nn.Module) -> nn.Linear:
 
 
 def mlp(params: MlpParams, inputs: Inputs) -> nn.Module:
-    """ReLU layers of the given widths on the flattened image."""
-    channels, height, width = inputs.shape
-    widths = (channels * height * width, *params.hidden)
+    """ReLU layers of the given widths on the flattened image, or on a row of numbers."""
+    widths = (math.prod(inputs.shape), *params.hidden)
     layers: list[nn.Module] = [nn.Flatten()]
     for fan_in, fan_out in zip(widths, params.hidden, strict=False):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]

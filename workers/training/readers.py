@@ -22,9 +22,9 @@ Part = Literal["train", "valid", "test"]
 
 @dataclass(frozen=True)
 class Images:
-    """Pixels (N, C, H, W), uint8, and labels (N,), int64."""
+    """Pixels (N, C, H, W), uint8, or rows of a table (N, D), float32, and labels (N,), int64."""
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[Any]
     labels: NDArray[np.int64]
 
     def sha256(self) -> str:
@@ -75,6 +75,10 @@ def read_texts(name: str, layout: Layout, part: Part) -> Texts:
     """
     if name == "imdb":
         return _read_review_files(layout.root / part) if layout.form == "folders" else _read_reviews(layout.root, part)
+    if layout.form == "own":
+        with (layout.root / f"{part}.jsonl").open(encoding="utf-8") as file:
+            own = [json.loads(line) for line in file]
+        return Texts([record["text"] for record in own], np.array([record["label"] for record in own], dtype=np.int64))
     if layout.form == "jsonl":
         records = [json.loads(line) for line in (layout.root / f"{part}.jsonl").read_text("utf-8").splitlines()]
         return _intents([(record["text"], record["label"]) for record in records])
@@ -97,6 +101,13 @@ def _intents(records: list[tuple[str, str]]) -> Texts:
         [text.strip() for text, _ in records],
         np.array([SNIPS_INTENTS.index(label.strip()) for _, label in records], dtype=np.int64),
     )
+
+
+def read_own_arrays(root: Path, part: Part) -> Images:
+    """One part of somebody's own images, or rows of a table."""
+    with np.load(root / "data.npz", allow_pickle=False) as arrays:
+        inputs, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    return Images(np.ascontiguousarray(inputs.transpose(0, 3, 1, 2)) if inputs.ndim == 4 else inputs, labels)
 
 
 def _read_reviews(root: Path, part: Part) -> Texts:

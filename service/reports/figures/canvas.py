@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +15,13 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import get_named_colors_mapping
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.typing import RcKeyType
 
-from service.reports.palette import GRID, INK, MUTED, VARIABLES
+from service.reports.palette import DARK, GRID, INK, MUTED, VARIABLES
 
 WIDTH = 340.0
 """Of every figure, in points: on a phone's page they stay points, on a desk's they grow by half."""
@@ -69,12 +70,28 @@ _one_at_a_time = threading.Lock()
 
 
 @contextmanager
-def settings() -> Iterator[None]:
-    """Ours, whatever the machine's are. matplotlib keeps them for the whole process, hence one page at a time."""
-    with _one_at_a_time, matplotlib.rc_context():
+def settings(*, dark: bool = False) -> Iterator[None]:
+    """Ours, whatever the machine's are. matplotlib keeps them for the whole process, hence one page at a time.
+
+    With `dark`, drawings get their colours for a dark ground as they are made, and not by a page.
+    """
+    with _one_at_a_time, matplotlib.rc_context(), _renamed(DARK if dark else {}):
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(SETTINGS)
         yield
+
+
+@contextmanager
+def _renamed(colours: Mapping[str, str]) -> Iterator[None]:
+    """Have each of these colours stand for another one: matplotlib takes a known name before it reads it as a code."""
+    names = get_named_colors_mapping()
+    for name, other in colours.items():
+        names[name] = other  # one by one, which also has matplotlib forget what it has looked up before
+    try:
+        yield
+    finally:
+        for name in colours:
+            del names[name]
 
 
 @dataclass(frozen=True)
@@ -136,8 +153,9 @@ class Lettering:
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
+        self.texts = list(texts)
         known = set(get_font(findfont(FontProperties(family=FONT))).get_charmap())
-        used = {ord(sign) for text in texts for sign in text}
+        used = {ord(sign) for text in self.texts for sign in text}
         spare = (code for code in range(0x2801, 0x2900) if code not in used)
         self._there = dict(zip(sorted(used - known), spare, strict=False))
         self._there |= dict.fromkeys(used - known - self._there.keys(), ord("?"))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from service.answers import ComparisonAnswer
 from service.metrics import Curve
 from service.reports.figures.canvas import Lettering, Picture, inline
-from service.reports.palette import Look, looks
+from service.reports.palette import Look, drawn
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Study:
     @cached_property
     def looks(self) -> dict[str, Look]:
         """How each of them is drawn."""
-        return looks(self.labels)
+        return drawn(self.labels, self.answer.looks)
 
     @cached_property
     def lettering(self) -> Lettering:

@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -107,6 +108,7 @@ class TestCommands:
             (["study", "run", "ko-cost", "-o", "/dev/null/x"], "/dev/null/x/ko-cost-small: Not a directory"),
             (["comparison", "show", UNKNOWN], "there is no comparison"),
             (["comparison", "report", UNKNOWN, "--format", "pdf"], "there is html, csv, latex and json"),
+            (["comparison", "report", UNKNOWN, "--open", "--format", "csv"], "--open shows the page"),
             (["study", "run", "ko-clams"], "there is first-look, ko-claims"),
             (["study", "run", "ko-claims", "--budget", "tiny"], "there is small and full"),
             (["leaderboard", "digits", "cnn"], "no finished runs"),
@@ -119,6 +121,37 @@ class TestCommands:
         id_ = kotrain("comparison", "start", file)[1].strip()
         status, _, err = kotrain("comparison", "report", id_, "-o", "/nowhere/x.html")
         assert (status, err) == (2, "kotrain: Invalid value: /nowhere/x.html: No such file or directory\n")
+
+    def test_a_report_opens_in_the_browser(self, kotrain, file, tmp_path, monkeypatch):
+        id_ = kotrain("comparison", "start", file)[1].strip()
+        browser = tmp_path / "browser"
+        browser.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/opened\n')
+        browser.chmod(0o755)
+        monkeypatch.setenv("BROWSER", str(browser))
+        monkeypatch.setattr("webbrowser._tryorder", None)  # it looks for browsers once
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        status, out, err = kotrain("comparison", "report", id_, "--open")
+        assert (status, out) == (0, "")
+        page = Path(err.partition(":")[0])
+        assert page.read_text().startswith("<!DOCTYPE html>")
+        assert page.parent.stat().st_mode & 0o777 == 0o700
+        named = tmp_path / "with a space.html"
+        assert kotrain("comparison", "report", id_, "--open", "-o", named)[0] == 0
+        assert (tmp_path / "opened").read_text().split() == [page.as_uri(), named.as_uri()]
+
+    @pytest.mark.parametrize("browser", ["", "/nowhere/browser"])
+    def test_without_a_browser_the_page_is_there_all_the_same(self, kotrain, file, tmp_path, monkeypatch, browser):
+        id_ = kotrain("comparison", "start", file)[1].strip()
+        for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("BROWSER", browser)
+        monkeypatch.setattr("webbrowser._browsers", {})
+        monkeypatch.setattr("webbrowser._tryorder", [browser] if browser else [])  # none of this machine's
+        page = tmp_path / "page.html"
+        status, _, err = kotrain("comparison", "report", id_, "--open", "-o", page)
+        assert status == 0
+        assert err.splitlines()[1] == f"there is no browser to open here: open {page} where there is one"
+        assert page.exists()
 
     def test_wrong_fields_are_named(self, kotrain, tmp_path):
         wrong = tmp_path / "wrong.json"

@@ -38,8 +38,8 @@ def run(code):
 
 def test_public_names():
     public = {name for name in vars(kotrain) if not name.startswith("_")}
-    modules = {"asking", "cli", "client", "commands", "comparing", "demo", "errors", "findings", "first_look", "home"}
-    modules |= {"output", "plugins", "studies", "studying", "tables", "transport", "NoReturn"}
+    modules = {"asking", "cli", "client", "commands", "comparing", "datasets", "demo", "errors", "findings"}
+    modules |= {"first_look", "home", "output", "plugins", "studies", "studying", "tables", "transport", "NoReturn"}
     assert public - modules == set(kotrain.__all__)
     assert set(kotrain.__all__) == {
         *("Client", "JobRequest", "JobView", "JobStatus", "Reason", "Summary"),

@@ -7,16 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.catalog import DATASETS, Cifar10, DatasetParams, Digits, DigitsParams, Imdb, Mnist, Snips
+from service.catalog import DATASETS, Cifar10, DatasetParams, Digits, DigitsParams, Imdb, Mnist, Snips, default_dataset
 from service.data import (
     IDX_FILES,
     PICKLE_FILES,
     SNIPS_INTENTS,
+    absence,
+    classes,
+    describe,
     fetch_command,
     is_present,
     locate,
+    own_names,
     read_intents,
     train_records,
+    validation_records,
 )
 
 
@@ -141,3 +146,50 @@ def test_intents_in_either_encoding(tmp_path: Path) -> None:
 
 def test_fetch_command() -> None:
     assert fetch_command("mnist") == "kotrain data fetch mnist"
+
+
+class TestOwn:
+    def described(self, data_dir: Path, name: str) -> None:
+        folder = data_dir / "own" / name
+        folder.mkdir(parents=True)
+        about = {"name": name, "kind": "table", "owner": "ada", "created_at": "2026-01-01T00:00:00Z"}
+        about |= {
+            "file_format": "csv",
+            "size_bytes": 1,
+            "sha256": "s",
+            "content_sha256": "c",
+            "classes": ["a", "b", "c"],
+        }
+        about |= {"shape": [2], "columns": ["x", "y"], "train_per_class": [8, 9, 10], "test_per_class": [2, 2, 2]}
+        (folder / "dataset.json").write_text(json.dumps(about | {"warnings": []}))
+
+    def test_what_is_there(self, tmp_path: Path) -> None:
+        assert own_names(tmp_path) == []
+        for name in ("tables/iris", "images/flowers"):
+            self.described(tmp_path, name)
+        (tmp_path / "own/.arriving/tables/x").mkdir(parents=True)
+        (tmp_path / "own/tables/half").mkdir()
+        assert own_names(tmp_path) == ["images/flowers", "tables/iris"]
+        assert is_present("tables/iris", tmp_path)
+        assert not is_present("tables/half", tmp_path)
+        put(tmp_path / "own/dataset.json", (tmp_path / "own/tables/iris/dataset.json").read_bytes())
+        assert [describe(name, tmp_path) for name in ("tables/..", "tables/x\0", "digits", "../own")] == [None] * 4
+
+    def test_counts(self, tmp_path: Path) -> None:
+        self.described(tmp_path, "tables/iris")
+        choice = default_dataset("tables/iris")
+        assert train_records(choice, tmp_path) == 27 - 2
+        assert classes(choice, tmp_path) == 3
+        absent = default_dataset("tables/other")
+        assert (train_records(absent, tmp_path), classes(absent, tmp_path)) == (None, 2)
+        assert classes(Digits(), tmp_path) == 10
+
+    def test_so_few_records_that_a_tenth_is_none(self) -> None:
+        assert validation_records("tables/iris", 9) == 1
+
+    def test_a_close_name_is_suggested(self, tmp_path: Path) -> None:
+        self.described(tmp_path, "tables/iris")
+        assert absence("tables/irs", tmp_path) == (
+            "there is no data set 'tables/irs' (did you mean 'tables/iris'?); there are tables/iris"
+        )
+        assert absence("mnist", tmp_path) == "data set 'mnist' is not present; fetch it with: kotrain data fetch mnist"

@@ -3,8 +3,8 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from service.catalog import DATASETS, MODELS, OPTIMIZERS, SCHEDULES
-from service.pointers import field_error
+from service.catalog import DATASETS, MODELS, OPTIMIZERS, SCHEDULES, dataset_class, is_own
+from service.pointers import field_error, field_errors
 from service.spec import TRANSITIONS, Budget, JobStatus, Reason, Summary, Target, TrainSpec
 
 BODY = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
@@ -29,12 +29,45 @@ def test_a_bare_name_stands_for_its_defaults(name):
         *[BODY | {"schedule": name} for name in SCHEDULES],
         *[(TEXT if MODELS[name].reads == "text" else BODY) | {"model": name} for name in MODELS],
         *[(TEXT if DATASETS[name].kind == "text" else BODY) | {"dataset": name} for name in DATASETS],
+        *[BODY | {"dataset": name} for name in ("images/flowers", "tables/iris_2.1-a")],
+        TEXT | {"dataset": "texts/reviews"},
     ],
-    ids=lambda body: "-".join(str(body[field]) for field in ("dataset", "model", "optimizer")),
+    ids=lambda body: "-".join(str(body[field]) for field in ("dataset", "model", "optimizer")).replace("/", "_"),
 )
 def test_a_resolved_spec_survives_json(body):
     resolved = TrainSpec.model_validate(body)
     assert TrainSpec.model_validate(json.loads(resolved.model_dump_json())) == resolved
+
+
+@pytest.mark.parametrize(
+    ("dataset", "pointer", "detail"),
+    [
+        ("images/Flowers", "/dataset", "string should match pattern '^images/[a-z0-9][a-z0-9_.-]{0,47}$'"),
+        ("images/../x", "/dataset", "string should match pattern '^images/[a-z0-9][a-z0-9_.-]{0,47}$'"),
+        ("images/x\n", "/dataset", "string should match pattern '^images/[a-z0-9][a-z0-9_.-]{0,47}$'"),
+        ({"name": "images/"}, "/dataset/name", "string should match pattern '^images/[a-z0-9][a-z0-9_.-]{0,47}$'"),
+        ({"name": "images/x", "params": {"augment": True}}, "/dataset/params/augment", "unknown field"),
+        ({"name": "images/x", "more": 1}, "/dataset/more", "unknown field"),
+        ("pictures/x", "/dataset", "unknown dataset 'pictures/x'"),
+        ("tables/x", "/model", "model 'cnn' reads images, but data set 'tables/x' has tables"),
+        ("texts/x", "/model", "model 'cnn' reads images, but data set 'texts/x' has texts"),
+    ],
+)
+def test_names_of_own_data_that_are_refused(dataset, pointer, detail):
+    body = BODY | {"dataset": dataset, "model": "cnn"}
+    with pytest.raises(ValidationError) as caught:
+        TrainSpec.model_validate(body)
+    (error,) = field_errors(caught.value, body)
+    assert error.pointer == pointer
+    assert error.detail.startswith(detail)
+
+
+def test_names_of_own_data():
+    assert is_own("tables/iris")
+    assert dataset_class("tables/iris").kind == "table"
+    assert not any(map(is_own, ["digits", "tables", "tables/", "tables/a/b", "tables/a\n", "tables/.a", "x/a"]))
+    with pytest.raises(KeyError):
+        dataset_class("tables/a/b")
 
 
 def test_kos_base_decides_its_other_parameters():

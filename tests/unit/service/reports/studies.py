@@ -37,6 +37,7 @@ from service.answers import (
     TuningView,
     VerdictView,
 )
+from service.looks import looks
 from service.metrics import Curve
 from service.planning import resolve
 from service.plans import Plan
@@ -267,6 +268,7 @@ class _Maker:
                 }
             ),
             estimates=[],
+            looks=looks([(one.label, one.name) for one in self.plan.optimizers]),
         )
         return Made(answer, self.curves)
 

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from service.looks import LookView
 from service.metrics import Curve
 from service.reports import render
 from service.reports.figures import canvas
 from service.reports.figures.across import alike
 from service.reports.figures.canvas import Lettering, inline, settings
 from service.reports.figures.scores import Window
-from service.reports.palette import COLOURS, DASHES, MARKERS, VARIABLES, Look, looks
+from service.reports.figures.study import Study
+from service.reports.palette import COLOURS, DASHES, MARKERS, VARIABLES, drawn
 from service.reports.traces import MOST_POINTS, RunsOf, Trace, band, first_hit, trace
 from service.spec import Target
 from tests.unit.service.reports.studies import study
@@ -83,19 +85,18 @@ class TestTraces:
 
 
 class TestLooks:
-    def test_hundreds_of_optimizers_look_different(self) -> None:
-        found = [Look(position) for position in range(len(COLOURS) * len(DASHES) * len(MARKERS))]
-        assert len({(look.colour, look.dashes, look.marker) for look in found}) == 252
+    def test_the_page_draws_what_the_answer_says(self) -> None:
+        made = study()
+        assert {label: look.view for label, look in Study(made.answer, {}).looks.items()} == made.answer.looks
+        assert Study(made.answer, {}).looks["ko soft (adam)"].colour == "#0072b2"
 
-    def test_a_look_is_that_of_the_place(self) -> None:
-        assert looks(["b", "a"]) == {"b": Look(0), "a": Look(1)}
-
-    def test_neighbours_differ_in_everything(self) -> None:
-        for position in range(20):
-            one, other = Look(position), Look(position + 1)
-            assert one.colour != other.colour
-            assert one.dashes != other.dashes
-            assert one.marker != other.marker
+    def test_a_look_is_what_its_numbers_say(self) -> None:
+        found = drawn(
+            ["b", "a"], {"a": LookView(colour=6, dash=3, marker=8), "b": LookView(colour=0, dash=0, marker=1)}
+        )
+        assert list(found) == ["b", "a"]
+        assert (found["a"].position, found["a"].colour, found["a"].marker) == (1, COLOURS[6], MARKERS[8])
+        assert (found["a"].dashes, found["b"].dashes) == (DASHES[3], ())
 
 
 class TestWindow:

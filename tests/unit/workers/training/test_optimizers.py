@@ -34,6 +34,10 @@ def test_the_catalog_and_the_builders_name_the_same(builders: dict[str, object],
     assert set(builders) == set(names)
 
 
+def test_own_data_of_every_kind_has_a_builder() -> None:
+    assert set(datasets.OWN_BUILDERS) == {choice.kind for choice in catalog.OWN.values()}
+
+
 def test_every_base_is_known() -> None:
     assert set(BASES) == set(catalog.OPTIMIZERS) - {"ko", "control"}
 

@@ -1,0 +1,325 @@
+// Fields made from the API's own JSON Schemas, so that what can be asked for and what is asked for never part.
+
+import { fill, h, uniqueId } from "./dom.js";
+import { number } from "./format.js";
+
+const TITLES = { lr: "Learning rate", eps: "Epsilon", betas: "Betas", dataset: "Data set" };
+
+const titled = (name) => TITLES[name] ?? name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
+
+/** A schema with its `$ref` followed. */
+export function resolved(schema, defs) {
+  return schema.$ref ? { ...defs[schema.$ref.split("/").at(-1)], ...schema, $ref: undefined } : schema;
+}
+
+/** The part of `X or null` that is X, and whether null is allowed. */
+function unwrapped(schema, defs) {
+  const found = resolved(schema, defs);
+  if (!found.anyOf) return { schema: found, isOptional: false };
+  const kinds = found.anyOf.filter((one) => one.type !== "null");
+  return { schema: { ...found, anyOf: undefined, ...resolved(kinds[0], defs) }, isOptional: kinds.length < found.anyOf.length };
+}
+
+/** A default as it is typed in. */
+const typed = (value) => (Array.isArray(value) ? value.join(", ") : value === null || value === undefined ? "" : String(value));
+
+/**
+ * A labelled control. It has `name`, `element`, `value()` (undefined where nothing was given), `set(value)` and
+ * `refuse(text)`, which shows what is wrong with it, or nothing.
+ */
+function field(name, control, { title = titled(name), help, isCheck = false, read, write }) {
+  const id = uniqueId(`field-${name}`);
+  control.id = id;
+  const error = h("span", { class: "error", id: `${id}-error` });
+  const text = help && h("span", { class: "help", id: `${id}-help` }, marked(help));
+  control.setAttribute("aria-describedby", [help && `${id}-help`, `${id}-error`].filter(Boolean).join(" "));
+  const label = h("label", { for: id }, title);
+  const element = h("div", { class: isCheck ? "field check" : "field" }, isCheck ? [control, label] : [label, control], text, error);
+  return {
+    name, element, control,
+    value: () => read(control),
+    set: (value) => write(control, value),
+    refuse(why) {
+      fill(error, why ?? "");
+      if (why) control.setAttribute("aria-invalid", "true");
+      else control.removeAttribute("aria-invalid");
+    },
+  };
+}
+
+/** Text in which `names` are set as code. */
+function marked(text) {
+  return text.split("`").map((part, position) => (position % 2 ? h("code", {}, part) : part));
+}
+
+/** A number as typed, else the text itself, which the API then refuses with what would be right. */
+function asNumber(text) {
+  const value = Number(text.replace(/\u2212/g, "-"));
+  return text.trim() !== "" && Number.isFinite(value) ? value : text;
+}
+
+/** The first paragraph of what the schema says, unless it only repeats the title. */
+function explained(schema, title) {
+  const text = (schema.description ?? "").split("\n\n")[0];
+  return text.replace(/\.$/, "").toLowerCase() === title.toLowerCase() ? "" : text;
+}
+
+/** The field of one property. */
+export function fieldOf(name, given, defs = {}, options = {}) {
+  const { schema, isOptional } = unwrapped(given, defs);
+  const help = options.help ?? explained(schema, options.title ?? titled(name));
+  const shared = { title: options.title, help };
+  if (schema.enum) {
+    const control = h("select", {}, schema.enum.map((value) => h("option", { value }, value)));
+    control.value = given.default ?? schema.enum[0];
+    return field(name, control, { ...shared, read: (one) => (one.value === given.default ? undefined : one.value), write: (one, value) => (one.value = value) });
+  }
+  if (schema.type === "boolean") {
+    const control = h("input", { type: "checkbox" });
+    control.checked = given.default ?? false;
+    return field(name, control, { ...shared, isCheck: true, read: (one) => (one.checked === given.default ? undefined : one.checked), write: (one, value) => (one.checked = value) });
+  }
+  const isNumber = ["number", "integer"].includes(schema.type);
+  const isList = schema.type === "array";
+  const hint = given.default === null || given.default === undefined ? (isOptional ? "none" : "") : typed(given.default);
+  const control = h("input", { type: "text", inputmode: isNumber ? "decimal" : null, autocomplete: "off", spellcheck: "false", placeholder: hint });
+  const read = (one) => {
+    const text = one.value.trim();
+    if (text === "") return undefined;
+    if (isList) return text.split(",").map((part) => asNumber(part.trim()));
+    return isNumber ? asNumber(text) : text;
+  };
+  return field(name, control, { ...shared, help: limits(help, schema, isNumber), read, write: (one, value) => (one.value = typed(value)) });
+}
+
+function limits(help, schema, isNumber) {
+  if (!isNumber) return help;
+  const low = schema.minimum ?? schema.exclusiveMinimum;
+  const high = schema.maximum ?? schema.exclusiveMaximum;
+  if (low === undefined || high === undefined || high >= 1e6) return help;
+  const least = schema.exclusiveMinimum === undefined ? `${number(low)} to` : `Above ${number(low)}, to`;
+  return `${help ? `${help} ` : ""}${least} ${number(high)}.`;
+}
+
+/**
+ * The parameters of a choice. Where the schema has several forms (KO on each of its bases), a select picks one by the
+ * property that is constant in each.
+ */
+export function paramsForm(schema, { skip = [] } = {}) {
+  const defs = schema.$defs ?? {};
+  const branches = (schema.oneOf ?? schema.anyOf ?? [schema]).map((one) => resolved(one, defs));
+  const key = branches.length > 1 && Object.keys(branches[0].properties).find((name) => branches.every((one) => one.properties[name]?.const !== undefined));
+  const box = h("div", { class: "choice" });
+  const usual = schema.default?.[key] ?? (branches.some((one) => one.properties[key]?.const === "adam") ? "adam" : branches[0].properties[key]?.const);
+  let fields = [];
+  let picker = null;
+
+  function build(branch, values = {}) {
+    fields = Object.entries(branch.properties ?? {})
+      .filter(([name, property]) => property.const === undefined && !skip.includes(name))
+      .map(([name, property]) => fieldOf(name, property, defs));
+    for (const one of fields) if (values[one.name] !== undefined) one.set(values[one.name]);
+    const leading = fields.filter((one) => LEADING.includes(one.name));
+    const others = fields.filter((one) => !LEADING.includes(one.name));
+    const few = fields.length <= 4 && !fields.some((one) => FOLDED.includes(one.name));
+    fill(box,
+      (picker || leading.length || few) && h("div", { class: "fields" }, picker && picker.element, (few ? fields : leading).map((one) => one.element)),
+      !few && others.length > 0 && h("details", { open: others.some((one) => values[one.name] !== undefined) }, h("summary", {}, `${others.length} more ${others.length === 1 ? "parameter" : "parameters"}`), h("div", { class: "fields" }, others.map((one) => one.element))));
+  }
+
+  const branchOf = (name) => branches.find((one) => one.properties[key]?.const === name) ?? branches[0];
+  if (key) {
+    const control = h("select", {}, branches.map((one) => h("option", { value: one.properties[key].const }, one.properties[key].const)));
+    control.value = usual;
+    control.addEventListener("change", () => {
+      const kept = values();
+      build(branchOf(control.value), kept);
+    });
+    picker = field(key, control, { help: "What it stands on.", read: (one) => (one.value === usual ? undefined : one.value), write: (one, value) => (one.value = value) });
+  }
+  const values = () => Object.fromEntries([...(picker ? [picker] : []), ...fields].map((one) => [one.name, one.value()]).filter(([, value]) => value !== undefined));
+  build(key ? branchOf(usual) : branches[0]);
+  return {
+    element: box,
+    values,
+    set(given) {
+      if (picker && given[key] !== undefined) picker.set(given[key]);
+      build(key ? branchOf(picker.control.value) : branches[0], given);
+    },
+    /** Names of the numeric parameters there are now, which could be tuned. */
+    tunable: () => fields.filter((one) => one.control.inputMode === "decimal").map((one) => one.name),
+    refuse: (errors) => refuseIn([...(picker ? [picker] : []), ...fields], errors),
+  };
+}
+
+const FOLDED = ["split_seed"];
+const LEADING = ["lr", "base", "collision", "gamma", "momentum", "weight_decay", "hidden", "split", "image_size", "control", "strength", "warmup_steps"];
+
+/** Show each error at its field; answers those that are nobody's. `errors` has pointers without the fields' own parent. */
+export function refuseIn(fields, errors) {
+  const left = [];
+  for (const one of fields) one.refuse(null);
+  for (const error of errors) {
+    const name = error.pointer.split("/")[1];
+    const found = fields.find((one) => one.name === name);
+    if (found) found.refuse(error.detail);
+    else left.push(error);
+  }
+  return left;
+}
+
+/** The errors below a pointer, as seen from there. */
+export function below(errors, prefix) {
+  return errors.filter((error) => error.pointer === prefix || error.pointer.startsWith(`${prefix}/`)).map((error) => ({ ...error, pointer: error.pointer.slice(prefix.length) || "/" }));
+}
+
+/** A choice of the catalog: which one, and its parameters. */
+export class Choice {
+  constructor(kind, title, entries, { value, onChange, help } = {}) {
+    this.kind = kind;
+    this.entries = entries;
+    const control = h("select", {}, entries.map((entry) => h("option", { value: entry.name, disabled: entry.present === false }, entry.present === false ? `${entry.name} (not here)` : entry.name)));
+    this.pick = field(kind, control, { title, help, read: (one) => one.value, write: (one, to) => (one.value = to) });
+    this.about = h("p", { class: "note" });
+    this.params = null;
+    this.box = h("div");
+    this.element = h("div", { class: "choice" }, this.pick.element, this.about, this.box);
+    control.addEventListener("change", () => {
+      this.show();
+      onChange?.();
+    });
+    const first = value ?? entries.find((entry) => entry.present !== false)?.name;
+    control.value = first;
+    this.show();
+  }
+
+  get name() {
+    return this.pick.control.value;
+  }
+
+  get entry() {
+    return this.entries.find((one) => one.name === this.name);
+  }
+
+  /** Offer these only, keeping the choice where it is among them. */
+  offer(entries) {
+    const was = this.name;
+    this.entries = entries;
+    fill(this.pick.control, entries.map((entry) => h("option", { value: entry.name, disabled: entry.present === false }, entry.name)));
+    this.pick.control.value = entries.some((entry) => entry.name === was) ? was : entries[0]?.name;
+    if (this.name !== was) this.show();
+  }
+
+  show() {
+    fill(this.about, this.entry?.title ?? "");
+    this.params = this.entry ? paramsForm(this.entry.params) : null;
+    fill(this.box, this.params?.element ?? "");
+  }
+
+  /** As the API takes it: the bare name where all parameters are defaults. */
+  value() {
+    const params = this.params?.values() ?? {};
+    return Object.keys(params).length ? { name: this.name, params } : this.name;
+  }
+
+  set(given) {
+    const { name, params = {} } = typeof given === "string" ? { name: given } : given;
+    if (!this.entries.some((entry) => entry.name === name)) return;
+    this.pick.control.value = name;
+    this.show();
+    this.params.set(params);
+  }
+
+  refuse(errors) {
+    const own = errors.filter((error) => !error.pointer.startsWith("/params/"));
+    this.pick.refuse(own.map((error) => error.detail).join("; ") || null);
+    return this.params?.refuse(below(errors, "/params")) ?? [];
+  }
+}
+
+/** How long to train: so many epochs, steps or seconds. */
+export class Budget {
+  constructor({ onChange } = {}) {
+    this.unit = h("select", { "aria-label": "Unit of the budget", onchange: onChange }, ["epochs", "steps", "seconds"].map((value) => h("option", { value }, value)));
+    const amount = h("input", { type: "text", inputmode: "decimal", autocomplete: "off", value: "10" });
+    this.amount = field("budget", amount, { title: "Budget", help: "How long to train.", read: (one) => asNumber(one.value), write: (one, value) => (one.value = value) });
+    const row = h("div", { class: "row" });
+    amount.replaceWith(row);
+    amount.style.setProperty("flex", "1 1 4rem");
+    this.unit.style.setProperty("flex", "1 1 5.5rem");
+    row.style.setProperty("flex-wrap", "nowrap");
+    row.append(amount, this.unit);
+    this.element = this.amount.element;
+  }
+
+  value() {
+    return { [this.unit.value]: this.amount.value() };
+  }
+
+  set(given) {
+    const [unit, value] = Object.entries(given).find(([, one]) => one !== null && one !== undefined) ?? ["epochs", 10];
+    this.unit.value = unit;
+    this.amount.set(value);
+  }
+
+  refuse(errors) {
+    this.amount.refuse(errors.map((error) => error.detail).join("; ") || null);
+    return [];
+  }
+}
+
+/** A validation metric to reach, which may be left out. */
+export class Target {
+  constructor() {
+    this.metric = h("select", { "aria-label": "Metric of the target" }, ["val_accuracy", "val_loss"].map((value) => h("option", { value }, value)));
+    const value = h("input", { type: "text", inputmode: "decimal", autocomplete: "off", placeholder: "none" });
+    this.amount = field("target", value, { title: "Target", help: "When it is reached is recorded: 0.95 of val_accuracy, say.", read: (one) => asNumber(one.value), write: (one, to) => (one.value = to) });
+    const row = h("div", { class: "row" });
+    value.replaceWith(row);
+    value.style.setProperty("flex", "1 1 4rem");
+    this.metric.style.setProperty("flex", "1 1 7rem");
+    row.style.setProperty("flex-wrap", "nowrap");
+    row.append(value, this.metric);
+    this.element = this.amount.element;
+  }
+
+  value() {
+    return this.amount.control.value.trim() === "" ? undefined : { metric: this.metric.value, value: this.amount.value() };
+  }
+
+  set(given) {
+    this.metric.value = given.metric;
+    this.amount.set(given.value);
+  }
+
+  refuse(errors) {
+    this.amount.refuse(errors.map((error) => error.detail).join("; ") || null);
+    return [];
+  }
+}
+
+/** Labels of one's own as `key:value, key:value`. */
+export function tagsField() {
+  const control = h("input", { type: "text", autocomplete: "off", placeholder: "study:first, machine:a" });
+  return field("tags", control, {
+    title: "Tags", help: "Your own labels, key:value, to find jobs by.",
+    read: (one) => {
+      const pairs = one.value.split(",").map((pair) => pair.trim()).filter(Boolean);
+      return pairs.length ? Object.fromEntries(pairs.map((pair) => [pair.split(":")[0].trim(), pair.split(":").slice(1).join(":").trim()])) : undefined;
+    },
+    write: (one, value) => (one.value = Object.entries(value).map(([name, to]) => `${name}:${to}`).join(", ")),
+  });
+}
+
+/** A field of text. */
+export function textField(name, title, { help, placeholder, value = "" } = {}) {
+  const control = h("input", { type: "text", autocomplete: "off", placeholder, value });
+  return field(name, control, { title, help, read: (one) => one.value.trim() || undefined, write: (one, to) => (one.value = to ?? "") });
+}
+
+/** A field that chooses. */
+export function selectField(name, title, choices, { help, value } = {}) {
+  const control = h("select", {}, choices.map(([key, text]) => h("option", { value: key }, text)));
+  if (value !== undefined) control.value = value;
+  return field(name, control, { title, help, read: (one) => one.value, write: (one, to) => (one.value = to) });
+}

@@ -1,0 +1,146 @@
+"""One stream over HTTP: the answer that tells what comes, until all is told or its listener is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from service.errors import Invalid, NotFound
+from service.live.cursor import END
+from service.live.delta import Delta, Feed, Steps
+from service.live.hub import AWAY, PULSE_SECONDS, Hub, Listener
+from service.live.of_many import progress
+
+MEDIA_TYPE = "text/event-stream"
+HEARTBEAT_SECONDS = 15.0
+"""Without a word; proxies close what is silent for a minute."""
+TAKE_SECONDS = 30.0
+"""In which a listener has to take a piece, or else is cut off."""
+PIECE_BYTES = 65_536
+RETRY_MILLISECONDS = 1000
+
+log = logging.getLogger(__name__)
+
+
+def open_stream(hub: Hub, feed: Feed[Any], last_event_id: str | None) -> Response:
+    """The stream from behind the event that was told last, or from its beginning; 204 where all was told."""
+    cursor = None
+    if last_event_id is not None:
+        cursor = feed.parse(last_event_id.removesuffix(END))
+        if cursor is None:
+            raise Invalid.field("Last-Event-ID", "no id of this stream: send one that it gave, or none")
+        if last_event_id.endswith(END):
+            return Response(status_code=204)  # browsers come again after any other end
+    return EventStream(hub, feed, cursor)
+
+
+class EventStream(Response):
+    """Server-Sent Events from a cursor on; None: from the beginning.
+
+    The first read comes before the answer, so that whoever has the answer misses nothing that happens from then on; and
+    after the request's own session has ended, or else as many requests as there are connections would wait for one.
+    """
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, hub: Hub, feed: Feed[Any], cursor: Any) -> None:
+        self.status_code, self.background = 200, None
+        self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self._hub, self._feed, self._cursor = hub, feed, cursor
+
+    def init_headers(self, headers: Any = None) -> None:
+        """Without a length, which nobody knows."""
+        self.body = b""
+        super().init_headers(headers)
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Tell until the end, or until the listener is gone."""
+        with self._hub.listening(self._feed) as listener:
+            telling = asyncio.create_task(self._tell(send, listener))
+            leaving = asyncio.create_task(_gone(receive))
+            try:
+                await asyncio.wait((telling, leaving), return_when=asyncio.FIRST_COMPLETED)
+                if telling.done():
+                    telling.result()
+            finally:
+                for task in (telling, leaving):
+                    task.cancel()
+                await asyncio.gather(telling, leaving, return_exceptions=True)
+
+    async def _tell(self, send: Send, listener: Listener) -> None:
+        wire, first = _Wire(send), await self._hub.read(self._feed, self._cursor)
+        try:
+            await wire.start(self.raw_headers)
+            await self._tell_all(wire, listener, first)
+            await wire.end()
+        except TimeoutError:
+            # The answer stays without its end, so that the server closes the connection.
+            log.warning("a listener of %s took nothing for %g s and was cut off", self._feed, TAKE_SECONDS)
+
+    async def _tell_all(self, wire: _Wire, listener: Listener, delta: Delta[Any]) -> None:
+        steps: Steps = {}
+        steps_at = 0.0
+        while True:
+            await wire.tell(b"".join(delta.frames))
+            if delta.progress is not steps and time.monotonic() - steps_at >= PULSE_SECONDS:
+                await wire.tell(b"".join(progress(steps, delta.progress, delta.cursor)))
+                steps, steps_at = delta.progress, time.monotonic()
+            if delta.is_last:
+                return
+            if not delta.has_more:
+                await self._wait(wire, listener)
+            if self._hub.is_closed:
+                return
+            listener.woken.clear()
+            try:
+                delta = await self._hub.read(self._feed, delta.cursor)
+            except NotFound:
+                return
+            except AWAY:
+                delta = Delta((), delta.cursor, progress=steps)
+                listener.woken.set()
+                await asyncio.sleep(PULSE_SECONDS)
+
+    async def _wait(self, wire: _Wire, listener: Listener) -> None:
+        """Until something has happened; the listener hears that we are still there."""
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await listener.woken.wait()
+            except TimeoutError:
+                await wire.tell(b":\n\n")
+            else:
+                return
+
+
+class _Wire:
+    """The way to the listener. Raises `TimeoutError` where it takes nothing."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    async def start(self, headers: list[tuple[bytes, bytes]]) -> None:
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self.tell(f"retry: {RETRY_MILLISECONDS}\n\n".encode())
+
+    async def tell(self, said: bytes) -> None:
+        for start in range(0, len(said), PIECE_BYTES):
+            await self._put(said[start : start + PIECE_BYTES], more=True)
+
+    async def end(self) -> None:
+        await self._put(b"", more=False)
+
+    async def _put(self, piece: bytes, *, more: bool) -> None:
+        async with asyncio.timeout(TAKE_SECONDS):
+            await self._send({"type": "http.response.body", "body": piece, "more_body": more})
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,177 @@
+"""npz files: arrays `x` and `y`, or `x_train`, `y_train`, `x_test` and `y_test`. Never a pickle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tokenize import TokenError
+from typing import IO, Any
+from zipfile import ZipInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.registry.archives import Archive
+from service.registry.records import ClassNames, Records, unfit
+
+MOST_SIDE = 256
+"""Pixels of an image, each way."""
+MOST_COLUMNS = 100_000
+WHOLE, TRAIN, TEST = ("x", "y"), ("x_train", "y_train"), ("x_test", "y_test")
+_CHUNK_BYTES = 2**20
+_LONGEST_HEADER = 10_000
+_PART_RECORDS = 4096
+"""Converted at a time, so that no second copy of everything is made."""
+
+
+def read_npz(path: Path, most_bytes: int) -> Records:
+    """Images, or rows of numbers where `x` has two dimensions. Raises Invalid."""
+    with Archive(path, most_bytes, "npz file") as archive:
+        members = {member.filename.removesuffix(".npy"): member for member in archive.members}
+        names = WHOLE if members.keys() >= set(WHOLE) else TRAIN
+        if not members.keys() >= set(names):
+            raise unfit(
+                f"the npz file has the arrays {', '.join(sorted(members)[:10]) or '(none)'}; it needs x and y, or "
+                "x_train, y_train, x_test and y_test"
+            )
+        inputs, labels = (_array(archive, members[name], name) for name in names)
+        inputs = _inputs(inputs, names[0])
+        is_test = None
+        if names == TRAIN and members.keys() >= set(TEST):
+            tested, test_labels = (_array(archive, members[name], name) for name in TEST)
+            tested = _inputs(tested, TEST[0])
+            if tested.shape[1:] != inputs.shape[1:]:
+                raise unfit(f"a record of x_test has shape {tested.shape[1:]}, and one of x_train {inputs.shape[1:]}")
+            _refuse_other_length(tested, test_labels, TEST)
+            _refuse_other_length(inputs, labels, names)
+            if (test_labels.dtype.kind == "U") != (labels.dtype.kind == "U"):
+                raise unfit("y_train and y_test have to be both integers or both texts")
+            is_test = np.arange(len(labels) + len(test_labels)) >= len(labels)
+            inputs, labels = np.concatenate([inputs, tested]), np.concatenate([labels, test_labels])
+    _refuse_other_length(inputs, labels, names)
+    classes, numbers = _numbered(labels, names[1])
+    return Records("image" if inputs.ndim == 4 else "table", inputs, numbers, classes, is_test=is_test)
+
+
+def _refuse_other_length(inputs: NDArray[Any], labels: NDArray[Any], names: tuple[str, str]) -> None:
+    if labels.ndim != 1 or len(labels) != len(inputs):
+        raise unfit(
+            f"{names[1]} has shape {labels.shape} and {names[0]} {len(inputs)} records: one label each is needed"
+        )
+
+
+def _array(archive: Archive, member: ZipInfo, name: str) -> NDArray[Any]:
+    """An array, read after its header was found to declare nothing but so many plain numbers or letters."""
+    with archive.open(member) as file:
+        shape, is_fortran, dtype = _header(file, name)
+        if dtype.hasobject:
+            raise unfit(
+                f"array '{name}' holds Python objects, which are pickles and could run code: save it as numbers, "
+                "such as x.astype('uint8'), and labels as integers or fixed-length texts"
+            )
+        if dtype.kind not in "biufU":
+            raise unfit(f"array '{name}' is of type {dtype}; numbers (and texts as labels) are read")
+        size = dtype.itemsize
+        for length in shape:
+            size *= length  # Python's integers do not overflow
+        if size > member.file_size:
+            raise unfit(f"array '{name}' declares {size:,} bytes and has {member.file_size:,}: the file is cut off")
+        archive.count(size)
+        raw = bytearray(size)
+        view, at = memoryview(raw), 0
+        while at < size:
+            piece = file.read(min(_CHUNK_BYTES, size - at))
+            if not piece:
+                raise unfit(f"array '{name}' ends after {at:,} of {size:,} bytes: the file is cut off")
+            view[at : at + len(piece)] = piece
+            at += len(piece)
+    return np.frombuffer(raw, dtype).reshape(shape, order="F" if is_fortran else "C")
+
+
+def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, is_fortran, dtype = read(file, max_header_size=_LONGEST_HEADER)
+    except (ValueError, SyntaxError, TokenError, RecursionError, MemoryError) as error:
+        raise unfit(f"array '{name}' has no header that can be read ({str(error).splitlines()[0]})") from error
+    if any(length < 0 for length in shape):
+        raise unfit(f"array '{name}' has the impossible shape {shape}")
+    return shape, is_fortran, dtype
+
+
+def _inputs(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Images (N, H, W, C), uint8, or rows (N, D), float32."""
+    if array.dtype.kind == "U":
+        raise unfit(f"array '{name}' holds texts; numbers are needed")
+    if 0 in array.shape:
+        raise unfit(f"array '{name}' is empty: its shape is {array.shape}")
+    if array.ndim == 2:
+        return rows(array, name)
+    return _pixels(_channels_last(array, name), name)
+
+
+def rows(array: NDArray[Any], name: str) -> NDArray[np.float32]:
+    """Rows (N, D) as float32. Raises Invalid at the first number that is not finite."""
+    if array.shape[1] > MOST_COLUMNS:
+        raise unfit(f"'{name}' has {array.shape[1]:,} columns; at most {MOST_COLUMNS:,} are allowed")
+    with np.errstate(over="ignore"):
+        found = array.astype(np.float32)
+    refuse_not_finite(found, name)
+    return found
+
+
+def refuse_not_finite(array: NDArray[Any], name: str, first: int = 0) -> None:
+    """Raise Invalid with the place of the first NaN or infinity; row numbers start at `first`."""
+    for start in range(0, len(array), _PART_RECORDS):
+        is_finite = np.isfinite(array[start : start + _PART_RECORDS])
+        if not is_finite.all():
+            row, *rest = (int(place) for place in np.argwhere(~is_finite)[0])
+            place = [start + row + first, *rest]
+            value = array[start + row, *rest]
+            raise unfit(f"{name}[{', '.join(map(str, place))}] is {value}: only finite numbers can be trained on")
+
+
+def _channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Images as (N, H, W, C), from (N, H, W), (N, H, W, C) or (N, C, H, W)."""
+    found = array[..., None] if array.ndim == 3 else array
+    if found.ndim == 4 and found.shape[3] not in (1, 3) and found.shape[1] in (1, 3):
+        found = found.transpose(0, 2, 3, 1)
+    if found.ndim != 4 or found.shape[3] not in (1, 3):
+        raise unfit(
+            f"array '{name}' has shape {array.shape}; images are (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 "
+            "channels, and rows of a table (N, D)"
+        )
+    if max(found.shape[1:3]) > MOST_SIDE:
+        raise unfit(f"an image of '{name}' has {found.shape[1]} x {found.shape[2]} pixels; at most {MOST_SIDE} a side")
+    return found
+
+
+def _pixels(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    """Pixels 0 to 255 as uint8, from integers, or floats from 0 to 1 or from 0 to 255."""
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype.kind == "f":
+        refuse_not_finite(array, name)
+    low, high = float(array.min()), float(array.max())
+    if low < 0 or high > 255:
+        raise unfit(
+            f"the pixels of '{name}' are from {low:g} to {high:g}; whole numbers from 0 to 255 are read, and floats "
+            "from 0 to 1 or from 0 to 255 (images are scaled when they are trained on, so leave them as they were)"
+        )
+    scale = 255.0 if high <= 1 and array.dtype.kind in "fb" else 1.0
+    found = np.empty(array.shape, np.uint8)
+    for start in range(0, len(array), _PART_RECORDS):
+        part = slice(start, start + _PART_RECORDS)
+        found[part] = np.rint(array[part].astype(np.float32) * scale)
+    return found
+
+
+def _numbered(labels: NDArray[Any], name: str) -> tuple[list[str], NDArray[np.int64]]:
+    if labels.dtype.kind not in "biuU":
+        raise unfit(f"array '{name}' is of type {labels.dtype}; labels are integers or texts")
+    found, at, numbers = np.unique(labels, return_index=True, return_inverse=True)
+    names = ClassNames()
+    order = np.array(
+        [names.number(str(label), f"{name}[{place}]") for label, place in zip(found, at, strict=True)], np.int64
+    )
+    return names.in_order(order[numbers])

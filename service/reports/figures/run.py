@@ -1,0 +1,113 @@
+"""The curves of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from service.metrics import Curve, thin
+from service.reports.figures.canvas import WIDTH, Lettering, Picture, absent, plain_ticks
+from service.reports.figures.sheets import Sheet, add_key
+from service.reports.palette import Look
+from service.reports.traces import Array
+from service.reports.wording import Scale, known, listed, number
+
+MOST_POINTS = 1200
+"""Of a line: more than a figure has pixels, usually. The extremes survive."""
+HEIGHTS = {1: 196.0, 2: 130.0}
+"""Of a panel, by the number of columns, in points."""
+
+
+def curves(
+    title: str,
+    panels: Sequence[Sequence[str]],
+    found: Mapping[str, Curve],
+    looks: Sequence[Look],
+    lettering: Lettering,
+    *,
+    is_log: bool = False,
+    smooth: float = 0.0,
+) -> Picture:
+    """Metrics against optimizer steps: a panel for each group of metrics, a look for each metric of a panel.
+
+    Args:
+        smooth: weight of the past in an exponential moving average of the points, 0 to below 1; drawn on top of them.
+    """
+    columns = 1 if len(panels) == 1 else 2
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(WIDTH / 72, rows * HEIGHTS[columns] / 72), layout="constrained")
+    all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    words = []
+    for axes, names in zip(all_axes, panels, strict=False):
+        drawn = [name for name, look in zip(names, looks, strict=False) if _draw(axes, found[name], look, name, smooth)]
+        if is_log and not any((found[name].values > 0).any() for name in drawn):
+            return absent(title, "no value is above 0, which a logarithmic axis needs")
+        plain_ticks(axes, "x", is_log=False, most=6 // columns)
+        plain_ticks(axes, "y", is_log=is_log, most=5)
+        axes.set_xlabel("optimizer steps")
+        axes.set_ylabel(lettering.drawn(_axis(names)))
+        axes.margins(x=0.02)
+        words += [f"{name} {_last(found[name])}" for name in drawn]
+    for axes in all_axes[len(panels) :]:
+        axes.remove()
+    if not words:
+        return absent(title, "no value is finite")
+    if columns == 1 and len(panels[0]) > 1:
+        add_key(figure, dict(zip((Scale(name).words for name in panels[0]), looks, strict=False)), lettering)
+    description = f"Last values: {listed(words)}."
+    if smooth:
+        description += f" Lines are exponential moving averages (weight of the past {smooth:g}) of the faint ones."
+    return Sheet(title=title, figure=figure, description=description)
+
+
+def _axis(names: Sequence[str]) -> str:
+    """The metric, or what several have in common, and its unit."""
+    if len(names) == 1:
+        return Scale(names[0]).with_unit
+    return "accuracy (%)" if Scale(names[0]).is_share else names[0].rpartition("_")[2]
+
+
+def _last(curve: Curve) -> str:
+    return number(known(float(curve.values[-1]))) or "not finite"
+
+
+def _draw(axes: Axes, curve: Curve, look: Look, name: str, smooth: float) -> bool:
+    """A line, and a cross where the values cease to be finite; whether there was anything to draw."""
+    finite = np.isfinite(curve.values)
+    if not finite.any():
+        return False
+    factor = Scale(name).factor
+    seen = Curve(curve.steps[finite], factor * curve.values[finite], curve.wall_seconds[finite])
+    shown = thin(seen, MOST_POINTS)
+    mark = look.marker if len(shown.steps) <= 40 and not smooth else ""
+    width, alpha = (0.7, 0.35) if smooth else (1.3, 1.0)
+    (line,) = axes.plot(
+        shown.steps,
+        shown.values,
+        color=look.colour,
+        alpha=alpha,
+        linewidth=width,
+        marker=mark,
+        markersize=3.5,
+        zorder=2,
+    )
+    if smooth:
+        average = thin(Curve(seen.steps, _smoothed(seen.values, smooth), seen.wall_seconds), MOST_POINTS)
+        (line,) = axes.plot(average.steps, average.values, color=look.colour, linewidth=1.5, zorder=3)
+    if look.dashes:
+        line.set_dashes(look.dashes)
+    if not finite[-1]:
+        axes.plot(seen.steps[-1:], seen.values[-1:], color=look.colour, marker="x", markersize=6, markeredgewidth=1.4)
+    return True
+
+
+def _smoothed(values: Array, weight: float) -> Array:
+    """Exponential moving average, without the bias of its start (Kingma and Ba 2015, section 3)."""
+    average, found = 0.0, np.empty(len(values))
+    for place, value in enumerate(values.tolist()):
+        average = weight * average + (1 - weight) * value
+        found[place] = average / (1 - weight ** (place + 1))
+    return found

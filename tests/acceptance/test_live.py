@@ -1,0 +1,147 @@
+"""Streams of a real API process, of jobs that a real worker trains; each of them dies on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from service import stack
+from tests.acceptance.lab import FAST, JOB, LONG, Lab, running_worker
+from tests.streams import Listening, Page
+from tests.waiting import until
+
+LISTENERS = 200
+
+
+@pytest.fixture(scope="module")
+def worker(schema):
+    """One worker for all of these tests."""
+    with running_worker(FAST) as worker:
+        yield worker
+
+
+class Api:
+    """API processes, one after the other, behind one address that stays."""
+
+    def __init__(self, listener: socket.socket, key: str) -> None:
+        self.listener, self.key = listener, key
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self.client = httpx2.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=30
+        )
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (until `end`)
+        self.start()
+
+    def start(self) -> None:
+        descriptor = self.listener.fileno()
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "service.commands", "api", "--fd", str(descriptor)],
+            stdout=self._log,
+            stderr=self._log,
+            pass_fds=(descriptor,),
+        )
+        assert self.client.get("/healthz").is_success
+
+    def listen(self, job_id: str, page: Page | None = None) -> Listening:
+        return Listening(f"{self.url}/v1/jobs/{job_id}/events", self.key, page or Page())
+
+    def log(self) -> str:
+        return os.pread(self._log.fileno(), 10**7, 0).decode()
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+        self.client.close()
+        self._log.close()
+
+
+@pytest.fixture
+def served(key) -> Iterator[Api]:
+    with stack.listen("127.0.0.1", 0) as listener:
+        served = Api(listener, key)
+        yield served
+        served.end()
+
+
+@pytest.fixture
+def lab(served, worker):
+    return Lab(served.client)
+
+
+def stored(lab, job_id) -> dict:
+    return {
+        name: dict(zip(curve["steps"], curve["values"], strict=True)) for name, curve in lab.metrics(job_id).items()
+    }
+
+
+def check(lab, job_id, page: Page) -> None:
+    """The page has heard all of a job: each event once, and of each curve the points that are stored."""
+    assert page.is_over
+    assert page.points == stored(lab, job_id)
+    history = lab.api.get(f"/v1/jobs/{job_id}/history").json()["events"]
+    heard = [event.data for event in page.events if event.name in ("status", "log")]
+    assert [{name: said[name] for name in history[0]} for said in heard] == history
+
+
+def until_it_measures(listening: Listening, count: int = 1) -> None:
+    until(lambda: len(listening.page.named("metric")) >= count or listening.error)
+    assert listening.error is None
+
+
+def test_it_goes_on_with_another_api(lab, served):
+    job_id = lab.submit(LONG)
+    listening = served.listen(job_id)
+    until_it_measures(listening, 2)
+    served.process.kill()
+    page = listening.broken()
+    served.start()
+    listening = served.listen(job_id, page)
+    until_it_measures(listening, len(page.named("metric")) + 2)
+    served.process.terminate()
+    assert served.process.wait(20) == 0
+    listening.over()
+    assert not page.is_over
+    assert "ERROR" not in served.log()
+    assert "Traceback" not in served.log()
+    served.start()
+    listening = served.listen(job_id, page)
+    until_it_measures(listening, len(page.named("metric")) + 1)
+    lab.api.post(f"/v1/jobs/{job_id}/cancel")
+    listening.over()
+    check(lab, job_id, page)
+    assert page.statuses() == ["queued", "running", "cancelled"]
+    assert len(page.points["train_loss"]) > 10
+
+
+def test_a_run_that_begins_anew(lab, served, worker):
+    job_id = lab.submit(LONG)
+    listening = served.listen(job_id)
+    until_it_measures(listening, 2)
+    (child,) = worker.training()
+    os.kill(child, signal.SIGKILL)
+    until(lambda: listening.page.statuses()[-2:] == ["queued", "running"])
+    until_it_measures(listening, len(listening.page.named("metric")) + 2)
+    lab.api.post(f"/v1/jobs/{job_id}/cancel")
+    page = listening.over()
+    check(lab, job_id, page)
+    assert [event.data["rewind_to"] for event in page.named("log")] == [0]
+
+
+def test_many_listeners(lab, served):
+    job_id = lab.submit(JOB | {"budget": {"steps": 2000}})
+    listening = [served.listen(job_id) for _ in range(LISTENERS)]
+    for one in listening:
+        one.opened()
+    assert served.client.get("/healthz").is_success
+    pages = [one.over() for one in listening]
+    check(lab, job_id, pages[0])
+    assert all(page.points == pages[0].points for page in pages)
+    assert all(page.seqs() == pages[0].seqs() for page in pages)

@@ -1,0 +1,69 @@
+"""The whole of kotrain as a browser meets it: an API process, a worker where a test needs one, and visitors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+from sqlalchemy import text
+
+from service import db, keys, queue
+from service.config import settings
+from tests.acceptance.lab import RunningWorker, running_worker
+from tests.browser.visitor import Api, Stage, Visitor
+from tests.browser_program import CHROMIUM, INSTALL, chromium
+
+expect.set_options(timeout=20_000)  # a busy machine is no fault of a page
+Visit = Callable[..., Visitor]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip(INSTALL)
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def stage(browser: Browser, schema: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """An API without jobs, and the administrator `ada`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KOTRAIN_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+        settings.cache_clear()
+        with db.transaction() as session:
+            session.execute(text("TRUNCATE users, workers CASCADE"))
+        queue.celery().control.purge()
+        stage = Stage(Api(), keys.create("ada", admin=True))
+        yield stage
+        stage.client.close()
+        stage.api.end()
+    settings.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def worker(stage: Stage) -> Iterator[RunningWorker]:
+    """A worker with two slots beside the API."""
+    with running_worker() as worker:
+        yield worker
+
+
+@pytest.fixture
+def visit(browser: Browser, stage: Stage) -> Iterator[Visit]:
+    """Somebody comes, by default as `ada` whose browser has kept her key; at the end nobody may have complained."""
+    there: list[Visitor] = []
+
+    def come(key: str | None = stage.key, **how: object) -> Visitor:
+        there.append(Visitor(browser, stage.url, key, **how))  # type: ignore[arg-type]
+        return there[-1]
+
+    yield come
+    for visitor in there:
+        visitor.leave()
+
+
+@pytest.fixture
+def visitor(visit: Visit) -> Visitor:
+    """`ada`, at a screen of 1,280 pixels, in light."""
+    return visit()

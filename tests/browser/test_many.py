@@ -1,0 +1,106 @@
+"""The dashboard with a year of work in it: 5,000 jobs, and curves of 100,000 points."""
+
+import json
+from uuid import UUID
+
+import pytest
+from playwright.sync_api import expect
+from sqlalchemy import text
+
+from service import db, metrics
+from tests.acceptance.lab import JOB
+from tests.browser.visitor import Stage, Visitor
+from tests.waiting import until
+
+JOBS = 5000
+POINTS = 100_000
+SLOWEST_MILLISECONDS = 5000  # on a busy machine; measured times are printed
+DRAWN = 4000  # points of a line at most
+
+COPIES = text(
+    """
+    INSERT INTO jobs (id, user_id, spec, dataset, model, optimizer, needs_cuda, tags, priority, max_failures,
+                      data_stamp, cancel_requested, attempt, failures, seq, step, status, reason, summary, created_at,
+                      finished_at)
+    SELECT gen_random_uuid(), user_id,
+           jsonb_set(jsonb_set(spec, '{seed}', to_jsonb(n)), '{optimizer,name}', to_jsonb(name)),
+           dataset, model, name, false, jsonb_build_object('round', 'round-' || n % 50), 0, 1, data_stamp,
+           false, 1, 0, 1, 44, 'succeeded', 'completed', CAST(:summary AS jsonb), now() - n * interval '1 minute', now()
+    FROM jobs, generate_series(2, :count) AS n,
+         LATERAL (SELECT (ARRAY['adam', 'sgd', 'ko', 'lion'])[1 + n % 4] AS name) AS one
+    WHERE jobs.id = :id
+    """
+)
+
+
+@pytest.fixture(scope="module")
+def jobs(stage: Stage) -> str:
+    """The newest job of 5,000: it waits, the others succeeded."""
+    job_id = stage.lab.submit(JOB)
+    summary = {
+        "reason": "completed", "metrics": {"test_accuracy": 0.97, "train_loss": 0.1}, "steps": 44, "epochs": 2,
+        "train_seconds": 1.5, "total_seconds": 2.0, "parameters": 2000, "best_step": None, "target": None,
+    }  # fmt: skip
+    with db.transaction() as session:
+        session.execute(COPIES, {"id": job_id, "count": JOBS, "summary": json.dumps(summary)})
+        session.execute(text("ANALYZE jobs"))
+    return job_id
+
+
+def timed(visitor: Visitor, what: str, since: float) -> None:
+    """Print how long it took in the browser, and refuse what no reader would wait for."""
+    took = visitor.page.evaluate("performance.now()") - since
+    print(f"{what}: {took:.0f} ms")
+    assert took < SLOWEST_MILLISECONDS
+
+
+@pytest.mark.usefixtures("jobs")
+def test_the_list_of_five_thousand_jobs(visitor: Visitor) -> None:
+    page = visitor.open("/jobs")
+    rows = page.locator("tbody tr")
+    now = "performance.now()"
+    expect(rows).to_have_count(100)
+    timed(visitor, "first rows", 0)
+    expect(page.get_by_role("button", name="all 5,000")).to_be_visible()
+    expect(page.get_by_role("button", name="succeeded 4,999")).to_be_visible()
+    expect(page.get_by_role("button", name="queued 1")).to_be_visible()
+
+    start = page.evaluate(now)
+    page.get_by_label("Optimizer", exact=True).select_option("lion")
+    expect(page.get_by_role("button", name="all 1,250")).to_be_visible()
+    expect(rows.filter(has_text="lion")).to_have_count(100)
+    timed(visitor, "by optimizer", start)
+
+    start = page.evaluate(now)
+    page.get_by_label("Search").fill("round-7")
+    expect(page.get_by_role("button", name="all 50", exact=True)).to_be_visible()
+    timed(visitor, "by a search", start)
+    page.get_by_label("Search").fill("no such thing")
+    expect(page.get_by_text("No job is like that")).to_be_visible()
+    page.get_by_role("button", name="Clear all filters").click()
+    expect(rows).to_have_count(100)
+
+    start = page.evaluate(now)
+    page.get_by_role("button", name="Show more").click()
+    expect(rows).to_have_count(200)
+    expect(page.get_by_text("200 jobs shown")).to_be_visible()
+    timed(visitor, "more rows", start)
+    page.get_by_role("button", name="succeeded").click()
+    expect(page).to_have_url(lambda url: url.endswith("?status=succeeded"))
+
+
+def test_a_curve_of_a_hundred_thousand_points(visitor: Visitor, jobs: str) -> None:
+    steps = list(range(1, POINTS + 1))
+    values = [1.0 + (step % 7) / 10 for step in steps]
+    values[12_344], values[77_776] = 50.0, 0.001  # one point each, which no thinning may lose
+    seconds = [step / 1000 for step in steps]
+    curve = (steps, values, seconds)
+    with db.transaction() as session:
+        metrics.append(session, [(UUID(jobs), {"train_loss": curve})])
+    visitor.open(f"/jobs/{jobs}")
+    until(lambda: visitor.figures().get("Loss"))
+    timed(visitor, "a curve of 100,000 points", 0)
+    (loss,) = visitor.figures()["Loss"]
+    assert 500 < len(loss["x"]) <= DRAWN
+    assert (loss["x"][0], loss["x"][-1]) == (1, POINTS)
+    assert dict(zip(loss["x"], loss["y"], strict=True)).items() >= {12_345: 50.0, 77_777: 0.001}.items()

@@ -1,0 +1,84 @@
+"""`/v1/comparisons/{id}/curves` on stored curves, by hand."""
+
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select
+
+from service import db, metrics
+from service.models import ComparisonCell, Job
+from service.spec import Reason
+from tests.integration.comparisons.asking import ask, job_ids, work
+
+
+@pytest.fixture
+def ended(ada):
+    """Two optimizers, three seeds each, without tuning; run k of an optimizer has val_accuracy 0.1 k at all steps."""
+    optimizers = [{"name": "adam", "params": {"lr": 0.01}}, {"name": "sgd", "params": {"lr": 0.1}}]
+    comparison = ask(ada, optimizers=optimizers, tuning=None)
+    work()
+    with db.transaction() as session:
+        cells = session.execute(
+            select(ComparisonCell.job_id, ComparisonCell.seed, ComparisonCell.optimizer).where(
+                ComparisonCell.comparison_id == UUID(comparison["id"])
+            )
+        ).all()
+        points = {
+            job: {"val_accuracy": ([10, 20, 30], [0.1 * (seed + 1)] * 3, [1.0, 2.0, 3.0 + optimizer])}
+            for job, seed, optimizer in cells
+        }
+        metrics.append(session, points.items())
+    return comparison
+
+
+def curves(ada, comparison, **query):
+    return ada.get(f"/v1/comparisons/{comparison['id']}/curves", params=query)
+
+
+def test_the_mean_and_the_range_of_the_runs(ada, ended):
+    found = curves(ada, ended).json()
+    assert (found["metric"], found["along"], found["task"]) == ("val_accuracy", "steps", "digits mlp")
+    assert [band["runs"] for band in found["bands"]] == [3, 3]
+    for band in found["bands"]:
+        assert band["x"] == [10, 20, 30]
+        assert band["mean"] == pytest.approx([0.2] * 3)
+        assert band["low"] == pytest.approx([0.1] * 3)
+        assert band["high"] == pytest.approx([0.3] * 3)
+    assert sorted(round(one["value"], 3) for one in found["finals"]) == [0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
+    assert {UUID(one["job"]) for one in found["finals"]} == job_ids(ended)
+
+
+def test_along_the_time(ada, ended):
+    found = curves(ada, ended, along="wall_seconds").json()
+    assert {band["x"][-1] for band in found["bands"]} == {3.0, 4.0}
+
+
+def test_a_metric_that_nobody_measured(ada, ended):
+    found = curves(ada, ended, metric="weight_correlation").json()
+    assert (found["bands"], found["diverged"], found["finals"]) == ([], [], [])
+
+
+def test_a_run_that_diverged_is_apart(ada):
+    optimizers = [{"name": "adam", "params": {"lr": 0.01}}, {"name": "sgd", "params": {"lr": 0.1}}]
+    comparison = ask(ada, optimizers=optimizers, tuning=None, seeds=2)
+    work(reason=Reason.DIVERGED)
+    with db.transaction() as session:
+        jobs = session.scalars(select(Job.id)).all()
+        metrics.append(session, [(job, {"val_accuracy": ([10, 20], [0.5, float("nan")], [1.0, 2.0])}) for job in jobs])
+    found = curves(ada, comparison).json()
+    assert (found["bands"], found["finals"]) == ([], [])
+    assert [(one["x"], one["y"]) for one in found["diverged"]] == [([10], [0.5])] * 4
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [({"task": 2}, "task"), ({"task": 0}, "task"), ({"along": "epochs"}, "along"), ({"metric": ""}, "metric")],
+)
+def test_what_is_refused(ada, ended, query, pointer):
+    answer = curves(ada, ended, **query)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == pointer
+
+
+def test_no_such_comparison(ada):
+    assert ada.get("/v1/comparisons/01a21fdd-08c9-7762-af07-8b4c8b69799f/curves").status_code == 404

@@ -1,0 +1,57 @@
+"""The API with a data folder that only this test uses."""
+
+import io
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from service import keys
+from service.app import create_app
+from service.config import settings
+from tests.unit.service.registry.files import folders
+
+
+@pytest.fixture
+def data_dir(schema, tmp_path, monkeypatch):
+    """An own data folder, and room for uploads of 3 MB."""
+    monkeypatch.setenv("KOTRAIN_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("KOTRAIN_MAX_UPLOAD_BYTES", "3000000")
+    settings.cache_clear()
+    yield tmp_path / "data"
+    settings.cache_clear()
+
+
+@pytest.fixture
+def api(data_dir, key):
+    with TestClient(create_app(), raise_server_exceptions=False) as client:
+        client.headers["Authorization"] = f"Bearer {key}"
+        yield client
+
+
+@pytest.fixture
+def send(api, tmp_path):
+    """Register a data set; by default a zip archive of images of three classes, four each."""
+
+    def send(name="flowers", content=None, **query):
+        if content is None:
+            content = folders(tmp_path / "flowers.zip").read_bytes()
+        return api.post("/v1/datasets", params={"name": name, "format": "zip", **query}, content=content)
+
+    return send
+
+
+def npz(**arrays) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+@pytest.fixture
+def as_user():
+    """Headers of another user."""
+
+    def headers(name, *, admin=False):
+        return {"Authorization": f"Bearer {keys.create(name, admin=admin)}"}
+
+    return headers

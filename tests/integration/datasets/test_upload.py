@@ -1,0 +1,223 @@
+"""Files that come in over HTTP: taken, shown, or refused without a trace."""
+
+import asyncio
+import base64
+import io
+import os
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.app import create_app
+from service.data import describe
+from tests.integration.datasets.conftest import npz
+from tests.unit.service.registry.files import CLASSES, csv_of, folders, jsonl_of, parquet
+
+LABELS = np.arange(30) % 3
+CSV = csv_of(30).encode()
+
+
+def left(data_dir) -> list[str]:
+    """Everything that lies in the data folder."""
+    return sorted(str(path.relative_to(data_dir)) for path in data_dir.rglob("*") if path.is_file())
+
+
+def problem(response, status, pointer=None) -> str:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    if pointer is not None:
+        assert [error["pointer"] for error in body["errors"]] == [pointer]
+    return body["detail"]
+
+
+def test_a_zip_of_images(api, send, data_dir):
+    made = send()
+    assert made.status_code == 201, made.text
+    assert made.headers["location"] == "/v1/datasets/images/flowers"
+    body = made.json()
+    expected = {
+        "name": "images/flowers",
+        "kind": "image",
+        "title": "12 images, 6 x 8 colour, 3 classes, of ada",
+        "classes": 3,
+        "class_names": list(CLASSES),
+        "records": 9,
+        "shape": [3, 6, 8],
+        "train_per_class": [3, 3, 3],
+        "test_per_class": [1, 1, 1],
+        "present": True,
+        "fetch": None,
+        "own": True,
+        "owner": "ada",
+        "warnings": [],
+        "file_format": "zip",
+    }
+    assert body.items() >= expected.items()
+    assert [record["label"] for record in body["preview"]] == list(CLASSES) * 3
+    url = body["preview"][0]["image"]
+    assert Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,")))).size == (8, 6)
+    assert api.get(made.headers["location"]).json() == body
+    names = ("data.npz", "dataset.json", "preview.json")
+    assert left(data_dir) == [f"own/images/flowers/{name}" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("query", "content", "name", "shown"),
+    [
+        ({"format": "csv"}, CSV, "tables/mine", {"values": [0.0, 0.0]}),
+        ({"format": "csv", "label": "kind"}, CSV.replace(b"label", b"kind"), "tables/mine", {"values": [0.0, 0.0]}),
+        ({"format": "jsonl"}, jsonl_of(30).encode(), "texts/mine", {"text": "text 0"}),
+        ({"format": "npz"}, npz(x=np.zeros((30, 100)), y=LABELS), "tables/mine", {"values": [0.0] * 32}),
+        ({"format": "npz"}, npz(x=np.zeros((30, 4, 4)), y=LABELS), "images/mine", {}),
+    ],
+)
+def test_other_formats(api, send, query, content, name, shown):
+    made = send("mine", content, **query)
+    assert made.status_code == 201, made.text
+    body = made.json()
+    assert (body["name"], body["records"], sum(body["test_per_class"])) == (name, 24, 6)
+    assert any(record.items() >= shown.items() for record in body["preview"])
+
+
+def test_parquet_and_long_texts(send, tmp_path):
+    file = parquet(tmp_path / "a", text=["x" * 300] * 30, label=LABELS)
+    body = send("mine", file.read_bytes(), format="parquet").json()
+    assert body["preview"][0]["text"] == "x" * 200
+
+
+def test_lists_name_it(api, send):
+    send()
+    listed = {one["name"]: one for one in api.get("/v1/datasets").json()["data"]}
+    assert listed["digits"].items() >= {"own": False, "owner": None, "present": True, "records": 1000}.items()
+    assert listed["mnist"]["fetch"] == "kotrain data fetch mnist"
+    own = listed["images/flowers"]
+    assert own.items() >= {"own": True, "owner": "ada", "records": 9}.items()
+    entry = next(one for one in api.get("/v1/catalog").json()["datasets"] if one["name"] == "images/flowers")
+    assert entry.items() >= {"kind": "image", "classes": 3, "present": True, "fetch": None}.items()
+    assert entry["params"]["properties"].keys() == {"split_seed", "limit"}
+
+
+def test_more_than_another_body_may_have(send):
+    x = np.random.default_rng(0).normal(size=(30, 10_000))
+    assert send("wide", npz(x=x, y=LABELS), format="npz").json()["shape"] == [10_000]
+
+
+class TestTooLarge:
+    SENTENCE = "the file is larger than 3,000,000 bytes, which is the limit (KOTRAIN_MAX_UPLOAD_BYTES)"
+
+    def test_as_it_was_announced(self, send, data_dir):
+        response = send(content=b"x" * 3_000_001)
+        assert problem(response, 413) == self.SENTENCE
+        assert response.headers["connection"] == "close"
+        assert not data_dir.exists()  # nothing was read
+
+    def test_without_being_announced(self, send, data_dir):
+        pieces = (b"x" * 1_000_000 for _ in range(4))
+        assert problem(send(content=pieces), 413) == self.SENTENCE
+        assert left(data_dir) == []
+
+
+def test_wrong_queries(send, data_dir):
+    for name in ("Flowers", "../flowers", ".flowers", "", "x" * 49, "flowers\n"):
+        problem(send(name), 422, "name")
+    for pointer, value in {"format": "pickle", "image_size": 1000, "colour": "red", "label": ""}.items():
+        problem(send(**{pointer: value}), 422, pointer)
+    assert not data_dir.exists()
+
+
+def test_contents_that_cannot_be_taken_leave_nothing(send, data_dir):
+    detail = problem(send(content=CSV.replace(b"3,1.5", b"3,so"), format="csv"), 422, "")
+    assert detail == "row 5, column 'b' is not a number: 'so'"
+    assert problem(send(content=b""), 422, "") == "the file is empty"
+    problem(send(content=CSV, format="csv", label="kind"), 422, "label")
+    assert left(data_dir) == []
+    assert list((data_dir / "own/.arriving").iterdir()) == []
+
+
+def test_without_a_key(api, send, data_dir):
+    del api.headers["Authorization"]
+    problem(send(), 401)
+    assert not data_dir.exists()
+
+
+class TestTaken:
+    def test_before_it_is_sent(self, send):
+        send()
+        assert "there is a data set 'images/flowers' already" in problem(send(content=b"not even read"), 409)
+
+    def test_once_it_is_known_what_it_is(self, send, data_dir):
+        send("mine", CSV, format="csv")
+        before = left(data_dir)
+        assert "there is a data set 'tables/mine' already" in problem(send("mine", CSV, format="csv"), 409)
+        assert send("mine", npz(x=np.zeros((30, 4, 4)), y=LABELS), format="npz").status_code == 201  # of another kind
+        assert [path for path in left(data_dir) if "tables" in path] == before
+
+
+def test_broken_off(api, data_dir, key):
+    """The client is gone in the middle: nothing stays, and no bug is logged."""
+    sent = []
+    messages = [{"type": "http.request", "body": b"x" * 100, "more_body": True}, {"type": "http.disconnect"}]
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/datasets",
+        "raw_path": b"/v1/datasets",
+        "query_string": b"name=flowers&format=zip",
+        "headers": [(b"authorization", f"Bearer {key}".encode()), (b"content-length", b"1000")],
+    }
+
+    async def receive():
+        return messages.pop(0)
+
+    async def answer(message):
+        sent.append(message)
+
+    asyncio.run(create_app()(scope, receive, answer))
+    assert sent[0]["status"] == 400
+    assert left(data_dir) == []
+    assert list((data_dir / "own/.arriving").iterdir()) == []
+
+
+def test_what_dead_uploads_left_is_removed_after_a_day(send, data_dir):
+    for name, hours in (("dead", 25), ("alive", 23)):
+        folder = data_dir / "own/.arriving" / name
+        folder.mkdir(parents=True)
+        then = time.time() - hours * 3600
+        os.utime(folder, (then, then))
+    assert send().status_code == 201
+    assert [path.name for path in (data_dir / "own/.arriving").iterdir()] == ["alive"]
+
+
+def test_a_data_folder_that_takes_nothing(send, data_dir):
+    data_dir.mkdir()
+    (data_dir / "own").write_text("no folder")
+    assert "nothing can be stored in the data folder: Not a directory" in problem(send(), 503)
+
+
+def test_a_description_that_cannot_be_read_is_none(api, send, data_dir):
+    send()
+    (data_dir / "own/images/flowers/dataset.json").write_text('{"version": 2}')
+    assert describe("images/flowers", data_dir) is None
+    problem(api.get("/v1/datasets/images/flowers"), 404)
+    assert "images/flowers" not in {one["name"] for one in api.get("/v1/datasets").json()["data"]}
+
+
+def test_absent(api):
+    for method in ("GET", "DELETE"):
+        detail = problem(api.request(method, "/v1/datasets/images/flowers"), 404)
+        assert detail == "there is no data set 'images/flowers'; none has been registered yet (POST /v1/datasets)"
+        detail = problem(api.request(method, "/v1/datasets/pictures/flowers"), 404)
+        assert detail == "there is no kind 'pictures' of data sets; there are images, texts, tables"
+        for name in ("..%2f..", "x%00", "x%0a"):
+            problem(api.request(method, f"/v1/datasets/images/{name}"), 404)
+
+
+def test_of_a_folder_within(send, tmp_path):
+    content = folders(tmp_path / "deep.zip", top="flowers/").read_bytes()
+    assert send(content=content, image_size=4).json()["shape"] == [3, 4, 4]

@@ -1,0 +1,154 @@
+"""Registered data in jobs and comparisons, and when it may be removed."""
+
+import threading
+
+import pytest
+from sqlalchemy import select, text
+
+from service import data, db, jobs
+from service.models import User
+from service.schemas import JobRequest
+from tests.unit.service.registry.files import folders
+from tests.waiting import until
+
+JOB = {"dataset": "images/flowers", "model": "mlp", "optimizer": "adam", "budget": {"steps": 5}, "batch_size": 4}
+COMPARISON = {
+    "tasks": [{name: JOB[name] for name in ("dataset", "model", "budget", "batch_size")}],
+    "optimizers": ["adam", "sgd"],
+    "seeds": 2,
+}
+
+
+@pytest.fixture
+def flowers(send):
+    assert send().status_code == 201
+
+
+def submit(api, **fields):
+    return api.post("/v1/jobs", json=JOB | fields)
+
+
+def remove(api, **options):
+    return api.delete("/v1/datasets/images/flowers", **options)
+
+
+class TestSubmit:
+    def test_takes_it(self, api, flowers):
+        job = submit(api, batch_size=8).json()
+        assert job["spec"]["dataset"] == {"name": "images/flowers", "params": {"split_seed": 0, "limit": None}}
+
+    def test_no_batch_larger_than_the_training_part(self, api, flowers):
+        answer = submit(api, batch_size=9)  # one of nine validates
+        assert answer.status_code == 422
+        assert "9 is more than the 8 training records of 'images/flowers'" in answer.json()["detail"]
+
+    def test_names_what_is_there(self, api, flowers):
+        answer = submit(api, dataset="images/flowrs")
+        (error,) = answer.json()["errors"]
+        assert (answer.status_code, error["pointer"]) == (422, "/dataset")
+        assert error["detail"] == (
+            "there is no data set 'images/flowrs' (did you mean 'images/flowers'?); there are images/flowers"
+        )
+
+    def test_refuses_a_model_of_another_kind(self, api):
+        (error,) = submit(api, dataset="tables/iris", model="cnn").json()["errors"]
+        assert error["detail"] == "model 'cnn' reads images, but data set 'tables/iris' has tables"
+        (error,) = submit(api, dataset="texts/reviews").json()["errors"]
+        assert error["detail"] == "model 'mlp' reads images and tables, but data set 'texts/reviews' has texts"
+
+
+class TestComparison:
+    def test_knows_the_classes(self, api, flowers):
+        answer = api.post("/v1/comparisons", json=COMPARISON)
+        assert answer.status_code == 202, answer.text
+        with db.transaction() as session:
+            plan = session.scalar(text("SELECT plan FROM comparisons"))
+        assert plan["tasks"][0]["diverged_score"] == pytest.approx(1 / 3)
+        (error,) = api.post("/v1/comparisons", json=COMPARISON | {"diverged_score": 0.5}).json()["errors"]
+        assert error["pointer"] == "/diverged_score"
+
+    def test_of_data_that_is_not_there(self, api):
+        (error,) = api.post("/v1/comparisons", json=COMPARISON).json()["errors"]
+        assert error["pointer"] == "/tasks/0/dataset"
+        assert "there is no data set 'images/flowers'" in error["detail"]
+
+    def test_can_be_asked_for_by_name(self, api, flowers):
+        query = {"dataset": "images/flowers", "model": "mlp"}
+        assert api.get("/v1/compare", params=query).json()["groups"] == []
+        assert api.get("/v1/compare", params=query | {"dataset": "images/../x"}).status_code == 422
+        assert api.get("/v1/leaderboard", params=query).status_code == 200
+
+
+class TestRemove:
+    def test_leaves_nothing_and_makes_room_for_the_name(self, api, flowers, send, data_dir):
+        before = data.stamp("images/flowers", data_dir)
+        assert remove(api).status_code == 204
+        assert [path for path in (data_dir / "own").rglob("*") if path.is_file()] == []
+        assert remove(api).status_code == 404
+        assert send().status_code == 201
+        assert data.stamp("images/flowers", data_dir) not in (before, None)
+
+    def test_is_for_the_owner_and_admins(self, api, flowers, as_user):
+        answer = remove(api, headers=as_user("bob"))
+        assert (answer.status_code, answer.json()["detail"]) == (403, "data set 'images/flowers' belongs to ada")
+        assert remove(api, headers=as_user("eve", admin=True)).status_code == 204
+
+    def test_not_while_jobs_need_it(self, api, flowers):
+        ids = [submit(api, seed=seed).json()["id"] for seed in range(2)]
+        answer = remove(api)
+        assert answer.status_code == 409
+        assert answer.json()["detail"] == (
+            f"data set 'images/flowers' is used by 2 unfinished jobs, such as {ids[0]}: wait, or cancel"
+        )
+        for job_id in ids:
+            api.post(f"/v1/jobs/{job_id}/cancel")
+        assert remove(api).status_code == 204
+        retried = api.post(f"/v1/jobs/{ids[0]}/retry")
+        assert (retried.status_code, retried.json()["errors"][0]["pointer"]) == (422, "/dataset")
+
+    def test_not_while_a_comparison_goes_on(self, api, flowers):
+        comparison = api.post("/v1/comparisons", json=COMPARISON).json()["id"]
+        with db.transaction() as session:
+            session.execute(text("UPDATE jobs SET status = 'succeeded', reason = 'completed'"))
+        answer = remove(api)
+        assert (answer.status_code, comparison in answer.json()["detail"]) == (409, True)
+        api.post(f"/v1/comparisons/{comparison}/cancel")
+        assert remove(api).status_code == 204
+
+    def test_waits_for_a_submission_under_way(self, api, flowers):
+        """Whoever was first wins: the job is there before the files can go."""
+        answers = []
+        with db.transaction() as session:
+            user = session.scalar(select(User).where(User.name == "ada"))
+            jobs.submit(session, user, JobRequest.model_validate(JOB))
+            removing = threading.Thread(target=lambda: answers.append(remove(api)))
+            removing.start()
+            until(_someone_waits)
+            assert answers == []
+        removing.join()
+        assert answers[0].status_code == 409
+
+    def test_a_submission_waits_for_a_removal_under_way(self, api, flowers, data_dir):
+        answers = []
+        with db.transaction() as session:
+            jobs.hold_dataset(session, "images/flowers", alone=True)
+            submitting = threading.Thread(target=lambda: answers.append(submit(api)))
+            submitting.start()
+            until(_someone_waits)
+            data.own_folder("images/flowers", data_dir).rename(data_dir / "gone")
+        submitting.join()
+        assert answers[0].status_code == 422
+
+
+def _someone_waits() -> bool:
+    with db.transaction() as session:
+        return bool(session.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")))
+
+
+def test_a_zip_is_the_same_data_in_any_order(send, tmp_path, data_dir):
+    content = folders(tmp_path / "again.zip").read_bytes()
+    hashes = []
+    for name in ("one", "two"):
+        assert send(name, content).status_code == 201
+        hashes.append(data.describe(f"images/{name}", data_dir).content_sha256)
+    assert hashes[0] == hashes[1]

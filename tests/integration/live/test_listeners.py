@@ -1,0 +1,148 @@
+"""Listeners that are many, slow or gone, a database that goes away, and a server that shuts down."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import httpx2
+import pytest
+
+from service import attempts, stack
+from service.attempts import Batch, Beat
+from service.live import hub, stream
+from service.spec import Reason
+from tests.integration.at_work import claim, do, submit
+from tests.integration.live.conftest import served
+from tests.waiting import until
+
+
+def path(job_id):
+    return f"/v1/jobs/{job_id}/events"
+
+
+def measure(claimed, steps, names=("train_loss",)):
+    points = {name: (list(steps), [1.0] * len(steps), [0.5] * len(steps)) for name in names}
+    do(attempts.beat, "w1", [Beat(claimed, steps[-1], None, [Batch(points)])])
+
+
+def finish(claimed):
+    assert do(attempts.finish, claimed, Reason.COMPLETED)
+
+
+def get(server, where="/healthz", **headers):
+    return httpx2.get(server.url + where, headers={"Authorization": f"Bearer {server.key}"} | headers, trust_env=False)
+
+
+def test_a_listener_that_never_reads_is_cut_off_and_nobody_else_notices(server, monkeypatch, caplog):
+    monkeypatch.setattr(stream, "TAKE_SECONDS", 0.5)
+    job_id = submit()
+    claimed = claim()
+    good = server.listen(path(job_id))
+    with socket.socket() as never:
+        never.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        never.connect(("127.0.0.1", server.port))
+        never.sendall(f"GET {path(job_id)} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.key}\r\n\r\n".encode())
+        until(lambda: server.hub.streams == 2)
+        for start in range(0, 60_000, 20_000):  # 2 MB, more than the buffers take
+            measure(claimed, range(start, start + 20_000))
+        until(lambda: server.hub.streams == 1)
+        assert get(server).json() == {"status": "ok"}
+        finish(claimed)
+        assert len(good.over().points["train_loss"]) == 60_000
+    assert [record.message for record in caplog.records if "cut off" in record.message]
+
+
+def test_the_kernel_drops_a_connection_whose_other_end_takes_nothing(monkeypatch):
+    monkeypatch.setattr(stack, "TAKE_MILLISECONDS", 400)
+    with stack.listen("127.0.0.1", 0) as listener, socket.socket() as never:
+        never.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        never.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+        accepted.settimeout(30)
+        with accepted, pytest.raises(TimeoutError, match="Connection timed out"):  # the kernel's, not Python's
+            accepted.sendall(bytes(100_000_000))
+
+
+def test_silence_is_broken_by_heartbeats(server, monkeypatch):
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.05)
+    caller = {"Authorization": f"Bearer {server.key}"}
+    with (
+        httpx2.Client(trust_env=False, headers=caller) as client,
+        client.stream("GET", server.url + "/v1/events") as answer,
+    ):
+        lines = answer.iter_lines()
+        assert [next(lines) for _ in range(6)] == ["retry: 1000", "", ":", "", ":", ""]
+
+
+def test_there_is_a_limit(server, monkeypatch):
+    monkeypatch.setattr(hub, "MOST_STREAMS", 2)
+    job_id = submit()
+    for _ in range(2):
+        server.listen(path(job_id)).heard(1)
+    refused = get(server, path(job_id))
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    assert refused.headers["content-type"] == "application/problem+json"
+
+
+def test_the_database_is_away_for_a_while(server, servers):
+    job_id = submit()
+    of_job, of_all = server.listen(path(job_id)), server.listen("/v1/events").opened()
+    of_job.heard(1)
+    claimed = claim()
+    measure(claimed, [1, 2])
+    of_job.heard(3)
+    servers.postgres.stop()
+    assert get(server).status_code == 200
+    assert get(server, path(job_id)).status_code == 503
+    servers.postgres.start()
+    measure(claimed, [3, 4])
+    finish(claimed)
+    page = of_job.over()
+    assert page.points == {"train_loss": dict.fromkeys([1, 2, 3, 4], 1.0)}
+    assert page.statuses() == ["queued", "running", "succeeded"]
+    until(lambda: len(of_all.page.named("status")) >= 2)
+    assert [event.data["status"] for event in of_all.page.named("status")] == ["running", "succeeded"]
+
+
+def test_a_server_that_shuts_down_ends_all_streams_at_once(key, caplog):
+    with served(key) as server:
+        job_id = submit()
+        listening = [server.listen(path(job_id)) for _ in range(3)] + [server.listen("/v1/events").opened()]
+        pages = [one.heard(1) for one in listening[:3]]
+        began = time.monotonic()
+    for one in listening:
+        one.over()  # with the end that HTTP has
+    assert time.monotonic() - began < stack.STREAM_SECONDS
+    assert not any(page.is_over for page in pages)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+    with served(key) as another:
+        again = [another.listen(path(job_id), page) for page in pages]
+        finish(claim())
+        for one in again:
+            assert one.over().statuses() == ["queued", "running", "succeeded"]
+
+
+def test_equal_reads_are_shared(server, monkeypatch):
+    reads = []
+    read = hub._read
+
+    def counted(*of):
+        reads.append(of)
+        return read(*of)
+
+    monkeypatch.setattr(hub, "_read", counted)
+    job_id = submit()
+    listening = [server.listen(path(job_id)) for _ in range(10)]
+    for one in listening:
+        one.heard(1)
+    before = len(reads)
+    looks = server.hub.looks
+    until(lambda: server.hub.looks > looks + 1)
+    claimed = claim()
+    for one in listening:
+        one.heard(2)
+    assert len(reads) - before < 10
+    finish(claimed)
+    for one in listening:
+        one.over()

@@ -1,0 +1,85 @@
+"""The dashboard's files over HTTP: what is sent, to whom, and what a browser may do with it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.app import create_app
+from service.routes.dashboard import PAGES
+
+STATIC = Path("service/dashboard/static")
+FILES = sorted(str(path.relative_to(STATIC)) for path in STATIC.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def anybody():
+    """Without a key, and without a database: the pages hold nothing secret."""
+    return TestClient(create_app(), raise_server_exceptions=False)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_is_the_same_frame(anybody, path):
+    answer = anybody.get(path.replace("{_}", "01a21fdd-08c9-7762-af07-8b4c8b69799f"))
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.text == (STATIC / "index.html").read_text()
+
+
+def test_pages_stand_where_the_script_looks_for_them():
+    script = (STATIC / "main.js").read_text()
+    addressed = re.findall(r"path: (?:/\^(.*?)\$/|new RegExp\(`\^(.*?)\$`\))", script)
+    found = {(plain or made).replace("\\/", "/").replace("(?<id>${UUID})", "{_}") for plain, made in addressed}
+    assert found == set(PAGES)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_is_sent(anybody, name):
+    answer = anybody.get(f"/dashboard/{name}")
+    assert answer.status_code == 200
+    assert answer.content == (STATIC / name).read_bytes()
+    assert answer.headers["Content-Encoding"] == "gzip"
+    again = anybody.get(f"/dashboard/{name}", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_the_drawing_library_is_sent_compressed_or_not(anybody):
+    squeezed = anybody.get("/dashboard/plotly.js")
+    plain = anybody.get("/dashboard/plotly.js", headers={"Accept-Encoding": "identity"})
+    assert squeezed.content == plain.content
+    assert "plotly.js" in plain.text[:200]
+    assert int(squeezed.headers["Content-Length"]) < 0.4 * int(plain.headers["Content-Length"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../__init__.py", "..%2f__init__.py", "pages/../../__init__.py", "%2e%2e/__init__.py", "", "none.js", "pages"],
+)
+def test_nothing_else_is_sent(anybody, name):
+    answer = anybody.get(f"/dashboard/{name}")
+    assert answer.status_code == 404
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_browsers_are_told_to_allow_nothing_from_elsewhere(anybody):
+    headers = anybody.get("/").headers
+    policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == "'self'"
+    assert not {"'unsafe-inline'", "'unsafe-eval'", "*"} & set(" ".join(policy.values()).split())
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_no_file_names_another_host():
+    for name in FILES:
+        addresses = set(re.findall(r"https?://[^\s\"'`<>)]+", (STATIC / name).read_text()))
+        assert addresses <= {"http://www.w3.org/2000/svg"}, name  # a namespace, which nobody asks for
+
+
+def test_the_frame_holds_no_script_and_no_style_of_its_own():
+    frame = (STATIC / "index.html").read_text()
+    assert re.findall(r"<script(?![^>]* src=)", frame) == []
+    assert "<style" not in frame
+    assert not re.search(r"\s(style|on\w+)=", frame)

@@ -1,0 +1,163 @@
+"""Lists of jobs: which, in which order, how many, and the same done to many."""
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from service import attempts, jobs, keys
+from service.spec import Reason
+from tests.integration.at_work import claim, do, load, submit
+from tests.integration.test_api import problem
+
+
+def listed(api, **query):
+    response = api.get("/v1/jobs", params=query)
+    assert response.status_code == 200, response.text
+    return [UUID(job["id"]) for job in response.json()["data"]]
+
+
+@pytest.fixture
+def bob(api):
+    return {"Authorization": f"Bearer {keys.create('bob')}"}
+
+
+class TestStatus:
+    @pytest.fixture
+    def ids(self, api):
+        """Running, queued, cancelled."""
+        found = [submit() for _ in range(3)]
+        claim()
+        do(jobs.cancel_many, found[2:])
+        return dict(zip(("running", "queued", "cancelled"), found, strict=True))
+
+    @pytest.mark.parametrize("names", [["queued"], ["running", "queued"], ["cancelled", "failed"], ["succeeded"]])
+    def test_one_or_several(self, api, ids, names):
+        assert set(listed(api, status=",".join(names))) == {ids[name] for name in names if name in ids}
+
+    @pytest.mark.parametrize("status", ["runing", "queued,", "", "queued, running"])
+    def test_others_are_named(self, api, status):
+        (error,) = problem(api.get("/v1/jobs", params={"status": status}), 422)["errors"]
+        assert error["pointer"] == "status"
+        assert "of queued, running, succeeded, failed, cancelled" in error["detail"]
+
+
+class TestSort:
+    @pytest.mark.parametrize("sort", ["newest", "oldest"])
+    def test_pages_go_on_where_the_last_one_ended(self, api, sort):
+        ids = [submit(seed=seed) for seed in range(5)]
+        seen, after = [], {}
+        while True:
+            page = api.get("/v1/jobs", params={"limit": 2, "sort": sort, **after}).json()
+            seen += [UUID(job["id"]) for job in page["data"]]
+            if not page["has_more"]:
+                break
+            after = {"after": page["next"]}
+        assert seen == (ids if sort == "oldest" else ids[::-1])
+
+    def test_unknown(self, api):
+        assert problem(api.get("/v1/jobs?sort=best"), 422)["errors"][0]["pointer"] == "sort"
+
+
+class TestSearch:
+    @pytest.fixture
+    def ids(self, api, bob):
+        return {
+            "tagged": submit(tags={"study": "Warm_up 100"}),
+            "ko": submit(optimizer="ko"),
+            "of bob": submit("bob"),
+        }
+
+    @pytest.mark.parametrize(
+        ("words", "expected"),
+        [
+            ("warm", {"tagged"}),
+            ("WARM_UP", {"tagged"}),
+            ("warm%", set()),
+            ("warmxup", set()),
+            ("_", {"tagged"}),
+            ("%", set()),
+            ("\\", set()),
+            ("study", set()),  # a key
+            ("ko", {"ko"}),
+            ("adam", {"tagged", "of bob"}),
+            ("ob", {"of bob"}),
+            ("digit", {"tagged", "ko", "of bob"}),
+            ("", {"tagged", "ko", "of bob"}),
+            ("nothing", set()),
+        ],
+    )
+    def test_finds_letters_where_a_list_shows_them(self, api, ids, words, expected):
+        assert set(listed(api, search=words)) == {ids[name] for name in expected}
+        counted = api.get("/v1/jobs/counts", params={"search": words}).json()["counts"]
+        assert counted["queued"] == len(expected)
+
+    def test_with_other_filters(self, api, ids):
+        assert listed(api, search="adam", user="bob") == [ids["of bob"]]
+        assert listed(api, search="adam", status="running") == []
+
+
+class TestCounts:
+    def test_by_status(self, api, bob):
+        submit(), submit(), submit("bob")
+        claim()
+        everything = {"queued": 2, "running": 1, "succeeded": 0, "failed": 0, "cancelled": 0}
+        assert api.get("/v1/jobs/counts").json() == {"counts": everything}
+        assert sum(api.get("/v1/jobs/counts?user=bob").json()["counts"].values()) == 1
+        assert api.get("/v1/jobs/counts?status=running").json()["counts"]["queued"] == 0
+
+    def test_takes_no_page(self, api):
+        assert problem(api.get("/v1/jobs/counts?limit=5"), 422)["errors"][0]["pointer"] == "limit"
+
+
+class TestActions:
+    def act(self, api, action, ids, **how):
+        response = api.post("/v1/jobs/actions", json={"action": action, "jobs": [str(id_) for id_ in ids]}, **how)
+        assert response.status_code == 200, response.text
+        return response.json()["outcomes"]
+
+    def test_cancel_tells_of_each(self, api, bob):
+        running, queued, ended = (submit() for _ in range(3))
+        claimed = claim()
+        do(jobs.cancel_many, [ended])
+        theirs, unknown = submit("bob"), uuid4()
+        failed = submit(priority=1)
+        do(attempts.finish, claim(), Reason.ERROR, message="broken")
+        asked = [unknown, queued, theirs, running, ended, failed, queued]
+        outcomes = self.act(api, "cancel", asked)
+        assert [UUID(one["job"]) for one in outcomes] == asked[:-1]
+        assert [one["done"] for one in outcomes] == [False, True, False, True, True, False]
+        assert [one["detail"] for one in outcomes if one["detail"]] == [
+            f"there is no job {unknown}",
+            f"job {theirs} belongs to bob",
+            f"job {failed} has ended already (failed)",
+        ]
+        assert (load(queued).status, load(theirs).status) == ("cancelled", "queued")
+        assert load(claimed.job_id).cancel_requested
+
+    def test_retry_tells_of_each_and_makes_no_job_twice(self, api, bob):
+        cancelled, queued, theirs = submit(), submit(), submit("bob")
+        do(jobs.cancel_many, [cancelled, theirs])
+        first, second = (self.act(api, "retry", [theirs, cancelled, queued]) for _ in range(2))
+        assert first == second
+        assert [one["done"] for one in first] == [False, True, False]
+        assert load(UUID(first[1]["new_job"])).retry_of == cancelled
+        assert "only failed and cancelled jobs can be retried" in first[2]["detail"]
+        assert len(listed(api)) == 4
+
+    def test_an_admin_may(self, api):
+        root = {"Authorization": f"Bearer {keys.create('root', admin=True)}"}
+        (outcome,) = self.act(api, "cancel", [submit()], headers=root)
+        assert outcome["done"]
+
+    @pytest.mark.parametrize(
+        ("body", "pointer"),
+        [
+            ({"action": "delete", "jobs": [str(UUID(int=1))]}, "/action"),
+            ({"action": "cancel", "jobs": []}, "/jobs"),
+            ({"action": "cancel", "jobs": ["seven"]}, "/jobs/0"),
+            ({"action": "cancel", "jobs": [str(UUID(int=1))] * 501}, "/jobs"),
+            ({"action": "cancel"}, "/jobs"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, api, body, pointer):
+        assert problem(api.post("/v1/jobs/actions", json=body), 422)["errors"][0]["pointer"] == pointer

@@ -1,0 +1,127 @@
+"""What works, on what, and how much waits."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, text, update
+
+from service import comparisons, db, jobs, keys
+from service.models import Comparison, Worker
+from tests.integration.at_work import claim, do, submit
+from tests.integration.comparisons.asking import ask, work
+from tests.integration.comparisons.conftest import worker  # noqa: F401 (a fixture)
+
+GPU = {"kind": "cuda", "name": "H100", "memory_bytes": 85_899_345_920}
+
+
+def add_worker(id_, *, silent_for=0.0, stopped=False, slots=2, started_ago=0.0):
+    now = func.clock_timestamp()
+    with db.transaction() as session:
+        session.add(
+            Worker(
+                id=id_,
+                host="lab",
+                slots=slots,
+                devices=[GPU],
+                torch="2.14.1",
+                started_at=now - timedelta(seconds=started_ago),
+                heartbeat_at=now - timedelta(seconds=silent_for),
+                stopped_at=now if stopped else None,
+            )
+        )
+
+
+def up(id_, **fields):
+    add_worker(id_, silent_for=-3600, **fields)  # beyond the short lease of tests
+
+
+class TestWorkers:
+    def test_who_is_up_stopped_and_lost(self, api):
+        up("up", started_ago=5)
+        add_worker("stopped", stopped=True, started_ago=10)
+        add_worker("lost", silent_for=60, started_ago=100)
+        add_worker("of yesterday", silent_for=86_500, started_ago=0)
+        found = api.get("/v1/workers").json()["workers"]
+        assert [(one["id"], one["status"]) for one in found] == [("up", "up"), ("stopped", "stopped"), ("lost", "lost")]
+        assert found[0]["devices"] == [GPU]
+        assert (found[0]["host"], found[0]["slots"], found[0]["torch"]) == ("lab", 2, "2.14.1")
+        assert found[0]["stopped_at"] is None
+        assert found[1]["stopped_at"] is not None
+
+    def test_what_they_run(self, api):
+        up("w1")
+        up("w2", started_ago=60)
+        ids = [submit() for _ in range(3)]
+        claim("w1"), claim("w2"), claim("w2")
+        first, second = api.get("/v1/workers").json()["workers"]
+        assert [job["job"] for job in first["running"]] == [str(ids[0])]
+        assert [job["job"] for job in second["running"]] == [str(ids[1]), str(ids[2])]
+        job = first["running"][0]
+        assert (job["user"], job["optimizer"], job["dataset"], job["model"]) == ("ada", "adam", "digits", "mlp")
+        assert (job["step"], job["total_steps"]) == (0, None)
+
+    def test_none(self, api):
+        assert api.get("/v1/workers").json() == {"workers": []}
+
+
+class TestOverview:
+    def test_of_nothing(self, api):
+        answer = api.get("/v1/overview").json()
+        assert answer == {
+            "jobs": dict.fromkeys(["queued", "running", "succeeded", "failed", "cancelled"], 0),
+            "ended": dict.fromkeys(["succeeded", "failed", "cancelled"], 0),
+            "queue": [],
+            "slots": {"total": 0, "busy": 0},
+            "comparisons": [],
+        }
+
+    def test_who_waits_and_what_runs(self, api):
+        keys.create("bob")
+        up("w", slots=3)
+        add_worker("lost", silent_for=60, slots=8)
+        submit("ada"), claim("w")
+        submit("bob"), submit("bob"), submit("ada")
+        ended = [submit("ada") for _ in range(2)]
+        do(jobs.cancel_many, ended)
+        with db.transaction() as session:
+            session.execute(
+                text("UPDATE jobs SET finished_at = finished_at - interval '25 hours' WHERE id = :id"),
+                {"id": ended[0]},
+            )
+        answer = api.get("/v1/overview").json()
+        assert answer["jobs"] == {"queued": 3, "running": 1, "succeeded": 0, "failed": 0, "cancelled": 2}
+        assert answer["ended"] == {"succeeded": 0, "failed": 0, "cancelled": 1}
+        assert answer["queue"] == [
+            {"user": "bob", "queued": 2, "running": 0},
+            {"user": "ada", "queued": 1, "running": 1},
+        ]
+        assert answer["slots"] == {"total": 3, "busy": 1}
+
+    @pytest.mark.usefixtures("worker")
+    def test_the_newest_comparisons_and_what_they_say(self, api):
+        mine = [ask(api, name=f"number {number}", seeds=3 + number) for number in range(6)]
+        before = api.get("/v1/overview").json()["comparisons"]
+        assert [one["name"] for one in before] == [f"number {number}" for number in (5, 4, 3, 2, 1)]
+        assert (before[0]["ended"], before[0]["status"], before[0]["user"]) == (0, "running", "ada")
+        work()
+        after = api.get("/v1/overview").json()["comparisons"][0]
+        whole = api.get(f"/v1/comparisons/{mine[5]['id']}").json()
+        assert after["verdict"] == whole["verdict"]
+        assert (after["jobs"], after["ended"]) == (whole["progress"]["jobs"], whole["progress"]["jobs"])
+        assert after["status"] == "succeeded"
+
+    @pytest.mark.usefixtures("worker")
+    def test_a_comparison_that_cannot_be_read_hides_no_other(self, api):
+        ask(api, name="good")
+        broken = ask(api, name="of a later version")
+        with db.transaction() as session:
+            session.execute(update(Comparison).where(Comparison.id == broken["id"]).values(plan={}))
+        comparisons._answers.clear()  # as after a restart
+        found = api.get("/v1/overview").json()["comparisons"]
+        assert [one["name"] for one in found] == ["of a later version", "good"]
+        assert "is of another version of kotrain" in found[0]["verdict"][0]
+
+
+@pytest.mark.parametrize("path", ["/v1/workers", "/v1/overview"])
+def test_need_a_key(api, path):
+    assert api.get(path, headers={"Authorization": ""}).status_code == 401

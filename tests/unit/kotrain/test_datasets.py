@@ -1,0 +1,79 @@
+"""Own data over the SDK and the command line, on the real API in this process."""
+
+import json
+from functools import partial
+
+import pytest
+
+from kotrain import Client, Conflict, InvalidRequest, NotFound, commands, datasets
+from service.config import settings
+from service.data import own_names
+from tests.unit.service.registry.files import csv_of, folders, written
+
+
+@pytest.fixture(autouse=True)
+def data_dir(schema, tmp_path, monkeypatch):
+    monkeypatch.setenv("KOTRAIN_DATA_DIR", str(tmp_path / "data"))
+    settings.cache_clear()
+    yield tmp_path / "data"
+    settings.cache_clear()
+
+
+@pytest.fixture
+def kotrain(api, monkeypatch, capsys):
+    """Run `kotrain data ...`: (exit status, standard output, standard error)."""
+    monkeypatch.setattr(datasets, "Client", partial(Client, http=api))
+
+    def run(*arguments):
+        status = commands.run(["data", *map(str, arguments)])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_sdk(client, tmp_path):
+    sent = []
+    file = folders(tmp_path / "flowers.zip")
+    made = client.add_dataset(file, "flowers", image_size=4, on_sent=sent.append)
+    assert (made.name, made.shape, sent) == ("images/flowers", [3, 4, 4], [file.stat().st_size])
+    assert client.dataset(made.name) == made
+    assert next(one for one in client.datasets() if one.own).name == made.name
+    job = client.submit(
+        {"dataset": made.name, "model": "mlp", "optimizer": "adam", "budget": {"steps": 1}, "batch_size": 2}
+    )
+    with pytest.raises(Conflict, match=str(job.id)):
+        client.remove_dataset(made.name)
+    client.cancel(job)
+    client.remove_dataset(made.name)
+    with pytest.raises(NotFound, match="there is no data set 'images/flowers'"):
+        client.dataset(made.name)
+
+
+def test_the_format_is_what_the_name_ends_in_unless_given(client, tmp_path):
+    content = csv_of()
+    assert client.add_dataset(written(tmp_path / "a.CSV", content), "one").name == "tables/one"
+    assert client.add_dataset(written(tmp_path / "a", content), "two", format="csv").name == "tables/two"
+    with pytest.raises(InvalidRequest, match="format"):
+        client.add_dataset(written(tmp_path / "a.txt", content), "three")
+
+
+def test_commands(kotrain, tmp_path, data_dir):
+    file = written(tmp_path / "iris.csv", csv_of(40, header="a,b,species"))
+    status, out, _ = kotrain("add", file, "iris", "--label", "species")
+    assert status == 0
+    assert out.splitlines()[0] == "tables/iris: 40 rows of 2 numbers, 3 classes, of ada"
+    assert "daisy" in out
+    status, out, _ = kotrain("show", "tables/iris", "--json")
+    assert json.loads(out)["columns"] == ["a", "b"]
+    assert "tables/iris" in kotrain("list")[1]
+    assert json.loads(kotrain("list", "--json")[1])["data"][-1]["name"] == "tables/iris"
+    assert kotrain("remove", "tables/iris") == (0, "", "removed tables/iris\n")
+    assert own_names(data_dir) == []
+
+
+def test_what_is_wrong_is_said(kotrain, tmp_path):
+    status, _, err = kotrain("add", written(tmp_path / "a.csv", csv_of().replace("3,1.5", "3,so")), "a")
+    assert (status, err.strip()) == (1, "kotrain: row 5, column 'b' is not a number: 'so'")
+    assert kotrain("add", tmp_path / "absent.csv", "a")[0] == 2
+    status, _, err = kotrain("remove", "tables/a")
+    assert (status, "there is no data set 'tables/a'" in err) == (1, True)
