@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from service import problems
 from service.config import settings
 from service.live import Hub
-from service.middleware import BodyLimit, RequestId
+from service.middleware import BodyLimit, RequestId, Turns
 from service.routes import (
     artifacts,
     catalog,
@@ -29,6 +29,8 @@ from service.routes import (
 )
 from service.schemas import Problem
 
+MOST_REQUESTS = 32
+"""Worked on at once by one process."""
 DESCRIPTION = """
 Training as a service for people who compare neural-network optimizers on a shared lab GPU server.
 
@@ -61,6 +63,7 @@ def create_app() -> FastAPI:
         app.include_router(part.router)
     app.state.hub = Hub()  # replaced where there is a lifespan
     problems.install(app)
+    app.add_middleware(Turns, most=MOST_REQUESTS, free=datasets.STREAMING | {"GET /healthz"})
     app.add_middleware(BodyLimit, max_bytes=settings().max_body_bytes, streaming=datasets.STREAMING)
     app.add_middleware(RequestId)
     return app

@@ -218,8 +218,9 @@ def _serve(listener: socket.socket) -> None:
 
 def _announce(running: stack.Running) -> None:
     typer.echo(f"kotrain answers at {running.url}")
-    typer.echo(f"  API key:  {running.key_file}  (the tools of this user find it)")
-    typer.echo(f"  logs:     {running.logs}")
+    typer.echo("  dashboard: the same address in a browser, which asks for the key")
+    typer.echo(f"  API key:   {running.key_file}  (the tools of this user find it)")
+    typer.echo(f"  logs:      {running.logs}")
     typer.echo("Ctrl-C stops it; the data stays.")
 
 

@@ -1,7 +1,8 @@
-"""ASGI middleware: the size limit of bodies and the request id."""
+"""ASGI middleware: the request id, the size limit of bodies, and how many requests are worked on at once."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -74,3 +75,43 @@ class BodyLimit:
             return messages.pop(0) if messages else await receive()
 
         await self.app(scope, replay, send)
+
+
+class Turns:
+    """Work on at most `most` requests at once; the others wait their turn, which ends where an answer starts.
+
+    A request has a database connection while it waits for one of the threads, and a thread while it waits for a
+    connection: with more requests than there are of either, those with one would wait for those with the other.
+
+    Args:
+        most: fewer than threads (40) and connections (48).
+        free: requests that wait for neither, each as "METHOD /path".
+    """
+
+    def __init__(self, app: ASGIApp, most: int, free: frozenset[str] = frozenset()) -> None:
+        self.app = app
+        self.free = free
+        self._turns = asyncio.Semaphore(most)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Wait, then hand the request on."""
+        if scope["type"] != "http" or f"{scope['method']} {scope['path']}" in self.free:
+            await self.app(scope, receive, send)
+            return
+        await self._turns.acquire()
+        is_over = False
+
+        def end() -> None:
+            nonlocal is_over
+            if not is_over:
+                is_over = True
+                self._turns.release()
+
+        async def send_and_end(message: Message) -> None:
+            end()
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_and_end)
+        finally:
+            end()

@@ -39,6 +39,7 @@ CHANNEL = "kotrain_events"
 HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 # A beat changes `heartbeat_at` and carries all points; what is not running changes `seq`.
 STATES = "SELECT id, seq, heartbeat_at FROM jobs WHERE id = ANY(%s)"
+READ_ONLY = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +73,6 @@ class Hub:
     @contextmanager
     def listening(self, feed: Feed[Any]) -> Iterator[Listener]:
         """One more stream, for as long as the block runs. Raises `Unavailable` where no further one is taken."""
-        if self.is_closed:
-            raise Unavailable("this server is shutting down; try again")
         if self.streams >= MOST_STREAMS:
             raise Unavailable(f"{MOST_STREAMS} streams are open already; close some, or try again later")
         if self._watch is None or self._watch.done():
@@ -89,12 +88,14 @@ class Hub:
             self._listeners.discard(listener)
 
     async def read(self, feed: Feed[Any], cursor: Any) -> Delta[Any]:
-        """`feed.read`, once for all who ask for the same since the last look at the database."""
+        """`feed.read`, once for all who ask for the same since the last look. Raises `Unavailable` at a shutdown."""
+        if self.is_closed:
+            raise Unavailable("this server is shutting down; try again")
         key = (feed, cursor, self.looks)
         reading = self._reads.get(key)
         if reading is None:
             horizon = self._horizon
-            reading = asyncio.get_running_loop().run_in_executor(self._readers, _read, feed, cursor, horizon)
+            reading = asyncio.get_running_loop().run_in_executor(self._readers, read_delta, feed, cursor, horizon)
             self._reads[key] = reading
             reading.add_done_callback(lambda done: self._forget(key, done))
         return await asyncio.shield(reading)  # who leaves early must not end it for the others
@@ -153,10 +154,8 @@ async def _connected() -> AsyncConnection[Any]:
     return await AsyncConnection.connect(url.replace("+psycopg", "", 1), autocommit=True, **db.CONNECTION)
 
 
-READ_ONLY = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-
-
-def _read(feed: Feed[Any], cursor: Any, horizon: int | None) -> Delta[Any]:
+def read_delta(feed: Feed[Any], cursor: Any, horizon: int | None) -> Delta[Any]:
+    """As `Feed.read`, in a transaction of its own."""
     with Session(db.engine(), expire_on_commit=False) as session, session.begin():
         session.execute(READ_ONLY)
         return feed.read(session, cursor, horizon)

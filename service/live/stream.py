@@ -53,12 +53,6 @@ class EventStream(Response):
         self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._hub, self._feed, self._cursor = hub, feed, cursor
 
-    def init_headers(self, headers: Any = None) -> None:
-        """Without a length, which nobody knows."""
-        self.body = b""
-        super().init_headers(headers)
-        del self.headers["content-length"]
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Tell until the end, or until the listener is gone."""
         with self._hub.listening(self._feed) as listener:

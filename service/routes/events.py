@@ -8,16 +8,16 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field
 
-from service import jobs, live
-from service.errors import NotFound
-from service.models import Comparison
-from service.routes.parts import Caller, Database, StrictQuery
+from service import comparisons, jobs, keys, live
+from service.db import transaction
+from service.routes.parts import StrictQuery
 
 router = APIRouter(tags=["events"])
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {live.MEDIA_TYPE: {"schema": {"type": "string"}}}, "description": "Server-Sent Events."},
     204: {"description": "All was told: there is nothing to resume."},
 }
+Authorization = Annotated[str | None, Header()]
 LastEventId = Annotated[
     str | None, Header(alias="Last-Event-ID", description="The id of the event that was told last: goes on behind it.")
 ]
@@ -31,23 +31,30 @@ class StreamQuery(StrictQuery):
     )
 
 
-# These run in threads, and their sessions end before the stream begins.
+# Each of these is one visit to one thread, with a session of its own that ends there. That of `parts.Database` lasts
+# until the endpoint is done: of some hundred listeners who come back at once, those with a connection would wait for a
+# thread, and those with a thread for a connection.
 
 
-def _job(session: Database, _: Caller, job_id: UUID, query: Annotated[StreamQuery, Query()]) -> live.JobFeed:
-    jobs.get(session, job_id)
+def _job(job_id: UUID, query: Annotated[StreamQuery, Query()], authorization: Authorization = None) -> live.JobFeed:
+    with transaction() as session:
+        keys.owner(session, authorization)
+        jobs.get(session, job_id)
     return live.JobFeed(job_id, query.max_points)
 
 
 def _comparison(
-    session: Database, _: Caller, comparison_id: UUID, __: Annotated[StrictQuery, Query()]
+    comparison_id: UUID, _: Annotated[StrictQuery, Query()], authorization: Authorization = None
 ) -> live.ComparisonFeed:
-    if session.get(Comparison, comparison_id) is None:
-        raise NotFound(f"there is no comparison {comparison_id}")
+    with transaction() as session:
+        keys.owner(session, authorization)
+        comparisons.get(session, comparison_id)
     return live.ComparisonFeed(comparison_id)
 
 
-def _everything(_: Caller, __: Annotated[StrictQuery, Query()]) -> live.AllFeed:
+def _everything(_: Annotated[StrictQuery, Query()], authorization: Authorization = None) -> live.AllFeed:
+    with transaction() as session:
+        keys.owner(session, authorization)
     return live.AllFeed()
 
 

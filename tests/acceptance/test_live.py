@@ -101,6 +101,7 @@ def test_it_goes_on_with_another_api(lab, served):
     listening = served.listen(job_id)
     until_it_measures(listening, 2)
     served.process.kill()
+    served.process.wait()
     page = listening.broken()
     served.start()
     listening = served.listen(job_id, page)
@@ -136,7 +137,7 @@ def test_a_run_that_begins_anew(lab, served, worker):
 
 
 def test_many_listeners(lab, served):
-    job_id = lab.submit(JOB | {"budget": {"steps": 2000}})
+    job_id = lab.submit(JOB | {"budget": {"steps": 1000}})
     listening = [served.listen(job_id) for _ in range(LISTENERS)]
     for one in listening:
         one.opened()

@@ -56,7 +56,11 @@ class TestForm:
         expect(page.locator(".head .chip")).to_contain_text("succeeded", timeout=60_000)
         expect(page.get_by_text("test accuracy", exact=True)).to_be_visible()
         spec = stage.lab.show(page.url.rpartition("/")[2])["spec"]
-        assert (spec["optimizer"]["name"], spec["optimizer"]["params"]["lr"], spec["budget"]["epochs"]) == ("adam", 0.02, 2)
+        assert (spec["optimizer"]["name"], spec["optimizer"]["params"]["lr"], spec["budget"]["epochs"]) == (
+            "adam",
+            0.02,
+            2,
+        )
 
     def test_a_wrong_value_is_named_at_its_field(self, visitor: Visitor, stage: Stage) -> None:
         visitor.expects(422, "/v1/jobs")

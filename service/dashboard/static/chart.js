@@ -115,12 +115,12 @@ function axis({ title, log = false, ...more }, traces, which) {
 /** An exponential moving average with the bias of its start taken out, as trackers smooth; gaps (null) stay. */
 export function smoothed(values, weight) {
   if (!weight) return values;
-  let sum = 0;
+  let mean = null;
   let mass = 0;
   return values.map((value) => {
     if (value === null || !Number.isFinite(value)) return value;
-    sum = sum * weight + value * (1 - weight);
     mass = mass * weight + (1 - weight);
-    return sum / mass;
+    mean = mean === null ? value : mean + ((1 - weight) / mass) * (value - mean); // exact where a curve is constant
+    return mean;
   });
 }

@@ -5,6 +5,7 @@ import { call } from "./api.js";
 const SHORTEST_WAIT = 500;
 const LONGEST_WAIT = 10_000;
 const SILENCE = 45_000; // three heartbeats
+const HIDDEN = 20_000; // after which a tab that nobody sees gives its connection back: a browser has six for a server
 
 /**
  * Follow a stream until it ends or `signal` does, across lost connections: it goes on after the last event that came.
@@ -20,8 +21,10 @@ export async function follow(path, { onEvent, onOpen, onState, signal }) {
   let wait = SHORTEST_WAIT;
   let isFirst = true;
   while (!signal.aborted) {
+    await visible(signal);
     const silence = new AbortController();
     const either = AbortSignal.any([signal, silence.signal]);
+    endWhenHidden(silence);
     try {
       const headers = { Accept: "text/event-stream", ...(last === null ? {} : { "Last-Event-ID": last }) };
       const response = await call("GET", path, { headers, signal: either });
@@ -38,12 +41,34 @@ export async function follow(path, { onEvent, onOpen, onState, signal }) {
     } catch (error) {
       if (signal.aborted) return;
       if (error.status && !error.isAway) throw error; // refused: trying again would not help
+    } finally {
+      silence.abort();
     }
     if (signal.aborted) return;
     onState?.(false);
     await pause(wait * (0.75 + Math.random() / 2), signal);
     wait = Math.min(LONGEST_WAIT, 2 * wait);
   }
+}
+
+/** Wait until somebody sees the page. */
+function visible(signal) {
+  if (!document.hidden) return undefined;
+  return new Promise((resolve) => {
+    document.addEventListener("visibilitychange", resolve, { once: true, signal });
+    signal.addEventListener("abort", resolve, { once: true });
+  });
+}
+
+/** End a connection some time after the page was hidden, unless it is seen again before. */
+function endWhenHidden(connection) {
+  let timer;
+  const look = () => {
+    clearTimeout(timer);
+    if (document.hidden) timer = setTimeout(() => connection.abort(), HIDDEN);
+  };
+  document.addEventListener("visibilitychange", look, { signal: connection.signal });
+  connection.signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
 }
 
 function pause(milliseconds, signal) {

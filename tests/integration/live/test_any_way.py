@@ -10,7 +10,7 @@ import pytest
 from service import attempts, metrics
 from service.attempts import Batch, Beat
 from service.live import of_job
-from service.live.hub import _read
+from service.live.hub import read_delta
 from service.spec import JobStatus, Reason
 from tests.integration.at_work import claim, do, load, submit
 from tests.streams import Page, parse
@@ -80,7 +80,7 @@ class Way:
     def listen(self, *, whole: bool = False) -> None:
         feed = of_job.JobFeed(self.job_id)
         last = self.page.last_id
-        delta = _read(feed, None if last is None else feed.parse(last), None)
+        delta = read_delta(feed, None if last is None else feed.parse(last), None)
         events = parse(b"".join(delta.frames).decode().split("\n"))
         for event in islice(events, None if whole else self.random.randint(0, 6)):
             self.page.hear(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 
@@ -125,13 +126,13 @@ def test_a_server_that_shuts_down_ends_all_streams_at_once(key, caplog):
 
 def test_equal_reads_are_shared(server, monkeypatch):
     reads = []
-    read = hub._read
+    read = hub.read_delta
 
     def counted(*of):
         reads.append(of)
         return read(*of)
 
-    monkeypatch.setattr(hub, "_read", counted)
+    monkeypatch.setattr(hub, "read_delta", counted)
     job_id = submit()
     listening = [server.listen(path(job_id)) for _ in range(10)]
     for one in listening:
@@ -146,3 +147,19 @@ def test_equal_reads_are_shared(server, monkeypatch):
     finish(claimed)
     for one in listening:
         one.over()
+
+
+def test_many_come_at_once(server):
+    """More than there are connections to the database."""
+    job_id = submit()
+    finish(claim())
+    caller = {"Authorization": f"Bearer {server.key}"}
+
+    async def come() -> list[httpx2.Response]:
+        limits = httpx2.Limits(max_connections=None)
+        async with httpx2.AsyncClient(headers=caller, trust_env=False, limits=limits, timeout=60) as client:
+            return await asyncio.gather(*(client.get(server.url + path(job_id)) for _ in range(120)))
+
+    answers = asyncio.run(come())
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1

@@ -1,4 +1,4 @@
-"""Whatever a run does and whenever its listener is cut off, that one ends up with the stored curves, each point once."""
+"""Whatever a run does, and wherever its listener is cut off: that one has the stored curves in the end."""
 
 from __future__ import annotations
 

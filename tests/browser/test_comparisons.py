@@ -1,0 +1,100 @@
+"""A comparison from the form to the verdict, with a real worker; and the leaderboard that its runs make."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.visitor import Stage, Visitor
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+
+def comparison(name: str, **changes: object) -> dict[str, object]:
+    """Two optimizers, three seeds, two epochs of digits: six runs of a second."""
+    task = {"dataset": "digits", "model": {"name": "mlp", "params": {"hidden": [32]}}, "budget": {"epochs": 2}}
+    optimizers = [{"name": "adam", "params": {"lr": 0.01}}, {"name": "sgd", "params": {"lr": 0.0001}}]
+    return {"name": name, "tasks": [task], "optimizers": optimizers, "seeds": {"max": 3}, **changes}
+
+
+def fill_in(page: Page) -> None:
+    """Make what the form starts with a small question."""
+    page.get_by_label("Name", exact=True).fill("Adam against KO, briefly")
+    page.get_by_label("Budget", exact=True).fill("2")
+    page.get_by_label("Seeds", exact=True).fill("3")
+    page.get_by_label("Looks", exact=True).fill("")
+    for number in range(2):
+        card = page.locator(".card").filter(has_text=f"Optimizer {number + 1}")
+        card.get_by_role("button", name="Remove").last.click()  # its tuned learning rate
+        card.get_by_label("Learning rate", exact=True).fill(["0.01", "0.0001"][number])
+
+
+def test_from_the_form_to_the_verdict(visitor: Visitor, stage: Stage) -> None:
+    page = visitor.open("/comparisons/new")
+    plan = page.locator(".beside")
+    expect(plan.get_by_role("heading", name="The plan")).to_be_visible()
+    fill_in(page)
+    expect(plan.locator(".numbers dd").first).to_have_text("6")
+    page.get_by_role("button", name="Start the comparison").click()
+    expect(page).to_have_url(re.compile(r"/comparisons/[0-9a-f-]{36}$"))
+    expect(page.get_by_role("heading", name="Adam against KO, briefly")).to_be_visible()
+    expect(page.get_by_role("progressbar", name="progress of the comparison")).to_be_visible()
+
+    scores = page.get_by_role("table").filter(has_text="one run a seed")
+    expect(scores.locator("tbody tr")).to_have_count(2)
+    expect(scores.get_by_role("cell", name="3", exact=True)).to_have_count(2, timeout=60_000)  # it fills as runs end
+    expect(page.locator(".head .chip")).to_contain_text("succeeded", timeout=60_000)
+    verdict = page.get_by_role("region", name="Verdict", exact=True)
+    answer = stage.client.get(f"/v1/comparisons/{page.url.rpartition('/')[2]}").json()
+    assert answer["verdict"]
+    for sentence in answer["verdict"]:
+        expect(verdict).to_contain_text(sentence.removeprefix(f"{answer['tasks'][0]['label']}: "))
+    expect(page.locator("figure.chart").filter(has_text="Every run").locator(".plot svg").first).to_be_visible()
+
+    page.get_by_label("Curves of").select_option("val_loss")
+    expect(page).to_have_url(re.compile("metric=val_loss"))
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    assert download.value.suggested_filename == "adam-against-ko-briefly.csv"
+    with page.expect_popup() as report:
+        page.get_by_role("button", name="Report").click()
+    expect(report.value.locator("h1")).to_contain_text("Adam against KO, briefly")
+    report.value.close()
+
+
+def test_the_runs_are_on_the_leaderboard(visitor: Visitor, stage: Stage) -> None:
+    answer = stage.client.post("/v1/comparisons", json=comparison("for the board")).json()
+    page = visitor.open(f"/comparisons/{answer['id']}")
+    expect(page.locator(".head .chip")).to_contain_text("succeeded", timeout=60_000)
+    page.get_by_role("link", name="Leaderboard").click()
+    board = page.get_by_role("table").filter(has_text="sgd")
+    expect(board.locator("tbody tr").first).to_contain_text("1")
+    expect(board.locator("tbody tr")).to_contain_text(["adam", "sgd"])
+    page.get_by_label("Model").select_option("cnn")
+    expect(page.get_by_text("No run like that has ended yet")).to_be_visible()
+    page.get_by_role("link", name="Comparisons").click()
+    expect(page.get_by_role("link", name="for the board")).to_be_visible()
+
+
+def test_one_that_is_cancelled(visitor: Visitor, stage: Stage) -> None:
+    long = comparison("too long", seeds={"max": 20})
+    long["tasks"][0]["budget"] = {"steps": 1_000_000}  # type: ignore[index]
+    page = visitor.open(f"/comparisons/{stage.client.post('/v1/comparisons', json=long).json()['id']}")
+    button = page.get_by_role("button", name="Cancel")
+    button.evaluate("button => { button.same = true; }")
+    expect(page.get_by_text("2 running")).to_be_visible()
+    assert button.evaluate("button => button.same")
+    button.click()
+    page.get_by_role("button", name="Really cancel?").click()
+    expect(page.locator(".head .chip")).to_contain_text("cancelled")
+    expect(page.get_by_role("region", name="Verdict", exact=True)).not_to_be_empty()
+
+
+def test_a_plan_that_cannot_be(visitor: Visitor) -> None:
+    visitor.expects(422, "/v1/comparisons")
+    page = visitor.open("/comparisons/new")
+    field = page.get_by_label("Seeds", exact=True)
+    field.fill("0")
+    expect(field).to_have_attribute("aria-invalid", "true")
+    page.get_by_role("button", name="Start the comparison").click()
+    expect(field).to_be_focused()

@@ -1,0 +1,109 @@
+"""One's own data from the file to a training run and away again, with a real worker."""
+
+import io
+import re
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.browser.visitor import Stage, Visitor
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """120 rows of two classes that one number tells apart."""
+    rows = [f"{number % 2 + number / 1000},{number},{'ab'[number % 2]}" for number in range(120)]
+    path = tmp_path / "Two Sorts.csv"
+    path.write_text("\n".join(["size,order,label", *rows]))
+    return path
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """30 images each of bright and of dark."""
+    path = tmp_path / "shades.zip"
+    with ZipFile(path, "w") as archive:
+        for number in range(60):
+            file = io.BytesIO()
+            Image.new("L", (8, 8), 40 + number if number % 2 else 200 - number).save(file, "PNG")
+            archive.writestr(f"shades/{'dark' if number % 2 else 'bright'}/{number}.png", file.getvalue())
+    return path
+
+
+def upload(page: Page, path: Path) -> None:
+    page.get_by_label("Choose a file").set_input_files(path)
+    page.get_by_role("button", name="Upload").click()
+
+
+def test_a_table_is_uploaded_trained_on_and_deleted(visitor: Visitor, stage: Stage, table: Path) -> None:
+    page = visitor.open("/data")
+    expect(page.get_by_text("No data sets of your own yet")).to_be_visible()
+    page.get_by_label("Choose a file").set_input_files(table)
+    expect(page.get_by_label("Name", exact=True)).to_have_value("two-sorts")
+    expect(page.get_by_label("Format", exact=True)).to_have_value("csv")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_text("tables/two-sorts is ready: 120 records.")).to_be_visible()
+    shown = page.get_by_role("region", name="tables/two-sorts", exact=True)
+    expect(shown.get_by_role("table").first.locator("tbody tr")).to_have_count(2)
+    expect(shown.get_by_role("region", name="Some records")).to_contain_text("a")
+
+    shown.get_by_role("link", name="Train on it").click()
+    expect(page.get_by_label("Data set", exact=True)).to_have_value("tables/two-sorts")
+    page.get_by_label("Budget", exact=True).fill("2")
+    expect(page.get_by_role("heading", name="What will run")).to_be_visible()
+    page.get_by_role("button", name="Submit").click()
+    expect(page.locator("h1")).to_contain_text("on tables/two-sorts, mlp")
+    expect(page.locator(".head .chip")).to_contain_text("succeeded", timeout=60_000)
+
+    budget = {"steps": 10_000_000}
+    job_id = stage.lab.submit({"dataset": "tables/two-sorts", "model": "mlp", "optimizer": "adam", "budget": budget})
+    visitor.expects(409, "/v1/datasets/")
+    page.get_by_role("link", name="Data sets").click()
+    page.get_by_role("link", name="tables/two-sorts").click()
+    expect(page).to_have_url(re.compile("show=tables"))
+    delete(page)
+    expect(page.get_by_text(re.compile("is used by . unfinished job"))).to_be_visible()
+    stage.client.post(f"/v1/jobs/{job_id}/cancel")
+    stage.lab.ended(job_id)
+    delete(page)
+    expect(page.get_by_text("tables/two-sorts is deleted.")).to_be_visible()
+    expect(page.get_by_text("No data sets of your own yet")).to_be_visible()
+
+
+def delete(page: Page) -> None:
+    page.get_by_role("button", name="Delete it").click()
+    page.get_by_role("button", name="Really delete?").click()
+
+
+def test_images_are_looked_at(visitor: Visitor, images: Path) -> None:
+    page = visitor.open("/data")
+    upload(page, images)
+    expect(page.get_by_text("images/shades is ready: 60 records.")).to_be_visible()
+    shown = page.get_by_role("region", name="images/shades", exact=True)
+    pictures = shown.get_by_role("img", name=re.compile("an image of class"))
+    expect(pictures.first).to_be_visible()
+    assert pictures.first.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 8
+    page.reload()
+    expect(pictures.first).to_be_visible()
+
+
+def test_what_is_wrong_with_a_file_is_said(visitor: Visitor, tmp_path: Path) -> None:
+    page = visitor.open("/data")
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_text("Choose a file first.")).to_be_visible()
+
+    visitor.expects(422, "/v1/datasets")
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(b"no archive")
+    upload(page, broken)
+    expect(page.locator("form .wrong")).not_to_be_empty()
+    no_label = tmp_path / "nolabel.csv"
+    no_label.write_text("a,b\n1,2\n3,4\n")
+    page.get_by_label("Name", exact=True).fill("Not A Name")
+    upload(page, no_label)
+    expect(page.get_by_label("Name", exact=True)).to_have_attribute("aria-invalid", "true")

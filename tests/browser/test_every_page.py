@@ -1,0 +1,179 @@
+"""What holds for each page: readable for everybody, at any width, in both themes, by keyboard, alone."""
+
+import re
+
+import httpx2
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.acceptance.lab import LONG
+from tests.browser.conftest import Visit
+from tests.browser.test_comparisons import comparison
+from tests.browser.visitor import Stage, Visitor
+from tests.waiting import until
+
+NOBODY = "01a00000-0000-7000-8000-000000000000"
+HEADINGS = {
+    "/": "Overview",
+    "/jobs": "Jobs",
+    "/jobs/new": "New job",
+    "/comparisons": "Comparisons",
+    "/comparisons/new": "Compare optimizers",
+    "/leaderboard": "Leaderboard",
+    "/data": "Data sets",
+    "/keys": "Keys",
+}
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "resultTypes": ["violations"]}
+DRAWN = """
+() => [...document.querySelectorAll('.plot')].every(plot => plot.data || plot.querySelector('.nothing')) &&
+      !document.querySelector('.waiting') && document.querySelector('main h1') !== null
+"""
+
+
+@pytest.fixture(scope="module")
+def addresses(stage: Stage, worker: object) -> list[str]:
+    """Every page, of a kotrain with a comparison that has ended and a job that trains."""
+    compared = stage.client.post("/v1/comparisons", json=comparison("for every page")).json()["id"]
+    until(lambda: stage.client.get(f"/v1/comparisons/{compared}").json()["status"] == "succeeded")
+    job = stage.lab.submit(LONG)
+    stage.lab.training(job)
+    return [*HEADINGS, f"/comparisons/{compared}", f"/jobs/{job}", f"/jobs/{job}?tab=environment", "/no/such/page"]
+
+
+def drawn(visitor: Visitor, address: str) -> Page:
+    page = visitor.open(address)
+    until(lambda: page.evaluate(DRAWN))
+    return page
+
+
+class TestEmpty:
+    """Before there is anything; these come first in the file."""
+
+    @pytest.mark.parametrize(
+        ("address", "says"),
+        [
+            ("/", "No jobs yet"),
+            ("/jobs", "No jobs yet"),
+            ("/jobs?optimizer=adam", "No job is like that"),
+            ("/comparisons", "Nothing compared yet"),
+            ("/leaderboard", "No run like that has ended yet"),
+            ("/data", "No data sets of your own yet"),
+        ],
+    )
+    def test_it_says_what_could_be_there(self, visitor: Visitor, address: str, says: str) -> None:
+        page = visitor.open(address)
+        expect(page.get_by_text(says)).to_be_visible()
+
+
+class TestNotThere:
+    @pytest.mark.parametrize("kind", ["jobs", "comparisons"])
+    def test_a_thing_that_is_not_there(self, visitor: Visitor, kind: str) -> None:
+        visitor.expects(404, f"/v1/{kind}/{NOBODY}")
+        page = visitor.open(f"/{kind}/{NOBODY}")
+        expect(page.get_by_role("alert")).to_contain_text(NOBODY)
+
+    def test_an_address_that_is_no_page(self, visitor: Visitor) -> None:
+        page = visitor.open("/jobs/nonsense")
+        expect(page.get_by_role("alert")).to_contain_text("There is no such page")
+        page.get_by_role("link", name="Go to the overview").click()
+        expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+
+
+class TestSafety:
+    def test_the_policy_allows_only_what_is_ours(self, stage: Stage) -> None:
+        answer = httpx2.get(f"{stage.url}/", trust_env=False)
+        parts = dict(part.strip().split(" ", 1) for part in answer.headers["Content-Security-Policy"].split(";"))
+        assert parts["default-src"] == "'none'"
+        assert parts["script-src"] == "'self'"
+        assert "unsafe" not in answer.headers["Content-Security-Policy"]
+        assert parts["frame-ancestors"] == "'none'"
+        assert not re.search(r"<style|\bstyle=|\bon\w+=|<script(?![^>]*\bsrc=)", answer.text)
+        assert re.findall(r"(?:src|href)=\"(?!/|#)", answer.text) == []
+
+
+class TestKeyboard:
+    def test_letters_lead_to_pages(self, visitor: Visitor) -> None:
+        page = visitor.open("/")
+        expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+        page.keyboard.press("g")
+        page.keyboard.press("j")
+        expect(page.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
+        page.keyboard.press("/")
+        expect(page.get_by_label("Search")).to_be_focused()
+        page.keyboard.type("n")  # in a field it is a letter
+        expect(page).to_have_url(re.compile("search=n"))
+        page.get_by_label("Search").blur()
+        page.keyboard.press("n")
+        expect(page.get_by_role("heading", name="New job")).to_be_visible()
+
+    def test_tab_and_enter(self, visitor: Visitor) -> None:
+        page = visitor.open("/")
+        expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to the page")).to_be_focused()
+        for _ in range(4):  # the brand, then the menu
+            page.keyboard.press("Tab")
+        comparisons = page.get_by_role("link", name="Comparisons", exact=True)
+        expect(comparisons).to_be_focused()
+        assert comparisons.evaluate("link => getComputedStyle(link).outlineStyle") == "solid"
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="Comparisons", exact=True)).to_be_visible()
+
+    def test_arrows_lead_through_tabs(self, visitor: Visitor, addresses: list[str]) -> None:
+        page = visitor.open(
+            next(one for one in addresses if one.startswith("/jobs/") and one[-1] != "w" and "?" not in one)
+        )
+        page.get_by_role("tab", name="Curves").focus()
+        page.keyboard.press("ArrowRight")
+        expect(page.get_by_role("tab", name="Spec")).to_be_focused()
+        expect(page.get_by_role("tabpanel")).to_contain_text('"optimizer"')
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowLeft")
+        expect(page.get_by_role("tab", name="Files")).to_have_attribute("aria-selected", "true")
+
+    def test_the_place_survives_what_comes_live(self, visitor: Visitor, stage: Stage, addresses: list[str]) -> None:
+        page = visitor.open("/jobs")
+        box = page.get_by_role("checkbox", name=re.compile("Choose job")).first
+        box.evaluate("box => { box.old = true; }")
+        box.focus()
+        until(lambda: not box.evaluate("box => box.old"))  # the table was drawn anew
+        expect(box).to_be_focused()
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+def test_pages_fit(visit: Visit, addresses: list[str], width: int) -> None:
+    visitor = visit(width=width)
+    for address in addresses:
+        page = drawn(visitor, address)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+    keys = page.get_by_role("navigation", name="Pages").get_by_role("link", name="Keys")
+    keys.click()
+    expect(page.get_by_role("heading", name="Keys")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_anybody_can_read_them(visit: Visit, addresses: list[str], scheme: str) -> None:
+    visitor = visit(scheme=scheme)
+    grave: list[str] = []
+    for address in [*addresses, "sign-in"]:
+        page = drawn(
+            visit(key=None, scheme=scheme) if address == "sign-in" else visitor, address.replace("sign-in", "/")
+        )
+        for found in Axe().run(page, options=RULES).response["violations"]:
+            nodes = "; ".join(
+                f"{node['target']} {node['any'][0]['message'] if node['any'] else ''}" for node in found["nodes"][:3]
+            )
+            line = f"{address}: {found['impact']}: {found['id']}: {nodes}"
+            print(line)
+            if found["impact"] in ("serious", "critical"):
+                grave.append(line)
+    ground, ink = page.evaluate(
+        "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+    )
+    assert (brightness(ground) < brightness(ink)) == (scheme == "dark")
+    assert not grave, "\n".join(grave)
+
+
+def brightness(colour: str) -> int:
+    return sum(int(part) for part in colour[4:-1].split(","))
