@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup tools demo up down test soak lint bench gpu lock clean
+.PHONY: setup tools demo up down test soak lint bench gpu screenshots lock clean
 
 setup: .venv/.installed
 
@@ -62,6 +62,10 @@ gpu: setup
 	    $(BIN)/pytest tests/gpu && $(BIN)/pytest tests/unit/ko -k cuda && \
 	    $(BIN)/python benchmarks/engine_overhead.py && $(BIN)/python benchmarks/ko_step.py --markdown; \
 	else echo "skipped: torch finds no CUDA device on this machine"; fi
+
+# Pictures of the dashboard's pages into docs/pictures/dashboard/, of a whole stack with real runs in it (3 minutes).
+screenshots: setup tools
+	$(BIN)/python -m tests.browser.screenshots
 
 # After a change of dependencies in pyproject.toml; the result carries hashes and no index address.
 lock:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Header, Response
@@ -56,26 +58,27 @@ class File(NamedTuple):
 
 
 @cache
-def _file(name: str) -> File | None:
-    """One of the dashboard's files, or the drawing library that plotly's wheel brings; None where there is none."""
-    parts = name.split("/")
-    if name == PLOTLY:
-        path = resources.files("plotly") / "package_data" / "plotly.min.js"
-    elif any(part in ("", ".", "..") for part in parts):
-        return None
-    else:
-        path = resources.files("service.dashboard").joinpath("static", *parts)
-    media_type = MEDIA_TYPES.get(name.rpartition(".")[2])
-    if media_type is None or not path.is_file():
-        return None
-    body = path.read_bytes()
+def _files() -> Mapping[str, Traversable]:
+    """All that can be sent, by name: whatever else is asked for never comes near the disk."""
+    static = resources.files("service.dashboard") / "static"
+    pages = static / "pages"
+    found = {path.name: path for path in static.iterdir()} | {f"pages/{path.name}": path for path in pages.iterdir()}
+    found[PLOTLY] = resources.files("plotly") / "package_data" / "plotly.min.js"  # as its wheel brings it
+    return {name: path for name, path in found.items() if name.rpartition(".")[2] in MEDIA_TYPES}
+
+
+@cache
+def _file(name: str) -> File:
+    """One of them, read and compressed once."""
+    body = _files()[name].read_bytes()
+    media_type = MEDIA_TYPES[name.rpartition(".")[2]]
     return File(body, gzip.compress(body, mtime=0), media_type, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
 def _send(name: str, accepts: str, known: str) -> Response:
+    if name not in _files():
+        raise NotFound(f"the dashboard has no file {name[:100]}")
     found = _file(name)
-    if found is None:
-        raise NotFound(f"the dashboard has no file {name}")
     # Always asked for again: after an upgrade, old and new files must not meet.
     headers = {**SAFE, "ETag": found.etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
     if found.etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):

@@ -35,6 +35,7 @@ figures => [...document.querySelectorAll('.plot')].every(plot => plot.querySelec
 """
 
 MLP = {"name": "mlp", "params": {"hidden": [64, 64]}}
+WILD = {"name": "mlp", "params": {"init_scale": 100, "hidden": [64, 64]}}  # diverges
 CNN = {"name": "cnn", "params": {"channels": [8, 16]}}
 TARGET = {"metric": "val_accuracy", "value": 0.95}
 RATES = {"lr": {"log_uniform": [0.0003, 0.03]}}
@@ -135,7 +136,7 @@ class Lab:
         brief = {"budget": {"epochs": 3}}
         ended = [
             self.submit(self.grace, dataset="images/handwriting", model=CNN, **brief),
-            self.submit(self.grace, optimizer={"name": "sgd", "params": {"lr": 100, "momentum": 0.9}}, **brief),
+            self.submit(self.grace, model=WILD, optimizer={"name": "sgd", "params": {"lr": 100}}, **brief),
             self.submit(self.ada, time_limit_seconds=0.5, budget={"epochs": 5000}),
             self.submit(self.ada, optimizer={"name": "muon"} if self.knows("muon") else "adam", **brief),
         ]
@@ -147,7 +148,7 @@ class Lab:
         )
         until(lambda: self.owner.get(f"/v1/jobs/{watched}").json()["progress"]["step"] > 1500, 300)
         until(lambda: self.owner.get(f"/v1/comparisons/{running}").json()["progress"]["succeeded"] > 5, 300)
-        return {"finished": finished, "running": running, "watched": watched}
+        return {"finished": finished, "running": running, "watched": watched, "ended": ended[0]}
 
     def knows(self, optimizer: str) -> bool:
         return optimizer in {one["name"] for one in self.owner.get("/v1/catalog").json()["optimizers"]}
@@ -159,7 +160,7 @@ def pages(ids: dict[str, str]) -> dict[str, str]:
         "overview": "/",
         "jobs": "/jobs",
         "job": f"/jobs/{ids['watched']}",
-        "job-log": f"/jobs/{ids['watched']}?tab=environment",
+        "job-environment": f"/jobs/{ids['ended']}?tab=environment",
         "new-job": "/jobs/new",
         "comparisons": "/comparisons",
         "comparison": f"/comparisons/{ids['finished']}",
@@ -179,7 +180,7 @@ def shoot(page: Page, url: str, name: str) -> None:
     page.goto(url)
     page.wait_for_selector("main h1")
     page.wait_for_load_state("load")
-    figures = 6 if name.startswith(("job-dark", "job-narrow", "comparison-dark", "comparison-narrow")) or name in ("job", "comparison") else 0
+    figures = 6 if name.removesuffix("-dark").removesuffix("-narrow") in ("job", "comparison") else 0
     until(lambda: page.evaluate(PLOTTED, figures))
     page.evaluate("() => document.fonts.ready.then(() => new Promise(done => setTimeout(done, 600)))")
     height = min(MOST_HEIGHT, page.evaluate("document.documentElement.scrollHeight"))

@@ -38,7 +38,7 @@ def addresses(stage: Stage, worker: object) -> list[str]:
     until(lambda: stage.client.get(f"/v1/comparisons/{compared}").json()["status"] == "succeeded")
     job = stage.lab.submit(LONG)
     stage.lab.training(job)
-    return [*HEADINGS, f"/comparisons/{compared}", f"/jobs/{job}", f"/jobs/{job}?tab=environment", "/no/such/page"]
+    return [*HEADINGS, f"/comparisons/{compared}", f"/jobs/{job}", f"/jobs/{job}?tab=environment", "/jobs/nonsense"]
 
 
 def drawn(visitor: Visitor, address: str) -> Page:

@@ -66,7 +66,11 @@ export async function call(method, path, { body, headers = {}, signal } = {}) {
   let response;
   try {
     response = await fetch(path, {
-      method, signal, headers: sent, cache: "no-store", body: body === undefined ? undefined : JSON.stringify(body),
+      method,
+      signal,
+      headers: sent,
+      cache: "no-store",
+      body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
@@ -119,13 +123,18 @@ export function upload(path, file, { onProgress, signal } = {}) {
     request.open("POST", path);
     request.setRequestHeader("Authorization", `Bearer ${key() ?? ""}`);
     request.setRequestHeader("Content-Type", "application/octet-stream");
-    request.upload.addEventListener("progress", (event) => event.lengthComputable && onProgress?.(event.loaded / event.total));
+    request.upload.addEventListener(
+      "progress",
+      (event) => event.lengthComputable && onProgress?.(event.loaded / event.total),
+    );
     request.addEventListener("load", () => {
       const answer = parsed(request.responseText);
       if (request.status < 300) resolve(answer);
       else reject(new ApiError(request.status, answer));
     });
-    request.addEventListener("error", () => reject(new ApiError(0, { detail: "the upload broke off: kotrain does not answer, or refuses the file" })));
+    request.addEventListener("error", () =>
+      reject(new ApiError(0, { detail: "the upload broke off: kotrain does not answer, or refuses the file" })),
+    );
     request.addEventListener("abort", () => reject(new DOMException("cancelled", "AbortError")));
     signal?.addEventListener("abort", () => request.abort());
     request.send(file);

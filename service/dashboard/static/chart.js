@@ -33,7 +33,12 @@ const css = (name) => getComputedStyle(document.documentElement).getPropertyValu
 /** A colour with so much of it let through. */
 export function faded(colour, share) {
   const found = /^#(..)(..)(..)$/.exec(colour);
-  return found ? `rgba(${found.slice(1).map((part) => parseInt(part, 16)).join(",")},${share})` : colour;
+  return found
+    ? `rgba(${found
+        .slice(1)
+        .map((part) => parseInt(part, 16))
+        .join(",")},${share})`
+    : colour;
 }
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -63,7 +68,17 @@ export class Chart {
     this.last = make;
     const library = await plotly();
     if (this.isGone || this.last !== make) return;
-    const { traces, x = {}, y = {}, height = 280, description = "", why, shapes = [], legend = true, layout = {} } = make();
+    const {
+      traces,
+      x = {},
+      y = {},
+      height = 280,
+      description = "",
+      why,
+      shapes = [],
+      legend = true,
+      layout = {},
+    } = make();
     if (why) {
       if (this.plot.data) library.purge(this.plot);
       this.plot.replaceChildren(h("p", { class: "nothing" }, why));
@@ -72,28 +87,34 @@ export class Chart {
     }
     if (!this.plot.data) this.plot.replaceChildren();
     this.plot.setAttribute("aria-label", `${this.title}. ${description}`);
-    await library.react(this.plot, traces, {
-      height,
-      margin: { l: 8, r: 10, t: 6, b: 8 },
-      paper_bgcolor: "rgba(0,0,0,0)",
-      plot_bgcolor: "rgba(0,0,0,0)",
-      font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: css("--muted") },
-      hovermode: "x unified",
-      hoverlabel: { bgcolor: css("--paper"), bordercolor: css("--grid"), font: { color: css("--ink"), size: 12 } },
-      showlegend: legend && traces.filter((trace) => trace.showlegend !== false && trace.name).length > 1,
-      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { color: css("--ink") } },
-      uirevision: "kept",
-      shapes,
-      xaxis: axis(x, traces, "x"),
-      yaxis: axis(y, traces, "y"),
-      ...layout,
-    }, { responsive: true, displaylogo: false, displayModeBar: false, doubleClick: "reset", scrollZoom: false });
+    await library.react(
+      this.plot,
+      traces,
+      {
+        height,
+        margin: { l: 8, r: 10, t: 6, b: 8 },
+        paper_bgcolor: "rgba(0,0,0,0)",
+        plot_bgcolor: "rgba(0,0,0,0)",
+        font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: css("--muted") },
+        hovermode: "x unified",
+        hoverlabel: { bgcolor: css("--paper"), bordercolor: css("--grid"), font: { color: css("--ink"), size: 12 } },
+        showlegend: legend && traces.filter((trace) => trace.showlegend !== false && trace.name).length > 1,
+        legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", font: { color: css("--ink") } },
+        uirevision: "kept",
+        shapes,
+        xaxis: axis(x, traces, "x"),
+        yaxis: axis(y, traces, "y"),
+        ...layout,
+      },
+      { responsive: true, displaylogo: false, displayModeBar: false, doubleClick: "reset", scrollZoom: false },
+    );
   }
 }
 
 function axis({ title, log = false, ...more }, traces, which) {
   const values = traces.flatMap((trace) => trace[which] ?? []).filter(Number.isFinite);
   const most = Math.max(0, ...values.map(Math.abs));
+  const isFlat = which === "y" && !log && most > 0 && values.every((value) => value === values[0]); // else plotly shows one more and one less
   const positive = values.filter((value) => value > 0);
   const decades = log && positive.length ? Math.log10(Math.max(...positive) / Math.min(...positive)) : 0;
   return {
@@ -107,7 +128,10 @@ function axis({ title, log = false, ...more }, traces, which) {
     ticks: "outside",
     ticklen: 3,
     nticks: 7,
-    ...(log ? { exponentformat: "power", dtick: decades > 1.5 ? 1 : undefined } : { tickformat: most >= 1e4 ? "~s" : most > 0 && most < 1e-4 ? "~e" : ".5~g" }),
+    ...(isFlat ? { range: [Math.min(0, 2 * values[0]), Math.max(0, 2 * values[0])] } : {}),
+    ...(log
+      ? { exponentformat: "power", dtick: decades > 1.5 ? 1 : undefined }
+      : { tickformat: most >= 1e4 ? "~s" : most > 0 && most < 1e-4 ? "~e" : ".5~g" }),
     ...more,
   };
 }

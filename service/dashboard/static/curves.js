@@ -76,16 +76,39 @@ const GROUPS = [
   { title: "Speed", names: ["samples_per_second"], y: "records per second" },
 ];
 
+/** What diagnostics are called for people; docs/ko.md says what each is. */
+const QUANTITIES = {
+  weight_correlation: ["Condensation by layer", "mean correlation of neurons"],
+  effective_rank: ["Effective rank of the weights", "rank"],
+  lambda_max: ["Largest eigenvalue of the collision matrix", "largest eigenvalue"],
+  gamma_lambda_max: ["Largest eigenvalue, times gamma", "gamma \u00d7 largest eigenvalue"],
+  temperature: ["Temperature of the gradients", "temperature"],
+  velocity_energy: ["Energy of the velocities", "energy"],
+  velocity_entropy: ["Entropy of the velocities", "entropy, nats"],
+  collision_share: ["Share of pairs that collided", "share"],
+};
+
 /** The figures that there is something for, the known ones first; layers of one quantity share a figure. */
 export function groups(names) {
-  const found = GROUPS.map((group) => ({ ...group, names: group.names.filter((name) => names.includes(name)) })).filter((group) => group.names.length);
+  const found = GROUPS.map((group) => ({ ...group, names: group.names.filter((name) => names.includes(name)) })).filter(
+    (group) => group.names.length,
+  );
   const known = new Set(found.flatMap((group) => group.names));
   const others = new Map();
   for (const name of names.filter((one) => !known.has(one) && one !== "diagnostics_seconds").sort()) {
     const base = name.split("/")[0];
     others.set(base, [...(others.get(base) ?? []), name]);
   }
-  for (const [base, members] of others) found.push({ title: capital(words(base)), names: members, y: words(base), share: isShare(base) });
+  for (const [base, members] of others) {
+    const [title, y] = QUANTITIES[base] ?? [capital(words(base)), words(base)];
+    found.push({
+      title,
+      names: members,
+      y,
+      share: isShare(base),
+      isLayered: members.some((name) => name.includes("/")),
+    });
+  }
   return found;
 }
 
@@ -97,20 +120,54 @@ export function traces(group, curves, { look, colour, smoothing, by }) {
   return group.names.flatMap((name, position) => {
     const curve = curves.byName.get(name);
     const factor = group.share ? 100 : 1;
-    const raw = { x: by === "time" ? curve.seconds : curve.steps, y: curve.values.map((value) => (value === null ? null : factor * value)) };
+    const raw = {
+      x: by === "time" ? curve.seconds : curve.steps,
+      y: curve.values.map((value) => (value === null ? null : factor * value)),
+    };
     const isTraining = name.startsWith("train_") && group.names.length > 1;
     const isTest = name.startsWith("test_");
-    const tint = isTraining ? faded(colour, 0.5) : group.names.length > 3 ? faded(colour, shades[position % shades.length]) : position && !isTest && !name.startsWith("val_") ? faded(colour, 0.55) : colour;
-    const line = { color: tint, width: isTraining ? 1.3 : 1.9, dash: isTraining ? "solid" : dash(look) };
+    const tint = isTraining
+      ? faded(colour, 0.5)
+      : group.names.length > 3
+        ? faded(colour, shades[position % shades.length])
+        : position && !isTest && !name.startsWith("val_")
+          ? faded(colour, 0.55)
+          : colour;
+    const line = {
+      color: tint,
+      width: isTraining ? 1.3 : 1.9,
+      dash: isTraining ? "solid" : dash(group.isLayered ? { dash: position } : look),
+    };
     const shown = thinned(raw);
-    const main = { name: name.includes("/") ? name.split("/").slice(1).join("/") : words(name), type: "scatter", connectgaps: false, hovertemplate: group.share ? "%{y:.2f} %" : "%{y:.4~g}" };
-    if (isTest || shown.x.length === 1) return [{ ...main, ...shown, mode: "markers", marker: { color: colour, size: 9, symbol: isTest ? "star" : symbol(look) } }];
+    const main = {
+      name: name.includes("/") ? name.split("/").slice(1).join("/") : words(name),
+      type: "scatter",
+      connectgaps: false,
+      hovertemplate: group.share ? "%{y:.2f} %" : "%{y:.4~g}",
+    };
+    if (isTest || shown.x.length === 1)
+      return [
+        {
+          ...main,
+          ...shown,
+          mode: "markers",
+          marker: { color: colour, size: 9, symbol: isTest ? "star" : symbol(look) },
+        },
+      ];
     const mode = shown.x.length < 30 ? "lines+markers" : "lines";
     const marks = { color: tint, size: 5, symbol: symbol(look) };
     if (!smoothing || shown.x.length < 4) return [{ ...main, ...shown, mode, line, marker: marks }];
     const soft = thinned({ x: raw.x, y: smoothed(raw.y, smoothing) });
     return [
-      { ...main, ...shown, mode: "lines", line: { ...line, color: faded(colour, 0.18), width: 1 }, showlegend: false, hoverinfo: "skip", hovertemplate: undefined },
+      {
+        ...main,
+        ...shown,
+        mode: "lines",
+        line: { ...line, color: faded(colour, 0.18), width: 1 },
+        showlegend: false,
+        hoverinfo: "skip",
+        hovertemplate: undefined,
+      },
       { ...main, ...soft, mode: "lines", line },
     ];
   });

@@ -21,7 +21,8 @@ export function svg(tag, attributes = {}, ...children) {
 
 /** Put these children in the place of all there are; who works in there by keyboard or has scrolled keeps the place. */
 export function fill(element, ...children) {
-  const held = element.contains(document.activeElement) && element !== document.activeElement ? document.activeElement : null;
+  const held =
+    element.contains(document.activeElement) && element !== document.activeElement ? document.activeElement : null;
   const place = held && [...element.querySelectorAll(CONTROLS)].indexOf(held);
   const scrolled = [...element.querySelectorAll(".scroll")].map((frame) => frame.scrollLeft);
   element.replaceChildren(...nodes(children));
@@ -31,16 +32,21 @@ export function fill(element, ...children) {
 }
 
 const CONTROLS = "a[href], button, input, select, textarea, summary, [tabindex]";
-const called = (control) => [control.tagName, control.getAttribute("href"), control.getAttribute("aria-label"), control.textContent].join();
+const called = (control) =>
+  [control.tagName, control.getAttribute("href"), control.getAttribute("aria-label"), control.textContent].join();
 
 /** The control that took another's place: itself, its like by name, else the one at its position. */
 function successor(held, controls, place) {
   const next = controls[place];
-  return controls.includes(held) ? held : controls.find((one) => called(one) === called(held)) ?? (next?.tagName === held.tagName ? next : null);
+  return controls.includes(held)
+    ? held
+    : (controls.find((one) => called(one) === called(held)) ?? (next?.tagName === held.tagName ? next : null));
 }
 
 function nodes(children) {
-  return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false && child !== "");
+  return children
+    .flat(Infinity)
+    .filter((child) => child !== null && child !== undefined && child !== false && child !== "");
 }
 
 function set(element, name, value) {

@@ -10,7 +10,11 @@ export function number(value, digits = 4) {
   let text;
   if (value === 0) text = "0";
   else if (Number.isInteger(value) && size < 1e7) text = grouped(value);
-  else if (size >= 1e6 || size < 1e-4) text = value.toExponential(Math.max(0, digits - 2)).replace(/\.?0+e/, "e").replace("e+", "e");
+  else if (size >= 1e6 || size < 1e-4)
+    text = value
+      .toExponential(Math.max(0, digits - 2))
+      .replace(/\.?0+e/, "e")
+      .replace("e+", "e");
   else text = String(Number(value.toPrecision(digits)));
   return text.replace(/-/g, MINUS);
 }

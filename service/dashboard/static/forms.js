@@ -17,11 +17,15 @@ function unwrapped(schema, defs) {
   const found = resolved(schema, defs);
   if (!found.anyOf) return { schema: found, isOptional: false };
   const kinds = found.anyOf.filter((one) => one.type !== "null");
-  return { schema: { ...found, anyOf: undefined, ...resolved(kinds[0], defs) }, isOptional: kinds.length < found.anyOf.length };
+  return {
+    schema: { ...found, anyOf: undefined, ...resolved(kinds[0], defs) },
+    isOptional: kinds.length < found.anyOf.length,
+  };
 }
 
 /** A default as it is typed in. */
-const typed = (value) => (Array.isArray(value) ? value.join(", ") : value === null || value === undefined ? "" : String(value));
+const typed = (value) =>
+  Array.isArray(value) ? value.join(", ") : value === null || value === undefined ? "" : String(value);
 
 /**
  * A labelled control. It has `name`, `element`, `value()` (undefined where nothing was given), `set(value)` and
@@ -34,9 +38,17 @@ function field(name, control, { title = titled(name), help, isCheck = false, rea
   const text = help && h("span", { class: "help", id: `${id}-help` }, marked(help));
   control.setAttribute("aria-describedby", [help && `${id}-help`, `${id}-error`].filter(Boolean).join(" "));
   const label = h("label", { for: id }, title);
-  const element = h("div", { class: isCheck ? "field check" : "field" }, isCheck ? [control, label] : [label, control], text, error);
+  const element = h(
+    "div",
+    { class: isCheck ? "field check" : "field" },
+    isCheck ? [control, label] : [label, control],
+    text,
+    error,
+  );
   return {
-    name, element, control,
+    name,
+    element,
+    control,
     value: () => read(control),
     set: (value) => write(control, value),
     refuse(why) {
@@ -70,26 +82,51 @@ export function fieldOf(name, given, defs = {}, options = {}) {
   const help = options.help ?? explained(schema, options.title ?? titled(name));
   const shared = { title: options.title, help };
   if (schema.enum) {
-    const control = h("select", {}, schema.enum.map((value) => h("option", { value }, value)));
+    const control = h(
+      "select",
+      {},
+      schema.enum.map((value) => h("option", { value }, value)),
+    );
     control.value = given.default ?? schema.enum[0];
-    return field(name, control, { ...shared, read: (one) => (one.value === given.default ? undefined : one.value), write: (one, value) => (one.value = value) });
+    return field(name, control, {
+      ...shared,
+      read: (one) => (one.value === given.default ? undefined : one.value),
+      write: (one, value) => (one.value = value),
+    });
   }
   if (schema.type === "boolean") {
     const control = h("input", { type: "checkbox" });
     control.checked = given.default ?? false;
-    return field(name, control, { ...shared, isCheck: true, read: (one) => (one.checked === given.default ? undefined : one.checked), write: (one, value) => (one.checked = value) });
+    return field(name, control, {
+      ...shared,
+      isCheck: true,
+      read: (one) => (one.checked === given.default ? undefined : one.checked),
+      write: (one, value) => (one.checked = value),
+    });
   }
   const isNumber = ["number", "integer"].includes(schema.type);
   const isList = schema.type === "array";
-  const hint = given.default === null || given.default === undefined ? (isOptional ? "none" : "") : typed(given.default);
-  const control = h("input", { type: "text", inputmode: isNumber ? "decimal" : null, autocomplete: "off", spellcheck: "false", placeholder: hint });
+  const hint =
+    given.default === null || given.default === undefined ? (isOptional ? "none" : "") : typed(given.default);
+  const control = h("input", {
+    type: "text",
+    inputmode: isNumber ? "decimal" : null,
+    autocomplete: "off",
+    spellcheck: "false",
+    placeholder: hint,
+  });
   const read = (one) => {
     const text = one.value.trim();
     if (text === "") return undefined;
     if (isList) return text.split(",").map((part) => asNumber(part.trim()));
     return isNumber ? asNumber(text) : text;
   };
-  return field(name, control, { ...shared, help: limits(help, schema, isNumber), read, write: (one, value) => (one.value = typed(value)) });
+  return field(name, control, {
+    ...shared,
+    help: limits(help, schema, isNumber),
+    read,
+    write: (one, value) => (one.value = typed(value)),
+  });
 }
 
 function limits(help, schema, isNumber) {
@@ -108,9 +145,15 @@ function limits(help, schema, isNumber) {
 export function paramsForm(schema, { skip = [] } = {}) {
   const defs = schema.$defs ?? {};
   const branches = (schema.oneOf ?? schema.anyOf ?? [schema]).map((one) => resolved(one, defs));
-  const key = branches.length > 1 && Object.keys(branches[0].properties).find((name) => branches.every((one) => one.properties[name]?.const !== undefined));
+  const key =
+    branches.length > 1 &&
+    Object.keys(branches[0].properties).find((name) =>
+      branches.every((one) => one.properties[name]?.const !== undefined),
+    );
   const box = h("div", { class: "choice" });
-  const usual = schema.default?.[key] ?? (branches.some((one) => one.properties[key]?.const === "adam") ? "adam" : branches[0].properties[key]?.const);
+  const usual =
+    schema.default?.[key] ??
+    (branches.some((one) => one.properties[key]?.const === "adam") ? "adam" : branches[0].properties[key]?.const);
   let fields = [];
   let picker = null;
 
@@ -122,22 +165,54 @@ export function paramsForm(schema, { skip = [] } = {}) {
     const leading = fields.filter((one) => LEADING.includes(one.name));
     const others = fields.filter((one) => !LEADING.includes(one.name));
     const few = fields.length <= 4 && !fields.some((one) => FOLDED.includes(one.name));
-    fill(box,
-      (picker || leading.length || few) && h("div", { class: "fields" }, picker && picker.element, (few ? fields : leading).map((one) => one.element)),
-      !few && others.length > 0 && h("details", { open: others.some((one) => values[one.name] !== undefined) }, h("summary", {}, `${others.length} more ${others.length === 1 ? "parameter" : "parameters"}`), h("div", { class: "fields" }, others.map((one) => one.element))));
+    fill(
+      box,
+      (picker || leading.length || few) &&
+        h(
+          "div",
+          { class: "fields" },
+          picker && picker.element,
+          (few ? fields : leading).map((one) => one.element),
+        ),
+      !few &&
+        others.length > 0 &&
+        h(
+          "details",
+          { open: others.some((one) => values[one.name] !== undefined) },
+          h("summary", {}, `${others.length} more ${others.length === 1 ? "parameter" : "parameters"}`),
+          h(
+            "div",
+            { class: "fields" },
+            others.map((one) => one.element),
+          ),
+        ),
+    );
   }
 
   const branchOf = (name) => branches.find((one) => one.properties[key]?.const === name) ?? branches[0];
   if (key) {
-    const control = h("select", {}, branches.map((one) => h("option", { value: one.properties[key].const }, one.properties[key].const)));
+    const control = h(
+      "select",
+      {},
+      branches.map((one) => h("option", { value: one.properties[key].const }, one.properties[key].const)),
+    );
     control.value = usual;
     control.addEventListener("change", () => {
       const kept = values();
       build(branchOf(control.value), kept);
     });
-    picker = field(key, control, { help: "What it stands on.", read: (one) => (one.value === usual ? undefined : one.value), write: (one, value) => (one.value = value) });
+    picker = field(key, control, {
+      help: "What it stands on.",
+      read: (one) => (one.value === usual ? undefined : one.value),
+      write: (one, value) => (one.value = value),
+    });
   }
-  const values = () => Object.fromEntries([...(picker ? [picker] : []), ...fields].map((one) => [one.name, one.value()]).filter(([, value]) => value !== undefined));
+  const values = () =>
+    Object.fromEntries(
+      [...(picker ? [picker] : []), ...fields]
+        .map((one) => [one.name, one.value()])
+        .filter(([, value]) => value !== undefined),
+    );
   build(key ? branchOf(usual) : branches[0]);
   return {
     element: box,
@@ -153,7 +228,20 @@ export function paramsForm(schema, { skip = [] } = {}) {
 }
 
 const FOLDED = ["split_seed"];
-const LEADING = ["lr", "base", "collision", "gamma", "momentum", "weight_decay", "hidden", "split", "image_size", "control", "strength", "warmup_steps"];
+const LEADING = [
+  "lr",
+  "base",
+  "collision",
+  "gamma",
+  "momentum",
+  "weight_decay",
+  "hidden",
+  "split",
+  "image_size",
+  "control",
+  "strength",
+  "warmup_steps",
+];
 
 /** Show each error at its field; answers those that are nobody's. `errors` has pointers without the fields' own parent. */
 export function refuseIn(fields, errors) {
@@ -170,7 +258,9 @@ export function refuseIn(fields, errors) {
 
 /** The errors below a pointer, as seen from there. */
 export function below(errors, prefix) {
-  return errors.filter((error) => error.pointer === prefix || error.pointer.startsWith(`${prefix}/`)).map((error) => ({ ...error, pointer: error.pointer.slice(prefix.length) || "/" }));
+  return errors
+    .filter((error) => error.pointer === prefix || error.pointer.startsWith(`${prefix}/`))
+    .map((error) => ({ ...error, pointer: error.pointer.slice(prefix.length) || "/" }));
 }
 
 /** A choice of the catalog: which one, and its parameters. */
@@ -178,7 +268,17 @@ export class Choice {
   constructor(kind, title, entries, { value, onChange, help } = {}) {
     this.kind = kind;
     this.entries = entries;
-    const control = h("select", {}, entries.map((entry) => h("option", { value: entry.name, disabled: entry.present === false }, entry.present === false ? `${entry.name} (not here)` : entry.name)));
+    const control = h(
+      "select",
+      {},
+      entries.map((entry) =>
+        h(
+          "option",
+          { value: entry.name, disabled: entry.present === false },
+          entry.present === false ? `${entry.name} (not here)` : entry.name,
+        ),
+      ),
+    );
     this.pick = field(kind, control, { title, help, read: (one) => one.value, write: (one, to) => (one.value = to) });
     this.about = h("p", { class: "note" });
     this.params = null;
@@ -205,7 +305,10 @@ export class Choice {
   offer(entries) {
     const was = this.name;
     this.entries = entries;
-    fill(this.pick.control, entries.map((entry) => h("option", { value: entry.name, disabled: entry.present === false }, entry.name)));
+    fill(
+      this.pick.control,
+      entries.map((entry) => h("option", { value: entry.name, disabled: entry.present === false }, entry.name)),
+    );
     this.pick.control.value = entries.some((entry) => entry.name === was) ? was : entries[0]?.name;
     if (this.name !== was) this.show();
   }
@@ -240,9 +343,18 @@ export class Choice {
 /** How long to train: so many epochs, steps or seconds. */
 export class Budget {
   constructor({ onChange } = {}) {
-    this.unit = h("select", { "aria-label": "Unit of the budget", onchange: onChange }, ["epochs", "steps", "seconds"].map((value) => h("option", { value }, value)));
+    this.unit = h(
+      "select",
+      { "aria-label": "Unit of the budget", onchange: onChange },
+      ["epochs", "steps", "seconds"].map((value) => h("option", { value }, value)),
+    );
     const amount = h("input", { type: "text", inputmode: "decimal", autocomplete: "off", value: "10" });
-    this.amount = field("budget", amount, { title: "Budget", help: "How long to train.", read: (one) => asNumber(one.value), write: (one, value) => (one.value = value) });
+    this.amount = field("budget", amount, {
+      title: "Budget",
+      help: "How long to train.",
+      read: (one) => asNumber(one.value),
+      write: (one, value) => (one.value = value),
+    });
     const row = h("div", { class: "row" });
     amount.replaceWith(row);
     amount.style.setProperty("flex", "1 1 4rem");
@@ -271,9 +383,18 @@ export class Budget {
 /** A validation metric to reach, which may be left out. */
 export class Target {
   constructor() {
-    this.metric = h("select", { "aria-label": "Metric of the target" }, ["val_accuracy", "val_loss"].map((value) => h("option", { value }, value)));
+    this.metric = h(
+      "select",
+      { "aria-label": "Metric of the target" },
+      ["val_accuracy", "val_loss"].map((value) => h("option", { value }, value)),
+    );
     const value = h("input", { type: "text", inputmode: "decimal", autocomplete: "off", placeholder: "none" });
-    this.amount = field("target", value, { title: "Target", help: "When it is reached is recorded: 0.95 of val_accuracy, say.", read: (one) => asNumber(one.value), write: (one, to) => (one.value = to) });
+    this.amount = field("target", value, {
+      title: "Target",
+      help: "When it is reached is recorded: 0.95 of val_accuracy, say.",
+      read: (one) => asNumber(one.value),
+      write: (one, to) => (one.value = to),
+    });
     const row = h("div", { class: "row" });
     value.replaceWith(row);
     value.style.setProperty("flex", "1 1 4rem");
@@ -284,7 +405,9 @@ export class Target {
   }
 
   value() {
-    return this.amount.control.value.trim() === "" ? undefined : { metric: this.metric.value, value: this.amount.value() };
+    return this.amount.control.value.trim() === ""
+      ? undefined
+      : { metric: this.metric.value, value: this.amount.value() };
   }
 
   set(given) {
@@ -302,24 +425,44 @@ export class Target {
 export function tagsField() {
   const control = h("input", { type: "text", autocomplete: "off", placeholder: "study:first, machine:a" });
   return field("tags", control, {
-    title: "Tags", help: "Your own labels, key:value, to find jobs by.",
+    title: "Tags",
+    help: "Your own labels, key:value, to find jobs by.",
     read: (one) => {
-      const pairs = one.value.split(",").map((pair) => pair.trim()).filter(Boolean);
-      return pairs.length ? Object.fromEntries(pairs.map((pair) => [pair.split(":")[0].trim(), pair.split(":").slice(1).join(":").trim()])) : undefined;
+      const pairs = one.value
+        .split(",")
+        .map((pair) => pair.trim())
+        .filter(Boolean);
+      return pairs.length
+        ? Object.fromEntries(
+            pairs.map((pair) => [pair.split(":")[0].trim(), pair.split(":").slice(1).join(":").trim()]),
+          )
+        : undefined;
     },
-    write: (one, value) => (one.value = Object.entries(value).map(([name, to]) => `${name}:${to}`).join(", ")),
+    write: (one, value) =>
+      (one.value = Object.entries(value)
+        .map(([name, to]) => `${name}:${to}`)
+        .join(", ")),
   });
 }
 
 /** A field of text. */
 export function textField(name, title, { help, placeholder, value = "" } = {}) {
   const control = h("input", { type: "text", autocomplete: "off", placeholder, value });
-  return field(name, control, { title, help, read: (one) => one.value.trim() || undefined, write: (one, to) => (one.value = to ?? "") });
+  return field(name, control, {
+    title,
+    help,
+    read: (one) => one.value.trim() || undefined,
+    write: (one, to) => (one.value = to ?? ""),
+  });
 }
 
 /** A field that chooses. */
 export function selectField(name, title, choices, { help, value } = {}) {
-  const control = h("select", {}, choices.map(([key, text]) => h("option", { value: key }, text)));
+  const control = h(
+    "select",
+    {},
+    choices.map(([key, text]) => h("option", { value: key }, text)),
+  );
   if (value !== undefined) control.value = value;
   return field(name, control, { title, help, read: (one) => one.value, write: (one, to) => (one.value = to) });
 }

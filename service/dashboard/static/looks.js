@@ -5,11 +5,27 @@ import { get } from "./api.js";
 /** As in the reports: Okabe and Ito's colours without the yellow; the style sheet has them for both themes. */
 export const COLOURS = 7;
 const DASHES = ["solid", "6px,2px", "2px,2px", "7px,2px,2px,2px"];
-const SYMBOLS = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "hexagon", "triangle-left"];
+const SYMBOLS = [
+  "circle",
+  "square",
+  "triangle-up",
+  "diamond",
+  "triangle-down",
+  "cross",
+  "x",
+  "hexagon",
+  "triangle-left",
+];
 const SHAPES = [
-  "M4 0A4 4 0 1 1-4 0A4 4 0 1 1 4 0Z", "M-3.7-3.7H3.7V3.7H-3.7Z", "M0-4.4L4.2 3.6H-4.2Z", "M0-4.8L4.4 0L0 4.8L-4.4 0Z", "M0 4.4L4.2-3.6H-4.2Z",
-  "M-1.6-4.4H1.6V-1.6H4.4V1.6H1.6V4.4H-1.6V1.6H-4.4V-1.6H-1.6Z", "M-4.2-2L-2-4.2L0-2.2L2-4.2L4.2-2L2.2 0L4.2 2L2 4.2L0 2.2L-2 4.2L-4.2 2L-2.2 0Z",
-  "M0-4.6L4-2.3V2.3L0 4.6L-4 2.3V-2.3Z", "M-4.4 0L3.6-4.2V4.2Z",
+  "M4 0A4 4 0 1 1-4 0A4 4 0 1 1 4 0Z",
+  "M-3.7-3.7H3.7V3.7H-3.7Z",
+  "M0-4.4L4.2 3.6H-4.2Z",
+  "M0-4.8L4.4 0L0 4.8L-4.4 0Z",
+  "M0 4.4L4.2-3.6H-4.2Z",
+  "M-1.6-4.4H1.6V-1.6H4.4V1.6H1.6V4.4H-1.6V1.6H-4.4V-1.6H-1.6Z",
+  "M-4.2-2L-2-4.2L0-2.2L2-4.2L4.2-2L2.2 0L4.2 2L2 4.2L0 2.2L-2 4.2L-4.2 2L-2.2 0Z",
+  "M0-4.6L4-2.3V2.3L0 4.6L-4 2.3V-2.3Z",
+  "M-4.4 0L3.6-4.2V4.2Z",
 ];
 
 let homes = null;
@@ -36,5 +52,7 @@ export const dash = (look) => DASHES[look.dash % DASHES.length];
 
 /** The colour as the style sheet has it for the theme that is shown. */
 export function colour(look) {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--s${look.colour % COLOURS}`).trim();
+  return getComputedStyle(document.documentElement)
+    .getPropertyValue(`--s${look.colour % COLOURS}`)
+    .trim();
 }

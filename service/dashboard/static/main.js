@@ -13,7 +13,11 @@ const PAGES = [
   { path: new RegExp(`^/jobs/(?<id>${UUID})$`), load: () => import("./pages/job.js"), title: "Job" },
   { path: /^\/comparisons$/, load: () => import("./pages/comparisons.js"), title: "Comparisons" },
   { path: /^\/comparisons\/new$/, load: () => import("./pages/new_comparison.js"), title: "New comparison" },
-  { path: new RegExp(`^/comparisons/(?<id>${UUID})$`), load: () => import("./pages/comparison.js"), title: "Comparison" },
+  {
+    path: new RegExp(`^/comparisons/(?<id>${UUID})$`),
+    load: () => import("./pages/comparison.js"),
+    title: "Comparison",
+  },
   { path: /^\/leaderboard$/, load: () => import("./pages/leaderboard.js"), title: "Leaderboard" },
   { path: /^\/data$/, load: () => import("./pages/data.js"), title: "Data sets" },
   { path: /^\/keys$/, load: () => import("./pages/keys.js"), title: "Keys" },
@@ -70,8 +74,13 @@ async function show() {
     if (here.signal.aborted) return;
     const root = h("div", { class: "page" });
     const context = {
-      ...found.match.groups, user, go, setTitle, keepQuery,
-      query: new URLSearchParams(location.search), signal: here.signal,
+      ...found.match.groups,
+      user,
+      go,
+      setTitle,
+      keepQuery,
+      query: new URLSearchParams(location.search),
+      signal: here.signal,
     };
     fill(main, root);
     await page.mount(root, context);
@@ -83,14 +92,19 @@ async function show() {
 }
 
 /** A page's module; one that cannot be fetched means that kotrain is away. */
-const loaded = (page) => page.load().catch((error) => {
-  throw error instanceof TypeError ? new ApiError(0, { detail: "kotrain does not answer" }) : error;
-});
+const loaded = (page) =>
+  page.load().catch((error) => {
+    throw error instanceof TypeError ? new ApiError(0, { detail: "kotrain does not answer" }) : error;
+  });
 
 function showError(error, here) {
   const isAway = error instanceof ApiError && error.isAway;
   if (!(error instanceof ApiError)) console.error(error);
-  const title = isAway ? "kotrain does not answer" : error.status === 404 ? "There is no such thing" : "This went wrong";
+  const title = isAway
+    ? "kotrain does not answer"
+    : error.status === 404
+      ? "There is no such thing"
+      : "This went wrong";
   const again = h("button", { type: "button", onclick: show }, "Try again");
   const box = problem(title, [isAway ? "The page comes back by itself once it does." : error.message], again);
   fill(main, box);
@@ -103,7 +117,16 @@ function setTitle(...parts) {
 
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a[href]");
-  if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+  if (
+    !link ||
+    event.defaultPrevented ||
+    event.button ||
+    event.metaKey ||
+    event.ctrlKey ||
+    event.shiftKey ||
+    event.altKey
+  )
+    return;
   if (link.target || link.hasAttribute("download") || link.origin !== location.origin) return;
   if (!PAGES.some((page) => page.path.test(link.pathname))) return;
   event.preventDefault();
@@ -141,7 +164,8 @@ function showMenu() {
   const isCurrent = (path) => location.pathname === path || (path !== "/" && location.pathname.startsWith(`${path}/`));
   fill(
     document.getElementById("pages"),
-    isSignedIn && MENU.map(([path, name]) => h("a", { href: path, "aria-current": isCurrent(path) ? "page" : null }, name)),
+    isSignedIn &&
+      MENU.map(([path, name]) => h("a", { href: path, "aria-current": isCurrent(path) ? "page" : null }, name)),
   );
   fill(
     document.getElementById("who"),
@@ -166,14 +190,21 @@ whenReached((isReached) => {
 
 let pressedG = 0;
 document.addEventListener("keydown", (event) => {
-  if (event.metaKey || event.ctrlKey || event.altKey || event.target.closest?.("input, textarea, select, [contenteditable]")) return;
+  if (
+    event.metaKey ||
+    event.ctrlKey ||
+    event.altKey ||
+    event.target.closest?.("input, textarea, select, [contenteditable]")
+  )
+    return;
   const target = event.timeStamp - pressedG < 1500 && MENU.find(([, , letter]) => letter === event.key);
   pressedG = 0;
   if (target && key() !== null) go(target[0]);
   else if (event.key === "g") pressedG = event.timeStamp;
   else if (event.key === "n" && key() !== null) go("/jobs/new");
   else if (event.key === "/") focusOn("[data-search]", event);
-  else if (event.key === "?") toast(`Keys: ${MENU.map(([, name, letter]) => `g ${letter} ${name}`).join(", ")}, n new job, / search`);
+  else if (event.key === "?")
+    toast(`Keys: ${MENU.map(([, name, letter]) => `g ${letter} ${name}`).join(", ")}, n new job, / search`);
 });
 
 function focusOn(selector, event) {

@@ -6,24 +6,55 @@ import { lookOf, marker } from "./looks.js";
 
 /** Something is being fetched. It shows only after a moment, so that quick answers do not flicker. */
 export function waiting(what = "Loading") {
-  return h("div", { class: "waiting", role: "status" }, h("span", { class: "spinner", "aria-hidden": "true" }), `${what} \u2026`);
+  return h(
+    "div",
+    { class: "waiting", role: "status" },
+    h("span", { class: "spinner", "aria-hidden": "true" }),
+    `${what} \u2026`,
+  );
 }
 
 /** Something went wrong or is not there: what, why, and what can be done. */
 export function problem(title, lines, ...actions) {
-  return h("section", { class: "problem", role: "alert" }, h("h1", {}, title), lines.map((line) => h("p", {}, line)), actions.length > 0 && h("p", { class: "actions" }, actions));
+  return h(
+    "section",
+    { class: "problem", role: "alert" },
+    h("h1", {}, title),
+    lines.map((line) => h("p", {}, line)),
+    actions.length > 0 && h("p", { class: "actions" }, actions),
+  );
 }
 
 /** There is nothing yet, and how to change that. */
 export function empty(title, text, ...actions) {
-  return h("div", { class: "empty" }, h("p", { class: "lead" }, title), text && h("p", {}, text), actions.length > 0 && h("p", { class: "actions" }, actions));
+  return h(
+    "div",
+    { class: "empty" },
+    h("p", { class: "lead" }, title),
+    text && h("p", {}, text),
+    actions.length > 0 && h("p", { class: "actions" }, actions),
+  );
 }
 
-const SIGNS = { queued: "\u25cb", running: "\u25d0", succeeded: "\u2713", failed: "\u2715", cancelled: "\u2013", up: "\u25cf", stopped: "\u25cb", lost: "\u2715" };
+const SIGNS = {
+  queued: "\u25cb",
+  running: "\u25d0",
+  succeeded: "\u2713",
+  failed: "\u2715",
+  cancelled: "\u2013",
+  up: "\u25cf",
+  stopped: "\u25cb",
+  lost: "\u2715",
+};
 
 /** A status by sign, word and colour at once. */
 export function chip(status, title) {
-  return h("span", { class: `chip ${status}`, title }, h("span", { class: "sign", "aria-hidden": "true" }, SIGNS[status] ?? ""), status);
+  return h(
+    "span",
+    { class: `chip ${status}`, title },
+    h("span", { class: "sign", "aria-hidden": "true" }, SIGNS[status] ?? ""),
+    status,
+  );
 }
 
 /** What became of a job: its status, or why it ended where that says more. */
@@ -36,8 +67,18 @@ export function jobChip(job) {
 /** How far something is, between 0 and 1; without a known end the bar only says that it moves. */
 export function bar(share, label) {
   const known = share !== null && share !== undefined;
-  return h("span", { class: known ? "progress" : "progress moving", role: "progressbar", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": known ? Math.round(100 * share) : null },
-    h("span", { class: "done", style: { width: known ? `${100 * Math.min(1, share)}%` : "100%" } }));
+  return h(
+    "span",
+    {
+      class: known ? "progress" : "progress moving",
+      role: "progressbar",
+      "aria-label": label,
+      "aria-valuemin": "0",
+      "aria-valuemax": "100",
+      "aria-valuenow": known ? Math.round(100 * share) : null,
+    },
+    h("span", { class: "done", style: { width: known ? `${100 * Math.min(1, share)}%` : "100%" } }),
+  );
 }
 
 /** An optimizer's sign in its colour, beside its label. */
@@ -47,7 +88,11 @@ export function named(label, look) {
 
 /** The sign alone. */
 export function swatch(look) {
-  return svg("svg", { class: `swatch c${look.colour}`, viewBox: "-6 -6 12 12", "aria-hidden": "true" }, svg("path", { d: marker(look) }));
+  return svg(
+    "svg",
+    { class: `swatch c${look.colour}`, viewBox: "-6 -6 12 12", "aria-hidden": "true" },
+    svg("path", { d: marker(look) }),
+  );
 }
 
 /** A job's optimizer, named. */
@@ -63,24 +108,51 @@ export function table({ caption, columns, rows, sorted, onSort, rowKey, isStrong
   const head = columns.map((column) => {
     const isSorted = sorted && column.sort === sorted.by;
     const title = column.hint ? h("abbr", { title: column.hint }, column.title) : column.title;
-    const content = column.sort && onSort
-      ? h("button", { class: "sort", type: "button", onclick: () => onSort(column.sort) }, title, h("span", { "aria-hidden": "true" }, isSorted ? (sorted.descending ? " \u2193" : " \u2191") : ""))
-      : title;
-    return h("th", { class: column.kind ?? "number", scope: "col", "aria-sort": isSorted ? (sorted.descending ? "descending" : "ascending") : null }, content);
+    const content =
+      column.sort && onSort
+        ? h(
+            "button",
+            { class: "sort", type: "button", onclick: () => onSort(column.sort) },
+            title,
+            h("span", { "aria-hidden": "true" }, isSorted ? (sorted.descending ? " \u2193" : " \u2191") : ""),
+          )
+        : title;
+    return h(
+      "th",
+      {
+        class: column.kind ?? "number",
+        scope: "col",
+        "aria-sort": isSorted ? (sorted.descending ? "descending" : "ascending") : null,
+      },
+      content,
+    );
   });
   const body = rows.map((row) =>
-    h("tr", { class: isStrong?.(row) ? "strong" : null, dataset: rowKey ? { key: rowKey(row) } : {} },
-      columns.map((column, position) => position === 0 && column.kind === "head"
-        ? h("th", { class: "text", scope: "row" }, column.cell(row))
-        : h("td", { class: column.kind === "head" ? "text" : column.kind ?? "number" }, column.cell(row)))));
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label ?? caption },
-    h("table", {}, caption && h("caption", {}, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)));
+    h(
+      "tr",
+      { class: isStrong?.(row) ? "strong" : null, dataset: rowKey ? { key: rowKey(row) } : {} },
+      columns.map((column, position) =>
+        position === 0 && column.kind === "head"
+          ? h("th", { class: "text", scope: "row" }, column.cell(row))
+          : h("td", { class: column.kind === "head" ? "text" : (column.kind ?? "number") }, column.cell(row)),
+      ),
+    ),
+  );
+  return h(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": label ?? caption },
+    h("table", {}, caption && h("caption", {}, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)),
+  );
 }
 
 /** Pairs of name and value. */
 export function facts(pairs) {
   const found = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return h("dl", { class: "facts" }, found.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  return h(
+    "dl",
+    { class: "facts" },
+    found.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+  );
 }
 
 /** A part of a page with a heading. */
@@ -93,7 +165,19 @@ export function section(title, ...children) {
 export function tabs(views, shown, onShow) {
   const panel = h("div", { role: "tabpanel", tabindex: "0", id: uniqueId("panel") });
   const buttons = views.map(({ name, title }) =>
-    h("button", { type: "button", role: "tab", id: uniqueId("tab"), "aria-controls": panel.id, onclick: () => select(name), onkeydown: (event) => move(event, name) }, title));
+    h(
+      "button",
+      {
+        type: "button",
+        role: "tab",
+        id: uniqueId("tab"),
+        "aria-controls": panel.id,
+        onclick: () => select(name),
+        onkeydown: (event) => move(event, name),
+      },
+      title,
+    ),
+  );
   function select(name) {
     views.forEach((view, position) => {
       const isIt = view.name === name;
@@ -119,7 +203,12 @@ export function tabs(views, shown, onShow) {
 
 /** A short message that goes by itself; errors stay longer. */
 export function toast(text, kind = "note") {
-  const box = h("div", { class: `toast ${kind}` }, h("span", {}, text), h("button", { type: "button", class: "quiet small", "aria-label": "Close", onclick: () => box.remove() }, "\u2715"));
+  const box = h(
+    "div",
+    { class: `toast ${kind}` },
+    h("span", {}, text),
+    h("button", { type: "button", class: "quiet small", "aria-label": "Close", onclick: () => box.remove() }, "\u2715"),
+  );
   document.getElementById("toasts").append(box);
   setTimeout(() => box.remove(), kind === "error" ? 15_000 : 6_000);
 }
@@ -154,15 +243,31 @@ export function action(title, work, { kind = "", confirm, label } = {}) {
 
 /** A value that can be copied with one click. */
 export function copyable(text, shown = text) {
-  const button = h("button", { type: "button", class: "quiet small copy", title: `Copy ${text}`, onclick: async () => {
-    await navigator.clipboard?.writeText(text).then(() => toast("Copied."), () => toast("The browser does not allow copying here.", "error"));
-  } }, "Copy");
+  const button = h(
+    "button",
+    {
+      type: "button",
+      class: "quiet small copy",
+      title: `Copy ${text}`,
+      onclick: async () => {
+        await navigator.clipboard?.writeText(text).then(
+          () => toast("Copied."),
+          () => toast("The browser does not allow copying here.", "error"),
+        );
+      },
+    },
+    "Copy",
+  );
   return h("span", { class: "copyable" }, h("code", {}, shown), button);
 }
 
 /** Indented JSON, as text. */
 export function code(value) {
-  return h("pre", { class: "code", tabindex: "0" }, h("code", {}, typeof value === "string" ? value : JSON.stringify(value, null, 2)));
+  return h(
+    "pre",
+    { class: "code", tabindex: "0" },
+    h("code", {}, typeof value === "string" ? value : JSON.stringify(value, null, 2)),
+  );
 }
 
 /** `12 of 40 runs`. */

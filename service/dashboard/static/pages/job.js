@@ -8,7 +8,21 @@ import { ago, bytes, duration, measured, moment, number, shortId, words } from "
 import { follow } from "../live.js";
 import { colour, loadLooks, lookOf } from "../looks.js";
 import { pictures } from "../pictures.js";
-import { action, bar, chip, code, copyable, empty, facts, jobChip, optimizer, section, table, tabs, toast } from "../parts.js";
+import {
+  action,
+  bar,
+  chip,
+  code,
+  copyable,
+  empty,
+  facts,
+  jobChip,
+  optimizer,
+  section,
+  table,
+  tabs,
+  toast,
+} from "../parts.js";
 
 const HISTORY_POINTS = 2000; // of each curve, before it is followed
 const FINAL = ["succeeded", "failed", "cancelled"];
@@ -19,7 +33,11 @@ export async function mount(root, { id, go, user, query, keepQuery, setTitle, si
   const look = lookOf(job.spec.optimizer.name);
   const curves = new Curves();
   const log = [];
-  const view = { smoothing: Number(query.get("smooth") ?? 0), log: query.get("log") === "1", by: query.get("by") ?? "steps" };
+  const view = {
+    smoothing: Number(query.get("smooth") ?? 0),
+    log: query.get("log") === "1",
+    by: query.get("by") ?? "steps",
+  };
   setTitle(`${job.spec.optimizer.name} on ${job.spec.dataset.name}`);
 
   // --- the head ---
@@ -33,16 +51,32 @@ export async function mount(root, { id, go, user, query, keepQuery, setTitle, si
   function drawHead() {
     const isFinal = FINAL.includes(job.status);
     live.hidden = isFinal;
-    fill(head,
+    fill(
+      head,
       h("h1", {}, optimizer(job.spec), ` on ${job.spec.dataset.name}, ${job.spec.model.name}`),
-      jobChip(job), live, h("span", { class: "space" }),
-      h("div", { class: "actions" },
+      jobChip(job),
+      live,
+      h("span", { class: "space" }),
+      h(
+        "div",
+        { class: "actions" },
         !isFinal && mayChange() && cancelButton,
         ["failed", "cancelled"].includes(job.status) && mayChange() && retryButton,
-        h("a", { class: "button", href: `/jobs/new?from=${id}` }, "Submit a variation")),
-      h("p", { class: "sub" }, `seed ${job.spec.seed} \u00b7 by ${job.user} \u00b7 submitted ${ago(job.created_at)}`,
-        job.retry_of && [" \u00b7 retry of ", h("a", { href: `/jobs/${job.retry_of}` }, shortId(job.retry_of))]),
-      job.message && h("p", { class: job.status === "failed" ? "sub wrong" : "sub" }, job.message.length > 300 ? `${job.message.trim().split("\n").at(-1)}` : job.message));
+        h("a", { class: "button", href: `/jobs/new?from=${id}` }, "Submit a variation"),
+      ),
+      h(
+        "p",
+        { class: "sub" },
+        `seed ${job.spec.seed} \u00b7 by ${job.user} \u00b7 submitted ${ago(job.created_at)}`,
+        job.retry_of && [" \u00b7 retry of ", h("a", { href: `/jobs/${job.retry_of}` }, shortId(job.retry_of))],
+      ),
+      job.message &&
+        h(
+          "p",
+          { class: job.status === "failed" ? "sub wrong" : "sub" },
+          job.message.length > 300 ? `${job.message.trim().split("\n").at(-1)}` : job.message,
+        ),
+    );
     fill(numbers, cards());
   }
 
@@ -50,15 +84,37 @@ export async function mount(root, { id, go, user, query, keepQuery, setTitle, si
     const summary = job.summary;
     const { step, total_steps: total } = job.progress;
     const found = [];
-    const add = (name, value, more) => value !== null && value !== undefined && found.push(h("div", {}, h("dt", {}, name), h("dd", {}, value, more && h("small", {}, ` ${more}`))));
+    const add = (name, value, more) =>
+      value !== null &&
+      value !== undefined &&
+      found.push(h("div", {}, h("dt", {}, name), h("dd", {}, value, more && h("small", {}, ` ${more}`))));
     if (!FINAL.includes(job.status)) {
-      found.push(h("div", {}, h("dt", {}, job.status === "queued" ? "Waiting" : "Progress"), h("dd", {}, total ? `${Math.floor((100 * step) / total)} %` : number(step), h("small", {}, total ? ` ${number(step)} of ${number(total)} steps` : " steps")), bar(total ? step / total : job.status === "queued" ? 0 : null, "progress of the run")));
-      for (const name of ["train_loss", "val_accuracy", "val_loss"]) if (curves.last(name) !== null) add(words(name), measured(curves.last(name), name));
+      found.push(
+        h(
+          "div",
+          {},
+          h("dt", {}, job.status === "queued" ? "Waiting" : "Progress"),
+          h(
+            "dd",
+            {},
+            total ? `${Math.floor((100 * step) / total)} %` : number(step),
+            h("small", {}, total ? ` ${number(step)} of ${number(total)} steps` : " steps"),
+            bar(total ? step / total : job.status === "queued" ? 0 : null, "progress of the run"),
+          ),
+        ),
+      );
+      for (const name of ["train_loss", "val_accuracy", "val_loss"])
+        if (curves.last(name) !== null) add(words(name), measured(curves.last(name), name));
     } else if (summary) {
-      for (const name of ["test_accuracy", "val_accuracy", "test_loss", "train_loss"]) if (summary.metrics[name] !== undefined) add(words(name), measured(summary.metrics[name], name));
+      for (const name of ["test_accuracy", "val_accuracy", "test_loss", "train_loss"])
+        if (summary.metrics[name] !== undefined) add(words(name), measured(summary.metrics[name], name));
       add("Training time", duration(summary.train_seconds), `${duration(summary.total_seconds)} in all`);
       add("Steps", number(summary.steps), `${number(summary.epochs)} epochs`);
-      add("Target reached", summary.target && number(summary.target.step), summary.target && `steps, ${duration(summary.target.wall_seconds)}`);
+      add(
+        "Target reached",
+        summary.target && number(summary.target.step),
+        summary.target && `steps, ${duration(summary.target.wall_seconds)}`,
+      );
     }
     return found.length ? h("dl", { class: "numbers" }, found) : null;
   }
@@ -84,7 +140,13 @@ export async function mount(root, { id, go, user, query, keepQuery, setTitle, si
     if (!figures.isConnected) return;
     if (curves.isEmpty) {
       charts.clear();
-      fill(figures, empty(job.status === "queued" ? "It waits for a free worker" : "No points yet", job.status === "queued" ? "Curves appear here as soon as it trains." : "They arrive about once a second."));
+      fill(
+        figures,
+        empty(
+          job.status === "queued" ? "It waits for a free worker" : "No points yet",
+          job.status === "queued" ? "Curves appear here as soon as it trains." : "They arrive about once a second.",
+        ),
+      );
       return;
     }
     const found = groups([...curves.byName.keys()]);
@@ -93,21 +155,50 @@ export async function mount(root, { id, go, user, query, keepQuery, setTitle, si
       charts.get(group.title).draw(() => ({
         traces: traces(group, curves, { ...view, look, colour: colour(look) }),
         x: { title: view.by === "time" ? "training time, s" : "step", rangemode: "tozero" },
-        y: { title: group.share ? `${group.y}, %` : group.y, log: view.log && !group.share ? true : group.log ?? false },
+        y: {
+          title: group.share ? `${group.y}, %` : group.y,
+          log: view.log && !group.share ? true : (group.log ?? false),
+        },
         description: `Latest: ${group.names.map((name) => `${words(name)} ${measured(curves.last(name), name)}`).join(", ")}.`,
       }));
     }
     const wanted = found.map((group) => charts.get(group.title).element);
-    if (wanted.length !== figures.childElementCount || wanted.some((element, position) => figures.children[position] !== element)) fill(figures, wanted);
+    if (
+      wanted.length !== figures.childElementCount ||
+      wanted.some((element, position) => figures.children[position] !== element)
+    )
+      fill(figures, wanted);
   }
 
   function knobs() {
-    const smooth = h("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: view.smoothing, "aria-label": "Smoothing", oninput: () => change("smoothing", Number(smooth.value), "smooth", smooth.value === "0" ? null : smooth.value) });
-    const logarithmic = h("input", { type: "checkbox", onchange: () => change("log", logarithmic.checked, "log", logarithmic.checked ? "1" : null) });
+    const smooth = h("input", {
+      type: "range",
+      min: 0,
+      max: 0.99,
+      step: 0.01,
+      value: view.smoothing,
+      "aria-label": "Smoothing",
+      oninput: () => change("smoothing", Number(smooth.value), "smooth", smooth.value === "0" ? null : smooth.value),
+    });
+    const logarithmic = h("input", {
+      type: "checkbox",
+      onchange: () => change("log", logarithmic.checked, "log", logarithmic.checked ? "1" : null),
+    });
     logarithmic.checked = view.log;
-    const by = h("select", { onchange: () => change("by", by.value, "by", by.value === "steps" ? null : by.value) }, h("option", { value: "steps" }, "steps"), h("option", { value: "time" }, "training time"));
+    const by = h(
+      "select",
+      { onchange: () => change("by", by.value, "by", by.value === "steps" ? null : by.value) },
+      h("option", { value: "steps" }, "steps"),
+      h("option", { value: "time" }, "training time"),
+    );
     by.value = view.by;
-    return h("div", { class: "knobs" }, h("label", {}, "Smoothing", smooth), h("label", {}, logarithmic, "Logarithmic"), h("label", {}, "Along", by));
+    return h(
+      "div",
+      { class: "knobs" },
+      h("label", {}, "Smoothing", smooth),
+      h("label", {}, logarithmic, "Logarithmic"),
+      h("label", {}, "Along", by),
+    );
   }
 
   function change(name, value, parameter, text) {
@@ -120,7 +211,29 @@ export async function mount(root, { id, go, user, query, keepQuery, setTitle, si
   const logList = h("ol", { class: "list" });
 
   function drawLog() {
-    fill(logList, log.length ? log.map((event) => h("li", {}, h("div", { class: "row" }, event.isNote ? h("span", { class: "chip" }, "note") : chip(event.status), event.reason && event.reason !== "completed" && h("span", { class: "why" }, event.reason.replaceAll("_", " ")), h("span", { class: "space" }), h("span", { class: "note" }, `attempt ${event.attempt}`), h("time", { class: "note", datetime: event.at }, moment(event.at))), event.message && h("pre", { class: "code" }, event.message.trim()))) : h("li", {}, "Nothing yet."));
+    fill(
+      logList,
+      log.length
+        ? log.map((event) =>
+            h(
+              "li",
+              {},
+              h(
+                "div",
+                { class: "row" },
+                event.isNote ? h("span", { class: "chip" }, "note") : chip(event.status),
+                event.reason &&
+                  event.reason !== "completed" &&
+                  h("span", { class: "why" }, event.reason.replaceAll("_", " ")),
+                h("span", { class: "space" }),
+                h("span", { class: "note" }, `attempt ${event.attempt}`),
+                h("time", { class: "note", datetime: event.at }, moment(event.at)),
+              ),
+              event.message && h("pre", { class: "code" }, event.message.trim()),
+            ),
+          )
+        : h("li", {}, "Nothing yet."),
+    );
     return logList;
   }
 
@@ -134,49 +247,103 @@ export async function mount(root, { id, go, user, query, keepQuery, setTitle, si
       ["peak memory", memory && bytes(memory.peak_bytes)],
       ["optimizer state", memory && bytes(memory.optimizer_state_bytes)],
     ];
-    return Object.keys(of).length ? facts(parts) : empty("Not known yet", "A worker records versions, device and data once it has trained the job.");
+    return Object.keys(of).length
+      ? facts(parts)
+      : empty("Not known yet", "A worker records versions, device and data once it has trained the job.");
   }
 
   function files() {
     const box = h("div", {}, "Loading \u2026");
-    get(`/v1/jobs/${id}/artifacts`, {}, signal).then(({ artifacts }) => fill(box, artifacts.length
-      ? table({ label: "Files", columns: [
-          { title: "File", kind: "head", cell: (file) => file.name },
-          { title: "Size", cell: (file) => (file.size_bytes === null ? "" : bytes(file.size_bytes)) },
-          { title: "Made", cell: (file) => (file.created_at ? ago(file.created_at) : "") },
-          { title: "", cell: (file) => action("Download", () => download(`/v1/jobs/${id}/artifacts/${encodeURIComponent(file.name)}`, `${shortId(id)}-${file.name}`), { kind: "small", label: `Download ${file.name}` }) },
-        ], rows: artifacts })
-      : empty("No files yet"))).catch((error) => error.name === "AbortError" || fill(box, h("p", { class: "wrong" }, error.message)));
+    get(`/v1/jobs/${id}/artifacts`, {}, signal)
+      .then(({ artifacts }) =>
+        fill(
+          box,
+          artifacts.length
+            ? table({
+                label: "Files",
+                columns: [
+                  { title: "File", kind: "head", cell: (file) => file.name },
+                  { title: "Size", cell: (file) => (file.size_bytes === null ? "" : bytes(file.size_bytes)) },
+                  { title: "Made", cell: (file) => (file.created_at ? ago(file.created_at) : "") },
+                  {
+                    title: "",
+                    cell: (file) =>
+                      action(
+                        "Download",
+                        () =>
+                          download(
+                            `/v1/jobs/${id}/artifacts/${encodeURIComponent(file.name)}`,
+                            `${shortId(id)}-${file.name}`,
+                          ),
+                        { kind: "small", label: `Download ${file.name}` },
+                      ),
+                  },
+                ],
+                rows: artifacts,
+              })
+            : empty("No files yet"),
+        ),
+      )
+      .catch((error) => error.name === "AbortError" || fill(box, h("p", { class: "wrong" }, error.message)));
     return box;
   }
 
-  const shelf = () => h("div", { class: "page" }, section("Files", files()), section("Pictures", pictures(`/v1/jobs/${id}`, shortId(id), signal)));
+  const shelf = () =>
+    h(
+      "div",
+      { class: "page" },
+      section("Files", files()),
+      section("Pictures", pictures(`/v1/jobs/${id}`, shortId(id), signal)),
+    );
 
-  const views = tabs([
-    { name: "curves", title: "Curves", content: () => (setTimeout(drawCurves), [knobs(), h("div", { class: "space" }), figures]) },
-    { name: "spec", title: "Spec", content: () => [h("p", {}, copyable(id)), code({ ...job.spec, ...(Object.keys(job.tags).length ? { tags: job.tags } : {}) })] },
-    { name: "log", title: "Log", content: () => drawLog() },
-    { name: "environment", title: "Environment", content: environment },
-    { name: "files", title: "Files", content: shelf },
-  ], query.get("tab"), (name) => keepQuery({ tab: name === "curves" ? null : name }));
+  const views = tabs(
+    [
+      {
+        name: "curves",
+        title: "Curves",
+        content: () => (setTimeout(drawCurves), [knobs(), h("div", { class: "space" }), figures]),
+      },
+      {
+        name: "spec",
+        title: "Spec",
+        content: () => [
+          h("p", {}, copyable(id)),
+          code({ ...job.spec, ...(Object.keys(job.tags).length ? { tags: job.tags } : {}) }),
+        ],
+      },
+      { name: "log", title: "Log", content: () => drawLog() },
+      { name: "environment", title: "Environment", content: environment },
+      { name: "files", title: "Files", content: shelf },
+    ],
+    query.get("tab"),
+    (name) => keepQuery({ tab: name === "curves" ? null : name }),
+  );
 
   drawHead();
   fill(root, head, numbers, views);
 
   // --- live ---
-  const redraw = throttled(() => {
-    drawCurves();
-    if (!FINAL.includes(job.status)) drawHead();
-  }, 1000, signal);
-  const refresh = throttled(async () => {
-    try {
-      job = await get(`/v1/jobs/${id}`, {}, signal);
-      drawHead();
+  const redraw = throttled(
+    () => {
       drawCurves();
-    } catch (error) {
-      if (error.name !== "AbortError" && !error.isAway) throw error;
-    }
-  }, 300, signal);
+      if (!FINAL.includes(job.status)) drawHead();
+    },
+    1000,
+    signal,
+  );
+  const refresh = throttled(
+    async () => {
+      try {
+        job = await get(`/v1/jobs/${id}`, {}, signal);
+        drawHead();
+        drawCurves();
+      } catch (error) {
+        if (error.name !== "AbortError" && !error.isAway) throw error;
+      }
+    },
+    300,
+    signal,
+  );
   follow(`/v1/jobs/${id}/events?max_points=${HISTORY_POINTS}`, {
     signal,
     onState: (isLive) => {

@@ -30,14 +30,26 @@ export async function mount(root, { user, query, keepQuery, signal }) {
 
   function pick(title, name, options) {
     const id = `filter-${name}`;
-    const field = h("select", { id, onchange: () => set(name, field.value) }, h("option", { value: "" }, "any"), options.map((value) => h("option", { value }, value)));
+    const field = h(
+      "select",
+      { id, onchange: () => set(name, field.value) },
+      h("option", { value: "" }, "any"),
+      options.map((value) => h("option", { value }, value)),
+    );
     field.value = options.includes(filter[name]) ? filter[name] : "";
     return h("div", { class: "field" }, h("label", { for: id }, title), field);
   }
 
   function typed(title, name, hint) {
     const id = `filter-${name}`;
-    const field = h("input", { id, type: "search", value: filter[name], placeholder: hint, "data-search": name === "search", oninput: debounced(() => set(name, field.value.trim()), 250) });
+    const field = h("input", {
+      id,
+      type: "search",
+      value: filter[name],
+      placeholder: hint,
+      "data-search": name === "search",
+      oninput: debounced(() => set(name, field.value.trim()), 250),
+    });
     return h("div", { class: `field ${name}` }, h("label", { for: id }, title), field);
   }
 
@@ -50,44 +62,77 @@ export async function mount(root, { user, query, keepQuery, signal }) {
 
   function drawPicks() {
     const all = counts ? STATUSES.reduce((sum, status) => sum + (counts[status] ?? 0), 0) : null;
-    const one = (value, title, count) => h("button", { type: "button", "aria-pressed": filter.status === value, onclick: () => set("status", value) }, title, count !== null && count !== undefined ? ` ${grouped(count)}` : "");
-    fill(picks, one("", "all", all), STATUSES.map((status) => one(status, status, counts?.[status])));
+    const one = (value, title, count) =>
+      h(
+        "button",
+        { type: "button", "aria-pressed": filter.status === value, onclick: () => set("status", value) },
+        title,
+        count !== null && count !== undefined ? ` ${grouped(count)}` : "",
+      );
+    fill(
+      picks,
+      one("", "all", all),
+      STATUSES.map((status) => one(status, status, counts?.[status])),
+    );
   }
 
   // --- the list ---
   const columns = [
-    { title: "Job", kind: "head", cell: (job) => h("span", { class: "pick" }, checkbox(job), h("a", { href: `/jobs/${job.id}` }, shortId(job.id))) },
+    {
+      title: "Job",
+      kind: "head",
+      cell: (job) => h("span", { class: "pick" }, checkbox(job), h("a", { href: `/jobs/${job.id}` }, shortId(job.id))),
+    },
     { title: "Status", kind: "text", cell: jobChip },
-    { title: "Optimizer", kind: "text", cell: (job) => named(optimizerName(job.spec.optimizer), lookOf(job.spec.optimizer.name)) },
+    {
+      title: "Optimizer",
+      kind: "text",
+      cell: (job) => named(optimizerName(job.spec.optimizer), lookOf(job.spec.optimizer.name)),
+    },
     { title: "Learning rate", cell: (job) => number(job.spec.optimizer.params.lr) },
-    { title: "Data set", kind: "text", cell: (job) => job.spec.dataset.name },
-    { title: "Model", kind: "text", cell: (job) => job.spec.model.name },
+    { title: "Data set, model", kind: "text", cell: (job) => `${job.spec.dataset.name}, ${job.spec.model.name}` },
     { title: "Seed", cell: (job) => String(job.spec.seed) },
     { title: "Progress", kind: "text", cell: progress },
     { title: "Result", hint: "Accuracy on the test set, else on validation data", cell: result },
     { title: "Time", hint: "Training time", cell: (job) => (job.summary ? duration(job.summary.train_seconds) : "") },
     { title: "User", kind: "text", cell: (job) => job.user },
-    { title: "Submitted", sort: "time", cell: (job) => h("time", { datetime: job.created_at, title: job.created_at }, ago(job.created_at)) },
+    {
+      title: "Submitted",
+      sort: "time",
+      cell: (job) => h("time", { datetime: job.created_at, title: job.created_at }, ago(job.created_at)),
+    },
   ];
 
   function checkbox(job) {
-    const box = h("input", { type: "checkbox", "aria-label": `Choose job ${shortId(job.id)}`, onchange: () => {
-      chosen[box.checked ? "add" : "delete"](job.id);
-      drawSelection();
-    } });
+    const box = h("input", {
+      type: "checkbox",
+      "aria-label": `Choose job ${shortId(job.id)}`,
+      onchange: () => {
+        chosen[box.checked ? "add" : "delete"](job.id);
+        drawSelection();
+      },
+    });
     box.checked = chosen.has(job.id);
     return box;
   }
 
   function progress(job) {
     const { step, total_steps: total } = job.progress;
-    if (job.status === "running") return h("span", { class: "cell-bar" }, bar(total ? step / total : null, `progress of ${shortId(job.id)}`), total ? `${Math.floor((100 * step) / total)} %` : number(step));
+    if (job.status === "running")
+      return h(
+        "span",
+        { class: "cell-bar" },
+        bar(total ? step / total : null, `progress of ${shortId(job.id)}`),
+        total ? `${Math.floor((100 * step) / total)} %` : step ? number(step) : "starts",
+      );
     return job.status === "queued" ? "" : h("span", { class: "why" }, `${number(step)} steps`);
   }
 
   function result(job) {
     const metrics = job.summary?.metrics ?? {};
-    const name = ["test_accuracy", "val_accuracy", "test_loss", "val_loss"].find((one) => typeof metrics[one] === "number");
+    const name = ["test_accuracy", "val_accuracy", "test_loss", "val_loss"].find(
+      (one) => typeof metrics[one] === "number",
+    );
     return name ? h("span", { title: name }, measured(metrics[name], name)) : "";
   }
 
@@ -95,11 +140,46 @@ export async function mount(root, { user, query, keepQuery, signal }) {
     drawPicks();
     drawSelection();
     const isFiltered = FILTERS.some((name) => filter[name]);
-    if (error) fill(list, empty("The list could not be loaded", error, h("button", { type: "button", onclick: load }, "Try again")));
-    else if (jobs.length) fill(list, table({ label: "Jobs", columns, rows: jobs, rowKey: (job) => job.id, sorted: { by: "time", descending: sort === "newest" }, onSort: turn }));
-    else if (isFiltered) fill(list, empty("No job is like that", "Loosen a filter to see more.", h("button", { type: "button", onclick: clear }, "Clear all filters")));
-    else fill(list, empty("No jobs yet", "Submit one, and watch its curves grow.", h("a", { class: "button primary", href: "/jobs/new" }, "New job")));
-    fill(more, next && action("Show more", () => load({ isMore: true })), jobs.length > 0 && h("span", { class: "note" }, `${many(jobs.length, "job")} shown`));
+    if (error)
+      fill(
+        list,
+        empty("The list could not be loaded", error, h("button", { type: "button", onclick: load }, "Try again")),
+      );
+    else if (jobs.length)
+      fill(
+        list,
+        table({
+          label: "Jobs",
+          columns,
+          rows: jobs,
+          rowKey: (job) => job.id,
+          sorted: { by: "time", descending: sort === "newest" },
+          onSort: turn,
+        }),
+      );
+    else if (isFiltered)
+      fill(
+        list,
+        empty(
+          "No job is like that",
+          "Loosen a filter to see more.",
+          h("button", { type: "button", onclick: clear }, "Clear all filters"),
+        ),
+      );
+    else
+      fill(
+        list,
+        empty(
+          "No jobs yet",
+          "Submit one, and watch its curves grow.",
+          h("a", { class: "button primary", href: "/jobs/new" }, "New job"),
+        ),
+      );
+    fill(
+      more,
+      next && action("Show more", () => load({ isMore: true })),
+      jobs.length > 0 && h("span", { class: "note" }, `${many(jobs.length, "job")} shown`),
+    );
   }
 
   function turn() {
@@ -122,15 +202,23 @@ export async function mount(root, { user, query, keepQuery, signal }) {
     const state = `${shown} ${[...chosen]}`;
     if (state === selected) return; // a button that asks whether one is sure must outlive the next redraw
     selected = state;
-    const every = h("input", { type: "checkbox", onchange: () => {
-      for (const id of shown) chosen[every.checked ? "add" : "delete"](id);
-      draw();
-    } });
+    const every = h("input", {
+      type: "checkbox",
+      onchange: () => {
+        for (const id of shown) chosen[every.checked ? "add" : "delete"](id);
+        draw();
+      },
+    });
     every.checked = shown.length > 0 && shown.every((id) => chosen.has(id));
     every.indeterminate = !every.checked && chosen.size > 0;
-    fill(selection,
+    fill(
+      selection,
       h("label", { class: "row" }, every, chosen.size ? `${many(chosen.size, "job")} chosen` : "Choose all shown"),
-      chosen.size > 0 && [action("Cancel them", () => act("cancel"), { kind: "small danger", confirm: `Really cancel ${chosen.size}?` }), action("Retry them", () => act("retry"), { kind: "small" })]);
+      chosen.size > 0 && [
+        action("Cancel them", () => act("cancel"), { kind: "small danger", confirm: `Really cancel ${chosen.size}?` }),
+        action("Retry them", () => act("retry"), { kind: "small" }),
+      ],
+    );
   }
 
   async function act(what) {
@@ -142,7 +230,10 @@ export async function mount(root, { user, query, keepQuery, signal }) {
       for (const outcome of answer.outcomes) outcome.done ? (done += 1) : refused.push(outcome);
     }
     const verb = what === "cancel" ? "cancelled or asked to stop" : "submitted again";
-    toast(`${many(done, "job")} ${verb}${refused.length ? `; ${refused.length} left alone: ${refused[0].detail}` : "."}`, refused.length && !done ? "error" : "note");
+    toast(
+      `${many(done, "job")} ${verb}${refused.length ? `; ${refused.length} left alone: ${refused[0].detail}` : "."}`,
+      refused.length && !done ? "error" : "note",
+    );
     chosen.clear();
     await load();
   }
@@ -173,16 +264,43 @@ export async function mount(root, { user, query, keepQuery, signal }) {
     draw();
   }
 
-  fill(root,
-    h("div", { class: "head" }, h("h1", {}, "Jobs"), live, h("span", { class: "space" }), h("button", { type: "button", onclick: () => mine() }, "Only mine")),
-    h("div", { class: "filters" },
-      typed("Search", "search", "data set, model, optimizer, user, tag"),
-      pick("Data set", "dataset", catalog.datasets.map((entry) => entry.name)),
-      pick("Model", "model", catalog.models.map((entry) => entry.name)),
-      pick("Optimizer", "optimizer", catalog.optimizers.map((entry) => entry.name)),
+  fill(
+    root,
+    h(
+      "div",
+      { class: "head" },
+      h("h1", {}, "Jobs"),
+      live,
+      h("span", { class: "space" }),
+      h("button", { type: "button", onclick: () => mine() }, "Only mine"),
+    ),
+    h(
+      "div",
+      { class: "filters" },
+      typed("Search", "search", "ko, digits, ada, a tag\u2019s value"),
+      pick(
+        "Data set",
+        "dataset",
+        catalog.datasets.map((entry) => entry.name),
+      ),
+      pick(
+        "Model",
+        "model",
+        catalog.models.map((entry) => entry.name),
+      ),
+      pick(
+        "Optimizer",
+        "optimizer",
+        catalog.optimizers.map((entry) => entry.name),
+      ),
       typed("User", "user", "name"),
-      typed("Tag", "tag", "key:value")),
-    picks, selection, list, more);
+      typed("Tag", "tag", "key:value"),
+    ),
+    picks,
+    selection,
+    list,
+    more,
+  );
 
   function mine() {
     root.querySelector("#filter-user").value = filter.user ? "" : user.user;

@@ -12,12 +12,43 @@ export async function mount(root, { user, signal }) {
 
   async function load() {
     const { keys } = await get("/v1/keys", {}, signal);
-    fill(list, table({ label: "Keys", columns: [
-      { title: "User", kind: "head", cell: (key) => [key.user, key.is_admin && h("span", { class: "why" }, " admin")] },
-      { title: "Fingerprint", kind: "text", hint: "The first digits of the key's SHA-256; the key itself is not stored", cell: (key) => h("code", {}, key.fingerprint) },
-      { title: "Made", kind: "text", cell: (key) => h("time", { datetime: key.created_at, title: key.created_at }, ago(key.created_at)) },
-      { title: "", cell: (key) => (key.is_used ? h("span", { class: "why" }, "in use here") : action("Take back", () => takeBack(key), { kind: "small danger", confirm: "Really?", label: `Take back the key ${key.fingerprint} of ${key.user}` })) },
-    ], rows: keys, rowKey: (key) => key.id }));
+    fill(
+      list,
+      table({
+        label: "Keys",
+        columns: [
+          {
+            title: "User",
+            kind: "head",
+            cell: (key) => [key.user, key.is_admin && h("span", { class: "why" }, " admin")],
+          },
+          {
+            title: "Fingerprint",
+            kind: "text",
+            hint: "The first digits of the key's SHA-256; the key itself is not stored",
+            cell: (key) => h("code", {}, key.fingerprint),
+          },
+          {
+            title: "Made",
+            kind: "text",
+            cell: (key) => h("time", { datetime: key.created_at, title: key.created_at }, ago(key.created_at)),
+          },
+          {
+            title: "",
+            cell: (key) =>
+              key.is_used
+                ? h("span", { class: "why" }, "in use here")
+                : action("Take back", () => takeBack(key), {
+                    kind: "small danger",
+                    confirm: "Really?",
+                    label: `Take back the key ${key.fingerprint} of ${key.user}`,
+                  }),
+          },
+        ],
+        rows: keys,
+        rowKey: (key) => key.id,
+      }),
+    );
   }
 
   async function takeBack(key) {
@@ -26,25 +57,72 @@ export async function mount(root, { user, signal }) {
     await load();
   }
 
-  const name = textField("user", "User", { help: "Is made if need be.", placeholder: "ada" });
+  const name = textField("user", "User", {
+    help: "Letters, digits and the signs . : / @ + = _ -; is made if need be.",
+    placeholder: "ada",
+  });
   const isAdmin = h("input", { type: "checkbox", id: "key-admin" });
   async function make(event) {
     event.preventDefault();
     name.refuse(null);
     try {
       const made = await post("/v1/keys", { user: name.value() ?? "", admin: isAdmin.checked });
-      fill(fresh, h("div", { class: "verdict", role: "status" }, h("p", {}, h("b", {}, `The key of ${made.user}`), copyable(made.key)), h("p", { class: "note" }, "It is shown this once: hand it over now.")));
+      fill(
+        fresh,
+        h(
+          "div",
+          { class: "verdict", role: "status" },
+          h("p", {}, h("b", {}, `The key of ${made.user}`), copyable(made.key)),
+          h("p", { class: "note" }, "It is shown this once: hand it over now."),
+        ),
+      );
       event.target.reset();
       await load();
     } catch (error) {
-      name.refuse(error.fields?.[0]?.detail ?? error.message);
+      name.refuse(
+        error.fields?.length ? "A name has 1 to 64 letters, digits or signs of . : / @ + = _ -" : error.message,
+      );
       name.control.focus();
     }
   }
 
-  fill(root,
-    h("div", { class: "head" }, h("h1", {}, "Keys"), h("p", { class: "sub" }, user.is_admin ? "Who may use this kotrain. A key is a password: one for each person or program." : "Your keys. An administrator makes new ones.")),
-    fresh, list,
-    user.is_admin && section("A new key", h("form", { onsubmit: make, novalidate: true }, h("div", { class: "fields" }, name.element, h("div", { class: "field check" }, isAdmin, h("label", { for: "key-admin" }, "Administrator"), h("span", { class: "help" }, "May cancel the jobs of others, and make keys."))), h("p", { class: "actions" }, h("button", { class: "primary", type: "submit" }, "Make a key")))));
+  fill(
+    root,
+    h(
+      "div",
+      { class: "head" },
+      h("h1", {}, "Keys"),
+      h(
+        "p",
+        { class: "sub" },
+        user.is_admin
+          ? "Who may use this kotrain. A key is a password: one for each person or program."
+          : "Your keys. An administrator makes new ones.",
+      ),
+    ),
+    fresh,
+    list,
+    user.is_admin &&
+      section(
+        "A new key",
+        h(
+          "form",
+          { onsubmit: make, novalidate: true },
+          h(
+            "div",
+            { class: "fields" },
+            name.element,
+            h(
+              "div",
+              { class: "field check" },
+              isAdmin,
+              h("label", { for: "key-admin" }, "Administrator"),
+              h("span", { class: "help" }, "May cancel the jobs of others, and make keys."),
+            ),
+          ),
+          h("p", { class: "actions" }, h("button", { class: "primary", type: "submit" }, "Make a key")),
+        ),
+      ),
+  );
   await load();
 }

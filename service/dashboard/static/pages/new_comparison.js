@@ -6,7 +6,15 @@ import { duration, grouped, many } from "../format.js";
 import { Budget, Choice, Target, below, fieldOf, refuseIn, selectField, tagsField, textField } from "../forms.js";
 import { action, code, facts, section, toast } from "../parts.js";
 
-const TASK_MORE = ["batch_size", "precision", "device", "gradient_clip", "eval_every_steps", "log_every_steps", "diagnostics_every_steps"];
+const TASK_MORE = [
+  "batch_size",
+  "precision",
+  "device",
+  "gradient_clip",
+  "eval_every_steps",
+  "log_every_steps",
+  "diagnostics_every_steps",
+];
 const STARTED = {
   name: "KO against Adam",
   tasks: [{ dataset: "digits", model: "mlp", budget: { epochs: 30 } }],
@@ -17,7 +25,12 @@ const STARTED = {
   tuning: { trials: 8 },
   seeds: { max: 10, looks: [5, 10] },
 };
-const FORMS = [["log_uniform", "logarithmic, from and to"], ["uniform", "even, from and to"], ["integer", "whole numbers, from and to"], ["choice", "one of these"]];
+const FORMS = [
+  ["log_uniform", "log range"],
+  ["uniform", "range"],
+  ["integer", "integers"],
+  ["choice", "one of"],
+];
 
 export async function mount(root, { go, query, keepQuery, signal }) {
   const [catalog, document] = await Promise.all([get("/v1/catalog", {}, signal), get("/openapi.json", {}, signal)]);
@@ -38,18 +51,48 @@ export async function mount(root, { go, query, keepQuery, signal }) {
     const budget = new Budget();
     const target = new Target();
     const simple = TASK_MORE.map((name) => fieldOf(name, defs.TaskRequest.properties[name], defs));
-    const fit = () => model.offer(catalog.models.filter((entry) => [entry.reads, ...entry.also_reads].includes(dataset.entry?.kind)));
+    const fit = () =>
+      model.offer(catalog.models.filter((entry) => [entry.reads, ...entry.also_reads].includes(dataset.entry?.kind)));
     const parts = { dataset, model, schedule, budget, target };
     const title = h("span");
     const task = {
-      element: h("div", { class: "card" },
-        h("div", { class: "row" }, title, h("span", { class: "space" }), action("Remove", async () => removed(tasks, task, drawTasks), { kind: "quiet small" })),
+      element: h(
+        "div",
+        { class: "card" },
+        h(
+          "div",
+          { class: "row" },
+          title,
+          h("span", { class: "space" }),
+          action("Remove", async () => removed(tasks, task, drawTasks), { kind: "quiet small" }),
+        ),
         h("div", { class: "columns" }, dataset.element, model.element),
         h("div", { class: "fields" }, budget.element, target.element),
-        h("details", {}, h("summary", {}, "Schedule, batch size, precision, measuring"), h("div", { class: "choice" }, schedule.element, h("div", { class: "fields" }, simple.map((one) => one.element))))),
+        h(
+          "details",
+          {},
+          h("summary", {}, "Schedule, batch size, precision, measuring"),
+          h(
+            "div",
+            { class: "choice" },
+            schedule.element,
+            h(
+              "div",
+              { class: "fields" },
+              simple.map((one) => one.element),
+            ),
+          ),
+        ),
+      ),
       title,
       value() {
-        const found = { dataset: dataset.value(), model: model.value(), budget: budget.value(), schedule: schedule.value(), target: target.value() };
+        const found = {
+          dataset: dataset.value(),
+          model: model.value(),
+          budget: budget.value(),
+          schedule: schedule.value(),
+          target: target.value(),
+        };
         if (found.schedule === "constant") delete found.schedule;
         for (const one of simple) found[one.name] = one.value();
         return kept(found);
@@ -75,7 +118,10 @@ export async function mount(root, { go, query, keepQuery, signal }) {
 
   function drawTasks() {
     tasks.forEach((task, position) => fill(task.title, tasks.length > 1 ? `Task ${position + 1}` : "Task"));
-    fill(taskList, tasks.map((task) => task.element));
+    fill(
+      taskList,
+      tasks.map((task) => task.element),
+    );
   }
 
   // --- an optimizer ---
@@ -88,34 +134,93 @@ export async function mount(root, { go, query, keepQuery, signal }) {
 
     function addRange(name, range) {
       const [form, ends] = Object.entries(range).find(([, value]) => value !== null && value !== undefined);
-      const parameter = h("select", { "aria-label": "Tuned parameter" }, choice.params.tunable().map((one) => h("option", { value: one }, one)));
+      const parameter = h(
+        "select",
+        { "aria-label": "Tuned parameter" },
+        choice.params.tunable().map((one) => h("option", { value: one }, one)),
+      );
       parameter.value = name;
-      const kind = h("select", { "aria-label": `How ${name} is tried` }, FORMS.map(([value, text]) => h("option", { value }, text)));
+      const kind = h(
+        "select",
+        { "aria-label": `How ${name} is tried` },
+        FORMS.map(([value, text]) => h("option", { value }, text)),
+      );
       kind.value = form;
-      const values = h("input", { type: "text", autocomplete: "off", value: ends.join(", "), "aria-label": `Values of ${name}`, placeholder: "0.0003, 0.03" });
+      const values = h("input", {
+        type: "text",
+        autocomplete: "off",
+        value: ends.join(", "),
+        "aria-label": `Values of ${name}`,
+        placeholder: "0.0003, 0.03",
+      });
       const row = {
-        element: h("div", { class: "row" }, h("span", { style: { flex: "1 1 7rem" } }, parameter), h("span", { style: { flex: "1 1 10rem" } }, kind), h("span", { style: { flex: "1 1 8rem" } }, values), action("Remove", async () => removed(ranges, row, drawSpace), { kind: "quiet small" })),
-        value: () => [parameter.value, { [kind.value]: values.value.split(",").map((part) => (part.trim() === "" ? part : Number.isFinite(Number(part)) ? Number(part) : part.trim())) }],
+        element: h(
+          "div",
+          { class: "row" },
+          h("span", { style: { flex: "1 1 7rem" } }, parameter),
+          h("span", { style: { flex: "1 1 10rem" } }, kind),
+          h("span", { style: { flex: "1 1 8rem" } }, values),
+          action("Remove", async () => removed(ranges, row, drawSpace), { kind: "quiet small" }),
+        ),
+        value: () => [
+          parameter.value,
+          {
+            [kind.value]: values.value
+              .split(",")
+              .map((part) => (part.trim() === "" ? part : Number.isFinite(Number(part)) ? Number(part) : part.trim())),
+          },
+        ],
       };
       ranges.push(row);
     }
 
     function drawSpace() {
-      fill(rangeList, ranges.map((row) => row.element));
+      fill(
+        rangeList,
+        ranges.map((row) => row.element),
+      );
       look();
     }
 
     const title = h("span");
     const optimizer = {
       title,
-      element: h("div", { class: "card" },
-        h("div", { class: "row" }, title, h("span", { class: "space" }), action("Remove", async () => removed(optimizers, optimizer, drawOptimizers), { kind: "quiet small" })),
+      element: h(
+        "div",
+        { class: "card" },
+        h(
+          "div",
+          { class: "row" },
+          title,
+          h("span", { class: "space" }),
+          action("Remove", async () => removed(optimizers, optimizer, drawOptimizers), { kind: "quiet small" }),
+        ),
         h("div", { class: "columns" }, choice.element, label.element),
-        h("div", { class: "choice" }, h("span", { class: "label" }, "Tuned parameters"), h("p", { class: "note" }, "Chosen on validation data, with as many trials as every other tuned optimizer. Those that are not tuned keep the values above."), rangeList,
-          h("div", { class: "actions" }, action("Tune a parameter", async () => {
-            addRange(choice.params.tunable()[0] ?? "lr", { log_uniform: [0.0003, 0.03] });
-            drawSpace();
-          }, { kind: "small" }))), wrong),
+        h(
+          "div",
+          { class: "choice" },
+          h("span", { class: "label" }, "Tuned parameters"),
+          h(
+            "p",
+            { class: "note" },
+            "Chosen on validation data, with as many trials as every other tuned optimizer. Those that are not tuned keep the values above.",
+          ),
+          rangeList,
+          h(
+            "div",
+            { class: "actions" },
+            action(
+              "Tune a parameter",
+              async () => {
+                addRange(choice.params.tunable()[0] ?? "lr", { log_uniform: [0.0003, 0.03] });
+                drawSpace();
+              },
+              { kind: "small" },
+            ),
+          ),
+        ),
+        wrong,
+      ),
       value() {
         const { name, params } = typeof choice.value() === "string" ? { name: choice.value() } : choice.value();
         const space = ranges.length ? Object.fromEntries(ranges.map((row) => row.value())) : undefined;
@@ -123,7 +228,16 @@ export async function mount(root, { go, query, keepQuery, signal }) {
         return kept({ name, params: Object.keys(fixed).length ? fixed : undefined, space, label: label.value() });
       },
       refuse(errors) {
-        const left = refuseIn([label], choice.refuse(errors.filter((error) => /^\/(name|params)/.test(error.pointer)).map((error) => ({ ...error, pointer: error.pointer === "/name" ? "/" : error.pointer }))).concat(errors.filter((error) => !/^\/(name|params)/.test(error.pointer))));
+        const left = refuseIn(
+          [label],
+          choice
+            .refuse(
+              errors
+                .filter((error) => /^\/(name|params)/.test(error.pointer))
+                .map((error) => ({ ...error, pointer: error.pointer === "/name" ? "/" : error.pointer })),
+            )
+            .concat(errors.filter((error) => !/^\/(name|params)/.test(error.pointer))),
+        );
         fill(wrong, left.map((error) => `${error.pointer.slice(1).replaceAll("/", ", ")}: ${error.detail}`).join("; "));
         return [];
       },
@@ -138,7 +252,10 @@ export async function mount(root, { go, query, keepQuery, signal }) {
 
   function drawOptimizers() {
     optimizers.forEach((optimizer, position) => fill(optimizer.title, `Optimizer ${position + 1}`));
-    fill(optimizerList, optimizers.map((optimizer) => optimizer.element));
+    fill(
+      optimizerList,
+      optimizers.map((optimizer) => optimizer.element),
+    );
   }
 
   function removed(list, one, drawAgain) {
@@ -150,24 +267,59 @@ export async function mount(root, { go, query, keepQuery, signal }) {
   // --- the rest ---
   const name = textField("name", "Name", { help: "What reports are titled with." });
   const seeds = textField("max", "Seeds", { help: "Runs of each optimizer at most." });
-  const looks = textField("looks", "Looks", { help: "Numbers of seeds at which to stop where the verdict is clear, such as 5, 10; `any`: after each; empty: one look at the end." });
-  const metric = selectField("metric", "Endpoint", properties.metric.enum.map((value) => [value, value]), { help: properties.metric.description });
+  const looks = textField("looks", "Looks", {
+    help: "Numbers of seeds at which to stop where the verdict is clear, such as 5, 10; `any`: after each; empty: one look at the end.",
+  });
+  const metric = selectField(
+    "metric",
+    "Endpoint",
+    properties.metric.enum.map((value) => [value, value]),
+    { help: properties.metric.description },
+  );
   const trials = textField("trials", "Trials", { help: "Points of the search space that each tuned optimizer gets." });
-  const method = selectField("method", "Method", [["quasi_random", "quasi-random"], ["halving", "successive halving"], ["grid", "grid of all choices"]], { help: "How the points are tried." });
-  const vary = selectField("vary", "Varied", [["seed", "the seed"], ["seed,split", "the seed and the split of the data"]], { help: "With the split a verdict reaches beyond one split of the data." });
+  const method = selectField(
+    "method",
+    "Method",
+    [
+      ["quasi_random", "quasi-random"],
+      ["halving", "successive halving"],
+      ["grid", "grid of all choices"],
+    ],
+    { help: "How the points are tried." },
+  );
+  const vary = selectField(
+    "vary",
+    "Varied",
+    [
+      ["seed", "the seed"],
+      ["seed,split", "the seed and the split of the data"],
+    ],
+    { help: "With the split a verdict reaches beyond one split of the data." },
+  );
   const tags = tagsField();
-  const others = ["reuse", "diverged_score", "priority", "time_limit_seconds", "max_failures"].map((one) => fieldOf(one, properties[one], defs));
+  const others = ["reuse", "diverged_score", "priority", "time_limit_seconds", "max_failures"].map((one) =>
+    fieldOf(one, properties[one], defs),
+  );
   const whole = (text) => (text === undefined ? undefined : Number.isFinite(Number(text)) ? Number(text) : text);
-  const lookList = (text) => (text === undefined ? undefined : text === "any" ? "any" : text.split(",").map((part) => whole(part.trim())));
+  const lookList = (text) =>
+    text === undefined ? undefined : text === "any" ? "any" : text.split(",").map((part) => whole(part.trim()));
 
   function body() {
     const isTuned = optimizers.some((one) => one.value().space);
     const found = {
-      name: name.value(), tasks: tasks.map((task) => task.value()), optimizers: optimizers.map((one) => one.value()),
+      name: name.value(),
+      tasks: tasks.map((task) => task.value()),
+      optimizers: optimizers.map((one) => one.value()),
       seeds: kept({ max: whole(seeds.value()), looks: lookList(looks.value()) }),
-      tuning: isTuned ? kept({ trials: whole(trials.value()), method: method.value() === "quasi_random" ? undefined : method.value() }) : undefined,
+      tuning: isTuned
+        ? kept({
+            trials: whole(trials.value()),
+            method: method.value() === "quasi_random" ? undefined : method.value(),
+          })
+        : undefined,
       metric: metric.value() === properties.metric.default ? undefined : metric.value(),
-      vary: vary.value() === "seed" ? undefined : vary.value().split(","), tags: tags.value(),
+      vary: vary.value() === "seed" ? undefined : vary.value().split(","),
+      tags: tags.value(),
     };
     for (const one of others) found[one.name] = one.value();
     return kept(found);
@@ -203,7 +355,13 @@ export async function mount(root, { go, query, keepQuery, signal }) {
     tasks.forEach((task, position) => take(`/tasks/${position}`, task));
     optimizers.forEach((one, position) => take(`/optimizers/${position}`, one));
     take("/seeds", { refuse: (own) => refuseIn([seeds, looks], own) });
-    take("/tuning", { refuse: (own) => refuseIn([trials, method], own.map((error) => (error.pointer === "/" ? { ...error, pointer: "/trials" } : error))) });
+    take("/tuning", {
+      refuse: (own) =>
+        refuseIn(
+          [trials, method],
+          own.map((error) => (error.pointer === "/" ? { ...error, pointer: "/trials" } : error)),
+        ),
+    });
     left = refuseIn([name, metric, vary, tags, ...others], left);
     fill(general, left.map((error) => `${error.pointer} ${error.detail}`).join("; "));
   }
@@ -218,19 +376,61 @@ export async function mount(root, { go, query, keepQuery, signal }) {
       const answer = await post("/v1/comparisons?dry_run=true", given, { signal });
       if (mine !== asked) return;
       refuse([]);
-      fill(plan, h("h2", {}, "The plan"),
-        h("dl", { class: "numbers" },
-          h("div", {}, h("dt", {}, "Runs"), h("dd", {}, answer.jobs_at_least === answer.jobs_at_most ? grouped(answer.jobs_at_most) : `${grouped(answer.jobs_at_least)} to ${grouped(answer.jobs_at_most)}`)),
-          h("div", {}, h("dt", {}, "Device time"), h("dd", {}, answer.seconds_at_most === null ? "?" : duration(answer.seconds_at_most), answer.seconds_at_most === null && h("small", {}, " no run like it yet")))),
+      fill(
+        plan,
+        h("h2", {}, "The plan"),
+        h(
+          "dl",
+          { class: "numbers" },
+          h(
+            "div",
+            {},
+            h("dt", {}, "Runs"),
+            h(
+              "dd",
+              {},
+              answer.jobs_at_least === answer.jobs_at_most
+                ? grouped(answer.jobs_at_most)
+                : `${grouped(answer.jobs_at_least)} to ${grouped(answer.jobs_at_most)}`,
+            ),
+          ),
+          h(
+            "div",
+            {},
+            h("dt", {}, "Device time"),
+            h(
+              "dd",
+              {},
+              answer.seconds_at_most === null ? "?" : duration(answer.seconds_at_most),
+              answer.seconds_at_most === null && h("small", {}, " no run like it yet"),
+            ),
+          ),
+        ),
         h("div", { class: "space" }),
-        facts([["there already", answer.reused ? many(answer.reused, "run") : ""], ["pairs", answer.plan.pairs], ["looks after", answer.plan.looks.length > 1 ? `${answer.plan.looks.join(", ")} seeds` : ""]]),
-        h("h3", {}, "As a paper may tell it"), h("p", { class: "note" }, answer.methods),
-        h("details", {}, h("summary", {}, "The request"), code(given)));
+        facts([
+          ["there already", answer.reused ? many(answer.reused, "run") : ""],
+          ["pairs", answer.plan.pairs],
+          ["looks after", answer.plan.looks.length > 1 ? `${answer.plan.looks.join(", ")} seeds` : ""],
+        ]),
+        h("h3", {}, "As a paper may tell it"),
+        h("p", { class: "note" }, answer.methods),
+        h("details", {}, h("summary", {}, "The request"), code(given)),
+      );
     } catch (error) {
       if (error.name === "AbortError" || mine !== asked) return;
       const fields = error.fields ?? [];
       refuse(fields);
-      fill(plan, h("h2", {}, error.status === 422 ? "Not yet" : "Could not be checked"), h("p", { class: "wrong" }, fields.length ? "This needs another value:" : error.message), fields.length > 0 && h("ul", {}, fields.map((one) => h("li", {}, h("code", {}, one.pointer), ` ${one.detail}`))));
+      fill(
+        plan,
+        h("h2", {}, error.status === 422 ? "Not yet" : "Could not be checked"),
+        h("p", { class: "wrong" }, fields.length ? "This needs another value:" : error.message),
+        fields.length > 0 &&
+          h(
+            "ul",
+            {},
+            fields.map((one) => h("li", {}, h("code", {}, one.pointer), ` ${one.detail}`)),
+          ),
+      );
     }
   }
 
@@ -255,21 +455,84 @@ export async function mount(root, { go, query, keepQuery, signal }) {
     once.token = token();
     look();
   };
-  const form = h("form", { id: formId, onsubmit: send, oninput: changed, onchange: changed, novalidate: true },
-    h("div", { class: "page" },
-      section("What is compared", h("div", { class: "choice" }, optimizerList, h("div", { class: "actions" }, action("Add an optimizer", async () => {
-        addOptimizer();
-        look();
-      })))),
-      section("On what", h("div", { class: "choice" }, taskList, h("div", { class: "actions" }, action("Add a task", async () => {
-        addTask();
-        look();
-      })))),
-      section("How it is judged", h("div", { class: "fields" }, seeds.element, looks.element, metric.element, vary.element)),
+  const form = h(
+    "form",
+    { id: formId, onsubmit: send, oninput: changed, onchange: changed, novalidate: true },
+    h(
+      "div",
+      { class: "page" },
+      section(
+        "What is compared",
+        h(
+          "div",
+          { class: "choice" },
+          optimizerList,
+          h(
+            "div",
+            { class: "actions" },
+            action("Add an optimizer", async () => {
+              addOptimizer();
+              look();
+            }),
+          ),
+        ),
+      ),
+      section(
+        "On what",
+        h(
+          "div",
+          { class: "choice" },
+          taskList,
+          h(
+            "div",
+            { class: "actions" },
+            action("Add a task", async () => {
+              addTask();
+              look();
+            }),
+          ),
+        ),
+      ),
+      section(
+        "How it is judged",
+        h("div", { class: "fields" }, seeds.element, looks.element, metric.element, vary.element),
+      ),
       section("How parameters are chosen", h("div", { class: "fields" }, trials.element, method.element)),
-      section("Everything else", h("div", { class: "choice" }, h("div", { class: "fields" }, name.element, tags.element), h("details", {}, h("summary", {}, "Reuse, diverged runs, limits"), h("div", { class: "fields" }, others.map((one) => one.element))))),
-      general));
-  fill(root, h("div", { class: "head" }, h("h1", {}, "Compare optimizers"), h("p", { class: "sub" }, "The plan is fixed before the first run. Each optimizer gets the same seeds and the same number of trials.")), h("div", { class: "side" }, form, h("div", { class: "part beside" }, h("div", { class: "actions" }, button), plan)));
+      section(
+        "Everything else",
+        h(
+          "div",
+          { class: "choice" },
+          h("div", { class: "fields" }, name.element, tags.element),
+          h(
+            "details",
+            {},
+            h("summary", {}, "Reuse, diverged runs, limits"),
+            h(
+              "div",
+              { class: "fields" },
+              others.map((one) => one.element),
+            ),
+          ),
+        ),
+      ),
+      general,
+    ),
+  );
+  fill(
+    root,
+    h(
+      "div",
+      { class: "head" },
+      h("h1", {}, "Compare optimizers"),
+      h(
+        "p",
+        { class: "sub" },
+        "The plan is fixed before the first run. Each optimizer gets the same seeds and the same number of trials.",
+      ),
+    ),
+    h("div", { class: "side" }, form, h("div", { class: "part beside" }, h("div", { class: "actions" }, button), plan)),
+  );
   set(query.get("spec") ? parsed(query.get("spec")) : STARTED);
   await check();
 }

@@ -5,13 +5,28 @@ import { debounced, fill, h, uniqueId } from "../dom.js";
 import { Budget, Choice, Target, below, fieldOf, refuseIn, tagsField } from "../forms.js";
 import { code, section, toast } from "../parts.js";
 
-const MORE = ["precision", "device", "gradient_clip", "eval_every_steps", "log_every_steps", "diagnostics_every_steps", "stop_at_target", "evaluate_test", "priority", "time_limit_seconds", "memory_limit_bytes", "max_failures"];
+const MORE = [
+  "precision",
+  "device",
+  "gradient_clip",
+  "eval_every_steps",
+  "log_every_steps",
+  "diagnostics_every_steps",
+  "stop_at_target",
+  "evaluate_test",
+  "priority",
+  "time_limit_seconds",
+  "memory_limit_bytes",
+  "max_failures",
+];
 const STARTED = { dataset: "digits", model: "mlp", optimizer: { name: "ko", params: {} }, budget: { epochs: 30 } };
 
 export async function mount(root, { go, query, keepQuery, signal }) {
   const from = query.get("from");
   const [catalog, document, earlier] = await Promise.all([
-    get("/v1/catalog", {}, signal), get("/openapi.json", {}, signal), from ? get(`/v1/jobs/${from}`, {}, signal) : null,
+    get("/v1/catalog", {}, signal),
+    get("/openapi.json", {}, signal),
+    from ? get(`/v1/jobs/${from}`, {}, signal) : null,
   ]);
   const schema = document.components.schemas.JobRequest;
   const defs = document.components.schemas;
@@ -36,7 +51,14 @@ export async function mount(root, { go, query, keepQuery, signal }) {
   }
 
   function body() {
-    const found = { dataset: dataset.value(), model: model.value(), optimizer: optimizer.value(), schedule: schedule.value(), budget: budget.value(), target: target.value() };
+    const found = {
+      dataset: dataset.value(),
+      model: model.value(),
+      optimizer: optimizer.value(),
+      schedule: schedule.value(),
+      budget: budget.value(),
+      target: target.value(),
+    };
     for (const one of simple) found[one.name] = one.value();
     if (found.schedule === "constant") delete found.schedule;
     return Object.fromEntries(Object.entries(found).filter(([, value]) => value !== undefined));
@@ -83,14 +105,35 @@ export async function mount(root, { go, query, keepQuery, signal }) {
       const answer = await post("/v1/jobs?dry_run=true", given, { signal });
       if (mine !== asked) return;
       refuse([]);
-      fill(plan, h("h2", {}, "What will run"), h("p", { class: "note" }, "Every default made explicit. The same in a script:"),
-        h("details", {}, h("summary", {}, "The request"), code(given)), h("div", { class: "space" }), code(answer.spec));
+      fill(
+        plan,
+        h("h2", {}, "What will run"),
+        h("p", { class: "note" }, "Every default made explicit. The same in a script:"),
+        h("details", {}, h("summary", {}, "The request"), code(given)),
+        h("div", { class: "space" }),
+        code(answer.spec),
+      );
     } catch (error) {
       if (error.name === "AbortError" || mine !== asked) return;
       refuse(error.fields ?? []);
       const unnamed = !(error.fields ?? []).length;
-      fill(plan, h("h2", {}, error.status === 422 ? "Not yet" : "Could not be checked"), h("p", { class: "wrong" }, unnamed ? error.message : `${error.fields.length === 1 ? "One field needs" : `${error.fields.length} fields need`} another value:`),
-        !unnamed && h("ul", {}, error.fields.map((one) => h("li", {}, h("code", {}, one.pointer), ` ${one.detail}`))));
+      fill(
+        plan,
+        h("h2", {}, error.status === 422 ? "Not yet" : "Could not be checked"),
+        h(
+          "p",
+          { class: "wrong" },
+          unnamed
+            ? error.message
+            : `${error.fields.length === 1 ? "One field needs" : `${error.fields.length} fields need`} another value:`,
+        ),
+        !unnamed &&
+          h(
+            "ul",
+            {},
+            error.fields.map((one) => h("li", {}, h("code", {}, one.pointer), ` ${one.detail}`)),
+          ),
+      );
     }
   }
 
@@ -111,19 +154,60 @@ export async function mount(root, { go, query, keepQuery, signal }) {
     }
   }
 
-  const form = h("form", { id: formId, onsubmit: send, oninput: () => {
-    once.token = token();
-    look();
-  }, onchange: look, novalidate: true },
-    h("div", { class: "page" },
+  const form = h(
+    "form",
+    {
+      id: formId,
+      onsubmit: send,
+      oninput: () => {
+        once.token = token();
+        look();
+      },
+      onchange: look,
+      novalidate: true,
+    },
+    h(
+      "div",
+      { class: "page" },
       section("What is trained", h("div", { class: "columns" }, dataset.element, model.element)),
       section("By which optimizer", h("div", { class: "columns" }, optimizer.element, schedule.element)),
-      section("For how long", h("div", { class: "fields" }, budget.element, batchSize.element, seed.element, target.element, tags.element)),
-      section("Everything else", h("details", {}, h("summary", {}, "Precision, device, measuring, limits"), h("div", { class: "fields" }, others.map((one) => one.element)))),
-      general));
-  fill(root,
-    h("div", { class: "head" }, h("h1", {}, earlier ? "A variation of a job" : "New job"), earlier && h("p", { class: "sub" }, "Started from ", h("a", { href: `/jobs/${from}` }, from.slice(-8)), ". Change what you want to vary.")),
-    h("div", { class: "side" }, form, h("div", { class: "part beside" }, h("div", { class: "actions" }, button), plan)));
+      section(
+        "For how long",
+        h("div", { class: "fields" }, budget.element, batchSize.element, seed.element, target.element, tags.element),
+      ),
+      section(
+        "Everything else",
+        h(
+          "details",
+          {},
+          h("summary", {}, "Precision, device, measuring, limits"),
+          h(
+            "div",
+            { class: "fields" },
+            others.map((one) => one.element),
+          ),
+        ),
+      ),
+      general,
+    ),
+  );
+  fill(
+    root,
+    h(
+      "div",
+      { class: "head" },
+      h("h1", {}, earlier ? "A variation of a job" : "New job"),
+      earlier &&
+        h(
+          "p",
+          { class: "sub" },
+          "Started from ",
+          h("a", { href: `/jobs/${from}` }, from.slice(-8)),
+          ". Change what you want to vary.",
+        ),
+    ),
+    h("div", { class: "side" }, form, h("div", { class: "part beside" }, h("div", { class: "actions" }, button), plan)),
+  );
   set(STARTED);
   if (earlier) set({ ...earlier.spec, tags: earlier.tags, priority: earlier.priority });
   else if (query.get("spec")) set(parsed(query.get("spec")));

@@ -23,65 +23,178 @@ export async function mount(root, { signal }) {
 
   async function load() {
     [overview, { workers }, { data: latest }] = await Promise.all([
-      get("/v1/overview", {}, signal), get("/v1/workers", {}, signal), get("/v1/jobs", { limit: 8 }, signal),
+      get("/v1/overview", {}, signal),
+      get("/v1/workers", {}, signal),
+      get("/v1/jobs", { limit: 8 }, signal),
     ]);
     draw();
   }
 
   function draw() {
-    const one = (title, value, more, href) => h("div", {}, h("dt", {}, title), h("dd", {}, href ? h("a", { href }, value) : value, more && h("small", {}, ` ${more}`)));
+    const one = (title, value, more, href) =>
+      h(
+        "div",
+        {},
+        h("dt", {}, title),
+        h("dd", {}, href ? h("a", { href }, value) : value, more && h("small", {}, ` ${more}`)),
+      );
     const { jobs: counts, ended, slots } = overview;
-    fill(numbers,
+    fill(
+      numbers,
       one("Running", grouped(counts.running), null, "/jobs?status=running"),
       one("Waiting", grouped(counts.queued), null, "/jobs?status=queued"),
       one("Slots", `${slots.busy} of ${slots.total}`, "busy"),
       one("Succeeded today", grouped(ended.succeeded), null, "/jobs?status=succeeded"),
-      one("Failed today", grouped(ended.failed), null, "/jobs?status=failed"));
-    fill(verdicts, overview.comparisons.length ? h("ul", { class: "list" }, overview.comparisons.map(comparison)) : empty("Nothing compared yet", "Ask which of two optimizers is better: kotrain plans the runs, trains them and says how sure one can be.", h("a", { class: "button primary", href: "/comparisons/new" }, "Compare optimizers")));
-    fill(machines, workers.length ? h("ul", { class: "list" }, workers.map(worker)) : empty("No worker has been seen today", "Jobs wait until one starts: kotrain worker."));
-    fill(queue, overview.queue.length
-      ? table({ label: "Who waits", columns: [
-          { title: "User", kind: "head", cell: (row) => h("a", { href: `/jobs?user=${encodeURIComponent(row.user)}` }, row.user) },
-          { title: "Running", cell: (row) => grouped(row.running) },
-          { title: "Waiting", cell: (row) => grouped(row.queued) },
-        ], rows: overview.queue })
-      : h("p", { class: "note" }, "Nobody waits."));
-    fill(jobs, latest.length
-      ? table({ label: "Newest jobs", columns: [
-          { title: "Job", kind: "head", cell: (job) => h("a", { href: `/jobs/${job.id}` }, shortId(job.id)) },
-          { title: "Optimizer", kind: "text", cell: (job) => named(optimizerName(job.spec.optimizer), lookOf(job.spec.optimizer.name)) },
-          { title: "Data set", kind: "text", cell: (job) => `${job.spec.dataset.name}, ${job.spec.model.name}` },
-          { title: "Status", kind: "text", cell: (job) => chip(job.status) },
-          { title: "Submitted", cell: (job) => ago(job.created_at) },
-        ], rows: latest })
-      : empty("No jobs yet", "Submit one, and watch its curves grow.", h("a", { class: "button primary", href: "/jobs/new" }, "New job")));
+      one("Failed today", grouped(ended.failed), null, "/jobs?status=failed"),
+    );
+    fill(
+      verdicts,
+      overview.comparisons.length
+        ? h("ul", { class: "list" }, overview.comparisons.map(comparison))
+        : empty(
+            "Nothing compared yet",
+            "Ask which of two optimizers is better: kotrain plans the runs, trains them and says how sure one can be.",
+            h("a", { class: "button primary", href: "/comparisons/new" }, "Compare optimizers"),
+          ),
+    );
+    fill(
+      machines,
+      workers.length
+        ? h("ul", { class: "list" }, workers.map(worker))
+        : empty("No worker has been seen today", "Jobs wait until one starts: kotrain worker."),
+    );
+    fill(
+      queue,
+      overview.queue.length
+        ? table({
+            label: "Who waits",
+            columns: [
+              {
+                title: "User",
+                kind: "head",
+                cell: (row) => h("a", { href: `/jobs?user=${encodeURIComponent(row.user)}` }, row.user),
+              },
+              { title: "Running", cell: (row) => grouped(row.running) },
+              { title: "Waiting", cell: (row) => grouped(row.queued) },
+            ],
+            rows: overview.queue,
+          })
+        : h("p", { class: "note" }, "Nobody waits."),
+    );
+    fill(
+      jobs,
+      latest.length
+        ? table({
+            label: "Newest jobs",
+            columns: [
+              { title: "Job", kind: "head", cell: (job) => h("a", { href: `/jobs/${job.id}` }, shortId(job.id)) },
+              {
+                title: "Optimizer",
+                kind: "text",
+                cell: (job) => named(optimizerName(job.spec.optimizer), lookOf(job.spec.optimizer.name)),
+              },
+              { title: "Data set", kind: "text", cell: (job) => `${job.spec.dataset.name}, ${job.spec.model.name}` },
+              { title: "Status", kind: "text", cell: (job) => chip(job.status) },
+              { title: "Submitted", cell: (job) => ago(job.created_at) },
+            ],
+            rows: latest,
+          })
+        : empty(
+            "No jobs yet",
+            "Submit one, and watch its curves grow.",
+            h("a", { class: "button primary", href: "/jobs/new" }, "New job"),
+          ),
+    );
   }
 
   function comparison(row) {
     const share = row.jobs ? row.ended / row.jobs : 0;
-    return h("li", {},
-      h("div", { class: "row" }, h("a", { href: `/comparisons/${row.id}` }, row.name), chip(row.status), h("span", { class: "space" }), h("span", { class: "note" }, `${row.user}, ${ago(row.finished_at ?? row.created_at)}`)),
-      row.status === "running" && h("div", { class: "row" }, h("span", { class: "cell-bar" }, bar(share, `progress of ${row.name}`)), h("span", { class: "note" }, `${row.ended} of ${many(row.jobs, "run")}`)),
-      row.verdict.slice(0, 2).map((sentence) => h("p", {}, sentence)));
+    return h(
+      "li",
+      {},
+      h(
+        "div",
+        { class: "row" },
+        h("a", { href: `/comparisons/${row.id}` }, row.name),
+        chip(row.status),
+        h("span", { class: "space" }),
+        h("span", { class: "note" }, `${row.user}, ${ago(row.finished_at ?? row.created_at)}`),
+      ),
+      row.status === "running" &&
+        h(
+          "div",
+          { class: "row" },
+          h("span", { class: "cell-bar" }, bar(share, `progress of ${row.name}`)),
+          h("span", { class: "note" }, `${row.ended} of ${many(row.jobs, "run")}`),
+        ),
+      row.verdict.slice(0, 2).map((sentence) => h("p", {}, sentence)),
+    );
   }
 
   function worker(row) {
-    return h("li", {},
-      h("div", { class: "row" }, h("strong", {}, row.host), chip(row.status), h("span", { class: "space" }), h("span", { class: "note" }, row.status === "up" ? `${row.running.length} of ${many(row.slots, "slot")} busy` : `last seen ${ago(row.heartbeat_at)}`)),
-      h("p", { class: "note" }, row.devices.map((device) => `${device.name}, ${bytes(device.memory_bytes)}`).join(" \u00b7 "), row.torch && ` \u00b7 torch ${row.torch}`, row.status === "up" && ` \u00b7 up ${duration((Date.now() - Date.parse(row.started_at)) / 1000)}`),
-      row.running.map((job) => h("div", { class: "row", dataset: { job: job.job } }, h("a", { href: `/jobs/${job.job}` }, shortId(job.job)), named(job.optimizer, lookOf(job.optimizer)), h("span", { class: "note" }, `${job.dataset}, ${job.model}, ${job.user}`), h("span", { class: "space" }), h("span", { class: "cell-bar" }, bar(job.total_steps ? job.step / job.total_steps : null, `progress of ${shortId(job.job)}`)))));
+    return h(
+      "li",
+      {},
+      h(
+        "div",
+        { class: "row" },
+        h("strong", {}, row.host),
+        chip(row.status),
+        h("span", { class: "space" }),
+        h(
+          "span",
+          { class: "note" },
+          row.status === "up"
+            ? `${row.running.length} of ${many(row.slots, "slot")} busy`
+            : `last seen ${ago(row.heartbeat_at)}`,
+        ),
+      ),
+      h(
+        "p",
+        { class: "note" },
+        row.devices.map((device) => `${device.name}, ${bytes(device.memory_bytes)}`).join(" \u00b7 "),
+        row.torch && ` \u00b7 torch ${row.torch}`,
+        row.status === "up" && ` \u00b7 up ${duration((Date.now() - Date.parse(row.started_at)) / 1000)}`,
+      ),
+      row.running.map((job) =>
+        h(
+          "div",
+          { class: "row", dataset: { job: job.job } },
+          h("a", { href: `/jobs/${job.job}` }, shortId(job.job)),
+          named(job.optimizer, lookOf(job.optimizer)),
+          h("span", { class: "note" }, `${job.dataset}, ${job.model}, ${job.user}`),
+          h("span", { class: "space" }),
+          h(
+            "span",
+            { class: "cell-bar" },
+            bar(job.total_steps ? job.step / job.total_steps : null, `progress of ${shortId(job.job)}`),
+          ),
+        ),
+      ),
+    );
   }
 
-  fill(root,
+  fill(
+    root,
     h("div", { class: "head" }, h("h1", {}, "Overview"), live),
     numbers,
-    h("div", { class: "columns" }, section("Newest comparisons", verdicts), section("Workers", machines)),
-    h("div", { class: "columns" }, section("Newest jobs", jobs), section("Who waits", queue)));
+    h(
+      "div",
+      { class: "columns" },
+      h("div", { class: "page" }, section("Newest comparisons", verdicts), section("Newest jobs", jobs)),
+      h("div", { class: "page" }, section("Workers", machines), section("Who waits", queue)),
+    ),
+  );
   await load();
 
-  const refresh = throttled(() => load().catch((error) => {
-    if (error.name !== "AbortError" && !error.isAway) toast(error.message, "error");
-  }), 2000, signal);
+  const refresh = throttled(
+    () =>
+      load().catch((error) => {
+        if (error.name !== "AbortError" && !error.isAway) toast(error.message, "error");
+      }),
+    2000,
+    signal,
+  );
   const timer = setInterval(() => document.hidden || refresh(), AGAIN);
   signal.addEventListener("abort", () => clearInterval(timer));
   follow("/v1/events", {
