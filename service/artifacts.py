@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import IO, Literal
+from typing import Literal
 from uuid import UUID
 
 from pydantic import Field
@@ -135,18 +135,17 @@ def download(session: Session, job_id: UUID, name: str, wanted: str | None = Non
 def _checkpoint(row: Checkpoint, file_name: str, wanted: str | None) -> Download:
     what = f"the checkpoint of job {row.job_id} after step {row.step}"
     try:
-        file = store().open(row.file)
-        size = file.seek(0, io.SEEK_END)
+        with store().open(row.file) as file:
+            size = file.seek(0, io.SEEK_END)
     except OSError as error:
         why = "its file is not there" if isinstance(error, FileNotFoundError) else error.strerror or "unknown"
         raise Unavailable(f"{what} cannot be read now: {why}") from None
     if size != row.size_bytes:
-        file.close()
         raise Conflict(f"{what} is damaged: its file has {size} bytes instead of {row.size_bytes}")
     first, last = _range(wanted, size) or (0, size - 1)
     count = last - first + 1
     part = f"bytes {first}-{last}/{size}" if count < size else None
-    return Download(file_name, BINARY, _blocks(file, first, count), count, row.sha256, part)
+    return Download(file_name, BINARY, _blocks(row.file, first, count), count, row.sha256, part)
 
 
 def _range(wanted: str | None, size: int) -> tuple[int, int] | None:
@@ -163,8 +162,9 @@ def _range(wanted: str | None, size: int) -> tuple[int, int] | None:
     return (first, last) if first <= last else None
 
 
-def _blocks(file: IO[bytes], first: int, count: int) -> Iterator[bytes]:
-    with file:
+def _blocks(name: str, first: int, count: int) -> Iterator[bytes]:
+    """Opened with the first block: whoever leaves before that leaves no open file."""
+    with store().open(name) as file:
         file.seek(first)
         while count and (block := file.read(min(count, BLOCK_BYTES))):
             yield block

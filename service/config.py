@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     max_comparison_jobs: int = Field(10_000, ge=1, le=100_000, description="Most runs of one comparison.")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Largest request body.")
     max_upload_bytes: int = Field(2 * 2**30, ge=1024, description="Largest file that is registered as a data set.")
-    max_dataset_bytes: int = Field(8 * 2**30, ge=1024, description="What its contents may be, unpacked.")
+    max_dataset_bytes: int = Field(2 * 2**30, ge=1024, description="What its contents may take in memory, unpacked.")
 
     @field_validator("home")
     @classmethod

@@ -138,16 +138,17 @@ def describe(name: str, data_dir: Path) -> Description | None:
     path = own_folder(name, data_dir) / "dataset.json"
     try:
         stat = path.stat()
-    except OSError:
+        return _description(path, stat.st_mtime_ns, stat.st_ino)
+    except OSError:  # not remembered: there may be too many open files for now
         return None
-    return _description(path, stat.st_mtime_ns, stat.st_ino)
 
 
 @lru_cache(maxsize=1024)
 def _description(path: Path, mtime_ns: int, inode: int) -> Description | None:
+    content = path.read_bytes()
     try:
-        return Description.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
+        return Description.model_validate_json(content)
+    except ValidationError:
         return None
 
 

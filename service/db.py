@@ -13,7 +13,7 @@ from typing import Any
 
 from alembic import command
 from psycopg import Connection
-from psycopg.errors import LockNotAvailable, ReadOnlySqlTransaction
+from psycopg.errors import DeadlockDetected, LockNotAvailable, ReadOnlySqlTransaction
 from sqlalchemy import Engine, ExceptionContext, create_engine, event, func, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
@@ -168,7 +168,7 @@ def migrate() -> None:
         try:
             _migrate()
         except OperationalError as error:
-            if not is_locked(error):
+            if not (is_locked(error) or isinstance(error.orig, DeadlockDetected)):
                 raise
             log.warning("a long transaction uses the tables that are to change, will try again")
             time.sleep(LOCK_SECONDS)

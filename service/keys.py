@@ -73,6 +73,12 @@ def any_exist() -> bool:
         return bool(session.scalar(select(func.count(ApiKey.id))))
 
 
+def is_known(key: str) -> bool:
+    """Whether the key opens anything here."""
+    with transaction() as session:
+        return session.scalar(select(ApiKey.id).where(ApiKey.digest == _digest(key))) is not None
+
+
 def visible(session: Session, user: User) -> Sequence[ApiKey]:
     """The user's own keys, or for an admin all, the newest first."""
     query = select(ApiKey).order_by(ApiKey.id.desc())

@@ -80,6 +80,8 @@ class BodyLimit:
 class Turns:
     """Work on at most `most` requests at once; the others wait their turn, which ends where an answer starts.
 
+    An endpoint that goes on without a thread and a connection of its own ends its turn by `request.state.end_turn()`.
+
     A request has a database connection while it waits for one of the threads, and a thread while it waits for a
     connection: with more requests than there are of either, those with one would wait for those with the other.
 
@@ -111,6 +113,7 @@ class Turns:
             end()
             await send(message)
 
+        scope.setdefault("state", {})["end_turn"] = end
         try:
             await self.app(scope, receive, send_and_end)
         finally:

@@ -112,6 +112,7 @@ class Job(Base):
             postgresql_where=text("status = 'queued'"),
         ),
         Index("jobs_running", "user_id", postgresql_where=text("status = 'running'")),
+        Index("jobs_status_finished", "status", "finished_at"),
         Index("jobs_setting", "dataset", "model", "optimizer"),
         Index("jobs_tags", "tags", postgresql_using="gin"),
         Index("jobs_fingerprint", "fingerprint"),

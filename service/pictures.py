@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from service import comparisons, jobs, metrics, reports
 from service.answers import ComparisonAnswer, TaskAnswer
+from service.db import transaction
 from service.errors import Invalid, NotFound
 from service.models import MetricChunk, MetricName
 from service.reports import plot_names
@@ -77,23 +78,29 @@ def comparison_plots(session: Session, comparison_id: UUID) -> Plots:
     return Plots(plots=of_tasks + [PlotName(name=name, title=title, task=None) for name, title in across.items()])
 
 
-def comparison_plot(session: Session, comparison_id: UUID, name: str, task: str, wish: Wish) -> Picture:
-    """One of them; `task` is a number from 1 or a label.
+def comparison_plot(comparison_id: UUID, name: str, task: str, wish: Wish) -> Picture:
+    """One of them; `task` is a number from 1 or a label. No session is open while it is drawn.
 
     Raises:
         NotFound: there is no such comparison or plot.
         Invalid: there is no such task.
         Conflict: it cannot be drawn, or not yet.
     """
-    answer = comparisons.answer(session, comparisons.get(session, comparison_id))
+    with transaction() as session:
+        answer = comparisons.answer(session, comparisons.get(session, comparison_id))
+        found = None if name in plot_names.ACROSS else _task(answer, task)
+        curves = {} if found is None else _curves(session, answer, found, name)
     file_name = f"{reports.stem(answer)}-{name}.{wish.ending}"
-    if name in plot_names.ACROSS:
+    if found is None:
         return _picture(_drawing().of_all_tasks(answer, name, wish), wish, file_name)
-    found = _task(answer, task)
-    _named(name, {**plot_names.of_task(found), **plot_names.ACROSS})
-    runs = [job for group in found.groups for job in group.jobs]
-    curves = metrics.read(session, runs, reports.curve_names(answer))
     return _picture(_drawing().of_task(answer, found, curves, name, wish), wish, file_name)
+
+
+def _curves(session: Session, answer: ComparisonAnswer, task: TaskAnswer, name: str) -> reports.Curves:
+    """Those that a figure of a task may show. Raises NotFound where there is no such figure."""
+    _named(name, {**plot_names.of_task(task), **plot_names.ACROSS})
+    runs = [job for group in task.groups for job in group.jobs]
+    return metrics.read(session, runs, reports.curve_names(answer))
 
 
 def _task(answer: ComparisonAnswer, wanted: str) -> TaskAnswer:
@@ -123,16 +130,18 @@ def _measured(session: Session, job_id: UUID) -> list[str]:
     return list(session.scalars(select(MetricName.name).where(MetricName.id.in_(ids)).order_by(MetricName.name)))
 
 
-def job_plot(session: Session, job_id: UUID, name: str, wish: Wish, *, is_log: bool, smooth: float) -> Picture:
-    """One of them.
+def job_plot(job_id: UUID, name: str, wish: Wish, *, is_log: bool, smooth: float) -> Picture:
+    """One of them. No session is open while it is drawn.
 
     Raises:
         NotFound: there is no such job or plot.
         Conflict: it cannot be drawn.
     """
-    job = jobs.get(session, job_id)
-    _named(name, plot_names.of_job(_measured(session, job_id)))
-    curves = metrics.read(session, [job_id], plot_names.JOB.get(name, (name,))).get(job_id, {})
-    body = _drawing().of_job(job.optimizer, curves, name, wish, is_log=is_log, smooth=smooth)
+    with transaction() as session:
+        optimizer = jobs.get(session, job_id).optimizer
+        measured = _measured(session, job_id)
+        _named(name, plot_names.of_job(measured))
+        curves = metrics.read(session, [job_id], plot_names.metrics_of(name, measured)).get(job_id, {})
+    body = _drawing().of_job(optimizer, curves, name, wish, is_log=is_log, smooth=smooth)
     safe = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "._-") else "-" for sign in name)
     return _picture(body, wish, f"job-{str(job_id)[-8:]}-{safe}.{wish.ending}")

@@ -31,8 +31,8 @@ COMPARISON_EXAMPLE: JsonDict = {
     "seeds": {"max": 20, "looks": [5, 10, 20]},
 }
 
-PRINTABLE = r"^[^\x00-\x1f]*$"
-"""Anything but control characters."""
+PRINTABLE = r"^[^\x00-\x1f\uFFFE\uFFFF]*$"
+"""Anything but control characters and what is no character in XML, and so in no figure."""
 
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=PRINTABLE)]
 """For people to read, who do not see blanks around it."""

@@ -101,7 +101,7 @@ def run(announce: Callable[[Running], None]) -> None:
         environment = {**addresses, "KOTRAIN_HOME": str(home.path), "KOTRAIN_PORT": str(listener.getsockname()[1])}
         stack.enter_context(_settings_from(environment))
         db.migrate()
-        _write_key(home.path / "key")
+        write_key(home.path / "key")
 
         for process in (_worker(logs, wanted.drain_seconds), _api(logs, listener.fileno())):
             parts.append(Part(process, process.start))
@@ -226,9 +226,16 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _write_key(path: Path) -> None:
-    """Make sure that the key in the owner's file (mode 0600) is valid here; the first start makes one."""
-    key = keys.create(OWNER, admin=True, key=path.read_text().strip() or None if path.exists() else None)
+def write_key(path: Path) -> None:
+    """Make sure that the key in the owner's file (mode 0600) is valid here; the first start makes one.
+
+    One that was taken back stays so: the file gets another. A database without any key takes the one that is there.
+    """
+    written = path.read_text().strip() or None if path.exists() else None
+    if written is not None and keys.any_exist() and not keys.is_known(written):
+        log.warning("the key in %s is not known to the database any more: it gets a new one", path)
+        written = None
+    key = keys.create(OWNER, admin=True, key=written)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     os.fchmod(descriptor, 0o600)
     with open(descriptor, "w") as file:

@@ -23,6 +23,12 @@ def beyond(curves: Curves, cursor: JobCursor) -> Curves:
     return {name: curve for name, curve in rest.items() if len(curve.steps)}
 
 
+def before(curves: Curves, step: int) -> Curves:
+    """The points of smaller steps."""
+    rest = {name: _between(curve, 0, int(np.searchsorted(curve.steps, step))) for name, curve in curves.items()}
+    return {name: curve for name, curve in rest.items() if len(curve.steps)}
+
+
 def parts(curves: Curves, cursor: JobCursor, most: int) -> Iterator[tuple[Curves, JobCursor]]:
     """Points that were not told, in parts of about `most`, and how far the stream is after each.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,6 +33,10 @@ PULSE_SECONDS = 1.0
 """Between two looks at the most: metrics send no notification, because one in each commit would halve their rate."""
 MOST_PAUSE_SECONDS = 2.0
 """Between two tries to reach a database that is away."""
+KEY_SECONDS = 60.0
+"""Between two looks at the keys of those who listen: so long a stream outlives its key at most."""
+STALL_SECONDS = 30.0
+"""After which it is logged that an open transaction holds up the streams of many jobs."""
 AWAY = (OperationalError, InterfaceError, PoolTimeout, psycopg.OperationalError)
 """What is raised where the database cannot be reached."""
 
@@ -39,17 +44,25 @@ CHANNEL = "kotrain_events"
 HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 # A beat changes `heartbeat_at` and carries all points; what is not running changes `seq`.
 STATES = "SELECT id, seq, heartbeat_at FROM jobs WHERE id = ANY(%s)"
+KEYS = "SELECT id FROM api_keys WHERE id = ANY(%s)"
+# Without anything newer nobody waits: then the number stands still because nothing is written.
+HELD_UP = """
+    SELECT EXISTS (SELECT FROM job_events WHERE xid >= %(horizon)s)
+        OR EXISTS (SELECT FROM comparison_events WHERE xid >= %(horizon)s)
+"""
 READ_ONLY = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
 log = logging.getLogger(__name__)
 
 
 class Listener:
-    """One open stream: what it is about, and the event that wakes it."""
+    """One open stream: what it is about, whose key it was opened with, and the event that wakes it."""
 
-    def __init__(self, feed: Feed[Any]) -> None:
-        self.feed = feed
+    def __init__(self, feed: Feed[Any], key_id: UUID) -> None:
+        self.feed, self.key_id = feed, key_id
         self.woken = asyncio.Event()
+        self.is_refused = False
+        """The key was taken back."""
 
 
 class Hub:
@@ -60,6 +73,9 @@ class Hub:
         self._listeners: set[Listener] = set()
         self._known: dict[UUID, object] = {}
         self._horizon: int | None = None
+        self._horizon_at = 0.0
+        self._has_told_stall = False
+        self._keys_at = 0.0
         self.looks = 0
         self._reads: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
         self._readers = ThreadPoolExecutor(READERS, "live")
@@ -71,13 +87,13 @@ class Hub:
         return len(self._listeners)
 
     @contextmanager
-    def listening(self, feed: Feed[Any]) -> Iterator[Listener]:
+    def listening(self, feed: Feed[Any], key_id: UUID) -> Iterator[Listener]:
         """One more stream, for as long as the block runs. Raises `Unavailable` where no further one is taken."""
         if self.streams >= MOST_STREAMS:
             raise Unavailable(f"{MOST_STREAMS} streams are open already; close some, or try again later")
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_database())
-        listener = Listener(feed)
+        listener = Listener(feed, key_id)
         self._listeners.add(listener)
         job_id = feed.watched()
         if job_id is not None:
@@ -128,7 +144,9 @@ class Hub:
                         async for _ in connection.notifies(timeout=PULSE_SECONDS, stop_after=1):
                             pass
             except psycopg.Error as error:
-                log.warning("streams wait for the database: %s", str(error).splitlines()[0])
+                log.warning("streams wait for the database: %s", str(error).partition("\n")[0])
+            except Exception:  # else the open streams would hear nothing any more, and nobody why
+                log.exception("streams wait: the look at the database has failed, will try again")
             await asyncio.sleep(pause)
             pause = min(2 * pause, MOST_PAUSE_SECONDS)
 
@@ -138,13 +156,44 @@ class Hub:
         horizon = await (await connection.execute(HORIZON)).fetchone()
         states = await (await connection.execute(STATES, [list(watched)])).fetchall() if watched else []
         assert horizon is not None
-        self._horizon = horizon[0]
+        await self._keep_horizon(connection, horizon[0])
+        await self._refuse_unknown_keys(connection)
         self.looks += 1
         moved = {job_id for job_id, *state in states if self._known.get(job_id) != state}
         self._known = {job_id: state for job_id, *state in states}
         for listener in self._listeners:
             job_id = listener.feed.watched()
             if job_id is None or job_id in moved or (job_id not in self._known and job_id in watched):
+                listener.woken.set()
+
+    async def _keep_horizon(self, connection: AsyncConnection[Any], horizon: int) -> None:
+        """Keep the oldest open transaction; log once of one that holds streams up for long."""
+        now = time.monotonic()
+        if horizon != self._horizon:
+            self._horizon, self._horizon_at, self._has_told_stall = horizon, now, False
+        elif now - self._horizon_at >= STALL_SECONDS and not self._has_told_stall:
+            held_up = await (await connection.execute(HELD_UP, {"horizon": horizon})).fetchone()
+            self._has_told_stall = held_up == (True,)
+            if self._has_told_stall:
+                log.warning(
+                    "transaction %d has been open for %g s: /v1/events and the streams of comparisons wait for its end;"
+                    " pg_stat_activity shows whose it is (backend_xid)",
+                    horizon,
+                    now - self._horizon_at,
+                )
+
+    async def _refuse_unknown_keys(self, connection: AsyncConnection[Any]) -> None:
+        """Now and then: end the streams whose key was taken back."""
+        now = time.monotonic()
+        if now - self._keys_at < KEY_SECONDS:
+            return
+        used = {listener.key_id for listener in self._listeners}
+        rows = await (await connection.execute(KEYS, [list(used)])).fetchall() if used else []
+        self._keys_at = now
+        unknown = used - {key_id for (key_id,) in rows}
+        for listener in self._listeners:
+            if listener.key_id in unknown:
+                listener.is_refused = True
                 listener.woken.set()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from sqlalchemy.orm import Session
 from service.attempts import BEGAN_ANEW, CONTINUED
 from service.errors import NotFound
 from service.live.cursor import END, JobCursor
-from service.live.curves import Curves, beyond, parts
+from service.live.curves import Curves, before, beyond, parts
 from service.live.delta import Delta, frame
 from service.metrics import Curve, thin
 from service.models import Job, JobEvent
@@ -22,10 +23,14 @@ from service.schemas import EventView
 from service.spec import JobStatus
 
 MOST_POINTS = 20_000
-"""Of one event: about a megabyte."""
+"""Of one event, and of what is read at once: about a megabyte."""
+EVERYTHING = 2**62
+"""Points that are read at once where curves are thinned out, which wants whole ones and leaves little of them."""
 
 # Of each metric the chunk that holds the step and those after it, by the primary key. Distinct names are looked up one
-# after the other: a long run has tens of thousands of chunks, and the table of names those of all jobs.
+# after the other: a long run has tens of thousands of chunks, and the table of names those of all jobs. `next_step` is
+# where the metric goes on, be it within what was read or behind it. Counting points unpacks whole chunks, so that not
+# many more are looked at than the page takes, if they are about as large as the next one.
 CHUNKS = text(
     """
     WITH RECURSIVE own(id) AS (
@@ -33,13 +38,21 @@ CHUNKS = text(
         UNION ALL
         SELECT (SELECT name_id FROM metric_chunks WHERE job_id = :job AND name_id > own.id ORDER BY name_id LIMIT 1)
         FROM own WHERE own.id IS NOT NULL)
-    SELECT own.id, metric_names.name, steps, values, wall_seconds
+    SELECT own.id, metric_names.name, next_step, steps, values, wall_seconds
     FROM own JOIN metric_names ON metric_names.id = own.id CROSS JOIN LATERAL (
-        (SELECT first_step, steps, values, wall_seconds FROM metric_chunks
+        (SELECT first_step, NULL AS next_step, steps, values, wall_seconds FROM metric_chunks
          WHERE job_id = :job AND name_id = own.id AND first_step <= :step ORDER BY first_step DESC LIMIT 1)
         UNION ALL
-        (SELECT first_step, steps, values, wall_seconds FROM metric_chunks
-         WHERE job_id = :job AND name_id = own.id AND first_step > :step)) AS chunk
+        (SELECT first_step, next_step, steps, values, wall_seconds
+         FROM (SELECT greatest(1, :most / (cardinality(steps) * (SELECT count(id) FROM own))) AS most
+               FROM metric_chunks WHERE job_id = :job AND name_id = own.id AND first_step > :step
+               ORDER BY first_step LIMIT 1) AS chunks CROSS JOIN LATERAL (
+              SELECT *, row_number() OVER ahead AS number, lead(first_step) OVER ahead AS next_step,
+                     sum(cardinality(steps)) OVER ahead - cardinality(steps) AS before
+              FROM (SELECT * FROM metric_chunks WHERE job_id = :job AND name_id = own.id AND first_step > :step
+                    ORDER BY first_step LIMIT chunks.most + 1) AS next
+              WINDOW ahead AS (ORDER BY first_step)) AS later
+         WHERE number <= chunks.most AND (before = 0 OR before < :most / (SELECT count(id) FROM own)))) AS chunk
     ORDER BY own.id, chunk.first_step
     """
 )
@@ -66,7 +79,7 @@ class JobFeed:
         return self.job_id
 
     def read(self, session: Session, cursor: JobCursor | None, until: int | None) -> Delta[JobCursor]:
-        """As `Feed.read`. The last status comes after all points."""
+        """As `Feed.read`, a page of the points at a time. The last status comes after all of them."""
         job = session.execute(
             select(Job.status, Job.reason, Job.seq, Job.step, Job.total_steps).where(Job.id == self.job_id)
         ).one_or_none()
@@ -81,12 +94,16 @@ class JobFeed:
             if not _is_final(event):
                 told, said = _told(event, told)
                 frames.append(said)
-        names, curves = self._curves(session, told)
-        if cursor is None and self.max_points is not None:
-            curves = {name: thin(curve, self.max_points) for name, curve in curves.items()}
-        for part, after in parts(curves, told, MOST_POINTS):
+        thinned_to = self.max_points if cursor is None else None
+        names, curves, has_more = self._curves(session, told, EVERYTHING if thinned_to else MOST_POINTS)
+        if thinned_to is not None:
+            curves = {name: thin(curve, thinned_to) for name, curve in curves.items()}
+        rest = parts(curves, told, MOST_POINTS)
+        for part, after in islice(rest, None if thinned_to else 1):
             told = after
             frames.append(frame("metric", told, _points(part, names, job.step, job.total_steps)))
+        if has_more or next(rest, None) is not None:
+            return Delta(frames, told, has_more=True)
         for event in filter(_is_final, events):
             told, said = _told(event, told)
             frames.append(said)
@@ -99,13 +116,21 @@ class JobFeed:
         after = select(JobEvent).where(JobEvent.job_id == self.job_id, JobEvent.seq > told.seq)
         return session.scalars(after.order_by(JobEvent.seq)).all()
 
-    def _curves(self, session: Session, told: JobCursor) -> tuple[dict[int, str], Curves]:
+    def _curves(self, session: Session, told: JobCursor, most: int) -> tuple[dict[int, str], Curves, bool]:
+        """The names, the next points (about `most`; at least one where there is one), and whether there are more.
+
+        They are whole up to a step: what was read of some metrics beyond those of others comes again with the next.
+        """
         names: dict[int, str] = {}
         chunks: dict[int, list[Any]] = {}
-        for id_, name, *columns in session.execute(CHUNKS, {"job": self.job_id, "step": told.step}):
-            names[id_] = name
+        goes_on: dict[int, int | None] = {}
+        asked = {"job": self.job_id, "step": told.step, "most": most}
+        for id_, name, next_step, *columns in session.execute(CHUNKS, asked):
+            names[id_], goes_on[id_] = name, next_step
             chunks.setdefault(id_, []).append(columns)
-        return names, beyond({id_: _joined(of_one) for id_, of_one in chunks.items()}, told)
+        curves = beyond({id_: _joined(of_one) for id_, of_one in chunks.items()}, told)
+        behind = min((step for step in goes_on.values() if step is not None), default=None)
+        return names, curves if behind is None else before(curves, behind), behind is not None
 
 
 def _joined(chunks: Sequence[Sequence[Sequence[float]]]) -> Curve:

@@ -20,7 +20,8 @@ MOST_DIRECTORY_BYTES = 2**27
 MOST_RATIO, RATIO_FROM_BYTES = 200, 10 * 2**20
 """A larger member that unpacks to more than so many times its size is refused: nothing worth training on does."""
 _END, _END_BYTES = b"PK\x05\x06", 22
-_END64, _END64_LOCATOR, _LOCATOR_BYTES = b"PK\x06\x06", b"PK\x06\x07", 20
+_END64, _END64_BYTES = b"PK\x06\x06", 56
+_END64_LOCATOR, _LOCATOR_BYTES = b"PK\x06\x07", 20
 _LONGEST_COMMENT = 65_535
 _BY_THEMSELVES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 """What operating systems add."""
@@ -129,9 +130,10 @@ def _refuse_large_directory(path: Path, what: str) -> None:
         directory = int.from_bytes(tail[at + 12 : at + 16], "little")
         locator = tail[max(0, at - _LOCATOR_BYTES) : at]
         if locator.startswith(_END64_LOCATOR):
-            file.seek(min(int.from_bytes(locator[8:16], "little"), size))
-            record = file.read(56)
-            if not record.startswith(_END64):
+            start = size - len(tail) + at - _LOCATOR_BYTES - _END64_BYTES  # where zipfile reads, whatever is told
+            file.seek(max(0, start))
+            record = file.read(_END64_BYTES)
+            if start != int.from_bytes(locator[8:16], "little") or not record.startswith(_END64):
                 raise unfit(f"the {what} is damaged: its table of contents is not where it says")
             directory = int.from_bytes(record[40:48], "little")
     if directory > MOST_DIRECTORY_BYTES:

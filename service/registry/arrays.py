@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from functools import partial
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Any
@@ -11,13 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.registry.archives import Archive
-from service.registry.records import ClassNames, Records, unfit
+from service.registry.records import ClassNames, Records, refuse_many, unfit
 
 MOST_SIDE = 256
 """Pixels of an image, each way."""
 MOST_COLUMNS = 100_000
+MOST_DIMENSIONS = 8
+"""More than any array that is taken has, and fewer than numpy can."""
+MOST_CODE_POINT = 0x10FFFF
+FLOAT_BYTES = 4
+"""Of a number of a table, as it is kept."""
 WHOLE, TRAIN, TEST = ("x", "y"), ("x_train", "y_train"), ("x_test", "y_test")
 _CHUNK_BYTES = 2**20
+_LABEL_KINDS = {"b": "truth", "i": "integer", "u": "integer", "U": "text"}
 _LONGEST_HEADER = 10_000
 _PART_RECORDS = 4096
 """Converted at a time, so that no second copy of everything is made."""
@@ -43,12 +51,13 @@ def read_npz(path: Path, most_bytes: int) -> Records:
                 raise unfit(f"a record of x_test has shape {tested.shape[1:]}, and one of x_train {inputs.shape[1:]}")
             _refuse_other_length(tested, test_labels, TEST)
             _refuse_other_length(inputs, labels, names)
-            if (test_labels.dtype.kind == "U") != (labels.dtype.kind == "U"):
-                raise unfit("y_train and y_test have to be both integers or both texts")
+            refuse_many(len(labels) + len(test_labels))
             is_test = np.arange(len(labels) + len(test_labels)) >= len(labels)
-            inputs, labels = np.concatenate([inputs, tested]), np.concatenate([labels, test_labels])
-    _refuse_other_length(inputs, labels, names)
-    classes, numbers = _numbered(labels, names[1])
+            inputs, parts = np.concatenate([inputs, tested]), {names[1]: labels, TEST[1]: test_labels}
+        else:
+            _refuse_other_length(inputs, labels, names)
+            parts = {names[1]: labels}
+    classes, numbers = _numbered(parts)
     return Records("image" if inputs.ndim == 4 else "table", inputs, numbers, classes, is_test=is_test)
 
 
@@ -75,7 +84,7 @@ def _array(archive: Archive, member: ZipInfo, name: str) -> NDArray[Any]:
             size *= length  # Python's integers do not overflow
         if size > member.file_size:
             raise unfit(f"array '{name}' declares {size:,} bytes and has {member.file_size:,}: the file is cut off")
-        archive.count(size)
+        archive.count(size if len(shape) != 2 else max(size, FLOAT_BYTES * shape[0] * shape[1]))
         raw = bytearray(size)
         view, at = memoryview(raw), 0
         while at < size:
@@ -88,14 +97,19 @@ def _array(archive: Archive, member: ZipInfo, name: str) -> NDArray[Any]:
 
 
 def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    start = io.BytesIO(file.read(_LONGEST_HEADER))  # all that numpy sees: it would read as much as a header claims
     try:
-        version = np.lib.format.read_magic(file)
+        version = np.lib.format.read_magic(start)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, is_fortran, dtype = read(file, max_header_size=_LONGEST_HEADER)
+        shape, is_fortran, dtype = read(start, max_header_size=_LONGEST_HEADER)
+        file.seek(start.tell())
     except (ValueError, SyntaxError, TokenError, RecursionError, MemoryError) as error:
         raise unfit(f"array '{name}' has no header that can be read ({str(error).splitlines()[0]})") from error
-    if any(length < 0 for length in shape):
-        raise unfit(f"array '{name}' has the impossible shape {shape}")
+    if any(length < 0 for length in shape) or len(shape) > MOST_DIMENSIONS:
+        raise unfit(f"array '{name}' has the impossible shape {str(shape)[:100]}")
+    if 0 in shape or not dtype.itemsize:
+        raise unfit(f"array '{name}' is empty: its shape is {shape} and its type {dtype}")
+    refuse_many(shape[0] if shape else 0)
     return shape, is_fortran, dtype
 
 
@@ -103,8 +117,6 @@ def _inputs(array: NDArray[Any], name: str) -> NDArray[Any]:
     """Images (N, H, W, C), uint8, or rows (N, D), float32."""
     if array.dtype.kind == "U":
         raise unfit(f"array '{name}' holds texts; numbers are needed")
-    if 0 in array.shape:
-        raise unfit(f"array '{name}' is empty: its shape is {array.shape}")
     if array.ndim == 2:
         return rows(array, name)
     return _pixels(_channels_last(array, name), name)
@@ -166,12 +178,36 @@ def _pixels(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     return found
 
 
-def _numbered(labels: NDArray[Any], name: str) -> tuple[list[str], NDArray[np.int64]]:
-    if labels.dtype.kind not in "biuU":
-        raise unfit(f"array '{name}' is of type {labels.dtype}; labels are integers or texts")
-    found, at, numbers = np.unique(labels, return_index=True, return_inverse=True)
+def _numbered(parts: dict[str, NDArray[Any]]) -> tuple[list[str], NDArray[np.int64]]:
+    """The classes, and the labels of all arrays as their numbers; each array is looked at by itself.
+
+    Joined before, integers with and without a sign would become floats.
+    """
+    for name, labels in parts.items():
+        _refuse_labels(labels, name)
+    if len({_LABEL_KINDS[labels.dtype.kind] for labels in parts.values()}) > 1:
+        raise unfit(f"{' and '.join(parts)} have to be both integers or both texts")
     names = ClassNames()
-    order = np.array(
-        [names.number(str(label), f"{name}[{place}]") for label, place in zip(found, at, strict=True)], np.int64
-    )
-    return names.in_order(order[numbers])
+    return names.in_order(np.concatenate([_numbers(labels, name, names) for name, labels in parts.items()]))
+
+
+def _numbers(labels: NDArray[Any], name: str, names: ClassNames) -> NDArray[np.int64]:
+    found, at, numbers = np.unique(labels, return_index=True, return_inverse=True)
+    order = [names.number(str(label), partial(_place, name, row)) for label, row in zip(found, at, strict=True)]
+    place: NDArray[np.int64] = np.array(order, np.int64)[numbers]
+    return place
+
+
+def _refuse_labels(labels: NDArray[Any], name: str) -> None:
+    """Raise Invalid for what cannot be labels, and for letters that are none."""
+    if labels.dtype.kind not in _LABEL_KINDS:
+        raise unfit(f"array '{name}' is of type {labels.dtype}; labels are integers or texts")
+    if labels.dtype.kind == "U":
+        codes = labels.view(np.dtype(np.uint32).newbyteorder(labels.dtype.byteorder)).reshape(len(labels), -1)
+        wrong = np.flatnonzero(codes.max(1) > MOST_CODE_POINT)
+        if len(wrong):
+            raise unfit(f"{_place(name, int(wrong[0]))}: the label has a letter that is none")
+
+
+def _place(name: str, row: int) -> str:
+    return f"{name}[{row}]"

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -62,8 +62,9 @@ def arrive(data_dir: Path, most_bytes: int) -> Arrival:
     with disk(data_dir):
         place = arrivals(data_dir)
         for folder in place.iterdir():
-            if time.time() - folder.stat().st_mtime > DEAD_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another upload is done meanwhile
+                if time.time() - folder.stat().st_mtime > DEAD_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
         folder = place / uuid4().hex
         folder.mkdir()
         return Arrival(folder, most_bytes)

@@ -6,6 +6,7 @@ import base64
 import io
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import ZipInfo
@@ -37,23 +38,26 @@ def read_folders(path: Path, image_size: int | None, most_bytes: int) -> Records
         images: NDArray[np.uint8] | None = None
         are_grey = True
         for row, (label, member) in enumerate(members):
-            labels[row] = names.number(label, f"folder of '{member.filename}'")
+            labels[row] = names.number(label, partial(_folder_of, member))
             image = _decoded(archive, member, image_size)
             if images is None:
                 images = _room(len(members), image, most_bytes)
                 first = member.filename
             are_grey = are_grey and image.mode in GREY
-            pixels = np.asarray(image.convert("RGB"))
-            if pixels.shape != images.shape[1:]:
+            if (image.height, image.width) != images.shape[1:3]:  # before it is decoded: it may be cut off
                 raise Invalid.field(
                     "image_size",
                     f"'{member.filename}' has {image.width} x {image.height} pixels and '{first}' "
                     f"{images.shape[2]} x {images.shape[1]}: give an image_size, to which all are cut, such as 64",
                 )
-            images[row] = pixels
+            images[row] = np.asarray(image.convert("RGB"))
         assert images is not None
     classes, numbers = names.in_order(labels)
     return Records("image", np.ascontiguousarray(images[..., :1]) if are_grey else images, numbers, classes)
+
+
+def _folder_of(member: ZipInfo) -> str:
+    return f"folder of '{member.filename}'"
 
 
 def _room(count: int, image: Image.Image, most_bytes: int) -> NDArray[np.uint8]:

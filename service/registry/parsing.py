@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.descriptions import FileFormat
+from service.errors import Invalid
 from service.registry.arrays import read_npz
 from service.registry.images import read_folders
 from service.registry.records import Records, unfit
@@ -40,6 +41,13 @@ class Form:
     label: str = LABEL
     image_size: int | None = None
 
+    def __post_init__(self) -> None:
+        """Raise Invalid for what files of this format have no use for: whoever gave it expects something of it."""
+        if self.image_size is not None and self.file_format != "zip":
+            raise Invalid.field("image_size", f"images are cut where they come as zip, and this is {self.file_format}")
+        if self.label != LABEL and self.file_format not in ("csv", "parquet"):
+            raise Invalid.field("label", f"csv and parquet have a column of labels, and this is {self.file_format}")
+
 
 def read(path: Path, form: Form, most_bytes: int) -> Records:
     """The records of a file, which may take so many bytes unpacked. Raises Invalid, with the place of what is wrong."""
@@ -51,7 +59,7 @@ def read(path: Path, form: Form, most_bytes: int) -> Records:
     if form.file_format == "parquet":
         return read_parquet(path, form.label, most_bytes)
     if form.file_format == "jsonl":
-        return read_jsonl(path)
+        return read_jsonl(path, most_bytes)
     return read_folders(path, form.image_size, most_bytes)
 
 

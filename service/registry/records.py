@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +19,8 @@ from service.measures import many
 
 FEWEST_CLASSES, MOST_CLASSES = 2, 10_000
 FEWEST_RECORDS, FEWEST_PER_CLASS = 10, 3
+MOST_RECORDS = 10_000_000
+"""Each takes some microseconds: so many about half a minute, in which no other file is read."""
 LONGEST_LABEL = 200
 """Characters."""
 TEST_SHARE = 0.2
@@ -25,12 +29,47 @@ TEST_SEED = 0
 UNBALANCED = 10
 """Times that the largest class may exceed the smallest without a warning."""
 
+_RECORD_BYTES = 32
+"""Of each record beside its input: its label twice, and its place in two lists."""
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
 def unfit(sentence: str) -> Invalid:
     """The error of an upload whose contents cannot be taken."""
     return Invalid.field("", sentence)
+
+
+def refuse_many(records: int) -> None:
+    """Raise Invalid for more records than are read."""
+    if records > MOST_RECORDS:
+        raise unfit(f"there are more than {MOST_RECORDS:,} records, which is the most that is read")
+
+
+class Room:
+    """Counts records and the memory that they take; `most_bytes` is what all may take.
+
+    Raises:
+        Invalid: there are too many, or they take too much. So do all methods.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._records = self._bytes = 0
+
+    def take(self, records: int, input_bytes: int) -> None:
+        """Count so many records, whose inputs take so many bytes together."""
+        self._records += records
+        self._bytes += input_bytes + records * _RECORD_BYTES
+        refuse_many(self._records)
+        if self._bytes > self._most_bytes:
+            raise unfit(
+                f"the records take more than {self._most_bytes:,} bytes of memory, which is the limit "
+                "(KOTRAIN_MAX_DATASET_BYTES)"
+            )
+
+    def take_texts(self, texts: Sequence[str]) -> None:
+        """Count texts as what they take in memory: four bytes for each letter where one is an emoji."""
+        self.take(len(texts), sum(map(sys.getsizeof, texts)))
 
 
 @dataclass(frozen=True)
@@ -83,20 +122,20 @@ class ClassNames:
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
 
-    def number(self, name: str, where: str) -> int:
+    def number(self, name: str, where: Callable[[], str]) -> int:
         """The number of a class. Raises Invalid, which says `where`, for a name that is none."""
         known = self._numbers.get(name)
         if known is not None:
             return known
         if not name.strip():
-            raise unfit(f"{where}: the label is empty")
+            raise unfit(f"{where()}: the label is empty")
         if len(name) > LONGEST_LABEL:
-            raise unfit(f"{where}: the label has {len(name)} characters; at most {LONGEST_LABEL} are allowed")
+            raise unfit(f"{where()}: the label has {len(name)} characters; at most {LONGEST_LABEL} are allowed")
         if not name.isprintable():
-            raise unfit(f"{where}: the label {name!r} has characters that cannot be shown")
+            raise unfit(f"{where()}: the label {name!r} has characters that cannot be shown")
         if len(self._numbers) == MOST_CLASSES:
             raise unfit(
-                f"{where}: more than {MOST_CLASSES:,} different labels; are they numbers to predict? "
+                f"{where()}: more than {MOST_CLASSES:,} different labels; are they numbers to predict? "
                 "Only classes can be learnt"
             )
         return self._numbers.setdefault(name, len(self._numbers))

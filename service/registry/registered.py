@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Lock
 from typing import Any
 from uuid import uuid4
 
@@ -48,8 +47,6 @@ _KINDS: dict[FileFormat, tuple[Kind, ...]] = {
 }
 """What a file can turn out to hold."""
 _PREVIEW = TypeAdapter(list[PreviewRecord])
-_one_at_a_time = Lock()
-"""Reading takes as much memory as the data, so that a process reads one file at a time."""
 
 
 # --- adding ----------------------------------------------------------------------------------------------------------
@@ -63,39 +60,38 @@ def refuse_taken(name: str, file_format: FileFormat) -> None:
 
 
 def register(arrival: Arrival, name: str, form: Form, owner: str) -> Description:
-    """Make a data set of a file that has come in.
+    """Make a data set of a file that has come in; for one file at a time, see `turns`.
 
     Raises:
         Invalid: its contents cannot be taken.
         Conflict: there is a data set of this kind and name.
     """
-    with _one_at_a_time:
-        records = read(arrival.path, form, settings().max_dataset_bytes)
-        is_test = rows_for_test(records)
-        full_name = f"{FOLDER_OF[records.kind]}/{name}"
-        description = Description(
-            name=full_name,
-            kind=records.kind,
-            owner=owner,
-            created_at=datetime.now(UTC),
-            file_format=form.file_format,
-            size_bytes=arrival.size_bytes,
-            sha256=arrival.sha256,
-            content_sha256=records.sha256(is_test),
-            classes=records.classes,
-            shape=records.shape,
-            columns=records.columns,
-            train_per_class=_per_class(records, ~is_test),
-            test_per_class=_per_class(records, is_test),
-            warnings=warnings_of(records),
-        )
-        with disk(arrival.folder):
-            made = arrival.folder / "set"
-            made.mkdir()
-            _write_records(made, records, is_test)
-            (made / "preview.json").write_bytes(_PREVIEW.dump_json(_preview(records, ~is_test)))
-            (made / "dataset.json").write_text(description.model_dump_json(indent=1))
-            _put(made, data.own_folder(full_name, settings().data), full_name)
+    records = read(arrival.path, form, settings().max_dataset_bytes)
+    is_test = rows_for_test(records)
+    full_name = f"{FOLDER_OF[records.kind]}/{name}"
+    description = Description(
+        name=full_name,
+        kind=records.kind,
+        owner=owner,
+        created_at=datetime.now(UTC),
+        file_format=form.file_format,
+        size_bytes=arrival.size_bytes,
+        sha256=arrival.sha256,
+        content_sha256=records.sha256(is_test),
+        classes=records.classes,
+        shape=records.shape,
+        columns=records.columns,
+        train_per_class=_per_class(records, ~is_test),
+        test_per_class=_per_class(records, is_test),
+        warnings=warnings_of(records),
+    )
+    with disk(arrival.folder):
+        made = arrival.folder / "set"
+        made.mkdir()
+        _write_records(made, records, is_test)
+        (made / "preview.json").write_bytes(_PREVIEW.dump_json(_preview(records, ~is_test)))
+        (made / "dataset.json").write_text(description.model_dump_json(indent=1))
+        _put(made, data.own_folder(full_name, settings().data), full_name)
     return description
 
 
@@ -125,10 +121,11 @@ def _per_class(records: Records, rows: NDArray[np.bool_]) -> list[int]:
 def _write_records(folder: Path, records: Records, is_test: NDArray[np.bool_]) -> None:
     parts = {"train": ~is_test, "test": is_test}
     if records.kind == "text":
+        as_json = json.JSONEncoder(ensure_ascii=False).encode
         for part, rows in parts.items():
             with (folder / f"{part}.jsonl").open("w", encoding="utf-8") as file:
                 for text, label in zip(records.inputs_of(rows), records.labels[rows].tolist(), strict=True):
-                    file.write(json.dumps({"text": text, "label": label}, ensure_ascii=False) + "\n")
+                    file.write(f'{{"text": {as_json(text)}, "label": {label}}}\n')
         return
     arrays: dict[str, Any] = {}
     for part, rows in parts.items():
@@ -233,8 +230,16 @@ def _own(description: Description) -> DatasetView:
 # --- removing --------------------------------------------------------------------------------------------------------
 
 
-def remove(session: Session, user: User, name: str) -> None:
-    """Remove a data set that somebody registered. Raises NotFound, Forbidden, or Conflict while something needs it."""
+def remove(session: Session, user: User, name: str) -> Path:
+    """Put a data set that somebody registered aside, as the folder that is returned, for `sweep`.
+
+    Deleting a million images takes minutes, and whoever submits a job on the data set waits for this transaction.
+
+    Raises:
+        NotFound: there is none.
+        Forbidden: it belongs to somebody else.
+        Conflict: something needs it.
+    """
     _described(name)  # nobody waits for a name that is none
     hold_dataset(session, name, alone=True)
     description = _described(name)
@@ -245,6 +250,11 @@ def remove(session: Session, user: User, name: str) -> None:
     with disk(place):
         gone = arrivals(place) / uuid4().hex
         data.own_folder(name, place).rename(gone)
+    return gone
+
+
+def sweep(gone: Path) -> None:
+    """Delete what was put aside; what is left where this breaks off goes as what dead uploads left."""
     shutil.rmtree(gone, ignore_errors=True)
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+from array import array
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from service.registry.records import ClassNames, Records, unfit
+from service.registry.records import ClassNames, Records, Room, unfit
 
 LONGEST_LINE_BYTES = 2**20
 BOM = b"\xef\xbb\xbf"
 
 
-def read_jsonl(path: Path) -> Records:
+def read_jsonl(path: Path, most_bytes: int) -> Records:
     """The texts of a file, read line by line. Raises Invalid with the line's number."""
-    names, texts, labels = ClassNames(), [], []
+    names, room = ClassNames(), Room(most_bytes)
+    texts, labels = [], array("q")
     with path.open("rb") as file:
         number = 0
         while line := file.readline(LONGEST_LINE_BYTES + 1):
@@ -26,11 +29,12 @@ def read_jsonl(path: Path) -> Records:
             line = line.removeprefix(BOM) if number == 1 else line
             if line.strip():
                 text, label = _record(line, number)
+                room.take_texts([text])
                 texts.append(text)
-                labels.append(names.number(label, f"line {number}"))
+                labels.append(names.number(label, partial(_line, number)))
     if not texts:
         raise unfit("the file is empty")
-    classes, numbers = names.in_order(np.array(labels, np.int64))
+    classes, numbers = names.in_order(np.frombuffer(labels, np.int64))
     return Records("text", texts, numbers, classes)
 
 
@@ -45,7 +49,11 @@ def _record(line: bytes, number: int) -> tuple[str, str]:
         raise unfit(f'line {number} is not an object with "text" and "label"')
     if not isinstance(record["text"], str):
         raise unfit(f'line {number}: "text" is not a text')
-    return checked_text(record["text"], f"line {number}"), _label(record["label"], number)
+    return _checked(record["text"], number), _label(record["label"], number)
+
+
+def _line(number: int) -> str:
+    return f"line {number}"
 
 
 def _label(label: Any, number: int) -> str:
@@ -54,12 +62,12 @@ def _label(label: Any, number: int) -> str:
     return str(label)
 
 
-def checked_text(text: str, where: str) -> str:
-    """The text, if there is something to read in it. Raises Invalid, which says `where`."""
+def _checked(text: str, number: int) -> str:
+    """The text, if there is something to read in it."""
     if not text.strip():
-        raise unfit(f"{where}: the text is empty")
+        raise unfit(f"{_line(number)}: the text is empty")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise unfit(f"{where}: the text has half of a surrogate pair") from error
+        raise unfit(f"{_line(number)}: the text has half of a surrogate pair") from error
     return text

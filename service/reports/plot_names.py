@@ -82,3 +82,8 @@ def of_job(measured: Collection[str]) -> dict[str, str]:
     """Name -> title; every metric is a figure, too."""
     made = {name: JOB_TITLES[name] for name, metrics in JOB.items() if any(one in measured for one in metrics)}
     return made | {name: f"{name} against steps" for name in sorted(measured) if name not in made}
+
+
+def metrics_of(name: str, measured: Collection[str]) -> list[str]:
+    """What a figure of `of_job` shows, of what was measured."""
+    return [one for one in JOB.get(name, ()) if one in measured] or [name]

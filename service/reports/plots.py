@@ -71,7 +71,7 @@ def of_all_tasks(answer: ComparisonAnswer, name: str, wish: Wish) -> bytes:
 
 def of_job(optimizer: str, curves: Mapping[str, Curve], name: str, wish: Wish, *, is_log: bool, smooth: float) -> bytes:
     """A figure of `plot_names.of_job`. Raises Conflict, with the reason, where it cannot be drawn."""
-    there = [one for one in plot_names.JOB.get(name, (name,)) if one in curves]
+    there = plot_names.metrics_of(name, curves.keys())
     panels = [[one] for one in there] if name == "diagnostics" else [there]
     lettering = (Lettering if wish.ending == "svg" else PlainLettering)(there)
     style: dict[str, Any] = {"is_log": is_log, "smooth": smooth}

@@ -23,15 +23,25 @@ MOST_POINTS = 160
 
 @dataclass(frozen=True)
 class Trace:
-    """Finite points of a run's curve, by increasing x."""
+    """Finite points of a run's curve, by increasing x; neighbouring ones averaged where there are too many."""
 
     x: Array
     y: Array
+    averaged: tuple[Array, Array] | None = None
+    """The points that these are averages of: x and y."""
+
+    @property
+    def points(self) -> tuple[Array, Array]:
+        """All of them: x and y."""
+        return self.averaged or (self.x, self.y)
 
 
 @dataclass(frozen=True)
 class Band:
-    """Mean, lowest and highest of several runs, as far as all of them go; arrays of shape (points,)."""
+    """Mean, lowest and highest of several runs, as far as all of them go; arrays of shape (points,).
+
+    Averages are for the mean alone: every point of every run lies within the range at the x that is nearest to it.
+    """
 
     x: Array
     mean: Array
@@ -89,22 +99,23 @@ def trace(curve: Curve | None, along: Along) -> Trace | None:
     finite = np.isfinite(curve.values) & np.isfinite(x)
     if not finite.any():
         return None
-    return Trace(*_thinned(x[finite], np.asarray(curve.values, np.float64)[finite]))
+    return _thinned(x[finite], np.asarray(curve.values, np.float64)[finite])
 
 
-def _thinned(x: Array, y: Array) -> tuple[Array, Array]:
+def _thinned(x: Array, y: Array) -> Trace:
     """Means of neighbouring points where there are more than `MOST_POINTS`; the last point stays as it is."""
     if len(x) <= MOST_POINTS:
-        return x, y
+        return Trace(x, y)
     parts = np.array_split(np.arange(len(x) - 1), MOST_POINTS - 1)
-    return (
+    return Trace(
         np.append([x[part].mean() for part in parts], x[-1]),
         np.append([y[part].mean() for part in parts], y[-1]),
+        averaged=(x, y),
     )
 
 
 def band(traces: Sequence[Trace]) -> Band | None:
-    """The mean of the runs at each x that all of them have passed; None where they have nothing in common."""
+    """The mean of the runs at each x that all of them have passed, and their range; None: nothing in common."""
     if not traces:
         return None
     start, end = max(one.x[0] for one in traces), min(one.x[-1] for one in traces)
@@ -115,7 +126,20 @@ def band(traces: Sequence[Trace]) -> Band | None:
     if len(x) > MOST_POINTS:
         x = np.linspace(start, end, MOST_POINTS)
     values = np.stack([np.interp(x, one.x, one.y) for one in traces])  # (runs, points)
-    return Band(x, values.mean(axis=0), values.min(axis=0), values.max(axis=0), len(traces))
+    low, high = values.min(axis=0), values.max(axis=0)
+    start = max(one.points[0][0] for one in traces)  # that of an average is a little later
+    for one in traces:
+        _widen(low, high, x, one, (start, end))
+    return Band(x, values.mean(axis=0), low, high, len(traces))
+
+
+def _widen(low: Array, high: Array, x: Array, one: Trace, between: tuple[float, float]) -> None:
+    """Take every point of a run between two x into the range at the x that is nearest to it."""
+    at, values = one.points
+    inside = (at >= between[0]) & (at <= between[1])
+    nearest = np.searchsorted((x[1:] + x[:-1]) / 2, at[inside])
+    np.minimum.at(low, nearest, values[inside])
+    np.maximum.at(high, nearest, values[inside])
 
 
 def first_hit(run: Mapping[str, Curve], target: Target) -> tuple[float, bool] | None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from service import comparisons, idempotency, metrics, reports
 from service.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummary
+from service.db import transaction
 from service.models import Comparison
 from service.requests import ComparisonRequest
+from service.routes.drawn import Viewer, drawn
 from service.routes.parts import Caller, Database, IdempotencyKey, StrictQuery, from_cursor, next_cursor
 from service.schemas import Page
 
@@ -83,14 +86,23 @@ class ReportQuery(StrictQuery):
 
 
 @router.get("/{comparison_id}/report", response_class=Response)
-def report(session: Database, _: Caller, comparison_id: UUID, query: Annotated[ReportQuery, Query()]) -> Response:
+async def report(request: Request, _: Viewer, comparison_id: UUID, query: Annotated[ReportQuery, Query()]) -> Response:
     """The answer as a file: a page that opens offline, a table for a spreadsheet or a paper, or the JSON."""
-    answer = comparisons.answer(session, comparisons.get(session, comparison_id))
-    is_page = query.format == "html"  # nothing else shows curves, and they are large
-    curves = metrics.read(session, reports.job_ids(answer), reports.curve_names(answer)) if is_page else {}
-    found = reports.render(query.format, answer, curves)
+    if query.format == "html":
+        found = await drawn(request, lambda: _report(comparison_id, "html"))
+    else:
+        found = await run_in_threadpool(_report, comparison_id, query.format)
     disposition = f'inline; filename="{found.file_name}"'
     return Response(found.body, media_type=found.media_type, headers={"Content-Disposition": disposition})
+
+
+def _report(comparison_id: UUID, format: reports.Format) -> reports.Report:
+    """No session is open while it is made."""
+    with transaction() as session:
+        answer = comparisons.answer(session, comparisons.get(session, comparison_id))
+        is_page = format == "html"  # nothing else shows curves, and they are large
+        curves = metrics.read(session, reports.job_ids(answer), reports.curve_names(answer)) if is_page else {}
+    return reports.render(format, answer, curves)
 
 
 @router.post("/{comparison_id}/cancel", status_code=202, response_model=ComparisonSummary)

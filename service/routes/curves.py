@@ -33,8 +33,8 @@ class BandView(Output):
     runs: int
     x: list[float] = Field(description="Optimizer steps, or seconds since the run began.")
     mean: list[float]
-    low: list[float] = Field(description="The lowest run.")
-    high: list[float] = Field(description="The highest run.")
+    low: list[float] = Field(description="The lowest run; of averaged points the lowest of all.")
+    high: list[float] = Field(description="The highest run; of averaged points the highest of all.")
 
 
 class LostView(Output):
@@ -54,7 +54,7 @@ class FinalView(Output):
 
 
 class CurvesAnswer(Output):
-    """A metric of all reported runs of a task; at most 160 points a curve, neighbouring ones averaged."""
+    """A metric of all reported runs of a task; at most 160 points a curve, neighbouring ones averaged in its mean."""
 
     task: str
     metric: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from starlette.requests import ClientDisconnect
@@ -19,6 +19,7 @@ from service.models import User
 from service.registry import registered
 from service.registry.arriving import Arrival, arrive, refuse_large
 from service.registry.parsing import LABEL, Form
+from service.registry.turns import in_turn, refuse_crowd
 from service.routes.parts import Caller, Database, StrictQuery
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -66,13 +67,14 @@ async def add(
     content_length: Annotated[int, Header(ge=0, include_in_schema=False)] = 0,
 ) -> DatasetDetail:
     """Register a data set of your own: the body is the file."""
+    form = Form(query.format, query.label, query.image_size)
     refuse_large(content_length, settings().max_upload_bytes)
+    refuse_crowd()
     await run_in_threadpool(registered.refuse_taken, query.name, query.format)
     arrival = await run_in_threadpool(arrive, settings().data, settings().max_upload_bytes)
     try:
         await _receive(request, arrival)
-        form = Form(query.format, query.label, query.image_size)
-        made = await run_in_threadpool(registered.register, arrival, query.name, form, user.name)
+        made = await in_turn(lambda: registered.register(arrival, query.name, form, user.name))
     finally:
         await run_in_threadpool(arrival.remove)
     response.headers["Location"] = f"/v1/datasets/{made.name}"
@@ -117,6 +119,6 @@ def show(_: Caller, name: OwnName) -> DatasetDetail:
 
 
 @router.delete("/{kind}/{name}", status_code=204)
-def remove(session: Database, user: Caller, name: OwnName) -> None:
+def remove(session: Database, user: Caller, name: OwnName, later: BackgroundTasks) -> None:
     """Remove a data set that you registered, unless a job or comparison that goes on needs it."""
-    registered.remove(session, user, name)
+    later.add_task(registered.sweep, registered.remove(session, user, name))

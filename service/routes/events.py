@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -31,52 +31,57 @@ class StreamQuery(StrictQuery):
     )
 
 
+class Asked(NamedTuple):
+    """What somebody wants to hear, and the key that allows it."""
+
+    feed: live.Feed[Any]
+    key_id: UUID
+
+
 # Each of these is one visit to one thread, with a session of its own that ends there. That of `parts.Database` lasts
 # until the endpoint is done: of some hundred listeners who come back at once, those with a connection would wait for a
 # thread, and those with a thread for a connection.
 
 
-def _job(job_id: UUID, query: Annotated[StreamQuery, Query()], authorization: Authorization = None) -> live.JobFeed:
+def _job(job_id: UUID, query: Annotated[StreamQuery, Query()], authorization: Authorization = None) -> Asked:
     with transaction() as session:
-        keys.owner(session, authorization)
+        key = keys.used(session, authorization)
         jobs.get(session, job_id)
-    return live.JobFeed(job_id, query.max_points)
+    return Asked(live.JobFeed(job_id, query.max_points), key.id)
 
 
-def _comparison(
-    comparison_id: UUID, _: Annotated[StrictQuery, Query()], authorization: Authorization = None
-) -> live.ComparisonFeed:
+def _comparison(comparison_id: UUID, _: Annotated[StrictQuery, Query()], authorization: Authorization = None) -> Asked:
     with transaction() as session:
-        keys.owner(session, authorization)
+        key = keys.used(session, authorization)
         comparisons.get(session, comparison_id)
-    return live.ComparisonFeed(comparison_id)
+    return Asked(live.ComparisonFeed(comparison_id), key.id)
 
 
-def _everything(_: Annotated[StrictQuery, Query()], authorization: Authorization = None) -> live.AllFeed:
+def _everything(_: Annotated[StrictQuery, Query()], authorization: Authorization = None) -> Asked:
     with transaction() as session:
-        keys.owner(session, authorization)
-    return live.AllFeed()
+        key = keys.used(session, authorization)
+    return Asked(live.AllFeed(), key.id)
 
 
 @router.get("/v1/jobs/{job_id}/events", response_class=Response, responses=ANSWERS, tags=["jobs"])
 async def listen_to_job(
-    request: Request, feed: Annotated[live.JobFeed, Depends(_job)], last_event_id: LastEventId = None
+    request: Request, asked: Annotated[Asked, Depends(_job)], last_event_id: LastEventId = None
 ) -> Response:
     """What happens to a job, from its beginning: `status`, `log`, `metric` (points), at last `end`."""
-    return live.open_stream(request.app.state.hub, feed, last_event_id)
+    return live.open_stream(request.app.state.hub, *asked, last_event_id)
 
 
 @router.get("/v1/comparisons/{comparison_id}/events", response_class=Response, responses=ANSWERS, tags=["comparisons"])
 async def listen_to_comparison(
-    request: Request, feed: Annotated[live.ComparisonFeed, Depends(_comparison)], last_event_id: LastEventId = None
+    request: Request, asked: Annotated[Asked, Depends(_comparison)], last_event_id: LastEventId = None
 ) -> Response:
     """What happens to a comparison and its jobs, from now on: `status`, `log`, `metric` (progress), at last `end`."""
-    return live.open_stream(request.app.state.hub, feed, last_event_id)
+    return live.open_stream(request.app.state.hub, *asked, last_event_id)
 
 
 @router.get("/v1/events", response_class=Response, responses=ANSWERS)
 async def listen(
-    request: Request, feed: Annotated[live.AllFeed, Depends(_everything)], last_event_id: LastEventId = None
+    request: Request, asked: Annotated[Asked, Depends(_everything)], last_event_id: LastEventId = None
 ) -> Response:
     """What happens to all jobs and comparisons, from now on: `status`, `log`, `metric` (progress)."""
-    return live.open_stream(request.app.state.hub, feed, last_event_id)
+    return live.open_stream(request.app.state.hub, *asked, last_event_id)

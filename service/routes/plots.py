@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from service import pictures
 from service.reports.plot_names import Theme
+from service.routes.drawn import Viewer, drawn
 from service.routes.parts import Caller, Database, StrictQuery
 
 router = APIRouter(prefix="/v1", tags=["plots"])
@@ -17,8 +18,8 @@ router = APIRouter(prefix="/v1", tags=["plots"])
 FILES: dict[int | str, dict[str, Any]] = {
     200: {"content": {media_type: {} for media_type in pictures.MEDIA_TYPES.values()}}
 }
-FENCE = "default-src 'none'; style-src 'unsafe-inline'"
-"""For an SVG that is opened as a page; its lines have their style at them."""
+FENCE = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""For an SVG that is opened as a page; its lines have their style at them, and a bar of colours is an image inside."""
 
 
 class PlotQuery(StrictQuery):
@@ -48,12 +49,12 @@ def show_of_comparison(session: Database, _: Caller, comparison_id: UUID) -> pic
 
 
 @router.get("/comparisons/{comparison_id}/plots/{file}", response_class=Response, responses=FILES)
-def draw_of_comparison(
-    session: Database, _: Caller, comparison_id: UUID, file: str, query: Annotated[TaskPlotQuery, Query()]
+async def draw_of_comparison(
+    request: Request, _: Viewer, comparison_id: UUID, file: str, query: Annotated[TaskPlotQuery, Query()]
 ) -> Response:
     """One of them, as `NAME.svg` or `NAME.png`; 409, with the reason, where it cannot be drawn."""
     name, wish = pictures.of_file(file, query.theme, query.width)
-    return _answer(pictures.comparison_plot(session, comparison_id, name, query.task, wish))
+    return _answer(await drawn(request, lambda: pictures.comparison_plot(comparison_id, name, query.task, wish)))
 
 
 @router.get("/jobs/{job_id}/plots", response_model=pictures.Plots)
@@ -63,15 +64,20 @@ def show_of_job(session: Database, _: Caller, job_id: UUID) -> pictures.Plots:
 
 
 @router.get("/jobs/{job_id}/plots/{file:path}", response_class=Response, responses=FILES)
-def draw_of_job(
-    session: Database, _: Caller, job_id: UUID, file: str, query: Annotated[JobPlotQuery, Query()]
+async def draw_of_job(
+    request: Request, _: Viewer, job_id: UUID, file: str, query: Annotated[JobPlotQuery, Query()]
 ) -> Response:
     """One of them, as `NAME.svg` or `NAME.png`; 409, with the reason, where it cannot be drawn."""
     name, wish = pictures.of_file(file, query.theme, query.width)
-    return _answer(pictures.job_plot(session, job_id, name, wish, is_log=query.log, smooth=query.smooth))
+    is_log, smooth = query.log, query.smooth
+    return _answer(await drawn(request, lambda: pictures.job_plot(job_id, name, wish, is_log=is_log, smooth=smooth)))
 
 
 def _answer(found: pictures.Picture) -> Response:
     disposition = f'inline; filename="{found.file_name}"'
-    headers = {"Content-Disposition": disposition, "Content-Security-Policy": FENCE}
+    headers = {
+        "Content-Disposition": disposition,
+        "Content-Security-Policy": FENCE,
+        "X-Content-Type-Options": "nosniff",
+    }
     return Response(found.body, media_type=found.media_type, headers=headers)

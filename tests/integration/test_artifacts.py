@@ -3,11 +3,12 @@
 import csv
 import hashlib
 import json
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from service import attempts, checkpoints, metrics
+from service import artifacts, attempts, checkpoints, metrics
 from service.config import settings
 from service.spec import Reason, Summary
 from service.store import store
@@ -63,6 +64,12 @@ def get(api, job, name, **headers):
     assert response.status_code in (200, 206), response.text
     assert response.headers["content-disposition"] == f'attachment; filename="job-{str(job)[-8:]}-{name}"'
     return response
+
+
+def open_below(folder):
+    """Files that this process has open there."""
+    links = [one for one in Path("/proc/self/fd").iterdir() if one.is_symlink()]
+    return [target for one in links if (target := one.readlink()).is_relative_to(folder)]
 
 
 class TestList:
@@ -135,6 +142,13 @@ class TestDownload:
     def test_all_of_it_where_the_part_is_none(self, api, job, wanted):
         response = get(api, job, "checkpoint-20.pt", Range=wanted)
         assert (response.status_code, response.content) == (200, WEIGHTS)
+
+    def test_whoever_leaves_before_the_first_block_leaves_no_open_file(self, job, files):
+        before = open_below(files)
+        download = do(artifacts.download, job, "checkpoint-20.pt")
+        assert open_below(files) == before
+        assert b"".join(download.blocks) == WEIGHTS
+        assert open_below(files) == before
 
     def test_a_checkpoint_whose_file_is_away_or_damaged(self, api, job, files):
         file = files / checkpoints.name_of(job, 1, "20.pt")

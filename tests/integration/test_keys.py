@@ -1,11 +1,12 @@
 """Whose key it is, and who makes and takes back others."""
 
 import hashlib
+import stat
 import threading
 
 import pytest
 
-from service import db, keys
+from service import db, keys, stack
 from service.models import ApiKey
 from tests.integration.test_api import problem
 
@@ -75,6 +76,38 @@ class TestCreate:
     def test_what_is_wrong_is_named(self, api, root, body, pointer):
         errors = problem(api.post("/v1/keys", json=body, headers=root), 422)["errors"]
         assert [error["pointer"] for error in errors] == [pointer]
+
+
+class TestTheOwnerSFile:
+    """As each start of `kotrain up` finds it."""
+
+    @pytest.fixture
+    def file(self, tmp_path):
+        return tmp_path / "key"
+
+    def start(self, file):
+        stack.write_key(file)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        return file.read_text().strip()
+
+    def test_keeps_its_key(self, api, file):
+        first = self.start(file)
+        assert self.start(file) == first
+        assert api.get("/v1/me", headers=bearer(first)).json() == {"user": "owner", "is_admin": True}
+
+    def test_gets_another_where_its_key_was_taken_back(self, api, root, file):
+        lost = self.start(file)
+        assert (
+            api.delete(f"/v1/keys/{ids(api.get('/v1/keys', headers=root))['owner']}", headers=root).status_code == 204
+        )
+        found = self.start(file)
+        problem(api.get("/v1/me", headers=bearer(lost)), 401)
+        assert api.get("/v1/me", headers=bearer(found)).json() == {"user": "owner", "is_admin": True}
+
+    def test_brings_its_key_along_to_a_database_without_any(self, empty, file):
+        file.write_text("kt_brought_along\n")
+        assert self.start(file) == "kt_brought_along"
+        assert keys.is_known("kt_brought_along")
 
 
 class TestDelete:

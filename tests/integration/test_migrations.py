@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from alembic import command
@@ -10,9 +11,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
-from service import compatibility
+from service import compatibility, db
+from service.config import settings
 from service.embedded import programs
 from service.models import Base
+from tests.waiting import until
 
 SPEC = {"dataset": {"name": "digits"}, "seed": 0, "device": "cpu", "target": None, "stop_at_target": False}
 JOB = text(
@@ -123,6 +126,44 @@ def test_a_dump_can_be_restored(filled, servers, home):
                 assert copy.execute(PRINTS).all() == before
         finally:
             admin.execute(text("DROP DATABASE restored"))
+
+
+# --- while others are at work ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def configured(connection, config, monkeypatch):
+    """What `db.migrate` migrates: the same database, of version 0003."""
+    command.upgrade(config, "0003")
+    connection.commit()
+    monkeypatch.setenv("KOTRAIN_DATABASE_URL", connection.engine.url.render_as_string(hide_password=False))
+    settings.cache_clear()
+    db.engine.cache_clear()
+    yield
+    db.engine().dispose()
+    settings.cache_clear()
+    db.engine.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "tries"),
+    [
+        ("comparisons", "job_events", 1),  # as a comparison that is made, or ended, takes them
+        ("job_events", "comparisons", 2),
+    ],
+)
+def test_who_works_while_0004_comes_is_not_thrown_out(connection, configured, monkeypatch, caplog, first, then, tries):
+    monkeypatch.setattr(db, "LOCK_SECONDS", 1.5)  # longer than PostgreSQL waits before it looks for a deadlock
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    with db.engine().connect() as at_work, ThreadPoolExecutor(1) as thread:
+        at_work.execute(text(f"LOCK TABLE {first} IN ROW EXCLUSIVE MODE"))
+        migrating = thread.submit(db.migrate)
+        until(lambda: connection.scalar(waiting))
+        at_work.execute(text(f"LOCK TABLE {then} IN ROW EXCLUSIVE MODE"))
+        at_work.commit()
+        migrating.result(60)
+    assert len([record for record in caplog.records if "will try again" in record.message]) == tries - 1
+    assert compatibility.read(connection).number == compatibility.code_number()
 
 
 # --- expand first, contract later ------------------------------------------------------------------------------------

@@ -1,14 +1,20 @@
 """Figures of comparisons and jobs, as files from their address."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from uuid import UUID, uuid4
 
+import httpx2
 import pytest
 
-from service import metrics
+from service import db, metrics
+from service.routes import drawn
 from tests.integration.at_work import do, submit
 from tests.integration.comparisons.asking import REQUEST, ask, job_ids, work
 from tests.integration.comparisons.conftest import worker  # noqa: F401 (a fixture)
+from tests.integration.live.conftest import server  # noqa: F401 (a fixture)
 from tests.integration.test_api import problem
+from tests.waiting import until
 
 TASKS = [REQUEST["tasks"][0], {**REQUEST["tasks"][0], "label": "short", "budget": {"epochs": 1}}]
 
@@ -43,7 +49,11 @@ class TestOfAComparison:
         response = api.get(f"/v1/comparisons/{ended}/plots/curves.png?width=400&theme=dark")
         assert (response.headers["content-type"], response.status_code) == ("image/png", 200)
         assert response.headers["content-disposition"] == f'inline; filename="test-{ended[-8:]}-curves.png"'
-        assert response.headers["content-security-policy"] == "default-src 'none'; style-src 'unsafe-inline'"
+        assert (
+            response.headers["content-security-policy"]
+            == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+        )
+        assert response.headers["x-content-type-options"] == "nosniff"
         assert int.from_bytes(response.content[16:20], "big") == 400
 
     def test_a_task_by_its_number_or_label(self, api, ended):
@@ -122,3 +132,35 @@ class TestOfAJob:
         assert api.get(f"/v1/jobs/{waits}/plots").json() == {"plots": []}
         assert "there is none" in problem(api.get(f"/v1/jobs/{waits}/plots/loss.svg"), 404)["detail"]
         problem(api.get(f"/v1/jobs/{uuid4()}/plots/loss.svg"), 404)
+
+
+class TestManyAtOnce:
+    @pytest.fixture
+    def waiting(self):
+        """The thread that draws does nothing until the test is over, or says so."""
+        go_on = Event()
+        drawn._artist.submit(go_on.wait)
+        yield go_on
+        go_on.set()
+
+    def test_nobody_else_waits_for_figures(self, key, server, waiting):  # noqa: F811
+        """45 are asked for: more than threads, and than turns. The page is drawn by the same thread."""
+        job = submit()
+        do(metrics.append, [(job, {"loss": ([1, 2], [2.0, 1.0], [0.1, 0.2])})])
+        limits = httpx2.Limits(max_connections=60)
+        with (
+            httpx2.Client(
+                base_url=server.url, headers={"Authorization": f"Bearer {key}"}, limits=limits, timeout=60
+            ) as client,
+            ThreadPoolExecutor(45) as crowd,
+        ):
+            asked = [crowd.submit(client.get, f"/v1/jobs/{job}/plots/loss.png") for _ in range(45)]
+            until(lambda: sum(one.done() for one in asked) == 45 - drawn.MOST_WAITING)
+            assert client.get("/v1/me", timeout=5).status_code == 200
+            assert db.engine().pool.checkedout() == 0
+            refused = client.get(f"/v1/comparisons/{uuid4()}/report")
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+            assert client.get(f"/v1/comparisons/{uuid4()}/report?format=csv").status_code == 404
+            waiting.set()
+            statuses = [one.result().status_code for one in asked]
+        assert sorted(statuses) == [200] * drawn.MOST_WAITING + [503] * (45 - drawn.MOST_WAITING)

@@ -1,11 +1,13 @@
 """What works, on what, and how much waits."""
 
+import re
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, text, update
+from sqlalchemy import event, func, text, update
 
-from service import comparisons, db, jobs, keys
+from service import comparisons, db, jobs, keys, overview
 from service.models import Comparison, Worker
 from tests.integration.at_work import claim, do, submit
 from tests.integration.comparisons.asking import ask, work
@@ -33,6 +35,19 @@ def add_worker(id_, *, silent_for=0.0, stopped=False, slots=2, started_ago=0.0):
 
 def up(id_, **fields):
     add_worker(id_, silent_for=-3600, **fields)  # beyond the short lease of tests
+
+
+@contextmanager
+def queries():
+    """What the database is asked meanwhile: each statement with its parameters."""
+    asked = []
+
+    @event.listens_for(db.engine(), "before_cursor_execute")
+    def listen(connection, cursor, statement, parameters, *_):
+        asked.append((statement, parameters))
+
+    yield asked
+    event.remove(db.engine(), "before_cursor_execute", listen)
 
 
 class TestWorkers:
@@ -96,6 +111,18 @@ class TestOverview:
             {"user": "ada", "queued": 1, "running": 1},
         ]
         assert answer["slots"] == {"total": 3, "busy": 1}
+
+    def test_jobs_that_ended_long_ago_are_not_looked_at(self, api):
+        """However many there are; those of the last day are found by an index."""
+        with queries() as asked:
+            do(overview.overview)
+        ((statement, parameters),) = [one for one in asked if "finished_at" in one[0] and "FROM jobs" in one[0]]
+        with db.transaction() as session:
+            for switch in ("seqscan", "bitmapscan"):  # which suit a table as small as here
+                session.execute(text(f"SET LOCAL enable_{switch} = off"))
+            lines = session.connection().exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars()
+            plan = "\n".join(lines)
+        assert re.search(r"jobs_status_finished.*\n +Index Cond:.*finished_at >=", plan), plan
 
     @pytest.mark.usefixtures("worker")
     def test_the_newest_comparisons_and_what_they_say(self, api):

@@ -40,13 +40,13 @@ def curves(
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(WIDTH / 72, rows * HEIGHTS[columns] / 72), layout="constrained")
     all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    words = []
+    words, linear = [], []
     for axes, names in zip(all_axes, panels, strict=False):
         drawn = [name for name, look in zip(names, looks, strict=False) if _draw(axes, found[name], look, name, smooth)]
-        if is_log and not any((found[name].values > 0).any() for name in drawn):
-            return absent(title, "no value is above 0, which a logarithmic axis needs")
+        has_logarithm = any(_is_positive(found[name]) for name in drawn)
         plain_ticks(axes, "x", is_log=False, most=6 // columns)
-        plain_ticks(axes, "y", is_log=is_log, most=5)
+        plain_ticks(axes, "y", is_log=is_log and has_logarithm, most=5)
+        linear += drawn if is_log and not has_logarithm else []
         axes.set_xlabel("optimizer steps")
         axes.set_ylabel(lettering.drawn(_axis(names)))
         axes.margins(x=0.02)
@@ -55,12 +55,21 @@ def curves(
         axes.remove()
     if not words:
         return absent(title, "no value is finite")
+    if len(linear) == len(words):
+        return absent(title, "no value is above 0, which a logarithmic axis needs")
     if columns == 1 and len(panels[0]) > 1:
         add_key(figure, dict(zip((Scale(name).words for name in panels[0]), looks, strict=False)), lettering)
     description = f"Last values: {listed(words)}."
+    if linear:
+        description += f" Not on a logarithmic axis, which needs a value above 0: {listed(linear)}."
     if smooth:
         description += f" Lines are exponential moving averages (weight of the past {smooth:g}) of the faint ones."
     return Sheet(title=title, figure=figure, description=description)
+
+
+def _is_positive(curve: Curve) -> bool:
+    """Whether there is anything to see on a logarithmic axis."""
+    return bool((np.isfinite(curve.values) & (curve.values > 0)).any())
 
 
 def _axis(names: Sequence[str]) -> str:

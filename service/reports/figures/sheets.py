@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,8 @@ KEY_ROW = 13.0
 LETTER, SAMPLE = 5.4, 40.0
 """About the width of a letter of the key, and of the line before a label; in points."""
 SVG = "http://www.w3.org/2000/svg"
+NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]|\ufffe|\uffff".encode())
+"""Signs of labels that no XML may hold, escaped or not (XML 1.0, 2.2)."""
 FONTS = "'DejaVu Sans', Verdana, sans-serif"
 
 
@@ -134,4 +137,4 @@ def svg(sheet: Sheet, lettering: Lettering) -> bytes:
     ElementTree.register_namespace("", SVG)
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     drawn: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
-    return drawn
+    return NO_XML.sub("\N{REPLACEMENT CHARACTER}".encode(), drawn)

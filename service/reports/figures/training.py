@@ -24,8 +24,8 @@ def curves(study: Study, task: TaskAnswer, key: str, metric: str, along: Along, 
     """A metric against steps or seconds."""
     scale = Scale(metric)
     title = f"{scale.words.capitalize()} against {'steps' if along == 'steps' else 'time'}"
-    traces = {label: of.traces(metric, along) for label, of in runs.items() if of.traces(metric, along)}
-    bands = {label: found for label, of_one in traces.items() if (found := band(of_one))}
+    traces = {label: found for label, of in runs.items() if (found := of.traces(metric, along))}
+    bands = {label: both for label, of_one in traces.items() if (both := band(of_one))}
     apart = [label for label in traces if label not in bands]
     lost = {label: ended for label, of in runs.items() if (ended := of.diverged_traces(metric, along))}
     if not bands and not lost:
@@ -60,7 +60,7 @@ def curves(study: Study, task: TaskAnswer, key: str, metric: str, along: Along, 
 
 def _draw_band(axes: Axes, found: Band, look: Look, scale: Scale) -> None:
     mean = scale.factor * found.mean
-    if found.runs > 1:
+    if found.runs > 1 or _has_range(found):
         axes.fill_between(
             found.x,
             scale.factor * found.low,
@@ -81,6 +81,11 @@ def _draw_band(axes: Axes, found: Band, look: Look, scale: Scale) -> None:
     )
     if look.dashes:
         line.set_dashes(look.dashes)
+
+
+def _has_range(found: Band) -> bool:
+    """Which one run has, too, where its points are averaged."""
+    return bool((found.high > found.low).any())
 
 
 def _draw_lost(axes: Axes, one: Trace, look: Look, scale: Scale) -> None:
@@ -136,6 +141,8 @@ def _caption(bands: Mapping[str, Band], lost: Mapping[str, list[Trace]], along: 
     if runs and runs[-1] > 1:
         over = many(runs[0], "run") if len(runs) == 1 else f"{runs[0]} to {runs[-1]} runs"
         sentences.append(f"Lines are means over {over}; bands reach from the lowest run to the highest.")
+    elif any(_has_range(one) for one in bands.values()):
+        sentences.append("One run of each: a line is its average, a band its range around there.")
     elif runs:
         sentences.append("One run of each.")
     if along == "wall_seconds":

@@ -1,5 +1,6 @@
 """`/v1/comparisons/{id}/curves` on stored curves, by hand."""
 
+import tracemalloc
 from uuid import UUID
 
 import pytest
@@ -8,6 +9,7 @@ from sqlalchemy import select
 from service import db, metrics
 from service.models import ComparisonCell, Job
 from service.spec import Reason
+from tests.integration.at_work import do
 from tests.integration.comparisons.asking import ask, job_ids, work
 
 
@@ -51,6 +53,34 @@ def test_the_mean_and_the_range_of_the_runs(ada, ended):
 def test_along_the_time(ada, ended):
     found = curves(ada, ended, along="wall_seconds").json()
     assert {band["x"][-1] for band in found["bands"]} == {3.0, 4.0}
+
+
+def test_a_spike_survives_however_many_points_there_are(ada, ended):
+    spiky = [0.5] * 5000
+    spiky[3210] = 9.0
+    steps = list(range(1, 5001))
+    for job in job_ids(ended):
+        points = (steps, spiky, [0.1 * step for step in steps])
+        do(metrics.append, [(job, {"val_loss": points})])
+    for along in ("steps", "wall_seconds"):
+        for band in curves(ada, ended, metric="val_loss", along=along).json()["bands"]:
+            assert (len(band["x"]), max(band["high"]), min(band["low"])) == (160, 9.0, 0.5)
+            assert max(band["mean"]) < 1
+
+
+def test_curves_are_read_without_a_python_number_for_each_point(ada, ended):
+    """Which would be some 150 bytes a point; the arrays themselves are 24."""
+    points, job = 200_000, job_ids(ended).pop()
+    do(metrics.append, [(job, {"train_loss": (list(range(points)), [0.123] * points, [1.5] * points)})])
+    tracemalloc.start()
+    try:
+        curve = do(metrics.read, [job], ["train_loss"])[job]["train_loss"]
+        assert tracemalloc.get_traced_memory()[1] < 100 * points
+    finally:
+        tracemalloc.stop()
+    assert (len(curve.steps), curve.steps[-1], set(curve.values), set(curve.wall_seconds)) == (
+        points, points - 1, {0.123}, {1.5},
+    )  # fmt: skip
 
 
 def test_a_metric_that_nobody_measured(ada, ended):

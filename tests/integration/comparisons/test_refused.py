@@ -24,6 +24,7 @@ class TestBadInput:
             ({"metric": "accuracy"}, "/metric"),
             ({"tasks": [REQUEST["tasks"][0] | {"budget": {}}]}, "/tasks/0/budget"),
             ({"name": "a\x00b"}, "/name"),
+            ({"optimizers": [{"name": "adam", "label": "a\ufffe"}, "sgd"], "tuning": None}, "/optimizers/0/label"),
             ({"diverged_score": 1e999}, "/diverged_score"),
             ({"diverged_score": 1.7e308}, "/diverged_score"),
             ({"tasks": [REQUEST["tasks"][0], REQUEST["tasks"][0] | {"eval_every_steps": 5}]}, "/tasks/1"),

@@ -4,7 +4,10 @@ import asyncio
 import base64
 import io
 import os
+import resource
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,8 +15,12 @@ from PIL import Image
 
 from service.app import create_app
 from service.data import describe
+from service.errors import Unavailable
+from service.registry import turns
+from service.registry.arriving import arrive
 from tests.integration.datasets.conftest import npz
 from tests.unit.service.registry.files import CLASSES, csv_of, folders, jsonl_of, parquet
+from tests.waiting import until
 
 LABELS = np.arange(30) % 3
 CSV = csv_of(30).encode()
@@ -125,6 +132,8 @@ def test_wrong_queries(send, data_dir):
         problem(send(name), 422, "name")
     for pointer, value in {"format": "pickle", "image_size": 1000, "colour": "red", "label": ""}.items():
         problem(send(**{pointer: value}), 422, pointer)
+    problem(send(label="species"), 422, "label")
+    problem(send(content=CSV, format="csv", image_size=8), 422, "image_size")
     assert not data_dir.exists()
 
 
@@ -206,6 +215,74 @@ def test_a_description_that_cannot_be_read_is_none(api, send, data_dir):
     assert describe("images/flowers", data_dir) is None
     problem(api.get("/v1/datasets/images/flowers"), 404)
     assert "images/flowers" not in {one["name"] for one in api.get("/v1/datasets").json()["data"]}
+
+
+def test_a_description_is_read_again_after_a_failure(api, send, data_dir):
+    """As with too many open files: the data set is there again once they are closed."""
+    send()
+    other = data_dir / "own/images/flowers/dataset.json"
+    os.utime(other, ns=(1, 1))  # nothing is remembered of this one
+    open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, open_files[1]))
+    try:
+        assert describe("images/flowers", data_dir) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, open_files)
+    assert describe("images/flowers", data_dir) is not None
+
+
+def test_uploads_at_the_same_time(data_dir):
+    """One looks for what dead uploads left while others come and go."""
+    errors = []
+
+    def come_and_go():
+        try:
+            for _ in range(300):
+                arrive(data_dir, 1).remove()
+        except Unavailable as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+class TestTurns:
+    """While a file is read, others wait, and they take nothing away from other requests."""
+
+    @pytest.fixture
+    def reading(self):
+        """A file that is being read until the event is set."""
+        done = threading.Event()
+        read = turns._reader.submit(done.wait)
+        turns._unread.add(read)
+        read.add_done_callback(turns._unread.discard)
+        yield done
+        done.set()
+        until(lambda: not turns._unread)
+
+    def test_one_at_a_time_and_the_rest_goes_on(self, api, send, reading, monkeypatch):
+        monkeypatch.setattr(turns, "MOST_WAITING", 50)  # more than there are threads
+        with ThreadPoolExecutor(45) as pool:
+            sent = [pool.submit(send, f"mine-{number}", CSV, format="csv") for number in range(45)]
+            until(lambda: len(turns._unread) == 46)
+            assert api.get("/v1/me").status_code == 200
+            assert not any(one.done() for one in sent)
+            reading.set()
+            assert {one.result().status_code for one in sent} == {201}
+
+    def test_not_too_many_wait(self, send, reading):
+        with ThreadPoolExecutor(turns.MOST_WAITING) as pool:
+            sent = [pool.submit(send, f"mine-{number}", CSV, format="csv") for number in range(turns.MOST_WAITING)]
+            until(lambda: len(turns._unread) == turns.MOST_WAITING + 1)
+            refused = send("mine", CSV, format="csv")
+            assert problem(refused, 503) == "8 other files wait to be read already; try again in a while"
+            assert refused.headers["retry-after"] == "5"
+            reading.set()
+            assert {one.result().status_code for one in sent} == {201}
 
 
 def test_absent(api):

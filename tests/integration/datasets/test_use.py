@@ -1,5 +1,6 @@
 """Registered data in jobs and comparisons, and when it may be removed."""
 
+import shutil
 import threading
 
 import pytest
@@ -87,6 +88,20 @@ class TestRemove:
         assert remove(api).status_code == 404
         assert send().status_code == 201
         assert data.stamp("images/flowers", data_dir) not in (before, None)
+
+    def test_holds_nobody_up_while_it_deletes(self, api, flowers, monkeypatch):
+        """A folder of a million images takes minutes; a submission would wait for the lock all that time."""
+        held = []
+
+        def delete(folder, **options):
+            with db.transaction() as session:
+                held.append(session.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")))
+            delete_really(folder, **options)
+
+        delete_really = shutil.rmtree
+        monkeypatch.setattr(shutil, "rmtree", delete)
+        assert remove(api).status_code == 204
+        assert held == [0]
 
     def test_is_for_the_owner_and_admins(self, api, flowers, as_user):
         answer = remove(api, headers=as_user("bob"))

@@ -9,6 +9,7 @@ from sqlalchemy import update
 from service import attempts, db, metrics
 from service.attempts import Batch, Beat
 from service.live import of_job
+from service.live.hub import read_delta
 from service.models import JobEvent
 from service.spec import JobStatus, Reason
 from tests.integration.at_work import claim, do, submit
@@ -94,8 +95,62 @@ class TestAJobThatHasEnded:
         resumed = self.hear(api, job_id, "1.-1.", max_points=4)
         assert len(resumed.points["train_loss"]) == 6
 
+    def test_its_end_comes_after_the_last_page(self, api, job_id, monkeypatch):
+        monkeypatch.setattr(of_job, "MOST_POINTS", 2)
+        deltas = [read_delta(of_job.JobFeed(job_id), None, None)]
+        while deltas[-1].has_more:
+            deltas.append(read_delta(of_job.JobFeed(job_id), deltas[-1].cursor, None))
+        told = [[event.name for event in parse(b"".join(delta.frames).decode().split("\n"))] for delta in deltas]
+        assert told == [["status", "status", "log", "metric"], ["metric"], ["metric"], ["metric", "status", "end"]]
+        assert [delta.is_last for delta in deltas] == [False, False, False, True]
+
     def test_an_id_of_a_history_that_a_restore_took_back(self, api, job_id):
         assert self.hear(api, job_id, "99.7.").events == self.hear(api, job_id).events
+
+
+class TestALongJob:
+    """Of which a listener who is slow keeps one page only."""
+
+    NAMES = ("train_loss", "lr", "val_loss")
+
+    @pytest.fixture
+    def job_id(self, empty, key):
+        job_id = submit()
+        claimed = claim()
+        for start in range(0, 400, 20):
+            measured = points("train_loss", range(start, start + 20)) | points("lr", range(start, start + 20, 5))
+            beat(claimed, measured | (points("val_loss", [start]) if start % 100 == 0 else {}))
+        return job_id
+
+    @pytest.mark.parametrize("most", [1, 7, 30, 1000])
+    def test_is_read_page_by_page(self, job_id, monkeypatch, most):
+        monkeypatch.setattr(of_job, "MOST_POINTS", most)
+        page, cursor, has_more = Page(), None, True
+        while has_more:
+            delta = read_delta(of_job.JobFeed(job_id), cursor, None)
+            heard = list(parse(b"".join(delta.frames).decode().split("\n")))
+            for event in heard:
+                page.hear(event)
+            told = sum(len(curve["steps"]) for event in heard for curve in event.data.get("points", {}).values())
+            assert 0 < told < most + len(self.NAMES)
+            cursor, has_more = delta.cursor, delta.has_more
+        assert page.points == stored(job_id)
+
+    def test_little_of_it_is_fetched_at_once(self, job_id):
+        asked = {"job": job_id, "step": 99, "most": 60}
+        chunks = do(lambda session: session.execute(of_job.CHUNKS, asked).all())
+        assert {chunk.name for chunk in chunks} == set(self.NAMES)
+        assert sum(len(chunk.steps) for chunk in chunks) < 60 + 3 * 20 + 10
+
+    def test_is_thinned_as_a_whole(self, job_id, monkeypatch):
+        monkeypatch.setattr(of_job, "MOST_POINTS", 3)
+        delta = read_delta(of_job.JobFeed(job_id, 8), None, None)
+        page = Page()
+        for event in parse(b"".join(delta.frames).decode().split("\n")):
+            page.hear(event)
+        assert {0, 399} <= page.points["train_loss"].keys()
+        assert len(page.points["train_loss"]) == 8
+        assert not delta.has_more
 
 
 class TestRefusals:

@@ -80,10 +80,17 @@ class Way:
     def listen(self, *, whole: bool = False) -> None:
         feed = of_job.JobFeed(self.job_id)
         last = self.page.last_id
-        delta = read_delta(feed, None if last is None else feed.parse(last), None)
-        events = parse(b"".join(delta.frames).decode().split("\n"))
+        events = self.told(feed, None if last is None else feed.parse(last))
         for event in islice(events, None if whole else self.random.randint(0, 6)):
             self.page.hear(event)
+
+    def told(self, feed, cursor):
+        """Page after page."""
+        has_more = True
+        while has_more:
+            delta = read_delta(feed, cursor, None)
+            yield from parse(b"".join(delta.frames).decode().split("\n"))
+            cursor, has_more = delta.cursor, delta.has_more
 
 
 @pytest.mark.parametrize("seed", range(6))

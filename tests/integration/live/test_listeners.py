@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
+from dataclasses import replace
 
 import httpx2
+import psycopg
 import pytest
+from sqlalchemy import delete, select
 
-from service import attempts, stack
+from service import attempts, db, keys, stack
 from service.attempts import Batch, Beat
-from service.live import hub, stream
+from service.config import settings
+from service.live import Hub, hub, stream
+from service.models import ApiKey, User
 from service.spec import Reason
 from tests.integration.at_work import claim, do, submit
 from tests.integration.live.conftest import served
@@ -65,15 +71,89 @@ def test_the_kernel_drops_a_connection_whose_other_end_takes_nothing(monkeypatch
             accepted.sendall(bytes(100_000_000))
 
 
-def test_silence_is_broken_by_heartbeats(server, monkeypatch):
-    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.05)
+@pytest.mark.parametrize("of", ["a job", "everything"])
+def test_silence_is_broken_by_heartbeats(server, monkeypatch, of):
+    """Also that of a stream which is woken more often, to no purpose."""
+    monkeypatch.setattr(hub, "PULSE_SECONDS", 0.05)
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.4)
+    job_id = submit()
     caller = {"Authorization": f"Bearer {server.key}"}
     with (
         httpx2.Client(trust_env=False, headers=caller) as client,
-        client.stream("GET", server.url + "/v1/events") as answer,
+        client.stream("GET", server.url + (path(job_id) if of == "a job" else "/v1/events")) as answer,
     ):
         lines = answer.iter_lines()
-        assert [next(lines) for _ in range(6)] == ["retry: 1000", "", ":", "", ":", ""]
+        until(lambda: next(lines) == ":")
+        began, looks = time.monotonic(), server.hub.looks
+        assert [next(lines) for _ in range(4)] == ["", ":", "", ":"]
+        assert time.monotonic() - began > 0.4
+        assert server.hub.looks > looks + 2
+
+
+def test_a_key_taken_back_ends_its_streams(server, monkeypatch):
+    monkeypatch.setattr(hub, "KEY_SECONDS", 0.1)
+    job_id = submit()
+    theirs = replace(server, key=keys.create("bob"))
+    ended = [theirs.listen(path(job_id)), theirs.listen("/v1/events").opened()]
+    goes_on = server.listen(path(job_id))
+    for one in (ended[0], goes_on):
+        one.heard(1)
+    looks = server.hub.looks
+    until(lambda: server.hub.looks > looks + 1)
+    assert server.hub.streams == 3
+    with db.transaction() as session:
+        session.execute(
+            delete(ApiKey).where(ApiKey.user_id == select(User.id).where(User.name == "bob").scalar_subquery())
+        )
+    for one in ended:
+        assert not one.over().is_over
+    assert get(theirs, path(job_id), **{"Last-Event-ID": ended[0].page.last_id}).status_code == 401
+    finish(claim())
+    assert goes_on.over().statuses() == ["queued", "running", "succeeded"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("unforeseen"), psycopg.OperationalError()])
+def test_a_look_that_fails_is_not_the_last_one(server, monkeypatch, caplog, error):
+    job_id = submit()
+    listening = server.listen(path(job_id))
+    listening.heard(1)
+    look, failed = Hub._look, threading.Event()
+
+    async def fails_once(*of):
+        if not failed.is_set():
+            failed.set()
+            raise error
+        await look(*of)
+
+    monkeypatch.setattr(Hub, "_look", fails_once)
+    assert failed.wait(30)
+    finish(claim())
+    assert listening.over().statuses() == ["queued", "running", "succeeded"]
+    assert [record for record in caplog.records if record.message.startswith("streams wait")]
+    assert ("unforeseen" in caplog.text) == isinstance(error, RuntimeError)
+
+
+def test_an_open_transaction_that_holds_streams_up_is_logged_once(server, monkeypatch, caplog):
+    def logged():
+        return [record.message for record in caplog.records if "wait for its end" in record.message]
+
+    def look_again():
+        looks = server.hub.looks
+        until(lambda: server.hub.looks > looks + 3)
+
+    monkeypatch.setattr(hub, "STALL_SECONDS", 0.1)
+    monkeypatch.setattr(hub, "PULSE_SECONDS", 0.05)
+    listening = server.listen("/v1/events").opened()
+    with psycopg.connect(settings().database_url.replace("+psycopg", "", 1)) as late:
+        (xid,) = late.execute("SELECT pg_current_xact_id()::text").fetchone()
+        look_again()
+        assert logged() == []  # nobody waits for anything
+        submit()
+        until(logged)
+        look_again()
+    (said,) = logged()
+    assert said.startswith(f"transaction {xid} has been open for ")
+    listening.heard(1)
 
 
 def test_there_is_a_limit(server, monkeypatch):

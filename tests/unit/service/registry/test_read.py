@@ -68,6 +68,13 @@ class TestNpz:
         records = read(file, Form("npz"), LIMIT)
         assert rows_for_test(records).tolist() == [False] * 12 + [True] * 3
 
+    def test_labels_with_and_without_a_sign(self, tmp_path):
+        """numpy would join them to floats."""
+        labels = {"y_train": LABELS.astype(np.uint64), "y_test": LABELS[:3].astype(np.int64)}
+        records = read(npz(tmp_path / "a.npz", x_train=PIXELS, x_test=PIXELS[:3], **labels), Form("npz"), LIMIT)
+        assert records.classes == ["0", "1", "2"]
+        assert records.labels.tolist() == [*LABELS, *LABELS[:3]]
+
     def test_numbers_as_labels_are_in_the_order_of_numbers(self, tmp_path):
         records = read(npz(tmp_path / "a.npz", x=PIXELS, y=np.array([10, 9, -1])[LABELS]), Form("npz"), LIMIT)
         assert records.classes == ["-1", "9", "10"]
@@ -116,6 +123,17 @@ class TestParquet:
         records = read(file, Form("parquet"), LIMIT)
         assert (records.columns, records.classes) == (["a", "b", "c"], ["0", "1", "2"])
         np.testing.assert_array_equal(records.inputs, np.stack([*columns.values()], 1))
+
+    def test_more_columns_than_rows_are_read_of(self, tmp_path):
+        columns = {f"c{number}": [float(number)] * 12 for number in range(600)}
+        file = parquet(tmp_path / "a.parquet", **columns, label=LABELS.tolist())
+        np.testing.assert_array_equal(read(file, Form("parquet"), LIMIT).inputs, [np.arange(600)] * 12)
+
+    def test_texts_that_are_unpacked_in_halves(self, tmp_path):
+        texts = [f"{row} " + "x" * 10**6 for row in range(60)]
+        repeated = pa.DictionaryArray.from_arrays(pa.array(np.arange(180) % 60), pa.array(texts))
+        file = parquet(tmp_path / "a.parquet", text=repeated, label=np.arange(180) % 3)
+        assert read(file, Form("parquet"), LIMIT).inputs == texts * 3
 
     def test_texts_and_categories(self, tmp_path):
         labels = np.array(CLASSES)[LABELS].tolist()

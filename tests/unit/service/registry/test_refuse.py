@@ -1,16 +1,23 @@
 """What is refused, and in which words: each names the place and what would be right."""
 
+import io
 import json
 import stat
+import struct
 import warnings
 from pathlib import Path
+from typing import get_args
 from zipfile import ZIP_BZIP2, ZipFile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
+from PIL import Image
 
+from service.descriptions import FileFormat
 from service.errors import Invalid
-from service.registry import archives
+from service.registry import archives, records
 from service.registry.parsing import Form, read
 from service.registry.records import rows_for_test
 from tests.unit.service.registry.files import (
@@ -77,6 +84,8 @@ def at(place: tuple[int, ...], value: float, shape=(12, 2)) -> np.ndarray:
         ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, "class '3' is in the test part only"),
         ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y[:3]}, "y_test has shape (3,) and x_test 12 records"),
         ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y.astype(str)}, "both integers or both texts"),
+        ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y / 2}, "array 'y_test' is of type float64"),
+        ({"x": X, "y": Y[:0]}, "array 'y' is empty: its shape is (0,)"),
     ],
 )
 def test_npz(tmp_path, arrays, sentence):
@@ -93,10 +102,28 @@ def test_npz(tmp_path, arrays, sentence):
         ("(-12, 1)", "'<f8'", b"", "has the impossible shape (-12, 1)"),
         ("(" * 3000, "'<f8'", b"", "has no header that can be read"),
         ("(12, 1)", "__import__('os')", b"", "has no header that can be read"),
+        ("(0, 10000000000000000000000)", "'<f4'", b"", "array 'x' is empty"),
+        ("(1000000000000,)", "'<U0'", b"", "array 'x' is empty"),
+        ("(" + "1, " * 70 + ")", "'<f4'", b"\0" * 4, "has the impossible shape (1, 1, "),
+        ("(10000001, 1)", "'|u1'", b"\0" * 10_000_001, "there are more than 10,000,000 records"),
     ],
 )
 def test_headers_of_arrays(tmp_path, shape, dtype, content, sentence):
     assert sentence in refused(declaring(tmp_path / "a.npz", shape, dtype, content), Form("npz"))
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_letters_that_are_none(tmp_path, order):
+    labels = np.array(["a", "b", "c"], f"{order}U1")[Y]
+    labels.view(f"{order}u4")[4] = 0x7FFF_FFFF
+    assert "y[4]: the label has a letter that is none" in refused(npz(tmp_path / "a.npz", x=X, y=labels), Form("npz"))
+
+
+def test_numbers_of_a_table_count_as_they_are_kept(tmp_path):
+    """A byte in the file is four in memory."""
+    file = npz(tmp_path / "a.npz", x=np.zeros((12, 100), np.uint8), y=Y)
+    assert read(file, Form("npz"), 5000).shape == [100]
+    assert "unpacks to more than 4,000 bytes" in refused(file, Form("npz"), limit=4000)
 
 
 def test_a_pickle_is_not_opened(tmp_path):
@@ -121,8 +148,8 @@ def test_a_pickle_is_not_opened(tmp_path):
         (csv_of(header="a,a,label"), "two columns are called 'a'"),
         (csv_of(header=",b,label"), "column 1 has no name; if it is an index that was written along, leave it out"),
         ("label\na\n", "there is no column beside 'label'"),
-        (csv_of().replace("3,1.5,daisy", "3,1.5"), "Row #5: Expected 3 columns, got 2"),
-        (csv_of().replace("3,1.5,daisy", "3,1.5,daisy,4"), "Row #5: Expected 3 columns, got 4"),
+        (csv_of().replace("3,1.5,daisy", "3,1.5"), "row 5: Expected 3 columns, got 2"),
+        (csv_of().replace("3,1.5,daisy", "3,1.5,daisy,4"), "row 5: Expected 3 columns, got 4"),
         (csv_of().replace("3,1.5", "3,so"), "row 5, column 'b' is not a number: 'so'"),
         (csv_of().replace("3,1.5", ",1.5"), "row 5, column 'a' is empty"),
         (csv_of().replace("3,1.5", "nan,1.5"), "row 5, column 'a': nan is no finite number"),
@@ -155,6 +182,8 @@ def test_csv(tmp_path, content, sentence):
         ({"a": ["so"] * 12, "label": ["x"] * 12}, "row 1, column 'a' is not a number: 'so'"),
         ({"text": [1] * 12, "label": ["x"] * 12}, "column 'text' is of type int64; it has to hold texts"),
         ({"a": [], "label": []}, "the file has no rows"),
+        ({"a": [b"x"] * 12, "label": ["x"] * 12}, "column 'a' is of type binary; numbers, labels and texts are read"),
+        ({"text": ["x" * 2**24 * 3] + ["y"] * 11, "label": ["x"] * 12}, "row 1 has more than 33,554,432 bytes"),
     ],
 )
 def test_parquet(tmp_path, columns, sentence):
@@ -250,6 +279,74 @@ def test_images_that_take_more_room_than_is_allowed(tmp_path):
     assert "take more than 400,000 bytes" in refused(file, Form("zip"), limit=400_000)
 
 
+def test_an_image_of_another_size_is_not_decoded(tmp_path):
+    """It may be cut off, and its size is enough to refuse it."""
+    draw = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(draw).save(content, "PNG")
+    file = with_member(folders(tmp_path / "a.zip"), "tulip/z.png", content.getvalue()[:100_000])
+    assert "'tulip/z.png' has 400 x 400 pixels and 'daisy/0.png' 8 x 6" in refused(file, Form("zip"))
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
+def test_texts_count_as_what_they_take(tmp_path, form):
+    """An emoji makes four bytes of each letter, and no text takes less than some 80."""
+    texts, labels = ["\U0001f600" + "x" * 10_000] * 12, ["a", "b", "c"] * 4
+    file = tmp_path / "a"
+    if form == "csv":
+        written(file, "text,label\n" + "".join(map("{},{}\n".format, texts, labels)))
+    elif form == "parquet":
+        parquet(file, text=texts, label=labels)
+    else:
+        written(
+            file, "".join(json.dumps({"text": one, "label": a}) + "\n" for one, a in zip(texts, labels, strict=True))
+        )
+    assert len(read(file, Form(form), 500_000).inputs) == 12
+    assert "take more than 400,000 bytes of memory" in refused(file, Form(form), limit=400_000)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl", "npz"])
+def test_more_records_than_are_read(tmp_path, monkeypatch, form):
+    monkeypatch.setattr(records, "MOST_RECORDS", 11)
+    whole = {
+        "npz": lambda: npz(tmp_path / "a.npz", x=ROWS, y=Y),
+        "parquet": lambda: parquet(tmp_path / "a.parquet", a=[1.0] * 12, label=["a", "b", "c"] * 4),
+        "csv": lambda: written(tmp_path / "a.csv", csv_of()),
+        "jsonl": lambda: written(tmp_path / "a.jsonl", jsonl_of()),
+    }[form]()
+    assert "there are more than 11 records" in refused(whole, Form(form))
+
+
+def test_texts_in_delta_encoding(tmp_path):
+    """Each may be a copy of the one before, so that a few bytes unpack to gigabytes, and Arrow does not count."""
+    file = tmp_path / "a.parquet"
+    table = pa.table({"text": ["x"] * 12, "label": Y})
+    pa.parquet.write_table(table, file, use_dictionary=False, column_encoding={"text": "DELTA_BYTE_ARRAY"})
+    assert "texts in delta encoding are not read" in refused(file, Form("parquet"))
+
+
+@pytest.mark.parametrize(
+    ("column", "sentence"),
+    [
+        ("text", "take more than 100,000,000 bytes"),
+        ("label", "row 1, column 'label': the label has 200001 characters"),
+        ("a", "row 1, column 'a' has more than 1,000 bytes: no number"),
+    ],
+)
+def test_a_text_that_is_named_many_times(tmp_path, column, sentence):
+    """A dictionary makes gigabytes of a small file; they are counted before they are there."""
+    rows = 40 * 8192
+    long = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([" " * 200_000 + "1"]))
+    numbers = pa.array(np.arange(rows) % 3)
+    columns = {"text": long, "label": numbers} if column == "text" else {"a": numbers, "label": numbers, column: long}
+    file = tmp_path / "a.parquet"
+    pa.parquet.write_table(pa.table(columns), file, store_schema=False)
+    assert file.stat().st_size < 10**6
+    most = pa.default_memory_pool().max_memory()
+    assert sentence in refused(file, Form("parquet"))
+    assert pa.default_memory_pool().max_memory() - most < 2**28
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_tables_that_take_more_room_than_is_allowed(tmp_path, form):
     if form == "csv":
@@ -257,6 +354,32 @@ def test_tables_that_take_more_room_than_is_allowed(tmp_path, form):
     else:
         file = parquet(tmp_path / "a", a=[1.0] * 12, b=[2.0] * 12, label=["a", "b", "c"] * 4)
     assert "take more than 50 bytes" in refused(file, Form(form), limit=50)
+
+
+@pytest.mark.parametrize("ignored", [{"image_size": 8}, {"label": "kind"}])
+def test_what_a_format_has_no_use_for(ignored):
+    (name,) = ignored
+    takes = {"image_size": ("zip",), "label": ("csv", "parquet")}[name]
+    for file_format in get_args(FileFormat):
+        if file_format in takes:
+            assert Form(file_format, **ignored)
+            continue
+        with pytest.raises(Invalid, match=f"and this is {file_format}") as caught:
+            Form(file_format, **ignored)
+        assert caught.value.errors[0].pointer == name
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("a,label\n\n\n1,x\nso,y\n", "row 5, column 'a' is not a number: 'so'"),
+        ("a,label\n1,x\n\n1, \n", "row 4, column 'label': the label is empty"),
+        ("a,label\n1,x\n\n1\n", "row 4: Expected 2 columns, got 1"),
+        ('text,label\n\n"a\n\nb",x\n,y\n', "row 4, column 'text': the text is empty"),
+    ],
+)
+def test_empty_lines_are_rows_too(tmp_path, content, sentence):
+    assert sentence in refused(written(tmp_path / "a.csv", content), Form("csv"))
 
 
 def test_members_that_say_less_than_they_have(tmp_path):
@@ -277,6 +400,21 @@ def test_a_table_of_contents_that_would_fill_the_memory(tmp_path):
     raw = bytearray(file.read_bytes())
     raw[-10:-6] = (2**28).to_bytes(4, "little")
     assert "table of contents has 268,435,456 bytes" in refused(written(file, bytes(raw)), Form("zip"))
+
+
+@pytest.mark.parametrize("is_hidden", [True, False])
+def test_a_large_table_of_contents_behind_a_small_one(tmp_path, is_hidden):
+    """The locator leads to a record of our own making; Python's zipfile reads the one that lies before the locator."""
+    raw = folders(tmp_path / "a.zip").read_bytes()
+    end, before = len(raw) - 22, b"PK\3\4" + _end64(46, 0, 1)
+    large = _end64(2**28, len(before), 12)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, 4 if is_hidden else len(before) + end, 1)
+    file = written(tmp_path / "b.zip", before + raw[:end] + large + locator + raw[end:])
+    assert ("is not where it says" if is_hidden else "has 268,435,456 bytes") in refused(file, Form("zip"))
+
+
+def _end64(size: int, start: int, members: int) -> bytes:
+    return struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, members, members, size, start)
 
 
 @pytest.mark.parametrize("form", ["npz", "parquet", "zip"])

@@ -63,6 +63,28 @@ class TestTraces:
         assert found.x.tolist() == [2, 8]
         assert found.mean.tolist() == [3.5, 6.5]
 
+    def test_the_range_holds_every_point_however_many_there_are(self) -> None:
+        """One step of 100,000 is a spike, once at the beginning, once within and once at the end."""
+        for spike in (0, 54_321, 99_999):
+            values = np.tile([0.4, 0.6], 50_000)
+            values[spike] = 7.0
+            found = band([trace(curve(list(values)), "steps"), trace(curve([0.5] * 100_000), "steps")])
+            assert found is not None
+            assert len(found.x) <= MOST_POINTS
+            assert (found.low.min(), found.high.max()) == (0.4, 7.0)
+            assert abs(found.x[found.high.argmax()] - spike) < 100_000 / MOST_POINTS
+            assert (found.low <= found.mean).all()
+            assert (found.mean <= found.high).all()
+            calm = np.arange(len(found.x)) != found.high.argmax()
+            assert found.high[calm].tolist() == [0.6] * calm.sum()
+            assert found.mean[calm] == pytest.approx(0.5, abs=0.1)
+
+    def test_what_comes_before_or_after_the_others_is_not_in_the_range(self) -> None:
+        early = line([9.0, 1.0, 1.0, 9.0], [0, 10, 20, 30])
+        found = band([early, line([2.0] * 200, list(np.linspace(10, 20, 200)))])
+        assert found is not None
+        assert (found.low.min(), found.high.max()) == (1.0, 2.0)
+
     def test_what_has_nothing_in_common_has_no_band(self) -> None:
         assert band([line([1, 2], [0, 1]), line([1, 2], [5, 6])]) is None
         assert band([]) is None

@@ -145,6 +145,7 @@ CURVES = {
     "lambda_max/1.weight": curve([3.0, 4.0]),
     "temperature": curve([float("inf")]),
     "effective_rank": curve([3.0, 2.0]),
+    "odd\ufffe\uffff\x01": curve([3.0, 2.0]),
 }
 
 
@@ -191,6 +192,21 @@ def test_a_logarithm_of_nothing_is_refused() -> None:
         of_job("lr", is_log=True)
     with pytest.raises(Conflict, match="temperature against steps: no value is finite"):
         of_job("temperature")
+
+
+def test_a_panel_without_a_logarithm_hides_no_other() -> None:
+    curves = {"lambda_max": curve([1.0, 2.0]), "temperature": curve([0.0, -1.0, np.inf])}
+    drawn = plots.of_job("ko", curves, "diagnostics", SVG, is_log=True, smooth=0.0)
+    said = check_alone(drawn)[1].text or ""
+    assert said.endswith("Not on a logarithmic axis, which needs a value above 0: temperature.")
+    with pytest.raises(Conflict, match="no value is above 0"):
+        plots.of_job("ko", {"temperature": curves["temperature"]}, "diagnostics", SVG, is_log=True, smooth=0.0)
+
+
+def test_what_no_xml_may_hold_is_replaced() -> None:
+    texts = [element.text or "" for element in check_alone(of_job("odd\ufffe\uffff\x01")).iter()]
+    assert "odd\ufffd\ufffd\ufffd against steps" in texts
+    assert "odd\ufffd\ufffd\ufffd" in texts
 
 
 def test_as_pixels() -> None:
