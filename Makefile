@@ -55,6 +55,7 @@ bench: setup
 	$(BIN)/python benchmarks/golden.py --quick
 	$(BIN)/python benchmarks/comparison_answers.py
 	$(BIN)/python benchmarks/retention.py
+	$(BIN)/python -m benchmarks.listeners
 
 # Jobs and KO on a GPU, and the tables for docs/benchmarks.md.
 gpu: setup

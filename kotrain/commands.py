@@ -252,6 +252,9 @@ def leaderboard(
     return tables.console().print(tables.leaderboard(found))
 
 
+app.command(name="report")(comparing.report)  # what people ask for most, without the word before it
+
+
 @app.command()
 def catalog(
     name: Annotated[str | None, typer.Argument(help="Show the parameters of this one.")] = None, as_json: Json = False

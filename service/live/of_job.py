@@ -12,20 +12,19 @@ import numpy as np
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from service import metrics
 from service.attempts import BEGAN_ANEW, CONTINUED
 from service.errors import NotFound
 from service.live.cursor import END, JobCursor
 from service.live.curves import Curves, before, beyond, parts
 from service.live.delta import Delta, frame
-from service.metrics import Curve, thin
-from service.models import Job, JobEvent
+from service.metrics import Curve
+from service.models import Job, JobEvent, MetricName
 from service.schemas import EventView
 from service.spec import JobStatus
 
 MOST_POINTS = 20_000
 """Of one event, and of what is read at once: about a megabyte."""
-EVERYTHING = 2**62
-"""Points that are read at once where curves are thinned out, which wants whole ones and leaves little of them."""
 
 # Of each metric the chunk that holds the step and those after it, by the primary key. Distinct names are looked up one
 # after the other: a long run has tens of thousands of chunks, and the table of names those of all jobs. `next_step` is
@@ -94,12 +93,10 @@ class JobFeed:
             if not _is_final(event):
                 told, said = _told(event, told)
                 frames.append(said)
-        thinned_to = self.max_points if cursor is None else None
-        names, curves, has_more = self._curves(session, told, EVERYTHING if thinned_to else MOST_POINTS)
-        if thinned_to is not None:
-            curves = {name: thin(curve, thinned_to) for name, curve in curves.items()}
+        is_thinned = cursor is None and self.max_points is not None
+        names, curves, has_more = self._history(session) if is_thinned else self._next(session, told)
         rest = parts(curves, told, MOST_POINTS)
-        for part, after in islice(rest, None if thinned_to else 1):
+        for part, after in islice(rest, None if is_thinned else 1):
             told = after
             frames.append(frame("metric", told, _points(part, names, job.step, job.total_steps)))
         if has_more or next(rest, None) is not None:
@@ -116,15 +113,23 @@ class JobFeed:
         after = select(JobEvent).where(JobEvent.job_id == self.job_id, JobEvent.seq > told.seq)
         return session.scalars(after.order_by(JobEvent.seq)).all()
 
-    def _curves(self, session: Session, told: JobCursor, most: int) -> tuple[dict[int, str], Curves, bool]:
-        """The names, the next points (about `most`; at least one where there is one), and whether there are more.
+    def _history(self, session: Session) -> tuple[dict[int, str], Curves, bool]:
+        """The names and all that was measured so far, thinned out; there is no more."""
+        assert self.max_points is not None
+        found = metrics.read(session, [self.job_id]).get(self.job_id, {})
+        called = session.execute(select(MetricName.id, MetricName.name).where(MetricName.name.in_(found)))
+        names = {row.id: row.name for row in called}
+        return names, {id_: metrics.thin(found[name], self.max_points) for id_, name in names.items()}, False
+
+    def _next(self, session: Session, told: JobCursor) -> tuple[dict[int, str], Curves, bool]:
+        """The names, the next points (about `MOST_POINTS`; at least one if there is one), and whether there are more.
 
         They are whole up to a step: what was read of some metrics beyond those of others comes again with the next.
         """
         names: dict[int, str] = {}
         chunks: dict[int, list[Any]] = {}
         goes_on: dict[int, int | None] = {}
-        asked = {"job": self.job_id, "step": told.step, "most": most}
+        asked = {"job": self.job_id, "step": told.step, "most": MOST_POINTS}
         for id_, name, next_step, *columns in session.execute(CHUNKS, asked):
             names[id_], goes_on[id_] = name, next_step
             chunks.setdefault(id_, []).append(columns)

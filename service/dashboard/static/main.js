@@ -78,7 +78,7 @@ async function show() {
       user,
       go,
       setTitle,
-      keepQuery,
+      keepQuery: (values) => here.signal.aborted || keepQuery(values), // a page that was left has no address any more
       query: new URLSearchParams(location.search),
       signal: here.signal,
     };

@@ -136,7 +136,7 @@ class TestCommands:
         assert page.read_text().startswith("<!DOCTYPE html>")
         assert page.parent.stat().st_mode & 0o777 == 0o700
         named = tmp_path / "with a space.html"
-        assert kotrain("comparison", "report", id_, "--open", "-o", named)[0] == 0
+        assert kotrain("report", id_, "--open", "-o", named)[0] == 0
         assert (tmp_path / "opened").read_text().split() == [page.as_uri(), named.as_uri()]
 
     @pytest.mark.parametrize("browser", ["", "/nowhere/browser"])
