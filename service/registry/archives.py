@@ -26,7 +26,8 @@ _LONGEST_COMMENT = 65_535
 _BY_THEMSELVES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 """What operating systems add."""
 _DAMAGE = (BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
-"""What zipfile raises on its way through numbers and names that are not true; OSError for places before the start."""
+"""What zipfile raises on its way through numbers and names that are not true: OSError for places before the start,
+NotImplementedError for kinds of packing that it does not know."""
 
 
 class Archive:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.answers import TaskAnswer
+from service.spec import DIAGNOSTICS
 
 Ending = Literal["svg", "png"]
 Theme = Literal["light", "dark"]
@@ -48,16 +49,7 @@ JOB: Mapping[str, tuple[str, ...]] = {
     "loss": ("val_loss", "train_loss"),
     "accuracy": ("val_accuracy", "train_accuracy"),
     "lr": ("lr",),
-    "diagnostics": (
-        "weight_correlation",
-        "effective_rank",
-        "temperature",
-        "velocity_energy",
-        "velocity_entropy",
-        "lambda_max",
-        "gamma_lambda_max",
-        "collision_share",
-    ),
+    "diagnostics": DIAGNOSTICS,
 }
 """Of a job: the metrics of each figure, as far as they were measured."""
 JOB_TITLES: Mapping[str, str] = {

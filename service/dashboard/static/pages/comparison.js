@@ -388,6 +388,13 @@ export async function mount(root, { id, user, query, keepQuery, setTitle, signal
   }
 
   // --- the rest ---
+  const ofRun = [
+    { title: "Job", kind: "head", cell: (run) => h("a", { href: `/jobs/${run.job}` }, shortId(run.job)) },
+    { title: "Optimizer", kind: "text", cell: (run) => mark(run.label) },
+    { title: "Task", kind: "text", cell: (run) => run.task },
+    { title: "Seed", cell: (run) => String(run.seed) },
+  ];
+
   function drawRest() {
     const signs = (holds) => (holds === null ? ["open", "?"] : holds ? ["held", "\u2713"] : ["broken", "\u2715"]);
     const across = answer.across;
@@ -464,17 +471,7 @@ export async function mount(root, { id, user, query, keepQuery, setTitle, signal
               answer.reused.length
                 ? table({
                     label: "Reused runs",
-                    columns: [
-                      {
-                        title: "Job",
-                        kind: "head",
-                        cell: (run) => h("a", { href: `/jobs/${run.job}` }, shortId(run.job)),
-                      },
-                      { title: "Optimizer", kind: "text", cell: (run) => mark(run.label) },
-                      { title: "Task", kind: "text", cell: (run) => run.task },
-                      { title: "Seed", cell: (run) => String(run.seed) },
-                      { title: "User", kind: "text", cell: (run) => run.user },
-                    ],
+                    columns: [...ofRun, { title: "User", kind: "text", cell: (run) => run.user }],
                     rows: answer.reused,
                   })
                 : h("p", { class: "note" }, "Every run was made for this comparison."),
@@ -487,17 +484,7 @@ export async function mount(root, { id, user, query, keepQuery, setTitle, signal
               return missing.length
                 ? table({
                     label: "Missing runs",
-                    columns: [
-                      {
-                        title: "Job",
-                        kind: "head",
-                        cell: (run) => h("a", { href: `/jobs/${run.job}` }, shortId(run.job)),
-                      },
-                      { title: "Optimizer", kind: "text", cell: (run) => mark(run.label) },
-                      { title: "Task", kind: "text", cell: (run) => run.task },
-                      { title: "Seed", cell: (run) => String(run.seed) },
-                      { title: "Why", kind: "wide", cell: (run) => run.why },
-                    ],
+                    columns: [...ofRun, { title: "Why", kind: "wide", cell: (run) => run.why }],
                     rows: missing,
                   })
                 : h("p", { class: "note" }, "None.");

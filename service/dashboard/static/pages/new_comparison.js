@@ -3,6 +3,7 @@
 import { get, post, submit, token } from "../api.js";
 import { debounced, fill, h, uniqueId } from "../dom.js";
 import { duration, grouped, many } from "../format.js";
+import { cardHead, fieldGrid, folded, kept, parsed, refusal, refuseParts } from "../form_pages.js";
 import { Budget, Choice, Target, below, fieldOf, refuseIn, selectField, tagsField, textField } from "../forms.js";
 import { action, code, facts, section, toast } from "../parts.js";
 
@@ -59,29 +60,14 @@ export async function mount(root, { go, query, keepQuery, signal }) {
       element: h(
         "div",
         { class: "card" },
-        h(
-          "div",
-          { class: "row" },
-          title,
-          h("span", { class: "space" }),
-          action("Remove", async () => removed(tasks, task, drawTasks), { kind: "quiet small" }),
-        ),
+        cardHead(title, () => removed(tasks, task, drawTasks)),
         h("div", { class: "columns" }, dataset.element, model.element),
-        h("div", { class: "fields" }, budget.element, target.element),
+        fieldGrid([budget, target]),
         h(
           "details",
           {},
           h("summary", {}, "Schedule, batch size, precision, measuring"),
-          h(
-            "div",
-            { class: "choice" },
-            schedule.element,
-            h(
-              "div",
-              { class: "fields" },
-              simple.map((one) => one.element),
-            ),
-          ),
+          h("div", { class: "choice" }, schedule.element, fieldGrid(simple)),
         ),
       ),
       title,
@@ -98,12 +84,7 @@ export async function mount(root, { go, query, keepQuery, signal }) {
         return kept(found);
       },
       refuse(errors) {
-        let left = errors;
-        for (const [name, part] of Object.entries(parts)) {
-          part.refuse(below(errors, `/${name}`));
-          left = left.filter((error) => error.pointer !== `/${name}` && !error.pointer.startsWith(`/${name}/`));
-        }
-        return refuseIn(simple, left);
+        return refuseIn(simple, refuseParts(parts, errors));
       },
     };
     for (const [name, value] of Object.entries(given)) {
@@ -188,13 +169,7 @@ export async function mount(root, { go, query, keepQuery, signal }) {
       element: h(
         "div",
         { class: "card" },
-        h(
-          "div",
-          { class: "row" },
-          title,
-          h("span", { class: "space" }),
-          action("Remove", async () => removed(optimizers, optimizer, drawOptimizers), { kind: "quiet small" }),
-        ),
+        cardHead(title, () => removed(optimizers, optimizer, drawOptimizers)),
         h("div", { class: "columns" }, choice.element, label.element),
         h(
           "div",
@@ -418,19 +393,8 @@ export async function mount(root, { go, query, keepQuery, signal }) {
       );
     } catch (error) {
       if (error.name === "AbortError" || mine !== asked) return;
-      const fields = error.fields ?? [];
-      refuse(fields);
-      fill(
-        plan,
-        h("h2", {}, error.status === 422 ? "Not yet" : "Could not be checked"),
-        h("p", { class: "wrong" }, fields.length ? "This needs another value:" : error.message),
-        fields.length > 0 &&
-          h(
-            "ul",
-            {},
-            fields.map((one) => h("li", {}, h("code", {}, one.pointer), ` ${one.detail}`)),
-          ),
-      );
+      refuse(error.fields ?? []);
+      fill(plan, refusal(error));
     }
   }
 
@@ -493,27 +457,15 @@ export async function mount(root, { go, query, keepQuery, signal }) {
           ),
         ),
       ),
-      section(
-        "How it is judged",
-        h("div", { class: "fields" }, seeds.element, looks.element, metric.element, vary.element),
-      ),
-      section("How parameters are chosen", h("div", { class: "fields" }, trials.element, method.element)),
+      section("How it is judged", fieldGrid([seeds, looks, metric, vary])),
+      section("How parameters are chosen", fieldGrid([trials, method])),
       section(
         "Everything else",
         h(
           "div",
           { class: "choice" },
-          h("div", { class: "fields" }, name.element, tags.element),
-          h(
-            "details",
-            {},
-            h("summary", {}, "Reuse, diverged runs, limits"),
-            h(
-              "div",
-              { class: "fields" },
-              others.map((one) => one.element),
-            ),
-          ),
+          fieldGrid([name, tags]),
+          folded("Reuse, diverged runs, limits", fieldGrid(others)),
         ),
       ),
       general,
@@ -533,16 +485,6 @@ export async function mount(root, { go, query, keepQuery, signal }) {
     ),
     h("div", { class: "side" }, form, h("div", { class: "part beside" }, h("div", { class: "actions" }, button), plan)),
   );
-  set(query.get("spec") ? parsed(query.get("spec")) : STARTED);
+  set(query.get("spec") ? parsed(query.get("spec"), STARTED) : STARTED);
   await check();
-}
-
-const kept = (found) => Object.fromEntries(Object.entries(found).filter(([, value]) => value !== undefined));
-
-function parsed(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return STARTED;
-  }
 }

@@ -2,7 +2,8 @@
 
 import { get, post, submit, token } from "../api.js";
 import { debounced, fill, h, uniqueId } from "../dom.js";
-import { Budget, Choice, Target, below, fieldOf, refuseIn, tagsField } from "../forms.js";
+import { fieldGrid, folded, kept, parsed, refusal, refuseParts } from "../form_pages.js";
+import { Budget, Choice, Target, fieldOf, refuseIn, tagsField } from "../forms.js";
 import { code, section, toast } from "../parts.js";
 
 const MORE = [
@@ -61,7 +62,7 @@ export async function mount(root, { go, query, keepQuery, signal }) {
     };
     for (const one of simple) found[one.name] = one.value();
     if (found.schedule === "constant") delete found.schedule;
-    return Object.fromEntries(Object.entries(found).filter(([, value]) => value !== undefined));
+    return kept(found);
   }
 
   function set(given) {
@@ -86,13 +87,7 @@ export async function mount(root, { go, query, keepQuery, signal }) {
   const general = h("p", { class: "wrong", role: "alert" });
 
   function refuse(errors) {
-    const parts = { dataset, model, optimizer, schedule, budget, target };
-    let left = errors;
-    for (const [name, part] of Object.entries(parts)) {
-      part.refuse(below(errors, `/${name}`));
-      left = left.filter((error) => error.pointer !== `/${name}` && !error.pointer.startsWith(`/${name}/`));
-    }
-    left = refuseIn(simple, left);
+    const left = refuseIn(simple, refuseParts({ dataset, model, optimizer, schedule, budget, target }, errors));
     fill(general, left.map((error) => `${error.pointer} ${error.detail}`).join("; "));
   }
 
@@ -116,24 +111,7 @@ export async function mount(root, { go, query, keepQuery, signal }) {
     } catch (error) {
       if (error.name === "AbortError" || mine !== asked) return;
       refuse(error.fields ?? []);
-      const unnamed = !(error.fields ?? []).length;
-      fill(
-        plan,
-        h("h2", {}, error.status === 422 ? "Not yet" : "Could not be checked"),
-        h(
-          "p",
-          { class: "wrong" },
-          unnamed
-            ? error.message
-            : `${error.fields.length === 1 ? "One field needs" : `${error.fields.length} fields need`} another value:`,
-        ),
-        !unnamed &&
-          h(
-            "ul",
-            {},
-            error.fields.map((one) => h("li", {}, h("code", {}, one.pointer), ` ${one.detail}`)),
-          ),
-      );
+      fill(plan, refusal(error));
     }
   }
 
@@ -171,23 +149,8 @@ export async function mount(root, { go, query, keepQuery, signal }) {
       { class: "page" },
       section("What is trained", h("div", { class: "columns" }, dataset.element, model.element)),
       section("By which optimizer", h("div", { class: "columns" }, optimizer.element, schedule.element)),
-      section(
-        "For how long",
-        h("div", { class: "fields" }, budget.element, batchSize.element, seed.element, target.element, tags.element),
-      ),
-      section(
-        "Everything else",
-        h(
-          "details",
-          {},
-          h("summary", {}, "Precision, device, measuring, limits"),
-          h(
-            "div",
-            { class: "fields" },
-            others.map((one) => one.element),
-          ),
-        ),
-      ),
+      section("For how long", fieldGrid([budget, batchSize, seed, target, tags])),
+      section("Everything else", folded("Precision, device, measuring, limits", fieldGrid(others))),
       general,
     ),
   );
@@ -210,14 +173,6 @@ export async function mount(root, { go, query, keepQuery, signal }) {
   );
   set(STARTED);
   if (earlier) set({ ...earlier.spec, tags: earlier.tags, priority: earlier.priority });
-  else if (query.get("spec")) set(parsed(query.get("spec")));
+  else if (query.get("spec")) set(parsed(query.get("spec"), {}));
   await check();
-}
-
-function parsed(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return {};
-  }
 }
