@@ -60,7 +60,7 @@ def refuse_taken(name: str, file_format: FileFormat) -> None:
 
 
 def register(arrival: Arrival, name: str, form: Form, owner: str) -> Description:
-    """Make a data set of a file that has come in; for one file at a time, see `turns`.
+    """Make a data set of a file that has come in; for one file at a time.
 
     Raises:
         Invalid: its contents cannot be taken.

@@ -15,8 +15,8 @@ from service.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummar
 from service.db import transaction
 from service.models import Comparison
 from service.requests import ComparisonRequest
-from service.routes.drawn import Viewer, drawn
-from service.routes.parts import Caller, Database, IdempotencyKey, StrictQuery, from_cursor, next_cursor
+from service.routes.drawn import drawn
+from service.routes.parts import Caller, Database, IdempotencyKey, PassingCaller, StrictQuery, from_cursor, next_cursor
 from service.schemas import Page
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
@@ -86,7 +86,9 @@ class ReportQuery(StrictQuery):
 
 
 @router.get("/{comparison_id}/report", response_class=Response)
-async def report(request: Request, _: Viewer, comparison_id: UUID, query: Annotated[ReportQuery, Query()]) -> Response:
+async def report(
+    request: Request, _: PassingCaller, comparison_id: UUID, query: Annotated[ReportQuery, Query()]
+) -> Response:
     """The answer as a file: a page that opens offline, a table for a spreadsheet or a paper, or the JSON."""
     if query.format == "html":
         found = await drawn(request, lambda: _report(comparison_id, "html"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
@@ -9,18 +10,15 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from starlette.requests import ClientDisconnect
 
-from service import keys
 from service.catalog import OWN, OWN_NAME
 from service.config import settings
-from service.db import transaction
 from service.descriptions import DatasetDetail, DatasetList, FileFormat
 from service.errors import Malformed, NotFound
-from service.models import User
+from service.lines import Line
 from service.registry import registered
 from service.registry.arriving import Arrival, arrive, refuse_large
 from service.registry.parsing import LABEL, Form
-from service.registry.turns import in_turn, refuse_crowd
-from service.routes.parts import Caller, Database, StrictQuery
+from service.routes.parts import Caller, Database, PassingCaller, StrictQuery
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 STREAMING = frozenset({"POST /v1/datasets"})
@@ -34,10 +32,8 @@ FILE: dict[str, Any] = {
 }
 
 
-def sender(authorization: Annotated[str | None, Header()] = None) -> User:
-    """The user whose API key came with the request; no session is open while the body comes in."""
-    with transaction() as session:
-        return keys.owner(session, authorization)
+READING = Line("reader", 8, "other files wait to be read")
+"""One file at a time, because that takes as much memory as the data."""
 
 
 class UploadQuery(StrictQuery):
@@ -62,19 +58,19 @@ class UploadQuery(StrictQuery):
 async def add(
     request: Request,
     response: Response,
-    user: Annotated[User, Depends(sender)],
+    user: PassingCaller,
     query: Annotated[UploadQuery, Query()],
     content_length: Annotated[int, Header(ge=0, include_in_schema=False)] = 0,
 ) -> DatasetDetail:
     """Register a data set of your own: the body is the file."""
     form = Form(query.format, query.label, query.image_size)
     refuse_large(content_length, settings().max_upload_bytes)
-    refuse_crowd()
+    READING.refuse_crowd()
     await run_in_threadpool(registered.refuse_taken, query.name, query.format)
     arrival = await run_in_threadpool(arrive, settings().data, settings().max_upload_bytes)
     try:
         await _receive(request, arrival)
-        made = await in_turn(lambda: registered.register(arrival, query.name, form, user.name))
+        made = await asyncio.wrap_future(READING.put(lambda: registered.register(arrival, query.name, form, user.name)))
     finally:
         await run_in_threadpool(arrival.remove)
     response.headers["Location"] = f"/v1/datasets/{made.name}"

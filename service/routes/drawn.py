@@ -1,37 +1,20 @@
-"""What is drawn for whoever asks: by one thread, without a session, and outside the turns of the other requests."""
+"""What is drawn for whoever asks: one after the other, without a session, and outside the turns of other requests."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import BoundedSemaphore
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
-from fastapi import Depends, Header, Request
+from fastapi import Request
 
-from service import keys
-from service.db import transaction
-from service.errors import Unavailable
-from service.models import User
+from service.lines import Line
 
 Drawing = TypeVar("Drawing")
 
-MOST_WAITING = 16
-"""For the thread, with the one that it draws for. The largest figures (eight panels, 4000 pixels wide) were drawn in
-4.6 s each on a busy machine, usual ones much faster."""
-
-_artist = ThreadPoolExecutor(1, thread_name_prefix="artist")
-_seats = BoundedSemaphore(MOST_WAITING)
-
-
-def viewer(authorization: Annotated[str | None, Header()] = None) -> User:
-    """The user whose API key came with the request; no session is open while it waits for its drawing."""
-    with transaction() as session:
-        return keys.owner(session, authorization)
-
-
-Viewer = Annotated[User, Depends(viewer)]
+LINE = Line("artist", 16, "figures and pages wait to be drawn")
+"""The largest figures (eight panels, 4000 pixels wide) were drawn in 4.6 s each on a busy machine, usual ones much
+faster."""
 
 
 async def drawn(request: Request, draw: Callable[[], Drawing]) -> Drawing:
@@ -43,9 +26,6 @@ async def drawn(request: Request, draw: Callable[[], Drawing]) -> Drawing:
     Raises:
         Unavailable: too many wait already.
     """
-    if not _seats.acquire(blocking=False):
-        raise Unavailable(f"{MOST_WAITING} figures and pages wait to be drawn already; try again in a few seconds")
+    drawing = LINE.put(draw)
     request.state.end_turn()
-    drawing = _artist.submit(draw)
-    drawing.add_done_callback(lambda _: _seats.release())
     return await asyncio.wrap_future(drawing)

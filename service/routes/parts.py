@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
 from service import keys
-from service.db import per_request
+from service.db import per_request, transaction
 from service.errors import Invalid
 from service.models import User
 
@@ -28,6 +28,15 @@ def caller(session: Database, authorization: Annotated[str | None, Header()] = N
 
 
 Caller = Annotated[User, Depends(caller)]
+
+
+def passing_caller(authorization: Annotated[str | None, Header()] = None) -> User:
+    """The same for requests that wait for something else than the database: no session is open meanwhile."""
+    with transaction() as session:
+        return keys.owner(session, authorization)
+
+
+PassingCaller = Annotated[User, Depends(passing_caller)]
 
 
 IdempotencyKey = Annotated[

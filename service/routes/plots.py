@@ -10,8 +10,8 @@ from pydantic import Field
 
 from service import pictures
 from service.reports.plot_names import Theme
-from service.routes.drawn import Viewer, drawn
-from service.routes.parts import Caller, Database, StrictQuery
+from service.routes.drawn import drawn
+from service.routes.parts import Caller, Database, PassingCaller, StrictQuery
 
 router = APIRouter(prefix="/v1", tags=["plots"])
 
@@ -50,7 +50,7 @@ def show_of_comparison(session: Database, _: Caller, comparison_id: UUID) -> pic
 
 @router.get("/comparisons/{comparison_id}/plots/{file}", response_class=Response, responses=FILES)
 async def draw_of_comparison(
-    request: Request, _: Viewer, comparison_id: UUID, file: str, query: Annotated[TaskPlotQuery, Query()]
+    request: Request, _: PassingCaller, comparison_id: UUID, file: str, query: Annotated[TaskPlotQuery, Query()]
 ) -> Response:
     """One of them, as `NAME.svg` or `NAME.png`; 409, with the reason, where it cannot be drawn."""
     name, wish = pictures.of_file(file, query.theme, query.width)
@@ -65,7 +65,7 @@ def show_of_job(session: Database, _: Caller, job_id: UUID) -> pictures.Plots:
 
 @router.get("/jobs/{job_id}/plots/{file:path}", response_class=Response, responses=FILES)
 async def draw_of_job(
-    request: Request, _: Viewer, job_id: UUID, file: str, query: Annotated[JobPlotQuery, Query()]
+    request: Request, _: PassingCaller, job_id: UUID, file: str, query: Annotated[JobPlotQuery, Query()]
 ) -> Response:
     """One of them, as `NAME.svg` or `NAME.png`; 409, with the reason, where it cannot be drawn."""
     name, wish = pictures.of_file(file, query.theme, query.width)

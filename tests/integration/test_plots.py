@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from service import db, metrics
-from service.routes import drawn
+from service.routes.drawn import LINE
 from tests.integration.at_work import do, submit
 from tests.integration.comparisons.asking import REQUEST, ask, job_ids, work
 from tests.integration.comparisons.conftest import worker  # noqa: F401 (a fixture)
@@ -139,7 +139,7 @@ class TestManyAtOnce:
     def waiting(self):
         """The thread that draws does nothing until the test is over, or says so."""
         go_on = Event()
-        drawn._artist.submit(go_on.wait)
+        LINE.put(go_on.wait)
         yield go_on
         go_on.set()
 
@@ -155,7 +155,7 @@ class TestManyAtOnce:
             ThreadPoolExecutor(45) as crowd,
         ):
             asked = [crowd.submit(client.get, f"/v1/jobs/{job}/plots/loss.png") for _ in range(45)]
-            until(lambda: sum(one.done() for one in asked) == 45 - drawn.MOST_WAITING)
+            until(lambda: sum(one.done() for one in asked) == 45 - LINE.most_waiting)
             assert client.get("/v1/me", timeout=5).status_code == 200
             assert db.engine().pool.checkedout() == 0
             refused = client.get(f"/v1/comparisons/{uuid4()}/report")
@@ -163,4 +163,4 @@ class TestManyAtOnce:
             assert client.get(f"/v1/comparisons/{uuid4()}/report?format=csv").status_code == 404
             waiting.set()
             statuses = [one.result().status_code for one in asked]
-        assert sorted(statuses) == [200] * drawn.MOST_WAITING + [503] * (45 - drawn.MOST_WAITING)
+        assert sorted(statuses) == [200] * LINE.most_waiting + [503] * (45 - LINE.most_waiting)

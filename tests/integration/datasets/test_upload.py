@@ -16,8 +16,8 @@ from PIL import Image
 from service.app import create_app
 from service.data import describe
 from service.errors import Unavailable
-from service.registry import turns
 from service.registry.arriving import arrive
+from service.routes.datasets import READING
 from tests.integration.datasets.conftest import npz
 from tests.unit.service.registry.files import CLASSES, csv_of, folders, jsonl_of, parquet
 from tests.waiting import until
@@ -257,29 +257,27 @@ class TestTurns:
     def reading(self):
         """A file that is being read until the event is set."""
         done = threading.Event()
-        read = turns._reader.submit(done.wait)
-        turns._unread.add(read)
-        read.add_done_callback(turns._unread.discard)
+        READING.put(done.wait)
         yield done
         done.set()
-        until(lambda: not turns._unread)
+        until(lambda: READING.length == 0)
 
     def test_one_at_a_time_and_the_rest_goes_on(self, api, send, reading, monkeypatch):
-        monkeypatch.setattr(turns, "MOST_WAITING", 50)  # more than there are threads
+        monkeypatch.setattr(READING, "most_waiting", 50)  # more than there are threads
         with ThreadPoolExecutor(45) as pool:
             sent = [pool.submit(send, f"mine-{number}", CSV, format="csv") for number in range(45)]
-            until(lambda: len(turns._unread) == 46)
+            until(lambda: READING.length == 46)
             assert api.get("/v1/me").status_code == 200
             assert not any(one.done() for one in sent)
             reading.set()
             assert {one.result().status_code for one in sent} == {201}
 
     def test_not_too_many_wait(self, send, reading):
-        with ThreadPoolExecutor(turns.MOST_WAITING) as pool:
-            sent = [pool.submit(send, f"mine-{number}", CSV, format="csv") for number in range(turns.MOST_WAITING)]
-            until(lambda: len(turns._unread) == turns.MOST_WAITING + 1)
+        with ThreadPoolExecutor(READING.most_waiting) as pool:
+            sent = [pool.submit(send, f"mine-{number}", CSV, format="csv") for number in range(READING.most_waiting)]
+            until(lambda: READING.length == READING.most_waiting + 1)
             refused = send("mine", CSV, format="csv")
-            assert problem(refused, 503) == "8 other files wait to be read already; try again in a while"
+            assert problem(refused, 503) == "8 other files wait to be read already; try again in a few seconds"
             assert refused.headers["retry-after"] == "5"
             reading.set()
             assert {one.result().status_code for one in sent} == {201}
