@@ -10,7 +10,7 @@ setup: .venv/.installed
 .venv/.installed: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kotrain needs Python 3.11 or newer; name one with: make PYTHON=python3.11 ...")' >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "installing kotrain into .venv (about 2 minutes, once)" >&2
+	@echo "installing kotrain into .venv (2 to 5 minutes, once)" >&2
 	@$(BIN)/python -m pip install -qq --require-hashes -r constraints.txt >&2
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e . >&2
 	@touch $@

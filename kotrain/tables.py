@@ -243,7 +243,7 @@ def plan(planned: ComparisonDryRun) -> Group:
     table = plain("task", "optimizer", "seconds a run", "from runs", right=("seconds a run", "from runs"))
     for one in planned.estimates:
         took = "unknown" if one.seconds is None else f"{one.seconds:.2f}"
-        table.add_row(one.task, one.optimizer, took, str(one.runs))
+        table.add_row(one.task, one.optimizer, took, str(one.runs or "none yet"))
     jobs = (
         str(planned.jobs_at_most)
         if planned.jobs_at_least == planned.jobs_at_most

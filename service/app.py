@@ -61,6 +61,7 @@ def create_app() -> FastAPI:
         workers, keys, plots, dashboard,
     ):  # fmt: skip
         app.include_router(part.router)
+    app.router.default = dashboard.Lost(app.router.default)
     app.state.hub = Hub()  # replaced where there is a lifespan
     problems.install(app)
     app.add_middleware(Turns, most=MOST_REQUESTS, free=datasets.STREAMING | {"GET /healthz"})

@@ -13,6 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from service.patterns import OWN_NAME
+
 Kind = Literal["image", "text", "table"]
 Resplits = Literal["all", "validation", "nothing"]
 
@@ -188,9 +190,6 @@ class Snips(Dataset):
         """Its validation file is given."""
         return "nothing"
 
-
-OWN_NAME = r"[a-z0-9][a-z0-9_.-]{0,47}"
-"""What follows the kind in the name of somebody's own data set, which is a folder's name, too."""
 
 OwnImagesName = Annotated[str, Field(pattern=f"^images/{OWN_NAME}$")]
 OwnTextsName = Annotated[str, Field(pattern=f"^texts/{OWN_NAME}$")]

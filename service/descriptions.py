@@ -49,8 +49,10 @@ class Description(BaseModel):
         if self.kind == "image":
             channels, height, width = self.shape
             what = f"{records} images, {height} x {width} {'grey' if channels == 1 else 'colour'}"
+        elif self.kind == "text":
+            what = f"{records} texts"
         else:
-            what = f"{records} texts" if self.kind == "text" else f"{records} rows of {self.shape[0]} numbers"
+            what = f"{records} rows of " + ("1 number" if self.shape[0] == 1 else f"{self.shape[0]} numbers")
         return f"{what}, {len(self.classes)} classes, of {self.owner}"
 
 

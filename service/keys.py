@@ -17,7 +17,7 @@ from uuid_utils.compat import uuid7
 from service.db import transaction
 from service.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized
 from service.models import ApiKey, User
-from service.schemas import LABEL
+from service.patterns import LABEL
 
 PREFIX = "kt_"
 

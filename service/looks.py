@@ -45,7 +45,7 @@ def looks(optimizers: Sequence[tuple[str, str]]) -> dict[str, LookView]:
     """A look for each optimizer of a comparison, given as (label, name); the first 252 are all different.
 
     The first label of a name has the name's own colour, unless an earlier name has it already. All others take the
-    colour that is used least, so that a few of them have one each.
+    colour that is used least, so that a few of them have one each, and the best known optimizers' last.
     """
     colours = _at_home([name for _, name in optimizers])
     used = Counter(colours.values())
@@ -54,7 +54,7 @@ def looks(optimizers: Sequence[tuple[str, str]]) -> dict[str, LookView]:
         if place in colours:
             continue
         free = [one for one in range(COLOURS) if (one, place % DASHES, place % MARKERS) not in taken]
-        colours[place] = min(free or range(COLOURS), key=lambda one: (used[one], one))
+        colours[place] = min(free or range(COLOURS), key=lambda one: (used[one], -one))
         used[colours[place]] += 1
         taken.add((colours[place], place % DASHES, place % MARKERS))
     return {

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from service.errors import FieldError
+from service.patterns import WORDS
 
 
 def field_error(error: Mapping[str, Any], body: Any) -> FieldError:
@@ -26,6 +27,8 @@ def field_error(error: Mapping[str, Any], body: Any) -> FieldError:
         return FieldError(pointer(path), _unknown_choice(path, tag, context))
     if error["type"] == "unfit":
         path = [*path, context["field"]]
+    if error["type"] == "missing" and location and isinstance(location[-1], int):
+        return FieldError(pointer(path), f"a value number {location[-1] + 1} is required")
     return FieldError(pointer(path), _detail(error))
 
 
@@ -76,10 +79,18 @@ def _unknown_choice(path: Sequence[Any], tag: str, context: dict[str, Any]) -> s
     return f"unknown {what} '{str(context['tag'])[:64]}'{hint}; known: {', '.join(known)}"
 
 
+_LENGTHS = {"too_long": "has at most", "too_short": "has at least"}
+
+
 def _detail(error: Mapping[str, Any]) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         return "unknown field"
     if error["type"] == "missing":
         return "this field is required"
+    if error["type"] in _LENGTHS:
+        context = error["ctx"]
+        return f"{_LENGTHS[error['type']]} {context.get('max_length', context.get('min_length'))} values"
+    if error["type"] == "string_pattern_mismatch":
+        return WORDS.get(error["ctx"]["pattern"], message)
     return message[:1].lower() + message[1:]

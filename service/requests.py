@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, mode
 from pydantic.config import JsonDict
 
 from service.catalog import Frozen, Seed, unfit
+from service.patterns import PRINTABLE
 from service.schemas import Label, TagKey
 from service.spaces import MOST_PARAMETERS, Space
 from service.spec import TaskSpec
@@ -30,9 +31,6 @@ COMPARISON_EXAMPLE: JsonDict = {
     "tuning": {"trials": 8},
     "seeds": {"max": 20, "looks": [5, 10, 20]},
 }
-
-PRINTABLE = r"^[^\x00-\x1f\uFFFE\uFFFF]*$"
-"""Anything but control characters and what is no character in XML, and so in no figure."""
 
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=PRINTABLE)]
 """For people to read, who do not see blanks around it."""

@@ -21,6 +21,7 @@ from service.groups import Run
 from service.labels import GroupBy
 from service.measures import out_of_reach
 from service.models import Job, MetricChunk, User
+from service.patterns import STORABLE
 from service.spec import JobStatus, Reason, Target, TargetHit, TrainSpec
 from service.verdicts import compare_runs
 
@@ -70,8 +71,8 @@ def _value(text: str) -> Any:
     return value
 
 
-Words = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
-"""What a person may ask for; Postgres holds no NUL."""
+Words = Annotated[str, Field(max_length=256, pattern=STORABLE)]
+"""What a person may ask for."""
 
 
 def _dataset(name: str) -> str:

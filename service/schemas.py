@@ -9,13 +9,11 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from service.patterns import LABEL, TAG_KEY
 from service.spec import JobStatus, Reason, Summary, TrainSpec
 
-LABEL = r"^[\w .:/@+=-]{1,64}$"
 Label = Annotated[str, Field(pattern=LABEL)]
-TagKey = Annotated[str, Field(pattern=r"^[\w ./@+=-]{1,64}$")]
-"""Letters, digits and a few signs: what can stand in a URL, a table and a file name without surprises.
-A tag's key has no colon, which separates it from its value in a query."""
+TagKey = Annotated[str, Field(pattern=TAG_KEY)]
 
 JOB_EXAMPLE: JsonDict = {
     "dataset": "digits",

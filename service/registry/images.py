@@ -13,7 +13,7 @@ from zipfile import ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from service.errors import Invalid
 from service.registry.archives import Archive
@@ -110,6 +110,8 @@ def _decoded(archive: Archive, member: ZipInfo, image_size: int | None) -> Image
             image.load()
     except Invalid:
         raise
+    except UnidentifiedImageError as error:  # its own words name the buffer, not the file
+        raise unfit(f"'{member.filename}' cannot be read as an image: it is none of {', '.join(FORMATS)}") from error
     except Exception as error:  # decoders raise whatever they meet
         why = str(error)[:100] or type(error).__name__
         raise unfit(f"'{member.filename}' cannot be read as an image: {why}") from error

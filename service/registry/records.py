@@ -186,6 +186,22 @@ def _drawn(labels: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.b
 
 def warnings_of(records: Records) -> list[str]:
     """What is allowed and may surprise, in sentences."""
+    return [*_warnings_of_names(records.classes), *_warnings_of_balance(records)]
+
+
+def _warnings_of_names(classes: Sequence[str]) -> list[str]:
+    """Labels that a reader takes for the same."""
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(name.strip().casefold(), []).append(name)
+    return [
+        f"The classes {', '.join(map(repr, names))} differ only in blanks or capitals; are they the same?"
+        for names in alike.values()
+        if len(names) > 1
+    ]
+
+
+def _warnings_of_balance(records: Records) -> list[str]:
     counts = np.bincount(records.labels, minlength=len(records.classes))
     most, fewest = int(counts.argmax()), int(counts.argmin())
     if counts[most] <= UNBALANCED * counts[fewest]:

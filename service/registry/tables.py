@@ -57,6 +57,9 @@ def _csv_header(path: Path) -> list[str]:
         names = next(csv.reader([line.removeprefix(BOM).decode()]), [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise unfit(f"the first line is not UTF-8 with names of columns: is this a csv file? ({error})") from error
+    for name in names:
+        if not name.isprintable():
+            raise unfit(f"the first line names a column {name[:40]!r}: is this a csv file?")
     if not names:
         raise unfit("the file is empty, or its first line is")
     return names
@@ -79,6 +82,7 @@ def _csv_row(path: Path, record: int) -> int:
 def _csv_trouble(path: Path, told: str) -> str:
     if "straddling" in told:
         return f"a row has more than {BLOCK_BYTES:,} bytes; is a quotation mark not closed?"
+    told = told.replace("invalid UTF8 data", "not UTF-8: save the file in that encoding")
     placed = re.sub(r"Row #(\d+)", lambda found: f"row {_csv_row(path, int(found[1]) - 2)}", told)
     return f"the csv file cannot be read: {placed[:300]}"
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from service import comparisons, metrics
 from service.answers import TaskAnswer
 from service.errors import Invalid
+from service.patterns import STORABLE
 from service.reports import traces
 from service.routes.parts import Caller, Database, StrictQuery
 from service.schemas import Output
@@ -22,7 +23,7 @@ class CurvesQuery(StrictQuery):
     """Which curves."""
 
     task: int = Field(1, ge=1, description="By its place in the plan, from 1.")
-    metric: str = Field("val_accuracy", min_length=1, max_length=128, pattern=r"^[^\x00]*$")
+    metric: str = Field("val_accuracy", min_length=1, max_length=128, pattern=STORABLE)
     along: Literal["steps", "wall_seconds"] = "steps"
 
 

@@ -6,11 +6,14 @@ import gzip
 import hashlib
 from collections.abc import Mapping
 from functools import cache
+from http import HTTPStatus
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Header, Response
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import NotFound
 
@@ -105,3 +108,21 @@ def page(accepts: Accepts = "", known: Known = "") -> Response:
 
 for path in PAGES:
     router.add_api_route(path, page, methods=["GET"])
+
+
+class Lost:
+    """Answers what no route does: a person in a browser with the page, which says so, everybody else as before."""
+
+    def __init__(self, before: ASGIApp) -> None:
+        self.before = before
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
+        headers = Headers(scope=scope)
+        is_person = scope["type"] == "http" and scope["method"] == "GET" and "text/html" in headers.get("Accept", "")
+        if not is_person or scope["path"].startswith("/v1/"):
+            await self.before(scope, receive, send)
+            return
+        answer = _send("index.html", headers.get("Accept-Encoding", ""), known="")
+        answer.status_code = HTTPStatus.NOT_FOUND
+        await answer(scope, receive, send)

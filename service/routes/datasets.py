@@ -10,11 +10,12 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from starlette.requests import ClientDisconnect
 
-from service.catalog import OWN, OWN_NAME
+from service.catalog import OWN
 from service.config import settings
 from service.descriptions import DatasetDetail, DatasetList, FileFormat
 from service.errors import Malformed, NotFound
 from service.lines import Line
+from service.patterns import OWN_NAME
 from service.registry import registered
 from service.registry.arriving import Arrival, arrive, refuse_large
 from service.registry.parsing import LABEL, Form

@@ -13,6 +13,7 @@ from pydantic import Field
 from service import idempotency, jobs, metrics
 from service.errors import Invalid
 from service.models import Job
+from service.patterns import STORABLE, TAG
 from service.routes.parts import Caller, Database, IdempotencyKey, StrictQuery, from_cursor, next_cursor
 from service.schemas import (
     ActionOutcomes,
@@ -57,7 +58,7 @@ class SubmitQuery(StrictQuery):
 class MetricsQuery(StrictQuery):
     """Which curves, and how finely."""
 
-    names: str | None = Field(None, max_length=4096, pattern=r"^[^\x00]*$", description="Comma-separated; else all.")
+    names: str | None = Field(None, max_length=4096, pattern=STORABLE, description="Comma-separated; else all.")
     max_points: int | None = Field(None, ge=4, le=1_000_000, description="Thin each curve out to so many.")
 
 
@@ -91,12 +92,12 @@ class FilterQuery(StrictQuery):
     model: Label | None = None
     optimizer: Label | None = None
     user: Label | None = None
-    tag: str | None = Field(None, max_length=129, description="key:value", pattern=r"^[\w ./@+=-]+:[\w .:/@+=-]+$")
+    tag: str | None = Field(None, max_length=129, description="key:value", pattern=TAG)
     comparison: UUID | None = Field(None, description="Runs that this comparison needs.")
     search: str | None = Field(
         None,
         max_length=64,
-        pattern=r"^[^\x00]*$",
+        pattern=STORABLE,
         description="Letters in the data set, model, optimizer, user or the value of a tag.",
     )
 

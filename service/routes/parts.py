@@ -17,6 +17,7 @@ from service import keys
 from service.db import per_request, transaction
 from service.errors import Invalid
 from service.models import User
+from service.patterns import VISIBLE
 
 # scope="function" commits before the answer is sent; FastAPI's default would promise first and commit later.
 Database = Annotated[Session, Depends(per_request, scope="function")]
@@ -41,7 +42,7 @@ PassingCaller = Annotated[User, Depends(passing_caller)]
 
 IdempotencyKey = Annotated[
     str | None,
-    Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$", description="Repeating it repeats the answer."),
+    Header(min_length=1, max_length=255, pattern=VISIBLE, description="Repeating it repeats the answer."),
 ]
 
 

@@ -80,6 +80,60 @@ def delete(page: Page) -> None:
     page.get_by_role("button", name="Really delete?").click()
 
 
+@pytest.fixture
+def slow(visitor: Visitor) -> Visitor:
+    """Somebody whose files leave at 300 kB a second."""
+    session = visitor.context.new_cdp_session(visitor.page)
+    session.send("Network.enable")
+    session.send(
+        "Network.emulateNetworkConditions",
+        {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 300_000},
+    )
+    return visitor
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A table of 1 MB."""
+    path = tmp_path / "large.csv"
+    path.write_text("a,label\n" + "".join(f"{number},{'xy'[number % 2]}\n" for number in range(120_000)))
+    return path
+
+
+class TestUpload:
+    def test_it_tells_how_far_it_is_and_can_be_stopped(self, slow: Visitor, stage: Stage, large: Path) -> None:
+        page = slow.open("/data")
+        upload(page, large)
+        expect(page.get_by_text(re.compile("Sending large.csv: [1-9][0-9]? % of 946 KiB"))).to_be_visible()
+        expect(page.get_by_role("progressbar", name="progress of the upload")).to_be_visible()
+        page.get_by_role("button", name="Stop").click(delay=200)  # a hand is slower than progress
+        expect(page.get_by_text("Stopped; nothing was kept.")).to_be_visible()
+        assert "tables/large" not in {one["name"] for one in stage.client.get("/v1/datasets").json()["data"]}
+
+    def test_it_goes_on_when_its_page_is_left(self, slow: Visitor, stage: Stage, large: Path) -> None:
+        page = slow.open("/data")
+        upload(page, large)
+        expect(page.get_by_text(re.compile("Sending large.csv: [1-9]"))).to_be_visible()
+        page.get_by_role("link", name="Leaderboard").click()
+        expect(page.get_by_role("heading", name="Leaderboard")).to_be_visible()
+        expect(page.get_by_text("tables/large is ready: 120,000 records.")).to_be_visible()
+        assert stage.client.delete("/v1/datasets/tables/large").status_code == 204
+
+    def test_a_file_is_dropped(self, visitor: Visitor) -> None:
+        page = visitor.open("/data")
+        for name in ("First one.jsonl", "second.csv"):
+            dropped = page.evaluate_handle(
+                "name => { const all = new DataTransfer(); all.items.add(new File(['a,label'], name)); return all; }",
+                name,
+            )
+            page.locator(".drop").dispatch_event("drop", {"dataTransfer": dropped})
+        expect(page.get_by_label("Name", exact=True)).to_have_value("second")
+        expect(page.get_by_label("Format", exact=True)).to_have_value("csv")
+        visitor.expects(422, "/v1/datasets")
+        page.get_by_role("button", name="Upload").click()
+        expect(page.locator("form .wrong")).to_be_visible()
+
+
 def test_images_are_looked_at(visitor: Visitor, images: Path) -> None:
     page = visitor.open("/data")
     upload(page, images)
@@ -90,6 +144,9 @@ def test_images_are_looked_at(visitor: Visitor, images: Path) -> None:
     assert pictures.first.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 8
     page.reload()
     expect(pictures.first).to_be_visible()
+    shown.get_by_role("link", name="Train on it").click()
+    expect(page.get_by_label("Batch size", exact=True)).to_have_value("16")  # 64 would be more than there are
+    expect(page.get_by_role("heading", name="What will run")).to_be_visible()
 
 
 def test_what_is_wrong_with_a_file_is_said(visitor: Visitor, tmp_path: Path) -> None:

@@ -50,6 +50,22 @@ class TestFirstVisit:
         page.reload()
         expect(page.get_by_role("heading", name="Welcome to kotrain")).to_be_visible()
 
+    def test_other_tabs_learn_of_it(self, visitor: Visitor, stage: Stage) -> None:
+        visitor.open("/jobs/new")
+        other = visitor.context.new_page()
+        other.goto(f"{stage.url}/jobs")
+        other.get_by_role("button", name="Sign out").click()
+        expect(visitor.page.get_by_role("heading", name="Welcome to kotrain")).to_be_visible()
+
+
+def test_one_click_too_many_makes_no_second_key(visitor: Visitor, stage: Stage) -> None:
+    page = visitor.open("/keys")
+    page.get_by_label("User", exact=True).fill("hopper")
+    page.get_by_role("button", name="Make a key").dblclick()
+    expect(page.get_by_role("status").filter(has_text="The key of hopper")).to_be_visible()
+    users = [key["user"] for key in stage.client.get("/v1/keys").json()["keys"]]
+    assert users.count("hopper") == 1
+
 
 def test_a_key_from_its_making_to_its_end(visit: Visit) -> None:
     admin = visit()

@@ -27,6 +27,30 @@ def test_every_page_is_the_same_frame(anybody, path):
     assert answer.text == (STATIC / "index.html").read_text()
 
 
+@pytest.mark.parametrize("path", ["/nonsense", "/jobs/none/none", "/data/images/x", "/robots.txt"])
+def test_a_browser_that_is_lost_gets_the_frame(anybody, path):
+    answer = anybody.get(path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}, follow_redirects=False)
+    assert answer.status_code == 404
+    assert answer.text == (STATIC / "index.html").read_text()
+    assert answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "accept", "status"),
+    [
+        ("GET", "/nonsense", "*/*", 404),
+        ("POST", "/nonsense", "text/html", 404),
+        ("GET", "/v1/nonsense", "text/html", 404),
+        ("POST", "/jobs", "text/html", 405),
+        ("PUT", "/v1/jobs", "text/html", 405),
+    ],
+)
+def test_a_program_that_is_lost_gets_a_problem(anybody, method, path, accept, status):
+    answer = anybody.request(method, path, headers={"Accept": accept})
+    assert answer.status_code == status
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
 def test_pages_stand_where_the_script_looks_for_them():
     script = (STATIC / "main.js").read_text()
     addressed = re.findall(r"path: (?:/\^(.*?)\$/|new RegExp\(`\^(.*?)\$`\))", script)

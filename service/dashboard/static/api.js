@@ -1,5 +1,6 @@
 // The public API, called with the key that the reader gave once. Nothing else knows the key.
 
+const SLOW_MILLISECONDS = 8000;
 const STORED = "kotrain.key";
 
 /** What the API refused, with the fields it named; `status` 0: nothing answered. */
@@ -31,16 +32,24 @@ export function forgetKey() {
   localStorage.removeItem(STORED);
 }
 
+/** Whether a `storage` event is about the key; `key` is null there when all was cleared. */
+export const isKey = (event) => event.key === STORED || event.key === null;
+
 let onRefused = () => {};
 
-/** Call this whenever the API does not know the key. */
+/** Call this whenever the API does not know the kept key. */
 export function whenRefused(listener) {
   onRefused = listener;
 }
 
+/** A key that was only tried, or is another one by now, is no news. */
+function tellRefused(error, authorization) {
+  if (authorization === `Bearer ${key()}`) onRefused(error.message);
+}
+
 let onReached = () => {};
 
-/** Call this with whether the API could be reached, after each call. */
+/** Call this after each call with "yes", or "no" where the API could not be reached; "slow" where it takes long. */
 export function whenReached(listener) {
   onReached = listener;
 }
@@ -64,6 +73,7 @@ export async function call(method, path, { body, headers = {}, signal } = {}) {
   const sent = { Authorization: `Bearer ${key() ?? ""}`, ...headers };
   if (body !== undefined) sent["Content-Type"] = "application/json";
   let response;
+  const slow = setTimeout(() => onReached("slow"), SLOW_MILLISECONDS);
   try {
     response = await fetch(path, {
       method,
@@ -74,19 +84,21 @@ export async function call(method, path, { body, headers = {}, signal } = {}) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    onReached(false);
+    onReached("no");
     throw new ApiError(0, { detail: "kotrain does not answer" });
+  } finally {
+    clearTimeout(slow);
   }
-  if (!response.ok) throw await refusal(response);
-  onReached(true);
+  if (!response.ok) throw await refusal(response, sent.Authorization);
+  onReached("yes");
   return response;
 }
 
-async function refusal(response) {
+async function refusal(response, authorization) {
   const problem = await response.json().catch(() => ({}));
   const error = new ApiError(response.status, { ...problem, retryAfter: response.headers.get("Retry-After") });
-  onReached(!error.isAway);
-  if (response.status === 401) onRefused(error.message);
+  onReached(error.isAway ? "no" : "yes");
+  if (response.status === 401) tellRefused(error, authorization);
   return error;
 }
 
@@ -96,11 +108,19 @@ export const get = (path, query, signal) => json("GET", withQuery(path, query), 
 export const post = (path, body, options = {}) => json("POST", path, { body, ...options });
 export const remove = async (path) => void (await call("DELETE", path));
 
-/** A submission that a repeated click or a lost answer does not double. */
-export const submit = (path, body, token) => post(path, body, { headers: { "Idempotency-Key": token } });
+/** Submissions of one form: neither a repeated click nor a lost answer doubles what is sent again unchanged. */
+export class Submission {
+  #sent;
+  #token;
 
-/** A new token for `submit`. */
-export function token() {
+  async send(path, body) {
+    const text = JSON.stringify(body);
+    if (text !== this.#sent) [this.#sent, this.#token] = [text, token()];
+    return post(path, body, { headers: { "Idempotency-Key": this.#token } });
+  }
+}
+
+function token() {
   const numbers = crypto.getRandomValues(new Uint8Array(16));
   return [...numbers].map((value) => value.toString(16).padStart(2, "0")).join("");
 }
@@ -120,8 +140,9 @@ export async function download(path, name) {
 export function upload(path, file, { onProgress, signal } = {}) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch tells nothing of what it has sent
+    const authorization = `Bearer ${key() ?? ""}`;
     request.open("POST", path);
-    request.setRequestHeader("Authorization", `Bearer ${key() ?? ""}`);
+    request.setRequestHeader("Authorization", authorization);
     request.setRequestHeader("Content-Type", "application/octet-stream");
     request.upload.addEventListener(
       "progress",
@@ -129,8 +150,13 @@ export function upload(path, file, { onProgress, signal } = {}) {
     );
     request.addEventListener("load", () => {
       const answer = parsed(request.responseText);
-      if (request.status < 300) resolve(answer);
-      else reject(new ApiError(request.status, answer));
+      if (request.status < 300) {
+        resolve(answer);
+        return;
+      }
+      const error = new ApiError(request.status, answer);
+      if (error.status === 401) tellRefused(error, authorization);
+      reject(error);
     });
     request.addEventListener("error", () =>
       reject(new ApiError(0, { detail: "the upload broke off: kotrain does not answer, or refuses the file" })),

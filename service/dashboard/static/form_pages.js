@@ -29,8 +29,9 @@ export const cardHead = (title, remove) =>
 export function refuseParts(parts, errors) {
   let left = errors;
   for (const [name, part] of Object.entries(parts)) {
-    part.refuse(below(errors, `/${name}`));
+    const own = below(left, `/${name}`);
     left = left.filter((error) => error.pointer !== `/${name}` && !error.pointer.startsWith(`/${name}/`));
+    left = left.concat(part.refuse(own).map((error) => ({ ...error, pointer: `/${name}${error.pointer}` })));
   }
   return left;
 }
@@ -54,10 +55,11 @@ export function refusal(error) {
 /** The entries that have a value. */
 export const kept = (found) => Object.fromEntries(Object.entries(found).filter(([, value]) => value !== undefined));
 
-/** What an address holds as JSON; `usual` where that is damaged. */
+/** What an address holds as a JSON object; `usual` where it holds none. */
 export function parsed(text, usual) {
   try {
-    return JSON.parse(text);
+    const found = JSON.parse(text);
+    return found !== null && typeof found === "object" ? found : usual;
   } catch {
     return usual;
   }

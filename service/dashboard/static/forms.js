@@ -23,9 +23,11 @@ function unwrapped(schema, defs) {
   };
 }
 
+const NOTHING = "none"; // an empty list; an empty field stands for the default
+
 /** A default as it is typed in. */
 const typed = (value) =>
-  Array.isArray(value) ? value.join(", ") : value === null || value === undefined ? "" : String(value);
+  Array.isArray(value) ? value.join(", ") || NOTHING : value === null || value === undefined ? "" : String(value);
 
 /**
  * A labelled control. It has `name`, `element`, `value()` (undefined where nothing was given), `set(value)` and
@@ -49,6 +51,7 @@ function field(name, control, { title = titled(name), help, isCheck = false, rea
     name,
     element,
     control,
+    hint: control.placeholder,
     value: () => read(control),
     set: (value) => write(control, value),
     refuse(why) {
@@ -64,10 +67,18 @@ function marked(text) {
   return text.split("`").map((part, position) => (position % 2 ? h("code", {}, part) : part));
 }
 
-/** A number as typed, else the text itself, which the API then refuses with what would be right. */
-function asNumber(text) {
-  const value = Number(text.replace(/\u2212/g, "-"));
-  return text.trim() !== "" && Number.isFinite(value) ? value : text;
+const DECIMAL = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+
+/**
+ * A number as typed, else the text itself, which the API then refuses with what would be right: also where `Number`
+ * would read more than is meant (0x10, Infinity) or lose digits of a whole number.
+ */
+export function asNumber(text) {
+  const plain = text.trim();
+  const decimal = plain.replace(/\u2212/g, "-");
+  const value = Number(decimal);
+  const isExact = Number.isSafeInteger(value) || /[.e]/i.test(decimal);
+  return DECIMAL.test(decimal) && Number.isFinite(value) && isExact ? value : plain;
 }
 
 /** The first paragraph of what the schema says, unless it only repeats the title. */
@@ -118,12 +129,12 @@ export function fieldOf(name, given, defs = {}, options = {}) {
   const read = (one) => {
     const text = one.value.trim();
     if (text === "") return undefined;
-    if (isList) return text.split(",").map((part) => asNumber(part.trim()));
+    if (isList) return text === NOTHING ? [] : text.split(",").map(asNumber);
     return isNumber ? asNumber(text) : text;
   };
   return field(name, control, {
     ...shared,
-    help: limits(help, schema, isNumber),
+    help: isList && !schema.minItems ? `${help} \`${NOTHING}\`: an empty list.` : limits(help, schema, isNumber),
     read,
     write: (one, value) => (one.value = typed(value)),
   });
@@ -210,6 +221,7 @@ export function paramsForm(schema, { skip = [] } = {}) {
   const values = () =>
     Object.fromEntries(
       [...(picker ? [picker] : []), ...fields]
+        .filter((one) => !one.control.disabled)
         .map((one) => [one.name, one.value()])
         .filter(([, value]) => value !== undefined),
     );
@@ -220,6 +232,13 @@ export function paramsForm(schema, { skip = [] } = {}) {
     set(given) {
       if (picker && given[key] !== undefined) picker.set(given[key]);
       build(key ? branchOf(picker.control.value) : branches[0], given);
+    },
+    /** Take away the fixed values of these, which are tuned. */
+    tune(names) {
+      for (const { name, control, hint } of fields) {
+        control.disabled = names.includes(name);
+        control.placeholder = control.disabled ? "tuned below" : hint;
+      }
     },
     /** Names of the numeric parameters there are now, which could be tuned. */
     tunable: () => fields.filter((one) => one.control.inputMode === "decimal").map((one) => one.name),
@@ -245,15 +264,12 @@ const LEADING = [
 
 /** Show each error at its field; answers those that are nobody's. `errors` has pointers without the fields' own parent. */
 export function refuseIn(fields, errors) {
-  const left = [];
-  for (const one of fields) one.refuse(null);
-  for (const error of errors) {
-    const name = error.pointer.split("/")[1];
-    const found = fields.find((one) => one.name === name);
-    if (found) found.refuse(error.detail);
-    else left.push(error);
+  const named = (error) => error.pointer.split("/")[1];
+  for (const one of fields) {
+    const own = errors.filter((error) => named(error) === one.name);
+    one.refuse(own.map((error) => error.detail).join("; "));
   }
-  return left;
+  return errors.filter((error) => !fields.some((one) => one.name === named(error)));
 }
 
 /** The errors below a pointer, as seen from there. */
@@ -265,32 +281,29 @@ export function below(errors, prefix) {
 
 /** A choice of the catalog: which one, and its parameters. */
 export class Choice {
-  constructor(kind, title, entries, { value, onChange, help } = {}) {
-    this.kind = kind;
-    this.entries = entries;
-    const control = h(
-      "select",
-      {},
-      entries.map((entry) =>
-        h(
-          "option",
-          { value: entry.name, disabled: entry.present === false },
-          entry.present === false ? `${entry.name} (not here)` : entry.name,
-        ),
-      ),
-    );
-    this.pick = field(kind, control, { title, help, read: (one) => one.value, write: (one, to) => (one.value = to) });
+  constructor(kind, title, entries, { onChange } = {}) {
+    const control = h("select");
+    this.pick = field(kind, control, { title, read: (one) => one.value, write: (one, to) => (one.value = to) });
     this.about = h("p", { class: "note" });
-    this.params = null;
     this.box = h("div");
     this.element = h("div", { class: "choice" }, this.pick.element, this.about, this.box);
+    this.list(entries);
     control.addEventListener("change", () => {
       this.show();
       onChange?.();
     });
-    const first = value ?? entries.find((entry) => entry.present !== false)?.name;
-    control.value = first;
+    control.value = entries.find((entry) => entry.present !== false)?.name;
     this.show();
+  }
+
+  list(entries) {
+    this.entries = entries;
+    fill(
+      this.pick.control,
+      entries.map(({ name, present }) =>
+        h("option", { value: name, disabled: present === false }, present === false ? `${name} (not here)` : name),
+      ),
+    );
   }
 
   get name() {
@@ -304,39 +317,36 @@ export class Choice {
   /** Offer these only, keeping the choice where it is among them. */
   offer(entries) {
     const was = this.name;
-    this.entries = entries;
-    fill(
-      this.pick.control,
-      entries.map((entry) => h("option", { value: entry.name, disabled: entry.present === false }, entry.name)),
-    );
+    this.list(entries);
     this.pick.control.value = entries.some((entry) => entry.name === was) ? was : entries[0]?.name;
     if (this.name !== was) this.show();
   }
 
   show() {
     fill(this.about, this.entry?.title ?? "");
-    this.params = this.entry ? paramsForm(this.entry.params) : null;
-    fill(this.box, this.params?.element ?? "");
+    this.params = paramsForm(this.entry?.params ?? { properties: {} });
+    fill(this.box, this.params.element);
   }
 
   /** As the API takes it: the bare name where all parameters are defaults. */
   value() {
-    const params = this.params?.values() ?? {};
+    const params = this.params.values();
     return Object.keys(params).length ? { name: this.name, params } : this.name;
   }
 
   set(given) {
-    const { name, params = {} } = typeof given === "string" ? { name: given } : given;
-    if (!this.entries.some((entry) => entry.name === name)) return;
+    const { name, params } = typeof given === "string" ? { name: given } : given;
+    // What is not there any more is shown, and refused by the API, rather than replaced in silence.
+    if (!this.entries.some((entry) => entry.name === name)) this.list([...this.entries, { name, present: false }]);
     this.pick.control.value = name;
     this.show();
-    this.params.set(params);
+    this.params.set(params ?? {});
   }
 
   refuse(errors) {
     const own = errors.filter((error) => !error.pointer.startsWith("/params/"));
     this.pick.refuse(own.map((error) => error.detail).join("; ") || null);
-    return this.params?.refuse(below(errors, "/params")) ?? [];
+    return this.params.refuse(below(errors, "/params"));
   }
 }
 
@@ -424,25 +434,31 @@ export class Target {
 /** Labels of one's own as `key:value, key:value`. */
 export function tagsField() {
   const control = h("input", { type: "text", autocomplete: "off", placeholder: "study:first, machine:a" });
-  return field("tags", control, {
+  const pairs = () => {
+    const given = control.value.split(",").map((pair) => pair.trim());
+    return given.filter(Boolean).map((pair) => pair.split(":"));
+  };
+  const tags = field("tags", control, {
     title: "Tags",
     help: "Your own labels, key:value, to find jobs by.",
     read: (one) => {
-      const pairs = one.value
-        .split(",")
-        .map((pair) => pair.trim())
-        .filter(Boolean);
-      return pairs.length
-        ? Object.fromEntries(
-            pairs.map((pair) => [pair.split(":")[0].trim(), pair.split(":").slice(1).join(":").trim()]),
-          )
-        : undefined;
+      if (!pairs().length) return undefined;
+      if (trouble()) return one.value; // no object can say it: the API refuses it, and the field says why
+      return Object.fromEntries(pairs().map(([name, ...value]) => [name.trim(), value.join(":").trim()]));
     },
     write: (one, value) =>
       (one.value = Object.entries(value)
         .map(([name, to]) => `${name}:${to}`)
         .join(", ")),
   });
+  function trouble() {
+    const names = pairs().map(([name]) => name.trim());
+    const bare = pairs().find((pair) => pair.length === 1);
+    const twice = names.find((name, position) => names.indexOf(name) < position);
+    if (bare) return `${bare[0]} needs a value, as in ${bare[0]}:a`;
+    return twice === undefined ? null : `${twice} stands twice; a tag has one value`;
+  }
+  return { ...tags, refuse: (why) => tags.refuse(why && (trouble() ?? why)) };
 }
 
 /** A field of text. */

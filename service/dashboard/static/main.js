@@ -1,6 +1,6 @@
 // The frame around every page: addresses, the key, whether kotrain answers, and the keyboard.
 
-import { ApiError, forgetKey, get, key, whenReached, whenRefused } from "./api.js";
+import { ApiError, forgetKey, get, isKey, key, whenReached, whenRefused } from "./api.js";
 import { fill, h } from "./dom.js";
 import { problem, toast, waiting } from "./parts.js";
 import { askForKey } from "./pages/key.js";
@@ -40,7 +40,9 @@ let user = null;
 /** Go to an address of the dashboard. */
 export function go(address, { replace = false } = {}) {
   history[replace ? "replaceState" : "pushState"]({}, "", address);
-  return show();
+  const shown = show();
+  window.scrollTo(0, 0); // at once: who scrolls while the page fetches what it needs is not taken back
+  return shown;
 }
 
 /** Put state into the address without a new page: it can be bookmarked, and Back leaves the page. */
@@ -105,7 +107,10 @@ function showError(error, here) {
     : error.status === 404
       ? "There is no such thing"
       : "This went wrong";
-  const again = h("button", { type: "button", onclick: show }, "Try again");
+  const isAddress = !(error instanceof ApiError) && location.search !== "";
+  const again = isAddress
+    ? h("a", { class: "button", href: location.pathname }, "Open the page without the rest of its address")
+    : h("button", { type: "button", onclick: show }, "Try again");
   const box = problem(title, [isAway ? "The page comes back by itself once it does." : error.message], again);
   fill(main, box);
   if (isAway) setTimeout(() => here.signal.aborted || show(), 2000);
@@ -130,7 +135,11 @@ document.addEventListener("click", (event) => {
   if (link.target || link.hasAttribute("download") || link.origin !== location.origin) return;
   if (!PAGES.some((page) => page.path.test(link.pathname))) return;
   event.preventDefault();
-  go(link.pathname + link.search).then(() => window.scrollTo(0, 0));
+  if (link.getAttribute("href").startsWith("#")) {
+    document.querySelector(link.hash).focus(); // within the page, which a new address would mount anew
+    return;
+  }
+  go(link.pathname + link.search);
   main.focus({ preventScroll: true });
 });
 window.addEventListener("popstate", show);
@@ -157,7 +166,9 @@ function signOut(why) {
   askForKey(main, { onKnown: signedIn, why });
 }
 
-whenRefused((why) => key() !== null && signOut(`${why[0].toUpperCase()}${why.slice(1)}.`));
+whenRefused((why) => signOut(`${why[0].toUpperCase()}${why.slice(1)}.`));
+// Another tab signed out, or in as somebody else: this one shows what belongs to the key that was.
+window.addEventListener("storage", (event) => isKey(event) && location.reload());
 
 function showMenu() {
   const isSignedIn = key() !== null;
@@ -181,9 +192,13 @@ function showMenu() {
 // --- whether it answers ---
 
 const connection = document.getElementById("connection");
-whenReached((isReached) => {
-  connection.hidden = isReached;
-  if (!isReached) connection.textContent = "kotrain does not answer. What you see may be old; trying again \u2026";
+const TROUBLES = {
+  no: "kotrain does not answer. What you see may be old; trying again \u2026",
+  slow: "kotrain takes long to answer. What you see may be old; waiting \u2026",
+};
+whenReached((how) => {
+  connection.hidden = how === "yes";
+  if (TROUBLES[how]) connection.textContent = TROUBLES[how];
 });
 
 // --- the keyboard ---

@@ -4,9 +4,11 @@ import pytest
 from pydantic import ValidationError
 
 from service.catalog import DATASETS, MODELS, OPTIMIZERS, SCHEDULES, dataset_class, is_own
+from service.errors import FieldError
 from service.pointers import field_error, field_errors
 from service.spec import TRANSITIONS, Budget, JobStatus, Reason, Summary, Target, TrainSpec
 
+OWN_NAME = "1 to 48 lower-case letters, digits and signs of _.-, beginning with a letter or digit"
 BODY = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 TEXT = BODY | {"dataset": "snips", "model": "textcnn"}
 
@@ -42,10 +44,10 @@ def test_a_resolved_spec_survives_json(body):
 @pytest.mark.parametrize(
     ("dataset", "pointer", "detail"),
     [
-        ("images/Flowers", "/dataset", "string should match pattern '^images/[a-z0-9][a-z0-9_.-]{0,47}$'"),
-        ("images/../x", "/dataset", "string should match pattern '^images/[a-z0-9][a-z0-9_.-]{0,47}$'"),
-        ("images/x\n", "/dataset", "string should match pattern '^images/[a-z0-9][a-z0-9_.-]{0,47}$'"),
-        ({"name": "images/"}, "/dataset/name", "string should match pattern '^images/[a-z0-9][a-z0-9_.-]{0,47}$'"),
+        ("images/Flowers", "/dataset", f"has to be images/ and then {OWN_NAME}"),
+        ("images/../x", "/dataset", f"has to be images/ and then {OWN_NAME}"),
+        ("images/x\n", "/dataset", f"has to be images/ and then {OWN_NAME}"),
+        ({"name": "images/"}, "/dataset/name", f"has to be images/ and then {OWN_NAME}"),
         ({"name": "images/x", "params": {"augment": True}}, "/dataset/params/augment", "unknown field"),
         ({"name": "images/x", "more": 1}, "/dataset/more", "unknown field"),
         ("pictures/x", "/dataset", "unknown dataset 'pictures/x'"),
@@ -141,6 +143,16 @@ def test_controls_have_three_bases(base):
     found = field_error({**error, "loc": ("body", *error["loc"])}, body)
     assert found.pointer == "/optimizer/params/base"
     assert found.detail.endswith("known: sgd, adam, adamw")
+
+
+@pytest.mark.parametrize(
+    ("betas", "detail"), [([0.9], "a value number 2 is required"), ([0.9] * 3, "has at most 2 values")]
+)
+def test_a_list_of_another_length_is_told_so(betas, detail):
+    body = BODY | {"optimizer": {"name": "adam", "params": {"betas": betas}}}
+    with pytest.raises(ValidationError) as caught:
+        TrainSpec.model_validate(body)
+    assert field_errors(caught.value, body) == [FieldError("/optimizer/params/betas", detail)]
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1.5, True, 10**10])

@@ -8,8 +8,16 @@ import { action, bar, empty, facts, section, table, toast } from "../parts.js";
 
 const MOST_CLASSES = 30; // shown
 const MOST_ROWS = 8;
+const LONGEST_NAME = 48;
+const USUAL_BATCH = 64;
 const sum = (values) => values.reduce((total, value) => total + value, 0);
-const FORMATS = { npz: "npz", csv: "csv", parquet: "parquet", jsonl: "jsonl", zip: "zip" };
+const FORMATS = ["npz", "csv", "parquet", "jsonl", "zip"];
+
+/** A batch size for so many records, of which a part validates; undefined where the usual one fits. */
+const fitting = (records) => (records >= 2 * USUAL_BATCH ? undefined : 2 ** Math.floor(Math.log2(records / 2)));
+
+/** The browser asks whether the page, and with it the upload, is to be left. */
+const ask = (event) => event.preventDefault();
 
 export async function mount(root, { user, query, keepQuery, signal }) {
   let datasets = [];
@@ -46,7 +54,7 @@ export async function mount(root, { user, query, keepQuery, signal }) {
             one.own
               ? h(
                   "a",
-                  { href: `/data?show=${encodeURIComponent(one.name)}`, onclick: (event) => show(event, one.name) },
+                  { href: `/data?show=${encodeURIComponent(one.name)}`, onclick: (event) => look(event, one.name) },
                   one.name,
                 )
               : one.name,
@@ -54,7 +62,7 @@ export async function mount(root, { user, query, keepQuery, signal }) {
         { title: "What it is", kind: "wide", cell: (one) => one.title },
         { title: "Classes", cell: (one) => grouped(one.classes) },
         {
-          title: "Records",
+          title: "Training records",
           cell: (one) => (one.records === null || one.records === undefined ? "" : grouped(one.records)),
         },
         {
@@ -69,15 +77,26 @@ export async function mount(root, { user, query, keepQuery, signal }) {
     });
 
   // --- one of them ---
-  async function show(event, name) {
-    event?.preventDefault();
+  let shown = null;
+
+  async function look(event, name) {
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return; // a tab of its own
+    event.preventDefault();
+    await show(name);
+    detail.scrollIntoView({ block: "nearest" });
+  }
+
+  async function show(name) {
+    shown = name;
     keepQuery({ show: name });
     fill(detail, section(name, "Loading \u2026"));
+    const path = name.split("/").map(encodeURIComponent).join("/");
     try {
-      draw(await get(`/v1/datasets/${name}`, {}, signal));
-      if (event) detail.scrollIntoView({ block: "nearest" });
+      const one = await get(`/v1/datasets/${path}`, {}, signal);
+      if (shown === name) draw(one);
     } catch (error) {
-      if (error.name !== "AbortError") fill(detail, section(name, h("p", { class: "wrong" }, error.message)));
+      if (error.name === "AbortError" || shown !== name) return;
+      fill(detail, section(name, h("p", { class: "wrong" }, error.message)));
     }
   }
 
@@ -116,6 +135,7 @@ export async function mount(root, { user, query, keepQuery, signal }) {
                   model: { image: "cnn", text: "textcnn", table: "mlp" }[one.kind],
                   optimizer: "ko",
                   budget: { epochs: 10 },
+                  batch_size: fitting(sum(one.train_per_class)),
                 }),
               }),
             },
@@ -179,14 +199,17 @@ export async function mount(root, { user, query, keepQuery, signal }) {
   async function drop(one) {
     await remove(`/v1/datasets/${one.name}`);
     toast(`${one.name} is deleted.`);
-    keepQuery({ show: null });
-    fill(detail);
+    if (shown === one.name) {
+      shown = null;
+      keepQuery({ show: null });
+      fill(detail);
+    }
     await load();
   }
 
   // --- a new one ---
   const name = textField("name", "Name", {
-    help: "Lower-case letters, digits, '.', '_' and '-'.",
+    help: "What jobs call it: up to 48 lower-case letters, digits, '.', '_' and '-'.",
     placeholder: "flowers",
   });
   const format = selectField("format", "Format", [
@@ -204,9 +227,7 @@ export async function mount(root, { user, query, keepQuery, signal }) {
   const file = h("input", {
     type: "file",
     id: "data-file",
-    accept: Object.keys(FORMATS)
-      .map((ending) => `.${ending}`)
-      .join(","),
+    accept: FORMATS.map((ending) => `.${ending}`).join(","),
   });
   const progress = h("div", { "aria-live": "polite" });
   const zone = h(
@@ -231,19 +252,21 @@ export async function mount(root, { user, query, keepQuery, signal }) {
   }
   file.addEventListener("change", guess);
 
+  let guessed = "";
+
+  /** Format and name after the file's, unless the reader has chosen another name. */
   function guess() {
-    const [stem, ending] = [
-      file.files[0]?.name.replace(/\.[^.]*$/, "") ?? "",
-      file.files[0]?.name.split(".").at(-1).toLowerCase(),
-    ];
-    if (FORMATS[ending]) format.set(ending);
-    if (!name.value())
-      name.set(
-        stem
-          .toLowerCase()
-          .replace(/[^a-z0-9._-]+/g, "-")
-          .replace(/^[^a-z0-9]+/, ""),
-      );
+    const chosen = file.files[0]?.name ?? "";
+    const ending = chosen.split(".").at(-1).toLowerCase();
+    if (FORMATS.includes(ending)) format.set(ending);
+    if ((name.value() ?? "") !== guessed) return;
+    const plain = chosen
+      .replace(/\.[^.]*$/, "")
+      .toLowerCase()
+      .replace(/[^a-z0-9._-]+/g, "-")
+      .replace(/^[^a-z0-9]+/, "");
+    guessed = plain.slice(0, LONGEST_NAME);
+    name.set(guessed);
   }
 
   async function send(event) {
@@ -256,27 +279,27 @@ export async function mount(root, { user, query, keepQuery, signal }) {
       return;
     }
     const stop = new AbortController();
-    signal.addEventListener("abort", () => stop.abort());
+    addEventListener("beforeunload", ask);
     const button = event.submitter;
     if (button) button.disabled = true;
-    const told = (share) =>
+    const text = h("p");
+    const gauge = h("div");
+    const stopping = h(
+      "p",
+      {},
+      action("Stop", async () => stop.abort(), { kind: "small" }), // made once: a click needs it to stay
+    );
+    fill(progress, text, gauge, stopping);
+    const told = (share) => {
       fill(
-        progress,
-        h(
-          "p",
-          {},
-          share < 1
-            ? `Sending ${chosen.name}: ${Math.round(100 * share)} % of ${bytes(chosen.size)} `
-            : "Sent; it is being checked \u2026 ",
-        ),
-        bar(share < 1 ? share : null, "progress of the upload"),
-        share < 1 &&
-          h(
-            "p",
-            {},
-            action("Stop", async () => stop.abort(), { kind: "small" }),
-          ),
+        text,
+        share < 1
+          ? `Sending ${chosen.name}: ${Math.round(100 * share)} % of ${bytes(chosen.size)}`
+          : "Sent; it is being checked \u2026",
       );
+      fill(gauge, bar(share < 1 ? share : null, "progress of the upload"));
+      stopping.hidden = share >= 1;
+    };
     told(0);
     try {
       const made = await upload(
@@ -289,18 +312,21 @@ export async function mount(root, { user, query, keepQuery, signal }) {
         chosen,
         { onProgress: told, signal: stop.signal },
       );
-      fill(
-        progress,
-        h(
-          "p",
-          { role: "status" },
-          `${made.name} is ready: ${many(sum(made.train_per_class) + sum(made.test_per_class), "record")}.`,
-        ),
-      );
+      const ready = `${made.name} is ready: ${many(sum(made.train_per_class) + sum(made.test_per_class), "record")}.`;
+      if (signal.aborted) {
+        toast(ready);
+        return;
+      }
+      fill(progress, h("p", { role: "status" }, ready));
       event.target.reset();
+      guessed = "";
       await load();
-      await show(null, made.name);
+      await show(made.name);
     } catch (error) {
+      if (signal.aborted) {
+        toast(`${chosen.name} was not taken: ${error.message}`, "error");
+        return;
+      }
       if (error.name === "AbortError") {
         fill(progress, h("p", {}, "Stopped; nothing was kept."));
         return;
@@ -322,6 +348,7 @@ export async function mount(root, { user, query, keepQuery, signal }) {
         ),
       );
     } finally {
+      removeEventListener("beforeunload", ask);
       if (button) button.disabled = false;
     }
   }
@@ -357,5 +384,5 @@ export async function mount(root, { user, query, keepQuery, signal }) {
     ),
   );
   await load();
-  if (query.get("show")) await show(null, query.get("show"));
+  if (query.get("show")) await show(query.get("show"));
 }

@@ -62,9 +62,11 @@ export async function mount(root, { user, signal }) {
     placeholder: "ada",
   });
   const isAdmin = h("input", { type: "checkbox", id: "key-admin" });
+  const button = h("button", { class: "primary", type: "submit" }, "Make a key");
   async function make(event) {
     event.preventDefault();
     name.refuse(null);
+    button.disabled = true; // a second click would make a second key, and only one is shown
     try {
       const made = await post("/v1/keys", { user: name.value() ?? "", admin: isAdmin.checked });
       fill(
@@ -83,6 +85,8 @@ export async function mount(root, { user, signal }) {
         error.fields?.length ? "A name has 1 to 64 letters, digits or signs of . : / @ + = _ -" : error.message,
       );
       name.control.focus();
+    } finally {
+      button.disabled = false;
     }
   }
 
@@ -120,7 +124,7 @@ export async function mount(root, { user, signal }) {
               h("span", { class: "help" }, "May cancel the jobs of others, and make keys."),
             ),
           ),
-          h("p", { class: "actions" }, h("button", { class: "primary", type: "submit" }, "Make a key")),
+          h("p", { class: "actions" }, button),
         ),
       ),
   );

@@ -1,11 +1,23 @@
 // A form for a comparison, with its plan beside it: how many runs, how long, and what could be decided.
 
-import { get, post, submit, token } from "../api.js";
+import { Submission, get, post } from "../api.js";
 import { debounced, fill, h, uniqueId } from "../dom.js";
 import { duration, grouped, many } from "../format.js";
 import { cardHead, fieldGrid, folded, kept, parsed, refusal, refuseParts } from "../form_pages.js";
-import { Budget, Choice, Target, below, fieldOf, refuseIn, selectField, tagsField, textField } from "../forms.js";
+import {
+  asNumber,
+  Budget,
+  Choice,
+  Target,
+  below,
+  fieldOf,
+  refuseIn,
+  selectField,
+  tagsField,
+  textField,
+} from "../forms.js";
 import { action, code, facts, section, toast } from "../parts.js";
+import { Space } from "../space.js";
 
 const TASK_MORE = [
   "batch_size",
@@ -17,7 +29,6 @@ const TASK_MORE = [
   "diagnostics_every_steps",
 ];
 const STARTED = {
-  name: "KO against Adam",
   tasks: [{ dataset: "digits", model: "mlp", budget: { epochs: 30 } }],
   optimizers: [
     { name: "adam", space: { lr: { log_uniform: [0.0003, 0.03] } } },
@@ -26,18 +37,13 @@ const STARTED = {
   tuning: { trials: 8 },
   seeds: { max: 10, looks: [5, 10] },
 };
-const FORMS = [
-  ["log_uniform", "log range"],
-  ["uniform", "range"],
-  ["integer", "integers"],
-  ["choice", "one of"],
-];
+const listed = (found, usual) => (Array.isArray(found) ? found : usual);
 
 export async function mount(root, { go, query, keepQuery, signal }) {
   const [catalog, document] = await Promise.all([get("/v1/catalog", {}, signal), get("/openapi.json", {}, signal)]);
   const defs = document.components.schemas;
   const properties = defs.ComparisonRequest.properties;
-  const once = { token: token() };
+  const submission = new Submission();
   const look = debounced(check, 400);
   const tasks = [];
   const optimizers = [];
@@ -107,65 +113,26 @@ export async function mount(root, { go, query, keepQuery, signal }) {
 
   // --- an optimizer ---
   function addOptimizer(given = { name: "sgd", space: { lr: { log_uniform: [0.003, 0.3] } } }) {
-    const choice = new Choice("optimizer", "Optimizer", catalog.optimizers, { onChange: () => drawSpace() });
+    const choice = new Choice("optimizer", "Optimizer", catalog.optimizers);
     const label = textField("label", "Label", { help: "What tables call it; made from what it is where empty." });
-    const ranges = [];
-    const rangeList = h("div", { class: "choice" });
+    const space = new Space({
+      onChange: () => {
+        fit();
+        look();
+      },
+    });
     const wrong = h("p", { class: "wrong" });
-
-    function addRange(name, range) {
-      const [form, ends] = Object.entries(range).find(([, value]) => value !== null && value !== undefined);
-      const parameter = h(
-        "select",
-        { "aria-label": "Tuned parameter" },
-        choice.params.tunable().map((one) => h("option", { value: one }, one)),
-      );
-      parameter.value = name;
-      const kind = h(
-        "select",
-        { "aria-label": `How ${name} is tried` },
-        FORMS.map(([value, text]) => h("option", { value }, text)),
-      );
-      kind.value = form;
-      const values = h("input", {
-        type: "text",
-        autocomplete: "off",
-        value: ends.join(", "),
-        "aria-label": `Values of ${name}`,
-        placeholder: "0.0003, 0.03",
-      });
-      const row = {
-        element: h(
-          "div",
-          { class: "row" },
-          h("span", { style: { flex: "1 1 7rem" } }, parameter),
-          h("span", { style: { flex: "1 1 10rem" } }, kind),
-          h("span", { style: { flex: "1 1 8rem" } }, values),
-          action("Remove", async () => removed(ranges, row, drawSpace), { kind: "quiet small" }),
-        ),
-        value: () => [
-          parameter.value,
-          {
-            [kind.value]: values.value
-              .split(",")
-              .map((part) => (part.trim() === "" ? part : Number.isFinite(Number(part)) ? Number(part) : part.trim())),
-          },
-        ],
-      };
-      ranges.push(row);
-    }
-
-    function drawSpace() {
-      fill(
-        rangeList,
-        ranges.map((row) => row.element),
-      );
-      look();
-    }
-
     const title = h("span");
+
+    /** What is tuned has no fixed value, and only what the optimizer has can be tuned. */
+    function fit() {
+      space.offer(choice.params.tunable());
+      choice.params.tune(space.names());
+    }
+
     const optimizer = {
       title,
+      fit,
       element: h(
         "div",
         { class: "card" },
@@ -180,47 +147,25 @@ export async function mount(root, { go, query, keepQuery, signal }) {
             { class: "note" },
             "Chosen on validation data, with as many trials as every other tuned optimizer. Those that are not tuned keep the values above.",
           ),
-          rangeList,
-          h(
-            "div",
-            { class: "actions" },
-            action(
-              "Tune a parameter",
-              async () => {
-                addRange(choice.params.tunable()[0] ?? "lr", { log_uniform: [0.0003, 0.03] });
-                drawSpace();
-              },
-              { kind: "small" },
-            ),
-          ),
+          space.element,
         ),
         wrong,
       ),
       value() {
         const { name, params } = typeof choice.value() === "string" ? { name: choice.value() } : choice.value();
-        const space = ranges.length ? Object.fromEntries(ranges.map((row) => row.value())) : undefined;
-        const fixed = Object.fromEntries(Object.entries(params ?? {}).filter(([key]) => !space?.[key]));
-        return kept({ name, params: Object.keys(fixed).length ? fixed : undefined, space, label: label.value() });
+        return kept({ name, params, space: space.value(), label: label.value() });
       },
       refuse(errors) {
-        const left = refuseIn(
-          [label],
-          choice
-            .refuse(
-              errors
-                .filter((error) => /^\/(name|params)/.test(error.pointer))
-                .map((error) => ({ ...error, pointer: error.pointer === "/name" ? "/" : error.pointer })),
-            )
-            .concat(errors.filter((error) => !/^\/(name|params)/.test(error.pointer))),
-        );
+        const left = refuseIn([label], refuseParts({ params: choice.params, space }, errors));
         fill(wrong, left.map((error) => `${error.pointer.slice(1).replaceAll("/", ", ")}: ${error.detail}`).join("; "));
         return [];
       },
     };
-    choice.set({ name: given.name, params: given.params ?? {} });
-    label.set(given.label);
-    for (const [name, range] of Object.entries(given.space ?? {})) addRange(name, range);
-    drawSpace();
+    const asked = typeof given === "string" ? { name: given } : given;
+    choice.set(asked);
+    label.set(asked.label);
+    fit();
+    for (const [name, range] of Object.entries(asked.space ?? {})) space.add(name, range);
     optimizers.push(optimizer);
     drawOptimizers();
   }
@@ -240,7 +185,10 @@ export async function mount(root, { go, query, keepQuery, signal }) {
   }
 
   // --- the rest ---
-  const name = textField("name", "Name", { help: "What reports are titled with." });
+  const name = textField("name", "Name", {
+    help: "What reports are titled with.",
+    placeholder: "KO against Adam, digits",
+  });
   const seeds = textField("max", "Seeds", { help: "Runs of each optimizer at most." });
   const looks = textField("looks", "Looks", {
     help: "Numbers of seeds at which to stop where the verdict is clear, such as 5, 10; `any`: after each; empty: one look at the end.",
@@ -275,9 +223,8 @@ export async function mount(root, { go, query, keepQuery, signal }) {
   const others = ["reuse", "diverged_score", "priority", "time_limit_seconds", "max_failures"].map((one) =>
     fieldOf(one, properties[one], defs),
   );
-  const whole = (text) => (text === undefined ? undefined : Number.isFinite(Number(text)) ? Number(text) : text);
-  const lookList = (text) =>
-    text === undefined ? undefined : text === "any" ? "any" : text.split(",").map((part) => whole(part.trim()));
+  const whole = (text) => (text === undefined ? undefined : asNumber(text));
+  const lookList = (text) => (text === undefined ? undefined : text === "any" ? "any" : text.split(",").map(asNumber));
 
   function body() {
     const isTuned = optimizers.some((one) => one.value().space);
@@ -302,20 +249,21 @@ export async function mount(root, { go, query, keepQuery, signal }) {
 
   function set(given) {
     name.set(given.name);
-    (given.tasks ?? STARTED.tasks).forEach(addTask);
-    (given.optimizers ?? STARTED.optimizers).forEach(addOptimizer);
+    listed(given.tasks, STARTED.tasks).forEach((one) => addTask(one));
+    listed(given.optimizers, STARTED.optimizers).forEach((one) => addOptimizer(one));
     seeds.set(given.seeds?.max ?? 10);
     looks.set([given.seeds?.looks ?? ""].flat().join(", "));
     trials.set(given.tuning?.trials ?? "");
     method.set(given.tuning?.method ?? "quasi_random");
     metric.set(given.metric ?? properties.metric.default);
-    vary.set((given.vary ?? ["seed"]).join(","));
+    vary.set([given.vary ?? "seed"].flat().join(","));
     if (given.tags) tags.set(given.tags);
     for (const one of others) if (given[one.name] !== undefined) one.set(given[one.name]);
   }
 
   // --- the plan ---
-  const plan = h("div", { "aria-live": "polite" });
+  const told = h("div", { "aria-live": "polite" });
+  const plan = h("div"); // too long to be read out after each change
   const formId = uniqueId("form");
   const button = h("button", { class: "primary", type: "submit", form: formId }, "Start the comparison");
   const general = h("p", { class: "wrong", role: "alert" });
@@ -352,7 +300,7 @@ export async function mount(root, { go, query, keepQuery, signal }) {
       if (mine !== asked) return;
       refuse([]);
       fill(
-        plan,
+        told,
         h("h2", {}, "The plan"),
         h(
           "dl",
@@ -381,6 +329,9 @@ export async function mount(root, { go, query, keepQuery, signal }) {
             ),
           ),
         ),
+      );
+      fill(
+        plan,
         h("div", { class: "space" }),
         facts([
           ["there already", answer.reused ? many(answer.reused, "run") : ""],
@@ -394,7 +345,8 @@ export async function mount(root, { go, query, keepQuery, signal }) {
     } catch (error) {
       if (error.name === "AbortError" || mine !== asked) return;
       refuse(error.fields ?? []);
-      fill(plan, refusal(error));
+      fill(told, refusal(error));
+      fill(plan);
     }
   }
 
@@ -402,11 +354,10 @@ export async function mount(root, { go, query, keepQuery, signal }) {
     event.preventDefault();
     button.disabled = true;
     try {
-      const comparison = await submit("/v1/comparisons", body(), once.token);
+      const comparison = await submission.send("/v1/comparisons", body());
       await go(`/comparisons/${comparison.id}`);
     } catch (error) {
       if (error.name === "AbortError") return;
-      once.token = token();
       refuse(error.fields ?? []);
       toast(error.fields?.length ? "Some fields need another value." : error.message, "error");
       root.querySelector('[aria-invalid="true"]')?.focus();
@@ -415,13 +366,13 @@ export async function mount(root, { go, query, keepQuery, signal }) {
     }
   }
 
-  const changed = () => {
-    once.token = token();
+  const chosen = () => {
+    for (const one of optimizers) one.fit();
     look();
   };
   const form = h(
     "form",
-    { id: formId, onsubmit: send, oninput: changed, onchange: changed, novalidate: true },
+    { id: formId, onsubmit: send, oninput: look, onchange: chosen, novalidate: true },
     h(
       "div",
       { class: "page" },
@@ -483,7 +434,12 @@ export async function mount(root, { go, query, keepQuery, signal }) {
         "The plan is fixed before the first run. Each optimizer gets the same seeds and the same number of trials.",
       ),
     ),
-    h("div", { class: "side" }, form, h("div", { class: "part beside" }, h("div", { class: "actions" }, button), plan)),
+    h(
+      "div",
+      { class: "side" },
+      form,
+      h("div", { class: "part beside" }, h("div", { class: "actions" }, button), told, plan),
+    ),
   );
   set(query.get("spec") ? parsed(query.get("spec"), STARTED) : STARTED);
   await check();

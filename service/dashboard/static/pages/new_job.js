@@ -1,6 +1,6 @@
 // A form for one job, with what it would become beside it.
 
-import { get, post, submit, token } from "../api.js";
+import { Submission, get, post } from "../api.js";
 import { debounced, fill, h, uniqueId } from "../dom.js";
 import { fieldGrid, folded, kept, parsed, refusal, refuseParts } from "../form_pages.js";
 import { Budget, Choice, Target, fieldOf, refuseIn, tagsField } from "../forms.js";
@@ -20,6 +20,7 @@ const MORE = [
   "memory_limit_bytes",
   "max_failures",
 ];
+const BESIDE_THE_SPEC = ["tags", "priority", "time_limit_seconds", "memory_limit_bytes", "max_failures"];
 const STARTED = { dataset: "digits", model: "mlp", optimizer: { name: "ko", params: {} }, budget: { epochs: 30 } };
 
 export async function mount(root, { go, query, keepQuery, signal }) {
@@ -27,11 +28,11 @@ export async function mount(root, { go, query, keepQuery, signal }) {
   const [catalog, document, earlier] = await Promise.all([
     get("/v1/catalog", {}, signal),
     get("/openapi.json", {}, signal),
-    from ? get(`/v1/jobs/${from}`, {}, signal) : null,
+    from ? get(`/v1/jobs/${encodeURIComponent(from)}`, {}, signal) : null,
   ]);
   const schema = document.components.schemas.JobRequest;
   const defs = document.components.schemas;
-  const once = { token: token() };
+  const submission = new Submission();
 
   const look = debounced(check, 350);
   const dataset = new Choice("dataset", "Data set", catalog.datasets, { onChange: fit });
@@ -81,7 +82,8 @@ export async function mount(root, { go, query, keepQuery, signal }) {
   }
 
   // --- the plan beside it ---
-  const plan = h("div", { "aria-live": "polite" });
+  const told = h("div", { "aria-live": "polite" });
+  const plan = h("div"); // too long to be read out after each change
   const formId = uniqueId("form");
   const button = h("button", { class: "primary", type: "submit", form: formId }, "Submit");
   const general = h("p", { class: "wrong", role: "alert" });
@@ -101,9 +103,12 @@ export async function mount(root, { go, query, keepQuery, signal }) {
       if (mine !== asked) return;
       refuse([]);
       fill(
-        plan,
+        told,
         h("h2", {}, "What will run"),
         h("p", { class: "note" }, "Every default made explicit. The same in a script:"),
+      );
+      fill(
+        plan,
         h("details", {}, h("summary", {}, "The request"), code(given)),
         h("div", { class: "space" }),
         code(answer.spec),
@@ -111,7 +116,8 @@ export async function mount(root, { go, query, keepQuery, signal }) {
     } catch (error) {
       if (error.name === "AbortError" || mine !== asked) return;
       refuse(error.fields ?? []);
-      fill(plan, refusal(error));
+      fill(told, refusal(error));
+      fill(plan);
     }
   }
 
@@ -119,11 +125,10 @@ export async function mount(root, { go, query, keepQuery, signal }) {
     event.preventDefault();
     button.disabled = true;
     try {
-      const job = await submit("/v1/jobs", body(), once.token);
+      const job = await submission.send("/v1/jobs", body());
       await go(`/jobs/${job.id}`);
     } catch (error) {
       if (error.name === "AbortError") return;
-      if (error.status === 422) once.token = token(); // the next body is another request
       refuse(error.fields ?? []);
       toast(error.fields?.length ? "Some fields need another value." : error.message, "error");
       root.querySelector('[aria-invalid="true"]')?.focus();
@@ -137,10 +142,7 @@ export async function mount(root, { go, query, keepQuery, signal }) {
     {
       id: formId,
       onsubmit: send,
-      oninput: () => {
-        once.token = token();
-        look();
-      },
+      oninput: look,
       onchange: look,
       novalidate: true,
     },
@@ -169,10 +171,15 @@ export async function mount(root, { go, query, keepQuery, signal }) {
           ". Change what you want to vary.",
         ),
     ),
-    h("div", { class: "side" }, form, h("div", { class: "part beside" }, h("div", { class: "actions" }, button), plan)),
+    h(
+      "div",
+      { class: "side" },
+      form,
+      h("div", { class: "part beside" }, h("div", { class: "actions" }, button), told, plan),
+    ),
   );
   set(STARTED);
-  if (earlier) set({ ...earlier.spec, tags: earlier.tags, priority: earlier.priority });
+  if (earlier) set({ ...earlier.spec, ...Object.fromEntries(BESIDE_THE_SPEC.map((name) => [name, earlier[name]])) });
   else if (query.get("spec")) set(parsed(query.get("spec"), {}));
   await check();
 }

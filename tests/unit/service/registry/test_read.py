@@ -216,6 +216,10 @@ class TestSplit:
         assert "'0' has 31 records and '1' 3" in warning
         assert "91%" in warning
 
+    def test_classes_that_look_the_same(self, tmp_path):
+        (warning,) = warnings_of(self.records(tmp_path, ["cat", " Cat", "dog"] * 6))
+        assert warning == "The classes ' Cat', 'cat' differ only in blanks or capitals; are they the same?"
+
     def test_the_hash_is_of_everything(self, tmp_path):
         records = self.records(tmp_path, [0] * 6 + [1] * 6)
         other = self.records(tmp_path, [0] * 6 + [2] * 6)

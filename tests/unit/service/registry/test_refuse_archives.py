@@ -35,7 +35,11 @@ LINK, DEVICE = stat.S_IFLNK | 0o777, stat.S_IFBLK
         ("daisy/a.txt", {}, "'daisy/a.txt' is no image: .bmp, .gif, .jpeg, .jpg, .png are read"),
         ("a.png", {"content": image()}, "'a.png' does not lie in a class folder"),
         ("daisy/more/a.png", {"content": image()}, "'daisy/more/a.png' does not lie in a class folder"),
-        ("daisy/a.png", {"content": b"no image"}, "'daisy/a.png' cannot be read as an image"),
+        (
+            "daisy/a.png",
+            {"content": b"no image"},
+            "'daisy/a.png' cannot be read as an image: it is none of PNG",
+        ),
         ("daisy/a.png", {"content": b""}, "'daisy/a.png' cannot be read as an image"),
         ("daisy/a.png", {"content": image()[:45]}, "'daisy/a.png' cannot be read as an image"),
         ("daisy/a.png", {"content": image(mode="I;16")}, "has pixels of another kind than 8 bits (I;16)"),
