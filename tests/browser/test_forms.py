@@ -9,6 +9,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.acceptance.lab import JOB
 from tests.browser.visitor import Stage, Visitor
+from tests.waiting import until
 
 JOB_PAGE = re.compile(r"/jobs/[0-9a-f-]{36}$")
 COMPARISON_PAGE = re.compile(r"/comparisons/[0-9a-f-]{36}$")
@@ -165,6 +166,28 @@ def test_an_address_of_no_page(visitor: Visitor) -> None:
     expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
     page.get_by_role("link", name="Go to the overview").click()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+
+
+def test_a_job_that_is_not_there(visitor: Visitor) -> None:
+    visitor.expects(404, "/v1/jobs/")
+    page = visitor.open("/jobs/00000000-0000-7000-8000-000000000000")
+    expect(page.get_by_role("alert")).to_contain_text("there is no job")
+    page.get_by_role("link", name="Go to the overview").click()
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+
+
+def test_an_answer_that_takes_long_is_waited_for_in_the_open(visitor: Visitor) -> None:
+    page = visitor.page
+    page.clock.install()
+    held: list[Route] = []
+    page.route("**/v1/leaderboard*", lambda route: held.append(route))
+    visitor.open("/leaderboard")
+    until(lambda: page.evaluate("1") and held)
+    page.clock.fast_forward(9000)
+    expect(page.get_by_text("kotrain takes long to answer.")).to_be_visible()
+    for route in held:
+        route.continue_()
+    expect(page.get_by_text("kotrain takes long to answer.")).to_be_hidden()
 
 
 def test_skipping_to_the_page_keeps_what_was_typed(visitor: Visitor) -> None:

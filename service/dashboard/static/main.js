@@ -111,7 +111,8 @@ function showError(error, here) {
   const again = isAddress
     ? h("a", { class: "button", href: location.pathname }, "Open the page without the rest of its address")
     : h("button", { type: "button", onclick: show }, "Try again");
-  const box = problem(title, [isAway ? "The page comes back by itself once it does." : error.message], again);
+  const home = error.status === 404 && h("a", { class: "button", href: "/" }, "Go to the overview");
+  const box = problem(title, [isAway ? "The page comes back by itself once it does." : error.message], again, home);
   fill(main, box);
   if (isAway) setTimeout(() => here.signal.aborted || show(), 2000);
 }

@@ -58,7 +58,7 @@ export async function mount(root, { user, signal }) {
   }
 
   const name = textField("user", "User", {
-    help: "Letters, digits and the signs . : / @ + = _ -; is made if need be.",
+    help: "Letters, digits, spaces and signs of _.:/@+=-; is made if need be.",
     placeholder: "ada",
   });
   const isAdmin = h("input", { type: "checkbox", id: "key-admin" });
@@ -81,9 +81,7 @@ export async function mount(root, { user, signal }) {
       event.target.reset();
       await load();
     } catch (error) {
-      name.refuse(
-        error.fields?.length ? "A name has 1 to 64 letters, digits or signs of . : / @ + = _ -" : error.message,
-      );
+      name.refuse(error.fields?.length ? error.fields[0].detail : error.message);
       name.control.focus();
     } finally {
       button.disabled = false;
