@@ -208,7 +208,12 @@ def _serve(listener: socket.socket) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
-        "service.app:create_app", factory=True, timeout_graceful_shutdown=stack.STREAM_SECONDS, log_level="info"
+        "service.app:create_app",
+        factory=True,
+        # Longer than clients keep a connection that is idle: a request on one that we are just closing would be lost.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=stack.STREAM_SECONDS,
+        log_level="info",
     )
     server = Server(config)
     server.run(sockets=[listener])

@@ -52,15 +52,11 @@ def test_from_up_to_down(kotrain):
     answer = json.loads(kotrain("compare", "digits", "mlp", "--json")[1])
     assert [group["n"] for group in answer["groups"]] == [2, 2]
 
+    wild = ("--lr", "100", "--param", "model.init_scale=100", "--epochs", "5")
+    status, _, err = kotrain("submit", "digits", "mlp", "sgd", *wild, "--wait")
+    assert status == 1  # a job that fails is the exit status
+    assert "failed: diverged" in err
+
     assert kotrain("down") == (0, "", "stopped\n")
     assert up.wait(timeout=5) == 0
     assert kotrain("down")[0] == 1
-
-
-def test_a_job_that_fails_is_the_exit_status(kotrain):
-    up = kotrain.start("up", "--port", "0")
-    assert up.stdout.readline().startswith("kotrain answers at")
-    wild = ("--lr", "100", "--param", "model.init_scale=100", "--epochs", "5")
-    status, _, err = kotrain("submit", "digits", "mlp", "sgd", *wild, "--wait")
-    assert status == 1
-    assert "failed: diverged" in err

@@ -31,12 +31,10 @@ def worker(schema):
 class Api:
     """API processes, one after the other, behind one address that stays."""
 
-    def __init__(self, listener: socket.socket, key: str) -> None:
-        self.listener, self.key = listener, key
+    def __init__(self, listener: socket.socket) -> None:
+        self.listener, self.key = listener, ""
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self.client = httpx2.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=30
-        )
+        self.client = httpx2.Client(base_url=self.url, trust_env=False, timeout=30)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (until `end`)
         self.start()
 
@@ -49,6 +47,10 @@ class Api:
             pass_fds=(descriptor,),
         )
         assert self.client.get("/healthz").is_success
+
+    def sign_in(self, key: str) -> None:
+        self.key = key
+        self.client.headers["Authorization"] = f"Bearer {key}"
 
     def listen(self, job_id: str, page: Page | None = None) -> Listening:
         return Listening(f"{self.url}/v1/jobs/{job_id}/events", self.key, page or Page())
@@ -63,12 +65,19 @@ class Api:
         self._log.close()
 
 
-@pytest.fixture
-def served(key) -> Iterator[Api]:
+@pytest.fixture(scope="module")
+def api_process(schema) -> Iterator[Api]:
     with stack.listen("127.0.0.1", 0) as listener:
-        served = Api(listener, key)
-        yield served
-        served.end()
+        api = Api(listener)
+        yield api
+        api.end()
+
+
+@pytest.fixture
+def served(api_process, key) -> Api:
+    """The API, called by a user of this test's."""
+    api_process.sign_in(key)
+    return api_process
 
 
 @pytest.fixture

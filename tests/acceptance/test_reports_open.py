@@ -85,7 +85,7 @@ class Opened:
         return self.page.evaluate(script)
 
 
-@pytest.fixture(scope="module", params=[(375, "light"), (375, "dark"), (1280, "light")], ids=lambda param: f"{param}")
+@pytest.fixture(scope="module", params=[(375, "dark"), (1280, "light")], ids=lambda param: f"{param}")
 def opened(browser: Browser, file: Path, request: pytest.FixtureRequest) -> Iterator[Opened]:
     width, scheme = request.param
     with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True) as context:

@@ -1,11 +1,13 @@
 """A comparison from the form to the verdict, with a real worker; and the leaderboard that its runs make."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.visitor import Stage, Visitor
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -15,6 +17,26 @@ def comparison(name: str, **changes: object) -> dict[str, object]:
     task = {"dataset": "digits", "model": {"name": "mlp", "params": {"hidden": [32]}}, "budget": {"epochs": 2}}
     optimizers = [{"name": "adam", "params": {"lr": 0.01}}, {"name": "sgd", "params": {"lr": 0.0001}}]
     return {"name": name, "tasks": [task], "optimizers": optimizers, "seeds": {"max": 3}, **changes}
+
+
+@pytest.fixture(scope="module")
+def ended(stage: Stage, worker: object) -> str:
+    """One that has ended."""
+    compared = str(stage.client.post("/v1/comparisons", json=comparison("ended")).json()["id"])
+    until(lambda: stage.client.get(f"/v1/comparisons/{compared}").json()["status"] == "succeeded")
+    return compared
+
+
+@pytest.fixture
+def running(stage: Stage) -> Iterator[str]:
+    """One that runs until the test ends."""
+    long = comparison("too long", seeds={"max": 20})
+    long["tasks"][0]["budget"] = {"steps": 1_000_000}  # type: ignore[index]
+    compared = str(stage.client.post("/v1/comparisons", json=long).json()["id"])
+    until(lambda: stage.client.get(f"/v1/comparisons/{compared}").json()["progress"]["running"] == 2)
+    yield compared
+    stage.client.post(f"/v1/comparisons/{compared}/cancel")
+    until(lambda: stage.client.get(f"/v1/comparisons/{compared}").json()["status"] != "running")
 
 
 def fill_in(page: Page) -> None:
@@ -73,10 +95,19 @@ def test_the_runs_are_on_the_leaderboard(visitor: Visitor, stage: Stage) -> None
     expect(page.get_by_role("link", name="for the board")).to_be_visible()
 
 
-def test_one_that_is_cancelled(visitor: Visitor, stage: Stage) -> None:
-    long = comparison("too long", seeds={"max": 20})
-    long["tasks"][0]["budget"] = {"steps": 1_000_000}  # type: ignore[index]
-    page = visitor.open(f"/comparisons/{stage.client.post('/v1/comparisons', json=long).json()['id']}")
+def test_what_an_optimizer_is_called_is_text(visitor: Visitor, stage: Stage) -> None:
+    label = "<b>a</b> <a href='https://elsewhere.invalid/'>b</a> & c"
+    optimizers = [{"name": "adam", "params": {"lr": 0.01}, "label": label}, {"name": "sgd", "params": {"lr": 0.0001}}]
+    answer = stage.client.post("/v1/comparisons", json=comparison("called", optimizers=optimizers)).json()
+    page = visitor.open(f"/comparisons/{answer['id']}")
+    expect(page.locator(".head .chip")).to_contain_text("succeeded", timeout=60_000)
+    figure = page.locator("figure.chart").filter(has=page.get_by_role("heading", name="Curves", exact=True))
+    expect(figure.locator(".legendtext").filter(has_text=label)).to_be_visible()
+    assert page.locator("figure.chart a").count() == 0
+
+
+def test_one_that_is_cancelled(visitor: Visitor, running: str) -> None:
+    page = visitor.open(f"/comparisons/{running}")
     button = page.get_by_role("button", name="Cancel")
     button.evaluate("button => { button.same = true; }")
     expect(page.get_by_text("2 running")).to_be_visible()
@@ -95,3 +126,28 @@ def test_a_plan_that_cannot_be(visitor: Visitor) -> None:
     expect(field).to_have_attribute("aria-invalid", "true")
     page.get_by_role("button", name="Start the comparison").click()
     expect(field).to_be_focused()
+
+
+def test_a_tab_is_read_while_it_runs(visitor: Visitor, running: str, stage: Stage) -> None:
+    page = visitor.open(f"/comparisons/{running}?tab=plan")
+    expect(page.locator(".head .live")).to_have_text("live")
+    plan, panel = page.get_by_role("tab", name="Plan"), page.get_by_role("tabpanel")
+    verdict = page.get_by_role("region", name="Verdict", exact=True)
+    for part in (panel.locator("pre"), verdict):
+        part.evaluate("part => { part.same = true; }")
+    job = stage.client.get("/v1/jobs", params={"comparison": running, "status": "running"}).json()["data"][0]["id"]
+    stage.client.post(f"/v1/jobs/{job}/cancel")
+    expect(page.get_by_text("1 cancelled", exact=True)).to_be_visible()  # the page has looked again
+    expect(plan).to_have_attribute("aria-selected", "true")
+    assert panel.locator("pre").evaluate("part => part.same")
+    assert verdict.evaluate("part => part.same")  # a live region that is replaced is not read out
+    page.get_by_role("tab", name="Missing runs").click()
+    expect(page).to_have_url(re.compile("tab=missing"))
+    page.get_by_role("tab", name="Methods").click()
+    expect(page).not_to_have_url(re.compile("tab="))
+
+
+@pytest.mark.parametrize("task", ["abc", "1.5", "-3", "99"])
+def test_an_address_that_names_no_task(visitor: Visitor, ended: str, task: str) -> None:
+    page = visitor.open(f"/comparisons/{ended}?task={task}")
+    expect(page.get_by_role("table").filter(has_text="one run a seed")).to_be_visible()

@@ -1,10 +1,13 @@
 """A job from the form to its end, with a real worker: plan, curves as they grow, cancel, retry, a variation."""
 
 import re
+from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
+from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.acceptance.lab import JOB, LONG
 from tests.browser.visitor import Stage, Visitor
@@ -16,7 +19,7 @@ JOB_PAGE = re.compile(r"/jobs/[0-9a-f-]{36}")
 
 
 @pytest.fixture
-def long_job(stage: Stage):
+def long_job(stage: Stage) -> Iterator[str]:
     """A job that trains until the test ends."""
     job_id = stage.lab.submit(WATCHED)
     yield job_id
@@ -132,6 +135,12 @@ class TestWatching:
         assert soft[0] == pytest.approx(raw[0])
         assert roughness(soft) < roughness(raw)
 
+    def test_a_double_click_does_not_cancel(self, visitor: Visitor, long_job: str) -> None:
+        page = visitor.open(f"/jobs/{long_job}")
+        page.get_by_role("button", name="Cancel").dblclick()
+        expect(page.get_by_role("button", name="Really cancel?")).to_be_enabled()
+        assert not [url for url in visitor.asked if url.endswith("/cancel")]
+
     def test_a_variation_starts_from_the_job(self, visitor: Visitor, stage: Stage, long_job: str) -> None:
         page = visitor.open(f"/jobs/{long_job}")
         page.get_by_role("link", name="Submit a variation").click()
@@ -178,6 +187,68 @@ class TestWatching:
             expect(page.get_by_role("heading", name="Leaderboard")).to_be_visible(timeout=20_000)
 
 
+class TestList:
+    def test_a_press_outlasts_what_changes_meanwhile(self, visitor: Visitor, long_job: str) -> None:
+        page = visitor.open("/jobs?status=running")
+        box = page.get_by_label(f"Choose job {long_job[-8:]}")
+        press_while_it_moves(page, box)
+        expect(box).to_be_checked()
+        page.get_by_role("link", name="Overview").click()
+        press_while_it_moves(page, page.get_by_label("Workers").get_by_role("link", name=long_job[-8:]))
+        expect(page).to_have_url(re.compile(long_job))
+
+    def test_what_leaves_the_list_is_not_chosen(self, visitor: Visitor, stage: Stage, long_job: str) -> None:
+        page = visitor.open("/jobs?status=running")
+        page.get_by_label(f"Choose job {long_job[-8:]}").check()
+        expect(page.get_by_text("1 job chosen")).to_be_visible()
+        stage.client.post(f"/v1/jobs/{long_job}/cancel")
+        expect(page.get_by_text("Choose all shown")).to_be_visible()
+        expect(page.get_by_role("button", name="Cancel them")).to_have_count(0)
+
+    def test_filters_of_the_address_are_seen_and_can_be_cleared(self, visitor: Visitor, long_job: str) -> None:
+        page = visitor.open(f"/jobs?comparison={uuid4()}")
+        expect(page.get_by_role("link", name="Runs of one comparison")).to_be_visible()
+        expect(page.get_by_text("No job is like that")).to_be_visible()
+        page.get_by_role("button", name="Show jobs of all comparisons").click()
+        mine = page.locator(f"tr[data-key='{long_job}']")
+        expect(mine).to_be_visible()
+        assert page.url.endswith("/jobs")
+
+        visitor.open("/jobs?dataset=images/gone&user=bob")
+        expect(page.get_by_label("Data set")).to_have_value("images/gone")
+        page.get_by_role("button", name="Only mine").click()
+        expect(page.get_by_label("User")).to_have_value("ada")
+        page.get_by_role("button", name="Clear all filters").click()
+        expect(page.get_by_label("Data set")).to_have_value("")
+        expect(mine).to_be_visible()
+        assert page.url.endswith("/jobs")
+
+    def test_a_wrong_filter_is_named_at_its_field(self, visitor: Visitor, long_job: str) -> None:
+        visitor.expects(422, "/v1/jobs")
+        page = visitor.open("/jobs")
+        mine, tag = page.locator(f"tr[data-key='{long_job}']"), page.get_by_label("Tag")
+        expect(mine).to_be_visible()
+        tag.fill("study")
+        expect(tag).to_have_accessible_description("key:value")
+        expect(mine).to_be_visible()
+        tag.fill("st!udy:ko")
+        expect(tag).to_have_accessible_description(re.compile("has to be key:value, of letters"))
+        expect(mine).to_be_visible()
+        tag.fill("study:ko")
+        expect(page.get_by_text("No job is like that")).to_be_visible()
+        expect(tag).not_to_have_attribute("aria-invalid", "true")
+
+
+def press_while_it_moves(page: Page, target: Locator) -> None:
+    """Press and let go, with a change of the job's bar between the two."""
+    done = page.get_by_role("progressbar").locator(".done").first
+    target.hover()
+    page.mouse.down()
+    before = done.get_attribute("style")
+    expect(done).not_to_have_attribute("style", before or "")
+    page.mouse.up()
+
+
 def test_many_at_once(visitor: Visitor, stage: Stage) -> None:
     ids = [stage.lab.submit(LONG, tags={"many": "yes"}) for _ in range(3)]
     page = visitor.open("/jobs?tag=many:yes")
@@ -189,3 +260,73 @@ def test_many_at_once(visitor: Visitor, stage: Stage) -> None:
     expect(page.get_by_text("3 jobs cancelled or asked to stop")).to_be_visible()
     expect(page.locator("tbody .chip").filter(has_text="cancelled")).to_have_count(3, timeout=20_000)
     assert {stage.lab.ended(one)["status"] for one in ids} == {"cancelled"}
+
+
+# --- how curves are drawn ---
+
+
+@pytest.fixture(scope="module")
+def short_job(stage: Stage, worker: object) -> str:
+    """A job that has ended, with a point for each step."""
+    job = stage.lab.submit(JOB | {"log_every_steps": 1})
+    assert stage.lab.ended(job)["status"] == "succeeded"
+    return job
+
+
+@pytest.mark.parametrize(("smooth", "shown"), [("5", "0.99"), ("1", "0.99"), ("-1", "0"), ("much", "0")])
+def test_an_address_that_smoothes_too_much(visitor: Visitor, short_job: str, smooth: str, shown: str) -> None:
+    page = visitor.open(f"/jobs/{short_job}?smooth={smooth}")
+    expect(page.get_by_label("Smoothing")).to_have_value(shown)
+    until(lambda: visitor.figures().get("Loss"))
+    # Of training alone: as it is, and smoothed.
+    long = [trace["y"] for trace in visitor.figures()["Loss"] if len(trace["y"]) > 10]
+    assert len(long) == (1 if shown == "0" else 2)
+    assert all(min(long[0]) <= value <= max(long[0]) for value in long[-1])
+
+
+def test_a_zoom_stays_where_the_axis_means_the_same(visitor: Visitor, short_job: str) -> None:
+    page = visitor.open(f"/jobs/{short_job}")
+    figure = page.locator("figure.chart").filter(has=page.get_by_role("heading", name="Loss", exact=True))
+    until(lambda: visitor.figures().get("Loss"))
+    whole = axes(figure)
+    zoom(page, figure)
+    until(lambda: axes(figure)["x"] != whole["x"])
+    zoomed = axes(figure)
+    assert width(zoomed["x"]) < 0.5 * width(whole["x"])
+
+    page.get_by_label("Logarithmic").check()
+    until(lambda: axes(figure)["kind"] == "log")
+    assert axes(figure)["x"] == zoomed["x"]
+    values = [value for trace in visitor.figures()["Loss"] for value in trace["y"]]
+    low, high = axes(figure)["y"]
+    assert 10**low <= min(values)
+    assert 10**high >= max(values)
+
+    page.get_by_label("Along").select_option("time")
+    until(lambda: axes(figure)["title"] == "training time, s")
+    last = max(value for trace in visitor.figures()["Loss"] for value in trace["x"])
+    assert last <= axes(figure)["x"][1] < 2 * last
+
+
+def zoom(page: Page, figure: Locator) -> None:
+    """Drag over the middle of a figure."""
+    inside = figure.locator(".nsewdrag").first
+    inside.scroll_into_view_if_needed()
+    box = inside.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.3 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.6 * box["height"], steps=5)
+    page.mouse.up()
+
+
+def axes(figure: Locator) -> dict[str, Any]:
+    """The ranges of a figure's axes, and what they mean."""
+    found: dict[str, Any] = figure.locator(".plot").evaluate(
+        "({layout: {xaxis: x, yaxis: y}}) => ({x: x.range, y: y.range, title: x.title.text, kind: y.type})"
+    )
+    return found
+
+
+def width(ends: list[float]) -> float:
+    return ends[1] - ends[0]

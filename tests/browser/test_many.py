@@ -5,7 +5,7 @@ import re
 from uuid import UUID
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, Route, expect
 from sqlalchemy import text
 
 from service import db, metrics
@@ -88,6 +88,41 @@ def test_the_list_of_five_thousand_jobs(visitor: Visitor) -> None:
     timed(visitor, "more rows", start)
     page.get_by_role("button", name="succeeded").click()
     expect(page).to_have_url(re.compile(r"[?]status=succeeded$"))
+
+
+@pytest.mark.usefixtures("jobs")
+def test_more_rows_stay(visitor: Visitor, stage: Stage) -> None:
+    """Whatever else is asked for: after new jobs, while the answer is on its way, and when the stream opens again."""
+    page = visitor.page
+    rows, more = page.locator("tbody tr"), page.get_by_role("button", name="Show more")
+    held: list[Route] = []
+
+    def new_job() -> Locator:
+        return page.locator(f"tr[data-key='{stage.lab.submit(JOB)}']")
+
+    visitor.open("/jobs")
+    expect(rows).to_have_count(100)
+    expect(page.get_by_text("live", exact=True)).to_be_visible()
+    expect(new_job()).to_be_visible()
+    second = new_job()  # right after the first: it is shown after a while
+    more.click()
+    expect(rows).to_have_count(200)
+    expect(second).to_be_visible()
+    expect(rows).to_have_count(200)
+
+    page.route("**/v1/jobs?*", lambda route: held.append(route), times=1)
+    more.click()
+    expect(new_job()).to_be_visible()
+    held.pop().continue_()
+    expect(rows).to_have_count(300)
+
+    with visitor.without_the_api():
+        stage.api.kill()
+        expect(page.get_by_text("reconnecting")).to_be_visible()
+        stage.api.start()
+        third = new_job()
+        expect(third).to_be_visible()
+    expect(rows).to_have_count(300)
 
 
 def test_a_curve_of_a_hundred_thousand_points(visitor: Visitor, jobs: str) -> None:

@@ -2,18 +2,22 @@
 
 import { h, uniqueId } from "./dom.js";
 
+const AGAIN = 3000; // milliseconds until a library that did not come is asked for again
+
 let loading = null;
 
-/** The library, from the server's own Python wheel. */
+/** The library, from the server's own Python wheel; where it does not come, it is asked for anew a little later. */
 function plotly() {
   loading ??= new Promise((resolve, reject) => {
-    allowStyles();
     const script = h("script", { src: "/dashboard/plotly.js" });
-    script.addEventListener("load", () => resolve(window.Plotly));
-    script.addEventListener("error", () => {
-      loading = null;
-      reject(new Error("the drawing library could not be loaded"));
-    });
+    const end = () => {
+      if (window.Plotly) return resolve(window.Plotly);
+      script.remove();
+      setTimeout(() => (loading = null), AGAIN);
+      reject(new Error("The drawing library could not be loaded"));
+    };
+    script.addEventListener("load", end);
+    script.addEventListener("error", end);
     document.head.append(script);
   });
   return loading;
@@ -27,6 +31,10 @@ function allowStyles() {
     else plain.call(this, name, value);
   };
 }
+allowStyles();
+
+/** The library reads some HTML in texts; what somebody has called an optimizer is no HTML. */
+export const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -44,7 +52,7 @@ export function faded(colour, share) {
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 /**
- * A figure that can be drawn again with other data, keeping the reader's zoom.
+ * A figure that can be drawn again with other data, keeping the reader's zoom where the axes still mean the same.
  *
  * `draw(figure)` gives `{traces, x, y, height, description}`; `x` and `y` are `{title, log, tickformat, range, ...}`.
  */
@@ -63,10 +71,19 @@ export class Chart {
     });
   }
 
-  /** Draw, or say `why` nothing can be drawn. */
+  /** Draw, or say `why` nothing can be drawn; without the library say so and try again until it is there. */
   async draw(make) {
     this.last = make;
-    const library = await plotly();
+    let library;
+    try {
+      library = await plotly();
+    } catch (error) {
+      if (this.isGone || this.last !== make) return;
+      this.say(`${error.message}; trying again \u2026`);
+      clearTimeout(this.again);
+      this.again = setTimeout(() => this.isGone || this.draw(this.last), AGAIN);
+      return;
+    }
     if (this.isGone || this.last !== make) return;
     const {
       traces,
@@ -81,8 +98,7 @@ export class Chart {
     } = make();
     if (why) {
       if (this.plot.data) library.purge(this.plot);
-      this.plot.replaceChildren(h("p", { class: "nothing" }, why));
-      this.plot.setAttribute("aria-label", `${this.title}: ${why}`);
+      this.say(why);
       return;
     }
     if (!this.plot.data) this.plot.replaceChildren();
@@ -109,6 +125,12 @@ export class Chart {
       { responsive: true, displaylogo: false, displayModeBar: false, doubleClick: "reset", scrollZoom: false },
     );
   }
+
+  /** Words in the place of the drawing. */
+  say(text) {
+    this.plot.replaceChildren(h("p", { class: "nothing" }, text));
+    this.plot.setAttribute("aria-label", `${this.title}: ${text}`);
+  }
 }
 
 function axis({ title, log = false, ...more }, traces, which) {
@@ -120,6 +142,7 @@ function axis({ title, log = false, ...more }, traces, which) {
   return {
     title: { text: title, standoff: 6, font: { size: 12.5 } },
     type: log ? "log" : undefined,
+    uirevision: `${title} ${log}`, // a zoom is of no use in other units
     automargin: true,
     gridcolor: css("--grid"),
     linecolor: css("--muted"),

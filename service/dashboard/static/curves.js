@@ -44,7 +44,7 @@ export class Curves {
 }
 
 /** At most so many points: the first, the last, and of each stretch the smallest, the largest and what is no number. */
-export function thinned({ x, y }, most = MOST_DRAWN) {
+function thinned({ x, y }, most = MOST_DRAWN) {
   if (x.length <= most) return { x, y };
   const keep = [0];
   const buckets = Math.floor((most - 2) / 2);

@@ -2,7 +2,8 @@
 
 /**
  * A new element. `attributes` may hold listeners (`onclick`), `class`, `dataset` and what else HTML or SVG knows;
- * null and false leave an attribute out. Children are nodes, strings, numbers or nested lists of them; null is nothing.
+ * null and false leave an attribute out. Children are nodes, strings, numbers or nested lists of them; null, false and
+ * "" are nothing, and 0 is a number.
  */
 export function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -21,11 +22,60 @@ export function svg(tag, attributes = {}, ...children) {
 
 /** Put these children in the place of all there are; who works in there by keyboard or has scrolled keeps the place. */
 export function fill(element, ...children) {
+  return keepingThePlace(element, () => element.replaceChildren(...nodes(children)));
+}
+
+/**
+ * The same, but what would not look different stays: a press or a selection of text that has begun there goes on.
+ *
+ * Children with `data-key` are known by it wherever they stand. Listeners that stay are those from before, so that they
+ * must not depend on what was drawn last.
+ */
+export function renew(element, ...children) {
+  return keepingThePlace(element, () => merge(element, nodes(children)));
+}
+
+function merge(element, wanted) {
+  const keys = new Set(wanted.map(keyOf));
+  for (const child of [...element.childNodes])
+    if (keyOf(child) !== undefined && !keys.has(keyOf(child))) child.remove();
+  const keyed = new Map([...element.children].map((child) => [keyOf(child), child]));
+  let place = element.firstChild;
+  for (const child of wanted) {
+    const node = child instanceof Node ? child : document.createTextNode(child);
+    const there = keyOf(node) === undefined ? place : keyed.get(keyOf(node));
+    const kept = there && stays(there, node) ? there : node;
+    if (kept === place) place = place.nextSibling;
+    else element.insertBefore(kept, place);
+    if (kept !== there && there) {
+      if (there === place) place = place.nextSibling;
+      there.remove();
+    }
+  }
+  while (place) {
+    const next = place.nextSibling;
+    place.remove();
+    place = next;
+  }
+}
+
+/** Whether a node can stand for another one, within which it may have had to change. */
+function stays(there, node) {
+  if (there === node || there.isEqualNode(node)) return true;
+  if (!(there instanceof Element) || !there.cloneNode(false).isEqualNode(node.cloneNode(false))) return false;
+  merge(there, [...node.childNodes]);
+  return true;
+}
+
+const keyOf = (node) => node.dataset?.key;
+
+/** Change what an element holds; who works in there by keyboard or has scrolled keeps the place. */
+function keepingThePlace(element, change) {
   const held =
     element.contains(document.activeElement) && element !== document.activeElement ? document.activeElement : null;
   const place = held && [...element.querySelectorAll(CONTROLS)].indexOf(held);
   const scrolled = [...element.querySelectorAll(".scroll")].map((frame) => frame.scrollLeft);
-  element.replaceChildren(...nodes(children));
+  change();
   element.querySelectorAll(".scroll").forEach((frame, position) => (frame.scrollLeft = scrolled[position] ?? 0));
   if (held) successor(held, [...element.querySelectorAll(CONTROLS)], place)?.focus({ preventScroll: true });
   return element;
@@ -91,7 +141,6 @@ export function throttled(work, milliseconds, signal) {
       return;
     }
     waiting = true;
-    work();
     setTimeout(() => {
       waiting = false;
       if (again) {
@@ -99,6 +148,7 @@ export function throttled(work, milliseconds, signal) {
         run();
       }
     }, milliseconds);
+    work();
   };
   return run;
 }

@@ -2,20 +2,22 @@
 
 const MINUS = "\u2212";
 
-/** A number with so many significant digits, without an exponent where that is readable. */
+/** A number rounded to so many significant digits, without an exponent where that is readable; integers below 1e7 are exact. */
 export function number(value, digits = 4) {
   if (value === null || value === undefined || Number.isNaN(value)) return "\u2013";
   if (!Number.isFinite(value)) return value > 0 ? "\u221e" : `${MINUS}\u221e`;
   const size = Math.abs(value);
-  let text;
-  if (value === 0) text = "0";
-  else if (Number.isInteger(value) && size < 1e7) text = grouped(value);
-  else if (size >= 1e6 || size < 1e-4)
-    text = value
-      .toExponential(Math.max(0, digits - 2))
-      .replace(/\.?0+e/, "e")
-      .replace("e+", "e");
-  else text = String(Number(value.toPrecision(digits)));
+  if (Number.isInteger(value) && size < 1e7) return grouped(value).replace("-", MINUS);
+  const rounded = Number(value.toPrecision(digits));
+  const text =
+    size >= 1e6 || size < 1e-4
+      ? rounded
+          .toExponential(digits - 1)
+          .replace(/\.?0+e/, "e")
+          .replace("e+", "e")
+      : Number.isInteger(rounded)
+        ? grouped(rounded)
+        : String(rounded);
   return text.replace(/-/g, MINUS);
 }
 

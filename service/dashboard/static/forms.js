@@ -8,7 +8,7 @@ const TITLES = { lr: "Learning rate", eps: "Epsilon", betas: "Betas", dataset: "
 const titled = (name) => TITLES[name] ?? name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
 
 /** A schema with its `$ref` followed. */
-export function resolved(schema, defs) {
+function resolved(schema, defs) {
   return schema.$ref ? { ...defs[schema.$ref.split("/").at(-1)], ...schema, $ref: undefined } : schema;
 }
 
@@ -153,7 +153,7 @@ function limits(help, schema, isNumber) {
  * The parameters of a choice. Where the schema has several forms (KO on each of its bases), a select picks one by the
  * property that is constant in each.
  */
-export function paramsForm(schema, { skip = [] } = {}) {
+function paramsForm(schema, { skip = [] } = {}) {
   const defs = schema.$defs ?? {};
   const branches = (schema.oneOf ?? schema.anyOf ?? [schema]).map((one) => resolved(one, defs));
   const key =

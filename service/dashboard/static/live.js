@@ -10,44 +10,53 @@ const HIDDEN = 20_000; // after which a tab that nobody sees gives its connectio
 /**
  * Follow a stream until it ends or `signal` does, across lost connections: it goes on after the last event that came.
  *
+ * What a listener throws is a fault of the page, not of the connection: it goes to the console, and the stream goes on.
+ *
  * @param {string} path with its query
  * @param {object} options
  * @param {(event: {type: string, data: any}) => void} options.onEvent
- * @param {() => void} [options.onOpen] each time that it is connected; `true` the first time
+ * @param {() => void} [options.onOpen] each time that it is connected
  * @param {(isLive: boolean) => void} [options.onState]
  */
 export async function follow(path, { onEvent, onOpen, onState, signal }) {
   let last = null;
   let wait = SHORTEST_WAIT;
-  let isFirst = true;
   while (!signal.aborted) {
     await visible(signal);
-    const silence = new AbortController();
-    const either = AbortSignal.any([signal, silence.signal]);
-    endWhenHidden(silence);
+    const connection = new AbortController();
+    const either = AbortSignal.any([signal, connection.signal]);
+    const heard = endWhenSilent(connection);
+    endWhenHidden(connection);
     try {
       const headers = { Accept: "text/event-stream", ...(last === null ? {} : { "Last-Event-ID": last }) };
       const response = await call("GET", path, { headers, signal: either });
       if (response.status === 204) return;
-      onState?.(true);
-      onOpen?.(isFirst);
-      isFirst = false;
-      for await (const event of events(response.body, silence)) {
+      tell(() => onState?.(true));
+      tell(() => onOpen?.());
+      for await (const event of events(response.body, heard)) {
         if (event.id !== undefined) last = event.id;
         wait = SHORTEST_WAIT;
-        if (event.data !== "") onEvent({ type: event.type, data: JSON.parse(event.data) });
+        if (event.data !== "") tell(() => onEvent({ type: event.type, data: JSON.parse(event.data) }));
         if (event.type === "end") return;
       }
     } catch (error) {
       if (signal.aborted) return;
       if (error.status && !error.isAway) throw error; // refused: trying again would not help
     } finally {
-      silence.abort();
+      connection.abort();
     }
     if (signal.aborted) return;
-    onState?.(false);
+    tell(() => onState?.(false));
     await pause(wait * (0.75 + Math.random() / 2), signal);
     wait = Math.min(LONGEST_WAIT, 2 * wait);
+  }
+}
+
+function tell(listener) {
+  try {
+    listener();
+  } catch (error) {
+    console.error(error);
   }
 }
 
@@ -55,9 +64,26 @@ export async function follow(path, { onEvent, onOpen, onState, signal }) {
 function visible(signal) {
   if (!document.hidden) return undefined;
   return new Promise((resolve) => {
-    document.addEventListener("visibilitychange", resolve, { once: true, signal });
-    signal.addEventListener("abort", resolve, { once: true });
+    const done = () => {
+      document.removeEventListener("visibilitychange", done);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    document.addEventListener("visibilitychange", done);
+    signal.addEventListener("abort", done);
   });
+}
+
+/** End a connection once nothing was heard for long, be it an answer or a part of one; call what comes back at each. */
+function endWhenSilent(connection) {
+  let timer;
+  const heard = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => connection.abort(), SILENCE);
+  };
+  connection.signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
+  heard();
+  return heard;
 }
 
 /** End a connection some time after the page was hidden, unless it is seen again before. */
@@ -73,28 +99,24 @@ function endWhenHidden(connection) {
 
 function pause(milliseconds, signal) {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds);
-    signal.addEventListener(
-      "abort",
-      () => {
-        clearTimeout(timer);
-        resolve();
-      },
-      { once: true },
-    );
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, milliseconds);
+    signal.addEventListener("abort", done);
   });
 }
 
-/** The events of a body, by the rules of the HTML standard, section 9.2.6. A long silence counts as a lost connection. */
-async function* events(body, silence) {
+/** The events of a body, by the rules of the HTML standard, section 9.2.6; `heard` is called with each part that comes. */
+async function* events(body, heard) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let timer;
   let rest = "";
   let event = { type: "message", data: [] };
   try {
     while (true) {
-      clearTimeout(timer);
-      timer = setTimeout(() => silence.abort(), SILENCE);
+      heard();
       const { value, done } = await reader.read();
       if (done) return;
       const lines = (rest + value).split("\n");
@@ -114,7 +136,6 @@ async function* events(body, silence) {
       }
     }
   } finally {
-    clearTimeout(timer);
     reader.cancel().catch(() => {});
   }
 }

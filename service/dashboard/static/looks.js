@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 
 /** As in the reports: Okabe and Ito's colours without the yellow; the style sheet has them for both themes. */
-export const COLOURS = 7;
+const COLOURS = 7;
 const DASHES = ["solid", "6px,2px", "2px,2px", "7px,2px,2px,2px"];
 const SYMBOLS = [
   "circle",

@@ -1,7 +1,7 @@
 // What pages are made of: states, chips, tables, figures' frames.
 
 import { fill, h, svg, uniqueId } from "./dom.js";
-import { many, optimizerName } from "./format.js";
+import { optimizerName } from "./format.js";
 import { lookOf, marker } from "./looks.js";
 
 /** Something is being fetched. It shows only after a moment, so that quick answers do not flicker. */
@@ -87,7 +87,7 @@ export function named(label, look) {
 }
 
 /** The sign alone. */
-export function swatch(look) {
+function swatch(look) {
   return svg(
     "svg",
     { class: `swatch c${look.colour}`, viewBox: "-6 -6 12 12", "aria-hidden": "true" },
@@ -127,21 +127,24 @@ export function table({ caption, columns, rows, sorted, onSort, rowKey, isStrong
       content,
     );
   });
-  const body = rows.map((row) =>
-    h(
-      "tr",
-      { class: isStrong?.(row) ? "strong" : null, dataset: rowKey ? { key: rowKey(row) } : {} },
-      columns.map((column, position) =>
-        position === 0 && column.kind === "head"
-          ? h("th", { class: "text", scope: "row" }, column.cell(row))
-          : h("td", { class: column.kind === "head" ? "text" : (column.kind ?? "number") }, column.cell(row)),
-      ),
-    ),
-  );
+  const body = rows.map((row) => tableRow({ columns, row, rowKey, isStrong }));
   return h(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": label ?? caption },
     h("table", {}, caption && h("caption", {}, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)),
+  );
+}
+
+/** One row of such a table. */
+export function tableRow({ columns, row, rowKey, isStrong }) {
+  return h(
+    "tr",
+    { class: isStrong?.(row) ? "strong" : null, dataset: rowKey ? { key: rowKey(row) } : {} },
+    columns.map((column, position) =>
+      position === 0 && column.kind === "head"
+        ? h("th", { class: "text", scope: "row" }, column.cell(row))
+        : h("td", { class: column.kind === "head" ? "text" : (column.kind ?? "number") }, column.cell(row)),
+    ),
   );
 }
 
@@ -162,7 +165,7 @@ export function section(title, ...children) {
 }
 
 /** Views of one thing, one at a time; `onShow` gets the name of the shown one, which may be in the address. */
-export function tabs(views, shown, onShow) {
+export function tabs(label, views, shown, onShow) {
   const panel = h("div", { role: "tabpanel", tabindex: "0", id: uniqueId("panel") });
   const buttons = views.map(({ name, title }) =>
     h(
@@ -191,14 +194,21 @@ export function tabs(views, shown, onShow) {
     onShow?.(name);
   }
   function move(event, name) {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    const position = (views.findIndex((view) => view.name === name) + step + views.length) % views.length;
+    const here = views.findIndex((view) => view.name === name);
+    const there = { ArrowRight: here + 1, ArrowLeft: here - 1, Home: 0, End: -1 }[event.key];
+    if (there === undefined) return;
+    event.preventDefault();
+    const position = (there + views.length) % views.length;
     select(views[position].name);
     buttons[position].focus();
   }
   select(views.some((view) => view.name === shown) ? shown : views[0].name);
-  return h("div", { class: "tabs" }, h("div", { class: "tablist", role: "tablist" }, buttons), panel);
+  return h(
+    "div",
+    { class: "tabs" },
+    h("div", { class: "tablist", role: "tablist", "aria-label": label }, buttons),
+    panel,
+  );
 }
 
 /** A short message that goes by itself; errors stay longer. */
@@ -213,20 +223,41 @@ export function toast(text, kind = "note") {
   setTimeout(() => box.remove(), kind === "error" ? 15_000 : 6_000);
 }
 
-/** A button that cannot be pressed twice while its work goes on; errors become a message. */
+/** Whether a stream is connected: the sign, and `onState` for `follow`. */
+export function liveSign() {
+  const live = h("span", { class: "live" }, "connecting");
+  const onState = (isLive) => {
+    live.classList.toggle("on", isLive);
+    live.textContent = isLive ? "live" : "reconnecting";
+  };
+  return { live, onState };
+}
+
+/**
+ * A button that cannot be pressed twice while its work goes on; errors become a message. With `confirm` it asks first,
+ * and a double click is no answer.
+ */
 export function action(title, work, { kind = "", confirm, label } = {}) {
   const button = h("button", { type: "button", class: kind, "aria-label": label, onclick: press }, title);
   let isSure = !confirm;
-  async function press() {
+  let timer;
+  function ask() {
+    isSure = true;
+    button.textContent = confirm;
+    timer = setTimeout(forget, 4000);
+  }
+  function forget() {
+    clearTimeout(timer);
+    isSure = !confirm;
+    button.textContent = title;
+  }
+  async function press(event) {
+    if (confirm && event.detail > 1) return;
     if (!isSure) {
-      isSure = true;
-      button.textContent = confirm;
-      setTimeout(() => {
-        isSure = !confirm;
-        button.textContent = title;
-      }, 4000);
+      ask();
       return;
     }
+    clearTimeout(timer);
     button.disabled = true;
     try {
       await work();
@@ -234,31 +265,35 @@ export function action(title, work, { kind = "", confirm, label } = {}) {
       if (error.name !== "AbortError") toast(error.message, "error");
     } finally {
       button.disabled = false;
-      isSure = !confirm;
-      button.textContent = title;
+      forget();
     }
   }
   return button;
 }
 
-/** A value that can be copied with one click. */
-export function copyable(text, shown = text) {
+/** A value that can be copied with one click; where the browser lets no page copy, the click selects it. */
+export function copyable(text) {
+  const value = h("code", {}, text);
+  async function copy() {
+    try {
+      await navigator.clipboard.writeText(text); // there is no clipboard but over https and on this machine
+      toast("Copied.");
+    } catch {
+      getSelection().selectAllChildren(value);
+      toast("The browser does not allow copying here. It is selected: copy it with the keyboard.");
+    }
+  }
   const button = h(
     "button",
     {
       type: "button",
       class: "quiet small copy",
       title: `Copy ${text}`,
-      onclick: async () => {
-        await navigator.clipboard?.writeText(text).then(
-          () => toast("Copied."),
-          () => toast("The browser does not allow copying here.", "error"),
-        );
-      },
+      onclick: copy,
     },
     "Copy",
   );
-  return h("span", { class: "copyable" }, h("code", {}, shown), button);
+  return h("span", { class: "copyable" }, value, button);
 }
 
 /** Indented JSON, as text. */
@@ -269,6 +304,3 @@ export function code(value) {
     h("code", {}, typeof value === "string" ? value : JSON.stringify(value, null, 2)),
   );
 }
-
-/** `12 of 40 runs`. */
-export const of = (done, all, word) => `${done} of ${many(all, word)}`;

@@ -1,9 +1,10 @@
 // All comparisons, the newest first.
 
-import { get } from "../api.js";
-import { fill, h, throttled } from "../dom.js";
+import { fill, h, renew } from "../dom.js";
 import { ago, many } from "../format.js";
+import { beginning } from "../lists.js";
 import { follow } from "../live.js";
+import { refresher } from "../refresh.js";
 import { action, chip, empty, table, toast } from "../parts.js";
 
 const PAGE = 50;
@@ -11,17 +12,29 @@ const PAGE = 50;
 export async function mount(root, { signal }) {
   let rows = [];
   let next = null;
+  let wanted = PAGE;
   const list = h("div", { class: "part" });
-  const more = h("div", { class: "actions" });
+  const shown = h("span", { class: "note" });
 
-  async function load({ isMore = false } = {}) {
-    const page = await get("/v1/comparisons", { limit: PAGE, after: isMore ? next : "" }, signal);
-    rows = isMore ? [...rows, ...page.data] : page.data;
-    next = page.next;
+  async function ask() {
+    const asked = wanted;
+    return { ...(await beginning("/v1/comparisons", {}, asked, signal)), asked };
+  }
+
+  function show(found) {
+    if (found.asked < wanted) return; // more was asked for meanwhile
+    ({ rows, next } = found);
     draw();
   }
 
+  const showMore = action("Show more", async () => {
+    wanted = rows.length + PAGE;
+    show(await ask());
+  });
+
   function draw() {
+    showMore.hidden = !next;
+    shown.textContent = rows.length ? `${many(rows.length, "comparison")} shown` : "";
     if (!rows.length) {
       fill(
         list,
@@ -31,10 +44,9 @@ export async function mount(root, { signal }) {
           h("a", { class: "button primary", href: "/comparisons/new" }, "Compare optimizers"),
         ),
       );
-      fill(more);
       return;
     }
-    fill(
+    renew(
       list,
       table({
         label: "Comparisons",
@@ -58,11 +70,6 @@ export async function mount(root, { signal }) {
         rowKey: (row) => row.id,
       }),
     );
-    fill(
-      more,
-      next && action("Show more", () => load({ isMore: true })),
-      h("span", { class: "note" }, `${many(rows.length, "comparison")} shown`),
-    );
   }
 
   fill(
@@ -75,13 +82,13 @@ export async function mount(root, { signal }) {
       h("a", { class: "button primary", href: "/comparisons/new" }, "Compare optimizers"),
     ),
     list,
-    more,
+    h("div", { class: "actions" }, showMore, shown),
   );
-  await load();
-  const refresh = throttled(() => rows.length <= PAGE && load().catch(() => {}), 2000, signal);
+  show(await ask());
+  const refresh = refresher(ask, show, { milliseconds: 2000, signal });
   follow("/v1/events", {
     signal,
-    onOpen: (isFirst) => isFirst || refresh(),
+    onOpen: refresh,
     onEvent: ({ type, data }) => type === "status" && data.comparison && refresh(),
   }).catch((error) => toast(error.message, "error"));
 }

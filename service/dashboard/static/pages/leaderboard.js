@@ -39,7 +39,7 @@ export async function mount(root, { query, keepQuery, signal }) {
     return h("div", { class: "field" }, h("label", { for: `board-${name}` }, title), control);
   };
 
-  function board(one, position) {
+  function board(one, position, metric) {
     const scale = scaleOf(one.standings);
     const setting = Object.entries(one.setting).filter(([name]) => !["dataset.name", "model.name"].includes(name));
     const brief = setting
@@ -71,7 +71,7 @@ export async function mount(root, { query, keepQuery, signal }) {
               row.diverged ? h("span", { class: "why" }, ` (${row.diverged} diverged)`) : "",
             ],
           },
-          { title: "Mean", cell: (row) => measured(row.mean, asked.metric) },
+          { title: "Mean", cell: (row) => measured(row.mean, metric) },
           {
             title: "",
             kind: "text",
@@ -80,23 +80,23 @@ export async function mount(root, { query, keepQuery, signal }) {
                 row,
                 scale,
                 lookOf(row.optimizer.name),
-                `${measured(row.mean, asked.metric)}, interval ${interval(row.interval, asked.metric)}`,
+                `${measured(row.mean, metric)}, interval ${interval(row.interval, metric)}`,
               ),
           },
-          { title: "95 % interval", cell: (row) => interval(row.interval, asked.metric) },
+          { title: "95 % interval", cell: (row) => interval(row.interval, metric) },
           {
             title: "SD",
             cell: (row) =>
-              row.sd === null ? "\u2013" : isShare(asked.metric) ? (100 * row.sd).toFixed(2) : number(row.sd, 3),
+              row.sd === null ? "\u2013" : isShare(metric) ? (100 * row.sd).toFixed(2) : number(row.sd, 3),
           },
-          { title: "Best", cell: (row) => measured(row.best, asked.metric) },
+          { title: "Best", cell: (row) => measured(row.best, metric) },
           {
             title: "Behind the first",
             hint: "Mean paired difference on the seeds of both, with its 95 % interval",
             cell: (row) =>
               row.behind_first === null
                 ? ""
-                : `${difference(row.behind_first, asked.metric)} (${interval(row.interval_behind, asked.metric, (value) => difference(value, asked.metric))})`,
+                : `${difference(row.behind_first, metric)} (${interval(row.interval_behind, metric, (value) => difference(value, metric))})`,
           },
           {
             title: "p",
@@ -110,26 +110,30 @@ export async function mount(root, { query, keepQuery, signal }) {
     );
   }
 
+  let last = null;
   async function load() {
+    const mine = { ...asked };
+    last = mine;
     fill(boards, waiting());
     try {
-      const found = await get("/v1/leaderboard", asked, signal);
+      const found = await get("/v1/leaderboard", mine, signal);
+      if (last !== mine) return; // another setting was chosen since
       fill(
         boards,
         found.boards.length
-          ? found.boards.map(board)
+          ? found.boards.map((one, position) => board(one, position, mine.metric))
           : h(
               "div",
               { class: "part" },
               empty(
                 "No run like that has ended yet",
-                `${asked.dataset} with ${asked.model}, by ${words(asked.metric)}.`,
+                `${mine.dataset} with ${mine.model}, by ${words(mine.metric)}.`,
                 h("a", { class: "button primary", href: "/comparisons/new" }, "Compare optimizers on it"),
               ),
             ),
       );
     } catch (error) {
-      if (error.name !== "AbortError")
+      if (error.name !== "AbortError" && last === mine)
         fill(
           boards,
           h(

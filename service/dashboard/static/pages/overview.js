@@ -1,11 +1,12 @@
 // What is running, who waits, and which optimizer wins.
 
 import { get } from "../api.js";
-import { fill, h, throttled } from "../dom.js";
-import { ago, bytes, duration, grouped, many, optimizerName, shortId } from "../format.js";
+import { fill, h, renew } from "../dom.js";
+import { ago, bytes, duration, grouped, many, shortId } from "../format.js";
 import { follow } from "../live.js";
 import { loadLooks, lookOf } from "../looks.js";
-import { bar, chip, empty, named, section, table, toast } from "../parts.js";
+import { refresher } from "../refresh.js";
+import { bar, chip, empty, liveSign, named, optimizer, section, table, toast } from "../parts.js";
 
 const AGAIN = 10_000; // heartbeats of workers are no events
 
@@ -14,40 +15,29 @@ export async function mount(root, { signal }) {
   let overview;
   let workers;
   let latest;
-  const live = h("span", { class: "live" }, "connecting");
+  const { live, onState } = liveSign();
   const numbers = h("dl", { class: "numbers" });
   const verdicts = h("div");
   const machines = h("div");
   const queue = h("div");
   const jobs = h("div");
 
-  async function load() {
-    [overview, { workers }, { data: latest }] = await Promise.all([
+  const ask = () =>
+    Promise.all([
       get("/v1/overview", {}, signal),
       get("/v1/workers", {}, signal),
       get("/v1/jobs", { limit: 8 }, signal),
     ]);
+
+  function show(answers) {
+    [overview, { workers }, { data: latest }] = answers;
     draw();
   }
 
   function draw() {
-    const one = (title, value, more, href) =>
-      h(
-        "div",
-        {},
-        h("dt", {}, title),
-        h("dd", {}, href ? h("a", { href }, value) : value, more && h("small", {}, ` ${more}`)),
-      );
-    const { jobs: counts, ended, slots } = overview;
-    fill(
-      numbers,
-      one("Running", grouped(counts.running), null, "/jobs?status=running"),
-      one("Waiting", grouped(counts.queued), null, "/jobs?status=queued"),
-      one("Slots", `${slots.busy} of ${slots.total}`, "busy"),
-      one("Succeeded today", grouped(ended.succeeded), null, "/jobs?status=succeeded"),
-      one("Failed today", grouped(ended.failed), null, "/jobs?status=failed"),
-    );
-    fill(
+    drawNumbers();
+    drawWorkers();
+    renew(
       verdicts,
       overview.comparisons.length
         ? h("ul", { class: "list" }, overview.comparisons.map(comparison))
@@ -57,48 +47,11 @@ export async function mount(root, { signal }) {
             h("a", { class: "button primary", href: "/comparisons/new" }, "Compare optimizers"),
           ),
     );
-    fill(
-      machines,
-      workers.length
-        ? h("ul", { class: "list" }, workers.map(worker))
-        : empty("No worker has been seen today", "Jobs wait until one starts: kotrain worker."),
-    );
-    fill(
-      queue,
-      overview.queue.length
-        ? table({
-            label: "Who waits",
-            columns: [
-              {
-                title: "User",
-                kind: "head",
-                cell: (row) => h("a", { href: `/jobs?user=${encodeURIComponent(row.user)}` }, row.user),
-              },
-              { title: "Running", cell: (row) => grouped(row.running) },
-              { title: "Waiting", cell: (row) => grouped(row.queued) },
-            ],
-            rows: overview.queue,
-          })
-        : h("p", { class: "note" }, "Nobody waits."),
-    );
-    fill(
+    renew(queue, overview.queue.length ? waits() : h("p", { class: "note" }, "Nobody waits."));
+    renew(
       jobs,
       latest.length
-        ? table({
-            label: "Newest jobs",
-            columns: [
-              { title: "Job", kind: "head", cell: (job) => h("a", { href: `/jobs/${job.id}` }, shortId(job.id)) },
-              {
-                title: "Optimizer",
-                kind: "text",
-                cell: (job) => named(optimizerName(job.spec.optimizer), lookOf(job.spec.optimizer.name)),
-              },
-              { title: "Data set", kind: "text", cell: (job) => `${job.spec.dataset.name}, ${job.spec.model.name}` },
-              { title: "Status", kind: "text", cell: (job) => chip(job.status) },
-              { title: "Submitted", cell: (job) => ago(job.created_at) },
-            ],
-            rows: latest,
-          })
+        ? newest()
         : empty(
             "No jobs yet",
             "Submit one, and watch its curves grow.",
@@ -107,11 +60,73 @@ export async function mount(root, { signal }) {
     );
   }
 
+  function drawNumbers() {
+    const one = (title, value, more, href) =>
+      h(
+        "div",
+        {},
+        h("dt", {}, title),
+        h("dd", {}, href ? h("a", { href }, value) : value, more && h("small", {}, ` ${more}`)),
+      );
+    const { jobs: counts, ended, slots } = overview;
+    renew(
+      numbers,
+      one("Running", grouped(counts.running), null, "/jobs?status=running"),
+      one("Waiting", grouped(counts.queued), null, "/jobs?status=queued"),
+      one("Slots", `${slots.busy} of ${slots.total}`, "busy"),
+      one("Succeeded", grouped(ended.succeeded), "in 24 h", "/jobs?status=succeeded"),
+      one("Failed", grouped(ended.failed), "in 24 h", "/jobs?status=failed"),
+    );
+  }
+
+  function drawWorkers() {
+    renew(
+      machines,
+      workers.length
+        ? h("ul", { class: "list" }, workers.map(worker))
+        : empty("No worker has been seen today", "Jobs wait until one starts: kotrain worker."),
+    );
+  }
+
+  const waits = () =>
+    table({
+      label: "Who runs and waits",
+      columns: [
+        {
+          title: "User",
+          kind: "head",
+          cell: (row) => h("a", { href: `/jobs?user=${encodeURIComponent(row.user)}` }, row.user),
+        },
+        { title: "Running", cell: (row) => grouped(row.running) },
+        { title: "Waiting", cell: (row) => grouped(row.queued) },
+      ],
+      rows: overview.queue,
+      rowKey: (row) => row.user,
+    });
+
+  const newest = () =>
+    table({
+      label: "Newest jobs",
+      columns: [
+        { title: "Job", kind: "head", cell: (job) => h("a", { href: `/jobs/${job.id}` }, shortId(job.id)) },
+        {
+          title: "Optimizer",
+          kind: "text",
+          cell: (job) => optimizer(job.spec),
+        },
+        { title: "Data set", kind: "text", cell: (job) => `${job.spec.dataset.name}, ${job.spec.model.name}` },
+        { title: "Status", kind: "text", cell: (job) => chip(job.status) },
+        { title: "Submitted", cell: (job) => ago(job.created_at) },
+      ],
+      rows: latest,
+      rowKey: (job) => job.id,
+    });
+
   function comparison(row) {
     const share = row.jobs ? row.ended / row.jobs : 0;
     return h(
       "li",
-      {},
+      { dataset: { key: row.id } },
       h(
         "div",
         { class: "row" },
@@ -134,7 +149,7 @@ export async function mount(root, { signal }) {
   function worker(row) {
     return h(
       "li",
-      {},
+      { dataset: { key: row.id } },
       h(
         "div",
         { class: "row" },
@@ -159,7 +174,7 @@ export async function mount(root, { signal }) {
       row.running.map((job) =>
         h(
           "div",
-          { class: "row", dataset: { job: job.job } },
+          { class: "row", dataset: { key: job.job } },
           h("a", { href: `/jobs/${job.job}` }, shortId(job.job)),
           named(job.optimizer, lookOf(job.optimizer)),
           h("span", { class: "note" }, `${job.dataset}, ${job.model}, ${job.user}`),
@@ -182,28 +197,18 @@ export async function mount(root, { signal }) {
       "div",
       { class: "columns" },
       h("div", { class: "page" }, section("Newest comparisons", verdicts), section("Newest jobs", jobs)),
-      h("div", { class: "page" }, section("Workers", machines), section("Who waits", queue)),
+      h("div", { class: "page" }, section("Workers", machines), section("Who runs and waits", queue)),
     ),
   );
-  await load();
+  show(await ask());
 
-  const refresh = throttled(
-    () =>
-      load().catch((error) => {
-        if (error.name !== "AbortError" && !error.isAway) toast(error.message, "error");
-      }),
-    2000,
-    signal,
-  );
+  const refresh = refresher(ask, show, { milliseconds: 2000, signal });
   const timer = setInterval(() => document.hidden || refresh(), AGAIN);
   signal.addEventListener("abort", () => clearInterval(timer));
   follow("/v1/events", {
     signal,
-    onOpen: (isFirst) => isFirst || refresh(),
-    onState: (isLive) => {
-      live.classList.toggle("on", isLive);
-      live.textContent = isLive ? "live" : "reconnecting";
-    },
+    onState,
+    onOpen: refresh,
     onEvent: ({ type, data }) => {
       if (type === "status") refresh();
       else if (type === "metric") {
@@ -211,7 +216,7 @@ export async function mount(root, { signal }) {
           const found = workers.flatMap((one) => one.running).find((one) => one.job === job);
           if (found) Object.assign(found, { step, total_steps: total });
         }
-        fill(machines, workers.length && h("ul", { class: "list" }, workers.map(worker)));
+        drawWorkers();
       }
     },
   }).catch((error) => toast(error.message, "error"));

@@ -1,0 +1,151 @@
+"""Answers that come late, or not at all: pages neither mix up what was asked nor stay behind for good."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Locator, Page, Route, expect
+
+from tests.acceptance.lab import JOB, LONG
+from tests.browser.test_comparisons import comparison, ended
+from tests.browser.visitor import Stage, Visitor
+from tests.waiting import until
+
+pytestmark = pytest.mark.usefixtures("worker")
+__all__ = ["ended"]  # a fixture
+MOST_EVENTS = 2  # that a stream still brings after its end: pages that look again more often do so by themselves
+NEW = [{"name": "adam", "params": {"lr": 0.02}}, {"name": "sgd", "params": {"lr": 0.02}}]
+AXIS = "plot => plot.layout?.yaxis?.title?.text"
+
+
+@contextmanager
+def late(page: Page, pattern: str) -> Iterator[None]:
+    """Answers to such calls come when the block ends, after all others; the page has had time to use them."""
+    held: list[Route] = []
+    page.route(pattern, lambda route: held.append(route))
+    yield
+    assert held
+    for route in held:
+        with page.expect_event("requestfinished", lambda request, url=route.request.url: request.url == url):
+            route.continue_()
+    page.unroute(pattern)
+    page.evaluate("() => fetch('/healthz').then(answer => answer.text())")
+
+
+@contextmanager
+def away(visitor: Visitor, path: str, after: int = 0) -> Iterator[Callable[[], int]]:
+    """Such calls but the first few are answered 503 within the block, which gets a function that counts them."""
+    visitor.expects(503, path.partition("?")[0])
+    refused: list[str] = []
+    answered: list[str] = []
+
+    def refuse(route: Route) -> None:
+        if len(answered) < after:
+            answered.append(route.request.url)
+            route.continue_()
+            return
+        refused.append(route.request.url)
+        route.fulfill(status=503, content_type="application/problem+json", body='{"title": "The database is away."}')
+
+    def count() -> int:
+        visitor.settle()  # the browser tells of calls only while it is spoken to
+        return len(refused)
+
+    visitor.page.route(f"**{path}", refuse)
+    yield count
+    visitor.page.unroute(f"**{path}")
+
+
+def plot(page: Page, title: str) -> Locator:
+    figure = page.locator("figure.chart").filter(has=page.get_by_role("heading", name=title, exact=True))
+    return figure.locator(".plot")
+
+
+class TestLate:
+    @pytest.mark.usefixtures("ended")
+    def test_standings_by_another_metric(self, visitor: Visitor) -> None:
+        page = visitor.open("/leaderboard")
+        board = page.get_by_role("table").filter(has_text="sgd")
+        expect(board).to_contain_text("%")
+        by_accuracy = board.inner_text()
+        with late(page, "**/v1/leaderboard?*metric=val_loss*"):
+            page.get_by_label("Metric").select_option("val_loss")
+            page.get_by_label("Metric").select_option("test_accuracy")
+            expect(board).to_contain_text("%")
+        assert board.inner_text() == by_accuracy
+
+    def test_curves_of_another_metric(self, visitor: Visitor, ended: str) -> None:
+        page = visitor.open(f"/comparisons/{ended}")
+        curves = plot(page, "Curves")
+        until(lambda: curves.evaluate(AXIS) == "validation accuracy, %")
+        with late(page, "**/curves?*metric=train_loss*"):
+            page.get_by_label("Curves of").select_option("train_loss")
+            page.get_by_label("Curves of").select_option("val_loss")
+            until(lambda: curves.evaluate(AXIS) == "validation loss")
+        assert curves.evaluate(AXIS) == "validation loss"
+
+
+class TestLost:
+    def test_the_last_look_at_a_job(self, visitor: Visitor, stage: Stage) -> None:
+        job = stage.lab.submit(LONG)
+        page = visitor.open(f"/jobs/{job}")
+        chip = page.locator(".head .chip").first
+        expect(chip).to_contain_text("running")
+        expect(page.locator(".head .live")).to_have_text("live")
+        with away(visitor, f"/v1/jobs/{job}") as refusals:
+            stage.client.post(f"/v1/jobs/{job}/cancel")
+            stage.lab.ended(job)
+            at_its_end = refusals()
+            until(lambda: refusals() > at_its_end + MOST_EVENTS)
+            expect(chip).to_contain_text("running")
+        expect(chip).to_contain_text("cancelled")
+        expect(page.get_by_text("kotrain does not answer.")).to_be_hidden()
+        expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+
+    def test_the_last_look_at_a_comparison(self, visitor: Visitor, stage: Stage) -> None:
+        compared = stage.client.post("/v1/comparisons", json=comparison("lost", optimizers=NEW)).json()["id"]
+        with away(visitor, f"/v1/comparisons/{compared}", after=1) as refusals:
+            page = visitor.open(f"/comparisons/{compared}")
+            chip = page.locator(".head .chip")
+            expect(chip).to_contain_text("running")
+            until(lambda: stage.client.get(f"/v1/comparisons/{compared}").json()["status"] == "succeeded")
+            at_its_end = refusals()
+            until(lambda: refusals() > at_its_end + MOST_EVENTS)
+            expect(chip).to_contain_text("running")
+        expect(chip).to_contain_text("succeeded")
+
+    def test_curves_that_could_not_be_fetched(self, visitor: Visitor, ended: str) -> None:
+        with away(visitor, f"/v1/comparisons/{ended}/curves?*") as refusals:
+            page = visitor.open(f"/comparisons/{ended}")
+            until(lambda: refusals() > 3)  # three figures ask
+        until(lambda: visitor.figures().get("Curves"))
+        expect(plot(page, "Every run").locator("svg").first).to_be_visible()
+
+    def test_the_drawing_library(self, visitor: Visitor, stage: Stage) -> None:
+        job = stage.lab.submit(JOB)
+        stage.lab.ended(job)
+        with away(visitor, "/dashboard/plotly.js"):
+            page = visitor.open(f"/jobs/{job}")
+            expect(plot(page, "Loss")).to_contain_text("The drawing library could not be loaded")
+        expect(plot(page, "Loss").locator("svg").first).to_be_visible()
+        assert visitor.figures()["Loss"]
+        expect(page.get_by_text("could not be loaded")).to_have_count(0)
+
+    def test_a_database_from_before(self, visitor: Visitor, stage: Stage) -> None:
+        """The stream of a job whose history is another one now tells it from the beginning."""
+        job = stage.lab.submit(LONG | {"priority": -100})
+        stage.client.post(f"/v1/jobs/{job}/cancel")
+        told = {"seq": 1, "at": "2026-01-01T00:00:00Z", "attempt": 0, "status": "queued", "reason": None}
+        once = json.dumps(told | {"message": None, "rewind_to": None})
+        page = visitor.page
+        page.route(
+            f"**/v1/jobs/{job}/events*",
+            lambda route: route.fulfill(content_type="text/event-stream", body=f"event: status\ndata: {once}\n\n"),
+            times=3,
+        )
+        with page.expect_response(lambda answer: "/events" in answer.url and answer.headers.get("server") == "uvicorn"):
+            visitor.open(f"/jobs/{job}?tab=log")
+        log = page.get_by_role("tabpanel").get_by_role("listitem")
+        expect(log.filter(has_text="cancelled")).to_have_count(1)
+        expect(log.filter(has_text="queued")).to_have_count(1)
