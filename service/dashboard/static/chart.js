@@ -122,7 +122,7 @@ export class Chart {
         yaxis: axis(y, traces, "y"),
         ...layout,
       },
-      { responsive: true, displaylogo: false, displayModeBar: false, doubleClick: "reset", scrollZoom: false },
+      { responsive: true, displaylogo: false, displayModeBar: false, doubleClick: "reset+autosize", scrollZoom: false },
     );
   }
 
@@ -153,7 +153,7 @@ function axis({ title, log = false, ...more }, traces, which) {
     nticks: 7,
     ...(isFlat ? { range: [Math.min(0, 2 * values[0]), Math.max(0, 2 * values[0])] } : {}),
     ...(log
-      ? { exponentformat: "power", dtick: decades > 1.5 ? 1 : undefined }
+      ? { tickformat: "~g", dtick: decades > 1.5 ? 1 : "D2" }
       : { tickformat: most >= 1e4 ? "~s" : most > 0 && most < 1e-4 ? "~e" : ".5~g" }),
     ...more,
   };

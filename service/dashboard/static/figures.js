@@ -20,7 +20,7 @@ export class Figures {
     const chart = (title, note) => new Chart(title, { signal, note });
     this.curves = chart(
       "Curves",
-      "Lines are means over the seeds; bands reach from the lowest run to the highest. Thin lines that end in a cross diverged.",
+      "Lines are means over the seeds; bands reach from the lowest run to the highest. Thin lines that end in a cross diverged. The axis may leave out the start; a double click shows it.",
     );
     this.finals = chart(
       "Every run",

@@ -33,7 +33,7 @@ const typed = (value) =>
  * A labelled control. It has `name`, `element`, `value()` (undefined where nothing was given), `set(value)` and
  * `refuse(text)`, which shows what is wrong with it, or nothing.
  */
-function field(name, control, { title = titled(name), help, isCheck = false, read, write }) {
+export function field(name, control, { title = titled(name), help, isCheck = false, read, write }) {
   const id = uniqueId(`field-${name}`);
   control.id = id;
   const error = h("span", { class: "error", id: `${id}-error` });
@@ -347,87 +347,6 @@ export class Choice {
     const own = errors.filter((error) => !error.pointer.startsWith("/params/"));
     this.pick.refuse(own.map((error) => error.detail).join("; ") || null);
     return this.params.refuse(below(errors, "/params"));
-  }
-}
-
-/** How long to train: so many epochs, steps or seconds. */
-export class Budget {
-  constructor({ onChange } = {}) {
-    this.unit = h(
-      "select",
-      { "aria-label": "Unit of the budget", onchange: onChange },
-      ["epochs", "steps", "seconds"].map((value) => h("option", { value }, value)),
-    );
-    const amount = h("input", { type: "text", inputmode: "decimal", autocomplete: "off", value: "10" });
-    this.amount = field("budget", amount, {
-      title: "Budget",
-      help: "How long to train.",
-      read: (one) => asNumber(one.value),
-      write: (one, value) => (one.value = value),
-    });
-    const row = h("div", { class: "row" });
-    amount.replaceWith(row);
-    amount.style.setProperty("flex", "1 1 4rem");
-    this.unit.style.setProperty("flex", "1 1 5.5rem");
-    row.style.setProperty("flex-wrap", "nowrap");
-    row.append(amount, this.unit);
-    this.element = this.amount.element;
-  }
-
-  value() {
-    return { [this.unit.value]: this.amount.value() };
-  }
-
-  set(given) {
-    const [unit, value] = Object.entries(given).find(([, one]) => one !== null && one !== undefined) ?? ["epochs", 10];
-    this.unit.value = unit;
-    this.amount.set(value);
-  }
-
-  refuse(errors) {
-    this.amount.refuse(errors.map((error) => error.detail).join("; ") || null);
-    return [];
-  }
-}
-
-/** A validation metric to reach, which may be left out. */
-export class Target {
-  constructor() {
-    this.metric = h(
-      "select",
-      { "aria-label": "Metric of the target" },
-      ["val_accuracy", "val_loss"].map((value) => h("option", { value }, value)),
-    );
-    const value = h("input", { type: "text", inputmode: "decimal", autocomplete: "off", placeholder: "none" });
-    this.amount = field("target", value, {
-      title: "Target",
-      help: "When it is reached is recorded: 0.95 of val_accuracy, say.",
-      read: (one) => asNumber(one.value),
-      write: (one, to) => (one.value = to),
-    });
-    const row = h("div", { class: "row" });
-    value.replaceWith(row);
-    value.style.setProperty("flex", "1 1 4rem");
-    this.metric.style.setProperty("flex", "1 1 7rem");
-    row.style.setProperty("flex-wrap", "nowrap");
-    row.append(value, this.metric);
-    this.element = this.amount.element;
-  }
-
-  value() {
-    return this.amount.control.value.trim() === ""
-      ? undefined
-      : { metric: this.metric.value, value: this.amount.value() };
-  }
-
-  set(given) {
-    this.metric.value = given.metric;
-    this.amount.set(given.value);
-  }
-
-  refuse(errors) {
-    this.amount.refuse(errors.map((error) => error.detail).join("; ") || null);
-    return [];
   }
 }
 

@@ -179,6 +179,8 @@ function showMenu() {
     isSignedIn &&
       MENU.map(([path, name]) => h("a", { href: path, "aria-current": isCurrent(path) ? "page" : null }, name)),
   );
+  // On a narrow screen the menu scrolls.
+  document.querySelector('#pages [aria-current="page"]')?.scrollIntoView({ block: "nearest", inline: "nearest" });
   fill(
     document.getElementById("who"),
     isSignedIn && [

@@ -131,7 +131,13 @@ export function table({ caption, columns, rows, sorted, onSort, rowKey, isStrong
   return h(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": label ?? caption },
-    h("table", {}, caption && h("caption", {}, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)),
+    h(
+      "table",
+      {},
+      caption && h("caption", {}, h("span", {}, caption)),
+      h("thead", {}, h("tr", {}, head)),
+      h("tbody", {}, body),
+    ),
   );
 }
 

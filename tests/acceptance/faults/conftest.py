@@ -112,7 +112,7 @@ class FaultLab(Lab):
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not self._have_all_ended(living):
             assert time.monotonic() < deadline, f"these jobs do not end: {self.ledger.entries.keys()}"
-            time.sleep(0.05)
+            time.sleep(0.1)
         until(lambda: not self.stack.strays(), 20)
         with db.transaction() as session:
             assert self.ledger.problems(session) == []

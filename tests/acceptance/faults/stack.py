@@ -106,7 +106,7 @@ class Caller:
                     return response
             assert time.monotonic() < deadline, f"{method} {path} was not answered"
             self.repeats += 1
-            time.sleep(0.05)
+            time.sleep(0.1)
 
 
 class Kin:

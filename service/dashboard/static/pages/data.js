@@ -353,6 +353,7 @@ export async function mount(root, { user, query, keepQuery, signal }) {
     }
   }
 
+  await load(); // before the rest: a list that comes later would move the form under the reader's hand
   fill(
     root,
     h(
@@ -383,6 +384,5 @@ export async function mount(root, { user, query, keepQuery, signal }) {
       ),
     ),
   );
-  await load();
   if (query.get("show")) await show(query.get("show"));
 }

@@ -88,6 +88,7 @@ export async function mount(root, { user, signal }) {
     }
   }
 
+  await load(); // before the form below it, which would move otherwise
   fill(
     root,
     h(
@@ -126,5 +127,4 @@ export async function mount(root, { user, signal }) {
         ),
       ),
   );
-  await load();
 }

@@ -4,19 +4,9 @@ import { Submission, get, post } from "../api.js";
 import { debounced, fill, h, uniqueId } from "../dom.js";
 import { duration, grouped, many } from "../format.js";
 import { cardHead, fieldGrid, folded, kept, parsed, refusal, refuseParts } from "../form_pages.js";
-import {
-  asNumber,
-  Budget,
-  Choice,
-  Target,
-  below,
-  fieldOf,
-  refuseIn,
-  selectField,
-  tagsField,
-  textField,
-} from "../forms.js";
+import { Choice, asNumber, below, fieldOf, refuseIn, selectField, tagsField, textField } from "../forms.js";
 import { action, code, facts, section, toast } from "../parts.js";
+import { Budget, Target } from "../quantities.js";
 import { Space } from "../space.js";
 
 const TASK_MORE = [

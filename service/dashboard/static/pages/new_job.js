@@ -3,8 +3,9 @@
 import { Submission, get, post } from "../api.js";
 import { debounced, fill, h, uniqueId } from "../dom.js";
 import { fieldGrid, folded, kept, parsed, refusal, refuseParts } from "../form_pages.js";
-import { Budget, Choice, Target, fieldOf, refuseIn, tagsField } from "../forms.js";
+import { Choice, fieldOf, refuseIn, tagsField } from "../forms.js";
 import { code, section, toast } from "../parts.js";
+import { Budget, Target } from "../quantities.js";
 
 const MORE = [
   "precision",
