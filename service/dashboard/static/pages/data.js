@@ -113,7 +113,7 @@ export async function mount(root, { user, query, keepQuery, signal }) {
             `${grouped(sum(one.train_per_class))} to learn from, ${grouped(sum(one.test_per_class))} to test`,
           ],
           ["shape", one.shape?.length && one.shape.join(" \u00d7 ")],
-          ["from", `a ${one.file_format} file of ${bytes(one.size_bytes)}`],
+          ["file", `${one.file_format}, ${bytes(one.size_bytes)}`],
           ["owner", `${one.owner}, ${ago(one.created_at)}`],
           ["sha256", one.sha256.slice(0, 16)],
         ]),
