@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-
 SHORTEST, LONGEST = 0.01, 0.1
 """Seconds between two looks, which get rarer: looking costs what is waited for a part of the machine."""
 
