@@ -127,6 +127,24 @@ class TestTunedParameters:
         assert "momentum" in options
         assert "eps" not in options
 
+    def test_a_choice_is_tuned_over_its_values(self, page: Page, card: Locator) -> None:
+        more = card.get_by_role("button", name="Tune a parameter")
+        while "collision" not in self.tuned(card):
+            more.click()
+        assert card.get_by_label("Values", exact=True).nth(self.tuned(card).index("collision")).input_value() == (
+            "soft, hard, none"
+        )
+        expect(card.get_by_label("Collision", exact=True)).to_be_disabled()
+
+    def test_what_the_form_does_not_know_is_for_the_api_to_judge(self, visitor: Visitor) -> None:
+        visitor.expects(422, "/v1/comparisons")
+        adam = {"name": "adam", "space": {"speed": {"choice": [1, 2]}}}
+        page = visitor.open(
+            f"/comparisons/new?spec={quote(json.dumps({'optimizers': [adam, 'ko'], 'tuning': {'trials': 2}}))}"
+        )
+        expect(page.get_by_label("Values", exact=True).first).to_have_attribute("aria-invalid", "true")
+        assert self.tuned(page.locator(".card").filter(has_text="Optimizer 1")) == ["speed"]
+
     def test_wrong_values_are_named_at_their_row(self, visitor: Visitor, card: Locator) -> None:
         visitor.expects(422, "/v1/comparisons")
         values = card.get_by_label("Values", exact=True)

@@ -240,8 +240,16 @@ function paramsForm(schema, { skip = [] } = {}) {
         control.placeholder = control.disabled ? "tuned below" : hint;
       }
     },
-    /** Names of the numeric parameters there are now, which could be tuned. */
-    tunable: () => fields.filter((one) => one.control.inputMode === "decimal").map((one) => one.name),
+    /** The parameters that could be tuned, by name: the values of a choice, null for a number. */
+    tunable() {
+      const numbers = fields.filter((one) => one.control.inputMode === "decimal");
+      const choices = fields.filter((one) => one.control.tagName === "SELECT");
+      const options = (one) => [...one.control.options].map((option) => option.value);
+      return Object.fromEntries([
+        ...numbers.map((one) => [one.name, null]),
+        ...choices.map((one) => [one.name, options(one)]),
+      ]);
+    },
     refuse: (errors) => refuseIn([...(picker ? [picker] : []), ...fields], errors),
   };
 }

@@ -10,16 +10,16 @@ const FORMS = [
   ["integer", "integers"],
   ["choice", "one of"],
 ];
-const USUAL = { log_uniform: [0.0003, 0.03] };
+const USUAL = [0.0003, 0.03];
 
 /** The search space of one optimizer. `onChange` is called where a row comes or goes. */
 export class Space {
   constructor({ onChange }) {
     this.onChange = onChange;
-    this.offered = [];
+    this.offered = {};
     this.rows = [];
     this.list = h("div", { class: "choice" });
-    this.more = action("Tune a parameter", async () => this.add(this.free()[0], USUAL), { kind: "small" });
+    this.more = action("Tune a parameter", async () => this.addNext(), { kind: "small" });
     this.element = h("div", { class: "choice" }, this.list, h("div", { class: "actions" }, this.more));
   }
 
@@ -28,20 +28,26 @@ export class Space {
   }
 
   free() {
-    return this.offered.filter((name) => !this.names().includes(name));
+    return Object.keys(this.offered).filter((name) => !this.names().includes(name));
   }
 
-  /** Which parameters the optimizer has now: rows of others go, and no two rows are of the same. */
-  offer(names) {
-    this.offered = names;
-    const kept = this.rows.filter((row) => names.includes(row.name.value));
+  /**
+   * Which parameters the optimizer has now, as `tunable` tells: rows of those that it had before go, and no two rows are
+   * of the same. What no form could have made came by an address, and stays for the API to judge.
+   */
+  offer(parameters) {
+    const kept = this.rows.filter(({ name }) => name.value in parameters || !(name.value in this.offered));
+    this.offered = parameters;
     if (kept.length < this.rows.length) this.draw(kept);
     const taken = this.names();
     for (const { name } of this.rows) {
       const mine = name.value;
+      const names = Object.keys(parameters);
       fill(
         name,
-        names.map((one) => h("option", { value: one, disabled: one !== mine && taken.includes(one) }, one)),
+        (names.includes(mine) ? names : [mine, ...names]).map((one) =>
+          h("option", { value: one, disabled: one !== mine && taken.includes(one) }, one),
+        ),
       );
       name.value = mine;
     }
@@ -54,6 +60,12 @@ export class Space {
       this.list,
       rows.map((row) => row.element),
     );
+  }
+
+  addNext() {
+    const [name] = this.free();
+    const values = this.offered[name];
+    this.add(name, values ? { choice: values } : { log_uniform: USUAL });
   }
 
   add(parameter, range) {
