@@ -89,8 +89,8 @@ def _detail(error: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         return "this field is required"
     if error["type"] in _LENGTHS:
-        context = error["ctx"]
-        return f"{_LENGTHS[error['type']]} {context.get('max_length', context.get('min_length'))} values"
+        number = error["ctx"].get("max_length", error["ctx"].get("min_length"))
+        return f"{_LENGTHS[error['type']]} {number} value{'s' * (number != 1)}"
     if error["type"] == "string_pattern_mismatch":
         return WORDS.get(error["ctx"]["pattern"], message)
     return message[:1].lower() + message[1:]

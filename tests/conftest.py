@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
 import pytest
-from sqlalchemy import text
+from sqlalchemy import QueuePool, text
 from starlette.testclient import TestClient
 
 from service import db, keys, queue
 from service.app import create_app
 from service.config import settings
 from service.embedded import Embedded
+from tests.waiting import until
 
 hypothesis.settings.register_profile("kotrain", deadline=None)  # no test may fail for a machine that is busy
 hypothesis.settings.load_profile("kotrain")
@@ -44,6 +46,9 @@ def servers() -> Iterator[Embedded]:
 def _forget() -> None:
     """Settings, pool and Celery application are made anew from the environment."""
     if db.engine.cache_info().currsize:
+        pool = db.engine().pool
+        with suppress(AssertionError):  # a thread of a server that has just ended may still be reading
+            until(lambda: not isinstance(pool, QueuePool) or pool.checkedout() == 0, 5)
         db.engine().dispose()
     for made in (settings, db.engine, queue.celery):
         made.cache_clear()

@@ -172,7 +172,7 @@ def sgd(**space):
         ({"seeds": {"max": 2, "first": 2**63 - 1}}, "/seeds/first", "too large"),
         ({"optimizers": [ADAM, KO | {"label": "adam"}]}, "/optimizers/1/label", "is taken"),
         ({"optimizers": [ADAM, {"name": "ko", "space": {}}]}, "/optimizers/1/space", "at least one parameter"),
-        (sgd(lr={"choice": []}), "/optimizers/1/space/lr/choice", "1 item"),
+        (sgd(lr={"choice": []}), "/optimizers/1/space/lr/choice", "has at least 1 value"),
         (sgd(rate={"uniform": [0, 1]}), RATE, "unknown"),
         (sgd(lr={"uniform": [0, 1]}), "/optimizers/1/space/lr", "greater than 0"),
         ({"optimizers": [ADAM, {"name": "sgd", "params": {"lr": -1}}]}, "/optimizers/1/params/lr", "greater than 0"),
