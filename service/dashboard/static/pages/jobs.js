@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { fill, h, renew, throttled } from "../dom.js";
 import { grouped, many } from "../format.js";
-import { Choice, act } from "../job_choice.js";
+import { Selection, act } from "../job_selection.js";
 import { FilterBar } from "../job_filters.js";
 import { Rows } from "../job_rows.js";
 import { beginning } from "../lists.js";
@@ -28,10 +28,10 @@ export async function mount(root, { user, query, keepQuery, signal }) {
   let isRefused = false; // what is asked for; until something else is, asking again would not help
 
   const { live, onState } = liveSign();
-  const rows = new Rows((id, isChosen) => choice.choose(id, isChosen));
-  const choice = new Choice(
+  const rows = new Rows((id, isChosen) => selection.choose(id, isChosen));
+  const selection = new Selection(
     (what, ids) => act(what, ids).then(() => load()),
-    () => rows.mark(choice.chosen),
+    () => rows.mark(selection.chosen),
   );
   const filters = new FilterBar(filter, catalog, set);
   const picks = h("div", { class: "picks", role: "group", "aria-label": "Status" });
@@ -76,7 +76,7 @@ export async function mount(root, { user, query, keepQuery, signal }) {
 
   /** Another list: what was chosen, or asked for until now, belongs to the one before. */
   function anew() {
-    choice.chooseAll(false);
+    selection.chooseAll(false);
     wanted = PAGE;
     oldest = asked + 1;
     return load();
@@ -129,7 +129,7 @@ export async function mount(root, { user, query, keepQuery, signal }) {
     drawNarrowed();
     drawList();
     const jobs = error === null ? list.rows : [];
-    choice.show(jobs.map((job) => job.id));
+    selection.show(jobs.map((job) => job.id));
     showMore.hidden = !jobs.length || !list.next;
     shown.textContent = jobs.length ? `${many(jobs.length, "job")} shown` : "";
   }
@@ -215,7 +215,7 @@ export async function mount(root, { user, query, keepQuery, signal }) {
     filters.element,
     picks,
     narrowed,
-    choice.element,
+    selection.element,
     frame,
     h("div", { class: "actions" }, showMore, shown),
   );

@@ -4,7 +4,7 @@ import { Submission, get, post } from "../api.js";
 import { debounced, fill, h, uniqueId } from "../dom.js";
 import { duration, grouped, many } from "../format.js";
 import { cardHead, fieldGrid, folded, kept, parsed, refusal, refuseParts } from "../form_pages.js";
-import { Choice, asNumber, below, fieldOf, refuseIn, selectField, tagsField, textField } from "../forms.js";
+import { Choice, asNumber, fieldOf, refuseIn, selectField, tagsField, textField } from "../forms.js";
 import { action, code, facts, section, toast } from "../parts.js";
 import { Budget, Target } from "../quantities.js";
 import { Space } from "../space.js";
@@ -259,23 +259,19 @@ export async function mount(root, { go, query, keepQuery, signal }) {
   const general = h("p", { class: "wrong", role: "alert" });
 
   function refuse(errors) {
-    let left = errors;
-    const take = (prefix, part) => {
-      const own = below(left, prefix);
-      left = left.filter((error) => error.pointer !== prefix && !error.pointer.startsWith(`${prefix}/`));
-      left.push(...part.refuse(own).map((error) => ({ ...error, pointer: prefix + error.pointer })));
+    const parts = {
+      seeds: { refuse: (own) => refuseIn([seeds, looks], own) },
+      tuning: {
+        refuse: (own) =>
+          refuseIn(
+            [trials, method],
+            own.map((error) => (error.pointer === "/" ? { ...error, pointer: "/trials" } : error)),
+          ),
+      },
+      ...Object.fromEntries(tasks.map((task, position) => [`tasks/${position}`, task])),
+      ...Object.fromEntries(optimizers.map((one, position) => [`optimizers/${position}`, one])),
     };
-    tasks.forEach((task, position) => take(`/tasks/${position}`, task));
-    optimizers.forEach((one, position) => take(`/optimizers/${position}`, one));
-    take("/seeds", { refuse: (own) => refuseIn([seeds, looks], own) });
-    take("/tuning", {
-      refuse: (own) =>
-        refuseIn(
-          [trials, method],
-          own.map((error) => (error.pointer === "/" ? { ...error, pointer: "/trials" } : error)),
-        ),
-    });
-    left = refuseIn([name, metric, vary, tags, ...others], left);
+    const left = refuseIn([name, metric, vary, tags, ...others], refuseParts(parts, errors));
     fill(general, left.map((error) => `${error.pointer} ${error.detail}`).join("; "));
   }
 

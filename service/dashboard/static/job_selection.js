@@ -8,7 +8,7 @@ import { action, toast } from "./parts.js";
 const MOST_AT_ONCE = 500; // that the API takes
 
 /** What is chosen, and what can be done with all of it at once. `onChange` is called when the choice changed. */
-export class Choice {
+export class Selection {
   chosen = new Set();
   #shown = [];
   #buttonsOf = "";
