@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from service import db, metrics
-from service.routes.drawn import LINE
+from service.web.figure_queue import LINE
 from tests.integration.at_work import do, submit
 from tests.integration.comparisons.asking import REQUEST, ask, job_ids, work
 from tests.integration.comparisons.conftest import worker  # noqa: F401 (a fixture)

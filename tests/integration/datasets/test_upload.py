@@ -17,7 +17,7 @@ from service.app import create_app
 from service.data import describe
 from service.errors import Unavailable
 from service.registry.arriving import arrive
-from service.routes.datasets import READING
+from service.web.routes.datasets import READING
 from tests.integration.datasets.conftest import npz
 from tests.unit.service.registry.files import CLASSES, csv_of, folders, jsonl_of, parquet
 from tests.waiting import until

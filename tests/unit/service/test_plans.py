@@ -6,9 +6,9 @@ from pydantic import ValidationError
 from service.errors import Invalid
 from service.planning import resolve
 from service.plans import Cell, Plan, scaled
-from service.problems import field_error
 from service.requests import COMPARISON_EXAMPLE, ComparisonRequest
 from service.spec import TrainSpec
+from service.web.problem_details import field_error
 
 DIGITS = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 30}}
 FIXED_TEST = DIGITS | {"dataset": {"name": "digits", "params": {"split": "fixed_test"}}}

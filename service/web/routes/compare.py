@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query
 
 from service import runs
 from service.answers import CompareAnswer
-from service.routes.parts import Caller, Database
 from service.runs import CompareQuery
+from service.web.dependencies import Caller, Database
 
 router = APIRouter(prefix="/v1/compare", tags=["compare"])
 

@@ -15,9 +15,17 @@ from service.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummar
 from service.db import transaction
 from service.models import Comparison
 from service.requests import ComparisonRequest
-from service.routes.drawn import drawn
-from service.routes.parts import Caller, Database, IdempotencyKey, PassingCaller, StrictQuery, from_cursor, next_cursor
 from service.schemas import Page
+from service.web.dependencies import (
+    Caller,
+    Database,
+    IdempotencyKey,
+    PassingCaller,
+    StrictQuery,
+    from_cursor,
+    next_cursor,
+)
+from service.web.figure_queue import drawn
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
 ROUTE = "POST /v1/comparisons"

@@ -13,8 +13,8 @@ from service.answers import TaskAnswer
 from service.errors import Invalid
 from service.patterns import STORABLE
 from service.reports import traces
-from service.routes.parts import Caller, Database, StrictQuery
 from service.schemas import Output
+from service.web.dependencies import Caller, Database, StrictQuery
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
 

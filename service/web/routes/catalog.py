@@ -9,8 +9,8 @@ from pydantic import TypeAdapter
 
 from service import catalog, looks
 from service.registry import registered
-from service.routes.parts import Caller
 from service.schemas import Catalog, CatalogEntry, DatasetEntry, ModelEntry, OptimizerEntry
+from service.web.dependencies import Caller
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
 

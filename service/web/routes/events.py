@@ -10,7 +10,7 @@ from pydantic import Field
 
 from service import comparisons, jobs, keys, live
 from service.db import transaction
-from service.routes.parts import StrictQuery
+from service.web.dependencies import StrictQuery
 
 router = APIRouter(tags=["events"])
 ANSWERS: dict[int | str, dict[str, Any]] = {

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service import keys
 from service.models import ApiKey
-from service.routes.parts import Database
 from service.schemas import Label, Output
+from service.web.dependencies import Database
 
 router = APIRouter(prefix="/v1", tags=["keys"])
 

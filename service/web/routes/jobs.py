@@ -14,7 +14,6 @@ from service import idempotency, jobs, metrics
 from service.errors import Invalid
 from service.models import Job
 from service.patterns import STORABLE, TAG
-from service.routes.parts import Caller, Database, IdempotencyKey, StrictQuery, from_cursor, next_cursor
 from service.schemas import (
     ActionOutcomes,
     ActionRequest,
@@ -32,6 +31,7 @@ from service.schemas import (
     Progress,
 )
 from service.spec import JobStatus
+from service.web.dependencies import Caller, Database, IdempotencyKey, StrictQuery, from_cursor, next_cursor
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 ROUTE = "POST /v1/jobs"

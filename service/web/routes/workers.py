@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from service import fleet, overview
-from service.routes.parts import Caller, Database
+from service.web.dependencies import Caller, Database
 
 router = APIRouter(prefix="/v1", tags=["operations"])
 

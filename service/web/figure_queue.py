@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from fastapi import Request
 
-from service.lines import Line
+from service.web.bounded_queue import Line
 
 Drawing = TypeVar("Drawing")
 

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from service import pictures
 from service.reports.plot_names import Theme
-from service.routes.drawn import drawn
-from service.routes.parts import Caller, Database, PassingCaller, StrictQuery
+from service.web.dependencies import Caller, Database, PassingCaller, StrictQuery
+from service.web.figure_queue import drawn
 
 router = APIRouter(prefix="/v1", tags=["plots"])
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
 from service.errors import TooLarge
-from service.problems import REQUEST_ID, respond
+from service.web.problem_details import REQUEST_ID, respond
 
 
 class RequestId:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
 
 from service import artifacts
-from service.routes.parts import Caller, Database
+from service.web.dependencies import Caller, Database
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/artifacts", tags=["jobs"])
 

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from service import leaderboard
 from service.answers import Leaderboard
-from service.routes.parts import Caller, Database, StrictQuery
 from service.runs import DatasetName, ModelName, Words
+from service.web.dependencies import Caller, Database, StrictQuery
 
 router = APIRouter(prefix="/v1/leaderboard", tags=["compare"])
 

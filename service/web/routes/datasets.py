@@ -14,12 +14,12 @@ from service.catalog import OWN
 from service.config import settings
 from service.descriptions import DatasetDetail, DatasetList, FileFormat
 from service.errors import Malformed, NotFound
-from service.lines import Line
 from service.patterns import OWN_NAME
 from service.registry import registered
 from service.registry.arriving import Arrival, arrive, refuse_large
 from service.registry.parsing import LABEL, Form
-from service.routes.parts import Caller, Database, PassingCaller, StrictQuery
+from service.web.bounded_queue import Line
+from service.web.dependencies import Caller, Database, PassingCaller, StrictQuery
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 STREAMING = frozenset({"POST /v1/datasets"})
