@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
-from service import pictures
+from service.reports import figure_files as pictures
 from service.reports.plot_names import Theme
 from service.web.dependencies import Caller, Database, PassingCaller, StrictQuery
 from service.web.figure_queue import drawn
