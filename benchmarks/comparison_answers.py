@@ -20,8 +20,8 @@ import uvicorn
 
 from service import attempts, comparisons, db, keys
 from service.app import create_app
-from service.embedded import Embedded
 from service.models import Worker
+from service.operations.embedded import Embedded
 from service.requests import ComparisonRequest
 from service.spec import ENGINE_VERSION, METRICS, Reason, Summary
 

@@ -24,9 +24,10 @@ from uuid import UUID
 import httpx2
 import psutil
 
-from service import attempts, db, jobs, keys, stack
+from service import attempts, db, jobs, keys
 from service.attempts import Batch, Beat, Claim
-from service.embedded import Embedded
+from service.operations import stack
+from service.operations.embedded import Embedded
 from service.schemas import JobRequest
 
 LISTENERS = 200

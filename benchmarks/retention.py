@@ -27,8 +27,8 @@ from sqlalchemy import text
 
 from service import attempts, db, jobs, keys, metrics
 from service.attempts import Batch, Beat
-from service.embedded import Embedded
 from service.models import User
+from service.operations.embedded import Embedded
 from service.schemas import JobRequest
 
 REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}

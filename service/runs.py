@@ -217,7 +217,7 @@ def _with_hits(session: Session, query: CompareQuery, target: Target) -> list[Ru
     """The runs with the first stored point that meets the target, in place of what they recorded.
 
     What a run without points recorded counts where it watched for the same target. Raises Invalid where it did not: it
-    would be told to have missed it, because `service.retention` has removed its points.
+    would be told to have missed it, because `service.operations.retention` has removed its points.
     """
     has_points = exists().where(MetricChunk.job_id == Job.id).label("has_points")
     rows = _rows(session, _matching(query).add_columns(has_points))

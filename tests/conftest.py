@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from service import db, keys, queue
 from service.app import create_app
 from service.config import settings
-from service.embedded import Embedded
+from service.operations.embedded import Embedded
 from tests.waiting import until
 
 hypothesis.settings.register_profile("kotrain", deadline=None)  # no test may fail for a machine that is busy

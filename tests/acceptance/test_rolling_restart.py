@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from service import compatibility
-from service.embedded import Embedded
+from service.operations.embedded import Embedded
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]

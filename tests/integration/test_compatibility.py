@@ -13,8 +13,8 @@ from service import attempts, compatibility, db, jobs, keys, queue
 from service.app import create_app
 from service.compatibility import Incompatible, Schema
 from service.config import settings
-from service.embedded import Embedded
 from service.models import Job, User
+from service.operations.embedded import Embedded
 from service.schemas import JobRequest
 from service.spec import ENGINE_VERSION, JobStatus
 from tests.waiting import until

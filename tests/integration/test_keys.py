@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from service import db, keys, stack
+from service import db, keys
 from service.models import ApiKey
+from service.operations import stack
 from tests.integration.test_api import problem
 
 

@@ -13,8 +13,8 @@ from sqlalchemy.pool import NullPool
 
 from service import compatibility, db
 from service.config import settings
-from service.embedded import programs
 from service.models import Base
+from service.operations.embedded import programs
 from tests.waiting import until
 
 SPEC = {"dataset": {"name": "digits"}, "seed": 0, "device": "cpu", "target": None, "stop_at_target": False}

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import event, func, text, update
 
-from service import comparisons, db, jobs, keys, overview
+from service import comparisons, db, jobs, keys
 from service.models import Comparison, Worker
+from service.operations import overview
 from tests.integration.at_work import claim, do, submit
 from tests.integration.comparisons.asking import ask, work
 from tests.integration.comparisons.conftest import worker  # noqa: F401 (a fixture)

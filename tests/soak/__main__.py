@@ -17,8 +17,8 @@ from typing import Any
 from sqlalchemy import select
 
 from service import db, keys
-from service.embedded import Embedded
 from service.models import Job
+from service.operations.embedded import Embedded
 from tests.acceptance.faults import harm
 from tests.acceptance.faults.ledger import results
 from tests.acceptance.faults.references import undisturbed

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service import fleet, overview
+from service import fleet
+from service.operations import overview
 from service.web.dependencies import Caller, Database
 
 router = APIRouter(prefix="/v1", tags=["operations"])

@@ -6,10 +6,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service import backup, db, queue
+from service import db, queue
 from service.attempts import Claim
 from service.config import settings
-from service.embedded import Embedded
+from service.operations.backup import backup
+from service.operations.embedded import Embedded
 from service.store import store
 from tests.integration.backup.places import Place, fill
 

@@ -8,11 +8,12 @@ import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from service import attempts, backup, compatibility, db, keys, metrics, queue
+from service import attempts, compatibility, db, keys, metrics, queue
 from service.app import create_app
 from service.attempts import Batch, Beat, Claim
 from service.checkpoints import Written, name_of
 from service.config import settings
+from service.operations.backup import backup
 from service.spec import Reason
 from service.store import digest, store
 

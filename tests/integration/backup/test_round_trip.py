@@ -6,9 +6,12 @@ import tarfile
 
 from alembic import command
 
-from service import archives, attempts, backup, compatibility, db, dumps
+from service import attempts, compatibility, db
 from service.attempts import Beat, Claim
 from service.checkpoints import newest_first
+from service.operations.backup import archive as archives
+from service.operations.backup import backup
+from service.operations.backup import pg_dump as dumps
 from service.store import store
 from tests.integration.backup.places import CODE, TABLES, do, keep, restore, rows, run
 

@@ -13,11 +13,12 @@ import psycopg
 import pytest
 from sqlalchemy import delete, select
 
-from service import attempts, db, keys, stack
+from service import attempts, db, keys
 from service.attempts import Batch, Beat
 from service.config import settings
 from service.live import Hub, hub, stream
 from service.models import ApiKey, User
+from service.operations import stack
 from service.spec import Reason
 from tests.integration.at_work import claim, do, submit
 from tests.integration.live.conftest import served

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 from sqlalchemy import func, insert, select, update
 
-from service import attempts, db, jobs, metrics, retention
+from service import attempts, db, jobs, metrics
 from service.models import Checkpoint, Job
-from service.retention import Policy
+from service.operations import retention
+from service.operations.retention import Policy
 from service.schemas import JobRequest
 from service.spec import ENGINE_VERSION, Reason, Summary
 

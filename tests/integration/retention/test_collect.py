@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import func, select, update
 from uuid_utils.compat import uuid7
 
-from service import attempts, db, metrics, retention
+from service import attempts, db, metrics
 from service.models import Checkpoint, Comparison, ComparisonCell, IdempotencyKey, Job, JobEvent, MetricChunk
-from service.retention import Policy
+from service.operations import retention
+from service.operations.retention import Policy
 from service.spec import Reason
 from service.store import Store
 from tests.integration.retention.ended import POINTS, checkpoint, collect, count, end, names, run, submit, write

@@ -9,10 +9,11 @@ import pytest
 from sqlalchemy import event, select, text
 from typer.testing import CliRunner
 
-from service import attempts, comparisons, db, retention
+from service import attempts, comparisons, db
 from service.commands import app
 from service.models import Checkpoint, Job, MetricChunk
-from service.retention import Policy
+from service.operations import retention
+from service.operations.retention import Policy
 from service.store import Store
 from tests.integration.retention.ended import (
     POINTS,
@@ -63,7 +64,7 @@ class TestInterrupted:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from service import retention
+from service.operations import retention
 from service.store import Store
 asked = 0
 def kill():

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from service.embedded import launch
+from service.operations.embedded import launch
 
 _ROTATE_BYTES = 16 * 2**20
 _KILL_SECONDS = 5.0

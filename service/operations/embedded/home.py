@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from service.embedded.process import Account, EmbeddedError
+from service.operations.embedded.process import Account, EmbeddedError
 
 # sun_path holds 108 bytes with its final zero (unix(7)); PostgreSQL adds "/.s.PGSQL.5432.lock" to the folder.
 SOCKET_FOLDER_BYTES = 107 - len("/.s.PGSQL.5432.lock")

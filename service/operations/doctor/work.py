@@ -9,7 +9,7 @@ from sqlalchemy import Row, text
 
 from service import data
 from service.catalog import DATASETS, is_own
-from service.doctor.findings import Finding, Site, error, ok, spell, warning
+from service.operations.doctor.findings import Finding, Site, error, ok, spell, warning
 from service.spec import ENGINE_VERSION
 from service.store import Store
 

@@ -21,8 +21,8 @@ import psycopg
 
 from service import db, keys
 from service.config import Settings, settings
-from service.embedded import Embedded, EmbeddedError, Home, database_url_of
-from service.embedded.process import Process, last_line
+from service.operations.embedded import Embedded, EmbeddedError, Home, database_url_of
+from service.operations.embedded.process import Process, last_line
 
 OWNER = "owner"  # the user whose key the first start makes
 

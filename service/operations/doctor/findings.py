@@ -17,8 +17,8 @@ from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from service.config import Settings
-from service.embedded import database_url_of
-from service.running import owner, running
+from service.operations.embedded import database_url_of
+from service.operations.run_file import owner, running
 
 PREFIX = "KOTRAIN_"
 

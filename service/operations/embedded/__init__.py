@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from service.embedded.home import Home, remove_sockets
-from service.embedded.postgres import Postgres, database_url_of
-from service.embedded.process import Account, EmbeddedError, server_account
-from service.embedded.programs import find
-from service.embedded.valkey import Valkey
+from service.operations.embedded.home import Home, remove_sockets
+from service.operations.embedded.postgres import Postgres, database_url_of
+from service.operations.embedded.process import Account, EmbeddedError, server_account
+from service.operations.embedded.programs import find
+from service.operations.embedded.valkey import Valkey
 
 __all__ = ["Embedded", "EmbeddedError", "Home", "database_url_of"]
 

@@ -17,10 +17,10 @@ from uuid import uuid4
 from service.catalog import DATASETS
 from service.config import Settings
 from service.data import fetch_command, is_present, own_names
-from service.doctor.findings import PREFIX, Finding, NotMade, Site, error, ok, sized, warning
-from service.embedded.home import SOCKET_FOLDER_BYTES, socket_folder
-from service.embedded.process import EmbeddedError, server_account
 from service.measures import many
+from service.operations.doctor.findings import PREFIX, Finding, NotMade, Site, error, ok, sized, warning
+from service.operations.embedded.home import SOCKET_FOLDER_BYTES, socket_folder
+from service.operations.embedded.process import EmbeddedError, server_account
 from service.store import Store
 
 OTHER_VARIABLES = frozenset({"URL", "KEY", "REVISION"})

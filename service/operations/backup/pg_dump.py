@@ -18,9 +18,9 @@ from typing import IO
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from service.archives import BackupError
 from service.config import settings
-from service.embedded import EmbeddedError, programs
+from service.operations.backup.archive import BackupError
+from service.operations.embedded import EmbeddedError, programs
 
 _BLOCK_BYTES = 2**20
 

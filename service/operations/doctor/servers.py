@@ -16,10 +16,10 @@ from redis.retry import Retry
 from sqlalchemy import Connection, text
 
 from service import compatibility
-from service.doctor.findings import Finding, NotMade, Site, error, in_words, ok, spell, warning
-from service.embedded.home import socket_folder
-from service.embedded.process import last_line
-from service.embedded.programs import POSTGRES_MAJOR
+from service.operations.doctor.findings import Finding, NotMade, Site, error, in_words, ok, spell, warning
+from service.operations.embedded.home import socket_folder
+from service.operations.embedded.process import last_line
+from service.operations.embedded.programs import POSTGRES_MAJOR
 
 OLDEST_POSTGRES = 15
 POOL_CONNECTIONS = 48

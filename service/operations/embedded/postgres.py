@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 import psycopg
 
-from service.embedded.home import Home, socket_folder
-from service.embedded.process import Account, EmbeddedError, Process, last_line
-from service.embedded.programs import POSTGRES_MAJOR, Programs
+from service.operations.embedded.home import Home, socket_folder
+from service.operations.embedded.process import Account, EmbeddedError, Process, last_line
+from service.operations.embedded.programs import POSTGRES_MAJOR, Programs
 
 _NAME = "kotrain"  # of the database and of its owner
 _ORPHANS_SECONDS = 20.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from service.doctor import machine, servers, work
-from service.doctor.findings import Finding, Level, NotMade, Site, in_words, warning
+from service.operations.doctor import machine, servers, work
+from service.operations.doctor.findings import Finding, Level, NotMade, Site, in_words, warning
 
 __all__ = ["CHECKS", "Finding", "Level", "examine"]
 

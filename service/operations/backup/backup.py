@@ -20,10 +20,11 @@ from typing import IO
 from alembic import command
 from sqlalchemy import Connection, delete, func, select, text
 
-from service import attempts, compatibility, db, dumps
-from service.archives import DATABASE, FILES, BackupError, Manifest, Reader, Writer
+from service import attempts, compatibility, db
 from service.config import settings
 from service.models import Checkpoint, Job
+from service.operations.backup import pg_dump as dumps
+from service.operations.backup.archive import DATABASE, FILES, BackupError, Manifest, Reader, Writer
 from service.spec import JobStatus
 from service.store import store
 

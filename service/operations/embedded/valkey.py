@@ -14,9 +14,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.embedded.home import Home
-from service.embedded.process import Account, EmbeddedError, Process, last_line
-from service.embedded.programs import Programs
+from service.operations.embedded.home import Home
+from service.operations.embedded.process import Account, EmbeddedError, Process, last_line
+from service.operations.embedded.programs import Programs
 
 _READY_SECONDS = 30.0
 
