@@ -18,11 +18,12 @@ import httpx2
 import numpy as np
 import uvicorn
 
-from service import attempts, comparisons, db, keys
+from service import attempts, db, keys
 from service.app import create_app
+from service.comparisons import lifecycle as comparisons
+from service.comparisons.design.requests import ComparisonRequest
 from service.models import Worker
 from service.operations.embedded import Embedded
-from service.requests import ComparisonRequest
 from service.spec import ENGINE_VERSION, METRICS, Reason, Summary
 
 OPTIMIZERS = [{"name": "adam", "params": {"lr": 0.001 * (k + 1)}} for k in range(8)]

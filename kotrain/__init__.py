@@ -17,8 +17,8 @@ try:
         Unavailable,
         WaitTimeout,
     )
-    from service.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun, Leaderboard
-    from service.requests import ComparisonRequest
+    from service.comparisons.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun, Leaderboard
+    from service.comparisons.design.requests import ComparisonRequest
     from service.schemas import Catalog, DryRun, JobRequest, JobView, Metrics
     from service.spec import ComparisonStatus, JobStatus, Reason, Summary
 except ModuleNotFoundError as _error:

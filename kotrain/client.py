@@ -15,9 +15,15 @@ import httpx2
 from kotrain import home
 from kotrain.errors import WaitTimeout
 from kotrain.transport import OnSent, Transport
-from service.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun, ComparisonSummary, Leaderboard
+from service.comparisons.answers import (
+    CompareAnswer,
+    ComparisonAnswer,
+    ComparisonDryRun,
+    ComparisonSummary,
+    Leaderboard,
+)
+from service.comparisons.design.requests import ComparisonRequest
 from service.descriptions import DatasetDetail, DatasetList, DatasetView, FileFormat
-from service.requests import ComparisonRequest
 from service.schemas import Catalog, DryRun, History, JobRequest, JobView, Metrics, Page
 from service.spec import ComparisonStatus, JobStatus
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
-from service.cells import is_up
+from service.comparisons.cells import is_up
 from service.db import NOW
 from service.models import Job, User, Worker
 from service.schemas import Output

@@ -256,7 +256,7 @@ class Comparison(Base):
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
     name: Mapped[str]
     plan: Mapped[dict[str, Any]]
-    """`service.plans.Plan`, as JSON."""
+    """`service.comparisons.design.plan.Plan`, as JSON."""
     status: Mapped[str] = mapped_column(default=ComparisonStatus.RUNNING.value)
     message: Mapped[str | None]
     """What went wrong, for people."""

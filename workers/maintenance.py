@@ -14,7 +14,8 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from service import attempts, comparisons, idempotency, queue
+from service import attempts, idempotency, queue
+from service.comparisons import lifecycle as comparisons
 from service.config import settings
 from service.db import have_no_patience, is_locked, transaction
 from service.errors import KotrainError

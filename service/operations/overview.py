@@ -9,8 +9,9 @@ from pydantic import Field
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service import comparisons, jobs
-from service.cells import is_up
+from service import jobs
+from service.comparisons import lifecycle as comparisons
+from service.comparisons.cells import is_up
 from service.errors import Conflict
 from service.models import Comparison, Job, User, Worker
 from service.schemas import Output

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Literal
 from uuid import UUID
 
-from service.answers import ComparisonAnswer
+from service.comparisons.answers import ComparisonAnswer
 from service.metrics import Curve
 from service.reports import latex, rows
 

@@ -11,8 +11,9 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import comparisons, jobs, metrics, reports
-from service.answers import ComparisonAnswer, TaskAnswer
+from service import jobs, metrics, reports
+from service.comparisons import lifecycle as comparisons
+from service.comparisons.answers import ComparisonAnswer, TaskAnswer
 from service.db import transaction
 from service.errors import Invalid, NotFound
 from service.models import MetricChunk, MetricName

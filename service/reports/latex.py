@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from service.answers import ComparisonAnswer, GroupView, TaskAnswer
+from service.comparisons.answers import ComparisonAnswer, GroupView, TaskAnswer
 from service.measures import many
 from service.reports.results import lacks_runs, leaders, planned
 from service.reports.wording import MINUS, Scale, listed

@@ -12,7 +12,7 @@ from uuid import UUID
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from service.answers import ComparisonAnswer, ReusedRun, TaskAnswer
+from service.comparisons.answers import ComparisonAnswer, ReusedRun, TaskAnswer
 from service.measures import Measure, many
 from service.metrics import Curve
 from service.reports import tables

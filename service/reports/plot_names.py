@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from service.answers import TaskAnswer
+from service.comparisons.answers import TaskAnswer
 from service.spec import DIAGNOSTICS
 
 Ending = Literal["svg", "png"]

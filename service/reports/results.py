@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.answers import ComparisonAnswer, GroupView, TaskAnswer, TuningView
+from service.comparisons.answers import ComparisonAnswer, GroupView, TaskAnswer, TuningView
 from service.measures import sign
 
 

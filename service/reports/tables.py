@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from service.answers import AcrossTasks, ComparisonAnswer, GroupView, PairView, TaskAnswer, TuningView
+from service.comparisons.answers import AcrossTasks, ComparisonAnswer, GroupView, PairView, TaskAnswer, TuningView
+from service.comparisons.design.requests import MOST_SEEDS
 from service.measures import many
 from service.reports.palette import Look
 from service.reports.results import tuning_of
@@ -27,7 +28,6 @@ from service.reports.wording import (
     space,
     target_in_words,
 )
-from service.requests import MOST_SEEDS
 
 Looks = Mapping[str, Look]
 MOST_MISSING = 50

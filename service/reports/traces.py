@@ -10,7 +10,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from service.answers import GroupView, TaskAnswer
+from service.comparisons.answers import GroupView, TaskAnswer
 from service.metrics import Curve
 from service.spec import Target
 

@@ -9,7 +9,8 @@ import pytest
 from scipy import stats as reference
 from sqlalchemy import event, text
 
-from service import db, leaderboard
+from service import db
+from service.comparisons import leaderboard
 from service.spec import TrainSpec
 
 SPEC = TrainSpec.model_validate({"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}})

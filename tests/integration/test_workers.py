@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import event, func, text, update
 
-from service import comparisons, db, jobs, keys
+from service import db, jobs, keys
+from service.comparisons import lifecycle as comparisons
 from service.models import Comparison, Worker
 from service.operations import overview
 from tests.integration.at_work import claim, do, submit

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from typer.main import get_command
 
 from kotrain.commands import app
-from service.answers import CompareAnswer, GroupView, PairView, VerdictView
+from service.comparisons.answers import CompareAnswer, GroupView, PairView, VerdictView
 from service.config import Settings
 from service.schemas import JobRequest
 

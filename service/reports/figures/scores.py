@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from service.answers import GroupView, PairView, TaskAnswer
+from service.comparisons.answers import GroupView, PairView, TaskAnswer
 from service.measures import many, sign
 from service.reports.figures.canvas import Picture, absent, canvas, plain_ticks
 from service.reports.figures.study import Study

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
-from service.answers import TaskAnswer
+from service.comparisons.answers import TaskAnswer
 from service.measures import many
 from service.reports.figures.canvas import Picture, absent, canvas, plain_ticks
 from service.reports.figures.study import Study

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from service.answers import TaskAnswer, TrialView, TuningView
+from service.comparisons.answers import TaskAnswer, TrialView, TuningView
 from service.measures import many
 from service.reports.figures.canvas import HEIGHT, WIDTH, Picture, absent, canvas, plain_ticks, tick
 from service.reports.figures.study import Study

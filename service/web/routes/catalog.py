@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import TypeAdapter
 
-from service import catalog, looks
+from service import catalog
+from service.comparisons import styles as looks
 from service.registry import registered
 from service.schemas import Catalog, CatalogEntry, DatasetEntry, ModelEntry, OptimizerEntry
 from service.web.dependencies import Caller

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from service import runs
-from service.answers import CompareAnswer
-from service.runs import CompareQuery
+from service.comparisons import stored_jobs as runs
+from service.comparisons.answers import CompareAnswer
+from service.comparisons.stored_jobs import CompareQuery
 from service.web.dependencies import Caller, Database
 
 router = APIRouter(prefix="/v1/compare", tags=["compare"])

@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from service import leaderboard
-from service.answers import Leaderboard
-from service.runs import DatasetName, ModelName, Words
+from service.comparisons import leaderboard
+from service.comparisons.answers import Leaderboard
+from service.comparisons.stored_jobs import DatasetName, ModelName, Words
 from service.web.dependencies import Caller, Database, StrictQuery
 
 router = APIRouter(prefix="/v1/leaderboard", tags=["compare"])

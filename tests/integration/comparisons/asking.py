@@ -5,7 +5,8 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from service import attempts, comparisons, db
+from service import attempts, db
+from service.comparisons import lifecycle as comparisons
 from service.models import ComparisonCell, Job
 from service.spec import ENGINE_VERSION, Reason, Summary
 

@@ -7,10 +7,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select, text
 
-from service import attempts, comparisons, db, jobs, keys
+from service import attempts, db, jobs, keys
+from service.comparisons import lifecycle as comparisons
+from service.comparisons.design.requests import ComparisonRequest
 from service.errors import Conflict
 from service.models import Comparison, Job, User
-from service.requests import ComparisonRequest
 from tests.integration.comparisons.asking import REQUEST, finish_one, job_ids
 
 BLOCKED = text("SELECT count(*) FROM pg_locks WHERE NOT granted")

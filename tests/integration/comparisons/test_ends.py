@@ -7,7 +7,9 @@ import psycopg
 import pytest
 from sqlalchemy import delete, func, select, text
 
-from service import attempts, comparisons, db, protocol
+from service import attempts, db
+from service.comparisons import lifecycle as comparisons
+from service.comparisons.design import schedule as protocol
 from service.config import settings
 from service.models import Comparison, Job, Worker
 from service.spec import Reason

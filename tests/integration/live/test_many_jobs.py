@@ -6,13 +6,14 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from service import attempts, comparisons, db, keys
+from service import attempts, db, keys
 from service.attempts import Batch, Beat
+from service.comparisons import lifecycle as comparisons
+from service.comparisons.design.requests import ComparisonRequest
 from service.config import settings
 from service.live import AllFeed, of_many
 from service.live.cursor import ManyCursor
 from service.models import Worker
-from service.requests import ComparisonRequest
 from service.spec import Reason
 from tests.integration.at_work import claim, do, submit
 from tests.integration.comparisons.asking import REQUEST, WORKER, ask, job_ids, work

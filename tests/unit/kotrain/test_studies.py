@@ -4,8 +4,8 @@ import pytest
 
 from kotrain.studies import STUDIES
 from service.catalog import DATASETS
+from service.comparisons.design.resolve import resolve
 from service.config import Settings
-from service.planning import resolve
 
 PRESENT = [["digits"], ["digits", "snips"], list(DATASETS)]
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from service.catalog import OPTIMIZERS
-from service.looks import BLUE, COLOURS, GREEN, GREY, HOMES, OCHRE, ORANGE, SKY, looks
+from service.comparisons.styles import BLUE, COLOURS, GREEN, GREY, HOMES, OCHRE, ORANGE, SKY, looks
 
 
 def colours(*names: str) -> list[int]:

@@ -3,10 +3,10 @@ import re
 import pytest
 from pydantic import ValidationError
 
+from service.comparisons.design.plan import Cell, Plan, scaled
+from service.comparisons.design.requests import COMPARISON_EXAMPLE, ComparisonRequest
+from service.comparisons.design.resolve import resolve
 from service.errors import Invalid
-from service.planning import resolve
-from service.plans import Cell, Plan, scaled
-from service.requests import COMPARISON_EXAMPLE, ComparisonRequest
 from service.spec import TrainSpec
 from service.web.problem_details import field_error
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from service.looks import LookView
+from service.comparisons.styles import LookView
 from service.metrics import Curve
 from service.reports import render
 from service.reports.figures import canvas

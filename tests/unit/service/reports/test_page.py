@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.answers import ComparisonAnswer, LeftOut
+from service.comparisons.answers import ComparisonAnswer, LeftOut
 from service.reports import curve_names, file_name, job_ids, render
 from service.spec import ComparisonStatus
 from tests.unit.service.reports.studies import TASKS, Made, missing_run, study, waiting

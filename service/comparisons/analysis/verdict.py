@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from service.answers import CompareAnswer, GroupView, LeftOut, PairView, VerdictView
+from service.comparisons.analysis.grouping import Group, Run, group, held_fixed, shared_setting
+from service.comparisons.analysis.summaries import group_view, pair_view
+from service.comparisons.answers import CompareAnswer, GroupView, LeftOut, PairView, VerdictView
+from service.comparisons.design.labels import GroupBy
+from service.comparisons.design.labels import family as kind
+from service.comparisons.design.requests import MOST_SEEDS
 from service.families import ALPHA, FEWEST_PAIRS, Family, Sampled, test_all
-from service.groups import Group, Run, group, held_fixed, shared_setting
-from service.labels import GroupBy
-from service.labels import family as kind
 from service.measures import Measure, listed, many
-from service.requests import MOST_SEEDS
 from service.spec import JobStatus, Target
 from service.stats import Interval
-from service.views import group_view, pair_view
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from service import stats
-from service.answers import Board, Leaderboard, Standing
-from service.groups import ENVIRONMENT_SETTING, NOT_A_SETTING
-from service.labels import flat, labels
+from service.comparisons.analysis.grouping import ENVIRONMENT_SETTING, NOT_A_SETTING
+from service.comparisons.answers import Board, Leaderboard, Standing
+from service.comparisons.design.labels import flat, labels
 from service.measures import sign
 from service.models import Job
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import stats
-from service.answers import AcrossTasks, Improvement, ProfileView, Rank, TaskAnswer
+from service.comparisons.answers import AcrossTasks, Improvement, ProfileView, Rank, TaskAnswer
+from service.comparisons.design.plan import Plan
 from service.families import Values
 from service.measures import sign
-from service.plans import Plan
 
 FEWEST_TASKS = 8
 """Below, a rank test over tasks has no power and its p no meaning (Demsar 2006)."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from service.answers import Assumption, PairView, TaskAnswer
+from service.comparisons.analysis.tuning import FEWEST_VALUES, failed, tuned_numbers
+from service.comparisons.answers import Assumption, PairView, TaskAnswer
+from service.comparisons.design.plan import Plan
 from service.measures import listed, many
-from service.plans import Plan
 from service.stats.paired import FEWEST_FOR_SKEWNESS
-from service.tuning import FEWEST_VALUES, failed, tuned_numbers
 
 
 def assumptions(

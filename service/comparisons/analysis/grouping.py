@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from service.comparisons.design.labels import GroupBy, flat, labels
 from service.errors import FieldError, Invalid
-from service.labels import GroupBy, flat, labels
 from service.spec import JobStatus, Reason, TargetHit
 
 NOT_A_SETTING = frozenset({"device", "diagnostics_every_steps", "evaluate_test", "log_every_steps"})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
-from service.answers import CostView
-from service.cells import CellRun
-from service.plans import Plan
+from service.comparisons.answers import CostView
+from service.comparisons.cells import CellRun
+from service.comparisons.design.plan import Plan
 from service.spec import JobStatus
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from service.answers import PlanView
+from service.comparisons.answers import PlanView
+from service.comparisons.design.plan import Plan
+from service.comparisons.design.schedule import validation_metric
 from service.families import ALPHA
 from service.measures import Measure, listed, many
-from service.plans import Plan
-from service.protocol import validation_metric
 from service.stats import nominal_levels
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from service.answers import GroupView, PairDetail, PairView
+from service.comparisons.answers import GroupView, PairDetail, PairView
 from service.families import ALPHA, Family, Test, Values
 from service.spec import TargetHit
 from service.stats import describe, interquartile_mean, median_to_target, paired_detail, seeds_needed

@@ -18,18 +18,22 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from service import cells, conclusions, data, estimates, jobs, methods, protocol
-from service.answers import ComparisonAnswer, ComparisonDryRun
+from service import data, jobs
 from service.catalog import default_dataset
-from service.comparability import settled
+from service.comparisons import cells, estimates
+from service.comparisons.analysis import methods_text as methods
+from service.comparisons.analysis import report as conclusions
+from service.comparisons.analysis.comparability import settled
+from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun
+from service.comparisons.design import schedule as protocol
+from service.comparisons.design.plan import Cell, Plan
+from service.comparisons.design.requests import ComparisonRequest
+from service.comparisons.design.resolve import resolve
 from service.config import settings
 from service.db import storable
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.models import Comparison, User, Worker
-from service.planning import resolve
-from service.plans import Cell, Plan
 from service.pointers import field_errors
-from service.requests import ComparisonRequest
 from service.spec import ComparisonStatus, TrainSpec
 
 # Two comparisons that want the same run at the same time have to find each other's.

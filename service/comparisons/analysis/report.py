@@ -9,9 +9,17 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any, Literal
 
-from service import protocol, tuning
-from service.across import across_tasks
-from service.answers import (
+from service.comparisons.analysis import tuning
+from service.comparisons.analysis.assumptions import assumptions
+from service.comparisons.analysis.comparability import counts, settled
+from service.comparisons.analysis.completeness import Obstacle, missing_runs, obstacle, untested_pairs, untested_races
+from service.comparisons.analysis.costs import costs
+from service.comparisons.analysis.cross_task import across_tasks
+from service.comparisons.analysis.grouping import ENVIRONMENT_SETTING
+from service.comparisons.analysis.methods_text import methods, plan_view
+from service.comparisons.analysis.summaries import group_view, pair_view
+from service.comparisons.analysis.verdict import Protocol, correction_in_words, verdict
+from service.comparisons.answers import (
     AcrossTasks,
     ComparisonAnswer,
     ComparisonProgress,
@@ -26,24 +34,17 @@ from service.answers import (
     TuningView,
     VerdictView,
 )
-from service.assumptions import assumptions
-from service.cells import CellRun
-from service.comparability import counts, settled
-from service.costs import costs
-from service.estimates import cell_seconds, most_seconds
+from service.comparisons.cells import CellRun
+from service.comparisons.design import schedule as protocol
+from service.comparisons.design.labels import flat
+from service.comparisons.design.plan import Plan
+from service.comparisons.estimates import cell_seconds, most_seconds
+from service.comparisons.styles import looks
 from service.families import Family, Sampled, Test, Values, test_all
-from service.groups import ENVIRONMENT_SETTING
-from service.labels import flat
-from service.looks import looks
 from service.measures import Measure, listed
-from service.methods import methods, plan_view
 from service.models import Comparison
-from service.obstacles import Obstacle, missing_runs, obstacle, untested_pairs, untested_races
-from service.plans import Plan
 from service.spec import ComparisonStatus, JobStatus, Target, TargetHit
 from service.stats import median_to_target, paired_to_target
-from service.verdicts import Protocol, correction_in_words, verdict
-from service.views import group_view, pair_view
 
 Estimates = Mapping[tuple[int, int], Estimate]
 

@@ -1,4 +1,4 @@
-"""Read a verdict back: which stored jobs a question means, as runs for `service.verdicts`. Two queries at most."""
+"""Read a verdict back: which stored jobs a question means, as runs for `service.comparisons.analysis.verdict`. Two queries at most."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from service import metrics
-from service.answers import CompareAnswer
 from service.catalog import DATASETS, MODELS, OPTIMIZERS, is_own
+from service.comparisons.analysis.grouping import Run
+from service.comparisons.analysis.verdict import compare_runs
+from service.comparisons.answers import CompareAnswer
+from service.comparisons.design.labels import GroupBy
 from service.errors import Invalid
-from service.groups import Run
-from service.labels import GroupBy
 from service.measures import out_of_reach
 from service.models import Job, MetricChunk, User
 from service.patterns import STORABLE
 from service.spec import JobStatus, Reason, Target, TargetHit, TrainSpec
-from service.verdicts import compare_runs
 
 MOST_JOBS = 5000
 """Jobs that one question may mean; more are no comparison but a mistake."""

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from service import protocol
-from service.answers import FirstToTarget, PairView
-from service.cells import CellRun
+from service.comparisons.answers import FirstToTarget, PairView
+from service.comparisons.cells import CellRun
+from service.comparisons.design import schedule as protocol
+from service.comparisons.design.plan import Plan
 from service.families import RUNS_ARE_MISSING
 from service.measures import listed, many
-from service.plans import Plan
 from service.spec import ComparisonStatus
 
 INCOMPARABLE = "not comparable with the others"

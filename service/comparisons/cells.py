@@ -14,10 +14,10 @@ from sqlalchemy import ColumnElement, and_, delete, func, insert, select, text, 
 from sqlalchemy.orm import Session
 
 from service import data, jobs
+from service.comparisons.design.plan import Cell, Plan
+from service.comparisons.design.schedule import Result
 from service.config import settings
 from service.models import Comparison, ComparisonCell, Job, Worker
-from service.plans import Cell, Plan
-from service.protocol import Result
 from service.schemas import JobRequest
 from service.spec import ENGINE_VERSION, JobStatus, Reason, TargetHit
 

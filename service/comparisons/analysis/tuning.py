@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from service import protocol, stats
-from service.answers import GoodRange, TrialView, TuningView
-from service.cells import CellRun
-from service.plans import Plan, scaled
-from service.protocol import Results
+from service import stats
+from service.comparisons.answers import GoodRange, TrialView, TuningView
+from service.comparisons.cells import CellRun
+from service.comparisons.design import schedule as protocol
+from service.comparisons.design.plan import Plan, scaled
+from service.comparisons.design.schedule import Results
 
 ACCURACY_TOLERANCE = 0.01
 """A learning rate is good if its accuracy is within one point of the best."""

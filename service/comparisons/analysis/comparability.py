@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from service.cells import CellRun
-from service.groups import ENVIRONMENT_SETTING
-from service.plans import LARGEST, Cell, Plan
-from service.protocol import Result
+from service.comparisons.analysis.grouping import ENVIRONMENT_SETTING
+from service.comparisons.cells import CellRun
+from service.comparisons.design.plan import LARGEST, Cell, Plan
+from service.comparisons.design.schedule import Result
 from service.spec import JobStatus, Reason
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from service.looks import LookView
+from service.comparisons.styles import LookView
 from service.schemas import Output
 from service.spec import ComparisonStatus, Target
 

@@ -11,13 +11,13 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from service.catalog import Dataset
+from service.comparisons.design.labels import flat, labels
+from service.comparisons.design.plan import Plan, PlannedOptimizer, PlannedTask, Rung, scaled
+from service.comparisons.design.requests import ComparisonRequest, OptimizerRequest, Seeds, TaskRequest, Tuning
+from service.comparisons.design.search_spaces import MOST_PARAMETERS, dimensions, grid, points
 from service.errors import FieldError, Invalid
-from service.labels import flat, labels
 from service.measures import many, out_of_reach
-from service.plans import Plan, PlannedOptimizer, PlannedTask, Rung, scaled
 from service.pointers import field_errors
-from service.requests import ComparisonRequest, OptimizerRequest, Seeds, TaskRequest, Tuning
-from service.spaces import MOST_PARAMETERS, dimensions, grid, points
 from service.spec import TrainSpec
 
 UNTOLD = frozenset({"target", "device", "log_every_steps", "diagnostics_every_steps"})

@@ -1,7 +1,7 @@
 """The plan of a comparison: fixed before the first job, and stored.
 
 A plan answers which runs there are (`Cell`) and what each trains (`Plan.spec`); in which order they are wanted is
-`service.protocol`'s matter.
+`service.comparisons.design.schedule`'s matter.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.catalog import dataset_class
-from service.requests import Endpoint, Tuning
-from service.spaces import Space
+from service.comparisons.design.requests import Endpoint, Tuning
+from service.comparisons.design.search_spaces import Space
 from service.spec import TrainSpec
 
 LARGEST = 1e100

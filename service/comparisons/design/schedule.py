@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
+from service.comparisons.design.plan import Cell, Plan
 from service.families import Family, Sampled, Values, standing
 from service.measures import sign
-from service.plans import Cell, Plan
 from service.spec import JobStatus, Reason
 
 Score = tuple[float, ...]
