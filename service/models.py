@@ -182,7 +182,7 @@ class JobEvent(Base):
     step: Mapped[int | None] = mapped_column(BigInteger)
     """Where the attempt goes on, 0 being the beginning: what was measured beyond it is void."""
     xid: Mapped[int | None] = mapped_column(BigInteger, server_default=XID)
-    """The transaction that wrote it (`service.live`); null: before there were streams, or on another server."""
+    """The transaction that wrote it (`service.streams`); null: before there were streams, or on another server."""
 
 
 class MetricName(Base):

@@ -175,7 +175,7 @@ def columns(connection) -> dict[tuple[str, str], dict]:
 
 
 TELL = ("comparisons.comparisons_record", "job_events.job_events_notify")
-"""Triggers that refuse no row and change none: they tell those who listen (`service.live`)."""
+"""Triggers that refuse no row and change none: they tell those who listen (`service.streams`)."""
 
 
 def conditions(connection) -> dict[str, str]:

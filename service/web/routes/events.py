@@ -8,7 +8,8 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field
 
-from service import jobs, keys, live
+from service import jobs, keys
+from service import streams as live
 from service.comparisons import lifecycle as comparisons
 from service.db import transaction
 from service.web.dependencies import StrictQuery

@@ -14,8 +14,8 @@ import uvicorn
 
 from service import commands
 from service.app import create_app
-from service.live import Hub
 from service.operations import stack
+from service.streams import Hub
 from tests.streams import Listening
 from tests.waiting import until
 

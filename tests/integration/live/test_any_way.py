@@ -9,9 +9,9 @@ import pytest
 
 from service import attempts, metrics
 from service.attempts import Batch, Beat
-from service.live import of_job
-from service.live.hub import read_delta
 from service.spec import JobStatus, Reason
+from service.streams import job_feed as of_job
+from service.streams.hub import read_delta
 from tests.integration.at_work import claim, do, load, submit
 from tests.streams import Page, parse
 

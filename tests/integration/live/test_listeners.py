@@ -16,10 +16,11 @@ from sqlalchemy import delete, select
 from service import attempts, db, keys
 from service.attempts import Batch, Beat
 from service.config import settings
-from service.live import Hub, hub, stream
 from service.models import ApiKey, User
 from service.operations import stack
 from service.spec import Reason
+from service.streams import Hub, hub
+from service.streams import response as stream
 from tests.integration.at_work import claim, do, submit
 from tests.integration.live.conftest import served
 from tests.waiting import until

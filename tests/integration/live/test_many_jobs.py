@@ -11,10 +11,11 @@ from service.attempts import Batch, Beat
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.design.requests import ComparisonRequest
 from service.config import settings
-from service.live import AllFeed, of_many
-from service.live.cursor import ManyCursor
 from service.models import Worker
 from service.spec import Reason
+from service.streams import AllFeed
+from service.streams import event_feed as of_many
+from service.streams.cursor import ManyCursor
 from tests.integration.at_work import claim, do, submit
 from tests.integration.comparisons.asking import REQUEST, WORKER, ask, job_ids, work
 from tests.streams import Page, parse

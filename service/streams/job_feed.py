@@ -15,13 +15,13 @@ from sqlalchemy.orm import Session
 from service import metrics
 from service.attempts import BEGAN_ANEW, CONTINUED
 from service.errors import NotFound
-from service.live.cursor import END, JobCursor
-from service.live.curves import Curves, before, beyond, parts
-from service.live.delta import Delta, frame
 from service.metrics import Curve
 from service.models import Job, JobEvent, MetricName
 from service.schemas import EventView
 from service.spec import JobStatus
+from service.streams.cursor import END, JobCursor
+from service.streams.curve_pages import Curves, before, beyond, parts
+from service.streams.feed import Delta, frame
 
 MOST_POINTS = 20_000
 """Of one event, and of what is read at once: about a megabyte."""

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from service import db
 from service.config import settings
 from service.errors import Unavailable
-from service.live.delta import Delta, Feed
+from service.streams.feed import Delta, Feed
 
 MOST_STREAMS = 1000
 """Of one process."""

@@ -4,10 +4,10 @@ A stream remembers nothing but its cursor, which is also the id of what it told 
 the database what came after the cursor (`of_job`, `of_many`), tells it (`stream`), and waits again.
 """
 
-from service.live.delta import Feed
-from service.live.hub import Hub
-from service.live.of_job import JobFeed
-from service.live.of_many import AllFeed, ComparisonFeed
-from service.live.stream import MEDIA_TYPE, open_stream
+from service.streams.event_feed import AllFeed, ComparisonFeed
+from service.streams.feed import Feed
+from service.streams.hub import Hub
+from service.streams.job_feed import JobFeed
+from service.streams.response import MEDIA_TYPE, open_stream
 
 __all__ = ["MEDIA_TYPE", "AllFeed", "ComparisonFeed", "Feed", "Hub", "JobFeed", "open_stream"]

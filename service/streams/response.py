@@ -13,10 +13,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.errors import Invalid, NotFound
-from service.live.cursor import END
-from service.live.delta import Delta, Feed, Steps
-from service.live.hub import AWAY, PULSE_SECONDS, Hub, Listener
-from service.live.of_many import progress
+from service.streams.cursor import END
+from service.streams.event_feed import progress
+from service.streams.feed import Delta, Feed, Steps
+from service.streams.hub import AWAY, PULSE_SECONDS, Hub, Listener
 
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT_SECONDS = 15.0

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from service.live.cursor import JobCursor
 from service.metrics import Curve
+from service.streams.cursor import JobCursor
 
 Curves = Mapping[int, Curve]
 """Id of a metric's name -> points; a metric without points is not in it."""

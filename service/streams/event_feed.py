@@ -11,11 +11,11 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from service.errors import NotFound
-from service.live.cursor import END, ManyCursor
-from service.live.delta import Delta, Steps, frame, instant
-from service.live.of_job import is_note
 from service.models import Comparison
 from service.spec import ComparisonStatus
+from service.streams.cursor import END, ManyCursor
+from service.streams.feed import Delta, Steps, frame, instant
+from service.streams.job_feed import is_note
 
 PAGE = 2000
 """Events that are read at once, by a stream that resumes after long."""
