@@ -18,10 +18,11 @@ import httpx2
 import numpy as np
 import uvicorn
 
-from service import attempts, db, keys
+from service import db, keys
 from service.app import create_app
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.design.requests import ComparisonRequest
+from service.jobs import attempts
 from service.models import Worker
 from service.operations.embedded import Embedded
 from service.spec import ENGINE_VERSION, METRICS, Reason, Summary

@@ -24,8 +24,10 @@ from uuid import UUID
 import httpx2
 import psutil
 
-from service import attempts, db, jobs, keys
-from service.attempts import Batch, Beat, Claim
+from service import db, keys
+from service.jobs import attempts
+from service.jobs import submission as jobs
+from service.jobs.attempts import Batch, Beat, Claim
 from service.operations import stack
 from service.operations.embedded import Embedded
 from service.schemas import JobRequest

@@ -25,8 +25,10 @@ import numpy as np
 import psutil
 from sqlalchemy import text
 
-from service import attempts, db, jobs, keys, metrics
-from service.attempts import Batch, Beat
+from service import db, keys, metrics
+from service.jobs import attempts
+from service.jobs import submission as jobs
+from service.jobs.attempts import Batch, Beat
 from service.models import User
 from service.operations.embedded import Embedded
 from service.schemas import JobRequest

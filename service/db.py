@@ -18,9 +18,10 @@ from sqlalchemy import Engine, ExceptionContext, create_engine, event, func, tex
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from service import compatibility, queue
+from service import compatibility
 from service.compatibility import Incompatible
 from service.config import settings
+from service.jobs import queue
 from service.store import store
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def be_known_as(worker_id: str, idle_seconds: float) -> None:
 
     A process that is frozen within one would keep its rows locked, and nobody could take its jobs back; one that is
     frozen while it sends data is no case for a time limit, so that others have to know it by its name
-    (`service.attempts.cut_off_stale`).
+    (`service.jobs.attempts.cut_off_stale`).
     """
 
     @event.listens_for(engine(), "connect")

@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy import QueuePool, text
 from starlette.testclient import TestClient
 
-from service import db, keys, queue
+from service import db, keys
 from service.app import create_app
 from service.config import settings
+from service.jobs import queue
 from service.operations.embedded import Embedded
 from tests.waiting import until
 

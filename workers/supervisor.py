@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from service import attempts, checkpoints
-from service.attempts import Claim, Order
-from service.checkpoints import Written, name_of
 from service.config import settings
+from service.jobs import attempts, checkpoints
+from service.jobs.attempts import Claim, Order
+from service.jobs.checkpoints import Written, name_of
 from service.spec import Reason, Summary, TrainSpec
 from service.store import Absent, store
 from workers import entry, messages

@@ -12,8 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from fsspec.callbacks import Callback
 
-from service.checkpoints import Written
 from service.config import settings
+from service.jobs.checkpoints import Written
 from service.store import Absent, Damaged, store
 from workers.relay import Track
 

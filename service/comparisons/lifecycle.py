@@ -18,7 +18,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from service import data, jobs
+from service import data
 from service.catalog import default_dataset
 from service.comparisons import cells, estimates
 from service.comparisons.analysis import methods_text as methods
@@ -32,6 +32,7 @@ from service.comparisons.design.resolve import resolve
 from service.config import settings
 from service.db import storable
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
+from service.jobs import submission as jobs
 from service.models import Comparison, User, Worker
 from service.pointers import field_errors
 from service.spec import ComparisonStatus, TrainSpec

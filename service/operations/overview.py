@@ -9,10 +9,10 @@ from pydantic import Field
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service import jobs
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.cells import is_up
 from service.errors import Conflict
+from service.jobs import submission as jobs
 from service.models import Comparison, Job, User, Worker
 from service.schemas import Output
 from service.spec import ComparisonStatus, JobStatus

@@ -25,7 +25,7 @@ from service.catalog import DATASETS, OWN, Dataset, Kind, dataset_class
 from service.config import settings
 from service.descriptions import DatasetDetail, DatasetView, Description, FileFormat, PreviewRecord
 from service.errors import Conflict, Forbidden, NotFound
-from service.jobs import hold_dataset
+from service.jobs.submission import hold_dataset
 from service.measures import many
 from service.models import Comparison, Job, User
 from service.registry.arriving import Arrival, arrivals, disk

@@ -13,8 +13,8 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from service import metrics
-from service.attempts import BEGAN_ANEW, CONTINUED
 from service.errors import NotFound
+from service.jobs.attempts import BEGAN_ANEW, CONTINUED
 from service.metrics import Curve
 from service.models import Job, JobEvent, MetricName
 from service.schemas import EventView

@@ -216,7 +216,7 @@ def test_the_old_version_s_own_migrations_leave_the_new_schema_alone(versions: V
 
 
 # What each version's worker does in the database, without the training: its own claim, its own heartbeat, its own end.
-# The old one had all of it in `service.jobs`.
+# The old one had all of it in `service.jobs.submission`.
 OLD, NEW = (f"from service import db\nfrom service import {module} as attempts\n" for module in ("jobs", "attempts"))
 OWN = """
 def points(first, last):
@@ -228,7 +228,7 @@ def do(call, *arguments, **options):
 claim = do(attempts.claim, "w", has_cuda=False)
 """
 NEW_BEGINS = """
-from service.checkpoints import Written
+from service.jobs.checkpoints import Written
 kept = [Written(step, f"jobs/{claim.job_id}/1/{step}.pt", 1, "0" * 64, 1.0) for step in (80, 100)]
 do(attempts.beat, "w", [attempts.Beat(claim, 100, 200, [attempts.Batch(points(10, 100), kept)])])
 do(attempts.give_back, claim, "the worker is shutting down")
@@ -238,7 +238,7 @@ do(attempts.beat, "w", [attempts.Beat(claim, 50, 200, [points(10, 50)])])
 do(attempts.give_back, claim, "the worker is shutting down")
 """
 NEW_GOES_ON = """
-from service import checkpoints
+from service.jobs import checkpoints
 from service.spec import Reason
 found = do(checkpoints.newest_first, claim.job_id)
 step = found[0].step if found else 0

@@ -8,8 +8,9 @@ import pytest
 from playwright.sync_api import Browser, expect
 from sqlalchemy import text
 
-from service import db, keys, queue
+from service import db, keys
 from service.config import settings
+from service.jobs import queue
 from tests.acceptance.lab import RunningWorker, running_worker
 from tests.browser.visitor import Api, Stage, Visitor
 from tests.browser_program import CHROMIUM, INSTALL, chromium

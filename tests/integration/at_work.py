@@ -7,8 +7,10 @@ from uuid import UUID
 
 from sqlalchemy import select, text
 
-from service import attempts, db, jobs
+from service import db
 from service.config import settings
+from service.jobs import attempts
+from service.jobs import submission as jobs
 from service.models import Job, JobEvent, User
 from service.schemas import JobRequest
 

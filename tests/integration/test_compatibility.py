@@ -9,10 +9,12 @@ from alembic import command
 from sqlalchemy import select, text
 from starlette.testclient import TestClient
 
-from service import attempts, compatibility, db, jobs, keys, queue
+from service import compatibility, db, keys
 from service.app import create_app
 from service.compatibility import Incompatible, Schema
 from service.config import settings
+from service.jobs import attempts, queue
+from service.jobs import submission as jobs
 from service.models import Job, User
 from service.operations.embedded import Embedded
 from service.schemas import JobRequest

@@ -6,10 +6,11 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select, text
 
-from service import attempts, checkpoints, db, metrics
-from service.attempts import Batch, Beat
-from service.checkpoints import Written, name_of
+from service import db, metrics
 from service.config import settings
+from service.jobs import attempts, checkpoints
+from service.jobs.attempts import Batch, Beat
+from service.jobs.checkpoints import Written, name_of
 from service.models import JobEvent
 from service.spec import ENGINE_VERSION, Reason
 from service.store import store

@@ -9,9 +9,11 @@ import psycopg
 import pytest
 from sqlalchemy import select, text
 
-from service import attempts, db, jobs, metrics, queue
-from service.attempts import Batch, Beat, Order
+from service import db, metrics
 from service.config import settings
+from service.jobs import attempts, queue
+from service.jobs import submission as jobs
+from service.jobs.attempts import Batch, Beat, Order
 from service.models import Job, User, Worker
 from service.schemas import JobRequest
 from service.spec import TRANSITIONS, JobStatus, Reason

@@ -52,7 +52,7 @@ import json, logging, os, signal, sys, threading, time
 from multiprocessing import forkserver
 from types import SimpleNamespace
 from uuid import uuid4
-from service.attempts import Claim
+from service.jobs.attempts import Claim
 from workers import process, supervisor
 from workers.__main__ import scrub, start_forkserver
 from workers.process import Process
@@ -89,8 +89,8 @@ A_HANGING_STORE = """
 import json, logging, threading, time
 from types import SimpleNamespace
 from uuid import uuid4
-from service.attempts import Claim, Order
-from service.checkpoints import name_of
+from service.jobs.attempts import Claim, Order
+from service.jobs.checkpoints import name_of
 from service.store import store
 from tests.slow_files import SlowFiles
 from workers import supervisor

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import event, func, text, update
 
-from service import db, jobs, keys
+from service import db, keys
 from service.comparisons import lifecycle as comparisons
+from service.jobs import submission as jobs
 from service.models import Comparison, Worker
 from service.operations import overview
 from tests.integration.at_work import claim, do, submit

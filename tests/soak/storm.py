@@ -18,7 +18,8 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from service import db, queue
+from service import db
+from service.jobs import queue
 from service.models import Checkpoint, Job
 from service.spec import JobStatus, Reason
 from tests.acceptance.faults import harm

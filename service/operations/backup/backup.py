@@ -20,8 +20,9 @@ from typing import IO
 from alembic import command
 from sqlalchemy import Connection, delete, func, select, text
 
-from service import attempts, compatibility, db
+from service import compatibility, db
 from service.config import settings
+from service.jobs import attempts
 from service.models import Checkpoint, Job
 from service.operations.backup import pg_dump as dumps
 from service.operations.backup.archive import DATABASE, FILES, BackupError, Manifest, Reader, Writer

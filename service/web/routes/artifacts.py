@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
 
-from service import artifacts
+from service.jobs import artifacts
 from service.web.dependencies import Caller, Database
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/artifacts", tags=["jobs"])

@@ -8,10 +8,11 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field
 
-from service import jobs, keys
+from service import keys
 from service import streams as live
 from service.comparisons import lifecycle as comparisons
 from service.db import transaction
+from service.jobs import submission as jobs
 from service.web.dependencies import StrictQuery
 
 router = APIRouter(tags=["events"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from sqlalchemy.exc import SQLAlchemyError
 
-from service import db, queue
+from service import db
 from service.compatibility import Incompatible
+from service.jobs import queue
 from service.schemas import Health
 
 router = APIRouter(tags=["operations"])

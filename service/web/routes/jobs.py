@@ -10,8 +10,9 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from service import idempotency, jobs, metrics
+from service import idempotency, metrics
 from service.errors import Invalid
+from service.jobs import submission as jobs
 from service.models import Job
 from service.patterns import STORABLE, TAG
 from service.schemas import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service import fleet
+from service.jobs import workers as fleet
 from service.operations import overview
 from service.web.dependencies import Caller, Database
 

@@ -17,8 +17,10 @@ import pytest
 import redis
 from sqlalchemy import func, select, text
 
-from service import db, jobs, queue
+from service import db
 from service.config import settings
+from service.jobs import queue
+from service.jobs import submission as jobs
 from service.models import Job, User, Worker
 from service.schemas import JobRequest
 from service.spec import Reason

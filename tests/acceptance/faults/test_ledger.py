@@ -7,7 +7,9 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select, text
 
-from service import attempts, db, jobs, keys, metrics
+from service import db, keys, metrics
+from service.jobs import attempts
+from service.jobs import submission as jobs
 from service.models import User
 from service.schemas import JobRequest
 from service.spec import Reason, Summary

@@ -6,9 +6,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service import db, queue
-from service.attempts import Claim
+from service import db
 from service.config import settings
+from service.jobs import queue
+from service.jobs.attempts import Claim
 from service.operations.backup import backup
 from service.operations.embedded import Embedded
 from service.store import store

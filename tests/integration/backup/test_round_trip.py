@@ -6,9 +6,10 @@ import tarfile
 
 from alembic import command
 
-from service import attempts, compatibility, db
-from service.attempts import Beat, Claim
-from service.checkpoints import newest_first
+from service import compatibility, db
+from service.jobs import attempts
+from service.jobs.attempts import Beat, Claim
+from service.jobs.checkpoints import newest_first
 from service.operations.backup import archive as archives
 from service.operations.backup import backup
 from service.operations.backup import pg_dump as dumps

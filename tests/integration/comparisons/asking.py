@@ -5,8 +5,9 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from service import attempts, db
+from service import db
 from service.comparisons import lifecycle as comparisons
+from service.jobs import attempts
 from service.models import ComparisonCell, Job
 from service.spec import ENGINE_VERSION, Reason, Summary
 

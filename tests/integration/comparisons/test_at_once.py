@@ -7,10 +7,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select, text
 
-from service import attempts, db, jobs, keys
+from service import db, keys
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.design.requests import ComparisonRequest
 from service.errors import Conflict
+from service.jobs import attempts
+from service.jobs import submission as jobs
 from service.models import Comparison, Job, User
 from tests.integration.comparisons.asking import REQUEST, finish_one, job_ids
 

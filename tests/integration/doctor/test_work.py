@@ -14,8 +14,10 @@ import pytest
 from sqlalchemy import func, insert, select, text, update
 from typer.testing import CliRunner
 
-from service import attempts, db, jobs, keys
+from service import db, keys
 from service.commands import app
+from service.jobs import attempts
+from service.jobs import submission as jobs
 from service.models import Checkpoint, Job, User, Worker
 from service.operations import doctor
 from service.operations.doctor import work

@@ -6,8 +6,9 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
-from service import attempts, db, metrics
-from service.attempts import Batch, Beat
+from service import db, metrics
+from service.jobs import attempts
+from service.jobs.attempts import Batch, Beat
 from service.models import JobEvent
 from service.spec import JobStatus, Reason
 from service.streams import job_feed as of_job

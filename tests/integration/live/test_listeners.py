@@ -13,9 +13,10 @@ import psycopg
 import pytest
 from sqlalchemy import delete, select
 
-from service import attempts, db, keys
-from service.attempts import Batch, Beat
+from service import db, keys
 from service.config import settings
+from service.jobs import attempts
+from service.jobs.attempts import Batch, Beat
 from service.models import ApiKey, User
 from service.operations import stack
 from service.spec import Reason

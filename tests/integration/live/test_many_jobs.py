@@ -6,11 +6,12 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from service import attempts, db, keys
-from service.attempts import Batch, Beat
+from service import db, keys
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.design.requests import ComparisonRequest
 from service.config import settings
+from service.jobs import attempts
+from service.jobs.attempts import Batch, Beat
 from service.models import Worker
 from service.spec import Reason
 from service.streams import AllFeed

@@ -5,7 +5,9 @@ from datetime import timedelta
 
 from sqlalchemy import func, insert, select, update
 
-from service import attempts, db, jobs, metrics
+from service import db, metrics
+from service.jobs import attempts
+from service.jobs import submission as jobs
 from service.models import Checkpoint, Job
 from service.operations import retention
 from service.operations.retention import Policy

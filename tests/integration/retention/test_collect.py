@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import func, select, update
 from uuid_utils.compat import uuid7
 
-from service import attempts, db, metrics
+from service import db, metrics
+from service.jobs import attempts
 from service.models import Checkpoint, Comparison, ComparisonCell, IdempotencyKey, Job, JobEvent, MetricChunk
 from service.operations import retention
 from service.operations.retention import Policy

@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import event, select, text
 from typer.testing import CliRunner
 
-from service import attempts, db
+from service import db
 from service.commands import app
 from service.comparisons import lifecycle as comparisons
+from service.jobs import attempts
 from service.models import Checkpoint, Job, MetricChunk
 from service.operations import retention
 from service.operations.retention import Policy

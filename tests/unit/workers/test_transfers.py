@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from service.attempts import Claim
-from service.checkpoints import Written
 from service.config import settings
+from service.jobs.attempts import Claim
+from service.jobs.checkpoints import Written
 from service.store import Absent, digest, store
 from tests.slow_files import SlowFiles
 from tests.waiting import until

@@ -1,6 +1,6 @@
 """Jobs as their users have them: submitted, listed, cancelled, retried.
 
-Here and in `service.attempts` are the only writers of job status: here it becomes `queued`, and `cancelled` where no
+Here and in `service.jobs.attempts` are the only writers of job status: here it becomes `queued`, and `cancelled` where no
 worker is asked.
 """
 
@@ -16,11 +16,12 @@ from sqlalchemy import ColumnElement, Text, and_, cast, func, insert, or_, selec
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from service import data, queue
+from service import data
 from service.catalog import is_own
 from service.config import settings
 from service.db import NOW, ring_after_commit
 from service.errors import Conflict, FieldError, Forbidden, Invalid, KotrainError, NotFound
+from service.jobs import queue
 from service.models import ComparisonCell, Job, JobEvent, User, Worker
 from service.schemas import JobRequest
 from service.spec import ENGINE_VERSION, TRANSITIONS, JobStatus, Reason, TrainSpec
