@@ -25,10 +25,11 @@ import numpy as np
 import psutil
 from sqlalchemy import text
 
-from service import db, keys, metrics
+from service import db, keys
 from service.jobs import attempts
 from service.jobs import submission as jobs
 from service.jobs.attempts import Batch, Beat
+from service.metrics import metrics
 from service.models import User
 from service.operations.embedded import Embedded
 from service.schemas import JobRequest

@@ -13,7 +13,6 @@ from sqlalchemy import BigInteger, ColumnElement, Double, Row, Select, Text, cas
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from service import metrics
 from service.catalog import DATASETS, MODELS, OPTIMIZERS, is_own
 from service.comparisons.analysis.grouping import Run
 from service.comparisons.analysis.verdict import compare_runs
@@ -21,6 +20,7 @@ from service.comparisons.answers import CompareAnswer
 from service.comparisons.design.labels import GroupBy
 from service.errors import Invalid
 from service.measures import out_of_reach
+from service.metrics import metrics
 from service.models import Job, MetricChunk, User
 from service.patterns import STORABLE
 from service.spec import JobStatus, Reason, Target, TargetHit, TrainSpec

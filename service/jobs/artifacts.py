@@ -16,10 +16,10 @@ from pydantic import Field
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from service import metrics
 from service.errors import Conflict, NotFound, Unavailable
 from service.jobs import submission as jobs
-from service.metrics import Curve
+from service.metrics import metrics
+from service.metrics.metrics import Curve
 from service.models import Checkpoint, Job, MetricChunk
 from service.schemas import Output
 from service.store import store

@@ -17,11 +17,11 @@ from sqlalchemy import ARRAY, BigInteger, ColumnElement, Integer, bindparam, fun
 from sqlalchemy import Uuid as SqlUuid
 from sqlalchemy.orm import Session
 
-from service import metrics
 from service.config import settings
 from service.db import NOW, storable
 from service.jobs import checkpoints
 from service.jobs.checkpoints import Written
+from service.metrics import metrics
 from service.models import Job, JobEvent, Worker
 from service.spec import ENGINE_VERSION, TRANSITIONS, Environment, JobStatus, Reason, Summary
 

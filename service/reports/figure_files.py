@@ -11,12 +11,13 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import metrics, reports
+from service import reports
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.answers import ComparisonAnswer, TaskAnswer
 from service.db import transaction
 from service.errors import Invalid, NotFound
 from service.jobs import submission as jobs
+from service.metrics import metrics
 from service.models import MetricChunk, MetricName
 from service.reports import plot_names
 from service.reports.plot_names import Ending, Theme, Wish

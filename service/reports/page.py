@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from service.comparisons.answers import ComparisonAnswer, ReusedRun, TaskAnswer
 from service.measures import Measure, many
-from service.metrics import Curve
+from service.metrics.metrics import Curve
 from service.reports import tables
 from service.reports.figures import across, canvas, costs, scores, training, tuning
 from service.reports.figures.canvas import Picture

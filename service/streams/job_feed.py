@@ -12,10 +12,10 @@ import numpy as np
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from service import metrics
 from service.errors import NotFound
 from service.jobs.attempts import BEGAN_ANEW, CONTINUED
-from service.metrics import Curve
+from service.metrics import metrics
+from service.metrics.metrics import Curve
 from service.models import Job, JobEvent, MetricName
 from service.schemas import EventView
 from service.spec import JobStatus

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from service import metrics
 from service.config import settings
 from service.jobs import artifacts, attempts, checkpoints
+from service.metrics import metrics
 from service.spec import Reason, Summary
 from service.store import store
 from tests.integration.at_work import claim, do, submit

@@ -6,11 +6,12 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select, text
 
-from service import db, metrics
+from service import db
 from service.config import settings
 from service.jobs import attempts, checkpoints
 from service.jobs.attempts import Batch, Beat
 from service.jobs.checkpoints import Written, name_of
+from service.metrics import metrics
 from service.models import JobEvent
 from service.spec import ENGINE_VERSION, Reason
 from service.store import store

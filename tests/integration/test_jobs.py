@@ -9,11 +9,12 @@ import psycopg
 import pytest
 from sqlalchemy import select, text
 
-from service import db, metrics
+from service import db
 from service.config import settings
 from service.jobs import attempts, queue
 from service.jobs import submission as jobs
 from service.jobs.attempts import Batch, Beat, Order
+from service.metrics import metrics
 from service.models import Job, User, Worker
 from service.schemas import JobRequest
 from service.spec import TRANSITIONS, JobStatus, Reason

@@ -8,10 +8,10 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from service import metrics
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.answers import TaskAnswer
 from service.errors import Invalid
+from service.metrics import metrics
 from service.patterns import STORABLE
 from service.reports import traces
 from service.schemas import Output

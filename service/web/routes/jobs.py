@@ -10,9 +10,10 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from service import idempotency, metrics
+from service import idempotency
 from service.errors import Invalid
 from service.jobs import submission as jobs
+from service.metrics import metrics
 from service.models import Job
 from service.patterns import STORABLE, TAG
 from service.schemas import (

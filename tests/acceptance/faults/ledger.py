@@ -13,8 +13,8 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import metrics
-from service.metrics import Curve
+from service.metrics import metrics
+from service.metrics.metrics import Curve
 from service.models import Job, JobEvent
 from service.spec import TRANSITIONS, JobStatus, Reason
 

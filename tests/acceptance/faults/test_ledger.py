@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select, text
 
-from service import db, keys, metrics
+from service import db, keys
 from service.jobs import attempts
 from service.jobs import submission as jobs
+from service.metrics import metrics
 from service.models import User
 from service.schemas import JobRequest
 from service.spec import Reason, Summary

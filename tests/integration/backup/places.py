@@ -8,12 +8,13 @@ import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from service import compatibility, db, keys, metrics
+from service import compatibility, db, keys
 from service.app import create_app
 from service.config import settings
 from service.jobs import attempts, queue
 from service.jobs.attempts import Batch, Beat, Claim
 from service.jobs.checkpoints import Written, name_of
+from service.metrics import metrics
 from service.operations.backup import backup
 from service.spec import Reason
 from service.store import digest, store

@@ -6,7 +6,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
-from service import db, metrics
+from service import db
+from service.metrics import metrics
 from service.models import ComparisonCell, Job
 from service.spec import Reason
 from tests.integration.at_work import do

@@ -6,11 +6,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, text, update
 
-from service import data, db, metrics
+from service import data, db
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.design.requests import COMPARISON_EXAMPLE
 from service.config import settings
 from service.jobs import attempts
+from service.metrics import metrics
 from service.models import Job, Worker
 from service.spec import ENGINE_VERSION
 from tests.integration.comparisons.asking import (

@@ -6,9 +6,10 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
-from service import db, metrics
+from service import db
 from service.jobs import attempts
 from service.jobs.attempts import Batch, Beat
+from service.metrics import metrics
 from service.models import JobEvent
 from service.spec import JobStatus, Reason
 from service.streams import job_feed as of_job

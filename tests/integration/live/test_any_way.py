@@ -7,9 +7,9 @@ from itertools import islice
 
 import pytest
 
-from service import metrics
 from service.jobs import attempts
 from service.jobs.attempts import Batch, Beat
+from service.metrics import metrics
 from service.spec import JobStatus, Reason
 from service.streams import job_feed as of_job
 from service.streams.hub import read_delta

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 from sqlalchemy import func, insert, select, update
 
-from service import db, metrics
+from service import db
 from service.jobs import attempts
 from service.jobs import submission as jobs
+from service.metrics import metrics
 from service.models import Checkpoint, Job
 from service.operations import retention
 from service.operations.retention import Policy

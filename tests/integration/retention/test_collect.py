@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import func, select, update
 from uuid_utils.compat import uuid7
 
-from service import db, metrics
+from service import db
 from service.jobs import attempts
+from service.metrics import metrics
 from service.models import Checkpoint, Comparison, ComparisonCell, IdempotencyKey, Job, JobEvent, MetricChunk
 from service.operations import retention
 from service.operations.retention import Policy

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import ko
 from service import catalog
-from service.metrics import MAX_NAME
+from service.metrics.metrics import MAX_NAME
 from service.spec import DIAGNOSTICS, METRICS, Reason, Summary, TrainSpec
 from workers.training import datasets, models
 from workers.training.ending import Stop
