@@ -23,7 +23,7 @@ from service.comparisons.answers import (
     Leaderboard,
 )
 from service.comparisons.design.requests import ComparisonRequest
-from service.descriptions import DatasetDetail, DatasetList, DatasetView, FileFormat
+from service.datasets.schemas import DatasetDetail, DatasetList, DatasetView, FileFormat
 from service.schemas import Catalog, DryRun, History, JobRequest, JobView, Metrics, Page
 from service.spec import ComparisonStatus, JobStatus
 

@@ -23,7 +23,7 @@ from service.comparisons.answers import (
     PairView,
 )
 from service.comparisons.design.labels import family
-from service.descriptions import DatasetDetail, DatasetView
+from service.datasets.schemas import DatasetDetail, DatasetView
 from service.schemas import Catalog, CatalogEntry, CurveView, History, JobView
 from service.spec import JobStatus
 

@@ -135,7 +135,7 @@ class Job(Base):
     is_direct: Mapped[bool] = mapped_column(default=True, server_default="true")
     """Submitted by itself, so that no end of a comparison ends it."""
     data_stamp: Mapped[str | None]
-    """What the data set's files were when it was submitted (`service.data.stamp`)."""
+    """What the data set's files were when it was submitted (`service.datasets.layouts.stamp`)."""
     fingerprint: Mapped[str] = mapped_column(Computed("kotrain_fingerprint(spec)", persisted=True))
     """The same for specs that train to the same numbers on the same data, engine, torch and kind of device."""
     setting: Mapped[str] = mapped_column(Computed("kotrain_setting(spec)", persisted=True))

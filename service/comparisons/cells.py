@@ -13,10 +13,10 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, delete, func, insert, select, text, tuple_
 from sqlalchemy.orm import Session
 
-from service import data
 from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.schedule import Result
 from service.config import settings
+from service.datasets import layouts as data
 from service.jobs import submission as jobs
 from service.models import Comparison, ComparisonCell, Job, Worker
 from service.schemas import JobRequest

@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from service import data
 from service.catalog import Dataset
 from service.comparisons.answers import Estimate
 from service.comparisons.design.plan import Cell, Plan
 from service.config import settings
+from service.datasets import layouts as data
 from service.spec import TrainSpec
 
 # The median of the latest runs, because a machine that was busy for once should not be believed for ever. Ids first:

@@ -18,7 +18,6 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from service import data
 from service.catalog import default_dataset
 from service.comparisons import cells, estimates
 from service.comparisons.analysis import methods_text as methods
@@ -30,6 +29,7 @@ from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
 from service.config import settings
+from service.datasets import layouts as data
 from service.db import storable
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.jobs import submission as jobs

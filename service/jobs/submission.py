@@ -16,9 +16,9 @@ from sqlalchemy import ColumnElement, Text, and_, cast, func, insert, or_, selec
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from service import data
 from service.catalog import is_own
 from service.config import settings
+from service.datasets import layouts as data
 from service.db import NOW, ring_after_commit
 from service.errors import Conflict, FieldError, Forbidden, Invalid, KotrainError, NotFound
 from service.jobs import queue

@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.model_selection import train_test_split
 
 from service.catalog import Dataset, DigitsParams, Kind, is_own
-from service.data import (
+from service.datasets.layouts import (
     DIGITS_GOLDEN,
     Layout,
     classes,

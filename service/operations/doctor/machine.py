@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from service.catalog import DATASETS
 from service.config import Settings
-from service.data import fetch_command, is_present, own_names
+from service.datasets.layouts import fetch_command, is_present, own_names
 from service.measures import many
 from service.operations.doctor.findings import PREFIX, Finding, NotMade, Site, error, ok, sized, warning
 from service.operations.embedded.home import SOCKET_FOLDER_BYTES, socket_folder

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
-from service import data
 from service.catalog import DATASETS, is_own
+from service.datasets import layouts as data
 from service.operations.doctor.findings import Finding, Site, error, ok, spell, warning
 from service.spec import ENGINE_VERSION
 from service.store import Store

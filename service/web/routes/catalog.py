@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from service import catalog
 from service.comparisons import styles as looks
-from service.registry import registered
+from service.datasets import registry as registered
 from service.schemas import Catalog, CatalogEntry, DatasetEntry, ModelEntry, OptimizerEntry
 from service.web.dependencies import Caller
 

@@ -6,10 +6,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, text, update
 
-from service import data, db
+from service import db
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.design.requests import COMPARISON_EXAMPLE
 from service.config import settings
+from service.datasets import layouts as data
 from service.jobs import attempts
 from service.metrics import metrics
 from service.models import Job, Worker

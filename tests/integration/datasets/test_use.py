@@ -6,7 +6,8 @@ import threading
 import pytest
 from sqlalchemy import select, text
 
-from service import data, db
+from service import db
+from service.datasets import layouts as data
 from service.jobs import submission as jobs
 from service.models import User
 from service.schemas import JobRequest

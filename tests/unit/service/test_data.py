@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.catalog import DATASETS, Cifar10, DatasetParams, Digits, DigitsParams, Imdb, Mnist, Snips, default_dataset
-from service.data import (
+from service.datasets.layouts import (
     IDX_FILES,
     PICKLE_FILES,
     SNIPS_INTENTS,

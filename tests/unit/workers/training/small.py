@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from service import catalog
-from service.data import SNIPS_INTENTS
+from service.datasets.layouts import SNIPS_INTENTS
 
 
 def ko(**params: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from service import catalog
-from service.data import Layout
+from service.datasets.layouts import Layout
 from workers.training.datasets import PADDING, UNKNOWN, Request, Words, load
 from workers.training.readers import read_images
 from workers.training.sources import FolderSource, augmented, image_folder, normalizer

@@ -12,8 +12,8 @@ from zipfile import ZipInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from service.registry.archives import Archive
-from service.registry.records import ClassNames, Records, refuse_many, unfit
+from service.datasets.uploads.records import ClassNames, Records, refuse_many, unfit
+from service.datasets.uploads.zip_archive import Archive
 
 MOST_SIDE = 256
 """Pixels of an image, each way."""

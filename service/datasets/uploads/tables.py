@@ -17,10 +17,10 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from service.datasets.uploads.jsonl import BOM
+from service.datasets.uploads.npz import FLOAT_BYTES, MOST_COLUMNS
+from service.datasets.uploads.records import MOST_CLASSES, ClassNames, Records, Room, unfit
 from service.errors import Invalid
-from service.registry.arrays import FLOAT_BYTES, MOST_COLUMNS
-from service.registry.records import MOST_CLASSES, ClassNames, Records, Room, unfit
-from service.registry.texts import BOM
 
 TEXT = "text"
 BLOCK_BYTES = 8 * 2**20

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from service.datasets.uploads.npz import MOST_SIDE
+from service.datasets.uploads.records import ClassNames, Records, unfit
+from service.datasets.uploads.zip_archive import Archive
 from service.errors import Invalid
-from service.registry.archives import Archive
-from service.registry.arrays import MOST_SIDE
-from service.registry.records import ClassNames, Records, unfit
 
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif"})
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")

@@ -20,18 +20,18 @@ from pydantic import TypeAdapter
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service import data
 from service.catalog import DATASETS, OWN, Dataset, Kind, dataset_class
 from service.config import settings
-from service.descriptions import DatasetDetail, DatasetView, Description, FileFormat, PreviewRecord
+from service.datasets import layouts as data
+from service.datasets.schemas import DatasetDetail, DatasetView, Description, FileFormat, PreviewRecord
+from service.datasets.uploads.formats import Form, read
+from service.datasets.uploads.images import data_url
+from service.datasets.uploads.records import Records, rows_for_test, warnings_of
+from service.datasets.uploads.upload import Arrival, arrivals, disk
 from service.errors import Conflict, Forbidden, NotFound
 from service.jobs.submission import hold_dataset
 from service.measures import many
 from service.models import Comparison, Job, User
-from service.registry.arriving import Arrival, arrivals, disk
-from service.registry.images import data_url
-from service.registry.parsing import Form, read
-from service.registry.records import Records, rows_for_test, warnings_of
 from service.spec import ComparisonStatus, JobStatus
 
 PREVIEWED, PREVIEW_LETTERS, PREVIEW_NUMBERS = 16, 200, 32

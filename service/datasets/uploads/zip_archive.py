@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import IO, Self
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from service.registry.records import unfit
+from service.datasets.uploads.records import unfit
 
 MOST_MEMBERS = 1_000_000
 MOST_DIRECTORY_BYTES = 2**27

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from service.registry.records import ClassNames, Records, Room, unfit
+from service.datasets.uploads.records import ClassNames, Records, Room, unfit
 
 LONGEST_LINE_BYTES = 2**20
 BOM = b"\xef\xbb\xbf"

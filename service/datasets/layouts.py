@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from service.catalog import OWN, Dataset, is_own
-from service.descriptions import Description
+from service.datasets.schemas import Description
 
 IDX_FILES: dict[str, tuple[str, str]] = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
