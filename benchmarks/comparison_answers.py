@@ -18,7 +18,8 @@ import httpx2
 import numpy as np
 import uvicorn
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.app import create_app
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.design.requests import ComparisonRequest

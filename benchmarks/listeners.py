@@ -24,7 +24,8 @@ from uuid import UUID
 import httpx2
 import psutil
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.jobs import attempts
 from service.jobs import submission as jobs
 from service.jobs.attempts import Batch, Beat, Claim

@@ -25,7 +25,8 @@ import numpy as np
 import psutil
 from sqlalchemy import text
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.jobs import attempts
 from service.jobs import submission as jobs
 from service.jobs.attempts import Batch, Beat

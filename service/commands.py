@@ -17,7 +17,8 @@ import uvicorn
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.compatibility import Incompatible
 from service.config import LOOPBACK, settings
 from service.errors import Invalid

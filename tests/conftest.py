@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import QueuePool, text
 from starlette.testclient import TestClient
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.app import create_app
 from service.config import settings
 from service.jobs import queue

@@ -19,7 +19,8 @@ from typing import Any
 import httpx2
 import psycopg
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.config import Settings, settings
 from service.operations.embedded import Embedded, EmbeddedError, Home, database_url_of
 from service.operations.embedded.process import Process, last_line

@@ -13,7 +13,7 @@ from fastapi import Depends, Header
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
-from service import keys
+from service.accounts import api_keys as keys
 from service.db import per_request, transaction
 from service.errors import Invalid
 from service.models import User

@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 from sqlalchemy import text
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.config import settings
 from service.jobs import queue
 from tests.acceptance.lab import RunningWorker, running_worker

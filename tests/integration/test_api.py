@@ -6,7 +6,8 @@ import psycopg
 import pytest
 from sqlalchemy import func, make_url, select
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.errors import Invalid
 from service.models import Job, Worker
 from service.schemas import JOB_EXAMPLE

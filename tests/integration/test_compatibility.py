@@ -9,7 +9,8 @@ from alembic import command
 from sqlalchemy import select, text
 from starlette.testclient import TestClient
 
-from service import compatibility, db, keys
+from service import compatibility, db
+from service.accounts import api_keys as keys
 from service.app import create_app
 from service.compatibility import Incompatible, Schema
 from service.config import settings

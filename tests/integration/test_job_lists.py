@@ -4,7 +4,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from service import keys
+from service.accounts import api_keys as keys
 from service.jobs import attempts
 from service.jobs import submission as jobs
 from service.spec import Reason

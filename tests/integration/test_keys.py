@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.models import ApiKey
 from service.operations import stack
 from tests.integration.test_api import problem

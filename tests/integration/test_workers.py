@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import event, func, text, update
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.comparisons import lifecycle as comparisons
 from service.jobs import submission as jobs
 from service.models import Comparison, Worker

@@ -16,7 +16,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.models import Job
 from service.operations.embedded import Embedded
 from tests.acceptance.faults import harm

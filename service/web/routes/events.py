@@ -8,8 +8,8 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field
 
-from service import keys
 from service import streams as live
+from service.accounts import api_keys as keys
 from service.comparisons import lifecycle as comparisons
 from service.db import transaction
 from service.jobs import submission as jobs

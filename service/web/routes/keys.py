@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header
 from pydantic import BaseModel, ConfigDict, Field
 
-from service import keys
+from service.accounts import api_keys as keys
 from service.models import ApiKey
 from service.schemas import Label, Output
 from service.web.dependencies import Database

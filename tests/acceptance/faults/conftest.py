@@ -12,7 +12,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, text
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.metrics import metrics
 from service.models import Checkpoint, JobEvent
 from service.spec import Reason

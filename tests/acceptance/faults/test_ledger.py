@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select, text
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.jobs import attempts
 from service.jobs import submission as jobs
 from service.metrics import metrics

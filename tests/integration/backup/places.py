@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from service import compatibility, db, keys
+from service import compatibility, db
+from service.accounts import api_keys as keys
 from service.app import create_app
 from service.config import settings
 from service.jobs import attempts, queue

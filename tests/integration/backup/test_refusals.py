@@ -11,7 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service import compatibility, db, keys
+from service import compatibility, db
+from service.accounts import api_keys as keys
 from service.compatibility import Incompatible
 from service.config import settings
 from service.operations.backup import archive as archives

@@ -7,7 +7,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select, text
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.design.requests import ComparisonRequest
 from service.errors import Conflict

@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import func, insert, select, text, update
 from typer.testing import CliRunner
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.commands import app
 from service.jobs import attempts
 from service.jobs import submission as jobs

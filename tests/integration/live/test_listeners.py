@@ -13,7 +13,8 @@ import psycopg
 import pytest
 from sqlalchemy import delete, select
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.config import settings
 from service.jobs import attempts
 from service.jobs.attempts import Batch, Beat

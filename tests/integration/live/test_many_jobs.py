@@ -6,7 +6,8 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.design.requests import ComparisonRequest
 from service.config import settings

@@ -3,7 +3,8 @@
 import pytest
 from sqlalchemy import select
 
-from service import db, keys
+from service import db
+from service.accounts import api_keys as keys
 from service.models import User
 from service.store import Store
 
