@@ -14,14 +14,14 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from service import idempotency
 from service.comparisons import lifecycle as comparisons
 from service.config import settings
-from service.db import have_no_patience, is_locked, transaction
 from service.errors import KotrainError
 from service.jobs import attempts, queue
-from service.models import Worker
 from service.operations import retention
+from service.storage import idempotency
+from service.storage.session import have_no_patience, is_locked, transaction
+from service.storage.tables import Worker
 from workers.host import Host
 from workers.relay import is_away, persistently
 

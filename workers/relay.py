@@ -19,11 +19,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from service.config import settings
-from service.db import have_no_patience, is_locked, transaction
 from service.jobs import attempts
 from service.jobs.attempts import Batch, Beat, Claim, Order
 from service.jobs.checkpoints import Written
 from service.spec import Environment
+from service.storage.session import have_no_patience, is_locked, transaction
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from service.jobs import attempts, checkpoints
 from service.jobs.attempts import Claim, Order
 from service.jobs.checkpoints import Written, name_of
 from service.spec import Reason, Summary, TrainSpec
-from service.store import Absent, store
+from service.storage.files import Absent, store
 from workers import entry, messages
 from workers.host import Host
 from workers.process import Process

@@ -14,10 +14,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from service.db import transaction
 from service.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized
-from service.models import ApiKey, User
 from service.patterns import LABEL
+from service.storage.session import transaction
+from service.storage.tables import ApiKey, User
 
 PREFIX = "kt_"
 

@@ -21,7 +21,7 @@ from service.comparisons.analysis.grouping import ENVIRONMENT_SETTING, NOT_A_SET
 from service.comparisons.answers import Board, Leaderboard, Standing
 from service.comparisons.design.labels import flat, labels
 from service.measures import sign
-from service.models import Job
+from service.storage.tables import Job
 
 MOST_BOARDS = 50
 """Shown; those with fewer runs are left out."""

@@ -21,9 +21,9 @@ from service.comparisons.design.labels import GroupBy
 from service.errors import Invalid
 from service.measures import out_of_reach
 from service.metrics import metrics
-from service.models import Job, MetricChunk, User
 from service.patterns import STORABLE
 from service.spec import JobStatus, Reason, Target, TargetHit, TrainSpec
+from service.storage.tables import Job, MetricChunk, User
 
 MOST_JOBS = 5000
 """Jobs that one question may mean; more are no comparison but a mistake."""

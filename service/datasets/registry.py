@@ -31,8 +31,8 @@ from service.datasets.uploads.upload import Arrival, arrivals, disk
 from service.errors import Conflict, Forbidden, NotFound
 from service.jobs.submission import hold_dataset
 from service.measures import many
-from service.models import Comparison, Job, User
 from service.spec import ComparisonStatus, JobStatus
+from service.storage.tables import Comparison, Job, User
 
 PREVIEWED, PREVIEW_LETTERS, PREVIEW_NUMBERS = 16, 200, 32
 """Records that are shown, and of each so many letters of a text or numbers of a row."""

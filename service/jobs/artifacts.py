@@ -20,9 +20,9 @@ from service.errors import Conflict, NotFound, Unavailable
 from service.jobs import submission as jobs
 from service.metrics import metrics
 from service.metrics.metrics import Curve
-from service.models import Checkpoint, Job, MetricChunk
 from service.schemas import Output
-from service.store import store
+from service.storage.files import store
+from service.storage.tables import Checkpoint, Job, MetricChunk
 
 CURVES = "curves.csv"
 BINARY, CSV, JSON = "application/octet-stream", "text/csv; charset=utf-8; header=present", "application/json"

@@ -18,12 +18,12 @@ from sqlalchemy import Uuid as SqlUuid
 from sqlalchemy.orm import Session
 
 from service.config import settings
-from service.db import NOW, storable
 from service.jobs import checkpoints
 from service.jobs.checkpoints import Written
 from service.metrics import metrics
-from service.models import Job, JobEvent, Worker
 from service.spec import ENGINE_VERSION, TRANSITIONS, Environment, JobStatus, Reason, Summary
+from service.storage.session import NOW, storable
+from service.storage.tables import Job, JobEvent, Worker
 
 
 @dataclass(frozen=True)
@@ -305,7 +305,7 @@ CUT_OFF = text(
               < clock_timestamp() - make_interval(secs => :lease)
     """
 )
-"""Which worker a connection belongs to is told by its name (`service.db.connection_name`)."""
+"""Which worker a connection belongs to is told by its name (`service.storage.session.connection_name`)."""
 
 
 def cut_off_stale(session: Session) -> int:

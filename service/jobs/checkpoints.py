@@ -10,8 +10,8 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.db import remove_after_commit
-from service.models import Checkpoint
+from service.storage.session import remove_after_commit
+from service.storage.tables import Checkpoint
 
 KEPT = 2
 """The newest, and the one before it in case that one turns out to be damaged."""

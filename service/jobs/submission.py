@@ -19,12 +19,12 @@ from uuid_utils.compat import uuid7
 from service.catalog import is_own
 from service.config import settings
 from service.datasets import layouts as data
-from service.db import NOW, ring_after_commit
 from service.errors import Conflict, FieldError, Forbidden, Invalid, KotrainError, NotFound
 from service.jobs import queue
-from service.models import ComparisonCell, Job, JobEvent, User, Worker
 from service.schemas import JobRequest
 from service.spec import ENGINE_VERSION, TRANSITIONS, JobStatus, Reason, TrainSpec
+from service.storage.session import NOW, ring_after_commit
+from service.storage.tables import ComparisonCell, Job, JobEvent, User, Worker
 
 MOST_BELLS = 64
 """Rung for jobs that are stored together: a slot that is awake goes on until nothing is left."""

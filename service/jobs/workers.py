@@ -13,10 +13,10 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from service.comparisons.cells import is_up
-from service.db import NOW
-from service.models import Job, User, Worker
 from service.schemas import Output
 from service.spec import JobStatus
+from service.storage.session import NOW
+from service.storage.tables import Job, User, Worker
 
 REMEMBERED = timedelta(days=1)
 """Since its last sign of life a worker is listed for so long."""

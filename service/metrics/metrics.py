@@ -21,9 +21,9 @@ from sqlalchemy import TextClause, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.db import transaction
-from service.models import MetricChunk, MetricName
 from service.spec import Target, TargetHit
+from service.storage.session import transaction
+from service.storage.tables import MetricChunk, MetricName
 
 MAX_NAME = 128
 MERGED_POINTS = 4096

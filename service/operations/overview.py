@@ -13,9 +13,9 @@ from service.comparisons import lifecycle as comparisons
 from service.comparisons.cells import is_up
 from service.errors import Conflict
 from service.jobs import submission as jobs
-from service.models import Comparison, Job, User, Worker
 from service.schemas import Output
 from service.spec import ComparisonStatus, JobStatus
+from service.storage.tables import Comparison, Job, User, Worker
 
 RECENT = timedelta(days=1)
 SHOWN = 5

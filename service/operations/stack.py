@@ -19,11 +19,11 @@ from typing import Any
 import httpx2
 import psycopg
 
-from service import db
 from service.accounts import api_keys as keys
 from service.config import Settings, settings
 from service.operations.embedded import Embedded, EmbeddedError, Home, database_url_of
 from service.operations.embedded.process import Process, last_line
+from service.storage import session as db
 
 OWNER = "owner"  # the user whose key the first start makes
 

@@ -14,14 +14,14 @@ from sqlalchemy.orm import Session
 from service import reports
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.answers import ComparisonAnswer, TaskAnswer
-from service.db import transaction
 from service.errors import Invalid, NotFound
 from service.jobs import submission as jobs
 from service.metrics import metrics
-from service.models import MetricChunk, MetricName
 from service.reports import plot_names
 from service.reports.plot_names import Ending, Theme, Wish
 from service.schemas import Output
+from service.storage.session import transaction
+from service.storage.tables import MetricChunk, MetricName
 
 MEDIA_TYPES: Mapping[Ending, str] = {"svg": "image/svg+xml", "png": "image/png"}
 

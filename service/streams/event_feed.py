@@ -11,8 +11,8 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from service.errors import NotFound
-from service.models import Comparison
 from service.spec import ComparisonStatus
+from service.storage.tables import Comparison
 from service.streams.cursor import END, ManyCursor
 from service.streams.feed import Delta, Steps, frame, instant
 from service.streams.job_feed import is_note

@@ -18,9 +18,9 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from service import db
 from service.config import settings
 from service.errors import Unavailable
+from service.storage import session as db
 from service.streams.feed import Delta, Feed
 
 MOST_STREAMS = 1000

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
 from service.accounts import api_keys as keys
-from service.db import per_request, transaction
 from service.errors import Invalid
-from service.models import User
 from service.patterns import VISIBLE
+from service.storage.session import per_request, transaction
+from service.storage.tables import User
 
 # scope="function" commits before the answer is sent; FastAPI's default would promise first and commit later.
 Database = Annotated[Session, Depends(per_request, scope="function")]

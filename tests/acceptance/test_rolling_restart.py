@@ -18,8 +18,8 @@ import httpx2
 import psycopg
 import pytest
 
-from service import compatibility
 from service.operations.embedded import Embedded
+from service.storage import schema_version as compatibility
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -217,7 +217,10 @@ def test_the_old_version_s_own_migrations_leave_the_new_schema_alone(versions: V
 
 # What each version's worker does in the database, without the training: its own claim, its own heartbeat, its own end.
 # The old one had all of it in `service.jobs.submission`.
-OLD, NEW = (f"from service import db\nfrom service import {module} as attempts\n" for module in ("jobs", "attempts"))
+OLD, NEW = (
+    f"from service.storage import session as db\nfrom service import {module} as attempts\n"
+    for module in ("jobs", "attempts")
+)
 OWN = """
 def points(first, last):
     steps = list(range(first, last + 1, 10))

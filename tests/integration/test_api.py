@@ -6,11 +6,11 @@ import psycopg
 import pytest
 from sqlalchemy import func, make_url, select
 
-from service import db
 from service.accounts import api_keys as keys
 from service.errors import Invalid
-from service.models import Job, Worker
 from service.schemas import JOB_EXAMPLE
+from service.storage import session as db
+from service.storage.tables import Job, Worker
 
 JOB = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 

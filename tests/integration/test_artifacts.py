@@ -12,7 +12,7 @@ from service.config import settings
 from service.jobs import artifacts, attempts, checkpoints
 from service.metrics import metrics
 from service.spec import Reason, Summary
-from service.store import store
+from service.storage.files import store
 from tests.integration.at_work import claim, do, submit
 from tests.integration.test_api import problem
 

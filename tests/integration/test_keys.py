@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from service import db
 from service.accounts import api_keys as keys
-from service.models import ApiKey
 from service.operations import stack
+from service.storage import session as db
+from service.storage.tables import ApiKey
 from tests.integration.test_api import problem
 
 

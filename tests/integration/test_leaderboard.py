@@ -9,9 +9,9 @@ import pytest
 from scipy import stats as reference
 from sqlalchemy import event, text
 
-from service import db
 from service.comparisons import leaderboard
 from service.spec import TrainSpec
+from service.storage import session as db
 
 SPEC = TrainSpec.model_validate({"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}})
 

@@ -11,10 +11,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
-from service import compatibility, db
 from service.config import settings
-from service.models import Base
 from service.operations.embedded import programs
+from service.storage import schema_version as compatibility
+from service.storage import session as db
+from service.storage.tables import Base
 from tests.waiting import until
 
 SPEC = {"dataset": {"name": "digits"}, "seed": 0, "device": "cpu", "target": None, "stop_at_target": False}

@@ -10,14 +10,14 @@ import psycopg.sql
 import pytest
 from sqlalchemy import make_url, select, text
 
-from service import db
 from service.config import settings
 from service.jobs import attempts
 from service.jobs import submission as jobs
 from service.jobs.attempts import Order
 from service.metrics import metrics
-from service.models import Job, User
 from service.schemas import JobRequest
+from service.storage import session as db
+from service.storage.tables import Job, User
 from tests.waiting import until
 from workers.maintenance import Maintenance
 from workers.relay import Relay, Track, persistently

@@ -91,7 +91,7 @@ from types import SimpleNamespace
 from uuid import uuid4
 from service.jobs.attempts import Claim, Order
 from service.jobs.checkpoints import name_of
-from service.store import store
+from service.storage.files import store
 from tests.slow_files import SlowFiles
 from workers import supervisor
 from workers.__main__ import start_forkserver

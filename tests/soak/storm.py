@@ -18,10 +18,10 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from service import db
 from service.jobs import queue
-from service.models import Checkpoint, Job
 from service.spec import JobStatus, Reason
+from service.storage import session as db
+from service.storage.tables import Checkpoint, Job
 from tests.acceptance.faults import harm
 from tests.acceptance.faults.ledger import Ledger, Result
 from tests.acceptance.faults.specs import SPECS, TOO_LARGE

@@ -48,7 +48,7 @@ class Manifest(BaseModel):
     created_at: datetime
     schema_number: int
     oldest_code: int
-    """`service.compatibility.Schema` of the database."""
+    """`service.storage.schema_version.Schema` of the database."""
     postgres: int
     dumped_with: int
     """Major versions of the server and of pg_dump."""

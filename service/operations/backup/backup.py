@@ -20,14 +20,15 @@ from typing import IO
 from alembic import command
 from sqlalchemy import Connection, delete, func, select, text
 
-from service import compatibility, db
 from service.config import settings
 from service.jobs import attempts
-from service.models import Checkpoint, Job
 from service.operations.backup import pg_dump as dumps
 from service.operations.backup.archive import DATABASE, FILES, BackupError, Manifest, Reader, Writer
 from service.spec import JobStatus
-from service.store import store
+from service.storage import schema_version as compatibility
+from service.storage import session as db
+from service.storage.files import store
+from service.storage.tables import Checkpoint, Job
 
 CHECKPOINTS_SINCE = 3
 """The first schema with files."""

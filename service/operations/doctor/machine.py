@@ -21,7 +21,7 @@ from service.measures import many
 from service.operations.doctor.findings import PREFIX, Finding, NotMade, Site, error, ok, sized, warning
 from service.operations.embedded.home import SOCKET_FOLDER_BYTES, socket_folder
 from service.operations.embedded.process import EmbeddedError, server_account
-from service.store import Store
+from service.storage.files import Store
 
 OTHER_VARIABLES = frozenset({"URL", "KEY", "REVISION"})
 """`KOTRAIN_...` of the SDK, and what is recorded with each job."""

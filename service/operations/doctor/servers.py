@@ -15,15 +15,15 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import Connection, text
 
-from service import compatibility
 from service.operations.doctor.findings import Finding, NotMade, Site, error, in_words, ok, spell, warning
 from service.operations.embedded.home import socket_folder
 from service.operations.embedded.process import last_line
 from service.operations.embedded.programs import POSTGRES_MAJOR
+from service.storage import schema_version as compatibility
 
 OLDEST_POSTGRES = 15
 POOL_CONNECTIONS = 48
-"""What an API or a worker opens at most (`service.db.engine`)."""
+"""What an API or a worker opens at most (`service.storage.session.engine`)."""
 CLOCK_SECONDS = 5.0
 WAIT_SECONDS = 3.0
 STARTING = "kotrain does not answer yet: ask again in a few seconds"

@@ -11,7 +11,7 @@ from service.catalog import DATASETS, is_own
 from service.datasets import layouts as data
 from service.operations.doctor.findings import Finding, Site, error, ok, spell, warning
 from service.spec import ENGINE_VERSION
-from service.store import Store
+from service.storage.files import Store
 
 LOST_DAYS = 7
 """Workers that were lost earlier are history."""

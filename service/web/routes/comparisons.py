@@ -10,14 +10,15 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from service import idempotency, reports
+from service import reports
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummary
 from service.comparisons.design.requests import ComparisonRequest
-from service.db import transaction
 from service.metrics import metrics
-from service.models import Comparison
 from service.schemas import Page
+from service.storage import idempotency
+from service.storage.session import transaction
+from service.storage.tables import Comparison
 from service.web.dependencies import (
     Caller,
     Database,

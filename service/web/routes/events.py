@@ -11,8 +11,8 @@ from pydantic import Field
 from service import streams as live
 from service.accounts import api_keys as keys
 from service.comparisons import lifecycle as comparisons
-from service.db import transaction
 from service.jobs import submission as jobs
+from service.storage.session import transaction
 from service.web.dependencies import StrictQuery
 
 router = APIRouter(tags=["events"])

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from sqlalchemy.exc import SQLAlchemyError
 
-from service import db
-from service.compatibility import Incompatible
 from service.jobs import queue
 from service.schemas import Health
+from service.storage import session as db
+from service.storage.schema_version import Incompatible
 
 router = APIRouter(tags=["operations"])
 

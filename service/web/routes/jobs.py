@@ -10,11 +10,9 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from service import idempotency
 from service.errors import Invalid
 from service.jobs import submission as jobs
 from service.metrics import metrics
-from service.models import Job
 from service.patterns import STORABLE, TAG
 from service.schemas import (
     ActionOutcomes,
@@ -33,6 +31,8 @@ from service.schemas import (
     Progress,
 )
 from service.spec import JobStatus
+from service.storage import idempotency
+from service.storage.tables import Job
 from service.web.dependencies import Caller, Database, IdempotencyKey, StrictQuery, from_cursor, next_cursor
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])

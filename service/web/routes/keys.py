@@ -10,8 +10,8 @@ from fastapi import APIRouter, Depends, Header
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.accounts import api_keys as keys
-from service.models import ApiKey
 from service.schemas import Label, Output
+from service.storage.tables import ApiKey
 from service.web.dependencies import Database
 
 router = APIRouter(prefix="/v1", tags=["keys"])

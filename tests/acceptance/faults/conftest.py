@@ -12,11 +12,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, text
 
-from service import db
 from service.accounts import api_keys as keys
 from service.metrics import metrics
-from service.models import Checkpoint, JobEvent
 from service.spec import Reason
+from service.storage import session as db
+from service.storage.tables import Checkpoint, JobEvent
 from tests.acceptance.faults.ledger import Ledger, Result
 from tests.acceptance.faults.references import undisturbed
 from tests.acceptance.faults.specs import SPECS

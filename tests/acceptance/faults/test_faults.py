@@ -17,13 +17,13 @@ import pytest
 import redis
 from sqlalchemy import func, select, text
 
-from service import db
 from service.config import settings
 from service.jobs import queue
 from service.jobs import submission as jobs
-from service.models import Job, User, Worker
 from service.schemas import JobRequest
 from service.spec import Reason
+from service.storage import session as db
+from service.storage.tables import Job, User, Worker
 from tests.acceptance.faults import harm
 from tests.acceptance.faults.ledger import OWNERLESS_SECONDS
 from tests.acceptance.faults.specs import SPECS, TOO_LARGE

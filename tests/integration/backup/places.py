@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from service import compatibility, db
 from service.accounts import api_keys as keys
 from service.app import create_app
 from service.config import settings
@@ -18,7 +17,9 @@ from service.jobs.checkpoints import Written, name_of
 from service.metrics import metrics
 from service.operations.backup import backup
 from service.spec import Reason
-from service.store import digest, store
+from service.storage import schema_version as compatibility
+from service.storage import session as db
+from service.storage.files import digest, store
 
 COMPARISON = {
     "name": "which",

@@ -7,14 +7,14 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select, text
 
-from service import db
 from service.accounts import api_keys as keys
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.design.requests import ComparisonRequest
 from service.errors import Conflict
 from service.jobs import attempts
 from service.jobs import submission as jobs
-from service.models import Comparison, Job, User
+from service.storage import session as db
+from service.storage.tables import Comparison, Job, User
 from tests.integration.comparisons.asking import REQUEST, finish_one, job_ids
 
 BLOCKED = text("SELECT count(*) FROM pg_locks WHERE NOT granted")

@@ -7,13 +7,13 @@ import psycopg
 import pytest
 from sqlalchemy import delete, func, select, text
 
-from service import db
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.design import schedule as protocol
 from service.config import settings
 from service.jobs import attempts
-from service.models import Comparison, Job, Worker
 from service.spec import Reason
+from service.storage import session as db
+from service.storage.tables import Comparison, Job, Worker
 from tests.integration.comparisons.asking import (
     ENVIRONMENT,
     REQUEST,

@@ -13,14 +13,14 @@ import psycopg
 import pytest
 from sqlalchemy import delete, select
 
-from service import db
 from service.accounts import api_keys as keys
 from service.config import settings
 from service.jobs import attempts
 from service.jobs.attempts import Batch, Beat
-from service.models import ApiKey, User
 from service.operations import stack
 from service.spec import Reason
+from service.storage import session as db
+from service.storage.tables import ApiKey, User
 from service.streams import Hub, hub
 from service.streams import response as stream
 from tests.integration.at_work import claim, do, submit

@@ -6,15 +6,15 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from service import db
 from service.accounts import api_keys as keys
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.design.requests import ComparisonRequest
 from service.config import settings
 from service.jobs import attempts
 from service.jobs.attempts import Batch, Beat
-from service.models import Worker
 from service.spec import Reason
+from service.storage import session as db
+from service.storage.tables import Worker
 from service.streams import AllFeed
 from service.streams import event_feed as of_many
 from service.streams.cursor import ManyCursor

@@ -9,14 +9,14 @@ import pytest
 from sqlalchemy import event, select, text
 from typer.testing import CliRunner
 
-from service import db
 from service.commands import app
 from service.comparisons import lifecycle as comparisons
 from service.jobs import attempts
-from service.models import Checkpoint, Job, MetricChunk
 from service.operations import retention
 from service.operations.retention import Policy
-from service.store import Store
+from service.storage import session as db
+from service.storage.files import Store
+from service.storage.tables import Checkpoint, Job, MetricChunk
 from tests.integration.retention.ended import (
     POINTS,
     age,
@@ -67,7 +67,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from service.operations import retention
-from service.store import Store
+from service.storage.files import Store
 asked = 0
 def kill():
     global asked

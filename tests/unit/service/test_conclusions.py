@@ -15,8 +15,8 @@ from service.comparisons.answers import Estimate
 from service.comparisons.cells import CellRun
 from service.comparisons.design import schedule as protocol
 from service.comparisons.design.schedule import Result
-from service.models import Comparison, User
 from service.spec import JobStatus, Reason, TargetHit
+from service.storage.tables import Comparison, User
 from tests.unit.service.test_protocol import ADAM, DIVERGED, FAILED, RUNNING, SGD, TASK, fixed, planned, scored
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ import pytest
 from service.config import settings
 from service.jobs.attempts import Claim
 from service.jobs.checkpoints import Written
-from service.store import Absent, digest, store
+from service.storage.files import Absent, digest, store
 from tests.slow_files import SlowFiles
 from tests.waiting import until
 from workers.relay import Track

@@ -224,7 +224,7 @@ class Checkpoint(Base):
     attempt: Mapped[int]
     """That may continue from it or made it."""
     file: Mapped[str]
-    """Its name in the store (`service.store`)."""
+    """Its name in the store (`service.storage.files`)."""
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str]
     seconds: Mapped[float] = mapped_column(Double)

@@ -15,7 +15,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from service.errors import Conflict, Invalid
-from service.models import IdempotencyKey, User
+from service.storage.tables import IdempotencyKey, User
 
 KEPT = timedelta(hours=24)
 HEADER = "Idempotency-Key"

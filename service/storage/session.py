@@ -18,11 +18,11 @@ from sqlalchemy import Engine, ExceptionContext, create_engine, event, func, tex
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from service import compatibility
-from service.compatibility import Incompatible
 from service.config import settings
 from service.jobs import queue
-from service.store import store
+from service.storage import schema_version as compatibility
+from service.storage.files import store
+from service.storage.schema_version import Incompatible
 
 log = logging.getLogger(__name__)
 
