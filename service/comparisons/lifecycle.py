@@ -32,10 +32,10 @@ from service.config import settings
 from service.datasets import layouts as data
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.jobs import submission as jobs
-from service.pointers import field_errors
 from service.spec import ComparisonStatus, TrainSpec
 from service.storage.session import storable
 from service.storage.tables import Comparison, User, Worker
+from service.validation import field_errors
 
 # Two comparisons that want the same run at the same time have to find each other's.
 LOCK = text("SELECT pg_advisory_xact_lock(hashtext('kotrain.cells'))")

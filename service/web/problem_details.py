@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from service.errors import Invalid, KotrainError, Malformed, Unavailable, Unreadable
-from service.pointers import field_error
+from service.validation import field_error
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from service.comparisons.design.requests import ComparisonRequest, OptimizerRequ
 from service.comparisons.design.search_spaces import MOST_PARAMETERS, dimensions, grid, points
 from service.errors import FieldError, Invalid
 from service.measures import many, out_of_reach
-from service.pointers import field_errors
 from service.spec import TrainSpec
+from service.validation import field_errors
 
 UNTOLD = frozenset({"target", "device", "log_every_steps", "diagnostics_every_steps"})
 """No part of a task's label: they change nothing of what is trained."""
