@@ -24,7 +24,7 @@ from service.comparisons import lifecycle as comparisons
 from service.comparisons.design.requests import ComparisonRequest
 from service.jobs import attempts
 from service.operations.embedded import Embedded
-from service.spec import ENGINE_VERSION, METRICS, Reason, Summary
+from service.specs.training import ENGINE_VERSION, METRICS, Reason, Summary
 from service.storage import session as db
 from service.storage.tables import Worker
 

@@ -30,7 +30,7 @@ from service.jobs import submission as jobs
 from service.jobs.attempts import Batch, Beat, Claim
 from service.operations import stack
 from service.operations.embedded import Embedded
-from service.schemas import JobRequest
+from service.specs.schemas import JobRequest
 from service.storage import session as db
 
 LISTENERS = 200

@@ -31,7 +31,7 @@ from service.jobs import submission as jobs
 from service.jobs.attempts import Batch, Beat
 from service.metrics import metrics
 from service.operations.embedded import Embedded
-from service.schemas import JobRequest
+from service.specs.schemas import JobRequest
 from service.storage import session as db
 from service.storage.tables import User
 

@@ -24,8 +24,8 @@ from service.comparisons.answers import (
 )
 from service.comparisons.design.requests import ComparisonRequest
 from service.datasets.schemas import DatasetDetail, DatasetList, DatasetView, FileFormat
-from service.schemas import Catalog, DryRun, History, JobRequest, JobView, Metrics, Page
-from service.spec import ComparisonStatus, JobStatus
+from service.specs.schemas import Catalog, DryRun, History, JobRequest, JobView, Metrics, Page
+from service.specs.training import ComparisonStatus, JobStatus
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.1, 1.0

@@ -24,8 +24,8 @@ from service.comparisons.answers import (
 )
 from service.comparisons.design.labels import family
 from service.datasets.schemas import DatasetDetail, DatasetView
-from service.schemas import Catalog, CatalogEntry, CurveView, History, JobView
-from service.spec import JobStatus
+from service.specs.schemas import Catalog, CatalogEntry, CurveView, History, JobView
+from service.specs.training import JobStatus
 
 STATUS_STYLE = {
     JobStatus.QUEUED: "dim",

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from service.errors import FieldError
-from service.patterns import WORDS
+from service.specs.patterns import WORDS
 
 
 def field_error(error: Mapping[str, Any], body: Any) -> FieldError:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from service.spec import Reason, Summary, TrainSpec
+from service.specs.training import Reason, Summary, TrainSpec
 from workers import mortality
 from workers.messages import CHECKPOINT, FAILURE, NOTE, PAUSE, POINTS, RESULT, STARTED, UNABLE, Assignment, may_have
 from workers.training import trouble

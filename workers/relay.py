@@ -22,7 +22,7 @@ from service.config import settings
 from service.jobs import attempts
 from service.jobs.attempts import Batch, Beat, Claim, Order
 from service.jobs.checkpoints import Written
-from service.spec import Environment
+from service.specs.training import Environment
 from service.storage.session import have_no_patience, is_locked, transaction
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from service.config import settings
 from service.jobs import attempts, checkpoints
 from service.jobs.attempts import Claim, Order
 from service.jobs.checkpoints import Written, name_of
-from service.spec import Reason, Summary, TrainSpec
+from service.specs.training import Reason, Summary, TrainSpec
 from service.storage.files import Absent, store
 from workers import entry, messages
 from workers.host import Host

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from service.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized
-from service.patterns import LABEL
+from service.specs.patterns import LABEL
 from service.storage.session import transaction
 from service.storage.tables import ApiKey, User
 

@@ -9,8 +9,8 @@ from uuid import UUID
 from pydantic import Field
 
 from service.comparisons.styles import LookView
-from service.schemas import Output
-from service.spec import ComparisonStatus, Target
+from service.specs.schemas import Output
+from service.specs.training import ComparisonStatus, Target
 
 Interval = tuple[float, float]
 

@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from service.catalog import Dataset
 from service.comparisons.answers import Estimate
 from service.comparisons.design.plan import Cell, Plan
 from service.config import settings
 from service.datasets import layouts as data
-from service.spec import TrainSpec
+from service.specs.catalog import Dataset
+from service.specs.training import TrainSpec
 
 # The median of the latest runs, because a machine that was busy for once should not be believed for ever. Ids first:
 # what tells runs apart lies in documents, and those of a hundred thousand runs need not be opened.

@@ -18,7 +18,6 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from service.catalog import default_dataset
 from service.comparisons import cells, estimates
 from service.comparisons.analysis import methods_text as methods
 from service.comparisons.analysis import report as conclusions
@@ -32,7 +31,8 @@ from service.config import settings
 from service.datasets import layouts as data
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.jobs import submission as jobs
-from service.spec import ComparisonStatus, TrainSpec
+from service.specs.catalog import default_dataset
+from service.specs.training import ComparisonStatus, TrainSpec
 from service.storage.session import storable
 from service.storage.tables import Comparison, User, Worker
 from service.validation import field_errors

@@ -13,16 +13,16 @@ from sqlalchemy import BigInteger, ColumnElement, Double, Row, Select, Text, cas
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from service.catalog import DATASETS, MODELS, OPTIMIZERS, is_own
 from service.comparisons.analysis.grouping import Run
 from service.comparisons.analysis.verdict import compare_runs
 from service.comparisons.answers import CompareAnswer
 from service.comparisons.design.labels import GroupBy
 from service.errors import Invalid
-from service.measures import out_of_reach
 from service.metrics import metrics
-from service.patterns import STORABLE
-from service.spec import JobStatus, Reason, Target, TargetHit, TrainSpec
+from service.specs.catalog import DATASETS, MODELS, OPTIMIZERS, is_own
+from service.specs.metric_text import out_of_reach
+from service.specs.patterns import STORABLE
+from service.specs.training import JobStatus, Reason, Target, TargetHit, TrainSpec
 from service.storage.tables import Job, MetricChunk, User
 
 MOST_JOBS = 5000

@@ -18,8 +18,8 @@ from zipfile import ZipFile
 import numpy as np
 from pydantic import ValidationError
 
-from service.catalog import OWN, Dataset, is_own
 from service.datasets.schemas import Description
+from service.specs.catalog import OWN, Dataset, is_own
 
 IDX_FILES: dict[str, tuple[str, str]] = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),

@@ -20,7 +20,6 @@ from pydantic import TypeAdapter
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.catalog import DATASETS, OWN, Dataset, Kind, dataset_class
 from service.config import settings
 from service.datasets import layouts as data
 from service.datasets.schemas import DatasetDetail, DatasetView, Description, FileFormat, PreviewRecord
@@ -30,8 +29,9 @@ from service.datasets.uploads.records import Records, rows_for_test, warnings_of
 from service.datasets.uploads.upload import Arrival, arrivals, disk
 from service.errors import Conflict, Forbidden, NotFound
 from service.jobs.submission import hold_dataset
-from service.measures import many
-from service.spec import ComparisonStatus, JobStatus
+from service.specs.catalog import DATASETS, OWN, Dataset, Kind, dataset_class
+from service.specs.metric_text import many
+from service.specs.training import ComparisonStatus, JobStatus
 from service.storage.tables import Comparison, Job, User
 
 PREVIEWED, PREVIEW_LETTERS, PREVIEW_NUMBERS = 16, 200, 32

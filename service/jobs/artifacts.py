@@ -20,7 +20,7 @@ from service.errors import Conflict, NotFound, Unavailable
 from service.jobs import submission as jobs
 from service.metrics import metrics
 from service.metrics.metrics import Curve
-from service.schemas import Output
+from service.specs.schemas import Output
 from service.storage.files import store
 from service.storage.tables import Checkpoint, Job, MetricChunk
 

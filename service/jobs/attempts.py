@@ -21,7 +21,7 @@ from service.config import settings
 from service.jobs import checkpoints
 from service.jobs.checkpoints import Written
 from service.metrics import metrics
-from service.spec import ENGINE_VERSION, TRANSITIONS, Environment, JobStatus, Reason, Summary
+from service.specs.training import ENGINE_VERSION, TRANSITIONS, Environment, JobStatus, Reason, Summary
 from service.storage.session import NOW, storable
 from service.storage.tables import Job, JobEvent, Worker
 

@@ -16,13 +16,13 @@ from sqlalchemy import ColumnElement, Text, and_, cast, func, insert, or_, selec
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from service.catalog import is_own
 from service.config import settings
 from service.datasets import layouts as data
 from service.errors import Conflict, FieldError, Forbidden, Invalid, KotrainError, NotFound
 from service.jobs import queue
-from service.schemas import JobRequest
-from service.spec import ENGINE_VERSION, TRANSITIONS, JobStatus, Reason, TrainSpec
+from service.specs.catalog import is_own
+from service.specs.schemas import JobRequest
+from service.specs.training import ENGINE_VERSION, TRANSITIONS, JobStatus, Reason, TrainSpec
 from service.storage.session import NOW, ring_after_commit
 from service.storage.tables import ComparisonCell, Job, JobEvent, User, Worker
 

@@ -13,8 +13,8 @@ from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from service.comparisons.cells import is_up
-from service.schemas import Output
-from service.spec import JobStatus
+from service.specs.schemas import Output
+from service.specs.training import JobStatus
 from service.storage.session import NOW
 from service.storage.tables import Job, User, Worker
 

@@ -21,7 +21,7 @@ from sqlalchemy import TextClause, delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.spec import Target, TargetHit
+from service.specs.training import Target, TargetHit
 from service.storage.session import transaction
 from service.storage.tables import MetricChunk, MetricName
 

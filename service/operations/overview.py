@@ -13,8 +13,8 @@ from service.comparisons import lifecycle as comparisons
 from service.comparisons.cells import is_up
 from service.errors import Conflict
 from service.jobs import submission as jobs
-from service.schemas import Output
-from service.spec import ComparisonStatus, JobStatus
+from service.specs.schemas import Output
+from service.specs.training import ComparisonStatus, JobStatus
 from service.storage.tables import Comparison, Job, User, Worker
 
 RECENT = timedelta(days=1)

@@ -19,7 +19,7 @@ from service.jobs import submission as jobs
 from service.metrics import metrics
 from service.reports import plot_names
 from service.reports.plot_names import Ending, Theme, Wish
-from service.schemas import Output
+from service.specs.schemas import Output
 from service.storage.session import transaction
 from service.storage.tables import MetricChunk, MetricName
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.comparisons.answers import TaskAnswer
-from service.spec import DIAGNOSTICS
+from service.specs.training import DIAGNOSTICS
 
 Ending = Literal["svg", "png"]
 Theme = Literal["light", "dark"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.comparisons.answers import GroupView, TaskAnswer
 from service.metrics.metrics import Curve
-from service.spec import Target
+from service.specs.training import Target
 
 Along = Literal["steps", "wall_seconds"]
 Array = NDArray[np.float64]

@@ -16,8 +16,8 @@ from service.errors import NotFound
 from service.jobs.attempts import BEGAN_ANEW, CONTINUED
 from service.metrics import metrics
 from service.metrics.metrics import Curve
-from service.schemas import EventView
-from service.spec import JobStatus
+from service.specs.schemas import EventView
+from service.specs.training import JobStatus
 from service.storage.tables import Job, JobEvent, MetricName
 from service.streams.cursor import END, JobCursor
 from service.streams.curve_pages import Curves, before, beyond, parts

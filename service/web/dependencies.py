@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from service.accounts import api_keys as keys
 from service.errors import Invalid
-from service.patterns import VISIBLE
+from service.specs.patterns import VISIBLE
 from service.storage.session import per_request, transaction
 from service.storage.tables import User
 

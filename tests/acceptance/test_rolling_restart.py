@@ -242,7 +242,7 @@ do(attempts.give_back, claim, "the worker is shutting down")
 """
 NEW_GOES_ON = """
 from service.jobs import checkpoints
-from service.spec import Reason
+from service.specs.training import Reason
 found = do(checkpoints.newest_first, claim.job_id)
 step = found[0].step if found else 0
 assert do(attempts.begin, claim, step)

@@ -11,7 +11,7 @@ import pytest
 from service.config import settings
 from service.jobs import artifacts, attempts, checkpoints
 from service.metrics import metrics
-from service.spec import Reason, Summary
+from service.specs.training import Reason, Summary
 from service.storage.files import store
 from tests.integration.at_work import claim, do, submit
 from tests.integration.test_api import problem

@@ -11,7 +11,7 @@ from service.comparisons.answers import CompareAnswer
 from service.comparisons.stored_jobs import CompareQuery, compare
 from service.errors import Invalid
 from service.metrics import metrics
-from service.spec import Reason, Summary, TargetHit, TrainSpec
+from service.specs.training import Reason, Summary, TargetHit, TrainSpec
 from service.storage import session as db
 from service.storage.tables import Job, User
 

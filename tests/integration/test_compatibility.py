@@ -15,8 +15,8 @@ from service.config import settings
 from service.jobs import attempts, queue
 from service.jobs import submission as jobs
 from service.operations.embedded import Embedded
-from service.schemas import JobRequest
-from service.spec import ENGINE_VERSION, JobStatus
+from service.specs.schemas import JobRequest
+from service.specs.training import ENGINE_VERSION, JobStatus
 from service.storage import schema_version as compatibility
 from service.storage import session as db
 from service.storage.schema_version import Incompatible, Schema

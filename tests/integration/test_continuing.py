@@ -11,7 +11,7 @@ from service.jobs import attempts, checkpoints
 from service.jobs.attempts import Batch, Beat
 from service.jobs.checkpoints import Written, name_of
 from service.metrics import metrics
-from service.spec import ENGINE_VERSION, Reason
+from service.specs.training import ENGINE_VERSION, Reason
 from service.storage import session as db
 from service.storage.files import store
 from service.storage.tables import JobEvent

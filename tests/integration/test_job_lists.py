@@ -7,7 +7,7 @@ import pytest
 from service.accounts import api_keys as keys
 from service.jobs import attempts
 from service.jobs import submission as jobs
-from service.spec import Reason
+from service.specs.training import Reason
 from tests.integration.at_work import claim, do, load, submit
 from tests.integration.test_api import problem
 

@@ -14,8 +14,8 @@ from service.jobs import attempts, queue
 from service.jobs import submission as jobs
 from service.jobs.attempts import Batch, Beat, Order
 from service.metrics import metrics
-from service.schemas import JobRequest
-from service.spec import TRANSITIONS, JobStatus, Reason
+from service.specs.schemas import JobRequest
+from service.specs.training import TRANSITIONS, JobStatus, Reason
 from service.storage import session as db
 from service.storage.tables import Job, User, Worker
 from tests.integration.at_work import (

@@ -15,7 +15,7 @@ from service.jobs import attempts
 from service.jobs import submission as jobs
 from service.jobs.attempts import Order
 from service.metrics import metrics
-from service.schemas import JobRequest
+from service.specs.schemas import JobRequest
 from service.storage import session as db
 from service.storage.tables import Job, User
 from tests.waiting import until

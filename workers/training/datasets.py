@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.model_selection import train_test_split
 
-from service.catalog import Dataset, DigitsParams, Kind, is_own
 from service.datasets.layouts import (
     DIGITS_GOLDEN,
     Layout,
@@ -26,6 +25,7 @@ from service.datasets.layouts import (
     remedy,
     validation_records,
 )
+from service.specs.catalog import Dataset, DigitsParams, Kind, is_own
 from workers.training.readers import Images, Texts, read_images, read_own_arrays, read_texts
 from workers.training.sources import FolderSource, Prepare, Source, TensorSource, augmented, image_folder, normalizer
 from workers.training.tasks import Classification, Task
@@ -71,7 +71,7 @@ class Request:
 
     @property
     def params(self) -> Any:
-        """The data set's parameters (a class of `service.catalog`)."""
+        """The data set's parameters (a class of `service.specs.catalog`)."""
         return self.choice.params  # type: ignore[attr-defined]  # every choice has them
 
     @property

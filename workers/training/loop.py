@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from service.spec import Environment, Summary, TrainSpec
+from service.specs.training import Environment, Summary, TrainSpec
 from workers.training import checkpoint, trouble
 from workers.training.device import deterministic
 from workers.training.ending import Stop

@@ -8,7 +8,7 @@ from statistics import fmean
 from service.comparisons.analysis.tuning import FEWEST_VALUES, failed, tuned_numbers
 from service.comparisons.answers import Assumption, PairView, TaskAnswer
 from service.comparisons.design.plan import Plan
-from service.measures import listed, many
+from service.specs.metric_text import listed, many
 from service.stats.paired import FEWEST_FOR_SKEWNESS
 
 

@@ -10,7 +10,7 @@ from service.comparisons.analysis.grouping import ENVIRONMENT_SETTING
 from service.comparisons.cells import CellRun
 from service.comparisons.design.plan import LARGEST, Cell, Plan
 from service.comparisons.design.schedule import Result
-from service.spec import JobStatus, Reason
+from service.specs.training import JobStatus, Reason
 
 
 def settled(plan: Plan, runs: Sequence[CellRun]) -> list[CellRun]:

@@ -15,8 +15,8 @@ from service.comparisons.cells import CellRun
 from service.comparisons.design import schedule as protocol
 from service.comparisons.design.plan import Plan
 from service.families import RUNS_ARE_MISSING
-from service.measures import listed, many
-from service.spec import ComparisonStatus
+from service.specs.metric_text import listed, many
+from service.specs.training import ComparisonStatus
 
 INCOMPARABLE = "not comparable with the others"
 

@@ -8,7 +8,7 @@ from statistics import median
 from service.comparisons.answers import CostView
 from service.comparisons.cells import CellRun
 from service.comparisons.design.plan import Plan
-from service.spec import JobStatus
+from service.specs.training import JobStatus
 
 
 def costs(plan: Plan, runs: Mapping[int, Sequence[CellRun]]) -> list[CostView]:

@@ -12,7 +12,7 @@ from service import stats
 from service.comparisons.answers import AcrossTasks, Improvement, ProfileView, Rank, TaskAnswer
 from service.comparisons.design.plan import Plan
 from service.families import Values
-from service.measures import sign
+from service.specs.metric_text import sign
 
 FEWEST_TASKS = 8
 """Below, a rank test over tasks has no power and its p no meaning (Demsar 2006)."""

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from service.comparisons.design.labels import GroupBy, flat, labels
 from service.errors import FieldError, Invalid
-from service.spec import JobStatus, Reason, TargetHit
+from service.specs.training import JobStatus, Reason, TargetHit
 
 NOT_A_SETTING = frozenset({"device", "diagnostics_every_steps", "evaluate_test", "log_every_steps"})
 """Fields that runs of one setting may differ in, because they do not change what is learned (`device` asks, the

@@ -6,7 +6,7 @@ from service.comparisons.answers import PlanView
 from service.comparisons.design.plan import Plan
 from service.comparisons.design.schedule import validation_metric
 from service.families import ALPHA
-from service.measures import Measure, listed, many
+from service.specs.metric_text import Measure, listed, many
 from service.stats import nominal_levels
 
 

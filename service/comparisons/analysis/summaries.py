@@ -7,7 +7,7 @@ from typing import Any
 
 from service.comparisons.answers import GroupView, PairDetail, PairView
 from service.families import ALPHA, Family, Test, Values
-from service.spec import TargetHit
+from service.specs.training import TargetHit
 from service.stats import describe, interquartile_mean, median_to_target, paired_detail, seeds_needed
 
 

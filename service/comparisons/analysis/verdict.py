@@ -19,8 +19,8 @@ from service.comparisons.design.labels import GroupBy
 from service.comparisons.design.labels import family as kind
 from service.comparisons.design.requests import MOST_SEEDS
 from service.families import ALPHA, FEWEST_PAIRS, Family, Sampled, test_all
-from service.measures import Measure, listed, many
-from service.spec import JobStatus, Target
+from service.specs.metric_text import Measure, listed, many
+from service.specs.training import JobStatus, Target
 from service.stats import Interval
 
 

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.catalog import dataset_class
 from service.comparisons.design.requests import Endpoint, Tuning
 from service.comparisons.design.search_spaces import Space
-from service.spec import TrainSpec
+from service.specs.catalog import dataset_class
+from service.specs.training import TrainSpec
 
 LARGEST = 1e100
 """Absolute value of a score, so that squares and sums can be computed with."""

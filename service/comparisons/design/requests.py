@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.config import JsonDict
 
-from service.catalog import Frozen, Seed, unfit
 from service.comparisons.design.search_spaces import MOST_PARAMETERS, Space
-from service.patterns import PRINTABLE
-from service.schemas import Label, TagKey
-from service.spec import TaskSpec
+from service.specs.catalog import Frozen, Seed, unfit
+from service.specs.patterns import PRINTABLE
+from service.specs.schemas import Label, TagKey
+from service.specs.training import TaskSpec
 
 MOST_SEEDS, MOST_SEEDS_LOOKS, MOST_SEEDS_ANY = 1000, 200, 100
 """With one look at the end, with planned looks (`service.stats.spending`), and with one after each seed."""

@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from service.catalog import Dataset
 from service.comparisons.design.labels import flat, labels
 from service.comparisons.design.plan import Plan, PlannedOptimizer, PlannedTask, Rung, scaled
 from service.comparisons.design.requests import ComparisonRequest, OptimizerRequest, Seeds, TaskRequest, Tuning
 from service.comparisons.design.search_spaces import MOST_PARAMETERS, dimensions, grid, points
 from service.errors import FieldError, Invalid
-from service.measures import many, out_of_reach
-from service.spec import TrainSpec
+from service.specs.catalog import Dataset
+from service.specs.metric_text import many, out_of_reach
+from service.specs.training import TrainSpec
 from service.validation import field_errors
 
 UNTOLD = frozenset({"target", "device", "log_every_steps", "diagnostics_every_steps"})

@@ -12,8 +12,8 @@ from statistics import fmean
 
 from service.comparisons.design.plan import Cell, Plan
 from service.families import Family, Sampled, Values, standing
-from service.measures import sign
-from service.spec import JobStatus, Reason
+from service.specs.metric_text import sign
+from service.specs.training import JobStatus, Reason
 
 Score = tuple[float, ...]
 """What trials are ranked by, the best being the largest; ties in accuracy, frequent on small validation sets, go to

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.catalog import Kind
 from service.errors import Invalid
-from service.measures import many
+from service.specs.catalog import Kind
+from service.specs.metric_text import many
 
 FEWEST_CLASSES, MOST_CLASSES = 2, 10_000
 FEWEST_RECORDS, FEWEST_PER_CLASS = 10, 3

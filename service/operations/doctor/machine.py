@@ -14,13 +14,13 @@ from importlib import metadata
 from pathlib import Path
 from uuid import uuid4
 
-from service.catalog import DATASETS
 from service.config import Settings
 from service.datasets.layouts import fetch_command, is_present, own_names
-from service.measures import many
 from service.operations.doctor.findings import PREFIX, Finding, NotMade, Site, error, ok, sized, warning
 from service.operations.embedded.home import SOCKET_FOLDER_BYTES, socket_folder
 from service.operations.embedded.process import EmbeddedError, server_account
+from service.specs.catalog import DATASETS
+from service.specs.metric_text import many
 from service.storage.files import Store
 
 OTHER_VARIABLES = frozenset({"URL", "KEY", "REVISION"})

@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
-from service.catalog import DATASETS, is_own
 from service.datasets import layouts as data
 from service.operations.doctor.findings import Finding, Site, error, ok, spell, warning
-from service.spec import ENGINE_VERSION
+from service.specs.catalog import DATASETS, is_own
+from service.specs.training import ENGINE_VERSION
 from service.storage.files import Store
 
 LOST_DAYS = 7

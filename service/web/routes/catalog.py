@@ -7,10 +7,10 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import TypeAdapter
 
-from service import catalog
 from service.comparisons import styles as looks
 from service.datasets import registry as registered
-from service.schemas import Catalog, CatalogEntry, DatasetEntry, ModelEntry, OptimizerEntry
+from service.specs import catalog
+from service.specs.schemas import Catalog, CatalogEntry, DatasetEntry, ModelEntry, OptimizerEntry
 from service.web.dependencies import Caller
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"])

@@ -15,7 +15,7 @@ from service.comparisons import lifecycle as comparisons
 from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummary
 from service.comparisons.design.requests import ComparisonRequest
 from service.metrics import metrics
-from service.schemas import Page
+from service.specs.schemas import Page
 from service.storage import idempotency
 from service.storage.session import transaction
 from service.storage.tables import Comparison

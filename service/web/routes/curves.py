@@ -12,9 +12,9 @@ from service.comparisons import lifecycle as comparisons
 from service.comparisons.answers import TaskAnswer
 from service.errors import Invalid
 from service.metrics import metrics
-from service.patterns import STORABLE
 from service.reports import traces
-from service.schemas import Output
+from service.specs.patterns import STORABLE
+from service.specs.schemas import Output
 from service.web.dependencies import Caller, Database, StrictQuery
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])

@@ -10,14 +10,14 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from starlette.requests import ClientDisconnect
 
-from service.catalog import OWN
 from service.config import settings
 from service.datasets import registry as registered
 from service.datasets.schemas import DatasetDetail, DatasetList, FileFormat
 from service.datasets.uploads.formats import LABEL, Form
 from service.datasets.uploads.upload import Arrival, arrive, refuse_large
 from service.errors import Malformed, NotFound
-from service.patterns import OWN_NAME
+from service.specs.catalog import OWN
+from service.specs.patterns import OWN_NAME
 from service.web.bounded_queue import Line
 from service.web.dependencies import Caller, Database, PassingCaller, StrictQuery
 

@@ -13,8 +13,8 @@ from pydantic import Field
 from service.errors import Invalid
 from service.jobs import submission as jobs
 from service.metrics import metrics
-from service.patterns import STORABLE, TAG
-from service.schemas import (
+from service.specs.patterns import STORABLE, TAG
+from service.specs.schemas import (
     ActionOutcomes,
     ActionRequest,
     CurveView,
@@ -30,7 +30,7 @@ from service.schemas import (
     Page,
     Progress,
 )
-from service.spec import JobStatus
+from service.specs.training import JobStatus
 from service.storage import idempotency
 from service.storage.tables import Job
 from service.web.dependencies import Caller, Database, IdempotencyKey, StrictQuery, from_cursor, next_cursor

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from service.metrics import metrics
 from service.metrics.metrics import Curve
-from service.spec import TRANSITIONS, JobStatus, Reason
+from service.specs.training import TRANSITIONS, JobStatus, Reason
 from service.storage.tables import Job, JobEvent
 
 IN_SECONDS = ("samples_per_second", "diagnostics_seconds")

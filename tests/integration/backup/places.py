@@ -16,7 +16,7 @@ from service.jobs.attempts import Batch, Beat, Claim
 from service.jobs.checkpoints import Written, name_of
 from service.metrics import metrics
 from service.operations.backup import backup
-from service.spec import Reason
+from service.specs.training import Reason
 from service.storage import schema_version as compatibility
 from service.storage import session as db
 from service.storage.files import digest, store

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from service.comparisons import lifecycle as comparisons
 from service.jobs import attempts
-from service.spec import ENGINE_VERSION, Reason, Summary
+from service.specs.training import ENGINE_VERSION, Reason, Summary
 from service.storage import session as db
 from service.storage.tables import ComparisonCell, Job
 

@@ -12,7 +12,7 @@ from service.config import settings
 from service.datasets import layouts as data
 from service.jobs import attempts
 from service.metrics import metrics
-from service.spec import ENGINE_VERSION
+from service.specs.training import ENGINE_VERSION
 from service.storage import session as db
 from service.storage.tables import Job, Worker
 from tests.integration.comparisons.asking import (

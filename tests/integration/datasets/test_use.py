@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 
 from service.datasets import layouts as data
 from service.jobs import submission as jobs
-from service.schemas import JobRequest
+from service.specs.schemas import JobRequest
 from service.storage import session as db
 from service.storage.tables import User
 from tests.unit.service.registry.files import folders

@@ -22,8 +22,8 @@ from service.operations import doctor
 from service.operations.doctor import work
 from service.operations.embedded import Embedded
 from service.operations.run_file import Running
-from service.schemas import JobRequest
-from service.spec import ENGINE_VERSION
+from service.specs.schemas import JobRequest
+from service.specs.training import ENGINE_VERSION
 from service.storage import session as db
 from service.storage.tables import Checkpoint, Job, User, Worker
 from tests.integration.doctor.looking import CPU, GPU, REQUEST, is_well, look, says

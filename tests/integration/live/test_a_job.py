@@ -9,7 +9,7 @@ from sqlalchemy import update
 from service.jobs import attempts
 from service.jobs.attempts import Batch, Beat
 from service.metrics import metrics
-from service.spec import JobStatus, Reason
+from service.specs.training import JobStatus, Reason
 from service.storage import session as db
 from service.storage.tables import JobEvent
 from service.streams import job_feed as of_job

@@ -10,7 +10,7 @@ import pytest
 from service.jobs import attempts
 from service.jobs.attempts import Batch, Beat
 from service.metrics import metrics
-from service.spec import JobStatus, Reason
+from service.specs.training import JobStatus, Reason
 from service.streams import job_feed as of_job
 from service.streams.hub import read_delta
 from tests.integration.at_work import claim, do, load, submit

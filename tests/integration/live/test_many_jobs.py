@@ -12,7 +12,7 @@ from service.comparisons.design.requests import ComparisonRequest
 from service.config import settings
 from service.jobs import attempts
 from service.jobs.attempts import Batch, Beat
-from service.spec import Reason
+from service.specs.training import Reason
 from service.storage import session as db
 from service.storage.tables import Worker
 from service.streams import AllFeed

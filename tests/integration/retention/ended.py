@@ -10,8 +10,8 @@ from service.jobs import submission as jobs
 from service.metrics import metrics
 from service.operations import retention
 from service.operations.retention import Policy
-from service.schemas import JobRequest
-from service.spec import ENGINE_VERSION, Reason, Summary
+from service.specs.schemas import JobRequest
+from service.specs.training import ENGINE_VERSION, Reason, Summary
 from service.storage import session as db
 from service.storage.tables import Checkpoint, Job
 

@@ -15,7 +15,7 @@ from service.comparisons.answers import Estimate
 from service.comparisons.cells import CellRun
 from service.comparisons.design import schedule as protocol
 from service.comparisons.design.schedule import Result
-from service.spec import JobStatus, Reason, TargetHit
+from service.specs.training import JobStatus, Reason, TargetHit
 from service.storage.tables import Comparison, User
 from tests.unit.service.test_protocol import ADAM, DIVERGED, FAILED, RUNNING, SGD, TASK, fixed, planned, scored
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.catalog import DATASETS, Cifar10, DatasetParams, Digits, DigitsParams, Imdb, Mnist, Snips, default_dataset
 from service.datasets.layouts import (
     IDX_FILES,
     PICKLE_FILES,
@@ -22,6 +21,17 @@ from service.datasets.layouts import (
     read_intents,
     train_records,
     validation_records,
+)
+from service.specs.catalog import (
+    DATASETS,
+    Cifar10,
+    DatasetParams,
+    Digits,
+    DigitsParams,
+    Imdb,
+    Mnist,
+    Snips,
+    default_dataset,
 )
 
 

@@ -7,7 +7,7 @@ from service.comparisons.design.plan import Cell, Plan, scaled
 from service.comparisons.design.requests import COMPARISON_EXAMPLE, ComparisonRequest
 from service.comparisons.design.resolve import resolve
 from service.errors import Invalid
-from service.spec import TrainSpec
+from service.specs.training import TrainSpec
 from service.web.problem_details import field_error
 
 DIGITS = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 30}}

@@ -10,7 +10,7 @@ from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
 from service.comparisons.design.schedule import Result
-from service.spec import JobStatus, Reason
+from service.specs.training import JobStatus, Reason
 
 TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 27}}
 LR = {"lr": {"log_uniform": [0.0003, 0.03]}}

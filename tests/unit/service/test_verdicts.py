@@ -11,7 +11,7 @@ from scipy import stats as reference
 from service.comparisons.analysis.grouping import Run
 from service.comparisons.analysis.verdict import compare_runs
 from service.errors import Invalid
-from service.spec import JobStatus, Reason, Target, TargetHit, TrainSpec
+from service.specs.training import JobStatus, Reason, Target, TargetHit, TrainSpec
 
 TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 3}}
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -42,7 +42,7 @@ from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
 from service.comparisons.styles import looks
 from service.metrics.metrics import Curve
-from service.spec import ComparisonStatus, Target
+from service.specs.training import ComparisonStatus, Target
 
 LR = {"log_uniform": [0.0003, 0.03]}
 TASKS: list[dict[str, Any]] = [

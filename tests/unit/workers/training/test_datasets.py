@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from service import catalog
 from service.datasets.layouts import Layout
+from service.specs import catalog
 from workers.training.datasets import PADDING, UNKNOWN, Request, Words, load
 from workers.training.readers import read_images
 from workers.training.sources import FolderSource, augmented, image_folder, normalizer

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from service import catalog
+from service.specs import catalog
 from workers.training import datasets, models
 from workers.training.tasks import Classification
 from workers.training.trouble import AbsentData

@@ -9,8 +9,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from service.patterns import LABEL, TAG_KEY
-from service.spec import JobStatus, Reason, Summary, TrainSpec
+from service.specs.patterns import LABEL, TAG_KEY
+from service.specs.training import JobStatus, Reason, Summary, TrainSpec
 
 Label = Annotated[str, Field(pattern=LABEL)]
 TagKey = Annotated[str, Field(pattern=TAG_KEY)]

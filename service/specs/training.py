@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.catalog import (
+from service.specs.catalog import (
     Constant,
     DatasetChoice,
     Frozen,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.patterns import OWN_NAME
+from service.specs.patterns import OWN_NAME
 
 Kind = Literal["image", "text", "table"]
 Resplits = Literal["all", "validation", "nothing"]
