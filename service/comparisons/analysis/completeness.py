@@ -14,9 +14,9 @@ from service.comparisons.answers import FirstToTarget, PairView
 from service.comparisons.cells import CellRun
 from service.comparisons.design import schedule as protocol
 from service.comparisons.design.plan import Plan
-from service.families import RUNS_ARE_MISSING
 from service.specs.metric_text import listed, many
 from service.specs.training import ComparisonStatus
+from service.stats.multiple_testing import RUNS_ARE_MISSING
 
 INCOMPARABLE = "not comparable with the others"
 

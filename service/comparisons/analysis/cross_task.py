@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from service import stats
 from service.comparisons.answers import AcrossTasks, Improvement, ProfileView, Rank, TaskAnswer
 from service.comparisons.design.plan import Plan
-from service.families import Values
 from service.specs.metric_text import sign
+from service.stats.multiple_testing import Values
 
 FEWEST_TASKS = 8
 """Below, a rank test over tasks has no power and its p no meaning (Demsar 2006)."""

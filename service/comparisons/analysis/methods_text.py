@@ -5,9 +5,9 @@ from __future__ import annotations
 from service.comparisons.answers import PlanView
 from service.comparisons.design.plan import Plan
 from service.comparisons.design.schedule import validation_metric
-from service.families import ALPHA
 from service.specs.metric_text import Measure, listed, many
 from service.stats import nominal_levels
+from service.stats.multiple_testing import ALPHA
 
 
 def plan_view(plan: Plan) -> PlanView:

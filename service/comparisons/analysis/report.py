@@ -40,10 +40,10 @@ from service.comparisons.design.labels import flat
 from service.comparisons.design.plan import Plan
 from service.comparisons.estimates import cell_seconds, most_seconds
 from service.comparisons.styles import looks
-from service.families import Family, Sampled, Test, Values, test_all
 from service.specs.metric_text import Measure, listed
 from service.specs.training import ComparisonStatus, JobStatus, Target, TargetHit
 from service.stats import median_to_target, paired_to_target
+from service.stats.multiple_testing import Family, Sampled, Test, Values, test_all
 from service.storage.tables import Comparison
 
 Estimates = Mapping[tuple[int, int], Estimate]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.comparisons.answers import GroupView, PairDetail, PairView
-from service.families import ALPHA, Family, Test, Values
 from service.specs.training import TargetHit
 from service.stats import describe, interquartile_mean, median_to_target, paired_detail, seeds_needed
+from service.stats.multiple_testing import ALPHA, Family, Test, Values
 
 
 def group_view(

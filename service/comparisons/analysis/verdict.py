@@ -18,10 +18,10 @@ from service.comparisons.answers import CompareAnswer, GroupView, LeftOut, PairV
 from service.comparisons.design.labels import GroupBy
 from service.comparisons.design.labels import family as kind
 from service.comparisons.design.requests import MOST_SEEDS
-from service.families import ALPHA, FEWEST_PAIRS, Family, Sampled, test_all
 from service.specs.metric_text import Measure, listed, many
 from service.specs.training import JobStatus, Target
 from service.stats import Interval
+from service.stats.multiple_testing import ALPHA, FEWEST_PAIRS, Family, Sampled, test_all
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from service.comparisons.design.plan import Cell, Plan
-from service.families import Family, Sampled, Values, standing
 from service.specs.metric_text import sign
 from service.specs.training import JobStatus, Reason
+from service.stats.multiple_testing import Family, Sampled, Values, standing
 
 Score = tuple[float, ...]
 """What trials are ranked by, the best being the largest; ties in accuracy, frequent on small validation sets, go to
