@@ -22,8 +22,8 @@ from service.operations import retention
 from service.storage import idempotency
 from service.storage.session import have_no_patience, is_locked, transaction
 from service.storage.tables import Worker
+from workers.heartbeat import is_away, persistently
 from workers.host import Host
-from workers.relay import is_away, persistently
 
 log = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from service.jobs.checkpoints import Written, name_of
 from service.specs.training import Reason, Summary, TrainSpec
 from service.storage.files import Absent, store
 from workers import entry, messages
+from workers.checkpoint_transfer import Unwanted, Uploads, newest_sound
+from workers.heartbeat import Relay, Track, persistently
 from workers.host import Host
 from workers.process import Process
-from workers.relay import Relay, Track, persistently
-from workers.transfers import Unwanted, Uploads, newest_sound
 
 log = logging.getLogger(__name__)
 

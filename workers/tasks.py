@@ -13,9 +13,9 @@ from service.jobs import attempts, queue
 from service.storage import schema_version as compatibility
 from service.storage.schema_version import Incompatible
 from service.storage.session import be_known_as, transaction
+from workers.heartbeat import Relay, persistently
 from workers.host import Host, this_host
 from workers.maintenance import Maintenance, Sweeping, register, sign_off
-from workers.relay import Relay, persistently
 from workers.supervisor import supervise
 
 log = logging.getLogger(__name__)

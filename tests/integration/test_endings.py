@@ -10,7 +10,7 @@ from service.specs.training import Reason, Summary
 from service.storage import session as db
 from tests.integration.at_work import claim, do, load, submit
 from workers import supervisor
-from workers.relay import Relay, Track
+from workers.heartbeat import Relay, Track
 from workers.supervisor import Ending, Interruption
 
 

@@ -56,7 +56,7 @@ from service.jobs.attempts import Claim
 from workers import process, supervisor
 from workers.__main__ import scrub, start_forkserver
 from workers.process import Process
-from workers.relay import Track
+from workers.heartbeat import Track
 import misbehaving
 
 logging.getLogger("workers").addHandler(logging.NullHandler())
@@ -96,7 +96,7 @@ from tests.slow_files import SlowFiles
 from workers import supervisor
 from workers.__main__ import start_forkserver
 from workers.process import Process
-from workers.relay import Track
+from workers.heartbeat import Track
 import misbehaving
 
 logging.getLogger("workers").addHandler(logging.NullHandler())

@@ -28,7 +28,7 @@ from tests.acceptance.faults.specs import SPECS, TOO_LARGE
 from tests.acceptance.faults.stack import PATIENCE_SECONDS, Caller, Stack
 from tests.acceptance.lab import RunningWorker, alive, children
 from tests.waiting import until
-from workers.relay import is_away
+from workers.heartbeat import is_away
 
 WORKERS = 2
 BACKLOG = 8

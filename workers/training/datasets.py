@@ -26,10 +26,10 @@ from service.datasets.layouts import (
     validation_records,
 )
 from service.specs.catalog import Dataset, DigitsParams, Kind, is_own
+from workers.training.failures import AbsentData
 from workers.training.readers import Images, Texts, read_images, read_own_arrays, read_texts
 from workers.training.sources import FolderSource, Prepare, Source, TensorSource, augmented, image_folder, normalizer
 from workers.training.tasks import Classification, Task
-from workers.training.trouble import AbsentData
 
 PADDING, UNKNOWN = 0, 1
 """Word ids that are no words."""

@@ -23,7 +23,7 @@ from tests.acceptance.faults.specs import SPECS
 from tests.acceptance.faults.stack import PATIENCE_SECONDS, Stack
 from tests.acceptance.lab import Lab, RunningWorker
 from tests.waiting import until
-from workers.relay import is_away
+from workers.heartbeat import is_away
 
 TRIED = ("adam", "ko soft", "tiny")
 

@@ -12,7 +12,7 @@ import torch
 from service.specs.training import Reason, Summary
 from tests.programs import said
 from workers import child
-from workers.training.trouble import DiskTrouble
+from workers.training.failures import DiskTrouble
 
 PROGRAM = """
 import json, sys

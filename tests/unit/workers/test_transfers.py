@@ -13,8 +13,8 @@ from service.jobs.checkpoints import Written
 from service.storage.files import Absent, digest, store
 from tests.slow_files import SlowFiles
 from tests.waiting import until
-from workers.relay import Track
-from workers.transfers import Unwanted, Uploads, newest_sound
+from workers.checkpoint_transfer import Unwanted, Uploads, newest_sound
+from workers.heartbeat import Track
 
 STALL_SECONDS = 1
 

@@ -15,7 +15,7 @@ from fsspec.callbacks import Callback
 from service.config import settings
 from service.jobs.checkpoints import Written
 from service.storage.files import Absent, Damaged, store
-from workers.relay import Track
+from workers.heartbeat import Track
 
 log = logging.getLogger(__name__)
 
