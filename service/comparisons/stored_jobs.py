@@ -1,4 +1,4 @@
-"""Read a verdict back: which stored jobs a question means, as runs for `service.comparisons.analysis.verdict`. Two queries at most."""
+"""The stored jobs that a question means, as runs for `comparisons.analysis.verdict`. Two queries at most."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Jobs as their users have them: submitted, listed, cancelled, retried.
 
-Here and in `service.jobs.attempts` are the only writers of job status: here it becomes `queued`, and `cancelled` where no
-worker is asked.
+Here and in `service.jobs.attempts` are the only writers of job status: here it becomes `queued`, and `cancelled`
+where no worker is asked.
 """
 
 from __future__ import annotations

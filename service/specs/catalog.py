@@ -101,7 +101,8 @@ class SnipsParams(TextParams):
 class Dataset(Frozen):
     """A named data set: what kind of input it has, how many classes and training records, and where it comes from.
 
-    Of one that somebody registered (`OwnDataset`), classes and records are in its description (`service.datasets.layouts`).
+    Of one that somebody registered (`OwnDataset`), classes and records are in its description
+    (`service.datasets.layouts`).
     """
 
     kind: ClassVar[Kind]

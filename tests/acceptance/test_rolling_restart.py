@@ -216,11 +216,9 @@ def test_the_old_version_s_own_migrations_leave_the_new_schema_alone(versions: V
 
 
 # What each version's worker does in the database, without the training: its own claim, its own heartbeat, its own end.
-# The old one had all of it in `service.jobs.submission`.
-OLD, NEW = (
-    f"from service.storage import session as db\nfrom service import {module} as attempts\n"
-    for module in ("jobs", "attempts")
-)
+# The old one had all of it in `service.jobs`.
+OLD = "from service import db, jobs as attempts\n"
+NEW = "from service.storage import session as db\nfrom service.jobs import attempts\n"
 OWN = """
 def points(first, last):
     steps = list(range(first, last + 1, 10))
