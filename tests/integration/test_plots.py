@@ -13,7 +13,7 @@ from service.web.figure_queue import LINE
 from tests.integration.at_work import do, submit
 from tests.integration.comparisons.asking import REQUEST, ask, job_ids, work
 from tests.integration.comparisons.conftest import worker  # noqa: F401 (a fixture)
-from tests.integration.live.conftest import server  # noqa: F401 (a fixture)
+from tests.integration.streams.conftest import server  # noqa: F401 (a fixture)
 from tests.integration.test_api import problem
 from tests.waiting import until
 

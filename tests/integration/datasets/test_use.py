@@ -11,7 +11,7 @@ from service.jobs import submission as jobs
 from service.specs.schemas import JobRequest
 from service.storage import session as db
 from service.storage.tables import User
-from tests.unit.service.registry.files import folders
+from tests.unit.service.datasets.uploads.files import folders
 from tests.waiting import until
 
 JOB = {"dataset": "images/flowers", "model": "mlp", "optimizer": "adam", "budget": {"steps": 5}, "batch_size": 4}

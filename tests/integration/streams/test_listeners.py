@@ -24,7 +24,7 @@ from service.storage.tables import ApiKey, User
 from service.streams import Hub, hub
 from service.streams import response as stream
 from tests.integration.at_work import claim, do, submit
-from tests.integration.live.conftest import served
+from tests.integration.streams.conftest import served
 from tests.waiting import until
 
 
