@@ -1,26 +1,26 @@
 // The frame around every page: addresses, the key, whether kotrain answers, and the keyboard.
 
-import { ApiError, forgetKey, get, isKey, key, whenReached, whenRefused } from "./api.js";
-import { fill, h } from "./dom.js";
-import { problem, toast, waiting } from "./parts.js";
-import { askForKey } from "./pages/key.js";
+import { ApiError, forgetKey, get, isKey, key, whenReached, whenRefused } from "./lib/api.js";
+import { fill, h } from "./lib/dom.js";
+import { problem, toast, waiting } from "./components/parts.js";
+import { askForKey } from "./pages/sign_in/page.js";
 
 const UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
 const PAGES = [
-  { path: /^\/$/, load: () => import("./pages/overview.js"), title: "Overview" },
-  { path: /^\/jobs$/, load: () => import("./pages/jobs.js"), title: "Jobs" },
-  { path: /^\/jobs\/new$/, load: () => import("./pages/new_job.js"), title: "New job" },
-  { path: new RegExp(`^/jobs/(?<id>${UUID})$`), load: () => import("./pages/job.js"), title: "Job" },
-  { path: /^\/comparisons$/, load: () => import("./pages/comparisons.js"), title: "Comparisons" },
-  { path: /^\/comparisons\/new$/, load: () => import("./pages/new_comparison.js"), title: "New comparison" },
+  { path: /^\/$/, load: () => import("./pages/overview/page.js"), title: "Overview" },
+  { path: /^\/jobs$/, load: () => import("./pages/jobs/page.js"), title: "Jobs" },
+  { path: /^\/jobs\/new$/, load: () => import("./pages/new_job/page.js"), title: "New job" },
+  { path: new RegExp(`^/jobs/(?<id>${UUID})$`), load: () => import("./pages/job/page.js"), title: "Job" },
+  { path: /^\/comparisons$/, load: () => import("./pages/comparisons/page.js"), title: "Comparisons" },
+  { path: /^\/comparisons\/new$/, load: () => import("./pages/new_comparison/page.js"), title: "New comparison" },
   {
     path: new RegExp(`^/comparisons/(?<id>${UUID})$`),
-    load: () => import("./pages/comparison.js"),
+    load: () => import("./pages/comparison/page.js"),
     title: "Comparison",
   },
-  { path: /^\/leaderboard$/, load: () => import("./pages/leaderboard.js"), title: "Leaderboard" },
-  { path: /^\/data$/, load: () => import("./pages/data.js"), title: "Data sets" },
-  { path: /^\/keys$/, load: () => import("./pages/keys.js"), title: "Keys" },
+  { path: /^\/leaderboard$/, load: () => import("./pages/leaderboard/page.js"), title: "Leaderboard" },
+  { path: /^\/data$/, load: () => import("./pages/data/page.js"), title: "Data sets" },
+  { path: /^\/keys$/, load: () => import("./pages/keys/page.js"), title: "Keys" },
 ];
 const MENU = [
   ["/", "Overview", "o"],

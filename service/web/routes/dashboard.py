@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from http import HTTPStatus
 from importlib import resources
@@ -62,12 +62,19 @@ class File(NamedTuple):
 
 @cache
 def _files() -> Mapping[str, Traversable]:
-    """All that can be sent, by name: whatever else is asked for never comes near the disk."""
-    static = resources.files("service.dashboard") / "static"
-    pages = static / "pages"
-    found = {path.name: path for path in static.iterdir()} | {f"pages/{path.name}": path for path in pages.iterdir()}
+    """Every file that can be sent, by its path below `static`; a request never reaches the disk by another path."""
+    found = dict(_below(resources.files("service.dashboard") / "static"))
     found[PLOTLY] = resources.files("plotly") / "package_data" / "plotly.min.js"  # as its wheel brings it
     return {name: path for name, path in found.items() if name.rpartition(".")[2] in MEDIA_TYPES}
+
+
+def _below(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, Traversable]]:
+    """The files of a folder and of all folders in it, by their paths below it."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _below(path, f"{prefix}{path.name}/")
+        else:
+            yield f"{prefix}{path.name}", path
 
 
 @cache

@@ -1,0 +1,85 @@
+"""The golden files and what makes each of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache, partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from service.answers import ComparisonAnswer
+from service.reports import Format, render
+from tests.golden.answers import comparisons, invented, stored
+
+FOLDER = Path(__file__).parent
+WIDTH = 120
+
+
+@cache
+def _answer(name: str) -> ComparisonAnswer:
+    return invented.answer_of(comparisons.SCENARIOS[name])
+
+
+def _json(value: Any) -> str:
+    return _laid_out(_rounded(value)) + "\n"
+
+
+def _laid_out(value: Any, depth: int = 0) -> str:
+    """JSON with one line for whatever fits in it."""
+    line = json.dumps(value, ensure_ascii=False)
+    if len(line) + depth <= WIDTH or not isinstance(value, dict | list):
+        return line
+    inner = (
+        [f"{json.dumps(key, ensure_ascii=False)}: {_laid_out(part, depth + 1)}" for key, part in value.items()]
+        if isinstance(value, dict)
+        else [_laid_out(part, depth + 1) for part in value]
+    )
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    margin = "\n" + " " * (depth + 1)
+    return f"{opening}{margin}{f',{margin}'.join(inner)}{margin[:-1]}{closing}"
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers with 12 significant digits: a CPU that adds in another order changes those after."""
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    if isinstance(value, float):
+        return 0.0 if abs(value) < 1e-15 else float(f"{value:.12g}")
+    return value
+
+
+def _schedules() -> str:
+    """For each comparison the number of cells that its runs ask for, and a digest of these in order."""
+    found = {}
+    for name, scenario in comparisons.SCENARIOS.items():
+        cells = invented.schedule_of(scenario)
+        found[name] = {"cells": len(cells), "sha256": sha256("\n".join(cells).encode()).hexdigest()}
+    return _json(found)
+
+
+def _report(name: str, format: Format) -> str:
+    return render(format, _answer(name), {}).body
+
+
+MAKERS: dict[str, Callable[[], str]] = {
+    **{
+        f"comparisons/{name}.json": lambda name=name: _json(_answer(name).model_dump(mode="json"))
+        for name in comparisons.SCENARIOS
+    },
+    **{f"compare/{name}.json": lambda ask=ask: _json(ask()) for name, ask in stored.QUESTIONS.items()},
+    "comparisons/schedules.json": _schedules,
+    "reports/study-first-look.csv": partial(_report, "study-first-look", "csv"),
+    "reports/study-first-look.tex": partial(_report, "study-first-look", "latex"),
+    "reports/failed-incomplete.csv": partial(_report, "failed-incomplete", "csv"),
+    "reports/looks-decided-later.tex": partial(_report, "looks-decided-later", "latex"),
+}
+"""File -> its text."""
+
+
+def stored_names() -> set[str]:
+    """The files that there are."""
+    return {str(path.relative_to(FOLDER)) for path in FOLDER.glob("*/*.*") if path.suffix != ".pyc"}

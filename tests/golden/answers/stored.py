@@ -1,0 +1,191 @@
+"""Stored jobs for `GET /v1/compare`, and the questions whose answers are kept."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from service.errors import Invalid
+from service.groups import Run
+from service.spec import JobStatus, Reason, Target, TargetHit, TrainSpec
+from service.verdicts import compare_runs
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 3}}
+ENVIRONMENT = {"device_kind": "cpu", "torch": "2.14.1", "data_hash": "aa", "engine_version": 2, "host": "one"}
+BASE = [0.951, 0.949, 0.953, 0.947, 0.950]
+BETTER = [0.967, 0.966, 0.970, 0.962, 0.965]
+ALIKE = [0.966, 0.968, 0.969, 0.960, 0.967]
+
+
+class Stored:
+    """Jobs as the database gives them, added one group at a time."""
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+
+    def add(
+        self,
+        optimizer: Any,
+        values: Sequence[float | None],
+        *,
+        hits: Sequence[int] = (),
+        reason: Reason | None = Reason.COMPLETED,
+        first_seed: int = 0,
+        environment: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> Stored:
+        """A run of each value, of consecutive seeds; `hits` are steps to the target, of the first of them."""
+        for number, value in enumerate(values):
+            body = {**TASK, "optimizer": optimizer, "seed": first_seed + number, **fields}
+            spec = TrainSpec.model_validate_json(json.dumps(body)).model_dump(mode="json", exclude={"seed"})
+            hit = TargetHit(step=hits[number], wall_seconds=hits[number] / 100) if number < len(hits) else None
+            place = len(self.runs)
+            self.runs.append(
+                Run(
+                    job=UUID(int=place + 1),
+                    spec=spec,
+                    seed=first_seed + number,
+                    environment=environment or ENVIRONMENT,
+                    status=reason.status if reason else JobStatus.RUNNING,
+                    reason=reason,
+                    value=value,
+                    target_hit=hit,
+                    finished_at=START + timedelta(seconds=place) if reason else None,
+                )
+            )
+        return self
+
+    def ask(self, metric: str = "test_accuracy", group_by: Any = "optimizer", **question: Any) -> dict[str, Any]:
+        """The answer, or how the question is refused."""
+        asked = {"dataset": "digits", "model": "mlp", "target": None} | question
+        try:
+            found = compare_runs(self.runs, metric=metric, group_by=group_by, **asked)
+        except Invalid as invalid:
+            return {"refused": str(invalid), "errors": [[error.pointer, error.detail] for error in invalid.errors]}
+        return found.model_dump(mode="json")
+
+
+def adam(lr: float = 0.001, **params: Any) -> dict[str, Any]:
+    return {"name": "adam", "params": {"lr": lr, **params}}
+
+
+def ko(lr: float = 0.001, **params: Any) -> dict[str, Any]:
+    return {"name": "ko", "params": {"base": "adam", "lr": lr, **params}}
+
+
+def sgd(lr: float = 0.1) -> dict[str, Any]:
+    return {"name": "sgd", "params": {"lr": lr}}
+
+
+def _noisy(mean: float, count: int, seed: int, sd: float = 0.006) -> list[float]:
+    generator = random.Random(seed)
+    return [round(generator.gauss(mean, sd), 4) for _ in range(count)]
+
+
+def _several_rates() -> Stored:
+    stored = Stored().add(adam(), BASE).add(adam(0.01), [value + 0.014 for value in reversed(BASE)])
+    stored.add(ko(), BETTER).add(ko(bounded=True), ALIKE).add(ko(0.1), [value - 0.2 for value in BETTER])
+    return stored.add(adam(0.1), [value / 5 for value in reversed(BASE)])
+
+
+def _left_out() -> Stored:
+    stored = Stored().add(adam(), BASE).add(adam(), [0.95], first_seed=0)
+    stored.add(adam(), [None, None], evaluate_test=False).add(ko(), [None], reason=None)
+    return stored.add(ko(), [None] * 3, reason=Reason.OUT_OF_MEMORY).add(ko(), [None], reason=Reason.CANCELLED)
+
+
+def _diverged() -> Stored:
+    stored = Stored().add(adam(), BASE, hits=[90, 80, 70]).add(ko(), BETTER[:4], hits=[60, 50, 55, 45])
+    stored.add(ko(), [0.99], first_seed=4, reason=Reason.DIVERGED)
+    return stored.add(ko(gamma=50.0), [None] * 5, reason=Reason.DIVERGED)
+
+
+def _by_schedule() -> Stored:
+    stored = Stored().add(adam(), _noisy(0.95, 8, 1), schedule="constant")
+    return stored.add(adam(), _noisy(0.956, 8, 2), schedule="cosine").add(adam(), _noisy(0.93, 6, 3), schedule="step")
+
+
+def _by_model() -> Stored:
+    stored = Stored().add(adam(), BASE).add(adam(), [value - 0.1 for value in ALIKE], model="cnn")
+    return stored.add(adam(), BETTER, model={"name": "mlp", "params": {"hidden": [64]}})
+
+
+def _by_batch_size() -> Stored:
+    stored = Stored()
+    for size, mean in ((16, 0.95), (32, 0.951), (64, 0.948), (128, 0.9)):
+        stored.add(adam(), _noisy(mean, 7, size), batch_size=size)
+    return stored
+
+
+def _unequal_seeds() -> Stored:
+    stored = Stored().add(adam(), _noisy(0.95, 12, 4)).add(ko(), _noisy(0.956, 9, 5), first_seed=3)
+    return stored.add(sgd(), _noisy(0.955, 4, 6), first_seed=40)
+
+
+def _many_groups() -> Stored:
+    stored = Stored()
+    for place, gamma in enumerate((0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)):
+        stored.add(ko(gamma=gamma), _noisy(0.95 - 0.004 * place, 10, 20 + place))
+    return stored
+
+
+TARGET = Target(value=0.95)
+QUESTIONS: dict[str, Callable[[], dict[str, Any]]] = {
+    "nothing": lambda: Stored().ask(),
+    "one-group": lambda: Stored().add(adam(), BASE).ask(),
+    "decided": lambda: Stored().add(adam(), BASE).add(ko(), BETTER).ask(),
+    "open": lambda: Stored().add(ko(), BETTER).add(ko(bounded=True), ALIKE).ask(),
+    "one-behind": lambda: Stored().add(adam(), BASE).add(ko(), BETTER).add(ko(bounded=True), ALIKE).ask(),
+    "unequal-rates": lambda: Stored().add(adam(), BASE).add(sgd(), BETTER).ask(),
+    "several-rates": lambda: _several_rates().ask(),
+    "several-rates-of-two-seeds": lambda: (
+        Stored().add(adam(), BASE[:2]).add(adam(0.01), ALIKE[:2]).add(ko(), BETTER[:2]).ask()
+    ),
+    "loss": lambda: Stored().add(adam(), [0.5, 0.6, 0.7]).add(ko(), [0.1, 0.21, 0.29]).ask("test_loss"),
+    "left-out": lambda: _left_out().ask(),
+    "diverged": lambda: _diverged().ask(target=TARGET),
+    "all-diverged": lambda: Stored().add(adam(), [None] * 3, reason=Reason.DIVERGED).ask(),
+    "ties": lambda: Stored().add(adam(), BASE).add(ko(), BASE).add(sgd(), [value - 0.1 for value in ALIKE]).ask(),
+    "constant-lead": lambda: Stored().add(adam(), [0.9, 0.8, 0.7]).add(ko(), [0.95, 0.85, 0.75]).ask(),
+    "two-seeds": lambda: Stored().add(adam(), BASE[:2]).add(ko(), BETTER[:2]).ask(),
+    "no-shared-seeds": lambda: Stored().add(adam(), BASE).add(ko(), BETTER, first_seed=10).ask(),
+    "unequal-seeds": lambda: _unequal_seeds().ask(),
+    "unequal-seeds-any": lambda: _unequal_seeds().ask(stopping="any"),
+    "many-groups": lambda: _many_groups().ask(),
+    "many-groups-any": lambda: _many_groups().ask(stopping="any"),
+    "by-schedule": lambda: _by_schedule().ask(group_by="schedule"),
+    "by-model": lambda: _by_model().ask(group_by="model", model=None),
+    "by-batch-size": lambda: _by_batch_size().ask(group_by="batch_size"),
+    "by-precision": lambda: Stored().add(adam(), BASE).add(adam(), BETTER, precision="bf16").ask(group_by="precision"),
+    "own-targets": lambda: (
+        Stored()
+        .add(adam(), BASE, hits=[300, 100, 200], target={"value": 0.9})
+        .add(ko(), BETTER, hits=[90, 80], target={"value": 0.9})
+        .ask()
+    ),
+    "different-targets": lambda: (
+        Stored()
+        .add(adam(), BASE, hits=[100] * 5, target={"value": 0.9})
+        .add(ko(), BETTER, hits=[100] * 5, target={"value": 0.8})
+        .ask()
+    ),
+    "samples-per-second": lambda: (
+        Stored()
+        .add(adam(), [12_345.6, 12_400.1, 12_390.0])
+        .add(sgd(), [14_000.5, 14_100.0, 13_990.2])
+        .ask("samples_per_second")
+    ),
+    "mixed-settings": lambda: (
+        Stored()
+        .add(adam(), BASE)
+        .add(ko(), BETTER, batch_size=32, schedule="cosine")
+        .add(sgd(), BASE, environment=ENVIRONMENT | {"torch": "2.11.0"})
+        .ask()
+    ),
+    "no-better-direction": lambda: Stored().add(adam(), BASE).ask("grad_norm"),
+}
