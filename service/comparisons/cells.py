@@ -4,48 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, select, text, tuple_
+from sqlalchemy import delete, insert, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from service.comparisons.design.plan import Cell, Plan
+from service.comparisons.design.runs import CellRun
 from service.comparisons.design.schedule import Result
 from service.config import settings
 from service.datasets import layouts as data
 from service.jobs import submission as jobs
+from service.jobs.workers import has_cuda, is_up
 from service.specs.schemas import JobRequest
 from service.specs.training import ENGINE_VERSION, JobStatus, Reason, TargetHit
 from service.storage.tables import Comparison, ComparisonCell, Job, Worker
 
 KEY = ("phase", "task", "optimizer", "trial", "rung", "seed")
-
-
-@dataclass(frozen=True)
-class CellRun:
-    """A cell and the job that is it. Times in seconds, memory in bytes; None: not measured, or not yet."""
-
-    cell: Cell
-    job: UUID
-    user: str
-    is_reused: bool
-    result: Result
-    message: str | None
-    train_seconds: float | None
-    total_seconds: float | None
-    steps: int | None
-    parameters: int | None
-    memory: Mapping[str, Any]
-    hit: TargetHit | None
-    """When it first met the task's target."""
-    environment: Mapping[str, Any]
-    finished_at: datetime | None
-    is_shared: bool
-    """Whether its worker runs more jobs at once than it has devices."""
 
 
 # Names, not whole documents: parsing 400 environments would take longer than everything else.
@@ -162,18 +139,8 @@ def _torches(session: Session) -> list[str]:
 
 def _auto(session: Session) -> str | None:
     """The device that a job with `auto` gets, whichever worker takes it; None where that depends on the worker."""
-    kinds = {_has_cuda(devices) for devices in session.scalars(select(Worker.devices).where(is_up()))}
+    kinds = {has_cuda(devices) for devices in session.scalars(select(Worker.devices).where(is_up()))}
     return None if len(kinds) != 1 else "cuda" if kinds.pop() else "cpu"
-
-
-def _has_cuda(devices: Sequence[Mapping[str, Any]]) -> bool:
-    return any(device["kind"] == "cuda" for device in devices)
-
-
-def is_up() -> ColumnElement[bool]:
-    """Whether a worker gave a sign of life within a lease: one that was killed could not say that it stopped."""
-    lease = timedelta(seconds=settings().lease_seconds)
-    return and_(Worker.stopped_at.is_(None), func.clock_timestamp() - Worker.heartbeat_at <= lease)
 
 
 def provide(session: Session, comparison: Comparison, plan: Plan, cells: Sequence[Cell]) -> None:

@@ -23,6 +23,7 @@ from service.comparisons.analysis import methods_text as methods
 from service.comparisons.analysis import report as conclusions
 from service.comparisons.analysis.comparability import settled
 from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun
+from service.comparisons.design import durations
 from service.comparisons.design import schedule as protocol
 from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.requests import ComparisonRequest
@@ -31,6 +32,7 @@ from service.config import settings
 from service.datasets import layouts as data
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.jobs import submission as jobs
+from service.jobs import workers
 from service.specs.catalog import default_dataset
 from service.specs.training import ComparisonStatus, TrainSpec
 from service.storage.session import storable
@@ -74,10 +76,10 @@ def plan(session: Session, request: ComparisonRequest) -> Plan:
 
 def _device(session: Session) -> str:
     """What `auto` means for all runs of a comparison, so that they can be compared: a GPU where a worker has one."""
-    devices = session.scalars(select(Worker.devices).where(cells.is_up())).all()
+    devices = session.scalars(select(Worker.devices).where(workers.is_up())).all()
     if not devices:
         return "auto"
-    return "cuda" if any(device["kind"] == "cuda" for owned in devices for device in owned) else "cpu"
+    return "cuda" if any(map(workers.has_cuda, devices)) else "cpu"
 
 
 def _check(session: Session, found: Plan) -> None:
@@ -109,7 +111,7 @@ def dry_run(session: Session, request: ComparisonRequest) -> ComparisonDryRun:
         jobs_at_least=found.jobs(seeds=found.looks[0]),
         jobs_at_most=found.jobs(),
         reused=len(cells.find(session, found, first)),
-        seconds_at_most=estimates.most_seconds(found, expected),
+        seconds_at_most=durations.most_seconds(found, expected),
         estimates=list(expected.values()),
     )
 

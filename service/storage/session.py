@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from queue import SimpleQueue
 from typing import Any
 
 from alembic import command
@@ -19,9 +17,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from service.config import settings
-from service.jobs import queue
 from service.storage import schema_version as compatibility
-from service.storage.files import store
 from service.storage.schema_version import Incompatible
 
 log = logging.getLogger(__name__)
@@ -113,15 +109,13 @@ def connection_name(worker_id: str) -> str:
 def transaction() -> Iterator[Session]:
     """A session that commits at the end of the block, or rolls back on an exception.
 
-    After the commit it rings the bells, and has the files removed, that were asked for.
+    Functions passed to `call_after_commit` run once the commit has succeeded.
     """
     with Session(engine(), expire_on_commit=False) as session:
         with session.begin():
             yield session
-        for bell in session.info.get("bells", ()):
-            queue.ring(bell)
-        for name in session.info.get("files", ()):
-            _remover().put(name)
+        for function in session.info.get("after_commit", ()):
+            function()
 
 
 def per_request() -> Iterator[Session]:
@@ -130,31 +124,9 @@ def per_request() -> Iterator[Session]:
         yield session
 
 
-def ring_after_commit(session: Session, bell: str) -> None:
-    """Ask for a bell that rings once the job it announces can be seen."""
-    session.info.setdefault("bells", []).append(bell)
-
-
-def remove_after_commit(session: Session, files: Iterable[str]) -> None:
-    """Ask for files of the store to be removed once no row names them any more."""
-    session.info.setdefault("files", []).extend(files)
-
-
-@lru_cache(maxsize=1)
-def _remover() -> SimpleQueue[str]:
-    """Takes names of files to a thread that removes them: a store that hangs must hold up nobody's heartbeat."""
-    names: SimpleQueue[str] = SimpleQueue()
-
-    def remove() -> None:
-        while True:
-            name = names.get()
-            try:
-                store().remove([name])
-            except Exception as error:  # it is garbage now, which `kotrain gc` finds
-                log.warning("file %s not removed: %s", name, error)
-
-    threading.Thread(target=remove, name="remover", daemon=True).start()
-    return names
+def call_after_commit(session: Session, function: Callable[[], object]) -> None:
+    """Call `function` after this session's transaction has committed; not at all if it rolls back."""
+    session.info.setdefault("after_commit", []).append(function)
 
 
 def migrate() -> None:

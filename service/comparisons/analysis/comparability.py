@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from service.comparisons.analysis.grouping import ENVIRONMENT_SETTING
-from service.comparisons.cells import CellRun
 from service.comparisons.design.plan import LARGEST, Cell, Plan
+from service.comparisons.design.runs import CellRun
 from service.comparisons.design.schedule import Result
 from service.specs.training import JobStatus, Reason
 

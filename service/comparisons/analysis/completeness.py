@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.comparisons.answers import FirstToTarget, PairView
-from service.comparisons.cells import CellRun
 from service.comparisons.design import schedule as protocol
 from service.comparisons.design.plan import Plan
+from service.comparisons.design.runs import CellRun
 from service.specs.metric_text import listed, many
 from service.specs.training import ComparisonStatus
 from service.stats.multiple_testing import RUNS_ARE_MISSING

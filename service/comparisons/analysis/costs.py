@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from service.comparisons.answers import CostView
-from service.comparisons.cells import CellRun
 from service.comparisons.design.plan import Plan
+from service.comparisons.design.runs import CellRun
 from service.specs.training import JobStatus
 
 

@@ -34,11 +34,11 @@ from service.comparisons.answers import (
     TuningView,
     VerdictView,
 )
-from service.comparisons.cells import CellRun
 from service.comparisons.design import schedule as protocol
+from service.comparisons.design.durations import cell_seconds, most_seconds
 from service.comparisons.design.labels import flat
 from service.comparisons.design.plan import Plan
-from service.comparisons.estimates import cell_seconds, most_seconds
+from service.comparisons.design.runs import CellRun
 from service.comparisons.styles import looks
 from service.specs.metric_text import Measure, listed
 from service.specs.training import ComparisonStatus, JobStatus, Target, TargetHit

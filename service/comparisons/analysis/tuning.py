@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from service import stats
 from service.comparisons.answers import GoodRange, TrialView, TuningView
-from service.comparisons.cells import CellRun
 from service.comparisons.design import schedule as protocol
 from service.comparisons.design.plan import Plan, scaled
+from service.comparisons.design.runs import CellRun
 from service.comparisons.design.schedule import Results
 
 ACCURACY_TOLERANCE = 0.01

@@ -248,7 +248,7 @@ class TestTheBroker:
         with db.transaction() as session:  # the API's way, but for the bell
             user = session.scalars(select(User)).one()
             silent = str(jobs.submit(session, user, JobRequest.model_validate(SPECS["tiny"])).id)
-            assert session.info.pop("bells")
+            assert session.info.pop("after_commit")
         lab.ledger.accept(silent, lab.references["tiny"])
         ids = [lab.train("tiny") for _ in range(8)]
         with broker_itself() as broker:

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import select, text
 
 from service.datasets import layouts as data
+from service.datasets import locks
 from service.jobs import submission as jobs
 from service.specs.schemas import JobRequest
 from service.storage import session as db
@@ -148,7 +149,7 @@ class TestRemove:
     def test_a_submission_waits_for_a_removal_under_way(self, api, flowers, data_dir):
         answers = []
         with db.transaction() as session:
-            jobs.hold_dataset(session, "images/flowers", alone=True)
+            locks.hold_dataset(session, "images/flowers", alone=True)
             submitting = threading.Thread(target=lambda: answers.append(submit(api)))
             submitting.start()
             until(_someone_waits)

@@ -12,8 +12,8 @@ import pytest
 from service.comparisons.analysis.comparability import settled
 from service.comparisons.analysis.report import conclude
 from service.comparisons.answers import Estimate
-from service.comparisons.cells import CellRun
 from service.comparisons.design import schedule as protocol
+from service.comparisons.design.runs import CellRun
 from service.comparisons.design.schedule import Result
 from service.specs.training import JobStatus, Reason, TargetHit
 from service.storage.tables import Comparison, User
