@@ -26,9 +26,9 @@ import psutil
 from sqlalchemy import text
 
 from service.accounts import api_keys as keys
-from service.jobs import attempts
+from service.jobs import claims, heartbeats, outcomes
 from service.jobs import submission as jobs
-from service.jobs.attempts import Batch, Beat
+from service.jobs.heartbeats import Batch, Beat
 from service.metrics import metrics
 from service.operations.embedded import Embedded
 from service.specs.schemas import JobRequest
@@ -110,7 +110,7 @@ class Service:
     def __init__(self, recent: UUID) -> None:
         self.recent = recent
         with db.transaction() as session:
-            self.running = attempts.claim(session, "busy", has_cuda=False)
+            self.running = claims.claim(session, "busy", has_cuda=False)
         self.step = 0
 
     def run(self, is_over: Callable[[], bool]) -> Times:
@@ -128,16 +128,16 @@ class Service:
     def claim(self) -> None:
         """Claim a job, and give it back, which is not timed apart."""
         with db.transaction() as session:
-            claim = attempts.claim(session, "w", has_cuda=False)
+            claim = claims.claim(session, "w", has_cuda=False)
         with db.transaction() as session:
-            attempts.give_back(session, claim, "benchmark")
+            outcomes.requeue(session, claim, "benchmark")
 
     def beat(self) -> None:
         """A sign of life with a point of each metric."""
         self.step += 1
         batch = Batch({name: ([self.step], [0.5], [0.1]) for name in NAMES})
         with db.transaction() as session:
-            attempts.beat(session, "busy", [Beat(self.running, self.step, None, [batch])])
+            heartbeats.beat(session, "busy", [Beat(self.running, self.step, None, [batch])])
 
     def read(self) -> None:
         """The curves of a recent run."""

@@ -13,7 +13,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from service.errors import NotFound
-from service.jobs.attempts import BEGAN_ANEW, CONTINUED
+from service.jobs.claims import BEGAN_ANEW, CONTINUED
 from service.metrics import metrics
 from service.metrics.metrics import Curve
 from service.specs.schemas import EventView

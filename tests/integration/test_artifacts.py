@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from service.config import settings
-from service.jobs import artifacts, attempts, checkpoints
+from service.jobs import artifacts, checkpoints, outcomes
 from service.metrics import metrics
 from service.specs.training import Reason, Summary
 from service.storage.files import store
@@ -56,7 +56,7 @@ def job(api):
         reason=Reason.COMPLETED, steps=20, epochs=1.0, train_seconds=1.0, total_seconds=1.5, parameters=100,
         metrics={"val_loss": 0.5}, best_step=20, target=None,
     )  # fmt: skip
-    do(attempts.finish, claimed, Reason.COMPLETED, summary=summary, environment={"host": "lab"})
+    do(outcomes.finish, claimed, Reason.COMPLETED, summary=summary, environment={"host": "lab"})
     return job_id
 
 

@@ -10,7 +10,7 @@ from service.comparisons import lifecycle as comparisons
 from service.comparisons.design.requests import COMPARISON_EXAMPLE
 from service.config import settings
 from service.datasets import layouts as data
-from service.jobs import attempts
+from service.jobs import claims
 from service.metrics import metrics
 from service.specs.training import ENGINE_VERSION
 from service.storage import session as db
@@ -182,7 +182,7 @@ class TestReuse:
         alone = UUID(ada.post("/v1/jobs", json=job).json()["id"])
         if is_running:
             with db.transaction() as session:
-                assert attempts.claim(session, "w", has_cuda=False).job_id == alone
+                assert claims.claim(session, "w", has_cuda=False).job_id == alone
         assert alone in job_ids(ask(ada))
         with db.transaction() as session:  # from now on it depends on who takes it
             beat = func.clock_timestamp() + timedelta(hours=1)

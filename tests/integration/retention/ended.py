@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from sqlalchemy import func, insert, select, update
 
-from service.jobs import attempts
+from service.jobs import claims, outcomes
 from service.jobs import submission as jobs
 from service.metrics import metrics
 from service.operations import retention
@@ -39,7 +39,7 @@ def run(ada, **fields):
     """A job that runs."""
     job_id = submit(ada, **fields)
     with db.transaction() as session:
-        claim = attempts.claim(session, "w", has_cuda=False)
+        claim = claims.claim(session, "w", has_cuda=False)
     assert claim.job_id == job_id
     return claim
 
@@ -52,7 +52,7 @@ def end(claim, days_ago=0.0, reason=Reason.COMPLETED, points=POINTS, hit=None):
     )  # fmt: skip
     with db.transaction() as session:
         metrics.append(session, [(claim.job_id, points)])
-        assert attempts.finish(session, claim, reason, summary=summary, environment=ENVIRONMENT)
+        assert outcomes.finish(session, claim, reason, summary=summary, environment=ENVIRONMENT)
     age(claim.job_id, days_ago)
     return claim.job_id
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select, update
 from uuid_utils.compat import uuid7
 
-from service.jobs import attempts
+from service.jobs import outcomes
 from service.metrics import metrics
 from service.operations import retention
 from service.operations.retention import Policy
@@ -39,7 +39,7 @@ class TestCheckpoints:
         kept = {checkpoint(files, claim.job_id, 1, step) for step in (10, 20)}
         if not is_running:
             with db.transaction() as session:
-                assert attempts.give_back(session, claim, "drained")
+                assert outcomes.requeue(session, claim, "drained")
         assert collect(files, days=0).checkpoints == 0
         assert names(files) == kept
         assert count(Checkpoint) == 2
@@ -93,7 +93,7 @@ class TestPoints:
         claim = run(ada)
         with db.transaction() as session:
             metrics.append(session, [(claim.job_id, {"loss": ([step], [0.0], [0.0])}) for step in range(1, 2001)])
-            attempts.lose(session, claim.job_id, 1, Reason.CHILD_LOST, "killed")
+            outcomes.fail(session, claim.job_id, 1, Reason.CHILD_LOST, "killed")
             session.execute(update(Job).values(status="failed", reason="child_lost", finished_at=func.now()))
         removed = collect(files, points_days=0)
         assert (removed.points, removed.point_rows) == (2000, 2000)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from service.commands import app
 from service.comparisons import lifecycle as comparisons
-from service.jobs import attempts
+from service.jobs import claims
 from service.operations import retention
 from service.operations.retention import Policy
 from service.storage import session as db
@@ -179,7 +179,7 @@ def test_a_comparison_and_its_reports_without_points(api, files, format):
     ended = []
     while True:
         with db.transaction() as session:
-            claim = attempts.claim(session, "w", has_cuda=False)
+            claim = claims.claim(session, "w", has_cuda=False)
         if claim is None:
             break
         ended.append(end(claim, hit={"step": 2, "wall_seconds": 0.2}))
