@@ -29,9 +29,9 @@ from service.jobs import claims, heartbeats
 from service.jobs import submission as jobs
 from service.jobs.claims import Claim
 from service.jobs.heartbeats import Batch, Beat
+from service.jobs.schemas import JobRequest
 from service.operations import stack
 from service.operations.embedded import Embedded
-from service.specs.schemas import JobRequest
 from service.storage import session as db
 
 LISTENERS = 200

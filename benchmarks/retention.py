@@ -29,9 +29,9 @@ from service.accounts import api_keys as keys
 from service.jobs import claims, heartbeats, outcomes
 from service.jobs import submission as jobs
 from service.jobs.heartbeats import Batch, Beat
-from service.metrics import metrics
+from service.jobs.schemas import JobRequest
+from service.metrics import read, write
 from service.operations.embedded import Embedded
-from service.specs.schemas import JobRequest
 from service.storage import session as db
 from service.storage.tables import User
 
@@ -56,14 +56,14 @@ def fill() -> int:
     rng = np.random.default_rng(0)
     removed = 0
     for points, size, count, is_old in (
-        (POINTS_OF_ONE, metrics.MERGED_POINTS, 1, True),
-        (POINTS_OF_MERGED, metrics.MERGED_POINTS, MERGED_RUNS, True),
+        (POINTS_OF_ONE, write.MERGED_POINTS, 1, True),
+        (POINTS_OF_MERGED, write.MERGED_POINTS, MERGED_RUNS, True),
         (CHUNKS_OF_LOST * POINTS_OF_CHUNK, POINTS_OF_CHUNK, LOST_RUNS, True),
-        (POINTS_OF_MERGED, metrics.MERGED_POINTS, RECENT_RUNS, False),
+        (POINTS_OF_MERGED, write.MERGED_POINTS, RECENT_RUNS, False),
     ):
         for job_id in ended(count, days_ago=100 if is_old else 1):
             with db.transaction() as session:
-                metrics.append(session, ((job_id, chunk) for chunk in chunks(rng, points, size)))
+                write.append(session, ((job_id, chunk) for chunk in chunks(rng, points, size)))
             removed += points * len(NAMES) * is_old
     with db.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
@@ -71,7 +71,7 @@ def fill() -> int:
     return removed
 
 
-def chunks(rng: np.random.Generator, points: int, size: int) -> Iterator[metrics.Points]:
+def chunks(rng: np.random.Generator, points: int, size: int) -> Iterator[write.Points]:
     """Noisy falling curves under all names, in chunks of `size` points."""
     for start in range(1, points + 1, size):
         steps = np.arange(start, min(start + size, points + 1))
@@ -142,7 +142,7 @@ class Service:
     def read(self) -> None:
         """The curves of a recent run."""
         with db.transaction() as session:
-            assert metrics.read(session, [self.recent])
+            assert read.curves(session, [self.recent])
 
 
 def for_seconds(seconds: float) -> Callable[[], bool]:
@@ -209,7 +209,7 @@ def measure(server: psutil.Process, data: Path) -> None:
     keys.create("ada")
     (recent,) = ended(1, days_ago=0)
     with db.transaction() as session:
-        metrics.append(session, ((recent, chunk) for chunk in chunks(np.random.default_rng(1), 385, 385)))
+        write.append(session, ((recent, chunk) for chunk in chunks(np.random.default_rng(1), 385, 385)))
     submit(50)
     service = Service(recent)
     times: dict[str, Times] = {"alone": defaultdict(list), "gc": defaultdict(list)}

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from service.jobs import checkpoints
 from service.jobs.transitions import lock_owned, record_event, record_notes
-from service.metrics import metrics
+from service.metrics import write
 from service.specs.training import ENGINE_VERSION, JobStatus
 from service.storage.session import NOW
 from service.storage.tables import Job, JobEvent
@@ -84,7 +84,7 @@ def begin(session: Session, claim: Claim, step: int, told: Collection[str] = ())
     """
     if not lock_owned(session, claim.job_id, claim.attempt):
         return False
-    metrics.trim(session, claim.job_id, step, told)
+    write.trim(session, claim.job_id, step, told)
     checkpoints.forget_after(session, claim.job_id, step)
     session.execute(update(Job).where(Job.id == claim.job_id).values(step=step))
     record_notes(session, claim.job_id, claim.attempt, [f"{CONTINUED} {step}" if step else BEGAN_ANEW], step)

@@ -18,7 +18,7 @@ from service.jobs import checkpoints
 from service.jobs.checkpoints import Written
 from service.jobs.claims import Claim
 from service.jobs.transitions import record_notes
-from service.metrics import metrics
+from service.metrics import write
 from service.storage.session import NOW
 from service.storage.tables import Worker
 
@@ -27,7 +27,7 @@ from service.storage.tables import Worker
 class Batch:
     """What an attempt has to store: once and together, also where it has to be sent again."""
 
-    points: metrics.Points = field(default_factory=dict)
+    points: write.Points = field(default_factory=dict)
     checkpoints: Sequence[Written] = ()
     """None is of a step whose points are not in this batch or an earlier one."""
     notes: Sequence[str] = ()
@@ -55,7 +55,7 @@ class Instruction(Enum):
 
 def store_batches(session: Session, job_id: UUID, attempt: int, batches: Sequence[Batch]) -> None:
     """Store what came up in an attempt whose job the caller has locked."""
-    metrics.append(session, [(job_id, batch.points) for batch in batches])
+    write.append(session, [(job_id, batch.points) for batch in batches])
     store_checkpoints(session, job_id, attempt, batches)
 
 
@@ -96,7 +96,7 @@ def beat(session: Session, worker_id: str, beats: Sequence[Beat]) -> dict[UUID, 
     )
     cancelled = {row.id: row.cancel_requested for row in rows}
     owned = [beat for beat in beats if beat.claim.job_id in cancelled]
-    metrics.append(session, [(beat.claim.job_id, batch.points) for beat in owned for batch in beat.batches])
+    write.append(session, [(beat.claim.job_id, batch.points) for beat in owned for batch in beat.batches])
     for beat in owned:
         store_checkpoints(session, beat.claim.job_id, beat.claim.attempt, beat.batches)
     instructions = {True: Instruction.CANCEL, False: Instruction.CONTINUE}

@@ -14,7 +14,7 @@ from service.config import settings
 from service.jobs.claims import Claim
 from service.jobs.heartbeats import Batch, is_stale, store_batches
 from service.jobs.transitions import change_status, lock_owned
-from service.metrics import metrics
+from service.metrics import write
 from service.specs.training import Environment, JobStatus, Reason, Summary
 from service.storage.session import NOW
 from service.storage.tables import Job
@@ -49,7 +49,7 @@ def finish(
         finished_at=NOW,
         **({"step": summary.steps} if summary else {}),
     )
-    metrics.merge(session, claim.job_id)
+    write.merge(session, claim.job_id)
     return ended
 
 
@@ -94,7 +94,7 @@ def fail(
         wait = timedelta(seconds=settings().backoff_seconds * 2.0 ** min(failures - 1, 10))
         follows: dict[str, Any] = {"worker_id": None, "available_at": NOW + wait}
     else:
-        metrics.merge(session, job_id)
+        write.merge(session, job_id)
         follows = {"finished_at": NOW}
     return change_status(
         session,

@@ -118,6 +118,13 @@ def transaction() -> Iterator[Session]:
             function()
 
 
+def driver_connection(session: Session) -> Connection[Any]:
+    """The psycopg connection of a session, for COPY and binary cursors."""
+    connection = session.connection().connection.driver_connection
+    assert isinstance(connection, Connection)
+    return connection
+
+
 def per_request() -> Iterator[Session]:
     """`transaction()` as a FastAPI dependency; with `scope="function"` it commits before the answer goes out."""
     with transaction() as session:

@@ -10,7 +10,7 @@ import pytest
 
 from service.config import settings
 from service.jobs import artifacts, checkpoints, outcomes
-from service.metrics import metrics
+from service.metrics import write
 from service.specs.training import Reason, Summary
 from service.storage.files import store
 from tests.integration.at_work import claim, do, submit
@@ -49,7 +49,7 @@ def job(api):
         "val_loss": ([10, 20], [0.5, float("nan")], [1.0, 2.00001]),
         "odd, name": (list(range(1, 12_001)), [0.1] * 12_000, [1.5] * 12_000),
     }
-    do(metrics.append, [(job_id, points)])
+    do(write.append, [(job_id, points)])
     save(job_id, 10, b"early")
     save(job_id, 20, WEIGHTS)
     summary = Summary(

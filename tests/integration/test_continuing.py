@@ -10,7 +10,7 @@ from service.config import settings
 from service.jobs import checkpoints, claims, heartbeats, outcomes
 from service.jobs.checkpoints import Written, name_of
 from service.jobs.heartbeats import Batch, Beat
-from service.metrics import metrics
+from service.metrics import read
 from service.specs.training import ENGINE_VERSION, Reason
 from service.storage import session as db
 from service.storage.files import store
@@ -56,7 +56,7 @@ def again(job_id):
 
 
 def steps(job_id, name="loss"):
-    curves = do(metrics.read, [job_id]).get(job_id, {})
+    curves = do(read.curves, [job_id]).get(job_id, {})
     return curves[name].steps.tolist() if name in curves else []
 
 
@@ -151,7 +151,7 @@ class TestTheNextAttempt:
         do(claims.begin, mine, step, ["loss"])
         beat(mine, Batch(points(*range(step + 1, 10))))
         do(outcomes.finish, mine, Reason.COMPLETED, batches=[Batch(points(10))])
-        curve = do(metrics.read, [job_id])[job_id]["loss"]
+        curve = do(read.curves, [job_id])[job_id]["loss"]
         assert curve.steps.tolist() == list(range(1, 11))
         assert curve.values.tolist() == [1.0 / at for at in range(1, 11)]
 

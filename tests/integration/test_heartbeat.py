@@ -14,8 +14,8 @@ from service.config import settings
 from service.jobs import claims
 from service.jobs import submission as jobs
 from service.jobs.heartbeats import Instruction
-from service.metrics import metrics
-from service.specs.schemas import JobRequest
+from service.jobs.schemas import JobRequest
+from service.metrics import read, write
 from service.storage import session as db
 from service.storage.tables import Job, User
 from tests.waiting import until
@@ -55,7 +55,7 @@ def relay(schema, monkeypatch):
 
 def stored_steps(job_id: UUID) -> list[int]:
     with db.transaction() as session:
-        curves = metrics.read(session, [job_id]).get(job_id)
+        curves = read.curves(session, [job_id]).get(job_id)
     return curves["loss"].steps.tolist() if curves else []
 
 
@@ -89,7 +89,7 @@ def test_the_thread_outlives_an_error_and_sends_again(relay, claim, monkeypatch,
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(metrics, "append", fail)
+        patch.setattr(write, "append", fail)
         track = relay.track(claim)
         track.add(1, points(1))
         until(lambda: len(failed) >= 2)

@@ -13,8 +13,8 @@ from service.config import settings
 from service.jobs import claims, heartbeats, outcomes, queue, transitions
 from service.jobs import submission as jobs
 from service.jobs.heartbeats import Batch, Beat, Instruction
-from service.metrics import metrics
-from service.specs.schemas import JobRequest
+from service.jobs.schemas import JobRequest
+from service.metrics import read
 from service.specs.training import TRANSITIONS, JobStatus, Reason
 from service.storage import session as db
 from service.storage.tables import Job, User, Worker
@@ -72,7 +72,7 @@ class TestBeat:
         job = load(job_id)
         assert (job.step, job.total_steps) == (2, 10)
         assert do(outcomes.reclaim_stale) == []
-        curve = do(metrics.read, [job_id])[job_id]["loss"]
+        curve = do(read.curves, [job_id])[job_id]["loss"]
         np.testing.assert_equal(curve.steps, [1, 2])
         np.testing.assert_equal(curve.values, [0.5, np.nan])
 
@@ -82,7 +82,7 @@ class TestBeat:
         batch = Batch({"loss": ([1, 2], [0.5, 0.4], [0.1, 0.2])})
         for batches in ([batch], [batch, Batch({"loss": ([3], [0.3], [0.3])})]):
             do(heartbeats.beat, "w1", [Beat(mine, 2, 10, batches)])
-        np.testing.assert_equal(do(metrics.read, [job_id])[job_id]["loss"].steps, [1, 2, 3])
+        np.testing.assert_equal(do(read.curves, [job_id])[job_id]["loss"].steps, [1, 2, 3])
 
     def test_tells_of_a_cancel(self, users):
         job_id = submit()
@@ -103,7 +103,7 @@ class TestBeat:
 
         with ThreadPoolExecutor(len(mine)) as pool:
             list(pool.map(store, mine))
-        assert all(sorted(curves) == sorted(names) for curves in do(metrics.read, ids).values())
+        assert all(sorted(curves) == sorted(names) for curves in do(read.curves, ids).values())
 
 
 class TestFence:
@@ -126,9 +126,9 @@ class TestFence:
         assert not do(outcomes.fail, job_id, old.attempt, Reason.CHILD_LOST, "", late)
         assert not do(claims.begin, old, 0)
         assert do(claims.begin, new, 0)
-        assert do(metrics.read, [job_id]) == {}
+        assert do(read.curves, [job_id]) == {}
         assert do(outcomes.finish, new, Reason.COMPLETED, batches=[Batch({"loss": ([1], [7.0], [0.1])})])
-        assert do(metrics.read, [job_id])[job_id]["loss"].values.tolist() == [7.0]
+        assert do(read.curves, [job_id])[job_id]["loss"].values.tolist() == [7.0]
         assert events(job_id) == ["queued", "running", "queued", "running", "running", "succeeded"]
 
 
@@ -142,7 +142,7 @@ class TestEnds:
         with db.transaction() as session:
             assert session.scalar(text("SELECT count(*) FROM metric_chunks")) == 1
             assert session.scalar(text("SELECT count(*) FROM metric_points")) == 6
-        assert do(metrics.read, [job_id])[job_id]["loss"].steps.tolist() == [1, 2, 3, 4, 5, 6]
+        assert do(read.curves, [job_id])[job_id]["loss"].steps.tolist() == [1, 2, 3, 4, 5, 6]
 
     @pytest.mark.parametrize("reason", list(Reason))
     def test_every_reason_has_its_final_status(self, users, reason):

@@ -14,8 +14,8 @@ from service.app import create_app
 from service.config import settings
 from service.jobs import claims, queue
 from service.jobs import submission as jobs
+from service.jobs.schemas import JobRequest
 from service.operations.embedded import Embedded
-from service.specs.schemas import JobRequest
 from service.specs.training import ENGINE_VERSION, JobStatus
 from service.storage import schema_version as compatibility
 from service.storage import session as db

@@ -10,8 +10,8 @@ from sqlalchemy import select, text
 from service.accounts import api_keys as keys
 from service.jobs import claims, heartbeats, outcomes
 from service.jobs import submission as jobs
-from service.metrics import metrics
-from service.specs.schemas import JobRequest
+from service.jobs.schemas import JobRequest
+from service.metrics import write
 from service.specs.training import Reason, Summary
 from service.storage import session as db
 from service.storage.tables import User
@@ -52,7 +52,7 @@ def submit(empty: None) -> Callable[[], claims.Claim]:
     return submitted
 
 
-def finish(claim: claims.Claim, reason: Reason = Reason.COMPLETED, points: metrics.Points = POINTS) -> None:
+def finish(claim: claims.Claim, reason: Reason = Reason.COMPLETED, points: write.Points = POINTS) -> None:
     with db.transaction() as session:
         summary = SUMMARY.model_copy(update={"reason": reason})
         assert outcomes.finish(session, claim, reason, summary=summary, batches=[heartbeats.Batch(points)])

@@ -15,7 +15,7 @@ from service.jobs import claims, heartbeats, outcomes, queue
 from service.jobs.checkpoints import Written, name_of
 from service.jobs.claims import Claim
 from service.jobs.heartbeats import Batch, Beat
-from service.metrics import metrics
+from service.metrics import write
 from service.operations.backup import backup
 from service.specs.training import Reason
 from service.storage import schema_version as compatibility
@@ -49,7 +49,7 @@ class Place:
         self._patch.setenv("KOTRAIN_HOME", str(self.home))
         for made in (settings, db.engine, queue.celery, store):
             made.cache_clear()
-        self._patch.setattr(metrics, "_name_ids", {})
+        self._patch.setattr(write, "_name_ids", {})
 
     def files(self) -> dict[str, int]:
         return dict(store().names())

@@ -18,11 +18,11 @@ from service.accounts import api_keys as keys
 from service.commands import app
 from service.jobs import claims
 from service.jobs import submission as jobs
+from service.jobs.schemas import JobRequest
 from service.operations import doctor
 from service.operations.doctor import work
 from service.operations.embedded import Embedded
 from service.operations.run_file import Running
-from service.specs.schemas import JobRequest
 from service.specs.training import ENGINE_VERSION
 from service.storage import session as db
 from service.storage.tables import Checkpoint, Job, User, Worker

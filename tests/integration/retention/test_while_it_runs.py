@@ -26,7 +26,7 @@ from tests.integration.retention.ended import (
     end,
     names,
     run,
-    write,
+    write_file,
 )
 
 
@@ -37,7 +37,7 @@ class TestInterrupted:
         for seed in range(6):
             claim = run(ada, seed=seed)
             checkpoint(files, claim.job_id, 1, 10)
-            write(files, claim.job_id, 1, "20.pt")
+            write_file(files, claim.job_id, 1, "20.pt")
             end(claim, days_ago=2)
         kept = run(ada, seed=9)
         return checkpoint(files, kept.job_id, 1, 10)
@@ -105,7 +105,7 @@ class TestCommand:
     def test_a_dry_run_counts_the_same_and_removes_nothing(self, ada, files, gc):
         claim = run(ada)
         checkpoint(files, claim.job_id, 1, 10)
-        write(files, claim.job_id, 1, "20.pt")
+        write_file(files, claim.job_id, 1, "20.pt")
         end(claim, days_ago=2)
         before = names(files)
         asked = json.loads(gc("--points-days", "1", "--dry-run", "--json").stdout)

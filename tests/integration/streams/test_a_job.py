@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from service.jobs import claims, heartbeats, outcomes
 from service.jobs.heartbeats import Batch, Beat
-from service.metrics import metrics
+from service.metrics import read
 from service.specs.training import JobStatus, Reason
 from service.storage import session as db
 from service.storage.tables import JobEvent
@@ -33,7 +33,7 @@ def finish(claimed, measured=None):
 
 
 def stored(job_id) -> dict[str, dict[int, float]]:
-    curves = do(metrics.read, [job_id]).get(job_id, {})
+    curves = do(read.curves, [job_id]).get(job_id, {})
     return {name: dict(zip(of.steps.tolist(), of.values.tolist(), strict=True)) for name, of in curves.items()}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from service.jobs import claims, heartbeats, outcomes
 from service.jobs.heartbeats import Batch, Beat
-from service.metrics import metrics
+from service.metrics import read
 from service.specs.training import JobStatus, Reason
 from service.streams import job_feed as of_job
 from service.streams.hub import read_delta
@@ -46,7 +46,7 @@ class Way:
         return self.claim
 
     def steps(self, name):
-        curve = do(metrics.read, [self.job_id], [name]).get(self.job_id, {}).get(name)
+        curve = do(read.curves, [self.job_id], [name]).get(self.job_id, {}).get(name)
         return [] if curve is None else curve.steps.tolist()
 
     def points(self):
@@ -100,7 +100,7 @@ def test_a_page_has_the_stored_curves_in_the_end(seed, monkeypatch):
     monkeypatch.setattr(of_job, "MOST_POINTS", 5)
     way = Way(seed)
     way.go()
-    stored = do(metrics.read, [way.job_id])[way.job_id]
+    stored = do(read.curves, [way.job_id])[way.job_id]
     assert way.page.points == {
         name: dict(zip(curve.steps.tolist(), curve.values.tolist(), strict=True)) for name, curve in stored.items()
     }
