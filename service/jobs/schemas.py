@@ -28,7 +28,8 @@ JOB_EXAMPLE: JsonDict = {
 class JobRequest(TrainSpec):
     """A training run to make, and how the service should treat it."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]})
+    # FastAPI silences a warning only while it builds a body's validator at once.
+    model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]}, defer_build=False)
 
     tags: dict[TagKey, Label] = Field(
         default_factory=dict, max_length=32, description="Your own labels, to find jobs by."

@@ -1,6 +1,6 @@
 """Jobs as their users have them: submitted, listed, cancelled, retried.
 
-Here and in `service.jobs.attempts` are the only writers of job status: here it becomes `queued`, and `cancelled`
+Here and in `service.jobs.transitions` are the only writers of job status: here it becomes `queued`, and `cancelled`
 where no worker is asked.
 """
 

@@ -28,7 +28,7 @@ PROBLEM_EXAMPLE: JsonDict = {
 class Output(BaseModel):
     """Base of answers."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, defer_build=True)
 
 
 Item = TypeVar("Item")
