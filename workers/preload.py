@@ -4,9 +4,8 @@ CUDA is not touched here: a process that has done so cannot be forked. No tensor
 uses several threads leaves locks behind on which every child hangs.
 """
 
-from workers import child
-from workers import lifetime as mortality
+from workers import child, lifetime
 
-mortality.die_with_parent()
+lifetime.die_with_parent()
 
 __all__ = ["child"]

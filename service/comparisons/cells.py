@@ -15,7 +15,7 @@ from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.runs import CellRun
 from service.comparisons.design.schedule import Result
 from service.config import settings
-from service.datasets import layouts as data
+from service.datasets import layouts
 from service.jobs import submission as jobs
 from service.jobs.schemas import JobRequest
 from service.jobs.workers import has_cuda, is_up
@@ -114,7 +114,7 @@ def find(session: Session, plan: Plan, cells: Sequence[Cell]) -> dict[Cell, UUID
     asked = [cell for cell in cells if plan.is_reusable(cell)]
     if not asked:
         return {}
-    stamp = cache(lambda name: data.stamp(name, settings().data))
+    stamp = cache(lambda name: layouts.stamp(name, settings().data))
     specs = [plan.spec(cell) for cell in asked]
     rows = session.execute(
         FIND,

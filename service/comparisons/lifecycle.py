@@ -19,8 +19,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from service.comparisons import cells, estimates
-from service.comparisons.analysis import methods_text as methods
-from service.comparisons.analysis import report as conclusions
+from service.comparisons.analysis import methods_text, report
 from service.comparisons.analysis.comparability import settled
 from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun
 from service.comparisons.design import durations
@@ -29,13 +28,13 @@ from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
 from service.config import settings
-from service.datasets import layouts as data
+from service.datasets import layouts
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.jobs import submission as jobs
 from service.jobs import workers
 from service.specs.catalog import default_dataset
 from service.specs.training import ComparisonStatus, TrainSpec
-from service.storage.session import storable
+from service.storage.database import storable
 from service.storage.tables import Comparison, User, Worker
 from service.validation import field_errors
 
@@ -62,13 +61,13 @@ _lock = Lock()
 
 def plan(session: Session, request: ComparisonRequest) -> Plan:
     """The plan of a request, for the machines there are. Raises Invalid, which points to what is wrong."""
-    counted = cache(lambda name: data.train_records(default_dataset(name), settings().data))
+    counted = cache(lambda name: layouts.train_records(default_dataset(name), settings().data))
     found = resolve(
         request,
         {"auto": _device(session)},
         most_jobs=settings().max_comparison_jobs,
         records=counted,
-        classes=lambda dataset: data.classes(dataset, settings().data),
+        classes=lambda dataset: layouts.classes(dataset, settings().data),
     )
     _check(session, found)
     return found
@@ -106,8 +105,8 @@ def dry_run(session: Session, request: ComparisonRequest) -> ComparisonDryRun:
     expected = estimates.estimate(session, found)
     first = protocol.wanted(found, {})
     return ComparisonDryRun(
-        plan=methods.plan_view(found),
-        methods=methods.methods(found),
+        plan=methods_text.plan_view(found),
+        methods=methods_text.methods(found),
         jobs_at_least=found.jobs(seeds=found.looks[0]),
         jobs_at_most=found.jobs(),
         reused=len(cells.find(session, found, first)),
@@ -190,7 +189,7 @@ def _answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
     found = stored_plan(comparison)
     runs = cells.load(session, comparison, found)
     expected = estimates.estimate(session, found) if comparison.status == ComparisonStatus.RUNNING else {}
-    return conclusions.conclude(comparison, found, runs, expected)
+    return report.conclude(comparison, found, runs, expected)
 
 
 def stored_plan(comparison: Comparison) -> Plan:

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from service.config import settings
-from service.datasets import layouts as data
+from service.datasets import layouts
 from service.datasets.locks import hold_dataset
 from service.errors import Conflict, FieldError, Forbidden, Invalid, KotrainError, NotFound
 from service.jobs import queue
@@ -25,7 +25,7 @@ from service.jobs.schemas import JobRequest
 from service.jobs.workers import has_cuda
 from service.specs.catalog import is_own
 from service.specs.training import ENGINE_VERSION, TRANSITIONS, JobStatus, Reason, TrainSpec
-from service.storage.session import NOW, call_after_commit
+from service.storage.database import NOW, call_after_commit
 from service.storage.tables import ComparisonCell, Job, JobEvent, User, Worker
 
 MOST_BELLS = 64
@@ -39,10 +39,10 @@ def check(session: Session, request: TrainSpec) -> None:
     dataset = request.dataset
     if is_own(dataset.name):
         hold_dataset(session, dataset.name)
-    if not data.is_present(dataset.name, folder):
-        errors.append(FieldError("/dataset", data.absence(dataset.name, folder)))
+    if not layouts.is_present(dataset.name, folder):
+        errors.append(FieldError("/dataset", layouts.absence(dataset.name, folder)))
     else:
-        records = data.train_records(dataset, folder)
+        records = layouts.train_records(dataset, folder)
         if records is not None and request.batch_size > records:
             errors.append(
                 FieldError(
@@ -75,7 +75,7 @@ def submit(session: Session, user: User, request: JobRequest) -> Job:
 
 def submit_many(session: Session, user: User, requests: Sequence[JobRequest], *, is_direct: bool) -> list[UUID]:
     """Store queued jobs that were checked, in two statements; `is_direct` False: a comparison wants them."""
-    stamp = cache(lambda name: data.stamp(name, settings().data))
+    stamp = cache(lambda name: layouts.stamp(name, settings().data))
     return _insert(
         session,
         [
@@ -246,7 +246,7 @@ def retry(session: Session, user: User, job_id: UUID) -> Job:
     what = ("spec", "dataset", "model", "optimizer", "needs_cuda", "tags", "priority", "user_id")
     limits = ("time_limit_seconds", "max_failures", "memory_limit_bytes")
     values = {name: getattr(job, name) for name in (*what, *limits)}
-    stamp = data.stamp(job.dataset, settings().data)  # the files may be others by now
+    stamp = layouts.stamp(job.dataset, settings().data)  # the files may be others by now
     fresh = {"engine_version": ENGINE_VERSION, "data_stamp": stamp, "retry_of": job_id}
     (again,) = _insert(session, [values | fresh])
     return get(session, again)

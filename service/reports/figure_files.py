@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service import reports
-from service.comparisons import lifecycle as comparisons
+from service.comparisons import lifecycle
 from service.comparisons.answers import ComparisonAnswer, TaskAnswer
 from service.errors import Invalid, NotFound
 from service.jobs import submission as jobs
@@ -20,7 +20,7 @@ from service.metrics import read
 from service.reports import plot_names
 from service.reports.plot_names import Ending, Theme, Wish
 from service.specs.bodies import Output
-from service.storage.session import transaction
+from service.storage.database import transaction
 from service.storage.tables import MetricChunk, MetricName
 
 MEDIA_TYPES: Mapping[Ending, str] = {"svg": "image/svg+xml", "png": "image/png"}
@@ -71,7 +71,7 @@ def _named(name: str, known: Mapping[str, str]) -> None:
 
 def comparison_plots(session: Session, comparison_id: UUID) -> Plots:
     """The figures of each task, then those of all. Raises NotFound."""
-    answer = comparisons.answer(session, comparisons.get(session, comparison_id))
+    answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
     of_tasks = [
         PlotName(name=name, title=title, task=task.label)
         for task in answer.tasks
@@ -90,7 +90,7 @@ def comparison_plot(comparison_id: UUID, name: str, task: str, wish: Wish) -> Pi
         Conflict: it cannot be drawn, or not yet.
     """
     with transaction() as session:
-        answer = comparisons.answer(session, comparisons.get(session, comparison_id))
+        answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
         found = None if name in plot_names.ACROSS else _task(answer, task)
         curves = {} if found is None else _curves(session, answer, found, name)
     file_name = f"{reports.stem(answer)}-{name}.{wish.ending}"

@@ -4,7 +4,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.jobs import outcomes
 from service.jobs import submission as jobs
 from service.specs.training import Reason
@@ -20,7 +20,7 @@ def listed(api, **query):
 
 @pytest.fixture
 def bob(api):
-    return {"Authorization": f"Bearer {keys.create('bob')}"}
+    return {"Authorization": f"Bearer {api_keys.create('bob')}"}
 
 
 class TestStatus:
@@ -147,7 +147,7 @@ class TestActions:
         assert len(listed(api)) == 4
 
     def test_an_admin_may(self, api):
-        root = {"Authorization": f"Bearer {keys.create('root', admin=True)}"}
+        root = {"Authorization": f"Bearer {api_keys.create('root', admin=True)}"}
         (outcome,) = self.act(api, "cancel", [submit()], headers=root)
         assert outcome["done"]
 

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field
 
 from service import streams as live
-from service.accounts import api_keys as keys
-from service.comparisons import lifecycle as comparisons
+from service.accounts import api_keys
+from service.comparisons import lifecycle
 from service.jobs import submission as jobs
-from service.storage.session import transaction
+from service.storage.database import transaction
 from service.web.dependencies import StrictQuery
 
 router = APIRouter(tags=["events"])
@@ -48,21 +48,21 @@ class Asked(NamedTuple):
 
 def _job(job_id: UUID, query: Annotated[StreamQuery, Query()], authorization: Authorization = None) -> Asked:
     with transaction() as session:
-        key = keys.used(session, authorization)
+        key = api_keys.used(session, authorization)
         jobs.get(session, job_id)
     return Asked(live.JobFeed(job_id, query.max_points), key.id)
 
 
 def _comparison(comparison_id: UUID, _: Annotated[StrictQuery, Query()], authorization: Authorization = None) -> Asked:
     with transaction() as session:
-        key = keys.used(session, authorization)
-        comparisons.get(session, comparison_id)
+        key = api_keys.used(session, authorization)
+        lifecycle.get(session, comparison_id)
     return Asked(live.ComparisonFeed(comparison_id), key.id)
 
 
 def _everything(_: Annotated[StrictQuery, Query()], authorization: Authorization = None) -> Asked:
     with transaction() as session:
-        key = keys.used(session, authorization)
+        key = api_keys.used(session, authorization)
     return Asked(live.AllFeed(), key.id)
 
 

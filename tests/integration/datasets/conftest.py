@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.app import create_app
 from service.config import settings
 from tests.unit.service.datasets.uploads.files import folders
@@ -52,6 +52,6 @@ def as_user():
     """Headers of another user."""
 
     def headers(name, *, admin=False):
-        return {"Authorization": f"Bearer {keys.create(name, admin=admin)}"}
+        return {"Authorization": f"Bearer {api_keys.create(name, admin=admin)}"}
 
     return headers
