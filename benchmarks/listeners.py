@@ -25,8 +25,7 @@ import httpx2
 import psutil
 
 from service.accounts import api_keys
-from service.jobs import claims, heartbeats
-from service.jobs import submission as jobs
+from service.jobs import claims, heartbeats, lookup, submission
 from service.jobs.claims import Claim
 from service.jobs.heartbeats import Batch, Beat
 from service.jobs.schemas import JobRequest
@@ -74,7 +73,7 @@ class Worker:
         notes = [f"note {self.step}"] if self.step // POINTS % 2 else []
         with database.transaction() as session:
             heartbeats.beat(session, "w", [Beat(self.claim, self.step, None, [Batch(points, notes=notes)])])
-            seq = jobs.get(session, self.claim.job_id).seq
+            seq = lookup.get(session, self.claim.job_id).seq
         self.committed.append((time.monotonic(), seq, self.step))
 
     async def work(self, seconds: float) -> None:
@@ -175,7 +174,7 @@ def main() -> None:
             key = api_keys.create("ada")
             request = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
             with database.transaction() as session:
-                jobs.submit(session, api_keys.owner(session, f"Bearer {key}"), JobRequest.model_validate(request))
+                submission.submit(session, api_keys.owner(session, f"Bearer {key}"), JobRequest.model_validate(request))
             with database.transaction() as session:
                 claim = claims.claim(session, "w", has_cuda=False)
             assert claim is not None

@@ -26,8 +26,7 @@ import psutil
 from sqlalchemy import text
 
 from service.accounts import api_keys
-from service.jobs import claims, heartbeats, outcomes
-from service.jobs import submission as jobs
+from service.jobs import claims, heartbeats, outcomes, submission
 from service.jobs.heartbeats import Batch, Beat
 from service.jobs.schemas import JobRequest
 from service.metrics import read, write
@@ -98,7 +97,7 @@ def submit(count: int) -> list[UUID]:
     """Queued jobs."""
     with database.transaction() as session:
         user = session.query(User).one()
-        return jobs.submit_many(session, user, [JobRequest.model_validate(REQUEST)] * count, is_direct=True)
+        return submission.submit_many(session, user, [JobRequest.model_validate(REQUEST)] * count, is_direct=True)
 
 
 # --- the service meanwhile -------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from service.comparisons.design.runs import CellRun
 from service.comparisons.design.schedule import Result
 from service.config import settings
 from service.datasets import layouts
-from service.jobs import submission as jobs
+from service.jobs import submission
 from service.jobs.schemas import JobRequest
 from service.jobs.workers import has_cuda, is_up
 from service.specs.training import ENGINE_VERSION, JobStatus, Reason, TargetHit
@@ -152,7 +152,7 @@ def provide(session: Session, comparison: Comparison, plan: Plan, cells: Sequenc
         if cell not in found:
             fresh.setdefault(json.dumps(plan.spec(cell), sort_keys=True), []).append(cell)
     requests = [_request(comparison, plan, json.loads(spec)) for spec in fresh]
-    made = jobs.submit_many(session, comparison.user, requests, is_direct=False)
+    made = submission.submit_many(session, comparison.user, requests, is_direct=False)
     given = {cell: job for job, alike in zip(made, fresh.values(), strict=True) for cell in alike}
     session.execute(
         insert(ComparisonCell),

@@ -30,8 +30,7 @@ from service.comparisons.design.resolve import resolve
 from service.config import settings
 from service.datasets import layouts
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
-from service.jobs import submission as jobs
-from service.jobs import workers
+from service.jobs import actions, submission, workers
 from service.specs.catalog import default_dataset
 from service.specs.training import ComparisonStatus, TrainSpec
 from service.storage.database import storable
@@ -92,7 +91,7 @@ def _check(session: Session, found: Plan) -> None:
             errors += [FieldError(f"/tasks/{number}{one.pointer}", one.detail) for one in told]
             continue
         try:
-            jobs.check(session, TrainSpec.model_validate(spec))
+            submission.check(session, TrainSpec.model_validate(spec))
         except Invalid as invalid:
             errors += [FieldError(f"/tasks/{number}{error.pointer}", error.detail) for error in invalid.errors]
     if errors:
@@ -268,7 +267,7 @@ def advance(session: Session, comparison: Comparison) -> None:
 def _end_early(session: Session, comparison: Comparison, status: ComparisonStatus) -> None:
     """End a comparison, and those of its jobs that nobody else needs."""
     session.execute(LOCK)
-    jobs.cancel_many(session, cells.unneeded(session, comparison))
+    actions.cancel_many(session, cells.unneeded(session, comparison))
     _end(session, comparison, status)
 
 

@@ -15,7 +15,7 @@ from service import reports
 from service.comparisons import lifecycle
 from service.comparisons.answers import ComparisonAnswer, TaskAnswer
 from service.errors import Invalid, NotFound
-from service.jobs import submission as jobs
+from service.jobs import lookup
 from service.metrics import read
 from service.reports import plot_names
 from service.reports.plot_names import Ending, Theme, Wish
@@ -123,7 +123,7 @@ def _picture(body: bytes, wish: Wish, file_name: str) -> Picture:
 
 def job_plots(session: Session, job_id: UUID) -> Plots:
     """The figures of what was measured so far. Raises NotFound."""
-    jobs.get(session, job_id)
+    lookup.get(session, job_id)
     known = plot_names.of_job(_measured(session, job_id))
     return Plots(plots=[PlotName(name=name, title=title, task=None) for name, title in known.items()])
 
@@ -141,7 +141,7 @@ def job_plot(job_id: UUID, name: str, wish: Wish, *, is_log: bool, smooth: float
         Conflict: it cannot be drawn.
     """
     with transaction() as session:
-        optimizer = jobs.get(session, job_id).optimizer
+        optimizer = lookup.get(session, job_id).optimizer
         measured = _measured(session, job_id)
         _named(name, plot_names.of_job(measured))
         curves = read.curves(session, [job_id], plot_names.metrics_of(name, measured)).get(job_id, {})

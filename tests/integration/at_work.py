@@ -8,8 +8,7 @@ from uuid import UUID
 from sqlalchemy import select, text
 
 from service.config import settings
-from service.jobs import claims
-from service.jobs import submission as jobs
+from service.jobs import claims, submission
 from service.jobs.schemas import JobRequest
 from service.storage import database
 from service.storage.tables import Job, JobEvent, User
@@ -20,7 +19,7 @@ REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {
 def submit(user="ada", **fields):
     with database.transaction() as session:
         owner = session.scalars(select(User).where(User.name == user)).one()
-        return jobs.submit(session, owner, JobRequest.model_validate(REQUEST | fields)).id
+        return submission.submit(session, owner, JobRequest.model_validate(REQUEST | fields)).id
 
 
 def claim(worker="w1", *, has_cuda=False):

@@ -330,7 +330,7 @@ class TestOperations:
         def broken(*_):
             raise RuntimeError("a defect")
 
-        monkeypatch.setattr("service.jobs.submission.get", broken)
+        monkeypatch.setattr("service.jobs.lookup.get", broken)
         response = api.get("/v1/jobs/01890a5d-ac96-774b-bcce-b302099a8057", headers={"X-Request-ID": "mine"})
         problem(response, 500)
         assert response.headers["X-Request-ID"] == "mine"

@@ -11,8 +11,7 @@ import pytest
 from sqlalchemy import make_url, select, text
 
 from service.config import settings
-from service.jobs import claims
-from service.jobs import submission as jobs
+from service.jobs import claims, submission
 from service.jobs.heartbeats import Instruction
 from service.jobs.schemas import JobRequest
 from service.metrics import read, write
@@ -36,7 +35,7 @@ def claim(key):
 
 def claimed():
     with database.transaction() as session:
-        jobs.submit(session, session.scalars(select(User)).one(), JobRequest.model_validate(REQUEST))
+        submission.submit(session, session.scalars(select(User)).one(), JobRequest.model_validate(REQUEST))
     with database.transaction() as session:
         return claims.claim(session, "w1", has_cuda=False)
 

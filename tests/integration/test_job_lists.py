@@ -5,8 +5,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from service.accounts import api_keys
-from service.jobs import outcomes
-from service.jobs import submission as jobs
+from service.jobs import actions, outcomes
 from service.specs.training import Reason
 from tests.integration.at_work import claim, do, load, submit
 from tests.integration.test_api import problem
@@ -29,7 +28,7 @@ class TestStatus:
         """Running, queued, cancelled."""
         found = [submit() for _ in range(3)]
         claim()
-        do(jobs.cancel_many, found[2:])
+        do(actions.cancel_many, found[2:])
         return dict(zip(("running", "queued", "cancelled"), found, strict=True))
 
     @pytest.mark.parametrize("names", [["queued"], ["running", "queued"], ["cancelled", "failed"], ["succeeded"]])
@@ -120,7 +119,7 @@ class TestActions:
     def test_cancel_tells_of_each(self, api, bob):
         running, queued, ended = (submit() for _ in range(3))
         claimed = claim()
-        do(jobs.cancel_many, [ended])
+        do(actions.cancel_many, [ended])
         theirs, unknown = submit("bob"), uuid4()
         failed = submit(priority=1)
         do(outcomes.finish, claim(), Reason.ERROR, message="broken")
@@ -138,7 +137,7 @@ class TestActions:
 
     def test_retry_tells_of_each_and_makes_no_job_twice(self, api, bob):
         cancelled, queued, theirs = submit(), submit(), submit("bob")
-        do(jobs.cancel_many, [cancelled, theirs])
+        do(actions.cancel_many, [cancelled, theirs])
         first, second = (self.act(api, "retry", [theirs, cancelled, queued]) for _ in range(2))
         assert first == second
         assert [one["done"] for one in first] == [False, True, False]

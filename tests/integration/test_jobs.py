@@ -10,8 +10,7 @@ import pytest
 from sqlalchemy import select, text
 
 from service.config import settings
-from service.jobs import claims, heartbeats, outcomes, queue, transitions
-from service.jobs import submission as jobs
+from service.jobs import actions, claims, heartbeats, outcomes, queue, submission, transitions
 from service.jobs.heartbeats import Batch, Beat, Instruction
 from service.jobs.schemas import JobRequest
 from service.metrics import read
@@ -88,7 +87,7 @@ class TestBeat:
         job_id = submit()
         mine = claim()
         with database.transaction() as session:
-            jobs.cancel(session, session.get_one(Job, job_id).user, job_id)
+            actions.cancel(session, session.get_one(Job, job_id).user, job_id)
         assert do(heartbeats.beat, "w1", [Beat(mine, 0, None, [])]) == {job_id: Instruction.CANCEL}
 
     def test_slots_that_meet_a_new_metric_at_once(self, users):
@@ -185,7 +184,7 @@ class TestEnds:
         job_id = submit()
         mine = claim()
         with database.transaction() as session:
-            jobs.cancel(session, session.get_one(Job, job_id).user, job_id)
+            actions.cancel(session, session.get_one(Job, job_id).user, job_id)
         assert do(outcomes.requeue, mine, "the worker is shutting down")
         assert (load(job_id).status, load(job_id).reason) == ("cancelled", "cancelled")
 
@@ -193,7 +192,7 @@ class TestEnds:
         job_id = submit()
         mine = claim()
         with database.transaction() as session:
-            jobs.cancel(session, session.get_one(Job, job_id).user, job_id)
+            actions.cancel(session, session.get_one(Job, job_id).user, job_id)
         do(outcomes.fail, job_id, mine.attempt, Reason.WORKER_LOST, "")
         assert load(job_id).status == "cancelled"
 
@@ -231,7 +230,7 @@ def test_bells_ring_after_the_commit_only(users):
     def submit_and_fail():
         with database.transaction() as session:
             owner = session.scalars(select(User).where(User.name == "ada")).one()
-            jobs.submit(session, owner, JobRequest.model_validate(REQUEST))
+            submission.submit(session, owner, JobRequest.model_validate(REQUEST))
             raise RuntimeError
 
     submit()

@@ -12,8 +12,7 @@ from starlette.testclient import TestClient
 from service.accounts import api_keys
 from service.app import create_app
 from service.config import settings
-from service.jobs import claims, queue
-from service.jobs import submission as jobs
+from service.jobs import claims, lookup, queue, submission
 from service.jobs.schemas import JobRequest
 from service.operations.embedded import Embedded
 from service.specs.training import ENGINE_VERSION, JobStatus
@@ -166,7 +165,7 @@ class TestEngine:
     def submit(self) -> Job:
         with db.transaction() as session:
             owner = session.scalars(select(User)).one()
-            return jobs.submit(session, owner, JobRequest.model_validate(REQUEST))
+            return submission.submit(session, owner, JobRequest.model_validate(REQUEST))
 
     def claim(self) -> claims.Claim | None:
         with db.transaction() as session:
@@ -184,7 +183,7 @@ class TestEngine:
         assert claimed.job_id == own.id
         assert self.claim() is None
         with db.transaction() as session:
-            assert jobs.get(session, newer.id).status == JobStatus.QUEUED
+            assert lookup.get(session, newer.id).status == JobStatus.QUEUED
             assert claims.count_eligible(session, 10, has_cuda=False) == 0
 
     def test_an_older_engine_s_job_is_trained(self) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import event, func, text, update
 
 from service.accounts import api_keys
 from service.comparisons import lifecycle
-from service.jobs import submission as jobs
+from service.jobs import actions
 from service.operations import overview
 from service.storage import database
 from service.storage.tables import Comparison, Worker
@@ -101,7 +101,7 @@ class TestOverview:
         submit("ada"), claim("w")
         submit("bob"), submit("bob"), submit("ada")
         ended = [submit("ada") for _ in range(2)]
-        do(jobs.cancel_many, ended)
+        do(actions.cancel_many, ended)
         with database.transaction() as session:
             session.execute(
                 text("UPDATE jobs SET finished_at = finished_at - interval '25 hours' WHERE id = :id"),

@@ -11,7 +11,7 @@ from pydantic import Field
 from service import streams as live
 from service.accounts import api_keys
 from service.comparisons import lifecycle
-from service.jobs import submission as jobs
+from service.jobs import lookup
 from service.storage.database import transaction
 from service.web.dependencies import StrictQuery
 
@@ -49,7 +49,7 @@ class Asked(NamedTuple):
 def _job(job_id: UUID, query: Annotated[StreamQuery, Query()], authorization: Authorization = None) -> Asked:
     with transaction() as session:
         key = api_keys.used(session, authorization)
-        jobs.get(session, job_id)
+        lookup.get(session, job_id)
     return Asked(live.JobFeed(job_id, query.max_points), key.id)
 
 

@@ -18,8 +18,7 @@ import redis
 from sqlalchemy import func, select, text
 
 from service.config import settings
-from service.jobs import queue
-from service.jobs import submission as jobs
+from service.jobs import queue, submission
 from service.jobs.schemas import JobRequest
 from service.specs.training import Reason
 from service.storage import database
@@ -247,7 +246,7 @@ class TestTheBroker:
     def test_a_bell_is_lost(self, lab):
         with database.transaction() as session:  # the API's way, but for the bell
             user = session.scalars(select(User)).one()
-            silent = str(jobs.submit(session, user, JobRequest.model_validate(SPECS["tiny"])).id)
+            silent = str(submission.submit(session, user, JobRequest.model_validate(SPECS["tiny"])).id)
             assert session.info.pop("after_commit")
         lab.ledger.accept(silent, lab.references["tiny"])
         ids = [lab.train("tiny") for _ in range(8)]

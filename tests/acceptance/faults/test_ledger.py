@@ -8,8 +8,7 @@ import pytest
 from sqlalchemy import select, text
 
 from service.accounts import api_keys
-from service.jobs import claims, heartbeats, outcomes
-from service.jobs import submission as jobs
+from service.jobs import claims, heartbeats, outcomes, submission
 from service.jobs.schemas import JobRequest
 from service.metrics import write
 from service.specs.training import Reason, Summary
@@ -44,7 +43,7 @@ def submit(empty: None) -> Callable[[], claims.Claim]:
     def submitted() -> claims.Claim:
         with database.transaction() as session:
             user = session.scalars(select(User)).one()
-            jobs.submit(session, user, JobRequest.model_validate(SPECS["tiny"]))
+            submission.submit(session, user, JobRequest.model_validate(SPECS["tiny"]))
             claim = claims.claim(session, "worker", has_cuda=False)
             assert claim is not None
             return claim

@@ -11,8 +11,7 @@ from service.accounts import api_keys
 from service.comparisons import lifecycle
 from service.comparisons.design.requests import ComparisonRequest
 from service.errors import Conflict
-from service.jobs import claims, outcomes
-from service.jobs import submission as jobs
+from service.jobs import actions, claims, outcomes
 from service.storage import database
 from service.storage.tables import Comparison, Job, User
 from tests.integration.comparisons.asking import REQUEST, finish_one, job_ids
@@ -196,7 +195,7 @@ def test_a_job_given_back_while_it_is_cancelled_does_not_escape(users):
         claim = claims.claim(session, "w", has_cuda=False)
     with database.transaction() as session:
         assert outcomes.requeue(session, claim, "the worker shuts down")
-        other = Beside(lambda session: jobs.cancel_many(session, [claim.job_id]))
+        other = Beside(lambda session: actions.cancel_many(session, [claim.job_id]))
         assert other.waits
     other.result()
     with database.transaction() as session:

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select, text
 
 from service.datasets import layouts, locks
-from service.jobs import submission as jobs
+from service.jobs import submission
 from service.jobs.schemas import JobRequest
 from service.storage import database
 from service.storage.tables import User
@@ -137,7 +137,7 @@ class TestRemove:
         answers = []
         with database.transaction() as session:
             user = session.scalar(select(User).where(User.name == "ada"))
-            jobs.submit(session, user, JobRequest.model_validate(JOB))
+            submission.submit(session, user, JobRequest.model_validate(JOB))
             removing = threading.Thread(target=lambda: answers.append(remove(api)))
             removing.start()
             until(_someone_waits)

@@ -16,8 +16,7 @@ from typer.testing import CliRunner
 
 from service.accounts import api_keys
 from service.commands import app
-from service.jobs import claims
-from service.jobs import submission as jobs
+from service.jobs import claims, submission
 from service.jobs.schemas import JobRequest
 from service.operations import doctor
 from service.operations.doctor import work
@@ -49,7 +48,9 @@ def submit(empty):
     def submit(*, waits=0.0, **fields):
         with database.transaction() as session:
             ada = session.scalars(select(User)).one()
-            (job_id,) = jobs.submit_many(session, ada, [JobRequest.model_validate(REQUEST | fields)], is_direct=True)
+            (job_id,) = submission.submit_many(
+                session, ada, [JobRequest.model_validate(REQUEST | fields)], is_direct=True
+            )
             since = Job.available_at - timedelta(seconds=waits)
             session.execute(update(Job).where(Job.id == job_id).values(available_at=since))
         return job_id

@@ -5,8 +5,7 @@ from datetime import timedelta
 
 from sqlalchemy import func, insert, select, update
 
-from service.jobs import claims, outcomes
-from service.jobs import submission as jobs
+from service.jobs import claims, outcomes, submission
 from service.jobs.schemas import JobRequest
 from service.metrics import write
 from service.operations import retention
@@ -32,7 +31,7 @@ POINTS = {"val_accuracy": CURVE, "val_loss": CURVE, "train_loss": CURVE}
 
 def submit(ada, **fields):
     with database.transaction() as session:
-        return jobs.submit(session, ada, JobRequest.model_validate(REQUEST | fields)).id
+        return submission.submit(session, ada, JobRequest.model_validate(REQUEST | fields)).id
 
 
 def run(ada, **fields):
