@@ -23,7 +23,7 @@ from service.app import create_app
 from service.comparisons import lifecycle
 from service.comparisons.design.requests import ComparisonRequest
 from service.jobs import claims, heartbeats, outcomes
-from service.operations.embedded import Embedded
+from service.operations.embedded.servers import Embedded
 from service.specs.training import ENGINE_VERSION, METRICS, Reason, Summary
 from service.storage import database
 from service.storage.tables import Worker

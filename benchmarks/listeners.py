@@ -30,7 +30,7 @@ from service.jobs.claims import Claim
 from service.jobs.heartbeats import Batch, Beat
 from service.jobs.schemas import JobRequest
 from service.operations import stack
-from service.operations.embedded import Embedded
+from service.operations.embedded.servers import Embedded
 from service.storage import database
 
 LISTENERS = 200

@@ -30,7 +30,7 @@ from service.jobs import claims, heartbeats, outcomes, submission
 from service.jobs.heartbeats import Batch, Beat
 from service.jobs.schemas import JobRequest
 from service.metrics import read, write
-from service.operations.embedded import Embedded
+from service.operations.embedded.servers import Embedded
 from service.storage import database
 from service.storage.tables import User
 

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from service.config import settings
 from service.specs.bodies import Problem
-from service.streams import Hub
+from service.streams.hub import Hub
 from service.web import problem_details
 from service.web.middleware import BodyLimit, RequestId, Turns
 from service.web.routes import (

@@ -23,8 +23,9 @@ from service.errors import Invalid
 from service.operations import retention, stack
 from service.operations.backup import backup as backups
 from service.operations.backup.archive import BackupError
-from service.operations.doctor import examine, findings
-from service.operations.embedded import EmbeddedError
+from service.operations.doctor import findings
+from service.operations.doctor.checks import examine
+from service.operations.embedded.process import EmbeddedError
 from service.storage import database
 from service.storage.files import store
 from service.storage.schema_version import Incompatible

@@ -16,7 +16,7 @@ from service.accounts import api_keys
 from service.app import create_app
 from service.config import settings
 from service.jobs import queue
-from service.operations.embedded import Embedded
+from service.operations.embedded.servers import Embedded
 from service.storage import database
 from tests.waiting import until
 

@@ -21,8 +21,10 @@ import psycopg
 
 from service.accounts import api_keys
 from service.config import Settings, settings
-from service.operations.embedded import Embedded, EmbeddedError, Home, database_url_of
-from service.operations.embedded.process import Process, last_line
+from service.operations.embedded.home import Home
+from service.operations.embedded.postgres import database_url_of
+from service.operations.embedded.process import EmbeddedError, Process, last_line
+from service.operations.embedded.servers import Embedded
 from service.storage import database as db
 
 OWNER = "owner"  # the user whose key the first start makes

@@ -18,7 +18,7 @@ import httpx2
 import psycopg
 import pytest
 
-from service.operations.embedded import Embedded
+from service.operations.embedded.servers import Embedded
 from service.storage import schema_version
 from tests.waiting import until
 

@@ -14,7 +14,7 @@ from service.app import create_app
 from service.config import settings
 from service.jobs import claims, lookup, queue, submission
 from service.jobs.schemas import JobRequest
-from service.operations.embedded import Embedded
+from service.operations.embedded.servers import Embedded
 from service.specs.training import ENGINE_VERSION, JobStatus
 from service.storage import database as db
 from service.storage import schema_version

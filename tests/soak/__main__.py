@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import select
 
 from service.accounts import api_keys
-from service.operations.embedded import Embedded
+from service.operations.embedded.servers import Embedded
 from service.storage import database
 from service.storage.tables import Job
 from tests.acceptance.faults import harm

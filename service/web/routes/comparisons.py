@@ -10,11 +10,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from service import reports
 from service.comparisons import lifecycle
 from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummary
 from service.comparisons.design.requests import ComparisonRequest
 from service.metrics import read
+from service.reports import formats
 from service.specs.bodies import Page
 from service.storage import idempotency
 from service.storage.database import transaction
@@ -109,13 +109,13 @@ async def report(
     return Response(found.body, media_type=found.media_type, headers={"Content-Disposition": disposition})
 
 
-def _report(comparison_id: UUID, format: reports.Format) -> reports.Report:
+def _report(comparison_id: UUID, format: formats.Format) -> formats.Report:
     """No session is open while it is made."""
     with transaction() as session:
         answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
         is_page = format == "html"  # nothing else shows curves, and they are large
-        curves = read.curves(session, reports.job_ids(answer), reports.curve_names(answer)) if is_page else {}
-    return reports.render(format, answer, curves)
+        curves = read.curves(session, formats.job_ids(answer), formats.curve_names(answer)) if is_page else {}
+    return formats.render(format, answer, curves)
 
 
 @router.post("/{comparison_id}/cancel", status_code=202, response_model=ComparisonSummary)

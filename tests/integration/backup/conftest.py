@@ -10,7 +10,7 @@ from service.config import settings
 from service.jobs import queue
 from service.jobs.claims import Claim
 from service.operations.backup import backup
-from service.operations.embedded import Embedded
+from service.operations.embedded.servers import Embedded
 from service.storage import database
 from service.storage.files import store
 from tests.integration.backup.places import Place, fill

@@ -10,8 +10,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from service.operations import doctor
-from service.operations.doctor import servers
+from service.operations.doctor import checks, servers
 from service.storage import database
 from tests.integration.doctor.looking import is_well, look, says
 
@@ -68,7 +67,7 @@ class TestDatabase:
         assert says("database", "error", "does not answer")
         for check in ("schema", "clock", "workers", "jobs", "checkpoints"):
             assert says(check, "warning", "not checked")
-        assert "secret" not in str(doctor.examine())
+        assert "secret" not in str(checks.examine())
 
     def test_no_schema_yet(self, servers, empty, monkeypatch):
         url = _another_database(servers, "bare")

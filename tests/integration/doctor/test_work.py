@@ -18,9 +18,8 @@ from service.accounts import api_keys
 from service.commands import app
 from service.jobs import claims, submission
 from service.jobs.schemas import JobRequest
-from service.operations import doctor
-from service.operations.doctor import work
-from service.operations.embedded import Embedded
+from service.operations.doctor import checks, work
+from service.operations.embedded.servers import Embedded
 from service.operations.run_file import Running
 from service.specs.training import ENGINE_VERSION
 from service.storage import database
@@ -156,9 +155,9 @@ def test_a_check_that_fails_hides_nothing(alive, monkeypatch):
     def fail(_):
         raise RuntimeError("no such thing")
 
-    monkeypatch.setitem(doctor.CHECKS, "disk", fail)
-    found = doctor.examine()
-    assert {one.check for one in found} == set(doctor.CHECKS)
+    monkeypatch.setitem(checks.CHECKS, "disk", fail)
+    found = checks.examine()
+    assert {one.check for one in found} == set(checks.CHECKS)
     assert [one.text for one in found if one.check == "disk"] == ["not checked: RuntimeError: no such thing"]
 
 

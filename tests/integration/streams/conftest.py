@@ -15,7 +15,7 @@ import uvicorn
 from service import commands
 from service.app import create_app
 from service.operations import stack
-from service.streams import Hub
+from service.streams.hub import Hub
 from tests.streams import Listening
 from tests.waiting import until
 

@@ -21,7 +21,8 @@ from service.operations import stack
 from service.specs.training import Reason
 from service.storage import database
 from service.storage.tables import ApiKey, User
-from service.streams import Hub, hub, response
+from service.streams import hub, response
+from service.streams.hub import Hub
 from tests.integration.at_work import claim, do, submit
 from tests.integration.streams.conftest import served
 from tests.waiting import until

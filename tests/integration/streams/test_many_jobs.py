@@ -15,8 +15,9 @@ from service.jobs.heartbeats import Batch, Beat
 from service.specs.training import Reason
 from service.storage import database
 from service.storage.tables import Worker
-from service.streams import AllFeed, event_feed
+from service.streams import event_feed
 from service.streams.cursor import ManyCursor
+from service.streams.event_feed import AllFeed
 from tests.integration.at_work import claim, do, submit
 from tests.integration.comparisons.asking import REQUEST, WORKER, ask, job_ids, work
 from tests.streams import Page, parse
