@@ -33,7 +33,7 @@ Widths = Annotated[tuple[Width, ...], Field(strict=False, max_length=64)]
 class Frozen(BaseModel):
     """Base of everything in a spec: immutable, strict about types, without unknown fields, without NaN or infinity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
 
 
 def unfit(field: str, message: str) -> PydanticCustomError:

@@ -41,7 +41,8 @@ PROBLEM_EXAMPLE: JsonDict = {
 class JobRequest(TrainSpec):
     """A training run to make, and how the service should treat it."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]})
+    # FastAPI silences a warning only while it builds a body's validator at once.
+    model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]}, defer_build=False)
 
     tags: dict[TagKey, Label] = Field(
         default_factory=dict, max_length=32, description="Your own labels, to find jobs by."
@@ -71,7 +72,7 @@ class JobRequest(TrainSpec):
 class Output(BaseModel):
     """Base of answers."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True, defer_build=True)
 
 
 class Progress(Output):

@@ -150,7 +150,8 @@ def _number_of_seeds(value: Any) -> Any:
 class ComparisonRequest(Frozen):
     """Which optimizer is better: tasks x optimizers x seeds, each optimizer tuned with the same number of trials."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [COMPARISON_EXAMPLE]})
+    # As in `JobRequest`: a request body's validator is built at once.
+    model_config = ConfigDict(json_schema_extra={"examples": [COMPARISON_EXAMPLE]}, defer_build=False)
 
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=PRINTABLE)] = (
         "comparison"
