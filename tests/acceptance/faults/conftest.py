@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, text
 
+from service.accounts import api_keys
 from service.metrics import read
 from service.specs.training import Reason
 from service.storage import database
