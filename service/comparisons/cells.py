@@ -17,8 +17,8 @@ from service.comparisons.design.schedule import Result
 from service.config import settings
 from service.datasets import layouts as data
 from service.jobs import submission as jobs
+from service.jobs.schemas import JobRequest
 from service.jobs.workers import has_cuda, is_up
-from service.specs.schemas import JobRequest
 from service.specs.training import ENGINE_VERSION, JobStatus, Reason, TargetHit
 from service.storage.tables import Comparison, ComparisonCell, Job, Worker
 

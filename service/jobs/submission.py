@@ -1,6 +1,6 @@
 """Jobs as their users have them: submitted, listed, cancelled, retried.
 
-Here and in `service.jobs.attempts` are the only writers of job status: here it becomes `queued`, and `cancelled`
+Here and in `service.jobs.transitions` are the only writers of job status: here it becomes `queued`, and `cancelled`
 where no worker is asked.
 """
 
@@ -21,9 +21,9 @@ from service.datasets import layouts as data
 from service.datasets.locks import hold_dataset
 from service.errors import Conflict, FieldError, Forbidden, Invalid, KotrainError, NotFound
 from service.jobs import queue
+from service.jobs.schemas import JobRequest
 from service.jobs.workers import has_cuda
 from service.specs.catalog import is_own
-from service.specs.schemas import JobRequest
 from service.specs.training import ENGINE_VERSION, TRANSITIONS, JobStatus, Reason, TrainSpec
 from service.storage.session import NOW, call_after_commit
 from service.storage.tables import ComparisonCell, Job, JobEvent, User, Worker

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, and_, case, func, select
 from sqlalchemy.orm import Session
 
 from service.config import settings
-from service.specs.schemas import Output
+from service.specs.bodies import Output
 from service.specs.training import JobStatus
 from service.storage.session import NOW
 from service.storage.tables import Job, User, Worker

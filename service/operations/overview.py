@@ -13,7 +13,7 @@ from service.comparisons import lifecycle as comparisons
 from service.errors import Conflict
 from service.jobs import submission as jobs
 from service.jobs.workers import is_up
-from service.specs.schemas import Output
+from service.specs.bodies import Output
 from service.specs.training import ComparisonStatus, JobStatus
 from service.storage.tables import Comparison, Job, User, Worker
 

@@ -74,7 +74,7 @@ def storable(message: str) -> str:
     return message.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
-def have_no_patience(session: Session) -> None:
+def limit_lock_wait(session: Session) -> None:
     """Wait for nobody's lock longer than a second in this transaction; `is_locked` then says of the error that it was
     for that."""
     session.execute(text("SET LOCAL lock_timeout = '1s'"))
@@ -85,12 +85,12 @@ def is_locked(error: Exception) -> bool:
     return isinstance(getattr(error, "orig", error), LockNotAvailable)
 
 
-def be_known_as(worker_id: str, idle_seconds: float) -> None:
+def tag_connections(worker_id: str, idle_seconds: float) -> None:
     """Name this process's connections, and have the database end transactions that wait for it longer than this.
 
     A process that is frozen within one would keep its rows locked, and nobody could take its jobs back; one that is
     frozen while it sends data is no case for a time limit, so that others have to know it by its name
-    (`service.jobs.attempts.cut_off_stale`).
+    (`service.jobs.heartbeats.end_stale_transactions`).
     """
 
     @event.listens_for(engine(), "connect")
@@ -116,6 +116,13 @@ def transaction() -> Iterator[Session]:
             yield session
         for function in session.info.get("after_commit", ()):
             function()
+
+
+def driver_connection(session: Session) -> Connection[Any]:
+    """The psycopg connection of a session, for COPY and binary cursors."""
+    connection = session.connection().connection.driver_connection
+    assert isinstance(connection, Connection)
+    return connection
 
 
 def per_request() -> Iterator[Session]:

@@ -8,9 +8,9 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, mode
 from pydantic.config import JsonDict
 
 from service.comparisons.design.search_spaces import MOST_PARAMETERS, Space
+from service.specs.bodies import Label, TagKey
 from service.specs.catalog import Frozen, Seed, unfit
 from service.specs.patterns import PRINTABLE
-from service.specs.schemas import Label, TagKey
 from service.specs.training import TaskSpec
 
 MOST_SEEDS, MOST_SEEDS_LOOKS, MOST_SEEDS_ANY = 1000, 200, 100
