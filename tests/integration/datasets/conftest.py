@@ -4,12 +4,11 @@ import io
 
 import numpy as np
 import pytest
-from starlette.testclient import TestClient
 
-from service import keys
-from service.app import create_app
+from service.accounts import api_keys as keys
 from service.config import settings
-from tests.unit.service.registry.files import folders
+from tests.clients import client
+from tests.unit.service.datasets.uploads.files import folders
 
 
 @pytest.fixture
@@ -24,9 +23,8 @@ def data_dir(schema, tmp_path, monkeypatch):
 
 @pytest.fixture
 def api(data_dir, key):
-    with TestClient(create_app(), raise_server_exceptions=False) as client:
-        client.headers["Authorization"] = f"Bearer {key}"
-        yield client
+    with client(key) as ada:
+        yield ada
 
 
 @pytest.fixture
