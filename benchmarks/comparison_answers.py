@@ -18,12 +18,15 @@ import httpx2
 import numpy as np
 import uvicorn
 
-from service import attempts, comparisons, db, keys
+from service.accounts import api_keys as keys
 from service.app import create_app
-from service.embedded import Embedded
-from service.models import Worker
-from service.requests import ComparisonRequest
-from service.spec import ENGINE_VERSION, METRICS, Reason, Summary
+from service.comparisons import lifecycle as comparisons
+from service.comparisons.design.requests import ComparisonRequest
+from service.jobs import attempts
+from service.operations.embedded import Embedded
+from service.specs.training import ENGINE_VERSION, METRICS, Reason, Summary
+from service.storage import session as db
+from service.storage.tables import Worker
 
 OPTIMIZERS = [{"name": "adam", "params": {"lr": 0.001 * (k + 1)}} for k in range(8)]
 REQUEST = {

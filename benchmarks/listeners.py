@@ -24,10 +24,14 @@ from uuid import UUID
 import httpx2
 import psutil
 
-from service import attempts, db, jobs, keys, stack
-from service.attempts import Batch, Beat, Claim
-from service.embedded import Embedded
-from service.schemas import JobRequest
+from service.accounts import api_keys as keys
+from service.jobs import attempts
+from service.jobs import submission as jobs
+from service.jobs.attempts import Batch, Beat, Claim
+from service.operations import stack
+from service.operations.embedded import Embedded
+from service.specs.schemas import JobRequest
+from service.storage import session as db
 
 LISTENERS = 200
 SECONDS = 10.0

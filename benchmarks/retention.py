@@ -25,11 +25,15 @@ import numpy as np
 import psutil
 from sqlalchemy import text
 
-from service import attempts, db, jobs, keys, metrics
-from service.attempts import Batch, Beat
-from service.embedded import Embedded
-from service.models import User
-from service.schemas import JobRequest
+from service.accounts import api_keys as keys
+from service.jobs import attempts
+from service.jobs import submission as jobs
+from service.jobs.attempts import Batch, Beat
+from service.metrics import metrics
+from service.operations.embedded import Embedded
+from service.specs.schemas import JobRequest
+from service.storage import session as db
+from service.storage.tables import User
 
 REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 NAMES = [f"metric_{number}" for number in range(13)]

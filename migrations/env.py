@@ -1,8 +1,8 @@
-"""Alembic's entry: `service.db.migrate` hands over an open connection, so that one transaction holds everything."""
+"""Alembic's entry: `service.storage.session.migrate` hands over an open connection, so that one transaction holds everything."""
 
 from alembic import context
 
-from service.models import Base
+from service.storage.tables import Base
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=Base.metadata)
 context.run_migrations()

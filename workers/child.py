@@ -17,13 +17,13 @@ from pathlib import Path
 
 import torch
 
-from service.spec import Reason, Summary, TrainSpec
-from workers import mortality
+from service.specs.training import Reason, Summary, TrainSpec
+from workers import lifetime as mortality
 from workers.messages import CHECKPOINT, FAILURE, NOTE, PAUSE, POINTS, RESULT, STARTED, UNABLE, Assignment, may_have
-from workers.training import trouble
+from workers.training import failures as trouble
 from workers.training.checkpoint import Keeper, Saved
-from workers.training.ending import Stop
 from workers.training.loop import Start, train
+from workers.training.stopping import Stop
 
 SEND_SECONDS = 0.2
 """Points are sent together once so much time has passed."""

@@ -14,13 +14,16 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from service import attempts, comparisons, idempotency, queue, retention
+from service.comparisons import lifecycle as comparisons
 from service.config import settings
-from service.db import have_no_patience, is_locked, transaction
 from service.errors import KotrainError
-from service.models import Worker
+from service.jobs import attempts, queue
+from service.operations import retention
+from service.storage import idempotency
+from service.storage.session import have_no_patience, is_locked, transaction
+from service.storage.tables import Worker
+from workers.heartbeat import is_away, persistently
 from workers.host import Host
-from workers.relay import is_away, persistently
 
 log = logging.getLogger(__name__)
 

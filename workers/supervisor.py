@@ -13,17 +13,17 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from service import attempts, checkpoints
-from service.attempts import Claim, Order
-from service.checkpoints import Written, name_of
 from service.config import settings
-from service.spec import Reason, Summary, TrainSpec
-from service.store import Absent, store
+from service.jobs import attempts, checkpoints
+from service.jobs.attempts import Claim, Order
+from service.jobs.checkpoints import Written, name_of
+from service.specs.training import Reason, Summary, TrainSpec
+from service.storage.files import Absent, store
 from workers import entry, messages
+from workers.checkpoint_transfer import Unwanted, Uploads, newest_sound
+from workers.heartbeat import Relay, Track, persistently
 from workers.host import Host
 from workers.process import Process
-from workers.relay import Relay, Track, persistently
-from workers.transfers import Unwanted, Uploads, newest_sound
 
 log = logging.getLogger(__name__)
 

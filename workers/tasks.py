@@ -8,13 +8,14 @@ from typing import Any
 from celery.signals import worker_shutting_down
 from sqlalchemy.exc import SQLAlchemyError
 
-from service import attempts, compatibility, queue
-from service.compatibility import Incompatible
 from service.config import settings
-from service.db import be_known_as, transaction
+from service.jobs import attempts, queue
+from service.storage import schema_version as compatibility
+from service.storage.schema_version import Incompatible
+from service.storage.session import be_known_as, transaction
+from workers.heartbeat import Relay, persistently
 from workers.host import Host, this_host
 from workers.maintenance import Maintenance, Sweeping, register, sign_off
-from workers.relay import Relay, persistently
 from workers.supervisor import supervise
 
 log = logging.getLogger(__name__)

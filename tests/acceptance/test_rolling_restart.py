@@ -18,8 +18,8 @@ import httpx2
 import psycopg
 import pytest
 
-from service import compatibility
-from service.embedded import Embedded
+from service.operations.embedded import Embedded
+from service.storage import schema_version as compatibility
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -216,8 +216,11 @@ def test_the_old_version_s_own_migrations_leave_the_new_schema_alone(versions: V
 
 
 # What each version's worker does in the database, without the training: its own claim, its own heartbeat, its own end.
-# The old one had all of it in `service.jobs`.
-OLD, NEW = (f"from service import db\nfrom service import {module} as attempts\n" for module in ("jobs", "attempts"))
+# The old one had all of it in `service.jobs.submission`.
+OLD, NEW = (
+    f"from service.storage import session as db\nfrom service import {module} as attempts\n"
+    for module in ("jobs", "attempts")
+)
 OWN = """
 def points(first, last):
     steps = list(range(first, last + 1, 10))
@@ -228,7 +231,7 @@ def do(call, *arguments, **options):
 claim = do(attempts.claim, "w", has_cuda=False)
 """
 NEW_BEGINS = """
-from service.checkpoints import Written
+from service.jobs.checkpoints import Written
 kept = [Written(step, f"jobs/{claim.job_id}/1/{step}.pt", 1, "0" * 64, 1.0) for step in (80, 100)]
 do(attempts.beat, "w", [attempts.Beat(claim, 100, 200, [attempts.Batch(points(10, 100), kept)])])
 do(attempts.give_back, claim, "the worker is shutting down")
@@ -238,8 +241,8 @@ do(attempts.beat, "w", [attempts.Beat(claim, 50, 200, [points(10, 50)])])
 do(attempts.give_back, claim, "the worker is shutting down")
 """
 NEW_GOES_ON = """
-from service import checkpoints
-from service.spec import Reason
+from service.jobs import checkpoints
+from service.specs.training import Reason
 found = do(checkpoints.newest_first, claim.job_id)
 step = found[0].step if found else 0
 assert do(attempts.begin, claim, step)

@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import Locator, Route, expect
 from sqlalchemy import text
 
-from service import db, metrics
+from service.metrics import metrics
+from service.storage import session as db
 from tests.acceptance.lab import JOB
 from tests.browser.visitor import Stage, Visitor
 from tests.waiting import until

@@ -7,10 +7,12 @@ from uuid import UUID
 
 from sqlalchemy import select, text
 
-from service import attempts, db, jobs
 from service.config import settings
-from service.models import Job, JobEvent, User
-from service.schemas import JobRequest
+from service.jobs import attempts
+from service.jobs import submission as jobs
+from service.specs.schemas import JobRequest
+from service.storage import session as db
+from service.storage.tables import Job, JobEvent, User
 
 REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 

@@ -8,10 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from service import artifacts, attempts, checkpoints, metrics
 from service.config import settings
-from service.spec import Reason, Summary
-from service.store import store
+from service.jobs import artifacts, attempts, checkpoints
+from service.metrics import metrics
+from service.specs.training import Reason, Summary
+from service.storage.files import store
 from tests.integration.at_work import claim, do, submit
 from tests.integration.test_api import problem
 

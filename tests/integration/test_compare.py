@@ -6,12 +6,14 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from service import db, metrics, runs
-from service.answers import CompareAnswer
+from service.comparisons import stored_jobs as runs
+from service.comparisons.answers import CompareAnswer
+from service.comparisons.stored_jobs import CompareQuery, compare
 from service.errors import Invalid
-from service.models import Job, User
-from service.runs import CompareQuery, compare
-from service.spec import Reason, Summary, TargetHit, TrainSpec
+from service.metrics import metrics
+from service.specs.training import Reason, Summary, TargetHit, TrainSpec
+from service.storage import session as db
+from service.storage.tables import Job, User
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ADAM = {"name": "adam", "params": {"lr": 0.001}}

@@ -9,14 +9,18 @@ from alembic import command
 from sqlalchemy import select, text
 from starlette.testclient import TestClient
 
-from service import attempts, compatibility, db, jobs, keys, queue
+from service.accounts import api_keys as keys
 from service.app import create_app
-from service.compatibility import Incompatible, Schema
 from service.config import settings
-from service.embedded import Embedded
-from service.models import Job, User
-from service.schemas import JobRequest
-from service.spec import ENGINE_VERSION, JobStatus
+from service.jobs import attempts, queue
+from service.jobs import submission as jobs
+from service.operations.embedded import Embedded
+from service.specs.schemas import JobRequest
+from service.specs.training import ENGINE_VERSION, JobStatus
+from service.storage import schema_version as compatibility
+from service.storage import session as db
+from service.storage.schema_version import Incompatible, Schema
+from service.storage.tables import Job, User
 from tests.waiting import until
 
 CODE = compatibility.code_number()

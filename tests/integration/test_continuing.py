@@ -6,13 +6,15 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select, text
 
-from service import attempts, checkpoints, db, metrics
-from service.attempts import Batch, Beat
-from service.checkpoints import Written, name_of
 from service.config import settings
-from service.models import JobEvent
-from service.spec import ENGINE_VERSION, Reason
-from service.store import store
+from service.jobs import attempts, checkpoints
+from service.jobs.attempts import Batch, Beat
+from service.jobs.checkpoints import Written, name_of
+from service.metrics import metrics
+from service.specs.training import ENGINE_VERSION, Reason
+from service.storage import session as db
+from service.storage.files import store
+from service.storage.tables import JobEvent
 from tests.integration.at_work import REQUEST, claim, do, load, submit
 
 

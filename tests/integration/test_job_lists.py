@@ -4,8 +4,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from service import attempts, jobs, keys
-from service.spec import Reason
+from service.accounts import api_keys as keys
+from service.jobs import attempts
+from service.jobs import submission as jobs
+from service.specs.training import Reason
 from tests.integration.at_work import claim, do, load, submit
 from tests.integration.test_api import problem
 

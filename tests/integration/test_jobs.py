@@ -9,12 +9,15 @@ import psycopg
 import pytest
 from sqlalchemy import select, text
 
-from service import attempts, db, jobs, metrics, queue
-from service.attempts import Batch, Beat, Order
 from service.config import settings
-from service.models import Job, User, Worker
-from service.schemas import JobRequest
-from service.spec import TRANSITIONS, JobStatus, Reason
+from service.jobs import attempts, queue
+from service.jobs import submission as jobs
+from service.jobs.attempts import Batch, Beat, Order
+from service.metrics import metrics
+from service.specs.schemas import JobRequest
+from service.specs.training import TRANSITIONS, JobStatus, Reason
+from service.storage import session as db
+from service.storage.tables import Job, User, Worker
 from tests.integration.at_work import (
     REQUEST,
     claim,

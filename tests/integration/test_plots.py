@@ -7,8 +7,9 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 
-from service import db, metrics
-from service.routes.drawn import LINE
+from service.metrics import metrics
+from service.storage import session as db
+from service.web.figure_queue import LINE
 from tests.integration.at_work import do, submit
 from tests.integration.comparisons.asking import REQUEST, ask, job_ids, work
 from tests.integration.comparisons.conftest import worker  # noqa: F401 (a fixture)

@@ -10,14 +10,17 @@ import psycopg.sql
 import pytest
 from sqlalchemy import make_url, select, text
 
-from service import attempts, db, jobs, metrics
-from service.attempts import Order
 from service.config import settings
-from service.models import Job, User
-from service.schemas import JobRequest
+from service.jobs import attempts
+from service.jobs import submission as jobs
+from service.jobs.attempts import Order
+from service.metrics import metrics
+from service.specs.schemas import JobRequest
+from service.storage import session as db
+from service.storage.tables import Job, User
 from tests.waiting import until
+from workers.heartbeat import Relay, Track, persistently
 from workers.maintenance import Maintenance
-from workers.relay import Relay, Track, persistently
 
 REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 
@@ -122,8 +125,8 @@ def test_a_row_that_somebody_keeps_locked_holds_up_no_other_job(relay, claim):
 
 
 def test_what_waits_is_sent_in_portions(claim, monkeypatch):
-    monkeypatch.setattr("workers.relay.MOST_SENT", 5)
-    monkeypatch.setattr("workers.relay.MOST_HELD", 11)
+    monkeypatch.setattr("workers.heartbeat.MOST_SENT", 5)
+    monkeypatch.setattr("workers.heartbeat.MOST_HELD", 11)
     relay = Relay("w1")
     track = relay.track(claim)
     for first in (1, 4, 7, 10):  # the database was away for four heartbeats

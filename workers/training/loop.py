@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from service.spec import Environment, Summary, TrainSpec
-from workers.training import checkpoint, trouble
+from service.specs.training import Environment, Summary, TrainSpec
+from workers.training import checkpoint
+from workers.training import failures as trouble
 from workers.training.device import deterministic
-from workers.training.ending import Stop
 from workers.training.run import Report, Run
+from workers.training.stopping import Stop
 
 
 class Start(NamedTuple):

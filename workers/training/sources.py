@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from workers.training.trouble import AbsentData, DiskTrouble, is_the_machine_s
+from workers.training.failures import AbsentData, DiskTrouble, is_the_machine_s
 
 Batch = tuple[Tensor, Tensor]
 """Inputs (B, ...) and labels (B,), both on the run's device."""

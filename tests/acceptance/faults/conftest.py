@@ -12,16 +12,18 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, text
 
-from service import db, keys, metrics
-from service.models import Checkpoint, JobEvent
-from service.spec import Reason
+from service.accounts import api_keys as keys
+from service.metrics import metrics
+from service.specs.training import Reason
+from service.storage import session as db
+from service.storage.tables import Checkpoint, JobEvent
 from tests.acceptance.faults.ledger import Ledger, Result
 from tests.acceptance.faults.references import undisturbed
 from tests.acceptance.faults.specs import SPECS
 from tests.acceptance.faults.stack import PATIENCE_SECONDS, Stack
 from tests.acceptance.lab import Lab, RunningWorker
 from tests.waiting import until
-from workers.relay import is_away
+from workers.heartbeat import is_away
 
 TRIED = ("adam", "ko soft", "tiny")
 

@@ -13,10 +13,10 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import metrics
-from service.metrics import Curve
-from service.models import Job, JobEvent
-from service.spec import TRANSITIONS, JobStatus, Reason
+from service.metrics import metrics
+from service.metrics.metrics import Curve
+from service.specs.training import TRANSITIONS, JobStatus, Reason
+from service.storage.tables import Job, JobEvent
 
 IN_SECONDS = ("samples_per_second", "diagnostics_seconds")
 """Metrics that depend on the machine's speed: they must be there, whatever they are."""

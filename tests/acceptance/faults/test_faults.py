@@ -17,11 +17,13 @@ import pytest
 import redis
 from sqlalchemy import func, select, text
 
-from service import db, jobs, queue
 from service.config import settings
-from service.models import Job, User, Worker
-from service.schemas import JobRequest
-from service.spec import Reason
+from service.jobs import queue
+from service.jobs import submission as jobs
+from service.specs.schemas import JobRequest
+from service.specs.training import Reason
+from service.storage import session as db
+from service.storage.tables import Job, User, Worker
 from tests.acceptance.faults import harm
 from tests.acceptance.faults.ledger import OWNERLESS_SECONDS
 from tests.acceptance.faults.specs import SPECS, TOO_LARGE

@@ -7,10 +7,14 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select, text
 
-from service import attempts, db, jobs, keys, metrics
-from service.models import User
-from service.schemas import JobRequest
-from service.spec import Reason, Summary
+from service.accounts import api_keys as keys
+from service.jobs import attempts
+from service.jobs import submission as jobs
+from service.metrics import metrics
+from service.specs.schemas import JobRequest
+from service.specs.training import Reason, Summary
+from service.storage import session as db
+from service.storage.tables import User
 from tests.acceptance.faults.ledger import OWNERLESS_SECONDS, Ledger, results
 from tests.acceptance.faults.specs import SPECS
 

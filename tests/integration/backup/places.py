@@ -8,13 +8,18 @@ import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from service import attempts, backup, compatibility, db, keys, metrics, queue
+from service.accounts import api_keys as keys
 from service.app import create_app
-from service.attempts import Batch, Beat, Claim
-from service.checkpoints import Written, name_of
 from service.config import settings
-from service.spec import Reason
-from service.store import digest, store
+from service.jobs import attempts, queue
+from service.jobs.attempts import Batch, Beat, Claim
+from service.jobs.checkpoints import Written, name_of
+from service.metrics import metrics
+from service.operations.backup import backup
+from service.specs.training import Reason
+from service.storage import schema_version as compatibility
+from service.storage import session as db
+from service.storage.files import digest, store
 
 COMPARISON = {
     "name": "which",

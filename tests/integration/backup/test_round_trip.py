@@ -6,10 +6,15 @@ import tarfile
 
 from alembic import command
 
-from service import archives, attempts, backup, compatibility, db, dumps
-from service.attempts import Beat, Claim
-from service.checkpoints import newest_first
-from service.store import store
+from service.jobs import attempts
+from service.jobs.attempts import Beat, Claim
+from service.jobs.checkpoints import newest_first
+from service.operations.backup import archive as archives
+from service.operations.backup import backup
+from service.operations.backup import pg_dump as dumps
+from service.storage import schema_version as compatibility
+from service.storage import session as db
+from service.storage.files import store
 from tests.integration.backup.places import CODE, TABLES, do, keep, restore, rows, run
 
 

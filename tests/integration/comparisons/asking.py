@@ -5,9 +5,11 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from service import attempts, comparisons, db
-from service.models import ComparisonCell, Job
-from service.spec import ENGINE_VERSION, Reason, Summary
+from service.comparisons import lifecycle as comparisons
+from service.jobs import attempts
+from service.specs.training import ENGINE_VERSION, Reason, Summary
+from service.storage import session as db
+from service.storage.tables import ComparisonCell, Job
 
 LR = {"lr": {"log_uniform": [0.0003, 0.03]}}
 

@@ -7,10 +7,14 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select, text
 
-from service import attempts, comparisons, db, jobs, keys
+from service.accounts import api_keys as keys
+from service.comparisons import lifecycle as comparisons
+from service.comparisons.design.requests import ComparisonRequest
 from service.errors import Conflict
-from service.models import Comparison, Job, User
-from service.requests import ComparisonRequest
+from service.jobs import attempts
+from service.jobs import submission as jobs
+from service.storage import session as db
+from service.storage.tables import Comparison, Job, User
 from tests.integration.comparisons.asking import REQUEST, finish_one, job_ids
 
 BLOCKED = text("SELECT count(*) FROM pg_locks WHERE NOT granted")

@@ -6,9 +6,10 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
-from service import db, metrics
-from service.models import ComparisonCell, Job
-from service.spec import Reason
+from service.metrics import metrics
+from service.specs.training import Reason
+from service.storage import session as db
+from service.storage.tables import ComparisonCell, Job
 from tests.integration.at_work import do
 from tests.integration.comparisons.asking import ask, job_ids, work
 

@@ -7,10 +7,13 @@ import psycopg
 import pytest
 from sqlalchemy import delete, func, select, text
 
-from service import attempts, comparisons, db, protocol
+from service.comparisons import lifecycle as comparisons
+from service.comparisons.design import schedule as protocol
 from service.config import settings
-from service.models import Comparison, Job, Worker
-from service.spec import Reason
+from service.jobs import attempts
+from service.specs.training import Reason
+from service.storage import session as db
+from service.storage.tables import Comparison, Job, Worker
 from tests.integration.comparisons.asking import (
     ENVIRONMENT,
     REQUEST,

@@ -6,11 +6,15 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, text, update
 
-from service import attempts, comparisons, data, db, metrics
+from service.comparisons import lifecycle as comparisons
+from service.comparisons.design.requests import COMPARISON_EXAMPLE
 from service.config import settings
-from service.models import Job, Worker
-from service.requests import COMPARISON_EXAMPLE
-from service.spec import ENGINE_VERSION
+from service.datasets import layouts as data
+from service.jobs import attempts
+from service.metrics import metrics
+from service.specs.training import ENGINE_VERSION
+from service.storage import session as db
+from service.storage.tables import Job, Worker
 from tests.integration.comparisons.asking import (
     ENVIRONMENT,
     REQUEST,

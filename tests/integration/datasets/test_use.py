@@ -6,9 +6,11 @@ import threading
 import pytest
 from sqlalchemy import select, text
 
-from service import data, db, jobs
-from service.models import User
-from service.schemas import JobRequest
+from service.datasets import layouts as data
+from service.jobs import submission as jobs
+from service.specs.schemas import JobRequest
+from service.storage import session as db
+from service.storage.tables import User
 from tests.unit.service.registry.files import folders
 from tests.waiting import until
 

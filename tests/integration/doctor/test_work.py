@@ -14,14 +14,18 @@ import pytest
 from sqlalchemy import func, insert, select, text, update
 from typer.testing import CliRunner
 
-from service import attempts, db, doctor, jobs, keys
+from service.accounts import api_keys as keys
 from service.commands import app
-from service.doctor import work
-from service.embedded import Embedded
-from service.models import Checkpoint, Job, User, Worker
-from service.running import Running
-from service.schemas import JobRequest
-from service.spec import ENGINE_VERSION
+from service.jobs import attempts
+from service.jobs import submission as jobs
+from service.operations import doctor
+from service.operations.doctor import work
+from service.operations.embedded import Embedded
+from service.operations.run_file import Running
+from service.specs.schemas import JobRequest
+from service.specs.training import ENGINE_VERSION
+from service.storage import session as db
+from service.storage.tables import Checkpoint, Job, User, Worker
 from tests.integration.doctor.looking import CPU, GPU, REQUEST, is_well, look, says
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import uvicorn
 
-from service import commands, stack
+from service import commands
 from service.app import create_app
-from service.live import Hub
+from service.operations import stack
+from service.streams import Hub
 from tests.streams import Listening
 from tests.waiting import until
 

@@ -6,12 +6,14 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
-from service import attempts, db, metrics
-from service.attempts import Batch, Beat
-from service.live import of_job
-from service.live.hub import read_delta
-from service.models import JobEvent
-from service.spec import JobStatus, Reason
+from service.jobs import attempts
+from service.jobs.attempts import Batch, Beat
+from service.metrics import metrics
+from service.specs.training import JobStatus, Reason
+from service.storage import session as db
+from service.storage.tables import JobEvent
+from service.streams import job_feed as of_job
+from service.streams.hub import read_delta
 from tests.integration.at_work import claim, do, submit
 from tests.streams import Page, parse
 from tests.waiting import until

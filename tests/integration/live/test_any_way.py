@@ -7,11 +7,12 @@ from itertools import islice
 
 import pytest
 
-from service import attempts, metrics
-from service.attempts import Batch, Beat
-from service.live import of_job
-from service.live.hub import read_delta
-from service.spec import JobStatus, Reason
+from service.jobs import attempts
+from service.jobs.attempts import Batch, Beat
+from service.metrics import metrics
+from service.specs.training import JobStatus, Reason
+from service.streams import job_feed as of_job
+from service.streams.hub import read_delta
 from tests.integration.at_work import claim, do, load, submit
 from tests.streams import Page, parse
 

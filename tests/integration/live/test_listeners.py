@@ -13,12 +13,16 @@ import psycopg
 import pytest
 from sqlalchemy import delete, select
 
-from service import attempts, db, keys, stack
-from service.attempts import Batch, Beat
+from service.accounts import api_keys as keys
 from service.config import settings
-from service.live import Hub, hub, stream
-from service.models import ApiKey, User
-from service.spec import Reason
+from service.jobs import attempts
+from service.jobs.attempts import Batch, Beat
+from service.operations import stack
+from service.specs.training import Reason
+from service.storage import session as db
+from service.storage.tables import ApiKey, User
+from service.streams import Hub, hub
+from service.streams import response as stream
 from tests.integration.at_work import claim, do, submit
 from tests.integration.live.conftest import served
 from tests.waiting import until

@@ -6,14 +6,18 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from service import attempts, comparisons, db, keys
-from service.attempts import Batch, Beat
+from service.accounts import api_keys as keys
+from service.comparisons import lifecycle as comparisons
+from service.comparisons.design.requests import ComparisonRequest
 from service.config import settings
-from service.live import AllFeed, of_many
-from service.live.cursor import ManyCursor
-from service.models import Worker
-from service.requests import ComparisonRequest
-from service.spec import Reason
+from service.jobs import attempts
+from service.jobs.attempts import Batch, Beat
+from service.specs.training import Reason
+from service.storage import session as db
+from service.storage.tables import Worker
+from service.streams import AllFeed
+from service.streams import event_feed as of_many
+from service.streams.cursor import ManyCursor
 from tests.integration.at_work import claim, do, submit
 from tests.integration.comparisons.asking import REQUEST, WORKER, ask, job_ids, work
 from tests.streams import Page, parse

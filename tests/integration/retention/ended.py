@@ -5,11 +5,15 @@ from datetime import timedelta
 
 from sqlalchemy import func, insert, select, update
 
-from service import attempts, db, jobs, metrics, retention
-from service.models import Checkpoint, Job
-from service.retention import Policy
-from service.schemas import JobRequest
-from service.spec import ENGINE_VERSION, Reason, Summary
+from service.jobs import attempts
+from service.jobs import submission as jobs
+from service.metrics import metrics
+from service.operations import retention
+from service.operations.retention import Policy
+from service.specs.schemas import JobRequest
+from service.specs.training import ENGINE_VERSION, Reason, Summary
+from service.storage import session as db
+from service.storage.tables import Checkpoint, Job
 
 DAY, HOUR = 86_400, 3600
 

@@ -9,11 +9,14 @@ import pytest
 from sqlalchemy import func, select, update
 from uuid_utils.compat import uuid7
 
-from service import attempts, db, metrics, retention
-from service.models import Checkpoint, Comparison, ComparisonCell, IdempotencyKey, Job, JobEvent, MetricChunk
-from service.retention import Policy
-from service.spec import Reason
-from service.store import Store
+from service.jobs import attempts
+from service.metrics import metrics
+from service.operations import retention
+from service.operations.retention import Policy
+from service.specs.training import Reason
+from service.storage import session as db
+from service.storage.files import Store
+from service.storage.tables import Checkpoint, Comparison, ComparisonCell, IdempotencyKey, Job, JobEvent, MetricChunk
 from tests.integration.retention.ended import POINTS, checkpoint, collect, count, end, names, run, submit, write
 
 

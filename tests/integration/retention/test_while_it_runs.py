@@ -9,11 +9,14 @@ import pytest
 from sqlalchemy import event, select, text
 from typer.testing import CliRunner
 
-from service import attempts, comparisons, db, retention
 from service.commands import app
-from service.models import Checkpoint, Job, MetricChunk
-from service.retention import Policy
-from service.store import Store
+from service.comparisons import lifecycle as comparisons
+from service.jobs import attempts
+from service.operations import retention
+from service.operations.retention import Policy
+from service.storage import session as db
+from service.storage.files import Store
+from service.storage.tables import Checkpoint, Job, MetricChunk
 from tests.integration.retention.ended import (
     POINTS,
     age,
@@ -63,8 +66,8 @@ class TestInterrupted:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from service import retention
-from service.store import Store
+from service.operations import retention
+from service.storage.files import Store
 asked = 0
 def kill():
     global asked

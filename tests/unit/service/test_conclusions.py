@@ -9,14 +9,14 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 
-from service import protocol
-from service.answers import Estimate
-from service.cells import CellRun
-from service.comparability import settled
-from service.conclusions import conclude
-from service.models import Comparison, User
-from service.protocol import Result
-from service.spec import JobStatus, Reason, TargetHit
+from service.comparisons.analysis.comparability import settled
+from service.comparisons.analysis.report import conclude
+from service.comparisons.answers import Estimate
+from service.comparisons.cells import CellRun
+from service.comparisons.design import schedule as protocol
+from service.comparisons.design.schedule import Result
+from service.specs.training import JobStatus, Reason, TargetHit
+from service.storage.tables import Comparison, User
 from tests.unit.service.test_protocol import ADAM, DIVERGED, FAILED, RUNNING, SGD, TASK, fixed, planned, scored
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.catalog import DATASETS, Cifar10, DatasetParams, Digits, DigitsParams, Imdb, Mnist, Snips, default_dataset
-from service.data import (
+from service.datasets.layouts import (
     IDX_FILES,
     PICKLE_FILES,
     SNIPS_INTENTS,
@@ -22,6 +21,17 @@ from service.data import (
     read_intents,
     train_records,
     validation_records,
+)
+from service.specs.catalog import (
+    DATASETS,
+    Cifar10,
+    DatasetParams,
+    Digits,
+    DigitsParams,
+    Imdb,
+    Mnist,
+    Snips,
+    default_dataset,
 )
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from service import families, stats
-from service.families import ALPHA, Family, Sampled, standing
+from service import stats
+from service.stats import multiple_testing as families
+from service.stats.multiple_testing import ALPHA, Family, Sampled, standing
 
 SEEDS = tuple(range(20))
 LOOKS = (5, 10, 20)

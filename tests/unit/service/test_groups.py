@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.comparisons.analysis.grouping import Group, Run, group, held_fixed, shared_setting
+from service.comparisons.design.labels import labels
 from service.errors import Invalid
-from service.groups import Group, Run, group, held_fixed, shared_setting
-from service.labels import labels
-from service.spec import JobStatus, Reason, TrainSpec
+from service.specs.training import JobStatus, Reason, TrainSpec
 
 ADAM = {"name": "adam", "params": {"lr": 0.001}}
 TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 3}}

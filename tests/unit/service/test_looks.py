@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from service.catalog import OPTIMIZERS
-from service.looks import BLUE, COLOURS, GREEN, GREY, HOMES, OCHRE, ORANGE, SKY, looks
+from service.comparisons.styles import BLUE, COLOURS, GREEN, GREY, HOMES, OCHRE, ORANGE, SKY, looks
+from service.specs.catalog import OPTIMIZERS
 
 
 def colours(*names: str) -> list[int]:

@@ -1,7 +1,7 @@
 import pytest
 
 from service.errors import Invalid
-from service.measures import Measure, sign
+from service.specs.metric_text import Measure, sign
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from service.app import create_app
-from service.patterns import LABEL, PRINTABLE, STORABLE, TAG, TAG_KEY, VISIBLE, WORDS
+from service.specs.patterns import LABEL, PRINTABLE, STORABLE, TAG, TAG_KEY, VISIBLE, WORDS
 
 
 def patterns_in(node):

@@ -3,12 +3,12 @@ import re
 import pytest
 from pydantic import ValidationError
 
+from service.comparisons.design.plan import Cell, Plan, scaled
+from service.comparisons.design.requests import COMPARISON_EXAMPLE, ComparisonRequest
+from service.comparisons.design.resolve import resolve
 from service.errors import Invalid
-from service.planning import resolve
-from service.plans import Cell, Plan, scaled
-from service.problems import field_error
-from service.requests import COMPARISON_EXAMPLE, ComparisonRequest
-from service.spec import TrainSpec
+from service.specs.training import TrainSpec
+from service.web.problem_details import field_error
 
 DIGITS = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 30}}
 FIXED_TEST = DIGITS | {"dataset": {"name": "digits", "params": {"split": "fixed_test"}}}

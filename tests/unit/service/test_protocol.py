@@ -5,12 +5,12 @@ import random
 import numpy as np
 import pytest
 
-from service import protocol
-from service.planning import resolve
-from service.plans import Cell, Plan
-from service.protocol import Result
-from service.requests import ComparisonRequest
-from service.spec import JobStatus, Reason
+from service.comparisons.design import schedule as protocol
+from service.comparisons.design.plan import Cell, Plan
+from service.comparisons.design.requests import ComparisonRequest
+from service.comparisons.design.resolve import resolve
+from service.comparisons.design.schedule import Result
+from service.specs.training import JobStatus, Reason
 
 TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 27}}
 LR = {"lr": {"log_uniform": [0.0003, 0.03]}}

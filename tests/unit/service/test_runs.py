@@ -3,9 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
+from service.comparisons.stored_jobs import CompareQuery, compare
 from service.errors import Invalid
-from service.runs import CompareQuery, compare
-from service.spec import Target
+from service.specs.training import Target
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.stats import qmc
 
-from service.spaces import Range, dimensions, grid, points, radical_inverse
+from service.comparisons.design.search_spaces import Range, dimensions, grid, points, radical_inverse
 
 LR = Range(log_uniform=(1e-4, 1e-1))
 

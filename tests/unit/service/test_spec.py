@@ -3,10 +3,10 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from service.catalog import DATASETS, MODELS, OPTIMIZERS, SCHEDULES, dataset_class, is_own
 from service.errors import FieldError
-from service.pointers import field_error, field_errors
-from service.spec import TRANSITIONS, Budget, JobStatus, Reason, Summary, Target, TrainSpec
+from service.specs.catalog import DATASETS, MODELS, OPTIMIZERS, SCHEDULES, dataset_class, is_own
+from service.specs.training import TRANSITIONS, Budget, JobStatus, Reason, Summary, Target, TrainSpec
+from service.validation import field_error, field_errors
 
 OWN_NAME = "1 to 48 lower-case letters, digits and signs of _.-, beginning with a letter or digit"
 BODY = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}

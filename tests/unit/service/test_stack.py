@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from service.embedded import EmbeddedError
-from service.embedded.process import Process
-from service.stack import Part
+from service.operations.embedded import EmbeddedError
+from service.operations.embedded.process import Process
+from service.operations.stack import Part
 
 
 def part(folder: Path, script: str) -> Part:

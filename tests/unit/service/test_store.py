@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from service.store import Absent, Damaged, Store, digest
+from service.storage.files import Absent, Damaged, Store, digest
 
 NAME = "jobs/a/1/5.pt"
 CONTENTS = b"weights"
@@ -55,7 +55,7 @@ def test_what_cannot_be_read_may_be_read_later(tmp_path, monkeypatch):
     size = (tmp_path / NAME).stat().st_size
     with pytest.raises(IsADirectoryError):
         stored.get(NAME, size, SHA256)
-    monkeypatch.setattr("service.store.UNREADABLE", {errno.EISDIR})
+    monkeypatch.setattr("service.storage.files.UNREADABLE", {errno.EISDIR})
     with pytest.raises(Absent, match="cannot be read: Is a directory"):
         stored.get(NAME, size, SHA256)
 

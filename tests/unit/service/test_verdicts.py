@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
+from service.comparisons.analysis.grouping import Run
+from service.comparisons.analysis.verdict import compare_runs
 from service.errors import Invalid
-from service.groups import Run
-from service.spec import JobStatus, Reason, Target, TargetHit, TrainSpec
-from service.verdicts import compare_runs
+from service.specs.training import JobStatus, Reason, Target, TargetHit, TrainSpec
 
 TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 3}}
 START = datetime(2026, 1, 1, tzinfo=UTC)

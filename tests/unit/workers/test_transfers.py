@@ -7,14 +7,14 @@ from uuid import uuid4
 
 import pytest
 
-from service.attempts import Claim
-from service.checkpoints import Written
 from service.config import settings
-from service.store import Absent, digest, store
+from service.jobs.attempts import Claim
+from service.jobs.checkpoints import Written
+from service.storage.files import Absent, digest, store
 from tests.slow_files import SlowFiles
 from tests.waiting import until
-from workers.relay import Track
-from workers.transfers import Unwanted, Uploads, newest_sound
+from workers.checkpoint_transfer import Unwanted, Uploads, newest_sound
+from workers.heartbeat import Track
 
 STALL_SECONDS = 1
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.live.cursor import MOST_NAME, MOST_SEQ, MOST_STEP, JobCursor, ManyCursor
+from service.streams.cursor import MOST_NAME, MOST_SEQ, MOST_STEP, JobCursor, ManyCursor
 
 job_cursors = st.builds(
     JobCursor,

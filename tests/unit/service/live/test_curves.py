@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.live.cursor import JobCursor
-from service.live.curves import beyond, parts
-from service.metrics import Curve
+from service.metrics.metrics import Curve
+from service.streams.cursor import JobCursor
+from service.streams.curve_pages import beyond, parts
 
 NAMES = (1, 2, 3)
 Points = dict[int, dict[int, float]]

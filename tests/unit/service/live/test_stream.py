@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.live.stream import PIECE_BYTES, pieces
+from service.streams.response import PIECE_BYTES, pieces
 
 
 @given(st.lists(st.integers(0, 3 * PIECE_BYTES), max_size=6), st.integers(0, 255))

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from service.datasets.uploads.formats import Form, read
+from service.datasets.uploads.records import rows_for_test
 from service.errors import Invalid
-from service.registry.parsing import Form, read
-from service.registry.records import rows_for_test
 
 LIMIT = 10**8
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from service.registry.parsing import Form, read
-from service.registry.records import rows_for_test, warnings_of
+from service.datasets.uploads.formats import Form, read
+from service.datasets.uploads.records import rows_for_test, warnings_of
 from tests.unit.service.registry.files import (
     CLASSES,
     csv_of,

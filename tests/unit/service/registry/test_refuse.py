@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from service.descriptions import FileFormat
+from service.datasets.schemas import FileFormat
+from service.datasets.uploads import records
+from service.datasets.uploads.formats import Form, read
+from service.datasets.uploads.records import rows_for_test
 from service.errors import Invalid
-from service.registry import records
-from service.registry.parsing import Form, read
-from service.registry.records import rows_for_test
 from tests.unit.service.registry.files import (
     csv_of,
     declaring,

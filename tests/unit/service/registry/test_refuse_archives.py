@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.registry import archives
-from service.registry.parsing import Form
+from service.datasets.uploads import zip_archive as archives
+from service.datasets.uploads.formats import Form
 from tests.unit.service.registry.files import folders, image, npz, with_member, written
 from tests.unit.service.registry.refusing import refused
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from service import catalog
-from service.data import Layout
+from service.datasets.layouts import Layout
+from service.specs import catalog
 from workers.training.datasets import PADDING, UNKNOWN, Request, Words, load
+from workers.training.failures import AbsentData, DiskTrouble, is_the_machine_s
 from workers.training.readers import read_images
 from workers.training.sources import FolderSource, augmented, image_folder, normalizer
-from workers.training.trouble import AbsentData, DiskTrouble, is_the_machine_s
 
 CPU = torch.device("cpu")
 
