@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -14,7 +13,7 @@ from sqlalchemy import ColumnElement, and_, delete, func, insert, select, text, 
 from sqlalchemy.orm import Session
 
 from service.comparisons.design.plan import Cell, Plan
-from service.comparisons.design.schedule import Result
+from service.comparisons.design.runs import CellRun, Result
 from service.config import settings
 from service.datasets import layouts as data
 from service.jobs import submission as jobs
@@ -23,29 +22,6 @@ from service.specs.training import ENGINE_VERSION, JobStatus, Reason, TargetHit
 from service.storage.tables import Comparison, ComparisonCell, Job, Worker
 
 KEY = ("phase", "task", "optimizer", "trial", "rung", "seed")
-
-
-@dataclass(frozen=True)
-class CellRun:
-    """A cell and the job that is it. Times in seconds, memory in bytes; None: not measured, or not yet."""
-
-    cell: Cell
-    job: UUID
-    user: str
-    is_reused: bool
-    result: Result
-    message: str | None
-    train_seconds: float | None
-    total_seconds: float | None
-    steps: int | None
-    parameters: int | None
-    memory: Mapping[str, Any]
-    hit: TargetHit | None
-    """When it first met the task's target."""
-    environment: Mapping[str, Any]
-    finished_at: datetime | None
-    is_shared: bool
-    """Whether its worker runs more jobs at once than it has devices."""
 
 
 # Names, not whole documents: parsing 400 environments would take longer than everything else.
@@ -134,7 +110,7 @@ def find(session: Session, plan: Plan, cells: Sequence[Cell]) -> dict[Cell, UUID
 
     Where the task has a target they have watched for the same one, by the clock of their training.
     """
-    asked = [cell for cell in cells if plan.is_reusable(cell)]
+    asked = [cell for cell in cells if plan.reuses(cell.task)]
     if not asked:
         return {}
     stamp = cache(lambda name: data.stamp(name, settings().data))
