@@ -19,7 +19,9 @@ try:
     )
     from service.comparisons.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun, Leaderboard
     from service.comparisons.design.requests import ComparisonRequest
-    from service.specs.schemas import Catalog, DryRun, JobRequest, JobView, Metrics
+    from service.jobs.schemas import DryRun, JobRequest, JobView
+    from service.metrics.schemas import Metrics
+    from service.specs.bodies import Catalog
     from service.specs.training import ComparisonStatus, JobStatus, Reason, Summary
 except ModuleNotFoundError as _error:
     # `pip install kotrain` alone brings no package: the console script must still start, to say what to install.

@@ -24,7 +24,9 @@ from service.comparisons.answers import (
 )
 from service.comparisons.design.requests import ComparisonRequest
 from service.datasets.schemas import DatasetDetail, DatasetList, DatasetView, FileFormat
-from service.specs.schemas import Catalog, DryRun, History, JobRequest, JobView, Metrics, Page
+from service.jobs.schemas import DryRun, History, JobRequest, JobView
+from service.metrics.schemas import Metrics
+from service.specs.bodies import Catalog, Page
 from service.specs.training import ComparisonStatus, JobStatus
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})

@@ -20,7 +20,7 @@ from kotrain.client import Client
 from kotrain.errors import ApiError, KotrainError, NotRunning, WaitTimeout
 from kotrain.output import Json, complain, note, say
 from kotrain.plugins import Extensible
-from service.specs.schemas import JobView
+from service.jobs.schemas import JobView
 from service.specs.training import JobStatus
 
 app = typer.Typer(

@@ -24,7 +24,9 @@ from service.comparisons.answers import (
 )
 from service.comparisons.design.labels import optimizer_family
 from service.datasets.schemas import DatasetDetail, DatasetView
-from service.specs.schemas import Catalog, CatalogEntry, CurveView, History, JobView
+from service.jobs.schemas import History, JobView
+from service.metrics.schemas import CurveView
+from service.specs.bodies import Catalog, CatalogEntry
 from service.specs.training import JobStatus
 
 STATUS_STYLE = {

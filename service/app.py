@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from service.config import settings
-from service.specs.schemas import Problem
+from service.specs.bodies import Problem
 from service.streams import Hub
 from service.web import problem_details as problems
 from service.web.middleware import BodyLimit, RequestId, Turns

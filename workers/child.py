@@ -137,7 +137,7 @@ def _reason_of(error: BaseException) -> Reason:
     """What an exception says about the end of the job."""
     if trouble.is_out_of_memory(error):
         return Reason.OUT_OF_MEMORY
-    if trouble.is_the_machine_s(error):
+    if trouble.is_infrastructure_error(error):
         return Reason.CHILD_LOST
     return Reason.INVALID if isinstance(error, ValueError) else Reason.ERROR
 

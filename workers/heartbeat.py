@@ -19,11 +19,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from service.config import settings
-from service.jobs import attempts
-from service.jobs.attempts import Batch, Beat, Claim, Order
+from service.jobs import heartbeats
 from service.jobs.checkpoints import Written
+from service.jobs.claims import Claim
+from service.jobs.heartbeats import Batch, Beat, Instruction
 from service.specs.training import Environment
-from service.storage.session import have_no_patience, is_locked, transaction
+from service.storage.session import is_locked, limit_lock_wait, transaction
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Track:
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
-        self.order = Order.GO_ON
+        self.instruction = Instruction.CONTINUE
         self.step = claim.step
         self.total_steps: int | None = None
         self.environment: Environment | None = None
@@ -117,7 +118,7 @@ class Relay(threading.Thread):
         track = Track(claim)
         with self._beating:
             if claim.job_id in self._tracks:  # ours before, taken back, and ours again: the old attempt is to stop
-                self._tracks[claim.job_id].order = Order.LOST
+                self._tracks[claim.job_id].instruction = Instruction.LOST
             self._tracks[claim.job_id] = track
         return track
 
@@ -166,15 +167,15 @@ class Relay(threading.Thread):
         sealed = [(track, _first(track.seal())) for track in tracks]
         beats = [Beat(track.claim, track.step, track.total_steps, batches) for track, batches in sealed]
         with transaction() as session:
-            have_no_patience(session)
-            orders = attempts.beat(session, self._worker_id, beats)
+            limit_lock_wait(session)
+            instructions = heartbeats.beat(session, self._worker_id, beats)
         for track, batches in sealed:
             track.stored(batches)
-            if track.order is not Order.LOST:
-                track.order = orders[track.claim.job_id]
+            if track.instruction is not Instruction.LOST:
+                track.instruction = instructions[track.claim.job_id]
 
 
-def persistently(write: Callable[[Session], Result], give_up: Callable[[], bool]) -> Result | None:
+def retry_while_database_is_down(write: Callable[[Session], Result], give_up: Callable[[], bool]) -> Result | None:
     """Run `write` in a transaction until the database takes it; None where `give_up` says so first.
 
     Only a database that is away is waited for; every other error is raised.

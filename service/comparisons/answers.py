@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import Field
 
 from service.comparisons.styles import LookView
-from service.specs.schemas import Output
+from service.specs.bodies import Output
 from service.specs.training import ComparisonStatus, Target
 
 Interval = tuple[float, float]

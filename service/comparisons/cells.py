@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, select, text, tuple_
+from sqlalchemy import delete, insert, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from service.comparisons.design.plan import Cell, Plan
@@ -17,7 +16,8 @@ from service.comparisons.design.runs import CellRun, Result
 from service.config import settings
 from service.datasets import layouts as data
 from service.jobs import submission as jobs
-from service.specs.schemas import JobRequest
+from service.jobs.schemas import JobRequest
+from service.jobs.workers import has_cuda, is_up
 from service.specs.training import ENGINE_VERSION, JobStatus, Reason, TargetHit
 from service.storage.tables import Comparison, ComparisonCell, Job, Worker
 
@@ -138,18 +138,8 @@ def _torches(session: Session) -> list[str]:
 
 def _auto(session: Session) -> str | None:
     """The device that a job with `auto` gets, whichever worker takes it; None where that depends on the worker."""
-    kinds = {_has_cuda(devices) for devices in session.scalars(select(Worker.devices).where(is_up()))}
+    kinds = {has_cuda(devices) for devices in session.scalars(select(Worker.devices).where(is_up()))}
     return None if len(kinds) != 1 else "cuda" if kinds.pop() else "cpu"
-
-
-def _has_cuda(devices: Sequence[Mapping[str, Any]]) -> bool:
-    return any(device["kind"] == "cuda" for device in devices)
-
-
-def is_up() -> ColumnElement[bool]:
-    """Whether a worker gave a sign of life within a lease: one that was killed could not say that it stopped."""
-    lease = timedelta(seconds=settings().lease_seconds)
-    return and_(Worker.stopped_at.is_(None), func.clock_timestamp() - Worker.heartbeat_at <= lease)
 
 
 def provide(session: Session, comparison: Comparison, plan: Plan, cells: Sequence[Cell]) -> None:

@@ -30,6 +30,7 @@ from service.config import settings
 from service.datasets import layouts as data
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.jobs import submission as jobs
+from service.jobs import workers
 from service.specs.catalog import default_dataset
 from service.specs.training import ComparisonStatus, TrainSpec
 from service.storage.session import storable
@@ -73,10 +74,10 @@ def plan(session: Session, request: ComparisonRequest) -> Plan:
 
 def _device(session: Session) -> str:
     """What `auto` means for all runs of a comparison, so that they can be compared: a GPU where a worker has one."""
-    devices = session.scalars(select(Worker.devices).where(cells.is_up())).all()
+    devices = session.scalars(select(Worker.devices).where(workers.is_up())).all()
     if not devices:
         return "auto"
-    return "cuda" if any(device["kind"] == "cuda" for owned in devices for device in owned) else "cpu"
+    return "cuda" if any(map(workers.has_cuda, devices)) else "cpu"
 
 
 def _check(session: Session, found: Plan) -> None:

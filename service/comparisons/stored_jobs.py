@@ -18,7 +18,7 @@ from service.comparisons.answers import CompareAnswer
 from service.comparisons.design.labels import GroupBy
 from service.comparisons.design.runs import Result, StoredRun
 from service.errors import Invalid
-from service.metrics import metrics
+from service.metrics import targets
 from service.specs.catalog import DATASETS, MODELS, OPTIMIZERS, is_own
 from service.specs.metric_text import out_of_reach
 from service.specs.patterns import STORABLE
@@ -220,7 +220,7 @@ def _with_hits(session: Session, query: CompareQuery, target: Target) -> list[St
     has_points = exists().where(MetricChunk.job_id == Job.id).label("has_points")
     rows = _rows(session, _matching(query).add_columns(has_points))
     runs = _read(rows)
-    hits = metrics.first_hits(session, [run.job for run in runs if run.counts], target)
+    hits = targets.first_hits(session, [run.job for run in runs if run.counts], target)
     watched = target.model_dump(mode="json")
     found, lost = [], 0
     for run, row in zip(runs, rows, strict=True):

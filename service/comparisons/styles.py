@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
-from service.specs.schemas import Output
+from service.specs.bodies import Output
 
 COLOURS, DASHES, MARKERS = 7, 4, 9
 """How many there are. No two have a common divisor: 252 optimizers look different."""

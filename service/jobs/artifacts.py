@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 
 from service.errors import Conflict, NotFound, Unavailable
 from service.jobs import submission as jobs
-from service.metrics import metrics
-from service.metrics.metrics import Curve
-from service.specs.schemas import Output
+from service.metrics import read
+from service.metrics.read import Curve
+from service.specs.bodies import Output
 from service.storage.files import store
 from service.storage.tables import Checkpoint, Job, MetricChunk
 
@@ -123,7 +123,7 @@ def download(session: Session, job_id: UUID, name: str, wanted: str | None = Non
     documents = _documents(job)
     if name in documents:
         return Download(file_name, JSON, iter([documents[name]]), len(documents[name]))
-    curves = metrics.read(session, [job_id]).get(job_id) if name == CURVES else None
+    curves = read.curves(session, [job_id]).get(job_id) if name == CURVES else None
     if curves:
         return Download(file_name, CSV, _table(curves))
     there = ", ".join(one.name for one in artifacts(session, job_id).artifacts)

@@ -10,7 +10,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.storage.session import remove_after_commit
+from service.storage.files import remove_after_commit
 from service.storage.tables import Checkpoint
 
 KEPT = 2

@@ -1,14 +1,14 @@
 """Jobs as their users have them: submitted, listed, cancelled, retried.
 
-Here and in `service.jobs.attempts` are the only writers of job status: here it becomes `queued`, and `cancelled` where no
-worker is asked.
+Here and in `service.jobs.transitions` are the only writers of job status: here it becomes `queued`, and `cancelled`
+where no worker is asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -18,12 +18,14 @@ from uuid_utils.compat import uuid7
 
 from service.config import settings
 from service.datasets import layouts as data
+from service.datasets.locks import hold_dataset
 from service.errors import Conflict, FieldError, Forbidden, Invalid, KotrainError, NotFound
 from service.jobs import queue
+from service.jobs.schemas import JobRequest
+from service.jobs.workers import has_cuda
 from service.specs.catalog import is_own
-from service.specs.schemas import JobRequest
 from service.specs.training import ENGINE_VERSION, TRANSITIONS, JobStatus, Reason, TrainSpec
-from service.storage.session import NOW, ring_after_commit
+from service.storage.session import NOW, call_after_commit
 from service.storage.tables import ComparisonCell, Job, JobEvent, User, Worker
 
 MOST_BELLS = 64
@@ -58,17 +60,10 @@ def check(session: Session, request: TrainSpec) -> None:
         raise Invalid("; ".join(error.detail for error in errors), tuple(errors))
 
 
-def hold_dataset(session: Session, name: str, *, alone: bool = False) -> None:
-    """Keep somebody's own data set as it is until the transaction ends: whoever submits may share it with others who
-    do, whoever removes it (`alone`) with nobody."""
-    lock = func.pg_advisory_xact_lock if alone else func.pg_advisory_xact_lock_shared
-    session.execute(select(lock(func.hashtextextended(f"kotrain.dataset {name}", 0))))
-
-
 def _only_cpu_workers(session: Session) -> bool:
     """Whether workers are known and none ever had a GPU. None known is no answer: they may come yet."""
     devices = session.scalars(select(Worker.devices)).all()
-    return bool(devices) and not any(device["kind"] == "cuda" for owned in devices for device in owned)
+    return bool(devices) and not any(map(has_cuda, devices))
 
 
 def submit(session: Session, user: User, request: JobRequest) -> Job:
@@ -115,7 +110,7 @@ def _insert(session: Session, rows: Sequence[dict[str, Any]]) -> list[UUID]:
     session.execute(insert(JobEvent), events)
     bells = [queue.CUDA_WORKERS if row["needs_cuda"] else queue.ANY_WORKER for row in rows]
     for bell in bells[:MOST_BELLS]:
-        ring_after_commit(session, bell)
+        call_after_commit(session, partial(queue.ring, bell))
     return ids
 
 

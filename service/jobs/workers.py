@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from pydantic import Field
-from sqlalchemy import case, func, select
+from sqlalchemy import ColumnElement, and_, case, func, select
 from sqlalchemy.orm import Session
 
-from service.comparisons.cells import is_up
-from service.specs.schemas import Output
+from service.config import settings
+from service.specs.bodies import Output
 from service.specs.training import JobStatus
 from service.storage.session import NOW
 from service.storage.tables import Job, User, Worker
@@ -62,6 +62,17 @@ class Workers(Output):
     """The workers that gave a sign of life within a day, the newest first."""
 
     workers: list[WorkerView]
+
+
+def is_up() -> ColumnElement[bool]:
+    """Whether a worker gave a sign of life within a lease: one that was killed could not say that it stopped."""
+    lease = timedelta(seconds=settings().lease_seconds)
+    return and_(Worker.stopped_at.is_(None), NOW - Worker.heartbeat_at <= lease)
+
+
+def has_cuda(devices: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether one of a worker's devices is a GPU."""
+    return any(device["kind"] == "cuda" for device in devices)
 
 
 def workers(session: Session) -> Workers:

@@ -10,10 +10,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.comparisons import lifecycle as comparisons
-from service.comparisons.cells import is_up
 from service.errors import Conflict
 from service.jobs import submission as jobs
-from service.specs.schemas import Output
+from service.jobs.workers import is_up
+from service.specs.bodies import Output
 from service.specs.training import ComparisonStatus, JobStatus
 from service.storage.tables import Comparison, Job, User, Worker
 

@@ -13,7 +13,7 @@ from typing import Literal
 from uuid import UUID
 
 from service.comparisons.answers import ComparisonAnswer
-from service.metrics.metrics import Curve
+from service.metrics.read import Curve
 from service.reports import latex, rows
 
 Format = Literal["html", "csv", "latex", "json"]

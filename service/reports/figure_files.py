@@ -16,10 +16,10 @@ from service.comparisons import lifecycle as comparisons
 from service.comparisons.answers import ComparisonAnswer, TaskAnswer
 from service.errors import Invalid, NotFound
 from service.jobs import submission as jobs
-from service.metrics import metrics
+from service.metrics import read
 from service.reports import plot_names
 from service.reports.plot_names import Ending, Theme, Wish
-from service.specs.schemas import Output
+from service.specs.bodies import Output
 from service.storage.session import transaction
 from service.storage.tables import MetricChunk, MetricName
 
@@ -103,7 +103,7 @@ def _curves(session: Session, answer: ComparisonAnswer, task: TaskAnswer, name: 
     """Those that a figure of a task may show. Raises NotFound where there is no such figure."""
     _named(name, {**plot_names.of_task(task), **plot_names.ACROSS})
     runs = [job for group in task.groups for job in group.jobs]
-    return metrics.read(session, runs, reports.curve_names(answer))
+    return read.curves(session, runs, reports.curve_names(answer))
 
 
 def _task(answer: ComparisonAnswer, wanted: str) -> TaskAnswer:
@@ -144,7 +144,7 @@ def job_plot(job_id: UUID, name: str, wish: Wish, *, is_log: bool, smooth: float
         optimizer = jobs.get(session, job_id).optimizer
         measured = _measured(session, job_id)
         _named(name, plot_names.of_job(measured))
-        curves = metrics.read(session, [job_id], plot_names.metrics_of(name, measured)).get(job_id, {})
+        curves = read.curves(session, [job_id], plot_names.metrics_of(name, measured)).get(job_id, {})
     body = _drawing().of_job(optimizer, curves, name, wish, is_log=is_log, smooth=smooth)
     safe = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "._-") else "-" for sign in name)
     return _picture(body, wish, f"job-{str(job_id)[-8:]}-{safe}.{wish.ending}")

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from service.comparisons.answers import ComparisonAnswer, ReusedRun, TaskAnswer
-from service.metrics.metrics import Curve
+from service.metrics.read import Curve
 from service.reports import tables
 from service.reports.figures import across, canvas, costs, scores, training, tuning
 from service.reports.figures.canvas import Picture

@@ -9,7 +9,7 @@ from uuid import UUID
 from service.comparisons.answers import ComparisonAnswer, TaskAnswer
 from service.comparisons.styles import BLUE, GREY, HOMES, LookView
 from service.errors import Conflict
-from service.metrics.metrics import Curve
+from service.metrics.read import Curve
 from service.reports import plot_names
 from service.reports.figures import across, canvas, costs, run, scores, training, tuning
 from service.reports.figures.canvas import Lettering, Picture

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.comparisons.answers import GroupView, TaskAnswer
-from service.metrics.metrics import Curve
+from service.metrics.read import Curve
 from service.specs.training import Target
 
 Along = Literal["steps", "wall_seconds"]

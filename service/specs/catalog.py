@@ -33,7 +33,7 @@ Widths = Annotated[tuple[Width, ...], Field(strict=False, max_length=64)]
 class Frozen(BaseModel):
     """Base of everything in a spec: immutable, strict about types, without unknown fields, without NaN or infinity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
 
 
 def unfit(field: str, message: str) -> PydanticCustomError:
@@ -101,7 +101,8 @@ class SnipsParams(TextParams):
 class Dataset(Frozen):
     """A named data set: what kind of input it has, how many classes and training records, and where it comes from.
 
-    Of one that somebody registered (`OwnDataset`), classes and records are in its description (`service.datasets.layouts`).
+    Of one that somebody registered (`OwnDataset`), classes and records are in its description
+    (`service.datasets.layouts`).
     """
 
     kind: ClassVar[Kind]

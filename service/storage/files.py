@@ -7,17 +7,21 @@ import hashlib
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import IO
 
 import fsspec
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from fsspec.implementations.local import LocalFileSystem
+from sqlalchemy.orm import Session
 
 from service.config import settings
 from service.errors import KotrainError
+from service.storage.session import call_after_commit
 
 log = logging.getLogger(__name__)
 
@@ -174,3 +178,26 @@ def store() -> Store:
     """The store of this process's settings."""
     wanted = settings()
     return Store(wanted.files or str(wanted.home / "files"), wanted.home / "scratch")
+
+
+def remove_after_commit(session: Session, names: Iterable[str]) -> None:
+    """Remove files from the store once the transaction that deletes their rows has committed."""
+    for name in names:
+        call_after_commit(session, partial(_remover().put, name))
+
+
+@lru_cache(maxsize=1)
+def _remover() -> SimpleQueue[str]:
+    """Queue of a thread that removes files, so that a store that hangs does not delay heartbeats."""
+    names: SimpleQueue[str] = SimpleQueue()
+
+    def remove() -> None:
+        while True:
+            name = names.get()
+            try:
+                store().remove([name])
+            except Exception as error:  # it is garbage now, which `kotrain gc` finds
+                log.warning("file %s not removed: %s", name, error)
+
+    threading.Thread(target=remove, name="remover", daemon=True).start()
+    return names

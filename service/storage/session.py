@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from queue import SimpleQueue
 from typing import Any
 
 from alembic import command
@@ -19,9 +17,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from service.config import settings
-from service.jobs import queue
 from service.storage import schema_version as compatibility
-from service.storage.files import store
 from service.storage.schema_version import Incompatible
 
 log = logging.getLogger(__name__)
@@ -78,7 +74,7 @@ def storable(message: str) -> str:
     return message.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
-def have_no_patience(session: Session) -> None:
+def limit_lock_wait(session: Session) -> None:
     """Wait for nobody's lock longer than a second in this transaction; `is_locked` then says of the error that it was
     for that."""
     session.execute(text("SET LOCAL lock_timeout = '1s'"))
@@ -89,12 +85,12 @@ def is_locked(error: Exception) -> bool:
     return isinstance(getattr(error, "orig", error), LockNotAvailable)
 
 
-def be_known_as(worker_id: str, idle_seconds: float) -> None:
+def tag_connections(worker_id: str, idle_seconds: float) -> None:
     """Name this process's connections, and have the database end transactions that wait for it longer than this.
 
     A process that is frozen within one would keep its rows locked, and nobody could take its jobs back; one that is
     frozen while it sends data is no case for a time limit, so that others have to know it by its name
-    (`service.jobs.attempts.cut_off_stale`).
+    (`service.jobs.heartbeats.end_stale_transactions`).
     """
 
     @event.listens_for(engine(), "connect")
@@ -113,15 +109,20 @@ def connection_name(worker_id: str) -> str:
 def transaction() -> Iterator[Session]:
     """A session that commits at the end of the block, or rolls back on an exception.
 
-    After the commit it rings the bells, and has the files removed, that were asked for.
+    Functions passed to `call_after_commit` run once the commit has succeeded.
     """
     with Session(engine(), expire_on_commit=False) as session:
         with session.begin():
             yield session
-        for bell in session.info.get("bells", ()):
-            queue.ring(bell)
-        for name in session.info.get("files", ()):
-            _remover().put(name)
+        for function in session.info.get("after_commit", ()):
+            function()
+
+
+def driver_connection(session: Session) -> Connection[Any]:
+    """The psycopg connection of a session, for COPY and binary cursors."""
+    connection = session.connection().connection.driver_connection
+    assert isinstance(connection, Connection)
+    return connection
 
 
 def per_request() -> Iterator[Session]:
@@ -130,31 +131,9 @@ def per_request() -> Iterator[Session]:
         yield session
 
 
-def ring_after_commit(session: Session, bell: str) -> None:
-    """Ask for a bell that rings once the job it announces can be seen."""
-    session.info.setdefault("bells", []).append(bell)
-
-
-def remove_after_commit(session: Session, files: Iterable[str]) -> None:
-    """Ask for files of the store to be removed once no row names them any more."""
-    session.info.setdefault("files", []).extend(files)
-
-
-@lru_cache(maxsize=1)
-def _remover() -> SimpleQueue[str]:
-    """Takes names of files to a thread that removes them: a store that hangs must hold up nobody's heartbeat."""
-    names: SimpleQueue[str] = SimpleQueue()
-
-    def remove() -> None:
-        while True:
-            name = names.get()
-            try:
-                store().remove([name])
-            except Exception as error:  # it is garbage now, which `kotrain gc` finds
-                log.warning("file %s not removed: %s", name, error)
-
-    threading.Thread(target=remove, name="remover", daemon=True).start()
-    return names
+def call_after_commit(session: Session, function: Callable[[], object]) -> None:
+    """Call `function` after this session's transaction has committed; not at all if it rolls back."""
+    session.info.setdefault("after_commit", []).append(function)
 
 
 def migrate() -> None:

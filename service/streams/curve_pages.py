@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from service.metrics.metrics import Curve
+from service.metrics.read import Curve
 from service.streams.cursor import JobCursor
 
 Curves = Mapping[int, Curve]

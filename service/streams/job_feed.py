@@ -13,10 +13,10 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from service.errors import NotFound
-from service.jobs.attempts import BEGAN_ANEW, CONTINUED
-from service.metrics import metrics
-from service.metrics.metrics import Curve
-from service.specs.schemas import EventView
+from service.jobs.claims import BEGAN_ANEW, CONTINUED
+from service.jobs.schemas import EventView
+from service.metrics import read
+from service.metrics.read import Curve
 from service.specs.training import JobStatus
 from service.storage.tables import Job, JobEvent, MetricName
 from service.streams.cursor import END, JobCursor
@@ -116,10 +116,10 @@ class JobFeed:
     def _history(self, session: Session) -> tuple[dict[int, str], Curves, bool]:
         """The names and all that was measured so far, thinned out; there is no more."""
         assert self.max_points is not None
-        found = metrics.read(session, [self.job_id]).get(self.job_id, {})
+        found = read.curves(session, [self.job_id]).get(self.job_id, {})
         called = session.execute(select(MetricName.id, MetricName.name).where(MetricName.name.in_(found)))
         names = {row.id: row.name for row in called}
-        return names, {id_: metrics.thin(found[name], self.max_points) for id_, name in names.items()}, False
+        return names, {id_: read.thin(found[name], self.max_points) for id_, name in names.items()}, False
 
     def _next(self, session: Session, told: JobCursor) -> tuple[dict[int, str], Curves, bool]:
         """The names, the next points (about `MOST_POINTS`; at least one if there is one), and whether there are more.

@@ -8,9 +8,9 @@ from uuid import UUID
 from sqlalchemy import select, text
 
 from service.config import settings
-from service.jobs import attempts
+from service.jobs import claims
 from service.jobs import submission as jobs
-from service.specs.schemas import JobRequest
+from service.jobs.schemas import JobRequest
 from service.storage import session as db
 from service.storage.tables import Job, JobEvent, User
 
@@ -25,7 +25,7 @@ def submit(user="ada", **fields):
 
 def claim(worker="w1", *, has_cuda=False):
     with db.transaction() as session:
-        return attempts.claim(session, worker, has_cuda=has_cuda)
+        return claims.claim(session, worker, has_cuda=has_cuda)
 
 
 def do(call, *args, **kwargs):

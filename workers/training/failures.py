@@ -22,7 +22,7 @@ class DiskTrouble(Exception):
     """What a process that reads data met, or that it was lost; made from a message alone, as torch makes it again."""
 
 
-def is_the_machine_s(error: BaseException) -> bool:
+def is_infrastructure_error(error: BaseException) -> bool:
     """Whether another try, perhaps on another machine, may do."""
     if isinstance(error, OSError):
         return error.errno in MACHINE_TROUBLE

@@ -88,7 +88,7 @@ def _not_restored(run: Run, resume: Path) -> str | None:
     try:
         run.restore(checkpoint.read(resume))
     except Exception as error:
-        if isinstance(error, OSError) or trouble.is_the_machine_s(error) or trouble.is_out_of_memory(error):
+        if isinstance(error, OSError) or trouble.is_infrastructure_error(error) or trouble.is_out_of_memory(error):
             raise
         # whatever else it is, the run can be made without
         return f"starts from the beginning, its checkpoint is of no use: {error}"

@@ -8,9 +8,9 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, mode
 from pydantic.config import JsonDict
 
 from service.comparisons.design.search_spaces import MOST_PARAMETERS, Space
+from service.specs.bodies import Label, TagKey
 from service.specs.catalog import Frozen, Seed, unfit
 from service.specs.patterns import PRINTABLE
-from service.specs.schemas import Label, TagKey
 from service.specs.training import TaskSpec
 
 MOST_SEEDS, MOST_SEEDS_LOOKS, MOST_SEEDS_ANY = 1000, 200, 100
@@ -150,7 +150,8 @@ def _number_of_seeds(value: Any) -> Any:
 class ComparisonRequest(Frozen):
     """Which optimizer is better: tasks x optimizers x seeds, each optimizer tuned with the same number of trials."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [COMPARISON_EXAMPLE]})
+    # As in `JobRequest`: a request body's validator is built at once.
+    model_config = ConfigDict(json_schema_extra={"examples": [COMPARISON_EXAMPLE]}, defer_build=False)
 
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=PRINTABLE)] = (
         "comparison"

@@ -21,7 +21,7 @@ from alembic import command
 from sqlalchemy import Connection, delete, func, select, text
 
 from service.config import settings
-from service.jobs import attempts
+from service.jobs import claims, outcomes
 from service.operations.backup import pg_dump as dumps
 from service.operations.backup.archive import DATABASE, FILES, BackupError, Manifest, Reader, Writer
 from service.specs.training import JobStatus
@@ -250,7 +250,7 @@ def _settle(files: Sequence[str]) -> Restored:
         session.execute(delete(Checkpoint).where(Checkpoint.file == func.any(dropped)))
         running = session.scalars(select(Job).where(Job.status == JobStatus.RUNNING)).all()
         for job in running:
-            claim = attempts.Claim(
+            claim = claims.Claim(
                 job_id=job.id,
                 attempt=job.attempt,
                 spec=job.spec,
@@ -258,7 +258,7 @@ def _settle(files: Sequence[str]) -> Restored:
                 memory_limit_bytes=job.memory_limit_bytes,
                 step=job.step,
             )
-            attempts.give_back(session, claim, "restored from a backup, in which it was running")
+            outcomes.requeue(session, claim, "restored from a backup, in which it was running")
         total = session.scalar(select(func.count(Job.id))) or 0
     return Restored(jobs=total, files=len(files), given_back=len(running), dropped=len(dropped))
 

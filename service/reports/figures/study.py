@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from service.comparisons.answers import ComparisonAnswer
-from service.metrics.metrics import Curve
+from service.metrics.read import Curve
 from service.reports.figures.canvas import Lettering, Picture, inline
 from service.reports.palette import Look, drawn
 

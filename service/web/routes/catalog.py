@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from service.comparisons import styles as looks
 from service.datasets import registry as registered
 from service.specs import catalog
-from service.specs.schemas import Catalog, CatalogEntry, DatasetEntry, ModelEntry, OptimizerEntry
+from service.specs.bodies import Catalog, CatalogEntry, DatasetEntry, ModelEntry, OptimizerEntry
 from service.web.dependencies import Caller
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"])

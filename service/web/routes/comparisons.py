@@ -14,8 +14,8 @@ from service import reports
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummary
 from service.comparisons.design.requests import ComparisonRequest
-from service.metrics import metrics
-from service.specs.schemas import Page
+from service.metrics import read
+from service.specs.bodies import Page
 from service.storage import idempotency
 from service.storage.session import transaction
 from service.storage.tables import Comparison
@@ -114,7 +114,7 @@ def _report(comparison_id: UUID, format: reports.Format) -> reports.Report:
     with transaction() as session:
         answer = comparisons.answer(session, comparisons.get(session, comparison_id))
         is_page = format == "html"  # nothing else shows curves, and they are large
-        curves = metrics.read(session, reports.job_ids(answer), reports.curve_names(answer)) if is_page else {}
+        curves = read.curves(session, reports.job_ids(answer), reports.curve_names(answer)) if is_page else {}
     return reports.render(format, answer, curves)
 
 

@@ -11,10 +11,10 @@ from pydantic import Field
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.answers import TaskAnswer
 from service.errors import Invalid
-from service.metrics import metrics
+from service.metrics import read
 from service.reports import traces
+from service.specs.bodies import Output
 from service.specs.patterns import STORABLE
-from service.specs.schemas import Output
 from service.web.dependencies import Caller, Database, StrictQuery
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
@@ -74,7 +74,7 @@ def show(session: Database, _: Caller, comparison_id: UUID, query: Annotated[Cur
         raise Invalid.field("task", f"the comparison has {len(answer.tasks)}, and {query.task} is none of them")
     task = answer.tasks[query.task - 1]
     jobs = [job for group in task.groups for job in group.jobs]
-    curves = metrics.read(session, jobs, [query.metric])
+    curves = read.curves(session, jobs, [query.metric])
     found = curves_answer(task, query.metric, query.along, traces.runs_of(task, curves), curves)
     return Response(found.model_dump_json(), media_type="application/json")
 
@@ -84,7 +84,7 @@ def curves_answer(
     metric: str,
     along: traces.Along,
     runs: dict[str, traces.RunsOf],
-    curves: dict[UUID, dict[str, metrics.Curve]],
+    curves: dict[UUID, dict[str, read.Curve]],
 ) -> CurvesAnswer:
     """The bands of a task's runs, whose curves have been read."""
     bands = {label: traces.band(of.traces(metric, along)) for label, of in runs.items()}

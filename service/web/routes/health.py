@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.jobs import queue
-from service.specs.schemas import Health
+from service.specs.bodies import Health
 from service.storage import session as db
 from service.storage.schema_version import Incompatible
 

@@ -12,24 +12,22 @@ from pydantic import Field
 
 from service.errors import Invalid
 from service.jobs import submission as jobs
-from service.metrics import metrics
-from service.specs.patterns import STORABLE, TAG
-from service.specs.schemas import (
+from service.jobs.schemas import (
     ActionOutcomes,
     ActionRequest,
-    CurveView,
     DryRun,
     EventView,
     History,
     JobCounts,
     JobRequest,
     JobView,
-    Label,
-    Metrics,
     OutcomeView,
-    Page,
     Progress,
 )
+from service.metrics import read
+from service.metrics.schemas import CurveView, Metrics
+from service.specs.bodies import Label, Page
+from service.specs.patterns import STORABLE, TAG
 from service.specs.training import JobStatus
 from service.storage import idempotency
 from service.storage.tables import Job
@@ -199,9 +197,9 @@ def show_metrics(session: Database, _: Caller, job_id: UUID, query: Annotated[Me
     """The curves of a job. Thinned-out curves keep their first and last point and every bucket's extremes."""
     jobs.get(session, job_id)
     wanted = query.names.split(",") if query.names is not None else None
-    curves = metrics.read(session, [job_id], wanted).get(job_id, {})
+    curves = read.curves(session, [job_id], wanted).get(job_id, {})
     if query.max_points is not None:
-        curves = {name: metrics.thin(curve, query.max_points) for name, curve in curves.items()}
+        curves = {name: read.thin(curve, query.max_points) for name, curve in curves.items()}
     return Metrics(
         metrics={
             name: CurveView.model_construct(

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.accounts import api_keys as keys
-from service.specs.schemas import Label, Output
+from service.specs.bodies import Label, Output
 from service.storage.tables import ApiKey
 from service.web.dependencies import Database
 

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select, text
 
 from service.accounts import api_keys as keys
-from service.metrics import metrics
+from service.metrics import read
 from service.specs.training import Reason
 from service.storage import session as db
 from service.storage.tables import Checkpoint, JobEvent
@@ -89,7 +89,7 @@ class FaultLab(Lab):
     def safe_until(self, job_id: str, step: int) -> Safe:
         """What was measured until a step, and when: another training of the same steps takes another time."""
         with db.transaction() as session:
-            curves = metrics.read(session, [UUID(job_id)]).get(UUID(job_id), {})
+            curves = read.curves(session, [UUID(job_id)]).get(UUID(job_id), {})
         pairs = {name: zip(of.steps.tolist(), of.wall_seconds.tolist(), strict=True) for name, of in curves.items()}
         points = {name: [pair for pair in of if pair[0] <= step] for name, of in pairs.items()}
         return Safe(step, {name: of for name, of in points.items() if of})

@@ -8,7 +8,7 @@ import pytest
 
 from service.config import settings
 from service.jobs import queue
-from service.jobs.attempts import Claim
+from service.jobs.claims import Claim
 from service.operations.backup import backup
 from service.operations.embedded import Embedded
 from service.storage import session as db

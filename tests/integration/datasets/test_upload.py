@@ -19,7 +19,7 @@ from service.datasets.uploads.upload import arrive
 from service.errors import Unavailable
 from service.web.routes.datasets import READING
 from tests.integration.datasets.conftest import npz
-from tests.unit.service.registry.files import CLASSES, csv_of, folders, jsonl_of, parquet
+from tests.unit.service.datasets.uploads.files import CLASSES, csv_of, folders, jsonl_of, parquet
 from tests.waiting import until
 
 LABELS = np.arange(30) % 3

@@ -158,5 +158,8 @@ class TestPackages:
         assert says("packages", "error", torch, vision)
 
     def test_torch_is_not_loaded_for_it(self):
-        program = "import sys; from service.operations import doctor; doctor.examine(['packages']); sys.exit('torch' in sys.modules)"
+        program = (
+            "import sys; from service.operations.doctor import examine\n"
+            "examine(['packages']); sys.exit('torch' in sys.modules)"
+        )
         assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -41,7 +41,7 @@ from service.comparisons.design.plan import Plan
 from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
 from service.comparisons.styles import looks
-from service.metrics.metrics import Curve
+from service.metrics.read import Curve
 from service.specs.training import ComparisonStatus, Target
 
 LR = {"log_uniform": [0.0003, 0.03]}

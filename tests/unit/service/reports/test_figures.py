@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from service.comparisons.styles import LookView
-from service.metrics.metrics import Curve
+from service.metrics.read import Curve
 from service.reports import render
 from service.reports.figures import canvas
 from service.reports.figures.across import alike

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import ko
-from service.metrics.metrics import MAX_NAME
+from service.metrics.write import MAX_NAME
 from service.specs import catalog
 from service.specs.training import DIAGNOSTICS, METRICS, Reason, Summary, TrainSpec
 from workers.training import datasets, models

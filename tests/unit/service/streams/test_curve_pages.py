@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.metrics.metrics import Curve
+from service.metrics.read import Curve
 from service.streams.cursor import JobCursor
 from service.streams.curve_pages import beyond, parts
 

@@ -16,7 +16,17 @@ from service.comparisons.design import schedule
 from service.comparisons.design.runs import CellRun, Result
 from service.specs.training import JobStatus, Reason, TargetHit
 from service.storage.tables import Comparison, User
-from tests.unit.service.test_protocol import ADAM, DIVERGED, FAILED, RUNNING, SGD, TASK, fixed, planned, scored
+from tests.unit.service.comparisons.design.test_schedule import (
+    ADAM,
+    DIVERGED,
+    FAILED,
+    RUNNING,
+    SGD,
+    TASK,
+    fixed,
+    planned,
+    scored,
+)
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ENVIRONMENT = {

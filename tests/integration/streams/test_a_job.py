@@ -6,9 +6,9 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
-from service.jobs import attempts
-from service.jobs.attempts import Batch, Beat
-from service.metrics import metrics
+from service.jobs import claims, heartbeats, outcomes
+from service.jobs.heartbeats import Batch, Beat
+from service.metrics import read
 from service.specs.training import JobStatus, Reason
 from service.storage import session as db
 from service.storage.tables import JobEvent
@@ -24,16 +24,16 @@ def points(name="train_loss", steps=(), value=1.0):
 
 
 def beat(claimed, measured, step=0):
-    done = do(attempts.beat, "w1", [Beat(claimed, step, 100, [Batch(measured)])])
-    assert done == {claimed.job_id: attempts.Order.GO_ON}
+    done = do(heartbeats.beat, "w1", [Beat(claimed, step, 100, [Batch(measured)])])
+    assert done == {claimed.job_id: heartbeats.Instruction.CONTINUE}
 
 
 def finish(claimed, measured=None):
-    assert do(attempts.finish, claimed, Reason.COMPLETED, batches=[Batch(measured or {})])
+    assert do(outcomes.finish, claimed, Reason.COMPLETED, batches=[Batch(measured or {})])
 
 
 def stored(job_id) -> dict[str, dict[int, float]]:
-    curves = do(metrics.read, [job_id]).get(job_id, {})
+    curves = do(read.curves, [job_id]).get(job_id, {})
     return {name: dict(zip(of.steps.tolist(), of.values.tolist(), strict=True)) for name, of in curves.items()}
 
 
@@ -48,7 +48,7 @@ class TestAJobThatHasEnded:
     def job_id(self, api):
         job_id = submit()
         claimed = claim()
-        do(attempts.begin, claimed, 0)
+        do(claims.begin, claimed, 0)
         beat(claimed, points(steps=range(0, 50, 10)) | points("lr", steps=[40]))
         finish(claimed, points(steps=[50]) | points("val_loss", steps=[50], value=float("nan")))
         return job_id
@@ -195,12 +195,12 @@ class TestAJobAtWork:
         job_id = submit()
         listening = server.listen(path(job_id))
         first = claim()
-        do(attempts.begin, first, 0)
+        do(claims.begin, first, 0)
         beat(first, points(steps=[10, 20, 30]) | points("val_loss", steps=[20]), step=30)
         listening.heard(4)
-        do(attempts.give_back, first, "the worker shuts down")
+        do(outcomes.requeue, first, "the worker shuts down")
         second = claim()
-        do(attempts.begin, second, 20, {"train_loss"})
+        do(claims.begin, second, 20, {"train_loss"})
         beat(second, points("val_loss", steps=[20], value=2.0) | points(steps=[30], value=2.0), step=30)
         finish(second, points(steps=[40], value=2.0))
         page = listening.over()
@@ -216,9 +216,9 @@ class TestAJobAtWork:
         beat(first, points(steps=[10, 20, 30]))
         listening = server.listen(path(job_id))
         listening.heard(3)
-        do(attempts.give_back, first, "the worker shuts down")
+        do(outcomes.requeue, first, "the worker shuts down")
         second = claim()
-        do(attempts.begin, second, 20, {"train_loss"})
+        do(claims.begin, second, 20, {"train_loss"})
         with db.transaction() as session:
             session.execute(update(JobEvent).where(JobEvent.job_id == job_id).values(step=None))
         beat(second, points(steps=[30], value=2.0))

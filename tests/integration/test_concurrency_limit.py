@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
-from tests.integration.live.conftest import served
+from tests.integration.streams.conftest import served
 
 AT_ONCE = 120
 """More than threads and connections together."""

@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from service.config import settings
-from service.jobs.attempts import Claim
 from service.jobs.checkpoints import Written
+from service.jobs.claims import Claim
 from service.storage.files import Absent, digest, store
 from tests.slow_files import SlowFiles
 from tests.waiting import until

@@ -11,15 +11,15 @@ import pytest
 from sqlalchemy import make_url, select, text
 
 from service.config import settings
-from service.jobs import attempts
+from service.jobs import claims
 from service.jobs import submission as jobs
-from service.jobs.attempts import Order
-from service.metrics import metrics
-from service.specs.schemas import JobRequest
+from service.jobs.heartbeats import Instruction
+from service.jobs.schemas import JobRequest
+from service.metrics import read, write
 from service.storage import session as db
 from service.storage.tables import Job, User
 from tests.waiting import until
-from workers.heartbeat import Relay, Track, persistently
+from workers.heartbeat import Relay, Track, retry_while_database_is_down
 from workers.maintenance import Maintenance
 
 REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
@@ -38,7 +38,7 @@ def claimed():
     with db.transaction() as session:
         jobs.submit(session, session.scalars(select(User)).one(), JobRequest.model_validate(REQUEST))
     with db.transaction() as session:
-        return attempts.claim(session, "w1", has_cuda=False)
+        return claims.claim(session, "w1", has_cuda=False)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def relay(schema, monkeypatch):
 
 def stored_steps(job_id: UUID) -> list[int]:
     with db.transaction() as session:
-        curves = metrics.read(session, [job_id]).get(job_id)
+        curves = read.curves(session, [job_id]).get(job_id)
     return curves["loss"].steps.tolist() if curves else []
 
 
@@ -89,7 +89,7 @@ def test_the_thread_outlives_an_error_and_sends_again(relay, claim, monkeypatch,
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(metrics, "append", fail)
+        patch.setattr(write, "append", fail)
         track = relay.track(claim)
         track.add(1, points(1))
         until(lambda: len(failed) >= 2)
@@ -107,7 +107,7 @@ def test_what_cannot_be_stored_of_one_job_holds_up_no_other(relay, claim):
         rows = {row.id: row for row in session.scalars(select(Job))}
         assert rows[claim.job_id].heartbeat_at > rows[poisonous.claim.job_id].heartbeat_at
     assert rows[poisonous.claim.job_id].step == 0
-    assert (sound.order, sound.seal(), len(poisonous.seal())) == (Order.GO_ON, [], 1)
+    assert (sound.instruction, sound.seal(), len(poisonous.seal())) == (Instruction.CONTINUE, [], 1)
 
 
 def test_a_row_that_somebody_keeps_locked_holds_up_no_other_job(relay, claim):
@@ -121,7 +121,7 @@ def test_a_row_that_somebody_keeps_locked_holds_up_no_other_job(relay, claim):
             until(lambda step=step: stored_steps(claim.job_id) == list(range(1, step + 1)))
         assert stored_steps(locked.claim.job_id) == []
     until(lambda: stored_steps(locked.claim.job_id) == [1])
-    assert (sound.order, locked.order) == (Order.GO_ON, Order.GO_ON)
+    assert (sound.instruction, locked.instruction) == (Instruction.CONTINUE, Instruction.CONTINUE)
 
 
 def test_what_waits_is_sent_in_portions(claim, monkeypatch):
@@ -146,7 +146,7 @@ def test_what_waits_is_sent_in_portions(claim, monkeypatch):
 def test_a_job_that_comes_back_to_its_worker_stops_the_old_attempt(relay, claim):
     old = relay.track(claim)
     new = relay.track(claim)
-    assert (old.order, new.order) == (Order.LOST, Order.GO_ON)
+    assert (old.instruction, new.instruction) == (Instruction.LOST, Instruction.CONTINUE)
     relay.untrack(old)
     new.add(1, points(1))
     until(lambda: stored_steps(claim.job_id) == [1])
@@ -163,7 +163,7 @@ def test_a_server_that_has_become_read_only_is_waited_for(claim):
         session.execute(text("UPDATE jobs SET step = 7"))
         return "written"
 
-    assert persistently(write, lambda: bool(asked.append(1))) == "written"
+    assert retry_while_database_is_down(write, lambda: bool(asked.append(1))) == "written"
     assert len(asked) == 1
     assert len(servers) == 2, "the connection to the standby was used again"
 
@@ -200,12 +200,17 @@ def test_after_a_database_that_was_away_nothing_is_taken_for_a_lease(claim, serv
 
 def test_only_a_database_that_is_away_is_waited_for(claim, servers):
     with pytest.raises(Exception, match="nonsense"):
-        persistently(lambda session: session.execute(text("SELECT nonsense")), give_up=lambda: False)
+        retry_while_database_is_down(lambda session: session.execute(text("SELECT nonsense")), give_up=lambda: False)
     asked = []
     servers.postgres.stop()
     try:
-        stored = persistently(lambda session: session.get(Job, claim.job_id), lambda: asked.append(1) is None)
+        stored = retry_while_database_is_down(
+            lambda session: session.get(Job, claim.job_id), lambda: asked.append(1) is None
+        )
     finally:
         servers.postgres.start()
     assert (stored, asked) == (None, [1])
-    assert persistently(lambda session: session.get(Job, claim.job_id), give_up=lambda: False).id == claim.job_id
+    assert (
+        retry_while_database_is_down(lambda session: session.get(Job, claim.job_id), give_up=lambda: False).id
+        == claim.job_id
+    )

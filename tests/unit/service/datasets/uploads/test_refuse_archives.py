@@ -12,8 +12,8 @@ from PIL import Image
 
 from service.datasets.uploads import zip_archive as archives
 from service.datasets.uploads.formats import Form
-from tests.unit.service.registry.files import folders, image, npz, with_member, written
-from tests.unit.service.registry.refusing import refused
+from tests.unit.service.datasets.uploads.files import folders, image, npz, with_member, written
+from tests.unit.service.datasets.uploads.refusing import refused
 
 Y = np.arange(12) % 3
 ROWS = np.zeros((12, 2))

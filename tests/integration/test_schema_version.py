@@ -12,10 +12,10 @@ from starlette.testclient import TestClient
 from service.accounts import api_keys as keys
 from service.app import create_app
 from service.config import settings
-from service.jobs import attempts, queue
+from service.jobs import claims, queue
 from service.jobs import submission as jobs
+from service.jobs.schemas import JobRequest
 from service.operations.embedded import Embedded
-from service.specs.schemas import JobRequest
 from service.specs.training import ENGINE_VERSION, JobStatus
 from service.storage import schema_version as compatibility
 from service.storage import session as db
@@ -168,9 +168,9 @@ class TestEngine:
             owner = session.scalars(select(User)).one()
             return jobs.submit(session, owner, JobRequest.model_validate(REQUEST))
 
-    def claim(self) -> attempts.Claim | None:
+    def claim(self) -> claims.Claim | None:
         with db.transaction() as session:
-            return attempts.claim(session, "w1", has_cuda=False)
+            return claims.claim(session, "w1", has_cuda=False)
 
     def test_its_job_waits_and_others_go_on(self) -> None:
         keys.create("ada")
@@ -178,14 +178,14 @@ class TestEngine:
         assert own.engine_version == ENGINE_VERSION
         run("UPDATE jobs SET engine_version = :newer WHERE id = :id", newer=ENGINE_VERSION + 1, id=newer.id)
         with db.transaction() as session:
-            assert attempts.count_eligible(session, 10, has_cuda=False) == 1
+            assert claims.count_eligible(session, 10, has_cuda=False) == 1
         claimed = self.claim()
         assert claimed is not None
         assert claimed.job_id == own.id
         assert self.claim() is None
         with db.transaction() as session:
             assert jobs.get(session, newer.id).status == JobStatus.QUEUED
-            assert attempts.count_eligible(session, 10, has_cuda=False) == 0
+            assert claims.count_eligible(session, 10, has_cuda=False) == 0
 
     def test_an_older_engine_s_job_is_trained(self) -> None:
         keys.create("ada")

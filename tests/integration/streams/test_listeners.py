@@ -15,8 +15,8 @@ from sqlalchemy import delete, select
 
 from service.accounts import api_keys as keys
 from service.config import settings
-from service.jobs import attempts
-from service.jobs.attempts import Batch, Beat
+from service.jobs import heartbeats, outcomes
+from service.jobs.heartbeats import Batch, Beat
 from service.operations import stack
 from service.specs.training import Reason
 from service.storage import session as db
@@ -24,7 +24,7 @@ from service.storage.tables import ApiKey, User
 from service.streams import Hub, hub
 from service.streams import response as stream
 from tests.integration.at_work import claim, do, submit
-from tests.integration.live.conftest import served
+from tests.integration.streams.conftest import served
 from tests.waiting import until
 
 
@@ -34,11 +34,11 @@ def path(job_id):
 
 def measure(claimed, steps, names=("train_loss",)):
     points = {name: (list(steps), [1.0] * len(steps), [0.5] * len(steps)) for name in names}
-    do(attempts.beat, "w1", [Beat(claimed, steps[-1], None, [Batch(points)])])
+    do(heartbeats.beat, "w1", [Beat(claimed, steps[-1], None, [Batch(points)])])
 
 
 def finish(claimed):
-    assert do(attempts.finish, claimed, Reason.COMPLETED)
+    assert do(outcomes.finish, claimed, Reason.COMPLETED)
 
 
 def get(server, where="/healthz", **headers):

@@ -7,9 +7,9 @@ from itertools import islice
 
 import pytest
 
-from service.jobs import attempts
-from service.jobs.attempts import Batch, Beat
-from service.metrics import metrics
+from service.jobs import claims, heartbeats, outcomes
+from service.jobs.heartbeats import Batch, Beat
+from service.metrics import read
 from service.specs.training import JobStatus, Reason
 from service.streams import job_feed as of_job
 from service.streams.hub import read_delta
@@ -26,7 +26,7 @@ class Way:
         self.random = random.Random(seed)
         self.job_id = submit()
         self.page = Page()
-        self.claim: attempts.Claim | None = None
+        self.claim: claims.Claim | None = None
         self.step, self.at_step, self.measured = 0, set(), 0
 
     def go(self) -> None:
@@ -36,17 +36,17 @@ class Way:
         self.finish()
         self.listen(whole=True)
 
-    def work(self) -> attempts.Claim:
+    def work(self) -> claims.Claim:
         if self.claim is None:
             self.claim = claim()
             self.step = self.random.randint(0, self.step)
             told = {name for name in NAMES if self.random.random() < 0.5 and self.step in self.steps(name)}
-            do(attempts.begin, self.claim, self.step, told)
+            do(claims.begin, self.claim, self.step, told)
             self.at_step = told if self.step else set()
         return self.claim
 
     def steps(self, name):
-        curve = do(metrics.read, [self.job_id], [name]).get(self.job_id, {}).get(name)
+        curve = do(read.curves, [self.job_id], [name]).get(self.job_id, {}).get(name)
         return [] if curve is None else curve.steps.tolist()
 
     def points(self):
@@ -67,16 +67,16 @@ class Way:
 
     def measure(self) -> None:
         claimed = self.work()
-        do(attempts.beat, "w1", [Beat(claimed, self.step, None, [Batch(self.points())])])
+        do(heartbeats.beat, "w1", [Beat(claimed, self.step, None, [Batch(self.points())])])
 
     def lose(self) -> None:
         if self.claim is not None:
             batches = [Batch(self.points())] if self.random.random() < 0.5 else []
-            do(attempts.give_back, self.claim, "it shuts down", 0, batches)
+            do(outcomes.requeue, self.claim, "it shuts down", 0, batches)
             self.claim = None
 
     def finish(self) -> None:
-        assert do(attempts.finish, self.work(), Reason.COMPLETED, batches=[Batch(self.points())])
+        assert do(outcomes.finish, self.work(), Reason.COMPLETED, batches=[Batch(self.points())])
 
     def listen(self, *, whole: bool = False) -> None:
         feed = of_job.JobFeed(self.job_id)
@@ -100,7 +100,7 @@ def test_a_page_has_the_stored_curves_in_the_end(seed, monkeypatch):
     monkeypatch.setattr(of_job, "MOST_POINTS", 5)
     way = Way(seed)
     way.go()
-    stored = do(metrics.read, [way.job_id])[way.job_id]
+    stored = do(read.curves, [way.job_id])[way.job_id]
     assert way.page.points == {
         name: dict(zip(curve.steps.tolist(), curve.values.tolist(), strict=True)) for name, curve in stored.items()
     }

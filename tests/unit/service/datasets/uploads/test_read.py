@@ -10,7 +10,7 @@ from PIL import Image
 
 from service.datasets.uploads.formats import Form, read
 from service.datasets.uploads.records import rows_for_test, warnings_of
-from tests.unit.service.registry.files import (
+from tests.unit.service.datasets.uploads.files import (
     CLASSES,
     csv_of,
     folders,

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.metrics.metrics import Curve, thin
+from service.metrics.read import Curve, thin
 
 
 def curve(values):

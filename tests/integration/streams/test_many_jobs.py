@@ -10,8 +10,8 @@ from service.accounts import api_keys as keys
 from service.comparisons import lifecycle as comparisons
 from service.comparisons.design.requests import ComparisonRequest
 from service.config import settings
-from service.jobs import attempts
-from service.jobs.attempts import Batch, Beat
+from service.jobs import claims, heartbeats, outcomes
+from service.jobs.heartbeats import Batch, Beat
 from service.specs.training import Reason
 from service.storage import session as db
 from service.storage.tables import Worker
@@ -25,7 +25,7 @@ from tests.waiting import until
 
 
 def finish(claimed):
-    assert do(attempts.finish, claimed, Reason.COMPLETED)
+    assert do(outcomes.finish, claimed, Reason.COMPLETED)
 
 
 def told_of(page, job_id):
@@ -59,7 +59,7 @@ class TestAllJobs:
     def test_notes_are_no_status(self, server):
         listening = server.listen("/v1/events").opened()
         submit()
-        do(attempts.begin, claim(), 0)
+        do(claims.begin, claim(), 0)
         page = listening.heard(3)
         assert [event.name for event in page.events if event.name != "metric"] == ["status", "status", "log"]
 
@@ -68,7 +68,7 @@ class TestAllJobs:
         claimed = claim()
         listening = server.listen("/v1/events").opened()
         until(lambda: listening.page.named("metric"))
-        do(attempts.beat, "w1", [Beat(claimed, 7, 100, [Batch()])])
+        do(heartbeats.beat, "w1", [Beat(claimed, 7, 100, [Batch()])])
         page = listening.heard(2)
         job = str(claimed.job_id)
         assert [event.data["progress"] for event in page.named("metric")[-2:]] == [
@@ -127,7 +127,7 @@ class TestAllJobs:
         db.migrate()
         xid = text("SELECT xid FROM job_events WHERE job_id = :job ORDER BY seq")
         assert do(lambda session: session.scalars(xid, {"job": job_id}).all()) == [None]
-        do(attempts.begin, claim(), 0)
+        do(claims.begin, claim(), 0)
         assert None not in do(lambda session: session.scalars(xid, {"job": job_id}).all())[1:]
 
 

@@ -14,7 +14,7 @@ from service.datasets.uploads import records
 from service.datasets.uploads.formats import Form, read
 from service.datasets.uploads.records import rows_for_test
 from service.errors import Invalid
-from tests.unit.service.registry.files import (
+from tests.unit.service.datasets.uploads.files import (
     csv_of,
     declaring,
     folders,
@@ -23,7 +23,7 @@ from tests.unit.service.registry.files import (
     parquet,
     written,
 )
-from tests.unit.service.registry.refusing import LIMIT, refused
+from tests.unit.service.datasets.uploads.refusing import LIMIT, refused
 
 Y = np.arange(12) % 3
 X = np.zeros((12, 4, 4), np.uint8)
