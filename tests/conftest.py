@@ -9,15 +9,16 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from sqlalchemy import QueuePool, text
+from sqlalchemy import QueuePool
 from starlette.testclient import TestClient
 
 from service.accounts import api_keys as keys
-from service.app import create_app
 from service.config import settings
 from service.jobs import queue
 from service.operations.embedded import Embedded
 from service.storage import session as db
+from tests import tables
+from tests.clients import client
 from tests.waiting import until
 
 hypothesis.settings.register_profile("kotrain", deadline=None)  # no test may fail for a machine that is busy
@@ -74,8 +75,7 @@ def schema(servers: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture
 def empty(schema: None) -> None:
     """No user, no job, no bell in the queue."""
-    with db.transaction() as session:
-        session.execute(text("TRUNCATE users, workers CASCADE"))
+    tables.clear()
     queue.celery().control.purge()
 
 
@@ -88,6 +88,5 @@ def key(empty: None) -> str:
 @pytest.fixture
 def api(key: str) -> Iterator[TestClient]:
     """The API, called as `ada`."""
-    with TestClient(create_app(), raise_server_exceptions=False) as client:
-        client.headers["Authorization"] = f"Bearer {key}"
-        yield client
+    with client(key) as ada:
+        yield ada

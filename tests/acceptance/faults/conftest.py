@@ -17,6 +17,7 @@ from service.metrics import read
 from service.specs.training import Reason
 from service.storage import session as db
 from service.storage.tables import Checkpoint, JobEvent
+from tests import tables
 from tests.acceptance.faults.ledger import Ledger, Result
 from tests.acceptance.faults.references import undisturbed
 from tests.acceptance.faults.specs import SPECS
@@ -134,8 +135,7 @@ class FaultLab(Lab):
 @pytest.fixture(scope="module")
 def stack(schema: None, servers: Any) -> Iterator[Stack]:
     """The API and two workers, on empty tables."""
-    with db.transaction() as session:
-        session.execute(text("TRUNCATE users, workers CASCADE"))
+    tables.clear()
     with Stack(servers, keys.create("ada")) as stack:
         for _ in range(2):  # at the same time as the API, which answers first
             stack.start_worker()

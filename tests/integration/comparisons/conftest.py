@@ -4,12 +4,11 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import func
-from starlette.testclient import TestClient
 
 from service.accounts import api_keys as keys
-from service.app import create_app
 from service.storage import session as db
 from service.storage.tables import Worker
+from tests.clients import client
 from tests.integration.comparisons.asking import WORKER
 
 
@@ -27,7 +26,5 @@ def ada(api, worker):
 
 @pytest.fixture
 def bob(worker):
-    key = keys.create("bob")
-    with TestClient(create_app(), raise_server_exceptions=False) as client:
-        client.headers["Authorization"] = f"Bearer {key}"
-        yield client
+    with client(keys.create("bob")) as bob:
+        yield bob
