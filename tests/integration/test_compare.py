@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from service.comparisons import stored_jobs as runs
+from service.comparisons import stored_jobs
 from service.comparisons.answers import CompareAnswer
 from service.comparisons.stored_jobs import CompareQuery, compare
 from service.errors import Invalid
@@ -209,7 +209,7 @@ def test_a_loss_has_to_fall_to_its_target(session, store):
 
 def test_too_many_jobs_are_a_mistake(session, store, monkeypatch):
     store.study()
-    monkeypatch.setattr(runs, "MOST_JOBS", 9)
+    monkeypatch.setattr(stored_jobs, "MOST_JOBS", 9)
     with pytest.raises(Invalid, match="more than 9 jobs match"):
         ask(session)
 
