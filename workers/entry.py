@@ -1,4 +1,4 @@
-"""Entry points of the forked processes. The worker names them without loading torch, which the forkserver has loaded."""
+"""Entry points of the forked processes. The worker names them without loading torch; the forkserver has loaded it."""
 
 from __future__ import annotations
 
