@@ -28,9 +28,10 @@ def request_engine() -> None:
 def _import_engine(*_: object) -> None:
     """Import all that a job needs. Where that fails, each job fails with the reason."""
     with contextlib.suppress(ImportError):
-        from workers import child  # noqa: PLC0415 (the second stage)
+        from service.specs.training import TrainSpec  # noqa: PLC0415 (the second stage)
+        from workers import child  # noqa: F401, PLC0415
 
-        child.TrainSpec.model_rebuild()  # its validator would be built by every child
+        TrainSpec.model_rebuild()  # its validator would be built by every child
 
 
 signal.signal(ENGINE_WANTED, _import_engine)
