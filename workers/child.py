@@ -150,19 +150,3 @@ def _describe(error: BaseException, memory_bytes: int | None) -> str:
         said = traceback.format_exception_only(error)[-1].strip()
         return f"out of memory: {said}{'' if memory_bytes is None else f' ({may_have(memory_bytes)})'}"
     return "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
-
-
-def describe_machine(pipe: Connection) -> None:
-    """Entry point of a short-lived process: torch's version and the GPUs of this host.
-
-    It may touch CUDA, because nothing forks from it.
-    """
-    os.setsid()
-    lifetime.die_with_parent()
-    devices = []
-    if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            properties = torch.cuda.get_device_properties(index)
-            devices.append({"kind": "cuda", "name": properties.name, "memory_bytes": properties.total_memory})
-    pipe.send((str(torch.__version__), devices))  # its own type would load torch wherever it is unpickled
-    pipe.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutting_down
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.config import settings
@@ -16,6 +16,7 @@ from service.storage.schema_version import Incompatible
 from workers.heartbeat import Relay, retry_while_database_is_down
 from workers.host import Host, this_host
 from workers.maintenance import Maintenance, Sweeping, register, sign_off
+from workers.process import preload_engine
 from workers.supervisor import supervise
 
 log = logging.getLogger(__name__)
@@ -53,11 +54,15 @@ def serve() -> int:
     relay, maintenance, sweeping = Relay(host.id), Maintenance(host), Sweeping()
     make_task(host, relay)
 
+    def load(**_: Any) -> None:
+        preload_engine()
+
     def drain(**_: Any) -> None:
         host.draining.set()
 
     # Celery's warm shutdown waits for running tasks without limit: they have to end themselves.
     worker_shutting_down.connect(drain, weak=False)
+    worker_ready.connect(load, weak=False)
     register(host)
     relay.start()
     maintenance.start()

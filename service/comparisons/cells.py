@@ -12,8 +12,7 @@ from sqlalchemy import delete, insert, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from service.comparisons.design.plan import Cell, Plan
-from service.comparisons.design.runs import CellRun
-from service.comparisons.design.schedule import Result
+from service.comparisons.design.runs import CellRun, Result
 from service.config import settings
 from service.datasets import layouts
 from service.jobs import submission
@@ -111,7 +110,7 @@ def find(session: Session, plan: Plan, cells: Sequence[Cell]) -> dict[Cell, UUID
 
     Where the task has a target they have watched for the same one, by the clock of their training.
     """
-    asked = [cell for cell in cells if plan.is_reusable(cell)]
+    asked = [cell for cell in cells if plan.reuses(cell.task)]
     if not asked:
         return {}
     stamp = cache(lambda name: layouts.stamp(name, settings().data))

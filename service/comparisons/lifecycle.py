@@ -22,8 +22,7 @@ from service.comparisons import cells, estimates
 from service.comparisons.analysis import methods_text, report
 from service.comparisons.analysis.comparability import settled
 from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun
-from service.comparisons.design import durations
-from service.comparisons.design import schedule as protocol
+from service.comparisons.design import durations, schedule
 from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
@@ -102,7 +101,7 @@ def dry_run(session: Session, request: ComparisonRequest) -> ComparisonDryRun:
     """What a comparison would run, and for how long."""
     found = plan(session, request)
     expected = estimates.estimate(session, found)
-    first = protocol.wanted(found, {})
+    first = schedule.due(found, {})
     return ComparisonDryRun(
         plan=methods_text.plan_view(found),
         methods=methods_text.methods(found),
@@ -250,7 +249,7 @@ def advance(session: Session, comparison: Comparison) -> None:
         runs = cells.load(session, comparison, found)
         lost = set(cells.lost(runs))
         results = {run.cell: run.result for run in settled(found, [run for run in runs if run.cell not in lost])}
-        missing = [cell for cell in protocol.wanted(found, results) if cell not in results]
+        missing = [cell for cell in schedule.due(found, results) if cell not in results]
         if not missing:
             break
         session.execute(LOCK)
@@ -258,8 +257,8 @@ def advance(session: Session, comparison: Comparison) -> None:
         cells.provide(session, comparison, found, missing)  # those found may be finished: what follows is wanted, too
     if all(result.is_final for result in results.values()):
         reported = [result for cell, result in results.items() if cell.phase == "report"]
-        chosen = [protocol.chosen_trials(found, results, task) for task in range(len(found.tasks))]
-        complete = all(len(of_task) == len(found.optimizers) for of_task in chosen)
+        tasks = [schedule.TaskResults(found, results, task) for task in range(len(found.tasks))]
+        complete = all(len(task.chosen) == len(found.optimizers) for task in tasks)
         failed = any(result.failed for result in reported) or not complete
         _end(session, comparison, ComparisonStatus.FAILED if failed else ComparisonStatus.SUCCEEDED)
 

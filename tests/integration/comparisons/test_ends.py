@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import delete, func, select, text
 
 from service.comparisons import lifecycle
-from service.comparisons.design import schedule as protocol
+from service.comparisons.design import schedule
 from service.config import settings
 from service.jobs import claims, outcomes
 from service.specs.training import Reason
@@ -233,7 +233,7 @@ class TestFaults:
 
     def test_an_error_of_ours_ends_it_too(self, ada, monkeypatch):
         mine = ask(ada)
-        monkeypatch.setattr(protocol, "wanted", lambda *_: 1 / 0)
+        monkeypatch.setattr(schedule, "due", lambda *_: 1 / 0)
         maintenance.advance_comparisons()
         monkeypatch.undo()
         ended = show(ada, mine)
@@ -255,7 +255,7 @@ class TestFaults:
         def away(*_):
             raise psycopg.OperationalError("away")
 
-        monkeypatch.setattr(protocol, "wanted", away)
+        monkeypatch.setattr(schedule, "due", away)
         with pytest.raises(psycopg.OperationalError):
             maintenance.advance_comparisons()
         monkeypatch.undo()
