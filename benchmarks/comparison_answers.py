@@ -24,7 +24,9 @@ from service.comparisons import lifecycle as comparisons
 from service.comparisons.design.requests import ComparisonRequest
 from service.jobs import claims, heartbeats, outcomes
 from service.operations.embedded import Embedded
-from service.specs.training import ENGINE_VERSION, METRICS, Reason, Summary
+from service.specs.outcome import Summary
+from service.specs.states import Reason
+from service.specs.training import ENGINE_VERSION, METRICS
 from service.storage import session as db
 from service.storage.tables import Worker
 

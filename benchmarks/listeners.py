@@ -29,7 +29,7 @@ from service.jobs import claims, heartbeats
 from service.jobs import submission as jobs
 from service.jobs.claims import Claim
 from service.jobs.heartbeats import Batch, Beat
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.operations import stack
 from service.operations.embedded import Embedded
 from service.storage import session as db

@@ -29,7 +29,7 @@ from service.accounts import api_keys as keys
 from service.jobs import claims, heartbeats, outcomes
 from service.jobs import submission as jobs
 from service.jobs.heartbeats import Batch, Beat
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.metrics import read, write
 from service.operations.embedded import Embedded
 from service.storage import session as db

@@ -32,7 +32,8 @@ from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.jobs import submission as jobs
 from service.jobs import workers
 from service.specs.catalog import default_dataset
-from service.specs.training import ComparisonStatus, TrainSpec
+from service.specs.states import ComparisonStatus
+from service.specs.training import TrainSpec
 from service.storage.session import storable
 from service.storage.tables import Comparison, User, Worker
 from service.validation import field_errors

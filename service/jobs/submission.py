@@ -21,10 +21,11 @@ from service.datasets import layouts as data
 from service.datasets.locks import hold_dataset
 from service.errors import Conflict, FieldError, Forbidden, Invalid, KotrainError, NotFound
 from service.jobs import queue
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.jobs.workers import has_cuda
 from service.specs.catalog import is_own
-from service.specs.training import ENGINE_VERSION, TRANSITIONS, JobStatus, Reason, TrainSpec
+from service.specs.states import TRANSITIONS, JobStatus, Reason
+from service.specs.training import ENGINE_VERSION, TrainSpec
 from service.storage.session import NOW, call_after_commit
 from service.storage.tables import ComparisonCell, Job, JobEvent, User, Worker
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.errors import Invalid
-from service.specs.training import Target
+from service.specs.outcome import Target
 
 
 def sign(name: str) -> int:

@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 from service.config import settings
 from service.jobs import claims
 from service.jobs import submission as jobs
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.storage import session as db
 from service.storage.tables import Job, JobEvent, User
 

@@ -14,7 +14,7 @@ from service.config import settings
 from service.jobs import claims
 from service.jobs import submission as jobs
 from service.jobs.heartbeats import Instruction
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.metrics import read, write
 from service.storage import session as db
 from service.storage.tables import Job, User

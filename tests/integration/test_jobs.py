@@ -13,9 +13,9 @@ from service.config import settings
 from service.jobs import claims, heartbeats, outcomes, queue, transitions
 from service.jobs import submission as jobs
 from service.jobs.heartbeats import Batch, Beat, Instruction
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.metrics import read
-from service.specs.training import TRANSITIONS, JobStatus, Reason
+from service.specs.states import TRANSITIONS, JobStatus, Reason
 from service.storage import session as db
 from service.storage.tables import Job, User, Worker
 from tests.integration.at_work import (

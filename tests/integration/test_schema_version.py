@@ -14,9 +14,10 @@ from service.app import create_app
 from service.config import settings
 from service.jobs import claims, queue
 from service.jobs import submission as jobs
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.operations.embedded import Embedded
-from service.specs.training import ENGINE_VERSION, JobStatus
+from service.specs.states import JobStatus
+from service.specs.training import ENGINE_VERSION
 from service.storage import schema_version as compatibility
 from service.storage import session as db
 from service.storage.schema_version import Incompatible, Schema

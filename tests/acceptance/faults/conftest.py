@@ -14,7 +14,7 @@ from sqlalchemy import select, text
 
 from service.accounts import api_keys as keys
 from service.metrics import read
-from service.specs.training import Reason
+from service.specs.states import Reason
 from service.storage import session as db
 from service.storage.tables import Checkpoint, JobEvent
 from tests import tables

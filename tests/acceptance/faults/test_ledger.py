@@ -10,9 +10,10 @@ from sqlalchemy import select, text
 from service.accounts import api_keys as keys
 from service.jobs import claims, heartbeats, outcomes
 from service.jobs import submission as jobs
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.metrics import write
-from service.specs.training import Reason, Summary
+from service.specs.outcome import Summary
+from service.specs.states import Reason
 from service.storage import session as db
 from service.storage.tables import User
 from tests.acceptance.faults.ledger import OWNERLESS_SECONDS, Ledger, results

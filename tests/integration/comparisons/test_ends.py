@@ -11,7 +11,7 @@ from service.comparisons import lifecycle as comparisons
 from service.comparisons.design import schedule
 from service.config import settings
 from service.jobs import claims, outcomes
-from service.specs.training import Reason
+from service.specs.states import Reason
 from service.storage import session as db
 from service.storage.tables import Comparison, Job, Worker
 from tests.integration.comparisons.asking import (

@@ -9,7 +9,7 @@ from sqlalchemy import select, text
 from service.datasets import layouts as data
 from service.datasets import locks
 from service.jobs import submission as jobs
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.storage import session as db
 from service.storage.tables import User
 from tests.unit.service.datasets.uploads.files import folders

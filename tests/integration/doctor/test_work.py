@@ -18,7 +18,7 @@ from service.accounts import api_keys as keys
 from service.commands import app
 from service.jobs import claims
 from service.jobs import submission as jobs
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.operations import doctor
 from service.operations.doctor import work
 from service.operations.embedded import Embedded

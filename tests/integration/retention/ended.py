@@ -7,11 +7,13 @@ from sqlalchemy import func, insert, select, update
 
 from service.jobs import claims, outcomes
 from service.jobs import submission as jobs
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.metrics import write
 from service.operations import retention
 from service.operations.retention import Policy
-from service.specs.training import ENGINE_VERSION, Reason, Summary
+from service.specs.outcome import Summary
+from service.specs.states import Reason
+from service.specs.training import ENGINE_VERSION
 from service.storage import session as db
 from service.storage.tables import Checkpoint, Job
 
