@@ -235,7 +235,7 @@ def _with_hits(session: Session, query: CompareQuery, target: Target) -> list[St
     if lost:
         raise Invalid.field(
             "target",
-            f"{lost} of the matching runs no longer have their points, so the step at which they reached "
+            f"{lost} of the runs that match no longer have their points, so the step at which they reached "
             f"{target.value:g} is unknown: ask without a target, with the target of the runs, or for newer runs",
         )
     return with_hits
