@@ -26,29 +26,31 @@ JOB_EXAMPLE: JsonDict = {
 
 
 class JobRequest(TrainSpec):
-    """A training run to make, and how the service should treat it."""
+    """A training run, and its tags, priority and limits."""
 
     # FastAPI silences a warning only while it builds a body's validator at once.
     model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]}, defer_build=False)
 
     tags: dict[TagKey, Label] = Field(
-        default_factory=dict, max_length=32, description="Your own labels, to find jobs by."
+        default_factory=dict, max_length=32, description="Labels of your own, to filter jobs by."
     )
-    priority: int = Field(0, ge=-100, le=100, description="Higher runs first.")
+    priority: int = Field(0, ge=-100, le=100, description="Jobs of higher priority run first.")
     time_limit_seconds: float | None = Field(
         None,
         gt=0,
         le=30 * 86_400,
-        description="Wall-clock limit of the run, without what was lost; null: none.",
+        description="Wall-clock limit of the run, not counting lost attempts; null: no limit.",
     )
     memory_limit_bytes: int | None = Field(
         None,
         ge=2**28,
         le=2**50,
-        description="Memory of its processes; null: the worker's share for one job, which is also the most.",
+        description="Memory limit of its processes; null: the worker's share for one job, which is also the maximum.",
         exclude_if=lambda limit: limit is None,  # or a request repeated across an upgrade would be another one
     )
-    max_failures: int = Field(3, ge=1, le=100, description="Lost workers or child processes before the job fails.")
+    max_failures: int = Field(
+        3, ge=1, le=100, description="Number of lost workers or child processes after which the job fails."
+    )
 
     @property
     def train_spec(self) -> TrainSpec:
@@ -57,21 +59,21 @@ class JobRequest(TrainSpec):
 
 
 class Progress(Output):
-    """How far a run is, in optimizer steps; `total_steps` is null until it is known, and for a budget in seconds."""
+    """Progress of a run, in optimizer steps; `total_steps` is null until known, and for a budget in seconds."""
 
     step: int
     total_steps: int | None
 
 
 class JobView(Output):
-    """A job: what was asked for, where it stands, and what came of it."""
+    """A job: its request, state and result."""
 
     id: UUID
     status: JobStatus
     reason: Reason | None
     message: str | None
     user: str
-    spec: dict[str, Any] = Field(description="The resolved spec, every default made explicit.")
+    spec: dict[str, Any] = Field(description="Resolved spec, with all defaults filled in.")
     tags: dict[str, str]
     priority: int
     time_limit_seconds: float | None
@@ -91,13 +93,13 @@ class JobView(Output):
 
 
 class JobCounts(Output):
-    """How many jobs there are of each status."""
+    """Number of jobs by status."""
 
     counts: dict[JobStatus, int]
 
 
 class ActionRequest(BaseModel):
-    """The same for many jobs."""
+    """An action on several jobs."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -106,22 +108,22 @@ class ActionRequest(BaseModel):
 
 
 class OutcomeView(Output):
-    """What became of one of them."""
+    """Outcome of an action on one job."""
 
     job: UUID
     done: bool
-    detail: str | None = Field(description="Why it was not done.")
-    new_job: UUID | None = Field(description="That a retry made, or had made before.")
+    detail: str | None = Field(description="Why the action was refused; null if done.")
+    new_job: UUID | None = Field(description="Job created by this or an earlier retry.")
 
 
 class ActionOutcomes(Output):
-    """One for each of the jobs, in the order they were named."""
+    """One outcome per job, in the order of the request."""
 
     outcomes: list[OutcomeView]
 
 
 class EventView(Output):
-    """What happened to a job: a change of its status, or a note about the attempt that was under way."""
+    """An event of a job: a change of its status, or a note about the current attempt."""
 
     seq: int
     at: datetime
@@ -132,13 +134,13 @@ class EventView(Output):
 
 
 class History(Output):
-    """Everything that happened to a job, in order."""
+    """All events of a job, oldest first."""
 
     events: list[EventView]
 
 
 class DryRun(Output):
-    """What a submission would become."""
+    """The job that the request would create."""
 
     spec: dict[str, Any]
     tags: dict[str, str]

@@ -69,6 +69,13 @@ class JobStatus(StrEnum):
         """Whether nothing can follow this state."""
         return not TRANSITIONS[self]
 
+    @property
+    def clause(self) -> str:
+        """The state in a sentence about a job: `is running`, `has failed`, `was cancelled`."""
+        if self is JobStatus.CANCELLED:
+            return f"was {self}"
+        return f"has {self}" if self.is_final else f"is {self}"
+
 
 TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED}),
@@ -80,7 +87,7 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
 
 
 class ComparisonStatus(StrEnum):
-    """State of a comparison. `failed`: a run that it reports could not be made; the rest is answered all the same."""
+    """State of a comparison. `failed`: a run that it needs has failed; the answer covers the others."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -89,7 +96,7 @@ class ComparisonStatus(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a job ended, or went back to the queue."""
+    """Why a job ended or returned to the queue."""
 
     COMPLETED = "completed"
     TARGET_REACHED = "target_reached"
@@ -111,7 +118,7 @@ class Reason(StrEnum):
 
 
 class Budget(Frozen):
-    """How long to train: a number of epochs, of optimizer steps or of seconds, one of the three."""
+    """Training budget: exactly one of epochs, optimizer steps and seconds."""
 
     epochs: int | None = Field(None, ge=1, le=100_000, description="Passes over the training records.")
     steps: int | None = Field(None, ge=1, le=10**9, description="Optimizer steps.")
@@ -119,20 +126,20 @@ class Budget(Frozen):
         None,
         gt=0,
         le=30 * 86_400,
-        description="Seconds of training, without evaluation and diagnostics; the step that reaches them is the last. "
-        "Where it ends depends on the machine's speed, so such a run does not repeat to the bit.",
+        description="Seconds of training, excluding evaluation and diagnostics; the step that reaches the limit is the "
+        "last. The number of steps depends on the speed of the machine, so the run is not bit-reproducible.",
         exclude_if=lambda seconds: seconds is None,  # or specs stored without the field would be of another setting
     )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         if [self.epochs, self.steps, self.seconds].count(None) != 2:
-            raise ValueError("give either epochs or steps or seconds")
+            raise ValueError("give exactly one of epochs, steps and seconds")
         return self
 
 
 class Target(Frozen):
-    """A validation metric to reach; when it was reached is recorded."""
+    """A value of a validation metric; the first step and time that reach it are recorded."""
 
     metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     value: float = Field(ge=0, le=1e6)
@@ -149,26 +156,29 @@ class TaskSpec(Frozen):
     model: ModelChoice
     schedule: ScheduleChoice = Constant()
     budget: Budget
-    batch_size: int = Field(64, ge=1, le=1_048_576, description="Records per step; the last batch may be short.")
+    batch_size: int = Field(
+        64, ge=1, le=1_048_576, description="Records per step; the last batch of an epoch may be smaller."
+    )
     gradient_clip: float | None = Field(
-        None, gt=0, le=1e6, description="Largest global L2 norm of the gradients; null: not clipped."
+        None, gt=0, le=1e6, description="Maximum global L2 norm of the gradients; null: no clipping."
     )
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where the worker has one.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` uses a GPU if the worker has one.")
     target: Target | None = None
     eval_every_steps: int | None = Field(
-        None, ge=1, le=10**9, description="Steps between validations; null: at the end of every epoch."
+        None, ge=1, le=10**9, description="Steps between validations; null: validate at the end of each epoch."
     )
-    log_every_steps: int = Field(10, ge=1, le=10**9, description="Steps between two points of the training metrics.")
+    log_every_steps: int = Field(10, ge=1, le=10**9, description="Steps between points of the training metrics.")
     diagnostics_every_steps: int | None = Field(
         None,
         ge=1,
         le=10**9,
-        description="Steps between two records of what weights and gradients say of the neurons, taken before the "
+        description="Steps between diagnostics; null: none. They are computed from weights and gradients before the "
         "optimizer's step: weight correlation, effective rank, temperature, energy and entropy of the velocities, "
-        "largest eigenvalue of the collision matrix (and times KO's gamma), KO's share of collided pairs; averaged, "
-        "and of each layer as NAME/LAYER. They change no result and are no part of the training time; null: none. "
-        "On a CPU, every 50 steps costs under 2 % of it for a ResNet or transformer, 10 to 20 % for the digits MLP.",
+        "largest eigenvalue of the collision matrix (also multiplied by KO's gamma) and KO's share of collided pairs, "
+        "averaged over layers as NAME and per layer as NAME/LAYER. They do not change results and do not count as "
+        "training time. On a CPU, diagnostics every 50 steps cost less than 2 % of the training time of a ResNet or "
+        "transformer and 10 to 20 % of that of the digits MLP.",
     )
 
 
@@ -176,9 +186,9 @@ class TrainSpec(TaskSpec):
     """Everything that decides the result of one training run, with every default made explicit."""
 
     optimizer: OptimizerChoice
-    seed: Seed = Field(0, description="Decides initial weights, data order, dropout and KO's collisions.")
-    stop_at_target: bool = Field(False, description="End the run once the target is reached.")
-    evaluate_test: bool = Field(True, description="False for tuning: the test set is never read.")
+    seed: Seed = Field(0, description="Determines initial weights, data order, dropout and KO's collisions.")
+    stop_at_target: bool = Field(False, description="End the run when the target is reached.")
+    evaluate_test: bool = Field(True, description="If false, the test set is never read; used for tuning.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -190,13 +200,13 @@ class TrainSpec(TaskSpec):
             )
         if self.precision == "fp16" and self.device == "cpu":
             raise unfit(
-                "precision", "precision fp16 needs a GPU: choose device cuda or auto, or precision fp32 or bf16"
+                "precision", "precision fp16 requires a GPU; choose device cuda or auto, or precision fp32 or bf16"
             )
         if self.stop_at_target and self.target is None:
-            raise unfit("stop_at_target", "stop_at_target needs a target")
+            raise unfit("stop_at_target", "stop_at_target requires a target")
         if self.budget.seconds is not None and getattr(self.optimizer.params, "fade", "none") != "none":
             raise unfit(
-                "optimizer", "fade needs a known number of steps: give the budget in epochs or steps, or fade 'none'"
+                "optimizer", "fade requires a budget in epochs or steps; change the budget or set fade to 'none'"
             )
         return self
 
@@ -211,7 +221,7 @@ class TrainSpec(TaskSpec):
 
 
 class TargetHit(BaseModel):
-    """When a run first met its target."""
+    """When a run first reached its target."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -220,27 +230,27 @@ class TargetHit(BaseModel):
 
 
 class Memory(BaseModel):
-    """What a run kept in memory, in bytes."""
+    """Memory use of a run, in bytes."""
 
     model_config = ConfigDict(frozen=True)
 
-    optimizer_state_bytes: Annotated[int, Field(description="Bytes of all tensors in the optimizer's state.")]
-    parameter_bytes: Annotated[int, Field(description="Bytes of the trained parameters.")]
+    optimizer_state_bytes: Annotated[int, Field(description="Size of all tensors in the optimizer's state.")]
+    parameter_bytes: Annotated[int, Field(description="Size of the trained parameters.")]
     peak_bytes: Annotated[
         int | None,
         Field(
-            description="The most that the run took, data and evaluation included. On a GPU: bytes that torch had "
-            "allocated there. On the CPU: growth of the process's resident memory since the start of the run, which "
-            "includes library code as it is first used; null where the kernel does not tell."
+            description="Peak memory of the run, including data and evaluation. On a GPU: bytes allocated by torch. "
+            "On a CPU: growth of the process's resident memory since the start of the run, including library code "
+            "loaded on first use; null if the kernel does not report it."
         ),
     ]
 
 
 class Summary(BaseModel):
-    """What a run answers at its end; stored with the job.
+    """Result of a run, stored with the job.
 
-    `metrics` are those of the last step's weights (`test_accuracy` is the primary endpoint) and `best_*` those of the
-    best validation step. A diverged run has the values it had before it diverged.
+    `metrics` are measured with the last step's weights (`test_accuracy` is the primary endpoint), `best_*` with those
+    of the best validation step. For a diverged run, they are the last values before it diverged.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -248,14 +258,18 @@ class Summary(BaseModel):
     reason: Reason
     steps: int
     epochs: float
-    train_seconds: Annotated[float, Field(description="Seconds of training steps, without evaluation and diagnostics.")]
-    total_seconds: Annotated[float, Field(description="Seconds from the first to the last line of the run.")]
+    train_seconds: Annotated[
+        float, Field(description="Seconds of training steps, excluding evaluation and diagnostics.")
+    ]
+    total_seconds: Annotated[float, Field(description="Seconds from start to end of the run.")]
     parameters: Annotated[int, Field(description="Number of trained parameters.")]
     metrics: dict[str, float | None]
     best_step: int | None
     target: TargetHit | None
     message: str | None = None
-    memory: Annotated[Memory | None, Field(description="Null for runs of versions that did not measure it.")] = None
+    memory: Annotated[
+        Memory | None, Field(description="Null for runs of older versions, which did not measure it.")
+    ] = None
 
 
 Environment = dict[str, Any]
