@@ -1,22 +1,14 @@
-"""The vocabulary of a job: its resolved spec, its states and the reasons it ends for, and what a run reports back."""
+"""The resolved spec of a training run, and the metrics that it reports."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from service.specs.catalog import (
-    Constant,
-    DatasetChoice,
-    Frozen,
-    ModelChoice,
-    OptimizerChoice,
-    ScheduleChoice,
-    Seed,
-    unfit,
-)
+from service.specs.base import Frozen, unfit
+from service.specs.catalog import Constant, DatasetChoice, ModelChoice, OptimizerChoice, ScheduleChoice, Seed
+from service.specs.outcome import Target
 
 ENGINE_VERSION = 2
 """Raised by hand whenever the same spec trains to other numbers than before."""
@@ -55,68 +47,6 @@ they have taken so far, which is no part of the training time.
 """
 
 
-class JobStatus(StrEnum):
-    """State of a job; `cancel_requested` is a flag beside it, not a state."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing can follow this state."""
-        return not TRANSITIONS[self]
-
-    @property
-    def clause(self) -> str:
-        """The state in a sentence about a job: `is running`, `has failed`, `was cancelled`."""
-        if self is JobStatus.CANCELLED:
-            return f"was {self}"
-        return f"has {self}" if self.is_final else f"is {self}"
-
-
-TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
-    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED}),
-    JobStatus.RUNNING: frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.QUEUED}),
-    JobStatus.SUCCEEDED: frozenset(),
-    JobStatus.FAILED: frozenset(),
-    JobStatus.CANCELLED: frozenset(),
-}
-
-
-class ComparisonStatus(StrEnum):
-    """State of a comparison. `failed`: a run that it needs has failed; the answer covers the others."""
-
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class Reason(StrEnum):
-    """Why a job ended or returned to the queue."""
-
-    COMPLETED = "completed"
-    TARGET_REACHED = "target_reached"
-    DIVERGED = "diverged"
-    OUT_OF_MEMORY = "out_of_memory"
-    TIMED_OUT = "timed_out"
-    WORKER_LOST = "worker_lost"
-    CHILD_LOST = "child_lost"
-    CANCELLED = "cancelled"
-    INVALID = "invalid"
-    ERROR = "error"
-
-    @property
-    def status(self) -> JobStatus:
-        """The final state that a job which ends for this reason is in."""
-        if self in (Reason.COMPLETED, Reason.TARGET_REACHED):
-            return JobStatus.SUCCEEDED
-        return JobStatus.CANCELLED if self is Reason.CANCELLED else JobStatus.FAILED
-
-
 class Budget(Frozen):
     """Training budget: exactly one of epochs, optimizer steps and seconds."""
 
@@ -136,17 +66,6 @@ class Budget(Frozen):
         if [self.epochs, self.steps, self.seconds].count(None) != 2:
             raise ValueError("give exactly one of epochs, steps and seconds")
         return self
-
-
-class Target(Frozen):
-    """A value of a validation metric; the first step and time that reach it are recorded."""
-
-    metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
-    value: float = Field(ge=0, le=1e6)
-
-    def reached_by(self, value: float) -> bool:
-        """Whether `value` of the metric meets the target; a loss has to fall to it, an accuracy to rise to it."""
-        return value <= self.value if self.metric.endswith("loss") else value >= self.value
 
 
 class TaskSpec(Frozen):
@@ -218,59 +137,3 @@ class TrainSpec(TaskSpec):
     def needs_cuda(self) -> bool:
         """Whether only a worker with a GPU can run this."""
         return self.device == "cuda" or self.precision == "fp16"
-
-
-class TargetHit(BaseModel):
-    """When a run first reached its target."""
-
-    model_config = ConfigDict(frozen=True)
-
-    step: int
-    wall_seconds: float
-
-
-class Memory(BaseModel):
-    """Memory use of a run, in bytes."""
-
-    model_config = ConfigDict(frozen=True)
-
-    optimizer_state_bytes: Annotated[int, Field(description="Size of all tensors in the optimizer's state.")]
-    parameter_bytes: Annotated[int, Field(description="Size of the trained parameters.")]
-    peak_bytes: Annotated[
-        int | None,
-        Field(
-            description="Peak memory of the run, including data and evaluation. On a GPU: bytes allocated by torch. "
-            "On a CPU: growth of the process's resident memory since the start of the run, including library code "
-            "loaded on first use; null if the kernel does not report it."
-        ),
-    ]
-
-
-class Summary(BaseModel):
-    """Result of a run, stored with the job.
-
-    `metrics` are measured with the last step's weights (`test_accuracy` is the primary endpoint), `best_*` with those
-    of the best validation step. For a diverged run, they are the last values before it diverged.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    reason: Reason
-    steps: int
-    epochs: float
-    train_seconds: Annotated[
-        float, Field(description="Seconds of training steps, excluding evaluation and diagnostics.")
-    ]
-    total_seconds: Annotated[float, Field(description="Seconds from start to end of the run.")]
-    parameters: Annotated[int, Field(description="Number of trained parameters.")]
-    metrics: dict[str, float | None]
-    best_step: int | None
-    target: TargetHit | None
-    message: str | None = None
-    memory: Annotated[
-        Memory | None, Field(description="Null for runs of older versions, which did not measure it.")
-    ] = None
-
-
-Environment = dict[str, Any]
-"""Versions, device, host, git revision and data hash of a run; recorded, not validated."""
