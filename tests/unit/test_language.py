@@ -17,7 +17,7 @@ PHRASES = re.compile(
     | \bso\ (?:many|much)\b | \bso\ long\b(?!\ as\b)
     | \b(?:goes|went|gone)\ on\b | \bof\ its\ own\ accord\b
     | ;\ there\ (?:is|are)\b
-    | (?<!there\ )\bis\ no\b(?!\ longer\b|\ more\b)
+    | \bis\ no\ (?:backup|budget|finite|format|image|name|number|text)\b
     | \bknows\ nothing\b | \bis\ not\ known\b | \bno\ such\ thing\b
     """,
     re.IGNORECASE | re.VERBOSE,
