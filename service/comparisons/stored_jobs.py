@@ -21,8 +21,10 @@ from service.errors import Invalid
 from service.metrics import targets
 from service.specs.catalog import DATASETS, MODELS, OPTIMIZERS, is_own
 from service.specs.metric_text import out_of_reach
+from service.specs.outcome import Target, TargetHit
 from service.specs.patterns import STORABLE
-from service.specs.training import JobStatus, Reason, Target, TargetHit, TrainSpec
+from service.specs.states import JobStatus, Reason
+from service.specs.training import TrainSpec
 from service.storage.tables import Job, MetricChunk, User
 
 MOST_JOBS = 5000

@@ -11,7 +11,9 @@ from scipy import stats as reference
 from service.comparisons.analysis.compare_runs import compare_runs
 from service.comparisons.design.runs import Result, StoredRun
 from service.errors import Invalid
-from service.specs.training import JobStatus, Reason, Target, TargetHit, TrainSpec
+from service.specs.outcome import Target, TargetHit
+from service.specs.states import JobStatus, Reason
+from service.specs.training import TrainSpec
 
 TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 3}}
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -96,7 +98,7 @@ class TestNumbers:
         assert "leads adam by 0.4 (95 % interval 0.375 to 0.425)" in answer.verdict.text
 
     def test_a_metric_without_a_better_direction_is_refused(self):
-        with pytest.raises(Invalid, match="neither more nor less"):
+        with pytest.raises(Invalid, match="neither higher nor lower"):
             Runs().compare("grad_norm")
 
     @pytest.mark.parametrize("field", ["batch_size", "precision"])
