@@ -54,15 +54,15 @@ def fill_in(page: Page) -> None:
 def test_from_the_form_to_the_verdict(visitor: Visitor, stage: Stage) -> None:
     page = visitor.open("/comparisons/new")
     plan = page.locator(".beside")
-    expect(plan.get_by_role("heading", name="The plan")).to_be_visible()
+    expect(plan.get_by_role("heading", name="Plan", exact=True)).to_be_visible()
     fill_in(page)
     expect(plan.locator(".numbers dd").first).to_have_text("6")
-    page.get_by_role("button", name="Start the comparison").click()
+    page.get_by_role("button", name="Start comparison").click()
     expect(page).to_have_url(re.compile(r"/comparisons/[0-9a-f-]{36}$"))
     expect(page.get_by_role("heading", name="Adam against KO, briefly")).to_be_visible()
     expect(page.get_by_role("progressbar", name="progress of the comparison")).to_be_visible()
 
-    scores = page.get_by_role("table").filter(has_text="one run a seed")
+    scores = page.get_by_role("table").filter(has_text="one run per seed")
     expect(scores.locator("tbody tr")).to_have_count(2)
     expect(scores.get_by_role("cell", name="3", exact=True)).to_have_count(2, timeout=60_000)  # it fills as runs end
     expect(page.locator(".head .chip")).to_contain_text("succeeded", timeout=60_000)
@@ -71,9 +71,9 @@ def test_from_the_form_to_the_verdict(visitor: Visitor, stage: Stage) -> None:
     assert answer["verdict"]
     for sentence in answer["verdict"]:
         expect(verdict).to_contain_text(sentence.removeprefix(f"{answer['tasks'][0]['label']}: "))
-    expect(page.locator("figure.chart").filter(has_text="Every run").locator(".plot svg").first).to_be_visible()
+    expect(page.locator("figure.chart").filter(has_text="Scores of runs").locator(".plot svg").first).to_be_visible()
 
-    page.get_by_label("Curves of").select_option("val_loss")
+    page.get_by_label("Metric of the curves").select_option("val_loss")
     expect(page).to_have_url(re.compile("metric=val_loss"))
     for button, ending in (("Report", "html"), ("CSV", "csv"), ("LaTeX", "tex"), ("JSON", "json")):
         with page.expect_download() as download:
@@ -90,7 +90,7 @@ def test_the_runs_are_on_the_leaderboard(visitor: Visitor, stage: Stage) -> None
     expect(board.locator("tbody tr").first).to_contain_text("1")
     expect(board.locator("tbody tr")).to_contain_text(["adam", "sgd"])
     page.get_by_label("Model").select_option("cnn")
-    expect(page.get_by_text("No run like that has ended yet")).to_be_visible()
+    expect(page.get_by_text("No finished runs")).to_be_visible()
     page.get_by_role("link", name="Comparisons").click()
     expect(page.get_by_role("link", name="for the board")).to_be_visible()
 
@@ -113,7 +113,7 @@ def test_one_that_is_cancelled(visitor: Visitor, running: str) -> None:
     expect(page.get_by_text("2 running")).to_be_visible()
     assert button.evaluate("button => button.same")
     button.click()
-    page.get_by_role("button", name="Really cancel?").click()
+    page.get_by_role("button", name="Cancel the comparison?").click()
     expect(page.locator(".head .chip")).to_contain_text("cancelled")
     expect(page.get_by_role("region", name="Verdict", exact=True)).not_to_be_empty()
 
@@ -124,7 +124,7 @@ def test_a_plan_that_cannot_be(visitor: Visitor) -> None:
     field = page.get_by_label("Seeds", exact=True)
     field.fill("0")
     expect(field).to_have_attribute("aria-invalid", "true")
-    page.get_by_role("button", name="Start the comparison").click()
+    page.get_by_role("button", name="Start comparison").click()
     expect(field).to_be_focused()
 
 
@@ -150,4 +150,4 @@ def test_a_tab_is_read_while_it_runs(visitor: Visitor, running: str, stage: Stag
 @pytest.mark.parametrize("task", ["abc", "1.5", "-3", "99"])
 def test_an_address_that_names_no_task(visitor: Visitor, ended: str, task: str) -> None:
     page = visitor.open(f"/comparisons/{ended}?task={task}")
-    expect(page.get_by_role("table").filter(has_text="one run a seed")).to_be_visible()
+    expect(page.get_by_role("table").filter(has_text="one run per seed")).to_be_visible()

@@ -55,10 +55,10 @@ class TestEmpty:
         [
             ("/", "No jobs yet"),
             ("/jobs", "No jobs yet"),
-            ("/jobs?optimizer=adam", "No job is like that"),
-            ("/comparisons", "Nothing compared yet"),
-            ("/leaderboard", "No run like that has ended yet"),
-            ("/data", "No data sets of your own yet"),
+            ("/jobs?optimizer=adam", "No matching jobs"),
+            ("/comparisons", "No comparisons yet"),
+            ("/leaderboard", "No finished runs"),
+            ("/data", "No uploaded data sets yet"),
         ],
     )
     def test_it_says_what_could_be_there(self, visitor: Visitor, address: str, says: str) -> None:
@@ -75,7 +75,7 @@ class TestNotThere:
 
     def test_an_address_that_is_no_page(self, visitor: Visitor) -> None:
         page = visitor.open("/jobs/nonsense")
-        expect(page.get_by_role("alert")).to_contain_text("There is no such page")
+        expect(page.get_by_role("alert")).to_contain_text("Page not found")
         page.get_by_role("link", name="Go to the overview").click()
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
@@ -111,7 +111,7 @@ class TestKeyboard:
         page = visitor.open("/")
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()
         page.keyboard.press("Tab")
-        expect(page.get_by_role("link", name="Skip to the page")).to_be_focused()
+        expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
         for _ in range(4):  # the brand, then the menu
             page.keyboard.press("Tab")
         comparisons = page.get_by_role("link", name="Comparisons", exact=True)
@@ -134,11 +134,11 @@ class TestKeyboard:
 
     def test_the_place_survives_what_comes_live(self, visitor: Visitor, stage: Stage, addresses: list[str]) -> None:
         page = visitor.open("/jobs")
-        first = page.get_by_role("checkbox", name=re.compile("Choose job")).first
+        first = page.get_by_role("checkbox", name=re.compile("Select job")).first
         box = page.get_by_label(first.get_attribute("aria-label") or "", exact=True)
         box.focus()
         new = stage.client.post("/v1/jobs", json=JOB).json()["id"]
-        expect(page.get_by_label(f"Choose job {new[-8:]}")).to_be_visible()  # the list was drawn anew
+        expect(page.get_by_label(f"Select job {new[-8:]}")).to_be_visible()  # the list was drawn anew
         expect(box).to_be_focused()
 
 

@@ -42,7 +42,7 @@ def test_a_lost_answer_doubles_nothing(visitor: Visitor, stage: Stage, form: str
     button = page.locator(".beside button.primary")
     with visitor.without_the_api():
         button.click()
-        expect(page.get_by_text("kotrain does not answer", exact=True)).to_be_visible()
+        expect(page.get_by_text("kotrain is not responding", exact=True)).to_be_visible()
         button.click()
         expect(page).to_have_url({"jobs": JOB_PAGE, "comparisons": COMPARISON_PAGE}[form])
     assert len(stage.client.get(f"/v1/{form}").json()["data"]) == before + 1
@@ -62,7 +62,7 @@ def test_a_variation_keeps_what_the_form_cannot_tell_from_a_default(visitor: Vis
     linear = JOB | {"model": {"name": "mlp", "params": {"hidden": []}}} | beside
     job_id = stage.lab.submit(linear, tags={"a": "b:c"})
     page = visitor.open(f"/jobs/new?from={job_id}")
-    expect(page.locator(".beside pre").last).to_be_visible()
+    expect(page.locator(".beside pre").first).to_be_visible()
     asked = request(page)
     assert asked["model"]["params"]["hidden"] == []
     assert asked["tags"] == {"a": "b:c"}
@@ -82,9 +82,9 @@ def test_tags_are_pairs(visitor: Visitor) -> None:
     page = opened(visitor, "jobs", **JOB)
     field = page.get_by_label("Tags", exact=True)
     field.fill("first")
-    expect(field).to_have_accessible_description(re.compile("first needs a value, as in first:a"))
+    expect(field).to_have_accessible_description(re.compile("first needs a value, such as first:a"))
     field.fill("a:1, a:2")
-    expect(field).to_have_accessible_description(re.compile("a stands twice"))
+    expect(field).to_have_accessible_description(re.compile("a is given twice"))
     field.fill("study:a<b")
     expect(field).to_have_accessible_description(re.compile("has to be 1 to 64 letters, digits"))
 
@@ -174,14 +174,14 @@ def test_an_odd_address_opens_the_form(visitor: Visitor, spec: str) -> None:
 def test_an_address_that_cannot_be_read_is_no_dead_end(visitor: Visitor) -> None:
     visitor.forgives("TypeError")
     page = visitor.open('/comparisons/new?spec={"tasks":[null]}')
-    page.get_by_role("link", name="Open the page without the rest of its address").click()
-    expect(page.locator(".beside").get_by_role("heading", name="The plan")).to_be_visible()
+    page.get_by_role("link", name="Open the page without its query").click()
+    expect(page.locator(".beside").get_by_role("heading", name="Plan", exact=True)).to_be_visible()
 
 
 def test_an_address_of_no_page(visitor: Visitor) -> None:
     visitor.expects(404, "/nonsense")
     page = visitor.open("/nonsense")
-    expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
+    expect(page.get_by_role("heading", name="Page not found")).to_be_visible()
     page.get_by_role("link", name="Go to the overview").click()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
@@ -202,17 +202,17 @@ def test_an_answer_that_takes_long_is_waited_for_in_the_open(visitor: Visitor) -
     visitor.open("/leaderboard")
     until(lambda: page.evaluate("1") and held)
     page.clock.fast_forward(9000)
-    expect(page.get_by_text("kotrain takes long to answer.")).to_be_visible()
+    expect(page.get_by_text("kotrain is responding slowly.")).to_be_visible()
     for route in held:
         route.continue_()
-    expect(page.get_by_text("kotrain takes long to answer.")).to_be_hidden()
+    expect(page.get_by_text("kotrain is responding slowly.")).to_be_hidden()
 
 
 def test_skipping_to_the_page_keeps_what_was_typed(visitor: Visitor) -> None:
     page = visitor.open("/keys")
     field = page.get_by_label("User", exact=True)
     field.fill("grace")
-    page.get_by_role("link", name="Skip to the page").focus()
+    page.get_by_role("link", name="Skip to content").focus()
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
     expect(field).to_have_value("grace")

@@ -40,19 +40,19 @@ def roughness(values: list[float]) -> float:
 
 def cancel(page: Page) -> None:
     page.get_by_role("button", name="Cancel").click()
-    page.get_by_role("button", name="Really cancel?").click()
+    page.get_by_role("button", name="Cancel the job?").click()
 
 
 class TestForm:
     def test_from_the_form_to_the_result(self, visitor: Visitor, stage: Stage) -> None:
         page = visitor.open("/jobs/new")
         plan = page.locator(".beside")
-        expect(plan.get_by_role("heading", name="What will run")).to_be_visible()
+        expect(plan.get_by_role("heading", name="Resolved spec")).to_be_visible()
         page.get_by_label("Optimizer", exact=True).select_option("adam")
         page.get_by_label("Learning rate", exact=True).fill("0.02")
         page.get_by_label("Budget", exact=True).fill("2")
-        expect(plan.locator("pre").last).to_contain_text('"lr": 0.02')
-        expect(plan.locator("pre").last).to_contain_text('"epochs": 2')
+        expect(plan.locator("pre").first).to_contain_text('"lr": 0.02')
+        expect(plan.locator("pre").first).to_contain_text('"epochs": 2')
         page.get_by_role("button", name="Submit").click()
         expect(page).to_have_url(JOB_PAGE)
         expect(page.locator("h1")).to_contain_text("on digits, mlp")
@@ -80,7 +80,7 @@ class TestForm:
         assert page.url.startswith(f"{stage.url}/jobs/new")
         field.fill("0.01")
         expect(field).not_to_have_attribute("aria-invalid", "true")
-        expect(page.get_by_role("heading", name="What will run")).to_be_visible()
+        expect(page.get_by_role("heading", name="Resolved spec")).to_be_visible()
 
     def test_what_was_typed_is_in_the_address(self, visitor: Visitor) -> None:
         page = visitor.open("/jobs/new")
@@ -122,7 +122,7 @@ class TestWatching:
         until(lambda: len(points(visitor)) > 5)
         page.get_by_label("Smoothing").fill("0.8")
         page.get_by_label("Logarithmic").check()
-        page.get_by_label("Along").select_option("time")
+        page.get_by_label("x axis").select_option("time")
         assert {"smooth=0.8", "log=1", "by=time"} <= set(page.url.partition("?")[2].split("&"))
         page.reload()
         expect(page.get_by_label("Smoothing")).to_have_value("0.8")
@@ -138,18 +138,18 @@ class TestWatching:
     def test_a_double_click_does_not_cancel(self, visitor: Visitor, long_job: str) -> None:
         page = visitor.open(f"/jobs/{long_job}")
         page.get_by_role("button", name="Cancel").dblclick()
-        expect(page.get_by_role("button", name="Really cancel?")).to_be_enabled()
+        expect(page.get_by_role("button", name="Cancel the job?")).to_be_enabled()
         assert not [url for url in visitor.asked if url.endswith("/cancel")]
 
     def test_a_variation_starts_from_the_job(self, visitor: Visitor, stage: Stage, long_job: str) -> None:
         page = visitor.open(f"/jobs/{long_job}")
         page.get_by_role("link", name="Submit a variation").click()
-        expect(page.get_by_role("heading", name="A variation of a job")).to_be_visible()
+        expect(page.get_by_role("heading", name="Job variation")).to_be_visible()
         expect(page.get_by_label("Optimizer", exact=True)).to_have_value("adam")
         expect(page.get_by_label("Budget", exact=True)).to_have_value("10000000")
         page.get_by_label("Budget", exact=True).fill("30")
         page.get_by_label("Seed", exact=True).fill("7")
-        expect(page.locator(".beside pre").last).to_contain_text('"seed": 7')
+        expect(page.locator(".beside pre").first).to_contain_text('"seed": 7')
         page.get_by_role("button", name="Submit").click()
         expect(page).to_have_url(JOB_PAGE)
         expect(page).not_to_have_url(re.compile(long_job))
@@ -164,7 +164,7 @@ class TestWatching:
         until(lambda: len(points(visitor)) > 1)
         with visitor.without_the_api():
             stage.api.kill()
-            banner = page.get_by_text("kotrain does not answer.")
+            banner = page.get_by_text("kotrain is not responding.")
             expect(banner).to_be_visible()
             expect(page.locator("figure.chart").first).to_be_visible()
             before = points(visitor)
@@ -190,7 +190,7 @@ class TestWatching:
 class TestList:
     def test_a_press_outlasts_what_changes_meanwhile(self, visitor: Visitor, long_job: str) -> None:
         page = visitor.open("/jobs?status=running")
-        box = page.get_by_label(f"Choose job {long_job[-8:]}")
+        box = page.get_by_label(f"Select job {long_job[-8:]}")
         press_while_it_moves(page, box)
         expect(box).to_be_checked()
         page.get_by_role("link", name="Overview").click()
@@ -199,16 +199,16 @@ class TestList:
 
     def test_what_leaves_the_list_is_not_chosen(self, visitor: Visitor, stage: Stage, long_job: str) -> None:
         page = visitor.open("/jobs?status=running")
-        page.get_by_label(f"Choose job {long_job[-8:]}").check()
-        expect(page.get_by_text("1 job chosen")).to_be_visible()
+        page.get_by_label(f"Select job {long_job[-8:]}").check()
+        expect(page.get_by_text("1 job selected")).to_be_visible()
         stage.client.post(f"/v1/jobs/{long_job}/cancel")
-        expect(page.get_by_text("Choose all shown")).to_be_visible()
-        expect(page.get_by_role("button", name="Cancel them")).to_have_count(0)
+        expect(page.get_by_text("Select all shown")).to_be_visible()
+        expect(page.get_by_role("button", name="Cancel selected")).to_have_count(0)
 
     def test_filters_of_the_address_are_seen_and_can_be_cleared(self, visitor: Visitor, long_job: str) -> None:
         page = visitor.open(f"/jobs?comparison={uuid4()}")
         expect(page.get_by_role("link", name="Runs of one comparison")).to_be_visible()
-        expect(page.get_by_text("No job is like that")).to_be_visible()
+        expect(page.get_by_text("No matching jobs")).to_be_visible()
         page.get_by_role("button", name="Show jobs of all comparisons").click()
         mine = page.locator(f"tr[data-key='{long_job}']")
         expect(mine).to_be_visible()
@@ -216,7 +216,7 @@ class TestList:
 
         visitor.open("/jobs?dataset=images/gone&user=bob")
         expect(page.get_by_label("Data set")).to_have_value("images/gone")
-        page.get_by_role("button", name="Only mine").click()
+        page.get_by_role("button", name="Only my jobs").click()
         expect(page.get_by_label("User")).to_have_value("ada")
         page.get_by_role("button", name="Clear all filters").click()
         expect(page.get_by_label("Data set")).to_have_value("")
@@ -235,7 +235,7 @@ class TestList:
         expect(tag).to_have_accessible_description(re.compile("has to be key:value, of letters"))
         expect(mine).to_be_visible()
         tag.fill("study:ko")
-        expect(page.get_by_text("No job is like that")).to_be_visible()
+        expect(page.get_by_text("No matching jobs")).to_be_visible()
         expect(tag).not_to_have_attribute("aria-invalid", "true")
 
 
@@ -253,10 +253,10 @@ def test_many_at_once(visitor: Visitor, stage: Stage) -> None:
     ids = [stage.lab.submit(LONG, tags={"many": "yes"}) for _ in range(3)]
     page = visitor.open("/jobs?tag=many:yes")
     expect(page.locator("tbody tr")).to_have_count(3)
-    page.get_by_text("Choose all shown").click()
-    expect(page.get_by_text("3 jobs chosen")).to_be_visible()
-    page.get_by_role("button", name="Cancel them").click()
-    page.get_by_role("button", name="Really cancel 3?").click()
+    page.get_by_text("Select all shown").click()
+    expect(page.get_by_text("3 jobs selected")).to_be_visible()
+    page.get_by_role("button", name="Cancel selected").click()
+    page.get_by_role("button", name="Cancel 3 jobs?").click()
     expect(page.get_by_text("3 jobs cancelled or asked to stop")).to_be_visible()
     expect(page.locator("tbody .chip").filter(has_text="cancelled")).to_have_count(3, timeout=20_000)
     assert {stage.lab.ended(one)["status"] for one in ids} == {"cancelled"}
@@ -302,7 +302,7 @@ def test_a_zoom_stays_where_the_axis_means_the_same(visitor: Visitor, short_job:
     assert 10**low <= min(values)
     assert 10**high >= max(values)
 
-    page.get_by_label("Along").select_option("time")
+    page.get_by_label("x axis").select_option("time")
     until(lambda: axes(figure)["title"] == "training time, s")
     last = max(value for trace in visitor.figures()["Loss"] for value in trace["x"])
     assert last <= axes(figure)["x"][1] < 2 * last

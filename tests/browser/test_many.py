@@ -77,7 +77,7 @@ def test_the_list_of_five_thousand_jobs(visitor: Visitor) -> None:
     expect(page.get_by_role("button", name="all 50", exact=True)).to_be_visible()
     timed(visitor, "by a search", start)
     page.get_by_label("Search").fill("no such thing")
-    expect(page.get_by_text("No job is like that")).to_be_visible()
+    expect(page.get_by_text("No matching jobs")).to_be_visible()
     page.get_by_role("button", name="Clear all filters").click()
     expect(rows).to_have_count(100)
 

@@ -80,8 +80,8 @@ class TestLate:
         curves = plot(page, "Curves")
         until(lambda: curves.evaluate(AXIS) == "validation accuracy, %")
         with late(page, "**/curves?*metric=train_loss*"):
-            page.get_by_label("Curves of").select_option("train_loss")
-            page.get_by_label("Curves of").select_option("val_loss")
+            page.get_by_label("Metric of the curves").select_option("train_loss")
+            page.get_by_label("Metric of the curves").select_option("val_loss")
             until(lambda: curves.evaluate(AXIS) == "validation loss")
         assert curves.evaluate(AXIS) == "validation loss"
 
@@ -100,7 +100,7 @@ class TestLost:
             until(lambda: refusals() > at_its_end + MOST_EVENTS)
             expect(chip).to_contain_text("running")
         expect(chip).to_contain_text("cancelled")
-        expect(page.get_by_text("kotrain does not answer.")).to_be_hidden()
+        expect(page.get_by_text("kotrain is not responding.")).to_be_hidden()
         expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
 
     def test_the_last_look_at_a_comparison(self, visitor: Visitor, stage: Stage) -> None:
@@ -120,14 +120,14 @@ class TestLost:
             page = visitor.open(f"/comparisons/{ended}")
             until(lambda: refusals() > 3)  # three figures ask
         until(lambda: visitor.figures().get("Curves"))
-        expect(plot(page, "Every run").locator("svg").first).to_be_visible()
+        expect(plot(page, "Scores of runs").locator("svg").first).to_be_visible()
 
     def test_the_drawing_library(self, visitor: Visitor, stage: Stage) -> None:
         job = stage.lab.submit(JOB)
         stage.lab.ended(job)
         with away(visitor, "/dashboard/plotly.js"):
             page = visitor.open(f"/jobs/{job}")
-            expect(plot(page, "Loss")).to_contain_text("The drawing library could not be loaded")
+            expect(plot(page, "Loss")).to_contain_text("Plotly could not be loaded")
         expect(plot(page, "Loss").locator("svg").first).to_be_visible()
         assert visitor.figures()["Loss"]
         expect(page.get_by_text("could not be loaded")).to_have_count(0)
