@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from service.config import Settings, settings
-from service.spec import TrainSpec
+from service.specs.training import TrainSpec
 from workers.training import checkpoint
 from workers.training.run import Run
 

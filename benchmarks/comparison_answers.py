@@ -18,12 +18,15 @@ import httpx2
 import numpy as np
 import uvicorn
 
-from service import attempts, comparisons, db, keys
+from service.accounts import api_keys as keys
 from service.app import create_app
-from service.embedded import Embedded
-from service.models import Worker
-from service.requests import ComparisonRequest
-from service.spec import ENGINE_VERSION, METRICS, Reason, Summary
+from service.comparisons import lifecycle as comparisons
+from service.comparisons.design.requests import ComparisonRequest
+from service.jobs import claims, heartbeats, outcomes
+from service.operations.embedded import Embedded
+from service.specs.training import ENGINE_VERSION, METRICS, Reason, Summary
+from service.storage import session as db
+from service.storage.tables import Worker
 
 OPTIMIZERS = [{"name": "adam", "params": {"lr": 0.001 * (k + 1)}} for k in range(8)]
 REQUEST = {
@@ -62,7 +65,7 @@ def fill() -> str:
 def finish(rng: np.random.Generator, steps: list[int]) -> bool:
     """Finish one queued job; False where there is none."""
     with db.transaction() as session:
-        claim = attempts.claim(session, "w", has_cuda=False)
+        claim = claims.claim(session, "w", has_cuda=False)
         if claim is None:
             return False
         value = 0.9 + rng.normal(0, 0.01) - claim.spec["optimizer"]["params"]["lr"]
@@ -71,8 +74,8 @@ def finish(rng: np.random.Generator, steps: list[int]) -> bool:
             reason=Reason.COMPLETED, steps=39, epochs=3.0, train_seconds=1.0, total_seconds=1.5, parameters=100,
             metrics=dict.fromkeys(METRICS, value), best_step=39, target=None,
         )  # fmt: skip
-        measured = [attempts.Batch(dict.fromkeys(METRICS[:13], curve))]
-        attempts.finish(session, claim, Reason.COMPLETED, summary=summary, environment=ENVIRONMENT, batches=measured)
+        measured = [heartbeats.Batch(dict.fromkeys(METRICS[:13], curve))]
+        outcomes.finish(session, claim, Reason.COMPLETED, summary=summary, environment=ENVIRONMENT, batches=measured)
     return True
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ko import diagnose
-from service import catalog
+from service.specs import catalog
 from workers.training import models
 from workers.training.datasets import Inputs
 

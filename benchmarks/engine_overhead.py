@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from service.spec import TrainSpec
+from service.specs.training import TrainSpec
 from workers.training import datasets, models
 from workers.training.loop import train
 

@@ -24,10 +24,15 @@ from uuid import UUID
 import httpx2
 import psutil
 
-from service import attempts, db, jobs, keys, stack
-from service.attempts import Batch, Beat, Claim
-from service.embedded import Embedded
-from service.schemas import JobRequest
+from service.accounts import api_keys as keys
+from service.jobs import claims, heartbeats
+from service.jobs import submission as jobs
+from service.jobs.claims import Claim
+from service.jobs.heartbeats import Batch, Beat
+from service.jobs.schemas import JobRequest
+from service.operations import stack
+from service.operations.embedded import Embedded
+from service.storage import session as db
 
 LISTENERS = 200
 SECONDS = 10.0
@@ -68,7 +73,7 @@ class Worker:
         points = {name: (steps, [0.5] * POINTS, [1.0] * POINTS) for name in NAMES}
         notes = [f"note {self.step}"] if self.step // POINTS % 2 else []
         with db.transaction() as session:
-            attempts.beat(session, "w", [Beat(self.claim, self.step, None, [Batch(points, notes=notes)])])
+            heartbeats.beat(session, "w", [Beat(self.claim, self.step, None, [Batch(points, notes=notes)])])
             seq = jobs.get(session, self.claim.job_id).seq
         self.committed.append((time.monotonic(), seq, self.step))
 
@@ -172,7 +177,7 @@ def main() -> None:
             with db.transaction() as session:
                 jobs.submit(session, keys.owner(session, f"Bearer {key}"), JobRequest.model_validate(request))
             with db.transaction() as session:
-                claim = attempts.claim(session, "w", has_cuda=False)
+                claim = claims.claim(session, "w", has_cuda=False)
             assert claim is not None
             with api() as (url, process):
                 asyncio.run(measure(url, key, process, Worker(claim)))

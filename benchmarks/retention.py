@@ -25,11 +25,15 @@ import numpy as np
 import psutil
 from sqlalchemy import text
 
-from service import attempts, db, jobs, keys, metrics
-from service.attempts import Batch, Beat
-from service.embedded import Embedded
-from service.models import User
-from service.schemas import JobRequest
+from service.accounts import api_keys as keys
+from service.jobs import claims, heartbeats, outcomes
+from service.jobs import submission as jobs
+from service.jobs.heartbeats import Batch, Beat
+from service.jobs.schemas import JobRequest
+from service.metrics import read, write
+from service.operations.embedded import Embedded
+from service.storage import session as db
+from service.storage.tables import User
 
 REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 NAMES = [f"metric_{number}" for number in range(13)]
@@ -52,14 +56,14 @@ def fill() -> int:
     rng = np.random.default_rng(0)
     removed = 0
     for points, size, count, is_old in (
-        (POINTS_OF_ONE, metrics.MERGED_POINTS, 1, True),
-        (POINTS_OF_MERGED, metrics.MERGED_POINTS, MERGED_RUNS, True),
+        (POINTS_OF_ONE, write.MERGED_POINTS, 1, True),
+        (POINTS_OF_MERGED, write.MERGED_POINTS, MERGED_RUNS, True),
         (CHUNKS_OF_LOST * POINTS_OF_CHUNK, POINTS_OF_CHUNK, LOST_RUNS, True),
-        (POINTS_OF_MERGED, metrics.MERGED_POINTS, RECENT_RUNS, False),
+        (POINTS_OF_MERGED, write.MERGED_POINTS, RECENT_RUNS, False),
     ):
         for job_id in ended(count, days_ago=100 if is_old else 1):
             with db.transaction() as session:
-                metrics.append(session, ((job_id, chunk) for chunk in chunks(rng, points, size)))
+                write.append(session, ((job_id, chunk) for chunk in chunks(rng, points, size)))
             removed += points * len(NAMES) * is_old
     with db.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
@@ -67,7 +71,7 @@ def fill() -> int:
     return removed
 
 
-def chunks(rng: np.random.Generator, points: int, size: int) -> Iterator[metrics.Points]:
+def chunks(rng: np.random.Generator, points: int, size: int) -> Iterator[write.Points]:
     """Noisy falling curves under all names, in chunks of `size` points."""
     for start in range(1, points + 1, size):
         steps = np.arange(start, min(start + size, points + 1))
@@ -106,7 +110,7 @@ class Service:
     def __init__(self, recent: UUID) -> None:
         self.recent = recent
         with db.transaction() as session:
-            self.running = attempts.claim(session, "busy", has_cuda=False)
+            self.running = claims.claim(session, "busy", has_cuda=False)
         self.step = 0
 
     def run(self, is_over: Callable[[], bool]) -> Times:
@@ -124,21 +128,21 @@ class Service:
     def claim(self) -> None:
         """Claim a job, and give it back, which is not timed apart."""
         with db.transaction() as session:
-            claim = attempts.claim(session, "w", has_cuda=False)
+            claim = claims.claim(session, "w", has_cuda=False)
         with db.transaction() as session:
-            attempts.give_back(session, claim, "benchmark")
+            outcomes.requeue(session, claim, "benchmark")
 
     def beat(self) -> None:
         """A sign of life with a point of each metric."""
         self.step += 1
         batch = Batch({name: ([self.step], [0.5], [0.1]) for name in NAMES})
         with db.transaction() as session:
-            attempts.beat(session, "busy", [Beat(self.running, self.step, None, [batch])])
+            heartbeats.beat(session, "busy", [Beat(self.running, self.step, None, [batch])])
 
     def read(self) -> None:
         """The curves of a recent run."""
         with db.transaction() as session:
-            assert metrics.read(session, [self.recent])
+            assert read.curves(session, [self.recent])
 
 
 def for_seconds(seconds: float) -> Callable[[], bool]:
@@ -205,7 +209,7 @@ def measure(server: psutil.Process, data: Path) -> None:
     keys.create("ada")
     (recent,) = ended(1, days_ago=0)
     with db.transaction() as session:
-        metrics.append(session, ((recent, chunk) for chunk in chunks(np.random.default_rng(1), 385, 385)))
+        write.append(session, ((recent, chunk) for chunk in chunks(np.random.default_rng(1), 385, 385)))
     submit(50)
     service = Service(recent)
     times: dict[str, Times] = {"alone": defaultdict(list), "gc": defaultdict(list)}

@@ -15,11 +15,19 @@ import httpx2
 from kotrain import home
 from kotrain.errors import WaitTimeout
 from kotrain.transport import OnSent, Transport
-from service.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun, ComparisonSummary, Leaderboard
-from service.descriptions import DatasetDetail, DatasetList, DatasetView, FileFormat
-from service.requests import ComparisonRequest
-from service.schemas import Catalog, DryRun, History, JobRequest, JobView, Metrics, Page
-from service.spec import ComparisonStatus, JobStatus
+from service.comparisons.answers import (
+    CompareAnswer,
+    ComparisonAnswer,
+    ComparisonDryRun,
+    ComparisonSummary,
+    Leaderboard,
+)
+from service.comparisons.design.requests import ComparisonRequest
+from service.datasets.schemas import DatasetDetail, DatasetList, DatasetView, FileFormat
+from service.jobs.schemas import DryRun, History, JobRequest, JobView
+from service.metrics.schemas import Metrics
+from service.specs.bodies import Catalog, Page
+from service.specs.training import ComparisonStatus, JobStatus
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.1, 1.0

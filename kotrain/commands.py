@@ -20,8 +20,8 @@ from kotrain.client import Client
 from kotrain.errors import ApiError, KotrainError, NotRunning, WaitTimeout
 from kotrain.output import Json, complain, note, say
 from kotrain.plugins import Extensible
-from service.schemas import JobView
-from service.spec import JobStatus
+from service.jobs.schemas import JobView
+from service.specs.training import JobStatus
 
 app = typer.Typer(
     cls=Extensible,

@@ -17,8 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from kotrain import asking, tables
 from kotrain.client import Client, ReportFormat
 from kotrain.output import Json, note, say
-from service.answers import ComparisonAnswer
-from service.spec import ComparisonStatus
+from service.comparisons.answers import ComparisonAnswer
+from service.specs.training import ComparisonStatus
 
 app = typer.Typer(help="Compare optimizers: one request, a verdict.")
 Id = Annotated[str, typer.Argument(metavar="ID", help="Id of a comparison.")]

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from kotrain import tables
 from kotrain.client import Client
 from kotrain.output import Json, note, say
-from service.descriptions import DatasetDetail, DatasetList, FileFormat
+from service.datasets.schemas import DatasetDetail, DatasetList, FileFormat
 
 app = typer.Typer(help="Data sets.")
 

@@ -19,8 +19,8 @@ from kotrain.client import Client
 from kotrain.errors import KotrainError
 from kotrain.first_look import EPOCHS, SEEDS, first_look
 from kotrain.output import note
-from service.answers import ComparisonAnswer
-from service.spec import ComparisonStatus
+from service.comparisons.answers import ComparisonAnswer
+from service.specs.training import ComparisonStatus
 
 START_SECONDS, STOP_SECONDS = 60.0, 30.0
 PLAIN_SECONDS = 5.0

@@ -15,7 +15,7 @@ KotrainError
 
 from __future__ import annotations
 
-from service.schemas import Problem, ProblemField
+from service.specs.bodies import Problem, ProblemField
 
 
 class KotrainError(Exception):

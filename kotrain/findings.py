@@ -10,7 +10,7 @@ from rich.text import Text
 
 from kotrain import tables
 from kotrain.first_look import FIXED_RATE, INIT_SCALES, RATES, TOLERANCE, agrees, rate, reference
-from service.answers import ComparisonAnswer, GroupView, PairView, TaskAnswer
+from service.comparisons.answers import ComparisonAnswer, GroupView, PairView, TaskAnswer
 
 LEADS = (
     ("KO soft", "Adam"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from service.answers import GroupView
+from service.comparisons.answers import GroupView
 
 EPOCHS, SEEDS = 30, 5
 """What the reference table is for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from service.running import Running, owner, running
+from service.operations.run_file import Running, owner, running
 
 __all__ = ["Running", "address", "folder", "key", "owner", "running"]
 

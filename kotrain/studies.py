@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kotrain.first_look import first_look
-from service.requests import ComparisonRequest
+from service.comparisons.design.requests import ComparisonRequest
 
 Budget = Literal["small", "full"]
 Request = dict[str, Any]

@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from service.answers import (
+from service.comparisons.answers import (
     CompareAnswer,
     ComparisonAnswer,
     ComparisonDryRun,
@@ -22,10 +22,12 @@ from service.answers import (
     Leaderboard,
     PairView,
 )
-from service.descriptions import DatasetDetail, DatasetView
-from service.labels import family
-from service.schemas import Catalog, CatalogEntry, CurveView, History, JobView
-from service.spec import JobStatus
+from service.comparisons.design.labels import family
+from service.datasets.schemas import DatasetDetail, DatasetView
+from service.jobs.schemas import History, JobView
+from service.metrics.schemas import CurveView
+from service.specs.bodies import Catalog, CatalogEntry
+from service.specs.training import JobStatus
 
 STATUS_STYLE = {
     JobStatus.QUEUED: "dim",

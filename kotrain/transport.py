@@ -16,7 +16,7 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from kotrain.errors import ApiError, ConnectionFailed, from_problem
-from service.schemas import Problem
+from service.specs.bodies import Problem
 
 ATTEMPTS = 4
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 10.0

@@ -1,8 +1,6 @@
-"""Alembic's entry: `service.db.migrate` hands over an open connection, so that one transaction holds everything."""
+"""Alembic's entry point. The caller passes an open connection, so that one transaction covers every migration."""
 
 from alembic import context
 
-from service.models import Base
-
-context.configure(connection=context.config.attributes["connection"], target_metadata=Base.metadata)
+context.configure(connection=context.config.attributes["connection"])
 context.run_migrations()

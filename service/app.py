@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from service import problems
 from service.config import settings
-from service.live import Hub
-from service.middleware import BodyLimit, RequestId, Turns
-from service.routes import (
+from service.specs.bodies import Problem
+from service.streams import Hub
+from service.web import problem_details as problems
+from service.web.middleware import BodyLimit, RequestId, Turns
+from service.web.routes import (
     artifacts,
     catalog,
     compare,
@@ -27,7 +28,6 @@ from service.routes import (
     plots,
     workers,
 )
-from service.schemas import Problem
 
 MOST_REQUESTS = 32
 """Worked on at once by one process."""

@@ -17,15 +17,17 @@ import uvicorn
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from service import backup as backups
-from service import db, keys, retention, stack
-from service.archives import BackupError
-from service.compatibility import Incompatible
+from service.accounts import api_keys as keys
 from service.config import LOOPBACK, settings
-from service.doctor import examine, findings
-from service.embedded import EmbeddedError
 from service.errors import Invalid
-from service.store import store
+from service.operations import retention, stack
+from service.operations.backup import backup as backups
+from service.operations.backup.archive import BackupError
+from service.operations.doctor import examine, findings
+from service.operations.embedded import EmbeddedError
+from service.storage import session as db
+from service.storage.files import store
+from service.storage.schema_version import Incompatible
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Run kotrain's parts.")
 

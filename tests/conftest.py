@@ -12,10 +12,12 @@ import pytest
 from sqlalchemy import QueuePool, text
 from starlette.testclient import TestClient
 
-from service import db, keys, queue
+from service.accounts import api_keys as keys
 from service.app import create_app
 from service.config import settings
-from service.embedded import Embedded
+from service.jobs import queue
+from service.operations.embedded import Embedded
+from service.storage import session as db
 from tests.waiting import until
 
 hypothesis.settings.register_profile("kotrain", deadline=None)  # no test may fail for a machine that is busy

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.data import Layout, fetch_command, locate
+from service.datasets.layouts import Layout, fetch_command, locate
 
 DATA_DIR = Path(os.environ.get("KOTRAIN_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data")
 

@@ -26,7 +26,7 @@ def scrub(also: tuple[str, ...] = ()) -> None:
 
 def start_forkserver() -> None:
     """Start it, from the main thread. It is started again by itself should it ever be killed."""
-    forkserver.set_forkserver_preload(["workers.warm"])
+    forkserver.set_forkserver_preload(["workers.preload"])
     forkserver.ensure_running()
 
 

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import torch
 
-from service.spec import Reason, Summary, TrainSpec
-from workers import mortality
+from service.specs.training import Reason, Summary, TrainSpec
+from workers import lifetime as mortality
 from workers.messages import CHECKPOINT, FAILURE, NOTE, PAUSE, POINTS, RESULT, STARTED, UNABLE, Assignment, may_have
-from workers.training import trouble
+from workers.training import failures as trouble
 from workers.training.checkpoint import Keeper, Saved
-from workers.training.ending import Stop
 from workers.training.loop import Start, train
+from workers.training.stopping import Stop
 
 SEND_SECONDS = 0.2
 """Points are sent together once so much time has passed."""
@@ -137,7 +137,7 @@ def _reason_of(error: BaseException) -> Reason:
     """What an exception says about the end of the job."""
     if trouble.is_out_of_memory(error):
         return Reason.OUT_OF_MEMORY
-    if trouble.is_the_machine_s(error):
+    if trouble.is_infrastructure_error(error):
         return Reason.CHILD_LOST
     return Reason.INVALID if isinstance(error, ValueError) else Reason.ERROR
 

@@ -14,13 +14,16 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from service import attempts, comparisons, idempotency, queue, retention
+from service.comparisons import lifecycle as comparisons
 from service.config import settings
-from service.db import have_no_patience, is_locked, transaction
 from service.errors import KotrainError
-from service.models import Worker
+from service.jobs import claims, heartbeats, outcomes, queue
+from service.operations import retention
+from service.storage import idempotency
+from service.storage.session import is_locked, limit_lock_wait, transaction
+from service.storage.tables import Worker
+from workers.heartbeat import is_away, retry_while_database_is_down
 from workers.host import Host
-from workers.relay import is_away, persistently
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +67,7 @@ class Maintenance(threading.Thread):
         if idle == 0 or self._host.draining.is_set():
             return
         with transaction() as session:
-            eligible = attempts.count_eligible(session, idle, has_cuda=self._host.has_cuda)
+            eligible = claims.count_eligible(session, idle, has_cuda=self._host.has_cuda)
         if eligible:
             queue.ring(queue.queue_of(self._host.id), times=eligible)
 
@@ -96,12 +99,12 @@ def tidy_up(*, takes_back: bool) -> None:
     """
     if takes_back:
         with transaction() as session:
-            if cut_off := attempts.cut_off_stale(session):
+            if cut_off := heartbeats.end_stale_transactions(session):
                 log.warning("%d transactions of workers without a sign of life ended", cut_off)
     with transaction() as session:
-        have_no_patience(session)
+        limit_lock_wait(session)
         if session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtext("kotrain.maintenance")))):
-            for job_id in attempts.take_back_stale(session) if takes_back else ():
+            for job_id in outcomes.reclaim_stale(session) if takes_back else ():
                 log.warning("job %s: taken back, its worker gave no sign of life", job_id)
             idempotency.forget_expired(session)
 
@@ -113,7 +116,7 @@ def advance_comparisons() -> None:
     for comparison_id in found:
         try:
             with transaction() as session:
-                have_no_patience(session)
+                limit_lock_wait(session)
                 comparisons.advance_one(session, comparison_id)
         except Exception as error:
             if is_away(error):
@@ -141,7 +144,7 @@ def register(host: Host) -> None:
     """Make the worker and its devices known, waiting for the database if need be."""
     row = {"host": host.name, "slots": host.slots, "devices": host.devices, "torch": host.torch}
     statement = insert(Worker).values(id=host.id, **row).on_conflict_do_update(index_elements=[Worker.id], set_=row)
-    persistently(lambda session: session.execute(statement), give_up=lambda: False)
+    retry_while_database_is_down(lambda session: session.execute(statement), give_up=lambda: False)
 
 
 def sign_off(host: Host) -> None:
@@ -151,4 +154,4 @@ def sign_off(host: Host) -> None:
         id=host.id, host=host.name, slots=host.slots, devices=host.devices, torch=host.torch
     )
     statement = statement.on_conflict_do_update(index_elements=[Worker.id], set_={"stopped_at": now})
-    persistently(lambda session: session.execute(statement), give_up=lambda: True)
+    retry_while_database_is_down(lambda session: session.execute(statement), give_up=lambda: True)

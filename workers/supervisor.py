@@ -13,17 +13,18 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from service import attempts, checkpoints
-from service.attempts import Claim, Order
-from service.checkpoints import Written, name_of
 from service.config import settings
-from service.spec import Reason, Summary, TrainSpec
-from service.store import Absent, store
+from service.jobs import checkpoints, claims, outcomes
+from service.jobs.checkpoints import Written, name_of
+from service.jobs.claims import Claim
+from service.jobs.heartbeats import Instruction
+from service.specs.training import Reason, Summary, TrainSpec
+from service.storage.files import Absent, store
 from workers import entry, messages
+from workers.checkpoint_transfer import Unwanted, Uploads, newest_sound
+from workers.heartbeat import Relay, Track, retry_while_database_is_down
 from workers.host import Host
 from workers.process import Process
-from workers.relay import Relay, Track, persistently
-from workers.transfers import Unwanted, Uploads, newest_sound
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ def _run(claim: Claim, host: Host, track: Track, ending: Ending) -> None:
         try:
             resume = _checkpoint(claim, host, track) if claim.attempt > 1 else None
         except Absent as absence:
-            ending.unable = f"{attempts.WAITS}: {absence}, on worker {host.id}"
+            ending.unable = f"{claims.WAITS}: {absence}, on worker {host.id}"
             return
         memory_bytes = min(claim.memory_limit_bytes or host.job_memory_bytes, host.job_memory_bytes)
         ending.memory_bytes = memory_bytes
@@ -140,16 +141,20 @@ def _checkpoint(claim: Claim, host: Host, track: Track) -> Path | None:
     Raises Absent for as long as one that is not there is worth waiting for: its disk, or the host that has it.
     """
     is_draining = host.draining.is_set
-    rows = persistently(lambda session: checkpoints.newest_first(session, claim.job_id), is_draining)
+    rows = retry_while_database_is_down(lambda session: checkpoints.newest_first(session, claim.job_id), is_draining)
     if rows is None:  # to start from the beginning would be a waste of what is there
         raise Interrupted(Interruption.DRAIN)
     try:
-        return newest_sound(rows, track, lambda: track.order is not Order.GO_ON or is_draining())
+        return newest_sound(rows, track, lambda: track.instruction is not Instruction.CONTINUE or is_draining())
     except Unwanted:
-        stops = {Order.LOST: Interruption.LOST, Order.CANCEL: Interruption.CANCEL, Order.GO_ON: Interruption.DRAIN}
-        raise Interrupted(stops[track.order]) from None
+        stops = {
+            Instruction.LOST: Interruption.LOST,
+            Instruction.CANCEL: Interruption.CANCEL,
+            Instruction.CONTINUE: Interruption.DRAIN,
+        }
+        raise Interrupted(stops[track.instruction]) from None
     except Absent:
-        waited = persistently(lambda session: attempts.waited_seconds(session, claim.job_id), is_draining)
+        waited = retry_while_database_is_down(lambda session: claims.waited_seconds(session, claim.job_id), is_draining)
         if waited is None:
             raise Interrupted(Interruption.DRAIN) from None
         if waited < settings().stall_seconds:
@@ -200,7 +205,7 @@ class _Watch:
     def _finish_uploads(self) -> None:
         """What another attempt is to go on from has to arrive; a cancel and a shutdown do not wait for it for long."""
         until = self._drain_until
-        while _goes_on(self._ending) and self._track.order is Order.GO_ON and not self._uploads.are_done:
+        while _goes_on(self._ending) and self._track.instruction is Instruction.CONTINUE and not self._uploads.are_done:
             now = time.monotonic()
             if self._host.draining.is_set():
                 until = min(until, now + settings().drain_seconds)
@@ -234,15 +239,15 @@ class _Watch:
     def _begin(self, step: int, told: Collection[str]) -> None:
         """Before anything of this attempt is stored, what the one before it left beyond its start has to go."""
         draining = self._host.draining.is_set
-        began = persistently(lambda session: attempts.begin(session, self._claim, step, told), draining)
+        began = retry_while_database_is_down(lambda session: claims.begin(session, self._claim, step, told), draining)
         if began is None:  # nothing may be stored of this attempt: the next one goes on where it would have
             raise Interrupted(Interruption.DRAIN)
         if not began:
-            self._track.order = Order.LOST
+            self._track.instruction = Instruction.LOST
 
     def _stop_where_wanted(self, now: float) -> None:
         """Ask the child to stop, or kill it where it gets no time for that."""
-        if self._track.order is Order.LOST:
+        if self._track.instruction is Instruction.LOST:
             self._ending.stop, self._kill_at = Interruption.LOST, min(self._kill_at, now)
         elif self._ending.stop is None:
             self._ending.stop = self._stop_wanted(now)
@@ -256,7 +261,7 @@ class _Watch:
 
     def _stop_wanted(self, now: float) -> Interruption | None:
         limit = self._claim.time_limit_seconds
-        if self._track.order is Order.CANCEL:
+        if self._track.instruction is Instruction.CANCEL:
             return Interruption.CANCEL
         if limit is not None and now - self._started > limit:
             return Interruption.TIME_LIMIT
@@ -303,11 +308,13 @@ def _write(claim: Claim, track: Track, ending: Ending, host: Host) -> None:
         return time.monotonic() > deadline
 
     try:
-        stored = persistently(lambda session: _end(session, claim, track, ending), give_up)
+        stored = retry_while_database_is_down(lambda session: _end(session, claim, track, ending), give_up)
     except Exception as error:  # something in what the run said cannot be stored; that much can
         log.exception("job %s: end not stored as it is", claim.job_id)
         message = f"the end of the run could not be stored: {error}"
-        stored = persistently(lambda session: attempts.finish(session, claim, Reason.ERROR, message=message), give_up)
+        stored = retry_while_database_is_down(
+            lambda session: outcomes.finish(session, claim, Reason.ERROR, message=message), give_up
+        )
     if stored is None:
         log.error("job %s: end not stored; it will be taken back and run again", claim.job_id)
 
@@ -318,7 +325,7 @@ def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
     summary, stop = ending.summary, ending.stop
 
     def finish(reason: Reason, message: str | None) -> bool:
-        return attempts.finish(
+        return outcomes.finish(
             session,
             claim,
             reason,
@@ -330,20 +337,20 @@ def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
         )
 
     def lose(reason: Reason, message: str) -> bool:
-        return attempts.lose(session, claim.job_id, claim.attempt, reason, message, batches)
+        return outcomes.fail(session, claim.job_id, claim.attempt, reason, message, batches)
 
     if summary is not None and summary.reason is not Reason.CANCELLED:
         return finish(summary.reason, summary.message)  # it ended by itself, even if a stop was under way
     if ending.unable is not None:
         wait_seconds = settings().backoff_seconds * 2.0 ** min(claim.attempt - 1, 6)
-        return attempts.give_back(session, claim, ending.unable, wait_seconds, batches)
+        return outcomes.requeue(session, claim, ending.unable, wait_seconds, batches)
     match stop:
         case Interruption.CANCEL:
             return finish(Reason.CANCELLED, "cancelled while running")
         case Interruption.TIME_LIMIT:
             return finish(Reason.TIMED_OUT, f"stopped at its time limit of {claim.time_limit_seconds:g} s")
         case Interruption.DRAIN if ending.failure is None:
-            return attempts.give_back(session, claim, "the worker is shutting down", batches=batches)
+            return outcomes.requeue(session, claim, "the worker is shutting down", batches=batches)
         case Interruption.MEMORY:
             limit = messages.may_have(ending.memory_bytes)
             return finish(Reason.OUT_OF_MEMORY, f"its processes took too much memory ({limit})")

@@ -8,13 +8,14 @@ from typing import Any
 from celery.signals import worker_shutting_down
 from sqlalchemy.exc import SQLAlchemyError
 
-from service import attempts, compatibility, queue
-from service.compatibility import Incompatible
 from service.config import settings
-from service.db import be_known_as, transaction
+from service.jobs import claims, queue
+from service.storage import schema_version as compatibility
+from service.storage.schema_version import Incompatible
+from service.storage.session import tag_connections, transaction
+from workers.heartbeat import Relay, retry_while_database_is_down
 from workers.host import Host, this_host
 from workers.maintenance import Maintenance, Sweeping, register, sign_off
-from workers.relay import Relay, persistently
 from workers.supervisor import supervise
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def make_task(host: Host, relay: Relay) -> None:
         while not host.draining.is_set():
             try:
                 with transaction() as session:
-                    claim = attempts.claim(session, host.id, has_cuda=host.has_cuda)
+                    claim = claims.claim(session, host.id, has_cuda=host.has_cuda)
             except SQLAlchemyError as away:
                 log.warning("no job claimed, maintenance rings again: %s", str(away).splitlines()[0])
                 return
@@ -43,9 +44,9 @@ def serve() -> int:
     """Run the worker until it is told to stop; its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     host = this_host()
-    be_known_as(host.id, settings().lease_seconds / 2)
+    tag_connections(host.id, settings().lease_seconds / 2)
     try:
-        persistently(lambda session: compatibility.check(session.connection()), give_up=lambda: False)
+        retry_while_database_is_down(lambda session: compatibility.check(session.connection()), give_up=lambda: False)
     except Incompatible as refusal:
         log.error("%s", refusal)
         return 1

@@ -1,1 +1,1 @@
-"""The dashboard: pages that use the public API and nothing else. `service.routes.dashboard` sends its files."""
+"""The dashboard: pages that use the public API and nothing else. `service.web.routes.dashboard` sends its files."""

@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import Literal
 from uuid import UUID
 
-from service.answers import ComparisonAnswer
-from service.metrics import Curve
+from service.comparisons.answers import ComparisonAnswer
+from service.metrics.read import Curve
 from service.reports import latex, rows
 
 Format = Literal["html", "csv", "latex", "json"]

@@ -6,10 +6,10 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from service.answers import ComparisonAnswer, GroupView, TaskAnswer
-from service.measures import many
+from service.comparisons.answers import ComparisonAnswer, GroupView, TaskAnswer
 from service.reports.results import lacks_runs, leaders, planned
 from service.reports.wording import MINUS, Scale, listed
+from service.specs.metric_text import many
 
 MOST_COLUMNS = 4
 """Tasks in one table; with more, each has its own."""

@@ -12,9 +12,8 @@ from uuid import UUID
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from service.answers import ComparisonAnswer, ReusedRun, TaskAnswer
-from service.measures import Measure, many
-from service.metrics import Curve
+from service.comparisons.answers import ComparisonAnswer, ReusedRun, TaskAnswer
+from service.metrics.read import Curve
 from service.reports import tables
 from service.reports.figures import across, canvas, costs, scores, training, tuning
 from service.reports.figures.canvas import Picture
@@ -23,6 +22,7 @@ from service.reports.results import leaders
 from service.reports.tables import Table
 from service.reports.traces import RunsOf, runs_of, watched_metric
 from service.reports.wording import Scale, count, duration, fixed, listed, moment, number, p_value, target_in_words
+from service.specs.metric_text import Measure, many
 
 PACKAGE = "service.reports"
 ENVIRONMENT = "environment."  # of what runs share

@@ -10,8 +10,8 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
 from matplotlib.transforms import Affine2D
 
-from service import looks
-from service.looks import LookView
+from service.comparisons import styles as looks
+from service.comparisons.styles import LookView
 
 # Okabe and Ito's colours without the yellow, which white paper swallows; orange and sky blue a little darker than
 # theirs for the same reason. The page replaces all of them by variables, which have lighter values on a dark ground.

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from service.answers import TaskAnswer
-from service.spec import DIAGNOSTICS
+from service.comparisons.answers import TaskAnswer
+from service.specs.training import DIAGNOSTICS
 
 Ending = Literal["svg", "png"]
 Theme = Literal["light", "dark"]

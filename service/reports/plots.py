@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
-from service.answers import ComparisonAnswer, TaskAnswer
+from service.comparisons.answers import ComparisonAnswer, TaskAnswer
+from service.comparisons.styles import BLUE, GREY, HOMES, LookView
 from service.errors import Conflict
-from service.looks import BLUE, GREY, HOMES, LookView
-from service.metrics import Curve
+from service.metrics.read import Curve
 from service.reports import plot_names
 from service.reports.figures import across, canvas, costs, run, scores, training, tuning
 from service.reports.figures.canvas import Lettering, Picture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.answers import ComparisonAnswer, GroupView, TaskAnswer, TuningView
-from service.measures import sign
+from service.comparisons.answers import ComparisonAnswer, GroupView, TaskAnswer, TuningView
+from service.specs.metric_text import sign
 
 
 def tuning_of(task: TaskAnswer, label: str) -> TuningView | None:

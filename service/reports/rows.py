@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
-from service.answers import ComparisonAnswer, GroupView, PairView, TaskAnswer
+from service.comparisons.answers import ComparisonAnswer, GroupView, PairView, TaskAnswer
 from service.reports.results import chosen_params
 
 COLUMNS = (

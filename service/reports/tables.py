@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from service.answers import AcrossTasks, ComparisonAnswer, GroupView, PairView, TaskAnswer, TuningView
-from service.measures import many
+from service.comparisons.answers import AcrossTasks, ComparisonAnswer, GroupView, PairView, TaskAnswer, TuningView
+from service.comparisons.design.requests import MOST_SEEDS
 from service.reports.palette import Look
 from service.reports.results import tuning_of
 from service.reports.wording import (
@@ -27,7 +27,7 @@ from service.reports.wording import (
     space,
     target_in_words,
 )
-from service.requests import MOST_SEEDS
+from service.specs.metric_text import many
 
 Looks = Mapping[str, Look]
 MOST_MISSING = 50

@@ -10,9 +10,9 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from service.answers import GroupView, TaskAnswer
-from service.metrics import Curve
-from service.spec import Target
+from service.comparisons.answers import GroupView, TaskAnswer
+from service.metrics.read import Curve
+from service.specs.training import Target
 
 Along = Literal["steps", "wall_seconds"]
 Array = NDArray[np.float64]

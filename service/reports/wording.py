@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from statistics import median_low
 from typing import Any
 
-from service.measures import Measure
-from service.measures import listed as all_or_some
+from service.specs.metric_text import Measure
+from service.specs.metric_text import listed as all_or_some
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from service import db
-from service.models import JobEvent
+from service.storage import session as db
+from service.storage.tables import JobEvent
 from tests.waiting import until
 
 JOB = {

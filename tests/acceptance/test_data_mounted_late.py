@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.config import settings
-from service.data import IDX_FILES
+from service.datasets.layouts import IDX_FILES
 from tests.acceptance.lab import FAST, JOB, Lab, running_worker
 from tests.waiting import until
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.catalog import DATASETS
-from service.data import SNIPS_INTENTS, is_present, locate, train_records
-from service.spec import Reason, TrainSpec
+from service.datasets.layouts import SNIPS_INTENTS, is_present, locate, train_records
+from service.specs.catalog import DATASETS
+from service.specs.training import Reason, TrainSpec
 from tests.one_thread import one_thread  # noqa: F401 (a fixture, at work wherever it is imported)
 from tests.real_data import DATA_DIR, real
 from workers.training.loop import train

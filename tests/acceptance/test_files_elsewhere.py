@@ -6,8 +6,8 @@ import signal
 import pytest
 from sqlalchemy import select
 
-from service import db
-from service.models import Checkpoint, JobEvent
+from service.storage import session as db
+from service.storage.tables import Checkpoint, JobEvent
 from tests.acceptance.lab import FAST, JOB, Lab, running_worker
 from tests.waiting import until
 

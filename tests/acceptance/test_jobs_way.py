@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service import queue
 from service.config import settings
+from service.jobs import queue
 from tests.acceptance.lab import LONG, Lab, alive, children, running_worker
 from tests.waiting import until
 

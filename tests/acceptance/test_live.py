@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from service import stack
+from service.operations import stack
 from tests.acceptance.lab import FAST, JOB, LONG, Lab, running_worker
 from tests.streams import Listening, Page
 from tests.waiting import until

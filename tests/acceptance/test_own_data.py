@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits, load_iris
 
 from kotrain import Client, Conflict
 from service.config import settings
-from service.data import SNIPS_INTENTS
+from service.datasets.layouts import SNIPS_INTENTS
 from tests.acceptance.lab import Lab, running_worker
 from tests.real_data import real
 from workers.training.readers import read_texts

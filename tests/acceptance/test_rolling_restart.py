@@ -18,8 +18,8 @@ import httpx2
 import psycopg
 import pytest
 
-from service import compatibility
-from service.embedded import Embedded
+from service.operations.embedded import Embedded
+from service.storage import schema_version as compatibility
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -217,7 +217,8 @@ def test_the_old_version_s_own_migrations_leave_the_new_schema_alone(versions: V
 
 # What each version's worker does in the database, without the training: its own claim, its own heartbeat, its own end.
 # The old one had all of it in `service.jobs`.
-OLD, NEW = (f"from service import db\nfrom service import {module} as attempts\n" for module in ("jobs", "attempts"))
+OLD = "from service import db, jobs\nclaims = heartbeats = outcomes = jobs\n"
+NEW = "from service.storage import session as db\nfrom service.jobs import claims, heartbeats, outcomes\n"
 OWN = """
 def points(first, last):
     steps = list(range(first, last + 1, 10))
@@ -225,25 +226,25 @@ def points(first, last):
 def do(call, *arguments, **options):
     with db.transaction() as session:
         return call(session, *arguments, **options)
-claim = do(attempts.claim, "w", has_cuda=False)
+claim = do(claims.claim, "w", has_cuda=False)
 """
 NEW_BEGINS = """
-from service.checkpoints import Written
+from service.jobs.checkpoints import Written
 kept = [Written(step, f"jobs/{claim.job_id}/1/{step}.pt", 1, "0" * 64, 1.0) for step in (80, 100)]
-do(attempts.beat, "w", [attempts.Beat(claim, 100, 200, [attempts.Batch(points(10, 100), kept)])])
-do(attempts.give_back, claim, "the worker is shutting down")
+do(heartbeats.beat, "w", [heartbeats.Beat(claim, 100, 200, [heartbeats.Batch(points(10, 100), kept)])])
+do(outcomes.requeue, claim, "the worker is shutting down")
 """
 OLD_BEGINS_ANEW = """
-do(attempts.beat, "w", [attempts.Beat(claim, 50, 200, [points(10, 50)])])
-do(attempts.give_back, claim, "the worker is shutting down")
+do(heartbeats.beat, "w", [heartbeats.Beat(claim, 50, 200, [points(10, 50)])])
+do(outcomes.give_back, claim, "the worker is shutting down")
 """
 NEW_GOES_ON = """
-from service import checkpoints
-from service.spec import Reason
+from service.jobs import checkpoints
+from service.specs.training import Reason
 found = do(checkpoints.newest_first, claim.job_id)
 step = found[0].step if found else 0
-assert do(attempts.begin, claim, step)
-assert do(attempts.finish, claim, Reason.ERROR, batches=[attempts.Batch(points(step + 10, 200))])
+assert do(claims.begin, claim, step)
+assert do(outcomes.finish, claim, Reason.ERROR, batches=[heartbeats.Batch(points(step + 10, 200))])
 """
 
 

@@ -8,8 +8,10 @@ import pytest
 from playwright.sync_api import Browser, expect
 from sqlalchemy import text
 
-from service import db, keys, queue
+from service.accounts import api_keys as keys
 from service.config import settings
+from service.jobs import queue
+from service.storage import session as db
 from tests.acceptance.lab import RunningWorker, running_worker
 from tests.browser.visitor import Api, Stage, Visitor
 from tests.browser_program import CHROMIUM, INSTALL, chromium

@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import Locator, Route, expect
 from sqlalchemy import text
 
-from service import db, metrics
+from service.metrics import write
+from service.storage import session as db
 from tests.acceptance.lab import JOB
 from tests.browser.visitor import Stage, Visitor
 from tests.waiting import until
@@ -132,7 +133,7 @@ def test_a_curve_of_a_hundred_thousand_points(visitor: Visitor, jobs: str) -> No
     seconds = [step / 1000 for step in steps]
     curve = (steps, values, seconds)
     with db.transaction() as session:
-        metrics.append(session, [(UUID(jobs), {"train_loss": curve})])
+        write.append(session, [(UUID(jobs), {"train_loss": curve})])
     visitor.open(f"/jobs/{jobs}")
     until(lambda: visitor.figures().get("Loss"))
     timed(visitor, "a curve of 100,000 points", 0)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from sqlalchemy import func, select
 
-from service import db
 from service.config import settings
-from service.models import Checkpoint, Worker
+from service.storage import session as db
+from service.storage.tables import Checkpoint, Worker
 from tests.acceptance.lab import FAST, JOB, Lab, running_worker
 from tests.real_data import DATA_DIR, real
 from tests.waiting import until

@@ -7,10 +7,12 @@ from uuid import UUID
 
 from sqlalchemy import select, text
 
-from service import attempts, db, jobs
 from service.config import settings
-from service.models import Job, JobEvent, User
-from service.schemas import JobRequest
+from service.jobs import claims
+from service.jobs import submission as jobs
+from service.jobs.schemas import JobRequest
+from service.storage import session as db
+from service.storage.tables import Job, JobEvent, User
 
 REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 
@@ -23,7 +25,7 @@ def submit(user="ada", **fields):
 
 def claim(worker="w1", *, has_cuda=False):
     with db.transaction() as session:
-        return attempts.claim(session, worker, has_cuda=has_cuda)
+        return claims.claim(session, worker, has_cuda=has_cuda)
 
 
 def do(call, *args, **kwargs):

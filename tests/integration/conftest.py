@@ -1,6 +1,6 @@
 import pytest
 
-from service import keys
+from service.accounts import api_keys as keys
 
 
 @pytest.fixture

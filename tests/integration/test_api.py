@@ -6,10 +6,11 @@ import psycopg
 import pytest
 from sqlalchemy import func, make_url, select
 
-from service import db, keys
+from service.accounts import api_keys as keys
 from service.errors import Invalid
-from service.models import Job, Worker
-from service.schemas import JOB_EXAMPLE
+from service.jobs.schemas import JOB_EXAMPLE
+from service.storage import session as db
+from service.storage.tables import Job, Worker
 
 JOB = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 
@@ -329,7 +330,7 @@ class TestOperations:
         def broken(*_):
             raise RuntimeError("a defect")
 
-        monkeypatch.setattr("service.jobs.get", broken)
+        monkeypatch.setattr("service.jobs.submission.get", broken)
         response = api.get("/v1/jobs/01890a5d-ac96-774b-bcce-b302099a8057", headers={"X-Request-ID": "mine"})
         problem(response, 500)
         assert response.headers["X-Request-ID"] == "mine"

@@ -8,10 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from service import artifacts, attempts, checkpoints, metrics
 from service.config import settings
-from service.spec import Reason, Summary
-from service.store import store
+from service.jobs import artifacts, checkpoints, outcomes
+from service.metrics import write
+from service.specs.training import Reason, Summary
+from service.storage.files import store
 from tests.integration.at_work import claim, do, submit
 from tests.integration.test_api import problem
 
@@ -48,14 +49,14 @@ def job(api):
         "val_loss": ([10, 20], [0.5, float("nan")], [1.0, 2.00001]),
         "odd, name": (list(range(1, 12_001)), [0.1] * 12_000, [1.5] * 12_000),
     }
-    do(metrics.append, [(job_id, points)])
+    do(write.append, [(job_id, points)])
     save(job_id, 10, b"early")
     save(job_id, 20, WEIGHTS)
     summary = Summary(
         reason=Reason.COMPLETED, steps=20, epochs=1.0, train_seconds=1.0, total_seconds=1.5, parameters=100,
         metrics={"val_loss": 0.5}, best_step=20, target=None,
     )  # fmt: skip
-    do(attempts.finish, claimed, Reason.COMPLETED, summary=summary, environment={"host": "lab"})
+    do(outcomes.finish, claimed, Reason.COMPLETED, summary=summary, environment={"host": "lab"})
     return job_id
 
 

@@ -6,12 +6,14 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from service import db, metrics, runs
-from service.answers import CompareAnswer
+from service.comparisons import stored_jobs as runs
+from service.comparisons.answers import CompareAnswer
+from service.comparisons.stored_jobs import CompareQuery, compare
 from service.errors import Invalid
-from service.models import Job, User
-from service.runs import CompareQuery, compare
-from service.spec import Reason, Summary, TargetHit, TrainSpec
+from service.metrics import write
+from service.specs.training import Reason, Summary, TargetHit, TrainSpec
+from service.storage import session as db
+from service.storage.tables import Job, User
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ADAM = {"name": "adam", "params": {"lr": 0.001}}
@@ -188,7 +190,7 @@ def test_a_target_is_looked_up_in_the_stored_curves_with_two_queries(session, st
         job = store.job(ADAM, seed, value)
         rising = [0.5, 0.8, 0.9, 0.96] if seed < 3 else [0.5, 0.6, 0.7, float("nan")]
         curves[job] = {"val_accuracy": ([30, 60, 90, 120], rising, [1.0, 2.0, 3.0, 4.0])}
-    metrics.append(session, curves.items())
+    write.append(session, curves.items())
     with sql_of(db.engine()) as statements:
         (each,) = ask(session, target=0.9).groups
     assert (each.steps_to_target, each.seconds_to_target) == (90, 3.0)
@@ -200,7 +202,7 @@ def test_a_loss_has_to_fall_to_its_target(session, store):
     curves = {
         store.job(ADAM, seed, 0.9): {"val_loss": ([10, 20, 30], [0.5, 0.3, 0.2], [1.0, 2.0, 3.0])} for seed in range(3)
     }
-    metrics.append(session, curves.items())
+    write.append(session, curves.items())
     (each,) = ask(session, metric="val_loss", target=0.3).groups
     assert each.steps_to_target == 20
 

@@ -6,13 +6,15 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import select, text
 
-from service import attempts, checkpoints, db, metrics
-from service.attempts import Batch, Beat
-from service.checkpoints import Written, name_of
 from service.config import settings
-from service.models import JobEvent
-from service.spec import ENGINE_VERSION, Reason
-from service.store import store
+from service.jobs import checkpoints, claims, heartbeats, outcomes
+from service.jobs.checkpoints import Written, name_of
+from service.jobs.heartbeats import Batch, Beat
+from service.metrics import read
+from service.specs.training import ENGINE_VERSION, Reason
+from service.storage import session as db
+from service.storage.files import store
+from service.storage.tables import JobEvent
 from tests.integration.at_work import REQUEST, claim, do, load, submit
 
 
@@ -41,7 +43,7 @@ def written(mine, step):
 
 
 def beat(mine, *batches):
-    return do(attempts.beat, "w1", [Beat(mine, 1, 100, batches)])
+    return do(heartbeats.beat, "w1", [Beat(mine, 1, 100, batches)])
 
 
 def again(job_id):
@@ -54,7 +56,7 @@ def again(job_id):
 
 
 def steps(job_id, name="loss"):
-    curves = do(metrics.read, [job_id]).get(job_id, {})
+    curves = do(read.curves, [job_id]).get(job_id, {})
     return curves[name].steps.tolist() if name in curves else []
 
 
@@ -104,7 +106,7 @@ class TestRows:
         beat(mine, Batch({}, [written(mine, 10)]), Batch({}, [written(mine, 20)]))
 
         def fail_after_all(session):
-            attempts.beat(session, "w1", [Beat(mine, 1, 100, [Batch({}, [written(mine, 30)])])])
+            heartbeats.beat(session, "w1", [Beat(mine, 1, 100, [Batch({}, [written(mine, 30)])])])
             raise RuntimeError("the commit never came")
 
         with pytest.raises(RuntimeError, match="never came"):
@@ -114,12 +116,12 @@ class TestRows:
     def test_an_old_attempt_stores_none(self):
         job_id = submit()
         old = claim()
-        do(attempts.lose, job_id, old.attempt, Reason.CHILD_LOST, "gone")
+        do(outcomes.fail, job_id, old.attempt, Reason.CHILD_LOST, "gone")
         again(job_id)
         late = Batch(points(10), [written(old, 10)], ["late"])
         beat(old, late)
-        assert not do(attempts.finish, old, Reason.COMPLETED, batches=[late])
-        assert not do(attempts.give_back, old, "drained", batches=[late])
+        assert not do(outcomes.finish, old, Reason.COMPLETED, batches=[late])
+        assert not do(outcomes.requeue, old, "drained", batches=[late])
         assert (kept(job_id), steps(job_id), messages(job_id)) == ([], [], ["gone"])
 
 
@@ -130,10 +132,10 @@ class TestTheNextAttempt:
         first = points(*range(1, 5)) | points(2, 4, name="val_loss")
         beat(mine, Batch(first, [written(mine, 4)]), Batch(points(*range(5, 16)), [written(mine, 15)]))
         lost = Batch(points(*range(16, 20)) | points(19, name="late"), [written(mine, 19)])
-        do(attempts.lose, job_id, mine.attempt, Reason.CHILD_LOST, "gone", [lost])
+        do(outcomes.fail, job_id, mine.attempt, Reason.CHILD_LOST, "gone", [lost])
         assert kept(job_id) == [19, 15]
         mine = again(job_id)
-        assert do(attempts.begin, mine, 15, ["loss"])  # 19 turned out to be damaged
+        assert do(claims.begin, mine, 15, ["loss"])  # 19 turned out to be damaged
         assert steps(job_id) == list(range(1, 16))
         assert (steps(job_id, "val_loss"), steps(job_id, "late")) == ([2, 4], [])
         assert (kept(job_id), in_the_store(15), load(job_id).step) == ([15], [15], 15)
@@ -144,12 +146,12 @@ class TestTheNextAttempt:
         job_id = submit()
         mine = claim()
         beat(mine, Batch(points(1, 2, 3)), Batch(points(4, 5, 6)))
-        do(attempts.give_back, mine, "drained", batches=[Batch(points(7, 8))])
+        do(outcomes.requeue, mine, "drained", batches=[Batch(points(7, 8))])
         mine = again(job_id)
-        do(attempts.begin, mine, step, ["loss"])
+        do(claims.begin, mine, step, ["loss"])
         beat(mine, Batch(points(*range(step + 1, 10))))
-        do(attempts.finish, mine, Reason.COMPLETED, batches=[Batch(points(10))])
-        curve = do(metrics.read, [job_id])[job_id]["loss"]
+        do(outcomes.finish, mine, Reason.COMPLETED, batches=[Batch(points(10))])
+        curve = do(read.curves, [job_id])[job_id]["loss"]
         assert curve.steps.tolist() == list(range(1, 11))
         assert curve.values.tolist() == [1.0 / at for at in range(1, 11)]
 
@@ -157,21 +159,21 @@ class TestTheNextAttempt:
         """It was stopped before its validation; the next attempt was lost between that and its next checkpoint."""
         job_id = submit()
         mine = claim()
-        do(attempts.give_back, mine, "drained", batches=[Batch(points(1, 2, 3), [written(mine, 3)])])
+        do(outcomes.requeue, mine, "drained", batches=[Batch(points(1, 2, 3), [written(mine, 3)])])
         mine = again(job_id)
-        do(attempts.begin, mine, 3, ["loss"])
-        do(attempts.lose, job_id, mine.attempt, Reason.CHILD_LOST, "gone", [Batch(points(1, 3, name="val_loss"))])
+        do(claims.begin, mine, 3, ["loss"])
+        do(outcomes.fail, job_id, mine.attempt, Reason.CHILD_LOST, "gone", [Batch(points(1, 3, name="val_loss"))])
         assert (steps(job_id), steps(job_id, "val_loss")) == ([1, 2, 3], [1, 3])
         mine = again(job_id)
-        do(attempts.begin, mine, 3, ["loss"])
+        do(claims.begin, mine, 3, ["loss"])
         assert (steps(job_id), steps(job_id, "val_loss")) == ([1, 2, 3], [1])
 
     def test_a_later_checkpoint_of_the_same_step_takes_the_place_of_the_earlier(self):
         job_id = submit()
         first = claim()
-        do(attempts.give_back, first, "drained", batches=[Batch({}, [written(first, 3)])])
+        do(outcomes.requeue, first, "drained", batches=[Batch({}, [written(first, 3)])])
         second = again(job_id)
-        do(attempts.begin, second, 3)
+        do(claims.begin, second, 3)
         for _ in range(2):  # sent again, it stays
             beat(second, Batch(points(3, name="val_loss"), [written(second, 3)]))
             (only,) = do(checkpoints.newest_first, job_id)
@@ -183,7 +185,7 @@ class TestTheNextAttempt:
         """That one discarded the points, started from the beginning and left the rows."""
         job_id = submit()
         mine = claim()
-        do(attempts.give_back, mine, "drained", batches=[Batch(points(1, 2), [written(mine, 2)])])
+        do(outcomes.requeue, mine, "drained", batches=[Batch(points(1, 2), [written(mine, 2)])])
         with db.transaction() as session:
             session.execute(text("UPDATE jobs SET attempt = attempt + 1"))
             session.execute(text("DELETE FROM metric_chunks"))
@@ -193,32 +195,32 @@ class TestTheNextAttempt:
     def test_from_the_beginning_leaves_nothing(self):
         job_id = submit()
         mine = claim()
-        do(attempts.give_back, mine, "drained", batches=[Batch(points(1, 2), [written(mine, 2)])])
+        do(outcomes.requeue, mine, "drained", batches=[Batch(points(1, 2), [written(mine, 2)])])
         mine = again(job_id)
-        assert do(attempts.begin, mine, 0)
+        assert do(claims.begin, mine, 0)
         assert (steps(job_id), kept(job_id), in_the_store(), load(job_id).step) == ([], [], [], 0)
         assert messages(job_id) == ["drained", "began anew"]
 
     def test_is_given_back_for_want_of_them_and_knows_since_when(self):
         job_id = submit()
-        do(attempts.give_back, claim(), "drained")
-        assert do(attempts.waited_seconds, job_id) == 0
+        do(outcomes.requeue, claim(), "drained")
+        assert do(claims.waited_seconds, job_id) == 0
         for waiting in range(3):
             mine = again(job_id)
-            do(attempts.give_back, mine, f"{attempts.WAITS}: 2.pt is not there")
+            do(outcomes.requeue, mine, f"{claims.WAITS}: 2.pt is not there")
             time.sleep(0.05)
-            assert do(attempts.waited_seconds, job_id) >= 0.05 * (waiting + 1)
+            assert do(claims.waited_seconds, job_id) >= 0.05 * (waiting + 1)
         mine = again(job_id)
-        do(attempts.begin, mine, 0)
-        assert do(attempts.waited_seconds, job_id) == 0
-        do(attempts.give_back, mine, f"{attempts.WAITS}: 3.pt is not there")
-        assert 0 < do(attempts.waited_seconds, job_id) < 0.05
+        do(claims.begin, mine, 0)
+        assert do(claims.waited_seconds, job_id) == 0
+        do(outcomes.requeue, mine, f"{claims.WAITS}: 3.pt is not there")
+        assert 0 < do(claims.waited_seconds, job_id) < 0.05
 
     def test_shows_how_far_the_one_before_came_until_it_begins(self):
         job_id = submit()
         mine = claim()
-        do(attempts.beat, "w1", [Beat(mine, 40, 100, [])])
-        do(attempts.give_back, mine, "drained")
+        do(heartbeats.beat, "w1", [Beat(mine, 40, 100, [])])
+        do(outcomes.requeue, mine, "drained")
         assert again(job_id).step == 40
         assert load(job_id).step == 40
 
@@ -228,7 +230,7 @@ def test_a_job_of_a_newer_engine_waits_for_it():
     with db.transaction() as session:
         newer = {"newer": ENGINE_VERSION + 1, "job": waiting}
         session.execute(text("UPDATE jobs SET engine_version = :newer WHERE id = :job"), newer)
-    assert do(attempts.count_eligible, 10, has_cuda=True) == 1
+    assert do(claims.count_eligible, 10, has_cuda=True) == 1
     assert claim().job_id == other
     assert claim() is None
     assert load(waiting).status == "queued"
@@ -237,8 +239,8 @@ def test_a_job_of_a_newer_engine_waits_for_it():
 def test_the_history_is_told_over_http(api):
     job_id = api.post("/v1/jobs", json=REQUEST).json()["id"]
     mine = claim()
-    do(attempts.give_back, mine, "drained", batches=[Batch({}, [written(mine, 2)], ["no room"])])
-    do(attempts.begin, again(mine.job_id), 2)
+    do(outcomes.requeue, mine, "drained", batches=[Batch({}, [written(mine, 2)], ["no room"])])
+    do(claims.begin, again(mine.job_id), 2)
     events = api.get(f"/v1/jobs/{job_id}/history").json()["events"]
     assert [event["seq"] for event in events] == [1, 2, 3, 4, 5, 6]
     assert [(event["attempt"], event["status"], event["message"]) for event in events] == [

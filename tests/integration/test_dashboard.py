@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.app import create_app
-from service.routes.dashboard import PAGES
+from service.web.routes.dashboard import PAGES
 
 STATIC = Path("service/dashboard/static")
 FILES = sorted(str(path.relative_to(STATIC)) for path in STATIC.rglob("*") if path.is_file())

@@ -23,10 +23,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import service
-from service.embedded import Embedded, EmbeddedError, database_url_of
-from service.embedded.home import socket_folder
-from service.embedded.process import Account, server_account
-from service.embedded.programs import find
+from service.operations.embedded import Embedded, EmbeddedError, database_url_of
+from service.operations.embedded.home import socket_folder
+from service.operations.embedded.process import Account, server_account
+from service.operations.embedded.programs import find
 from tests.waiting import until
 
 ONCE = Retry(NoBackoff(), 0)
@@ -34,7 +34,7 @@ AS_ROOT = os.geteuid() == 0
 OWNER = """
 import sys
 from pathlib import Path
-from service.embedded import Embedded
+from service.operations.embedded import Embedded
 with Embedded(Path(sys.argv[1]), fast=True) as servers:
     print(servers.database_url, flush=True)
     sys.stdin.read()
@@ -52,7 +52,7 @@ def python_of(account: Account, paths: str) -> str | None:
     system = shutil.which(f"python3.{sys.version_info.minor}", path="/usr/local/bin:/usr/bin")
     for python in filter(None, (sys.executable, system)):
         try:
-            command = [python, "-c", "import service.embedded"]
+            command = [python, "-c", "import service.operations.embedded"]
             ids = {"user": account.uid, "group": account.gid, "extra_groups": []}
             subprocess.run(command, **ids, env={"PYTHONPATH": paths}, cwd="/", check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError):

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import text
 
-from service import db
-from service.spec import Reason, Summary
+from service.specs.training import Reason, Summary
+from service.storage import session as db
 from tests.integration.at_work import claim, do, load, submit
 from workers import supervisor
-from workers.relay import Relay, Track
+from workers.heartbeat import Relay, Track
 from workers.supervisor import Ending, Interruption
 
 

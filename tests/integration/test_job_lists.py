@@ -4,8 +4,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from service import attempts, jobs, keys
-from service.spec import Reason
+from service.accounts import api_keys as keys
+from service.jobs import outcomes
+from service.jobs import submission as jobs
+from service.specs.training import Reason
 from tests.integration.at_work import claim, do, load, submit
 from tests.integration.test_api import problem
 
@@ -121,12 +123,12 @@ class TestActions:
         do(jobs.cancel_many, [ended])
         theirs, unknown = submit("bob"), uuid4()
         failed = submit(priority=1)
-        do(attempts.finish, claim(), Reason.ERROR, message="broken")
+        do(outcomes.finish, claim(), Reason.ERROR, message="broken")
         asked = [unknown, queued, theirs, running, ended, failed, queued]
-        outcomes = self.act(api, "cancel", asked)
-        assert [UUID(one["job"]) for one in outcomes] == asked[:-1]
-        assert [one["done"] for one in outcomes] == [False, True, False, True, True, False]
-        assert [one["detail"] for one in outcomes if one["detail"]] == [
+        answers = self.act(api, "cancel", asked)
+        assert [UUID(one["job"]) for one in answers] == asked[:-1]
+        assert [one["done"] for one in answers] == [False, True, False, True, True, False]
+        assert [one["detail"] for one in answers if one["detail"]] == [
             f"there is no job {unknown}",
             f"job {theirs} belongs to bob",
             f"job {failed} has ended already (failed)",

@@ -9,12 +9,15 @@ import psycopg
 import pytest
 from sqlalchemy import select, text
 
-from service import attempts, db, jobs, metrics, queue
-from service.attempts import Batch, Beat, Order
 from service.config import settings
-from service.models import Job, User, Worker
-from service.schemas import JobRequest
-from service.spec import TRANSITIONS, JobStatus, Reason
+from service.jobs import claims, heartbeats, outcomes, queue, transitions
+from service.jobs import submission as jobs
+from service.jobs.heartbeats import Batch, Beat, Instruction
+from service.jobs.schemas import JobRequest
+from service.metrics import read
+from service.specs.training import TRANSITIONS, JobStatus, Reason
+from service.storage import session as db
+from service.storage.tables import Job, User, Worker
 from tests.integration.at_work import (
     REQUEST,
     claim,
@@ -42,10 +45,10 @@ class TestClaim:
     def test_many_at_once_take_each_job_once(self, users):
         wanted = {submit(seed=seed) for seed in range(40)}
         with ThreadPoolExecutor(8) as pool:
-            claims = [c for c in pool.map(lambda n: claim(f"w{n}"), range(60)) if c]
+            taken = [c for c in pool.map(lambda n: claim(f"w{n}"), range(60)) if c]
         while (left := claim()) is not None:  # a claim skips what another one has locked; a slot asks again
-            claims.append(left)
-        assert sorted(c.job_id for c in claims) == sorted(wanted)
+            taken.append(left)
+        assert sorted(c.job_id for c in taken) == sorted(wanted)
 
     def test_priority_then_fair_share_then_age(self, users):
         ada = [submit("ada", seed=seed) for seed in range(3)]
@@ -65,11 +68,11 @@ class TestBeat:
         mine = claim()
         stop_the_clock_of(job_id, 60)
         points = {"loss": ([1, 2], [0.5, float("nan")], [0.1, 0.2])}
-        assert do(attempts.beat, "w1", [Beat(mine, 2, 10, [Batch(points)])]) == {job_id: Order.GO_ON}
+        assert do(heartbeats.beat, "w1", [Beat(mine, 2, 10, [Batch(points)])]) == {job_id: Instruction.CONTINUE}
         job = load(job_id)
         assert (job.step, job.total_steps) == (2, 10)
-        assert do(attempts.take_back_stale) == []
-        curve = do(metrics.read, [job_id])[job_id]["loss"]
+        assert do(outcomes.reclaim_stale) == []
+        curve = do(read.curves, [job_id])[job_id]["loss"]
         np.testing.assert_equal(curve.steps, [1, 2])
         np.testing.assert_equal(curve.values, [0.5, np.nan])
 
@@ -78,15 +81,15 @@ class TestBeat:
         mine = claim()
         batch = Batch({"loss": ([1, 2], [0.5, 0.4], [0.1, 0.2])})
         for batches in ([batch], [batch, Batch({"loss": ([3], [0.3], [0.3])})]):
-            do(attempts.beat, "w1", [Beat(mine, 2, 10, batches)])
-        np.testing.assert_equal(do(metrics.read, [job_id])[job_id]["loss"].steps, [1, 2, 3])
+            do(heartbeats.beat, "w1", [Beat(mine, 2, 10, batches)])
+        np.testing.assert_equal(do(read.curves, [job_id])[job_id]["loss"].steps, [1, 2, 3])
 
     def test_tells_of_a_cancel(self, users):
         job_id = submit()
         mine = claim()
         with db.transaction() as session:
             jobs.cancel(session, session.get_one(Job, job_id).user, job_id)
-        assert do(attempts.beat, "w1", [Beat(mine, 0, None, [])]) == {job_id: Order.CANCEL}
+        assert do(heartbeats.beat, "w1", [Beat(mine, 0, None, [])]) == {job_id: Instruction.CANCEL}
 
     def test_slots_that_meet_a_new_metric_at_once(self, users):
         """One of them makes its name known; the others must not use its id before that is committed."""
@@ -96,36 +99,36 @@ class TestBeat:
 
         def store(claimed):
             for name in names:
-                do(attempts.beat, "w1", [Beat(claimed, 1, 10, [Batch({name: ([1], [0.5], [0.1])})])])
+                do(heartbeats.beat, "w1", [Beat(claimed, 1, 10, [Batch({name: ([1], [0.5], [0.1])})])])
 
         with ThreadPoolExecutor(len(mine)) as pool:
             list(pool.map(store, mine))
-        assert all(sorted(curves) == sorted(names) for curves in do(metrics.read, ids).values())
+        assert all(sorted(curves) == sorted(names) for curves in do(read.curves, ids).values())
 
 
 class TestFence:
     def test_an_old_attempt_writes_nothing(self, users):
         job_id = submit()
         old = claim("frozen")
-        do(attempts.beat, "frozen", [Beat(old, 1, 10, [Batch({"loss": ([1], [9.0], [0.1])})])])
+        do(heartbeats.beat, "frozen", [Beat(old, 1, 10, [Batch({"loss": ([1], [9.0], [0.1])})])])
         stop_the_clock_of(job_id, 60)
         until_the_lease_counts()
-        assert do(attempts.take_back_stale) == [job_id]
+        assert do(outcomes.reclaim_stale) == [job_id]
         late = [Batch({"loss": ([2], [8.0], [0.2])})]
-        assert do(attempts.beat, "frozen", [Beat(old, 2, 10, late)]) == {job_id: Order.LOST}
+        assert do(heartbeats.beat, "frozen", [Beat(old, 2, 10, late)]) == {job_id: Instruction.LOST}
         with db.transaction() as session:
             session.execute(text("UPDATE jobs SET available_at = clock_timestamp()"))
         new = claim("fresh")
         assert new.attempt == 2
-        assert do(attempts.beat, "frozen", [Beat(old, 2, 10, late)]) == {job_id: Order.LOST}
-        assert not do(attempts.finish, old, Reason.COMPLETED, batches=late)
-        assert not do(attempts.give_back, old, "")
-        assert not do(attempts.lose, job_id, old.attempt, Reason.CHILD_LOST, "", late)
-        assert not do(attempts.begin, old, 0)
-        assert do(attempts.begin, new, 0)
-        assert do(metrics.read, [job_id]) == {}
-        assert do(attempts.finish, new, Reason.COMPLETED, batches=[Batch({"loss": ([1], [7.0], [0.1])})])
-        assert do(metrics.read, [job_id])[job_id]["loss"].values.tolist() == [7.0]
+        assert do(heartbeats.beat, "frozen", [Beat(old, 2, 10, late)]) == {job_id: Instruction.LOST}
+        assert not do(outcomes.finish, old, Reason.COMPLETED, batches=late)
+        assert not do(outcomes.requeue, old, "")
+        assert not do(outcomes.fail, job_id, old.attempt, Reason.CHILD_LOST, "", late)
+        assert not do(claims.begin, old, 0)
+        assert do(claims.begin, new, 0)
+        assert do(read.curves, [job_id]) == {}
+        assert do(outcomes.finish, new, Reason.COMPLETED, batches=[Batch({"loss": ([1], [7.0], [0.1])})])
+        assert do(read.curves, [job_id])[job_id]["loss"].values.tolist() == [7.0]
         assert events(job_id) == ["queued", "running", "queued", "running", "running", "succeeded"]
 
 
@@ -134,17 +137,17 @@ class TestEnds:
         job_id = submit()
         mine = claim()
         for step in range(1, 6):
-            do(attempts.beat, "w1", [Beat(mine, step, 6, [Batch({"loss": ([step], [1.0 / step], [0.1 * step])})])])
-        do(attempts.finish, mine, Reason.COMPLETED, batches=[Batch({"loss": ([6], [0.0], [0.6])})])
+            do(heartbeats.beat, "w1", [Beat(mine, step, 6, [Batch({"loss": ([step], [1.0 / step], [0.1 * step])})])])
+        do(outcomes.finish, mine, Reason.COMPLETED, batches=[Batch({"loss": ([6], [0.0], [0.6])})])
         with db.transaction() as session:
             assert session.scalar(text("SELECT count(*) FROM metric_chunks")) == 1
             assert session.scalar(text("SELECT count(*) FROM metric_points")) == 6
-        assert do(metrics.read, [job_id])[job_id]["loss"].steps.tolist() == [1, 2, 3, 4, 5, 6]
+        assert do(read.curves, [job_id])[job_id]["loss"].steps.tolist() == [1, 2, 3, 4, 5, 6]
 
     @pytest.mark.parametrize("reason", list(Reason))
     def test_every_reason_has_its_final_status(self, users, reason):
         job_id = submit()
-        assert do(attempts.finish, claim(), reason)
+        assert do(outcomes.finish, claim(), reason)
         job = load(job_id)
         assert (job.status, job.reason) == (reason.status, reason)
         assert JobStatus(job.status).is_final
@@ -152,7 +155,7 @@ class TestEnds:
     def test_a_lost_job_waits_and_then_fails(self, users):
         job_id = submit(max_failures=2)
         mine = claim()
-        assert do(attempts.lose, job_id, mine.attempt, Reason.CHILD_LOST, "killed by signal 9")
+        assert do(outcomes.fail, job_id, mine.attempt, Reason.CHILD_LOST, "killed by signal 9")
         job = load(job_id)
         assert (job.status, job.failures) == ("queued", 1)
         assert (job.available_at - job.heartbeat_at).total_seconds() > settings().backoff_seconds
@@ -160,7 +163,7 @@ class TestEnds:
         with db.transaction() as session:
             session.execute(text("UPDATE jobs SET available_at = clock_timestamp()"))
         mine = claim()
-        assert do(attempts.lose, job_id, mine.attempt, Reason.CHILD_LOST, "killed by signal 9")
+        assert do(outcomes.fail, job_id, mine.attempt, Reason.CHILD_LOST, "killed by signal 9")
         job = load(job_id)
         assert (job.status, job.reason, job.message) == ("failed", "child_lost", "killed by signal 9")
 
@@ -169,13 +172,13 @@ class TestEnds:
         for attempt in (1, 2, 3):
             mine = claim()
             assert mine.attempt == attempt
-            assert do(attempts.give_back, mine, "the worker is shutting down")
+            assert do(outcomes.requeue, mine, "the worker is shutting down")
         assert load(job_id).failures == 0
 
     @pytest.mark.parametrize("message", ["a\0b", "file \udcff", "fine"])
     def test_whatever_a_traceback_says_can_be_stored(self, users, message):
         job_id = submit()
-        assert do(attempts.finish, claim(), Reason.ERROR, message=message)
+        assert do(outcomes.finish, claim(), Reason.ERROR, message=message)
         assert load(job_id).message.startswith(message[:1])
 
     def test_a_job_given_back_that_was_to_be_cancelled_is(self, users):
@@ -183,7 +186,7 @@ class TestEnds:
         mine = claim()
         with db.transaction() as session:
             jobs.cancel(session, session.get_one(Job, job_id).user, job_id)
-        assert do(attempts.give_back, mine, "the worker is shutting down")
+        assert do(outcomes.requeue, mine, "the worker is shutting down")
         assert (load(job_id).status, load(job_id).reason) == ("cancelled", "cancelled")
 
     def test_a_lost_job_that_was_to_be_cancelled_is(self, users):
@@ -191,7 +194,7 @@ class TestEnds:
         mine = claim()
         with db.transaction() as session:
             jobs.cancel(session, session.get_one(Job, job_id).user, job_id)
-        do(attempts.lose, job_id, mine.attempt, Reason.WORKER_LOST, "")
+        do(outcomes.fail, job_id, mine.attempt, Reason.WORKER_LOST, "")
         assert load(job_id).status == "cancelled"
 
 
@@ -203,10 +206,10 @@ def test_only_the_table_of_transitions(users, start, end):
         session.execute(text("UPDATE jobs SET status = :s WHERE id = :id"), {"s": start, "id": job_id})
     with db.transaction() as session:
         if end in TRANSITIONS[start]:
-            assert attempts._change(session, job_id, start, end)
+            assert transitions.change_status(session, job_id, start, end)
         else:
             with pytest.raises(AssertionError):
-                attempts._change(session, job_id, start, end)
+                transitions.change_status(session, job_id, start, end)
 
 
 def test_the_lease_does_not_run_while_the_database_is_down(users, servers):
@@ -215,9 +218,9 @@ def test_the_lease_does_not_run_while_the_database_is_down(users, servers):
     stop_the_clock_of(job_id, 60)
     servers.postgres.stop()
     servers.postgres.start()
-    assert do(attempts.take_back_stale) == []
+    assert do(outcomes.reclaim_stale) == []
     until_the_lease_counts()
-    assert do(attempts.take_back_stale) == [job_id]
+    assert do(outcomes.reclaim_stale) == [job_id]
 
 
 def test_bells_ring_after_the_commit_only(users):
@@ -241,7 +244,7 @@ def test_bells_ring_after_the_commit_only(users):
 def test_a_worker_that_signed_off_is_heard_again(users):
     with db.transaction() as session:
         session.add(Worker(id="w1", host="lab", slots=1, devices=[], stopped_at=datetime.now(UTC)))
-    do(attempts.beat, "w1", [])
+    do(heartbeats.beat, "w1", [])
     with db.transaction() as session:
         assert session.get_one(Worker, "w1").stopped_at is None
 
@@ -272,19 +275,19 @@ def test_a_worker_frozen_while_it_sends_points_does_not_keep_its_jobs(users, ser
         with introduced(servers, "frozen") as connection:
             connection.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [job_id])
             with connection.cursor().copy("COPY metric_names (name) FROM STDIN") as copy:
-                assert do(attempts.take_back_stale) == []
-                assert do(attempts.cut_off_stale) == 0  # it has not lasted a lease yet
+                assert do(outcomes.reclaim_stale) == []
+                assert do(heartbeats.end_stale_transactions) == 0  # it has not lasted a lease yet
                 deadline = time.monotonic() + 10
                 while not taken:
                     assert time.monotonic() < deadline
-                    do(attempts.cut_off_stale)
-                    taken.extend(do(attempts.take_back_stale))
+                    do(heartbeats.end_stale_transactions)
+                    taken.extend(do(outcomes.reclaim_stale))
                 copy.write_row(["it thaws"])
 
     with pytest.raises(psycopg.OperationalError):
         be_frozen()
     assert taken == [job_id]
-    assert do(attempts.cut_off_stale) == 0
+    assert do(heartbeats.end_stale_transactions) == 0
 
 
 def test_a_worker_that_lives_is_not_cut_off(users, servers):
@@ -295,7 +298,7 @@ def test_a_worker_that_lives_is_not_cut_off(users, servers):
     with introduced(servers, "alive") as connection:
         connection.execute("SELECT 1")
         time.sleep(1.2 * settings().lease_seconds)
-        do(attempts.beat, "alive", [])
-        assert do(attempts.cut_off_stale) == 0
-        assert do(attempts.take_back_stale) == [job_id]
+        do(heartbeats.beat, "alive", [])
+        assert do(heartbeats.end_stale_transactions) == 0
+        assert do(outcomes.reclaim_stale) == [job_id]
         connection.execute("SELECT 1")

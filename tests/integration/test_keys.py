@@ -6,8 +6,10 @@ import threading
 
 import pytest
 
-from service import db, keys, stack
-from service.models import ApiKey
+from service.accounts import api_keys as keys
+from service.operations import stack
+from service.storage import session as db
+from service.storage.tables import ApiKey
 from tests.integration.test_api import problem
 
 

@@ -9,8 +9,9 @@ import pytest
 from scipy import stats as reference
 from sqlalchemy import event, text
 
-from service import db, leaderboard
-from service.spec import TrainSpec
+from service.comparisons import leaderboard
+from service.specs.training import TrainSpec
+from service.storage import session as db
 
 SPEC = TrainSpec.model_validate({"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}})
 

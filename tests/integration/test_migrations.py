@@ -11,10 +11,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
-from service import compatibility, db
 from service.config import settings
-from service.embedded import programs
-from service.models import Base
+from service.operations.embedded import programs
+from service.storage import schema_version as compatibility
+from service.storage import session as db
+from service.storage.tables import Base
 from tests.waiting import until
 
 SPEC = {"dataset": {"name": "digits"}, "seed": 0, "device": "cpu", "target": None, "stop_at_target": False}
@@ -175,7 +176,7 @@ def columns(connection) -> dict[tuple[str, str], dict]:
 
 
 TELL = ("comparisons.comparisons_record", "job_events.job_events_notify")
-"""Triggers that refuse no row and change none: they tell those who listen (`service.live`)."""
+"""Triggers that refuse no row and change none: they tell those who listen (`service.streams`)."""
 
 
 def conditions(connection) -> dict[str, str]:

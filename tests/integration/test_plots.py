@@ -7,12 +7,13 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 
-from service import db, metrics
-from service.routes.drawn import LINE
+from service.metrics import write
+from service.storage import session as db
+from service.web.figure_queue import LINE
 from tests.integration.at_work import do, submit
 from tests.integration.comparisons.asking import REQUEST, ask, job_ids, work
 from tests.integration.comparisons.conftest import worker  # noqa: F401 (a fixture)
-from tests.integration.live.conftest import server  # noqa: F401 (a fixture)
+from tests.integration.streams.conftest import server  # noqa: F401 (a fixture)
 from tests.integration.test_api import problem
 from tests.waiting import until
 
@@ -25,7 +26,7 @@ def ended(api, worker):  # noqa: F811
     started = ask(api, tasks=TASKS)
     work()
     curves = {"val_accuracy": ([10, 20, 39], [0.5, 0.7, 0.9], [0.1, 0.2, 0.4])}
-    do(metrics.append, [(job, curves) for job in job_ids(started, "report")])
+    do(write.append, [(job, curves) for job in job_ids(started, "report")])
     return started["id"]
 
 
@@ -102,7 +103,7 @@ class TestOfAJob:
         job_id = submit(optimizer="ko")
         values = [2.0, 1.0, float("nan")]
         names = ("train_loss", "val_loss", "lambda_max", "lambda_max/1.weight")
-        do(metrics.append, [(job_id, {name: ([1, 2, 3], values, [0.1, 0.2, 0.3]) for name in names})])
+        do(write.append, [(job_id, {name: ([1, 2, 3], values, [0.1, 0.2, 0.3]) for name in names})])
         return job_id
 
     def test_every_one_is_listed_and_drawn(self, api, job):
@@ -146,7 +147,7 @@ class TestManyAtOnce:
     def test_nobody_else_waits_for_figures(self, key, server, waiting):  # noqa: F811
         """45 are asked for: more than threads, and than turns. The page is drawn by the same thread."""
         job = submit()
-        do(metrics.append, [(job, {"loss": ([1, 2], [2.0, 1.0], [0.1, 0.2])})])
+        do(write.append, [(job, {"loss": ([1, 2], [2.0, 1.0], [0.1, 0.2])})])
         limits = httpx2.Limits(max_connections=60)
         with (
             httpx2.Client(

@@ -52,11 +52,11 @@ import json, logging, os, signal, sys, threading, time
 from multiprocessing import forkserver
 from types import SimpleNamespace
 from uuid import uuid4
-from service.attempts import Claim
+from service.jobs.claims import Claim
 from workers import process, supervisor
 from workers.__main__ import scrub, start_forkserver
 from workers.process import Process
-from workers.relay import Track
+from workers.heartbeat import Track
 import misbehaving
 
 logging.getLogger("workers").addHandler(logging.NullHandler())
@@ -89,14 +89,15 @@ A_HANGING_STORE = """
 import json, logging, threading, time
 from types import SimpleNamespace
 from uuid import uuid4
-from service.attempts import Claim, Order
-from service.checkpoints import name_of
-from service.store import store
+from service.jobs.claims import Claim
+from service.jobs.heartbeats import Instruction
+from service.jobs.checkpoints import name_of
+from service.storage.files import store
 from tests.slow_files import SlowFiles
 from workers import supervisor
 from workers.__main__ import start_forkserver
 from workers.process import Process
-from workers.relay import Track
+from workers.heartbeat import Track
 import misbehaving
 
 logging.getLogger("workers").addHandler(logging.NullHandler())
@@ -116,7 +117,7 @@ def watched(event, stays):
     return [ending.stop and ending.stop.name, took, [one.step for batch in track.seal() for one in batch.checkpoints]]
 
 def cancel(track, host):
-    track.order = Order.CANCEL
+    track.instruction = Instruction.CANCEL
 
 print(json.dumps([
     watched(cancel, True), watched(cancel, False), watched(lambda _, host: host.draining.set(), True),

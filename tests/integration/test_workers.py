@@ -7,8 +7,12 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import event, func, text, update
 
-from service import comparisons, db, jobs, keys, overview
-from service.models import Comparison, Worker
+from service.accounts import api_keys as keys
+from service.comparisons import lifecycle as comparisons
+from service.jobs import submission as jobs
+from service.operations import overview
+from service.storage import session as db
+from service.storage.tables import Comparison, Worker
 from tests.integration.at_work import claim, do, submit
 from tests.integration.comparisons.asking import ask, work
 from tests.integration.comparisons.conftest import worker  # noqa: F401 (a fixture)

@@ -16,9 +16,10 @@ from typing import Any
 
 from sqlalchemy import select
 
-from service import db, keys
-from service.embedded import Embedded
-from service.models import Job
+from service.accounts import api_keys as keys
+from service.operations.embedded import Embedded
+from service.storage import session as db
+from service.storage.tables import Job
 from tests.acceptance.faults import harm
 from tests.acceptance.faults.ledger import results
 from tests.acceptance.faults.references import undisturbed

@@ -18,16 +18,17 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from service import db, queue
-from service.models import Checkpoint, Job
-from service.spec import JobStatus, Reason
+from service.jobs import queue
+from service.specs.training import JobStatus, Reason
+from service.storage import session as db
+from service.storage.tables import Checkpoint, Job
 from tests.acceptance.faults import harm
 from tests.acceptance.faults.ledger import Ledger, Result
 from tests.acceptance.faults.specs import SPECS, TOO_LARGE
 from tests.acceptance.faults.stack import PATIENCE_SECONDS, Caller, Stack
 from tests.acceptance.lab import RunningWorker, alive, children
 from tests.waiting import until
-from workers.relay import is_away
+from workers.heartbeat import is_away
 
 WORKERS = 2
 BACKLOG = 8

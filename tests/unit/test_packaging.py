@@ -14,9 +14,9 @@ from packaging.utils import canonicalize_name
 from typer.main import get_command
 
 from kotrain.commands import app
-from service.answers import CompareAnswer, GroupView, PairView, VerdictView
+from service.comparisons.answers import CompareAnswer, GroupView, PairView, VerdictView
 from service.config import Settings
-from service.schemas import JobRequest
+from service.jobs.schemas import JobRequest
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

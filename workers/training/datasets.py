@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.model_selection import train_test_split
 
-from service.catalog import Dataset, DigitsParams, Kind, is_own
-from service.data import (
+from service.datasets.layouts import (
     DIGITS_GOLDEN,
     Layout,
     classes,
@@ -26,10 +25,11 @@ from service.data import (
     remedy,
     validation_records,
 )
+from service.specs.catalog import Dataset, DigitsParams, Kind, is_own
+from workers.training.failures import AbsentData
 from workers.training.readers import Images, Texts, read_images, read_own_arrays, read_texts
 from workers.training.sources import FolderSource, Prepare, Source, TensorSource, augmented, image_folder, normalizer
 from workers.training.tasks import Classification, Task
-from workers.training.trouble import AbsentData
 
 PADDING, UNKNOWN = 0, 1
 """Word ids that are no words."""
@@ -71,7 +71,7 @@ class Request:
 
     @property
     def params(self) -> Any:
-        """The data set's parameters (a class of `service.catalog`)."""
+        """The data set's parameters (a class of `service.specs.catalog`)."""
         return self.choice.params  # type: ignore[attr-defined]  # every choice has them
 
     @property

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from service.spec import Environment
+from service.specs.training import Environment
 
 
 def describe(device: torch.device) -> Environment:

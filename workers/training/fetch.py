@@ -14,7 +14,7 @@ from torchvision.datasets import CIFAR10, CIFAR100, MNIST, FashionMNIST
 from torchvision.datasets.utils import download_url, extract_archive
 
 from service.config import settings
-from service.data import SNIPS_INTENTS, is_present
+from service.datasets.layouts import SNIPS_INTENTS, is_present
 
 MNIST_MIRROR = MNIST.mirrors[0]
 FASHION_MNIST_MIRROR = FashionMNIST.mirrors[0]

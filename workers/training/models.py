@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet, resnet18, resnet34, resnet50
 
-from service.catalog import CnnParams, LstmParams, MlpParams, Model, TextCnnParams, TransformerParams
+from service.specs.catalog import CnnParams, LstmParams, MlpParams, Model, TextCnnParams, TransformerParams
 from workers.training.datasets import PADDING, Inputs
 
 SMALL_SIDE = 64

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RAdam, RMSprop
 
 from ko import KO, Fade, MuonAdamW, param_groups
-from service import catalog
+from service.specs import catalog
 from workers.training import controls
 from workers.training.models import head
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Self
 
-from service.spec import Budget
+from service.specs.training import Budget
 
 
 @dataclass

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from service.data import IDX_FILES, PICKLE_FILES, SNIPS_INTENTS, Layout, idx_file, read_intents
+from service.datasets.layouts import IDX_FILES, PICKLE_FILES, SNIPS_INTENTS, Layout, idx_file, read_intents
 
 Part = Literal["train", "valid", "test"]
 

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from ko import KO, Diagnosis, diagnose, weight_correlation
-from service.spec import ENGINE_VERSION, Environment, Memory, Reason, Summary, TargetHit, TrainSpec
+from service.specs.training import ENGINE_VERSION, Environment, Memory, Reason, Summary, TargetHit, TrainSpec
 from workers.training import checkpoint, datasets, environment, memory, models, optimizers, schedules
 from workers.training.clock import Clock
 from workers.training.device import DTYPES, choose
-from workers.training.ending import Ended, Losses, Stop
 from workers.training.progress import Progress, Record
+from workers.training.stopping import Ended, Losses, Stop
 
 Report = Callable[[int, Mapping[str, float]], None]
 """Called with the number of optimizer steps done and the metrics measured then."""

@@ -9,7 +9,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from service.catalog import DecayParams, Schedule, ScheduleParams, StepParams
+from service.specs.catalog import DecayParams, Schedule, ScheduleParams, StepParams
 from workers.training.progress import Progress
 
 

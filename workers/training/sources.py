@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from workers.training.trouble import AbsentData, DiskTrouble, is_the_machine_s
+from workers.training.failures import AbsentData, DiskTrouble, is_infrastructure_error
 
 Batch = tuple[Tensor, Tensor]
 """Inputs (B, ...) and labels (B,), both on the run's device."""
@@ -101,7 +101,7 @@ class _Images(ImageFolder):  # type: ignore[misc]  # torchvision ships no types
         try:
             return super().__getitem__(index)
         except OSError as error:
-            if is_the_machine_s(error):
+            if is_infrastructure_error(error):
                 raise DiskTrouble(str(error)) from error
             raise
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from service.answers import AcrossTasks, Improvement, Rank
+from service.comparisons.answers import AcrossTasks, Improvement, Rank
 from service.reports.figures.canvas import Picture, absent, canvas, plain_ticks
 from service.reports.figures.scores import MOST_PAIRS, rows, short_names
 from service.reports.figures.study import Study

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from service.answers import TaskAnswer
+from service.comparisons.answers import TaskAnswer
 from service.reports.figures.canvas import WIDTH, Picture, absent, plain_ticks
 from service.reports.figures.scores import ROW, short_names, wrapped
 from service.reports.figures.study import Study

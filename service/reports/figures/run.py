@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from service.metrics import Curve, thin
+from service.metrics.read import Curve, thin
 from service.reports.figures.canvas import WIDTH, Lettering, Picture, absent, plain_ticks
 from service.reports.figures.sheets import Sheet, add_key
 from service.reports.palette import Look

@@ -10,14 +10,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from service.answers import GroupView, PairView, TaskAnswer
-from service.measures import many, sign
+from service.comparisons.answers import GroupView, PairView, TaskAnswer
 from service.reports.figures.canvas import Picture, absent, canvas, plain_ticks
 from service.reports.figures.study import Study
 from service.reports.palette import INK, MUTED, PAPER, Look
 from service.reports.results import planned
 from service.reports.traces import RunsOf, first_hit
 from service.reports.wording import Scale, all_shortened, duration, listed, shortened
+from service.specs.metric_text import many, sign
 
 ROW = 25.0
 """Height of a row in points; its label may have two lines."""

@@ -10,8 +10,8 @@ from uuid import UUID
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from service.answers import ComparisonAnswer
-from service.metrics import Curve
+from service.comparisons.answers import ComparisonAnswer
+from service.metrics.read import Curve
 from service.reports.figures.canvas import Lettering, Picture, inline
 from service.reports.palette import Look, drawn
 

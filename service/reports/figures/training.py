@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
-from service.answers import TaskAnswer
-from service.measures import many
+from service.comparisons.answers import TaskAnswer
 from service.reports.figures.canvas import Picture, absent, canvas, plain_ticks
 from service.reports.figures.study import Study
 from service.reports.palette import MUTED, Look
 from service.reports.traces import Along, Band, RunsOf, Trace, band
 from service.reports.wording import Scale, listed
+from service.specs.metric_text import many
 
 X_NAMES: Mapping[Along, str] = {"steps": "optimizer steps", "wall_seconds": "seconds since the run began"}
 MARKS = 6  # on a line

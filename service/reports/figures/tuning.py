@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from service.answers import TaskAnswer, TrialView, TuningView
-from service.measures import many
+from service.comparisons.answers import TaskAnswer, TrialView, TuningView
 from service.reports.figures.canvas import HEIGHT, WIDTH, Picture, absent, canvas, plain_ticks, tick
 from service.reports.figures.study import Study
 from service.reports.palette import INK, MUTED, PAPER, Look
 from service.reports.wording import Scale, known, listed, number, parameters
+from service.specs.metric_text import many
 
 LR = "lr"
 LANE = 9.0

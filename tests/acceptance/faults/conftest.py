@@ -12,16 +12,18 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, text
 
-from service import db, keys, metrics
-from service.models import Checkpoint, JobEvent
-from service.spec import Reason
+from service.accounts import api_keys as keys
+from service.metrics import read
+from service.specs.training import Reason
+from service.storage import session as db
+from service.storage.tables import Checkpoint, JobEvent
 from tests.acceptance.faults.ledger import Ledger, Result
 from tests.acceptance.faults.references import undisturbed
 from tests.acceptance.faults.specs import SPECS
 from tests.acceptance.faults.stack import PATIENCE_SECONDS, Stack
 from tests.acceptance.lab import Lab, RunningWorker
 from tests.waiting import until
-from workers.relay import is_away
+from workers.heartbeat import is_away
 
 TRIED = ("adam", "ko soft", "tiny")
 
@@ -87,7 +89,7 @@ class FaultLab(Lab):
     def safe_until(self, job_id: str, step: int) -> Safe:
         """What was measured until a step, and when: another training of the same steps takes another time."""
         with db.transaction() as session:
-            curves = metrics.read(session, [UUID(job_id)]).get(UUID(job_id), {})
+            curves = read.curves(session, [UUID(job_id)]).get(UUID(job_id), {})
         pairs = {name: zip(of.steps.tolist(), of.wall_seconds.tolist(), strict=True) for name, of in curves.items()}
         points = {name: [pair for pair in of if pair[0] <= step] for name, of in pairs.items()}
         return Safe(step, {name: of for name, of in points.items() if of})

@@ -13,10 +13,10 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import metrics
-from service.metrics import Curve
-from service.models import Job, JobEvent
-from service.spec import TRANSITIONS, JobStatus, Reason
+from service.metrics import read
+from service.metrics.read import Curve
+from service.specs.training import TRANSITIONS, JobStatus, Reason
+from service.storage.tables import Job, JobEvent
 
 IN_SECONDS = ("samples_per_second", "diagnostics_seconds")
 """Metrics that depend on the machine's speed: they must be there, whatever they are."""
@@ -40,7 +40,7 @@ class Result:
 def results(session: Session, job_ids: Iterable[UUID]) -> dict[UUID, Result]:
     """The results of these jobs, as they are stored."""
     jobs = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(list(job_ids))))}
-    curves = metrics.read(session, list(jobs))
+    curves = read.curves(session, list(jobs))
     return {id_: Result(curves.get(id_, {}), _lasting(job.summary or {})) for id_, job in jobs.items()}
 
 

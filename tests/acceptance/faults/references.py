@@ -7,8 +7,8 @@ from uuid import UUID
 
 from sqlalchemy import select, text
 
-from service import db
-from service.models import Job, JobEvent
+from service.storage import session as db
+from service.storage.tables import Job, JobEvent
 from tests.acceptance.faults.ledger import WHOLE, Ledger, Result, results
 from tests.acceptance.faults.specs import SPECS
 from tests.acceptance.faults.stack import PATIENCE_SECONDS, Stack

@@ -17,11 +17,13 @@ import pytest
 import redis
 from sqlalchemy import func, select, text
 
-from service import db, jobs, queue
 from service.config import settings
-from service.models import Job, User, Worker
-from service.schemas import JobRequest
-from service.spec import Reason
+from service.jobs import queue
+from service.jobs import submission as jobs
+from service.jobs.schemas import JobRequest
+from service.specs.training import Reason
+from service.storage import session as db
+from service.storage.tables import Job, User, Worker
 from tests.acceptance.faults import harm
 from tests.acceptance.faults.ledger import OWNERLESS_SECONDS
 from tests.acceptance.faults.specs import SPECS, TOO_LARGE
@@ -246,7 +248,7 @@ class TestTheBroker:
         with db.transaction() as session:  # the API's way, but for the bell
             user = session.scalars(select(User)).one()
             silent = str(jobs.submit(session, user, JobRequest.model_validate(SPECS["tiny"])).id)
-            assert session.info.pop("bells")
+            assert session.info.pop("after_commit")
         lab.ledger.accept(silent, lab.references["tiny"])
         ids = [lab.train("tiny") for _ in range(8)]
         with broker_itself() as broker:

@@ -7,10 +7,14 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select, text
 
-from service import attempts, db, jobs, keys, metrics
-from service.models import User
-from service.schemas import JobRequest
-from service.spec import Reason, Summary
+from service.accounts import api_keys as keys
+from service.jobs import claims, heartbeats, outcomes
+from service.jobs import submission as jobs
+from service.jobs.schemas import JobRequest
+from service.metrics import write
+from service.specs.training import Reason, Summary
+from service.storage import session as db
+from service.storage.tables import User
 from tests.acceptance.faults.ledger import OWNERLESS_SECONDS, Ledger, results
 from tests.acceptance.faults.specs import SPECS
 
@@ -33,37 +37,37 @@ SUMMARY = Summary(
 
 
 @pytest.fixture
-def submit(empty: None) -> Callable[[], attempts.Claim]:
+def submit(empty: None) -> Callable[[], claims.Claim]:
     """Submits and claims a job."""
     keys.create("ada")
 
-    def submitted() -> attempts.Claim:
+    def submitted() -> claims.Claim:
         with db.transaction() as session:
             user = session.scalars(select(User)).one()
             jobs.submit(session, user, JobRequest.model_validate(SPECS["tiny"]))
-            claim = attempts.claim(session, "worker", has_cuda=False)
+            claim = claims.claim(session, "worker", has_cuda=False)
             assert claim is not None
             return claim
 
     return submitted
 
 
-def finish(claim: attempts.Claim, reason: Reason = Reason.COMPLETED, points: metrics.Points = POINTS) -> None:
+def finish(claim: claims.Claim, reason: Reason = Reason.COMPLETED, points: write.Points = POINTS) -> None:
     with db.transaction() as session:
         summary = SUMMARY.model_copy(update={"reason": reason})
-        assert attempts.finish(session, claim, reason, summary=summary, batches=[attempts.Batch(points)])
+        assert outcomes.finish(session, claim, reason, summary=summary, batches=[heartbeats.Batch(points)])
 
 
 @pytest.fixture
-def ended(submit: Callable[[], attempts.Claim]) -> Ledger:
+def ended(submit: Callable[[], claims.Claim]) -> Ledger:
     """Two jobs of one spec, of which the first is what the second ought to be."""
-    claims = [submit(), submit()]
-    for claim in claims:
+    owned = [submit(), submit()]
+    for claim in owned:
         finish(claim)
     with db.transaction() as session:
-        reference = results(session, [claims[0].job_id])[claims[0].job_id]
+        reference = results(session, [owned[0].job_id])[owned[0].job_id]
     ledger = Ledger()
-    for claim in claims:
+    for claim in owned:
         ledger.accept(claim.job_id, reference)
     return ledger
 
@@ -84,10 +88,10 @@ def test_all_is_well(ended: Ledger) -> None:
     assert problems(ended) == []
 
 
-def test_a_note_is_no_change_of_state(ended: Ledger, submit: Callable[[], attempts.Claim]) -> None:
+def test_a_note_is_no_change_of_state(ended: Ledger, submit: Callable[[], claims.Claim]) -> None:
     claim = submit()
     with db.transaction() as session:
-        assert attempts.begin(session, claim, step=10)
+        assert claims.begin(session, claim, step=10)
     finish(claim)
     ended.accept(claim.job_id, next(iter(ended.entries.values())).reference)
     assert problems(ended) == []
@@ -159,7 +163,7 @@ def test_what_is_wrong_is_found(ended: Ledger, what: str) -> None:
     assert any(said in problem for problem in problems(ended, change)), problems(ended)
 
 
-def test_a_job_that_nobody_was_told_of(ended: Ledger, submit: Callable[[], attempts.Claim]) -> None:
+def test_a_job_that_nobody_was_told_of(ended: Ledger, submit: Callable[[], claims.Claim]) -> None:
     stranger = submit().job_id
     with db.transaction() as session:
         assert ended.problems(session) == [f"{stranger}: there, and nobody was told of it"]

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 from kotrain.studies import STUDIES
-from service.plans import Cell
-from service.spec import JobStatus, Reason
+from service.comparisons.design.plan import Cell
+from service.specs.training import JobStatus, Reason
 from tests.golden.answers.invented import ENVIRONMENT, START, End, Scenario
 
 TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 27}}

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from service.answers import ComparisonAnswer
+from service.comparisons.answers import ComparisonAnswer
 from service.reports import Format, render
 from tests.golden.answers import comparisons, invented, stored
 

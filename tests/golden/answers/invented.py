@@ -10,17 +10,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from service import protocol
-from service.answers import ComparisonAnswer, Estimate
-from service.cells import CellRun
-from service.comparability import settled
-from service.conclusions import conclude
-from service.models import Comparison, User
-from service.planning import resolve
-from service.plans import Cell, Plan
-from service.protocol import Result
-from service.requests import ComparisonRequest
-from service.spec import JobStatus, Reason, TargetHit
+from service.comparisons.analysis.comparability import settled
+from service.comparisons.analysis.report import conclude
+from service.comparisons.answers import ComparisonAnswer, Estimate
+from service.comparisons.cells import CellRun
+from service.comparisons.design import schedule as protocol
+from service.comparisons.design.plan import Cell, Plan
+from service.comparisons.design.requests import ComparisonRequest
+from service.comparisons.design.resolve import resolve
+from service.comparisons.design.schedule import Result
+from service.specs.training import JobStatus, Reason, TargetHit
+from service.storage.tables import Comparison, User
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ENVIRONMENT = {

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from service.comparisons.analysis.grouping import Run
+from service.comparisons.analysis.verdict import compare_runs
 from service.errors import Invalid
-from service.groups import Run
-from service.spec import JobStatus, Reason, Target, TargetHit, TrainSpec
-from service.verdicts import compare_runs
+from service.specs.training import JobStatus, Reason, Target, TargetHit, TrainSpec
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 3}}

@@ -6,11 +6,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service import backup, db, queue
-from service.attempts import Claim
 from service.config import settings
-from service.embedded import Embedded
-from service.store import store
+from service.jobs import queue
+from service.jobs.claims import Claim
+from service.operations.backup import backup
+from service.operations.embedded import Embedded
+from service.storage import session as db
+from service.storage.files import store
 from tests.integration.backup.places import Place, fill
 
 

@@ -8,13 +8,19 @@ import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from service import attempts, backup, compatibility, db, keys, metrics, queue
+from service.accounts import api_keys as keys
 from service.app import create_app
-from service.attempts import Batch, Beat, Claim
-from service.checkpoints import Written, name_of
 from service.config import settings
-from service.spec import Reason
-from service.store import digest, store
+from service.jobs import claims, heartbeats, outcomes, queue
+from service.jobs.checkpoints import Written, name_of
+from service.jobs.claims import Claim
+from service.jobs.heartbeats import Batch, Beat
+from service.metrics import write
+from service.operations.backup import backup
+from service.specs.training import Reason
+from service.storage import schema_version as compatibility
+from service.storage import session as db
+from service.storage.files import digest, store
 
 COMPARISON = {
     "name": "which",
@@ -43,7 +49,7 @@ class Place:
         self._patch.setenv("KOTRAIN_HOME", str(self.home))
         for made in (settings, db.engine, queue.celery, store):
             made.cache_clear()
-        self._patch.setattr(metrics, "_name_ids", {})
+        self._patch.setattr(write, "_name_ids", {})
 
     def files(self) -> dict[str, int]:
         return dict(store().names())
@@ -83,10 +89,10 @@ def fill() -> Claim:
     with TestClient(create_app()) as client:
         client.headers["Authorization"] = f"Bearer {keys.create('ada')}"
         assert client.post("/v1/comparisons", json=COMPARISON).status_code == 202
-    running, done = (do(attempts.claim, "w1", has_cuda=False) for _ in range(2))
+    running, done = (do(claims.claim, "w1", has_cuda=False) for _ in range(2))
     for step in (10, 20):
-        do(attempts.beat, "w1", [Beat(running, step, 100, [keep(running, step)])])
-    do(attempts.finish, done, Reason.ERROR, message="Wörter\nüber Zeilen", batches=[Batch({"lr": ([1], [0.1], [0.0])})])
+        do(heartbeats.beat, "w1", [Beat(running, step, 100, [keep(running, step)])])
+    do(outcomes.finish, done, Reason.ERROR, message="Wörter\nüber Zeilen", batches=[Batch({"lr": ([1], [0.1], [0.0])})])
     return running
 
 

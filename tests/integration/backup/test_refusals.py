@@ -11,10 +11,15 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service import archives, backup, compatibility, db, dumps, keys
-from service.archives import BackupError, Reader
-from service.compatibility import Incompatible
+from service.accounts import api_keys as keys
 from service.config import settings
+from service.operations.backup import archive as archives
+from service.operations.backup import backup
+from service.operations.backup import pg_dump as dumps
+from service.operations.backup.archive import BackupError, Reader
+from service.storage import schema_version as compatibility
+from service.storage import session as db
+from service.storage.schema_version import Incompatible
 from tests.integration.backup.places import (
     CODE,
     fill,

@@ -6,10 +6,16 @@ import tarfile
 
 from alembic import command
 
-from service import archives, attempts, backup, compatibility, db, dumps
-from service.attempts import Beat, Claim
-from service.checkpoints import newest_first
-from service.store import store
+from service.jobs import claims, heartbeats
+from service.jobs.checkpoints import newest_first
+from service.jobs.claims import Claim
+from service.jobs.heartbeats import Beat
+from service.operations.backup import archive as archives
+from service.operations.backup import backup
+from service.operations.backup import pg_dump as dumps
+from service.storage import schema_version as compatibility
+from service.storage import session as db
+from service.storage.files import store
 from tests.integration.backup.places import CODE, TABLES, do, keep, restore, rows, run
 
 
@@ -32,14 +38,14 @@ class TestRoundTrip:
     def test_what_was_running_goes_on_from_its_checkpoint_without_blame(self, places, filled, made):
         places[1].enter()
         restore(made)
-        again = do(attempts.claim, "w2", has_cuda=False)
+        again = do(claims.claim, "w2", has_cuda=False)
         assert (again.job_id, again.attempt, again.step) == (filled.job_id, 2, 20)
         (found,) = [job for job in rows("jobs") if job["id"] == str(filled.job_id)]
         assert found["failures"] == 0
         newest, older = do(newest_first, filled.job_id)
         for written in (newest, older):
             store().get(written.file, written.size_bytes, written.sha256)
-        assert do(attempts.beat, "w1", [Beat(filled, 30, 100, [])]) == {filled.job_id: attempts.Order.LOST}
+        assert do(heartbeats.beat, "w1", [Beat(filled, 30, 100, [])]) == {filled.job_id: heartbeats.Instruction.LOST}
 
     def test_into_migrated_tables_that_are_empty(self, places, made):
         places[1].enter()
@@ -96,7 +102,7 @@ class TestFilesThatGo:
     def replaced(self, claim: Claim) -> None:
         """Newer checkpoints take the place of both."""
         for step in (30, 40):
-            do(attempts.beat, "w1", [Beat(claim, step, 100, [keep(claim, step)])])
+            do(heartbeats.beat, "w1", [Beat(claim, step, 100, [keep(claim, step)])])
 
     def test_what_is_replaced_while_it_is_copied_is_in_it(self, places, filled, tmp_path, monkeypatch):
         add = archives.Writer.add
@@ -129,7 +135,7 @@ class TestFilesThatGo:
         places[1].enter()
         assert restore(tmp_path / "b.tar").dropped == 2
         assert rows("checkpoints") == []
-        assert do(attempts.claim, "w2", has_cuda=False).job_id == filled.job_id
+        assert do(claims.claim, "w2", has_cuda=False).job_id == filled.job_id
 
     def test_a_damaged_one_is_left_out(self, places, filled, tmp_path):
         newest, older = do(newest_first, filled.job_id)

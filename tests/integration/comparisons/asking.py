@@ -5,9 +5,11 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from service import attempts, comparisons, db
-from service.models import ComparisonCell, Job
-from service.spec import ENGINE_VERSION, Reason, Summary
+from service.comparisons import lifecycle as comparisons
+from service.jobs import claims, outcomes
+from service.specs.training import ENGINE_VERSION, Reason, Summary
+from service.storage import session as db
+from service.storage.tables import ComparisonCell, Job
 
 LR = {"lr": {"log_uniform": [0.0003, 0.03]}}
 
@@ -44,7 +46,7 @@ def score(spec) -> float:
 
 def finish_one(environment=ENVIRONMENT, reason=Reason.COMPLETED) -> UUID | None:
     with db.transaction() as session:
-        claim = attempts.claim(session, "w", has_cuda=False)
+        claim = claims.claim(session, "w", has_cuda=False)
         if claim is None:
             return None
         value = score(claim.spec)
@@ -55,7 +57,7 @@ def finish_one(environment=ENVIRONMENT, reason=Reason.COMPLETED) -> UUID | None:
             best_step=39, target=None,
         )  # fmt: skip
         said = None if reason is Reason.ERROR else summary
-        assert attempts.finish(session, claim, reason, summary=said, environment=environment, message="why\nthat is so")
+        assert outcomes.finish(session, claim, reason, summary=said, environment=environment, message="why\nthat is so")
         return claim.job_id
 
 

@@ -6,9 +6,10 @@ import pytest
 from sqlalchemy import func
 from starlette.testclient import TestClient
 
-from service import db, keys
+from service.accounts import api_keys as keys
 from service.app import create_app
-from service.models import Worker
+from service.storage import session as db
+from service.storage.tables import Worker
 from tests.integration.comparisons.asking import WORKER
 
 

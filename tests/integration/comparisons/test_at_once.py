@@ -7,10 +7,14 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select, text
 
-from service import attempts, comparisons, db, jobs, keys
+from service.accounts import api_keys as keys
+from service.comparisons import lifecycle as comparisons
+from service.comparisons.design.requests import ComparisonRequest
 from service.errors import Conflict
-from service.models import Comparison, Job, User
-from service.requests import ComparisonRequest
+from service.jobs import claims, outcomes
+from service.jobs import submission as jobs
+from service.storage import session as db
+from service.storage.tables import Comparison, Job, User
 from tests.integration.comparisons.asking import REQUEST, finish_one, job_ids
 
 BLOCKED = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
@@ -189,9 +193,9 @@ def test_a_job_given_back_while_it_is_cancelled_does_not_escape(users):
     with db.transaction() as session:
         create("ada")(session)
     with db.transaction() as session:
-        claim = attempts.claim(session, "w", has_cuda=False)
+        claim = claims.claim(session, "w", has_cuda=False)
     with db.transaction() as session:
-        assert attempts.give_back(session, claim, "the worker shuts down")
+        assert outcomes.requeue(session, claim, "the worker shuts down")
         other = Beside(lambda session: jobs.cancel_many(session, [claim.job_id]))
         assert other.waits
     other.result()

@@ -7,8 +7,8 @@ import random
 import pytest
 from sqlalchemy import func
 
-from service import db
-from service.models import Worker
+from service.storage import session as db
+from service.storage.tables import Worker
 
 RANGE = {"log_uniform": [0.0003, 0.03]}
 RICH = {

@@ -6,9 +6,10 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
-from service import db, metrics
-from service.models import ComparisonCell, Job
-from service.spec import Reason
+from service.metrics import read, write
+from service.specs.training import Reason
+from service.storage import session as db
+from service.storage.tables import ComparisonCell, Job
 from tests.integration.at_work import do
 from tests.integration.comparisons.asking import ask, job_ids, work
 
@@ -29,7 +30,7 @@ def ended(ada):
             job: {"val_accuracy": ([10, 20, 30], [0.1 * (seed + 1)] * 3, [1.0, 2.0, 3.0 + optimizer])}
             for job, seed, optimizer in cells
         }
-        metrics.append(session, points.items())
+        write.append(session, points.items())
     return comparison
 
 
@@ -61,7 +62,7 @@ def test_a_spike_survives_however_many_points_there_are(ada, ended):
     steps = list(range(1, 5001))
     for job in job_ids(ended):
         points = (steps, spiky, [0.1 * step for step in steps])
-        do(metrics.append, [(job, {"val_loss": points})])
+        do(write.append, [(job, {"val_loss": points})])
     for along in ("steps", "wall_seconds"):
         for band in curves(ada, ended, metric="val_loss", along=along).json()["bands"]:
             assert (len(band["x"]), max(band["high"]), min(band["low"])) == (160, 9.0, 0.5)
@@ -71,10 +72,10 @@ def test_a_spike_survives_however_many_points_there_are(ada, ended):
 def test_curves_are_read_without_a_python_number_for_each_point(ada, ended):
     """Which would be some 150 bytes a point; the arrays themselves are 24."""
     points, job = 200_000, job_ids(ended).pop()
-    do(metrics.append, [(job, {"train_loss": (list(range(points)), [0.123] * points, [1.5] * points)})])
+    do(write.append, [(job, {"train_loss": (list(range(points)), [0.123] * points, [1.5] * points)})])
     tracemalloc.start()
     try:
-        curve = do(metrics.read, [job], ["train_loss"])[job]["train_loss"]
+        curve = do(read.curves, [job], ["train_loss"])[job]["train_loss"]
         assert tracemalloc.get_traced_memory()[1] < 100 * points
     finally:
         tracemalloc.stop()
@@ -94,7 +95,7 @@ def test_a_run_that_diverged_is_apart(ada):
     work(reason=Reason.DIVERGED)
     with db.transaction() as session:
         jobs = session.scalars(select(Job.id)).all()
-        metrics.append(session, [(job, {"val_accuracy": ([10, 20], [0.5, float("nan")], [1.0, 2.0])}) for job in jobs])
+        write.append(session, [(job, {"val_accuracy": ([10, 20], [0.5, float("nan")], [1.0, 2.0])}) for job in jobs])
     found = curves(ada, comparison).json()
     assert (found["bands"], found["finals"]) == ([], [])
     assert [(one["x"], one["y"]) for one in found["diverged"]] == [([10], [0.5])] * 4

@@ -7,10 +7,13 @@ import psycopg
 import pytest
 from sqlalchemy import delete, func, select, text
 
-from service import attempts, comparisons, db, protocol
+from service.comparisons import lifecycle as comparisons
+from service.comparisons.design import schedule as protocol
 from service.config import settings
-from service.models import Comparison, Job, Worker
-from service.spec import Reason
+from service.jobs import claims, outcomes
+from service.specs.training import Reason
+from service.storage import session as db
+from service.storage.tables import Comparison, Job, Worker
 from tests.integration.comparisons.asking import (
     ENVIRONMENT,
     REQUEST,
@@ -149,12 +152,12 @@ class TestCancel:
             finish_one()
             advance()
         with db.transaction() as session:
-            under_way = attempts.claim(session, "w", has_cuda=False)
+            under_way = claims.claim(session, "w", has_cuda=False)
         ada.post(f"/v1/comparisons/{mine['id']}/cancel")
         before = show(ada, mine)
         if under_way is not None:
             with db.transaction() as session:
-                assert attempts.finish(session, under_way, Reason.CANCELLED)
+                assert outcomes.finish(session, under_way, Reason.CANCELLED)
         for ended in (before, show(ada, mine)):
             (task,) = ended["tasks"]
             assert ended["verdict"] == ["No verdict: the comparison was cancelled with 5 of 12 reported runs."]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from service import comparisons
+from service.comparisons import lifecycle as comparisons
 from tests.integration.comparisons.asking import (
     LIMITED,
     REQUEST,

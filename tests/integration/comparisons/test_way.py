@@ -6,11 +6,15 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, text, update
 
-from service import attempts, comparisons, data, db, metrics
+from service.comparisons import lifecycle as comparisons
+from service.comparisons.design.requests import COMPARISON_EXAMPLE
 from service.config import settings
-from service.models import Job, Worker
-from service.requests import COMPARISON_EXAMPLE
-from service.spec import ENGINE_VERSION
+from service.datasets import layouts as data
+from service.jobs import claims
+from service.metrics import read
+from service.specs.training import ENGINE_VERSION
+from service.storage import session as db
+from service.storage.tables import Job, Worker
 from tests.integration.comparisons.asking import (
     ENVIRONMENT,
     REQUEST,
@@ -178,7 +182,7 @@ class TestReuse:
         alone = UUID(ada.post("/v1/jobs", json=job).json()["id"])
         if is_running:
             with db.transaction() as session:
-                assert attempts.claim(session, "w", has_cuda=False).job_id == alone
+                assert claims.claim(session, "w", has_cuda=False).job_id == alone
         assert alone in job_ids(ask(ada))
         with db.transaction() as session:  # from now on it depends on who takes it
             beat = func.clock_timestamp() + timedelta(hours=1)
@@ -264,11 +268,11 @@ def test_reports(ada, format, media_type, word):
 
 @pytest.mark.parametrize(("format", "reads"), [("html", 1), ("csv", 0), ("latex", 0), ("json", 0)])
 def test_only_the_page_reads_curves(ada, monkeypatch, format, reads):
-    read = []
-    monkeypatch.setattr(metrics, "read", lambda *which: read.append(which) or {})
+    queries = []
+    monkeypatch.setattr(read, "curves", lambda *which: queries.append(which) or {})
     mine = ask(ada)
     assert ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": format}).status_code == 200
-    assert len(read) == reads
+    assert len(queries) == reads
 
 
 def test_answers_are_kept_by_their_size(ada, monkeypatch):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from service import keys
+from service.accounts import api_keys as keys
 from service.app import create_app
 from service.config import settings
-from tests.unit.service.registry.files import folders
+from tests.unit.service.datasets.uploads.files import folders
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from service.app import create_app
-from service.data import describe
+from service.datasets.layouts import describe
+from service.datasets.uploads.upload import arrive
 from service.errors import Unavailable
-from service.registry.arriving import arrive
-from service.routes.datasets import READING
+from service.web.routes.datasets import READING
 from tests.integration.datasets.conftest import npz
-from tests.unit.service.registry.files import CLASSES, csv_of, folders, jsonl_of, parquet
+from tests.unit.service.datasets.uploads.files import CLASSES, csv_of, folders, jsonl_of, parquet
 from tests.waiting import until
 
 LABELS = np.arange(30) % 3

@@ -6,10 +6,13 @@ import threading
 import pytest
 from sqlalchemy import select, text
 
-from service import data, db, jobs
-from service.models import User
-from service.schemas import JobRequest
-from tests.unit.service.registry.files import folders
+from service.datasets import layouts as data
+from service.datasets import locks
+from service.jobs import submission as jobs
+from service.jobs.schemas import JobRequest
+from service.storage import session as db
+from service.storage.tables import User
+from tests.unit.service.datasets.uploads.files import folders
 from tests.waiting import until
 
 JOB = {"dataset": "images/flowers", "model": "mlp", "optimizer": "adam", "budget": {"steps": 5}, "batch_size": 4}
@@ -146,7 +149,7 @@ class TestRemove:
     def test_a_submission_waits_for_a_removal_under_way(self, api, flowers, data_dir):
         answers = []
         with db.transaction() as session:
-            jobs.hold_dataset(session, "images/flowers", alone=True)
+            locks.hold_dataset(session, "images/flowers", alone=True)
             submitting = threading.Thread(target=lambda: answers.append(submit(api)))
             submitting.start()
             until(_someone_waits)

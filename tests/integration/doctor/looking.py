@@ -1,7 +1,7 @@
 """How tests look at what the doctor finds."""
 
-from service import doctor
-from service.doctor import Level
+from service.operations import doctor
+from service.operations.doctor import Level
 
 REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 

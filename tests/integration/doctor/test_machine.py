@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from service.doctor import machine
+from service.operations.doctor import machine
 from tests.integration.doctor.looking import is_well, look, says
 
 
@@ -159,6 +159,7 @@ class TestPackages:
 
     def test_torch_is_not_loaded_for_it(self):
         program = (
-            "import sys; from service import doctor; doctor.examine(['packages']); sys.exit('torch' in sys.modules)"
+            "import sys; from service.operations.doctor import examine\n"
+            "examine(['packages']); sys.exit('torch' in sys.modules)"
         )
         assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -10,8 +10,9 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from service import db, doctor
-from service.doctor import servers
+from service.operations import doctor
+from service.operations.doctor import servers
+from service.storage import session as db
 from tests.integration.doctor.looking import is_well, look, says
 
 

@@ -14,14 +14,18 @@ import pytest
 from sqlalchemy import func, insert, select, text, update
 from typer.testing import CliRunner
 
-from service import attempts, db, doctor, jobs, keys
+from service.accounts import api_keys as keys
 from service.commands import app
-from service.doctor import work
-from service.embedded import Embedded
-from service.models import Checkpoint, Job, User, Worker
-from service.running import Running
-from service.schemas import JobRequest
-from service.spec import ENGINE_VERSION
+from service.jobs import claims
+from service.jobs import submission as jobs
+from service.jobs.schemas import JobRequest
+from service.operations import doctor
+from service.operations.doctor import work
+from service.operations.embedded import Embedded
+from service.operations.run_file import Running
+from service.specs.training import ENGINE_VERSION
+from service.storage import session as db
+from service.storage.tables import Checkpoint, Job, User, Worker
 from tests.integration.doctor.looking import CPU, GPU, REQUEST, is_well, look, says
 
 
@@ -82,7 +86,7 @@ class TestJobs:
         monkeypatch.setattr(work, "STALE", text(work.STALE.text.replace("pg_postmaster_start_time()", "'-infinity'")))
         job_id = submit()
         with db.transaction() as session:
-            attempts.claim(session, "w", has_cuda=False)
+            claims.claim(session, "w", has_cuda=False)
             silent = Job.heartbeat_at - timedelta(minutes=5)
             session.execute(update(Job).values(heartbeat_at=silent))
         assert says("jobs", "error", "1 job runs without a sign of life for up to 5 min", str(job_id))
@@ -95,7 +99,7 @@ class TestJobs:
         for seed in range(2):
             submit(seed=seed)
             with db.transaction() as session:
-                attempts.claim(session, "w", has_cuda=False)
+                claims.claim(session, "w", has_cuda=False)
         submit(waits=600, seed=9)
         assert is_well("jobs")
 

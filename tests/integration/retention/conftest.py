@@ -3,9 +3,10 @@
 import pytest
 from sqlalchemy import select
 
-from service import db, keys
-from service.models import User
-from service.store import Store
+from service.accounts import api_keys as keys
+from service.storage import session as db
+from service.storage.files import Store
+from service.storage.tables import User
 
 
 @pytest.fixture

@@ -5,11 +5,15 @@ from datetime import timedelta
 
 from sqlalchemy import func, insert, select, update
 
-from service import attempts, db, jobs, metrics, retention
-from service.models import Checkpoint, Job
-from service.retention import Policy
-from service.schemas import JobRequest
-from service.spec import ENGINE_VERSION, Reason, Summary
+from service.jobs import claims, outcomes
+from service.jobs import submission as jobs
+from service.jobs.schemas import JobRequest
+from service.metrics import write
+from service.operations import retention
+from service.operations.retention import Policy
+from service.specs.training import ENGINE_VERSION, Reason, Summary
+from service.storage import session as db
+from service.storage.tables import Checkpoint, Job
 
 DAY, HOUR = 86_400, 3600
 
@@ -35,7 +39,7 @@ def run(ada, **fields):
     """A job that runs."""
     job_id = submit(ada, **fields)
     with db.transaction() as session:
-        claim = attempts.claim(session, "w", has_cuda=False)
+        claim = claims.claim(session, "w", has_cuda=False)
     assert claim.job_id == job_id
     return claim
 
@@ -47,8 +51,8 @@ def end(claim, days_ago=0.0, reason=Reason.COMPLETED, points=POINTS, hit=None):
         metrics={"test_accuracy": 0.9, "val_accuracy": 0.9, "val_loss": 0.9}, best_step=3, target=hit,
     )  # fmt: skip
     with db.transaction() as session:
-        metrics.append(session, [(claim.job_id, points)])
-        assert attempts.finish(session, claim, reason, summary=summary, environment=ENVIRONMENT)
+        write.append(session, [(claim.job_id, points)])
+        assert outcomes.finish(session, claim, reason, summary=summary, environment=ENVIRONMENT)
     age(claim.job_id, days_ago)
     return claim.job_id
 
@@ -58,7 +62,7 @@ def age(job_id, days):
         session.execute(update(Job).where(Job.id == job_id).values(finished_at=Job.finished_at - timedelta(days=days)))
 
 
-def write(files, job_id, attempt, name, hours_old=2.0, size=10):
+def write_file(files, job_id, attempt, name, hours_old=2.0, size=10):
     """A file of an attempt, and its name."""
     name = f"jobs/{job_id}/{attempt}/{name}"
     path = files.place(name)
@@ -71,7 +75,7 @@ def write(files, job_id, attempt, name, hours_old=2.0, size=10):
 
 def checkpoint(files, job_id, attempt, step):
     """A file with its row."""
-    name = write(files, job_id, attempt, f"{step}.pt", hours_old=48)
+    name = write_file(files, job_id, attempt, f"{step}.pt", hours_old=48)
     row = {
         "job_id": job_id,
         "attempt": attempt,

@@ -9,12 +9,15 @@ import pytest
 from sqlalchemy import func, select, update
 from uuid_utils.compat import uuid7
 
-from service import attempts, db, metrics, retention
-from service.models import Checkpoint, Comparison, ComparisonCell, IdempotencyKey, Job, JobEvent, MetricChunk
-from service.retention import Policy
-from service.spec import Reason
-from service.store import Store
-from tests.integration.retention.ended import POINTS, checkpoint, collect, count, end, names, run, submit, write
+from service.jobs import outcomes
+from service.metrics import read, write
+from service.operations import retention
+from service.operations.retention import Policy
+from service.specs.training import Reason
+from service.storage import session as db
+from service.storage.files import Store
+from service.storage.tables import Checkpoint, Comparison, ComparisonCell, IdempotencyKey, Job, JobEvent, MetricChunk
+from tests.integration.retention.ended import POINTS, checkpoint, collect, count, end, names, run, submit, write_file
 
 
 class TestCheckpoints:
@@ -36,7 +39,7 @@ class TestCheckpoints:
         kept = {checkpoint(files, claim.job_id, 1, step) for step in (10, 20)}
         if not is_running:
             with db.transaction() as session:
-                assert attempts.give_back(session, claim, "drained")
+                assert outcomes.requeue(session, claim, "drained")
         assert collect(files, days=0).checkpoints == 0
         assert names(files) == kept
         assert count(Checkpoint) == 2
@@ -82,15 +85,15 @@ class TestPoints:
         assert (removed.points, removed.point_rows) == (9, 3)
         assert removed.point_bytes > 0
         with db.transaction() as session:
-            assert metrics.read(session, [old, recent]).keys() == {recent}
+            assert read.curves(session, [old, recent]).keys() == {recent}
             assert session.get_one(Job, old).summary["metrics"]["test_accuracy"] == 0.9
             assert len(session.scalars(select(JobEvent).where(JobEvent.job_id == old)).all()) == 3
 
     def test_a_failed_job_that_left_many_small_chunks(self, ada, files):
         claim = run(ada)
         with db.transaction() as session:
-            metrics.append(session, [(claim.job_id, {"loss": ([step], [0.0], [0.0])}) for step in range(1, 2001)])
-            attempts.lose(session, claim.job_id, 1, Reason.CHILD_LOST, "killed")
+            write.append(session, [(claim.job_id, {"loss": ([step], [0.0], [0.0])}) for step in range(1, 2001)])
+            outcomes.fail(session, claim.job_id, 1, Reason.CHILD_LOST, "killed")
             session.execute(update(Job).values(status="failed", reason="child_lost", finished_at=func.now()))
         removed = collect(files, points_days=0)
         assert (removed.points, removed.point_rows) == (2000, 2000)
@@ -99,7 +102,7 @@ class TestPoints:
     def test_those_of_a_job_that_runs_stay(self, ada, files):
         claim = run(ada)
         with db.transaction() as session:
-            metrics.append(session, [(claim.job_id, POINTS)])
+            write.append(session, [(claim.job_id, POINTS)])
         assert collect(files, points_days=0).points == 0
 
     def test_those_that_a_running_comparison_will_show_stay(self, ada, files):
@@ -153,7 +156,7 @@ class TestFiles:
         job_id = submit(ada)
         with db.transaction() as session:
             session.execute(update(Job).values(status=status, attempt=attempt, finished_at=func.now()))
-        left = write(files, job_id, of, name, hours_old)
+        left = write_file(files, job_id, of, name, hours_old)
         removed = collect(files)
         assert (left not in names(files)) == goes
         assert (removed.files, removed.file_bytes) == ((1, 10) if goes else (0, 0))
@@ -161,14 +164,14 @@ class TestFiles:
     def test_what_a_row_names_stays_whatever_else_is_there(self, ada, files):
         claim = run(ada)
         kept = checkpoint(files, claim.job_id, 1, 10)
-        write(files, claim.job_id, 1, "20.pt", hours_old=48)
+        write_file(files, claim.job_id, 1, "20.pt", hours_old=48)
         end(claim)
         assert collect(files).files == 1
         assert names(files) == {kept}
 
     def test_a_file_of_an_unknown_job_is_told_and_left_alone(self, ada, files):
         """It may be another installation's that was given the same folder."""
-        write(files, uuid7(), 1, "10.pt", hours_old=10_000)
+        write_file(files, uuid7(), 1, "10.pt", hours_old=10_000)
         removed = collect(files)
         assert (removed.files, removed.unknown_files, removed.unknown_bytes) == (0, 1, 10)
         assert "does not know" in "\n".join(retention.told(Policy(1, None), removed))
@@ -187,7 +190,7 @@ class TestFiles:
     def test_a_store_elsewhere_and_the_copies_on_their_way(self, ada, tmp_path):
         files = Store(f"memory://retention-{uuid4()}", tmp_path / "scratch")
         claim = run(ada)
-        name = write(files, claim.job_id, 1, "10.pt")
+        name = write_file(files, claim.job_id, 1, "10.pt")
         copy = files.place(f"jobs/{claim.job_id}/1/20.pt")
         copy.write_text("half a file")
         os.utime(copy, (0, 0))

@@ -9,11 +9,14 @@ import pytest
 from sqlalchemy import event, select, text
 from typer.testing import CliRunner
 
-from service import attempts, comparisons, db, retention
 from service.commands import app
-from service.models import Checkpoint, Job, MetricChunk
-from service.retention import Policy
-from service.store import Store
+from service.comparisons import lifecycle as comparisons
+from service.jobs import claims
+from service.operations import retention
+from service.operations.retention import Policy
+from service.storage import session as db
+from service.storage.files import Store
+from service.storage.tables import Checkpoint, Job, MetricChunk
 from tests.integration.retention.ended import (
     POINTS,
     age,
@@ -23,7 +26,7 @@ from tests.integration.retention.ended import (
     end,
     names,
     run,
-    write,
+    write_file,
 )
 
 
@@ -34,7 +37,7 @@ class TestInterrupted:
         for seed in range(6):
             claim = run(ada, seed=seed)
             checkpoint(files, claim.job_id, 1, 10)
-            write(files, claim.job_id, 1, "20.pt")
+            write_file(files, claim.job_id, 1, "20.pt")
             end(claim, days_ago=2)
         kept = run(ada, seed=9)
         return checkpoint(files, kept.job_id, 1, 10)
@@ -63,8 +66,8 @@ class TestInterrupted:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from service import retention
-from service.store import Store
+from service.operations import retention
+from service.storage.files import Store
 asked = 0
 def kill():
     global asked
@@ -102,7 +105,7 @@ class TestCommand:
     def test_a_dry_run_counts_the_same_and_removes_nothing(self, ada, files, gc):
         claim = run(ada)
         checkpoint(files, claim.job_id, 1, 10)
-        write(files, claim.job_id, 1, "20.pt")
+        write_file(files, claim.job_id, 1, "20.pt")
         end(claim, days_ago=2)
         before = names(files)
         asked = json.loads(gc("--points-days", "1", "--dry-run", "--json").stdout)
@@ -176,7 +179,7 @@ def test_a_comparison_and_its_reports_without_points(api, files, format):
     ended = []
     while True:
         with db.transaction() as session:
-            claim = attempts.claim(session, "w", has_cuda=False)
+            claim = claims.claim(session, "w", has_cuda=False)
         if claim is None:
             break
         ended.append(end(claim, hit={"step": 2, "wall_seconds": 0.2}))

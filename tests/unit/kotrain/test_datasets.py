@@ -7,8 +7,8 @@ import pytest
 
 from kotrain import Client, Conflict, InvalidRequest, NotFound, commands, datasets
 from service.config import settings
-from service.data import own_names
-from tests.unit.service.registry.files import csv_of, folders, written
+from service.datasets.layouts import own_names
+from tests.unit.service.datasets.uploads.files import csv_of, folders, written
 
 
 @pytest.fixture(autouse=True)

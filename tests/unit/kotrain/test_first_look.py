@@ -9,10 +9,10 @@ from rich.console import Console
 
 from kotrain import findings
 from kotrain.first_look import FIXED_RATE, RATES, agrees, first_look, reference
-from service.answers import GroupView, PairDetail, TaskAnswer
-from service.planning import resolve
-from service.plans import Cell
-from service.requests import ComparisonRequest
+from service.comparisons.answers import GroupView, PairDetail, TaskAnswer
+from service.comparisons.design.plan import Cell
+from service.comparisons.design.requests import ComparisonRequest
+from service.comparisons.design.resolve import resolve
 
 TASKS, OPTIMIZERS, TUNED = range(2), range(7), (5, 6)
 

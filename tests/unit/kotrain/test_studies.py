@@ -3,9 +3,9 @@
 import pytest
 
 from kotrain.studies import STUDIES
-from service.catalog import DATASETS
+from service.comparisons.design.resolve import resolve
 from service.config import Settings
-from service.planning import resolve
+from service.specs.catalog import DATASETS
 
 PRESENT = [["digits"], ["digits", "snips"], list(DATASETS)]
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from kotrain import tables
 from kotrain.tables import HOLM, SPENDING
-from service.answers import GroupView, Leaderboard
+from service.comparisons.answers import GroupView, Leaderboard
 from tests.unit.service.reports.studies import study
 
 

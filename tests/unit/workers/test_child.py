@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from service.spec import Reason, Summary
+from service.specs.training import Reason, Summary
 from tests.programs import said
 from workers import child
-from workers.training.trouble import DiskTrouble
+from workers.training.failures import DiskTrouble
 
 PROGRAM = """
 import json, sys

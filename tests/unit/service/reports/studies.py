@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator, default_rng
 from scipy import stats
 
-from service.answers import (
+from service.comparisons.answers import (
     AcrossTasks,
     Assumption,
     ComparisonAnswer,
@@ -37,12 +37,12 @@ from service.answers import (
     TuningView,
     VerdictView,
 )
-from service.looks import looks
-from service.metrics import Curve
-from service.planning import resolve
-from service.plans import Plan
-from service.requests import ComparisonRequest
-from service.spec import ComparisonStatus, Target
+from service.comparisons.design.plan import Plan
+from service.comparisons.design.requests import ComparisonRequest
+from service.comparisons.design.resolve import resolve
+from service.comparisons.styles import looks
+from service.metrics.read import Curve
+from service.specs.training import ComparisonStatus, Target
 
 LR = {"log_uniform": [0.0003, 0.03]}
 TASKS: list[dict[str, Any]] = [

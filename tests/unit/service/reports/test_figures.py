@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from service.looks import LookView
-from service.metrics import Curve
+from service.comparisons.styles import LookView
+from service.metrics.read import Curve
 from service.reports import render
 from service.reports.figures import canvas
 from service.reports.figures.across import alike
@@ -19,7 +19,7 @@ from service.reports.figures.scores import Window
 from service.reports.figures.study import Study
 from service.reports.palette import COLOURS, DASHES, MARKERS, VARIABLES, drawn
 from service.reports.traces import MOST_POINTS, RunsOf, Trace, band, first_hit, trace
-from service.spec import Target
+from service.specs.training import Target
 from tests.unit.service.reports.studies import study
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.reports import latex, render
-from service.spec import ComparisonStatus
+from service.specs.training import ComparisonStatus
 from tests.unit.service.reports.studies import TASKS, missing_run, study, waiting
 
 DOCUMENT = r"""\documentclass{article}

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from service.answers import ComparisonAnswer, LeftOut
+from service.comparisons.answers import ComparisonAnswer, LeftOut
 from service.reports import curve_names, file_name, job_ids, render
-from service.spec import ComparisonStatus
+from service.specs.training import ComparisonStatus
 from tests.unit.service.reports.studies import TASKS, Made, missing_run, study, waiting
 
 VOID = {"meta", "link", "br"}

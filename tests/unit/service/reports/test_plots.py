@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from service.errors import Conflict
-from service.metrics import Curve
+from service.metrics.read import Curve
 from service.reports import plot_names, plots
 from service.reports.figures import canvas
 from service.reports.palette import COLOURS, DARK, GRID, INK, MUTED, PAPER

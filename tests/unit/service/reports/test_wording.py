@@ -4,9 +4,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from service.measures import many
 from service.reports import wording
 from service.reports.wording import Scale
+from service.specs.metric_text import many
 
 
 class TestScale:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.spec import TrainSpec
+from service.specs.training import TrainSpec
 from tests.one_thread import one_thread  # noqa: F401 (a fixture, at work wherever it is imported)
 from tests.unit.workers.training.small import write_data
 

@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from service import catalog
-from service.data import SNIPS_INTENTS
+from service.datasets.layouts import SNIPS_INTENTS
+from service.specs import catalog
 
 
 def ko(**params: Any) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ko import param_groups
-from service import catalog
-from service.spec import TrainSpec
+from service.specs import catalog
+from service.specs.training import TrainSpec
 from workers.training import controls, datasets, models, optimizers
 from workers.training.run import Run
 

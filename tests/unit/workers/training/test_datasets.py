@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from service import catalog
-from service.data import Layout
+from service.datasets.layouts import Layout
+from service.specs import catalog
 from workers.training.datasets import PADDING, UNKNOWN, Request, Words, load
+from workers.training.failures import AbsentData, DiskTrouble, is_infrastructure_error
 from workers.training.readers import read_images
 from workers.training.sources import FolderSource, augmented, image_folder, normalizer
-from workers.training.trouble import AbsentData, DiskTrouble, is_the_machine_s
 
 CPU = torch.device("cpu")
 
@@ -159,14 +159,14 @@ class TestImageFolders:
         (pictures / "imagenet" / "train" / "dog" / "3.png").unlink()
         with pytest.raises(DiskTrouble, match=r"dog/3\.png") as met:
             records(source.batches(4))
-        assert is_the_machine_s(met.value)
+        assert is_infrastructure_error(met.value)
 
     def test_a_picture_that_is_none_is_the_job_s(self, pictures: Path) -> None:
         source = FolderSource(image_folder(pictures / "imagenet" / "train", 32), None, CPU)
         (pictures / "imagenet" / "train" / "dog" / "3.png").write_text("no picture")
         with pytest.raises(OSError, match="cannot identify image file") as met:
             records(source.batches(4))
-        assert not is_the_machine_s(met.value)
+        assert not is_infrastructure_error(met.value)
 
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # torch cleans up what is gone
     def test_a_loader_that_is_killed_is_the_machine_s_trouble(self, pictures: Path) -> None:

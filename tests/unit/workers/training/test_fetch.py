@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from service.catalog import DATASETS
-from service.data import is_present
+from service.datasets.layouts import is_present
+from service.specs.catalog import DATASETS
 from workers.training.fetch import BY_HAND, SOURCES, File, fetch, main
 
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 import ko
-from service import catalog
-from service.metrics import MAX_NAME
-from service.spec import DIAGNOSTICS, METRICS, Reason, Summary, TrainSpec
+from service.metrics.write import MAX_NAME
+from service.specs import catalog
+from service.specs.training import DIAGNOSTICS, METRICS, Reason, Summary, TrainSpec
 from workers.training import datasets, models
-from workers.training.ending import Stop
 from workers.training.loop import train
 from workers.training.run import Run
+from workers.training.stopping import Stop
 
 Build = Callable[..., TrainSpec]
 Points = list[tuple[int, dict[str, float]]]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from service.spec import Memory, TrainSpec
+from service.specs.training import Memory, TrainSpec
 from tests.devices import DEVICES
 from workers.training import memory
 from workers.training.loop import train

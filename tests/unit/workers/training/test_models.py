@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from service import catalog
+from service.specs import catalog
 from workers.training.datasets import Inputs
 from workers.training.models import build, head
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ko import KO
-from service import catalog
-from service.spec import TrainSpec
+from service.specs import catalog
+from service.specs.training import TrainSpec
 from workers.training import datasets, models, optimizers, schedules
 from workers.training.run import Run
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from service import catalog
+from service.specs import catalog
 from workers.training import datasets, models
+from workers.training.failures import AbsentData
 from workers.training.tasks import Classification
-from workers.training.trouble import AbsentData
 
 LABELS = np.arange(40) % 4
 DRAW = np.random.default_rng(0)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from service.spec import TrainSpec
+from service.specs.training import TrainSpec
 from tests.unit.workers.training.small import OPTIMIZERS, TASKS
 from workers.training.run import Run
 

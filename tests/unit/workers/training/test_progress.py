@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.spec import Budget
+from service.specs.training import Budget
 from workers.training.progress import Progress
 
 

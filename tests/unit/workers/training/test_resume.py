@@ -16,13 +16,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.spec import Reason, Summary, TrainSpec
+from service.specs.training import Reason, Summary, TrainSpec
 from tests.unit.workers.training.small import OPTIMIZERS, SCHEDULES, TASKS, ko
 from workers.training import checkpoint, datasets
 from workers.training.checkpoint import Keeper, Place, Saved
-from workers.training.ending import Stop
 from workers.training.loop import Start, train
 from workers.training.run import Run
+from workers.training.stopping import Stop
 
 IN_SECONDS = {"samples_per_second", "diagnostics_seconds"}
 Build = Callable[..., TrainSpec]

@@ -1,0 +1,126 @@
+"""API keys: make one, take one back, and say whose one is."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import delete as delete_from
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from service.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized
+from service.specs.patterns import LABEL
+from service.storage.session import transaction
+from service.storage.tables import ApiKey, User
+
+PREFIX = "kt_"
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def fingerprint(key: ApiKey) -> str:
+    """What tells keys apart, when the keys themselves are known to nobody here: the first digits of the hash."""
+    return key.digest[:8]
+
+
+def create(name: str, *, admin: bool = False, key: str | None = None) -> str:
+    """A new key (or the given one) for the user `name`, who is made if need be; it is stored as a hash only.
+
+    `admin` raises the user, also one who is there already; without it nobody loses the right. `Invalid` for a name
+    that could not stand in a filter of the job list.
+    """
+    if not re.fullmatch(LABEL, name):
+        raise Invalid.field("name", f"a user's name has 1 to 64 letters, digits or signs of ' .:/@+=_-', not {name!r}")
+    with transaction() as session:
+        return _make(session, name, key or _random(), admin=admin)[1]
+
+
+def make_as(session: Session, caller: User, name: str, *, admin: bool) -> tuple[ApiKey, str]:
+    """`create` as an admin asks for it: the row, and the key, which nobody can read later. Raises Forbidden."""
+    if not caller.is_admin:
+        raise Forbidden("only an admin can make keys")
+    return _make(session, name, _random(), admin=admin)
+
+
+def _random() -> str:
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def _make(session: Session, name: str, key: str, *, admin: bool) -> tuple[ApiKey, str]:
+    session.execute(insert(User).values(id=uuid7(), name=name, is_admin=False).on_conflict_do_nothing())
+    user = session.scalars(select(User).where(User.name == name)).one()
+    user.is_admin = user.is_admin or admin
+    found = session.scalar(select(ApiKey).where(ApiKey.digest == _digest(key)))
+    if found is None:
+        found = ApiKey(user=user, digest=_digest(key))
+        session.add(found)
+        session.flush()
+        session.refresh(found)
+    return found, key
+
+
+def any_exist() -> bool:
+    """Whether somebody could log in at all."""
+    with transaction() as session:
+        return bool(session.scalar(select(func.count(ApiKey.id))))
+
+
+def is_known(key: str) -> bool:
+    """Whether the key opens anything here."""
+    with transaction() as session:
+        return session.scalar(select(ApiKey.id).where(ApiKey.digest == _digest(key))) is not None
+
+
+def visible(session: Session, user: User) -> Sequence[ApiKey]:
+    """The user's own keys, or for an admin all, the newest first."""
+    query = select(ApiKey).order_by(ApiKey.id.desc())
+    return session.scalars(query if user.is_admin else query.where(ApiKey.user_id == user.id)).all()
+
+
+def delete(session: Session, used: ApiKey, key_id: UUID) -> None:
+    """Take a key back.
+
+    Raises:
+        NotFound: there is none.
+        Forbidden: it is somebody else's, and the caller is no admin.
+        Conflict: it is the one that the call came with, or no admin would have one any more.
+    """
+    key = session.get(ApiKey, key_id)
+    if key is None:
+        raise NotFound(f"there is no key {key_id}")
+    if key.user_id != used.user_id and not used.user.is_admin:
+        raise Forbidden(f"key {key_id} belongs to {key.user.name}")
+    if key.id == used.id:
+        raise Conflict("this call came with that key: use another one to take it back")
+    if key.user.is_admin:
+        # Locked, lest two admins take back each other's at the same time.
+        of_admins = select(ApiKey.id).join(User).where(User.is_admin).order_by(ApiKey.id).with_for_update(of=ApiKey)
+        if set(session.scalars(of_admins)) <= {key_id}:
+            raise Conflict("it is the last key of an admin: make another one first, with `kotrain key NAME --admin`")
+    session.execute(delete_from(ApiKey).where(ApiKey.id == key_id))
+
+
+def owner(session: Session, authorization: str | None) -> User:
+    """The user whose key the `Authorization` header carries; `Unauthorized` says what is wrong with it."""
+    return used(session, authorization).user
+
+
+def used(session: Session, authorization: str | None) -> ApiKey:
+    """The key that the `Authorization` header carries; `Unauthorized` says what is wrong with it."""
+    if authorization is None:
+        raise Unauthorized("no API key: send the header 'Authorization: Bearer KEY'")
+    scheme, _, key = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not key.strip():
+        raise Unauthorized("the Authorization header must read 'Bearer KEY'")
+    found = session.scalar(select(ApiKey).where(ApiKey.digest == _digest(key.strip())))
+    if found is None:
+        raise Unauthorized("this API key is not known here")
+    return found

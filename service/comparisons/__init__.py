@@ -1,0 +1,1 @@
+"""Comparisons of optimizers: from the request to the verdict."""

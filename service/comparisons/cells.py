@@ -1,0 +1,221 @@
+"""The runs of a comparison: found among the jobs that exist, or submitted, and read back with what they measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, insert, select, text, tuple_
+from sqlalchemy.orm import Session
+
+from service.comparisons.design.plan import Cell, Plan
+from service.comparisons.design.runs import CellRun
+from service.comparisons.design.schedule import Result
+from service.config import settings
+from service.datasets import layouts as data
+from service.jobs import submission as jobs
+from service.jobs.schemas import JobRequest
+from service.jobs.workers import has_cuda, is_up
+from service.specs.training import ENGINE_VERSION, JobStatus, Reason, TargetHit
+from service.storage.tables import Comparison, ComparisonCell, Job, Worker
+
+KEY = ("phase", "task", "optimizer", "trial", "rung", "seed")
+
+
+# Names, not whole documents: parsing 400 environments would take longer than everything else.
+LOAD = text(
+    """
+    SELECT phase, task, optimizer, trial, rung, seed, job_id, is_reused, users.name AS owner, job.status, job.reason,
+           job.message, job.finished_at,
+           (summary -> 'metrics' ->> :metric)::float8 AS value,
+           (summary -> 'metrics' ->> 'val_accuracy')::float8 AS val_accuracy,
+           (summary -> 'metrics' ->> 'val_loss')::float8 AS val_loss,
+           (summary ->> 'train_seconds')::float8 AS train_seconds,
+           (summary ->> 'total_seconds')::float8 AS total_seconds,
+           (summary ->> 'steps')::bigint AS steps,
+           (summary ->> 'parameters')::bigint AS parameters,
+           (summary -> 'memory')::text AS memory, (summary -> 'target')::text AS hit,
+           jsonb_build_array(environment -> 'device_kind', environment -> 'device_name', environment -> 'torch',
+                             environment -> 'data_hash', environment -> 'engine_version')::text AS environment,
+           coalesce(workers.slots > greatest(1, jsonb_array_length(workers.devices) - 1), false) AS is_shared
+    FROM comparison_cells AS cell
+    JOIN (SELECT id, user_id, worker_id, status, reason, message, finished_at, summary, environment FROM jobs) AS job
+         ON job.id = cell.job_id
+    JOIN users ON users.id = job.user_id
+    LEFT JOIN workers ON workers.id = job.worker_id
+    WHERE comparison_id = :comparison
+    ORDER BY phase DESC, task, optimizer, trial, rung, seed
+    """
+)
+ENVIRONMENT = ("device_kind", "device_name", "torch", "data_hash", "engine_version")
+
+
+def load(session: Session, comparison: Comparison, plan: Plan) -> list[CellRun]:
+    """All cells so far, tuning before reported ones."""
+    parsed = cache(json.loads)  # most runs share one text
+    rows = session.execute(LOAD, {"comparison": comparison.id, "metric": plan.metric})
+    return [
+        CellRun(
+            cell=Cell(*row[:6]),
+            job=row.job_id,
+            user=row.owner,
+            is_reused=row.is_reused,
+            result=Result(
+                JobStatus(row.status),
+                Reason(row.reason) if row.reason else None,
+                row.value,
+                row.val_accuracy,
+                row.val_loss,
+            ),
+            message=row.message,
+            train_seconds=row.train_seconds,
+            total_seconds=row.total_seconds,
+            steps=row.steps,
+            parameters=row.parameters,
+            memory=parsed(row.memory or "null") or {},
+            hit=TargetHit.model_validate(hit) if (hit := parsed(row.hit or "null")) else None,
+            environment=dict(zip(ENVIRONMENT, parsed(row.environment), strict=True)),
+            finished_at=row.finished_at,
+            is_shared=row.is_shared,
+        )
+        for row in rows
+    ]
+
+
+# --- find or submit --------------------------------------------------------------------------------------------------
+
+# One that has ended before one that is under way, the oldest of each: asking twice finds the same.
+FIND = text(
+    """
+    SELECT DISTINCT ON (number) number, jobs.id
+    FROM (SELECT ordinality AS number, kotrain_fingerprint(spec) AS fingerprint, spec ->> 'device' AS device, stamp,
+                 spec -> 'target' AS target
+          FROM unnest(CAST(:specs AS jsonb[]), CAST(:stamps AS text[])) WITH ORDINALITY AS asked(spec, stamp)) AS wanted
+    JOIN jobs ON jobs.fingerprint = wanted.fingerprint AND jobs.data_stamp = wanted.stamp
+         AND wanted.target IN ('null', jobs.spec -> 'target')
+    WHERE (status IN ('queued', 'running') AND NOT cancel_requested
+           AND (jobs.spec ->> 'device' = wanted.device OR (jobs.spec ->> 'device' = 'auto' AND wanted.device = :auto)))
+       OR ((status = 'succeeded' OR reason = 'diverged')
+           AND (environment ->> 'engine_version')::int = :engine_version
+           AND environment ->> 'torch' = ANY(:torches) AND wanted.device IN ('auto', environment ->> 'device_kind'))
+    ORDER BY number, status IN ('queued', 'running'), jobs.id
+    """
+)
+
+
+def find(session: Session, plan: Plan, cells: Sequence[Cell]) -> dict[Cell, UUID]:
+    """Jobs that are these cells already, whosever they are: same spec, data, engine, torch and kind of device.
+
+    Where the task has a target they have watched for the same one, by the clock of their training.
+    """
+    asked = [cell for cell in cells if plan.is_reusable(cell)]
+    if not asked:
+        return {}
+    stamp = cache(lambda name: data.stamp(name, settings().data))
+    specs = [plan.spec(cell) for cell in asked]
+    rows = session.execute(
+        FIND,
+        {
+            "specs": [json.dumps(spec) for spec in specs],
+            "stamps": [stamp(spec["dataset"]["name"]) for spec in specs],
+            "engine_version": ENGINE_VERSION,
+            "torches": _torches(session),
+            "auto": _auto(session),
+        },
+    )
+    return {asked[row.number - 1]: row.id for row in rows}
+
+
+def _torches(session: Session) -> list[str]:
+    """Versions that jobs train with now: those of the workers that are up, or that of the job that ended last."""
+    up = select(Worker.torch).where(is_up(), Worker.torch.is_not(None)).distinct()
+    last = select(Job.environment["torch"].as_string()).where(Job.environment.is_not(None))
+    last = last.order_by(Job.finished_at.desc().nulls_last()).limit(1)
+    return [name for name in session.scalars(up).all() or session.scalars(last).all() if name]
+
+
+def _auto(session: Session) -> str | None:
+    """The device that a job with `auto` gets, whichever worker takes it; None where that depends on the worker."""
+    kinds = {has_cuda(devices) for devices in session.scalars(select(Worker.devices).where(is_up()))}
+    return None if len(kinds) != 1 else "cuda" if kinds.pop() else "cpu"
+
+
+def provide(session: Session, comparison: Comparison, plan: Plan, cells: Sequence[Cell]) -> None:
+    """Give each of these cells a job: one that exists, or a new one. Cells with one spec share it."""
+    found = find(session, plan, cells)
+    own = _own_jobs(session, comparison)
+    fresh: dict[str, list[Cell]] = {}
+    for cell in cells:
+        if cell not in found:
+            fresh.setdefault(json.dumps(plan.spec(cell), sort_keys=True), []).append(cell)
+    requests = [_request(comparison, plan, json.loads(spec)) for spec in fresh]
+    made = jobs.submit_many(session, comparison.user, requests, is_direct=False)
+    given = {cell: job for job, alike in zip(made, fresh.values(), strict=True) for cell in alike}
+    session.execute(
+        insert(ComparisonCell),
+        [
+            {
+                "comparison_id": comparison.id,
+                **cell._asdict(),
+                "job_id": (found | given)[cell],
+                "is_reused": cell in found and found[cell] not in own,
+            }
+            for cell in cells
+        ],
+    )
+
+
+def _own_jobs(session: Session, comparison: Comparison) -> set[UUID]:
+    """Jobs that this comparison made: an optimizer whose tuning chose what another one is fixed to shares its runs."""
+    made = select(ComparisonCell.job_id).where(ComparisonCell.comparison_id == comparison.id)
+    return set(session.scalars(made.where(ComparisonCell.is_reused.is_(False))))
+
+
+def _request(comparison: Comparison, plan: Plan, spec: Mapping[str, Any]) -> JobRequest:
+    return JobRequest.model_validate(
+        {
+            **spec,
+            "tags": plan.tags,
+            "priority": plan.priority,
+            "time_limit_seconds": plan.time_limit_seconds,
+            "max_failures": plan.max_failures,
+        }
+    )
+
+
+def forget(session: Session, comparison: Comparison, cells: Sequence[Cell]) -> None:
+    """Let go of the jobs of these cells; other ones will be found or made."""
+    if cells:
+        key = tuple_(*(getattr(ComparisonCell, name) for name in KEY))
+        session.execute(
+            delete(ComparisonCell).where(
+                ComparisonCell.comparison_id == comparison.id, key.in_([tuple(c) for c in cells])
+            )
+        )
+
+
+def lost(runs: Sequence[CellRun]) -> Iterator[Cell]:
+    """Cells whose job was somebody's already and ended without a result: an own run takes its place."""
+    for run in runs:
+        if run.is_reused and run.result.failed:
+            yield run.cell
+
+
+# Not one that was submitted by itself, nor one that another comparison still waits for.
+UNNEEDED = text(
+    """
+    SELECT DISTINCT jobs.id FROM comparison_cells AS mine JOIN jobs ON jobs.id = mine.job_id
+    WHERE mine.comparison_id = :comparison AND status IN ('queued', 'running') AND NOT is_direct
+      AND NOT EXISTS (SELECT FROM comparison_cells AS other JOIN comparisons ON comparisons.id = other.comparison_id
+                      WHERE other.job_id = jobs.id AND other.comparison_id <> :comparison
+                            AND comparisons.status = 'running')
+    """
+)
+
+
+def unneeded(session: Session, comparison: Comparison) -> Sequence[UUID]:
+    """Unfinished jobs that nobody would miss if this comparison ended."""
+    return session.scalars(UNNEEDED, {"comparison": comparison.id}).all()

@@ -1,0 +1,29 @@
+"""Estimated durations of planned runs, in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from service.comparisons.answers import Estimate
+from service.comparisons.design.plan import Cell, Plan
+
+
+def cell_seconds(plan: Plan, estimates: Mapping[tuple[int, int], Estimate], cell: Cell) -> float | None:
+    """Estimated seconds of one cell."""
+    whole = estimates[cell.task, cell.optimizer].seconds
+    return None if whole is None else whole * (plan.rungs[cell.rung].share if cell.phase == "tuning" else 1.0)
+
+
+def most_seconds(plan: Plan, estimates: Mapping[tuple[int, int], Estimate]) -> float | None:
+    """Estimated seconds of all runs that there can be; None where nothing like one of them has run yet."""
+    total = 0.0
+    for task in range(len(plan.tasks)):
+        for position, optimizer in enumerate(plan.optimizers):
+            whole = estimates[task, position].seconds
+            if whole is None:
+                return None
+            total += whole * len(plan.seeds)
+            if optimizer.is_tuned:
+                shares = sum(min(rung.trials, len(optimizer.trials)) * rung.share for rung in plan.rungs)
+                total += whole * shares * len(plan.tuning_seeds)
+    return total

@@ -1,0 +1,180 @@
+"""What a comparison asks. Free of numpy, because the SDK shares it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.config import JsonDict
+
+from service.comparisons.design.search_spaces import MOST_PARAMETERS, Space
+from service.specs.bodies import Label, TagKey
+from service.specs.catalog import Frozen, Seed, unfit
+from service.specs.patterns import PRINTABLE
+from service.specs.training import TaskSpec
+
+MOST_SEEDS, MOST_SEEDS_LOOKS, MOST_SEEDS_ANY = 1000, 200, 100
+"""With one look at the end, with planned looks (`service.stats.spending`), and with one after each seed."""
+
+COMPARISON_EXAMPLE: JsonDict = {
+    "name": "KO against Adam and SGD",
+    "tasks": [{"dataset": "digits", "model": "mlp", "budget": {"epochs": 30}}],
+    "optimizers": [
+        {"name": "adam", "space": {"lr": {"log_uniform": [0.0003, 0.03]}}},
+        {
+            "name": "ko",
+            "params": {"base": "adam", "collision": "soft"},
+            "space": {"lr": {"log_uniform": [0.0003, 0.03]}, "gamma": {"log_uniform": [0.01, 1.0]}},
+        },
+        {"name": "sgd", "params": {"lr": 0.1}},
+    ],
+    "tuning": {"trials": 8},
+    "seeds": {"max": 20, "looks": [5, 10, 20]},
+}
+
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=PRINTABLE)]
+"""For people to read, who do not see blanks around it."""
+
+Endpoint = Literal[
+    "test_accuracy", "test_loss", "best_test_accuracy", "val_accuracy", "val_loss", "train_loss", "samples_per_second"
+]
+
+
+class TaskRequest(TaskSpec):
+    """What the optimizers are compared on: data, model and budget."""
+
+    label: Title | None = Field(None, description="What tables call it; made from what it is where absent.")
+
+
+def _not_empty(value: Any) -> Any:
+    if value == {}:
+        raise ValueError('name at least one parameter, such as {"lr": {"log_uniform": [0.0001, 0.1]}}, or leave it out')
+    return value
+
+
+class OptimizerRequest(Frozen):
+    """An optimizer with fixed parameters, a search space, or some of each."""
+
+    name: str = Field(max_length=64)
+    params: dict[str, Any] = Field(default_factory=dict, description="Fixed parameters; the others have defaults.")
+    space: Annotated[Space, BeforeValidator(_not_empty), Field(max_length=MOST_PARAMETERS)] | None = Field(
+        None,
+        description="Parameters to tune, each as one of log_uniform, uniform, integer (lowest and highest) and choice.",
+    )
+    label: Title | None = Field(None, description="What tables call it; made from what it is where absent.")
+
+
+LOOKS = 'give increasing numbers of seeds, such as [5, 10, 20] where max is 20, or "any", or leave it out'
+
+
+def _looks(value: Any) -> Any:
+    is_list = isinstance(value, list | tuple) and 1 <= len(value) <= 20
+    if value is None or value == "any" or (is_list and all(type(one) is int for one in value)):
+        return value
+    raise ValueError(LOOKS)
+
+
+class Seeds(Frozen):
+    """How many seeds, and when to look at them."""
+
+    max: int = Field(5, ge=1, le=MOST_SEEDS, description="Seeds of each optimizer at most.")
+    first: Seed = Field(0, description="The seeds are this one and the following.")
+    looks: Annotated[
+        Annotated[tuple[int, ...], Field(strict=False, min_length=1, max_length=20)] | Literal["any"] | None,
+        BeforeValidator(_looks),
+    ] = Field(
+        None,
+        description="Numbers of seeds at which to look whether there is a verdict already; `any`: after each seed; "
+        "null: once, at the end.",
+    )
+
+    @model_validator(mode="after")
+    def _looks_lead_to_the_end(self) -> Self:
+        looks = self.looks
+        if isinstance(looks, tuple) and (list(looks) != sorted(set(looks)) or looks[0] < 2 or looks[-1] != self.max):
+            raise unfit(
+                "looks", f"looks have to increase from 2 or more to max, which is {self.max}, such as [5, 10, 20] to 20"
+            )
+        most = MOST_SEEDS if looks is None else MOST_SEEDS_ANY if looks == "any" else MOST_SEEDS_LOOKS
+        if self.max > most:
+            raise unfit("max", f"with {'looks' if looks != 'any' else 'a look after each seed'} it is at most {most}")
+        if self.first + self.max > 2**63:
+            raise unfit("first", f"too large: {self.max} seeds from there on have to be below 2^63")
+        return self
+
+
+class Tuning(Frozen):
+    """How parameters are chosen: by trials that are judged on validation data alone, with seeds of their own."""
+
+    trials: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Different points of the search space that each tuned optimizer gets; a grid needs no number.",
+    )
+    seeds: int = Field(1, ge=1, le=100, description="Runs of each trial; their mean decides.")
+    first_seed: Seed = Field(1_000_000, description="Seeds of the trials are this one and the following.")
+    method: Literal["quasi_random", "halving", "grid"] = Field(
+        "quasi_random",
+        description="`halving`: only the best of the trials get the whole budget (successive halving). `grid`: every "
+        "combination of the choices, however many that are.",
+    )
+    reduction: int = Field(
+        3, ge=2, le=10, description="Halving: one of so many goes on, with so many times the budget."
+    )
+    points_seed: Seed = Field(0, description="Shifts the quasi-random points.")
+
+    @model_validator(mode="after")
+    def _seeds_exist(self) -> Self:
+        if self.first_seed + self.seeds > 2**63:
+            raise unfit("first_seed", f"too large: {self.seeds} seeds from there on have to be below 2^63")
+        if self.trials is None and self.method != "grid":
+            raise unfit(
+                "trials", "needed: how many points each tuned optimizer gets, such as 8; only a grid needs none"
+            )
+        return self
+
+
+def _bare(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _number_of_seeds(value: Any) -> Any:
+    if isinstance(value, dict | Seeds):
+        return value
+    if type(value) is int:
+        return {"max": value}
+    raise ValueError('give a number of seeds, or an object such as {"max": 20, "looks": [5, 10, 20]}')
+
+
+class ComparisonRequest(Frozen):
+    """Which optimizer is better: tasks x optimizers x seeds, each optimizer tuned with the same number of trials."""
+
+    # As in `JobRequest`: a request body's validator is built at once.
+    model_config = ConfigDict(json_schema_extra={"examples": [COMPARISON_EXAMPLE]}, defer_build=False)
+
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=PRINTABLE)] = (
+        "comparison"
+    )
+    tasks: list[TaskRequest] = Field(min_length=1, max_length=64)
+    optimizers: list[Annotated[OptimizerRequest, BeforeValidator(_bare)]] = Field(min_length=2, max_length=64)
+    seeds: Annotated[Seeds, BeforeValidator(_number_of_seeds)] = Seeds()
+    tuning: Tuning | None = None
+    metric: Endpoint = Field(
+        "test_accuracy",
+        description="The primary endpoint, of the last step's weights; best_*: of the best validation's.",
+    )
+    vary: list[Literal["seed", "split"]] = Field(
+        ["seed"], description="`split`: each seed splits the data anew, so that a verdict reaches beyond one split."
+    )
+    diverged_score: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="What a diverged run scores, nothing better than guessing; null: chance level for an accuracy, and "
+        "for anything else no value (an optimizer of which runs diverged then cannot be best).",
+    )
+    reuse: bool = Field(True, description="Take runs that exist already, of whoever, instead of training them again.")
+    tags: dict[TagKey, Label] = Field(default_factory=dict, max_length=32)
+    priority: int = Field(0, ge=-100, le=100, description="Of the jobs: higher runs first.")
+    time_limit_seconds: float | None = Field(None, gt=0, le=30 * 86_400, description="Of each job.")
+    max_failures: int = Field(3, ge=1, le=100, description="Lost workers or child processes before a job fails.")

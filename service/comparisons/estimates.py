@@ -1,0 +1,91 @@
+"""How long a run will take, from runs like it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from service.comparisons.answers import Estimate
+from service.comparisons.design.plan import Cell, Plan
+from service.config import settings
+from service.datasets import layouts as data
+from service.specs.catalog import Dataset
+from service.specs.training import TrainSpec
+
+# The median of the latest runs, because a machine that was busy for once should not be believed for ever. Ids first:
+# what tells runs apart lies in documents, and those of a hundred thousand runs need not be opened.
+SECONDS_PER_STEP = text(
+    """
+    WITH asked AS MATERIALIZED (
+        SELECT ordinality - 1 AS task, spec #>> '{dataset,name}' AS dataset, spec #>> '{model,name}' AS model,
+               spec -> 'model' AS model_spec, spec -> 'batch_size' AS batch_size, spec ->> 'device' AS device
+        FROM unnest(CAST(:specs AS jsonb[])) WITH ORDINALITY AS questions(spec, ordinality)),
+    recent AS MATERIALIZED (
+        SELECT jobs.dataset, jobs.model, jobs.optimizer, spec -> 'model' AS model_spec,
+               spec -> 'batch_size' AS batch_size, environment ->> 'device_kind' AS device_kind,
+               coalesce(spec #>> '{optimizer,params,collision}', spec #>> '{optimizer,params,control}', '') AS form,
+               (summary ->> 'total_seconds')::float8 AS seconds, (summary ->> 'steps')::float8 AS steps
+        FROM (SELECT DISTINCT dataset, model FROM asked) AS kind
+        CROSS JOIN LATERAL (
+            SELECT id FROM jobs
+            WHERE jobs.dataset = kind.dataset AND jobs.model = kind.model AND status = 'succeeded'
+            ORDER BY id DESC LIMIT 2000) AS latest
+        JOIN jobs ON jobs.id = latest.id)
+    SELECT task, optimizer, form, count(*) AS runs,
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds / steps) AS seconds_per_step
+    FROM asked JOIN recent USING (dataset, model, model_spec, batch_size)
+    WHERE steps > 0 AND (device = 'auto' OR device_kind = device)
+    GROUP BY task, optimizer, form
+    """
+)
+
+Seen = dict[tuple[str, str], tuple[float, int]]
+"""(optimizer, form) -> median seconds per step, and of how many runs."""
+
+
+def estimate(session: Session, plan: Plan) -> dict[tuple[int, int], Estimate]:
+    """(task, optimizer) -> what one run with the whole budget takes.
+
+    An optimizer that has not run yet on a task is taken to be as slow as the slowest that has.
+    """
+    found: dict[tuple[int, int], Estimate] = {}
+    seen_by_task = _seen(session, plan)
+    for number, task in enumerate(plan.tasks):
+        spec = TrainSpec.model_validate(plan.spec(Cell("report", number, 0, 0, 0, plan.seeds[0])))
+        steps, seconds = _steps(spec, task.spec["budget"]), task.spec["budget"].get("seconds")
+        seen = seen_by_task.get(number, {})
+        for position, optimizer in enumerate(plan.optimizers):
+            first = optimizer.trials[0]
+            key = (optimizer.name, first.get("collision", first.get("control", "")))
+            per_step, runs = seen.get(key) or (max((one for one, _ in seen.values()), default=None), 0)
+            if seconds is None and per_step is not None and steps is not None:
+                found[number, position] = Estimate(
+                    task=task.label, optimizer=optimizer.label, seconds=per_step * steps, runs=runs
+                )
+            else:
+                found[number, position] = Estimate(task=task.label, optimizer=optimizer.label, seconds=seconds, runs=0)
+    return found
+
+
+def _seen(session: Session, plan: Plan) -> dict[int, Seen]:
+    """What has run of each task's data set, model and batch size."""
+    found: dict[int, Seen] = {}
+    for row in session.execute(SECONDS_PER_STEP, {"specs": [json.dumps(task.spec) for task in plan.tasks]}):
+        found.setdefault(row.task, {})[row.optimizer, row.form] = (row.seconds_per_step, row.runs)
+    return found
+
+
+def _steps(spec: TrainSpec, budget: Mapping[str, Any]) -> int | None:
+    """Optimizer steps of a budget; None for one in seconds, and where the records are not counted."""
+    if budget.get("steps") is not None:
+        return int(budget["steps"])
+    dataset = spec.dataset
+    assert isinstance(dataset, Dataset)
+    records = data.train_records(dataset, settings().data)
+    if budget.get("epochs") is None or records is None:
+        return None
+    return int(budget["epochs"]) * -(-records // spec.batch_size)

@@ -1,0 +1,279 @@
+"""Comparisons: from a request to its runs, and on, run by run, to an answer.
+
+Nothing here waits: `advance` looks how far the runs are and asks for those whose turn it is. It is called when a
+comparison is made, and by the workers' maintenance whenever jobs have ended; doing so too often changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cache
+from threading import Lock
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from service.comparisons import cells, estimates
+from service.comparisons.analysis import methods_text as methods
+from service.comparisons.analysis import report as conclusions
+from service.comparisons.analysis.comparability import settled
+from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun
+from service.comparisons.design import durations
+from service.comparisons.design import schedule as protocol
+from service.comparisons.design.plan import Cell, Plan
+from service.comparisons.design.requests import ComparisonRequest
+from service.comparisons.design.resolve import resolve
+from service.config import settings
+from service.datasets import layouts as data
+from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
+from service.jobs import submission as jobs
+from service.jobs import workers
+from service.specs.catalog import default_dataset
+from service.specs.training import ComparisonStatus, TrainSpec
+from service.storage.session import storable
+from service.storage.tables import Comparison, User, Worker
+from service.validation import field_errors
+
+# Two comparisons that want the same run at the same time have to find each other's.
+LOCK = text("SELECT pg_advisory_xact_lock(hashtext('kotrain.cells'))")
+
+
+# All that an answer can change with, but the estimates of time: working out 400 jobs takes 20 times as long as this.
+STATE = text(
+    """
+    SELECT count(*), count(*) FILTER (WHERE status = 'queued'), count(*) FILTER (WHERE status = 'running'),
+           max(jobs.finished_at)
+    FROM comparison_cells JOIN jobs ON jobs.id = job_id WHERE comparison_id = :comparison
+    """
+)
+MOST_KEPT = 40_000
+"""Runs and pairs of the answers that are kept, together: about 100 MB. The largest comparison has 20,000."""
+_answers: OrderedDict[tuple[Any, ...], ComparisonAnswer] = OrderedDict()
+_lock = Lock()
+
+
+# --- what users do ---------------------------------------------------------------------------------------------------
+
+
+def plan(session: Session, request: ComparisonRequest) -> Plan:
+    """The plan of a request, for the machines there are. Raises Invalid, which points to what is wrong."""
+    counted = cache(lambda name: data.train_records(default_dataset(name), settings().data))
+    found = resolve(
+        request,
+        {"auto": _device(session)},
+        most_jobs=settings().max_comparison_jobs,
+        records=counted,
+        classes=lambda dataset: data.classes(dataset, settings().data),
+    )
+    _check(session, found)
+    return found
+
+
+def _device(session: Session) -> str:
+    """What `auto` means for all runs of a comparison, so that they can be compared: a GPU where a worker has one."""
+    devices = session.scalars(select(Worker.devices).where(workers.is_up())).all()
+    if not devices:
+        return "auto"
+    return "cuda" if any(map(workers.has_cuda, devices)) else "cpu"
+
+
+def _check(session: Session, found: Plan) -> None:
+    """What can be told to fail before it is queued, for each task."""
+    errors: list[FieldError] = []
+    for number in range(len(found.tasks)):
+        try:
+            spec = found.spec(Cell("report", number, 0, 0, 0, found.seeds[0]))
+        except ValidationError as error:  # what the request allows, and the machines there are do not
+            told = field_errors(error, found.tasks[number].spec)
+            errors += [FieldError(f"/tasks/{number}{one.pointer}", one.detail) for one in told]
+            continue
+        try:
+            jobs.check(session, TrainSpec.model_validate(spec))
+        except Invalid as invalid:
+            errors += [FieldError(f"/tasks/{number}{error.pointer}", error.detail) for error in invalid.errors]
+    if errors:
+        raise Invalid.fields(errors)
+
+
+def dry_run(session: Session, request: ComparisonRequest) -> ComparisonDryRun:
+    """What a comparison would run, and for how long."""
+    found = plan(session, request)
+    expected = estimates.estimate(session, found)
+    first = protocol.wanted(found, {})
+    return ComparisonDryRun(
+        plan=methods.plan_view(found),
+        methods=methods.methods(found),
+        jobs_at_least=found.jobs(seeds=found.looks[0]),
+        jobs_at_most=found.jobs(),
+        reused=len(cells.find(session, found, first)),
+        seconds_at_most=durations.most_seconds(found, expected),
+        estimates=list(expected.values()),
+    )
+
+
+def create(session: Session, user: User, request: ComparisonRequest) -> Comparison:
+    """Store the plan and ask for its first runs."""
+    found = plan(session, request)
+    comparison = Comparison(
+        id=uuid7(), user=user, name=request.name, plan=found.model_dump(mode="json"), status=ComparisonStatus.RUNNING
+    )
+    session.add(comparison)
+    session.flush()
+    advance(session, comparison)
+    session.refresh(comparison)
+    return comparison
+
+
+def get(session: Session, comparison_id: UUID) -> Comparison:
+    """The comparison, or `NotFound`."""
+    comparison = session.get(Comparison, comparison_id)
+    if comparison is None:
+        raise NotFound(f"there is no comparison {comparison_id}")
+    return comparison
+
+
+def find(session: Session, limit: int, after: UUID | None) -> tuple[Sequence[Comparison], bool]:
+    """Up to `limit` comparisons older than `after`, newest first, and whether there are more."""
+    query = select(Comparison).order_by(Comparison.id.desc()).limit(limit + 1)
+    if after is not None:
+        query = query.where(Comparison.id < after)
+    found = session.scalars(query).all()
+    return found[:limit], len(found) > limit
+
+
+def cancel(session: Session, user: User, comparison_id: UUID) -> Comparison:
+    """End a comparison and those of its jobs that nobody else needs; doing so again changes nothing."""
+    comparison = session.scalar(select(Comparison).where(Comparison.id == comparison_id).with_for_update(of=Comparison))
+    if comparison is None:
+        raise NotFound(f"there is no comparison {comparison_id}")
+    if comparison.user_id != user.id and not user.is_admin:
+        raise Forbidden(f"comparison {comparison_id} belongs to {comparison.user.name}")
+    if comparison.status == ComparisonStatus.CANCELLED:
+        return comparison
+    if comparison.status != ComparisonStatus.RUNNING:
+        raise Conflict(
+            f"comparison {comparison_id} has ended already ({comparison.status})", current_status=comparison.status
+        )
+    _end_early(session, comparison, ComparisonStatus.CANCELLED)
+    session.refresh(comparison)
+    return comparison
+
+
+def answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
+    """How far a comparison is, and what it says; worked out once for each state that it is in."""
+    state = (comparison.id, comparison.status, *session.execute(STATE, {"comparison": comparison.id}).one())
+    with _lock:
+        if state in _answers:
+            _answers.move_to_end(state)
+            return _answers[state]
+    made = _answer(session, comparison)
+    with _lock:
+        for older in [other for other in _answers if other[0] == comparison.id]:
+            del _answers[older]  # nobody will ask for how it was
+        _answers[state] = made
+        kept = sum(map(_weight, _answers.values()))
+        while kept > MOST_KEPT:
+            kept -= _weight(_answers.popitem(last=False)[1])
+    return made
+
+
+def _weight(answer: ComparisonAnswer) -> int:
+    return answer.progress.jobs + answer.plan.pairs
+
+
+def _answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
+    found = stored_plan(comparison)
+    runs = cells.load(session, comparison, found)
+    expected = estimates.estimate(session, found) if comparison.status == ComparisonStatus.RUNNING else {}
+    return conclusions.conclude(comparison, found, runs, expected)
+
+
+def stored_plan(comparison: Comparison) -> Plan:
+    """The plan as it was stored. Raises Conflict where this version of kotrain cannot run it any more."""
+    try:
+        found = Plan.model_validate(comparison.plan)
+        for number in range(len(found.tasks)):
+            found.spec(Cell("report", number, 0, 0, 0, found.seeds[0]))
+        for number in range(len(found.optimizers)):
+            found.spec(Cell("report", 0, number, 0, 0, found.seeds[0]))
+    except (ValidationError, LookupError) as error:
+        raise Conflict(
+            f"the plan of comparison {comparison.id} is of another version of kotrain and cannot be read by this one "
+            f"({str(error).splitlines()[0]}): ask for the comparison anew",
+            current_status=comparison.status,
+            message=comparison.message,
+        ) from error
+    return found
+
+
+# --- what maintenance does -------------------------------------------------------------------------------------------
+
+
+def running(session: Session) -> Sequence[UUID]:
+    """Comparisons that are not over, the oldest first."""
+    query = select(Comparison.id).where(Comparison.status == ComparisonStatus.RUNNING).order_by(Comparison.id)
+    return session.scalars(query).all()
+
+
+def advance_one(session: Session, comparison_id: UUID) -> None:
+    """`advance`, unless somebody else is at it, or it is over."""
+    session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a large plan takes long to think about
+    comparison = session.scalar(
+        select(Comparison)
+        .where(Comparison.id == comparison_id, Comparison.status == ComparisonStatus.RUNNING)
+        .with_for_update(of=Comparison, skip_locked=True)
+    )
+    if comparison is not None:
+        advance(session, comparison)
+
+
+def fail(session: Session, comparison_id: UUID, message: str) -> None:
+    """End a comparison that cannot go on, unless it is over already, and those of its jobs that nobody else needs."""
+    comparison = session.scalar(
+        select(Comparison)
+        .where(Comparison.id == comparison_id, Comparison.status == ComparisonStatus.RUNNING)
+        .with_for_update(of=Comparison)
+    )
+    if comparison is None:
+        return
+    comparison.message = storable(message)
+    _end_early(session, comparison, ComparisonStatus.FAILED)
+
+
+def advance(session: Session, comparison: Comparison) -> None:
+    """Ask for the runs whose turn it is, and end the comparison where there are none left."""
+    found = stored_plan(comparison)
+    while True:
+        runs = cells.load(session, comparison, found)
+        lost = set(cells.lost(runs))
+        results = {run.cell: run.result for run in settled(found, [run for run in runs if run.cell not in lost])}
+        missing = [cell for cell in protocol.wanted(found, results) if cell not in results]
+        if not missing:
+            break
+        session.execute(LOCK)
+        cells.forget(session, comparison, sorted(lost))
+        cells.provide(session, comparison, found, missing)  # those found may be finished: what follows is wanted, too
+    if all(result.is_final for result in results.values()):
+        reported = [result for cell, result in results.items() if cell.phase == "report"]
+        chosen = [protocol.chosen_trials(found, results, task) for task in range(len(found.tasks))]
+        complete = all(len(of_task) == len(found.optimizers) for of_task in chosen)
+        failed = any(result.failed for result in reported) or not complete
+        _end(session, comparison, ComparisonStatus.FAILED if failed else ComparisonStatus.SUCCEEDED)
+
+
+def _end_early(session: Session, comparison: Comparison, status: ComparisonStatus) -> None:
+    """End a comparison, and those of its jobs that nobody else needs."""
+    session.execute(LOCK)
+    jobs.cancel_many(session, cells.unneeded(session, comparison))
+    _end(session, comparison, status)
+
+
+def _end(session: Session, comparison: Comparison, status: ComparisonStatus) -> None:
+    comparison.status = status
+    comparison.finished_at = session.scalar(select(func.clock_timestamp()))
+    session.flush()

@@ -1,0 +1,240 @@
+"""The stored jobs that a question means, as runs for `comparisons.analysis.verdict`. Two queries at most."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from sqlalchemy import BigInteger, ColumnElement, Double, Row, Select, Text, cast, exists, func, literal, select
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Session
+
+from service.comparisons.analysis.grouping import Run
+from service.comparisons.analysis.verdict import compare_runs
+from service.comparisons.answers import CompareAnswer
+from service.comparisons.design.labels import GroupBy
+from service.errors import Invalid
+from service.metrics import targets
+from service.specs.catalog import DATASETS, MODELS, OPTIMIZERS, is_own
+from service.specs.metric_text import out_of_reach
+from service.specs.patterns import STORABLE
+from service.specs.training import JobStatus, Reason, Target, TargetHit, TrainSpec
+from service.storage.tables import Job, MetricChunk, User
+
+MOST_JOBS = 5000
+"""Jobs that one question may mean; more are no comparison but a mistake."""
+
+CHOICES = frozenset({"dataset", "model", "optimizer", "schedule"})
+"""Fields of a spec that have a name and parameters."""
+
+
+def _one_of(names: dict[str, Any]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(f"'{name}' is not known; there is {', '.join(sorted(names))}")
+        return name
+
+    return AfterValidator(check)
+
+
+def _tag(tag: str) -> str:
+    if not all(tag.partition(":")):
+        raise ValueError(f"'{tag}' is not of the form KEY:VALUE")
+    return tag
+
+
+def _where(where: str) -> str:
+    path, sign, value = where.partition("=")
+    if not (path and sign and value):
+        raise ValueError(f"'{where}' is not of the form PATH=VALUE, such as model.params.init_scale=0.1")
+    if (root := path.partition(".")[0]) not in {*TrainSpec.model_fields, "environment"}:
+        raise ValueError(f"a spec has no '{root}'; it has {', '.join(TrainSpec.model_fields)} and environment")
+    if not all(path.split(".")) or path == "environment":
+        raise ValueError(f"'{path}' is not a path such as model.params.init_scale or environment.device_kind")
+    _value(value)
+    return where
+
+
+def _value(text: str) -> Any:
+    """JSON where it is, else the text itself. Raises ValueError for JSON that Postgres could not hold."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    stored = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    if "\\u0000" in stored or not stored.isprintable():
+        raise ValueError(f"'{text}' has characters that cannot be stored")
+    return value
+
+
+Words = Annotated[str, Field(max_length=256, pattern=STORABLE)]
+"""What a person may ask for."""
+
+
+def _dataset(name: str) -> str:
+    if name not in DATASETS and not is_own(name):
+        raise ValueError(f"'{name}' is not known; there is {', '.join(sorted(DATASETS))}, and images/NAME and so on")
+    return name
+
+
+DatasetName = Annotated[str, AfterValidator(_dataset)]
+ModelName = Annotated[str, _one_of(MODELS)]
+
+
+class CompareQuery(BaseModel):
+    """Which jobs to compare, by what, on what."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: DatasetName = Field(examples=["digits"])
+    model: ModelName | None = Field(None, description="Needed unless models are compared.", examples=["mlp"])
+    group_by: GroupBy = "optimizer"
+    metric: Words = Field("test_accuracy", min_length=1, description="Compared at the end of each run.")
+    target: float | None = Field(
+        None,
+        ge=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="Value of the validation metric to reach; each job's own target where unset.",
+    )
+    optimizer: list[Annotated[str, _one_of(OPTIMIZERS)]] = Field([], description="Only these; repeatable.")
+    tag: list[Annotated[Words, AfterValidator(_tag)]] = Field(
+        [], max_length=32, description="Only jobs with this KEY:VALUE; repeatable, all have to match."
+    )
+    where: list[Annotated[Words, AfterValidator(_where)]] = Field(
+        [],
+        max_length=32,
+        description="Only jobs with this PATH=VALUE in their spec or environment, such as "
+        "`model.params.init_scale=0.1`; repeatable, all have to match.",
+    )
+    user: Words | None = Field(None, description="Only this user's jobs.")
+    looks: Literal["one", "any"] = Field(
+        "one",
+        description="`any` where seeds were added until the answer was liked: tests and intervals that are valid "
+        "however often somebody looked (and wider).",
+    )
+
+    @property
+    def target_to_reach(self) -> Target | None:
+        """The target, on the validation counterpart of the metric. Raises Invalid where there is none."""
+        if self.target is None:
+            return None
+        for name in ("accuracy", "loss"):
+            if self.metric.endswith(name):
+                target = Target.model_validate({"metric": f"val_{name}", "value": self.target})
+                if why := out_of_reach(target):
+                    raise Invalid.field("target", why)
+                return target
+        raise Invalid.field("target", f"'{self.metric}' has no validation counterpart that could reach a target")
+
+
+def compare(session: Session, query: CompareQuery) -> CompareAnswer:
+    """Compare the stored jobs that match. Raises Invalid where the question is not one or mixes settings."""
+    if query.model is None and query.group_by != "model":
+        raise Invalid.field("model", "name a model, or compare models with group_by=model")
+    target = query.target_to_reach
+    runs = _runs(session, query) if target is None else _with_hits(session, query, target)
+    return compare_runs(
+        runs,
+        dataset=query.dataset,
+        model=query.model,
+        group_by=query.group_by,
+        metric=query.metric,
+        target=target,
+        stopping="any" if query.looks == "any" else "fixed",
+    )
+
+
+def _runs(session: Session, query: CompareQuery) -> list[Run]:
+    return _read(_rows(session, _matching(query)))
+
+
+def _rows(session: Session, matching: Select[Any]) -> Sequence[Row[Any]]:
+    rows = session.execute(matching.limit(MOST_JOBS + 1)).all()
+    if len(rows) > MOST_JOBS:
+        raise Invalid.field("tag", f"more than {MOST_JOBS} jobs match: narrow it with tag, where, optimizer or user")
+    return rows
+
+
+def _read(rows: Sequence[Row[Any]]) -> list[Run]:
+    parsed = cache(json.loads)  # most runs of a comparison share one text, and parsing would take half of the time
+    return [
+        Run(
+            job=row.id,
+            spec=parsed(row.spec),
+            seed=row.seed,
+            environment=parsed(row.environment or "{}"),
+            status=JobStatus(row.status),
+            reason=Reason(row.reason) if row.reason else None,
+            value=row.value,
+            target_hit=TargetHit.model_validate(row.hit) if row.hit else None,
+            finished_at=row.finished_at,
+        )
+        for row in rows
+    ]
+
+
+def _matching(query: CompareQuery) -> Select[Any]:
+    """All jobs of the question, whatever became of them, with the metric's last value and the recorded target hit."""
+    chosen = [Job.dataset == query.dataset]
+    if query.model is not None:
+        chosen.append(Job.model == query.model)
+    if query.optimizer:
+        chosen.append(Job.optimizer.in_(query.optimizer))
+    if query.user is not None:
+        chosen.append(Job.user_id == select(User.id).where(User.name == query.user).scalar_subquery())
+    for tag in query.tag:
+        key, _, value = tag.partition(":")
+        chosen.append(Job.tags.contains({key: value}))
+    return select(
+        Job.id,
+        cast(Job.spec.op("-")(cast("seed", Text)), Text).label("spec"),
+        cast(Job.spec["seed"].as_string(), BigInteger).label("seed"),
+        cast(Job.environment, Text).label("environment"),
+        Job.status,
+        Job.reason,
+        Job.finished_at,
+        cast(func.jsonb_extract_path_text(Job.summary, "metrics", query.metric), Double).label("value"),
+        Job.summary["target"].label("hit"),
+    ).where(*chosen, *map(_condition, query.where))
+
+
+def _condition(where: str) -> ColumnElement[bool]:
+    """`PATH=VALUE` in SQL: VALUE as JSON where it is, else as text; a choice is meant by its name. 1 equals 1.0."""
+    dotted, _, value = where.partition("=")
+    path = [*dotted.split("."), *(["name"] if dotted in CHOICES else [])]
+    column = Job.environment if path[0] == "environment" else Job.spec
+    if path[0] == "environment":
+        path = path[1:]
+    return func.jsonb_extract_path(column, *path, type_=JSONB) == literal(_value(value), JSONB(none_as_null=False))
+
+
+def _with_hits(session: Session, query: CompareQuery, target: Target) -> list[Run]:
+    """The runs with the first stored point that meets the target, in place of what they recorded.
+
+    What a run without points recorded counts where it watched for the same target. Raises Invalid where it did not: it
+    would be told to have missed it, because `service.operations.retention` has removed its points.
+    """
+    has_points = exists().where(MetricChunk.job_id == Job.id).label("has_points")
+    rows = _rows(session, _matching(query).add_columns(has_points))
+    runs = _read(rows)
+    hits = targets.first_hits(session, [run.job for run in runs if run.counts], target)
+    watched = target.model_dump(mode="json")
+    found, lost = [], 0
+    for run, row in zip(runs, rows, strict=True):
+        if row.has_points or run.diverged or not run.counts:
+            found.append(replace(run, target_hit=hits.get(run.job)))
+        else:
+            found.append(run)
+            lost += run.spec.get("target") != watched
+    if lost:
+        raise Invalid.field(
+            "target",
+            f"{lost} of the runs that match no longer have their points, so nobody can tell when they reached "
+            f"{target.value:g}: ask without a target, for the one that they watched for, or for newer runs",
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Data sets: the catalog's files and uploads."""

@@ -1,0 +1,277 @@
+"""Data sets that users registered: stored from a file, listed, shown, removed.
+
+The files are the truth: `own/KIND/NAME` below the data folder, which appears and goes by one rename.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from service.config import settings
+from service.datasets import layouts as data
+from service.datasets.locks import hold_dataset
+from service.datasets.schemas import DatasetDetail, DatasetView, Description, FileFormat, PreviewRecord
+from service.datasets.uploads.formats import Form, read
+from service.datasets.uploads.images import data_url
+from service.datasets.uploads.records import Records, rows_for_test, warnings_of
+from service.datasets.uploads.upload import Arrival, arrivals, disk
+from service.errors import Conflict, Forbidden, NotFound
+from service.specs.catalog import DATASETS, OWN, Dataset, Kind, dataset_class
+from service.specs.metric_text import many
+from service.specs.training import ComparisonStatus, JobStatus
+from service.storage.tables import Comparison, Job, User
+
+PREVIEWED, PREVIEW_LETTERS, PREVIEW_NUMBERS = 16, 200, 32
+"""Records that are shown, and of each so many letters of a text or numbers of a row."""
+FOLDER_OF = {choice.kind: folder for folder, choice in OWN.items()}
+"""Kind -> first part of the name."""
+_KINDS: dict[FileFormat, tuple[Kind, ...]] = {
+    "npz": ("image", "table"),
+    "csv": ("table", "text"),
+    "parquet": ("table", "text"),
+    "jsonl": ("text",),
+    "zip": ("image",),
+}
+"""What a file can turn out to hold."""
+_PREVIEW = TypeAdapter(list[PreviewRecord])
+
+
+# --- adding ----------------------------------------------------------------------------------------------------------
+
+
+def refuse_taken(name: str, file_format: FileFormat) -> None:
+    """Raise Conflict where whatever the file holds, there is a data set of its kind and name: before it is sent."""
+    names = [f"{FOLDER_OF[kind]}/{name}" for kind in _KINDS[file_format]]
+    if all(data.describe(one, settings().data) for one in names):
+        raise _taken(names[0])
+
+
+def register(arrival: Arrival, name: str, form: Form, owner: str) -> Description:
+    """Make a data set of a file that has come in; for one file at a time.
+
+    Raises:
+        Invalid: its contents cannot be taken.
+        Conflict: there is a data set of this kind and name.
+    """
+    records = read(arrival.path, form, settings().max_dataset_bytes)
+    is_test = rows_for_test(records)
+    full_name = f"{FOLDER_OF[records.kind]}/{name}"
+    description = Description(
+        name=full_name,
+        kind=records.kind,
+        owner=owner,
+        created_at=datetime.now(UTC),
+        file_format=form.file_format,
+        size_bytes=arrival.size_bytes,
+        sha256=arrival.sha256,
+        content_sha256=records.sha256(is_test),
+        classes=records.classes,
+        shape=records.shape,
+        columns=records.columns,
+        train_per_class=_per_class(records, ~is_test),
+        test_per_class=_per_class(records, is_test),
+        warnings=warnings_of(records),
+    )
+    with disk(arrival.folder):
+        made = arrival.folder / "set"
+        made.mkdir()
+        _write_records(made, records, is_test)
+        (made / "preview.json").write_bytes(_PREVIEW.dump_json(_preview(records, ~is_test)))
+        (made / "dataset.json").write_text(description.model_dump_json(indent=1))
+        _put(made, data.own_folder(full_name, settings().data), full_name)
+    return description
+
+
+def _put(made: Path, place: Path, name: str) -> None:
+    """Rename the folder to its place, once all of it is on the disk. Raises Conflict where one lies there."""
+    for path in made.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        made.rename(place)
+    except OSError as error:
+        if not place.exists():
+            raise
+        raise _taken(name) from error
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(f"there is a data set '{name}' already; remove it first, or take another name")
+
+
+def _per_class(records: Records, rows: NDArray[np.bool_]) -> list[int]:
+    counts: list[int] = np.bincount(records.labels[rows], minlength=len(records.classes)).tolist()
+    return counts
+
+
+def _write_records(folder: Path, records: Records, is_test: NDArray[np.bool_]) -> None:
+    parts = {"train": ~is_test, "test": is_test}
+    if records.kind == "text":
+        as_json = json.JSONEncoder(ensure_ascii=False).encode
+        for part, rows in parts.items():
+            with (folder / f"{part}.jsonl").open("w", encoding="utf-8") as file:
+                for text, label in zip(records.inputs_of(rows), records.labels[rows].tolist(), strict=True):
+                    file.write(f'{{"text": {as_json(text)}, "label": {label}}}\n')
+        return
+    arrays: dict[str, Any] = {}
+    for part, rows in parts.items():
+        arrays |= {f"x_{part}": records.inputs_of(rows), f"y_{part}": records.labels[rows]}
+    np.savez(folder / "data.npz", **arrays)
+
+
+def _preview(records: Records, rows: NDArray[np.bool_]) -> list[PreviewRecord]:
+    """A few records of the training part, of as many classes as can be shown, those of the first classes first."""
+    return [_shown(records, row) for row in _chosen(records.labels, np.flatnonzero(rows))]
+
+
+def _chosen(labels: NDArray[np.int64], rows: NDArray[np.int64]) -> Iterator[int]:
+    """The first row of each class, then the second of each, and so on."""
+    order = np.argsort(labels[rows], kind="stable")
+    starts = np.searchsorted(labels[rows][order], labels[rows][order])
+    rank = np.arange(len(rows)) - starts  # within its class
+    nth = np.lexsort((labels[rows][order], rank))[:PREVIEWED]
+    yield from rows[order][nth].tolist()
+
+
+def _shown(records: Records, row: int) -> PreviewRecord:
+    record: Any = records.inputs[row]
+    return PreviewRecord(
+        label=records.classes[records.labels[row]],
+        image=data_url(record) if records.kind == "image" else None,
+        text=record[:PREVIEW_LETTERS] if records.kind == "text" else None,
+        values=record[:PREVIEW_NUMBERS].tolist() if records.kind == "table" else None,
+    )
+
+
+# --- looking ---------------------------------------------------------------------------------------------------------
+
+
+def view_all() -> list[DatasetView]:
+    """All data sets: the built-in ones first, then those that were registered, by name."""
+    folder = settings().data
+    built_in = [_built_in(name, choice, folder) for name, choice in DATASETS.items()]
+    own = (data.describe(name, folder) for name in data.own_names(folder))
+    return [*built_in, *(_own(description) for description in own if description is not None)]
+
+
+def detail(name: str) -> DatasetDetail:
+    """All that is known of one that somebody registered. Raises NotFound."""
+    description = _described(name)
+    preview = data.own_folder(name, settings().data) / "preview.json"
+    return DatasetDetail(
+        **_own(description).model_dump(),
+        file_format=description.file_format,
+        sha256=description.sha256,
+        class_names=description.classes,
+        columns=description.columns,
+        train_per_class=description.train_per_class,
+        test_per_class=description.test_per_class,
+        warnings=description.warnings,
+        preview=_PREVIEW.validate_json(preview.read_bytes()) if preview.exists() else [],
+    )
+
+
+def _described(name: str) -> Description:
+    description = data.describe(name, settings().data)
+    if description is None:
+        raise NotFound(data.absence(name, settings().data))
+    return description
+
+
+def _built_in(name: str, choice: type[Dataset], folder: Path) -> DatasetView:
+    present = data.is_present(name, folder)
+    return DatasetView(
+        name=name,
+        title=choice.title,
+        kind=choice.kind,
+        classes=choice.classes,
+        records=choice.train_records,
+        shape=None,
+        present=present,
+        fetch=None if present else data.fetch_command(name),
+        own=False,
+        owner=None,
+        created_at=None,
+        size_bytes=None,
+    )
+
+
+def _own(description: Description) -> DatasetView:
+    return DatasetView(
+        name=description.name,
+        title=description.title,
+        kind=dataset_class(description.name).kind,
+        classes=len(description.classes),
+        records=description.train_records,
+        shape=description.shape or None,
+        present=True,
+        fetch=None,
+        own=True,
+        owner=description.owner,
+        created_at=description.created_at,
+        size_bytes=description.size_bytes,
+    )
+
+
+# --- removing --------------------------------------------------------------------------------------------------------
+
+
+def remove(session: Session, user: User, name: str) -> Path:
+    """Put a data set that somebody registered aside, as the folder that is returned, for `sweep`.
+
+    Deleting a million images takes minutes, and whoever submits a job on the data set waits for this transaction.
+
+    Raises:
+        NotFound: there is none.
+        Forbidden: it belongs to somebody else.
+        Conflict: something needs it.
+    """
+    _described(name)  # nobody waits for a name that is none
+    hold_dataset(session, name, alone=True)
+    description = _described(name)
+    if description.owner != user.name and not user.is_admin:
+        raise Forbidden(f"data set '{name}' belongs to {description.owner}")
+    _refuse_used(session, name)
+    place = settings().data
+    with disk(place):
+        gone = arrivals(place) / uuid4().hex
+        data.own_folder(name, place).rename(gone)
+    return gone
+
+
+def sweep(gone: Path) -> None:
+    """Delete what was put aside; what is left where this breaks off goes as what dead uploads left."""
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _refuse_used(session: Session, name: str) -> None:
+    unfinished = (JobStatus.QUEUED, JobStatus.RUNNING)
+    needing = select(Job.id, func.count().over()).where(Job.dataset == name, Job.status.in_(unfinished))
+    found = session.execute(needing.order_by(Job.id).limit(1)).one_or_none()
+    if found is not None:
+        job_id, jobs = found
+        raise Conflict(
+            f"data set '{name}' is used by {many(jobs, 'unfinished job')}, such as {job_id}: wait, or cancel"
+        )
+    comparison_id = session.scalar(
+        select(Comparison.id).where(
+            Comparison.status == ComparisonStatus.RUNNING,
+            Comparison.plan.contains({"tasks": [{"spec": {"dataset": {"name": name}}}]}),
+        )
+    )
+    if comparison_id is not None:
+        raise Conflict(f"data set '{name}' is used by comparison {comparison_id}, which goes on: wait, or cancel it")

@@ -1,0 +1,77 @@
+"""Which reader takes a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.datasets.schemas import FileFormat
+from service.datasets.uploads.images import read_folders
+from service.datasets.uploads.jsonl import read_jsonl
+from service.datasets.uploads.npz import read_npz
+from service.datasets.uploads.records import Records, unfit
+from service.datasets.uploads.tables import read_csv, read_parquet
+from service.errors import Invalid
+
+LABEL = "label"
+"""Name of the column with the classes, unless another is given."""
+_MARKS: dict[FileFormat, tuple[bytes, ...]] = {
+    "npz": (b"PK\x03\x04", b"PK\x05\x06"),
+    "zip": (b"PK\x03\x04", b"PK\x05\x06"),
+    "parquet": (b"PAR1",),
+}
+"""What files of a format start with; the others are plain text."""
+_OTHERS = {
+    b"PK\x03\x04": "a zip archive or an npz file",
+    b"PAR1": "a parquet file",
+    b"\x1f\x8b": "compressed with gzip: unpack it first",
+    b"\x93NUMPY": "a single npy array: save it with its labels as npz, numpy.savez_compressed(FILE, x=..., y=...)",
+    b"\x80": "a pickle, which could run code and is never read",
+    b"\x89PNG": "a single image: pack class folders into a zip archive",
+    b"\xff\xd8\xff": "a single image: pack class folders into a zip archive",
+    b"7z\xbc\xaf": "a 7z archive: pack it as zip",
+}
+
+
+@dataclass(frozen=True)
+class Form:
+    """How to read a file: its format, the column with the classes of a table, and the side to cut images to."""
+
+    file_format: FileFormat
+    label: str = LABEL
+    image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise Invalid for what files of this format have no use for: whoever gave it expects something of it."""
+        if self.image_size is not None and self.file_format != "zip":
+            raise Invalid.field("image_size", f"images are cut where they come as zip, and this is {self.file_format}")
+        if self.label != LABEL and self.file_format not in ("csv", "parquet"):
+            raise Invalid.field("label", f"csv and parquet have a column of labels, and this is {self.file_format}")
+
+
+def read(path: Path, form: Form, most_bytes: int) -> Records:
+    """The records of a file, which may take so many bytes unpacked. Raises Invalid, with the place of what is wrong."""
+    _refuse_other_format(path, form.file_format)
+    if form.file_format == "npz":
+        return read_npz(path, most_bytes)
+    if form.file_format == "csv":
+        return read_csv(path, form.label, most_bytes)
+    if form.file_format == "parquet":
+        return read_parquet(path, form.label, most_bytes)
+    if form.file_format == "jsonl":
+        return read_jsonl(path, most_bytes)
+    return read_folders(path, form.image_size, most_bytes)
+
+
+def _refuse_other_format(path: Path, file_format: FileFormat) -> None:
+    with path.open("rb") as file:
+        start = file.read(8)
+    if not start:
+        raise unfit("the file is empty")
+    if start.startswith(_MARKS.get(file_format, ())) and file_format in _MARKS:
+        return
+    what = next((told for mark, told in _OTHERS.items() if start.startswith(mark)), None)
+    if what is not None:
+        raise unfit(f"the file is not {file_format}: it is {what}")
+    if file_format in _MARKS:
+        raise unfit(f"the file is not {file_format}: it does not start like one")

@@ -1,0 +1,137 @@
+"""Zip archives of images in class folders, `CLASS/FILE.png`, perhaps all below one folder more."""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zipfile import ZipInfo
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from service.datasets.uploads.npz import MOST_SIDE
+from service.datasets.uploads.records import ClassNames, Records, unfit
+from service.datasets.uploads.zip_archive import Archive
+from service.errors import Invalid
+
+ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif"})
+FORMATS = ("PNG", "JPEG", "BMP", "GIF")
+MOST_PIXELS = 40_000_000
+"""Of a file that is to be made smaller: decoded, 120 MB."""
+MOST_FILE_BYTES = 2**27
+GREY = frozenset({"1", "L", "LA"})
+EIGHT_BIT = GREY | {"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
+THUMBNAIL_SIDE = 64
+
+
+def read_folders(path: Path, image_size: int | None, most_bytes: int) -> Records:
+    """The images of all class folders, of one size or cut to squares of `image_size` pixels. Raises Invalid."""
+    with Archive(path, most_bytes, "zip archive") as archive:
+        members = _by_class(archive.members)
+        names, labels = ClassNames(), np.empty(len(members), np.int64)
+        images: NDArray[np.uint8] | None = None
+        are_grey = True
+        for row, (label, member) in enumerate(members):
+            labels[row] = names.number(label, partial(_folder_of, member))
+            image = _decoded(archive, member, image_size)
+            if images is None:
+                images = _room(len(members), image, most_bytes)
+                first = member.filename
+            are_grey = are_grey and image.mode in GREY
+            if (image.height, image.width) != images.shape[1:3]:  # before it is decoded: it may be cut off
+                raise Invalid.field(
+                    "image_size",
+                    f"'{member.filename}' has {image.width} x {image.height} pixels and '{first}' "
+                    f"{images.shape[2]} x {images.shape[1]}: give an image_size, to which all are cut, such as 64",
+                )
+            images[row] = np.asarray(image.convert("RGB"))
+        assert images is not None
+    classes, numbers = names.in_order(labels)
+    return Records("image", np.ascontiguousarray(images[..., :1]) if are_grey else images, numbers, classes)
+
+
+def _folder_of(member: ZipInfo) -> str:
+    return f"folder of '{member.filename}'"
+
+
+def _room(count: int, image: Image.Image, most_bytes: int) -> NDArray[np.uint8]:
+    """Space for so many images like this one."""
+    if max(image.size) > MOST_SIDE:
+        raise Invalid.field(
+            "image_size",
+            f"the images have {image.width} x {image.height} pixels, and at most {MOST_SIDE} a side are taken: give an "
+            "image_size, to which all are cut, such as 64",
+        )
+    shape = (count, image.height, image.width, 3)
+    if count * image.height * image.width * 3 > most_bytes:
+        raise unfit(
+            f"{count:,} images of {image.width} x {image.height} pixels take more than {most_bytes:,} bytes, which is "
+            "the limit (KOTRAIN_MAX_DATASET_BYTES): give a smaller image_size"
+        )
+    return np.empty(shape, np.uint8)
+
+
+def _by_class(members: Sequence[ZipInfo]) -> list[tuple[str, ZipInfo]]:
+    """Class and member, in the order of names, whatever order they were packed in."""
+    if not members:
+        raise unfit("there is no file in the archive")
+    paths = [tuple(part for part in member.filename.split("/") if part != ".") for member in members]
+    top = 1 if all(len(path) >= 3 and path[0] == paths[0][0] for path in paths) else 0
+    for path, member in zip(paths, members, strict=True):
+        if len(path) != top + 2:
+            raise unfit(f"'{member.filename}' does not lie in a class folder: files are to be CLASS/FILE.png")
+        if Path(path[-1]).suffix.lower() not in ENDINGS:
+            raise unfit(f"'{member.filename}' is no image: {', '.join(sorted(ENDINGS))} are read")
+    pairs = [(path[top], member) for path, member in zip(paths, members, strict=True)]
+    return sorted(pairs, key=lambda pair: (pair[0], pair[1].filename))
+
+
+def _decoded(archive: Archive, member: ZipInfo, image_size: int | None) -> Image.Image:
+    """The first frame of an image file, not larger than asked for."""
+    if member.file_size > MOST_FILE_BYTES:
+        raise unfit(f"'{member.filename}' has {member.file_size:,} bytes; at most {MOST_FILE_BYTES:,} are allowed")
+    content = archive.read(member)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own limit of pixels is above ours; others are about metadata
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            if image.width * image.height > MOST_PIXELS:
+                raise unfit(
+                    f"'{member.filename}' has {image.width} x {image.height} pixels; at most {MOST_PIXELS:,} are read"
+                )
+            if image_size is None and max(image.size) > MOST_SIDE:
+                return image  # its size is enough to refuse it
+            image.load()
+    except Invalid:
+        raise
+    except UnidentifiedImageError as error:  # its own words name the buffer, not the file
+        raise unfit(f"'{member.filename}' cannot be read as an image: it is none of {', '.join(FORMATS)}") from error
+    except Exception as error:  # decoders raise whatever they meet
+        why = str(error)[:100] or type(error).__name__
+        raise unfit(f"'{member.filename}' cannot be read as an image: {why}") from error
+    if image.mode not in EIGHT_BIT:
+        raise unfit(f"'{member.filename}' has pixels of another kind than 8 bits ({image.mode}): save it with 8 bits")
+    return image if image_size is None else _cut(image, image_size)
+
+
+def _cut(image: Image.Image, side: int) -> Image.Image:
+    """The largest centred square of the image, as so many pixels a side."""
+    shorter = min(image.size)
+    left, top = (image.width - shorter) / 2, (image.height - shorter) / 2
+    plain = image if image.mode in ("L", "RGB") else image.convert("L" if image.mode in GREY else "RGB")
+    return plain.resize((side, side), Image.Resampling.BILINEAR, (left, top, left + shorter, top + shorter))
+
+
+def data_url(pixels: NDArray[Any]) -> str:
+    """An image (H, W, C) as a PNG in a data URL, at most 64 pixels wide and high."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,73 @@
+"""jsonl files: a line is {"text": ..., "label": ...}."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.datasets.uploads.records import ClassNames, Records, Room, unfit
+
+LONGEST_LINE_BYTES = 2**20
+BOM = b"\xef\xbb\xbf"
+
+
+def read_jsonl(path: Path, most_bytes: int) -> Records:
+    """The texts of a file, read line by line. Raises Invalid with the line's number."""
+    names, room = ClassNames(), Room(most_bytes)
+    texts, labels = [], array("q")
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(LONGEST_LINE_BYTES + 1):
+            number += 1
+            if len(line) > LONGEST_LINE_BYTES:
+                raise unfit(f"line {number} is longer than {LONGEST_LINE_BYTES:,} bytes")
+            line = line.removeprefix(BOM) if number == 1 else line
+            if line.strip():
+                text, label = _record(line, number)
+                room.take_texts([text])
+                texts.append(text)
+                labels.append(names.number(label, partial(_line, number)))
+    if not texts:
+        raise unfit("the file is empty")
+    classes, numbers = names.in_order(np.frombuffer(labels, np.int64))
+    return Records("text", texts, numbers, classes)
+
+
+def _record(line: bytes, number: int) -> tuple[str, str]:
+    try:
+        record = json.loads(line)
+    except UnicodeDecodeError as error:
+        raise unfit(f"line {number} is not UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise unfit(f"line {number} is not JSON: {str(error)[:100]}") from error
+    if not isinstance(record, dict) or not record.keys() >= {"text", "label"}:
+        raise unfit(f'line {number} is not an object with "text" and "label"')
+    if not isinstance(record["text"], str):
+        raise unfit(f'line {number}: "text" is not a text')
+    return _checked(record["text"], number), _label(record["label"], number)
+
+
+def _line(number: int) -> str:
+    return f"line {number}"
+
+
+def _label(label: Any, number: int) -> str:
+    if isinstance(label, bool) or not isinstance(label, int | str):
+        raise unfit(f'line {number}: "label" is neither an integer nor a text')
+    return str(label)
+
+
+def _checked(text: str, number: int) -> str:
+    """The text, if there is something to read in it."""
+    if not text.strip():
+        raise unfit(f"{_line(number)}: the text is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise unfit(f"{_line(number)}: the text has half of a surrogate pair") from error
+    return text

@@ -1,0 +1,213 @@
+"""npz files: arrays `x` and `y`, or `x_train`, `y_train`, `x_test` and `y_test`. Never a pickle."""
+
+from __future__ import annotations
+
+import io
+from functools import partial
+from pathlib import Path
+from tokenize import TokenError
+from typing import IO, Any
+from zipfile import ZipInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.datasets.uploads.records import ClassNames, Records, refuse_many, unfit
+from service.datasets.uploads.zip_archive import Archive
+
+MOST_SIDE = 256
+"""Pixels of an image, each way."""
+MOST_COLUMNS = 100_000
+MOST_DIMENSIONS = 8
+"""More than any array that is taken has, and fewer than numpy can."""
+MOST_CODE_POINT = 0x10FFFF
+FLOAT_BYTES = 4
+"""Of a number of a table, as it is kept."""
+WHOLE, TRAIN, TEST = ("x", "y"), ("x_train", "y_train"), ("x_test", "y_test")
+_CHUNK_BYTES = 2**20
+_LABEL_KINDS = {"b": "truth", "i": "integer", "u": "integer", "U": "text"}
+_LONGEST_HEADER = 10_000
+_PART_RECORDS = 4096
+"""Converted at a time, so that no second copy of everything is made."""
+
+
+def read_npz(path: Path, most_bytes: int) -> Records:
+    """Images, or rows of numbers where `x` has two dimensions. Raises Invalid."""
+    with Archive(path, most_bytes, "npz file") as archive:
+        members = {member.filename.removesuffix(".npy"): member for member in archive.members}
+        names = WHOLE if members.keys() >= set(WHOLE) else TRAIN
+        if not members.keys() >= set(names):
+            raise unfit(
+                f"the npz file has the arrays {', '.join(sorted(members)[:10]) or '(none)'}; it needs x and y, or "
+                "x_train, y_train, x_test and y_test"
+            )
+        inputs, labels = (_array(archive, members[name], name) for name in names)
+        inputs = _inputs(inputs, names[0])
+        is_test = None
+        if names == TRAIN and members.keys() >= set(TEST):
+            tested, test_labels = (_array(archive, members[name], name) for name in TEST)
+            tested = _inputs(tested, TEST[0])
+            if tested.shape[1:] != inputs.shape[1:]:
+                raise unfit(f"a record of x_test has shape {tested.shape[1:]}, and one of x_train {inputs.shape[1:]}")
+            _refuse_other_length(tested, test_labels, TEST)
+            _refuse_other_length(inputs, labels, names)
+            refuse_many(len(labels) + len(test_labels))
+            is_test = np.arange(len(labels) + len(test_labels)) >= len(labels)
+            inputs, parts = np.concatenate([inputs, tested]), {names[1]: labels, TEST[1]: test_labels}
+        else:
+            _refuse_other_length(inputs, labels, names)
+            parts = {names[1]: labels}
+    classes, numbers = _numbered(parts)
+    return Records("image" if inputs.ndim == 4 else "table", inputs, numbers, classes, is_test=is_test)
+
+
+def _refuse_other_length(inputs: NDArray[Any], labels: NDArray[Any], names: tuple[str, str]) -> None:
+    if labels.ndim != 1 or len(labels) != len(inputs):
+        raise unfit(
+            f"{names[1]} has shape {labels.shape} and {names[0]} {len(inputs)} records: one label each is needed"
+        )
+
+
+def _array(archive: Archive, member: ZipInfo, name: str) -> NDArray[Any]:
+    """An array, read after its header was found to declare nothing but so many plain numbers or letters."""
+    with archive.open(member) as file:
+        shape, is_fortran, dtype = _header(file, name)
+        if dtype.hasobject:
+            raise unfit(
+                f"array '{name}' holds Python objects, which are pickles and could run code: save it as numbers, "
+                "such as x.astype('uint8'), and labels as integers or fixed-length texts"
+            )
+        if dtype.kind not in "biufU":
+            raise unfit(f"array '{name}' is of type {dtype}; numbers (and texts as labels) are read")
+        size = dtype.itemsize
+        for length in shape:
+            size *= length  # Python's integers do not overflow
+        if size > member.file_size:
+            raise unfit(f"array '{name}' declares {size:,} bytes and has {member.file_size:,}: the file is cut off")
+        archive.count(size if len(shape) != 2 else max(size, FLOAT_BYTES * shape[0] * shape[1]))
+        raw = bytearray(size)
+        view, at = memoryview(raw), 0
+        while at < size:
+            piece = file.read(min(_CHUNK_BYTES, size - at))
+            if not piece:
+                raise unfit(f"array '{name}' ends after {at:,} of {size:,} bytes: the file is cut off")
+            view[at : at + len(piece)] = piece
+            at += len(piece)
+    return np.frombuffer(raw, dtype).reshape(shape, order="F" if is_fortran else "C")
+
+
+def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    start = io.BytesIO(file.read(_LONGEST_HEADER))  # all that numpy sees: it would read as much as a header claims
+    try:
+        version = np.lib.format.read_magic(start)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, is_fortran, dtype = read(start, max_header_size=_LONGEST_HEADER)
+        file.seek(start.tell())
+    except (ValueError, SyntaxError, TokenError, RecursionError, MemoryError) as error:
+        raise unfit(f"array '{name}' has no header that can be read ({str(error).splitlines()[0]})") from error
+    if any(length < 0 for length in shape) or len(shape) > MOST_DIMENSIONS:
+        raise unfit(f"array '{name}' has the impossible shape {str(shape)[:100]}")
+    if 0 in shape or not dtype.itemsize:
+        raise unfit(f"array '{name}' is empty: its shape is {shape} and its type {dtype}")
+    refuse_many(shape[0] if shape else 0)
+    return shape, is_fortran, dtype
+
+
+def _inputs(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Images (N, H, W, C), uint8, or rows (N, D), float32."""
+    if array.dtype.kind == "U":
+        raise unfit(f"array '{name}' holds texts; numbers are needed")
+    if array.ndim == 2:
+        return rows(array, name)
+    return _pixels(_channels_last(array, name), name)
+
+
+def rows(array: NDArray[Any], name: str) -> NDArray[np.float32]:
+    """Rows (N, D) as float32. Raises Invalid at the first number that is not finite."""
+    if array.shape[1] > MOST_COLUMNS:
+        raise unfit(f"'{name}' has {array.shape[1]:,} columns; at most {MOST_COLUMNS:,} are allowed")
+    with np.errstate(over="ignore"):
+        found = array.astype(np.float32)
+    refuse_not_finite(found, name)
+    return found
+
+
+def refuse_not_finite(array: NDArray[Any], name: str, first: int = 0) -> None:
+    """Raise Invalid with the place of the first NaN or infinity; row numbers start at `first`."""
+    for start in range(0, len(array), _PART_RECORDS):
+        is_finite = np.isfinite(array[start : start + _PART_RECORDS])
+        if not is_finite.all():
+            row, *rest = (int(place) for place in np.argwhere(~is_finite)[0])
+            place = [start + row + first, *rest]
+            value = array[start + row, *rest]
+            raise unfit(f"{name}[{', '.join(map(str, place))}] is {value}: only finite numbers can be trained on")
+
+
+def _channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Images as (N, H, W, C), from (N, H, W), (N, H, W, C) or (N, C, H, W)."""
+    found = array[..., None] if array.ndim == 3 else array
+    if found.ndim == 4 and found.shape[3] not in (1, 3) and found.shape[1] in (1, 3):
+        found = found.transpose(0, 2, 3, 1)
+    if found.ndim != 4 or found.shape[3] not in (1, 3):
+        raise unfit(
+            f"array '{name}' has shape {array.shape}; images are (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 "
+            "channels, and rows of a table (N, D)"
+        )
+    if max(found.shape[1:3]) > MOST_SIDE:
+        raise unfit(f"an image of '{name}' has {found.shape[1]} x {found.shape[2]} pixels; at most {MOST_SIDE} a side")
+    return found
+
+
+def _pixels(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    """Pixels 0 to 255 as uint8, from integers, or floats from 0 to 1 or from 0 to 255."""
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype.kind == "f":
+        refuse_not_finite(array, name)
+    low, high = float(array.min()), float(array.max())
+    if low < 0 or high > 255:
+        raise unfit(
+            f"the pixels of '{name}' are from {low:g} to {high:g}; whole numbers from 0 to 255 are read, and floats "
+            "from 0 to 1 or from 0 to 255 (images are scaled when they are trained on, so leave them as they were)"
+        )
+    scale = 255.0 if high <= 1 and array.dtype.kind in "fb" else 1.0
+    found = np.empty(array.shape, np.uint8)
+    for start in range(0, len(array), _PART_RECORDS):
+        part = slice(start, start + _PART_RECORDS)
+        found[part] = np.rint(array[part].astype(np.float32) * scale)
+    return found
+
+
+def _numbered(parts: dict[str, NDArray[Any]]) -> tuple[list[str], NDArray[np.int64]]:
+    """The classes, and the labels of all arrays as their numbers; each array is looked at by itself.
+
+    Joined before, integers with and without a sign would become floats.
+    """
+    for name, labels in parts.items():
+        _refuse_labels(labels, name)
+    if len({_LABEL_KINDS[labels.dtype.kind] for labels in parts.values()}) > 1:
+        raise unfit(f"{' and '.join(parts)} have to be both integers or both texts")
+    names = ClassNames()
+    return names.in_order(np.concatenate([_numbers(labels, name, names) for name, labels in parts.items()]))
+
+
+def _numbers(labels: NDArray[Any], name: str, names: ClassNames) -> NDArray[np.int64]:
+    found, at, numbers = np.unique(labels, return_index=True, return_inverse=True)
+    order = [names.number(str(label), partial(_place, name, row)) for label, row in zip(found, at, strict=True)]
+    place: NDArray[np.int64] = np.array(order, np.int64)[numbers]
+    return place
+
+
+def _refuse_labels(labels: NDArray[Any], name: str) -> None:
+    """Raise Invalid for what cannot be labels, and for letters that are none."""
+    if labels.dtype.kind not in _LABEL_KINDS:
+        raise unfit(f"array '{name}' is of type {labels.dtype}; labels are integers or texts")
+    if labels.dtype.kind == "U":
+        codes = labels.view(np.dtype(np.uint32).newbyteorder(labels.dtype.byteorder)).reshape(len(labels), -1)
+        wrong = np.flatnonzero(codes.max(1) > MOST_CODE_POINT)
+        if len(wrong):
+            raise unfit(f"{_place(name, int(wrong[0]))}: the label has a letter that is none")
+
+
+def _place(name: str, row: int) -> str:
+    return f"{name}[{row}]"

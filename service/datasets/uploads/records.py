@@ -1,0 +1,213 @@
+"""Labelled records that were read from a file: their classes, their test part, and what is refused about both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import Invalid
+from service.specs.catalog import Kind
+from service.specs.metric_text import many
+
+FEWEST_CLASSES, MOST_CLASSES = 2, 10_000
+FEWEST_RECORDS, FEWEST_PER_CLASS = 10, 3
+MOST_RECORDS = 10_000_000
+"""Each takes some microseconds: so many about half a minute, in which no other file is read."""
+LONGEST_LABEL = 200
+"""Characters."""
+TEST_SHARE = 0.2
+TEST_SEED = 0
+"""Which records test is drawn once, so that all runs on a data set are tested on the same."""
+UNBALANCED = 10
+"""Times that the largest class may exceed the smallest without a warning."""
+
+_RECORD_BYTES = 32
+"""Of each record beside its input: its label twice, and its place in two lists."""
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+
+
+def unfit(sentence: str) -> Invalid:
+    """The error of an upload whose contents cannot be taken."""
+    return Invalid.field("", sentence)
+
+
+def refuse_many(records: int) -> None:
+    """Raise Invalid for more records than are read."""
+    if records > MOST_RECORDS:
+        raise unfit(f"there are more than {MOST_RECORDS:,} records, which is the most that is read")
+
+
+class Room:
+    """Counts records and the memory that they take; `most_bytes` is what all may take.
+
+    Raises:
+        Invalid: there are too many, or they take too much. So do all methods.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._records = self._bytes = 0
+
+    def take(self, records: int, input_bytes: int) -> None:
+        """Count so many records, whose inputs take so many bytes together."""
+        self._records += records
+        self._bytes += input_bytes + records * _RECORD_BYTES
+        refuse_many(self._records)
+        if self._bytes > self._most_bytes:
+            raise unfit(
+                f"the records take more than {self._most_bytes:,} bytes of memory, which is the limit "
+                "(KOTRAIN_MAX_DATASET_BYTES)"
+            )
+
+    def take_texts(self, texts: Sequence[str]) -> None:
+        """Count texts as what they take in memory: four bytes for each letter where one is an emoji."""
+        self.take(len(texts), sum(map(sys.getsizeof, texts)))
+
+
+@dataclass(frozen=True)
+class Records:
+    """Inputs and labels (N,) of N records.
+
+    `inputs` are images (N, H, W, C), uint8; rows (N, D), float32; or N texts. `is_test` (N,) marks the test part where
+    the file brought its own.
+    """
+
+    kind: Kind
+    inputs: NDArray[Any] | list[str]
+    labels: NDArray[np.int64]
+    classes: list[str]
+    columns: list[str] = field(default_factory=list)
+    is_test: NDArray[np.bool_] | None = None
+
+    @property
+    def shape(self) -> list[int]:
+        """Channels, height and width of an image; columns of a table; empty for texts."""
+        if isinstance(self.inputs, list):
+            return []
+        if self.kind == "image":
+            height, width, channels = self.inputs.shape[1:]
+            return [channels, height, width]
+        return [self.inputs.shape[1]]
+
+    def inputs_of(self, rows: NDArray[np.bool_]) -> NDArray[Any] | list[str]:
+        """The inputs of the rows that are marked."""
+        if isinstance(self.inputs, list):
+            return [self.inputs[row] for row in np.flatnonzero(rows)]
+        return self.inputs[rows]
+
+    def sha256(self, is_test: NDArray[np.bool_]) -> str:
+        """Hash of everything that a run could depend on."""
+        digest = hashlib.sha256(json.dumps([self.kind, self.shape, self.classes, self.columns]).encode())
+        if isinstance(self.inputs, list):
+            for text in self.inputs:
+                digest.update(hashlib.sha256(text.encode()).digest())
+        else:
+            digest.update(np.ascontiguousarray(self.inputs).data)
+        digest.update(self.labels.tobytes())
+        digest.update(is_test.tobytes())
+        return digest.hexdigest()
+
+
+class ClassNames:
+    """Numbers class names as they come, and puts them in order once all are known."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def number(self, name: str, where: Callable[[], str]) -> int:
+        """The number of a class. Raises Invalid, which says `where`, for a name that is none."""
+        known = self._numbers.get(name)
+        if known is not None:
+            return known
+        if not name.strip():
+            raise unfit(f"{where()}: the label is empty")
+        if len(name) > LONGEST_LABEL:
+            raise unfit(f"{where()}: the label has {len(name)} characters; at most {LONGEST_LABEL} are allowed")
+        if not name.isprintable():
+            raise unfit(f"{where()}: the label {name!r} has characters that cannot be shown")
+        if len(self._numbers) == MOST_CLASSES:
+            raise unfit(
+                f"{where()}: more than {MOST_CLASSES:,} different labels; are they numbers to predict? "
+                "Only classes can be learnt"
+            )
+        return self._numbers.setdefault(name, len(self._numbers))
+
+    def in_order(self, numbers: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
+        """All names, whole numbers by size and anything else by letters, and the labels (N,) in that order."""
+        are_integers = all(_INTEGER.fullmatch(name) for name in self._numbers)
+        names = sorted(self._numbers, key=(lambda name: (int(name), name)) if are_integers else None)
+        place = np.zeros(len(names), np.int64)
+        for position, name in enumerate(names):
+            place[self._numbers[name]] = position
+        return names, place[numbers] if len(names) else numbers
+
+
+def rows_for_test(records: Records) -> NDArray[np.bool_]:
+    """Which records test: those that the file says, else a fifth of each class (at least one), by a fixed seed.
+
+    Raises Invalid where there is too little to learn from.
+    """
+    counts = np.bincount(records.labels, minlength=len(records.classes))
+    if len(records.labels) < FEWEST_RECORDS:
+        raise unfit(f"there are {len(records.labels)} records; at least {FEWEST_RECORDS} are needed")
+    if len(counts) < FEWEST_CLASSES:
+        raise unfit(f"all records are of class '{records.classes[0]}'; at least {FEWEST_CLASSES} classes are needed")
+    if counts.min() < FEWEST_PER_CLASS:
+        rare = int(counts.argmin())
+        raise unfit(
+            f"class '{records.classes[rare]}' has {many(int(counts[rare]), 'record')}; each needs at least "
+            f"{FEWEST_PER_CLASS}, to train, validate and test with"
+        )
+    if records.is_test is None:
+        return _drawn(records.labels, counts)
+    trained = np.bincount(records.labels[~records.is_test], minlength=len(records.classes))
+    if trained.min() == 0:
+        raise unfit(f"class '{records.classes[int(trained.argmin())]}' is in the test part only")
+    return records.is_test
+
+
+def _drawn(labels: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """A fifth of the rows of each class, at least one."""
+    generator = np.random.default_rng(TEST_SEED)
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    is_test = np.zeros(len(labels), np.bool_)
+    for rows in by_class:
+        is_test[generator.permutation(rows)[: max(1, round(TEST_SHARE * len(rows)))]] = True
+    return is_test
+
+
+def warnings_of(records: Records) -> list[str]:
+    """What is allowed and may surprise, in sentences."""
+    return [*_warnings_of_names(records.classes), *_warnings_of_balance(records)]
+
+
+def _warnings_of_names(classes: Sequence[str]) -> list[str]:
+    """Labels that a reader takes for the same."""
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(name.strip().casefold(), []).append(name)
+    return [
+        f"The classes {', '.join(map(repr, names))} differ only in blanks or capitals; are they the same?"
+        for names in alike.values()
+        if len(names) > 1
+    ]
+
+
+def _warnings_of_balance(records: Records) -> list[str]:
+    counts = np.bincount(records.labels, minlength=len(records.classes))
+    most, fewest = int(counts.argmax()), int(counts.argmin())
+    if counts[most] <= UNBALANCED * counts[fewest]:
+        return []
+    share = counts[most] / counts.sum()
+    return [
+        f"The classes are not balanced: '{records.classes[most]}' has {counts[most]:,} records and "
+        f"'{records.classes[fewest]}' {counts[fewest]:,}. Who always answers the first is right in {share:.0%}."
+    ]

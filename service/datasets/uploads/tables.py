@@ -1,0 +1,286 @@
+"""csv and parquet files: a label column, and beside it numbers (a table) or one column `text` (texts)."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from service.datasets.uploads.jsonl import BOM
+from service.datasets.uploads.npz import FLOAT_BYTES, MOST_COLUMNS
+from service.datasets.uploads.records import MOST_CLASSES, ClassNames, Records, Room, unfit
+from service.errors import Invalid
+
+TEXT = "text"
+BLOCK_BYTES = 8 * 2**20
+"""Of a csv file, read at a time: also the longest row."""
+LONGEST_HEADER_BYTES = 2**22
+BATCH_ROWS, BATCH_CELLS = 8192, 2**22
+"""Rows of any table that are converted at a time; of a parquet file fewer, where there are many columns."""
+LONGEST_NUMBER_BYTES = 1000
+"""As text, with the spaces around it."""
+BATCH_BYTES = 32 * 2**20
+"""Of the texts of a parquet file that are unpacked at a time: also the longest row."""
+
+
+def read_csv(path: Path, label: str, most_bytes: int) -> Records:
+    """Comma-separated values, UTF-8, with one line of names. Raises Invalid with row and column."""
+    names = _csv_header(path)
+    reading = _Reading(names, label, lambda record: _csv_row(path, record), most_bytes)
+    as_text = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
+    parsing = pa.csv.ParseOptions(newlines_in_values=True)
+    blocks = pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES)
+    try:
+        with pa.csv.open_csv(path, blocks, parsing, as_text) as batches:
+            return reading.read(batches)
+    except (pa.ArrowException, OSError) as error:
+        raise unfit(_csv_trouble(path, str(error))) from error
+
+
+def _csv_header(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        line = file.readline(LONGEST_HEADER_BYTES)
+    if len(line) == LONGEST_HEADER_BYTES:
+        raise unfit(f"the first line has {LONGEST_HEADER_BYTES:,} bytes or more: is this a csv file?")
+    try:
+        names = next(csv.reader([line.removeprefix(BOM).decode()]), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise unfit(f"the first line is not UTF-8 with names of columns: is this a csv file? ({error})") from error
+    for name in names:
+        if not name.isprintable():
+            raise unfit(f"the first line names a column {name[:40]!r}: is this a csv file?")
+    if not names:
+        raise unfit("the file is empty, or its first line is")
+    return names
+
+
+def _csv_row(path: Path, record: int) -> int:
+    """The row of a record (both from 0, and from 1 with the names) as a spreadsheet shows it: empty lines are rows."""
+    left = record + 1  # records before it, with the names
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            for row, fields in enumerate(csv.reader(file), 1):
+                left -= bool(fields)
+                if left < 0:
+                    return row
+    except csv.Error:  # a field is longer than Python reads
+        pass
+    return record + 2
+
+
+def _csv_trouble(path: Path, told: str) -> str:
+    if "straddling" in told:
+        return f"a row has more than {BLOCK_BYTES:,} bytes; is a quotation mark not closed?"
+    told = told.replace("invalid UTF8 data", "not UTF-8: save the file in that encoding")
+    placed = re.sub(r"Row #(\d+)", lambda found: f"row {_csv_row(path, int(found[1]) - 2)}", told)
+    return f"the csv file cannot be read: {placed[:300]}"
+
+
+def read_parquet(path: Path, label: str, most_bytes: int) -> Records:
+    """A parquet file. Raises Invalid with row and column."""
+    try:
+        about = pa.parquet.read_metadata(path)
+        schema = about.schema.to_arrow_schema()
+        _refuse_types(schema)
+        reading = _Reading(schema.names, label, lambda record: record + 1, most_bytes)
+        Room(most_bytes).take(0, sum(about.row_group(index).total_byte_size for index in range(about.num_row_groups)))
+        rows = max(1, min(BATCH_ROWS, BATCH_CELLS // len(schema)))
+        # Texts stay dictionaries: one that is repeated a million times takes its place once, until it is counted.
+        with pa.parquet.ParquetFile(path, metadata=about, read_dictionary=schema.names) as file:
+            return reading.read(file.iter_batches(rows, use_threads=False))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise unfit(_parquet_trouble(str(error))) from error
+
+
+def _parquet_trouble(told: str) -> str:
+    if "DictAccumulator" in told:
+        return "texts in delta encoding are not read: write the parquet file with plain or dictionary encoding"
+    return f"the parquet file cannot be read, or not all of it is there: {told[:300]}"
+
+
+def _refuse_types(schema: pa.Schema) -> None:
+    """Raise Invalid for columns that hold neither numbers nor texts."""
+    for column in schema:
+        if pa.types.is_nested(column.type):
+            raise unfit(f"column '{column.name}' holds lists or records; numbers, labels and texts are read")
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if not any(fits(kind) for fits in (*_OTHERS, _is_text)):
+            raise unfit(f"column '{column.name}' is of type {kind}; numbers, labels and texts are read")
+
+
+_OTHERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+class _Reading:
+    """Makes records of batches with the columns `names`, of which `label` is that of the class.
+
+    `row_of` makes the number of a record, from 0, the one that its row has in a spreadsheet.
+    """
+
+    def __init__(self, names: Sequence[str], label: str, row_of: Callable[[int], int], most_bytes: int) -> None:
+        _refuse_names(names, label)
+        self._columns = [name for name in names if name != label]
+        self._label = label
+        self._kind = "text" if self._columns == [TEXT] else "table"
+        self._first, self._row_of = 0, row_of
+        self._classes = ClassNames()
+        self._room = Room(most_bytes)
+
+    def read(self, batches: Iterable[pa.RecordBatch]) -> Records:
+        inputs: list[Any] = []
+        labels = []
+        for batch in self._parts(batches):
+            labels.append(self._numbers(batch.column(self._label)))
+            if self._kind == "text":
+                inputs += self._texts(batch)
+            else:
+                self._room.take(len(batch), FLOAT_BYTES * len(batch) * len(self._columns))
+                inputs.append(self._rows(batch))
+            self._first += len(batch)
+        if not labels:
+            raise unfit("the file has no rows")
+        classes, numbers = self._classes.in_order(np.concatenate(labels))
+        if self._kind == "text":
+            return Records("text", inputs, numbers, classes)
+        return Records("table", np.concatenate(inputs), numbers, classes, self._columns)
+
+    def _parts(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """So few rows at a time that converting them takes little, with texts instead of dictionaries."""
+        for batch in batches:
+            for start in range(0, len(batch), BATCH_ROWS):
+                yield from map(_decoded, self._small(batch.slice(start, BATCH_ROWS)))
+
+    def _small(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Halves of halves, until the texts of each, decoded, take at most `BATCH_BYTES`."""
+        if _decoded_bytes(batch) <= BATCH_BYTES:
+            yield batch
+            return
+        if len(batch) == 1:
+            raise unfit(f"row {self._row_of(self._first)} has more than {BATCH_BYTES:,} bytes")
+        half = len(batch) // 2
+        yield from self._small(batch.slice(0, half))
+        yield from self._small(batch.slice(half))
+
+    def _numbers(self, column: pa.Array) -> NDArray[np.int64]:
+        """Numbers of the classes, for now in the order in which they come."""
+        if not any(fits(column.type) for fits in (pa.types.is_integer, pa.types.is_boolean, _is_text)):
+            raise unfit(f"the label column '{self._label}' is of type {column.type}; labels are integers or texts")
+        self._refuse_nulls(column, self._label)
+        encoded = column.dictionary_encode()
+        places = encoded.indices.to_numpy()
+        first = np.unique(places, return_index=True)[1]
+        names = encoded.dictionary.slice(0, MOST_CLASSES + 1).to_pylist()  # with one more than allowed it is refused
+        numbers = [
+            self._classes.number(str(value), partial(self._place, int(row), self._label))
+            for value, row in zip(names, first, strict=False)
+        ]
+        found: NDArray[np.int64] = np.array(numbers, np.int64)[places]
+        return found
+
+    def _texts(self, batch: pa.RecordBatch) -> list[str]:
+        column = batch.column(TEXT)
+        if not _is_text(column.type):
+            raise unfit(f"column '{TEXT}' is of type {column.type}; it has to hold texts")
+        self._refuse_nulls(column, TEXT)
+        texts: list[str] = column.to_pylist()
+        self._room.take_texts(texts)
+        empty = next((row for row, text in enumerate(texts) if not text or text.isspace()), None)
+        if empty is not None:
+            raise unfit(f"{self._place(empty, TEXT)}: the text is empty")
+        return texts
+
+    def _rows(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
+        found = np.empty((len(batch), len(self._columns)), np.float32)
+        for index, name in enumerate(self._columns):
+            with np.errstate(over="ignore"):
+                found[:, index] = self._floats(batch.column(name), name)
+        is_finite = np.isfinite(found)
+        if not is_finite.all():
+            row, index = np.argwhere(~is_finite)[0]
+            name = self._columns[index]
+            raise unfit(
+                f"{self._place(row, name)}: {batch.column(name)[row]} is no finite number that fits into 32 bits"
+            )
+        return found
+
+    def _floats(self, column: pa.Array, name: str) -> NDArray[np.float64]:
+        self._refuse_nulls(column, name)
+        if _is_text(column.type):
+            long = np.flatnonzero(pc.binary_length(column).to_numpy() > LONGEST_NUMBER_BYTES)
+            if len(long):
+                raise unfit(
+                    f"{self._place(int(long[0]), name)} has more than {LONGEST_NUMBER_BYTES:,} bytes: no number"
+                )
+            column = pc.utf8_trim_whitespace(column)
+        try:
+            numbers: NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        except pa.ArrowException as error:
+            row = next((row for row, value in enumerate(column) if not _is_number(value)), 0)
+            value = str(column[row])
+            told = "is empty" if not value else f"is not a number: '{value[:50]}'"
+            hint = f" (for texts, have the columns '{TEXT}' and '{self._label}' alone)" if name == TEXT else ""
+            raise unfit(f"{self._place(row, name)} {told}{hint}") from error
+        return numbers
+
+    def _refuse_nulls(self, column: pa.Array, name: str) -> None:
+        if column.null_count:
+            row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
+            raise unfit(f"{self._place(row, name)} is empty")
+
+    def _place(self, row: int, name: str) -> str:
+        return f"row {self._row_of(self._first + row)}, column '{name}'"
+
+
+def _decoded_bytes(batch: pa.RecordBatch) -> int:
+    """What the texts of all dictionaries take once each row has its own."""
+    return sum(
+        pc.sum(pc.binary_length(column.dictionary).cast(pa.int64()).take(column.indices)).as_py() or 0
+        for column in batch.columns
+        if pa.types.is_dictionary(column.type) and _is_text(column.type.value_type)
+    )
+
+
+def _decoded(batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [one.dictionary_decode() if pa.types.is_dictionary(one.type) else one for one in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def _refuse_names(names: Sequence[str], label: str) -> None:
+    """Raise Invalid where the columns cannot be told apart, or there is nothing to learn from."""
+    for number, name in enumerate(names, 1):
+        if not name.strip():
+            raise unfit(f"column {number} has no name; if it is an index that was written along, leave it out")
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise unfit(f"two columns are called '{twice[0][:100]}'")
+    if label not in names:
+        shown = ", ".join(f"'{name[:50]}'" for name in names[:10]) + (", ..." if len(names) > 10 else "")
+        hint = "; are the values separated by commas?" if len(names) == 1 else ""
+        raise Invalid.field("label", f"there is no column '{label}' with the classes; there are {shown}{hint}")
+    if len(names) < 2:
+        raise unfit(f"there is no column beside '{label}'")
+    if len(names) - 1 > MOST_COLUMNS:
+        raise unfit(f"there are {len(names):,} columns; at most {MOST_COLUMNS:,} are allowed")
+
+
+def _is_number(value: pa.Scalar) -> bool:
+    try:
+        value.cast(pa.float64())
+    except pa.ArrowException:
+        return False
+    return True

@@ -1,0 +1,192 @@
+"""What there is of a job as files: its checkpoints, its curves as a table, and its documents."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import Field
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from service.errors import Conflict, NotFound, Unavailable
+from service.jobs import submission as jobs
+from service.metrics import read
+from service.metrics.read import Curve
+from service.specs.bodies import Output
+from service.storage.files import store
+from service.storage.tables import Checkpoint, Job, MetricChunk
+
+CURVES = "curves.csv"
+BINARY, CSV, JSON = "application/octet-stream", "text/csv; charset=utf-8; header=present", "application/json"
+BLOCK_BYTES = 1 << 20
+ROWS = 5_000
+"""Of a table, sent at once."""
+CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})\.pt")
+
+
+class ArtifactView(Output):
+    """A file of a job."""
+
+    name: str
+    kind: Literal["checkpoint", "curves", "document"]
+    media_type: str
+    size_bytes: int | None = Field(description="Null for what is made while it is sent.")
+    sha256: str | None = Field(description="Of a checkpoint.")
+    step: int | None = Field(description="Of a checkpoint: optimizer steps until then.")
+    created_at: datetime | None = Field(description="Of a checkpoint.")
+
+
+class Artifacts(Output):
+    """The files of a job."""
+
+    artifacts: list[ArtifactView]
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file on its way out, or the part of it that was asked for."""
+
+    file_name: str
+    media_type: str
+    blocks: Iterator[bytes]
+    size_bytes: int | None = None
+    """Of the blocks."""
+    sha256: str | None = None
+    """Of the whole file."""
+    part: str | None = None
+    """`Content-Range`, where it is not the whole file."""
+
+
+def artifacts(session: Session, job_id: UUID) -> Artifacts:
+    """All of them. Raises NotFound."""
+    job = jobs.get(session, job_id)
+    query = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step)
+    found = [
+        _about(f"checkpoint-{row.step}.pt", "checkpoint", BINARY, row.size_bytes, row) for row in session.scalars(query)
+    ]
+    if session.scalar(select(exists().where(MetricChunk.job_id == job_id))):
+        found.append(_about(CURVES, "curves", CSV))
+    found += [_about(name, "document", JSON, len(text)) for name, text in _documents(job).items()]
+    return Artifacts(artifacts=found)
+
+
+def _about(
+    name: str,
+    kind: Literal["checkpoint", "curves", "document"],
+    media_type: str,
+    size_bytes: int | None = None,
+    row: Checkpoint | None = None,
+) -> ArtifactView:
+    return ArtifactView(
+        name=name,
+        kind=kind,
+        media_type=media_type,
+        size_bytes=size_bytes,
+        sha256=row.sha256 if row else None,
+        step=row.step if row else None,
+        created_at=row.created_at if row else None,
+    )
+
+
+def _documents(job: Job) -> dict[str, bytes]:
+    """Those that there are, by name."""
+    documents = {"spec.json": job.spec, "summary.json": job.summary, "environment.json": job.environment}
+    return {
+        name: (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+        for name, document in documents.items()
+        if document is not None
+    }
+
+
+def download(session: Session, job_id: UUID, name: str, wanted: str | None = None) -> Download:
+    """One of them; `wanted` is the request's `Range`, which only checkpoints heed.
+
+    Raises:
+        NotFound: there is no such job, or it has no such file.
+        Unavailable: the file of a checkpoint cannot be read, for now or for good.
+        Conflict: it is damaged.
+    """
+    job = jobs.get(session, job_id)
+    file_name = f"job-{str(job_id)[-8:]}-{name}"
+    step = CHECKPOINT.fullmatch(name)
+    row = session.get(Checkpoint, (job_id, int(step[1]))) if step else None
+    if row is not None:
+        return _checkpoint(row, file_name, wanted)
+    documents = _documents(job)
+    if name in documents:
+        return Download(file_name, JSON, iter([documents[name]]), len(documents[name]))
+    curves = read.curves(session, [job_id]).get(job_id) if name == CURVES else None
+    if curves:
+        return Download(file_name, CSV, _table(curves))
+    there = ", ".join(one.name for one in artifacts(session, job_id).artifacts)
+    raise NotFound(f"job {job_id} has no file '{name[:64]}'; there is {there}")
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def _checkpoint(row: Checkpoint, file_name: str, wanted: str | None) -> Download:
+    what = f"the checkpoint of job {row.job_id} after step {row.step}"
+    try:
+        with store().open(row.file) as file:
+            size = file.seek(0, io.SEEK_END)
+    except OSError as error:
+        why = "its file is not there" if isinstance(error, FileNotFoundError) else error.strerror or "unknown"
+        raise Unavailable(f"{what} cannot be read now: {why}") from None
+    if size != row.size_bytes:
+        raise Conflict(f"{what} is damaged: its file has {size} bytes instead of {row.size_bytes}")
+    first, last = _range(wanted, size) or (0, size - 1)
+    count = last - first + 1
+    part = f"bytes {first}-{last}/{size}" if count < size else None
+    return Download(file_name, BINARY, _blocks(row.file, first, count), count, row.sha256, part)
+
+
+def _range(wanted: str | None, size: int) -> tuple[int, int] | None:
+    """The first and the last byte of `bytes=5-9`, `bytes=5-` or `bytes=-5`; None, which is all, for anything else.
+
+    A server may always answer all (RFC 9110, 14.2).
+    """
+    found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", wanted or "")
+    if found is None or not size or not (found[1] or found[2]):
+        return None
+    if not found[1]:
+        return (max(0, size - int(found[2])), size - 1) if int(found[2]) else None
+    first, last = int(found[1]), min(int(found[2] or size - 1), size - 1)
+    return (first, last) if first <= last else None
+
+
+def _blocks(name: str, first: int, count: int) -> Iterator[bytes]:
+    """Opened with the first block: whoever leaves before that leaves no open file."""
+    with store().open(name) as file:
+        file.seek(first)
+        while count and (block := file.read(min(count, BLOCK_BYTES))):
+            yield block
+            count -= len(block)
+
+
+# --- curves ----------------------------------------------------------------------------------------------------------
+
+
+def _table(curves: Mapping[str, Curve]) -> Iterator[bytes]:
+    """A row for each point: name, optimizer step, value (`nan` and `inf` as they are), seconds since the run began."""
+    yield _lines([("name", "step", "value", "wall_seconds")])
+    for name, curve in curves.items():
+        for start in range(0, len(curve.steps), ROWS):
+            part = slice(start, start + ROWS)
+            seconds = [round(one, 4) for one in curve.wall_seconds[part].tolist()]
+            columns = curve.steps[part].tolist(), curve.values[part].tolist(), seconds
+            yield _lines([(name, *row) for row in zip(*columns, strict=True)])
+
+
+def _lines(rows: Sequence[tuple[object, ...]]) -> bytes:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(rows)
+    return file.getvalue().encode()

@@ -1,0 +1,127 @@
+"""Outcomes: a running job ends, returns to the queue, or is reclaimed after its lease ran out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.config import settings
+from service.jobs.claims import Claim
+from service.jobs.heartbeats import Batch, is_stale, store_batches
+from service.jobs.transitions import change_status, lock_owned
+from service.metrics import write
+from service.specs.training import Environment, JobStatus, Reason, Summary
+from service.storage.session import NOW
+from service.storage.tables import Job
+
+
+def finish(
+    session: Session,
+    claim: Claim,
+    reason: Reason,
+    *,
+    message: str | None = None,
+    summary: Summary | None = None,
+    environment: Environment | None = None,
+    total_steps: int | None = None,
+    batches: Sequence[Batch] = (),
+) -> bool:
+    """End a running job with the last that came up; False, and nothing written, where the attempt is an old one."""
+    if not lock_owned(session, claim.job_id, claim.attempt):
+        return False
+    store_batches(session, claim.job_id, claim.attempt, batches)
+    ended = change_status(
+        session,
+        claim.job_id,
+        JobStatus.RUNNING,
+        reason.status,
+        attempt=claim.attempt,
+        reason=reason,
+        message=message,
+        summary=summary.model_dump(mode="json") if summary else None,
+        environment=environment,
+        total_steps=total_steps,
+        finished_at=NOW,
+        **({"step": summary.steps} if summary else {}),
+    )
+    write.merge(session, claim.job_id)
+    return ended
+
+
+def requeue(
+    session: Session, claim: Claim, message: str, wait_seconds: float = 0, batches: Sequence[Batch] = ()
+) -> bool:
+    """Return a job to the queue without blame: its worker shuts down or cannot run it. One to be cancelled ends."""
+    if not lock_owned(session, claim.job_id, claim.attempt):
+        return False
+    if session.scalar(select(Job.cancel_requested).where(Job.id == claim.job_id)):
+        return finish(session, claim, Reason.CANCELLED, message=message, batches=batches)
+    store_batches(session, claim.job_id, claim.attempt, batches)
+    return change_status(
+        session,
+        claim.job_id,
+        JobStatus.RUNNING,
+        JobStatus.QUEUED,
+        attempt=claim.attempt,
+        message=message,
+        worker_id=None,
+        available_at=NOW + timedelta(seconds=wait_seconds),
+    )
+
+
+def fail(
+    session: Session, job_id: UUID, attempt: int, reason: Reason, message: str, batches: Sequence[Batch] = ()
+) -> bool:
+    """A worker or child was lost: the job waits and goes on, unless this happened too often or it was cancelled."""
+    owned = select(Job).where(Job.id == job_id, Job.attempt == attempt, Job.status == JobStatus.RUNNING)
+    job = session.scalar(owned.with_for_update(of=Job))
+    if job is None:
+        return False
+    store_batches(session, job_id, attempt, batches)
+    failures = job.failures + 1
+    if job.cancel_requested:
+        end, why = JobStatus.CANCELLED, Reason.CANCELLED
+    elif failures >= job.max_failures:
+        end, why = JobStatus.FAILED, reason
+    else:
+        end, why = JobStatus.QUEUED, reason
+    if end is JobStatus.QUEUED:
+        wait = timedelta(seconds=settings().backoff_seconds * 2.0 ** min(failures - 1, 10))
+        follows: dict[str, Any] = {"worker_id": None, "available_at": NOW + wait}
+    else:
+        write.merge(session, job_id)
+        follows = {"finished_at": NOW}
+    return change_status(
+        session,
+        job_id,
+        JobStatus.RUNNING,
+        end,
+        attempt=attempt,
+        reason=why,
+        message=message,
+        failures=failures,
+        **follows,
+    )
+
+
+def reclaim_stale(session: Session) -> list[UUID]:
+    """Take back the jobs whose lease ran out."""
+    stale = session.execute(
+        select(Job.id, Job.attempt, Job.worker_id)
+        .where(Job.status == JobStatus.RUNNING, is_stale(Job.heartbeat_at))
+        .with_for_update(skip_locked=True)
+    ).all()
+    for job_id, attempt, worker_id in stale:
+        fail(
+            session,
+            job_id,
+            attempt,
+            Reason.WORKER_LOST,
+            f"worker {worker_id} gave no sign of life for {settings().lease_seconds:g} s",
+        )
+    return [row.id for row in stale]

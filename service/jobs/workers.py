@@ -1,0 +1,113 @@
+"""The workers: which there are, what each is made of, and what it runs now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field
+from sqlalchemy import ColumnElement, and_, case, func, select
+from sqlalchemy.orm import Session
+
+from service.config import settings
+from service.specs.bodies import Output
+from service.specs.training import JobStatus
+from service.storage.session import NOW
+from service.storage.tables import Job, User, Worker
+
+REMEMBERED = timedelta(days=1)
+"""Since its last sign of life a worker is listed for so long."""
+
+
+class WorkerStatus(StrEnum):
+    """Whether a worker takes jobs."""
+
+    UP = "up"
+    STOPPED = "stopped"
+    LOST = "lost"
+
+
+class RunningJob(Output):
+    """A job that a worker runs, and how far it is, in optimizer steps."""
+
+    job: UUID
+    user: str
+    dataset: str
+    model: str
+    optimizer: str
+    step: int
+    total_steps: int | None
+    started_at: datetime | None
+
+
+class WorkerView(Output):
+    """A worker process: one per host, which owns that host's devices."""
+
+    id: str
+    host: str
+    status: WorkerStatus = Field(description="`lost`: no sign of life for a lease, and it did not say that it stops.")
+    slots: int = Field(description="Jobs that it runs at once.")
+    devices: list[dict[str, Any]] = Field(description="`kind` (`cuda` or `cpu`), `name`, `memory_bytes`.")
+    torch: str | None
+    started_at: datetime
+    heartbeat_at: datetime
+    stopped_at: datetime | None
+    running: list[RunningJob]
+
+
+class Workers(Output):
+    """The workers that gave a sign of life within a day, the newest first."""
+
+    workers: list[WorkerView]
+
+
+def is_up() -> ColumnElement[bool]:
+    """Whether a worker gave a sign of life within a lease: one that was killed could not say that it stopped."""
+    lease = timedelta(seconds=settings().lease_seconds)
+    return and_(Worker.stopped_at.is_(None), NOW - Worker.heartbeat_at <= lease)
+
+
+def has_cuda(devices: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether one of a worker's devices is a GPU."""
+    return any(device["kind"] == "cuda" for device in devices)
+
+
+def workers(session: Session) -> Workers:
+    """Those of the last day, with the jobs that they run."""
+    status = case((Worker.stopped_at.is_not(None), WorkerStatus.STOPPED), (is_up(), WorkerStatus.UP))
+    query = (
+        select(Worker, func.coalesce(status, WorkerStatus.LOST).label("status"))
+        .where(NOW - Worker.heartbeat_at <= REMEMBERED)
+        .order_by(Worker.started_at.desc(), Worker.id)
+    )
+    found = session.execute(query).all()
+    jobs = _running(session, [worker.id for worker, _ in found])
+    kept = WorkerView.model_fields.keys() - {"status", "running"}
+    return Workers(
+        workers=[
+            WorkerView(
+                status=WorkerStatus(status),
+                running=jobs.get(worker.id, []),
+                **{name: getattr(worker, name) for name in kept},
+            )
+            for worker, status in found
+        ]
+    )
+
+
+def _running(session: Session, workers: Sequence[str]) -> dict[str, list[RunningJob]]:
+    """Worker -> its jobs, the one that began first in front."""
+    columns = (Job.dataset, Job.model, Job.optimizer, Job.step, Job.total_steps, Job.started_at)
+    rows = session.execute(
+        select(Job.worker_id, Job.id.label("job"), User.name.label("user"), *columns)
+        .join(User, User.id == Job.user_id)
+        .where(Job.status == JobStatus.RUNNING, Job.worker_id.in_(workers))
+        .order_by(Job.started_at, Job.id)
+    )
+    found: dict[str, list[RunningJob]] = {}
+    for row in rows:
+        found.setdefault(str(row.worker_id), []).append(RunningJob.model_validate(row))
+    return found

@@ -1,0 +1,1 @@
+"""Running kotrain: the stack, backups, retention, checks."""

@@ -1,0 +1,110 @@
+"""PostgreSQL's own pg_dump and pg_restore, in a version that fits the server, with data going through pipes.
+
+No password stands on their command lines, which everybody on the machine can read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from service.config import settings
+from service.operations.backup.archive import BackupError
+from service.operations.embedded import EmbeddedError, programs
+
+_BLOCK_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Program:
+    """pg_dump or pg_restore, and its major version."""
+
+    path: Path
+    major: int
+
+
+def find(name: str, least: int) -> Program:
+    """The oldest `name` of the major version `least` or newer, from PATH or the embedded server's wheel.
+
+    The oldest, because a newer pg_restore asks an older server for what it does not know. Raises `BackupError`.
+    """
+    found = [Program(path, _major(path)) for path in _installed(name)]
+    fitting = [program for program in found if program.major >= least]
+    if not fitting:
+        there = ", ".join(str(program.major) for program in found) or "none"
+        raise BackupError(
+            f"{name} of PostgreSQL {least} or newer is needed (here: {there}): "
+            f"install PostgreSQL's client programs, or kotrain[embedded]"
+        )
+    return min(fitting, key=lambda program: program.major)
+
+
+@contextmanager
+def dumping(program: Program, url: str, snapshot: str) -> Iterator[IO[bytes]]:
+    """The dump of what an exported snapshot sees, to be read to its end. Raises `BackupError`."""
+    options = ["--format=custom", "--no-owner", "--no-privileges", f"--snapshot={snapshot}"]
+    with _running(program, options, url, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        yield process.stdout
+
+
+def load(program: Program, url: str, dump: IO[bytes]) -> None:
+    """Restore a dump into an empty database: all of it, or nothing. Raises `BackupError`."""
+    options = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges"]
+    with _running(program, options, url, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        assert process.stdin is not None
+        with suppress(BrokenPipeError), process.stdin:  # it says itself why it does not read on
+            shutil.copyfileobj(dump, process.stdin, _BLOCK_BYTES)
+
+
+@contextmanager
+def _running(
+    program: Program, options: list[str], url: str, *, stdin: int, stdout: int
+) -> Iterator[subprocess.Popen[bytes]]:
+    where, password = _address(url)
+    line = [str(program.path), *options, "--no-password", f"--dbname={where}"]
+    environment = os.environ | ({"PGPASSWORD": password} if password else {})
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(line, stdin=stdin, stdout=stdout, stderr=errors, env=environment) as process,
+    ):
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+        if process.wait() != 0:
+            errors.seek(0)
+            said = " ".join(errors.read().decode(errors="replace").split())
+            raise BackupError(f"{program.path.name} failed: {said.removeprefix(f'{program.path.name}: error: ')}")
+
+
+def _address(url: str) -> tuple[str, str | None]:
+    """The address without its password, and the password."""
+    given = conninfo_to_dict(url.replace("postgresql+psycopg://", "postgresql://", 1))
+    password = given.pop("password", None)
+    return make_conninfo("", **given), None if password is None else str(password)
+
+
+def _installed(name: str) -> Iterator[Path]:
+    if on_path := shutil.which(name):
+        yield Path(on_path)
+    with suppress(EmbeddedError):
+        wheel = programs.find(settings().home, None).postgres.parents[2]
+        yield from sorted(wheel.glob(f"pginstall*/bin/{name}"))
+
+
+def _major(path: Path) -> int:
+    said = subprocess.run([path, "--version"], capture_output=True, text=True).stdout
+    version = re.search(r"\(PostgreSQL\) (\d+)", said)
+    return int(version[1]) if version else 0

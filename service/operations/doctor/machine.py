@@ -1,0 +1,266 @@
+"""Checks of this machine: settings, folders, disk, memory, packages."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import hashlib
+import os
+import re
+import resource
+import shutil
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from uuid import uuid4
+
+from service.config import Settings
+from service.datasets.layouts import fetch_command, is_present, own_names
+from service.operations.doctor.findings import PREFIX, Finding, NotMade, Site, error, ok, sized, warning
+from service.operations.embedded.home import SOCKET_FOLDER_BYTES, socket_folder
+from service.operations.embedded.process import EmbeddedError, server_account
+from service.specs.catalog import DATASETS
+from service.specs.metric_text import many
+from service.storage.files import Store
+
+OTHER_VARIABLES = frozenset({"URL", "KEY", "REVISION"})
+"""`KOTRAIN_...` of the SDK, and what is recorded with each job."""
+FEWEST_BEATS = 3
+"""In a lease; with fewer one lost second makes a worker lose its jobs."""
+
+FULL_BYTES, LOW_BYTES = 10**9, 5 * 10**9
+"""Free on a disk: PostgreSQL stops where there is nothing left, and a checkpoint of a large model takes a gigabyte."""
+FEWEST_FILES = 1000
+SHARED_BYTES = 10**9
+"""Data loaders hand batches over in /dev/shm; a container's default is 64 MB."""
+OPEN_FILES = 1024
+TORCHVISION_AHEAD = 15
+"""torchvision 0.(n + 15) belongs to torch 2.n; any other one fails when it is imported."""
+
+
+def settings(site: Site) -> Iterator[Finding]:
+    """Variables that nothing reads, values that are not valid, addresses of which one is missing."""
+    names = {name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
+    given = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
+    for name in given:
+        rest = name.upper().removeprefix(PREFIX)
+        if rest in names:
+            continue
+        longer = sorted(known for known in names if known.startswith(f"{rest}_"))  # the unit is easily forgotten
+        if likely := longer or difflib.get_close_matches(rest, names, 1, 0.75):
+            yield error(f"nothing reads {name}; did you mean {PREFIX}{likely[0]}?", f"rename it to {PREFIX}{likely[0]}")
+        else:
+            yield warning(f"nothing reads {name}", "remove it; docs/operations.md lists the settings")
+    for name, why in site.faults:
+        yield error(f"{name}: {why}", "correct it; the other checks take its default")
+    if (site.settings.database_url is None) != (site.settings.broker_url is None):
+        name = "KOTRAIN_DATABASE_URL" if site.settings.database_url is None else "KOTRAIN_BROKER_URL"
+        yield error(f"{name} is not set and the other address is", "set KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL")
+    if site.settings.lease_seconds < FEWEST_BEATS * site.settings.beat_seconds:
+        yield warning(
+            f"a lease of {site.settings.lease_seconds:g} s is short for a heartbeat every "
+            f"{site.settings.beat_seconds:g} s: jobs are taken from workers that live",
+            "raise KOTRAIN_LEASE_SECONDS",
+        )
+    read = [name for name in given if name.upper().removeprefix(PREFIX) in names]
+    yield ok(f"from the environment: {', '.join(read)}" if read else "all at their defaults")
+
+
+def home(site: Site) -> Iterator[Finding]:
+    """Whether the home is ours, closed to others, and has a path that sockets can have."""
+    place = site.home
+    try:
+        place.lstat()
+    except OSError as problem:
+        if problem.errno not in {errno.ENOENT, errno.ENOTDIR}:
+            yield error(f"{place}: {problem.strerror}", "set KOTRAIN_HOME to another folder")
+            return
+    if not place.exists():
+        yield warning(f"{place} does not exist yet", "`kotrain up` makes it" if site.is_embedded else None)
+        return
+    if not place.is_dir():
+        yield error(f"{place} is not a folder", "set KOTRAIN_HOME to a folder")
+        return
+    status = place.stat()
+    if not os.access(place, os.W_OK | os.X_OK):
+        yield error(f"{place} cannot be written to", "make it yours (chown, chmod u+rwx), or set KOTRAIN_HOME")
+    elif status.st_uid != os.geteuid():
+        yield error(f"{place} belongs to user {status.st_uid}", "run kotrain as that user, or set KOTRAIN_HOME")
+    if status.st_mode & 0o022:
+        yield warning(f"{place} can be written to by others", f"chmod go-w {place}")
+    key = place / "key"
+    if key.exists() and key.stat().st_mode & 0o077:
+        yield error(f"{key} can be read by others: it is an administrator's key", f"chmod 600 {key}")
+    if site.is_embedded:
+        yield from _reachable(site)
+    yield ok(str(place))
+
+
+def _reachable(site: Site) -> Iterator[Finding]:
+    sockets = socket_folder(site.home)
+    if len(os.fsencode(sockets)) > SOCKET_FOLDER_BYTES:
+        yield error(f"{sockets} is too long for a unix socket", "set KOTRAIN_HOME or TMPDIR to a shorter path")
+    try:
+        account = server_account()
+    except EmbeddedError as problem:
+        yield error(str(problem), "run kotrain as an ordinary user")
+        return
+    if account and (closed := account.blocked_at(site.home)):
+        yield error(
+            f"as root, PostgreSQL runs as '{account.name}', who may not enter {closed}",
+            "set KOTRAIN_HOME to a folder that others may enter, or run kotrain as an ordinary user",
+        )
+
+
+def disk(site: Site) -> Iterator[Finding]:
+    """Space, and room for more files, where the home, files and data lie."""
+    folders = {"home": site.home, "data": site.settings.data}
+    if site.settings.files and "://" not in site.settings.files:
+        folders["files"] = Path(site.settings.files)
+    disks: dict[int, tuple[list[str], Path]] = {}
+    for name, folder in folders.items():
+        at = _existing(folder)
+        disks.setdefault(at.stat().st_dev, ([], at))[0].append(name)
+    for names, at in disks.values():
+        usage, files = shutil.disk_usage(at), os.statvfs(at)
+        text = f"{sized(usage.free)} of {sized(usage.total)} free for {' and '.join(names)} ({at})"
+        remedy = "make room (`kotrain gc` removes old checkpoints and points), or use a larger disk"
+        if usage.free < FULL_BYTES:
+            yield error(text, remedy)
+        elif usage.free < LOW_BYTES:
+            yield warning(text, remedy)
+        else:
+            yield ok(text)
+        if files.f_files and files.f_favail < FEWEST_FILES:
+            yield error(f"room for {files.f_favail} more files only on the disk of {at}", "remove files there")
+
+
+def _existing(folder: Path) -> Path:
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def files(site: Site) -> Iterator[Finding]:
+    """Write a file into the store, read it back, remove it."""
+    url = site.settings.files or str(site.home / "files")
+    if site.settings.files is None and not site.home.exists():
+        raise NotMade(f"{url} comes with the home")
+    name, content = f"doctor/{uuid4()}", os.urandom(4096)
+    try:
+        store = Store(url, site.home / "scratch")
+        try:
+            store.place(name).write_bytes(content)
+            store.put(name)
+            store.forget(store.get(name, len(content), hashlib.sha256(content).hexdigest()))
+        finally:
+            store.remove([name])
+    except Exception as problem:  # of whatever lies behind fsspec
+        yield error(
+            f"no file can be stored in {url}: {problem}",
+            "checkpoints are written there: give this user the right to, or set KOTRAIN_FILES",
+        )
+    else:
+        yield ok(f"a file could be written to {url}, read and removed")
+
+
+def data_sets(site: Site) -> Iterator[Finding]:
+    """Which data sets are here."""
+    folder = site.settings.data
+    if folder.exists() and not os.access(folder, os.R_OK | os.X_OK):
+        yield error(f"{folder} cannot be read", "give this user the right to, or set KOTRAIN_DATA_DIR")
+        return
+    present = [name for name in DATASETS if is_present(name, folder)]
+    missing = [name for name in DATASETS if name not in present]
+    own = len(own_names(folder))
+    registered = f"{many(own, 'set')} of users' own" if own else ""
+    text = f"{', '.join(filter(None, [*present, registered]))} in {folder}"
+    yield ok(f"{text}; not here: {', '.join(missing)} ({fetch_command('NAME')})" if missing else text)
+
+
+def memory(_: Site) -> Iterator[Finding]:
+    """Shared memory, and how many files a process may open."""
+    try:
+        shared = shutil.disk_usage("/dev/shm")
+    except OSError:
+        yield warning("there is no /dev/shm", "data loaders with processes of their own will fail: mount a tmpfs there")
+    else:
+        text = f"{sized(shared.free)} of {sized(shared.total)} free in /dev/shm"
+        if shared.free < SHARED_BYTES:
+            yield warning(text, "data loaders hand batches over there: empty it, or docker run --shm-size=8g")
+        else:
+            yield ok(text)
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
+        yield warning(f"a process may open {soft} files only", f"ulimit -n {OPEN_FILES} or more, before it starts")
+
+
+# --- packages --------------------------------------------------------------------------------------------------------
+
+_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(\[[^]]*\])?\s*\(?(?P<sign>>=|==)?(?P<version>[0-9.]*[0-9])?.*")
+
+
+def packages(site: Site) -> Iterator[Finding]:
+    """Versions against what this kotrain asks for; torch where this machine can train."""
+    can_train = _version("torch") is not None
+    extras = ["server", *(["embedded"] if site.is_embedded else []), *(["worker"] if can_train else [])]
+    problems = list(_unmet(extras))
+    if can_train:
+        problems += _unpaired(_version("torch") or "", _version("torchvision") or "")
+    elif site.is_embedded:
+        problems.append(error("torch is not installed, so that no worker can run", "pip install 'kotrain[all]'"))
+    yield from problems
+    trains = f", torch {_version('torch')}, torchvision {_version('torchvision')}" if can_train else ", without torch"
+    yield ok(f"kotrain {_version('kotrain')}{trains}")
+
+
+def _unmet(extras: list[str]) -> Iterator[Finding]:
+    install = f"pip install 'kotrain[{','.join(extras)}]'"
+    for requirement in _requirements(extras):
+        name, sign, version = requirement["name"], requirement["sign"], requirement["version"]
+        there = _version(name)
+        if there is None:
+            yield error(f"{name} is not installed", install)
+        elif version and not _meets(there, sign, version):
+            yield error(f"{name} is {there}, and kotrain needs {sign}{version}", install)
+
+
+def _requirements(extras: list[str]) -> list[re.Match[str]]:
+    """Of these extras, each once: several of them ask for the same."""
+    found = {}
+    for requirement in metadata.requires("kotrain") or []:
+        asked, _, marker = requirement.partition(";")
+        match = _REQUIREMENT.match(asked)
+        if match and match["name"] != "kotrain" and any(f"'{extra}'" in marker for extra in extras):
+            found[asked] = match
+    return list(found.values())
+
+
+def _unpaired(torch: str, torchvision: str) -> Iterator[Finding]:
+    (major, minor), vision = _numbers(torch)[:2], _numbers(torchvision)[:2]
+    if major == 2 and vision and vision != (0, minor + TORCHVISION_AHEAD):
+        yield error(
+            f"torchvision {torchvision} does not belong to torch {torch}", f"install 0.{minor + TORCHVISION_AHEAD}"
+        )
+    elif torchvision and ("+cpu" in torch) != ("+cpu" in torchvision):
+        yield error(
+            f"torch {torch} and torchvision {torchvision} are not of one build: images cannot be trained on",
+            "install both from the same index",
+        )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"[0-9]+", re.split(r"[+a-z]", version)[0]))
+
+
+def _meets(there: str, sign: str, asked: str) -> bool:
+    numbers, wanted = _numbers(there), _numbers(asked)
+    return numbers >= wanted if sign == ">=" else there == asked or numbers == wanted

@@ -1,0 +1,87 @@
+"""Valkey as our own child: one socket, a password, nothing on disk.
+
+The broker carries doorbells; what is to be done stands in the database. So an empty one after a restart loses nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import time
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from service.operations.embedded.home import Home
+from service.operations.embedded.process import Account, EmbeddedError, Process, last_line
+from service.operations.embedded.programs import Programs
+
+_READY_SECONDS = 30.0
+
+
+class Valkey:
+    """The broker of a home: `start` and `stop` may be called again and again. Raises `EmbeddedError`."""
+
+    def __init__(self, home: Home, programs: Programs, sockets: Path, account: Account | None) -> None:
+        self._socket = sockets / "valkey.sock"
+        self._password = secrets.token_urlsafe(24)
+        self._log = home.path / "logs" / "valkey.log"
+        self.process = Process(
+            "valkey",
+            [str(programs.valkey), "-"],  # the settings come over standard input: arguments can be read by everybody
+            log=self._log,
+            environment={"LC_ALL": "C", "KOTRAIN_HOME": str(home.path)},
+            account=account,
+            death_signal=signal.SIGTERM,
+            stop_signals=((signal.SIGTERM, 10.0),),
+            keep_open=(home.lock,),
+            secret_input="\n".join(
+                (
+                    "port 0",
+                    f'unixsocket "{self._socket}"',
+                    "unixsocketperm 700",
+                    f"requirepass {self._password}",
+                    f'dir "{sockets}"',
+                    'save ""',
+                    "appendonly no",
+                    "",
+                )
+            ),
+        )
+
+    @property
+    def url(self) -> str:
+        """The address as Celery wants it, password included."""
+        return f"redis+socket://:{self._password}@{self._socket}"
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        self.process.start()
+        try:
+            self._wait_ready()
+        except BaseException:
+            self.process.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop; nothing happens if it does not run."""
+        self.process.stop()
+
+    def _wait_ready(self) -> None:
+        deadline = time.monotonic() + _READY_SECONDS
+        at_once = Retry(NoBackoff(), 0)  # the client's own pauses last seconds
+        with redis.Redis(unix_socket_path=str(self._socket), password=self._password, retry=at_once) as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.RedisError as error:
+                    if (code := self.process.exit_code()) is not None:
+                        raise EmbeddedError(
+                            f"Valkey ended at once (exit status {code}): {last_line(self._log)}; see {self._log}"
+                        ) from error
+                    if time.monotonic() > deadline:
+                        raise EmbeddedError(f"Valkey does not answer: {error}; see {self._log}") from error
+                    time.sleep(0.01)

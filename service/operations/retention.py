@@ -1,0 +1,385 @@
+"""Retention: what is kept no longer is removed, in small transactions, while the service runs.
+
+Checkpoints and metric points of jobs that ended long enough ago; files that no row names; expired answers to repeated
+requests. The job itself, its summary and its events stay. Nothing here needs to be finished: rows go in a committed
+transaction before their files, so that an end at any moment leaves files that no row names, which the next look
+removes. Ages of jobs are told by the database's clock.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy import ARRAY, TextClause, Uuid, bindparam, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.config import settings
+from service.specs.training import JobStatus
+from service.storage.files import Store, store
+from service.storage.idempotency import KEPT
+from service.storage.session import transaction
+
+BATCH_SECONDS = 0.1
+"""What a transaction should take; the number of its rows follows from how long the one before took. A pause of the same
+length follows it, so that the service keeps half of the disk."""
+FEWEST_ROWS, MOST_ROWS = 16, 4000
+PAGE = 500
+"""Jobs, checkpoints or files that are looked at together."""
+FILE_SECONDS = 3600.0
+"""Younger files are left alone: the fence makes it safe to remove them, this makes it boring."""
+MOST_DAYS = 1e6
+"""Longer ago than any date that Postgres could be asked for."""
+
+log = logging.getLogger(__name__)
+
+FINAL = ", ".join(f"'{status}'" for status in JobStatus if status.is_final)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What to keep, in days after the end of a job: checkpoints; metric points, None for ever.
+
+    `is_dry_run` counts what would be removed and removes nothing.
+    """
+
+    checkpoints_days: float
+    points_days: float | None
+    is_dry_run: bool = False
+
+    @classmethod
+    def of_settings(cls) -> Policy:
+        """That of `KOTRAIN_KEEP_CHECKPOINTS_DAYS` and `KOTRAIN_KEEP_POINTS_DAYS`."""
+        return cls(settings().keep_checkpoints_days, settings().keep_points_days)
+
+
+class Removed(BaseModel):
+    """What was removed, or would be. Sizes in bytes, as they were stored (points: compressed)."""
+
+    is_dry_run: bool
+    checkpoints: int = 0
+    checkpoint_bytes: int = 0
+    points: int = 0
+    point_rows: int = 0
+    point_bytes: int = 0
+    files: int = 0
+    """Files that no row named."""
+    file_bytes: int = 0
+    answers: int = 0
+    """Expired answers to repeated requests."""
+    unknown_files: int = 0
+    """Files of jobs that this database does not know; they are left alone."""
+    unknown_bytes: int = 0
+    transactions: int = 0
+    seconds: float = 0
+    longest_transaction_seconds: float = 0
+    problems: list[str] = []
+    """What could not be done, and why."""
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there was nothing to do."""
+        return not (self.checkpoints or self.points or self.files or self.answers or self.problems)
+
+
+def sweep(should_stop: Callable[[], bool] = lambda: False) -> Removed | None:
+    """Remove by the settings what is due; for workers, each of which may have a folder of its own. Never raises.
+
+    `should_stop` is asked between transactions. The answer is None where the database went away.
+    """
+    try:
+        removed = collect(Policy.of_settings(), store(), should_stop)
+    except Exception as error:  # the caller is a thread that has to outlive whatever it meets
+        log.warning("retention put off: %s", error, exc_info=not isinstance(error, SQLAlchemyError))
+        return None
+    for problem in removed.problems:
+        log.warning("retention: %s", problem)
+    if not removed.is_nothing:
+        log.info("retention: removed %s", removed.model_dump_json(exclude={"is_dry_run", "problems"}))
+    return removed
+
+
+def collect(policy: Policy, files: Store, should_stop: Callable[[], bool] = lambda: False) -> Removed:
+    """Remove what the policy does not keep; two at the same time share the work.
+
+    `should_stop` ends it early, after a whole transaction. Raises SQLAlchemyError where the database is away; trouble
+    with files is told in `problems` and keeps nothing else from being done.
+    """
+    work = _Work(policy, files, should_stop, Removed(is_dry_run=policy.is_dry_run))
+    start = time.perf_counter()
+    for part in (work.remove_answers, work.remove_points, work.remove_checkpoints, work.remove_files):
+        try:
+            part()
+        except _Stopped:
+            break
+        except SQLAlchemyError:
+            raise
+        except Exception as error:  # stores elsewhere have errors of their own; one that hangs has kept up only files
+            work.removed.problems.append(f"the files in {files.url}: {error}")
+    work.removed.seconds = time.perf_counter() - start
+    return work.removed
+
+
+# --- in words --------------------------------------------------------------------------------------------------------
+
+
+def told(policy: Policy, removed: Removed) -> list[str]:
+    """What was removed, for people: a line for each kind."""
+    ended = "of jobs that ended {} ago or earlier"
+    lines = {"checkpoints": f"{removed.checkpoints:,} {ended.format(_age(policy.checkpoints_days))}"}
+    lines["checkpoints"] += _sized(removed.checkpoint_bytes)
+    if policy.points_days is None:
+        lines["points"] = "kept for ever (KOTRAIN_KEEP_POINTS_DAYS or --points-days would set an age)"
+    else:
+        lines["points"] = f"{removed.points:,} {ended.format(_age(policy.points_days))}"
+        lines["points"] += f", {removed.point_rows:,} rows{_sized(removed.point_bytes)}" if removed.points else ""
+    lines["files"] = f"{removed.files:,} that no checkpoint names{_sized(removed.file_bytes)}"
+    if removed.unknown_files:
+        lines["left alone"] = f"{removed.unknown_files:,} files of jobs that this database does not know"
+        lines["left alone"] += _sized(removed.unknown_bytes)
+    lines["answers"] = f"{removed.answers:,} expired answers to repeated requests"
+    lines["time"] = f"{removed.seconds:.2g} s, {removed.transactions:,} transactions, "
+    lines["time"] += f"the longest {1000 * removed.longest_transaction_seconds:.0f} ms"
+    head = ["nothing is removed (--dry-run); to be removed are"] if removed.is_dry_run else []
+    return [*head, *(f"{name:12} {line}" for name, line in lines.items())]
+
+
+def _age(days: float) -> str:
+    return f"{days:g} day{'' if days == 1 else 's'}"
+
+
+def _sized(size_bytes: float) -> str:
+    """`, 1.2 MB`; nothing for nothing."""
+    units = ["bytes", "kB", "MB", "GB", "TB"]
+    while size_bytes >= 1000 and len(units) > 1:
+        size_bytes /= 1000
+        units.pop(0)
+    return f", {size_bytes:.3g} {units[0]}" if size_bytes else ""
+
+
+# --- statements ------------------------------------------------------------------------------------------------------
+
+
+def _statement(sql: str) -> TextClause:
+    uuids = [name for name in ("jobs", "ids") if f":{name}" in sql]
+    return text(sql).bindparams(*(bindparam(name, type_=ARRAY(Uuid())) for name in uuids))
+
+
+_OLD_CHECKPOINTS = f"""
+    FROM checkpoints AS old JOIN jobs ON jobs.id = old.job_id
+    WHERE jobs.status IN ({FINAL}) AND jobs.finished_at <= clock_timestamp() - make_interval(secs => :seconds)
+"""
+COUNT_CHECKPOINTS = _statement(f"SELECT count(*) AS rows, sum(size_bytes)::bigint AS bytes {_OLD_CHECKPOINTS}")
+REMOVE_CHECKPOINTS = _statement(
+    f"""
+    DELETE FROM checkpoints WHERE ctid = ANY(ARRAY(
+        SELECT old.ctid {_OLD_CHECKPOINTS} LIMIT :rows FOR UPDATE OF old SKIP LOCKED))
+    RETURNING file, size_bytes
+    """
+)
+
+# One probe of the index for each job that still has points, whatever their number: after a first run, that is few.
+# What a comparison that is not over yet will show in its report stays.
+JOBS_WITH_POINTS = _statement(
+    f"""
+    WITH RECURSIVE found(id, position) AS (
+        (SELECT job_id, 1 FROM metric_chunks WHERE job_id > :after ORDER BY job_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT job_id FROM metric_chunks WHERE job_id > found.id ORDER BY job_id LIMIT 1), position + 1
+        FROM found WHERE found.id IS NOT NULL AND position < :page)
+    SELECT jobs.id,
+           jobs.status IN ({FINAL}) AND jobs.finished_at <= clock_timestamp() - make_interval(secs => :seconds)
+           AND NOT EXISTS (SELECT FROM comparison_cells JOIN comparisons ON comparisons.id = comparison_id
+                           WHERE job_id = jobs.id AND comparisons.status = 'running') AS is_old
+    FROM jobs WHERE jobs.id = ANY(ARRAY(SELECT id FROM found)) ORDER BY jobs.id
+    """
+)
+# The size as stored: nothing is decompressed but the steps, to count them.
+_CHUNK = """cardinality(steps) AS points,
+            pg_column_size(steps) + pg_column_size("values") + pg_column_size(wall_seconds) AS bytes"""
+COUNT_POINTS = _statement(
+    f"""
+    SELECT count(*) AS rows, coalesce(sum(points), 0)::bigint AS points, coalesce(sum(bytes), 0)::bigint AS bytes
+    FROM (SELECT {_CHUNK} FROM metric_chunks WHERE job_id = ANY(:jobs)) AS old
+    """
+)
+# It goes on after the last row it met and not from the start, which is full of dead entries of the index.
+REMOVE_POINTS = _statement(
+    f"""
+    WITH old AS (
+        SELECT ctid, job_id, name_id, first_step FROM metric_chunks
+        WHERE job_id = ANY(:jobs) AND (job_id, name_id, first_step) > (:job, :name, :step)
+        ORDER BY job_id, name_id, first_step LIMIT :rows FOR UPDATE SKIP LOCKED),
+    gone AS (
+        DELETE FROM metric_chunks WHERE ctid = ANY(ARRAY(SELECT ctid FROM old)) RETURNING {_CHUNK})
+    SELECT last.job_id AS job, last.name_id AS name, last.first_step AS step, total.*
+    FROM (SELECT count(*) AS rows, sum(points)::bigint AS points, sum(bytes)::bigint AS bytes FROM gone) AS total,
+         (SELECT * FROM old ORDER BY job_id DESC, name_id DESC, first_step DESC LIMIT 1) AS last
+    """
+)
+
+ABOUT_JOBS = _statement(
+    """
+    SELECT jobs.id, status, jobs.attempt, coalesce(array_agg(file) FILTER (WHERE file IS NOT NULL), '{}') AS files
+    FROM jobs LEFT JOIN checkpoints ON job_id = jobs.id WHERE jobs.id = ANY(:ids) GROUP BY jobs.id
+    """
+)
+
+_EXPIRED = "FROM idempotency_keys AS old WHERE created_at < clock_timestamp() - make_interval(secs => :seconds)"
+COUNT_ANSWERS = _statement(f"SELECT count(*) AS rows {_EXPIRED}")
+REMOVE_ANSWERS = _statement(
+    f"""
+    DELETE FROM idempotency_keys WHERE ctid = ANY(ARRAY(
+        SELECT old.ctid {_EXPIRED} LIMIT :rows FOR UPDATE SKIP LOCKED))
+    RETURNING 1
+    """
+)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+_NAME = re.compile(r"jobs/(?P<job>[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})/(?P<attempt>[0-9]{1,9})/.+")
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file that belongs to an attempt of a job; what has another name is not ours to remove."""
+
+    name: str
+    size_bytes: int
+    job: UUID
+    attempt: int
+
+    @classmethod
+    def of(cls, name: str, size_bytes: int) -> _File | None:
+        found = _NAME.fullmatch(name)
+        return found and cls(name, size_bytes, UUID(found["job"]), int(found["attempt"]))
+
+    def is_lost(self, status: JobStatus, attempt: int) -> bool:
+        """Whether no row can come to name it any more, by the fence: a claim always makes a new attempt."""
+        if status.is_final:
+            return True
+        return self.attempt < attempt if status is JobStatus.RUNNING else self.attempt <= attempt
+
+
+# --- the work --------------------------------------------------------------------------------------------------------
+
+
+class _Stopped(Exception):
+    """The caller has had enough."""
+
+
+@dataclass
+class _Work:
+    policy: Policy
+    files: Store
+    should_stop: Callable[[], bool]
+    removed: Removed
+    _rows: int = 256
+    """Of the next transaction."""
+
+    def remove_checkpoints(self) -> None:
+        """Rows first, files once they are committed: a row never names a file that we removed."""
+        old = {"seconds": _seconds(self.policy.checkpoints_days)}
+        if self.policy.is_dry_run:
+            (row,) = self._run(COUNT_CHECKPOINTS, old)
+            self.removed.checkpoints, self.removed.checkpoint_bytes = row.rows, row.bytes or 0
+            return
+        while gone := self._run(REMOVE_CHECKPOINTS, {**old, "rows": PAGE}):
+            self.removed.checkpoints += len(gone)
+            self.removed.checkpoint_bytes += sum(row.size_bytes for row in gone)
+            self.files.remove(row.file for row in gone)
+
+    def remove_points(self) -> None:
+        """Chunk by chunk, job after job."""
+        if self.policy.points_days is None:
+            return
+        for jobs in self._jobs_with_old_points(_seconds(self.policy.points_days)):
+            if self.policy.is_dry_run:
+                self._count_points(*self._run(COUNT_POINTS, {"jobs": jobs}))
+                continue
+            at: dict[str, Any] = {"job": UUID(int=0), "name": 0, "step": 0}
+            while found := self._run(REMOVE_POINTS, {"jobs": jobs, **at, "rows": self._rows}):
+                (row,) = found
+                self._count_points(row)
+                at = {"job": row.job, "name": row.name, "step": row.step}
+                jobs = [job for job in jobs if job >= row.job]
+
+    def _jobs_with_old_points(self, seconds: float) -> Iterator[list[UUID]]:
+        after = UUID(int=0)
+        while page := self._run(JOBS_WITH_POINTS, {"after": after, "page": PAGE, "seconds": seconds}):
+            after = page[-1].id
+            if old := [row.id for row in page if row.is_old]:
+                yield old
+
+    def _count_points(self, row: Any) -> None:
+        self.removed.point_rows += row.rows
+        self.removed.points += row.points or 0
+        self.removed.point_bytes += row.bytes or 0
+
+    def remove_answers(self) -> None:
+        """Answers to requests that will not be repeated any more."""
+        old = {"seconds": KEPT.total_seconds()}
+        if self.policy.is_dry_run:
+            (row,) = self._run(COUNT_ANSWERS, old)
+            self.removed.answers = row.rows
+            return
+        while gone := len(self._run(REMOVE_ANSWERS, {**old, "rows": PAGE})):
+            self.removed.answers += gone
+
+    def remove_files(self) -> None:
+        """Files that no row names and no row ever will, here and among those that were on their way from or to."""
+        self._remove_files_of(self.files, has_rows=True)
+        if scratch := self.files.local_copies():
+            self._remove_files_of(scratch, has_rows=False)
+
+    def _remove_files_of(self, files: Store, *, has_rows: bool) -> None:
+        # Listed before the rows are read: what is stored meanwhile is not in the list.
+        found = [file for name, size in files.names() if (file := _File.of(name, size))]
+        for start in range(0, len(found), PAGE):
+            part = found[start : start + PAGE]
+            jobs = {row.id: row for row in self._run(ABOUT_JOBS, {"ids": list({file.job for file in part})})}
+            for file in part:
+                job = jobs.get(file.job)
+                if job is None:
+                    self.removed.unknown_files += 1
+                    self.removed.unknown_bytes += file.size_bytes
+                elif not (has_rows and file.name in job.files) and file.is_lost(JobStatus(job.status), job.attempt):
+                    self._remove_file(files, file)
+
+    def _remove_file(self, files: Store, file: _File) -> None:
+        try:
+            if time.time() - files.modified(file.name) < FILE_SECONDS:
+                return
+        except FileNotFoundError:
+            return
+        if not self.policy.is_dry_run:
+            files.remove([file.name])
+        self.removed.files += 1
+        self.removed.file_bytes += file.size_bytes
+
+    def _run(self, statement: TextClause, values: dict[str, Any]) -> Sequence[Any]:
+        """The rows of a statement, which is a transaction of its own."""
+        if self.should_stop():
+            raise _Stopped
+        start = time.perf_counter()
+        with transaction() as session:
+            rows = session.execute(statement, values).all()
+        seconds = time.perf_counter() - start
+        self.removed.transactions += 1
+        self.removed.longest_transaction_seconds = max(self.removed.longest_transaction_seconds, seconds)
+        if statement is REMOVE_POINTS:
+            wanted = self._rows * BATCH_SECONDS / seconds
+            self._rows = round(min(max(wanted, self._rows / 2, FEWEST_ROWS), self._rows * 2, MOST_ROWS))
+            time.sleep(min(seconds, BATCH_SECONDS))
+        return rows
+
+
+def _seconds(days: float) -> float:
+    return 86_400 * min(days, MOST_DAYS)

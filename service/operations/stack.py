@@ -1,0 +1,296 @@
+"""Everything of one machine as one thing: database, broker, worker and API, started, watched and stopped in order."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import httpx2
+import psycopg
+
+from service.accounts import api_keys as keys
+from service.config import Settings, settings
+from service.operations.embedded import Embedded, EmbeddedError, Home, database_url_of
+from service.operations.embedded.process import Process, last_line
+from service.storage import session as db
+
+OWNER = "owner"  # the user whose key the first start makes
+
+_READY_SECONDS = 60.0
+_WATCH_SECONDS = 0.25
+_QUICK_SECONDS = 10.0  # a part that ends earlier has not really started
+_QUICK_DEATHS = 5
+STREAM_SECONDS = 5  # what open answers get when the API stops
+TAKE_MILLISECONDS = 30_000  # after which the kernel drops a connection whose other end takes nothing
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Part:
+    """A process that is started again, after growing pauses, when it ends by itself."""
+
+    process: Process
+    start: Callable[[], None]
+    started: float = 0.0
+    deaths: int = 0
+    due: float | None = None  # when it is to be started again
+
+    def begin(self) -> None:
+        """Start it."""
+        self.started, self.due = time.monotonic(), None
+        self.start()
+
+    def look(self) -> None:
+        """Start it again if it ended; `EmbeddedError` when it ends at once again and again."""
+        now = time.monotonic()
+        if self.due is not None:
+            if now >= self.due:
+                self.begin()
+        elif (code := self.process.exit_code()) is not None:
+            self._bury(code, now)
+
+    def _bury(self, code: int, now: float) -> None:
+        self.deaths = self.deaths + 1 if now - self.started < _QUICK_SECONDS else 1
+        name, path = self.process.name, self.process.log
+        if self.deaths >= _QUICK_DEATHS:
+            raise EmbeddedError(
+                f"the {name} ended at once {self.deaths} times (exit status {code}): {last_line(path)}; see {path}"
+            )
+        pause = 0.25 * 2 ** (self.deaths - 1)
+        log.warning("the %s ended (exit status %d) and starts again in %.2g s; see %s", name, code, pause, path)
+        self.due = now + pause
+
+
+@dataclass(frozen=True)
+class Running:
+    """A stack that answers: its address, and where the owner's key and the logs are."""
+
+    url: str
+    key_file: Path
+    logs: Path
+
+
+def run(announce: Callable[[Running], None]) -> None:
+    """Run everything in the home of `settings()` until SIGINT or SIGTERM; `announce` is called once it answers.
+
+    Without a database and a broker in the settings both are the embedded ones. Raises `EmbeddedError`.
+    """
+    with _until_signal(), ExitStack() as stack:
+        wanted = settings()
+        home = stack.enter_context(Home(wanted.home))
+        logs = home.path / "logs"
+        listener = stack.enter_context(listen(wanted.host, wanted.port))
+        url = _url(listener)
+        parts = []
+        addresses = _given_addresses(wanted)
+        if addresses is None:
+            servers = stack.enter_context(Embedded(home))
+            parts = [Part(server.process, server.start) for server in (servers.postgres, servers.valkey)]
+            addresses = {"KOTRAIN_DATABASE_URL": servers.database_url, "KOTRAIN_BROKER_URL": servers.broker_url}
+        environment = {**addresses, "KOTRAIN_HOME": str(home.path), "KOTRAIN_PORT": str(listener.getsockname()[1])}
+        stack.enter_context(_settings_from(environment))
+        db.migrate()
+        write_key(home.path / "key")
+
+        for process in (_worker(logs, wanted.drain_seconds), _api(logs, listener.fileno())):
+            parts.append(Part(process, process.start))
+            stack.callback(process.stop)
+            parts[-1].begin()
+        _wait_healthy(url, parts)
+        stack.enter_context(_written(home.path / "running.json", json.dumps({"url": url, "pid": os.getpid()})))
+        announce(Running(url, home.path / "key", logs))
+        _watch(parts)
+
+
+@contextmanager
+def database(*, of_a_stopped_one: bool = False) -> Iterator[None]:
+    """Settings that name a database: the one they name, the one that `up` runs in the home, or that of a home at rest.
+
+    The last is started here, and stopped at the end of the block. `of_a_stopped_one`: one that runs in the home is
+    refused. Without it the home must hold a database. Raises `EmbeddedError`.
+    """
+    wanted = settings()
+    if wanted.database_url is not None:
+        yield
+        return
+    if not of_a_stopped_one:
+        try:
+            url = database_url_of(wanted.home)
+        except OSError as error:
+            raise EmbeddedError(
+                f"{wanted.home} holds no database of yours ({error.strerror}): name another folder with --home, "
+                "or set KOTRAIN_DATABASE_URL"
+            ) from error
+        if _answers(url):
+            with _settings_from({"KOTRAIN_DATABASE_URL": url}):
+                yield
+            return
+    with Embedded(wanted.home) as servers, _settings_from({"KOTRAIN_DATABASE_URL": servers.database_url}):
+        yield
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url.replace("+psycopg", "", 1), connect_timeout=3).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; port 0 takes a free one. Raises `EmbeddedError`."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted connections inherit it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKE_MILLISECONDS)
+        return listener
+    except OSError as error:
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        raise EmbeddedError(
+            f"cannot listen on {host} port {port} ({reason}): choose another with --port N (0: any free one)"
+        ) from error
+
+
+def _watch(parts: list[Part]) -> None:
+    while True:
+        time.sleep(_WATCH_SECONDS)
+        for part in parts:
+            part.look()
+
+
+def _worker(logs: Path, drain_seconds: float) -> Process:
+    return Process(
+        "worker",
+        [sys.executable, "-P", "-m", "workers"],
+        log=logs / "worker.log",
+        environment=os.environ.copy(),
+        stop_signals=((signal.SIGTERM, drain_seconds + 5),),
+    )
+
+
+def _api(logs: Path, listener: int) -> Process:
+    """It inherits the listening socket: no port can be lost between two starts, and callers wait instead of failing."""
+    return Process(
+        "api",
+        [sys.executable, "-P", "-m", "service.commands", "api", "--fd", str(listener)],
+        log=logs / "api.log",
+        environment=os.environ.copy(),
+        stop_signals=((signal.SIGTERM, STREAM_SECONDS + 5),),
+        keep_open=(listener,),
+    )
+
+
+def _wait_healthy(url: str, parts: list[Part]) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while True:
+        try:
+            # Its connections wait in the listening socket until the API accepts them.
+            if httpx2.get(f"{url}/healthz", timeout=1, trust_env=False).is_success:
+                return
+        except httpx2.TransportError:
+            pass
+        for part in parts:
+            part.look()
+        if time.monotonic() > deadline:
+            api = parts[-1].process
+            raise EmbeddedError(f"the API does not answer at {url}: {last_line(api.log)}; see {api.log}")
+
+
+def _given_addresses(wanted: Settings) -> Mapping[str, str] | None:
+    """The addresses of servers that the user runs; None where we are to run them."""
+    given = {"KOTRAIN_DATABASE_URL": wanted.database_url, "KOTRAIN_BROKER_URL": wanted.broker_url}
+    missing = [name for name, value in given.items() if value is None]
+    if len(missing) == 1:
+        raise EmbeddedError(
+            f"{missing[0]} is not set and the other one is: set KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL, or neither"
+        )
+    return None if missing else {name: value for name, value in given.items() if value is not None}
+
+
+def _url(listener: socket.socket) -> str:
+    """Where a client on this machine finds it."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def write_key(path: Path) -> None:
+    """Make sure that the key in the owner's file (mode 0600) is valid here; the first start makes one.
+
+    One that was taken back stays so: the file gets another. A database without any key takes the one that is there.
+    """
+    written = path.read_text().strip() or None if path.exists() else None
+    if written is not None and keys.any_exist() and not keys.is_known(written):
+        log.warning("the key in %s is not known to the database any more: it gets a new one", path)
+        written = None
+    key = keys.create(OWNER, admin=True, key=written)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    os.fchmod(descriptor, 0o600)
+    with open(descriptor, "w") as file:
+        file.write(key + "\n")
+
+
+@contextmanager
+def _written(path: Path, text: str) -> Iterator[None]:
+    """The file exists, whole, for as long as the block runs."""
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.write_text(text)
+    unfinished.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _settings_from(environment: Mapping[str, str]) -> Iterator[None]:
+    """`environment` holds for us and the children that we start."""
+    before = os.environ.copy()
+    os.environ.update(environment)
+    settings.cache_clear()
+    db.engine.cache_clear()
+    try:
+        yield
+    finally:
+        db.engine().dispose()
+        db.engine.cache_clear()
+        os.environ.clear()
+        os.environ.update(before)
+        settings.cache_clear()
+
+
+@contextmanager
+def _until_signal() -> Iterator[None]:
+    """End the block at the first SIGINT, SIGTERM or SIGHUP; while it unwinds, more of them change nothing."""
+    ends = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) != signal.SIG_IGN  # nohup, or a shell's background job
+    ]
+
+    def end(_number: int, _frame: FrameType | None) -> Any:
+        for number in ends:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in ends}
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,150 @@
+"""Figures of comparisons and jobs as files by themselves; what draws them is loaded with the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service import reports
+from service.comparisons import lifecycle as comparisons
+from service.comparisons.answers import ComparisonAnswer, TaskAnswer
+from service.errors import Invalid, NotFound
+from service.jobs import submission as jobs
+from service.metrics import read
+from service.reports import plot_names
+from service.reports.plot_names import Ending, Theme, Wish
+from service.specs.bodies import Output
+from service.storage.session import transaction
+from service.storage.tables import MetricChunk, MetricName
+
+MEDIA_TYPES: Mapping[Ending, str] = {"svg": "image/svg+xml", "png": "image/png"}
+
+
+class PlotName(Output):
+    """A figure: `NAME.svg` and `NAME.png` beside this list."""
+
+    name: str
+    title: str
+    task: str | None = Field(description="Label of the task that it is of; null: of all together, or of a job.")
+
+
+class Plots(Output):
+    """The figures that there are; one whose data is not there yet says so when it is asked for."""
+
+    plots: list[PlotName]
+
+
+class Picture(Output):
+    """A file."""
+
+    body: bytes
+    media_type: str
+    file_name: str
+
+
+def of_file(file: str, theme: Theme, width_pixels: int) -> tuple[str, Wish]:
+    """The figure's name, and what kind of file, from `NAME.svg`. Raises NotFound."""
+    name, _, ending = file.rpartition(".")
+    for known in MEDIA_TYPES:
+        if name and ending == known:
+            return name, Wish(known, theme, width_pixels)
+    raise NotFound(f"there is no plot '{file[:200]}': its name ends in .svg or .png")
+
+
+def _drawing() -> Any:
+    return import_module("service.reports.plots")  # not at the top: matplotlib
+
+
+def _named(name: str, known: Mapping[str, str]) -> None:
+    if name not in known:
+        raise NotFound(f"there is no plot '{name[:200]}'; there is {', '.join(known) or 'none'}")
+
+
+# --- of a comparison -------------------------------------------------------------------------------------------------
+
+
+def comparison_plots(session: Session, comparison_id: UUID) -> Plots:
+    """The figures of each task, then those of all. Raises NotFound."""
+    answer = comparisons.answer(session, comparisons.get(session, comparison_id))
+    of_tasks = [
+        PlotName(name=name, title=title, task=task.label)
+        for task in answer.tasks
+        for name, title in plot_names.of_task(task).items()
+    ]
+    across = plot_names.ACROSS if len(answer.tasks) > 1 else {}
+    return Plots(plots=of_tasks + [PlotName(name=name, title=title, task=None) for name, title in across.items()])
+
+
+def comparison_plot(comparison_id: UUID, name: str, task: str, wish: Wish) -> Picture:
+    """One of them; `task` is a number from 1 or a label. No session is open while it is drawn.
+
+    Raises:
+        NotFound: there is no such comparison or plot.
+        Invalid: there is no such task.
+        Conflict: it cannot be drawn, or not yet.
+    """
+    with transaction() as session:
+        answer = comparisons.answer(session, comparisons.get(session, comparison_id))
+        found = None if name in plot_names.ACROSS else _task(answer, task)
+        curves = {} if found is None else _curves(session, answer, found, name)
+    file_name = f"{reports.stem(answer)}-{name}.{wish.ending}"
+    if found is None:
+        return _picture(_drawing().of_all_tasks(answer, name, wish), wish, file_name)
+    return _picture(_drawing().of_task(answer, found, curves, name, wish), wish, file_name)
+
+
+def _curves(session: Session, answer: ComparisonAnswer, task: TaskAnswer, name: str) -> reports.Curves:
+    """Those that a figure of a task may show. Raises NotFound where there is no such figure."""
+    _named(name, {**plot_names.of_task(task), **plot_names.ACROSS})
+    runs = [job for group in task.groups for job in group.jobs]
+    return read.curves(session, runs, reports.curve_names(answer))
+
+
+def _task(answer: ComparisonAnswer, wanted: str) -> TaskAnswer:
+    for number, task in enumerate(answer.tasks, 1):
+        if wanted in (task.label, str(number)):
+            return task
+    labels = ", ".join(f"{number} ({task.label})" for number, task in enumerate(answer.tasks, 1))
+    raise Invalid.field("task", f"there is no such task; there is {labels}")
+
+
+def _picture(body: bytes, wish: Wish, file_name: str) -> Picture:
+    return Picture(body=body, media_type=MEDIA_TYPES[wish.ending], file_name=file_name)
+
+
+# --- of a job --------------------------------------------------------------------------------------------------------
+
+
+def job_plots(session: Session, job_id: UUID) -> Plots:
+    """The figures of what was measured so far. Raises NotFound."""
+    jobs.get(session, job_id)
+    known = plot_names.of_job(_measured(session, job_id))
+    return Plots(plots=[PlotName(name=name, title=title, task=None) for name, title in known.items()])
+
+
+def _measured(session: Session, job_id: UUID) -> list[str]:
+    ids = select(MetricChunk.name_id).where(MetricChunk.job_id == job_id)
+    return list(session.scalars(select(MetricName.name).where(MetricName.id.in_(ids)).order_by(MetricName.name)))
+
+
+def job_plot(job_id: UUID, name: str, wish: Wish, *, is_log: bool, smooth: float) -> Picture:
+    """One of them. No session is open while it is drawn.
+
+    Raises:
+        NotFound: there is no such job or plot.
+        Conflict: it cannot be drawn.
+    """
+    with transaction() as session:
+        optimizer = jobs.get(session, job_id).optimizer
+        measured = _measured(session, job_id)
+        _named(name, plot_names.of_job(measured))
+        curves = read.curves(session, [job_id], plot_names.metrics_of(name, measured)).get(job_id, {})
+    body = _drawing().of_job(optimizer, curves, name, wish, is_log=is_log, smooth=smooth)
+    safe = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "._-") else "-" for sign in name)
+    return _picture(body, wish, f"job-{str(job_id)[-8:]}-{safe}.{wish.ending}")

@@ -1,0 +1,1 @@
+"""The vocabulary: catalog, training specs, metrics."""

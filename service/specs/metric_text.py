@@ -1,0 +1,88 @@
+"""Metrics and counts as people read them: which way is better, and values and differences in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.errors import Invalid
+from service.specs.training import Target
+
+
+def sign(name: str) -> int:
+    """1 where more of a metric is better, -1 where less is. Raises Invalid where neither is."""
+    if name.endswith(("accuracy", "per_second")):
+        return 1
+    if name.endswith(("loss", "correlation")):
+        return -1
+    raise Invalid.field("metric", f"'{name}' cannot be compared: neither more nor less of it is better")
+
+
+def many(n: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
+def listed(names: Sequence[str], most: int | None = 4, word: str = "and") -> str:
+    """`a, b and c`; beyond `most` names the rest is counted."""
+    shown = list(names)
+    if most is not None and len(shown) > most:
+        shown = [*shown[: most - 1], f"{len(names) - most + 1} more"]
+    return f" {word} ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def out_of_reach(target: Target) -> str | None:
+    """Why no run can meet a target, and what may be meant; None where one can."""
+    if not target.metric.endswith("accuracy") or target.value <= 1:
+        return None
+    return (
+        f"an accuracy is a share from 0 to 1, so {target.value:g} is never reached; "
+        f"did you mean {target.value / 100:g}?"
+    )
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric, which way is better, and how people read it: shares in percent and points, the rest as it is."""
+
+    name: str
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 where less is."""
+        return sign(self.name)
+
+    @property
+    def words(self) -> str:
+        """The name in a sentence."""
+        return self.name.replace("val_", "validation_").replace("_", " ")
+
+    @property
+    def whose(self) -> str:
+        """The weights that it is measured with; empty for what is no matter of weights."""
+        if self.name.endswith("per_second"):
+            return ""
+        return f" of the {'best validation' if self.name.startswith('best_') else 'last'} step's weights"
+
+    def value(self, value: float) -> str:
+        """A value in a sentence."""
+        return f"{100 * value:.1f} %" if self.name.endswith("accuracy") else _number(value)
+
+    def lead(self, lead: float, interval: tuple[float | None, float | None] | None) -> str:
+        """A difference and its interval in a sentence."""
+        if not self.name.endswith("accuracy"):
+            return _number(lead) + (f" (95 % interval {_end(interval[0])} to {_end(interval[1])})" if interval else "")
+        low, high = (lead if end is None else end for end in interval or (lead, lead))
+        ends_at_zero = any(0 < abs(end) < 0.0005 for end in (low, high))  # "0.0" would say that zero is not excluded
+        digits = 1 if (high - low >= 0.01 or abs(lead) >= 0.1) and not ends_at_zero else 2
+        points = [f"{round(100 * x, digits) + 0.0:.{digits}f}" for x in (lead, low, high)]  # + 0.0: no "-0.0"
+        return f"{points[0]} points" + (f" (95 % interval {points[1]} to {points[2]})" if interval else "")
+
+
+def _end(end: float | None) -> str:
+    return "?" if end is None else _number(end)
+
+
+def _number(value: float) -> str:
+    """Three digits, and thousands as people write them."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,0 +1,320 @@
+"""Tables. Postgres is the truth: whatever is not in here did not happen.
+
+All ids are UUIDv7, so that they sort by age; all times are the database's (`clock_timestamp()`), never a host's.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    REAL,
+    BigInteger,
+    CheckConstraint,
+    Computed,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy import Uuid as SqlUuid
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from uuid_utils.compat import uuid7
+
+from service.specs.training import ComparisonStatus, JobStatus, Reason
+
+NOW = text("clock_timestamp()")
+XID = text("pg_current_xact_id()::text::bigint")
+
+
+def _one_of(column: str, values: type[JobStatus] | type[Reason] | type[ComparisonStatus]) -> str:
+    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy reads it from the class)
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        str: Text,
+        UUID: SqlUuid,
+    }
+
+
+class User(Base):
+    """Somebody who submits jobs; fair share is between users."""
+
+    __tablename__ = "users"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    name: Mapped[str] = mapped_column(unique=True)
+    is_admin: Mapped[bool] = mapped_column(default=False, server_default="false")
+    """May cancel the jobs of others."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class ApiKey(Base):
+    """A key of a user; only its SHA-256 is stored (keys are random, so a slow hash would add nothing)."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    digest: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    user: Mapped[User] = relationship(lazy="joined", innerjoin=True)
+
+
+class Worker(Base):
+    """One worker process, one per host; it owns that host's devices."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    slots: Mapped[int]
+    devices: Mapped[list[Any]] = mapped_column(JSONB)
+    """`[{"kind": "cuda", "name": ..., "memory_bytes": ...}]`"""
+    torch: Mapped[str | None]
+    """Version that its jobs train with; another one gives other numbers."""
+    started_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    heartbeat_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    stopped_at: Mapped[datetime | None]
+
+
+class Job(Base):
+    """One training run that somebody asked for.
+
+    `attempt` is the fence: it grows with every claim, and whatever a worker writes names it. `failures` counts lost
+    workers and children against `max_failures`. `seq` counts the job's events.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(_one_of("status", JobStatus), name="jobs_status"),
+        CheckConstraint(_one_of("reason", Reason), name="jobs_reason"),
+        Index(
+            "jobs_queued",
+            "user_id",
+            text("priority DESC"),
+            "created_at",
+            "id",
+            postgresql_where=text("status = 'queued'"),
+        ),
+        Index("jobs_running", "user_id", postgresql_where=text("status = 'running'")),
+        Index("jobs_status_finished", "status", "finished_at"),
+        Index("jobs_setting", "dataset", "model", "optimizer"),
+        Index("jobs_tags", "tags", postgresql_using="gin"),
+        Index("jobs_fingerprint", "fingerprint"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    spec: Mapped[dict[str, Any]]
+    dataset: Mapped[str]
+    model: Mapped[str]
+    optimizer: Mapped[str]
+    needs_cuda: Mapped[bool]
+    tags: Mapped[dict[str, Any]]
+    priority: Mapped[int]
+    time_limit_seconds: Mapped[float | None] = mapped_column(Double)
+    max_failures: Mapped[int]
+    memory_limit_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    engine_version: Mapped[int] = mapped_column(server_default="2")
+    """Of the code that stored it; no older engine may train it."""
+    is_direct: Mapped[bool] = mapped_column(default=True, server_default="true")
+    """Submitted by itself, so that no end of a comparison ends it."""
+    data_stamp: Mapped[str | None]
+    """What the data set's files were when it was submitted (`service.datasets.layouts.stamp`)."""
+    fingerprint: Mapped[str] = mapped_column(Computed("kotrain_fingerprint(spec)", persisted=True))
+    """The same for specs that train to the same numbers on the same data, engine, torch and kind of device."""
+    setting: Mapped[str] = mapped_column(Computed("kotrain_setting(spec)", persisted=True))
+    """The fingerprint without the seed, and whether or not the test set is read."""
+
+    status: Mapped[str] = mapped_column(default=JobStatus.QUEUED.value)
+    reason: Mapped[str | None]
+    message: Mapped[str | None]
+    """What went wrong, for people: the last lines of a traceback, or who was lost."""
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    attempt: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0)
+    seq: Mapped[int] = mapped_column(BigInteger, default=0)
+    retry_of: Mapped[UUID | None] = mapped_column(ForeignKey("jobs.id"), unique=True)
+
+    worker_id: Mapped[str | None]
+    step: Mapped[int] = mapped_column(BigInteger, default=0)
+    total_steps: Mapped[int | None] = mapped_column(BigInteger)
+    environment: Mapped[dict[str, Any] | None]
+    summary: Mapped[dict[str, Any] | None]
+
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    available_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    started_at: Mapped[datetime | None]
+    heartbeat_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    user: Mapped[User] = relationship(lazy="joined", innerjoin=True)
+
+
+class JobEvent(Base):
+    """What happened to a job, in order; written in the transaction of the change itself."""
+
+    __tablename__ = "job_events"
+    __table_args__ = (Index("job_events_xid", "xid", postgresql_where=text("xid IS NOT NULL")),)
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    attempt: Mapped[int]
+    status: Mapped[str]
+    reason: Mapped[str | None]
+    message: Mapped[str | None]
+    at: Mapped[datetime] = mapped_column(server_default=NOW)
+    step: Mapped[int | None] = mapped_column(BigInteger)
+    """Where the attempt goes on, 0 being the beginning: what was measured beyond it is void."""
+    xid: Mapped[int | None] = mapped_column(BigInteger, server_default=XID)
+    """The transaction that wrote it (`service.streams`); null: before there were streams, or on another server."""
+
+
+class MetricName(Base):
+    """Names of metrics, stored once."""
+
+    __tablename__ = "metric_names"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+
+
+class MetricChunk(Base):
+    """Some consecutive points of one metric of one job.
+
+    Written once, cut where a run goes on from a checkpoint, merged when the job ends. `wall_seconds` count from the
+    start of the run, over all its attempts. Measured: 22 bytes a point in chunks of 250, 95 in rows of one.
+    """
+
+    __tablename__ = "metric_chunks"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name_id: Mapped[int] = mapped_column(ForeignKey("metric_names.id"), primary_key=True)
+    first_step: Mapped[int] = mapped_column(primary_key=True)
+    steps: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    values: Mapped[list[float]] = mapped_column(ARRAY(Double))
+    wall_seconds: Mapped[list[float]] = mapped_column(ARRAY(REAL))
+
+
+class Checkpoint(Base):
+    """A stored state of a running job that it can continue from.
+
+    The file exists for kotrain only through this row, which commits with the metrics up to its step.
+    """
+
+    __tablename__ = "checkpoints"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    attempt: Mapped[int]
+    """That may continue from it or made it."""
+    file: Mapped[str]
+    """Its name in the store (`service.storage.files`)."""
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    seconds: Mapped[float] = mapped_column(Double)
+    """Wall-clock of the run until then, over all attempts that led to it."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class Compatibility(Base):
+    """One row: which versions of the code may use this schema."""
+
+    __tablename__ = "compatibility"
+    __table_args__ = (CheckConstraint("is_single", name="compatibility_single"),)
+
+    is_single: Mapped[bool] = mapped_column(primary_key=True, default=True, server_default="true")
+    oldest_code: Mapped[int]
+    """The number of the newest migration that the oldest code which still works knows."""
+
+
+class Comparison(Base):
+    """A question about optimizers: its plan, fixed before the first job, and how far it is."""
+
+    __tablename__ = "comparisons"
+    __table_args__ = (
+        CheckConstraint(_one_of("status", ComparisonStatus), name="comparisons_status"),
+        Index("comparisons_running", "id", postgresql_where=text("status = 'running'")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    name: Mapped[str]
+    plan: Mapped[dict[str, Any]]
+    """`service.comparisons.design.plan.Plan`, as JSON."""
+    status: Mapped[str] = mapped_column(default=ComparisonStatus.RUNNING.value)
+    message: Mapped[str | None]
+    """What went wrong, for people."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    finished_at: Mapped[datetime | None]
+
+    user: Mapped[User] = relationship(lazy="joined", innerjoin=True)
+
+
+class ComparisonEvent(Base):
+    """A change of a comparison's status, written by a trigger in the transaction of the change itself."""
+
+    __tablename__ = "comparison_events"
+    __table_args__ = (
+        Index("comparison_events_xid", "xid", postgresql_where=text("xid IS NOT NULL")),
+        Index("comparison_events_comparison", "comparison_id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    comparison_id: Mapped[UUID] = mapped_column(ForeignKey("comparisons.id", ondelete="CASCADE"))
+    status: Mapped[str]
+    message: Mapped[str | None]
+    at: Mapped[datetime] = mapped_column(server_default=NOW)
+    xid: Mapped[int | None] = mapped_column(BigInteger, server_default=XID)
+    """The transaction that wrote it; null: on another server."""
+
+
+class ComparisonCell(Base):
+    """One training run that a comparison needs, and the job that is it; several comparisons may share a job."""
+
+    __tablename__ = "comparison_cells"
+    __table_args__ = (Index("comparison_cells_job", "job_id"),)
+
+    comparison_id: Mapped[UUID] = mapped_column(ForeignKey("comparisons.id", ondelete="CASCADE"), primary_key=True)
+    phase: Mapped[str] = mapped_column(primary_key=True)
+    task: Mapped[int] = mapped_column(primary_key=True)
+    optimizer: Mapped[int] = mapped_column(primary_key=True)
+    trial: Mapped[int] = mapped_column(primary_key=True)
+    rung: Mapped[int] = mapped_column(primary_key=True)
+    seed: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"))
+    is_reused: Mapped[bool]
+    """Whether the job was there before this comparison asked for it."""
+
+
+class IdempotencyKey(Base):
+    """The stored answer to a request that may be repeated; kept for a day."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (UniqueConstraint("user_id", "route", "key"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    route: Mapped[str]
+    key: Mapped[str]
+    body_digest: Mapped[str]
+    resource_id: Mapped[UUID]
+    """The job or comparison that the request made."""
+    answer: Mapped[str]
+    """The body as it was sent."""
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)

@@ -1,0 +1,54 @@
+"""The points of curves that a stream has not told yet, cut so that each part has a cursor of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from service.metrics.read import Curve
+from service.streams.cursor import JobCursor
+
+Curves = Mapping[int, Curve]
+"""Id of a metric's name -> points; a metric without points is not in it."""
+
+
+def beyond(curves: Curves, cursor: JobCursor) -> Curves:
+    """The points that were not told yet."""
+    rest = {}
+    for name, curve in curves.items():
+        first = cursor.step + 1 if name in cursor.names else cursor.step
+        rest[name] = _between(curve, int(np.searchsorted(curve.steps, first)), len(curve.steps))
+    return {name: curve for name, curve in rest.items() if len(curve.steps)}
+
+
+def before(curves: Curves, step: int) -> Curves:
+    """The points of smaller steps."""
+    rest = {name: _between(curve, 0, int(np.searchsorted(curve.steps, step))) for name, curve in curves.items()}
+    return {name: curve for name, curve in rest.items() if len(curve.steps)}
+
+
+def parts(curves: Curves, cursor: JobCursor, most: int) -> Iterator[tuple[Curves, JobCursor]]:
+    """Points that were not told, in parts of about `most`, and how far the stream is after each.
+
+    A step is never divided, so that a part of very many metrics may be larger.
+    """
+    if not curves:
+        return
+    steps = np.sort(np.concatenate([curve.steps for curve in curves.values()]))
+    starts = dict.fromkeys(curves, 0)
+    for last in np.unique(np.append(steps[most - 1 :: most], steps[-1])).tolist():
+        part = {}
+        for name, curve in curves.items():
+            stop = int(np.searchsorted(curve.steps, last, "right"))
+            if stop > starts[name]:
+                part[name] = _between(curve, starts[name], stop)
+            starts[name] = stop
+        at_last = frozenset(name for name, curve in part.items() if curve.steps[-1] == last)
+        cursor = replace(cursor, step=last, names=at_last | (cursor.names if cursor.step == last else frozenset()))
+        yield part, cursor
+
+
+def _between(curve: Curve, start: int, stop: int) -> Curve:
+    return Curve(curve.steps[start:stop], curve.values[start:stop], curve.wall_seconds[start:stop])

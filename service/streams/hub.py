@@ -1,0 +1,210 @@
+"""The hub of a process's streams: it listens to the database, wakes whom that concerns, and reads for all at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import AsyncConnection
+from sqlalchemy import text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+from service.config import settings
+from service.errors import Unavailable
+from service.storage import session as db
+from service.streams.feed import Delta, Feed
+
+MOST_STREAMS = 1000
+"""Of one process."""
+READERS = 4
+"""Threads that read for streams; other requests keep most of the pool's connections."""
+LOOK_SECONDS = 0.05
+"""Between two looks at the least, however much happens."""
+PULSE_SECONDS = 1.0
+"""Between two looks at the most: metrics send no notification, because one in each commit would halve their rate."""
+MOST_PAUSE_SECONDS = 2.0
+"""Between two tries to reach a database that is away."""
+KEY_SECONDS = 60.0
+"""Between two looks at the keys of those who listen: so long a stream outlives its key at most."""
+STALL_SECONDS = 30.0
+"""After which it is logged that an open transaction holds up the streams of many jobs."""
+AWAY = (OperationalError, InterfaceError, PoolTimeout, psycopg.OperationalError)
+"""What is raised where the database cannot be reached."""
+
+CHANNEL = "kotrain_events"
+HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+# A beat changes `heartbeat_at` and carries all points; what is not running changes `seq`.
+STATES = "SELECT id, seq, heartbeat_at FROM jobs WHERE id = ANY(%s)"
+KEYS = "SELECT id FROM api_keys WHERE id = ANY(%s)"
+# Without anything newer nobody waits: then the number stands still because nothing is written.
+HELD_UP = """
+    SELECT EXISTS (SELECT FROM job_events WHERE xid >= %(horizon)s)
+        OR EXISTS (SELECT FROM comparison_events WHERE xid >= %(horizon)s)
+"""
+READ_ONLY = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+log = logging.getLogger(__name__)
+
+
+class Listener:
+    """One open stream: what it is about, whose key it was opened with, and the event that wakes it."""
+
+    def __init__(self, feed: Feed[Any], key_id: UUID) -> None:
+        self.feed, self.key_id = feed, key_id
+        self.woken = asyncio.Event()
+        self.is_refused = False
+        """The key was taken back."""
+
+
+class Hub:
+    """Everything here happens in the event loop, but for the reading, which is done in threads."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self._listeners: set[Listener] = set()
+        self._known: dict[UUID, object] = {}
+        self._horizon: int | None = None
+        self._horizon_at = 0.0
+        self._has_told_stall = False
+        self._keys_at = 0.0
+        self.looks = 0
+        self._reads: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
+        self._readers = ThreadPoolExecutor(READERS, "live")
+        self._watch: asyncio.Task[None] | None = None
+
+    @property
+    def streams(self) -> int:
+        """How many are open."""
+        return len(self._listeners)
+
+    @contextmanager
+    def listening(self, feed: Feed[Any], key_id: UUID) -> Iterator[Listener]:
+        """One more stream, for as long as the block runs. Raises `Unavailable` where no further one is taken."""
+        if self.streams >= MOST_STREAMS:
+            raise Unavailable(f"{MOST_STREAMS} streams are open already; close some, or try again later")
+        if self._watch is None or self._watch.done():
+            self._watch = asyncio.create_task(self._watch_database())
+        listener = Listener(feed, key_id)
+        self._listeners.add(listener)
+        job_id = feed.watched()
+        if job_id is not None:
+            self._known.pop(job_id, None)  # the next look wakes it: what it knows may be older
+        try:
+            yield listener
+        finally:
+            self._listeners.discard(listener)
+
+    async def read(self, feed: Feed[Any], cursor: Any) -> Delta[Any]:
+        """`feed.read`, once for all who ask for the same since the last look. Raises `Unavailable` at a shutdown."""
+        if self.is_closed:
+            raise Unavailable("this server is shutting down; try again")
+        key = (feed, cursor, self.looks)
+        reading = self._reads.get(key)
+        if reading is None:
+            horizon = self._horizon
+            reading = asyncio.get_running_loop().run_in_executor(self._readers, read_delta, feed, cursor, horizon)
+            self._reads[key] = reading
+            reading.add_done_callback(lambda done: self._forget(key, done))
+        return await asyncio.shield(reading)  # who leaves early must not end it for the others
+
+    def _forget(self, key: tuple[Any, ...], done: asyncio.Future[Any]) -> None:
+        del self._reads[key]
+        if not done.cancelled():
+            done.exception()  # nobody may be left to be told
+
+    def close(self) -> None:
+        """End all streams at once; their listeners go on elsewhere."""
+        self.is_closed = True
+        if self._watch is not None:
+            self._watch.cancel()
+        for listener in self._listeners:
+            listener.woken.set()
+        self._readers.shutdown(wait=False)
+
+    async def _watch_database(self) -> None:
+        pause = 0.1
+        while not self.is_closed:
+            try:
+                async with await _connected() as connection:
+                    await connection.execute(f"LISTEN {CHANNEL}")
+                    self._known.clear()  # nobody was listening meanwhile
+                    while True:
+                        await self._look(connection)
+                        pause = 0.1
+                        await asyncio.sleep(LOOK_SECONDS)
+                        async for _ in connection.notifies(timeout=PULSE_SECONDS, stop_after=1):
+                            pass
+            except psycopg.Error as error:
+                log.warning("streams wait for the database: %s", str(error).partition("\n")[0])
+            except Exception:  # else the open streams would hear nothing any more, and nobody why
+                log.exception("streams wait: the look at the database has failed, will try again")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, MOST_PAUSE_SECONDS)
+
+    async def _look(self, connection: AsyncConnection[Any]) -> None:
+        """Wake the streams of jobs that have moved, and those of many jobs."""
+        watched = {job_id for listener in self._listeners if (job_id := listener.feed.watched()) is not None}
+        horizon = await (await connection.execute(HORIZON)).fetchone()
+        states = await (await connection.execute(STATES, [list(watched)])).fetchall() if watched else []
+        assert horizon is not None
+        await self._keep_horizon(connection, horizon[0])
+        await self._refuse_unknown_keys(connection)
+        self.looks += 1
+        moved = {job_id for job_id, *state in states if self._known.get(job_id) != state}
+        self._known = {job_id: state for job_id, *state in states}
+        for listener in self._listeners:
+            job_id = listener.feed.watched()
+            if job_id is None or job_id in moved or (job_id not in self._known and job_id in watched):
+                listener.woken.set()
+
+    async def _keep_horizon(self, connection: AsyncConnection[Any], horizon: int) -> None:
+        """Keep the oldest open transaction; log once of one that holds streams up for long."""
+        now = time.monotonic()
+        if horizon != self._horizon:
+            self._horizon, self._horizon_at, self._has_told_stall = horizon, now, False
+        elif now - self._horizon_at >= STALL_SECONDS and not self._has_told_stall:
+            held_up = await (await connection.execute(HELD_UP, {"horizon": horizon})).fetchone()
+            self._has_told_stall = held_up == (True,)
+            if self._has_told_stall:
+                log.warning(
+                    "transaction %d has been open for %g s: /v1/events and the streams of comparisons wait for its end;"
+                    " pg_stat_activity shows whose it is (backend_xid)",
+                    horizon,
+                    now - self._horizon_at,
+                )
+
+    async def _refuse_unknown_keys(self, connection: AsyncConnection[Any]) -> None:
+        """Now and then: end the streams whose key was taken back."""
+        now = time.monotonic()
+        if now - self._keys_at < KEY_SECONDS:
+            return
+        used = {listener.key_id for listener in self._listeners}
+        rows = await (await connection.execute(KEYS, [list(used)])).fetchall() if used else []
+        self._keys_at = now
+        unknown = used - {key_id for (key_id,) in rows}
+        for listener in self._listeners:
+            if listener.key_id in unknown:
+                listener.is_refused = True
+                listener.woken.set()
+
+
+async def _connected() -> AsyncConnection[Any]:
+    url = settings().database_url
+    assert url is not None  # the first read of a stream would have failed
+    return await AsyncConnection.connect(url.replace("+psycopg", "", 1), autocommit=True, **db.CONNECTION)
+
+
+def read_delta(feed: Feed[Any], cursor: Any, horizon: int | None) -> Delta[Any]:
+    """As `Feed.read`, in a transaction of its own."""
+    with Session(db.engine(), expire_on_commit=False) as session, session.begin():
+        session.execute(READ_ONLY)
+        return feed.read(session, cursor, horizon)

@@ -1,0 +1,96 @@
+"""What pydantic says about a body, in the body's own words: a JSON pointer, and what would be right there."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from service.errors import FieldError
+from service.specs.patterns import WORDS
+
+
+def field_error(error: Mapping[str, Any], body: Any) -> FieldError:
+    """One of pydantic's errors as a pointer into the body that was sent, and what would be right there."""
+    source, *location = error["loc"] or ("body",)
+    if source != "body":
+        return FieldError(".".join(str(part) for part in location) or str(source), _detail(error))
+    path = _path_in(body, location)
+    context = error.get("ctx", {})
+    if error["type"].startswith("union_tag"):
+        tag = "base" if path and path[-1] == "params" else "name"
+        if isinstance(_at(body, path), dict):
+            path = [*path, tag]
+        return FieldError(pointer(path), _unknown_choice(path, tag, context))
+    if error["type"] == "unfit":
+        path = [*path, context["field"]]
+    if error["type"] == "missing" and location and isinstance(location[-1], int):
+        return FieldError(pointer(path), f"a value number {location[-1] + 1} is required")
+    return FieldError(pointer(path), _detail(error))
+
+
+def field_errors(error: ValidationError, body: Any) -> list[FieldError]:
+    """All errors of a body that was validated here, and not by the framework."""
+    return [field_error({**one, "loc": ("body", *one["loc"])}, body) for one in error.errors()]
+
+
+def _path_in(body: Any, location: Sequence[Any]) -> list[Any]:
+    """Pydantic's location without the names of union members, which are not in the body."""
+    path: list[Any] = []
+    node = body
+    for index, part in enumerate(location):
+        inside = (isinstance(node, dict) and part in node) or (
+            isinstance(node, list) and isinstance(part, int) and part < len(node)
+        )
+        if inside:
+            node = node[part]
+            path.append(part)
+        elif index == len(location) - 1 and isinstance(node, dict) and not _is_member(node, part):
+            path.append(part)  # a field that is missing
+    return path
+
+
+def _is_member(node: dict[str, Any], part: Any) -> bool:
+    return part in (node.get("name"), node.get("base", "adam"))
+
+
+def _at(body: Any, path: Sequence[Any]) -> Any:
+    for part in path:
+        body = body[part]
+    return body
+
+
+def pointer(path: Sequence[Any]) -> str:
+    """A JSON pointer (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def _unknown_choice(path: Sequence[Any], tag: str, context: dict[str, Any]) -> str:
+    kind = next((part for part in reversed(path) if isinstance(part, str) and part != "name"), "choice")
+    what = kind if tag == "name" else "base optimizer"
+    if "tag" not in context:
+        return f"give the {what} as a name, or as an object with '{tag}' and 'params'"
+    known = re.findall(r"'([^']*)'", str(context["expected_tags"]))
+    close = difflib.get_close_matches(str(context["tag"]), known, 1)
+    hint = f" (did you mean '{close[0]}'?)" if close else ""
+    return f"unknown {what} '{str(context['tag'])[:64]}'{hint}; known: {', '.join(known)}"
+
+
+_LENGTHS = {"too_long": "has at most", "too_short": "has at least"}
+
+
+def _detail(error: Mapping[str, Any]) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        return "unknown field"
+    if error["type"] == "missing":
+        return "this field is required"
+    if error["type"] in _LENGTHS:
+        number = error["ctx"].get("max_length", error["ctx"].get("min_length"))
+        return f"{_LENGTHS[error['type']]} {number} value{'s' * (number != 1)}"
+    if error["type"] == "string_pattern_mismatch":
+        return WORDS.get(error["ctx"]["pattern"], message)
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,73 @@
+"""What the routes share: the session, the caller, idempotency keys, strict queries, page cursors."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Header
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.orm import Session
+
+from service.accounts import api_keys as keys
+from service.errors import Invalid
+from service.specs.patterns import VISIBLE
+from service.storage.session import per_request, transaction
+from service.storage.tables import User
+
+# scope="function" commits before the answer is sent; FastAPI's default would promise first and commit later.
+Database = Annotated[Session, Depends(per_request, scope="function")]
+
+
+def caller(session: Database, authorization: Annotated[str | None, Header()] = None) -> User:
+    """The user whose API key came with the request."""
+    return keys.owner(session, authorization)
+
+
+Caller = Annotated[User, Depends(caller)]
+
+
+def passing_caller(authorization: Annotated[str | None, Header()] = None) -> User:
+    """The same for requests that wait for something else than the database: no session is open meanwhile."""
+    with transaction() as session:
+        return keys.owner(session, authorization)
+
+
+PassingCaller = Annotated[User, Depends(passing_caller)]
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=255, pattern=VISIBLE, description="Repeating it repeats the answer."),
+]
+
+
+class StrictQuery(BaseModel):
+    """Query parameters; one that does not exist is refused rather than ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def to_cursor(job_id: UUID) -> str:
+    """An opaque cursor."""
+    return base64.urlsafe_b64encode(job_id.bytes).decode().rstrip("=")
+
+
+def from_cursor(cursor: str | None) -> UUID | None:
+    """The id in a cursor; `Invalid` where it is none of ours."""
+    if cursor is None:
+        return None
+    with suppress(ValueError, binascii.Error):
+        found = UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
+        if found.version == 7:  # as all of our ids
+            return found
+    raise Invalid.field("after", "not a cursor of this list; take `next` of an earlier page")
+
+
+def next_cursor(ids: Sequence[UUID], has_more: bool) -> str | None:
+    """The cursor that goes on behind these."""
+    return to_cursor(ids[-1]) if has_more else None

@@ -1,0 +1,116 @@
+"""Errors as `application/problem+json` (RFC 9457), with the JSON pointer of each wrong field."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import psycopg
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from psycopg.errors import ReadOnlySqlTransaction
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from service.errors import Invalid, KotrainError, Malformed, Unavailable, Unreadable
+from service.validation import field_error
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = "X-Request-ID"
+MEDIA_TYPE = "application/problem+json"
+TYPE_BASE = "https://kotrain.invalid/problems/"
+"""Stable names, not addresses: RFC 9457 asks for a URI and allows one that cannot be opened."""
+
+
+def respond(request: Request, error: KotrainError) -> JSONResponse:
+    """The problem document of an error."""
+    document = {
+        "type": TYPE_BASE + error.slug,
+        "title": error.title,
+        "status": int(error.status),
+        "detail": error.detail,
+        "instance": request.url.path,
+        "errors": [{"pointer": field.pointer, "detail": field.detail} for field in error.errors],
+        **error.extra,
+    }
+    return _answer(request, document, error.headers)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application a problem document."""
+    app.add_exception_handler(KotrainError, _kotrain_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    for away in (OperationalError, PoolTimeout, psycopg.OperationalError):
+        app.add_exception_handler(away, _database_away)
+    app.add_exception_handler(DBAPIError, _database_error)
+    app.add_exception_handler(Exception, _bug)
+
+
+async def _kotrain_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, KotrainError)
+    return respond(request, error)
+
+
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if any(one["type"] == "json_invalid" for one in found):
+        return respond(request, Malformed("the body is not JSON: " + str(found[0].get("ctx", {}).get("error", ""))))
+    if isinstance(error.body, bytes) and error.body:
+        return respond(
+            request, Unreadable("the body was not read as JSON: send the header 'Content-Type: application/json'")
+        )
+    fields = tuple(field_error(one, error.body) for one in found)
+    told = (": ".join(filter(None, (field.pointer, field.detail))) for field in fields)
+    return respond(request, Invalid("; ".join(told), fields))
+
+
+async def _http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    if status is HTTPStatus.BAD_REQUEST:  # FastAPI's own, for a body that is no text or nested without end
+        return respond(request, Malformed("the body is not JSON that can be read"))
+    document = {
+        "type": TYPE_BASE + status.phrase.lower().replace(" ", "-"),
+        "title": status.phrase,
+        "status": int(status),
+        "detail": str(error.detail),
+        "instance": request.url.path,
+        "errors": [],
+    }
+    return _answer(request, document, error.headers or {})
+
+
+def _answer(request: Request, document: dict[str, Any], headers: Mapping[str, str]) -> JSONResponse:
+    """An unexpected error is answered outside of all middleware: the request id is put in here."""
+    return JSONResponse(document, document["status"], {**headers, REQUEST_ID: request_id(request)}, MEDIA_TYPE)
+
+
+def request_id(request: Request) -> str:
+    """What `X-Request-ID` says, to find the request in the log by."""
+    return str(getattr(request.state, "request_id", ""))
+
+
+async def _database_away(request: Request, error: Exception) -> JSONResponse:
+    log.warning("database away: %s", str(error).splitlines()[0])
+    is_read_only = isinstance(getattr(error, "orig", error), ReadOnlySqlTransaction)
+    what = "takes no changes for now" if is_read_only else "does not answer"
+    return respond(request, Unavailable(f"the database {what}; try again in a few seconds"))
+
+
+async def _database_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, DBAPIError)
+    if error.connection_invalidated:
+        return await _database_away(request, error)
+    return await _bug(request, error)
+
+
+async def _bug(request: Request, error: Exception) -> JSONResponse:
+    log.error("request %s, %s %s", request_id(request), request.method, request.url.path, exc_info=error)
+    return respond(request, KotrainError("an unexpected error; the server's log has the details under this request id"))

@@ -1,0 +1,41 @@
+"""`/v1/jobs/{id}/artifacts`: the files of a job."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header
+from fastapi.responses import StreamingResponse
+
+from service.jobs import artifacts
+from service.web.dependencies import Caller, Database
+
+router = APIRouter(prefix="/v1/jobs/{job_id}/artifacts", tags=["jobs"])
+
+
+@router.get("", response_model=artifacts.Artifacts)
+def show_all(session: Database, _: Caller, job_id: UUID) -> artifacts.Artifacts:
+    """Checkpoints, curves as CSV, and the documents: spec, summary, environment."""
+    return artifacts.artifacts(session, job_id)
+
+
+@router.get("/{name}", response_class=StreamingResponse, responses={206: {"description": "A part of a checkpoint"}})
+def download(
+    session: Database,
+    _: Caller,
+    job_id: UUID,
+    name: str,
+    range: Annotated[str | None, Header(description="Of one part of a checkpoint, in bytes.")] = None,
+) -> StreamingResponse:
+    """One of them, to keep. Checkpoints can be read in parts; their `ETag` is their SHA-256."""
+    found = artifacts.download(session, job_id, name, range)
+    headers = {"Content-Disposition": f'attachment; filename="{found.file_name}"'}
+    if found.size_bytes is not None:
+        headers["Content-Length"] = str(found.size_bytes)
+    if found.sha256 is not None:
+        headers |= {"ETag": f'"{found.sha256}"', "Accept-Ranges": "bytes"}
+    if found.part is not None:
+        headers["Content-Range"] = found.part
+    status = 206 if found.part else 200
+    return StreamingResponse(found.blocks, status, headers, found.media_type)

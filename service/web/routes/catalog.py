@@ -1,0 +1,60 @@
+"""`/v1/catalog`: what a job can name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import TypeAdapter
+
+from service.comparisons import styles as looks
+from service.datasets import registry as registered
+from service.specs import catalog
+from service.specs.bodies import Catalog, CatalogEntry, DatasetEntry, ModelEntry, OptimizerEntry
+from service.web.dependencies import Caller
+
+router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
+
+
+def _schema(choice: type[catalog.Frozen]) -> dict[str, Any]:
+    """JSON Schema of a choice's parameters."""
+    params: Any = choice.model_fields["params"].rebuild_annotation()
+    return TypeAdapter(params).json_schema()
+
+
+@router.get("", response_model=Catalog)
+def show(_: Caller) -> Catalog:
+    """Data sets, models, optimizers and schedules, with their parameters."""
+    return Catalog(
+        datasets=[
+            DatasetEntry(
+                name=one.name,
+                title=one.title,
+                params=_schema(catalog.dataset_class(one.name)),
+                kind=one.kind,
+                classes=one.classes,
+                present=one.present,
+                fetch=one.fetch,
+            )
+            for one in registered.view_all()
+        ],
+        models=[
+            ModelEntry(
+                name=name,
+                title=choice.title,
+                params=_schema(choice),
+                reads=choice.reads,
+                also_reads=list(choice.also_reads),
+            )
+            for name, choice in catalog.MODELS.items()
+        ],
+        optimizers=[
+            OptimizerEntry(name=name, title=choice.title, params=_schema(choice), colour=looks.HOMES[name])
+            for name, choice in catalog.OPTIMIZERS.items()
+        ],
+        schedules=[_entry(name, choice) for name, choice in catalog.SCHEDULES.items()],
+    )
+
+
+def _entry(name: str, choice: type[catalog.Schedule]) -> CatalogEntry:
+    return CatalogEntry(name=name, title=choice.title, params=_schema(choice))

@@ -1,0 +1,20 @@
+"""`/v1/compare`: which optimizer is better, by how much, and how sure one can be."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from service.comparisons import stored_jobs as runs
+from service.comparisons.answers import CompareAnswer
+from service.comparisons.stored_jobs import CompareQuery
+from service.web.dependencies import Caller, Database
+
+router = APIRouter(prefix="/v1/compare", tags=["compare"])
+
+
+@router.get("", response_model=CompareAnswer)
+def compare(session: Database, _: Caller, query: Annotated[CompareQuery, Query()]) -> CompareAnswer:
+    """Compare the stored jobs of one setting by a field of their spec, paired by seed."""
+    return runs.compare(session, query)

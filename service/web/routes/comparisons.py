@@ -1,0 +1,124 @@
+"""`/v1/comparisons`: ask which optimizer is better; what is missing is run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from service import reports
+from service.comparisons import lifecycle as comparisons
+from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummary
+from service.comparisons.design.requests import ComparisonRequest
+from service.metrics import read
+from service.specs.bodies import Page
+from service.storage import idempotency
+from service.storage.session import transaction
+from service.storage.tables import Comparison
+from service.web.dependencies import (
+    Caller,
+    Database,
+    IdempotencyKey,
+    PassingCaller,
+    StrictQuery,
+    from_cursor,
+    next_cursor,
+)
+from service.web.figure_queue import drawn
+
+router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
+ROUTE = "POST /v1/comparisons"
+
+
+def summary(comparison: Comparison) -> ComparisonSummary:
+    """A row as an entry of the list."""
+    names = ComparisonSummary.model_fields.keys() - {"user"}
+    return ComparisonSummary.model_validate(
+        {**{name: getattr(comparison, name) for name in names}, "user": comparison.user.name}
+    )
+
+
+class SubmitQuery(StrictQuery):
+    """How to take a request."""
+
+    dry_run: bool = Field(False, description="Answer the plan, its jobs and their estimated time, without running any.")
+
+
+class ListQuery(StrictQuery):
+    """Which part of the list."""
+
+    limit: int = Field(50, ge=1, le=500)
+    after: str | None = Field(None, max_length=64, description="`next` of the page before.")
+
+
+@router.post("", status_code=202, response_model=ComparisonAnswer, responses={200: {"model": ComparisonDryRun}})
+def submit(
+    session: Database,
+    user: Caller,
+    body: ComparisonRequest,
+    query: Annotated[SubmitQuery, Query()],
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Compare optimizers: runs that exist are reused, what is missing is run."""
+    if query.dry_run:
+        return JSONResponse(comparisons.dry_run(session, body).model_dump(mode="json"))
+
+    def make() -> tuple[UUID, str]:
+        comparison = comparisons.create(session, user, body)
+        return comparison.id, comparisons.answer(session, comparison).model_dump_json()
+
+    comparison_id, answer = idempotency.once(session, user, ROUTE, idempotency_key, body.model_dump_json(), make)
+    return Response(answer, 202, {"Location": f"/v1/comparisons/{comparison_id}"}, "application/json")
+
+
+@router.get("", response_model=Page[ComparisonSummary])
+def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()]) -> Page[ComparisonSummary]:
+    """List comparisons, newest first."""
+    found, has_more = comparisons.find(session, query.limit, from_cursor(query.after))
+    ids = [comparison.id for comparison in found]
+    return Page(data=[summary(one) for one in found], has_more=has_more, next=next_cursor(ids, has_more))
+
+
+@router.get("/{comparison_id}", response_model=ComparisonAnswer)
+def show(session: Database, _: Caller, comparison_id: UUID) -> Response:
+    """How far a comparison is, and what it says."""
+    answer = comparisons.answer(session, comparisons.get(session, comparison_id))
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+class ReportQuery(StrictQuery):
+    """As what."""
+
+    format: Literal["html", "csv", "latex", "json"] = "html"
+
+
+@router.get("/{comparison_id}/report", response_class=Response)
+async def report(
+    request: Request, _: PassingCaller, comparison_id: UUID, query: Annotated[ReportQuery, Query()]
+) -> Response:
+    """The answer as a file: a page that opens offline, a table for a spreadsheet or a paper, or the JSON."""
+    if query.format == "html":
+        found = await drawn(request, lambda: _report(comparison_id, "html"))
+    else:
+        found = await run_in_threadpool(_report, comparison_id, query.format)
+    disposition = f'inline; filename="{found.file_name}"'
+    return Response(found.body, media_type=found.media_type, headers={"Content-Disposition": disposition})
+
+
+def _report(comparison_id: UUID, format: reports.Format) -> reports.Report:
+    """No session is open while it is made."""
+    with transaction() as session:
+        answer = comparisons.answer(session, comparisons.get(session, comparison_id))
+        is_page = format == "html"  # nothing else shows curves, and they are large
+        curves = read.curves(session, reports.job_ids(answer), reports.curve_names(answer)) if is_page else {}
+    return reports.render(format, answer, curves)
+
+
+@router.post("/{comparison_id}/cancel", status_code=202, response_model=ComparisonSummary)
+def cancel(session: Database, user: Caller, comparison_id: UUID) -> ComparisonSummary:
+    """Cancel a comparison, and those of its jobs that nobody else needs."""
+    return summary(comparisons.cancel(session, user, comparison_id))

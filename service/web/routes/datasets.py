@@ -1,0 +1,121 @@
+"""`/v1/datasets`: list data sets, register one's own from a file, show and remove it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
+from starlette.requests import ClientDisconnect
+
+from service.config import settings
+from service.datasets import registry as registered
+from service.datasets.schemas import DatasetDetail, DatasetList, FileFormat
+from service.datasets.uploads.formats import LABEL, Form
+from service.datasets.uploads.upload import Arrival, arrive, refuse_large
+from service.errors import Malformed, NotFound
+from service.specs.catalog import OWN
+from service.specs.patterns import OWN_NAME
+from service.web.bounded_queue import Line
+from service.web.dependencies import Caller, Database, PassingCaller, StrictQuery
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+STREAMING = frozenset({"POST /v1/datasets"})
+"""Routes that read their body piece by piece."""
+PIECE_BYTES = 2**20
+FILE: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+READING = Line("reader", 8, "other files wait to be read")
+"""One file at a time, because that takes as much memory as the data."""
+
+
+class UploadQuery(StrictQuery):
+    """What the file is, and what it is to be called."""
+
+    name: str = Field(
+        pattern=f"^{OWN_NAME}$",
+        description="What jobs call it, behind its kind: images/NAME, texts/NAME or tables/NAME.",
+        examples=["flowers"],
+    )
+    format: FileFormat = Field(
+        description="npz: arrays x and y. csv, parquet: numbers and a label, or text and label. jsonl: text and label "
+        "in each line. zip: images in class folders."
+    )
+    label: str = Field(LABEL, min_length=1, max_length=200, description="The column of a table that holds the class.")
+    image_size: int | None = Field(
+        None, ge=4, le=256, description="Cut the images of a zip archive to squares of so many pixels a side."
+    )
+
+
+@router.post("", status_code=201, response_model=DatasetDetail, openapi_extra=FILE)
+async def add(
+    request: Request,
+    response: Response,
+    user: PassingCaller,
+    query: Annotated[UploadQuery, Query()],
+    content_length: Annotated[int, Header(ge=0, include_in_schema=False)] = 0,
+) -> DatasetDetail:
+    """Register a data set of your own: the body is the file."""
+    form = Form(query.format, query.label, query.image_size)
+    refuse_large(content_length, settings().max_upload_bytes)
+    READING.refuse_crowd()
+    await run_in_threadpool(registered.refuse_taken, query.name, query.format)
+    arrival = await run_in_threadpool(arrive, settings().data, settings().max_upload_bytes)
+    try:
+        await _receive(request, arrival)
+        made = await asyncio.wrap_future(READING.put(lambda: registered.register(arrival, query.name, form, user.name)))
+    finally:
+        await run_in_threadpool(arrival.remove)
+    response.headers["Location"] = f"/v1/datasets/{made.name}"
+    return await run_in_threadpool(registered.detail, made.name)
+
+
+async def _receive(request: Request, arrival: Arrival) -> None:
+    """Write the body to the disk as it comes, in larger pieces. Raises Malformed where it breaks off."""
+    waiting = bytearray()
+    try:
+        async for piece in request.stream():
+            waiting += piece
+            if len(waiting) >= PIECE_BYTES:
+                await run_in_threadpool(arrival.write, bytes(waiting))
+                waiting.clear()
+    except ClientDisconnect as error:
+        raise Malformed("the upload broke off") from error
+    await run_in_threadpool(arrival.write, bytes(waiting))
+    await run_in_threadpool(arrival.finish)
+
+
+@router.get("", response_model=DatasetList)
+def show_all(_: Caller) -> DatasetList:
+    """All data sets that a job can name, built-in and registered ones, and whether their files are there."""
+    return DatasetList(data=registered.view_all())
+
+
+def own_name(kind: Annotated[str, Path(examples=["images"])], name: Annotated[str, Path(examples=["flowers"])]) -> str:
+    """The name of a registered data set, as jobs say it."""
+    if kind not in OWN:
+        raise NotFound(f"there is no kind '{kind[:64]}' of data sets; there are {', '.join(OWN)}")
+    return f"{kind}/{name[:64]}"
+
+
+OwnName = Annotated[str, Depends(own_name)]
+
+
+@router.get("/{kind}/{name}", response_model=DatasetDetail)
+def show(_: Caller, name: OwnName) -> DatasetDetail:
+    """Show a data set that somebody registered, with a few of its records."""
+    return registered.detail(name)
+
+
+@router.delete("/{kind}/{name}", status_code=204)
+def remove(session: Database, user: Caller, name: OwnName, later: BackgroundTasks) -> None:
+    """Remove a data set that you registered, unless a job or comparison that goes on needs it."""
+    later.add_task(registered.sweep, registered.remove(session, user, name))

@@ -1,0 +1,90 @@
+"""`/v1/jobs/{id}/events`, `/v1/comparisons/{id}/events`, `/v1/events`: what happens, as it happens."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import Field
+
+from service import streams as live
+from service.accounts import api_keys as keys
+from service.comparisons import lifecycle as comparisons
+from service.jobs import submission as jobs
+from service.storage.session import transaction
+from service.web.dependencies import StrictQuery
+
+router = APIRouter(tags=["events"])
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {live.MEDIA_TYPE: {"schema": {"type": "string"}}}, "description": "Server-Sent Events."},
+    204: {"description": "All was told: there is nothing to resume."},
+}
+Authorization = Annotated[str | None, Header()]
+LastEventId = Annotated[
+    str | None, Header(alias="Last-Event-ID", description="The id of the event that was told last: goes on behind it.")
+]
+
+
+class StreamQuery(StrictQuery):
+    """How to tell what has been measured already."""
+
+    max_points: int | None = Field(
+        None, ge=4, le=1_000_000, description="Thin each curve so far out to so many, where nothing is resumed."
+    )
+
+
+class Asked(NamedTuple):
+    """What somebody wants to hear, and the key that allows it."""
+
+    feed: live.Feed[Any]
+    key_id: UUID
+
+
+# Each of these is one visit to one thread, with a session of its own that ends there. That of `parts.Database` lasts
+# until the endpoint is done: of some hundred listeners who come back at once, those with a connection would wait for a
+# thread, and those with a thread for a connection.
+
+
+def _job(job_id: UUID, query: Annotated[StreamQuery, Query()], authorization: Authorization = None) -> Asked:
+    with transaction() as session:
+        key = keys.used(session, authorization)
+        jobs.get(session, job_id)
+    return Asked(live.JobFeed(job_id, query.max_points), key.id)
+
+
+def _comparison(comparison_id: UUID, _: Annotated[StrictQuery, Query()], authorization: Authorization = None) -> Asked:
+    with transaction() as session:
+        key = keys.used(session, authorization)
+        comparisons.get(session, comparison_id)
+    return Asked(live.ComparisonFeed(comparison_id), key.id)
+
+
+def _everything(_: Annotated[StrictQuery, Query()], authorization: Authorization = None) -> Asked:
+    with transaction() as session:
+        key = keys.used(session, authorization)
+    return Asked(live.AllFeed(), key.id)
+
+
+@router.get("/v1/jobs/{job_id}/events", response_class=Response, responses=ANSWERS, tags=["jobs"])
+async def listen_to_job(
+    request: Request, asked: Annotated[Asked, Depends(_job)], last_event_id: LastEventId = None
+) -> Response:
+    """What happens to a job, from its beginning: `status`, `log`, `metric` (points), at last `end`."""
+    return live.open_stream(request.app.state.hub, *asked, last_event_id)
+
+
+@router.get("/v1/comparisons/{comparison_id}/events", response_class=Response, responses=ANSWERS, tags=["comparisons"])
+async def listen_to_comparison(
+    request: Request, asked: Annotated[Asked, Depends(_comparison)], last_event_id: LastEventId = None
+) -> Response:
+    """What happens to a comparison and its jobs, from now on: `status`, `log`, `metric` (progress), at last `end`."""
+    return live.open_stream(request.app.state.hub, *asked, last_event_id)
+
+
+@router.get("/v1/events", response_class=Response, responses=ANSWERS)
+async def listen(
+    request: Request, asked: Annotated[Asked, Depends(_everything)], last_event_id: LastEventId = None
+) -> Response:
+    """What happens to all jobs and comparisons, from now on: `status`, `log`, `metric` (progress)."""
+    return live.open_stream(request.app.state.hub, *asked, last_event_id)

@@ -1,0 +1,40 @@
+"""`/healthz` (the process lives) and `/readyz` (its parts do); without a key, for load balancers."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from sqlalchemy.exc import SQLAlchemyError
+
+from service.jobs import queue
+from service.specs.bodies import Health
+from service.storage import session as db
+from service.storage.schema_version import Incompatible
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", response_model=Health, responses={503: {"model": Health}})
+def readyz(response: Response) -> Health:
+    """`ok`; `degraded` without the broker (jobs are accepted and start late); `down`, 503, without the database.
+
+    A database whose schema this version cannot work with is `incompatible`, one that takes no changes `read-only`; both
+    are `down` too.
+    """
+    broker = "up" if queue.is_up() else "down"
+    try:
+        db.check_schema()
+        is_read_only = db.is_read_only()
+    except (SQLAlchemyError, Incompatible) as error:
+        response.status_code = 503
+        database = "incompatible" if isinstance(error, Incompatible) else "down"
+        return Health(status="down", database=database, broker=broker)
+    if is_read_only:
+        response.status_code = 503
+        return Health(status="down", database="read-only", broker=broker)
+    return Health(status="ok" if broker == "up" else "degraded", database="up", broker=broker)

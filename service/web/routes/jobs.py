@@ -1,0 +1,212 @@
+"""`/v1/jobs`: submit, list, show, cancel, retry, history, metrics."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import JSONResponse
+from pydantic import Field
+
+from service.errors import Invalid
+from service.jobs import submission as jobs
+from service.jobs.schemas import (
+    ActionOutcomes,
+    ActionRequest,
+    DryRun,
+    EventView,
+    History,
+    JobCounts,
+    JobRequest,
+    JobView,
+    OutcomeView,
+    Progress,
+)
+from service.metrics import read
+from service.metrics.schemas import CurveView, Metrics
+from service.specs.bodies import Label, Page
+from service.specs.patterns import STORABLE, TAG
+from service.specs.training import JobStatus
+from service.storage import idempotency
+from service.storage.tables import Job
+from service.web.dependencies import Caller, Database, IdempotencyKey, StrictQuery, from_cursor, next_cursor
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+ROUTE = "POST /v1/jobs"
+
+
+def view(job: Job) -> JobView:
+    """A row as its answer."""
+    return JobView.model_validate(
+        {
+            **{name: getattr(job, name, None) for name in JobView.model_fields},
+            "user": job.user.name,
+            "worker": job.worker_id,
+            "progress": Progress(step=job.step, total_steps=job.total_steps),
+        }
+    )
+
+
+class SubmitQuery(StrictQuery):
+    """How to take a submission."""
+
+    dry_run: bool = Field(False, description="Validate and answer the resolved spec, without making a job.")
+
+
+class MetricsQuery(StrictQuery):
+    """Which curves, and how finely."""
+
+    names: str | None = Field(None, max_length=4096, pattern=STORABLE, description="Comma-separated; else all.")
+    max_points: int | None = Field(None, ge=4, le=1_000_000, description="Thin each curve out to so many.")
+
+
+@router.post("", status_code=202, response_model=JobView, responses={200: {"model": DryRun}})
+def submit(
+    session: Database,
+    user: Caller,
+    body: JobRequest,
+    query: Annotated[SubmitQuery, Query()],
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Submit a training run."""
+    if query.dry_run:
+        jobs.check(session, body)
+        treated = {name: getattr(body, name) for name in DryRun.model_fields.keys() - {"spec"}}
+        return JSONResponse({"spec": body.train_spec.model_dump(mode="json"), **treated})
+
+    def make() -> tuple[UUID, str]:
+        job = jobs.submit(session, user, body)
+        return job.id, view(job).model_dump_json()
+
+    job_id, answer = idempotency.once(session, user, ROUTE, idempotency_key, body.model_dump_json(), make)
+    return Response(answer, 202, {"Location": f"/v1/jobs/{job_id}"}, "application/json")
+
+
+class FilterQuery(StrictQuery):
+    """Which jobs."""
+
+    status: str | None = Field(None, max_length=64, description="One, or several separated by commas.")
+    dataset: Label | None = None
+    model: Label | None = None
+    optimizer: Label | None = None
+    user: Label | None = None
+    tag: str | None = Field(None, max_length=129, description="key:value", pattern=TAG)
+    comparison: UUID | None = Field(None, description="Runs that this comparison needs.")
+    search: str | None = Field(
+        None,
+        max_length=64,
+        pattern=STORABLE,
+        description="Letters in the data set, model, optimizer, user or the value of a tag.",
+    )
+
+    def as_filter(self) -> jobs.Filter:
+        """The filter that these parameters ask for."""
+        key, _, value = (self.tag or "").partition(":")
+        return jobs.Filter(
+            _statuses(self.status),
+            self.dataset,
+            self.model,
+            self.optimizer,
+            self.user,
+            (key, value) if self.tag else None,
+            self.comparison,
+            self.search,
+        )
+
+
+def _statuses(text: str | None) -> list[JobStatus] | None:
+    """`queued,running`. Raises Invalid for what is none."""
+    if text is None:
+        return None
+    wrong = [name for name in text.split(",") if name not in {*JobStatus}]
+    if wrong:
+        known = ", ".join(JobStatus)
+        raise Invalid.field("status", f"unknown status '{wrong[0]}'; give one or several, with commas, of {known}")
+    return [JobStatus(name) for name in text.split(",")]
+
+
+class ListQuery(FilterQuery):
+    """Which part of the list."""
+
+    sort: Literal["newest", "oldest"] = Field("newest", description="Which come first.")
+    limit: int = Field(50, ge=1, le=500)
+    after: str | None = Field(None, max_length=64, description="`next` of the page before.")
+
+
+@router.get("", response_model=Page[JobView])
+def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()]) -> Page[JobView]:
+    """List jobs, newest first unless asked otherwise."""
+    after, oldest_first = from_cursor(query.after), query.sort == "oldest"
+    found, has_more = jobs.find(session, query.as_filter(), query.limit, after, oldest_first=oldest_first)
+    ids = [job.id for job in found]
+    return Page(data=[view(job) for job in found], has_more=has_more, next=next_cursor(ids, has_more))
+
+
+@router.get("/counts", response_model=JobCounts)
+def show_counts(session: Database, _: Caller, query: Annotated[FilterQuery, Query()]) -> JobCounts:
+    """How many jobs of each status a list with these filters has."""
+    return JobCounts(counts=jobs.count(session, query.as_filter()))
+
+
+@router.post("/actions", response_model=ActionOutcomes)
+def act(session: Database, user: Caller, body: ActionRequest) -> ActionOutcomes:
+    """Cancel or retry many jobs; for each, whether that was done."""
+    each = jobs.cancel_each if body.action == "cancel" else jobs.retry_each
+    return ActionOutcomes(outcomes=[OutcomeView.model_validate(one) for one in each(session, user, body.jobs)])
+
+
+@router.get("/{job_id}", response_model=JobView, responses={304: {"description": "Not modified"}})
+def show(
+    session: Database,
+    _: Caller,
+    job_id: UUID,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Show one job; with the ETag of an earlier answer, 304 where nothing changed."""
+    body = view(jobs.get(session, job_id)).model_dump_json().encode()
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    if if_none_match is not None and etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(",")):
+        return Response(status_code=304, headers={"ETag": etag})
+    return Response(body, media_type="application/json", headers={"ETag": etag})
+
+
+@router.get("/{job_id}/history", response_model=History)
+def show_history(session: Database, _: Caller, job_id: UUID) -> History:
+    """What happened to a job, in order: each change of its status, and what was noted of its attempts."""
+    return History(events=[EventView.model_validate(event) for event in jobs.history(session, job_id)])
+
+
+@router.post("/{job_id}/cancel", status_code=202, response_model=JobView)
+def cancel(session: Database, user: Caller, job_id: UUID) -> JobView:
+    """Cancel a job: at once where it is queued, as soon as it stops where it is running."""
+    return view(jobs.cancel(session, user, job_id))
+
+
+@router.post("/{job_id}/retry", status_code=202, response_model=JobView)
+def retry(session: Database, user: Caller, job_id: UUID, response: Response) -> JobView:
+    """Run a failed or cancelled job again, as a new job."""
+    job = jobs.retry(session, user, job_id)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return view(job)
+
+
+@router.get("/{job_id}/metrics", response_model=Metrics)
+def show_metrics(session: Database, _: Caller, job_id: UUID, query: Annotated[MetricsQuery, Query()]) -> Metrics:
+    """The curves of a job. Thinned-out curves keep their first and last point and every bucket's extremes."""
+    jobs.get(session, job_id)
+    wanted = query.names.split(",") if query.names is not None else None
+    curves = read.curves(session, [job_id], wanted).get(job_id, {})
+    if query.max_points is not None:
+        curves = {name: read.thin(curve, query.max_points) for name, curve in curves.items()}
+    return Metrics(
+        metrics={
+            name: CurveView.model_construct(
+                steps=curve.steps.tolist(),
+                values=[value if value - value == 0 else None for value in curve.values.tolist()],
+                wall_seconds=[round(seconds, 4) for seconds in curve.wall_seconds.tolist()],
+            )
+            for name, curve in curves.items()
+        }
+    )

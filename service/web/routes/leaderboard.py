@@ -1,0 +1,30 @@
+"""`/v1/leaderboard`: optimizers by mean, in each setting that they were run in."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+
+from service.comparisons import leaderboard
+from service.comparisons.answers import Leaderboard
+from service.comparisons.stored_jobs import DatasetName, ModelName, Words
+from service.web.dependencies import Caller, Database, StrictQuery
+
+router = APIRouter(prefix="/v1/leaderboard", tags=["compare"])
+
+
+class LeaderboardQuery(StrictQuery):
+    """Which runs."""
+
+    dataset: DatasetName = Field(examples=["digits"])
+    model: ModelName = Field(examples=["mlp"])
+    metric: Words = Field("test_accuracy", min_length=1, description="Compared at the end of each run.")
+
+
+@router.get("", response_model=Leaderboard)
+def show(session: Database, _: Caller, query: Annotated[LeaderboardQuery, Query()]) -> Response:
+    """Optimizers by mean, in each setting that they were run in; the latest run of each seed counts."""
+    found = leaderboard.leaderboard(session, query.dataset, query.model, query.metric)
+    return Response(found.model_dump_json(), media_type="application/json")

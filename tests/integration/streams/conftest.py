@@ -1,0 +1,56 @@
+"""A server on a real port, in a thread of this process; streams of it, and jobs that are worked by hand."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import uvicorn
+
+from service import commands
+from service.app import create_app
+from service.operations import stack
+from service.streams import Hub
+from tests.streams import Listening
+from tests.waiting import until
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    key: str
+    port: int
+    hub: Hub
+
+    def listen(self, path: str, page: Any = None, **params: Any) -> Listening:
+        """Open a stream, or go on with a page's."""
+        given = {} if page is None else {"page": page}
+        return Listening(self.url + path, self.key, params=params, **given)
+
+
+@contextmanager
+def served(key: str) -> Iterator[Server]:
+    with stack.listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # so that a slow listener is soon noticed
+        server = commands.Server(uvicorn.Config(create_app(), log_level="warning", timeout_graceful_shutdown=5))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            until(lambda: server.started)
+            yield Server(f"http://127.0.0.1:{port}", key, port, server.lifespan.state["hub"])
+        finally:
+            server.should_exit = True
+            thread.join(20)
+            assert not thread.is_alive()
+
+
+@pytest.fixture
+def server(key: str) -> Iterator[Server]:
+    with served(key) as server:
+        yield server

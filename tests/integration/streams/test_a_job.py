@@ -1,0 +1,264 @@
+"""The stream of one job; its worker is played by the test."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+from sqlalchemy import update
+
+from service.jobs import claims, heartbeats, outcomes
+from service.jobs.heartbeats import Batch, Beat
+from service.metrics import read
+from service.specs.training import JobStatus, Reason
+from service.storage import session as db
+from service.storage.tables import JobEvent
+from service.streams import job_feed as of_job
+from service.streams.hub import read_delta
+from tests.integration.at_work import claim, do, submit
+from tests.streams import Page, parse
+from tests.waiting import until
+
+
+def points(name="train_loss", steps=(), value=1.0):
+    return {name: (list(steps), [value * step for step in steps], [step / 100 for step in steps])}
+
+
+def beat(claimed, measured, step=0):
+    done = do(heartbeats.beat, "w1", [Beat(claimed, step, 100, [Batch(measured)])])
+    assert done == {claimed.job_id: heartbeats.Instruction.CONTINUE}
+
+
+def finish(claimed, measured=None):
+    assert do(outcomes.finish, claimed, Reason.COMPLETED, batches=[Batch(measured or {})])
+
+
+def stored(job_id) -> dict[str, dict[int, float]]:
+    curves = do(read.curves, [job_id]).get(job_id, {})
+    return {name: dict(zip(of.steps.tolist(), of.values.tolist(), strict=True)) for name, of in curves.items()}
+
+
+def path(job_id):
+    return f"/v1/jobs/{job_id}/events"
+
+
+class TestAJobThatHasEnded:
+    """Its stream ends by itself, so that the test client can read it."""
+
+    @pytest.fixture
+    def job_id(self, api):
+        job_id = submit()
+        claimed = claim()
+        do(claims.begin, claimed, 0)
+        beat(claimed, points(steps=range(0, 50, 10)) | points("lr", steps=[40]))
+        finish(claimed, points(steps=[50]) | points("val_loss", steps=[50], value=float("nan")))
+        return job_id
+
+    def hear(self, api, job_id, last_id=None, page=None, **params) -> Page:
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        page = page or Page()
+        answer = api.get(path(job_id), headers=headers, params=params)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-store", "no")
+        assert answer.text.startswith("retry: 1000\n\n")
+        for event in parse(answer.text.split("\n")):
+            page.hear(event)
+        return page
+
+    def test_all_is_told_in_order(self, api, job_id):
+        page = self.hear(api, job_id)
+        assert [event.name for event in page.events] == ["status", "status", "log", "metric", "status", "end"]
+        assert page.statuses() == ["queued", "running", "succeeded"]
+        (said,) = page.named("metric")
+        assert said.data["points"]["val_loss"] == {"steps": [50], "values": [None], "wall_seconds": [0.5]}
+        assert (said.data["step"], said.data["total_steps"]) == (0, None)
+        assert page.points["train_loss"] == stored(job_id)["train_loss"]
+        assert page.named("log")[0].data["rewind_to"] == 0
+        assert page.events[-1].data == {"status": "succeeded", "reason": "completed"}
+        assert page.named("status")[0].data.keys() == {"seq", "at", "attempt", "status", "reason", "message"}
+        assert page.seqs() == [1, 2, 3, 4]
+
+    def test_it_is_resumed_behind_any_event(self, api, job_id, monkeypatch):
+        monkeypatch.setattr(of_job, "MOST_POINTS", 2)
+        whole = self.hear(api, job_id)
+        assert len(whole.named("metric")) == 4
+        for number, event in enumerate(whole.events[:-1], 1):
+            assert self.hear(api, job_id, event.id).events == whole.events[number:]
+
+    def test_what_was_told_to_its_end_is_not_told_again(self, api, job_id):
+        last = self.hear(api, job_id).last_id
+        answer = api.get(path(job_id), headers={"Last-Event-ID": last})
+        assert (answer.status_code, answer.content) == (204, b"")
+
+    def test_history_is_thinned_out_and_the_rest_is_not(self, api, job_id):
+        page = self.hear(api, job_id, max_points=4)
+        assert len(page.points["train_loss"]) == 4
+        assert {0, 50} <= page.points["train_loss"].keys()
+        resumed = self.hear(api, job_id, "1.-1.", max_points=4)
+        assert len(resumed.points["train_loss"]) == 6
+
+    def test_its_end_comes_after_the_last_page(self, api, job_id, monkeypatch):
+        monkeypatch.setattr(of_job, "MOST_POINTS", 2)
+        deltas = [read_delta(of_job.JobFeed(job_id), None, None)]
+        while deltas[-1].has_more:
+            deltas.append(read_delta(of_job.JobFeed(job_id), deltas[-1].cursor, None))
+        told = [[event.name for event in parse(b"".join(delta.frames).decode().split("\n"))] for delta in deltas]
+        assert told == [["status", "status", "log", "metric"], ["metric"], ["metric"], ["metric", "status", "end"]]
+        assert [delta.is_last for delta in deltas] == [False, False, False, True]
+
+    def test_an_id_of_a_history_that_a_restore_took_back(self, api, job_id):
+        assert self.hear(api, job_id, "99.7.").events == self.hear(api, job_id).events
+
+
+class TestALongJob:
+    """Of which a listener who is slow keeps one page only."""
+
+    NAMES = ("train_loss", "lr", "val_loss")
+
+    @pytest.fixture
+    def job_id(self, empty, key):
+        job_id = submit()
+        claimed = claim()
+        for start in range(0, 400, 20):
+            measured = points("train_loss", range(start, start + 20)) | points("lr", range(start, start + 20, 5))
+            beat(claimed, measured | (points("val_loss", [start]) if start % 100 == 0 else {}))
+        return job_id
+
+    @pytest.mark.parametrize("most", [1, 7, 30, 1000])
+    def test_is_read_page_by_page(self, job_id, monkeypatch, most):
+        monkeypatch.setattr(of_job, "MOST_POINTS", most)
+        page, cursor, has_more = Page(), None, True
+        while has_more:
+            delta = read_delta(of_job.JobFeed(job_id), cursor, None)
+            heard = list(parse(b"".join(delta.frames).decode().split("\n")))
+            for event in heard:
+                page.hear(event)
+            told = sum(len(curve["steps"]) for event in heard for curve in event.data.get("points", {}).values())
+            assert 0 < told < most + len(self.NAMES)
+            cursor, has_more = delta.cursor, delta.has_more
+        assert page.points == stored(job_id)
+
+    def test_little_of_it_is_fetched_at_once(self, job_id):
+        asked = {"job": job_id, "step": 99, "most": 60}
+        chunks = do(lambda session: session.execute(of_job.CHUNKS, asked).all())
+        assert {chunk.name for chunk in chunks} == set(self.NAMES)
+        assert sum(len(chunk.steps) for chunk in chunks) < 60 + 3 * 20 + 10
+
+    def test_is_thinned_as_a_whole(self, job_id, monkeypatch):
+        monkeypatch.setattr(of_job, "MOST_POINTS", 3)
+        delta = read_delta(of_job.JobFeed(job_id, 8), None, None)
+        page = Page()
+        for event in parse(b"".join(delta.frames).decode().split("\n")):
+            page.hear(event)
+        assert {0, 399} <= page.points["train_loss"].keys()
+        assert len(page.points["train_loss"]) == 8
+        assert not delta.has_more
+
+
+class TestRefusals:
+    def test_a_job_that_does_not_exist(self, api):
+        answer = api.get(path("0199c0de-0000-7000-8000-000000000000"))
+        assert answer.status_code == 404
+        assert answer.headers["content-type"] == "application/problem+json"
+
+    @pytest.mark.parametrize("last_id", ["x", "1.2.3.4", ".end", "1.0"])
+    def test_an_id_of_another_stream(self, api, last_id):
+        answer = api.get(path(submit()), headers={"Last-Event-ID": last_id})
+        assert answer.status_code == 422
+        assert [error["pointer"] for error in answer.json()["errors"]] == ["Last-Event-ID"]
+
+    def test_an_unknown_parameter(self, api):
+        assert api.get(path(submit()), params={"points": 3}).status_code == 422
+
+    def test_no_key(self, api):
+        assert api.get(path(submit()), headers={"Authorization": ""}).status_code == 401
+
+
+class TestAJobAtWork:
+    def test_is_told_as_it_happens(self, server):
+        job_id = submit()
+        listening = server.listen(path(job_id))
+        assert listening.heard(1).statuses() == ["queued"]
+        claimed = claim()
+        assert listening.heard(2).statuses() == ["queued", "running"]
+        beat(claimed, points(steps=[10, 20]), step=20)
+        listening.heard(3)
+        beat(claimed, points("val_loss", steps=[20]), step=20)  # of a step that was told already
+        listening.heard(4)
+        finish(claimed, points(steps=[30]))
+        page = listening.over()
+        assert page.statuses() == ["queued", "running", "succeeded"]
+        assert page.points == stored(job_id)
+        assert [event.data["step"] for event in page.named("metric")] == [20, 20, 20]
+
+    def test_goes_back_to_a_checkpoint(self, server):
+        job_id = submit()
+        listening = server.listen(path(job_id))
+        first = claim()
+        do(claims.begin, first, 0)
+        beat(first, points(steps=[10, 20, 30]) | points("val_loss", steps=[20]), step=30)
+        listening.heard(4)
+        do(outcomes.requeue, first, "the worker shuts down")
+        second = claim()
+        do(claims.begin, second, 20, {"train_loss"})
+        beat(second, points("val_loss", steps=[20], value=2.0) | points(steps=[30], value=2.0), step=30)
+        finish(second, points(steps=[40], value=2.0))
+        page = listening.over()
+        assert page.statuses() == ["queued", "running", "queued", "running", "succeeded"]
+        assert [event.data["rewind_to"] for event in page.named("log")] == [0, 20]
+        assert page.points == stored(job_id)
+        assert page.points["val_loss"] == {20: 40.0}
+        assert page.seqs() == list(range(1, 8))
+
+    def test_goes_back_under_a_worker_of_before_the_column(self, server):
+        job_id = submit()
+        first = claim()
+        beat(first, points(steps=[10, 20, 30]))
+        listening = server.listen(path(job_id))
+        listening.heard(3)
+        do(outcomes.requeue, first, "the worker shuts down")
+        second = claim()
+        do(claims.begin, second, 20, {"train_loss"})
+        with db.transaction() as session:
+            session.execute(update(JobEvent).where(JobEvent.job_id == job_id).values(step=None))
+        beat(second, points(steps=[30], value=2.0))
+        finish(second)
+        page = listening.over()
+        assert page.points == stored(job_id)
+        assert [event.data["rewind_to"] for event in page.named("log")] == [20]
+
+    def test_two_pages_hear_the_same(self, server):
+        job_id = submit()
+        pages = [server.listen(path(job_id)) for _ in range(5)]
+        claimed = claim()
+        for step in range(1, 6):
+            beat(claimed, points(steps=[step]), step)
+        finish(claimed)
+        heard = [listening.over() for listening in pages]
+        assert all(page.points == stored(job_id) for page in heard)
+        assert all(page.statuses() == ["queued", "running", "succeeded"] for page in heard)
+
+    def test_is_cancelled_before_it_ran(self, server):
+        job_id = submit()
+        listening = server.listen(path(job_id))
+        listening.heard(1)
+        httpx2.post(
+            f"{server.url}/v1/jobs/{job_id}/cancel",
+            headers={"Authorization": f"Bearer {server.key}"},
+            trust_env=False,
+        )
+        page = listening.over()
+        assert page.statuses() == ["queued", "cancelled"]
+        assert page.events[-1].data == {"status": JobStatus.CANCELLED, "reason": Reason.CANCELLED}
+
+    def test_a_page_that_is_gone_is_forgotten(self, server):
+        job_id = submit()
+        caller = {"Authorization": f"Bearer {server.key}"}
+        with (
+            httpx2.Client(trust_env=False, headers=caller) as client,
+            client.stream("GET", server.url + path(job_id)) as answer,
+        ):
+            lines = answer.iter_lines()
+            assert next(lines) == "retry: 1000"
+            until(lambda: server.hub.streams == 1)
+        until(lambda: server.hub.streams == 0)

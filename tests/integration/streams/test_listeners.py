@@ -1,0 +1,249 @@
+"""Listeners that are many, slow or gone, a database that goes away, and a server that shuts down."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from dataclasses import replace
+
+import httpx2
+import psycopg
+import pytest
+from sqlalchemy import delete, select
+
+from service.accounts import api_keys as keys
+from service.config import settings
+from service.jobs import heartbeats, outcomes
+from service.jobs.heartbeats import Batch, Beat
+from service.operations import stack
+from service.specs.training import Reason
+from service.storage import session as db
+from service.storage.tables import ApiKey, User
+from service.streams import Hub, hub
+from service.streams import response as stream
+from tests.integration.at_work import claim, do, submit
+from tests.integration.streams.conftest import served
+from tests.waiting import until
+
+
+def path(job_id):
+    return f"/v1/jobs/{job_id}/events"
+
+
+def measure(claimed, steps, names=("train_loss",)):
+    points = {name: (list(steps), [1.0] * len(steps), [0.5] * len(steps)) for name in names}
+    do(heartbeats.beat, "w1", [Beat(claimed, steps[-1], None, [Batch(points)])])
+
+
+def finish(claimed):
+    assert do(outcomes.finish, claimed, Reason.COMPLETED)
+
+
+def get(server, where="/healthz", **headers):
+    return httpx2.get(server.url + where, headers={"Authorization": f"Bearer {server.key}"} | headers, trust_env=False)
+
+
+def test_a_listener_that_never_reads_is_cut_off_and_nobody_else_notices(server, monkeypatch, caplog):
+    monkeypatch.setattr(stream, "TAKE_SECONDS", 0.5)
+    job_id = submit()
+    claimed = claim()
+    good = server.listen(path(job_id))
+    with socket.socket() as never:
+        never.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        never.connect(("127.0.0.1", server.port))
+        never.sendall(f"GET {path(job_id)} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.key}\r\n\r\n".encode())
+        until(lambda: server.hub.streams == 2)
+        for start in range(0, 60_000, 20_000):  # 2 MB, more than the buffers take
+            measure(claimed, range(start, start + 20_000))
+        until(lambda: server.hub.streams == 1)
+        assert get(server).json() == {"status": "ok"}
+        finish(claimed)
+        assert len(good.over().points["train_loss"]) == 60_000
+    assert [record.message for record in caplog.records if "cut off" in record.message]
+
+
+def test_the_kernel_drops_a_connection_whose_other_end_takes_nothing(monkeypatch):
+    monkeypatch.setattr(stack, "TAKE_MILLISECONDS", 400)
+    with stack.listen("127.0.0.1", 0) as listener, socket.socket() as never:
+        never.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        never.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+        accepted.settimeout(30)
+        with accepted, pytest.raises(TimeoutError, match="Connection timed out"):  # the kernel's, not Python's
+            accepted.sendall(bytes(100_000_000))
+
+
+@pytest.mark.parametrize("of", ["a job", "everything"])
+def test_silence_is_broken_by_heartbeats(server, monkeypatch, of):
+    """Also that of a stream which is woken more often, to no purpose."""
+    monkeypatch.setattr(hub, "PULSE_SECONDS", 0.05)
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.4)
+    job_id = submit()
+    caller = {"Authorization": f"Bearer {server.key}"}
+    with (
+        httpx2.Client(trust_env=False, headers=caller) as client,
+        client.stream("GET", server.url + (path(job_id) if of == "a job" else "/v1/events")) as answer,
+    ):
+        lines = answer.iter_lines()
+        until(lambda: next(lines) == ":")
+        began, looks = time.monotonic(), server.hub.looks
+        assert [next(lines) for _ in range(4)] == ["", ":", "", ":"]
+        assert time.monotonic() - began > 0.4
+        assert server.hub.looks > looks + 2
+
+
+def test_a_key_taken_back_ends_its_streams(server, monkeypatch):
+    monkeypatch.setattr(hub, "KEY_SECONDS", 0.1)
+    job_id = submit()
+    theirs = replace(server, key=keys.create("bob"))
+    ended = [theirs.listen(path(job_id)), theirs.listen("/v1/events").opened()]
+    goes_on = server.listen(path(job_id))
+    for one in (ended[0], goes_on):
+        one.heard(1)
+    looks = server.hub.looks
+    until(lambda: server.hub.looks > looks + 1)
+    assert server.hub.streams == 3
+    with db.transaction() as session:
+        session.execute(
+            delete(ApiKey).where(ApiKey.user_id == select(User.id).where(User.name == "bob").scalar_subquery())
+        )
+    for one in ended:
+        assert not one.over().is_over
+    assert get(theirs, path(job_id), **{"Last-Event-ID": ended[0].page.last_id}).status_code == 401
+    finish(claim())
+    assert goes_on.over().statuses() == ["queued", "running", "succeeded"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("unforeseen"), psycopg.OperationalError()])
+def test_a_look_that_fails_is_not_the_last_one(server, monkeypatch, caplog, error):
+    job_id = submit()
+    listening = server.listen(path(job_id))
+    listening.heard(1)
+    look, failed = Hub._look, threading.Event()
+
+    async def fails_once(*of):
+        if not failed.is_set():
+            failed.set()
+            raise error
+        await look(*of)
+
+    monkeypatch.setattr(Hub, "_look", fails_once)
+    assert failed.wait(30)
+    finish(claim())
+    assert listening.over().statuses() == ["queued", "running", "succeeded"]
+    assert [record for record in caplog.records if record.message.startswith("streams wait")]
+    assert ("unforeseen" in caplog.text) == isinstance(error, RuntimeError)
+
+
+def test_an_open_transaction_that_holds_streams_up_is_logged_once(server, monkeypatch, caplog):
+    def logged():
+        return [record.message for record in caplog.records if "wait for its end" in record.message]
+
+    def look_again():
+        looks = server.hub.looks
+        until(lambda: server.hub.looks > looks + 3)
+
+    monkeypatch.setattr(hub, "STALL_SECONDS", 0.1)
+    monkeypatch.setattr(hub, "PULSE_SECONDS", 0.05)
+    listening = server.listen("/v1/events").opened()
+    with psycopg.connect(settings().database_url.replace("+psycopg", "", 1)) as late:
+        (xid,) = late.execute("SELECT pg_current_xact_id()::text").fetchone()
+        look_again()
+        assert logged() == []  # nobody waits for anything
+        submit()
+        until(logged)
+        look_again()
+    (said,) = logged()
+    assert said.startswith(f"transaction {xid} has been open for ")
+    listening.heard(1)
+
+
+def test_there_is_a_limit(server, monkeypatch):
+    monkeypatch.setattr(hub, "MOST_STREAMS", 2)
+    job_id = submit()
+    for _ in range(2):
+        server.listen(path(job_id)).heard(1)
+    refused = get(server, path(job_id))
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    assert refused.headers["content-type"] == "application/problem+json"
+
+
+def test_the_database_is_away_for_a_while(server, servers):
+    job_id = submit()
+    of_job, of_all = server.listen(path(job_id)), server.listen("/v1/events").opened()
+    of_job.heard(1)
+    claimed = claim()
+    measure(claimed, [1, 2])
+    of_job.heard(3)
+    servers.postgres.stop()
+    assert get(server).status_code == 200
+    assert get(server, path(job_id)).status_code == 503
+    servers.postgres.start()
+    measure(claimed, [3, 4])
+    finish(claimed)
+    page = of_job.over()
+    assert page.points == {"train_loss": dict.fromkeys([1, 2, 3, 4], 1.0)}
+    assert page.statuses() == ["queued", "running", "succeeded"]
+    until(lambda: len(of_all.page.named("status")) >= 2)
+    assert [event.data["status"] for event in of_all.page.named("status")] == ["running", "succeeded"]
+
+
+def test_a_server_that_shuts_down_ends_all_streams_at_once(key, caplog):
+    with served(key) as server:
+        job_id = submit()
+        listening = [server.listen(path(job_id)) for _ in range(3)] + [server.listen("/v1/events").opened()]
+        pages = [one.heard(1) for one in listening[:3]]
+        began = time.monotonic()
+    for one in listening:
+        one.over()  # with the end that HTTP has
+    assert time.monotonic() - began < stack.STREAM_SECONDS
+    assert not any(page.is_over for page in pages)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+    with served(key) as another:
+        again = [another.listen(path(job_id), page) for page in pages]
+        finish(claim())
+        for one in again:
+            assert one.over().statuses() == ["queued", "running", "succeeded"]
+
+
+def test_equal_reads_are_shared(server, monkeypatch):
+    reads = []
+    read = hub.read_delta
+
+    def counted(*of):
+        reads.append(of)
+        return read(*of)
+
+    monkeypatch.setattr(hub, "read_delta", counted)
+    job_id = submit()
+    listening = [server.listen(path(job_id)) for _ in range(10)]
+    for one in listening:
+        one.heard(1)
+    before = len(reads)
+    looks = server.hub.looks
+    until(lambda: server.hub.looks > looks + 1)
+    claimed = claim()
+    for one in listening:
+        one.heard(2)
+    assert len(reads) - before < 10
+    finish(claimed)
+    for one in listening:
+        one.over()
+
+
+def test_many_come_at_once(server):
+    """More than there are connections to the database."""
+    job_id = submit()
+    finish(claim())
+    caller = {"Authorization": f"Bearer {server.key}"}
+
+    async def come() -> list[httpx2.Response]:
+        limits = httpx2.Limits(max_connections=None)
+        async with httpx2.AsyncClient(headers=caller, trust_env=False, limits=limits, timeout=60) as client:
+            return await asyncio.gather(*(client.get(server.url + path(job_id)) for _ in range(120)))
+
+    answers = asyncio.run(come())
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1

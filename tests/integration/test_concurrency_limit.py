@@ -1,0 +1,30 @@
+"""Many requests at once: whoever has a database connection must not wait for a thread of those who wait for one."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pytest
+
+from tests.integration.streams.conftest import served
+
+AT_ONCE = 120
+"""More than threads and connections together."""
+
+
+@pytest.fixture
+def address(key):
+    with served(key) as server:
+        yield server.url
+
+
+def test_a_crowd_is_answered(key, address):
+    limits = httpx2.Limits(max_connections=AT_ONCE)
+    with (
+        httpx2.Client(
+            base_url=address, headers={"Authorization": f"Bearer {key}"}, limits=limits, timeout=60
+        ) as client,
+        ThreadPoolExecutor(AT_ONCE) as crowd,
+    ):
+        paths = ["/v1/me", "/v1/jobs", "/v1/overview", "/v1/workers"]
+        answers = list(crowd.map(client.get, [paths[number % len(paths)] for number in range(4 * AT_ONCE)]))
+    assert {answer.status_code for answer in answers} == {200}

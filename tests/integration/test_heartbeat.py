@@ -1,0 +1,216 @@
+"""The relay against the real database, and against one that refuses."""
+
+import threading
+import time
+from types import SimpleNamespace
+from uuid import UUID
+
+import psycopg
+import psycopg.sql
+import pytest
+from sqlalchemy import make_url, select, text
+
+from service.config import settings
+from service.jobs import claims
+from service.jobs import submission as jobs
+from service.jobs.heartbeats import Instruction
+from service.jobs.schemas import JobRequest
+from service.metrics import read, write
+from service.storage import session as db
+from service.storage.tables import Job, User
+from tests.waiting import until
+from workers.heartbeat import Relay, Track, retry_while_database_is_down
+from workers.maintenance import Maintenance
+
+REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
+
+
+def points(*steps):
+    return {"loss": ([*steps], [1.0 / step for step in steps], [0.1 * step for step in steps])}
+
+
+@pytest.fixture
+def claim(key):
+    return claimed()
+
+
+def claimed():
+    with db.transaction() as session:
+        jobs.submit(session, session.scalars(select(User)).one(), JobRequest.model_validate(REQUEST))
+    with db.transaction() as session:
+        return claims.claim(session, "w1", has_cuda=False)
+
+
+@pytest.fixture
+def relay(schema, monkeypatch):
+    monkeypatch.setenv("KOTRAIN_BEAT_SECONDS", "0.02")
+    settings.cache_clear()
+    relay = Relay("w1")
+    relay.start()
+    yield relay
+    relay.stop()
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+def stored_steps(job_id: UUID) -> list[int]:
+    with db.transaction() as session:
+        curves = read.curves(session, [job_id]).get(job_id)
+    return curves["loss"].steps.tolist() if curves else []
+
+
+def test_a_sealed_batch_never_changes(claim):
+    track = Track(claim)
+    track.add(2, points(1, 2))
+    first = track.seal()
+    track.add(3, points(3))
+    both = track.seal()
+    assert both[0] is first[0]
+    assert [batch.points["loss"][0] for batch in both] == [[1, 2], [3]]
+    track.stored(first)
+    assert [batch.points["loss"][0] for batch in track.seal()] == [[3]]
+
+
+def test_points_arrive_once(relay, claim):
+    track = relay.track(claim)
+    for step in range(1, 6):
+        track.add(step, points(step))
+        until(lambda step=step: step in stored_steps(claim.job_id))
+    assert stored_steps(claim.job_id) == [1, 2, 3, 4, 5]
+    assert track.seal() == []
+
+
+@pytest.mark.parametrize("error", [psycopg.errors.DiskFull("no room"), RuntimeError("a defect")])
+def test_the_thread_outlives_an_error_and_sends_again(relay, claim, monkeypatch, error):
+    failed = []
+
+    def fail(*_):
+        failed.append(1)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(write, "append", fail)
+        track = relay.track(claim)
+        track.add(1, points(1))
+        until(lambda: len(failed) >= 2)
+    until(lambda: stored_steps(claim.job_id) == [1])
+    assert relay.is_alive()
+
+
+def test_what_cannot_be_stored_of_one_job_holds_up_no_other(relay, claim):
+    sound, poisonous = relay.track(claim), relay.track(claimed())
+    poisonous.add(1, {"no name \0 for Postgres": ([1], [1.0], [0.1])})
+    for step in range(1, 4):
+        sound.add(step, points(step))
+        until(lambda step=step: stored_steps(claim.job_id) == list(range(1, step + 1)))
+    with db.transaction() as session:
+        rows = {row.id: row for row in session.scalars(select(Job))}
+        assert rows[claim.job_id].heartbeat_at > rows[poisonous.claim.job_id].heartbeat_at
+    assert rows[poisonous.claim.job_id].step == 0
+    assert (sound.instruction, sound.seal(), len(poisonous.seal())) == (Instruction.CONTINUE, [], 1)
+
+
+def test_a_row_that_somebody_keeps_locked_holds_up_no_other_job(relay, claim):
+    """As an API that is frozen while it cancels that job."""
+    sound, locked = relay.track(claim), relay.track(claimed())
+    with db.transaction() as frozen:
+        frozen.execute(select(Job.id).where(Job.id == locked.claim.job_id).with_for_update())
+        locked.add(1, points(1))
+        for step in range(1, 3):
+            sound.add(step, points(step))
+            until(lambda step=step: stored_steps(claim.job_id) == list(range(1, step + 1)))
+        assert stored_steps(locked.claim.job_id) == []
+    until(lambda: stored_steps(locked.claim.job_id) == [1])
+    assert (sound.instruction, locked.instruction) == (Instruction.CONTINUE, Instruction.CONTINUE)
+
+
+def test_what_waits_is_sent_in_portions(claim, monkeypatch):
+    monkeypatch.setattr("workers.heartbeat.MOST_SENT", 5)
+    monkeypatch.setattr("workers.heartbeat.MOST_HELD", 11)
+    relay = Relay("w1")
+    track = relay.track(claim)
+    for first in (1, 4, 7, 10):  # the database was away for four heartbeats
+        assert not track.is_full
+        track.add(first + 2, points(first, first + 1, first + 2))
+        track.seal()
+    assert track.is_full
+    for sent in (3, 6, 9, 12):
+        relay._beat()
+        assert stored_steps(claim.job_id) == list(range(1, sent + 1))
+        assert not track.is_full
+    track.add(20, points(*range(13, 21)))  # one batch goes whole, however large
+    relay._beat()
+    assert stored_steps(claim.job_id) == list(range(1, 21))
+
+
+def test_a_job_that_comes_back_to_its_worker_stops_the_old_attempt(relay, claim):
+    old = relay.track(claim)
+    new = relay.track(claim)
+    assert (old.instruction, new.instruction) == (Instruction.LOST, Instruction.CONTINUE)
+    relay.untrack(old)
+    new.add(1, points(1))
+    until(lambda: stored_steps(claim.job_id) == [1])
+
+
+def test_a_server_that_has_become_read_only_is_waited_for(claim):
+    """As a demoted primary is: another one may have its address soon."""
+    asked, servers = [], set()
+
+    def write(session):
+        servers.add(session.scalar(text("SELECT pg_backend_pid()")))
+        if len(servers) == 1:
+            session.execute(text("SET TRANSACTION READ ONLY"))
+        session.execute(text("UPDATE jobs SET step = 7"))
+        return "written"
+
+    assert retry_while_database_is_down(write, lambda: bool(asked.append(1))) == "written"
+    assert len(asked) == 1
+    assert len(servers) == 2, "the connection to the standby was used again"
+
+
+def test_after_a_database_that_was_away_nothing_is_taken_for_a_lease(claim, servers, monkeypatch):
+    """Whoever looks first would else take the jobs of workers that live, whose heartbeats come a moment later."""
+    monkeypatch.setenv("KOTRAIN_LEASE_SECONDS", "2")
+    monkeypatch.setenv("KOTRAIN_MAINTENANCE_SECONDS", "0.05")
+    settings.cache_clear()
+    host = SimpleNamespace(job_ended=threading.Event(), draining=threading.Event(), idle_slots=0)
+    role = psycopg.sql.Identifier(make_url(servers.database_url).username)
+    with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
+        admin.execute("SET default_transaction_read_only = off")
+        admin.execute(psycopg.sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(role))
+        db.engine().dispose()
+        maintenance = Maintenance(host)
+        maintenance.start()
+        try:
+            time.sleep(3)  # longer than a lease: no heartbeat could have been stored
+            admin.execute("UPDATE jobs SET heartbeat_at = clock_timestamp() - interval '3 s'")
+            admin.execute(psycopg.sql.SQL("ALTER ROLE {} RESET default_transaction_read_only").format(role))
+            db.engine().dispose()
+            until(lambda: db.is_read_only() is False)
+            time.sleep(1)
+            row = "SELECT status, failures FROM jobs"
+            assert admin.execute(row).fetchone() == ("running", 0)
+            until(lambda: admin.execute(row).fetchone() == ("queued", 1))  # it is lost all the same
+        finally:
+            admin.execute(psycopg.sql.SQL("ALTER ROLE {} RESET default_transaction_read_only").format(role))
+            maintenance.stop()
+            monkeypatch.undo()
+            settings.cache_clear()
+
+
+def test_only_a_database_that_is_away_is_waited_for(claim, servers):
+    with pytest.raises(Exception, match="nonsense"):
+        retry_while_database_is_down(lambda session: session.execute(text("SELECT nonsense")), give_up=lambda: False)
+    asked = []
+    servers.postgres.stop()
+    try:
+        stored = retry_while_database_is_down(
+            lambda session: session.get(Job, claim.job_id), lambda: asked.append(1) is None
+        )
+    finally:
+        servers.postgres.start()
+    assert (stored, asked) == (None, [1])
+    assert (
+        retry_while_database_is_down(lambda session: session.get(Job, claim.job_id), give_up=lambda: False).id
+        == claim.job_id
+    )

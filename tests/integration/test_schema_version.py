@@ -1,0 +1,196 @@
+"""Which versions of the code may use which schema, and which jobs; on databases made older or newer than the code."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+from alembic import command
+from sqlalchemy import select, text
+from starlette.testclient import TestClient
+
+from service.accounts import api_keys as keys
+from service.app import create_app
+from service.config import settings
+from service.jobs import claims, queue
+from service.jobs import submission as jobs
+from service.jobs.schemas import JobRequest
+from service.operations.embedded import Embedded
+from service.specs.training import ENGINE_VERSION, JobStatus
+from service.storage import schema_version as compatibility
+from service.storage import session as db
+from service.storage.schema_version import Incompatible, Schema
+from service.storage.tables import Job, User
+from tests.waiting import until
+
+CODE = compatibility.code_number()
+REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
+
+
+@pytest.fixture
+def database(servers: Embedded, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process's settings point to a database of its own, empty."""
+
+    def forget() -> None:
+        for made in (settings, db.engine, queue.celery):
+            made.cache_clear()
+
+    with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
+        admin.execute("CREATE DATABASE compatibility")
+        monkeypatch.setenv("KOTRAIN_DATABASE_URL", servers.database_url.replace("/kotrain?", "/compatibility?"))
+        monkeypatch.setenv("KOTRAIN_BROKER_URL", servers.broker_url)
+        forget()
+        yield
+        db.engine().dispose()
+        forget()
+        admin.execute("DROP DATABASE compatibility")
+
+
+def run(statement: str, **values: object) -> None:
+    with db.transaction() as session:
+        session.execute(text(statement), values)
+
+
+def schema() -> Schema | None:
+    with db.engine().connect() as connection:
+        return compatibility.read(connection)
+
+
+def become_older() -> None:
+    """What the release before this one left."""
+    with db.engine().begin() as connection:
+        config = compatibility.alembic()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+
+
+def somebody_waits_for_a_table() -> bool:
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'")
+    with db.engine().connect() as connection:
+        return bool(connection.scalar(waiting))
+
+
+def become_newer(oldest_code: int) -> None:
+    """What a later release's migrations would leave: their number, and the oldest code that still works."""
+    db.migrate()
+    run("UPDATE alembic_version SET version_num = :number", number=f"{CODE + 2:04}")
+    run("UPDATE compatibility SET oldest_code = :oldest", oldest=oldest_code)
+
+
+@pytest.mark.usefixtures("database")
+class TestSchema:
+    def test_none_at_all(self) -> None:
+        assert schema() is None
+        with pytest.raises(Incompatible, match="no schema yet: run `kotrain migrate`"):
+            db.check_schema()
+        db.migrate()
+        db.check_schema()
+
+    def test_undone(self) -> None:
+        db.migrate()
+        with db.engine().begin() as connection:
+            config = compatibility.alembic()
+            config.attributes["connection"] = connection
+            command.downgrade(config, "base")
+        assert schema() is None
+
+    def test_older_than_the_code(self) -> None:
+        become_older()
+        assert schema() == Schema(2, 2)
+        with pytest.raises(Incompatible) as refused:
+            db.check_schema()
+        assert str(refused.value) == f"the database has schema 2 and this kotrain needs {CODE}: run `kotrain migrate`"
+        db.migrate()
+        db.check_schema()
+
+    def test_is_changed_once_long_transactions_are_over_and_holds_up_nobody_meanwhile(self, monkeypatch) -> None:
+        become_older()
+        monkeypatch.setattr(db, "LOCK_SECONDS", 0.3)
+        with ThreadPoolExecutor() as pool, db.engine().connect() as backup:
+            backup.execute(text("SELECT count(*) FROM jobs"))
+            migration = pool.submit(db.migrate)
+            until(somebody_waits_for_a_table)
+            run("SELECT count(*) FROM jobs")
+            assert not migration.done()
+            backup.rollback()
+            migration.result(20)
+        db.check_schema()
+
+    def test_stays_where_a_transaction_does_not_end(self, monkeypatch) -> None:
+        become_older()
+        monkeypatch.setattr(db, "LOCK_SECONDS", 0.1)
+        monkeypatch.setattr(db, "MIGRATE_TRIES", 3)
+        with db.engine().connect() as backup:
+            backup.execute(text("SELECT count(*) FROM jobs"))
+            with pytest.raises(Incompatible, match="left as it is, because a long transaction uses its tables"):
+                db.migrate()
+        assert schema() == Schema(2, 2)
+
+    def test_newer_and_still_for_this_code(self) -> None:
+        become_newer(oldest_code=CODE)
+        db.check_schema()
+        db.migrate()
+        assert schema() == Schema(CODE + 2, CODE)
+
+    def test_newer_than_this_code_can_use(self) -> None:
+        become_newer(oldest_code=CODE + 1)
+        for use in (db.check_schema, db.migrate):
+            with pytest.raises(Incompatible) as refused:
+                use()
+            assert str(refused.value) == (
+                f"this kotrain knows schema {CODE}, the database needs {CODE + 1} or newer: install a newer version"
+            )
+        assert schema() == Schema(CODE + 2, CODE + 1)
+
+    def test_somebody_else_s(self) -> None:
+        run("CREATE TABLE alembic_version (version_num text)")
+        run("INSERT INTO alembic_version VALUES ('1975ea83b712')")
+        for use in (db.check_schema, db.migrate):
+            with pytest.raises(Incompatible, match="tables of another program"):
+                use()
+
+    def test_an_api_that_met_a_newer_schema_is_not_ready(self) -> None:
+        db.migrate()
+        with TestClient(create_app()) as client:
+            assert client.get("/readyz").json() == {"status": "ok", "database": "up", "broker": "up"}
+            become_newer(oldest_code=CODE + 1)
+            answer = client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json() == {"status": "down", "database": "incompatible", "broker": "up"}
+
+
+@pytest.mark.usefixtures("empty")
+class TestEngine:
+    """A job that a newer engine stored would train to other numbers here."""
+
+    def submit(self) -> Job:
+        with db.transaction() as session:
+            owner = session.scalars(select(User)).one()
+            return jobs.submit(session, owner, JobRequest.model_validate(REQUEST))
+
+    def claim(self) -> claims.Claim | None:
+        with db.transaction() as session:
+            return claims.claim(session, "w1", has_cuda=False)
+
+    def test_its_job_waits_and_others_go_on(self) -> None:
+        keys.create("ada")
+        newer, own = self.submit(), self.submit()
+        assert own.engine_version == ENGINE_VERSION
+        run("UPDATE jobs SET engine_version = :newer WHERE id = :id", newer=ENGINE_VERSION + 1, id=newer.id)
+        with db.transaction() as session:
+            assert claims.count_eligible(session, 10, has_cuda=False) == 1
+        claimed = self.claim()
+        assert claimed is not None
+        assert claimed.job_id == own.id
+        assert self.claim() is None
+        with db.transaction() as session:
+            assert jobs.get(session, newer.id).status == JobStatus.QUEUED
+            assert claims.count_eligible(session, 10, has_cuda=False) == 0
+
+    def test_an_older_engine_s_job_is_trained(self) -> None:
+        keys.create("ada")
+        older = self.submit()
+        run("UPDATE jobs SET engine_version = :older WHERE id = :id", older=ENGINE_VERSION - 1, id=older.id)
+        claimed = self.claim()
+        assert claimed is not None
+        assert claimed.job_id == older.id

@@ -1,0 +1,301 @@
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as reference
+
+from service.comparisons.analysis.grouping import Run
+from service.comparisons.analysis.verdict import compare_runs
+from service.errors import Invalid
+from service.specs.training import JobStatus, Reason, Target, TargetHit, TrainSpec
+
+TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 3}}
+START = datetime(2026, 1, 1, tzinfo=UTC)
+ADAM = [0.951, 0.949, 0.953, 0.947, 0.950]
+KO = [0.967, 0.966, 0.970, 0.962, 0.965]
+BOUNDED = [0.966, 0.968, 0.969, 0.960, 0.967]
+
+
+def adam(lr=0.001):
+    return {"name": "adam", "params": {"lr": lr}}
+
+
+def ko(lr=0.001, **params):
+    return {"name": "ko", "params": {"base": "adam", "lr": lr, **params}}
+
+
+class Runs:
+    """Stored runs, made one optimizer at a time."""
+
+    def __init__(self):
+        self.all = []
+
+    def add(self, optimizer, values, *, hits=(), reason=Reason.COMPLETED, seeds=None, **fields):
+        seeds = range(len(values)) if seeds is None else seeds
+        for seed, value, hit in zip(seeds, values, [*hits, *[None] * (len(values) - len(hits))], strict=True):
+            body = {**TASK, "optimizer": optimizer, "seed": seed, **fields}
+            number = len(self.all)
+            self.all.append(
+                Run(
+                    job=UUID(int=number),
+                    spec=TrainSpec.model_validate_json(json.dumps(body)).model_dump(mode="json", exclude={"seed"}),
+                    seed=seed,
+                    environment={"device_kind": "cpu"},
+                    status=reason.status if reason else JobStatus.RUNNING,
+                    reason=reason,
+                    value=value,
+                    target_hit=hit and TargetHit(step=hit, wall_seconds=hit / 100),
+                    finished_at=START + timedelta(seconds=number) if reason else None,
+                )
+            )
+        return self
+
+    def compare(self, metric="test_accuracy", group_by="optimizer", target=None):
+        return compare_runs(self.all, dataset="digits", model="mlp", group_by=group_by, metric=metric, target=target)
+
+
+class TestNumbers:
+    def test_agree_with_scipy(self):
+        answer = Runs().add(adam(), ADAM).add(ko(), KO).compare()
+        assert [each.label for each in answer.groups] == ["ko soft (adam)", "adam"]  # best mean first
+        best = answer.groups[0]
+        assert (best.n, best.best, best.diverged) == (5, 0.970, 0)
+        assert best.mean == pytest.approx(0.966)
+        assert best.sd == pytest.approx(reference.tstd(KO))
+        (pair,) = answer.pairs
+        expected = reference.ttest_rel(KO, ADAM)
+        assert (pair.a, pair.b, pair.n) == ("ko soft (adam)", "adam", 5)
+        assert pair.difference == pytest.approx(0.016)
+        assert pair.p == pytest.approx(expected.pvalue)
+        assert pair.p_adjusted == pair.p
+        assert pair.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+        assert answer.held_fixed["lr"] == 0.001
+
+    def test_pairs_share_seeds_not_positions(self):
+        runs = Runs().add(adam(), [0.90, 0.80, 0.70, 0.60], seeds=[3, 2, 1, 9])
+        answer = runs.add(ko(), [0.71, 0.82, 0.93], seeds=[1, 2, 3]).compare()
+        pair = answer.pairs[0]
+        assert pair.n == 3
+        assert pair.difference == pytest.approx(0.02)
+
+    def test_p_is_adjusted_over_all_pairs(self):
+        answer = Runs().add(adam(), ADAM).add(ko(), KO).add(ko(bounded=True), BOUNDED).compare()
+        raw = sorted(pair.p for pair in answer.pairs)
+        assert sorted(pair.p_adjusted for pair in answer.pairs) == pytest.approx(
+            [3 * raw[0], max(3 * raw[0], 2 * raw[1]), raw[2]]
+        )
+
+    def test_a_loss_is_better_when_smaller(self):
+        answer = Runs().add(adam(), [0.5, 0.6, 0.7]).add(ko(), [0.1, 0.21, 0.29]).compare("test_loss")
+        assert [each.label for each in answer.groups] == ["ko soft (adam)", "adam"]
+        assert answer.groups[0].best == 0.1
+        assert answer.verdict.best == "ko soft (adam)"
+        assert answer.pairs[0].difference == pytest.approx(-0.4)
+        assert "leads adam by 0.4 (95 % interval 0.375 to 0.425)" in answer.verdict.text
+
+    def test_a_metric_without_a_better_direction_is_refused(self):
+        with pytest.raises(Invalid, match="neither more nor less"):
+            Runs().compare("grad_norm")
+
+    @pytest.mark.parametrize("field", ["batch_size", "precision"])
+    def test_other_fields_group_too(self, field):
+        runs = Runs()
+        for value in {"batch_size": [32, 64], "precision": ["fp32", "bf16"]}[field]:
+            runs.add(adam(), ADAM, **{field: value})
+        answer = runs.compare(group_by=field)
+        assert {each.label for each in answer.groups} == {
+            f"{field}={value}" for value in {"batch_size": [32, 64], "precision": ["fp32", "bf16"]}[field]
+        }
+        assert answer.held_fixed["optimizer.name"] == "adam"
+
+    def test_mixed_settings_are_refused(self):
+        with pytest.raises(Invalid) as caught:
+            Runs().add(adam(), ADAM).add(ko(), KO, batch_size=32).compare()
+        assert [error.pointer for error in caught.value.errors] == ["/batch_size"]
+
+    def test_what_is_left_out_is_counted(self):
+        runs = Runs().add(adam(), ADAM).add(adam(), [0.95], seeds=[0])
+        runs.add(adam(), [None, None], evaluate_test=False).add(ko(), [None], reason=None)
+        runs.add(ko(), [None] * 3, reason=Reason.OUT_OF_MEMORY).add(ko(), [None], reason=Reason.CANCELLED)
+        answer = runs.compare()
+        assert answer.left_out.model_dump() == {
+            "unfinished": 1,
+            "failed": 3,
+            "cancelled": 1,
+            "without_metric": 2,
+            "repeated": 1,
+        }
+        assert [each.n for each in answer.groups] == [5]
+
+
+class TestTarget:
+    TARGET = Target(value=0.95)
+
+    def test_median_of_seeds_with_misses_censored(self):
+        runs = Runs().add(adam(), ADAM, hits=[300, 100, 200, None]).add(ko(), KO, hits=[100, 200])
+        answer = runs.compare(target=self.TARGET)
+        steps = {each.label: (each.steps_to_target, each.seconds_to_target) for each in answer.groups}
+        assert steps == {"adam": (300, 3.0), "ko soft (adam)": (None, None)}
+        assert answer.target == self.TARGET
+
+    def test_a_diverged_run_misses_even_if_it_had_passed(self):
+        runs = Runs().add(adam(), [0.9, 0.9], hits=[100, 200])
+        runs.add(adam(), [None, None], hits=[10, 20], seeds=[2, 3], reason=Reason.DIVERGED)
+        assert runs.compare(target=self.TARGET).groups[0].steps_to_target is None
+
+    def test_without_one_the_jobs_own_counts_where_it_is_the_same(self):
+        runs = Runs().add(adam(), ADAM, hits=[100] * 5, target={"value": 0.9})
+        assert runs.compare().target == Target(value=0.9)
+        assert runs.compare().groups[0].steps_to_target == 100
+        answer = runs.add(ko(), KO, hits=[100] * 5, target={"value": 0.8}).compare()
+        assert answer.target is None
+        assert [each.steps_to_target for each in answer.groups] == [None, None]
+
+
+class TestVerdict:
+    def test_decided(self):
+        verdict = Runs().add(adam(), ADAM).add(ko(), KO).compare().verdict
+        assert (verdict.decided, verdict.best) == (True, "ko soft (adam)")
+        assert verdict.text == (
+            "ko soft (adam) (mean test accuracy 96.6 %, 5 seeds) is best: it leads adam by 1.60 points "
+            "(95 % interval 1.48 to 1.72), p < 0.001. "
+            "This holds at learning rate 0.001, not tuned for each, on this split of the data."
+        )
+
+    def test_cannot_be_told_apart(self):
+        verdict = Runs().add(ko(), KO).add(ko(bounded=True), BOUNDED).compare().verdict
+        assert (verdict.decided, verdict.best) == (False, None)
+        assert verdict.text == (
+            "ko bounded (adam) and ko soft (adam) cannot be told apart with 5 seeds: difference 0.00 points "
+            "(95 % interval -0.23 to 0.23). The best mean is that of ko bounded (adam) (mean test accuracy 96.6 %, "
+            "5 seeds). This holds at learning rate 0.001, not tuned for each, on this split of the data."
+        )
+
+    def test_best_must_beat_every_other(self):
+        verdict = Runs().add(adam(), ADAM).add(ko(), KO).add(ko(bounded=True), BOUNDED).compare().verdict
+        assert not verdict.decided
+        assert "Significantly behind: adam." in verdict.text
+
+    def test_significant_alone_but_not_after_correction_says_so(self):
+        generator = random.Random(5)
+        runs = Runs().add(adam(), [0.90, 0.91, 0.92, 0.93]).add(ko(), [0.911, 0.915, 0.936, 0.938])
+        for gamma in (0.2, 0.3, 0.4):
+            runs.add(ko(gamma=gamma), [generator.uniform(0.90, 0.93) for _ in range(4)])
+        answer = runs.compare()
+        pair = next(pair for pair in answer.pairs if {pair.a, pair.b} == {"adam", "ko soft (adam) gamma=0.1"})
+        assert pair.p < 0.05 < pair.p_adjusted
+        assert not answer.verdict.decided
+
+    @pytest.mark.parametrize("n", [1, 2])
+    def test_too_few_seeds(self, n):
+        verdict = Runs().add(adam(), ADAM[:n]).add(ko(), KO[:n]).compare().verdict
+        assert not verdict.decided
+        assert verdict.text.startswith("Too few seeds: ")
+
+    def test_no_shared_seeds(self):
+        answer = Runs().add(adam(), ADAM).add(ko(), KO, seeds=range(10, 15)).compare()
+        assert answer.pairs[0].cannot_say == "cannot say, because there are no pairs"
+        assert "share 0 seeds" in answer.verdict.text
+
+    def test_same_difference_on_every_seed(self):
+        answer = Runs().add(adam(), [0.9, 0.8, 0.7]).add(ko(), [0.95, 0.85, 0.75]).compare()
+        assert "every pair has the same difference" in answer.verdict.text
+        assert not answer.verdict.decided
+
+    def test_unequal_learning_rates_are_said(self):
+        text = Runs().add(adam(), ADAM).add({"name": "sgd", "params": {"lr": 0.1}}, KO).compare().verdict.text
+        assert "not known" in text
+        assert "This holds at learning rate" not in text
+
+    def test_nothing_and_only_one(self):
+        assert Runs().compare().verdict.text == "No finished job matches."
+        only = Runs().add(adam(), ADAM).compare()
+        assert only.verdict.text.startswith("Only adam (mean test accuracy 95.0 %, 5 seeds) has finished runs")
+        assert (only.pairs, only.verdict.decided) == ([], False)
+
+
+class TestDiverged:
+    def test_counts_against_its_group(self):
+        runs = Runs().add(adam(), ADAM).add(ko(), KO[:4])
+        answer = runs.add(ko(), [0.99], seeds=[4], reason=Reason.DIVERGED).compare()
+        best = answer.groups[0]
+        assert (best.label, best.n, best.diverged, len(best.jobs)) == ("ko soft (adam)", 4, 1, 5)
+        assert best.best == 0.970
+        assert answer.pairs[0].n == 4
+        assert not answer.verdict.decided
+        assert "1 of 5 runs of ko soft (adam) diverged" in answer.verdict.text
+        assert answer.verdict.text.startswith(
+            "ko soft (adam) leads adam by 1.63 points (95 % interval 1.47 to 1.78), but cannot be called best, "
+            "because runs of it diverged. The best mean without diverged runs is that of adam"
+        )
+
+    def test_a_group_that_always_diverged_is_not_in_the_way(self):
+        runs = Runs().add(adam(), ADAM).add(ko(), KO)
+        answer = runs.add(ko(gamma=50.0), [None] * 5, reason=Reason.DIVERGED).compare()
+        assert answer.verdict.best == "ko soft (adam) gamma=0.1"
+        assert "Every run of ko soft (adam) gamma=50 diverged." in answer.verdict.text
+        last = answer.groups[-1]
+        assert (last.mean, last.diverged, last.cannot_say) == (None, 5, "cannot say, because there is no value")
+
+    def test_everything_diverged(self):
+        answer = Runs().add(adam(), [None] * 3, reason=Reason.DIVERGED).compare()
+        assert answer.verdict.text.startswith("Every run diverged, so there is nothing to compare.")
+
+
+class TestBaseOptimizerAtSeveralRates:
+    def test_says_both_the_lead_at_one_rate_and_what_remains(self):
+        tuned = [value + 0.014 for value in reversed(ADAM)]
+        runs = Runs().add(adam(), ADAM).add(adam(0.01), tuned).add(ko(), KO).add(ko(collision="hard"), BOUNDED)
+        text = runs.compare().verdict.text
+        assert "At the same learning rate 0.001, ko" in text
+        assert "leads adam (0.001) by 1.6" in text
+        assert "leads adam (0.01) by 0.2" in text
+
+    def test_a_lead_that_turns_is_said(self):
+        tuned = [value + 0.03 for value in reversed(ADAM)]
+        text = Runs().add(adam(), ADAM).add(adam(0.01), tuned).add(ko(), KO).compare().verdict.text
+        assert "ko soft (adam) leads adam (0.001) by 1.6" in text
+        assert "ko soft (adam) (0.001) trails adam (0.01) by 1.4" in text
+
+    def test_the_rate_is_the_one_most_groups_ran_at_not_the_most_flattering(self):
+        runs = Runs().add(adam(), ADAM).add(ko(), KO).add(ko(bounded=True), BOUNDED)
+        runs.add(adam(0.1), [value / 5 for value in reversed(ADAM)]).add(ko(0.1), KO)
+        assert "At the same learning rate 0.001" in runs.compare().verdict.text
+
+
+accuracies = st.lists(st.none() | st.floats(0, 1).map(lambda x: round(x, 3)), max_size=5)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(accuracies, st.sampled_from([Reason.COMPLETED, Reason.DIVERGED])), max_size=4))
+def test_any_runs_get_an_honest_answer(table):
+    runs = Runs()
+    for number, (values, reason) in enumerate(table):
+        runs.add(ko(gamma=0.1 * (1 + number // 2)), values, reason=reason)
+    answer = runs.compare()
+    verdict, rows = answer.verdict, {each.label: each for each in answer.groups}
+    assert "nan" not in answer.model_dump_json().lower()
+    assert verdict.text.endswith((".", "data."))
+    assert verdict.decided == (verdict.best is not None)
+    if verdict.decided:
+        assert rows[verdict.best].diverged == 0
+        own = [pair for pair in answer.pairs if verdict.best in (pair.a, pair.b)]
+        finished = [each for each in answer.groups if each.n and each.label != verdict.best]
+        beaten = [pair for pair in own if pair.p_adjusted is not None and pair.p_adjusted < 0.05 and pair.n >= 3]
+        assert len(beaten) == len(finished)
+
+
+def test_a_false_verdict_is_rare():
+    """Five equal optimizers, five seeds, 300 reports: a best one is named in at most 5 % (3 sd: 5 + 3.8)."""
+    generator = random.Random(1)
+    false = 0
+    for _ in range(300):
+        runs = Runs()
+        for gamma in (0.1, 0.2, 0.3, 0.4, 0.5):
+            runs.add(ko(gamma=gamma), [generator.gauss(0.9, 0.01) for _ in range(5)])
+        false += runs.compare().verdict.decided
+    assert false / 300 <= 0.05

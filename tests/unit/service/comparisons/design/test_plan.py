@@ -1,0 +1,372 @@
+import re
+
+import pytest
+from pydantic import ValidationError
+
+from service.comparisons.design.plan import Cell, Plan, scaled
+from service.comparisons.design.requests import COMPARISON_EXAMPLE, ComparisonRequest
+from service.comparisons.design.resolve import resolve
+from service.errors import Invalid
+from service.specs.training import TrainSpec
+from service.web.problem_details import field_error
+
+DIGITS = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 30}}
+FIXED_TEST = DIGITS | {"dataset": {"name": "digits", "params": {"split": "fixed_test"}}}
+ADAM = {"name": "adam", "space": {"lr": {"log_uniform": [0.0003, 0.03]}}}
+KO = {"name": "ko", "params": {"collision": "soft"}, "space": {**ADAM["space"], "gamma": {"uniform": [0.0, 1.0]}}}
+
+
+def planned(**fields) -> Plan:
+    request = {"tasks": [DIGITS], "optimizers": [ADAM, KO], "tuning": {"trials": 4}} | fields
+    return resolve(ComparisonRequest.model_validate({k: v for k, v in request.items() if v is not None}))
+
+
+def refusal(**fields) -> dict[str, str]:
+    """Pointer -> detail of a request that is refused, whoever refuses it."""
+    request = {"tasks": [DIGITS], "optimizers": [ADAM, KO], "tuning": {"trials": 4}} | fields
+    request = {name: value for name, value in request.items() if value is not None}
+    try:
+        resolve(ComparisonRequest.model_validate(request))
+    except Invalid as invalid:
+        return {error.pointer: error.detail for error in invalid.errors}
+    except ValidationError as invalid:
+        found = [field_error({**error, "loc": ("body", *error["loc"])}, request) for error in invalid.errors()]
+        return {error.pointer: error.detail for error in found}
+    raise AssertionError("it was accepted")
+
+
+class TestPlan:
+    def test_the_example_is_one(self):
+        plan = resolve(ComparisonRequest.model_validate(COMPARISON_EXAMPLE))
+        assert [one.label for one in plan.optimizers] == ["adam", "ko soft (adam)", "sgd lr=0.1"]
+        assert (plan.looks, plan.stopping, plan.pairs) == ([5, 10, 20], "looks", 3)
+
+    def test_survives_storage(self):
+        plan = planned(seeds={"max": 20, "looks": [5, 20]}, vary=["split"], tasks=[FIXED_TEST])
+        assert Plan.model_validate_json(plan.model_dump_json()) == plan
+
+    def test_every_optimizer_has_the_same_number_of_trials_at_the_same_learning_rates(self):
+        adam, ko = planned().optimizers
+        assert len(adam.trials) == len(ko.trials) == 4
+        assert [trial["lr"] for trial in adam.trials] == [trial["lr"] for trial in ko.trials]
+        assert len({trial["gamma"] for trial in ko.trials}) == 4
+
+    def test_counts_its_jobs(self):
+        plan = planned(tasks=[DIGITS, DIGITS | {"batch_size": 32}], optimizers=[ADAM, KO, "sgd"], seeds=5)
+        assert plan.jobs() == 2 * (2 * 4 + 3 * 5)
+        assert (
+            planned(tuning={"trials": 4, "seeds": 3}, seeds={"max": 20, "looks": [5, 20]}).jobs(seeds=5) == 2 * 12 + 10
+        )
+
+    def test_tuning_never_reads_the_test_set_and_shares_no_seed_with_the_report(self):
+        plan = planned()
+        assert not plan.spec(Cell("tuning", 0, 0, 0, 0, plan.tuning_seeds[0]))["evaluate_test"]
+        assert plan.spec(Cell("report", 0, 0, 0, 0, 0))["evaluate_test"]
+        assert not set(plan.tuning_seeds) & set(plan.seeds)
+
+    def test_a_cell_is_a_resolved_spec(self):
+        spec = planned().spec(Cell("report", 0, 1, 2, 0, 7))
+        assert TrainSpec.model_validate(spec).model_dump(mode="json") == spec
+        assert spec["optimizer"]["params"]["collision"] == "soft"
+        assert spec["seed"] == 7
+
+    def test_pairs_differ_in_the_optimizer_alone(self):
+        plan = planned()
+        one, other = (plan.spec(Cell("report", 0, optimizer, 0, 0, 3)) for optimizer in (0, 1))
+        assert {name for name in one if one[name] != other[name]} == {"optimizer"}
+
+    def test_a_split_of_its_own_for_each_seed(self):
+        plan = planned(vary=["seed", "split"], tasks=[FIXED_TEST])
+        assert [plan.spec(Cell("report", 0, 0, 0, 0, seed))["dataset"]["params"]["split_seed"] for seed in (0, 4)] == [
+            0,
+            4,
+        ]
+
+    def test_halving_gives_the_whole_budget_to_the_best(self):
+        plan = planned(tuning={"trials": 9, "method": "halving"})
+        assert [(rung.trials, plan.spec(Cell("tuning", 0, 0, 0, number, 10**6))["budget"]["epochs"])
+                for number, rung in enumerate(plan.rungs)] == [(9, 10), (3, 30)]  # fmt: skip
+        assert plan.jobs() == 2 * 12 + 2 * 5
+
+    def test_a_grid_is_as_large_as_it_is(self):
+        lr = {"choice": [0.001, 0.01]}
+        grids = [
+            {"name": "adam", "space": {"lr": lr}},
+            {"name": "ko", "space": {"lr": lr, "gamma": {"choice": [0.1, 1]}}},
+        ]
+        plan = planned(optimizers=grids, tuning={"trials": 1, "method": "grid"})
+        assert [len(one.trials) for one in plan.optimizers] == [2, 4]
+        assert plan.jobs() == 6 + 10
+
+    def test_accuracies_have_chance_as_the_score_of_a_diverged_run(self):
+        assert planned().tasks[0].diverged_score == 0.1
+        assert planned(metric="test_loss").tasks[0].diverged_score is None
+        assert planned(metric="test_loss", diverged_score=9.0).tasks[0].diverged_score == 9.0
+
+    def test_labels_tell_tasks_and_optimizers_apart(self):
+        plan = planned(
+            tasks=[DIGITS, DIGITS | {"model": {"name": "mlp", "params": {"init_scale": 0.1}}}],
+            optimizers=[
+                "adam",
+                {"name": "ko", "params": {"gamma": 0.2}},
+                {"name": "ko", "params": {"gamma": 0.4}},
+                "sgd",
+            ],
+            tuning=None,
+        )
+        assert [task.label for task in plan.tasks] == ["digits mlp init_scale=1.0", "digits mlp init_scale=0.1"]
+        assert [one.label for one in plan.optimizers] == [
+            "adam lr=0.001", "ko soft (adam) lr=0.001 gamma=0.2", "ko soft (adam) lr=0.001 gamma=0.4", "sgd lr=0.1",
+        ]  # fmt: skip
+
+    def test_the_last_seeds_there_are(self):
+        plan = planned(tuning={"trials": 4, "seeds": 2, "first_seed": 2**63 - 2}, seeds={"max": 2, "first": 2**63 - 4})
+        for phase, seeds in (("tuning", plan.tuning_seeds), ("report", plan.seeds)):
+            assert [plan.spec(Cell(phase, 0, 0, 0, 0, seed))["seed"] for seed in seeds] == seeds
+
+    def test_what_needs_a_gpu_waits_for_one(self):
+        request = ComparisonRequest.model_validate(
+            {"tasks": [DIGITS, DIGITS | {"precision": "fp16"}], "optimizers": ["adam", "sgd"]}
+        )
+        for device, expected in (("cpu", ["cpu", "auto"]), ("cuda", ["cuda", "cuda"])):
+            assert [task.spec["device"] for task in resolve(request, {"auto": device}).tasks] == expected
+
+    def test_a_budget_in_seconds_is_never_taken_from_others(self):
+        plan = planned(tasks=[DIGITS | {"budget": {"seconds": 5}}])
+        assert not plan.is_reusable(Cell("report", 0, 0, 0, 0, 0))
+        assert planned().is_reusable(Cell("report", 0, 0, 0, 0, 0))
+
+
+RATE = "/optimizers/1/space/rate"
+GOLDEN = DIGITS | {"dataset": {"name": "digits", "params": {"split": "golden"}}}
+SEED_1 = {"dataset": {"name": "digits", "params": {"split": "golden", "split_seed": 1}}}
+SEED_1_OF_FIXED = {"dataset": {"name": "digits", "params": {"split": "fixed_test", "split_seed": 1}}}
+FIXED = {"name": "adam", "params": {"lr": 0.001}}
+SHORT = DIGITS | {"budget": {"epochs": 1}}
+
+
+def sgd(**space):
+    return {"optimizers": [ADAM, {"name": "sgd", "space": space}]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer", "words"),
+    [
+        ({"optimizers": ["adam"]}, "/optimizers", "at least 2"),
+        ({"optimizers": ["adam", "adam"], "tuning": None}, "/optimizers/1", "the same as optimizer 0"),
+        ({"optimizers": [ADAM, ADAM]}, "/optimizers/1", "the same as optimizer 0"),
+        ({"optimizers": [ADAM, ADAM | {"label": "again"}]}, "/optimizers/1", "the same as optimizer 0"),
+        (
+            {
+                "optimizers": [FIXED, FIXED | {"params": {}, "label": "x", "space": {"lr": {"choice": [0.001]}}}],
+                "tuning": {"trials": 1},
+            },
+            "/optimizers/1",
+            "the same as optimizer 0",
+        ),
+        ({"tasks": [DIGITS, DIGITS | {"label": "again"}]}, "/tasks/1", "the same as task 0"),
+        ({"tasks": [DIGITS, DIGITS | {"label": "x", "log_every_steps": 7}]}, "/tasks/1", "the same as task 0"),
+        ({"tasks": [DIGITS, DIGITS | {"label": "x", "device": "cpu"}]}, "/tasks/1", "the same as task 0"),
+        ({"tasks": [DIGITS, DIGITS | {"target": {"value": 0.9}, "label": "x"}]}, "/tasks/1", "the same as task 0"),
+        ({"tuning": {"trials": 4, "seeds": 2, "first_seed": 2**63 - 1}}, "/tuning/first_seed", "too large"),
+        ({"seeds": {"max": 2, "first": 2**63 - 1}}, "/seeds/first", "too large"),
+        ({"optimizers": [ADAM, KO | {"label": "adam"}]}, "/optimizers/1/label", "is taken"),
+        ({"optimizers": [ADAM, {"name": "ko", "space": {}}]}, "/optimizers/1/space", "at least one parameter"),
+        (sgd(lr={"choice": []}), "/optimizers/1/space/lr/choice", "has at least 1 value"),
+        (sgd(rate={"uniform": [0, 1]}), RATE, "unknown"),
+        (sgd(lr={"uniform": [0, 1]}), "/optimizers/1/space/lr", "greater than 0"),
+        ({"optimizers": [ADAM, {"name": "sgd", "params": {"lr": -1}}]}, "/optimizers/1/params/lr", "greater than 0"),
+        ({"optimizers": [ADAM, {"name": "adamm"}]}, "/optimizers/1/name", "did you mean 'adam'"),
+        ({"optimizers": [ADAM, KO | {"params": {"gamma": 1.0}}]}, "/optimizers/1/params/gamma", "one of them"),
+        ({"tuning": None}, "/tuning", "search space"),
+        ({"optimizers": ["adam", "sgd"]}, "/tuning", "no optimizer has a search space"),
+        ({"tuning": {"trials": 4, "first_seed": 3}}, "/tuning/first_seed", "keep them apart"),
+        ({"tuning": {"trials": 4, "method": "grid"}}, "/optimizers/0/space/lr", "choice"),
+        ({"tuning": {"trials": 5, "method": "halving"}}, "/tuning/trials", "at least 6"),
+        ({"tuning": {"trials": 6, "method": "halving"}, "tasks": [SHORT]}, "/tasks/0/budget", "too small"),
+        ({"tasks": [DIGITS | {"budget": {"epochs": 1, "steps": 5}}]}, "/tasks/0/budget", "either"),
+        ({"tasks": [DIGITS | {"model": "lstm"}]}, "/tasks/0/model", "reads texts"),
+        ({"tasks": [DIGITS, DIGITS]}, "/tasks/1", "the same as task 0"),
+        ({"tasks": []}, "/tasks", "at least 1"),
+        ({"tasks": [DIGITS | {"dataset": "mnits"}]}, "/tasks/0/dataset", "did you mean 'mnist'"),
+        ({"tasks": [DIGITS | {"target": {"metric": "x", "value": 1}}]}, "/tasks/0/target/metric", "val_accuracy"),
+        ({"tasks": [DIGITS | {"target": {"value": 95}}]}, "/tasks/0/target/value", "did you mean 0.95"),
+        ({"metric": "grad_norm"}, "/metric", "test_accuracy"),
+        ({"seeds": {"max": 10, "looks": [5, 20]}}, "/seeds/looks", "10"),
+        ({"seeds": {"max": 10, "looks": [5, 5, 10]}}, "/seeds/looks", "increase"),
+        ({"seeds": {"max": 101, "looks": "any"}}, "/seeds/max", "at most 100"),
+        ({"seeds": {"max": 201, "looks": [5, 201]}}, "/seeds/max", "at most 200"),
+        ({"seeds": 0}, "/seeds", "greater than or equal to 1"),
+        ({"seeds": "5"}, "/seeds", "give a number of seeds, or an object such as"),
+        ({"seeds": 5.0}, "/seeds", "give a number of seeds"),
+        ({"seeds": [0, 1]}, "/seeds", "give a number of seeds"),
+        ({"seeds": {"max": 5, "looks": []}}, "/seeds/looks", "give increasing numbers of seeds, such as [5, 10, 20]"),
+        ({"seeds": {"max": 5, "looks": "every"}}, "/seeds/looks", 'or "any"'),
+        ({"seeds": {"max": 5, "looks": [2.5, 5]}}, "/seeds/looks", "increasing numbers"),
+        ({"tuning": {}}, "/tuning/trials", "how many points each tuned optimizer gets"),
+        ({"tuning": {"method": "halving"}}, "/tuning/trials", "only a grid needs none"),
+        ({"tasks": [DIGITS, DIGITS | {"eval_every_steps": 5, "label": "x"}]}, "/tasks/1", "(/tasks/0)"),
+        ({"tasks": [DIGITS, DIGITS | {"diagnostics_every_steps": 5}]}, "/tasks/1", "the same as task 0"),
+        ({"tasks": [GOLDEN, GOLDEN | SEED_1]}, "/tasks/1", "the same as task 0"),
+        ({"tasks": [FIXED_TEST, FIXED_TEST | SEED_1_OF_FIXED], "vary": ["split"]}, "/tasks/1", "the same as task 0"),
+        (sgd(lr={"choice": [0.001, 0.01, 1e-3]}), "/optimizers/1/space/lr/choice", "0.001 is there more than once"),
+        (sgd(lr={"choice": [1, 1.0]}), "/optimizers/1/space/lr/choice", "list each value once"),
+        (sgd(lr={"choice": [0.001, 0.01]}), "/tuning/trials", "more than the 2 different points that optimizer 1 has"),
+        (sgd(lr={"uniform": [0.001, 0.00100000001]}), "/tuning/trials", "take at most 1"),
+        (sgd(lr={"choice": [0.1]}, nesterov={"choice": [False]}), "/tuning/trials", "take at most 1"),
+        ({"diverged_score": 2.0}, "/diverged_score", "from 0 to 0.1 here"),
+        ({"diverged_score": 0.5}, "/diverged_score", "no better than guessing"),
+        ({"diverged_score": -0.1}, "/diverged_score", "from 0 to 0.1"),
+        ({"diverged_score": 1.7e308}, "/diverged_score", "from 0 to 0.1"),
+        ({"diverged_score": -5.0, "metric": "test_loss"}, "/diverged_score", "from 2.3 to 1e+06"),
+        ({"diverged_score": 1.7e308, "metric": "test_loss"}, "/diverged_score", "from 2.3 to 1e+06"),
+        ({"diverged_score": -1.0, "metric": "samples_per_second"}, "/diverged_score", "records per second"),
+        ({"optimizers": ["adam", {"name": "sgd", "label": " "}], "tuning": None}, "/optimizers/1/label", "at least 1"),
+        ({"tasks": [DIGITS | {"label": " \u00a0 "}]}, "/tasks/0/label", "at least 1 character"),
+        (
+            {"optimizers": [{"name": "adam", "label": "A"}, {"name": "sgd", "label": "A "}], "tuning": None},
+            "/optimizers/1/label",
+            "'A' is taken by optimizers/0",
+        ),
+        ({"name": "  "}, "/name", "at least 1 character"),
+        ({"vary": ["split"]}, "/tasks/0/dataset/params/split", "fixed_test"),
+        ({"vary": ["split"], "tasks": [GOLDEN]}, "/tasks/0/dataset/params/split", "seeded"),
+        ({"spaces": 1}, "/spaces", "unknown field"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_pointed_to(fields, pointer, words):
+    found = refusal(**fields)
+    assert pointer in found, found
+    assert words in found[pointer]
+
+
+def test_budgets_are_scaled_in_their_own_unit():
+    assert scaled({"epochs": None, "steps": 10, "seconds": None}, 1 / 3)["steps"] == 3
+    assert scaled({"epochs": None, "steps": None, "seconds": 10.0}, 0.25)["seconds"] == 2.5
+
+
+def test_too_much_is_refused_before_it_is_enumerated():
+    space = {
+        name: {"choice": [0.1 * k for k in range(1, 17)]}
+        for name in ("lr", "eps", "weight_decay", "a", "b", "c", "d", "e")
+    }
+    request = {"tasks": [DIGITS], "optimizers": [{"name": "adam", "space": space}, "sgd"]}
+    request["tuning"] = {"trials": 1, "method": "grid"}
+    with pytest.raises(Invalid, match="are up to 4294967306 jobs, and at most 100 are allowed"):
+        resolve(ComparisonRequest.model_validate(request), most_jobs=100)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "seeds", "words"),
+    [
+        (1, 60, "1 task x (0 runs to tune + 2 optimizers x 60 seeds) are up to 120 jobs"),
+        (2, 1, None),
+        (60, 1, "60 tasks x (0 runs to tune + 2 optimizers x 1 seed) are up to 120 jobs"),
+    ],
+)
+def test_too_many_jobs_are_counted_in_words_and_name_the_setting(tasks, seeds, words):
+    tasks = [DIGITS | {"batch_size": 16 + k} for k in range(tasks)]
+    asked = ComparisonRequest.model_validate({"tasks": tasks, "optimizers": ["adam", "sgd"], "seeds": seeds})
+    if words is None:
+        assert resolve(asked, most_jobs=100)
+        return
+    with pytest.raises(Invalid, match=re.escape(words) + ".*at most 100 are allowed .KOTRAIN_MAX_COMPARISON_JOBS"):
+        resolve(asked, most_jobs=100)
+
+
+def test_pairs_are_limited():
+    optimizers = [{"name": "adam", "params": {"lr": 0.001 * (k + 1)}} for k in range(64)]
+    tasks = [DIGITS | {"batch_size": 16 + k} for k in range(5)]
+    words = re.escape(
+        "5 tasks x 2016 pairs of 64 optimizers are 10,080 pairs to be tested together, and at most 10,000"
+    )
+    with pytest.raises(Invalid, match=words) as caught:
+        resolve(ComparisonRequest.model_validate({"tasks": tasks, "optimizers": optimizers, "seeds": 2}))
+    assert [error.pointer for error in caught.value.errors] == ["/optimizers"]
+
+
+class TestTheSameTask:
+    """Where the number of training records is known, what comes to the same is seen."""
+
+    def of(self, *changes, records=lambda name: 1157):
+        tasks = [DIGITS | {"budget": {"epochs": 2}} | change for change in changes]
+        request = {"tasks": tasks, "optimizers": ["adam", "sgd"]}
+        return resolve(ComparisonRequest.model_validate(request), records=records)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"dataset": {"name": "digits", "params": {"limit": 1157}}},
+            {"dataset": {"name": "digits", "params": {"limit": 2000}}},
+            {"budget": {"steps": 38}},
+            {"budget": {"steps": 38}, "dataset": {"name": "digits", "params": {"limit": 2000}}, "eval_every_steps": 7},
+        ],
+    )
+    def test_a_limit_that_leaves_nothing_out_and_epochs_as_steps(self, other):
+        with pytest.raises(Invalid, match="trains the same as task 0"):
+            self.of({}, other)
+        assert len(self.of({}, other, records=lambda name: None).tasks) == 2
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"dataset": {"name": "digits", "params": {"limit": 1156}}},
+            {"budget": {"steps": 37}},
+            {"budget": {"steps": 38}, "batch_size": 32},
+            {"dataset": {"name": "digits", "params": {"split_seed": 1}}},
+        ],
+    )
+    def test_what_trains_something_else(self, other):
+        assert len(self.of({}, other).tasks) == 2
+
+    def test_records_are_counted_only_where_a_data_set_is_there_twice(self):
+        snips = {"dataset": "snips", "model": "textcnn"}
+        assert len(self.of({}, snips, records=None).tasks) == 2
+
+
+def test_trials_are_different_points():
+    space = {"lr": {"choice": [0.1, 0.2, 0.3]}, "nesterov": {"choice": [False, True]}, "momentum": {"choice": [0.9]}}
+    plan = planned(optimizers=[{"name": "sgd", "space": space}, "adam"], tuning={"trials": 6})
+    trials = plan.optimizers[0].trials
+    assert len({(trial["lr"], trial["nesterov"]) for trial in trials}) == len(trials) == 6
+
+
+def test_a_grid_needs_no_number_of_trials():
+    grid = [{"name": "adam", "space": {"lr": {"choice": [0.001, 0.01]}}}, "sgd"]
+    for tuning in ({"method": "grid"}, {"method": "grid", "trials": 7}):
+        plan = planned(optimizers=grid, tuning=tuning)
+        assert (len(plan.optimizers[0].trials), plan.tuning.trials) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "score"),
+    [
+        ({"diverged_score": 0.0}, 0.0),
+        ({"diverged_score": 0.1}, 0.1),
+        ({"diverged_score": 2.3, "metric": "test_loss"}, 2.3),
+        ({"diverged_score": 1e6, "metric": "test_loss"}, 1e6),
+        ({"diverged_score": 0.0, "metric": "samples_per_second"}, 0.0),
+    ],
+)
+def test_scores_of_diverged_runs_that_are_no_better_than_guessing(fields, score):
+    assert planned(**fields).tasks[0].diverged_score == score
+
+
+def test_labels_have_no_blanks_around_them():
+    plan = planned(optimizers=[{"name": "adam", "label": " A\t"}, "sgd"], tuning=None, name=" x ")
+    assert (plan.optimizers[0].label, plan.name) == ("A", "x")
+
+
+@pytest.mark.parametrize("tuning", [{"trials": 4, "seeds": 2}, {"trials": 9, "method": "halving"}])
+def test_what_is_counted_is_what_is_planned(tuning):
+    request = {"tasks": [DIGITS], "optimizers": [ADAM, KO, "sgd"], "tuning": tuning}
+    asked = ComparisonRequest.model_validate(request)
+    jobs = resolve(asked).jobs()
+    assert resolve(asked, most_jobs=jobs).jobs() == jobs
+    with pytest.raises(Invalid, match=f"up to {jobs} jobs"):
+        resolve(asked, most_jobs=jobs - 1)
+
+
+def test_a_split_that_is_fixed_is_not_varied():
+    plan = planned(tasks=[{"dataset": "snips", "model": "textcnn", "budget": {"epochs": 1}}], vary=["split"])
+    assert plan.spec(Cell("report", 0, 0, 0, 0, 4))["dataset"]["params"]["split_seed"] == 0

@@ -1,0 +1,56 @@
+"""The question itself; what the database makes of it is in tests/integration/test_compare.py."""
+
+import pytest
+from pydantic import ValidationError
+
+from service.comparisons.stored_jobs import CompareQuery, compare
+from service.errors import Invalid
+from service.specs.training import Target
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("dataset", "digitz", "'digitz' is not known; there is cifar10"),
+        ("model", "mlpp", "'mlpp' is not known"),
+        ("optimizer", ["adam", "adamx"], "'adamx' is not known"),
+        ("group_by", "seed", "Input should be 'optimizer'"),
+        ("target", float("nan"), "should be a finite number"),
+        ("target", -1.0, "greater than or equal to 0"),
+        ("tag", ["study"], "not of the form KEY:VALUE"),
+        ("tag", ["study:"], "not of the form KEY:VALUE"),
+        ("where", ["batch_size"], "not of the form PATH=VALUE"),
+        ("where", ["batchsize=64"], "a spec has no 'batchsize'"),
+        ("metrics", "val_loss", "Extra inputs are not permitted"),
+    ],
+)
+def test_a_wrong_question_is_refused(field, value, message):
+    with pytest.raises(ValidationError, match=message) as caught:
+        CompareQuery.model_validate({"dataset": "digits", "model": "mlp", field: value})
+    assert caught.value.errors()[0]["loc"][0] == field
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        (CompareQuery(dataset="digits"), "model"),
+        (CompareQuery(dataset="digits", model="mlp", metric="samples_per_second", target=0.9), "target"),
+    ],
+)
+def test_an_impossible_question_is_refused_before_anything_is_read(query, pointer):
+    with pytest.raises(Invalid) as caught:
+        compare(None, query)
+    assert [error.pointer for error in caught.value.errors] == [pointer]
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "target"),
+    [
+        ("test_accuracy", 0.95, Target(metric="val_accuracy", value=0.95)),
+        ("best_test_accuracy", 0.95, Target(metric="val_accuracy", value=0.95)),
+        ("val_loss", 0.2, Target(metric="val_loss", value=0.2)),
+        ("test_accuracy", None, None),
+    ],
+)
+def test_a_target_is_met_on_validation(metric, value, target):
+    assert CompareQuery(dataset="digits", model="mlp", metric=metric, target=value).target_to_reach == target

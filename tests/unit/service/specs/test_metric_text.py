@@ -1,0 +1,30 @@
+import pytest
+
+from service.errors import Invalid
+from service.specs.metric_text import Measure, sign
+
+
+@pytest.mark.parametrize(
+    ("lead", "interval", "words"),
+    [
+        (0.0061, (0.0002, 0.0121), "0.61 points (95 % interval 0.02 to 1.21)"),
+        (0.0061, (0.0012, 0.0121), "0.6 points (95 % interval 0.1 to 1.2)"),
+        (0.0045, (0.0015, 0.0076), "0.45 points (95 % interval 0.15 to 0.76)"),
+        (0.02, None, "2.00 points"),
+        (-0.3, (-0.4, -0.2), "-30.0 points (95 % interval -40.0 to -20.0)"),
+    ],
+)
+def test_leads_in_points(lead, interval, words):
+    assert Measure("test_accuracy").lead(lead, interval) == words
+
+
+def test_other_metrics_as_they_are():
+    assert Measure("test_loss").lead(-0.12345, (-0.2, -0.05)) == "-0.123 (95 % interval -0.2 to -0.05)"
+    assert Measure("samples_per_second").value(91575.8) == "91,576"
+    assert Measure("val_accuracy").words == "validation accuracy"
+
+
+def test_which_way_is_better():
+    assert (sign("test_accuracy"), sign("samples_per_second"), sign("val_loss")) == (1, 1, -1)
+    with pytest.raises(Invalid, match="neither more nor less"):
+        sign("grad_norm")

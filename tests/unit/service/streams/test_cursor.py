@@ -1,0 +1,62 @@
+"""Cursors are written as ids of events and read back."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.streams.cursor import MOST_NAME, MOST_SEQ, MOST_STEP, JobCursor, ManyCursor
+
+job_cursors = st.builds(
+    JobCursor,
+    st.integers(0, MOST_SEQ),
+    st.integers(-1, MOST_STEP),
+    st.frozensets(st.integers(0, MOST_NAME), max_size=5),
+)
+many_cursors = st.builds(ManyCursor, st.integers(0, MOST_SEQ), st.integers(0, 10**9))
+
+
+@given(job_cursors)
+def test_a_job_s_cursor_is_read_back(cursor):
+    assert JobCursor.parse(str(cursor)) == cursor
+
+
+@given(many_cursors)
+def test_a_cursor_of_many_jobs_is_read_back(cursor):
+    assert ManyCursor.parse(str(cursor)) == cursor
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "", "1", "1.2", "1.2.3.4", "\u0661.2.",
+        "1.2.3-", "1.2.-3", "1.-2.", "-1.2.", "1.2.x", "a.b.c", " 1.2.", "1.2.\n", "1.+2.",
+        f"{MOST_SEQ + 1}.0.", f"0.{MOST_STEP + 1}.", f"0.0.{MOST_NAME + 1}", "9" * 20 + ".0.",
+    ],
+)  # fmt: skip
+def test_what_is_no_job_s_cursor(written):
+    assert JobCursor.parse(written) is None
+
+
+@pytest.mark.parametrize("written", ["", "1", "1.", ".1", "1.2.3", "-1.0", "1.-1", "x.y", f"{MOST_SEQ + 1}.0", "1.0\n"])
+def test_what_is_no_cursor_of_many_jobs(written):
+    assert ManyCursor.parse(written) is None
+
+
+def test_ids_of_a_stream_that_has_told_nothing():
+    assert str(JobCursor()) == "0.-1."
+    assert str(JobCursor(3, 10, frozenset({7, 2}))) == "3.10.2-7"
+    assert str(ManyCursor(812)) == "812.0"
+
+
+@pytest.mark.parametrize(
+    ("before", "back", "after"),
+    [
+        (JobCursor(1, 10, frozenset({1})), 11, JobCursor(1, 10, frozenset({1}))),  # nothing told is void
+        (JobCursor(1, 10, frozenset({1})), 10, JobCursor(1, 10)),  # of the step itself all comes again
+        (JobCursor(1, 10, frozenset({1})), 4, JobCursor(1, 4)),
+        (JobCursor(1, 10, frozenset({1})), 0, JobCursor(1, 0)),
+        (JobCursor(), 0, JobCursor()),
+    ],
+)
+def test_going_back(before, back, after):
+    assert before.rewound(back) == after

@@ -1,0 +1,25 @@
+"""Frames go out in pieces, however long or short they are."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.streams.response import PIECE_BYTES, pieces
+
+
+@given(st.lists(st.integers(0, 3 * PIECE_BYTES), max_size=6), st.integers(0, 255))
+def test_pieces_are_the_frames_and_of_one_size(lengths, byte):
+    frames = [bytes([(byte + number) % 256]) * length for number, length in enumerate(lengths)]
+    found = list(pieces(frames))
+    assert b"".join(found) == b"".join(frames)
+    assert all(len(piece) == PIECE_BYTES for piece in found[:-1])
+    assert all(0 < len(piece) <= PIECE_BYTES for piece in found)
+
+
+def test_short_frames_go_out_together():
+    assert list(pieces([b"a", b"", b"bc"])) == [b"abc"]
+
+
+def test_a_frame_is_not_taken_before_its_turn():
+    frames = iter([bytes(PIECE_BYTES), b"next"])
+    next(pieces(frames))
+    assert next(frames) == b"next"
