@@ -1,4 +1,4 @@
-"""A comparison from the form to the verdict, with a real worker; and the leaderboard that its runs make."""
+"""A comparison from the form to the verdict, with a real worker, and the leaderboard of its runs."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("worker")
 
 
 def comparison(name: str, **changes: object) -> dict[str, object]:
-    """Two optimizers, three seeds, two epochs of digits: six runs of a second."""
+    """Two optimizers, three seeds, two epochs of digits: six runs of about a second."""
     task = {"dataset": "digits", "model": {"name": "mlp", "params": {"hidden": [32]}}, "budget": {"epochs": 2}}
     optimizers = [{"name": "adam", "params": {"lr": 0.01}}, {"name": "sgd", "params": {"lr": 0.0001}}]
     return {"name": name, "tasks": [task], "optimizers": optimizers, "seeds": {"max": 3}, **changes}
@@ -21,7 +21,7 @@ def comparison(name: str, **changes: object) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def ended(stage: Stage, worker: object) -> str:
-    """One that has ended."""
+    """A finished comparison."""
     compared = str(stage.client.post("/v1/comparisons", json=comparison("ended")).json()["id"])
     until(lambda: stage.client.get(f"/v1/comparisons/{compared}").json()["status"] == "succeeded")
     return compared
@@ -29,7 +29,7 @@ def ended(stage: Stage, worker: object) -> str:
 
 @pytest.fixture
 def running(stage: Stage) -> Iterator[str]:
-    """One that runs until the test ends."""
+    """A comparison that runs until the test ends."""
     long = comparison("too long", seeds={"max": 20})
     long["tasks"][0]["budget"] = {"steps": 1_000_000}  # type: ignore[index]
     compared = str(stage.client.post("/v1/comparisons", json=long).json()["id"])
@@ -40,7 +40,7 @@ def running(stage: Stage) -> Iterator[str]:
 
 
 def fill_in(page: Page) -> None:
-    """Make what the form starts with a small question."""
+    """Reduce the initial content of the form to six short runs."""
     page.get_by_label("Name", exact=True).fill("Adam against KO, briefly")
     page.get_by_label("Budget", exact=True).fill("2")
     page.get_by_label("Seeds", exact=True).fill("3")
@@ -51,7 +51,7 @@ def fill_in(page: Page) -> None:
         card.get_by_label("Learning rate", exact=True).fill(["0.01", "0.0001"][number])
 
 
-def test_from_the_form_to_the_verdict(visitor: Visitor, stage: Stage) -> None:
+def test_comparison_from_form_to_verdict(visitor: Visitor, stage: Stage) -> None:
     page = visitor.open("/comparisons/new")
     plan = page.locator(".beside")
     expect(plan.get_by_role("heading", name="Plan", exact=True)).to_be_visible()
@@ -64,7 +64,7 @@ def test_from_the_form_to_the_verdict(visitor: Visitor, stage: Stage) -> None:
 
     scores = page.get_by_role("table").filter(has_text="one run per seed")
     expect(scores.locator("tbody tr")).to_have_count(2)
-    expect(scores.get_by_role("cell", name="3", exact=True)).to_have_count(2, timeout=60_000)  # it fills as runs end
+    expect(scores.get_by_role("cell", name="3", exact=True)).to_have_count(2, timeout=60_000)  # one by one
     expect(page.locator(".head .chip")).to_contain_text("succeeded", timeout=60_000)
     verdict = page.get_by_role("region", name="Verdict", exact=True)
     answer = stage.client.get(f"/v1/comparisons/{page.url.rpartition('/')[2]}").json()
@@ -81,7 +81,7 @@ def test_from_the_form_to_the_verdict(visitor: Visitor, stage: Stage) -> None:
         assert download.value.suggested_filename == f"adam-against-ko-briefly.{ending}"
 
 
-def test_the_runs_are_on_the_leaderboard(visitor: Visitor, stage: Stage) -> None:
+def test_finished_runs_appear_on_leaderboard(visitor: Visitor, stage: Stage) -> None:
     answer = stage.client.post("/v1/comparisons", json=comparison("for the board")).json()
     page = visitor.open(f"/comparisons/{answer['id']}")
     expect(page.locator(".head .chip")).to_contain_text("succeeded", timeout=60_000)
@@ -95,7 +95,7 @@ def test_the_runs_are_on_the_leaderboard(visitor: Visitor, stage: Stage) -> None
     expect(page.get_by_role("link", name="for the board")).to_be_visible()
 
 
-def test_what_an_optimizer_is_called_is_text(visitor: Visitor, stage: Stage) -> None:
+def test_escapes_optimizer_label_in_figures(visitor: Visitor, stage: Stage) -> None:
     label = "<b>a</b> <a href='https://elsewhere.invalid/'>b</a> & c"
     optimizers = [{"name": "adam", "params": {"lr": 0.01}, "label": label}, {"name": "sgd", "params": {"lr": 0.0001}}]
     answer = stage.client.post("/v1/comparisons", json=comparison("called", optimizers=optimizers)).json()
@@ -106,7 +106,7 @@ def test_what_an_optimizer_is_called_is_text(visitor: Visitor, stage: Stage) -> 
     assert page.locator("figure.chart a").count() == 0
 
 
-def test_one_that_is_cancelled(visitor: Visitor, running: str) -> None:
+def test_cancels_running_comparison(visitor: Visitor, running: str) -> None:
     page = visitor.open(f"/comparisons/{running}")
     button = page.get_by_role("button", name="Cancel")
     button.evaluate("button => { button.same = true; }")
@@ -118,7 +118,7 @@ def test_one_that_is_cancelled(visitor: Visitor, running: str) -> None:
     expect(page.get_by_role("region", name="Verdict", exact=True)).not_to_be_empty()
 
 
-def test_a_plan_that_cannot_be(visitor: Visitor) -> None:
+def test_marks_and_focuses_invalid_field_of_plan(visitor: Visitor) -> None:
     visitor.expects(422, "/v1/comparisons")
     page = visitor.open("/comparisons/new")
     field = page.get_by_label("Seeds", exact=True)
@@ -128,7 +128,7 @@ def test_a_plan_that_cannot_be(visitor: Visitor) -> None:
     expect(field).to_be_focused()
 
 
-def test_a_tab_is_read_while_it_runs(visitor: Visitor, running: str, stage: Stage) -> None:
+def test_keeps_selected_tab_while_runs_finish(visitor: Visitor, running: str, stage: Stage) -> None:
     page = visitor.open(f"/comparisons/{running}?tab=plan")
     expect(page.locator(".head .live")).to_have_text("live")
     plan, panel = page.get_by_role("tab", name="Plan"), page.get_by_role("tabpanel")
@@ -137,10 +137,10 @@ def test_a_tab_is_read_while_it_runs(visitor: Visitor, running: str, stage: Stag
         part.evaluate("part => { part.same = true; }")
     job = stage.client.get("/v1/jobs", params={"comparison": running, "status": "running"}).json()["data"][0]["id"]
     stage.client.post(f"/v1/jobs/{job}/cancel")
-    expect(page.get_by_text("1 cancelled", exact=True)).to_be_visible()  # the page has looked again
+    expect(page.get_by_text("1 cancelled", exact=True)).to_be_visible()  # the page has been refreshed
     expect(plan).to_have_attribute("aria-selected", "true")
     assert panel.locator("pre").evaluate("part => part.same")
-    assert verdict.evaluate("part => part.same")  # a live region that is replaced is not read out
+    assert verdict.evaluate("part => part.same")  # screen readers do not announce a replaced live region
     page.get_by_role("tab", name="Missing runs").click()
     expect(page).to_have_url(re.compile("tab=missing"))
     page.get_by_role("tab", name="Methods").click()
@@ -148,6 +148,6 @@ def test_a_tab_is_read_while_it_runs(visitor: Visitor, running: str, stage: Stag
 
 
 @pytest.mark.parametrize("task", ["abc", "1.5", "-3", "99"])
-def test_an_address_that_names_no_task(visitor: Visitor, ended: str, task: str) -> None:
+def test_ignores_invalid_task_in_query(visitor: Visitor, ended: str, task: str) -> None:
     page = visitor.open(f"/comparisons/{ended}?task={task}")
     expect(page.get_by_role("table").filter(has_text="one run per seed")).to_be_visible()

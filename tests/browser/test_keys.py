@@ -1,4 +1,4 @@
-"""Who comes, and with which key."""
+"""Sign-in and API keys."""
 
 import re
 
@@ -13,8 +13,8 @@ def sign_in(visitor: Visitor, key: str) -> None:
     visitor.page.get_by_role("button", name="Sign in").click()
 
 
-class TestFirstVisit:
-    def test_the_key_is_asked_for_once_and_kept_out_of_sight(self, visit: Visit, stage: Stage) -> None:
+class TestSignIn:
+    def test_asks_once_and_never_shows_key(self, visit: Visit, stage: Stage) -> None:
         visitor = visit(key=None)
         page = visitor.open()
         expect(page.get_by_role("heading", name="Sign in to kotrain")).to_be_visible()
@@ -28,21 +28,21 @@ class TestFirstVisit:
         sign_in(visitor, "not a key")
         expect(page.get_by_role("alert")).to_contain_text("without spaces")
 
-        visitor.key = stage.key  # from here on it must not show
+        visitor.key = stage.key  # must not appear from here on
         sign_in(visitor, f"  {stage.key}\n")
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()
         page.reload()
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()
         assert page.url == f"{stage.url}/"
 
-    def test_an_address_waits_for_the_key(self, visit: Visit, stage: Stage) -> None:
+    def test_opens_requested_address_after_sign_in(self, visit: Visit, stage: Stage) -> None:
         visitor = visit(key=None)
         visitor.open("/leaderboard?metric=test_loss")
         sign_in(visitor, stage.key)
         expect(visitor.page.get_by_role("heading", name="Leaderboard")).to_be_visible()
         assert visitor.page.url.endswith("/leaderboard?metric=test_loss")
 
-    def test_signing_out_forgets_it(self, visitor: Visitor) -> None:
+    def test_sign_out_removes_stored_key(self, visitor: Visitor) -> None:
         page = visitor.open("/jobs")
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_role("alert")).to_have_text("Signed out.")
@@ -50,7 +50,7 @@ class TestFirstVisit:
         page.reload()
         expect(page.get_by_role("heading", name="Sign in to kotrain")).to_be_visible()
 
-    def test_other_tabs_learn_of_it(self, visitor: Visitor, stage: Stage) -> None:
+    def test_sign_out_reaches_other_tabs(self, visitor: Visitor, stage: Stage) -> None:
         visitor.open("/jobs/new")
         other = visitor.context.new_page()
         other.goto(f"{stage.url}/jobs")
@@ -58,7 +58,7 @@ class TestFirstVisit:
         expect(visitor.page.get_by_role("heading", name="Sign in to kotrain")).to_be_visible()
 
 
-def test_one_click_too_many_makes_no_second_key(visitor: Visitor, stage: Stage) -> None:
+def test_double_click_creates_one_key(visitor: Visitor, stage: Stage) -> None:
     page = visitor.open("/keys")
     page.get_by_label("User", exact=True).fill("hopper")
     page.get_by_role("button", name="Create key").dblclick()
@@ -67,7 +67,7 @@ def test_one_click_too_many_makes_no_second_key(visitor: Visitor, stage: Stage) 
     assert users.count("hopper") == 1
 
 
-def test_a_key_from_its_making_to_its_end(visit: Visit) -> None:
+def test_creates_uses_and_revokes_key(visit: Visit) -> None:
     admin = visit()
     page = admin.open("/keys")
     page.get_by_label("User", exact=True).fill("grace")
@@ -86,7 +86,7 @@ def test_a_key_from_its_making_to_its_end(visit: Visit) -> None:
     user.key = key
     expect(theirs.get_by_role("heading", name="Keys")).to_be_visible()
     expect(theirs.get_by_text("An administrator creates new ones")).to_be_visible()
-    expect(theirs.get_by_role("row")).to_have_count(2)  # the head, and the one key of theirs
+    expect(theirs.get_by_role("row")).to_have_count(2)  # the head and one key
     expect(theirs.get_by_role("button", name="Create key")).to_have_count(0)
 
     take = page.get_by_role("row", name=re.compile("grace")).get_by_role("button")
@@ -100,7 +100,7 @@ def test_a_key_from_its_making_to_its_end(visit: Visit) -> None:
     expect(theirs.get_by_role("alert")).not_to_be_empty()
 
 
-def test_a_name_that_no_user_can_have(visitor: Visitor) -> None:
+def test_shows_error_for_invalid_user_name(visitor: Visitor) -> None:
     page = visitor.open("/keys")
     visitor.expects(422, "/v1/keys")
     page.get_by_label("User", exact=True).fill("a,b")

@@ -97,7 +97,7 @@ class ComparisonForm {
       section("Statistics", fieldGrid([seeds, looks, metric, vary])),
       section("Tuning", fieldGrid([trials, method])),
       section(
-        "More",
+        "Further settings",
         stack(fieldGrid([name, tags]), folded("Reuse, diverged runs, limits", fieldGrid(this.settings.more))),
       ),
     ];

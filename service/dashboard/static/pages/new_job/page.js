@@ -90,10 +90,10 @@ function formView({ main, tags, more, training }) {
       parts.map((part) => part.element),
     );
   return [
-    section("Task", columns(dataset, model)),
-    section("Optimizer", columns(optimizer, schedule)),
+    section("Data and model", columns(dataset, model)),
+    section("Optimizer and schedule", columns(optimizer, schedule)),
     section("Training", fieldGrid([budget, ...main, target, tags])),
-    section("More", folded("Precision, device, evaluation, limits", fieldGrid(more))),
+    section("Further settings", folded("Precision, device, evaluation, limits", fieldGrid(more))),
   ];
 }
 
