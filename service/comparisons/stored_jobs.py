@@ -1,4 +1,4 @@
-"""The stored jobs that a question means, as runs for `comparisons.analysis.verdict`. Two queries at most."""
+"""The stored jobs that a question of `GET /v1/compare` means, and its answer. Two queries at most."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sqlalchemy import BigInteger, ColumnElement, Double, Row, Select, Text, cas
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from service.comparisons.analysis.grouping import Run
-from service.comparisons.analysis.verdict import compare_runs
+from service.comparisons.analysis.compare_runs import compare_runs
 from service.comparisons.answers import CompareAnswer
 from service.comparisons.design.labels import GroupBy
+from service.comparisons.design.runs import Result, StoredRun
 from service.errors import Invalid
 from service.metrics import targets
 from service.specs.catalog import DATASETS, MODELS, OPTIMIZERS, is_own
@@ -149,7 +149,7 @@ def compare(session: Session, query: CompareQuery) -> CompareAnswer:
     )
 
 
-def _runs(session: Session, query: CompareQuery) -> list[Run]:
+def _runs(session: Session, query: CompareQuery) -> list[StoredRun]:
     return _read(_rows(session, _matching(query)))
 
 
@@ -160,18 +160,16 @@ def _rows(session: Session, matching: Select[Any]) -> Sequence[Row[Any]]:
     return rows
 
 
-def _read(rows: Sequence[Row[Any]]) -> list[Run]:
+def _read(rows: Sequence[Row[Any]]) -> list[StoredRun]:
     parsed = cache(json.loads)  # most runs of a comparison share one text, and parsing would take half of the time
     return [
-        Run(
+        StoredRun(
             job=row.id,
             spec=parsed(row.spec),
             seed=row.seed,
             environment=parsed(row.environment or "{}"),
-            status=JobStatus(row.status),
-            reason=Reason(row.reason) if row.reason else None,
-            value=row.value,
-            target_hit=TargetHit.model_validate(row.hit) if row.hit else None,
+            result=Result(JobStatus(row.status), Reason(row.reason) if row.reason else None, row.value),
+            hit=TargetHit.model_validate(row.hit) if row.hit else None,
             finished_at=row.finished_at,
         )
         for row in rows
@@ -213,7 +211,7 @@ def _condition(where: str) -> ColumnElement[bool]:
     return func.jsonb_extract_path(column, *path, type_=JSONB) == literal(_value(value), JSONB(none_as_null=False))
 
 
-def _with_hits(session: Session, query: CompareQuery, target: Target) -> list[Run]:
+def _with_hits(session: Session, query: CompareQuery, target: Target) -> list[StoredRun]:
     """The runs with the first stored point that meets the target, in place of what they recorded.
 
     What a run without points recorded counts where it watched for the same target. Raises Invalid where it did not: it
@@ -226,8 +224,8 @@ def _with_hits(session: Session, query: CompareQuery, target: Target) -> list[Ru
     watched = target.model_dump(mode="json")
     found, lost = [], 0
     for run, row in zip(runs, rows, strict=True):
-        if row.has_points or run.diverged or not run.counts:
-            found.append(replace(run, target_hit=hits.get(run.job)))
+        if row.has_points or run.result.diverged or not run.counts:
+            found.append(replace(run, hit=hits.get(run.job)))
         else:
             found.append(run)
             lost += run.spec.get("target") != watched

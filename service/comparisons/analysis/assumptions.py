@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from service.comparisons.analysis.tuning import FEWEST_VALUES, failed, tuned_numbers
+from service.comparisons.analysis.tuning import FEWEST_VALUES, failed
 from service.comparisons.answers import Assumption, PairView, TaskAnswer
 from service.comparisons.design.plan import Plan
 from service.specs.metric_text import listed, many
@@ -119,7 +119,7 @@ def _inside_the_ranges(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> A
     if edges := [f"{view.label} on {task} ({listed(view.at_edge, most=None)})" for task, view in views if view.at_edge]:
         text = f"A chosen value is at the edge of what was tried: {'; '.join(edges)}."
         return Assumption(name=name, holds=False, text=text)
-    tried = [(one.label, *of) for position, one in enumerate(plan.optimizers) for of in tuned_numbers(plan, position)]
+    tried = [(optimizer.label, *number) for optimizer in plan.optimizers for number in optimizer.tuned_numbers()]
     few = [f"{label} {len(values)} of {number}" for label, number, values in tried if len(values) < FEWEST_VALUES]
     if few:
         text = (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from service.comparisons.analysis.completeness import Obstacle
 from service.comparisons.answers import PlanView
 from service.comparisons.design.plan import Plan
-from service.comparisons.design.schedule import validation_metric
 from service.specs.metric_text import Measure, listed, many
 from service.stats import nominal_levels
 from service.stats.multiple_testing import ALPHA
@@ -31,6 +33,16 @@ def methods(plan: Plan) -> str:
     )
 
 
+def conducted(plan: Plan, obstacle: Obstacle | None, incomplete: Sequence[str]) -> str:
+    """The methods, and what was not done in the end. `incomplete`: labels of tasks that lack planned runs."""
+    if obstacle is not None and obstacle.methods:
+        return f"{methods(plan)} {obstacle.methods}"
+    if not incomplete:
+        return methods(plan)
+    where = f" on {listed(incomplete, most=None)}" if len(plan.tasks) > 1 else ""
+    return f"{methods(plan)} Planned runs are missing{where}; pairs that lack one were not tested."
+
+
 def _methods_of_tuning(plan: Plan) -> str:
     if plan.tuning is None:
         return "Optimizer parameters were given in advance and not tuned."
@@ -43,7 +55,7 @@ def _methods_of_tuning(plan: Plan) -> str:
     }[plan.tuning.method]
     return (
         f"Each tuned optimizer was tried at {how}, with {runs} each; the best mean "
-        f"{Measure(validation_metric(plan)).words} of the last step was chosen, in runs that never read the "
+        f"{Measure(plan.validation_metric).words} of the last step was chosen, in runs that never read the "
         "test set, and rerun on fresh seeds."
     )
 

@@ -20,7 +20,7 @@ def labels(values: Sequence[Any], group_by: GroupBy) -> list[str]:
     shown = [_telling(value, values) for value in values]
     for number in ("{:.4g}", "{!r}"):
         found = [
-            " ".join([family(value), *(f"{name}={_text(value['params'][name], number)}" for name in names)])
+            " ".join([optimizer_family(value), *(f"{name}={_text(value['params'][name], number)}" for name in names)])
             for value, names in zip(values, shown, strict=True)
         ]
         if len(set(found)) == len(found):
@@ -28,7 +28,7 @@ def labels(values: Sequence[Any], group_by: GroupBy) -> list[str]:
     return found
 
 
-def family(value: Mapping[str, Any]) -> str:
+def optimizer_family(value: Mapping[str, Any]) -> str:
     """The name without parameters; of KO also its collision and its base, of a control that: `noise (adam)`."""
     params = value["params"]
     if "base" not in params:
@@ -41,7 +41,7 @@ def family(value: Mapping[str, Any]) -> str:
 
 def _telling(value: Mapping[str, Any], values: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the parameters of `value` that its label has to show."""
-    relatives = [other["params"] for other in values if family(other) == family(value)]
+    relatives = [other["params"] for other in values if optimizer_family(other) == optimizer_family(value)]
     strangers = [other["params"] for other in values]
     return [
         name

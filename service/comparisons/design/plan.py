@@ -6,7 +6,7 @@ A plan answers which runs there are (`Cell`) and what each trains (`Plan.spec`);
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -56,6 +56,17 @@ class PlannedOptimizer(BaseModel):
     def is_tuned(self) -> bool:
         """Whether one of several points is chosen."""
         return self.space is not None
+
+    def tuned(self, trial: int) -> dict[str, Any]:
+        """The tuned parameters of a trial."""
+        return {name: self.trials[trial][name] for name in self.space or {}}
+
+    def tuned_numbers(self) -> Iterator[tuple[str, set[float]]]:
+        """The tuned parameters that are numbers, with their distinct values over all trials."""
+        for name in self.space or {}:
+            values = [trial[name] for trial in self.trials]
+            if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+                yield name, set(values)
 
 
 class Rung(BaseModel):
@@ -135,14 +146,18 @@ class Plan(BaseModel):
         dataset = self.tasks[task].spec["dataset"]
         return dataset_class(dataset["name"]).model_validate(dataset).resplits
 
-    def is_reusable(self, cell: Cell) -> bool:
-        """Whether another run of the same spec is taken."""
-        return self.reuses(cell.task)
+    @property
+    def validation_metric(self) -> str:
+        """Ranks trials: the endpoint's counterpart on validation data."""
+        return "val_loss" if self.metric.endswith("loss") else "val_accuracy"
+
+    def is_timed(self, task: int) -> bool:
+        """Whether the result of a run depends on the speed of its device."""
+        return self.tasks[task].spec["budget"].get("seconds") is not None or self.metric.endswith("per_second")
 
     def reuses(self, task: int) -> bool:
-        """Whether another run of the same spec says the same: times depend on what else was running."""
-        is_timed = self.tasks[task].spec["budget"].get("seconds") is not None or self.metric.endswith("per_second")
-        return self.reuse and not is_timed
+        """Whether an identical finished run takes the place of a new one."""
+        return self.reuse and not self.is_timed(task)
 
 
 def scaled(budget: Mapping[str, Any], share: float) -> dict[str, Any]:

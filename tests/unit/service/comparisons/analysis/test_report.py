@@ -12,9 +12,8 @@ import pytest
 from service.comparisons.analysis.comparability import settled
 from service.comparisons.analysis.report import conclude
 from service.comparisons.answers import Estimate
-from service.comparisons.design import schedule as protocol
-from service.comparisons.design.runs import CellRun
-from service.comparisons.design.schedule import Result
+from service.comparisons.design import schedule
+from service.comparisons.design.runs import CellRun, Result
 from service.specs.training import JobStatus, Reason, TargetHit
 from service.storage.tables import Comparison, User
 from tests.unit.service.comparisons.design.test_schedule import (
@@ -60,7 +59,7 @@ def run(cell, result, **changes):
 
 def play_runs(plan, result, **changes):
     results = {}
-    while missing := [cell for cell in protocol.wanted(plan, results) if cell not in results]:
+    while missing := [cell for cell in schedule.due(plan, results) if cell not in results]:
         results |= {cell: result(cell) for cell in missing}
         if any(not one.is_final for one in results.values()):
             break
@@ -354,10 +353,10 @@ class TestWhatIsMissing:
         decided = 0
         for seed in range(40):
             invented = noisy([0.9, 0.906], seed=seed)
-            cells = [cell for cell in protocol.wanted(plan, {}) if cell.seed < 5]
+            cells = [cell for cell in schedule.due(plan, {}) if cell.seed < 5]
             runs = [run(c, invented(c), environment=environment if c.seed > 2 else ENVIRONMENT) for c in cells]
             said = answer(plan, runs, status="running").tasks[0].verdict.decided
-            wanted = protocol.wanted(plan, {one.cell: one.result for one in settled(plan, runs)})
+            wanted = schedule.due(plan, {one.cell: one.result for one in settled(plan, runs)})
             assert (len(wanted) == len(cells)) == (said or not is_whole)
             decided += said
         assert 0 < decided < 40 if is_whole else decided == 0

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from service.comparisons.analysis.grouping import Run
-from service.comparisons.analysis.verdict import compare_runs
+from service.comparisons.analysis.compare_runs import compare_runs
+from service.comparisons.design.runs import Result, StoredRun
 from service.errors import Invalid
 from service.specs.training import JobStatus, Reason, Target, TargetHit, TrainSpec
 
@@ -40,15 +40,13 @@ class Runs:
             body = {**TASK, "optimizer": optimizer, "seed": seed, **fields}
             number = len(self.all)
             self.all.append(
-                Run(
+                StoredRun(
                     job=UUID(int=number),
                     spec=TrainSpec.model_validate_json(json.dumps(body)).model_dump(mode="json", exclude={"seed"}),
                     seed=seed,
                     environment={"device_kind": "cpu"},
-                    status=reason.status if reason else JobStatus.RUNNING,
-                    reason=reason,
-                    value=value,
-                    target_hit=hit and TargetHit(step=hit, wall_seconds=hit / 100),
+                    result=Result(reason.status if reason else JobStatus.RUNNING, reason, value),
+                    hit=hit and TargetHit(step=hit, wall_seconds=hit / 100),
                     finished_at=START + timedelta(seconds=number) if reason else None,
                 )
             )
