@@ -113,7 +113,7 @@ def test_cancels_running_comparison(visitor: Visitor, running: str) -> None:
     expect(page.get_by_text("2 running")).to_be_visible()
     assert button.evaluate("button => button.same")
     button.click()
-    page.get_by_role("button", name="Cancel the comparison?").click()
+    page.get_by_role("button", name="Click again to cancel").click()
     expect(page.locator(".head .chip")).to_contain_text("cancelled")
     expect(page.get_by_role("region", name="Verdict", exact=True)).not_to_be_empty()
 

@@ -77,7 +77,7 @@ def test_uploads_trains_on_and_deletes_table(visitor: Visitor, stage: Stage, tab
 
 def delete(page: Page) -> None:
     page.get_by_role("button", name="Delete", exact=True).click()
-    page.get_by_role("button", name="Delete the data set?").click()
+    page.get_by_role("button", name="Click again to delete").click()
 
 
 @pytest.fixture

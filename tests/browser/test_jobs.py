@@ -40,7 +40,7 @@ def roughness(values: list[float]) -> float:
 
 def cancel(page: Page) -> None:
     page.get_by_role("button", name="Cancel").click()
-    page.get_by_role("button", name="Cancel the job?").click()
+    page.get_by_role("button", name="Click again to cancel").click()
 
 
 class TestForm:
@@ -138,7 +138,7 @@ class TestJobPage:
     def test_double_click_does_not_cancel(self, visitor: Visitor, long_job: str) -> None:
         page = visitor.open(f"/jobs/{long_job}")
         page.get_by_role("button", name="Cancel").dblclick()
-        expect(page.get_by_role("button", name="Cancel the job?")).to_be_enabled()
+        expect(page.get_by_role("button", name="Click again to cancel")).to_be_enabled()
         assert not [url for url in visitor.asked if url.endswith("/cancel")]
 
     def test_variation_starts_from_job(self, visitor: Visitor, stage: Stage, long_job: str) -> None:
@@ -256,7 +256,7 @@ def test_cancels_selected_jobs(visitor: Visitor, stage: Stage) -> None:
     page.get_by_text("Select all shown").click()
     expect(page.get_by_text("3 jobs selected")).to_be_visible()
     page.get_by_role("button", name="Cancel selected").click()
-    page.get_by_role("button", name="Cancel 3 jobs?").click()
+    page.get_by_role("button", name="Click again to cancel 3 jobs").click()
     expect(page.get_by_text("3 jobs cancelled or asked to stop")).to_be_visible()
     expect(page.locator("tbody .chip").filter(has_text="cancelled")).to_have_count(3, timeout=20_000)
     assert {stage.lab.ended(one)["status"] for one in ids} == {"cancelled"}

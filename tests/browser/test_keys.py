@@ -91,7 +91,7 @@ def test_creates_uses_and_revokes_key(visit: Visit) -> None:
 
     take = page.get_by_role("row", name=re.compile("grace")).get_by_role("button")
     take.click()
-    expect(take).to_have_text("Revoke?")
+    expect(take).to_have_text("Click again to revoke")
     take.click()
     expect(page.get_by_text("revoked")).to_be_visible()
     user.expects(401, "/v1/")

@@ -26,7 +26,7 @@ export class Chart {
 
   constructor(title, { signal, note } = {}) {
     this.title = title;
-    this.area = h("div", { class: "plot", role: "img", id: uniqueId("plot") });
+    this.area = h("div", { class: "plot", role: "img", id: uniqueId("plot"), "aria-label": title });
     this.element = h("figure", { class: "chart" }, h("h3", {}, title), this.area, h("figcaption", {}, note));
     dark.addEventListener("change", () => this.#plot && this.draw(this.#plot), { signal });
     signal.addEventListener("abort", () => {

@@ -32,7 +32,7 @@ export class ComparisonHead {
     // One button for all redraws: one that waits for confirmation must survive them.
     this.cancelButton = actionButton("Cancel", () => this.#cancel(onChange), {
       kind: "danger small",
-      confirm: "Cancel the comparison?",
+      confirm: "Click again to cancel",
     });
   }
 

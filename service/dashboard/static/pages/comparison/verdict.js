@@ -7,7 +7,7 @@ import { h } from "../../lib/dom.js";
 import { counted, duration, integer } from "../../lib/format.js";
 import { isFinalComparison } from "../../lib/statuses.js";
 
-const PHASES = { tuning: "Tuning", reporting: "Reported runs", finished: "" };
+const PHASES = { tuning: "Tuning", reporting: "Reporting", finished: "" };
 
 /** The verdict of each task: its first sentence is the result, the others qualify it. */
 export function verdictView({ verdict, tasks }) {

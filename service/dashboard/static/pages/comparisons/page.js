@@ -57,7 +57,7 @@ const newButton = () => linkButton("Compare optimizers", "/comparisons/new", "pr
 const noComparisons = () =>
   emptyState(
     "No comparisons yet",
-    "Select optimizers and a task: kotrain plans the runs, trains them and reports a verdict with its uncertainty.",
+    "Select optimizers and tasks: kotrain plans and trains the runs and reports a verdict.",
     newButton(),
   );
 

@@ -42,7 +42,7 @@ export const datasetView = (dataset, onDelete) =>
       "p",
       { class: "actions" },
       linkButton("Train on it", withQuery("/jobs/new", { spec: JSON.stringify(jobOn(dataset)) })),
-      onDelete && actionButton("Delete", onDelete, { kind: "danger", confirm: "Delete the data set?" }),
+      onDelete && actionButton("Delete", onDelete, { kind: "danger", confirm: "Click again to delete" }),
     ),
   );
 

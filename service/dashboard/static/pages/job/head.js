@@ -22,7 +22,7 @@ export class JobHead {
     // One button each for all redraws: one that waits for confirmation must survive them.
     this.cancelButton = actionButton("Cancel", () => this.#cancel(onChange), {
       kind: "danger",
-      confirm: "Cancel the job?",
+      confirm: "Click again to cancel",
     });
     this.retryButton = actionButton("Retry", () => this.#retry(go));
   }

@@ -62,7 +62,7 @@ export class Selection {
       ids.length > 0 && [
         actionButton("Cancel selected", () => this.#act("cancel", ids), {
           kind: "small danger",
-          confirm: `Cancel ${counted(ids.length, "job")}?`,
+          confirm: `Click again to cancel ${counted(ids.length, "job")}`,
         }),
         actionButton("Retry selected", () => this.#act("retry", ids), { kind: "small" }),
       ],

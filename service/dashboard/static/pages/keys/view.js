@@ -34,7 +34,7 @@ export const keyTable = (keys, revoke) =>
 const revokeButton = (key, revoke) =>
   actionButton("Revoke", () => revoke(key), {
     kind: "small danger",
-    confirm: "Revoke?",
+    confirm: "Click again to revoke",
     label: `Revoke key ${key.fingerprint} of ${key.user}`,
   });
 
@@ -50,7 +50,7 @@ export const newKeyView = ({ user, key }) =>
 /** The form for a new key: its fields, its button and its element. */
 export function keyForm(onsubmit) {
   const name = textField("user", {
-    help: "Letters, digits, spaces and any of _.:/@+=-. A new user is created.",
+    help: "Letters, digits, spaces and any of _.:/@+=-. The user is created if needed.",
     placeholder: "ada",
   });
   const isAdmin = h("input", { type: "checkbox", id: "key-admin" });

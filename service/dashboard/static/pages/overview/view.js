@@ -67,7 +67,7 @@ function numberTiles({ jobs, ended, slots }) {
 const noComparisons = () =>
   emptyState(
     "No comparisons yet",
-    "A comparison plans the runs, trains them and reports which optimizer is better, with the uncertainty.",
+    "A comparison plans and trains the runs, and reports which optimizer is better with confidence intervals and p values.",
     linkButton("Compare optimizers", "/comparisons/new", "primary"),
   );
 
