@@ -265,6 +265,9 @@ TUNED = {
             ],
         ),
     ),
+    "tuned-with-a-failed-trial": Scenario(
+        _tuned(), skill={1: 0.02}, end=lambda cell: Reason.ERROR if cell[2:4] == (2, 3) else None
+    ),
     "tuned-all-diverged": Scenario(_tuned(), end=lambda cell: Reason.DIVERGED if cell.optimizer == 1 else None),
     "tuned-over-splits": Scenario(_tuned(tasks=[SPLIT, SPLIT | {"batch_size": 16}], vary=["split"]), skill={1: 0.02}),
     "over-splits": Scenario(_given(2, tasks=_batches(16, 32), vary=["split"]), skill={1: 0.02}),
