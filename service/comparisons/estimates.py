@@ -13,7 +13,7 @@ from service.comparisons.answers import Estimate
 from service.comparisons.design.plan import Cell, Plan
 from service.config import settings
 from service.datasets import layouts as data
-from service.specs.catalog import Dataset
+from service.specs.catalog.datasets import Dataset
 from service.specs.training import TrainSpec
 
 # The median of the latest runs, because a machine that was busy for once should not be believed for ever. Ids first:

@@ -33,7 +33,7 @@ from service.datasets import layouts as data
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.jobs import submission as jobs
 from service.jobs import workers
-from service.specs.catalog import default_dataset
+from service.specs.catalog.datasets import default_dataset
 from service.specs.training import ComparisonStatus, TrainSpec
 from service.storage.session import storable
 from service.storage.tables import Comparison, User, Worker

@@ -23,7 +23,7 @@ from service.errors import Conflict, FieldError, Forbidden, Invalid, KotrainErro
 from service.jobs import queue
 from service.jobs.schemas import JobRequest
 from service.jobs.workers import has_cuda
-from service.specs.catalog import is_own
+from service.specs.catalog.datasets import is_own
 from service.specs.training import ENGINE_VERSION, TRANSITIONS, JobStatus, Reason, TrainSpec
 from service.storage.session import NOW, call_after_commit
 from service.storage.tables import ComparisonCell, Job, JobEvent, User, Worker

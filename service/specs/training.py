@@ -7,16 +7,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.specs.catalog import (
-    Constant,
-    DatasetChoice,
-    Frozen,
-    ModelChoice,
-    OptimizerChoice,
-    ScheduleChoice,
-    Seed,
-    unfit,
-)
+from service.specs.catalog.base import Chosen, Frozen, Seed, unfit
+from service.specs.catalog.datasets import Dataset
+from service.specs.catalog.models import Model
+from service.specs.catalog.optimizers import Optimizer
+from service.specs.catalog.schedules import Constant, Schedule
 
 ENGINE_VERSION = 2
 """Raised by hand whenever the same spec trains to other numbers than before."""
@@ -145,9 +140,9 @@ class Target(Frozen):
 class TaskSpec(Frozen):
     """What is trained on what, and for how long: a run without its optimizer and seed."""
 
-    dataset: DatasetChoice
-    model: ModelChoice
-    schedule: ScheduleChoice = Constant()
+    dataset: Chosen[Dataset]
+    model: Chosen[Model]
+    schedule: Chosen[Schedule] = Constant()
     budget: Budget
     batch_size: int = Field(64, ge=1, le=1_048_576, description="Records per step; the last batch may be short.")
     gradient_clip: float | None = Field(
@@ -175,7 +170,7 @@ class TaskSpec(Frozen):
 class TrainSpec(TaskSpec):
     """Everything that decides the result of one training run, with every default made explicit."""
 
-    optimizer: OptimizerChoice
+    optimizer: Chosen[Optimizer]
     seed: Seed = Field(0, description="Decides initial weights, data order, dropout and KO's collisions.")
     stop_at_target: bool = Field(False, description="End the run once the target is reached.")
     evaluate_test: bool = Field(True, description="False for tuning: the test set is never read.")

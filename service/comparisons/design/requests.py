@@ -9,7 +9,7 @@ from pydantic.config import JsonDict
 
 from service.comparisons.design.search_spaces import MOST_PARAMETERS, Space
 from service.specs.bodies import Label, TagKey
-from service.specs.catalog import Frozen, Seed, unfit
+from service.specs.catalog.base import Frozen, Seed, unfit
 from service.specs.patterns import PRINTABLE
 from service.specs.training import TaskSpec
 
