@@ -22,12 +22,12 @@ from service.comparisons.answers import (
     Leaderboard,
     PairView,
 )
-from service.comparisons.design.labels import family
+from service.comparisons.design.labels import optimizer_family
 from service.datasets.schemas import DatasetDetail, DatasetView
 from service.jobs.schemas import History, JobView
 from service.metrics.schemas import CurveView
 from service.specs.bodies import Catalog, CatalogEntry
-from service.specs.training import JobStatus
+from service.specs.states import JobStatus
 
 STATUS_STYLE = {
     JobStatus.QUEUED: "dim",
@@ -64,7 +64,7 @@ def plain(*columns: str, right: Iterable[str] = (), title: str | None = None) ->
 
 def optimizer_label(optimizer: Mapping[str, Any]) -> str:
     """An optimizer in few words: its name, KO's collision and base, the learning rate."""
-    return f"{family(optimizer)} lr={optimizer['params']['lr']:g}"
+    return f"{optimizer_family(optimizer)} lr={optimizer['params']['lr']:g}"
 
 
 def jobs(found: Iterable[JobView]) -> Table:

@@ -19,23 +19,21 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from service.comparisons import cells, estimates
-from service.comparisons.analysis import methods_text as methods
-from service.comparisons.analysis import report as conclusions
+from service.comparisons.analysis import methods_text, report
 from service.comparisons.analysis.comparability import settled
 from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun
-from service.comparisons.design import durations
-from service.comparisons.design import schedule as protocol
+from service.comparisons.design import durations, schedule
 from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
 from service.config import settings
-from service.datasets import layouts as data
+from service.datasets import layouts
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
-from service.jobs import submission as jobs
-from service.jobs import workers
+from service.jobs import actions, submission, workers
 from service.specs.catalog.datasets import default_dataset
-from service.specs.training import ComparisonStatus, TrainSpec
-from service.storage.session import storable
+from service.specs.states import ComparisonStatus
+from service.specs.training import TrainSpec
+from service.storage.database import storable
 from service.storage.tables import Comparison, User, Worker
 from service.validation import field_errors
 
@@ -62,13 +60,13 @@ _lock = Lock()
 
 def plan(session: Session, request: ComparisonRequest) -> Plan:
     """The plan of a request, for the machines there are. Raises Invalid, which points to what is wrong."""
-    counted = cache(lambda name: data.train_records(default_dataset(name), settings().data))
+    counted = cache(lambda name: layouts.train_records(default_dataset(name), settings().data))
     found = resolve(
         request,
         {"auto": _device(session)},
         most_jobs=settings().max_comparison_jobs,
         records=counted,
-        classes=lambda dataset: data.classes(dataset, settings().data),
+        classes=lambda dataset: layouts.classes(dataset, settings().data),
     )
     _check(session, found)
     return found
@@ -93,7 +91,7 @@ def _check(session: Session, found: Plan) -> None:
             errors += [FieldError(f"/tasks/{number}{one.pointer}", one.detail) for one in told]
             continue
         try:
-            jobs.check(session, TrainSpec.model_validate(spec))
+            submission.check(session, TrainSpec.model_validate(spec))
         except Invalid as invalid:
             errors += [FieldError(f"/tasks/{number}{error.pointer}", error.detail) for error in invalid.errors]
     if errors:
@@ -104,10 +102,10 @@ def dry_run(session: Session, request: ComparisonRequest) -> ComparisonDryRun:
     """What a comparison would run, and for how long."""
     found = plan(session, request)
     expected = estimates.estimate(session, found)
-    first = protocol.wanted(found, {})
+    first = schedule.due(found, {})
     return ComparisonDryRun(
-        plan=methods.plan_view(found),
-        methods=methods.methods(found),
+        plan=methods_text.plan_view(found),
+        methods=methods_text.methods(found),
         jobs_at_least=found.jobs(seeds=found.looks[0]),
         jobs_at_most=found.jobs(),
         reused=len(cells.find(session, found, first)),
@@ -190,7 +188,7 @@ def _answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
     found = stored_plan(comparison)
     runs = cells.load(session, comparison, found)
     expected = estimates.estimate(session, found) if comparison.status == ComparisonStatus.RUNNING else {}
-    return conclusions.conclude(comparison, found, runs, expected)
+    return report.conclude(comparison, found, runs, expected)
 
 
 def stored_plan(comparison: Comparison) -> Plan:
@@ -252,7 +250,7 @@ def advance(session: Session, comparison: Comparison) -> None:
         runs = cells.load(session, comparison, found)
         lost = set(cells.lost(runs))
         results = {run.cell: run.result for run in settled(found, [run for run in runs if run.cell not in lost])}
-        missing = [cell for cell in protocol.wanted(found, results) if cell not in results]
+        missing = [cell for cell in schedule.due(found, results) if cell not in results]
         if not missing:
             break
         session.execute(LOCK)
@@ -260,8 +258,8 @@ def advance(session: Session, comparison: Comparison) -> None:
         cells.provide(session, comparison, found, missing)  # those found may be finished: what follows is wanted, too
     if all(result.is_final for result in results.values()):
         reported = [result for cell, result in results.items() if cell.phase == "report"]
-        chosen = [protocol.chosen_trials(found, results, task) for task in range(len(found.tasks))]
-        complete = all(len(of_task) == len(found.optimizers) for of_task in chosen)
+        tasks = [schedule.TaskResults(found, results, task) for task in range(len(found.tasks))]
+        complete = all(len(task.chosen) == len(found.optimizers) for task in tasks)
         failed = any(result.failed for result in reported) or not complete
         _end(session, comparison, ComparisonStatus.FAILED if failed else ComparisonStatus.SUCCEEDED)
 
@@ -269,7 +267,7 @@ def advance(session: Session, comparison: Comparison) -> None:
 def _end_early(session: Session, comparison: Comparison, status: ComparisonStatus) -> None:
     """End a comparison, and those of its jobs that nobody else needs."""
     session.execute(LOCK)
-    jobs.cancel_many(session, cells.unneeded(session, comparison))
+    actions.cancel_many(session, cells.unneeded(session, comparison))
     _end(session, comparison, status)
 
 

@@ -1,7 +1,8 @@
-"""All tests of a comparison together: which pairs differ, at a family-wise error rate of 5 % over pairs and looks.
+"""All tests of a comparison together, at a family-wise error rate of 5 % over pairs and looks.
 
-Three ways, fixed before the first run: one look at the end (Holm over all pairs), planned looks (group-sequential, the
-error divided over the pairs), or a look after every seed (an always-valid test, Holm over its p values).
+The stopping rule is fixed before the first run: one look at the end (Holm's correction over all pairs), planned looks
+(group-sequential tests, the error divided over the pairs), or a look after every seed (an always-valid test, Holm's
+correction over its p values).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ ALPHA = 0.05
 """Family-wise rate of false verdicts."""
 
 FEWEST_PAIRS = 3
-"""With two pairs the t interval is 12.7 standard errors wide to each side: a test in name only."""
+"""Seeds that a pair needs: with two, the t interval is 12.7 standard errors wide to each side."""
 
 RUNS_ARE_MISSING = "cannot say, because planned runs are missing"
 
@@ -29,15 +30,15 @@ Values = Mapping[int, float]
 
 @dataclass(frozen=True)
 class Family:
-    """Which tests belong together: all pairs of all tasks of a comparison."""
+    """The tests that are adjusted together: those of all pairs on all tasks of a comparison."""
 
     pairs: int
     stopping: Literal["fixed", "looks", "any"] = "fixed"
     looks: tuple[int, ...] = ()
     seeds: tuple[int, ...] = ()
-    """In the order they are run in; empty: in the order of their numbers."""
+    """In the order of their runs; empty: ascending."""
     sign: int = 1
-    """1 where more is better, -1 where less is."""
+    """1 if more is better, -1 if less is."""
 
 
 @dataclass(frozen=True)
@@ -54,69 +55,74 @@ class Test:
     significant: bool
     cannot_say: str | None
     differences: tuple[float, ...]
+    is_withheld: bool = False
+    """Whether the pair could be tested and is not, for the reason `cannot_say`."""
 
     def loser(self, sign: int) -> int | None:
-        """The group that is worse, where that is decided; `sign` is 1 where more is better, -1 where less is."""
+        """The worse group, if that is decided; `sign` is 1 if more is better, -1 if less is."""
         if not self.significant or not self.difference:
             return None
         return self.b if sign * self.difference > 0 else self.a
 
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a task's groups stand: those that no other one is significantly better than."""
-
-    unbeaten: tuple[int, ...]
-    tests: tuple[Test, ...]
+    def withheld(self, why: str) -> Test:
+        """The difference alone, without the test."""
+        return replace(
+            self, interval=None, p=None, p_adjusted=None, significant=False, cannot_say=why, is_withheld=True
+        )
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """What a task's groups scored, and how many of the planned looks each of them has all its runs for.
+class TaskScores:
+    """Scores of a task's groups, and the number of planned looks for which each group has all its runs.
 
-    `lost`: of each group the seeds whose run is missing, other than by diverging. Pairs are not tested on what is left
-    of them: who cancelled a run may have seen it, and a run that was too slow or too large is no random one.
+    `lost`: for each group the seeds of missing runs, diverged ones excepted. A pair is not tested on the remaining
+    seeds: a run may have been cancelled because of its result, and runs that time out or exceed the memory are not a
+    random sample.
     """
 
-    groups: Sequence[Values]
+    values: Sequence[Values]
     looks_done: Sequence[int] = ()
     lost: Sequence[Collection[int]] = ()
 
-    def is_short(self, a: int, b: int, seeds: Sequence[int]) -> bool:
+    def lacks_runs(self, a: int, b: int, seeds: Sequence[int]) -> bool:
         """Whether a run of these seeds is missing in one of two groups."""
         return bool(self.lost) and not {*self.lost[a], *self.lost[b]}.isdisjoint(seeds)
 
 
-def test_all(tasks: Sequence[Sampled], family: Family) -> list[list[Test]]:
+def adjusted_tests(tasks: Sequence[TaskScores], family: Family) -> list[list[Test]]:
     """The tests of all pairs of groups of each task, adjusted together."""
-    found = [_tests(task, family) for task in tasks]
-    return found if family.stopping == "looks" else _with_holm(found, family.pairs)
+    tests = [_tests(task, family) for task in tasks]
+    return tests if family.stopping == "looks" else _with_holm(tests, family.pairs)
 
 
-def standing(task: Sampled, family: Family) -> Standing:
-    """Where one task stands by itself, at the family's error rate; it never says more than `test_all` does.
+def bonferroni_tests(task: TaskScores, family: Family) -> list[Test]:
+    """The tests of one task at the family's error rate. None is significant that `adjusted_tests` does not call so.
 
-    Holm's correction over all tasks would depend on the others' runs, so it is Bonferroni's here.
+    Holm's correction over all tasks depends on the runs of the other tasks, so this one is Bonferroni's.
     """
     tests = _tests(task, family)
-    if family.stopping != "looks":
-        tests = [_decided(test, None if test.p is None else min(1.0, family.pairs * test.p)) for test in tests]
-    beaten = {test.loser(family.sign) for test in tests}
-    return Standing(tuple(index for index in range(len(task.groups)) if index not in beaten), tuple(tests))
+    if family.stopping == "looks":
+        return tests
+    return [_decided(test, None if test.p is None else min(1.0, family.pairs * test.p)) for test in tests]
 
 
-def _tests(task: Sampled, family: Family) -> list[Test]:
-    pairs = combinations(range(len(task.groups)), 2)
+def unbeaten(task: TaskScores, family: Family) -> set[int]:
+    """The groups that no other group of the task is significantly better than."""
+    return set(range(len(task.values))) - {test.loser(family.sign) for test in bonferroni_tests(task, family)}
+
+
+def _tests(task: TaskScores, family: Family) -> list[Test]:
+    pairs = combinations(range(len(task.values)), 2)
     if family.stopping == "looks":
         return [_at_looks(task, a, b, family) for a, b in pairs]
     return [_at_once(task, a, b, family) for a, b in pairs]
 
 
 def _with_holm(tasks: Sequence[Sequence[Test]], pairs: int) -> list[list[Test]]:
-    """Holm over the whole family: a pair that has not been tested yet counts as one that shows nothing."""
-    found = [test.p for tests in tasks for test in tests]
-    untested = pairs - sum(p is not None for p in found)
-    adjusted = iter(stats.holm([*found, *[1.0] * untested]))
+    """Holm's correction over the whole family; a pair without a test counts as p = 1."""
+    tested = [test.p for tests in tasks for test in tests]
+    untested = pairs - sum(p is not None for p in tested)
+    adjusted = iter(stats.holm([*tested, *[1.0] * untested]))
     return [[_decided(test, next(adjusted)) for test in tests] for tests in tasks]
 
 
@@ -125,14 +131,14 @@ def _decided(test: Test, p_adjusted: float | None) -> Test:
     return replace(test, p_adjusted=p_adjusted, significant=significant)
 
 
-def _at_once(task: Sampled, a: int, b: int, family: Family) -> Test:
-    """A pair on all its runs: the paired t test, or the always-valid one where runs were looked at all the time."""
-    x, y = task.groups[a], task.groups[b]
+def _at_once(task: TaskScores, a: int, b: int, family: Family) -> Test:
+    """The test of a pair on all its runs: the paired t test, or the always-valid test after looks at any time."""
+    x, y = task.values[a], task.values[b]
     both = [seed for seed in family.seeds or sorted(x.keys() & y.keys()) if seed in x and seed in y]
     differences = _differences(x, y, both)
-    if task.is_short(a, b, family.seeds):
+    if task.lacks_runs(a, b, family.seeds):
         return _untested(a, b, differences)
-    found = (
+    result = (
         stats.anytime(differences, ALPHA, scale=_size(x, y))
         if family.stopping == "any"
         else stats.paired_difference([x[seed] for seed in both], [y[seed] for seed in both])
@@ -140,19 +146,19 @@ def _at_once(task: Sampled, a: int, b: int, family: Family) -> Test:
     return Test(
         a=a,
         b=b,
-        n=found.n,
-        difference=found.difference,
-        interval=found.interval,
-        p=found.p,
+        n=result.n,
+        difference=result.difference,
+        interval=result.interval,
+        p=result.p,
         p_adjusted=None,
         significant=False,
-        cannot_say=found.cannot_say,
+        cannot_say=result.cannot_say,
         differences=differences,
     )
 
 
 def _untested(a: int, b: int, differences: tuple[float, ...]) -> Test:
-    """A pair with less than what was planned: how far apart it is, and nothing on whether that is chance."""
+    """A pair that lacks planned runs: its difference, without a test."""
     return Test(
         a=a,
         b=b,
@@ -164,11 +170,12 @@ def _untested(a: int, b: int, differences: tuple[float, ...]) -> Test:
         significant=False,
         cannot_say=RUNS_ARE_MISSING,
         differences=differences,
+        is_withheld=True,
     )
 
 
 def _size(x: Values, y: Values) -> float:
-    """Of the numbers that differences are taken from, whose rounding is no difference."""
+    """The largest absolute value: differences below its rounding count as zero."""
     return max(map(abs, [*x.values(), *y.values()]), default=0.0)
 
 
@@ -176,19 +183,18 @@ def _differences(x: Values, y: Values, seeds: Sequence[int]) -> tuple[float, ...
     return tuple(x[seed] - y[seed] for seed in seeds)
 
 
-def _at_looks(task: Sampled, a: int, b: int, family: Family) -> Test:
-    """A pair at the planned looks that are complete: what ran since is not looked at.
+def _at_looks(task: TaskScores, a: int, b: int, family: Family) -> Test:
+    """The test of a pair at its complete looks; later runs are ignored.
 
-    A seed without a value at a complete look, because its run diverged and that has no score, will not get one, and
-    moves that look and those after it. A group that got no more seeds after a look stays at that look, at the level
-    that was planned for it.
+    A seed without a value at a complete look, because its run diverged without a score, moves that look and the later
+    ones by one. A group without seeds after a look stays at that look, at its planned level.
     """
-    x, y = task.groups[a], task.groups[b]
+    x, y = task.values[a], task.values[b]
     complete = min(task.looks_done[a], task.looks_done[b])
     seen = family.seeds[: family.looks[complete - 1]] if complete else ()
     both = [seed for seed in seen if seed in x and seed in y]
     differences = _differences(x, y, both)
-    if task.is_short(a, b, seen):
+    if task.lacks_runs(a, b, seen):
         return _untested(a, b, differences)
     looks = [sum(1 for seed in both if seed in family.seeds[:look]) for look in family.looks[:complete]]
     missing = len(seen) - len(both)

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, expect
-from sqlalchemy import text
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.config import settings
 from service.jobs import queue
-from service.storage import session as db
+from tests import tables
 from tests.acceptance.lab import RunningWorker, running_worker
 from tests.browser.visitor import Api, Stage, Visitor
 from tests.browser_program import CHROMIUM, INSTALL, chromium
@@ -34,10 +33,9 @@ def stage(browser: Browser, schema: None, tmp_path_factory: pytest.TempPathFacto
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KOTRAIN_DATA_DIR", str(tmp_path_factory.mktemp("data")))
         settings.cache_clear()
-        with db.transaction() as session:
-            session.execute(text("TRUNCATE users, workers CASCADE"))
+        tables.clear()
         queue.celery().control.purge()
-        stage = Stage(Api(), keys.create("ada", admin=True))
+        stage = Stage(Api(), api_keys.create("ada", admin=True))
         yield stage
         stage.client.close()
         stage.api.end()

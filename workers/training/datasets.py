@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from service.datasets.layouts import DIGITS_GOLDEN, Located, classes, describe, locate, remedy
-from service.specs.catalog.base import Kind
+from service.specs.base import Kind
 from service.specs.catalog.datasets import Dataset, DigitsParams, is_own
 from workers.training.failures import AbsentData
 from workers.training.readers import (

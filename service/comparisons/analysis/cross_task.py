@@ -1,4 +1,4 @@
-"""What can be said over all tasks of a comparison. Seeds are not tasks: with few tasks, that is little."""
+"""All tasks of a comparison together. Seeds are not tasks: with few tasks little can be said."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service import stats
+from service.comparisons.analysis.grouping import Group
 from service.comparisons.answers import AcrossTasks, Improvement, ProfileView, Rank, TaskAnswer
-from service.comparisons.design.plan import Plan
+from service.comparisons.design.runs import Run
 from service.specs.metric_text import sign
-from service.stats.multiple_testing import Values
 
 FEWEST_TASKS = 8
 """Below, a rank test over tasks has no power and its p no meaning (Demsar 2006)."""
@@ -21,34 +21,22 @@ RATIOS = [round(1 + step / 20, 2) for step in range(61)]
 """Of a performance profile: from 1 to 4 times the fastest, as AlgoPerf integrates it."""
 
 
-def across_tasks(plan: Plan, tasks: Sequence[TaskAnswer], values: Sequence[Sequence[Values]]) -> AcrossTasks | None:
-    """All tasks together, once they are complete; None where an optimizer has no run on one of them.
+def cross_task(groups: Sequence[Sequence[Group[Run]]], tasks: Sequence[TaskAnswer]) -> AcrossTasks | None:
+    """All tasks together, once they are complete; None if an optimizer has no run on one of them.
 
-    `values` are by task, and then by optimizer in the order of the plan.
+    `groups` are by task, and then by optimizer in the same order on each.
     """
-    metric, labels = plan.metric, [one.label for one in plan.optimizers]
-    if any(not of_one for of_task in values for of_one in of_task):
+    if any(not group.values for of_task in groups for group in of_task):
         return None
+    labels, direction = [group.label for group in groups[0]], sign(tasks[0].metric)
     scores = [  # optimizer -> task -> seeds, larger is better
-        [sign(metric) * np.array(list(of_task[position].values())) for of_task in values]
+        [direction * np.array(list(of_task[position].values.values())) for of_task in groups]
         for position in range(len(labels))
     ]
-    means = np.array([[float(seeds.mean()) for seeds in of_one] for of_one in scores]).T  # (tasks, optimizers)
-    friedman = stats.friedman(means)
-    ranks = stats.average_ranks(means)
+    means = np.array([[float(seeds.mean()) for seeds in of_optimizer] for of_optimizer in scores]).T
+    friedman = stats.friedman(means)  # of shape (tasks, optimizers)
     times = _times(tasks, labels)
-    algoperf = None if times is None else stats.algoperf_scores(times)
-    standings = [
-        _rank(
-            label,
-            float(ranks[position]),
-            scores[position],
-            sign(metric),
-            None if algoperf is None else float(algoperf[position]),
-        )
-        for position, label in enumerate(labels)
-    ]
-    standings.sort(key=lambda one: (one.mean_rank or 0.0, one.label))
+    standings = _standings(labels, scores, stats.average_ranks(means), times, direction)
     enough = len(tasks) >= FEWEST_TASKS
     return AcrossTasks(
         tasks=len(tasks),
@@ -62,6 +50,28 @@ def across_tasks(plan: Plan, tasks: Sequence[TaskAnswer], values: Sequence[Seque
         sentences=[_sentence(standings, len(tasks), friedman.p)],
         cannot_say=list(_unsaid(friedman.cannot_say, enough=enough, timed=times is not None)),
     )
+
+
+def _standings(
+    labels: Sequence[str],
+    scores: Sequence[Sequence[NDArray[np.float64]]],
+    ranks: NDArray[np.float64],
+    times: NDArray[np.float64] | None,
+    direction: int,
+) -> list[Rank]:
+    """The optimizers by mean rank, the best first."""
+    algoperf = None if times is None else stats.algoperf_scores(times)
+    standings = [
+        _rank(
+            label,
+            float(ranks[position]),
+            scores[position],
+            direction,
+            None if algoperf is None else float(algoperf[position]),
+        )
+        for position, label in enumerate(labels)
+    ]
+    return sorted(standings, key=lambda rank: (rank.mean_rank or 0.0, rank.label))
 
 
 def _unsaid(friedman: str | None, *, enough: bool, timed: bool) -> Iterator[str]:
@@ -92,28 +102,28 @@ def _times(tasks: Sequence[TaskAnswer], labels: Sequence[str]) -> NDArray[np.flo
     """Median seconds to the target, shape (optimizers, tasks), inf for a miss; None where a task has no target."""
     if not all(task.to_target for task in tasks):
         return None
-    found = [{one.label: one.seconds for one in task.to_target} for task in tasks]
-    return np.array([[np.inf if (time := of_task[label]) is None else time for of_task in found] for label in labels])
+    seconds = [{group.label: group.seconds for group in task.to_target} for task in tasks]
+    return np.array([[np.inf if (time := of_task[label]) is None else time for of_task in seconds] for label in labels])
 
 
 def _profiles(labels: Sequence[str], times: NDArray[np.float64]) -> list[ProfileView]:
     shares = stats.performance_profile(times, RATIOS)
     return [
-        ProfileView(label=label, ratios=RATIOS, shares=[float(share) for share in of_one])
-        for label, of_one in zip(labels, shares, strict=True)
+        ProfileView(label=label, ratios=RATIOS, shares=[float(share) for share in of_label])
+        for label, of_label in zip(labels, shares, strict=True)
     ]
 
 
 def _improvement(a: str, b: str, x: Sequence[NDArray[np.float64]], y: Sequence[NDArray[np.float64]]) -> Improvement:
-    found = stats.probability_of_improvement(x, y)
-    return Improvement(a=a, b=b, probability=found.value, interval=found.interval, cannot_say=found.cannot_say)
+    estimate = stats.probability_of_improvement(x, y)
+    return Improvement(a=a, b=b, probability=estimate.value, interval=estimate.interval, cannot_say=estimate.cannot_say)
 
 
 def _sentence(standings: Sequence[Rank], tasks: int, p: float | None) -> str:
     first = standings[0]
     text = f"Over {tasks} tasks, {first.label} has the best mean rank ({first.mean_rank:.1f} of {len(standings)})"
     if p is None:
-        return f"{text}; with so few tasks that is a description, not a test."
+        return f"{text}; this is a description, not a test."
     if p < 0.05:
-        return f"{text}; ranks differ between optimizers (Friedman p = {p:.2g}, a test beside those of the pairs)."
-    return f"{text}, but ranks do not differ beyond chance (Friedman p = {p:.2g})."
+        return f"{text}; the ranks differ significantly (Friedman p = {p:.2g}, in addition to the tests of pairs)."
+    return f"{text}, but the ranks do not differ significantly (Friedman p = {p:.2g})."

@@ -1,108 +1,114 @@
-"""Runs, the groups that a comparison puts them in, and whether they belong into one comparison at all.
-
-Everything here is pure: specs in, groups and labels out.
-"""
+"""Groups of runs, and whether stored runs are of one setting, so that they can be compared. Pure."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
-from uuid import UUID
+from functools import cached_property
+from statistics import fmean
+from typing import Any, Generic, TypeVar
 
 from service.comparisons.design.labels import GroupBy, flat, labels
+from service.comparisons.design.runs import Run, StoredRun
 from service.errors import FieldError, Invalid
-from service.specs.training import JobStatus, Reason, TargetHit
+from service.specs.outcome import TargetHit
+from service.stats import Sample, describe
+from service.stats.multiple_testing import TaskScores, Values
 
 NOT_A_SETTING = frozenset({"device", "diagnostics_every_steps", "evaluate_test", "log_every_steps"})
-"""Fields that runs of one setting may differ in, because they do not change what is learned (`device` asks, the
-recorded environment says what it was)."""
+"""Fields that runs of one setting may differ in, because they do not change what is learned (`device` is what was asked
+for; the recorded environment has the device that it ran on)."""
 
 ENVIRONMENT_SETTING = ("device_kind", "torch", "data_hash", "engine_version")
-"""What the environment adds to the setting: runs that differ here train to other numbers from the same spec."""
+"""Environment fields that are part of the setting: runs that differ here give other numbers for the same spec."""
 
 _canonical = json.JSONEncoder(sort_keys=True).encode
 
-
-@dataclass(frozen=True)
-class Run:
-    """One job as a comparison sees it: `value` is the metric at its end; without `target_hit` it missed the target.
-
-    `spec` is the resolved spec without its seed.
-    """
-
-    job: UUID
-    spec: Mapping[str, Any]
-    seed: int
-    environment: Mapping[str, Any]
-    status: JobStatus
-    reason: Reason | None
-    value: float | None
-    target_hit: TargetHit | None
-    finished_at: datetime | None
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the run ended in a loss that is not finite: a result, unlike other failures."""
-        return self.reason is Reason.DIVERGED
-
-    @property
-    def counts(self) -> bool:
-        """Whether the run says something about its optimizer."""
-        return self.diverged or (self.status is JobStatus.SUCCEEDED and self.value is not None)
+AnyRun = TypeVar("AnyRun", bound=Run, covariant=True)
 
 
 @dataclass(frozen=True)
-class Group:
-    """Runs that are equal in the grouped field, the latest of each seed, by seed."""
+class Group(Generic[AnyRun]):
+    """Runs that are compared as one: of one value of the grouped field, one run per seed."""
 
     label: str
     value: Any
-    runs: tuple[Run, ...]
+    """Of the grouped field."""
+    optimizer: dict[str, Any]
+    runs: Mapping[int, AnyRun]
+    """Seed -> run that counts."""
+    values: Values
+    """Seed -> metric, or the declared score of a run that diverged."""
+    looks_done: int = 0
+    """Number of planned looks for which all its runs are there."""
+    lost: frozenset[int] = frozenset()
+    """Seeds of missing runs."""
+
+    @cached_property
+    def sample(self) -> Sample:
+        """Statistics of the values."""
+        return describe(list(self.values.values()))
 
     @property
-    def optimizer(self) -> dict[str, Any]:
-        """The optimizer of every run here."""
-        return dict(self.runs[0].spec["optimizer"])
+    def diverged(self) -> list[AnyRun]:
+        """The runs that diverged."""
+        return [run for run in self.runs.values() if run.result.diverged]
 
-    @property
-    def values(self) -> dict[int, float]:
-        """Seed -> metric of the runs that finished.
-
-        A diverged run is left out whatever values it had before: those of its last finite step would flatter it.
-        """
-        return {run.seed: run.value for run in self.runs if not run.diverged and run.value is not None}
-
-    @property
-    def diverged(self) -> int:
-        """How many of the runs diverged."""
-        return sum(run.diverged for run in self.runs)
+    def hit(self, seed: int) -> TargetHit | None:
+        """When the run of a seed met the target; a run that diverged misses it, whenever it had met it."""
+        run = self.runs[seed]
+        return None if run.result.diverged else run.hit
 
 
-def group(runs: Sequence[Run], group_by: GroupBy) -> list[Group]:
-    """Put runs that count into groups, in the order of their labels."""
-    members: dict[str, dict[int, Run]] = {}
+def by_mean(groups: Sequence[Group[AnyRun]], sign: int) -> list[Group[AnyRun]]:
+    """The groups with the best mean first, those without a mean last; `sign` is 1 if more is better, -1 if less is."""
+
+    def rank(group: Group[AnyRun]) -> tuple[bool, float]:
+        has_mean = group.sample.mean is not None
+        return not has_mean, -sign * fmean(group.values.values()) if has_mean else 0.0
+
+    return sorted(groups, key=rank)
+
+
+def task_scores(groups: Sequence[Group[Run]]) -> TaskScores:
+    """What is tested of the groups of a task."""
+    return TaskScores(
+        [group.values for group in groups], [group.looks_done for group in groups], [group.lost for group in groups]
+    )
+
+
+def group(runs: Sequence[StoredRun], group_by: GroupBy) -> list[Group[StoredRun]]:
+    """Put runs that count into groups, sorted by label; of several runs of a seed the latest is taken."""
+    members: dict[str, dict[int, StoredRun]] = {}
     for run in sorted(runs, key=lambda run: (run.finished_at is not None, run.finished_at, run.job)):
         members.setdefault(_canonical(run.spec[group_by]), {})[run.seed] = run
     keys = sorted(members)
     values = [json.loads(key) for key in keys]
     groups = [
-        Group(label, value, tuple(run for _, run in sorted(members[key].items())))
+        _group(label, value, dict(sorted(members[key].items())))
         for key, value, label in zip(keys, values, labels(values, group_by), strict=True)
     ]
     return sorted(groups, key=lambda group: group.label)
 
 
+def _group(label: str, value: Any, runs: dict[int, StoredRun]) -> Group[StoredRun]:
+    """A run that diverged has no value, since those before its last finite step would flatter it."""
+    optimizer = dict(next(iter(runs.values())).spec["optimizer"])
+    values = {
+        seed: run.result.value for seed, run in runs.items() if not run.result.diverged and run.result.value is not None
+    }
+    return Group(label, value, optimizer, runs, values)
+
+
 # --- one setting -----------------------------------------------------------------------------------------------------
 
 
-def shared_setting(runs: Sequence[Run], group_by: GroupBy) -> dict[str, Any]:
-    """What all runs have in common besides seed and grouped field, as dotted path -> value.
+def shared_setting(runs: Sequence[StoredRun], group_by: GroupBy) -> dict[str, Any]:
+    """The setting of all runs without seed and grouped field, as dotted path -> value.
 
-    Raises Invalid where they do not: a comparison over mixed settings would be dishonest. Its errors name each field
-    that differs, the values seen, and how to narrow it.
+    Raises Invalid for runs of several settings, whose results cannot be compared. Its errors name each field that
+    differs, its values, and how to narrow the question.
     """
     distinct: list[dict[str, Any]] = []
     for run in runs:
@@ -119,10 +125,10 @@ def shared_setting(runs: Sequence[Run], group_by: GroupBy) -> dict[str, Any]:
     return settings[0] if settings else {}
 
 
-def _setting(run: Run, group_by: GroupBy) -> dict[str, Any]:
+def _setting(run: StoredRun, group_by: GroupBy) -> dict[str, Any]:
     ignored = NOT_A_SETTING | {group_by}
     if not run.spec.get("stop_at_target"):
-        ignored |= {"target"}  # only watched for: it changes nothing
+        ignored |= {"target"}  # only recorded: it does not change the training
     setting = {name: value for name, value in run.spec.items() if name not in ignored}
     setting["environment"] = {
         name: run.environment[name] for name in ENVIRONMENT_SETTING if run.environment.get(name) is not None
@@ -144,24 +150,22 @@ def _differences(settings: Sequence[Mapping[str, Any]]) -> tuple[FieldError, ...
             f"narrow it with where={path}={values[0].strip(chr(34))}",
         )
         for path, values in differing.items()
-        if not any(path.startswith(params) for params in other_choices)  # of course their parameters differ, too
+        if not any(path.startswith(params) for params in other_choices)  # their parameters differ as well
     )
 
 
-def held_fixed(setting: Mapping[str, Any], groups: Sequence[Group], group_by: GroupBy) -> dict[str, Any]:
-    """What all runs share, readable: parameters of the optimizer by bare name, the rest by path, nulls left out.
-
-    Parameters that are equal in all groups although the field is grouped by are held fixed, too.
-    """
-    grouped = [flat({group_by: group.value}) for group in groups]
-    shared = {
-        path: value
-        for path, value in (grouped[0] if grouped else {}).items()
-        if all(path in other and other[path] == value for other in grouped)
+def shared_parameters(groups: Sequence[Group[Run]], group_by: GroupBy) -> dict[str, Any]:
+    """Parameters of the grouped field that are equal in all groups, as dotted path -> value."""
+    first, *others = [flat({group_by: group.value}) for group in groups] or [{}]
+    return {
+        path: value for path, value in first.items() if all(path in other and other[path] == value for other in others)
     }
-    told_elsewhere = {"dataset.name", "model.name", "stop_at_target", group_by, f"{group_by}.name"}
+
+
+def held_fixed(setting: Mapping[str, Any], shown_elsewhere: Collection[str]) -> dict[str, Any]:
+    """A setting without nulls and `shown_elsewhere`; parameters of the optimizer by bare name, the rest by path."""
     return {
         path.removeprefix("optimizer.params."): value
-        for path, value in (shared | dict(setting)).items()
-        if value is not None and path not in told_elsewhere
+        for path, value in setting.items()
+        if value is not None and path not in shown_elsewhere
     }

@@ -1,103 +1,178 @@
-"""From a comparison's runs to its answer: each task by itself, all tasks together, and what it all rests on."""
+"""From the runs of a planned comparison to its answer."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
-from statistics import fmean
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
-from service.comparisons.analysis import tuning
 from service.comparisons.analysis.assumptions import assumptions
-from service.comparisons.analysis.comparability import counts, settled
-from service.comparisons.analysis.completeness import Obstacle, missing_runs, obstacle, untested_pairs, untested_races
+from service.comparisons.analysis.caveats import caveats
+from service.comparisons.analysis.comparability import settled
+from service.comparisons.analysis.completeness import Obstacle, blocked_by, missing_runs
 from service.comparisons.analysis.costs import costs
-from service.comparisons.analysis.cross_task import across_tasks
-from service.comparisons.analysis.grouping import ENVIRONMENT_SETTING
-from service.comparisons.analysis.methods_text import methods, plan_view
-from service.comparisons.analysis.summaries import group_view, pair_view
-from service.comparisons.analysis.verdict import Protocol, correction_in_words, verdict
-from service.comparisons.answers import (
-    AcrossTasks,
-    ComparisonAnswer,
-    ComparisonProgress,
-    Estimate,
-    FirstToTarget,
-    GroupView,
-    LeftOut,
-    MissingRun,
-    ReusedRun,
-    TaskAnswer,
-    ToTarget,
-    TuningView,
-    VerdictView,
-)
-from service.comparisons.design import schedule as protocol
-from service.comparisons.design.durations import cell_seconds, most_seconds
+from service.comparisons.analysis.cross_task import cross_task
+from service.comparisons.analysis.decision import Ranking
+from service.comparisons.analysis.grouping import ENVIRONMENT_SETTING, Group, by_mean, held_fixed, task_scores
+from service.comparisons.analysis.methods_text import conducted, plan_view
+from service.comparisons.analysis.progress import progress
+from service.comparisons.analysis.summaries import left_out
+from service.comparisons.analysis.targets import first_to_target, to_target
+from service.comparisons.analysis.task_answer import Question, task_answer
+from service.comparisons.analysis.tuning import tuning_view
+from service.comparisons.analysis.verdict import diverged_text
+from service.comparisons.answers import AcrossTasks, ComparisonAnswer, MissingRun, ReusedRun, TaskAnswer
+from service.comparisons.design.durations import Estimates
 from service.comparisons.design.labels import flat
 from service.comparisons.design.plan import Plan
 from service.comparisons.design.runs import CellRun
+from service.comparisons.design.schedule import TaskResults, family
 from service.comparisons.styles import looks
-from service.specs.metric_text import Measure, listed
-from service.specs.training import ComparisonStatus, JobStatus, Target, TargetHit
-from service.stats import median_to_target, paired_to_target
-from service.stats.multiple_testing import Family, Sampled, Test, Values, test_all
+from service.specs.metric_text import Measure
+from service.specs.outcome import Target
+from service.specs.states import ComparisonStatus
+from service.stats.multiple_testing import Test, adjusted_tests
 from service.storage.tables import Comparison
 
-Estimates = Mapping[tuple[int, int], Estimate]
 
-
-# --- one task --------------------------------------------------------------------------------------------------------
-
-
-@dataclass
+@dataclass(frozen=True)
 class _Task:
-    """A task's reported runs, as far as they can be compared."""
+    """The runs of one task, and what follows from them."""
 
-    number: int
-    label: str
-    chosen: dict[int, int]
-    runs: dict[int, list[CellRun]] = field(default_factory=dict)
-    """Optimizer -> its runs on the chosen trial, by seed."""
-    values: list[Values] = field(default_factory=list)
-    """By optimizer."""
-    order: list[int] = field(default_factory=list)
-    """Optimizers, the best mean first: a pair is the better one's lead over the other."""
-    looks_done: list[int] = field(default_factory=list)
-    """By optimizer."""
-    is_complete: bool = False
-    missing: list[MissingRun] = field(default_factory=list)
-    lost: list[frozenset[int]] = field(default_factory=list)
-    """By optimizer: seeds whose reported run is missing."""
+    results: TaskResults
+    runs: Sequence[CellRun]
 
     @property
-    def sampled(self) -> Sampled:
-        """The scores, in the order of the table."""
-        done = [self.looks_done[position] for position in self.order]
-        lost = [self.lost[position] for position in self.order]
-        return Sampled([self.values[position] for position in self.order], done, lost)
+    def plan(self) -> Plan:
+        return self.results.plan
+
+    @property
+    def label(self) -> str:
+        return self.plan.tasks[self.results.task].label
+
+    @cached_property
+    def groups(self) -> list[Group[CellRun]]:
+        """One for each optimizer, in the order of the plan."""
+        return [self._group(position) for position in range(len(self.plan.optimizers))]
+
+    @cached_property
+    def ranked(self) -> list[Group[CellRun]]:
+        """The groups, the best mean first."""
+        return by_mean(self.groups, Measure(self.plan.metric).sign)
+
+    def _group(self, position: int) -> Group[CellRun]:
+        optimizer, trial = self.plan.optimizers[position], self.results.chosen.get(position)
+        chosen = ("report", position, trial)
+        value = {"name": optimizer.name, "params": optimizer.trials[trial or 0]}
+        return Group(
+            optimizer.label,
+            value,
+            value,
+            {
+                run.cell.seed: run
+                for run in self.runs
+                if run.counts and (run.cell.phase, run.cell.optimizer, run.cell.trial) == chosen
+            },
+            self.results.values[position],
+            self.results.looks_done[position],
+            self.results.lost[position],
+        )
 
 
-def _task(plan: Plan, number: int, runs: Sequence[CellRun], results: protocol.Results) -> _Task:
-    task = _Task(number, plan.tasks[number].label, protocol.chosen_trials(plan, results, number))
-    of_task = [run for run in runs if run.cell.task == number]
-    task.missing = [_missing(plan, run) for run in of_task if run.result.failed]
-    for position in range(len(plan.optimizers)):
-        chosen = ("report", position, task.chosen.get(position))
-        task.runs[position] = [run for run in of_task if (run.cell.phase, run.cell.optimizer, run.cell.trial) == chosen]
-    task.values = protocol.values(plan, results, number, task.chosen)
-    task.lost = protocol.lost(plan, results, number, task.chosen)
-    task.order = _by_mean(task.values, Measure(plan.metric).sign)
-    reporting = protocol.reporting(plan, results, number)
-    task.looks_done, task.is_complete = reporting.looks_done, reporting.is_complete
-    return task
+def conclude(comparison: Comparison, plan: Plan, runs: Sequence[CellRun], estimates: Estimates) -> ComparisonAnswer:
+    """The answer to a comparison that is over, or to the runs it has so far."""
+    runs = settled(plan, runs)
+    results = {run.cell: run.result for run in runs}
+    tasks = [
+        _Task(TaskResults(plan, results, number), [run for run in runs if run.cell.task == number])
+        for number in range(len(plan.tasks))
+    ]
+    status = ComparisonStatus(comparison.status)
+    is_complete = all(task.results.is_complete for task in tasks)
+    ended = sum(len(group.runs) for task in tasks for group in task.groups)
+    obstacle = blocked_by(plan, status, ended, is_complete=is_complete)
+    tests = adjusted_tests([task_scores(task.ranked) for task in tasks], family(plan))
+    answers = [_task_answer(task, of_task, obstacle) for task, of_task in zip(tasks, tests, strict=True)]
+    across, together = _across(tasks, answers) if is_complete and obstacle is None else (None, [])
+    is_over = status is not ComparisonStatus.RUNNING
+    return ComparisonAnswer(
+        id=comparison.id,
+        name=comparison.name,
+        user=comparison.user.name,
+        status=status,
+        message=comparison.message,
+        created_at=comparison.created_at,
+        finished_at=comparison.finished_at,
+        tags=plan.tags,
+        verdict=[*_verdicts(answers), *together],
+        progress=progress(plan, runs, estimates, is_over=is_over),
+        tasks=answers,
+        across=across,
+        assumptions=list(assumptions(plan, answers, _seen_before(comparison, runs), is_over=is_over)),
+        methods=conducted(plan, obstacle, [task.label for task in tasks if any(task.results.lost)]),
+        reused=[_reused(plan, run) for run in runs if run.is_reused],
+        plan=plan_view(plan),
+        estimates=list(estimates.values()),
+        looks=looks([(optimizer.label, optimizer.name) for optimizer in plan.optimizers]),
+    )
 
 
-def _by_mean(values: Sequence[Values], sign: int) -> list[int]:
-    means = [sign * fmean(of_one.values()) if of_one else float("-inf") for of_one in values]
-    return sorted(range(len(values)), key=lambda position: (-means[position], position))
+def _task_answer(task: _Task, tests: Sequence[Test], obstacle: Obstacle | None) -> TaskAnswer:
+    """The answer on one task. `obstacle` is that to all tasks."""
+    if obstacle is not None:
+        tests = [test.withheld(obstacle.pair) for test in tests]
+    question = _question(task)
+    tuned = [
+        tuning_view(task.results, task.runs, position)
+        for position, optimizer in enumerate(task.plan.optimizers)
+        if optimizer.is_tuned
+    ]
+
+    def limits(question: Question, ranking: Ranking) -> list[str]:
+        diverged = [] if question.is_scored else diverged_text(ranking.groups)
+        return [*diverged, *caveats(task.plan, task.results.task, task.groups, tuned)]
+
+    answer = task_answer(
+        question,
+        task.ranked,
+        tests,
+        left_out([run for run in task.runs if run.cell.phase == "report"]),
+        limits,
+        obstacle or missing_runs(task.results, task.runs),
+    )
+    return TaskAnswer(
+        **dict(answer),
+        label=task.label,
+        tuning=tuned,
+        cost=costs({group.label: list(group.runs.values()) for group in task.groups}),
+        to_target=[to_target(group) for group in task.ranked] if question.target else [],
+        first_to_target=first_to_target(task.ranked, tests) if question.target else [],
+        missing=[_missing(task.plan, run) for run in task.runs if run.result.failed],
+    )
+
+
+def _question(task: _Task) -> Question:
+    planned = task.plan.tasks[task.results.task]
+    return Question(
+        dataset=planned.spec["dataset"]["name"],
+        model=planned.spec["model"]["name"],
+        metric=task.plan.metric,
+        group_by="optimizer",
+        target=None if planned.spec["target"] is None else Target.model_validate(planned.spec["target"]),
+        held_fixed=held_fixed(_setting(task), {"dataset.name", "model.name", "diagnostics_every_steps"}),
+        family=family(task.plan),
+        is_scored=planned.diverged_score is not None,
+        has_looks=task.plan.stopping != "fixed",
+    )
+
+
+def _setting(task: _Task) -> dict[str, object]:
+    """The task's spec and the environment that its runs share, as dotted path -> value."""
+    spec = task.plan.tasks[task.results.task].spec
+    first = next((run for group in task.groups for run in group.runs.values()), None)
+    environment = {} if first is None else {name: first.environment[name] for name in ENVIRONMENT_SETTING}
+    setting = {name: value for name, value in spec.items() if name not in ("log_every_steps", "target")}
+    return flat({**setting, "environment": environment})
 
 
 def _missing(plan: Plan, run: CellRun) -> MissingRun:
@@ -107,222 +182,20 @@ def _missing(plan: Plan, run: CellRun) -> MissingRun:
     return MissingRun(label=label, phase=run.cell.phase, seed=run.cell.seed, job=run.job, why=why)
 
 
-def _task_answer(
-    plan: Plan,
-    task: _Task,
-    tests: Sequence[Test],
-    results: protocol.Results,
-    runs: Sequence[CellRun],
-    family: Family,
-    barred: Obstacle | None,
-) -> TaskAnswer:
-    """`barred`: what stands in the way of all verdicts."""
-    spec = plan.tasks[task.number].spec
-    measure = Measure(plan.metric)
-    target = None if spec["target"] is None else Target.model_validate(spec["target"])
-    views = [_group(plan, task, position, target, family) for position in task.order]
-    values = [task.values[position] for position in task.order]
-    labels, is_read = [view.label for view in views], barred is None
-    pairs = untested_pairs([pair_view(test, labels, values, family, is_read=is_read) for test in tests], barred)
-    tuned = [
-        tuning.view(plan, results, runs, task.number, position, task.chosen.get(position))
-        for position, one in enumerate(plan.optimizers)
-        if one.is_tuned
-    ]
-    fixed = _held_fixed(plan, task)
-    rules = Protocol(
-        correction=correction_in_words(family),
-        scored=plan.tasks[task.number].diverged_score is not None,
-        missing=missing_runs(plan, task.number, runs, task.chosen, task.lost),
-        caveats=tuple(_caveats(plan, task, measure, tuned)),
-    )
-    said = VerdictView(decided=False, best=None, text=barred.verdict) if barred else None
-    return TaskAnswer(
-        dataset=spec["dataset"]["name"],
-        model=spec["model"]["name"],
-        metric=plan.metric,
-        group_by="optimizer",
-        target=target,
-        held_fixed=fixed,
-        groups=views,
-        pairs=pairs,
-        verdict=said or verdict(measure, views, pairs, fixed, rules),
-        left_out=_left_out(task, runs),
-        label=task.label,
-        tuning=tuned,
-        cost=costs(plan, task.runs),
-        to_target=[] if target is None else [_to_target(plan, task, position) for position in task.order],
-        first_to_target=[] if target is None else untested_races(_first_to_target(plan, task), pairs, barred),
-        missing=task.missing,
-    )
+def _verdicts(answers: Sequence[TaskAnswer]) -> list[str]:
+    if len(answers) == 1:
+        return [answers[0].verdict.text]
+    return [f"{answer.label}: {answer.verdict.text}" for answer in answers]
 
 
-def _group(plan: Plan, task: _Task, position: int, target: Target | None, family: Family) -> GroupView:
-    """A group; its own interval only where seeds were not added after looks, since it does not allow for them."""
-    optimizer = plan.optimizers[position]
-    runs = [run for run in task.runs[position] if counts(run)]
-    trial = optimizer.trials[task.chosen.get(position, 0)]
-    value = {"name": optimizer.name, "params": trial}
-    met = [_hit(run) for run in runs] if target else []
-    diverged = sum(run.result.diverged for run in runs)
-    view = group_view(optimizer.label, value, value, task.values[position], met, diverged, family.sign)
-    changes: dict[str, Any] = {
-        "jobs": [run.job for run in runs],
-        "diverged_jobs": [run.job for run in runs if run.result.diverged],
-    }
-    if family.stopping != "fixed" and view.interval is not None:
-        why = "not given, because seeds were added after looks: the intervals of the differences allow for that"
-        changes |= {"interval": None, "cannot_say": f"the interval of the mean is {why}"}
-    return view.model_copy(update=changes)
-
-
-def _held_fixed(plan: Plan, task: _Task) -> dict[str, Any]:
-    """The task, readable, and what its runs ran on, which all that are compared share."""
-    untold = {"log_every_steps", "target"}
-    spec = {name: value for name, value in plan.tasks[task.number].spec.items() if name not in untold}
-    ended = [run for runs in task.runs.values() for run in runs if counts(run)]
-    environment = {} if not ended else {name: ended[0].environment[name] for name in ENVIRONMENT_SETTING}
-    told_elsewhere = {"dataset.name", "model.name", "diagnostics_every_steps"}
-    return {
-        path: value
-        for path, value in flat({**spec, "environment": environment}).items()
-        if value is not None and path not in told_elsewhere
-    }
-
-
-def _caveats(plan: Plan, task: _Task, measure: Measure, tuned: Sequence[TuningView]) -> Iterable[str]:
-    score = plan.tasks[task.number].diverged_score
-    ended = [[run for run in task.runs[position] if counts(run)] for position in range(len(plan.optimizers))]
-    diverged = [sum(run.result.diverged for run in runs) for runs in ended]
-    if score is not None and diverged != [len(runs) for runs in ended]:  # where all did, the verdict says so
-        for one, runs, amount in zip(plan.optimizers, ended, diverged, strict=True):
-            if amount:
-                yield f"{amount} of {len(runs)} runs of {one.label} diverged and count as {measure.value(score)}."
-    yield _tuning_in_words(plan)
-    if lost := [f"{failed} of {len(view.trials)} of {view.label}" for view in tuned if (failed := tuning.failed(view))]:
-        yield f"Trials failed, so that tuning was not equal: {listed(lost, most=None)}."
-    if edges := [f"{listed(view.at_edge, most=None)} of {view.label}" for view in tuned if view.at_edge]:
-        yield f"At the edge of what was tried, so that a wider range may help: {listed(edges, most=None)}."
-    splits = max((len(values) for values in task.values), default=0)
-    drawn = plan.resplits(task.number) if "split" in plan.vary else "nothing"
-    yield {
-        "all": f"This holds over {splits} splits of the data.",
-        "validation": f"This holds over {splits} splits of training from validation data, on one test set.",
-        "nothing": "This holds on this split of the data.",
-    }[drawn]
-
-
-def _tuning_in_words(plan: Plan) -> str:
-    fixed = [one.label for one in plan.optimizers if not one.is_tuned]
-    if plan.tuning is None:
-        return "Parameters were given, not tuned."
-    sizes = {len(one.trials) for one in plan.optimizers if one.is_tuned}
-    if len(sizes) == 1:
-        trials = sizes.pop()
-        text = f"Parameters were chosen on validation data, with {trials} trial{'s' * (trials != 1)} for each optimizer"
-    else:
-        of_each = ", ".join(f"{one.label} {len(one.trials)}" for one in plan.optimizers if one.is_tuned)
-        text = f"Parameters were chosen on validation data, with unequal numbers of trials ({of_each})"
-    return text + (f"; those of {listed(fixed, most=None)} were given." if fixed else ".")
-
-
-def _hit(run: CellRun) -> TargetHit | None:
-    """When a run met the target; one that diverged has lost it again."""
-    return None if run.result.diverged else run.hit
-
-
-def _to_target(plan: Plan, task: _Task, position: int) -> ToTarget:
-    met = [_hit(run) for run in task.runs[position] if counts(run)]
-    return ToTarget(
-        label=plan.optimizers[position].label,
-        runs=len(met),
-        reached=sum(hit is not None for hit in met),
-        steps=median_to_target([hit.step if hit else None for hit in met]),
-        seconds=median_to_target([hit.wall_seconds if hit else None for hit in met]),
-    )
-
-
-def _first_to_target(plan: Plan, task: _Task) -> list[FirstToTarget]:
-    """All pairs, in steps: seconds depend on what else ran."""
-    steps = {
-        position: {run.cell.seed: hit.step if (hit := _hit(run)) else None for run in runs if counts(run)}
-        for position, runs in task.runs.items()
-    }
-    found = []
-    for a, b in combinations(task.order, 2):
-        both = sorted(steps[a].keys() & steps[b].keys())
-        pair = paired_to_target([steps[a][seed] for seed in both], [steps[b][seed] for seed in both])
-        found.append(FirstToTarget(a=plan.optimizers[a].label, b=plan.optimizers[b].label, **vars(pair)))
-    return found
-
-
-def _left_out(task: _Task, runs: Sequence[CellRun]) -> LeftOut:
-    statuses = [run.result.status for run in runs if run.cell.task == task.number and run.cell.phase == "report"]
-    failed = [run for run in runs if run.cell.task == task.number and run.cell.phase == "report" and run.result.failed]
-    cancelled = statuses.count(JobStatus.CANCELLED)
-    return LeftOut(
-        unfinished=sum(not status.is_final for status in statuses),
-        failed=len(failed) - cancelled,
-        cancelled=cancelled,
-        without_metric=0,
-        repeated=0,
-    )
-
-
-# --- all of it -------------------------------------------------------------------------------------------------------
-
-
-def conclude(comparison: Comparison, plan: Plan, runs: Sequence[CellRun], estimates: Estimates) -> ComparisonAnswer:
-    """The answer to a comparison, as far as its runs are."""
-    runs = settled(plan, runs)
-    results = {run.cell: run.result for run in runs}
-    family = protocol.family(plan)
-    tasks = [_task(plan, number, runs, results) for number in range(len(plan.tasks))]
-    tests = test_all([task.sampled for task in tasks], family)
-    is_complete = all(task.is_complete for task in tasks)
-    ended = sum(counts(run) for task in tasks for of_one in task.runs.values() for run in of_one)
-    barred = obstacle(plan, ComparisonStatus(comparison.status), ended, is_complete=is_complete)
-    answers = [
-        _task_answer(plan, task, of_task, results, runs, family, barred)
-        for task, of_task in zip(tasks, tests, strict=True)
-    ]
-    across, together = _together(plan, tasks, answers) if is_complete and barred is None else (None, [])
-    is_over = comparison.status != ComparisonStatus.RUNNING
-    sentences = [
-        f"{answer.label}: {answer.verdict.text}" if len(answers) > 1 else answer.verdict.text for answer in answers
-    ]
-    return ComparisonAnswer(
-        id=comparison.id,
-        name=comparison.name,
-        user=comparison.user.name,
-        status=ComparisonStatus(comparison.status),
-        message=comparison.message,
-        created_at=comparison.created_at,
-        finished_at=comparison.finished_at,
-        tags=plan.tags,
-        verdict=[*sentences, *together],
-        progress=_progress(comparison, plan, runs, estimates),
-        tasks=answers,
-        across=across,
-        assumptions=list(assumptions(plan, answers, _seen_before(comparison, runs), is_over=is_over)),
-        methods=_methods(plan, tasks, barred),
-        reused=[_reused(plan, run) for run in runs if run.is_reused],
-        plan=plan_view(plan),
-        estimates=list(estimates.values()),
-        looks=looks([(one.label, one.name) for one in plan.optimizers]),
-    )
-
-
-def _together(
-    plan: Plan, tasks: Sequence[_Task], answers: Sequence[TaskAnswer]
-) -> tuple[AcrossTasks | None, Sequence[str]]:
-    """All tasks together, and sentences about them."""
+def _across(tasks: Sequence[_Task], answers: Sequence[TaskAnswer]) -> tuple[AcrossTasks | None, list[str]]:
+    """The analysis of all tasks together, and sentences about them."""
     if len(tasks) < 2:
         return None, []
-    if any(seeds for task in tasks for seeds in task.lost):
+    if any(seeds for task in tasks for seeds in task.results.lost):
         return None, ["All tasks together are not ranked, because planned runs are missing."]
-    found = across_tasks(plan, answers, [task.values for task in tasks])
-    return found, found.sentences if found else []
+    across = cross_task([task.groups for task in tasks], answers)
+    return across, across.sentences if across else []
 
 
 def _reused(plan: Plan, run: CellRun) -> ReusedRun:
@@ -330,42 +203,8 @@ def _reused(plan: Plan, run: CellRun) -> ReusedRun:
     return ReusedRun(job=run.job, label=optimizer.label, task=task.label, seed=run.cell.seed, user=run.user)
 
 
-def _methods(plan: Plan, tasks: Sequence[_Task], barred: Obstacle | None) -> str:
-    """How it was done, and what was not done in the end."""
-    short = [task.label for task in tasks if any(task.lost)]
-    if barred is not None and barred.methods:
-        return f"{methods(plan)} {barred.methods}"
-    where = f" on {listed(short, most=None)}" if len(tasks) > 1 else ""
-    ending = f" Planned runs are missing{where}; pairs that lack one were not tested." if short else ""
-    return methods(plan) + ending
-
-
 def _seen_before(comparison: Comparison, runs: Sequence[CellRun]) -> tuple[int, int]:
-    """How many of the reported runs had ended before they were asked for, and how many there are."""
+    """The number of reported runs that had ended before the plan was fixed, and the number of all."""
     reported = [run for run in runs if run.cell.phase == "report"]
     seen = [run for run in reported if run.finished_at is not None and run.finished_at < comparison.created_at]
     return len(seen), len(reported)
-
-
-def _progress(comparison: Comparison, plan: Plan, runs: Sequence[CellRun], estimates: Estimates) -> ComparisonProgress:
-    statuses = Counter(run.result.status for run in runs)
-    diverged = sum(run.result.diverged for run in runs)
-    over = comparison.status != ComparisonStatus.RUNNING
-    tuning_now = any(not run.result.is_final for run in runs if run.cell.phase == "tuning")
-    phase: Literal["tuning", "reporting", "finished"] = "finished" if over else "tuning" if tuning_now else "reporting"
-    most = 0.0 if over else most_seconds(plan, estimates)
-    done = 0.0 if over else sum(cell_seconds(plan, estimates, run.cell) or 0.0 for run in runs if run.result.is_final)
-    return ComparisonProgress(
-        phase=phase,
-        jobs=len(runs),
-        jobs_at_most=plan.jobs(),
-        queued=statuses[JobStatus.QUEUED],
-        running=statuses[JobStatus.RUNNING],
-        succeeded=statuses[JobStatus.SUCCEEDED],
-        diverged=diverged,
-        failed=statuses[JobStatus.FAILED] - diverged,
-        cancelled=statuses[JobStatus.CANCELLED],
-        reused=sum(run.is_reused for run in runs),
-        seconds_used=sum({run.job: run.total_seconds or 0.0 for run in runs if not run.is_reused}.values()),
-        seconds_left=None if most is None else max(0.0, most - done),
-    )

@@ -1,85 +1,102 @@
-"""Statistics of groups and pairs, as they are answered."""
+"""Statistics of groups and pairs as answers give them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from service.comparisons.answers import GroupView, PairDetail, PairView
-from service.specs.training import TargetHit
-from service.stats import describe, interquartile_mean, median_to_target, paired_detail, seeds_needed
-from service.stats.multiple_testing import ALPHA, Family, Test, Values
+from service.comparisons.analysis.grouping import Group
+from service.comparisons.answers import GroupView, LeftOut, PairDetail, PairView
+from service.comparisons.design.runs import Run
+from service.specs.states import JobStatus
+from service.stats import Sample, interquartile_mean, median_to_target, paired_detail, seeds_needed
+from service.stats.multiple_testing import ALPHA, Family, Test
+
+SEEDS_FOLLOWED_LOOKS = (
+    "the interval of the mean is not given, because seeds were added after looks: the intervals of the differences "
+    "allow for that"
+)
 
 
-def group_view(
-    label: str,
-    value: Any,
-    optimizer: dict[str, Any],
-    values: Values,
-    hits: Sequence[TargetHit | None],
-    diverged: int,
-    sign: int,
-) -> GroupView:
-    """Statistics of a group's runs, whose ids are still to be added. A hit of None is a miss."""
-    found = list(values.values())
-    sample, middle = describe(found), interquartile_mean(found)
+def group_view(group: Group[Run], sign: int, *, has_target: bool, has_looks: bool) -> GroupView:
+    """Statistics of a group's runs.
+
+    Args:
+        group: the runs.
+        sign: 1 if more of the metric is better, -1 if less is.
+        has_target: whether runs watched for one target.
+        has_looks: whether seeds were added depending on results; the t interval of a mean does not allow for that.
+    """
+    values = list(group.values.values())
+    sample, middle = group.sample, interquartile_mean(values)
+    if has_looks and sample.interval is not None:
+        sample = Sample(sample.n, sample.mean, sample.sd, None, SEEDS_FOLLOWED_LOOKS)
+    hits = [group.hit(seed) for seed in group.runs] if has_target else []
     return GroupView(
-        label=label,
-        value=value,
-        optimizer=optimizer,
+        label=group.label,
+        value=group.value,
+        optimizer=group.optimizer,
         n=sample.n,
         mean=sample.mean,
         sd=sample.sd,
         interval=sample.interval,
-        best=max(found, key=lambda value: sign * value) if found else None,
+        best=max(values, key=lambda value: sign * value) if values else None,
         iqm=middle.value,
         iqm_interval=middle.interval,
         iqm_cannot_say=middle.cannot_say,
         steps_to_target=median_to_target([hit.step if hit else None for hit in hits]),
         seconds_to_target=median_to_target([hit.wall_seconds if hit else None for hit in hits]),
-        diverged=diverged,
-        jobs=[],
-        diverged_jobs=[],
+        diverged=len(group.diverged),
+        jobs=[run.job for run in group.runs.values()],
+        diverged_jobs=[run.job for run in group.diverged],
         cannot_say=sample.cannot_say,
     )
 
 
-def _seeds_needed(test: Test, family: Family) -> int | None:
-    """About how many seeds would decide an open pair; None for a test that asks for more than a t test of them does."""
-    if test.significant or family.stopping == "any":
-        return None
-    needed = seeds_needed(test.differences, ALPHA / family.pairs)
-    return needed if needed is not None and needed > test.n else None
-
-
-def pair_view(
-    test: Test, labels: Sequence[str], values: Sequence[Values], family: Family, *, is_read: bool = True
-) -> PairView:
-    """A test and what else is known of its pair. `is_read`: whether tests may be read, and more seeds be asked for."""
-    x, y = values[test.a], values[test.b]
-    both = [seed for seed in family.seeds or sorted(x.keys() | y.keys()) if seed in x and seed in y][: test.n]
-    detail = paired_detail([x[seed] for seed in both], [y[seed] for seed in both])
-    needed = _seeds_needed(test, family) if is_read else None  # half of the time that a pair takes
+def pair_view(test: Test, groups: Sequence[Group[Run]], family: Family) -> PairView:
+    """A test and further statistics of its pair; without other tests if this one is withheld."""
+    a, b = groups[test.a], groups[test.b]
     return PairView(
-        a=labels[test.a],
-        b=labels[test.b],
+        a=a.label,
+        b=b.label,
         n=test.n,
         difference=test.difference,
         interval=test.interval,
         p=test.p,
         p_adjusted=test.p_adjusted,
         significant=test.significant,
-        seeds_needed=needed,
-        detail=PairDetail(
-            sd=detail.sd,
-            correlation=detail.correlation,
-            skewed=detail.skewed,
-            p_permutation=detail.p_permutation,
-            p_wilcoxon=detail.p_wilcoxon,
-            cliffs_delta=detail.cliffs_delta,
-            cannot_say=detail.cannot_say,
-            permutation_cannot_say=detail.permutation_cannot_say,
-            wilcoxon_cannot_say=detail.wilcoxon_cannot_say,
-        ),
+        seeds_needed=_seeds_needed(test, family),
+        detail=_pair_detail(test, a, b, family),
         cannot_say=test.cannot_say,
+    )
+
+
+def _seeds_needed(test: Test, family: Family) -> int | None:
+    """Number of seeds that would decide an open pair; None with looks at any time, which need more than a t test."""
+    if test.is_withheld or test.significant or family.stopping == "any":
+        return None
+    needed = seeds_needed(test.differences, ALPHA / family.pairs)
+    return needed if needed is not None and needed > test.n else None
+
+
+def _pair_detail(test: Test, a: Group[Run], b: Group[Run], family: Family) -> PairDetail:
+    x, y = a.values, b.values
+    both = [seed for seed in family.seeds or sorted(x.keys() | y.keys()) if seed in x and seed in y][: test.n]
+    detail = PairDetail.model_validate(paired_detail([x[seed] for seed in both], [y[seed] for seed in both]))
+    if not test.is_withheld:
+        return detail
+    return detail.model_copy(
+        update=dict.fromkeys(("skewed", "p_permutation", "p_wilcoxon"))
+        | dict.fromkeys(("cannot_say", "permutation_cannot_say", "wilcoxon_cannot_say"), test.cannot_say)
+    )
+
+
+def left_out(runs: Sequence[Run], repeated: int = 0) -> LeftOut:
+    """Runs that are in no group, by reason. `repeated`: runs of a seed that ran again later."""
+    statuses = [run.result.status for run in runs if not run.counts]
+    return LeftOut(
+        unfinished=sum(not status.is_final for status in statuses),
+        failed=statuses.count(JobStatus.FAILED),
+        cancelled=statuses.count(JobStatus.CANCELLED),
+        without_metric=statuses.count(JobStatus.SUCCEEDED),
+        repeated=repeated,
     )

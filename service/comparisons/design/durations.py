@@ -1,4 +1,4 @@
-"""Estimated durations of planned runs, in seconds."""
+"""Device time of a plan's runs, from estimates of one run."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from service.comparisons.answers import Estimate
 from service.comparisons.design.plan import Cell, Plan
 
+Estimates = Mapping[tuple[int, int], Estimate]
+"""(task, optimizer) -> duration of one run with the whole budget."""
 
-def cell_seconds(plan: Plan, estimates: Mapping[tuple[int, int], Estimate], cell: Cell) -> float | None:
+
+def cell_seconds(plan: Plan, estimates: Estimates, cell: Cell) -> float | None:
     """Estimated seconds of one cell."""
     whole = estimates[cell.task, cell.optimizer].seconds
     return None if whole is None else whole * (plan.rungs[cell.rung].share if cell.phase == "tuning" else 1.0)
 
 
-def most_seconds(plan: Plan, estimates: Mapping[tuple[int, int], Estimate]) -> float | None:
-    """Estimated seconds of all runs that there can be; None where nothing like one of them has run yet."""
+def most_seconds(plan: Plan, estimates: Estimates) -> float | None:
+    """Estimated seconds of all runs if every look is needed; None where a duration is unknown."""
     total = 0.0
     for task in range(len(plan.tasks)):
         for position, optimizer in enumerate(plan.optimizers):

@@ -1,4 +1,4 @@
-"""A planned run and the job that carries it out."""
+"""A run as a comparison sees it: how its job stands and what it measured."""
 
 from __future__ import annotations
 
@@ -9,28 +9,72 @@ from typing import Any
 from uuid import UUID
 
 from service.comparisons.design.plan import Cell
-from service.comparisons.design.schedule import Result
-from service.specs.training import TargetHit
+from service.specs.outcome import TargetHit
+from service.specs.states import JobStatus, Reason
 
 
 @dataclass(frozen=True)
-class CellRun:
-    """A cell and the job that is it. Times in seconds, memory in bytes; None: not measured, or not yet."""
+class Result:
+    """Status of a job and its metrics. `value` is the primary endpoint; the validation metrics rank trials."""
+
+    status: JobStatus
+    reason: Reason | None
+    value: float | None = None
+    val_accuracy: float | None = None
+    val_loss: float | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended."""
+        return self.status.is_final
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the run ended in a loss that is not finite: a result, unlike other failures."""
+        return self.reason is Reason.DIVERGED
+
+    @property
+    def failed(self) -> bool:
+        """Whether the job ended without a result."""
+        return self.is_final and self.status is not JobStatus.SUCCEEDED and not self.diverged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The job of one seed. `hit`: when it first met the target, None for a miss."""
+
+    job: UUID
+    result: Result
+    hit: TargetHit | None
+    environment: Mapping[str, Any]
+    finished_at: datetime | None
+
+    @property
+    def counts(self) -> bool:
+        """Whether the run enters the statistics: it diverged, or succeeded with a value of the endpoint."""
+        return self.result.diverged or (self.result.status is JobStatus.SUCCEEDED and self.result.value is not None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRun(Run):
+    """A job that `GET /v1/compare` matched; `spec` is resolved and lacks the seed."""
+
+    spec: Mapping[str, Any]
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellRun(Run):
+    """The job of a planned cell. Times in seconds, memory in bytes; None: not measured, or not yet."""
 
     cell: Cell
-    job: UUID
     user: str
     is_reused: bool
-    result: Result
     message: str | None
     train_seconds: float | None
     total_seconds: float | None
     steps: int | None
     parameters: int | None
     memory: Mapping[str, Any]
-    hit: TargetHit | None
-    """When it first met the task's target."""
-    environment: Mapping[str, Any]
-    finished_at: datetime | None
     is_shared: bool
     """Whether its worker runs more jobs at once than it has devices."""

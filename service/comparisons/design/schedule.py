@@ -1,144 +1,32 @@
-"""In which order a comparison's runs are wanted, and which trial is chosen. Pure: plan and results in, cells out.
+"""Which runs of a comparison are due, and which trial of each optimizer is reported. Pure: plan and results in.
 
-Tuning first, each optimizer by itself; the chosen trial then runs on the reported seeds, up to the first look; later
-seeds only while a task is undecided, and only for optimizers that are not significantly behind another one.
+Each optimizer is tuned by itself first. Its chosen trial then runs on the reported seeds up to the first look. Later
+seeds run only while the task is undecided, and only for optimizers that are not significantly behind another one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean
 
 from service.comparisons.design.plan import Cell, Plan
+from service.comparisons.design.runs import Result
 from service.specs.metric_text import sign
-from service.specs.training import JobStatus, Reason
-from service.stats.multiple_testing import Family, Sampled, Values, standing
+from service.specs.states import JobStatus
+from service.stats.multiple_testing import Family, TaskScores, Values, unbeaten
 
-Score = tuple[float, ...]
-"""What trials are ranked by, the best being the largest; ties in accuracy, frequent on small validation sets, go to
-the lower loss."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """How the job of a cell stands. `value` is the primary endpoint; the others choose between trials."""
-
-    status: JobStatus
-    reason: Reason | None
-    value: float | None = None
-    val_accuracy: float | None = None
-    val_loss: float | None = None
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the job has ended."""
-        return self.status.is_final
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the run ended in a loss that is not finite: a result, unlike other failures."""
-        return self.reason is Reason.DIVERGED
-
-    @property
-    def failed(self) -> bool:
-        """Whether the job ended without saying anything about its optimizer."""
-        return self.is_final and self.status is not JobStatus.SUCCEEDED and not self.diverged
-
+TrialScore = tuple[float, ...]
+"""Ranks trials, the largest being the best. Ties in accuracy, frequent on small validation sets, go to the lower loss.
+Empty for a trial without a result."""
 
 Results = Mapping[Cell, Result]
 
 
-# --- what is wanted next ---------------------------------------------------------------------------------------------
-
-
-def wanted(plan: Plan, results: Results) -> list[Cell]:
-    """All cells whose turn it is, those that have a result included."""
-    cells: list[Cell] = []
-    for task in range(len(plan.tasks)):
-        cells += [cell for optimizer in range(len(plan.optimizers)) for cell in _tuning(plan, results, task, optimizer)]
-        cells += reporting(plan, results, task).cells
-    return cells
-
-
-def _tuning(plan: Plan, results: Results, task: int, optimizer: int) -> Iterator[Cell]:
-    """The trials of an optimizer: all of the first rung, then those that are sure of their place in the next."""
-    if not plan.optimizers[optimizer].is_tuned:
-        return
-    going_on: Sequence[int] = range(len(plan.optimizers[optimizer].trials))
-    for rung in range(len(plan.rungs)):
-        for trial in going_on:
-            yield from _cells_of_trial(plan, task, optimizer, trial, rung)
-        if rung + 1 < len(plan.rungs):
-            going_on = _promoted(plan, results, task, optimizer, rung, going_on)
-
-
-def _cells_of_trial(plan: Plan, task: int, optimizer: int, trial: int, rung: int) -> list[Cell]:
-    return [Cell("tuning", task, optimizer, trial, rung, seed) for seed in plan.tuning_seeds]
-
-
-def _promoted(plan: Plan, results: Results, task: int, optimizer: int, rung: int, trials: Sequence[int]) -> list[int]:
-    """Trials that belong to the best of a rung whatever those still running come to.
-
-    Waiting until that is certain makes the choice independent of which jobs end first, and gives every optimizer the
-    same number of runs, which the usual asynchronous rule (Li et al. 2020) does not.
-    """
-    places = plan.rungs[rung + 1].trials
-    scores = {trial: score(plan, results, task, optimizer, trial, rung) for trial in trials}
-    finished = [trial for trial in trials if scores[trial] is not None]
-    running = len(trials) - len(finished)
-    ranked = sorted(finished, key=lambda trial: (scores[trial], -trial), reverse=True)
-    return sorted(ranked[: max(0, places - running)])
-
-
-@dataclass
-class Reporting:
-    """The reported runs of a task that are wanted by now: up to the look that is not complete, or that decides."""
-
-    cells: list[Cell] = field(default_factory=list)
-    looks_done: list[int] = field(default_factory=list)
-    """By optimizer: for how many looks it has all its runs; one that is significantly behind stays at its last."""
-    is_complete: bool = False
-    """Whether the task needs no run any more."""
-
-
-def reporting(plan: Plan, results: Results, task: int) -> Reporting:
-    """How far the reported runs of a task are, and which of them are wanted."""
-    chosen = chosen_trials(plan, results, task)
-    found = Reporting(looks_done=[0] * len(plan.optimizers))
-    contenders = set(chosen)
-    tuning_is_over_now = tuning_is_over(plan, results, task)
-    for number, look in enumerate(plan.looks):
-        start = plan.looks[number - 1] if number else 0
-        cells = [
-            Cell("report", task, optimizer, chosen[optimizer], 0, seed)
-            for optimizer in sorted(contenders)
-            for seed in plan.seeds[start:look]
-        ]
-        found.cells += cells
-        if not tuning_is_over_now or not all(cell in results and results[cell].is_final for cell in cells):
-            return found
-        for optimizer in contenders:
-            found.looks_done[optimizer] = number + 1
-        if number + 1 == len(plan.looks):
-            break
-        gone = lost(plan, results, task, chosen)
-        sampled = Sampled(values(plan, results, task, chosen), found.looks_done, gone)
-        contenders &= set(standing(sampled, family(plan)).unbeaten)
-        contenders -= {optimizer for optimizer in contenders if gone[optimizer]}  # more seeds would not be tested
-        if len(contenders) < 2:
-            break
-    found.is_complete = True
-    return found
-
-
-def tuning_is_over(plan: Plan, results: Results, task: int) -> bool:
-    """Whether every trial of a task that is wanted has ended."""
-    cells = [cell for optimizer in range(len(plan.optimizers)) for cell in _tuning(plan, results, task, optimizer)]
-    return all(cell in results and results[cell].is_final for cell in cells)
-
-
-# --- what is known ---------------------------------------------------------------------------------------------------
+def due(plan: Plan, results: Results) -> list[Cell]:
+    """All cells that should run by now, including those that have a result."""
+    return [cell for task in range(len(plan.tasks)) for cell in TaskResults(plan, results, task).due]
 
 
 def family(plan: Plan) -> Family:
@@ -152,87 +40,181 @@ def family(plan: Plan) -> Family:
     )
 
 
-def values(plan: Plan, results: Results, task: int, chosen: Mapping[int, int]) -> list[Values]:
-    """Seed -> endpoint of each optimizer. A diverged run has the declared score, if there is one."""
-    found: list[Values] = []
-    for optimizer in range(len(plan.optimizers)):
-        of_one: dict[int, float] = {}
-        trial = chosen.get(optimizer)
-        for seed in plan.seeds if trial is not None else ():
-            assert trial is not None
-            result = results.get(Cell("report", task, optimizer, trial, 0, seed))
-            value = None if result is None else scored(plan, task, result)
-            if value is not None:
-                of_one[seed] = value
-        found.append(of_one)
-    return found
+@dataclass
+class Reporting:
+    """The reported runs of a task that are due: up to the first look that is incomplete, or that decides."""
+
+    cells: list[Cell] = field(default_factory=list)
+    looks_done: list[int] = field(default_factory=list)
+    """By optimizer: number of looks for which it has all its runs. One that is significantly behind gets no more."""
+    is_complete: bool = False
+    """Whether the task needs no further run."""
 
 
-def lost(plan: Plan, results: Results, task: int, chosen: Mapping[int, int]) -> list[frozenset[int]]:
-    """Seeds of each optimizer whose reported run ended without saying anything about it."""
-    return [
-        frozenset(
-            seed
-            for seed in plan.seeds
-            if optimizer in chosen
-            and (result := results.get(Cell("report", task, optimizer, chosen[optimizer], 0, seed)))
-            and result.failed
-        )
-        for optimizer in range(len(plan.optimizers))
-    ]
+@dataclass(frozen=True)
+class TaskResults:
+    """The results of one task so far, and what follows from them. Lists are by optimizer, in the plan's order."""
 
+    plan: Plan
+    results: Results
+    task: int
 
-def scored(plan: Plan, task: int, result: Result) -> float | None:
-    """What a reported run scores: the endpoint, or the declared score where it diverged; None: nothing."""
-    if result.diverged:
-        return plan.tasks[task].diverged_score
-    return result.value if result.status is JobStatus.SUCCEEDED else None
+    @property
+    def due(self) -> list[Cell]:
+        """The cells that should run by now, tuning first."""
+        return [*(cell for cells in self.tuning for cell in cells), *self.reporting.cells]
 
+    # --- tuning
 
-def validation_metric(plan: Plan) -> str:
-    """What trials are judged by: the endpoint's counterpart on validation data."""
-    return "val_loss" if plan.metric.endswith("loss") else "val_accuracy"
+    @cached_property
+    def tuning(self) -> list[list[Cell]]:
+        """The trials that are due: all of the first rung, then those certain of their place in the next."""
+        return [self._tuning(optimizer) for optimizer in range(len(self.plan.optimizers))]
 
+    @cached_property
+    def is_tuned(self) -> bool:
+        """Whether every trial that is due has ended."""
+        return all(self._have_ended(cells) for cells in self.tuning)
 
-def choose(plan: Plan, results: Results, task: int, optimizer: int) -> int | None:
-    """The trial with the best score on the last rung; None while trials run, or where none said anything."""
-    last = len(plan.rungs) - 1
-    tuning = list(_tuning(plan, results, task, optimizer))
-    expected = plan.rungs[last].trials if last else len(plan.optimizers[optimizer].trials)
-    trials = sorted({cell.trial for cell in tuning if cell.rung == last})
-    if len(trials) < min(expected, len(plan.optimizers[optimizer].trials)):
-        return None
-    scores = {trial: score(plan, results, task, optimizer, trial, last) for trial in trials}
-    if any(one is None for one in scores.values()):
-        return None
-    return max(scores, key=lambda trial: (scores[trial], -trial)) if any(scores.values()) else None
+    @cached_property
+    def chosen(self) -> dict[int, int]:
+        """Optimizer -> the trial that is reported, where it is known."""
+        trials = {
+            optimizer: self._chosen(optimizer) if planned.is_tuned else 0
+            for optimizer, planned in enumerate(self.plan.optimizers)
+        }
+        return {optimizer: trial for optimizer, trial in trials.items() if trial is not None}
 
+    def trial_score(self, optimizer: int, trial: int, rung: int) -> TrialScore | None:
+        """Means over the tuning seeds; None while the trial runs, empty without a result.
 
-def score(plan: Plan, results: Results, task: int, optimizer: int, trial: int, rung: int) -> Score | None:
-    """What a trial is ranked by: means over the tuning seeds. None while it runs; empty where it said nothing.
+        A trial that diverged on one seed ranks last: a learning rate is not good because the surviving runs are.
+        """
+        results = [self.results.get(cell) for cell in self._cells_of_trial(optimizer, trial, rung)]
+        ended = [result for result in results if result is not None and result.is_final]
+        if len(ended) < len(results):
+            return None
+        if any(result.failed for result in ended):
+            return ()
+        finite = [result for result in ended if not result.diverged]
+        losses = [-result.val_loss for result in finite if result.val_loss is not None]
+        accuracies = [result.val_accuracy for result in finite if result.val_accuracy is not None]
+        has_accuracy = len(accuracies) == len(ended)
+        if len(losses) < len(ended) or (not has_accuracy and self.plan.metric.endswith("accuracy")):
+            return (float("-inf"),)
+        if self.plan.validation_metric == "val_loss" or not has_accuracy:
+            return (fmean(losses),)
+        return fmean(accuracies), fmean(losses)
 
-    One seed that diverged makes a trial the worst there is: a rate that is good on average of the surviving runs is not
-    a good rate.
-    """
-    found = [results.get(cell) for cell in _cells_of_trial(plan, task, optimizer, trial, rung)]
-    if any(one is None or not one.is_final for one in found):
-        return None
-    ended = [one for one in found if one is not None]
-    if any(one.failed for one in ended):
-        return ()
-    losses = [-one.val_loss for one in ended if one.val_loss is not None and not one.diverged]
-    accuracies = [one.val_accuracy for one in ended if one.val_accuracy is not None and not one.diverged]
-    if len(losses) < len(ended) or (len(accuracies) < len(ended) and plan.metric.endswith("accuracy")):
-        return (float("-inf"),)
-    if validation_metric(plan) == "val_loss" or len(accuracies) < len(ended):
-        return (fmean(losses),)
-    return fmean(accuracies), fmean(losses)
+    def _tuning(self, optimizer: int) -> list[Cell]:
+        if not self.plan.optimizers[optimizer].is_tuned:
+            return []
+        cells: list[Cell] = []
+        trials: Sequence[int] = range(len(self.plan.optimizers[optimizer].trials))
+        for rung in range(len(self.plan.rungs)):
+            cells += [cell for trial in trials for cell in self._cells_of_trial(optimizer, trial, rung)]
+            if rung + 1 < len(self.plan.rungs):
+                trials = self._promoted(optimizer, rung, trials)
+        return cells
 
+    def _cells_of_trial(self, optimizer: int, trial: int, rung: int) -> list[Cell]:
+        return [Cell("tuning", self.task, optimizer, trial, rung, seed) for seed in self.plan.tuning_seeds]
 
-def chosen_trials(plan: Plan, results: Results, task: int) -> dict[int, int]:
-    """Optimizer -> the trial that is reported, as far as it is known."""
-    found = {
-        optimizer: choose(plan, results, task, optimizer) if one.is_tuned else 0
-        for optimizer, one in enumerate(plan.optimizers)
-    }
-    return {optimizer: trial for optimizer, trial in found.items() if trial is not None}
+    def _promoted(self, optimizer: int, rung: int, trials: Sequence[int]) -> list[int]:
+        """Trials that rank among the best of a rung whatever those still running score.
+
+        Waiting for certainty makes the choice independent of the order in which jobs end, and gives every optimizer the
+        same number of runs, which asynchronous halving (Li et al. 2020) does not.
+        """
+        places = self.plan.rungs[rung + 1].trials
+        scores = {trial: self.trial_score(optimizer, trial, rung) for trial in trials}
+        finished = [trial for trial in trials if scores[trial] is not None]
+        running = len(trials) - len(finished)
+        ranked = sorted(finished, key=lambda trial: (scores[trial], -trial), reverse=True)
+        return sorted(ranked[: max(0, places - running)])
+
+    def _chosen(self, optimizer: int) -> int | None:
+        """The trial with the best score on the last rung; None while trials run, or if none has a result."""
+        last, count = len(self.plan.rungs) - 1, len(self.plan.optimizers[optimizer].trials)
+        expected = min(self.plan.rungs[last].trials, count) if last else count
+        trials = sorted({cell.trial for cell in self.tuning[optimizer] if cell.rung == last})
+        scores = {trial: self.trial_score(optimizer, trial, last) for trial in trials}
+        if len(trials) < expected or None in scores.values() or not any(scores.values()):
+            return None
+        return max(scores, key=lambda trial: (scores[trial], -trial))
+
+    # --- reported runs
+
+    @cached_property
+    def reported(self) -> list[dict[int, Result]]:
+        """Seed -> result of the chosen trial."""
+        return [self._reported(optimizer) for optimizer in range(len(self.plan.optimizers))]
+
+    @cached_property
+    def values(self) -> list[Values]:
+        """Seed -> endpoint, or the declared score of a run that diverged."""
+        return [
+            {seed: value for seed, result in results.items() if (value := self.score(result)) is not None}
+            for results in self.reported
+        ]
+
+    @cached_property
+    def lost(self) -> list[frozenset[int]]:
+        """Seeds whose reported run ended without a result."""
+        return [frozenset(seed for seed, result in results.items() if result.failed) for results in self.reported]
+
+    @property
+    def looks_done(self) -> list[int]:
+        """Number of looks for which an optimizer has all its runs."""
+        return self.reporting.looks_done
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the task needs no further run."""
+        return self.reporting.is_complete
+
+    @cached_property
+    def reporting(self) -> Reporting:
+        """The reported runs that are due, and the looks that are complete."""
+        reporting = Reporting(looks_done=[0] * len(self.plan.optimizers))
+        contenders = set(self.chosen)
+        for number in range(len(self.plan.looks)):
+            cells = self._cells_of_look(number, contenders)
+            reporting.cells += cells
+            if not self.is_tuned or not self._have_ended(cells):
+                return reporting
+            for optimizer in contenders:
+                reporting.looks_done[optimizer] = number + 1
+            if number + 1 == len(self.plan.looks):
+                break
+            contenders &= unbeaten(TaskScores(self.values, reporting.looks_done, self.lost), family(self.plan))
+            contenders -= {optimizer for optimizer in contenders if self.lost[optimizer]}  # they are not tested
+            if len(contenders) < 2:
+                break
+        reporting.is_complete = True
+        return reporting
+
+    def score(self, result: Result) -> float | None:
+        """The endpoint of a reported run, or the declared score if it diverged; None without either."""
+        if result.diverged:
+            return self.plan.tasks[self.task].diverged_score
+        return result.value if result.status is JobStatus.SUCCEEDED else None
+
+    def _reported(self, optimizer: int) -> dict[int, Result]:
+        trial = self.chosen.get(optimizer)
+        if trial is None:
+            return {}
+        cells = [Cell("report", self.task, optimizer, trial, 0, seed) for seed in self.plan.seeds]
+        return {cell.seed: self.results[cell] for cell in cells if cell in self.results}
+
+    def _cells_of_look(self, number: int, optimizers: set[int]) -> list[Cell]:
+        """The seeds that a look adds."""
+        seeds = self.plan.seeds[self.plan.looks[number - 1] if number else 0 : self.plan.looks[number]]
+        return [
+            Cell("report", self.task, optimizer, self.chosen[optimizer], 0, seed)
+            for optimizer in sorted(optimizers)
+            for seed in seeds
+        ]
+
+    def _have_ended(self, cells: Sequence[Cell]) -> bool:
+        return all(cell in self.results and self.results[cell].is_final for cell in cells)

@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from service.specs.catalog.base import Choice, Frozen, Kind, OneOf, Seed
+from service.specs.base import Frozen, Kind
+from service.specs.catalog.base import Choice, OneOf, Seed
 from service.specs.patterns import OWN_NAME
 
 Resplits = Literal["all", "validation", "nothing"]

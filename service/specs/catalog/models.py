@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from service.specs.catalog.base import Choice, Decay, Frozen, Kind, Width, unfit
+from service.specs.base import Frozen, Kind, unfit
+from service.specs.catalog.base import Choice, Decay, Width
 
 MODELS: dict[str, type[Model]] = {}
 

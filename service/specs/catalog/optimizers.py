@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, create_model, model_validator
 
-from service.specs.catalog.base import Choice, Decay, Frozen, OneOf, unfit
+from service.specs.base import Frozen, unfit
+from service.specs.catalog.base import Choice, Decay, OneOf
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from service.specs.catalog.base import Choice, Fraction, Frozen, unfit
+from service.specs.base import Frozen, unfit
+from service.specs.catalog.base import Choice, Fraction
 
 SCHEDULES: dict[str, type[Schedule]] = {}
 

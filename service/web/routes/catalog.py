@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import TypeAdapter
 
-from service.datasets import registry as registered
+from service.datasets import registry
+from service.specs.base import Frozen
 from service.specs.bodies import Catalog, CatalogEntry, DatasetEntry, ModelEntry, OptimizerEntry
-from service.specs.catalog.base import Frozen
 from service.specs.catalog.datasets import dataset_class
 from service.specs.catalog.models import MODELS
 from service.specs.catalog.optimizers import OPTIMIZERS
@@ -39,7 +39,7 @@ def show(_: Caller) -> Catalog:
                 present=one.present,
                 fetch=one.fetch,
             )
-            for one in registered.view_all()
+            for one in registry.view_all()
         ],
         models=[
             ModelEntry(

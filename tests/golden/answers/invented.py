@@ -13,13 +13,13 @@ from uuid import UUID
 from service.comparisons.analysis.comparability import settled
 from service.comparisons.analysis.report import conclude
 from service.comparisons.answers import ComparisonAnswer, Estimate
-from service.comparisons.cells import CellRun
-from service.comparisons.design import schedule as protocol
+from service.comparisons.design import schedule
 from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
-from service.comparisons.design.schedule import Result
-from service.specs.training import JobStatus, Reason, TargetHit
+from service.comparisons.design.runs import CellRun, Result
+from service.specs.outcome import TargetHit
+from service.specs.states import JobStatus, Reason
 from service.storage.tables import Comparison, User
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -68,7 +68,7 @@ def runs_of(scenario: Scenario) -> list[CellRun]:
     plan, runs = scenario.plan, list[CellRun]()
     for _ in range(scenario.rounds):
         results = {run.cell: run.result for run in settled(plan, runs)}
-        missing = [cell for cell in protocol.wanted(plan, results) if cell not in results]
+        missing = [cell for cell in schedule.due(plan, results) if cell not in results]
         runs += [_run(scenario, plan, cell, len(runs) + number) for number, cell in enumerate(missing)]
         if not missing or not all(run.result.is_final for run in runs):
             break
@@ -100,7 +100,7 @@ def schedule_of(scenario: Scenario) -> list[str]:
     """The cells that are wanted after all these runs, in order."""
     plan = scenario.plan
     results = {run.cell: run.result for run in settled(plan, runs_of(scenario))}
-    return [" ".join(map(str, cell)) for cell in protocol.wanted(plan, results)]
+    return [" ".join(map(str, cell)) for cell in schedule.due(plan, results)]
 
 
 def _run(scenario: Scenario, plan: Plan, cell: Cell, number: int) -> CellRun:

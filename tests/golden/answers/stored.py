@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from service.comparisons.analysis.grouping import Run
-from service.comparisons.analysis.verdict import compare_runs
+from service.comparisons.analysis.compare_runs import compare_runs
+from service.comparisons.design.runs import Result, StoredRun
 from service.errors import Invalid
-from service.specs.training import JobStatus, Reason, Target, TargetHit, TrainSpec
+from service.specs.outcome import Target, TargetHit
+from service.specs.states import JobStatus, Reason
+from service.specs.training import TrainSpec
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 3}}
@@ -26,7 +28,7 @@ class Stored:
     """Jobs as the database gives them, added one group at a time."""
 
     def __init__(self) -> None:
-        self.runs: list[Run] = []
+        self.runs: list[StoredRun] = []
 
     def add(
         self,
@@ -46,15 +48,13 @@ class Stored:
             hit = TargetHit(step=hits[number], wall_seconds=hits[number] / 100) if number < len(hits) else None
             place = len(self.runs)
             self.runs.append(
-                Run(
+                StoredRun(
                     job=UUID(int=place + 1),
                     spec=spec,
                     seed=first_seed + number,
                     environment=environment or ENVIRONMENT,
-                    status=reason.status if reason else JobStatus.RUNNING,
-                    reason=reason,
-                    value=value,
-                    target_hit=hit,
+                    result=Result(reason.status if reason else JobStatus.RUNNING, reason, value),
+                    hit=hit,
                     finished_at=START + timedelta(seconds=place) if reason else None,
                 )
             )

@@ -4,19 +4,18 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import func
-from starlette.testclient import TestClient
 
-from service.accounts import api_keys as keys
-from service.app import create_app
-from service.storage import session as db
+from service.accounts import api_keys
+from service.storage import database
 from service.storage.tables import Worker
+from tests.clients import client
 from tests.integration.comparisons.asking import WORKER
 
 
 @pytest.fixture
 def worker(empty):
     """A worker that is known to be up, beyond the short lease of tests; nothing runs but what a test says."""
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.add(Worker(**WORKER, heartbeat_at=func.clock_timestamp() + timedelta(hours=1)))
 
 
@@ -27,7 +26,5 @@ def ada(api, worker):
 
 @pytest.fixture
 def bob(worker):
-    key = keys.create("bob")
-    with TestClient(create_app(), raise_server_exceptions=False) as client:
-        client.headers["Authorization"] = f"Bearer {key}"
-        yield client
+    with client(api_keys.create("bob")) as bob:
+        yield bob

@@ -4,11 +4,10 @@ import io
 
 import numpy as np
 import pytest
-from starlette.testclient import TestClient
 
-from service.accounts import api_keys as keys
-from service.app import create_app
+from service.accounts import api_keys
 from service.config import settings
+from tests.clients import client
 from tests.unit.service.datasets.uploads.files import folders
 
 
@@ -24,9 +23,8 @@ def data_dir(schema, tmp_path, monkeypatch):
 
 @pytest.fixture
 def api(data_dir, key):
-    with TestClient(create_app(), raise_server_exceptions=False) as client:
-        client.headers["Authorization"] = f"Bearer {key}"
-        yield client
+    with client(key) as ada:
+        yield ada
 
 
 @pytest.fixture
@@ -52,6 +50,6 @@ def as_user():
     """Headers of another user."""
 
     def headers(name, *, admin=False):
-        return {"Authorization": f"Bearer {keys.create(name, admin=admin)}"}
+        return {"Authorization": f"Bearer {api_keys.create(name, admin=admin)}"}
 
     return headers

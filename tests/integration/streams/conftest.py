@@ -13,9 +13,9 @@ import pytest
 import uvicorn
 
 from service import commands
-from service.app import create_app
 from service.operations import stack
-from service.streams import Hub
+from service.streams.hub import Hub
+from tests.clients import application
 from tests.streams import Listening
 from tests.waiting import until
 
@@ -35,10 +35,10 @@ class Server:
 
 @contextmanager
 def served(key: str) -> Iterator[Server]:
-    with stack.listen("127.0.0.1", 0) as listener:
+    with application() as app, stack.listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # so that a slow listener is soon noticed
-        server = commands.Server(uvicorn.Config(create_app(), log_level="warning", timeout_graceful_shutdown=5))
+        server = commands.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

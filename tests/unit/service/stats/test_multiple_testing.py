@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from service import stats
-from service.stats import multiple_testing as families
-from service.stats.multiple_testing import ALPHA, Family, Sampled, standing
+from service.stats.multiple_testing import ALPHA, Family, TaskScores, adjusted_tests, bonferroni_tests
 
 SEEDS = tuple(range(20))
 LOOKS = (5, 10, 20)
@@ -26,33 +25,33 @@ class TestLooks:
     def test_a_group_that_got_no_more_seeds_stays_at_its_look_and_level(self):
         """It is not as if its pairs had been planned with one look: that would give them the whole error."""
         groups = [by_seed(self.a), by_seed(self.b[:5])]
-        ((dropped,),) = families.test_all([Sampled(groups, [3, 1])], family(3))
-        ((waiting,),) = families.test_all([Sampled([by_seed(self.a[:5]), by_seed(self.b[:5])], [1, 1])], family(3))
+        ((dropped,),) = adjusted_tests([TaskScores(groups, [3, 1])], family(3))
+        ((waiting,),) = adjusted_tests([TaskScores([by_seed(self.a[:5]), by_seed(self.b[:5])], [1, 1])], family(3))
         assert (dropped.n, dropped.p, dropped.interval) == (waiting.n, waiting.p, waiting.interval)
 
     def test_runs_beyond_a_complete_look_are_not_looked_at(self):
-        early = families.test_all([Sampled([by_seed(self.a[:5]), by_seed(self.b[:5])], [1, 1])], family(1))
-        late = families.test_all([Sampled([by_seed(self.a[:9]), by_seed(self.b[:9])], [1, 1])], family(1))
+        early = adjusted_tests([TaskScores([by_seed(self.a[:5]), by_seed(self.b[:5])], [1, 1])], family(1))
+        late = adjusted_tests([TaskScores([by_seed(self.a[:9]), by_seed(self.b[:9])], [1, 1])], family(1))
         assert (early[0][0].n, early[0][0].p) == (late[0][0].n, late[0][0].p) == (5, early[0][0].p)
 
     def test_the_level_is_the_planned_one_divided_over_the_pairs(self):
         level = stats.nominal_levels(LOOKS, ALPHA / 6)[0]
-        ((test,),) = families.test_all([Sampled([by_seed(self.a[:5]), by_seed(self.b[:5])], [1, 1])], family(6))
+        ((test,),) = adjusted_tests([TaskScores([by_seed(self.a[:5]), by_seed(self.b[:5])], [1, 1])], family(6))
         plain = stats.paired_difference(self.a[:5], self.b[:5])
         assert test.significant == (plain.p <= level)
 
     def test_a_seed_that_will_not_come_moves_the_look(self):
         failed = {seed: value for seed, value in by_seed(self.b).items() if seed != 2}
-        ((test,),) = families.test_all([Sampled([by_seed(self.a), failed], [3, 3])], family(1))
+        ((test,),) = adjusted_tests([TaskScores([by_seed(self.a), failed], [3, 3])], family(1))
         assert test.n in (4, 9, 19)
 
 
 class TestHolm:
     def test_pairs_that_are_not_tested_yet_count(self):
         x, y = by_seed([0.9, 0.91, 0.905, 0.902, 0.9]), by_seed([0.88, 0.892, 0.884, 0.886, 0.879])
-        done, open_ = Sampled([x, y]), Sampled([{}, {}])
-        ((alone,),) = families.test_all([done], family(1, "fixed"))
-        first, second = families.test_all([done, open_], family(2, "fixed"))
+        done, open_ = TaskScores([x, y]), TaskScores([{}, {}])
+        ((alone,),) = adjusted_tests([done], family(1, "fixed"))
+        first, second = adjusted_tests([done, open_], family(2, "fixed"))
         assert first[0].p_adjusted == pytest.approx(2 * alone.p_adjusted)
         assert second[0].p_adjusted is None
 
@@ -60,7 +59,7 @@ class TestHolm:
         rng = np.random.default_rng(0)
         for _ in range(200):
             groups = [by_seed(0.9 + 0.004 * k + 0.01 * rng.normal(size=6)) for k in range(3)]
-            alone = standing(Sampled(groups), family(3, "fixed"))
-            (together,) = families.test_all([Sampled(groups)], family(3, "fixed"))
-            for one, other in zip(alone.tests, together, strict=True):
+            alone = bonferroni_tests(TaskScores(groups), family(3, "fixed"))
+            (together,) = adjusted_tests([TaskScores(groups)], family(3, "fixed"))
+            for one, other in zip(alone, together, strict=True):
                 assert other.significant or not one.significant

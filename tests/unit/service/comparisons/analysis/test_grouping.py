@@ -1,5 +1,6 @@
 import itertools
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -7,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.comparisons.analysis.grouping import Group, Run, group, held_fixed, shared_setting
+from service.comparisons.analysis.grouping import group, held_fixed, shared_parameters, shared_setting
 from service.comparisons.design.labels import labels
+from service.comparisons.design.runs import Result, StoredRun
 from service.errors import Invalid
-from service.specs.training import JobStatus, Reason, TrainSpec
+from service.specs.states import JobStatus, Reason
+from service.specs.training import TrainSpec
 
 ADAM = {"name": "adam", "params": {"lr": 0.001}}
 TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 3}}
@@ -32,15 +35,13 @@ def control(**params):
 
 
 def run(spec, number=0, value=0.9, environment=None, reason=Reason.COMPLETED):
-    return Run(
+    return StoredRun(
         job=UUID(int=number),
         spec={name: value for name, value in spec.items() if name != "seed"},
         seed=spec["seed"],
         environment={"device_kind": "cpu", "torch": "2.14.1"} if environment is None else environment,
-        status=reason.status,
-        reason=reason,
-        value=value,
-        target_hit=None,
+        result=Result(reason.status, reason, value),
+        hit=None,
         finished_at=START + timedelta(seconds=number),
     )
 
@@ -156,12 +157,12 @@ class TestGroup:
             groups = group(shuffled, "optimizer")
             assert [each.label for each in groups] == ["adam lr=0.001", "sgd lr=0.1"]
             assert groups[0].values == {0: 0.90, 1: 0.95}
-            assert [each.job.int for each in groups[0].runs] == [1, 5]
+            assert [each.job.int for each in groups[0].runs.values()] == [1, 5]
 
     def test_a_diverged_run_has_no_value_whatever_it_had_before(self):
-        runs = (run(resolved(seed=0), 0, 0.97, reason=Reason.DIVERGED), run(resolved(seed=1), 1, 0.9))
-        each = Group("adam", runs[0].spec["optimizer"], runs)
-        assert (each.values, each.diverged) == ({1: 0.9}, 1)
+        runs = [run(resolved(seed=0), 0, 0.97, reason=Reason.DIVERGED), run(resolved(seed=1), 1, 0.9)]
+        (each,) = group(runs, "optimizer")
+        assert (each.values, each.diverged) == ({1: 0.9}, runs[:1])
 
 
 class TestRunCounts:
@@ -181,7 +182,7 @@ class TestRunCounts:
         assert run(resolved(), value=value, reason=reason).counts is counts
 
     def test_unfinished_runs_do_not(self):
-        waiting = Run(UUID(int=0), resolved(), 0, {}, JobStatus.QUEUED, None, None, None, None)
+        waiting = replace(run(resolved()), result=Result(JobStatus.QUEUED, None), finished_at=None)
         assert not waiting.counts
 
 
@@ -254,7 +255,8 @@ class TestSharedSetting:
 class TestHeldFixed:
     def of(self, *specs):
         runs = [run(spec, number) for number, spec in enumerate(specs)]
-        return held_fixed(shared_setting(runs, "optimizer"), group(runs, "optimizer"), "optimizer")
+        shared = shared_parameters(group(runs, "optimizer"), "optimizer")
+        return held_fixed(shared | shared_setting(runs, "optimizer"), ())
 
     def test_shared_parameters_by_bare_name_and_the_rest_by_path(self):
         fixed = self.of(resolved(), resolved(ko()))

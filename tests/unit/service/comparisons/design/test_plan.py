@@ -133,8 +133,8 @@ class TestPlan:
 
     def test_a_budget_in_seconds_is_never_taken_from_others(self):
         plan = planned(tasks=[DIGITS | {"budget": {"seconds": 5}}])
-        assert not plan.is_reusable(Cell("report", 0, 0, 0, 0, 0))
-        assert planned().is_reusable(Cell("report", 0, 0, 0, 0, 0))
+        assert not plan.reuses(0)
+        assert planned().reuses(0)
 
 
 RATE = "/optimizers/1/space/rate"

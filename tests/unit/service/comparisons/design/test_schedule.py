@@ -5,12 +5,13 @@ import random
 import numpy as np
 import pytest
 
-from service.comparisons.design import schedule as protocol
+from service.comparisons.design import schedule
 from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
-from service.comparisons.design.schedule import Result
-from service.specs.training import JobStatus, Reason
+from service.comparisons.design.runs import Result
+from service.comparisons.design.schedule import TaskResults
+from service.specs.states import JobStatus, Reason
 
 TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 27}}
 LR = {"lr": {"log_uniform": [0.0003, 0.03]}}
@@ -40,7 +41,7 @@ RUNNING = Result(JobStatus.RUNNING, None)
 def play(plan: Plan, result, order: random.Random | None = None) -> dict[Cell, Result]:
     """Run what is wanted until nothing is; `result(cell)` invents how each run ends, in random order where asked."""
     results: dict[Cell, Result] = {}
-    while missing := [cell for cell in protocol.wanted(plan, results) if cell not in results]:
+    while missing := [cell for cell in schedule.due(plan, results) if cell not in results]:
         for cell in [order.choice(missing)] if order else missing:
             results[cell] = result(cell)
     return results
@@ -49,12 +50,12 @@ def play(plan: Plan, result, order: random.Random | None = None) -> dict[Cell, R
 class TestTuning:
     def test_nothing_is_reported_before_something_is_chosen(self):
         plan = planned()
-        assert {cell.phase for cell in protocol.wanted(plan, {})} == {"tuning"}
+        assert {cell.phase for cell in schedule.due(plan, {})} == {"tuning"}
 
     def test_each_optimizer_goes_on_by_itself(self):
         plan = planned()
-        done = {cell: scored(0.5) for cell in protocol.wanted(plan, {}) if cell.optimizer == 0}
-        reported = [cell for cell in protocol.wanted(plan, done) if cell.phase == "report"]
+        done = {cell: scored(0.5) for cell in schedule.due(plan, {}) if cell.optimizer == 0}
+        reported = [cell for cell in schedule.due(plan, done) if cell.phase == "report"]
         assert {cell.optimizer for cell in reported} == {0}
         assert len(reported) == 5
 
@@ -67,40 +68,40 @@ class TestTuning:
     def test_ties_go_to_the_lower_loss(self):
         plan = planned()
         results = play(plan, lambda cell: scored(0.9, loss=[0.4, 0.2, 0.3, 0.5][cell.trial]))
-        assert protocol.choose(plan, results, 0, 0) == 1
+        assert TaskResults(plan, results, 0).chosen.get(0) == 1
 
     def test_a_loss_is_chosen_by_the_loss(self):
         plan = planned(metric="test_loss")
         results = play(plan, lambda cell: scored(0.9 - 0.1 * cell.trial, loss=[0.4, 0.2, 0.3, 0.5][cell.trial]))
-        assert protocol.choose(plan, results, 0, 0) == 1
+        assert TaskResults(plan, results, 0).chosen.get(0) == 1
 
     def test_the_mean_over_seeds_decides(self):
         plan = planned(tuning={"trials": 2, "seeds": 2})
         values = {(0, 0): 0.9, (0, 1): 0.1, (1, 0): 0.6, (1, 1): 0.6}
         results = play(plan, lambda cell: scored(values.get((cell.trial, cell.seed - 10**6), 0.5)))
-        assert protocol.choose(plan, results, 0, 0) == 1
+        assert TaskResults(plan, results, 0).chosen.get(0) == 1
 
     def test_one_seed_that_diverged_makes_a_trial_the_worst(self):
         plan = planned(tuning={"trials": 2, "seeds": 2})
         results = play(plan, lambda c: DIVERGED if (c.trial, c.seed) == (0, 10**6) else scored(0.9 - 0.5 * c.trial))
-        assert protocol.choose(plan, results, 0, 0) == 1
+        assert TaskResults(plan, results, 0).chosen.get(0) == 1
 
     def test_where_all_trials_diverge_one_is_reported_all_the_same(self):
         plan = planned()
         results = play(plan, lambda cell: DIVERGED if cell.optimizer == 0 else scored(0.5))
-        assert protocol.choose(plan, results, 0, 0) == 0
+        assert TaskResults(plan, results, 0).chosen.get(0) == 0
         assert len([cell for cell in results if cell.phase == "report" and cell.optimizer == 0]) == 5
 
     def test_where_all_trials_fail_nothing_is_reported_and_the_others_go_on(self):
         plan = planned(seeds={"max": 4, "looks": [2, 4]})
         results = play(plan, lambda cell: FAILED if cell.optimizer == 0 else scored(0.5))
-        assert protocol.choose(plan, results, 0, 0) is None
+        assert TaskResults(plan, results, 0).chosen.get(0) is None
         assert {cell.optimizer for cell in results if cell.phase == "report"} == {1}
 
     def test_a_failed_trial_is_not_chosen(self):
         plan = planned()
         results = play(plan, lambda cell: FAILED if cell.trial == 0 else scored(0.5 - 0.1 * cell.trial))
-        assert protocol.choose(plan, results, 0, 0) == 1
+        assert TaskResults(plan, results, 0).chosen.get(0) == 1
 
 
 class TestHalving:
@@ -115,7 +116,7 @@ class TestHalving:
             for rung in (0, 1)
         }
         assert rungs == {0: set(range(9)), 1: {5, 1, 6}}
-        assert protocol.choose(plan, results, 0, 0) == 5
+        assert TaskResults(plan, results, 0).chosen.get(0) == 5
 
     @pytest.mark.parametrize("seed", range(5))
     def test_the_order_in_which_jobs_end_changes_nothing(self, seed):
@@ -124,10 +125,10 @@ class TestHalving:
 
     def test_a_trial_that_is_sure_of_its_place_does_not_wait(self):
         plan = planned(tuning={"trials": 9, "method": "halving"})
-        first = [cell for cell in protocol.wanted(plan, {}) if cell.optimizer == 0]
+        first = [cell for cell in schedule.due(plan, {}) if cell.optimizer == 0]
         ended = {cell: self.result(cell) for cell in first if cell.trial != 0}
         ended |= {cell: RUNNING for cell in first if cell.trial == 0}
-        assert {cell.trial for cell in protocol.wanted(plan, ended) if cell.rung == 1} == {5, 1}
+        assert {cell.trial for cell in schedule.due(plan, ended) if cell.rung == 1} == {5, 1}
 
     def test_every_optimizer_gets_the_same_number_of_runs(self):
         plan = planned(tuning={"trials": 12, "method": "halving", "reduction": 2})
@@ -143,21 +144,21 @@ class TestLooks:
         noise = np.random.default_rng(0).normal(0, 0.001, (2, 20))
         results = play(plan, lambda cell: scored(0.9 - 0.1 * cell.optimizer + noise[cell.optimizer, cell.seed]))
         assert len(results) == 10
-        assert protocol.reporting(plan, results, 0).looks_done == [1, 1]
+        assert TaskResults(plan, results, 0).looks_done == [1, 1]
 
     def test_no_difference_goes_to_the_end(self):
         plan = fixed(2, seeds={"max": 20, "looks": [5, 10, 20]})
         noise = np.random.default_rng(1).normal(0, 0.01, (2, 20))
         results = play(plan, lambda cell: scored(0.9 + noise[cell.optimizer, cell.seed]))
         assert len(results) == 40
-        assert protocol.reporting(plan, results, 0).looks_done == [3, 3]
+        assert TaskResults(plan, results, 0).looks_done == [3, 3]
 
     def test_who_is_significantly_behind_gets_no_more_seeds(self):
         plan = fixed(3, seeds={"max": 20, "looks": [5, 10, 20]})
         noise = np.random.default_rng(2).normal(0, 0.005, (3, 20))
         results = play(plan, lambda cell: scored([0.9, 0.9, 0.3][cell.optimizer] + noise[cell.optimizer, cell.seed]))
         assert [len([cell for cell in results if cell.optimizer == one]) for one in range(3)] == [20, 20, 5]
-        assert protocol.reporting(plan, results, 0).looks_done == [3, 3, 1]
+        assert TaskResults(plan, results, 0).looks_done == [3, 3, 1]
 
     def test_each_task_stops_by_itself(self):
         plan = fixed(2, tasks=[TASK, TASK | {"batch_size": 32}], seeds={"max": 10, "looks": [5, 10]})
@@ -173,7 +174,7 @@ class TestLooks:
         noise = np.random.default_rng(4).normal(0, 0.01, (2, 20))
         results = play(plan, lambda cell: scored(0.9 + noise[cell.optimizer, cell.seed]))
         half = {cell: result if cell.seed < 12 else RUNNING for cell, result in results.items()}
-        assert protocol.reporting(plan, half, 0).looks_done == [1, 1]
+        assert TaskResults(plan, half, 0).looks_done == [1, 1]
 
     def test_after_every_seed(self):
         plan = fixed(2, seeds={"max": 30, "looks": "any"})
@@ -192,7 +193,7 @@ class TestLooks:
 
 def test_a_diverged_run_has_the_declared_score():
     plan = fixed(2)
-    assert protocol.scored(plan, 0, DIVERGED) == 0.1
-    assert protocol.scored(fixed(2, metric="test_loss"), 0, DIVERGED) is None
-    assert protocol.scored(plan, 0, FAILED) is None
-    assert protocol.scored(plan, 0, RUNNING) is None
+    assert TaskResults(plan, {}, 0).score(DIVERGED) == 0.1
+    assert TaskResults(fixed(2, metric="test_loss"), {}, 0).score(DIVERGED) is None
+    assert TaskResults(plan, {}, 0).score(FAILED) is None
+    assert TaskResults(plan, {}, 0).score(RUNNING) is None

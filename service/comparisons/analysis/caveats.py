@@ -1,0 +1,55 @@
+"""How far the verdict of a planned comparison holds, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from service.comparisons.analysis.grouping import Group
+from service.comparisons.analysis.tuning import failed
+from service.comparisons.answers import TuningView
+from service.comparisons.design.plan import Plan
+from service.comparisons.design.runs import CellRun
+from service.specs.metric_text import Measure, listed
+
+
+def caveats(plan: Plan, task: int, groups: Sequence[Group[CellRun]], tuned: Sequence[TuningView]) -> Iterator[str]:
+    """On diverged runs with a declared score, tuning and splits. `groups` are in the order of the plan."""
+    yield from _scored(plan, task, groups)
+    yield _tuning(plan)
+    if lost := [f"{count} of {len(view.trials)} of {view.label}" for view in tuned if (count := failed(view))]:
+        yield f"Tuning was not equal, because trials failed: {listed(lost, most=None)}."
+    if edges := [f"{listed(view.at_edge, most=None)} of {view.label}" for view in tuned if view.at_edge]:
+        yield f"The best value is at an end of its range, so a wider range may help: {listed(edges, most=None)}."
+    splits = max((len(group.values) for group in groups), default=0)
+    yield {
+        "all": f"This holds over {splits} splits of the data.",
+        "validation": f"This holds over {splits} splits into training and validation data, on one test set.",
+        "nothing": "This holds on this split of the data.",
+    }[plan.resplits(task) if "split" in plan.vary else "nothing"]
+
+
+def _scored(plan: Plan, task: int, groups: Sequence[Group[CellRun]]) -> Iterator[str]:
+    score = plan.tasks[task].diverged_score
+    if score is None or all(len(group.diverged) == len(group.runs) for group in groups):
+        return  # the verdict says that all diverged
+    for group in groups:
+        if group.diverged:
+            verb = "counts" if len(group.diverged) == 1 else "count"
+            yield (
+                f"{len(group.diverged)} of {len(group.runs)} runs of {group.label} diverged and {verb} as "
+                f"{Measure(plan.metric).value(score)}."
+            )
+
+
+def _tuning(plan: Plan) -> str:
+    given = [optimizer.label for optimizer in plan.optimizers if not optimizer.is_tuned]
+    if plan.tuning is None:
+        return "Parameters were given, not tuned."
+    sizes = {optimizer.label: len(optimizer.trials) for optimizer in plan.optimizers if optimizer.is_tuned}
+    if len(set(sizes.values())) == 1:
+        trials = next(iter(sizes.values()))
+        text = f"Parameters were chosen on validation data, with {trials} trial{'s' * (trials != 1)} for each optimizer"
+    else:
+        of_each = ", ".join(f"{label} {size}" for label, size in sizes.items())
+        text = f"Parameters were chosen on validation data, with unequal numbers of trials ({of_each})"
+    return text + (f"; those of {listed(given, most=None)} were given." if given else ".")

@@ -1,0 +1,93 @@
+"""From stored runs of one setting to the answer of `GET /v1/compare`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from service.comparisons.analysis.base_optimizers import leads_over_base
+from service.comparisons.analysis.decision import Ranking
+from service.comparisons.analysis.grouping import (
+    by_mean,
+    group,
+    held_fixed,
+    shared_parameters,
+    shared_setting,
+    task_scores,
+)
+from service.comparisons.analysis.summaries import left_out
+from service.comparisons.analysis.task_answer import Question, task_answer
+from service.comparisons.analysis.verdict import diverged_text
+from service.comparisons.answers import CompareAnswer
+from service.comparisons.design.labels import GroupBy
+from service.comparisons.design.runs import StoredRun
+from service.specs.metric_text import Measure
+from service.specs.outcome import Target
+from service.stats.multiple_testing import Family, adjusted_tests
+
+SHOWN_ELSEWHERE = frozenset({"dataset.name", "model.name", "stop_at_target"})
+"""Fields of the setting that the answer has on its own, or that hold for its target."""
+
+
+def compare_runs(
+    runs: Sequence[StoredRun],
+    *,
+    dataset: str,
+    model: str | None,
+    group_by: GroupBy,
+    metric: str,
+    target: Target | None,
+    stopping: Literal["fixed", "any"] = "fixed",
+) -> CompareAnswer:
+    """Group runs by a field of their specs, pair them by seed, test all pairs and give the verdict.
+
+    Args:
+        runs: all that match the question.
+        dataset: of all runs.
+        model: of all runs, ignored if models are compared.
+        group_by: the field.
+        metric: compared at the end of each run.
+        target: whose `hit` the runs have; None: their own target, if all have the same.
+        stopping: "any" for tests that are valid at any number of seeds.
+
+    Raises:
+        Invalid: neither more nor less of the metric is better, or the runs are of several settings.
+    """
+    measure = Measure(metric)
+    counted = [run for run in runs if run.counts]
+    groups = by_mean(group(counted, group_by), measure.sign)
+    setting = shared_parameters(groups, group_by) | shared_setting(counted, group_by)
+    question = Question(
+        dataset=dataset,
+        model=None if group_by == "model" else model,
+        metric=metric,
+        group_by=group_by,
+        target=target or _common_target(counted),
+        held_fixed=held_fixed(setting, SHOWN_ELSEWHERE | {group_by, f"{group_by}.name"}),
+        family=Family(max(1, len(groups) * (len(groups) - 1) // 2), stopping, sign=measure.sign),
+    )
+    (tests,) = adjusted_tests([task_scores(groups)], question.family)
+    repeated = len(counted) - sum(len(of_value.runs) for of_value in groups)
+    return task_answer(question, groups, tests, left_out(runs, repeated), _caveats)
+
+
+def _common_target(runs: Sequence[StoredRun]) -> Target | None:
+    """The target that all jobs recorded; None if they differ, since their steps are not comparable."""
+    targets = [run.spec.get("target") for run in runs]
+    is_common = targets and targets[0] and targets.count(targets[0]) == len(targets)
+    return Target.model_validate(targets[0]) if is_common else None
+
+
+def _caveats(question: Question, ranking: Ranking) -> Iterator[str]:
+    yield from leads_over_base(ranking, Measure(question.metric))
+    yield from diverged_text(ranking.groups)
+    if not ranking.groups:
+        return
+    if "lr" in question.held_fixed:
+        rate = question.held_fixed["lr"]
+        yield f"This holds at learning rate {rate:g}, not tuned for each group, on this split of the data."
+    else:
+        yield (
+            "Each group ran at the learning rate in its label; whether these rates were tuned with equal effort is not "
+            "recorded. This holds on this split of the data."
+        )

@@ -1,0 +1,202 @@
+"""Whether one group of a task is best, and the facts that this rests on; `verdict` puts them into words.
+
+A group is best if it alone is not significantly behind another one, over at least three seeds a pair. Unless the plan
+declares a score for diverged runs, none of its runs may have diverged. A group of which every run diverged has no mean
+and is no rival; a missing planned run prevents a decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum, auto
+
+from service.comparisons.analysis.completeness import Obstacle
+from service.comparisons.answers import GroupView, PairView
+from service.stats import Interval
+from service.stats.multiple_testing import FEWEST_PAIRS
+
+
+class Outcome(StrEnum):
+    """What can be said of a task."""
+
+    BLOCKED = auto()
+    """The comparison is not over or ended early, or planned runs of the task are missing."""
+    ALL_DIVERGED = auto()
+    """Every run of every group diverged."""
+    NO_JOBS = auto()
+    """No finished job matches."""
+    NO_RESULTS = auto()
+    """No reported run has a result yet."""
+    EACH_DIVERGED = auto()
+    """Each group has runs that diverged, so none can be best."""
+    ONE_GROUP = auto()
+    """Only one group has results."""
+    BEST = auto()
+    """The leader is best."""
+    ALIKE = auto()
+    """The leader and other groups have the same result in every run."""
+    TOO_FEW_SEEDS = auto()
+    """The leader and its closest rival share fewer seeds than a test needs."""
+    LEADER_BEATEN = auto()
+    """The closest rival is significantly better than the leader, but cannot be best."""
+    OPEN = auto()
+    """The leader and its closest rival cannot be distinguished."""
+
+
+@dataclass(frozen=True)
+class Lead:
+    """By how much a group is better than another one; positive is better, whatever the metric's direction."""
+
+    difference: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The outcome, and the facts that its verdict states."""
+
+    outcome: Outcome
+    leader: GroupView | None = None
+    """The group with the best mean of those that can be best."""
+    closest: GroupView | None = None
+    """The open rival with the best mean; if the leader is best, the rival with the smallest lead over it."""
+    pair: PairView | None = None
+    """Of the leader and its closest rival."""
+    lead: Lead | None = None
+    """Of the better one of this pair: the leader's, unless it is beaten."""
+    leads_all: bool = True
+    """Whether no group has a better mean than the leader, including those that cannot be best."""
+    alike: tuple[str, ...] = ()
+    """Groups with the leader's result in every run."""
+    also_open: tuple[str, ...] = ()
+    """Further rivals that are not significantly behind another group."""
+    beaten: tuple[str, ...] = ()
+    """Rivals that are significantly behind; if the leader is best, those it beats itself."""
+    beaten_by_others: tuple[str, ...] = ()
+    """Rivals of the best group that are significantly behind another rival, but not tested to be behind the best."""
+    obstacle: Obstacle | None = None
+    """Why the task is blocked."""
+
+    @property
+    def best(self) -> str | None:
+        """The best group, if there is one."""
+        return self.leader.label if self.outcome is Outcome.BEST and self.leader else None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether there is nothing to add on how far the verdict holds."""
+        return self.outcome in (Outcome.BLOCKED, Outcome.ALL_DIVERGED)
+
+
+class Ranking:
+    """The groups of a task, the best mean first, and which is better than which."""
+
+    def __init__(self, sign: int, groups: Sequence[GroupView], pairs: Sequence[PairView]) -> None:
+        self.groups = groups
+        self.finished = [group for group in groups if group.mean is not None]
+        self._sign = sign
+        self._pairs = {(pair.a, pair.b): pair for pair in pairs}
+
+    def pair(self, a: GroupView, b: GroupView) -> PairView:
+        """The pair of two groups, in either order."""
+        return self._pairs.get((a.label, b.label)) or self._pairs[b.label, a.label]
+
+    def lead(self, a: GroupView, b: GroupView) -> Lead:
+        """By how much `a` is better than `b`."""
+        pair = self.pair(a, b)
+        sign = self._sign * (1 if pair.a == a.label else -1)
+        ends = sorted(sign * end for end in pair.interval) if pair.interval else None
+        return Lead(sign * (pair.difference or 0.0), (ends[0], ends[1]) if ends else None)
+
+    def beats(self, a: GroupView, b: GroupView) -> bool:
+        """Whether `a` is significantly better than `b`."""
+        return self.pair(a, b).significant and self.lead(a, b).difference > 0
+
+    def is_beaten(self, group: GroupView) -> bool:
+        """Whether any group is significantly better.
+
+        The group that alone is not beaten is best even if its pairs were not all tested to the end, since all
+        significant differences hold at once.
+        """
+        return any(self.beats(other, group) for other in self.finished if other is not group)
+
+    def is_alike(self, a: GroupView, b: GroupView) -> bool:
+        """Whether two groups have the same result in every run: often the same training under two names."""
+        pair = self.pair(a, b)
+        return pair.n == a.n == b.n and pair.difference == 0 and not pair.detail.sd
+
+
+def decide(ranking: Ranking, *, is_scored: bool, blocked_by: Obstacle | None) -> Decision:
+    """Whether one group is best. `is_scored`: diverged runs have a declared score."""
+    leader = next((group for group in ranking.finished if is_scored or not group.diverged), None)
+    if blocked_by is not None:
+        return Decision(Outcome.BLOCKED, leader if blocked_by.is_of_task else None, obstacle=blocked_by)
+    if ranking.groups and all(_has_only_diverged(group, is_scored) for group in ranking.groups):
+        return Decision(Outcome.ALL_DIVERGED)
+    if leader is None or len(ranking.finished) < 2:
+        return _without_rivals(ranking)
+    rivals = [group for group in ranking.finished if group is not leader]
+    open_rivals = [group for group in rivals if not ranking.is_beaten(group)]
+    if open_rivals:
+        return _undecided(ranking, leader, rivals, open_rivals)
+    return _best(ranking, leader, rivals)
+
+
+def _has_only_diverged(group: GroupView, is_scored: bool) -> bool:
+    """Whether all runs of a group diverged; with a declared score they are counted in `n`."""
+    return group.diverged > 0 and group.n == (group.diverged if is_scored else 0)
+
+
+def _without_rivals(ranking: Ranking) -> Decision:
+    if not ranking.groups:
+        return Decision(Outcome.NO_JOBS)
+    if not ranking.finished:
+        return Decision(Outcome.NO_RESULTS)
+    if len(ranking.finished) > 1:
+        return Decision(Outcome.EACH_DIVERGED)
+    return Decision(Outcome.ONE_GROUP, ranking.finished[0])
+
+
+def _best(ranking: Ranking, leader: GroupView, rivals: Sequence[GroupView]) -> Decision:
+    beaten = [rival for rival in rivals if ranking.beats(leader, rival)]
+    closest = min(beaten, key=lambda rival: ranking.lead(leader, rival).difference)
+    return Decision(
+        Outcome.BEST,
+        leader,
+        closest,
+        ranking.pair(leader, closest),
+        ranking.lead(leader, closest),
+        beaten=_labels(beaten),
+        beaten_by_others=_labels(rival for rival in rivals if rival not in beaten),
+    )
+
+
+def _undecided(
+    ranking: Ranking, leader: GroupView, rivals: Sequence[GroupView], open_rivals: Sequence[GroupView]
+) -> Decision:
+    closest = open_rivals[0]
+    alike = [rival for rival in open_rivals if ranking.is_alike(leader, rival)]
+    outcome, lead = Outcome.OPEN, ranking.lead(leader, closest)
+    if alike:
+        outcome = Outcome.ALIKE
+    elif ranking.pair(leader, closest).n < FEWEST_PAIRS:
+        outcome = Outcome.TOO_FEW_SEEDS
+    elif ranking.beats(closest, leader):
+        outcome, lead = Outcome.LEADER_BEATEN, ranking.lead(closest, leader)
+    named = alike or [closest]
+    return Decision(
+        outcome,
+        leader,
+        closest,
+        ranking.pair(leader, closest),
+        lead,
+        leads_all=leader is ranking.finished[0],
+        alike=_labels(alike),
+        also_open=_labels(rival for rival in open_rivals if rival not in named),
+        beaten=_labels(rival for rival in rivals if rival not in open_rivals),
+    )
+
+
+def _labels(groups: Iterable[GroupView]) -> tuple[str, ...]:
+    return tuple(group.label for group in groups)

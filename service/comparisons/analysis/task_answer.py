@@ -1,0 +1,78 @@
+"""From groups of runs and their tests to the answer on one task, for planned and for stored runs alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.comparisons.analysis.completeness import Obstacle
+from service.comparisons.analysis.decision import Ranking, decide
+from service.comparisons.analysis.grouping import Group
+from service.comparisons.analysis.summaries import group_view, pair_view
+from service.comparisons.analysis.verdict import verdict_text
+from service.comparisons.answers import CompareAnswer, LeftOut, VerdictView
+from service.comparisons.design.runs import Run
+from service.specs.metric_text import Measure
+from service.specs.outcome import Target
+from service.stats.multiple_testing import Family, Test
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is compared on one task."""
+
+    dataset: str
+    model: str | None
+    """None if models are compared."""
+    metric: str
+    group_by: str
+    target: Target | None
+    """The same for all runs, or None."""
+    held_fixed: Mapping[str, Any]
+    family: Family
+    is_scored: bool = False
+    """Whether diverged runs have a declared score, so that a group with some can be best."""
+    has_looks: bool = False
+    """Whether the plan adds seeds depending on results."""
+
+
+Caveats = Callable[[Question, Ranking], Iterable[str]]
+"""Sentences on how far a verdict holds."""
+
+
+def task_answer(
+    question: Question,
+    groups: Sequence[Group[Run]],
+    tests: Sequence[Test],
+    left_out: LeftOut,
+    caveats: Caveats,
+    blocked_by: Obstacle | None = None,
+) -> CompareAnswer:
+    """Statistics of the groups, tests of their pairs, and the verdict. `groups` have the best mean first."""
+    measure = Measure(question.metric)
+    views = [
+        group_view(group, measure.sign, has_target=question.target is not None, has_looks=question.has_looks)
+        for group in groups
+    ]
+    pairs = [pair_view(test, groups, question.family) for test in tests]
+    return CompareAnswer(
+        dataset=question.dataset,
+        model=question.model,
+        metric=question.metric,
+        group_by=question.group_by,
+        target=question.target,
+        held_fixed=dict(question.held_fixed),
+        groups=views,
+        pairs=pairs,
+        verdict=_verdict(question, Ranking(measure.sign, views, pairs), caveats, blocked_by),
+        left_out=left_out,
+    )
+
+
+def _verdict(question: Question, ranking: Ranking, caveats: Caveats, blocked_by: Obstacle | None) -> VerdictView:
+    decision = decide(ranking, is_scored=question.is_scored, blocked_by=blocked_by)
+    text = verdict_text(decision, Measure(question.metric), question.family)
+    if not decision.is_final:
+        text = " ".join([text, *caveats(question, ranking)])
+    return VerdictView(decided=decision.best is not None, best=decision.best, text=text)
