@@ -31,7 +31,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ko import collisions, counter
+from ko import collisions, rng
 
 N = 20_000
 ROUNDS = 40
@@ -99,7 +99,7 @@ def relax(
     positions = torch.zeros_like(velocities) if positions is None else positions
     states = [velocities]
     for step in range(ROUNDS):
-        states.append(collisions.hard(positions, states[-1], rate, counter.key(seed, step)))
+        states.append(collisions.hard(positions, states[-1], rate, rng.key(seed, step)))
         positions = positions + flight * states[-1]
     return states
 

@@ -1,4 +1,4 @@
-"""KO, the kinetics-inspired optimizer (arXiv 2505.14777), for PyTorch: `from ko import KO`."""
+"""KO, the kinetics-inspired neural optimizer (arXiv 2505.14777), for PyTorch: `from ko import KO`."""
 
 from ko.diagnostics import (
     Diagnosis,
@@ -11,10 +11,10 @@ from ko.diagnostics import (
     velocity_entropy,
     weight_correlation,
 )
-from ko.fading import Fade
 from ko.muon import MuonAdamW
 from ko.optimizer import KO
 from ko.particles import param_groups
+from ko.schedules import Fade
 
 __all__ = [
     "KO",

@@ -1,4 +1,4 @@
-"""The base optimizers that KO knows by name, and how one optimizer steps inside another."""
+"""Base optimizers: the names that `KO(base=...)` accepts, and the check of optimizer classes."""
 
 from __future__ import annotations
 
@@ -20,34 +20,40 @@ BASES: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
     "adagrad": (Adagrad, {}),
     "muon": (MuonAdamW, {}),
 }
-"""Name -> class and the options that make it what the name says."""
+"""Name -> optimizer class and the constructor options that the name implies."""
 
 
 def resolve(base: str | type[Optimizer]) -> tuple[type[Optimizer], dict[str, Any]]:
-    """The class that `base` means and the options its name implies.
+    """Look up a base optimizer.
+
+    Args:
+        base: a key of `BASES`, or a subclass of `torch.optim.Optimizer`.
+
+    Returns:
+        The optimizer class and the constructor options that its name implies (none for a class).
 
     Raises:
-        ValueError: an unknown name, or an optimizer that cannot step without a closure.
-        TypeError: neither a name nor an Optimizer class.
+        ValueError: if the name is unknown, or if the optimizer needs a closure or wraps another optimizer.
+        TypeError: if `base` is neither a name nor an Optimizer class.
     """
     if isinstance(base, str):
         if base not in BASES:
-            meant = difflib.get_close_matches(base.lower(), BASES, n=1)
-            hint = f"did you mean {meant[0]!r}?" if meant else "pass an Optimizer class for others"
+            close = difflib.get_close_matches(base.lower(), BASES, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "for any other optimizer, pass its class"
             raise ValueError(f"base: {base!r} is not one of {', '.join(BASES)}; {hint}")
         return BASES[base]
     if not (isinstance(base, type) and issubclass(base, Optimizer)):
-        found = repr(base) if isinstance(base, type) else f"a {type(base).__name__}"
-        raise TypeError(f"base: expected a name or a torch.optim.Optimizer class, not {found}")
+        given = repr(base) if isinstance(base, type) else f"a {type(base).__name__}"
+        raise TypeError(f"base: expected a name or a torch.optim.Optimizer class, not {given}")
     if _needs_closure(base):
         raise ValueError(f"base: {base.__name__} needs a closure at each step, so KO cannot collide its gradients")
     if isinstance(getattr(base, "param_groups", None), property):
-        raise ValueError(f"base: {base.__name__} wraps another optimizer; put KO into it, not it into KO")
+        raise ValueError(f"base: {base.__name__} wraps another optimizer; pass a KO to it instead of passing it to KO")
     return base, {}
 
 
 def _needs_closure(base: type[Optimizer]) -> bool:
-    """Whether a step without a closure fails, by its signature or because it raises an error named after it."""
+    """Whether `step()` without a closure fails: `closure` has no default, or the code raises a `...ClosureError`."""
     closure = inspect.signature(base.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         return True

@@ -1,4 +1,4 @@
-"""Muon for matrices, AdamW for everything else, as one optimizer."""
+"""MuonAdamW: Muon for matrices and AdamW for all other parameters, as one optimizer."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from torch.optim import AdamW, Optimizer
 from torch.optim._muon import DEFAULT_A, DEFAULT_B, DEFAULT_C, DEFAULT_NS_STEPS, EPS, muon
 from torch.optim.optimizer import ParamsT
 
-from ko.inner import step_inside
+from ko.inner_step import step_inside
 
 
 class MuonAdamW(Optimizer):
-    """torch's Muon for hidden matrices and torch's AdamW for the rest, in one optimizer with one state dict.
+    """`torch.optim.Muon` for hidden matrices and `torch.optim.AdamW` for the rest, with one state dict.
 
     Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) orthogonalizes the momentum of a matrix.
-    Convolutions are flattened to (out, in*kh*kw). A parameter group says `use_muon: bool`; a group that does not is
-    split in two by its tensors, ndim >= 2 to Muon and the rest to AdamW. Embeddings and the output layer are better
-    trained by AdamW, which only their group can say.
+    Convolutions are flattened to (out, in*kh*kw). A parameter group chooses with `use_muon: bool`. A group without it
+    is split into tensors with ndim >= 2, which use Muon, and the others, which use AdamW. Embeddings and the output
+    layer train better with AdamW: put them in a group with `use_muon=False`.
 
-    Each group's `lr` is its own: Muon's groups start at `lr`, AdamW's at `adamw_lr`, unless the group sets one.
-    Learning-rate schedulers therefore scale both in proportion.
+    Groups that use Muon start at `lr`, those that use AdamW at `adamw_lr`, unless the group sets its own `lr`.
+    Learning-rate schedulers scale both in proportion.
 
     Args:
-        params: tensors, (name, tensor) pairs or groups.
-        lr: learning rate of Muon's groups, >= 0 (default 0.02).
-        momentum: Muon's momentum, in [0, 1) (default 0.95).
+        params: tensors, (name, tensor) pairs or parameter groups.
+        lr: learning rate of Muon, >= 0 (default 0.02).
+        momentum: momentum of Muon, in [0, 1) (default 0.95).
         nesterov: use Nesterov momentum in Muon (default True).
         weight_decay: decoupled weight decay of both, >= 0 (default 0).
-        adamw_lr: learning rate of AdamW's groups, >= 0 (default 1e-3).
-        betas: AdamW's decay rates (default (0.9, 0.999)).
-        eps: AdamW's epsilon (default 1e-8).
-        ns_steps: Newton-Schulz iterations (default 5).
+        adamw_lr: learning rate of AdamW, >= 0 (default 1e-3).
+        betas: decay rates of AdamW's moment estimates, each in [0, 1) (default (0.9, 0.999)).
+        eps: epsilon of AdamW, >= 0 (default 1e-8).
+        ns_steps: Newton-Schulz iterations of Muon, in [1, 99] (default 5).
 
     Raises:
-        ValueError: an argument out of its range, or a `use_muon` group with a tensor of fewer than two dimensions.
-        RuntimeError: a step with a sparse or complex gradient.
+        ValueError: if an argument is out of range, or if a `use_muon` group holds a tensor with fewer than two
+            dimensions.
+        RuntimeError: by `step`, if a gradient is sparse or complex.
     """
 
     def __init__(
@@ -64,19 +65,19 @@ class MuonAdamW(Optimizer):
         if not 1 <= ns_steps < 100:
             raise ValueError(f"ns_steps: expected an integer in [1, 99], not {ns_steps}")
         self._adamw = AdamW([{"params": []}], lr=adamw_lr, betas=betas, eps=eps, weight_decay=weight_decay)
-        own = {"lr": lr, "adamw_lr": adamw_lr, "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps}
-        super().__init__(params, {**self._adamw.defaults, **own})
+        options = {"lr": lr, "adamw_lr": adamw_lr, "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps}
+        super().__init__(params, {**self._adamw.defaults, **options})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group; without `use_muon` it becomes one or two groups, by the number of dimensions of its tensors."""
-        known = len(self.param_groups)
+        """Add a parameter group. Without `use_muon` it becomes one or two groups, by the dimensions of its tensors."""
+        n_groups = len(self.param_groups)
         try:
-            for group in _by_dimensions(param_group):
+            for group in _split_by_dimensions(param_group):
                 group.setdefault("lr", self.defaults["lr" if group["use_muon"] else "adamw_lr"])
                 super().add_param_group(group)
                 _check_dimensions(group)
         except Exception:
-            del self.param_groups[known:]
+            del self.param_groups[n_groups:]
             raise
 
     @overload
@@ -87,7 +88,14 @@ class MuonAdamW(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Make one step; a closure is evaluated first and its loss returned."""
+        """Perform a single optimization step.
+
+        Args:
+            closure: reevaluates the model and returns the loss.
+
+        Returns:
+            The loss of the closure; None without one.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -99,18 +107,19 @@ class MuonAdamW(Optimizer):
         return loss
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a pickled or loaded state; AdamW's options live in the groups, so a bare one serves."""
+        """Restore a pickled or loaded state. The options of AdamW are in the groups, so a default AdamW is enough."""
         super().__setstate__(state)
         if "_adamw" not in vars(self):
             self._adamw = AdamW([{"params": []}])
-        others = [group for group in self.param_groups if not group["use_muon"]]
-        self._adamw.__setstate__({"state": self.state, "param_groups": others})  # it completes what an old state lacks
+        adamw_groups = [group for group in self.param_groups if not group["use_muon"]]
+        # AdamW adds the options that a state dict of an older version lacks.
+        self._adamw.__setstate__({"state": self.state, "param_groups": adamw_groups})
 
     def _step_muon(self, group: dict[str, Any]) -> None:
         parameters = [p for p in group["params"] if p.grad is not None and p.numel()]
         for p in parameters:
             if p.grad.is_sparse or p.grad.is_complex():
-                raise RuntimeError(f"MuonAdamW: Muon takes no sparse or complex gradient (shape {tuple(p.shape)})")
+                raise RuntimeError(f"Muon does not support sparse or complex gradients (shape {tuple(p.shape)})")
             if "momentum_buffer" not in self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.contiguous_format)
         matrices = [p.flatten(1) for p in parameters]  # (N, D); a view unless p is in channels-last order
@@ -133,27 +142,27 @@ class MuonAdamW(Optimizer):
                 p.copy_(matrix.view(p.shape))
 
 
-def _by_dimensions(group: dict[str, Any]) -> list[dict[str, Any]]:
-    """The group itself if it says `use_muon`, else its matrices and its other tensors as groups of their own."""
+def _split_by_dimensions(group: dict[str, Any]) -> list[dict[str, Any]]:
+    """The group itself if it sets `use_muon`, else one group of its matrices and one of its other tensors."""
     if "use_muon" in group:
         if not isinstance(group["use_muon"], bool):
             raise ValueError(f"use_muon: expected True or False, not {group['use_muon']!r}")
         return [group]
     if isinstance(group["params"], set):
-        raise TypeError("params: expected an ordered collection, since the order of a set changes between runs")
+        raise TypeError("params: expected an ordered collection, not a set, whose order changes between runs")
     params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
     if "param_names" in group:
         params = list(zip(group["param_names"], params, strict=True))
-    rest = {name: value for name, value in group.items() if name not in ("params", "param_names")}
-    parts: dict[bool, list[Any]] = {True: [], False: []}
+    options = {name: value for name, value in group.items() if name not in ("params", "param_names")}
+    by_use: dict[bool, list[Any]] = {True: [], False: []}
     for entry in params:
         tensor = entry[1] if isinstance(entry, tuple) else entry
-        parts[isinstance(tensor, Tensor) and tensor.ndim >= 2].append(entry)
-    groups = [{**rest, "params": part, "use_muon": is_muon} for is_muon, part in parts.items() if part]
-    return groups or [{**rest, "params": [], "use_muon": False}]
+        by_use[isinstance(tensor, Tensor) and tensor.ndim >= 2].append(entry)
+    groups = [{**options, "params": entries, "use_muon": use} for use, entries in by_use.items() if entries]
+    return groups or [{**options, "params": [], "use_muon": False}]
 
 
 def _check_dimensions(group: dict[str, Any]) -> None:
     for p in group["params"]:
         if group["use_muon"] and p.ndim < 2:
-            raise ValueError(f"use_muon: Muon needs at least two dimensions, not shape {tuple(p.shape)}")
+            raise ValueError(f"use_muon: Muon needs a tensor with at least two dimensions, not shape {tuple(p.shape)}")

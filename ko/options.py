@@ -1,4 +1,4 @@
-"""What a parameter group may say of its collisions, and what it may not."""
+"""Options of KO in a parameter group: their names, their checks, and the strength of a collision in this step."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ko.sharding import is_flattened
+from ko.distributed import is_flattened
 
 COLLISIONS = ("soft", "hard", "none")
 STRENGTHS = ("gamma", "rate")
 OPTIONS = ("collision", *STRENGTHS, "bounded", "group_size", "row_dim", "blocks", "skip_idle", "foreach")
-CLOCK = ("collision_seed", "collision_step")
-"""What decides random numbers; one for the whole optimizer, but kept in every group, where state dicts look."""
+RNG_STATE = ("collision_seed", "collision_step")
+"""State of the random numbers. It is the same in every group, and is kept there because state dicts save groups."""
 
-FLATTENED = "FullyShardedDataParallel has flattened a parameter, so KO cannot find its neurons; use fully_shard (FSDP2)"
+FLATTENED = "FullyShardedDataParallel has flattened a parameter, so KO cannot find its rows; use fully_shard (FSDP2)"
 
 Strength = float | Tensor | Callable[[int], float]
-"""A number, a 0-d tensor, or a function of the number of steps done (`ko.Fade`)."""
+"""A number, a 0-d tensor, or a function of the number of completed steps, such as `ko.Fade`."""
 
 
-def check(options: Mapping[str, Any], where: str = "") -> None:
-    """Refuse options out of their range, by name; those that are not given are not looked at.
+def check_options(options: Mapping[str, Any], where: str = "") -> None:
+    """Check the ranges of the options that are present.
+
+    Args:
+        options: option -> value.
+        where: appended to the option's name in the message, for example " of parameter group 1".
 
     Raises:
-        ValueError: with the option's name, `where`, what is expected and what was found.
+        ValueError: if an option is out of range; the message names it, the expected range and the value.
     """
     if "collision" in options and options["collision"] not in COLLISIONS:
         raise ValueError(f"collision{where}: {options['collision']!r} is not one of {', '.join(COLLISIONS)}")
@@ -50,53 +54,61 @@ def check(options: Mapping[str, Any], where: str = "") -> None:
         _check_integer(name, options.get(name, least), least, where)
 
 
-def plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with our options as Python's own numbers, which a state dict can hold and load."""
-    found = dict(options)
+def with_python_numbers(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy with the numeric options of KO as int and float, which `torch.load(weights_only=True)` can load."""
+    copy = dict(options)
     for name in ("group_size", "row_dim", "blocks"):
-        if found.get(name) is not None:
-            found[name] = int(found[name])
+        if copy.get(name) is not None:
+            copy[name] = int(copy[name])
     for name in STRENGTHS:
-        if isinstance(found.get(name), Real):
-            found[name] = float(found[name])
-    return found
+        if isinstance(copy.get(name), Real):
+            copy[name] = float(copy[name])
+    return copy
 
 
 def check_names(names: Iterable[str], known: Collection[str], where: str = "") -> None:
-    """Refuse names that nobody knows and that look like one of ours: torch takes any, and an optimizer with `**kwargs`.
+    """Check for misspelt options of KO, which torch and optimizers with `**kwargs` would accept silently.
+
+    Args:
+        names: names of options.
+        known: names that are right.
+        where: as in `check_options`.
 
     Raises:
-        ValueError: with the name that was probably meant.
+        ValueError: if an unknown name resembles an option of KO, which the message suggests, or if a group sets `seed`
+            or `base`.
     """
     for name in names:
         if name in ("seed", "base") and where:
-            raise ValueError(f"{name}{where}: an optimizer has one for all its groups; give it to KO itself")
-        meant = difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.75)
-        if meant and name not in known and name not in OPTIONS:
-            raise ValueError(f"{name}{where}: no such option; did you mean {meant[0]!r}?")
+            raise ValueError(f"{name}{where}: an optimizer has one {name} for all groups; pass it to KO itself")
+        close = difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.75)
+        if close and name not in known and name not in OPTIONS:
+            raise ValueError(f"{name}{where}: unknown option; did you mean {close[0]!r}?")
 
 
-def check_functions(options: Mapping[str, Any], where: str = "") -> None:
-    """Refuse strengths that are functions of something else than a number of steps, by trying them.
+def check_schedules(options: Mapping[str, Any], where: str = "") -> None:
+    """Call strengths that are functions with step 0, to check that they take a number of steps and return a strength.
 
     Raises:
-        ValueError: with the option's name and what the function said.
+        ValueError: if the call fails or returns a value out of range; the message names the option.
     """
     for name in STRENGTHS:
         value = options.get(name)
         if callable(value) and not isinstance(value, Tensor):
             try:
-                answer = value(0)
+                result = value(0)
             except Exception as error:
-                raise ValueError(f"{name}{where}: expected a function of the number of steps, but {error}") from error
-            _check_strength(name, answer, where)
+                raise ValueError(
+                    f"{name}{where}: expected a function of the number of completed steps; it raised: {error}"
+                ) from error
+            _check_strength(name, result, where)
 
 
-def check_tensors(group: Mapping[str, Any], where: str) -> None:
-    """Refuse parameters in which the neurons cannot be found.
+def check_shapes(group: Mapping[str, Any], where: str) -> None:
+    """Check that the rows of every parameter of a group can be found.
 
     Raises:
-        ValueError: a flattened parameter, or `row_dim` or `blocks` that do not fit its shape.
+        ValueError: if a parameter is flattened (FSDP1), or if `row_dim` or `blocks` do not fit its shape.
     """
     if group["collision"] == "none":
         return
@@ -107,16 +119,21 @@ def check_tensors(group: Mapping[str, Any], where: str) -> None:
         if p.ndim < 2:
             continue
         if row_dim >= p.ndim:
-            raise ValueError(f"row_dim{where}: {row_dim} is no dimension of a parameter of shape {tuple(p.shape)}")
+            raise ValueError(f"row_dim{where}: {row_dim} is not a dimension of a parameter of shape {tuple(p.shape)}")
         if p.shape[0] % blocks:
-            raise ValueError(f"blocks{where}: shape {tuple(p.shape)} cannot be {blocks} matrices of equal height")
+            raise ValueError(f"blocks{where}: shape {tuple(p.shape)} cannot be split into {blocks} equal matrices")
 
 
-def strength(group: Mapping[str, Any], name: str, number: int | None = None) -> float | Tensor:
-    """The group's gamma or rate in this step.
+def current_strength(group: Mapping[str, Any], name: str, number: int | None = None) -> float | Tensor:
+    """gamma or rate of a group in this step.
+
+    Args:
+        group: the parameter group.
+        name: "gamma" or "rate".
+        number: position of the group, for the message.
 
     Raises:
-        ValueError: a function that answers with a number out of range.
+        ValueError: if the value of a schedule is out of range.
     """
     value = group[name]
     if isinstance(value, Tensor):
@@ -127,15 +144,15 @@ def strength(group: Mapping[str, Any], name: str, number: int | None = None) -> 
     return float(value)
 
 
-def force_of(group: Mapping[str, Any], number: int) -> Tensor | None:
-    """What the group's collisions do in this step as a 0-d tensor, gamma or rate; None if that is nothing.
+def collision_strength(group: Mapping[str, Any], number: int) -> Tensor | None:
+    """gamma or rate of a group in this step, whichever its collision uses, as a 0-d tensor; None if nothing collides.
 
     Raises:
-        ValueError: a function that answers with a number out of range.
+        ValueError: if the value of a schedule is out of range.
     """
     if group["collision"] == "none":
         return None
-    value = strength(group, "rate" if group["collision"] == "hard" else "gamma", number)
+    value = current_strength(group, "rate" if group["collision"] == "hard" else "gamma", number)
     if isinstance(value, Tensor):
         return value
     return torch.tensor(value, dtype=torch.float64, device="cpu") if value else None
@@ -149,7 +166,7 @@ def _check_strength(name: str, value: Any, where: str) -> None:
 def _check_tensor(name: str, value: Tensor, where: str) -> None:
     if value.ndim or value.is_complex() or value.dtype == torch.bool:
         raise ValueError(f"{name}{where}: expected one real number, not a {value.dtype} of shape {tuple(value.shape)}")
-    if value.device.type == "cpu":  # a GPU is not made to wait
+    if value.device.type == "cpu":  # reading a value from a GPU would synchronize it
         _check_strength(name, float(value), where)
 
 

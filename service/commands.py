@@ -17,15 +17,16 @@ import uvicorn
 from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.config import LOOPBACK, settings
 from service.errors import Invalid
 from service.operations import retention, stack
 from service.operations.backup import backup as backups
 from service.operations.backup.archive import BackupError
-from service.operations.doctor import examine, findings
-from service.operations.embedded import EmbeddedError
-from service.storage import session as db
+from service.operations.doctor import findings
+from service.operations.doctor.checks import examine
+from service.operations.embedded.process import EmbeddedError
+from service.storage import database
 from service.storage.files import store
 from service.storage.schema_version import Incompatible
 
@@ -59,7 +60,7 @@ def api(
         _require("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
         wanted = settings()
         _check_schema()
-        if wanted.host not in LOOPBACK and not keys.any_exist():
+        if wanted.host not in LOOPBACK and not api_keys.any_exist():
             raise EmbeddedError(
                 f"without an API key the API does not listen on {wanted.host}: make one with `kotrain key NAME`"
             )
@@ -82,7 +83,7 @@ def migrate() -> None:
     """Bring the schema of KOTRAIN_DATABASE_URL to this version's; one that is newer and allows it stays as it is."""
     with _one_line_errors():
         _require("KOTRAIN_DATABASE_URL")
-        db.migrate()
+        database.migrate()
 
 
 @app.command()
@@ -95,8 +96,8 @@ def key(
     with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
         with stack.database():
-            db.check_schema()
-            typer.echo(keys.create(name, admin=admin))
+            database.check_schema()
+            typer.echo(api_keys.create(name, admin=admin))
 
 
 @app.command()
@@ -127,7 +128,7 @@ def gc(
             dry_run,
         )
         with stack.database():
-            db.check_schema()
+            database.check_schema()
             removed = retention.collect(policy, store())
     typer.echo(removed.model_dump_json(indent=2) if as_json else "\n".join(retention.told(policy, removed)))
     for problem in removed.problems:
@@ -188,7 +189,7 @@ def _check_schema() -> None:
     One that is away is waited for, as at any time.
     """
     try:
-        db.check_schema()
+        database.check_schema()
     except OperationalError as away:
         if any(words in str(away) for words in REFUSALS):
             raise

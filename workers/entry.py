@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from multiprocessing.connection import Connection
 
 from workers.messages import Assignment
@@ -9,13 +10,22 @@ from workers.messages import Assignment
 
 def train_job(pipe: Connection, assignment: Assignment) -> None:
     """Train one job."""
+    if "workers.child" not in sys.modules:  # the forkserver was restarted: later jobs find the engine loaded
+        request_engine(pipe)
     from workers import child  # noqa: PLC0415 (only here: 700 MB and seconds that the worker itself need not spend)
 
     child.main(pipe, assignment)
 
 
 def describe_machine(pipe: Connection) -> None:
-    """Send the GPUs of this host."""
-    from workers import child  # noqa: PLC0415 (as above)
+    """Send torch's version and the GPUs of this host."""
+    from workers import machine  # noqa: PLC0415 (as above)
 
-    child.describe_machine(pipe)
+    machine.describe(pipe)
+
+
+def request_engine(pipe: Connection) -> None:
+    """Have the forkserver import the training engine, for all children after this one."""
+    from workers import preload  # noqa: PLC0415 (as above)
+
+    preload.request_engine()

@@ -145,6 +145,14 @@ def describe_machine() -> Machine:
     return found
 
 
+def preload_engine() -> None:
+    """Have the forkserver import the training engine, which takes seconds; children forked meanwhile wait for it.
+
+    Not waited for: the forkserver reports the end of the child that asks for it once it has imported the engine.
+    """
+    Process(entry.request_engine)
+
+
 def _kernel_oom_kills() -> int:
     with contextlib.suppress(OSError):
         for line in Path("/proc/vmstat").read_text().splitlines():

@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutting_down
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.config import settings
 from service.jobs import claims, queue
-from service.storage import schema_version as compatibility
+from service.storage import schema_version
+from service.storage.database import tag_connections, transaction
 from service.storage.schema_version import Incompatible
-from service.storage.session import tag_connections, transaction
 from workers.heartbeat import Relay, retry_while_database_is_down
 from workers.host import Host, this_host
 from workers.maintenance import Maintenance, Sweeping, register, sign_off
+from workers.process import preload_engine
 from workers.supervisor import supervise
 
 log = logging.getLogger(__name__)
@@ -46,18 +47,22 @@ def serve() -> int:
     host = this_host()
     tag_connections(host.id, settings().lease_seconds / 2)
     try:
-        retry_while_database_is_down(lambda session: compatibility.check(session.connection()), give_up=lambda: False)
+        retry_while_database_is_down(lambda session: schema_version.check(session.connection()), give_up=lambda: False)
     except Incompatible as refusal:
         log.error("%s", refusal)
         return 1
     relay, maintenance, sweeping = Relay(host.id), Maintenance(host), Sweeping()
     make_task(host, relay)
 
+    def load(**_: Any) -> None:
+        preload_engine()
+
     def drain(**_: Any) -> None:
         host.draining.set()
 
     # Celery's warm shutdown waits for running tasks without limit: they have to end themselves.
     worker_shutting_down.connect(drain, weak=False)
+    worker_ready.connect(load, weak=False)
     register(host)
     relay.start()
     maintenance.start()

@@ -1,8 +1,9 @@
-"""What a network's weights and gradients say about its neurons: how alike they are, how they move, how they collide."""
+"""Diagnostics of a network's neurons: how alike their weights are, how their gradients vary, how strongly KO acts."""
 
 from ko.diagnostics.diagnosis import Diagnosis, diagnose, layer_weight_correlations, weight_correlation
 from ko.diagnostics.pairs import largest_eigenvalue
-from ko.diagnostics.spread import MAXWELLIAN, effective_rank, temperature, velocity_energy, velocity_entropy
+from ko.diagnostics.rank import effective_rank
+from ko.diagnostics.velocities import MAXWELLIAN, temperature, velocity_energy, velocity_entropy
 
 __all__ = [
     "MAXWELLIAN",

@@ -1,4 +1,4 @@
-"""Which tensors of a model, an optimizer or a list are layers of neurons, and what they are called."""
+"""The layers of neurons in a model, an optimizer or a list of tensors, and their names."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ko.particles import matrices, n_rows, param_groups
-from ko.sharding import gathered
+from ko.distributed import gathered
+from ko.particles import as_matrices, param_groups, rows_per_block
 
 Layers = nn.Module | Optimizer | Iterable[Tensor] | Iterable[dict[str, Any]]
-"""Where layers are looked for: a model, an optimizer, or tensors or parameter groups, as `ko.param_groups` has them."""
+"""A model, an optimizer, tensors, or parameter groups (see `ko.param_groups`)."""
 
 
 class Layer(NamedTuple):
@@ -31,33 +31,33 @@ class Layer(NamedTuple):
 
     @property
     def gradients(self) -> Tensor | None:
-        """Of the same shape; None if there is no gradient, or a sparse one."""
+        """Same shape as `weights`; None without a gradient or with a sparse one."""
         g = self.parameter.grad
         return None if g is None or g.layout != torch.strided else self._rows(g.detach())
 
     def _rows(self, tensor: Tensor) -> Tensor:
-        rows = matrices(gathered(tensor), self.row_dim, self.blocks)
+        rows = as_matrices(gathered(tensor), self.row_dim, self.blocks)
         return rows[0] if self.blocks == 1 else rows
 
 
 def layers_of(source: Layers) -> list[Layer]:
     """The layers of `source`: floating-point tensors with at least two dimensions and two rows.
 
-    Of a model, those that `ko.param_groups(model)` would collide, by name. Of an optimizer or of groups, those whose
-    group does not say `collision="none"`, unless every group says so; by name where the groups have names. Tensors
-    without a name are called by their position among all tensors.
+    For a model, these are the parameters that `ko.param_groups(model)` would collide. For an optimizer or parameter
+    groups, they are the parameters of groups without `collision="none"`, or of all groups if every group has it. A
+    layer has the name of its parameter, or, without one, the position of the tensor among all tensors.
     """
     groups = _groups(source)
     collided = [group.get("collision", "soft") != "none" for group in groups]
-    everything = not isinstance(source, nn.Module) and not any(collided)
-    found, position = [], 0
+    take_all = not isinstance(source, nn.Module) and not any(collided)
+    layers, position = [], 0
     for group, is_collided in zip(groups, collided, strict=True):
         row_dim, blocks = group.get("row_dim", 0), group.get("blocks", 1)
         for name, p in _named(group):
-            if (is_collided or everything) and _has_rows(p, row_dim, blocks):
-                found.append(Layer(str(position) if name is None else name, p, row_dim, blocks))
+            if (is_collided or take_all) and _has_rows(p, row_dim, blocks):
+                layers.append(Layer(str(position) if name is None else name, p, row_dim, blocks))
             position += 1
-    return found
+    return layers
 
 
 def _groups(source: Layers) -> list[Mapping[str, Any]]:
@@ -79,4 +79,4 @@ def _named(group: Mapping[str, Any]) -> Iterator[tuple[str | None, Tensor]]:
 def _has_rows(p: Tensor, row_dim: int, blocks: int) -> bool:
     if p.ndim < 2 or not p.numel() or not p.is_floating_point() or p.layout != torch.strided:
         return False
-    return n_rows(p, row_dim, blocks) >= 2
+    return rows_per_block(p, row_dim, blocks) >= 2

@@ -14,7 +14,7 @@ from service.jobs import checkpoints
 from service.jobs.transitions import lock_owned, record_event, record_notes
 from service.metrics import write
 from service.specs.training import ENGINE_VERSION, JobStatus
-from service.storage.session import NOW
+from service.storage.database import NOW
 from service.storage.tables import Job, JobEvent
 
 

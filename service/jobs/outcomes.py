@@ -16,7 +16,7 @@ from service.jobs.heartbeats import Batch, is_stale, store_batches
 from service.jobs.transitions import change_status, lock_owned
 from service.metrics import write
 from service.specs.training import Environment, JobStatus, Reason, Summary
-from service.storage.session import NOW
+from service.storage.database import NOW
 from service.storage.tables import Job
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ko import collisions, counter
+from ko import collisions, rng
 from ko.diagnostics.layers import layers_of
-from ko.particles import matrices, tensor_of
+from ko.particles import as_matrices, from_matrices
 
 Draw = Callable[[torch.Size], Tensor]
 """Standard normal numbers of a shape."""
@@ -70,12 +70,12 @@ def precede(optimizer: Optimizer, model: nn.Module, control: str, strength: floa
             p, rows = layer.parameter, (layer.row_dim, layer.blocks)
             if p.grad is None:
                 continue
-            g = matrices(p.grad, *rows)  # (B, N, D)
+            g = as_matrices(p.grad, *rows)  # (B, N, D)
             changed = [
                 gradient + add(weights, gradient, strength, partial(_normal, (seed, step, position, block), p.device))
-                for block, (weights, gradient) in enumerate(zip(matrices(p, *rows), g, strict=True))
+                for block, (weights, gradient) in enumerate(zip(as_matrices(p, *rows), g, strict=True))
             ]
-            p.grad.copy_(tensor_of(torch.stack(changed), p.grad, *rows))
+            p.grad.copy_(from_matrices(torch.stack(changed), p.grad, *rows))
         for group in optimizer.param_groups:
             group["control_step"] += 1
 
@@ -86,4 +86,4 @@ def precede(optimizer: Optimizer, model: nn.Module, control: str, strength: floa
 
 def _normal(key: tuple[int, ...], device: torch.device, shape: torch.Size) -> Tensor:
     pairs = torch.arange((shape.numel() + 1) // 2, device=device)
-    return counter.normal(counter.bits(counter.key(*key), pairs))[: shape.numel()].view(shape)
+    return rng.normal(rng.bits(rng.key(*key), pairs))[: shape.numel()].view(shape)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from service.comparisons.analysis.base_optimizers import leads_over_base
 from service.comparisons.analysis.decision import Ranking
@@ -24,6 +24,9 @@ from service.comparisons.design.runs import StoredRun
 from service.specs.metric_text import Measure
 from service.specs.training import Target
 from service.stats.multiple_testing import Family, adjusted_tests
+
+SHOWN_ELSEWHERE = frozenset({"dataset.name", "model.name", "stop_at_target"})
+"""Fields of the setting that the answer has on its own, or that hold for its target."""
 
 
 def compare_runs(
@@ -51,30 +54,21 @@ def compare_runs(
         Invalid: neither more nor less of the metric is better, or the runs are of several settings.
     """
     measure = Measure(metric)
-    sign = measure.sign
     counted = [run for run in runs if run.counts]
-    setting = shared_setting(counted, group_by)
-    groups = by_mean(group(counted, group_by), sign)
-    shown_elsewhere = {"dataset.name", "model.name", "stop_at_target", group_by, f"{group_by}.name"}
-    family = Family(pairs=max(1, len(groups) * (len(groups) - 1) // 2), stopping=stopping, sign=sign)
+    groups = by_mean(group(counted, group_by), measure.sign)
+    setting = shared_parameters(groups, group_by) | shared_setting(counted, group_by)
     question = Question(
         dataset=dataset,
         model=None if group_by == "model" else model,
         metric=metric,
         group_by=group_by,
         target=target or _common_target(counted),
-        held_fixed=held_fixed(shared_parameters(groups, group_by) | setting, shown_elsewhere),
-        family=family,
+        held_fixed=held_fixed(setting, SHOWN_ELSEWHERE | {group_by, f"{group_by}.name"}),
+        family=Family(max(1, len(groups) * (len(groups) - 1) // 2), stopping, sign=measure.sign),
     )
-    (tests,) = adjusted_tests([task_scores(groups)], family)
+    (tests,) = adjusted_tests([task_scores(groups)], question.family)
     repeated = len(counted) - sum(len(of_value.runs) for of_value in groups)
-    return task_answer(
-        question,
-        groups,
-        tests,
-        left_out(runs, repeated),
-        lambda ranking: _caveats(ranking, measure, question.held_fixed),
-    )
+    return task_answer(question, groups, tests, left_out(runs, repeated), _caveats)
 
 
 def _common_target(runs: Sequence[StoredRun]) -> Target | None:
@@ -84,16 +78,16 @@ def _common_target(runs: Sequence[StoredRun]) -> Target | None:
     return Target.model_validate(targets[0]) if is_common else None
 
 
-def _caveats(ranking: Ranking, measure: Measure, fixed: Mapping[str, Any]) -> Iterator[str]:
-    """Sentences on how far the verdict holds."""
-    yield from leads_over_base(ranking, measure)
+def _caveats(question: Question, ranking: Ranking) -> Iterator[str]:
+    yield from leads_over_base(ranking, Measure(question.metric))
     yield from diverged_text(ranking.groups)
     if not ranking.groups:
         return
-    if "lr" in fixed:
-        yield f"This holds at learning rate {fixed['lr']:g}, not tuned for each, on this split of the data."
+    if "lr" in question.held_fixed:
+        rate = question.held_fixed["lr"]
+        yield f"This holds at learning rate {rate:g}, not tuned for each group, on this split of the data."
     else:
         yield (
-            "Each ran at the learning rate that its label names; whether these were tuned with equal effort is not "
-            "known here. This holds on this split of the data."
+            "Each group ran at the learning rate in its label; whether these rates were tuned with equal effort is not "
+            "recorded. This holds on this split of the data."
         )

@@ -127,7 +127,7 @@ def _task_answer(task: _Task, tests: Sequence[Test], obstacle: Obstacle | None) 
         if optimizer.is_tuned
     ]
 
-    def limits(ranking: Ranking) -> list[str]:
+    def limits(question: Question, ranking: Ranking) -> list[str]:
         diverged = [] if question.is_scored else diverged_text(ranking.groups)
         return [*diverged, *caveats(task.plan, task.results.task, task.groups, tuned)]
 

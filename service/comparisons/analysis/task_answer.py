@@ -17,9 +17,6 @@ from service.specs.metric_text import Measure
 from service.specs.training import Target
 from service.stats.multiple_testing import Family, Test
 
-Caveats = Callable[[Ranking], Iterable[str]]
-"""Sentences on how far a verdict holds."""
-
 
 @dataclass(frozen=True)
 class Question:
@@ -38,6 +35,10 @@ class Question:
     """Whether diverged runs have a declared score, so that a group with some can be best."""
     has_looks: bool = False
     """Whether the plan adds seeds depending on results."""
+
+
+Caveats = Callable[[Question, Ranking], Iterable[str]]
+"""Sentences on how far a verdict holds."""
 
 
 def task_answer(
@@ -73,5 +74,5 @@ def _verdict(question: Question, ranking: Ranking, caveats: Caveats, blocked_by:
     decision = decide(ranking, is_scored=question.is_scored, blocked_by=blocked_by)
     text = verdict_text(decision, Measure(question.metric), question.family)
     if not decision.is_final:
-        text = " ".join([text, *caveats(ranking)])
+        text = " ".join([text, *caveats(question, ranking)])
     return VerdictView(decided=decision.best is not None, best=decision.best, text=text)

@@ -42,8 +42,12 @@ class TestOptionsSetLater:
             ("rate", math.inf, "rate of parameter group 1"),
             ("group_size", 1, "group_size of parameter group 1: expected an integer >= 2, not 1"),
             ("collision", "Soft", "collision of parameter group 1: 'Soft' is not one of soft, hard, none"),
-            ("row_dim", 5, r"row_dim of parameter group 1: 5 is no dimension of a parameter of shape \(4, 3\)"),
-            ("blocks", 3, r"blocks of parameter group 1: shape \(4, 3\) cannot be 3 matrices of equal height"),
+            ("row_dim", 5, r"row_dim of parameter group 1: 5 is not a dimension of a parameter of shape \(4, 3\)"),
+            (
+                "blocks",
+                3,
+                r"blocks of parameter group 1: shape \(4, 3\) cannot be split into 3 equal matrices",
+            ),
             ("collision_step", "x", "collision_step of parameter group 1: expected an integer >= 0, not 'x'"),
             ("collision_seed", -1, "collision_seed of parameter group 1: expected an integer >= 0, not -1"),
             ("bounded", 1, "bounded of parameter group 1: expected True or False, not 1"),
@@ -64,9 +68,9 @@ class TestNames:
     @pytest.mark.parametrize(
         ("name", "value", "message"),
         [
-            ("gama", 0.3, "gama.*: no such option; did you mean 'gamma'"),
-            ("colision", "hard", "colision.*: no such option; did you mean 'collision'"),
-            ("groupsize", 8, "groupsize.*: no such option; did you mean 'group_size'"),
+            ("gama", 0.3, "gama.*: unknown option; did you mean 'gamma'"),
+            ("colision", "hard", "colision.*: unknown option; did you mean 'collision'"),
+            ("groupsize", 8, "groupsize.*: unknown option; did you mean 'group_size'"),
         ],
     )
     def test_a_slip_is_told_what_was_meant(self, base: Any, name: str, value: Any, message: str) -> None:
@@ -80,9 +84,9 @@ class TestNames:
         assert len(optimizer.param_groups) == 1
 
     def test_what_belongs_elsewhere(self) -> None:
-        with pytest.raises(ValueError, match="blocks: this says where a group's rows are; set it in a parameter group"):
+        with pytest.raises(ValueError, match="blocks: this option depends on the tensors; set it in a parameter group"):
             KO([parameter(4, 3)], blocks=2)
-        with pytest.raises(ValueError, match="seed of parameter group 0: an optimizer has one for all its groups"):
+        with pytest.raises(ValueError, match="seed of parameter group 0: an optimizer has one seed for all groups"):
             KO([{"params": parameter(4, 3), "seed": 2}])
         with pytest.raises(TypeError, match="param_group: expected a dict, not list"):
             KO([parameter(2, 2)]).add_param_group([1])  # type: ignore[arg-type]
@@ -152,7 +156,9 @@ class TestState:
         optimizer = KO([parameter(6, 4)])
         saved = KO([{"params": [parameter(8, 4)], "blocks": 4}]).state_dict()
         found = snapshot(optimizer)
-        with pytest.raises(ValueError, match=r"blocks of parameter group 0: shape \(6, 4\) cannot be 4 matrices"):
+        with pytest.raises(
+            ValueError, match=r"blocks of parameter group 0: shape \(6, 4\) cannot be split into 4 equal"
+        ):
             optimizer.load_state_dict(saved)
         assert_unchanged(optimizer, found)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from ko import collisions, counter
+from ko import collisions, rng
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -18,8 +18,8 @@ Array = NDArray[np.float64]
 
 
 def layer(n: int, d: int, seed: int = 0) -> tuple[Array, Array]:
-    rng = np.random.default_rng(seed)
-    return rng.standard_normal((n, d)), rng.standard_normal((n, d))
+    generator = np.random.default_rng(seed)
+    return generator.standard_normal((n, d)), generator.standard_normal((n, d))
 
 
 def tensors(*arrays: Array) -> list[torch.Tensor]:
@@ -244,7 +244,7 @@ class TestHard:
         w = torch.tensor([[0.0, 0], [0.3, 0], [0, 0.5], [0.2, 0.2]], dtype=torch.float64)
         g = torch.tensor([[1.0, 0], [0, 1], [3, 0], [0.5, 0.5]], dtype=torch.float64)
         expected, collided, variance = 0.0, 0, 0.0
-        for key in map(counter.key, range(1500)):
+        for key in map(rng.key, range(1500)):
             order = matching(4, key).tolist()
             pairs = [(order[0], order[2]), (order[1], order[3])]
             speeds = [float((g[i] - g[j]).norm()) for i, j in pairs]
@@ -257,7 +257,7 @@ class TestHard:
     def test_directions_are_uniform_on_the_circle(self) -> None:
         # Chi-square over 16 sectors, 15 degrees of freedom: 37.7 is the 0.999 quantile; the keys are fixed.
         w, g = torch.zeros(2, 2), torch.tensor([[1.0, 0], [-1.0, 0]])
-        turned = torch.stack([collisions.hard(w, g, 1e9, counter.key(step))[0] for step in range(3200)])
+        turned = torch.stack([collisions.hard(w, g, 1e9, rng.key(step))[0] for step in range(3200)])
         sector = ((torch.atan2(turned[:, 1], turned[:, 0]) + math.pi) / (2 * math.pi) * 16).long().clamp(max=15)
         counts = torch.bincount(sector, minlength=16)
         assert float(((counts - 200) ** 2 / 200).sum()) < 37.7
@@ -269,7 +269,7 @@ class TestHard:
         # classes (9 degrees of freedom) and normal bounds, each at the 0.999 level; the keys are fixed.
         w, g = torch.zeros(2, d), torch.eye(d)[:1] * torch.tensor([[1.0], [-1.0]])
         n = 1000
-        points = torch.stack([collisions.hard(w, g, 1e9, counter.key(7, step))[0] for step in range(n)]).cpu().numpy()
+        points = torch.stack([collisions.hard(w, g, 1e9, rng.key(7, step))[0] for step in range(n)]).cpu().numpy()
         edges = stats.beta.ppf(np.linspace(0, 1, 11), 0.5, (d - 1) / 2)
         for column in range(d):
             counts, _ = np.histogram(points[:, column] ** 2, bins=edges)

@@ -292,7 +292,7 @@ class TestLargestEigenvalue:
         assert float(largest_eigenvalue(w, torch.zeros(8, 5, dtype=w.dtype))) == 0
 
     def test_it_stops(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pairs, "MOST_ROUNDS", 5)
+        monkeypatch.setattr(pairs, "MAX_ITERATIONS", 5)
         monkeypatch.setattr(pairs, "TOLERANCE", 0.0)
         w, g = normal(60, 50), normal(60, 50, seed=1)
         found = float(largest_eigenvalue(w, g))

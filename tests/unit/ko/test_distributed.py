@@ -244,7 +244,7 @@ class TestFSDP1:
         for found in of(results, "fsdp1"):
             assert found[f"use_orig_params={original}"] == (
                 "params of parameter group 0: FullyShardedDataParallel has flattened a parameter, so KO cannot find "
-                'its neurons; use fully_shard (FSDP2), or collision="none" for this group'
+                'its rows; use fully_shard (FSDP2), or collision="none" for this group'
             )
 
     def test_they_train_uncollided(self, results: list[dict[str, Any]]) -> None:

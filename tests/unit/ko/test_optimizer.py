@@ -15,7 +15,7 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, StepLR
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from ko import KO, MuonAdamW, collisions, counter
+from ko import KO, MuonAdamW, collisions, rng
 
 pytestmark = pytest.mark.usefixtures("device")
 
@@ -71,7 +71,7 @@ class TestStep:
         for step in range(2):
             for position, x in enumerate((p, q)):
                 found, grad = x.detach().clone(), x.grad
-                collided = collisions.hard(found, grad, 50.0, counter.key(9, step, position))
+                collided = collisions.hard(found, grad, 50.0, rng.key(9, step, position))
                 moved.append(found - collided)
             optimizer.step()
             torch.testing.assert_close(p.detach(), moved[-2])
@@ -299,7 +299,7 @@ class TestState:
         optimizer.add_param_group({"params": late, "collision": "hard", "rate": 60.0, "lr": 1.0})
         torch.testing.assert_close(plain.detach(), expected[0])
         torch.testing.assert_close(soft.detach(), expected[1])
-        moved = late.detach() - collisions.hard(late.detach(), late.grad, 60.0, counter.key(1, 1, 2))  # type: ignore[arg-type]
+        moved = late.detach() - collisions.hard(late.detach(), late.grad, 60.0, rng.key(1, 1, 2))  # type: ignore[arg-type]
         optimizer.step()
         torch.testing.assert_close(late.detach(), moved)
         assert [group["collision_step"] for group in optimizer.param_groups] == [2, 2, 2]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 
 from ko import KO, collisions, param_groups
-from ko.particles import matrices, tensor_of
+from ko.particles import as_matrices, from_matrices
 
 
 def tag_of(model: nn.Module, name: str, **options: Any) -> dict[str, Any]:
@@ -116,9 +116,9 @@ class TestParamGroups:
         model = nn.ModuleList([Attention(), Attention()])
         assert tag_of(model, "1.qkv.weight", stacked={"*.qkv.weight": 3}) == {"blocks": 3}
         assert tag_of(model, "1.proj.weight", stacked={"*.qkv.weight": 3}) == {}
-        with pytest.raises(ValueError, match=r"stacked: '\*\.q\.weight' fits no parameter"):
+        with pytest.raises(ValueError, match=r"stacked: '\*\.q\.weight' matches no parameter"):
             param_groups(model, stacked={"*.q.weight": 3})
-        with pytest.raises(ValueError, match=r"stacked: the 12 rows of 0\.qkv\.weight are not 5 matrices"):
+        with pytest.raises(ValueError, match=r"stacked: the 12 rows of 0\.qkv\.weight cannot be split into 5"):
             param_groups(model, stacked={"*.qkv.weight": 5})
 
     def test_every_parameter_once_and_options_in_each_group(self) -> None:
@@ -150,15 +150,15 @@ class TestMatrices:
         tensor = torch.arange(float(torch.Size(shape).numel())).view(shape)
         if channels_last and tensor.ndim == 4:
             tensor = tensor.to(memory_format=torch.channels_last)
-        rows = matrices(tensor, row_dim, blocks)
+        rows = as_matrices(tensor, row_dim, blocks)
         assert rows.shape == expected
-        again = tensor_of(rows, tensor, row_dim, blocks)
+        again = from_matrices(rows, tensor, row_dim, blocks)
         assert torch.equal(again, tensor)
         assert again.stride() == tensor.stride()
 
     def test_a_transposed_convolution_has_a_row_for_each_output_channel(self) -> None:
         weight = torch.randn(4, 6, 3, 3)  # (in, out, kh, kw)
-        assert torch.equal(matrices(weight, row_dim=1)[0, 2], weight[:, 2].flatten())
+        assert torch.equal(as_matrices(weight, row_dim=1)[0, 2], weight[:, 2].flatten())
 
 
 def stepped(model: nn.Module, groups: Any, **options: Any) -> None:
@@ -273,9 +273,12 @@ class TestBadLayouts:
     @pytest.mark.parametrize(
         ("group", "message"),
         [
-            ({"row_dim": 2}, r"row_dim of parameter group 0: 2 is no dimension of a parameter of shape \(6, 4\)"),
+            ({"row_dim": 2}, r"row_dim of parameter group 0: 2 is not a dimension of a parameter of shape \(6, 4\)"),
             ({"row_dim": -1}, "row_dim of parameter group 0: expected an integer >= 0, not -1"),
-            ({"blocks": 4}, r"blocks of parameter group 0: shape \(6, 4\) cannot be 4 matrices of equal height"),
+            (
+                {"blocks": 4},
+                r"blocks of parameter group 0: shape \(6, 4\) cannot be split into 4 equal matrices",
+            ),
             ({"skip_idle": 1}, "skip_idle of parameter group 0: expected True or False, not 1"),
             ({"blocks": 0}, "blocks of parameter group 0: expected an integer >= 1, not 0"),
             ({"group_size": 1}, "group_size of parameter group 0: expected an integer >= 2, not 1"),

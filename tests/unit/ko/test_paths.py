@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ko import KO, collisions, counter
-from ko.collisions import Encounter, collide, repulsion
+from ko import KO, collisions, rng
+from ko.collisions import LayerBatch, collide, soft_collision
 from tests.devices import DEVICES
 
 FORMS: list[dict[str, Any]] = [
@@ -36,9 +36,9 @@ class TestBlocks:
         w[3], g[20, 1] = 0, torch.inf
         whole = collisions.soft(w, g, 0.2, bounded)
         for strip in (1, 10, 64):
-            monkeypatch.setattr(repulsion, "_CPU_STRIP_ROWS", strip)
+            monkeypatch.setattr(soft_collision, "_CPU_STRIP_ROWS", strip)
             for n_rows in (1, 7, 52, 53):
-                monkeypatch.setattr(repulsion, "BLOCK_BYTES", n_rows * 53 * 8)
+                monkeypatch.setattr(soft_collision, "BLOCK_BYTES", n_rows * 53 * 8)
                 torch.testing.assert_close(collisions.soft(w, g, 0.2, bounded), whole)
                 batch = collisions.soft(torch.stack((w, w)), torch.stack((g, g)), 0.2, bounded)
                 torch.testing.assert_close(batch, torch.stack((whole, whole)))
@@ -86,8 +86,8 @@ def test_no_matrix_of_all_pairs_beyond_the_bound(options: dict[str, Any]) -> Non
 class TestTogether:
     def test_hard_layers_at_once_equal_each_alone(self, device: str) -> None:
         w, g = rows(3, 11, 6, device=device)
-        keys = [counter.key(k) for k in range(3)]
-        together, shares = collisions.collide_pairs(w, g, 3.0, counter.as_tensor(keys))
+        keys = [rng.key(k) for k in range(3)]
+        together, shares = collisions.collide_pairs(w, g, 3.0, rng.as_tensor(keys))
         for k in range(3):
             alone, share = collisions.collide_pairs(w[k], g[k], 3.0, keys[k])
             assert torch.equal(together[k], alone)
@@ -120,16 +120,16 @@ class TestTogether:
 
 
 class TestCompiled:
-    def encounters(self, strength: float, key: int) -> list[Encounter]:
-        force, keys = torch.tensor(strength, dtype=torch.float64), counter.as_tensor([key, key + 1])
+    def batches(self, strength: float, key: int) -> list[LayerBatch]:
+        force, keys = torch.tensor(strength, dtype=torch.float64), rng.as_tensor([key, key + 1])
         w, g = rows(2, 9, 5)
         return [
-            Encounter(w, g, force, None, False, False, None),
-            Encounter(w, g, force, None, False, True, None),
-            Encounter(w, g, force, keys, False, False, 4),
-            Encounter(w, g, force, keys, False, True, 4),
-            Encounter(w, g, force * 10, keys, True, False, None),
-            Encounter(w[:1], g[:1], force * 10, keys[:1], True, False, None),
+            LayerBatch(w, g, force, None, False, False, None),
+            LayerBatch(w, g, force, None, False, True, None),
+            LayerBatch(w, g, force, keys, False, False, 4),
+            LayerBatch(w, g, force, keys, False, True, 4),
+            LayerBatch(w, g, force * 10, keys, True, False, None),
+            LayerBatch(w[:1], g[:1], force * 10, keys[:1], True, False, None),
         ]
 
     def test_one_graph_for_every_strength_and_step(self) -> None:
@@ -142,8 +142,8 @@ class TestCompiled:
 
         compiled = torch.compile(collide, fullgraph=True, backend=backend)  # fullgraph: an error if it breaks
         for strength, key in ((0.1, 1), (0.2, 2), (0.0, 3)):
-            found, shares = compiled(self.encounters(strength, key))
-            expected, expected_shares = collide(self.encounters(strength, key))
+            found, shares = compiled(self.batches(strength, key))
+            expected, expected_shares = collide(self.batches(strength, key))
             for a, b in zip(found, expected, strict=True):
                 torch.testing.assert_close(a, b)
             assert [s is None for s in shares] == [s is None for s in expected_shares]

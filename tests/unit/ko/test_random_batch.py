@@ -6,8 +6,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from ko import collisions, counter
-from ko.collisions.repulsion import _groups
+from ko import collisions, rng
+from ko.collisions.soft_collision import _random_groups
 from tests.devices import DEVICES
 
 N, D = 12, 5
@@ -20,7 +20,7 @@ def layer(n: int = N, d: int = D, device: str = "cpu") -> tuple[Tensor, Tensor]:
 
 
 def groups_of(n: int, size: int, key: int = 0) -> list[list[int]]:
-    return [rows for chunk in _groups(torch.zeros(n, 3), size, key) for rows in chunk.tolist()]
+    return [rows for chunk in _random_groups(torch.zeros(n, 3), size, key) for rows in chunk.tolist()]
 
 
 class TestGroups:
@@ -43,7 +43,7 @@ class TestGroups:
         counts = np.zeros((N, N))
         n_draws = 4000
         for step in range(n_draws):
-            for group in groups_of(N, 4, counter.key(step)):
+            for group in groups_of(N, 4, rng.key(step)):
                 counts[np.ix_(group, group)] += 1
         met = counts[np.triu_indices(N, 1)]
         expected = n_draws * 3 / 11
@@ -57,14 +57,14 @@ class TestEstimate:
         # 60 numbers with 3,000 draws each; a two-sided test of each at 0.001 / 60 makes 99.9 % confidence in all.
         w, g = layer(device=device)
         exact = collisions.soft(w, g, 0.3)
-        draws = torch.stack([collisions.soft(w, g, 0.3, group_size=size, key=counter.key(s)) for s in range(3000)])
+        draws = torch.stack([collisions.soft(w, g, 0.3, group_size=size, key=rng.key(s)) for s in range(3000)])
         error = draws.std(0) / len(draws) ** 0.5
         assert (error > 0).all()
         assert ((draws.mean(0) - exact).abs() / error).max() < stats.norm.ppf(1 - 0.001 / 60 / 2)
 
     def test_unbiased_where_the_group_size_does_not_divide(self, device: str) -> None:
         w, g = layer(11, device=device)
-        draws = torch.stack([collisions.soft(w, g, 0.3, group_size=4, key=counter.key(s)) for s in range(3000)])
+        draws = torch.stack([collisions.soft(w, g, 0.3, group_size=4, key=rng.key(s)) for s in range(3000)])
         error = draws.std(0) / len(draws) ** 0.5
         z = (draws.mean(0) - collisions.soft(w, g, 0.3)).abs() / error
         assert z.max() < stats.norm.ppf(1 - 0.001 / 55 / 2)
@@ -94,9 +94,9 @@ class TestEstimate:
     def test_layers_at_once_equal_each_alone(self, device: str) -> None:
         generator = torch.Generator().manual_seed(0)
         w, g = (torch.randn(3, 10, 4, generator=generator, dtype=torch.float64).to(device) for _ in range(2))
-        keys = [counter.key(k) for k in range(3)]
+        keys = [rng.key(k) for k in range(3)]
         for bounded in (False, True):
-            together = collisions.soft(w, g, 2.0, bounded, group_size=3, key=counter.as_tensor(keys))
+            together = collisions.soft(w, g, 2.0, bounded, group_size=3, key=rng.as_tensor(keys))
             alone = [collisions.soft(w[k], g[k], 2.0, bounded, group_size=3, key=keys[k]) for k in range(3)]
             torch.testing.assert_close(together, torch.stack(alone))
 

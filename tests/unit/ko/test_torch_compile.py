@@ -15,8 +15,8 @@ import torch
 from torch._dynamo.testing import CompileCounter
 from torch._dynamo.utils import counters
 
-from ko import Fade, collisions, counter
-from ko.collisions import Encounter
+from ko import Fade, collisions, rng
+from ko.collisions import LayerBatch
 from tests.devices import DEVICES
 from tests.unit.ko.torch_infos import CASES, FORMS, set_gradients, values
 
@@ -87,7 +87,7 @@ def test_collide_is_one_graph(form: str, device: str) -> None:
         generator = torch.Generator().manual_seed(step)
         w, g = torch.randn(2, 1, 7, 5, generator=generator).to(device)
         is_hard = options["collision"] == "hard"
-        encounter = Encounter(
+        batch = LayerBatch(
             w,
             g,
             torch.tensor((options["rate"] if is_hard else options["gamma"]) / (step + 1), dtype=torch.float64),
@@ -96,7 +96,7 @@ def test_collide_is_one_graph(form: str, device: str) -> None:
             options.get("bounded", False),
             options.get("group_size"),
         )
-        torch.testing.assert_close(compiled([encounter]), collisions.collide([encounter]))
+        torch.testing.assert_close(compiled([batch]), collisions.collide([batch]))
     assert compiles.frame_count == 1
 
 
@@ -120,7 +120,7 @@ def test_a_compiled_step_takes_a_closure(device: str) -> None:
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="Inductor needs a C++ compiler")
 def test_inductor_takes_the_random_numbers(device: str) -> None:
     def bits(key: torch.Tensor) -> torch.Tensor:
-        return counter.bits(key, torch.arange(7, device=device) + 9)
+        return rng.bits(key, torch.arange(7, device=device) + 9)
 
     key = torch.tensor([3], device=device)
     assert torch.equal(torch.compile(bits, fullgraph=True)(key), bits(key))

@@ -145,7 +145,7 @@ def own_errors(device: str, base: Any) -> list[ErrorOptimizerInput]:
         (None, {"foreach": 1}, r"foreach: expected True, False or None"),
         (None, {"seed": True}, r"seed: expected an integer"),
         (matrix(row_dim=-1), {}, r"row_dim of parameter group 0: expected"),
-        (matrix(row_dim=2), {}, r"row_dim of parameter group 0: 2 is no dimension"),
+        (matrix(row_dim=2), {}, r"row_dim of parameter group 0: 2 is not a dimension"),
         (matrix(blocks=0), {}, r"blocks of parameter group 0: expected"),
         (matrix(blocks=3), {}, r"blocks of parameter group 0: shape \(4, 4\)"),
         (flattened, {}, r"params of parameter group 0: FullyShardedDataParallel has flattened"),

@@ -1,4 +1,4 @@
-"""Collision strengths that change while training goes on."""
+"""Schedules of the collision strengths `gamma` and `rate`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Fade:
-    """A strength that goes from `start` to `end` over `steps` steps and stays there.
+    r"""Change a collision strength from `start` to `end` over `steps` steps, then keep it at `end`.
 
-    `KO(params, gamma=Fade(0.1, steps=total_steps))`. KO takes any function of the number of steps done; this one can be
-    pickled and says what it is.
+    After :math:`t` steps, with :math:`s = \min(t / \mathrm{steps}, 1)`, the strength is
+    :math:`\mathrm{end} + (\mathrm{start} - \mathrm{end}) f(s)`, where :math:`f(s)` is :math:`(1 + \cos \pi s) / 2`
+    ("cosine"), :math:`1 - s` ("linear"), or 1 before the last step and 0 from then on ("step").
+
+    Example: `KO(params, gamma=Fade(0.1, steps=total_steps))`. KO accepts any function of the number of completed steps;
+    a Fade can also be pickled and has a readable `repr`.
 
     Args:
         start: strength at the first step, >= 0.
         end: strength from step `steps` on, >= 0 (default 0).
-        steps: length of the fading, >= 1.
-        shape: "cosine" (default, half a period), "linear", or "step" (all at once at the end).
+        steps: length of the schedule in optimizer steps, >= 1.
+        shape: "cosine" (default), "linear" or "step".
 
     Raises:
-        ValueError: an argument out of its range, by name.
+        ValueError: if an argument is out of range; the message names it.
     """
 
     start: float
@@ -43,13 +47,13 @@ class Fade:
             raise ValueError(f"shape: {self.shape!r} is not one of {', '.join(_SHAPES)}")
 
     def __call__(self, step: int) -> float:
-        """The strength after `step` steps."""
-        done = min(step / self.steps, 1.0)
-        return self.end + (self.start - self.end) * _SHAPES[self.shape](done)
+        """The strength after `step` completed steps."""
+        progress = min(step / self.steps, 1.0)
+        return self.end + (self.start - self.end) * _SHAPES[self.shape](progress)
 
 
 _SHAPES: dict[str, Callable[[float], float]] = {
-    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
-    "linear": lambda done: 1 - done,
-    "step": lambda done: float(done < 1),
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+    "linear": lambda progress: 1 - progress,
+    "step": lambda progress: float(progress < 1),
 }

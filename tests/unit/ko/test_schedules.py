@@ -102,8 +102,8 @@ class TestInKO:
     @pytest.mark.parametrize(
         ("gamma", "message"),
         [
-            (Fade, "gamma: expected a function of the number of steps, but .* 'steps'"),
-            (lambda: 0.1, "gamma: expected a function of the number of steps, but"),
+            (Fade, "gamma: expected a function of the number of completed steps; it raised: .* 'steps'"),
+            (lambda: 0.1, "gamma: expected a function of the number of completed steps; it raised:"),
             (lambda step: -1.0, r"gamma: expected a finite number >= 0, not -1\.0"),
             (lambda step: torch.tensor(0.1), "gamma: expected a finite number >= 0, not tensor"),
             (torch.tensor(True), "gamma: expected one real number, not a torch.bool"),

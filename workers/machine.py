@@ -1,0 +1,26 @@
+"""What a worker has to know of its machine and cannot find out itself, because it must stay free of torch."""
+
+from __future__ import annotations
+
+import os
+from multiprocessing.connection import Connection
+
+import torch
+
+from workers import lifetime
+
+
+def describe(pipe: Connection) -> None:
+    """Entry point of a short-lived process: send torch's version and the GPUs of this host.
+
+    It may touch CUDA, because nothing forks from it.
+    """
+    os.setsid()
+    lifetime.die_with_parent()
+    devices = []
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            devices.append({"kind": "cuda", "name": properties.name, "memory_bytes": properties.total_memory})
+    pipe.send((str(torch.__version__), devices))  # its own type would load torch wherever it is unpickled
+    pipe.close()
