@@ -10,7 +10,8 @@ from pydantic import Field
 
 from service.comparisons.styles import LookView
 from service.specs.bodies import Output
-from service.specs.training import ComparisonStatus, Target
+from service.specs.outcome import Target
+from service.specs.states import ComparisonStatus
 
 Interval = tuple[float, float]
 

@@ -16,9 +16,11 @@ from service.comparisons.design.runs import CellRun, Result
 from service.config import settings
 from service.datasets import layouts
 from service.jobs import submission
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.jobs.workers import has_cuda, is_up
-from service.specs.training import ENGINE_VERSION, JobStatus, Reason, TargetHit
+from service.specs.outcome import TargetHit
+from service.specs.states import JobStatus, Reason
+from service.specs.training import ENGINE_VERSION
 from service.storage.tables import Comparison, ComparisonCell, Job, Worker
 
 KEY = ("phase", "task", "optimizer", "trial", "rung", "seed")

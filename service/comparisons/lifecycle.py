@@ -31,7 +31,8 @@ from service.datasets import layouts
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.jobs import actions, submission, workers
 from service.specs.catalog import default_dataset
-from service.specs.training import ComparisonStatus, TrainSpec
+from service.specs.states import ComparisonStatus
+from service.specs.training import TrainSpec
 from service.storage.database import storable
 from service.storage.tables import Comparison, User, Worker
 from service.validation import field_errors

@@ -18,7 +18,8 @@ from service.datasets import layouts
 from service.errors import Conflict, Forbidden, KotrainError, NotFound
 from service.jobs.lookup import get
 from service.jobs.submission import check, insert_rows
-from service.specs.training import ENGINE_VERSION, TRANSITIONS, JobStatus, Reason, TrainSpec
+from service.specs.states import TRANSITIONS, JobStatus, Reason
+from service.specs.training import ENGINE_VERSION, TrainSpec
 from service.storage.database import NOW
 from service.storage.tables import Job, JobEvent, User
 

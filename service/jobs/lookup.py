@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Text, and_, cast, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.errors import NotFound
-from service.specs.training import JobStatus
+from service.specs.states import JobStatus
 from service.storage.tables import ComparisonCell, Job, JobEvent, User
 
 

@@ -17,10 +17,11 @@ from service.datasets.locks import hold_dataset
 from service.errors import FieldError, Invalid
 from service.jobs import queue
 from service.jobs.lookup import get
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.jobs.workers import has_cuda
 from service.specs.catalog import is_own
-from service.specs.training import ENGINE_VERSION, JobStatus, TrainSpec
+from service.specs.states import JobStatus
+from service.specs.training import ENGINE_VERSION, TrainSpec
 from service.storage.database import call_after_commit
 from service.storage.tables import Job, JobEvent, User, Worker
 

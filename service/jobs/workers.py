@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from service.config import settings
 from service.specs.bodies import Output
-from service.specs.training import JobStatus
+from service.specs.states import JobStatus
 from service.storage.database import NOW
 from service.storage.tables import Job, User, Worker
 

@@ -1,22 +1,14 @@
-"""The vocabulary of a job: its resolved spec, its states and the reasons it ends for, and what a run reports back."""
+"""The resolved spec of a training run, and the metrics that it reports."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from service.specs.catalog import (
-    Constant,
-    DatasetChoice,
-    Frozen,
-    ModelChoice,
-    OptimizerChoice,
-    ScheduleChoice,
-    Seed,
-    unfit,
-)
+from service.specs.base import Frozen, unfit
+from service.specs.catalog import Constant, DatasetChoice, ModelChoice, OptimizerChoice, ScheduleChoice, Seed
+from service.specs.outcome import Target
 
 ENGINE_VERSION = 2
 """Raised by hand whenever the same spec trains to other numbers than before."""
@@ -55,61 +47,6 @@ they have taken so far, which is no part of the training time.
 """
 
 
-class JobStatus(StrEnum):
-    """State of a job; `cancel_requested` is a flag beside it, not a state."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing can follow this state."""
-        return not TRANSITIONS[self]
-
-
-TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
-    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED}),
-    JobStatus.RUNNING: frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.QUEUED}),
-    JobStatus.SUCCEEDED: frozenset(),
-    JobStatus.FAILED: frozenset(),
-    JobStatus.CANCELLED: frozenset(),
-}
-
-
-class ComparisonStatus(StrEnum):
-    """State of a comparison. `failed`: a run that it reports could not be made; the rest is answered all the same."""
-
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class Reason(StrEnum):
-    """Why a job ended, or went back to the queue."""
-
-    COMPLETED = "completed"
-    TARGET_REACHED = "target_reached"
-    DIVERGED = "diverged"
-    OUT_OF_MEMORY = "out_of_memory"
-    TIMED_OUT = "timed_out"
-    WORKER_LOST = "worker_lost"
-    CHILD_LOST = "child_lost"
-    CANCELLED = "cancelled"
-    INVALID = "invalid"
-    ERROR = "error"
-
-    @property
-    def status(self) -> JobStatus:
-        """The final state that a job which ends for this reason is in."""
-        if self in (Reason.COMPLETED, Reason.TARGET_REACHED):
-            return JobStatus.SUCCEEDED
-        return JobStatus.CANCELLED if self is Reason.CANCELLED else JobStatus.FAILED
-
-
 class Budget(Frozen):
     """How long to train: a number of epochs, of optimizer steps or of seconds, one of the three."""
 
@@ -129,17 +66,6 @@ class Budget(Frozen):
         if [self.epochs, self.steps, self.seconds].count(None) != 2:
             raise ValueError("give either epochs or steps or seconds")
         return self
-
-
-class Target(Frozen):
-    """A validation metric to reach; when it was reached is recorded."""
-
-    metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
-    value: float = Field(ge=0, le=1e6)
-
-    def reached_by(self, value: float) -> bool:
-        """Whether `value` of the metric meets the target; a loss has to fall to it, an accuracy to rise to it."""
-        return value <= self.value if self.metric.endswith("loss") else value >= self.value
 
 
 class TaskSpec(Frozen):
@@ -208,55 +134,3 @@ class TrainSpec(TaskSpec):
     def needs_cuda(self) -> bool:
         """Whether only a worker with a GPU can run this."""
         return self.device == "cuda" or self.precision == "fp16"
-
-
-class TargetHit(BaseModel):
-    """When a run first met its target."""
-
-    model_config = ConfigDict(frozen=True)
-
-    step: int
-    wall_seconds: float
-
-
-class Memory(BaseModel):
-    """What a run kept in memory, in bytes."""
-
-    model_config = ConfigDict(frozen=True)
-
-    optimizer_state_bytes: Annotated[int, Field(description="Bytes of all tensors in the optimizer's state.")]
-    parameter_bytes: Annotated[int, Field(description="Bytes of the trained parameters.")]
-    peak_bytes: Annotated[
-        int | None,
-        Field(
-            description="The most that the run took, data and evaluation included. On a GPU: bytes that torch had "
-            "allocated there. On the CPU: growth of the process's resident memory since the start of the run, which "
-            "includes library code as it is first used; null where the kernel does not tell."
-        ),
-    ]
-
-
-class Summary(BaseModel):
-    """What a run answers at its end; stored with the job.
-
-    `metrics` are those of the last step's weights (`test_accuracy` is the primary endpoint) and `best_*` those of the
-    best validation step. A diverged run has the values it had before it diverged.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    reason: Reason
-    steps: int
-    epochs: float
-    train_seconds: Annotated[float, Field(description="Seconds of training steps, without evaluation and diagnostics.")]
-    total_seconds: Annotated[float, Field(description="Seconds from the first to the last line of the run.")]
-    parameters: Annotated[int, Field(description="Number of trained parameters.")]
-    metrics: dict[str, float | None]
-    best_step: int | None
-    target: TargetHit | None
-    message: str | None = None
-    memory: Annotated[Memory | None, Field(description="Null for runs of versions that did not measure it.")] = None
-
-
-Environment = dict[str, Any]
-"""Versions, device, host, git revision and data hash of a run; recorded, not validated."""

@@ -11,7 +11,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from service.errors import NotFound
-from service.specs.training import ComparisonStatus
+from service.specs.states import ComparisonStatus
 from service.storage.tables import Comparison
 from service.streams.cursor import END, ManyCursor
 from service.streams.feed import Delta, Steps, frame, instant

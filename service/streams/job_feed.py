@@ -17,7 +17,7 @@ from service.jobs.claims import BEGAN_ANEW, CONTINUED
 from service.jobs.schemas import EventView
 from service.metrics import read
 from service.metrics.read import Curve
-from service.specs.training import JobStatus
+from service.specs.states import JobStatus
 from service.storage.tables import Job, JobEvent, MetricName
 from service.streams.cursor import END, JobCursor
 from service.streams.curve_pages import Curves, before, beyond, parts

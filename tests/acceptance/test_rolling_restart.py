@@ -240,7 +240,7 @@ do(outcomes.give_back, claim, "the worker is shutting down")
 """
 NEW_GOES_ON = """
 from service.jobs import checkpoints
-from service.specs.training import Reason
+from service.specs.states import Reason
 found = do(checkpoints.newest_first, claim.job_id)
 step = found[0].step if found else 0
 assert do(claims.begin, claim, step)

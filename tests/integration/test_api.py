@@ -8,7 +8,7 @@ from sqlalchemy import func, make_url, select
 
 from service.accounts import api_keys
 from service.errors import Invalid
-from service.jobs.schemas import JOB_EXAMPLE
+from service.jobs.requests import JOB_EXAMPLE
 from service.storage import database
 from service.storage.tables import Job, Worker
 

@@ -6,7 +6,7 @@ import pytest
 
 from service.accounts import api_keys
 from service.jobs import actions, outcomes
-from service.specs.training import Reason
+from service.specs.states import Reason
 from tests.integration.at_work import claim, do, load, submit
 from tests.integration.test_api import problem
 

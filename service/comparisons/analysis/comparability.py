@@ -9,7 +9,7 @@ from dataclasses import replace
 from service.comparisons.analysis.grouping import ENVIRONMENT_SETTING
 from service.comparisons.design.plan import LARGEST, Cell, Plan
 from service.comparisons.design.runs import CellRun, Result
-from service.specs.training import JobStatus, Reason
+from service.specs.states import JobStatus, Reason
 
 
 def settled(plan: Plan, runs: Sequence[CellRun]) -> list[CellRun]:

@@ -22,7 +22,7 @@ from service.comparisons.answers import CompareAnswer
 from service.comparisons.design.labels import GroupBy
 from service.comparisons.design.runs import StoredRun
 from service.specs.metric_text import Measure
-from service.specs.training import Target
+from service.specs.outcome import Target
 from service.stats.multiple_testing import Family, adjusted_tests
 
 SHOWN_ELSEWHERE = frozenset({"dataset.name", "model.name", "stop_at_target"})

@@ -8,8 +8,9 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, mode
 from pydantic.config import JsonDict
 
 from service.comparisons.design.search_spaces import MOST_PARAMETERS, Space
+from service.specs.base import Frozen, unfit
 from service.specs.bodies import Label, TagKey
-from service.specs.catalog import Frozen, Seed, unfit
+from service.specs.catalog import Seed
 from service.specs.patterns import PRINTABLE
 from service.specs.training import TaskSpec
 

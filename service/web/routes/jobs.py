@@ -12,6 +12,7 @@ from pydantic import Field
 
 from service.errors import Invalid
 from service.jobs import actions, lookup, submission
+from service.jobs.requests import JobRequest
 from service.jobs.schemas import (
     ActionOutcomes,
     ActionRequest,
@@ -19,7 +20,6 @@ from service.jobs.schemas import (
     EventView,
     History,
     JobCounts,
-    JobRequest,
     JobView,
     OutcomeView,
     Progress,
@@ -28,7 +28,7 @@ from service.metrics import read
 from service.metrics.schemas import CurveView, Metrics
 from service.specs.bodies import Label, Page
 from service.specs.patterns import STORABLE, TAG
-from service.specs.training import JobStatus
+from service.specs.states import JobStatus
 from service.storage import idempotency
 from service.storage.tables import Job
 from service.web.dependencies import Caller, Database, IdempotencyKey, StrictQuery, from_cursor, next_cursor

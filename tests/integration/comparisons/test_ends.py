@@ -11,7 +11,7 @@ from service.comparisons import lifecycle
 from service.comparisons.design import schedule
 from service.config import settings
 from service.jobs import claims, outcomes
-from service.specs.training import Reason
+from service.specs.states import Reason
 from service.storage import database
 from service.storage.tables import Comparison, Job, Worker
 from tests.integration.comparisons.asking import (

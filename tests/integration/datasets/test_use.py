@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 
 from service.datasets import layouts, locks
 from service.jobs import submission
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.storage import database
 from service.storage.tables import User
 from tests.unit.service.datasets.uploads.files import folders

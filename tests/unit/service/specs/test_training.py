@@ -5,7 +5,9 @@ from pydantic import ValidationError
 
 from service.errors import FieldError
 from service.specs.catalog import DATASETS, MODELS, OPTIMIZERS, SCHEDULES, dataset_class, is_own
-from service.specs.training import TRANSITIONS, Budget, JobStatus, Reason, Summary, Target, TrainSpec
+from service.specs.outcome import Summary, Target
+from service.specs.states import TRANSITIONS, JobStatus, Reason
+from service.specs.training import Budget, TrainSpec
 from service.validation import field_error, field_errors
 
 OWN_NAME = "1 to 48 lower-case letters, digits and signs of _.-, beginning with a letter or digit"

@@ -14,7 +14,8 @@ from service.comparisons.analysis.report import conclude
 from service.comparisons.answers import Estimate
 from service.comparisons.design import schedule
 from service.comparisons.design.runs import CellRun, Result
-from service.specs.training import JobStatus, Reason, TargetHit
+from service.specs.outcome import TargetHit
+from service.specs.states import JobStatus, Reason
 from service.storage.tables import Comparison, User
 from tests.unit.service.comparisons.design.test_schedule import (
     ADAM,
