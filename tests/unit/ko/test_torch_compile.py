@@ -117,6 +117,7 @@ def test_a_compiled_step_takes_a_closure(device: str) -> None:
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="Inductor needs a C++ compiler")
 def test_inductor_takes_the_random_numbers(device: str) -> None:
     def bits(key: torch.Tensor) -> torch.Tensor:
