@@ -86,7 +86,7 @@ def test_tags_are_pairs(visitor: Visitor) -> None:
     field.fill("a:1, a:2")
     expect(field).to_have_accessible_description(re.compile("a stands twice"))
     field.fill("study:a<b")
-    expect(field).to_have_accessible_description(re.compile("has to be 1 to 64 letters, digits"))
+    expect(field).to_have_accessible_description(re.compile("must be 1 to 64 letters, digits"))
 
 
 class TestTunedParameters:
@@ -151,7 +151,7 @@ class TestTunedParameters:
         values.fill("0.1, 0.01")
         expect(values).to_have_accessible_description(re.compile("the lowest value comes first"))
         values.fill("0.1")
-        expect(values).to_have_accessible_description(re.compile("a value number 2 is required"))
+        expect(values).to_have_accessible_description(re.compile("value 2 is missing"))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_an_address_of_no_page(visitor: Visitor) -> None:
 def test_a_job_that_is_not_there(visitor: Visitor) -> None:
     visitor.expects(404, "/v1/jobs/")
     page = visitor.open("/jobs/00000000-0000-7000-8000-000000000000")
-    expect(page.get_by_role("alert")).to_contain_text("there is no job")
+    expect(page.get_by_role("alert")).to_contain_text("not found")
     page.get_by_role("link", name="Go to the overview").click()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 

@@ -232,7 +232,7 @@ class TestList:
         expect(tag).to_have_accessible_description("key:value")
         expect(mine).to_be_visible()
         tag.fill("st!udy:ko")
-        expect(tag).to_have_accessible_description(re.compile("has to be key:value, of letters"))
+        expect(tag).to_have_accessible_description(re.compile("must be key:value, with letters"))
         expect(mine).to_be_visible()
         tag.fill("study:ko")
         expect(page.get_by_text("No job is like that")).to_be_visible()

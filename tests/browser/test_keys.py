@@ -107,5 +107,5 @@ def test_a_name_that_no_user_can_have(visitor: Visitor) -> None:
     page.get_by_role("button", name="Make a key").click()
     field = page.get_by_label("User", exact=True)
     expect(field).to_have_attribute("aria-invalid", "true")
-    expect(field).to_have_accessible_description(re.compile("has to be 1 to 64 letters"))
+    expect(field).to_have_accessible_description(re.compile("must be 1 to 64 letters"))
     expect(field).to_be_focused()
