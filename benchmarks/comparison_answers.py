@@ -24,7 +24,9 @@ from service.comparisons import lifecycle
 from service.comparisons.design.requests import ComparisonRequest
 from service.jobs import claims, heartbeats, outcomes
 from service.operations.embedded.servers import Embedded
-from service.specs.training import ENGINE_VERSION, METRICS, Reason, Summary
+from service.specs.outcome import Summary
+from service.specs.states import Reason
+from service.specs.training import ENGINE_VERSION, METRICS
 from service.storage import database
 from service.storage.tables import Worker
 

@@ -28,7 +28,7 @@ from service.accounts import api_keys
 from service.jobs import claims, heartbeats, lookup, submission
 from service.jobs.claims import Claim
 from service.jobs.heartbeats import Batch, Beat
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.operations import stack
 from service.operations.embedded.servers import Embedded
 from service.storage import database

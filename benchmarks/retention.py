@@ -28,7 +28,7 @@ from sqlalchemy import text
 from service.accounts import api_keys
 from service.jobs import claims, heartbeats, outcomes, submission
 from service.jobs.heartbeats import Batch, Beat
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.metrics import read, write
 from service.operations.embedded.servers import Embedded
 from service.storage import database

@@ -19,10 +19,12 @@ try:
     )
     from service.comparisons.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun, Leaderboard
     from service.comparisons.design.requests import ComparisonRequest
-    from service.jobs.schemas import DryRun, JobRequest, JobView
+    from service.jobs.requests import JobRequest
+    from service.jobs.schemas import DryRun, JobView
     from service.metrics.schemas import Metrics
     from service.specs.bodies import Catalog
-    from service.specs.training import ComparisonStatus, JobStatus, Reason, Summary
+    from service.specs.outcome import Summary
+    from service.specs.states import ComparisonStatus, JobStatus, Reason
 except ModuleNotFoundError as _error:
     # `pip install kotrain` installs no dependencies: the console script must still start, to name the extra to install.
     _missing = _error.name

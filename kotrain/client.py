@@ -24,10 +24,11 @@ from service.comparisons.answers import (
 )
 from service.comparisons.design.requests import ComparisonRequest
 from service.datasets.schemas import DatasetDetail, DatasetList, DatasetView, FileFormat
-from service.jobs.schemas import DryRun, History, JobRequest, JobView
+from service.jobs.requests import JobRequest
+from service.jobs.schemas import DryRun, History, JobView
 from service.metrics.schemas import Metrics
 from service.specs.bodies import Catalog, Page
-from service.specs.training import ComparisonStatus, JobStatus
+from service.specs.states import ComparisonStatus, JobStatus
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.1, 1.0

@@ -21,7 +21,7 @@ from kotrain.errors import ApiError, KotrainError, NotRunning, WaitTimeout
 from kotrain.output import Json, complain, note, say
 from kotrain.plugins import Extensible
 from service.jobs.schemas import JobView
-from service.specs.training import JobStatus
+from service.specs.states import JobStatus
 
 app = typer.Typer(
     cls=Extensible,

@@ -18,7 +18,7 @@ from kotrain import asking, tables
 from kotrain.client import Client, ReportFormat
 from kotrain.output import Json, note, say
 from service.comparisons.answers import ComparisonAnswer
-from service.specs.training import ComparisonStatus
+from service.specs.states import ComparisonStatus
 
 app = typer.Typer(help="Plan, run and evaluate comparisons of optimizers.")
 Id = Annotated[str, typer.Argument(metavar="ID", help="Comparison id.")]

@@ -20,7 +20,7 @@ from kotrain.errors import KotrainError
 from kotrain.first_look import EPOCHS, SEEDS, first_look
 from kotrain.output import note
 from service.comparisons.answers import ComparisonAnswer
-from service.specs.training import ComparisonStatus
+from service.specs.states import ComparisonStatus
 
 START_SECONDS, STOP_SECONDS = 60.0, 30.0
 PLAIN_SECONDS = 5.0

@@ -12,7 +12,7 @@ from kotrain.client import Client
 from kotrain.comparing import follow, write
 from kotrain.output import note, say
 from kotrain.studies import STUDIES, Budget, Study
-from service.specs.training import ComparisonStatus
+from service.specs.states import ComparisonStatus
 
 app = typer.Typer(help="List and run predefined studies of KO and other optimizers.")
 

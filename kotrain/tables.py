@@ -27,7 +27,7 @@ from service.datasets.schemas import DatasetDetail, DatasetView
 from service.jobs.schemas import History, JobView
 from service.metrics.schemas import CurveView
 from service.specs.bodies import Catalog, CatalogEntry
-from service.specs.training import JobStatus
+from service.specs.states import JobStatus
 
 STATUS_STYLE = {
     JobStatus.QUEUED: "dim",

@@ -13,65 +13,61 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def default_home() -> Path:
-    """Folder in which an embedded installation stores its database, files, logs and key."""
+    """Default folder of an embedded installation: its database, files, logs and key."""
     return Path("/var/lib/kotrain") if os.geteuid() == 0 else Path.home() / ".kotrain"
 
 
 class Settings(BaseSettings):
-    """All settings; their defaults suit a single machine. Times are in seconds, sizes in bytes."""
+    """Defaults work on a single machine. Times are in seconds, sizes in bytes."""
 
     model_config = SettingsConfigDict(env_prefix="KOTRAIN_", extra="ignore", frozen=True)
 
     home: Path = Field(default_factory=default_home)
-    data_dir: Path | None = Field(None, description="Folder of the data sets. Default: `data` in the home.")
+    data_dir: Path | None = Field(None, description="Folder of data sets; `home/data` if unset.")
     files: str | None = Field(
-        None, description="Store of checkpoints: a folder or an fsspec URL (s3://...). Default: `files` in the home."
+        None, description="Folder or fsspec URL (s3://...) of checkpoints; `home/files` if unset."
     )
-    database_url: str | None = Field(None, description="postgresql+psycopg://... Default: the embedded server.")
-    broker_url: str | None = Field(None, description="redis://... Default: the embedded server.")
+    database_url: str | None = Field(None, description="postgresql+psycopg://...; the embedded server if unset.")
+    broker_url: str | None = Field(None, description="redis://...; the embedded server if unset.")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65_535)
     slots: int | None = Field(
-        None, ge=1, le=256, description="Concurrent jobs of a worker. Default: one per GPU or core."
+        None, ge=1, le=256, description="Jobs that a worker runs at a time; one per GPU or core if unset."
     )
-    lease_seconds: float = Field(20.0, gt=0, description="A running job without a heartbeat for this long is requeued.")
-    beat_seconds: float = Field(1.0, gt=0, description="Interval of heartbeats, which also store metrics.")
+    lease_seconds: float = Field(20.0, gt=0, description="A job without a heartbeat for this time is requeued.")
+    beat_seconds: float = Field(1.0, gt=0, description="Interval of heartbeats, which also carry the metrics.")
     maintenance_seconds: float = Field(5.0, gt=0, description="Interval of checks for stale jobs and idle slots.")
-    cancel_seconds: float = Field(5.0, gt=0, description="Time for a cancelled job to stop before it is killed.")
-    drain_seconds: float = Field(10.0, gt=0, description="Time for running jobs to stop when the worker shuts down.")
+    cancel_seconds: float = Field(5.0, gt=0, description="Time a cancelled job gets to stop before it is killed.")
+    drain_seconds: float = Field(10.0, gt=0, description="Time jobs get to stop when the worker shuts down.")
     checkpoint_seconds: float = Field(
-        60.0, gt=0, description="Interval of a job's checkpoints; at the end of an epoch a tenth of it suffices."
+        60.0, gt=0, description="Interval of a job's checkpoints; a tenth of it suffices at the end of an epoch."
     )
-    stall_seconds: float = Field(600.0, gt=0, description="A job without any output for this long is killed.")
-    keep_checkpoints_days: float = Field(1.0, ge=0, description="Days to keep the checkpoints of a job after its end.")
+    stall_seconds: float = Field(600.0, gt=0, description="A job without output for this time is killed.")
+    keep_checkpoints_days: float = Field(1.0, ge=0, description="How long to keep the checkpoints of ended jobs.")
     keep_points_days: float | None = Field(
-        None, ge=0, description="Days to keep the metric points of a job after its end. Default: forever."
+        None, ge=0, description="How long to keep the metric points of ended jobs; forever if unset."
     )
-    backoff_seconds: float = Field(
-        5.0, ge=0, description="Delay before a lost job runs again; doubles with each lost attempt."
-    )
+    backoff_seconds: float = Field(5.0, ge=0, description="Delay after a job's first lost attempt; doubles each time.")
     job_memory_bytes: int | None = Field(
-        None, ge=2**28, description="Memory limit of a CPU job. Default: an equal share of 80 % of the memory."
+        None, ge=2**28, description="Memory limit of a CPU job; an equal share of 80 % of the memory if unset."
     )
-    max_comparison_jobs: int = Field(10_000, ge=1, le=100_000, description="Maximum number of runs of one comparison.")
+    max_comparison_jobs: int = Field(10_000, ge=1, le=100_000, description="Maximum number of runs of a comparison.")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Maximum size of a request body.")
     max_upload_bytes: int = Field(2 * 2**30, ge=1024, description="Maximum size of an uploaded data set file.")
-    max_dataset_bytes: int = Field(
-        2 * 2**30, ge=1024, description="Maximum size of an uploaded data set in memory, unpacked."
-    )
+    max_dataset_bytes: int = Field(2 * 2**30, ge=1024, description="Maximum size of an uploaded data set in memory.")
 
     @field_validator("home")
     @classmethod
     def _own_folder(cls, home: Path) -> Path:
-        """Reject an empty path, which would mean the current folder."""
+        """An empty path would mean the current folder."""
         if home == Path():
-            raise ValueError("must name a folder other than the current one")
+            raise ValueError("must be a folder other than the current one")
         return home
 
     @field_validator("database_url")
     @classmethod
     def _psycopg(cls, url: str | None) -> str | None:
-        """Accept the schemes postgres and postgresql as postgresql+psycopg."""
+        """Schemes without a driver mean psycopg."""
         if url is None:
             return None
         scheme, separator, rest = url.partition("://")
@@ -89,11 +85,11 @@ class Settings(BaseSettings):
 
     @property
     def data(self) -> Path:
-        """The folder of the data sets."""
+        """The folder of data sets."""
         return self.data_dir or self.home / "data"
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process; `settings.cache_clear()` rereads the environment."""
+    """The process's settings. `settings.cache_clear()` makes the next call read the environment again."""
     return Settings()

@@ -17,7 +17,9 @@ from pathlib import Path
 
 import torch
 
-from service.specs.training import Reason, Summary, TrainSpec
+from service.specs.outcome import Summary
+from service.specs.states import Reason
+from service.specs.training import TrainSpec
 from workers import lifetime
 from workers.messages import CHECKPOINT, FAILURE, NOTE, PAUSE, POINTS, RESULT, STARTED, UNABLE, Assignment, may_have
 from workers.training import failures

@@ -18,7 +18,9 @@ from service.jobs import checkpoints, claims, outcomes
 from service.jobs.checkpoints import Written, name_of
 from service.jobs.claims import Claim
 from service.jobs.heartbeats import Instruction
-from service.specs.training import Reason, Summary, TrainSpec
+from service.specs.outcome import Summary
+from service.specs.states import Reason
+from service.specs.training import TrainSpec
 from service.storage.files import Absent, store
 from workers import entry, messages
 from workers.checkpoint_transfer import Unwanted, Uploads, newest_sound

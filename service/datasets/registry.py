@@ -29,9 +29,10 @@ from service.datasets.uploads.images import data_url
 from service.datasets.uploads.records import Records, rows_for_test, warnings_of
 from service.datasets.uploads.upload import Arrival, arrivals, disk
 from service.errors import Conflict, Forbidden, NotFound
-from service.specs.catalog import DATASETS, OWN, Dataset, Kind, dataset_class
+from service.specs.base import Kind
+from service.specs.catalog import DATASETS, OWN, Dataset, dataset_class
 from service.specs.metric_text import many
-from service.specs.training import ComparisonStatus, JobStatus
+from service.specs.states import ComparisonStatus, JobStatus
 from service.storage.tables import Comparison, Job, User
 
 PREVIEWED, PREVIEW_LETTERS, PREVIEW_NUMBERS = 16, 200, 32

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.specs.catalog import Kind
+from service.specs.base import Kind
 
 FileFormat = Literal["npz", "csv", "parquet", "jsonl", "zip"]
 """What can be uploaded."""

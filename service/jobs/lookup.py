@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Text, and_, cast, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.errors import NotFound
-from service.specs.training import JobStatus
+from service.specs.states import JobStatus
 from service.storage.tables import ComparisonCell, Job, JobEvent, User
 
 
@@ -18,7 +18,7 @@ def get(session: Session, job_id: UUID) -> Job:
     """The job, or `NotFound`."""
     job = session.get(Job, job_id)
     if job is None:
-        raise NotFound(f"there is no job {job_id}")
+        raise NotFound(f"job {job_id} not found")
     return job
 
 

@@ -15,7 +15,8 @@ from service.jobs.claims import Claim
 from service.jobs.heartbeats import Batch, is_stale, store_batches
 from service.jobs.transitions import change_status, lock_owned
 from service.metrics import write
-from service.specs.training import Environment, JobStatus, Reason, Summary
+from service.specs.outcome import Environment, Summary
+from service.specs.states import JobStatus, Reason
 from service.storage.database import NOW
 from service.storage.tables import Job
 
@@ -122,6 +123,6 @@ def reclaim_stale(session: Session) -> list[UUID]:
             job_id,
             attempt,
             Reason.WORKER_LOST,
-            f"worker {worker_id} gave no sign of life for {settings().lease_seconds:g} s",
+            f"worker {worker_id} sent no heartbeat for {settings().lease_seconds:g} s",
         )
     return [row.id for row in stale]

@@ -1,4 +1,4 @@
-"""Request and response bodies of jobs."""
+"""Response bodies of jobs, and the request for an action on several."""
 
 from __future__ import annotations
 
@@ -7,71 +7,28 @@ from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic.config import JsonDict
 
-from service.specs.bodies import Label, Output, TagKey
-from service.specs.training import JobStatus, Reason, Summary, TrainSpec
-
-JOB_EXAMPLE: JsonDict = {
-    "dataset": "digits",
-    "model": {"name": "mlp", "params": {"hidden": [256, 256]}},
-    "optimizer": {"name": "ko", "params": {"base": "adam", "lr": 0.001, "collision": "soft", "gamma": 0.1}},
-    "schedule": "cosine",
-    "budget": {"epochs": 30},
-    "batch_size": 64,
-    "seed": 0,
-    "target": {"metric": "val_accuracy", "value": 0.95},
-    "tags": {"study": "first"},
-}
-
-
-class JobRequest(TrainSpec):
-    """A training run to make, and how the service should treat it."""
-
-    # FastAPI silences a warning only while it builds a body's validator at once.
-    model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]}, defer_build=False)
-
-    tags: dict[TagKey, Label] = Field(
-        default_factory=dict, max_length=32, description="Your own labels, to find jobs by."
-    )
-    priority: int = Field(0, ge=-100, le=100, description="Higher runs first.")
-    time_limit_seconds: float | None = Field(
-        None,
-        gt=0,
-        le=30 * 86_400,
-        description="Wall-clock limit of the run, without what was lost; null: none.",
-    )
-    memory_limit_bytes: int | None = Field(
-        None,
-        ge=2**28,
-        le=2**50,
-        description="Memory of its processes; null: the worker's share for one job, which is also the most.",
-        exclude_if=lambda limit: limit is None,  # or a request repeated across an upgrade would be another one
-    )
-    max_failures: int = Field(3, ge=1, le=100, description="Lost workers or child processes before the job fails.")
-
-    @property
-    def train_spec(self) -> TrainSpec:
-        """What decides the result, without what only decides how the service treats the job."""
-        return TrainSpec.model_validate({name: getattr(self, name) for name in TrainSpec.model_fields})
+from service.specs.bodies import Output
+from service.specs.outcome import Summary
+from service.specs.states import JobStatus, Reason
 
 
 class Progress(Output):
-    """How far a run is, in optimizer steps; `total_steps` is null until it is known, and for a budget in seconds."""
+    """Progress of a run, in optimizer steps; `total_steps` is null until known, and for a budget in seconds."""
 
     step: int
     total_steps: int | None
 
 
 class JobView(Output):
-    """A job: what was asked for, where it stands, and what came of it."""
+    """A job: its request, state and result."""
 
     id: UUID
     status: JobStatus
     reason: Reason | None
     message: str | None
     user: str
-    spec: dict[str, Any] = Field(description="The resolved spec, every default made explicit.")
+    spec: dict[str, Any] = Field(description="Resolved spec, with all defaults filled in.")
     tags: dict[str, str]
     priority: int
     time_limit_seconds: float | None
@@ -91,13 +48,13 @@ class JobView(Output):
 
 
 class JobCounts(Output):
-    """How many jobs there are of each status."""
+    """Number of jobs by status."""
 
     counts: dict[JobStatus, int]
 
 
 class ActionRequest(BaseModel):
-    """The same for many jobs."""
+    """An action on several jobs."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -106,22 +63,22 @@ class ActionRequest(BaseModel):
 
 
 class OutcomeView(Output):
-    """What became of one of them."""
+    """Outcome of an action on one job."""
 
     job: UUID
     done: bool
-    detail: str | None = Field(description="Why it was not done.")
-    new_job: UUID | None = Field(description="That a retry made, or had made before.")
+    detail: str | None = Field(description="Why the action was refused; null if done.")
+    new_job: UUID | None = Field(description="Job created by this or an earlier retry.")
 
 
 class ActionOutcomes(Output):
-    """One for each of the jobs, in the order they were named."""
+    """One outcome per job, in the order of the request."""
 
     outcomes: list[OutcomeView]
 
 
 class EventView(Output):
-    """What happened to a job: a change of its status, or a note about the attempt that was under way."""
+    """An event of a job: a change of its status, or a note about the current attempt."""
 
     seq: int
     at: datetime
@@ -132,13 +89,13 @@ class EventView(Output):
 
 
 class History(Output):
-    """Everything that happened to a job, in order."""
+    """All events of a job, oldest first."""
 
     events: list[EventView]
 
 
 class DryRun(Output):
-    """What a submission would become."""
+    """The job that the request would create."""
 
     spec: dict[str, Any]
     tags: dict[str, str]

@@ -17,10 +17,11 @@ from service.datasets.locks import hold_dataset
 from service.errors import FieldError, Invalid
 from service.jobs import queue
 from service.jobs.lookup import get
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.jobs.workers import has_cuda
 from service.specs.catalog import is_own
-from service.specs.training import ENGINE_VERSION, JobStatus, TrainSpec
+from service.specs.states import JobStatus
+from service.specs.training import ENGINE_VERSION, TrainSpec
 from service.storage.database import call_after_commit
 from service.storage.tables import Job, JobEvent, User, Worker
 
@@ -43,15 +44,13 @@ def check(session: Session, request: TrainSpec) -> None:
             errors.append(
                 FieldError(
                     "/batch_size",
-                    f"{request.batch_size} is more than the {records} training records of '{dataset.name}'; "
+                    f"{request.batch_size} exceeds the {records} training records of '{dataset.name}'; "
                     f"choose 1 to {records}",
                 )
             )
     if request.needs_cuda and _only_cpu_workers(session):
         pointer = "/device" if request.device == "cuda" else "/precision"
-        errors.append(
-            FieldError(pointer, "no worker of this installation has a GPU; choose device cpu and fp32 or bf16")
-        )
+        errors.append(FieldError(pointer, "no worker has a GPU; choose device cpu and precision fp32 or bf16"))
     if errors:
         raise Invalid("; ".join(error.detail for error in errors), tuple(errors))
 

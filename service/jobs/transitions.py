@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from service.specs.training import TRANSITIONS, JobStatus, Reason
+from service.specs.states import TRANSITIONS, JobStatus, Reason
 from service.storage.database import storable
 from service.storage.tables import Job, JobEvent
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
-from service.specs.training import Target, TargetHit
+from service.specs.outcome import Target, TargetHit
 
 
 def _hits_where(meets: str) -> TextClause:

@@ -14,7 +14,7 @@ from service.errors import Conflict
 from service.jobs import lookup
 from service.jobs.workers import is_up
 from service.specs.bodies import Output
-from service.specs.training import ComparisonStatus, JobStatus
+from service.specs.states import ComparisonStatus, JobStatus
 from service.storage.tables import Comparison, Job, User, Worker
 
 RECENT = timedelta(days=1)

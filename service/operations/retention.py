@@ -21,7 +21,7 @@ from sqlalchemy import ARRAY, TextClause, Uuid, bindparam, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.config import settings
-from service.specs.training import JobStatus
+from service.specs.states import JobStatus
 from service.storage.database import transaction
 from service.storage.files import Store, store
 from service.storage.idempotency import KEPT

@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from service.specs.base import Frozen, Kind, unfit
 from service.specs.patterns import OWN_NAME
 
-Kind = Literal["image", "text", "table"]
 Resplits = Literal["all", "validation", "nothing"]
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -28,17 +27,6 @@ Width = Annotated[int, Field(ge=1, le=65_536)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Betas = Annotated[tuple[Decay, Decay], Field(strict=False)]  # JSON has lists only
 Widths = Annotated[tuple[Width, ...], Field(strict=False, max_length=64)]
-
-
-class Frozen(BaseModel):
-    """Base of everything in a spec: immutable, strict about types, without unknown fields, without NaN or infinity."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
-
-
-def unfit(field: str, message: str) -> PydanticCustomError:
-    """The error of fields that do not fit each other: names the one that is to be changed."""
-    return PydanticCustomError("unfit", message, {"field": field})
 
 
 def _named(value: Any) -> Any:

@@ -1,22 +1,14 @@
-"""The vocabulary of a job: its resolved spec, its states and the reasons it ends for, and what a run reports back."""
+"""The resolved spec of a training run, and the metrics that it reports."""
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from service.specs.catalog import (
-    Constant,
-    DatasetChoice,
-    Frozen,
-    ModelChoice,
-    OptimizerChoice,
-    ScheduleChoice,
-    Seed,
-    unfit,
-)
+from service.specs.base import Frozen, unfit
+from service.specs.catalog import Constant, DatasetChoice, ModelChoice, OptimizerChoice, ScheduleChoice, Seed
+from service.specs.outcome import Target
 
 ENGINE_VERSION = 2
 """Raised by hand whenever the same spec trains to other numbers than before."""
@@ -55,63 +47,8 @@ they have taken so far, which is no part of the training time.
 """
 
 
-class JobStatus(StrEnum):
-    """State of a job; `cancel_requested` is a flag beside it, not a state."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing can follow this state."""
-        return not TRANSITIONS[self]
-
-
-TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
-    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED}),
-    JobStatus.RUNNING: frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.QUEUED}),
-    JobStatus.SUCCEEDED: frozenset(),
-    JobStatus.FAILED: frozenset(),
-    JobStatus.CANCELLED: frozenset(),
-}
-
-
-class ComparisonStatus(StrEnum):
-    """State of a comparison. `failed`: a run that it reports could not be made; the rest is answered all the same."""
-
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-class Reason(StrEnum):
-    """Why a job ended, or went back to the queue."""
-
-    COMPLETED = "completed"
-    TARGET_REACHED = "target_reached"
-    DIVERGED = "diverged"
-    OUT_OF_MEMORY = "out_of_memory"
-    TIMED_OUT = "timed_out"
-    WORKER_LOST = "worker_lost"
-    CHILD_LOST = "child_lost"
-    CANCELLED = "cancelled"
-    INVALID = "invalid"
-    ERROR = "error"
-
-    @property
-    def status(self) -> JobStatus:
-        """The final state that a job which ends for this reason is in."""
-        if self in (Reason.COMPLETED, Reason.TARGET_REACHED):
-            return JobStatus.SUCCEEDED
-        return JobStatus.CANCELLED if self is Reason.CANCELLED else JobStatus.FAILED
-
-
 class Budget(Frozen):
-    """How long to train: a number of epochs, of optimizer steps or of seconds, one of the three."""
+    """Training budget: exactly one of epochs, optimizer steps and seconds."""
 
     epochs: int | None = Field(None, ge=1, le=100_000, description="Passes over the training records.")
     steps: int | None = Field(None, ge=1, le=10**9, description="Optimizer steps.")
@@ -119,27 +56,16 @@ class Budget(Frozen):
         None,
         gt=0,
         le=30 * 86_400,
-        description="Seconds of training, without evaluation and diagnostics; the step that reaches them is the last. "
-        "Where it ends depends on the machine's speed, so such a run does not repeat to the bit.",
+        description="Seconds of training, excluding evaluation and diagnostics; the step that reaches the limit is the "
+        "last. The number of steps depends on the speed of the machine, so the run is not bit-reproducible.",
         exclude_if=lambda seconds: seconds is None,  # or specs stored without the field would be of another setting
     )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         if [self.epochs, self.steps, self.seconds].count(None) != 2:
-            raise ValueError("give either epochs or steps or seconds")
+            raise ValueError("give exactly one of epochs, steps and seconds")
         return self
-
-
-class Target(Frozen):
-    """A validation metric to reach; when it was reached is recorded."""
-
-    metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
-    value: float = Field(ge=0, le=1e6)
-
-    def reached_by(self, value: float) -> bool:
-        """Whether `value` of the metric meets the target; a loss has to fall to it, an accuracy to rise to it."""
-        return value <= self.value if self.metric.endswith("loss") else value >= self.value
 
 
 class TaskSpec(Frozen):
@@ -149,26 +75,29 @@ class TaskSpec(Frozen):
     model: ModelChoice
     schedule: ScheduleChoice = Constant()
     budget: Budget
-    batch_size: int = Field(64, ge=1, le=1_048_576, description="Records per step; the last batch may be short.")
+    batch_size: int = Field(
+        64, ge=1, le=1_048_576, description="Records per step; the last batch of an epoch may be smaller."
+    )
     gradient_clip: float | None = Field(
-        None, gt=0, le=1e6, description="Largest global L2 norm of the gradients; null: not clipped."
+        None, gt=0, le=1e6, description="Maximum global L2 norm of the gradients; null: no clipping."
     )
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where the worker has one.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` uses a GPU if the worker has one.")
     target: Target | None = None
     eval_every_steps: int | None = Field(
-        None, ge=1, le=10**9, description="Steps between validations; null: at the end of every epoch."
+        None, ge=1, le=10**9, description="Steps between validations; null: validate at the end of each epoch."
     )
-    log_every_steps: int = Field(10, ge=1, le=10**9, description="Steps between two points of the training metrics.")
+    log_every_steps: int = Field(10, ge=1, le=10**9, description="Steps between points of the training metrics.")
     diagnostics_every_steps: int | None = Field(
         None,
         ge=1,
         le=10**9,
-        description="Steps between two records of what weights and gradients say of the neurons, taken before the "
+        description="Steps between diagnostics; null: none. They are computed from weights and gradients before the "
         "optimizer's step: weight correlation, effective rank, temperature, energy and entropy of the velocities, "
-        "largest eigenvalue of the collision matrix (and times KO's gamma), KO's share of collided pairs; averaged, "
-        "and of each layer as NAME/LAYER. They change no result and are no part of the training time; null: none. "
-        "On a CPU, every 50 steps costs under 2 % of it for a ResNet or transformer, 10 to 20 % for the digits MLP.",
+        "largest eigenvalue of the collision matrix (also multiplied by KO's gamma) and KO's share of collided pairs, "
+        "averaged over layers as NAME and per layer as NAME/LAYER. They do not change results and do not count as "
+        "training time. On a CPU, diagnostics every 50 steps cost less than 2 % of the training time of a ResNet or "
+        "transformer and 10 to 20 % of that of the digits MLP.",
     )
 
 
@@ -176,9 +105,9 @@ class TrainSpec(TaskSpec):
     """Everything that decides the result of one training run, with every default made explicit."""
 
     optimizer: OptimizerChoice
-    seed: Seed = Field(0, description="Decides initial weights, data order, dropout and KO's collisions.")
-    stop_at_target: bool = Field(False, description="End the run once the target is reached.")
-    evaluate_test: bool = Field(True, description="False for tuning: the test set is never read.")
+    seed: Seed = Field(0, description="Determines initial weights, data order, dropout and KO's collisions.")
+    stop_at_target: bool = Field(False, description="End the run when the target is reached.")
+    evaluate_test: bool = Field(True, description="If false, the test set is never read; used for tuning.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -190,13 +119,13 @@ class TrainSpec(TaskSpec):
             )
         if self.precision == "fp16" and self.device == "cpu":
             raise unfit(
-                "precision", "precision fp16 needs a GPU: choose device cuda or auto, or precision fp32 or bf16"
+                "precision", "precision fp16 requires a GPU; choose device cuda or auto, or precision fp32 or bf16"
             )
         if self.stop_at_target and self.target is None:
-            raise unfit("stop_at_target", "stop_at_target needs a target")
+            raise unfit("stop_at_target", "stop_at_target requires a target")
         if self.budget.seconds is not None and getattr(self.optimizer.params, "fade", "none") != "none":
             raise unfit(
-                "optimizer", "fade needs a known number of steps: give the budget in epochs or steps, or fade 'none'"
+                "optimizer", "fade requires a budget in epochs or steps; change the budget or set fade to 'none'"
             )
         return self
 
@@ -208,55 +137,3 @@ class TrainSpec(TaskSpec):
     def needs_cuda(self) -> bool:
         """Whether only a worker with a GPU can run this."""
         return self.device == "cuda" or self.precision == "fp16"
-
-
-class TargetHit(BaseModel):
-    """When a run first met its target."""
-
-    model_config = ConfigDict(frozen=True)
-
-    step: int
-    wall_seconds: float
-
-
-class Memory(BaseModel):
-    """What a run kept in memory, in bytes."""
-
-    model_config = ConfigDict(frozen=True)
-
-    optimizer_state_bytes: Annotated[int, Field(description="Bytes of all tensors in the optimizer's state.")]
-    parameter_bytes: Annotated[int, Field(description="Bytes of the trained parameters.")]
-    peak_bytes: Annotated[
-        int | None,
-        Field(
-            description="The most that the run took, data and evaluation included. On a GPU: bytes that torch had "
-            "allocated there. On the CPU: growth of the process's resident memory since the start of the run, which "
-            "includes library code as it is first used; null where the kernel does not tell."
-        ),
-    ]
-
-
-class Summary(BaseModel):
-    """What a run answers at its end; stored with the job.
-
-    `metrics` are those of the last step's weights (`test_accuracy` is the primary endpoint) and `best_*` those of the
-    best validation step. A diverged run has the values it had before it diverged.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    reason: Reason
-    steps: int
-    epochs: float
-    train_seconds: Annotated[float, Field(description="Seconds of training steps, without evaluation and diagnostics.")]
-    total_seconds: Annotated[float, Field(description="Seconds from the first to the last line of the run.")]
-    parameters: Annotated[int, Field(description="Number of trained parameters.")]
-    metrics: dict[str, float | None]
-    best_step: int | None
-    target: TargetHit | None
-    message: str | None = None
-    memory: Annotated[Memory | None, Field(description="Null for runs of versions that did not measure it.")] = None
-
-
-Environment = dict[str, Any]
-"""Versions, device, host, git revision and data hash of a run; recorded, not validated."""

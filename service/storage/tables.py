@@ -30,7 +30,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from uuid_utils.compat import uuid7
 
-from service.specs.training import ComparisonStatus, JobStatus, Reason
+from service.specs.states import ComparisonStatus, JobStatus, Reason
 
 NOW = text("clock_timestamp()")
 XID = text("pg_current_xact_id()::text::bigint")

@@ -17,7 +17,7 @@ from service.jobs.claims import BEGAN_ANEW, CONTINUED
 from service.jobs.schemas import EventView
 from service.metrics import read
 from service.metrics.read import Curve
-from service.specs.training import JobStatus
+from service.specs.states import JobStatus
 from service.storage.tables import Job, JobEvent, MetricName
 from service.streams.cursor import END, JobCursor
 from service.streams.curve_pages import Curves, before, beyond, parts
@@ -83,7 +83,7 @@ class JobFeed:
             select(Job.status, Job.reason, Job.seq, Job.step, Job.total_steps).where(Job.id == self.job_id)
         ).one_or_none()
         if job is None:
-            raise NotFound(f"there is no job {self.job_id}")
+            raise NotFound(f"job {self.job_id} not found")
         if cursor is not None and cursor.seq > job.seq:  # of a job that a restore has set back
             cursor = None
         told = JobCursor() if cursor is None else cursor

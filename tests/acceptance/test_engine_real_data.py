@@ -13,7 +13,8 @@ import pytest
 
 from service.datasets.layouts import SNIPS_INTENTS, is_present, locate, train_records
 from service.specs.catalog import DATASETS
-from service.specs.training import Reason, TrainSpec
+from service.specs.states import Reason
+from service.specs.training import TrainSpec
 from tests.one_thread import one_thread  # noqa: F401 (a fixture, at work wherever it is imported)
 from tests.real_data import DATA_DIR, real
 from workers.training.loop import train

@@ -9,7 +9,7 @@ from sqlalchemy import select, text
 
 from service.config import settings
 from service.jobs import claims, submission
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.storage import database
 from service.storage.tables import Job, JobEvent, User
 

@@ -11,7 +11,9 @@ from service.comparisons.answers import CompareAnswer
 from service.comparisons.stored_jobs import CompareQuery, compare
 from service.errors import Invalid
 from service.metrics import write
-from service.specs.training import Reason, Summary, TargetHit, TrainSpec
+from service.specs.outcome import Summary, TargetHit
+from service.specs.states import Reason
+from service.specs.training import TrainSpec
 from service.storage import database
 from service.storage.tables import Job, User
 

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import text
 
-from service.specs.training import Reason, Summary
+from service.specs.outcome import Summary
+from service.specs.states import Reason
 from service.storage import database
 from tests.integration.at_work import claim, do, load, submit
 from workers import supervisor

@@ -13,7 +13,7 @@ from sqlalchemy import make_url, select, text
 from service.config import settings
 from service.jobs import claims, submission
 from service.jobs.heartbeats import Instruction
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.metrics import read, write
 from service.storage import database
 from service.storage.tables import Job, User

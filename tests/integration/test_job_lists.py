@@ -6,7 +6,7 @@ import pytest
 
 from service.accounts import api_keys
 from service.jobs import actions, outcomes
-from service.specs.training import Reason
+from service.specs.states import Reason
 from tests.integration.at_work import claim, do, load, submit
 from tests.integration.test_api import problem
 
@@ -128,9 +128,9 @@ class TestActions:
         assert [UUID(one["job"]) for one in answers] == asked[:-1]
         assert [one["done"] for one in answers] == [False, True, False, True, True, False]
         assert [one["detail"] for one in answers if one["detail"]] == [
-            f"there is no job {unknown}",
+            f"job {unknown} not found",
             f"job {theirs} belongs to bob",
-            f"job {failed} has ended already (failed)",
+            f"job {failed} has already failed",
         ]
         assert (load(queued).status, load(theirs).status) == ("cancelled", "queued")
         assert load(claimed.job_id).cancel_requested

@@ -12,9 +12,9 @@ from sqlalchemy import select, text
 from service.config import settings
 from service.jobs import actions, claims, heartbeats, outcomes, queue, submission, transitions
 from service.jobs.heartbeats import Batch, Beat, Instruction
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.metrics import read
-from service.specs.training import TRANSITIONS, JobStatus, Reason
+from service.specs.states import TRANSITIONS, JobStatus, Reason
 from service.storage import database
 from service.storage.tables import Job, User, Worker
 from tests.integration.at_work import (

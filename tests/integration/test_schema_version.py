@@ -13,9 +13,10 @@ from service.accounts import api_keys
 from service.app import create_app
 from service.config import settings
 from service.jobs import claims, lookup, queue, submission
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.operations.embedded.servers import Embedded
-from service.specs.training import ENGINE_VERSION, JobStatus
+from service.specs.states import JobStatus
+from service.specs.training import ENGINE_VERSION
 from service.storage import database as db
 from service.storage import schema_version
 from service.storage.schema_version import Incompatible, Schema
@@ -98,7 +99,7 @@ class TestSchema:
         assert schema() == Schema(2, 2)
         with pytest.raises(Incompatible) as refused:
             db.check_schema()
-        assert str(refused.value) == f"the database has schema 2 and this kotrain needs {CODE}: run `kotrain migrate`"
+        assert str(refused.value) == f"the database has schema 2, this kotrain requires {CODE}: run `kotrain migrate`"
         db.migrate()
         db.check_schema()
 
@@ -137,7 +138,8 @@ class TestSchema:
             with pytest.raises(Incompatible) as refused:
                 use()
             assert str(refused.value) == (
-                f"this kotrain knows schema {CODE}, the database needs {CODE + 1} or newer: install a newer version"
+                f"this kotrain supports schema {CODE}, the database requires {CODE + 1} or newer: "
+                "install a newer version"
             )
         assert schema() == Schema(CODE + 2, CODE + 1)
 
@@ -145,7 +147,7 @@ class TestSchema:
         run("CREATE TABLE alembic_version (version_num text)")
         run("INSERT INTO alembic_version VALUES ('1975ea83b712')")
         for use in (db.check_schema, db.migrate):
-            with pytest.raises(Incompatible, match="tables of another program"):
+            with pytest.raises(Incompatible, match="belongs to another program"):
                 use()
 
     def test_an_api_that_met_a_newer_schema_is_not_ready(self) -> None:

@@ -19,7 +19,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from service.jobs import queue
-from service.specs.training import JobStatus, Reason
+from service.specs.states import JobStatus, Reason
 from service.storage import database
 from service.storage.tables import Checkpoint, Job
 from tests.acceptance.faults import harm

@@ -16,7 +16,7 @@ from typer.main import get_command
 from kotrain.commands import app
 from service.comparisons.answers import CompareAnswer, GroupView, PairView, VerdictView
 from service.config import Settings
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

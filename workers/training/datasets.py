@@ -25,7 +25,8 @@ from service.datasets.layouts import (
     remedy,
     validation_records,
 )
-from service.specs.catalog import Dataset, DigitsParams, Kind, is_own
+from service.specs.base import Kind
+from service.specs.catalog import Dataset, DigitsParams, is_own
 from workers.training.failures import AbsentData
 from workers.training.readers import Images, Texts, read_images, read_own_arrays, read_texts
 from workers.training.sources import FolderSource, Prepare, Source, TensorSource, augmented, image_folder, normalizer

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from service.specs.training import Environment
+from service.specs.outcome import Environment
 
 
 def describe(device: torch.device) -> Environment:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from service.specs.training import Environment, Summary, TrainSpec
+from service.specs.outcome import Environment, Summary
+from service.specs.training import TrainSpec
 from workers.training import checkpoint, failures
 from workers.training.device import deterministic
 from workers.training.run import Report, Run

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from ko import KO, Diagnosis, diagnose, weight_correlation
-from service.specs.training import ENGINE_VERSION, Environment, Memory, Reason, Summary, TargetHit, TrainSpec
+from service.specs.outcome import Environment, Memory, Summary, TargetHit
+from service.specs.states import Reason
+from service.specs.training import ENGINE_VERSION, TrainSpec
 from workers.training import checkpoint, datasets, environment, memory, models, optimizers, schedules
 from workers.training.clock import Clock
 from workers.training.device import DTYPES, choose

@@ -8,7 +8,7 @@ from enum import Enum, auto
 import torch
 from torch import Tensor
 
-from service.specs.training import Reason
+from service.specs.states import Reason
 
 # On a GPU the loss is looked at only so often: every look waits for the device.
 _STEPS_BETWEEN_LOOKS = 50

@@ -9,7 +9,7 @@ from dataclasses import replace
 from service.comparisons.analysis.grouping import ENVIRONMENT_SETTING
 from service.comparisons.design.plan import LARGEST, Cell, Plan
 from service.comparisons.design.runs import CellRun, Result
-from service.specs.training import JobStatus, Reason
+from service.specs.states import JobStatus, Reason
 
 
 def settled(plan: Plan, runs: Sequence[CellRun]) -> list[CellRun]:
@@ -58,6 +58,6 @@ def _incomparable(runs: Sequence[CellRun], names: Sequence[str]) -> list[tuple[C
         for run in runs:
             if str(run.environment[name]) != usual:
                 own = run.environment[name]
-                why = f"not comparable: its {name.replace('_', ' ')} is {own}, that of most {usual}"
+                why = f"not comparable: its {name.replace('_', ' ')} is {own}, that of most runs {usual}"
                 reasons.setdefault(run.cell, (run, why))
     return list(reasons.values())

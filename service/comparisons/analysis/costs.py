@@ -7,7 +7,7 @@ from statistics import median
 
 from service.comparisons.answers import CostView
 from service.comparisons.design.runs import CellRun
-from service.specs.training import JobStatus
+from service.specs.states import JobStatus
 
 
 def costs(runs: Mapping[str, Sequence[CellRun]]) -> list[CostView]:

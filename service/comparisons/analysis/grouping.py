@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from service.comparisons.design.labels import GroupBy, flat, labels
 from service.comparisons.design.runs import Run, StoredRun
 from service.errors import FieldError, Invalid
-from service.specs.training import TargetHit
+from service.specs.outcome import TargetHit
 from service.stats import Sample, describe
 from service.stats.multiple_testing import TaskScores, Values
 

@@ -10,7 +10,7 @@ from service.comparisons.answers import ComparisonProgress
 from service.comparisons.design.durations import Estimates, cell_seconds, most_seconds
 from service.comparisons.design.plan import Plan
 from service.comparisons.design.runs import CellRun
-from service.specs.training import JobStatus
+from service.specs.states import JobStatus
 
 
 def progress(plan: Plan, runs: Sequence[CellRun], estimates: Estimates, *, is_over: bool) -> ComparisonProgress:

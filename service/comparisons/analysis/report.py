@@ -29,7 +29,8 @@ from service.comparisons.design.runs import CellRun
 from service.comparisons.design.schedule import TaskResults, family
 from service.comparisons.styles import looks
 from service.specs.metric_text import Measure
-from service.specs.training import ComparisonStatus, Target
+from service.specs.outcome import Target
+from service.specs.states import ComparisonStatus
 from service.stats.multiple_testing import Test, adjusted_tests
 from service.storage.tables import Comparison
 

@@ -14,7 +14,7 @@ from service.comparisons.analysis.verdict import verdict_text
 from service.comparisons.answers import CompareAnswer, LeftOut, VerdictView
 from service.comparisons.design.runs import Run
 from service.specs.metric_text import Measure
-from service.specs.training import Target
+from service.specs.outcome import Target
 from service.stats.multiple_testing import Family, Test
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from service.comparisons.design.plan import Cell
-from service.specs.training import JobStatus, Reason, TargetHit
+from service.specs.outcome import TargetHit
+from service.specs.states import JobStatus, Reason
 
 
 @dataclass(frozen=True)

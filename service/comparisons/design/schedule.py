@@ -14,7 +14,7 @@ from statistics import fmean
 from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.runs import Result
 from service.specs.metric_text import sign
-from service.specs.training import JobStatus
+from service.specs.states import JobStatus
 from service.stats.multiple_testing import Family, TaskScores, Values, unbeaten
 
 TrialScore = tuple[float, ...]

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from service.specs.catalog import Frozen, unfit
+from service.specs.base import Frozen, unfit
 
 MOST_FLOAT, MOST_INTEGER = 1e100, 2**53
 """Largest ends of ranges, far from where arithmetic with them overflows."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import Invalid
-from service.specs.catalog import Kind
+from service.specs.base import Kind
 from service.specs.metric_text import many
 
 FEWEST_CLASSES, MOST_CLASSES = 2, 10_000

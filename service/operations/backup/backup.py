@@ -24,7 +24,7 @@ from service.config import settings
 from service.jobs import claims, outcomes
 from service.operations.backup import pg_dump
 from service.operations.backup.archive import DATABASE, FILES, BackupError, Manifest, Reader, Writer
-from service.specs.training import JobStatus
+from service.specs.states import JobStatus
 from service.storage import database, schema_version
 from service.storage.files import store
 from service.storage.tables import Checkpoint, Job

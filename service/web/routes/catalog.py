@@ -10,21 +10,22 @@ from pydantic import TypeAdapter
 from service.comparisons import styles
 from service.datasets import registry
 from service.specs import catalog
+from service.specs.base import Frozen
 from service.specs.bodies import Catalog, CatalogEntry, DatasetEntry, ModelEntry, OptimizerEntry
 from service.web.dependencies import Caller
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
 
 
-def _schema(choice: type[catalog.Frozen]) -> dict[str, Any]:
+def _schema(choice: type[Frozen]) -> dict[str, Any]:
     """JSON Schema of a choice's parameters."""
     params: Any = choice.model_fields["params"].rebuild_annotation()
     return TypeAdapter(params).json_schema()
 
 
-@router.get("", response_model=Catalog)
+@router.get("", response_model=Catalog, summary="Show the catalog")
 def show(_: Caller) -> Catalog:
-    """Data sets, models, optimizers and schedules, with their parameters."""
+    """All data sets, models, optimizers and schedules, with JSON Schemas of their parameters."""
     return Catalog(
         datasets=[
             DatasetEntry(

@@ -14,7 +14,7 @@ from sqlalchemy import select, text
 
 from service.accounts import api_keys
 from service.metrics import read
-from service.specs.training import Reason
+from service.specs.states import Reason
 from service.storage import database
 from service.storage.tables import Checkpoint, JobEvent
 from tests import tables

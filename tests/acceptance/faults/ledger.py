@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from service.metrics import read
 from service.metrics.read import Curve
-from service.specs.training import TRANSITIONS, JobStatus, Reason
+from service.specs.states import TRANSITIONS, JobStatus, Reason
 from service.storage.tables import Job, JobEvent
 
 IN_SECONDS = ("samples_per_second", "diagnostics_seconds")

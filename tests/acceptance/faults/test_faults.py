@@ -19,8 +19,8 @@ from sqlalchemy import func, select, text
 
 from service.config import settings
 from service.jobs import queue, submission
-from service.jobs.schemas import JobRequest
-from service.specs.training import Reason
+from service.jobs.requests import JobRequest
+from service.specs.states import Reason
 from service.storage import database
 from service.storage.tables import Job, User, Worker
 from tests.acceptance.faults import harm

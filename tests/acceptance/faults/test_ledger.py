@@ -9,9 +9,10 @@ from sqlalchemy import select, text
 
 from service.accounts import api_keys
 from service.jobs import claims, heartbeats, outcomes, submission
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.metrics import write
-from service.specs.training import Reason, Summary
+from service.specs.outcome import Summary
+from service.specs.states import Reason
 from service.storage import database
 from service.storage.tables import User
 from tests.acceptance.faults.ledger import OWNERLESS_SECONDS, Ledger, results

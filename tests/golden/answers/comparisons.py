@@ -8,7 +8,7 @@ from typing import Any
 
 from kotrain.studies import STUDIES
 from service.comparisons.design.plan import Cell
-from service.specs.training import JobStatus, Reason
+from service.specs.states import JobStatus, Reason
 from tests.golden.answers.invented import ENVIRONMENT, START, End, Scenario
 
 TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 27}}

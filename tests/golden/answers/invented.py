@@ -18,7 +18,8 @@ from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
 from service.comparisons.design.runs import CellRun, Result
-from service.specs.training import JobStatus, Reason, TargetHit
+from service.specs.outcome import TargetHit
+from service.specs.states import JobStatus, Reason
 from service.storage.tables import Comparison, User
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -12,7 +12,9 @@ from uuid import UUID
 from service.comparisons.analysis.compare_runs import compare_runs
 from service.comparisons.design.runs import Result, StoredRun
 from service.errors import Invalid
-from service.specs.training import JobStatus, Reason, Target, TargetHit, TrainSpec
+from service.specs.outcome import Target, TargetHit
+from service.specs.states import JobStatus, Reason
+from service.specs.training import TrainSpec
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 3}}

@@ -17,7 +17,7 @@ from service.jobs.claims import Claim
 from service.jobs.heartbeats import Batch, Beat
 from service.metrics import write
 from service.operations.backup import backup
-from service.specs.training import Reason
+from service.specs.states import Reason
 from service.storage import database, schema_version
 from service.storage.files import digest, store
 

@@ -7,7 +7,9 @@ from sqlalchemy import select
 
 from service.comparisons import lifecycle
 from service.jobs import claims, outcomes
-from service.specs.training import ENGINE_VERSION, Reason, Summary
+from service.specs.outcome import Summary
+from service.specs.states import Reason
+from service.specs.training import ENGINE_VERSION
 from service.storage import database
 from service.storage.tables import ComparisonCell, Job
 

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from service.metrics import read, write
-from service.specs.training import Reason
+from service.specs.states import Reason
 from service.storage import database
 from service.storage.tables import ComparisonCell, Job
 from tests.integration.at_work import do

@@ -11,7 +11,7 @@ from service.comparisons import lifecycle
 from service.comparisons.design import schedule
 from service.config import settings
 from service.jobs import claims, outcomes
-from service.specs.training import Reason
+from service.specs.states import Reason
 from service.storage import database
 from service.storage.tables import Comparison, Job, Worker
 from tests.integration.comparisons.asking import (
@@ -132,7 +132,7 @@ class TestCancel:
         assert ended["status"] == "failed"
         assert [one["job"] for one in ended["tasks"][0]["missing"]] == [str(job)]
         assert ended["verdict"][0].startswith("No verdict: 1 of 3 runs of ")
-        assert " is missing (cancelled). 2 of 3 seeds have all their runs" in ended["verdict"][0]
+        assert " is missing (cancelled). 2 of 3 seeds are complete" in ended["verdict"][0]
         assert ended["tasks"][0]["pairs"][0]["p"] is None
         table = ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": "latex"}).text
         assert "Nothing is bold, because planned runs are missing." in table
@@ -160,14 +160,14 @@ class TestCancel:
                 assert outcomes.finish(session, under_way, Reason.CANCELLED)
         for ended in (before, show(ada, mine)):
             (task,) = ended["tasks"]
-            assert ended["verdict"] == ["No verdict: the comparison was cancelled with 5 of 12 reported runs."]
+            assert ended["verdict"] == ["No verdict: the comparison was cancelled after 5 of 12 reported runs."]
             assert not task["verdict"]["decided"]
             assert task["pairs"][0]["p"] is task["pairs"][0]["interval"] is None
             assert sum(group["n"] for group in task["groups"]) == 5
         table = ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": "latex"}).text
         assert "textbf" not in table
         assert "Nothing is bold, because the comparison was cancelled." in table
-        assert "The comparison was cancelled with 5 of 12 reported runs: nothing was tested." in table
+        assert "The comparison was cancelled after 5 of 12 reported runs, so nothing was tested." in table
 
 
 class TestFaults:
@@ -188,7 +188,7 @@ class TestFaults:
         ended = show(ada, mine)
         assert (ended["status"], ended["progress"]["diverged"]) == ("succeeded", 1)
         assert ended["tasks"][0]["pairs"][0]["n"] == 4
-        assert "diverged and count as 10.0 %" in ended["verdict"][0]
+        assert "diverged and counts as 10.0 %" in ended["verdict"][0]
 
     def test_scores_that_cannot_be_added_up_are_refused_once_and_for_all(self, ada):
         mine = ask(ada)

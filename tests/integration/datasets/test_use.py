@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 
 from service.datasets import layouts, locks
 from service.jobs import submission
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.storage import database
 from service.storage.tables import User
 from tests.unit.service.datasets.uploads.files import folders
@@ -43,7 +43,7 @@ class TestSubmit:
     def test_no_batch_larger_than_the_training_part(self, api, flowers):
         answer = submit(api, batch_size=9)  # one of nine validates
         assert answer.status_code == 422
-        assert "9 is more than the 8 training records of 'images/flowers'" in answer.json()["detail"]
+        assert "9 exceeds the 8 training records of 'images/flowers'" in answer.json()["detail"]
 
     def test_names_what_is_there(self, api, flowers):
         answer = submit(api, dataset="images/flowrs")

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from service.accounts import api_keys
 from service.commands import app
 from service.jobs import claims, submission
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.operations.doctor import checks, work
 from service.operations.embedded.servers import Embedded
 from service.operations.run_file import Running

@@ -6,11 +6,13 @@ from datetime import timedelta
 from sqlalchemy import func, insert, select, update
 
 from service.jobs import claims, outcomes, submission
-from service.jobs.schemas import JobRequest
+from service.jobs.requests import JobRequest
 from service.metrics import write
 from service.operations import retention
 from service.operations.retention import Policy
-from service.specs.training import ENGINE_VERSION, Reason, Summary
+from service.specs.outcome import Summary
+from service.specs.states import Reason
+from service.specs.training import ENGINE_VERSION
 from service.storage import database
 from service.storage.tables import Checkpoint, Job
 

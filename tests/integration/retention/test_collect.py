@@ -13,7 +13,7 @@ from service.jobs import outcomes
 from service.metrics import read, write
 from service.operations import retention
 from service.operations.retention import Policy
-from service.specs.training import Reason
+from service.specs.states import Reason
 from service.storage import database
 from service.storage.files import Store
 from service.storage.tables import Checkpoint, Comparison, ComparisonCell, IdempotencyKey, Job, JobEvent, MetricChunk

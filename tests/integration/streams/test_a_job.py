@@ -9,7 +9,7 @@ from sqlalchemy import update
 from service.jobs import claims, heartbeats, outcomes
 from service.jobs.heartbeats import Batch, Beat
 from service.metrics import read
-from service.specs.training import JobStatus, Reason
+from service.specs.states import JobStatus, Reason
 from service.storage import database
 from service.storage.tables import JobEvent
 from service.streams import job_feed

@@ -10,7 +10,7 @@ import pytest
 from service.jobs import claims, heartbeats, outcomes
 from service.jobs.heartbeats import Batch, Beat
 from service.metrics import read
-from service.specs.training import JobStatus, Reason
+from service.specs.states import JobStatus, Reason
 from service.streams import job_feed
 from service.streams.hub import read_delta
 from tests.integration.at_work import claim, do, load, submit

@@ -18,7 +18,7 @@ from service.config import settings
 from service.jobs import heartbeats, outcomes
 from service.jobs.heartbeats import Batch, Beat
 from service.operations import stack
-from service.specs.training import Reason
+from service.specs.states import Reason
 from service.storage import database
 from service.storage.tables import ApiKey, User
 from service.streams import hub, response

@@ -12,7 +12,7 @@ from service.comparisons.design.requests import ComparisonRequest
 from service.config import settings
 from service.jobs import claims, heartbeats, outcomes
 from service.jobs.heartbeats import Batch, Beat
-from service.specs.training import Reason
+from service.specs.states import Reason
 from service.storage import database
 from service.storage.tables import Worker
 from service.streams import event_feed

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from service.specs.training import Reason, Summary
+from service.specs.outcome import Summary
+from service.specs.states import Reason
 from tests.programs import said
 from workers import child
 from workers.training.failures import DiskTrouble

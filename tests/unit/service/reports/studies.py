@@ -42,7 +42,8 @@ from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
 from service.comparisons.styles import looks
 from service.metrics.read import Curve
-from service.specs.training import ComparisonStatus, Target
+from service.specs.outcome import Target
+from service.specs.states import ComparisonStatus
 
 LR = {"log_uniform": [0.0003, 0.03]}
 TASKS: list[dict[str, Any]] = [

@@ -19,7 +19,7 @@ from service.reports.figures.study import Study
 from service.reports.formats import render
 from service.reports.palette import COLOURS, DASHES, MARKERS, VARIABLES, drawn
 from service.reports.traces import MOST_POINTS, RunsOf, Trace, band, first_hit, trace
-from service.specs.training import Target
+from service.specs.outcome import Target
 from tests.unit.service.reports.studies import study
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from service.reports import latex
 from service.reports.formats import render
-from service.specs.training import ComparisonStatus
+from service.specs.states import ComparisonStatus
 from tests.unit.service.reports.studies import TASKS, missing_run, study, waiting
 
 DOCUMENT = r"""\documentclass{article}

@@ -10,7 +10,7 @@ import pytest
 
 from service.comparisons.answers import ComparisonAnswer, LeftOut
 from service.reports.formats import curve_names, file_name, job_ids, render
-from service.specs.training import ComparisonStatus
+from service.specs.states import ComparisonStatus
 from tests.unit.service.reports.studies import TASKS, Made, missing_run, study, waiting
 
 VOID = {"meta", "link", "br"}

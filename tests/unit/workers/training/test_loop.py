@@ -13,7 +13,9 @@ from torch import Tensor
 import ko
 from service.metrics.write import MAX_NAME
 from service.specs import catalog
-from service.specs.training import DIAGNOSTICS, METRICS, Reason, Summary, TrainSpec
+from service.specs.outcome import Summary
+from service.specs.states import Reason
+from service.specs.training import DIAGNOSTICS, METRICS, TrainSpec
 from workers.training import datasets, models
 from workers.training.loop import train
 from workers.training.run import Run

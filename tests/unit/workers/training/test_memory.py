@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from service.specs.training import Memory, TrainSpec
+from service.specs.outcome import Memory
+from service.specs.training import TrainSpec
 from tests.devices import DEVICES
 from workers.training import memory
 from workers.training.loop import train

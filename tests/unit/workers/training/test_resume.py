@@ -16,7 +16,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.specs.training import Reason, Summary, TrainSpec
+from service.specs.outcome import Summary
+from service.specs.states import Reason
+from service.specs.training import TrainSpec
 from tests.unit.workers.training.small import OPTIMIZERS, SCHEDULES, TASKS, ko
 from workers.training import checkpoint, datasets
 from workers.training.checkpoint import Keeper, Place, Saved

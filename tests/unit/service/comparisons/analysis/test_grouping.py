@@ -12,7 +12,8 @@ from service.comparisons.analysis.grouping import group, held_fixed, shared_para
 from service.comparisons.design.labels import labels
 from service.comparisons.design.runs import Result, StoredRun
 from service.errors import Invalid
-from service.specs.training import JobStatus, Reason, TrainSpec
+from service.specs.states import JobStatus, Reason
+from service.specs.training import TrainSpec
 
 ADAM = {"name": "adam", "params": {"lr": 0.001}}
 TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 3}}

@@ -11,7 +11,7 @@ from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
 from service.comparisons.design.runs import Result
 from service.comparisons.design.schedule import TaskResults
-from service.specs.training import JobStatus, Reason
+from service.specs.states import JobStatus, Reason
 
 TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 27}}
 LR = {"lr": {"log_uniform": [0.0003, 0.03]}}

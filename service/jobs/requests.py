@@ -1,0 +1,54 @@
+"""The request body of a job."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
+
+from service.specs.bodies import Label, TagKey
+from service.specs.training import TrainSpec
+
+JOB_EXAMPLE: JsonDict = {
+    "dataset": "digits",
+    "model": {"name": "mlp", "params": {"hidden": [256, 256]}},
+    "optimizer": {"name": "ko", "params": {"base": "adam", "lr": 0.001, "collision": "soft", "gamma": 0.1}},
+    "schedule": "cosine",
+    "budget": {"epochs": 30},
+    "batch_size": 64,
+    "seed": 0,
+    "target": {"metric": "val_accuracy", "value": 0.95},
+    "tags": {"study": "first"},
+}
+
+
+class JobRequest(TrainSpec):
+    """A training run, and its tags, priority and limits."""
+
+    # FastAPI silences a warning only while it builds a body's validator at once.
+    model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]}, defer_build=False)
+
+    tags: dict[TagKey, Label] = Field(
+        default_factory=dict, max_length=32, description="Labels of your own, to filter jobs by."
+    )
+    priority: int = Field(0, ge=-100, le=100, description="Jobs of higher priority run first.")
+    time_limit_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=30 * 86_400,
+        description="Wall-clock limit of the run, not counting lost attempts; null: no limit.",
+    )
+    memory_limit_bytes: int | None = Field(
+        None,
+        ge=2**28,
+        le=2**50,
+        description="Memory limit of its processes; null: the worker's share for one job, which is also the maximum.",
+        exclude_if=lambda limit: limit is None,  # or a request repeated across an upgrade would be another one
+    )
+    max_failures: int = Field(
+        3, ge=1, le=100, description="Number of lost workers or child processes after which the job fails."
+    )
+
+    @property
+    def train_spec(self) -> TrainSpec:
+        """What decides the result, without what only decides how the service treats the job."""
+        return TrainSpec.model_validate({name: getattr(self, name) for name in TrainSpec.model_fields})

@@ -1,0 +1,22 @@
+"""Base of everything in a spec."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
+
+Kind = Literal["image", "text", "table"]
+"""Kind of data that a data set holds and a model reads."""
+
+
+class Frozen(BaseModel):
+    """Base of everything in a spec: immutable, strict about types, without unknown fields, without NaN or infinity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
+
+
+def unfit(field: str, message: str) -> PydanticCustomError:
+    """The error of fields that do not fit each other: names the one that is to be changed."""
+    return PydanticCustomError("unfit", message, {"field": field})

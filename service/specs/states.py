@@ -1,0 +1,67 @@
+"""States of jobs and comparisons, and the reasons that jobs end for."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class JobStatus(StrEnum):
+    """State of a job; `cancel_requested` is a flag beside it, not a state."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing can follow this state."""
+        return not TRANSITIONS[self]
+
+    @property
+    def clause(self) -> str:
+        """The state in a sentence about a job: `is running`, `has failed`, `was cancelled`."""
+        if self is JobStatus.CANCELLED:
+            return f"was {self}"
+        return f"has {self}" if self.is_final else f"is {self}"
+
+
+TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED}),
+    JobStatus.RUNNING: frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.QUEUED}),
+    JobStatus.SUCCEEDED: frozenset(),
+    JobStatus.FAILED: frozenset(),
+    JobStatus.CANCELLED: frozenset(),
+}
+
+
+class ComparisonStatus(StrEnum):
+    """State of a comparison. `failed`: a run that it needs has failed; the answer covers the others."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Reason(StrEnum):
+    """Why a job ended or returned to the queue."""
+
+    COMPLETED = "completed"
+    TARGET_REACHED = "target_reached"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMED_OUT = "timed_out"
+    WORKER_LOST = "worker_lost"
+    CHILD_LOST = "child_lost"
+    CANCELLED = "cancelled"
+    INVALID = "invalid"
+    ERROR = "error"
+
+    @property
+    def status(self) -> JobStatus:
+        """The final state that a job which ends for this reason is in."""
+        if self in (Reason.COMPLETED, Reason.TARGET_REACHED):
+            return JobStatus.SUCCEEDED
+        return JobStatus.CANCELLED if self is Reason.CANCELLED else JobStatus.FAILED
