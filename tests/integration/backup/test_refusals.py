@@ -90,7 +90,8 @@ class TestDamage:
     def test_no_backup(self, target, content):
         target.write_bytes(content)
         with pytest.raises(
-            BackupError, match=r"is not a kotrain backup, or is damaged: use a file created by `kotrain backup`|manifest.* is missing"
+            BackupError,
+            match=r"is not a kotrain backup, or is damaged: use a file created by `kotrain backup`|manifest.* missing",
         ):
             restore(target)
 
@@ -165,7 +166,9 @@ class TestRefusals:
     def test_an_older_server(self, places, made):
         with_manifest(made, postgres=99)
         places[1].enter()
-        with pytest.raises(BackupError, match="is of PostgreSQL 99, this server is 18: use a server of version 99 or newer"):
+        with pytest.raises(
+            BackupError, match="is of PostgreSQL 99, this server is 18: use a server of version 99 or newer"
+        ):
             restore(made)
 
     def test_a_target_that_is_in_use(self, places, made):

@@ -128,7 +128,10 @@ def test_catalog(kotrain):
 def test_nothing_answers(monkeypatch, capsys):
     monkeypatch.setenv("KOTRAIN_URL", "http://127.0.0.1:9")
     assert commands.run(["jobs"]) == 1
-    assert capsys.readouterr().err == "kotrain: cannot connect to kotrain at http://127.0.0.1:9; start it with `kotrain up`, or set KOTRAIN_URL\n"
+    assert (
+        capsys.readouterr().err
+        == "kotrain: cannot connect to kotrain at http://127.0.0.1:9; start it with `kotrain up`, or set KOTRAIN_URL\n"
+    )
 
 
 def test_down_where_nothing_runs(tmp_path, monkeypatch, capsys):

@@ -50,7 +50,8 @@ def test_lost_connection_is_tried_again(waits):
 
 def test_nothing_answers(waits):
     client, _ = client_of(*[httpx2.ConnectError("refused")] * 4)
-    with pytest.raises(ConnectionFailed, match=r"^cannot connect to kotrain at http://lab:8000; start it with `kotrain up`"):
+    message = "cannot connect to kotrain at http://lab:8000; start it with `kotrain up`, or set KOTRAIN_URL"
+    with pytest.raises(ConnectionFailed, match=rf"^{message}$"):
         client.catalog()
     assert waits == [0.2, 0.4, 0.8]
 
