@@ -19,7 +19,7 @@ from service.datasets.layouts import fetch_command, is_present, own_names
 from service.operations.doctor.findings import PREFIX, Finding, NotChecked, Site, error, ok, sized, warning
 from service.operations.embedded.home import SOCKET_FOLDER_BYTES, socket_folder
 from service.operations.embedded.process import EmbeddedError, server_account
-from service.specs.catalog import DATASETS
+from service.specs.catalog.datasets import DATASETS
 from service.storage.files import Store
 
 OTHER_VARIABLES = frozenset({"URL", "KEY", "REVISION"})
