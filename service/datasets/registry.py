@@ -111,7 +111,7 @@ def _put(made: Path, place: Path, name: str) -> None:
 
 
 def _taken(name: str) -> Conflict:
-    return Conflict(f"there is a data set '{name}' already; remove it first, or take another name")
+    return Conflict(f"data set '{name}' already exists; remove it first, or choose another name")
 
 
 def _per_class(records: Records, rows: NDArray[np.bool_]) -> list[int]:
@@ -266,7 +266,7 @@ def _refuse_used(session: Session, name: str) -> None:
     if found is not None:
         job_id, jobs = found
         raise Conflict(
-            f"data set '{name}' is used by {many(jobs, 'unfinished job')}, such as {job_id}: wait, or cancel"
+            f"data set '{name}' is used by {many(jobs, 'unfinished job')}, such as {job_id}; wait or cancel them"
         )
     comparison_id = session.scalar(
         select(Comparison.id).where(
@@ -275,4 +275,6 @@ def _refuse_used(session: Session, name: str) -> None:
         )
     )
     if comparison_id is not None:
-        raise Conflict(f"data set '{name}' is used by comparison {comparison_id}, which goes on: wait, or cancel it")
+        raise Conflict(
+            f"data set '{name}' is used by comparison {comparison_id}, which is running; wait for it or cancel it"
+        )

@@ -23,7 +23,7 @@ def document_part(answer: ComparisonAnswer) -> str:
     head = [
         f"% Comparison {answer.id}: {_comment(answer.name)}",
         r"% Needs: \usepackage{booktabs}, \usepackage[T1]{fontenc} and, before 2018, \usepackage[utf8]{inputenc}",
-        r"% A table too wide for its column fits with \resizebox{\linewidth}{!}{...} of the graphicx package.",
+        r"% To shrink a wide table to the column, wrap it in \resizebox{\linewidth}{!}{...} of the graphicx package.",
     ]
     if len(answer.tasks) <= MOST_COLUMNS:
         tables = [_table_of_all(answer)]
@@ -135,11 +135,11 @@ def _caption(answer: ComparisonAnswer, tasks: Sequence[TaskAnswer]) -> str:
         sentences.append("Preliminary: the comparison is still running.")
     if any(leaders(answer, task) for task in tasks):
         sentences.append(
-            r"Bold: the best mean and every optimizer that is not significantly behind another one (family-wise error "
-            r"rate 5~\%)."
+            r"Bold: the best mean and all means that are not significantly worse than another (family-wise error rate "
+            r"5~\%)."
         )
     else:
-        sentences.append(f"Nothing is bold, because {_why_nothing_leads(answer, tasks)}.")
+        sentences.append(f"No mean is bold because {_why_nothing_leads(answer, tasks)}.")
     if any(group.diverged for group in groups):
         sentences.append(rf"$^{{\dagger k}}$: $k$ runs diverged{_diverged_scores(answer, tasks, scale)}.")
     return " ".join(sentences)

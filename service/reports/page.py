@@ -53,7 +53,7 @@ class Part:
         for picture in self.pictures:
             if picture.svg is None:
                 reasons.setdefault(picture.why, []).append(picture.title[:1].lower() + picture.title[1:])
-        return "; ".join(f"{listed(titles)}: {why}" for why, titles in reasons.items())
+        return "; ".join(f"{listed(titles)} ({why})" for why, titles in reasons.items())
 
 
 @dataclass(frozen=True)
@@ -158,14 +158,14 @@ def _task(study: Study, task: TaskAnswer, key: str, *, is_drawn: bool) -> Sectio
         Part(
             "Scores",
             [tables.groups(task, study.looks, leaders(study.answer, task))] if started else [],
-            text="" if started else f"No reported run has ended with a result{study.yet}.",
+            text="" if started else f"No reported run has a result{study.yet}.",
         ),
         _differences(task, study),
         Part("Training and results", pictures=_results_drawn(study, task, key, runs)) if is_drawn else None,
         _tuning(study, task, key, is_drawn=is_drawn),
         _cost(study, task, key, runs, is_drawn=is_drawn),
     ]
-    text = "" if is_drawn else f"Without figures, which are drawn for the first {MOST_DRAWN} tasks alone."
+    text = "" if is_drawn else f"No figures: only the first {MOST_DRAWN} tasks have figures."
     return Section(key, task.label, text, _facts(task), [part for part in parts if part is not None])
 
 
@@ -174,7 +174,7 @@ def _differences(task: TaskAnswer, study: Study) -> Part:
         return Part("Differences", [tables.pairs(task, study.looks)])
     reasons = dict.fromkeys(pair.cannot_say for pair in task.pairs if pair.cannot_say)
     why = f": {listed(list(reasons))}" if reasons else ""
-    return Part("Differences", text=f"There is no pair to compare{study.yet}{why}.")
+    return Part("Differences", text=f"No pair can be compared{study.yet}{why}.")
 
 
 def _results_drawn(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsOf]) -> list[Picture]:
@@ -192,7 +192,7 @@ def _results_drawn(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, 
 def _tuning(study: Study, task: TaskAnswer, key: str, *, is_drawn: bool) -> Part:
     table = tables.tuning(task, study.looks)
     if table is None:
-        return Part("Tuning", text="Nothing was tuned: parameters were given.")
+        return Part("Tuning", text="No parameters were tuned; all of them were given.")
     if not is_drawn:
         return Part("Tuning", [table])
     clouds = [tuning.two_parameters(study, task, view, f"{key}-tried{n}") for n, view in enumerate(task.tuning, 1)]
@@ -214,7 +214,7 @@ def _cost(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsOf], 
         if is_drawn
         else []
     )
-    text = "" if table or pictures else f"No run has told its time{study.yet}."
+    text = "" if table or pictures else f"No run has reported its time{study.yet}."
     return Part("Cost and time to target", [table] if table else [], pictures, text)
 
 
@@ -232,7 +232,7 @@ def _across(study: Study) -> Section:
             across.profiles(study, found, "all-profile"),
         ],
     )
-    text = "".join(f"What cannot be said: {why}. " for why in found.cannot_say).strip()
+    text = "".join(f"Not available: {why}. " for why in found.cannot_say).strip()
     return Section("all", "All tasks together", text, [], [part])
 
 
@@ -247,7 +247,9 @@ def _facts(task: TaskAnswer) -> list[tuple[str, str]]:
     left = task.left_out
     counts = [(left.unfinished, "unfinished"), (left.failed, "failed"), (left.cancelled, "cancelled")]
     if any(amount for amount, _ in counts):
-        facts.append(("not in the statistics", ", ".join(f"{amount} {word}" for amount, word in counts if amount)))
+        facts.append(
+            ("excluded from the statistics", ", ".join(f"{amount} {word}" for amount, word in counts if amount))
+        )
     return [(name, value) for name, value in facts if value]
 
 
@@ -262,10 +264,10 @@ def _readable(path: str) -> str:
 def _reused(runs: Sequence[ReusedRun]) -> str:
     """How many, and whose."""
     if not runs:
-        return "Every run was made for this comparison."
+        return "All runs were made for this comparison."
     owners = Counter(run.user for run in runs).most_common()
-    told = listed([f"{amount} of {user}" for user, amount in owners])
-    return f"{many(len(runs), 'run')} had been there already and {'was' if len(runs) == 1 else 'were'} reused: {told}."
+    counts = listed([f"{amount} by {user}" for user, amount in owners])
+    return f"{many(len(runs), 'existing run')} {'was' if len(runs) == 1 else 'were'} reused: {counts}."
 
 
 def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:
@@ -284,7 +286,7 @@ def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:
             f"after {listed([str(look) for look in plan.looks])} seeds" if len(plan.looks) > 1 else "one, at the end",
         ),
         ("pairs tested together", str(plan.pairs)),
-        ("nominal p of each look", ", ".join(p_value(p) if p >= 0.001 else f"{p:.2g}" for p in plan.nominal_p)),
+        ("nominal p at each look", ", ".join(p_value(p) if p >= 0.001 else f"{p:.2g}" for p in plan.nominal_p)),
     ]
     if plan.tuning is not None:
         names = {name for name in plan.tuning if name != "reduction" or plan.tuning.get("method") == "halving"}
@@ -313,7 +315,7 @@ def _record(answer: ComparisonAnswer) -> list[tuple[str, str]]:
     """What it is filed under."""
     found = [
         ("id", str(answer.id)),
-        ("asked by", answer.user),
+        ("submitted by", answer.user),
         ("created", moment(answer.created_at)),
         ("finished", moment(answer.finished_at)),
         ("tags", ", ".join(f"{name}:{value}" for name, value in answer.tags.items())),

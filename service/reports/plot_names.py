@@ -31,9 +31,9 @@ TASK: Mapping[str, str] = {
     "loss": "Training loss against steps",
     "condensation": "Condensation against steps",
     "learning_rates": "Sensitivity to the learning rate",
-    "expected_best": "Expected best after so many trials",
-    "cost": "Cost of a step, and peak memory",
-    "time_to_target": "Time to the target",
+    "expected_best": "Expected best score by number of trials",
+    "cost": "Time per step and peak memory",
+    "time_to_target": "Time to target",
 }
 """Of a task of a comparison."""
 
@@ -56,14 +56,14 @@ JOB_TITLES: Mapping[str, str] = {
     "loss": "Loss against steps",
     "accuracy": "Accuracy against steps",
     "lr": "Learning rate against steps",
-    "diagnostics": "What the neurons are doing",
+    "diagnostics": "Diagnostics of neurons and weights",
 }
 
 
 def of_task(task: TaskAnswer) -> dict[str, str]:
     """Name -> title; of each optimizer with two tuned parameters, also what it was tried at."""
     tried = {
-        f"tried-{place}": f"What {view.label} was tried at"
+        f"tried-{place}": f"Trials of {view.label}"
         for place, view in enumerate(task.tuning, 1)
         if len({name for trial in view.trials for name in trial.params}) > 1
     }

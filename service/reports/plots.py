@@ -58,7 +58,7 @@ def of_all_tasks(answer: ComparisonAnswer, name: str, wish: Wish) -> bytes:
     """A figure of `plot_names.ACROSS`. Raises Conflict, with the reason, where it cannot be drawn."""
     found = answer.across
     if found is None:
-        why = "there is one task" if len(answer.tasks) == 1 else "not before the end, and not where runs are missing"
+        why = "there is only one task" if len(answer.tasks) == 1 else "needs all planned runs to have ended"
         raise Conflict(f"{plot_names.ACROSS[name]}: {why}")
     with canvas.settings(dark=wish.theme == "dark"):
         study = SheetStudy(answer, {}, wish.ending)

@@ -92,20 +92,24 @@ def groups(task: TaskAnswer, looks: Looks, strong: Sequence[str]) -> Table:
     rows = task.groups
     decimals = scale.decimals(group.sd for group in rows)
     unit = " (%)" if scale.is_share else ""
-    bold = ["Bold: the best mean and all that are not significantly behind another one."] * (
+    bold = ["Bold: the best mean and all means that are not significantly worse than another."] * (
         0 < len(strong) < len(rows)
     )
     return Table(
         f"{scale.words.capitalize()} of the reported runs{', in percent' if scale.is_share else ''}",
         [
             _names((group.label for group in rows), looks),
-            Column("n", [str(group.n) for group in rows], "Seeds whose run has a score."),
+            Column("n", [str(group.n) for group in rows], "Number of seeds with a score."),
             Column(
                 "mean ± sd",
                 [_plus_minus(scale.text(group.mean, decimals), scale.text(group.sd, decimals)) for group in rows],
                 f"Mean and standard deviation over seeds{unit}.",
             ),
-            Column("95 % interval", [scale.interval(group.interval, decimals) for group in rows], "Of the mean."),
+            Column(
+                "95 % interval",
+                [scale.interval(group.interval, decimals) for group in rows],
+                "Confidence interval of the mean.",
+            ),
             Column("best run", [scale.text(group.best, decimals) for group in rows]),
             Column("diverged", [str(group.diverged) for group in rows] if any(g.diverged for g in rows) else []),
             Column("parameters", [_parameters(task, group) for group in rows], is_text=True),
@@ -138,17 +142,39 @@ def pairs(task: TaskAnswer, looks: Looks) -> Table:
         f"Paired differences in {scale.words}{', in points' if scale.is_share else ''}",
         [
             Column("pair", [_pair(pair.a, pair.b, looks) for pair in rows], is_text=True),
-            Column("n", [str(pair.n) for pair in rows], "Seeds that both have."),
+            Column("n", [str(pair.n) for pair in rows], "Number of seeds with a score of both optimizers."),
             Column("difference", [_signed(scale.text(pair.difference, decimals)) for pair in rows]),
-            Column("interval", [scale.interval(pair.interval, decimals) for pair in rows], "95 %, see the methods."),
-            Column("p", [p_value(pair.p) for pair in rows], "Of the pair alone."),
-            Column("p adjusted", [p_value(pair.p_adjusted) for pair in rows], "For all pairs, see the methods."),
-            Column("decided", [_decided(pair) for pair in rows], "At a family-wise error rate of 5 %."),
-            Column("r", [fixed(one.correlation, 2) for one in detail], "Correlation over seeds: what pairing bought."),
+            Column(
+                "interval", [scale.interval(pair.interval, decimals) for pair in rows], "95 % interval; see Methods."
+            ),
+            Column("p", [p_value(pair.p) for pair in rows], "p value of this pair, not corrected for the other pairs."),
+            Column(
+                "p adjusted",
+                [p_value(pair.p_adjusted) for pair in rows],
+                "p value corrected for all pairs; see Methods.",
+            ),
+            Column(
+                "decided",
+                [_decided(pair) for pair in rows],
+                "Whether the difference is significant at a family-wise error rate of 5 %.",
+            ),
+            Column("r", [fixed(one.correlation, 2) for one in detail], "Correlation of the two optimizers over seeds."),
             Column("Cliff's δ", [fixed(one.cliffs_delta, 2) for one in detail], "P(a > b) − P(a < b) over all runs."),
-            Column("p permut.", [p_value(one.p_permutation) for one in detail], "Sign-flip test, where skewed."),
-            Column("p Wilcoxon", [p_value(one.p_wilcoxon) for one in detail], "Signed-rank test, from 6 pairs on."),
-            Column("seeds needed", [_seeds(pair.seeds_needed) for pair in rows], "To decide it with power 0.8, about."),
+            Column(
+                "p permut.",
+                [p_value(one.p_permutation) for one in detail],
+                "Sign-flip permutation test, if the differences are skewed.",
+            ),
+            Column(
+                "p Wilcoxon",
+                [p_value(one.p_wilcoxon) for one in detail],
+                "Wilcoxon signed-rank test, for 6 or more seeds.",
+            ),
+            Column(
+                "seeds needed",
+                [_seeds(pair.seeds_needed) for pair in rows],
+                "Approximate number of seeds for a power of 0.8.",
+            ),
         ],
         [*_about(rows), *_reasons((f"{pair.a} {MINUS} {pair.b}", pair.cannot_say) for pair in rows)],
         [index for index, pair in enumerate(rows) if pair.significant],
@@ -159,13 +185,15 @@ def _about(rows: Sequence[PairView]) -> list[str]:
     """What the columns mean, as far as they are there: a printed page has no hints."""
     told = []
     if any(pair.detail.correlation is not None for pair in rows):
-        told.append("r: correlation of the two over seeds, which is what pairing buys.")
+        told.append(
+            "r: correlation of the two over seeds; the higher it is, the more precise is the paired difference."
+        )
     if any(pair.detail.cliffs_delta is not None for pair in rows):
         told.append(
-            "Cliff's δ: probability that a run of the first has the larger value, minus that it has the smaller."
+            "Cliff's δ: probability that a run of the first has the larger value, minus that of a run of the second."
         )
     if any(pair.seeds_needed is not None for pair in rows):
-        told.append("Seeds needed: about, if difference and spread are what they seem.")
+        told.append("Seeds needed: approximate, assuming the observed difference and spread.")
     return [" ".join(told)] if told else []
 
 
@@ -199,18 +227,26 @@ def tuning(task: TaskAnswer, looks: Looks) -> Table | None:
     scale = Scale(views[0].metric)
     decimals = scale.decimals([])
     return Table(
-        f"Trials, judged by {scale.words}{' in percent' if scale.is_share else ''}",
+        f"Trials, scored by {scale.words}{' in percent' if scale.is_share else ''}",
         [
             _names((view.label for view in views), looks),
             Column("trials", [_trials(view) for view in views], is_text=True),
             Column("chosen", ["" if view.params is None else parameters(view.params) for view in views], is_text=True),
             Column("score", [scale.text(_score(view), decimals) for view in views]),
             Column(
-                "at the edge", [listed(view.at_edge) for view in views], "Chosen values at the end of what was tried."
+                "at the edge",
+                [listed(view.at_edge) for view in views],
+                "Parameters whose chosen value is at the edge of the searched range.",
             ),
-            Column("good rates", [_good_range(view) for view in views], "Learning rates close to the best in score."),
+            Column(
+                "good rates", [_good_range(view) for view in views], "Learning rates with a score close to the best."
+            ),
             Column("decades", [_decades(view) for view in views], "Width of the good range, in powers of ten."),
-            Column("training time", [duration(view.seconds or None) for view in views], "Of all trials."),
+            Column(
+                "training time",
+                [duration(view.seconds or None) for view in views],
+                "Total training time of all trials.",
+            ),
         ],
         _reasons((view.label, view.good_range.cannot_say if view.good_range else None) for view in views),
     )
@@ -253,21 +289,33 @@ def cost(task: TaskAnswer, looks: Looks) -> Table | None:
     met = [targets.get(row.label) for row in rows]
     columns = [
         Column("ms per step", [_time(row.milliseconds_per_step) for row in rows]),
-        Column("ratio", [fixed(row.ratio, 2) for row in rows], "To the cheapest step."),
-        Column("a run", [duration(row.train_seconds) for row in rows], "Training time, without evaluation."),
-        Column("peak memory", [size(row.peak_bytes) for row in rows], "On a CPU, above what the process started with."),
+        Column("ratio", [fixed(row.ratio, 2) for row in rows], "Time per step relative to the fastest optimizer."),
+        Column("per run", [duration(row.train_seconds) for row in rows], "Training time of a run, without evaluation."),
+        Column(
+            "peak memory",
+            [size(row.peak_bytes) for row in rows],
+            "On a CPU, memory above that of the process at its start.",
+        ),
         Column("optimizer state", [size(row.optimizer_state_bytes) for row in rows]),
-        Column("weights", [count(row.parameters) for row in rows], "Trained parameters."),
+        Column("weights", [count(row.parameters) for row in rows], "Number of trainable parameters."),
         Column("reached target", [f"{one.reached} of {one.runs}" if one and one.runs else "" for one in met]),
-        Column("steps to it", [count(one.steps) if one else "" for one in met], "Median; a miss counts as never."),
-        Column("time to it", [duration(one.seconds) if one else "" for one in met], "Median; a miss counts as never."),
+        Column(
+            "steps to target",
+            [count(one.steps) if one else "" for one in met],
+            "Median over all runs; a run that misses the target counts as infinite.",
+        ),
+        Column(
+            "time to target",
+            [duration(one.seconds) if one else "" for one in met],
+            "Median over all runs; a run that misses the target counts as infinite.",
+        ),
     ]
     if not any(cell for column in columns for cell in column.cells):
         return None
     notes = []
     if shared := [row.label for row in rows if row.shared]:
         which = "" if len(shared) == len(rows) else f" ({listed(shared)})"
-        notes.append(f"Jobs ran beside others on the same machine{which}: compare times with care.")
+        notes.append(f"Jobs shared their machine with other jobs{which}: compare times with care.")
     return Table("Medians over the runs", [_names((row.label for row in rows), looks), *columns], notes)
 
 
@@ -287,14 +335,20 @@ def ranks(across: AcrossTasks, metric: str, looks: Looks) -> Table:
     )
     unit = " (%)" if scale.is_share else ""
     return Table(
-        f"Over {across.tasks} tasks",
+        f"Summary over {across.tasks} tasks",
         [
             _names((one.label for one in across.ranks), looks),
             Column("mean rank", [fixed(one.mean_rank, 2) for one in across.ranks], "By mean score; 1 is best."),
-            Column(f"IQM{unit}", [scale.text(one.iqm, decimals) for one in across.ranks], "Mean of the middle half."),
+            Column(
+                f"IQM{unit}",
+                [scale.text(one.iqm, decimals) for one in across.ranks],
+                "Interquartile mean: the mean of the middle half of all runs.",
+            ),
             Column("95 % interval", [scale.interval(one.iqm_interval, decimals) for one in across.ranks]),
             Column(
-                "AlgoPerf", [fixed(one.algoperf, 3) for one in across.ranks], "Depends on who took part; 1 at most."
+                "AlgoPerf",
+                [fixed(one.algoperf, 3) for one in across.ranks],
+                "AlgoPerf score, at most 1; depends on which optimizers are compared.",
             ),
         ],
         [f"Friedman's test of the ranks: p {_equals(across.friedman_p)}."]
@@ -323,11 +377,11 @@ def missing(answer: ComparisonAnswer, looks: Looks) -> Table | None:
             Column("job", [Markup("<code>{}</code>").format(one.job) for _, one in shown], is_text=True),
             Column("task", [label for label, _ in shown], is_text=True),
             Column("optimizer", [one.label for _, one in shown], is_text=True),
-            Column("for", [one.phase for _, one in shown], is_text=True),
+            Column("phase", [one.phase for _, one in shown], is_text=True),
             Column("seed", [str(one.seed) for _, one in shown]),
-            Column("why", [one.why for _, one in shown], is_text=True),
+            Column("reason", [one.why for _, one in shown], is_text=True),
         ],
-        [f"{len(rows) - len(shown)} more are in the JSON."] if len(rows) > len(shown) else [],
+        [f"{len(rows) - len(shown)} more are in the JSON report."] if len(rows) > len(shown) else [],
     )
 
 
@@ -349,7 +403,7 @@ def planned_tasks(answer: ComparisonAnswer) -> Table:
             Column(
                 "diverged counts as",
                 [
-                    "nothing" if (score := row.get("diverged_score")) is None else scale.with_percent(score)
+                    "no score" if (score := row.get("diverged_score")) is None else scale.with_percent(score)
                     for row in rows
                 ],
             ),

@@ -157,7 +157,7 @@ def parameters(params: Mapping[str, Any]) -> str:
 
 def space(values: Mapping[str, Any]) -> str:
     """The values that a parameter is searched in."""
-    for form, words in (("log_uniform", " (logarithmic)"), ("uniform", ""), ("integer", " (whole numbers)")):
+    for form, words in (("log_uniform", " (logarithmic)"), ("uniform", ""), ("integer", " (integers)")):
         if values.get(form) is not None:
             low, high = values[form]
             return f"{number(low)} to {number(high)}{words}"

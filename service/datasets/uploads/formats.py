@@ -24,12 +24,12 @@ _MARKS: dict[FileFormat, tuple[bytes, ...]] = {
 _OTHERS = {
     b"PK\x03\x04": "a zip archive or an npz file",
     b"PAR1": "a parquet file",
-    b"\x1f\x8b": "compressed with gzip: unpack it first",
-    b"\x93NUMPY": "a single npy array: save it with its labels as npz, numpy.savez_compressed(FILE, x=..., y=...)",
-    b"\x80": "a pickle, which could run code and is never read",
-    b"\x89PNG": "a single image: pack class folders into a zip archive",
-    b"\xff\xd8\xff": "a single image: pack class folders into a zip archive",
-    b"7z\xbc\xaf": "a 7z archive: pack it as zip",
+    b"\x1f\x8b": "compressed with gzip; unpack it first",
+    b"\x93NUMPY": "a single npy array; save it with its labels as npz: numpy.savez_compressed(FILE, x=..., y=...)",
+    b"\x80": "a pickle, which can run code and is never read",
+    b"\x89PNG": "a single image; pack class folders into a zip archive",
+    b"\xff\xd8\xff": "a single image; pack class folders into a zip archive",
+    b"7z\xbc\xaf": "a 7z archive; repack it as zip",
 }
 
 
@@ -44,9 +44,9 @@ class Form:
     def __post_init__(self) -> None:
         """Raise Invalid for what files of this format have no use for: whoever gave it expects something of it."""
         if self.image_size is not None and self.file_format != "zip":
-            raise Invalid.field("image_size", f"images are cut where they come as zip, and this is {self.file_format}")
+            raise Invalid.field("image_size", f"only zip archives take an image_size; the format is {self.file_format}")
         if self.label != LABEL and self.file_format not in ("csv", "parquet"):
-            raise Invalid.field("label", f"csv and parquet have a column of labels, and this is {self.file_format}")
+            raise Invalid.field("label", f"only csv and parquet have a label column; the format is {self.file_format}")
 
 
 def read(path: Path, form: Form, most_bytes: int) -> Records:
@@ -74,4 +74,4 @@ def _refuse_other_format(path: Path, file_format: FileFormat) -> None:
     if what is not None:
         raise unfit(f"the file is not {file_format}: it is {what}")
     if file_format in _MARKS:
-        raise unfit(f"the file is not {file_format}: it does not start like one")
+        raise unfit(f"the file is not {file_format}: its first bytes do not match this format")

@@ -47,8 +47,8 @@ def read_folders(path: Path, image_size: int | None, most_bytes: int) -> Records
             if (image.height, image.width) != images.shape[1:3]:  # before it is decoded: it may be cut off
                 raise Invalid.field(
                     "image_size",
-                    f"'{member.filename}' has {image.width} x {image.height} pixels and '{first}' "
-                    f"{images.shape[2]} x {images.shape[1]}: give an image_size, to which all are cut, such as 64",
+                    f"'{member.filename}' has {image.width} x {image.height} pixels but '{first}' has "
+                    f"{images.shape[2]} x {images.shape[1]}; set image_size, such as 64, to crop and resize all images",
                 )
             images[row] = np.asarray(image.convert("RGB"))
         assert images is not None
@@ -65,14 +65,14 @@ def _room(count: int, image: Image.Image, most_bytes: int) -> NDArray[np.uint8]:
     if max(image.size) > MOST_SIDE:
         raise Invalid.field(
             "image_size",
-            f"the images have {image.width} x {image.height} pixels, and at most {MOST_SIDE} a side are taken: give an "
-            "image_size, to which all are cut, such as 64",
+            f"the images have {image.width} x {image.height} pixels; at most {MOST_SIDE} per side are allowed; set "
+            "image_size, such as 64, to crop and resize all images",
         )
     shape = (count, image.height, image.width, 3)
     if count * image.height * image.width * 3 > most_bytes:
         raise unfit(
-            f"{count:,} images of {image.width} x {image.height} pixels take more than {most_bytes:,} bytes, which is "
-            "the limit (KOTRAIN_MAX_DATASET_BYTES): give a smaller image_size"
+            f"{count:,} images of {image.width} x {image.height} pixels exceed the limit of {most_bytes:,} bytes "
+            "(KOTRAIN_MAX_DATASET_BYTES); set a smaller image_size"
         )
     return np.empty(shape, np.uint8)
 
@@ -80,14 +80,14 @@ def _room(count: int, image: Image.Image, most_bytes: int) -> NDArray[np.uint8]:
 def _by_class(members: Sequence[ZipInfo]) -> list[tuple[str, ZipInfo]]:
     """Class and member, in the order of names, whatever order they were packed in."""
     if not members:
-        raise unfit("there is no file in the archive")
+        raise unfit("the archive contains no files")
     paths = [tuple(part for part in member.filename.split("/") if part != ".") for member in members]
     top = 1 if all(len(path) >= 3 and path[0] == paths[0][0] for path in paths) else 0
     for path, member in zip(paths, members, strict=True):
         if len(path) != top + 2:
-            raise unfit(f"'{member.filename}' does not lie in a class folder: files are to be CLASS/FILE.png")
+            raise unfit(f"'{member.filename}' is not in a class folder; name the files CLASS/FILE.png")
         if Path(path[-1]).suffix.lower() not in ENDINGS:
-            raise unfit(f"'{member.filename}' is no image: {', '.join(sorted(ENDINGS))} are read")
+            raise unfit(f"'{member.filename}' is not an image; choose one of {', '.join(sorted(ENDINGS))}")
     pairs = [(path[top], member) for path, member in zip(paths, members, strict=True)]
     return sorted(pairs, key=lambda pair: (pair[0], pair[1].filename))
 
@@ -103,7 +103,8 @@ def _decoded(archive: Archive, member: ZipInfo, image_size: int | None) -> Image
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.width * image.height > MOST_PIXELS:
                 raise unfit(
-                    f"'{member.filename}' has {image.width} x {image.height} pixels; at most {MOST_PIXELS:,} are read"
+                    f"'{member.filename}' has {image.width} x {image.height} pixels; "
+                    f"at most {MOST_PIXELS:,} are allowed"
                 )
             if image_size is None and max(image.size) > MOST_SIDE:
                 return image  # its size is enough to refuse it
@@ -111,12 +112,12 @@ def _decoded(archive: Archive, member: ZipInfo, image_size: int | None) -> Image
     except Invalid:
         raise
     except UnidentifiedImageError as error:  # its own words name the buffer, not the file
-        raise unfit(f"'{member.filename}' cannot be read as an image: it is none of {', '.join(FORMATS)}") from error
+        raise unfit(f"'{member.filename}' cannot be read as an image: it is not one of {', '.join(FORMATS)}") from error
     except Exception as error:  # decoders raise whatever they meet
         why = str(error)[:100] or type(error).__name__
         raise unfit(f"'{member.filename}' cannot be read as an image: {why}") from error
     if image.mode not in EIGHT_BIT:
-        raise unfit(f"'{member.filename}' has pixels of another kind than 8 bits ({image.mode}): save it with 8 bits")
+        raise unfit(f"'{member.filename}' has pixels of mode {image.mode}; save it with 8 bits per channel")
     return image if image_size is None else _cut(image, image_size)
 
 

@@ -25,7 +25,7 @@ def read_jsonl(path: Path, most_bytes: int) -> Records:
         while line := file.readline(LONGEST_LINE_BYTES + 1):
             number += 1
             if len(line) > LONGEST_LINE_BYTES:
-                raise unfit(f"line {number} is longer than {LONGEST_LINE_BYTES:,} bytes")
+                raise unfit(f"line {number} has more than {LONGEST_LINE_BYTES:,} bytes, which is the limit")
             line = line.removeprefix(BOM) if number == 1 else line
             if line.strip():
                 text, label = _record(line, number)
@@ -46,9 +46,9 @@ def _record(line: bytes, number: int) -> tuple[str, str]:
     except (ValueError, RecursionError) as error:
         raise unfit(f"line {number} is not JSON: {str(error)[:100]}") from error
     if not isinstance(record, dict) or not record.keys() >= {"text", "label"}:
-        raise unfit(f'line {number} is not an object with "text" and "label"')
+        raise unfit(f'line {number} is not an object with "text" and "label"; write {{"text": "...", "label": "..."}}')
     if not isinstance(record["text"], str):
-        raise unfit(f'line {number}: "text" is not a text')
+        raise unfit(f'line {number}: "text" is not a string')
     return _checked(record["text"], number), _label(record["label"], number)
 
 
@@ -58,7 +58,7 @@ def _line(number: int) -> str:
 
 def _label(label: Any, number: int) -> str:
     if isinstance(label, bool) or not isinstance(label, int | str):
-        raise unfit(f'line {number}: "label" is neither an integer nor a text')
+        raise unfit(f'line {number}: "label" is not an integer or a string')
     return str(label)
 
 
@@ -69,5 +69,5 @@ def _checked(text: str, number: int) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise unfit(f"{_line(number)}: the text has half of a surrogate pair") from error
+        raise unfit(f"{_line(number)}: the text has an unpaired surrogate") from error
     return text

@@ -48,7 +48,7 @@ def read_npz(path: Path, most_bytes: int) -> Records:
             tested, test_labels = (_array(archive, members[name], name) for name in TEST)
             tested = _inputs(tested, TEST[0])
             if tested.shape[1:] != inputs.shape[1:]:
-                raise unfit(f"a record of x_test has shape {tested.shape[1:]}, and one of x_train {inputs.shape[1:]}")
+                raise unfit(f"records of x_test have shape {tested.shape[1:]}, but those of x_train {inputs.shape[1:]}")
             _refuse_other_length(tested, test_labels, TEST)
             _refuse_other_length(inputs, labels, names)
             refuse_many(len(labels) + len(test_labels))
@@ -64,7 +64,8 @@ def read_npz(path: Path, most_bytes: int) -> Records:
 def _refuse_other_length(inputs: NDArray[Any], labels: NDArray[Any], names: tuple[str, str]) -> None:
     if labels.ndim != 1 or len(labels) != len(inputs):
         raise unfit(
-            f"{names[1]} has shape {labels.shape} and {names[0]} {len(inputs)} records: one label each is needed"
+            f"{names[1]} has shape {labels.shape} but {names[0]} has {len(inputs)} records; "
+            "one label per record is needed"
         )
 
 
@@ -74,23 +75,23 @@ def _array(archive: Archive, member: ZipInfo, name: str) -> NDArray[Any]:
         shape, is_fortran, dtype = _header(file, name)
         if dtype.hasobject:
             raise unfit(
-                f"array '{name}' holds Python objects, which are pickles and could run code: save it as numbers, "
-                "such as x.astype('uint8'), and labels as integers or fixed-length texts"
+                f"array '{name}' holds Python objects, which are pickles and can run code; save it as numbers, "
+                "such as x.astype('uint8'), and labels as integers or fixed-length strings"
             )
         if dtype.kind not in "biufU":
-            raise unfit(f"array '{name}' is of type {dtype}; numbers (and texts as labels) are read")
+            raise unfit(f"array '{name}' is of type {dtype}; inputs must be numbers, and labels integers or strings")
         size = dtype.itemsize
         for length in shape:
             size *= length  # Python's integers do not overflow
         if size > member.file_size:
-            raise unfit(f"array '{name}' declares {size:,} bytes and has {member.file_size:,}: the file is cut off")
+            raise unfit(f"array '{name}' declares {size:,} bytes but has {member.file_size:,}; the file is truncated")
         archive.count(size if len(shape) != 2 else max(size, FLOAT_BYTES * shape[0] * shape[1]))
         raw = bytearray(size)
         view, at = memoryview(raw), 0
         while at < size:
             piece = file.read(min(_CHUNK_BYTES, size - at))
             if not piece:
-                raise unfit(f"array '{name}' ends after {at:,} of {size:,} bytes: the file is cut off")
+                raise unfit(f"array '{name}' ends after {at:,} of {size:,} bytes; the file is truncated")
             view[at : at + len(piece)] = piece
             at += len(piece)
     return np.frombuffer(raw, dtype).reshape(shape, order="F" if is_fortran else "C")
@@ -104,9 +105,9 @@ def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype
         shape, is_fortran, dtype = read(start, max_header_size=_LONGEST_HEADER)
         file.seek(start.tell())
     except (ValueError, SyntaxError, TokenError, RecursionError, MemoryError) as error:
-        raise unfit(f"array '{name}' has no header that can be read ({str(error).splitlines()[0]})") from error
+        raise unfit(f"array '{name}' has an invalid header ({str(error).splitlines()[0]})") from error
     if any(length < 0 for length in shape) or len(shape) > MOST_DIMENSIONS:
-        raise unfit(f"array '{name}' has the impossible shape {str(shape)[:100]}")
+        raise unfit(f"array '{name}' has the invalid shape {str(shape)[:100]}")
     if 0 in shape or not dtype.itemsize:
         raise unfit(f"array '{name}' is empty: its shape is {shape} and its type {dtype}")
     refuse_many(shape[0] if shape else 0)
@@ -116,7 +117,7 @@ def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype
 def _inputs(array: NDArray[Any], name: str) -> NDArray[Any]:
     """Images (N, H, W, C), uint8, or rows (N, D), float32."""
     if array.dtype.kind == "U":
-        raise unfit(f"array '{name}' holds texts; numbers are needed")
+        raise unfit(f"array '{name}' holds strings; numbers are needed")
     if array.ndim == 2:
         return rows(array, name)
     return _pixels(_channels_last(array, name), name)
@@ -140,7 +141,7 @@ def refuse_not_finite(array: NDArray[Any], name: str, first: int = 0) -> None:
             row, *rest = (int(place) for place in np.argwhere(~is_finite)[0])
             place = [start + row + first, *rest]
             value = array[start + row, *rest]
-            raise unfit(f"{name}[{', '.join(map(str, place))}] is {value}: only finite numbers can be trained on")
+            raise unfit(f"{name}[{', '.join(map(str, place))}] is {value}; all numbers must be finite")
 
 
 def _channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:
@@ -154,7 +155,9 @@ def _channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:
             "channels, and rows of a table (N, D)"
         )
     if max(found.shape[1:3]) > MOST_SIDE:
-        raise unfit(f"an image of '{name}' has {found.shape[1]} x {found.shape[2]} pixels; at most {MOST_SIDE} a side")
+        raise unfit(
+            f"an image of '{name}' has {found.shape[1]} x {found.shape[2]} pixels; at most {MOST_SIDE} per side"
+        )
     return found
 
 
@@ -167,8 +170,8 @@ def _pixels(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     low, high = float(array.min()), float(array.max())
     if low < 0 or high > 255:
         raise unfit(
-            f"the pixels of '{name}' are from {low:g} to {high:g}; whole numbers from 0 to 255 are read, and floats "
-            "from 0 to 1 or from 0 to 255 (images are scaled when they are trained on, so leave them as they were)"
+            f"the pixels of '{name}' range from {low:g} to {high:g}; use integers from 0 to 255, or floats "
+            "from 0 to 1 or from 0 to 255 (training standardizes images itself)"
         )
     scale = 255.0 if high <= 1 and array.dtype.kind in "fb" else 1.0
     found = np.empty(array.shape, np.uint8)
@@ -186,7 +189,7 @@ def _numbered(parts: dict[str, NDArray[Any]]) -> tuple[list[str], NDArray[np.int
     for name, labels in parts.items():
         _refuse_labels(labels, name)
     if len({_LABEL_KINDS[labels.dtype.kind] for labels in parts.values()}) > 1:
-        raise unfit(f"{' and '.join(parts)} have to be both integers or both texts")
+        raise unfit(f"{' and '.join(parts)} must both be integers or both be strings")
     names = ClassNames()
     return names.in_order(np.concatenate([_numbers(labels, name, names) for name, labels in parts.items()]))
 
@@ -201,12 +204,12 @@ def _numbers(labels: NDArray[Any], name: str, names: ClassNames) -> NDArray[np.i
 def _refuse_labels(labels: NDArray[Any], name: str) -> None:
     """Raise Invalid for what cannot be labels, and for letters that are none."""
     if labels.dtype.kind not in _LABEL_KINDS:
-        raise unfit(f"array '{name}' is of type {labels.dtype}; labels are integers or texts")
+        raise unfit(f"array '{name}' is of type {labels.dtype}; labels must be integers or strings")
     if labels.dtype.kind == "U":
         codes = labels.view(np.dtype(np.uint32).newbyteorder(labels.dtype.byteorder)).reshape(len(labels), -1)
         wrong = np.flatnonzero(codes.max(1) > MOST_CODE_POINT)
         if len(wrong):
-            raise unfit(f"{_place(name, int(wrong[0]))}: the label has a letter that is none")
+            raise unfit(f"{_place(name, int(wrong[0]))}: the label has an invalid character")
 
 
 def _place(name: str, row: int) -> str:

@@ -42,7 +42,7 @@ def unfit(sentence: str) -> Invalid:
 def refuse_many(records: int) -> None:
     """Raise Invalid for more records than are read."""
     if records > MOST_RECORDS:
-        raise unfit(f"there are more than {MOST_RECORDS:,} records, which is the most that is read")
+        raise unfit(f"the file has more than {MOST_RECORDS:,} records, which is the limit")
 
 
 class Room:
@@ -63,8 +63,7 @@ class Room:
         refuse_many(self._records)
         if self._bytes > self._most_bytes:
             raise unfit(
-                f"the records take more than {self._most_bytes:,} bytes of memory, which is the limit "
-                "(KOTRAIN_MAX_DATASET_BYTES)"
+                f"the records exceed the limit of {self._most_bytes:,} bytes of memory (KOTRAIN_MAX_DATASET_BYTES)"
             )
 
     def take_texts(self, texts: Sequence[str]) -> None:
@@ -132,11 +131,11 @@ class ClassNames:
         if len(name) > LONGEST_LABEL:
             raise unfit(f"{where()}: the label has {len(name)} characters; at most {LONGEST_LABEL} are allowed")
         if not name.isprintable():
-            raise unfit(f"{where()}: the label {name!r} has characters that cannot be shown")
+            raise unfit(f"{where()}: the label {name!r} has unprintable characters")
         if len(self._numbers) == MOST_CLASSES:
             raise unfit(
-                f"{where()}: more than {MOST_CLASSES:,} different labels; are they numbers to predict? "
-                "Only classes can be learnt"
+                f"{where()}: more than {MOST_CLASSES:,} different labels; "
+                "labels must be classes, not numbers to predict"
             )
         return self._numbers.setdefault(name, len(self._numbers))
 
@@ -157,20 +156,20 @@ def rows_for_test(records: Records) -> NDArray[np.bool_]:
     """
     counts = np.bincount(records.labels, minlength=len(records.classes))
     if len(records.labels) < FEWEST_RECORDS:
-        raise unfit(f"there are {len(records.labels)} records; at least {FEWEST_RECORDS} are needed")
+        raise unfit(f"the file has {len(records.labels)} records; at least {FEWEST_RECORDS} are needed")
     if len(counts) < FEWEST_CLASSES:
         raise unfit(f"all records are of class '{records.classes[0]}'; at least {FEWEST_CLASSES} classes are needed")
     if counts.min() < FEWEST_PER_CLASS:
         rare = int(counts.argmin())
         raise unfit(
-            f"class '{records.classes[rare]}' has {many(int(counts[rare]), 'record')}; each needs at least "
-            f"{FEWEST_PER_CLASS}, to train, validate and test with"
+            f"class '{records.classes[rare]}' has {many(int(counts[rare]), 'record')}; each class needs at "
+            f"least {FEWEST_PER_CLASS}, for training, validation and test"
         )
     if records.is_test is None:
         return _drawn(records.labels, counts)
     trained = np.bincount(records.labels[~records.is_test], minlength=len(records.classes))
     if trained.min() == 0:
-        raise unfit(f"class '{records.classes[int(trained.argmin())]}' is in the test part only")
+        raise unfit(f"class '{records.classes[int(trained.argmin())]}' has no training records; add some")
     return records.is_test
 
 
@@ -195,7 +194,7 @@ def _warnings_of_names(classes: Sequence[str]) -> list[str]:
     for name in classes:
         alike.setdefault(name.strip().casefold(), []).append(name)
     return [
-        f"The classes {', '.join(map(repr, names))} differ only in blanks or capitals; are they the same?"
+        f"The classes {', '.join(map(repr, names))} differ only in whitespace or case; are they the same class?"
         for names in alike.values()
         if len(names) > 1
     ]
@@ -208,6 +207,6 @@ def _warnings_of_balance(records: Records) -> list[str]:
         return []
     share = counts[most] / counts.sum()
     return [
-        f"The classes are not balanced: '{records.classes[most]}' has {counts[most]:,} records and "
-        f"'{records.classes[fewest]}' {counts[fewest]:,}. Who always answers the first is right in {share:.0%}."
+        f"The classes are imbalanced: '{records.classes[most]}' has {counts[most]:,} records and "
+        f"'{records.classes[fewest]}' has {counts[fewest]:,}. Always predicting the first is right in {share:.0%}."
     ]

@@ -52,16 +52,16 @@ def _csv_header(path: Path) -> list[str]:
     with path.open("rb") as file:
         line = file.readline(LONGEST_HEADER_BYTES)
     if len(line) == LONGEST_HEADER_BYTES:
-        raise unfit(f"the first line has {LONGEST_HEADER_BYTES:,} bytes or more: is this a csv file?")
+        raise unfit(f"the first line has {LONGEST_HEADER_BYTES:,} bytes or more; is this a csv file?")
     try:
         names = next(csv.reader([line.removeprefix(BOM).decode()]), [])
     except (UnicodeDecodeError, csv.Error) as error:
-        raise unfit(f"the first line is not UTF-8 with names of columns: is this a csv file? ({error})") from error
+        raise unfit(f"the first line is not a UTF-8 header with column names; is this a csv file? ({error})") from error
     for name in names:
         if not name.isprintable():
-            raise unfit(f"the first line names a column {name[:40]!r}: is this a csv file?")
+            raise unfit(f"the column name {name[:40]!r} in the first line is unprintable; is this a csv file?")
     if not names:
-        raise unfit("the file is empty, or its first line is")
+        raise unfit("the first line is empty; it must contain the column names")
     return names
 
 
@@ -81,8 +81,8 @@ def _csv_row(path: Path, record: int) -> int:
 
 def _csv_trouble(path: Path, told: str) -> str:
     if "straddling" in told:
-        return f"a row has more than {BLOCK_BYTES:,} bytes; is a quotation mark not closed?"
-    told = told.replace("invalid UTF8 data", "not UTF-8: save the file in that encoding")
+        return f"a row has more than {BLOCK_BYTES:,} bytes; is a closing quotation mark missing?"
+    told = told.replace("invalid UTF8 data", "not UTF-8; save the file in that encoding")
     placed = re.sub(r"Row #(\d+)", lambda found: f"row {_csv_row(path, int(found[1]) - 2)}", told)
     return f"the csv file cannot be read: {placed[:300]}"
 
@@ -105,18 +105,18 @@ def read_parquet(path: Path, label: str, most_bytes: int) -> Records:
 
 def _parquet_trouble(told: str) -> str:
     if "DictAccumulator" in told:
-        return "texts in delta encoding are not read: write the parquet file with plain or dictionary encoding"
-    return f"the parquet file cannot be read, or not all of it is there: {told[:300]}"
+        return "strings in delta encoding are not supported; write the parquet file with plain or dictionary encoding"
+    return f"the parquet file is damaged or incomplete: {told[:300]}"
 
 
 def _refuse_types(schema: pa.Schema) -> None:
     """Raise Invalid for columns that hold neither numbers nor texts."""
     for column in schema:
         if pa.types.is_nested(column.type):
-            raise unfit(f"column '{column.name}' holds lists or records; numbers, labels and texts are read")
+            raise unfit(f"column '{column.name}' holds nested values; columns must hold numbers or strings")
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         if not any(fits(kind) for fits in (*_OTHERS, _is_text)):
-            raise unfit(f"column '{column.name}' is of type {kind}; numbers, labels and texts are read")
+            raise unfit(f"column '{column.name}' is of type {kind}; columns must hold numbers or strings")
 
 
 _OTHERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
@@ -179,7 +179,9 @@ class _Reading:
     def _numbers(self, column: pa.Array) -> NDArray[np.int64]:
         """Numbers of the classes, for now in the order in which they come."""
         if not any(fits(column.type) for fits in (pa.types.is_integer, pa.types.is_boolean, _is_text)):
-            raise unfit(f"the label column '{self._label}' is of type {column.type}; labels are integers or texts")
+            raise unfit(
+                f"the label column '{self._label}' is of type {column.type}; labels must be integers or strings"
+            )
         self._refuse_nulls(column, self._label)
         encoded = column.dictionary_encode()
         places = encoded.indices.to_numpy()
@@ -195,7 +197,7 @@ class _Reading:
     def _texts(self, batch: pa.RecordBatch) -> list[str]:
         column = batch.column(TEXT)
         if not _is_text(column.type):
-            raise unfit(f"column '{TEXT}' is of type {column.type}; it has to hold texts")
+            raise unfit(f"column '{TEXT}' is of type {column.type}; it must hold strings")
         self._refuse_nulls(column, TEXT)
         texts: list[str] = column.to_pylist()
         self._room.take_texts(texts)
@@ -213,9 +215,7 @@ class _Reading:
         if not is_finite.all():
             row, index = np.argwhere(~is_finite)[0]
             name = self._columns[index]
-            raise unfit(
-                f"{self._place(row, name)}: {batch.column(name)[row]} is no finite number that fits into 32 bits"
-            )
+            raise unfit(f"{self._place(row, name)}: {batch.column(name)[row]} is not a finite 32-bit number")
         return found
 
     def _floats(self, column: pa.Array, name: str) -> NDArray[np.float64]:
@@ -224,7 +224,7 @@ class _Reading:
             long = np.flatnonzero(pc.binary_length(column).to_numpy() > LONGEST_NUMBER_BYTES)
             if len(long):
                 raise unfit(
-                    f"{self._place(int(long[0]), name)} has more than {LONGEST_NUMBER_BYTES:,} bytes: no number"
+                    f"{self._place(int(long[0]), name)} has more than {LONGEST_NUMBER_BYTES:,} bytes; write a number"
                 )
             column = pc.utf8_trim_whitespace(column)
         try:
@@ -233,7 +233,7 @@ class _Reading:
             row = next((row for row, value in enumerate(column) if not _is_number(value)), 0)
             value = str(column[row])
             told = "is empty" if not value else f"is not a number: '{value[:50]}'"
-            hint = f" (for texts, have the columns '{TEXT}' and '{self._label}' alone)" if name == TEXT else ""
+            hint = f" (a text data set has only the columns '{TEXT}' and '{self._label}')" if name == TEXT else ""
             raise unfit(f"{self._place(row, name)} {told}{hint}") from error
         return numbers
 
@@ -264,18 +264,18 @@ def _refuse_names(names: Sequence[str], label: str) -> None:
     """Raise Invalid where the columns cannot be told apart, or there is nothing to learn from."""
     for number, name in enumerate(names, 1):
         if not name.strip():
-            raise unfit(f"column {number} has no name; if it is an index that was written along, leave it out")
+            raise unfit(f"column {number} has no name; name it, or omit it if it is an index")
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise unfit(f"two columns are called '{twice[0][:100]}'")
+        raise unfit(f"two columns are named '{twice[0][:100]}'; column names must be unique")
     if label not in names:
         shown = ", ".join(f"'{name[:50]}'" for name in names[:10]) + (", ..." if len(names) > 10 else "")
         hint = "; are the values separated by commas?" if len(names) == 1 else ""
-        raise Invalid.field("label", f"there is no column '{label}' with the classes; there are {shown}{hint}")
+        raise Invalid.field("label", f"the file has no label column '{label}'; choose one of {shown}{hint}")
     if len(names) < 2:
-        raise unfit(f"there is no column beside '{label}'")
+        raise unfit(f"the file has no column besides '{label}'; it needs columns of numbers or a column '{TEXT}'")
     if len(names) - 1 > MOST_COLUMNS:
-        raise unfit(f"there are {len(names):,} columns; at most {MOST_COLUMNS:,} are allowed")
+        raise unfit(f"the file has {len(names):,} columns; at most {MOST_COLUMNS:,} are allowed")
 
 
 def _is_number(value: pa.Scalar) -> bool:

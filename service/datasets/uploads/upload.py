@@ -54,7 +54,7 @@ class Arrival:
 def refuse_large(size_bytes: int, most_bytes: int) -> None:
     """Raise TooLarge for a file of more than `most_bytes`."""
     if size_bytes > most_bytes:
-        raise TooLarge(f"the file is larger than {most_bytes:,} bytes, which is the limit (KOTRAIN_MAX_UPLOAD_BYTES)")
+        raise TooLarge(f"the file is larger than the limit of {most_bytes:,} bytes (KOTRAIN_MAX_UPLOAD_BYTES)")
 
 
 def arrive(data_dir: Path, most_bytes: int) -> Arrival:
@@ -83,4 +83,4 @@ def disk(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Unavailable(f"nothing can be stored in the data folder: {error.strerror} ({folder})") from error
+        raise Unavailable(f"cannot write to the data folder: {error.strerror} ({folder})") from error

@@ -49,7 +49,7 @@ class Archive:
         try:
             self._zip = ZipFile(path)
         except _DAMAGE as error:
-            raise unfit(f"the file is no {what}, or not all of it is there ({error})") from error
+            raise unfit(f"the file is not a complete {what} ({error})") from error
         everything = self._zip.infolist()
         if len(everything) > MOST_MEMBERS:
             raise unfit(f"the archive has {len(everything):,} members; at most {MOST_MEMBERS:,} are allowed")
@@ -90,8 +90,7 @@ class Archive:
 
     def _too_large(self) -> Exception:
         return unfit(
-            f"the {self._what} unpacks to more than {self._most_bytes:,} bytes, which is the limit "
-            "(KOTRAIN_MAX_DATASET_BYTES)"
+            f"the {self._what} unpacks to more than the limit of {self._most_bytes:,} bytes (KOTRAIN_MAX_DATASET_BYTES)"
         )
 
 
@@ -104,18 +103,18 @@ def _refuse_harm(member: ZipInfo) -> None:
     name = member.filename
     windows = PureWindowsPath(name)
     if PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
-        raise unfit(f"'{name}' in the archive leads out of it: pack the folder itself, with relative names")
+        raise unfit(f"'{name}' in the archive points outside of it; use relative names without ..")
     mode = member.external_attr >> 16
     if mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_IFMT(mode) == 0):
-        raise unfit(f"'{name}' in the archive is a link or a device: pack the files themselves")
+        raise unfit(f"'{name}' in the archive is a link or a device; pack regular files only")
     if member.flag_bits & 1:
-        raise unfit(f"'{name}' in the archive is encrypted: pack it without a password")
+        raise unfit(f"'{name}' in the archive is encrypted; pack it without a password")
     if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
-        raise unfit(f"'{name}' in the archive is packed by another method than deflate")
+        raise unfit(f"'{name}' in the archive has an unsupported compression method; use deflate")
     if member.file_size > RATIO_FROM_BYTES and member.file_size > MOST_RATIO * member.compress_size:
         raise unfit(
-            f"'{name}' in the archive unpacks to {member.file_size:,} bytes from {member.compress_size:,}: more than "
-            f"{MOST_RATIO} times as much is refused"
+            f"'{name}' in the archive unpacks from {member.compress_size:,} to {member.file_size:,} bytes; at most "
+            f"{MOST_RATIO} times the compressed size is allowed"
         )
 
 
@@ -127,7 +126,7 @@ def _refuse_large_directory(path: Path, what: str) -> None:
         tail = file.read()
         at = tail.rfind(_END)
         if at < 0 or len(tail) < at + _END_BYTES:
-            raise unfit(f"the file is no {what}, or not all of it is there")
+            raise unfit(f"the file is not a complete {what}")
         directory = int.from_bytes(tail[at + 12 : at + 16], "little")
         locator = tail[max(0, at - _LOCATOR_BYTES) : at]
         if locator.startswith(_END64_LOCATOR):
@@ -135,7 +134,9 @@ def _refuse_large_directory(path: Path, what: str) -> None:
             file.seek(max(0, start))
             record = file.read(_END64_BYTES)
             if start != int.from_bytes(locator[8:16], "little") or not record.startswith(_END64):
-                raise unfit(f"the {what} is damaged: its table of contents is not where it says")
+                raise unfit(f"the {what} is damaged: its central directory is not at the recorded offset")
             directory = int.from_bytes(record[40:48], "little")
     if directory > MOST_DIRECTORY_BYTES:
-        raise unfit(f"the archive's table of contents has {directory:,} bytes; it has too many members")
+        raise unfit(
+            f"the archive's central directory has {directory:,} bytes; at most {MOST_DIRECTORY_BYTES:,} are allowed"
+        )

@@ -71,10 +71,10 @@ def alike(sorted_ranks: Sequence[float], critical_difference: float | None) -> l
 
 def _caption_of_ranks(across: AcrossTasks, bars: Sequence[tuple[float, float]]) -> str:
     if across.critical_difference is None:
-        why = "; ".join(across.cannot_say) or "there are too few tasks for a critical difference"
-        return f"A description, not a test. {why}."
-    text = f"Ranks that differ by more than {fixed(across.critical_difference, 2)} differ significantly (Nemenyi)"
-    return text + ("; bars join those that do not." if bars else "; here all do.")
+        why = "; ".join(across.cannot_say) or "too few tasks for a critical difference"
+        return f"Descriptive only, without a test: {why}."
+    text = f"Ranks that differ by more than {fixed(across.critical_difference, 2)} differ significantly (Nemenyi test)"
+    return text + ("; bars join those that do not." if bars else "; here, all do.")
 
 
 def interquartile_means(study: Study, across: AcrossTasks, key: str, metric: str) -> Picture:
@@ -124,10 +124,14 @@ def improvements(study: Study, across: AcrossTasks, key: str) -> Picture:
     for y, (one, p) in enumerate(found):
         _draw_probability(axes, y, one, p, study)
     axes.set_xlim(-0.03, 1.03)
-    axes.set_xlabel("probability that a run of the first is better")
+    axes.set_xlabel("probability that a run of the first optimizer is better")
     plain_ticks(axes, "x", is_log=False)
-    caption = "Averaged over tasks, with 95 % bootstrap intervals; filled where the interval excludes one half."
-    caption += f" Pairs with {across.ranks[0].label} alone, {left_out} more are in the JSON." if left_out else ""
+    caption = "Averaged over tasks, with 95 % bootstrap intervals; filled markers: the interval excludes 0.5."
+    caption += (
+        f" Only pairs with {across.ranks[0].label} are shown; {left_out} more are in the JSON report."
+        if left_out
+        else ""
+    )
     words = [f"{one.a} over {one.b} {fixed(p, 2)}" for one, p in found]
     return study.picture(figure, key, title, f"{listed(words)}.", caption)
 
@@ -189,7 +193,7 @@ def profiles(study: Study, across: AcrossTasks, key: str) -> Picture:
         if look.dashes:
             line.set_dashes(look.dashes)
     axes.set_ylim(-0.04, 1.04)
-    axes.set_xlabel("times as long as the fastest optimizer")
+    axes.set_xlabel("time relative to the fastest optimizer")
     axes.set_ylabel("share of tasks")
     plain_ticks(axes, "x", is_log=False)
     plain_ticks(axes, "y", is_log=False)
@@ -198,7 +202,7 @@ def profiles(study: Study, across: AcrossTasks, key: str) -> Picture:
         figure,
         key,
         title,
-        f"Share of tasks on which it was the fastest: {listed(words)}.",
-        "The higher and the further to the left, the faster; a target that was missed is never reached.",
+        f"Share of tasks on which each optimizer was the fastest: {listed(words)}.",
+        "Higher and further to the left is faster; a missed target counts as never reached.",
         [one.label for one in across.profiles],
     )

@@ -15,10 +15,10 @@ from service.reports.wording import fixed, known, listed, size
 
 def costs(study: Study, task: TaskAnswer, key: str) -> Picture:
     """Time of a step and peak memory, side by side."""
-    title = "Cost of a step, and peak memory"
+    title = "Time per step and peak memory"
     rows = [cost for cost in task.cost if known(cost.milliseconds_per_step) or known(cost.peak_bytes)]
     if not rows:
-        return absent(title, f"no run has told its time{study.yet}")
+        return absent(title, f"no run has reported its time{study.yet}")
     names = short_names(study, [cost.label for cost in rows])
     panels = [
         ("ms per step", [cost.milliseconds_per_step for cost in rows], [_ratio(cost.ratio) for cost in rows]),
@@ -35,12 +35,12 @@ def costs(study: Study, task: TaskAnswer, key: str) -> Picture:
     all_axes[0].set_yticks(range(len(rows)), [wrapped(names[cost.label]) for cost in rows], color=INK)
     words = [
         f"{cost.label} {fixed(cost.milliseconds_per_step, 2) or 'unknown'} ms per step, "
-        f"{size(cost.peak_bytes) or 'unknown'} at the peak"
+        f"{size(cost.peak_bytes) or 'unknown'} of peak memory"
         for cost in rows
     ]
-    caption = "Medians over the runs; the factor is relative to the cheapest step."
+    caption = "Medians over the runs; factors are relative to the fastest step."
     if any(cost.shared for cost in rows):
-        caption += " Jobs ran beside others on the same machine: compare times with care."
+        caption += " Jobs shared their machine with other jobs: compare times with care."
     return study.picture(figure, key, title, f"{listed(words)}.", caption)
 
 

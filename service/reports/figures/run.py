@@ -56,14 +56,14 @@ def curves(
     if not words:
         return absent(title, "no value is finite")
     if len(linear) == len(words):
-        return absent(title, "no value is above 0, which a logarithmic axis needs")
+        return absent(title, "a logarithmic axis needs a value above 0")
     if columns == 1 and len(panels[0]) > 1:
         add_key(figure, dict(zip((Scale(name).words for name in panels[0]), looks, strict=False)), lettering)
     description = f"Last values: {listed(words)}."
     if linear:
-        description += f" Not on a logarithmic axis, which needs a value above 0: {listed(linear)}."
+        description += f" On a linear axis, because no value is above 0: {listed(linear)}."
     if smooth:
-        description += f" Lines are exponential moving averages (weight of the past {smooth:g}) of the faint ones."
+        description += f" Lines are exponential moving averages (smoothing {smooth:g}) of the faint lines."
     return Sheet(title=title, figure=figure, description=description)
 
 

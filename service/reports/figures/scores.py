@@ -59,7 +59,7 @@ def endpoints(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsO
     title = f"{scale.words.capitalize()} of every run"
     groups = [group for group in task.groups if group.mean is not None or group.diverged]
     if not groups:
-        return absent(title, f"no reported run has ended with a result{study.yet}")
+        return absent(title, f"no reported run has a result{study.yet}")
     score = planned(study.answer, task).get("diverged_score")
     names = short_names(study, [group.label for group in groups])
     for group in groups:
@@ -197,14 +197,14 @@ def _point_beyond(axes: Axes, y: float, window: Window, *, low: bool) -> None:
 def _caption_of_runs(
     groups: Sequence[GroupView], score: float | None, scale: Scale, *, alone: bool, is_cut: bool
 ) -> str:
-    text = "Bars are means" if alone else "A mark for each run; bars are means"
-    text += ", on lines for their 95 % intervals." if any(group.interval for group in groups) else "."
+    text = "Bars are means" if alone else "Each mark is a run; bars are means"
+    text += ", lines their 95 % intervals." if any(group.interval for group in groups) else "."
     if alone:
-        text += " The runs' own values were not at hand."
+        text += " The values of individual runs are not available."
     if any(group.diverged for group in groups):
         declared = "have no score" if score is None else f"count as {scale.with_percent(score)}"
         text += f" Crosses are runs that diverged and {declared}."
-    return text + (" The axis leaves out what is far away; arrows point to it." if is_cut else "")
+    return text + (" Arrows point to means beyond the axis." if is_cut else "")
 
 
 def _described(groups: Sequence[GroupView], scale: Scale) -> str:
@@ -228,7 +228,7 @@ def differences(study: Study, task: TaskAnswer, key: str) -> Picture:
     title = "Paired differences"
     pairs = [pair for pair in task.pairs if pair.difference is not None]
     if not pairs:
-        return absent(title, "no two optimizers share a seed that finished in both")
+        return absent(title, "no seed has finished runs of two optimizers")
     best = task.groups[0].label
     left_out = len(pairs)
     if len(pairs) > MOST_PAIRS:
@@ -245,12 +245,12 @@ def differences(study: Study, task: TaskAnswer, key: str) -> Picture:
     axes.set_xlabel(scale.difference)
     plain_ticks(axes, "x", is_log=False)
     side = "right" if sign(task.metric) > 0 else "left"
-    caption = f"To the {side} of zero the first is better. "
-    caption += "Lines are the intervals of the table; filled" if any(pair.interval for pair in pairs) else "Filled"
-    caption += " where decided."
-    caption += " The axis leaves out what is far away; arrows point to it." if window.is_cut else ""
+    caption = f"To the {side} of zero, the first optimizer is better. "
+    caption += "Lines are the intervals in the table; filled" if any(pair.interval for pair in pairs) else "Filled"
+    caption += " markers are decided."
+    caption += " Arrows point to means beyond the axis." if window.is_cut else ""
     if left_out:
-        caption += f" Pairs with {best} alone; the other {left_out} are in the table."
+        caption += f" Only pairs with {best} are shown; the other {left_out} are in the table."
     return study.picture(figure, key, title, _differences_in_words(pairs, scale), caption)
 
 
@@ -313,7 +313,7 @@ def _differences_in_words(pairs: Sequence[PairView], scale: Scale) -> str:
 
 def times_to_target(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsOf]) -> Picture:
     """When each run reached the target, and how long those went on that missed it."""
-    title = "Time to the target"
+    title = "Time to target"
     if task.target is None:
         return absent(title, "the task has no target")
     found = {}
@@ -323,7 +323,7 @@ def times_to_target(study: Study, task: TaskAnswer, key: str, runs: Mapping[str,
         if hits or lost:
             found[label] = [*hits, *lost]
     if not found:
-        return absent(title, "no run has such a curve, or it is no longer stored")
+        return absent(title, "no run has this curve, or it is no longer stored")
     names = short_names(study, list(found))
     medians = {one.label: one.seconds for one in task.to_target}
     figure, axes = rows([names[label] for label in found])
@@ -334,11 +334,11 @@ def times_to_target(study: Study, task: TaskAnswer, key: str, runs: Mapping[str,
         if (median := medians.get(label)) is not None:
             axes.plot([median] * 2, [y + 0.12, y + 0.36], color=INK, linewidth=1.6, zorder=4)
     axes.set_xlim(left=0)
-    axes.set_xlabel("seconds since the run began")
+    axes.set_xlabel("seconds since the start of the run")
     plain_ticks(axes, "x", is_log=False)
     missed = any(not met for hits in found.values() for _, met in hits)
-    caption = "A mark for each run that reached the target; bars are medians over all runs, a miss counting as never."
-    caption += " Crosses are runs that missed it, where they ended." if missed else ""
+    caption = "Each mark is a run that reached the target; bars are medians over all runs, counting a miss as infinite."
+    caption += " Crosses are runs that missed it, at their end." if missed else ""
     words = [
         f"{label}: {sum(met for _, met in hits)} of {len(hits)} runs"
         + (f", median {duration(median)}" if (median := medians.get(label)) is not None else "")

@@ -15,7 +15,7 @@ from service.reports.traces import Along, Band, RunsOf, Trace, band
 from service.reports.wording import Scale, listed
 from service.specs.metric_text import many
 
-X_NAMES: Mapping[Along, str] = {"steps": "optimizer steps", "wall_seconds": "seconds since the run began"}
+X_NAMES: Mapping[Along, str] = {"steps": "optimizer steps", "wall_seconds": "seconds since the start of the run"}
 MARKS = 6  # on a line
 EARLY = 0.2  # share of the training that may leave the axes, lest the start hides the end
 
@@ -29,8 +29,8 @@ def curves(study: Study, task: TaskAnswer, key: str, metric: str, along: Along, 
     apart = [label for label in traces if label not in bands]
     lost = {label: ended for label, of in runs.items() if (ended := of.diverged_traces(metric, along))}
     if not bands and not lost:
-        why = f"no run has such a curve{study.yet}, or it is no longer stored"
-        return absent(title, "the runs of no optimizer have a stretch of it in common" if apart else why)
+        why = f"no run has this curve{study.yet}, or it is no longer stored"
+        return absent(title, "the runs of each optimizer do not overlap" if apart else why)
     figure, axes = canvas()
     for label, of_runs in bands.items():
         _draw_band(axes, of_runs, study.looks[label], scale)
@@ -40,15 +40,14 @@ def curves(study: Study, task: TaskAnswer, key: str, metric: str, along: Along, 
     _set_limits(axes, [*bands.values()], scale, is_log=_is_log(metric, bands))
     caption = _caption(bands, lost, along, metric)
     if apart:
-        of_each = "whose runs have" if len(apart) > 1 else "of which the runs have"
-        caption += f" Not drawn: {listed(apart)}, {of_each} no stretch in common that a mean could be over."
+        caption += f" Not drawn, because its runs do not overlap: {listed(apart)}."
     if task.target is not None and task.target.metric == metric:
         low, high = sorted(axes.get_ylim())
         value = scale.factor * task.target.value
         if low <= value <= high:
             _draw_target(axes, value, is_loss=metric.endswith("loss"))
         else:  # its name would be laid out where it is, and leave the axes no room
-            caption += f" The target, {scale.with_percent(task.target.value)}, is beyond the axes."
+            caption += f" The target, {scale.with_percent(task.target.value)}, is outside the axes."
     axes.set_xlabel(X_NAMES[along])
     axes.set_ylabel(scale.with_unit)
     plain_ticks(axes, "x", is_log=False)
@@ -142,14 +141,14 @@ def _caption(bands: Mapping[str, Band], lost: Mapping[str, list[Trace]], along: 
         over = many(runs[0], "run") if len(runs) == 1 else f"{runs[0]} to {runs[-1]} runs"
         sentences.append(f"Lines are means over {over}; bands reach from the lowest run to the highest.")
     elif any(_has_range(one) for one in bands.values()):
-        sentences.append("One run of each: a line is its average, a band its range around there.")
+        sentences.append("One run per optimizer: lines are averages of neighboring points, bands their range.")
     elif runs:
-        sentences.append("One run of each.")
+        sentences.append("One run per optimizer.")
     if along == "wall_seconds":
-        ends = "; means end where the fastest run of an optimizer does" if runs and runs[-1] > 1 else ""
-        sentences.append(f"Evaluation included{ends}.")
+        ends = "; each mean ends with the fastest run of its optimizer" if runs and runs[-1] > 1 else ""
+        sentences.append(f"Times include evaluation{ends}.")
     if metric == "train_loss":
-        sentences.append("Of single batches, neighbouring ones averaged.")
+        sentences.append("Losses of single batches, averaged over neighboring steps.")
     if lost:
         sentences.append("Thin lines that end in a cross are runs that diverged; they are not in the means.")
     return " ".join(sentences)
@@ -160,5 +159,5 @@ def _described(bands: Mapping[str, Band], lost: Mapping[str, list[Trace]], scale
     decimals = scale.decimals(float(np.ptp([one.low[-1], one.high[-1]])) for one in bands.values())
     unit = " %" if scale.is_share else ""
     ends = [f"{label} {scale.text(float(one.mean[-1]), decimals)}{unit}" for label, one in bands.items()]
-    text = f"Means of the {scale.words} end at: {listed(ends)}." if ends else ""
-    return text + (f" Runs diverged: {listed(list(lost))}." if lost else "")
+    text = f"Final means of the {scale.words}: {listed(ends)}." if ends else ""
+    return text + (f" Optimizers with diverged runs: {listed(list(lost))}." if lost else "")

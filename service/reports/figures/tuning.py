@@ -49,7 +49,7 @@ def learning_rates(study: Study, task: TaskAnswer, key: str) -> Picture:
     for view in ended:  # at the edge, wherever the limits are by now
         _draw_failed(axes, view, study.looks[view.label])
     labels = [view.label for view in ended]
-    caption = _caption(ended, ranges, scale) + (" Scores far below the best are off the axis." if is_cut else "")
+    caption = _caption(ended, ranges, scale) + (" Scores far from the best are outside the axis." if is_cut else "")
     return study.picture(figure, key, title, _rates_in_words(ended, scale), caption, labels)
 
 
@@ -146,7 +146,7 @@ def _draw_ranges(lanes: Axes, views: Sequence[TuningView], study: Study) -> None
 
 
 def _caption(views: Sequence[TuningView], ranges: Sequence[TuningView], scale: Scale) -> str:
-    sentences = ["Validation score of each trial; the chosen one has a ring."]
+    sentences = ["Validation score of each trial; a ring marks the chosen one."]
     if ranges:
         tolerances = {view.good_range.tolerance for view in ranges if view.good_range}
         within = (
@@ -154,14 +154,14 @@ def _caption(views: Sequence[TuningView], ranges: Sequence[TuningView], scale: S
             if scale.is_share and len(tolerances) == 1
             else "close to the best (within 5 %)"
         )
-        sentences.append(f"Below: good rates, {within}; an arrow where they may go on.")
+        sentences.append(f"Bars below: good rates, {within}; arrows mark ranges that may extend further.")
     if any(trial.status in ("diverged", "failed") for view in views for trial in view.trials):
-        sentences.append("Crosses at the bottom diverged or failed.")
+        sentences.append("Crosses at the bottom are trials that diverged or failed.")
     more = [view.label for view in views if any(len(trial.params) > 1 for trial in view.trials)]
     if more:
-        sentences.append(f"Without a line, because more than the rate was tuned: {listed(more)}.")
+        sentences.append(f"Without a line, because other parameters were tuned too: {listed(more)}.")
     if any(view.trials and _last_rung(view) for view in views):
-        sentences.append("Trials with the whole budget only.")
+        sentences.append("Only trials with the full budget are shown.")
     return " ".join(sentences)
 
 
@@ -191,7 +191,7 @@ def two_parameters(study: Study, task: TaskAnswer, view: TuningView, key: str) -
     names = sorted({name for trial in view.trials for name in trial.params}, key=lambda name: name != LR)
     if len(names) < 2:
         return None
-    title = f"What {view.label} was tried at"
+    title = f"Trials of {view.label}"
     x, y = names[:2]
     scored = [trial for trial in view.trials if known(trial.score) is not None and trial.rung == _last_rung(view)]
     if not scored:
@@ -235,8 +235,8 @@ def two_parameters(study: Study, task: TaskAnswer, view: TuningView, key: str) -
     bar.set_label(scale.with_unit)
     bar.outline.set_visible(False)
     bar.ax.yaxis.set_major_formatter(lambda value, _: tick(value))
-    caption = f"Each mark is a trial, its colour the {scale.words}; the chosen one has a ring."
-    caption += " Crosses diverged or failed." if lost else ""
+    caption = f"Each mark is a trial, colored by {scale.words}; a ring marks the chosen one."
+    caption += " Crosses are trials that diverged or failed." if lost else ""
     caption += f" Also tuned: {listed(names[2:])}." if names[2:] else ""
     return study.picture(figure, key, title, _rates_in_words([view], scale), caption)
 
@@ -280,10 +280,10 @@ def _extend(scale: Scale) -> str:
 
 def expected_best(study: Study, task: TaskAnswer, key: str) -> Picture:
     """What so many trials would have led to."""
-    title = "Expected best after so many trials"
+    title = "Expected best score by number of trials"
     views = [view for view in task.tuning if len(view.expected_best) > 1]
     if not views:
-        return absent(title, "fewer than two trials, or not all of them with the whole budget")
+        return absent(title, "fewer than two trials, or not all of them with the full budget")
     scale = Scale(views[0].metric)
     figure, axes = canvas()
     for view in views:
@@ -309,7 +309,7 @@ def expected_best(study: Study, task: TaskAnswer, key: str) -> Picture:
         key,
         title,
         f"After all trials: {listed(words)}.",
-        "Expected best validation score had only so many of the trials been run, in random order.",
+        "Expected best validation score after this number of trials, in random order.",
         [view.label for view in views],
     )
 
