@@ -69,7 +69,7 @@ class TestOfAComparison:
 
     def test_why_there_is_none(self, api, ended):
         detail = problem(api.get(f"/v1/comparisons/{ended}/plots/loss.svg"), 409)["detail"]
-        assert detail == "Training loss against steps: no run has such a curve, or it is no longer stored"
+        assert detail == "Training loss against steps: no run has this curve, or it is no longer stored"
         started = ask(api, tasks=[{**TASKS[0], "budget": {"epochs": 2}}])
         detail = problem(api.get(f"/v1/comparisons/{started['id']}/plots/endpoints.png"), 409)["detail"]
         assert detail.endswith("no reported run has ended with a result yet")

@@ -40,7 +40,7 @@ def curves(study: Study, task: TaskAnswer, key: str, metric: str, along: Along, 
     _set_limits(axes, [*bands.values()], scale, is_log=_is_log(metric, bands))
     caption = _caption(bands, lost, along, metric)
     if apart:
-        caption += f" Not drawn, because its runs do not overlap: {listed(apart)}."
+        caption += f" Not drawn, because {'its' if len(apart) == 1 else 'their'} runs do not overlap: {listed(apart)}."
     if task.target is not None and task.target.metric == metric:
         low, high = sorted(axes.get_ylim())
         value = scale.factor * task.target.value

@@ -48,7 +48,7 @@ def test_a_zip_of_images(api, send, data_dir):
     expected = {
         "name": "images/flowers",
         "kind": "image",
-        "title": "12 images, 6 x 8 colour, 3 classes, of ada",
+        "title": "12 images, 6 x 8 color, 3 classes, uploaded by ada",
         "classes": 3,
         "class_names": list(CLASSES),
         "records": 9,
@@ -113,7 +113,7 @@ def test_more_than_another_body_may_have(send):
 
 
 class TestTooLarge:
-    SENTENCE = "the file is larger than 3,000,000 bytes, which is the limit (KOTRAIN_MAX_UPLOAD_BYTES)"
+    SENTENCE = "the file is larger than the limit of 3,000,000 bytes (KOTRAIN_MAX_UPLOAD_BYTES)"
 
     def test_as_it_was_announced(self, send, data_dir):
         response = send(content=b"x" * 3_000_001)
@@ -155,12 +155,12 @@ def test_without_a_key(api, send, data_dir):
 class TestTaken:
     def test_before_it_is_sent(self, send):
         send()
-        assert "there is a data set 'images/flowers' already" in problem(send(content=b"not even read"), 409)
+        assert "data set 'images/flowers' already exists" in problem(send(content=b"not even read"), 409)
 
     def test_once_it_is_known_what_it_is(self, send, data_dir):
         send("mine", CSV, format="csv")
         before = left(data_dir)
-        assert "there is a data set 'tables/mine' already" in problem(send("mine", CSV, format="csv"), 409)
+        assert "data set 'tables/mine' already exists" in problem(send("mine", CSV, format="csv"), 409)
         assert send("mine", npz(x=np.zeros((30, 4, 4)), y=LABELS), format="npz").status_code == 201  # of another kind
         assert [path for path in left(data_dir) if "tables" in path] == before
 
@@ -206,7 +206,7 @@ def test_what_dead_uploads_left_is_removed_after_a_day(send, data_dir):
 def test_a_data_folder_that_takes_nothing(send, data_dir):
     data_dir.mkdir()
     (data_dir / "own").write_text("no folder")
-    assert "nothing can be stored in the data folder: Not a directory" in problem(send(), 503)
+    assert "cannot write to the data folder: Not a directory" in problem(send(), 503)
 
 
 def test_a_description_that_cannot_be_read_is_none(api, send, data_dir):

@@ -115,7 +115,7 @@ class TestRemove:
         answer = remove(api)
         assert answer.status_code == 409
         assert answer.json()["detail"] == (
-            f"data set 'images/flowers' is used by 2 unfinished jobs, such as {ids[0]}: wait, or cancel"
+            f"data set 'images/flowers' is used by 2 unfinished jobs, such as {ids[0]}; wait or cancel them"
         )
         for job_id in ids:
             api.post(f"/v1/jobs/{job_id}/cancel")

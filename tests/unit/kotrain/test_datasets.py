@@ -61,7 +61,7 @@ def test_commands(kotrain, tmp_path, data_dir):
     file = written(tmp_path / "iris.csv", csv_of(40, header="a,b,species"))
     status, out, _ = kotrain("add", file, "iris", "--label", "species")
     assert status == 0
-    assert out.splitlines()[0] == "tables/iris: 40 rows of 2 numbers, 3 classes, of ada"
+    assert out.splitlines()[0] == "tables/iris: 40 rows of 2 numbers, 3 classes, uploaded by ada"
     assert "daisy" in out
     status, out, _ = kotrain("show", "tables/iris", "--json")
     assert json.loads(out)["columns"] == ["a", "b"]

@@ -250,7 +250,7 @@ def test_a_target_beyond_the_axes_is_told_and_leaves_them_their_place() -> None:
     made = study()
     targets = [task.model_copy(update={"target": Target(value=0.01)}) for task in made.answer.tasks]
     body = render("html", made.answer.model_copy(update={"tasks": targets}), made.curves).body
-    assert "The target, 1 %, is beyond the axes." in body
+    assert "The target, 1 %, is outside the axes." in body
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -267,13 +267,13 @@ def test_runs_without_a_moment_in_common_are_told_and_the_others_drawn(count: in
             }
     body = render("html", made.answer.model_copy(update={"tasks": made.answer.tasks[:1]}), curves).body
     if count == 1:
-        assert f"Not drawn: {groups[0].label}, of which the runs have no stretch in common" in body
+        assert f"Not drawn, because its runs do not overlap: {groups[0].label}." in body
     else:
-        assert "validation accuracy against time: the runs of no optimizer have a stretch of it in common" in body
+        assert "validation accuracy against time (the runs of each optimizer do not overlap" in body
 
 
 def test_what_will_not_come_is_not_waited_for() -> None:
     made = study(with_curves=False)
-    assert "no run has such a curve, or it is no longer stored" in render("html", made.answer, made.curves).body
+    assert "no run has this curve, or it is no longer stored" in render("html", made.answer, made.curves).body
     running = made.answer.model_copy(update={"status": "running"})
-    assert "no run has such a curve yet, or it is no longer stored" in render("html", running, made.curves).body
+    assert "no run has this curve yet, or it is no longer stored" in render("html", running, made.curves).body

@@ -168,10 +168,10 @@ class TestUsual:
             "Training loss against steps",
             "Weight correlation against steps",
             "Sensitivity to the learning rate",
-            "Expected best after so many trials",
-            "What ko soft (adam) was tried at",
-            "Cost of a step, and peak memory",
-            "Time to the target",
+            "Expected best score by number of trials",
+            "Trials of ko soft (adam)",
+            "Time per step and peak memory",
+            "Time to target",
             "Mean ranks",
             "Interquartile mean of the test accuracy",
             "Probability of improvement",
@@ -191,7 +191,7 @@ class TestUsual:
         assert "✗ no Times undisturbed." in text
         assert "? cannot say Differences without strong skew." in text
         assert made.answer.methods in text
-        assert "3 runs had been there already and were reused: 2 of ada and 1 of grace." in text
+        assert "3 existing runs were reused: 2 by ada and 1 by grace." in text
         assert f"/v1/comparisons/{made.answer.id}/report?format=csv" in text
         assert "2026-11-24 12:00 UTC" in text
 
@@ -245,13 +245,13 @@ class TestAwkward:
         text = page(made).text
         assert "60 runs missing" in text
         assert "worker_lost: number 0" in text
-        assert "10 more are in the JSON." in text
+        assert "10 more are in the JSON report." in text
         assert "not in the statistics 60 failed" in text
 
     def test_many_tasks_are_not_all_drawn(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("service.reports.page.MOST_DRAWN", 1)
         found = page(study())
-        assert "Without figures, which are drawn for the first 1 tasks alone." in found.text
+        assert "No figures: only the first 1 tasks have figures." in found.text
         keys = {
             (one["aria-labelledby"] or "").partition("-")[0] for one in found.of("svg") if one.get("class") == "plot"
         }

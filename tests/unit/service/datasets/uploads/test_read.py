@@ -213,12 +213,12 @@ class TestSplit:
     def test_balance(self, tmp_path):
         assert warnings_of(self.records(tmp_path, [0] * 30 + [1] * 3)) == []
         (warning,) = warnings_of(self.records(tmp_path, [0] * 31 + [1] * 3))
-        assert "'0' has 31 records and '1' 3" in warning
+        assert "'0' has 31 records and '1' has 3" in warning
         assert "91%" in warning
 
     def test_classes_that_look_the_same(self, tmp_path):
         (warning,) = warnings_of(self.records(tmp_path, ["cat", " Cat", "dog"] * 6))
-        assert warning == "The classes ' Cat', 'cat' differ only in blanks or capitals; are they the same?"
+        assert warning == "The classes ' Cat', 'cat' differ only in whitespace or case; are they the same class?"
 
     def test_the_hash_is_of_everything(self, tmp_path):
         records = self.records(tmp_path, [0] * 6 + [1] * 6)
@@ -229,7 +229,7 @@ class TestSplit:
 
 def test_compressed_with_gzip_is_told(tmp_path):
     file = written(tmp_path / "a.csv.gz", gzip.compress(csv_of().encode()))
-    with pytest.raises(Exception, match="compressed with gzip: unpack it first"):
+    with pytest.raises(Exception, match="compressed with gzip; unpack it first"):
         read(file, Form("csv"), LIMIT)
     assert image()  # and an image alone
     with pytest.raises(Exception, match="pack class folders into a zip archive"):
