@@ -133,7 +133,7 @@ def _status(answer: ComparisonAnswer) -> str:
             parts.append(f"{amount} {word}")
     parts.append(f"{duration(progress.seconds_used)} of device time")
     if not is_over and progress.seconds_left is not None:
-        parts.append(f"at most about {duration(progress.seconds_left)} to go")
+        parts.append(f"at most about {duration(progress.seconds_left)} left")
     phase = PHASES[progress.phase]
     return (f"{phase}: " if phase else "") + ", ".join(parts)
 
