@@ -1,4 +1,4 @@
-"""What users import and type: the Python SDK and the command line. Needs no torch and no database."""
+"""The Python SDK and the command line. Neither needs torch or a database."""
 
 from typing import NoReturn
 
@@ -26,7 +26,7 @@ try:
     from service.specs.outcome import Summary
     from service.specs.states import ComparisonStatus, JobStatus, Reason
 except ModuleNotFoundError as _error:
-    # `pip install kotrain` alone brings no package: the console script must still start, to say what to install.
+    # `pip install kotrain` installs no dependencies: the console script must still start, to name the extra to install.
     _missing = _error.name
 
     def __getattr__(name: str) -> NoReturn:
