@@ -7,10 +7,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 from urllib.parse import urlsplit
 
 import httpx2
+from pydantic import BaseModel
 
 from kotrain import home
 from kotrain.errors import WaitTimeout
@@ -22,13 +23,16 @@ from service.comparisons.answers import (
     ComparisonSummary,
     Leaderboard,
 )
-from service.comparisons.design.requests import ComparisonRequest
-from service.datasets.schemas import DatasetDetail, DatasetList, DatasetView, FileFormat
-from service.jobs.requests import JobRequest
+from service.datasets.schemas import DatasetDetail, DatasetList, DatasetView
 from service.jobs.schemas import DryRun, History, JobView
 from service.metrics.schemas import Metrics
 from service.specs.bodies import Catalog, Page
+from service.specs.formats import FileFormat, ReportFormat
 from service.specs.states import ComparisonStatus, JobStatus
+
+if TYPE_CHECKING:  # their validators take long to build, and a request is mostly a plain dict
+    from service.comparisons.design.requests import ComparisonRequest
+    from service.jobs.requests import JobRequest
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.1, 1.0
@@ -37,7 +41,6 @@ LOOK_AHEAD = 8
 
 JobLike = JobView | uuid.UUID | str
 ComparisonLike = ComparisonAnswer | ComparisonSummary | uuid.UUID | str
-ReportFormat = Literal["html", "csv", "latex", "json"]
 Jobs = list[JobView]
 Datasets = list[DatasetView]
 OnProgress = Callable[[Jobs], None]
@@ -109,7 +112,7 @@ class Client:
         Submitting again with the same `idempotency_key` within a day answers the same job; by default each call has a
         new one. Raises `InvalidRequest`, whose `fields` name what is wrong.
         """
-        body = spec.model_dump(mode="json") if isinstance(spec, JobRequest) else spec
+        body = spec.model_dump(mode="json") if isinstance(spec, BaseModel) else spec
         if dry_run:
             return self._transport.call(DryRun, "POST", "/v1/jobs", query={"dry_run": "true"}, body=body)
         return self._transport.call(
@@ -255,7 +258,7 @@ class Client:
         With `dry_run` only the plan is answered, with its number of jobs and their estimated time. Raises
         `InvalidRequest`, whose `fields` name what is wrong.
         """
-        body = request.model_dump(mode="json") if isinstance(request, ComparisonRequest) else request
+        body = request.model_dump(mode="json") if isinstance(request, BaseModel) else request
         if dry_run:
             return self._transport.call(
                 ComparisonDryRun, "POST", "/v1/comparisons", query={"dry_run": "true"}, body=body

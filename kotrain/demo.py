@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 
-from kotrain import comparing, findings, home, tables
+from kotrain import findings, home, progress, tables
 from kotrain.client import Client
 from kotrain.errors import KotrainError
 from kotrain.first_look import EPOCHS, SEEDS, first_look
@@ -123,7 +123,7 @@ def compare(client: Client, request: Mapping[str, Any]) -> ComparisonAnswer:
     """The comparison at its end. A diverged run is a result; for another failure DemoFailed is raised."""
     started = client.start_comparison(request)
     note(f"asked for a comparison: up to {started.progress.jobs_at_most} runs")
-    follow = comparing.follow if sys.stderr.isatty() else _follow_in_lines
+    follow = progress.follow if sys.stderr.isatty() else _follow_in_lines
     answer = follow(client, started)
     if answer.status is not ComparisonStatus.SUCCEEDED:
         missing = [f"{run.label}, seed {run.seed}: {run.why}" for task in answer.tasks for run in task.missing]

@@ -7,9 +7,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from kotrain import tables
-from kotrain.client import Client
-from kotrain.comparing import follow, write
+from kotrain.comparing import write
 from kotrain.output import note, say
 from kotrain.studies import STUDIES, Budget, Study
 from service.specs.states import ComparisonStatus
@@ -23,6 +21,8 @@ REPORTS = {"html": "report.html", "csv": "report.csv", "latex": "report.tex", "j
 @app.command(name="list")
 def list_() -> None:
     """List the studies."""
+    from kotrain import tables
+
     table = tables.plain("study", "question")
     for study in STUDIES.values():
         table.add_row(study.name, study.title)
@@ -41,6 +41,9 @@ def run(
 
     What has run before is not run again: a study that was interrupted goes on where it was.
     """
+    from kotrain import progress, tables
+    from kotrain.client import Client
+
     study = _study(name)
     size = _budget(budget)
     folder = output / f"{study.name}-{size}"
@@ -52,9 +55,9 @@ def run(
             return 0
         _make(folder)  # before the runs: where it cannot be, nobody waits for them
         started = client.start_comparison(request)
-        progress = started.progress
-        note(f"comparison {started.id}: up to {progress.jobs_at_most} jobs, {progress.reused} there already")
-        ended = follow(client, started)
+        planned = started.progress
+        note(f"comparison {started.id}: up to {planned.jobs_at_most} jobs, {planned.reused} there already")
+        ended = progress.follow(client, started)
         for format, file in REPORTS.items():
             write(folder / file, client.report(ended, format))  # type: ignore[arg-type]  # keys are formats
     tables.console().print(tables.verdict(ended))
@@ -68,6 +71,8 @@ def show(
     budget: Annotated[str, typer.Option(help="small or full.")] = "small",
 ) -> None:
     """Print the request of a study, for the data sets that are present."""
+    from kotrain.client import Client
+
     study, size = _study(name), _budget(budget)
     with Client() as client:
         present = [dataset.name for dataset in client.catalog().datasets if dataset.present]
