@@ -18,16 +18,16 @@ import httpx2
 import numpy as np
 import uvicorn
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.app import create_app
-from service.comparisons import lifecycle as comparisons
+from service.comparisons import lifecycle
 from service.comparisons.design.requests import ComparisonRequest
 from service.jobs import claims, heartbeats, outcomes
-from service.operations.embedded import Embedded
+from service.operations.embedded.servers import Embedded
 from service.specs.outcome import Summary
 from service.specs.states import Reason
 from service.specs.training import ENGINE_VERSION, METRICS
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Worker
 
 OPTIMIZERS = [{"name": "adam", "params": {"lr": 0.001 * (k + 1)}} for k in range(8)]
@@ -48,25 +48,25 @@ CALLS = 30
 
 def fill() -> str:
     """A comparison whose 400 runs are there; its id."""
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.add(Worker(id="w", host="here", slots=2, devices=[{"kind": "cpu"}], torch="2.14.1"))
-    user = keys.create("ada")
+    user = api_keys.create("ada")
     os.environ["KEY"] = user
-    with db.transaction() as session:
-        owner = keys.owner(session, f"Bearer {user}")
-        comparison = comparisons.create(session, owner, ComparisonRequest.model_validate(REQUEST)).id
+    with database.transaction() as session:
+        owner = api_keys.owner(session, f"Bearer {user}")
+        comparison = lifecycle.create(session, owner, ComparisonRequest.model_validate(REQUEST)).id
     rng = np.random.default_rng(0)
     steps = list(range(1, 40))
     while finish(rng, steps):
         pass
-    with db.transaction() as session:
-        comparisons.advance_one(session, comparison)
+    with database.transaction() as session:
+        lifecycle.advance_one(session, comparison)
     return str(comparison)
 
 
 def finish(rng: np.random.Generator, steps: list[int]) -> bool:
     """Finish one queued job; False where there is none."""
-    with db.transaction() as session:
+    with database.transaction() as session:
         claim = claims.claim(session, "w", has_cuda=False)
         if claim is None:
             return False
@@ -89,7 +89,7 @@ def main() -> None:
             os.environ["KOTRAIN_DATABASE_URL"] = embedded.database_url
             os.environ["KOTRAIN_BROKER_URL"] = embedded.broker_url
             os.environ["KOTRAIN_HOME"] = folder
-            db.migrate()
+            database.migrate()
             comparison = fill()
             server = uvicorn.Server(uvicorn.Config(create_app(), port=8765, log_level="error"))
             threading.Thread(target=server.run, daemon=True).start()

@@ -24,15 +24,14 @@ from uuid import UUID
 import httpx2
 import psutil
 
-from service.accounts import api_keys as keys
-from service.jobs import claims, heartbeats
-from service.jobs import submission as jobs
+from service.accounts import api_keys
+from service.jobs import claims, heartbeats, lookup, submission
 from service.jobs.claims import Claim
 from service.jobs.heartbeats import Batch, Beat
 from service.jobs.requests import JobRequest
 from service.operations import stack
-from service.operations.embedded import Embedded
-from service.storage import session as db
+from service.operations.embedded.servers import Embedded
+from service.storage import database
 
 LISTENERS = 200
 SECONDS = 10.0
@@ -72,9 +71,9 @@ class Worker:
         self.step = steps[-1]
         points = {name: (steps, [0.5] * POINTS, [1.0] * POINTS) for name in NAMES}
         notes = [f"note {self.step}"] if self.step // POINTS % 2 else []
-        with db.transaction() as session:
+        with database.transaction() as session:
             heartbeats.beat(session, "w", [Beat(self.claim, self.step, None, [Batch(points, notes=notes)])])
-            seq = jobs.get(session, self.claim.job_id).seq
+            seq = lookup.get(session, self.claim.job_id).seq
         self.committed.append((time.monotonic(), seq, self.step))
 
     async def work(self, seconds: float) -> None:
@@ -171,17 +170,17 @@ def main() -> None:
         with Embedded(Path(folder, "home"), fast=True) as servers:
             os.environ["KOTRAIN_DATABASE_URL"] = servers.database_url
             os.environ["KOTRAIN_BROKER_URL"] = servers.broker_url
-            db.migrate()
-            key = keys.create("ada")
+            database.migrate()
+            key = api_keys.create("ada")
             request = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
-            with db.transaction() as session:
-                jobs.submit(session, keys.owner(session, f"Bearer {key}"), JobRequest.model_validate(request))
-            with db.transaction() as session:
+            with database.transaction() as session:
+                submission.submit(session, api_keys.owner(session, f"Bearer {key}"), JobRequest.model_validate(request))
+            with database.transaction() as session:
                 claim = claims.claim(session, "w", has_cuda=False)
             assert claim is not None
             with api() as (url, process):
                 asyncio.run(measure(url, key, process, Worker(claim)))
-            db.engine().dispose()
+            database.engine().dispose()
 
 
 if __name__ == "__main__":

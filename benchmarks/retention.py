@@ -25,14 +25,13 @@ import numpy as np
 import psutil
 from sqlalchemy import text
 
-from service.accounts import api_keys as keys
-from service.jobs import claims, heartbeats, outcomes
-from service.jobs import submission as jobs
+from service.accounts import api_keys
+from service.jobs import claims, heartbeats, outcomes, submission
 from service.jobs.heartbeats import Batch, Beat
 from service.jobs.requests import JobRequest
 from service.metrics import read, write
-from service.operations.embedded import Embedded
-from service.storage import session as db
+from service.operations.embedded.servers import Embedded
+from service.storage import database
 from service.storage.tables import User
 
 REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
@@ -62,10 +61,10 @@ def fill() -> int:
         (POINTS_OF_MERGED, write.MERGED_POINTS, RECENT_RUNS, False),
     ):
         for job_id in ended(count, days_ago=100 if is_old else 1):
-            with db.transaction() as session:
+            with database.transaction() as session:
                 write.append(session, ((job_id, chunk) for chunk in chunks(rng, points, size)))
             removed += points * len(NAMES) * is_old
-    with db.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with database.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
         connection.execute(text("CHECKPOINT"))
     return removed
@@ -83,7 +82,7 @@ def chunks(rng: np.random.Generator, points: int, size: int) -> Iterator[write.P
 def ended(count: int, days_ago: int) -> list[UUID]:
     """Jobs that ended so long ago."""
     made = submit(count)
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.execute(
             text(
                 "UPDATE jobs SET status = 'succeeded', reason = 'completed', attempt = 1, "
@@ -96,9 +95,9 @@ def ended(count: int, days_ago: int) -> list[UUID]:
 
 def submit(count: int) -> list[UUID]:
     """Queued jobs."""
-    with db.transaction() as session:
+    with database.transaction() as session:
         user = session.query(User).one()
-        return jobs.submit_many(session, user, [JobRequest.model_validate(REQUEST)] * count, is_direct=True)
+        return submission.submit_many(session, user, [JobRequest.model_validate(REQUEST)] * count, is_direct=True)
 
 
 # --- the service meanwhile -------------------------------------------------------------------------------------------
@@ -109,7 +108,7 @@ class Service:
 
     def __init__(self, recent: UUID) -> None:
         self.recent = recent
-        with db.transaction() as session:
+        with database.transaction() as session:
             self.running = claims.claim(session, "busy", has_cuda=False)
         self.step = 0
 
@@ -127,21 +126,21 @@ class Service:
 
     def claim(self) -> None:
         """Claim a job, and give it back, which is not timed apart."""
-        with db.transaction() as session:
+        with database.transaction() as session:
             claim = claims.claim(session, "w", has_cuda=False)
-        with db.transaction() as session:
+        with database.transaction() as session:
             outcomes.requeue(session, claim, "benchmark")
 
     def beat(self) -> None:
         """A sign of life with a point of each metric."""
         self.step += 1
         batch = Batch({name: ([self.step], [0.5], [0.1]) for name in NAMES})
-        with db.transaction() as session:
+        with database.transaction() as session:
             heartbeats.beat(session, "busy", [Beat(self.running, self.step, None, [batch])])
 
     def read(self) -> None:
         """The curves of a recent run."""
-        with db.transaction() as session:
+        with database.transaction() as session:
             assert read.curves(session, [self.recent])
 
 
@@ -200,15 +199,15 @@ def main() -> None:
                 "KOTRAIN_BROKER_URL": embedded.broker_url,
                 "KOTRAIN_HOME": f"{folder}/home",
             }
-            db.migrate()
+            database.migrate()
             measure(psutil.Process(embedded.postgres.process.pid), Path(folder, "home", "postgres", "data"))
 
 
 def measure(server: psutil.Process, data: Path) -> None:
     """Fill, collect, tell; again and again."""
-    keys.create("ada")
+    api_keys.create("ada")
     (recent,) = ended(1, days_ago=0)
-    with db.transaction() as session:
+    with database.transaction() as session:
         write.append(session, ((recent, chunk) for chunk in chunks(np.random.default_rng(1), 385, 385)))
     submit(50)
     service = Service(recent)
@@ -279,13 +278,13 @@ def middle_and_end(times: list[float]) -> tuple[float, float]:
 
 def position() -> int:
     """Bytes of write-ahead log since the beginning."""
-    with db.engine().connect() as connection:
+    with database.engine().connect() as connection:
         return int(connection.scalar(text("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')")))
 
 
 def table_bytes() -> int:
     """Of the points, with index and overflow."""
-    with db.engine().connect() as connection:
+    with database.engine().connect() as connection:
         return int(connection.scalar(text("SELECT pg_total_relation_size('metric_chunks')")))
 
 
@@ -297,7 +296,7 @@ def folder_bytes(folder: Path) -> int:
 def vacuum() -> float:
     """What autovacuum does by itself within minutes; seconds."""
     start = time.perf_counter()
-    with db.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with database.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM metric_chunks"))
     return time.perf_counter() - start
 

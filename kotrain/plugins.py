@@ -1,6 +1,6 @@
 """Commands that other parts of kotrain bring along, through the entry point group `kotrain.commands`.
 
-They are imported only once one of them is typed (or help is asked for): the server takes a second to import.
+They are loaded only once one of them is typed (or help is asked for).
 """
 
 from __future__ import annotations

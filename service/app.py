@@ -9,8 +9,8 @@ from fastapi import FastAPI
 
 from service.config import settings
 from service.specs.bodies import Problem
-from service.streams import Hub
-from service.web import problem_details as problems
+from service.streams.hub import Hub
+from service.web import problem_details
 from service.web.middleware import BodyLimit, RequestId, Turns
 from service.web.routes import (
     artifacts,
@@ -54,7 +54,7 @@ def create_app() -> FastAPI:
         version="1",
         description=DESCRIPTION,
         lifespan=_lifespan,
-        responses={"4XX": {"model": Problem, "content": {problems.MEDIA_TYPE: {}}}},
+        responses={"4XX": {"model": Problem, "content": {problem_details.MEDIA_TYPE: {}}}},
     )
     for part in (
         jobs, artifacts, comparisons, curves, events, compare, leaderboard, catalog, datasets, health,
@@ -63,7 +63,7 @@ def create_app() -> FastAPI:
         app.include_router(part.router)
     app.router.default = dashboard.Lost(app.router.default)
     app.state.hub = Hub()  # replaced where there is a lifespan
-    problems.install(app)
+    problem_details.install(app)
     app.add_middleware(Turns, most=MOST_REQUESTS, free=datasets.STREAMING | {"GET /healthz"})
     app.add_middleware(BodyLimit, max_bytes=settings().max_body_bytes, streaming=datasets.STREAMING)
     app.add_middleware(RequestId)

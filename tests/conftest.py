@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import QueuePool
 from starlette.testclient import TestClient
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.config import settings
 from service.jobs import queue
-from service.operations.embedded import Embedded
-from service.storage import session as db
+from service.operations.embedded.servers import Embedded
+from service.storage import database
 from tests import tables
 from tests.clients import client
 from tests.waiting import until
@@ -48,12 +48,12 @@ def servers() -> Iterator[Embedded]:
 
 def _forget() -> None:
     """Settings, pool and Celery application are made anew from the environment."""
-    if db.engine.cache_info().currsize:
-        pool = db.engine().pool
+    if database.engine.cache_info().currsize:
+        pool = database.engine().pool
         with suppress(AssertionError):  # a thread of a server that has just ended may still be reading
             until(lambda: not isinstance(pool, QueuePool) or pool.checkedout() == 0, 5)
-        db.engine().dispose()
-    for made in (settings, db.engine, queue.celery):
+        database.engine().dispose()
+    for made in (settings, database.engine, queue.celery):
         made.cache_clear()
 
 
@@ -66,7 +66,7 @@ def schema(servers: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Itera
         patch.setenv("KOTRAIN_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("KOTRAIN_LEASE_SECONDS", "2")
         _forget()
-        db.migrate()
+        database.migrate()
         yield
         _forget()
     _forget()
@@ -82,7 +82,7 @@ def empty(schema: None) -> None:
 @pytest.fixture
 def key(empty: None) -> str:
     """The API key of the user `ada`."""
-    return keys.create("ada")
+    return api_keys.create("ada")
 
 
 @pytest.fixture

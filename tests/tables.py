@@ -2,7 +2,7 @@
 
 from sqlalchemy import text
 
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Base, MetricName
 
 _FILLED = [table.name for table in Base.metadata.sorted_tables if table.name != MetricName.__tablename__]
@@ -13,5 +13,5 @@ _CLEAR = "; ".join(["SET LOCAL session_replication_role = replica", *(f"DELETE F
 
 def clear() -> None:
     """Delete all rows but the names of metrics, which processes remember."""
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.execute(text(_CLEAR))

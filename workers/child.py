@@ -20,9 +20,9 @@ import torch
 from service.specs.outcome import Summary
 from service.specs.states import Reason
 from service.specs.training import TrainSpec
-from workers import lifetime as mortality
+from workers import lifetime
 from workers.messages import CHECKPOINT, FAILURE, NOTE, PAUSE, POINTS, RESULT, STARTED, UNABLE, Assignment, may_have
-from workers.training import failures as trouble
+from workers.training import failures
 from workers.training.checkpoint import Keeper, Saved
 from workers.training.loop import Start, train
 from workers.training.stopping import Stop
@@ -52,7 +52,7 @@ def main(pipe: Connection, assignment: Assignment) -> None:
             resume=assignment.resume,
         )
         messenger.send_result(summary)
-    except trouble.AbsentData as absence:
+    except failures.AbsentData as absence:
         pipe.send((UNABLE, str(absence)))
     except BaseException as error:
         messenger.send_failure(_reason_of(error), _describe(error, assignment.memory_bytes))
@@ -61,7 +61,7 @@ def main(pipe: Connection, assignment: Assignment) -> None:
 def _settle(assignment: Assignment) -> None:
     """Become the leader of an own process group that dies with its parent, within the given limits."""
     os.setsid()
-    mortality.die_with_parent()
+    lifetime.die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the supervisor decides, over the pipe
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):  # the kernel's out-of-memory killer takes this process first, not the worker
@@ -137,9 +137,9 @@ class _Messenger:
 
 def _reason_of(error: BaseException) -> Reason:
     """What an exception says about the end of the job."""
-    if trouble.is_out_of_memory(error):
+    if failures.is_out_of_memory(error):
         return Reason.OUT_OF_MEMORY
-    if trouble.is_infrastructure_error(error):
+    if failures.is_infrastructure_error(error):
         return Reason.CHILD_LOST
     return Reason.INVALID if isinstance(error, ValueError) else Reason.ERROR
 
@@ -148,7 +148,7 @@ def _describe(error: BaseException, memory_bytes: int | None) -> str:
     """The last lines of the traceback; of an invalid job, and of too little memory, one sentence."""
     if type(error) is ValueError:
         return str(error)
-    if trouble.is_out_of_memory(error):
+    if failures.is_out_of_memory(error):
         said = traceback.format_exception_only(error)[-1].strip()
         return f"out of memory: {said}{'' if memory_bytes is None else f' ({may_have(memory_bytes)})'}"
     return "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]

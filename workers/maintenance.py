@@ -14,13 +14,13 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from service.comparisons import lifecycle as comparisons
+from service.comparisons import lifecycle
 from service.config import settings
 from service.errors import KotrainError
 from service.jobs import claims, heartbeats, outcomes, queue
 from service.operations import retention
 from service.storage import idempotency
-from service.storage.session import is_locked, limit_lock_wait, transaction
+from service.storage.database import is_locked, limit_lock_wait, transaction
 from service.storage.tables import Worker
 from workers.heartbeat import is_away, retry_while_database_is_down
 from workers.host import Host
@@ -112,12 +112,12 @@ def tidy_up(*, takes_back: bool) -> None:
 def advance_comparisons() -> None:
     """Ask for the runs whose turn it is; each comparison in its own transaction, so that none holds up the others."""
     with transaction() as session:
-        found = comparisons.running(session)
+        found = lifecycle.running(session)
     for comparison_id in found:
         try:
             with transaction() as session:
                 limit_lock_wait(session)
-                comparisons.advance_one(session, comparison_id)
+                lifecycle.advance_one(session, comparison_id)
         except Exception as error:
             if is_away(error):
                 raise
@@ -133,7 +133,7 @@ def fail(comparison_id: UUID, error: Exception) -> None:
     said = error.detail if isinstance(error, KotrainError) else f"{type(error).__name__}: {error}"
     try:
         with transaction() as session:
-            comparisons.fail(session, comparison_id, said[:MOST_MESSAGE])
+            lifecycle.fail(session, comparison_id, said[:MOST_MESSAGE])
     except Exception as another:
         if is_away(another):
             raise

@@ -10,9 +10,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.config import settings
 from service.jobs import claims, queue
-from service.storage import schema_version as compatibility
+from service.storage import schema_version
+from service.storage.database import tag_connections, transaction
 from service.storage.schema_version import Incompatible
-from service.storage.session import tag_connections, transaction
 from workers.heartbeat import Relay, retry_while_database_is_down
 from workers.host import Host, this_host
 from workers.maintenance import Maintenance, Sweeping, register, sign_off
@@ -47,7 +47,7 @@ def serve() -> int:
     host = this_host()
     tag_connections(host.id, settings().lease_seconds / 2)
     try:
-        retry_while_database_is_down(lambda session: compatibility.check(session.connection()), give_up=lambda: False)
+        retry_while_database_is_down(lambda session: schema_version.check(session.connection()), give_up=lambda: False)
     except Incompatible as refusal:
         log.error("%s", refusal)
         return 1

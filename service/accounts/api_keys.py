@@ -16,7 +16,7 @@ from uuid_utils.compat import uuid7
 
 from service.errors import Conflict, Forbidden, Invalid, NotFound, Unauthorized
 from service.specs.patterns import LABEL
-from service.storage.session import transaction
+from service.storage.database import transaction
 from service.storage.tables import ApiKey, User
 
 PREFIX = "kt_"

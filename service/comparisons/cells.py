@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.runs import CellRun, Result
 from service.config import settings
-from service.datasets import layouts as data
-from service.jobs import submission as jobs
+from service.datasets import layouts
+from service.jobs import submission
 from service.jobs.requests import JobRequest
 from service.jobs.workers import has_cuda, is_up
 from service.specs.outcome import TargetHit
@@ -115,7 +115,7 @@ def find(session: Session, plan: Plan, cells: Sequence[Cell]) -> dict[Cell, UUID
     asked = [cell for cell in cells if plan.reuses(cell.task)]
     if not asked:
         return {}
-    stamp = cache(lambda name: data.stamp(name, settings().data))
+    stamp = cache(lambda name: layouts.stamp(name, settings().data))
     specs = [plan.spec(cell) for cell in asked]
     rows = session.execute(
         FIND,
@@ -153,7 +153,7 @@ def provide(session: Session, comparison: Comparison, plan: Plan, cells: Sequenc
         if cell not in found:
             fresh.setdefault(json.dumps(plan.spec(cell), sort_keys=True), []).append(cell)
     requests = [_request(comparison, plan, json.loads(spec)) for spec in fresh]
-    made = jobs.submit_many(session, comparison.user, requests, is_direct=False)
+    made = submission.submit_many(session, comparison.user, requests, is_direct=False)
     given = {cell: job for job, alike in zip(made, fresh.values(), strict=True) for cell in alike}
     session.execute(
         insert(ComparisonCell),

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from service.comparisons.answers import Estimate
 from service.comparisons.design.plan import Cell, Plan
 from service.config import settings
-from service.datasets import layouts as data
+from service.datasets import layouts
 from service.specs.catalog import Dataset
 from service.specs.training import TrainSpec
 
@@ -85,7 +85,7 @@ def _steps(spec: TrainSpec, budget: Mapping[str, Any]) -> int | None:
         return int(budget["steps"])
     dataset = spec.dataset
     assert isinstance(dataset, Dataset)
-    records = data.train_records(dataset, settings().data)
+    records = layouts.train_records(dataset, settings().data)
     if budget.get("epochs") is None or records is None:
         return None
     return int(budget["epochs"]) * -(-records // spec.batch_size)

@@ -27,14 +27,13 @@ from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
 from service.config import settings
-from service.datasets import layouts as data
+from service.datasets import layouts
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
-from service.jobs import submission as jobs
-from service.jobs import workers
+from service.jobs import actions, submission, workers
 from service.specs.catalog import default_dataset
 from service.specs.states import ComparisonStatus
 from service.specs.training import TrainSpec
-from service.storage.session import storable
+from service.storage.database import storable
 from service.storage.tables import Comparison, User, Worker
 from service.validation import field_errors
 
@@ -61,13 +60,13 @@ _lock = Lock()
 
 def plan(session: Session, request: ComparisonRequest) -> Plan:
     """The plan of a request, for the machines there are. Raises Invalid, which points to what is wrong."""
-    counted = cache(lambda name: data.train_records(default_dataset(name), settings().data))
+    counted = cache(lambda name: layouts.train_records(default_dataset(name), settings().data))
     found = resolve(
         request,
         {"auto": _device(session)},
         most_jobs=settings().max_comparison_jobs,
         records=counted,
-        classes=lambda dataset: data.classes(dataset, settings().data),
+        classes=lambda dataset: layouts.classes(dataset, settings().data),
     )
     _check(session, found)
     return found
@@ -92,7 +91,7 @@ def _check(session: Session, found: Plan) -> None:
             errors += [FieldError(f"/tasks/{number}{one.pointer}", one.detail) for one in told]
             continue
         try:
-            jobs.check(session, TrainSpec.model_validate(spec))
+            submission.check(session, TrainSpec.model_validate(spec))
         except Invalid as invalid:
             errors += [FieldError(f"/tasks/{number}{error.pointer}", error.detail) for error in invalid.errors]
     if errors:
@@ -268,7 +267,7 @@ def advance(session: Session, comparison: Comparison) -> None:
 def _end_early(session: Session, comparison: Comparison, status: ComparisonStatus) -> None:
     """End a comparison, and those of its jobs that nobody else needs."""
     session.execute(LOCK)
-    jobs.cancel_many(session, cells.unneeded(session, comparison))
+    actions.cancel_many(session, cells.unneeded(session, comparison))
     _end(session, comparison, status)
 
 

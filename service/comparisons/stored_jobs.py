@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -28,16 +28,16 @@ from service.specs.training import TrainSpec
 from service.storage.tables import Job, MetricChunk, User
 
 MOST_JOBS = 5000
-"""Jobs that one question may mean; more are no comparison but a mistake."""
+"""Limit of matching jobs; a question that matches more is a mistake."""
 
 CHOICES = frozenset({"dataset", "model", "optimizer", "schedule"})
 """Fields of a spec that have a name and parameters."""
 
 
-def _one_of(names: dict[str, Any]) -> AfterValidator:
+def _one_of(names: Iterable[str], kind: str) -> AfterValidator:
     def check(name: str) -> str:
         if name not in names:
-            raise ValueError(f"'{name}' is not known; there is {', '.join(sorted(names))}")
+            raise ValueError(f"unknown {kind} '{name}'; choose one of {', '.join(sorted(names))}")
         return name
 
     return AfterValidator(check)
@@ -62,7 +62,7 @@ def _where(where: str) -> str:
 
 
 def _value(text: str) -> Any:
-    """JSON where it is, else the text itself. Raises ValueError for JSON that Postgres could not hold."""
+    """The JSON value of a text, or else the text itself. Raises ValueError for JSON that PostgreSQL cannot store."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -74,55 +74,58 @@ def _value(text: str) -> Any:
 
 
 Words = Annotated[str, Field(max_length=256, pattern=STORABLE)]
-"""What a person may ask for."""
+"""Free text of a question."""
 
 
 def _dataset(name: str) -> str:
     if name not in DATASETS and not is_own(name):
-        raise ValueError(f"'{name}' is not known; there is {', '.join(sorted(DATASETS))}, and images/NAME and so on")
+        names = ", ".join(sorted(DATASETS))
+        raise ValueError(f"unknown data set '{name}'; choose one of {names}, or an uploaded one such as images/NAME")
     return name
 
 
 DatasetName = Annotated[str, AfterValidator(_dataset)]
-ModelName = Annotated[str, _one_of(MODELS)]
+ModelName = Annotated[str, _one_of(MODELS, "model")]
 
 
 class CompareQuery(BaseModel):
-    """Which jobs to compare, by what, on what."""
+    """Which stored jobs to compare, and by which field."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: DatasetName = Field(examples=["digits"])
-    model: ModelName | None = Field(None, description="Needed unless models are compared.", examples=["mlp"])
+    model: ModelName | None = Field(None, description="Required unless models are compared.", examples=["mlp"])
     group_by: GroupBy = "optimizer"
-    metric: Words = Field("test_accuracy", min_length=1, description="Compared at the end of each run.")
+    metric: Words = Field("test_accuracy", min_length=1, description="Metric to compare, at the end of each run.")
     target: float | None = Field(
         None,
         ge=0,
         le=1e6,
         allow_inf_nan=False,
-        description="Value of the validation metric to reach; each job's own target where unset.",
+        description="Value of the validation metric to reach; the jobs' own target if omitted.",
     )
-    optimizer: list[Annotated[str, _one_of(OPTIMIZERS)]] = Field([], description="Only these; repeatable.")
+    optimizer: list[Annotated[str, _one_of(OPTIMIZERS, "optimizer")]] = Field(
+        [], description="Only jobs with these optimizers; repeatable."
+    )
     tag: list[Annotated[Words, AfterValidator(_tag)]] = Field(
-        [], max_length=32, description="Only jobs with this KEY:VALUE; repeatable, all have to match."
+        [], max_length=32, description="Only jobs with this tag, as KEY:VALUE; repeatable, all must match."
     )
     where: list[Annotated[Words, AfterValidator(_where)]] = Field(
         [],
         max_length=32,
-        description="Only jobs with this PATH=VALUE in their spec or environment, such as "
-        "`model.params.init_scale=0.1`; repeatable, all have to match.",
+        description="Only jobs with this value in their spec or environment, as PATH=VALUE such as "
+        "`model.params.init_scale=0.1`; repeatable, all must match.",
     )
     user: Words | None = Field(None, description="Only this user's jobs.")
     looks: Literal["one", "any"] = Field(
         "one",
-        description="`any` where seeds were added until the answer was liked: tests and intervals that are valid "
-        "however often somebody looked (and wider).",
+        description="`any` if seeds were added depending on earlier results: tests and intervals are then valid at any "
+        "number of looks, and wider.",
     )
 
     @property
     def target_to_reach(self) -> Target | None:
-        """The target, on the validation counterpart of the metric. Raises Invalid where there is none."""
+        """The target on the metric's validation counterpart. Raises Invalid if it has none or no run can reach it."""
         if self.target is None:
             return None
         for name in ("accuracy", "loss"):
@@ -135,7 +138,7 @@ class CompareQuery(BaseModel):
 
 
 def compare(session: Session, query: CompareQuery) -> CompareAnswer:
-    """Compare the stored jobs that match. Raises Invalid where the question is not one or mixes settings."""
+    """Compare the stored jobs that match. Raises Invalid for a question without a model and for mixed settings."""
     if query.model is None and query.group_by != "model":
         raise Invalid.field("model", "name a model, or compare models with group_by=model")
     target = query.target_to_reach
@@ -163,7 +166,7 @@ def _rows(session: Session, matching: Select[Any]) -> Sequence[Row[Any]]:
 
 
 def _read(rows: Sequence[Row[Any]]) -> list[StoredRun]:
-    parsed = cache(json.loads)  # most runs of a comparison share one text, and parsing would take half of the time
+    parsed = cache(json.loads)  # most runs share one text; parsing each would take half of the time
     return [
         StoredRun(
             job=row.id,
@@ -179,7 +182,7 @@ def _read(rows: Sequence[Row[Any]]) -> list[StoredRun]:
 
 
 def _matching(query: CompareQuery) -> Select[Any]:
-    """All jobs of the question, whatever became of them, with the metric's last value and the recorded target hit."""
+    """All jobs of the question in any state, with the metric's last value and the recorded target hit."""
     chosen = [Job.dataset == query.dataset]
     if query.model is not None:
         chosen.append(Job.model == query.model)
@@ -204,7 +207,7 @@ def _matching(query: CompareQuery) -> Select[Any]:
 
 
 def _condition(where: str) -> ColumnElement[bool]:
-    """`PATH=VALUE` in SQL: VALUE as JSON where it is, else as text; a choice is meant by its name. 1 equals 1.0."""
+    """`PATH=VALUE` in SQL: VALUE is JSON or else text, and 1 equals 1.0; the path of a choice means its name."""
     dotted, _, value = where.partition("=")
     path = [*dotted.split("."), *(["name"] if dotted in CHOICES else [])]
     column = Job.environment if path[0] == "environment" else Job.spec
@@ -214,27 +217,27 @@ def _condition(where: str) -> ColumnElement[bool]:
 
 
 def _with_hits(session: Session, query: CompareQuery, target: Target) -> list[StoredRun]:
-    """The runs with the first stored point that meets the target, in place of what they recorded.
+    """The runs with the first stored point that meets the target, instead of the hit they recorded.
 
-    What a run without points recorded counts where it watched for the same target. Raises Invalid where it did not: it
-    would be told to have missed it, because `service.operations.retention` has removed its points.
+    A run whose points `service.operations.retention` has removed keeps its recorded hit. Raises Invalid if that is of
+    another target, because the run would count as a miss.
     """
     has_points = exists().where(MetricChunk.job_id == Job.id).label("has_points")
     rows = _rows(session, _matching(query).add_columns(has_points))
     runs = _read(rows)
     hits = targets.first_hits(session, [run.job for run in runs if run.counts], target)
     watched = target.model_dump(mode="json")
-    found, lost = [], 0
+    with_hits, lost = [], 0
     for run, row in zip(runs, rows, strict=True):
         if row.has_points or run.result.diverged or not run.counts:
-            found.append(replace(run, hit=hits.get(run.job)))
+            with_hits.append(replace(run, hit=hits.get(run.job)))
         else:
-            found.append(run)
+            with_hits.append(run)
             lost += run.spec.get("target") != watched
     if lost:
         raise Invalid.field(
             "target",
-            f"{lost} of the runs that match no longer have their points, so nobody can tell when they reached "
-            f"{target.value:g}: ask without a target, for the one that they watched for, or for newer runs",
+            f"{lost} of the runs that match no longer have their points, so the step at which they reached "
+            f"{target.value:g} is unknown: ask without a target, with the target of the runs, or for newer runs",
         )
-    return found
+    return with_hits

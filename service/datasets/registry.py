@@ -21,7 +21,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.config import settings
-from service.datasets import layouts as data
+from service.datasets import layouts
 from service.datasets.locks import hold_dataset
 from service.datasets.schemas import DatasetDetail, DatasetView, Description, PreviewRecord
 from service.datasets.uploads.formats import Form, read
@@ -57,7 +57,7 @@ _PREVIEW = TypeAdapter(list[PreviewRecord])
 def refuse_taken(name: str, file_format: FileFormat) -> None:
     """Raise Conflict where whatever the file holds, there is a data set of its kind and name: before it is sent."""
     names = [f"{FOLDER_OF[kind]}/{name}" for kind in _KINDS[file_format]]
-    if all(data.describe(one, settings().data) for one in names):
+    if all(layouts.describe(one, settings().data) for one in names):
         raise _taken(names[0])
 
 
@@ -93,7 +93,7 @@ def register(arrival: Arrival, name: str, form: Form, owner: str) -> Description
         _write_records(made, records, is_test)
         (made / "preview.json").write_bytes(_PREVIEW.dump_json(_preview(records, ~is_test)))
         (made / "dataset.json").write_text(description.model_dump_json(indent=1))
-        _put(made, data.own_folder(full_name, settings().data), full_name)
+        _put(made, layouts.own_folder(full_name, settings().data), full_name)
     return description
 
 
@@ -166,14 +166,14 @@ def view_all() -> list[DatasetView]:
     """All data sets: the built-in ones first, then those that were registered, by name."""
     folder = settings().data
     built_in = [_built_in(name, choice, folder) for name, choice in DATASETS.items()]
-    own = (data.describe(name, folder) for name in data.own_names(folder))
+    own = (layouts.describe(name, folder) for name in layouts.own_names(folder))
     return [*built_in, *(_own(description) for description in own if description is not None)]
 
 
 def detail(name: str) -> DatasetDetail:
     """All that is known of one that somebody registered. Raises NotFound."""
     description = _described(name)
-    preview = data.own_folder(name, settings().data) / "preview.json"
+    preview = layouts.own_folder(name, settings().data) / "preview.json"
     return DatasetDetail(
         **_own(description).model_dump(),
         file_format=description.file_format,
@@ -188,14 +188,14 @@ def detail(name: str) -> DatasetDetail:
 
 
 def _described(name: str) -> Description:
-    description = data.describe(name, settings().data)
+    description = layouts.describe(name, settings().data)
     if description is None:
-        raise NotFound(data.absence(name, settings().data))
+        raise NotFound(layouts.absence(name, settings().data))
     return description
 
 
 def _built_in(name: str, choice: type[Dataset], folder: Path) -> DatasetView:
-    present = data.is_present(name, folder)
+    present = layouts.is_present(name, folder)
     return DatasetView(
         name=name,
         title=choice.title,
@@ -204,7 +204,7 @@ def _built_in(name: str, choice: type[Dataset], folder: Path) -> DatasetView:
         records=choice.train_records,
         shape=None,
         present=present,
-        fetch=None if present else data.fetch_command(name),
+        fetch=None if present else layouts.fetch_command(name),
         own=False,
         owner=None,
         created_at=None,
@@ -251,7 +251,7 @@ def remove(session: Session, user: User, name: str) -> Path:
     place = settings().data
     with disk(place):
         gone = arrivals(place) / uuid4().hex
-        data.own_folder(name, place).rename(gone)
+        layouts.own_folder(name, place).rename(gone)
     return gone
 
 

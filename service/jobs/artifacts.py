@@ -17,7 +17,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from service.errors import Conflict, NotFound, Unavailable
-from service.jobs import submission as jobs
+from service.jobs import lookup
 from service.metrics import read
 from service.metrics.read import Curve
 from service.specs.bodies import Output
@@ -67,7 +67,7 @@ class Download:
 
 def artifacts(session: Session, job_id: UUID) -> Artifacts:
     """All of them. Raises NotFound."""
-    job = jobs.get(session, job_id)
+    job = lookup.get(session, job_id)
     query = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step)
     found = [
         _about(f"checkpoint-{row.step}.pt", "checkpoint", BINARY, row.size_bytes, row) for row in session.scalars(query)
@@ -114,7 +114,7 @@ def download(session: Session, job_id: UUID, name: str, wanted: str | None = Non
         Unavailable: the file of a checkpoint cannot be read, for now or for good.
         Conflict: it is damaged.
     """
-    job = jobs.get(session, job_id)
+    job = lookup.get(session, job_id)
     file_name = f"job-{str(job_id)[-8:]}-{name}"
     step = CHECKPOINT.fullmatch(name)
     row = session.get(Checkpoint, (job_id, int(step[1]))) if step else None

@@ -15,7 +15,7 @@ from service.jobs.transitions import lock_owned, record_event, record_notes
 from service.metrics import write
 from service.specs.states import JobStatus
 from service.specs.training import ENGINE_VERSION
-from service.storage.session import NOW
+from service.storage.database import NOW
 from service.storage.tables import Job, JobEvent
 
 

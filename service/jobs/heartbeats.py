@@ -19,7 +19,7 @@ from service.jobs.checkpoints import Written
 from service.jobs.claims import Claim
 from service.jobs.transitions import record_notes
 from service.metrics import write
-from service.storage.session import NOW
+from service.storage.database import NOW
 from service.storage.tables import Worker
 
 
@@ -115,7 +115,7 @@ CUT_OFF = text(
               < clock_timestamp() - make_interval(secs => :lease)
     """
 )
-"""Which worker a connection belongs to is told by its name (`service.storage.session.connection_name`)."""
+"""Which worker a connection belongs to is told by its name (`service.storage.database.connection_name`)."""
 
 
 def end_stale_transactions(session: Session) -> int:

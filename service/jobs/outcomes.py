@@ -17,7 +17,7 @@ from service.jobs.transitions import change_status, lock_owned
 from service.metrics import write
 from service.specs.outcome import Environment, Summary
 from service.specs.states import JobStatus, Reason
-from service.storage.session import NOW
+from service.storage.database import NOW
 from service.storage.tables import Job
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from service.specs.states import TRANSITIONS, JobStatus, Reason
-from service.storage.session import storable
+from service.storage.database import storable
 from service.storage.tables import Job, JobEvent
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from service.config import settings
 from service.specs.bodies import Output
 from service.specs.states import JobStatus
-from service.storage.session import NOW
+from service.storage.database import NOW
 from service.storage.tables import Job, User, Worker
 
 REMEMBERED = timedelta(days=1)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from service.storage.session import driver_connection
+from service.storage.database import driver_connection
 
 
 @dataclass(frozen=True)

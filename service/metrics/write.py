@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from service.storage.session import driver_connection, transaction
+from service.storage.database import driver_connection, transaction
 from service.storage.tables import MetricChunk, MetricName
 
 MAX_NAME = 128

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from service.comparisons import lifecycle as comparisons
 from service.errors import Conflict
-from service.jobs import submission as jobs
+from service.jobs import lookup
 from service.jobs.workers import is_up
 from service.specs.bodies import Output
 from service.specs.states import ComparisonStatus, JobStatus
@@ -66,7 +66,7 @@ def overview(session: Session) -> Overview:
     """All of it."""
     newest, _ = comparisons.find(session, SHOWN, None)
     return Overview(
-        jobs=jobs.count(session, jobs.Filter()),
+        jobs=lookup.count(session, lookup.Filter()),
         ended=_ended(session),
         queue=_queue(session),
         slots=_slots(session),

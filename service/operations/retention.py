@@ -22,9 +22,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.config import settings
 from service.specs.states import JobStatus
+from service.storage.database import transaction
 from service.storage.files import Store, store
 from service.storage.idempotency import KEPT
-from service.storage.session import transaction
 
 BATCH_SECONDS = 0.1
 """What a transaction should take; the number of its rows follows from how long the one before took. A pause of the same

@@ -19,11 +19,13 @@ from typing import Any
 import httpx2
 import psycopg
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.config import Settings, settings
-from service.operations.embedded import Embedded, EmbeddedError, Home, database_url_of
-from service.operations.embedded.process import Process, last_line
-from service.storage import session as db
+from service.operations.embedded.home import Home
+from service.operations.embedded.postgres import database_url_of
+from service.operations.embedded.process import EmbeddedError, Process, last_line
+from service.operations.embedded.servers import Embedded
+from service.storage import database as db
 
 OWNER = "owner"  # the user whose key the first start makes
 
@@ -233,10 +235,10 @@ def write_key(path: Path) -> None:
     One that was taken back stays so: the file gets another. A database without any key takes the one that is there.
     """
     written = path.read_text().strip() or None if path.exists() else None
-    if written is not None and keys.any_exist() and not keys.is_known(written):
+    if written is not None and api_keys.any_exist() and not api_keys.is_known(written):
         log.warning("the key in %s is not known to the database any more: it gets a new one", path)
         written = None
-    key = keys.create(OWNER, admin=True, key=written)
+    key = api_keys.create(OWNER, admin=True, key=written)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     os.fchmod(descriptor, 0o600)
     with open(descriptor, "w") as file:

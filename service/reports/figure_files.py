@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
-from typing import Any
+from types import ModuleType
 from uuid import UUID
 
 from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import reports
-from service.comparisons import lifecycle as comparisons
+from service.comparisons import lifecycle
 from service.comparisons.answers import ComparisonAnswer, TaskAnswer
 from service.errors import Invalid, NotFound
-from service.jobs import submission as jobs
+from service.jobs import lookup
 from service.metrics import read
-from service.reports import plot_names
+from service.reports import formats, plot_names
 from service.reports.plot_names import Ending, Theme, Wish
 from service.specs.bodies import Output
-from service.storage.session import transaction
+from service.storage.database import transaction
 from service.storage.tables import MetricChunk, MetricName
 
 MEDIA_TYPES: Mapping[Ending, str] = {"svg": "image/svg+xml", "png": "image/png"}
@@ -57,8 +55,10 @@ def of_file(file: str, theme: Theme, width_pixels: int) -> tuple[str, Wish]:
     raise NotFound(f"there is no plot '{file[:200]}': its name ends in .svg or .png")
 
 
-def _drawing() -> Any:
-    return import_module("service.reports.plots")  # not at the top: matplotlib
+def _drawing() -> ModuleType:
+    from service.reports import plots  # noqa: PLC0415  # matplotlib: 35 MB and 0.6 s, only for those who draw
+
+    return plots
 
 
 def _named(name: str, known: Mapping[str, str]) -> None:
@@ -71,7 +71,7 @@ def _named(name: str, known: Mapping[str, str]) -> None:
 
 def comparison_plots(session: Session, comparison_id: UUID) -> Plots:
     """The figures of each task, then those of all. Raises NotFound."""
-    answer = comparisons.answer(session, comparisons.get(session, comparison_id))
+    answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
     of_tasks = [
         PlotName(name=name, title=title, task=task.label)
         for task in answer.tasks
@@ -90,20 +90,20 @@ def comparison_plot(comparison_id: UUID, name: str, task: str, wish: Wish) -> Pi
         Conflict: it cannot be drawn, or not yet.
     """
     with transaction() as session:
-        answer = comparisons.answer(session, comparisons.get(session, comparison_id))
+        answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
         found = None if name in plot_names.ACROSS else _task(answer, task)
         curves = {} if found is None else _curves(session, answer, found, name)
-    file_name = f"{reports.stem(answer)}-{name}.{wish.ending}"
+    file_name = f"{formats.stem(answer)}-{name}.{wish.ending}"
     if found is None:
         return _picture(_drawing().of_all_tasks(answer, name, wish), wish, file_name)
     return _picture(_drawing().of_task(answer, found, curves, name, wish), wish, file_name)
 
 
-def _curves(session: Session, answer: ComparisonAnswer, task: TaskAnswer, name: str) -> reports.Curves:
+def _curves(session: Session, answer: ComparisonAnswer, task: TaskAnswer, name: str) -> formats.Curves:
     """Those that a figure of a task may show. Raises NotFound where there is no such figure."""
     _named(name, {**plot_names.of_task(task), **plot_names.ACROSS})
     runs = [job for group in task.groups for job in group.jobs]
-    return read.curves(session, runs, reports.curve_names(answer))
+    return read.curves(session, runs, formats.curve_names(answer))
 
 
 def _task(answer: ComparisonAnswer, wanted: str) -> TaskAnswer:
@@ -123,7 +123,7 @@ def _picture(body: bytes, wish: Wish, file_name: str) -> Picture:
 
 def job_plots(session: Session, job_id: UUID) -> Plots:
     """The figures of what was measured so far. Raises NotFound."""
-    jobs.get(session, job_id)
+    lookup.get(session, job_id)
     known = plot_names.of_job(_measured(session, job_id))
     return Plots(plots=[PlotName(name=name, title=title, task=None) for name, title in known.items()])
 
@@ -141,7 +141,7 @@ def job_plot(job_id: UUID, name: str, wish: Wish, *, is_log: bool, smooth: float
         Conflict: it cannot be drawn.
     """
     with transaction() as session:
-        optimizer = jobs.get(session, job_id).optimizer
+        optimizer = lookup.get(session, job_id).optimizer
         measured = _measured(session, job_id)
         _named(name, plot_names.of_job(measured))
         curves = read.curves(session, [job_id], plot_names.metrics_of(name, measured)).get(job_id, {})

@@ -10,7 +10,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
 from matplotlib.transforms import Affine2D
 
-from service.comparisons import styles as looks
+from service.comparisons import styles
 from service.comparisons.styles import LookView
 
 # Okabe and Ito's colours without the yellow, which white paper swallows; orange and sky blue a little darker than
@@ -18,7 +18,7 @@ from service.comparisons.styles import LookView
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8629a", "#c58a00", "#3d9bd1", "#4d4d4d")
 DASHES: tuple[tuple[float, ...], ...] = ((), (5, 1.6), (1.4, 1.4), (6, 1.6, 1.4, 1.6))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h", "<")
-assert (len(COLOURS), len(DASHES), len(MARKERS)) == (looks.COLOURS, looks.DASHES, looks.MARKERS)
+assert (len(COLOURS), len(DASHES), len(MARKERS)) == (styles.COLOURS, styles.DASHES, styles.MARKERS)
 
 INK = "#1b1f24"
 MUTED = "#5b6570"

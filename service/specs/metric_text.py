@@ -1,4 +1,4 @@
-"""Metrics and counts as people read them: which way is better, and values and differences in words."""
+"""Metrics in text: which direction is better, and how values, differences and counts are written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from service.specs.outcome import Target
 
 
 def sign(name: str) -> int:
-    """1 where more of a metric is better, -1 where less is. Raises Invalid where neither is."""
+    """1 if more of a metric is better, -1 if less is. Raises Invalid if neither is."""
     if name.endswith(("accuracy", "per_second")):
         return 1
     if name.endswith(("loss", "correlation")):
@@ -32,7 +32,7 @@ def listed(names: Sequence[str], most: int | None = 4, word: str = "and") -> str
 
 
 def out_of_reach(target: Target) -> str | None:
-    """Why no run can meet a target, and what may be meant; None where one can."""
+    """Why no run can reach a target, with a suggestion; None if a run can."""
     if not target.metric.endswith("accuracy") or target.value <= 1:
         return None
     return (
@@ -43,13 +43,13 @@ def out_of_reach(target: Target) -> str | None:
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric, which way is better, and how people read it: shares in percent and points, the rest as it is."""
+    """A metric in text: shares in percent and points, other metrics in their unit."""
 
     name: str
 
     @property
     def sign(self) -> int:
-        """1 where more is better, -1 where less is."""
+        """1 if more is better, -1 if less is."""
         return sign(self.name)
 
     @property
@@ -59,7 +59,7 @@ class Measure:
 
     @property
     def whose(self) -> str:
-        """The weights that it is measured with; empty for what is no matter of weights."""
+        """The weights that it is measured with; empty for metrics without weights."""
         if self.name.endswith("per_second"):
             return ""
         return f" of the {'best validation' if self.name.startswith('best_') else 'last'} step's weights"
@@ -84,5 +84,5 @@ def _end(end: float | None) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits, and thousands as people write them."""
+    """Three significant digits, and thousands separated by commas."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""Resampling seeds: the stratified bootstrap, and the interquartile mean of one large sample."""
+"""Stratified bootstrap over seeds, and the interquartile mean of one sample."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from service.stats.values import CONFIDENCE, NOT_FINITE, Interval, Vector, here, is_constant, is_finite, vector
+from service.stats.checks import CONFIDENCE, NOT_FINITE, Interval, Vector, is_constant, is_finite, there_are, vector
 
 Statistic: TypeAlias = Callable[[list[Vector]], Vector]
-"""Resampled scores, for each task an array of shape (replicates, seeds), to a value each, shape (replicates,)."""
+"""A function from resampled scores, per task an array of shape (replicates, seeds), to values, shape (replicates,)."""
 
 REPLICATES = 2000
-"""Agarwal et al. (2021) use 2,000: enough for two digits of a percentile."""
+"""Number of resamples of Agarwal et al. (2021), enough for two digits of a percentile."""
 
 FEWEST_VALUES = 20
-"""Percentile intervals of fewer are too narrow: of 5 values that of the mean covers 83 %; of 20, this one 94 %."""
+"""Minimum for a percentile interval. Of 5 values, the 95 % interval of the mean covers 83 %; of 20, this one 94 %."""
 
 BLOCK = 1 << 20
-"""Resampled values held at a time: 8 MiB."""
+"""Resampled values in memory at a time: 8 MiB."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value computed from `n` scores, and its 95 % interval. `cannot_say` explains each None."""
+    """A value computed from `n` scores, with its 95 % interval. `cannot_say` gives the reason for each None."""
 
     n: int
     value: float | None
@@ -41,14 +41,22 @@ def stratified_bootstrap(
     replicates: int = REPLICATES,
     rng: int | np.random.Generator = 0,
 ) -> Vector:
-    """The statistic over `replicates` resamples of the seeds within each task, shape (replicates,).
+    """Evaluate a statistic on resamples of the seeds within each task.
 
-    `scores` holds one array of seed scores for each task, (n_t,), none empty. Tasks are not resampled: the answer is
-    about these tasks and new seeds. Source: Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the
-    Statistical Precipice", section 4.1. `rng`: a seed or a generator; the default gives the same answer every time.
+    Tasks are not resampled: the result generalizes to new seeds on the same tasks. Source: Agarwal et al. 2021, "Deep
+    Reinforcement Learning at the Edge of the Statistical Precipice", section 4.1.
+
+    Args:
+        scores: one non-empty array of seed scores, shape (n_t,), per task.
+        statistic: the statistic, vectorized over replicates.
+        replicates: number of resamples (default 2,000).
+        rng: seed or generator (default 0, which reproduces the result).
+
+    Returns:
+        Values of the statistic, shape (replicates,).
     """
     generator = np.random.default_rng(rng)
-    strata = [vector(each) for each in scores]
+    strata = [vector(task) for task in scores]
     rows = max(1, BLOCK // max(1, sum(len(x) for x in strata)))
     blocks = []
     for start in range(0, replicates, rows):
@@ -58,7 +66,7 @@ def stratified_bootstrap(
 
 
 def middle_mean(tasks: list[Vector]) -> Vector:
-    """Interquartile mean over all tasks' scores together, shapes (..., n_t) -> (...): a quarter is cut at each end."""
+    """Interquartile mean of the scores of all tasks together, (..., n_t) -> (...); a quarter is cut at each end."""
     pooled = np.sort(np.concatenate(tasks, axis=-1), axis=-1)
     n = pooled.shape[-1]
     return np.asarray(pooled[..., n // 4 : n - n // 4].mean(axis=-1))
@@ -67,16 +75,22 @@ def middle_mean(tasks: list[Vector]) -> Vector:
 def interquartile_mean(
     values: ArrayLike, *, replicates: int = REPLICATES, rng: int | np.random.Generator = 0
 ) -> Estimate:
-    """Mean of the middle half of `values`, shape (n,), with its 95 % percentile bootstrap interval.
+    """Mean of the middle half of a sample, with a 95 % percentile bootstrap interval.
 
-    Needs 20 values: below, percentile intervals are too narrow (of 5, that of a mean covers 83 %). Everything is None
-    for fewer, and for a value that is not finite; the interval is None where all values are equal.
+    Args:
+        values: shape (n,).
+        replicates: number of resamples (default 2,000).
+        rng: seed or generator (default 0).
+
+    Returns:
+        Value and interval are None with fewer than 20 values, whose percentile intervals are too narrow, or if a value
+        is not finite. The interval is None if all values are equal.
     """
     x = vector(values)
     if not is_finite(x):
         return Estimate(len(x), None, None, NOT_FINITE)
     if len(x) < FEWEST_VALUES:
-        why = f"cannot say, because percentile intervals need {FEWEST_VALUES} values, and {here(len(x))}"
+        why = f"cannot say, because percentile intervals need {FEWEST_VALUES} values; {there_are(len(x))}"
         return Estimate(len(x), None, None, why)
     value = float(middle_mean([x]))
     if is_constant(x):
@@ -85,7 +99,7 @@ def interquartile_mean(
 
 
 def estimate(n: int, value: float, resampled: Vector) -> Estimate:
-    """`value` with the percentile interval of its `resampled` values, where these vary."""
+    """`value` with the percentile interval of its `resampled` values; the interval is None if these do not vary."""
     if is_constant(resampled):
         return Estimate(n, value, None, "cannot say, because resampling the seeds does not change the value")
     tail = (1 - CONFIDENCE) / 2

@@ -1,4 +1,4 @@
-"""Ranks of several optimizers over several tasks: Friedman's test and Nemenyi's critical difference."""
+"""Ranks of optimizers over tasks: Friedman's test and Nemenyi's critical difference."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import chdtrc, ndtr
+from scipy.special import chdtrc
 
+from service.stats.checks import LARGEST, NOT_FINITE, Vector, rounding, there_are
 from service.stats.ranks import midranks
-from service.stats.values import LARGEST, NOT_FINITE, Vector, here, rounding
 
 FEWEST_TASKS, FEWEST_OPTIMIZERS = 8, 3
-"""With fewer tasks the chi-square distribution is too rough an approximation."""
-
-FARTHEST = 9.0
-"""A normal score beyond which less than 1e-18 is left."""
+"""Minimum for the test. With fewer tasks the chi-square approximation is too rough."""
 
 
 @dataclass(frozen=True)
 class Friedman:
-    """Friedman's chi-square over `tasks` tasks, its p, and the average rank of each optimizer: 1 is the best.
+    """Friedman's chi-square statistic over `tasks` tasks, its p, and the average rank of each optimizer (1 is best).
 
-    `cannot_say` explains each None; the ranks are given from one task on.
+    `cannot_say` gives the reason for each None. `ranks` needs one task.
     """
 
     tasks: int
@@ -34,20 +32,33 @@ class Friedman:
 
 
 def average_ranks(scores: ArrayLike) -> Vector:
-    """Mean rank over tasks of each optimizer, shape (K,), from `scores`, shape (T, K), higher is better: 1 is the best.
+    """Mean rank over tasks of each optimizer; 1 is best.
 
-    Equal scores share their mean rank; what is not a number ranks last. (K + 1) / 2 for all without tasks. Raises
-    ValueError for an array that is not two-dimensional.
+    Args:
+        scores: shape (T, K) for T tasks and K optimizers, higher is better. Equal scores share their mean rank; NaN
+            ranks last.
+
+    Returns:
+        Shape (K,); (K + 1) / 2 for all optimizers if there are no tasks.
+
+    Raises:
+        ValueError: if `scores` is not two-dimensional.
     """
     ranks = _ranks(_scores(scores))
     return np.asarray(ranks.mean(axis=0)) if len(ranks) else np.full(ranks.shape[1], (ranks.shape[1] + 1) / 2)
 
 
 def friedman(scores: ArrayLike) -> Friedman:
-    """Whether K optimizers rank alike over T tasks, from `scores`, shape (T, K), a mean score each, higher is better.
+    """Friedman's test of the hypothesis that K optimizers have equal ranks over T tasks.
 
-    Equal scores share their mean rank, and the statistic is corrected for ties. Friedman 1937; recommended for
-    comparisons over data sets by Demsar 2006, JMLR 7. Raises ValueError for an array that is not two-dimensional.
+    The statistic is corrected for ties. Sources: Friedman 1937; recommended for comparisons over data sets by Demsar
+    2006, JMLR 7.
+
+    Args:
+        scores: mean scores, shape (T, K), higher is better. Equal scores share their mean rank.
+
+    Raises:
+        ValueError: if `scores` is not two-dimensional.
     """
     x = _scores(scores)
     tasks, k = x.shape
@@ -88,28 +99,28 @@ def _why_no_test(tasks: int, k: int) -> str | None:
     if k < 2:
         return "cannot say, because there is only one optimizer"
     if k < FEWEST_OPTIMIZERS:
-        return "cannot say, because two optimizers call for Wilcoxon's signed ranks over the tasks instead"
+        return "cannot say, because two optimizers need Wilcoxon's signed-rank test over the tasks instead"
     if tasks < FEWEST_TASKS:
-        return f"cannot say, because ranks need {FEWEST_TASKS} tasks, and {here(tasks)}"
+        return f"cannot say, because a rank test needs {FEWEST_TASKS} tasks; {there_are(tasks)}"
     return None
 
 
 @lru_cache(maxsize=256)
 def nemenyi_critical_difference(k: int, tasks: int, alpha: float = 0.05) -> float | None:
-    """By how much the average ranks of two of `k` optimizers over `tasks` tasks have to differ, at family-wise `alpha`.
+    """Difference between two average ranks that is significant at family-wise level `alpha`.
 
-    q sqrt(k (k + 1) / (6 tasks)), where q is the studentized range of k normal scores over sqrt 2 (Nemenyi 1963;
-    Demsar 2006). None for fewer than two optimizers or one task, and for an alpha outside (0, 1).
+    It is q sqrt(k (k + 1) / (6 tasks)), where q is the upper `alpha` quantile of the studentized range of k normal
+    variables, divided by sqrt 2. Sources: Nemenyi 1963; Demsar 2006.
+
+    Args:
+        k: number of optimizers.
+        tasks: number of tasks.
+        alpha: family-wise level, in (0, 1) (default 0.05).
+
+    Returns:
+        None with fewer than two optimizers, without tasks, or if `alpha` is out of range.
     """
     if k < 2 or tasks < 1 or not 0 < alpha < 1:
         return None
-    x, weights = np.polynomial.legendre.leggauss(128)
-    smallest = FARTHEST * x
-    density = FARTHEST * weights * np.exp(-np.square(smallest) / 2) / (2 * np.pi) ** 0.5
-    low, high = 0.0, 4 * FARTHEST
-    for _ in range(60):
-        middle = (low + high) / 2
-        # P(the largest of k normal scores is no more than `middle` above the smallest)
-        within = k * density @ np.power(ndtr(smallest + middle) - ndtr(smallest), k - 1)
-        low, high = (middle, high) if 1 - within > alpha else (low, middle)
-    return float(high / 2**0.5 * (k * (k + 1) / (6 * tasks)) ** 0.5)
+    q = float(scipy.stats.studentized_range.isf(alpha, k, np.inf)) / 2**0.5
+    return float(q * (k * (k + 1) / (6 * tasks)) ** 0.5)

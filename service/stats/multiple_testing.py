@@ -1,7 +1,8 @@
-"""All tests of a comparison together: which pairs differ, at a family-wise error rate of 5 % over pairs and looks.
+"""All tests of a comparison together, at a family-wise error rate of 5 % over pairs and looks.
 
-Three ways, fixed before the first run: one look at the end (Holm over all pairs), planned looks (group-sequential, the
-error divided over the pairs), or a look after every seed (an always-valid test, Holm over its p values).
+The stopping rule is fixed before the first run: one look at the end (Holm's correction over all pairs), planned looks
+(group-sequential tests, the error divided over the pairs), or a look after every seed (an always-valid test, Holm's
+correction over its p values).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ ALPHA = 0.05
 """Family-wise rate of false verdicts."""
 
 FEWEST_PAIRS = 3
-"""With two pairs the t interval is 12.7 standard errors wide to each side: a test in name only."""
+"""Seeds that a pair needs: with two, the t interval is 12.7 standard errors wide to each side."""
 
 RUNS_ARE_MISSING = "cannot say, because planned runs are missing"
 
@@ -29,15 +30,15 @@ Values = Mapping[int, float]
 
 @dataclass(frozen=True)
 class Family:
-    """Which tests belong together: all pairs of all tasks of a comparison."""
+    """The tests that are adjusted together: those of all pairs on all tasks of a comparison."""
 
     pairs: int
     stopping: Literal["fixed", "looks", "any"] = "fixed"
     looks: tuple[int, ...] = ()
     seeds: tuple[int, ...] = ()
-    """In the order they are run in; empty: in the order of their numbers."""
+    """In the order of their runs; empty: ascending."""
     sign: int = 1
-    """1 where more is better, -1 where less is."""
+    """1 if more is better, -1 if less is."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +132,13 @@ def _decided(test: Test, p_adjusted: float | None) -> Test:
 
 
 def _at_once(task: TaskScores, a: int, b: int, family: Family) -> Test:
-    """A pair on all its runs: the paired t test, or the always-valid one where runs were looked at all the time."""
+    """The test of a pair on all its runs: the paired t test, or the always-valid test after looks at any time."""
     x, y = task.values[a], task.values[b]
     both = [seed for seed in family.seeds or sorted(x.keys() & y.keys()) if seed in x and seed in y]
     differences = _differences(x, y, both)
     if task.lacks_runs(a, b, family.seeds):
         return _untested(a, b, differences)
-    found = (
+    result = (
         stats.anytime(differences, ALPHA, scale=_size(x, y))
         if family.stopping == "any"
         else stats.paired_difference([x[seed] for seed in both], [y[seed] for seed in both])
@@ -145,13 +146,13 @@ def _at_once(task: TaskScores, a: int, b: int, family: Family) -> Test:
     return Test(
         a=a,
         b=b,
-        n=found.n,
-        difference=found.difference,
-        interval=found.interval,
-        p=found.p,
+        n=result.n,
+        difference=result.difference,
+        interval=result.interval,
+        p=result.p,
         p_adjusted=None,
         significant=False,
-        cannot_say=found.cannot_say,
+        cannot_say=result.cannot_say,
         differences=differences,
     )
 
@@ -174,7 +175,7 @@ def _untested(a: int, b: int, differences: tuple[float, ...]) -> Test:
 
 
 def _size(x: Values, y: Values) -> float:
-    """Of the numbers that differences are taken from, whose rounding is no difference."""
+    """The largest absolute value: differences below its rounding count as zero."""
     return max(map(abs, [*x.values(), *y.values()]), default=0.0)
 
 
@@ -183,11 +184,10 @@ def _differences(x: Values, y: Values, seeds: Sequence[int]) -> tuple[float, ...
 
 
 def _at_looks(task: TaskScores, a: int, b: int, family: Family) -> Test:
-    """A pair at the planned looks that are complete: what ran since is not looked at.
+    """The test of a pair at its complete looks; later runs are ignored.
 
-    A seed without a value at a complete look, because its run diverged and that has no score, will not get one, and
-    moves that look and those after it. A group that got no more seeds after a look stays at that look, at the level
-    that was planned for it.
+    A seed without a value at a complete look, because its run diverged without a score, moves that look and the later
+    ones by one. A group without seeds after a look stays at that look, at its planned level.
     """
     x, y = task.values[a], task.values[b]
     complete = min(task.looks_done[a], task.looks_done[b])

@@ -1,7 +1,7 @@
-"""Time to target over tasks: performance profiles, and the AlgoPerf score.
+"""Performance profiles and the AlgoPerf score, from times to target over tasks.
 
-Times have shape (optimizers, tasks), K x T, in steps or seconds, and are inf where an optimizer missed the target. What
-is no time, NaN or negative, is a miss, too. Raises ValueError for an array that is not two-dimensional.
+Times have shape (K, T) for K optimizers and T tasks, in steps or seconds. They are inf for an optimizer that missed the
+target; NaN and negative values count as inf. All functions raise ValueError if the array is not two-dimensional.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 LARGEST_RATIO = 4.0
-"""AlgoPerf looks no further than four times the best time (Dahl et al. 2023, section 4)."""
+"""AlgoPerf integrates up to four times the best time (Dahl et al. 2023, section 4)."""
 
 
 def performance_ratios(times: ArrayLike) -> NDArray[np.float64]:
-    """Each of `times`, (K, T), over the best of its task: from 1 on, inf for a miss, shape (K, T).
+    """Each time divided by the best time of its task, shape (K, T): >= 1, or inf for a miss.
 
-    All miss a task that nobody finished. A time of 0 is equalled by another 0 alone.
+    The ratio to a best time of 0 is 1 for a time of 0 and inf otherwise.
     """
     t = np.asarray(times, dtype=np.float64)
     if t.ndim != 2:
@@ -26,28 +26,40 @@ def performance_ratios(times: ArrayLike) -> NDArray[np.float64]:
     t = np.where(t >= 0, t, np.inf)
     best = t.min(axis=0, initial=np.inf)  # (T,)
     ratios = np.where(np.isfinite(t) & (t == best), 1.0, np.inf)
-    with np.errstate(over="ignore"):  # a ratio beyond double precision is beyond any tau
+    with np.errstate(over="ignore"):  # a ratio that overflows is beyond every tau
         np.divide(t, best, out=ratios, where=np.isfinite(t) & (best > 0))
     return ratios
 
 
 def performance_profile(times: ArrayLike, taus: Sequence[float]) -> NDArray[np.float64]:
-    """The share of tasks that each optimizer finished within `taus` times the best time, shape (K, len(taus)).
+    """Share of tasks on which each optimizer reached the target within tau times the best time.
 
-    Dolan & Moré 2002, Math. Program. 91, from `times`, shape (K, T). 0 without tasks.
+    Source: Dolan & Moré 2002, Math. Program. 91.
+
+    Args:
+        times: shape (K, T).
+        taus: ratios to the best time, each >= 1.
+
+    Returns:
+        Shape (K, len(taus)); 0 if there are no tasks.
     """
     ratios = performance_ratios(times)[:, :, None]
-    finished = np.isfinite(ratios) & (ratios <= np.array(taus, dtype=np.float64))  # (K, T, taus)
-    return np.asarray(finished.sum(axis=1) / max(1, finished.shape[1]))
+    reached = np.isfinite(ratios) & (ratios <= np.array(taus, dtype=np.float64))  # (K, T, taus)
+    return np.asarray(reached.sum(axis=1) / max(1, reached.shape[1]))
 
 
 def algoperf_scores(times: ArrayLike) -> NDArray[np.float64]:
-    """AlgoPerf's benchmark score B of each optimizer, shape (K,), from `times`, shape (K, T): 0 to 1, higher is better.
+    """AlgoPerf benchmark score B of each optimizer, in [0, 1], higher is better.
 
-    The mean over tasks of max(0, 4 - r) / 3, r being the time over the best of the task: the area under the
-    performance profile from 1 to 4 (Dahl et al. 2023, "Benchmarking Neural Network Training Algorithms"). A miss
-    scores 0, for all where nobody finished; so does no task. B depends on the cohort: adding a fast optimizer lowers
-    the others.
+    B is the mean over tasks of max(0, 4 - r) / 3, where r is the ratio to the best time: the area under the performance
+    profile from 1 to 4. A miss scores 0. B depends on the other optimizers: adding a fast one lowers their scores.
+    Source: Dahl et al. 2023, "Benchmarking Neural Network Training Algorithms".
+
+    Args:
+        times: shape (K, T).
+
+    Returns:
+        Shape (K,); 0 if there are no tasks.
     """
     ratios = np.minimum(performance_ratios(times), LARGEST_RATIO)
     return np.asarray((LARGEST_RATIO - ratios).sum(axis=1) / ((LARGEST_RATIO - 1) * max(1, ratios.shape[1])))

@@ -1,4 +1,4 @@
-"""Comparisons that look at order alone: Wilcoxon's signed ranks for pairs, and Cliff's delta."""
+"""Rank statistics: Wilcoxon's signed-rank test for pairs, and Cliff's delta."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from service.stats.signs import PValue
-from service.stats.values import Vector, is_finite, rounding, vector, why_no_test
+from service.stats.checks import Vector, is_finite, rounding, there_are, vector, why_no_test
+from service.stats.sign_tests import PValue
 
 FEWEST_RANKS = 6
-"""With five differences the smallest two-sided p of the signed ranks is 2 / 2^5 = 0.0625."""
+"""Minimum for the test. With 5 differences the smallest two-sided p is 2 / 2^5 = 0.0625."""
 
 MOST_EXACT = 50
-"""Up to this many differences the distribution is exact; beyond, the normal one is within 0.001 of it."""
+"""Up to this many differences p is exact; beyond, the normal approximation is within 0.001 of it."""
 
 
 def midranks(x: Vector, tolerance: float = 0.0) -> Vector:
-    """Ranks 1..n of `x`, shape (n,); values no further than `tolerance` from the next smaller one share their mean."""
+    """Ranks 1..n of `x`, shape (n,); values within `tolerance` of the next smaller value share their mean rank."""
     order = np.argsort(x, kind="stable")
     starts = np.flatnonzero(np.diff(x[order], prepend=-np.inf) > tolerance)
     sizes = np.diff(starts, append=len(x))
@@ -27,11 +27,19 @@ def midranks(x: Vector, tolerance: float = 0.0) -> Vector:
 
 
 def wilcoxon_p(differences: ArrayLike, *, scale: float = 0.0) -> PValue:
-    """Two-sided signed-rank test that `differences`, shape (n,), are symmetric about zero (Wilcoxon 1945).
+    """Two-sided signed-rank test of the hypothesis that differences are symmetric about zero (Wilcoxon 1945).
 
-    Zeros are left out, as Wilcoxon did; equal sizes share their mean rank. Up to 50 the distribution is exact, ties
-    included (all sign patterns of these ranks, by dynamic programming); beyond, normal with the variance of the ranks
-    as they are. `scale` as in `sign_flip_p`. None: fewer than six that are not zero, all equal, or one not finite.
+    Zeros are left out, as in Wilcoxon's paper; equal magnitudes share their mean rank. Up to 50 differences p is exact,
+    including ties (dynamic programming over all sign patterns of the ranks). Beyond, it is a normal approximation with
+    the variance of the tied ranks. scipy's `wilcoxon` is exact only without ties.
+
+    Args:
+        differences: shape (n,).
+        scale: size of the numbers that were subtracted (default 0: that of the differences); magnitudes that differ by
+            less than its rounding error are equal.
+
+    Returns:
+        p is None with fewer than 6 non-zero differences, if all are equal, or if one is not finite.
     """
     x = vector(differences)
     if why := why_no_test(x, scale):
@@ -39,7 +47,7 @@ def wilcoxon_p(differences: ArrayLike, *, scale: float = 0.0) -> PValue:
     tolerance = rounding(x, scale)
     x = x[np.abs(x) > tolerance]
     if len(x) < FEWEST_RANKS:
-        why = f"cannot say, because signed ranks need {FEWEST_RANKS} pairs that differ, and here {len(x)} do"
+        why = f"cannot say, because the signed-rank test needs {FEWEST_RANKS} pairs that differ; {there_are(len(x))}"
         return PValue(None, why)
     ranks = midranks(np.abs(x), tolerance)
     positive = float(ranks[x > 0].sum())
@@ -51,20 +59,25 @@ def wilcoxon_p(differences: ArrayLike, *, scale: float = 0.0) -> PValue:
 
 
 def _share_of_signs(ranks: Vector, largest: float) -> float:
-    """The share of the 2^n sign patterns whose positive ranks sum to `largest` or less."""
-    doubled = np.rint(2 * ranks).astype(np.intp)  # mean ranks are whole or half
-    chance = np.zeros(int(doubled.sum()) + 1)
-    chance[0] = 1.0
+    """Share of the 2^n sign patterns whose positive ranks sum to at most `largest`."""
+    doubled = np.rint(2 * ranks).astype(np.intp)  # mean ranks are multiples of 1/2
+    share = np.zeros(int(doubled.sum()) + 1)  # of the sign patterns by twice their rank sum
+    share[0] = 1.0
     for rank in doubled:
-        chance[rank:] += chance[:-rank]  # numpy sees the overlap
-        chance /= 2
-    return float(chance[: round(2 * largest) + 1].sum())
+        share[rank:] += share[:-rank]  # numpy handles the overlap
+        share /= 2
+    return float(share[: round(2 * largest) + 1].sum())
 
 
 def cliffs_delta(a: ArrayLike, b: ArrayLike) -> float | None:
-    """P(a > b) - P(a < b) over all pairs of `a`, shape (n,), and `b`, shape (m,): -1 to 1, ties 0 (Cliff 1993).
+    """Cliff's delta, P(a > b) - P(a < b) over all pairs of values of `a` and `b`, in [-1, 1] (Cliff 1993).
 
-    None without values, or with one that is not finite.
+    Args:
+        a: shape (n,).
+        b: shape (m,).
+
+    Returns:
+        None if `a` or `b` is empty, or if a value is not finite.
     """
     x, y = vector(a), vector(b)
     if not (len(x) and len(y) and is_finite(x) and is_finite(y)):

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from service.config import settings
 from service.errors import KotrainError
-from service.storage.session import call_after_commit
+from service.storage.database import call_after_commit
 
 log = logging.getLogger(__name__)
 

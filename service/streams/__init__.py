@@ -1,13 +1,5 @@
-"""Live streams: what happens to jobs and comparisons, as Server-Sent Events that resume without gap or repeat.
+"""Server-Sent Events of jobs and comparisons, which resume without gap or repetition.
 
-A stream remembers nothing but its cursor, which is also the id of what it told last. It is woken (`hub`), reads from
-the database what came after the cursor (`of_job`, `of_many`), tells it (`stream`), and waits again.
+A stream keeps no state but its cursor, which is also the id of the last event it sent. `hub` wakes it; `job_feed` or
+`event_feed` reads what follows the cursor from the database; `response` sends it.
 """
-
-from service.streams.event_feed import AllFeed, ComparisonFeed
-from service.streams.feed import Feed
-from service.streams.hub import Hub
-from service.streams.job_feed import JobFeed
-from service.streams.response import MEDIA_TYPE, open_stream
-
-__all__ = ["MEDIA_TYPE", "AllFeed", "ComparisonFeed", "Feed", "Hub", "JobFeed", "open_stream"]

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from service.config import settings
 from service.errors import Unavailable
-from service.storage import session as db
+from service.storage import database
 from service.streams.feed import Delta, Feed
 
 MOST_STREAMS = 1000
@@ -200,11 +200,11 @@ class Hub:
 async def _connected() -> AsyncConnection[Any]:
     url = settings().database_url
     assert url is not None  # the first read of a stream would have failed
-    return await AsyncConnection.connect(url.replace("+psycopg", "", 1), autocommit=True, **db.CONNECTION)
+    return await AsyncConnection.connect(url.replace("+psycopg", "", 1), autocommit=True, **database.CONNECTION)
 
 
 def read_delta(feed: Feed[Any], cursor: Any, horizon: int | None) -> Delta[Any]:
     """As `Feed.read`, in a transaction of its own."""
-    with Session(db.engine(), expire_on_commit=False) as session, session.begin():
+    with Session(database.engine(), expire_on_commit=False) as session, session.begin():
         session.execute(READ_ONLY)
         return feed.read(session, cursor, horizon)

@@ -13,10 +13,10 @@ from fastapi import Depends, Header
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.errors import Invalid
 from service.specs.patterns import VISIBLE
-from service.storage.session import per_request, transaction
+from service.storage.database import per_request, transaction
 from service.storage.tables import User
 
 # scope="function" commits before the answer is sent; FastAPI's default would promise first and commit later.
@@ -25,7 +25,7 @@ Database = Annotated[Session, Depends(per_request, scope="function")]
 
 def caller(session: Database, authorization: Annotated[str | None, Header()] = None) -> User:
     """The user whose API key came with the request."""
-    return keys.owner(session, authorization)
+    return api_keys.owner(session, authorization)
 
 
 Caller = Annotated[User, Depends(caller)]
@@ -34,7 +34,7 @@ Caller = Annotated[User, Depends(caller)]
 def passing_caller(authorization: Annotated[str | None, Header()] = None) -> User:
     """The same for requests that wait for something else than the database: no session is open meanwhile."""
     with transaction() as session:
-        return keys.owner(session, authorization)
+        return api_keys.owner(session, authorization)
 
 
 PassingCaller = Annotated[User, Depends(passing_caller)]

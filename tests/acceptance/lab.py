@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import JobEvent
 from tests.waiting import until
 
@@ -163,6 +163,6 @@ class Lab:
         until(lambda: self.show(job_id)["progress"]["step"] > 0)
 
     def events(self, job_id: str) -> list[tuple[str, str | None]]:
-        with db.transaction() as session:
+        with database.transaction() as session:
             rows = session.scalars(select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.seq))
             return [(row.status, row.reason) for row in rows]

@@ -10,7 +10,7 @@ import httpx2
 import psycopg
 import pytest
 
-from service.operations.embedded import database_url_of
+from service.operations.embedded.postgres import database_url_of
 from tests.acceptance.lab import JOB, LONG
 from tests.acceptance.test_up import command, login, refusal, running_in, up
 from tests.waiting import until

@@ -6,7 +6,7 @@ import signal
 import pytest
 from sqlalchemy import select
 
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Checkpoint, JobEvent
 from tests.acceptance.lab import FAST, JOB, Lab, running_worker
 from tests.waiting import until
@@ -20,7 +20,7 @@ def lab(api):
 
 
 def newest(job_id):
-    with db.transaction() as session:
+    with database.transaction() as session:
         found = select(Checkpoint.step).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())
         return session.scalars(found.limit(1)).first()
 
@@ -33,7 +33,7 @@ def test_a_job_goes_on_from_one(lab):
         os.kill(child, signal.SIGKILL)
         job = lab.ended(job_id)
     assert (job["status"], job["attempt"], job["summary"]["steps"]) == ("succeeded", 2, 4000)
-    with db.transaction() as session:
+    with database.transaction() as session:
         said = session.scalars(select(JobEvent.message).where(JobEvent.job_id == job_id).order_by(JobEvent.seq)).all()
     assert any(message and message.startswith("continued after step") for message in said)
     steps = lab.metrics(job_id)["train_loss"]["steps"]

@@ -18,8 +18,8 @@ import httpx2
 import psycopg
 import pytest
 
-from service.operations.embedded import Embedded
-from service.storage import schema_version as compatibility
+from service.operations.embedded.servers import Embedded
+from service.storage import schema_version
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ PREVIOUS = "a99af0f"
 PREVIOUS_SCHEMA = 2
 PACKAGES = ("service", "workers", "ko", "kotrain", "migrations")
 
-CODE = compatibility.code_number()
+CODE = schema_version.code_number()
 
 JOB = {
     "dataset": {"name": "digits", "params": {"split": "golden"}},
@@ -218,7 +218,7 @@ def test_the_old_version_s_own_migrations_leave_the_new_schema_alone(versions: V
 # What each version's worker does in the database, without the training: its own claim, its own heartbeat, its own end.
 # The old one had all of it in `service.jobs`.
 OLD = "from service import db, jobs\nclaims = heartbeats = outcomes = jobs\n"
-NEW = "from service.storage import session as db\nfrom service.jobs import claims, heartbeats, outcomes\n"
+NEW = "from service.storage import database as db\nfrom service.jobs import claims, heartbeats, outcomes\n"
 OWN = """
 def points(first, last):
     steps = list(range(first, last + 1, 10))

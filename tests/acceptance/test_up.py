@@ -17,7 +17,7 @@ import httpx2
 import psycopg
 import pytest
 
-from service.operations.embedded import Embedded
+from service.operations.embedded.servers import Embedded
 from tests.waiting import until
 
 SERVERS = ("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.config import settings
 from service.jobs import queue
 from tests import tables
@@ -35,7 +35,7 @@ def stage(browser: Browser, schema: None, tmp_path_factory: pytest.TempPathFacto
         settings.cache_clear()
         tables.clear()
         queue.celery().control.purge()
-        stage = Stage(Api(), keys.create("ada", admin=True))
+        stage = Stage(Api(), api_keys.create("ada", admin=True))
         yield stage
         stage.client.close()
         stage.api.end()

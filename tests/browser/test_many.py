@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, Route, expect
 from sqlalchemy import text
 
 from service.metrics import write
-from service.storage import session as db
+from service.storage import database
 from tests.acceptance.lab import JOB
 from tests.browser.visitor import Stage, Visitor
 from tests.waiting import until
@@ -43,7 +43,7 @@ def jobs(stage: Stage) -> str:
         "reason": "completed", "metrics": {"test_accuracy": 0.97, "train_loss": 0.1}, "steps": 44, "epochs": 2,
         "train_seconds": 1.5, "total_seconds": 2.0, "parameters": 2000, "best_step": None, "target": None,
     }  # fmt: skip
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.execute(COPIES, {"id": job_id, "count": JOBS, "summary": json.dumps(summary)})
         session.execute(text("ANALYZE jobs"))
     return job_id
@@ -132,7 +132,7 @@ def test_a_curve_of_a_hundred_thousand_points(visitor: Visitor, jobs: str) -> No
     values[12_344], values[77_776] = 50.0, 0.001  # one point each, which no thinning may lose
     seconds = [step / 1000 for step in steps]
     curve = (steps, values, seconds)
-    with db.transaction() as session:
+    with database.transaction() as session:
         write.append(session, [(UUID(jobs), {"train_loss": curve})])
     visitor.open(f"/jobs/{jobs}")
     until(lambda: visitor.figures().get("Loss"))

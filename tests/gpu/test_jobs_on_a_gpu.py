@@ -10,7 +10,7 @@ import torch
 from sqlalchemy import func, select
 
 from service.config import settings
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Checkpoint, Worker
 from tests.acceptance.lab import FAST, JOB, Lab, running_worker
 from tests.real_data import DATA_DIR, real
@@ -43,18 +43,18 @@ def known(worker):
 
 @pytest.fixture
 def lab(known, api):
-    with db.transaction() as session:  # `empty` forgets workers, too
-        session.merge(Worker(**known, heartbeat_at=db.NOW))
+    with database.transaction() as session:  # `empty` forgets workers, too
+        session.merge(Worker(**known, heartbeat_at=database.NOW))
     return Lab(api)
 
 
 def _workers() -> Sequence[Worker]:
-    with db.transaction() as session:
+    with database.transaction() as session:
         return session.scalars(select(Worker)).all()
 
 
 def _checkpoints(job_id: str) -> int:
-    with db.transaction() as session:
+    with database.transaction() as session:
         return session.scalar(select(func.count()).where(Checkpoint.job_id == UUID(job_id)))
 
 

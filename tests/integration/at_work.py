@@ -8,45 +8,44 @@ from uuid import UUID
 from sqlalchemy import select, text
 
 from service.config import settings
-from service.jobs import claims
-from service.jobs import submission as jobs
+from service.jobs import claims, submission
 from service.jobs.requests import JobRequest
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Job, JobEvent, User
 
 REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 
 
 def submit(user="ada", **fields):
-    with db.transaction() as session:
+    with database.transaction() as session:
         owner = session.scalars(select(User).where(User.name == user)).one()
-        return jobs.submit(session, owner, JobRequest.model_validate(REQUEST | fields)).id
+        return submission.submit(session, owner, JobRequest.model_validate(REQUEST | fields)).id
 
 
 def claim(worker="w1", *, has_cuda=False):
-    with db.transaction() as session:
+    with database.transaction() as session:
         return claims.claim(session, worker, has_cuda=has_cuda)
 
 
 def do(call, *args, **kwargs):
-    with db.transaction() as session:
+    with database.transaction() as session:
         return call(session, *args, **kwargs)
 
 
 def load(job_id: UUID) -> Job:
-    with db.transaction() as session:
+    with database.transaction() as session:
         return session.get_one(Job, job_id)
 
 
 def events(job_id):
-    with db.transaction() as session:
+    with database.transaction() as session:
         rows = session.scalars(select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.seq)).all()
         assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
         return [row.status for row in rows]
 
 
 def stop_the_clock_of(job_id, seconds):
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.execute(
             text("UPDATE jobs SET heartbeat_at = heartbeat_at - make_interval(secs => :s) WHERE id = :id"),
             {"s": seconds, "id": job_id},

@@ -1,9 +1,9 @@
 import pytest
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 
 
 @pytest.fixture
 def users(empty):
     for name in ("ada", "bob"):
-        keys.create(name)
+        api_keys.create(name)

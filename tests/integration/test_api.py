@@ -6,17 +6,17 @@ import psycopg
 import pytest
 from sqlalchemy import func, make_url, select
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.errors import Invalid
 from service.jobs.requests import JOB_EXAMPLE
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Job, Worker
 
 JOB = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 
 
 def stored_jobs():
-    with db.transaction() as session:
+    with database.transaction() as session:
         return session.scalar(select(func.count(Job.id)))
 
 
@@ -158,11 +158,11 @@ class TestSubmit:
         problem(api.post("/v1/jobs", content=unannounced()), 413)
 
     def test_no_worker_with_a_gpu(self, api):
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.add(worker := _worker("cpu"))
         document = problem(api.post("/v1/jobs", json=JOB | {"device": "cuda"}), 422)
         assert document["errors"][0]["pointer"] == "/device"
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.delete(session.merge(worker))
             session.add(_worker("cuda"))
         assert api.post("/v1/jobs", json=JOB | {"device": "cuda"}).status_code == 202
@@ -188,7 +188,7 @@ class TestIdempotencyKey:
         assert stored_jobs() == 1
 
     def test_is_the_users_own(self, api):
-        other = {"Authorization": f"Bearer {keys.create('bob')}"}
+        other = {"Authorization": f"Bearer {api_keys.create('bob')}"}
         first = api.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "one"})
         second = api.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "one"} | other)
         assert first.json()["id"] != second.json()["id"]
@@ -284,7 +284,7 @@ class TestCancelAndRetry:
 
     def test_somebody_elses_job(self, api):
         where = api.post("/v1/jobs", json=JOB).headers["Location"]
-        bob, admin = keys.create("bob"), keys.create("root", admin=True)
+        bob, admin = api_keys.create("bob"), api_keys.create("root", admin=True)
         problem(api.post(where + "/cancel", headers={"Authorization": f"Bearer {bob}"}), 403)
         assert api.post(where + "/cancel", headers={"Authorization": f"Bearer {admin}"}).status_code == 202
 
@@ -313,7 +313,7 @@ class TestKeys:
     @pytest.mark.parametrize("name", ["", "a" * 65, "a\n", "a\0"])
     def test_names_that_could_not_be_asked_for(self, empty, name):
         with pytest.raises(Invalid, match="a user's name has"):
-            keys.create(name)
+            api_keys.create(name)
 
 
 class TestOperations:
@@ -330,7 +330,7 @@ class TestOperations:
         def broken(*_):
             raise RuntimeError("a defect")
 
-        monkeypatch.setattr("service.jobs.submission.get", broken)
+        monkeypatch.setattr("service.jobs.lookup.get", broken)
         response = api.get("/v1/jobs/01890a5d-ac96-774b-bcce-b302099a8057", headers={"X-Request-ID": "mine"})
         problem(response, 500)
         assert response.headers["X-Request-ID"] == "mine"
@@ -367,7 +367,7 @@ class TestAPartAway:
         with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
             admin.execute("SET default_transaction_read_only = off")
             admin.execute(f"ALTER ROLE {role} SET default_transaction_read_only = on")
-            db.engine().dispose()
+            database.engine().dispose()
             try:
                 answer = api.post("/v1/jobs", json=JOB)
                 assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")

@@ -14,7 +14,7 @@ from service.metrics import write
 from service.specs.outcome import Summary, TargetHit
 from service.specs.states import Reason
 from service.specs.training import TrainSpec
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Job, User
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -27,7 +27,7 @@ KO_VALUES = [0.967, 0.966, 0.970, 0.962, 0.965]
 @pytest.fixture
 def session(empty):
     """A session that is rolled back after the test."""
-    with Session(db.engine()) as session:
+    with Session(database.engine()) as session:
         yield session
         session.rollback()
 
@@ -193,7 +193,7 @@ def test_a_target_is_looked_up_in_the_stored_curves_with_two_queries(session, st
         rising = [0.5, 0.8, 0.9, 0.96] if seed < 3 else [0.5, 0.6, 0.7, float("nan")]
         curves[job] = {"val_accuracy": ([30, 60, 90, 120], rising, [1.0, 2.0, 3.0, 4.0])}
     write.append(session, curves.items())
-    with sql_of(db.engine()) as statements:
+    with sql_of(database.engine()) as statements:
         (each,) = ask(session, target=0.9).groups
     assert (each.steps_to_target, each.seconds_to_target) == (90, 3.0)
     assert len(statements) == 2

@@ -13,7 +13,7 @@ from service.jobs.heartbeats import Batch, Beat
 from service.metrics import read
 from service.specs.states import Reason
 from service.specs.training import ENGINE_VERSION
-from service.storage import session as db
+from service.storage import database
 from service.storage.files import store
 from service.storage.tables import JobEvent
 from tests.integration.at_work import REQUEST, claim, do, load, submit
@@ -49,7 +49,7 @@ def beat(mine, *batches):
 
 def again(job_id):
     """The next attempt."""
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.execute(text("UPDATE jobs SET available_at = clock_timestamp()"))
     mine = claim()
     assert mine.job_id == job_id
@@ -78,7 +78,7 @@ def _in_the_store():
 
 
 def messages(job_id):
-    with db.transaction() as session:
+    with database.transaction() as session:
         rows = session.scalars(select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.seq)).all()
         assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
         return [row.message for row in rows if row.message]
@@ -187,7 +187,7 @@ class TestTheNextAttempt:
         job_id = submit()
         mine = claim()
         do(outcomes.requeue, mine, "drained", batches=[Batch(points(1, 2), [written(mine, 2)])])
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(text("UPDATE jobs SET attempt = attempt + 1"))
             session.execute(text("DELETE FROM metric_chunks"))
         again(job_id)
@@ -228,7 +228,7 @@ class TestTheNextAttempt:
 
 def test_a_job_of_a_newer_engine_waits_for_it():
     waiting, other = submit(), submit()
-    with db.transaction() as session:
+    with database.transaction() as session:
         newer = {"newer": ENGINE_VERSION + 1, "job": waiting}
         session.execute(text("UPDATE jobs SET engine_version = :newer WHERE id = :job"), newer)
     assert do(claims.count_eligible, 10, has_cuda=True) == 1

@@ -23,10 +23,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import service
-from service.operations.embedded import Embedded, EmbeddedError, database_url_of
 from service.operations.embedded.home import socket_folder
-from service.operations.embedded.process import Account, server_account
+from service.operations.embedded.postgres import database_url_of
+from service.operations.embedded.process import Account, EmbeddedError, server_account
 from service.operations.embedded.programs import find
+from service.operations.embedded.servers import Embedded
 from tests.waiting import until
 
 ONCE = Retry(NoBackoff(), 0)
@@ -34,7 +35,7 @@ AS_ROOT = os.geteuid() == 0
 OWNER = """
 import sys
 from pathlib import Path
-from service.operations.embedded import Embedded
+from service.operations.embedded.servers import Embedded
 with Embedded(Path(sys.argv[1]), fast=True) as servers:
     print(servers.database_url, flush=True)
     sys.stdin.read()

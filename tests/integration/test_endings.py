@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from service.specs.outcome import Summary
 from service.specs.states import Reason
-from service.storage import session as db
+from service.storage import database
 from tests.integration.at_work import claim, do, load, submit
 from workers import supervisor
 from workers.heartbeat import Relay, Track
@@ -69,5 +69,5 @@ def test_trouble_after_it_changes_nothing(users, monkeypatch, said):
 
 def test_whoever_stands_still_in_a_transaction_keeps_its_locks_a_minute(schema):
     """Not only workers, which have a name and a shorter time."""
-    with db.engine().connect() as connection:
+    with database.engine().connect() as connection:
         assert connection.scalar(text("SHOW idle_in_transaction_session_timeout")) == "1min"

@@ -11,12 +11,11 @@ import pytest
 from sqlalchemy import make_url, select, text
 
 from service.config import settings
-from service.jobs import claims
-from service.jobs import submission as jobs
+from service.jobs import claims, submission
 from service.jobs.heartbeats import Instruction
 from service.jobs.requests import JobRequest
 from service.metrics import read, write
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Job, User
 from tests.waiting import until
 from workers.heartbeat import Relay, Track, retry_while_database_is_down
@@ -35,9 +34,9 @@ def claim(key):
 
 
 def claimed():
-    with db.transaction() as session:
-        jobs.submit(session, session.scalars(select(User)).one(), JobRequest.model_validate(REQUEST))
-    with db.transaction() as session:
+    with database.transaction() as session:
+        submission.submit(session, session.scalars(select(User)).one(), JobRequest.model_validate(REQUEST))
+    with database.transaction() as session:
         return claims.claim(session, "w1", has_cuda=False)
 
 
@@ -54,7 +53,7 @@ def relay(schema, monkeypatch):
 
 
 def stored_steps(job_id: UUID) -> list[int]:
-    with db.transaction() as session:
+    with database.transaction() as session:
         curves = read.curves(session, [job_id]).get(job_id)
     return curves["loss"].steps.tolist() if curves else []
 
@@ -103,7 +102,7 @@ def test_what_cannot_be_stored_of_one_job_holds_up_no_other(relay, claim):
     for step in range(1, 4):
         sound.add(step, points(step))
         until(lambda step=step: stored_steps(claim.job_id) == list(range(1, step + 1)))
-    with db.transaction() as session:
+    with database.transaction() as session:
         rows = {row.id: row for row in session.scalars(select(Job))}
         assert rows[claim.job_id].heartbeat_at > rows[poisonous.claim.job_id].heartbeat_at
     assert rows[poisonous.claim.job_id].step == 0
@@ -113,7 +112,7 @@ def test_what_cannot_be_stored_of_one_job_holds_up_no_other(relay, claim):
 def test_a_row_that_somebody_keeps_locked_holds_up_no_other_job(relay, claim):
     """As an API that is frozen while it cancels that job."""
     sound, locked = relay.track(claim), relay.track(claimed())
-    with db.transaction() as frozen:
+    with database.transaction() as frozen:
         frozen.execute(select(Job.id).where(Job.id == locked.claim.job_id).with_for_update())
         locked.add(1, points(1))
         for step in range(1, 3):
@@ -178,15 +177,15 @@ def test_after_a_database_that_was_away_nothing_is_taken_for_a_lease(claim, serv
     with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
         admin.execute("SET default_transaction_read_only = off")
         admin.execute(psycopg.sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(role))
-        db.engine().dispose()
+        database.engine().dispose()
         maintenance = Maintenance(host)
         maintenance.start()
         try:
             time.sleep(3)  # longer than a lease: no heartbeat could have been stored
             admin.execute("UPDATE jobs SET heartbeat_at = clock_timestamp() - interval '3 s'")
             admin.execute(psycopg.sql.SQL("ALTER ROLE {} RESET default_transaction_read_only").format(role))
-            db.engine().dispose()
-            until(lambda: db.is_read_only() is False)
+            database.engine().dispose()
+            until(lambda: database.is_read_only() is False)
             time.sleep(1)
             row = "SELECT status, failures FROM jobs"
             assert admin.execute(row).fetchone() == ("running", 0)

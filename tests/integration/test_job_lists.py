@@ -4,9 +4,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from service.accounts import api_keys as keys
-from service.jobs import outcomes
-from service.jobs import submission as jobs
+from service.accounts import api_keys
+from service.jobs import actions, outcomes
 from service.specs.states import Reason
 from tests.integration.at_work import claim, do, load, submit
 from tests.integration.test_api import problem
@@ -20,7 +19,7 @@ def listed(api, **query):
 
 @pytest.fixture
 def bob(api):
-    return {"Authorization": f"Bearer {keys.create('bob')}"}
+    return {"Authorization": f"Bearer {api_keys.create('bob')}"}
 
 
 class TestStatus:
@@ -29,7 +28,7 @@ class TestStatus:
         """Running, queued, cancelled."""
         found = [submit() for _ in range(3)]
         claim()
-        do(jobs.cancel_many, found[2:])
+        do(actions.cancel_many, found[2:])
         return dict(zip(("running", "queued", "cancelled"), found, strict=True))
 
     @pytest.mark.parametrize("names", [["queued"], ["running", "queued"], ["cancelled", "failed"], ["succeeded"]])
@@ -120,7 +119,7 @@ class TestActions:
     def test_cancel_tells_of_each(self, api, bob):
         running, queued, ended = (submit() for _ in range(3))
         claimed = claim()
-        do(jobs.cancel_many, [ended])
+        do(actions.cancel_many, [ended])
         theirs, unknown = submit("bob"), uuid4()
         failed = submit(priority=1)
         do(outcomes.finish, claim(), Reason.ERROR, message="broken")
@@ -138,7 +137,7 @@ class TestActions:
 
     def test_retry_tells_of_each_and_makes_no_job_twice(self, api, bob):
         cancelled, queued, theirs = submit(), submit(), submit("bob")
-        do(jobs.cancel_many, [cancelled, theirs])
+        do(actions.cancel_many, [cancelled, theirs])
         first, second = (self.act(api, "retry", [theirs, cancelled, queued]) for _ in range(2))
         assert first == second
         assert [one["done"] for one in first] == [False, True, False]
@@ -147,7 +146,7 @@ class TestActions:
         assert len(listed(api)) == 4
 
     def test_an_admin_may(self, api):
-        root = {"Authorization": f"Bearer {keys.create('root', admin=True)}"}
+        root = {"Authorization": f"Bearer {api_keys.create('root', admin=True)}"}
         (outcome,) = self.act(api, "cancel", [submit()], headers=root)
         assert outcome["done"]
 

@@ -10,13 +10,12 @@ import pytest
 from sqlalchemy import select, text
 
 from service.config import settings
-from service.jobs import claims, heartbeats, outcomes, queue, transitions
-from service.jobs import submission as jobs
+from service.jobs import actions, claims, heartbeats, outcomes, queue, submission, transitions
 from service.jobs.heartbeats import Batch, Beat, Instruction
 from service.jobs.requests import JobRequest
 from service.metrics import read
 from service.specs.states import TRANSITIONS, JobStatus, Reason
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Job, User, Worker
 from tests.integration.at_work import (
     REQUEST,
@@ -87,8 +86,8 @@ class TestBeat:
     def test_tells_of_a_cancel(self, users):
         job_id = submit()
         mine = claim()
-        with db.transaction() as session:
-            jobs.cancel(session, session.get_one(Job, job_id).user, job_id)
+        with database.transaction() as session:
+            actions.cancel(session, session.get_one(Job, job_id).user, job_id)
         assert do(heartbeats.beat, "w1", [Beat(mine, 0, None, [])]) == {job_id: Instruction.CANCEL}
 
     def test_slots_that_meet_a_new_metric_at_once(self, users):
@@ -116,7 +115,7 @@ class TestFence:
         assert do(outcomes.reclaim_stale) == [job_id]
         late = [Batch({"loss": ([2], [8.0], [0.2])})]
         assert do(heartbeats.beat, "frozen", [Beat(old, 2, 10, late)]) == {job_id: Instruction.LOST}
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(text("UPDATE jobs SET available_at = clock_timestamp()"))
         new = claim("fresh")
         assert new.attempt == 2
@@ -139,7 +138,7 @@ class TestEnds:
         for step in range(1, 6):
             do(heartbeats.beat, "w1", [Beat(mine, step, 6, [Batch({"loss": ([step], [1.0 / step], [0.1 * step])})])])
         do(outcomes.finish, mine, Reason.COMPLETED, batches=[Batch({"loss": ([6], [0.0], [0.6])})])
-        with db.transaction() as session:
+        with database.transaction() as session:
             assert session.scalar(text("SELECT count(*) FROM metric_chunks")) == 1
             assert session.scalar(text("SELECT count(*) FROM metric_points")) == 6
         assert do(read.curves, [job_id])[job_id]["loss"].steps.tolist() == [1, 2, 3, 4, 5, 6]
@@ -160,7 +159,7 @@ class TestEnds:
         assert (job.status, job.failures) == ("queued", 1)
         assert (job.available_at - job.heartbeat_at).total_seconds() > settings().backoff_seconds
         assert claim() is None
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(text("UPDATE jobs SET available_at = clock_timestamp()"))
         mine = claim()
         assert do(outcomes.fail, job_id, mine.attempt, Reason.CHILD_LOST, "killed by signal 9")
@@ -184,16 +183,16 @@ class TestEnds:
     def test_a_job_given_back_that_was_to_be_cancelled_is(self, users):
         job_id = submit()
         mine = claim()
-        with db.transaction() as session:
-            jobs.cancel(session, session.get_one(Job, job_id).user, job_id)
+        with database.transaction() as session:
+            actions.cancel(session, session.get_one(Job, job_id).user, job_id)
         assert do(outcomes.requeue, mine, "the worker is shutting down")
         assert (load(job_id).status, load(job_id).reason) == ("cancelled", "cancelled")
 
     def test_a_lost_job_that_was_to_be_cancelled_is(self, users):
         job_id = submit()
         mine = claim()
-        with db.transaction() as session:
-            jobs.cancel(session, session.get_one(Job, job_id).user, job_id)
+        with database.transaction() as session:
+            actions.cancel(session, session.get_one(Job, job_id).user, job_id)
         do(outcomes.fail, job_id, mine.attempt, Reason.WORKER_LOST, "")
         assert load(job_id).status == "cancelled"
 
@@ -202,9 +201,9 @@ class TestEnds:
 @pytest.mark.parametrize("end", STATUSES)
 def test_only_the_table_of_transitions(users, start, end):
     job_id = submit()
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.execute(text("UPDATE jobs SET status = :s WHERE id = :id"), {"s": start, "id": job_id})
-    with db.transaction() as session:
+    with database.transaction() as session:
         if end in TRANSITIONS[start]:
             assert transitions.change_status(session, job_id, start, end)
         else:
@@ -229,9 +228,9 @@ def test_bells_ring_after_the_commit_only(users):
             return connection.default_channel.client.llen(queue.ANY_WORKER)
 
     def submit_and_fail():
-        with db.transaction() as session:
+        with database.transaction() as session:
             owner = session.scalars(select(User).where(User.name == "ada")).one()
-            jobs.submit(session, owner, JobRequest.model_validate(REQUEST))
+            submission.submit(session, owner, JobRequest.model_validate(REQUEST))
             raise RuntimeError
 
     submit()
@@ -242,23 +241,23 @@ def test_bells_ring_after_the_commit_only(users):
 
 
 def test_a_worker_that_signed_off_is_heard_again(users):
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.add(Worker(id="w1", host="lab", slots=1, devices=[], stopped_at=datetime.now(UTC)))
     do(heartbeats.beat, "w1", [])
-    with db.transaction() as session:
+    with database.transaction() as session:
         assert session.get_one(Worker, "w1").stopped_at is None
 
 
 def introduced(servers, worker):
     """A connection as a worker has it."""
     url = servers.database_url.replace("postgresql+psycopg://", "postgresql://")
-    return psycopg.connect(url, application_name=db.connection_name(worker))
+    return psycopg.connect(url, application_name=database.connection_name(worker))
 
 
 def without_a_sign_of_life(worker, job_id):
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.add(Worker(id=worker, host="lab", slots=1, devices=[]))
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.execute(text("UPDATE workers SET heartbeat_at = heartbeat_at - make_interval(secs => 60)"))
     stop_the_clock_of(job_id, 60)
     until_the_lease_counts()

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.operations import stack
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import ApiKey
 from tests.integration.test_api import problem
 
@@ -16,7 +16,7 @@ from tests.integration.test_api import problem
 @pytest.fixture
 def root(api):
     """The headers of an admin."""
-    return bearer(keys.create("root", admin=True))
+    return bearer(api_keys.create("root", admin=True))
 
 
 def bearer(key):
@@ -36,7 +36,7 @@ class TestMe:
 
 class TestList:
     def test_everybody_sees_the_own_ones_and_an_admin_all(self, api, key, root):
-        keys.create("bob")
+        api_keys.create("bob")
         (mine,) = api.get("/v1/keys").json()["keys"]
         assert mine["fingerprint"] == hashlib.sha256(key.encode()).hexdigest()[:8]
         assert (mine["user"], mine["is_admin"], mine["is_used"]) == ("ada", False, True)
@@ -109,19 +109,19 @@ class TestTheOwnerSFile:
     def test_brings_its_key_along_to_a_database_without_any(self, empty, file):
         file.write_text("kt_brought_along\n")
         assert self.start(file) == "kt_brought_along"
-        assert keys.is_known("kt_brought_along")
+        assert api_keys.is_known("kt_brought_along")
 
 
 class TestDelete:
     def test_a_key_taken_back_opens_nothing(self, api, root):
-        key = keys.create("bob")
+        key = api_keys.create("bob")
         found = ids(api.get("/v1/keys", headers=root))
         assert api.delete(f"/v1/keys/{found['bob']}", headers=root).status_code == 204
         problem(api.get("/v1/me", headers=bearer(key)), 401)
         problem(api.delete(f"/v1/keys/{found['bob']}", headers=root), 404)
 
     def test_one_s_own(self, api):
-        other = keys.create("ada")
+        other = api_keys.create("ada")
         (mine,) = [one["id"] for one in api.get("/v1/keys").json()["keys"] if not one["is_used"]]
         assert api.delete(f"/v1/keys/{mine}").status_code == 204
         problem(api.get("/v1/me", headers=bearer(other)), 401)
@@ -138,17 +138,17 @@ class TestDelete:
         )
 
     def test_an_admin_s_while_there_is_another(self, api, root):
-        keys.create("second", admin=True)
+        api_keys.create("second", admin=True)
         found = ids(api.get("/v1/keys", headers=root))
         assert api.delete(f"/v1/keys/{found['second']}", headers=root).status_code == 204
 
     def test_two_admins_at_once_leave_one(self, api, root):
         """The other's key goes while ours is looked at: then there is no other any more."""
-        second = bearer(keys.create("second", admin=True))
+        second = bearer(api_keys.create("second", admin=True))
         found = ids(api.get("/v1/keys", headers=root))
-        with db.transaction() as session:
-            used = keys.used(session, second["Authorization"])
-            keys.delete(session, used, session.get(ApiKey, found["root"]).id)
+        with database.transaction() as session:
+            used = api_keys.used(session, second["Authorization"])
+            api_keys.delete(session, used, session.get(ApiKey, found["root"]).id)
             answers = []
             other = threading.Thread(
                 target=lambda: answers.append(api.delete(f"/v1/keys/{found['second']}", headers=root))
@@ -160,11 +160,11 @@ class TestDelete:
 
     def test_the_last_one_of_all_admins(self, api, root):
         """As somebody who was an admin a moment ago meets it."""
-        with db.transaction() as session:
-            used = keys.used(session, root["Authorization"])
+        with database.transaction() as session:
+            used = api_keys.used(session, root["Authorization"])
             session.expunge(used)
-        with db.transaction() as session:
-            second = keys.used(session, bearer(keys.create("second", admin=True))["Authorization"])
-            keys.delete(session, second, used.id)
-        with db.transaction() as session, pytest.raises(keys.Conflict, match="the last key of an admin"):
-            keys.delete(session, used, second.id)
+        with database.transaction() as session:
+            second = api_keys.used(session, bearer(api_keys.create("second", admin=True))["Authorization"])
+            api_keys.delete(session, second, used.id)
+        with database.transaction() as session, pytest.raises(api_keys.Conflict, match="the last key of an admin"):
+            api_keys.delete(session, used, second.id)

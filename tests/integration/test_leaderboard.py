@@ -11,7 +11,7 @@ from sqlalchemy import event, text
 
 from service.comparisons import leaderboard
 from service.specs.training import TrainSpec
-from service.storage import session as db
+from service.storage import database
 
 SPEC = TrainSpec.model_validate({"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}})
 
@@ -64,16 +64,16 @@ def statements() -> Iterator[list[str]]:
     def note(connection, cursor, statement, *rest) -> None:
         seen.append(statement)
 
-    event.listen(db.engine(), "before_cursor_execute", note)
+    event.listen(database.engine(), "before_cursor_execute", note)
     yield seen
-    event.remove(db.engine(), "before_cursor_execute", note)
+    event.remove(database.engine(), "before_cursor_execute", note)
 
 
 def put(settings: int, seeds: int, *, batch_size: int = 64, offset: float = 0.0) -> None:
     """Finished runs of Adam with so many learning rates, each with so many seeds."""
     spec = SPEC.model_dump(mode="json") | {"batch_size": batch_size}
     environment = {"torch": "2", "device_kind": "cpu", "engine_version": 2, "data_hash": "aa"}
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.execute(
             text(
                 """
@@ -115,9 +115,9 @@ class TestManyRuns:
 
     def test_twenty_thousand_runs_are_two_queries(self, api):
         put(1000, 20)
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(text("ANALYZE jobs"))
-        with db.transaction() as session, statements() as seen:
+        with database.transaction() as session, statements() as seen:
             found = leaderboard.leaderboard(session, "digits", "mlp", "test_accuracy")
         assert len(seen) == 2
         assert [len(board.standings) for board in found.boards] == [leaderboard.MOST_ROWS]

@@ -13,8 +13,7 @@ from sqlalchemy.pool import NullPool
 
 from service.config import settings
 from service.operations.embedded import programs
-from service.storage import schema_version as compatibility
-from service.storage import session as db
+from service.storage import database, schema_version
 from service.storage.tables import Base
 from tests.waiting import until
 
@@ -45,7 +44,7 @@ def connection(servers):
 
 @pytest.fixture
 def config(connection):
-    config = compatibility.alembic()
+    config = schema_version.alembic()
     config.attributes["connection"] = connection
     return config
 
@@ -101,7 +100,7 @@ def test_what_is_stored_survives_down_and_up_again(filled, config):
         filled.commit()
         assert filled.scalars(jobs).all() == before
     assert filled.scalars(text("SELECT DISTINCT engine_version FROM jobs")).all() == [2]
-    assert compatibility.read(filled) == compatibility.Schema(compatibility.code_number(), 2)
+    assert schema_version.read(filled) == schema_version.Schema(schema_version.code_number(), 2)
 
 
 def test_a_dump_can_be_restored(filled, servers, home):
@@ -139,11 +138,11 @@ def configured(connection, config, monkeypatch):
     connection.commit()
     monkeypatch.setenv("KOTRAIN_DATABASE_URL", connection.engine.url.render_as_string(hide_password=False))
     settings.cache_clear()
-    db.engine.cache_clear()
+    database.engine.cache_clear()
     yield
-    db.engine().dispose()
+    database.engine().dispose()
     settings.cache_clear()
-    db.engine.cache_clear()
+    database.engine.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -154,17 +153,17 @@ def configured(connection, config, monkeypatch):
     ],
 )
 def test_who_works_while_0004_comes_is_not_thrown_out(connection, configured, monkeypatch, caplog, first, then, tries):
-    monkeypatch.setattr(db, "LOCK_SECONDS", 1.5)  # longer than PostgreSQL waits before it looks for a deadlock
+    monkeypatch.setattr(database, "LOCK_SECONDS", 1.5)  # longer than PostgreSQL waits before it looks for a deadlock
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    with db.engine().connect() as at_work, ThreadPoolExecutor(1) as thread:
+    with database.engine().connect() as at_work, ThreadPoolExecutor(1) as thread:
         at_work.execute(text(f"LOCK TABLE {first} IN ROW EXCLUSIVE MODE"))
-        migrating = thread.submit(db.migrate)
+        migrating = thread.submit(database.migrate)
         until(lambda: connection.scalar(waiting))
         at_work.execute(text(f"LOCK TABLE {then} IN ROW EXCLUSIVE MODE"))
         at_work.commit()
         migrating.result(60)
     assert len([record for record in caplog.records if "will try again" in record.message]) == tries - 1
-    assert compatibility.read(connection).number == compatibility.code_number()
+    assert schema_version.read(connection).number == schema_version.code_number()
 
 
 # --- expand first, contract later ------------------------------------------------------------------------------------
@@ -227,20 +226,20 @@ def contractions(connection, change) -> list[str]:
     return sorted(found)
 
 
-NEWEST = compatibility.code_number()
+NEWEST = schema_version.code_number()
 
 
 @pytest.mark.parametrize("number", range(3, NEWEST + 1))
 def test_a_migration_that_contracts_raises_oldest_code(connection, config, number):
     """CONTRIBUTING.md, Database. Code that cannot work with the new schema has to be told so: it is still running."""
     command.upgrade(config, f"{number - 1:04}")
-    before = compatibility.read(connection)
+    before = schema_version.read(connection)
     taken = contractions(connection, lambda: command.upgrade(config, f"{number:04}"))
-    after = compatibility.read(connection)
+    after = schema_version.read(connection)
     assert before.oldest_code <= after.oldest_code <= number
     assert not taken or after.oldest_code > before.oldest_code, taken
     command.downgrade(config, f"{number - 1:04}")
-    assert compatibility.read(connection) == before
+    assert schema_version.read(connection) == before
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from service.metrics import write
-from service.storage import session as db
+from service.storage import database
 from service.web.figure_queue import LINE
 from tests.integration.at_work import do, submit
 from tests.integration.comparisons.asking import REQUEST, ask, job_ids, work
@@ -158,7 +158,7 @@ class TestManyAtOnce:
             asked = [crowd.submit(client.get, f"/v1/jobs/{job}/plots/loss.png") for _ in range(45)]
             until(lambda: sum(one.done() for one in asked) == 45 - LINE.most_waiting)
             assert client.get("/v1/me", timeout=5).status_code == 200
-            assert db.engine().pool.checkedout() == 0
+            assert database.engine().pool.checkedout() == 0
             refused = client.get(f"/v1/comparisons/{uuid4()}/report")
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
             assert client.get(f"/v1/comparisons/{uuid4()}/report?format=csv").status_code == 404

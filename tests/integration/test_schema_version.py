@@ -9,22 +9,21 @@ from alembic import command
 from sqlalchemy import select, text
 from starlette.testclient import TestClient
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.app import create_app
 from service.config import settings
-from service.jobs import claims, queue
-from service.jobs import submission as jobs
+from service.jobs import claims, lookup, queue, submission
 from service.jobs.requests import JobRequest
-from service.operations.embedded import Embedded
+from service.operations.embedded.servers import Embedded
 from service.specs.states import JobStatus
 from service.specs.training import ENGINE_VERSION
-from service.storage import schema_version as compatibility
-from service.storage import session as db
+from service.storage import database as db
+from service.storage import schema_version
 from service.storage.schema_version import Incompatible, Schema
 from service.storage.tables import Job, User
 from tests.waiting import until
 
-CODE = compatibility.code_number()
+CODE = schema_version.code_number()
 REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 
 
@@ -54,13 +53,13 @@ def run(statement: str, **values: object) -> None:
 
 def schema() -> Schema | None:
     with db.engine().connect() as connection:
-        return compatibility.read(connection)
+        return schema_version.read(connection)
 
 
 def become_older() -> None:
     """What the release before this one left."""
     with db.engine().begin() as connection:
-        config = compatibility.alembic()
+        config = schema_version.alembic()
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
 
@@ -90,7 +89,7 @@ class TestSchema:
     def test_undone(self) -> None:
         db.migrate()
         with db.engine().begin() as connection:
-            config = compatibility.alembic()
+            config = schema_version.alembic()
             config.attributes["connection"] = connection
             command.downgrade(config, "base")
         assert schema() is None
@@ -167,14 +166,14 @@ class TestEngine:
     def submit(self) -> Job:
         with db.transaction() as session:
             owner = session.scalars(select(User)).one()
-            return jobs.submit(session, owner, JobRequest.model_validate(REQUEST))
+            return submission.submit(session, owner, JobRequest.model_validate(REQUEST))
 
     def claim(self) -> claims.Claim | None:
         with db.transaction() as session:
             return claims.claim(session, "w1", has_cuda=False)
 
     def test_its_job_waits_and_others_go_on(self) -> None:
-        keys.create("ada")
+        api_keys.create("ada")
         newer, own = self.submit(), self.submit()
         assert own.engine_version == ENGINE_VERSION
         run("UPDATE jobs SET engine_version = :newer WHERE id = :id", newer=ENGINE_VERSION + 1, id=newer.id)
@@ -185,11 +184,11 @@ class TestEngine:
         assert claimed.job_id == own.id
         assert self.claim() is None
         with db.transaction() as session:
-            assert jobs.get(session, newer.id).status == JobStatus.QUEUED
+            assert lookup.get(session, newer.id).status == JobStatus.QUEUED
             assert claims.count_eligible(session, 10, has_cuda=False) == 0
 
     def test_an_older_engine_s_job_is_trained(self) -> None:
-        keys.create("ada")
+        api_keys.create("ada")
         older = self.submit()
         run("UPDATE jobs SET engine_version = :older WHERE id = :id", older=ENGINE_VERSION - 1, id=older.id)
         claimed = self.claim()

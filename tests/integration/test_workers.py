@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import event, func, text, update
 
-from service.accounts import api_keys as keys
-from service.comparisons import lifecycle as comparisons
-from service.jobs import submission as jobs
+from service.accounts import api_keys
+from service.comparisons import lifecycle
+from service.jobs import actions
 from service.operations import overview
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Comparison, Worker
 from tests.integration.at_work import claim, do, submit
 from tests.integration.comparisons.asking import ask, work
@@ -22,7 +22,7 @@ GPU = {"kind": "cuda", "name": "H100", "memory_bytes": 85_899_345_920}
 
 def add_worker(id_, *, silent_for=0.0, stopped=False, slots=2, started_ago=0.0):
     now = func.clock_timestamp()
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.add(
             Worker(
                 id=id_,
@@ -46,12 +46,12 @@ def queries():
     """What the database is asked meanwhile: each statement with its parameters."""
     asked = []
 
-    @event.listens_for(db.engine(), "before_cursor_execute")
+    @event.listens_for(database.engine(), "before_cursor_execute")
     def listen(connection, cursor, statement, parameters, *_):
         asked.append((statement, parameters))
 
     yield asked
-    event.remove(db.engine(), "before_cursor_execute", listen)
+    event.remove(database.engine(), "before_cursor_execute", listen)
 
 
 class TestWorkers:
@@ -95,14 +95,14 @@ class TestOverview:
         }
 
     def test_who_waits_and_what_runs(self, api):
-        keys.create("bob")
+        api_keys.create("bob")
         up("w", slots=3)
         add_worker("lost", silent_for=60, slots=8)
         submit("ada"), claim("w")
         submit("bob"), submit("bob"), submit("ada")
         ended = [submit("ada") for _ in range(2)]
-        do(jobs.cancel_many, ended)
-        with db.transaction() as session:
+        do(actions.cancel_many, ended)
+        with database.transaction() as session:
             session.execute(
                 text("UPDATE jobs SET finished_at = finished_at - interval '25 hours' WHERE id = :id"),
                 {"id": ended[0]},
@@ -121,7 +121,7 @@ class TestOverview:
         with queries() as asked:
             do(overview.overview)
         ((statement, parameters),) = [one for one in asked if "finished_at" in one[0] and "FROM jobs" in one[0]]
-        with db.transaction() as session:
+        with database.transaction() as session:
             for switch in ("seqscan", "bitmapscan"):  # which suit a table as small as here
                 session.execute(text(f"SET LOCAL enable_{switch} = off"))
             lines = session.connection().exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars()
@@ -145,9 +145,9 @@ class TestOverview:
     def test_a_comparison_that_cannot_be_read_hides_no_other(self, api):
         ask(api, name="good")
         broken = ask(api, name="of a later version")
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(update(Comparison).where(Comparison.id == broken["id"]).values(plan={}))
-        comparisons._answers.clear()  # as after a restart
+        lifecycle._answers.clear()  # as after a restart
         found = api.get("/v1/overview").json()["comparisons"]
         assert [one["name"] for one in found] == ["of a later version", "good"]
         assert "is of another version of kotrain" in found[0]["verdict"][0]

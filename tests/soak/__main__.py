@@ -16,9 +16,9 @@ from typing import Any
 
 from sqlalchemy import select
 
-from service.accounts import api_keys as keys
-from service.operations.embedded import Embedded
-from service.storage import session as db
+from service.accounts import api_keys
+from service.operations.embedded.servers import Embedded
+from service.storage import database
 from service.storage.tables import Job
 from tests.acceptance.faults import harm
 from tests.acceptance.faults.ledger import results
@@ -48,9 +48,9 @@ def main() -> int:
             KOTRAIN_HOME=str(folder / "home"),
             KOTRAIN_FILES=str(files),
         )
-        db.migrate()
+        database.migrate()
         disk = stack.enter_context(harm.small_disk(files, 256)) if os.geteuid() == 0 else None
-        installation = stack.enter_context(Stack(servers, keys.create("ada"), SETTINGS | UNHURRIED))
+        installation = stack.enter_context(Stack(servers, api_keys.create("ada"), SETTINGS | UNHURRIED))
         storm = Storm(installation, files, wanted.seed)
         storm.disk = disk
         report = weather(storm, wanted)
@@ -104,7 +104,7 @@ def weather(storm: Storm, wanted: argparse.Namespace) -> dict[str, Any]:
 
 def account(storm: Storm, jobs: Jobs, seconds: float, seed: int) -> dict[str, Any]:
     """What was injected, what became of the jobs, and what is wrong."""
-    with db.transaction() as session:
+    with database.transaction() as session:
         problems = storm.ledger.problems(session)
         stored = list(session.scalars(select(Job)))
         found = results(session, [job.id for job in stored])

@@ -20,7 +20,7 @@ from sqlalchemy import select
 
 from service.jobs import queue
 from service.specs.states import JobStatus, Reason
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Checkpoint, Job
 from tests.acceptance.faults import harm
 from tests.acceptance.faults.ledger import Ledger, Result
@@ -174,7 +174,7 @@ class Storm:
             heapq.heappop(self._cures)[2]()
         for _ in range(WORKERS - len(self.stack.workers)):
             self.stack.start_worker()
-        with suppress_away(self.ledger), db.transaction() as session:
+        with suppress_away(self.ledger), database.transaction() as session:
             self.ledger.look(session, self.stack.living())
 
     def calm(self) -> None:
@@ -209,7 +209,7 @@ class Storm:
 
     def _running_on(self, worker: RunningWorker) -> list[UUID]:
         wanted = select(Job.id).where(Job.worker_id == worker.id, Job.status == JobStatus.RUNNING)
-        with db.transaction() as session:
+        with database.transaction() as session:
             return list(session.scalars(wanted))
 
     # --- training processes ---
@@ -364,7 +364,7 @@ class Storm:
         """The newest one of a job that is not at its end."""
         if "database" in self._away:
             return False
-        with db.transaction() as session:
+        with database.transaction() as session:
             files = session.execute(
                 select(Checkpoint.job_id, Checkpoint.file)
                 .join(Job, Job.id == Checkpoint.job_id)

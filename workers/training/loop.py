@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from service.specs.outcome import Environment, Summary
 from service.specs.training import TrainSpec
-from workers.training import checkpoint
-from workers.training import failures as trouble
+from workers.training import checkpoint, failures
 from workers.training.device import deterministic
 from workers.training.run import Report, Run
 from workers.training.stopping import Stop
@@ -89,7 +88,7 @@ def _not_restored(run: Run, resume: Path) -> str | None:
     try:
         run.restore(checkpoint.read(resume))
     except Exception as error:
-        if isinstance(error, OSError) or trouble.is_infrastructure_error(error) or trouble.is_out_of_memory(error):
+        if isinstance(error, OSError) or failures.is_infrastructure_error(error) or failures.is_out_of_memory(error):
             raise
         # whatever else it is, the run can be made without
         return f"starts from the beginning, its checkpoint is of no use: {error}"

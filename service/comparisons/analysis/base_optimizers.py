@@ -30,7 +30,7 @@ def leads_over_base(ranking: Ranking, measure: Measure) -> Iterator[str]:
         yield (
             f"At the same learning rate {rate:g}, {optimizer_family(fixed.optimizer)} "
             f"{_against(ranking, measure, fixed, bases[rate])}; "
-            f"with each at the best of its learning rates here, {optimizer_family(best_ko.optimizer)} "
+            f"with each at its best learning rate, {optimizer_family(best_ko.optimizer)} "
             f"({_rate(best_ko):g}) {_against(ranking, measure, best_ko, best_base)}."
         )
 

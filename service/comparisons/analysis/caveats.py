@@ -17,13 +17,13 @@ def caveats(plan: Plan, task: int, groups: Sequence[Group[CellRun]], tuned: Sequ
     yield from _scored(plan, task, groups)
     yield _tuning(plan)
     if lost := [f"{count} of {len(view.trials)} of {view.label}" for view in tuned if (count := failed(view))]:
-        yield f"Trials failed, so that tuning was not equal: {listed(lost, most=None)}."
+        yield f"Tuning was not equal, because trials failed: {listed(lost, most=None)}."
     if edges := [f"{listed(view.at_edge, most=None)} of {view.label}" for view in tuned if view.at_edge]:
-        yield f"At the edge of what was tried, so that a wider range may help: {listed(edges, most=None)}."
+        yield f"The best value is at an end of its range, so a wider range may help: {listed(edges, most=None)}."
     splits = max((len(group.values) for group in groups), default=0)
     yield {
         "all": f"This holds over {splits} splits of the data.",
-        "validation": f"This holds over {splits} splits of training from validation data, on one test set.",
+        "validation": f"This holds over {splits} splits into training and validation data, on one test set.",
         "nothing": "This holds on this split of the data.",
     }[plan.resplits(task) if "split" in plan.vary else "nothing"]
 
@@ -34,8 +34,11 @@ def _scored(plan: Plan, task: int, groups: Sequence[Group[CellRun]]) -> Iterator
         return  # the verdict says that all diverged
     for group in groups:
         if group.diverged:
-            count = Measure(plan.metric).value(score)
-            yield f"{len(group.diverged)} of {len(group.runs)} runs of {group.label} diverged and count as {count}."
+            verb = "counts" if len(group.diverged) == 1 else "count"
+            yield (
+                f"{len(group.diverged)} of {len(group.runs)} runs of {group.label} diverged and {verb} as "
+                f"{Measure(plan.metric).value(score)}."
+            )
 
 
 def _tuning(plan: Plan) -> str:

@@ -58,6 +58,6 @@ def _incomparable(runs: Sequence[CellRun], names: Sequence[str]) -> list[tuple[C
         for run in runs:
             if str(run.environment[name]) != usual:
                 own = run.environment[name]
-                why = f"not comparable: its {name.replace('_', ' ')} is {own}, that of most {usual}"
+                why = f"not comparable: its {name.replace('_', ' ')} is {own}, that of most runs {usual}"
                 reasons.setdefault(run.cell, (run, why))
     return list(reasons.values())

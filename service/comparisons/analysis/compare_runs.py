@@ -85,9 +85,9 @@ def _caveats(question: Question, ranking: Ranking) -> Iterator[str]:
         return
     if "lr" in question.held_fixed:
         rate = question.held_fixed["lr"]
-        yield f"This holds at learning rate {rate:g}, not tuned for each, on this split of the data."
+        yield f"This holds at learning rate {rate:g}, not tuned for each group, on this split of the data."
     else:
         yield (
-            "Each ran at the learning rate that its label names; whether these were tuned with equal effort is not "
-            "known here. This holds on this split of the data."
+            "Each group ran at the learning rate in its label; whether these rates were tuned with equal effort is not "
+            "recorded. This holds on this split of the data."
         )

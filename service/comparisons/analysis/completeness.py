@@ -39,23 +39,23 @@ def blocked_by(plan: Plan, status: ComparisonStatus, ended: int, *, is_complete:
     runs = f"{ended} of {many(len(plan.tasks) * len(plan.optimizers) * len(plan.seeds), 'reported run')}"
     if status is ComparisonStatus.CANCELLED:
         return Obstacle(
-            f"No verdict: the comparison was cancelled with {runs}.",
+            f"No verdict: the comparison was cancelled after {runs}.",
             "cannot say, because the comparison was cancelled",
-            f"The comparison was cancelled with {runs}: nothing was tested.",
+            f"The comparison was cancelled after {runs}, so nothing was tested.",
         )
     if is_complete:
         return None
     if status is not ComparisonStatus.RUNNING:
         return Obstacle(
-            f"No verdict: the comparison ended early, with {runs}.",
+            f"No verdict: the comparison ended early, after {runs}.",
             "cannot say, because the comparison ended early",
-            f"The comparison ended early, with {runs}: nothing was tested.",
+            f"The comparison ended early, after {runs}, so nothing was tested.",
         )
     if plan.stopping != "fixed":
         return None
     return Obstacle(
-        f"No verdict yet: {runs} are there, and one look was planned, at the end.",
-        "cannot say yet, because one look was planned, at the end",
+        f"No verdict yet: {runs} have finished, and the plan tests once, at the end.",
+        "cannot say yet, because the plan tests once, at the end",
     )
 
 
@@ -66,8 +66,8 @@ def missing_runs(task: TaskResults, runs: Sequence[CellRun]) -> Obstacle | None:
         return None
     planned = len({run.cell.seed for run in runs if run.cell.phase == "report"})
     left = planned - len(frozenset[int]().union(*task.lost))
-    rest = f" {left} of {many(planned, 'seed')} have all their runs, and what was planned is not tested on fewer."
-    again = " Asking again runs only what is missing." if task.plan.reuses(task.task) else ""
+    rest = f" {left} of {many(planned, 'seed')} are complete; tests need every planned run."
+    again = " Submit the comparison again to run only the missing runs." if task.plan.reuses(task.task) else ""
     text = f"No verdict: {listed(parts, most=None)}.{rest if any(task.lost) else ''}{again}"
     return Obstacle(text, RUNS_ARE_MISSING, is_of_task=True)
 

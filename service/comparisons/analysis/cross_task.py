@@ -123,7 +123,7 @@ def _sentence(standings: Sequence[Rank], tasks: int, p: float | None) -> str:
     first = standings[0]
     text = f"Over {tasks} tasks, {first.label} has the best mean rank ({first.mean_rank:.1f} of {len(standings)})"
     if p is None:
-        return f"{text}; with so few tasks that is a description, not a test."
+        return f"{text}; this is a description, not a test."
     if p < 0.05:
-        return f"{text}; ranks differ between optimizers (Friedman p = {p:.2g}, a test beside those of the pairs)."
-    return f"{text}, but ranks do not differ beyond chance (Friedman p = {p:.2g})."
+        return f"{text}; the ranks differ significantly (Friedman p = {p:.2g}, in addition to the tests of pairs)."
+    return f"{text}, but the ranks do not differ significantly (Friedman p = {p:.2g})."

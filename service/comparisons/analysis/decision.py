@@ -25,7 +25,9 @@ class Outcome(StrEnum):
     ALL_DIVERGED = auto()
     """Every run of every group diverged."""
     NO_JOBS = auto()
+    """No finished job matches."""
     NO_RESULTS = auto()
+    """No reported run has a result yet."""
     EACH_DIVERGED = auto()
     """Each group has runs that diverged, so none can be best."""
     ONE_GROUP = auto()
@@ -39,7 +41,7 @@ class Outcome(StrEnum):
     LEADER_BEATEN = auto()
     """The closest rival is significantly better than the leader, but cannot be best."""
     OPEN = auto()
-    """The leader and its closest rival cannot be told apart."""
+    """The leader and its closest rival cannot be distinguished."""
 
 
 @dataclass(frozen=True)

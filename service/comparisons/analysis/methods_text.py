@@ -1,4 +1,4 @@
-"""How a comparison is done, in words and numbers: what its plan says, for those who have to judge it."""
+"""The methods of a plan, in words and numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.stats.multiple_testing import ALPHA
 
 
 def plan_view(plan: Plan) -> PlanView:
-    """A plan, as it is answered."""
+    """A plan as answers give it."""
     document = plan.model_dump(mode="json")
     return PlanView.model_validate(
         {
@@ -49,13 +49,13 @@ def _methods_of_tuning(plan: Plan) -> str:
     runs = many(plan.tuning.seeds, "seed")
     how = {
         "quasi_random": f"{plan.tuning.trials} points of a shifted Halton sequence, the same for shared parameters",
-        "halving": f"{plan.tuning.trials} points of a shifted Halton sequence and successive halving by "
+        "halving": f"{plan.tuning.trials} points of a shifted Halton sequence, with successive halving by "
         f"{plan.tuning.reduction}",
         "grid": "all combinations of the given values",
     }[plan.tuning.method]
     return (
-        f"Each tuned optimizer was tried at {how}, with {runs} each; the best mean "
-        f"{Measure(plan.validation_metric).words} of the last step was chosen, in runs that never read the "
+        f"Each tuned optimizer was run at {how}, with {runs} each; the point with the best mean "
+        f"{Measure(plan.validation_metric).words} at the last step was chosen, in runs that never read the "
         "test set, and rerun on fresh seeds."
     )
 
@@ -64,7 +64,7 @@ def _methods_of_seeds(plan: Plan) -> str:
     splits = ", each with its own split of the data" if "split" in plan.vary else ", on one split of the data"
     fixed = [task.label for number, task in enumerate(plan.tasks) if plan.resplits(number) == "nothing"]
     if "split" in plan.vary and fixed:
-        splits += f" (but for {listed(fixed, most=None)}, whose split is fixed)"
+        splits += f" (except {listed(fixed, most=None)}, whose split is fixed)"
     measure = Measure(plan.metric)
     up_to = "up to " if len(plan.looks) > 1 else ""
     return (
@@ -77,15 +77,15 @@ def _methods_of_seeds(plan: Plan) -> str:
 def _methods_of_tests(plan: Plan) -> str:
     if plan.stopping == "fixed":
         return (
-            f"Two-sided paired t tests; Holm's correction over all {plan.pairs} pairs holds the family-wise error "
-            "rate at 5 %."
+            f"Two-sided paired t tests; Holm's correction over all {plan.pairs} pairs controls the family-wise "
+            "error rate at 5 %."
             if plan.pairs > 1
             else "A two-sided paired t test at 5 %."
         )
     if plan.stopping == "any":
         return (
             "Seeds were added one by one; an always-valid sequential t test (a t likelihood ratio with a normal prior "
-            "on the standardized difference) allows for looking after each, with Holm's correction over "
+            "on the standardized difference) remains valid with a look after each, with Holm's correction over "
             f"{many(plan.pairs, 'pair')}."
         )
     looks = ", ".join(map(str, plan.looks))
@@ -99,6 +99,6 @@ def _methods_of_tests(plan: Plan) -> str:
 def _methods_of_divergence(plan: Plan) -> str:
     scores = {task.diverged_score for task in plan.tasks}
     if None in scores:
-        return "A diverged run has no score, and an optimizer with one is never called best."
-    told = " or ".join(Measure(plan.metric).value(score) for score in sorted(s for s in scores if s is not None))
-    return f"A diverged run counts as {told}."
+        return "A diverged run has no score, and an optimizer with a diverged run is never called best."
+    values = " or ".join(Measure(plan.metric).value(score) for score in sorted(s for s in scores if s is not None))
+    return f"A diverged run counts as {values}."

@@ -32,7 +32,7 @@ def diverged_text(groups: Sequence[GroupView]) -> Iterator[str]:
         if group.diverged and group.n:
             yield (
                 f"{group.diverged} of {group.diverged + group.n} runs of {group.label} diverged: "
-                "its mean is over the others, and it cannot be best."
+                "its mean is over the other runs, and it cannot be best."
             )
     if without_mean := [group.label for group in groups if group.diverged and not group.n]:
         yield f"Every run of {listed(without_mean)} diverged."
@@ -69,8 +69,8 @@ class _Facts:
     @property
     def best_mean(self) -> str:
         """A sentence on the leader."""
-        unbroken = "" if self.decision.leads_all else " without diverged runs"
-        return f"The best mean{unbroken} is that of {self.described}."
+        scope = "" if self.decision.leads_all else " of the groups without diverged runs"
+        return f"{self.described} has the best mean{scope}."
 
     @property
     def described(self) -> str:
@@ -86,7 +86,7 @@ class _Facts:
     def others(self) -> str:
         """Sentences on the other groups."""
         also, beaten = self.decision.also_open, self.decision.beaten
-        text = f" Also open: {listed(also)}." if also else ""
+        text = f" Also undecided: {listed(also)}." if also else ""
         return text + (f" Significantly behind: {listed(beaten)}." if beaten else "")
 
 
@@ -102,26 +102,27 @@ def _blocked(facts: _Facts) -> str:
     assert facts.decision.obstacle is not None
     if facts.decision.leader is None:
         return facts.decision.obstacle.verdict
-    return f"{facts.decision.obstacle.verdict} The best mean of what is there is that of {facts.described}."
+    return f"{facts.decision.obstacle.verdict} Of the finished runs, {facts.described} has the best mean."
 
 
 def _one_group(facts: _Facts) -> str:
-    return f"Only {facts.described} has finished runs: there is nothing to compare it with."
+    return f"Only {facts.described} has finished runs, so there is nothing to compare."
 
 
 def _best(facts: _Facts) -> str:
     assert facts.pair.p_adjusted is not None
     more = len(facts.decision.beaten) - 1
-    others = f", and leads {'the other' if more == 1 else f'the {more} others'} significantly, too" if more else ""
+    others = f", and significantly leads the other{'' if more == 1 else f' {more}'}" if more else ""
     by_others = facts.decision.beaten_by_others
-    behind = f" {listed(by_others)} {'is' if len(by_others) == 1 else 'are'} behind one of these." if by_others else ""
+    verb = "is" if len(by_others) == 1 else "are"
+    behind = f" {listed(by_others)} {verb} significantly behind one of these." if by_others else ""
     p = f"{_p(facts.pair.p_adjusted)}{facts.correction}"
     return f"{facts.described} is best: it leads {facts.closest.label} by {facts.lead}, {p}{others}.{behind}"
 
 
 def _alike(facts: _Facts) -> str:
     names = listed([facts.leader.label, *facts.decision.alike], most=None)
-    too_few = f" Too few seeds to say more: a test needs {FEWEST_PAIRS}." if facts.pair.n < FEWEST_PAIRS else ""
+    too_few = f" A test needs {FEWEST_PAIRS} seeds." if facts.pair.n < FEWEST_PAIRS else ""
     return f"{names} gave the same result in every run ({facts.mean}).{too_few}{facts.others}"
 
 
@@ -133,20 +134,24 @@ def _too_few_seeds(facts: _Facts) -> str:
 
 
 def _leader_beaten(facts: _Facts) -> str:
-    why = "runs of it diverged" if facts.closest.diverged else "over all its seeds its mean is not the highest"
+    why = "some of its runs diverged" if facts.closest.diverged else "its mean over all its seeds is not the best"
     return (
-        f"{facts.closest.label} leads {facts.leader.label} by {facts.lead}, but cannot be called best, because {why}. "
+        f"{facts.closest.label} leads {facts.leader.label} by {facts.lead}, but cannot be best, because {why}. "
         f"{facts.best_mean}{facts.others}"
     )
 
 
 def _open(facts: _Facts) -> str:
     pair = facts.pair
-    known = f"with {many(pair.n, 'seed')}{_corrected(facts)}" if pair.interval else f"({pair.cannot_say})"
+    known = f" with {many(pair.n, 'seed')}{_corrected(facts)}" if pair.interval else _untested(pair)
     return (
-        f"{facts.leader.label} and {facts.closest.label} cannot be told apart {known}: difference {facts.lead}. "
+        f"{facts.leader.label} and {facts.closest.label} cannot be distinguished{known}: difference {facts.lead}. "
         f"{facts.best_mean}{_seeds_needed(pair)}{facts.others}"
     )
+
+
+def _untested(pair: PairView) -> str:
+    return f", {(pair.cannot_say or '').removeprefix('cannot say, ')}"
 
 
 def _corrected(facts: _Facts) -> str:
@@ -154,7 +159,7 @@ def _corrected(facts: _Facts) -> str:
     pair = facts.pair
     if pair.p is None or pair.p >= ALPHA or pair.p_adjusted is None or pair.p_adjusted < ALPHA:
         return ""
-    return f" once all pairs are tested ({_p(pair.p_adjusted)}{facts.correction})"
+    return f" when all pairs are tested ({_p(pair.p_adjusted)}{facts.correction})"
 
 
 def _seeds_needed(pair: PairView) -> str:
@@ -162,8 +167,8 @@ def _seeds_needed(pair: PairView) -> str:
         return ""
     about = f"About {pair.seeds_needed} seeds"
     if pair.seeds_needed > MOST_SEEDS:
-        about = f"More seeds than the {MOST_SEEDS:,} that can be asked for"
-    return f" {about} would tell, if the difference is what it seems."
+        about = f"More than {MOST_SEEDS:,} seeds, the limit of a comparison,"
+    return f" {about} would be needed to confirm a difference of this size."
 
 
 def _p(p: float) -> str:
@@ -174,8 +179,8 @@ _TEXTS: Mapping[Outcome, Callable[[_Facts], str]] = {
     Outcome.BLOCKED: _blocked,
     Outcome.ALL_DIVERGED: lambda _: "Every run diverged, so there is nothing to compare.",
     Outcome.NO_JOBS: lambda _: "No finished job matches.",
-    Outcome.NO_RESULTS: lambda _: "Nothing to compare yet: no reported run has ended with a result.",
-    Outcome.EACH_DIVERGED: lambda _: "No group can be called best, because runs of each one diverged.",
+    Outcome.NO_RESULTS: lambda _: "No reported run has finished with a result yet.",
+    Outcome.EACH_DIVERGED: lambda _: "No group can be best, because each has runs that diverged.",
     Outcome.ONE_GROUP: _one_group,
     Outcome.BEST: _best,
     Outcome.ALIKE: _alike,

@@ -1,4 +1,4 @@
-"""Names of groups: the family of an optimizer, and just the parameters that tell it apart from the others."""
+"""Labels of groups: the family of an optimizer, and the parameters that distinguish it from the others."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ GroupBy = Literal["optimizer", "model", "schedule", "batch_size", "precision"]
 
 
 def labels(values: Sequence[Any], group_by: GroupBy) -> list[str]:
-    """A unique label for each of the different values: its family, then just the parameters that tell it apart.
+    """A unique label for each distinct value: its family, then the parameters that distinguish it.
 
-    A parameter is shown where members of the same family differ in it; the learning rate wherever any two groups do.
-    The labels depend on the set of values, not on their order.
+    A parameter is shown if members of the family differ in it; the learning rate if any two values differ in it. Labels
+    depend on the set of values, not on their order.
     """
     if group_by in ("batch_size", "precision"):
         return [f"{group_by}={value}" for value in values]
-    shown = [_telling(value, values) for value in values]
+    shown = [_distinguishing(value, values) for value in values]
     for number in ("{:.4g}", "{!r}"):
-        found = [
+        texts = [
             " ".join([optimizer_family(value), *(f"{name}={_text(value['params'][name], number)}" for name in names)])
             for value, names in zip(values, shown, strict=True)
         ]
-        if len(set(found)) == len(found):
+        if len(set(texts)) == len(texts):
             break
-    return found
+    return texts
 
 
 def optimizer_family(value: Mapping[str, Any]) -> str:
@@ -39,8 +39,8 @@ def optimizer_family(value: Mapping[str, Any]) -> str:
     return f"{value['name']} {form}".strip() + f" ({params['base']})"
 
 
-def _telling(value: Mapping[str, Any], values: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the parameters of `value` that its label has to show."""
+def _distinguishing(value: Mapping[str, Any], values: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the parameters that the label of `value` shows."""
     relatives = [other["params"] for other in values if optimizer_family(other) == optimizer_family(value)]
     strangers = [other["params"] for other in values]
     return [
@@ -56,7 +56,7 @@ def _text(value: Any, number: str) -> str:
 
 def flat(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """A nested object as dotted path -> value; lists stay values."""
-    found: dict[str, Any] = {}
+    paths: dict[str, Any] = {}
     for name, inner in value.items():
-        found |= flat(inner, f"{path}{name}.") if isinstance(inner, Mapping) else {f"{path}{name}": inner}
-    return found
+        paths |= flat(inner, f"{path}{name}.") if isinstance(inner, Mapping) else {f"{path}{name}": inner}
+    return paths

@@ -1,7 +1,7 @@
 """The plan of a comparison: fixed before the first job, and stored.
 
-A plan answers which runs there are (`Cell`) and what each trains (`Plan.spec`); in which order they are wanted is
-`service.comparisons.design.schedule`'s matter.
+A plan has its runs (`Cell`) and what each trains (`Plan.spec`); `service.comparisons.design.schedule` decides which of
+them are due.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from service.specs.catalog import dataset_class
 from service.specs.training import TrainSpec
 
 LARGEST = 1e100
-"""Absolute value of a score, so that squares and sums can be computed with."""
+"""Absolute value of a score, so that squares and sums do not overflow."""
 
 
 class Cell(NamedTuple):
-    """One run: `trial` indexes the optimizer's points, `rung` the budgets of successive halving (0 where unused)."""
+    """One run: `trial` indexes the optimizer's points, `rung` the budgets of successive halving (0 if unused)."""
 
     phase: Literal["tuning", "report"]
     task: int
@@ -32,18 +32,18 @@ class Cell(NamedTuple):
 
 
 class PlannedTask(BaseModel):
-    """A task as it is trained: `spec` is a TrainSpec without optimizer and seed."""
+    """A task; `spec` is a TrainSpec without optimizer and seed."""
 
     model_config = ConfigDict(frozen=True)
 
     label: str
     spec: dict[str, Any]
     diverged_score: Annotated[float, Field(ge=-LARGEST, le=LARGEST)] | None
-    """Plans were once stored without a bound, and sums of such scores overflow."""
+    """Bounded because stored plans of old versions have scores whose sums overflow."""
 
 
 class PlannedOptimizer(BaseModel):
-    """An optimizer and the points it is tried at, every parameter explicit; one point: nothing to choose."""
+    """An optimizer and its trials, with every parameter explicit; a single trial if it is not tuned."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,7 +54,7 @@ class PlannedOptimizer(BaseModel):
 
     @property
     def is_tuned(self) -> bool:
-        """Whether one of several points is chosen."""
+        """Whether its parameters are chosen from a search space."""
         return self.space is not None
 
     def tuned(self, trial: int) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class PlannedOptimizer(BaseModel):
 
 
 class Rung(BaseModel):
-    """A stage of successive halving: how many trials reach it, and their share of the budget."""
+    """A stage of successive halving: the number of trials that reach it, and their share of the budget."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -79,7 +79,7 @@ class Rung(BaseModel):
 
 
 class Plan(BaseModel):
-    """All that will be run and how it will be judged."""
+    """All runs, and how they are tested."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -89,7 +89,7 @@ class Plan(BaseModel):
     optimizers: list[PlannedOptimizer]
     seeds: list[int]
     looks: list[int]
-    """Numbers of seeds after which is looked; the last is all of them."""
+    """Numbers of seeds at which results are tested; the last is all of them."""
     stopping: Literal["fixed", "looks", "any"]
     tuning: Tuning | None
     rungs: list[Rung]
@@ -102,7 +102,7 @@ class Plan(BaseModel):
 
     @property
     def pairs(self) -> int:
-        """Pairs of optimizers over all tasks: the family that the error rate holds for."""
+        """Number of pairs of optimizers over all tasks: the family of tests whose error rate is controlled."""
         k = len(self.optimizers)
         return len(self.tasks) * k * (k - 1) // 2
 
@@ -116,16 +116,16 @@ class Plan(BaseModel):
         )
 
     def jobs(self, *, seeds: int | None = None) -> int:
-        """Number of runs with so many seeds reported, by default the most there can be."""
+        """Number of runs if `seeds` seeds are reported; by default all, the maximum."""
         reported = len(self.optimizers) * (len(self.seeds) if seeds is None else seeds)
-        tried = sum(self._trials_run(one) for one in self.optimizers if one.is_tuned) * len(self.tuning_seeds)
-        return len(self.tasks) * (reported + tried)
+        tried = sum(self._trials_run(optimizer) for optimizer in self.optimizers if optimizer.is_tuned)
+        return len(self.tasks) * (reported + tried * len(self.tuning_seeds))
 
     def _trials_run(self, optimizer: PlannedOptimizer) -> int:
         return sum(min(rung.trials, len(optimizer.trials)) for rung in self.rungs)
 
     def spec(self, cell: Cell) -> dict[str, Any]:
-        """What a cell trains, as a resolved spec."""
+        """The resolved spec of a cell."""
         task, optimizer = self.tasks[cell.task], self.optimizers[cell.optimizer]
         spec = {
             **task.spec,
@@ -142,7 +142,7 @@ class Plan(BaseModel):
         return TrainSpec.model_validate(spec).model_dump(mode="json")
 
     def resplits(self, task: int) -> Literal["all", "validation", "nothing"]:
-        """What another split of a task's data draws anew."""
+        """Which parts of a task's data another split seed changes."""
         dataset = self.tasks[task].spec["dataset"]
         return dataset_class(dataset["name"]).model_validate(dataset).resplits
 

@@ -1,5 +1,4 @@
-"""Users' own data: files that come in over HTTP, are checked as what strangers send, and become data sets.
+"""Read uploaded files, which may be hostile: nothing here unpickles, and no name inside a file becomes a path.
 
-`parsing` reads a file by its format into `records`; `registered` stores, lists and removes the sets. Nothing here
-unpickles, and no name from within a file becomes a path.
+`formats` chooses the reader by format, `records` is what every reader returns, `upload` receives the bytes.
 """

@@ -22,11 +22,10 @@ from sqlalchemy import Connection, delete, func, select, text
 
 from service.config import settings
 from service.jobs import claims, outcomes
-from service.operations.backup import pg_dump as dumps
+from service.operations.backup import pg_dump
 from service.operations.backup.archive import DATABASE, FILES, BackupError, Manifest, Reader, Writer
 from service.specs.states import JobStatus
-from service.storage import schema_version as compatibility
-from service.storage import session as db
+from service.storage import database, schema_version
 from service.storage.files import store
 from service.storage.tables import Checkpoint, Job
 
@@ -44,19 +43,19 @@ def create(target: Path) -> Manifest:
 
     Raises `BackupError` (the file is there already, the disk is full, pg_dump is missing or fails) and `Incompatible`.
     """
-    with _unfinished(target) as file, db.engine().connect() as connection:
-        program = dumps.find("pg_dump", _server(connection))
+    with _unfinished(target) as file, database.engine().connect() as connection:
+        program = pg_dump.find("pg_dump", _server(connection))
         connection.rollback()
         connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         snapshot = connection.scalar(text("SELECT pg_export_snapshot()"))
         connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # it only waits for the copies
-        schema = compatibility.read(connection)
+        schema = schema_version.read(connection)
         if schema is None:
             raise BackupError("the database holds no schema of kotrain: there is nothing to back up")
-        compatibility.refuse_newer(schema)
+        schema_version.refuse_newer(schema)
         writer = Writer(file)
         left_out = _copy_files(connection, writer) if schema.number >= CHECKPOINTS_SINCE else []
-        with dumps.dumping(program, _url(), snapshot) as dump:
+        with pg_dump.dumping(program, _url(), snapshot) as dump:
             if not writer.add(DATABASE, dump):
                 raise BackupError("what pg_dump wrote could not be read: make the backup again")
         manifest = Manifest(
@@ -151,7 +150,7 @@ def verified(source: Path) -> Iterator[Reader]:
     with Reader(source) as backup:
         backup.verify()
         manifest = backup.manifest
-        compatibility.refuse_newer(compatibility.Schema(manifest.schema_number, manifest.oldest_code), of="backup")
+        schema_version.refuse_newer(schema_version.Schema(manifest.schema_number, manifest.oldest_code), of="backup")
         yield backup
 
 
@@ -161,15 +160,15 @@ def restore(backup: Reader) -> Restored:
     The database comes back as a whole or not at all; an older schema is brought up to ours afterwards. Raises
     `BackupError`.
     """
-    with db.engine().connect() as connection:
+    with database.engine().connect() as connection:
         _refuse_target(connection, backup.manifest)
-        program = dumps.find("pg_restore", max(_server(connection), backup.manifest.dumped_with))
+        program = pg_dump.find("pg_restore", max(_server(connection), backup.manifest.dumped_with))
     names = [part.name.removeprefix(FILES) for part in backup.manifest.files]
     with _brought_back(backup, names):
         _remove_schema()
         with backup.open(DATABASE) as dump:
-            dumps.load(program, _url(), dump)
-    db.migrate()
+            pg_dump.load(program, _url(), dump)
+    database.migrate()
     return _settle(names)
 
 
@@ -180,7 +179,7 @@ def _refuse_target(connection: Connection, manifest: Manifest) -> None:
             f"the backup is of PostgreSQL {manifest.postgres} and this server is {server}: use one of "
             f"{manifest.postgres} or newer"
         )
-    schema = compatibility.read(connection)
+    schema = schema_version.read(connection)
     if schema is not None:
         _refuse_filled(connection, schema)
     others = connection.scalar(
@@ -193,8 +192,8 @@ def _refuse_target(connection: Connection, manifest: Manifest) -> None:
         raise BackupError(f"{others} connections of kotrain to the database are open: stop its API and workers first")
 
 
-def _refuse_filled(connection: Connection, schema: compatibility.Schema) -> None:
-    if schema.number > compatibility.code_number():
+def _refuse_filled(connection: Connection, schema: schema_version.Schema) -> None:
+    if schema.number > schema_version.code_number():
         raise BackupError(f"the database has the newer schema {schema.number} already: restore into an empty one")
     users, found = (connection.scalar(text(f"SELECT count(*) FROM {table}")) for table in ("users", "jobs"))
     if users or found:
@@ -231,9 +230,9 @@ def _store(backup: Reader, name: str) -> None:
 
 def _remove_schema() -> None:
     """Undo the migrations of a database that holds nothing, so that the dump meets no table."""
-    with db.engine().begin() as connection:
-        if compatibility.read(connection) is not None:
-            config = compatibility.alembic()
+    with database.engine().begin() as connection:
+        if schema_version.read(connection) is not None:
+            config = schema_version.alembic()
             config.attributes["connection"] = connection
             command.downgrade(config, "base")
         connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
@@ -245,7 +244,7 @@ def _settle(files: Sequence[str]) -> Restored:
     Should we be killed before this, it comes right by itself: maintenance takes the jobs back, their leases are stale,
     and a checkpoint without its file is passed over.
     """
-    with db.transaction() as session:
+    with database.transaction() as session:
         dropped = sorted(set(session.scalars(select(Checkpoint.file))) - set(files))
         session.execute(delete(Checkpoint).where(Checkpoint.file == func.any(dropped)))
         running = session.scalars(select(Job).where(Job.status == JobStatus.RUNNING)).all()

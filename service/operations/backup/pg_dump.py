@@ -20,7 +20,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.config import settings
 from service.operations.backup.archive import BackupError
-from service.operations.embedded import EmbeddedError, programs
+from service.operations.embedded import programs
+from service.operations.embedded.process import EmbeddedError
 
 _BLOCK_BYTES = 2**20
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from service.config import Settings
-from service.operations.embedded import database_url_of
+from service.operations.embedded.postgres import database_url_of
 from service.operations.run_file import owner, running
 
 PREFIX = "KOTRAIN_"

@@ -19,11 +19,11 @@ from service.operations.doctor.findings import Finding, NotMade, Site, error, in
 from service.operations.embedded.home import socket_folder
 from service.operations.embedded.process import last_line
 from service.operations.embedded.programs import POSTGRES_MAJOR
-from service.storage import schema_version as compatibility
+from service.storage import schema_version
 
 OLDEST_POSTGRES = 15
 POOL_CONNECTIONS = 48
-"""What an API or a worker opens at most (`service.storage.session.engine`)."""
+"""What an API or a worker opens at most (`service.storage.database.engine`)."""
 CLOCK_SECONDS = 5.0
 WAIT_SECONDS = 3.0
 STARTING = "kotrain does not answer yet: ask again in a few seconds"
@@ -198,11 +198,11 @@ def _usable(connection: Connection) -> Iterator[Finding]:
 def schema(site: Site) -> Iterator[Finding]:
     """Whether its tables and this code go together."""
     with site.connection() as connection:
-        found = compatibility.read(connection)
-        known = compatibility.code_number()
+        found = schema_version.read(connection)
+        known = schema_version.code_number()
         try:
-            compatibility.check(connection)
-        except compatibility.Incompatible as problem:
+            schema_version.check(connection)
+        except schema_version.Incompatible as problem:
             what, _, remedy = str(problem).rpartition(": ")
             yield error(what, remedy)
             return

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
-from service.datasets import layouts as data
+from service.datasets import layouts
 from service.operations.doctor.findings import Finding, Site, error, ok, spell, warning
 from service.specs.catalog import DATASETS, is_own
 from service.specs.training import ENGINE_VERSION
@@ -140,8 +140,8 @@ def _waiting_in_vain(site: Site, waiting: list[Row[Any]], alive: list[Row[Any]])
     for name in sorted(unknown):
         yield warning(f"a job waits that names the data set '{name}', which this version does not know")
     for name in sorted(names - unknown):
-        if not data.is_present(name, site.settings.data):
-            yield warning(f"a job waits for the data set '{name}', which is not here", data.remedy(name))
+        if not layouts.is_present(name, site.settings.data):
+            yield warning(f"a job waits for the data set '{name}', which is not here", layouts.remedy(name))
 
 
 def _forgotten(waiting: list[Row[Any]], alive: list[Row[Any]]) -> Iterator[Finding]:

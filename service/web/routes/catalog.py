@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import TypeAdapter
 
-from service.comparisons import styles as looks
-from service.datasets import registry as registered
+from service.comparisons import styles
+from service.datasets import registry
 from service.specs import catalog
 from service.specs.base import Frozen
 from service.specs.bodies import Catalog, CatalogEntry, DatasetEntry, ModelEntry, OptimizerEntry
@@ -37,7 +37,7 @@ def show(_: Caller) -> Catalog:
                 present=one.present,
                 fetch=one.fetch,
             )
-            for one in registered.view_all()
+            for one in registry.view_all()
         ],
         models=[
             ModelEntry(
@@ -50,7 +50,7 @@ def show(_: Caller) -> Catalog:
             for name, choice in catalog.MODELS.items()
         ],
         optimizers=[
-            OptimizerEntry(name=name, title=choice.title, params=_schema(choice), colour=looks.HOMES[name])
+            OptimizerEntry(name=name, title=choice.title, params=_schema(choice), colour=styles.HOMES[name])
             for name, choice in catalog.OPTIMIZERS.items()
         ],
         schedules=[_entry(name, choice) for name, choice in catalog.SCHEDULES.items()],

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from service.comparisons import stored_jobs as runs
+from service.comparisons import stored_jobs
 from service.comparisons.answers import CompareAnswer
 from service.comparisons.stored_jobs import CompareQuery
 from service.web.dependencies import Caller, Database
@@ -17,4 +17,4 @@ router = APIRouter(prefix="/v1/compare", tags=["compare"])
 @router.get("", response_model=CompareAnswer)
 def compare(session: Database, _: Caller, query: Annotated[CompareQuery, Query()]) -> CompareAnswer:
     """Compare the stored jobs of one setting by a field of their spec, paired by seed."""
-    return runs.compare(session, query)
+    return stored_jobs.compare(session, query)

@@ -10,14 +10,14 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from service import reports
-from service.comparisons import lifecycle as comparisons
+from service.comparisons import lifecycle
 from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummary
 from service.comparisons.design.requests import ComparisonRequest
 from service.metrics import read
+from service.reports import formats
 from service.specs.bodies import Page
 from service.storage import idempotency
-from service.storage.session import transaction
+from service.storage.database import transaction
 from service.storage.tables import Comparison
 from service.web.dependencies import (
     Caller,
@@ -65,11 +65,11 @@ def submit(
 ) -> Response:
     """Compare optimizers: runs that exist are reused, what is missing is run."""
     if query.dry_run:
-        return JSONResponse(comparisons.dry_run(session, body).model_dump(mode="json"))
+        return JSONResponse(lifecycle.dry_run(session, body).model_dump(mode="json"))
 
     def make() -> tuple[UUID, str]:
-        comparison = comparisons.create(session, user, body)
-        return comparison.id, comparisons.answer(session, comparison).model_dump_json()
+        comparison = lifecycle.create(session, user, body)
+        return comparison.id, lifecycle.answer(session, comparison).model_dump_json()
 
     comparison_id, answer = idempotency.once(session, user, ROUTE, idempotency_key, body.model_dump_json(), make)
     return Response(answer, 202, {"Location": f"/v1/comparisons/{comparison_id}"}, "application/json")
@@ -78,7 +78,7 @@ def submit(
 @router.get("", response_model=Page[ComparisonSummary])
 def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()]) -> Page[ComparisonSummary]:
     """List comparisons, newest first."""
-    found, has_more = comparisons.find(session, query.limit, from_cursor(query.after))
+    found, has_more = lifecycle.find(session, query.limit, from_cursor(query.after))
     ids = [comparison.id for comparison in found]
     return Page(data=[summary(one) for one in found], has_more=has_more, next=next_cursor(ids, has_more))
 
@@ -86,7 +86,7 @@ def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()])
 @router.get("/{comparison_id}", response_model=ComparisonAnswer)
 def show(session: Database, _: Caller, comparison_id: UUID) -> Response:
     """How far a comparison is, and what it says."""
-    answer = comparisons.answer(session, comparisons.get(session, comparison_id))
+    answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
@@ -109,16 +109,16 @@ async def report(
     return Response(found.body, media_type=found.media_type, headers={"Content-Disposition": disposition})
 
 
-def _report(comparison_id: UUID, format: reports.Format) -> reports.Report:
+def _report(comparison_id: UUID, format: formats.Format) -> formats.Report:
     """No session is open while it is made."""
     with transaction() as session:
-        answer = comparisons.answer(session, comparisons.get(session, comparison_id))
+        answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
         is_page = format == "html"  # nothing else shows curves, and they are large
-        curves = read.curves(session, reports.job_ids(answer), reports.curve_names(answer)) if is_page else {}
-    return reports.render(format, answer, curves)
+        curves = read.curves(session, formats.job_ids(answer), formats.curve_names(answer)) if is_page else {}
+    return formats.render(format, answer, curves)
 
 
 @router.post("/{comparison_id}/cancel", status_code=202, response_model=ComparisonSummary)
 def cancel(session: Database, user: Caller, comparison_id: UUID) -> ComparisonSummary:
     """Cancel a comparison, and those of its jobs that nobody else needs."""
-    return summary(comparisons.cancel(session, user, comparison_id))
+    return summary(lifecycle.cancel(session, user, comparison_id))

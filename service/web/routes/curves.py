@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from service.comparisons import lifecycle as comparisons
+from service.comparisons import lifecycle
 from service.comparisons.answers import TaskAnswer
 from service.errors import Invalid
 from service.metrics import read
@@ -69,7 +69,7 @@ class CurvesAnswer(Output):
 @router.get("/{comparison_id}/curves", response_model=CurvesAnswer)
 def show(session: Database, _: Caller, comparison_id: UUID, query: Annotated[CurvesQuery, Query()]) -> Response:
     """Means with bands over the seeds, of the runs that have ended."""
-    answer = comparisons.answer(session, comparisons.get(session, comparison_id))
+    answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
     if query.task > len(answer.tasks):
         raise Invalid.field("task", f"the comparison has {len(answer.tasks)}, and {query.task} is none of them")
     task = answer.tasks[query.task - 1]

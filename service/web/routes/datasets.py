@@ -11,7 +11,7 @@ from pydantic import Field
 from starlette.requests import ClientDisconnect
 
 from service.config import settings
-from service.datasets import registry as registered
+from service.datasets import registry
 from service.datasets.schemas import DatasetDetail, DatasetList
 from service.datasets.uploads.formats import LABEL, Form
 from service.datasets.uploads.upload import Arrival, arrive, refuse_large
@@ -68,15 +68,15 @@ async def add(
     form = Form(query.format, query.label, query.image_size)
     refuse_large(content_length, settings().max_upload_bytes)
     READING.refuse_crowd()
-    await run_in_threadpool(registered.refuse_taken, query.name, query.format)
+    await run_in_threadpool(registry.refuse_taken, query.name, query.format)
     arrival = await run_in_threadpool(arrive, settings().data, settings().max_upload_bytes)
     try:
         await _receive(request, arrival)
-        made = await asyncio.wrap_future(READING.put(lambda: registered.register(arrival, query.name, form, user.name)))
+        made = await asyncio.wrap_future(READING.put(lambda: registry.register(arrival, query.name, form, user.name)))
     finally:
         await run_in_threadpool(arrival.remove)
     response.headers["Location"] = f"/v1/datasets/{made.name}"
-    return await run_in_threadpool(registered.detail, made.name)
+    return await run_in_threadpool(registry.detail, made.name)
 
 
 async def _receive(request: Request, arrival: Arrival) -> None:
@@ -97,7 +97,7 @@ async def _receive(request: Request, arrival: Arrival) -> None:
 @router.get("", response_model=DatasetList)
 def show_all(_: Caller) -> DatasetList:
     """All data sets that a job can name, built-in and registered ones, and whether their files are there."""
-    return DatasetList(data=registered.view_all())
+    return DatasetList(data=registry.view_all())
 
 
 def own_name(kind: Annotated[str, Path(examples=["images"])], name: Annotated[str, Path(examples=["flowers"])]) -> str:
@@ -113,10 +113,10 @@ OwnName = Annotated[str, Depends(own_name)]
 @router.get("/{kind}/{name}", response_model=DatasetDetail)
 def show(_: Caller, name: OwnName) -> DatasetDetail:
     """Show a data set that somebody registered, with a few of its records."""
-    return registered.detail(name)
+    return registry.detail(name)
 
 
 @router.delete("/{kind}/{name}", status_code=204)
 def remove(session: Database, user: Caller, name: OwnName, later: BackgroundTasks) -> None:
     """Remove a data set that you registered, unless a job or comparison that goes on needs it."""
-    later.add_task(registered.sweep, registered.remove(session, user, name))
+    later.add_task(registry.sweep, registry.remove(session, user, name))

@@ -8,16 +8,16 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field
 
-from service import streams as live
-from service.accounts import api_keys as keys
-from service.comparisons import lifecycle as comparisons
-from service.jobs import submission as jobs
-from service.storage.session import transaction
+from service.accounts import api_keys
+from service.comparisons import lifecycle
+from service.jobs import lookup
+from service.storage.database import transaction
+from service.streams import event_feed, feed, job_feed, response
 from service.web.dependencies import StrictQuery
 
 router = APIRouter(tags=["events"])
 ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {live.MEDIA_TYPE: {"schema": {"type": "string"}}}, "description": "Server-Sent Events."},
+    200: {"content": {response.MEDIA_TYPE: {"schema": {"type": "string"}}}, "description": "Server-Sent Events."},
     204: {"description": "All was told: there is nothing to resume."},
 }
 Authorization = Annotated[str | None, Header()]
@@ -37,7 +37,7 @@ class StreamQuery(StrictQuery):
 class Asked(NamedTuple):
     """What somebody wants to hear, and the key that allows it."""
 
-    feed: live.Feed[Any]
+    feed: feed.Feed[Any]
     key_id: UUID
 
 
@@ -48,22 +48,22 @@ class Asked(NamedTuple):
 
 def _job(job_id: UUID, query: Annotated[StreamQuery, Query()], authorization: Authorization = None) -> Asked:
     with transaction() as session:
-        key = keys.used(session, authorization)
-        jobs.get(session, job_id)
-    return Asked(live.JobFeed(job_id, query.max_points), key.id)
+        key = api_keys.used(session, authorization)
+        lookup.get(session, job_id)
+    return Asked(job_feed.JobFeed(job_id, query.max_points), key.id)
 
 
 def _comparison(comparison_id: UUID, _: Annotated[StrictQuery, Query()], authorization: Authorization = None) -> Asked:
     with transaction() as session:
-        key = keys.used(session, authorization)
-        comparisons.get(session, comparison_id)
-    return Asked(live.ComparisonFeed(comparison_id), key.id)
+        key = api_keys.used(session, authorization)
+        lifecycle.get(session, comparison_id)
+    return Asked(event_feed.ComparisonFeed(comparison_id), key.id)
 
 
 def _everything(_: Annotated[StrictQuery, Query()], authorization: Authorization = None) -> Asked:
     with transaction() as session:
-        key = keys.used(session, authorization)
-    return Asked(live.AllFeed(), key.id)
+        key = api_keys.used(session, authorization)
+    return Asked(event_feed.AllFeed(), key.id)
 
 
 @router.get("/v1/jobs/{job_id}/events", response_class=Response, responses=ANSWERS, tags=["jobs"])
@@ -71,7 +71,7 @@ async def listen_to_job(
     request: Request, asked: Annotated[Asked, Depends(_job)], last_event_id: LastEventId = None
 ) -> Response:
     """What happens to a job, from its beginning: `status`, `log`, `metric` (points), at last `end`."""
-    return live.open_stream(request.app.state.hub, *asked, last_event_id)
+    return response.open_stream(request.app.state.hub, *asked, last_event_id)
 
 
 @router.get("/v1/comparisons/{comparison_id}/events", response_class=Response, responses=ANSWERS, tags=["comparisons"])
@@ -79,7 +79,7 @@ async def listen_to_comparison(
     request: Request, asked: Annotated[Asked, Depends(_comparison)], last_event_id: LastEventId = None
 ) -> Response:
     """What happens to a comparison and its jobs, from now on: `status`, `log`, `metric` (progress), at last `end`."""
-    return live.open_stream(request.app.state.hub, *asked, last_event_id)
+    return response.open_stream(request.app.state.hub, *asked, last_event_id)
 
 
 @router.get("/v1/events", response_class=Response, responses=ANSWERS)
@@ -87,4 +87,4 @@ async def listen(
     request: Request, asked: Annotated[Asked, Depends(_everything)], last_event_id: LastEventId = None
 ) -> Response:
     """What happens to all jobs and comparisons, from now on: `status`, `log`, `metric` (progress)."""
-    return live.open_stream(request.app.state.hub, *asked, last_event_id)
+    return response.open_stream(request.app.state.hub, *asked, last_event_id)

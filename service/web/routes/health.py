@@ -7,7 +7,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.jobs import queue
 from service.specs.bodies import Health
-from service.storage import session as db
+from service.storage import database as db
 from service.storage.schema_version import Incompatible
 
 router = APIRouter(tags=["operations"])

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from service.errors import Invalid
-from service.jobs import submission as jobs
+from service.jobs import actions, lookup, submission
 from service.jobs.requests import JobRequest
 from service.jobs.schemas import (
     ActionOutcomes,
@@ -72,12 +72,12 @@ def submit(
 ) -> Response:
     """Submit a training run."""
     if query.dry_run:
-        jobs.check(session, body)
+        submission.check(session, body)
         treated = {name: getattr(body, name) for name in DryRun.model_fields.keys() - {"spec"}}
         return JSONResponse({"spec": body.train_spec.model_dump(mode="json"), **treated})
 
     def make() -> tuple[UUID, str]:
-        job = jobs.submit(session, user, body)
+        job = submission.submit(session, user, body)
         return job.id, view(job).model_dump_json()
 
     job_id, answer = idempotency.once(session, user, ROUTE, idempotency_key, body.model_dump_json(), make)
@@ -101,10 +101,10 @@ class FilterQuery(StrictQuery):
         description="Letters in the data set, model, optimizer, user or the value of a tag.",
     )
 
-    def as_filter(self) -> jobs.Filter:
+    def as_filter(self) -> lookup.Filter:
         """The filter that these parameters ask for."""
         key, _, value = (self.tag or "").partition(":")
-        return jobs.Filter(
+        return lookup.Filter(
             _statuses(self.status),
             self.dataset,
             self.model,
@@ -139,7 +139,7 @@ class ListQuery(FilterQuery):
 def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()]) -> Page[JobView]:
     """List jobs, newest first unless asked otherwise."""
     after, oldest_first = from_cursor(query.after), query.sort == "oldest"
-    found, has_more = jobs.find(session, query.as_filter(), query.limit, after, oldest_first=oldest_first)
+    found, has_more = lookup.find(session, query.as_filter(), query.limit, after, oldest_first=oldest_first)
     ids = [job.id for job in found]
     return Page(data=[view(job) for job in found], has_more=has_more, next=next_cursor(ids, has_more))
 
@@ -147,13 +147,13 @@ def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()])
 @router.get("/counts", response_model=JobCounts)
 def show_counts(session: Database, _: Caller, query: Annotated[FilterQuery, Query()]) -> JobCounts:
     """How many jobs of each status a list with these filters has."""
-    return JobCounts(counts=jobs.count(session, query.as_filter()))
+    return JobCounts(counts=lookup.count(session, query.as_filter()))
 
 
 @router.post("/actions", response_model=ActionOutcomes)
 def act(session: Database, user: Caller, body: ActionRequest) -> ActionOutcomes:
     """Cancel or retry many jobs; for each, whether that was done."""
-    each = jobs.cancel_each if body.action == "cancel" else jobs.retry_each
+    each = actions.cancel_each if body.action == "cancel" else actions.retry_each
     return ActionOutcomes(outcomes=[OutcomeView.model_validate(one) for one in each(session, user, body.jobs)])
 
 
@@ -165,7 +165,7 @@ def show(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Show one job; with the ETag of an earlier answer, 304 where nothing changed."""
-    body = view(jobs.get(session, job_id)).model_dump_json().encode()
+    body = view(lookup.get(session, job_id)).model_dump_json().encode()
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     if if_none_match is not None and etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(",")):
         return Response(status_code=304, headers={"ETag": etag})
@@ -175,19 +175,19 @@ def show(
 @router.get("/{job_id}/history", response_model=History)
 def show_history(session: Database, _: Caller, job_id: UUID) -> History:
     """What happened to a job, in order: each change of its status, and what was noted of its attempts."""
-    return History(events=[EventView.model_validate(event) for event in jobs.history(session, job_id)])
+    return History(events=[EventView.model_validate(event) for event in lookup.history(session, job_id)])
 
 
 @router.post("/{job_id}/cancel", status_code=202, response_model=JobView)
 def cancel(session: Database, user: Caller, job_id: UUID) -> JobView:
     """Cancel a job: at once where it is queued, as soon as it stops where it is running."""
-    return view(jobs.cancel(session, user, job_id))
+    return view(actions.cancel(session, user, job_id))
 
 
 @router.post("/{job_id}/retry", status_code=202, response_model=JobView)
 def retry(session: Database, user: Caller, job_id: UUID, response: Response) -> JobView:
     """Run a failed or cancelled job again, as a new job."""
-    job = jobs.retry(session, user, job_id)
+    job = actions.retry(session, user, job_id)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return view(job)
 
@@ -195,7 +195,7 @@ def retry(session: Database, user: Caller, job_id: UUID, response: Response) -> 
 @router.get("/{job_id}/metrics", response_model=Metrics)
 def show_metrics(session: Database, _: Caller, job_id: UUID, query: Annotated[MetricsQuery, Query()]) -> Metrics:
     """The curves of a job. Thinned-out curves keep their first and last point and every bucket's extremes."""
-    jobs.get(session, job_id)
+    lookup.get(session, job_id)
     wanted = query.names.split(",") if query.names is not None else None
     curves = read.curves(session, [job_id], wanted).get(job_id, {})
     if query.max_points is not None:

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
-from service.reports import figure_files as pictures
+from service.reports import figure_files
 from service.reports.plot_names import Theme
 from service.web.dependencies import Caller, Database, PassingCaller, StrictQuery
 from service.web.figure_queue import drawn
@@ -16,7 +16,7 @@ from service.web.figure_queue import drawn
 router = APIRouter(prefix="/v1", tags=["plots"])
 
 FILES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {media_type: {} for media_type in pictures.MEDIA_TYPES.values()}}
+    200: {"content": {media_type: {} for media_type in figure_files.MEDIA_TYPES.values()}}
 }
 FENCE = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """For an SVG that is opened as a page; its lines have their style at them, and a bar of colours is an image inside."""
@@ -42,10 +42,10 @@ class JobPlotQuery(PlotQuery):
     smooth: float = Field(0.0, ge=0, le=0.99, description="Weight of the past in an exponential moving average.")
 
 
-@router.get("/comparisons/{comparison_id}/plots", response_model=pictures.Plots)
-def show_of_comparison(session: Database, _: Caller, comparison_id: UUID) -> pictures.Plots:
+@router.get("/comparisons/{comparison_id}/plots", response_model=figure_files.Plots)
+def show_of_comparison(session: Database, _: Caller, comparison_id: UUID) -> figure_files.Plots:
     """The figures of a comparison: those of each task, and those of all tasks together."""
-    return pictures.comparison_plots(session, comparison_id)
+    return figure_files.comparison_plots(session, comparison_id)
 
 
 @router.get("/comparisons/{comparison_id}/plots/{file}", response_class=Response, responses=FILES)
@@ -53,14 +53,14 @@ async def draw_of_comparison(
     request: Request, _: PassingCaller, comparison_id: UUID, file: str, query: Annotated[TaskPlotQuery, Query()]
 ) -> Response:
     """One of them, as `NAME.svg` or `NAME.png`; 409, with the reason, where it cannot be drawn."""
-    name, wish = pictures.of_file(file, query.theme, query.width)
-    return _answer(await drawn(request, lambda: pictures.comparison_plot(comparison_id, name, query.task, wish)))
+    name, wish = figure_files.of_file(file, query.theme, query.width)
+    return _answer(await drawn(request, lambda: figure_files.comparison_plot(comparison_id, name, query.task, wish)))
 
 
-@router.get("/jobs/{job_id}/plots", response_model=pictures.Plots)
-def show_of_job(session: Database, _: Caller, job_id: UUID) -> pictures.Plots:
+@router.get("/jobs/{job_id}/plots", response_model=figure_files.Plots)
+def show_of_job(session: Database, _: Caller, job_id: UUID) -> figure_files.Plots:
     """The figures of a job; every metric that it measured is one, too."""
-    return pictures.job_plots(session, job_id)
+    return figure_files.job_plots(session, job_id)
 
 
 @router.get("/jobs/{job_id}/plots/{file:path}", response_class=Response, responses=FILES)
@@ -68,12 +68,14 @@ async def draw_of_job(
     request: Request, _: PassingCaller, job_id: UUID, file: str, query: Annotated[JobPlotQuery, Query()]
 ) -> Response:
     """One of them, as `NAME.svg` or `NAME.png`; 409, with the reason, where it cannot be drawn."""
-    name, wish = pictures.of_file(file, query.theme, query.width)
+    name, wish = figure_files.of_file(file, query.theme, query.width)
     is_log, smooth = query.log, query.smooth
-    return _answer(await drawn(request, lambda: pictures.job_plot(job_id, name, wish, is_log=is_log, smooth=smooth)))
+    return _answer(
+        await drawn(request, lambda: figure_files.job_plot(job_id, name, wish, is_log=is_log, smooth=smooth))
+    )
 
 
-def _answer(found: pictures.Picture) -> Response:
+def _answer(found: figure_files.Picture) -> Response:
     disposition = f'inline; filename="{found.file_name}"'
     headers = {
         "Content-Disposition": disposition,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service.jobs import workers as fleet
+from service.jobs import workers
 from service.operations import overview
 from service.web.dependencies import Caller, Database
 
 router = APIRouter(prefix="/v1", tags=["operations"])
 
 
-@router.get("/workers", response_model=fleet.Workers)
-def show_workers(session: Database, _: Caller) -> fleet.Workers:
+@router.get("/workers", response_model=workers.Workers)
+def show_workers(session: Database, _: Caller) -> workers.Workers:
     """The workers of the last day: their devices, whether they are up, and the jobs that they run."""
-    return fleet.workers(session)
+    return workers.workers(session)
 
 
 @router.get("/overview", response_model=overview.Overview)

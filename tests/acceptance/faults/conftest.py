@@ -12,10 +12,10 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, text
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.metrics import read
 from service.specs.states import Reason
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Checkpoint, JobEvent
 from tests import tables
 from tests.acceptance.faults.ledger import Ledger, Result
@@ -70,13 +70,13 @@ class FaultLab(Lab):
 
     def checkpoints(self, job_id: str) -> list[Checkpoint]:
         """What it could continue from, oldest first."""
-        with db.transaction() as session:
+        with database.transaction() as session:
             wanted = select(Checkpoint).where(Checkpoint.job_id == UUID(job_id)).order_by(Checkpoint.step)
             return list(session.scalars(wanted))
 
     def notes(self, job_id: str, attempt: int) -> list[str]:
         """What is said about an attempt of the job."""
-        with db.transaction() as session:
+        with database.transaction() as session:
             wanted = select(JobEvent).where(JobEvent.job_id == UUID(job_id), JobEvent.attempt == attempt)
             return [event.message or "" for event in session.scalars(wanted.order_by(JobEvent.seq))]
 
@@ -89,7 +89,7 @@ class FaultLab(Lab):
 
     def safe_until(self, job_id: str, step: int) -> Safe:
         """What was measured until a step, and when: another training of the same steps takes another time."""
-        with db.transaction() as session:
+        with database.transaction() as session:
             curves = read.curves(session, [UUID(job_id)]).get(UUID(job_id), {})
         pairs = {name: zip(of.steps.tolist(), of.wall_seconds.tolist(), strict=True) for name, of in curves.items()}
         points = {name: [pair for pair in of if pair[0] <= step] for name, of in pairs.items()}
@@ -117,13 +117,13 @@ class FaultLab(Lab):
             assert time.monotonic() < deadline, f"these jobs do not end: {self.ledger.entries.keys()}"
             time.sleep(0.1)
         until(lambda: not self.stack.strays(), 20)
-        with db.transaction() as session:
+        with database.transaction() as session:
             assert self.ledger.problems(session) == []
         self.is_settled = True
 
     def _have_all_ended(self, living: Iterable[str] | None) -> bool:
         try:
-            with db.transaction() as session:
+            with database.transaction() as session:
                 return self.ledger.look(session, self.stack.living() if living is None else living)
         except Exception as error:
             if not is_away(error):
@@ -136,7 +136,7 @@ class FaultLab(Lab):
 def stack(schema: None, servers: Any) -> Iterator[Stack]:
     """The API and two workers, on empty tables."""
     tables.clear()
-    with Stack(servers, keys.create("ada")) as stack:
+    with Stack(servers, api_keys.create("ada")) as stack:
         for _ in range(2):  # at the same time as the API, which answers first
             stack.start_worker()
         stack.api.ready()
@@ -156,7 +156,7 @@ FAILED = pytest.StashKey[bool]()
 @pytest.fixture
 def lab(stack: Stack, references: dict[str, Result], request: pytest.FixtureRequest) -> Iterator[FaultLab]:
     """No job yet, and two workers that listen. No test ends without the check."""
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.execute(text("TRUNCATE jobs CASCADE"))
     stack.have_workers(2)
     lab = FaultLab(stack, references)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import select, text
 
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Job, JobEvent
 from tests.acceptance.faults.ledger import WHOLE, Ledger, Result, results
 from tests.acceptance.faults.specs import SPECS
@@ -30,11 +30,11 @@ def undisturbed(stack: Stack, names: Iterable[str]) -> dict[str, Result]:
             ledger.accept(job_id, None, WHOLE)
 
         def have_ended(ledger: Ledger = ledger) -> bool:
-            with db.transaction() as session:
+            with database.transaction() as session:
                 return ledger.look(session, stack.living())
 
         until(have_ended, PATIENCE_SECONDS)
-        with db.transaction() as session:
+        with database.transaction() as session:
             assert ledger.problems(session) == []
             found_now = results(session, ids.values())
             attempts = {row.id: row.attempt for row in session.execute(select(Job.id, Job.attempt))}

@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx2
 
-from service.operations.embedded import Embedded
+from service.operations.embedded.servers import Embedded
 from tests.acceptance.lab import FAST, RunningWorker, alive, children
 from tests.waiting import until
 

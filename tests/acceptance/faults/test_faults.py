@@ -18,11 +18,10 @@ import redis
 from sqlalchemy import func, select, text
 
 from service.config import settings
-from service.jobs import queue
-from service.jobs import submission as jobs
+from service.jobs import queue, submission
 from service.jobs.requests import JobRequest
 from service.specs.states import Reason
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Job, User, Worker
 from tests.acceptance.faults import harm
 from tests.acceptance.faults.ledger import OWNERLESS_SECONDS
@@ -110,7 +109,7 @@ class TestTheWorker:
             assert [job["attempt"] for job in waiting] == [1, 1, 0]
             # All that was trained is safe, whenever the last checkpoint before that was.
             safe = {job["id"]: lab.safe_until(job["id"], job["progress"]["step"]) for job in waiting[:2]}
-            with db.transaction() as session:
+            with database.transaction() as session:
                 stopped = session.scalars(select(Worker.id).where(Worker.stopped_at.is_not(None))).all()
             assert drained.id in stopped
         lab.stack.start_worker()
@@ -131,12 +130,12 @@ class TestTheWorker:
                 lab.ended(job_id)
             before = {job_id: (lab.show(job_id), lab.metrics(job_id), lab.events(job_id)) for job_id in ids}
             assert [job["attempt"] for job, *_ in before.values()] == [2 if id_ in taken else 1 for id_ in ids]
-            with db.transaction() as session:
+            with database.transaction() as session:
                 thawed_at = session.scalar(select(func.clock_timestamp()))
         until(lambda: not frozen.training())
 
         def has_beaten() -> bool:
-            with db.transaction() as session:
+            with database.transaction() as session:
                 return session.get_one(Worker, frozen.id).heartbeat_at > thawed_at
 
         until(has_beaten)
@@ -151,7 +150,7 @@ class TestTheWorker:
         safe = lab.safe(job_id)
         worker = lab.owner(job_id)
         with ExitStack() as stack:
-            with db.transaction() as session:
+            with database.transaction() as session:
                 session.execute(select(Job.id).where(Job.id == UUID(job_id)).with_for_update())
                 waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
                 until(lambda: session.scalar(waiting))  # its heartbeat, which has the lock as soon as we let go
@@ -245,9 +244,9 @@ class TestTheBroker:
         assert [lab.show(job_id)["attempt"] for job_id in ids] == [1] * 4
 
     def test_a_bell_is_lost(self, lab):
-        with db.transaction() as session:  # the API's way, but for the bell
+        with database.transaction() as session:  # the API's way, but for the bell
             user = session.scalars(select(User)).one()
-            silent = str(jobs.submit(session, user, JobRequest.model_validate(SPECS["tiny"])).id)
+            silent = str(submission.submit(session, user, JobRequest.model_validate(SPECS["tiny"])).id)
             assert session.info.pop("after_commit")
         lab.ledger.accept(silent, lab.references["tiny"])
         ids = [lab.train("tiny") for _ in range(8)]
@@ -328,7 +327,7 @@ class TestTheDisk:
 
 
 def stored_jobs() -> list[str]:
-    with db.transaction() as session:
+    with database.transaction() as session:
         return [str(job_id) for job_id in session.scalars(select(Job.id))]
 
 

@@ -7,14 +7,13 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import select, text
 
-from service.accounts import api_keys as keys
-from service.jobs import claims, heartbeats, outcomes
-from service.jobs import submission as jobs
+from service.accounts import api_keys
+from service.jobs import claims, heartbeats, outcomes, submission
 from service.jobs.requests import JobRequest
 from service.metrics import write
 from service.specs.outcome import Summary
 from service.specs.states import Reason
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import User
 from tests.acceptance.faults.ledger import OWNERLESS_SECONDS, Ledger, results
 from tests.acceptance.faults.specs import SPECS
@@ -40,12 +39,12 @@ SUMMARY = Summary(
 @pytest.fixture
 def submit(empty: None) -> Callable[[], claims.Claim]:
     """Submits and claims a job."""
-    keys.create("ada")
+    api_keys.create("ada")
 
     def submitted() -> claims.Claim:
-        with db.transaction() as session:
+        with database.transaction() as session:
             user = session.scalars(select(User)).one()
-            jobs.submit(session, user, JobRequest.model_validate(SPECS["tiny"]))
+            submission.submit(session, user, JobRequest.model_validate(SPECS["tiny"]))
             claim = claims.claim(session, "worker", has_cuda=False)
             assert claim is not None
             return claim
@@ -54,7 +53,7 @@ def submit(empty: None) -> Callable[[], claims.Claim]:
 
 
 def finish(claim: claims.Claim, reason: Reason = Reason.COMPLETED, points: write.Points = POINTS) -> None:
-    with db.transaction() as session:
+    with database.transaction() as session:
         summary = SUMMARY.model_copy(update={"reason": reason})
         assert outcomes.finish(session, claim, reason, summary=summary, batches=[heartbeats.Batch(points)])
 
@@ -65,7 +64,7 @@ def ended(submit: Callable[[], claims.Claim]) -> Ledger:
     owned = [submit(), submit()]
     for claim in owned:
         finish(claim)
-    with db.transaction() as session:
+    with database.transaction() as session:
         reference = results(session, [owned[0].job_id])[owned[0].job_id]
     ledger = Ledger()
     for claim in owned:
@@ -76,10 +75,10 @@ def ended(submit: Callable[[], claims.Claim]) -> Ledger:
 def problems(ledger: Ledger, change: str = "SELECT 1") -> list[str]:
     """What it finds after `change` of the second job."""
     second = list(ledger.entries)[-1]
-    with db.transaction() as session:
+    with database.transaction() as session:
         name = "(SELECT id FROM metric_names WHERE name = 'train_loss')"
         session.execute(text(change.replace(":loss", f"job_id = :job AND name_id = {name}")), {"job": second})
-    with db.transaction() as session:
+    with database.transaction() as session:
         found = ledger.problems(session)
     assert all(str(second) in problem for problem in found)
     return found
@@ -91,7 +90,7 @@ def test_all_is_well(ended: Ledger) -> None:
 
 def test_a_note_is_no_change_of_state(ended: Ledger, submit: Callable[[], claims.Claim]) -> None:
     claim = submit()
-    with db.transaction() as session:
+    with database.transaction() as session:
         assert claims.begin(session, claim, step=10)
     finish(claim)
     ended.accept(claim.job_id, next(iter(ended.entries.values())).reference)
@@ -166,7 +165,7 @@ def test_what_is_wrong_is_found(ended: Ledger, what: str) -> None:
 
 def test_a_job_that_nobody_was_told_of(ended: Ledger, submit: Callable[[], claims.Claim]) -> None:
     stranger = submit().job_id
-    with db.transaction() as session:
+    with database.transaction() as session:
         assert ended.problems(session) == [f"{stranger}: there, and nobody was told of it"]
 
 
@@ -210,7 +209,7 @@ class TestOwners:
     def test_without_one_for_too_long(self, submit):
         ledger = Ledger()
         ledger.accept(submit().job_id, None)
-        with db.transaction() as session:
+        with database.transaction() as session:
             assert not ledger.look(session, ["worker"], now=0.0)
             ledger.look(session, [], now=100.0)
             ledger.look(session, [], now=100.0 + OWNERLESS_SECONDS + 1)
@@ -220,21 +219,21 @@ class TestOwners:
         ledger = Ledger()
         claim = submit()
         ledger.accept(claim.job_id, None)
-        with db.transaction() as session:
+        with database.transaction() as session:
             ledger.look(session, [], now=0.0)
             ledger.look(session, ["worker"], now=20.0)
             ledger.look(session, [], now=40.0)
             ledger.look(session, [], now=60.0)
         assert ledger.longest_ownerless_seconds == 20.0
         finish(claim)
-        with db.transaction() as session:
+        with database.transaction() as session:
             assert ledger.look(session, [], now=200.0)
         assert problems(ledger) == []
 
     def test_while_the_database_is_away_nothing_counts(self, submit):
         ledger = Ledger()
         ledger.accept(submit().job_id, None)
-        with db.transaction() as session:
+        with database.transaction() as session:
             ledger.look(session, [], now=0.0)
             ledger.looked_away()
             ledger.look(session, [], now=100.0)

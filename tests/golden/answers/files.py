@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from service.comparisons.answers import ComparisonAnswer
-from service.reports import Format, render
+from service.reports.formats import Format, render
 from tests.golden.answers import comparisons, invented, stored
 
 FOLDER = Path(__file__).parent

@@ -10,8 +10,8 @@ from service.config import settings
 from service.jobs import queue
 from service.jobs.claims import Claim
 from service.operations.backup import backup
-from service.operations.embedded import Embedded
-from service.storage import session as db
+from service.operations.embedded.servers import Embedded
+from service.storage import database
 from service.storage.files import store
 from tests.integration.backup.places import Place, fill
 
@@ -30,8 +30,8 @@ def places(servers: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         )
         here.enter()
         yield here, there
-        db.engine().dispose()
-        for made in (settings, db.engine, queue.celery, store):
+        database.engine().dispose()
+        for made in (settings, database.engine, queue.celery, store):
             made.cache_clear()
         for name in names:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")

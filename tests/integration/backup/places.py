@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from starlette.testclient import TestClient
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.app import create_app
 from service.config import settings
 from service.jobs import claims, heartbeats, outcomes, queue
@@ -18,8 +18,7 @@ from service.jobs.heartbeats import Batch, Beat
 from service.metrics import write
 from service.operations.backup import backup
 from service.specs.states import Reason
-from service.storage import schema_version as compatibility
-from service.storage import session as db
+from service.storage import database, schema_version
 from service.storage.files import digest, store
 
 COMPARISON = {
@@ -33,7 +32,7 @@ COMPARISON = {
 TABLES = ("users", "api_keys", "jobs", "job_events", "metric_names", "metric_chunks", "checkpoints", "comparisons")
 
 
-CODE = compatibility.code_number()
+CODE = schema_version.code_number()
 
 
 class Place:
@@ -43,11 +42,11 @@ class Place:
         self.url, self.home, self._patch = url, home, patch
 
     def enter(self) -> None:
-        if db.engine.cache_info().currsize:
-            db.engine().dispose()
+        if database.engine.cache_info().currsize:
+            database.engine().dispose()
         self._patch.setenv("KOTRAIN_DATABASE_URL", self.url)
         self._patch.setenv("KOTRAIN_HOME", str(self.home))
-        for made in (settings, db.engine, queue.celery, store):
+        for made in (settings, database.engine, queue.celery, store):
             made.cache_clear()
         self._patch.setattr(write, "_name_ids", {})
 
@@ -56,7 +55,7 @@ class Place:
 
 
 def do(call: Callable, *arguments, **options):
-    with db.transaction() as session:
+    with database.transaction() as session:
         return call(session, *arguments, **options)
 
 
@@ -85,9 +84,9 @@ def keep(claim: Claim, step: int) -> Batch:
 
 def fill() -> Claim:
     """Store a comparison of four runs: one at work with two checkpoints, one done. The claim of the first."""
-    db.migrate()
+    database.migrate()
     with TestClient(create_app()) as client:
-        client.headers["Authorization"] = f"Bearer {keys.create('ada')}"
+        client.headers["Authorization"] = f"Bearer {api_keys.create('ada')}"
         assert client.post("/v1/comparisons", json=COMPARISON).status_code == 202
     running, done = (do(claims.claim, "w1", has_cuda=False) for _ in range(2))
     for step in (10, 20):
@@ -98,5 +97,5 @@ def fill() -> Claim:
 
 def is_untouched(place: Place) -> bool:
     """Nothing is in a place that had nothing."""
-    with db.engine().connect() as connection:
-        return compatibility.read(connection) is None and place.files() == {}
+    with database.engine().connect() as connection:
+        return schema_version.read(connection) is None and place.files() == {}

@@ -11,14 +11,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.config import settings
-from service.operations.backup import archive as archives
-from service.operations.backup import backup
-from service.operations.backup import pg_dump as dumps
+from service.operations.backup import archive, backup, pg_dump
 from service.operations.backup.archive import BackupError, Reader
-from service.storage import schema_version as compatibility
-from service.storage import session as db
+from service.storage import database, schema_version
 from service.storage.schema_version import Incompatible
 from tests.integration.backup.places import (
     CODE,
@@ -136,7 +133,7 @@ class TestDamage:
 def with_manifest(path: Path, **changed: object) -> None:
     """The same backup, saying something else of itself."""
     with Reader(path) as reader, path.with_suffix(".changed").open("wb") as file:
-        writer = archives.Writer(file)
+        writer = archive.Writer(file)
         for part in reader.manifest.parts:
             with reader.open(part.name) as source:
                 writer.add(part.name, source)
@@ -157,8 +154,8 @@ class TestRefusals:
         backup.create(tmp_path / "newer.tar")
         places[1].enter()
         assert restore(tmp_path / "newer.tar").jobs == 4
-        with db.engine().connect() as connection:
-            assert compatibility.read(connection).number == CODE + 2
+        with database.engine().connect() as connection:
+            assert schema_version.read(connection).number == CODE + 2
 
     def test_another_format(self, places, made):
         with_manifest(made, format=2)
@@ -178,14 +175,14 @@ class TestRefusals:
 
     def test_a_target_with_a_user_only(self, places, made):
         places[1].enter()
-        db.migrate()
-        keys.create("bob")
+        database.migrate()
+        api_keys.create("bob")
         with pytest.raises(BackupError, match="holds 1 users and 0 jobs"):
             restore(made)
 
     def test_a_target_with_a_newer_schema(self, places, made):
         places[1].enter()
-        db.migrate()
+        database.migrate()
         run("UPDATE alembic_version SET version_num = :number", number=f"{CODE + 2:04}")
         with pytest.raises(BackupError, match="has the newer schema"):
             restore(made)
@@ -240,7 +237,7 @@ class TestRefusals:
 
     def test_without_the_programs(self, filled, tmp_path):
         with pytest.raises(BackupError, match=r"pg_dump of PostgreSQL 99 or newer is needed \(here: .*18"):
-            dumps.find("pg_dump", 99)
+            pg_dump.find("pg_dump", 99)
 
 
 def test_no_password_is_on_a_command_line(filled, monkeypatch, tmp_path):

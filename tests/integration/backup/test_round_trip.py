@@ -10,11 +10,8 @@ from service.jobs import claims, heartbeats
 from service.jobs.checkpoints import newest_first
 from service.jobs.claims import Claim
 from service.jobs.heartbeats import Beat
-from service.operations.backup import archive as archives
-from service.operations.backup import backup
-from service.operations.backup import pg_dump as dumps
-from service.storage import schema_version as compatibility
-from service.storage import session as db
+from service.operations.backup import archive, backup, pg_dump
+from service.storage import database, schema_version
 from service.storage.files import store
 from tests.integration.backup.places import CODE, TABLES, do, keep, restore, rows, run
 
@@ -33,7 +30,7 @@ class TestRoundTrip:
         untouched = {job["id"]: job for job in before["jobs"] if job["status"] != "running"}
         assert {job["id"]: job for job in rows("jobs") if job["id"] in untouched} == untouched
         assert {name: store().path(name).read_bytes() for name in there.files()} == files
-        db.check_schema()
+        database.check_schema()
 
     def test_what_was_running_goes_on_from_its_checkpoint_without_blame(self, places, filled, made):
         places[1].enter()
@@ -49,7 +46,7 @@ class TestRoundTrip:
 
     def test_into_migrated_tables_that_are_empty(self, places, made):
         places[1].enter()
-        db.migrate()
+        database.migrate()
         assert restore(made).jobs == 4
 
     def test_the_file_is_private_and_plain(self, made):
@@ -65,33 +62,33 @@ class TestRoundTrip:
     def test_any_pg_restore_reads_its_dump(self, made, tmp_path):
         with tarfile.open(made) as tar:
             (tmp_path / "dump").write_bytes(tar.extractfile("database.dump").read())
-        program = dumps.find("pg_restore", 18).path
+        program = pg_dump.find("pg_restore", 18).path
         listed = subprocess.run([program, "--list", tmp_path / "dump"], capture_output=True, text=True, check=True)
         assert "TABLE DATA public jobs" in listed.stdout
 
     def test_an_older_schema_is_brought_up(self, places, filled, tmp_path):
         run("DELETE FROM checkpoints")
-        with db.engine().begin() as connection:
-            config = compatibility.alembic()
+        with database.engine().begin() as connection:
+            config = schema_version.alembic()
             config.attributes["connection"] = connection
             command.downgrade(config, "0002")
         assert backup.create(tmp_path / "old.tar").schema_number == 2
         places[1].enter()
         assert restore(tmp_path / "old.tar").jobs == 4
-        db.check_schema()
+        database.check_schema()
 
     def test_one_that_cannot_be_read_to_its_end_is_left_out(self, places, filled, tmp_path, monkeypatch):
         """As a file of an object store that is replaced while it is read."""
         newest, older = do(newest_first, filled.job_id)
-        read = archives._read
+        read = archive._read
         broken = store().open(newest.file).name
 
         def read_or_fail(source):
             if getattr(source, "name", None) != broken:
                 return read(source)
-            raise archives._Unreadable
+            raise archive._Unreadable
 
-        monkeypatch.setattr(archives, "_read", read_or_fail)
+        monkeypatch.setattr(archive, "_read", read_or_fail)
         assert backup.create(tmp_path / "b.tar").left_out == [newest.file]
         places[1].enter()
         restore(tmp_path / "b.tar")
@@ -105,14 +102,14 @@ class TestFilesThatGo:
             do(heartbeats.beat, "w1", [Beat(claim, step, 100, [keep(claim, step)])])
 
     def test_what_is_replaced_while_it_is_copied_is_in_it(self, places, filled, tmp_path, monkeypatch):
-        add = archives.Writer.add
+        add = archive.Writer.add
 
         def replace_first(*arguments: object) -> bool:
-            monkeypatch.setattr(archives.Writer, "add", add)
+            monkeypatch.setattr(archive.Writer, "add", add)
             self.replaced(filled)
             return add(*arguments)
 
-        monkeypatch.setattr(archives.Writer, "add", replace_first)
+        monkeypatch.setattr(archive.Writer, "add", replace_first)
         before = do(newest_first, filled.job_id)
         manifest = backup.create(tmp_path / "b.tar")
         assert (len(manifest.files), manifest.left_out) == (2, [])

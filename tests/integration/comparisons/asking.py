@@ -5,12 +5,12 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from service.comparisons import lifecycle as comparisons
+from service.comparisons import lifecycle
 from service.jobs import claims, outcomes
 from service.specs.outcome import Summary
 from service.specs.states import Reason
 from service.specs.training import ENGINE_VERSION
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import ComparisonCell, Job
 
 LR = {"lr": {"log_uniform": [0.0003, 0.03]}}
@@ -47,7 +47,7 @@ def score(spec) -> float:
 
 
 def finish_one(environment=ENVIRONMENT, reason=Reason.COMPLETED) -> UUID | None:
-    with db.transaction() as session:
+    with database.transaction() as session:
         claim = claims.claim(session, "w", has_cuda=False)
         if claim is None:
             return None
@@ -64,9 +64,9 @@ def finish_one(environment=ENVIRONMENT, reason=Reason.COMPLETED) -> UUID | None:
 
 
 def advance():
-    with db.transaction() as session:
-        for comparison in comparisons.running(session):
-            comparisons.advance_one(session, comparison)
+    with database.transaction() as session:
+        for comparison in lifecycle.running(session):
+            lifecycle.advance_one(session, comparison)
 
 
 def work(**how) -> int:
@@ -93,11 +93,11 @@ def show(api, comparison) -> dict:
 
 
 def job_ids(comparison, phase=None) -> set[UUID]:
-    with db.transaction() as session:
+    with database.transaction() as session:
         query = select(ComparisonCell.job_id).where(ComparisonCell.comparison_id == UUID(comparison["id"]))
         return set(session.scalars(query if phase is None else query.where(ComparisonCell.phase == phase)))
 
 
 def specs(ids) -> list[dict]:
-    with db.transaction() as session:
+    with database.transaction() as session:
         return list(session.scalars(select(Job.spec).where(Job.id.in_(ids))))

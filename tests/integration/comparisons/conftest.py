@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func
 
-from service.accounts import api_keys as keys
-from service.storage import session as db
+from service.accounts import api_keys
+from service.storage import database
 from service.storage.tables import Worker
 from tests.clients import client
 from tests.integration.comparisons.asking import WORKER
@@ -15,7 +15,7 @@ from tests.integration.comparisons.asking import WORKER
 @pytest.fixture
 def worker(empty):
     """A worker that is known to be up, beyond the short lease of tests; nothing runs but what a test says."""
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.add(Worker(**WORKER, heartbeat_at=func.clock_timestamp() + timedelta(hours=1)))
 
 
@@ -26,5 +26,5 @@ def ada(api, worker):
 
 @pytest.fixture
 def bob(worker):
-    with client(keys.create("bob")) as bob:
+    with client(api_keys.create("bob")) as bob:
         yield bob

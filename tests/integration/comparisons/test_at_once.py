@@ -7,13 +7,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select, text
 
-from service.accounts import api_keys as keys
-from service.comparisons import lifecycle as comparisons
+from service.accounts import api_keys
+from service.comparisons import lifecycle
 from service.comparisons.design.requests import ComparisonRequest
 from service.errors import Conflict
-from service.jobs import claims, outcomes
-from service.jobs import submission as jobs
-from service.storage import session as db
+from service.jobs import actions, claims, outcomes
+from service.storage import database
 from service.storage.tables import Comparison, Job, User
 from tests.integration.comparisons.asking import REQUEST, finish_one, job_ids
 
@@ -32,13 +31,13 @@ class Beside:
 
     @staticmethod
     def _run(step):
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(text("SET LOCAL lock_timeout = '30s'"))
             return step(session)
 
     @property
     def waits(self) -> bool:
-        with db.transaction() as session:
+        with database.transaction() as session:
             return session.scalar(BLOCKED) > 0
 
     @property
@@ -54,37 +53,37 @@ def create(name, **fields):
     def step(session) -> dict:
         user = session.scalar(select(User).where(User.name == name))
         request = ComparisonRequest.model_validate(REQUEST | fields)
-        return {"id": str(comparisons.create(session, user, request).id)}
+        return {"id": str(lifecycle.create(session, user, request).id)}
 
     return step
 
 
 def advance(comparison):
-    return lambda session: comparisons.advance_one(session, UUID(comparison["id"]))
+    return lambda session: lifecycle.advance_one(session, UUID(comparison["id"]))
 
 
 def cancel(comparison, name="ada"):
     def step(session):
         user = session.scalar(select(User).where(User.name == name))
-        comparisons.cancel(session, user, UUID(comparison["id"]))
+        lifecycle.cancel(session, user, UUID(comparison["id"]))
 
     return step
 
 
 def count_jobs() -> int:
-    with db.transaction() as session:
+    with database.transaction() as session:
         return session.scalar(select(func.count()).select_from(Job))
 
 
 def status(comparison) -> str:
-    with db.transaction() as session:
+    with database.transaction() as session:
         return session.get(Comparison, UUID(comparison["id"])).status
 
 
 @pytest.fixture
 def users(worker):
     for name in ("ada", "bob"):
-        keys.create(name)
+        api_keys.create(name)
 
 
 @pytest.fixture
@@ -92,7 +91,7 @@ def tuned(users):
     """Two comparisons that ask the same, with all runs over but those that the tuning chooses."""
     made = []
     for name in ("ada", "bob"):
-        with db.transaction() as session:
+        with database.transaction() as session:
             made.append(create(name)(session))
     while finish_one():
         pass
@@ -100,7 +99,7 @@ def tuned(users):
 
 
 def test_two_that_are_made_at_once_share_their_jobs(users):
-    with db.transaction() as session:
+    with database.transaction() as session:
         first = create("ada")(session)
         other = Beside(create("bob"))
         assert other.waits
@@ -111,7 +110,7 @@ def test_two_that_are_made_at_once_share_their_jobs(users):
 
 def test_two_that_go_on_at_once_share_their_jobs(tuned):
     first, second = tuned
-    with db.transaction() as session:
+    with database.transaction() as session:
         advance(first)(session)
         other = Beside(advance(second))
         assert other.waits
@@ -122,7 +121,7 @@ def test_two_that_go_on_at_once_share_their_jobs(tuned):
 
 def test_one_is_advanced_by_one_worker_at_a_time(tuned):
     first, _ = tuned
-    with db.transaction() as session:
+    with database.transaction() as session:
         advance(first)(session)
         other = Beside(advance(first))
         assert other.ended  # somebody is at it: the others' comparisons need not wait
@@ -132,16 +131,16 @@ def test_one_is_advanced_by_one_worker_at_a_time(tuned):
 
 def test_many_at_once_neither_double_a_job_nor_wait_for_each_other_in_a_circle(users):
     def both(name):
-        with db.transaction() as session:
+        with database.transaction() as session:
             made = create(name, seeds=5)(session)
         for comparison in [made, *([{"id": str(one)} for one in everyone()])]:
-            with db.transaction() as session:
+            with database.transaction() as session:
                 advance(comparison)(session)
         return made
 
     def everyone():
-        with db.transaction() as session:
-            return comparisons.running(session)
+        with database.transaction() as session:
+            return lifecycle.running(session)
 
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(both, ["ada", "bob"] * 4))
@@ -151,22 +150,22 @@ def test_many_at_once_neither_double_a_job_nor_wait_for_each_other_in_a_circle(u
 
 def test_cancelled_while_it_goes_on_none_of_its_jobs_stays(users, tuned):
     first, second = tuned
-    with db.transaction() as session:
+    with database.transaction() as session:
         cancel(second, "bob")(session)
-    with db.transaction() as session:
+    with database.transaction() as session:
         advance(first)(session)
         other = Beside(cancel(first))
         assert other.waits
     other.result()
     assert status(first) == "cancelled"
-    with db.transaction() as session:
+    with database.transaction() as session:
         left = session.scalars(select(Job.status).where(Job.id.in_(job_ids(first)))).all()
     assert (left.count("cancelled"), left.count("succeeded")) == (3, 5)
 
 
 def test_going_on_while_it_is_cancelled_asks_for_nothing(tuned):
     first, _ = tuned
-    with db.transaction() as session:
+    with database.transaction() as session:
         cancel(first)(session)
         other = Beside(advance(first))
         assert other.ended
@@ -176,11 +175,11 @@ def test_going_on_while_it_is_cancelled_asks_for_nothing(tuned):
 
 def test_one_that_ends_first_is_not_cancelled(tuned):
     first, _ = tuned
-    with db.transaction() as session:
+    with database.transaction() as session:
         advance(first)(session)
     while finish_one():
         pass
-    with db.transaction() as session:
+    with database.transaction() as session:
         advance(first)(session)
         other = Beside(cancel(first))
         assert other.waits
@@ -190,15 +189,15 @@ def test_one_that_ends_first_is_not_cancelled(tuned):
 
 
 def test_a_job_given_back_while_it_is_cancelled_does_not_escape(users):
-    with db.transaction() as session:
+    with database.transaction() as session:
         create("ada")(session)
-    with db.transaction() as session:
+    with database.transaction() as session:
         claim = claims.claim(session, "w", has_cuda=False)
-    with db.transaction() as session:
+    with database.transaction() as session:
         assert outcomes.requeue(session, claim, "the worker shuts down")
-        other = Beside(lambda session: jobs.cancel_many(session, [claim.job_id]))
+        other = Beside(lambda session: actions.cancel_many(session, [claim.job_id]))
         assert other.waits
     other.result()
-    with db.transaction() as session:
+    with database.transaction() as session:
         job = session.get(Job, claim.job_id)
         assert job.status == "cancelled" or job.cancel_requested

@@ -7,7 +7,7 @@ import random
 import pytest
 from sqlalchemy import func
 
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Worker
 
 RANGE = {"log_uniform": [0.0003, 0.03]}
@@ -81,7 +81,7 @@ def disturbed(draw: random.Random) -> dict:
 
 @pytest.fixture
 def dry_run(api):
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.add(
             Worker(id="w", host="here", slots=1, devices=[{"kind": "cpu"}], heartbeat_at=func.clock_timestamp())
         )

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from service.metrics import read, write
 from service.specs.states import Reason
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import ComparisonCell, Job
 from tests.integration.at_work import do
 from tests.integration.comparisons.asking import ask, job_ids, work
@@ -20,7 +20,7 @@ def ended(ada):
     optimizers = [{"name": "adam", "params": {"lr": 0.01}}, {"name": "sgd", "params": {"lr": 0.1}}]
     comparison = ask(ada, optimizers=optimizers, tuning=None)
     work()
-    with db.transaction() as session:
+    with database.transaction() as session:
         cells = session.execute(
             select(ComparisonCell.job_id, ComparisonCell.seed, ComparisonCell.optimizer).where(
                 ComparisonCell.comparison_id == UUID(comparison["id"])
@@ -93,7 +93,7 @@ def test_a_run_that_diverged_is_apart(ada):
     optimizers = [{"name": "adam", "params": {"lr": 0.01}}, {"name": "sgd", "params": {"lr": 0.1}}]
     comparison = ask(ada, optimizers=optimizers, tuning=None, seeds=2)
     work(reason=Reason.DIVERGED)
-    with db.transaction() as session:
+    with database.transaction() as session:
         jobs = session.scalars(select(Job.id)).all()
         write.append(session, [(job, {"val_accuracy": ([10, 20], [0.5, float("nan")], [1.0, 2.0])}) for job in jobs])
     found = curves(ada, comparison).json()

@@ -7,12 +7,12 @@ import psycopg
 import pytest
 from sqlalchemy import delete, func, select, text
 
-from service.comparisons import lifecycle as comparisons
+from service.comparisons import lifecycle
 from service.comparisons.design import schedule
 from service.config import settings
 from service.jobs import claims, outcomes
 from service.specs.states import Reason
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Comparison, Job, Worker
 from tests.integration.comparisons.asking import (
     ENVIRONMENT,
@@ -36,7 +36,7 @@ class TestDeadWorkers:
     def dead(self, worker):
         """A worker with a GPU and another torch, silent for longer than a lease."""
         silent_since = func.clock_timestamp() - timedelta(seconds=settings().lease_seconds + 1)
-        with db.transaction() as session:
+        with database.transaction() as session:
             gpu = {"devices": [{"kind": "cuda"}], "torch": "2.0.0"}
             session.add(Worker(**WORKER | {"id": "dead"} | gpu, heartbeat_at=silent_since))
 
@@ -49,7 +49,7 @@ class TestDeadWorkers:
         assert ask(ada)["progress"]["reused"] == 0
 
     def test_where_there_is_no_other_the_last_job_says_what_is_current(self, ada, dead):
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(delete(Worker).where(Worker.id == "w"))
         first = ask(ada)
         assert {spec["device"] for spec in specs(job_ids(first))} == {"auto"}
@@ -80,7 +80,7 @@ class TestDeadWorkers:
         ]  # fmt: skip
         same = [{"device": "cpu"}, {"log_every_steps": 1}, {"diagnostics_every_steps": 5}, {"target": {"value": 0.5}}]
         ids = [ada.post("/v1/jobs", json=job | fields).json()["id"] for fields in [*variants, *same]]
-        with db.transaction() as session:
+        with database.transaction() as session:
             prints = dict(session.execute(select(Job.id, Job.fingerprint)).all())
         found = [prints[UUID(id_)] for id_ in ids]
         assert len(set(found[: len(variants)])) == len(variants)
@@ -92,7 +92,7 @@ class TestCancel:
         mine, other = ask(ada, seeds=5), ask(bob)
         answer = ada.post(f"/v1/comparisons/{mine['id']}/cancel")
         assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
-        with db.transaction() as session:
+        with database.transaction() as session:
             statuses = dict(session.execute(select(Job.id, Job.status)).all())
         assert {statuses[job] for job in job_ids(other)} == {"queued"}
         assert {statuses[job] for job in job_ids(mine) - job_ids(other)} == {"cancelled"}
@@ -132,7 +132,7 @@ class TestCancel:
         assert ended["status"] == "failed"
         assert [one["job"] for one in ended["tasks"][0]["missing"]] == [str(job)]
         assert ended["verdict"][0].startswith("No verdict: 1 of 3 runs of ")
-        assert " is missing (cancelled). 2 of 3 seeds have all their runs" in ended["verdict"][0]
+        assert " is missing (cancelled). 2 of 3 seeds are complete" in ended["verdict"][0]
         assert ended["tasks"][0]["pairs"][0]["p"] is None
         table = ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": "latex"}).text
         assert "Nothing is bold, because planned runs are missing." in table
@@ -151,23 +151,23 @@ class TestCancel:
         for _ in range(5):
             finish_one()
             advance()
-        with db.transaction() as session:
+        with database.transaction() as session:
             under_way = claims.claim(session, "w", has_cuda=False)
         ada.post(f"/v1/comparisons/{mine['id']}/cancel")
         before = show(ada, mine)
         if under_way is not None:
-            with db.transaction() as session:
+            with database.transaction() as session:
                 assert outcomes.finish(session, under_way, Reason.CANCELLED)
         for ended in (before, show(ada, mine)):
             (task,) = ended["tasks"]
-            assert ended["verdict"] == ["No verdict: the comparison was cancelled with 5 of 12 reported runs."]
+            assert ended["verdict"] == ["No verdict: the comparison was cancelled after 5 of 12 reported runs."]
             assert not task["verdict"]["decided"]
             assert task["pairs"][0]["p"] is task["pairs"][0]["interval"] is None
             assert sum(group["n"] for group in task["groups"]) == 5
         table = ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": "latex"}).text
         assert "textbf" not in table
         assert "Nothing is bold, because the comparison was cancelled." in table
-        assert "The comparison was cancelled with 5 of 12 reported runs: nothing was tested." in table
+        assert "The comparison was cancelled after 5 of 12 reported runs, so nothing was tested." in table
 
 
 class TestFaults:
@@ -188,15 +188,15 @@ class TestFaults:
         ended = show(ada, mine)
         assert (ended["status"], ended["progress"]["diverged"]) == ("succeeded", 1)
         assert ended["tasks"][0]["pairs"][0]["n"] == 4
-        assert "diverged and count as 10.0 %" in ended["verdict"][0]
+        assert "diverged and counts as 10.0 %" in ended["verdict"][0]
 
     def test_scores_that_cannot_be_added_up_are_refused_once_and_for_all(self, ada):
         mine = ask(ada)
         work()
         plan = "jsonb_set(plan, '{tasks,0,diverged_score}', '1.7e308')"
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(text(f"UPDATE comparisons SET plan = {plan} WHERE id = '{mine['id']}'"))
-        comparisons._answers.clear()
+        lifecycle._answers.clear()
         for path in ("", "/report"):
             answer = ada.get(f"/v1/comparisons/{mine['id']}{path}")
             assert answer.status_code == 409, answer.text
@@ -206,22 +206,22 @@ class TestFaults:
         mine = ask(ada, optimizers=["adam", "sgd"], tuning=None, metric="test_loss")
         work()
         huge = "jsonb_set(summary, '{metrics,test_loss}', '1.7e308')"
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(text(f"UPDATE jobs SET summary = {huge} WHERE optimizer = 'sgd'"))
-        comparisons._answers.clear()
+        lifecycle._answers.clear()
         assert [group["diverged"] for group in show(ada, mine)["tasks"][0]["groups"]] == [0, 3]
 
     @pytest.mark.parametrize("plan", ["'{}'", "jsonb_set(plan, '{tasks,0,spec,model,name}', '\"lenet\"')"])
     def test_one_that_cannot_go_on_ends_and_says_why(self, ada, plan):
         broken, other = ask(ada), ask(ada, seeds=4, reuse=False)
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(text(f"UPDATE comparisons SET plan = {plan} WHERE id = '{broken['id']}'"))
             session.execute(text("DELETE FROM comparison_cells WHERE phase = 'report'"))
         maintenance.advance_comparisons()
         assert len(job_ids(other, "report")) == 4
         (listed,) = (one for one in ada.get("/v1/comparisons").json()["data"] if one["id"] == broken["id"])
         assert listed["status"] == "failed"
-        with db.transaction() as session:
+        with database.transaction() as session:
             message = session.get(Comparison, UUID(broken["id"])).message
             jobs_left = session.scalars(select(Job.status).where(Job.id.in_(job_ids(broken)))).all()
         assert "of another version of kotrain" in message
@@ -242,9 +242,9 @@ class TestFaults:
     def test_somebody_who_keeps_a_lock_ends_nothing_and_holds_up_nobody(self, ada):
         """As an API that is frozen while it cancels another comparison."""
         mine = ask(ada)
-        with db.transaction() as session:
-            session.execute(comparisons.LOCK)
-            with db.transaction() as other:
+        with database.transaction() as session:
+            session.execute(lifecycle.LOCK)
+            with database.transaction() as other:
                 other.execute(text("UPDATE comparison_cells SET seed = seed + 1000"))  # there are runs to ask for
             maintenance.advance_comparisons()
         assert show(ada, mine)["status"] == "running"

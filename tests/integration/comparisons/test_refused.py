@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from service.comparisons import lifecycle as comparisons
+from service.comparisons import lifecycle
 from tests.integration.comparisons.asking import (
     LIMITED,
     REQUEST,
@@ -42,9 +42,9 @@ class TestBadInput:
 
     def test_a_grid_beyond_the_configured_size(self, ada, monkeypatch):
         monkeypatch.setenv("KOTRAIN_MAX_COMPARISON_JOBS", "7")
-        comparisons.settings.cache_clear()
+        lifecycle.settings.cache_clear()
         response = ada.post("/v1/comparisons", json=REQUEST)
-        comparisons.settings.cache_clear()
+        lifecycle.settings.cache_clear()
         assert response.status_code == 422
         assert "up to 8 jobs, and at most 7 are allowed" in response.json()["detail"]
 

@@ -6,14 +6,14 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, text, update
 
-from service.comparisons import lifecycle as comparisons
+from service.comparisons import lifecycle
 from service.comparisons.design.requests import COMPARISON_EXAMPLE
 from service.config import settings
-from service.datasets import layouts as data
+from service.datasets import layouts
 from service.jobs import claims
 from service.metrics import read
 from service.specs.training import ENGINE_VERSION
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Job, Worker
 from tests.integration.comparisons.asking import (
     ENVIRONMENT,
@@ -181,10 +181,10 @@ class TestReuse:
         job = REQUEST["tasks"][0] | {"optimizer": {"name": "sgd", "params": {"lr": 0.1}}, "seed": 1, "device": "auto"}
         alone = UUID(ada.post("/v1/jobs", json=job).json()["id"])
         if is_running:
-            with db.transaction() as session:
+            with database.transaction() as session:
                 assert claims.claim(session, "w", has_cuda=False).job_id == alone
         assert alone in job_ids(ask(ada))
-        with db.transaction() as session:  # from now on it depends on who takes it
+        with database.transaction() as session:  # from now on it depends on who takes it
             beat = func.clock_timestamp() + timedelta(hours=1)
             session.add(Worker(**WORKER | {"id": "gpu", "devices": [{"kind": "cuda"}]}, heartbeat_at=beat))
         assert alone not in job_ids(ask(ada, priority=1))
@@ -206,7 +206,7 @@ class TestReuse:
     def test_runs_on_data_that_was_replaced_are_not(self, ada):
         ask(ada)
         work()
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(update(Job).values(data_stamp="another"))
         assert ask(ada)["progress"]["reused"] == 0
 
@@ -232,19 +232,19 @@ class TestReuse:
 
     def test_the_files_are_looked_at_once_for_all_jobs(self, ada, monkeypatch):
         looks = []
-        stamp = data.stamp
-        monkeypatch.setattr(data, "stamp", lambda *which: looks.append(which) or stamp(*which))
+        stamp = layouts.stamp
+        monkeypatch.setattr(layouts, "stamp", lambda *which: looks.append(which) or stamp(*which))
         ask(ada, seeds=50)
         assert len(looks) == 2  # to find runs, and to submit what is missing
 
     def test_another_try_is_of_the_data_that_are_there_now(self, ada):
         job = ada.post("/v1/jobs", json=REQUEST["tasks"][0] | {"optimizer": "adam"}).json()["id"]
         ada.post(f"/v1/jobs/{job}/cancel")
-        with db.transaction() as session:
+        with database.transaction() as session:
             now = session.scalar(update(Job).values(data_stamp="another").returning(Job.data_stamp))
         again = ada.post(f"/v1/jobs/{job}/retry").json()["id"]
-        with db.transaction() as session:
-            assert session.get(Job, UUID(again)).data_stamp == data.stamp("digits", settings().data) != now
+        with database.transaction() as session:
+            assert session.get(Job, UUID(again)).data_stamp == layouts.stamp("digits", settings().data) != now
 
 
 @pytest.mark.parametrize(
@@ -276,23 +276,23 @@ def test_only_the_page_reads_curves(ada, monkeypatch, format, reads):
 
 
 def test_answers_are_kept_by_their_size(ada, monkeypatch):
-    monkeypatch.setattr(comparisons, "MOST_KEPT", 20)
-    comparisons._answers.clear()
+    monkeypatch.setattr(lifecycle, "MOST_KEPT", 20)
+    lifecycle._answers.clear()
     for seeds in (3, 4, 5):  # of 5, 6 and 7 jobs and one pair each
         show(ada, ask(ada, seeds=seeds))
-    assert [kept.progress.jobs for kept in comparisons._answers.values()] == [6, 7]
-    monkeypatch.setattr(comparisons, "MOST_KEPT", 3)
+    assert [kept.progress.jobs for kept in lifecycle._answers.values()] == [6, 7]
+    monkeypatch.setattr(lifecycle, "MOST_KEPT", 3)
     assert show(ada, ask(ada, seeds=6))["progress"]["jobs"] == 8
-    assert not comparisons._answers
+    assert not lifecycle._answers
 
 
 def test_of_a_comparison_only_its_last_answer_is_kept(ada):
-    comparisons._answers.clear()
+    lifecycle._answers.clear()
     mine = ask(ada)
     for _ in range(3):
         finish_one()
         show(ada, mine)
-    assert len(comparisons._answers) == 1
+    assert len(lifecycle._answers) == 1
 
 
 def test_the_example_of_the_documentation_works(ada):
@@ -341,7 +341,7 @@ class TestLeaderboard:
 def test_the_stored_comparison_survives_a_restart_of_nothing_but_its_rows(ada):
     """All state is in the rows: another process goes on from there."""
     mine = ask(ada)
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.execute(text("DELETE FROM comparison_cells WHERE phase = 'report'"))
     work()
     assert show(ada, mine)["status"] == "succeeded"

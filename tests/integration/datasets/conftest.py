@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.config import settings
 from tests.clients import client
 from tests.unit.service.datasets.uploads.files import folders
@@ -50,6 +50,6 @@ def as_user():
     """Headers of another user."""
 
     def headers(name, *, admin=False):
-        return {"Authorization": f"Bearer {keys.create(name, admin=admin)}"}
+        return {"Authorization": f"Bearer {api_keys.create(name, admin=admin)}"}
 
     return headers

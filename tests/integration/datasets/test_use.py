@@ -6,11 +6,10 @@ import threading
 import pytest
 from sqlalchemy import select, text
 
-from service.datasets import layouts as data
-from service.datasets import locks
-from service.jobs import submission as jobs
+from service.datasets import layouts, locks
+from service.jobs import submission
 from service.jobs.requests import JobRequest
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import User
 from tests.unit.service.datasets.uploads.files import folders
 from tests.waiting import until
@@ -65,7 +64,7 @@ class TestComparison:
     def test_knows_the_classes(self, api, flowers):
         answer = api.post("/v1/comparisons", json=COMPARISON)
         assert answer.status_code == 202, answer.text
-        with db.transaction() as session:
+        with database.transaction() as session:
             plan = session.scalar(text("SELECT plan FROM comparisons"))
         assert plan["tasks"][0]["diverged_score"] == pytest.approx(1 / 3)
         (error,) = api.post("/v1/comparisons", json=COMPARISON | {"diverged_score": 0.5}).json()["errors"]
@@ -85,19 +84,19 @@ class TestComparison:
 
 class TestRemove:
     def test_leaves_nothing_and_makes_room_for_the_name(self, api, flowers, send, data_dir):
-        before = data.stamp("images/flowers", data_dir)
+        before = layouts.stamp("images/flowers", data_dir)
         assert remove(api).status_code == 204
         assert [path for path in (data_dir / "own").rglob("*") if path.is_file()] == []
         assert remove(api).status_code == 404
         assert send().status_code == 201
-        assert data.stamp("images/flowers", data_dir) not in (before, None)
+        assert layouts.stamp("images/flowers", data_dir) not in (before, None)
 
     def test_holds_nobody_up_while_it_deletes(self, api, flowers, monkeypatch):
         """A folder of a million images takes minutes; a submission would wait for the lock all that time."""
         held = []
 
         def delete(folder, **options):
-            with db.transaction() as session:
+            with database.transaction() as session:
                 held.append(session.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")))
             delete_really(folder, **options)
 
@@ -126,7 +125,7 @@ class TestRemove:
 
     def test_not_while_a_comparison_goes_on(self, api, flowers):
         comparison = api.post("/v1/comparisons", json=COMPARISON).json()["id"]
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(text("UPDATE jobs SET status = 'succeeded', reason = 'completed'"))
         answer = remove(api)
         assert (answer.status_code, comparison in answer.json()["detail"]) == (409, True)
@@ -136,9 +135,9 @@ class TestRemove:
     def test_waits_for_a_submission_under_way(self, api, flowers):
         """Whoever was first wins: the job is there before the files can go."""
         answers = []
-        with db.transaction() as session:
+        with database.transaction() as session:
             user = session.scalar(select(User).where(User.name == "ada"))
-            jobs.submit(session, user, JobRequest.model_validate(JOB))
+            submission.submit(session, user, JobRequest.model_validate(JOB))
             removing = threading.Thread(target=lambda: answers.append(remove(api)))
             removing.start()
             until(_someone_waits)
@@ -148,18 +147,18 @@ class TestRemove:
 
     def test_a_submission_waits_for_a_removal_under_way(self, api, flowers, data_dir):
         answers = []
-        with db.transaction() as session:
+        with database.transaction() as session:
             locks.hold_dataset(session, "images/flowers", alone=True)
             submitting = threading.Thread(target=lambda: answers.append(submit(api)))
             submitting.start()
             until(_someone_waits)
-            data.own_folder("images/flowers", data_dir).rename(data_dir / "gone")
+            layouts.own_folder("images/flowers", data_dir).rename(data_dir / "gone")
         submitting.join()
         assert answers[0].status_code == 422
 
 
 def _someone_waits() -> bool:
-    with db.transaction() as session:
+    with database.transaction() as session:
         return bool(session.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")))
 
 
@@ -168,5 +167,5 @@ def test_a_zip_is_the_same_data_in_any_order(send, tmp_path, data_dir):
     hashes = []
     for name in ("one", "two"):
         assert send(name, content).status_code == 201
-        hashes.append(data.describe(f"images/{name}", data_dir).content_sha256)
+        hashes.append(layouts.describe(f"images/{name}", data_dir).content_sha256)
     assert hashes[0] == hashes[1]

@@ -1,7 +1,7 @@
 """How tests look at what the doctor finds."""
 
-from service.operations import doctor
-from service.operations.doctor import Level
+from service.operations.doctor import checks
+from service.operations.doctor.findings import Level
 
 REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 
@@ -11,7 +11,7 @@ CPU, GPU = {"kind": "cpu", "name": "2 cores"}, {"kind": "cuda", "name": "A100"}
 
 def look(check):
     """(level, text) of what a check finds."""
-    found = doctor.examine([check])
+    found = checks.examine([check])
     assert all(one.remedy for one in found if one.level is Level.ERROR), "an error needs a remedy"
     return [(one.level.value, one.text) for one in found]
 

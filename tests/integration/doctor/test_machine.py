@@ -159,7 +159,7 @@ class TestPackages:
 
     def test_torch_is_not_loaded_for_it(self):
         program = (
-            "import sys; from service.operations.doctor import examine\n"
+            "import sys; from service.operations.doctor.checks import examine\n"
             "examine(['packages']); sys.exit('torch' in sys.modules)"
         )
         assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

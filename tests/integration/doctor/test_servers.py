@@ -10,9 +10,8 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from service.operations import doctor
-from service.operations.doctor import servers
-from service.storage import session as db
+from service.operations.doctor import checks, servers
+from service.storage import database
 from tests.integration.doctor.looking import is_well, look, says
 
 
@@ -68,7 +67,7 @@ class TestDatabase:
         assert says("database", "error", "does not answer")
         for check in ("schema", "clock", "workers", "jobs", "checkpoints"):
             assert says(check, "warning", "not checked")
-        assert "secret" not in str(doctor.examine())
+        assert "secret" not in str(checks.examine())
 
     def test_no_schema_yet(self, servers, empty, monkeypatch):
         url = _another_database(servers, "bare")
@@ -77,14 +76,14 @@ class TestDatabase:
         assert says("jobs", "warning", "not checked: the tables are not this version's")
 
     def test_a_schema_that_is_too_new(self, empty):
-        with db.engine().begin() as connection:
+        with database.engine().begin() as connection:
             before = connection.scalar(text("SELECT version_num FROM alembic_version"))
             connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
             connection.execute(text("UPDATE compatibility SET oldest_code = 9999"))
         try:
             assert says("schema", "error", "9999")
         finally:
-            with db.engine().begin() as connection:
+            with database.engine().begin() as connection:
                 connection.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": before})
                 connection.execute(text("UPDATE compatibility SET oldest_code = 2"))
 
@@ -107,7 +106,7 @@ class TestDatabase:
 
 
 def _another_database(servers, name, options=""):
-    with db.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with database.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
         connection.execute(text(f"CREATE DATABASE {name} {options}"))
     return servers.database_url.replace("/kotrain?", f"/{name}?")

@@ -14,17 +14,15 @@ import pytest
 from sqlalchemy import func, insert, select, text, update
 from typer.testing import CliRunner
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.commands import app
-from service.jobs import claims
-from service.jobs import submission as jobs
+from service.jobs import claims, submission
 from service.jobs.requests import JobRequest
-from service.operations import doctor
-from service.operations.doctor import work
-from service.operations.embedded import Embedded
+from service.operations.doctor import checks, work
+from service.operations.embedded.servers import Embedded
 from service.operations.run_file import Running
 from service.specs.training import ENGINE_VERSION
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Checkpoint, Job, User, Worker
 from tests.integration.doctor.looking import CPU, GPU, REQUEST, is_well, look, says
 
@@ -32,7 +30,7 @@ from tests.integration.doctor.looking import CPU, GPU, REQUEST, is_well, look, s
 def worker(name="w", *, seconds_ago=0.0, **fields):
     row = {"host": name, "slots": 2, "devices": [CPU], "torch": "2.14.1", **fields}
     silent = func.clock_timestamp() - timedelta(seconds=seconds_ago)
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.execute(insert(Worker).values(id=name, heartbeat_at=silent, **row))
 
 
@@ -44,12 +42,14 @@ def alive(empty):
 
 @pytest.fixture
 def submit(empty):
-    keys.create("ada")
+    api_keys.create("ada")
 
     def submit(*, waits=0.0, **fields):
-        with db.transaction() as session:
+        with database.transaction() as session:
             ada = session.scalars(select(User)).one()
-            (job_id,) = jobs.submit_many(session, ada, [JobRequest.model_validate(REQUEST | fields)], is_direct=True)
+            (job_id,) = submission.submit_many(
+                session, ada, [JobRequest.model_validate(REQUEST | fields)], is_direct=True
+            )
             since = Job.available_at - timedelta(seconds=waits)
             session.execute(update(Job).where(Job.id == job_id).values(available_at=since))
         return job_id
@@ -85,7 +85,7 @@ class TestJobs:
     def test_a_job_that_runs_without_a_sign_of_life(self, alive, submit, monkeypatch):
         monkeypatch.setattr(work, "STALE", text(work.STALE.text.replace("pg_postmaster_start_time()", "'-infinity'")))
         job_id = submit()
-        with db.transaction() as session:
+        with database.transaction() as session:
             claims.claim(session, "w", has_cuda=False)
             silent = Job.heartbeat_at - timedelta(minutes=5)
             session.execute(update(Job).values(heartbeat_at=silent))
@@ -98,7 +98,7 @@ class TestJobs:
     def test_a_job_that_waits_for_a_slot(self, alive, submit):
         for seed in range(2):
             submit(seed=seed)
-            with db.transaction() as session:
+            with database.transaction() as session:
                 claims.claim(session, "w", has_cuda=False)
         submit(waits=600, seed=9)
         assert is_well("jobs")
@@ -111,7 +111,7 @@ class TestJobs:
 
     def test_a_job_of_a_newer_engine(self, alive, submit):
         submit(waits=600)
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(update(Job).values(engine_version=ENGINE_VERSION + 1))
         assert says("jobs", "warning", f"engine {ENGINE_VERSION + 1}")
 
@@ -129,7 +129,7 @@ class TestCheckpoints:
         file.parent.mkdir(parents=True)
         file.write_bytes(b"x" * 10)
         row = {"job_id": job_id, "attempt": 1, "step": 10, "file": name, "size_bytes": 10, "sha256": "", "seconds": 1}
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(insert(Checkpoint).values(row))
         return file
 
@@ -146,7 +146,7 @@ class TestCheckpoints:
 
     def test_of_a_job_that_has_ended_it_is_no_error(self, checkpoint):
         checkpoint.unlink()
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(update(Job).values(status="succeeded"))
         assert says("checkpoints", "warning", "is missing")
 
@@ -155,9 +155,9 @@ def test_a_check_that_fails_hides_nothing(alive, monkeypatch):
     def fail(_):
         raise RuntimeError("no such thing")
 
-    monkeypatch.setitem(doctor.CHECKS, "disk", fail)
-    found = doctor.examine()
-    assert {one.check for one in found} == set(doctor.CHECKS)
+    monkeypatch.setitem(checks.CHECKS, "disk", fail)
+    found = checks.examine()
+    assert {one.check for one in found} == set(checks.CHECKS)
     assert [one.text for one in found if one.check == "disk"] == ["not checked: RuntimeError: no such thing"]
 
 

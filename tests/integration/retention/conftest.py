@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import select
 
-from service.accounts import api_keys as keys
-from service.storage import session as db
+from service.accounts import api_keys
+from service.storage import database
 from service.storage.files import Store
 from service.storage.tables import User
 
@@ -16,6 +16,6 @@ def files(empty, tmp_path):
 
 @pytest.fixture
 def ada(empty):
-    keys.create("ada")
-    with db.transaction() as session:
+    api_keys.create("ada")
+    with database.transaction() as session:
         return session.scalars(select(User)).one()

@@ -5,8 +5,7 @@ from datetime import timedelta
 
 from sqlalchemy import func, insert, select, update
 
-from service.jobs import claims, outcomes
-from service.jobs import submission as jobs
+from service.jobs import claims, outcomes, submission
 from service.jobs.requests import JobRequest
 from service.metrics import write
 from service.operations import retention
@@ -14,7 +13,7 @@ from service.operations.retention import Policy
 from service.specs.outcome import Summary
 from service.specs.states import Reason
 from service.specs.training import ENGINE_VERSION
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Checkpoint, Job
 
 DAY, HOUR = 86_400, 3600
@@ -33,14 +32,14 @@ POINTS = {"val_accuracy": CURVE, "val_loss": CURVE, "train_loss": CURVE}
 
 
 def submit(ada, **fields):
-    with db.transaction() as session:
-        return jobs.submit(session, ada, JobRequest.model_validate(REQUEST | fields)).id
+    with database.transaction() as session:
+        return submission.submit(session, ada, JobRequest.model_validate(REQUEST | fields)).id
 
 
 def run(ada, **fields):
     """A job that runs."""
     job_id = submit(ada, **fields)
-    with db.transaction() as session:
+    with database.transaction() as session:
         claim = claims.claim(session, "w", has_cuda=False)
     assert claim.job_id == job_id
     return claim
@@ -52,7 +51,7 @@ def end(claim, days_ago=0.0, reason=Reason.COMPLETED, points=POINTS, hit=None):
         reason=reason, steps=3, epochs=1.0, train_seconds=1.0, total_seconds=1.5, parameters=100,
         metrics={"test_accuracy": 0.9, "val_accuracy": 0.9, "val_loss": 0.9}, best_step=3, target=hit,
     )  # fmt: skip
-    with db.transaction() as session:
+    with database.transaction() as session:
         write.append(session, [(claim.job_id, points)])
         assert outcomes.finish(session, claim, reason, summary=summary, environment=ENVIRONMENT)
     age(claim.job_id, days_ago)
@@ -60,7 +59,7 @@ def end(claim, days_ago=0.0, reason=Reason.COMPLETED, points=POINTS, hit=None):
 
 
 def age(job_id, days):
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.execute(update(Job).where(Job.id == job_id).values(finished_at=Job.finished_at - timedelta(days=days)))
 
 
@@ -87,7 +86,7 @@ def checkpoint(files, job_id, attempt, step):
         "sha256": "",
         "seconds": 1,
     }
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.execute(insert(Checkpoint).values(row))
     return name
 
@@ -101,5 +100,5 @@ def names(files):
 
 
 def count(table):
-    with db.transaction() as session:
+    with database.transaction() as session:
         return session.scalar(select(func.count()).select_from(table))

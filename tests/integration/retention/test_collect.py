@@ -14,7 +14,7 @@ from service.metrics import read, write
 from service.operations import retention
 from service.operations.retention import Policy
 from service.specs.states import Reason
-from service.storage import session as db
+from service.storage import database
 from service.storage.files import Store
 from service.storage.tables import Checkpoint, Comparison, ComparisonCell, IdempotencyKey, Job, JobEvent, MetricChunk
 from tests.integration.retention.ended import POINTS, checkpoint, collect, count, end, names, run, submit, write_file
@@ -38,7 +38,7 @@ class TestCheckpoints:
         claim = run(ada)
         kept = {checkpoint(files, claim.job_id, 1, step) for step in (10, 20)}
         if not is_running:
-            with db.transaction() as session:
+            with database.transaction() as session:
                 assert outcomes.requeue(session, claim, "drained")
         assert collect(files, days=0).checkpoints == 0
         assert names(files) == kept
@@ -84,14 +84,14 @@ class TestPoints:
         removed = collect(files, points_days=30)
         assert (removed.points, removed.point_rows) == (9, 3)
         assert removed.point_bytes > 0
-        with db.transaction() as session:
+        with database.transaction() as session:
             assert read.curves(session, [old, recent]).keys() == {recent}
             assert session.get_one(Job, old).summary["metrics"]["test_accuracy"] == 0.9
             assert len(session.scalars(select(JobEvent).where(JobEvent.job_id == old)).all()) == 3
 
     def test_a_failed_job_that_left_many_small_chunks(self, ada, files):
         claim = run(ada)
-        with db.transaction() as session:
+        with database.transaction() as session:
             write.append(session, [(claim.job_id, {"loss": ([step], [0.0], [0.0])}) for step in range(1, 2001)])
             outcomes.fail(session, claim.job_id, 1, Reason.CHILD_LOST, "killed")
             session.execute(update(Job).values(status="failed", reason="child_lost", finished_at=func.now()))
@@ -101,20 +101,20 @@ class TestPoints:
 
     def test_those_of_a_job_that_runs_stay(self, ada, files):
         claim = run(ada)
-        with db.transaction() as session:
+        with database.transaction() as session:
             write.append(session, [(claim.job_id, POINTS)])
         assert collect(files, points_days=0).points == 0
 
     def test_those_that_a_running_comparison_will_show_stay(self, ada, files):
         job_id = end(run(ada), days_ago=100)
         cell = {"phase": "report", "task": 0, "optimizer": 0, "trial": 0, "rung": 0, "seed": 0, "is_reused": True}
-        with db.transaction() as session:
+        with database.transaction() as session:
             comparison = Comparison(user_id=ada.id, name="waits", plan={})
             session.add(comparison)
             session.flush()
             session.add(ComparisonCell(comparison_id=comparison.id, job_id=job_id, **cell))
         assert collect(files, points_days=1).points == 0
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(update(Comparison).values(status="succeeded"))
         assert collect(files, points_days=1).points == 9
 
@@ -154,7 +154,7 @@ class TestFiles:
     @pytest.mark.parametrize("name", ["10.pt", "10.pt.new"])
     def test_no_row_names_it(self, ada, files, status, attempt, of, hours_old, goes, name):
         job_id = submit(ada)
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(update(Job).values(status=status, attempt=attempt, finished_at=func.now()))
         left = write_file(files, job_id, of, name, hours_old)
         removed = collect(files)
@@ -203,7 +203,7 @@ class TestFiles:
 
 class TestAnswers:
     def test_expired_ones_go(self, ada, files):
-        with db.transaction() as session:
+        with database.transaction() as session:
             for hours in (25, 23):
                 made = {"body_digest": "", "resource_id": uuid4(), "answer": ""}
                 row = IdempotencyKey(user_id=ada.id, route="r", key=str(hours), **made)

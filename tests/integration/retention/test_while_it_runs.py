@@ -10,11 +10,11 @@ from sqlalchemy import event, select, text
 from typer.testing import CliRunner
 
 from service.commands import app
-from service.comparisons import lifecycle as comparisons
+from service.comparisons import lifecycle
 from service.jobs import claims
 from service.operations import retention
 from service.operations.retention import Policy
-from service.storage import session as db
+from service.storage import database
 from service.storage.files import Store
 from service.storage.tables import Checkpoint, Job, MetricChunk
 from tests.integration.retention.ended import (
@@ -46,7 +46,7 @@ class TestInterrupted:
         for transactions in range(1, 6):
             stops = iter([False] * transactions)
             retention.collect(Policy(1, 1), files, lambda stops=stops: next(stops, True))
-            with db.transaction() as session:
+            with database.transaction() as session:
                 assert set(session.scalars(select(Checkpoint.file))) <= names(files)
         assert collect(files, points_days=1).problems == []
         assert names(files) == {much}
@@ -56,7 +56,7 @@ class TestInterrupted:
     def test_killed(self, much, files, tmp_path, transactions):
         killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(transactions)], check=False)
         assert killed.returncode == -signal.SIGKILL
-        with db.transaction() as session:
+        with database.transaction() as session:
             assert set(session.scalars(select(Checkpoint.file))) <= names(files)
         assert collect(files, points_days=1).problems == []
         assert names(files) == {much}
@@ -84,7 +84,7 @@ class TestSweep:
         monkeypatch.setattr(retention, "store", lambda: files)
         end(run(ada))
         statements = []
-        event.listen(db.engine(), "before_cursor_execute", lambda *call: statements.append(call[2]))
+        event.listen(database.engine(), "before_cursor_execute", lambda *call: statements.append(call[2]))
         assert retention.sweep().is_nothing
         assert len(statements) <= 3
 
@@ -99,7 +99,7 @@ class TestSweep:
 class TestCommand:
     @pytest.fixture
     def gc(self, files, monkeypatch):
-        monkeypatch.setattr("service.commands.store", lambda: files)
+        monkeypatch.setattr("service.operations.commands.store", lambda: files)
         return lambda *options: CliRunner().invoke(app, ["gc", *options])
 
     def test_a_dry_run_counts_the_same_and_removes_nothing(self, ada, files, gc):
@@ -169,7 +169,7 @@ class TestQuestionsAfterwards:
 
 @pytest.mark.parametrize("format", ["html", "csv", "latex", "json"])
 def test_a_comparison_and_its_reports_without_points(api, files, format):
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.execute(
             text("INSERT INTO workers (id, host, slots, devices, torch) VALUES ('w', 'h', 2, '[]', '2.14.1')")
         )
@@ -178,13 +178,13 @@ def test_a_comparison_and_its_reports_without_points(api, files, format):
     comparison = api.post("/v1/comparisons", json=body).json()["id"]
     ended = []
     while True:
-        with db.transaction() as session:
+        with database.transaction() as session:
             claim = claims.claim(session, "w", has_cuda=False)
         if claim is None:
             break
         ended.append(end(claim, hit={"step": 2, "wall_seconds": 0.2}))
-    with db.transaction() as session:
-        comparisons.advance_one(session, comparison)
+    with database.transaction() as session:
+        lifecycle.advance_one(session, comparison)
     address = f"/v1/comparisons/{comparison}"
     before = api.get(address).json()
     assert before["status"] == "succeeded"

@@ -14,7 +14,7 @@ import uvicorn
 
 from service import commands
 from service.operations import stack
-from service.streams import Hub
+from service.streams.hub import Hub
 from tests.clients import application
 from tests.streams import Listening
 from tests.waiting import until

@@ -10,9 +10,9 @@ from service.jobs import claims, heartbeats, outcomes
 from service.jobs.heartbeats import Batch, Beat
 from service.metrics import read
 from service.specs.states import JobStatus, Reason
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import JobEvent
-from service.streams import job_feed as of_job
+from service.streams import job_feed
 from service.streams.hub import read_delta
 from tests.integration.at_work import claim, do, submit
 from tests.streams import Page, parse
@@ -79,7 +79,7 @@ class TestAJobThatHasEnded:
         assert page.seqs() == [1, 2, 3, 4]
 
     def test_it_is_resumed_behind_any_event(self, api, job_id, monkeypatch):
-        monkeypatch.setattr(of_job, "MOST_POINTS", 2)
+        monkeypatch.setattr(job_feed, "MOST_POINTS", 2)
         whole = self.hear(api, job_id)
         assert len(whole.named("metric")) == 4
         for number, event in enumerate(whole.events[:-1], 1):
@@ -98,10 +98,10 @@ class TestAJobThatHasEnded:
         assert len(resumed.points["train_loss"]) == 6
 
     def test_its_end_comes_after_the_last_page(self, api, job_id, monkeypatch):
-        monkeypatch.setattr(of_job, "MOST_POINTS", 2)
-        deltas = [read_delta(of_job.JobFeed(job_id), None, None)]
+        monkeypatch.setattr(job_feed, "MOST_POINTS", 2)
+        deltas = [read_delta(job_feed.JobFeed(job_id), None, None)]
         while deltas[-1].has_more:
-            deltas.append(read_delta(of_job.JobFeed(job_id), deltas[-1].cursor, None))
+            deltas.append(read_delta(job_feed.JobFeed(job_id), deltas[-1].cursor, None))
         told = [[event.name for event in parse(b"".join(delta.frames).decode().split("\n"))] for delta in deltas]
         assert told == [["status", "status", "log", "metric"], ["metric"], ["metric"], ["metric", "status", "end"]]
         assert [delta.is_last for delta in deltas] == [False, False, False, True]
@@ -126,10 +126,10 @@ class TestALongJob:
 
     @pytest.mark.parametrize("most", [1, 7, 30, 1000])
     def test_is_read_page_by_page(self, job_id, monkeypatch, most):
-        monkeypatch.setattr(of_job, "MOST_POINTS", most)
+        monkeypatch.setattr(job_feed, "MOST_POINTS", most)
         page, cursor, has_more = Page(), None, True
         while has_more:
-            delta = read_delta(of_job.JobFeed(job_id), cursor, None)
+            delta = read_delta(job_feed.JobFeed(job_id), cursor, None)
             heard = list(parse(b"".join(delta.frames).decode().split("\n")))
             for event in heard:
                 page.hear(event)
@@ -140,13 +140,13 @@ class TestALongJob:
 
     def test_little_of_it_is_fetched_at_once(self, job_id):
         asked = {"job": job_id, "step": 99, "most": 60}
-        chunks = do(lambda session: session.execute(of_job.CHUNKS, asked).all())
+        chunks = do(lambda session: session.execute(job_feed.CHUNKS, asked).all())
         assert {chunk.name for chunk in chunks} == set(self.NAMES)
         assert sum(len(chunk.steps) for chunk in chunks) < 60 + 3 * 20 + 10
 
     def test_is_thinned_as_a_whole(self, job_id, monkeypatch):
-        monkeypatch.setattr(of_job, "MOST_POINTS", 3)
-        delta = read_delta(of_job.JobFeed(job_id, 8), None, None)
+        monkeypatch.setattr(job_feed, "MOST_POINTS", 3)
+        delta = read_delta(job_feed.JobFeed(job_id, 8), None, None)
         page = Page()
         for event in parse(b"".join(delta.frames).decode().split("\n")):
             page.hear(event)
@@ -219,7 +219,7 @@ class TestAJobAtWork:
         do(outcomes.requeue, first, "the worker shuts down")
         second = claim()
         do(claims.begin, second, 20, {"train_loss"})
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(update(JobEvent).where(JobEvent.job_id == job_id).values(step=None))
         beat(second, points(steps=[30], value=2.0))
         finish(second)

@@ -11,7 +11,7 @@ from service.jobs import claims, heartbeats, outcomes
 from service.jobs.heartbeats import Batch, Beat
 from service.metrics import read
 from service.specs.states import JobStatus, Reason
-from service.streams import job_feed as of_job
+from service.streams import job_feed
 from service.streams.hub import read_delta
 from tests.integration.at_work import claim, do, load, submit
 from tests.streams import Page, parse
@@ -79,7 +79,7 @@ class Way:
         assert do(outcomes.finish, self.work(), Reason.COMPLETED, batches=[Batch(self.points())])
 
     def listen(self, *, whole: bool = False) -> None:
-        feed = of_job.JobFeed(self.job_id)
+        feed = job_feed.JobFeed(self.job_id)
         last = self.page.last_id
         events = self.told(feed, None if last is None else feed.parse(last))
         for event in islice(events, None if whole else self.random.randint(0, 6)):
@@ -97,7 +97,7 @@ class Way:
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.usefixtures("key")
 def test_a_page_has_the_stored_curves_in_the_end(seed, monkeypatch):
-    monkeypatch.setattr(of_job, "MOST_POINTS", 5)
+    monkeypatch.setattr(job_feed, "MOST_POINTS", 5)
     way = Way(seed)
     way.go()
     stored = do(read.curves, [way.job_id])[way.job_id]

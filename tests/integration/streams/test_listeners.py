@@ -13,16 +13,16 @@ import psycopg
 import pytest
 from sqlalchemy import delete, select
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.config import settings
 from service.jobs import heartbeats, outcomes
 from service.jobs.heartbeats import Batch, Beat
 from service.operations import stack
 from service.specs.states import Reason
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import ApiKey, User
-from service.streams import Hub, hub
-from service.streams import response as stream
+from service.streams import hub, response
+from service.streams.hub import Hub
 from tests.integration.at_work import claim, do, submit
 from tests.integration.streams.conftest import served
 from tests.waiting import until
@@ -46,7 +46,7 @@ def get(server, where="/healthz", **headers):
 
 
 def test_a_listener_that_never_reads_is_cut_off_and_nobody_else_notices(server, monkeypatch, caplog):
-    monkeypatch.setattr(stream, "TAKE_SECONDS", 0.5)
+    monkeypatch.setattr(response, "TAKE_SECONDS", 0.5)
     job_id = submit()
     claimed = claim()
     good = server.listen(path(job_id))
@@ -79,7 +79,7 @@ def test_the_kernel_drops_a_connection_whose_other_end_takes_nothing(monkeypatch
 def test_silence_is_broken_by_heartbeats(server, monkeypatch, of):
     """Also that of a stream which is woken more often, to no purpose."""
     monkeypatch.setattr(hub, "PULSE_SECONDS", 0.05)
-    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.4)
+    monkeypatch.setattr(response, "HEARTBEAT_SECONDS", 0.4)
     job_id = submit()
     caller = {"Authorization": f"Bearer {server.key}"}
     with (
@@ -97,7 +97,7 @@ def test_silence_is_broken_by_heartbeats(server, monkeypatch, of):
 def test_a_key_taken_back_ends_its_streams(server, monkeypatch):
     monkeypatch.setattr(hub, "KEY_SECONDS", 0.1)
     job_id = submit()
-    theirs = replace(server, key=keys.create("bob"))
+    theirs = replace(server, key=api_keys.create("bob"))
     ended = [theirs.listen(path(job_id)), theirs.listen("/v1/events").opened()]
     goes_on = server.listen(path(job_id))
     for one in (ended[0], goes_on):
@@ -105,7 +105,7 @@ def test_a_key_taken_back_ends_its_streams(server, monkeypatch):
     looks = server.hub.looks
     until(lambda: server.hub.looks > looks + 1)
     assert server.hub.streams == 3
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.execute(
             delete(ApiKey).where(ApiKey.user_id == select(User.id).where(User.name == "bob").scalar_subquery())
         )

@@ -6,18 +6,18 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from service.accounts import api_keys as keys
-from service.comparisons import lifecycle as comparisons
+from service.accounts import api_keys
+from service.comparisons import lifecycle
 from service.comparisons.design.requests import ComparisonRequest
 from service.config import settings
 from service.jobs import claims, heartbeats, outcomes
 from service.jobs.heartbeats import Batch, Beat
 from service.specs.states import Reason
-from service.storage import session as db
+from service.storage import database
 from service.storage.tables import Worker
-from service.streams import AllFeed
-from service.streams import event_feed as of_many
+from service.streams import event_feed
 from service.streams.cursor import ManyCursor
+from service.streams.event_feed import AllFeed
 from tests.integration.at_work import claim, do, submit
 from tests.integration.comparisons.asking import REQUEST, WORKER, ask, job_ids, work
 from tests.streams import Page, parse
@@ -97,11 +97,11 @@ class TestAllJobs:
         assert each_once(page)
 
     def test_it_is_resumed_behind_any_event(self, server, monkeypatch):
-        monkeypatch.setattr(of_many, "PAGE", 2)
+        monkeypatch.setattr(event_feed, "PAGE", 2)
         listening = server.listen("/v1/events").opened()
-        with db.transaction() as session:  # several events of one transaction
-            owner = keys.owner(session, f"Bearer {server.key}")
-            comparisons.create(session, owner, ComparisonRequest.model_validate(REQUEST))
+        with database.transaction() as session:  # several events of one transaction
+            owner = api_keys.owner(session, f"Bearer {server.key}")
+            lifecycle.create(session, owner, ComparisonRequest.model_validate(REQUEST))
         last = submit()
         until(lambda: told_of(listening.page, last))
         whole = listening.page.named("status")
@@ -122,9 +122,9 @@ class TestAllJobs:
 
     def test_events_of_another_server_are_forgotten(self, server):
         job_id = submit()
-        with db.transaction() as session:
+        with database.transaction() as session:
             session.execute(text("UPDATE job_events SET xid = xid + 1000000"))
-        db.migrate()
+        database.migrate()
         xid = text("SELECT xid FROM job_events WHERE job_id = :job ORDER BY seq")
         assert do(lambda session: session.scalars(xid, {"job": job_id}).all()) == [None]
         do(claims.begin, claim(), 0)
@@ -134,7 +134,7 @@ class TestAllJobs:
 @pytest.fixture
 def worker(empty):
     """One that is known."""
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.add(Worker(**WORKER))
 
 
@@ -169,7 +169,7 @@ class TestAComparison:
     def test_that_fails_says_why(self, server, api, worker):
         comparison = ask(api)
         listening = server.listen(f"/v1/comparisons/{comparison['id']}/events").opened()
-        do(comparisons.fail, comparison["id"], "it cannot go on")
+        do(lifecycle.fail, comparison["id"], "it cannot go on")
         page = listening.over()
         assert page.events[-1].data == {"status": "failed", "message": "it cannot go on"}
 

@@ -11,9 +11,9 @@ from service.specs.outcome import Target
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("dataset", "digitz", "'digitz' is not known; there is cifar10"),
-        ("model", "mlpp", "'mlpp' is not known"),
-        ("optimizer", ["adam", "adamx"], "'adamx' is not known"),
+        ("dataset", "digitz", "unknown data set 'digitz'; choose one of cifar10"),
+        ("model", "mlpp", "unknown model 'mlpp'"),
+        ("optimizer", ["adam", "adamx"], "unknown optimizer 'adamx'; choose one of adagrad"),
         ("group_by", "seed", "Input should be 'optimizer'"),
         ("target", float("nan"), "should be a finite number"),
         ("target", -1.0, "greater than or equal to 0"),

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.operations.embedded import EmbeddedError
-from service.operations.embedded.process import Process
+from service.operations.embedded.process import EmbeddedError, Process
 from service.operations.stack import Part
 
 

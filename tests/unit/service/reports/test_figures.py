@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 
 from service.comparisons.styles import LookView
 from service.metrics.read import Curve
-from service.reports import render
 from service.reports.figures import canvas
 from service.reports.figures.across import alike
 from service.reports.figures.canvas import Lettering, inline, settings
 from service.reports.figures.scores import Window
 from service.reports.figures.study import Study
+from service.reports.formats import render
 from service.reports.palette import COLOURS, DASHES, MARKERS, VARIABLES, drawn
 from service.reports.traces import MOST_POINTS, RunsOf, Trace, band, first_hit, trace
 from service.specs.outcome import Target

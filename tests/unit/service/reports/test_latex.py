@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from service.reports import latex, render
+from service.reports import latex
+from service.reports.formats import render
 from service.specs.states import ComparisonStatus
 from tests.unit.service.reports.studies import TASKS, missing_run, study, waiting
 

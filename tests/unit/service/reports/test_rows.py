@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from service.reports import render
+from service.reports.formats import render
 from tests.unit.service.reports.studies import TASKS, Made, study, waiting
 
 

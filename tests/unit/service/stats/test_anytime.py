@@ -45,7 +45,7 @@ class TestAnytime:
         assert found.difference == 1.5
         assert 0 < found.p <= 1
         assert found.interval is None
-        assert "too few for an interval that holds at any time" in found.cannot_say
+        assert "too few for an anytime-valid interval" in found.cannot_say
 
     def test_evidence_is_kept_when_it_fades(self):
         x = np.random.default_rng(0).normal(2, 1, 12)

@@ -18,13 +18,13 @@ class TestStratifiedBootstrap:
                 assert set(x.ravel()) == set(original)
             return resampled[0].mean(axis=1) + resampled[1].mean(axis=1)
 
-        assert stats.stratified_bootstrap(tasks, both, replicates=50).shape == (50,)
+        assert bootstrap.stratified_bootstrap(tasks, both, replicates=50).shape == (50,)
 
     def test_spread_of_the_mean_is_the_plug_in_one(self):
         # Var of a stratified resampled mean of means: sum over tasks of s_t^2 (ddof 0) / n_t, over T^2
         generator = np.random.default_rng(5)
         tasks = [generator.normal(0, 1, 5), generator.normal(5, 3, 9)]
-        means = stats.stratified_bootstrap(
+        means = bootstrap.stratified_bootstrap(
             tasks, lambda x: (x[0].mean(axis=1) + x[1].mean(axis=1)) / 2, replicates=20_000
         )
         expected = sum(x.var() / len(x) for x in tasks) / 4
@@ -39,13 +39,14 @@ class TestStratifiedBootstrap:
             return x[0].sum(axis=1)
 
         monkeypatch.setattr(bootstrap, "BLOCK", 70)
-        assert stats.stratified_bootstrap(tasks, total, replicates=25).shape == (25,)
+        assert bootstrap.stratified_bootstrap(tasks, total, replicates=25).shape == (25,)
         assert calls == [10, 10, 5]
 
     def test_the_same_again_by_default(self):
         tasks = [np.arange(7.0)]
         first, second, other = (
-            stats.stratified_bootstrap(tasks, lambda x: x[0].sum(axis=1), replicates=9, rng=rng) for rng in (0, 0, 1)
+            bootstrap.stratified_bootstrap(tasks, lambda x: x[0].sum(axis=1), replicates=9, rng=rng)
+            for rng in (0, 0, 1)
         )
         assert (first == second).all()
         assert (first != other).any()
@@ -72,7 +73,7 @@ class TestInterquartileMean:
     def test_below_twenty_it_cannot_say(self):
         found = stats.interquartile_mean(range(19))
         assert (found.n, found.value, found.interval) == (19, None, None)
-        assert found.cannot_say == "cannot say, because percentile intervals need 20 values, and here are 19"
+        assert found.cannot_say == "cannot say, because percentile intervals need 20 values; there are 19"
 
     def test_equal_values_have_no_interval(self):
         found = stats.interquartile_mean([0.5] * 20)

@@ -56,8 +56,8 @@ class TestGroupSequential:
     @pytest.mark.parametrize(
         ("x", "n", "look", "because"),
         [
-            ([], 0, None, "first look is at 5 seeds, and here 0 are paired"),
-            ([1, 2, 3, 4], 0, None, "first look is at 5 seeds, and here 4 are paired"),
+            ([], 0, None, "first look needs 5 paired seeds; there are 0"),
+            ([1, 2, 3, 4], 0, None, "first look needs 5 paired seeds; there are 4"),
             ([0.5] * 12, 10, 1, "same difference"),
             ([1, 2, 3, 4, math.nan, 6], 5, 0, "not finite"),
         ],

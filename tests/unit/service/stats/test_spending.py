@@ -66,7 +66,7 @@ class TestNominalLevels:
 
     @pytest.mark.parametrize("looks", [(), (1, 5), (5, 5), (10, 5)])
     def test_other_looks_are_refused(self, looks):
-        with pytest.raises(ValueError, match="rising numbers of seeds"):
+        with pytest.raises(ValueError, match="increasing numbers of seeds"):
             stats.nominal_levels(looks)
 
     @pytest.mark.parametrize("alpha", [0, 1, -0.1, float("nan")])

@@ -77,9 +77,9 @@ class TestGoodRange:
     @pytest.mark.parametrize(
         ("lrs", "values", "tolerance", "because"),
         [
-            ([], [], 0.1, "3 learning rates, and here are 0"),
-            ([1e-3], [1], 0.1, "3 learning rates, and here is 1"),
-            ([1e-3, 1e-2, 1e-2], [1, 2, 3], 0.1, "3 learning rates, and here are 2"),
+            ([], [], 0.1, "3 learning rates; there are 0"),
+            ([1e-3], [1], 0.1, "3 learning rates; there is 1"),
+            ([1e-3, 1e-2, 1e-2], [1, 2, 3], 0.1, "3 learning rates; there are 2"),
             ([0, 1e-3, 1e-2], [1, 2, 3], 0.1, "not a positive number"),
             ([math.nan, 1e-3, 1e-2], [1, 2, 3], 0.1, "not a positive number"),
             ([1e-4, 1e-3, 1e-2], [1, 2, 3], -0.1, "tolerance"),
@@ -93,7 +93,7 @@ class TestGoodRange:
         assert because in found.cannot_say
 
     def test_different_lengths_are_refused(self):
-        with pytest.raises(ValueError, match="1 learning rates do not fit 2 values"):
+        with pytest.raises(ValueError, match="1 learning rates do not match 2 values"):
             stats.good_range([1e-3], [1, 2], 0.1, True)
 
     @given(

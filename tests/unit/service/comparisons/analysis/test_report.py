@@ -110,7 +110,7 @@ class TestVerdict:
         assert not found.tasks[0].verdict.decided
         (pair,) = found.tasks[0].pairs
         assert pair.seeds_needed > 5
-        assert f"About {pair.seeds_needed} seeds would tell" in found.verdict[0]
+        assert f"About {pair.seeds_needed} seeds would be needed" in found.verdict[0]
 
     def test_a_loss_is_better_when_it_is_less(self):
         plan = fixed(2, metric="test_loss")
@@ -131,7 +131,7 @@ class TestVerdict:
         winner = noisy([0.9, 0.5])
         found = answer(plan, play_runs(plan, lambda c: RUNNING if c.seed == 4 else winner(c)), status="running")
         assert not found.tasks[0].verdict.decided
-        assert "8 of 10 reported runs are there" in found.verdict[0]
+        assert "8 of 10 reported runs have finished" in found.verdict[0]
 
     def test_one_planned_look_waits_for_all_tasks_and_shows_no_test_before(self):
         plan = fixed(2, tasks=[TASK, TASK | {"batch_size": 32}])
@@ -205,14 +205,14 @@ class TestCancelled:
         found = answer(plan, runs, status="cancelled")
         ended = sum(one.result.status is JobStatus.SUCCEEDED for one in runs)
         assert found.verdict == [
-            f"{task.label}: No verdict: the comparison was cancelled with {ended} of 32 reported runs."
+            f"{task.label}: No verdict: the comparison was cancelled after {ended} of 32 reported runs."
             for task in found.tasks
         ]
         assert not any(task.verdict.decided or task.verdict.best for task in found.tasks)
         assert set(numbers_that_test(found)) <= {None}
         assert not any(pair.significant for task in found.tasks for pair in task.pairs)
         assert found.across is None
-        assert f"was cancelled with {ended} of 32 reported runs: nothing was tested." in found.methods
+        assert f"was cancelled after {ended} of 32 reported runs, so nothing was tested." in found.methods
 
     def test_the_means_stay(self):
         plan = fixed(2, seeds=40)
@@ -229,7 +229,7 @@ class TestCancelled:
     def test_one_that_ended_early_never_says_yet(self):
         plan = fixed(2)
         found = answer(plan, play_runs(plan, lambda c: RUNNING), status="failed")
-        assert found.verdict == ["No verdict: the comparison ended early, with 0 of 10 reported runs."]
+        assert found.verdict == ["No verdict: the comparison ended early, after 0 of 10 reported runs."]
         assert not [one for one in found.assumptions if " yet" in one.text]
 
 
@@ -241,14 +241,14 @@ class TestDivergence:
         group = next(group for group in found.tasks[0].groups if group.label == "adam lr=0.002")
         assert (group.n, group.diverged) == (5, 1)
         assert group.mean == pytest.approx((4 * 0.95 + 0.1) / 5, abs=0.01)
-        assert "1 of 5 runs of adam lr=0.002 diverged and count as 10.0 %" in found.verdict[0]
+        assert "1 of 5 runs of adam lr=0.002 diverged and counts as 10.0 %" in found.verdict[0]
 
     def test_without_a_score_it_cannot_be_best(self):
         plan = fixed(2, metric="test_loss")
         winner = noisy([0.9, 0.5])
         found = answer(plan, play_runs(plan, lambda c: DIVERGED if (c.optimizer, c.seed) == (1, 2) else winner(c)))
         assert not found.tasks[0].verdict.decided
-        assert "cannot be called best" in found.verdict[0]
+        assert "cannot be best" in found.verdict[0]
 
     @pytest.mark.parametrize("metric", ["test_loss", "test_accuracy"])
     def test_everything_diverged_is_said_once(self, metric):
@@ -261,8 +261,8 @@ class TestDivergence:
         found = answer(plan, play_runs(plan, lambda cell: TIMED_OUT), status="failed")
         assert found.verdict == [
             "No verdict: 5 of 5 runs of adam lr=0.001 are missing (timed out) and 5 of 5 runs of adam lr=0.002 are "
-            "missing (timed out). 0 of 5 seeds have all their runs, and what was planned is not tested on fewer. "
-            "Asking again runs only what is missing."
+            "missing (timed out). 0 of 5 seeds are complete; tests need every planned run. "
+            "Submit the comparison again to run only the missing runs."
         ]
 
     def test_a_loss_too_large_to_compute_with_has_diverged(self):
@@ -286,7 +286,7 @@ class TestTies:
         plan = fixed(3)
         found = answer(plan, play_runs(plan, lambda c: scored(0.1)))
         assert "adam lr=0.001, adam lr=0.002 and adam lr=0.003 gave the same result in every run" in found.verdict[0]
-        assert "Also open" not in found.verdict[0]
+        assert "Also undecided" not in found.verdict[0]
 
 
 class TestWhatIsMissing:
@@ -312,9 +312,9 @@ class TestWhatIsMissing:
         asked = sum(one.cell.optimizer == 1 for one in runs)
         assert found.verdict[0].startswith(
             f"No verdict: 1 of {asked} runs of adam lr=0.002 is missing ({why}). {whole - 1} of {whole} "
-            "seeds have all their runs, and what was planned is not tested on fewer."
+            "seeds are complete; tests need every planned run."
         )
-        assert "The best mean of what is there is that of adam lr=0.002" in found.verdict[0]
+        assert "Of the finished runs, adam lr=0.002 (" in found.verdict[0]
         assert "Planned runs are missing; pairs that lack one were not tested." in found.methods
         for pair in found.tasks[0].pairs:
             short = "adam lr=0.002" in (pair.a, pair.b)
@@ -324,7 +324,9 @@ class TestWhatIsMissing:
     def test_where_no_trial_has_a_result(self):
         plan = planned(tuning={"trials": 2}, optimizers=[ADAM, "sgd"])
         found = answer(plan, play_runs(plan, lambda c: TIMED_OUT if c.phase == "tuning" else scored(0.5)), "failed")
-        assert found.verdict[0].startswith("No verdict: no trial of adam has a result (timed out). Asking again")
+        assert found.verdict[0].startswith(
+            "No verdict: no trial of adam has a result (timed out). Submit the comparison again"
+        )
 
     def test_all_tasks_together_are_not_ranked_where_one_lacks_runs(self):
         plan = fixed(2, tasks=[TASK, TASK | {"batch_size": 16}])
@@ -376,7 +378,8 @@ class TestWhatIsMissing:
         assert "device name" in answer(plan, runs).tasks[0].missing[0].why
 
     @pytest.mark.parametrize(
-        ("seeds", "holds", "words"), [(3, None, "No pair has 5 differences"), (8, True, "None of 1")]
+        ("seeds", "holds", "words"),
+        [(3, None, "No pair has a test and 5 unequal differences"), (8, True, "The one pair shows no")],
     )
     def test_what_cannot_be_looked_at_for_skew_says_why(self, seeds, holds, words):
         plan = fixed(2, seeds=seeds)
@@ -424,16 +427,16 @@ class TestTuning:
         found = answer(plan, play_runs(plan, lambda c: scored(plan.optimizers[c.optimizer].trials[c.trial]["lr"])))
         assert found.tasks[0].tuning[0].at_edge == ["lr"]
         assert (
-            "At the edge of what was tried, so that a wider range may help: lr of adam and lr of sgd."
+            "The best value is at an end of its range, so a wider range may help: lr of adam and lr of sgd."
             in found.verdict[0]
         )
 
     @pytest.mark.parametrize(
         ("trials", "holds", "words"),
         [
-            (2, None, "Too few values to tell: adam 2 of lr; sgd 2 of lr."),
+            (2, None, "Too few values to check: adam 2 of lr; sgd 2 of lr."),
             (3, None, "3 of lr"),
-            (5, False, "at the edge"),
+            (5, False, "at an end"),
         ],
     )
     def test_the_edge_of_few_values_says_nothing(self, trials, holds, words):
@@ -469,7 +472,7 @@ class TestTuning:
             plan,
             play_runs(plan, lambda c: FAILED if c.phase == "tuning" and c.trial == 1 and c.optimizer else scored(0.5)),
         )
-        assert "Trials failed, so that tuning was not equal: 1 of 4 of sgd." in found.verdict[0]
+        assert "Tuning was not equal, because trials failed: 1 of 4 of sgd." in found.verdict[0]
         assert not next(one for one in found.assumptions if one.name == "equal tuning").holds
 
     def test_unequal_numbers_of_trials_are_told(self):

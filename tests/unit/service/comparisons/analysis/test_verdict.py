@@ -163,16 +163,16 @@ class TestVerdict:
         assert verdict.text == (
             "ko soft (adam) (mean test accuracy 96.6 %, 5 seeds) is best: it leads adam by 1.60 points "
             "(95 % interval 1.48 to 1.72), p < 0.001. "
-            "This holds at learning rate 0.001, not tuned for each, on this split of the data."
+            "This holds at learning rate 0.001, not tuned for each group, on this split of the data."
         )
 
-    def test_cannot_be_told_apart(self):
+    def test_cannot_be_distinguished(self):
         verdict = Runs().add(ko(), KO).add(ko(bounded=True), BOUNDED).compare().verdict
         assert (verdict.decided, verdict.best) == (False, None)
         assert verdict.text == (
-            "ko bounded (adam) and ko soft (adam) cannot be told apart with 5 seeds: difference 0.00 points "
-            "(95 % interval -0.23 to 0.23). The best mean is that of ko bounded (adam) (mean test accuracy 96.6 %, "
-            "5 seeds). This holds at learning rate 0.001, not tuned for each, on this split of the data."
+            "ko bounded (adam) and ko soft (adam) cannot be distinguished with 5 seeds: difference 0.00 points "
+            "(95 % interval -0.23 to 0.23). ko bounded (adam) (mean test accuracy 96.6 %, 5 seeds) has the best mean. "
+            "This holds at learning rate 0.001, not tuned for each group, on this split of the data."
         )
 
     def test_best_must_beat_every_other(self):
@@ -208,7 +208,7 @@ class TestVerdict:
 
     def test_unequal_learning_rates_are_said(self):
         text = Runs().add(adam(), ADAM).add({"name": "sgd", "params": {"lr": 0.1}}, KO).compare().verdict.text
-        assert "not known" in text
+        assert "not recorded" in text
         assert "This holds at learning rate" not in text
 
     def test_nothing_and_only_one(self):
@@ -229,8 +229,9 @@ class TestDiverged:
         assert not answer.verdict.decided
         assert "1 of 5 runs of ko soft (adam) diverged" in answer.verdict.text
         assert answer.verdict.text.startswith(
-            "ko soft (adam) leads adam by 1.63 points (95 % interval 1.47 to 1.78), but cannot be called best, "
-            "because runs of it diverged. The best mean without diverged runs is that of adam"
+            "ko soft (adam) leads adam by 1.63 points (95 % interval 1.47 to 1.78), but cannot be best, because "
+            "some of its runs diverged. adam (mean test accuracy 95.0 %, 5 seeds) has the best mean of the groups "
+            "without diverged runs."
         )
 
     def test_a_group_that_always_diverged_is_not_in_the_way(self):

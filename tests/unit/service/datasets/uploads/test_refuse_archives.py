@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.datasets.uploads import zip_archive as archives
+from service.datasets.uploads import zip_archive
 from service.datasets.uploads.formats import Form
 from tests.unit.service.datasets.uploads.files import folders, image, npz, with_member, written
 from tests.unit.service.datasets.uploads.refusing import refused
@@ -98,7 +98,7 @@ def test_members_that_say_less_than_they_have(tmp_path):
 
 
 def test_too_many_members(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "MOST_MEMBERS", 11)
+    monkeypatch.setattr(zip_archive, "MOST_MEMBERS", 11)
     assert "the archive has 12 members; at most 11" in refused(folders(tmp_path / "a.zip"), Form("zip"))
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from service.config import settings
-from service.storage import schema_version as compatibility
+from service.storage import schema_version
 from service.storage.schema_version import Incompatible
 
 log = logging.getLogger(__name__)
@@ -161,12 +161,12 @@ def migrate() -> None:
 
 
 def _migrate() -> None:
-    config = compatibility.alembic()
+    config = schema_version.alembic()
     with engine().begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('kotrain.migrate'))"))
-        schema = compatibility.read(connection)
-        if schema is not None and schema.number > compatibility.code_number():
-            compatibility.refuse_newer(schema)
+        schema = schema_version.read(connection)
+        if schema is not None and schema.number > schema_version.code_number():
+            schema_version.refuse_newer(schema)
             return
         # Whoever waits for a table has all others wait behind, so that heartbeats would stop, too.
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
@@ -185,4 +185,4 @@ def is_read_only() -> bool:
 def check_schema() -> None:
     """Raise `Incompatible`, with what to do, unless this code can work with the database's schema."""
     with engine().connect() as connection:
-        compatibility.check(connection)
+        schema_version.check(connection)

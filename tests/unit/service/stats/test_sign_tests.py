@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from service import stats
-from service.stats.signs import FLIPS
+from service.stats.sign_tests import FLIPS, sign_flip_p
 
 anything = st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=15)
 
@@ -15,7 +14,7 @@ anything = st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=15)
 class TestSignFlip:
     def test_hand_computed(self):
         # |1 + 2 + 3 - 0.5| = 5.5 is reached by +++-, ++++ and their mirrors: 4 of 16
-        assert stats.sign_flip_p([1, 2, 3, -0.5]).p == pytest.approx(4 / 16)
+        assert sign_flip_p([1, 2, 3, -0.5]).p == pytest.approx(4 / 16)
 
     @pytest.mark.parametrize("n", [2, 5, 9, 12])
     def test_exact_agrees_with_scipy(self, n):
@@ -23,33 +22,33 @@ class TestSignFlip:
         expected = reference.permutation_test(
             (x,), lambda x, axis: x.mean(axis=axis), permutation_type="samples", n_resamples=np.inf, vectorized=True
         )
-        assert stats.sign_flip_p(x).p == pytest.approx(expected.pvalue, abs=1e-12)
+        assert sign_flip_p(x).p == pytest.approx(expected.pvalue, abs=1e-12)
 
     def test_ties_of_the_mean_count_as_extreme(self):
         x = [0.1, 0.2, 0.3]  # -0.1 - 0.2 + 0.3 is not 0 in doubles, 0.1 + 0.2 not 0.3
         expected = sum(abs(a + 2 * b + 3 * c) >= 0 for a, b, c in itertools.product((-1, 1), repeat=3)) / 8
-        assert stats.sign_flip_p([x[0], x[1], -x[2]]).p == expected == 1
+        assert sign_flip_p([x[0], x[1], -x[2]]).p == expected == 1
 
     def test_beyond_twelve_it_is_sampled_close_to_exact(self):
         x = np.random.default_rng(1).normal(0.2, 1, 14)
         signs = np.array(list(itertools.product((-1, 1), repeat=14)))
         exact = np.mean(np.abs(signs @ x) >= abs(x.sum()) - 1e-9)
-        sampled = stats.sign_flip_p(x).p
+        sampled = sign_flip_p(x).p
         assert 0.02 < exact < 0.5
         assert sampled == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / FLIPS))
         assert sampled != exact
 
     def test_sampled_p_is_never_zero_and_the_same_again(self):
         x = np.linspace(1, 2, 300)
-        assert stats.sign_flip_p(x).p == 1 / (1 + FLIPS)
+        assert sign_flip_p(x).p == 1 / (1 + FLIPS)
         y = np.random.default_rng(2).normal(0.1, 1, 40)
-        assert stats.sign_flip_p(y).p == stats.sign_flip_p(y).p != stats.sign_flip_p(y, rng=1).p
+        assert sign_flip_p(y).p == sign_flip_p(y).p != sign_flip_p(y, rng=1).p
 
     def test_rounding_of_what_was_subtracted_is_no_difference(self):
         x = [1e-9, -2e-9, 3e-9]
-        assert stats.sign_flip_p(x).p == pytest.approx(0.75)
-        assert "same difference" in stats.sign_flip_p(x, scale=0.9).cannot_say
+        assert sign_flip_p(x).p == pytest.approx(0.75)
+        assert "same difference" in sign_flip_p(x, scale=0.9).cannot_say
 
     @given(anything)
     def test_never_nan(self, explained, x):
-        explained(stats.sign_flip_p(x))
+        explained(sign_flip_p(x))

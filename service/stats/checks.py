@@ -1,4 +1,4 @@
-"""What every statistic asks of its numbers: one dimension, finite, and not all the same."""
+"""Checks that all statistics share: one dimension, finite values, and variation beyond rounding."""
 
 from __future__ import annotations
 
@@ -12,54 +12,56 @@ Vector: TypeAlias = NDArray[np.float64]
 Interval = tuple[float, float]
 
 CONFIDENCE = 0.95
-"""Level of every interval, where no other is asked for."""
+"""Default confidence level of intervals."""
 
 RESOLUTION = float(np.finfo(np.float32).eps)
-"""Metrics are computed in single precision: values that differ by a smaller share of their size are equal."""
+"""Metrics are computed in single precision: values with a smaller relative difference are equal."""
 
 LARGEST, SMALLEST = 1e100, 1e-100
-"""Beyond these the squares of double precision overflow or vanish, and with them the spread."""
+"""Beyond these magnitudes, squares overflow or underflow in double precision, and so does the variance."""
 
 NOT_FINITE = "cannot say, because a value is not finite"
 
 
 def vector(values: ArrayLike) -> Vector:
-    """`values` as doubles, shape (n,). Raises ValueError for any other number of dimensions."""
+    """`values` as float64, shape (n,). Raises ValueError unless they have one dimension."""
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1:
         raise ValueError(f"expected one dimension, not shape {x.shape}")
     return x
 
 
-def here(n: int) -> str:
-    """How many there are, where more are needed."""
-    return f"here {'is' if n == 1 else 'are'} {n}"
+def there_are(n: int) -> str:
+    """The second half of a sentence that requires more than `n` of something."""
+    return f"there {'is' if n == 1 else 'are'} {n}"
 
 
 def is_finite(x: Vector) -> bool:
-    """Whether every value can be computed with: neither NaN nor beyond 1e100."""
+    """Whether no value is NaN or larger than 1e100 in magnitude."""
     return bool((np.abs(x) <= LARGEST).all())
 
 
 def rounding(x: Vector, scale: float = 0.0) -> float:
-    """The size of the rounding in `x`, or in numbers as large as `scale` that `x` was computed from."""
+    """Size of the rounding error of `x`, or of numbers of size `scale` from which `x` was computed."""
     return max(RESOLUTION * max(float(np.abs(x).max()), scale), SMALLEST)
 
 
 def is_constant(x: Vector, scale: float = 0.0) -> bool:
-    """Whether `x`, not empty, varies by no more than its rounding."""
+    """Whether the range of `x`, which must not be empty, is within its rounding error."""
     return bool(np.ptp(x) <= rounding(x, scale))
 
 
 def size(*several: Vector) -> float:
-    """The largest absolute value in any of the arrays: the `scale` of their differences."""
+    """Largest absolute value in any of the arrays; the `scale` of their differences."""
     return max((float(np.abs(x).max()) for x in several if len(x)), default=0.0)
 
 
 def why_no_test(differences: Vector, scale: float = 0.0) -> str | None:
-    """Why no test of "the mean difference is zero" is possible; None where one is.
+    """Reason why the hypothesis "the mean difference is zero" cannot be tested; None if it can.
 
-    `scale`: the size of the numbers that the differences were computed from (0: take the differences' own).
+    Args:
+        differences: shape (n,).
+        scale: size of the numbers that were subtracted (default 0: that of the differences).
     """
     if not len(differences):
         return "cannot say, because there are no pairs"

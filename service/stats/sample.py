@@ -1,4 +1,4 @@
-"""One sample: mean, spread and the t interval of the mean."""
+"""Mean, standard deviation and t interval of one sample."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
-from service.stats.values import CONFIDENCE, NOT_FINITE, Interval, is_constant, is_finite, vector
+from service.stats.checks import CONFIDENCE, NOT_FINITE, Interval, is_constant, is_finite, vector
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Mean and spread of `n` values; `interval` is the t interval of the mean. `cannot_say` explains each None."""
+    """Mean and standard deviation of `n` values, and the t interval of the mean.
+
+    `cannot_say` gives the reason for each None.
+    """
 
     n: int
     mean: float | None
@@ -22,10 +25,15 @@ class Sample:
 
 
 def describe(values: ArrayLike) -> Sample:
-    """Mean, standard deviation (ddof 1) and 95 % t interval of `values`, shape (n,).
+    """Mean, standard deviation (ddof 1) and 95 % t interval of a sample.
 
-    The sd is None for fewer than two values, the interval also where all values are equal: no spread was seen, which
-    does not show that there is none. A value that is not finite, or beyond 1e100, makes everything None.
+    Args:
+        values: shape (n,).
+
+    Returns:
+        Standard deviation and interval are None with fewer than two values. The interval is None if all values are
+        equal, because a sample without variation does not show that the variance is zero. All are None if a value is
+        not finite or larger than 1e100 in magnitude.
     """
     x = vector(values)
     if not len(x):
@@ -42,11 +50,11 @@ def describe(values: ArrayLike) -> Sample:
 
 
 def t_interval(mean: float, sd: float, n: int, level: float = 1 - CONFIDENCE) -> Interval:
-    """Student's interval of a mean of `n` values, missing the truth in a share `level` of samples."""
+    """Student's t interval of the mean of `n` values at confidence 1 - `level` (default 95 %)."""
     half = -float(stdtrit(n - 1, level / 2)) * sd / n**0.5
     return mean - half, mean + half
 
 
 def t_p(mean: float, sd: float, n: int) -> float:
-    """Two-sided p of Student's test that the mean of `n` values is zero; `sd` is positive."""
+    """Two-sided p of Student's t test that the mean of `n` values is zero; `sd` must be positive."""
     return float(2 * stdtr(n - 1, -abs(mean) / (sd / n**0.5)))

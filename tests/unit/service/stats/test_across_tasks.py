@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats as reference
 
 from service import stats
+from service.stats.bootstrap import stratified_bootstrap
 
 tables = st.lists(st.lists(st.floats(), max_size=6), max_size=5)
 
@@ -26,11 +27,11 @@ class TestInterquartileMeanAcross:
     @pytest.mark.parametrize(
         ("scores", "value", "because"),
         [
-            ([], None, "no task"),
+            ([], None, "no tasks"),
             ([[1, 2], []], None, "a task has no score"),
             ([[1, 2], [np.nan]], None, "not finite"),
-            ([[1, 2, 3, 4, 5]] * 3, 3, "5 seeds on each task and 20 scores"),
-            ([[1, 2, 3, 4]] * 9, 2.5, "5 seeds on each task and 20 scores"),
+            ([[1, 2, 3, 4, 5]] * 3, 3, "5 seeds per task and 20 scores in total"),
+            ([[1, 2, 3, 4]] * 9, 2.5, "5 seeds per task and 20 scores in total"),
             ([[7] * 5] * 4, 7, "does not change"),
         ],
     )
@@ -60,7 +61,7 @@ class TestProbabilityOfImprovement:
         generator = np.random.default_rng(2)
         a, b = [generator.normal(0.5, 1, 10) for _ in "ab"], [generator.normal(0, 1, 12) for _ in "ab"]
         found = stats.probability_of_improvement(a, b, replicates=20_000)
-        both = stats.stratified_bootstrap(
+        both = stratified_bootstrap(
             a + b,
             lambda x: np.mean([(x[t][:, :, None] > x[t + 2][:, None, :]).mean(axis=(1, 2)) for t in (0, 1)], axis=0),
             replicates=20_000,
