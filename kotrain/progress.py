@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.progress import (
     BarColumn,
@@ -16,11 +17,13 @@ from rich.progress import (
 )
 
 from kotrain import tables
-from kotrain.client import Client
-from service.comparisons.answers import ComparisonAnswer
-from service.datasets.schemas import DatasetDetail
-from service.jobs.schemas import JobView
-from service.specs.formats import FileFormat
+
+if TYPE_CHECKING:
+    from kotrain.client import Client
+    from service.comparisons.answers import ComparisonAnswer
+    from service.datasets.schemas import DatasetDetail
+    from service.jobs.schemas import JobView
+    from service.specs.formats import FileFormat
 
 
 def _bar(*columns: ProgressColumn) -> Progress:
