@@ -46,6 +46,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/oxlint --deny-warnings service/dashboard/static
 
 bench: setup
 	$(BIN)/python benchmarks/engine_overhead.py

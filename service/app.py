@@ -11,7 +11,7 @@ from service.config import settings
 from service.specs.bodies import Problem
 from service.streams.hub import Hub
 from service.web import problem_details
-from service.web.middleware import BodyLimit, RequestId, Turns
+from service.web.middleware import BodyLimit, ConcurrencyLimit, RequestId
 from service.web.routes import (
     artifacts,
     catalog,
@@ -29,26 +29,26 @@ from service.web.routes import (
     workers,
 )
 
-MOST_REQUESTS = 32
-"""Worked on at once by one process."""
+MAX_REQUESTS = 32
+"""Requests that one process works on at a time."""
 DESCRIPTION = """
 Training as a service for people who compare neural-network optimizers on a shared lab GPU server.
 
-Every call but `/healthz` and `/readyz` needs `Authorization: Bearer KEY`. Errors are `application/problem+json`
-(RFC 9457) and name each wrong field by its JSON pointer.
+All endpoints except `/healthz` and `/readyz` require the header `Authorization: Bearer KEY`. Errors are
+`application/problem+json` (RFC 9457) and give the JSON pointer of each invalid field.
 """
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Hub]]:
-    """The server, too, gets the hub of the streams: it waits for open answers before it ends the application."""
+    """Create and close the hub of the event streams. The server needs it too, to end open streams on shutdown."""
     app.state.hub = Hub()
     yield {"hub": app.state.hub}
     app.state.hub.close()
 
 
 def create_app() -> FastAPI:
-    """A new application; it reads `settings()` and opens nothing until the first request."""
+    """A new application. It reads `settings()` and connects to nothing before the first request."""
     app = FastAPI(
         title="kotrain",
         version="1",
@@ -56,15 +56,15 @@ def create_app() -> FastAPI:
         lifespan=_lifespan,
         responses={"4XX": {"model": Problem, "content": {problem_details.MEDIA_TYPE: {}}}},
     )
-    for part in (
+    for module in (
         jobs, artifacts, comparisons, curves, events, compare, leaderboard, catalog, datasets, health,
         workers, keys, plots, dashboard,
     ):  # fmt: skip
-        app.include_router(part.router)
-    app.router.default = dashboard.Lost(app.router.default)
-    app.state.hub = Hub()  # replaced where there is a lifespan
+        app.include_router(module.router)
+    app.router.default = dashboard.NotFoundPage(app.router.default)
+    app.state.hub = Hub()  # for tests that run no lifespan, which replaces it
     problem_details.install(app)
-    app.add_middleware(Turns, most=MOST_REQUESTS, free=datasets.STREAMING | {"GET /healthz"})
+    app.add_middleware(ConcurrencyLimit, max_requests=MAX_REQUESTS, exempt=datasets.STREAMING | {"GET /healthz"})
     app.add_middleware(BodyLimit, max_bytes=settings().max_body_bytes, streaming=datasets.STREAMING)
     app.add_middleware(RequestId)
     return app

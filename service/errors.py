@@ -33,7 +33,7 @@ class KotrainError(Exception):
 
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
     slug: ClassVar[str] = "internal"
-    title: ClassVar[str] = "Something went wrong inside kotrain"
+    title: ClassVar[str] = "Internal server error"
     headers: ClassVar[dict[str, str]] = {}
 
     def __init__(self, detail: str, errors: tuple[FieldError, ...] = (), **extra: Any) -> None:
@@ -68,20 +68,20 @@ class Malformed(KotrainError):
 class Unauthorized(KotrainError):
     """No key, or one that is not known."""
 
-    status, slug, title = HTTPStatus.UNAUTHORIZED, "unauthorized", "A valid API key is needed"
+    status, slug, title = HTTPStatus.UNAUTHORIZED, "unauthorized", "A valid API key is required"
     headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
 
 
 class Forbidden(KotrainError):
     """The key is known, and this is somebody else's."""
 
-    status, slug, title = HTTPStatus.FORBIDDEN, "forbidden", "This belongs to somebody else"
+    status, slug, title = HTTPStatus.FORBIDDEN, "forbidden", "Permission denied"
 
 
 class NotFound(KotrainError):
     """There is no such thing."""
 
-    status, slug, title = HTTPStatus.NOT_FOUND, "not-found", "There is no such thing"
+    status, slug, title = HTTPStatus.NOT_FOUND, "not-found", "Not found"
 
 
 class Conflict(KotrainError):
@@ -100,11 +100,11 @@ class TooLarge(KotrainError):
 class Unreadable(KotrainError):
     """The body is of another type."""
 
-    status, slug, title = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is of another type"
+    status, slug, title = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type"
 
 
 class Unavailable(KotrainError):
     """A part that is needed is away for now."""
 
-    status, slug, title = HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "A part of kotrain is away for now"
+    status, slug, title = HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable"
     headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}

@@ -28,7 +28,7 @@ def field_error(error: Mapping[str, Any], body: Any) -> FieldError:
     if error["type"] == "unfit":
         path = [*path, context["field"]]
     if error["type"] == "missing" and location and isinstance(location[-1], int):
-        return FieldError(pointer(path), f"a value number {location[-1] + 1} is required")
+        return FieldError(pointer(path), f"value {location[-1] + 1} is missing")
     return FieldError(pointer(path), _detail(error))
 
 
@@ -76,10 +76,11 @@ def _unknown_choice(path: Sequence[Any], tag: str, context: dict[str, Any]) -> s
     known = re.findall(r"'([^']*)'", str(context["expected_tags"]))
     close = difflib.get_close_matches(str(context["tag"]), known, 1)
     hint = f" (did you mean '{close[0]}'?)" if close else ""
-    return f"unknown {what} '{str(context['tag'])[:64]}'{hint}; known: {', '.join(known)}"
+    return f"unknown {what} '{str(context['tag'])[:64]}'{hint}; choose one of {', '.join(known)}"
 
 
-_LENGTHS = {"too_long": "has at most", "too_short": "has at least"}
+_LENGTHS = {"too_long": "must have at most", "too_short": "must have at least"}
+_OBJECTS = {"dict_type", "model_type", "model_attributes_type"}
 
 
 def _detail(error: Mapping[str, Any]) -> str:
@@ -91,6 +92,8 @@ def _detail(error: Mapping[str, Any]) -> str:
     if error["type"] in _LENGTHS:
         number = error["ctx"].get("max_length", error["ctx"].get("min_length"))
         return f"{_LENGTHS[error['type']]} {number} value{'s' * (number != 1)}"
+    if error["type"] in _OBJECTS:
+        return "input should be an object"
     if error["type"] == "string_pattern_mismatch":
         return WORDS.get(error["ctx"]["pattern"], message)
     return message[:1].lower() + message[1:]

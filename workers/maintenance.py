@@ -19,7 +19,6 @@ from service.config import settings
 from service.errors import KotrainError
 from service.jobs import claims, heartbeats, outcomes, queue
 from service.operations import retention
-from service.storage import idempotency
 from service.storage.database import is_locked, limit_lock_wait, transaction
 from service.storage.tables import Worker
 from workers.heartbeat import is_away, retry_while_database_is_down
@@ -92,7 +91,7 @@ class Sweeping(threading.Thread):
 
 
 def tidy_up(*, takes_back: bool) -> None:
-    """Take back stale jobs and drop expired answers; one worker at a time does it for all.
+    """Take back stale jobs; one worker at a time does it for all.
 
     What a frozen worker holds, which may be this very lock, is freed first. After a database that was away, others get
     a lease to give signs of life again before anything is taken from them.
@@ -106,7 +105,6 @@ def tidy_up(*, takes_back: bool) -> None:
         if session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtext("kotrain.maintenance")))):
             for job_id in outcomes.reclaim_stale(session) if takes_back else ():
                 log.warning("job %s: taken back, its worker gave no sign of life", job_id)
-            idempotency.forget_expired(session)
 
 
 def advance_comparisons() -> None:

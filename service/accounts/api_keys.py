@@ -38,7 +38,7 @@ def create(name: str, *, admin: bool = False, key: str | None = None) -> str:
     that could not stand in a filter of the job list.
     """
     if not re.fullmatch(LABEL, name):
-        raise Invalid.field("name", f"a user's name has 1 to 64 letters, digits or signs of ' .:/@+=_-', not {name!r}")
+        raise Invalid.field("name", f"invalid user name {name!r}; use 1 to 64 letters, digits, spaces and _.:/@+=-")
     with transaction() as session:
         return _make(session, name, key or _random(), admin=admin)[1]
 
@@ -46,7 +46,7 @@ def create(name: str, *, admin: bool = False, key: str | None = None) -> str:
 def make_as(session: Session, caller: User, name: str, *, admin: bool) -> tuple[ApiKey, str]:
     """`create` as an admin asks for it: the row, and the key, which nobody can read later. Raises Forbidden."""
     if not caller.is_admin:
-        raise Forbidden("only an admin can make keys")
+        raise Forbidden("only an admin can create keys")
     return _make(session, name, _random(), admin=admin)
 
 
@@ -95,16 +95,16 @@ def delete(session: Session, used: ApiKey, key_id: UUID) -> None:
     """
     key = session.get(ApiKey, key_id)
     if key is None:
-        raise NotFound(f"there is no key {key_id}")
+        raise NotFound(f"key {key_id} not found")
     if key.user_id != used.user_id and not used.user.is_admin:
         raise Forbidden(f"key {key_id} belongs to {key.user.name}")
     if key.id == used.id:
-        raise Conflict("this call came with that key: use another one to take it back")
+        raise Conflict("this request is authenticated with that key; use another key to delete it")
     if key.user.is_admin:
         # Locked, lest two admins take back each other's at the same time.
         of_admins = select(ApiKey.id).join(User).where(User.is_admin).order_by(ApiKey.id).with_for_update(of=ApiKey)
         if set(session.scalars(of_admins)) <= {key_id}:
-            raise Conflict("it is the last key of an admin: make another one first, with `kotrain key NAME --admin`")
+            raise Conflict("this is the last admin key; create another one first: `kotrain key NAME --admin`")
     session.execute(delete_from(ApiKey).where(ApiKey.id == key_id))
 
 
@@ -116,11 +116,11 @@ def owner(session: Session, authorization: str | None) -> User:
 def used(session: Session, authorization: str | None) -> ApiKey:
     """The key that the `Authorization` header carries; `Unauthorized` says what is wrong with it."""
     if authorization is None:
-        raise Unauthorized("no API key: send the header 'Authorization: Bearer KEY'")
+        raise Unauthorized("missing API key; send the header 'Authorization: Bearer KEY'")
     scheme, _, key = authorization.partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
-        raise Unauthorized("the Authorization header must read 'Bearer KEY'")
+        raise Unauthorized("malformed Authorization header; send 'Authorization: Bearer KEY'")
     found = session.scalar(select(ApiKey).where(ApiKey.digest == _digest(key.strip())))
     if found is None:
-        raise Unauthorized("this API key is not known here")
+        raise Unauthorized("unknown API key")
     return found

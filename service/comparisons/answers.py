@@ -1,4 +1,4 @@
-"""What a comparison answers; shared with the SDK, so without numpy. Numbers are in the unit of the metric."""
+"""Answers of comparisons, shared with the SDK and therefore without numpy. Numbers are in the unit of the metric."""
 
 from __future__ import annotations
 
@@ -17,69 +17,71 @@ Interval = tuple[float, float]
 
 
 class GroupView(Output):
-    """The runs of one choice, one run a seed."""
+    """Statistics of the runs of one group, one run per seed."""
 
     label: str
-    value: Any = Field(description="What all runs of the group have in the grouped field.")
+    value: Any = Field(description="Value of the grouped field.")
     optimizer: dict[str, Any]
-    n: int = Field(
-        description="Seeds that the statistics are over: their run finished, or diverged and has a declared score."
-    )
+    n: int = Field(description="Seeds in the statistics: their run finished, or diverged and has a declared score.")
     mean: float | None
     sd: float | None = Field(description="Standard deviation over seeds (ddof 1).")
     interval: Interval | None = Field(description="95 % t interval of the mean.")
     best: float | None = Field(description="The best single run: highest accuracy, lowest loss.")
-    iqm: float | None = Field(description="Mean of the middle half of the runs, from 20 runs on.")
-    iqm_interval: Interval | None = Field(description="95 % percentile bootstrap interval of it.")
+    iqm: float | None = Field(description="Interquartile mean of the runs, from 20 runs on.")
+    iqm_interval: Interval | None = Field(description="95 % percentile bootstrap interval of the interquartile mean.")
     iqm_cannot_say: str | None
-    steps_to_target: float | None = Field(description="Median over seeds; null where half or more missed the target.")
+    steps_to_target: float | None = Field(description="Median over seeds; null if half or more missed the target.")
     seconds_to_target: float | None
     diverged: int = Field(
-        description="Seeds whose run diverged: they miss every target, and are in the mean only with the score that a "
-        "comparison's plan declares for them (`diverged_score`)."
+        description="Seeds whose run diverged. They miss every target, and enter the mean only with the score that the "
+        "plan declares for them (`diverged_score`)."
     )
     jobs: list[UUID]
-    diverged_jobs: list[UUID] = Field(description="Those of them that diverged.")
+    diverged_jobs: list[UUID] = Field(description="Jobs that diverged.")
     cannot_say: str | None = Field(description="Why a statistic is null.")
 
 
 class PairDetail(Output):
-    """What else is known of a pair, beside the test that leads."""
+    """Further statistics of a pair, beside the leading test."""
 
     sd: float | None = Field(description="Standard deviation of the paired differences (ddof 1).")
-    correlation: float | None = Field(description="Between the values of a and b over the seeds: what pairing bought.")
-    skewed: bool | None = Field(description="Whether the differences are too skewed to trust a t test; null: too few.")
-    p_permutation: float | None = Field(description="Sign-flip permutation test, where the differences are skewed.")
+    correlation: float | None = Field(
+        description="Between the values of a and b over the seeds: the higher, the more pairing helps."
+    )
+    skewed: bool | None = Field(description="Whether the differences are too skewed for a t test; null: too few.")
+    p_permutation: float | None = Field(description="Sign-flip permutation test, if the differences are skewed.")
     p_wilcoxon: float | None = Field(description="Wilcoxon's signed-rank test, from 6 pairs on.")
     cliffs_delta: float | None = Field(description="P(a > b) - P(a < b) over all runs, from -1 to 1.")
-    cannot_say: str | None = Field(description="Why one of these is null.")
+    cannot_say: str | None = Field(description="Why a statistic is null.")
     permutation_cannot_say: str | None
     wilcoxon_cannot_say: str | None
 
 
 class PairView(Output):
-    """Two groups on the seeds that finished in both: the mean difference a - b and its paired t test."""
+    """Two groups on the seeds that both have: the mean difference a - b and its paired test."""
 
     a: str
     b: str
-    n: int = Field(description="Seeds that both groups have; after a look that decided the pair, those until then.")
+    n: int = Field(description="Seeds that both groups have; if a look decided the pair, those up to that look.")
     difference: float | None
     interval: Interval | None = Field(
-        description="95 % interval of the difference: the t interval of this pair alone, or, where looks were planned, "
-        "the repeated confidence interval, which holds for all pairs and looks at once (`methods` says which)."
+        description="95 % interval of the difference: the t interval of this pair alone, or with planned looks the "
+        "repeated confidence interval, which holds for all pairs and looks at once (`methods` names it)."
     )
-    p: float | None = Field(description="Of this pair alone; after looks, the repeated p value.")
-    p_adjusted: float | None = Field(description="For all pairs that were tested together: Holm, or times the pairs.")
+    p: float | None = Field(description="Of this pair alone; with planned looks, the repeated p value.")
+    p_adjusted: float | None = Field(
+        description="Adjusted for all pairs tested together: by Holm's method, or multiplied by their number."
+    )
     significant: bool = Field(description="Whether the difference is decided at a family-wise error rate of 5 %.")
     seeds_needed: int | None = Field(
-        description="About how many seeds would decide it (power 0.8 at the difference and spread seen), where open."
+        description="Estimated seeds to decide an undecided pair, with power 0.8 at the observed difference and spread."
     )
     detail: PairDetail
     cannot_say: str | None = Field(description="Why a statistic is null.")
 
 
 class VerdictView(Output):
-    """Whether one group is better than every other, and what is known, in plain words."""
+    """Whether one group is better than every other one, and the result in words."""
 
     decided: bool
     best: str | None
@@ -87,24 +89,28 @@ class VerdictView(Output):
 
 
 class LeftOut(Output):
-    """Matching jobs that are not in the groups, by why."""
+    """Matching jobs that are in no group, by reason."""
 
     unfinished: int = Field(description="Queued or running.")
-    failed: int = Field(description="Failed other than by diverging: that says nothing about the optimizer.")
+    failed: int = Field(description="Failed other than by diverging, which says nothing about the optimizer.")
     cancelled: int
-    without_metric: int = Field(description="Finished, but the metric is not theirs: tuning jobs have no test metrics.")
+    without_metric: int = Field(description="Finished without the metric: tuning jobs have no test metrics.")
     repeated: int = Field(description="Older runs of a seed that ran again.")
 
 
 class CompareAnswer(Output):
-    """Which group is better, by how much, and how sure one can be."""
+    """Which group is better, by how much, and with what certainty."""
 
     dataset: str
-    model: str | None = Field(description="Null where models are compared.")
+    model: str | None = Field(description="Null if models are compared.")
     metric: str
     group_by: str
-    target: Target | None = Field(description="What steps and seconds to target mean; null: nothing, or not the same.")
-    held_fixed: dict[str, Any] = Field(description="What all runs share; parameters of the optimizer by bare name.")
+    target: Target | None = Field(
+        description="Target of the steps and seconds to target; null without one, or if jobs have different ones."
+    )
+    held_fixed: dict[str, Any] = Field(
+        description="Settings that all runs share; parameters of the optimizer by bare name."
+    )
     groups: list[GroupView] = Field(description="Best mean first.")
     pairs: list[PairView]
     verdict: VerdictView
@@ -115,25 +121,27 @@ class CompareAnswer(Output):
 
 
 class TrialView(Output):
-    """A point of the search space and what it scored on validation data."""
+    """A point of the search space and its score on validation data."""
 
     trial: int
     params: dict[str, Any] = Field(description="The tuned parameters.")
     rung: int = Field(description="The last rung it ran on; 0 without halving.")
     budget: dict[str, Any]
-    score: float | None = Field(description="Mean of the validation metric over the tuning seeds; null: no value.")
+    score: float | None = Field(
+        description="Mean of the validation metric over the tuning seeds; null without a value."
+    )
     status: Literal["waiting", "finished", "diverged", "failed"]
     seconds: float | None = Field(description="Training time of all its runs on that rung.")
     jobs: list[UUID]
 
 
 class GoodRange(Output):
-    """How wide the range of good learning rates is, within `tolerance` of the best trial's score."""
+    """Range of learning rates whose score is within `tolerance` of the best trial's."""
 
     low: float | None
     high: float | None
     decades: float | None
-    open_low: bool = Field(description="The range goes on below what was tried.")
+    open_low: bool = Field(description="Whether the range extends below the lowest value tried.")
     open_high: bool
     tolerance: float
     cannot_say: str | None
@@ -143,56 +151,58 @@ class TuningView(Output):
     """How an optimizer's parameters were chosen on a task."""
 
     label: str
-    metric: str = Field(description="Judged on validation data; the test set was never read.")
+    metric: str = Field(description="On validation data; the test set is never read.")
     trials: list[TrialView]
     chosen: int | None
     params: dict[str, Any] | None = Field(description="The tuned parameters of the chosen trial.")
-    at_edge: list[str] = Field(description="Tuned parameters whose best value is the lowest or highest of those tried.")
+    at_edge: list[str] = Field(description="Tuned parameters whose best value is the lowest or highest one tried.")
     expected_best: list[float] = Field(description="Expected best score after 1, 2, ... trials in random order.")
     good_range: GoodRange | None
     seconds: float = Field(description="Training time of all trials.")
 
 
 class CostView(Output):
-    """What one run of a group takes; medians over its runs."""
+    """Time and memory of one run; medians over the runs of a group."""
 
     label: str
     train_seconds: float | None
     milliseconds_per_step: float | None
-    ratio: float | None = Field(description="Time of a step relative to the cheapest optimizer of the task.")
+    ratio: float | None = Field(description="Time of a step relative to that of the fastest optimizer of the task.")
     peak_bytes: float | None = Field(
-        description="Peak memory of the run; on a CPU, above what the process started with."
+        description="Peak memory of the run; on a CPU, the increase since the start of the process."
     )
     optimizer_state_bytes: float | None
     parameters: int | None
-    shared: bool = Field(description="Whether its jobs ran beside others on the same machine: compare times with care.")
+    shared: bool = Field(
+        description="Whether its jobs shared a machine with other jobs, so that times are approximate."
+    )
 
 
 class ToTarget(Output):
-    """When a group reached the task's target; a run that missed it counts as later than it lasted."""
+    """When a group reached the task's target; a miss counts as later than any hit."""
 
     label: str
     runs: int
     reached: int
-    steps: float | None = Field(description="Median; null where half of the runs or more missed it.")
+    steps: float | None = Field(description="Median; null if half or more of the runs missed it.")
     seconds: float | None
 
 
 class FirstToTarget(Output):
-    """Which of two groups reached the target first, seed by seed; a miss is later than anything."""
+    """Which of two groups reached the target first, by seed; a miss counts as later than any hit."""
 
     a: str
     b: str
     n: int = Field(description="Seeds that both groups have.")
     a_first: int
     b_first: int
-    ties: int = Field(description="Seeds on which both took equally many steps, or both missed.")
+    ties: int = Field(description="Seeds on which both took the same number of steps, or both missed.")
     p: float | None = Field(description="Exact sign test, of this pair alone.")
     cannot_say: str | None
 
 
 class MissingRun(Output):
-    """A run that was wanted and is not in the statistics, and why."""
+    """A planned run that is not in the statistics, and why."""
 
     label: str
     phase: str
@@ -216,15 +226,17 @@ class Rank(Output):
     """An optimizer over all tasks."""
 
     label: str
-    mean_rank: float | None = Field(description="Mean over tasks of its rank by mean score; 1 is best.")
+    mean_rank: float | None = Field(description="Mean over tasks of the rank by mean score; 1 is best.")
     iqm: float | None = Field(description="Interquartile mean of the runs' scores over all tasks.")
     iqm_interval: Interval | None
     iqm_cannot_say: str | None
-    algoperf: float | None = Field(description="AlgoPerf's score, from the time to the targets; depends on the cohort.")
+    algoperf: float | None = Field(
+        description="AlgoPerf's score of the times to target; depends on the set of optimizers."
+    )
 
 
 class Improvement(Output):
-    """Probability that a run of a beats one of b, averaged over tasks."""
+    """Probability that a run of a is better than a run of b, averaged over tasks."""
 
     a: str
     b: str
@@ -242,20 +254,22 @@ class ProfileView(Output):
 
 
 class AcrossTasks(Output):
-    """What can be said over all tasks."""
+    """Analysis of all tasks together."""
 
     tasks: int
     ranks: list[Rank]
     improvements: list[Improvement]
     profiles: list[ProfileView]
     friedman_p: float | None
-    critical_difference: float | None = Field(description="Of mean ranks (Nemenyi); from 8 tasks on.")
+    critical_difference: float | None = Field(
+        description="Nemenyi's critical difference of mean ranks, from 8 tasks on."
+    )
     sentences: list[str]
-    cannot_say: list[str] = Field(description="What cannot be said, and why.")
+    cannot_say: list[str] = Field(description="Statistics that are not given, and why.")
 
 
 class Assumption(Output):
-    """Something the verdict rests on, and whether it held; `holds` null: cannot be checked here."""
+    """An assumption of the verdict, and whether it holds; `holds` is null if runs cannot show it."""
 
     name: str
     holds: bool | None
@@ -266,7 +280,7 @@ class ComparisonProgress(Output):
     """How far a comparison is."""
 
     phase: Literal["tuning", "reporting", "finished"]
-    jobs: int = Field(description="Runs asked for so far.")
+    jobs: int = Field(description="Runs requested so far.")
     jobs_at_most: int = Field(description="Runs if every look is needed.")
     queued: int
     running: int
@@ -274,15 +288,15 @@ class ComparisonProgress(Output):
     diverged: int
     failed: int
     cancelled: int
-    reused: int = Field(description="Runs that were there already.")
+    reused: int = Field(description="Runs that existed already.")
     seconds_used: float = Field(description="Device time of its own runs.")
     seconds_left: float | None = Field(
-        description="Estimated device time to the end, at most; null: no run like it yet."
+        description="Estimated device time to the end, at most; null without a similar run."
     )
 
 
 class PlanView(Output):
-    """What a comparison will run and how it will be judged, fixed before its first job."""
+    """The runs of a comparison and their tests, fixed before its first job."""
 
     name: str
     metric: str
@@ -290,36 +304,38 @@ class PlanView(Output):
     optimizers: list[dict[str, Any]]
     seeds: list[int]
     looks: list[int]
-    nominal_p: list[float] = Field(description="A pair is decided at a look where its p is below this; empty: Holm.")
-    pairs: int = Field(description="Pairs over all tasks: the family that the error rate of 5 % holds for.")
+    nominal_p: list[float] = Field(
+        description="Level of p at which each look decides a pair; empty without planned looks."
+    )
+    pairs: int = Field(description="Pairs over all tasks: the family whose error rate is 5 %.")
     tuning: dict[str, Any] | None
     rungs: list[dict[str, Any]]
     vary: list[str]
 
 
 class Estimate(Output):
-    """Seconds of a run of each optimizer on a task, from earlier runs."""
+    """Estimated duration of a run of an optimizer on a task, from earlier runs."""
 
     task: str
     optimizer: str
-    seconds: float | None = Field(description="Of one run with the whole budget; null: no run like it yet.")
-    runs: int = Field(description="How many earlier runs that rests on.")
+    seconds: float | None = Field(description="Of one run with the whole budget; null without a similar run.")
+    runs: int = Field(description="Number of earlier runs behind the estimate.")
 
 
 class ComparisonDryRun(Output):
     """The plan of a comparison, without running anything."""
 
     plan: PlanView
-    methods: str = Field(description="As a paper may tell it once it has run.")
+    methods: str = Field(description="Methods paragraph for your paper.")
     jobs_at_least: int = Field(description="Runs if the first look decides.")
     jobs_at_most: int
-    reused: int = Field(description="Of the runs wanted first, those that are there already.")
-    seconds_at_most: float | None = Field(description="Estimated device time of all runs; null: no run like it yet.")
+    reused: int = Field(description="Of the first runs, those that exist already.")
+    seconds_at_most: float | None = Field(description="Estimated device time of all runs; null without a similar run.")
     estimates: list[Estimate]
 
 
 class ReusedRun(Output):
-    """A run that was there before the comparison wanted it, and whose it is."""
+    """A run that existed before the comparison, and its user."""
 
     job: UUID
     label: str
@@ -329,7 +345,7 @@ class ReusedRun(Output):
 
 
 class ComparisonAnswer(Output):
-    """Which optimizer is better on each task and over all of them, by how much, and how sure one can be."""
+    """Which optimizer is better on each task and over all tasks, by how much, and with what certainty."""
 
     id: UUID
     name: str
@@ -339,16 +355,16 @@ class ComparisonAnswer(Output):
     created_at: datetime
     finished_at: datetime | None
     tags: dict[str, str]
-    verdict: list[str] = Field(description="What is known, in sentences.")
+    verdict: list[str] = Field(description="The result in sentences.")
     progress: ComparisonProgress
     tasks: list[TaskAnswer]
-    across: AcrossTasks | None = Field(description="Null with one task, before the end, and where runs are missing.")
+    across: AcrossTasks | None = Field(description="Null with one task, before the end, and if runs are missing.")
     assumptions: list[Assumption]
-    methods: str = Field(description="How it was done, as a paragraph for a paper.")
+    methods: str = Field(description="Methods paragraph for your paper.")
     reused: list[ReusedRun]
     plan: PlanView
-    estimates: list[Estimate] = Field(description="While it runs.")
-    looks: dict[str, LookView] = Field(description="How pages draw each optimizer, by label.")
+    estimates: list[Estimate] = Field(description="Empty once the comparison is over.")
+    looks: dict[str, LookView] = Field(description="Plot style of each optimizer, by label.")
 
 
 class ComparisonSummary(Output):
@@ -377,26 +393,26 @@ class Standing(Output):
     interval: Interval | None = Field(description="95 % t interval of the mean.")
     best: float | None
     diverged: int
-    behind_first: float | None = Field(description="Mean paired difference to the first, on the seeds of both.")
-    interval_behind: Interval | None = Field(description="95 % t interval of it, of this pair alone.")
-    p_behind: float | None = Field(description="Of its paired t test, adjusted for all pairs of the board's rows.")
+    behind_first: float | None = Field(description="Mean paired difference from the first, on the seeds of both.")
+    interval_behind: Interval | None = Field(description="95 % t interval of that difference, for this pair alone.")
+    p_behind: float | None = Field(description="p of its paired t test, adjusted for all pairs of the board's rows.")
     cannot_say: str | None = Field(description="Why a statistic is null.")
 
 
 class Board(Output):
-    """Everything that ran in one setting: data, model, budget, batch size and so on, on one kind of device."""
+    """All runs of one setting: data, model, budget, batch size and so on, on one kind of device."""
 
-    setting: dict[str, Any] = Field(description="Dotted path -> value of all that is not the optimizer.")
+    setting: dict[str, Any] = Field(description="Dotted path -> value of every field but the optimizer.")
     runs: int
     standings: list[Standing] = Field(description="Best mean first.")
 
 
 class Leaderboard(Output):
-    """Optimizers by mean, in each setting that they were run in: across settings, means cannot be compared."""
+    """Optimizers by mean within each setting; means of different settings cannot be compared."""
 
     dataset: str
     model: str
     metric: str
     boards: list[Board] = Field(
-        description="The one with most runs first; of the 200 choices of optimizer and setting with most runs."
+        description="Most runs first, of the 200 combinations of optimizer and setting with most runs."
     )

@@ -1,4 +1,4 @@
-"""The runs of a comparison: found among the jobs that exist, or submitted, and read back with what they measured."""
+"""The planned runs of a comparison and their jobs: existing ones are reused, others submitted, results read back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from service.storage.tables import Comparison, ComparisonCell, Job, Worker
 KEY = ("phase", "task", "optimizer", "trial", "rung", "seed")
 
 
-# Names, not whole documents: parsing 400 environments would take longer than everything else.
+# Single fields, because parsing 400 whole environments would take most of the time.
 LOAD = text(
     """
     SELECT phase, task, optimizer, trial, rung, seed, job_id, is_reused, users.name AS owner, job.status, job.reason,
@@ -88,7 +88,7 @@ def load(session: Session, comparison: Comparison, plan: Plan) -> list[CellRun]:
 
 # --- find or submit --------------------------------------------------------------------------------------------------
 
-# One that has ended before one that is under way, the oldest of each: asking twice finds the same.
+# Finished jobs before unfinished ones, the oldest first: repeating the query finds the same jobs.
 FIND = text(
     """
     SELECT DISTINCT ON (number) number, jobs.id
@@ -108,15 +108,15 @@ FIND = text(
 
 
 def find(session: Session, plan: Plan, cells: Sequence[Cell]) -> dict[Cell, UUID]:
-    """Jobs that are these cells already, whosever they are: same spec, data, engine, torch and kind of device.
+    """Existing jobs of these cells, of any user: same spec, data, engine, torch and kind of device.
 
-    Where the task has a target they have watched for the same one, by the clock of their training.
+    If the task has a target, they watched for the same one.
     """
-    asked = [cell for cell in cells if plan.reuses(cell.task)]
-    if not asked:
+    reusable = [cell for cell in cells if plan.reuses(cell.task)]
+    if not reusable:
         return {}
     stamp = cache(lambda name: layouts.stamp(name, settings().data))
-    specs = [plan.spec(cell) for cell in asked]
+    specs = [plan.spec(cell) for cell in reusable]
     rows = session.execute(
         FIND,
         {
@@ -127,11 +127,11 @@ def find(session: Session, plan: Plan, cells: Sequence[Cell]) -> dict[Cell, UUID
             "auto": _auto(session),
         },
     )
-    return {asked[row.number - 1]: row.id for row in rows}
+    return {reusable[row.number - 1]: row.id for row in rows}
 
 
 def _torches(session: Session) -> list[str]:
-    """Versions that jobs train with now: those of the workers that are up, or that of the job that ended last."""
+    """The torch versions of current jobs: those of workers that are up, or that of the last finished job."""
     up = select(Worker.torch).where(is_up(), Worker.torch.is_not(None)).distinct()
     last = select(Job.environment["torch"].as_string()).where(Job.environment.is_not(None))
     last = last.order_by(Job.finished_at.desc().nulls_last()).limit(1)
@@ -139,30 +139,30 @@ def _torches(session: Session) -> list[str]:
 
 
 def _auto(session: Session) -> str | None:
-    """The device that a job with `auto` gets, whichever worker takes it; None where that depends on the worker."""
+    """The device of a job with `auto` on every worker; None if it depends on the worker."""
     kinds = {has_cuda(devices) for devices in session.scalars(select(Worker.devices).where(is_up()))}
     return None if len(kinds) != 1 else "cuda" if kinds.pop() else "cpu"
 
 
 def provide(session: Session, comparison: Comparison, plan: Plan, cells: Sequence[Cell]) -> None:
-    """Give each of these cells a job: one that exists, or a new one. Cells with one spec share it."""
-    found = find(session, plan, cells)
+    """Assign a job to each cell: an existing one or a new one. Cells with equal specs share it."""
+    existing = find(session, plan, cells)
     own = _own_jobs(session, comparison)
     fresh: dict[str, list[Cell]] = {}
     for cell in cells:
-        if cell not in found:
+        if cell not in existing:
             fresh.setdefault(json.dumps(plan.spec(cell), sort_keys=True), []).append(cell)
     requests = [_request(comparison, plan, json.loads(spec)) for spec in fresh]
-    made = submission.submit_many(session, comparison.user, requests, is_direct=False)
-    given = {cell: job for job, alike in zip(made, fresh.values(), strict=True) for cell in alike}
+    submitted = submission.submit_many(session, comparison.user, requests, is_direct=False)
+    new = {cell: job for job, alike in zip(submitted, fresh.values(), strict=True) for cell in alike}
     session.execute(
         insert(ComparisonCell),
         [
             {
                 "comparison_id": comparison.id,
                 **cell._asdict(),
-                "job_id": (found | given)[cell],
-                "is_reused": cell in found and found[cell] not in own,
+                "job_id": (existing | new)[cell],
+                "is_reused": cell in existing and existing[cell] not in own,
             }
             for cell in cells
         ],
@@ -170,7 +170,7 @@ def provide(session: Session, comparison: Comparison, plan: Plan, cells: Sequenc
 
 
 def _own_jobs(session: Session, comparison: Comparison) -> set[UUID]:
-    """Jobs that this comparison made: an optimizer whose tuning chose what another one is fixed to shares its runs."""
+    """Jobs that this comparison submitted: two optimizers share runs if tuning chose the other's fixed parameters."""
     made = select(ComparisonCell.job_id).where(ComparisonCell.comparison_id == comparison.id)
     return set(session.scalars(made.where(ComparisonCell.is_reused.is_(False))))
 
@@ -188,7 +188,7 @@ def _request(comparison: Comparison, plan: Plan, spec: Mapping[str, Any]) -> Job
 
 
 def forget(session: Session, comparison: Comparison, cells: Sequence[Cell]) -> None:
-    """Let go of the jobs of these cells; other ones will be found or made."""
+    """Remove these cells from their jobs, so that others are assigned."""
     if cells:
         key = tuple_(*(getattr(ComparisonCell, name) for name in KEY))
         session.execute(
@@ -199,13 +199,13 @@ def forget(session: Session, comparison: Comparison, cells: Sequence[Cell]) -> N
 
 
 def lost(runs: Sequence[CellRun]) -> Iterator[Cell]:
-    """Cells whose job was somebody's already and ended without a result: an own run takes its place."""
+    """Cells whose reused job ended without a result: a job of the comparison replaces it."""
     for run in runs:
         if run.is_reused and run.result.failed:
             yield run.cell
 
 
-# Not one that was submitted by itself, nor one that another comparison still waits for.
+# Excludes jobs that were submitted directly, and those that another running comparison needs.
 UNNEEDED = text(
     """
     SELECT DISTINCT jobs.id FROM comparison_cells AS mine JOIN jobs ON jobs.id = mine.job_id
@@ -218,5 +218,5 @@ UNNEEDED = text(
 
 
 def unneeded(session: Session, comparison: Comparison) -> Sequence[UUID]:
-    """Unfinished jobs that nobody would miss if this comparison ended."""
+    """Unfinished jobs that only this comparison needs."""
     return session.scalars(UNNEEDED, {"comparison": comparison.id}).all()

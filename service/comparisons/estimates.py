@@ -1,4 +1,4 @@
-"""How long a run will take, from runs like it."""
+"""Estimated durations of runs, from earlier runs of the same task and optimizer."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from service.datasets import layouts
 from service.specs.catalog import Dataset
 from service.specs.training import TrainSpec
 
-# The median of the latest runs, because a machine that was busy for once should not be believed for ever. Ids first:
-# what tells runs apart lies in documents, and those of a hundred thousand runs need not be opened.
+# The median of the latest runs, so that a busy machine does not distort estimates for long. The inner query reads ids
+# alone, because the fields that distinguish runs are in documents, and a hundred thousand need not be read.
 SECONDS_PER_STEP = text(
     """
     WITH asked AS MATERIALIZED (
@@ -44,15 +44,15 @@ SECONDS_PER_STEP = text(
 )
 
 Seen = dict[tuple[str, str], tuple[float, int]]
-"""(optimizer, form) -> median seconds per step, and of how many runs."""
+"""(optimizer, form) -> median seconds per step, and number of runs."""
 
 
 def estimate(session: Session, plan: Plan) -> dict[tuple[int, int], Estimate]:
-    """(task, optimizer) -> what one run with the whole budget takes.
+    """(task, optimizer) -> duration of one run with the whole budget.
 
-    An optimizer that has not run yet on a task is taken to be as slow as the slowest that has.
+    An optimizer without runs on a task is assumed to be as slow as the slowest one with runs.
     """
-    found: dict[tuple[int, int], Estimate] = {}
+    durations: dict[tuple[int, int], Estimate] = {}
     seen_by_task = _seen(session, plan)
     for number, task in enumerate(plan.tasks):
         spec = TrainSpec.model_validate(plan.spec(Cell("report", number, 0, 0, 0, plan.seeds[0])))
@@ -61,26 +61,28 @@ def estimate(session: Session, plan: Plan) -> dict[tuple[int, int], Estimate]:
         for position, optimizer in enumerate(plan.optimizers):
             first = optimizer.trials[0]
             key = (optimizer.name, first.get("collision", first.get("control", "")))
-            per_step, runs = seen.get(key) or (max((one for one, _ in seen.values()), default=None), 0)
+            per_step, runs = seen.get(key) or (max((per_step for per_step, _ in seen.values()), default=None), 0)
             if seconds is None and per_step is not None and steps is not None:
-                found[number, position] = Estimate(
+                durations[number, position] = Estimate(
                     task=task.label, optimizer=optimizer.label, seconds=per_step * steps, runs=runs
                 )
             else:
-                found[number, position] = Estimate(task=task.label, optimizer=optimizer.label, seconds=seconds, runs=0)
-    return found
+                durations[number, position] = Estimate(
+                    task=task.label, optimizer=optimizer.label, seconds=seconds, runs=0
+                )
+    return durations
 
 
 def _seen(session: Session, plan: Plan) -> dict[int, Seen]:
-    """What has run of each task's data set, model and batch size."""
-    found: dict[int, Seen] = {}
+    """Task -> earlier runs with its data set, model and batch size."""
+    seen: dict[int, Seen] = {}
     for row in session.execute(SECONDS_PER_STEP, {"specs": [json.dumps(task.spec) for task in plan.tasks]}):
-        found.setdefault(row.task, {})[row.optimizer, row.form] = (row.seconds_per_step, row.runs)
-    return found
+        seen.setdefault(row.task, {})[row.optimizer, row.form] = (row.seconds_per_step, row.runs)
+    return seen
 
 
 def _steps(spec: TrainSpec, budget: Mapping[str, Any]) -> int | None:
-    """Optimizer steps of a budget; None for one in seconds, and where the records are not counted."""
+    """Optimizer steps of a budget; None for a budget in seconds, or if the number of records is unknown."""
     if budget.get("steps") is not None:
         return int(budget["steps"])
     dataset = spec.dataset

@@ -1,7 +1,7 @@
-"""Optimizers by mean, in each setting that they were run in. Two queries, whatever the number of runs.
+"""Optimizers by mean within each setting. Two queries, whatever the number of runs.
 
-Which optimizer is first is seen in the same values that it is then tested with. Therefore p is adjusted for all pairs
-that could have been tested, not only for those against the first.
+The values that rank an optimizer first are also those it is tested with. Therefore p is adjusted for all pairs that
+could have been tested, not only for those with the first.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from service.specs.metric_text import sign
 from service.storage.tables import Job
 
 MOST_BOARDS = 50
-"""Shown; those with fewer runs are left out."""
+"""Boards shown, those with most runs."""
 MOST_ROWS = 200
-"""Choices of optimizer and setting that are read: those with most runs, among equals those that ran last."""
+"""Combinations of optimizer and setting that are read: those with most runs, then the latest."""
 MOST_PAIRED = 40
-"""Rows of a board of which every pair is tested, for Holm's adjustment; with more it is Bonferroni's."""
+"""Rows of a board up to which every pair is tested, for Holm's adjustment; beyond, it is Bonferroni's."""
 
-# The latest run of each seed counts. `setting` is the fingerprint without the seed, so that no document is parsed here.
+# The latest run of each seed counts. `setting` is the fingerprint without the seed, so that no document is parsed.
 RUNS = text(
     """
     SELECT setting, device_kind, torch, data_hash, engine_version, (array_agg(job))[1] AS example,
@@ -64,7 +64,7 @@ class _Row:
 
 
 def leaderboard(session: Session, dataset: str, model: str, metric: str) -> Leaderboard:
-    """The settings of a data set and model with most runs. Raises Invalid for a metric without a direction."""
+    """The boards of a data set and model. Raises Invalid for a metric without a better direction."""
     direction = sign(metric)
     named = {"dataset": dataset, "model": model, "metric": metric, "rows": MOST_ROWS}
     rows = session.execute(RUNS, named).all()
@@ -79,9 +79,13 @@ def leaderboard(session: Session, dataset: str, model: str, metric: str) -> Lead
         _, members = boards.setdefault(json.dumps(setting, sort_keys=True), (setting, []))
         values = {seed: value for seed, value in zip(row.seeds, row.values, strict=True) if value is not None}
         members.append(_Row(spec["optimizer"], values, len(row.seeds) - len(values)))
-    shown = sorted(boards, key=lambda setting: (-sum(one.runs for one in boards[setting][1]), setting))[:MOST_BOARDS]
-    found = [_board(*boards[setting], direction) for setting in shown]
-    return Leaderboard(dataset=dataset, model=model, metric=metric, boards=found)
+    shown = sorted(boards, key=lambda setting: (-sum(row.runs for row in boards[setting][1]), setting))[:MOST_BOARDS]
+    return Leaderboard(
+        dataset=dataset,
+        model=model,
+        metric=metric,
+        boards=[_board(*boards[setting], direction) for setting in shown],
+    )
 
 
 def _specs(session: Session, jobs: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
@@ -89,55 +93,64 @@ def _specs(session: Session, jobs: Sequence[UUID]) -> dict[UUID, dict[str, Any]]
 
 
 def _board(setting: dict[str, Any], members: Sequence[_Row], direction: int) -> Board:
-    names = labels([one.optimizer for one in members], "optimizer")
-    described = [stats.describe(list(one.values.values())) for one in members]
+    names = labels([row.optimizer for row in members], "optimizer")
+    samples = [stats.describe(list(row.values.values())) for row in members]
     order = sorted(
         range(len(members)),
-        key=lambda index: (described[index].mean is None, -direction * (described[index].mean or 0.0), names[index]),
+        key=lambda index: (samples[index].mean is None, -direction * (samples[index].mean or 0.0), names[index]),
     )
     behind, adjusted = behind_first([members[index].values for index in order])
-    standings = []
-    for rank, (index, pair, p) in enumerate(zip(order, [None, *behind], [None, *adjusted], strict=True), 1):
-        one, sample = members[index], described[index]
-        standings.append(
-            Standing(
-                rank=rank,
-                label=names[index],
-                optimizer=one.optimizer,
-                n=sample.n,
-                mean=sample.mean,
-                sd=sample.sd,
-                interval=sample.interval,
-                best=direction * max(direction * value for value in one.values.values()) if one.values else None,
-                diverged=one.diverged,
-                behind_first=None if pair is None else pair.difference,
-                interval_behind=None if pair is None else pair.interval,
-                p_behind=p,
-                cannot_say=sample.cannot_say or (pair.cannot_say if pair else None),
-            )
-        )
-    told = {path: value for path, value in flat(setting).items() if value is not None and not path.endswith(".name")}
+    shown = {path: value for path, value in flat(setting).items() if value is not None and not path.endswith(".name")}
     return Board(
-        setting=told,
-        runs=sum(one.runs for one in members),
-        standings=standings,
+        setting=shown,
+        runs=sum(row.runs for row in members),
+        standings=[
+            _standing(rank, names[index], members[index], samples[index], direction, pair, p)
+            for rank, (index, pair, p) in enumerate(zip(order, [None, *behind], [None, *adjusted], strict=True), 1)
+        ],
+    )
+
+
+def _standing(
+    rank: int,
+    label: str,
+    row: _Row,
+    sample: stats.Sample,
+    direction: int,
+    behind: stats.Paired | None,
+    p_behind: float | None,
+) -> Standing:
+    return Standing(
+        rank=rank,
+        label=label,
+        optimizer=row.optimizer,
+        n=sample.n,
+        mean=sample.mean,
+        sd=sample.sd,
+        interval=sample.interval,
+        best=direction * max(direction * value for value in row.values.values()) if row.values else None,
+        diverged=row.diverged,
+        behind_first=None if behind is None else behind.difference,
+        interval_behind=None if behind is None else behind.interval,
+        p_behind=p_behind,
+        cannot_say=sample.cannot_say or (behind.cannot_say if behind else None),
     )
 
 
 def behind_first(rows: Sequence[Mapping[int, float]]) -> tuple[list[stats.Paired], list[float | None]]:
-    """How far each row (seed -> value) but the first is from the first, and p of that, adjusted for all pairs of rows.
+    """The difference of each further row (seed -> value) from the first, and its p, adjusted for all pairs of rows.
 
-    The adjusted p holds whichever row comes first, and for whatever reason; None where a pair cannot be tested.
+    The adjusted p holds whichever row is first; it is None for a pair that cannot be tested.
     """
     behind = [_paired(row, rows[0]) for row in rows[1:]]
-    p = [one.p for one in behind]
+    p = [pair.p for pair in behind]
     if len(rows) <= MOST_PAIRED:
         others = [_paired(*pair).p for pair in combinations(rows[1:], 2)]
         return behind, stats.holm([*p, *others])[: len(p)]
     pairs = len(rows) * (len(rows) - 1) // 2
-    return behind, [None if one is None else min(1.0, pairs * one) for one in p]
+    return behind, [None if unadjusted is None else min(1.0, pairs * unadjusted) for unadjusted in p]
 
 
-def _paired(one: Mapping[int, float], other: Mapping[int, float]) -> stats.Paired:
-    both = sorted(one.keys() & other.keys())
-    return stats.paired_difference([one[seed] for seed in both], [other[seed] for seed in both])
+def _paired(a: Mapping[int, float], b: Mapping[int, float]) -> stats.Paired:
+    both = sorted(a.keys() & b.keys())
+    return stats.paired_difference([a[seed] for seed in both], [b[seed] for seed in both])

@@ -1,7 +1,7 @@
-"""Comparisons: from a request to its runs, and on, run by run, to an answer.
+"""Comparisons from their request to their end.
 
-Nothing here waits: `advance` looks how far the runs are and asks for those whose turn it is. It is called when a
-comparison is made, and by the workers' maintenance whenever jobs have ended; doing so too often changes nothing.
+Nothing here waits: `advance` requests the runs that are due. It is called when a comparison is created, and by the
+workers' maintenance whenever jobs have ended; a further call changes nothing.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from service.storage.database import storable
 from service.storage.tables import Comparison, User, Worker
 from service.validation import field_errors
 
-# Two comparisons that want the same run at the same time have to find each other's.
+# Two comparisons that need the same run at the same time have to find each other's job.
 LOCK = text("SELECT pg_advisory_xact_lock(hashtext('kotrain.cells'))")
 
 
-# All that an answer can change with, but the estimates of time: working out 400 jobs takes 20 times as long as this.
+# Everything an answer depends on, but for the estimates of time: an answer on 400 jobs takes 20 times as long.
 STATE = text(
     """
     SELECT count(*), count(*) FILTER (WHERE status = 'queued'), count(*) FILTER (WHERE status = 'running'),
@@ -50,45 +50,45 @@ STATE = text(
     """
 )
 MOST_KEPT = 40_000
-"""Runs and pairs of the answers that are kept, together: about 100 MB. The largest comparison has 20,000."""
+"""Runs and pairs of all cached answers: about 100 MB. The largest comparison has 20,000."""
 _answers: OrderedDict[tuple[Any, ...], ComparisonAnswer] = OrderedDict()
 _lock = Lock()
 
 
-# --- what users do ---------------------------------------------------------------------------------------------------
+# --- requests of users -----------------------------------------------------------------------------------------------
 
 
-def plan(session: Session, request: ComparisonRequest) -> Plan:
-    """The plan of a request, for the machines there are. Raises Invalid, which points to what is wrong."""
+def resolved_plan(session: Session, request: ComparisonRequest) -> Plan:
+    """The plan of a request on the current workers. Raises Invalid with pointers into the request."""
     counted = cache(lambda name: layouts.train_records(default_dataset(name), settings().data))
-    found = resolve(
+    plan = resolve(
         request,
         {"auto": _device(session)},
         most_jobs=settings().max_comparison_jobs,
         records=counted,
         classes=lambda dataset: layouts.classes(dataset, settings().data),
     )
-    _check(session, found)
-    return found
+    _check(session, plan)
+    return plan
 
 
 def _device(session: Session) -> str:
-    """What `auto` means for all runs of a comparison, so that they can be compared: a GPU where a worker has one."""
+    """The device that `auto` means for all runs, so that they are comparable: a GPU if a worker has one."""
     devices = session.scalars(select(Worker.devices).where(workers.is_up())).all()
     if not devices:
         return "auto"
     return "cuda" if any(map(workers.has_cuda, devices)) else "cpu"
 
 
-def _check(session: Session, found: Plan) -> None:
-    """What can be told to fail before it is queued, for each task."""
+def _check(session: Session, plan: Plan) -> None:
+    """Raises Invalid for tasks whose jobs would fail."""
     errors: list[FieldError] = []
-    for number in range(len(found.tasks)):
+    for number in range(len(plan.tasks)):
         try:
-            spec = found.spec(Cell("report", number, 0, 0, 0, found.seeds[0]))
-        except ValidationError as error:  # what the request allows, and the machines there are do not
-            told = field_errors(error, found.tasks[number].spec)
-            errors += [FieldError(f"/tasks/{number}{one.pointer}", one.detail) for one in told]
+            spec = plan.spec(Cell("report", number, 0, 0, 0, plan.seeds[0]))
+        except ValidationError as error:  # the request is valid, but not on these workers
+            of_spec = field_errors(error, plan.tasks[number].spec)
+            errors += [FieldError(f"/tasks/{number}{field.pointer}", field.detail) for field in of_spec]
             continue
         try:
             submission.check(session, TrainSpec.model_validate(spec))
@@ -99,26 +99,26 @@ def _check(session: Session, found: Plan) -> None:
 
 
 def dry_run(session: Session, request: ComparisonRequest) -> ComparisonDryRun:
-    """What a comparison would run, and for how long."""
-    found = plan(session, request)
-    expected = estimates.estimate(session, found)
-    first = schedule.due(found, {})
+    """The plan of a comparison, its number of jobs and its duration."""
+    plan = resolved_plan(session, request)
+    expected = estimates.estimate(session, plan)
+    first = schedule.due(plan, {})
     return ComparisonDryRun(
-        plan=methods_text.plan_view(found),
-        methods=methods_text.methods(found),
-        jobs_at_least=found.jobs(seeds=found.looks[0]),
-        jobs_at_most=found.jobs(),
-        reused=len(cells.find(session, found, first)),
-        seconds_at_most=durations.most_seconds(found, expected),
+        plan=methods_text.plan_view(plan),
+        methods=methods_text.methods(plan),
+        jobs_at_least=plan.jobs(seeds=plan.looks[0]),
+        jobs_at_most=plan.jobs(),
+        reused=len(cells.find(session, plan, first)),
+        seconds_at_most=durations.most_seconds(plan, expected),
         estimates=list(expected.values()),
     )
 
 
 def create(session: Session, user: User, request: ComparisonRequest) -> Comparison:
-    """Store the plan and ask for its first runs."""
-    found = plan(session, request)
+    """Store the plan and request its first runs."""
+    plan = resolved_plan(session, request)
     comparison = Comparison(
-        id=uuid7(), user=user, name=request.name, plan=found.model_dump(mode="json"), status=ComparisonStatus.RUNNING
+        id=uuid7(), user=user, name=request.name, plan=plan.model_dump(mode="json"), status=ComparisonStatus.RUNNING
     )
     session.add(comparison)
     session.flush()
@@ -136,16 +136,16 @@ def get(session: Session, comparison_id: UUID) -> Comparison:
 
 
 def find(session: Session, limit: int, after: UUID | None) -> tuple[Sequence[Comparison], bool]:
-    """Up to `limit` comparisons older than `after`, newest first, and whether there are more."""
+    """Up to `limit` comparisons older than `after`, newest first, and whether more follow."""
     query = select(Comparison).order_by(Comparison.id.desc()).limit(limit + 1)
     if after is not None:
         query = query.where(Comparison.id < after)
-    found = session.scalars(query).all()
-    return found[:limit], len(found) > limit
+    rows = session.scalars(query).all()
+    return rows[:limit], len(rows) > limit
 
 
 def cancel(session: Session, user: User, comparison_id: UUID) -> Comparison:
-    """End a comparison and those of its jobs that nobody else needs; doing so again changes nothing."""
+    """End a comparison and those of its jobs that only it needs; a second call changes nothing."""
     comparison = session.scalar(select(Comparison).where(Comparison.id == comparison_id).with_for_update(of=Comparison))
     if comparison is None:
         raise NotFound(f"there is no comparison {comparison_id}")
@@ -163,21 +163,21 @@ def cancel(session: Session, user: User, comparison_id: UUID) -> Comparison:
 
 
 def answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
-    """How far a comparison is, and what it says; worked out once for each state that it is in."""
+    """The answer to a comparison; computed once for each state of its jobs."""
     state = (comparison.id, comparison.status, *session.execute(STATE, {"comparison": comparison.id}).one())
     with _lock:
         if state in _answers:
             _answers.move_to_end(state)
             return _answers[state]
-    made = _answer(session, comparison)
+    current = _answer(session, comparison)
     with _lock:
         for older in [other for other in _answers if other[0] == comparison.id]:
-            del _answers[older]  # nobody will ask for how it was
-        _answers[state] = made
+            del _answers[older]
+        _answers[state] = current
         kept = sum(map(_weight, _answers.values()))
         while kept > MOST_KEPT:
             kept -= _weight(_answers.popitem(last=False)[1])
-    return made
+    return current
 
 
 def _weight(answer: ComparisonAnswer) -> int:
@@ -185,20 +185,20 @@ def _weight(answer: ComparisonAnswer) -> int:
 
 
 def _answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
-    found = stored_plan(comparison)
-    runs = cells.load(session, comparison, found)
-    expected = estimates.estimate(session, found) if comparison.status == ComparisonStatus.RUNNING else {}
-    return report.conclude(comparison, found, runs, expected)
+    plan = stored_plan(comparison)
+    runs = cells.load(session, comparison, plan)
+    expected = estimates.estimate(session, plan) if comparison.status == ComparisonStatus.RUNNING else {}
+    return report.conclude(comparison, plan, runs, expected)
 
 
 def stored_plan(comparison: Comparison) -> Plan:
-    """The plan as it was stored. Raises Conflict where this version of kotrain cannot run it any more."""
+    """The stored plan. Raises Conflict if this version of kotrain cannot run it."""
     try:
-        found = Plan.model_validate(comparison.plan)
-        for number in range(len(found.tasks)):
-            found.spec(Cell("report", number, 0, 0, 0, found.seeds[0]))
-        for number in range(len(found.optimizers)):
-            found.spec(Cell("report", 0, number, 0, 0, found.seeds[0]))
+        plan = Plan.model_validate(comparison.plan)
+        for number in range(len(plan.tasks)):
+            plan.spec(Cell("report", number, 0, 0, 0, plan.seeds[0]))
+        for number in range(len(plan.optimizers)):
+            plan.spec(Cell("report", 0, number, 0, 0, plan.seeds[0]))
     except (ValidationError, LookupError) as error:
         raise Conflict(
             f"the plan of comparison {comparison.id} is of another version of kotrain and cannot be read by this one "
@@ -206,10 +206,10 @@ def stored_plan(comparison: Comparison) -> Plan:
             current_status=comparison.status,
             message=comparison.message,
         ) from error
-    return found
+    return plan
 
 
-# --- what maintenance does -------------------------------------------------------------------------------------------
+# --- maintenance -----------------------------------------------------------------------------------------------------
 
 
 def running(session: Session) -> Sequence[UUID]:
@@ -219,8 +219,8 @@ def running(session: Session) -> Sequence[UUID]:
 
 
 def advance_one(session: Session, comparison_id: UUID) -> None:
-    """`advance`, unless somebody else is at it, or it is over."""
-    session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a large plan takes long to think about
+    """`advance`, unless another process holds the comparison, or it is over."""
+    session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a large plan takes long to schedule
     comparison = session.scalar(
         select(Comparison)
         .where(Comparison.id == comparison_id, Comparison.status == ComparisonStatus.RUNNING)
@@ -231,7 +231,7 @@ def advance_one(session: Session, comparison_id: UUID) -> None:
 
 
 def fail(session: Session, comparison_id: UUID, message: str) -> None:
-    """End a comparison that cannot go on, unless it is over already, and those of its jobs that nobody else needs."""
+    """End a comparison that cannot continue, unless it is over, and those of its jobs that only it needs."""
     comparison = session.scalar(
         select(Comparison)
         .where(Comparison.id == comparison_id, Comparison.status == ComparisonStatus.RUNNING)
@@ -244,28 +244,28 @@ def fail(session: Session, comparison_id: UUID, message: str) -> None:
 
 
 def advance(session: Session, comparison: Comparison) -> None:
-    """Ask for the runs whose turn it is, and end the comparison where there are none left."""
-    found = stored_plan(comparison)
+    """Request the runs that are due, and end the comparison once none is left."""
+    plan = stored_plan(comparison)
     while True:
-        runs = cells.load(session, comparison, found)
+        runs = cells.load(session, comparison, plan)
         lost = set(cells.lost(runs))
-        results = {run.cell: run.result for run in settled(found, [run for run in runs if run.cell not in lost])}
-        missing = [cell for cell in schedule.due(found, results) if cell not in results]
+        results = {run.cell: run.result for run in settled(plan, [run for run in runs if run.cell not in lost])}
+        missing = [cell for cell in schedule.due(plan, results) if cell not in results]
         if not missing:
             break
         session.execute(LOCK)
         cells.forget(session, comparison, sorted(lost))
-        cells.provide(session, comparison, found, missing)  # those found may be finished: what follows is wanted, too
+        cells.provide(session, comparison, plan, missing)  # a reused job may be finished, so that further cells are due
     if all(result.is_final for result in results.values()):
         reported = [result for cell, result in results.items() if cell.phase == "report"]
-        tasks = [schedule.TaskResults(found, results, task) for task in range(len(found.tasks))]
-        complete = all(len(task.chosen) == len(found.optimizers) for task in tasks)
+        tasks = [schedule.TaskResults(plan, results, task) for task in range(len(plan.tasks))]
+        complete = all(len(task.chosen) == len(plan.optimizers) for task in tasks)
         failed = any(result.failed for result in reported) or not complete
         _end(session, comparison, ComparisonStatus.FAILED if failed else ComparisonStatus.SUCCEEDED)
 
 
 def _end_early(session: Session, comparison: Comparison, status: ComparisonStatus) -> None:
-    """End a comparison, and those of its jobs that nobody else needs."""
+    """End a comparison, and those of its jobs that only it needs."""
     session.execute(LOCK)
     actions.cancel_many(session, cells.unneeded(session, comparison))
     _end(session, comparison, status)

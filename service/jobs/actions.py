@@ -35,7 +35,7 @@ def cancel(session: Session, user: User, job_id: UUID) -> Job:
 
 def _check_cancel(job: Job) -> None:
     if JobStatus(job.status) not in (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELLED):
-        raise Conflict(f"job {job.id} has ended already ({job.status})", current_status=job.status)
+        raise Conflict(f"job {job.id} has already {job.status}", current_status=job.status)
 
 
 def cancel_many(session: Session, job_ids: Sequence[UUID]) -> None:
@@ -63,7 +63,8 @@ def retry(session: Session, user: User, job_id: UUID) -> Job:
     job = _owned(session, user, job_id)
     if JobStatus(job.status) not in (JobStatus.FAILED, JobStatus.CANCELLED):
         raise Conflict(
-            f"job {job_id} is {job.status}; only failed and cancelled jobs can be retried", current_status=job.status
+            f"job {job_id} {JobStatus(job.status).clause}; only failed and cancelled jobs can be retried",
+            current_status=job.status,
         )
     earlier = session.scalar(select(Job).where(Job.retry_of == job_id))
     if earlier is not None:
@@ -123,7 +124,7 @@ def _owned(session: Session, user: User, job_id: UUID) -> Job:
 def _allowed(user: User, job_id: UUID, job: Job | None) -> Job:
     """The job that was found under an id, if this user may change it."""
     if job is None:
-        raise NotFound(f"there is no job {job_id}")
+        raise NotFound(f"job {job_id} not found")
     if job.user_id != user.id and not user.is_admin:
         raise Forbidden(f"job {job_id} belongs to {job.user.name}")
     return job

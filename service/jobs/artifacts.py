@@ -38,10 +38,10 @@ class ArtifactView(Output):
     name: str
     kind: Literal["checkpoint", "curves", "document"]
     media_type: str
-    size_bytes: int | None = Field(description="Null for what is made while it is sent.")
-    sha256: str | None = Field(description="Of a checkpoint.")
-    step: int | None = Field(description="Of a checkpoint: optimizer steps until then.")
-    created_at: datetime | None = Field(description="Of a checkpoint.")
+    size_bytes: int | None = Field(description="Null for files that are generated while being sent.")
+    sha256: str | None = Field(description="Only of checkpoints.")
+    step: int | None = Field(description="Optimizer steps before the checkpoint; null for other files.")
+    created_at: datetime | None = Field(description="Only of checkpoints.")
 
 
 class Artifacts(Output):
@@ -127,7 +127,7 @@ def download(session: Session, job_id: UUID, name: str, wanted: str | None = Non
     if curves:
         return Download(file_name, CSV, _table(curves))
     there = ", ".join(one.name for one in artifacts(session, job_id).artifacts)
-    raise NotFound(f"job {job_id} has no file '{name[:64]}'; there is {there}")
+    raise NotFound(f"job {job_id} has no file '{name[:64]}'; choose one of {there}")
 
 
 # --- checkpoints -----------------------------------------------------------------------------------------------------
@@ -139,10 +139,10 @@ def _checkpoint(row: Checkpoint, file_name: str, wanted: str | None) -> Download
         with store().open(row.file) as file:
             size = file.seek(0, io.SEEK_END)
     except OSError as error:
-        why = "its file is not there" if isinstance(error, FileNotFoundError) else error.strerror or "unknown"
+        why = "its file is missing" if isinstance(error, FileNotFoundError) else error.strerror or "unknown"
         raise Unavailable(f"{what} cannot be read now: {why}") from None
     if size != row.size_bytes:
-        raise Conflict(f"{what} is damaged: its file has {size} bytes instead of {row.size_bytes}")
+        raise Conflict(f"{what} is damaged: its file has {size} bytes, expected {row.size_bytes}")
     first, last = _range(wanted, size) or (0, size - 1)
     count = last - first + 1
     part = f"bytes {first}-{last}/{size}" if count < size else None

@@ -18,7 +18,7 @@ def get(session: Session, job_id: UUID) -> Job:
     """The job, or `NotFound`."""
     job = session.get(Job, job_id)
     if job is None:
-        raise NotFound(f"there is no job {job_id}")
+        raise NotFound(f"job {job_id} not found")
     return job
 
 

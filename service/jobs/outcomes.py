@@ -123,6 +123,6 @@ def reclaim_stale(session: Session) -> list[UUID]:
             job_id,
             attempt,
             Reason.WORKER_LOST,
-            f"worker {worker_id} gave no sign of life for {settings().lease_seconds:g} s",
+            f"worker {worker_id} sent no heartbeat for {settings().lease_seconds:g} s",
         )
     return [row.id for row in stale]

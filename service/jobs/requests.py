@@ -22,29 +22,31 @@ JOB_EXAMPLE: JsonDict = {
 
 
 class JobRequest(TrainSpec):
-    """A training run to make, and how the service should treat it."""
+    """A training run, and its tags, priority and limits."""
 
     # FastAPI silences a warning only while it builds a body's validator at once.
     model_config = ConfigDict(json_schema_extra={"examples": [JOB_EXAMPLE]}, defer_build=False)
 
     tags: dict[TagKey, Label] = Field(
-        default_factory=dict, max_length=32, description="Your own labels, to find jobs by."
+        default_factory=dict, max_length=32, description="Labels of your own, to filter jobs by."
     )
-    priority: int = Field(0, ge=-100, le=100, description="Higher runs first.")
+    priority: int = Field(0, ge=-100, le=100, description="Jobs of higher priority run first.")
     time_limit_seconds: float | None = Field(
         None,
         gt=0,
         le=30 * 86_400,
-        description="Wall-clock limit of the run, without what was lost; null: none.",
+        description="Wall-clock limit of the run, not counting lost attempts; null: no limit.",
     )
     memory_limit_bytes: int | None = Field(
         None,
         ge=2**28,
         le=2**50,
-        description="Memory of its processes; null: the worker's share for one job, which is also the most.",
+        description="Memory limit of its processes; null: the worker's share for one job, which is also the maximum.",
         exclude_if=lambda limit: limit is None,  # or a request repeated across an upgrade would be another one
     )
-    max_failures: int = Field(3, ge=1, le=100, description="Lost workers or child processes before the job fails.")
+    max_failures: int = Field(
+        3, ge=1, le=100, description="Number of lost workers or child processes after which the job fails."
+    )
 
     @property
     def train_spec(self) -> TrainSpec:

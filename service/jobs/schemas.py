@@ -14,21 +14,21 @@ from service.specs.states import JobStatus, Reason
 
 
 class Progress(Output):
-    """How far a run is, in optimizer steps; `total_steps` is null until it is known, and for a budget in seconds."""
+    """Progress of a run, in optimizer steps; `total_steps` is null until known, and for a budget in seconds."""
 
     step: int
     total_steps: int | None
 
 
 class JobView(Output):
-    """A job: what was asked for, where it stands, and what came of it."""
+    """A job: its request, state and result."""
 
     id: UUID
     status: JobStatus
     reason: Reason | None
     message: str | None
     user: str
-    spec: dict[str, Any] = Field(description="The resolved spec, every default made explicit.")
+    spec: dict[str, Any] = Field(description="Resolved spec, with all defaults filled in.")
     tags: dict[str, str]
     priority: int
     time_limit_seconds: float | None
@@ -48,13 +48,13 @@ class JobView(Output):
 
 
 class JobCounts(Output):
-    """How many jobs there are of each status."""
+    """Number of jobs by status."""
 
     counts: dict[JobStatus, int]
 
 
 class ActionRequest(BaseModel):
-    """The same for many jobs."""
+    """An action on several jobs."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -63,22 +63,22 @@ class ActionRequest(BaseModel):
 
 
 class OutcomeView(Output):
-    """What became of one of them."""
+    """Outcome of an action on one job."""
 
     job: UUID
     done: bool
-    detail: str | None = Field(description="Why it was not done.")
-    new_job: UUID | None = Field(description="That a retry made, or had made before.")
+    detail: str | None = Field(description="Why the action was refused; null if done.")
+    new_job: UUID | None = Field(description="Job created by this or an earlier retry.")
 
 
 class ActionOutcomes(Output):
-    """One for each of the jobs, in the order they were named."""
+    """One outcome per job, in the order of the request."""
 
     outcomes: list[OutcomeView]
 
 
 class EventView(Output):
-    """What happened to a job: a change of its status, or a note about the attempt that was under way."""
+    """An event of a job: a change of its status, or a note about the current attempt."""
 
     seq: int
     at: datetime
@@ -89,13 +89,13 @@ class EventView(Output):
 
 
 class History(Output):
-    """Everything that happened to a job, in order."""
+    """All events of a job, oldest first."""
 
     events: list[EventView]
 
 
 class DryRun(Output):
-    """What a submission would become."""
+    """The job that the request would create."""
 
     spec: dict[str, Any]
     tags: dict[str, str]

@@ -44,15 +44,13 @@ def check(session: Session, request: TrainSpec) -> None:
             errors.append(
                 FieldError(
                     "/batch_size",
-                    f"{request.batch_size} is more than the {records} training records of '{dataset.name}'; "
+                    f"{request.batch_size} exceeds the {records} training records of '{dataset.name}'; "
                     f"choose 1 to {records}",
                 )
             )
     if request.needs_cuda and _only_cpu_workers(session):
         pointer = "/device" if request.device == "cuda" else "/precision"
-        errors.append(
-            FieldError(pointer, "no worker of this installation has a GPU; choose device cpu and fp32 or bf16")
-        )
+        errors.append(FieldError(pointer, "no worker has a GPU; choose device cpu and precision fp32 or bf16"))
     if errors:
         raise Invalid("; ".join(error.detail for error in errors), tuple(errors))
 

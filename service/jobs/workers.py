@@ -23,7 +23,7 @@ REMEMBERED = timedelta(days=1)
 
 
 class WorkerStatus(StrEnum):
-    """Whether a worker takes jobs."""
+    """State of a worker."""
 
     UP = "up"
     STOPPED = "stopped"
@@ -31,7 +31,7 @@ class WorkerStatus(StrEnum):
 
 
 class RunningJob(Output):
-    """A job that a worker runs, and how far it is, in optimizer steps."""
+    """A running job and its progress, in optimizer steps."""
 
     job: UUID
     user: str
@@ -44,13 +44,13 @@ class RunningJob(Output):
 
 
 class WorkerView(Output):
-    """A worker process: one per host, which owns that host's devices."""
+    """A worker process. Each host runs one, which owns the host's devices."""
 
     id: str
     host: str
-    status: WorkerStatus = Field(description="`lost`: no sign of life for a lease, and it did not say that it stops.")
-    slots: int = Field(description="Jobs that it runs at once.")
-    devices: list[dict[str, Any]] = Field(description="`kind` (`cuda` or `cpu`), `name`, `memory_bytes`.")
+    status: WorkerStatus = Field(description="`lost`: its heartbeats stopped without a shutdown.")
+    slots: int = Field(description="Number of jobs that it runs at a time.")
+    devices: list[dict[str, Any]] = Field(description="Each with `kind` (`cuda` or `cpu`), `name` and `memory_bytes`.")
     torch: str | None
     started_at: datetime
     heartbeat_at: datetime
@@ -59,7 +59,7 @@ class WorkerView(Output):
 
 
 class Workers(Output):
-    """The workers that gave a sign of life within a day, the newest first."""
+    """Workers with a heartbeat in the last 24 hours, newest first."""
 
     workers: list[WorkerView]
 

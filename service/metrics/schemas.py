@@ -6,7 +6,7 @@ from service.specs.bodies import Output
 
 
 class CurveView(Output):
-    """One metric's points by step; values that are not finite are null."""
+    """Points of a metric by step; values that are not finite are null."""
 
     steps: list[int]
     values: list[float | None]

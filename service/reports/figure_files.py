@@ -25,15 +25,15 @@ MEDIA_TYPES: Mapping[Ending, str] = {"svg": "image/svg+xml", "png": "image/png"}
 
 
 class PlotName(Output):
-    """A figure: `NAME.svg` and `NAME.png` beside this list."""
+    """A figure, available as `NAME.svg` and `NAME.png` under this URL."""
 
     name: str
     title: str
-    task: str | None = Field(description="Label of the task that it is of; null: of all together, or of a job.")
+    task: str | None = Field(description="Label of its task; null for figures of all tasks and of jobs.")
 
 
 class Plots(Output):
-    """The figures that there are; one whose data is not there yet says so when it is asked for."""
+    """The available figures. One whose data is incomplete responds with 409."""
 
     plots: list[PlotName]
 
@@ -52,7 +52,7 @@ def of_file(file: str, theme: Theme, width_pixels: int) -> tuple[str, Wish]:
     for known in MEDIA_TYPES:
         if name and ending == known:
             return name, Wish(known, theme, width_pixels)
-    raise NotFound(f"there is no plot '{file[:200]}': its name ends in .svg or .png")
+    raise NotFound(f"unknown plot '{file[:200]}'; choose a name that ends in .svg or .png")
 
 
 def _drawing() -> ModuleType:
@@ -63,7 +63,8 @@ def _drawing() -> ModuleType:
 
 def _named(name: str, known: Mapping[str, str]) -> None:
     if name not in known:
-        raise NotFound(f"there is no plot '{name[:200]}'; there is {', '.join(known) or 'none'}")
+        choices = f"choose one of {', '.join(known)}" if known else "none is available yet"
+        raise NotFound(f"unknown plot '{name[:200]}'; {choices}")
 
 
 # --- of a comparison -------------------------------------------------------------------------------------------------
@@ -111,7 +112,7 @@ def _task(answer: ComparisonAnswer, wanted: str) -> TaskAnswer:
         if wanted in (task.label, str(number)):
             return task
     labels = ", ".join(f"{number} ({task.label})" for number, task in enumerate(answer.tasks, 1))
-    raise Invalid.field("task", f"there is no such task; there is {labels}")
+    raise Invalid.field("task", f"unknown task; choose one of {labels}")
 
 
 def _picture(body: bytes, wish: Wish, file_name: str) -> Picture:

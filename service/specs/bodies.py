@@ -35,7 +35,7 @@ Item = TypeVar("Item")
 
 
 class Page(Output, Generic[Item]):
-    """Some of a list, newest first; `next` goes into `after` to read on."""
+    """A page of a list, newest first; pass `next` as `after` to get the next page."""
 
     data: list[Item]
     has_more: bool
@@ -43,7 +43,7 @@ class Page(Output, Generic[Item]):
 
 
 class CatalogEntry(Output):
-    """Something that a job can name."""
+    """An entry of the catalog."""
 
     name: str
     title: str
@@ -51,29 +51,31 @@ class CatalogEntry(Output):
 
 
 class DatasetEntry(CatalogEntry):
-    """A data set that a job can name."""
+    """A data set."""
 
     kind: str
     classes: int
-    present: bool = Field(description="Whether its files lie in the data folder.")
-    fetch: str | None = Field(description="The command that downloads it, where it is not present.")
+    present: bool = Field(description="Whether its files are in the data folder.")
+    fetch: str | None = Field(description="Command that downloads it; null if present.")
 
 
 class ModelEntry(CatalogEntry):
-    """A model that a job can name."""
+    """A model."""
 
-    reads: str = Field(description="The kind of data that it is for: image, text or table.")
-    also_reads: list[str] = Field(description="Other kinds that it reads as well.")
+    reads: str = Field(description="Kind of data that it is made for: image, text or table.")
+    also_reads: list[str] = Field(description="Other kinds of data that it accepts.")
 
 
 class OptimizerEntry(CatalogEntry):
-    """An optimizer that a job can name."""
+    """An optimizer."""
 
-    colour: int = Field(description="Its own, from 0 to 6; what a comparison draws it in is in its `looks`.")
+    colour: int = Field(
+        description="Index of its default color, 0 to 6; a comparison's `looks` give the colors it uses."
+    )
 
 
 class Catalog(Output):
-    """Everything that a job can name, with JSON Schemas of the parameters."""
+    """All data sets, models, optimizers and schedules, with JSON Schemas of their parameters."""
 
     datasets: list[DatasetEntry]
     models: list[ModelEntry]
@@ -82,7 +84,7 @@ class Catalog(Output):
 
 
 class Health(Output):
-    """Whether a part works: `ok`, `degraded` (works, but something is away) or `down`."""
+    """State of the service: `ok`, `degraded` (working, but a dependency is unavailable) or `down`."""
 
     status: str
     database: str
@@ -90,7 +92,7 @@ class Health(Output):
 
 
 class ProblemField(Output):
-    """One thing that is wrong with a request."""
+    """An invalid field of a request."""
 
     pointer: str
     detail: str

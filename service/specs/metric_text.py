@@ -15,7 +15,7 @@ def sign(name: str) -> int:
         return 1
     if name.endswith(("loss", "correlation")):
         return -1
-    raise Invalid.field("metric", f"'{name}' cannot be compared: neither more nor less of it is better")
+    raise Invalid.field("metric", f"'{name}' cannot be compared: neither higher nor lower values of it are better")
 
 
 def many(n: int, noun: str) -> str:
@@ -36,8 +36,7 @@ def out_of_reach(target: Target) -> str | None:
     if not target.metric.endswith("accuracy") or target.value <= 1:
         return None
     return (
-        f"an accuracy is a share from 0 to 1, so {target.value:g} is never reached; "
-        f"did you mean {target.value / 100:g}?"
+        f"an accuracy lies between 0 and 1, so {target.value:g} is never reached; did you mean {target.value / 100:g}?"
     )
 
 

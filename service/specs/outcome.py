@@ -11,7 +11,7 @@ from service.specs.states import Reason
 
 
 class Target(Frozen):
-    """A validation metric to reach; when it was reached is recorded."""
+    """A value of a validation metric; the first step and time that reach it are recorded."""
 
     metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     value: float = Field(ge=0, le=1e6)
@@ -22,7 +22,7 @@ class Target(Frozen):
 
 
 class TargetHit(BaseModel):
-    """When a run first met its target."""
+    """When a run first reached its target."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,27 +31,27 @@ class TargetHit(BaseModel):
 
 
 class Memory(BaseModel):
-    """What a run kept in memory, in bytes."""
+    """Memory use of a run, in bytes."""
 
     model_config = ConfigDict(frozen=True)
 
-    optimizer_state_bytes: Annotated[int, Field(description="Bytes of all tensors in the optimizer's state.")]
-    parameter_bytes: Annotated[int, Field(description="Bytes of the trained parameters.")]
+    optimizer_state_bytes: Annotated[int, Field(description="Size of all tensors in the optimizer's state.")]
+    parameter_bytes: Annotated[int, Field(description="Size of the trained parameters.")]
     peak_bytes: Annotated[
         int | None,
         Field(
-            description="The most that the run took, data and evaluation included. On a GPU: bytes that torch had "
-            "allocated there. On the CPU: growth of the process's resident memory since the start of the run, which "
-            "includes library code as it is first used; null where the kernel does not tell."
+            description="Peak memory of the run, including data and evaluation. On a GPU: bytes allocated by torch. "
+            "On a CPU: growth of the process's resident memory since the start of the run, including library code "
+            "loaded on first use; null if the kernel does not report it."
         ),
     ]
 
 
 class Summary(BaseModel):
-    """What a run answers at its end; stored with the job.
+    """Result of a run, stored with the job.
 
-    `metrics` are those of the last step's weights (`test_accuracy` is the primary endpoint) and `best_*` those of the
-    best validation step. A diverged run has the values it had before it diverged.
+    `metrics` are measured with the last step's weights (`test_accuracy` is the primary endpoint), `best_*` with those
+    of the best validation step. For a diverged run, they are the last values before it diverged.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,14 +59,18 @@ class Summary(BaseModel):
     reason: Reason
     steps: int
     epochs: float
-    train_seconds: Annotated[float, Field(description="Seconds of training steps, without evaluation and diagnostics.")]
-    total_seconds: Annotated[float, Field(description="Seconds from the first to the last line of the run.")]
+    train_seconds: Annotated[
+        float, Field(description="Seconds of training steps, excluding evaluation and diagnostics.")
+    ]
+    total_seconds: Annotated[float, Field(description="Seconds from start to end of the run.")]
     parameters: Annotated[int, Field(description="Number of trained parameters.")]
     metrics: dict[str, float | None]
     best_step: int | None
     target: TargetHit | None
     message: str | None = None
-    memory: Annotated[Memory | None, Field(description="Null for runs of versions that did not measure it.")] = None
+    memory: Annotated[
+        Memory | None, Field(description="Null for runs of older versions, which did not measure it.")
+    ] = None
 
 
 Environment = dict[str, Any]

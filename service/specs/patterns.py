@@ -23,18 +23,18 @@ STORABLE = r"^[^\x00]*$"
 VISIBLE = r"^[\x21-\x7e]+$"
 """What a header can carry."""
 
-_OWN_NAME_WORDS = "1 to 48 lower-case letters, digits and signs of _.-, beginning with a letter or digit"
+_OWN_NAME_WORDS = "1 to 48 lower-case letters, digits and _.-, starting with a letter or digit"
 
 WORDS = {
-    LABEL: "has to be 1 to 64 letters, digits, spaces and signs of _.:/@+=-",
-    TAG_KEY: "a tag's key has to be 1 to 64 letters, digits, spaces and signs of _./@+=-",
-    TAG: "has to be key:value, of letters, digits, spaces and signs of _.:/@+=-",
-    f"^{OWN_NAME}$": f"has to be {_OWN_NAME_WORDS}",
+    LABEL: "must be 1 to 64 letters, digits, spaces and _.:/@+=-",
+    TAG_KEY: "a tag's key must be 1 to 64 letters, digits, spaces and _./@+=-",
+    TAG: "must be key:value, with letters, digits, spaces and _.:/@+=-",
+    f"^{OWN_NAME}$": f"must be {_OWN_NAME_WORDS}",
     **{
-        f"^{kind}/{OWN_NAME}$": f"has to be {kind}/ and then {_OWN_NAME_WORDS}"
+        f"^{kind}/{OWN_NAME}$": f"must be {kind}/ followed by {_OWN_NAME_WORDS}"
         for kind in ("images", "texts", "tables")
     },
-    PRINTABLE: "must not hold control characters, nor the code points FFFE and FFFF",
-    STORABLE: "must not hold the character NUL",
-    VISIBLE: "has to be visible ASCII characters, without spaces",
+    PRINTABLE: "must not contain control characters or the code points U+FFFE and U+FFFF",
+    STORABLE: "must not contain NUL characters",
+    VISIBLE: "must be visible ASCII characters without spaces",
 }

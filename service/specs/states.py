@@ -19,6 +19,13 @@ class JobStatus(StrEnum):
         """Whether nothing can follow this state."""
         return not TRANSITIONS[self]
 
+    @property
+    def clause(self) -> str:
+        """The state in a sentence about a job: `is running`, `has failed`, `was cancelled`."""
+        if self is JobStatus.CANCELLED:
+            return f"was {self}"
+        return f"has {self}" if self.is_final else f"is {self}"
+
 
 TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED}),
@@ -30,7 +37,7 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
 
 
 class ComparisonStatus(StrEnum):
-    """State of a comparison. `failed`: a run that it reports could not be made; the rest is answered all the same."""
+    """State of a comparison. `failed`: a run that it needs has failed; the answer covers the others."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -39,7 +46,7 @@ class ComparisonStatus(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a job ended, or went back to the queue."""
+    """Why a job ended or returned to the queue."""
 
     COMPLETED = "completed"
     TARGET_REACHED = "target_reached"

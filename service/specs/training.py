@@ -48,7 +48,7 @@ they have taken so far, which is no part of the training time.
 
 
 class Budget(Frozen):
-    """How long to train: a number of epochs, of optimizer steps or of seconds, one of the three."""
+    """Training budget: exactly one of epochs, optimizer steps and seconds."""
 
     epochs: int | None = Field(None, ge=1, le=100_000, description="Passes over the training records.")
     steps: int | None = Field(None, ge=1, le=10**9, description="Optimizer steps.")
@@ -56,15 +56,15 @@ class Budget(Frozen):
         None,
         gt=0,
         le=30 * 86_400,
-        description="Seconds of training, without evaluation and diagnostics; the step that reaches them is the last. "
-        "Where it ends depends on the machine's speed, so such a run does not repeat to the bit.",
+        description="Seconds of training, excluding evaluation and diagnostics; the step that reaches the limit is the "
+        "last. The number of steps depends on the speed of the machine, so the run is not bit-reproducible.",
         exclude_if=lambda seconds: seconds is None,  # or specs stored without the field would be of another setting
     )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         if [self.epochs, self.steps, self.seconds].count(None) != 2:
-            raise ValueError("give either epochs or steps or seconds")
+            raise ValueError("give exactly one of epochs, steps and seconds")
         return self
 
 
@@ -75,26 +75,29 @@ class TaskSpec(Frozen):
     model: ModelChoice
     schedule: ScheduleChoice = Constant()
     budget: Budget
-    batch_size: int = Field(64, ge=1, le=1_048_576, description="Records per step; the last batch may be short.")
+    batch_size: int = Field(
+        64, ge=1, le=1_048_576, description="Records per step; the last batch of an epoch may be smaller."
+    )
     gradient_clip: float | None = Field(
-        None, gt=0, le=1e6, description="Largest global L2 norm of the gradients; null: not clipped."
+        None, gt=0, le=1e6, description="Maximum global L2 norm of the gradients; null: no clipping."
     )
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where the worker has one.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` uses a GPU if the worker has one.")
     target: Target | None = None
     eval_every_steps: int | None = Field(
-        None, ge=1, le=10**9, description="Steps between validations; null: at the end of every epoch."
+        None, ge=1, le=10**9, description="Steps between validations; null: validate at the end of each epoch."
     )
-    log_every_steps: int = Field(10, ge=1, le=10**9, description="Steps between two points of the training metrics.")
+    log_every_steps: int = Field(10, ge=1, le=10**9, description="Steps between points of the training metrics.")
     diagnostics_every_steps: int | None = Field(
         None,
         ge=1,
         le=10**9,
-        description="Steps between two records of what weights and gradients say of the neurons, taken before the "
+        description="Steps between diagnostics; null: none. They are computed from weights and gradients before the "
         "optimizer's step: weight correlation, effective rank, temperature, energy and entropy of the velocities, "
-        "largest eigenvalue of the collision matrix (and times KO's gamma), KO's share of collided pairs; averaged, "
-        "and of each layer as NAME/LAYER. They change no result and are no part of the training time; null: none. "
-        "On a CPU, every 50 steps costs under 2 % of it for a ResNet or transformer, 10 to 20 % for the digits MLP.",
+        "largest eigenvalue of the collision matrix (also multiplied by KO's gamma) and KO's share of collided pairs, "
+        "averaged over layers as NAME and per layer as NAME/LAYER. They do not change results and do not count as "
+        "training time. On a CPU, diagnostics every 50 steps cost less than 2 % of the training time of a ResNet or "
+        "transformer and 10 to 20 % of that of the digits MLP.",
     )
 
 
@@ -102,9 +105,9 @@ class TrainSpec(TaskSpec):
     """Everything that decides the result of one training run, with every default made explicit."""
 
     optimizer: OptimizerChoice
-    seed: Seed = Field(0, description="Decides initial weights, data order, dropout and KO's collisions.")
-    stop_at_target: bool = Field(False, description="End the run once the target is reached.")
-    evaluate_test: bool = Field(True, description="False for tuning: the test set is never read.")
+    seed: Seed = Field(0, description="Determines initial weights, data order, dropout and KO's collisions.")
+    stop_at_target: bool = Field(False, description="End the run when the target is reached.")
+    evaluate_test: bool = Field(True, description="If false, the test set is never read; used for tuning.")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -116,13 +119,13 @@ class TrainSpec(TaskSpec):
             )
         if self.precision == "fp16" and self.device == "cpu":
             raise unfit(
-                "precision", "precision fp16 needs a GPU: choose device cuda or auto, or precision fp32 or bf16"
+                "precision", "precision fp16 requires a GPU; choose device cuda or auto, or precision fp32 or bf16"
             )
         if self.stop_at_target and self.target is None:
-            raise unfit("stop_at_target", "stop_at_target needs a target")
+            raise unfit("stop_at_target", "stop_at_target requires a target")
         if self.budget.seconds is not None and getattr(self.optimizer.params, "fade", "none") != "none":
             raise unfit(
-                "optimizer", "fade needs a known number of steps: give the budget in epochs or steps, or fade 'none'"
+                "optimizer", "fade requires a budget in epochs or steps; change the budget or set fade to 'none'"
             )
         return self
 

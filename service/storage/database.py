@@ -155,8 +155,8 @@ def migrate() -> None:
         else:
             return
     raise Incompatible(
-        "the schema was left as it is, because a long transaction uses its tables: "
-        "pg_stat_activity shows whose (a backup's?), end it and run `kotrain migrate` again"
+        "the schema was not changed, because a long transaction (a backup?) uses its tables: "
+        "find it in pg_stat_activity, end it, and run `kotrain migrate` again"
     )
 
 

@@ -92,7 +92,7 @@ class Store:
         except BaseException as error:
             self.forget(path)
             if isinstance(error, FileNotFoundError):
-                raise Absent(f"{name} is not there") from None
+                raise Absent(f"{name} is missing") from None
             if self._is_local and isinstance(error, OSError) and error.errno in UNREADABLE:
                 raise Absent(f"{name} cannot be read: {error.strerror}") from None
             raise
@@ -102,9 +102,9 @@ class Store:
     def _check(name: str, path: Path, size_bytes: int, sha256: str) -> None:
         size = path.stat().st_size
         if size != size_bytes:
-            raise Damaged(f"{name} has {size} bytes instead of {size_bytes}")
+            raise Damaged(f"{name} has {size} bytes, expected {size_bytes}")
         if digest(path) != sha256:
-            raise Damaged(f"the contents of {name} have changed: their SHA-256 is another one")
+            raise Damaged(f"{name} does not match its SHA-256")
 
     def forget(self, path: Path) -> None:
         """Remove a copy, on this machine, of a file that lies elsewhere; one that cannot be is what retention finds."""

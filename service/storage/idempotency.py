@@ -43,7 +43,7 @@ def _replay(session: Session, user: User, route: str, key: str, body_digest: str
     """The stored answer, or None for a new key, which this transaction then owns."""
     name = f"kotrain.idempotency:{user.id}:{route}:{key}"
     if not session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtextextended(name, 0)))):
-        raise Conflict(f"a request with this {HEADER} is under way; ask again in a moment")
+        raise Conflict(f"a request with this {HEADER} is still being processed; try again in a few seconds")
     stored = session.scalar(
         select(IdempotencyKey).where(
             IdempotencyKey.user_id == user.id,
@@ -55,7 +55,7 @@ def _replay(session: Session, user: User, route: str, key: str, body_digest: str
     if stored is None:
         return None
     if stored.body_digest != body_digest:
-        raise Invalid.field(HEADER, "this key was used with another body; use a new key for a new request")
+        raise Invalid.field(HEADER, "this key was used with a different body; use a new key for a new request")
     return stored
 
 
@@ -73,8 +73,3 @@ def _store(
             user_id=user.id, route=route, key=key, body_digest=body_digest, resource_id=resource_id, answer=answer
         )
     )
-
-
-def forget_expired(session: Session) -> None:
-    """Remove answers that are kept no longer."""
-    session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < func.clock_timestamp() - KEPT))

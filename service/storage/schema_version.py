@@ -53,7 +53,7 @@ def read(connection: Connection) -> Schema | None:
     if name is None:
         return None
     if not name.isdecimal():
-        raise Incompatible(f"the database holds the tables of another program (version {name}): use one of its own")
+        raise Incompatible(f"the database belongs to another program (version {name}): use a separate one")
     stated = _has(connection, "compatibility")  # since 3; an older schema is known by its number alone
     oldest = connection.scalar(text("SELECT oldest_code FROM compatibility")) if stated else None
     return Schema(int(name), int(name) if oldest is None else oldest)
@@ -66,7 +66,7 @@ def check(connection: Connection) -> None:
         raise Incompatible("the database has no schema yet: run `kotrain migrate`")
     if schema.number < known:
         raise Incompatible(
-            f"the database has schema {schema.number} and this kotrain needs {known}: run `kotrain migrate`"
+            f"the database has schema {schema.number}, this kotrain requires {known}: run `kotrain migrate`"
         )
     refuse_newer(schema)
 
@@ -75,7 +75,7 @@ def refuse_newer(schema: Schema, of: str = "database") -> None:
     """Raise `Incompatible` where the schema (of the database, of a backup) is too new for this code."""
     if schema.oldest_code > code_number():
         raise Incompatible(
-            f"this kotrain knows schema {code_number()}, the {of} needs {schema.oldest_code} or newer: "
+            f"this kotrain supports schema {code_number()}, the {of} requires {schema.oldest_code} or newer: "
             "install a newer version"
         )
 

@@ -110,7 +110,7 @@ class ComparisonFeed:
         """As `Feed.read`."""
         comparison = session.get(Comparison, self.comparison_id)
         if comparison is None:
-            raise NotFound(f"there is no comparison {self.comparison_id}")
+            raise NotFound(f"comparison {self.comparison_id} not found")
         told, until = _bounds(session, cursor, until)
         delta = _events(session, self.comparison_id, told, until)
         frames = [*delta.frames]

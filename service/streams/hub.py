@@ -90,7 +90,7 @@ class Hub:
     def listening(self, feed: Feed[Any], key_id: UUID) -> Iterator[Listener]:
         """One more stream, for as long as the block runs. Raises `Unavailable` where no further one is taken."""
         if self.streams >= MOST_STREAMS:
-            raise Unavailable(f"{MOST_STREAMS} streams are open already; close some, or try again later")
+            raise Unavailable(f"the limit of {MOST_STREAMS} open streams is reached; close some, or try again later")
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_database())
         listener = Listener(feed, key_id)
@@ -106,7 +106,7 @@ class Hub:
     async def read(self, feed: Feed[Any], cursor: Any) -> Delta[Any]:
         """`feed.read`, once for all who ask for the same since the last look. Raises `Unavailable` at a shutdown."""
         if self.is_closed:
-            raise Unavailable("this server is shutting down; try again")
+            raise Unavailable("this server is shutting down; reconnect in a few seconds")
         key = (feed, cursor, self.looks)
         reading = self._reads.get(key)
         if reading is None:

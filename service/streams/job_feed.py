@@ -83,7 +83,7 @@ class JobFeed:
             select(Job.status, Job.reason, Job.seq, Job.step, Job.total_steps).where(Job.id == self.job_id)
         ).one_or_none()
         if job is None:
-            raise NotFound(f"there is no job {self.job_id}")
+            raise NotFound(f"job {self.job_id} not found")
         if cursor is not None and cursor.seq > job.seq:  # of a job that a restore has set back
             cursor = None
         told = JobCursor() if cursor is None else cursor

@@ -38,7 +38,10 @@ def open_stream(hub: Hub, feed: Feed[Any], key_id: UUID, last_event_id: str | No
     if last_event_id is not None:
         cursor = feed.parse(last_event_id.removesuffix(END))
         if cursor is None:
-            raise Invalid.field("Last-Event-ID", "no id of this stream: send one that it gave, or none")
+            raise Invalid.field(
+                "Last-Event-ID",
+                "not an event id of this stream; send the id of an event you received, or omit the header",
+            )
         if last_event_id.endswith(END):
             return Response(status_code=204)  # browsers come again after any other end
     return EventStream(hub, feed, key_id, cursor)

@@ -1,6 +1,6 @@
-"""Lines of work that waits for one thread of its own.
+"""A bounded queue of work for a thread of its own.
 
-Were it one of the threads that all requests share, a few who wait in line would leave none to anybody else.
+On the threads that all requests share, a few slow items would block every other request.
 """
 
 from __future__ import annotations
@@ -14,35 +14,36 @@ from service.errors import Unavailable
 Result = TypeVar("Result")
 
 
-class Line:
-    """One thing after the other, in the order in which it came; not more than `most_waiting` besides the one in work.
+class BoundedQueue:
+    """Runs work on one thread, in order of arrival.
 
     Args:
-        name: of the thread.
-        most_waiting: how many may wait.
-        crowd: what the refusal says of those that do.
+        name: name of the thread.
+        max_waiting: how many items may wait, besides the one that runs.
+        items: what waits, as a plural noun for the error message.
     """
 
-    def __init__(self, name: str, most_waiting: int, crowd: str) -> None:
-        self.most_waiting = most_waiting
-        self._crowd = crowd
+    def __init__(self, name: str, max_waiting: int, items: str) -> None:
+        self.max_waiting = max_waiting
+        self._items = items
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._undone: set[Future[Any]] = set()
+        self._unfinished: set[Future[Any]] = set()
 
-    @property
-    def length(self) -> int:
-        """How many wait, with the one in work."""
-        return len(self._undone)
+    def __len__(self) -> int:
+        """Items that wait or run."""
+        return len(self._unfinished)
 
-    def refuse_crowd(self) -> None:
-        """Raise Unavailable where one more would wait too long."""
-        if self.length > self.most_waiting:
-            raise Unavailable(f"{self.most_waiting} {self._crowd} already; try again in a few seconds")
+    def raise_if_full(self) -> None:
+        """Raise Unavailable if no further item may wait."""
+        if len(self) > self.max_waiting:
+            raise Unavailable(
+                f"the queue of {self._items} is full ({self.max_waiting} waiting); try again in a few seconds"
+            )
 
-    def put(self, work: Callable[[], Result]) -> Future[Result]:
-        """Add to the line. Raises Unavailable where too many wait."""
-        self.refuse_crowd()
-        waiting = self._thread.submit(work)
-        self._undone.add(waiting)
-        waiting.add_done_callback(self._undone.discard)
-        return waiting
+    def submit(self, work: Callable[[], Result]) -> Future[Result]:
+        """Add work to the queue. Raises Unavailable if it is full."""
+        self.raise_if_full()
+        future = self._thread.submit(work)
+        self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)
+        return future

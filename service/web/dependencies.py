@@ -42,7 +42,12 @@ PassingCaller = Annotated[User, Depends(passing_caller)]
 
 IdempotencyKey = Annotated[
     str | None,
-    Header(min_length=1, max_length=255, pattern=VISIBLE, description="Repeating it repeats the answer."),
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=VISIBLE,
+        description="A repeated key returns the stored response of the first request.",
+    ),
 ]
 
 
@@ -65,7 +70,7 @@ def from_cursor(cursor: str | None) -> UUID | None:
         found = UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
         if found.version == 7:  # as all of our ids
             return found
-    raise Invalid.field("after", "not a cursor of this list; take `next` of an earlier page")
+    raise Invalid.field("after", "invalid cursor; pass `next` of an earlier page")
 
 
 def next_cursor(ids: Sequence[UUID], has_more: bool) -> str | None:

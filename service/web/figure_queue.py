@@ -1,4 +1,4 @@
-"""What is drawn for whoever asks: one after the other, without a session, and outside the turns of other requests."""
+"""Figures and reports are drawn one at a time, without a database session, outside the limit of concurrent requests."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from typing import TypeVar
 
 from fastapi import Request
 
-from service.web.bounded_queue import Line
+from service.web.bounded_queue import BoundedQueue
 
 Drawing = TypeVar("Drawing")
 
-LINE = Line("artist", 16, "figures and pages wait to be drawn")
-"""The largest figures (eight panels, 4000 pixels wide) were drawn in 4.6 s each on a busy machine, usual ones much
-faster."""
+FIGURES = BoundedQueue("figures", 16, "figures and reports")
+"""The largest figures (eight panels, 4000 pixels wide) took 4.6 s each on a busy machine, typical ones much less."""
 
 
-async def drawn(request: Request, draw: Callable[[], Drawing]) -> Drawing:
-    """What `draw` makes, which reads its data in a session of its own: of those who wait, nobody's are in memory.
+async def draw_in_queue(request: Request, draw: Callable[[], Drawing]) -> Drawing:
+    """The result of `draw`, which reads its data in a session of its own, so that waiting requests hold none.
 
-    matplotlib draws one figure at a time in any case. With a thread, a connection and a turn for each who waits, some
-    forty figures would leave none of these to anybody else.
+    matplotlib draws one figure at a time in any case. If each waiting request held a thread, a connection and a slot of
+    the concurrency limit, about forty figures would block all other requests.
 
     Raises:
-        Unavailable: too many wait already.
+        Unavailable: the queue is full.
     """
-    drawing = LINE.put(draw)
-    request.state.end_turn()
+    drawing = FIGURES.submit(draw)
+    request.state.release_slot()
     return await asyncio.wrap_future(drawing)

@@ -1,4 +1,4 @@
-"""ASGI middleware: the request id, the size limit of bodies, and how many requests are worked on at once."""
+"""ASGI middleware: request ids, a size limit for bodies, and a limit on concurrent requests."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from service.web.problem_details import REQUEST_ID, respond
 
 
 class RequestId:
-    """Every answer carries `X-Request-ID`: the caller's own, or a new one."""
+    """Adds `X-Request-ID` to every response: the client's own, or a new one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Add the header to whatever is sent."""
+        """Pass the request on and add the header to its response."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -39,9 +39,9 @@ class RequestId:
 
 
 class BodyLimit:
-    """Refuse a body beyond `max_bytes` before it is read into memory, whether or not its length was announced.
+    """Rejects bodies larger than `max_bytes` before they are read into memory, with or without a `Content-Length`.
 
-    The routes in `streaming`, each as "METHOD /path", read their body piece by piece and count it themselves.
+    The routes in `streaming`, each as "METHOD /path", read their bodies in chunks and check the size themselves.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, streaming: frozenset[str] = frozenset()) -> None:
@@ -50,14 +50,14 @@ class BodyLimit:
         self.streaming = streaming
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read the body up to the limit, then hand it on."""
+        """Read the body up to the limit, then pass it on."""
         if scope["type"] != "http" or f"{scope['method']} {scope['path']}" in self.streaming:
             await self.app(scope, receive, send)
             return
         messages: list[Message] = []
         size = 0
-        announced = Headers(scope=scope).get("content-length", "0")
-        too_large = announced.isdigit() and int(announced) > self.max_bytes
+        declared = Headers(scope=scope).get("content-length", "0")
+        too_large = declared.isdigit() and int(declared) > self.max_bytes
         while not too_large:
             message = await receive()
             messages.append(message)
@@ -66,8 +66,7 @@ class BodyLimit:
             if message["type"] != "http.request" or not message.get("more_body", False):
                 break
         if too_large:
-            error = TooLarge(f"the body is larger than {self.max_bytes:,} bytes")
-            response = respond(Request(scope), error)
+            response = respond(Request(scope), TooLarge(f"the body is larger than {self.max_bytes:,} bytes"))
             await response(scope, receive, send)
             return
 
@@ -77,44 +76,45 @@ class BodyLimit:
         await self.app(scope, replay, send)
 
 
-class Turns:
-    """Work on at most `most` requests at once; the others wait their turn, which ends where an answer starts.
+class ConcurrencyLimit:
+    """Limits how many requests are worked on at a time; further ones wait. A slot is released when a response starts.
 
-    An endpoint that goes on without a thread and a connection of its own ends its turn by `request.state.end_turn()`.
+    An endpoint that continues without a thread and a connection releases its slot by `request.state.release_slot()`.
 
-    A request has a database connection while it waits for one of the threads, and a thread while it waits for a
-    connection: with more requests than there are of either, those with one would wait for those with the other.
+    Without a limit, requests could deadlock: one holds a database connection while it waits for a thread, another holds
+    a thread while it waits for a connection.
 
     Args:
-        most: fewer than threads (40) and connections (48).
-        free: requests that wait for neither, each as "METHOD /path".
+        app: the application behind the limit.
+        max_requests: fewer than there are threads (40) and connections (48).
+        exempt: requests that need neither, each as "METHOD /path".
     """
 
-    def __init__(self, app: ASGIApp, most: int, free: frozenset[str] = frozenset()) -> None:
+    def __init__(self, app: ASGIApp, max_requests: int, exempt: frozenset[str] = frozenset()) -> None:
         self.app = app
-        self.free = free
-        self._turns = asyncio.Semaphore(most)
+        self.exempt = exempt
+        self._slots = asyncio.Semaphore(max_requests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Wait, then hand the request on."""
-        if scope["type"] != "http" or f"{scope['method']} {scope['path']}" in self.free:
+        """Acquire a slot, then pass the request on."""
+        if scope["type"] != "http" or f"{scope['method']} {scope['path']}" in self.exempt:
             await self.app(scope, receive, send)
             return
-        await self._turns.acquire()
-        is_over = False
+        await self._slots.acquire()
+        is_released = False
 
-        def end() -> None:
-            nonlocal is_over
-            if not is_over:
-                is_over = True
-                self._turns.release()
+        def release() -> None:
+            nonlocal is_released
+            if not is_released:
+                is_released = True
+                self._slots.release()
 
-        async def send_and_end(message: Message) -> None:
-            end()
+        async def release_and_send(message: Message) -> None:
+            release()
             await send(message)
 
-        scope.setdefault("state", {})["end_turn"] = end
+        scope.setdefault("state", {})["release_slot"] = release
         try:
-            await self.app(scope, receive, send_and_end)
+            await self.app(scope, receive, release_and_send)
         finally:
-            end()
+            release()

@@ -64,7 +64,7 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
         return respond(request, Malformed("the body is not JSON: " + str(found[0].get("ctx", {}).get("error", ""))))
     if isinstance(error.body, bytes) and error.body:
         return respond(
-            request, Unreadable("the body was not read as JSON: send the header 'Content-Type: application/json'")
+            request, Unreadable("the body is not declared as JSON; send the header 'Content-Type: application/json'")
         )
     fields = tuple(field_error(one, error.body) for one in found)
     told = (": ".join(filter(None, (field.pointer, field.detail))) for field in fields)
@@ -75,7 +75,7 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     if status is HTTPStatus.BAD_REQUEST:  # FastAPI's own, for a body that is no text or nested without end
-        return respond(request, Malformed("the body is not JSON that can be read"))
+        return respond(request, Malformed("the body is not valid JSON"))
     document = {
         "type": TYPE_BASE + status.phrase.lower().replace(" ", "-"),
         "title": status.phrase,
@@ -100,8 +100,8 @@ def request_id(request: Request) -> str:
 async def _database_away(request: Request, error: Exception) -> JSONResponse:
     log.warning("database away: %s", str(error).splitlines()[0])
     is_read_only = isinstance(getattr(error, "orig", error), ReadOnlySqlTransaction)
-    what = "takes no changes for now" if is_read_only else "does not answer"
-    return respond(request, Unavailable(f"the database {what}; try again in a few seconds"))
+    state = "read-only" if is_read_only else "not reachable"
+    return respond(request, Unavailable(f"the database is {state}; try again in a few seconds"))
 
 
 async def _database_error(request: Request, error: Exception) -> JSONResponse:
@@ -113,4 +113,4 @@ async def _database_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _bug(request: Request, error: Exception) -> JSONResponse:
     log.error("request %s, %s %s", request_id(request), request.method, request.url.path, exc_info=error)
-    return respond(request, KotrainError("an unexpected error; the server's log has the details under this request id"))
+    return respond(request, KotrainError("unexpected error; the server's log has the details under this request id"))

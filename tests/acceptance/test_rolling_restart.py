@@ -188,7 +188,7 @@ def test_old_and_new_work_side_by_side(versions: Versions, previous: Path) -> No
     assert schema_of(versions)[1] == [(f"{PREVIOUS_SCHEMA:04}",)]
     refused = versions.command("api", old=False)
     assert refused.returncode == 1
-    assert f"schema {PREVIOUS_SCHEMA} and this kotrain needs {CODE}: run `kotrain migrate`" in refused.stderr
+    assert f"schema {PREVIOUS_SCHEMA}, this kotrain requires {CODE}: run `kotrain migrate`" in refused.stderr
 
     curves = []
     with ExitStack() as before:
@@ -281,7 +281,9 @@ class TestOtherSchemas:
         return line
 
     def test_a_newer_one_is_refused_by_each_command(self, newer: Versions, tmp_path: Path) -> None:
-        needed = f"this kotrain knows schema {CODE}, the database needs {CODE + 1} or newer: install a newer version"
+        needed = (
+            f"this kotrain supports schema {CODE}, the database requires {CODE + 1} or newer: install a newer version"
+        )
         for line in ("api", "worker", "up --port 0", "migrate", "key ada", f"backup {tmp_path / 'a.tar'}"):
             assert self.refusal(newer, *line.split()) == f"kotrain: {needed}", line
         assert newer.query("SELECT version_num FROM alembic_version") == f"{self.NEWER:04}"

@@ -182,5 +182,5 @@ def test_without_keys_only_loopback(home: Path, servers: Embedded, own_database:
 def test_the_current_folder_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for arguments, more in ((("up", "--home", ""), {}), (("up",), {"KOTRAIN_HOME": ""})):
-        assert "must name a folder of its own" in refusal(tmp_path, *arguments, **more)
+        assert "must be a folder other than the current one" in refusal(tmp_path, *arguments, **more)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The whole of kotrain as a browser meets it: an API process, a worker where a test needs one, and visitors."""
+"""The service as a browser sees it: an API process, a worker for tests that need one, and visitors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.acceptance.lab import RunningWorker, running_worker
 from tests.browser.visitor import Api, Stage, Visitor
 from tests.browser_program import CHROMIUM, INSTALL, chromium
 
-expect.set_options(timeout=20_000)  # a busy machine is no fault of a page
+expect.set_options(timeout=20_000)  # machines may be busy
 Visit = Callable[..., Visitor]
 
 
@@ -51,7 +51,7 @@ def worker(stage: Stage) -> Iterator[RunningWorker]:
 
 @pytest.fixture
 def visit(browser: Browser, stage: Stage) -> Iterator[Visit]:
-    """Somebody comes, by default as `ada` whose browser has kept her key; at the end nobody may have complained."""
+    """Open browsers, by default of `ada` with her key stored; fail at the end if one of them logged an error."""
     there: list[Visitor] = []
 
     def come(key: str | None = stage.key, **how: object) -> Visitor:
@@ -65,5 +65,5 @@ def visit(browser: Browser, stage: Stage) -> Iterator[Visit]:
 
 @pytest.fixture
 def visitor(visit: Visit) -> Visitor:
-    """`ada`, at a screen of 1,280 pixels, in light."""
+    """`ada`, with a window of 1,280 pixels and the light color scheme."""
     return visit()

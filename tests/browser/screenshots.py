@@ -1,6 +1,6 @@
-"""Pictures of every page of the dashboard, of a running service with real runs in it (`make screenshots`).
+"""Screenshots of every page of the dashboard, with real runs (`make screenshots`).
 
-Everything starts here, from an empty database; the pictures land in docs/pictures/dashboard/.
+Starts a whole stack with an empty database and writes docs/pictures/dashboard/.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ JOB = {"dataset": "digits", "model": MLP, "optimizer": {"name": "ko", "params": 
 
 @contextmanager
 def served() -> Iterator[tuple[str, str]]:
-    """The address of a whole stack, and its owner's key."""
+    """The address of a stack, and its owner's key."""
     with tempfile.TemporaryDirectory(prefix="kotrain-pictures-") as folder:
         Path(folder).chmod(0o711)
         home = Path(folder, "home")
@@ -99,7 +99,7 @@ def digit_images() -> bytes:
 
 
 class Lab:
-    """What several people do with a kotrain, until there is something to see on each page."""
+    """Jobs and comparisons of several users, so that every page has content."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url, self.key = url, key
@@ -128,7 +128,7 @@ class Lab:
         return bool(self.owner.get(path).json()["status"] not in ("queued", "running"))
 
     def work(self) -> dict[str, str]:
-        """Do all of it; the ids of what pictures are made of."""
+        """Submit and train everything; return the ids for the pictures."""
         self.done(
             self.grace.post("/v1/datasets", params={"name": "handwriting", "format": "zip"}, content=digit_images())
         )
@@ -176,7 +176,7 @@ ALSO_DARK_AND_NARROW = ("overview", "comparison", "job")
 
 
 def shoot(page: Page, url: str, name: str) -> None:
-    """Save a page once nothing more is coming."""
+    """Save a picture of a page once it is complete."""
     page.goto(url)
     page.wait_for_selector("main h1")
     page.wait_for_load_state("load")
@@ -193,7 +193,7 @@ def shoot(page: Page, url: str, name: str) -> None:
 
 
 def save(shot: bytes, path: Path) -> None:
-    """Write it, with fewer colours where it would be too large."""
+    """Write a picture, with fewer colors if it would be too large."""
     image = Image.open(io.BytesIO(shot)).convert("RGB")
     image.save(path, optimize=True)
     if path.stat().st_size > MOST_BYTES:

@@ -1,4 +1,4 @@
-"""One's own data from the file to a training run and away again, with a real worker."""
+"""Uploaded data sets: upload, train and delete, with a real worker."""
 
 import io
 import re
@@ -36,26 +36,26 @@ def images(tmp_path: Path) -> Path:
 
 
 def upload(page: Page, path: Path) -> None:
-    page.get_by_label("Choose a file").set_input_files(path)
+    page.get_by_label("Select a file").set_input_files(path)
     page.get_by_role("button", name="Upload").click()
 
 
-def test_a_table_is_uploaded_trained_on_and_deleted(visitor: Visitor, stage: Stage, table: Path) -> None:
+def test_uploads_trains_on_and_deletes_table(visitor: Visitor, stage: Stage, table: Path) -> None:
     page = visitor.open("/data")
-    expect(page.get_by_text("No data sets of your own yet")).to_be_visible()
-    page.get_by_label("Choose a file").set_input_files(table)
+    expect(page.get_by_text("No uploaded data sets yet")).to_be_visible()
+    page.get_by_label("Select a file").set_input_files(table)
     expect(page.get_by_label("Name", exact=True)).to_have_value("two-sorts")
     expect(page.get_by_label("Format", exact=True)).to_have_value("csv")
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_text("tables/two-sorts is ready: 120 records.")).to_be_visible()
     shown = page.get_by_role("region", name="tables/two-sorts", exact=True)
     expect(shown.get_by_role("table").first.locator("tbody tr")).to_have_count(2)
-    expect(shown.get_by_role("region", name="Some records")).to_contain_text("a")
+    expect(shown.get_by_role("region", name="Sample records")).to_contain_text("a")
 
     shown.get_by_role("link", name="Train on it").click()
     expect(page.get_by_label("Data set", exact=True)).to_have_value("tables/two-sorts")
     page.get_by_label("Budget", exact=True).fill("2")
-    expect(page.get_by_role("heading", name="What will run")).to_be_visible()
+    expect(page.get_by_role("heading", name="Resolved spec")).to_be_visible()
     page.get_by_role("button", name="Submit").click()
     expect(page.locator("h1")).to_contain_text("on tables/two-sorts, mlp")
     expect(page.locator(".head .chip")).to_contain_text("succeeded", timeout=60_000)
@@ -71,18 +71,18 @@ def test_a_table_is_uploaded_trained_on_and_deleted(visitor: Visitor, stage: Sta
     stage.client.post(f"/v1/jobs/{job_id}/cancel")
     stage.lab.ended(job_id)
     delete(page)
-    expect(page.get_by_text("tables/two-sorts is deleted.")).to_be_visible()
-    expect(page.get_by_text("No data sets of your own yet")).to_be_visible()
+    expect(page.get_by_text("tables/two-sorts deleted.")).to_be_visible()
+    expect(page.get_by_text("No uploaded data sets yet")).to_be_visible()
 
 
 def delete(page: Page) -> None:
-    page.get_by_role("button", name="Delete it").click()
-    page.get_by_role("button", name="Really delete?").click()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Click again to delete").click()
 
 
 @pytest.fixture
 def slow(visitor: Visitor) -> Visitor:
-    """Somebody whose files leave at 300 kB a second."""
+    """A visitor who uploads 300 kB per second."""
     session = visitor.context.new_cdp_session(visitor.page)
     session.send("Network.enable")
     session.send(
@@ -101,25 +101,25 @@ def large(tmp_path: Path) -> Path:
 
 
 class TestUpload:
-    def test_it_tells_how_far_it_is_and_can_be_stopped(self, slow: Visitor, stage: Stage, large: Path) -> None:
+    def test_shows_progress_and_cancels(self, slow: Visitor, stage: Stage, large: Path) -> None:
         page = slow.open("/data")
         upload(page, large)
-        expect(page.get_by_text(re.compile("Sending large.csv: [1-9][0-9]? % of 946 KiB"))).to_be_visible()
+        expect(page.get_by_text(re.compile("Uploading large.csv: [1-9][0-9]? % of 946 KiB"))).to_be_visible()
         expect(page.get_by_role("progressbar", name="progress of the upload")).to_be_visible()
-        page.get_by_role("button", name="Stop").click(delay=200)  # a hand is slower than progress
-        expect(page.get_by_text("Stopped; nothing was kept.")).to_be_visible()
+        page.get_by_role("button", name="Cancel upload").click(delay=200)  # a click takes longer than an update
+        expect(page.get_by_text("Upload cancelled; nothing was stored.")).to_be_visible()
         assert "tables/large" not in {one["name"] for one in stage.client.get("/v1/datasets").json()["data"]}
 
-    def test_it_goes_on_when_its_page_is_left(self, slow: Visitor, stage: Stage, large: Path) -> None:
+    def test_continues_when_page_is_left(self, slow: Visitor, stage: Stage, large: Path) -> None:
         page = slow.open("/data")
         upload(page, large)
-        expect(page.get_by_text(re.compile("Sending large.csv: [1-9]"))).to_be_visible()
+        expect(page.get_by_text(re.compile("Uploading large.csv: [1-9]"))).to_be_visible()
         page.get_by_role("link", name="Leaderboard").click()
         expect(page.get_by_role("heading", name="Leaderboard")).to_be_visible()
         expect(page.get_by_text("tables/large is ready: 120,000 records.")).to_be_visible()
         assert stage.client.delete("/v1/datasets/tables/large").status_code == 204
 
-    def test_a_file_is_dropped(self, visitor: Visitor) -> None:
+    def test_accepts_dropped_file(self, visitor: Visitor) -> None:
         page = visitor.open("/data")
         for name in ("First one.jsonl", "second.csv"):
             dropped = page.evaluate_handle(
@@ -134,25 +134,25 @@ class TestUpload:
         expect(page.locator("form .wrong")).to_be_visible()
 
 
-def test_images_are_looked_at(visitor: Visitor, images: Path) -> None:
+def test_previews_uploaded_images(visitor: Visitor, images: Path) -> None:
     page = visitor.open("/data")
     upload(page, images)
     expect(page.get_by_text("images/shades is ready: 60 records.")).to_be_visible()
     shown = page.get_by_role("region", name="images/shades", exact=True)
-    pictures = shown.get_by_role("img", name=re.compile("an image of class"))
+    pictures = shown.get_by_role("img", name=re.compile("Image of class"))
     expect(pictures.first).to_be_visible()
     assert pictures.first.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 8
     page.reload()
     expect(pictures.first).to_be_visible()
     shown.get_by_role("link", name="Train on it").click()
-    expect(page.get_by_label("Batch size", exact=True)).to_have_value("16")  # 64 would be more than there are
-    expect(page.get_by_role("heading", name="What will run")).to_be_visible()
+    expect(page.get_by_label("Batch size", exact=True)).to_have_value("16")  # 64 exceeds the records
+    expect(page.get_by_role("heading", name="Resolved spec")).to_be_visible()
 
 
-def test_what_is_wrong_with_a_file_is_said(visitor: Visitor, tmp_path: Path) -> None:
+def test_shows_why_upload_is_rejected(visitor: Visitor, tmp_path: Path) -> None:
     page = visitor.open("/data")
     page.get_by_role("button", name="Upload").click()
-    expect(page.get_by_text("Choose a file first.")).to_be_visible()
+    expect(page.get_by_text("Select a file first.")).to_be_visible()
 
     visitor.expects(422, "/v1/datasets")
     broken = tmp_path / "broken.zip"

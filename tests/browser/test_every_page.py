@@ -1,4 +1,4 @@
-"""What holds for each page: readable for everybody, at any width, in both themes, by keyboard, alone."""
+"""Every page: accessible, at any width, in both color schemes, by keyboard, without other hosts."""
 
 import re
 
@@ -13,7 +13,7 @@ from tests.browser.test_comparisons import comparison
 from tests.browser.visitor import Stage, Visitor
 from tests.waiting import until
 
-NOBODY = "01a00000-0000-7000-8000-000000000000"
+UNKNOWN_ID = "01a00000-0000-7000-8000-000000000000"
 HEADINGS = {
     "/": "Overview",
     "/jobs": "Jobs",
@@ -33,7 +33,7 @@ DRAWN = """
 
 @pytest.fixture(scope="module")
 def addresses(stage: Stage, worker: object) -> list[str]:
-    """Every page, of a kotrain with a comparison that has ended and a job that trains."""
+    """Every page, of a service with a finished comparison and a running job."""
     compared = stage.client.post("/v1/comparisons", json=comparison("for every page")).json()["id"]
     until(lambda: stage.client.get(f"/v1/comparisons/{compared}").json()["status"] == "succeeded")
     job = stage.lab.submit(LONG)
@@ -47,41 +47,41 @@ def drawn(visitor: Visitor, address: str) -> Page:
     return page
 
 
-class TestEmpty:
-    """Before there is anything; these come first in the file."""
+class TestEmptyStates:
+    """Pages of an empty database; these tests come first in the file."""
 
     @pytest.mark.parametrize(
         ("address", "says"),
         [
             ("/", "No jobs yet"),
             ("/jobs", "No jobs yet"),
-            ("/jobs?optimizer=adam", "No job is like that"),
-            ("/comparisons", "Nothing compared yet"),
-            ("/leaderboard", "No run like that has ended yet"),
-            ("/data", "No data sets of your own yet"),
+            ("/jobs?optimizer=adam", "No matching jobs"),
+            ("/comparisons", "No comparisons yet"),
+            ("/leaderboard", "No finished runs"),
+            ("/data", "No uploaded data sets yet"),
         ],
     )
-    def test_it_says_what_could_be_there(self, visitor: Visitor, address: str, says: str) -> None:
+    def test_shows_empty_state(self, visitor: Visitor, address: str, says: str) -> None:
         page = visitor.open(address)
         expect(page.get_by_text(says)).to_be_visible()
 
 
-class TestNotThere:
+class TestNotFound:
     @pytest.mark.parametrize("kind", ["jobs", "comparisons"])
-    def test_a_thing_that_is_not_there(self, visitor: Visitor, kind: str) -> None:
-        visitor.expects(404, f"/v1/{kind}/{NOBODY}")
-        page = visitor.open(f"/{kind}/{NOBODY}")
-        expect(page.get_by_role("alert")).to_contain_text(NOBODY)
+    def test_unknown_id_shows_not_found(self, visitor: Visitor, kind: str) -> None:
+        visitor.expects(404, f"/v1/{kind}/{UNKNOWN_ID}")
+        page = visitor.open(f"/{kind}/{UNKNOWN_ID}")
+        expect(page.get_by_role("alert")).to_contain_text(UNKNOWN_ID)
 
-    def test_an_address_that_is_no_page(self, visitor: Visitor) -> None:
+    def test_unknown_page_links_to_overview(self, visitor: Visitor) -> None:
         page = visitor.open("/jobs/nonsense")
-        expect(page.get_by_role("alert")).to_contain_text("There is no such page")
+        expect(page.get_by_role("alert")).to_contain_text("Page not found")
         page.get_by_role("link", name="Go to the overview").click()
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
 
-class TestSafety:
-    def test_the_policy_allows_only_what_is_ours(self, stage: Stage) -> None:
+class TestSecurity:
+    def test_content_security_policy_allows_own_files_only(self, stage: Stage) -> None:
         answer = httpx2.get(f"{stage.url}/", trust_env=False)
         parts = dict(part.strip().split(" ", 1) for part in answer.headers["Content-Security-Policy"].split(";"))
         assert parts["default-src"] == "'none'"
@@ -93,7 +93,7 @@ class TestSafety:
 
 
 class TestKeyboard:
-    def test_letters_lead_to_pages(self, visitor: Visitor) -> None:
+    def test_shortcuts_open_pages(self, visitor: Visitor) -> None:
         page = visitor.open("/")
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()
         page.keyboard.press("g")
@@ -101,17 +101,17 @@ class TestKeyboard:
         expect(page.get_by_role("heading", name="Jobs", exact=True)).to_be_visible()
         page.keyboard.press("/")
         expect(page.get_by_label("Search")).to_be_focused()
-        page.keyboard.type("n")  # in a field it is a letter
+        page.keyboard.type("n")  # in a field, no shortcut
         expect(page).to_have_url(re.compile("search=n"))
         page.get_by_label("Search").blur()
         page.keyboard.press("n")
         expect(page.get_by_role("heading", name="New job")).to_be_visible()
 
-    def test_tab_and_enter(self, visitor: Visitor) -> None:
+    def test_tab_and_enter_follow_menu(self, visitor: Visitor) -> None:
         page = visitor.open("/")
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()
         page.keyboard.press("Tab")
-        expect(page.get_by_role("link", name="Skip to the page")).to_be_focused()
+        expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
         for _ in range(4):  # the brand, then the menu
             page.keyboard.press("Tab")
         comparisons = page.get_by_role("link", name="Comparisons", exact=True)
@@ -120,7 +120,7 @@ class TestKeyboard:
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", name="Comparisons", exact=True)).to_be_visible()
 
-    def test_arrows_lead_through_tabs(self, visitor: Visitor, addresses: list[str]) -> None:
+    def test_arrow_keys_select_tabs(self, visitor: Visitor, addresses: list[str]) -> None:
         page = visitor.open(
             next(one for one in addresses if one.startswith("/jobs/") and one[-1] != "w" and "?" not in one)
         )
@@ -132,25 +132,25 @@ class TestKeyboard:
         page.keyboard.press("ArrowLeft")
         expect(page.get_by_role("tab", name="Files")).to_have_attribute("aria-selected", "true")
 
-    def test_the_place_survives_what_comes_live(self, visitor: Visitor, stage: Stage, addresses: list[str]) -> None:
+    def test_focus_survives_live_update(self, visitor: Visitor, stage: Stage, addresses: list[str]) -> None:
         page = visitor.open("/jobs")
-        first = page.get_by_role("checkbox", name=re.compile("Choose job")).first
+        first = page.get_by_role("checkbox", name=re.compile("Select job")).first
         box = page.get_by_label(first.get_attribute("aria-label") or "", exact=True)
         box.focus()
         new = stage.client.post("/v1/jobs", json=JOB).json()["id"]
-        expect(page.get_by_label(f"Choose job {new[-8:]}")).to_be_visible()  # the list was drawn anew
+        expect(page.get_by_label(f"Select job {new[-8:]}")).to_be_visible()  # the list was redrawn
         expect(box).to_be_focused()
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 400), ("dark", 1600)])
-def test_anybody_can_read_them(visit: Visit, addresses: list[str], scheme: str, width: int) -> None:
+def test_pages_pass_axe(visit: Visit, addresses: list[str], scheme: str, width: int) -> None:
     visitor = visit(scheme=scheme, width=width)
     stranger = visit(key=None, scheme=scheme, width=width)
     grave: list[str] = []
     for who, address in [(stranger, "/"), *((visitor, address) for address in addresses)]:
         page = drawn(who, address)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address
-        grave += complaints(page, address)
+        grave += violations(page, address)
     ground, ink = page.evaluate(
         "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
     )
@@ -160,8 +160,8 @@ def test_anybody_can_read_them(visit: Visit, addresses: list[str], scheme: str, 
     expect(page.get_by_role("heading", name="Keys")).to_be_visible()
 
 
-def complaints(page: Page, address: str) -> list[str]:
-    """What axe finds that keeps people out; it prints the rest."""
+def violations(page: Page, address: str) -> list[str]:
+    """Serious and critical violations that axe finds; the others are printed."""
     grave = []
     for found in Axe().run(page, options=RULES).response["violations"]:
         nodes = "; ".join(
@@ -174,5 +174,5 @@ def complaints(page: Page, address: str) -> list[str]:
     return grave
 
 
-def brightness(colour: str) -> int:
-    return sum(int(part) for part in colour[4:-1].split(","))
+def brightness(color: str) -> int:
+    return sum(int(part) for part in color[4:-1].split(","))

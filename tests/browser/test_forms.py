@@ -1,4 +1,4 @@
-"""The forms for jobs and comparisons, without a worker: what is typed is what is asked for, once, and nothing else."""
+"""The forms for jobs and comparisons, without a worker: the request is what the form shows, and is sent once."""
 
 import json
 import re
@@ -16,40 +16,40 @@ COMPARISON_PAGE = re.compile(r"/comparisons/[0-9a-f-]{36}$")
 
 
 def request(page: Page) -> dict[str, object]:
-    """What the form would send, as it stands beside it."""
+    """The request shown beside the form."""
     shown: dict[str, object] = json.loads(page.locator(".beside details pre").text_content() or "")
     return shown
 
 
 def opened(visitor: Visitor, form: str, **spec: object) -> Page:
-    """The form, filled in by its address, once its plan has come."""
+    """The form, filled in from its address, with its plan."""
     page = visitor.open(f"/{form}/new" + (f"?spec={quote(json.dumps(spec))}" if spec else ""))
     expect(page.locator(".beside pre").last).to_be_attached()
     return page
 
 
 def lose_the_answer(route: Route) -> None:
-    """The request arrives, and its answer gets lost."""
+    """Deliver the request and drop its answer."""
     route.fetch()
     route.abort()
 
 
 @pytest.mark.parametrize("form", ["jobs", "comparisons"])
-def test_a_lost_answer_doubles_nothing(visitor: Visitor, stage: Stage, form: str) -> None:
+def test_retry_after_lost_answer_creates_one(visitor: Visitor, stage: Stage, form: str) -> None:
     before = len(stage.client.get(f"/v1/{form}").json()["data"])
     page = opened(visitor, form)
     page.route(re.compile(rf"/v1/{form}$"), lose_the_answer, times=1)
     button = page.locator(".beside button.primary")
     with visitor.without_the_api():
         button.click()
-        expect(page.get_by_text("kotrain does not answer", exact=True)).to_be_visible()
+        expect(page.get_by_text("kotrain is not responding", exact=True)).to_be_visible()
         button.click()
         expect(page).to_have_url({"jobs": JOB_PAGE, "comparisons": COMPARISON_PAGE}[form])
     assert len(stage.client.get(f"/v1/{form}").json()["data"]) == before + 1
 
 
 @pytest.mark.parametrize("typed", ["0x10", "Infinity", "1,5", "ten", "1e999"])
-def test_what_is_no_decimal_number_is_refused(visitor: Visitor, typed: str) -> None:
+def test_rejects_text_that_is_no_decimal_number(visitor: Visitor, typed: str) -> None:
     page = opened(visitor, "jobs", **JOB)
     visitor.expects(422, "/v1/jobs")
     field = page.get_by_label("Learning rate", exact=True)
@@ -57,19 +57,19 @@ def test_what_is_no_decimal_number_is_refused(visitor: Visitor, typed: str) -> N
     expect(field).to_have_accessible_description(re.compile("input should be a valid number"))
 
 
-def test_a_variation_keeps_what_the_form_cannot_tell_from_a_default(visitor: Visitor, stage: Stage) -> None:
+def test_variation_keeps_empty_lists_tags_and_limits(visitor: Visitor, stage: Stage) -> None:
     beside = {"priority": 3, "time_limit_seconds": 60.0, "memory_limit_bytes": 2**30, "max_failures": 2}
     linear = JOB | {"model": {"name": "mlp", "params": {"hidden": []}}} | beside
     job_id = stage.lab.submit(linear, tags={"a": "b:c"})
     page = visitor.open(f"/jobs/new?from={job_id}")
-    expect(page.locator(".beside pre").last).to_be_visible()
+    expect(page.locator(".beside pre").first).to_be_visible()
     asked = request(page)
     assert asked["model"]["params"]["hidden"] == []
     assert asked["tags"] == {"a": "b:c"}
     assert {name: asked[name] for name in beside} == beside
 
 
-def test_what_is_gone_is_not_replaced_in_silence(visitor: Visitor) -> None:
+def test_keeps_deleted_data_set_and_marks_it_invalid(visitor: Visitor) -> None:
     visitor.expects(422, "/v1/jobs")
     page = visitor.open("/jobs/new?spec=" + quote(json.dumps(JOB | {"dataset": "images/gone"})))
     field = page.get_by_label("Data set", exact=True)
@@ -77,22 +77,22 @@ def test_what_is_gone_is_not_replaced_in_silence(visitor: Visitor) -> None:
     expect(field).to_have_attribute("aria-invalid", "true")
 
 
-def test_tags_are_pairs(visitor: Visitor) -> None:
+def test_explains_invalid_tags(visitor: Visitor) -> None:
     visitor.expects(422, "/v1/jobs")
     page = opened(visitor, "jobs", **JOB)
     field = page.get_by_label("Tags", exact=True)
     field.fill("first")
-    expect(field).to_have_accessible_description(re.compile("first needs a value, as in first:a"))
+    expect(field).to_have_accessible_description(re.compile("first needs a value, such as first:a"))
     field.fill("a:1, a:2")
-    expect(field).to_have_accessible_description(re.compile("a stands twice"))
+    expect(field).to_have_accessible_description(re.compile("a is given twice"))
     field.fill("study:a<b")
-    expect(field).to_have_accessible_description(re.compile("has to be 1 to 64 letters, digits"))
+    expect(field).to_have_accessible_description(re.compile("must be 1 to 64 letters, digits"))
 
 
 class TestTunedParameters:
     @pytest.fixture
     def page(self, visitor: Visitor) -> Page:
-        visitor.expects(422, "/v1/comparisons")  # what is half filled in cannot be planned
+        visitor.expects(422, "/v1/comparisons")  # incomplete input is invalid
         return opened(visitor, "comparisons")
 
     @pytest.fixture
@@ -103,14 +103,14 @@ class TestTunedParameters:
     def tuned(card: Locator) -> list[str]:
         return [one.input_value() for one in card.get_by_label("Tuned parameter", exact=True).all()]
 
-    def test_a_tuned_one_has_no_fixed_value(self, page: Page, card: Locator) -> None:
+    def test_disables_fixed_value_of_tuned_parameter(self, page: Page, card: Locator) -> None:
         rate = card.get_by_label("Learning rate", exact=True)
         expect(rate).to_be_disabled()
         card.get_by_role("group", name="A tuned parameter").get_by_role("button", name="Remove").click()
         rate.fill("0.5")
         expect(page.locator(".beside details pre")).to_contain_text('"lr": 0.5')
 
-    def test_none_is_tuned_twice(self, card: Locator) -> None:
+    def test_offers_each_parameter_once(self, card: Locator) -> None:
         more = card.get_by_role("button", name="Tune a parameter")
         while more.is_visible():
             more.click()
@@ -119,7 +119,7 @@ class TestTunedParameters:
         assert len(set(names)) == len(names)
         expect(card.get_by_label("Gamma", exact=True)).to_be_disabled()
 
-    def test_they_are_those_of_the_optimizer(self, card: Locator) -> None:
+    def test_offers_parameters_of_selected_base(self, card: Locator) -> None:
         card.get_by_role("button", name="Tune a parameter").click()
         assert self.tuned(card) == ["lr", "eps"]
         card.get_by_label("Base", exact=True).select_option("sgd")
@@ -128,7 +128,7 @@ class TestTunedParameters:
         assert "momentum" in options
         assert "eps" not in options
 
-    def test_a_choice_is_tuned_over_its_values(self, page: Page, card: Locator) -> None:
+    def test_fills_in_values_of_categorical_parameter(self, page: Page, card: Locator) -> None:
         more = card.get_by_role("button", name="Tune a parameter")
         while "collision" not in self.tuned(card):
             more.click()
@@ -137,7 +137,7 @@ class TestTunedParameters:
         )
         expect(card.get_by_label("Collision", exact=True)).to_be_disabled()
 
-    def test_what_the_form_does_not_know_is_for_the_api_to_judge(self, visitor: Visitor) -> None:
+    def test_keeps_unknown_parameter_of_address(self, visitor: Visitor) -> None:
         visitor.expects(422, "/v1/comparisons")
         adam = {"name": "adam", "space": {"speed": {"choice": [1, 2]}}}
         page = visitor.open(
@@ -146,12 +146,12 @@ class TestTunedParameters:
         expect(page.get_by_label("Values", exact=True).first).to_have_attribute("aria-invalid", "true")
         assert self.tuned(page.locator(".card").filter(has_text="Optimizer 1")) == ["speed"]
 
-    def test_wrong_values_are_named_at_their_row(self, card: Locator) -> None:
+    def test_shows_invalid_values_at_their_row(self, card: Locator) -> None:
         values = card.get_by_label("Values", exact=True)
         values.fill("0.1, 0.01")
         expect(values).to_have_accessible_description(re.compile("the lowest value comes first"))
         values.fill("0.1")
-        expect(values).to_have_accessible_description(re.compile("a value number 2 is required"))
+        expect(values).to_have_accessible_description(re.compile("value 2 is missing"))
 
 
 @pytest.mark.parametrize(
@@ -164,37 +164,37 @@ class TestTunedParameters:
         '{"optimizers":["adam",{"name":"ko","params":null,"space":{"lr":{}}}]}',
     ],
 )
-def test_an_odd_address_opens_the_form(visitor: Visitor, spec: str) -> None:
+def test_opens_form_with_invalid_spec_in_query(visitor: Visitor, spec: str) -> None:
     visitor.expects(422, "/v1/comparisons")
     page = visitor.open(f"/comparisons/new?spec={quote(spec)}")
     expect(page.get_by_label("Optimizer", exact=True)).to_have_count(2)
     expect(page.locator(".beside h2")).to_be_visible()
 
 
-def test_an_address_that_cannot_be_read_is_no_dead_end(visitor: Visitor) -> None:
+def test_unreadable_spec_offers_page_without_query(visitor: Visitor) -> None:
     visitor.forgives("TypeError")
     page = visitor.open('/comparisons/new?spec={"tasks":[null]}')
-    page.get_by_role("link", name="Open the page without the rest of its address").click()
-    expect(page.locator(".beside").get_by_role("heading", name="The plan")).to_be_visible()
+    page.get_by_role("link", name="Open the page without its query").click()
+    expect(page.locator(".beside").get_by_role("heading", name="Plan", exact=True)).to_be_visible()
 
 
-def test_an_address_of_no_page(visitor: Visitor) -> None:
+def test_unknown_address_links_to_overview(visitor: Visitor) -> None:
     visitor.expects(404, "/nonsense")
     page = visitor.open("/nonsense")
-    expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
+    expect(page.get_by_role("heading", name="Page not found")).to_be_visible()
     page.get_by_role("link", name="Go to the overview").click()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
 
-def test_a_job_that_is_not_there(visitor: Visitor) -> None:
+def test_unknown_job_links_to_overview(visitor: Visitor) -> None:
     visitor.expects(404, "/v1/jobs/")
     page = visitor.open("/jobs/00000000-0000-7000-8000-000000000000")
-    expect(page.get_by_role("alert")).to_contain_text("there is no job")
+    expect(page.get_by_role("alert")).to_contain_text("not found")
     page.get_by_role("link", name="Go to the overview").click()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
 
-def test_an_answer_that_takes_long_is_waited_for_in_the_open(visitor: Visitor) -> None:
+def test_announces_slow_answer(visitor: Visitor) -> None:
     page = visitor.page
     page.clock.install()
     held: list[Route] = []
@@ -202,17 +202,17 @@ def test_an_answer_that_takes_long_is_waited_for_in_the_open(visitor: Visitor) -
     visitor.open("/leaderboard")
     until(lambda: page.evaluate("1") and held)
     page.clock.fast_forward(9000)
-    expect(page.get_by_text("kotrain takes long to answer.")).to_be_visible()
+    expect(page.get_by_text("kotrain is responding slowly.")).to_be_visible()
     for route in held:
         route.continue_()
-    expect(page.get_by_text("kotrain takes long to answer.")).to_be_hidden()
+    expect(page.get_by_text("kotrain is responding slowly.")).to_be_hidden()
 
 
-def test_skipping_to_the_page_keeps_what_was_typed(visitor: Visitor) -> None:
+def test_skip_link_keeps_form_content(visitor: Visitor) -> None:
     page = visitor.open("/keys")
     field = page.get_by_label("User", exact=True)
     field.fill("grace")
-    page.get_by_role("link", name="Skip to the page").focus()
+    page.get_by_role("link", name="Skip to content").focus()
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
     expect(field).to_have_value("grace")

@@ -1,4 +1,4 @@
-"""A job from the form to its end, with a real worker: plan, curves as they grow, cancel, retry, a variation."""
+"""A job from the form to its end, with a real worker: plan, live curves, cancel, retry, variation."""
 
 import re
 from collections.abc import Iterator
@@ -28,31 +28,31 @@ def long_job(stage: Stage) -> Iterator[str]:
 
 
 def points(visitor: Visitor) -> list[float]:
-    """The steps of the training loss that are drawn."""
+    """The plotted steps of the training loss."""
     drawn = [trace["x"] for trace in visitor.figures().get("Loss", []) if trace["name"] == "train loss"]
     return drawn[0] if drawn else []
 
 
 def roughness(values: list[float]) -> float:
-    """How far a curve goes up and down in all."""
+    """The total variation of a curve."""
     return sum(abs(after - before) for before, after in pairwise(values))
 
 
 def cancel(page: Page) -> None:
     page.get_by_role("button", name="Cancel").click()
-    page.get_by_role("button", name="Really cancel?").click()
+    page.get_by_role("button", name="Click again to cancel").click()
 
 
 class TestForm:
-    def test_from_the_form_to_the_result(self, visitor: Visitor, stage: Stage) -> None:
+    def test_job_from_form_to_result(self, visitor: Visitor, stage: Stage) -> None:
         page = visitor.open("/jobs/new")
         plan = page.locator(".beside")
-        expect(plan.get_by_role("heading", name="What will run")).to_be_visible()
+        expect(plan.get_by_role("heading", name="Resolved spec")).to_be_visible()
         page.get_by_label("Optimizer", exact=True).select_option("adam")
         page.get_by_label("Learning rate", exact=True).fill("0.02")
         page.get_by_label("Budget", exact=True).fill("2")
-        expect(plan.locator("pre").last).to_contain_text('"lr": 0.02')
-        expect(plan.locator("pre").last).to_contain_text('"epochs": 2')
+        expect(plan.locator("pre").first).to_contain_text('"lr": 0.02')
+        expect(plan.locator("pre").first).to_contain_text('"epochs": 2')
         page.get_by_role("button", name="Submit").click()
         expect(page).to_have_url(JOB_PAGE)
         expect(page.locator("h1")).to_contain_text("on digits, mlp")
@@ -65,7 +65,7 @@ class TestForm:
             2,
         )
 
-    def test_a_wrong_value_is_named_at_its_field(self, visitor: Visitor, stage: Stage) -> None:
+    def test_shows_error_at_invalid_field(self, visitor: Visitor, stage: Stage) -> None:
         visitor.expects(422, "/v1/jobs")
         page = visitor.open("/jobs/new")
         page.get_by_label("Optimizer", exact=True).select_option("adam")
@@ -80,9 +80,9 @@ class TestForm:
         assert page.url.startswith(f"{stage.url}/jobs/new")
         field.fill("0.01")
         expect(field).not_to_have_attribute("aria-invalid", "true")
-        expect(page.get_by_role("heading", name="What will run")).to_be_visible()
+        expect(page.get_by_role("heading", name="Resolved spec")).to_be_visible()
 
-    def test_what_was_typed_is_in_the_address(self, visitor: Visitor) -> None:
+    def test_keeps_form_content_in_address(self, visitor: Visitor) -> None:
         page = visitor.open("/jobs/new")
         page.get_by_label("Optimizer", exact=True).select_option("adam")
         page.get_by_label("Learning rate", exact=True).fill("0.5")
@@ -92,8 +92,8 @@ class TestForm:
         expect(page.get_by_label("Learning rate", exact=True)).to_have_value("0.5")
 
 
-class TestWatching:
-    def test_curves_grow_until_it_is_cancelled(self, visitor: Visitor, long_job: str) -> None:
+class TestJobPage:
+    def test_curves_grow_until_job_is_cancelled(self, visitor: Visitor, long_job: str) -> None:
         page = visitor.open(f"/jobs/{long_job}")
         until(lambda: len(points(visitor)) > 1)
         before = points(visitor)
@@ -104,7 +104,7 @@ class TestWatching:
         button = page.get_by_role("button", name="Cancel")
         button.evaluate("button => { button.same = true; }")
         until(lambda: len(points(visitor)) > len(before) + 1)
-        assert button.evaluate("button => button.same")  # else it would forget between two clicks that it asked
+        assert button.evaluate("button => button.same")  # a new button would lose its confirmation
         cancel(page)
         expect(page.locator(".head .chip").first).to_contain_text("cancelled")
         expect(button).to_have_count(0)
@@ -117,12 +117,12 @@ class TestWatching:
         cancel(page)
         expect(page.locator(".head .chip").first).to_contain_text("cancelled")
 
-    def test_how_curves_are_drawn_is_in_the_address(self, visitor: Visitor, long_job: str) -> None:
+    def test_keeps_plot_options_in_address(self, visitor: Visitor, long_job: str) -> None:
         page = visitor.open(f"/jobs/{long_job}")
         until(lambda: len(points(visitor)) > 5)
         page.get_by_label("Smoothing").fill("0.8")
         page.get_by_label("Logarithmic").check()
-        page.get_by_label("Along").select_option("time")
+        page.get_by_label("x axis").select_option("time")
         assert {"smooth=0.8", "log=1", "by=time"} <= set(page.url.partition("?")[2].split("&"))
         page.reload()
         expect(page.get_by_label("Smoothing")).to_have_value("0.8")
@@ -135,21 +135,21 @@ class TestWatching:
         assert soft[0] == pytest.approx(raw[0])
         assert roughness(soft) < roughness(raw)
 
-    def test_a_double_click_does_not_cancel(self, visitor: Visitor, long_job: str) -> None:
+    def test_double_click_does_not_cancel(self, visitor: Visitor, long_job: str) -> None:
         page = visitor.open(f"/jobs/{long_job}")
         page.get_by_role("button", name="Cancel").dblclick()
-        expect(page.get_by_role("button", name="Really cancel?")).to_be_enabled()
+        expect(page.get_by_role("button", name="Click again to cancel")).to_be_enabled()
         assert not [url for url in visitor.asked if url.endswith("/cancel")]
 
-    def test_a_variation_starts_from_the_job(self, visitor: Visitor, stage: Stage, long_job: str) -> None:
+    def test_variation_starts_from_job(self, visitor: Visitor, stage: Stage, long_job: str) -> None:
         page = visitor.open(f"/jobs/{long_job}")
         page.get_by_role("link", name="Submit a variation").click()
-        expect(page.get_by_role("heading", name="A variation of a job")).to_be_visible()
+        expect(page.get_by_role("heading", name="Job variation")).to_be_visible()
         expect(page.get_by_label("Optimizer", exact=True)).to_have_value("adam")
         expect(page.get_by_label("Budget", exact=True)).to_have_value("10000000")
         page.get_by_label("Budget", exact=True).fill("30")
         page.get_by_label("Seed", exact=True).fill("7")
-        expect(page.locator(".beside pre").last).to_contain_text('"seed": 7')
+        expect(page.locator(".beside pre").first).to_contain_text('"seed": 7')
         page.get_by_role("button", name="Submit").click()
         expect(page).to_have_url(JOB_PAGE)
         expect(page).not_to_have_url(re.compile(long_job))
@@ -159,12 +159,12 @@ class TestWatching:
         }
         assert spec["budget"]["steps"] == 30
 
-    def test_the_api_goes_and_comes_back(self, visitor: Visitor, stage: Stage, long_job: str) -> None:
+    def test_resumes_curves_after_api_restart(self, visitor: Visitor, stage: Stage, long_job: str) -> None:
         page = visitor.open(f"/jobs/{long_job}")
         until(lambda: len(points(visitor)) > 1)
         with visitor.without_the_api():
             stage.api.kill()
-            banner = page.get_by_text("kotrain does not answer.")
+            banner = page.get_by_text("kotrain is not responding.")
             expect(banner).to_be_visible()
             expect(page.locator("figure.chart").first).to_be_visible()
             before = points(visitor)
@@ -174,9 +174,9 @@ class TestWatching:
         cancel(page)
         expect(page.locator(".head .chip").first).to_contain_text("cancelled")
         stored = stage.lab.metrics(long_job)
-        until(lambda: points(visitor) == stored["train_loss"]["steps"])  # none missing, none twice
+        until(lambda: points(visitor) == stored["train_loss"]["steps"])  # no point is missing or repeated
 
-    def test_a_page_that_opens_while_the_api_is_away(self, visitor: Visitor, stage: Stage) -> None:
+    def test_page_loads_after_api_restart(self, visitor: Visitor, stage: Stage) -> None:
         page = visitor.open("/jobs")
         expect(page.get_by_role("table")).to_be_visible()
         with visitor.without_the_api():
@@ -188,27 +188,27 @@ class TestWatching:
 
 
 class TestList:
-    def test_a_press_outlasts_what_changes_meanwhile(self, visitor: Visitor, long_job: str) -> None:
+    def test_click_survives_live_update(self, visitor: Visitor, long_job: str) -> None:
         page = visitor.open("/jobs?status=running")
-        box = page.get_by_label(f"Choose job {long_job[-8:]}")
+        box = page.get_by_label(f"Select job {long_job[-8:]}")
         press_while_it_moves(page, box)
         expect(box).to_be_checked()
         page.get_by_role("link", name="Overview").click()
         press_while_it_moves(page, page.get_by_label("Workers").get_by_role("link", name=long_job[-8:]))
         expect(page).to_have_url(re.compile(long_job))
 
-    def test_what_leaves_the_list_is_not_chosen(self, visitor: Visitor, stage: Stage, long_job: str) -> None:
+    def test_deselects_jobs_that_leave_list(self, visitor: Visitor, stage: Stage, long_job: str) -> None:
         page = visitor.open("/jobs?status=running")
-        page.get_by_label(f"Choose job {long_job[-8:]}").check()
-        expect(page.get_by_text("1 job chosen")).to_be_visible()
+        page.get_by_label(f"Select job {long_job[-8:]}").check()
+        expect(page.get_by_text("1 job selected")).to_be_visible()
         stage.client.post(f"/v1/jobs/{long_job}/cancel")
-        expect(page.get_by_text("Choose all shown")).to_be_visible()
-        expect(page.get_by_role("button", name="Cancel them")).to_have_count(0)
+        expect(page.get_by_text("Select all shown")).to_be_visible()
+        expect(page.get_by_role("button", name="Cancel selected")).to_have_count(0)
 
-    def test_filters_of_the_address_are_seen_and_can_be_cleared(self, visitor: Visitor, long_job: str) -> None:
+    def test_shows_and_clears_filters_of_address(self, visitor: Visitor, long_job: str) -> None:
         page = visitor.open(f"/jobs?comparison={uuid4()}")
         expect(page.get_by_role("link", name="Runs of one comparison")).to_be_visible()
-        expect(page.get_by_text("No job is like that")).to_be_visible()
+        expect(page.get_by_text("No matching jobs")).to_be_visible()
         page.get_by_role("button", name="Show jobs of all comparisons").click()
         mine = page.locator(f"tr[data-key='{long_job}']")
         expect(mine).to_be_visible()
@@ -216,14 +216,14 @@ class TestList:
 
         visitor.open("/jobs?dataset=images/gone&user=bob")
         expect(page.get_by_label("Data set")).to_have_value("images/gone")
-        page.get_by_role("button", name="Only mine").click()
+        page.get_by_role("button", name="Only my jobs").click()
         expect(page.get_by_label("User")).to_have_value("ada")
         page.get_by_role("button", name="Clear all filters").click()
         expect(page.get_by_label("Data set")).to_have_value("")
         expect(mine).to_be_visible()
         assert page.url.endswith("/jobs")
 
-    def test_a_wrong_filter_is_named_at_its_field(self, visitor: Visitor, long_job: str) -> None:
+    def test_shows_error_at_invalid_filter(self, visitor: Visitor, long_job: str) -> None:
         visitor.expects(422, "/v1/jobs")
         page = visitor.open("/jobs")
         mine, tag = page.locator(f"tr[data-key='{long_job}']"), page.get_by_label("Tag")
@@ -232,15 +232,15 @@ class TestList:
         expect(tag).to_have_accessible_description("key:value")
         expect(mine).to_be_visible()
         tag.fill("st!udy:ko")
-        expect(tag).to_have_accessible_description(re.compile("has to be key:value, of letters"))
+        expect(tag).to_have_accessible_description(re.compile("must be key:value, with letters"))
         expect(mine).to_be_visible()
         tag.fill("study:ko")
-        expect(page.get_by_text("No job is like that")).to_be_visible()
+        expect(page.get_by_text("No matching jobs")).to_be_visible()
         expect(tag).not_to_have_attribute("aria-invalid", "true")
 
 
 def press_while_it_moves(page: Page, target: Locator) -> None:
-    """Press and let go, with a change of the job's bar between the two."""
+    """Press and release the mouse, with a change of the progress bar in between."""
     done = page.get_by_role("progressbar").locator(".done").first
     target.hover()
     page.mouse.down()
@@ -249,14 +249,14 @@ def press_while_it_moves(page: Page, target: Locator) -> None:
     page.mouse.up()
 
 
-def test_many_at_once(visitor: Visitor, stage: Stage) -> None:
+def test_cancels_selected_jobs(visitor: Visitor, stage: Stage) -> None:
     ids = [stage.lab.submit(LONG, tags={"many": "yes"}) for _ in range(3)]
     page = visitor.open("/jobs?tag=many:yes")
     expect(page.locator("tbody tr")).to_have_count(3)
-    page.get_by_text("Choose all shown").click()
-    expect(page.get_by_text("3 jobs chosen")).to_be_visible()
-    page.get_by_role("button", name="Cancel them").click()
-    page.get_by_role("button", name="Really cancel 3?").click()
+    page.get_by_text("Select all shown").click()
+    expect(page.get_by_text("3 jobs selected")).to_be_visible()
+    page.get_by_role("button", name="Cancel selected").click()
+    page.get_by_role("button", name="Click again to cancel 3 jobs").click()
     expect(page.get_by_text("3 jobs cancelled or asked to stop")).to_be_visible()
     expect(page.locator("tbody .chip").filter(has_text="cancelled")).to_have_count(3, timeout=20_000)
     assert {stage.lab.ended(one)["status"] for one in ids} == {"cancelled"}
@@ -267,24 +267,24 @@ def test_many_at_once(visitor: Visitor, stage: Stage) -> None:
 
 @pytest.fixture(scope="module")
 def short_job(stage: Stage, worker: object) -> str:
-    """A job that has ended, with a point for each step."""
+    """A finished job with a point for each step."""
     job = stage.lab.submit(JOB | {"log_every_steps": 1})
     assert stage.lab.ended(job)["status"] == "succeeded"
     return job
 
 
 @pytest.mark.parametrize(("smooth", "shown"), [("5", "0.99"), ("1", "0.99"), ("-1", "0"), ("much", "0")])
-def test_an_address_that_smoothes_too_much(visitor: Visitor, short_job: str, smooth: str, shown: str) -> None:
+def test_limits_smoothing_of_address(visitor: Visitor, short_job: str, smooth: str, shown: str) -> None:
     page = visitor.open(f"/jobs/{short_job}?smooth={smooth}")
     expect(page.get_by_label("Smoothing")).to_have_value(shown)
     until(lambda: visitor.figures().get("Loss"))
-    # Of training alone: as it is, and smoothed.
+    # Of training alone: raw and smoothed.
     long = [trace["y"] for trace in visitor.figures()["Loss"] if len(trace["y"]) > 10]
     assert len(long) == (1 if shown == "0" else 2)
     assert all(min(long[0]) <= value <= max(long[0]) for value in long[-1])
 
 
-def test_a_zoom_stays_where_the_axis_means_the_same(visitor: Visitor, short_job: str) -> None:
+def test_zoom_survives_until_axis_changes(visitor: Visitor, short_job: str) -> None:
     page = visitor.open(f"/jobs/{short_job}")
     figure = page.locator("figure.chart").filter(has=page.get_by_role("heading", name="Loss", exact=True))
     until(lambda: visitor.figures().get("Loss"))
@@ -302,7 +302,7 @@ def test_a_zoom_stays_where_the_axis_means_the_same(visitor: Visitor, short_job:
     assert 10**low <= min(values)
     assert 10**high >= max(values)
 
-    page.get_by_label("Along").select_option("time")
+    page.get_by_label("x axis").select_option("time")
     until(lambda: axes(figure)["title"] == "training time, s")
     last = max(value for trace in visitor.figures()["Loss"] for value in trace["x"])
     assert last <= axes(figure)["x"][1] < 2 * last
@@ -321,7 +321,7 @@ def zoom(page: Page, figure: Locator) -> None:
 
 
 def axes(figure: Locator) -> dict[str, Any]:
-    """The ranges of a figure's axes, and what they mean."""
+    """The ranges, title and type of a figure's axes."""
     found: dict[str, Any] = figure.locator(".plot").evaluate(
         "({layout: {xaxis: x, yaxis: y}}) => ({x: x.range, y: y.range, title: x.title.text, kind: y.type})"
     )

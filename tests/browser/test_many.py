@@ -1,4 +1,4 @@
-"""The dashboard with a year of work in it: 5,000 jobs, and curves of 100,000 points."""
+"""The dashboard with 5,000 jobs and a curve of 100,000 points."""
 
 import json
 import re
@@ -37,7 +37,7 @@ COPIES = text(
 
 @pytest.fixture(scope="module")
 def jobs(stage: Stage) -> str:
-    """The newest job of 5,000: it waits, the others succeeded."""
+    """The newest of 5,000 jobs: it is queued, the others have succeeded."""
     job_id = stage.lab.submit(JOB)
     summary = {
         "reason": "completed", "metrics": {"test_accuracy": 0.97, "train_loss": 0.1}, "steps": 44, "epochs": 2,
@@ -50,14 +50,14 @@ def jobs(stage: Stage) -> str:
 
 
 def timed(visitor: Visitor, what: str, since: float) -> None:
-    """Print how long it took in the browser, and refuse what no reader would wait for."""
+    """Print the time since `since` in the browser and fail if it is too long."""
     took = visitor.page.evaluate("performance.now()") - since
     print(f"{what}: {took:.0f} ms")
     assert took < SLOWEST_MILLISECONDS
 
 
 @pytest.mark.usefixtures("jobs")
-def test_the_list_of_five_thousand_jobs(visitor: Visitor) -> None:
+def test_lists_and_filters_5000_jobs(visitor: Visitor) -> None:
     page = visitor.open("/jobs")
     rows = page.locator("tbody tr")
     now = "performance.now()"
@@ -78,7 +78,7 @@ def test_the_list_of_five_thousand_jobs(visitor: Visitor) -> None:
     expect(page.get_by_role("button", name="all 50", exact=True)).to_be_visible()
     timed(visitor, "by a search", start)
     page.get_by_label("Search").fill("no such thing")
-    expect(page.get_by_text("No job is like that")).to_be_visible()
+    expect(page.get_by_text("No matching jobs")).to_be_visible()
     page.get_by_role("button", name="Clear all filters").click()
     expect(rows).to_have_count(100)
 
@@ -92,8 +92,8 @@ def test_the_list_of_five_thousand_jobs(visitor: Visitor) -> None:
 
 
 @pytest.mark.usefixtures("jobs")
-def test_more_rows_stay(visitor: Visitor, stage: Stage) -> None:
-    """Whatever else is asked for: after new jobs, while the answer is on its way, and when the stream opens again."""
+def test_loaded_rows_survive_refresh(visitor: Visitor, stage: Stage) -> None:
+    """After new jobs, while an answer is pending, and when the stream reconnects."""
     page = visitor.page
     rows, more = page.locator("tbody tr"), page.get_by_role("button", name="Show more")
     held: list[Route] = []
@@ -105,7 +105,7 @@ def test_more_rows_stay(visitor: Visitor, stage: Stage) -> None:
     expect(rows).to_have_count(100)
     expect(page.get_by_text("live", exact=True)).to_be_visible()
     expect(new_job()).to_be_visible()
-    second = new_job()  # right after the first: it is shown after a while
+    second = new_job()  # right after the first: shown after the throttle
     more.click()
     expect(rows).to_have_count(200)
     expect(second).to_be_visible()
@@ -126,10 +126,10 @@ def test_more_rows_stay(visitor: Visitor, stage: Stage) -> None:
     expect(rows).to_have_count(300)
 
 
-def test_a_curve_of_a_hundred_thousand_points(visitor: Visitor, jobs: str) -> None:
+def test_thins_curve_of_100000_points(visitor: Visitor, jobs: str) -> None:
     steps = list(range(1, POINTS + 1))
     values = [1.0 + (step % 7) / 10 for step in steps]
-    values[12_344], values[77_776] = 50.0, 0.001  # one point each, which no thinning may lose
+    values[12_344], values[77_776] = 50.0, 0.001  # thinning must keep these two
     seconds = [step / 1000 for step in steps]
     curve = (steps, values, seconds)
     with database.transaction() as session:

@@ -1,4 +1,4 @@
-"""Answers that come late, or not at all: pages neither mix up what was asked nor stay behind for good."""
+"""Late and lost answers: pages drop the former and repeat the requests of the latter."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -14,14 +14,14 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("worker")
 __all__ = ["ended"]  # a fixture
-MOST_EVENTS = 2  # that a stream still brings after its end: pages that look again more often do so by themselves
+MOST_EVENTS = 2  # of a stream after the job's end; more requests than that are retries
 NEW = [{"name": "adam", "params": {"lr": 0.02}}, {"name": "sgd", "params": {"lr": 0.02}}]
 AXIS = "plot => plot.layout?.yaxis?.title?.text"
 
 
 @contextmanager
 def late(page: Page, pattern: str) -> Iterator[None]:
-    """Answers to such calls come when the block ends, after all others; the page has had time to use them."""
+    """Hold the answers to matching requests until the block ends; the page has had time to use them afterwards."""
     held: list[Route] = []
     page.route(pattern, lambda route: held.append(route))
     yield
@@ -35,7 +35,7 @@ def late(page: Page, pattern: str) -> Iterator[None]:
 
 @contextmanager
 def away(visitor: Visitor, path: str, after: int = 0) -> Iterator[Callable[[], int]]:
-    """Such calls but the first few are answered 503 within the block, which gets a function that counts them."""
+    """Answer matching requests after the first `after` with 503; the block gets a function that counts them."""
     visitor.expects(503, path.partition("?")[0])
     refused: list[str] = []
     answered: list[str] = []
@@ -62,9 +62,9 @@ def plot(page: Page, title: str) -> Locator:
     return figure.locator(".plot")
 
 
-class TestLate:
+class TestLateAnswers:
     @pytest.mark.usefixtures("ended")
-    def test_standings_by_another_metric(self, visitor: Visitor) -> None:
+    def test_drops_late_leaderboard(self, visitor: Visitor) -> None:
         page = visitor.open("/leaderboard")
         board = page.get_by_role("table").filter(has_text="sgd")
         expect(board).to_contain_text("%")
@@ -75,19 +75,19 @@ class TestLate:
             expect(board).to_contain_text("%")
         assert board.inner_text() == by_accuracy
 
-    def test_curves_of_another_metric(self, visitor: Visitor, ended: str) -> None:
+    def test_drops_late_curves(self, visitor: Visitor, ended: str) -> None:
         page = visitor.open(f"/comparisons/{ended}")
         curves = plot(page, "Curves")
         until(lambda: curves.evaluate(AXIS) == "validation accuracy, %")
         with late(page, "**/curves?*metric=train_loss*"):
-            page.get_by_label("Curves of").select_option("train_loss")
-            page.get_by_label("Curves of").select_option("val_loss")
+            page.get_by_label("Metric of the curves").select_option("train_loss")
+            page.get_by_label("Metric of the curves").select_option("val_loss")
             until(lambda: curves.evaluate(AXIS) == "validation loss")
         assert curves.evaluate(AXIS) == "validation loss"
 
 
-class TestLost:
-    def test_the_last_look_at_a_job(self, visitor: Visitor, stage: Stage) -> None:
+class TestLostAnswers:
+    def test_retries_last_fetch_of_job(self, visitor: Visitor, stage: Stage) -> None:
         job = stage.lab.submit(LONG)
         page = visitor.open(f"/jobs/{job}")
         chip = page.locator(".head .chip").first
@@ -100,10 +100,10 @@ class TestLost:
             until(lambda: refusals() > at_its_end + MOST_EVENTS)
             expect(chip).to_contain_text("running")
         expect(chip).to_contain_text("cancelled")
-        expect(page.get_by_text("kotrain does not answer.")).to_be_hidden()
+        expect(page.get_by_text("kotrain is not responding.")).to_be_hidden()
         expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
 
-    def test_the_last_look_at_a_comparison(self, visitor: Visitor, stage: Stage) -> None:
+    def test_retries_last_fetch_of_comparison(self, visitor: Visitor, stage: Stage) -> None:
         compared = stage.client.post("/v1/comparisons", json=comparison("lost", optimizers=NEW)).json()["id"]
         with away(visitor, f"/v1/comparisons/{compared}", after=1) as refusals:
             page = visitor.open(f"/comparisons/{compared}")
@@ -115,33 +115,33 @@ class TestLost:
             expect(chip).to_contain_text("running")
         expect(chip).to_contain_text("succeeded")
 
-    def test_curves_that_could_not_be_fetched(self, visitor: Visitor, ended: str) -> None:
+    def test_retries_curves(self, visitor: Visitor, ended: str) -> None:
         with away(visitor, f"/v1/comparisons/{ended}/curves?*") as refusals:
             page = visitor.open(f"/comparisons/{ended}")
             until(lambda: refusals() > 3)  # three figures ask
         until(lambda: visitor.figures().get("Curves"))
-        expect(plot(page, "Every run").locator("svg").first).to_be_visible()
+        expect(plot(page, "Scores of runs").locator("svg").first).to_be_visible()
 
-    def test_the_drawing_library(self, visitor: Visitor, stage: Stage) -> None:
+    def test_retries_plotly(self, visitor: Visitor, stage: Stage) -> None:
         job = stage.lab.submit(JOB)
         stage.lab.ended(job)
         with away(visitor, "/dashboard/plotly.js"):
             page = visitor.open(f"/jobs/{job}")
-            expect(plot(page, "Loss")).to_contain_text("The drawing library could not be loaded")
+            expect(plot(page, "Loss")).to_contain_text("Plotly could not be loaded")
         expect(plot(page, "Loss").locator("svg").first).to_be_visible()
         assert visitor.figures()["Loss"]
         expect(page.get_by_text("could not be loaded")).to_have_count(0)
 
-    def test_a_database_from_before(self, visitor: Visitor, stage: Stage) -> None:
-        """The stream of a job whose history is another one now tells it from the beginning."""
+    def test_restored_database_replaces_log(self, visitor: Visitor, stage: Stage) -> None:
+        """After a restore, a job's stream repeats its history from the beginning."""
         job = stage.lab.submit(LONG | {"priority": -100})
         stage.client.post(f"/v1/jobs/{job}/cancel")
-        told = {"seq": 1, "at": "2026-01-01T00:00:00Z", "attempt": 0, "status": "queued", "reason": None}
-        once = json.dumps(told | {"message": None, "rewind_to": None})
+        event = {"seq": 1, "at": "2026-01-01T00:00:00Z", "attempt": 0, "status": "queued", "reason": None}
+        data = json.dumps(event | {"message": None, "rewind_to": None})
         page = visitor.page
         page.route(
             f"**/v1/jobs/{job}/events*",
-            lambda route: route.fulfill(content_type="text/event-stream", body=f"event: status\ndata: {once}\n\n"),
+            lambda route: route.fulfill(content_type="text/event-stream", body=f"event: status\ndata: {data}\n\n"),
             times=3,
         )
         with page.expect_response(lambda answer: "/events" in answer.url and answer.headers.get("server") == "uvicorn"):

@@ -1,4 +1,4 @@
-"""Somebody in front of the dashboard, and the API process that serves it."""
+"""A browser on the dashboard, and the API process that serves it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 
 class Api:
-    """An API process on a port that it gets again, so that it can go and come back."""
+    """An API process that keeps its port over restarts."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -93,10 +93,10 @@ class Stage:
 
 @dataclass
 class Visitor:
-    """A browser of its own, and what it asked for and complained of.
+    """A browser with a profile of its own, its requests, and the errors it logged.
 
     Args:
-        key: which it has kept from an earlier visit; None: it is the first one.
+        key: stored by an earlier visit; None for a first visit.
     """
 
     browser: Browser
@@ -104,7 +104,7 @@ class Visitor:
     key: str | None = None
     width: int = 1280
     scheme: str = "light"
-    complaints: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     _refusals: list[tuple[int, str]] = field(default_factory=list)
     _forgiven: list[str] = field(default_factory=list)
@@ -119,7 +119,7 @@ class Visitor:
         )
         self.context.set_default_timeout(20_000)
         self.context.on("console", self._hear)
-        self.context.on("weberror", lambda error: self.complaints.append(str(error.error)))
+        self.context.on("weberror", lambda error: self.errors.append(str(error.error)))
         self.context.on("request", lambda request: self.asked.append(request.url))
         self.page: Page = self.context.new_page()
 
@@ -133,26 +133,26 @@ class Visitor:
             return
         if any(f"status of {status} " in message.text and where.startswith(path) for status, path in self._refusals):
             return
-        self.complaints.append(f"{message.type} at {where}: {message.text}")
+        self.errors.append(f"{message.type} at {where}: {message.text}")
 
     def forgives(self, text: str) -> None:
-        """The page itself will complain of this, and that is what is tested."""
+        """Allow this text in the console: the test provokes it."""
         self._forgiven.append(text)
 
     def expects(self, status: int, path: str) -> None:
-        """The API will refuse this visitor something; the console says so, and is right."""
+        """Allow this status for requests below `path`: the test provokes it."""
         self._refusals.append((status, path))
 
     @contextmanager
     def without_the_api(self) -> Iterator[None]:
-        """What the console says of an API that is away is no complaint."""
+        """Allow connection errors in the console within the block."""
         self._may_be_away = True
         yield
         self.settle()
         self._may_be_away = False
 
     def settle(self) -> None:
-        """Let what the browser has said by now arrive."""
+        """Wait until pending messages of the browser have arrived."""
         self.page.evaluate("() => 1")
 
     def open(self, address: str = "/") -> Page:
@@ -160,16 +160,16 @@ class Visitor:
         return self.page
 
     def figures(self) -> dict[str, list[dict[str, Any]]]:
-        """What is plotted: the traces of each figure, by its title."""
+        """The plotted traces of each figure, by its title."""
         found: dict[str, list[dict[str, Any]]] = self.page.evaluate(FIGURES)
         return found
 
     def leave(self) -> None:
-        """Close the browser; it must have complained of nothing, asked no other host, and told nobody the key."""
+        """Close the browser; fail if it logged errors, requested another host, or shows the key."""
         self.settle()
         hosts = [url for url in self.asked if not url.startswith((f"{self.url}/", f"blob:{self.url}/", "data:"))]
         keys = [text for text in (*self.asked, self.page.url, self.page.content()) if self.key and self.key in text]
         self.context.close()
-        assert not self.complaints, self.complaints
+        assert not self.errors, self.errors
         assert not hosts, hosts
         assert not keys, "the key is in an address or on the page"

@@ -1,4 +1,4 @@
-"""The studies on digits: pairing, splits, choice and the tables."""
+"""The studies on digits: pairing, splits, choice of settings, tables."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,53 +21,53 @@ def run(setting: Setting = SHORT, seed: int = 0, validation: float = 0.9, test: 
 
 class TestPairing:
     @pytest.mark.parametrize("form", ["none", "soft", "bounded", "hard", "noise", "decay", "orthogonal"])
-    def test_contenders_of_one_seed_differ_in_nothing_but_their_knob(self, form: str) -> None:
+    def test_contenders_of_one_seed_differ_only_in_their_knob(self, form: str) -> None:
         plain, contender = (digits.train(setting, seed=3, split=5) for setting in (SHORT, replace(SHORT, form=form)))
         assert (contender.validation, contender.test) == (plain.validation, plain.test)
         assert contender.correlation == plain.correlation
 
     @pytest.mark.parametrize("form", ["soft", "bounded", "hard", "noise", "decay", "orthogonal", "centralized"])
-    def test_and_their_knob_is_at_work(self, form: str) -> None:
+    def test_knob_changes_the_training(self, form: str) -> None:
         contender = digits.train(replace(SHORT, form=form, knob=1.0), seed=3, split=5)
         assert contender.correlation != digits.train(SHORT, seed=3, split=5).correlation
 
-    def test_another_seed_is_another_training(self) -> None:
+    def test_seeds_give_different_trainings(self) -> None:
         first, second = (digits.train(SHORT, seed, split=5) for seed in (3, 4))
         assert first.correlation != second.correlation
 
-    def test_a_process_of_the_pool_trains_to_the_same_numbers(self) -> None:
+    def test_process_pool_gives_the_same_numbers(self) -> None:
         (pooled,) = digits.train_all([digits.Task(SHORT, 3, 5)], workers=1)
         assert replace(pooled, cpu_seconds=0) == replace(digits.train(SHORT, 3, 5), cpu_seconds=0)
 
 
 class TestSplits:
     @pytest.mark.parametrize("split", [digits.GOLDEN_SPLIT, *claims.TUNING_SEEDS, *claims.EVALUATION_SEEDS])
-    def test_every_record_is_in_one_part(self, split: int) -> None:
+    def test_every_record_is_in_exactly_one_part(self, split: int) -> None:
         parts = digits.partition(split)
         assert [len(part) for part in parts] == [800, 200, 797]
         assert torch.equal(torch.cat(parts).sort().values, torch.arange(1797))
 
-    def test_no_two_splits_are_the_same(self) -> None:
+    def test_splits_differ(self) -> None:
         seeds = [digits.GOLDEN_SPLIT, *claims.TUNING_SEEDS, *claims.EVALUATION_SEEDS]
         tests = {tuple(digits.partition(seed)[2].sort().values.tolist()) for seed in seeds}
         assert len(tests) == len(seeds) == 1 + 3 + 10
 
 
 class TestTraining:
-    def test_divergence_is_seen_and_counts_as_chance(self) -> None:
+    def test_diverged_run_scores_chance_level(self) -> None:
         result = digits.train(Setting("sgd", 1e6, epochs=1), seed=0)
         assert result.diverged
         assert claims.score(result, result.test) == 0.1
 
     @pytest.mark.parametrize(("form", "strength"), [("none", 0.0), ("soft", 3.2), ("bounded", 0.95)])
-    def test_gauge_of_rows_that_are_all_alike(self, form: str, strength: float) -> None:
+    def test_gauge_of_equal_rows(self, form: str, strength: float) -> None:
         weights = torch.nn.Parameter(torch.ones(32, 4))
         weights.grad = torch.ones(32, 4)
         gauge = digits.Gauge(weights, replace(SHORT, form=form, knob=0.1))
         gauge.look()
         assert gauge.means() == pytest.approx((32, strength), rel=1e-5)
 
-    def test_a_measured_training_is_the_same_training(self) -> None:
+    def test_measuring_does_not_change_the_training(self) -> None:
         setting = replace(SHORT, form="soft", knob=0.1, width=32)
         plain, measured = (digits.train(setting, 0, measured=measured) for measured in (False, True))
         assert measured.correlation == plain.correlation
@@ -77,20 +77,20 @@ class TestTraining:
 
 class TestChoice:
     @pytest.mark.parametrize("contender", claims.CONTENDERS, ids=lambda c: f"{c.title} on {c.base}")
-    def test_every_contender_has_the_same_number_of_trials(self, contender: claims.Contender) -> None:
+    def test_all_contenders_have_the_same_number_of_trials(self, contender: claims.Contender) -> None:
         assert len(set(contender.trials(1.0))) == claims.TRIALS
         assert claims.ends(s.lr for s in contender.trials(1.0)) == claims.RATES[contender.base]
 
-    def test_validation_alone_decides(self) -> None:
+    def test_chooses_by_validation_accuracy(self) -> None:
         slow, fast = SHORT, replace(SHORT, lr=1e-2)
         assert claims.chosen([run(slow, validation=0.8, test=0.9), run(fast, validation=0.9, test=0.8)]) == fast
 
-    def test_the_smaller_rate_of_two_equals(self) -> None:
+    def test_chooses_the_smaller_rate_of_equal_means(self) -> None:
         slow, fast = SHORT, replace(SHORT, lr=1e-2)
         thirds = [run(fast, i, v) for i, v in enumerate((0.1, 0.2, 0.3))]
         assert claims.chosen([*thirds, *(run(slow, i, v) for i, v in enumerate((0.3, 0.2, 0.1)))]) == slow
 
-    def test_what_diverged_is_not_chosen(self) -> None:
+    def test_does_not_choose_diverged_settings(self) -> None:
         lucky, safe = replace(SHORT, lr=1e-4), SHORT
         assert claims.chosen([run(lucky, validation=0.5, diverged=True), run(safe, validation=0.4)]) == safe
 
@@ -104,7 +104,7 @@ class TestStudies:
         monkeypatch.setattr(claims, "CONTENDERS", cut)
         monkeypatch.setattr(claims, "TRIALS", 2)
 
-    def test_fresh_tunes_and_evaluates_on_seeds_of_their_own(self, few: None, tmp_path: Path) -> None:
+    def test_fresh_tunes_and_evaluates_on_separate_seeds(self, few: None, tmp_path: Path) -> None:
         study = claims.fresh("a command", workers=0, tuning_seeds=[7], evaluation_seeds=[8, 9], epochs=1)
         assert {r.seed for r in study.tuning} == {7}
         assert len(study.tuning) == 2 * 4 * 2
@@ -130,7 +130,7 @@ class TestStudies:
             "| 0 of 3 | 2.00 |"
         )
 
-    def test_width_table_has_a_row_for_each_scale_and_width(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_width_table_has_one_row_per_scale_and_width(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(claims, "WIDTH_FORMS", (("none", 0.0), ("soft", 0.1)))
         study = claims.width("a command", workers=0, widths=(8, 16), epochs=1)
         assert len(study.evaluation) == 2 * 2 * 2 * 3
@@ -143,16 +143,16 @@ class TestStudies:
 class TestTables:
     PAGE = "1\n<!-- a table: begin -->\nold\n<!-- a table: end -->\n2 <!-- b table: begin -->3<!-- b table: end -->\n"
 
-    def test_only_what_is_between_the_markers_changes(self) -> None:
+    def test_replaces_only_the_text_between_the_markers(self) -> None:
         assert golden.replaced(self.PAGE, "a", "new") == self.PAGE.replace("\nold\n", "\n\nnew\n\n")
         assert golden.replaced(golden.replaced(self.PAGE, "a", "1"), "a", "2") == golden.replaced(self.PAGE, "a", "2")
 
     @pytest.mark.parametrize("page", ["", "<!-- a table: begin -->", PAGE + PAGE, PAGE.replace("begin", "x")])
-    def test_a_page_without_its_markers_is_refused(self, page: str) -> None:
+    def test_raises_value_error_for_page_without_markers(self, page: str) -> None:
         with pytest.raises(ValueError, match="a table: begin"):
             golden.replaced(page, "a", "new")
 
-    def test_a_saved_golden_table_is_written(self, tmp_path: Path) -> None:
+    def test_writes_a_saved_golden_table(self, tmp_path: Path) -> None:
         runs = [run(key.setting, seed, test=key.reference) for key in golden.KEYS for seed in range(5)]
         worse = [replace(r, test=0.95) if r.setting == golden.KEYS[0].setting else r for r in runs]
         claims.Study("a command", worse, []).save(tmp_path / "golden.json")

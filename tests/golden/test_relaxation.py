@@ -1,6 +1,6 @@
 """Hard collisions relax two beams to a Maxwellian (benchmarks/relaxation.py), within bounds of sampling and rounding.
 
-All is seeded, so every run gives the same. A right collision leaves 4 standard errors with one seed in 16,000.
+All runs are seeded and reproducible. A correct collision exceeds 4 standard errors with 1 of 16,000 seeds.
 """
 
 import math
@@ -38,8 +38,8 @@ def ends() -> list[Tensor]:
 def test_momentum_and_temperature_are_conserved_to_rounding() -> None:
     drift = torch.tensor([0.5, -0.25, 2.0], dtype=torch.float64)
     states = relaxation.relax(relaxation.two_beams() + drift)
-    # A collision rounds a row's new velocity to 4 eps of the pair's largest speed, and its energy to twice that; there
-    # is at most one a round. The means over the rows add their own log2(N) < 16 roundings.
+    # A collision rounds the new velocity of a row to 4 eps of the largest speed of the pair, and its energy to twice
+    # that; a row has at most one collision per round. The means over the rows add log2(N) < 16 roundings.
     roundings = 4 * ROUNDS + 16
     largest = max(float(state.norm(dim=1).max()) for state in states)
     for state in states:
@@ -48,7 +48,7 @@ def test_momentum_and_temperature_are_conserved_to_rounding() -> None:
 
 
 def test_temperatures_of_the_axes_become_equal() -> None:
-    # Var T_k is 2 / N for independent particles; their common energy takes a third of it away.
+    # Var T_k is 2 / N for independent particles; conservation of energy removes a third of it.
     error = math.sqrt(4 / (3 * N))
     assert (relaxation.temperatures(run(0)[0]) - 1).abs().min() > 100 * error
     final = torch.stack([relaxation.temperatures(end) for end in ends()])  # (RUNS, D)
@@ -56,7 +56,7 @@ def test_temperatures_of_the_axes_become_equal() -> None:
     assert (final.mean(dim=0) - 1).abs().max() < 4 * error / math.sqrt(RUNS)
 
 
-def test_kurtosis_becomes_that_of_a_normal_distribution() -> None:
+def test_kurtosis_relaxes_to_that_of_a_normal_distribution() -> None:
     # Of n normal numbers: mean 3 (n - 1) / (n + 1), variance 24 / n.
     expected, error = 3 * (N - 1) / (N + 1), math.sqrt(24 / N)
     assert relaxation.kurtosis(run(0)[0])[0] < expected - 50 * error
@@ -65,37 +65,37 @@ def test_kurtosis_becomes_that_of_a_normal_distribution() -> None:
     assert abs(final.mean() - expected) < 4 * error / math.sqrt(final.numel())
 
 
-def test_components_become_normal() -> None:
+def test_components_relax_to_a_normal_distribution() -> None:
     start, end = run(0)[0], ends()
     assert stats.kstest(start[:, 0], "norm").statistic == pytest.approx(float(relaxation.ks(start)[0]), abs=1e-12)
     assert stats.kstest(start[:, 0], "norm").pvalue < 1e-100
-    # Fixed momentum and temperature make the p-values larger than uniform ones: a bound for uniform ones holds.
+    # With momentum and temperature fixed, p values are larger than uniform ones, so a bound for uniform ones holds.
     p = [stats.kstest(end[seed][:, k], "norm").pvalue for seed in range(RUNS) for k in range(3)]
     assert min(p) > 0.01 / len(p)
-    # Maxwellian samples have the same constraints, so their distances are the sharper measure.
+    # Maxwellian samples satisfy the same constraints, so comparing distances is the sharper test.
     band = equilibrium()["ks"]
     distance = torch.stack([relaxation.ks(state) for state in end]).mean()
     assert distance < band.mean + 4 * band.sd * math.sqrt(1 / RUNS + 1 / SAMPLES)
 
 
-def test_h_falls_to_that_of_the_maxwellian() -> None:
+def test_h_decreases_to_that_of_the_maxwellian() -> None:
     h = torch.tensor([[float(relaxation.h_of(state).mean()) for state in run(seed)] for seed in range(RUNS)])
     band = equilibrium()["h"]
     assert (h[:, 0] - band.mean).min() > 1000 * band.sd
-    # A difference of two independent samples has sqrt(2) times the noise of one; these depend on each other, which
-    # makes it less.
+    # The difference of two independent samples has sqrt(2) times the noise of one; successive rounds are correlated,
+    # which reduces it.
     assert h.diff(dim=1).max() < 4 * math.sqrt(2) * band.sd
     assert (h[:, -1] - band.mean).abs().max() < 4 * band.sd
     assert abs(h[:, -1].mean() - band.mean) < 4 * band.sd * math.sqrt(1 / RUNS + 1 / SAMPLES)
 
 
-def test_h_of_v_x_alone_undershoots() -> None:
-    # Which is why H is the mean over the components: the entropy of one of them may exceed its equilibrium value.
+def test_h_of_v_x_undershoots_its_final_value() -> None:
+    # The entropy of a single component may exceed its equilibrium value, so H is the mean over the components.
     band = equilibrium()["h_x"]
     assert min(float(relaxation.h_of(state)[0]) for state in run(0)) < band.mean - 10 * band.sd
 
 
-def test_h_of_a_maxwellian_is_the_formula_up_to_the_bias_of_the_histogram() -> None:
+def test_h_of_a_maxwellian_equals_the_formula_within_histogram_bias() -> None:
     exact = -math.log(2 * math.pi * math.e) / 2
     width = relaxation.bin_width(N)
     # Noise in the bins raises H by (occupied bins - 1) / 2N (Miller 1955); their extent is below 8.8 thermal speeds on
@@ -105,7 +105,7 @@ def test_h_of_a_maxwellian_is_the_formula_up_to_the_bias_of_the_histogram() -> N
     assert exact - bias[1] < band.mean < exact + bias[0]
 
 
-def test_no_relaxation_where_positions_are_spread_out() -> None:
+def test_no_relaxation_of_distant_particles() -> None:
     scale = 10.0
     start = relaxation.two_beams()
     states = relaxation.relax(start, relaxation.scattered(scale))
@@ -114,19 +114,19 @@ def test_no_relaxation_where_positions_are_spread_out() -> None:
     collisions = ROUNDS * 8 * math.pi * (4 * math.pi * scale**2) ** -1.5
     met = sum(relaxation.collided(states))
     assert met < collisions + 4 * math.sqrt(2 * collisions / N)  # pairs are Poisson events that count twice
-    # Who met nobody flies on as before.
+    # Particles that did not collide keep their velocity.
     before, after = relaxation.measure(start), relaxation.measure(states[-1])
     assert after.t_x > (1 - collisions) * before.t_x
     assert after.kurtosis < 1.1
 
 
 @pytest.mark.parametrize(("scale", "flight"), [(1.0, 0.0), (3.0, 0.0), (0.0, 0.1), (0.0, 1.0)])
-def test_no_equilibrium_in_time_with_some_spread_or_free_flight(scale: float, flight: float) -> None:
+def test_no_equilibrium_in_40_rounds_with_distance_or_free_flight(scale: float, flight: float) -> None:
     states = relaxation.relax(relaxation.two_beams(), relaxation.scattered(scale), flight=flight)
     assert relaxation.temperatures(states[-1])[0] - 1 > 20 * math.sqrt(4 / (3 * N))
 
 
-def test_picture_has_the_same_bytes_each_time(tmp_path: Path) -> None:
+def test_figure_is_reproducible_byte_for_byte(tmp_path: Path) -> None:
     first, second = tmp_path / "first.svg", tmp_path / "second.svg"
     for path in (first, second):
         relaxation.plot(path, run(0), equilibrium()["h"])

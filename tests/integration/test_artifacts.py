@@ -156,12 +156,12 @@ class TestDownload:
         file = files / checkpoints.name_of(job, 1, "20.pt")
         file.write_bytes(b"short")
         document = problem(api.get(f"/v1/jobs/{job}/artifacts/checkpoint-20.pt"), 409)
-        assert "has 5 bytes instead of 2304000" in document["detail"]
+        assert "has 5 bytes, expected 2304000" in document["detail"]
         file.unlink()
         document = problem(api.get(f"/v1/jobs/{job}/artifacts/checkpoint-20.pt"), 503)
-        assert document["detail"].endswith("cannot be read now: its file is not there")
+        assert document["detail"].endswith("cannot be read now: its file is missing")
 
     @pytest.mark.parametrize("name", ["checkpoint-11.pt", f"checkpoint-{'9' * 20}.pt", "x", "spec.json%00"])
     def test_what_is_not_there(self, api, job, name):
         detail = problem(api.get(f"/v1/jobs/{job}/artifacts/{name}"), 404)["detail"]
-        assert "there is checkpoint-10.pt, checkpoint-20.pt, curves.csv" in detail
+        assert "choose one of checkpoint-10.pt, checkpoint-20.pt, curves.csv" in detail

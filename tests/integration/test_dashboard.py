@@ -52,7 +52,7 @@ def test_a_program_that_is_lost_gets_a_problem(anybody, method, path, accept, st
 
 
 def test_pages_stand_where_the_script_looks_for_them():
-    script = (STATIC / "main.js").read_text()
+    script = (STATIC / "routes.js").read_text()
     addressed = re.findall(r"path: (?:/\^(.*?)\$/|new RegExp\(`\^(.*?)\$`\))", script)
     found = {(plain or made).replace("\\/", "/").replace("(?<id>${UUID})", "{_}") for plain, made in addressed}
     assert found == set(PAGES)

@@ -128,9 +128,9 @@ class TestActions:
         assert [UUID(one["job"]) for one in answers] == asked[:-1]
         assert [one["done"] for one in answers] == [False, True, False, True, True, False]
         assert [one["detail"] for one in answers if one["detail"]] == [
-            f"there is no job {unknown}",
+            f"job {unknown} not found",
             f"job {theirs} belongs to bob",
-            f"job {failed} has ended already (failed)",
+            f"job {failed} has already failed",
         ]
         assert (load(queued).status, load(theirs).status) == ("cancelled", "queued")
         assert load(claimed.job_id).cancel_requested

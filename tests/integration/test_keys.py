@@ -62,7 +62,7 @@ class TestCreate:
         assert len(api.get("/v1/keys").json()["keys"]) == 4  # ada is an admin by now
 
     def test_is_for_admins(self, api):
-        assert problem(api.post("/v1/keys", json={"user": "eve"}), 403)["detail"] == "only an admin can make keys"
+        assert problem(api.post("/v1/keys", json={"user": "eve"}), 403)["detail"] == "only an admin can create keys"
 
     @pytest.mark.parametrize(
         ("body", "pointer"),
@@ -128,7 +128,7 @@ class TestDelete:
 
     def test_not_the_one_in_use(self, api):
         (mine,) = api.get("/v1/keys").json()["keys"]
-        assert "use another one" in problem(api.delete(f"/v1/keys/{mine['id']}"), 409)["detail"]
+        assert "use another key" in problem(api.delete(f"/v1/keys/{mine['id']}"), 409)["detail"]
         assert api.get("/v1/me").status_code == 200
 
     def test_nobody_else_s(self, api, root):
@@ -166,5 +166,5 @@ class TestDelete:
         with database.transaction() as session:
             second = api_keys.used(session, bearer(api_keys.create("second", admin=True))["Authorization"])
             api_keys.delete(session, second, used.id)
-        with database.transaction() as session, pytest.raises(api_keys.Conflict, match="the last key of an admin"):
+        with database.transaction() as session, pytest.raises(api_keys.Conflict, match="the last admin key"):
             api_keys.delete(session, used, second.id)

@@ -9,7 +9,7 @@ import pytest
 
 from service.metrics import write
 from service.storage import database
-from service.web.figure_queue import LINE
+from service.web.figure_queue import FIGURES
 from tests.integration.at_work import do, submit
 from tests.integration.comparisons.asking import REQUEST, ask, job_ids, work
 from tests.integration.comparisons.conftest import worker  # noqa: F401 (a fixture)
@@ -64,7 +64,7 @@ class TestOfAComparison:
         (error,) = problem(api.get(f"/v1/comparisons/{ended}/plots/curves.svg?task=3"), 422)["errors"]
         assert error == {
             "pointer": "task",
-            "detail": "there is no such task; there is 1 (digits mlp epochs=3), 2 (short)",
+            "detail": "unknown task; choose one of 1 (digits mlp epochs=3), 2 (short)",
         }
 
     def test_why_there_is_none(self, api, ended):
@@ -77,10 +77,10 @@ class TestOfAComparison:
     @pytest.mark.parametrize(
         ("path", "status", "said"),
         [
-            ("nothing.svg", 404, "there is curves, time, endpoints"),
-            ("curves.pdf", 404, "its name ends in .svg or .png"),
-            ("curves", 404, "its name ends in .svg or .png"),
-            (".svg", 404, "its name ends in .svg or .png"),
+            ("nothing.svg", 404, "choose one of curves, time, endpoints"),
+            ("curves.pdf", 404, "choose a name that ends in .svg or .png"),
+            ("curves", 404, "choose a name that ends in .svg or .png"),
+            (".svg", 404, "choose a name that ends in .svg or .png"),
             ("curves.png?width=319", 422, "320"),
             ("curves.png?width=4001", 422, "4000"),
             ("curves.png?theme=blue", 422, "'light' or 'dark'"),
@@ -119,8 +119,8 @@ class TestOfAJob:
     @pytest.mark.parametrize(
         ("path", "status", "said"),
         [
-            ("accuracy.svg", 404, "there is no plot 'accuracy'; there is loss, diagnostics"),
-            ("loss.gif", 404, "its name ends in .svg or .png"),
+            ("accuracy.svg", 404, "unknown plot 'accuracy'; choose one of loss, diagnostics"),
+            ("loss.gif", 404, "choose a name that ends in .svg or .png"),
             ("loss.svg?smooth=1", 422, "0.99"),
             ("loss.svg?task=1", 422, "unknown field"),
         ],
@@ -131,7 +131,7 @@ class TestOfAJob:
     def test_nothing_is_measured_yet(self, api):
         waits = submit()
         assert api.get(f"/v1/jobs/{waits}/plots").json() == {"plots": []}
-        assert "there is none" in problem(api.get(f"/v1/jobs/{waits}/plots/loss.svg"), 404)["detail"]
+        assert "none is available yet" in problem(api.get(f"/v1/jobs/{waits}/plots/loss.svg"), 404)["detail"]
         problem(api.get(f"/v1/jobs/{uuid4()}/plots/loss.svg"), 404)
 
 
@@ -140,7 +140,7 @@ class TestManyAtOnce:
     def waiting(self):
         """The thread that draws does nothing until the test is over, or says so."""
         go_on = Event()
-        LINE.put(go_on.wait)
+        FIGURES.submit(go_on.wait)
         yield go_on
         go_on.set()
 
@@ -156,7 +156,7 @@ class TestManyAtOnce:
             ThreadPoolExecutor(45) as crowd,
         ):
             asked = [crowd.submit(client.get, f"/v1/jobs/{job}/plots/loss.png") for _ in range(45)]
-            until(lambda: sum(one.done() for one in asked) == 45 - LINE.most_waiting)
+            until(lambda: sum(one.done() for one in asked) == 45 - FIGURES.max_waiting)
             assert client.get("/v1/me", timeout=5).status_code == 200
             assert database.engine().pool.checkedout() == 0
             refused = client.get(f"/v1/comparisons/{uuid4()}/report")
@@ -164,4 +164,4 @@ class TestManyAtOnce:
             assert client.get(f"/v1/comparisons/{uuid4()}/report?format=csv").status_code == 404
             waiting.set()
             statuses = [one.result().status_code for one in asked]
-        assert sorted(statuses) == [200] * LINE.most_waiting + [503] * (45 - LINE.most_waiting)
+        assert sorted(statuses) == [200] * FIGURES.max_waiting + [503] * (45 - FIGURES.max_waiting)

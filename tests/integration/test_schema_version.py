@@ -99,7 +99,7 @@ class TestSchema:
         assert schema() == Schema(2, 2)
         with pytest.raises(Incompatible) as refused:
             db.check_schema()
-        assert str(refused.value) == f"the database has schema 2 and this kotrain needs {CODE}: run `kotrain migrate`"
+        assert str(refused.value) == f"the database has schema 2, this kotrain requires {CODE}: run `kotrain migrate`"
         db.migrate()
         db.check_schema()
 
@@ -138,7 +138,8 @@ class TestSchema:
             with pytest.raises(Incompatible) as refused:
                 use()
             assert str(refused.value) == (
-                f"this kotrain knows schema {CODE}, the database needs {CODE + 1} or newer: install a newer version"
+                f"this kotrain supports schema {CODE}, the database requires {CODE + 1} or newer: "
+                "install a newer version"
             )
         assert schema() == Schema(CODE + 2, CODE + 1)
 
@@ -146,7 +147,7 @@ class TestSchema:
         run("CREATE TABLE alembic_version (version_num text)")
         run("INSERT INTO alembic_version VALUES ('1975ea83b712')")
         for use in (db.check_schema, db.migrate):
-            with pytest.raises(Incompatible, match="tables of another program"):
+            with pytest.raises(Incompatible, match="belongs to another program"):
                 use()
 
     def test_an_api_that_met_a_newer_schema_is_not_ready(self) -> None:

@@ -1,4 +1,4 @@
-"""What a comparison asks. Free of numpy, because the SDK shares it."""
+"""Requests for comparisons, shared with the SDK and therefore without numpy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.specs.patterns import PRINTABLE
 from service.specs.training import TaskSpec
 
 MOST_SEEDS, MOST_SEEDS_LOOKS, MOST_SEEDS_ANY = 1000, 200, 100
-"""With one look at the end, with planned looks (`service.stats.spending`), and with one after each seed."""
+"""With one look at the end, with planned looks (`service.stats.spending`), and with a look after each seed."""
 
 COMPARISON_EXAMPLE: JsonDict = {
     "name": "KO against Adam and SGD",
@@ -34,7 +34,7 @@ COMPARISON_EXAMPLE: JsonDict = {
 }
 
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=PRINTABLE)]
-"""For people to read, who do not see blanks around it."""
+"""A text for people, without surrounding blanks."""
 
 Endpoint = Literal[
     "test_accuracy", "test_loss", "best_test_accuracy", "val_accuracy", "val_loss", "train_loss", "samples_per_second"
@@ -42,9 +42,9 @@ Endpoint = Literal[
 
 
 class TaskRequest(TaskSpec):
-    """What the optimizers are compared on: data, model and budget."""
+    """Data, model and budget on which optimizers are compared."""
 
-    label: Title | None = Field(None, description="What tables call it; made from what it is where absent.")
+    label: Title | None = Field(None, description="Label shown in tables; derived from the configuration if omitted.")
 
 
 def _not_empty(value: Any) -> Any:
@@ -54,15 +54,15 @@ def _not_empty(value: Any) -> Any:
 
 
 class OptimizerRequest(Frozen):
-    """An optimizer with fixed parameters, a search space, or some of each."""
+    """An optimizer with fixed parameters, a search space, or both."""
 
     name: str = Field(max_length=64)
-    params: dict[str, Any] = Field(default_factory=dict, description="Fixed parameters; the others have defaults.")
+    params: dict[str, Any] = Field(default_factory=dict, description="Fixed parameters; others have their defaults.")
     space: Annotated[Space, BeforeValidator(_not_empty), Field(max_length=MOST_PARAMETERS)] | None = Field(
         None,
         description="Parameters to tune, each as one of log_uniform, uniform, integer (lowest and highest) and choice.",
     )
-    label: Title | None = Field(None, description="What tables call it; made from what it is where absent.")
+    label: Title | None = Field(None, description="Label shown in tables; derived from the configuration if omitted.")
 
 
 LOOKS = 'give increasing numbers of seeds, such as [5, 10, 20] where max is 20, or "any", or leave it out'
@@ -76,17 +76,17 @@ def _looks(value: Any) -> Any:
 
 
 class Seeds(Frozen):
-    """How many seeds, and when to look at them."""
+    """The number of seeds, and when results are tested."""
 
-    max: int = Field(5, ge=1, le=MOST_SEEDS, description="Seeds of each optimizer at most.")
-    first: Seed = Field(0, description="The seeds are this one and the following.")
+    max: int = Field(5, ge=1, le=MOST_SEEDS, description="Largest number of seeds of each optimizer.")
+    first: Seed = Field(0, description="First seed; the others follow it.")
     looks: Annotated[
         Annotated[tuple[int, ...], Field(strict=False, min_length=1, max_length=20)] | Literal["any"] | None,
         BeforeValidator(_looks),
     ] = Field(
         None,
-        description="Numbers of seeds at which to look whether there is a verdict already; `any`: after each seed; "
-        "null: once, at the end.",
+        description="Numbers of seeds at which results are tested, so that the comparison can end early; `any`: after "
+        "each seed; null: once, at the end.",
     )
 
     @model_validator(mode="after")
@@ -105,25 +105,28 @@ class Seeds(Frozen):
 
 
 class Tuning(Frozen):
-    """How parameters are chosen: by trials that are judged on validation data alone, with seeds of their own."""
+    """How parameters are chosen: by trials with their own seeds, ranked on validation data alone."""
 
     trials: int | None = Field(
         None,
         ge=1,
         le=1000,
-        description="Different points of the search space that each tuned optimizer gets; a grid needs no number.",
+        description="Number of distinct points that each tuned optimizer is tried at; not needed for a grid.",
     )
-    seeds: int = Field(1, ge=1, le=100, description="Runs of each trial; their mean decides.")
-    first_seed: Seed = Field(1_000_000, description="Seeds of the trials are this one and the following.")
+    seeds: int = Field(1, ge=1, le=100, description="Runs of each trial; trials are ranked by their mean.")
+    first_seed: Seed = Field(1_000_000, description="First seed of the trials; the others follow it.")
     method: Literal["quasi_random", "halving", "grid"] = Field(
         "quasi_random",
-        description="`halving`: only the best of the trials get the whole budget (successive halving). `grid`: every "
-        "combination of the choices, however many that are.",
+        description="`quasi_random`: points of a Halton sequence. `halving`: successive halving, where only the "
+        "best trials get the whole budget. `grid`: every combination of the choices.",
     )
     reduction: int = Field(
-        3, ge=2, le=10, description="Halving: one of so many goes on, with so many times the budget."
+        3,
+        ge=2,
+        le=10,
+        description="Successive halving: keep 1 in `reduction` trials per rung and multiply the budget by `reduction`.",
     )
-    points_seed: Seed = Field(0, description="Shifts the quasi-random points.")
+    points_seed: Seed = Field(0, description="Seed of the shift of the quasi-random points.")
 
     @model_validator(mode="after")
     def _seeds_exist(self) -> Self:
@@ -149,7 +152,7 @@ def _number_of_seeds(value: Any) -> Any:
 
 
 class ComparisonRequest(Frozen):
-    """Which optimizer is better: tasks x optimizers x seeds, each optimizer tuned with the same number of trials."""
+    """A comparison: tasks x optimizers x seeds, each optimizer tuned with the same number of trials."""
 
     # As in `JobRequest`: a request body's validator is built at once.
     model_config = ConfigDict(json_schema_extra={"examples": [COMPARISON_EXAMPLE]}, defer_build=False)
@@ -163,19 +166,20 @@ class ComparisonRequest(Frozen):
     tuning: Tuning | None = None
     metric: Endpoint = Field(
         "test_accuracy",
-        description="The primary endpoint, of the last step's weights; best_*: of the best validation's.",
+        description="Primary endpoint, measured with the last step's weights; best_*: with the best validation step's.",
     )
     vary: list[Literal["seed", "split"]] = Field(
-        ["seed"], description="`split`: each seed splits the data anew, so that a verdict reaches beyond one split."
+        ["seed"],
+        description="`split`: each seed has its own split of the data, so that a verdict holds beyond one split.",
     )
     diverged_score: float | None = Field(
         None,
         allow_inf_nan=False,
-        description="What a diverged run scores, nothing better than guessing; null: chance level for an accuracy, and "
-        "for anything else no value (an optimizer of which runs diverged then cannot be best).",
+        description="Score of a diverged run, no better than guessing; null: chance level for an accuracy, no score "
+        "for other metrics, so that an optimizer with a diverged run cannot be best.",
     )
-    reuse: bool = Field(True, description="Take runs that exist already, of whoever, instead of training them again.")
+    reuse: bool = Field(True, description="Reuse identical finished runs, whoever submitted them.")
     tags: dict[TagKey, Label] = Field(default_factory=dict, max_length=32)
-    priority: int = Field(0, ge=-100, le=100, description="Of the jobs: higher runs first.")
+    priority: int = Field(0, ge=-100, le=100, description="Of the jobs; higher runs first.")
     time_limit_seconds: float | None = Field(None, gt=0, le=30 * 86_400, description="Of each job.")
-    max_failures: int = Field(3, ge=1, le=100, description="Lost workers or child processes before a job fails.")
+    max_failures: int = Field(3, ge=1, le=100, description="Lost workers or child processes after which a job fails.")

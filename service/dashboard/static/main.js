@@ -1,51 +1,72 @@
-// The frame around every page: addresses, the key, whether kotrain answers, and the keyboard.
+// Starts the dashboard: opens pages by their address, and signs the user in and out.
 
-import { ApiError, forgetKey, get, isKey, key, whenReached, whenRefused } from "./lib/api.js";
+import { showConnection } from "./components/connection_banner.js";
+import { linkButton } from "./components/layout.js";
+import { drawMenu } from "./components/menu.js";
+import { errorState, loading } from "./components/states.js";
+import { listenToKeys } from "./keyboard.js";
+import { ApiError, get, onUnauthorized } from "./lib/api.js";
+import { apiKey, forgetApiKey, isApiKeyEvent } from "./lib/api_key.js";
 import { fill, h } from "./lib/dom.js";
-import { problem, toast, waiting } from "./components/parts.js";
-import { askForKey } from "./pages/sign_in/page.js";
+import { signIn } from "./pages/sign_in/page.js";
+import { routeOf } from "./routes.js";
 
-const UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
-const PAGES = [
-  { path: /^\/$/, load: () => import("./pages/overview/page.js"), title: "Overview" },
-  { path: /^\/jobs$/, load: () => import("./pages/jobs/page.js"), title: "Jobs" },
-  { path: /^\/jobs\/new$/, load: () => import("./pages/new_job/page.js"), title: "New job" },
-  { path: new RegExp(`^/jobs/(?<id>${UUID})$`), load: () => import("./pages/job/page.js"), title: "Job" },
-  { path: /^\/comparisons$/, load: () => import("./pages/comparisons/page.js"), title: "Comparisons" },
-  { path: /^\/comparisons\/new$/, load: () => import("./pages/new_comparison/page.js"), title: "New comparison" },
-  {
-    path: new RegExp(`^/comparisons/(?<id>${UUID})$`),
-    load: () => import("./pages/comparison/page.js"),
-    title: "Comparison",
-  },
-  { path: /^\/leaderboard$/, load: () => import("./pages/leaderboard/page.js"), title: "Leaderboard" },
-  { path: /^\/data$/, load: () => import("./pages/data/page.js"), title: "Data sets" },
-  { path: /^\/keys$/, load: () => import("./pages/keys/page.js"), title: "Keys" },
-];
-const MENU = [
-  ["/", "Overview", "o"],
-  ["/jobs", "Jobs", "j"],
-  ["/comparisons", "Comparisons", "c"],
-  ["/leaderboard", "Leaderboard", "l"],
-  ["/data", "Data sets", "d"],
-  ["/keys", "Keys", "k"],
-];
+const RETRY_MILLISECONDS = 2000;
+const root = document.getElementById("main");
+const isSignedIn = () => apiKey() !== null;
 
-const main = document.getElementById("main");
-let leaving = new AbortController();
+let page = new AbortController(); // aborted when the page is left
 let user = null;
 
-// --- addresses ---
+// --- pages ---
 
-/** Go to an address of the dashboard. */
-export function go(address, { replace = false } = {}) {
-  history[replace ? "replaceState" : "pushState"]({}, "", address);
+/** Open an address of the dashboard. */
+function go(address) {
+  history.pushState({}, "", address);
   const shown = show();
-  window.scrollTo(0, 0); // at once: who scrolls while the page fetches what it needs is not taken back
+  window.scrollTo(0, 0); // at once, not after the page has been fetched: the user may have scrolled by then
   return shown;
 }
 
-/** Put state into the address without a new page: it can be bookmarked, and Back leaves the page. */
+async function show() {
+  page.abort();
+  const { signal } = (page = new AbortController());
+  const route = routeOf(location.pathname);
+  showMenu();
+  setTitle(route?.title ?? "Not found");
+  if (!route) {
+    fill(root, errorState("Page not found", null, overviewLink()));
+    return;
+  }
+  if (!isSignedIn()) {
+    signIn(root, { onSignIn });
+    return;
+  }
+  fill(root, loading());
+  try {
+    const [module] = await Promise.all([loadModule(route), user ?? fetchUser(signal)]);
+    if (signal.aborted) return;
+    const element = h("div", { class: "page" });
+    fill(root, element);
+    await module.mount(element, contextOf(route, signal));
+  } catch (error) {
+    if (signal.aborted || error.name === "AbortError") return;
+    if (error.status !== 401) showError(error, signal); // 401 has opened the sign-in page
+  }
+}
+
+/** What a page gets beside its element. */
+const contextOf = (route, signal) => ({
+  ...route.params,
+  user,
+  go,
+  setTitle,
+  keepQuery: (values) => signal.aborted || keepQuery(values), // a page that was left must not change the address
+  query: new URLSearchParams(location.search),
+  signal,
+});
+
+/** Keep state in the query of the address, so that a bookmark restores it. Empty values are removed. */
 function keepQuery(values) {
   const query = new URLSearchParams(location.search);
   for (const [name, value] of Object.entries(values)) {
@@ -56,181 +77,93 @@ function keepQuery(values) {
   history.replaceState({}, "", location.pathname + (text ? `?${text}` : ""));
 }
 
-async function show() {
-  leaving.abort();
-  const here = (leaving = new AbortController());
-  const found = PAGES.map((page) => ({ ...page, match: page.path.exec(location.pathname) })).find((page) => page.match);
-  showMenu();
-  setTitle(found?.title ?? "Not found");
-  if (!found) {
-    fill(main, problem("There is no such page", [h("a", { href: "/" }, "Go to the overview")]));
-    return;
-  }
-  if (key() === null) {
-    askForKey(main, { onKnown: signedIn });
-    return;
-  }
-  fill(main, waiting());
-  try {
-    const [page] = await Promise.all([loaded(found), user ?? whoIsIt(here.signal)]);
-    if (here.signal.aborted) return;
-    const root = h("div", { class: "page" });
-    const context = {
-      ...found.match.groups,
-      user,
-      go,
-      setTitle,
-      keepQuery: (values) => here.signal.aborted || keepQuery(values), // a page that was left has no address any more
-      query: new URLSearchParams(location.search),
-      signal: here.signal,
-    };
-    fill(main, root);
-    await page.mount(root, context);
-  } catch (error) {
-    if (here.signal.aborted || error.name === "AbortError") return;
-    if (error.status === 401) return; // the key is asked for already
-    showError(error, here);
-  }
-}
-
-/** A page's module; one that cannot be fetched means that kotrain is away. */
-const loaded = (page) =>
-  page.load().catch((error) => {
-    throw error instanceof TypeError ? new ApiError(0, { detail: "kotrain does not answer" }) : error;
+/** A page's module. If it cannot be loaded, kotrain is not responding. */
+const loadModule = (route) =>
+  route.load().catch((error) => {
+    throw error instanceof TypeError ? ApiError.notResponding() : error;
   });
-
-function showError(error, here) {
-  const isAway = error instanceof ApiError && error.isAway;
-  if (!(error instanceof ApiError)) console.error(error);
-  const title = isAway
-    ? "kotrain does not answer"
-    : error.status === 404
-      ? "There is no such thing"
-      : "This went wrong";
-  const isAddress = !(error instanceof ApiError) && location.search !== "";
-  const again = isAddress
-    ? h("a", { class: "button", href: location.pathname }, "Open the page without the rest of its address")
-    : h("button", { type: "button", onclick: show }, "Try again");
-  const home = error.status === 404 && h("a", { class: "button", href: "/" }, "Go to the overview");
-  const box = problem(title, [isAway ? "The page comes back by itself once it does." : error.message], again, home);
-  fill(main, box);
-  if (isAway) setTimeout(() => here.signal.aborted || show(), 2000);
-}
 
 function setTitle(...parts) {
   document.title = [...parts, "kotrain"].join(" \u00b7 ");
 }
 
+// --- errors ---
+
+const overviewLink = () => linkButton("Go to the overview", "/");
+
+function showError(error, signal) {
+  const isApiError = error instanceof ApiError;
+  if (!isApiError) console.error(error);
+  if (isApiError && error.isTemporary) {
+    fill(root, errorState("kotrain is not responding", "The page loads as soon as it responds.", retryButton()));
+    setTimeout(() => signal.aborted || show(), RETRY_MILLISECONDS);
+    return;
+  }
+  const isNotFound = error.status === 404;
+  const hasBadQuery = !isApiError && location.search !== "";
+  fill(
+    root,
+    errorState(
+      isNotFound ? "Not found" : "The page could not be loaded",
+      error.message,
+      hasBadQuery ? linkButton("Open the page without its query", location.pathname) : retryButton(),
+      isNotFound && overviewLink(),
+    ),
+  );
+}
+
+const retryButton = () => h("button", { type: "button", onclick: show }, "Retry");
+
+// --- links ---
+
+/** Whether a click opens a link of the dashboard in this tab. */
+function opensHere(event, link) {
+  if (!link || event.defaultPrevented || event.button) return false;
+  if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return false;
+  if (link.target || link.hasAttribute("download") || link.origin !== location.origin) return false;
+  return routeOf(link.pathname) !== undefined;
+}
+
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a[href]");
-  if (
-    !link ||
-    event.defaultPrevented ||
-    event.button ||
-    event.metaKey ||
-    event.ctrlKey ||
-    event.shiftKey ||
-    event.altKey
-  )
-    return;
-  if (link.target || link.hasAttribute("download") || link.origin !== location.origin) return;
-  if (!PAGES.some((page) => page.path.test(link.pathname))) return;
+  if (!opensHere(event, link)) return;
   event.preventDefault();
   if (link.getAttribute("href").startsWith("#")) {
-    document.querySelector(link.hash).focus(); // within the page, which a new address would mount anew
+    document.querySelector(link.hash).focus(); // within the page, which must not be mounted again
     return;
   }
   go(link.pathname + link.search);
-  main.focus({ preventScroll: true });
+  root.focus({ preventScroll: true });
 });
 window.addEventListener("popstate", show);
 
-// --- who is it ---
+// --- the user ---
 
-async function whoIsIt(signal) {
+const showMenu = () => drawMenu({ isSignedIn: isSignedIn(), user, signOut: () => signOut("Signed out.") });
+
+async function fetchUser(signal) {
   user = await get("/v1/me", {}, signal);
   showMenu();
-  return user;
 }
 
-function signedIn(found) {
-  user = found;
+function onSignIn(signedIn) {
+  user = signedIn;
   return show();
 }
 
-function signOut(why) {
-  forgetKey();
+function signOut(message) {
+  forgetApiKey();
   user = null;
-  leaving.abort();
-  leaving = new AbortController();
+  page.abort();
+  page = new AbortController();
   showMenu();
-  askForKey(main, { onKnown: signedIn, why });
+  signIn(root, { onSignIn, message });
 }
 
-whenRefused((why) => signOut(`${why[0].toUpperCase()}${why.slice(1)}.`));
-// Another tab signed out, or in as somebody else: this one shows what belongs to the key that was.
-window.addEventListener("storage", (event) => isKey(event) && location.reload());
+onUnauthorized((message) => signOut(`${message[0].toUpperCase()}${message.slice(1)}.`));
+// Another tab has signed out or in: this tab shows data of the key from before.
+window.addEventListener("storage", (event) => isApiKeyEvent(event) && location.reload());
 
-function showMenu() {
-  const isSignedIn = key() !== null;
-  const isCurrent = (path) => location.pathname === path || (path !== "/" && location.pathname.startsWith(`${path}/`));
-  fill(
-    document.getElementById("pages"),
-    isSignedIn &&
-      MENU.map(([path, name]) => h("a", { href: path, "aria-current": isCurrent(path) ? "page" : null }, name)),
-  );
-  // On a narrow screen the menu scrolls.
-  document.querySelector('#pages [aria-current="page"]')?.scrollIntoView({ block: "nearest", inline: "nearest" });
-  fill(
-    document.getElementById("who"),
-    isSignedIn && [
-      h("a", { class: "button primary small", href: "/jobs/new" }, "New job"),
-      h("a", { class: "button small extra", href: "/comparisons/new" }, "Compare"),
-      user && h("span", { class: "user", title: user.is_admin ? "an administrator" : "" }, user.user),
-      h("button", { class: "quiet small", type: "button", onclick: () => signOut("Signed out.") }, "Sign out"),
-    ],
-  );
-}
-
-// --- whether it answers ---
-
-const connection = document.getElementById("connection");
-const TROUBLES = {
-  no: "kotrain does not answer. What you see may be old; trying again \u2026",
-  slow: "kotrain takes long to answer. What you see may be old; waiting \u2026",
-};
-whenReached((how) => {
-  connection.hidden = how === "yes";
-  if (TROUBLES[how]) connection.textContent = TROUBLES[how];
-});
-
-// --- the keyboard ---
-
-let pressedG = 0;
-document.addEventListener("keydown", (event) => {
-  if (
-    event.metaKey ||
-    event.ctrlKey ||
-    event.altKey ||
-    event.target.closest?.("input, textarea, select, [contenteditable]")
-  )
-    return;
-  const target = event.timeStamp - pressedG < 1500 && MENU.find(([, , letter]) => letter === event.key);
-  pressedG = 0;
-  if (target && key() !== null) go(target[0]);
-  else if (event.key === "g") pressedG = event.timeStamp;
-  else if (event.key === "n" && key() !== null) go("/jobs/new");
-  else if (event.key === "/") focusOn("[data-search]", event);
-  else if (event.key === "?")
-    toast(`Keys: ${MENU.map(([, name, letter]) => `g ${letter} ${name}`).join(", ")}, n new job, / search`);
-});
-
-function focusOn(selector, event) {
-  const field = main.querySelector(selector);
-  if (field) {
-    event.preventDefault();
-    field.focus();
-  }
-}
-
+showConnection();
+listenToKeys({ go, isSignedIn });
 show();

@@ -14,21 +14,26 @@ from service.web.dependencies import Caller, Database
 router = APIRouter(prefix="/v1/jobs/{job_id}/artifacts", tags=["jobs"])
 
 
-@router.get("", response_model=artifacts.Artifacts)
+@router.get("", response_model=artifacts.Artifacts, summary="List the files of a job")
 def show_all(session: Database, _: Caller, job_id: UUID) -> artifacts.Artifacts:
-    """Checkpoints, curves as CSV, and the documents: spec, summary, environment."""
+    """Checkpoints, curves as CSV, and the JSON documents spec, summary and environment."""
     return artifacts.artifacts(session, job_id)
 
 
-@router.get("/{name}", response_class=StreamingResponse, responses={206: {"description": "A part of a checkpoint"}})
+@router.get(
+    "/{name}",
+    response_class=StreamingResponse,
+    responses={206: {"description": "Part of a checkpoint"}},
+    summary="Download a file of a job",
+)
 def download(
     session: Database,
     _: Caller,
     job_id: UUID,
     name: str,
-    range: Annotated[str | None, Header(description="Of one part of a checkpoint, in bytes.")] = None,
+    range: Annotated[str | None, Header(description="Byte range of a checkpoint, such as bytes=0-1023.")] = None,
 ) -> StreamingResponse:
-    """One of them, to keep. Checkpoints can be read in parts; their `ETag` is their SHA-256."""
+    """Checkpoints support range requests; their `ETag` is their SHA-256."""
     found = artifacts.download(session, job_id, name, range)
     headers = {"Content-Disposition": f'attachment; filename="{found.file_name}"'}
     if found.size_bytes is not None:

@@ -23,9 +23,9 @@ def _schema(choice: type[Frozen]) -> dict[str, Any]:
     return TypeAdapter(params).json_schema()
 
 
-@router.get("", response_model=Catalog)
+@router.get("", response_model=Catalog, summary="Show the catalog")
 def show(_: Caller) -> Catalog:
-    """Data sets, models, optimizers and schedules, with their parameters."""
+    """All data sets, models, optimizers and schedules, with JSON Schemas of their parameters."""
     return Catalog(
         datasets=[
             DatasetEntry(

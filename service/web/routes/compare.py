@@ -14,7 +14,7 @@ from service.web.dependencies import Caller, Database
 router = APIRouter(prefix="/v1/compare", tags=["compare"])
 
 
-@router.get("", response_model=CompareAnswer)
+@router.get("", response_model=CompareAnswer, summary="Compare stored jobs")
 def compare(session: Database, _: Caller, query: Annotated[CompareQuery, Query()]) -> CompareAnswer:
-    """Compare the stored jobs of one setting by a field of their spec, paired by seed."""
+    """Group the finished jobs of one setting by a field of their spec, and compare the groups, paired by seed."""
     return stored_jobs.compare(session, query)

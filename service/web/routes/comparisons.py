@@ -28,7 +28,7 @@ from service.web.dependencies import (
     from_cursor,
     next_cursor,
 )
-from service.web.figure_queue import drawn
+from service.web.figure_queue import draw_in_queue
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
 ROUTE = "POST /v1/comparisons"
@@ -45,17 +45,25 @@ def summary(comparison: Comparison) -> ComparisonSummary:
 class SubmitQuery(StrictQuery):
     """How to take a request."""
 
-    dry_run: bool = Field(False, description="Answer the plan, its jobs and their estimated time, without running any.")
+    dry_run: bool = Field(
+        False, description="Return the plan, its number of jobs and their estimated time without running any."
+    )
 
 
 class ListQuery(StrictQuery):
     """Which part of the list."""
 
     limit: int = Field(50, ge=1, le=500)
-    after: str | None = Field(None, max_length=64, description="`next` of the page before.")
+    after: str | None = Field(None, max_length=64, description="Cursor: `next` of the previous page.")
 
 
-@router.post("", status_code=202, response_model=ComparisonAnswer, responses={200: {"model": ComparisonDryRun}})
+@router.post(
+    "",
+    status_code=202,
+    response_model=ComparisonAnswer,
+    responses={200: {"model": ComparisonDryRun}},
+    summary="Submit a comparison",
+)
 def submit(
     session: Database,
     user: Caller,
@@ -63,7 +71,7 @@ def submit(
     query: Annotated[SubmitQuery, Query()],
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Compare optimizers: runs that exist are reused, what is missing is run."""
+    """Reuse the runs that exist already and submit jobs for the others."""
     if query.dry_run:
         return JSONResponse(lifecycle.dry_run(session, body).model_dump(mode="json"))
 
@@ -75,17 +83,17 @@ def submit(
     return Response(answer, 202, {"Location": f"/v1/comparisons/{comparison_id}"}, "application/json")
 
 
-@router.get("", response_model=Page[ComparisonSummary])
+@router.get("", response_model=Page[ComparisonSummary], summary="List comparisons")
 def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()]) -> Page[ComparisonSummary]:
-    """List comparisons, newest first."""
+    """Comparisons of all users, newest first."""
     found, has_more = lifecycle.find(session, query.limit, from_cursor(query.after))
     ids = [comparison.id for comparison in found]
     return Page(data=[summary(one) for one in found], has_more=has_more, next=next_cursor(ids, has_more))
 
 
-@router.get("/{comparison_id}", response_model=ComparisonAnswer)
+@router.get("/{comparison_id}", response_model=ComparisonAnswer, summary="Show a comparison")
 def show(session: Database, _: Caller, comparison_id: UUID) -> Response:
-    """How far a comparison is, and what it says."""
+    """Status, progress, verdict and statistics of a comparison."""
     answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
     return Response(answer.model_dump_json(), media_type="application/json")
 
@@ -96,13 +104,13 @@ class ReportQuery(StrictQuery):
     format: Literal["html", "csv", "latex", "json"] = "html"
 
 
-@router.get("/{comparison_id}/report", response_class=Response)
+@router.get("/{comparison_id}/report", response_class=Response, summary="Download a report")
 async def report(
     request: Request, _: PassingCaller, comparison_id: UUID, query: Annotated[ReportQuery, Query()]
 ) -> Response:
-    """The answer as a file: a page that opens offline, a table for a spreadsheet or a paper, or the JSON."""
+    """The result as a file: a self-contained HTML page, a table as CSV or LaTeX, or JSON."""
     if query.format == "html":
-        found = await drawn(request, lambda: _report(comparison_id, "html"))
+        found = await draw_in_queue(request, lambda: _report(comparison_id, "html"))
     else:
         found = await run_in_threadpool(_report, comparison_id, query.format)
     disposition = f'inline; filename="{found.file_name}"'
@@ -118,7 +126,9 @@ def _report(comparison_id: UUID, format: formats.Format) -> formats.Report:
     return formats.render(format, answer, curves)
 
 
-@router.post("/{comparison_id}/cancel", status_code=202, response_model=ComparisonSummary)
+@router.post(
+    "/{comparison_id}/cancel", status_code=202, response_model=ComparisonSummary, summary="Cancel a comparison"
+)
 def cancel(session: Database, user: Caller, comparison_id: UUID) -> ComparisonSummary:
-    """Cancel a comparison, and those of its jobs that nobody else needs."""
+    """Cancel a comparison and those of its jobs that no other comparison or user needs."""
     return summary(lifecycle.cancel(session, user, comparison_id))

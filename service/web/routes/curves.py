@@ -14,6 +14,7 @@ from service.errors import Invalid
 from service.metrics import read
 from service.reports import traces
 from service.specs.bodies import Output
+from service.specs.metric_text import many
 from service.specs.patterns import STORABLE
 from service.web.dependencies import Caller, Database, StrictQuery
 
@@ -23,24 +24,24 @@ router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
 class CurvesQuery(StrictQuery):
     """Which curves."""
 
-    task: int = Field(1, ge=1, description="By its place in the plan, from 1.")
+    task: int = Field(1, ge=1, description="Number of the task in the plan, from 1.")
     metric: str = Field("val_accuracy", min_length=1, max_length=128, pattern=STORABLE)
     along: Literal["steps", "wall_seconds"] = "steps"
 
 
 class BandView(Output):
-    """The mean of an optimizer's finished runs, at each x that all of them have passed, and their range."""
+    """Mean and range of an optimizer's finished runs, at each x that all of them reached."""
 
     label: str
     runs: int
-    x: list[float] = Field(description="Optimizer steps, or seconds since the run began.")
+    x: list[float] = Field(description="Optimizer steps, or seconds since the start of the run.")
     mean: list[float]
-    low: list[float] = Field(description="The lowest run; of averaged points the lowest of all.")
-    high: list[float] = Field(description="The highest run; of averaged points the highest of all.")
+    low: list[float] = Field(description="Lowest run; where points are averaged, the lowest of them.")
+    high: list[float] = Field(description="Highest run; where points are averaged, the highest of them.")
 
 
 class LostView(Output):
-    """A run that diverged, as far as it was finite."""
+    """The finite part of a diverged run's curve."""
 
     label: str
     x: list[float]
@@ -48,7 +49,7 @@ class LostView(Output):
 
 
 class FinalView(Output):
-    """Where a finished run ended."""
+    """Last value of a finished run."""
 
     label: str
     job: UUID
@@ -56,22 +57,22 @@ class FinalView(Output):
 
 
 class CurvesAnswer(Output):
-    """A metric of all reported runs of a task; at most 160 points a curve, neighbouring ones averaged in its mean."""
+    """A metric of all reported runs of a task; curves have at most 160 points, the mean averages neighboring ones."""
 
     task: str
     metric: str
     along: str
     bands: list[BandView]
     diverged: list[LostView]
-    finals: list[FinalView] = Field(description="The metric's last value of each finished run.")
+    finals: list[FinalView] = Field(description="Last value of the metric, of each finished run.")
 
 
-@router.get("/{comparison_id}/curves", response_model=CurvesAnswer)
+@router.get("/{comparison_id}/curves", response_model=CurvesAnswer, summary="Show the curves of a comparison")
 def show(session: Database, _: Caller, comparison_id: UUID, query: Annotated[CurvesQuery, Query()]) -> Response:
-    """Means with bands over the seeds, of the runs that have ended."""
+    """Mean and range over seeds of a metric's curves, for each optimizer of a task. Only finished runs count."""
     answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
     if query.task > len(answer.tasks):
-        raise Invalid.field("task", f"the comparison has {len(answer.tasks)}, and {query.task} is none of them")
+        raise Invalid.field("task", f"unknown task {query.task}; the comparison has {many(len(answer.tasks), 'task')}")
     task = answer.tasks[query.task - 1]
     jobs = [job for group in task.groups for job in group.jobs]
     curves = read.curves(session, jobs, [query.metric])

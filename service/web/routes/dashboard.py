@@ -1,9 +1,8 @@
-"""The dashboard's pages and files. They hold nothing secret: what they show is asked of the API, with a key."""
+"""The dashboard's pages and files. They contain no data: scripts fetch it from the API, which requires a key."""
 
 from __future__ import annotations
 
 import gzip
-import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from http import HTTPStatus
@@ -16,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import NotFound
+from service.web.etags import etag_of, is_unmodified
 
 router = APIRouter(include_in_schema=False)
 
@@ -40,9 +40,9 @@ PAGES = (
 PLOTLY = "plotly.js"
 EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
 MAPS = "'sha256-ji27qzEtxXZW+7dun6UwjHXJ18e6WAin1VvNtkzIE/o='"
-"""The style sheets that plotly 7.1 makes by itself: an empty one, for rules that its script adds, and one for maps."""
-SAFE = {
-    # Nothing from elsewhere, no other script or style within a page, and no other site may frame it.
+"""The style sheets that plotly 7.1 inserts: an empty one, for rules that its script adds, and one for maps."""
+SECURITY_HEADERS = {
+    # Nothing from other hosts, no inline scripts or styles, and no other site may frame the page.
     "Content-Security-Policy": f"default-src 'none'; script-src 'self'; style-src 'self' {EMPTY} {MAPS}; "
     "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -52,7 +52,7 @@ SAFE = {
 
 
 class File(NamedTuple):
-    """A file as it is sent, compressed or not."""
+    """A file with its compressed form and headers."""
 
     body: bytes
     compressed: bytes
@@ -62,14 +62,14 @@ class File(NamedTuple):
 
 @cache
 def _files() -> Mapping[str, Traversable]:
-    """Every file that can be sent, by its path below `static`; a request never reaches the disk by another path."""
-    found = dict(_below(resources.files("service.dashboard") / "static"))
-    found[PLOTLY] = resources.files("plotly") / "package_data" / "plotly.min.js"  # as its wheel brings it
-    return {name: path for name, path in found.items() if name.rpartition(".")[2] in MEDIA_TYPES}
+    """All files that can be requested, by path below `static`. A request never reaches the disk by another path."""
+    files = dict(_below(resources.files("service.dashboard") / "static"))
+    files[PLOTLY] = resources.files("plotly") / "package_data" / "plotly.min.js"
+    return {name: path for name, path in files.items() if name.rpartition(".")[2] in MEDIA_TYPES}
 
 
 def _below(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, Traversable]]:
-    """The files of a folder and of all folders in it, by their paths below it."""
+    """The files of a folder and its subfolders, by relative path."""
     for path in folder.iterdir():
         if path.is_dir():
             yield from _below(path, f"{prefix}{path.name}/")
@@ -79,57 +79,57 @@ def _below(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, Travers
 
 @cache
 def _file(name: str) -> File:
-    """One of them, read and compressed once."""
+    """A file, read and compressed once."""
     body = _files()[name].read_bytes()
     media_type = MEDIA_TYPES[name.rpartition(".")[2]]
-    return File(body, gzip.compress(body, mtime=0), media_type, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+    return File(body, gzip.compress(body, mtime=0), media_type, etag_of(body))
 
 
-def _send(name: str, accepts: str, known: str) -> Response:
+def _send(name: str, accept_encoding: str, if_none_match: str | None) -> Response:
     if name not in _files():
-        raise NotFound(f"the dashboard has no file {name[:100]}")
-    found = _file(name)
-    # Always asked for again: after an upgrade, old and new files must not meet.
-    headers = {**SAFE, "ETag": found.etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
-    if found.etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
+        raise NotFound(f"dashboard file {name[:100]} not found")
+    file = _file(name)
+    # Revalidated on each use: after an upgrade, old and new files must not mix.
+    headers = {**SECURITY_HEADERS, "ETag": file.etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+    if is_unmodified(file.etag, if_none_match):
         return Response(status_code=304, headers=headers)
-    if "gzip" in accepts:
-        return Response(found.compressed, headers={**headers, "Content-Encoding": "gzip"}, media_type=found.media_type)
-    return Response(found.body, headers=headers, media_type=found.media_type)
+    if "gzip" in accept_encoding:
+        return Response(file.compressed, headers={**headers, "Content-Encoding": "gzip"}, media_type=file.media_type)
+    return Response(file.body, headers=headers, media_type=file.media_type)
 
 
-Accepts = Annotated[str, Header(alias="Accept-Encoding")]
-Known = Annotated[str, Header(alias="If-None-Match")]
+AcceptEncoding = Annotated[str, Header()]
+IfNoneMatch = Annotated[str | None, Header()]
 
 
 @router.get("/dashboard/{name:path}")
-def file(name: str, accepts: Accepts = "", known: Known = "") -> Response:
+def file(name: str, accept_encoding: AcceptEncoding = "", if_none_match: IfNoneMatch = None) -> Response:
     """A style sheet, a script, or the icon."""
-    return _send(name, accepts, known)
+    return _send(name, accept_encoding, if_none_match)
 
 
-def page(accepts: Accepts = "", known: Known = "") -> Response:
-    """The one page, whose scripts show what its address says."""
-    return _send("index.html", accepts, known)
+def page(accept_encoding: AcceptEncoding = "", if_none_match: IfNoneMatch = None) -> Response:
+    """The app shell, whose scripts render the page of its address."""
+    return _send("index.html", accept_encoding, if_none_match)
 
 
 for path in PAGES:
     router.add_api_route(path, page, methods=["GET"])
 
 
-class Lost:
-    """Answers what no route does: a person in a browser with the page, which says so, everybody else as before."""
+class NotFoundPage:
+    """Serves the app shell with 404 to browsers; other clients get the API's 404."""
 
-    def __init__(self, before: ASGIApp) -> None:
-        self.before = before
+    def __init__(self, fallback: ASGIApp) -> None:
+        self.fallback = fallback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
         headers = Headers(scope=scope)
-        is_person = scope["type"] == "http" and scope["method"] == "GET" and "text/html" in headers.get("Accept", "")
-        if not is_person or scope["path"].startswith("/v1/"):
-            await self.before(scope, receive, send)
+        is_browser = scope["type"] == "http" and scope["method"] == "GET" and "text/html" in headers.get("Accept", "")
+        if not is_browser or scope["path"].startswith("/v1/"):
+            await self.fallback(scope, receive, send)
             return
-        answer = _send("index.html", headers.get("Accept-Encoding", ""), known="")
-        answer.status_code = HTTPStatus.NOT_FOUND
-        await answer(scope, receive, send)
+        response = _send("index.html", headers.get("Accept-Encoding", ""), if_none_match=None)
+        response.status_code = HTTPStatus.NOT_FOUND
+        await response(scope, receive, send)

@@ -19,7 +19,7 @@ from service.errors import Malformed, NotFound
 from service.specs.catalog import OWN
 from service.specs.formats import FileFormat
 from service.specs.patterns import OWN_NAME
-from service.web.bounded_queue import Line
+from service.web.bounded_queue import BoundedQueue
 from service.web.dependencies import Caller, Database, PassingCaller, StrictQuery
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
@@ -34,8 +34,8 @@ FILE: dict[str, Any] = {
 }
 
 
-READING = Line("reader", 8, "other files wait to be read")
-"""One file at a time, because that takes as much memory as the data."""
+UPLOADS = BoundedQueue("uploads", 8, "uploads")
+"""One file is read at a time, because reading takes as much memory as the data."""
 
 
 class UploadQuery(StrictQuery):
@@ -43,20 +43,20 @@ class UploadQuery(StrictQuery):
 
     name: str = Field(
         pattern=f"^{OWN_NAME}$",
-        description="What jobs call it, behind its kind: images/NAME, texts/NAME or tables/NAME.",
+        description="Name to use in jobs, after the kind: images/NAME, texts/NAME or tables/NAME.",
         examples=["flowers"],
     )
     format: FileFormat = Field(
-        description="npz: arrays x and y. csv, parquet: numbers and a label, or text and label. jsonl: text and label "
-        "in each line. zip: images in class folders."
+        description="npz: arrays x and y. csv, parquet: columns of numbers and a label, or a text and a label. "
+        "jsonl: a text and a label per line. zip: images in one folder per class."
     )
-    label: str = Field(LABEL, min_length=1, max_length=200, description="The column of a table that holds the class.")
+    label: str = Field(LABEL, min_length=1, max_length=200, description="Name of the column that contains the class.")
     image_size: int | None = Field(
-        None, ge=4, le=256, description="Cut the images of a zip archive to squares of so many pixels a side."
+        None, ge=4, le=256, description="Crop the images of a zip archive to squares of this many pixels a side."
     )
 
 
-@router.post("", status_code=201, response_model=DatasetDetail, openapi_extra=FILE)
+@router.post("", status_code=201, response_model=DatasetDetail, openapi_extra=FILE, summary="Upload a data set")
 async def add(
     request: Request,
     response: Response,
@@ -64,15 +64,17 @@ async def add(
     query: Annotated[UploadQuery, Query()],
     content_length: Annotated[int, Header(ge=0, include_in_schema=False)] = 0,
 ) -> DatasetDetail:
-    """Register a data set of your own: the body is the file."""
+    """Register a data set for use in jobs. The request body is the file."""
     form = Form(query.format, query.label, query.image_size)
     refuse_large(content_length, settings().max_upload_bytes)
-    READING.refuse_crowd()
+    UPLOADS.raise_if_full()
     await run_in_threadpool(registry.refuse_taken, query.name, query.format)
     arrival = await run_in_threadpool(arrive, settings().data, settings().max_upload_bytes)
     try:
         await _receive(request, arrival)
-        made = await asyncio.wrap_future(READING.put(lambda: registry.register(arrival, query.name, form, user.name)))
+        made = await asyncio.wrap_future(
+            UPLOADS.submit(lambda: registry.register(arrival, query.name, form, user.name))
+        )
     finally:
         await run_in_threadpool(arrival.remove)
     response.headers["Location"] = f"/v1/datasets/{made.name}"
@@ -89,34 +91,34 @@ async def _receive(request: Request, arrival: Arrival) -> None:
                 await run_in_threadpool(arrival.write, bytes(waiting))
                 waiting.clear()
     except ClientDisconnect as error:
-        raise Malformed("the upload broke off") from error
+        raise Malformed("the upload was interrupted") from error
     await run_in_threadpool(arrival.write, bytes(waiting))
     await run_in_threadpool(arrival.finish)
 
 
-@router.get("", response_model=DatasetList)
+@router.get("", response_model=DatasetList, summary="List data sets")
 def show_all(_: Caller) -> DatasetList:
-    """All data sets that a job can name, built-in and registered ones, and whether their files are there."""
+    """All built-in and uploaded data sets, and whether their files are present."""
     return DatasetList(data=registry.view_all())
 
 
 def own_name(kind: Annotated[str, Path(examples=["images"])], name: Annotated[str, Path(examples=["flowers"])]) -> str:
     """The name of a registered data set, as jobs say it."""
     if kind not in OWN:
-        raise NotFound(f"there is no kind '{kind[:64]}' of data sets; there are {', '.join(OWN)}")
+        raise NotFound(f"unknown kind of data set '{kind[:64]}'; choose one of {', '.join(OWN)}")
     return f"{kind}/{name[:64]}"
 
 
 OwnName = Annotated[str, Depends(own_name)]
 
 
-@router.get("/{kind}/{name}", response_model=DatasetDetail)
+@router.get("/{kind}/{name}", response_model=DatasetDetail, summary="Show an uploaded data set")
 def show(_: Caller, name: OwnName) -> DatasetDetail:
-    """Show a data set that somebody registered, with a few of its records."""
+    """Properties of an uploaded data set, and some of its records."""
     return registry.detail(name)
 
 
-@router.delete("/{kind}/{name}", status_code=204)
+@router.delete("/{kind}/{name}", status_code=204, summary="Delete an uploaded data set")
 def remove(session: Database, user: Caller, name: OwnName, later: BackgroundTasks) -> None:
-    """Remove a data set that you registered, unless a job or comparison that goes on needs it."""
+    """Delete a data set of your own. It must not be in use by a queued or running job or a running comparison."""
     later.add_task(registry.sweep, registry.remove(session, user, name))

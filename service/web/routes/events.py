@@ -17,12 +17,12 @@ from service.web.dependencies import StrictQuery
 
 router = APIRouter(tags=["events"])
 ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {response.MEDIA_TYPE: {"schema": {"type": "string"}}}, "description": "Server-Sent Events."},
-    204: {"description": "All was told: there is nothing to resume."},
+    200: {"content": {response.MEDIA_TYPE: {"schema": {"type": "string"}}}, "description": "Server-sent events."},
+    204: {"description": "The stream has ended; no events follow `Last-Event-ID`."},
 }
 Authorization = Annotated[str | None, Header()]
 LastEventId = Annotated[
-    str | None, Header(alias="Last-Event-ID", description="The id of the event that was told last: goes on behind it.")
+    str | None, Header(alias="Last-Event-ID", description="Id of the last event received; the stream resumes after it.")
 ]
 
 
@@ -30,7 +30,7 @@ class StreamQuery(StrictQuery):
     """How to tell what has been measured already."""
 
     max_points: int | None = Field(
-        None, ge=4, le=1_000_000, description="Thin each curve so far out to so many, where nothing is resumed."
+        None, ge=4, le=1_000_000, description="Reduce each past curve to at most this many points; ignored on resume."
     )
 
 
@@ -66,25 +66,37 @@ def _everything(_: Annotated[StrictQuery, Query()], authorization: Authorization
     return Asked(event_feed.AllFeed(), key.id)
 
 
-@router.get("/v1/jobs/{job_id}/events", response_class=Response, responses=ANSWERS, tags=["jobs"])
+@router.get(
+    "/v1/jobs/{job_id}/events",
+    response_class=Response,
+    responses=ANSWERS,
+    tags=["jobs"],
+    summary="Stream the events of a job",
+)
 async def listen_to_job(
     request: Request, asked: Annotated[Asked, Depends(_job)], last_event_id: LastEventId = None
 ) -> Response:
-    """What happens to a job, from its beginning: `status`, `log`, `metric` (points), at last `end`."""
+    """Server-sent events from the job's submission on: `status`, `log`, `metric` (points), and finally `end`."""
     return response.open_stream(request.app.state.hub, *asked, last_event_id)
 
 
-@router.get("/v1/comparisons/{comparison_id}/events", response_class=Response, responses=ANSWERS, tags=["comparisons"])
+@router.get(
+    "/v1/comparisons/{comparison_id}/events",
+    response_class=Response,
+    responses=ANSWERS,
+    tags=["comparisons"],
+    summary="Stream the events of a comparison",
+)
 async def listen_to_comparison(
     request: Request, asked: Annotated[Asked, Depends(_comparison)], last_event_id: LastEventId = None
 ) -> Response:
-    """What happens to a comparison and its jobs, from now on: `status`, `log`, `metric` (progress), at last `end`."""
+    """Server-sent events of a comparison and its jobs from now on: `status`, `log`, `metric` (progress), `end`."""
     return response.open_stream(request.app.state.hub, *asked, last_event_id)
 
 
-@router.get("/v1/events", response_class=Response, responses=ANSWERS)
+@router.get("/v1/events", response_class=Response, responses=ANSWERS, summary="Stream all events")
 async def listen(
     request: Request, asked: Annotated[Asked, Depends(_everything)], last_event_id: LastEventId = None
 ) -> Response:
-    """What happens to all jobs and comparisons, from now on: `status`, `log`, `metric` (progress)."""
+    """Server-sent events of all jobs and comparisons from now on: `status`, `log`, `metric` (progress)."""
     return response.open_stream(request.app.state.hub, *asked, last_event_id)

@@ -13,18 +13,18 @@ from service.storage.schema_version import Incompatible
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/healthz")
+@router.get("/healthz", summary="Liveness probe")
 async def healthz() -> dict[str, str]:
-    """The process answers."""
+    """200 while the process responds."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", response_model=Health, responses={503: {"model": Health}})
+@router.get("/readyz", response_model=Health, responses={503: {"model": Health}}, summary="Readiness probe")
 def readyz(response: Response) -> Health:
-    """`ok`; `degraded` without the broker (jobs are accepted and start late); `down`, 503, without the database.
+    """State of the service and its dependencies.
 
-    A database whose schema this version cannot work with is `incompatible`, one that takes no changes `read-only`; both
-    are `down` too.
+    `ok`: all are up. `degraded`: the broker is down; jobs are accepted and start with a delay. `down` (503): the
+    database is down, `read-only`, or has a schema that is `incompatible` with this version.
     """
     broker = "up" if queue.is_up() else "down"
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -32,6 +31,7 @@ from service.specs.states import JobStatus
 from service.storage import idempotency
 from service.storage.tables import Job
 from service.web.dependencies import Caller, Database, IdempotencyKey, StrictQuery, from_cursor, next_cursor
+from service.web.etags import etag_of, is_unmodified
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 ROUTE = "POST /v1/jobs"
@@ -52,17 +52,23 @@ def view(job: Job) -> JobView:
 class SubmitQuery(StrictQuery):
     """How to take a submission."""
 
-    dry_run: bool = Field(False, description="Validate and answer the resolved spec, without making a job.")
+    dry_run: bool = Field(
+        False, description="Validate the request and return the resolved spec without creating a job."
+    )
 
 
 class MetricsQuery(StrictQuery):
     """Which curves, and how finely."""
 
-    names: str | None = Field(None, max_length=4096, pattern=STORABLE, description="Comma-separated; else all.")
-    max_points: int | None = Field(None, ge=4, le=1_000_000, description="Thin each curve out to so many.")
+    names: str | None = Field(
+        None, max_length=4096, pattern=STORABLE, description="Names of metrics, separated by commas; default: all."
+    )
+    max_points: int | None = Field(
+        None, ge=4, le=1_000_000, description="Reduce each curve to at most this many points."
+    )
 
 
-@router.post("", status_code=202, response_model=JobView, responses={200: {"model": DryRun}})
+@router.post("", status_code=202, response_model=JobView, responses={200: {"model": DryRun}}, summary="Submit a job")
 def submit(
     session: Database,
     user: Caller,
@@ -70,7 +76,7 @@ def submit(
     query: Annotated[SubmitQuery, Query()],
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Submit a training run."""
+    """Queue a training run."""
     if query.dry_run:
         submission.check(session, body)
         treated = {name: getattr(body, name) for name in DryRun.model_fields.keys() - {"spec"}}
@@ -87,18 +93,18 @@ def submit(
 class FilterQuery(StrictQuery):
     """Which jobs."""
 
-    status: str | None = Field(None, max_length=64, description="One, or several separated by commas.")
+    status: str | None = Field(None, max_length=64, description="One or more statuses, separated by commas.")
     dataset: Label | None = None
     model: Label | None = None
     optimizer: Label | None = None
     user: Label | None = None
-    tag: str | None = Field(None, max_length=129, description="key:value", pattern=TAG)
-    comparison: UUID | None = Field(None, description="Runs that this comparison needs.")
+    tag: str | None = Field(None, max_length=129, description="A tag of the jobs, as key:value.", pattern=TAG)
+    comparison: UUID | None = Field(None, description="Only runs that this comparison uses.")
     search: str | None = Field(
         None,
         max_length=64,
         pattern=STORABLE,
-        description="Letters in the data set, model, optimizer, user or the value of a tag.",
+        description="Text to find in data set, model, optimizer, user and values of tags; case is ignored.",
     )
 
     def as_filter(self) -> lookup.Filter:
@@ -123,78 +129,80 @@ def _statuses(text: str | None) -> list[JobStatus] | None:
     wrong = [name for name in text.split(",") if name not in {*JobStatus}]
     if wrong:
         known = ", ".join(JobStatus)
-        raise Invalid.field("status", f"unknown status '{wrong[0]}'; give one or several, with commas, of {known}")
+        raise Invalid.field(
+            "status", f"unknown status '{wrong[0]}'; choose one or more of {known}, separated by commas"
+        )
     return [JobStatus(name) for name in text.split(",")]
 
 
 class ListQuery(FilterQuery):
     """Which part of the list."""
 
-    sort: Literal["newest", "oldest"] = Field("newest", description="Which come first.")
+    sort: Literal["newest", "oldest"] = Field("newest", description="Order by time of submission.")
     limit: int = Field(50, ge=1, le=500)
-    after: str | None = Field(None, max_length=64, description="`next` of the page before.")
+    after: str | None = Field(None, max_length=64, description="Cursor: `next` of the previous page.")
 
 
-@router.get("", response_model=Page[JobView])
+@router.get("", response_model=Page[JobView], summary="List jobs")
 def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()]) -> Page[JobView]:
-    """List jobs, newest first unless asked otherwise."""
+    """Jobs of all users, newest first by default."""
     after, oldest_first = from_cursor(query.after), query.sort == "oldest"
     found, has_more = lookup.find(session, query.as_filter(), query.limit, after, oldest_first=oldest_first)
     ids = [job.id for job in found]
     return Page(data=[view(job) for job in found], has_more=has_more, next=next_cursor(ids, has_more))
 
 
-@router.get("/counts", response_model=JobCounts)
+@router.get("/counts", response_model=JobCounts, summary="Count jobs")
 def show_counts(session: Database, _: Caller, query: Annotated[FilterQuery, Query()]) -> JobCounts:
-    """How many jobs of each status a list with these filters has."""
+    """Number of jobs that match the filters, by status."""
     return JobCounts(counts=lookup.count(session, query.as_filter()))
 
 
-@router.post("/actions", response_model=ActionOutcomes)
+@router.post("/actions", response_model=ActionOutcomes, summary="Cancel or retry jobs")
 def act(session: Database, user: Caller, body: ActionRequest) -> ActionOutcomes:
-    """Cancel or retry many jobs; for each, whether that was done."""
+    """Apply an action to each of several jobs. A refused job does not affect the others."""
     each = actions.cancel_each if body.action == "cancel" else actions.retry_each
     return ActionOutcomes(outcomes=[OutcomeView.model_validate(one) for one in each(session, user, body.jobs)])
 
 
-@router.get("/{job_id}", response_model=JobView, responses={304: {"description": "Not modified"}})
+@router.get("/{job_id}", response_model=JobView, responses={304: {"description": "Not modified"}}, summary="Show a job")
 def show(
     session: Database,
     _: Caller,
     job_id: UUID,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Show one job; with the ETag of an earlier answer, 304 where nothing changed."""
+    """Request, state and result of a job. With `If-None-Match`, 304 if the job is unchanged."""
     body = view(lookup.get(session, job_id)).model_dump_json().encode()
-    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    if if_none_match is not None and etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(",")):
+    etag = etag_of(body)
+    if is_unmodified(etag, if_none_match):
         return Response(status_code=304, headers={"ETag": etag})
     return Response(body, media_type="application/json", headers={"ETag": etag})
 
 
-@router.get("/{job_id}/history", response_model=History)
+@router.get("/{job_id}/history", response_model=History, summary="Show the history of a job")
 def show_history(session: Database, _: Caller, job_id: UUID) -> History:
-    """What happened to a job, in order: each change of its status, and what was noted of its attempts."""
+    """All events of a job, oldest first: changes of its status and notes about its attempts."""
     return History(events=[EventView.model_validate(event) for event in lookup.history(session, job_id)])
 
 
-@router.post("/{job_id}/cancel", status_code=202, response_model=JobView)
+@router.post("/{job_id}/cancel", status_code=202, response_model=JobView, summary="Cancel a job")
 def cancel(session: Database, user: Caller, job_id: UUID) -> JobView:
-    """Cancel a job: at once where it is queued, as soon as it stops where it is running."""
+    """Cancel a queued job immediately, or ask a running one to stop."""
     return view(actions.cancel(session, user, job_id))
 
 
-@router.post("/{job_id}/retry", status_code=202, response_model=JobView)
+@router.post("/{job_id}/retry", status_code=202, response_model=JobView, summary="Retry a job")
 def retry(session: Database, user: Caller, job_id: UUID, response: Response) -> JobView:
-    """Run a failed or cancelled job again, as a new job."""
+    """Submit a failed or cancelled job again as a new job."""
     job = actions.retry(session, user, job_id)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return view(job)
 
 
-@router.get("/{job_id}/metrics", response_model=Metrics)
+@router.get("/{job_id}/metrics", response_model=Metrics, summary="Show the metrics of a job")
 def show_metrics(session: Database, _: Caller, job_id: UUID, query: Annotated[MetricsQuery, Query()]) -> Metrics:
-    """The curves of a job. Thinned-out curves keep their first and last point and every bucket's extremes."""
+    """Curves of a job's metrics. Reduced curves keep their first and last point and the extremes between."""
     lookup.get(session, job_id)
     wanted = query.names.split(",") if query.names is not None else None
     curves = read.curves(session, [job_id], wanted).get(job_id, {})

@@ -26,42 +26,44 @@ CallingKey = Annotated[ApiKey, Depends(calling_key)]
 
 
 class Me(Output):
-    """Whose key it is."""
+    """The user who owns the API key of the request."""
 
     user: str
     is_admin: bool
 
 
 class KeyView(Output):
-    """A key, which itself is not stored."""
+    """An API key. The key itself is not stored."""
 
     id: UUID
     user: str
-    is_admin: bool = Field(description="Whether its user may change what belongs to others, and make keys.")
-    fingerprint: str = Field(description="The first 8 hexadecimal digits of the key's SHA-256.")
-    is_used: bool = Field(description="Whether this call came with it.")
+    is_admin: bool = Field(
+        description="Whether its user is an admin, who may change the jobs and data of others and create keys."
+    )
+    fingerprint: str = Field(description="First 8 hexadecimal digits of the key's SHA-256.")
+    is_used: bool = Field(description="Whether this request is authenticated with it.")
     created_at: datetime
 
 
 class NewKey(KeyView):
-    """A key that was just made."""
+    """A new API key."""
 
-    key: str = Field(description="Shown this once.")
+    key: str = Field(description="The key; it is not shown again.")
 
 
 class Keys(Output):
-    """Keys, the newest first."""
+    """API keys, newest first."""
 
     keys: list[KeyView]
 
 
 class KeyRequest(BaseModel):
-    """Whom a key is for."""
+    """A request for a new API key."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    user: Label = Field(description="Is made if need be.", examples=["ada"])
-    admin: bool = Field(False, description="Makes the user an admin; false takes the right from nobody.")
+    user: Label = Field(description="Name of the user, who is created if new.", examples=["ada"])
+    admin: bool = Field(False, description="Make the user an admin; false leaves an admin one.")
 
 
 def view(key: ApiKey, used: ApiKey) -> KeyView:
@@ -76,26 +78,29 @@ def view(key: ApiKey, used: ApiKey) -> KeyView:
     )
 
 
-@router.get("/me", response_model=Me)
+@router.get("/me", response_model=Me, summary="Show the current user")
 def show_me(used: CallingKey) -> Me:
-    """Who is calling."""
+    """The user who owns the API key of the request."""
     return Me(user=used.user.name, is_admin=used.user.is_admin)
 
 
-@router.get("/keys", response_model=Keys)
+@router.get("/keys", response_model=Keys, summary="List API keys")
 def show_all(session: Database, used: CallingKey) -> Keys:
-    """One's own keys; for an admin, those of all users."""
+    """Your own keys; for admins, the keys of all users."""
     return Keys(keys=[view(key, used) for key in keys.visible(session, used.user)])
 
 
-@router.post("/keys", status_code=201, response_model=NewKey)
+@router.post("/keys", status_code=201, response_model=NewKey, summary="Create an API key")
 def create(session: Database, used: CallingKey, body: KeyRequest) -> NewKey:
-    """A new key, for admins to make; it is answered this once, and stored as a hash only."""
+    """Admins only. The key is returned once and stored only as a hash."""
     made, key = keys.make_as(session, used.user, body.user, admin=body.admin)
     return NewKey(**view(made, used).model_dump(), key=key)
 
 
-@router.delete("/keys/{key_id}", status_code=204)
+@router.delete("/keys/{key_id}", status_code=204, summary="Delete an API key")
 def delete(session: Database, used: CallingKey, key_id: UUID) -> None:
-    """Take a key back: one's own, or as an admin anybody's, but neither the one in use nor the last of all admins."""
+    """Delete one of your keys; admins can delete any key.
+
+    The key of the request itself and the last admin key cannot be deleted.
+    """
     keys.delete(session, used, key_id)

@@ -20,11 +20,11 @@ class LeaderboardQuery(StrictQuery):
 
     dataset: DatasetName = Field(examples=["digits"])
     model: ModelName = Field(examples=["mlp"])
-    metric: Words = Field("test_accuracy", min_length=1, description="Compared at the end of each run.")
+    metric: Words = Field("test_accuracy", min_length=1, description="Metric to rank by, taken at the end of each run.")
 
 
-@router.get("", response_model=Leaderboard)
+@router.get("", response_model=Leaderboard, summary="Rank optimizers")
 def show(session: Database, _: Caller, query: Annotated[LeaderboardQuery, Query()]) -> Response:
-    """Optimizers by mean, in each setting that they were run in; the latest run of each seed counts."""
+    """Optimizers by mean, per setting. The latest run of each seed counts."""
     found = leaderboard.leaderboard(session, query.dataset, query.model, query.metric)
     return Response(found.model_dump_json(), media_type="application/json")

@@ -11,7 +11,7 @@ from pydantic import Field
 from service.reports import figure_files
 from service.reports.plot_names import Theme
 from service.web.dependencies import Caller, Database, PassingCaller, StrictQuery
-from service.web.figure_queue import drawn
+from service.web.figure_queue import draw_in_queue
 
 router = APIRouter(prefix="/v1", tags=["plots"])
 
@@ -26,52 +26,63 @@ class PlotQuery(StrictQuery):
     """What kind of picture."""
 
     theme: Theme = "light"
-    width: int = Field(1360, ge=320, le=4000, description="Of a PNG, in pixels; an SVG has none.")
+    width: int = Field(1360, ge=320, le=4000, description="Width of a PNG, in pixels; ignored for SVG.")
 
 
 class TaskPlotQuery(PlotQuery):
     """Of which task."""
 
-    task: str = Field("1", max_length=256, description="Its number, from 1, or its label.")
+    task: str = Field("1", max_length=256, description="Task, by number from 1 or by label.")
 
 
 class JobPlotQuery(PlotQuery):
     """How the values are shown."""
 
-    log: bool = Field(False, description="A logarithmic axis of values.")
-    smooth: float = Field(0.0, ge=0, le=0.99, description="Weight of the past in an exponential moving average.")
+    log: bool = Field(False, description="Use a logarithmic value axis.")
+    smooth: float = Field(0.0, ge=0, le=0.99, description="Smoothing factor of an exponential moving average; 0: none.")
 
 
-@router.get("/comparisons/{comparison_id}/plots", response_model=figure_files.Plots)
+@router.get(
+    "/comparisons/{comparison_id}/plots", response_model=figure_files.Plots, summary="List the figures of a comparison"
+)
 def show_of_comparison(session: Database, _: Caller, comparison_id: UUID) -> figure_files.Plots:
-    """The figures of a comparison: those of each task, and those of all tasks together."""
+    """Figures of each task, and figures of all tasks together."""
     return figure_files.comparison_plots(session, comparison_id)
 
 
-@router.get("/comparisons/{comparison_id}/plots/{file}", response_class=Response, responses=FILES)
+@router.get(
+    "/comparisons/{comparison_id}/plots/{file}",
+    response_class=Response,
+    responses=FILES,
+    summary="Download a figure of a comparison",
+)
 async def draw_of_comparison(
     request: Request, _: PassingCaller, comparison_id: UUID, file: str, query: Annotated[TaskPlotQuery, Query()]
 ) -> Response:
-    """One of them, as `NAME.svg` or `NAME.png`; 409, with the reason, where it cannot be drawn."""
+    """A figure as `NAME.svg` or `NAME.png`. 409, with the reason, if it cannot be drawn."""
     name, wish = figure_files.of_file(file, query.theme, query.width)
-    return _answer(await drawn(request, lambda: figure_files.comparison_plot(comparison_id, name, query.task, wish)))
+    return _answer(
+        await draw_in_queue(request, lambda: figure_files.comparison_plot(comparison_id, name, query.task, wish))
+    )
 
 
-@router.get("/jobs/{job_id}/plots", response_model=figure_files.Plots)
+@router.get("/jobs/{job_id}/plots", response_model=figure_files.Plots, summary="List the figures of a job")
 def show_of_job(session: Database, _: Caller, job_id: UUID) -> figure_files.Plots:
-    """The figures of a job; every metric that it measured is one, too."""
+    """Figures of a job, including one per metric."""
     return figure_files.job_plots(session, job_id)
 
 
-@router.get("/jobs/{job_id}/plots/{file:path}", response_class=Response, responses=FILES)
+@router.get(
+    "/jobs/{job_id}/plots/{file:path}", response_class=Response, responses=FILES, summary="Download a figure of a job"
+)
 async def draw_of_job(
     request: Request, _: PassingCaller, job_id: UUID, file: str, query: Annotated[JobPlotQuery, Query()]
 ) -> Response:
-    """One of them, as `NAME.svg` or `NAME.png`; 409, with the reason, where it cannot be drawn."""
+    """A figure as `NAME.svg` or `NAME.png`. 409, with the reason, if it cannot be drawn."""
     name, wish = figure_files.of_file(file, query.theme, query.width)
     is_log, smooth = query.log, query.smooth
     return _answer(
-        await drawn(request, lambda: figure_files.job_plot(job_id, name, wish, is_log=is_log, smooth=smooth))
+        await draw_in_queue(request, lambda: figure_files.job_plot(job_id, name, wish, is_log=is_log, smooth=smooth))
     )
 
 

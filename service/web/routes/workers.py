@@ -11,13 +11,13 @@ from service.web.dependencies import Caller, Database
 router = APIRouter(prefix="/v1", tags=["operations"])
 
 
-@router.get("/workers", response_model=workers.Workers)
+@router.get("/workers", response_model=workers.Workers, summary="List workers")
 def show_workers(session: Database, _: Caller) -> workers.Workers:
-    """The workers of the last day: their devices, whether they are up, and the jobs that they run."""
+    """Workers of the last 24 hours: devices, state and running jobs."""
     return workers.workers(session)
 
 
-@router.get("/overview", response_model=overview.Overview)
+@router.get("/overview", response_model=overview.Overview, summary="Show an overview")
 def show_overview(session: Database, _: Caller) -> overview.Overview:
-    """What runs, who waits, and the newest verdicts, in one small answer."""
+    """Running and waiting jobs by user, and the latest verdicts."""
     return overview.overview(session)

@@ -101,7 +101,7 @@ class Caller:
         while True:
             with suppress(httpx2.TransportError):
                 response = self._http.request(method, path, **content)
-                under_way = response.status_code == 409 and "under way" in response.text
+                under_way = response.status_code == 409 and "still being processed" in response.text
                 if response.status_code < 500 and not under_way:
                     return response
             assert time.monotonic() < deadline, f"{method} {path} was not answered"

@@ -145,7 +145,7 @@ class TestRefusals:
     def test_a_newer_schema(self, places, made):
         with_manifest(made, schema_number=CODE + 2, oldest_code=CODE + 1)
         places[1].enter()
-        with pytest.raises(Incompatible, match=f"knows schema {CODE}, the backup needs {CODE + 1} or newer"):
+        with pytest.raises(Incompatible, match=f"supports schema {CODE}, the backup requires {CODE + 1} or newer"):
             restore(made)
         assert is_untouched(places[1])
 

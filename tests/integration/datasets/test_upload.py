@@ -17,7 +17,7 @@ from service.app import create_app
 from service.datasets.layouts import describe
 from service.datasets.uploads.upload import arrive
 from service.errors import Unavailable
-from service.web.routes.datasets import READING
+from service.web.routes.datasets import UPLOADS
 from tests.integration.datasets.conftest import npz
 from tests.unit.service.datasets.uploads.files import CLASSES, csv_of, folders, jsonl_of, parquet
 from tests.waiting import until
@@ -257,27 +257,27 @@ class TestTurns:
     def reading(self):
         """A file that is being read until the event is set."""
         done = threading.Event()
-        READING.put(done.wait)
+        UPLOADS.submit(done.wait)
         yield done
         done.set()
-        until(lambda: READING.length == 0)
+        until(lambda: len(UPLOADS) == 0)
 
     def test_one_at_a_time_and_the_rest_goes_on(self, api, send, reading, monkeypatch):
-        monkeypatch.setattr(READING, "most_waiting", 50)  # more than there are threads
+        monkeypatch.setattr(UPLOADS, "max_waiting", 50)  # more than there are threads
         with ThreadPoolExecutor(45) as pool:
             sent = [pool.submit(send, f"mine-{number}", CSV, format="csv") for number in range(45)]
-            until(lambda: READING.length == 46)
+            until(lambda: len(UPLOADS) == 46)
             assert api.get("/v1/me").status_code == 200
             assert not any(one.done() for one in sent)
             reading.set()
             assert {one.result().status_code for one in sent} == {201}
 
     def test_not_too_many_wait(self, send, reading):
-        with ThreadPoolExecutor(READING.most_waiting) as pool:
-            sent = [pool.submit(send, f"mine-{number}", CSV, format="csv") for number in range(READING.most_waiting)]
-            until(lambda: READING.length == READING.most_waiting + 1)
+        with ThreadPoolExecutor(UPLOADS.max_waiting) as pool:
+            sent = [pool.submit(send, f"mine-{number}", CSV, format="csv") for number in range(UPLOADS.max_waiting)]
+            until(lambda: len(UPLOADS) == UPLOADS.max_waiting + 1)
             refused = send("mine", CSV, format="csv")
-            assert problem(refused, 503) == "8 other files wait to be read already; try again in a few seconds"
+            assert problem(refused, 503) == "the queue of uploads is full (8 waiting); try again in a few seconds"
             assert refused.headers["retry-after"] == "5"
             reading.set()
             assert {one.result().status_code for one in sent} == {201}
@@ -288,7 +288,7 @@ def test_absent(api):
         detail = problem(api.request(method, "/v1/datasets/images/flowers"), 404)
         assert detail == "there is no data set 'images/flowers'; none has been registered yet (POST /v1/datasets)"
         detail = problem(api.request(method, "/v1/datasets/pictures/flowers"), 404)
-        assert detail == "there is no kind 'pictures' of data sets; there are images, texts, tables"
+        assert detail == "unknown kind of data set 'pictures'; choose one of images, texts, tables"
         for name in ("..%2f..", "x%00", "x%0a"):
             problem(api.request(method, f"/v1/datasets/images/{name}"), 404)
 

@@ -43,7 +43,7 @@ class TestSubmit:
     def test_no_batch_larger_than_the_training_part(self, api, flowers):
         answer = submit(api, batch_size=9)  # one of nine validates
         assert answer.status_code == 422
-        assert "9 is more than the 8 training records of 'images/flowers'" in answer.json()["detail"]
+        assert "9 exceeds the 8 training records of 'images/flowers'" in answer.json()["detail"]
 
     def test_names_what_is_there(self, api, flowers):
         answer = submit(api, dataset="images/flowrs")

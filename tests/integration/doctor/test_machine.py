@@ -28,7 +28,7 @@ class TestSettings:
 
     def test_an_address_that_is_none(self, schema, monkeypatch):
         monkeypatch.setenv("KOTRAIN_BROKER_URL", "hello")
-        assert "KOTRAIN_BROKER_URL: must look like redis://" in str(look("settings"))
+        assert "KOTRAIN_BROKER_URL: must have the form redis://" in str(look("settings"))
 
     def test_a_variable_that_nothing_reads(self, schema, monkeypatch):
         monkeypatch.setenv("KOTRAIN_COLOUR", "blue")

@@ -9,7 +9,7 @@ from tests.one_thread import one_thread  # noqa: F401 (a fixture, at work wherev
 
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Tensors and modules that a test makes without saying where are made on this device."""
+    """The default device of tensors and modules that a test creates."""
     torch.set_default_device(request.param)
     yield request.param
     torch.set_default_device(None)

@@ -1,4 +1,4 @@
-"""What KO refuses, by name and before anything is changed; and what only looks bad."""
+"""Invalid input, which raises an error that names it before anything is changed, and unusual input that is valid."""
 
 import math
 from typing import Any
@@ -21,7 +21,7 @@ def parameter(*shape: int, dtype: torch.dtype = torch.float32) -> nn.Parameter:
 
 
 def snapshot(optimizer: KO) -> tuple[list[Tensor], str]:
-    """Every tensor that the optimizer can change, and every option."""
+    """All tensors that the optimizer may change, and all options."""
     tensors = [p.detach().clone() for group in optimizer.param_groups for p in group["params"]]
     tensors += [v.clone() for values in optimizer.state.values() for v in values.values() if isinstance(v, Tensor)]
     return tensors, repr([{**group, "params": len(group["params"])} for group in optimizer.param_groups])
@@ -53,7 +53,7 @@ class TestOptionsSetLater:
             ("bounded", 1, "bounded of parameter group 1: expected True or False, not 1"),
         ],
     )
-    def test_are_refused_at_the_step(self, name: str, value: Any, message: str) -> None:
+    def test_step_raises_value_error_and_changes_nothing(self, name: str, value: Any, message: str) -> None:
         optimizer = KO([{"params": [parameter(3, 3)]}, {"params": [parameter(4, 3)]}])
         optimizer.step()
         optimizer.param_groups[1][name] = value
@@ -73,7 +73,9 @@ class TestNames:
             ("groupsize", 8, "groupsize.*: unknown option; did you mean 'group_size'"),
         ],
     )
-    def test_a_slip_is_told_what_was_meant(self, base: Any, name: str, value: Any, message: str) -> None:
+    def test_misspelt_option_raises_value_error_with_suggestion(
+        self, base: Any, name: str, value: Any, message: str
+    ) -> None:
         with pytest.raises(ValueError, match=message):
             KO([parameter(3, 3)], base=base, **{name: value})
         with pytest.raises(ValueError, match=message.replace(".*", " of parameter group 0")):
@@ -83,7 +85,7 @@ class TestNames:
             optimizer.add_param_group({"params": parameter(3, 3), name: value})
         assert len(optimizer.param_groups) == 1
 
-    def test_what_belongs_elsewhere(self) -> None:
+    def test_misplaced_option_raises_error(self) -> None:
         with pytest.raises(ValueError, match="blocks: this option depends on the tensors; set it in a parameter group"):
             KO([parameter(4, 3)], blocks=2)
         with pytest.raises(ValueError, match="seed of parameter group 0: an optimizer has one seed for all groups"):
@@ -93,13 +95,13 @@ class TestNames:
         with pytest.raises(ValueError, match=r"base: 'Adam' is not one of .*did you mean 'adam'"):
             KO([parameter(2, 2)], base="Adam")
 
-    def test_the_bases_own_names_pass(self) -> None:
+    def test_accepts_options_of_the_base(self) -> None:
         KO([{"params": parameter(3, 3), "betas": (0.8, 0.9)}], momentum_decay=1e-3, base="nadamw").step()
 
 
 class TestGradients:
     @pytest.mark.parametrize("options", [{}, {"bounded": True}, {"group_size": 2}, {"collision": "hard"}])
-    def test_nan_reaches_the_base_as_without_ko_and_no_other_row(self, options: dict[str, Any]) -> None:
+    def test_nan_reaches_the_base_and_no_other_row(self, options: dict[str, Any]) -> None:
         p = parameter(8, 4)
         assert p.grad is not None
         p.grad[3, 2] = math.nan
@@ -110,7 +112,7 @@ class TestGradients:
 
 class TestRows:
     @pytest.mark.parametrize("options", [{}, {"bounded": True}, {"group_size": 2}, {"collision": "hard"}])
-    def test_zero_rows_train(self, options: dict[str, Any]) -> None:
+    def test_zero_rows_are_trained(self, options: dict[str, Any]) -> None:
         p = parameter(6, 4)
         with torch.no_grad():
             p[2] = 0
@@ -133,7 +135,7 @@ class TestPrecision:
         # Rounding of the gradient and of the parameter, which are of size 3 at most.
         torch.testing.assert_close(half.float(), full, rtol=0, atol=3 * torch.finfo(dtype).eps)
 
-    def test_a_gradient_near_the_end_of_float16_does_not_overflow(self) -> None:
+    def test_bounded_form_does_not_overflow_near_the_float16_maximum(self) -> None:
         p = parameter(4, 3, dtype=torch.float16)
         p.grad = torch.full_like(p, 60_000.0)
         KO([p], lr=1e-5, base="sgd", bounded=True).step()
@@ -141,7 +143,7 @@ class TestPrecision:
 
 
 class TestState:
-    def test_a_state_of_another_shape_is_refused(self) -> None:
+    def test_loading_state_of_another_shape_raises_value_error(self) -> None:
         wide, narrow = KO([parameter(6, 4)]), KO([parameter(6, 3)])
         wide.step()
         narrow.step()
@@ -152,7 +154,7 @@ class TestState:
         assert_unchanged(narrow, found)
         narrow.step()
 
-    def test_rows_that_do_not_fit_are_refused(self) -> None:
+    def test_loading_blocks_that_do_not_fit_raises_value_error(self) -> None:
         optimizer = KO([parameter(6, 4)])
         saved = KO([{"params": [parameter(8, 4)], "blocks": 4}]).state_dict()
         found = snapshot(optimizer)
@@ -162,14 +164,14 @@ class TestState:
             optimizer.load_state_dict(saved)
         assert_unchanged(optimizer, found)
 
-    def test_groups_of_another_optimizer_do_not_bring_its_clock(self) -> None:
+    def test_groups_of_another_optimizer_do_not_bring_its_rng_state(self) -> None:
         old = KO([parameter(3, 3)], seed=1)
         old.step()
         group = KO(old.param_groups, seed=9).param_groups[0]
         assert (group["collision_seed"], group["collision_step"]) == (9, 0)
         assert old.param_groups[0]["collision_seed"] == 1
 
-    def test_other_groups_are_refused(self) -> None:
+    def test_loading_another_number_of_groups_raises_value_error(self) -> None:
         with pytest.raises(ValueError, match="different number of parameter groups"):
             KO([{"params": [parameter(2, 2)]}, {"params": [parameter(2, 2)]}]).load_state_dict(
                 KO([parameter(2, 2)]).state_dict()
@@ -177,7 +179,7 @@ class TestState:
 
 
 class TestShares:
-    def test_are_those_of_the_last_step(self) -> None:
+    def test_collision_shares_are_those_of_the_last_step(self) -> None:
         hit, missed, soft = parameter(40, 3), parameter(40, 3), parameter(40, 3)
         with torch.no_grad():
             hit.zero_()

@@ -1,4 +1,4 @@
-"""The collisions against float64 numpy references written from the formulas, and the facts stated about them."""
+"""Collisions against float64 numpy references that implement the formulas, and the documented properties."""
 
 import math
 
@@ -32,7 +32,7 @@ def reference_cosine(a: Array, b: Array) -> float:
 
 
 def reference_c(w: Array, g: Array) -> Array:
-    """C by its definition, a pair of rows at a time."""
+    """C by its definition, one pair of rows at a time."""
     n = len(w)
     c = np.zeros((n, n))
     for i in range(n):
@@ -50,7 +50,7 @@ def reference_soft(w: Array, g: Array, gamma: float, bounded: bool) -> Array:
 
 
 def reference_bits(key: int, counters: list[int]) -> list[int]:
-    """SplitMix64 in Python integers, which do not wrap by themselves."""
+    """SplitMix64 in Python integers, masked to 64 bits."""
     mask, bits = 2**64 - 1, []
     for number in counters:
         z = (number * 0x9E3779B97F4A7C15 + key) & mask
@@ -121,14 +121,14 @@ class TestSoft:
         rest = [0, 2, 4]
         np.testing.assert_allclose(result[rest], reference_soft(w[rest], g[rest], 0.5, bounded))
 
-    def test_all_rows_zero_changes_nothing(self) -> None:
+    def test_zero_weights_or_gradients_change_nothing(self) -> None:
         zero, g = torch.zeros(3, 4), torch.randn(3, 4)
         assert torch.equal(collisions.soft(zero, g, 0.5, bounded=True), g)
         assert torch.equal(collisions.soft(g, zero, 0.5, bounded=True), zero)
 
     @pytest.mark.parametrize("bounded", [False, True])
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-    def test_rows_that_are_not_finite_pass_through_and_leave_the_others_alone(self, bad: float, bounded: bool) -> None:
+    def test_non_finite_rows_pass_through_and_do_not_affect_others(self, bad: float, bounded: bool) -> None:
         w, g = layer(6, 4)
         w[1, 2], g[4, 0] = bad, bad
         result = collisions.soft(*tensors(w, g), 0.2, bounded).cpu().numpy()
@@ -136,11 +136,11 @@ class TestSoft:
         rest = [0, 2, 3, 5]
         np.testing.assert_allclose(result[rest], reference_soft(w[rest], g[rest], 0.2, bounded))
 
-    def test_rows_too_small_to_have_a_direction_meet_nobody(self) -> None:
+    def test_rows_too_short_for_a_direction_do_not_interact(self) -> None:
         for w, g in ((torch.ones(3, 1), torch.full((3, 1), 1e-39)), (torch.full((3, 1), 1e-39), torch.ones(3, 1))):
             assert torch.equal(collisions.soft(w, g, 0.3), g)
 
-    def test_extreme_scales_neither_overflow_nor_vanish(self) -> None:
+    def test_extreme_scales_neither_overflow_nor_underflow(self) -> None:
         w, g = (t.float() for t in tensors(*layer(8, 4)))
         expected = collisions.soft(w, g, 0.3)
         for scale in (2.0**-50, 2.0**50):
@@ -171,25 +171,25 @@ class TestSoft:
 
     @given(st.integers(2, 12), st.integers(1, 8), st.integers(0, 2**32), st.floats(0, 100))
     @settings(max_examples=40)
-    def test_bounded_is_always_a_descent_direction(self, n: int, d: int, seed: int, gamma: float) -> None:
+    def test_bounded_form_is_a_descent_direction(self, n: int, d: int, seed: int, gamma: float) -> None:
         w, g = tensors(*layer(n, d, seed))
         assert (g * collisions.soft(w, g, gamma, bounded=True)).sum() >= 0.049 * g.square().sum()
 
-    def test_the_printed_form_reverses_aligned_rows_beyond_the_bound(self) -> None:
+    def test_printed_form_reverses_aligned_rows_beyond_the_bound(self) -> None:
         w = g = torch.ones(16, 4)  # lambda_max(C) = N = 16
         assert (g * collisions.soft(w, g, 0.9 / 16)).sum() > 0
         assert (g * collisions.soft(w, g, 1.1 / 16)).sum() < 0
 
     @given(st.integers(2, 10), st.integers(1, 6), st.integers(0, 2**32), st.floats(0.01, 0.99))
     @settings(max_examples=40)
-    def test_the_printed_form_descends_below_the_bound(self, n: int, d: int, seed: int, share: float) -> None:
+    def test_printed_form_is_a_descent_direction_below_the_bound(self, n: int, d: int, seed: int, share: float) -> None:
         # gamma below 1 / lambda_max: g . (I - gamma C) g >= (1 - share) |g|^2.
         w, g = layer(n, d, seed)
         gamma = share / np.linalg.eigvalsh(reference_c(w, g))[-1]
         w_, g_ = tensors(w, g)
         assert (g_ * collisions.soft(w_, g_, gamma)).sum() >= (1 - share - 1e-9) * g_.square().sum()
 
-    def test_rows_may_be_permuted(self) -> None:
+    def test_equivariant_under_permutation_of_rows(self) -> None:
         w, g = tensors(*layer(9, 5))
         order = torch.randperm(9, generator=torch.Generator().manual_seed(0), device="cpu").to(
             torch.get_default_device()
@@ -221,25 +221,25 @@ class TestHard:
         if n % 2:
             assert torch.equal(result[order[-1]], g[order[-1]])  # the odd row sits out
 
-    def test_the_one_draw_that_has_no_direction_by_itself(self) -> None:
+    def test_direction_is_defined_for_the_smallest_draw(self) -> None:
         # This key's radius rounds to 1 before the logarithm, so that both normal numbers of the direction would be 0.
         g = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
         turned = collisions.hard(torch.zeros(2, 2), g, 1e9, 20455328)
         torch.testing.assert_close(turned.norm(dim=1), torch.ones(2))
 
-    def test_one_dimension_is_skipped(self) -> None:
+    def test_one_column_is_returned_unchanged(self) -> None:
         w, g = torch.zeros(6, 1), torch.randn(6, 1)
         result = collisions.hard(w, g, 1e9, 3)
         assert torch.equal(result, g)
         assert result.data_ptr() != g.data_ptr()
 
-    def test_rate_zero_equal_gradients_and_distant_rows_do_not_collide(self) -> None:
+    def test_no_collision_at_rate_zero_equal_gradients_or_large_distance(self) -> None:
         w, g = (t.float() for t in tensors(*layer(8, 3)))
         assert torch.equal(collisions.hard(w, g, 0.0, 1), g)
         assert torch.equal(collisions.hard(w, torch.ones(8, 3), 1e9, 1), torch.ones(8, 3))
         assert torch.equal(collisions.hard(w * 1e4, g, 0.5, 1), g)
 
-    def test_acceptance_follows_the_law(self) -> None:
+    def test_acceptance_follows_the_collision_probability(self) -> None:
         # 4 rows, so 2 candidate pairs. The share of collisions over many keys against the stated probability.
         w = torch.tensor([[0.0, 0], [0.3, 0], [0, 0.5], [0.2, 0.2]], dtype=torch.float64)
         g = torch.tensor([[1.0, 0], [0, 1], [3, 0], [0.5, 0.5]], dtype=torch.float64)
@@ -286,7 +286,7 @@ class TestHard:
         )
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
-    def test_rows_that_are_not_finite_do_not_collide(self, bad: float) -> None:
+    def test_non_finite_rows_do_not_collide(self, bad: float) -> None:
         g = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), device="cpu").to(torch.get_default_device())
         w = torch.zeros(8, 3)
         g[2, 1], w[5, 0] = bad, bad
@@ -299,7 +299,7 @@ class TestHard:
             touched |= (result != g).any(dim=1)
         assert touched[[0, 1, 3, 4, 6, 7]].all()
 
-    def test_half_precision_keeps_its_dtype(self) -> None:
+    def test_result_has_the_half_precision_dtype(self) -> None:
         g = (
             torch.randn(6, 4, generator=torch.Generator().manual_seed(0), device="cpu")
             .to(torch.get_default_device())

@@ -1,6 +1,6 @@
-"""KO on the optimizers of other libraries: timm, pytorch_optimizer and schedulefree, every class they offer.
+"""KO with every optimizer class of timm, pytorch_optimizer and schedulefree as its base.
 
-Every class steps alone and under KO, or is in `UNFIT` with the reason; a class that becomes fit or unfit fails a test.
+Each class steps alone and under KO, or is listed in `UNFIT` with the reason; a change in support fails a test.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ pytestmark = [
 
 
 class Unfit(NamedTuple):
-    """Why a class cannot be KO's base, given a model's parameters and no more, and what says so."""
+    """Why a class is not supported as a base on the bare parameters of a model, and the error that it raises."""
 
     reason: str
     error: type[Exception]
@@ -96,7 +96,7 @@ OPTIONS: dict[str, dict[str, Any]] = {"pytorch_optimizer.SaRA": {"threshold": 10
 
 
 def offered() -> dict[str, type[Optimizer]]:
-    """Every class of the three libraries that can be imported here, by the name of its library and its own."""
+    """All optimizer classes of the three libraries that can be imported, by "library.Class"."""
     classes: set[Any] = {
         pytorch_optimizer.load_optimizer(name) for name in pytorch_optimizer.get_supported_optimizers()
     }
@@ -135,7 +135,7 @@ def advance(model: nn.Module, optimizer: Optimizer, steps: range, scheduler: Any
 
 
 def build(name: str, model: nn.Module, collision: str | None, **options: Any) -> Any:
-    """The class on the model's parameters, or KO on the class where there is a collision to say, ready to train."""
+    """The class on the parameters of the model, or KO on the class if `collision` is given, in training mode."""
     torch.manual_seed(1)
     options = {"lr": 0.01, **OPTIONS.get(name, {}), **options}
     own: Callable[..., Any] = CLASSES[name]
@@ -162,14 +162,14 @@ def weights(model: nn.Module) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def no_compiler() -> Iterator[None]:
-    """timm's Kron compiles its step, which takes half a minute."""
+    """The Kron of timm compiles its step, which takes half a minute."""
     with torch.compiler.set_stance("force_eager"):
         yield
 
 
 @pytest.mark.parametrize("name", FIT)
 class TestFit:
-    def test_without_collisions_it_is_the_class_and_schedulers_reach_it(self, name: str) -> None:
+    def test_equals_the_base_without_collisions_and_follows_schedulers(self, name: str) -> None:
         plain = trained(name, "none")
         assert torch.equal(plain, trained(name, None))
         if name != "pytorch_optimizer.A2Grad":  # which no scheduler takes
@@ -177,12 +177,12 @@ class TestFit:
             assert torch.equal(scheduled, trained(name, None, scheduled=True))
             assert torch.equal(scheduled, plain) == (name in SELF_PACED)
 
-    def test_soft_collisions_reach_it(self, name: str) -> None:
+    def test_soft_collisions_change_the_training(self, name: str) -> None:
         collided = trained(name, "soft")
         assert collided.isfinite().all()
         assert not torch.equal(collided, trained(name, "none"))
 
-    def test_its_state_survives_saving_and_loading(self, name: str) -> None:
+    def test_training_continues_after_saving_and_loading(self, name: str) -> None:
         model = network()
         optimizer = build(name, model, "soft")
         advance(model, optimizer, range(3))
@@ -197,7 +197,7 @@ class TestFit:
 
 
 @pytest.mark.parametrize("name", UNFIT)
-def test_unfit(name: str) -> None:
+def test_unsupported_class_fails_with_its_documented_reason(name: str) -> None:
     unfit = UNFIT[name]
     model = network()
     if unfit.at_construction:
@@ -209,16 +209,16 @@ def test_unfit(name: str) -> None:
             advance(model, optimizer, range(STEPS))
 
 
-def test_the_tables_name_what_is_offered() -> None:
+def test_tables_contain_every_available_class() -> None:
     assert set(CLASSES) >= UNFIT.keys() | SLOW.keys() | OPTIONS.keys() | SELF_PACED
     assert len(FIT) > 130
 
 
 class TestGivenWhatTheyWant:
-    """Classes that are unfit for a model's parameters alone."""
+    """Classes that need more than the parameters of a model."""
 
     @pytest.mark.parametrize("name", [name for name, unfit in UNFIT.items() if unfit is NEEDS_USE_MUON])
-    def test_groups_that_say_use_muon(self, name: str) -> None:
+    def test_trains_with_use_muon_in_the_groups(self, name: str) -> None:
         def trained(build: Callable[..., Optimizer], **options: Any) -> Tensor:
             model = network()
             groups = [
@@ -238,7 +238,7 @@ class TestGivenWhatTheyWant:
         assert torch.equal(none, alone)
         assert not torch.equal(soft, alone)
 
-    def test_its_own_arguments(self) -> None:
+    def test_trains_with_required_arguments(self) -> None:
         found = []
         for ko in (False, True):
             model = network()
@@ -253,7 +253,7 @@ class TestGivenWhatTheyWant:
             found.append(weights(model))
         assert torch.equal(*found)
 
-    def test_matrices_only(self) -> None:
+    def test_trains_with_matrices_only(self) -> None:
         model = nn.Sequential(nn.Linear(4, 6, bias=False), nn.Linear(6, 3, bias=False))
         before = weights(model).clone()
         advance(model, build("pytorch_optimizer.SpectralSphere", model, "soft"), range(STEPS))
@@ -262,7 +262,7 @@ class TestGivenWhatTheyWant:
 
 class TestScheduleFree:
     @pytest.mark.parametrize("name", [name for name in FIT if "schedulefree" in name.lower().replace("_", "")])
-    def test_train_and_eval_switch_the_base(self, name: str) -> None:
+    def test_train_and_eval_set_the_mode_of_the_base(self, name: str) -> None:
         found = []
         for collision in (None, "none"):
             model = network()
@@ -282,7 +282,7 @@ class TestScheduleFree:
         assert torch.equal(same, back)
         torch.testing.assert_close(again, averaged)
 
-    def test_bases_without_modes_take_the_calls(self) -> None:
+    def test_train_and_eval_have_no_effect_on_bases_without_modes(self) -> None:
         model = network()
         optimizer = KO(model.parameters())
         before = weights(model).clone()
@@ -292,7 +292,7 @@ class TestScheduleFree:
 
 
 class TestFactories:
-    def test_timm(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_registers_in_timm(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(default_registry, "_optimizers", dict(default_registry._optimizers))  # undone afterwards
         default_registry.register(OptimInfo("ko", KO))
         model = network()
@@ -305,7 +305,7 @@ class TestFactories:
         assert falls(model, optimizer)
         assert isinstance(timm.optim.create_optimizer_v2(model, opt="ko", lr=1e-3, weight_decay=0.05), KO)
 
-    def test_pytorch_optimizer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_registers_in_pytorch_optimizer(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(OPTIMIZERS, "ko", KO)  # OPTIMIZERS["ko"] = KO, undone afterwards
         model = network()
         optimizer = pytorch_optimizer.create_optimizer(model, "ko", lr=1e-3, weight_decay=0.05, base="adamw")

@@ -7,7 +7,7 @@ from ko import KO
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here: KO is tested on the CPU alone")
 @pytest.mark.parametrize("options", [{}, {"bounded": True}, {"group_size": 16}, {"collision": "hard", "rate": 50.0}])
-def test_a_gpu_trains_to_the_cpus_weights(options: dict[str, object]) -> None:
+def test_training_on_cuda_equals_training_on_the_cpu(options: dict[str, object]) -> None:
     results = []
     for device in ("cpu", "cuda"):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Every quantity against its definition, written out in float64 numpy."""
+"""Diagnostics against their definitions in float64 numpy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LEAST_ENTROPY = math.log(1 / 8)  # everything in one bin
 
 
 def cosines(rows: Rows) -> Rows:
-    """A pair at a time; a zero row has cosine 0 with everything, itself included."""
+    """One pair of rows at a time; a zero row has cosine 0 with every row, itself included."""
     return np.array(
         [
             [float(a @ b) / (np.linalg.norm(a) * np.linalg.norm(b)) if a.any() and b.any() else 0.0 for b in rows]
@@ -65,7 +65,7 @@ def reference_energy(rows: Rows) -> float:
 
 
 def reference_entropy(rows: Rows) -> float:
-    """A loop over all components, each put into the nearest multiple of 1/8, at most 8 out."""
+    """A loop over all components; each counts at the nearest multiple of 1/8, at most 8 from 0."""
     h = 1 / 8
     bins: dict[int, int] = {}
     scale = math.sqrt(reference_temperature(rows))
@@ -84,12 +84,12 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Te
 
 
 def aligned(rows: int, columns: int, seed: int = 0) -> Tensor:
-    """Rows along one direction, with noise a third as long."""
+    """Rows along one direction plus noise of a third of their length."""
     return normal(1, columns, seed=seed) + normal(rows, columns, seed=seed + 1) / 3
 
 
 def trained(model: nn.Module, inputs: Tensor) -> nn.Module:
-    """The model with gradients in place."""
+    """A model with gradients."""
     model(inputs).square().sum().backward()
     return model
 
@@ -114,7 +114,7 @@ class TestWeightCorrelation:
         assert layer_weight_correlations(model) == pytest.approx(expected)
         assert weight_correlation(model) == pytest.approx(np.mean(list(expected.values())))
 
-    def test_tensors_may_be_given_instead_of_a_model(self) -> None:
+    def test_accepts_tensors_instead_of_a_model(self) -> None:
         rows = torch.tensor([[1.0, 0], [1, 1], [0, 2]])
         found = layer_weight_correlations([torch.ones(3), rows, torch.ones(1, 4)])
         assert found == pytest.approx({"1": math.sqrt(2) / 3})
@@ -129,7 +129,7 @@ class TestWeightCorrelation:
         model = nn.Sequential(nn.Embedding(50, 4), nn.EmbeddingBag(50, 4), nn.Linear(4, 3))
         assert list(layer_weight_correlations(model)) == ["2.weight"]
 
-    def test_without_a_layer_it_is_nan(self) -> None:
+    def test_nan_without_layers(self) -> None:
         assert math.isnan(weight_correlation(nn.LayerNorm(4)))
         assert layer_weight_correlations([]) == {}
 
@@ -139,7 +139,7 @@ class TestWeightCorrelation:
         monkeypatch.setattr(pairs, "BLOCK_BYTES", 10 * 77 * 8)
         assert weight_correlation([rows]) == pytest.approx(expected)
 
-    def test_nothing_is_left_on_the_tape(self) -> None:
+    def test_records_no_autograd_graph(self) -> None:
         p = nn.Parameter(torch.randn(3, 3))
         weight_correlation([p])
         assert p.grad is None
@@ -147,9 +147,9 @@ class TestWeightCorrelation:
 
 
 class TestWhereTheRowsAre:
-    """A model, KO and its parameter groups tell that a tensor's rows are not its first dimension."""
+    """Rows in another dimension, from a model, a KO or its parameter groups."""
 
-    def test_transposed_convolutions(self) -> None:
+    def test_transposed_convolutions_have_rows_in_dimension_1(self) -> None:
         torch.manual_seed(0)
         model = nn.ConvTranspose2d(3, 4, 2).double()
         rows = model.weight.detach().transpose(0, 1).flatten(1)  # (4 output channels, 3 * 2 * 2)
@@ -159,7 +159,7 @@ class TestWhereTheRowsAre:
             assert layer_weight_correlations(source) == expected
         assert layer_weight_correlations([model.weight])["0"] != pytest.approx(reference_correlation(rows.numpy()))
 
-    def test_gates_are_averaged_and_the_most_eigenvalue_is_taken(self) -> None:
+    def test_gates_are_averaged_and_lambda_max_is_the_maximum(self) -> None:
         torch.manual_seed(0)
         model = nn.LSTM(3, 5).double()
         outputs, _ = model(normal(6, 2, 3))
@@ -178,17 +178,17 @@ class TestWhereTheRowsAre:
             "lambda_max": pytest.approx(max(reference_eigenvalue(*gate) for gate in gates), rel=3e-3),
         }
 
-    def test_groups_that_do_not_collide_are_no_layers(self) -> None:
+    def test_groups_without_collisions_are_not_layers(self) -> None:
         words, rows = nn.Parameter(normal(9, 4)), nn.Parameter(normal(5, 4))
         optimizer = KO([{"params": [("words", words)], "collision": "none"}, {"params": [("head", rows)]}])
         assert list(layer_weight_correlations(optimizer)) == ["head"]
 
-    def test_an_optimizer_without_collisions_has_layers_all_the_same(self) -> None:
+    def test_optimizer_without_collisions_has_layers(self) -> None:
         rows = [nn.Parameter(normal(5, 4)), nn.Parameter(normal(3, 4))]
         assert list(layer_weight_correlations(KO(rows, collision="none"))) == ["0", "1"]
         assert list(layer_weight_correlations(torch.optim.SGD(rows))) == ["0", "1"]
 
-    def test_what_is_no_matrix_of_numbers_is_no_layer(self) -> None:
+    def test_tensors_without_rows_of_real_numbers_are_not_layers(self) -> None:
         tensors = [torch.ones(4), torch.ones(1, 4), torch.ones(0, 4), torch.ones(3, 2, dtype=torch.long)]
         tensors += [torch.ones(3, 2, dtype=torch.complex64), torch.eye(3).to_sparse(), torch.eye(3)]
         assert list(layer_weight_correlations(tensors)) == ["6"]
@@ -201,16 +201,16 @@ class TestEffectiveRank:
         assert float(effective_rank(rows)) == pytest.approx(reference_rank(rows.numpy()))
         assert float(effective_rank(rows.float())) == pytest.approx(reference_rank(rows.float().double().numpy()))
 
-    def test_of_one_direction_and_of_all(self) -> None:
-        """In float32 Gram matrices the first would be 2."""
+    def test_parallel_rows_have_rank_1_and_orthogonal_rows_full_rank(self) -> None:
+        """With float32 Gram matrices the first would be 2."""
         one = normal(256, 1, dtype=torch.float32) * normal(1, 256, seed=1, dtype=torch.float32)
         assert float(effective_rank(one)) == pytest.approx(1, abs=1e-3)
         assert float(effective_rank(3 * torch.eye(7))) == pytest.approx(7)
 
-    def test_of_nothing(self) -> None:
+    def test_zero_weights_have_rank_0(self) -> None:
         assert float(effective_rank(torch.zeros(3, 4))) == 0
 
-    def test_rows_that_are_not_finite_count_as_zero(self) -> None:
+    def test_non_finite_rows_count_as_zero(self) -> None:
         rows = normal(6, 4)
         spoilt, zero = rows.clone(), rows.clone()
         spoilt[2, 1], spoilt[4, 0] = math.nan, math.inf
@@ -225,34 +225,34 @@ class TestVelocities:
         assert float(velocity_energy(rows)) == pytest.approx(reference_energy(rows.numpy()))
         assert float(velocity_entropy(rows)) == pytest.approx(reference_entropy(rows.numpy()))
 
-    def test_energy_is_heat_and_the_mean_velocity(self) -> None:
+    def test_energy_is_temperature_plus_squared_mean_velocity(self) -> None:
         rows = aligned(50, 7)
         assert float(velocity_energy(rows)) == pytest.approx(float(7 * temperature(rows) + rows.mean(0).square().sum()))
 
-    def test_a_maxwellian_has_the_largest_entropy(self) -> None:
+    def test_maxwellian_has_the_maximal_entropy(self) -> None:
         gas = normal(2000, 100)
         assert float(velocity_entropy(gas)) == pytest.approx(MAXWELLIAN, abs=2e-3)
         uniform = torch.rand(2000, 100, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         assert float(velocity_entropy(uniform)) == pytest.approx(math.log(math.sqrt(12)), abs=5e-2)
 
-    def test_condensed_velocities_have_less_of_it(self) -> None:
+    def test_condensed_velocities_have_a_lower_entropy(self) -> None:
         most_at_rest = normal(256, 100) * (torch.arange(256) < 16)[:, None]
         along_one_way = normal(256, 1) * normal(1, 100, seed=1)
         assert float(velocity_entropy(most_at_rest)) < -0.5
         assert float(velocity_entropy(along_one_way)) < MAXWELLIAN - 0.1
 
     @pytest.mark.parametrize("scale", [1e-9, 1e9])
-    def test_entropy_has_no_scale(self, scale: float) -> None:
+    def test_entropy_does_not_depend_on_scale(self, scale: float) -> None:
         rows = normal(30, 20, dtype=torch.float32)
         assert float(velocity_entropy(scale * rows)) == pytest.approx(float(velocity_entropy(rows)), abs=1e-3)
 
     @pytest.mark.parametrize("rows", [torch.zeros(4, 3), torch.full((4, 3), 0.1), normal(1, 300).repeat(50, 1).float()])
-    def test_equal_velocities_have_no_temperature(self, rows: Tensor) -> None:
+    def test_equal_velocities_have_temperature_0(self, rows: Tensor) -> None:
         assert float(temperature(rows)) == pytest.approx(0, abs=1e-12)
         assert float(velocity_entropy(rows)) == pytest.approx(LEAST_ENTROPY)
 
     @pytest.mark.parametrize("of", [temperature, velocity_energy, velocity_entropy])
-    def test_rows_that_are_not_finite_are_left_out(self, of: Any) -> None:
+    def test_non_finite_rows_are_left_out(self, of: Any) -> None:
         rows = normal(8, 5)
         spoilt = rows.clone()
         spoilt[1, 2], spoilt[5, 0] = math.nan, -math.inf
@@ -279,7 +279,7 @@ class TestLargestEigenvalue:
         monkeypatch.setattr(pairs, "BLOCK_BYTES", 8 * 2 * len(w))  # C is not formed; two columns at a time
         assert float(largest_eigenvalue(w, g)) == pytest.approx(found, rel=1e-9)
 
-    def test_of_rows_that_are_all_alike_and_of_none_that_are(self) -> None:
+    def test_is_n_for_equal_rows_and_1_for_orthogonal_rows(self) -> None:
         assert float(largest_eigenvalue(torch.ones(9, 3), torch.ones(9, 3))) == pytest.approx(9)
         assert float(largest_eigenvalue(torch.eye(9), torch.ones(9, 9))) == pytest.approx(1)
 
@@ -291,7 +291,7 @@ class TestLargestEigenvalue:
         assert float(largest_eigenvalue(w, g)) == pytest.approx(expected, rel=1e-3)
         assert float(largest_eigenvalue(w, torch.zeros(8, 5, dtype=w.dtype))) == 0
 
-    def test_it_stops(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_stops_after_the_maximum_number_of_iterations(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pairs, "MAX_ITERATIONS", 5)
         monkeypatch.setattr(pairs, "TOLERANCE", 0.0)
         w, g = normal(60, 50), normal(60, 50, seed=1)
@@ -303,7 +303,7 @@ class TestLargestEigenvalue:
     "of", [effective_rank, temperature, velocity_energy, velocity_entropy, lambda rows: largest_eigenvalue(rows, rows)]
 )
 class TestShapesAndPrecision:
-    def test_several_layers_at_once(self, of: Any) -> None:
+    def test_batch_of_layers_equals_single_layers(self, of: Any) -> None:
         layers = torch.stack((normal(9, 4), aligned(9, 4), torch.zeros(9, 4, dtype=torch.float64)))
         assert of(layers).tolist() == pytest.approx([float(of(layer)) for layer in layers], rel=1e-3)
 
@@ -314,7 +314,7 @@ class TestShapesAndPrecision:
 
 
 class TestDiagnose:
-    def test_every_layer_has_what_the_functions_say(self) -> None:
+    def test_values_equal_those_of_the_functions(self) -> None:
         model = network()
         found, averages = diagnose(model).layers, diagnose(model).averages
         assert list(found) == list(averages) == QUANTITIES
@@ -336,14 +336,14 @@ class TestDiagnose:
         assert averages["weight_correlation"] == pytest.approx(weight_correlation(model))
 
     @pytest.mark.parametrize("base", [torch.optim.SGD, torch.optim.Adam, KO])
-    def test_optimizers_are_alike_where_no_rows_are_hidden(self, base: Any) -> None:
+    def test_values_do_not_depend_on_the_optimizer(self, base: Any) -> None:
         model = network()
         expected = diagnose(model).layers
         found = diagnose(base(model.named_parameters(), lr=0.1)).layers
         assert {quantity: found[quantity] for quantity in expected} == expected
         assert set(found) - set(expected) == ({"gamma_lambda_max"} if base is KO else set())
 
-    def test_gamma_is_that_of_the_step_and_of_the_group(self) -> None:
+    def test_gamma_is_that_of_the_group_in_this_step(self) -> None:
         model = network()
         groups = [
             {"params": [("0.weight", model[0].weight)], "gamma": 0.5},
@@ -360,7 +360,7 @@ class TestDiagnose:
 
     @pytest.mark.parametrize("blocks", [False, True])
     @pytest.mark.parametrize("gamma", [1e-3, 10.0, torch.tensor(10.0)])
-    def test_the_bounded_form_has_its_capped_gamma(
+    def test_bounded_form_uses_the_capped_gamma(
         self, gamma: float | Tensor, blocks: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         w = nn.Parameter(aligned(20, 6))
@@ -373,11 +373,11 @@ class TestDiagnose:
         assert found["gamma_lambda_max"] == pytest.approx(capped * found["lambda_max"])
 
     @pytest.mark.parametrize("collision", ["hard", "none"])
-    def test_gamma_means_nothing_elsewhere(self, collision: str) -> None:
+    def test_no_gamma_lambda_max_without_soft_collisions(self, collision: str) -> None:
         model = network()
         assert list(diagnose(model, KO(model.parameters(), collision=collision)).layers) == QUANTITIES
 
-    def test_without_a_gradient_the_weights_speak_alone(self) -> None:
+    def test_layer_without_gradient_has_weight_quantities_only(self) -> None:
         model = network()
         model[3].weight.grad = None
         found = diagnose(model, KO(model.parameters()))
@@ -387,14 +387,14 @@ class TestDiagnose:
         assert list(diagnose(model).averages) == WEIGHTS_ALONE
         assert diagnose([]).averages == {}
 
-    def test_nothing_is_nan_whatever_the_rows_are(self) -> None:
+    def test_all_values_are_finite_for_degenerate_rows(self) -> None:
         for value in (math.nan, math.inf, 0.0):
             p = nn.Parameter(torch.full((4, 3), value))
             p.grad = torch.full((4, 3), value)
             found = diagnose(KO([p], bounded=True)).averages
             assert found == pytest.approx(dict.fromkeys(found, 0) | {"velocity_entropy": LEAST_ENTROPY})
 
-    def test_it_touches_nothing(self) -> None:
+    def test_changes_no_weights_gradients_or_generators(self) -> None:
         model = network()
         optimizer = KO(model.parameters(), collision="hard", seed=1)
         before = [(p.clone(), p.grad.clone()) for p in model.parameters() if p.grad is not None]

@@ -1,6 +1,6 @@
-"""KO on two processes (CPU, gloo): DDP, FSDP2 and its distributed checkpoints, and what the first FSDP does.
+"""KO on two processes (CPU, gloo): DDP, FSDP2 with distributed checkpoints, and FSDP1.
 
-The two processes are started once, for all scenarios; each test looks at what its scenario left.
+The two processes start once and run all scenarios; each test checks the results of its scenario.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ BASES = ["sgd", "adam"]
 
 
 def network(base: str = "") -> nn.Sequential:
-    """Layers of 7 rows, which two processes cannot divide evenly, of 6, which they can, and of 1, which one has.
+    """Layers of 7 rows (sharded unevenly over two processes), 6 rows (evenly) and 1 row (on one process only).
 
-    torch's Muon cannot step a sharded matrix of one row (torch 2.14), so that on "muon" it has two.
+    torch's Muon cannot step a sharded matrix of one row (torch 2.14), so with "muon" the last layer has two.
     """
     torch.manual_seed(0)
     head = nn.Linear(6, 2 if base == "muon" else 1)
@@ -55,7 +55,7 @@ def network(base: str = "") -> nn.Sequential:
 
 
 def backward(model: nn.Module, step: int, part: slice = slice(None)) -> None:
-    """Gradients of one batch of 8, or of a part of it."""
+    """Gradients of a batch of 8, or of a part of it."""
     x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
     model.zero_grad()
     model(x[part]).square().mean().backward()
@@ -78,7 +78,7 @@ def whole(model: nn.Module) -> list[Tensor]:
 
 
 def alone(base: str, form: str) -> list[Tensor]:
-    """The weights that one process comes to."""
+    """The weights after training in a single process."""
     model = network(base)
     train(model, build(model, base, form), range(STEPS))
     return whole(model)
@@ -155,7 +155,7 @@ SCENARIOS: dict[str, Callable[[int], dict[str, Any]]] = {
 
 
 def work(rank: int, folder: Path) -> None:
-    """One process: runs all scenarios and leaves what they return, or how they failed."""
+    """Main function of one process: run all scenarios and save their results or tracebacks."""
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",
@@ -177,14 +177,14 @@ def work(rank: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each rank found."""
+    """Results of each rank."""
     folder = tmp_path_factory.mktemp("ranks")
     torch.multiprocessing.spawn(work, (folder,), nprocs=WORLD)
     return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
 
 
 def of(results: list[dict[str, Any]], scenario: str) -> list[dict[str, Any]]:
-    """A scenario's results by rank."""
+    """Results of one scenario by rank."""
     found = [result.get(scenario, f"{scenario} was not reached; the scenarios before it failed") for result in results]
     for result in found:
         assert not isinstance(result, str), result
@@ -192,14 +192,14 @@ def of(results: list[dict[str, Any]], scenario: str) -> list[dict[str, Any]]:
 
 
 class TestDDP:
-    def test_all_ranks_take_the_seed_of_rank_0(self, results: list[dict[str, Any]]) -> None:
+    def test_all_ranks_use_the_seed_of_rank_0(self, results: list[dict[str, Any]]) -> None:
         assert [found["seed"] for found in of(results, "ddp")] == [10, 10]
 
-    def test_ranks_stay_equal(self, results: list[dict[str, Any]]) -> None:
+    def test_weights_of_all_ranks_are_equal(self, results: list[dict[str, Any]]) -> None:
         first, second = (found["weights"] for found in of(results, "ddp"))
         assert all(map(torch.equal, first, second))
 
-    def test_it_equals_one_process_on_the_whole_batch(self, results: list[dict[str, Any]]) -> None:
+    def test_equals_a_single_process_on_the_full_batch(self, results: list[dict[str, Any]]) -> None:
         model = network()
         train(model, build(model, "adam", "hard", seed=10), range(STEPS))
         torch.testing.assert_close(of(results, "ddp")[0]["weights"], whole(model), rtol=1e-4, atol=1e-5)
@@ -211,18 +211,18 @@ class TestFSDP2:
 
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("base", BASES)
-    def test_it_equals_one_process(self, results: list[dict[str, Any]], base: str, form: str) -> None:
+    def test_equals_a_single_process(self, results: list[dict[str, Any]], base: str, form: str) -> None:
         for found in of(results, "fsdp2"):
             torch.testing.assert_close(found[f"{base}-{form}"], alone(base, form))
 
-    def test_forms_differ(self, results: list[dict[str, Any]]) -> None:
+    def test_collision_forms_give_different_weights(self, results: list[dict[str, Any]]) -> None:
         found = of(results, "fsdp2")[0]
         weights = [torch.cat([p.flatten() for p in found[f"adam-{form}"]]) for form in FORMS]
         for number, one in enumerate(weights):
             assert not any(torch.allclose(one, other, rtol=1e-3, atol=1e-4) for other in weights[:number])
 
     @pytest.mark.parametrize("form", FORMS)
-    def test_muon_differs_by_its_rounding(self, results: list[dict[str, Any]], form: str) -> None:
+    def test_muon_differs_by_rounding_only(self, results: list[dict[str, Any]], form: str) -> None:
         # It orthogonalizes in bfloat16 what may be nearly singular, so that moves differ by some %, collided or not.
         def move(weights: list[Tensor]) -> Tensor:
             return torch.cat([(w - w0).flatten() for w, w0 in zip(weights, whole(network("muon")), strict=True)])
@@ -232,7 +232,7 @@ class TestFSDP2:
 
     @pytest.mark.parametrize("flat", [False, True], ids=["nested", "flattened"])
     @pytest.mark.parametrize("form", ["soft", "hard"])
-    def test_a_distributed_checkpoint_resumes(self, results: list[dict[str, Any]], form: str, flat: bool) -> None:
+    def test_resumes_from_a_distributed_checkpoint(self, results: list[dict[str, Any]], form: str, flat: bool) -> None:
         uninterrupted = of(results, "fsdp2")
         for found, expected in zip(of(results, "checkpoint"), uninterrupted, strict=True):
             assert all(map(torch.equal, found[f"{form}-{flat}"], expected[f"adam-{form}"]))
@@ -240,14 +240,14 @@ class TestFSDP2:
 
 class TestFSDP1:
     @pytest.mark.parametrize("original", [False, True])
-    def test_flattened_parameters_are_refused(self, results: list[dict[str, Any]], original: bool) -> None:
+    def test_flattened_parameters_raise_value_error(self, results: list[dict[str, Any]], original: bool) -> None:
         for found in of(results, "fsdp1"):
             assert found[f"use_orig_params={original}"] == (
                 "params of parameter group 0: FullyShardedDataParallel has flattened a parameter, so KO cannot find "
                 'its rows; use fully_shard (FSDP2), or collision="none" for this group'
             )
 
-    def test_they_train_uncollided(self, results: list[dict[str, Any]]) -> None:
+    def test_flattened_parameters_train_without_collisions(self, results: list[dict[str, Any]]) -> None:
         shards = [found["uncollided False"][0] for found in of(results, "fsdp1")]
         expected = torch.cat([p.flatten() for p in alone("adam", "none")])
         torch.testing.assert_close(torch.cat(shards)[: len(expected)], expected)

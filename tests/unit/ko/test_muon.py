@@ -20,7 +20,7 @@ def filled(*shape: int, seed: int = 0) -> nn.Parameter:
     return p
 
 
-def test_matrices_move_as_in_torchs_muon_and_the_rest_as_in_its_adamw() -> None:
+def test_equals_torch_muon_for_matrices_and_torch_adamw_otherwise() -> None:
     ours = [filled(6, 4), filled(6), filled(5, 7, seed=1)]
     theirs = [filled(6, 4), filled(6), filled(5, 7, seed=1)]
     optimizer = MuonAdamW(ours, lr=0.1, momentum=0.9, weight_decay=0.2, adamw_lr=0.03)
@@ -48,7 +48,7 @@ def test_convolutions_are_flattened(memory_format: torch.memory_format) -> None:
     assert torch.equal(conv.flatten(1), matrix)
 
 
-def test_groups_say_who_trains_them() -> None:
+def test_use_muon_of_a_group_selects_the_algorithm() -> None:
     hidden, head, bias = filled(4, 4), filled(3, 4), filled(3)
     optimizer = MuonAdamW(
         [{"params": [hidden], "use_muon": True}, {"params": [head, bias], "use_muon": False}], lr=0.5, adamw_lr=0.25
@@ -62,7 +62,7 @@ def test_groups_say_who_trains_them() -> None:
     ]
 
 
-def test_a_group_that_does_not_say_is_split_by_dimensions() -> None:
+def test_group_without_use_muon_is_split_by_dimensions() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     optimizer = MuonAdamW(model.named_parameters(), momentum=0.5)
     assert [(group["use_muon"], group["param_names"], group["momentum"]) for group in optimizer.param_groups] == [
@@ -76,7 +76,7 @@ def test_a_group_that_does_not_say_is_split_by_dimensions() -> None:
 
 
 @pytest.mark.parametrize("tensors", [[(4, 4)], [(4,)]])
-def test_either_part_may_be_absent(tensors: list[tuple[int, ...]]) -> None:
+def test_trains_with_matrices_only_or_without_matrices(tensors: list[tuple[int, ...]]) -> None:
     params = [filled(*shape) for shape in tensors]
     before = params[0].detach().clone()
     MuonAdamW(params).step()
@@ -92,7 +92,7 @@ def test_schedulers_scale_both_in_proportion() -> None:
 
 
 @pytest.mark.parametrize("copier", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
-def test_copies_and_state_dicts_continue_alike(copier: Callable[[Any], Any]) -> None:
+def test_copies_and_state_dicts_continue_identically(copier: Callable[[Any], Any]) -> None:
     params = [filled(4, 3, 2), filled(4)]
     optimizer = MuonAdamW(params)
     optimizer.step()
@@ -109,7 +109,7 @@ def test_copies_and_state_dicts_continue_alike(copier: Callable[[Any], Any]) -> 
         assert torch.equal(a, c)
 
 
-def test_missing_and_empty_gradients() -> None:
+def test_skips_missing_and_empty_gradients() -> None:
     without, empty = filled(3, 3), filled(0, 3)
     without.grad = None
     kept = without.detach().clone()
@@ -117,7 +117,7 @@ def test_missing_and_empty_gradients() -> None:
     assert torch.equal(without, kept)
 
 
-def test_closure() -> None:
+def test_step_returns_the_loss_of_the_closure() -> None:
     p = filled(3, 3)
     before = p.detach().clone()
     assert MuonAdamW([p]).step(lambda: 2.5) == 2.5
@@ -125,7 +125,7 @@ def test_closure() -> None:
 
 
 @pytest.mark.parametrize("kind", ["sparse", "complex"])
-def test_sparse_and_complex_gradients_are_refused(kind: str) -> None:
+def test_raises_runtime_error_for_sparse_and_complex_gradients(kind: str) -> None:
     p = nn.Parameter(torch.ones(2, 2, dtype=torch.complex64 if kind == "complex" else torch.float32))
     p.grad = torch.ones_like(p).to_sparse() if kind == "sparse" else torch.ones_like(p)
     with pytest.raises(RuntimeError, match="sparse or complex"):
@@ -144,12 +144,12 @@ def test_sparse_and_complex_gradients_are_refused(kind: str) -> None:
         ({"eps": -1.0}, "epsilon"),
     ],
 )
-def test_errors_name_the_argument(options: dict[str, Any], message: str) -> None:
+def test_raises_value_error_that_names_the_argument(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MuonAdamW([filled(2, 2)], **options)
 
 
-def test_a_refused_group_changes_nothing() -> None:
+def test_invalid_group_changes_nothing() -> None:
     p = filled(2, 2)
     optimizer = MuonAdamW([p])
     for group, error in (

@@ -1,4 +1,4 @@
-"""KO as a torch optimizer: what it does to parameters, state, hooks, generators and bad input."""
+"""KO as a torch optimizer: parameters, state, hooks, random number generators and invalid input."""
 
 import copy
 import math
@@ -57,14 +57,14 @@ def parameter(*shape: int, seed: int = 0) -> nn.Parameter:
 
 class TestStep:
     @pytest.mark.parametrize("form", [{"gamma": 0.2}, {"gamma": 5.0, "bounded": True}])
-    def test_soft_moves_by_the_collided_gradient(self, form: dict[str, Any]) -> None:
+    def test_soft_form_steps_along_the_collided_gradient(self, form: dict[str, Any]) -> None:
         p = parameter(5, 2, 3)
         found, grad = p.detach().clone(), p.grad.clone()  # type: ignore[union-attr]
         KO([p], lr=0.5, base="sgd", **form).step()
         collided = collisions.soft(found.flatten(1), grad.flatten(1), form["gamma"], form.get("bounded", False))
         torch.testing.assert_close(p.detach(), found - 0.5 * collided.view(5, 2, 3))
 
-    def test_hard_draws_from_seed_step_and_position(self) -> None:
+    def test_hard_form_draws_from_seed_step_and_position(self) -> None:
         p, q = parameter(6, 4), parameter(6, 4)
         optimizer = KO([p, q], lr=1.0, base="sgd", collision="hard", rate=50.0, seed=9)
         moved = []
@@ -79,7 +79,7 @@ class TestStep:
         assert not torch.equal(moved[0], moved[1])  # same weights and gradients, other position
 
     @pytest.mark.parametrize("base", NAMES)
-    def test_without_collision_it_is_the_base(self, base: str) -> None:
+    def test_equals_the_base_without_collisions(self, base: str) -> None:
         classes: dict[str, Callable[..., Optimizer]] = {
             "sgd": SGD,
             "adam": Adam,
@@ -98,7 +98,7 @@ class TestStep:
 
     @pytest.mark.parametrize("collision", ["soft", "hard"])
     @pytest.mark.parametrize("base", BASES)
-    def test_every_base_collides(self, base: Any, collision: str) -> None:
+    def test_collisions_change_the_step_of_every_base(self, base: Any, collision: str) -> None:
         a, b = network(), network()
         advance(a, KO(a.parameters(), lr=0.01, base=base, collision=collision, rate=100.0), range(3))
         advance(b, KO(b.parameters(), lr=0.01, base=base, collision="none"), range(3))
@@ -106,7 +106,7 @@ class TestStep:
         assert not torch.allclose(weights(a), weights(b))
 
     @pytest.mark.parametrize("collision", ["soft", "hard"])
-    def test_gradients_are_left_as_found(self, collision: str) -> None:
+    def test_gradients_are_not_changed(self, collision: str) -> None:
         p = parameter(6, 4)
         grad = p.grad
         kept = grad.clone()  # type: ignore[union-attr]
@@ -114,7 +114,7 @@ class TestStep:
         assert p.grad is grad
         assert torch.equal(p.grad, kept)  # type: ignore[arg-type]
 
-    def test_gradients_are_left_as_found_when_the_base_fails(self) -> None:
+    def test_gradients_are_not_changed_if_the_base_raises(self) -> None:
         class Failing(SGD):
             def step(self, closure: Any = None) -> Any:
                 raise RuntimeError("no")
@@ -125,7 +125,7 @@ class TestStep:
             KO([p], base=Failing).step()
         assert p.grad is grad
 
-    def test_vectors_single_rows_and_empty_tensors_are_not_collided(self) -> None:
+    def test_vectors_single_rows_and_empty_tensors_do_not_collide(self) -> None:
         shapes: list[tuple[int, ...]] = [(4,), (), (1, 4), (0, 4), (4, 0)]
         params = [parameter(*shape) for shape in shapes]
         expected = [p.detach() - 0.1 * p.grad for p in params]  # type: ignore[operator]
@@ -133,7 +133,7 @@ class TestStep:
         for p, value in zip(params, expected, strict=True):
             torch.testing.assert_close(p.detach(), value)
 
-    def test_none_zero_and_frozen_gradients(self) -> None:
+    def test_steps_with_none_zero_and_frozen_gradients(self) -> None:
         without, zero, frozen = parameter(3, 3), parameter(3, 3), parameter(3, 3)
         without.grad, frozen.grad = None, None
         zero.grad = torch.zeros(3, 3)
@@ -145,7 +145,7 @@ class TestStep:
             assert torch.equal(p, value)
 
     @pytest.mark.parametrize("kind", ["sparse", "complex"])
-    def test_sparse_and_complex_gradients_are_refused_before_anything_changes(self, kind: str) -> None:
+    def test_raises_runtime_error_for_sparse_and_complex_gradients_and_changes_nothing(self, kind: str) -> None:
         first = parameter(3, 3)
         bad = nn.Parameter(torch.ones(4, 2, dtype=torch.complex64 if kind == "complex" else torch.float32))
         bad.grad = torch.ones_like(bad).to_sparse() if kind == "sparse" else torch.ones_like(bad)
@@ -159,7 +159,7 @@ class TestStep:
         optimizer.step()  # the base takes both
         assert not torch.equal(first, kept)
 
-    def test_l2_decay_enters_after_the_collision(self) -> None:
+    def test_l2_penalty_is_added_after_the_collision(self) -> None:
         p = parameter(5, 3)
         found = p.detach().clone()
         expected = found - 0.1 * (collisions.soft(found, p.grad, 0.3) + 0.5 * found)  # type: ignore[arg-type]
@@ -174,7 +174,7 @@ class TestStep:
             KO([p], collision=collision, rate=50.0, seed=1, maximize=maximize).step()
         assert torch.equal(up, down)
 
-    def test_channels_last_gradients(self) -> None:
+    def test_collides_channels_last_gradients(self) -> None:
         a, b = parameter(6, 3, 2, 2), parameter(6, 3, 2, 2)
         b.data = b.data.to(memory_format=torch.channels_last)
         b.grad = b.grad.to(memory_format=torch.channels_last)  # type: ignore[union-attr]
@@ -182,7 +182,7 @@ class TestStep:
             KO([p], lr=0.1, base="sgd").step()
         torch.testing.assert_close(a, b)
 
-    def test_closure_is_evaluated_once_with_gradients_and_its_loss_returned(self) -> None:
+    def test_closure_is_evaluated_once_with_grad_enabled(self) -> None:
         p = nn.Parameter(torch.ones(3, 2))
         optimizer = KO([p], lr=0.1, base="sgd")
         calls = []
@@ -200,7 +200,7 @@ class TestStep:
 
 
 class TestDescent:
-    def test_bounded_descends_the_minibatch_under_plain_sgd(self) -> None:
+    def test_bounded_form_with_plain_sgd_decreases_the_minibatch_loss(self) -> None:
         model = network()
         optimizer = KO(model.parameters(), lr=1e-3, base="sgd", gamma=100.0, bounded=True)
         x, y = torch.randn(32, 1, 4, 4), torch.randint(0, 3, (32,))
@@ -213,7 +213,7 @@ class TestDescent:
             losses.append(loss.item())
         assert all(after < before for before, after in pairwise(losses))
 
-    def test_with_adam_a_bounded_collision_can_ascend_in_every_step(self) -> None:
+    def test_bounded_form_with_adam_can_increase_the_loss_in_every_step(self) -> None:
         # 103 aligned rows, 100 with gradient 1 and 3 with gradient 5: the collision turns the 100 around by a little,
         # and Adam makes that little as large as the rest.
         slope = torch.tensor([1.0] * 100 + [5.0] * 3)[:, None]
@@ -226,7 +226,7 @@ class TestDescent:
             optimizer.step()
         assert sum(after > before for before, after in pairwise(losses)) == 20
 
-    def test_over_minibatches_it_can_ascend_in_expectation(self) -> None:
+    def test_expected_loss_over_minibatches_can_increase(self) -> None:
         # Two aligned rows, mean gradients (0.1, 0), noise +-(0.02, 2). Each minibatch's own loss falls, but the second
         # row's noise adds 2 to the first row's sum in every minibatch: 0.1 * (0.1 - 0.475 * (0.1 + 2)) < 0.
         w = torch.ones(2, 1, dtype=torch.float64)
@@ -240,7 +240,7 @@ class TestDescent:
 
 
 class TestRandomness:
-    def test_the_global_generator_is_neither_advanced_nor_read(self) -> None:
+    def test_global_generator_is_neither_advanced_nor_read(self) -> None:
         def train(reseed: int) -> Tensor:
             model = network()
             torch.manual_seed(3)
@@ -253,11 +253,11 @@ class TestRandomness:
 
         assert torch.equal(train(4), train(5))
 
-    def test_seed_none_takes_the_initial_seed(self) -> None:
+    def test_seed_none_uses_the_initial_seed(self) -> None:
         torch.manual_seed(1234)
         assert KO([parameter(2, 2)]).param_groups[0]["collision_seed"] == 1234
 
-    def test_other_seeds_collide_otherwise(self) -> None:
+    def test_seeds_give_different_collisions(self) -> None:
         models = [network(), network()]
         for seed, model in enumerate(models):
             advance(model, KO(model.parameters(), collision="hard", rate=100.0, seed=seed), range(2))
@@ -267,7 +267,7 @@ class TestRandomness:
 class TestState:
     @pytest.mark.parametrize("copier", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
     @pytest.mark.parametrize("base", BASES)
-    def test_a_copy_continues_alike_and_apart(self, base: Any, copier: Callable[[Any], Any]) -> None:
+    def test_copy_continues_identically_and_independently(self, base: Any, copier: Callable[[Any], Any]) -> None:
         model = network()
         optimizer = KO(model.parameters(), base=base, collision="hard", rate=100.0)
         advance(model, optimizer, range(2))
@@ -278,7 +278,7 @@ class TestState:
         advance(model, optimizer, range(2, 4))
         assert torch.equal(weights(model), weights(other))
 
-    def test_a_state_without_kos_options_takes_the_constructors(self) -> None:
+    def test_state_dict_without_ko_options_keeps_those_of_the_constructor(self) -> None:
         model = network()
         adam = Adam(model.parameters(), lr=0.5)
         advance(model, adam, range(2))
@@ -288,7 +288,7 @@ class TestState:
         assert (group["lr"], group["gamma"], group["collision_seed"], group["collision_step"]) == (0.5, 0.7, 5, 0)
         advance(model, optimizer, range(1))
 
-    def test_groups_override_options_and_may_be_added_later(self) -> None:
+    def test_groups_override_options_and_can_be_added_later(self) -> None:
         plain, soft, late = parameter(5, 3), parameter(5, 3), parameter(5, 3)
         optimizer = KO([{"params": [plain], "collision": "none"}, {"params": [soft], "gamma": 0.5}], 0.1, "sgd", seed=1)
         expected = [
@@ -304,7 +304,7 @@ class TestState:
         torch.testing.assert_close(late.detach(), moved)
         assert [group["collision_step"] for group in optimizer.param_groups] == [2, 2, 2]
 
-    def test_a_refused_group_changes_nothing(self) -> None:
+    def test_invalid_group_changes_nothing(self) -> None:
         p = parameter(2, 2)
         optimizer = KO([p])
         for group in ({"params": [parameter(2, 2)], "gamma": -1.0}, {"params": [p]}):
@@ -312,7 +312,7 @@ class TestState:
                 optimizer.add_param_group(group)
         assert len(optimizer.param_groups) == 1
 
-    def test_schedulers_reach_the_base(self) -> None:
+    def test_schedulers_change_the_learning_rate_of_the_base(self) -> None:
         p = nn.Parameter(torch.zeros(3, 2))
         optimizer = KO([p], lr=1.0, base="sgd", collision="none")
         for scheduler in (StepLR(optimizer, 1, 0.5), CosineAnnealingLR(optimizer, 4)):
@@ -323,7 +323,7 @@ class TestState:
             scheduler.step()
             assert optimizer.param_groups[0]["lr"] < lr
 
-    def test_hooks_fire_once(self) -> None:
+    def test_hooks_are_called_once(self) -> None:
         calls: list[str] = []
         p = parameter(3, 3)
         for base in ("adam", "muon"):
@@ -367,19 +367,21 @@ class TestConstructor:
             ({"base": "sgd", "betas": (0.9, 0.99)}, TypeError, "betas"),
         ],
     )
-    def test_errors_name_the_argument(self, options: dict[str, Any], error: type[Exception], message: str) -> None:
+    def test_raises_error_that_names_the_argument(
+        self, options: dict[str, Any], error: type[Exception], message: str
+    ) -> None:
         with pytest.raises(error, match=message):
             KO([parameter(2, 2)], **options)
 
-    def test_no_parameters(self) -> None:
+    def test_raises_value_error_without_parameters(self) -> None:
         with pytest.raises(ValueError, match="empty parameter list"):
             KO([])
 
-    def test_options_in_a_group_are_checked(self) -> None:
+    def test_raises_value_error_for_invalid_group_option(self) -> None:
         with pytest.raises(ValueError, match="rate"):
             KO([{"params": [parameter(2, 2)], "rate": -1}])
 
-    def test_named_parameters_and_tensor_lr(self) -> None:
+    def test_accepts_named_parameters_and_tensor_lr(self) -> None:
         model = network()
         optimizer = KO(model.named_parameters(), lr=torch.tensor(0.1), base="muon")
         names = [name for group in optimizer.param_groups for name in group["param_names"]]

@@ -38,7 +38,7 @@ def canonical(distribution: str) -> str:
 
 
 def required_by_torch() -> set[str]:
-    """Names of the distributions that torch needs, with what those need."""
+    """Names of the distributions that torch requires, directly or indirectly."""
     found: set[str] = set()
     waiting = ["torch"]
     while waiting:
@@ -60,7 +60,7 @@ def test_public_names() -> None:
     assert all(hasattr(ko, name) for name in ko.__all__)
 
 
-def test_it_trains_with_torch_alone() -> None:
+def test_trains_with_torch_as_the_only_dependency() -> None:
     allowed = required_by_torch()
     assert {"torch", "sympy"} <= allowed
     owners = packages_distributions()

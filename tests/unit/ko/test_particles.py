@@ -1,4 +1,4 @@
-"""Where the neurons of a model are, and that KO collides them there."""
+"""Rows of a model's parameters that are neurons, and their collisions."""
 
 import warnings
 from typing import Any
@@ -13,7 +13,7 @@ from ko.particles import as_matrices, from_matrices
 
 
 def tag_of(model: nn.Module, name: str, **options: Any) -> dict[str, Any]:
-    """What the group of a parameter says beside its tensors."""
+    """The options of the parameter group that holds a parameter."""
     for group in param_groups(model, **options):
         if name in [n for n, _ in group["params"]]:
             return {key: value for key, value in group.items() if key != "params"}
@@ -90,21 +90,21 @@ class TestParamGroups:
             (nn.ParameterDict({"table": torch.ones(3, 4)}), "table", {}),
         ],
     )
-    def test_what_is_known_of_a_parameter(self, module: nn.Module, name: str, tag: dict[str, Any]) -> None:
+    def test_row_options_of_modules(self, module: nn.Module, name: str, tag: dict[str, Any]) -> None:
         assert tag_of(module, name) == tag
 
-    def test_embeddings_on_request(self) -> None:
+    def test_embeddings_collide_if_requested(self) -> None:
         assert tag_of(nn.Embedding(9, 4), "weight", embeddings=True) == {"group_size": 64, "skip_idle": True}
         assert tag_of(Tied(), "words.weight", embeddings=True) == {}  # it is the head, in which all pairs meet
 
-    def test_weights_that_are_no_parameters_are_left_alone(self) -> None:
+    def test_weights_that_are_not_parameters_are_ignored(self) -> None:
         model = nn.Linear(3, 4)
         weight = model.weight.detach()
         del model.weight
         model.register_buffer("weight", weight)
         assert [name for group in param_groups(model) for name, _ in group["params"]] == ["bias"]
 
-    def test_what_is_no_module_or_flattened_is_refused(self) -> None:
+    def test_raises_error_for_non_modules_and_flattened_parameters(self) -> None:
         with pytest.raises(TypeError, match=r"model: expected a torch\.nn\.Module, not generator"):
             param_groups(nn.Linear(2, 2).parameters())  # type: ignore[arg-type]
         model = nn.Linear(2, 2)
@@ -112,7 +112,7 @@ class TestParamGroups:
         with pytest.raises(ValueError, match=r"model: .* use fully_shard \(FSDP2\)"):
             param_groups(model)
 
-    def test_stacked_by_name(self) -> None:
+    def test_stacked_matches_parameter_names(self) -> None:
         model = nn.ModuleList([Attention(), Attention()])
         assert tag_of(model, "1.qkv.weight", stacked={"*.qkv.weight": 3}) == {"blocks": 3}
         assert tag_of(model, "1.proj.weight", stacked={"*.qkv.weight": 3}) == {}
@@ -121,7 +121,7 @@ class TestParamGroups:
         with pytest.raises(ValueError, match=r"stacked: the 12 rows of 0\.qkv\.weight cannot be split into 5"):
             param_groups(model, stacked={"*.qkv.weight": 5})
 
-    def test_every_parameter_once_and_options_in_each_group(self) -> None:
+    def test_groups_contain_every_parameter_once_and_all_options(self) -> None:
         model = nn.Sequential(nn.Embedding(9, 4), nn.LSTM(4, 4), nn.Linear(4, 3), Tied())
         groups = param_groups(model, lr=0.5)
         names = [name for group in groups for name, _ in group["params"]]
@@ -144,7 +144,7 @@ class TestMatrices:
         ],
     )
     @pytest.mark.parametrize("channels_last", [False, True])
-    def test_there_and_back(
+    def test_from_matrices_inverts_as_matrices(
         self, shape: tuple[int, ...], row_dim: int, blocks: int, expected: tuple[int, ...], channels_last: bool
     ) -> None:
         tensor = torch.arange(float(torch.Size(shape).numel())).view(shape)
@@ -156,7 +156,7 @@ class TestMatrices:
         assert torch.equal(again, tensor)
         assert again.stride() == tensor.stride()
 
-    def test_a_transposed_convolution_has_a_row_for_each_output_channel(self) -> None:
+    def test_transposed_convolution_has_one_row_per_output_channel(self) -> None:
         weight = torch.randn(4, 6, 3, 3)  # (in, out, kh, kw)
         assert torch.equal(as_matrices(weight, row_dim=1)[0, 2], weight[:, 2].flatten())
 
@@ -169,7 +169,7 @@ def stepped(model: nn.Module, groups: Any, **options: Any) -> None:
 
 class TestCollides:
     @pytest.mark.parametrize("form", [{"gamma": 0.3}, {"gamma": 9.0, "bounded": True}, {"gamma": 0.3, "group_size": 2}])
-    def test_gates_do_not_meet(self, form: dict[str, Any]) -> None:
+    def test_gates_do_not_interact(self, form: dict[str, Any]) -> None:
         model = nn.LSTM(3, 5).double()
         found = model.weight_ih_l0.detach().clone()
         stepped(model, param_groups(model), **form)
@@ -183,7 +183,7 @@ class TestCollides:
         together = collisions.soft(found, grad, form["gamma"], form.get("bounded", False))
         assert not torch.allclose(found - model.weight_ih_l0.detach(), together)
 
-    def test_a_transposed_convolution_collides_output_channels(self) -> None:
+    def test_transposed_convolution_collides_output_channels(self) -> None:
         model = nn.ConvTranspose2d(3, 5, 2).double()
         found = model.weight.detach().clone()
         stepped(model, param_groups(model), gamma=0.3)
@@ -192,7 +192,7 @@ class TestCollides:
         moved = collisions.soft(w, g, 0.3).view(5, 3, 2, 2).transpose(0, 1)
         torch.testing.assert_close(found - model.weight.detach(), moved)
 
-    def test_rows_without_a_gradient_drop_out_exactly(self) -> None:
+    def test_leaving_out_rows_without_gradient_is_exact(self) -> None:
         # A vocabulary beyond the size from which on such rows are looked for; a batch that has 5 words of it.
         model = nn.Embedding(5000, 4).double()
         words = torch.tensor([3, 4000, 17, 4999, 42])
@@ -214,7 +214,7 @@ class TestCollides:
             assert torch.equal(model.weight.grad, grad)
 
     @pytest.mark.parametrize("form", [{"gamma": 0.3}, {"collision": "hard", "rate": 1e9}])
-    def test_words_that_a_batch_has_not_take_no_part(self, form: dict[str, Any]) -> None:
+    def test_words_absent_from_the_batch_are_left_out(self, form: dict[str, Any]) -> None:
         model = nn.Embedding(50, 4).double()
         optimizer = KO(param_groups(model, embeddings=True), lr=1.0, base="sgd", seed=0, **form)
         found = model.weight.detach().clone()
@@ -241,7 +241,7 @@ class TestCollides:
         assert losses[-1] < losses[0] / 2
 
     @pytest.mark.parametrize("base", ["sgd", "adam", "muon"])
-    def test_neurons_may_be_renumbered(self, base: str) -> None:
+    def test_training_is_equivariant_under_permutation_of_neurons(self, base: str) -> None:
         # The same network with its hidden neurons in another order trains to the same network in that order.
         order = torch.randperm(7, generator=torch.Generator().manual_seed(3))
         x, y = torch.randn(30, 4, dtype=torch.float64), torch.randint(0, 3, (30,))
@@ -286,7 +286,7 @@ class TestBadLayouts:
             ({"group_size": float("inf")}, "group_size of parameter group 0: expected an integer >= 2, not inf"),
         ],
     )
-    def test_are_refused(self, group: dict[str, Any], message: str) -> None:
+    def test_invalid_layout_raises_value_error(self, group: dict[str, Any], message: str) -> None:
         p = nn.Parameter(torch.ones(6, 4))
         with pytest.raises(ValueError, match=message):
             KO([{"params": [p], **group}])
@@ -295,7 +295,7 @@ class TestBadLayouts:
             optimizer.add_param_group({"params": [p], **group})
         assert len(optimizer.param_groups) == 1
 
-    def test_a_flattened_parameter_is_refused(self) -> None:
+    def test_flattened_parameter_raises_value_error(self) -> None:
         p = nn.Parameter(torch.ones(24))
         p._is_flat_param = True  # type: ignore[attr-defined]  # as FullyShardedDataParallel marks it
         with pytest.raises(ValueError, match=r"params of parameter group 0: .* use fully_shard \(FSDP2\)"):

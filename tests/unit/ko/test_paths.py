@@ -1,4 +1,4 @@
-"""One collision computed in several ways: whole, in blocks, in strips, in bfloat16, many layers at once, compiled."""
+"""One collision computed in several ways: at once, in blocks, in strips, in bfloat16, in batches, compiled."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def rows(*shape: int, device: str = "cpu", dtype: torch.dtype = torch.float64) -
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("bounded", [False, True])
 class TestBlocks:
-    def test_blocks_and_strips_of_any_height_agree(
+    def test_result_does_not_depend_on_block_and_strip_sizes(
         self, device: str, bounded: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         w, g = rows(53, 7, device=device)
@@ -43,7 +43,7 @@ class TestBlocks:
                 batch = collisions.soft(torch.stack((w, w)), torch.stack((g, g)), 0.2, bounded)
                 torch.testing.assert_close(batch, torch.stack((whole, whole)))
 
-    def test_bfloat16_cosines_and_products(self, device: str, bounded: bool) -> None:
+    def test_bfloat16_cosines_and_products_are_within_their_rounding_error(self, device: str, bounded: bool) -> None:
         # A cosine in bfloat16 is off by at most 2^-8, a product of two by 2^-7; a sum of many by much less.
         w, g = rows(300, 40, device=device)
         exact = collisions.soft(w, g, 0.1, bounded)
@@ -62,7 +62,7 @@ class TestBlocks:
 
 
 class Largest(TorchDispatchMode):
-    """Remembers the largest tensor that any operation made."""
+    """Records the size of the largest tensor that any operation returns."""
 
     n_bytes = 0
 
@@ -75,7 +75,7 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("options", [{}, {"bounded": True}, {"group_size": 64}])
-def test_no_matrix_of_all_pairs_beyond_the_bound(options: dict[str, Any]) -> None:
+def test_no_tensor_exceeds_the_memory_limit(options: dict[str, Any]) -> None:
     w, g = (r.float() for r in rows(6000, 3))  # all pairs: 144 MB
     with Largest() as largest:
         collisions.soft(w, g, 0.1, **options)
@@ -84,7 +84,7 @@ def test_no_matrix_of_all_pairs_beyond_the_bound(options: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("device", DEVICES)
 class TestTogether:
-    def test_hard_layers_at_once_equal_each_alone(self, device: str) -> None:
+    def test_batch_of_hard_collisions_equals_single_layers(self, device: str) -> None:
         w, g = rows(3, 11, 6, device=device)
         keys = [rng.key(k) for k in range(3)]
         together, shares = collisions.collide_pairs(w, g, 3.0, rng.as_tensor(keys))
@@ -95,7 +95,7 @@ class TestTogether:
         assert 0 < shares.min() <= shares.max() <= 1
 
     @pytest.mark.parametrize("form", FORMS)
-    def test_foreach_equals_the_loop(self, device: str, form: dict[str, Any]) -> None:
+    def test_foreach_equals_for_loop(self, device: str, form: dict[str, Any]) -> None:
         results = []
         for foreach in (False, True, None):
             torch.manual_seed(0)
@@ -110,7 +110,7 @@ class TestTogether:
         torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(results[0], results[2], rtol=1e-9, atol=1e-12)
 
-    def test_gpu_draws_the_cpus_numbers(self, device: str) -> None:
+    def test_random_numbers_do_not_depend_on_the_device(self, device: str) -> None:
         w, g = rows(40, 6)
         here = collisions.hard(w, g, 3.0, 5)
         torch.testing.assert_close(collisions.hard(w.to(device), g.to(device), 3.0, 5).cpu(), here)
@@ -132,7 +132,7 @@ class TestCompiled:
             LayerBatch(w[:1], g[:1], force * 10, keys[:1], True, False, None),
         ]
 
-    def test_one_graph_for_every_strength_and_step(self) -> None:
+    def test_compiles_one_graph_for_all_strengths_and_steps(self) -> None:
         torch.compiler.reset()
         graphs = []
 

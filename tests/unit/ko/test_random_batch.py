@@ -1,4 +1,4 @@
-"""Random batches: soft collisions inside random groups estimate the sum over all rows."""
+"""Random batches: soft collisions within random groups estimate the sum over all rows."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def groups_of(n: int, size: int, key: int = 0) -> list[list[int]]:
 class TestGroups:
     @pytest.mark.parametrize("n", [2, 3, 7, 12, 95, 127, 128, 1000])
     @pytest.mark.parametrize("size", [2, 3, 4, 64])
-    def test_every_row_is_in_one_group_and_nobody_alone(self, n: int, size: int) -> None:
+    def test_every_row_is_in_one_group_of_at_least_two(self, n: int, size: int) -> None:
         groups = groups_of(n, size)
         assert sorted(row for group in groups for row in group) == list(range(n))
         heights = {len(group) for group in groups}
@@ -34,10 +34,10 @@ class TestGroups:
         assert max(heights) - min(heights) <= 1
         assert max(heights) <= max(1.5 * size, 3)  # about `size`
 
-    def test_other_keys_group_otherwise(self) -> None:
+    def test_keys_give_different_groups(self) -> None:
         assert groups_of(64, 8, key=1) != groups_of(64, 8, key=2)
 
-    def test_pairs_meet_equally_often(self) -> None:
+    def test_all_pairs_share_a_group_equally_often(self) -> None:
         # 66 pairs, each together with probability 3 / 11; chi-square with 65 degrees of freedom, 0.999 quantile. Pairs
         # of one grouping depend on each other, which makes the statistic smaller: the test is on the safe side.
         counts = np.zeros((N, N))
@@ -80,18 +80,18 @@ class TestEstimate:
             expected[group] -= 0.2 * c @ g[group]
         torch.testing.assert_close(collisions.soft(w, g, 0.2, group_size=3, key=5), expected)
 
-    def test_a_group_of_all_is_exact(self, device: str) -> None:
+    def test_group_of_all_rows_is_exact(self, device: str) -> None:
         w, g = layer(device=device)
         for size in (9, N, 10**6):
             torch.testing.assert_close(collisions.soft(w, g, 0.3, group_size=size), collisions.soft(w, g, 0.3))
 
-    def test_bounded_stays_a_descent_direction(self, device: str) -> None:
+    def test_bounded_form_is_a_descent_direction(self, device: str) -> None:
         w, g = layer(40, device=device)
         for key in range(50):
             moved = collisions.soft(w, g, 1e3, bounded=True, group_size=5, key=key)
             assert (g * moved).sum() >= 0.049 * g.square().sum()
 
-    def test_layers_at_once_equal_each_alone(self, device: str) -> None:
+    def test_batch_of_layers_equals_single_layers(self, device: str) -> None:
         generator = torch.Generator().manual_seed(0)
         w, g = (torch.randn(3, 10, 4, generator=generator, dtype=torch.float64).to(device) for _ in range(2))
         keys = [rng.key(k) for k in range(3)]
@@ -100,7 +100,7 @@ class TestEstimate:
             alone = [collisions.soft(w[k], g[k], 2.0, bounded, group_size=3, key=keys[k]) for k in range(3)]
             torch.testing.assert_close(together, torch.stack(alone))
 
-    def test_zero_and_bad_rows_as_in_the_exact_form(self, device: str) -> None:
+    def test_zero_and_non_finite_rows_are_handled_as_in_the_exact_form(self, device: str) -> None:
         w, g = layer(device=device)
         w[1], g[3], g[5, 0] = 0, 0, torch.nan
         for bounded in (False, True):

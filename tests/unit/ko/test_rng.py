@@ -3,13 +3,13 @@ import torch
 from ko import rng
 
 
-def test_key_depends_on_every_part_and_their_order() -> None:
+def test_key_depends_on_every_part_and_on_their_order() -> None:
     keys = {rng.key(*parts) for parts in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0), (0,), (2**63, 0, 0)]}
     assert len(keys) == 7
     assert all(0 <= key < 2**64 for key in keys)
 
 
-def test_splitmix64_gives_its_published_sequence() -> None:
+def test_equals_the_published_splitmix64_sequence() -> None:
     # The first outputs for the seed 1234567, from Vigna's reference implementation.
     bits = rng.bits(1234567, torch.arange(1, 4)).tolist()
     assert [b % 2**64 for b in bits] == [6457827717110365317, 3203168211198807973, 9817491932198370423]

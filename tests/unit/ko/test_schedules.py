@@ -1,4 +1,4 @@
-"""Strengths that change with the steps done."""
+"""Collision strengths that are functions of the number of completed steps."""
 
 import copy
 import io
@@ -18,7 +18,7 @@ from ko import KO, Fade, collisions
     ("shape", "expected"),
     [("cosine", [1.0, 0.8535533905932737, 0.5, 0.0, 0.0]), ("linear", [1, 0.75, 0.5, 0, 0]), ("step", [1, 1, 1, 0, 0])],
 )
-def test_shapes(shape: Any, expected: list[float]) -> None:
+def test_fade_follows_its_shape(shape: Any, expected: list[float]) -> None:
     fade = Fade(3.0, 1.0, steps=8, shape=shape)
     assert [fade(step) for step in (0, 2, 4, 8, 100)] == pytest.approx([1 + 2 * x for x in expected])
 
@@ -35,7 +35,7 @@ def test_shapes(shape: Any, expected: list[float]) -> None:
         ({"start": 0.1, "steps": 1, "shape": "square"}, "shape: 'square' is not one of cosine, linear, step"),
     ],
 )
-def test_bad_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
+def test_raises_value_error_that_names_the_argument(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Fade(**arguments)
 
@@ -47,7 +47,7 @@ class TestInKO:
         p.grad = torch.randn(6, 4, generator=generator)
         return p
 
-    def test_each_step_takes_its_own_strength(self) -> None:
+    def test_each_step_uses_its_strength(self) -> None:
         p = self.parameter()
         fade = Fade(0.5, 0.0, steps=2, shape="linear")
         optimizer = KO([p], lr=0.1, base="sgd", gamma=fade)
@@ -56,7 +56,7 @@ class TestInKO:
             optimizer.step()
             torch.testing.assert_close(p.detach(), expected)
 
-    def test_any_function_of_the_step_and_any_group(self) -> None:
+    def test_accepts_any_function_of_the_step_in_any_group(self) -> None:
         faded, constant = self.parameter(), self.parameter()
         optimizer = KO(
             [{"params": [faded], "rate": lambda step: 50.0 * (step == 1)}, {"params": [constant], "collision": "none"}],
@@ -70,7 +70,7 @@ class TestInKO:
         optimizer.step()
         assert not torch.equal(faded, constant)
 
-    def test_a_state_dict_holds_numbers_and_the_constructor_the_function(self) -> None:
+    def test_state_dict_holds_numbers_and_loading_keeps_the_function(self) -> None:
         optimizer = KO([self.parameter()], gamma=Fade(0.4, 0.2, steps=4, shape="linear"))
         for _ in range(2):
             optimizer.step()
@@ -84,14 +84,14 @@ class TestInKO:
         constant.load_state_dict(saved)
         assert constant.param_groups[0]["gamma"] == pytest.approx(0.3)
 
-    def test_a_copy_fades_on(self) -> None:
+    def test_copy_continues_the_schedule(self) -> None:
         optimizer = KO([self.parameter()], gamma=Fade(0.4, steps=4))
         optimizer.add_param_group({"params": self.parameter(), "gamma": 0.25})
         optimizer.add_param_group({"params": self.parameter(), "gamma": Fade(0.9, steps=2)})
         for copied in (pickle.loads(pickle.dumps(optimizer)), copy.deepcopy(optimizer)):
             assert [group["gamma"] for group in copied.param_groups] == [Fade(0.4, steps=4), 0.25, Fade(0.9, steps=2)]
 
-    def test_a_function_is_asked_once_a_step_and_group(self) -> None:
+    def test_function_is_called_once_per_step_and_group(self) -> None:
         asked = []
         optimizer = KO([self.parameter(), self.parameter()], gamma=lambda step: asked.append(step) or 0.1)  # type: ignore[func-returns-value]
         asked.clear()
@@ -109,13 +109,13 @@ class TestInKO:
             (torch.tensor(True), "gamma: expected one real number, not a torch.bool"),
         ],
     )
-    def test_what_is_no_function_of_the_step_is_refused_at_once(self, gamma: Any, message: str) -> None:
+    def test_constructor_raises_value_error_for_invalid_function(self, gamma: Any, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             KO([self.parameter()], gamma=gamma)
         with pytest.raises(ValueError, match="parameter group 0"):
             KO([{"params": self.parameter(), "gamma": gamma}])
 
-    def test_numpy_numbers_are_numbers(self) -> None:
+    def test_accepts_numpy_numbers(self) -> None:
         p = self.parameter()
         options: dict[str, Any] = {"gamma": np.float32(0.1), "group_size": np.int64(3), "seed": np.int64(3)}
         optimizer = KO([p], rate=np.int64(1), **options)
@@ -126,7 +126,7 @@ class TestInKO:
         torch.load(file, weights_only=True)  # which takes Python's own numbers alone
         KO([p], gamma=lambda step: np.float32(0.1)).step()
 
-    def test_hooks_see_numbers(self) -> None:
+    def test_state_dict_hooks_receive_numbers(self) -> None:
         optimizer = KO([self.parameter()], gamma=Fade(0.4, steps=4))
         seen = []
         optimizer.register_state_dict_post_hook(lambda _, saved: seen.append(saved["param_groups"][0]["gamma"]))
@@ -134,7 +134,7 @@ class TestInKO:
         assert seen == [0.4]
 
     @pytest.mark.parametrize("bad", [-0.1, math.nan, math.inf, "1"])
-    def test_a_function_that_leaves_its_range_is_refused_before_anything_changes(self, bad: Any) -> None:
+    def test_step_raises_value_error_for_strength_out_of_range_and_changes_nothing(self, bad: Any) -> None:
         p = self.parameter()
         found = p.detach().clone()
         optimizer = KO([p], lr=0.0, gamma=lambda step: bad if step == 1 else 0.1)
@@ -144,7 +144,7 @@ class TestInKO:
         assert torch.equal(p, found)
         assert optimizer.param_groups[0]["collision_step"] == 1
 
-    def test_a_tensor_may_be_changed_in_place(self) -> None:
+    def test_tensor_strength_can_be_changed_in_place(self) -> None:
         p = self.parameter()
         gamma = torch.tensor(0.0)
         optimizer = KO([p], lr=0.1, base="sgd", gamma=gamma)

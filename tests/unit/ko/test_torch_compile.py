@@ -1,7 +1,7 @@
-"""`torch.compile` of KO's step: as the eager step, and compiled once whatever changes from step to step.
+"""`torch.compile` of KO's step: it equals the eager step, and changes between steps do not recompile it.
 
-With the "eager" backend, which shows what Dynamo makes of the code. Inductor would take minutes over all forms: it
-compiles the random numbers alone, whose 64-bit products it may not fold.
+These tests use the "eager" backend, which covers Dynamo. Inductor would take minutes for all forms, so it compiles only
+the random numbers, whose 64-bit products it must not fold.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.parametrize("device", DEVICES)
 
 @pytest.fixture(autouse=True)
 def fresh_dynamo() -> Iterator[None]:
-    """No code of other tests compiled, and none of ours left."""
+    """Compiled code is reset before and after each test."""
     torch._dynamo.reset()
     counters.clear()
     yield
@@ -33,7 +33,7 @@ def fresh_dynamo() -> Iterator[None]:
 
 
 def change(group: dict[str, Any]) -> None:
-    """All that schedulers change between steps."""
+    """Change the options that schedulers change between steps."""
     if isinstance(group["lr"], torch.Tensor):
         group["lr"].mul_(0.9)
     for name in ("gamma", "rate"):
@@ -100,7 +100,7 @@ def test_collide_is_one_graph(form: str, device: str) -> None:
     assert compiles.frame_count == 1
 
 
-def test_a_compiled_step_takes_a_closure(device: str) -> None:
+def test_compiled_step_accepts_a_closure(device: str) -> None:
     case = CASES["sgd-soft"]
     found = []
     for backend in (None, "eager"):
@@ -118,7 +118,7 @@ def test_a_compiled_step_takes_a_closure(device: str) -> None:
 
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="Inductor needs a C++ compiler")
-def test_inductor_takes_the_random_numbers(device: str) -> None:
+def test_inductor_computes_the_same_random_numbers(device: str) -> None:
     def bits(key: torch.Tensor) -> torch.Tensor:
         return rng.bits(key, torch.arange(7, device=device) + 9)
 

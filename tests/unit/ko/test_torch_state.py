@@ -1,5 +1,5 @@
-"""What torch's own tests check of the state of torch's optimizers (state dicts, copies, hooks), of KO on each of them;
-names are those of torch's test/test_optim.py. And that a run is the same however it is interrupted.
+"""torch's tests of optimizer state (state dicts, copies, hooks), applied to KO with each base; test names are those of
+torch's test/test_optim.py. In addition, interruptions must not change a run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STEPS = 4  # of an uninterrupted run
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Bit for bit, in whatever nests tensors; devices may differ."""
+    """Bitwise equality of nested containers of tensors; devices may differ."""
     if isinstance(a, Tensor):
         return isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a.cpu(), b.cpu())
     if isinstance(a, dict):
@@ -40,7 +40,7 @@ def equal(a: Any, b: Any) -> bool:
 
 
 class Parameters(nn.Module):
-    """A model that is nothing but its parameters, for what wants a model."""
+    """A module that only holds parameters."""
 
     def __init__(self, params: list[nn.Parameter]) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class TestInterruptions:
         "copier", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"]
     )
     @every_case
-    def test_copies_collide_alike(self, case: Case, copier: Callable[[Any], Any]) -> None:
+    def test_copies_continue_identically(self, case: Case, copier: Callable[[Any], Any]) -> None:
         params = case.parameters("cpu")
         optimizer = case.build(params)
         advance(optimizer, params, range(2))
@@ -100,7 +100,7 @@ class TestInterruptions:
             assert all(map(torch.equal, ps.own, uninterrupted(case)))
 
     @pytest.mark.parametrize("form", FORMS)
-    def test_a_distributed_checkpoint_before_the_first_step(self, form: str) -> None:
+    def test_distributed_checkpoint_before_the_first_step(self, form: str) -> None:
         # It steps the optimizer with zero gradients and zero rates, which plain SGD does not notice: nor may KO on it.
         case = CASES[f"sgd-{form}"]
         model = Parameters(case.parameters("cpu"))

@@ -1,5 +1,5 @@
-"""What torch's own tests check of a step of torch's optimizers, of KO on each of them; names are those of torch's
-test/test_optim.py, inputs are torch's tables (see torch_infos.py).
+"""torch's tests of optimizer steps, applied to KO with each base. Test names are those of torch's test/test_optim.py,
+inputs are those of torch's tables (see torch_infos.py).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ on_devices = pytest.mark.parametrize("device", DEVICES)
 
 
 def loss_of(params: list[nn.Parameter]) -> Tensor:
-    """Squared distance from a point that is not the origin, over all parameters."""
+    """Squared distance of all parameters from a point other than the origin."""
     return sum((p - 0.5).square().sum() for p in params)  # type: ignore[return-value]
 
 
 def train(optimizer: KO, params: list[nn.Parameter], steps: int, schedulers: Any = ()) -> list[float]:
-    """The losses before the first step and after each."""
+    """The losses before the first step and after each step."""
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -135,7 +135,7 @@ class TestDirection:
             assert found[-1] < found[0]
 
     @every_base
-    def test_schedulers_move_kos_learning_rates_as_the_bases(self, case: Case, device: str) -> None:
+    def test_schedulers_change_learning_rates_as_for_the_base(self, case: Case, device: str) -> None:
         for build_schedulers in case.info.scheduler_inputs:
             params, alone = case.parameters(device), case.parameters(device)
             optimizers = case.build(params, collision="none"), case.base_alone(alone)
@@ -317,7 +317,7 @@ class TestGroups:
             assert group.keys() == bare.keys() | optimizer.defaults.keys()
 
     @every_base
-    def test_a_group_added_later_is_as_one_given_at_once(self, case: Case) -> None:
+    def test_group_added_later_equals_group_of_the_constructor(self, case: Case) -> None:
         found = []
         for late in (False, True):
             first, *rest = params = case.parameters("cpu")
@@ -346,7 +346,7 @@ def test_every_named_base_is_in_the_tables() -> None:
     assert all(len(case.inputs("cpu")) >= 5 for case in CASES.values())
 
 
-def test_the_hard_form_of_these_tables_collides() -> None:
+def test_hard_form_of_these_tables_collides() -> None:
     case = CASES["adam-hard"]
     params = case.parameters("cpu")
     optimizer = case.build(params)

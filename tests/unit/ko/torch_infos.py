@@ -1,12 +1,12 @@
-"""torch's own test tables of its optimizers, as tables of KO: each base's inputs and errors are KO's on that base.
+"""torch's test tables of its optimizers as tables of KO: the inputs and errors of each base are those of KO on it.
 
-Not taken over, because it does not apply:
+Not applicable and left out:
 
-- `capturable` and `fused` on a CPU: the tables have them for GPUs only, where they are KO's inputs too. That KO hands
-  `fused` on is tested by itself.
-- `differentiable`: KO detaches the gradients it collides; torch's tables keep it out of the inputs as well.
-- `ns_coefficients` and `adjust_lr_fn` of Muon, and its refusal of tensors that are not 2-D, on `base="muon"`, which is
-  `MuonAdamW`: it has no such options and takes any tensor. The class `Muon` itself as a base is held to all of it.
+- `capturable` and `fused` on a CPU: the tables have them for GPUs only, where they are inputs of KO as well. A separate
+  test checks that KO passes `fused` to the base.
+- `differentiable`: KO detaches the gradients that it collides; torch's tables leave it out of the inputs as well.
+- `ns_coefficients` and `adjust_lr_fn` of Muon, and its error for tensors that are not 2-D, with `base="muon"`, which is
+  `MuonAdamW`: it does not have these options and accepts any tensor. They are tested with the class `Muon` as a base.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ OTHERS = [
 
 
 class Case(NamedTuple):
-    """KO on one base in one form."""
+    """KO with one base and one collision form."""
 
     base: str | type[torch.optim.Optimizer]
     form: str
@@ -60,21 +60,21 @@ class Case(NamedTuple):
     info: OptimizerInfo  # of KO on it
 
     def inputs(self, device: str) -> list[dict[str, Any]]:
-        """KO's keyword arguments, one for each of the base's inputs; tensors among them are new ones."""
+        """Keyword arguments of KO, one dict per input of the base; tensors are copied."""
         return [dict(entry.kwargs) for entry in self.info.optim_inputs_func(device=device)]
 
     def build(self, params: Any, **options: Any) -> KO:
-        """KO in this form with the base's defaults, but for `options`."""
+        """KO in this form with the defaults of the base, except for `options`."""
         return KO(params, **{"base": self.base, "seed": 5, **FORMS[self.form], **options})
 
     def base_alone(self, params: Any, **options: Any) -> torch.optim.Optimizer:
-        """The base without KO, at KO's default learning rate."""
+        """The base without KO, with the default learning rate of KO."""
         base_class, implied = bases.resolve(self.base)
         build: Callable[..., torch.optim.Optimizer] = base_class
         return build(params, **{"lr": 1e-3, **implied, **options})
 
     def parameters(self, device: str, dtype: torch.dtype = torch.float32) -> list[nn.Parameter]:
-        """Two matrices of one shape, one that is a channels-last convolution, and a bias; matrices alone for Muon."""
+        """Two matrices of one shape, a channels-last convolution and a bias; for Muon matrices only."""
         generator = torch.Generator().manual_seed(0)
         shapes = [(5, 3), (5, 3), (6, 4)] if self.base is torch.optim.Muon else [(5, 3), (5, 3), (6, 2, 2, 1), (5,)]
         tensors = [torch.randn(shape, generator=generator, dtype=dtype).to(device) for shape in shapes]
@@ -127,7 +127,7 @@ def _of_muon_alone(error: ErrorOptimizerInput) -> bool:
 
 
 def own_errors(device: str, base: Any) -> list[ErrorOptimizerInput]:
-    """What KO itself refuses, other than what tests/unit/ko/test_optimizer.py has."""
+    """Errors of KO itself, in addition to those in tests/unit/ko/test_optimizer.py."""
 
     def matrix(**options: Any) -> list[dict[str, Any]]:
         p = nn.Parameter(torch.ones(4, 4, device=device))
@@ -177,11 +177,11 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 _SOFT = {_name(case.base): case for case in CASES.values() if case.form == "soft"}
 every_base = pytest.mark.parametrize("case", _SOFT.values(), ids=_SOFT.keys())
-"""Every base in the soft form, for what does not depend on the form."""
+"""Every base in the soft form, for tests that do not depend on the form."""
 
 
 def set_gradients(params: list[nn.Parameter], step: int) -> None:
-    """Gradients that are a function of the step, as large as the parameters."""
+    """Set gradients that are a function of the step, of the size of the parameters."""
     generator = torch.Generator().manual_seed(step)
     for p in params:
         gradient = torch.randn(p.shape, generator=generator, dtype=p.dtype).to(p.device)
@@ -189,12 +189,12 @@ def set_gradients(params: list[nn.Parameter], step: int) -> None:
 
 
 def advance(optimizer: torch.optim.Optimizer, params: list[nn.Parameter], steps: range) -> None:
-    """Steps with the gradients of `set_gradients`."""
+    """Make steps with the gradients of `set_gradients`."""
     for step in steps:
         set_gradients(params, step)
         optimizer.step()
 
 
 def values(params: list[nn.Parameter]) -> list[Tensor]:
-    """Copies of the parameters' values."""
+    """Copies of the values of the parameters."""
     return [p.detach().clone() for p in params]

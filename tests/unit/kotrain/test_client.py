@@ -60,7 +60,7 @@ class TestJobs:
         assert client.metrics(client.submit(JOB), names=["train_loss"], max_points=10).metrics == {}
 
     def test_unknown_job(self, client):
-        with pytest.raises(NotFound, match="there is no job"):
+        with pytest.raises(NotFound, match="not found"):
             client.get(uuid4())
 
 
@@ -120,7 +120,7 @@ class TestWait:
 
 class TestKey:
     def test_of_nobody(self, api):
-        with pytest.raises(Unauthorized, match="not known here"):
+        with pytest.raises(Unauthorized, match="unknown API key"):
             Client(http=api, key="kt_wrong").catalog()
 
     @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_a_jobs_life(kotrain):
 
 def test_a_job_that_is_not_there(kotrain):
     unknown = uuid4()
-    assert kotrain("show", unknown) == (1, [], [f"kotrain: there is no job {unknown}"])
+    assert kotrain("show", unknown) == (1, [], [f"kotrain: job {unknown} not found"])
 
 
 def test_compare_without_runs(kotrain):

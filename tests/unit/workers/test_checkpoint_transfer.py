@@ -143,7 +143,7 @@ class TestTheNewestSound:
         assert copy.read_bytes() == b"state"
         assert copy.name.startswith("1.pt")
         (note,) = notes(track)
-        assert note.startswith("a checkpoint could not be used: the contents of 2.pt have changed")
+        assert note.startswith("a checkpoint could not be used: 2.pt does not match its SHA-256")
 
     def test_may_be_none(self, track):
         assert newest_sound([], track, lambda: False) is None
@@ -153,7 +153,7 @@ class TestTheNewestSound:
     def test_is_waited_for_where_one_is_not_there(self, track):
         """Nothing removes a file before its row: its disk is away, or it lies on another host."""
         damaged = replace(stored(1), sha256="0" * 64)
-        with pytest.raises(Absent, match=r"2\.pt is not there"):
+        with pytest.raises(Absent, match=r"2\.pt is missing"):
             newest_sound([written(2), damaged], track, lambda: False)
         assert len(notes(track)) == 2
 

@@ -1,124 +1,128 @@
-// The figures of a comparison's task: curves with bands, every run, learning rates, times to the target.
+// The figures of a comparison's task: curves, scores of runs, learning rates, time to the target, cost.
 
 import { get } from "../lib/api.js";
-import { Chart } from "./chart.js";
-import { bands, cost, finals, rates, target } from "./comparison_plots.js";
-import { fill, h } from "../lib/dom.js";
+import { h } from "../lib/dom.js";
 import { words } from "../lib/format.js";
-import { AGAIN } from "../lib/refresher.js";
+import { RETRY_MILLISECONDS } from "../lib/refresher.js";
+import { Chart } from "./chart.js";
+import { curvesPlot } from "./comparison_curves.js";
+import { costPlot, learningRatesPlot, scoresPlot, targetPlot } from "./comparison_plots.js";
 
 const METRICS = ["val_accuracy", "val_loss", "train_loss", "train_accuracy"];
+const NOTES = {
+  curves:
+    "Lines are means over seeds; bands span the lowest to the highest run. Thin lines that end in a cross are diverged runs. The y axis may cut off the start: double-click to show it.",
+  scores: "Each dot is a run. The line below is the mean, with its 95 % interval if known.",
+  condensation: "Mean correlation between the weights of a layer's neurons; bands span the lowest to the highest run.",
+  rates: "Each dot is a trial, scored on validation data; the chosen one is larger.",
+  target: "Each dot is the median over runs. Runs that missed the target count as later than their last step.",
+  cost: "Time per step relative to the fastest optimizer of the task.",
+};
 
-export class Figures {
+export class ComparisonFigures {
+  #state = null; // of the runs whose curves were requested
+  #requests = 0;
+  #drawn = 0; // request whose answer is drawn
+
   constructor({ id, query, keepQuery, signal }) {
     Object.assign(this, { id, keepQuery, signal });
     this.metric = METRICS.includes(query.get("metric")) ? query.get("metric") : METRICS[0];
     this.along = query.get("along") === "wall_seconds" ? "wall_seconds" : "steps";
-    this.state = null; // of the runs whose curves were asked for
-    this.asked = 0; // questions for curves so far,
-    this.drawn = 0; // and the one whose answer is drawn
     const chart = (title, note) => new Chart(title, { signal, note });
-    this.curves = chart(
-      "Curves",
-      "Lines are means over the seeds; bands reach from the lowest run to the highest. Thin lines that end in a cross diverged. The axis may leave out the start; a double click shows it.",
-    );
-    this.finals = chart(
-      "Every run",
-      "Each dot is a run; the line beside them is the mean, with its 95 % interval where there is one.",
-    );
-    this.condensation = chart(
-      "Condensation",
-      "Mean correlation between the weights of a layer's neurons; bands from the lowest run to the highest.",
-    );
-    this.rates = chart("Learning rates", "Each dot is a trial, judged on validation data; the chosen one is larger.");
-    this.target = chart(
-      "Time to the target",
-      "Each dot is the median over runs; a run that missed the target counts as later than it lasted.",
-    );
-    this.cost = chart(
-      "Cost of a step",
-      "Time of a step relative to the cheapest optimizer of the task, and the memory of its state.",
-    );
-    this.knobs = h("div", { class: "knobs" });
+    this.charts = {
+      curves: chart("Curves", NOTES.curves),
+      scores: chart("Scores of runs", NOTES.scores),
+      target: chart("Time to target", NOTES.target),
+      rates: chart("Learning rates", NOTES.rates),
+      condensation: chart("Condensation", NOTES.condensation),
+      cost: chart("Time per step", NOTES.cost),
+    };
+    const figures = Object.values(this.charts).map((one) => one.element);
     this.element = h(
       "section",
       { class: "page", "aria-label": "Figures" },
-      this.knobs,
-      h(
-        "div",
-        { class: "figures" },
-        [this.curves, this.finals, this.target, this.rates, this.condensation, this.cost].map((one) => one.element),
-      ),
+      this.#controls(),
+      h("div", { class: "figures" }, figures),
     );
-    this.drawKnobs();
   }
 
-  drawKnobs() {
-    const metric = h(
-      "select",
-      { onchange: () => this.turn("metric", metric.value, METRICS[0]) },
-      METRICS.map((name) => h("option", { value: name }, words(name))),
+  #controls() {
+    const select = (name, options) => {
+      const control = h(
+        "select",
+        { onchange: () => this.#change(name, control.value, options[0][0]) },
+        options.map(([value, text]) => h("option", { value }, text)),
+      );
+      control.value = this[name];
+      return control;
+    };
+    const metrics = METRICS.map((name) => [name, words(name)]);
+    const axes = [
+      ["steps", "steps"],
+      ["wall_seconds", "training time"],
+    ];
+    return h(
+      "div",
+      { class: "knobs" },
+      h("label", {}, "Metric of the curves", select("metric", metrics)),
+      h("label", {}, "x axis", select("along", axes)),
     );
-    metric.value = this.metric;
-    const along = h(
-      "select",
-      { onchange: () => this.turn("along", along.value, "steps") },
-      h("option", { value: "steps" }, "steps"),
-      h("option", { value: "wall_seconds" }, "training time"),
-    );
-    along.value = this.along;
-    fill(this.knobs, h("label", {}, "Curves of", metric), h("label", {}, "along", along));
   }
 
-  turn(name, value, usual) {
+  #change(name, value, usual) {
     this[name] = value;
     this.keepQuery({ [name]: value === usual ? null : value });
-    this.fetchCurves();
+    this.#fetchCurves();
   }
 
-  /** Draw what this answer says of a task, by its number from 1. */
+  /** Draw a task, by its number from 1. */
   show(answer, number) {
     const task = answer.tasks[number - 1];
     Object.assign(this, { answer, number, task });
-    this.rates.element.hidden = !task.tuning.length;
-    this.rates.draw(() => rates(answer, task));
-    this.target.element.hidden = !task.target;
-    this.target.draw(() => target(answer, task));
-    this.cost.draw(() => cost(answer, task));
-    // Curves change only where a run has ended.
+    const { rates, target, cost } = this.charts;
+    rates.element.hidden = !task.tuning.length;
+    rates.draw(() => learningRatesPlot(answer, task));
+    target.element.hidden = !task.target;
+    target.draw(() => targetPlot(answer, task));
+    cost.draw(() => costPlot(answer, task));
+    // Curves change only when a run finishes.
     const state = `${answer.status} ${number} ${task.groups.map((group) => group.jobs.length).join(" ")}`;
-    if (state !== this.state) {
-      this.state = state;
-      this.fetchCurves();
+    if (state !== this.#state) {
+      this.#state = state;
+      this.#fetchCurves();
     }
   }
 
-  /** What the reader wants to see curves of. */
-  get wanted() {
+  get #selected() {
     return [this.number, this.metric, this.along].join(" ");
   }
 
-  async fetchCurves() {
-    const { number, task, along, wanted } = this;
-    const mine = (this.asked += 1);
-    const ask = (metric) => get(`/v1/comparisons/${this.id}/curves`, { task: number, metric, along }, this.signal);
+  async #fetchCurves() {
+    const { number, task, along, charts } = this;
+    const selected = this.#selected;
+    const request = (this.#requests += 1);
+    const curvesOf = (metric) => get(`/v1/comparisons/${this.id}/curves`, { task: number, metric, along }, this.signal);
     try {
-      const [curves, ends, condensation] = await Promise.all([
-        ask(this.metric),
-        ask(task.metric),
-        ask("weight_correlation"),
-      ]);
-      if (wanted !== this.wanted || mine < this.drawn) return; // something else was chosen, or a later answer is there
-      this.drawn = mine;
-      this.curves.draw(() => bands(this.answer, curves));
-      this.condensation.draw(() => bands(this.answer, condensation));
-      this.finals.draw(() => finals(this.answer, task, ends));
+      const [curves, scores, condensation] = await Promise.all(
+        [this.metric, task.metric, "weight_correlation"].map(curvesOf),
+      );
+      if (selected !== this.#selected || request < this.#drawn) return; // another selection, or a later answer
+      this.#drawn = request;
+      charts.curves.draw(() => curvesPlot(this.answer, curves));
+      charts.condensation.draw(() => curvesPlot(this.answer, condensation));
+      charts.scores.draw(() => scoresPlot(this.answer, task, scores));
     } catch (error) {
-      if (error.name === "AbortError" || mine !== this.asked) return;
-      if (error.isAway) setTimeout(() => mine === this.asked && !this.signal.aborted && this.fetchCurves(), AGAIN);
-      else
-        for (const chart of [this.curves, this.finals, this.condensation])
-          chart.draw(() => ({ traces: [], why: error.message }));
+      if (error.name !== "AbortError" && request === this.#requests) this.#fail(error, request);
     }
+  }
+
+  #fail(error, request) {
+    if (error.isTemporary) {
+      const isCurrent = () => request === this.#requests && !this.signal.aborted;
+      setTimeout(() => isCurrent() && this.#fetchCurves(), RETRY_MILLISECONDS);
+      return;
+    }
+    const { curves, scores, condensation } = this.charts;
+    for (const chart of [curves, scores, condensation]) chart.draw(() => ({ message: error.message }));
   }
 }

@@ -1,46 +1,46 @@
-// The figures of a job, drawn as its curves grow, and the knobs that say how.
+// The figures of a job, redrawn as its curves grow, and the controls above them.
 
-import { Chart } from "./chart.js";
-import { groups, traces } from "./job_curves.js";
+import { emptyState } from "../components/states.js";
 import { fill, h } from "../lib/dom.js";
-import { measured, words } from "../lib/format.js";
-import { colour } from "../lib/styles.js";
-import { empty } from "../components/parts.js";
+import { metricValue, words } from "../lib/format.js";
+import { plotlyColor } from "../lib/styles.js";
+import { Chart } from "./chart.js";
+import { jobTraces, plotGroups } from "./job_plots.js";
 
-const MOST_SMOOTHING = 0.99;
+const MAX_SMOOTHING = 0.99;
 
 export class JobFigures {
-  constructor({ curves, look, query, keepQuery, signal }) {
-    Object.assign(this, { curves, look, keepQuery, signal });
+  #charts = new Map(); // by title
+  #figures = h("div", { class: "figures" });
+
+  constructor({ curves, style, query, keepQuery, signal }) {
+    Object.assign(this, { curves, style, keepQuery, signal });
     this.view = {
-      smoothing: Math.min(MOST_SMOOTHING, Math.max(0, Number(query.get("smooth")) || 0)),
-      log: query.get("log") === "1",
+      smoothing: Math.min(MAX_SMOOTHING, Math.max(0, Number(query.get("smooth")) || 0)),
+      isLog: query.get("log") === "1",
       by: query.get("by") === "time" ? "time" : "steps",
     };
-    this.charts = new Map();
-    this.figures = h("div", { class: "figures" });
-    this.element = h("div", {}, this.knobs(), h("div", { class: "space" }), this.figures);
+    this.element = h("div", {}, this.#controls(), h("div", { class: "space" }), this.#figures);
   }
 
-  knobs() {
-    const smooth = h("input", {
+  #controls() {
+    const smoothing = h("input", {
       type: "range",
       min: 0,
-      max: MOST_SMOOTHING,
+      max: MAX_SMOOTHING,
       step: 0.01,
       value: this.view.smoothing,
       "aria-label": "Smoothing",
-      oninput: () =>
-        this.change("smoothing", Number(smooth.value), "smooth", smooth.value === "0" ? null : smooth.value),
+      oninput: () => this.#change("smoothing", Number(smoothing.value), { smooth: Number(smoothing.value) || null }),
     });
-    const logarithmic = h("input", {
+    const log = h("input", {
       type: "checkbox",
-      onchange: () => this.change("log", logarithmic.checked, "log", logarithmic.checked ? "1" : null),
+      onchange: () => this.#change("isLog", log.checked, { log: log.checked ? "1" : null }),
     });
-    logarithmic.checked = this.view.log;
+    log.checked = this.view.isLog;
     const by = h(
       "select",
-      { onchange: () => this.change("by", by.value, "by", by.value === "steps" ? null : by.value) },
+      { onchange: () => this.#change("by", by.value, { by: by.value === "steps" ? null : by.value }) },
       h("option", { value: "steps" }, "steps"),
       h("option", { value: "time" }, "training time"),
     );
@@ -48,57 +48,56 @@ export class JobFigures {
     return h(
       "div",
       { class: "knobs" },
-      h("label", {}, "Smoothing", smooth),
-      h("label", {}, logarithmic, "Logarithmic"),
-      h("label", {}, "Along", by),
+      h("label", {}, "Smoothing", smoothing),
+      h("label", {}, log, "Logarithmic"),
+      h("label", {}, "x axis", by),
     );
   }
 
-  change(name, value, parameter, text) {
+  #change(name, value, query) {
     this.view[name] = value;
-    this.keepQuery({ [parameter]: text });
+    this.keepQuery(query);
     this.draw(this.job);
   }
 
-  /** Draw what there is by now, where somebody sees it. */
+  /** Draw the curves collected so far, if the figures are on the page. */
   draw(job) {
     this.job = job;
-    if (!this.figures.isConnected) return;
-    if (this.curves.isEmpty) {
-      this.charts.clear();
-      fill(this.figures, nothingYet(job));
+    if (!this.#figures.isConnected) return;
+    const groups = plotGroups(this.curves.names);
+    if (!groups.length) {
+      this.#charts.clear();
+      fill(this.#figures, noCurves(job));
       return;
     }
-    const found = groups([...this.curves.byName.keys()]);
-    for (const group of found) this.chart(group.title).draw(() => this.figure(group));
-    const wanted = found.map((group) => this.chart(group.title).element);
-    if (
-      wanted.length !== this.figures.childElementCount ||
-      wanted.some((element, position) => this.figures.children[position] !== element)
-    )
-      fill(this.figures, wanted);
+    for (const group of groups) this.#chart(group.title).draw(() => this.#plot(group));
+    const wanted = groups.map((group) => this.#chart(group.title).element);
+    const { children } = this.#figures;
+    if (wanted.length !== children.length || wanted.some((element, position) => children[position] !== element))
+      fill(this.#figures, wanted);
   }
 
-  chart(title) {
-    if (!this.charts.has(title)) this.charts.set(title, new Chart(title, { signal: this.signal }));
-    return this.charts.get(title);
+  #chart(title) {
+    if (!this.#charts.has(title)) this.#charts.set(title, new Chart(title, { signal: this.signal }));
+    return this.#charts.get(title);
   }
 
-  figure(group) {
-    const { curves, look, view } = this;
+  #plot(group) {
+    const { curves, style, view } = this;
+    const latest = group.names.map((name) => `${words(name)} ${metricValue(curves.last(name), name)}`);
     return {
-      traces: traces(group, curves, { ...view, look, colour: colour(look) }),
+      traces: jobTraces(group, curves, { ...view, style, color: plotlyColor(style) }),
       x: { title: view.by === "time" ? "training time, s" : "step", rangemode: "tozero" },
       y: {
-        title: group.share ? `${group.y}, %` : group.y,
-        log: view.log && !group.share ? true : (group.log ?? false),
+        title: group.isFraction ? `${group.y}, %` : group.y,
+        log: (view.isLog && !group.isFraction) || Boolean(group.isLog),
       },
-      description: `Latest: ${group.names.map((name) => `${words(name)} ${measured(curves.last(name), name)}`).join(", ")}.`,
+      description: `Latest values: ${latest.join(", ")}.`,
     };
   }
 }
 
-const nothingYet = (job) =>
+const noCurves = (job) =>
   job.status === "queued"
-    ? empty("It waits for a free worker", "Curves appear here as soon as it trains.")
-    : empty("No points yet", "They arrive about once a second.");
+    ? emptyState("Queued", "Curves appear here when a worker trains the job.")
+    : emptyState("No points yet", "They arrive about once a second.");

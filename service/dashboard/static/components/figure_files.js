@@ -1,46 +1,53 @@
 // The figures of a job or a comparison as files, for papers and chat.
 
 import { download, get, withQuery } from "../lib/api.js";
-import { fill, h } from "../lib/dom.js";
-import { action, empty, table } from "./parts.js";
+import { h } from "../lib/dom.js";
+import { actionButton } from "./buttons.js";
+import { folded } from "./layout.js";
+import { emptyState, loaded } from "./states.js";
+import { table } from "./table.js";
 
-const FIRST = 12; // shown before one asks for all
+const FIRST = 12; // figures shown before the rest is unfolded
 
-/** A list of them; `path` is the job's or comparison's address in the API, `name` begins the names of the files. */
-export function pictures(path, name, signal) {
-  const box = h("div", {}, "Loading \u2026");
-  const save = (plot, ending) =>
-    action(
-      ending.toUpperCase(),
-      () =>
-        download(
-          withQuery(`${path}/plots/${plot.name}.${ending}`, { task: plot.task }),
-          `${name}-${plot.name.replaceAll("/", "-")}.${ending}`,
-        ),
-      {
-        kind: "small",
-        label: `${plot.title} as ${ending.toUpperCase()}`,
-      },
+/** A list of them; `path` is the job's or comparison's path in the API, `fileName` begins the names of the files. */
+export const figureFiles = (path, fileName, signal) =>
+  loaded(get(`${path}/plots`, {}, signal), ({ plots }) => {
+    if (!plots.length) return emptyState("No figures yet");
+    const rest = plots.slice(FIRST);
+    return h(
+      "div",
+      {},
+      list(plots.slice(0, FIRST), path, fileName),
+      rest.length > 0 && folded(`${rest.length} more`, list(rest, path, fileName)),
     );
-  const list = (plots) =>
-    table({
-      label: "Pictures",
-      columns: [
-        { title: "Picture", kind: "head", cell: (plot) => plot.title },
-        plots.some((plot) => plot.task) && { title: "Task", kind: "text", cell: (plot) => plot.task ?? "" },
-        { title: "", cell: (plot) => h("span", { class: "chips" }, save(plot, "svg"), save(plot, "png")) },
-      ].filter(Boolean),
-      rows: plots,
-    });
-  get(`${path}/plots`, {}, signal)
-    .then(({ plots }) =>
-      fill(
-        box,
-        plots.length ? list(plots.slice(0, FIRST)) : empty("No pictures yet"),
-        plots.length > FIRST &&
-          h("details", {}, h("summary", {}, `${plots.length - FIRST} more`), list(plots.slice(FIRST))),
+  });
+
+const list = (plots, path, fileName) =>
+  table({
+    label: "Figures",
+    columns: [
+      { title: "Figure", kind: "head", cell: (plot) => plot.title },
+      plots.some((plot) => plot.task) && { title: "Task", kind: "text", cell: (plot) => plot.task ?? "" },
+      {
+        title: "",
+        cell: (plot) =>
+          h(
+            "span",
+            { class: "chips" },
+            ["svg", "png"].map((format) => saveButton(plot, format, path, fileName)),
+          ),
+      },
+    ],
+    rows: plots,
+  });
+
+const saveButton = (plot, format, path, fileName) =>
+  actionButton(
+    format.toUpperCase(),
+    () =>
+      download(
+        withQuery(`${path}/plots/${plot.name}.${format}`, { task: plot.task }),
+        `${fileName}-${plot.name.replaceAll("/", "-")}.${format}`,
       ),
-    )
-    .catch((error) => error.name === "AbortError" || fill(box, h("p", { class: "wrong" }, error.message)));
-  return box;
-}
+    { kind: "small", label: `${plot.title} as ${format.toUpperCase()}` },
+  );

@@ -1,40 +1,40 @@
-// A mean and its interval on a scale that the rows of a table share.
+// A mean and its interval as a drawing, on a scale shared by the rows of a table.
 
 import { svg } from "../lib/dom.js";
 
 const WIDTH = 130;
 const HEIGHT = 16;
 
-/** The range of all these intervals and values with some room; null where there is nothing. */
-export function scaleOf(rows, zero = false) {
-  const all = rows
+/** The range of all means and intervals with a margin; null if there is none. `hasZero` includes and marks zero. */
+export function scaleOf(rows, hasZero = false) {
+  const values = rows
     .flatMap(({ mean, interval }) => [mean, ...(interval ?? [])])
     .filter((value) => typeof value === "number");
-  if (zero) all.push(0);
-  if (!all.length) return null;
-  const low = Math.min(...all);
-  const high = Math.max(...all);
-  const room = 0.06 * (high - low) || 0.05 * Math.abs(high) || 0.05;
-  return { low: low - room, high: high + room, zero };
+  if (hasZero) values.push(0);
+  if (!values.length) return null;
+  const low = Math.min(...values);
+  const high = Math.max(...values);
+  const margin = 0.06 * (high - low) || 0.05 * Math.abs(high) || 0.05;
+  return { low: low - margin, high: high + margin, hasZero };
 }
 
-/** The drawing; `text` says the same in words. */
-export function intervalBar({ mean, interval }, scale, look, text) {
+/** The drawing in the color of a plot style; `text` says the same for screen readers. */
+export function intervalBar({ mean, interval }, scale, style, text) {
   if (mean === null || mean === undefined || !scale) return "";
-  const at = (value) => (WIDTH * (value - scale.low)) / (scale.high - scale.low);
+  const x = (value) => (WIDTH * (value - scale.low)) / (scale.high - scale.low);
   const middle = HEIGHT / 2;
   return svg(
     "svg",
     {
-      class: `interval c${look?.colour ?? 6}`,
+      class: `interval c${style.colour}`,
       viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
       width: WIDTH,
       height: HEIGHT,
       role: "img",
       "aria-label": text,
     },
-    scale.zero && svg("line", { class: "zero", x1: at(0), x2: at(0), y1: 0, y2: HEIGHT }),
-    interval && svg("line", { class: "range", x1: at(interval[0]), x2: at(interval[1]), y1: middle, y2: middle }),
-    svg("circle", { cx: at(mean), cy: middle, r: 3.6 }),
+    scale.hasZero && svg("line", { class: "zero", x1: x(0), x2: x(0), y1: 0, y2: HEIGHT }),
+    interval && svg("line", { class: "range", x1: x(interval[0]), x2: x(interval[1]), y1: middle, y2: middle }),
+    svg("circle", { cx: x(mean), cy: middle, r: 3.6 }),
   );
 }

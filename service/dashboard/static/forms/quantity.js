@@ -1,21 +1,18 @@
-// Fields of a number and what it counts.
+// Fields for a number and its unit or metric.
 
 import { h } from "../lib/dom.js";
-import { asNumber, field } from "./fields.js";
+import { details } from "./errors.js";
+import { field } from "./field.js";
+import { parseNumber } from "./parse_number.js";
 
-/** A number beside a select; both are one field, whose errors are shown in one place. */
+/** A number beside a drop-down list; both are one field with one error message. */
 class Quantity {
-  constructor(name, { title, help, of, choices, widths, ...attributes }) {
+  constructor(name, { help, choiceLabel, choices, widths, ...attributes }) {
     const control = h("input", { type: "text", inputmode: "decimal", autocomplete: "off", ...attributes });
-    this.amount = field(name, control, {
-      title,
-      help,
-      read: (one) => asNumber(one.value),
-      write: (one, value) => (one.value = value),
-    });
+    this.amount = field(name, control, { help, read: (one) => parseNumber(one.value) });
     this.choice = h(
       "select",
-      { "aria-label": of },
+      { "aria-label": choiceLabel },
       choices.map((value) => h("option", { value }, value)),
     );
     const row = h("div", { class: "row", style: { "flex-wrap": "nowrap" } });
@@ -25,19 +22,18 @@ class Quantity {
     this.element = this.amount.element;
   }
 
-  refuse(errors) {
-    this.amount.refuse(errors.map((error) => error.detail).join("; ") || null);
+  showErrors(errors) {
+    this.amount.setError(details(errors));
     return [];
   }
 }
 
-/** How long to train: so many epochs, steps or seconds. */
+/** The length of a training run, in epochs, steps or seconds. */
 export class Budget extends Quantity {
   constructor() {
     super("budget", {
-      title: "Budget",
-      help: "How long to train.",
-      of: "Unit of the budget",
+      help: "Length of the training.",
+      choiceLabel: "Unit of the budget",
       choices: ["epochs", "steps", "seconds"],
       widths: ["4rem", "5.5rem"],
       value: "10",
@@ -55,13 +51,12 @@ export class Budget extends Quantity {
   }
 }
 
-/** A validation metric to reach, which may be left out. */
+/** The value of a validation metric to reach; optional. */
 export class Target extends Quantity {
   constructor() {
     super("target", {
-      title: "Target",
-      help: "When it is reached is recorded: 0.95 of val_accuracy, say.",
-      of: "Metric of the target",
+      help: "A validation score, such as 0.95 for val_accuracy; the time to reach it is recorded.",
+      choiceLabel: "Metric of the target",
       choices: ["val_accuracy", "val_loss"],
       widths: ["4rem", "7rem"],
       placeholder: "none",
@@ -69,9 +64,8 @@ export class Target extends Quantity {
   }
 
   value() {
-    return this.amount.control.value.trim() === ""
-      ? undefined
-      : { metric: this.choice.value, value: this.amount.value() };
+    const isEmpty = this.amount.control.value.trim() === "";
+    return isEmpty ? undefined : { metric: this.choice.value, value: this.amount.value() };
   }
 
   set(given) {

@@ -1,132 +1,146 @@
-// The parameters of an optimizer that a comparison tunes, and the values that it tries.
+// The search space of an optimizer: its tuned parameters and the values to try.
 
+import { actionButton } from "../components/buttons.js";
+import { actions } from "../components/layout.js";
 import { fill, h, uniqueId } from "../lib/dom.js";
-import { asNumber } from "./fields.js";
-import { action } from "../components/parts.js";
+import { details } from "./errors.js";
+import { stack } from "./layout.js";
+import { parseNumbers } from "./parse_number.js";
 
-const FORMS = [
-  ["log_uniform", "log range"],
-  ["uniform", "range"],
+const DISTRIBUTIONS = [
+  ["log_uniform", "log-uniform"],
+  ["uniform", "uniform"],
   ["integer", "integers"],
-  ["choice", "one of"],
+  ["choice", "choice"],
 ];
-const USUAL = [0.0003, 0.03];
+const USUAL_RANGE = { log_uniform: [0.0003, 0.03] };
 
-/** The search space of one optimizer. `onChange` is called where a row comes or goes. */
-export class Space {
+export class SearchSpace {
+  #tunable = {};
+  #rows = [];
+
+  /** `onChange` is called when a row is added or removed. */
   constructor({ onChange }) {
     this.onChange = onChange;
-    this.offered = {};
-    this.rows = [];
     this.list = h("div", { class: "choice" });
-    this.more = action("Tune a parameter", async () => this.addNext(), { kind: "small" });
-    this.element = h("div", { class: "choice" }, this.list, h("div", { class: "actions" }, this.more));
+    this.addButton = actionButton("Tune a parameter", async () => this.#addNext(), { kind: "small" });
+    this.element = stack(this.list, actions(this.addButton));
   }
 
+  /** The names of the tuned parameters. */
   names() {
-    return this.rows.map((row) => row.name.value);
+    return this.#rows.map((row) => row.name.value);
   }
 
-  free() {
-    return Object.keys(this.offered).filter((name) => !this.names().includes(name));
+  #untuned() {
+    return Object.keys(this.#tunable).filter((name) => !this.names().includes(name));
   }
 
   /**
-   * Which parameters the optimizer has now, as `tunable` tells: rows of those that it had before go, and no two rows are
-   * of the same. What no form could have made came by an address, and stays for the API to judge.
+   * Offer the parameters of another optimizer or variant, as `ParamsForm.tunable` returns them. Rows of parameters that
+   * it does not have are removed, except those that no form has offered: they came with the address, and the API judges
+   * them.
    */
-  offer(parameters) {
-    const kept = this.rows.filter(({ name }) => name.value in parameters || !(name.value in this.offered));
-    this.offered = parameters;
-    if (kept.length < this.rows.length) this.draw(kept);
-    const taken = this.names();
-    for (const { name } of this.rows) {
-      const mine = name.value;
-      const names = Object.keys(parameters);
-      fill(
-        name,
-        (names.includes(mine) ? names : [mine, ...names]).map((one) =>
-          h("option", { value: one, disabled: one !== mine && taken.includes(one) }, one),
-        ),
-      );
-      name.value = mine;
-    }
-    this.more.hidden = this.free().length === 0;
+  offer(tunable) {
+    const kept = this.#rows.filter(({ name }) => name.value in tunable || !(name.value in this.#tunable));
+    this.#tunable = tunable;
+    if (kept.length < this.#rows.length) this.#show(kept);
+    for (const { name } of this.#rows) this.#offerNames(name);
+    this.addButton.hidden = this.#untuned().length === 0;
   }
 
-  draw(rows) {
-    this.rows = rows;
+  /** Offer the names that no other row has. */
+  #offerNames(select) {
+    const selected = select.value;
+    const taken = this.names();
+    const names = Object.keys(this.#tunable);
+    const option = (value) => h("option", { value, disabled: value !== selected && taken.includes(value) }, value);
+    fill(select, (names.includes(selected) ? names : [selected, ...names]).map(option));
+    select.value = selected;
+  }
+
+  #show(rows) {
+    this.#rows = rows;
     fill(
       this.list,
       rows.map((row) => row.element),
     );
   }
 
-  addNext() {
-    const [name] = this.free();
-    const values = this.offered[name];
-    this.add(name, values ? { choice: values } : { log_uniform: USUAL });
+  #addNext() {
+    const [name] = this.#untuned();
+    const values = this.#tunable[name];
+    this.add(name, values ? { choice: values } : USUAL_RANGE);
   }
 
+  /** Add a tuned parameter with its range as the API takes it. */
   add(parameter, range) {
-    const [form, values] = Object.entries(range).find(([, value]) => Array.isArray(value)) ?? ["choice", []];
-    const name = h("select", { "aria-label": "Tuned parameter" }, h("option", { value: parameter }, parameter));
-    const kind = h(
-      "select",
-      { "aria-label": "How it is tried" },
-      FORMS.map(([value, text]) => h("option", { value }, text)),
-    );
-    kind.value = form;
-    const error = h("span", { class: "error", id: uniqueId("range-error") });
-    const typed = h("input", {
-      type: "text",
-      autocomplete: "off",
-      spellcheck: "false",
-      value: values.join(", "),
-      "aria-label": "Values",
-      "aria-describedby": error.id,
-      placeholder: "0.0003, 0.03",
-    });
-    const row = { name, kind, typed, error };
-    row.element = h(
-      "div",
-      { class: "field", role: "group", "aria-label": "A tuned parameter" },
-      h(
-        "div",
-        { class: "row" },
-        h("span", { style: { flex: "1 1 7rem" } }, name),
-        h("span", { style: { flex: "1 1 10rem" } }, kind),
-        h("span", { style: { flex: "1 1 8rem" } }, typed),
-        action("Remove", async () => this.remove(row), { kind: "quiet small" }),
-      ),
-      error,
-    );
-    this.draw([...this.rows, row]);
+    const row = spaceRow(parameter, range, () => this.#remove(row));
+    this.#show([...this.#rows, row]);
     this.onChange();
   }
 
-  remove(row) {
-    this.draw(this.rows.filter((one) => one !== row));
+  #remove(row) {
+    this.#show(this.#rows.filter((one) => one !== row));
     this.onChange();
   }
 
-  /** As the API takes it; undefined where nothing is tuned. */
+  /** The search space for the API; undefined if nothing is tuned. */
   value() {
-    if (!this.rows.length) return undefined;
+    if (!this.#rows.length) return undefined;
     return Object.fromEntries(
-      this.rows.map(({ name, kind, typed }) => [name.value, { [kind.value]: typed.value.split(",").map(asNumber) }]),
+      this.#rows.map(({ name, distribution, values }) => [
+        name.value,
+        { [distribution.value]: parseNumbers(values.value) },
+      ]),
     );
   }
 
-  /** Show each error at the row of its parameter; answers those of no row. Pointers begin with the parameter. */
-  refuse(errors) {
-    const of = (row, error) => error.pointer.split("/")[1] === row.name.value;
-    for (const row of this.rows) {
-      const own = errors.filter((error) => of(row, error));
-      fill(row.error, own.map((error) => error.detail).join("; "));
-      if (own.length) row.typed.setAttribute("aria-invalid", "true");
-      else row.typed.removeAttribute("aria-invalid");
-    }
-    return errors.filter((error) => !this.rows.some((row) => of(row, error)));
+  /** Show each error at the row of its parameter, by which its pointer begins; return those of no row. */
+  showErrors(errors) {
+    const isAbout = (row, error) => error.pointer.split("/")[1] === row.name.value;
+    for (const row of this.#rows) row.setError(details(errors.filter((error) => isAbout(row, error))));
+    return errors.filter((error) => !this.#rows.some((row) => isAbout(row, error)));
   }
+}
+
+function spaceRow(parameter, range, remove) {
+  const [kind, numbers] = Object.entries(range).find(([, value]) => Array.isArray(value)) ?? ["choice", []];
+  const name = h("select", { "aria-label": "Tuned parameter" }, h("option", { value: parameter }, parameter));
+  const distribution = h(
+    "select",
+    { "aria-label": "Distribution" },
+    DISTRIBUTIONS.map(([value, text]) => h("option", { value }, text)),
+  );
+  distribution.value = kind;
+  const error = h("span", { class: "error", id: uniqueId("range-error") });
+  const values = h("input", {
+    type: "text",
+    autocomplete: "off",
+    spellcheck: "false",
+    value: numbers.join(", "),
+    "aria-label": "Values",
+    "aria-describedby": error.id,
+    placeholder: "0.0003, 0.03",
+  });
+  const cell = (control, width) => h("span", { style: { flex: `1 1 ${width}` } }, control);
+  const element = h(
+    "div",
+    { class: "field", role: "group", "aria-label": "A tuned parameter" },
+    h(
+      "div",
+      { class: "row" },
+      cell(name, "7rem"),
+      cell(distribution, "10rem"),
+      cell(values, "8rem"),
+      actionButton("Remove", async () => remove(), { kind: "quiet small" }),
+    ),
+    error,
+  );
+  const setError = (text) => {
+    fill(error, text ?? "");
+    if (text) values.setAttribute("aria-invalid", "true");
+    else values.removeAttribute("aria-invalid");
+  };
+  return { element, name, distribution, values, setError };
 }

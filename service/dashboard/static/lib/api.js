@@ -1,104 +1,90 @@
-// The public API, called with the key that the reader gave once. Nothing else knows the key.
+// The public HTTP API, called with the stored key.
+
+import { apiKey } from "./api_key.js";
 
 const SLOW_MILLISECONDS = 8000;
-const STORED = "kotrain.key";
+const NOT_RESPONDING = "kotrain is not responding";
 
-/** What the API refused, with the fields it named; `status` 0: nothing answered. */
+/** A refused request and the fields named in the answer; `status` is 0 if there was no answer. */
 export class ApiError extends Error {
   constructor(status, problem) {
-    super(problem.detail || problem.title || `the API answered ${status}`);
+    super(problem.detail || problem.title || `HTTP status ${status}`);
     this.status = status;
-    this.title = problem.title ?? "";
     this.fields = problem.errors ?? [];
-    this.retryAfter = problem.retryAfter;
   }
 
-  /** Whether nothing answers, or it answers that a part is away: to be tried again. */
-  get isAway() {
-    return this.status === 0 || this.status === 502 || this.status === 503 || this.status === 504;
+  /** The error of a request that got no answer. */
+  static notResponding(detail = NOT_RESPONDING) {
+    return new ApiError(0, { detail });
+  }
+
+  /** Whether a retry may help: no answer, or a part of the service is unavailable. */
+  get isTemporary() {
+    return [0, 502, 503, 504].includes(this.status);
   }
 }
 
-/** The stored key; null where there is none. */
-export function key() {
-  return localStorage.getItem(STORED);
+const listeners = { unauthorized: () => {}, connection: () => {} };
+
+/** Call `listener` with the API's message when the stored key is rejected. */
+export function onUnauthorized(listener) {
+  listeners.unauthorized = listener;
 }
 
-export function keepKey(value) {
-  localStorage.setItem(STORED, value);
+/** Call `listener` after each request with "online" or "offline", and with "slow" while an answer takes long. */
+export function onConnection(listener) {
+  listeners.connection = listener;
 }
 
-export function forgetKey() {
-  localStorage.removeItem(STORED);
+const authorization = () => `Bearer ${apiKey() ?? ""}`;
+
+/** A rejected key that is not the stored one was only tried, or has been replaced meanwhile. */
+function reportUnauthorized(error, sent) {
+  if (sent === authorization()) listeners.unauthorized(error.message);
 }
 
-/** Whether a `storage` event is about the key; `key` is null there when all was cleared. */
-export const isKey = (event) => event.key === STORED || event.key === null;
-
-let onRefused = () => {};
-
-/** Call this whenever the API does not know the kept key. */
-export function whenRefused(listener) {
-  onRefused = listener;
-}
-
-/** A key that was only tried, or is another one by now, is no news. */
-function tellRefused(error, authorization) {
-  if (authorization === `Bearer ${key()}`) onRefused(error.message);
-}
-
-let onReached = () => {};
-
-/** Call this after each call with "yes", or "no" where the API could not be reached; "slow" where it takes long. */
-export function whenReached(listener) {
-  onReached = listener;
-}
-
-/** A path with its query; empty values are left out. */
+/** A path with its query; empty values are omitted. */
 export function withQuery(path, query = {}) {
-  const found = new URLSearchParams();
+  const search = new URLSearchParams();
   for (const [name, value] of Object.entries(query)) {
-    if (value !== null && value !== undefined && value !== "" && value !== false) found.set(name, value);
+    if (value !== null && value !== undefined && value !== "" && value !== false) search.set(name, value);
   }
-  const text = found.toString();
+  const text = search.toString();
   return text ? `${path}?${text}` : path;
 }
 
 /**
- * The answer of a call as a `Response`.
+ * Send a request and return its `Response`.
  *
- * Raises `ApiError`; an `AbortError` where `signal` ends it.
+ * Throws `ApiError`, or an `AbortError` if `signal` aborts.
  */
 export async function call(method, path, { body, headers = {}, signal } = {}) {
-  const sent = { Authorization: `Bearer ${key() ?? ""}`, ...headers };
-  if (body !== undefined) sent["Content-Type"] = "application/json";
+  const sent = { Authorization: authorization(), ...headers };
+  const options = { method, signal, headers: sent, cache: "no-store" };
+  if (body !== undefined) {
+    sent["Content-Type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
   let response;
-  const slow = setTimeout(() => onReached("slow"), SLOW_MILLISECONDS);
+  const slow = setTimeout(() => listeners.connection("slow"), SLOW_MILLISECONDS);
   try {
-    response = await fetch(path, {
-      method,
-      signal,
-      headers: sent,
-      cache: "no-store",
-      body: body === undefined ? undefined : JSON.stringify(body),
-    });
+    response = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    onReached("no");
-    throw new ApiError(0, { detail: "kotrain does not answer" });
+    listeners.connection("offline");
+    throw ApiError.notResponding();
   } finally {
     clearTimeout(slow);
   }
   if (!response.ok) throw await refusal(response, sent.Authorization);
-  onReached("yes");
+  listeners.connection("online");
   return response;
 }
 
-async function refusal(response, authorization) {
-  const problem = await response.json().catch(() => ({}));
-  const error = new ApiError(response.status, { ...problem, retryAfter: response.headers.get("Retry-After") });
-  onReached(error.isAway ? "no" : "yes");
-  if (response.status === 401) tellRefused(error, authorization);
+async function refusal(response, sent) {
+  const error = new ApiError(response.status, await response.json().catch(() => ({})));
+  listeners.connection(error.isTemporary ? "offline" : "online");
+  if (response.status === 401) reportUnauthorized(error, sent);
   return error;
 }
 
@@ -108,24 +94,25 @@ export const get = (path, query, signal) => json("GET", withQuery(path, query), 
 export const post = (path, body, options = {}) => json("POST", path, { body, ...options });
 export const remove = async (path) => void (await call("DELETE", path));
 
-/** Submissions of one form: neither a repeated click nor a lost answer doubles what is sent again unchanged. */
+/** Submits a form once: an unchanged body is sent with the same idempotency key, after a second click or a lost answer. */
 export class Submission {
-  #sent;
-  #token;
+  #body;
+  #key;
 
   async send(path, body) {
     const text = JSON.stringify(body);
-    if (text !== this.#sent) [this.#sent, this.#token] = [text, token()];
-    return post(path, body, { headers: { "Idempotency-Key": this.#token } });
+    if (text !== this.#body) [this.#body, this.#key] = [text, randomKey()];
+    return post(path, body, { headers: { "Idempotency-Key": this.#key } });
   }
 }
 
-function token() {
-  const numbers = crypto.getRandomValues(new Uint8Array(16));
-  return [...numbers].map((value) => value.toString(16).padStart(2, "0")).join("");
+/** 128 random bits in hexadecimal; `crypto.randomUUID` exists over HTTPS only. */
+function randomKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (value) => value.toString(16).padStart(2, "0")).join("");
 }
 
-/** Save an answer as a file: links cannot carry the key. */
+/** Save an answer as a file; a plain link could not send the key. */
 export async function download(path, name) {
   const blob = await (await call("GET", path)).blob();
   const address = URL.createObjectURL(blob);
@@ -136,30 +123,30 @@ export async function download(path, name) {
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
 }
 
-/** Send a file as it is; `onProgress` gets the share that has left. Raises `ApiError`. */
+/** Upload a file unchanged; `onProgress` gets the share sent, from 0 to 1. Throws `ApiError`. */
 export function upload(path, file, { onProgress, signal } = {}) {
   return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest(); // fetch tells nothing of what it has sent
-    const authorization = `Bearer ${key() ?? ""}`;
+    const request = new XMLHttpRequest(); // fetch reports no upload progress
+    const sent = authorization();
     request.open("POST", path);
-    request.setRequestHeader("Authorization", authorization);
+    request.setRequestHeader("Authorization", sent);
     request.setRequestHeader("Content-Type", "application/octet-stream");
     request.upload.addEventListener(
       "progress",
       (event) => event.lengthComputable && onProgress?.(event.loaded / event.total),
     );
     request.addEventListener("load", () => {
-      const answer = parsed(request.responseText);
+      const answer = jsonOrEmpty(request.responseText);
       if (request.status < 300) {
         resolve(answer);
         return;
       }
       const error = new ApiError(request.status, answer);
-      if (error.status === 401) tellRefused(error, authorization);
+      if (error.status === 401) reportUnauthorized(error, sent);
       reject(error);
     });
     request.addEventListener("error", () =>
-      reject(new ApiError(0, { detail: "the upload broke off: kotrain does not answer, or refuses the file" })),
+      reject(ApiError.notResponding(`the upload was interrupted: ${NOT_RESPONDING} or rejects the file`)),
     );
     request.addEventListener("abort", () => reject(new DOMException("cancelled", "AbortError")));
     signal?.addEventListener("abort", () => request.abort());
@@ -167,7 +154,7 @@ export function upload(path, file, { onProgress, signal } = {}) {
   });
 }
 
-function parsed(text) {
+function jsonOrEmpty(text) {
   try {
     return JSON.parse(text);
   } catch {

@@ -1,96 +1,98 @@
-// Elements, made and replaced. Text is always text: nothing here parses HTML.
+// Elements: make, replace and patch them. Text stays text: nothing here parses HTML.
 
 /**
- * A new element. `attributes` may hold listeners (`onclick`), `class`, `dataset` and what else HTML or SVG knows;
- * null and false leave an attribute out. Children are nodes, strings, numbers or nested lists of them; null, false and
- * "" are nothing, and 0 is a number.
+ * A new element. `attributes` may hold listeners (`onclick`), `class`, `dataset`, `style` and any attribute of HTML or
+ * SVG; null and false omit one. Children are nodes, strings, numbers or nested lists of them; null, false and "" are
+ * omitted.
  */
 export function h(tag, attributes = {}, ...children) {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) set(element, name, value);
-  element.append(...nodes(children));
-  return element;
+  return build(document.createElement(tag), attributes, children);
 }
 
 /** The same in SVG's namespace. */
 export function svg(tag, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) set(element, name, value);
+  return build(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
+function build(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) setAttribute(element, name, value);
   element.append(...nodes(children));
   return element;
 }
 
-/** Put these children in the place of all there are; who works in there by keyboard or has scrolled keeps the place. */
+/** Replace all children; keyboard focus and horizontal scroll positions inside are kept. */
 export function fill(element, ...children) {
-  return keepingThePlace(element, () => element.replaceChildren(...nodes(children)));
+  return keepPosition(element, () => element.replaceChildren(...nodes(children)));
 }
 
 /**
- * The same, but what would not look different stays: a press or a selection of text that has begun there goes on.
+ * Change only the children that would look different, so that a press or a text selection inside survives.
  *
- * Children with `data-key` are known by it wherever they stand. Listeners that stay are those from before, so that they
- * must not depend on what was drawn last.
+ * Children with `data-key` are matched by it wherever they are. Kept elements keep their old listeners, which must
+ * therefore not depend on what was drawn last.
  */
-export function renew(element, ...children) {
-  return keepingThePlace(element, () => merge(element, nodes(children)));
+export function patch(element, ...children) {
+  return keepPosition(element, () => merge(element, nodes(children)));
 }
 
 function merge(element, wanted) {
   const keys = new Set(wanted.map(keyOf));
-  for (const child of [...element.childNodes])
+  for (const child of Array.from(element.childNodes))
     if (keyOf(child) !== undefined && !keys.has(keyOf(child))) child.remove();
-  const keyed = new Map([...element.children].map((child) => [keyOf(child), child]));
-  let place = element.firstChild;
+  const keyed = new Map(Array.from(element.children, (child) => [keyOf(child), child]));
+  let position = element.firstChild;
   for (const child of wanted) {
     const node = child instanceof Node ? child : document.createTextNode(child);
-    const there = keyOf(node) === undefined ? place : keyed.get(keyOf(node));
-    const kept = there && stays(there, node) ? there : node;
-    if (kept === place) place = place.nextSibling;
-    else element.insertBefore(kept, place);
-    if (kept !== there && there) {
-      if (there === place) place = place.nextSibling;
-      there.remove();
+    const old = keyOf(node) === undefined ? position : keyed.get(keyOf(node));
+    const kept = old && becomes(old, node) ? old : node;
+    if (kept === position) position = position.nextSibling;
+    else element.insertBefore(kept, position);
+    if (kept !== old && old) {
+      if (old === position) position = position.nextSibling;
+      old.remove();
     }
   }
-  while (place) {
-    const next = place.nextSibling;
-    place.remove();
-    place = next;
+  while (position) {
+    const next = position.nextSibling;
+    position.remove();
+    position = next;
   }
 }
 
-/** Whether a node can stand for another one, within which it may have had to change. */
-function stays(there, node) {
-  if (there === node || there.isEqualNode(node)) return true;
-  if (!(there instanceof Element) || !there.cloneNode(false).isEqualNode(node.cloneNode(false))) return false;
-  merge(there, [...node.childNodes]);
+/** Make a node equal to another one by patching its children; false if that is not possible. */
+function becomes(old, node) {
+  if (old === node || old.isEqualNode(node)) return true;
+  if (!(old instanceof Element) || !old.cloneNode(false).isEqualNode(node.cloneNode(false))) return false;
+  merge(old, Array.from(node.childNodes));
   return true;
 }
 
 const keyOf = (node) => node.dataset?.key;
 
-/** Change what an element holds; who works in there by keyboard or has scrolled keeps the place. */
-function keepingThePlace(element, change) {
-  const held =
-    element.contains(document.activeElement) && element !== document.activeElement ? document.activeElement : null;
-  const place = held && [...element.querySelectorAll(CONTROLS)].indexOf(held);
-  const scrolled = [...element.querySelectorAll(".scroll")].map((frame) => frame.scrollLeft);
+const CONTROLS = "a[href], button, input, select, textarea, summary, [tabindex]";
+
+function keepPosition(element, change) {
+  const active = document.activeElement;
+  const focused = element !== active && element.contains(active) ? active : null;
+  const index = focused && controlsIn(element).indexOf(focused);
+  const scrolled = Array.from(element.querySelectorAll(".scroll"), (frame) => frame.scrollLeft);
   change();
   element.querySelectorAll(".scroll").forEach((frame, position) => (frame.scrollLeft = scrolled[position] ?? 0));
-  if (held) successor(held, [...element.querySelectorAll(CONTROLS)], place)?.focus({ preventScroll: true });
+  if (focused) successor(focused, controlsIn(element), index)?.focus({ preventScroll: true });
   return element;
 }
 
-const CONTROLS = "a[href], button, input, select, textarea, summary, [tabindex]";
-const called = (control) =>
+const controlsIn = (element) => Array.from(element.querySelectorAll(CONTROLS));
+
+const nameOf = (control) =>
   [control.tagName, control.getAttribute("href"), control.getAttribute("aria-label"), control.textContent].join();
 
-/** The control that took another's place: itself, its like by name, else the one at its position. */
-function successor(held, controls, place) {
-  const next = controls[place];
-  return controls.includes(held)
-    ? held
-    : (controls.find((one) => called(one) === called(held)) ?? (next?.tagName === held.tagName ? next : null));
+/** The control that takes over the focus: itself, else one of the same name, else one of its kind at its index. */
+function successor(focused, controls, index) {
+  if (controls.includes(focused)) return focused;
+  const next = controls[index];
+  const isSameKind = next?.tagName === focused.tagName;
+  return controls.find((one) => nameOf(one) === nameOf(focused)) ?? (isSameKind ? next : null);
 }
 
 function nodes(children) {
@@ -99,10 +101,10 @@ function nodes(children) {
     .filter((child) => child !== null && child !== undefined && child !== false && child !== "");
 }
 
-function set(element, name, value) {
+function setAttribute(element, name, value) {
   if (value === null || value === undefined) return;
   if (name.startsWith("aria-")) {
-    element.setAttribute(name, String(value)); // there "false" says something
+    element.setAttribute(name, String(value)); // "false" is a value of its own here
     return;
   }
   if (value === false) return;
@@ -113,42 +115,10 @@ function set(element, name, value) {
   else element.setAttribute(name, value === true ? "" : value);
 }
 
-let made = 0;
+let count = 0;
 
 /** An id that no other element of the page has. */
 export function uniqueId(prefix = "e") {
-  made += 1;
-  return `${prefix}-${made}`;
-}
-
-/** Call `work` after `milliseconds` without another call. */
-export function debounced(work, milliseconds) {
-  let timer;
-  return (...values) => {
-    clearTimeout(timer);
-    timer = setTimeout(() => work(...values), milliseconds);
-  };
-}
-
-/** Call `work` now and, while calls go on, at most every `milliseconds`; the last call always counts. */
-export function throttled(work, milliseconds, signal) {
-  let waiting = false;
-  let again = false;
-  const run = () => {
-    if (signal?.aborted) return;
-    if (waiting) {
-      again = true;
-      return;
-    }
-    waiting = true;
-    setTimeout(() => {
-      waiting = false;
-      if (again) {
-        again = false;
-        run();
-      }
-    }, milliseconds);
-    work();
-  };
-  return run;
+  count += 1;
+  return `${prefix}-${count}`;
 }

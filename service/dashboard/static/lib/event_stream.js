@@ -1,58 +1,65 @@
-// Server-sent events over fetch, since EventSource can send no key but in the address.
+// Server-sent events over fetch: EventSource cannot send the key in a header.
 
 import { call } from "./api.js";
 
-const SHORTEST_WAIT = 500;
-const LONGEST_WAIT = 10_000;
+const MIN_WAIT = 500; // milliseconds between two connections
+const MAX_WAIT = 10_000;
 const SILENCE = 45_000; // three heartbeats
-const HIDDEN = 20_000; // after which a tab that nobody sees gives its connection back: a browser has six for a server
+const HIDDEN = 20_000; // until a hidden tab closes its connection: browsers allow six to a server
 
 /**
- * Follow a stream until it ends or `signal` does, across lost connections: it goes on after the last event that came.
+ * Follow a stream until it ends or `signal` aborts. A lost connection resumes after the last event received.
  *
- * What a listener throws is a fault of the page, not of the connection: it goes to the console, and the stream goes on.
+ * An exception in a listener is a fault of the page: it is logged, and the stream continues.
  *
  * @param {string} path with its query
  * @param {object} options
  * @param {(event: {type: string, data: any}) => void} options.onEvent
- * @param {() => void} [options.onOpen] each time that it is connected
+ * @param {() => void} [options.onOpen] called for each connection
  * @param {(isLive: boolean) => void} [options.onState]
  */
 export async function follow(path, { onEvent, onOpen, onState, signal }) {
-  let last = null;
-  let wait = SHORTEST_WAIT;
+  const stream = { path, lastId: null, wait: MIN_WAIT };
   while (!signal.aborted) {
-    await visible(signal);
-    const connection = new AbortController();
-    const either = AbortSignal.any([signal, connection.signal]);
-    const heard = endWhenSilent(connection);
-    endWhenHidden(connection);
+    await untilVisible(signal);
     try {
-      const headers = { Accept: "text/event-stream", ...(last === null ? {} : { "Last-Event-ID": last }) };
-      const response = await call("GET", path, { headers, signal: either });
-      if (response.status === 204) return;
-      tell(() => onState?.(true));
-      tell(() => onOpen?.());
-      for await (const event of events(response.body, heard)) {
-        if (event.id !== undefined) last = event.id;
-        wait = SHORTEST_WAIT;
-        if (event.data !== "") tell(() => onEvent({ type: event.type, data: JSON.parse(event.data) }));
-        if (event.type === "end") return;
-      }
+      if (await connect(stream, { onEvent, onOpen, onState, signal })) return;
     } catch (error) {
       if (signal.aborted) return;
-      if (error.status && !error.isAway) throw error; // refused: trying again would not help
-    } finally {
-      connection.abort();
+      if (error.status && !error.isTemporary) throw error; // a retry would be refused, too
     }
     if (signal.aborted) return;
-    tell(() => onState?.(false));
-    await pause(wait * (0.75 + Math.random() / 2), signal);
-    wait = Math.min(LONGEST_WAIT, 2 * wait);
+    notify(() => onState?.(false));
+    await pause(stream.wait * (0.75 + Math.random() / 2), signal);
+    stream.wait = Math.min(MAX_WAIT, 2 * stream.wait);
   }
 }
 
-function tell(listener) {
+/** Read events from one connection; true if the stream has ended, false if the connection was lost. */
+async function connect(stream, { onEvent, onOpen, onState, signal }) {
+  const connection = new AbortController();
+  const onData = abortWhenSilent(connection);
+  abortWhenHidden(connection);
+  try {
+    const headers = { Accept: "text/event-stream" };
+    if (stream.lastId !== null) headers["Last-Event-ID"] = stream.lastId;
+    const response = await call("GET", stream.path, { headers, signal: AbortSignal.any([signal, connection.signal]) });
+    if (response.status === 204) return true;
+    notify(() => onState?.(true));
+    notify(() => onOpen?.());
+    for await (const event of events(response.body, onData)) {
+      if (event.id !== undefined) stream.lastId = event.id;
+      stream.wait = MIN_WAIT;
+      if (event.data !== "") notify(() => onEvent({ type: event.type, data: JSON.parse(event.data) }));
+      if (event.type === "end") return true;
+    }
+    return false;
+  } finally {
+    connection.abort();
+  }
+}
+
+function notify(listener) {
   try {
     listener();
   } catch (error) {
@@ -60,8 +67,8 @@ function tell(listener) {
   }
 }
 
-/** Wait until somebody sees the page. */
-function visible(signal) {
+/** Wait until the tab is visible. */
+function untilVisible(signal) {
   if (!document.hidden) return undefined;
   return new Promise((resolve) => {
     const done = () => {
@@ -74,26 +81,26 @@ function visible(signal) {
   });
 }
 
-/** End a connection once nothing was heard for long, be it an answer or a part of one; call what comes back at each. */
-function endWhenSilent(connection) {
+/** Abort a connection after a long silence; call the returned function whenever data arrives. */
+function abortWhenSilent(connection) {
   let timer;
-  const heard = () => {
+  const onData = () => {
     clearTimeout(timer);
     timer = setTimeout(() => connection.abort(), SILENCE);
   };
   connection.signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
-  heard();
-  return heard;
+  onData();
+  return onData;
 }
 
-/** End a connection some time after the page was hidden, unless it is seen again before. */
-function endWhenHidden(connection) {
+/** Abort a connection some time after the tab was hidden, unless it becomes visible before. */
+function abortWhenHidden(connection) {
   let timer;
-  const look = () => {
+  const onChange = () => {
     clearTimeout(timer);
     if (document.hidden) timer = setTimeout(() => connection.abort(), HIDDEN);
   };
-  document.addEventListener("visibilitychange", look, { signal: connection.signal });
+  document.addEventListener("visibilitychange", onChange, { signal: connection.signal });
   connection.signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
 }
 
@@ -109,33 +116,38 @@ function pause(milliseconds, signal) {
   });
 }
 
-/** The events of a body, by the rules of the HTML standard, section 9.2.6; `heard` is called with each part that comes. */
-async function* events(body, heard) {
+/** The events of a response body (HTML standard, section 9.2.6); `onData` is called for each chunk. */
+async function* events(body, onData) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   let event = { type: "message", data: [] };
   try {
     while (true) {
-      heard();
+      onData();
       const { value, done } = await reader.read();
       if (done) return;
       const lines = (rest + value).split("\n");
       rest = lines.pop();
       for (const line of lines) {
-        if (line === "") {
+        if (line !== "") addLine(event, line);
+        else {
           if (event.data.length || event.id !== undefined) yield { ...event, data: event.data.join("\n") };
           event = { type: "message", data: [] };
-        } else if (!line.startsWith(":")) {
-          const colon = line.indexOf(":");
-          const field = colon < 0 ? line : line.slice(0, colon);
-          const text = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
-          if (field === "event") event.type = text;
-          else if (field === "data") event.data.push(text);
-          else if (field === "id") event.id = text;
         }
       }
     }
   } finally {
     reader.cancel().catch(() => {});
   }
+}
+
+/** Add a line of the stream, which is not empty, to the event that it belongs to. */
+function addLine(event, line) {
+  if (line.startsWith(":")) return; // a comment
+  const colon = line.indexOf(":");
+  const field = colon < 0 ? line : line.slice(0, colon);
+  const text = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
+  if (field === "event") event.type = text;
+  else if (field === "data") event.data.push(text);
+  else if (field === "id") event.id = text;
 }

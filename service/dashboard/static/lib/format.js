@@ -1,128 +1,150 @@
-// Numbers, times and names as people read them.
+// Numbers, durations, sizes, times and names as text. The language is English, whatever the browser's is.
 
+const LANGUAGE = "en-GB";
 const MINUS = "\u2212";
+const NO_VALUE = "\u2013";
+const MILLISECONDS = 1000;
+const MINUTE = 60; // seconds
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+const BYTE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB"]; // binary units, which Intl does not have
 
-/** A number rounded to so many significant digits, without an exponent where that is readable; integers below 1e7 are exact. */
+const formats = new Map(); // building a formatter is slow, and a list has thousands of numbers
+
+function formatter(options) {
+  const key = JSON.stringify(options);
+  if (!formats.has(key)) formats.set(key, new Intl.NumberFormat(LANGUAGE, { signDisplay: "negative", ...options }));
+  return formats.get(key);
+}
+
+const format = (value, options) => formatter(options).format(value).replace("-", MINUS);
+const isMissing = (value) => value === null || value === undefined || Number.isNaN(value);
+
+/** A number with a fixed count of decimals. */
+export const fixed = (value, digits) => format(value, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+
+/** A whole number with separators between thousands. */
+export const integer = (value) => format(Math.trunc(value), { maximumFractionDigits: 0 });
+
+/** A number rounded to significant digits, with an exponent where it is very large or small; integers below 1e7 are exact. */
 export function number(value, digits = 4) {
-  if (value === null || value === undefined || Number.isNaN(value)) return "\u2013";
+  if (isMissing(value)) return NO_VALUE;
   if (!Number.isFinite(value)) return value > 0 ? "\u221e" : `${MINUS}\u221e`;
   const size = Math.abs(value);
-  if (Number.isInteger(value) && size < 1e7) return grouped(value).replace("-", MINUS);
-  const rounded = Number(value.toPrecision(digits));
-  const text =
-    size >= 1e6 || size < 1e-4
-      ? rounded
-          .toExponential(digits - 1)
-          .replace(/\.?0+e/, "e")
-          .replace("e+", "e")
-      : Number.isInteger(rounded)
-        ? grouped(rounded)
-        : String(rounded);
-  return text.replace(/-/g, MINUS);
+  if (Number.isInteger(value) && size < 1e7) return integer(value);
+  const isPlain = size >= 1e-4 && size < 1e6;
+  const text = format(value, { maximumSignificantDigits: digits, notation: isPlain ? "standard" : "scientific" });
+  return text.replace("E", "e").replace("e-", `e${MINUS}`);
 }
 
-/** An integer with its thousands apart. */
-export function grouped(value) {
-  return String(Math.trunc(value)).replace(/\B(?=(\d{3})+(?!\d))/g, ",");
+/** Whether a metric is a fraction, which is shown in percent. */
+export const isFraction = (metric) => metric.endsWith("accuracy");
+
+/** A metric's value with its unit; `digits` are the decimals of a percentage. */
+export function metricValue(value, metric, digits = 2) {
+  if (isMissing(value)) return NO_VALUE;
+  return isFraction(metric) ? `${fixed(100 * value, digits)} %` : number(value);
 }
 
-/** Whether a metric is a share, which is shown in percent. */
-export const isShare = (metric) => metric.endsWith("accuracy");
-
-/** A value of a metric with its unit; `digits` after the point of a percentage. */
-export function measured(value, metric, digits = 2) {
-  if (value === null || value === undefined) return "\u2013";
-  if (isShare(metric)) return `${(100 * value).toFixed(digits).replace("-", MINUS)} %`;
-  return number(value);
+/** A standard deviation of a metric: in percentage points where the metric is a fraction. */
+export function deviation(value, metric) {
+  if (isMissing(value)) return NO_VALUE;
+  return isFraction(metric) ? fixed(100 * value, 2) : number(value, 3);
 }
 
-/** A difference of two values of a metric: percentage points where it is a share, always with its sign. */
+/** A difference of two values of a metric with its sign: in percentage points where the metric is a fraction. */
 export function difference(value, metric, digits = 2) {
-  if (value === null || value === undefined) return "\u2013";
-  const sign = value > 0 ? "+" : "";
-  if (!isShare(metric)) return `${sign}${number(value, 3)}`;
-  const text = (100 * value).toFixed(digits);
-  return Number(text) === 0 ? text.replace("-", "") : `${sign}${text.replace("-", MINUS)}`;
+  if (isMissing(value)) return NO_VALUE;
+  if (!isFraction(metric)) return `${value > 0 ? "+" : ""}${number(value, 3)}`;
+  return format(100 * value, {
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+    signDisplay: "exceptZero",
+  });
 }
 
-/** `[low, high]` of values or differences, in the given way. */
-export function interval(pair, metric, show = measured) {
-  if (!pair) return "\u2013";
-  return `${show(pair[0], metric).replace(" %", "")} to ${show(pair[1], metric)}`;
+/** `[low, high]` of a metric's values, or of its differences with `show` set to `difference`. */
+export function interval(ends, metric, show = metricValue) {
+  if (!ends) return NO_VALUE;
+  return `${show(ends[0], metric).replace(" %", "")} to ${show(ends[1], metric)}`;
 }
 
 /** A p value. */
 export function pValue(value) {
-  if (value === null || value === undefined) return "\u2013";
-  return value < 0.001 ? "< 0.001" : value.toFixed(3);
+  if (isMissing(value)) return NO_VALUE;
+  return value < 0.001 ? `< ${fixed(0.001, 3)}` : fixed(value, 3);
 }
 
-/** Seconds as 0.4 s, 12 s, 3 min 5 s, 2 h 10 min, 3 d 4 h. */
+/** A share between 0 and 1 as a whole percentage, rounded down so that 100 % means done. */
+export const percent = (share) => `${integer(Math.floor(100 * share))} %`;
+
+/** Seconds as 0.4 s, 12 s, 3 min 5 s, 2 h 10 min or 3 d 4 h. */
 export function duration(seconds) {
-  if (seconds === null || seconds === undefined) return "\u2013";
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (isMissing(seconds)) return NO_VALUE;
+  if (seconds < 10) return `${fixed(seconds, 1)} s`;
   const whole = Math.round(seconds);
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min${whole % 60 ? ` ${whole % 60} s` : ""}`;
-  const minutes = Math.round(whole / 60);
-  if (minutes < 1440) return `${Math.floor(minutes / 60)} h${minutes % 60 ? ` ${minutes % 60} min` : ""}`;
-  const hours = Math.round(minutes / 60);
-  return `${Math.floor(hours / 24)} d${hours % 24 ? ` ${hours % 24} h` : ""}`;
+  if (whole < MINUTE) return `${whole} s`;
+  if (whole < HOUR) return inUnits(whole, [MINUTE, "min"], [1, "s"]);
+  const minutes = MINUTE * Math.round(whole / MINUTE);
+  if (minutes < DAY) return inUnits(minutes, [HOUR, "h"], [MINUTE, "min"]);
+  return inUnits(HOUR * Math.round(minutes / HOUR), [DAY, "d"], [HOUR, "h"]);
+}
+
+function inUnits(seconds, [large, largeUnit], [small, smallUnit]) {
+  const rest = (seconds % large) / small;
+  return `${integer(seconds / large)} ${largeUnit}${rest ? ` ${integer(rest)} ${smallUnit}` : ""}`;
 }
 
 /** Bytes in binary units. */
 export function bytes(value) {
-  if (value === null || value === undefined) return "\u2013";
-  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
-  let size = value;
-  let unit = 0;
-  while (size >= 1024 && unit < units.length - 1) {
-    size /= 1024;
-    unit += 1;
-  }
-  return `${unit === 0 ? size : size.toFixed(size < 10 ? 1 : 0)} ${units[unit]}`;
+  if (isMissing(value)) return NO_VALUE;
+  const last = BYTE_UNITS.length - 1;
+  const unit = Math.min(last, value < 1 ? 0 : Math.floor(Math.log2(value) / 10));
+  const size = value / 1024 ** unit;
+  return `${unit === 0 ? integer(size) : fixed(size, size < 10 ? 1 : 0)} ${BYTE_UNITS[unit]}`;
 }
 
-/** How long ago a time was, in one unit. */
+const RELATIVE = new Intl.RelativeTimeFormat(LANGUAGE, { style: "long" });
+
+/** The time since a timestamp, in one unit: 5 minutes ago. */
 export function ago(time, now = Date.now()) {
-  if (!time) return "\u2013";
-  const seconds = Math.max(0, (now - Date.parse(time)) / 1000);
+  if (!time) return NO_VALUE;
+  const seconds = Math.max(0, (now - Date.parse(time)) / MILLISECONDS);
   if (seconds < 5) return "just now";
-  if (seconds < 60) return `${Math.floor(seconds)} s ago`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
-  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ago`;
-  return `${Math.floor(seconds / 86_400)} d ago`;
+  const [size, unit] = [
+    [DAY, "day"],
+    [HOUR, "hour"],
+    [MINUTE, "minute"],
+    [1, "second"],
+  ].find(([one]) => seconds >= one);
+  return RELATIVE.format(-Math.floor(seconds / size), unit);
 }
 
-/** A time in the reader's own zone, to the second. */
-export function moment(time) {
-  if (!time) return "\u2013";
-  const date = new Date(time);
-  const two = (value) => String(value).padStart(2, "0");
-  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
-  return `${day} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
-}
+const TIMESTAMP = new Intl.DateTimeFormat(LANGUAGE, { dateStyle: "medium", timeStyle: "medium" });
 
-/** The end of an id, which tells jobs apart; their beginnings are times. */
+/** A timestamp in the reader's time zone, to the second. */
+export const timestamp = (time) => (time ? TIMESTAMP.format(new Date(time)) : NO_VALUE);
+
+/** The end of an id, which tells jobs apart; ids begin with a time. */
 export const shortId = (id) => id.slice(-8);
 
-/** `val_accuracy` as `validation accuracy`. */
-export function words(name) {
-  return name.replace(/^val_/, "validation ").replace(/^lr$/, "learning rate").replaceAll("_", " ");
-}
+/** A field's or metric's name as words: `val_accuracy` is `validation accuracy`. */
+export const words = (name) =>
+  name.replace(/^val_/, "validation ").replace(/^lr$/, "learning rate").replaceAll("_", " ");
 
-/** One or many: `3 jobs`. */
-export function many(count, word, plural = `${word}s`) {
-  return `${grouped(count)} ${count === 1 ? word : plural}`;
-}
+const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
 
-/** What stands for an optimizer where no label is given: KO with its form and base, others by name. */
-export function optimizerName(optimizer) {
-  const params = optimizer.params ?? {};
-  if (optimizer.name === "ko") {
-    const form = params.collision === "soft" && params.bounded ? "bounded" : params.collision;
-    return `ko ${form ?? ""} (${params.base ?? "adam"})`.replace("  ", " ");
-  }
-  if (optimizer.name === "control") return `${params.control} (${params.base ?? "adam"})`;
-  return optimizer.name;
+/** The same with a capital letter, as a title. */
+export const title = (name) => capitalized(words(name));
+
+/** A count with its noun: `1 job`, `3 jobs`. */
+export const counted = (count, noun, plural = `${noun}s`) => `${integer(count)} ${count === 1 ? noun : plural}`;
+
+/** The label of a job's optimizer, which the API's answers on jobs do not carry: KO with its form and base. */
+export function optimizerName({ name, params = {} }) {
+  const base = params.base ?? "adam";
+  if (name === "control") return `${params.control} (${base})`;
+  if (name !== "ko") return name;
+  const form = params.collision === "soft" && params.bounded ? "bounded" : params.collision;
+  return `${["ko", form].filter(Boolean).join(" ")} (${base})`;
 }

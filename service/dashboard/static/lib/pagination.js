@@ -1,22 +1,22 @@
-// Lists that the API gives in pages.
+// Lists that the API returns in pages.
 
 import { get } from "./api.js";
 
-const MOST_AT_ONCE = 500; // that the API gives
+const MAX_PAGE = 500; // rows, the API's limit
 
 /**
- * The first `wanted` rows of a list and `next`, where those after them begin.
+ * The first `count` rows of a list, and in `next` the cursor of the rows after them.
  *
- * A list that changes is asked for anew as far as it is shown, so that no answer takes away what somebody asked to see.
+ * A list that changes is fetched again up to the last row shown, so that an update never shortens it.
  */
-export async function beginning(path, query, wanted, signal) {
+export async function firstRows(path, query, count, signal) {
   const rows = [];
   let next = "";
   do {
-    const limit = Math.min(MOST_AT_ONCE, wanted - rows.length);
+    const limit = Math.min(MAX_PAGE, count - rows.length);
     const page = await get(path, { ...query, limit, after: next }, signal);
     rows.push(...page.data);
     next = page.next;
-  } while (next && rows.length < wanted);
+  } while (next && rows.length < count);
   return { rows, next };
 }

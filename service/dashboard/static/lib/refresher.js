@@ -1,33 +1,32 @@
-// Looking again at what changes.
+// Fetch again what changes.
 
-import { throttled } from "./dom.js";
-import { toast } from "../components/parts.js";
+import { throttle } from "./timing.js";
 
-/** Milliseconds until kotrain is asked again where it was away. */
-export const AGAIN = 2000;
+/** Milliseconds until a failed request is retried. */
+export const RETRY_MILLISECONDS = 2000;
 
 /**
- * A function that asks and shows the answer, now and at most every `milliseconds`, until `signal` ends it.
+ * A function that fetches and shows an answer, now and at most every `milliseconds`, until `signal` aborts.
  *
- * The last call always counts: while kotrain is away it is asked again. An answer that a later one has overtaken is
- * dropped.
+ * The last call always counts: it is retried while kotrain is not responding. Answers overtaken by a later one are
+ * dropped. Other errors go to `onError`.
  */
-export function refresher(ask, show, { milliseconds, signal }) {
-  let asked = 0;
+export function refresher(fetchAnswer, show, { milliseconds, signal, onError }) {
+  let requested = 0;
   let shown = 0;
-  const refresh = throttled(
+  const refresh = throttle(
     async () => {
-      const mine = (asked += 1);
+      const request = (requested += 1);
       let answer;
       try {
-        answer = await ask();
+        answer = await fetchAnswer();
       } catch (error) {
-        if (error.isAway) setTimeout(refresh, AGAIN);
-        else if (error.name !== "AbortError") toast(error.message, "error");
+        if (error.isTemporary) setTimeout(refresh, RETRY_MILLISECONDS);
+        else onError(error);
         return;
       }
-      if (mine < shown || signal.aborted) return;
-      shown = mine;
+      if (request < shown || signal.aborted) return;
+      shown = request;
       show(answer);
     },
     milliseconds,

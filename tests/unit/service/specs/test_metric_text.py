@@ -26,5 +26,5 @@ def test_other_metrics_as_they_are():
 
 def test_which_way_is_better():
     assert (sign("test_accuracy"), sign("samples_per_second"), sign("val_loss")) == (1, 1, -1)
-    with pytest.raises(Invalid, match="neither more nor less"):
+    with pytest.raises(Invalid, match="neither higher nor lower"):
         sign("grad_norm")

@@ -10,7 +10,7 @@ from service.specs.states import TRANSITIONS, JobStatus, Reason
 from service.specs.training import Budget, TrainSpec
 from service.validation import field_error, field_errors
 
-OWN_NAME = "1 to 48 lower-case letters, digits and signs of _.-, beginning with a letter or digit"
+OWN_NAME = "1 to 48 lower-case letters, digits and _.-, starting with a letter or digit"
 BODY = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 TEXT = BODY | {"dataset": "snips", "model": "textcnn"}
 
@@ -46,10 +46,10 @@ def test_a_resolved_spec_survives_json(body):
 @pytest.mark.parametrize(
     ("dataset", "pointer", "detail"),
     [
-        ("images/Flowers", "/dataset", f"has to be images/ and then {OWN_NAME}"),
-        ("images/../x", "/dataset", f"has to be images/ and then {OWN_NAME}"),
-        ("images/x\n", "/dataset", f"has to be images/ and then {OWN_NAME}"),
-        ({"name": "images/"}, "/dataset/name", f"has to be images/ and then {OWN_NAME}"),
+        ("images/Flowers", "/dataset", f"must be images/ followed by {OWN_NAME}"),
+        ("images/../x", "/dataset", f"must be images/ followed by {OWN_NAME}"),
+        ("images/x\n", "/dataset", f"must be images/ followed by {OWN_NAME}"),
+        ({"name": "images/"}, "/dataset/name", f"must be images/ followed by {OWN_NAME}"),
         ({"name": "images/x", "params": {"augment": True}}, "/dataset/params/augment", "unknown field"),
         ({"name": "images/x", "more": 1}, "/dataset/more", "unknown field"),
         ("pictures/x", "/dataset", "unknown dataset 'pictures/x'"),
@@ -144,11 +144,11 @@ def test_controls_have_three_bases(base):
     (error,) = caught.value.errors()
     found = field_error({**error, "loc": ("body", *error["loc"])}, body)
     assert found.pointer == "/optimizer/params/base"
-    assert found.detail.endswith("known: sgd, adam, adamw")
+    assert found.detail.endswith("choose one of sgd, adam, adamw")
 
 
 @pytest.mark.parametrize(
-    ("betas", "detail"), [([0.9], "a value number 2 is required"), ([0.9] * 3, "has at most 2 values")]
+    ("betas", "detail"), [([0.9], "value 2 is missing"), ([0.9] * 3, "must have at most 2 values")]
 )
 def test_a_list_of_another_length_is_told_so(betas, detail):
     body = BODY | {"optimizer": {"name": "adam", "params": {"betas": betas}}}
@@ -176,11 +176,11 @@ def test_specs_are_frozen():
         ({"model": {"name": "transformer", "params": {"width": 10, "heads": 3}}}, "not a multiple"),
         ({"optimizer": {"name": "sgd", "params": {"momentum": 0, "nesterov": True}}}, "nesterov needs"),
         ({"schedule": {"name": "step", "params": {"milestones": [0.7, 0.5]}}}, "must increase"),
-        ({"stop_at_target": True}, "needs a target"),
+        ({"stop_at_target": True}, "requires a target"),
         ({"target": {"metric": "test_accuracy", "value": 0.9}}, "val_accuracy"),
-        ({"budget": {}}, "give either epochs or steps or seconds"),
-        ({"budget": {"epochs": 1, "seconds": 1}}, "give either epochs or steps or seconds"),
-        ({"budget": {"epochs": 1, "steps": 1, "seconds": 1}}, "give either epochs or steps or seconds"),
+        ({"budget": {}}, "give exactly one of epochs, steps and seconds"),
+        ({"budget": {"epochs": 1, "seconds": 1}}, "give exactly one of epochs, steps and seconds"),
+        ({"budget": {"epochs": 1, "steps": 1, "seconds": 1}}, "give exactly one of epochs, steps and seconds"),
     ],
 )
 def test_what_does_not_fit_together(fields, message):
@@ -199,7 +199,7 @@ def test_a_budget_of_seconds_has_bounds(seconds):
 @pytest.mark.parametrize("base", ["sgd", "adam", "muon", "lion"])
 def test_nothing_fades_over_seconds(base):
     fading = {"name": "ko", "params": {"base": base, "fade": "linear"}}
-    with pytest.raises(ValidationError, match="fade needs a known number of steps") as caught:
+    with pytest.raises(ValidationError, match="fade requires a budget in epochs or steps") as caught:
         spec(optimizer=fading, budget={"seconds": 60})
     (error,) = caught.value.errors()
     assert (error["type"], error["ctx"]["field"]) == ("unfit", "optimizer")

@@ -1,4 +1,4 @@
-"""What every answer of `service.stats` has to keep to."""
+"""Invariants of all results of `service.stats`."""
 
 import math
 
@@ -15,7 +15,7 @@ def _numbers(value):
 
 
 def _check(result):
-    """No NaN and no infinity; whatever is None is explained by a sentence, and a sentence explains a None."""
+    """No number is NaN or infinite, and there is a reason if and only if a field is None."""
     fields = vars(result)
     assert all(math.isfinite(number) for value in fields.values() for number in _numbers(value)), result
     said = [value for name, value in fields.items() if name.endswith("cannot_say") and value is not None]
@@ -25,5 +25,5 @@ def _check(result):
 
 @pytest.fixture(scope="session")
 def explained():
-    """Checks a result; a fixture of the session, so that hypothesis may use it."""
+    """Checks a result; session-scoped, as hypothesis requires."""
     return _check

@@ -11,7 +11,7 @@ tables = st.lists(st.lists(st.floats(), max_size=6), max_size=5)
 
 
 class TestInterquartileMeanAcross:
-    def test_value_is_that_of_all_scores_together(self):
+    def test_value_is_the_trimmed_mean_of_all_scores(self):
         generator = np.random.default_rng(0)
         scores = [generator.normal(task, 1, 5 + task) for task in range(4)]
         found = stats.interquartile_mean_across(scores)
@@ -35,7 +35,7 @@ class TestInterquartileMeanAcross:
             ([[7] * 5] * 4, 7, "does not change"),
         ],
     )
-    def test_degenerate_input_says_why(self, scores, value, because):
+    def test_degenerate_input_gives_the_reason(self, scores, value, because):
         found = stats.interquartile_mean_across(scores)
         assert found.value == (None if value is None else pytest.approx(value))
         assert found.interval is None
@@ -47,7 +47,7 @@ class TestInterquartileMeanAcross:
 
 
 class TestProbabilityOfImprovement:
-    def test_value_is_the_mean_of_mann_whitneys_u(self):
+    def test_value_is_the_mean_mann_whitney_statistic(self):
         generator = np.random.default_rng(1)
         a = [np.round(generator.normal(0.5, 1, n), 1) for n in (5, 7, 9)]
         b = [np.round(generator.normal(0, 1, n), 1) for n in (6, 8, 10)]
@@ -57,7 +57,7 @@ class TestProbabilityOfImprovement:
         assert found.value == pytest.approx(np.mean(shares))
         assert found.interval[0] < found.value < found.interval[1]
 
-    def test_interval_is_that_of_resampled_scores(self):
+    def test_interval_equals_that_of_resampled_scores(self):
         generator = np.random.default_rng(2)
         a, b = [generator.normal(0.5, 1, 10) for _ in "ab"], [generator.normal(0, 1, 12) for _ in "ab"]
         found = stats.probability_of_improvement(a, b, replicates=20_000)
@@ -69,17 +69,17 @@ class TestProbabilityOfImprovement:
         )
         assert found.interval == pytest.approx(tuple(np.quantile(both, (0.025, 0.975))), abs=0.01)  # a width of 0.35
 
-    def test_swapping_mirrors_the_value(self):
+    def test_swapping_the_groups_gives_the_complement(self):
         a, b = [[1, 2, 2], [3, 4]], [[2, 2], [1, 9, 4]]
         there, back = stats.probability_of_improvement(a, b), stats.probability_of_improvement(b, a)
         assert there.value == pytest.approx(1 - back.value)
 
-    def test_clear_separation_has_no_interval(self):
+    def test_no_interval_for_separated_scores(self):
         found = stats.probability_of_improvement([np.arange(5.0) + 10] * 4, [np.arange(5.0)] * 4)
         assert (found.value, found.interval) == (1.0, None)
         assert "does not change" in found.cannot_say
 
-    def test_different_tasks_are_refused(self):
+    def test_raises_value_error_for_different_numbers_of_tasks(self):
         with pytest.raises(ValueError, match="1 tasks cannot be compared with 2"):
             stats.probability_of_improvement([[1]], [[1], [2]])
 

@@ -15,7 +15,7 @@ anything = st.lists(st.floats(), max_size=8)
 
 
 def bayes_factor(x, effect, mean=0.0):
-    """By quadrature: the density of t under a normal prior on the standardized effect, over that without effect."""
+    """By quadrature: density of t under a normal prior on the standardized effect, divided by that without effect."""
     n = len(x)
     t = reference.ttest_1samp(x, mean).statistic
     joint, _ = integrate.quad(
@@ -40,27 +40,27 @@ class TestAnytime:
         outside = [max(bayes_factor(x[:n], 1.0, mean) for n in range(2, 13)) for mean in (low - 1e-6, high + 1e-6)]
         assert max(inside) < 10 < min(outside)
 
-    def test_with_few_differences_there_is_a_p_but_no_interval(self):
+    def test_few_differences_give_p_but_no_interval(self):
         found = stats.anytime([1.0, 2.0])
         assert found.difference == 1.5
         assert 0 < found.p <= 1
         assert found.interval is None
         assert "too few for an anytime-valid interval" in found.cannot_say
 
-    def test_evidence_is_kept_when_it_fades(self):
+    def test_p_keeps_its_minimum(self):
         x = np.random.default_rng(0).normal(2, 1, 12)
         early, late = stats.anytime(x), stats.anytime([*x, -9.0, -9.0])
         assert late.p == early.p < 0.05
         assert late.difference < early.difference
 
-    def test_intervals_that_do_not_overlap(self):
+    def test_drifting_differences_give_no_interval(self):
         found = stats.anytime([*np.random.default_rng(0).normal(0, 0.01, 30), *np.full(3000, 5.0)])
         assert (found.interval, found.cannot_say is None) == (None, False)
         assert "drift" in found.cannot_say
         assert found.p is not None
 
     @given(samples)
-    def test_more_seeds_never_widen_the_interval_nor_raise_p(self, x):
+    def test_interval_and_p_never_grow_with_more_seeds(self, x):
         found = [stats.anytime(x[:n]) for n in range(2, len(x) + 1)]
         for before, after in pairwise(found):
             assert before.p is None or after.p <= before.p
@@ -75,7 +75,7 @@ class TestAnytime:
             assert (low > 0 or high < 0) == (found.p < 0.05)
 
     @given(samples, st.floats(0.01, 100))
-    def test_does_not_depend_on_the_unit(self, x, unit):
+    def test_p_does_not_depend_on_the_unit(self, x, unit):
         one, other = stats.anytime(x), stats.anytime([unit * value for value in x])
         if one.p is not None and other.p is not None:
             assert one.p == pytest.approx(other.p, rel=1e-6)
@@ -89,18 +89,18 @@ class TestAnytime:
             ([0.5, math.inf], None, "not finite"),
         ],
     )
-    def test_degenerate_input_says_why(self, x, difference, because):
+    def test_degenerate_input_gives_the_reason(self, x, difference, because):
         found = stats.anytime(x)
         assert (found.n, found.difference, found.interval, found.p) == (len(x), difference, None, None)
         assert because in found.cannot_say
 
-    def test_rounding_of_what_was_subtracted_is_no_difference(self):
+    def test_differences_within_rounding_of_scale_are_equal(self):
         x = [1e-9, 2e-9, 1e-9, 2e-9, 1e-9, 2e-9]
         assert stats.anytime(x).p < 1
         assert stats.anytime(x, scale=0.9).p is None
 
     @pytest.mark.parametrize(("alpha", "effect"), [(0, 1), (1, 1), (np.nan, 1), (0.05, 0), (0.05, np.inf)])
-    def test_settings_outside_are_refused(self, alpha, effect):
+    def test_raises_value_error_for_alpha_or_effect_out_of_range(self, alpha, effect):
         with pytest.raises(ValueError, match="not"):
             stats.anytime([1, 2], alpha, effect)
 

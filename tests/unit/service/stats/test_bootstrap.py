@@ -20,7 +20,7 @@ class TestStratifiedBootstrap:
 
         assert bootstrap.stratified_bootstrap(tasks, both, replicates=50).shape == (50,)
 
-    def test_spread_of_the_mean_is_the_plug_in_one(self):
+    def test_variance_of_the_mean_is_the_plug_in_estimate(self):
         # Var of a stratified resampled mean of means: sum over tasks of s_t^2 (ddof 0) / n_t, over T^2
         generator = np.random.default_rng(5)
         tasks = [generator.normal(0, 1, 5), generator.normal(5, 3, 9)]
@@ -30,7 +30,7 @@ class TestStratifiedBootstrap:
         expected = sum(x.var() / len(x) for x in tasks) / 4
         assert means.var() == pytest.approx(expected, rel=0.04)  # four standard errors: sqrt(2 / 20,000) each
 
-    def test_blocks_do_not_show(self, monkeypatch):
+    def test_result_does_not_depend_on_block_size(self, monkeypatch):
         tasks = [np.arange(7.0)]
         calls = []
 
@@ -42,7 +42,7 @@ class TestStratifiedBootstrap:
         assert bootstrap.stratified_bootstrap(tasks, total, replicates=25).shape == (25,)
         assert calls == [10, 10, 5]
 
-    def test_the_same_again_by_default(self):
+    def test_reproducible_by_default(self):
         tasks = [np.arange(7.0)]
         first, second, other = (
             bootstrap.stratified_bootstrap(tasks, lambda x: x[0].sum(axis=1), replicates=9, rng=rng)
@@ -58,7 +58,7 @@ class TestInterquartileMean:
         x = np.random.default_rng(n).exponential(size=n)
         assert stats.interquartile_mean(x).value == pytest.approx(reference.trim_mean(x, 0.25), rel=1e-12)
 
-    def test_interval_agrees_with_scipys_percentile_one(self):
+    def test_interval_agrees_with_scipy(self):
         x = np.random.default_rng(0).normal(size=40)
         found = stats.interquartile_mean(x, replicates=20_000)
         expected = reference.bootstrap(
@@ -70,12 +70,12 @@ class TestInterquartileMean:
         ).confidence_interval
         assert found.interval == pytest.approx((expected.low, expected.high), abs=0.02)  # a width of 0.7
 
-    def test_below_twenty_it_cannot_say(self):
+    def test_no_value_below_20_values(self):
         found = stats.interquartile_mean(range(19))
         assert (found.n, found.value, found.interval) == (19, None, None)
         assert found.cannot_say == "cannot say, because percentile intervals need 20 values; there are 19"
 
-    def test_equal_values_have_no_interval(self):
+    def test_no_interval_for_equal_values(self):
         found = stats.interquartile_mean([0.5] * 20)
         assert (found.value, found.interval) == (0.5, None)
         assert "all values are equal" in found.cannot_say

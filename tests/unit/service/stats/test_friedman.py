@@ -26,11 +26,11 @@ DEMSAR = [
     [0.972, 0.981, 0.9754, 0.975],
     [0.957, 0.978, 0.946, 0.970],
 ]
-"""Demsar (2006), table 6: AUC of C4.5 and three variants on 14 data sets (0.9754: printed 0.975, yet no tie)."""
+"""Demsar (2006), table 6: AUC of C4.5 and 3 variants on 14 data sets (0.9754 is printed as 0.975 and does not tie)."""
 
 
 class TestFriedman:
-    def test_demsars_example(self):
+    def test_equals_the_example_of_demsar(self):
         # Published: average ranks 3.143, 2.000, 2.893, 1.964, chi-square 9.28 without the correction for ties
         found = stats.friedman(DEMSAR)
         assert found.ranks == pytest.approx((3.143, 2.000, 2.893, 1.964), abs=5e-4)
@@ -60,20 +60,20 @@ class TestFriedman:
             ([[1, 2, np.nan]] * 9, "not finite"),
         ],
     )
-    def test_degenerate_input_says_why(self, scores, because):
+    def test_degenerate_input_gives_the_reason(self, scores, because):
         found = stats.friedman(scores)
         assert (found.statistic, found.p) == (None, None)
         assert because in found.cannot_say
 
-    def test_ranks_need_no_test(self):
+    def test_gives_ranks_with_too_few_tasks_for_the_test(self):
         assert stats.friedman([[3, 1, 2], [3, 2, 1]]).ranks == (1, 2.5, 2.5)
         assert stats.average_ranks([[3, np.nan, -np.inf], [3, 2, 1]]).tolist() == [1, 2.25, 2.75]
         assert stats.average_ranks(np.empty((0, 3))).tolist() == [2, 2, 2]
 
-    def test_rounding_makes_no_rank(self):
+    def test_scores_within_rounding_tie(self):
         assert stats.average_ranks([[0.1 + 0.2, 0.3, 0.1]]).tolist() == [1.5, 1.5, 3]
 
-    def test_a_list_is_refused(self):
+    def test_raises_value_error_for_one_dimension(self):
         with pytest.raises(ValueError, match="tasks x optimizers"):
             stats.friedman([1.0, 2.0])
 
@@ -86,11 +86,11 @@ class TestFriedman:
 
 class TestNemenyi:
     @pytest.mark.parametrize(("k", "q"), [(2, 1.960), (3, 2.343), (4, 2.569), (5, 2.728), (6, 2.850), (10, 3.164)])
-    def test_published_q_at_5_percent(self, k, q):
+    def test_equals_the_published_q_at_5_percent(self, k, q):
         # Demsar (2006), table 5a
         assert stats.nemenyi_critical_difference(k, 1) / (k * (k + 1) / 6) ** 0.5 == pytest.approx(q, abs=1e-3)
 
-    def test_demsars_example(self):
+    def test_equals_the_example_of_demsar(self):
         assert stats.nemenyi_critical_difference(4, 14, alpha=0.1) == pytest.approx(1.12, abs=5e-3)
 
     @pytest.mark.parametrize(("k", "alpha"), [(3, 0.1), (7, 0.01), (50, 0.05), (4, 1e-6), (3, 0.999)])
@@ -100,5 +100,5 @@ class TestNemenyi:
         assert stats.nemenyi_critical_difference(k, 10, alpha) == pytest.approx(expected, rel=1e-4)
 
     @pytest.mark.parametrize(("k", "tasks", "alpha"), [(1, 9, 0.05), (3, 0, 0.05), (3, 9, 0.0), (3, 9, float("nan"))])
-    def test_degenerate_input(self, k, tasks, alpha):
+    def test_none_for_degenerate_input(self, k, tasks, alpha):
         assert stats.nemenyi_critical_difference(k, tasks, alpha) is None

@@ -1,4 +1,4 @@
-"""What importing `service.stats` brings, and what it must not."""
+"""Public names of `service.stats`, and the modules that it must not import."""
 
 import subprocess
 import sys
@@ -11,10 +11,10 @@ def test_public_names():
     assert all(hasattr(stats, name) for name in stats.__all__)
 
 
-def test_every_public_name_says_what_it_is():
+def test_every_public_name_has_a_docstring():
     assert all(getattr(stats, name).__doc__ for name in stats.__all__ if name != "Interval")
 
 
-def test_scipy_stats_stays_out_of_the_api_process():
+def test_import_does_not_load_scipy_stats():
     code = "import sys, service.stats; sys.exit('scipy.stats' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

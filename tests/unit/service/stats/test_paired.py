@@ -21,7 +21,7 @@ SLEEP_B = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 
 
 class TestPairedDifference:
-    def test_students_sleep_data(self):
+    def test_equals_the_published_results_for_student_sleep_data(self):
         # Student (1908), the sleep data: mean difference 1.58, sd 1.230, t = 4.0621 with 9 df, p = 0.002833
         result = stats.paired_difference(SLEEP_A, SLEEP_B)
         assert result.n == 10
@@ -50,19 +50,19 @@ class TestPairedDifference:
             ([1e-300, 0.0], [0.0, 0.0], 0.0, "same difference"),
         ],
     )
-    def test_degenerate_input_says_why(self, a, b, difference, because):
+    def test_degenerate_input_gives_the_reason(self, a, b, difference, because):
         result = stats.paired_difference(a, b)
         assert (result.n, result.interval, result.p) == (len(a), None, None)
         assert result.difference == (None if difference is None else pytest.approx(difference))
         assert result.cannot_say.startswith("cannot say, because")
         assert because in result.cannot_say
 
-    def test_different_lengths_are_refused(self):
+    def test_raises_value_error_for_different_lengths(self):
         with pytest.raises(ValueError, match="2 values cannot be paired with 1"):
             stats.paired_difference([1, 2], [1])
 
     @given(pairs)
-    def test_swapping_mirrors(self, rows):
+    def test_swapping_the_groups_changes_only_the_sign(self, rows):
         a, b = [row[0] for row in rows], [row[1] for row in rows]
         there, back = stats.paired_difference(a, b), stats.paired_difference(b, a)
         assert there.p == back.p
@@ -71,7 +71,7 @@ class TestPairedDifference:
             assert back.difference == -there.difference
 
     @given(pairs)
-    def test_interval_excludes_zero_exactly_when_p_is_below_a_twentieth(self, rows):
+    def test_interval_excludes_zero_exactly_when_p_is_below_5_percent(self, rows):
         result = stats.paired_difference([row[0] for row in rows], [row[1] for row in rows])
         if result.p is not None and abs(result.p - 0.05) > 1e-9:
             low, high = result.interval
@@ -84,7 +84,7 @@ class TestPairedDifference:
 
 
 class TestPairedDetail:
-    def test_students_sleep_data(self):
+    def test_equals_the_published_results_for_student_sleep_data(self):
         # Published for these data: sd 1.230, r = 0.795, Wilcoxon W = 45 of 9 differences with one zero
         detail = stats.paired_detail(SLEEP_A, SLEEP_B)
         assert detail.sd == pytest.approx(1.230, abs=5e-4)
@@ -104,7 +104,7 @@ class TestPairedDetail:
         assert detail.sd == pytest.approx(reference.tstd(a - b), rel=1e-10)
 
     @pytest.mark.parametrize("n", [8, 12, 50])
-    def test_skewed_where_dagostinos_test_rejects(self, n):
+    def test_skewed_exactly_when_scipy_skewtest_rejects(self, n):
         seen = set()
         for seed in range(60):
             generator = np.random.default_rng(seed)
@@ -115,7 +115,7 @@ class TestPairedDetail:
         assert seen == {False, True}
 
     @pytest.mark.parametrize("n", [5, 6, 7])
-    def test_below_eight_the_bound_is_that_of_normal_samples(self, n):
+    def test_skewness_bound_below_8_is_that_of_normal_samples(self, n):
         x = np.random.default_rng(n).normal(size=(200_000, n))
         share = np.mean(np.abs(reference.skew(x, axis=1)) > skewness_bound(n))
         assert share == pytest.approx(0.05, abs=0.002)  # four standard errors
@@ -143,19 +143,19 @@ class TestPairedDetail:
             ),
         ],
     )
-    def test_what_is_missing_is_explained(self, a, b, missing, because):
+    def test_every_none_has_a_reason(self, a, b, missing, because):
         detail = vars(stats.paired_detail(a, b))
         assert {name for name, value in detail.items() if value is None and "cannot" not in name} == missing
         assert (detail["p_wilcoxon"] is None) == (detail["wilcoxon_cannot_say"] is not None)
         assert because is None or because in detail["cannot_say"]
         assert because is not None or detail["cannot_say"] is None
 
-    def test_different_lengths_are_refused(self):
+    def test_raises_value_error_for_different_lengths(self):
         with pytest.raises(ValueError, match="2 values cannot be paired with 1"):
             stats.paired_detail([1, 2], [1])
 
     @given(pairs)
-    def test_swapping_mirrors(self, rows):
+    def test_swapping_the_groups_changes_only_the_sign(self, rows):
         a, b = [row[0] for row in rows], [row[1] for row in rows]
         there, back = stats.paired_detail(a, b), stats.paired_detail(b, a)
         assert (there.sd, there.p_wilcoxon, there.skewed) == (back.sd, back.p_wilcoxon, back.skewed)
@@ -175,15 +175,15 @@ class TestHolm:
         # Sorted 0.005 0.01 0.03 0.04: times 4, 3, 2, 1 = 0.02 0.03 0.06 0.04, then never falling: 0.02 0.03 0.06 0.06
         assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
-    def test_untested_stay_untested_and_do_not_count(self):
+    def test_untested_hypotheses_stay_none_and_do_not_count(self):
         assert stats.holm([None, 0.04, None]) == [None, 0.04, None]
         assert stats.holm([]) == []
 
-    def test_equal_p_get_equal_answers(self):
+    def test_equal_p_values_have_equal_adjusted_values(self):
         assert stats.holm([0.02, 0.02]) == pytest.approx([0.04, 0.04])
 
     @given(probabilities)
-    def test_between_raw_and_bonferroni_and_in_the_same_order(self, p):
+    def test_adjusted_p_is_between_raw_and_bonferroni_in_the_same_order(self, p):
         adjusted = stats.holm(p)
         both = [(raw, new) for raw, new in zip(p, adjusted, strict=True) if raw is not None]
         assert [new is None for new in adjusted] == [raw is None for raw in p]

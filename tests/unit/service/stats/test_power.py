@@ -16,7 +16,7 @@ def differences(effect, n=5):
 
 class TestSeedsNeeded:
     @pytest.mark.parametrize(("effect", "n"), [(0.2, 199), (0.5, 34), (0.8, 15)])
-    def test_cohens_effects(self, effect, n):
+    def test_equals_published_sample_sizes(self, effect, n):
         # Published for a paired t test at 5 %, two-sided, with power 0.8 (G*Power 3.1): 199, 34, 15
         assert stats.seeds_needed(differences(effect)) == n
         assert stats.seeds_needed(-differences(effect)) == n
@@ -30,19 +30,19 @@ class TestSeedsNeeded:
         expected = reference.nct.sf(critical, n - 1, shift) + reference.nct.cdf(-critical, n - 1, shift)
         assert power_of_t(n, effect, alpha) == pytest.approx(expected, abs=2e-4)
 
-    def test_smaller_levels_and_larger_power_take_more(self):
+    def test_smaller_level_and_higher_power_need_more_seeds(self):
         x = differences(0.7)
         assert stats.seeds_needed(x) < stats.seeds_needed(x, alpha=0.005) < stats.seeds_needed(x, 0.005, power=0.95)
 
     @pytest.mark.parametrize("x", [[], [1.0], [1.0, 1.0], [1.0, np.nan], [-1.0, 1.0], differences(0.001)])
-    def test_what_it_cannot_say(self, x):
+    def test_none_for_untestable_differences(self, x):
         assert stats.seeds_needed(x) is None
 
-    def test_a_huge_effect_takes_two(self):
+    def test_huge_effect_needs_two_seeds(self):
         assert stats.seeds_needed([1.0, 1.0 + 1e-6]) == 2
 
     @pytest.mark.parametrize(("alpha", "power"), [(0, 0.8), (0.05, 1), (np.nan, 0.8)])
-    def test_levels_outside_are_refused(self, alpha, power):
+    def test_raises_value_error_for_alpha_or_power_out_of_range(self, alpha, power):
         with pytest.raises(ValueError, match="between 0 and 1"):
             stats.seeds_needed([1, 2], alpha, power)
 

@@ -17,12 +17,12 @@ class TestMidranks:
     def test_agrees_with_scipy(self, x):
         assert midranks(np.array(x, dtype=float)) == pytest.approx(reference.rankdata(x))
 
-    def test_within_the_tolerance_they_tie(self):
+    def test_values_within_the_tolerance_tie(self):
         assert midranks(np.array([0.3, 0.1 + 0.2, 0.1]), 1e-9).tolist() == [2.5, 2.5, 1]
 
 
 class TestWilcoxon:
-    def test_published_table(self):
+    def test_equals_the_published_table(self):
         # Wilcoxon's table, two-sided: W = 0 at n = 6 has p = 0.03125, W = 8 at n = 10 has p = 0.0488
         assert wilcoxon_p([1, 2, 3, 4, 5, 6]).p == pytest.approx(0.03125)
         assert wilcoxon_p([1, 2, 3, 4, -8, 6, 7, 5, 9, 10]).p == pytest.approx(0.048828, abs=1e-6)
@@ -33,7 +33,7 @@ class TestWilcoxon:
         assert wilcoxon_p(x).p == pytest.approx(reference.wilcoxon(x, method="exact").pvalue, rel=1e-9)
 
     @pytest.mark.parametrize("n", [51, 200])
-    def test_beyond_fifty_agrees_with_scipys_normal_one(self, n):
+    def test_beyond_50_agrees_with_the_normal_approximation_of_scipy(self, n):
         x = np.round(np.random.default_rng(n).normal(0.2, 1, n), 1)  # ties and zeros
         assert (x == 0).any()
         x = np.concatenate((x, [0.7] * 8))
@@ -41,7 +41,7 @@ class TestWilcoxon:
         assert wilcoxon_p(x).p == pytest.approx(expected, rel=1e-9)
 
     @given(coarse)
-    def test_exact_with_ties_and_zeros_is_the_count_of_all_signs(self, x):
+    def test_exact_with_ties_and_zeros_counts_all_sign_patterns(self, x):
         kept = np.array([value for value in x if value])
         p = wilcoxon_p(x).p
         if len(kept) < 6 or len(set(x)) == 1:
@@ -53,12 +53,12 @@ class TestWilcoxon:
         smaller = min(seen, ranks.sum() - seen)
         assert p == pytest.approx(min(1, 2 * np.mean(sums <= smaller)))
 
-    def test_needs_six_that_differ(self):
+    def test_needs_six_pairs_that_differ(self):
         found = wilcoxon_p([1, 2, 3, 4, 5, 0, 0])
         assert found.p is None
         assert found.cannot_say == "cannot say, because the signed-rank test needs 6 pairs that differ; there are 5"
 
-    def test_rounding_makes_no_rank(self):
+    def test_differences_within_rounding_tie(self):
         x = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.2]) - np.array([0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.3])
         assert len(set(np.abs(x))) > 1  # all 0.1 but for rounding
         assert wilcoxon_p(x).p == pytest.approx(2 * 8 / 2**7)
@@ -77,7 +77,7 @@ class TestCliffsDelta:
     @pytest.mark.parametrize(
         ("a", "b", "delta"), [([2, 3], [0, 1], 1), ([1], [1], 0), ([0], [1, 2], -1), ([], [1], None), ([1], [], None)]
     )
-    def test_ends(self, a, b, delta):
+    def test_extreme_and_missing_values(self, a, b, delta):
         assert cliffs_delta(a, b) == delta
 
     @given(anything, anything)

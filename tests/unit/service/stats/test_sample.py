@@ -42,7 +42,7 @@ class TestDescribe:
             ([0.5, 1e308], None, None, "not finite"),
         ],
     )
-    def test_degenerate_input_says_why(self, x, mean, sd, because):
+    def test_degenerate_input_gives_the_reason(self, x, mean, sd, because):
         result = stats.describe(x)
         assert (result.n, result.mean, result.sd, result.interval) == (len(x), mean, sd, None)
         assert result.cannot_say.startswith("cannot say, because")
@@ -53,7 +53,7 @@ class TestDescribe:
         assert stats.describe(x).interval is None
 
     @given(samples)
-    def test_interval_holds_the_mean(self, x):
+    def test_interval_contains_the_mean(self, x):
         result = stats.describe(x)
         assert (result.interval is None) == (result.cannot_say is not None)
         if result.interval is not None:
@@ -63,6 +63,6 @@ class TestDescribe:
     def test_never_nan(self, explained, x):
         explained(stats.describe(x))
 
-    def test_a_table_is_refused(self):
+    def test_raises_value_error_for_two_dimensions(self):
         with pytest.raises(ValueError, match="one dimension"):
             stats.describe([[1.0, 2.0]])

@@ -41,7 +41,7 @@ class TestGroupSequential:
                 assert found.crossed == (low > 0 or high < 0)
 
     @pytest.mark.parametrize("seed", range(5))
-    def test_p_is_the_alpha_at_which_it_begins_to_cross(self, seed):
+    def test_p_is_the_smallest_alpha_that_crosses(self, seed):
         x = np.random.default_rng(seed).normal(0.5, 1, 20)
         p = stats.group_sequential(x, LOOKS, alpha=1e-6).p  # does not stop early
         assert 1e-4 < p < 0.9
@@ -62,23 +62,23 @@ class TestGroupSequential:
             ([1, 2, 3, 4, math.nan, 6], 5, 0, "not finite"),
         ],
     )
-    def test_degenerate_input_says_why(self, x, n, look, because):
+    def test_degenerate_input_gives_the_reason(self, x, n, look, because):
         found = stats.group_sequential(x, LOOKS)
         assert (found.n, found.look, found.interval, found.p, found.crossed) == (n, look, None, None, False)
         assert because in found.cannot_say
 
-    def test_no_looks(self):
+    def test_cannot_say_without_looks(self):
         assert "no look is planned" in stats.group_sequential([1, 2, 3], ()).cannot_say
 
-    def test_what_comes_after_the_last_complete_look_is_not_read(self):
+    def test_ignores_differences_after_the_last_complete_look(self):
         assert stats.group_sequential([1, 2, -3, 4, 5, math.nan], LOOKS).p is not None
 
-    def test_a_look_without_a_spread_is_passed_over(self):
+    def test_skips_a_look_without_variation(self):
         found = stats.group_sequential([0.0] * 5 + [1.0, 2.0, 3.0, 2.5, 1.5], LOOKS)
         assert (found.n, found.look) == (10, 1)
         assert found.p is not None
 
-    def test_rounding_of_what_was_subtracted_is_no_difference(self):
+    def test_differences_within_rounding_of_scale_are_equal(self):
         x = [1e-9, 1.1e-9, 1e-9, 1.1e-9, 1e-9]
         assert stats.group_sequential(x, LOOKS).crossed
         assert stats.group_sequential(x, LOOKS, scale=0.9).p is None

@@ -24,12 +24,12 @@ class TestSignFlip:
         )
         assert sign_flip_p(x).p == pytest.approx(expected.pvalue, abs=1e-12)
 
-    def test_ties_of_the_mean_count_as_extreme(self):
+    def test_ties_with_the_observed_mean_count_as_extreme(self):
         x = [0.1, 0.2, 0.3]  # -0.1 - 0.2 + 0.3 is not 0 in doubles, 0.1 + 0.2 not 0.3
         expected = sum(abs(a + 2 * b + 3 * c) >= 0 for a, b, c in itertools.product((-1, 1), repeat=3)) / 8
         assert sign_flip_p([x[0], x[1], -x[2]]).p == expected == 1
 
-    def test_beyond_twelve_it_is_sampled_close_to_exact(self):
+    def test_sampled_p_beyond_12_is_close_to_exact(self):
         x = np.random.default_rng(1).normal(0.2, 1, 14)
         signs = np.array(list(itertools.product((-1, 1), repeat=14)))
         exact = np.mean(np.abs(signs @ x) >= abs(x.sum()) - 1e-9)
@@ -38,13 +38,13 @@ class TestSignFlip:
         assert sampled == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / FLIPS))
         assert sampled != exact
 
-    def test_sampled_p_is_never_zero_and_the_same_again(self):
+    def test_sampled_p_is_positive_and_reproducible(self):
         x = np.linspace(1, 2, 300)
         assert sign_flip_p(x).p == 1 / (1 + FLIPS)
         y = np.random.default_rng(2).normal(0.1, 1, 40)
         assert sign_flip_p(y).p == sign_flip_p(y).p != sign_flip_p(y, rng=1).p
 
-    def test_rounding_of_what_was_subtracted_is_no_difference(self):
+    def test_differences_within_rounding_of_scale_are_equal(self):
         x = [1e-9, -2e-9, 3e-9]
         assert sign_flip_p(x).p == pytest.approx(0.75)
         assert "same difference" in sign_flip_p(x, scale=0.9).cannot_say

@@ -1,7 +1,7 @@
-"""What the intervals and the verdicts promise, over simulated optimizers. Seeded; every decision is `service.stats`'.
+"""Coverage of intervals and error rates of tests over simulated optimizers. Seeded; all decisions by `service.stats`.
 
-Limits allow for the Monte Carlo error of the share: `margin` is three standard errors at the promised rate, so that a
-method that keeps its promise exactly fails here once in 700 seeds, and one that errs twice as often always.
+Limits include the Monte Carlo error of the rate: `margin` is three standard errors at the nominal rate. A method with
+exactly this rate would fail with 1 of 700 seeds; a method with twice the rate always fails.
 """
 
 from itertools import combinations
@@ -21,7 +21,7 @@ def margin(replicates):
 
 
 def identical(replicates, optimizers, seeds, rng):
-    """Scores of optimizers that do not differ, (replicates, optimizers, seeds): a seed's luck is shared by all."""
+    """Scores of identical optimizers, (replicates, optimizers, seeds), with an effect of the seed that all share."""
     shared = rng.normal(size=(replicates, 1, seeds))
     return 0.9 + 0.01 * (0.7 * shared + rng.normal(size=(replicates, optimizers, seeds)))
 
@@ -35,15 +35,15 @@ class TestCoverage:
 
     @pytest.mark.parametrize("effect", [0.0, 0.5, 1.0])
     def test_repeated_interval_at_the_look_where_it_stops(self, effect):
-        """Truths that stop early, late and never."""
+        """Effects that stop early, late and never."""
         differences = np.random.default_rng(1).normal(effect, 1, (4000, 20))
         found = [stats.group_sequential(x, LOOKS) for x in differences]
         missed = np.mean([not one.interval[0] < effect < one.interval[1] for one in found])
         assert missed <= ALPHA + margin(4000)
         assert np.mean([one.crossed for one in found]) == pytest.approx({0: 0.05, 0.5: 0.55, 1: 0.99}[effect], abs=0.03)
 
-    def test_the_levels_of_all_looks_are_used_up_and_no_more(self):
-        """With a look at each of 5 to 10 seeds the levels of normal scores would err in 5.7 % of cases."""
+    def test_levels_of_all_looks_spend_exactly_alpha(self):
+        """With a look at each of 5 to 10 seeds, levels for normal statistics would have an error rate of 5.7 %."""
         looks, replicates = tuple(range(5, 11)), 150_000
         differences = np.random.default_rng(2).normal(0, 1, (replicates, 10))
         stopped = np.zeros(replicates, dtype=bool)
@@ -51,8 +51,8 @@ class TestCoverage:
             stopped |= reference.ttest_1samp(differences[:, :n], 0, axis=1).pvalue <= level
         assert stopped.mean() == pytest.approx(ALPHA, abs=margin(replicates))
 
-    def test_anytime_interval_at_the_worst_moment(self):
-        """An adversary stops at the n from 2 to 50 at which the interval misses the truth, if there is one."""
+    def test_anytime_interval_under_adversarial_stopping(self):
+        """An adversary stops at an n from 2 to 50 at which the interval misses the true effect, if any."""
         differences = np.random.default_rng(3).normal(0.4, 1, (400, 50))
         missed = 0
         for x in differences:
@@ -61,8 +61,8 @@ class TestCoverage:
         assert 0 < missed / 400 <= ALPHA + margin(400)
 
     @pytest.mark.parametrize("tasks", [4, 8])
-    def test_probability_of_improvement_with_five_seeds_a_task(self, tasks):
-        """It covers about 93 %, as documented: resampling five seeds shows four fifths of their variance."""
+    def test_probability_of_improvement_with_five_seeds_per_task(self, tasks):
+        """Coverage is about 93 %, as documented: resampling 5 seeds reproduces 4/5 of their variance."""
         rng = np.random.default_rng(4)
         runs = zip(rng.normal(0.5, 1, (800, tasks, 5)), rng.normal(0, 1, (800, tasks, 5)), strict=True)
         found = [stats.probability_of_improvement(a, b, replicates=300) for a, b in runs]
@@ -72,15 +72,15 @@ class TestCoverage:
 
 @pytest.mark.parametrize("optimizers", [2, 5])
 class TestFalseVerdicts:
-    """Any significant difference between optimizers that do not differ is a false verdict."""
+    """Any significant difference between identical optimizers is a false verdict."""
 
     replicates = 2500
 
-    def test_of_a_fixed_number_of_seeds_with_holm(self, optimizers):
+    def test_rate_with_a_fixed_number_of_seeds_and_holm(self, optimizers):
         rate = self.rate(optimizers, 5, self.by_holm(stats.paired_difference))
         assert 0.01 < rate <= ALPHA + margin(self.replicates)
 
-    def test_of_planned_looks_with_the_level_divided(self, optimizers):
+    def test_rate_with_planned_looks_and_bonferroni(self, optimizers):
         pairs = optimizers * (optimizers - 1) // 2
 
         def decides(scores):
@@ -89,7 +89,7 @@ class TestFalseVerdicts:
 
         assert 0.01 < self.rate(optimizers, 20, decides) <= ALPHA + margin(self.replicates)
 
-    def test_of_looking_after_each_seed_with_holm(self, optimizers):
+    def test_rate_with_a_look_after_each_seed_and_holm(self, optimizers):
         rate = self.rate(optimizers, 20, self.by_holm(lambda a, b: stats.anytime(a - b, scale=1.0)))
         assert 0.005 < rate <= ALPHA + margin(self.replicates)
 
@@ -105,14 +105,14 @@ class TestFalseVerdicts:
 
 
 class TestAddingSeedsUntilItIsSignificant:
-    """The mistake that planned looks and the anytime test are for: run on while the 95 % interval straddles zero."""
+    """The mistake that planned looks and the anytime test prevent: add seeds while the 95 % interval contains zero."""
 
-    def test_from_three_to_twenty_seeds_23_percent_of_identical_pairs_differ(self):
+    def test_from_3_to_20_seeds_23_percent_of_identical_pairs_are_significant(self):
         scores = identical(1500, 2, 20, np.random.default_rng(6))
         rate = np.mean([any(self.excludes_zero(a[:n], b[:n]) for n in range(3, 21)) for a, b in scores])
         assert rate == pytest.approx(0.23, abs=0.033)  # three standard errors
 
-    def test_at_five_ten_and_twenty_seeds_it_is_twice_the_promise(self):
+    def test_at_5_10_and_20_seeds_the_error_rate_is_twice_alpha(self):
         scores = identical(3000, 2, 20, np.random.default_rng(7))
         rate = np.mean([any(self.excludes_zero(a[:n], b[:n]) for n in LOOKS) for a, b in scores])
         assert rate > 2 * ALPHA

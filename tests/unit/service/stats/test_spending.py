@@ -9,11 +9,11 @@ from service.stats.spending import SMALLEST_ALPHA, levels_that_spend, overall_p
 
 
 class TestNominalLevels:
-    def test_five_ten_twenty(self):
+    def test_levels_for_looks_at_5_10_and_20_seeds(self):
         # Exact for t; the normal scores of Armitage, McPherson & Rowe would give 0.0031, 0.0105, 0.0432
         assert stats.nominal_levels((5, 10, 20)) == pytest.approx((0.003125, 0.00984, 0.04158), abs=1e-5)
 
-    def test_one_look_is_the_t_test(self):
+    def test_single_look_is_an_ordinary_t_test(self):
         assert stats.nominal_levels((7,), 0.05) == pytest.approx((0.05,))
 
     @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ class TestNominalLevels:
         ],
         ids=["O'Brien-Fleming type", "Pocock type"],
     )
-    def test_for_many_seeds_published_boundaries_of_normal_scores(self, spent, published):
+    def test_levels_for_many_seeds_equal_published_normal_boundaries(self, spent, published):
         # Lan & DeMets' boundaries for five equal looks at two-sided 5 % (Reboussin et al. 2000, program LanDeM; R's
         # ldbounds). t comes within 1 / n of them: extrapolated from 20 and 40 seeds a look.
         t = np.array([1, 2, 3, 4, 5]) / 5
@@ -35,7 +35,7 @@ class TestNominalLevels:
         assert 2 * z[1] - z[0] == pytest.approx(np.array(published), abs=1.5e-3)
 
     @pytest.mark.parametrize("alpha", [0.05, 0.05 / 300])
-    def test_two_looks_agree_with_quadrature(self, alpha):
+    def test_levels_of_two_looks_agree_with_quadrature(self, alpha):
         # P(|t_3| < c1 and |t_4| < c2) over the sphere of directions: v = (r_3 part) integrated with scipy
         first, second = stats.nominal_levels((3, 4), alpha)
         c1, c2 = reference.t.isf(first / 2, 2), reference.t.isf(second / 2, 3)
@@ -59,18 +59,18 @@ class TestNominalLevels:
         late = np.array([stopped_late(one) for one in s]) @ weights / weights.sum()
         assert first + late == pytest.approx(alpha, rel=5e-3)
 
-    def test_levels_rise_with_alpha_and_sum_to_at_least_it(self):
+    def test_levels_increase_with_alpha_and_sum_to_at_least_alpha(self):
         small, large = (stats.nominal_levels((5, 8, 13, 20), alpha) for alpha in (0.01, 0.05))
         assert all(a < b for a, b in zip(small, large, strict=True))
         assert sum(large) > 0.05 > large[-1]  # more than Bonferroni allows, less than a single test
 
     @pytest.mark.parametrize("looks", [(), (1, 5), (5, 5), (10, 5)])
-    def test_other_looks_are_refused(self, looks):
+    def test_raises_value_error_for_invalid_looks(self, looks):
         with pytest.raises(ValueError, match="increasing numbers of seeds"):
             stats.nominal_levels(looks)
 
     @pytest.mark.parametrize("alpha", [0, 1, -0.1, float("nan")])
-    def test_other_alphas_are_refused(self, alpha):
+    def test_raises_value_error_for_alpha_out_of_range(self, alpha):
         with pytest.raises(ValueError, match="between 0 and 1"):
             stats.nominal_levels((5, 10), alpha)
 
@@ -83,14 +83,14 @@ class TestOverallP:
             for look, level in enumerate(levels):
                 assert overall_p(looks, look, level) == pytest.approx(alpha, rel=3e-3)
 
-    def test_rises_with_the_nominal_p(self):
+    def test_increases_with_the_nominal_p(self):
         p = np.geomspace(1e-12, 1, 400)
         found = [overall_p((5, 10, 20), 1, value) for value in p]
         assert found == sorted(found)
         assert found[0] == SMALLEST_ALPHA
         assert found[-1] == 1
 
-    def test_early_looks_cannot_be_unconvincing_enough(self):
+    def test_overall_p_is_1_if_the_look_cannot_spend_enough(self):
         assert overall_p((5, 10, 20), 0, 0.07) == 1  # even alpha = 1 spends 1/16 there
 
 
@@ -98,8 +98,8 @@ class TestOverallP:
 @given(
     st.sets(st.integers(2, 79), max_size=4), st.sampled_from([80, 200]), st.sampled_from([0.05, 0.05 / 30, 0.05 / 300])
 )
-def test_a_level_is_between_what_a_look_may_spend_and_all_that_may_be_spent_by_then(looks, last, alpha):
-    """A level below the look's own share would waste it, one above everything spent would err more than allowed."""
+def test_level_is_between_the_share_of_a_look_and_all_that_is_spent_by_it(looks, last, alpha):
+    """A level below the share of the look would waste it; one above the total spent would exceed the error rate."""
     plan = (*sorted(looks), last)
     spent = alpha * np.square(np.array(plan) / last)
     share = np.diff(spent, prepend=0.0)
@@ -108,6 +108,6 @@ def test_a_level_is_between_what_a_look_may_spend_and_all_that_may_be_spent_by_t
     assert (levels <= 1.01 * spent).all()
 
 
-def test_more_seeds_than_the_series_can_follow_are_refused():
+def test_raises_value_error_for_more_than_200_seeds():
     with pytest.raises(ValueError, match="200"):
         stats.nominal_levels((10, 201))

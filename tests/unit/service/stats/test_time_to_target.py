@@ -30,7 +30,7 @@ class TestMedianToTarget:
         assert stats.median_to_target(hits) == median
 
     @given(st.lists(st.floats(0, 1e9), min_size=1, max_size=9))
-    def test_without_misses_it_is_the_median(self, hits):
+    def test_equals_the_median_without_misses(self, hits):
         assert stats.median_to_target(hits) == float(np.median(hits))
 
     @given(hits)
@@ -40,7 +40,7 @@ class TestMedianToTarget:
 
 
 class TestPairedToTarget:
-    def test_counts_and_p(self):
+    def test_counts_wins_and_ties_and_computes_p(self):
         # Sign test by hand: 7 of 8 decided seeds, 2 (C(8,0) + C(8,1)) / 2^8 = 18 / 256
         a = [10, 20, 30, 40, 50, 60, 70, None, None, 5]
         b = [11, 21, 31, 41, 51, 61, None, 80, None, 5]
@@ -53,18 +53,18 @@ class TestPairedToTarget:
         found = stats.paired_to_target([1] * wins + [2] * losses, [2] * wins + [None] * 0 + [1] * losses)
         assert found.p == pytest.approx(reference.binomtest(wins, wins + losses).pvalue, rel=1e-9)
 
-    def test_from_six_decided_seeds_on(self):
+    def test_p_needs_six_seeds_without_a_tie(self):
         assert stats.paired_to_target([1] * 6, [None] * 6).p == pytest.approx(2 / 2**6)
         five = stats.paired_to_target([1] * 5 + [None] * 3, [2] * 5 + [None] * 3)
         assert (five.n, five.a_first, five.b_first, five.ties, five.p) == (8, 5, 0, 3, None)
         assert five.cannot_say == "cannot say, because the sign test needs 6 seeds without a tie; there are 5"
 
-    def test_different_lengths_are_refused(self):
+    def test_raises_value_error_for_different_lengths(self):
         with pytest.raises(ValueError, match="1 runs cannot be paired with 2"):
             stats.paired_to_target([1], [1, 2])
 
     @given(st.lists(st.tuples(st.none() | st.floats(), st.none() | st.floats()), max_size=12))
-    def test_mirrored_and_never_nan(self, explained, rows):
+    def test_swapping_the_groups_mirrors_the_result(self, explained, rows):
         a, b = [row[0] for row in rows], [row[1] for row in rows]
         there, back = stats.paired_to_target(a, b), stats.paired_to_target(b, a)
         explained(there)

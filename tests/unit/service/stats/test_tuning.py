@@ -13,22 +13,22 @@ RATES = [1e-4, 1e-3, 1e-2, 1e-1]
 
 class TestExpectedBest:
     @pytest.mark.parametrize("higher", [True, False])
-    def test_is_the_mean_over_all_draws(self, higher):
+    def test_equals_the_mean_over_all_draws(self, higher):
         x = [0.3, 0.9, 0.5, 0.5, 0.1]
         best = max if higher else min
         expected = [np.mean([best(draw) for draw in itertools.combinations(x, k)]) for k in range(1, 6)]
         assert stats.expected_best(x, higher) == pytest.approx(expected)
 
     @pytest.mark.parametrize(("higher", "worst"), [(True, 0.2), (False, 0.8)])
-    def test_a_diverged_trial_is_the_worst(self, higher, worst):
+    def test_diverged_trial_counts_as_the_worst(self, higher, worst):
         found = stats.expected_best([0.2, None, 0.8, math.nan, math.inf], higher)
         assert found == pytest.approx(stats.expected_best([0.2, worst, 0.8, worst, worst], higher))
 
     @pytest.mark.parametrize("values", [[], [None], [None, math.nan]])
-    def test_nothing_finished(self, values):
+    def test_empty_if_every_trial_diverged(self, values):
         assert stats.expected_best(values, True) == []
 
-    def test_many_trials(self):
+    def test_increases_from_mean_to_maximum_with_many_trials(self):
         x = np.random.default_rng(0).normal(size=500)
         found = stats.expected_best(x.tolist(), True)
         assert found[0] == pytest.approx(x.mean())
@@ -50,22 +50,22 @@ class TestGoodRange:
         assert found.decades == pytest.approx(0.75)
         assert (found.open_low, found.open_high, found.cannot_say) == (False, False, None)
 
-    def test_lower_is_better_and_order_does_not_matter(self):
+    def test_lower_is_better_and_any_order(self):
         found = stats.good_range([1e-2, 1e-4, 1e-1, 1e-3], [-0.9, -0.1, -0.5, -0.7], 0.1, False)
         assert found == stats.good_range(RATES, [0.1, 0.7, 0.9, 0.5], 0.1, True)
 
-    def test_open_at_the_edges_of_what_was_tried(self):
+    def test_range_is_open_at_the_first_and_last_rate(self):
         found = stats.good_range(RATES, [0.85, 0.9, 0.9, 0.88], 0.1, True)
         assert (found.low, found.high, found.decades) == pytest.approx((1e-4, 1e-1, 3))
         assert (found.open_low, found.open_high) == (True, True)
         assert stats.good_range(RATES, [0.9, 0.5, 0.1, 0.1], 0.1, True).open_low
 
-    def test_next_to_a_diverged_trial_it_ends_at_the_last_good_one(self):
+    def test_range_ends_before_a_diverged_trial(self):
         found = stats.good_range(RATES, [0.1, 0.9, 0.9, None], 0.1, True)
         assert found.high == pytest.approx(1e-2)
         assert not found.open_high
 
-    def test_a_good_trial_beyond_a_bad_one_does_not_count(self):
+    def test_good_trial_beyond_a_bad_one_is_not_in_the_range(self):
         assert stats.good_range(RATES, [0.9, 0.1, 0.9, 0.9], 0.0, True).decades == pytest.approx(0)
         assert stats.good_range(RATES, [0.89, 0.1, 0.9, 0.9], 0.1, True).decades == pytest.approx(1.125)
 
@@ -87,12 +87,12 @@ class TestGoodRange:
             ([1e-4, 1e-3, 1e-2], [None, math.nan, math.inf], 0.1, "every learning rate diverged"),
         ],
     )
-    def test_degenerate_input_says_why(self, lrs, values, tolerance, because):
+    def test_degenerate_input_gives_the_reason(self, lrs, values, tolerance, because):
         found = stats.good_range(lrs, values, tolerance, True)
         assert (found.low, found.high, found.decades) == (None, None, None)
         assert because in found.cannot_say
 
-    def test_different_lengths_are_refused(self):
+    def test_raises_value_error_for_different_lengths(self):
         with pytest.raises(ValueError, match="1 learning rates do not match 2 values"):
             stats.good_range([1e-3], [1, 2], 0.1, True)
 

@@ -34,7 +34,7 @@ def test_what_was_put_is_got(stored):
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "sha256", "said"), [(8, SHA256, "has 7 bytes instead of 8"), (7, "0" * 64, "have changed")]
+    ("size_bytes", "sha256", "said"), [(8, SHA256, "has 7 bytes, expected 8"), (7, "0" * 64, "does not match")]
 )
 def test_damage_is_named(stored, size_bytes, sha256, said):
     put(stored)
@@ -44,7 +44,7 @@ def test_damage_is_named(stored, size_bytes, sha256, said):
 
 def test_what_is_not_there_is_no_damage(stored):
     put(stored, "jobs/a/1/6.pt")
-    with pytest.raises(Absent, match=f"{NAME} is not there"):
+    with pytest.raises(Absent, match=f"{NAME} is missing"):
         stored.get(NAME, len(CONTENTS), SHA256)
 
 

@@ -1,94 +1,76 @@
 // All comparisons, the newest first.
 
-import { fill, h, renew } from "../../lib/dom.js";
-import { ago, many } from "../../lib/format.js";
-import { beginning } from "../../lib/pagination.js";
+import { actionButton } from "../../components/buttons.js";
+import { actions, linkButton, pageHead, spacer, time } from "../../components/layout.js";
+import { emptyState } from "../../components/states.js";
+import { statusChip } from "../../components/status.js";
+import { table } from "../../components/table.js";
+import { toastError } from "../../components/toast.js";
+import { fill, h, patch } from "../../lib/dom.js";
 import { follow } from "../../lib/event_stream.js";
+import { ago, counted } from "../../lib/format.js";
+import { firstRows } from "../../lib/pagination.js";
 import { refresher } from "../../lib/refresher.js";
-import { action, chip, empty, table, toast } from "../../components/parts.js";
 
-const PAGE = 50;
+const PAGE = 50; // rows
 
 export async function mount(root, { signal }) {
   let rows = [];
-  let next = null;
   let wanted = PAGE;
   const list = h("div", { class: "part" });
-  const shown = h("span", { class: "note" });
-
-  async function ask() {
-    const asked = wanted;
-    return { ...(await beginning("/v1/comparisons", {}, asked, signal)), asked };
-  }
-
-  function show(found) {
-    if (found.asked < wanted) return; // more was asked for meanwhile
-    ({ rows, next } = found);
-    draw();
-  }
-
-  const showMore = action("Show more", async () => {
+  const count = h("span", { class: "note" });
+  const moreButton = actionButton("Show more", async () => {
     wanted = rows.length + PAGE;
-    show(await ask());
+    show(await fetchRows());
   });
 
-  function draw() {
-    showMore.hidden = !next;
-    shown.textContent = rows.length ? `${many(rows.length, "comparison")} shown` : "";
-    if (!rows.length) {
-      fill(
-        list,
-        empty(
-          "Nothing compared yet",
-          "Name two optimizers and a task: kotrain plans the runs, trains them and says how sure one can be.",
-          h("a", { class: "button primary", href: "/comparisons/new" }, "Compare optimizers"),
-        ),
-      );
-      return;
-    }
-    renew(
-      list,
-      table({
-        label: "Comparisons",
-        columns: [
-          { title: "Comparison", kind: "head", cell: (row) => h("a", { href: `/comparisons/${row.id}` }, row.name) },
-          { title: "Status", kind: "text", cell: (row) => chip(row.status) },
-          { title: "User", kind: "text", cell: (row) => row.user },
-          {
-            title: "Asked",
-            cell: (row) => h("time", { datetime: row.created_at, title: row.created_at }, ago(row.created_at)),
-          },
-          {
-            title: "Ended",
-            cell: (row) =>
-              row.finished_at
-                ? h("time", { datetime: row.finished_at, title: row.finished_at }, ago(row.finished_at))
-                : "",
-          },
-        ],
-        rows,
-        rowKey: (row) => row.id,
-      }),
-    );
+  async function fetchRows() {
+    const requested = wanted;
+    return { ...(await firstRows("/v1/comparisons", {}, requested, signal)), requested };
   }
 
-  fill(
-    root,
-    h(
-      "div",
-      { class: "head" },
-      h("h1", {}, "Comparisons"),
-      h("span", { class: "space" }),
-      h("a", { class: "button primary", href: "/comparisons/new" }, "Compare optimizers"),
-    ),
-    list,
-    h("div", { class: "actions" }, showMore, shown),
-  );
-  show(await ask());
-  const refresh = refresher(ask, show, { milliseconds: 2000, signal });
+  function show(answer) {
+    if (answer.requested < wanted) return; // more rows were requested meanwhile
+    rows = answer.rows;
+    moreButton.hidden = !answer.next;
+    count.textContent = rows.length ? `${counted(rows.length, "comparison")} shown` : "";
+    if (rows.length) patch(list, comparisonTable(rows));
+    else fill(list, noComparisons());
+  }
+
+  fill(root, pageHead("Comparisons", {}, spacer(), newButton()), list, actions(moreButton, count));
+  show(await fetchRows());
+  const refresh = refresher(fetchRows, show, { milliseconds: 2000, signal, onError: toastError });
   follow("/v1/events", {
     signal,
     onOpen: refresh,
-    onEvent: ({ type, data }) => type === "status" && data.comparison && refresh(),
-  }).catch((error) => toast(error.message, "error"));
+    onEvent: ({ type, data }) => {
+      if (type === "status" && data.comparison) refresh();
+    },
+  }).catch(toastError);
 }
+
+// --- view ---
+
+const newButton = () => linkButton("Compare optimizers", "/comparisons/new", "primary");
+
+const noComparisons = () =>
+  emptyState(
+    "No comparisons yet",
+    "Select optimizers and tasks: kotrain plans and trains the runs and reports a verdict.",
+    newButton(),
+  );
+
+const comparisonTable = (rows) =>
+  table({
+    label: "Comparisons",
+    columns: [
+      { title: "Comparison", kind: "head", cell: (row) => h("a", { href: `/comparisons/${row.id}` }, row.name) },
+      { title: "Status", kind: "text", cell: (row) => statusChip(row.status) },
+      { title: "User", kind: "text", cell: (row) => row.user },
+      { title: "Submitted", cell: (row) => time(row.created_at, ago(row.created_at)) },
+      { title: "Finished", cell: (row) => row.finished_at && time(row.finished_at, ago(row.finished_at)) },
+    ],
+    rows,
+    rowKey: (row) => row.id,
+  });

@@ -1,166 +1,157 @@
-// One job: its curves as they grow, and everything that is known of it.
+// One job: its curves, live, and everything recorded about it.
 
-import { get, post } from "../../lib/api.js";
-import { Curves } from "../../charts/job_curves.js";
-import { fill, h, throttled } from "../../lib/dom.js";
-import { ago, shortId } from "../../lib/format.js";
 import { JobFigures } from "../../charts/job_figures.js";
-import { environment, files, isFinal, logItems, numbers } from "./parts.js";
+import { Curves } from "../../charts/curves.js";
+import { copyable } from "../../components/buttons.js";
+import { figureFiles } from "../../components/figure_files.js";
+import { code, section } from "../../components/layout.js";
+import { tabs } from "../../components/tabs.js";
+import { toastError } from "../../components/toast.js";
+import { get } from "../../lib/api.js";
+import { fill, h } from "../../lib/dom.js";
 import { follow } from "../../lib/event_stream.js";
-import { loadLooks, lookOf } from "../../lib/styles.js";
-import { pictures } from "../../components/figure_files.js";
-import { action, code, copyable, jobChip, liveSign, optimizer, section, tabs, toast } from "../../components/parts.js";
+import { shortId } from "../../lib/format.js";
 import { refresher } from "../../lib/refresher.js";
+import { isFinalJob } from "../../lib/statuses.js";
+import { loadStyles, styleOf } from "../../lib/styles.js";
+import { throttle } from "../../lib/timing.js";
+import { JobHead } from "./head.js";
+import { environmentView, filesView, logItems, numbersView } from "./view.js";
 
-const HISTORY_POINTS = 2000; // of each curve, before it is followed
+const HISTORY_POINTS = 2000; // of each curve, before the live ones
 
 export async function mount(root, { id, go, user, query, keepQuery, setTitle, signal }) {
-  const look = () => get(`/v1/jobs/${id}`, {}, signal);
-  let [job] = await Promise.all([look(), loadLooks(signal)]);
-  const { spec } = job;
-  setTitle(`${spec.optimizer.name} on ${spec.dataset.name}`);
-  const head = headOf(id, { user, go, show: (found) => (show(found), refresh()) });
-  const cards = h("div");
-  const curves = new Curves();
-  const figures = new JobFigures({ curves, look: lookOf(spec.optimizer.name), query, keepQuery, signal });
-  const log = [];
-  let latest = -1; // the number of the last thing that happened
-  const logList = h("ol", { class: "list" });
-  const surroundings = h("div");
-
-  const drawLog = () => fill(logList, logItems(log));
-  function drawHead() {
-    head.draw(job);
-    fill(cards, numbers(job, curves));
-  }
-  function show(found) {
-    job = found;
-    drawHead();
-    figures.draw(job);
-    fill(surroundings, environment(job));
-  }
-
-  const views = tabs(
-    "Views of the job",
-    [
-      { name: "curves", title: "Curves", content: () => (setTimeout(() => figures.draw(job)), figures.element) },
-      {
-        name: "spec",
-        title: "Spec",
-        content: () => [
-          h("p", {}, copyable(id)),
-          code({ ...spec, ...(Object.keys(job.tags).length ? { tags: job.tags } : {}) }),
-        ],
-      },
-      { name: "log", title: "Log", content: () => drawLog() },
-      { name: "environment", title: "Environment", content: () => surroundings },
-      {
-        name: "files",
-        title: "Files",
-        content: () =>
-          h(
-            "div",
-            { class: "page" },
-            section("Files", files(id, signal)),
-            section("Pictures", pictures(`/v1/jobs/${id}`, shortId(id), signal)),
-          ),
-      },
-    ],
-    query.get("tab"),
-    (name) => keepQuery({ tab: name === "curves" ? null : name }),
-  );
-
-  fill(root, head.element, cards, views);
-  show(job);
-
-  // --- live ---
-  /** The database is one from before: the stream tells everything again, which may be something else by now. */
-  function startAnew() {
-    curves.rewind(0);
-    log.length = 0;
-  }
-
-  const refresh = refresher(look, show, { milliseconds: 300, signal });
-  const redraw = throttled(
-    () => {
-      figures.draw(job);
-      if (!isFinal(job)) drawHead();
-    },
-    1000,
+  const fetchJob = () => get(`/v1/jobs/${id}`, {}, signal);
+  const [job] = await Promise.all([fetchJob(), loadStyles(signal)]);
+  setTitle(`${job.spec.optimizer.name} on ${job.spec.dataset.name}`);
+  const history = new History();
+  const onChange = (changed) => {
+    view.show(changed);
+    refresh();
+  };
+  const view = new JobView(job, history, { go, user, query, keepQuery, signal, onChange });
+  fill(root, view.elements());
+  view.show(job);
+  const refresh = refresher(fetchJob, (changed) => view.show(changed), {
+    milliseconds: 300,
     signal,
-  );
+    onError: toastError,
+  });
+  const redraw = throttle(() => view.redraw(), 1000, signal);
   follow(`/v1/jobs/${id}/events?max_points=${HISTORY_POINTS}`, {
     signal,
-    onState: head.onState,
-    onEvent: ({ type, data }) => {
-      if (type === "metric") {
-        curves.add(data.points);
-        job.progress = { step: data.step, total_steps: data.total_steps };
-        redraw();
-      } else if (type === "log" || type === "status") {
-        if (data.seq <= latest) startAnew();
-        latest = data.seq;
-        if (data.rewind_to !== undefined && data.rewind_to !== null) curves.rewind(data.rewind_to);
-        log.push({ ...data, isNote: type === "log" });
-        if (logList.isConnected) drawLog();
-        if (type === "status") refresh();
-        redraw();
-      } else if (type === "end") refresh();
+    onState: view.onState,
+    onEvent({ type, data }) {
+      history.add(type, data);
+      if (type === "metric") view.job.progress = { step: data.step, total_steps: data.total_steps };
+      if (type === "log" || type === "status") view.drawLog();
+      if (type === "status" || type === "end") refresh();
+      if (type !== "end") redraw();
     },
-  }).catch((error) => toast(error.message, "error"));
+  }).catch(toastError);
 }
 
-/** What it is, its state, and what can be done with it; `show` gets the job as a change has left it. */
-function headOf(id, { user, go, show }) {
-  const element = h("div", { class: "head" });
-  const { live, onState } = liveSign();
-  // Made once: a button that asks whether one is sure must outlive the next look at the run.
-  const cancelButton = action("Cancel", cancel, { kind: "danger", confirm: "Really cancel?" });
-  const retryButton = action("Retry", retry);
+/** The curves and the events of a job, as its stream delivers them. */
+class History {
+  curves = new Curves();
+  events = [];
+  #latest = -1; // sequence number of the last event
 
-  async function cancel() {
-    const job = await post(`/v1/jobs/${id}/cancel`);
-    toast(job.status === "cancelled" ? "Cancelled." : "Asked to stop: it ends after its current step.");
-    show(job);
+  add(type, data) {
+    if (type === "metric") this.curves.add(data.points);
+    else if (type === "log" || type === "status") this.#addEvent(type, data);
   }
 
-  async function retry() {
-    const again = await post(`/v1/jobs/${id}/retry`);
-    await go(`/jobs/${again.id}`);
+  #addEvent(type, data) {
+    if (data.seq <= this.#latest) this.#clear();
+    this.#latest = data.seq;
+    if (data.rewind_to !== undefined && data.rewind_to !== null) this.curves.rewind(data.rewind_to);
+    this.events.push({ ...data, isNote: type === "log" });
   }
 
-  return {
-    element,
-    onState,
-    draw(job) {
-      const mayChange = user.is_admin || user.user === job.user;
-      live.hidden = isFinal(job);
-      fill(
-        element,
-        h("h1", {}, optimizer(job.spec), ` on ${job.spec.dataset.name}, ${job.spec.model.name}`),
-        jobChip(job),
-        live,
-        h("span", { class: "space" }),
-        h(
-          "div",
-          { class: "actions" },
-          !isFinal(job) && mayChange && cancelButton,
-          ["failed", "cancelled"].includes(job.status) && mayChange && retryButton,
-          h("a", { class: "button", href: `/jobs/new?from=${id}` }, "Submit a variation"),
-        ),
-        h(
-          "p",
-          { class: "sub" },
-          `seed ${job.spec.seed} \u00b7 by ${job.user} \u00b7 submitted ${ago(job.created_at)}`,
-          job.retry_of && [" \u00b7 retry of ", h("a", { href: `/jobs/${job.retry_of}` }, shortId(job.retry_of))],
-        ),
-        job.message &&
-          h(
-            "p",
-            { class: job.status === "failed" ? "sub wrong" : "sub" },
-            job.message.length > 300 ? `${job.message.trim().split("\n").at(-1)}` : job.message,
-          ),
-      );
-    },
-  };
+  /** The database was restored from a backup: the stream repeats its events, which may differ now. */
+  #clear() {
+    this.curves.rewind(0);
+    this.events.length = 0;
+  }
+}
+
+class JobView {
+  #numbers = h("div");
+  #log = h("ol", { class: "list" });
+  #environment = h("div");
+
+  constructor(job, history, { go, user, query, keepQuery, signal, onChange }) {
+    Object.assign(this, { job, history, signal });
+    this.head = new JobHead(job.id, { go, user, onChange });
+    this.onState = this.head.onState;
+    const { curves } = history;
+    this.figures = new JobFigures({ curves, style: styleOf(job.spec.optimizer.name), query, keepQuery, signal });
+    this.tabs = this.#tabs(query.get("tab"), keepQuery);
+  }
+
+  elements() {
+    return [this.head.element, this.#numbers, this.tabs];
+  }
+
+  #tabs(selected, keepQuery) {
+    const curves = () => {
+      setTimeout(() => this.figures.draw(this.job)); // once they are on the page
+      return this.figures.element;
+    };
+    const log = () => {
+      fill(this.#log, logItems(this.history.events));
+      return this.#log;
+    };
+    return tabs(
+      "Views of the job",
+      [
+        { name: "curves", title: "Curves", content: curves },
+        { name: "spec", title: "Spec", content: () => this.#spec() },
+        { name: "log", title: "Log", content: log },
+        { name: "environment", title: "Environment", content: () => this.#environment },
+        { name: "files", title: "Files", content: () => this.#files() },
+      ],
+      selected,
+      (name) => keepQuery({ tab: name === "curves" ? null : name }),
+    );
+  }
+
+  #spec() {
+    const { id, spec, tags } = this.job;
+    return [h("p", {}, copyable(id)), code(Object.keys(tags).length ? { ...spec, tags } : spec)];
+  }
+
+  #files() {
+    const { id } = this.job;
+    return h(
+      "div",
+      { class: "page" },
+      section("Files", filesView(id, this.signal)),
+      section("Figure files", figureFiles(`/v1/jobs/${id}`, shortId(id), this.signal)),
+    );
+  }
+
+  /** Show the job as the API has returned it. */
+  show(job) {
+    this.job = job;
+    this.#drawHead();
+    this.figures.draw(job);
+    fill(this.#environment, environmentView(job));
+  }
+
+  /** Show what the stream has delivered. */
+  redraw() {
+    this.figures.draw(this.job);
+    if (!isFinalJob(this.job)) this.#drawHead();
+  }
+
+  drawLog() {
+    if (this.#log.isConnected) fill(this.#log, logItems(this.history.events));
+  }
+
+  #drawHead() {
+    this.head.draw(this.job);
+    fill(this.#numbers, numbersView(this.job, this.history.curves));
+  }
 }

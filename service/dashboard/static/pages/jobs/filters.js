@@ -1,74 +1,85 @@
-// What narrows the list of jobs.
+// The fields that filter the list of jobs.
 
-import { debounced, h } from "../../lib/dom.js";
+import { h } from "../../lib/dom.js";
+import { debounce } from "../../lib/timing.js";
 
-/** The fields that narrow the list; `onSet` gets the name and the value of one that changed. */
+const TYPING_MILLISECONDS = 250;
+
 export class FilterBar {
   #fields = {};
   #errors = {};
 
-  constructor(filter, catalog, onSet) {
+  /** `onChange` gets the name and the value of a changed field. */
+  constructor(filter, catalog, onChange) {
+    this.filter = filter;
+    this.onChange = onChange;
     const names = (entries) => entries.map((entry) => entry.name);
     this.element = h(
       "div",
       { class: "filters" },
-      this.#typed("Search", "search", { hint: "ko, digits, ada, a tag\u2019s value", onSet }),
-      this.#pick("Data set", "dataset", { options: names(catalog.datasets), value: filter.dataset, onSet }),
-      this.#pick("Model", "model", { options: names(catalog.models), value: filter.model, onSet }),
-      this.#pick("Optimizer", "optimizer", { options: names(catalog.optimizers), value: filter.optimizer, onSet }),
-      this.#typed("User", "user", { hint: "name", onSet }),
-      this.#typed("Tag", "tag", { hint: "key:value", onSet }),
+      this.#text("Search", "search", "ko, digits, ada, a tag\u2019s value"),
+      this.#select("Data set", "dataset", names(catalog.datasets)),
+      this.#select("Model", "model", names(catalog.models)),
+      this.#select("Optimizer", "optimizer", names(catalog.optimizers)),
+      this.#text("User", "user", "name"),
+      this.#text("Tag", "tag", "key:value"),
     );
     this.show(filter);
   }
 
-  /** Values by name; other fields are left alone, since somebody may be typing there. */
+  /** Show values by name. Other fields are left alone: the user may be typing in them. */
   show(values) {
     for (const [name, value] of Object.entries(values)) if (name in this.#fields) this.#fields[name].value = value;
   }
 
-  /** Say what is wrong with a field; nothing where `text` is empty. Returns whether there is such a field. */
-  tell(name, text) {
+  /** Show an error at a field, or remove it with an empty text. Returns whether the field exists. */
+  setError(name, text) {
     if (!(name in this.#fields)) return false;
     this.#errors[name].textContent = text;
     this.#fields[name].setAttribute("aria-invalid", text !== "");
     return true;
   }
 
-  #pick(title, name, { options, value, onSet }) {
-    const unknown = value && !options.includes(value) ? [value] : []; // of an address, or of a data set that is gone
+  /** Show the API's field errors; returns whether a field could show one. */
+  showErrors(errors) {
+    return errors.map((error) => this.setError(error.pointer, error.detail)).includes(true);
+  }
+
+  #select(title, name, options) {
+    const value = this.filter[name];
+    const unknown = value && !options.includes(value) ? [value] : []; // from the address, or of a deleted data set
     return this.#field(
       title,
       name,
       h(
         "select",
-        { onchange: (event) => onSet(name, event.target.value) },
+        { onchange: (event) => this.onChange(name, event.target.value) },
         h("option", { value: "" }, "any"),
         [...options, ...unknown].map((one) => h("option", { value: one }, one)),
       ),
     );
   }
 
-  #typed(title, name, { hint, onSet }) {
-    const set = debounced((field) => onSet(name, field.value.trim()), 250);
+  #text(title, name, placeholder) {
+    const changed = debounce((field) => this.onChange(name, field.value.trim()), TYPING_MILLISECONDS);
     return this.#field(
       title,
       name,
       h("input", {
         type: "search",
-        placeholder: hint,
+        placeholder,
         "data-search": name === "search",
-        oninput: (event) => set(event.target),
+        oninput: (event) => changed(event.target),
       }),
     );
   }
 
   #field(title, name, field) {
-    const id = (field.id = `filter-${name}`);
-    const error = h("span", { class: "error", id: `${id}-error` });
+    field.id = `filter-${name}`;
+    const error = h("span", { class: "error", id: `${field.id}-error` });
     field.setAttribute("aria-describedby", error.id);
     this.#fields[name] = field;
     this.#errors[name] = error;
-    return h("div", { class: `field ${name}` }, h("label", { for: id }, title), field, error);
+    return h("div", { class: `field ${name}` }, h("label", { for: field.id }, title), field, error);
   }
 }

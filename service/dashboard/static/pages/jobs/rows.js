@@ -1,115 +1,99 @@
 // The rows of the list of jobs.
 
-import { h, renew } from "../../lib/dom.js";
-import { ago, duration, measured, number, shortId, words } from "../../lib/format.js";
-import { bar, jobChip, optimizer, tableRow } from "../../components/parts.js";
+import { time } from "../../components/layout.js";
+import { specOptimizer } from "../../components/optimizer_label.js";
+import { jobStatus, progressBar } from "../../components/status.js";
+import { tableRow } from "../../components/table.js";
+import { h, patch } from "../../lib/dom.js";
+import { ago, duration, metricValue, number, percent, shortId, words } from "../../lib/format.js";
+
+const RESULTS = ["test_accuracy", "val_accuracy", "test_loss", "val_loss"]; // the first that a job has is shown
 
 const COLUMNS = [
-  { title: "Status", kind: "text", cell: jobChip },
-  {
-    title: "Optimizer",
-    kind: "text",
-    cell: (job) => optimizer(job.spec),
-  },
+  { title: "Status", kind: "text", cell: jobStatus },
+  { title: "Optimizer", kind: "text", cell: (job) => specOptimizer(job.spec) },
   { title: "Learning rate", cell: (job) => number(job.spec.optimizer.params.lr) },
-  { title: "Data set, model", kind: "text", cell: (job) => `${job.spec.dataset.name}, ${job.spec.model.name}` },
+  { title: "Data set, model", kind: "text", cell: ({ spec }) => `${spec.dataset.name}, ${spec.model.name}` },
   { title: "Seed", cell: (job) => String(job.spec.seed) },
   { title: "Progress", kind: "text", cell: progress },
   {
     title: "Result",
-    hint: "Accuracy on the test set; val.: on validation data, where the test set was not read",
+    hint: "Score on the test set; val.: on validation data, if the test set was not read",
     cell: result,
   },
-  { title: "Time", hint: "Training time", cell: (job) => (job.summary ? duration(job.summary.train_seconds) : "") },
+  { title: "Time", hint: "Training time", cell: ({ summary }) => summary && duration(summary.train_seconds) },
   { title: "User", kind: "text", cell: (job) => job.user },
-  {
-    title: "Submitted",
-    sort: "time",
-    cell: (job) => h("time", { datetime: job.created_at, title: job.created_at }, ago(job.created_at)),
-  },
+  { title: "Submitted", sort: "time", cell: (job) => time(job.created_at, ago(job.created_at)) },
 ];
 
-function progress(job) {
-  const { step, total_steps: total } = job.progress;
-  if (job.status === "running")
-    return h(
-      "span",
-      { class: "cell-bar" },
-      bar(total ? step / total : null, `progress of ${shortId(job.id)}`),
-      total ? `${Math.floor((100 * step) / total)} %` : step ? number(step) : "starts",
-    );
-  return job.status === "queued" ? "" : h("span", { class: "why" }, `${number(step)} steps`);
+function progress({ id, status, progress: { step, total_steps: total } }) {
+  if (status === "queued") return "";
+  if (status !== "running") return h("span", { class: "why" }, `${number(step)} steps`);
+  const bar = progressBar(total ? step / total : null, `Progress of ${shortId(id)}`);
+  const text = total ? percent(step / total) : step ? number(step) : "starting";
+  return h("span", { class: "cell-bar" }, bar, text);
 }
 
-function result(job) {
-  const metrics = job.summary?.metrics ?? {};
-  const name = ["test_accuracy", "val_accuracy", "test_loss", "val_loss"].find(
-    (one) => typeof metrics[one] === "number",
-  );
-  const isTest = name?.startsWith("test");
-  return name
-    ? h("span", { title: words(name) }, measured(metrics[name], name), !isTest && h("small", { class: "why" }, " val."))
-    : "";
+function result({ summary }) {
+  const metrics = summary?.metrics ?? {};
+  const name = RESULTS.find((one) => typeof metrics[one] === "number");
+  if (!name) return "";
+  const remark = !name.startsWith("test") && h("small", { class: "why" }, " val.");
+  return h("span", { title: words(name) }, metricValue(metrics[name], name), remark);
 }
 
-/** The rows of the table: those of jobs that stay are the same elements, in which only what changed is drawn anew. */
-export class Rows {
-  #drawn = new Map();
+/** The body of the table. Rows of jobs that stay are the same elements, of which only what changed is redrawn. */
+export class JobRows {
+  #shown = new Map(); // job and row by id
 
-  /** `onChoose` gets a job's id and whether it is chosen. */
-  constructor(onChoose) {
+  /** `onSelect` gets a job's id and whether it is selected. */
+  constructor(onSelect) {
     this.body = h("tbody");
-    this.columns = [
-      {
-        title: "Job",
-        kind: "head",
-        cell: (job) =>
-          h("span", { class: "pick" }, box(job.id, onChoose), h("a", { href: `/jobs/${job.id}` }, shortId(job.id))),
-      },
-      ...COLUMNS,
-    ];
+    const cell = ({ id }) =>
+      h("span", { class: "pick" }, checkbox(id, onSelect), h("a", { href: `/jobs/${id}` }, shortId(id)));
+    this.columns = [{ title: "Job", kind: "head", cell }, ...COLUMNS];
   }
 
-  /** These jobs and no others, in this order. */
+  /** Show these jobs in this order. */
   show(jobs) {
-    const before = this.#drawn;
-    this.#drawn = new Map();
+    const before = this.#shown;
+    this.#shown = new Map();
     for (const job of jobs) {
-      const there = before.get(job.id);
-      this.#drawn.set(job.id, { job, row: there?.row ?? this.#made(job) });
-      if (there && JSON.stringify(there.job) !== JSON.stringify(job)) this.draw(job.id);
+      const old = before.get(job.id);
+      this.#shown.set(job.id, { job, row: old?.row ?? this.#row(job) });
+      if (old && JSON.stringify(old.job) !== JSON.stringify(job)) this.draw(job.id);
     }
-    renew(
+    patch(
       this.body,
-      [...this.#drawn.values()].map(({ row }) => row),
+      Array.from(this.#shown.values(), ({ row }) => row),
     );
-    for (const time of this.body.querySelectorAll("time")) renew(time, ago(time.dateTime));
+    for (const element of this.body.querySelectorAll("time")) patch(element, ago(element.dateTime));
   }
 
-  /** One job as it is by now. */
+  /** Redraw one job. */
   draw(id) {
-    const { job, row } = this.#drawn.get(id);
-    renew(row, ...this.#made(job).childNodes);
+    const { job, row } = this.#shown.get(id);
+    patch(row, ...this.#row(job).childNodes);
   }
 
-  /** The shown job of this id, which may be changed and drawn. */
+  /** The job with this id, which may be changed and redrawn; undefined if it is not shown. */
   find(id) {
-    return this.#drawn.get(id)?.job;
+    return this.#shown.get(id)?.job;
   }
 
-  mark(chosen) {
-    for (const one of this.body.querySelectorAll("input")) one.checked = chosen.has(one.closest("tr").dataset.key);
+  /** Check the boxes of the selected jobs. */
+  mark(selected) {
+    for (const box of this.body.querySelectorAll("input")) box.checked = selected.has(box.closest("tr").dataset.key);
   }
 
-  #made(job) {
+  #row(job) {
     return tableRow({ columns: this.columns, row: job, rowKey: (one) => one.id });
   }
 }
 
-function box(id, onChoose) {
-  return h("input", {
+const checkbox = (id, onSelect) =>
+  h("input", {
     type: "checkbox",
-    "aria-label": `Choose job ${shortId(id)}`,
-    onchange: (event) => onChoose(id, event.target.checked),
+    "aria-label": `Select job ${shortId(id)}`,
+    onchange: (event) => onSelect(id, event.target.checked),
   });
-}

@@ -1,100 +1,96 @@
-// The chosen ones of the list of jobs, and what can be done with all of them at once.
+// The selected jobs of the list, and the actions on all of them.
 
+import { actionButton } from "../../components/buttons.js";
+import { toast } from "../../components/toast.js";
 import { post } from "../../lib/api.js";
 import { fill, h } from "../../lib/dom.js";
-import { many } from "../../lib/format.js";
-import { action, toast } from "../../components/parts.js";
+import { counted } from "../../lib/format.js";
 
-const MOST_AT_ONCE = 500; // that the API takes
+const MAX_JOBS = 500; // of a request, the API's limit
+const DONE = { cancel: "cancelled or asked to stop", retry: "submitted again" };
 
-/** What is chosen, and what can be done with all of it at once. `onChange` is called when the choice changed. */
 export class Selection {
-  chosen = new Set();
+  ids = new Set();
   #shown = [];
-  #buttonsOf = "";
+  #buttonsFor = ""; // ids that the buttons act on
   #isActing = false;
 
-  /** `act` gets what to do and the ids. */
-  constructor(act, onChange) {
-    this.act = act;
-    this.onChange = onChange;
-    this.every = h("input", { type: "checkbox", onchange: () => this.chooseAll(this.every.checked) });
-    this.words = h("span", {}, "Choose all shown");
+  /** `onAction` is called after an action on the jobs, `onChange` when another set of jobs is selected. */
+  constructor({ onAction, onChange }) {
+    Object.assign(this, { onAction, onChange });
+    this.all = h("input", { type: "checkbox", onchange: () => this.selectAll(this.all.checked) });
+    this.label = h("span", {}, "Select all shown");
     this.buttons = h("span", { class: "row" });
-    this.element = h(
-      "div",
-      { class: "select-bar" },
-      h("label", { class: "row" }, this.every, this.words),
-      this.buttons,
-    );
+    const label = h("label", { class: "row" }, this.all, this.label);
+    this.element = h("div", { class: "select-bar" }, label, this.buttons);
   }
 
-  choose(id, isChosen) {
-    this.chosen[isChosen ? "add" : "delete"](id);
-    this.draw();
+  select(id, isSelected) {
+    this.ids[isSelected ? "add" : "delete"](id);
+    this.#draw();
   }
 
-  chooseAll(isChosen) {
-    this.chosen = new Set(isChosen ? this.#shown : []);
-    this.draw();
+  selectAll(isSelected) {
+    this.ids = new Set(isSelected ? this.#shown : []);
+    this.#draw();
   }
 
-  /** The ids that are shown now: nobody means those that are not. */
+  /** The jobs in the list; others are deselected. */
   show(ids) {
     this.#shown = ids;
     const shown = new Set(ids);
-    for (const id of this.chosen) if (!shown.has(id)) this.chosen.delete(id);
-    this.draw();
+    for (const id of this.ids) if (!shown.has(id)) this.ids.delete(id);
+    this.#draw();
   }
 
-  draw() {
-    const count = this.chosen.size;
-    this.every.checked = count > 0 && count === this.#shown.length;
-    this.every.indeterminate = count > 0 && !this.every.checked;
-    this.words.textContent = count ? `${many(count, "job")} chosen` : "Choose all shown";
+  #draw() {
+    const { size } = this.ids;
+    this.all.checked = size > 0 && size === this.#shown.length;
+    this.all.indeterminate = size > 0 && !this.all.checked;
+    this.label.textContent = size ? `${counted(size, "job")} selected` : "Select all shown";
     this.#drawButtons();
     this.onChange();
   }
 
-  /** A button that asks whether one is sure, or that works, must outlive what happens to the list meanwhile. */
+  /** Buttons that wait for confirmation, or whose action runs, must survive changes of the list. */
   #drawButtons() {
-    const ids = [...this.chosen];
-    if (this.#isActing || ids.join() === this.#buttonsOf) return;
-    this.#buttonsOf = ids.join();
+    const ids = Array.from(this.ids);
+    if (this.#isActing || ids.join() === this.#buttonsFor) return;
+    this.#buttonsFor = ids.join();
     fill(
       this.buttons,
       ids.length > 0 && [
-        action("Cancel them", () => this.#do("cancel", ids), {
+        actionButton("Cancel selected", () => this.#act("cancel", ids), {
           kind: "small danger",
-          confirm: `Really cancel ${ids.length}?`,
+          confirm: `Click again to cancel ${counted(ids.length, "job")}`,
         }),
-        action("Retry them", () => this.#do("retry", ids), { kind: "small" }),
+        actionButton("Retry selected", () => this.#act("retry", ids), { kind: "small" }),
       ],
     );
   }
 
-  async #do(what, ids) {
+  async #act(action, ids) {
     this.#isActing = true;
     try {
-      await this.act(what, ids);
-      this.chosen = new Set();
+      await act(action, ids);
+      await this.onAction();
+      this.ids = new Set();
     } finally {
       this.#isActing = false;
-      this.draw();
+      this.#draw();
     }
   }
 }
 
-export async function act(what, ids) {
-  let done = 0;
-  const refused = [];
-  for (let start = 0; start < ids.length; start += MOST_AT_ONCE) {
-    const answer = await post("/v1/jobs/actions", { action: what, jobs: ids.slice(start, start + MOST_AT_ONCE) });
-    for (const outcome of answer.outcomes) outcome.done ? (done += 1) : refused.push(outcome);
+/** Cancel or retry jobs, and say how many. */
+async function act(action, ids) {
+  const outcomes = [];
+  for (let start = 0; start < ids.length; start += MAX_JOBS) {
+    const answer = await post("/v1/jobs/actions", { action, jobs: ids.slice(start, start + MAX_JOBS) });
+    outcomes.push(...answer.outcomes);
   }
-  const verb = what === "cancel" ? "cancelled or asked to stop" : "submitted again";
-  toast(
-    `${many(done, "job")} ${verb}${refused.length ? `; ${refused.length} left alone: ${refused[0].detail}` : "."}`,
-    refused.length && !done ? "error" : "note",
-  );
+  const refused = outcomes.filter((outcome) => !outcome.done);
+  const done = outcomes.length - refused.length;
+  const rest = refused.length ? `; ${refused.length} unchanged: ${refused[0].detail}` : ".";
+  toast(`${counted(done, "job")} ${DONE[action]}${rest}`, refused.length && !done ? "error" : "note");
 }

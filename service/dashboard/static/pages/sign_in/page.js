@@ -1,11 +1,50 @@
-// The key is asked for once, and kept by this browser alone.
+// Sign in: ask for the API key, which this browser then stores.
 
-import { call, keepKey } from "../../lib/api.js";
+import { actions } from "../../components/layout.js";
+import { call } from "../../lib/api.js";
+import { storeApiKey } from "../../lib/api_key.js";
 import { fill, h } from "../../lib/dom.js";
 
-/** Ask for a key until one is right; `why` says why again. */
-export function askForKey(main, { onKnown, why }) {
-  const field = h("input", {
+const PRINTABLE = /^[\x21-\x7e]+$/;
+
+/** Show the form until a key is accepted; `onSignIn` then gets the user. `message` says why a key is needed again. */
+export function signIn(root, { onSignIn, message }) {
+  const view = signInView(message, submit);
+  async function submit(event) {
+    event.preventDefault();
+    const key = view.input.value.trim();
+    if (!PRINTABLE.test(key)) {
+      fill(view.error, "A key consists of letters, digits and punctuation, without spaces.");
+      return;
+    }
+    view.button.disabled = true;
+    try {
+      const user = await userOf(key);
+      storeApiKey(key); // only after it was accepted
+      onSignIn(user);
+    } catch (error) {
+      fill(
+        view.error,
+        error.status === 401 ? "Unknown key. Check that it was copied completely." : `${error.message}.`,
+      );
+      view.input.setAttribute("aria-invalid", "true");
+      view.input.focus();
+    } finally {
+      view.button.disabled = false;
+    }
+  }
+  fill(root, view.form);
+  document.title = "Sign in \u00b7 kotrain";
+  view.input.focus();
+}
+
+async function userOf(key) {
+  const answer = await call("GET", "/v1/me", { headers: { Authorization: `Bearer ${key}` } });
+  return answer.json();
+}
+
+function signInView(message, onsubmit) {
+  const input = h("input", {
     id: "key",
     type: "password",
     autocomplete: "current-password",
@@ -14,56 +53,27 @@ export function askForKey(main, { onKnown, why }) {
     placeholder: "kt_\u2026",
     "aria-describedby": "key-help key-error",
   });
-  const error = h("p", { class: "error wrong", id: "key-error", role: "alert" }, why);
-  const button = h("button", { class: "primary", type: "submit" }, "Open the dashboard");
+  const error = h("p", { class: "error wrong", id: "key-error", role: "alert" }, message);
+  const button = h("button", { class: "primary", type: "submit" }, "Sign in");
+  const help = [
+    "If you started kotrain: ",
+    h("code", {}, "kotrain up"),
+    " prints the path of the file that contains your key. Otherwise ask an administrator for one (",
+    h("code", {}, "kotrain key NAME"),
+    "). The key is stored in this browser and sent to this server only.",
+  ];
   const form = h(
     "form",
-    { class: "part signin", onsubmit: tryIt },
-    h("h1", {}, "Welcome to kotrain"),
+    { class: "part signin", onsubmit },
+    h("h1", {}, "Sign in to kotrain"),
     h(
       "p",
       {},
-      "Compare optimizers on this server: submit runs, watch them, and see which optimizer wins and how sure one can be.",
+      "Compare optimizers on this server: submit training runs, watch them live, and get a statistical verdict.",
     ),
-    h("div", { class: "field" }, h("label", { for: "key" }, "Your API key"), field, error),
-    h(
-      "p",
-      { class: "note", id: "key-help" },
-      "Who started kotrain finds it in the file that ",
-      h("code", {}, "kotrain up"),
-      " named; others get one from an administrator (",
-      h("code", {}, "kotrain key NAME"),
-      "). It stays in this browser and is sent to this server only.",
-    ),
-    h("div", { class: "actions" }, button),
+    h("div", { class: "field" }, h("label", { for: "key" }, "API key"), input, error),
+    h("p", { class: "note", id: "key-help" }, help),
+    actions(button),
   );
-  async function tryIt(event) {
-    event.preventDefault();
-    const given = field.value.trim();
-    if (!/^[\x21-\x7e]+$/.test(given)) {
-      fill(error, "A key has letters, digits and signs only, and no spaces.");
-      return;
-    }
-    button.disabled = true;
-    try {
-      const answer = await call("GET", "/v1/me", { headers: { Authorization: `Bearer ${given}` } });
-      const found = await answer.json();
-      keepKey(given); // not before it is known here
-      onKnown(found);
-    } catch (problem) {
-      fill(
-        error,
-        problem.status === 401
-          ? "This key is not known here. Check that all of it was copied."
-          : `${problem.message}. Try again in a moment.`,
-      );
-      field.setAttribute("aria-invalid", "true");
-      field.focus();
-    } finally {
-      button.disabled = false;
-    }
-  }
-  fill(main, form);
-  document.title = "Sign in \u00b7 kotrain";
-  field.focus();
+  return { form, input, error, button };
 }

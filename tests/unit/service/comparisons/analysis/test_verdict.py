@@ -98,7 +98,7 @@ class TestNumbers:
         assert "leads adam by 0.4 (95 % interval 0.375 to 0.425)" in answer.verdict.text
 
     def test_a_metric_without_a_better_direction_is_refused(self):
-        with pytest.raises(Invalid, match="neither more nor less"):
+        with pytest.raises(Invalid, match="neither higher nor lower"):
             Runs().compare("grad_norm")
 
     @pytest.mark.parametrize("field", ["batch_size", "precision"])

@@ -1,0 +1,43 @@
+// What a page or a part of it shows in the place of content.
+
+import { h } from "../lib/dom.js";
+
+/** Content is being fetched. It appears after a moment only, so that quick answers do not flicker. */
+export const loading = () =>
+  h(
+    "div",
+    { class: "waiting", role: "status" },
+    h("span", { class: "spinner", "aria-hidden": "true" }),
+    "Loading \u2026",
+  );
+
+const actionRow = (actions) => actions.length > 0 && h("p", { class: "actions" }, actions);
+
+/** A whole page that cannot be shown: the error, its reason, and what to do. */
+export const errorState = (title, reason, ...actions) =>
+  h(
+    "section",
+    { class: "problem", role: "alert" },
+    h("h1", {}, title),
+    reason && h("p", {}, reason),
+    actionRow(actions),
+  );
+
+/** A part of a page without content: why it is empty, and how to fill it. */
+export const emptyState = (title, text, ...actions) =>
+  h("div", { class: "empty" }, h("p", { class: "lead" }, title), text && h("p", {}, text), actionRow(actions));
+
+/** Text in the place of missing data. */
+export const note = (text) => h("p", { class: "note" }, text);
+
+/** An error message in the place of content. */
+export const errorText = (text) => h("p", { class: "wrong" }, text);
+
+/** An element that shows `view(answer)` once `promise` resolves, and the error otherwise. */
+export function loaded(promise, view) {
+  const element = h("div", {}, "Loading \u2026");
+  promise
+    .then((answer) => element.replaceChildren(view(answer)))
+    .catch((error) => error.name === "AbortError" || element.replaceChildren(errorText(error.message)));
+  return element;
+}

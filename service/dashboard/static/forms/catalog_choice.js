@@ -1,0 +1,77 @@
+// An entry of the catalog and its parameters.
+
+import { fill, h } from "../lib/dom.js";
+import { details, errorsBelow } from "./errors.js";
+import { field } from "./field.js";
+import { ParamsForm } from "./params_form.js";
+
+export class CatalogChoice {
+  #entries = [];
+  #description = h("p", { class: "note" });
+  #params = h("div");
+
+  /** `kind` is the field's name in the API; `onChange` is called when the user selects another entry. */
+  constructor(kind, entries, { title, onChange } = {}) {
+    const control = h("select");
+    this.select = field(kind, control, { title, read: (one) => one.value });
+    this.element = h("div", { class: "choice" }, this.select.element, this.#description, this.#params);
+    this.#list(entries);
+    control.addEventListener("change", () => {
+      this.#show();
+      onChange?.();
+    });
+    control.value = entries.find((entry) => entry.present !== false)?.name;
+    this.#show();
+  }
+
+  #list(entries) {
+    this.#entries = entries;
+    const option = ({ name, present }) =>
+      present === false
+        ? h("option", { value: name, disabled: true }, `${name} (not available)`)
+        : h("option", { value: name }, name);
+    fill(this.select.control, entries.map(option));
+  }
+
+  get name() {
+    return this.select.control.value;
+  }
+
+  get entry() {
+    return this.#entries.find((one) => one.name === this.name);
+  }
+
+  /** Offer only these entries; the selected one stays if it is among them. */
+  offer(entries) {
+    const before = this.name;
+    this.#list(entries);
+    this.select.set(entries.some((entry) => entry.name === before) ? before : entries[0]?.name);
+    if (this.name !== before) this.#show();
+  }
+
+  #show() {
+    fill(this.#description, this.entry?.title ?? "");
+    this.params = new ParamsForm(this.entry?.params ?? { properties: {} });
+    fill(this.#params, this.params.element);
+  }
+
+  /** The value for the API: the name alone if all parameters have their defaults. */
+  value() {
+    const params = this.params.values();
+    return Object.keys(params).length ? { name: this.name, params } : this.name;
+  }
+
+  set(given) {
+    const { name, params } = typeof given === "string" ? { name: given } : given;
+    // An entry that no longer exists is shown and rejected by the API, rather than silently replaced.
+    if (!this.#entries.some((entry) => entry.name === name)) this.#list([...this.#entries, { name, present: false }]);
+    this.select.set(name);
+    this.#show();
+    this.params.set(params ?? {});
+  }
+
+  showErrors(errors) {
+    this.select.setError(details(errors.filter((error) => !error.pointer.startsWith("/params/"))));
+    return this.params.showErrors(errorsBelow(errors, "/params"));
+  }
+}

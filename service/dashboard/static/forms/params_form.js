@@ -1,0 +1,124 @@
+// The parameters of a data set, model, optimizer or schedule.
+
+import { fill, h } from "../lib/dom.js";
+import { folded } from "../components/layout.js";
+import { showFieldErrors } from "./errors.js";
+import { field } from "./field.js";
+import { fieldGrid } from "./layout.js";
+import { resolved, schemaField } from "./schema_field.js";
+
+const MAX_UNFOLDED = 4; // parameters that are shown without folding
+const ALWAYS_FOLDED = ["split_seed"];
+const NEVER_FOLDED = [
+  "lr",
+  "base",
+  "collision",
+  "gamma",
+  "momentum",
+  "weight_decay",
+  "hidden",
+  "split",
+  "image_size",
+  "control",
+  "strength",
+  "warmup_steps",
+];
+const USUAL_BASE = "adam";
+
+/** The property that is constant in each of several schemas and tells them apart; undefined for a single schema. */
+function discriminator(branches) {
+  if (branches.length < 2) return undefined;
+  return Object.keys(branches[0].properties).find((name) =>
+    branches.every((branch) => branch.properties[name]?.const !== undefined),
+  );
+}
+
+/** Where the schema has several variants (KO with each of its base optimizers), a drop-down list selects one. */
+export class ParamsForm {
+  #fields = [];
+  #picker = null;
+
+  constructor(schema) {
+    this.defs = schema.$defs ?? {};
+    this.branches = (schema.oneOf ?? schema.anyOf ?? [schema]).map((branch) => resolved(branch, this.defs));
+    this.key = discriminator(this.branches);
+    this.element = h("div", { class: "choice" });
+    if (this.key) this.#picker = this.#makePicker(schema.default);
+    this.#build();
+  }
+
+  #makePicker(usual) {
+    const values = this.branches.map((branch) => branch.properties[this.key].const);
+    const initial = usual?.[this.key] ?? (values.includes(USUAL_BASE) ? USUAL_BASE : values[0]);
+    const control = h(
+      "select",
+      {},
+      values.map((value) => h("option", { value }, value)),
+    );
+    control.value = initial;
+    control.addEventListener("change", () => this.#build(this.values()));
+    return field(this.key, control, {
+      help: "The base optimizer.",
+      read: (one) => (one.value === initial ? undefined : one.value),
+    });
+  }
+
+  get #branch() {
+    const selected = this.#picker?.control.value;
+    return this.branches.find((one) => one.properties?.[this.key]?.const === selected) ?? this.branches[0];
+  }
+
+  /** Make the fields of the selected variant, with the given values. */
+  #build(values = {}) {
+    this.#fields = Object.entries(this.#branch.properties ?? {})
+      .filter(([, property]) => property.const === undefined)
+      .map(([name, property]) => schemaField(name, property, this.defs));
+    for (const one of this.#fields) if (values[one.name] !== undefined) one.set(values[one.name]);
+    const areFew = this.#fields.length <= MAX_UNFOLDED && !this.#fields.some((one) => ALWAYS_FOLDED.includes(one.name));
+    const isShown = (one) => areFew || NEVER_FOLDED.includes(one.name);
+    const shown = [this.#picker, ...this.#fields.filter(isShown)].filter(Boolean);
+    const rest = this.#fields.filter((one) => !isShown(one));
+    const more = rest.length > 0 && folded(`${rest.length} more ${plural(rest)}`, fieldGrid(rest));
+    if (more) more.open = rest.some((one) => values[one.name] !== undefined);
+    fill(this.element, shown.length > 0 && fieldGrid(shown), more);
+  }
+
+  get #all() {
+    return this.#picker ? [this.#picker, ...this.#fields] : this.#fields;
+  }
+
+  /** The values that differ from the defaults, by name. */
+  values() {
+    const values = this.#all.filter((one) => !one.control.disabled).map((one) => [one.name, one.value()]);
+    return Object.fromEntries(values.filter(([, value]) => value !== undefined));
+  }
+
+  set(values) {
+    if (this.#picker && values[this.key] !== undefined) this.#picker.set(values[this.key]);
+    this.#build(values);
+  }
+
+  /** Disable the fields of parameters that are tuned and have no fixed value. */
+  disableTuned(names) {
+    for (const { name, control, placeholder } of this.#fields) {
+      control.disabled = names.includes(name);
+      control.placeholder = control.disabled ? "tuned below" : placeholder;
+    }
+  }
+
+  /** The parameters that can be tuned: the values of a choice, null for a number. */
+  tunable() {
+    const numbers = this.#fields.filter((one) => one.control.inputMode === "decimal");
+    const choices = this.#fields.filter((one) => one.control.tagName === "SELECT");
+    return Object.fromEntries([
+      ...numbers.map((one) => [one.name, null]),
+      ...choices.map((one) => [one.name, Array.from(one.control.options, (option) => option.value)]),
+    ]);
+  }
+
+  showErrors(errors) {
+    return showFieldErrors(this.#all, errors);
+  }
+}
+
+const plural = (fields) => (fields.length === 1 ? "parameter" : "parameters");

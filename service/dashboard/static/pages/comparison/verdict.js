@@ -1,0 +1,88 @@
+// A comparison in words: its verdict, its progress, and the assumptions of its statistics.
+
+import { section } from "../../components/layout.js";
+import { note } from "../../components/states.js";
+import { progressBar } from "../../components/status.js";
+import { h } from "../../lib/dom.js";
+import { counted, duration, integer } from "../../lib/format.js";
+import { isFinalComparison } from "../../lib/statuses.js";
+
+const PHASES = { tuning: "Tuning", reporting: "Reporting", finished: "" };
+
+/** The verdict of each task: its first sentence is the result, the others qualify it. */
+export function verdictView({ verdict, tasks }) {
+  if (!verdict.length) return h("p", {}, "No verdict yet.");
+  return verdict.map((text) => {
+    const label = tasks.length > 1 && tasks.map((one) => one.label).find((one) => text.startsWith(`${one}: `));
+    const sentences = label ? text.slice(label.length + 2) : text;
+    const [, first, rest] = /^(.+?[.!?])(\s+[A-Z].*)$/s.exec(sentences) ?? [null, sentences, ""];
+    return h("p", {}, label && h("b", {}, label), first, rest && h("span", { class: "note" }, rest));
+  });
+}
+
+/** The number of finished runs, and the states of the others. */
+export function progressView(answer) {
+  const { progress } = answer;
+  const isRunning = !isFinalComparison(answer);
+  const finished = progress.succeeded + progress.diverged + progress.failed + progress.cancelled;
+  const total = isRunning ? progress.jobs_at_most : progress.jobs;
+  const phase = PHASES[progress.phase];
+  const limit = isRunning ? "at most " : "";
+  const remarks = [
+    ...stateCounts(progress).map(([count, state]) => `${integer(count)} ${state}`),
+    `${duration(progress.seconds_used)} of device time`,
+    isRunning && progress.seconds_left !== null && `at most about ${duration(progress.seconds_left)} left`,
+  ];
+  return h(
+    "div",
+    { class: "part row" },
+    h(
+      "span",
+      {},
+      phase && `${phase}: `,
+      h("strong", {}, `${integer(finished)} of ${limit}${counted(total, "run")}`),
+      " finished",
+    ),
+    isRunning &&
+      h(
+        "span",
+        { class: "cell-bar", style: { flex: "1 1 8rem" } },
+        progressBar(total ? finished / total : 0, "Progress of the comparison"),
+      ),
+    remarks.filter(Boolean).map((text) => h("span", { class: "note" }, text)),
+  );
+}
+
+const stateCounts = (progress) =>
+  [
+    [progress.running, "running"],
+    [progress.queued, "queued"],
+    [progress.diverged, "diverged"],
+    [progress.failed, "failed"],
+    [progress.cancelled, "cancelled"],
+    [progress.reused, "reused"],
+  ].filter(([count]) => count);
+
+/** The runs excluded from a task's statistics; nothing if there are none. */
+export function excludedRuns({ left_out: { failed, cancelled, unfinished } }) {
+  const counts = Object.entries({ failed, cancelled, unfinished }).filter(([, count]) => count);
+  const text = counts.map(([state, count]) => `${count} ${state}`).join(", ");
+  return text && note(`Excluded from the statistics: ${text}.`);
+}
+
+const CHECKS = {
+  true: { class: "held", title: "holds", text: "\u2713" },
+  false: { class: "broken", title: "violated", text: "\u2715" },
+  null: { class: "open", title: "cannot be checked", text: "?" },
+};
+
+/** The assumptions of the statistics and whether they hold; nothing if there are none. */
+export function assumptionsView(assumptions) {
+  if (!assumptions.length) return null;
+  return section("Statistical assumptions", h("ul", { class: "assumptions" }, assumptions.map(assumptionItem)));
+}
+
+function assumptionItem({ name, text, holds }) {
+  const { text: sign, ...attributes } = CHECKS[holds];
+  return h("li", {}, h("span", attributes, sign), h("span", {}, h("strong", {}, `${name}. `), text));
+}

@@ -1,0 +1,32 @@
+// The plan of a comparison, from the answer to a dry run.
+
+import { facts, numberTile, numbers } from "../../components/layout.js";
+import { note } from "../../components/states.js";
+import { h } from "../../lib/dom.js";
+import { counted, duration, integer } from "../../lib/format.js";
+
+export const planView = (answer) => ({
+  summary: [
+    h("h2", {}, "Plan"),
+    numbers(
+      numberTile("Runs", runCount(answer)),
+      answer.seconds_at_most === null
+        ? numberTile("Device time", "?", "no similar run yet")
+        : numberTile("Device time", duration(answer.seconds_at_most), "at most"),
+    ),
+  ],
+  details: [
+    h("div", { class: "space" }),
+    facts([
+      ["reused", answer.reused ? counted(answer.reused, "run") : ""],
+      ["pairs", answer.plan.pairs],
+      ["looks after", answer.plan.looks.length > 1 ? `${answer.plan.looks.join(", ")} seeds` : ""],
+    ]),
+    h("h3", {}, "Methods paragraph for your paper"),
+    note(answer.methods),
+  ],
+});
+
+function runCount({ jobs_at_least: least, jobs_at_most: most }) {
+  return least === most ? integer(most) : `${integer(least)} to ${integer(most)}`;
+}

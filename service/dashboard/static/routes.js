@@ -1,0 +1,39 @@
+// The pages, their addresses, and the menu.
+
+const UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
+
+const ROUTES = [
+  { path: /^\/$/, load: () => import("./pages/overview/page.js"), title: "Overview" },
+  { path: /^\/jobs$/, load: () => import("./pages/jobs/page.js"), title: "Jobs" },
+  { path: /^\/jobs\/new$/, load: () => import("./pages/new_job/page.js"), title: "New job" },
+  { path: new RegExp(`^/jobs/(?<id>${UUID})$`), load: () => import("./pages/job/page.js"), title: "Job" },
+  { path: /^\/comparisons$/, load: () => import("./pages/comparisons/page.js"), title: "Comparisons" },
+  { path: /^\/comparisons\/new$/, load: () => import("./pages/new_comparison/page.js"), title: "New comparison" },
+  {
+    path: new RegExp(`^/comparisons/(?<id>${UUID})$`),
+    load: () => import("./pages/comparison/page.js"),
+    title: "Comparison",
+  },
+  { path: /^\/leaderboard$/, load: () => import("./pages/leaderboard/page.js"), title: "Leaderboard" },
+  { path: /^\/data$/, load: () => import("./pages/data/page.js"), title: "Data sets" },
+  { path: /^\/keys$/, load: () => import("./pages/keys/page.js"), title: "Keys" },
+];
+
+/** The menu: path, title, and the letter that leads there after `g`. */
+export const MENU = [
+  { path: "/", title: "Overview", letter: "o" },
+  { path: "/jobs", title: "Jobs", letter: "j" },
+  { path: "/comparisons", title: "Comparisons", letter: "c" },
+  { path: "/leaderboard", title: "Leaderboard", letter: "l" },
+  { path: "/data", title: "Data sets", letter: "d" },
+  { path: "/keys", title: "Keys", letter: "k" },
+];
+
+/** The page at a path, with the `params` in the path; undefined if there is none. */
+export function routeOf(pathname) {
+  for (const route of ROUTES) {
+    const match = route.path.exec(pathname);
+    if (match) return { ...route, params: match.groups };
+  }
+  return undefined;
+}

@@ -1,0 +1,135 @@
+"""Public text is plain technical English: phrases that technical documentation avoids fail the build."""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.app import create_app
+
+ROOT = Path(__file__).parents[2]
+PHRASES = re.compile(
+    r"""
+    \btold\b(?!\ apart)
+    | \bwhoever\b | \b(?:some|any)body\b | (?<!')\bnobody\b
+    | \bso\ (?:many|much)\b | \bso\ long\b(?!\ as\b)
+    | \b(?:goes|went|gone)\ on\b | \bof\ its\ own\ accord\b
+    | ;\ there\ (?:is|are)\b
+    | \bis\ no\ (?:backup|budget|finite|format|image|name|number|text)\b
+    | \bknows\ nothing\b | \bis\ not\ known\b | \bno\ such\ thing\b
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+PENDING = (
+    "kotrain/",
+    "workers/",
+    "service/commands.py",
+    "service/comparisons/",
+    "service/dashboard/",
+    "service/datasets/",
+    "service/operations/",
+    "docs/api.md",
+    "docs/benchmarks.md",
+    "docs/comparisons.md",
+    "docs/dashboard.md",
+    "docs/data.md",
+    "docs/ko.md",
+    "docs/operations.md",
+    "docs/reliability.md",
+    "/paths//v1/compare/get/parameters/9",
+    "/components/schemas/ComparisonRequest/properties/reuse",
+    "/components/schemas/DatasetDetail",
+    "/components/schemas/DatasetView",
+    "/components/schemas/GoodRange/",
+    "/components/schemas/Tuning/",
+)
+"""Places that still contain such phrases: files, folders, paths and schemas of the OpenAPI document."""
+
+
+def found(text: str) -> list[str]:
+    return [match[0] for match in PHRASES.finditer(text)]
+
+
+def report(texts: Iterable[tuple[str, str]]) -> list[str]:
+    """Each phrase with its place and text, but for the places in `PENDING`."""
+    lines = [(place, f"{place}: {phrase!r} in {text!r}") for place, text in texts for phrase in found(text)]
+    return [line for place, line in lines if not place.startswith(PENDING)]
+
+
+def files(*patterns: str) -> Iterator[tuple[str, str]]:
+    """Path and content of each file that matches a pattern."""
+    for path in sorted(path for pattern in patterns for path in ROOT.glob(pattern)):
+        yield str(path.relative_to(ROOT)), path.read_text()
+
+
+def constants(node: ast.AST) -> str:
+    """The text of a string expression, with `{}` for each value that is formatted into it."""
+    parts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+    return "{}".join(parts)
+
+
+ERRORS = {"FieldError", "field", "unfit", "BadParameter", "error", "warning"}
+"""Calls that make a message for users, besides `raise`."""
+
+
+def messages(tree: ast.Module) -> Iterator[str]:
+    """Texts of errors, help of command-line options, descriptions of fields, docstrings of commands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            yield constants(node.exc)
+        elif isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in ERRORS:
+                yield constants(node)
+            yield from (constants(word.value) for word in node.keywords if word.arg in ("help", "description"))
+        elif isinstance(node, ast.FunctionDef) and any("command" in ast.dump(each) for each in node.decorator_list):
+            yield ast.get_docstring(node) or ""
+
+
+def descriptions(node: object, place: str = "") -> Iterator[tuple[str, str]]:
+    """All summaries and descriptions of an OpenAPI document, with their places."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in ("summary", "description") and isinstance(value, str):
+                yield place, value
+            else:
+                yield from descriptions(value, f"{place}/{key}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from descriptions(value, f"{place}/{index}")
+
+
+def test_openapi() -> None:
+    assert report(descriptions(create_app().openapi())) == []
+
+
+def test_python() -> None:
+    modules = files("service/**/*.py", "ko/**/*.py", "kotrain/**/*.py", "workers/**/*.py")
+    assert report((path, text) for path, source in modules for text in messages(ast.parse(source))) == []
+
+
+def test_javascript() -> None:
+    comment = re.compile(r"/\*[\s\S]*?\*/|(?:^|(?<=\n))\s*//.*")
+    string = re.compile(r'"[^"\n]*"|`[^`]*`')
+    modules = files("service/dashboard/static/**/*.js")
+    assert report((path, text) for path, source in modules for text in string.findall(comment.sub("", source))) == []
+
+
+def test_documents() -> None:
+    pages = files("README.md", "docs/*.md")
+    assert report((path, line) for path, page in pages for line in page.splitlines()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["'x' is not known", "unknown; there is adam, ko", "'pdf' is no format", "one of so many", "it goes on", "as told"],
+)
+def test_examples_are_found(text: str) -> None:
+    assert found(text)
+
+
+@pytest.mark.parametrize("text", ["cannot be told apart", "there is no difference", "is no longer open", "ko soft"])
+def test_ordinary_english_is_not(text: str) -> None:
+    assert not found(text)
