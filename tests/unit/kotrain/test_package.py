@@ -80,9 +80,7 @@ def test_help_imports_neither_the_client_nor_the_server(arguments):
     imported = imported_by(code)
     assert "rich" in imported
     assert not imported & {*HEAVY, "httpx2", "alembic", "matplotlib"}
-    assert (
-        arguments != ["--help"] or "pydantic" not in imported
-    )  # which typer needs to read arguments
+    assert arguments != ["--help"] or "pydantic" not in imported  # which typer needs to read arguments
 
 
 def test_works_where_only_the_sdk_is_installed():
