@@ -22,14 +22,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ko import diagnose
-from service.specs import catalog
+from service.specs.catalog.models import Cnn, Mlp, Model, ResNet18, Transformer, TransformerParams
 from workers.training import models
 from workers.training.datasets import Inputs
 
 EVERY = 50
 CLASSES = 10
 IMAGES, TEXTS = Inputs((3, 32, 32), CLASSES), Inputs((128,), CLASSES, vocabulary=1000)
-WIDE = catalog.TransformerParams(width=512, layers=6, heads=8, feedforward=2048, dropout=0.0)
+WIDE = TransformerParams(width=512, layers=6, heads=8, feedforward=2048, dropout=0.0)
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,19 @@ class Case:
     """A network, its batch size, and the number of timed rounds."""
 
     title: str
-    choice: catalog.Model
+    choice: Model
     inputs: Inputs
     batch: int
     rounds: int
 
 
 QUICK = (
-    Case("digits MLP 64-256-256-10, batch 64", catalog.Mlp(), Inputs((1, 8, 8), CLASSES), 64, 200),
-    Case("CNN 32-64-128, batch 128 of 32 x 32", catalog.Cnn(), IMAGES, 128, 20),
+    Case("digits MLP 64-256-256-10, batch 64", Mlp(), Inputs((1, 8, 8), CLASSES), 64, 200),
+    Case("CNN 32-64-128, batch 128 of 32 x 32", Cnn(), IMAGES, 128, 20),
 )
 LARGE = (
-    Case("ResNet-18, batch 128 of 32 x 32", catalog.ResNet18(), IMAGES, 128, 4),
-    Case("transformer 6 x 512, 32 x 128 tokens", catalog.Transformer(params=WIDE), TEXTS, 32, 4),
+    Case("ResNet-18, batch 128 of 32 x 32", ResNet18(), IMAGES, 128, 4),
+    Case("transformer 6 x 512, 32 x 128 tokens", Transformer(params=WIDE), TEXTS, 32, 4),
 )
 
 

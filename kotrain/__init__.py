@@ -1,7 +1,7 @@
-"""What users import and type: the Python SDK and the command line. Needs no torch and no database.
+"""The Python SDK and the command line. Neither needs torch or a database.
 
 The names below are imported when one of them is used: `kotrain --help` needs none, and `pip install kotrain` alone
-brings no package.
+installs no dependencies.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,10 +1,10 @@
-"""The console script `kotrain`; it starts even where nothing but kotrain is installed, to say what is missing."""
+"""The console script `kotrain`. It starts without the optional dependencies, to name the one that is missing."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command line and exit with its status: 0, 1 for what went wrong, 2 for wrong usage, 130 for Ctrl-C."""
+    """Run the command line and exit: 0 on success, 1 on an error, 2 on wrong usage, 130 on Ctrl-C."""
     try:
         from kotrain.commands import run
 

@@ -12,12 +12,12 @@ import typer
 from kotrain.output import Json, note, say
 from service.specs.formats import FileFormat
 
-app = typer.Typer(help="Data sets.")
+app = typer.Typer(help="List, register, download and remove data sets.")
 
 
 @app.command(name="list")
 def show_all(as_json: Json = False) -> None:
-    """List the data sets that a job can name."""
+    """List all data sets: built-in and registered."""
     from kotrain import tables
     from kotrain.client import Client
     from service.datasets.schemas import DatasetList
@@ -29,7 +29,7 @@ def show_all(as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a registered data set, such as images/flowers.")],
+    name: Annotated[str, typer.Argument(help="Name of a registered data set, for example images/flowers.")],
     as_json: Json = False,
 ) -> None:
     """Show a registered data set."""
@@ -46,18 +46,24 @@ def add(
     file: Annotated[
         Path,
         typer.Argument(
-            exists=True, dir_okay=False, help="npz, csv, parquet, jsonl, or a zip archive of class folders."
+            exists=True,
+            dir_okay=False,
+            help="An npz, csv, parquet or jsonl file, or a zip archive with one folder of images per class.",
         ),
     ],
-    name: Annotated[str, typer.Argument(help="What jobs are to call it, behind its kind.")],
+    name: Annotated[
+        str, typer.Argument(help="Name to use in jobs, after the kind: images/NAME, tables/NAME, texts/NAME.")
+    ],
     file_format: Annotated[
-        FileFormat | None, typer.Option("--format", help="By default what the file's name ends in.")
+        FileFormat | None, typer.Option("--format", help="Default: the file name's extension.")
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Column of a table that holds the class.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side, in pixels, that images are cut to.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of a table that holds the class. Default: label.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Resize and crop images to squares of this side, in pixels.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Register a data set of your own."""
+    """Upload a file and register it as a data set."""
     from kotrain import progress, tables
     from kotrain.client import Client
 
@@ -67,7 +73,9 @@ def add(
 
 
 @app.command()
-def remove(name: Annotated[str, typer.Argument(help="Name of a registered data set, such as images/flowers.")]) -> None:
+def remove(
+    name: Annotated[str, typer.Argument(help="Name of a registered data set, for example images/flowers.")],
+) -> None:
     """Remove a data set that you registered."""
     from kotrain.client import Client
 
@@ -77,6 +85,6 @@ def remove(name: Annotated[str, typer.Argument(help="Name of a registered data s
 
 
 @app.command()
-def fetch(name: Annotated[str, typer.Argument(help="Name of a data set.")]) -> int:
-    """Download a published data set to this machine."""
+def fetch(name: Annotated[str, typer.Argument(help="Name of a published data set, such as cifar10.")]) -> int:
+    """Download a published data set to the data folder of this machine."""
     return subprocess.run([sys.executable, "-m", "workers.training.fetch", name], check=False).returncode

@@ -31,21 +31,21 @@ def _bar(*columns: ProgressColumn) -> Progress:
 
 
 def wait_for_jobs(client: Client, jobs: list[JobView]) -> list[JobView]:
-    """The jobs at their end."""
+    """Wait until the jobs have ended and return them."""
     with _bar(TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("", total=len(jobs))
         return client.wait(jobs, on_progress=lambda seen: bar.update(task, completed=_amount(seen)))
 
 
 def _amount(seen: list[JobView]) -> float:
-    """How many jobs' worth of work is done."""
+    """Completed work, in jobs; a running job counts as the fraction of its steps done."""
     return sum(
         1.0 if job.status.is_final else job.progress.step / (job.progress.total_steps or 1 << 30) for job in seen
     )
 
 
 def follow(client: Client, started: ComparisonAnswer) -> ComparisonAnswer:
-    """The comparison at its end."""
+    """Wait until the comparison has ended and return it."""
     with _bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("starting", total=None)
 
@@ -68,7 +68,7 @@ def _duration(seconds: float) -> str:
 def send(
     client: Client, file: Path, name: str, file_format: FileFormat | None, label: str | None, image_size: int | None
 ) -> DatasetDetail:
-    """Send a file and register it as a data set; once all is sent, the service reads and checks it."""
+    """Upload a file and register it as a data set; the server validates it after the last byte."""
     with _bar(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()) as bar:
         size = file.stat().st_size
         task = bar.add_task("sending", total=size)

@@ -17,14 +17,21 @@ if find_spec("sqlalchemy") is None:  # an SDK without a server has this file, bu
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Run kotrain's parts.")
 
-Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="KOTRAIN_PORT, else 8000; 0 takes a free one.")]
-HomeFolder = Annotated[Path | None, typer.Option(help="KOTRAIN_HOME; data, key and logs are kept there.")]
-BackupFile = Annotated[Path, typer.Argument(help="One file; a tar.", metavar="FILE")]
+Port = Annotated[
+    int | None, typer.Option(min=0, max=65_535, help="Port. Default: KOTRAIN_PORT or 8000; 0: any free port.")
+]
+HomeFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for database, data, key and logs. Default: KOTRAIN_HOME or ~/.kotrain (root: /var/lib/kotrain)."
+    ),
+]
+BackupFile = Annotated[Path, typer.Argument(help="Backup file (tar).", metavar="FILE")]
 
 
 @app.command()
 def up(port: Port = None, home: HomeFolder = None) -> None:
-    """Start database, broker, API and a worker here; Ctrl-C stops them all."""
+    """Start database, broker, API and a worker on this machine; Ctrl-C stops all of them."""
     from service.operations import commands
 
     commands.up(port, home)
@@ -32,11 +39,13 @@ def up(port: Port = None, home: HomeFolder = None) -> None:
 
 @app.command()
 def api(
-    host: Annotated[str | None, typer.Option(help="KOTRAIN_HOST, else 127.0.0.1.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: KOTRAIN_HOST or 127.0.0.1.")] = None,
     port: Port = None,
-    fd: Annotated[int | None, typer.Option(hidden=True, help="An inherited listening socket.")] = None,
+    fd: Annotated[
+        int | None, typer.Option(hidden=True, help="File descriptor of an inherited listening socket.")
+    ] = None,
 ) -> None:
-    """Serve HTTP, with the database and broker of KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
+    """Serve the HTTP API, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
     from service.operations import commands
 
     commands.api(host, port, fd)
@@ -44,7 +53,7 @@ def api(
 
 @app.command()
 def worker() -> None:
-    """Train jobs on this machine, for the database and broker of KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
+    """Train jobs on this machine, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
     from service.operations import commands
 
     commands.worker()
@@ -52,7 +61,7 @@ def worker() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the schema of KOTRAIN_DATABASE_URL to this version's; one that is newer and allows it stays as it is."""
+    """Upgrade the schema of the database at KOTRAIN_DATABASE_URL; a newer compatible schema is left unchanged."""
     from service.operations import commands
 
     commands.migrate()
@@ -60,11 +69,11 @@ def migrate() -> None:
 
 @app.command()
 def key(
-    name: Annotated[str, typer.Argument(help="The user, who is made if need be.")],
-    admin: Annotated[bool, typer.Option(help="The user may cancel the jobs of others.")] = False,
+    name: Annotated[str, typer.Argument(help="User; created if missing.")],
+    admin: Annotated[bool, typer.Option(help="Allow the user to cancel jobs of other users.")] = False,
     home: HomeFolder = None,
 ) -> None:
-    """Print a new API key for a user, of KOTRAIN_DATABASE_URL or of the home. It is shown once."""
+    """Create an API key for a user and print it. Only its hash is stored: it cannot be shown again."""
     from service.operations import commands
 
     commands.key(name, admin, home)
@@ -74,20 +83,27 @@ def key(
 def gc(
     checkpoints_days: Annotated[
         float | None,
-        typer.Option(min=0, metavar="DAYS", help="Of jobs that ended so long ago; KOTRAIN_KEEP_CHECKPOINTS_DAYS or 1."),
+        typer.Option(
+            min=0,
+            metavar="DAYS",
+            help="Keep checkpoints for this long after the end of a job. Default: KOTRAIN_KEEP_CHECKPOINTS_DAYS or 1.",
+        ),
     ] = None,
     points_days: Annotated[
         float | None,
-        typer.Option(min=0, metavar="DAYS", help="Their metric points; KOTRAIN_KEEP_POINTS_DAYS, else never."),
+        typer.Option(
+            min=0,
+            metavar="DAYS",
+            help="Keep metric points for this long. Default: KOTRAIN_KEEP_POINTS_DAYS or forever.",
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what would be removed.")] = False,
     home: HomeFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
-    """Remove what is kept no longer: old checkpoints and metric points, and files that nothing names.
+    """Remove expired checkpoints and metric points, and files that no checkpoint refers to.
 
-    It works in small transactions while everything runs, or when it is stopped. Jobs, their summaries and their events
-    stay.
+    Works in small transactions, whether kotrain is running or stopped. Jobs, their summaries and their events are kept.
     """
     from service.operations import commands
 
@@ -99,7 +115,7 @@ def doctor(
     home: HomeFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Find and name what is wrong with this installation, running or not; exit status 1 where there is an error."""
+    """Check this installation, running or stopped, and suggest fixes; exit status 1 if there are errors."""
     from service.operations import commands
 
     commands.doctor(home, as_json)
@@ -107,9 +123,9 @@ def doctor(
 
 @app.command()
 def backup(file: BackupFile, home: HomeFolder = None) -> None:
-    """Back up the database and the checkpoints into a new file, while everything runs or when it is stopped.
+    """Back up the database and the checkpoints to a new file, whether kotrain is running or stopped.
 
-    It is the database of KOTRAIN_DATABASE_URL, else that of `up`. Data sets and the owner's key are not in it.
+    Backs up the database of KOTRAIN_DATABASE_URL, or of the home. Data sets and the owner's key are not included.
     """
     from service.operations import commands
 
@@ -118,7 +134,7 @@ def backup(file: BackupFile, home: HomeFolder = None) -> None:
 
 @app.command()
 def restore(file: BackupFile, home: HomeFolder = None) -> None:
-    """Bring a backup back into an empty database: that of KOTRAIN_DATABASE_URL, else of a home where nothing runs."""
+    """Restore a backup into an empty database: that of KOTRAIN_DATABASE_URL, or of a home whose stack is stopped."""
     from service.operations import commands
 
     commands.restore(file, home)

@@ -30,11 +30,11 @@ from service.storage.files import store
 from service.storage.schema_version import Incompatible
 
 REFUSALS = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
-"""What PostgreSQL says to whom it will not let in later either; before there is a connection errors have no code."""
+"""Messages of PostgreSQL for permanent errors; errors before a connection exists have no code."""
 
 
 def up(port: int | None, home: Path | None) -> None:
-    """Start database, broker, API and a worker here; Ctrl-C stops them all."""
+    """Start database, broker, API and a worker on this machine; Ctrl-C stops all of them."""
     with _one_line_errors():
         _choose(KOTRAIN_PORT=port, KOTRAIN_HOME=home and _absolute(home))
         logging.basicConfig(level=logging.WARNING, format="kotrain: %(asctime)s %(message)s")
@@ -42,38 +42,36 @@ def up(port: int | None, home: Path | None) -> None:
 
 
 def api(host: str | None, port: int | None, fd: int | None) -> None:
-    """Serve HTTP, with the database and broker of KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
+    """Serve the HTTP API, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
     with _one_line_errors():
         _choose(KOTRAIN_HOST=host, KOTRAIN_PORT=port)
         _require("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
         wanted = settings()
         _check_schema()
         if wanted.host not in LOOPBACK and not api_keys.any_exist():
-            raise EmbeddedError(
-                f"without an API key the API does not listen on {wanted.host}: make one with `kotrain key NAME`"
-            )
+            raise EmbeddedError(f"listening on {wanted.host} requires an API key: create one with `kotrain key NAME`")
         with socket.socket(fileno=fd) if fd is not None else stack.listen(wanted.host, wanted.port) as listener:
             _serve(listener)
 
 
 def worker() -> None:
-    """Train jobs on this machine, for the database and broker of KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
+    """Train jobs on this machine, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
     with _one_line_errors():
         _require("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
         _check_schema()
-    # Its forkserver must come before anything that we have imported here.
+    # A new process image: the worker starts its forkserver before it imports anything that is imported here.
     os.execv(sys.executable, [sys.executable, "-P", "-m", "workers"])
 
 
 def migrate() -> None:
-    """Bring the schema of KOTRAIN_DATABASE_URL to this version's; one that is newer and allows it stays as it is."""
+    """Upgrade the schema of the database at KOTRAIN_DATABASE_URL; a newer compatible schema is left unchanged."""
     with _one_line_errors():
         _require("KOTRAIN_DATABASE_URL")
         database.migrate()
 
 
 def key(name: str, admin: bool, home: Path | None) -> None:
-    """Print a new API key for a user, of KOTRAIN_DATABASE_URL or of the home. It is shown once."""
+    """Create an API key for a user and print it. Only its hash is stored: it cannot be shown again."""
     with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
         with stack.database():
@@ -84,7 +82,7 @@ def key(name: str, admin: bool, home: Path | None) -> None:
 def gc(
     checkpoints_days: float | None, points_days: float | None, dry_run: bool, home: Path | None, as_json: bool
 ) -> None:
-    """Remove what is kept no longer: old checkpoints and metric points, and files that nothing names."""
+    """Remove expired checkpoints and metric points, and files that no checkpoint refers to."""
     with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
         kept = retention.Policy.of_settings()
@@ -96,7 +94,7 @@ def gc(
         with stack.database():
             database.check_schema()
             removed = retention.collect(policy, store())
-    typer.echo(removed.model_dump_json(indent=2) if as_json else "\n".join(retention.told(policy, removed)))
+    typer.echo(removed.model_dump_json(indent=2) if as_json else "\n".join(retention.describe(policy, removed)))
     for problem in removed.problems:
         typer.echo(f"kotrain: {problem}", err=True)
     if removed.problems:
@@ -104,70 +102,70 @@ def gc(
 
 
 def doctor(home: Path | None, as_json: bool) -> None:
-    """Find and name what is wrong with this installation, running or not; exit status 1 where there is an error."""
+    """Check this installation, running or stopped, and suggest fixes; exit status 1 if there are errors."""
     with _one_line_errors():
         os.environ.update({} if home is None else {"KOTRAIN_HOME": str(_absolute(home))})
-        found = examine()
-    typer.echo(findings.as_json(found) if as_json else findings.as_text(found, is_coloured=sys.stdout.isatty()))
-    if any(finding.level is findings.Level.ERROR for finding in found):
+        results = examine()
+    typer.echo(findings.as_json(results) if as_json else findings.as_text(results, is_coloured=sys.stdout.isatty()))
+    if any(finding.level is findings.Level.ERROR for finding in results):
         raise typer.Exit(1)
 
 
 def backup(file: Path, home: Path | None) -> None:
-    """Back up the database and the checkpoints into a new file, while everything runs or when it is stopped."""
+    """Back up the database and the checkpoints to a new file, whether kotrain is running or stopped."""
     with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
         with stack.database():
             made = backups.create(file)
-    typer.echo(f"{file}: jobs: {made.jobs}, checkpoints: {len(made.files)}, MiB: {made.size_bytes / 2**20:.1f}")
+    typer.echo(f"{file}: {made.jobs} jobs, {len(made.files)} checkpoints, {made.size_bytes / 2**20:.1f} MiB")
     if made.left_out:
-        typer.echo(f"checkpoints that were replaced meanwhile, or damaged, and are not in it: {len(made.left_out)}")
+        typer.echo(f"not included, because replaced meanwhile or damaged: {len(made.left_out)} checkpoints")
 
 
 def restore(file: Path, home: Path | None) -> None:
-    """Bring a backup back into an empty database: that of KOTRAIN_DATABASE_URL, else of a home where nothing runs."""
+    """Restore a backup into an empty database: that of KOTRAIN_DATABASE_URL, or of a home whose stack is stopped."""
     with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
-        with backups.verified(file) as whole, stack.database(of_a_stopped_one=True):
+        with backups.verified(file) as whole, stack.database(must_be_stopped=True):
             done = backups.restore(whole)
-    typer.echo(f"back from {file}: jobs: {done.jobs}, checkpoints: {done.files}")
-    if done.given_back:
-        typer.echo(f"jobs that were running then and are queued now: {done.given_back}")
+    typer.echo(f"restored from {file}: {done.jobs} jobs, {done.files} checkpoints")
+    if done.requeued:
+        typer.echo(f"requeued, because running at the time of the backup: {done.requeued} jobs")
     if done.dropped:
-        typer.echo(f"checkpoints that the backup does not hold: {done.dropped}; their jobs continue from older ones")
+        typer.echo(f"not in the backup: {done.dropped} checkpoints; their jobs continue from older ones")
 
 
 def _check_schema() -> None:
-    """Refuse to start on a schema that we cannot work with, or where the database does not let us in.
+    """Raise if the schema is incompatible or the database denies access.
 
-    One that is away is waited for, as at any time.
+    An unreachable database is not an error: API and worker wait for it at any time.
     """
     try:
         database.check_schema()
     except OperationalError as away:
         if any(words in str(away) for words in REFUSALS):
             raise
-        logging.warning("kotrain: the database is away, its schema is not checked: %s", _line(away))
+        logging.warning("kotrain: database unreachable, schema not checked: %s", _line(away))
 
 
 class Server(uvicorn.Server):
-    """Ends the streams when it shuts down, instead of waiting until they end by themselves."""
+    """Closes event streams at shutdown instead of waiting for them to end."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's."""
+        """Close the streams, then shut down as uvicorn does."""
         if "hub" in self.lifespan.state:
             self.lifespan.state["hub"].close()
         await super().shutdown(sockets)
 
 
 def _serve(listener: socket.socket) -> None:
-    # uvicorn stops gracefully on a signal and then raises it again, for whoever listened before: nobody, so exit 0.
+    # uvicorn stops gracefully on a signal and then raises it again; these handlers ignore it, so that we exit with 0.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
         "service.app:create_app",
         factory=True,
-        # Longer than clients keep a connection that is idle: a request on one that we are just closing would be lost.
+        # Longer than clients keep idle connections: a request on a connection that is being closed would be lost.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=stack.STREAM_SECONDS,
         log_level="info",
@@ -179,33 +177,33 @@ def _serve(listener: socket.socket) -> None:
 
 
 def _announce(running: stack.Running) -> None:
-    typer.echo(f"kotrain answers at {running.url}")
-    typer.echo("  dashboard: the same address in a browser, which asks for the key")
-    typer.echo(f"  API key:   {running.key_file}  (the tools of this user find it)")
+    typer.echo(f"kotrain is running at {running.url}")
+    typer.echo("  dashboard: open this address in a browser and enter the API key")
+    typer.echo(f"  API key:   {running.key_file}  (found automatically by the tools of this user)")
     typer.echo(f"  logs:      {running.logs}")
-    typer.echo("Ctrl-C stops it; the data stays.")
+    typer.echo("Press Ctrl-C to stop; all data is kept.")
 
 
 def _choose(**environment: object) -> None:
-    """Put what was typed where settings are read from, for us and for our children."""
+    """Set environment variables from options, for this process and its children."""
     os.environ.update({name: str(value) for name, value in environment.items() if value is not None})
     settings.cache_clear()
 
 
 def _absolute(home: Path) -> Path:
-    """For our children too, wherever they run; `.` stays, and is refused."""
+    """The absolute path, which is valid for children too; `.` is returned unchanged, and rejected by the settings."""
     return home if home == Path() else home.absolute()
 
 
 def _require(*names: str) -> None:
     for name in names:
         if getattr(settings(), name.removeprefix("KOTRAIN_").lower()) is None:
-            raise EmbeddedError(f"{name} is not set: set it, or use `kotrain up`, which brings its own servers")
+            raise EmbeddedError(f"{name} is not set: set it, or use `kotrain up`, which starts its own servers")
 
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that nothing half done is left."""
+    """SIGTERM and SIGHUP raise SystemExit, so that the block cleans up as after Ctrl-C."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     yield
@@ -213,7 +211,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """What a user can do something about becomes one line on standard error and exit status 1."""
+    """Expected errors become one line on standard error and exit status 1."""
     try:
         yield
     except (BackupError, EmbeddedError, Incompatible, Invalid, ValidationError, SQLAlchemyError) as error:
@@ -226,5 +224,5 @@ def _line(error: Exception) -> str:
         first = error.errors()[0]
         return f"KOTRAIN_{'_'.join(map(str, first['loc'])).upper()}: {first['msg'].removeprefix('Value error, ')}"
     if isinstance(error, SQLAlchemyError):
-        return f"the database of KOTRAIN_DATABASE_URL: {' '.join(str(getattr(error, 'orig', error)).split())}"
+        return f"database (KOTRAIN_DATABASE_URL): {' '.join(str(getattr(error, 'orig', error)).split())}"
     return str(error)

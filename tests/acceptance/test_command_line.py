@@ -35,7 +35,7 @@ def kotrain(home):
 
 def test_from_up_to_down(kotrain):
     up = kotrain.start("up", "--port", "0")
-    assert up.stdout.readline().startswith("kotrain answers at http://127.0.0.1:")
+    assert up.stdout.readline().startswith("kotrain is running at http://127.0.0.1:")
 
     submit = ("submit", "digits", "mlp", "--epochs", "2", "--seeds", "2", "--tag", "study=first", "--wait")
     for optimizer in ("adam", "ko"):
