@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests import forked
+
 
 @pytest.fixture
 def kotrain(home):
@@ -22,9 +24,8 @@ def kotrain(home):
         return started[-1]
 
     def run(*arguments):
-        process = start(*arguments)
-        out, err = process.communicate(timeout=60)
-        return process.returncode, out, err
+        done = forked.run("kotrain", *arguments, env=environment)
+        return done.returncode, done.stdout, done.stderr
 
     run.start = start
     yield run

@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 from service.operations.embedded.servers import Embedded
+from tests import forked
 from tests.waiting import until
 
 SERVERS = ("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
@@ -30,8 +31,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 def command(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "service.commands", *arguments]
-    return subprocess.run(line, env=environment(home, **more), capture_output=True, text=True, timeout=60)
+    return forked.run("service.commands", *arguments, env=environment(home, **more))
 
 
 def refusal(home: Path, *arguments: str, **more: str) -> str:
