@@ -38,3 +38,4 @@ WORDS = {
     STORABLE: "must not contain NUL characters",
     VISIBLE: "must be visible ASCII characters without spaces",
 }
+"""Pattern -> error message."""

@@ -125,7 +125,7 @@ def test_stored_jobs_get_a_verdict(session, store):
     assert answer.held_fixed["environment.torch"] == "2.14.1"
 
 
-def test_the_largest_seed(session, store):
+def test_largest_seed(session, store):
     store.job(ADAM, 2**63 - 1, 0.95)
     assert [each.n for each in ask(session).groups] == [1]
 
@@ -170,7 +170,7 @@ def test_filters(session, store, fields, n):
     assert [each.n for each in ask(session, **fields).groups] == n
 
 
-def test_models_are_compared_without_naming_one(session, store):
+def test_compares_models_without_a_model(session, store):
     for seed, value in enumerate(ADAM_VALUES):
         store.job(ADAM, seed, value)
         store.job(ADAM, seed, value - 0.1, model="cnn")

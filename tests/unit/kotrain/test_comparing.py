@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from kotrain import Client, ComparisonRequest, InvalidRequest, NotFound, WaitTimeout, commands, comparing, studying
+from kotrain import Client, ComparisonRequest, InvalidRequest, NotFound, WaitTimeout, commands
 
 REQUEST = {
     "name": "typed",
@@ -21,8 +21,7 @@ UNKNOWN = "0198c0de-0000-7000-8000-000000000000"
 
 @pytest.fixture
 def kotrain(api, monkeypatch, capsys):
-    for module in (commands, comparing, studying):
-        monkeypatch.setattr(module, "Client", partial(Client, http=api))
+    monkeypatch.setattr("kotrain.client.Client", partial(Client, http=api))
 
     def run(*arguments):
         status = commands.run([str(argument) for argument in arguments])
