@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -9,13 +10,13 @@ from typing import Any
 from uuid import UUID
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, and_, case, func, select
+from sqlalchemy import ColumnElement, and_, case, exists, func, select
 from sqlalchemy.orm import Session
 
 from service.config import settings
 from service.specs.bodies import Output
 from service.specs.states import JobStatus
-from service.storage.database import NOW
+from service.storage.database import NOW, transaction
 from service.storage.tables import Job, User, Worker
 
 REMEMBERED = timedelta(days=1)
@@ -64,10 +65,16 @@ class Workers(Output):
     workers: list[WorkerView]
 
 
-def is_up() -> ColumnElement[bool]:
-    """Whether a worker gave a sign of life within a lease: one that was killed could not say that it stopped."""
-    lease = timedelta(seconds=settings().lease_seconds)
+def is_up(lease_seconds: float | None = None) -> ColumnElement[bool]:
+    """Whether a worker has not stopped and sent a heartbeat within a lease. Default: the lease of the settings."""
+    lease = timedelta(seconds=settings().lease_seconds if lease_seconds is None else lease_seconds)
     return and_(Worker.stopped_at.is_(None), NOW - Worker.heartbeat_at <= lease)
+
+
+def is_this_host_up() -> bool:
+    """Whether a worker on this host is up: the health check of its container."""
+    with transaction() as session:
+        return session.scalar(select(exists().where(Worker.host == socket.gethostname(), is_up()))) is True
 
 
 def has_cuda(devices: Iterable[Mapping[str, Any]]) -> bool:

@@ -15,7 +15,7 @@ from service.specs.catalog.schedules import Constant, Schedule
 from service.specs.outcome import Target
 
 ENGINE_VERSION = 2
-"""Raised by hand whenever the same spec trains to other numbers than before."""
+"""Raised by hand with each change after which the same spec trains to other numbers."""
 
 DIAGNOSTICS = (
     "weight_correlation",
@@ -27,7 +27,7 @@ DIAGNOSTICS = (
     "gamma_lambda_max",
     "collision_share",
 )
-"""What `diagnostics_every_steps` records, averaged under these names and of each layer as `NAME/LAYER`."""
+"""Metrics of `diagnostics_every_steps`: the average over layers under these names, each layer as `NAME/LAYER`."""
 
 METRICS = (
     "train_loss",
@@ -46,8 +46,8 @@ METRICS = (
 )
 """Names that the training engine reports; `best_*` belong to the weights of the best validation step.
 
-`weight_correlation` is measured at each validation, the other diagnostics on request; `diagnostics_seconds` is what
-they have taken so far, which is no part of the training time.
+`weight_correlation` is measured at each validation, the other diagnostics on request; `diagnostics_seconds` is the
+time spent on them so far, which is not part of the training time.
 """
 
 

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import logging
 import os
-import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from functools import lru_cache, partial
@@ -144,15 +143,6 @@ class Store:
     def local_copies(self) -> Store | None:
         """The files on this machine that are on their way to or from a store elsewhere; None for a local one."""
         return None if self._is_local else Store(str(self._scratch), self._scratch)
-
-    def free_bytes(self) -> int | None:
-        """Free bytes of the disk; None for a store elsewhere."""
-        if not self._is_local:
-            return None
-        folder = Path(self._root)
-        while not folder.exists():
-            folder = folder.parent
-        return shutil.disk_usage(folder).free
 
     def _at(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"

@@ -1,4 +1,4 @@
-"""`/v1/catalog`: what a job can name."""
+"""`/v1/catalog`: the data sets, models, optimizers and schedules that a job can name."""
 
 from __future__ import annotations
 

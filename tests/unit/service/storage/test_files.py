@@ -88,7 +88,6 @@ def test_nothing_is_left_on_the_way_elsewhere(tmp_path):
     with pytest.raises(Absent):
         stored.get("jobs/b/1/1.pt", len(CONTENTS), SHA256)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-    assert stored.free_bytes() is None
 
 
 def test_an_unknown_protocol_is_refused(tmp_path):
