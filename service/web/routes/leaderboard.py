@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from service.comparisons import leaderboard
-from service.comparisons.answers import Leaderboard
+from service.comparisons.boards import Leaderboard
 from service.comparisons.stored_jobs import DatasetName, ModelName, Words
 from service.web.dependencies import Caller, Database, StrictQuery
 
