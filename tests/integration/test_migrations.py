@@ -8,6 +8,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
@@ -55,7 +56,15 @@ def test_the_schema_equals_the_models(connection, config):
     assert compare_metadata(context, Base.metadata) == []
 
 
+<<<<<<< HEAD
 def test_downgrade_leaves_nothing_and_upgrade_works_again(connection, config):
+=======
+def test_the_code_s_number_is_that_of_the_newest_migration(config):
+    assert ScriptDirectory.from_config(config).get_current_head() == f"{schema_version.code_number():04}"
+
+
+def test_down_leaves_nothing_and_up_works_again(connection, config):
+>>>>>>> startup
     command.upgrade(config, "head")
     command.downgrade(config, "base")
     assert inspect(connection).get_table_names() == ["alembic_version"]
