@@ -33,13 +33,9 @@ class Schema:
 
 
 def alembic() -> Config:
-<<<<<<< HEAD
     """Alembic's configuration."""
-=======
-    """Alembic's configuration: our own migrations."""
     from alembic.config import Config  # noqa: PLC0415 (0.1 s that only a migration needs)
 
->>>>>>> startup
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     return config
@@ -47,16 +43,9 @@ def alembic() -> Config:
 
 @lru_cache(maxsize=1)
 def code_number() -> int:
-<<<<<<< HEAD
-    """The schema version that this code is written for."""
-    head = ScriptDirectory.from_config(alembic()).get_current_head()
-    assert head is not None
-    return int(head)
-=======
-    """The schema that this code is written for: the number of its newest migration, whose file begins with it."""
+    """The schema version that this code is written for: the number of its newest migration, with which its file begins."""
     versions = Path(migrations.__file__).parent / "versions"
     return max(int(file.name.partition("_")[0]) for file in versions.glob("[0-9]*_*.py"))
->>>>>>> startup
 
 
 def read(connection: Connection) -> Schema | None:

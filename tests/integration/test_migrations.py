@@ -56,15 +56,11 @@ def test_the_schema_equals_the_models(connection, config):
     assert compare_metadata(context, Base.metadata) == []
 
 
-<<<<<<< HEAD
-def test_downgrade_leaves_nothing_and_upgrade_works_again(connection, config):
-=======
-def test_the_code_s_number_is_that_of_the_newest_migration(config):
+def test_code_number_is_the_newest_migration(config):
     assert ScriptDirectory.from_config(config).get_current_head() == f"{schema_version.code_number():04}"
 
 
-def test_down_leaves_nothing_and_up_works_again(connection, config):
->>>>>>> startup
+def test_downgrade_leaves_nothing_and_upgrade_works_again(connection, config):
     command.upgrade(config, "head")
     command.downgrade(config, "base")
     assert inspect(connection).get_table_names() == ["alembic_version"]
