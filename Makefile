@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup tools demo up down test soak lint bench gpu screenshots lock clean
+.PHONY: setup tools demo up down test test-all soak lint bench gpu screenshots lock clean
 
 setup: .venv/.installed
 
@@ -34,8 +34,13 @@ tools:
 	  apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(TOOLS) >/dev/null; }
 
 # Side by side, because many wait for servers; the tests of a file stay together and share theirs.
+PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 test: setup tools
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not full"
+
+# Everything, simulations with all their replicates and properties with all their examples.
+test-all: setup tools
+	KOTRAIN_TESTS=full $(PYTEST)
 
 # Ten minutes of faults at random on a real stack; fails if a job is lost. `SOAK="--seed 7"` gives another order.
 soak: setup

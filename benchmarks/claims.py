@@ -1,16 +1,16 @@
-"""What KO is worth on digits: the two studies behind `benchmarks/golden.py --fresh` and `--width`.
+"""The value of KO on digits: the two studies of `benchmarks/golden.py --fresh` and `--width`.
 
-Fresh splits. Claim: the table says which optimizers beat their tuned base on data that nothing was chosen on. Every
-contender gets the same number of trials (a contender without a knob spends them all on learning rates) and is chosen by
-its mean validation accuracy over the tuning seeds. The chosen setting trains once for each evaluation seed, which
-decides split, initial weights and data order alike for all contenders, so that differences are paired. All splits are
-random partitions of the same 1797 records: interval and p speak of another split of digits, not of other digits, and
-what is tested here may have been validated on in tuning, by every contender alike.
+Fresh splits. Claim: the table shows which optimizers beat their tuned base on splits that were not used for tuning.
+Every contender has the same number of trials (without a knob, all are learning rates), and its setting is the one with
+the best mean validation accuracy over the tuning seeds. This setting trains once per evaluation seed, which determines
+split, initial weights and data order for all contenders, so that differences are paired. All splits are random
+partitions of the same 1797 records. Intervals and p values therefore generalize to other splits of these records, not
+to other data, and a test record may have been a validation record during tuning, for every contender alike.
 
-Width. Claim: gamma * lambda_max(C), and with it what a gamma does, grows with the width of the layers. Adam at 1e-3 on
-the golden split; nothing is chosen.
+Width. Claim: gamma * lambda_max(C), and with it the effect of gamma, grows with the width of the layers. Adam at 1e-3
+on the golden split, without tuning.
 
-A training that diverged counts as chance, 0.1, and is counted.
+A diverged training scores chance level, 0.1, and is counted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ WIDTH_FORMS = (("none", 0.0), ("soft", 0.01), ("soft", 0.03), ("soft", 0.1), ("s
 
 @dataclass(frozen=True)
 class Contender:
-    """An optimizer of the study; without `knobs` it has a learning rate only."""
+    """An optimizer of the study; without `knobs` only its learning rate is tuned."""
 
     title: str
     base: str
@@ -59,7 +59,7 @@ class Contender:
         return [Setting(self.base, lr, self.form, knob, scale, epochs=epochs) for lr in rates for knob in knobs]
 
     def label(self, setting: Setting) -> str:
-        """The chosen setting; a dagger marks an end of a range, where more range might have been better."""
+        """The chosen setting; a dagger marks an end of the range, beyond which a better value may exist."""
         lr = f"lr {setting.lr:.2g}{'†' if setting.lr in ends(s.lr for s in self.trials(setting.scale)) else ''}"
         if not self.knobs:
             return lr
@@ -97,12 +97,12 @@ def ends(values: Iterable[float]) -> tuple[float, float]:
 
 
 def score(run: Run, accuracy: float) -> float:
-    """The accuracy, unless the training diverged."""
+    """The accuracy, or chance level if the training diverged."""
     return CHANCE if run.diverged else accuracy
 
 
-def watched(tasks: Sequence[Task], workers: int) -> list[Run]:
-    """All runs, with a line on stderr now and then."""
+def with_progress(tasks: Sequence[Task], workers: int) -> list[Run]:
+    """Run all tasks, with a line of progress on stderr every 60 runs."""
     started, runs = time.perf_counter(), []
     for run in train_all(tasks, workers):
         runs.append(run)
@@ -112,17 +112,17 @@ def watched(tasks: Sequence[Task], workers: int) -> list[Run]:
 
 
 def chosen(runs: Iterable[Run]) -> Setting:
-    """The setting with the best mean validation accuracy; of equals the smallest learning rate, then smallest knob."""
+    """The setting with the best mean validation accuracy; ties go to the smallest learning rate, then smallest knob."""
     scores: dict[Setting, list[float]] = defaultdict(list)
     for run in runs:
         scores[run.setting].append(score(run, run.validation))
-    # Rounded, for means of the same counts of records are equal but for their last digits.
+    # Rounded, because means of equal counts of records differ in the last digits.
     return max(scores, key=lambda s: (round(statistics.fmean(scores[s]), 6), -s.lr, -s.knob))
 
 
 @dataclass(frozen=True)
 class Study:
-    """What was measured and how; `tuning` is empty where nothing is chosen."""
+    """The runs of a study and the command that made them; `tuning` is empty if nothing was tuned."""
 
     command: str
     evaluation: list[Run]
@@ -130,20 +130,20 @@ class Study:
     torch: str = torch.__version__
 
     def save(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write the study as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self), indent=1))
 
     @classmethod
     def load(cls, path: Path) -> Study:
-        """Read what `save` has written."""
+        """Read a study that `save` has written."""
         saved = json.loads(path.read_text())
         for part in ("evaluation", "tuning"):
             saved[part] = [Run(**{**run, "setting": Setting(**run["setting"])}) for run in saved[part]]
         return cls(**saved)
 
     def caption(self, *facts: str) -> str:
-        """The line below a table: how it came to be."""
+        """The caption of a table: command, torch version and facts."""
         return f"`{self.command}`, torch {self.torch}; " + "; ".join(facts) + "."
 
 
@@ -157,18 +157,18 @@ def fresh(
     """Choose each contender's setting on the tuning seeds, then train it on the evaluation seeds."""
     entries = [(contender, scale) for scale in SCALES for contender in CONTENDERS]
     trials = [setting for contender, scale in entries for setting in contender.trials(scale, epochs)]
-    tuning = watched([Task(setting, seed, split=seed) for setting in trials for seed in tuning_seeds], workers)
+    tuning = with_progress([Task(setting, seed, split=seed) for setting in trials for seed in tuning_seeds], workers)
     of_entry: dict[tuple[float, str, str], list[Run]] = defaultdict(list)
     for run in tuning:
         of_entry[run.setting.entry].append(run)
     settings = [chosen(of_entry[scale, contender.base, contender.form]) for contender, scale in entries]
-    # Contenders of one seed stand beside each other, so that their times meet the same disturbances.
+    # Contenders of one seed run next to each other, so that disturbances affect their times alike.
     tasks = [Task(setting, seed, split=seed) for seed in evaluation_seeds for setting in settings]
-    return Study(command, watched(tasks, workers), tuning)
+    return Study(command, with_progress(tasks, workers), tuning)
 
 
 def fresh_table(study: Study) -> str:
-    """Markdown: a row for each initial scale and contender, in the order of `CONTENDERS`."""
+    """Markdown table with a row per initial scale and contender, in the order of `CONTENDERS`."""
     lines = [
         "| initial scale | optimizer | chosen | test accuracy | paired difference to its base | p | p (Holm) "
         "| diverged | time |",
@@ -179,18 +179,19 @@ def fresh_table(study: Study) -> str:
             lines += _fresh_rows(study, scale, [c for c in CONTENDERS if c.base == base])
     seeds, tuning_seeds = ({run.seed for run in runs} for runs in (study.evaluation, study.tuning))
     caption = study.caption(
-        f"mean ± sd over n = {len(seeds)} seeds, each with its own split, weights and data order, the same for all",
-        f"chosen among {TRIALS} settings each by mean validation accuracy over {len(tuning_seeds)} other seeds; † an "
-        "end of the range tried",
-        "differences with their 95 % paired t interval, p two-sided, Holm's adjustment within a base and scale",
-        f"trainings that diverged count as {CHANCE}",
-        "time: CPU time of the steps relative to the base, median of the pairs",
+        f"mean ± sd over n = {len(seeds)} seeds, each with its own split, weights and data order, shared by all "
+        "optimizers",
+        f"settings chosen among {TRIALS} per optimizer by mean validation accuracy over {len(tuning_seeds)} other "
+        "seeds; †: an end of the range tried",
+        "differences with 95 % paired t interval, two-sided p, Holm's adjustment within a base and scale",
+        f"diverged trainings count as {CHANCE}",
+        "time: CPU time of the steps relative to the base, median over pairs",
     )
     return "\n".join([*lines, "", caption])
 
 
 def _fresh_rows(study: Study, scale: float, contenders: Sequence[Contender]) -> list[str]:
-    """The rows of one initial scale and base, which is the first contender."""
+    """The rows of one initial scale and base; the base itself is the first contender."""
     in_order = sorted(study.evaluation, key=lambda run: run.seed)
     runs = [[run for run in in_order if run.setting.entry == (scale, c.base, c.form)] for c in contenders]
     scores = [[score(run, run.test) for run in of_one] for of_one in runs]
@@ -221,7 +222,7 @@ def _p(p: float | None) -> str:
 
 
 def width(command: str, workers: int = WORKERS, widths: Sequence[int] = WIDTHS, epochs: int = EPOCHS) -> Study:
-    """Train every width, initial scale and form; the longest first, so that no process idles at the end."""
+    """Train every width, initial scale and form, the widest first, so that no process idles at the end."""
     tasks = [
         Task(Setting("adam", 1e-3, form, knob, scale, n, epochs), seed, measured=True)
         for n in sorted(widths, reverse=True)
@@ -229,11 +230,11 @@ def width(command: str, workers: int = WORKERS, widths: Sequence[int] = WIDTHS, 
         for form, knob in WIDTH_FORMS
         for seed in WIDTH_SEEDS
     ]
-    return Study(command, watched(tasks, workers), [])
+    return Study(command, with_progress(tasks, workers), [])
 
 
 def width_table(study: Study) -> str:
-    """Markdown: a row for each initial scale and width, a column for each form."""
+    """Markdown table with a row per initial scale and width and a column per form."""
     cells: dict[tuple[float, int, str, float], list[Run]] = defaultdict(list)
     for run in study.evaluation:
         cells[run.setting.scale, run.setting.width, run.setting.form, run.setting.knob].append(run)
@@ -245,9 +246,9 @@ def width_table(study: Study) -> str:
             lines.append(f"| {scale:g} | {n} | {' | '.join(_width_cell(runs) for runs in row)} |")
     caption = study.caption(
         f"Adam 1e-3, golden split; mean ± sd of the test accuracy over n = {len({r.seed for r in study.evaluation})} "
-        "seeds, and below it gamma * lambda_max(C) of the second hidden layer, mean over the training (without "
-        "collisions lambda_max alone)",
-        f"trainings that diverged count as {CHANCE}",
+        "seeds, and below it the mean over training of gamma * lambda_max(C) of the second hidden layer (without "
+        "collisions: of lambda_max)",
+        f"diverged trainings count as {CHANCE}",
     )
     return "\n".join([*lines, "", caption])
 

@@ -1,13 +1,13 @@
-"""The recipe that KO's evidence stands on: a small ReLU network on scikit-learn's digits, one training at a time.
+"""The recipe of KO's measurements: train a small ReLU network on scikit-learn's digits.
 
-Claim: two trainings of the same seed and split differ in the optimizer alone. They start from the same weights and see
-the same batches in the same order, so their results may be paired.
+Claim: two trainings of the same seed and split differ only in the optimizer. They start from the same weights and use
+the same batches in the same order, so their results can be paired.
 
-A split is a random partition of the 1797 records into 800 for training, 200 for validation and 797 for test, decided by
-a seed; seed 0 gives the golden table's. Pixels / 16; 64-N-N-10 ReLU, weights and biases multiplied by the initial
-scale; batches of 64, the short last one kept; a constant learning rate; the weights of the last step count.
+A split is a random partition of the 1797 records into 800 for training, 200 for validation and 797 for testing, given
+by a seed; seed 0 is the split of the golden table. Pixels / 16; 64-N-N-10 ReLU, weights and biases multiplied by the
+initial scale; batches of 64, the short last one kept; constant learning rate; evaluation after the last step.
 
-Contenders that are no KO (the controls) are `EDITS`: functions of the gradients, before the step.
+The controls, which contain no KO, are `EDITS`: functions of the gradients that are applied before the step.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ BATCH = 64
 RECORDS, TRAIN, VALIDATION = 1797, 800, 200
 GOLDEN_SPLIT = 0
 CHANCE = 0.1
-"""What a training that diverged is taken to score: ten classes."""
+"""Score of a diverged training: chance level of ten classes."""
 
 WORKERS = 2
 MEASURE_EVERY = 20
-"""Steps between two looks at lambda_max(C), an eigenvalue problem of the layer's width."""
+"""Steps between two measurements of lambda_max(C), an eigenvalue problem of the size of the layer."""
 
 BASES: dict[str, tuple[type[Optimizer], dict[str, float]]] = {"adam": (Adam, {}), "sgd": (SGD, {"momentum": 0.9})}
 
@@ -52,7 +52,7 @@ KO_FORMS: dict[str, Callable[[float], dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Setting:
-    """What is trained: everything but the seed and the split.
+    """A training setting without seed and split.
 
     `form` is one of `KO_FORMS`, one of `EDITS`, "plain" (the base of torch itself) or "decay" (AdamW); `knob` is its
     gamma, rate, weight decay or penalty.
@@ -68,16 +68,16 @@ class Setting:
 
     @property
     def entry(self) -> tuple[float, str, str]:
-        """What it is a setting of: initial scale, base and form."""
+        """Initial scale, base and form."""
         return self.scale, self.base, self.form
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training and what came of it: accuracies in [0, 1] as they are, also where the training diverged.
+    """The results of one training. Accuracies are in [0, 1], and as measured also if the training diverged.
 
-    `cpu_seconds` is the time of its steps. `lambda_max` and `strength` (gamma times lambda_max, gamma as capped in the
-    bounded form) are means over the training, of the second hidden layer; None where nobody asked.
+    `cpu_seconds` is the CPU time of its steps. `lambda_max` and `strength` (gamma times lambda_max, with the capped
+    gamma in the bounded form) are means over the training for the second hidden layer; None unless `measured`.
     """
 
     setting: Setting
@@ -93,7 +93,7 @@ class Run:
 
 
 class Task(NamedTuple):
-    """The arguments of one `train`."""
+    """The arguments of `train`."""
 
     setting: Setting
     seed: int
@@ -110,7 +110,7 @@ class Part(NamedTuple):
 
 @cache
 def records() -> Part:
-    """All 1797 of them, in scikit-learn's order."""
+    """All 1797 records in the order of scikit-learn."""
     pixels, labels = load_digits(return_X_y=True)
     return Part(torch.tensor(pixels / 16, dtype=torch.float32), torch.tensor(labels))
 
@@ -140,18 +140,18 @@ def network(seed: int, scale: float, width: int = 256) -> nn.Sequential:
 
 
 def batches(seed: int, epochs: int) -> Iterator[Tensor]:
-    """Positions in the training part of each batch, a new permutation each epoch."""
+    """Positions of each batch in the training part, from a new permutation in each epoch."""
     order = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
         yield from torch.randperm(TRAIN, generator=order).split(BATCH)
 
 
 EDITS = {"noise": controls.noise, "orthogonal": controls.orthogonality, "centralized": controls.centralization}
-"""The controls: each gives what is added to the gradient of a weight matrix. They act where KO's collision does."""
+"""The controls: each returns the change of the gradient of a weight matrix. They act where KO's collision does."""
 
 
 def optimizer(setting: Setting, model: nn.Module, seed: int) -> Optimizer:
-    """The optimizer of a setting; the edit of a control is not in it."""
+    """The optimizer of a setting, without the edit of a control."""
     base, options = BASES[setting.base]
     if setting.form in KO_FORMS:
         collision = KO_FORMS[setting.form](setting.knob)
@@ -164,7 +164,7 @@ def optimizer(setting: Setting, model: nn.Module, seed: int) -> Optimizer:
 
 
 class Gauge:
-    """Looks at the collision of one weight matrix as it goes, and knows how long that took."""
+    """Measures the collision of one weight matrix during training, and the CPU time that this takes."""
 
     def __init__(self, weights: nn.Parameter, setting: Setting) -> None:
         self.weights, self.setting = weights, setting
@@ -173,7 +173,7 @@ class Gauge:
 
     @torch.no_grad()
     def look(self) -> None:
-        """To be called between backward and step."""
+        """Measure; call it between backward and step."""
         started = time.process_time()
         w, g = collisions.unit_rows(self.weights), collisions.unit_rows(self.weights.grad)
         c = (w @ w.T) * (g @ g.T)  # (N, N)
@@ -186,22 +186,22 @@ class Gauge:
         self.cpu_seconds += time.process_time() - started
 
     def means(self) -> tuple[float, float]:
-        """Mean lambda_max and mean gamma * lambda_max; a training that diverged counts up to there."""
+        """Mean lambda_max and mean gamma * lambda_max, up to the divergence of a diverged training."""
         n = len(self.seen)
         return math.fsum(largest for largest, _ in self.seen) / n, math.fsum(product for _, product in self.seen) / n
 
 
 def train(setting: Setting, seed: int, split: int = GOLDEN_SPLIT, measured: bool = False) -> Run:
-    """One training; with `measured`, lambda_max(C) of the second hidden layer is watched.
+    """Train once; with `measured`, record lambda_max(C) of the second hidden layer.
 
-    It ends at the first loss that is not finite: from there on no weight is.
+    The training ends at the first loss that is not finite, after which no weight is finite.
     """
     training, validation, test = data(split)
     model = network(seed, setting.scale, setting.width)
     steps = optimizer(setting, model, seed)
     edit, matrices = EDITS.get(setting.form), [p for p in model.parameters() if p.ndim == 2]
-    # A generator of its own. torch seeds it with the lower 32 bits alone, so that it starts where that of the batches
-    # does; normal numbers and permutations are made of it in different ways.
+    # A separate generator. torch seeds it with the lower 32 bits only, so it starts in the same state as that of the
+    # batches, but normal numbers and permutations are derived from it in different ways.
     draw = partial(torch.randn, generator=torch.Generator().manual_seed(2**32 + seed))
     gauge = Gauge(model[2].weight, setting)
     started = time.process_time()
@@ -234,12 +234,12 @@ def train(setting: Setting, seed: int, split: int = GOLDEN_SPLIT, measured: bool
 
 @torch.no_grad()
 def accuracy(model: nn.Module, part: Part) -> float:
-    """Share of the records whose largest output is their label's."""
+    """Share of the records whose largest output is that of their label."""
     return float((model(part.x).argmax(dim=1) == part.y).float().mean())
 
 
 def train_all(tasks: Iterable[Task], workers: int = WORKERS) -> Iterator[Run]:
-    """One run for each task, in their order, on `workers` processes of one thread each; 0: in this process."""
+    """Run the tasks in order on `workers` processes with one thread each; 0: in this process."""
     if not workers:
         yield from map(_train, tasks)
         return

@@ -1,17 +1,18 @@
-"""KO's golden table: test accuracies on scikit-learn's digits, beside the reference figures.
+"""KO's golden table: test accuracies on scikit-learn's digits next to the reference figures.
 
     python benchmarks/golden.py            # all cells, 5 seeds each
     python benchmarks/golden.py --quick    # all cells, 3 seeds each: under 3 minutes on 2 idle cores
     python benchmarks/golden.py --fresh    # KO and controls against tuned bases on fresh splits (benchmarks/claims.py)
     python benchmarks/golden.py --width    # gamma and the width of the layers (benchmarks/claims.py)
-    python benchmarks/golden.py --write    # docs/ko.md gets the tables of what the others have saved
+    python benchmarks/golden.py --write    # write the tables of all saved studies into docs/ko.md
 
-Claim: through the library alone, every cell's mean over seeds 0 to 4 is within 0.004 of the reference (means of three
-of the seeds: within 0.01). Where the reference collapses, trainings collapse here too; which of them and how far is
-chaotic, since the last digit of a sum decides. The recipe is `benchmarks/digits.py`, on the golden split, 30 epochs.
+Claim: with the library alone, the mean of every cell over seeds 0 to 4 is within 0.004 of the reference (means of three
+seeds: within 0.01). Where the reference collapses, trainings collapse here too. Which of them do, and how far, is
+chaotic, because it depends on the last digit of a sum. The recipe is `benchmarks/digits.py`, on the golden split, with
+30 epochs.
 
-At Adam 1e-2 about one run in ten ends on a spike of the loss (0.92 to 0.95 instead of 0.97), with hard collisions and
-with none; a cell with such a run may differ.
+With Adam at 1e-2 about one run in ten ends on a spike of the loss (0.92 to 0.95 instead of 0.97), with hard collisions
+and without collisions; a cell with such a run may differ.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ TOLERANCE = 0.004
 QUICK_SEEDS = range(3)
 QUICK_TOLERANCE = 0.01
 COLLAPSE = 0.8
-"""Means below this are of cells where trainings collapse; such a training itself ends below `LEARNED`."""
+"""Cells with a mean below this contain collapsed trainings; a collapsed training ends below `LEARNED`."""
 
 LEARNED = 0.9
 
-# Name of a form -> how the library is asked for it, and its gamma or rate.
+# Name of a form -> form and knob of its setting, that is, gamma or rate.
 FORMS: dict[str, tuple[str, float]] = {
     "none": ("none", 0.0),
     "soft .03": ("soft", 0.03),
@@ -84,18 +85,18 @@ class Key(NamedTuple):
 
     @property
     def setting(self) -> Setting:
-        """What is trained for it."""
+        """The setting that is trained for this cell."""
         form, knob = FORMS[self.form]
         return Setting(self.base, self.lr, form, knob, self.scale)
 
     @property
     def reference(self) -> float:
-        """The mean over five seeds to reproduce."""
+        """The mean over five seeds of the reference."""
         return TABLE[self.scale, self.base, self.lr][list(FORMS).index(self.form)]
 
 
 class Cell(NamedTuple):
-    """Means over the seeds of one cell, the accuracy's spread (ddof 0) and its smallest value."""
+    """Means over the seeds of one cell, and the standard deviation (ddof 0) and minimum of the accuracy."""
 
     accuracy: float
     spread: float
@@ -118,20 +119,20 @@ def measure(scale: float, base: str, lr: float, form: str) -> Cell:
 
 
 def cell(trainings: Sequence[tuple[float, float]]) -> Cell:
-    """Test accuracies and weight correlations of a cell's trainings, summed up."""
+    """Summary of the test accuracies and weight correlations of the trainings of a cell."""
     accuracies, correlations = zip(*trainings, strict=True)
     mean, spread = statistics.fmean(accuracies), statistics.pstdev(accuracies)
     return Cell(mean, spread, statistics.fmean(correlations), min(accuracies))
 
 
 def cells(runs: Sequence[Run]) -> dict[Key, Cell]:
-    """The cells that these trainings are of."""
+    """Summary of each cell that the trainings belong to."""
     found = {key: [(run.test, run.correlation) for run in runs if run.setting == key.setting] for key in KEYS}
     return {key: cell(trainings) for key, trainings in found.items() if trainings}
 
 
 def agrees(measured: Cell, reference: float, tolerance: float) -> bool:
-    """Whether the cell is what the reference says."""
+    """Whether the cell agrees with the reference."""
     if reference < COLLAPSE:
         return measured.worst < LEARNED
     return abs(measured.accuracy - reference) <= tolerance
@@ -143,9 +144,9 @@ def table(study: claims.Study) -> str:
     seeds = len({run.seed for run in study.evaluation})
     right = sum(agrees(found, key.reference, TOLERANCE) for key, found in measured.items())
     caption = study.caption(
-        f"mean ± sd (ddof 0) of the test accuracy over n = {seeds} seeds, in bold where training collapses",
-        f"{right} of {len(measured)} cells agree with the reference (within {TOLERANCE}, or collapsed as it is); the "
-        "others carry a dagger with the reference",
+        f"mean ± sd (ddof 0) of the test accuracy over n = {seeds} seeds, in bold if training collapses",
+        f"{right} of {len(measured)} cells agree with the reference (within {TOLERANCE}, or both collapse); in the "
+        "other cells the reference follows the dagger",
     )
     accuracies = _rows(list(TABLE), measured, _accuracy)
     correlations = _rows([row for row in TABLE if row[0] == 0.1], measured, lambda key, c: f"{c.correlation:.3f}")
@@ -192,7 +193,7 @@ def reproduce(command: str, seeds: range, tolerance: float, workers: int) -> cla
         correlation = measured_cells[Key(0.1, base, lr, form)].correlation
         print(f"weight correlation  {base} lr {lr:<7g} {form:11} {correlation:.3f}   reference {reference:.3f}")
     seconds = time.perf_counter() - started
-    print(f"{agreed} of {len(KEYS)} cells within {tolerance} or collapsed as they should; {seconds:.0f} s")
+    print(f"{agreed} of {len(KEYS)} cells within {tolerance} or collapsed like the reference; {seconds:.0f} s")
     return claims.Study(command, runs, [])
 
 
@@ -212,7 +213,7 @@ TABLES = {"golden": table, "fresh": claims.fresh_table, "width": claims.width_ta
 
 
 def write(out: Path, page: Path = PAGE) -> list[str]:
-    """Put the table of every study saved in `out` into the page; the names of these."""
+    """Write the table of every study saved in `out` into the page and return their names."""
     names = [name for name in TABLES if (out / f"{name}.json").exists()]
     text = page.read_text()
     for name in names:
@@ -222,12 +223,12 @@ def write(out: Path, page: Path = PAGE) -> list[str]:
 
 
 def main() -> None:
-    """Train what the flags ask for, save it and print its table."""
-    parser = argparse.ArgumentParser(description="KO on digits: the golden table and the studies beside it")
+    """Run the studies of the flags, save them and print their tables."""
+    parser = argparse.ArgumentParser(description="KO on digits: the golden table, fresh splits and layer widths")
     parser.add_argument("--quick", action="store_true", help="golden table with 3 seeds, tolerance 0.01")
-    parser.add_argument("--fresh", action="store_true", help="contenders tuned alike, on fresh splits")
+    parser.add_argument("--fresh", action="store_true", help="equally tuned contenders on fresh splits")
     parser.add_argument("--width", action="store_true", help="gamma and the width of the layers")
-    parser.add_argument("--write", action="store_true", help="tables of what is saved into docs/ko.md")
+    parser.add_argument("--write", action="store_true", help="write the tables of all saved studies into docs/ko.md")
     parser.add_argument("--out", type=Path, default=Path("build"), help="folder of the JSON files (default: build)")
     parser.add_argument("--workers", type=int, default=digits.WORKERS, help="processes (default: 2)")
     args = parser.parse_args()
@@ -242,7 +243,7 @@ def main() -> None:
     elif not (args.fresh or args.width or args.write):
         reproduce(command, SEEDS, TOLERANCE, args.workers).save(args.out / "golden.json")
     if args.write:
-        print(f"written: {', '.join(write(args.out)) or 'nothing, for nothing is saved'}")
+        print(f"written: {', '.join(write(args.out)) or 'nothing: no study is saved'}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Claim: a training step with KO on AdamW costs at most 3 % more than one with AdamW alone where collisions are soft,
-and at most 1 % more where they are hard (ResNet-18, batches of 128 images of 32 x 32).
+"""Claim: compared to AdamW, a training step with KO on AdamW takes at most 3 % longer with soft collisions and at most
+1 % longer with hard collisions (ResNet-18, batches of 128 images of 32 x 32).
 
     python benchmarks/ko_step.py               # every table, on the GPU if there is one
     python benchmarks/ko_step.py resnet        # one of: resnet transformer mlp rows
@@ -59,7 +59,7 @@ class Encoder(nn.Module):
 
 
 def resnet() -> tuple[nn.Module, Tensor]:
-    """ResNet-18 as it is used for 32 x 32 images: stride 1 and no pooling at the start."""
+    """ResNet-18 in the usual form for 32 x 32 images: stride 1 and no pooling in the first layer."""
     model = resnet18(num_classes=10)
     model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     model.maxpool = nn.Identity()
@@ -82,7 +82,7 @@ MODELS = {"resnet": resnet, "transformer": transformer, "mlp": mlp}
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """Wall time of one call, the device's work included."""
+    """Wall time of one call in seconds, including the work of the device."""
     _wait()
     start = time.perf_counter()
     work()
@@ -91,13 +91,13 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def typical_seconds(work: Callable[[], Any]) -> float:
-    """Median of some calls after the first; the first alone if it takes long, since nothing is left to warm up then."""
+    """Median seconds of some calls after the first; only the first if it is long, when warm-up is negligible."""
     first = seconds(work)
     return first if first > 1 else statistics.median(seconds(work) for _ in range(max(5, min(30, int(0.3 / first)))))
 
 
 def peak_bytes(model: nn.Module, optimizer: Optimizer) -> int:
-    """Largest sum of live tensors while the optimizer makes a step."""
+    """Peak memory of live tensors during an optimizer step."""
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         optimizer.step()
@@ -115,7 +115,7 @@ def compare(name: str, rounds: int) -> list[list[str]]:
     model, inputs = MODELS[name]()
     model, inputs = model.to(DEVICE), inputs.to(DEVICE)
     labels = torch.randint(0, 10, (len(inputs),), device=DEVICE)
-    # A learning rate of zero: every step does all its work, and the network that is measured stays the same.
+    # With a learning rate of zero every step does all its work, and the network does not change.
     optimizers: dict[str, Optimizer] = {"AdamW": AdamW(model.parameters(), lr=0.0)}
     optimizers |= {form: KO(ko.param_groups(model), lr=0.0, base="adamw", **options) for form, options in FORMS.items()}
     passes: list[float] = []
@@ -166,8 +166,8 @@ def table(titles: list[str], rows: Iterable[list[str]], markdown: bool) -> str:
 
 
 def main() -> None:
-    """Print the tables asked for."""
-    parser = argparse.ArgumentParser(description="What a step of KO costs beside AdamW")
+    """Print the requested tables."""
+    parser = argparse.ArgumentParser(description="Cost of a step of KO relative to AdamW")
     parser.add_argument("tables", nargs="*", help=f"any of {', '.join([*MODELS, 'rows'])}; default: all")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--markdown", action="store_true")

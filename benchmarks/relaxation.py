@@ -1,7 +1,7 @@
 """Claim: KO's hard collisions alone relax two opposed beams to a Maxwellian, as Boltzmann's equation does.
 
-    python benchmarks/relaxation.py                   # the tables and the verdict, half a minute
-    python benchmarks/relaxation.py --plot x.svg      # and the picture
+    python benchmarks/relaxation.py                   # tables and result, half a minute
+    python benchmarks/relaxation.py --plot x.svg      # and the figure
 
 No network: N = 20,000 particles in D = 3 dimensions, positions W = 0 held fixed, velocities carried over from round to
 round for 40 rounds at rate 1, the largest that is never clipped. Everything is dimensionless: the unit of velocity is
@@ -38,15 +38,15 @@ ROUNDS = 40
 RATE = 1.0
 SPREAD = 0.1  # of a beam, relative to its speed
 SEEDS = range(100)
-SAMPLES = 400  # Maxwellians that the sampling noise is measured on
-SHOWN = (0, 2, 5, ROUNDS)  # rounds in the picture
+SAMPLES = 400  # Maxwellian samples for the sampling noise
+SHOWN = (0, 2, 5, ROUNDS)  # rounds in the figure
 
-# Okabe and Ito's colours, told apart with every common kind of colour blindness.
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#0072B2")
+# Colors of Okabe and Ito, which all common kinds of color blindness can distinguish.
+COLORS = ("#E69F00", "#56B4E9", "#009E73", "#0072B2")
 
 
 class State(NamedTuple):
-    """What is measured of one state; see the functions of the same names."""
+    """Measurements of one state; see the functions of the same names."""
 
     temperature: float
     momentum: float  # length of the mean velocity
@@ -58,7 +58,7 @@ class State(NamedTuple):
 
 
 class Band(NamedTuple):
-    """What a figure is over many states: mean, standard deviation and the value that 5 % of them exceed."""
+    """Mean, standard deviation and 95 % quantile of a measurement over many states."""
 
     mean: float
     sd: float
@@ -86,7 +86,7 @@ def maxwellian(n: int = N, seed: int = 0) -> Tensor:
 
 def scattered(scale: float, n: int = N, seed: int = 0) -> Tensor:
     """Positions (n, 3) float64, normal with standard deviation `scale` along each axis."""
-    return scale * _normal((n, 3), seed + 1_000_000)  # apart from the seeds of the velocities
+    return scale * _normal((n, 3), seed + 1_000_000)  # differs from the seeds of the velocities
 
 
 def relax(
@@ -120,7 +120,7 @@ def temperature(velocities: Tensor) -> Tensor:
 
 
 def h_of(velocities: Tensor) -> Tensor:
-    """H of each component in nats, (D,), from histograms of (N, D) velocities in thermal speeds; see the top."""
+    """H of each component in nats, (D,), from histograms of velocities (N, D) in thermal speeds; see the module."""
     width = bin_width(len(velocities))
     counts = [(column / width).floor().unique(return_counts=True)[1] for column in velocities.unbind(dim=1)]
     shares = [count / len(velocities) for count in counts]
@@ -128,7 +128,7 @@ def h_of(velocities: Tensor) -> Tensor:
 
 
 def bin_width(n: int) -> float:
-    """Scott's width of a histogram's bins for n normal numbers, in standard deviations."""
+    """Bin width of a histogram of n normal numbers by Scott's rule, in standard deviations."""
     return 3.49 * n ** (-1 / 3)
 
 
@@ -140,13 +140,13 @@ def kurtosis(velocities: Tensor) -> Tensor:
 
 def ks(velocities: Tensor) -> Tensor:
     """Kolmogorov and Smirnov's distance of each component from the standard normal distribution, (D,) in [0, 1]."""
-    below = torch.special.ndtr(velocities.sort(dim=0).values)  # (N, D), what share of a Maxwellian is slower
+    below = torch.special.ndtr(velocities.sort(dim=0).values)  # (N, D), share of a Maxwellian that is slower
     steps = torch.arange(len(below) + 1, dtype=below.dtype)[:, None] / len(below)
     return torch.maximum(steps[1:] - below, below - steps[:-1]).amax(dim=0)
 
 
 def measure(velocities: Tensor) -> State:
-    """The figures of one state (N, D)."""
+    """All measurements of one state (N, D)."""
     h = h_of(velocities)
     return State(
         temperature=float(temperature(velocities)),
@@ -160,19 +160,19 @@ def measure(velocities: Tensor) -> State:
 
 
 def collided(run: Sequence[Tensor]) -> list[float]:
-    """The share of particles that collided in each round."""
+    """Share of particles that collided in each round."""
     return [float((before != after).any(dim=1).double().mean()) for before, after in itertools.pairwise(run)]
 
 
 def bands(states: Sequence[State]) -> dict[str, Band]:
-    """The spread of every figure over several states, by its name."""
+    """Band of every measurement over several states, by name."""
     columns = torch.tensor(states, dtype=torch.float64).unbind(dim=1)
     spreads = [Band(float(c.mean()), float(c.std()), float(c.quantile(0.95))) for c in columns]
     return dict(zip(State._fields, spreads, strict=True))
 
 
 def equilibrium(n: int = N, samples: int = SAMPLES) -> dict[str, Band]:
-    """What the figures of Maxwellian samples of n particles are."""
+    """Bands of the measurements of Maxwellian samples of n particles."""
     return bands([measure(maxwellian(n, seed)) for seed in range(samples)])
 
 
@@ -181,13 +181,13 @@ def _normal(shape: tuple[int, ...], seed: int) -> Tensor:
 
 
 def _at_rest(velocities: Tensor) -> Tensor:
-    """The same seen from their centre of mass, in thermal speeds."""
+    """The velocities relative to their center of mass, in thermal speeds."""
     deviations = velocities - momentum(velocities)
     return deviations / deviations.square().mean().sqrt()
 
 
 def print_rounds(run: Sequence[Tensor], expected: dict[str, Band]) -> None:
-    """One line for each round, and what a Maxwellian has."""
+    """Print one line per round, and the values of a Maxwellian."""
     print("round       collided    T - 1  momentum     T_x  kurtosis       KS  H of v_x        H")
     for number, (share, state) in enumerate(zip([0.0, *collided(run)], map(measure, run), strict=True)):
         drifts = f"{share:8.3f} {state.temperature - 1:8.0e} {state.momentum:9.0e}"
@@ -201,7 +201,7 @@ def _row(t_x: float, kurtosis: float, ks: float, h_x: float, h: float) -> str:
 
 
 def print_verdict(expected: dict[str, Band]) -> None:
-    """How far many runs end from the Maxwellian, and how far they drifted on the way."""
+    """Print the distance of many runs from the Maxwellian after the last round, and their drift during the run."""
     ends, drifts = [], []
     for seed in SEEDS:
         run = relax(two_beams(seed=seed), seed=seed)
@@ -224,12 +224,12 @@ def print_verdict(expected: dict[str, Band]) -> None:
 
 
 def _drift(run: Sequence[Tensor], figure: Callable[[Tensor], Tensor]) -> float:
-    """How far any component of a figure ever is from its first value."""
+    """Largest difference of any component of a measurement from its first value."""
     return max(float((figure(state) - figure(run[0])).abs().max()) for state in run)
 
 
 def print_limits(expected: dict[str, Band]) -> None:
-    """The same with other positions and with free flight."""
+    """Print the results with other positions and with free flight."""
     start = two_beams()
     way = measure(start).h - expected["h"].mean
     print(f"\nOne run of {ROUNDS} rounds   collisions of a particle     T_x   kurtosis   H above the Maxwellian's")
@@ -248,7 +248,7 @@ def print_limits(expected: dict[str, Band]) -> None:
 
 
 def plot(path: Path, run: Sequence[Tensor], h: Band) -> None:
-    """Write the picture: histograms of v_x on the left, H against rounds on the right. The suffix gives the format."""
+    """Write the figure: histograms of v_x on the left, H by round on the right. The suffix selects the format."""
     style = {
         "font.size": 9,
         "axes.spines.top": False,
@@ -269,7 +269,7 @@ def plot(path: Path, run: Sequence[Tensor], h: Band) -> None:
 def _draw_histograms(axes: Axes, run: Sequence[Tensor]) -> None:
     width = bin_width(len(run[0]))
     edges = torch.arange(-round(4 / width), round(4 / width) + 1, dtype=torch.float64) * width
-    for number, colour in zip(SHOWN, COLOURS, strict=True):
+    for number, colour in zip(SHOWN, COLORS, strict=True):
         counts = torch.histogram(run[number][:, 0].contiguous(), edges).hist
         density = counts / (len(run[number]) * width)
         axes.stairs(density.tolist(), edges.tolist(), color=colour, label=f"round {number}", linewidth=1.4)
@@ -288,9 +288,9 @@ def _draw_h(axes: Axes, run: Sequence[Tensor], h: Band) -> None:
         panel.axhspan(h.mean - 2 * h.sd, h.mean + 2 * h.sd, color="0.8", linewidth=0, label="$\\pm$ 2 sd of a sample")
         panel.axhline(h.mean, color="k", linestyle="--", linewidth=1.1, label="Maxwellian")
         panel.plot(
-            [s.h for s in states], "o-", color=COLOURS[3], markersize=2.5, linewidth=1, label="mean of components"
+            [s.h for s in states], "o-", color=COLORS[3], markersize=2.5, linewidth=1, label="mean of components"
         )
-    axes.plot([s.h_x for s in states], color=COLOURS[0], linewidth=1.4, label="$v_x$ alone", zorder=1.5)
+    axes.plot([s.h_x for s in states], color=COLORS[0], linewidth=1.4, label="$v_x$ alone", zorder=1.5)
     axes.set(xlabel="round", ylabel="H (nats)", xlim=(-1, len(run)))
     axes.legend(loc="upper right")
     inset.set(xlim=(12.5, len(run)), ylim=(h.mean - 4 * h.sd, h.mean + 5 * h.sd))
@@ -300,9 +300,9 @@ def _draw_h(axes: Axes, run: Sequence[Tensor], h: Band) -> None:
 
 
 def main() -> None:
-    """Print the table of one run, the verdict of many and the limits; draw the one run if asked."""
+    """Print the table of one run, the results of many and the limits; plot the run on request."""
     parser = argparse.ArgumentParser(description="KO's hard collisions relax two beams to a Maxwellian")
-    parser.add_argument("--plot", type=Path, metavar="PATH", help="write the picture to this file")
+    parser.add_argument("--plot", type=Path, metavar="PATH", help="write the figure to this file")
     path = parser.parse_args().plot
     torch.set_num_threads(1)
     expected = equilibrium()

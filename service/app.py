@@ -53,6 +53,8 @@ def create_app() -> FastAPI:
         title="kotrain",
         version="1",
         description=DESCRIPTION,
+        docs_url=None,  # served by the dashboard, without other hosts
+        redoc_url=None,
         lifespan=_lifespan,
         responses={"4XX": {"model": Problem, "content": {problem_details.MEDIA_TYPE: {}}}},
     )

@@ -19,9 +19,14 @@ from service.operations.embedded.servers import Embedded
 from service.storage import database
 from tests import tables
 from tests.clients import client
+from tests.thoroughness import replicates
 from tests.waiting import until
 
-hypothesis.settings.register_profile("kotrain", deadline=None)  # no test may fail for a machine that is busy
+hypothesis.settings.register_profile(
+    "kotrain",
+    deadline=None,  # no test may fail for a machine that is busy
+    max_examples=replicates(100),
+)
 hypothesis.settings.load_profile("kotrain")
 
 

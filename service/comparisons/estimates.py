@@ -13,7 +13,7 @@ from service.comparisons.answers import Estimate
 from service.comparisons.design.plan import Cell, Plan
 from service.config import settings
 from service.datasets import layouts
-from service.specs.catalog import Dataset
+from service.specs.catalog.datasets import Dataset
 from service.specs.training import TrainSpec
 
 # The median of the latest runs, so that a busy machine does not distort estimates for long. The inner query reads ids

@@ -30,7 +30,7 @@ from service.config import settings
 from service.datasets import layouts
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.jobs import actions, submission, workers
-from service.specs.catalog import default_dataset
+from service.specs.catalog.datasets import default_dataset
 from service.specs.states import ComparisonStatus
 from service.specs.training import TrainSpec
 from service.storage.database import storable

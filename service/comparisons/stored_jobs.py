@@ -19,7 +19,9 @@ from service.comparisons.design.labels import GroupBy
 from service.comparisons.design.runs import Result, StoredRun
 from service.errors import Invalid
 from service.metrics import targets
-from service.specs.catalog import DATASETS, MODELS, OPTIMIZERS, is_own
+from service.specs.catalog.datasets import DATASETS, is_own
+from service.specs.catalog.models import MODELS
+from service.specs.catalog.optimizers import OPTIMIZERS
 from service.specs.metric_text import out_of_reach
 from service.specs.outcome import Target, TargetHit
 from service.specs.patterns import STORABLE

@@ -1,40 +1,25 @@
-"""One colour for an optimizer, wherever it is drawn; variants of it differ by dashes and markers, and by colour beyond.
+"""Plot style of the optimizers of a comparison: colour, dashes and marker.
 
-Pages and reports own the colours, dashes and markers themselves: here they are numbers.
+An optimizer has the colour of its catalog entry wherever it is drawn; its variants differ in dashes and marker, and in
+colour. Pages and reports own the values of colours, dashes and markers: here they are numbers.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pydantic import Field
 
 from service.specs.bodies import Output
+from service.specs.catalog.optimizers import COLOURS, OPTIMIZERS
 
-COLOURS, DASHES, MARKERS = 7, 4, 9
-"""How many there are. No two have a common divisor: 252 optimizers look different."""
-
-BLUE, ORANGE, GREEN, PINK, OCHRE, SKY, GREY = range(COLOURS)
-HOMES: Mapping[str, int] = {
-    "ko": BLUE,
-    "adam": ORANGE,
-    "sgd": GREEN,
-    "muon": PINK,
-    "adamw": OCHRE,
-    "lion": SKY,
-    "control": GREY,
-    # There are more optimizers than colours that can be told apart: these live with one that they are seldom beside.
-    "radam": ORANGE,
-    "nadamw": OCHRE,
-    "rmsprop": PINK,
-    "adagrad": SKY,
-}
-"""Name of an optimizer in the catalog -> its colour."""
+DASHES, MARKERS = 4, 9
+"""Their numbers. Without a common divisor among them and `COLOURS`, 252 optimizers look different."""
 
 
 class LookView(Output):
-    """How an optimizer is drawn; the numbers of its colour (the same in light and dark), dashes and marker."""
+    """Plot style of an optimizer: numbers of its colour (the same in light and dark), dashes and marker."""
 
     colour: int = Field(ge=0, lt=COLOURS)
     dash: int = Field(ge=0, lt=DASHES)
@@ -42,10 +27,10 @@ class LookView(Output):
 
 
 def looks(optimizers: Sequence[tuple[str, str]]) -> dict[str, LookView]:
-    """A look for each optimizer of a comparison, given as (label, name); the first 252 are all different.
+    """The style of each optimizer of a comparison, given as (label, name); the first 252 are all different.
 
-    The first label of a name has the name's own colour, unless an earlier name has it already. All others take the
-    colour that is used least, so that a few of them have one each, and the best known optimizers' last.
+    The first label of a name has the colour of the name's catalog entry, unless an earlier name has the same colour.
+    All others take the least used colour: a few of them have one each, and those of well-known optimizers come last.
     """
     colours = _at_home([name for _, name in optimizers])
     used = Counter(colours.values())
@@ -64,10 +49,10 @@ def looks(optimizers: Sequence[tuple[str, str]]) -> dict[str, LookView]:
 
 
 def _at_home(names: Sequence[str]) -> dict[int, int]:
-    """Place -> colour, for those that have their name's."""
+    """Place -> colour, for the labels with the colour of their catalog entry."""
     first = {name: place for place, name in reversed(list(enumerate(names)))}
     owners: dict[int, int] = {}  # colour -> place
     for name, place in sorted(first.items(), key=lambda one: one[1]):
-        if name in HOMES:
-            owners.setdefault(HOMES[name], place)
+        if name in OPTIMIZERS:
+            owners.setdefault(OPTIMIZERS[name].colour, place)
     return {place: colour for colour, place in owners.items()}

@@ -1,6 +1,6 @@
-"""Which files of each data set lie where under a data folder, and how many records they train on.
+"""The files of each data set below the data folder: where they can lie, whether they are present, how many records.
 
-Torch-free: the API asks whether data is present and how large it is; `workers.training.readers` reads the contents.
+Torch-free: the API asks for presence and size; `workers.training.datasets` reads the contents.
 """
 
 from __future__ import annotations
@@ -9,26 +9,23 @@ import difflib
 import gzip
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import IO, Literal
 from zipfile import ZipFile
 
 import numpy as np
 from pydantic import ValidationError
 
 from service.datasets.schemas import Description
-from service.specs.catalog import OWN, Dataset, is_own
+from service.specs.catalog.datasets import OWN, Dataset, is_own
 
-IDX_FILES: dict[str, tuple[str, str]] = {
-    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-}
-PICKLE_FILES: dict[str, dict[str, tuple[str, ...]]] = {
-    "cifar10": {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)},
-    "cifar100": {"train": ("train",), "test": ("test",)},
-}
+Part = Literal["train", "valid", "test"]
+Counter = Callable[[Sequence[Path]], int | None]
+"""Number of records in the files of the part `train`; None if counting would take long."""
+
 SNIPS_INTENTS = (
     "AddToPlaylist",
     "BookRestaurant",
@@ -41,97 +38,218 @@ SNIPS_INTENTS = (
 """The seven intents; a label is the position of its name in this order."""
 
 DIGITS_GOLDEN = (800, 200, 797)
-"""Records of the digits that train, validate and test (docs/ko.md)."""
+"""Training, validation and test records of the digits (docs/ko.md)."""
 
 MOST_LISTED = 20
-"""Data sets that a refusal names."""
+"""Data sets that an error message lists."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which a data set's files can lie: `form` names it, `root` is the folder (or file) it starts at."""
+    """One way in which the files of a data set can lie below the data folder.
+
+    Without a part `valid`, validation records are split off the training records.
+    """
 
     form: str
-    root: Path
+    """Its name within the data set, by which `workers.training.datasets` picks the reader."""
+    folder: str
+    """Where it starts, relative to the data folder."""
+    parts: Mapping[Part, tuple[str, ...]]
+    """Part -> its files (or folders of files), relative to `folder`; all have to exist."""
+    count: Counter | None = None
+    """None: the published number of records, for an original archive, whose contents are known."""
+    gzip: bool = False
+    """Whether each file may be compressed, with the suffix `.gz`; a compressed one is preferred."""
+    validation: int | None = None
+    """Training records that validate; None: a tenth."""
+
+    def file(self, root: Path, name: str) -> Path | None:
+        """The existing file `name` below `root`, compressed or not; None if absent."""
+        names = (f"{name}.gz", name) if self.gzip else (name,)
+        return next((root / one for one in names if (root / one).exists()), None)
+
+    def is_complete(self, root: Path) -> bool:
+        """Whether all files exist below `root`."""
+        return all(self.file(root, name) for names in self.parts.values() for name in names)
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    """A form, where it would lie below the data folder, and the files (any of a tuple's) that have to be there."""
+class Located:
+    """The files of a data set that is present: their layout, and the folder at which it starts."""
 
-    form: str
-    folder: str
-    files: tuple[tuple[str, ...], ...]
+    layout: Layout
+    root: Path
 
+    def files(self, part: Part) -> list[Path]:
+        """The files of a part, in the order of the layout."""
+        return [self.layout.file(self.root, name) or self.root / name for name in self.layout.parts[part]]
 
-def _all(*names: str) -> tuple[tuple[str, ...], ...]:
-    return tuple((name,) for name in names)
-
-
-_IDX = tuple((f"{name}.gz", name) for names in IDX_FILES.values() for name in names)
-
-
-def _pickles(name: str) -> tuple[tuple[str, ...], ...]:
-    return _all(*(file for files in PICKLE_FILES[name].values() for file in files))
+    def validation_records(self, records: int) -> int:
+        """How many of its training records validate; 0 if the layout has a validation part."""
+        if "valid" in self.layout.parts:
+            return 0
+        return max(1, records // 10) if self.layout.validation is None else self.layout.validation
 
 
-_CANDIDATES: dict[str, tuple[_Candidate, ...]] = {
-    "digits": (_Candidate("builtin", "", ()),),
-    "mnist": (_Candidate("idx", "mnist", _IDX), _Candidate("idx", "MNIST/raw", _IDX)),
-    "fashion_mnist": (_Candidate("idx", "fashion_mnist", _IDX), _Candidate("idx", "FashionMNIST/raw", _IDX)),
-    "cifar10": (
-        _Candidate("pickles", "cifar-10-batches-py", _pickles("cifar10")),
-        _Candidate("npz", "cifar10", _all("cifar10.npz")),
-    ),
-    "cifar100": (
-        _Candidate("pickles", "cifar-100-python", _pickles("cifar100")),
-        _Candidate("npz", "cifar100", _all("cifar100.npz")),
-    ),
-    "imagenet": (_Candidate("folders", "imagenet", _all("train", "val")),),
-    "imdb": (
-        _Candidate("folders", "aclImdb", _all("train/pos", "train/neg", "test/pos", "test/neg")),
-        _Candidate("jsonl", "imdb", _all("train.jsonl.gz", "test.jsonl.gz")),
-    ),
-    "snips": (
-        _Candidate("jsonl", "snips", _all("train.jsonl", "valid.jsonl", "test.jsonl")),
-        _Candidate(
-            "slots", "snips", _all(*(f"{s}/{f}" for s in ("train", "valid", "test") for f in ("seq.in", "label")))
-        ),
-        _Candidate(
-            "intents",
-            "2017-06-custom-intent-engines",
-            _all(*(f"{i}/{file}" for i in SNIPS_INTENTS for file in (f"train_{i}_full.json", f"validate_{i}.json"))),
-        ),
-    ),
-}
+# --- counting --------------------------------------------------------------------------------------------------------
 
 
-def locate(name: str, data_dir: Path) -> Layout | None:
-    """The first accepted layout of data set `name` that is complete under `data_dir`; None where there is none."""
-    if is_own(name):
-        return Layout("own", own_folder(name, data_dir)) if describe(name, data_dir) else None
-    for candidate in _CANDIDATES[name]:
-        root = data_dir / candidate.folder
-        if all(any((root / file).exists() for file in alternatives) for alternatives in candidate.files):
-            return Layout(candidate.form, root)
+def _uncounted(files: Sequence[Path]) -> int | None:
     return None
 
 
+def _count_idx(files: Sequence[Path]) -> int:
+    with _open(files[0]) as file:
+        return int.from_bytes(file.read(8)[4:], "big")
+
+
+def _count_npz(files: Sequence[Path]) -> int:
+    with ZipFile(files[0]) as archive, archive.open("y_train.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape: tuple[int, ...] = read_header(file)[0]
+    return shape[0]
+
+
+def _count_text_files(folders: Sequence[Path]) -> int:
+    return sum(1 for folder in folders for _ in folder.glob("*.txt"))
+
+
+def _count_lines(files: Sequence[Path]) -> int:
+    stat = files[0].stat()
+    return _lines(files[0], stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=64)
+def _lines(path: Path, mtime_ns: int, size_bytes: int) -> int:
+    """Lines of a text file that are not empty; cached until the file changes."""
+    with _open(path) as file:
+        return sum(1 for line in file if line.strip())
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _count_intents(files: Sequence[Path]) -> int:
+    return sum(len(read_intents(path)) for path in files)
+
+
+def read_intents(path: Path) -> list[str]:
+    """The texts of an original Snips file, `INTENT/FILE.json`: each is a list of pieces, which join to the sentence."""
+    raw = path.read_bytes()
+    try:
+        content = raw.decode()
+    except UnicodeDecodeError:  # two of the published files are not UTF-8
+        content = raw.decode("latin-1")
+    return ["".join(piece["text"] for piece in record["data"]) for record in json.loads(content)[path.parent.name]]
+
+
+# --- layouts ---------------------------------------------------------------------------------------------------------
+
+
+def _idx(folder: str) -> Layout:
+    """Images and labels of each part in the idx format."""
+    train = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+    test = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+    return Layout("idx", folder, {"train": train, "test": test}, _count_idx, gzip=True)
+
+
+def _npz(name: str) -> Layout:
+    """Arrays `x_train` (N, H, W, C), `y_train` (N,), `x_test` and `y_test` in one file."""
+    return Layout("npz", name, {"train": (f"{name}.npz",), "test": (f"{name}.npz",)}, _count_npz)
+
+
+def _jsonl(folder: str, suffix: str, *parts: Part) -> Layout:
+    """A line for each record, with `text` and `label`."""
+    return Layout("jsonl", folder, {part: (f"{part}{suffix}",) for part in parts}, _count_lines)
+
+
+LAYOUTS: dict[str, tuple[Layout, ...]] = {
+    "digits": (Layout("builtin", "", {}, validation=DIGITS_GOLDEN[1]),),
+    "mnist": (_idx("mnist"), _idx("MNIST/raw")),
+    "fashion_mnist": (_idx("fashion_mnist"), _idx("FashionMNIST/raw")),
+    "cifar10": (
+        Layout(
+            "pickles",
+            "cifar-10-batches-py",
+            {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)},
+        ),
+        _npz("cifar10"),
+    ),
+    "cifar100": (
+        Layout("pickles", "cifar-100-python", {"train": ("train",), "test": ("test",)}),
+        _npz("cifar100"),
+    ),
+    "imagenet": (Layout("folders", "imagenet", {"train": ("train",), "test": ("val",)}, _uncounted),),
+    "imdb": (
+        Layout(
+            "folders",
+            "aclImdb",
+            {"train": ("train/neg", "train/pos"), "test": ("test/neg", "test/pos")},
+            _count_text_files,
+        ),
+        _jsonl("imdb", ".jsonl.gz", "train", "test"),
+    ),
+    "snips": (
+        _jsonl("snips", ".jsonl", "train", "valid", "test"),
+        Layout(
+            "slots",
+            "snips",
+            {
+                "train": ("train/label", "train/seq.in"),
+                "valid": ("valid/label", "valid/seq.in"),
+                "test": ("test/label", "test/seq.in"),
+            },
+            _count_lines,
+        ),
+        Layout(
+            "intents",
+            "2017-06-custom-intent-engines",
+            {
+                "train": tuple(f"{intent}/train_{intent}_full.json" for intent in SNIPS_INTENTS),
+                "test": tuple(f"{intent}/validate_{intent}.json" for intent in SNIPS_INTENTS),
+            },
+            _count_intents,
+        ),
+    ),
+}
+"""Built-in data set -> its accepted layouts; the first one that is complete is read."""
+
+_OWN_ARRAYS = Layout("own", "", {"train": ("data.npz",), "test": ("data.npz",)})
+OWN_LAYOUTS: dict[str, Layout] = {
+    "images": _OWN_ARRAYS,
+    "texts": Layout("own", "", {"train": ("train.jsonl",), "test": ("test.jsonl",)}),
+    "tables": _OWN_ARRAYS,
+}
+"""First part of the name of a registered data set -> the layout in which it is stored."""
+
+
+def locate(name: str, data_dir: Path) -> Located | None:
+    """The files of data set `name` below `data_dir`; None if it is not present."""
+    if is_own(name):
+        layout, root = OWN_LAYOUTS[name.partition("/")[0]], own_folder(name, data_dir)
+        return Located(layout, root) if describe(name, data_dir) else None
+    places = ((layout, data_dir / layout.folder) for layout in LAYOUTS[name])
+    return next((Located(layout, root) for layout, root in places if layout.is_complete(root)), None)
+
+
 def own_folder(name: str, data_dir: Path) -> Path:
-    """Where the files of somebody's own data set lie: `data.npz`, or `train.jsonl` and `test.jsonl`, and what it is."""
+    """The folder of the registered data set `name`: its records, and their description in `dataset.json`."""
     return data_dir / "own" / name
 
 
 def own_names(data_dir: Path) -> list[str]:
-    """Names of all data sets that somebody registered, as a job says them."""
+    """Names of all registered data sets."""
     found = (f"{kind}/{folder.name}" for kind in OWN for folder in (data_dir / "own" / kind).glob("*"))
     return sorted(name for name in found if describe(name, data_dir))
 
 
 def describe(name: str, data_dir: Path) -> Description | None:
-    """What is known of somebody's own data set; None where there is none, or of a version that cannot be read.
+    """The description of a registered data set; None if absent, or written by a version that cannot be read.
 
-    A name that cannot be one is never looked for: it comes from strangers and would be a path.
+    A malformed name is never looked up: it comes from a request and would be a path.
     """
     if not is_own(name):
         return None
@@ -139,7 +257,7 @@ def describe(name: str, data_dir: Path) -> Description | None:
     try:
         stat = path.stat()
         return _description(path, stat.st_mtime_ns, stat.st_ino)
-    except OSError:  # not remembered: there may be too many open files for now
+    except OSError:  # not cached: too many files may be open at the moment
         return None
 
 
@@ -153,172 +271,73 @@ def _description(path: Path, mtime_ns: int, inode: int) -> Description | None:
 
 
 def classes(choice: Dataset, data_dir: Path) -> int:
-    """How many classes a data set has; two where it is not there, because fewer than that no set has."""
-    name: str = choice.name  # type: ignore[attr-defined]  # every choice has one
-    if not is_own(name):
+    """The number of classes of a data set; of a registered one that is absent 2, the fewest possible."""
+    if not is_own(choice.name):
         return choice.classes
-    description = describe(name, data_dir)
+    description = describe(choice.name, data_dir)
     return 2 if description is None else len(description.classes)
 
 
 def is_present(name: str, data_dir: Path) -> bool:
-    """Whether data set `name` can be trained on; digits always can, since they ship with scikit-learn."""
+    """Whether the files of data set `name` are complete; the digits, part of scikit-learn, always are."""
     return locate(name, data_dir) is not None
 
 
 def stamp(name: str, data_dir: Path) -> str | None:
-    """What the files of data set `name` are now: another stamp where one was replaced; None where there are none.
+    """A hash that changes when a file of data set `name` is replaced; None if the data set is not present.
 
-    Of names, sizes and times of change, not of contents: reading 140 GB to hash them is no option. Class folders are
-    told by their own time of change, which a file added or removed moves.
+    It covers names, sizes and modification times, because hashing the contents of 140 GB takes too long. Of class
+    folders it covers the modification time alone, which changes when a file is added or removed.
     """
-    layout = locate(name, data_dir)
-    if layout is None:
+    located = locate(name, data_dir)
+    if located is None:
         return None
-    digest = hashlib.sha256(layout.form.encode())
-    if layout.form != "builtin":
-        paths = layout.root.glob("*/*/") if layout.form == "folders" else layout.root.rglob("*")
-        for path in sorted(path for path in paths if path.is_file() or layout.form == "folders"):
+    root, form = located.root, located.layout.form
+    digest = hashlib.sha256(form.encode())
+    if form != "builtin":
+        paths = root.glob("*/*/") if form == "folders" else root.rglob("*")
+        for path in sorted(path for path in paths if path.is_file() or form == "folders"):
             stat = path.stat()
-            digest.update(repr((str(path.relative_to(layout.root)), stat.st_mtime_ns, stat.st_size)).encode())
+            digest.update(repr((str(path.relative_to(root)), stat.st_mtime_ns, stat.st_size)).encode())
     return digest.hexdigest()
 
 
 def fetch_command(name: str) -> str:
-    """What to type to get the built-in data set `name`."""
+    """The command that downloads the built-in data set `name`."""
     return f"kotrain data fetch {name}"
 
 
 def remedy(name: str) -> str:
-    """What to do on a machine where data set `name` is not there, though jobs need it."""
+    """How to provide data set `name` on a machine that lacks it."""
     return "give this machine the API's KOTRAIN_DATA_DIR" if is_own(name) else fetch_command(name)
 
 
 def absence(name: str, data_dir: Path) -> str:
-    """A sentence for whoever asks for data set `name`, which is not there."""
+    """The error message for data set `name`, which is not present."""
     if not is_own(name):
         return f"data set '{name}' is not present; fetch it with: {fetch_command(name)}"
     there = own_names(data_dir)
     close = difflib.get_close_matches(name, there, 1)
     hint = f" (did you mean '{close[0]}'?)" if close else ""
     listed = ", ".join(there[:MOST_LISTED]) + (", ..." if len(there) > MOST_LISTED else "")
-    told = f"there are {listed}" if there else "none has been registered yet (POST /v1/datasets)"
-    return f"there is no data set '{name}'{hint}; {told}"
-
-
-def idx_file(root: Path, name: str) -> Path:
-    """The idx file `name` below `root`, compressed or not."""
-    compressed = root / f"{name}.gz"
-    return compressed if compressed.exists() else root / name
-
-
-def validation_records(name: str, records: int) -> int:
-    """How many of a data set's `records` validate instead of training; 0 where it brings its own validation file."""
-    if name == "digits":
-        return DIGITS_GOLDEN[1]
-    return max(1, records // 10) if is_own(name) else records // 10
-
-
-def has_own_validation(layout: Layout) -> bool:
-    """Whether the layout has a validation file, so that nothing is split off the training records."""
-    return layout.form == "slots" or (layout.form == "jsonl" and (layout.root / "valid.jsonl").exists())
+    registered = f"registered data sets: {listed}" if there else "no data set is registered yet (POST /v1/datasets)"
+    return f"unknown data set '{name}'{hint}; {registered}"
 
 
 def train_records(choice: Dataset, data_dir: Path) -> int | None:
-    """The number of records that `choice` trains on, after its validation split and limit.
+    """The number of records that `choice` trains on, without validation records and after its limit.
 
-    None where the data is absent or counting would take long (class folders of images).
+    None if the data is absent or counting would take long (class folders of images).
     """
-    name, limit = choice.name, choice.params.limit  # type: ignore[attr-defined]  # every choice has both
-    layout = locate(name, data_dir)
-    if (own := describe(name, data_dir)) is not None:
+    located = locate(choice.name, data_dir)
+    if located is None:
+        return None
+    if (own := describe(choice.name, data_dir)) is not None:
         records: int | None = own.train_records
     else:
-        records = None if layout is None else _COUNTS[name, layout.form](choice, layout.root)
-    if layout is None or records is None:
+        count = located.layout.count
+        records = choice.train_records if count is None else count(located.files("train"))
+    if records is None:
         return None
-    if not has_own_validation(layout):
-        records -= validation_records(name, records)
-    return records if limit is None else min(limit, records)
-
-
-def _nominal(choice: Dataset, root: Path) -> int | None:
-    """The published number: the layout is that of the original archive, whose contents are known."""
-    return choice.train_records
-
-
-def _untold(choice: Dataset, root: Path) -> int | None:
-    return None
-
-
-def _count_idx(choice: Dataset, root: Path) -> int | None:
-    path = idx_file(root, IDX_FILES["train"][1])
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        return int.from_bytes(file.read(8)[4:], "big")
-
-
-def _count_npz(choice: Dataset, root: Path) -> int | None:
-    with ZipFile(root / f"{root.name}.npz") as archive, archive.open("y_train.npy") as file:
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape: tuple[int, ...] = read_header(file)[0]
-    return shape[0]
-
-
-def _count_review_files(choice: Dataset, root: Path) -> int | None:
-    return sum(1 for label in ("pos", "neg") for _ in (root / "train" / label).glob("*.txt"))
-
-
-def _count_compressed_lines(choice: Dataset, root: Path) -> int | None:
-    return _lines(root / "train.jsonl.gz")
-
-
-def _count_lines(choice: Dataset, root: Path) -> int | None:
-    return _lines(root / "train.jsonl")
-
-
-def _count_slot_lines(choice: Dataset, root: Path) -> int | None:
-    return _lines(root / "train" / "label")
-
-
-def _count_intents(choice: Dataset, root: Path) -> int | None:
-    return sum(len(read_intents(root / intent / f"train_{intent}_full.json", intent)) for intent in SNIPS_INTENTS)
-
-
-_COUNTS: dict[tuple[str, str], Callable[[Dataset, Path], int | None]] = {
-    ("digits", "builtin"): _nominal,
-    ("mnist", "idx"): _count_idx,
-    ("fashion_mnist", "idx"): _count_idx,
-    ("cifar10", "pickles"): _nominal,
-    ("cifar10", "npz"): _count_npz,
-    ("cifar100", "pickles"): _nominal,
-    ("cifar100", "npz"): _count_npz,
-    ("imagenet", "folders"): _untold,
-    ("imdb", "folders"): _count_review_files,
-    ("imdb", "jsonl"): _count_compressed_lines,
-    ("snips", "jsonl"): _count_lines,
-    ("snips", "slots"): _count_slot_lines,
-    ("snips", "intents"): _count_intents,
-}
-
-
-def read_intents(path: Path, intent: str) -> list[str]:
-    """The texts of one of the original Snips json files: each is a list of pieces, which join to the sentence."""
-    raw = path.read_bytes()
-    try:
-        content = raw.decode()
-    except UnicodeDecodeError:  # two of the published files are not UTF-8
-        content = raw.decode("latin-1")
-    return ["".join(piece["text"] for piece in record["data"]) for record in json.loads(content)[intent]]
-
-
-def _lines(path: Path) -> int:
-    """Lines of a text file, compressed or not; remembered until the file changes."""
-    stat = path.stat()
-    return _count_of_lines(path, stat.st_mtime_ns, stat.st_size)
-
-
-@lru_cache(maxsize=64)
-def _count_of_lines(path: Path, mtime_ns: int, size_bytes: int) -> int:
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        return sum(1 for line in file if line.strip())
+    records -= located.validation_records(records)
+    return records if choice.params.limit is None else min(choice.params.limit, records)

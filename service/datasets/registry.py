@@ -30,7 +30,7 @@ from service.datasets.uploads.records import Records, rows_for_test, warnings_of
 from service.datasets.uploads.upload import Arrival, arrivals, disk
 from service.errors import Conflict, Forbidden, NotFound
 from service.specs.base import Kind
-from service.specs.catalog import DATASETS, OWN, Dataset, dataset_class
+from service.specs.catalog.datasets import DATASETS, OWN, Dataset, dataset_class
 from service.specs.metric_text import many
 from service.specs.states import ComparisonStatus, JobStatus
 from service.storage.tables import Comparison, Job, User

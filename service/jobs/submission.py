@@ -19,7 +19,7 @@ from service.jobs import queue
 from service.jobs.lookup import get
 from service.jobs.requests import JobRequest
 from service.jobs.workers import has_cuda
-from service.specs.catalog import is_own
+from service.specs.catalog.datasets import is_own
 from service.specs.states import JobStatus
 from service.specs.training import ENGINE_VERSION, TrainSpec
 from service.storage.database import call_after_commit

@@ -12,13 +12,14 @@ from matplotlib.transforms import Affine2D
 
 from service.comparisons import styles
 from service.comparisons.styles import LookView
+from service.specs.catalog import optimizers
 
 # Okabe and Ito's colours without the yellow, which white paper swallows; orange and sky blue a little darker than
 # theirs for the same reason. The page replaces all of them by variables, which have lighter values on a dark ground.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8629a", "#c58a00", "#3d9bd1", "#4d4d4d")
 DASHES: tuple[tuple[float, ...], ...] = ((), (5, 1.6), (1.4, 1.4), (6, 1.6, 1.4, 1.6))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h", "<")
-assert (len(COLOURS), len(DASHES), len(MARKERS)) == (styles.COLOURS, styles.DASHES, styles.MARKERS)
+assert (len(COLOURS), len(DASHES), len(MARKERS)) == (optimizers.COLOURS, styles.DASHES, styles.MARKERS)
 
 INK = "#1b1f24"
 MUTED = "#5b6570"

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from service.comparisons.answers import ComparisonAnswer, TaskAnswer
-from service.comparisons.styles import BLUE, GREY, HOMES, LookView
+from service.comparisons.styles import LookView
 from service.errors import Conflict
 from service.metrics.read import Curve
 from service.reports import plot_names
@@ -18,6 +18,7 @@ from service.reports.figures.study import Study
 from service.reports.palette import Look
 from service.reports.plot_names import Wish
 from service.reports.traces import RunsOf, runs_of, watched_metric
+from service.specs.catalog.optimizers import BLUE, GREY, OPTIMIZERS
 
 Draw = Callable[[Study, TaskAnswer, Mapping[str, RunsOf]], Picture]
 KEY = "plot"
@@ -82,7 +83,7 @@ def of_job(optimizer: str, curves: Mapping[str, Curve], name: str, wish: Wish, *
 
 def _looks(optimizer: str) -> list[Look]:
     """The optimizer's colour for the first metric of a panel, and another one for a second."""
-    own = HOMES.get(optimizer, BLUE)
+    own = OPTIMIZERS[optimizer].colour if optimizer in OPTIMIZERS else BLUE
     other = GREY if own != GREY else BLUE
     return [Look(0, LookView(colour=own, dash=0, marker=0)), Look(1, LookView(colour=other, dash=1, marker=1))]
 

@@ -12,11 +12,11 @@ Kind = Literal["image", "text", "table"]
 
 
 class Frozen(BaseModel):
-    """Base of everything in a spec: immutable, strict about types, without unknown fields, without NaN or infinity."""
+    """Base of everything in a spec: immutable, strictly typed, without unknown fields, NaN or infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
 
 
 def unfit(field: str, message: str) -> PydanticCustomError:
-    """The error of fields that do not fit each other: names the one that is to be changed."""
+    """The validation error of fields that contradict each other; `field` is the one to change."""
     return PydanticCustomError("unfit", message, {"field": field})

@@ -7,7 +7,11 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from service.specs.base import Frozen, unfit
-from service.specs.catalog import Constant, DatasetChoice, ModelChoice, OptimizerChoice, ScheduleChoice, Seed
+from service.specs.catalog.base import Chosen, Seed
+from service.specs.catalog.datasets import Dataset
+from service.specs.catalog.models import Model
+from service.specs.catalog.optimizers import Optimizer
+from service.specs.catalog.schedules import Constant, Schedule
 from service.specs.outcome import Target
 
 ENGINE_VERSION = 2
@@ -71,9 +75,9 @@ class Budget(Frozen):
 class TaskSpec(Frozen):
     """What is trained on what, and for how long: a run without its optimizer and seed."""
 
-    dataset: DatasetChoice
-    model: ModelChoice
-    schedule: ScheduleChoice = Constant()
+    dataset: Chosen[Dataset]
+    model: Chosen[Model]
+    schedule: Chosen[Schedule] = Constant()
     budget: Budget
     batch_size: int = Field(
         64, ge=1, le=1_048_576, description="Records per step; the last batch of an epoch may be smaller."
@@ -104,7 +108,7 @@ class TaskSpec(Frozen):
 class TrainSpec(TaskSpec):
     """Everything that decides the result of one training run, with every default made explicit."""
 
-    optimizer: OptimizerChoice
+    optimizer: Chosen[Optimizer]
     seed: Seed = Field(0, description="Determines initial weights, data order, dropout and KO's collisions.")
     stop_at_target: bool = Field(False, description="End the run when the target is reached.")
     evaluate_test: bool = Field(True, description="If false, the test set is never read; used for tuning.")

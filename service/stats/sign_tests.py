@@ -34,7 +34,7 @@ def sign_flip_p(differences: ArrayLike, *, scale: float = 0.0, rng: int | np.ran
 
     The statistic is the mean. Up to n = 12 the test is exact, over all 2^n sign patterns; the smallest p is 2 / 2^n,
     0.0625 at n = 5. Beyond, it draws 10,000 random patterns, and p = (1 + number at least as extreme) / (1 + 10,000),
-    which keeps the level (Phipson & Smyth 2010). scipy's `permutation_test` tells sums apart that differ only by the
+    which keeps the level (Phipson & Smyth 2010). scipy's `permutation_test` distinguishes sums that differ only by the
     single-precision rounding of the metrics, and gives other p values then.
 
     Args:

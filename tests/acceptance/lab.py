@@ -11,11 +11,13 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 
 from service.storage import database
 from service.storage.tables import JobEvent
+from tests.forked import Forked
 from tests.waiting import until
 
 JOB = {
@@ -42,17 +44,15 @@ class RunningWorker:
     Args:
         settings: its environment beside ours.
         prefix: a program and its arguments that run it.
+        forked: from a process that has imported what it imports (`tests.forked`); a prefix runs a new interpreter.
     """
 
-    def __init__(self, settings: Mapping[str, str] = FAST, prefix: Sequence[str] = ()) -> None:
+    def __init__(self, settings: Mapping[str, str] = FAST, prefix: Sequence[str] = (), forked: bool = True) -> None:
         # No pipe: one that nobody reads stops the worker once it is full.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (until `end`)
-        self.process = subprocess.Popen(
-            [*prefix, sys.executable, "-P", "-m", "workers"],
-            env=os.environ | settings,
-            stdout=self._log,
-            stderr=self._log,
-        )
+        how: dict[str, Any] = {"env": os.environ | settings, "stdout": self._log, "stderr": self._log}
+        command = [*prefix, sys.executable, "-P", "-m", "workers"]
+        self.process = Forked("workers", **how) if forked and not prefix else subprocess.Popen(command, **how)
 
     def ready(self) -> RunningWorker:
         """Wait until it listens."""
@@ -130,8 +130,8 @@ def alive(pid: int) -> bool:
 
 
 @contextmanager
-def running_worker(settings: Mapping[str, str] = FAST) -> Iterator[RunningWorker]:
-    worker = RunningWorker(settings)
+def running_worker(settings: Mapping[str, str] = FAST, forked: bool = True) -> Iterator[RunningWorker]:
+    worker = RunningWorker(settings, forked=forked)
     try:
         yield worker.ready()
     finally:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.config import settings
-from service.datasets.layouts import IDX_FILES
+from service.datasets.layouts import LAYOUTS
 from tests.acceptance.lab import FAST, JOB, Lab, running_worker
 from tests.waiting import until
 
@@ -28,7 +28,7 @@ def disk(tmp_path):
     folder = tmp_path / "disk" / "mnist"
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
-    for images, labels in IDX_FILES.values():
+    for images, labels in LAYOUTS["mnist"][0].parts.values():
         pixels = random.integers(0, 256, (RECORDS, 28, 28), dtype=np.uint8)
         (folder / images).write_bytes(struct.pack(">4i", 2051, *pixels.shape) + pixels.tobytes())
         (folder / labels).write_bytes(

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.datasets.layouts import SNIPS_INTENTS, is_present, locate, train_records
-from service.specs.catalog import DATASETS
+from service.datasets.layouts import SNIPS_INTENTS, Located, Part, is_present, locate, train_records
+from service.specs.catalog.datasets import DATASETS
 from service.specs.states import Reason
 from service.specs.training import TrainSpec
 from tests.one_thread import one_thread  # noqa: F401 (a fixture, at work wherever it is imported)
 from tests.real_data import DATA_DIR, real
+from workers.training.datasets import BUILDERS
 from workers.training.loop import train
-from workers.training.readers import Images, Texts, read_images, read_texts
+from workers.training.readers import Images, Texts
 
 
 @pytest.mark.parametrize(
@@ -65,13 +66,19 @@ def test_counts(name: str, records: int) -> None:
     assert train_records(DATASETS[name](), DATA_DIR) == records
 
 
+def read(name: str, located: Located, part: Part) -> Any:
+    """The records of a part, by the reader of the layout that was found."""
+    readers: Any = BUILDERS[name]
+    return readers.readers[located.layout.form](located.files(part), part)
+
+
 def equal_images(a: Images, b: Images) -> bool:
     return np.array_equal(a.pixels, b.pixels) and np.array_equal(a.labels, b.labels) and a.sha256() == b.sha256()
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_cifar_as_published_loads_equal(name: str, tmp_path: Path) -> None:
-    whole = read_images(name, real(name), "train")
+    whole = read(name, real(name), "train")
     few = Images(whole.pixels[:50], whole.labels[:50])
     if name == "cifar10":
         folder, key, files = (
@@ -86,10 +93,10 @@ def test_cifar_as_published_loads_equal(name: str, tmp_path: Path) -> None:
     for file, rows in files.items():
         batch = {"data": few.pixels[rows].reshape(-1, 3072), key: few.labels[rows].tolist(), "filenames": ["x.png"]}
         (tmp_path / folder / file).write_bytes(pickle.dumps(batch, protocol=3))
-    layout = locate(name, tmp_path)
-    assert layout is not None
-    assert equal_images(read_images(name, layout, "train"), few)
-    assert len(read_images(name, layout, "test").labels) == 10
+    located = locate(name, tmp_path)
+    assert located is not None
+    assert equal_images(read(name, located, "train"), few)
+    assert len(read(name, located, "test").labels) == 10
 
 
 def test_mnist_as_torchvision_unpacks_it_loads_equal(tmp_path: Path) -> None:
@@ -97,9 +104,9 @@ def test_mnist_as_torchvision_unpacks_it_loads_equal(tmp_path: Path) -> None:
     (tmp_path / "MNIST/raw").mkdir(parents=True)
     for path in source.root.glob("*.gz"):
         (tmp_path / "MNIST/raw" / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
-    layout = locate("mnist", tmp_path)
-    assert layout is not None
-    assert equal_images(read_images("mnist", layout, "test"), read_images("mnist", source, "test"))
+    located = locate("mnist", tmp_path)
+    assert located is not None
+    assert equal_images(read("mnist", located, "test"), read("mnist", source, "test"))
 
 
 def in_order(texts: Texts) -> list[tuple[str, int]]:
@@ -107,7 +114,7 @@ def in_order(texts: Texts) -> list[tuple[str, int]]:
 
 
 def test_imdb_as_published_loads_equal(tmp_path: Path) -> None:
-    whole = read_texts("imdb", real("imdb"), "train")
+    whole = read("imdb", real("imdb"), "train")
     rows = [*range(5), *range(len(whole.texts) - 5, len(whole.texts))]  # of both labels: the file is sorted by them
     few = Texts([whole.texts[row] for row in rows], whole.labels[rows])
     for part in ("train", "test"):
@@ -115,9 +122,9 @@ def test_imdb_as_published_loads_equal(tmp_path: Path) -> None:
             path = tmp_path / "aclImdb" / part / ("neg", "pos")[label] / f"{number}_1.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
-    layout = locate("imdb", tmp_path)
-    assert layout is not None
-    loaded = read_texts("imdb", layout, "train")
+    located = locate("imdb", tmp_path)
+    assert located is not None
+    loaded = read("imdb", located, "train")
     assert set(few.labels) == {0, 1}
     assert in_order(loaded) == in_order(few)
     assert loaded.sha256() == few.sha256()
@@ -125,7 +132,7 @@ def test_imdb_as_published_loads_equal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["intents", "slots"])
 def test_snips_in_its_other_layouts_loads_equal(form: str, tmp_path: Path) -> None:
-    whole = read_texts("snips", real("snips"), "train")
+    whole = read("snips", real("snips"), "train")
     few = Texts(whole.texts[:200], whole.labels[:200])
     records = list(zip(few.texts, few.labels.tolist(), strict=True))
     if form == "slots":
@@ -142,9 +149,9 @@ def test_snips_in_its_other_layouts_loads_equal(form: str, tmp_path: Path) -> No
             for file in (f"train_{intent}_full.json", f"validate_{intent}.json"):
                 (folder / file).write_text(json.dumps({intent: data}), "utf-8")
     assert is_present("snips", tmp_path)
-    layout = locate("snips", tmp_path)
-    assert layout is not None
-    assert layout.form == form
-    loaded = read_texts("snips", layout, "train")
+    located = locate("snips", tmp_path)
+    assert located is not None
+    assert located.layout.form == form
+    loaded = read("snips", located, "train")
     assert in_order(loaded) == in_order(few)
     assert loaded.sha256() == few.sha256()

@@ -15,8 +15,8 @@ from tests.waiting import until
 
 @pytest.fixture(scope="module")
 def worker(schema):
-    """One worker for all of these tests."""
-    with running_worker() as worker:
+    """One worker for all of these tests, from a new interpreter: they look into its memory and environment."""
+    with running_worker(forked=False) as worker:
         yield worker
 
 

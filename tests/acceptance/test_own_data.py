@@ -13,7 +13,7 @@ from service.config import settings
 from service.datasets.layouts import SNIPS_INTENTS
 from tests.acceptance.lab import Lab, running_worker
 from tests.real_data import real
-from workers.training.readers import read_texts
+from workers.training.readers import read_intent_lines
 
 ADAM = {"name": "adam", "params": {"lr": 0.005}}
 
@@ -63,7 +63,7 @@ def iris_table(path):
 
 def snips_lines(path):
     """1,400 real sentences of seven intents."""
-    texts = read_texts("snips", real("snips"), "train")
+    texts = read_intent_lines(real("snips").files("train"), "train")
     records = zip(texts.texts[::9], texts.labels[::9].tolist(), strict=True)
     path.write_text("".join(json.dumps({"text": text, "label": SNIPS_INTENTS[k]}) + "\n" for text, k in records))
     return path

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ import httpx2
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
 from tests.acceptance.lab import Lab
+from tests.forked import Forked
 from tests.waiting import until
 
 AWAY = (
@@ -46,8 +45,8 @@ class Api:
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "service.commands", "api", "--port", str(self.port)],
+        self.process = Forked(
+            *("service.commands", "api", "--port", str(self.port)),
             stdout=self._log,
             stderr=self._log,
         )

@@ -68,12 +68,27 @@ def test_every_file_is_sent(anybody, name):
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_the_drawing_library_is_sent_compressed_or_not(anybody):
-    squeezed = anybody.get("/dashboard/plotly.js")
-    plain = anybody.get("/dashboard/plotly.js", headers={"Accept-Encoding": "identity"})
-    assert squeezed.content == plain.content
-    assert "plotly.js" in plain.text[:200]
-    assert int(squeezed.headers["Content-Length"]) < 0.4 * int(plain.headers["Content-Length"])
+@pytest.mark.parametrize(
+    ("name", "begins", "ratio"),
+    [
+        ("plotly.js", "plotly.js", 0.4),
+        ("swagger-ui.js", "swagger-ui-bundle.js", 0.3),
+        ("swagger-ui.css", "swagger", 0.2),
+    ],
+)
+def test_packaged_files_are_sent_compressed_or_not(anybody, name, begins, ratio):
+    compressed = anybody.get(f"/dashboard/{name}")
+    plain = anybody.get(f"/dashboard/{name}", headers={"Accept-Encoding": "identity"})
+    assert compressed.content == plain.content
+    assert begins in plain.text[:200]
+    assert int(compressed.headers["Content-Length"]) < ratio * int(plain.headers["Content-Length"])
+
+
+def test_docs_are_a_page_of_the_dashboard(anybody):
+    answer = anybody.get("/docs")
+    assert answer.text == (STATIC / "docs.html").read_text()
+    assert answer.headers["Content-Security-Policy"] == anybody.get("/").headers["Content-Security-Policy"]
+    assert anybody.get("/redoc", follow_redirects=False).headers["Location"] == "/docs"
 
 
 @pytest.mark.parametrize(
@@ -102,8 +117,9 @@ def test_no_file_names_another_host():
         assert addresses <= {"http://www.w3.org/2000/svg"}, name  # a namespace, which nobody asks for
 
 
-def test_the_frame_holds_no_script_and_no_style_of_its_own():
-    frame = (STATIC / "index.html").read_text()
-    assert re.findall(r"<script(?![^>]* src=)", frame) == []
-    assert "<style" not in frame
-    assert not re.search(r"\s(style|on\w+)=", frame)
+@pytest.mark.parametrize("name", ["index.html", "docs.html"])
+def test_pages_have_no_inline_scripts_or_styles(name):
+    page = (STATIC / name).read_text()
+    assert re.findall(r"<script(?![^>]* src=)", page) == []
+    assert "<style" not in page
+    assert not re.search(r"\s(style|on\w+)=", page)

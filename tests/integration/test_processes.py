@@ -3,11 +3,13 @@
 import pytest
 
 from tests.programs import said
+from tests.thoroughness import replicates
 
 PROGRAM = """
-import json, os, signal
+import json, os, signal, sys
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from pathlib import Path
 from workers.__main__ import scrub, start_forkserver
 from workers.entry import describe_machine
@@ -22,8 +24,8 @@ def clean_exit(_):
 scrub()
 start_forkserver()
 with ThreadPoolExecutor(8) as pool:
-    statuses = list(pool.map(clean_exit, range(160)))
-killed = Process(describe_machine)
+    statuses = list(pool.map(clean_exit, range(int(sys.argv[1]))))
+killed = Process(Connection.recv)  # and nothing comes
 os.kill(killed.pid, signal.SIGKILL)
 environment = Path(f"/proc/{forkserver._forkserver._forkserver_pid}/environ").read_text().split("\\0")
 print(json.dumps({
@@ -32,14 +34,17 @@ print(json.dumps({
 """
 
 
+PROCESSES = replicates(160)
+
+
 @pytest.fixture(scope="module")
 def found():
-    return said(PROGRAM, KOTRAIN_BROKER_URL="SECRET", AWS_SECRET_ACCESS_KEY="SECRET")
+    return said(PROGRAM, str(PROCESSES), KOTRAIN_BROKER_URL="SECRET", AWS_SECRET_ACCESS_KEY="SECRET")
 
 
 def test_exit_statuses_do_not_race(found):
     """Without the lock around start and join, a third of them read as 255."""
-    assert found["clean"] == [0] * 160
+    assert found["clean"] == [0] * PROCESSES
 
 
 def test_a_kill_is_seen_as_one(found):

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 LEAST_FAULTS, LEAST_JOBS = len(Storm.FAULTS), 15
 
 
+@pytest.mark.full
 @pytest.mark.timeout(400)
 def test_half_a_minute_of_faults_loses_nothing():
     arguments = ["--seconds", "30", "--faults", str(LEAST_FAULTS), "--jobs", str(LEAST_JOBS)]

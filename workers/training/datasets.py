@@ -1,10 +1,9 @@
-"""Data sets by their catalog names: reads the files, splits off validation, and makes a task of them."""
+"""Builders of the catalog's data sets: read the files, split off validation records, make a task."""
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,56 +11,50 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.model_selection import train_test_split
 
-from service.datasets.layouts import (
-    DIGITS_GOLDEN,
-    Layout,
-    classes,
-    describe,
-    has_own_validation,
-    locate,
-    remedy,
-    validation_records,
-)
+from service.datasets.layouts import DIGITS_GOLDEN, Located, classes, describe, locate, remedy
 from service.specs.base import Kind
-from service.specs.catalog import Dataset, DigitsParams, is_own
+from service.specs.catalog.datasets import Dataset, DigitsParams, is_own
 from workers.training.failures import AbsentData
-from workers.training.readers import Images, Texts, read_images, read_own_arrays, read_texts
+from workers.training.readers import (
+    Images,
+    Reader,
+    Texts,
+    cifar_pickles,
+    read_digits,
+    read_idx,
+    read_intent_files,
+    read_intent_lines,
+    read_intent_slots,
+    read_labelled_lines,
+    read_npz,
+    read_text_folders,
+)
 from workers.training.sources import FolderSource, Prepare, Source, TensorSource, augmented, image_folder, normalizer
 from workers.training.tasks import Classification, Task
+from workers.training.words import Words
 
-PADDING, UNKNOWN = 0, 1
-"""Word ids that are no words."""
-
-# Channel means and standard deviations of the published training sets, pixels in [0, 1].
-CHANNELS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "mnist": ((0.1307,), (0.3081,)),
-    "fashion_mnist": ((0.2860,), (0.3530,)),
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-}
 _EVALUATION_NUMBERS = 2**20  # input numbers of an evaluation batch: bounds its memory, fills the machine
 _EVALUATION_RECORDS = 1024
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a model has to read.
+    """Dimensions of a model's input and output.
 
-    `shape` is (C, H, W) of an image, (words,) of a text of at most so many words, or (D,) of a row of numbers.
+    `shape` is (C, H, W) of an image, (words,) of a text with at most that number of words, or (D,) of a table's row.
     """
 
     shape: tuple[int, ...]
     classes: int
     vocabulary: int = 0
-    """Number of word ids, padding and unknown included; 0 where there are no words."""
+    """Number of word ids, padding and unknown included; 0 for other data than texts."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a run asks of its data set. `batch_size` is in records; `seed` decides order and augmentation."""
+    """A run's use of its data set. `batch_size` is in records; `seed` decides order and augmentation."""
 
     choice: Dataset
     data_dir: Path
@@ -72,18 +65,18 @@ class Request:
 
     @property
     def params(self) -> Any:
-        """The data set's parameters (a class of `service.specs.catalog`)."""
-        return self.choice.params  # type: ignore[attr-defined]  # every choice has them
+        """The data set's parameters (a class of `service.specs.catalog.datasets`)."""
+        return self.choice.params
 
     @property
     def classes(self) -> int:
-        """How many classes the data set has."""
+        """The number of classes."""
         return classes(self.choice, self.data_dir)
 
     @property
     def name(self) -> str:
         """The data set's name in the catalog."""
-        return str(self.choice.name)  # type: ignore[attr-defined]
+        return self.choice.name
 
     def task(self, train: Source, validation: Source, test: Source | None, shape: Sequence[int], data: str) -> Task:
         """The classification task over these sources, whose records have this shape and their data this hash.
@@ -105,29 +98,36 @@ class Request:
         )
 
 
+Builder = Callable[[Request, Located], tuple[Task, Inputs]]
+
+
 def load(request: Request) -> tuple[Task, Inputs]:
-    """The task that `request` describes and what its model reads.
+    """The task that `request` describes, and the dimensions of its model.
 
     Raises:
-        AbsentData: the data is not there.
+        AbsentData: the data set is not present.
         ValueError: the batch is larger than the training data.
     """
-    layout = locate(request.name, request.data_dir)
-    if layout is None:
+    located = locate(request.name, request.data_dir)
+    if located is None:
         to_do = remedy(request.name) if is_own(request.name) else f"run `{remedy(request.name)}` on the worker"
         raise AbsentData(f"data set '{request.name}' is not in the data folder: {to_do}")
-    return (OWN_BUILDERS[request.choice.kind] if is_own(request.name) else BUILDERS[request.name])(request, layout)
+    return (OWN_BUILDERS[request.choice.kind] if is_own(request.name) else BUILDERS[request.name])(request, located)
 
 
-def split_rows(request: Request, records: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split_rows(request: Request, located: Located, records: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows that train (at most `limit`) and rows that validate, of `records` shuffled by the split's seed."""
     rows = np.random.default_rng(request.params.split_seed).permutation(records)
-    held_out = validation_records(request.name, records)
+    held_out = located.validation_records(records)
     return rows[held_out:][: request.params.limit], rows[:held_out]
 
 
-def _digits(request: Request, layout: Layout) -> tuple[Task, Inputs]:
-    digits = read_images("digits", layout, "train")
+# --- digits ----------------------------------------------------------------------------------------------------------
+
+
+def build_digits(request: Request, located: Located) -> tuple[Task, Inputs]:
+    """The digits, scaled to [0, 1]; their split is a parameter."""
+    digits = read_digits()
     pixels = torch.from_numpy(digits.pixels.astype(np.float32) / 16).to(request.device)
     labels = torch.from_numpy(digits.labels).to(request.device)
     train, validation, test = (
@@ -156,7 +156,7 @@ def _digits_rows(params: DigitsParams, labels: NDArray[np.int64]) -> list[torch.
 
 
 def _split_state(seed: int) -> np.random.RandomState:
-    """A state of its own, because scikit-learn's plain seeds end at 2**32."""
+    """A generator of the seed; scikit-learn itself accepts seeds below 2**32 only."""
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
 
 
@@ -169,83 +169,81 @@ def _digits_tested(
     return rest, tested
 
 
-def _images(request: Request, layout: Layout) -> tuple[Task, Inputs]:
-    images = read_images(request.name, layout, "train")
-    learn, held_out = split_rows(request, len(images.labels))
-    prepare = normalizer(*CHANNELS[request.name], request.device)
-    generator = torch.Generator().manual_seed(request.seed) if getattr(request.params, "augment", False) else None
-
-    def source(part: Images, rows: NDArray[np.int64] | slice, augment: torch.Generator | None = None) -> TensorSource:
-        pixels, labels = torch.from_numpy(part.pixels[rows]), torch.from_numpy(part.labels[rows])
-        prepared = prepare if augment is None else augmented(prepare, augment)
-        return TensorSource(pixels.to(request.device), labels.to(request.device), prepared, augment)
-
-    shape = images.pixels.shape[1:]
-    task = request.task(
-        source(images, learn, generator),
-        source(images, held_out),
-        source(read_images(request.name, layout, "test"), slice(None)) if request.with_test else None,
-        shape,
-        images.sha256(),
-    )
-    return task, Inputs(shape, request.classes)
+# --- images ----------------------------------------------------------------------------------------------------------
 
 
-def _image_folders(request: Request, layout: Layout) -> tuple[Task, Inputs]:
+@dataclass(frozen=True)
+class ImageSet:
+    """Builder of images that fit into memory, normalized per channel and, if a parameter says so, augmented."""
+
+    readers: Mapping[str, Reader[Images]]
+    """Form of a layout -> its reader."""
+    mean: tuple[float, ...]
+    """Of each channel of the published training set, pixels in [0, 1]."""
+    deviation: tuple[float, ...]
+    """Standard deviation, likewise."""
+
+    def __call__(self, request: Request, located: Located) -> tuple[Task, Inputs]:
+        """See `load`."""
+        read = self.readers[located.layout.form]
+        images = read(located.files("train"), "train")
+        learn, held_out = split_rows(request, located, len(images.labels))
+        prepare = normalizer(self.mean, self.deviation, request.device)
+        generator = torch.Generator().manual_seed(request.seed) if getattr(request.params, "augment", False) else None
+        training = prepare if generator is None else augmented(prepare, generator)
+        shape = images.pixels.shape[1:]
+        task = request.task(
+            _in_memory(request, images, learn, training, generator),
+            _in_memory(request, images, held_out, prepare),
+            _in_memory(request, read(located.files("test"), "test"), slice(None), prepare)
+            if request.with_test
+            else None,
+            shape,
+            images.sha256(),
+        )
+        return task, Inputs(shape, request.classes)
+
+
+def _in_memory(
+    request: Request,
+    part: Images,
+    rows: NDArray[np.int64] | slice,
+    prepare: Prepare,
+    generator: torch.Generator | None = None,
+) -> TensorSource:
+    inputs, labels = torch.from_numpy(part.pixels[rows]), torch.from_numpy(part.labels[rows])
+    return TensorSource(inputs.to(request.device), labels.to(request.device), prepare, generator)
+
+
+def build_image_folders(request: Request, located: Located) -> tuple[Task, Inputs]:
+    """Images in class folders, read from their files for each batch."""
     size = request.params.image_size
-    everything = image_folder(layout.root / "train", size)
-    learn, held_out = (torch.from_numpy(rows) for rows in split_rows(request, len(everything)))
-    listing = "\n".join(str(Path(path).relative_to(layout.root)) for path, _ in everything.samples)
+    (train_folder,), (test_folder,) = located.files("train"), located.files("test")
+    everything = image_folder(train_folder, size)
+    learn, held_out = (torch.from_numpy(rows) for rows in split_rows(request, located, len(everything)))
+    listing = "\n".join(str(Path(path).relative_to(located.root)) for path, _ in everything.samples)
     task = request.task(
         FolderSource(everything, learn, request.device),
         FolderSource(everything, held_out, request.device),
-        FolderSource(image_folder(layout.root / "val", size), None, request.device) if request.with_test else None,
+        FolderSource(image_folder(test_folder, size), None, request.device) if request.with_test else None,
         (3, size, size),
-        hashlib.sha256(listing.encode()).hexdigest(),  # names, not contents: reading 140 GB to hash it is no option
+        hashlib.sha256(listing.encode()).hexdigest(),  # of names: hashing the contents of 140 GB takes too long
     )
     return task, Inputs((3, size, size), len(everything.classes))
 
 
-def _texts(request: Request, layout: Layout) -> tuple[Task, Inputs]:
-    texts = read_texts(request.name, layout, "train")
-    if has_own_validation(layout):
-        order = np.random.default_rng(request.params.split_seed).permutation(len(texts.labels))
-        learn = _chosen(texts, order[: request.params.limit])
-        held_out = read_texts(request.name, layout, "valid")
-    else:
-        learn, held_out = (_chosen(texts, rows) for rows in split_rows(request, len(texts.labels)))
-    words = Words(request.params.vocabulary_size, request.params.max_length)
-    train = words.learn(learn.texts)
-
-    def source(part: Texts, ids: torch.Tensor) -> TensorSource:
-        return TensorSource(ids.to(request.device), torch.from_numpy(part.labels).to(request.device))
-
-    test = read_texts(request.name, layout, "test") if request.with_test else None
-    task = request.task(
-        source(learn, train),
-        source(held_out, words.read(held_out.texts)),
-        None if test is None else source(test, words.read(test.texts)),
-        train.shape[1:],
-        _own_sha256(request, texts) if is_own(request.name) else texts.sha256(),
-    )
-    return task, Inputs((request.params.max_length,), request.classes, words.ids)
-
-
-def _own_arrays(request: Request, layout: Layout) -> tuple[Task, Inputs]:
-    """Images, each channel scaled by mean and deviation of the records that train, or rows, each column likewise."""
-    part = read_own_arrays(layout.root, "train")
-    learn, held_out = split_rows(request, len(part.labels))
+def build_own_arrays(request: Request, located: Located) -> tuple[Task, Inputs]:
+    """Registered images or table; each channel or column is scaled by mean and deviation of the training records."""
+    part = read_npz(located.files("train"), "train")
+    learn, held_out = split_rows(request, located, len(part.labels))
     shape = part.pixels.shape[1:]
     prepare = _scaled(part.pixels, learn, request.device)
-
-    def source(part: Images, rows: NDArray[np.int64] | slice) -> TensorSource:
-        inputs, labels = torch.from_numpy(part.pixels[rows]), torch.from_numpy(part.labels[rows])
-        return TensorSource(inputs.to(request.device), labels.to(request.device), prepare)
-
     task = request.task(
-        source(part, learn),
-        source(part, held_out),
-        source(read_own_arrays(layout.root, "test"), slice(None)) if request.with_test else None,
+        _in_memory(request, part, learn, prepare),
+        _in_memory(request, part, held_out, prepare),
+        _in_memory(request, read_npz(located.files("test"), "test"), slice(None), prepare)
+        if request.with_test
+        else None,
         shape,
         _own_sha256(request, part),
     )
@@ -253,7 +251,7 @@ def _own_arrays(request: Request, layout: Layout) -> tuple[Task, Inputs]:
 
 
 def _scaled(inputs: NDArray[Any], rows: NDArray[np.int64], device: torch.device) -> Prepare:
-    """(inputs - mean) / deviation over these rows, per channel of images or per column; what never changes is 0."""
+    """(inputs - mean) / deviation over these rows, per channel of images or per column; a constant becomes 0."""
     if inputs.ndim == 4:
         mean, deviation = _channel_moments(inputs, rows)
         return normalizer(tuple(mean / 255), tuple(deviation / 255), device)
@@ -267,7 +265,7 @@ def _scaled(inputs: NDArray[Any], rows: NDArray[np.int64], device: torch.device)
 def _channel_moments(
     pixels: NDArray[np.uint8], rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each channel (C,), from how often each value is there; 1 for a deviation of 0."""
+    """Mean and standard deviation of each channel (C,), from histograms; a deviation of 0 becomes 1."""
     values = np.arange(256)
     mean, deviation = np.zeros(pixels.shape[1]), np.ones(pixels.shape[1])
     for channel in range(pixels.shape[1]):
@@ -278,66 +276,74 @@ def _channel_moments(
 
 
 def _own_sha256(request: Request, part: Images | Texts) -> str:
-    """Of the training records as they lie there, and of all that was registered: the test records, too."""
+    """Hash of the training records as stored, and of everything that was registered, the test records included."""
     description = describe(request.name, request.data_dir)
     registered = "" if description is None else description.content_sha256
     return hashlib.sha256(f"{part.sha256()} {registered}".encode()).hexdigest()
+
+
+# --- texts -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TextSet:
+    """Builder of texts; the vocabulary comes from the records that train."""
+
+    readers: Mapping[str, Reader[Texts]]
+    """Form of a layout -> its reader."""
+
+    def __call__(self, request: Request, located: Located) -> tuple[Task, Inputs]:
+        """See `load`."""
+        read = self.readers[located.layout.form]
+        texts = read(located.files("train"), "train")
+        if "valid" in located.layout.parts:
+            order = np.random.default_rng(request.params.split_seed).permutation(len(texts.labels))
+            learn = _chosen(texts, order[: request.params.limit])
+            held_out = read(located.files("valid"), "valid")
+        else:
+            learn, held_out = (_chosen(texts, rows) for rows in split_rows(request, located, len(texts.labels)))
+        words = Words(request.params.vocabulary_size, request.params.max_length)
+        train = words.learn(learn.texts)
+
+        def source(part: Texts, ids: torch.Tensor) -> TensorSource:
+            return TensorSource(ids.to(request.device), torch.from_numpy(part.labels).to(request.device))
+
+        test = read(located.files("test"), "test") if request.with_test else None
+        task = request.task(
+            source(learn, train),
+            source(held_out, words.read(held_out.texts)),
+            None if test is None else source(test, words.read(test.texts)),
+            train.shape[1:],
+            _own_sha256(request, texts) if is_own(request.name) else texts.sha256(),
+        )
+        return task, Inputs((request.params.max_length,), request.classes, words.ids)
 
 
 def _chosen(texts: Texts, rows: NDArray[np.int64]) -> Texts:
     return Texts([texts.texts[row] for row in rows], texts.labels[rows])
 
 
-class Words:
-    """Turns texts into word ids: lower case, runs of letters and digits, the most frequent words of what it learned."""
-
-    def __init__(self, vocabulary_size: int, max_length: int) -> None:
-        self._split = CountVectorizer(token_pattern=r"(?u)\b\w+\b").build_analyzer()
-        self._vectorizer = CountVectorizer(analyzer=list, max_features=vocabulary_size)
-        self._max_length = max_length
-
-    @property
-    def ids(self) -> int:
-        """Number of ids, padding and unknown included."""
-        return len(self._vectorizer.vocabulary_) + 2
-
-    def learn(self, texts: Sequence[str]) -> torch.Tensor:
-        """Take the vocabulary from these texts, and give their ids (N, words), int32."""
-        tokens = self._tokens(texts)
-        self._vectorizer.fit(tokens)
-        return self._ids(tokens)
-
-    def read(self, texts: Sequence[str]) -> torch.Tensor:
-        """Ids (N, words) of texts, int32; cut at `max_length`, padded to the longest."""
-        return self._ids(self._tokens(texts))
-
-    def _tokens(self, texts: Sequence[str]) -> list[list[str]]:
-        return [self._split(re.sub(r"<br\s*/?>", " ", text)) for text in texts]
-
-    def _ids(self, tokens: Sequence[Sequence[str]]) -> torch.Tensor:
-        id_of = {word: int(position) + 2 for word, position in self._vectorizer.vocabulary_.items()}
-        width = max(1, min(self._max_length, max(map(len, tokens), default=1)))
-        ids = torch.full((len(tokens), width), PADDING, dtype=torch.int32)
-        for row, words in enumerate(tokens):
-            if words:
-                numbers = [id_of.get(word, UNKNOWN) for word in words[:width]]
-                ids[row, : len(numbers)] = torch.tensor(numbers, dtype=torch.int32)
-        return ids
-
-
-BUILDERS: dict[str, Callable[[Request, Layout], tuple[Task, Inputs]]] = {
-    "digits": _digits,
-    "mnist": _images,
-    "fashion_mnist": _images,
-    "cifar10": _images,
-    "cifar100": _images,
-    "imagenet": _image_folders,
-    "imdb": _texts,
-    "snips": _texts,
+BUILDERS: dict[str, Builder] = {
+    "digits": build_digits,
+    "mnist": ImageSet({"idx": read_idx}, mean=(0.1307,), deviation=(0.3081,)),
+    "fashion_mnist": ImageSet({"idx": read_idx}, mean=(0.2860,), deviation=(0.3530,)),
+    "cifar10": ImageSet(
+        {"pickles": cifar_pickles("labels"), "npz": read_npz},
+        mean=(0.4914, 0.4822, 0.4465),
+        deviation=(0.2470, 0.2435, 0.2616),
+    ),
+    "cifar100": ImageSet(
+        {"pickles": cifar_pickles("fine_labels"), "npz": read_npz},
+        mean=(0.5071, 0.4865, 0.4409),
+        deviation=(0.2673, 0.2564, 0.2762),
+    ),
+    "imagenet": build_image_folders,
+    "imdb": TextSet({"folders": read_text_folders, "jsonl": read_labelled_lines}),
+    "snips": TextSet({"jsonl": read_intent_lines, "slots": read_intent_slots, "intents": read_intent_files}),
 }
-OWN_BUILDERS: dict[Kind, Callable[[Request, Layout], tuple[Task, Inputs]]] = {
-    "image": _own_arrays,
-    "table": _own_arrays,
-    "text": _texts,
+OWN_BUILDERS: dict[Kind, Builder] = {
+    "image": build_own_arrays,
+    "table": build_own_arrays,
+    "text": TextSet({"own": read_labelled_lines}),
 }
-"""Of data sets that somebody registered, by what they hold."""
+"""Kind of a registered data set -> its builder."""

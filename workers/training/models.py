@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet, resnet18, resnet34, resnet50
 
-from service.specs.catalog import CnnParams, LstmParams, MlpParams, Model, TextCnnParams, TransformerParams
-from workers.training.datasets import PADDING, Inputs
+from service.specs.catalog.models import CnnParams, LstmParams, MlpParams, Model, TextCnnParams, TransformerParams
+from workers.training.datasets import Inputs
+from workers.training.words import PADDING
 
 SMALL_SIDE = 64
 """Up to this many pixels a ResNet keeps its full resolution at the start."""
@@ -22,10 +23,9 @@ def build(choice: Model, inputs: Inputs, seed: int) -> nn.Module:
 
     Sets torch's global generator, from which dropout draws too.
     """
-    params: Any = choice.params  # type: ignore[attr-defined]  # every choice has a name and parameters
     torch.manual_seed(seed)
-    model: nn.Module = BUILDERS[choice.name](params, inputs)  # type: ignore[attr-defined]
-    scale = getattr(params, "init_scale", 1.0)
+    model: nn.Module = BUILDERS[choice.name](choice.params, inputs)
+    scale = getattr(choice.params, "init_scale", 1.0)
     if scale != 1.0:
         with torch.no_grad():
             for parameter in model.parameters():

@@ -1,9 +1,9 @@
-"""Optimizers by their catalog names."""
+"""Builders of the catalog's optimizers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pytorch_optimizer import Lion
@@ -11,23 +11,21 @@ from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RAdam, RMSprop
 
 from ko import KO, Fade, MuonAdamW, param_groups
-from service.specs import catalog
+from service.specs.catalog import optimizers as catalog
 from workers.training import controls
 from workers.training.models import head
 
 Shape = Literal["none", "cosine", "linear"]
 
-# KO resolves all of these names itself, but Lion.
-_KO_BASES: dict[str, type[Optimizer]] = {"lion": Lion}
-
 
 def build(choice: catalog.Optimizer, model: nn.Module, seed: int, total_steps: int | None) -> Optimizer:
-    """The optimizer of a model's parameters; `seed` decides noise and collisions, which may fade over `total_steps`.
+    """The optimizer of a model's parameters.
 
-    A run whose number of steps is not known (None) has nothing that fades, which its spec sees to.
+    Args:
+        seed: of the random numbers of noise and collisions.
+        total_steps: steps over which collisions fade; None if unknown, in which case the spec refuses `fade`.
     """
-    name, params = choice.name, choice.params.model_dump()  # type: ignore[attr-defined]  # every choice has both
-    return BUILDERS[name](model, seed, total_steps, **params)
+    return BUILDERS[choice.name](model, seed, total_steps, **choice.params.model_dump())
 
 
 def muon_groups(model: nn.Module) -> list[dict[str, Any]]:
@@ -36,13 +34,13 @@ def muon_groups(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def ko_groups(model: nn.Module, base: str, embeddings: bool) -> list[dict[str, Any]]:
-    """The groups that tell KO where a model's neurons are; on Muon, each in two as in `muon_groups`."""
+    """Groups that mark a model's neurons for KO; on Muon, each is split in two as in `muon_groups`."""
     groups = param_groups(model, embeddings=embeddings)
     return _by_use(groups, model) if base == "muon" else groups
 
 
 def _by_use(groups: list[dict[str, Any]], model: nn.Module) -> list[dict[str, Any]]:
-    """Each group of (name, tensor) pairs in two, by whether Muon or AdamW is to train the tensors."""
+    """Each group of (name, tensor) pairs, split into the tensors that Muon trains and those that AdamW trains."""
     words = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
     apart = words | {head(model).weight}
     parts = [
@@ -57,10 +55,19 @@ def _by_use(groups: list[dict[str, Any]], model: nn.Module) -> list[dict[str, An
     return [part for part in parts if part["params"]]
 
 
-def _plain(
-    optimizer: Callable[..., Optimizer], model: nn.Module, seed: int, total_steps: int | None, **params: Any
-) -> Optimizer:
-    return optimizer(model.parameters(), **params)
+@dataclass(frozen=True)
+class Plain:
+    """Builder of an optimizer that treats all parameters alike: its class, and options that the catalog does not have.
+
+    KO steps the same class with the same options as its base.
+    """
+
+    optimizer: type[Optimizer]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, model: nn.Module, seed: int, total_steps: int | None, **params: Any) -> Optimizer:
+        """See `build`."""
+        return self.optimizer(model.parameters(), **self.options, **params)
 
 
 def _muon(model: nn.Module, seed: int, total_steps: int | None, **params: Any) -> Optimizer:
@@ -73,7 +80,10 @@ def _ko(
     if fade != "none":
         assert total_steps is not None, "a spec with fade has a budget of steps or epochs"
         params |= {name: Fade(params[name], steps=total_steps, shape=fade) for name in ("gamma", "rate")}
-    return KO(ko_groups(model, base, embeddings), base=_KO_BASES.get(base, base), seed=seed, **params)
+    groups, builder = ko_groups(model, base, embeddings), BUILDERS[base]
+    if isinstance(builder, Plain):
+        return KO(groups, base=builder.optimizer, seed=seed, **builder.options, **params)
+    return KO(groups, base=base, seed=seed, **params)
 
 
 def _control(
@@ -92,15 +102,15 @@ def _control(
 
 
 BUILDERS: dict[str, Callable[..., Optimizer]] = {
-    "sgd": partial(_plain, SGD),
-    "adam": partial(_plain, Adam),
-    "adamw": partial(_plain, AdamW),
-    "nadamw": partial(_plain, partial(NAdam, decoupled_weight_decay=True)),
-    "radam": partial(_plain, RAdam),
-    "rmsprop": partial(_plain, RMSprop),
-    "adagrad": partial(_plain, Adagrad),
+    "sgd": Plain(SGD),
+    "adam": Plain(Adam),
+    "adamw": Plain(AdamW),
+    "nadamw": Plain(NAdam, {"decoupled_weight_decay": True}),
+    "radam": Plain(RAdam),
+    "rmsprop": Plain(RMSprop),
+    "adagrad": Plain(Adagrad),
     "muon": _muon,
-    "lion": partial(_plain, Lion),
+    "lion": Plain(Lion),
     "ko": _ko,
     "control": _control,
 }

@@ -1,4 +1,4 @@
-"""Reads the files of a data set into arrays and texts, whatever the layout they lie in."""
+"""Reads the files of a data set into arrays and texts: a function for each format (`service.datasets.layouts`)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import hashlib
 import io
 import json
 import pickle
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from service.datasets.layouts import IDX_FILES, PICKLE_FILES, SNIPS_INTENTS, Layout, idx_file, read_intents
-
-Part = Literal["train", "valid", "test"]
+from service.datasets.layouts import SNIPS_INTENTS, Part, read_intents
 
 
 @dataclass(frozen=True)
@@ -48,52 +47,71 @@ class Texts:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def read_images(name: str, layout: Layout, part: Part) -> Images:
-    """The images of one part of an image set; digits have no parts and are read whole."""
-    if layout.form == "builtin":
-        digits = load_digits()
-        return Images(digits.images.astype(np.uint8)[:, None], digits.target.astype(np.int64))
-    if layout.form == "idx":
-        pixels, labels = (_read_idx(idx_file(layout.root, file)) for file in IDX_FILES[part])
-        return Images(pixels[:, None], labels.astype(np.int64))
-    if layout.form == "npz":
-        with np.load(layout.root / f"{name}.npz", allow_pickle=False) as arrays:
-            pixels, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        return Images(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), labels.astype(np.int64))
-    batches = [_read_cifar_pickle(layout.root / file) for file in PICKLE_FILES[name][part]]
-    key = "fine_labels" if name == "cifar100" else "labels"
-    return Images(
-        np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32),
-        np.concatenate([np.asarray(batch[key], dtype=np.int64) for batch in batches]),
-    )
+Records = TypeVar("Records", Images, Texts)
+Reader = Callable[[Sequence[Path], Part], Records]
+"""Files of a part (`Located.files`) and the part's name -> its records."""
 
 
-def read_texts(name: str, layout: Layout, part: Part) -> Texts:
-    """The texts of one part of a text set.
+def read_digits() -> Images:
+    """The digits of scikit-learn, pixels from 0 to 16; they have no parts."""
+    digits = load_digits()
+    return Images(digits.images.astype(np.uint8)[:, None], digits.target.astype(np.int64))
 
-    The original Snips json has no validation file of its own; its `validate_*` files are what everybody tests on.
-    """
-    if name == "imdb":
-        return _read_review_files(layout.root / part) if layout.form == "folders" else _read_reviews(layout.root, part)
-    if layout.form == "own":
-        with (layout.root / f"{part}.jsonl").open(encoding="utf-8") as file:
-            own = [json.loads(line) for line in file]
-        return Texts([record["text"] for record in own], np.array([record["label"] for record in own], dtype=np.int64))
-    if layout.form == "jsonl":
-        records = [json.loads(line) for line in (layout.root / f"{part}.jsonl").read_text("utf-8").splitlines()]
-        return _intents([(record["text"], record["label"]) for record in records])
-    if layout.form == "slots":
-        texts = (layout.root / part / "seq.in").read_text("utf-8").splitlines()
-        labels = (layout.root / part / "label").read_text("utf-8").splitlines()
-        return _intents(list(zip(texts, labels, strict=True)))
-    pattern = "train_{}_full.json" if part == "train" else "validate_{}.json"
-    return _intents(
-        [
-            (text, intent)
-            for intent in SNIPS_INTENTS
-            for text in read_intents(layout.root / intent / pattern.format(intent), intent)
-        ]
-    )
+
+def read_idx(files: Sequence[Path], part: Part) -> Images:
+    """Two idx files: grey images and labels."""
+    pixels, labels = map(_read_idx, files)
+    return Images(pixels[:, None], labels.astype(np.int64))
+
+
+def read_npz(files: Sequence[Path], part: Part) -> Images:
+    """Images (N, H, W, C) or rows of a table (N, D), and labels (N,), of one part in an npz file."""
+    with np.load(files[0], allow_pickle=False) as arrays:
+        inputs, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    images = np.ascontiguousarray(inputs.transpose(0, 3, 1, 2)) if inputs.ndim == 4 else inputs
+    return Images(images, labels.astype(np.int64))
+
+
+def cifar_pickles(labels: str) -> Reader[Images]:
+    """The reader of CIFAR's pickled batches, whose labels have the key `labels`."""
+
+    def read(files: Sequence[Path], part: Part) -> Images:
+        batches = [_read_cifar_pickle(file) for file in files]
+        return Images(
+            np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32),
+            np.concatenate([np.asarray(batch[labels], dtype=np.int64) for batch in batches]),
+        )
+
+    return read
+
+
+def read_labelled_lines(files: Sequence[Path], part: Part) -> Texts:
+    """A JSON object per line, with `text` and the number of its class as `label`."""
+    records = list(_json_lines(files[0]))
+    return Texts([record["text"] for record in records], np.array([r["label"] for r in records], dtype=np.int64))
+
+
+def read_text_folders(files: Sequence[Path], part: Part) -> Texts:
+    """Folders of text files, one per class."""
+    paths = [(path, label) for label, folder in enumerate(files) for path in sorted(folder.glob("*.txt"))]
+    texts = [path.read_text("utf-8") for path, _ in paths]
+    return Texts(texts, np.array([label for _, label in paths], dtype=np.int64))
+
+
+def read_intent_lines(files: Sequence[Path], part: Part) -> Texts:
+    """A JSON object per line, with `text` and the intent as `label`."""
+    return _intents([(record["text"], record["label"]) for record in _json_lines(files[0])])
+
+
+def read_intent_slots(files: Sequence[Path], part: Part) -> Texts:
+    """Two files of equally many lines: intents and texts."""
+    labels, texts = (file.read_text("utf-8").splitlines() for file in files)
+    return _intents(list(zip(texts, labels, strict=True)))
+
+
+def read_intent_files(files: Sequence[Path], part: Part) -> Texts:
+    """The original Snips files, in a folder per intent; their `validate_*` files are commonly the test set."""
+    return _intents([(text, file.parent.name) for file in files for text in read_intents(file)])
 
 
 def _intents(records: list[tuple[str, str]]) -> Texts:
@@ -103,25 +121,9 @@ def _intents(records: list[tuple[str, str]]) -> Texts:
     )
 
 
-def read_own_arrays(root: Path, part: Part) -> Images:
-    """One part of somebody's own images, or rows of a table."""
-    with np.load(root / "data.npz", allow_pickle=False) as arrays:
-        inputs, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-    return Images(np.ascontiguousarray(inputs.transpose(0, 3, 1, 2)) if inputs.ndim == 4 else inputs, labels)
-
-
-def _read_reviews(root: Path, part: Part) -> Texts:
-    with gzip.open(root / f"{part}.jsonl.gz", "rt", encoding="utf-8") as file:
-        records = [json.loads(line) for line in file]
-    return Texts([r["text"] for r in records], np.array([r["label"] for r in records], dtype=np.int64))
-
-
-def _read_review_files(root: Path) -> Texts:
-    paths = [
-        (path, label) for label, folder in enumerate(("neg", "pos")) for path in sorted((root / folder).glob("*.txt"))
-    ]
-    texts = [path.read_text("utf-8") for path, _ in paths]
-    return Texts(texts, np.array([label for _, label in paths], dtype=np.int64))
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        yield from map(json.loads, file)
 
 
 def _read_idx(path: Path) -> NDArray[np.uint8]:
@@ -131,13 +133,13 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
         raise ValueError(f"{path.name} is not an idx file of unsigned bytes")
     start = 4 + 4 * raw[3]
     shape = np.frombuffer(raw[4:start], dtype=">u4")
-    return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(shape).copy()  # torch wants it writable
+    return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(shape).copy()  # torch needs it writable
 
 
 class _ArraysOnly(pickle.Unpickler):
     """Unpickles numpy arrays and plain containers; anything else could run code."""
 
-    _allowed = {  # noqa: RUF012 (not a mutable default: nobody writes to it)
+    _allowed = {  # noqa: RUF012 (a constant)
         "_reconstruct": np.empty(0).__reduce__()[0],
         "ndarray": np.ndarray,
         "dtype": np.dtype,

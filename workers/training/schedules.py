@@ -9,14 +9,13 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from service.specs.catalog import DecayParams, Schedule, ScheduleParams, StepParams
+from service.specs.catalog.schedules import DecayParams, Schedule, ScheduleParams, StepParams
 from workers.training.progress import Progress
 
 
 def build(choice: Schedule, optimizer: Optimizer, progress: Progress) -> LambdaLR | None:
     """The scheduler of `optimizer`, to be stepped after `progress` counted a step; None if the rate never changes."""
-    params: Any = choice.params  # type: ignore[attr-defined]  # every choice has a name and parameters
-    if choice.name == "constant" and params.warmup_steps == 0:  # type: ignore[attr-defined]
+    if choice.name == "constant" and choice.params.warmup_steps == 0:
         return None
     return LambdaLR(optimizer, lambda _: factor(choice, progress))
 
@@ -27,10 +26,10 @@ def factor(choice: Schedule, progress: Progress) -> float:
     Step k of a warm-up of w steps has k / w, so that no step is wasted at 0. The shape runs over what the warm-up has
     left of the budget; the milestones of `step` are shares of the whole budget.
     """
-    params: Any = choice.params  # type: ignore[attr-defined]
-    if progress.steps < params.warmup_steps:
-        return (progress.steps + 1) / float(params.warmup_steps)
-    return BUILDERS[choice.name](params, progress)  # type: ignore[attr-defined]
+    warmup_steps = choice.params.warmup_steps
+    if progress.steps < warmup_steps:
+        return (progress.steps + 1) / float(warmup_steps)
+    return BUILDERS[choice.name](choice.params, progress)
 
 
 def _constant(params: ScheduleParams, progress: Progress) -> float:

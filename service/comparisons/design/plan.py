@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.comparisons.design.requests import Endpoint, Tuning
 from service.comparisons.design.search_spaces import Space
-from service.specs.catalog import dataset_class
+from service.specs.catalog.datasets import dataset_class
 from service.specs.training import TrainSpec
 
 LARGEST = 1e100

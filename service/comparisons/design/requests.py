@@ -10,7 +10,7 @@ from pydantic.config import JsonDict
 from service.comparisons.design.search_spaces import MOST_PARAMETERS, Space
 from service.specs.base import Frozen, unfit
 from service.specs.bodies import Label, TagKey
-from service.specs.catalog import Seed
+from service.specs.catalog.base import Seed
 from service.specs.patterns import PRINTABLE
 from service.specs.training import TaskSpec
 

@@ -19,7 +19,7 @@ from service.datasets.layouts import fetch_command, is_present, own_names
 from service.operations.doctor.findings import PREFIX, Finding, NotMade, Site, error, ok, sized, warning
 from service.operations.embedded.home import SOCKET_FOLDER_BYTES, socket_folder
 from service.operations.embedded.process import EmbeddedError, server_account
-from service.specs.catalog import DATASETS
+from service.specs.catalog.datasets import DATASETS
 from service.specs.metric_text import many
 from service.storage.files import Store
 

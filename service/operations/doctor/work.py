@@ -9,7 +9,7 @@ from sqlalchemy import Row, text
 
 from service.datasets import layouts
 from service.operations.doctor.findings import Finding, Site, error, ok, spell, warning
-from service.specs.catalog import DATASETS, is_own
+from service.specs.catalog.datasets import DATASETS, is_own
 from service.specs.training import ENGINE_VERSION
 from service.storage.files import Store
 

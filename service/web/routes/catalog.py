@@ -7,11 +7,13 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import TypeAdapter
 
-from service.comparisons import styles
 from service.datasets import registry
-from service.specs import catalog
 from service.specs.base import Frozen
 from service.specs.bodies import Catalog, CatalogEntry, DatasetEntry, ModelEntry, OptimizerEntry
+from service.specs.catalog.datasets import dataset_class
+from service.specs.catalog.models import MODELS
+from service.specs.catalog.optimizers import OPTIMIZERS
+from service.specs.catalog.schedules import SCHEDULES, Schedule
 from service.web.dependencies import Caller
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
@@ -31,7 +33,7 @@ def show(_: Caller) -> Catalog:
             DatasetEntry(
                 name=one.name,
                 title=one.title,
-                params=_schema(catalog.dataset_class(one.name)),
+                params=_schema(dataset_class(one.name)),
                 kind=one.kind,
                 classes=one.classes,
                 present=one.present,
@@ -47,15 +49,15 @@ def show(_: Caller) -> Catalog:
                 reads=choice.reads,
                 also_reads=list(choice.also_reads),
             )
-            for name, choice in catalog.MODELS.items()
+            for name, choice in MODELS.items()
         ],
         optimizers=[
-            OptimizerEntry(name=name, title=choice.title, params=_schema(choice), colour=styles.HOMES[name])
-            for name, choice in catalog.OPTIMIZERS.items()
+            OptimizerEntry(name=name, title=choice.title, params=_schema(choice), colour=choice.colour)
+            for name, choice in OPTIMIZERS.items()
         ],
-        schedules=[_entry(name, choice) for name, choice in catalog.SCHEDULES.items()],
+        schedules=[_entry(name, choice) for name, choice in SCHEDULES.items()],
     )
 
 
-def _entry(name: str, choice: type[catalog.Schedule]) -> CatalogEntry:
+def _entry(name: str, choice: type[Schedule]) -> CatalogEntry:
     return CatalogEntry(name=name, title=choice.title, params=_schema(choice))

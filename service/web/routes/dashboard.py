@@ -11,6 +11,7 @@ from importlib.resources.abc import Traversable
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Header, Response
+from fastapi.responses import RedirectResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -37,7 +38,12 @@ PAGES = (
     "/data",
     "/keys",
 )
-PLOTLY = "plotly.js"
+PACKAGED = {
+    "plotly.js": ("plotly", "package_data/plotly.min.js"),
+    "swagger-ui.css": ("fastapi_offline", "static/swagger-ui.css"),
+    "swagger-ui.js": ("fastapi_offline", "static/swagger-ui-bundle.js"),
+}
+"""Files that come from installed packages, as (package, path in it)."""
 EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
 MAPS = "'sha256-ji27qzEtxXZW+7dun6UwjHXJ18e6WAin1VvNtkzIE/o='"
 """The style sheets that plotly 7.1 inserts: an empty one, for rules that its script adds, and one for maps."""
@@ -64,7 +70,7 @@ class File(NamedTuple):
 def _files() -> Mapping[str, Traversable]:
     """All files that can be requested, by path below `static`. A request never reaches the disk by another path."""
     files = dict(_below(resources.files("service.dashboard") / "static"))
-    files[PLOTLY] = resources.files("plotly") / "package_data" / "plotly.min.js"
+    files |= {name: resources.files(package) / path for name, (package, path) in PACKAGED.items()}
     return {name: path for name, path in files.items() if name.rpartition(".")[2] in MEDIA_TYPES}
 
 
@@ -111,6 +117,18 @@ def file(name: str, accept_encoding: AcceptEncoding = "", if_none_match: IfNoneM
 def page(accept_encoding: AcceptEncoding = "", if_none_match: IfNoneMatch = None) -> Response:
     """The app shell, whose scripts render the page of its address."""
     return _send("index.html", accept_encoding, if_none_match)
+
+
+@router.get("/docs")
+def docs(accept_encoding: AcceptEncoding = "", if_none_match: IfNoneMatch = None) -> Response:
+    """The API reference. FastAPI's own page loads Swagger UI from the web, which many lab servers cannot reach."""
+    return _send("docs.html", accept_encoding, if_none_match)
+
+
+@router.get("/redoc")
+def redoc() -> Response:
+    """FastAPI's address of a second reference, which would load its script from the web, too."""
+    return RedirectResponse("/docs")
 
 
 for path in PAGES:

@@ -16,7 +16,7 @@ from service.datasets.schemas import DatasetDetail, DatasetList, FileFormat
 from service.datasets.uploads.formats import LABEL, Form
 from service.datasets.uploads.upload import Arrival, arrive, refuse_large
 from service.errors import Malformed, NotFound
-from service.specs.catalog import OWN
+from service.specs.catalog.datasets import OWN
 from service.specs.patterns import OWN_NAME
 from service.web.bounded_queue import BoundedQueue
 from service.web.dependencies import Caller, Database, PassingCaller, StrictQuery

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -20,6 +19,7 @@ import httpx2
 
 from service.operations.embedded.servers import Embedded
 from tests.acceptance.lab import FAST, RunningWorker, alive, children
+from tests.forked import Forked, forkserver
 from tests.waiting import until
 
 SETTINGS = FAST | {
@@ -45,9 +45,8 @@ class Api:
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "service.commands", "api", "--port", str(self.port)],
-            env=os.environ.copy(),
+        self.process = Forked(
+            *("service.commands", "api", "--port", str(self.port)),
             stdout=self._log,
             stderr=self._log,
         )
@@ -163,6 +162,7 @@ class Stack:
         self._roots: set[int] = set()
 
     def __enter__(self) -> Stack:
+        forkserver()
         self._kin.__enter__()
         self.api = Api()
         self.caller = Caller(self.api.url, self.key)

@@ -286,7 +286,7 @@ class TestTurns:
 def test_absent(api):
     for method in ("GET", "DELETE"):
         detail = problem(api.request(method, "/v1/datasets/images/flowers"), 404)
-        assert detail == "there is no data set 'images/flowers'; none has been registered yet (POST /v1/datasets)"
+        assert detail == "unknown data set 'images/flowers'; no data set is registered yet (POST /v1/datasets)"
         detail = problem(api.request(method, "/v1/datasets/pictures/flowers"), 404)
         assert detail == "unknown kind of data set 'pictures'; choose one of images, texts, tables"
         for name in ("..%2f..", "x%00", "x%0a"):

@@ -50,7 +50,7 @@ class TestSubmit:
         (error,) = answer.json()["errors"]
         assert (answer.status_code, error["pointer"]) == (422, "/dataset")
         assert error["detail"] == (
-            "there is no data set 'images/flowrs' (did you mean 'images/flowers'?); there are images/flowers"
+            "unknown data set 'images/flowrs' (did you mean 'images/flowers'?); registered data sets: images/flowers"
         )
 
     def test_refuses_a_model_of_another_kind(self, api):
@@ -73,7 +73,7 @@ class TestComparison:
     def test_of_data_that_is_not_there(self, api):
         (error,) = api.post("/v1/comparisons", json=COMPARISON).json()["errors"]
         assert error["pointer"] == "/tasks/0/dataset"
-        assert "there is no data set 'images/flowers'" in error["detail"]
+        assert "unknown data set 'images/flowers'" in error["detail"]
 
     def test_can_be_asked_for_by_name(self, api, flowers):
         query = {"dataset": "images/flowers", "model": "mlp"}

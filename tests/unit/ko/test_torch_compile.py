@@ -117,6 +117,7 @@ def test_compiled_step_accepts_a_closure(device: str) -> None:
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="Inductor needs a C++ compiler")
 def test_inductor_computes_the_same_random_numbers(device: str) -> None:
     def bits(key: torch.Tensor) -> torch.Tensor:

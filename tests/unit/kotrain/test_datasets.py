@@ -45,7 +45,7 @@ def test_sdk(client, tmp_path):
         client.remove_dataset(made.name)
     client.cancel(job)
     client.remove_dataset(made.name)
-    with pytest.raises(NotFound, match="there is no data set 'images/flowers'"):
+    with pytest.raises(NotFound, match="unknown data set 'images/flowers'"):
         client.dataset(made.name)
 
 
@@ -76,4 +76,4 @@ def test_what_is_wrong_is_said(kotrain, tmp_path):
     assert (status, err.strip()) == (1, "kotrain: row 5, column 'b' is not a number: 'so'")
     assert kotrain("add", tmp_path / "absent.csv", "a")[0] == 2
     status, _, err = kotrain("remove", "tables/a")
-    assert (status, "there is no data set 'tables/a'" in err) == (1, True)
+    assert (status, "unknown data set 'tables/a'" in err) == (1, True)

@@ -5,7 +5,7 @@ import pytest
 from kotrain.studies import STUDIES
 from service.comparisons.design.resolve import resolve
 from service.config import Settings
-from service.specs.catalog import DATASETS
+from service.specs.catalog.datasets import DATASETS
 
 PRESENT = [["digits"], ["digits", "snips"], list(DATASETS)]
 

@@ -5,17 +5,16 @@ from itertools import pairwise
 
 import pytest
 
-from service.comparisons.styles import BLUE, COLOURS, GREEN, GREY, HOMES, OCHRE, ORANGE, SKY, looks
-from service.specs.catalog import OPTIMIZERS
+from service.comparisons.styles import looks
+from service.specs.catalog.optimizers import BLUE, COLOURS, GREEN, GREY, OCHRE, OPTIMIZERS, ORANGE, SKY
 
 
 def colours(*names: str) -> list[int]:
     return [look.colour for look in looks([(f"{place}", name) for place, name in enumerate(names)]).values()]
 
 
-def test_every_optimizer_of_the_catalog_has_a_colour() -> None:
-    assert HOMES.keys() == OPTIMIZERS.keys()
-    assert set(HOMES.values()) == set(range(COLOURS))
+def test_every_optimizer_of_the_catalog_has_a_colour_and_every_colour_an_optimizer() -> None:
+    assert {entry.colour for entry in OPTIMIZERS.values()} == set(range(COLOURS))
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from service.datasets.layouts import (
-    IDX_FILES,
-    PICKLE_FILES,
+    LAYOUTS,
+    OWN_LAYOUTS,
     SNIPS_INTENTS,
+    Located,
     absence,
     classes,
     describe,
@@ -20,9 +21,8 @@ from service.datasets.layouts import (
     own_names,
     read_intents,
     train_records,
-    validation_records,
 )
-from service.specs.catalog import (
+from service.specs.catalog.datasets import (
     DATASETS,
     Cifar10,
     DatasetParams,
@@ -41,7 +41,7 @@ def put(path: Path, content: bytes | str = b"") -> None:
 
 
 def put_idx(folder: Path, records: int, suffix: str = ".gz") -> None:
-    for names in IDX_FILES.values():
+    for names in LAYOUTS["mnist"][0].parts.values():
         for name in names:
             header = b"\0\0\x08\x01" + records.to_bytes(4, "big") + bytes(records)
             put(folder / (name + suffix), gzip.compress(header) if suffix else header)
@@ -88,7 +88,7 @@ class TestLocate:
             put(tmp_path / file)
         found = locate(name, tmp_path)
         assert found is not None
-        assert found.form == form
+        assert found.layout.form == form
 
 
 class TestTrainRecords:
@@ -112,7 +112,7 @@ class TestTrainRecords:
         assert train_records(Cifar10(), tmp_path) == 45
 
     def test_published_pickles(self, tmp_path: Path) -> None:
-        for files in PICKLE_FILES["cifar10"].values():
+        for files in LAYOUTS["cifar10"][0].parts.values():
             for file in files:
                 put(tmp_path / "cifar-10-batches-py" / file)
         assert train_records(Cifar10(), tmp_path) == 45_000
@@ -150,8 +150,8 @@ class TestTrainRecords:
 def test_intents_in_either_encoding(tmp_path: Path) -> None:
     text = json.dumps({"PlayMusic": [{"data": [{"text": "play "}, {"text": "café"}]}]}, ensure_ascii=False)
     for encoding in ("utf-8", "latin-1"):
-        put(tmp_path / encoding, text.encode(encoding))
-        assert read_intents(tmp_path / encoding, "PlayMusic") == ["play café"]
+        put(tmp_path / "PlayMusic" / encoding, text.encode(encoding))
+        assert read_intents(tmp_path / "PlayMusic" / encoding) == ["play café"]
 
 
 def test_fetch_command() -> None:
@@ -194,12 +194,12 @@ class TestOwn:
         assert (train_records(absent, tmp_path), classes(absent, tmp_path)) == (None, 2)
         assert classes(Digits(), tmp_path) == 10
 
-    def test_so_few_records_that_a_tenth_is_none(self) -> None:
-        assert validation_records("tables/iris", 9) == 1
+    def test_at_least_one_record_validates(self, tmp_path: Path) -> None:
+        assert Located(OWN_LAYOUTS["tables"], tmp_path).validation_records(9) == 1
 
     def test_a_close_name_is_suggested(self, tmp_path: Path) -> None:
         self.described(tmp_path, "tables/iris")
         assert absence("tables/irs", tmp_path) == (
-            "there is no data set 'tables/irs' (did you mean 'tables/iris'?); there are tables/iris"
+            "unknown data set 'tables/irs' (did you mean 'tables/iris'?); registered data sets: tables/iris"
         )
         assert absence("mnist", tmp_path) == "data set 'mnist' is not present; fetch it with: kotrain data fetch mnist"

@@ -4,7 +4,10 @@ import pytest
 from pydantic import ValidationError
 
 from service.errors import FieldError
-from service.specs.catalog import DATASETS, MODELS, OPTIMIZERS, SCHEDULES, dataset_class, is_own
+from service.specs.catalog.datasets import DATASETS, dataset_class, is_own
+from service.specs.catalog.models import MODELS
+from service.specs.catalog.optimizers import OPTIMIZERS
+from service.specs.catalog.schedules import SCHEDULES
 from service.specs.outcome import Summary, Target
 from service.specs.states import TRANSITIONS, JobStatus, Reason
 from service.specs.training import Budget, TrainSpec

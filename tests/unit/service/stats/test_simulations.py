@@ -11,54 +11,58 @@ import pytest
 from scipy import stats as reference
 
 from service import stats
+from tests.thoroughness import replicates
 
 LOOKS = (5, 10, 20)
 ALPHA = 0.05
 
 
-def margin(replicates):
-    return 3 * (ALPHA * (1 - ALPHA) / replicates) ** 0.5
+def margin(number):
+    return 3 * (ALPHA * (1 - ALPHA) / number) ** 0.5
 
 
-def identical(replicates, optimizers, seeds, rng):
+def identical(number, optimizers, seeds, rng):
     """Scores of identical optimizers, (replicates, optimizers, seeds), with an effect of the seed that all share."""
-    shared = rng.normal(size=(replicates, 1, seeds))
-    return 0.9 + 0.01 * (0.7 * shared + rng.normal(size=(replicates, optimizers, seeds)))
+    shared = rng.normal(size=(number, 1, seeds))
+    return 0.9 + 0.01 * (0.7 * shared + rng.normal(size=(number, optimizers, seeds)))
 
 
 class TestCoverage:
     def test_paired_t_interval_of_five_seeds(self):
         rng = np.random.default_rng(0)
-        a, b = rng.normal(0.3, 1, (4000, 5)), rng.normal(0, 1, (4000, 5))
+        a, b = rng.normal(0.3, 1, (replicates(4000), 5)), rng.normal(0, 1, (replicates(4000), 5))
         low, high = np.array([stats.paired_difference(x, y).interval for x, y in zip(a, b, strict=True)]).T
         assert np.mean((low < 0.3) & (high > 0.3)) == pytest.approx(0.95, abs=0.02)
 
     @pytest.mark.parametrize("effect", [0.0, 0.5, 1.0])
     def test_repeated_interval_at_the_look_where_it_stops(self, effect):
         """Effects that stop early, late and never."""
-        differences = np.random.default_rng(1).normal(effect, 1, (4000, 20))
+        number = replicates(4000)
+        differences = np.random.default_rng(1).normal(effect, 1, (number, 20))
         found = [stats.group_sequential(x, LOOKS) for x in differences]
         missed = np.mean([not one.interval[0] < effect < one.interval[1] for one in found])
-        assert missed <= ALPHA + margin(4000)
-        assert np.mean([one.crossed for one in found]) == pytest.approx({0: 0.05, 0.5: 0.55, 1: 0.99}[effect], abs=0.03)
+        assert missed <= ALPHA + margin(number)
+        assert np.mean([one.crossed for one in found]) == pytest.approx(
+            {0: 0.05, 0.5: 0.55, 1: 0.99}[effect], abs=1.9 / number**0.5
+        )
 
     def test_levels_of_all_looks_spend_exactly_alpha(self):
         """With a look at each of 5 to 10 seeds, levels for normal statistics would have an error rate of 5.7 %."""
-        looks, replicates = tuple(range(5, 11)), 150_000
-        differences = np.random.default_rng(2).normal(0, 1, (replicates, 10))
-        stopped = np.zeros(replicates, dtype=bool)
+        looks, number = tuple(range(5, 11)), replicates(150_000)
+        differences = np.random.default_rng(2).normal(0, 1, (number, 10))
+        stopped = np.zeros(number, dtype=bool)
         for n, level in zip(looks, stats.nominal_levels(looks, ALPHA), strict=True):
             stopped |= reference.ttest_1samp(differences[:, :n], 0, axis=1).pvalue <= level
-        assert stopped.mean() == pytest.approx(ALPHA, abs=margin(replicates))
+        assert stopped.mean() == pytest.approx(ALPHA, abs=margin(number))
 
     def test_anytime_interval_under_adversarial_stopping(self):
         """An adversary stops at an n from 2 to 50 at which the interval misses the true effect, if any."""
-        differences = np.random.default_rng(3).normal(0.4, 1, (400, 50))
+        differences = np.random.default_rng(3).normal(0.4, 1, (replicates(400), 50))
         missed = 0
         for x in differences:
             found = (stats.anytime(x[:n]).interval for n in range(2, 51))
             missed += any(not ends[0] < 0.4 < ends[1] for ends in found if ends)
-        assert 0 < missed / 400 <= ALPHA + margin(400)
+        assert 0 < missed / len(differences) <= ALPHA + margin(len(differences))
 
     @pytest.mark.parametrize("tasks", [4, 8])
     def test_probability_of_improvement_with_five_seeds_per_task(self, tasks):
@@ -74,11 +78,11 @@ class TestCoverage:
 class TestFalseVerdicts:
     """Any significant difference between identical optimizers is a false verdict."""
 
-    replicates = 2500
+    number = replicates(2500)
 
     def test_rate_with_a_fixed_number_of_seeds_and_holm(self, optimizers):
         rate = self.rate(optimizers, 5, self.by_holm(stats.paired_difference))
-        assert 0.01 < rate <= ALPHA + margin(self.replicates)
+        assert 0.01 < rate <= ALPHA + margin(self.number)
 
     def test_rate_with_planned_looks_and_bonferroni(self, optimizers):
         pairs = optimizers * (optimizers - 1) // 2
@@ -87,11 +91,11 @@ class TestFalseVerdicts:
             found = (stats.group_sequential(a - b, LOOKS, ALPHA / pairs, scale=1.0) for a, b in combinations(scores, 2))
             return any(one.crossed for one in found)
 
-        assert 0.01 < self.rate(optimizers, 20, decides) <= ALPHA + margin(self.replicates)
+        assert 0.01 < self.rate(optimizers, 20, decides) <= ALPHA + margin(self.number)
 
     def test_rate_with_a_look_after_each_seed_and_holm(self, optimizers):
         rate = self.rate(optimizers, 20, self.by_holm(lambda a, b: stats.anytime(a - b, scale=1.0)))
-        assert 0.005 < rate <= ALPHA + margin(self.replicates)
+        assert 0.005 < rate <= ALPHA + margin(self.number)
 
     def by_holm(self, test):
         def decides(scores):
@@ -101,19 +105,19 @@ class TestFalseVerdicts:
 
     def rate(self, optimizers, seeds, decides):
         rng = np.random.default_rng(optimizers)
-        return np.mean([decides(scores) for scores in identical(self.replicates, optimizers, seeds, rng)])
+        return np.mean([decides(scores) for scores in identical(self.number, optimizers, seeds, rng)])
 
 
 class TestAddingSeedsUntilItIsSignificant:
     """The mistake that planned looks and the anytime test prevent: add seeds while the 95 % interval contains zero."""
 
     def test_from_3_to_20_seeds_23_percent_of_identical_pairs_are_significant(self):
-        scores = identical(1500, 2, 20, np.random.default_rng(6))
+        scores = identical(replicates(1500), 2, 20, np.random.default_rng(6))
         rate = np.mean([any(self.excludes_zero(a[:n], b[:n]) for n in range(3, 21)) for a, b in scores])
-        assert rate == pytest.approx(0.23, abs=0.033)  # three standard errors
+        assert rate == pytest.approx(0.23, abs=3 * (0.23 * 0.77 / len(scores)) ** 0.5)
 
     def test_at_5_10_and_20_seeds_the_error_rate_is_twice_alpha(self):
-        scores = identical(3000, 2, 20, np.random.default_rng(7))
+        scores = identical(replicates(3000), 2, 20, np.random.default_rng(7))
         rate = np.mean([any(self.excludes_zero(a[:n], b[:n]) for n in LOOKS) for a, b in scores])
         assert rate > 2 * ALPHA
 

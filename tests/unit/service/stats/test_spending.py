@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference
 
@@ -94,7 +94,6 @@ class TestOverallP:
         assert overall_p((5, 10, 20), 0, 0.07) == 1  # even alpha = 1 spends 1/16 there
 
 
-@settings(max_examples=40)
 @given(
     st.sets(st.integers(2, 79), max_size=4), st.sampled_from([80, 200]), st.sampled_from([0.05, 0.05 / 30, 0.05 / 300])
 )

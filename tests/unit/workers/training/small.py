@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from service.datasets.layouts import SNIPS_INTENTS
-from service.specs import catalog
+from service.specs.catalog import optimizers
 
 
 def ko(**params: Any) -> dict[str, Any]:
     return {"name": "ko", "params": params}
 
 
-BASES = [
-    base.model_fields["base"].default for base in (get_args(arm)[0] for arm in get_args(get_args(catalog.KoParams)[0]))
-]
+BASES = list(optimizers.KO_PARAMS)
 FORMS: dict[str, dict[str, Any]] = {
     "soft": {},
     "bounded": {"bounded": True},
@@ -29,7 +27,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "fading": {"fade": "cosine"},
 }
 OPTIMIZERS: dict[str, Any] = {
-    **{name: name for name in catalog.OPTIMIZERS},
+    **{name: name for name in optimizers.OPTIMIZERS},
     **{f"ko soft ({base})": ko(base=base) for base in BASES},
     **{f"ko {form} ({base})": ko(base=base, **FORMS[form]) for form in ("bounded", "hard") for base in ("adam", "sgd")},
     **{f"ko {form} (adam)": ko(**params) for form, params in FORMS.items()},

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ko import param_groups
-from service.specs import catalog
+from service.specs.catalog.models import MODELS
+from service.specs.catalog.optimizers import OPTIMIZERS, STRENGTHS, Control, ControlOptions
 from service.specs.training import TrainSpec
 from workers.training import controls, datasets, models, optimizers
 from workers.training.run import Run
 
 BASES: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
-CONTROLS = get_args(catalog.ControlOptions.model_fields["control"].annotation)
+CONTROLS = get_args(ControlOptions.model_fields["control"].annotation)
 
 
 def drawing(seed: int) -> controls.Draw:
@@ -32,7 +33,7 @@ def no_draw(shape: torch.Size) -> Tensor:
 
 def test_the_catalog_and_the_module_name_the_same() -> None:
     assert set(CONTROLS) == set(controls.CONTROLS)
-    assert set(CONTROLS) - set(catalog.STRENGTHS) == {"centralization"}
+    assert set(CONTROLS) - set(STRENGTHS) == {"centralization"}
 
 
 class TestMathematics:
@@ -67,7 +68,7 @@ class TestMathematics:
 
 
 def model_with_gradients(name: str = "mlp") -> nn.Module:
-    choice = catalog.MODELS[name]()
+    choice = MODELS[name]()
     inputs = datasets.Inputs((20,), 7, 50) if choice.reads == "text" else datasets.Inputs((1, 8, 8), 10)
     model = models.build(choice, inputs, seed=0)
     draw = torch.Generator().manual_seed(1)
@@ -77,7 +78,7 @@ def model_with_gradients(name: str = "mlp") -> nn.Module:
 
 
 def control_on(model: nn.Module, *, seed: int = 0, **params: Any) -> Optimizer:
-    choice = catalog.Control.model_validate({"name": "control", "params": params})
+    choice = Control.model_validate({"name": "control", "params": params})
     return optimizers.build(choice, model, seed, total_steps=None)
 
 
@@ -96,11 +97,11 @@ class TestBase:
         assert type(optimizer) is BASES[base]
         assert {(g["lr"], g["weight_decay"]) for g in optimizer.param_groups} == {(0.3, 0.2)}
 
-    @pytest.mark.parametrize("control", catalog.STRENGTHS)
+    @pytest.mark.parametrize("control", STRENGTHS)
     def test_a_control_without_strength_is_the_base_alone(self, base: str, control: str) -> None:
         controlled, alone = model_with_gradients(), model_with_gradients()
         control_on(controlled, base=base, control=control, strength=0.0).step()
-        optimizers.build(catalog.OPTIMIZERS[base](), alone, 0, None).step()
+        optimizers.build(OPTIMIZERS[base](), alone, 0, None).step()
         assert equal(weights(controlled), weights(alone))
 
     def test_moves_by_the_changed_gradients(self, base: str) -> None:
@@ -109,7 +110,7 @@ class TestBase:
         for p in by_hand.parameters():
             if p.ndim > 1:
                 p.grad -= p.grad.mean(1, keepdim=True)
-        optimizers.build(catalog.OPTIMIZERS[base](), by_hand, 0, None).step()
+        optimizers.build(OPTIMIZERS[base](), by_hand, 0, None).step()
         for ours, theirs in zip(weights(controlled), weights(by_hand), strict=True):
             torch.testing.assert_close(ours, theirs)
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from service.datasets.layouts import Layout
-from service.specs import catalog
-from workers.training.datasets import PADDING, UNKNOWN, Request, Words, load
+from service.specs.catalog.datasets import Cifar10, Digits, DigitsParams, FolderParams, ImageNet
+from workers.training.datasets import Request, load
 from workers.training.failures import AbsentData, DiskTrouble, is_infrastructure_error
-from workers.training.readers import read_images
+from workers.training.readers import cifar_pickles
 from workers.training.sources import FolderSource, augmented, image_folder, normalizer
+from workers.training.words import PADDING, UNKNOWN, Words
 
 CPU = torch.device("cpu")
 
@@ -39,7 +39,7 @@ def rows(part: tuple[torch.Tensor, torch.Tensor]) -> set[bytes]:
 
 class TestDigits:
     def test_seeded_split_is_stratified_and_disjoint(self, tmp_path: Path) -> None:
-        task, inputs = load(request(catalog.Digits(), tmp_path))
+        task, inputs = load(request(Digits(), tmp_path))
         parts = [records(b) for b in (task.train_batches(), task.validation_batches(), task.test_batches())]
         assert [len(labels) for _, labels in parts] == [800, 200, 797]
         assert inputs.shape == (1, 8, 8)
@@ -53,7 +53,7 @@ class TestDigits:
     def test_split_seed_decides_the_split(self, tmp_path: Path) -> None:
         tests = []
         for seed in (0, 0, 2**40):
-            task, _ = load(request(catalog.Digits(params=catalog.DigitsParams(split_seed=seed)), tmp_path))
+            task, _ = load(request(Digits(params=DigitsParams(split_seed=seed)), tmp_path))
             tests.append(records(task.test_batches())[0])
         assert torch.equal(tests[0], tests[1])
         assert not torch.equal(tests[0], tests[2])
@@ -84,11 +84,11 @@ class TestDigits:
 
     @staticmethod
     def parts(data_dir: Path, **params: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        task, _ = load(request(catalog.Digits(params=catalog.DigitsParams(**params)), data_dir))
+        task, _ = load(request(Digits(params=DigitsParams(**params)), data_dir))
         return [records(b) for b in (task.train_batches(), task.validation_batches(), task.test_batches())]
 
     def test_limit(self, tmp_path: Path) -> None:
-        task, _ = load(request(catalog.Digits(params=catalog.DigitsParams(limit=20)), tmp_path))
+        task, _ = load(request(Digits(params=DigitsParams(limit=20)), tmp_path))
         assert task.records == 20
         assert len(records(task.validation_batches())[1]) == 200
 
@@ -107,18 +107,17 @@ def put_arrays(data_dir: Path, images: int = 40) -> None:
 class TestTestSet:
     def test_is_not_even_loaded(self, tmp_path: Path) -> None:
         put_arrays(tmp_path)
-        task, _ = load(request(catalog.Cifar10(), tmp_path, with_test=False))
+        task, _ = load(request(Cifar10(), tmp_path, with_test=False))
         assert task.records == 36
         with pytest.raises(KeyError, match="x_test"):
-            load(request(catalog.Cifar10(), tmp_path, with_test=True))
+            load(request(Cifar10(), tmp_path, with_test=True))
 
 
 class TestPickles:
     def test_code_is_refused(self, tmp_path: Path) -> None:
-        for name in ("train", "test"):
-            (tmp_path / name).write_bytes(pickle.dumps({"data": Path("x"), "fine_labels": []}))
+        (tmp_path / "train").write_bytes(pickle.dumps({"data": Path("x"), "fine_labels": []}))
         with pytest.raises(pickle.UnpicklingError, match="only numpy arrays"):
-            read_images("cifar100", Layout("pickles", tmp_path), "train")
+            cifar_pickles("fine_labels")([tmp_path / "train"], "train")
 
 
 class TestImageFolders:
@@ -134,7 +133,7 @@ class TestImageFolders:
 
     @pytest.mark.usefixtures("pictures")
     def test_classes_and_sizes(self, tmp_path: Path) -> None:
-        choice = catalog.ImageNet(params=catalog.FolderParams(image_size=32))
+        choice = ImageNet(params=FolderParams(image_size=32))
         task, inputs = load(request(choice, tmp_path, batch_size=4))
         assert (inputs.shape, inputs.classes, task.records) == ((3, 32, 32), 2, 11)
         state = torch.get_rng_state()
@@ -149,7 +148,7 @@ class TestImageFolders:
         """As below a disk that is not mounted."""
         shutil.rmtree(pictures / "imagenet" / part)
         (pictures / "imagenet" / part).mkdir()
-        choice = catalog.ImageNet(params=catalog.FolderParams(image_size=32))
+        choice = ImageNet(params=FolderParams(image_size=32))
         with pytest.raises(AbsentData, match="no class folders with images"):
             load(request(choice, pictures, batch_size=4))
 

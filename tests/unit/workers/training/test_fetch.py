@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from service.datasets.layouts import is_present
-from service.specs.catalog import DATASETS
+from service.specs.catalog.datasets import DATASETS
 from workers.training.fetch import BY_HAND, SOURCES, File, fetch, main
 
 

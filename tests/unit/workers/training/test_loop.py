@@ -12,7 +12,7 @@ from torch import Tensor
 
 import ko
 from service.metrics.write import MAX_NAME
-from service.specs import catalog
+from service.specs.catalog.models import MODELS
 from service.specs.outcome import Summary
 from service.specs.states import Reason
 from service.specs.training import DIAGNOSTICS, METRICS, TrainSpec
@@ -380,7 +380,7 @@ class TestDiagnostics:
         assert summary.train_seconds < seconds[-1] < summary.total_seconds
 
     def test_names_fit_where_metrics_are_stored(self) -> None:
-        for choice in catalog.MODELS.values():
+        for choice in MODELS.values():
             inputs = datasets.Inputs((20,), 7, 50) if choice.reads == "text" else datasets.Inputs((3, 32, 32), 10)
             layers = dict(models.build(choice(), inputs, seed=0).named_parameters())
             assert max(map(len, layers)) + 1 + max(map(len, DIAGNOSTICS)) < MAX_NAME

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from service.specs import catalog
+from service.specs.catalog.models import MODELS, Mlp, MlpParams, ResNet18
 from workers.training.datasets import Inputs
 from workers.training.models import build, head
 
 IMAGES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar": (3, 32, 32)}
-TEXTS = [name for name, choice in catalog.MODELS.items() if choice.reads == "text"]
+TEXTS = [name for name, choice in MODELS.items() if choice.reads == "text"]
 TEXT = Inputs((15,), 7, 50)
 
 
@@ -24,20 +24,20 @@ def words(*lengths: int) -> Tensor:
 @pytest.mark.parametrize("shape", IMAGES.values(), ids=IMAGES)
 @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet18"])
 def test_image_models(name: str, shape: tuple[int, ...]) -> None:
-    model = build(catalog.MODELS[name](), Inputs(shape, 10), seed=0)
+    model = build(MODELS[name](), Inputs(shape, 10), seed=0)
     assert model(torch.rand(2, *shape)).shape == (2, 10)
     assert head(model).out_features == 10
 
 
 @pytest.mark.parametrize("name", ["resnet34", "resnet50"])
 def test_deep_resnets(name: str) -> None:
-    model = build(catalog.MODELS[name](), Inputs((1, 8, 8), 100), seed=0)
+    model = build(MODELS[name](), Inputs((1, 8, 8), 100), seed=0)
     assert model(torch.rand(2, 1, 8, 8)).shape == (2, 100)
 
 
 def test_resnet_stem() -> None:
     small, large, grey = (
-        build(catalog.ResNet18(), Inputs(shape, 10), seed=0) for shape in ((3, 64, 64), (3, 65, 65), (1, 96, 96))
+        build(ResNet18(), Inputs(shape, 10), seed=0) for shape in ((3, 64, 64), (3, 65, 65), (1, 96, 96))
     )
     assert (small.conv1.kernel_size, small.conv1.stride) == ((3, 3), (1, 1))
     assert isinstance(small.maxpool, nn.Identity)
@@ -47,27 +47,27 @@ def test_resnet_stem() -> None:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_text_models(name: str) -> None:
-    model = build(catalog.MODELS[name](), TEXT, seed=0).eval()
+    model = build(MODELS[name](), TEXT, seed=0).eval()
     assert model(words(5, 0, 12, 1)).shape == (4, 7)
     assert model(words(5, 0, 12, 1)).isfinite().all()
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_text_models_do_not_read_padding(name: str) -> None:
-    model = build(catalog.MODELS[name](), TEXT, seed=0).eval()
+    model = build(MODELS[name](), TEXT, seed=0).eval()
     texts = words(6, 1, 12)
     alone = torch.cat([model(text[None, :length]) for text, length in zip(texts, (6, 1, 12), strict=True)])
     torch.testing.assert_close(model(nn.functional.pad(texts, (0, 3))), alone)
 
 
 def test_init_scale() -> None:
-    params = catalog.MlpParams(hidden=(16,), init_scale=0.1)
-    plain = build(catalog.Mlp(params=catalog.MlpParams(hidden=(16,))), Inputs((1, 8, 8), 10), seed=2)
-    small = build(catalog.Mlp(params=params), Inputs((1, 8, 8), 10), seed=2)
+    params = MlpParams(hidden=(16,), init_scale=0.1)
+    plain = build(Mlp(params=MlpParams(hidden=(16,))), Inputs((1, 8, 8), 10), seed=2)
+    small = build(Mlp(params=params), Inputs((1, 8, 8), 10), seed=2)
     for a, b in zip(plain.parameters(), small.parameters(), strict=True):
         torch.testing.assert_close(a * 0.1, b)
 
 
 def test_mlp_without_hidden_layers_is_linear() -> None:
-    model = build(catalog.Mlp(params=catalog.MlpParams(hidden=())), Inputs((1, 8, 8), 10), seed=0)
+    model = build(Mlp(params=MlpParams(hidden=())), Inputs((1, 8, 8), 10), seed=0)
     assert sum(p.numel() for p in model.parameters()) == 650

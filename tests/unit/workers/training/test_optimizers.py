@@ -3,31 +3,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from ko import KO
-from service.specs import catalog
+from service.specs.catalog.datasets import DATASETS, OWN, Digits
+from service.specs.catalog.models import MODELS, Mlp
+from service.specs.catalog.optimizers import KO_PARAMS, OPTIMIZERS, Ko
+from service.specs.catalog.schedules import SCHEDULES
 from service.specs.training import TrainSpec
 from workers.training import datasets, models, optimizers, schedules
 from workers.training.run import Run
 
-BASES = [
-    base.model_fields["base"].default for base in (get_args(arm)[0] for arm in get_args(get_args(catalog.KoParams)[0]))
-]
-CHOICES = [(name, {}) for name in catalog.OPTIMIZERS] + [("ko", {"base": base}) for base in BASES]
+BASES = list(KO_PARAMS)
+CHOICES = [(name, {}) for name in OPTIMIZERS] + [("ko", {"base": base}) for base in BASES]
 
 
 @pytest.mark.parametrize(
     ("builders", "names"),
     [
-        (datasets.BUILDERS, catalog.DATASETS),
-        (models.BUILDERS, catalog.MODELS),
-        (optimizers.BUILDERS, catalog.OPTIMIZERS),
-        (schedules.BUILDERS, catalog.SCHEDULES),
+        (datasets.BUILDERS, DATASETS),
+        (models.BUILDERS, MODELS),
+        (optimizers.BUILDERS, OPTIMIZERS),
+        (schedules.BUILDERS, SCHEDULES),
     ],
 )
 def test_the_catalog_and_the_builders_name_the_same(builders: dict[str, object], names: dict[str, object]) -> None:
@@ -35,11 +36,11 @@ def test_the_catalog_and_the_builders_name_the_same(builders: dict[str, object],
 
 
 def test_own_data_of_every_kind_has_a_builder() -> None:
-    assert set(datasets.OWN_BUILDERS) == {choice.kind for choice in catalog.OWN.values()}
+    assert set(datasets.OWN_BUILDERS) == {choice.kind for choice in OWN.values()}
 
 
 def test_every_base_is_known() -> None:
-    assert set(BASES) == set(catalog.OPTIMIZERS) - {"ko", "control"}
+    assert set(BASES) == set(OPTIMIZERS) - {"ko", "control"}
 
 
 @pytest.mark.parametrize(("name", "params"), CHOICES)
@@ -57,13 +58,13 @@ def test_every_optimizer_moves_every_weight(spec: Callable[..., TrainSpec], name
 
 
 def built(name: str) -> nn.Module:
-    choice = catalog.MODELS[name]()
+    choice = MODELS[name]()
     inputs = datasets.Inputs((20,), 7, 50) if choice.reads == "text" else datasets.Inputs((3, 32, 32), 10)
     return models.build(choice, inputs, seed=0)
 
 
 def ko_on(model: nn.Module, **params: Any) -> KO:
-    choice = catalog.Ko.model_validate({"name": "ko", "params": {"lr": 1e-3, **params}})
+    choice = Ko.model_validate({"name": "ko", "params": {"lr": 1e-3, **params}})
     optimizer = optimizers.build(choice, model, seed=0, total_steps=10)
     assert isinstance(optimizer, KO)
     return optimizer
@@ -79,7 +80,7 @@ def words(model: nn.Module) -> set[nn.Parameter]:
     return {m.weight for m in model.modules() if isinstance(m, nn.Embedding)}
 
 
-@pytest.mark.parametrize("name", catalog.MODELS)
+@pytest.mark.parametrize("name", MODELS)
 class TestMuon:
     def test_takes_the_hidden_matrices_only(self, name: str) -> None:
         model = built(name)
@@ -151,17 +152,17 @@ class TestKo:
 
 
 def test_two_optimizers_see_the_same_batches_and_start() -> None:
-    request = datasets.Request(catalog.Digits(), Path("nowhere"), 64, 11, torch.device("cpu"), with_test=False)
+    request = datasets.Request(Digits(), Path("nowhere"), 64, 11, torch.device("cpu"), with_test=False)
     (first, inputs), (second, _) = datasets.load(request), datasets.load(request)
     for _ in range(2):
         for a, b in zip(first.train_batches(), second.train_batches(), strict=True):
             assert torch.equal(a[0], b[0])
-    starts = [models.build(catalog.Mlp(), inputs, seed=11) for _ in range(2)]
+    starts = [models.build(Mlp(), inputs, seed=11) for _ in range(2)]
     assert all(map(torch.equal, starts[0].parameters(), starts[1].parameters()))
 
 
 def test_an_epoch_is_a_new_permutation() -> None:
-    request = datasets.Request(catalog.Digits(), Path("nowhere"), 64, 11, torch.device("cpu"), with_test=False)
+    request = datasets.Request(Digits(), Path("nowhere"), 64, 11, torch.device("cpu"), with_test=False)
     task, _ = datasets.load(request)
     epochs = [list(task.train_batches()) for _ in range(2)]
     assert [len(batch[1]) for batch in epochs[0]] == [64] * 12 + [32]

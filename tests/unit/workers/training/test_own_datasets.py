@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from service.specs import catalog
+from service.specs.catalog.datasets import dataset_class
+from service.specs.catalog.models import MlpParams
 from workers.training import datasets, models
 from workers.training.failures import AbsentData
 from workers.training.tasks import Classification
@@ -36,7 +37,7 @@ def registered(data_dir: Path, name: str, x: np.ndarray, content: str = "c") -> 
 
 
 def loaded(data_dir: Path, name: str, with_test: bool = True, **params: Any) -> tuple[Classification, datasets.Inputs]:
-    choice = catalog.dataset_class(name).model_validate({"name": name, "params": params})
+    choice = dataset_class(name).model_validate({"name": name, "params": params})
     task, inputs = datasets.load(datasets.Request(choice, data_dir, 8, 0, torch.device("cpu"), with_test))
     assert isinstance(task, Classification)
     return task, inputs
@@ -58,7 +59,7 @@ def test_rows_are_scaled_by_those_that_train(tmp_path: Path) -> None:
     held_out, _ = of(task._validation)
     assert len(held_out) == 4
     assert held_out.mean(0).abs().max() > 0.01  # by the same numbers, not by its own
-    assert models.mlp(catalog.MlpParams(hidden=(5,)), inputs)(rows).shape == (36, 4)
+    assert models.mlp(MlpParams(hidden=(5,)), inputs)(rows).shape == (36, 4)
 
 
 def test_channels_are_scaled_by_those_that_train(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from service.specs.catalog import Constant, Cosine, DecayParams, Linear, ScheduleParams, Step, StepParams
+from service.specs.catalog.schedules import Constant, Cosine, DecayParams, Linear, ScheduleParams, Step, StepParams
 from workers.training.progress import Progress
 from workers.training.schedules import build, factor
 

@@ -1,0 +1,1 @@
+"""The catalog: data sets, models, optimizers and schedules that a job can name."""

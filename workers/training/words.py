@@ -1,0 +1,49 @@
+"""The vocabulary of a text data set: texts as word ids."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from sklearn.feature_extraction.text import CountVectorizer
+
+PADDING, UNKNOWN = 0, 1
+"""Word ids of the places after a text's end, and of words outside the vocabulary."""
+
+
+class Words:
+    """Turns texts into word ids. A word is a run of letters and digits in lower case; the most frequent have ids."""
+
+    def __init__(self, vocabulary_size: int, max_length: int) -> None:
+        self._split = CountVectorizer(token_pattern=r"(?u)\b\w+\b").build_analyzer()
+        self._vectorizer = CountVectorizer(analyzer=list, max_features=vocabulary_size)
+        self._max_length = max_length
+
+    @property
+    def ids(self) -> int:
+        """Number of ids, padding and unknown included."""
+        return len(self._vectorizer.vocabulary_) + 2
+
+    def learn(self, texts: Sequence[str]) -> torch.Tensor:
+        """Take the vocabulary from these texts, and return their ids (N, words), int32."""
+        tokens = self._tokens(texts)
+        self._vectorizer.fit(tokens)
+        return self._ids(tokens)
+
+    def read(self, texts: Sequence[str]) -> torch.Tensor:
+        """Ids (N, words) of texts, int32; cut at `max_length`, padded to the longest."""
+        return self._ids(self._tokens(texts))
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[str]]:
+        return [self._split(re.sub(r"<br\s*/?>", " ", text)) for text in texts]
+
+    def _ids(self, tokens: Sequence[Sequence[str]]) -> torch.Tensor:
+        id_of = {word: int(position) + 2 for word, position in self._vectorizer.vocabulary_.items()}
+        width = max(1, min(self._max_length, max(map(len, tokens), default=1)))
+        ids = torch.full((len(tokens), width), PADDING, dtype=torch.int32)
+        for row, words in enumerate(tokens):
+            if words:
+                numbers = [id_of.get(word, UNKNOWN) for word in words[:width]]
+                ids[row, : len(numbers)] = torch.tensor(numbers, dtype=torch.int32)
+        return ids
