@@ -1,4 +1,4 @@
-"""From what is typed to the body of a submission."""
+"""Build the body of a submission from command line arguments."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 import typer
 
 CHOICES = ("dataset", "model", "optimizer", "schedule")
-"""Parts of a spec that have a name and parameters."""
+"""Fields of a spec that hold a name and parameters."""
 
 
 def body(what: list[str], fields: dict[str, Any], params: Iterable[str], tags: Iterable[str]) -> dict[str, Any]:
-    """The body for `FILE.json` (`-`: standard input) or for `DATASET MODEL OPTIMIZER`, changed by what else is given.
+    """The body for `FILE.json` (`-`: standard input) or `DATASET MODEL OPTIMIZER`, with the options applied to it.
 
-    `fields` are whole fields (`batch_size`; None: not given), `params` read `PATH=VALUE` and `tags` `KEY=VALUE`.
+    `fields` are top-level fields (None: not given); `params` are `PATH=VALUE` and `tags` `KEY=VALUE`.
     Raises BadParameter.
     """
     if len(what) == 1:
-        spec = document(what[0], "give a FILE.json, or DATASET MODEL OPTIMIZER")
+        spec = document(what[0], "give FILE.json, or DATASET MODEL OPTIMIZER")
     elif len(what) == 3:
         spec = dict(zip(("dataset", "model", "optimizer"), what, strict=True))
     else:
-        raise typer.BadParameter("give DATASET MODEL OPTIMIZER, or one FILE.json")
+        raise typer.BadParameter("give DATASET MODEL OPTIMIZER, or FILE.json")
     spec |= {name: value for name, value in fields.items() if value is not None}
     for assignment in params:
         path, value = _split(assignment, "PATH=VALUE")
@@ -36,7 +36,7 @@ def body(what: list[str], fields: dict[str, Any], params: Iterable[str], tags: I
 
 
 def full_path(path: str) -> str:
-    """`optimizer.gamma` stands for `optimizer.params.gamma`; every other path for itself."""
+    """Expand `optimizer.gamma` to `optimizer.params.gamma`; other paths are returned unchanged."""
     first, *rest = path.split(".", 2)
     if first in CHOICES and rest and rest[0].partition("=")[0] not in ("name", "params"):
         return f"{first}.params.{path.removeprefix(first + '.')}"
@@ -44,7 +44,7 @@ def full_path(path: str) -> str:
 
 
 def put(spec: dict[str, Any], path: str, value: Any) -> None:
-    """Set what a path like `optimizer.gamma`, `budget.steps` or `seed` names, in place."""
+    """Set the field at a path such as `optimizer.gamma`, `budget.steps` or `seed`, in place."""
     *outer, last = full_path(path).split(".")
     if outer and isinstance(name := spec.get(outer[0]), str):
         spec[outer[0]] = {"name": name}
@@ -52,32 +52,32 @@ def put(spec: dict[str, Any], path: str, value: Any) -> None:
     for part in outer:
         node = node.setdefault(part, {})
         if not isinstance(node, dict):
-            raise typer.BadParameter(f"'{path}' leads through '{part}', which is not an object")
+            raise typer.BadParameter(f"cannot set '{path}': '{part}' is not an object")
     node[last] = value
 
 
-def document(file: str, instead: str = "give a FILE.json, or `-` for standard input") -> dict[str, Any]:
-    """The JSON object in a file; `-` is standard input. Raises BadParameter, which says what to give `instead`."""
+def document(file: str, hint: str = "give FILE.json, or `-` for standard input") -> dict[str, Any]:
+    """The JSON object in a file; `-` is standard input. Raises BadParameter, with `hint` if the file cannot be read."""
     try:
-        found = json.loads(sys.stdin.read() if file == "-" else Path(file).read_text())
+        parsed = json.loads(sys.stdin.read() if file == "-" else Path(file).read_text())
     except OSError as error:
-        raise typer.BadParameter(f"{file}: {error.strerror}; {instead}") from None
+        raise typer.BadParameter(f"{file}: {error.strerror}; {hint}") from None
     except ValueError as error:
         raise typer.BadParameter(f"{file} is not JSON: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(parsed, dict):
         raise typer.BadParameter(f"{file} is not a JSON object")
-    return found
+    return parsed
 
 
 def _split(text: str, form: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not (name and separator):
-        raise typer.BadParameter(f"'{text}' does not read {form}")
+        raise typer.BadParameter(f"'{text}' does not have the form {form}")
     return name, value
 
 
 def _value(text: str) -> Any:
-    """JSON where it is some (numbers, lists, true), else the text itself."""
+    """The text parsed as JSON (number, list, true), or the text itself if it is not JSON."""
     try:
         return json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The Python SDK: kotrain's HTTP API as methods, with the server's own models as answers."""
+"""The Python SDK: methods for kotrain's HTTP API that return the server's own models."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 from urllib.parse import urlsplit
 
 import httpx2
+from pydantic import BaseModel
 
 from kotrain import home
 from kotrain.errors import WaitTimeout
@@ -22,38 +23,40 @@ from service.comparisons.answers import (
     ComparisonSummary,
     Leaderboard,
 )
-from service.comparisons.design.requests import ComparisonRequest
-from service.datasets.schemas import DatasetDetail, DatasetList, DatasetView, FileFormat
-from service.jobs.requests import JobRequest
+from service.datasets.schemas import DatasetDetail, DatasetList, DatasetView
 from service.jobs.schemas import DryRun, History, JobView
 from service.metrics.schemas import Metrics
 from service.specs.bodies import Catalog, Page
+from service.specs.formats import FileFormat, ReportFormat
 from service.specs.states import ComparisonStatus, JobStatus
+
+if TYPE_CHECKING:  # their validators take long to build, and a request is mostly a plain dict
+    from service.comparisons.design.requests import ComparisonRequest
+    from service.jobs.requests import JobRequest
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.1, 1.0
 LOOK_AHEAD = 8
-"""Unfinished jobs looked at in one round of `wait`: jobs mostly end in the order they were submitted in."""
+"""Unfinished jobs to poll per round of `wait`; jobs mostly end in the order of submission."""
 
 JobLike = JobView | uuid.UUID | str
 ComparisonLike = ComparisonAnswer | ComparisonSummary | uuid.UUID | str
-ReportFormat = Literal["html", "csv", "latex", "json"]
 Jobs = list[JobView]
 Datasets = list[DatasetView]
 OnProgress = Callable[[Jobs], None]
 
 
 class Client:
-    """A connection to one kotrain.
+    """A client for one kotrain server.
 
     Args:
-        url: address of the API; by default `KOTRAIN_URL`, else that of the stack that `kotrain up` runs from the home
+        url: address of the API. Default: `KOTRAIN_URL`, else the stack that `kotrain up` runs from the home
             (`KOTRAIN_HOME`), else http://127.0.0.1:8000.
-        key: API key; by default `KOTRAIN_KEY`, else, for an address on this machine, the key in the home.
-        http: a client to send with instead of an own one, which brings its own base URL and timeouts; it is not closed.
+        key: API key. Default: `KOTRAIN_KEY`, else, for an address on this machine, the key in the home.
+        http: an HTTP client to use, with its own base URL and timeouts; the caller closes it.
 
-    Every method raises `ConnectionFailed` where nothing answers and an `ApiError` where kotrain refuses. A request that
-    failed on the way, or met a 503, is repeated a few times first; that is safe for all of them.
+    Every method raises `ConnectionFailed` if the API cannot be reached and an `ApiError` if it returns an error.
+    Requests that fail on the way or return 503 are repeated a few times first, which is safe for all of them.
 
         with Client() as client:
             job = client.submit({"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 30}})
@@ -62,12 +65,12 @@ class Client:
 
     def __init__(self, url: str | None = None, key: str | None = None, http: httpx2.Client | None = None) -> None:
         self._owns_http = http is None
-        self._http = http or httpx2.Client(base_url=url or home.address(), timeout=30.0)
+        self._http = http or _http_client(url or home.address())
         self.url = str(self._http.base_url).rstrip("/")
         self._transport = Transport(self._http, key or os.environ.get("KOTRAIN_KEY") or self._key_of_home())
 
     def _key_of_home(self) -> str | None:
-        """The owner's key is for this machine's stack only: it must not travel to somebody else's server."""
+        """The owner's key, for addresses on this machine only: it must not be sent to other servers."""
         return home.key(home.folder()) if urlsplit(self.url).hostname in LOOPBACK else None
 
     def close(self) -> None:
@@ -104,12 +107,12 @@ class Client:
         idempotency_key: str | None = None,
         dry_run: bool = False,
     ) -> JobView | DryRun:
-        """Submit a training run; with `dry_run` only check it and answer the resolved spec.
+        """Submit a training run; with `dry_run` only validate it and return the complete spec.
 
-        Submitting again with the same `idempotency_key` within a day answers the same job; by default each call has a
-        new one. Raises `InvalidRequest`, whose `fields` name what is wrong.
+        A repeated `idempotency_key` returns the job of the first request, for a day; by default each call uses a new
+        key. Raises `InvalidRequest`, whose `fields` list the invalid fields.
         """
-        body = spec.model_dump(mode="json") if isinstance(spec, JobRequest) else spec
+        body = spec.model_dump(mode="json") if isinstance(spec, BaseModel) else spec
         if dry_run:
             return self._transport.call(DryRun, "POST", "/v1/jobs", query={"dry_run": "true"}, body=body)
         return self._transport.call(
@@ -118,11 +121,11 @@ class Client:
             "/v1/jobs",
             body=body,
             headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
-            repeat_on=frozenset({409, 503}),  # 409: the attempt before, cut off on the way back, is still under way
+            repeat_on=frozenset({409, 503}),  # 409: an earlier attempt whose response was lost is still in progress
         )
 
     def get(self, job: JobLike) -> JobView:
-        """The job as it is now; raises `NotFound`."""
+        """The current state of a job. Raises `NotFound`."""
         return self._transport.call(JobView, "GET", f"/v1/jobs/{id_of(job)}")
 
     def list(
@@ -136,7 +139,7 @@ class Client:
         tag: str | None = None,
         page_size: int = 100,
     ) -> Iterator[JobView]:
-        """All jobs that match, newest first; `tag` reads `key:value`. Pages are fetched as one reads on."""
+        """All matching jobs, newest first; `tag` has the form `key:value`. Pages are fetched lazily."""
         query = {
             "status": status,
             "dataset": dataset,
@@ -155,19 +158,19 @@ class Client:
             after = page.next
 
     def cancel(self, job: JobLike) -> JobView:
-        """Cancel a queued job at once and ask a running one to stop; raises `Conflict` where it has ended."""
+        """Cancel a queued job, or ask a running one to stop. Raises `Conflict` if it has ended."""
         return self._transport.call(JobView, "POST", f"/v1/jobs/{id_of(job)}/cancel")
 
     def retry(self, job: JobLike) -> JobView:
-        """A new job with the spec of one that failed or was cancelled; the same one if asked again."""
+        """A new job with the spec of a failed or cancelled one. Repeated calls return the same job."""
         return self._transport.call(JobView, "POST", f"/v1/jobs/{id_of(job)}/retry")
 
     def history(self, job: JobLike) -> History:
-        """What happened to the job, in order."""
+        """The events of a job, oldest first."""
         return self._transport.call(History, "GET", f"/v1/jobs/{id_of(job)}/history")
 
     def metrics(self, job: JobLike, names: Iterable[str] | None = None, max_points: int | None = None) -> Metrics:
-        """The job's curves by metric name; `max_points` thins each out, keeping its extremes."""
+        """The curves of a job by metric name. `max_points` downsamples each curve and keeps its extremes."""
         wanted = ",".join(names) if names is not None else None
         query = {"names": wanted, "max_points": max_points}
         return self._transport.call(Metrics, "GET", f"/v1/jobs/{id_of(job)}/metrics", query=query)
@@ -186,10 +189,10 @@ class Client:
         timeout: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> JobView | Jobs:
-        """Wait until the job, or each of several, has ended, well or not, and answer it, or them in the same order.
+        """Wait until a job or several jobs have ended, in any status, and return them in the same order.
 
-        `on_progress` is called after each round with all jobs seen so far. Raises `WaitTimeout` after `timeout`
-        seconds; the jobs go on.
+        `on_progress` is called after each round of polling with all jobs polled so far. Raises `WaitTimeout` after
+        `timeout` seconds; the jobs continue.
         """
         if isinstance(jobs, JobLike):
             return self._wait([id_of(jobs)], timeout, on_progress)[0]
@@ -213,7 +216,7 @@ class Client:
             unfinished = still
 
     def _unfinished(self, ids: Iterable[str], seen: dict[str, JobView]) -> Iterator[str]:
-        """Those of `ids` that have not ended, after a look at the first few of them, kept in `seen`."""
+        """Poll the first few of `ids` into `seen`; yield all that have not ended."""
         open_jobs = 0
         for id_ in ids:
             if open_jobs < LOOK_AHEAD:
@@ -250,12 +253,12 @@ class Client:
         idempotency_key: str | None = None,
         dry_run: bool = False,
     ) -> ComparisonAnswer | ComparisonDryRun:
-        """Ask which optimizer is better: what is missing is run, and `wait_for_comparison` answers the verdict.
+        """Start a comparison of optimizers: missing runs are trained; `wait_for_comparison` returns the verdict.
 
-        With `dry_run` only the plan is answered, with its number of jobs and their estimated time. Raises
-        `InvalidRequest`, whose `fields` name what is wrong.
+        With `dry_run` only return the plan, with its number of jobs and their estimated time. Raises `InvalidRequest`,
+        whose `fields` list the invalid fields.
         """
-        body = request.model_dump(mode="json") if isinstance(request, ComparisonRequest) else request
+        body = request.model_dump(mode="json") if isinstance(request, BaseModel) else request
         if dry_run:
             return self._transport.call(
                 ComparisonDryRun, "POST", "/v1/comparisons", query={"dry_run": "true"}, body=body
@@ -270,7 +273,7 @@ class Client:
         )
 
     def comparison(self, comparison: ComparisonLike) -> ComparisonAnswer:
-        """How far a comparison is, and what it says by now; raises `NotFound`."""
+        """The progress of a comparison and its results so far. Raises `NotFound`."""
         return self._transport.call(ComparisonAnswer, "GET", f"/v1/comparisons/{_id_of(comparison)}")
 
     def comparisons(self, *, page_size: int = 100) -> Iterator[ComparisonSummary]:
@@ -285,7 +288,7 @@ class Client:
             after = page.next
 
     def cancel_comparison(self, comparison: ComparisonLike) -> ComparisonSummary:
-        """Cancel a comparison and those of its jobs that nobody else needs; raises `Conflict` where it has ended."""
+        """Cancel a comparison and its unfinished, unshared jobs. Raises `Conflict` if it has ended."""
         return self._transport.call(ComparisonSummary, "POST", f"/v1/comparisons/{_id_of(comparison)}/cancel")
 
     def wait_for_comparison(
@@ -294,36 +297,37 @@ class Client:
         timeout: float | None = None,
         on_progress: Callable[[ComparisonAnswer], None] | None = None,
     ) -> ComparisonAnswer:
-        """Wait until a comparison has ended, well or not, and answer it.
+        """Wait until a comparison has ended, in any status, and return it.
 
-        `on_progress` is called with each look at it. Raises `WaitTimeout` after `timeout` seconds; it goes on.
+        `on_progress` is called with each polled state. Raises `WaitTimeout` after `timeout` seconds; the comparison
+        continues.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         poll_seconds = FIRST_POLL_SECONDS
         while True:
-            found = self.comparison(comparison)
+            current = self.comparison(comparison)
             if on_progress is not None:
-                on_progress(found)
-            if found.status is not ComparisonStatus.RUNNING:
-                return found
+                on_progress(current)
+            if current.status is not ComparisonStatus.RUNNING:
+                return current
             if deadline is not None and time.monotonic() + poll_seconds > deadline:
-                raise WaitTimeout(f"comparison {found.id} has not ended after {timeout:g} s")
+                raise WaitTimeout(f"comparison {current.id} has not ended after {timeout:g} s")
             time.sleep(poll_seconds)
             poll_seconds = min(1.5 * poll_seconds, LONGEST_POLL_SECONDS)
 
     def report(self, comparison: ComparisonLike, format: ReportFormat = "html") -> bytes:
-        """The report of a comparison as a file: a page that opens offline, a table, or the whole answer."""
+        """The report of a comparison: a self-contained HTML page, a CSV or LaTeX table, or JSON."""
         path = f"/v1/comparisons/{_id_of(comparison)}/report"
         return self._transport.send("GET", path, query={"format": format}).content
 
     # --- data sets ---
 
     def datasets(self) -> Datasets:
-        """The data sets that a job can name: the built-in ones, and those that were registered."""
+        """All data sets: built-in and registered."""
         return self._transport.call(DatasetList, "GET", "/v1/datasets").data
 
     def dataset(self, name: str) -> DatasetDetail:
-        """All that is known of a registered data set, such as images/flowers; raises `NotFound`."""
+        """A registered data set, such as images/flowers. Raises `NotFound`."""
         return self._transport.call(DatasetDetail, "GET", f"/v1/datasets/{name}")
 
     def add_dataset(
@@ -336,17 +340,17 @@ class Client:
         image_size: int | None = None,
         on_sent: OnSent | None = None,
     ) -> DatasetDetail:
-        """Register a data set of your own; jobs give the `name` of the answer, such as images/flowers.
+        """Upload and register a data set; jobs refer to it by the returned `name`, such as images/flowers.
 
         Args:
             path: an npz, csv, parquet or jsonl file, or a zip archive of images in class folders.
-            name: lower-case letters, digits and signs of `_.-`, at most 48.
-            format: by default what the file's name ends in.
-            label: the column of a table that holds the class; by default `label`.
-            image_size: side in pixels that the images of a zip archive are cut to; by default they stay as they are.
-            on_sent: called with the bytes that were sent so far.
+            name: at most 48 lower-case letters, digits and characters of `_.-`.
+            format: default: the extension of the file name.
+            label: the column of a table that holds the class; default `label`.
+            image_size: side in pixels of the squares that images of a zip archive are cut to; default: unchanged.
+            on_sent: called with the number of bytes sent so far.
 
-        Raises `InvalidRequest`, which names what is wrong in the file, and `Conflict` where the name is taken.
+        Raises `InvalidRequest` if the file is invalid and `Conflict` if the name is taken.
         """
         file = Path(path)
         query = {
@@ -358,33 +362,38 @@ class Client:
         return self._transport.upload(DatasetDetail, "/v1/datasets", file, query, on_sent)
 
     def remove_dataset(self, name: str) -> None:
-        """Remove a data set that you registered; raises `Conflict` while an unfinished job or comparison uses it."""
+        """Remove a data set that you registered. Raises `Conflict` while an unfinished job or comparison uses it."""
         self._transport.send("DELETE", f"/v1/datasets/{name}")
 
-    # --- what the jobs say ---
+    # --- results and catalog ---
 
     def compare(self, dataset: str, model: str | None = None, **query: Any) -> CompareAnswer:
-        """Which group of stored runs is better, by how much, and how sure one can be.
+        """Compare groups of finished runs: differences, confidence intervals and p values.
 
-        `query` are the parameters of `GET /v1/compare`: `metric`, `group_by`, `target`, `tag` (`key:value`), `where`
-        and so on; one that may be repeated takes a list.
+        `query` takes the parameters of `GET /v1/compare`: `metric`, `group_by`, `target`, `tag` (`key:value`), `where`
+        and so on; repeatable parameters take a list.
         """
         return self._transport.call(
             CompareAnswer, "GET", "/v1/compare", query={"dataset": dataset, "model": model, **query}
         )
 
     def leaderboard(self, dataset: str, model: str, metric: str | None = None) -> Leaderboard:
-        """Optimizers by mean, in each setting that they were run in."""
+        """Optimizers ranked by mean, separately for each training setting."""
         query = {"dataset": dataset, "model": model, "metric": metric}
         return self._transport.call(Leaderboard, "GET", "/v1/leaderboard", query=query)
 
     def catalog(self) -> Catalog:
-        """What a job can name, with the JSON Schemas of the parameters and whether the data is there."""
+        """Data sets, models, optimizers and schedules, with JSON Schemas of their parameters."""
         return self._transport.call(Catalog, "GET", "/v1/catalog")
 
 
+def _http_client(url: str) -> httpx2.Client:
+    """A client that reads the certificates of authorities, 50 ms of work, only for an address that has one."""
+    return httpx2.Client(base_url=url, timeout=30.0, verify=urlsplit(url).scheme != "http")
+
+
 def id_of(job: JobLike) -> str:
-    """The id of a job given as such, as an id, or as its text."""
+    """The id of a job, given as a `JobView`, a UUID or a string."""
     return str(job.id if isinstance(job, JobView) else job)
 
 

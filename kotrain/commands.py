@@ -1,4 +1,4 @@
-"""The command line over the SDK. Answers go to standard output, everything else to standard error."""
+"""The command line on top of the SDK. Results go to standard output, messages and errors to standard error."""
 
 from __future__ import annotations
 
@@ -13,19 +13,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kotrain import asking, comparing, datasets, demo, home, studying, tables
-from kotrain.client import Client
+from kotrain import asking, comparing, datasets, studying
 from kotrain.errors import ApiError, KotrainError, NotRunning, WaitTimeout
 from kotrain.output import Json, complain, note, say
 from kotrain.plugins import Extensible
-from service.jobs.schemas import JobView
 from service.specs.states import JobStatus
 
 app = typer.Typer(
     cls=Extensible,
-    help="Train neural networks as a service, and compare optimizers honestly.",
+    help="Train neural networks as a service and compare optimizers with statistical tests.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -34,14 +31,14 @@ app.add_typer(comparing.app, name="comparison")
 app.add_typer(studying.app, name="study")
 
 INTERRUPTED = 130
-"""The exit status that typer gives to Ctrl-C."""
+"""Exit status that typer uses for Ctrl-C."""
 
-JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of a job.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="May be repeated.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="Job id.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="Tag; repeatable.")]
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; what goes wrong becomes a line on standard error and the exit status."""
+    """Run a command and return its exit status; expected errors become lines on standard error."""
     try:
         typed = sys.argv[1:] if arguments is None else arguments
         status: int = app(typed or ["--help"], prog_name="kotrain", standalone_mode=False) or 0
@@ -53,8 +50,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except ApiError as error:
         lines = [": ".join(filter(None, (field.pointer, field.detail))) for field in error.fields]
-        told = all(field.detail in error.detail for field in error.fields)  # the fields are all there is to it
-        complain(*(lines if lines and told else [error.detail, *lines]))
+        is_complete = all(field.detail in error.detail for field in error.fields)  # `detail` only repeats the fields
+        complain(*(lines if lines and is_complete else [error.detail, *lines]))
     except KotrainError as error:
         complain(str(error))
     return 1
@@ -65,28 +62,41 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 @app.command()
 def submit(
-    what: Annotated[list[str], typer.Argument(metavar="DATASET MODEL OPTIMIZER | FILE.json", show_default=False)],
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DATASET MODEL OPTIMIZER | FILE.json",
+            show_default=False,
+            help="Catalog names, or a JSON file with a complete spec; `-` reads standard input.",
+        ),
+    ],
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training records.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps, instead of epochs.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Seconds of training, instead of epochs.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Records per step.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The (first) seed.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="How many jobs, each with the next seed.")] = 1,
+    epochs: Annotated[int | None, typer.Option(help="Budget in epochs.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Budget in optimizer steps instead of epochs.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Budget in seconds of training instead of epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Training records per optimizer step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; with --seeds the first one.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Number of jobs to submit, with consecutive seeds.")] = 1,
     param: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH=VALUE", help="Any other field, such as optimizer.gamma=0.1 or schedule=cosine."),
+        typer.Option(
+            metavar="PATH=VALUE",
+            help="Any other field, for example optimizer.gamma=0.1 or schedule=cosine; repeatable.",
+        ),
     ] = None,
     tag: Tags = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until it has ended; exit status 1 where it failed.")
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for all jobs; exit status 1 unless all succeed.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Validate only: print the complete spec, with all defaults.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check it, and print what it would become.")] = False,
 ) -> int:
     """Submit training runs and print their ids.
 
-    Such as: kotrain submit digits mlp ko --lr 0.001 --epochs 30 --param optimizer.collision=hard --seeds 5 --wait
+    Example: kotrain submit digits mlp ko --lr 0.001 --epochs 30 --param optimizer.collision=hard --seeds 5 --wait
     """
+    from kotrain import progress, tables
+    from kotrain.client import Client
+
     amounts = {"epochs": epochs, "steps": steps, "seconds": seconds}
     budget = {name: value for name, value in amounts.items() if value is not None}
     fields = {"batch_size": batch_size, "seed": seed, "budget": budget or None}
@@ -100,18 +110,12 @@ def submit(
         first = body.get("seed", 0)
         bodies = [body] if seeds == 1 else [{**body, "seed": first + number} for number in range(seeds)]
         jobs = []
-        for one in bodies:
-            jobs.append(client.submit(one))
+        for spec in bodies:
+            jobs.append(client.submit(spec))
             print(jobs[-1].id, flush=True)
-        return _wait(client, jobs) if wait else 0
-
-
-def _wait(client: Client, jobs: list[JobView]) -> int:
-    """Wait with a progress bar on standard error, then print the jobs; 1 unless all succeeded."""
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=tables.console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=len(jobs))
-        ended = client.wait(jobs, on_progress=lambda seen: bar.update(task, completed=_amount(seen)))
+        if not wait:
+            return 0
+        ended = progress.wait_for_jobs(client, jobs)
     tables.console(stderr=True).print(tables.jobs(ended))
     for job in ended:
         if job.message and job.status is JobStatus.FAILED:
@@ -119,25 +123,21 @@ def _wait(client: Client, jobs: list[JobView]) -> int:
     return int(any(job.status is not JobStatus.SUCCEEDED for job in ended))
 
 
-def _amount(seen: list[JobView]) -> float:
-    """How many jobs' worth of work is done."""
-    return sum(
-        1.0 if job.status.is_final else job.progress.step / (job.progress.total_steps or 1 << 30) for job in seen
-    )
-
-
 @app.command()
 def jobs(
-    status: Annotated[JobStatus | None, typer.Option()] = None,
-    dataset: Annotated[str | None, typer.Option()] = None,
-    model: Annotated[str | None, typer.Option()] = None,
-    optimizer: Annotated[str | None, typer.Option()] = None,
-    user: Annotated[str | None, typer.Option()] = None,
-    tag: Annotated[str | None, typer.Option(metavar="KEY=VALUE")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    status: Annotated[JobStatus | None, typer.Option(help="Only jobs with this status.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only jobs on this data set.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only jobs with this model.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="Only jobs with this optimizer.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only jobs of this user.")] = None,
+    tag: Annotated[str | None, typer.Option(metavar="KEY=VALUE", help="Only jobs with this tag.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of jobs to list.")] = 20,
     as_json: Json = False,
 ) -> None:
     """List jobs, newest first."""
+    from kotrain import tables
+    from kotrain.client import Client
+
     with Client() as client:
         found = client.list(
             status=status,
@@ -159,7 +159,10 @@ def jobs(
 
 @app.command()
 def show(job: JobId, as_json: Json = False) -> None:
-    """Show a job, and what happened to it."""
+    """Show a job and its history."""
+    from kotrain import tables
+    from kotrain.client import Client
+
     with Client() as client:
         found, happened = client.get(job), client.history(job)
     if as_json:
@@ -171,14 +174,18 @@ def show(job: JobId, as_json: Json = False) -> None:
 @app.command()
 def cancel(job: JobId) -> None:
     """Cancel a job."""
+    from kotrain.client import Client
+
     with Client() as client:
         found = client.cancel(job)
-    print(f"{found.id} {found.status if found.status.is_final else 'stops as soon as it can'}")
+    print(f"{found.id} {found.status if found.status.is_final else 'is stopping'}")
 
 
 @app.command()
 def retry(job: JobId) -> None:
-    """Run a failed or cancelled job again, and print the new job's id."""
+    """Submit a failed or cancelled job again and print the id of the new job."""
+    from kotrain.client import Client
+
     with Client() as client:
         print(client.retry(job).id)
 
@@ -186,11 +193,16 @@ def retry(job: JobId) -> None:
 @app.command()
 def metrics(
     job: JobId,
-    name: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
-    max_points: Annotated[int | None, typer.Option(min=4, help="Thin each curve out to so many points.")] = None,
+    name: Annotated[list[str] | None, typer.Option(help="Only this metric; repeatable.")] = None,
+    max_points: Annotated[
+        int | None, typer.Option(min=4, help="Downsample each curve to at most this many points.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a job measured."""
+    """Show the metrics of a job."""
+    from kotrain import tables
+    from kotrain.client import Client
+
     with Client() as client:
         found = client.metrics(job, name, max_points)
     if as_json:
@@ -198,34 +210,45 @@ def metrics(
     elif found.metrics:
         tables.console().print(tables.curves(found.metrics))
     else:
-        note("no points: none measured yet, or removed by `kotrain gc`")
+        note("no metric points: none recorded yet, or removed by `kotrain gc`")
 
 
-# --- what they say ---------------------------------------------------------------------------------------------------
+# --- comparing -------------------------------------------------------------------------------------------------------
 
 
 @app.command()
 def compare(
-    dataset: str,
-    model: Annotated[str | None, typer.Argument()] = None,
-    metric: Annotated[str | None, typer.Option(help="Metric of the last step; test_accuracy if absent.")] = None,
-    by: Annotated[str | None, typer.Option(help="What to compare; optimizer if absent.")] = None,
-    target: Annotated[float | None, typer.Option(help="Value of the validation metric to reach.")] = None,
-    tag: Tags = None,
+    dataset: Annotated[str, typer.Argument(help="Data set of the runs.")],
+    model: Annotated[str | None, typer.Argument(help="Model of the runs; all models if omitted.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Metric, at the last step. Default: test_accuracy.")] = None,
+    by: Annotated[str | None, typer.Option(help="Spec field to group the runs by. Default: optimizer.")] = None,
+    target: Annotated[
+        float | None,
+        typer.Option(help="Validation target: also report the steps and seconds to reach this value."),
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only runs with this tag; repeatable.")
+    ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH=VALUE", help="Only runs with this in their spec, such as model.init_scale=0.1."),
+        typer.Option(
+            metavar="PATH=VALUE",
+            help="Only runs with this value in their spec, for example model.init_scale=0.1; repeatable.",
+        ),
     ] = None,
-    optimizer: Annotated[list[str] | None, typer.Option(help="Only these; may be repeated.")] = None,
+    optimizer: Annotated[list[str] | None, typer.Option(help="Only runs with this optimizer; repeatable.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say which optimizer is better on a data set, by how much, and how sure one can be."""
+    """Compare finished runs on a data set: differences with confidence intervals and p values."""
+    from kotrain import tables
+    from kotrain.client import Client
+
     query = {
         "metric": metric,
         "group_by": by,
         "target": target,
-        "tag": [one.replace("=", ":", 1) for one in tag or []],
-        "where": [asking.full_path(one) for one in where or []],
+        "tag": [pair.replace("=", ":", 1) for pair in tag or []],
+        "where": [asking.full_path(path) for path in where or []],
         "optimizer": optimizer or [],
     }
     with Client() as client:
@@ -237,12 +260,15 @@ def compare(
 
 @app.command()
 def leaderboard(
-    dataset: str,
-    model: str,
-    metric: Annotated[str | None, typer.Option(help="Metric of the last step; test_accuracy if absent.")] = None,
+    dataset: Annotated[str, typer.Argument(help="Data set of the runs.")],
+    model: Annotated[str, typer.Argument(help="Model of the runs.")],
+    metric: Annotated[str | None, typer.Option(help="Metric, at the last step. Default: test_accuracy.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List optimizers by mean, in each setting that they were run in."""
+    """Rank optimizers by mean, separately for each training setting."""
+    from kotrain import tables
+    from kotrain.client import Client
+
     with Client() as client:
         found = client.leaderboard(dataset, model, metric)
     if as_json:
@@ -252,14 +278,17 @@ def leaderboard(
     return tables.console().print(tables.leaderboard(found))
 
 
-app.command(name="report")(comparing.report)  # what people ask for most, without the word before it
+app.command(name="report")(comparing.report)  # the most used subcommand of `comparison`, also without the prefix
 
 
 @app.command()
 def catalog(
-    name: Annotated[str | None, typer.Argument(help="Show the parameters of this one.")] = None, as_json: Json = False
+    name: Annotated[str | None, typer.Argument(help="Show the parameters of this entry.")] = None, as_json: Json = False
 ) -> None:
     """List data sets, models, optimizers and schedules."""
+    from kotrain import tables
+    from kotrain.client import Client
+
     with Client() as client:
         found = client.catalog()
     if as_json:
@@ -269,7 +298,7 @@ def catalog(
     entries = [*found.datasets, *found.models, *found.optimizers, *found.schedules]
     matching = [entry for entry in entries if entry.name == name]
     if not matching:
-        raise typer.BadParameter(f"there is no '{name}' in the catalog; `kotrain catalog` lists all names")
+        raise typer.BadParameter(f"'{name}' is not in the catalog; `kotrain catalog` lists all names")
     return tables.console().print(matching[0].title, tables.parameters(matching[0]), sep="\n")
 
 
@@ -277,31 +306,42 @@ def catalog(
 
 
 @app.command()
-def down(timeout: Annotated[float, typer.Option(help="Seconds to wait for it.")] = 30.0) -> None:
-    """Stop the `kotrain up` of this home."""
+def down(timeout: Annotated[float, typer.Option(help="Seconds to wait for the stack to stop.")] = 30.0) -> None:
+    """Stop the stack that `kotrain up` runs from this home (KOTRAIN_HOME)."""
+    from kotrain import home
+
     place = home.folder()
     process = home.owner(place)
     if process is None:
-        raise NotRunning(f"nothing runs from {place}")
+        raise NotRunning(f"no stack is running from {place}")
     os.kill(process, signal.SIGTERM)
     deadline = time.monotonic() + timeout
     while home.owner(place) == process:
         if time.monotonic() > deadline:
-            raise WaitTimeout(f"process {process} has not ended after {timeout:g} s")
+            raise WaitTimeout(f"process {process} has not stopped after {timeout:g} s")
         time.sleep(0.05)
     note("stopped")
 
 
 @app.command(name="demo")
 def run_demo(
-    epochs: Annotated[int, typer.Option(min=1, help="The reference table is for 30.")] = 30,
-    seeds: Annotated[int, typer.Option(min=2, max=100, help="Reported; the reference table is for 5.")] = 5,
-    tuning_seeds: Annotated[int, typer.Option(min=1, max=100, help="To choose a learning rate with.")] = 5,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Epochs of each run; 30 is checked against the reference table.")
+    ] = 30,
+    seeds: Annotated[
+        int, typer.Option(min=2, max=100, help="Seeds of the reported runs; 5 is checked against the reference table.")
+    ] = 5,
+    tuning_seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Seeds of the runs that choose the learning rates.")
+    ] = 5,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Write the comparison's HTML report here.")
+        Path | None,
+        typer.Option(metavar="FILE", dir_okay=False, help="Write the HTML report of the comparison to this file."),
     ] = None,
 ) -> int:
-    """Compare KO with Adam and SGD on real data: a whole stack for some minutes, and nothing left behind."""
+    """Compare the KO optimizer with Adam and SGD on real data, using a temporary stack. Takes a few minutes."""
+    from kotrain import demo
+
     return demo.main(epochs, seeds, tuning_seeds, report)
 
 

@@ -1,4 +1,4 @@
-"""`kotrain comparison`: ask which optimizer is better, follow the runs, read the verdict."""
+"""`kotrain comparison`: start comparisons, follow their runs, read their verdicts."""
 
 from __future__ import annotations
 
@@ -12,30 +12,33 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kotrain import asking, tables
-from kotrain.client import Client, ReportFormat
+from kotrain import asking
 from kotrain.output import Json, note, say
-from service.comparisons.answers import ComparisonAnswer
+from service.specs.formats import ReportFormat
 from service.specs.states import ComparisonStatus
 
-app = typer.Typer(help="Compare optimizers: one request, a verdict.")
-Id = Annotated[str, typer.Argument(metavar="ID", help="Id of a comparison.")]
+app = typer.Typer(help="Plan, run and evaluate comparisons of optimizers.")
+Id = Annotated[str, typer.Argument(metavar="ID", help="Comparison id.")]
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
-"""Set where a browser has somewhere to open."""
+"""One of these is set if a browser can open a window."""
 
 
 @app.command()
 def start(
-    file: Annotated[str, typer.Argument(metavar="FILE.json", help="The request; `-`: standard input.")],
+    file: Annotated[str, typer.Argument(metavar="FILE.json", help="Request body; `-` reads standard input.")],
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for the verdict; exit status 1 where runs failed.")
+        bool, typer.Option("--wait", help="Wait for the verdict; exit status 1 unless the comparison succeeds.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan: its jobs and their time.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the plan: its jobs and their estimated time.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
-    """Start a comparison and print its id; with --wait, its verdict."""
+    """Start a comparison and print its id; with --wait also its verdict."""
+    from kotrain import progress, tables
+    from kotrain.client import Client
+
     body = asking.document(file)
     with Client() as client:
         if dry_run:
@@ -46,48 +49,34 @@ def start(
         print(started.id, flush=True)
         if not wait:
             return 0
-        ended = follow(client, started)
+        ended = progress.follow(client, started)
     say(ended) if as_json else tables.console().print(tables.verdict(ended))
     return int(ended.status is not ComparisonStatus.SUCCEEDED)
 
 
-def follow(client: Client, started: ComparisonAnswer) -> ComparisonAnswer:
-    """Wait with a progress bar on standard error."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=tables.console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def show(answer: ComparisonAnswer) -> None:
-            progress = answer.progress
-            done = progress.succeeded + progress.diverged + progress.failed + progress.cancelled
-            seconds = progress.seconds_left
-            left = "" if seconds is None else f", at most {_duration(seconds)} of device time left"
-            bar.update(task, description=f"{progress.phase}{left}", completed=done, total=progress.jobs)
-
-        return client.wait_for_comparison(started, on_progress=show)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 @app.command()
 def show(comparison: Id, as_json: Json = False) -> None:
-    """Show how far a comparison is, and what it says."""
+    """Show the progress and the results of a comparison."""
+    from kotrain import tables
+    from kotrain.client import Client
+
     with Client() as client:
         found = client.comparison(comparison)
     say(found) if as_json else tables.console().print(tables.verdict(found))
 
 
 @app.command(name="list")
-def list_(limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20, as_json: Json = False) -> None:
+def list_(
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number to list.")] = 20, as_json: Json = False
+) -> None:
     """List comparisons, newest first."""
+    from kotrain import tables
+    from kotrain.client import Client
+
     with Client() as client:
         found = list(islice(client.comparisons(page_size=min(limit, 100)), limit))
     if as_json:
-        print("[" + ",\n".join(one.model_dump_json() for one in found) + "]")
+        print("[" + ",\n".join(comparison.model_dump_json() for comparison in found) + "]")
     elif found:
         tables.console().print(tables.comparisons(found))
     else:
@@ -96,7 +85,9 @@ def list_(limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 
 
 @app.command()
 def cancel(comparison: Id) -> None:
-    """Cancel a comparison, and those of its jobs that nobody else needs."""
+    """Cancel a comparison and its unfinished jobs, except those that another comparison shares."""
+    from kotrain.client import Client
+
     with Client() as client:
         found = client.cancel_comparison(comparison)
     print(f"{found.id} {found.status}")
@@ -105,18 +96,22 @@ def cancel(comparison: Id) -> None:
 @app.command()
 def report(
     comparison: Id,
-    format: Annotated[str, typer.Option(help="html, csv, latex or json.")] = "html",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file; standard output if absent.")] = None,
-    is_opened: Annotated[bool, typer.Option("--open", help="Show the page in a browser.")] = False,
+    format: Annotated[str, typer.Option(help="Format: html, csv, latex or json.")] = "html",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write to. Default: standard output.")
+    ] = None,
+    is_opened: Annotated[bool, typer.Option("--open", help="Open the HTML report in a browser.")] = False,
 ) -> None:
-    """Write the report of a comparison: a page that opens offline, a table, or the whole answer."""
+    """Write the report of a comparison: a self-contained HTML page, a CSV or LaTeX table, or JSON."""
+    from kotrain.client import Client
+
     wanted = _format(format)
     if is_opened and wanted != "html":
-        raise typer.BadParameter("--open shows the page: leave --format out")
+        raise typer.BadParameter("--open needs the HTML report: omit --format")
     with Client() as client:
         body = client.report(comparison, wanted)
     if is_opened and output is None:
-        output = Path(tempfile.mkdtemp(prefix="kotrain-"), "report.html")  # its folder is this user's alone
+        output = Path(tempfile.mkdtemp(prefix="kotrain-"), "report.html")  # mkdtemp: readable by this user only
     if output is None:
         sys.stdout.buffer.write(body)
         return
@@ -127,16 +122,16 @@ def report(
 
 
 def _open(page: Path) -> None:
-    """Show a page in the browser of this user, where there is one: a browser within the terminal would be none."""
+    """Open a page in a graphical browser. Text browsers in the terminal are not used."""
     has_display = sys.platform in ("darwin", "win32") or any(map(os.environ.get, DISPLAYS))
     with suppress(webbrowser.Error):
         if has_display and webbrowser.open(page.resolve().as_uri()):
             return
-    note(f"there is no browser to open here: open {page} where there is one")
+    note(f"no browser available here: open {page} on a machine with one")
 
 
 def write(file: Path, body: bytes) -> None:
-    """A file as it came. Raises BadParameter where it cannot be written."""
+    """Write a file. Raises BadParameter if that fails."""
     try:
         file.write_bytes(body)
     except OSError as error:
@@ -147,4 +142,4 @@ def _format(text: str) -> ReportFormat:
     for known in ("html", "csv", "latex", "json"):
         if text == known:
             return known
-    raise typer.BadParameter(f"'{text}' is no format; there is html, csv, latex and json")
+    raise typer.BadParameter(f"unknown format '{text}'; choose html, csv, latex or json")

@@ -1,4 +1,4 @@
-"""`kotrain demo`: a whole stack, a real comparison over HTTP, a verdict, and nothing left behind."""
+"""`kotrain demo`: start a temporary stack, run a comparison over HTTP, print its results, remove the stack."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 
-from kotrain import comparing, findings, home, tables
+from kotrain import findings, home, progress, tables
 from kotrain.client import Client
 from kotrain.errors import KotrainError
 from kotrain.first_look import EPOCHS, SEEDS, first_look
@@ -24,19 +24,19 @@ from service.specs.states import ComparisonStatus
 
 START_SECONDS, STOP_SECONDS = 60.0, 30.0
 PLAIN_SECONDS = 5.0
-"""Between two lines of progress where nobody watches a bar."""
+"""Between two lines of progress if standard error is not a terminal."""
 
 
 class DemoFailed(KotrainError):
-    """The stack did not start, or jobs failed."""
+    """The stack did not start, or the comparison failed."""
 
 
 def main(epochs: int, seeds: int, tuning_seeds: int, report: Path | None = None) -> int:
-    """Run `first-look`; print tables, text and, as the last line of standard output, the condensed task's answer.
+    """Run the study `first-look`; print its results and, on the last line, the condensed task's answer as JSON.
 
-    The report of the comparison is written to `report`, if that is given. Answers the exit status: 1 where a mean does
-    not agree with the reference table, which is for the default seeds and epochs only, else 0. Raises a KotrainError
-    where the stack does not start or a job fails. SIGTERM stops it as Ctrl-C does.
+    Writes the HTML report to `report`, if given. Returns the exit status: 1 if a mean deviates from the reference
+    table (checked for the default epochs and seeds only), else 0. Raises KotrainError if the stack does not start or a
+    job fails. SIGTERM stops it like Ctrl-C.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if report is not None:
@@ -44,26 +44,24 @@ def main(epochs: int, seeds: int, tuning_seeds: int, report: Path | None = None)
     began = time.monotonic()
     note("starting PostgreSQL, Valkey, the API and a worker")
     with stack() as client:
-        note(f"kotrain answers at {client.url}")
+        note(f"kotrain is running at {client.url}")
         answer = compare(client, first_look(epochs, seeds, tuning_seeds))
         out = tables.console()
         agrees = findings.write(out, answer, is_reference=(epochs, seeds) == (EPOCHS, SEEDS))
         if report is not None:
             report.write_bytes(client.report(answer))
     trained, elapsed = len(_jobs(answer)), time.monotonic() - began
-    out.print(
-        f"{trained} runs in {elapsed:.0f} s, asked for over HTTP; the stack is stopped and its files are removed.\n"
-    )
+    out.print(f"{trained} runs in {elapsed:.0f} s. The temporary stack is stopped and its files are removed.\n")
     print(next(task for task in answer.tasks if task.label == "condensed").model_dump_json())
     return 0 if agrees else 1
 
 
 def _try_to_write(report: Path) -> None:
-    """Now rather than after two minutes."""
+    """Raise DemoFailed before training rather than after it."""
     try:
         report.open("ab").close()
     except OSError as error:
-        raise DemoFailed(f"the report cannot be written to {report}: {error.strerror}") from None
+        raise DemoFailed(f"cannot write the report to {report}: {error.strerror}") from None
 
 
 # --- the stack -------------------------------------------------------------------------------------------------------
@@ -71,9 +69,9 @@ def _try_to_write(report: Path) -> None:
 
 @contextmanager
 def stack() -> Iterator[Client]:
-    """A client of a stack with a temporary home, stopped and removed in the end, however that comes."""
+    """A client of a stack with a temporary home; the stack is stopped and the home removed on exit, also on errors."""
     with TemporaryDirectory(prefix="kotrain-demo-") as folder:
-        Path(folder).chmod(0o711)  # root's database runs as another user, who must be able to pass
+        Path(folder).chmod(0o711)  # as root the database runs as another user, which needs to enter this folder
         place = Path(folder, "home")
         with Path(folder, "log").open("w+") as log:
             process = _start(place, log.fileno())
@@ -81,7 +79,7 @@ def stack() -> Iterator[Client]:
                 running = _running(place, process)
                 if running is None:
                     log.seek(0)
-                    raise DemoFailed(f"the stack did not start: {log.read().strip()[-2000:] or 'it said nothing'}")
+                    raise DemoFailed(f"the stack did not start: {log.read().strip()[-2000:] or 'its log is empty'}")
                 with Client(running.url, home.key(place)) as client:
                     yield client
             finally:
@@ -90,29 +88,29 @@ def stack() -> Iterator[Client]:
 
 def _start(place: Path, log: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "service.commands", "up", "--port", "0", "--home", str(place)]
-    # Not the user's own database, and not the terminal's Ctrl-C: it is stopped in order, once.
+    # Without the user's own settings, and in a session of its own: Ctrl-C must not reach it before _stop does.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KOTRAIN_")}
-    environment["TMPDIR"] = str(place.parent)  # what its workers leave there goes with the rest
+    environment["TMPDIR"] = str(place.parent)  # temporary files of its workers are removed with the folder
     return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
 
 
 def _running(place: Path, process: subprocess.Popen[bytes]) -> home.Running | None:
-    """What the stack says about itself once it is up; None where it ends or takes too long."""
+    """The address and process id of the stack once it is up; None if it exits or takes too long."""
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        if found := home.running(place):
-            return found
+        if running := home.running(place):
+            return running
         time.sleep(0.05)
     return None
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to stop, and kill what does not."""
+    """Terminate the stack; kill it if it does not stop in time."""
     process.terminate()
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()  # its parts end with it
+        process.kill()  # its child processes die with it
         process.wait()
 
 
@@ -120,16 +118,15 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def compare(client: Client, request: Mapping[str, Any]) -> ComparisonAnswer:
-    """The comparison at its end. A diverged run is a result; for another failure DemoFailed is raised."""
+    """Run the comparison to its end. Diverged runs count as results; any other failure raises DemoFailed."""
     started = client.start_comparison(request)
-    note(f"asked for a comparison: up to {started.progress.jobs_at_most} runs")
-    follow = comparing.follow if sys.stderr.isatty() else _follow_in_lines
+    note(f"started a comparison of up to {started.progress.jobs_at_most} runs")
+    follow = progress.follow if sys.stderr.isatty() else _follow_in_lines
     answer = follow(client, started)
     if answer.status is not ComparisonStatus.SUCCEEDED:
         missing = [f"{run.label}, seed {run.seed}: {run.why}" for task in answer.tasks for run in task.missing]
-        raise DemoFailed(
-            f"the comparison has {answer.status}; {len(missing)} runs are missing; {'; '.join(missing[:1])}"
-        )
+        first = f", for example {missing[0]}" if missing else ""
+        raise DemoFailed(f"the comparison ended as {answer.status}; {len(missing)} runs are missing{first}")
     return answer
 
 
@@ -147,7 +144,7 @@ def _follow_in_lines(client: Client, started: ComparisonAnswer) -> ComparisonAns
 
 
 def _jobs(answer: ComparisonAnswer) -> set[UUID]:
-    """What was trained: a run that is part of two questions (the chosen rate is the fixed one) was so once."""
+    """The jobs that were trained; a run that serves two optimizers (fixed rate = chosen rate) counts once."""
     reported = {job for task in answer.tasks for group in task.groups for job in group.jobs}
     return reported | {
         job for task in answer.tasks for view in task.tuning for trial in view.trials for job in trial.jobs

@@ -1,46 +1,49 @@
-"""What can go wrong, from the user's side.
+"""Exceptions of the SDK.
 
 KotrainError
-├── ConnectionFailed    nothing answers at the address
-├── WaitTimeout         the jobs take longer than one wanted to wait
-├── NotRunning          no stack of this home is running
-└── ApiError            kotrain answered with a problem
-    ├── InvalidRequest  400, 413, 422: `fields` says what is wrong where
-    ├── Unauthorized    401: no key, or an unknown one
-    ├── Forbidden       403: somebody else's
+├── ConnectionFailed    no connection to the API
+├── WaitTimeout         waiting exceeded its timeout
+├── NotRunning          no stack is running from this home
+└── ApiError            error response of the API
+    ├── InvalidRequest  400, 413, 422: `fields` lists the invalid fields
+    ├── Unauthorized    401: API key missing or unknown
+    ├── Forbidden       403: not permitted for this user
     ├── NotFound        404
-    ├── Conflict        409: the state of things forbids it
-    └── Unavailable     503: a part of kotrain is away for now
+    ├── Conflict        409: not possible in the current state
+    └── Unavailable     503: a part of kotrain is temporarily unavailable
 """
 
 from __future__ import annotations
 
-from service.specs.bodies import Problem, ProblemField
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the command line names these errors before it needs pydantic
+    from service.specs.bodies import Problem, ProblemField
 
 
 class KotrainError(Exception):
-    """Base of everything that the SDK raises on purpose."""
+    """Base class of all exceptions that the SDK raises."""
 
 
 class ConnectionFailed(KotrainError):
-    """Nothing answers at the address."""
+    """No connection to the API at the address `url`."""
 
     def __init__(self, url: str, cause: Exception) -> None:
-        super().__init__(f"no kotrain answers at {url}: start it with `kotrain up`")
+        super().__init__(f"cannot connect to kotrain at {url}; start it with `kotrain up`, or set KOTRAIN_URL")
         self.url = url
         self.__cause__ = cause
 
 
 class WaitTimeout(KotrainError):
-    """The jobs take longer than one wanted to wait; they go on all the same."""
+    """Waiting exceeded its timeout; the jobs continue."""
 
 
 class NotRunning(KotrainError):
-    """No stack of this home is running."""
+    """No stack is running from this home."""
 
 
 class ApiError(KotrainError):
-    """An answer with an error: `problem` is its body (RFC 9457)."""
+    """An error response; `problem` is its body (RFC 9457)."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.detail or problem.title)
@@ -53,42 +56,42 @@ class ApiError(KotrainError):
 
     @property
     def type(self) -> str:
-        """The stable name of the kind of problem."""
+        """The stable identifier of the error type."""
         return self.problem.type
 
     @property
     def detail(self) -> str:
-        """What went wrong, in a sentence."""
+        """The error in one sentence."""
         return self.problem.detail
 
     @property
     def fields(self) -> list[ProblemField]:
-        """Each wrong field by its JSON pointer, with what would be right."""
+        """The invalid fields: JSON pointer and explanation of each."""
         return self.problem.errors
 
 
 class InvalidRequest(ApiError):
-    """The request cannot be read, is too large, or asks for what does not exist; `fields` says where."""
+    """The request is malformed, too large or invalid; `fields` lists the invalid fields."""
 
 
 class Unauthorized(ApiError):
-    """No key, or one that is not known."""
+    """The API key is missing or unknown."""
 
 
 class Forbidden(ApiError):
-    """The key is known, and this is somebody else's."""
+    """The key is valid, but its user may not do this."""
 
 
 class NotFound(ApiError):
-    """There is no such thing."""
+    """The resource does not exist."""
 
 
 class Conflict(ApiError):
-    """The current state does not allow it."""
+    """The current state of the resource does not allow the request."""
 
 
 class Unavailable(ApiError):
-    """A part of kotrain is away for now, also after several attempts."""
+    """A part of kotrain is temporarily unavailable, also after several attempts."""
 
 
 BY_STATUS: dict[int, type[ApiError]] = {
@@ -104,5 +107,5 @@ BY_STATUS: dict[int, type[ApiError]] = {
 
 
 def from_problem(problem: Problem) -> ApiError:
-    """The exception of a problem, by its HTTP status."""
+    """The exception for a problem, by its HTTP status."""
     return BY_STATUS.get(problem.status, ApiError)(problem)

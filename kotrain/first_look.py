@@ -1,33 +1,34 @@
-"""The study `first-look`: the reference table of docs/ko.md, and what is left of KO's lead in it once Adam is tuned.
+"""The study `first-look`: the reference table of docs/ko.md, and KO's lead in it once Adam is tuned as well.
 
-Data, network and budget are that table's: scikit-learn's digits in its golden split (800 train, 200 validation,
+Data, network and budget are those of the table: scikit-learn's digits in its golden split (800 train, 200 validation,
 797 test), 64-256-256-10 ReLU, batches of 64, 30 epochs, constant learning rate, accuracy of the last step's weights.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.comparisons.answers import GroupView
+if TYPE_CHECKING:
+    from service.comparisons.answers import GroupView
 
 EPOCHS, SEEDS = 30, 5
-"""What the reference table is for."""
+"""Of the reference table."""
 
 INIT_SCALES = {"ordinary": 1.0, "condensed": 0.1}
-"""Task -> what the network's initial weights and biases are multiplied by."""
+"""Task -> factor of the initial weights and biases."""
 
 FIXED_RATE = 1e-3
 RATES = (3e-4, FIXED_RATE, 3e-3, 1e-2)
-"""The grid that a tuned learning rate is chosen from."""
+"""The grid for tuned learning rates."""
 
 
 class Reference(NamedTuple):
-    """What the reference table says of one optimizer and learning rate: over seeds 0 to 4, test accuracy."""
+    """Test accuracy of one optimizer and learning rate in the reference table, over seeds 0 to 4."""
 
     mean: float
     sd: float
-    """With ddof 0, as the library measured it."""
+    """With ddof 0."""
 
 
 def _by_rate(*cells: tuple[float, float]) -> dict[float, Reference]:
@@ -53,14 +54,16 @@ REFERENCE: dict[str, dict[str, dict[float, Reference]]] = {
 """By task, optimizer and learning rate, from the table of docs/ko.md."""
 
 TOLERANCE = 0.01
-"""Largest distance of a mean from the reference table, unless the spread of both over seeds is wider."""
+"""Largest accepted deviation of a mean from the reference table, unless both intervals are wider."""
 T_OF_FOUR = 2.776
 """The 97.5 % quantile of Student's t with 4 degrees of freedom: the table's means are over 5 seeds."""
 
 
 def first_look(epochs: int = EPOCHS, seeds: int = SEEDS, tuning_seeds: int = 5) -> dict[str, Any]:
-    """The comparison to ask for. Up to 100 seeds: the tuning seeds, from 100 on, are others than the reported ones, so
-    that the choice of a rate owes nothing to the runs it is judged by."""
+    """The body of the comparison request.
+
+    At most 100 seeds: tuning uses seeds from 100 on, so that no reported run takes part in the choice of a rate.
+    """
     soft = {"base": "adam", "collision": "soft", "gamma": 0.1}
     hard = {"base": "adam", "collision": "hard", "rate": 0.5}
     fixed, tuned = {"lr": FIXED_RATE}, {"lr": {"choice": list(RATES)}}
@@ -94,21 +97,21 @@ def first_look(epochs: int = EPOCHS, seeds: int = SEEDS, tuning_seeds: int = 5) 
 
 
 def rate(group: GroupView) -> float:
-    """The learning rate, given or chosen."""
+    """The learning rate of a group, fixed or chosen."""
     return float(group.optimizer["params"]["lr"])
 
 
 def reference(task: str, group: GroupView) -> Reference:
-    """What the reference table says of a group of this task."""
+    """The entry of the reference table for a group of this task."""
     return REFERENCE[task][group.label.removesuffix(" tuned")][rate(group)]
 
 
 def agrees(task: str, group: GroupView) -> bool:
-    """Whether the mean is what the reference table says.
+    """Whether the mean agrees with the reference table.
 
-    Where a learning rate makes training chaotic, another kind of CPU, whose sums end in other digits, gives other runs
-    from the same seeds, and two means of five may differ by more than the tolerance. Then the 95 % intervals of both
-    have to explain it (that of the difference, with the fewest degrees of freedom that Welch's test can have).
+    At learning rates that make training chaotic, rounding differences between CPUs lead to different runs from the same
+    seeds, and two means of five may differ by more than the tolerance. Such a deviation is accepted if it lies within
+    the 95 % interval of the difference (with the smallest degrees of freedom possible in Welch's test).
     """
     expected = reference(task, group)
     if group.mean is None:
@@ -116,6 +119,6 @@ def agrees(task: str, group: GroupView) -> bool:
     off = abs(group.mean - expected.mean)
     if off <= TOLERANCE or group.interval is None:
         return off <= TOLERANCE
-    half_of_its = (group.interval[1] - group.interval[0]) / 2
-    half_of_the_table_s = T_OF_FOUR * expected.sd / math.sqrt(SEEDS - 1)
-    return off <= math.hypot(half_of_its, half_of_the_table_s)
+    half_width = (group.interval[1] - group.interval[0]) / 2
+    reference_half_width = T_OF_FOUR * expected.sd / math.sqrt(SEEDS - 1)
+    return off <= math.hypot(half_width, reference_half_width)

@@ -1,4 +1,4 @@
-"""The home: the folder where a running stack leaves its address and its owner's key for the tools of the same user."""
+"""The home: the folder in which a running stack stores its address and its owner's key for the same user's tools."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def folder() -> Path:
 
 
 def key(home: Path) -> str | None:
-    """The owner's key; None where there is none, or it is not ours to read."""
+    """The owner's key; None if it is missing or not readable."""
     try:
         return (home / "key").read_text().strip() or None
     except OSError:
@@ -29,6 +29,6 @@ def key(home: Path) -> str | None:
 
 
 def address() -> str:
-    """`KOTRAIN_URL`, else that of the stack that runs from the home, else the default one."""
+    """`KOTRAIN_URL`, else the address of the stack running from the home, else `DEFAULT_URL`."""
     from_home = running(folder())
     return os.environ.get("KOTRAIN_URL") or (from_home.url if from_home else DEFAULT_URL)

@@ -1,27 +1,29 @@
-"""What commands say: answers on standard output, everything else on standard error."""
+"""Printing: results to standard output, messages and errors to standard error."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import BaseModel
 
-Json = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON.")]
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Json = Annotated[bool, typer.Option("--json", help="Print the API's response as JSON.")]
 
 
 def say(answer: BaseModel) -> None:
-    """An answer, for programs."""
+    """Print a response as JSON on standard output."""
     print(answer.model_dump_json(indent=2))
 
 
 def note(line: str) -> None:
-    """A line for people."""
+    """Print a message on standard error."""
     print(line, file=sys.stderr)
 
 
 def complain(*lines: str) -> None:
-    """What went wrong."""
+    """Print errors on standard error."""
     for line in lines:
         note(f"kotrain: {line}")

@@ -1,17 +1,19 @@
-"""Ready studies: what the reviews of the KO paper asked for, as comparisons that anybody can run.
+"""Predefined studies: the experiments that the reviews of the KO paper asked for, as requests for comparisons.
 
-A study is one request to `POST /v1/comparisons`, made for the data sets that are present. `small` is for two cores and
-some minutes, on digits and Snips; `full` takes every data set, more optimizers, trials and seeds, and wants a GPU.
+A study is one request to `POST /v1/comparisons`, built for the data sets that are present. `small` runs in minutes on
+two cores, on digits and Snips; `full` uses every data set, more optimizers, trials and seeds, and needs a GPU.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kotrain.first_look import first_look
-from service.comparisons.design.requests import ComparisonRequest
+
+if TYPE_CHECKING:
+    from service.comparisons.design.requests import ComparisonRequest
 
 Budget = Literal["small", "full"]
 Request = dict[str, Any]
@@ -22,19 +24,21 @@ CONDENSED = 0.1
 
 @dataclass(frozen=True)
 class Study:
-    """A question and the request that answers it."""
+    """A research question and the comparison that answers it."""
 
     name: str
     title: str
     make: Callable[[Budget, Collection[str]], Request]
 
     def request(self, budget: Budget, present: Collection[str]) -> Request:
-        """The request for these data sets."""
+        """The request body for these data sets."""
         body = {"name": f"{self.name} ({budget})", **self.make(budget, present)}
         return {**body, "tags": {"study": self.name, "budget": budget}}
 
     def validated(self, budget: Budget, present: Collection[str]) -> ComparisonRequest:
-        """The request, with what it leaves to defaults."""
+        """The request with all defaults filled in."""
+        from service.comparisons.design.requests import ComparisonRequest
+
         return ComparisonRequest.model_validate(self.request(budget, present))
 
 
@@ -50,7 +54,7 @@ def _adam(**changes: Any) -> Request:
 
 
 def _ko(form: str, base: str = "adam") -> Request:
-    """A form of KO; its strength is tuned beside the learning rate, out of the same number of trials."""
+    """A variant of KO; its strength is tuned together with the learning rate, within the same number of trials."""
     rates = SGD_RATES if base == "sgd" else ADAM_RATES
     shape = {"collision": "hard"} if form == "hard" else {"collision": "soft", "bounded": form == "bounded"}
     on = "" if base == "adam" else f" on {base.upper()}"
@@ -73,7 +77,7 @@ ADAMW = {
     "name": "adamw",
     "space": {**ADAM_RATES, "weight_decay": {"log_uniform": [1e-3, 1.0]}},
 }
-"""The control for weight decay, too, which is therefore tuned."""
+"""Also the control for weight decay, which is therefore tuned."""
 MUON = {
     "label": "Muon",
     "name": "muon",
@@ -94,17 +98,17 @@ def _scaled(model: str, scale: float, **params: Any) -> Request:
 
 
 DIGITS = {"name": "digits", "params": {"split": "fixed_test"}}
-"""The claims are tuned and reported on several splits: what is tested must be no other split's validation data."""
+"""The claims are tuned and reported on several splits, so the test data must be the same in all of them."""
 
 
 def _name(task: Request) -> str:
-    """Its data set's."""
+    """The name of the task's data set."""
     dataset: str | Request = task["dataset"]
     return dataset if isinstance(dataset, str) else str(dataset["name"])
 
 
 def _both_initializations(task: Request, model: str, **params: Any) -> list[Request]:
-    """A task from ordinary initial weights and from condensed ones."""
+    """The task twice: with ordinary and with condensed initial weights."""
     return [
         {**task, "label": f"{_name(task)} ({name})", "model": _scaled(model, scale, **params)}
         for name, scale in (("ordinary", 1.0), ("condensed", CONDENSED))
@@ -119,7 +123,7 @@ def _small_tasks(present: Collection[str]) -> list[Request]:
 
 
 def _full_tasks(present: Collection[str]) -> list[Request]:
-    """Each data set that is there, with the model that is usual for it."""
+    """Each data set present, with a standard model for it."""
     images = {"schedule": "cosine", "batch_size": 128}
     ordinary_only: list[Request] = [
         {"dataset": "cifar10", "model": "resnet18", "budget": {"epochs": 30}, "target": {"value": 0.85}, **images},
@@ -166,7 +170,7 @@ def _claims(budget: Budget, present: Collection[str]) -> Request:
 
 
 def _ablation(budget: Budget, present: Collection[str]) -> Request:
-    """Every combination of strength and learning rate for each form of KO, at two widths; Adam beside them."""
+    """A grid of strength and learning rate for each variant of KO, at several widths, with Adam as the baseline."""
     small = budget == "small"
     rates = [3e-4, 1e-3, 3e-3, 1e-2, 3e-2] if small else [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2]
     gammas = [0.03, 0.1, 0.3] if small else [0.01, 0.03, 0.1, 0.3, 1.0]
@@ -196,7 +200,7 @@ def _ablation(budget: Budget, present: Collection[str]) -> Request:
 
 
 def _cost(budget: Budget, present: Collection[str]) -> Request:
-    """The same few steps with each optimizer, on networks of growing size."""
+    """The same small number of steps with each optimizer, on networks of increasing size."""
     small = budget == "small"
     tasks: list[Request] = [
         {
@@ -241,9 +245,9 @@ def _cost(budget: Budget, present: Collection[str]) -> Request:
 STUDIES = {
     study.name: study
     for study in (
-        Study("first-look", "KO against Adam and SGD on digits, as in the reference table of docs/ko.md", _first_look),
-        Study("ko-claims", "Does KO beat tuned baselines, from ordinary and condensed initial weights?", _claims),
-        Study("ko-ablation", "How KO depends on its strength, the learning rate and the width", _ablation),
-        Study("ko-cost", "What a step of KO costs in time and memory, by size of the network", _cost),
+        Study("first-look", "KO against Adam and SGD on digits: the reference table of docs/ko.md", _first_look),
+        Study("ko-claims", "Does KO beat tuned baselines, with ordinary and with condensed initial weights?", _claims),
+        Study("ko-ablation", "How does KO depend on its strength, the learning rate and the network width?", _ablation),
+        Study("ko-cost", "How much time and memory does a step of KO cost, by network size?", _cost),
     )
 }

@@ -1,4 +1,4 @@
-"""`kotrain study`: run a ready study on the service, and keep its reports."""
+"""`kotrain study`: run a predefined study on the service and save its reports."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Annotated, get_args
 
 import typer
 
-from kotrain import tables
-from kotrain.client import Client
-from kotrain.comparing import follow, write
+from kotrain.comparing import write
 from kotrain.output import note, say
 from kotrain.studies import STUDIES, Budget, Study
 from service.specs.states import ComparisonStatus
 
-app = typer.Typer(help="Ready studies of KO and other optimizers.")
+app = typer.Typer(help="List and run predefined studies of KO and other optimizers.")
 
 REPORTS = {"html": "report.html", "csv": "report.csv", "latex": "report.tex", "json": "answer.json"}
-"""Format -> file."""
+"""Report format -> file name."""
 
 
 @app.command(name="list")
 def list_() -> None:
-    """List the studies."""
+    """List the predefined studies."""
+    from kotrain import tables
+
     table = tables.plain("study", "question")
     for study in STUDIES.values():
         table.add_row(study.name, study.title)
@@ -31,16 +31,25 @@ def list_() -> None:
 
 @app.command()
 def run(
-    name: Annotated[str, typer.Argument(help="`kotrain study list` names them.")],
-    budget: Annotated[str, typer.Option(help="small: two cores, some minutes; full: every data set, a GPU.")] = "small",
+    name: Annotated[str, typer.Argument(help="Name of the study; see `kotrain study list`.")],
+    budget: Annotated[
+        str, typer.Option(help="small: minutes on two cores; full: all data sets present, for a GPU.")
+    ] = "small",
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the reports.")] = Path("studies"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan: its jobs and their time.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Run everything anew, whatever has been run before.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the plan: its jobs and their estimated time.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Train all runs again instead of reusing finished ones.")
+    ] = False,
 ) -> int:
-    """Run a study over HTTP, wait for it, write its reports and print its verdict.
+    """Run a study, wait for it, write its reports and print its verdict.
 
-    What has run before is not run again: a study that was interrupted goes on where it was.
+    Finished runs are reused, so an interrupted study continues where it stopped.
     """
+    from kotrain import progress, tables
+    from kotrain.client import Client
+
     study = _study(name)
     size = _budget(budget)
     folder = output / f"{study.name}-{size}"
@@ -50,11 +59,11 @@ def run(
         if dry_run:
             tables.console().print(tables.plan(client.start_comparison(request, dry_run=True)))
             return 0
-        _make(folder)  # before the runs: where it cannot be, nobody waits for them
+        _make(folder)  # before the runs, so that an unwritable folder is reported at once
         started = client.start_comparison(request)
-        progress = started.progress
-        note(f"comparison {started.id}: up to {progress.jobs_at_most} jobs, {progress.reused} there already")
-        ended = follow(client, started)
+        planned = started.progress
+        note(f"comparison {started.id}: up to {planned.jobs_at_most} jobs, {planned.reused} of them already finished")
+        ended = progress.follow(client, started)
         for format, file in REPORTS.items():
             write(folder / file, client.report(ended, format))  # type: ignore[arg-type]  # keys are formats
     tables.console().print(tables.verdict(ended))
@@ -64,10 +73,12 @@ def run(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="`kotrain study list` names them.")],
-    budget: Annotated[str, typer.Option(help="small or full.")] = "small",
+    name: Annotated[str, typer.Argument(help="Name of the study; see `kotrain study list`.")],
+    budget: Annotated[str, typer.Option(help="Budget: small or full.")] = "small",
 ) -> None:
-    """Print the request of a study, for the data sets that are present."""
+    """Print the request body of a study, for the data sets present."""
+    from kotrain.client import Client
+
     study, size = _study(name), _budget(budget)
     with Client() as client:
         present = [dataset.name for dataset in client.catalog().datasets if dataset.present]
@@ -83,12 +94,12 @@ def _make(folder: Path) -> None:
 
 def _study(name: str) -> Study:
     if name not in STUDIES:
-        raise typer.BadParameter(f"there is no study '{name}'; there is {', '.join(STUDIES)}")
+        raise typer.BadParameter(f"unknown study '{name}'; choose one of {', '.join(STUDIES)}")
     return STUDIES[name]
 
 
 def _budget(text: str) -> Budget:
     for known in get_args(Budget):
         if text == known:
-            return known  # type: ignore[no-any-return]  # get_args tells no types
-    raise typer.BadParameter(f"'{text}' is no budget; there is small and full")
+            return known  # type: ignore[no-any-return]  # get_args is untyped
+    raise typer.BadParameter(f"unknown budget '{text}'; choose small or full")

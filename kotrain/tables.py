@@ -1,4 +1,4 @@
-"""What the command line prints: tables for people. Programs take `--json`."""
+"""Tables that the command line prints. Programs use `--json` instead."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from service.comparisons.answers import (
-    CompareAnswer,
-    ComparisonAnswer,
-    ComparisonDryRun,
-    ComparisonSummary,
-    GroupView,
-    Leaderboard,
-    PairView,
-)
 from service.comparisons.design.labels import optimizer_family
-from service.datasets.schemas import DatasetDetail, DatasetView
-from service.jobs.schemas import History, JobView
-from service.metrics.schemas import CurveView
-from service.specs.bodies import Catalog, CatalogEntry
 from service.specs.states import JobStatus
+
+if TYPE_CHECKING:
+    from service.comparisons.answers import (
+        CompareAnswer,
+        ComparisonAnswer,
+        ComparisonDryRun,
+        ComparisonSummary,
+        GroupView,
+        Leaderboard,
+        PairView,
+    )
+    from service.datasets.schemas import DatasetDetail, DatasetView
+    from service.jobs.schemas import History, JobView
+    from service.metrics.schemas import CurveView
+    from service.specs.bodies import Catalog, CatalogEntry
 
 STATUS_STYLE = {
     JobStatus.QUEUED: "dim",
@@ -37,23 +39,23 @@ STATUS_STYLE = {
     JobStatus.CANCELLED: "yellow",
 }
 PIPE_COLUMNS = 200
-"""Width of what is not printed to a terminal, so that nothing is cut off on the way to a file or a pipe."""
+"""Width of output that does not go to a terminal, so that files and pipes get complete lines."""
 HOLM, SPENDING = "p (Holm)", "p (planned looks)"
-"""What an adjusted p is called, by how it was adjusted."""
+"""Column headers of adjusted p values."""
 MOST_CLASSES = 40
-"""Of a data set, that are shown one by one."""
+"""Classes of a data set that are listed individually."""
 WIDE_COLUMNS = 140
-"""Width that the list of jobs needs for all of its columns."""
+"""Width needed by the list of jobs with all columns."""
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Where to print: the terminal's own width, colours only there, and no guessing at numbers in the text."""
+    """A console without highlighting of numbers; as wide as the terminal, or `PIPE_COLUMNS` without one."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, highlight=False, soft_wrap=False, width=None if stream.isatty() else PIPE_COLUMNS)
 
 
 def plain(*columns: str, right: Iterable[str] = (), title: str | None = None) -> Table:
-    """A table without borders; the columns in `right` are numbers."""
+    """A table without borders; the columns in `right` are right-aligned."""
     table = Table(
         box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", title=title, title_justify="left"
     )
@@ -63,12 +65,12 @@ def plain(*columns: str, right: Iterable[str] = (), title: str | None = None) ->
 
 
 def optimizer_label(optimizer: Mapping[str, Any]) -> str:
-    """An optimizer in few words: its name, KO's collision and base, the learning rate."""
+    """A short label of an optimizer: its name, KO's collision and base, the learning rate."""
     return f"{optimizer_family(optimizer)} lr={optimizer['params']['lr']:g}"
 
 
-def jobs(found: Iterable[JobView]) -> Table:
-    """A line a job; a narrow terminal gets what one needs to go on, whole, and the optimizer's beginning."""
+def jobs(listed: Iterable[JobView]) -> Table:
+    """One row per job; a narrow terminal gets fewer columns, with the id in full."""
     narrow = shutil.get_terminal_size((PIPE_COLUMNS, 24)).columns < WIDE_COLUMNS
     columns = ["id", "status", "test", "seed", "optimizer"]
     if not narrow:
@@ -76,7 +78,7 @@ def jobs(found: Iterable[JobView]) -> Table:
     table = plain(*columns, right=("seed", "test"))
     for column, width in zip(table.columns, (36, 9, 6, 4), strict=False):
         column.min_width = width
-    for job in found:
+    for job in listed:
         test = job.summary.metrics.get("test_accuracy") if job.summary else None
         cells = {
             "id": str(job.id),
@@ -94,7 +96,7 @@ def jobs(found: Iterable[JobView]) -> Table:
 
 
 def job(shown: JobView) -> Table:
-    """Everything about one job."""
+    """All details of a job."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -128,18 +130,22 @@ def job(shown: JobView) -> Table:
 
 
 def history(shown: History) -> Table:
-    """A line for each thing that happened to a job; of a traceback, its last line."""
-    table = plain("at", "attempt", "status", "reason", "what happened")
+    """One row per event of a job, with the last line of a traceback."""
+    table = plain("at", "attempt", "status", "reason", "message")
     for event in shown.events:
-        said = (event.message or "").strip().splitlines()
+        lines = (event.message or "").strip().splitlines()
         table.add_row(
-            _time(event.at), str(event.attempt or ""), event.status, event.reason or "", Text(said[-1] if said else "")
+            _time(event.at),
+            str(event.attempt or ""),
+            event.status,
+            event.reason or "",
+            Text(lines[-1] if lines else ""),
         )
     return table
 
 
 def curves(metrics: Mapping[str, CurveView]) -> Table:
-    """A line a curve: how many points, where it starts and ends, its extremes."""
+    """One row per curve: number of points, first and last value, extremes."""
     columns = ("points", "first", "last", "lowest", "highest", "last step")
     table = plain("metric", *columns, right=columns)
     for name, curve in sorted(metrics.items()):
@@ -155,7 +161,7 @@ def curves(metrics: Mapping[str, CurveView]) -> Table:
 
 
 def comparison(answer: CompareAnswer) -> Group:
-    """Groups, pairs, and the verdict in words."""
+    """Groups, pairs and the verdict."""
     parts: list[RenderableType] = []
     for table in (groups(answer), pairs(answer.pairs, HOLM)):
         parts += [table, ""] if table.row_count else []
@@ -163,13 +169,13 @@ def comparison(answer: CompareAnswer) -> Group:
 
 
 def groups(answer: CompareAnswer) -> Table:
-    """A line a group, the best mean first."""
+    """One row per group, best mean first."""
     table = plain(
         answer.group_by, "n", "mean ± sd", "95 % interval", "best", "diverged", right=("n", "best", "diverged")
     )
     if answer.target:
         table.add_column("steps to target", justify="right")
-        table.add_column("seconds", justify="right")
+        table.add_column("seconds to target", justify="right")
     for group in answer.groups:
         row = [group.label, str(group.n), spread(group), interval(group.interval), _number(group.best)]
         row.append(str(group.diverged) if group.diverged else "-")
@@ -179,10 +185,10 @@ def groups(answer: CompareAnswer) -> Table:
     return table
 
 
-def pairs(found: Sequence[PairView], p_name: str) -> Table:
-    """A line a pair; `p_name` says what its p is adjusted by."""
+def pairs(tested: Sequence[PairView], p_name: str) -> Table:
+    """One row per pair; `p_name` is the header of the adjusted p values."""
     table = plain("a", "b", "n", "a - b", "95 % interval", p_name, right=("n", "a - b", p_name))
-    for pair in found:
+    for pair in tested:
         p = p_value(pair.p_adjusted)
         table.add_row(pair.a, pair.b, str(pair.n), _signed(pair.difference), signed_interval(pair.interval), p)
     return table
@@ -205,29 +211,29 @@ def _mean_and_sd(mean: float | None, sd: float | None) -> str:
     return f"{mean:,.{digits}f} ± {sd:,.{digits}f}"
 
 
-def interval(found: tuple[float, float] | None) -> str:
+def interval(ends: tuple[float, float] | None) -> str:
     """An interval of values."""
-    if found is None:
+    if ends is None:
         return "-"
-    digits = _digits(*found)
-    return f"{found[0]:,.{digits}f} .. {found[1]:,.{digits}f}"
+    digits = _digits(*ends)
+    return f"{ends[0]:,.{digits}f} .. {ends[1]:,.{digits}f}"
 
 
-def signed_interval(found: tuple[float, float] | None) -> str:
+def signed_interval(ends: tuple[float, float] | None) -> str:
     """An interval of differences."""
-    if found is None:
+    if ends is None:
         return "-"
-    digits = _digits(*found)
-    return f"{found[0]:+,.{digits}f} .. {found[1]:+,.{digits}f}"
+    digits = _digits(*ends)
+    return f"{ends[0]:+,.{digits}f} .. {ends[1]:+,.{digits}f}"
 
 
 def _digits(*values: float) -> int:
-    """After the point: four, but for numbers that are large enough without."""
+    """Decimals: 4, or 0 for large numbers."""
     return 4 if max(map(abs, values)) < 1000 else 0
 
 
 def verdict(answer: ComparisonAnswer) -> Group:
-    """A comparison: what each task says, and how far it is."""
+    """The results of each task, the verdict and the progress."""
     progress = answer.progress
     parts: list[RenderableType] = []
     for task in answer.tasks:
@@ -241,92 +247,93 @@ def verdict(answer: ComparisonAnswer) -> Group:
 
 
 def plan(planned: ComparisonDryRun) -> Group:
-    """What a comparison would run, and for how long."""
-    table = plain("task", "optimizer", "seconds a run", "from runs", right=("seconds a run", "from runs"))
-    for one in planned.estimates:
-        took = "unknown" if one.seconds is None else f"{one.seconds:.2f}"
-        table.add_row(one.task, one.optimizer, took, str(one.runs or "none yet"))
+    """The runs that a comparison would need, and their estimated time."""
+    table = plain("task", "optimizer", "seconds per run", "estimated from", right=("seconds per run", "estimated from"))
+    for estimate in planned.estimates:
+        seconds_per_run = "unknown" if estimate.seconds is None else f"{estimate.seconds:.2f}"
+        runs = f"{estimate.runs} run{'s' * (estimate.runs > 1)}" if estimate.runs else "no runs yet"
+        table.add_row(estimate.task, estimate.optimizer, seconds_per_run, runs)
     jobs = (
         str(planned.jobs_at_most)
         if planned.jobs_at_least == planned.jobs_at_most
         else f"{planned.jobs_at_least} to {planned.jobs_at_most}"
     )
     seconds = planned.seconds_at_most
-    time = "their time is not known yet" if seconds is None else f"at most {seconds:,.0f} s of device time"
-    text = f"{jobs} jobs, {planned.reused} of the first ones there already; {time}."
-    methods = f"The methods of a paper, once it has run: {planned.methods}"
+    time = "duration unknown" if seconds is None else f"at most {seconds:,.0f} s of device time"
+    text = f"{jobs} jobs, {planned.reused} of them already finished; {time}."
+    methods = f"Methods paragraph for your paper, once the comparison has run: {planned.methods}"
     return Group(table, "", Text(methods), "", Text(text))
 
 
-def comparisons(found: Iterable[ComparisonSummary]) -> Table:
-    """A line a comparison."""
+def comparisons(listed: Iterable[ComparisonSummary]) -> Table:
+    """One row per comparison."""
     table = plain("id", "status", "created", "user", "name")
-    for one in found:
-        table.add_row(str(one.id), str(one.status), _time(one.created_at), one.user, Text(one.name))
+    for summary in listed:
+        table.add_row(str(summary.id), str(summary.status), _time(summary.created_at), summary.user, Text(summary.name))
     return table
 
 
-def leaderboard(found: Leaderboard) -> Group:
-    """A table for each setting."""
+def leaderboard(answer: Leaderboard) -> Group:
+    """One table per training setting."""
     parts: list[RenderableType] = []
-    for board in found.boards:
+    for board in answer.boards:
         shown = {path: value for path, value in board.setting.items() if not path.startswith("environment.")}
-        numbers = ("#", "n", "behind the first", HOLM, "diverged")
+        numbers = ("#", "n", "gap to first", HOLM, "diverged")
         table = plain("#", "optimizer", "n", "mean ± sd", "95 % interval", *numbers[2:], right=numbers)
-        for one in board.standings:
+        for standing in board.standings:
             table.add_row(
-                str(one.rank),
-                one.label,
-                str(one.n),
-                _mean_and_sd(one.mean, one.sd),
-                interval(one.interval),
-                _signed(one.behind_first),
-                p_value(one.p_behind),
-                str(one.diverged) if one.diverged else "-",
+                str(standing.rank),
+                standing.label,
+                str(standing.n),
+                _mean_and_sd(standing.mean, standing.sd),
+                interval(standing.interval),
+                _signed(standing.behind_first),
+                p_value(standing.p_behind),
+                str(standing.diverged) if standing.diverged else "-",
             )
-        parts += [Text(f"{found.dataset} {found.model}: {_pairs(shown)}", style="bold"), table, ""]
+        parts += [Text(f"{answer.dataset} {answer.model}: {_pairs(shown)}", style="bold"), table, ""]
     return Group(*parts)
 
 
 # --- the catalog -----------------------------------------------------------------------------------------------------
 
 
-def catalog(found: Catalog) -> Table:
-    """A line for each name that a job can give."""
-    table = plain("kind", "name", "what it is", "")
-    for dataset in found.datasets:
+def catalog(listed: Catalog) -> Table:
+    """One row per catalog entry."""
+    table = plain("kind", "name", "title", "availability")
+    for dataset in listed.datasets:
         table.add_row("data set", dataset.name, dataset.title, "present" if dataset.present else dataset.fetch)
     for kind in ("model", "optimizer", "schedule"):
-        for entry in getattr(found, f"{kind}s"):
+        for entry in getattr(listed, f"{kind}s"):
             table.add_row(kind, entry.name, entry.title, "")
     return table
 
 
-def datasets(found: Iterable[DatasetView]) -> Table:
-    """A line for each data set."""
-    table = plain("name", "what it is", "training records", "", right=["training records"])
-    for one in found:
-        table.add_row(one.name, one.title, f"{one.records:,}", "present" if one.present else one.fetch)
+def datasets(listed: Iterable[DatasetView]) -> Table:
+    """One row per data set."""
+    table = plain("name", "title", "training records", "availability", right=["training records"])
+    for view in listed:
+        table.add_row(view.name, view.title, f"{view.records:,}", "present" if view.present else view.fetch)
     return table
 
 
-def dataset(found: DatasetDetail) -> Group:
-    """What came of a file: its classes, with their records, and what may surprise."""
+def dataset(detail: DatasetDetail) -> Group:
+    """A registered data set: its classes with their number of records, and warnings about its content."""
     table = plain("class", "training records", "test records", right=["training records", "test records"])
-    counts = zip(found.class_names, found.train_per_class, found.test_per_class, strict=True)
+    counts = zip(detail.class_names, detail.train_per_class, detail.test_per_class, strict=True)
     for name, train, test in islice(counts, MOST_CLASSES):
         table.add_row(Text(name), str(train), str(test))
-    if len(found.class_names) > MOST_CLASSES:
-        table.add_row(f"and {len(found.class_names) - MOST_CLASSES} more", "", "")
-    return Group(Text(f"{found.name}: {found.title}"), table, *map(Text, found.warnings))
+    if len(detail.class_names) > MOST_CLASSES:
+        table.add_row(f"and {len(detail.class_names) - MOST_CLASSES} more", "", "")
+    return Group(Text(f"{detail.name}: {detail.title}"), table, *map(Text, detail.warnings))
 
 
 def parameters(entry: CatalogEntry) -> Table:
-    """A line for each parameter, with its default and what it does; of KO and controls those on Adam."""
+    """One row per parameter, with default and description; for KO and controls the parameters on Adam."""
     schema = entry.params
     if "oneOf" in schema:
         schema = next(params for name, params in schema["$defs"].items() if name.endswith("AdamParams"))
-    table = plain("parameter", "default", "what it does")
+    table = plain("parameter", "default", "description")
     table.columns[-1].no_wrap = False
     for name, described in schema.get("properties", {}).items():
         options = described.get("enum")
@@ -341,7 +348,7 @@ def parameters(entry: CatalogEntry) -> Table:
 def _status(job: JobView) -> Text:
     asked = job.cancel_requested and not job.status.is_final
     reason = job.reason if job.status is JobStatus.FAILED else None
-    text = f"{job.status}: {reason}" if reason else f"{job.status}, to be cancelled" if asked else str(job.status)
+    text = f"{job.status}: {reason}" if reason else f"{job.status}, cancelling" if asked else str(job.status)
     return Text(text, style=STATUS_STYLE[job.status])
 
 

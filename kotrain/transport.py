@@ -1,7 +1,7 @@
-"""Requests that survive a short absence of the server.
+"""HTTP requests with retries, so that they survive a short outage of the server.
 
-Every call of the API may be repeated: reads change nothing, cancel and retry answer the same again, and a submission
-carries an idempotency key.
+Every API call is safe to repeat: reads change nothing, cancel and retry are idempotent, and submissions carry an
+idempotency key.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ ATTEMPTS = 4
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 10.0
 
 UPLOAD_SECONDS = 3600.0
-"""For the answer to a file, which is read as a whole before it comes."""
+"""Read timeout of uploads: the server validates the whole file before it responds."""
 PIECE_BYTES = 2**20
 
 Answer = TypeVar("Answer", bound=BaseModel)
 OnSent = Callable[[int], None]
-"""Called with the bytes that were sent so far."""
+"""Called with the number of bytes sent so far."""
 
 
 class Transport:
-    """Sends requests with the key, repeats them where that can help, and turns problems into exceptions."""
+    """Sends authenticated requests, repeats those that may succeed later, and raises error responses as exceptions."""
 
     def __init__(self, http: httpx2.Client, key: str | None) -> None:
         self.http = http
@@ -48,7 +48,7 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         repeat_on: frozenset[int] = frozenset({503}),
     ) -> Answer:
-        """The answer's body as `answer`; see `send`."""
+        """The response body, parsed as `answer`; see `send`."""
         response = self.send(method, path, query=query, body=body, headers=headers, repeat_on=repeat_on)
         return answer.model_validate_json(response.content)
 
@@ -62,14 +62,14 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         repeat_on: frozenset[int] = frozenset({503}),
     ) -> httpx2.Response:
-        """The answer, once it is one.
+        """Send a request and return its successful response.
 
-        Connection failures and the statuses in `repeat_on` are tried again, up to 4 times in all, after 0.2, 0.4 and
-        0.8 s or what `Retry-After` says, at most 10 s. Raises `ConnectionFailed` or the `ApiError` of the last one.
+        Connection failures and the statuses in `repeat_on` are retried, up to 4 attempts in all, after 0.2, 0.4 and
+        0.8 s, or after `Retry-After`, at most 10 s. Raises `ConnectionFailed`, or the `ApiError` of the last attempt.
         """
         params = {name: value for name, value in (query or {}).items() if value is not None}
         all_headers = {**self._headers, **(headers or {})}
-        # Python's own JSON has NaN and Infinity; the service's refusal names the field that holds one.
+        # json.dumps writes NaN and Infinity; the server's error then names the field.
         content = None if body is None else json.dumps(body).encode()
         if content is not None:
             all_headers["Content-Type"] = "application/json"
@@ -93,7 +93,7 @@ class Transport:
     def upload(
         self, answer: type[Answer], path: str, file: Path, query: Mapping[str, Any], on_sent: OnSent | None
     ) -> Answer:
-        """The answer to a file, sent once, piece by piece. Raises `ConnectionFailed` or an `ApiError`."""
+        """Upload a file in pieces, without retries. Raises `ConnectionFailed` or an `ApiError`."""
         params = {name: value for name, value in query.items() if value is not None}
         headers = {
             **self._headers,
@@ -124,18 +124,22 @@ def _pieces(path: Path, on_sent: OnSent | None) -> Iterator[bytes]:
 
 
 def problem_of(response: httpx2.Response) -> ApiError:
-    """The exception of an answer with an error; also of one that some proxy wrote, not kotrain."""
+    """The exception for an error response, also for one of a proxy that has no problem body."""
     try:
         problem = Problem.model_validate_json(response.content)
     except ValidationError:
         title = f"{response.status_code} {response.reason_phrase}".strip()
         problem = Problem(
-            type="about:blank", title=title, status=response.status_code, detail=f"the server says {title}", errors=[]
+            type="about:blank",
+            title=title,
+            status=response.status_code,
+            detail=f"the server returned {title}",
+            errors=[],
         )
     return from_problem(problem)
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
-    """The seconds that the server asks to wait; None where it names none (or a date, which kotrain never does)."""
+    """The seconds in `Retry-After`; None without the header or with a date, which kotrain never sends."""
     value = response.headers.get("Retry-After", "")
     return float(value) if value.isdecimal() else None

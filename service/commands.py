@@ -1,140 +1,113 @@
-"""The server's own commands: up, api, worker, migrate, key. `kotrain` loads them as a plug-in."""
+"""The server's own commands, which `kotrain` loads as a plug-in.
+
+`service.operations.commands` carries them out; a command imports it when it runs, so that `kotrain --help`, which lists
+these beside its own, needs none of the server.
+"""
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import socket
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvicorn
-from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from service.accounts import api_keys
-from service.config import LOOPBACK, settings
-from service.errors import Invalid
-from service.operations import retention, stack
-from service.operations.backup import backup as backups
-from service.operations.backup.archive import BackupError
-from service.operations.doctor import findings
-from service.operations.doctor.checks import examine
-from service.operations.embedded.process import EmbeddedError
-from service.storage import database
-from service.storage.files import store
-from service.storage.schema_version import Incompatible
+if find_spec("sqlalchemy") is None:  # an SDK without a server has this file, but not its packages
+    raise ModuleNotFoundError("the server's packages are not installed", name="sqlalchemy")
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Run kotrain's parts.")
 
-REFUSALS = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
-"""What PostgreSQL says to whom it will not let in later either; before there is a connection errors have no code."""
-
-Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="KOTRAIN_PORT, else 8000; 0 takes a free one.")]
-HomeFolder = Annotated[Path | None, typer.Option(help="KOTRAIN_HOME; data, key and logs are kept there.")]
+Port = Annotated[
+    int | None, typer.Option(min=0, max=65_535, help="Port. Default: KOTRAIN_PORT or 8000; 0: any free port.")
+]
+HomeFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for database, data, key and logs. Default: KOTRAIN_HOME or ~/.kotrain (root: /var/lib/kotrain)."
+    ),
+]
+BackupFile = Annotated[Path, typer.Argument(help="Backup file (tar).", metavar="FILE")]
 
 
 @app.command()
 def up(port: Port = None, home: HomeFolder = None) -> None:
-    """Start database, broker, API and a worker here; Ctrl-C stops them all."""
-    with _one_line_errors():
-        _choose(KOTRAIN_PORT=port, KOTRAIN_HOME=home and _absolute(home))
-        logging.basicConfig(level=logging.WARNING, format="kotrain: %(asctime)s %(message)s")
-        stack.run(_announce)
+    """Start database, broker, API and a worker on this machine; Ctrl-C stops all of them."""
+    from service.operations import commands
+
+    commands.up(port, home)
 
 
 @app.command()
 def api(
-    host: Annotated[str | None, typer.Option(help="KOTRAIN_HOST, else 127.0.0.1.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: KOTRAIN_HOST or 127.0.0.1.")] = None,
     port: Port = None,
-    fd: Annotated[int | None, typer.Option(hidden=True, help="An inherited listening socket.")] = None,
+    fd: Annotated[
+        int | None, typer.Option(hidden=True, help="File descriptor of an inherited listening socket.")
+    ] = None,
 ) -> None:
-    """Serve HTTP, with the database and broker of KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
-    with _one_line_errors():
-        _choose(KOTRAIN_HOST=host, KOTRAIN_PORT=port)
-        _require("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
-        wanted = settings()
-        _check_schema()
-        if wanted.host not in LOOPBACK and not api_keys.any_exist():
-            raise EmbeddedError(
-                f"without an API key the API does not listen on {wanted.host}: make one with `kotrain key NAME`"
-            )
-        with socket.socket(fileno=fd) if fd is not None else stack.listen(wanted.host, wanted.port) as listener:
-            _serve(listener)
+    """Serve the HTTP API, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
+    from service.operations import commands
+
+    commands.api(host, port, fd)
 
 
 @app.command()
 def worker() -> None:
-    """Train jobs on this machine, for the database and broker of KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
-    with _one_line_errors():
-        _require("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
-        _check_schema()
-    # Its forkserver must come before anything that we have imported here.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "workers"])
+    """Train jobs on this machine, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
+    from service.operations import commands
+
+    commands.worker()
 
 
 @app.command()
 def migrate() -> None:
-    """Bring the schema of KOTRAIN_DATABASE_URL to this version's; one that is newer and allows it stays as it is."""
-    with _one_line_errors():
-        _require("KOTRAIN_DATABASE_URL")
-        database.migrate()
+    """Upgrade the schema of the database at KOTRAIN_DATABASE_URL; a newer compatible schema is left unchanged."""
+    from service.operations import commands
+
+    commands.migrate()
 
 
 @app.command()
 def key(
-    name: Annotated[str, typer.Argument(help="The user, who is made if need be.")],
-    admin: Annotated[bool, typer.Option(help="The user may cancel the jobs of others.")] = False,
+    name: Annotated[str, typer.Argument(help="User; created if missing.")],
+    admin: Annotated[bool, typer.Option(help="Allow the user to cancel jobs of other users.")] = False,
     home: HomeFolder = None,
 ) -> None:
-    """Print a new API key for a user, of KOTRAIN_DATABASE_URL or of the home. It is shown once."""
-    with _one_line_errors(), _ended_by_signals():
-        _choose(KOTRAIN_HOME=home and _absolute(home))
-        with stack.database():
-            database.check_schema()
-            typer.echo(api_keys.create(name, admin=admin))
+    """Create an API key for a user and print it. Only its hash is stored: it cannot be shown again."""
+    from service.operations import commands
+
+    commands.key(name, admin, home)
 
 
 @app.command()
 def gc(
     checkpoints_days: Annotated[
         float | None,
-        typer.Option(min=0, metavar="DAYS", help="Of jobs that ended so long ago; KOTRAIN_KEEP_CHECKPOINTS_DAYS or 1."),
+        typer.Option(
+            min=0,
+            metavar="DAYS",
+            help="Keep checkpoints for this long after the end of a job. Default: KOTRAIN_KEEP_CHECKPOINTS_DAYS or 1.",
+        ),
     ] = None,
     points_days: Annotated[
         float | None,
-        typer.Option(min=0, metavar="DAYS", help="Their metric points; KOTRAIN_KEEP_POINTS_DAYS, else never."),
+        typer.Option(
+            min=0,
+            metavar="DAYS",
+            help="Keep metric points for this long. Default: KOTRAIN_KEEP_POINTS_DAYS or forever.",
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what would be removed.")] = False,
     home: HomeFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
-    """Remove what is kept no longer: old checkpoints and metric points, and files that nothing names.
+    """Remove expired checkpoints and metric points, and files that no checkpoint refers to.
 
-    It works in small transactions while everything runs, or when it is stopped. Jobs, their summaries and their events
-    stay.
+    Works in small transactions, whether kotrain is running or stopped. Jobs, their summaries and their events are kept.
     """
-    with _one_line_errors(), _ended_by_signals():
-        _choose(KOTRAIN_HOME=home and _absolute(home))
-        kept = retention.Policy.of_settings()
-        policy = retention.Policy(
-            kept.checkpoints_days if checkpoints_days is None else checkpoints_days,
-            kept.points_days if points_days is None else points_days,
-            dry_run,
-        )
-        with stack.database():
-            database.check_schema()
-            removed = retention.collect(policy, store())
-    typer.echo(removed.model_dump_json(indent=2) if as_json else "\n".join(retention.told(policy, removed)))
-    for problem in removed.problems:
-        typer.echo(f"kotrain: {problem}", err=True)
-    if removed.problems:
-        raise typer.Exit(1)
+    from service.operations import commands
+
+    commands.gc(checkpoints_days, points_days, dry_run, home, as_json)
 
 
 @app.command()
@@ -142,138 +115,29 @@ def doctor(
     home: HomeFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Find and name what is wrong with this installation, running or not; exit status 1 where there is an error."""
-    with _one_line_errors():
-        os.environ.update({} if home is None else {"KOTRAIN_HOME": str(_absolute(home))})
-        found = examine()
-    typer.echo(findings.as_json(found) if as_json else findings.as_text(found, is_coloured=sys.stdout.isatty()))
-    if any(finding.level is findings.Level.ERROR for finding in found):
-        raise typer.Exit(1)
+    """Check this installation, running or stopped, and suggest fixes; exit status 1 if there are errors."""
+    from service.operations import commands
 
-
-BackupFile = Annotated[Path, typer.Argument(help="One file; a tar.", metavar="FILE")]
+    commands.doctor(home, as_json)
 
 
 @app.command()
 def backup(file: BackupFile, home: HomeFolder = None) -> None:
-    """Back up the database and the checkpoints into a new file, while everything runs or when it is stopped.
+    """Back up the database and the checkpoints to a new file, whether kotrain is running or stopped.
 
-    It is the database of KOTRAIN_DATABASE_URL, else that of `up`. Data sets and the owner's key are not in it.
+    Backs up the database of KOTRAIN_DATABASE_URL, or of the home. Data sets and the owner's key are not included.
     """
-    with _one_line_errors(), _ended_by_signals():
-        _choose(KOTRAIN_HOME=home and _absolute(home))
-        with stack.database():
-            made = backups.create(file)
-    typer.echo(f"{file}: jobs: {made.jobs}, checkpoints: {len(made.files)}, MiB: {made.size_bytes / 2**20:.1f}")
-    if made.left_out:
-        typer.echo(f"checkpoints that were replaced meanwhile, or damaged, and are not in it: {len(made.left_out)}")
+    from service.operations import commands
+
+    commands.backup(file, home)
 
 
 @app.command()
 def restore(file: BackupFile, home: HomeFolder = None) -> None:
-    """Bring a backup back into an empty database: that of KOTRAIN_DATABASE_URL, else of a home where nothing runs."""
-    with _one_line_errors(), _ended_by_signals():
-        _choose(KOTRAIN_HOME=home and _absolute(home))
-        with backups.verified(file) as whole, stack.database(of_a_stopped_one=True):
-            done = backups.restore(whole)
-    typer.echo(f"back from {file}: jobs: {done.jobs}, checkpoints: {done.files}")
-    if done.given_back:
-        typer.echo(f"jobs that were running then and are queued now: {done.given_back}")
-    if done.dropped:
-        typer.echo(f"checkpoints that the backup does not hold: {done.dropped}; their jobs continue from older ones")
+    """Restore a backup into an empty database: that of KOTRAIN_DATABASE_URL, or of a home whose stack is stopped."""
+    from service.operations import commands
 
-
-def _check_schema() -> None:
-    """Refuse to start on a schema that we cannot work with, or where the database does not let us in.
-
-    One that is away is waited for, as at any time.
-    """
-    try:
-        database.check_schema()
-    except OperationalError as away:
-        if any(words in str(away) for words in REFUSALS):
-            raise
-        logging.warning("kotrain: the database is away, its schema is not checked: %s", _line(away))
-
-
-class Server(uvicorn.Server):
-    """Ends the streams when it shuts down, instead of waiting until they end by themselves."""
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's."""
-        if "hub" in self.lifespan.state:
-            self.lifespan.state["hub"].close()
-        await super().shutdown(sockets)
-
-
-def _serve(listener: socket.socket) -> None:
-    # uvicorn stops gracefully on a signal and then raises it again, for whoever listened before: nobody, so exit 0.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    config = uvicorn.Config(
-        "service.app:create_app",
-        factory=True,
-        # Longer than clients keep a connection that is idle: a request on one that we are just closing would be lost.
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=stack.STREAM_SECONDS,
-        log_level="info",
-    )
-    server = Server(config)
-    server.run(sockets=[listener])
-    if not server.started:
-        raise typer.Exit(1)
-
-
-def _announce(running: stack.Running) -> None:
-    typer.echo(f"kotrain answers at {running.url}")
-    typer.echo("  dashboard: the same address in a browser, which asks for the key")
-    typer.echo(f"  API key:   {running.key_file}  (the tools of this user find it)")
-    typer.echo(f"  logs:      {running.logs}")
-    typer.echo("Ctrl-C stops it; the data stays.")
-
-
-def _choose(**environment: object) -> None:
-    """Put what was typed where settings are read from, for us and for our children."""
-    os.environ.update({name: str(value) for name, value in environment.items() if value is not None})
-    settings.cache_clear()
-
-
-def _absolute(home: Path) -> Path:
-    """For our children too, wherever they run; `.` stays, and is refused."""
-    return home if home == Path() else home.absolute()
-
-
-def _require(*names: str) -> None:
-    for name in names:
-        if getattr(settings(), name.removeprefix("KOTRAIN_").lower()) is None:
-            raise EmbeddedError(f"{name} is not set: set it, or use `kotrain up`, which brings its own servers")
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does, so that nothing half done is left."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
-    yield
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """What a user can do something about becomes one line on standard error and exit status 1."""
-    try:
-        yield
-    except (BackupError, EmbeddedError, Incompatible, Invalid, ValidationError, SQLAlchemyError) as error:
-        typer.echo(f"kotrain: {_line(error)}", err=True)
-        raise typer.Exit(1) from error
-
-
-def _line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"KOTRAIN_{'_'.join(map(str, first['loc'])).upper()}: {first['msg'].removeprefix('Value error, ')}"
-    if isinstance(error, SQLAlchemyError):
-        return f"the database of KOTRAIN_DATABASE_URL: {' '.join(str(getattr(error, 'orig', error)).split())}"
-    return str(error)
+    commands.restore(file, home)
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def advance_comparisons() -> None:
             if is_away(error):
                 raise
             if is_locked(error):
-                log.warning("comparison %s: put off, somebody else keeps what it needs locked", comparison_id)
+                log.warning("comparison %s: postponed, its rows are locked by another transaction", comparison_id)
                 continue
             log.exception("comparison %s: cannot go on", comparison_id)
             fail(comparison_id, error)

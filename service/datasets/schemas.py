@@ -11,9 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.specs.base import Kind
-
-FileFormat = Literal["npz", "csv", "parquet", "jsonl", "zip"]
-"""What can be uploaded."""
+from service.specs.formats import FileFormat
 
 
 class Description(BaseModel):

@@ -1,4 +1,4 @@
-"""What is going on, at a glance: one small answer, cheap enough to be asked for every few seconds."""
+"""The dashboard's overview: one small response, cheap enough to be polled every few seconds."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from service.storage.tables import Comparison, Job, User, Worker
 
 RECENT = timedelta(days=1)
 SHOWN = 5
-"""Comparisons."""
+"""Number of comparisons in the overview."""
 
 
 class QueueView(Output):
-    """What a user waits for, and what runs."""
+    """Queued and running jobs of a user."""
 
     user: str
     queued: int
@@ -31,14 +31,14 @@ class QueueView(Output):
 
 
 class Slots(Output):
-    """Of all workers that are up."""
+    """Slots of all workers that are up."""
 
-    total: int = Field(description="Jobs that they run at once.")
+    total: int = Field(description="Maximum number of concurrent jobs.")
     busy: int
 
 
 class RecentComparison(Output):
-    """A comparison, how far it is, and what it says."""
+    """A comparison with its progress and verdict."""
 
     id: UUID
     name: str
@@ -46,41 +46,41 @@ class RecentComparison(Output):
     status: ComparisonStatus
     created_at: datetime
     finished_at: datetime | None
-    verdict: list[str] = Field(description="What is known, in sentences.")
-    jobs: int = Field(description="Runs asked for so far.")
-    jobs_at_most: int = Field(description="Runs if every look is needed.")
-    ended: int = Field(description="Of the runs asked for.")
+    verdict: list[str] = Field(description="Verdict so far, in sentences.")
+    jobs: int = Field(description="Runs requested so far.")
+    jobs_at_most: int = Field(description="Maximum number of runs, if every look is needed.")
+    ended: int = Field(description="Ended runs among those requested.")
 
 
 class Overview(Output):
-    """What is going on."""
+    """Jobs, queue, slots and recent comparisons."""
 
-    jobs: dict[JobStatus, int] = Field(description="How many there are, by status.")
-    ended: dict[JobStatus, int] = Field(description="How many ended in the last 24 hours, by status.")
-    queue: list[QueueView] = Field(description="Users with a job that waits or runs; who waits for most comes first.")
+    jobs: dict[JobStatus, int] = Field(description="Number of jobs by status.")
+    ended: dict[JobStatus, int] = Field(description="Number of jobs that ended in the last 24 hours, by status.")
+    queue: list[QueueView] = Field(description="Users with queued or running jobs, sorted by queued jobs, most first.")
     slots: Slots
-    comparisons: list[RecentComparison] = Field(description="The newest five.")
+    comparisons: list[RecentComparison] = Field(description="The five newest comparisons.")
 
 
 def overview(session: Session) -> Overview:
-    """All of it."""
+    """The overview of the whole installation."""
     newest, _ = comparisons.find(session, SHOWN, None)
     return Overview(
         jobs=lookup.count(session, lookup.Filter()),
         ended=_ended(session),
         queue=_queue(session),
         slots=_slots(session),
-        comparisons=[_recent(session, one) for one in newest],
+        comparisons=[_recent(session, comparison) for comparison in newest],
     )
 
 
 def _ended(session: Session) -> dict[JobStatus, int]:
-    """How many jobs ended lately. With each status named and a time that stands still, an index answers."""
+    """Jobs that ended recently. With explicit statuses and a stable time the index is used."""
     ends = [status for status in JobStatus if status.is_final]
     is_recent = Job.finished_at >= func.statement_timestamp() - RECENT
     query = select(Job.status, func.count()).where(Job.status.in_(ends), is_recent).group_by(Job.status)
-    found = {JobStatus(status): number for status, number in session.execute(query)}
-    return {status: found.get(status, 0) for status in ends}
+    counts = {JobStatus(status): number for status, number in session.execute(query)}
+    return {status: counts.get(status, 0) for status in ends}
 
 
 def _queue(session: Session) -> list[QueueView]:
@@ -110,7 +110,7 @@ def _slots(session: Session) -> Slots:
 
 
 def _recent(session: Session, comparison: Comparison) -> RecentComparison:
-    """One that this version cannot read says so, and the others are shown all the same."""
+    """A comparison that this version cannot read is listed with the reason as its verdict."""
     about = {name: getattr(comparison, name) for name in ("id", "name", "status", "created_at", "finished_at")}
     about["user"] = comparison.user.name
     try:

@@ -1,9 +1,9 @@
-"""Retention: what is kept no longer is removed, in small transactions, while the service runs.
+"""Retention: removes expired data in small transactions, while the service runs.
 
-Checkpoints and metric points of jobs that ended long enough ago; files that no row names; expired answers to repeated
-requests. The job itself, its summary and its events stay. Nothing here needs to be finished: rows go in a committed
-transaction before their files, so that an end at any moment leaves files that no row names, which the next look
-removes. Ages of jobs are told by the database's clock.
+Expired are checkpoints and metric points of jobs that ended long enough ago, files that no row refers to, and stored
+responses to repeated requests. The job itself, its summary and its events are kept. Removal can be interrupted at any
+moment: rows are deleted in a committed transaction before their files, and files left behind are removed by the next
+run. Ages of jobs are measured by the database's clock.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from service.storage.files import Store, store
 from service.storage.idempotency import KEPT
 
 BATCH_SECONDS = 0.1
-"""What a transaction should take; the number of its rows follows from how long the one before took. A pause of the same
-length follows it, so that the service keeps half of the disk."""
+"""Target duration of a transaction; the duration of the previous one determines the number of rows. A pause of the same
+length follows, so that the service keeps half of the disk bandwidth."""
 FEWEST_ROWS, MOST_ROWS = 16, 4000
 PAGE = 500
-"""Jobs, checkpoints or files that are looked at together."""
+"""Jobs, checkpoints or files per query."""
 FILE_SECONDS = 3600.0
-"""Younger files are left alone: the fence makes it safe to remove them, this makes it boring."""
+"""Younger files are kept, as an additional margin: removing them would be safe by the fence alone."""
 MOST_DAYS = 1e6
-"""Longer ago than any date that Postgres could be asked for."""
+"""Larger ages exceed the dates that PostgreSQL can represent."""
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ FINAL = ", ".join(f"'{status}'" for status in JobStatus if status.is_final)
 
 @dataclass(frozen=True)
 class Policy:
-    """What to keep, in days after the end of a job: checkpoints; metric points, None for ever.
+    """Days after the end of a job to keep its checkpoints and its metric points (None: forever).
 
     `is_dry_run` counts what would be removed and removes nothing.
     """
@@ -55,12 +55,12 @@ class Policy:
 
     @classmethod
     def of_settings(cls) -> Policy:
-        """That of `KOTRAIN_KEEP_CHECKPOINTS_DAYS` and `KOTRAIN_KEEP_POINTS_DAYS`."""
+        """The policy of `KOTRAIN_KEEP_CHECKPOINTS_DAYS` and `KOTRAIN_KEEP_POINTS_DAYS`."""
         return cls(settings().keep_checkpoints_days, settings().keep_points_days)
 
 
 class Removed(BaseModel):
-    """What was removed, or would be. Sizes in bytes, as they were stored (points: compressed)."""
+    """Removed data, or data to be removed. Sizes are in bytes, as stored (points: compressed)."""
 
     is_dry_run: bool
     checkpoints: int = 0
@@ -69,34 +69,34 @@ class Removed(BaseModel):
     point_rows: int = 0
     point_bytes: int = 0
     files: int = 0
-    """Files that no row named."""
+    """Files that no row referred to."""
     file_bytes: int = 0
     answers: int = 0
-    """Expired answers to repeated requests."""
+    """Expired responses to repeated requests."""
     unknown_files: int = 0
-    """Files of jobs that this database does not know; they are left alone."""
+    """Files of jobs that are not in this database; they are kept."""
     unknown_bytes: int = 0
     transactions: int = 0
     seconds: float = 0
     longest_transaction_seconds: float = 0
     problems: list[str] = []
-    """What could not be done, and why."""
+    """Errors that prevented a removal."""
 
     @property
     def is_nothing(self) -> bool:
-        """Whether there was nothing to do."""
+        """Whether nothing was removed and nothing failed."""
         return not (self.checkpoints or self.points or self.files or self.answers or self.problems)
 
 
 def sweep(should_stop: Callable[[], bool] = lambda: False) -> Removed | None:
-    """Remove by the settings what is due; for workers, each of which may have a folder of its own. Never raises.
+    """Remove expired data by the settings; run by each worker, which may have a store of its own. Never raises.
 
-    `should_stop` is asked between transactions. The answer is None where the database went away.
+    `should_stop` is called between transactions. Returns None if removal failed, for example without the database.
     """
     try:
         removed = collect(Policy.of_settings(), store(), should_stop)
-    except Exception as error:  # the caller is a thread that has to outlive whatever it meets
-        log.warning("retention put off: %s", error, exc_info=not isinstance(error, SQLAlchemyError))
+    except Exception as error:  # the calling thread must survive any error
+        log.warning("retention postponed: %s", error, exc_info=not isinstance(error, SQLAlchemyError))
         return None
     for problem in removed.problems:
         log.warning("retention: %s", problem)
@@ -106,10 +106,10 @@ def sweep(should_stop: Callable[[], bool] = lambda: False) -> Removed | None:
 
 
 def collect(policy: Policy, files: Store, should_stop: Callable[[], bool] = lambda: False) -> Removed:
-    """Remove what the policy does not keep; two at the same time share the work.
+    """Remove everything the policy does not keep; concurrent calls share the work.
 
-    `should_stop` ends it early, after a whole transaction. Raises SQLAlchemyError where the database is away; trouble
-    with files is told in `problems` and keeps nothing else from being done.
+    `should_stop` ends the removal early, after a complete transaction. Raises SQLAlchemyError if the database is
+    unavailable; errors of the store are collected in `problems` and do not affect other removals.
     """
     work = _Work(policy, files, should_stop, Removed(is_dry_run=policy.is_dry_run))
     start = time.perf_counter()
@@ -120,33 +120,33 @@ def collect(policy: Policy, files: Store, should_stop: Callable[[], bool] = lamb
             break
         except SQLAlchemyError:
             raise
-        except Exception as error:  # stores elsewhere have errors of their own; one that hangs has kept up only files
-            work.removed.problems.append(f"the files in {files.url}: {error}")
+        except Exception as error:  # remote stores have error types of their own
+            work.removed.problems.append(f"store {files.url}: {error}")
     work.removed.seconds = time.perf_counter() - start
     return work.removed
 
 
-# --- in words --------------------------------------------------------------------------------------------------------
+# --- output ----------------------------------------------------------------------------------------------------------
 
 
-def told(policy: Policy, removed: Removed) -> list[str]:
-    """What was removed, for people: a line for each kind."""
-    ended = "of jobs that ended {} ago or earlier"
+def describe(policy: Policy, removed: Removed) -> list[str]:
+    """One line of text for each kind of removed data."""
+    ended = "of jobs that ended at least {} ago"
     lines = {"checkpoints": f"{removed.checkpoints:,} {ended.format(_age(policy.checkpoints_days))}"}
     lines["checkpoints"] += _sized(removed.checkpoint_bytes)
     if policy.points_days is None:
-        lines["points"] = "kept for ever (KOTRAIN_KEEP_POINTS_DAYS or --points-days would set an age)"
+        lines["points"] = "kept forever (set KOTRAIN_KEEP_POINTS_DAYS or --points-days to remove old ones)"
     else:
         lines["points"] = f"{removed.points:,} {ended.format(_age(policy.points_days))}"
         lines["points"] += f", {removed.point_rows:,} rows{_sized(removed.point_bytes)}" if removed.points else ""
-    lines["files"] = f"{removed.files:,} that no checkpoint names{_sized(removed.file_bytes)}"
+    lines["files"] = f"{removed.files:,} without a checkpoint{_sized(removed.file_bytes)}"
     if removed.unknown_files:
-        lines["left alone"] = f"{removed.unknown_files:,} files of jobs that this database does not know"
-        lines["left alone"] += _sized(removed.unknown_bytes)
-    lines["answers"] = f"{removed.answers:,} expired answers to repeated requests"
+        lines["kept files"] = f"{removed.unknown_files:,} of jobs that are not in this database"
+        lines["kept files"] += _sized(removed.unknown_bytes)
+    lines["responses"] = f"{removed.answers:,} expired, stored for repeated requests"
     lines["time"] = f"{removed.seconds:.2g} s, {removed.transactions:,} transactions, "
-    lines["time"] += f"the longest {1000 * removed.longest_transaction_seconds:.0f} ms"
-    head = ["nothing is removed (--dry-run); to be removed are"] if removed.is_dry_run else []
+    lines["time"] += f"longest {1000 * removed.longest_transaction_seconds:.0f} ms"
+    head = ["dry run, nothing is removed; would be removed:"] if removed.is_dry_run else []
     return [*head, *(f"{name:12} {line}" for name, line in lines.items())]
 
 
@@ -184,8 +184,8 @@ REMOVE_CHECKPOINTS = _statement(
     """
 )
 
-# One probe of the index for each job that still has points, whatever their number: after a first run, that is few.
-# What a comparison that is not over yet will show in its report stays.
+# One index probe per job that still has points, whatever their number: few after a first run.
+# Points of running comparisons are kept for their reports.
 JOBS_WITH_POINTS = _statement(
     f"""
     WITH RECURSIVE found(id, position) AS (
@@ -200,7 +200,7 @@ JOBS_WITH_POINTS = _statement(
     FROM jobs WHERE jobs.id = ANY(ARRAY(SELECT id FROM found)) ORDER BY jobs.id
     """
 )
-# The size as stored: nothing is decompressed but the steps, to count them.
+# Sizes as stored: only the steps are decompressed, to count them.
 _CHUNK = """cardinality(steps) AS points,
             pg_column_size(steps) + pg_column_size("values") + pg_column_size(wall_seconds) AS bytes"""
 COUNT_POINTS = _statement(
@@ -209,7 +209,7 @@ COUNT_POINTS = _statement(
     FROM (SELECT {_CHUNK} FROM metric_chunks WHERE job_id = ANY(:jobs)) AS old
     """
 )
-# It goes on after the last row it met and not from the start, which is full of dead entries of the index.
+# Continues after the last row instead of from the start, where the index is full of dead entries.
 REMOVE_POINTS = _statement(
     f"""
     WITH old AS (
@@ -249,7 +249,7 @@ _NAME = re.compile(r"jobs/(?P<job>[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})/(?P
 
 @dataclass(frozen=True)
 class _File:
-    """A file that belongs to an attempt of a job; what has another name is not ours to remove."""
+    """A file of an attempt of a job. Files with other names are never removed."""
 
     name: str
     size_bytes: int
@@ -258,11 +258,11 @@ class _File:
 
     @classmethod
     def of(cls, name: str, size_bytes: int) -> _File | None:
-        found = _NAME.fullmatch(name)
-        return found and cls(name, size_bytes, UUID(found["job"]), int(found["attempt"]))
+        match = _NAME.fullmatch(name)
+        return match and cls(name, size_bytes, UUID(match["job"]), int(match["attempt"]))
 
-    def is_lost(self, status: JobStatus, attempt: int) -> bool:
-        """Whether no row can come to name it any more, by the fence: a claim always makes a new attempt."""
+    def is_orphaned(self, status: JobStatus, attempt: int) -> bool:
+        """Whether no row can refer to the file in future, by the fence: each claim starts a new attempt."""
         if status.is_final:
             return True
         return self.attempt < attempt if status is JobStatus.RUNNING else self.attempt <= attempt
@@ -272,7 +272,7 @@ class _File:
 
 
 class _Stopped(Exception):
-    """The caller has had enough."""
+    """`should_stop` returned True."""
 
 
 @dataclass
@@ -282,10 +282,10 @@ class _Work:
     should_stop: Callable[[], bool]
     removed: Removed
     _rows: int = 256
-    """Of the next transaction."""
+    """Rows of the next transaction."""
 
     def remove_checkpoints(self) -> None:
-        """Rows first, files once they are committed: a row never names a file that we removed."""
+        """Delete rows first, and their files after the commit: no row refers to a removed file."""
         old = {"seconds": _seconds(self.policy.checkpoints_days)}
         if self.policy.is_dry_run:
             (row,) = self._run(COUNT_CHECKPOINTS, old)
@@ -297,7 +297,7 @@ class _Work:
             self.files.remove(row.file for row in gone)
 
     def remove_points(self) -> None:
-        """Chunk by chunk, job after job."""
+        """Delete expired chunks of metric points, job by job."""
         if self.policy.points_days is None:
             return
         for jobs in self._jobs_with_old_points(_seconds(self.policy.points_days)):
@@ -305,8 +305,8 @@ class _Work:
                 self._count_points(*self._run(COUNT_POINTS, {"jobs": jobs}))
                 continue
             at: dict[str, Any] = {"job": UUID(int=0), "name": 0, "step": 0}
-            while found := self._run(REMOVE_POINTS, {"jobs": jobs, **at, "rows": self._rows}):
-                (row,) = found
+            while rows := self._run(REMOVE_POINTS, {"jobs": jobs, **at, "rows": self._rows}):
+                (row,) = rows
                 self._count_points(row)
                 at = {"job": row.job, "name": row.name, "step": row.step}
                 jobs = [job for job in jobs if job >= row.job]
@@ -324,7 +324,7 @@ class _Work:
         self.removed.point_bytes += row.bytes or 0
 
     def remove_answers(self) -> None:
-        """Answers to requests that will not be repeated any more."""
+        """Delete expired responses to repeated requests."""
         old = {"seconds": KEPT.total_seconds()}
         if self.policy.is_dry_run:
             (row,) = self._run(COUNT_ANSWERS, old)
@@ -334,23 +334,23 @@ class _Work:
             self.removed.answers += gone
 
     def remove_files(self) -> None:
-        """Files that no row names and no row ever will, here and among those that were on their way from or to."""
+        """Remove orphaned files from the store and from the local folder for transfers."""
         self._remove_files_of(self.files, has_rows=True)
         if scratch := self.files.local_copies():
             self._remove_files_of(scratch, has_rows=False)
 
     def _remove_files_of(self, files: Store, *, has_rows: bool) -> None:
-        # Listed before the rows are read: what is stored meanwhile is not in the list.
-        found = [file for name, size in files.names() if (file := _File.of(name, size))]
-        for start in range(0, len(found), PAGE):
-            part = found[start : start + PAGE]
+        # Listed before the rows are read, so that files stored in the meantime are not in the list.
+        listed = [file for name, size in files.names() if (file := _File.of(name, size))]
+        for start in range(0, len(listed), PAGE):
+            part = listed[start : start + PAGE]
             jobs = {row.id: row for row in self._run(ABOUT_JOBS, {"ids": list({file.job for file in part})})}
             for file in part:
                 job = jobs.get(file.job)
                 if job is None:
                     self.removed.unknown_files += 1
                     self.removed.unknown_bytes += file.size_bytes
-                elif not (has_rows and file.name in job.files) and file.is_lost(JobStatus(job.status), job.attempt):
+                elif not (has_rows and file.name in job.files) and file.is_orphaned(JobStatus(job.status), job.attempt):
                     self._remove_file(files, file)
 
     def _remove_file(self, files: Store, file: _File) -> None:
@@ -365,7 +365,7 @@ class _Work:
         self.removed.file_bytes += file.size_bytes
 
     def _run(self, statement: TextClause, values: dict[str, Any]) -> Sequence[Any]:
-        """The rows of a statement, which is a transaction of its own."""
+        """Run a statement in its own transaction and return its rows."""
         if self.should_stop():
             raise _Stopped
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What runs on a home, as its files tell; the tools of the same user read them too, without a server's packages."""
+"""The run file and the lock of a home. Read by the SDK too, so it needs no package of the server."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pydantic import BaseModel, ValidationError
 
 
 class Running(BaseModel):
-    """What `kotrain up` writes to `running.json` while it runs: its address and its process id."""
+    """Content of `running.json`, which exists while `kotrain up` runs: its address and process id."""
 
     url: str
     pid: int
 
 
 def running(home: Path) -> Running | None:
-    """What is written about the stack of this home; None where there is none, or its file is not complete yet."""
+    """The run file of this home; None if it is missing or incomplete."""
     try:
         return Running.model_validate_json((home / "running.json").read_bytes())
     except (OSError, ValidationError):
@@ -24,9 +24,9 @@ def running(home: Path) -> Running | None:
 
 
 def owner(home: Path) -> int | None:
-    """The process that `kotrain up` runs in on this home, by the lock that it holds; None where nothing runs.
+    """Process id of the `kotrain up` that holds the lock of this home; None if none does.
 
-    The lock is free only once all servers are gone, and a process id without it may be somebody else's by now.
+    The lock is released only when all servers have ended. A process id without the lock may have been reused since.
     """
     try:
         with (home / "lock").open() as lock:

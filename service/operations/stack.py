@@ -1,4 +1,4 @@
-"""Everything of one machine as one thing: database, broker, worker and API, started, watched and stopped in order."""
+"""The stack of `kotrain up`: database, broker, worker and API of one machine, started, supervised and stopped."""
 
 from __future__ import annotations
 
@@ -27,57 +27,57 @@ from service.operations.embedded.process import EmbeddedError, Process, last_lin
 from service.operations.embedded.servers import Embedded
 from service.storage import database as db
 
-OWNER = "owner"  # the user whose key the first start makes
+OWNER = "owner"  # user of the key that the first start creates
 
 _READY_SECONDS = 60.0
 _WATCH_SECONDS = 0.25
-_QUICK_SECONDS = 10.0  # a part that ends earlier has not really started
+_QUICK_SECONDS = 10.0  # a process that ends earlier counts as failed to start
 _QUICK_DEATHS = 5
-STREAM_SECONDS = 5  # what open answers get when the API stops
-TAKE_MILLISECONDS = 30_000  # after which the kernel drops a connection whose other end takes nothing
+STREAM_SECONDS = 5  # time for open responses to finish when the API stops
+UNACKNOWLEDGED_MILLISECONDS = 30_000  # the kernel then drops a connection whose peer acknowledges no data
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Part:
-    """A process that is started again, after growing pauses, when it ends by itself."""
+    """A process that is restarted with increasing delays when it ends unexpectedly."""
 
     process: Process
     start: Callable[[], None]
     started: float = 0.0
     deaths: int = 0
-    due: float | None = None  # when it is to be started again
+    due: float | None = None  # time of the next restart
 
     def begin(self) -> None:
-        """Start it."""
+        """Start the process."""
         self.started, self.due = time.monotonic(), None
         self.start()
 
-    def look(self) -> None:
-        """Start it again if it ended; `EmbeddedError` when it ends at once again and again."""
+    def check(self) -> None:
+        """Restart the process if it has ended. Raises `EmbeddedError` if it keeps ending right after its start."""
         now = time.monotonic()
         if self.due is not None:
             if now >= self.due:
                 self.begin()
         elif (code := self.process.exit_code()) is not None:
-            self._bury(code, now)
+            self._schedule_restart(code, now)
 
-    def _bury(self, code: int, now: float) -> None:
+    def _schedule_restart(self, code: int, now: float) -> None:
         self.deaths = self.deaths + 1 if now - self.started < _QUICK_SECONDS else 1
         name, path = self.process.name, self.process.log
         if self.deaths >= _QUICK_DEATHS:
             raise EmbeddedError(
-                f"the {name} ended at once {self.deaths} times (exit status {code}): {last_line(path)}; see {path}"
+                f"the {name} failed to start {self.deaths} times (exit status {code}): {last_line(path)}; see {path}"
             )
         pause = 0.25 * 2 ** (self.deaths - 1)
-        log.warning("the %s ended (exit status %d) and starts again in %.2g s; see %s", name, code, pause, path)
+        log.warning("the %s ended (exit status %d), restarting in %.2g s; see %s", name, code, pause, path)
         self.due = now + pause
 
 
 @dataclass(frozen=True)
 class Running:
-    """A stack that answers: its address, and where the owner's key and the logs are."""
+    """A running stack: its address, the file of the owner's key, and the folder of the logs."""
 
     url: str
     key_file: Path
@@ -85,9 +85,9 @@ class Running:
 
 
 def run(announce: Callable[[Running], None]) -> None:
-    """Run everything in the home of `settings()` until SIGINT or SIGTERM; `announce` is called once it answers.
+    """Run the stack in the home of `settings()` until SIGINT or SIGTERM; `announce` is called once the API is ready.
 
-    Without a database and a broker in the settings both are the embedded ones. Raises `EmbeddedError`.
+    Starts embedded servers unless the settings name a database and a broker. Raises `EmbeddedError`.
     """
     with _until_signal(), ExitStack() as stack:
         wanted = settings()
@@ -117,22 +117,22 @@ def run(announce: Callable[[Running], None]) -> None:
 
 
 @contextmanager
-def database(*, of_a_stopped_one: bool = False) -> Iterator[None]:
-    """Settings that name a database: the one they name, the one that `up` runs in the home, or that of a home at rest.
+def database(*, must_be_stopped: bool = False) -> Iterator[None]:
+    """Make the settings name a database: that of the settings, that of the running stack, or that of the home.
 
-    The last is started here, and stopped at the end of the block. `of_a_stopped_one`: one that runs in the home is
-    refused. Without it the home must hold a database. Raises `EmbeddedError`.
+    The latter is started here and stopped at the end of the block. With `must_be_stopped` a running stack is an error;
+    otherwise the home must hold a database. Raises `EmbeddedError`.
     """
     wanted = settings()
     if wanted.database_url is not None:
         yield
         return
-    if not of_a_stopped_one:
+    if not must_be_stopped:
         try:
             url = database_url_of(wanted.home)
         except OSError as error:
             raise EmbeddedError(
-                f"{wanted.home} holds no database of yours ({error.strerror}): name another folder with --home, "
+                f"cannot open a database in {wanted.home} ({error.strerror}): choose another folder with --home, "
                 "or set KOTRAIN_DATABASE_URL"
             ) from error
         if _answers(url):
@@ -157,12 +157,12 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=2048)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted connections inherit it
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKE_MILLISECONDS)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS)
         return listener
     except OSError as error:
         reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise EmbeddedError(
-            f"cannot listen on {host} port {port} ({reason}): choose another with --port N (0: any free one)"
+            f"cannot listen on {host} port {port} ({reason}): choose another port with --port N (0: any free port)"
         ) from error
 
 
@@ -170,7 +170,7 @@ def _watch(parts: list[Part]) -> None:
     while True:
         time.sleep(_WATCH_SECONDS)
         for part in parts:
-            part.look()
+            part.check()
 
 
 def _worker(logs: Path, drain_seconds: float) -> Process:
@@ -184,7 +184,7 @@ def _worker(logs: Path, drain_seconds: float) -> Process:
 
 
 def _api(logs: Path, listener: int) -> Process:
-    """It inherits the listening socket: no port can be lost between two starts, and callers wait instead of failing."""
+    """Inherits the listening socket: the port is kept across restarts, and clients wait instead of failing."""
     return Process(
         "api",
         [sys.executable, "-P", "-m", "service.commands", "api", "--fd", str(listener)],
@@ -199,44 +199,44 @@ def _wait_healthy(url: str, parts: list[Part]) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while True:
         try:
-            # Its connections wait in the listening socket until the API accepts them.
+            # The listening socket queues connections until the API accepts them.
             if httpx2.get(f"{url}/healthz", timeout=1, trust_env=False).is_success:
                 return
         except httpx2.TransportError:
             pass
         for part in parts:
-            part.look()
+            part.check()
         if time.monotonic() > deadline:
             api = parts[-1].process
-            raise EmbeddedError(f"the API does not answer at {url}: {last_line(api.log)}; see {api.log}")
+            raise EmbeddedError(f"the API does not respond at {url}: {last_line(api.log)}; see {api.log}")
 
 
 def _given_addresses(wanted: Settings) -> Mapping[str, str] | None:
-    """The addresses of servers that the user runs; None where we are to run them."""
+    """The addresses of external servers; None if embedded servers are to be started."""
     given = {"KOTRAIN_DATABASE_URL": wanted.database_url, "KOTRAIN_BROKER_URL": wanted.broker_url}
     missing = [name for name, value in given.items() if value is None]
     if len(missing) == 1:
         raise EmbeddedError(
-            f"{missing[0]} is not set and the other one is: set KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL, or neither"
+            f"{missing[0]} is not set: set both KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL, or neither"
         )
     return None if missing else {name: value for name, value in given.items() if value is not None}
 
 
 def _url(listener: socket.socket) -> str:
-    """Where a client on this machine finds it."""
+    """The URL of a listening socket for clients on this machine."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def write_key(path: Path) -> None:
-    """Make sure that the key in the owner's file (mode 0600) is valid here; the first start makes one.
+    """Ensure that the owner's key file (mode 0600) holds a valid key.
 
-    One that was taken back stays so: the file gets another. A database without any key takes the one that is there.
+    A revoked key is replaced by a new one. A database without any keys accepts the key in the file.
     """
     written = path.read_text().strip() or None if path.exists() else None
     if written is not None and api_keys.any_exist() and not api_keys.is_known(written):
-        log.warning("the key in %s is not known to the database any more: it gets a new one", path)
+        log.warning("the key in %s is no longer valid: replacing it", path)
         written = None
     key = api_keys.create(OWNER, admin=True, key=written)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -247,7 +247,7 @@ def write_key(path: Path) -> None:
 
 @contextmanager
 def _written(path: Path, text: str) -> Iterator[None]:
-    """The file exists, whole, for as long as the block runs."""
+    """The file exists, complete, while the block runs."""
     unfinished = path.with_name(path.name + ".new")
     unfinished.write_text(text)
     unfinished.replace(path)
@@ -259,7 +259,7 @@ def _written(path: Path, text: str) -> Iterator[None]:
 
 @contextmanager
 def _settings_from(environment: Mapping[str, str]) -> Iterator[None]:
-    """`environment` holds for us and the children that we start."""
+    """Set environment variables for this process and its children while the block runs."""
     before = os.environ.copy()
     os.environ.update(environment)
     settings.cache_clear()
@@ -276,7 +276,7 @@ def _settings_from(environment: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _until_signal() -> Iterator[None]:
-    """End the block at the first SIGINT, SIGTERM or SIGHUP; while it unwinds, more of them change nothing."""
+    """End the block at the first SIGINT, SIGTERM or SIGHUP; further signals are ignored while it unwinds."""
     ends = [
         number
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

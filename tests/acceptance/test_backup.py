@@ -42,8 +42,8 @@ def test_a_stack_moves_to_another_home(home: Path) -> None:
         until(lambda: has_checkpoints(home, going_on))
         saved = command(home, "backup", str(file))
         assert (saved.returncode, saved.stderr) == (0, "")
-        assert saved.stdout.startswith(f"{file}: jobs: 2, checkpoints: ")
-        assert "kotrain already runs on" in refusal(home, "restore", str(file))
+        assert saved.stdout.startswith(f"{file}: 2 jobs, ")
+        assert "kotrain is already running from" in refusal(home, "restore", str(file))
         before = show(client, done)
         curves = client.get(f"/v1/jobs/{done}/metrics").json()
     with tarfile.open(file) as tar:

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests import forked
+
 
 @pytest.fixture
 def kotrain(home):
@@ -22,9 +24,8 @@ def kotrain(home):
         return started[-1]
 
     def run(*arguments):
-        process = start(*arguments)
-        out, err = process.communicate(timeout=60)
-        return process.returncode, out, err
+        done = forked.run("kotrain", *arguments, env=environment)
+        return done.returncode, done.stdout, done.stderr
 
     run.start = start
     yield run
@@ -35,7 +36,7 @@ def kotrain(home):
 
 def test_from_up_to_down(kotrain):
     up = kotrain.start("up", "--port", "0")
-    assert up.stdout.readline().startswith("kotrain answers at http://127.0.0.1:")
+    assert up.stdout.readline().startswith("kotrain is running at http://127.0.0.1:")
 
     submit = ("submit", "digits", "mlp", "--epochs", "2", "--seeds", "2", "--tag", "study=first", "--wait")
     for optimizer in ("adam", "ko"):

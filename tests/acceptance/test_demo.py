@@ -52,7 +52,7 @@ def test_demo(start, home, tmp_path):
     assert [view["chosen"] is None for view in answer["tuning"]] == [False, False]
     assert answer["left_out"]["unfinished"] == answer["left_out"]["failed"] == 0
     assert "At the fixed learning rate 0.001, KO soft" in out
-    assert "Tuned on validation, Adam takes" in out
+    assert "Adam, tuned on validation data, uses lr" in out
     assert "42 pairs tested together" in out
     assert (tmp_path / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
     assert left_behind(home) == []
@@ -62,7 +62,7 @@ def test_demo(start, home, tmp_path):
 def test_interrupted(start, home, number):
     process = start()
     assert process.stderr.readline().startswith("starting")
-    assert process.stderr.readline().startswith("kotrain answers at")
+    assert process.stderr.readline().startswith("kotrain is running at")
     assert left_behind(home) != []
     process.send_signal(number)
     _, err = process.communicate(timeout=60)

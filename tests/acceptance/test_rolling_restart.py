@@ -20,6 +20,8 @@ import pytest
 
 from service.operations.embedded.servers import Embedded
 from service.storage import schema_version
+from tests import forked
+from tests.forked import Forked
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +68,8 @@ class Versions:
         return self._environment | {"PYTHONPATH": str(folder)}
 
     def command(self, *arguments: str, old: bool) -> subprocess.CompletedProcess[str]:
+        if not old:
+            return forked.run("service.commands", *arguments, env=self.environment(old=old))
         line = [sys.executable, "-P", "-m", "service.commands", *arguments]
         return subprocess.run(line, env=self.environment(old=old), capture_output=True, text=True, timeout=60)
 
@@ -87,9 +91,12 @@ class Versions:
         """A part at work, and its log."""
         log = self._logs / f"{name}-{'old' if old else 'new'}.log"
         with log.open("w") as file:
-            line = [sys.executable, "-P", "-m", *arguments]
-            environment = self.environment(old=old)
-            process = subprocess.Popen(line, env=environment, stdout=file, stderr=file, pass_fds=inherited)
+            how: dict[str, Any] = {"env": self.environment(old=old), "stdout": file, "stderr": file}
+            if old or inherited:
+                line = [sys.executable, "-P", "-m", *arguments]
+                process = subprocess.Popen(line, pass_fds=inherited, **how)
+            else:
+                process = Forked(*arguments, **how)
             try:
                 yield log
             finally:
@@ -296,8 +303,8 @@ class TestOtherSchemas:
         newer.execute(f"UPDATE compatibility SET oldest_code = {CODE}")
         arguments = ["service.commands", "up", "--port", "0"]
         with newer.running("up", arguments, old=False) as log:
-            until(lambda: "kotrain answers at" in log.read_text())
-            url = log.read_text().split()[3]
+            until(lambda: "kotrain is running at" in log.read_text())
+            url = log.read_text().split()[4]
             answer = httpx2.get(f"{url}/readyz", trust_env=False, timeout=30)
             assert answer.json() == {"status": "ok", "database": "up", "broker": "up"}
         assert newer.query("SELECT version_num FROM alembic_version") == f"{self.NEWER:04}"

@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 from service.operations.embedded.servers import Embedded
+from tests import forked
 from tests.waiting import until
 
 SERVERS = ("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
@@ -30,8 +31,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 def command(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "service.commands", *arguments]
-    return subprocess.run(line, env=environment(home, **more), capture_output=True, text=True, timeout=60)
+    return forked.run("service.commands", *arguments, env=environment(home, **more))
 
 
 def refusal(home: Path, *arguments: str, **more: str) -> str:
@@ -67,7 +67,7 @@ def up(home: Path, **more: str) -> Iterator[tuple[subprocess.Popen[str], httpx2.
         try:
             assert process.stdout
             first = process.stdout.readline()
-            url = first.removeprefix("kotrain answers at ").strip()
+            url = first.removeprefix("kotrain is running at ").strip()
             with httpx2.Client(base_url=url, headers=login(home), timeout=30, trust_env=False) as client:
                 yield process, client
         finally:
@@ -104,7 +104,7 @@ def test_a_stack_from_start_to_stop_and_again(home: Path) -> None:
         assert client.get("/v1/jobs", headers={"Authorization": "Bearer wrong"}).status_code == 401
 
         port = client.base_url.port
-        assert f"kotrain already runs on {home} (process {process.pid})" in refusal(home, "up")
+        assert f"kotrain is already running from {home} (process {process.pid})" in refusal(home, "up")
         assert f"port {port} (Address already in use): choose another with --port N" in refusal(
             home.with_name("second"), "up", "--port", str(port)
         )

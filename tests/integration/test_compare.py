@@ -125,7 +125,7 @@ def test_stored_jobs_get_a_verdict(session, store):
     assert answer.held_fixed["environment.torch"] == "2.14.1"
 
 
-def test_the_largest_seed(session, store):
+def test_largest_seed(session, store):
     store.job(ADAM, 2**63 - 1, 0.95)
     assert [each.n for each in ask(session).groups] == [1]
 
@@ -170,7 +170,7 @@ def test_filters(session, store, fields, n):
     assert [each.n for each in ask(session, **fields).groups] == n
 
 
-def test_models_are_compared_without_naming_one(session, store):
+def test_compares_models_without_a_model(session, store):
     for seed, value in enumerate(ADAM_VALUES):
         store.job(ADAM, seed, value)
         store.job(ADAM, seed, value - 0.1, model="cnn")
@@ -179,14 +179,14 @@ def test_models_are_compared_without_naming_one(session, store):
     assert answer.model is None
 
 
-def test_the_recorded_target_counts_where_none_is_asked_for(session, store):
+def test_recorded_target_is_the_default(session, store):
     for seed in range(3):
         store.job(ADAM, seed, 0.9, target={"value": 0.8}, hit=TargetHit(step=10 * (seed + 1), wall_seconds=seed + 0.5))
     (each,) = ask(session).groups
     assert (each.steps_to_target, each.seconds_to_target) == (20, 1.5)
 
 
-def test_a_target_is_looked_up_in_the_stored_curves_with_two_queries(session, store):
+def test_target_is_found_in_stored_curves_with_two_queries(session, store):
     curves = {}
     for seed, value in enumerate(ADAM_VALUES):
         job = store.job(ADAM, seed, value)
@@ -200,7 +200,7 @@ def test_a_target_is_looked_up_in_the_stored_curves_with_two_queries(session, st
     assert ask(session, target=0.97).groups[0].steps_to_target is None
 
 
-def test_a_loss_has_to_fall_to_its_target(session, store):
+def test_loss_falls_to_its_target(session, store):
     curves = {
         store.job(ADAM, seed, 0.9): {"val_loss": ([10, 20, 30], [0.5, 0.3, 0.2], [1.0, 2.0, 3.0])} for seed in range(3)
     }
@@ -209,7 +209,7 @@ def test_a_loss_has_to_fall_to_its_target(session, store):
     assert each.steps_to_target == 20
 
 
-def test_too_many_jobs_are_a_mistake(session, store, monkeypatch):
+def test_too_many_jobs_are_refused(session, store, monkeypatch):
     store.study()
     monkeypatch.setattr(stored_jobs, "MOST_JOBS", 9)
     with pytest.raises(Invalid, match="more than 9 jobs match"):
@@ -258,7 +258,7 @@ class TestOverHttp:
             {"dataset": "digits", "model": "mlp", "group_by": "seed"},
         ],
     )
-    def test_a_wrong_question_is_never_a_500(self, api, params):
+    def test_invalid_questions_never_cause_a_500(self, api, params):
         response = api.get("/v1/compare", params=params)
         assert response.status_code == 422, response.text
         assert response.json()["errors"]

@@ -193,7 +193,7 @@ def test_a_killed_server_starts_again(home: Path) -> None:
 
 def test_one_home_runs_once(home: Path) -> None:
     with owner_process(home) as (owner, url):
-        with pytest.raises(EmbeddedError, match=rf"already runs on .* \(process {owner.pid}\)"), Embedded(home):
+        with pytest.raises(EmbeddedError, match=rf"already running from .* \(process {owner.pid}\)"), Embedded(home):
             pass
         assert query(url, "SELECT 1") == 1
 
@@ -240,7 +240,7 @@ def test_data_that_is_not_ours_to_use(home: Path) -> None:
         pass
     version = home / "postgres" / "data" / "PG_VERSION"
     version.write_text("16\n")
-    with pytest.raises(EmbeddedError, match=r"made by PostgreSQL 16 .* brings 18: move it over"), Embedded(home):
+    with pytest.raises(EmbeddedError, match=r"is of PostgreSQL 16, .* includes 18: migrate it"), Embedded(home):
         pass
     version.unlink()
     with pytest.raises(EmbeddedError, match=r"not a complete database .*PG_VERSION.*move it away"), Embedded(home):
@@ -248,7 +248,7 @@ def test_data_that_is_not_ours_to_use(home: Path) -> None:
     version.write_text("18\n")
     (home / "postgres" / "data" / "global" / "pg_control").unlink()
     with (
-        pytest.raises(EmbeddedError, match=r"PostgreSQL ended at once .*see .*postgres\.log") as caught,
+        pytest.raises(EmbeddedError, match=r"PostgreSQL failed to start .*see .*postgres\.log") as caught,
         Embedded(home),
     ):
         pass
@@ -290,7 +290,7 @@ def test_a_server_started_by_hand_is_respected(home: Path) -> None:
     with sleeper(cwd=data) as by_hand:  # as PostgreSQL does, it works in its data folder
         (data / "postmaster.pid").write_text(f"{by_hand.pid}\n")
         with (
-            pytest.raises(EmbeddedError, match=rf"\(process {by_hand.pid}\) runs on .*: stop it first"),
+            pytest.raises(EmbeddedError, match=rf"\(process {by_hand.pid}\) is running on .*: stop it first"),
             Embedded(home),
         ):
             pass
@@ -308,7 +308,7 @@ def test_a_missing_wheel(home: Path, monkeypatch: pytest.MonkeyPatch, package: s
 def test_root_changes_nobodys_permissions(home: Path) -> None:
     home.parent.chmod(0o700)
     with (
-        pytest.raises(EmbeddedError, match=rf"'nobody', who may not enter {home.parent}: set KOTRAIN_HOME"),
+        pytest.raises(EmbeddedError, match=rf"'nobody', who has no access to {home.parent}: set KOTRAIN_HOME"),
         Embedded(home),
     ):
         pass

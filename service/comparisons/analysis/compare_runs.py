@@ -17,7 +17,6 @@ from service.comparisons.analysis.grouping import (
 )
 from service.comparisons.analysis.summaries import left_out
 from service.comparisons.analysis.task_answer import Question, task_answer
-from service.comparisons.analysis.verdict import diverged_text
 from service.comparisons.answers import CompareAnswer
 from service.comparisons.design.labels import GroupBy
 from service.comparisons.design.runs import StoredRun
@@ -80,7 +79,6 @@ def _common_target(runs: Sequence[StoredRun]) -> Target | None:
 
 def _caveats(question: Question, ranking: Ranking) -> Iterator[str]:
     yield from leads_over_base(ranking, Measure(question.metric))
-    yield from diverged_text(ranking.groups)
     if not ranking.groups:
         return
     if "lr" in question.held_fixed:

@@ -84,9 +84,9 @@ class Decision:
         return self.leader.label if self.outcome is Outcome.BEST and self.leader else None
 
     @property
-    def is_final(self) -> bool:
-        """Whether there is nothing to add on how far the verdict holds."""
-        return self.outcome in (Outcome.BLOCKED, Outcome.ALL_DIVERGED)
+    def needs_caveats(self) -> bool:
+        """Whether the verdict needs sentences on how far it holds."""
+        return self.outcome not in (Outcome.BLOCKED, Outcome.ALL_DIVERGED)
 
 
 class Ranking:

@@ -99,6 +99,6 @@ def _methods_of_tests(plan: Plan) -> str:
 def _methods_of_divergence(plan: Plan) -> str:
     scores = {task.diverged_score for task in plan.tasks}
     if None in scores:
-        return "A diverged run has no score, and an optimizer with a diverged run is never called best."
+        return "A diverged run has no score, and an optimizer with a diverged run cannot be best."
     values = " or ".join(Measure(plan.metric).value(score) for score in sorted(s for s in scores if s is not None))
     return f"A diverged run counts as {values}."

@@ -12,7 +12,6 @@ from service.comparisons.analysis.comparability import settled
 from service.comparisons.analysis.completeness import Obstacle, blocked_by, missing_runs
 from service.comparisons.analysis.costs import costs
 from service.comparisons.analysis.cross_task import cross_task
-from service.comparisons.analysis.decision import Ranking
 from service.comparisons.analysis.grouping import ENVIRONMENT_SETTING, Group, by_mean, held_fixed, task_scores
 from service.comparisons.analysis.methods_text import conducted, plan_view
 from service.comparisons.analysis.progress import progress
@@ -20,7 +19,6 @@ from service.comparisons.analysis.summaries import left_out
 from service.comparisons.analysis.targets import first_to_target, to_target
 from service.comparisons.analysis.task_answer import Question, task_answer
 from service.comparisons.analysis.tuning import tuning_view
-from service.comparisons.analysis.verdict import diverged_text
 from service.comparisons.answers import AcrossTasks, ComparisonAnswer, MissingRun, ReusedRun, TaskAnswer
 from service.comparisons.design.durations import Estimates
 from service.comparisons.design.labels import flat
@@ -127,17 +125,12 @@ def _task_answer(task: _Task, tests: Sequence[Test], obstacle: Obstacle | None) 
         for position, optimizer in enumerate(task.plan.optimizers)
         if optimizer.is_tuned
     ]
-
-    def limits(question: Question, ranking: Ranking) -> list[str]:
-        diverged = [] if question.is_scored else diverged_text(ranking.groups)
-        return [*diverged, *caveats(task.plan, task.results.task, task.groups, tuned)]
-
     answer = task_answer(
         question,
         task.ranked,
         tests,
         left_out([run for run in task.runs if run.cell.phase == "report"]),
-        limits,
+        lambda *_: caveats(task.plan, task.results.task, task.groups, tuned),
         obstacle or missing_runs(task.results, task.runs),
     )
     return TaskAnswer(

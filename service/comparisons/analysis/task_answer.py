@@ -10,7 +10,7 @@ from service.comparisons.analysis.completeness import Obstacle
 from service.comparisons.analysis.decision import Ranking, decide
 from service.comparisons.analysis.grouping import Group
 from service.comparisons.analysis.summaries import group_view, pair_view
-from service.comparisons.analysis.verdict import verdict_text
+from service.comparisons.analysis.verdict import diverged_text, verdict_text
 from service.comparisons.answers import CompareAnswer, LeftOut, VerdictView
 from service.comparisons.design.runs import Run
 from service.specs.metric_text import Measure
@@ -38,7 +38,7 @@ class Question:
 
 
 Caveats = Callable[[Question, Ranking], Iterable[str]]
-"""Sentences on how far a verdict holds."""
+"""Sentences on how far a verdict holds, beside those on diverged runs."""
 
 
 def task_answer(
@@ -73,6 +73,7 @@ def task_answer(
 def _verdict(question: Question, ranking: Ranking, caveats: Caveats, blocked_by: Obstacle | None) -> VerdictView:
     decision = decide(ranking, is_scored=question.is_scored, blocked_by=blocked_by)
     text = verdict_text(decision, Measure(question.metric), question.family)
-    if not decision.is_final:
-        text = " ".join([text, *caveats(question, ranking)])
+    if decision.needs_caveats:
+        diverged = [] if question.is_scored else diverged_text(ranking.groups)
+        text = " ".join([text, *diverged, *caveats(question, ranking)])
     return VerdictView(decided=decision.best is not None, best=decision.best, text=text)

@@ -1,7 +1,7 @@
-"""The file of a backup: a tar of its parts, with a manifest of them at its end.
+"""The backup file: a tar archive of parts, with a manifest at the end.
 
-The manifest comes last, as the directory of a zip file does: whatever was cut off or whose headers were damaged has
-none, and is no backup. Any tar program can unpack one; `pg_restore` reads its `database.dump`.
+The manifest comes last, like the directory of a zip file, so that a truncated file has none and is rejected. Any tar
+program can unpack a backup; `pg_restore` reads its `database.dump`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from pydantic import BaseModel, ValidationError
 
 DATABASE = "database.dump"
 FILES = "files/"
-"""Before the names of what lies in the store."""
+"""Prefix of the names of files of the store."""
 
-_MANIFEST, _SEAL = "manifest.json", "manifest.sha256"
+_MANIFEST, _CHECKSUM = "manifest.json", "manifest.sha256"
 _MOST_MANIFEST_BYTES = 2**28
 _BLOCK_BYTES = 2**20
 
 
 class BackupError(Exception):
-    """A backup cannot be made or used; the message is one line that says what to do."""
+    """A backup cannot be created or used. The message is one line and suggests a remedy."""
 
 
 class Part(BaseModel):
-    """One file in a backup."""
+    """A file in a backup."""
 
     name: str
     size_bytes: int
@@ -40,11 +40,11 @@ class Part(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a backup holds, and what it takes to use it."""
+    """Contents of a backup, and the versions needed to restore it."""
 
     format: Literal[1] = 1
     kotrain: str
-    """Version that made it."""
+    """Version of kotrain that created the backup."""
     created_at: datetime
     schema_number: int
     oldest_code: int
@@ -53,32 +53,32 @@ class Manifest(BaseModel):
     dumped_with: int
     """Major versions of the server and of pg_dump."""
     database_bytes: int
-    """Size of the database; the dump is smaller."""
+    """Size of the database on disk; the dump is smaller."""
     jobs: int
     parts: list[Part]
     left_out: list[str]
-    """Files of the store that were gone, or damaged, by the time they were to be copied."""
+    """Files of the store that were missing or damaged when they were to be copied."""
 
     @property
     def files(self) -> list[Part]:
-        """The parts that go back to the store; their names there follow on `FILES`."""
+        """The parts that are files of the store, named `FILES` + name in the store."""
         return [part for part in self.parts if part.name.startswith(FILES)]
 
     @property
     def size_bytes(self) -> int:
-        """Of all parts together."""
+        """Total size of all parts."""
         return sum(part.size_bytes for part in self.parts)
 
 
 class Writer:
-    """Writes a backup into an open file, part by part; sizes need not be known before."""
+    """Writes a backup to an open file, part by part, without knowing sizes in advance."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.parts: list[Part] = []
 
     def add(self, name: str, source: IO[bytes], sha256: str | None = None) -> bool:
-        """Append all of `source`; False, and nothing, where it cannot be read or is not what it should be."""
+        """Append `source`. Returns False and appends nothing if it cannot be read or does not match `sha256`."""
         start = self._file.tell()
         try:
             part = self._append(name, source)
@@ -95,7 +95,7 @@ class Writer:
         """Append the manifest and end the tar."""
         text = manifest.model_dump_json(indent=1).encode()
         self._append(_MANIFEST, io.BytesIO(text))
-        self._append(_SEAL, io.BytesIO(_seal_of(text)))
+        self._append(_CHECKSUM, io.BytesIO(_checksum_of(text)))
         self._file.write(bytes(2 * tarfile.BLOCKSIZE))
 
     def _append(self, name: str, source: IO[bytes]) -> Part:
@@ -108,24 +108,24 @@ class Writer:
         self._file.write(bytes(-info.size % tarfile.BLOCKSIZE))
         end = self._file.tell()
         self._file.seek(start)
-        self._file.write(info.tobuf(tarfile.GNU_FORMAT))  # as long as before, now with the size
+        self._file.write(info.tobuf(tarfile.GNU_FORMAT))  # same length, now with the size
         self._file.seek(end)
         return Part(name=name, size_bytes=info.size, sha256=digest.hexdigest())
 
 
 class _Unreadable(Exception):
-    """The source of a part, not the backup, made trouble."""
+    """Reading the source of a part failed, as opposed to writing the backup."""
 
 
 def _read(source: IO[bytes]) -> bytes:
     try:
         return source.read(_BLOCK_BYTES)
-    except OSError as error:  # a file that lies elsewhere is read piece by piece, and may be replaced meanwhile
+    except OSError as error:  # a remote file is read in pieces and may be replaced meanwhile
         raise _Unreadable from error
 
 
 class Reader:
-    """`with Reader(path) as backup`: a backup with its manifest; nothing in it is trusted before `verify()`.
+    """`with Reader(path) as backup`: opens a backup and reads its manifest. Call `verify()` before using its parts.
 
     Raises `BackupError`.
     """
@@ -135,10 +135,10 @@ class Reader:
         try:
             self._tar = tarfile.open(path, mode="r:")  # noqa: SIM115 (closed by our own __exit__)
         except OSError as error:
-            raise BackupError(f"cannot read {path} ({error.strerror}): name the file of a backup") from error
+            raise BackupError(f"cannot read {path} ({error.strerror}): give the path of a backup") from error
         except tarfile.TarError as error:
             raise BackupError(
-                f"{path} is no backup of kotrain, or damaged: use one that `kotrain backup` made"
+                f"{path} is not a kotrain backup, or is damaged: use a file created by `kotrain backup`"
             ) from error
         try:
             self._members = self._index()
@@ -156,18 +156,18 @@ class Reader:
         self._tar.close()
 
     def verify(self) -> None:
-        """Refuse the backup unless all parts are there, whole, and nothing else is."""
+        """Raise unless the parts are complete, unchanged, and exactly those of the manifest."""
         named = {part.name for part in self.manifest.parts}
-        if DATABASE not in named or named != self._members.keys() - {_MANIFEST, _SEAL}:
-            raise self._damaged("its parts are not those that its manifest names")
+        if DATABASE not in named or named != self._members.keys() - {_MANIFEST, _CHECKSUM}:
+            raise self._damaged("its parts differ from its manifest")
         for part in self.manifest.parts:
             with self.open(part.name) as source:
-                whole = self._members[part.name].size == part.size_bytes and _digest(source) == part.sha256
-            if not whole:
+                is_intact = self._members[part.name].size == part.size_bytes and _digest(source) == part.sha256
+            if not is_intact:
                 raise self._damaged(f"{part.name} has changed")
 
     def open(self, name: str) -> IO[bytes]:
-        """Read a part from its start."""
+        """Open a part for reading."""
         file = self._tar.extractfile(self._members[name])
         assert file is not None  # only regular files are among the members
         return file
@@ -177,43 +177,43 @@ class Reader:
         try:
             for member in self._tar:
                 if member.type != tarfile.REGTYPE or member.name in members or not _is_plain(member.name):
-                    raise BackupError(
-                        f"{self._path} is not used: kotrain makes no backup with a part like {member.name!r}"
-                    )
+                    raise BackupError(f"{self._path} is not a kotrain backup: unexpected entry {member.name!r}")
                 members[member.name] = member
         except (tarfile.TarError, EOFError) as error:
-            raise self._damaged("it is not complete") from error
+            raise self._damaged("it is incomplete") from error
         return members
 
     def _read_manifest(self) -> Manifest:
         texts = dict(self._small_parts())
-        if texts.keys() != {_MANIFEST, _SEAL}:
-            raise self._damaged("it has no manifest, which is its last part")
-        if texts[_SEAL] != _seal_of(texts[_MANIFEST]):
+        if texts.keys() != {_MANIFEST, _CHECKSUM}:
+            raise self._damaged("its manifest, the last part, is missing")
+        if texts[_CHECKSUM] != _checksum_of(texts[_MANIFEST]):
             raise self._damaged("its manifest has changed")
         try:
             return Manifest.model_validate_json(texts[_MANIFEST])
         except ValidationError as error:
-            raise BackupError(f"{self._path} is of another version of kotrain: restore it with that one") from error
+            raise BackupError(
+                f"{self._path} was created by an incompatible version of kotrain: restore it with that version"
+            ) from error
 
     def _small_parts(self) -> Iterator[tuple[str, bytes]]:
-        for name in (_MANIFEST, _SEAL):
+        for name in (_MANIFEST, _CHECKSUM):
             if name in self._members and self._members[name].size <= _MOST_MANIFEST_BYTES:
                 with self.open(name) as source:
                     yield name, source.read()
 
-    def _damaged(self, what: str) -> BackupError:
-        return BackupError(f"{self._path} is damaged ({what}): use another backup")
+    def _damaged(self, reason: str) -> BackupError:
+        return BackupError(f"{self._path} is damaged ({reason}): use another backup")
 
 
 def _is_plain(name: str) -> bool:
-    """Whether it is a relative path in its plainest form, which leads out of no folder."""
+    """Whether a name is a normalized relative path without `..`."""
     path = PurePosixPath(name)
     return str(path) == name and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
-def _seal_of(manifest: bytes) -> bytes:
-    """As `sha256sum` prints it, so that it can check it."""
+def _checksum_of(manifest: bytes) -> bytes:
+    """In the format of `sha256sum`, which can verify it."""
     return f"{hashlib.sha256(manifest).hexdigest()}  {_MANIFEST}\n".encode()
 
 

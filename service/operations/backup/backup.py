@@ -1,8 +1,8 @@
-"""Backup and restore: the database as one snapshot saw it, and the files of the store that its rows name.
+"""Backup and restore of a database snapshot and the files of the store that its rows refer to.
 
-A backup is taken while everything runs. Files are copied after the snapshot was opened, so that every file its rows
-name had been stored; one that a newer checkpoint replaced meanwhile is left out, and its row goes at the restore: the
-job then continues from an older checkpoint, or from the beginning.
+A backup can be taken while kotrain runs. Files are copied after the snapshot was opened, so every file that its rows
+refer to had been stored. Files that a newer checkpoint replaced in the meantime are left out; the restore deletes their
+rows, and the jobs continue from an older checkpoint or from the beginning.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ from service.storage.files import store
 from service.storage.tables import Checkpoint, Job
 
 CHECKPOINTS_SINCE = 3
-"""The first schema with files."""
+"""First schema number with checkpoint files."""
 HELD = 256
-"""Files that are open at once; a process may have some more."""
+"""Maximum number of files open at the same time, below the limit of the process."""
 
 
 # --- backup ----------------------------------------------------------------------------------------------------------
 
 
 def create(target: Path) -> Manifest:
-    """Back the database of the settings up, and the store, into a new file (mode 0600), which is whole or not there.
+    """Back up the database and the store of the settings to a new file (mode 0600), completely or not at all.
 
-    Raises `BackupError` (the file is there already, the disk is full, pg_dump is missing or fails) and `Incompatible`.
+    Raises `BackupError` (file exists, disk full, pg_dump missing or failed) and `Incompatible`.
     """
     with _unfinished(target) as file, database.engine().connect() as connection:
         program = pg_dump.find("pg_dump", _server(connection))
         connection.rollback()
         connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         snapshot = connection.scalar(text("SELECT pg_export_snapshot()"))
-        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # it only waits for the copies
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # idle while files are copied
         schema = schema_version.read(connection)
         if schema is None:
-            raise BackupError("the database holds no schema of kotrain: there is nothing to back up")
+            raise BackupError("the database has no kotrain schema: nothing to back up")
         schema_version.refuse_newer(schema)
         writer = Writer(file)
         left_out = _copy_files(connection, writer) if schema.number >= CHECKPOINTS_SINCE else []
         with pg_dump.dumping(program, _url(), snapshot) as dump:
             if not writer.add(DATABASE, dump):
-                raise BackupError("what pg_dump wrote could not be read: make the backup again")
+                raise BackupError("the output of pg_dump could not be read: repeat the backup")
         manifest = Manifest(
             kotrain=version("kotrain"),
             created_at=datetime.now(UTC),
@@ -75,9 +75,9 @@ def create(target: Path) -> Manifest:
 
 
 def _copy_files(connection: Connection, writer: Writer) -> list[str]:
-    """Copy what the snapshot's rows name; answers what was left out, because it was gone, damaged or unreadable.
+    """Copy the files that the snapshot's rows refer to. Returns the names left out: missing, damaged or unreadable.
 
-    Those of jobs at work come first, many opened at once: a local file that is open stays whole when it is removed.
+    Files of unfinished jobs come first, and many are opened at once: an open local file stays readable when removed.
     """
     rows = connection.execute(
         text(
@@ -104,18 +104,20 @@ def _opened(held: ExitStack, name: str) -> IO[bytes] | None:
 
 @contextmanager
 def _unfinished(target: Path) -> Iterator[IO[bytes]]:
-    """A new file beside the target that takes its name once it is whole and on the disk, and else goes away."""
+    """A temporary file next to the target, renamed to it once complete and synced, and removed on errors."""
     if not target.name:
-        raise BackupError(f"'{target}' is no name of a file: name a new one")
+        raise BackupError(f"'{target}' is not a file name: choose a new file")
     unfinished = target.with_name(target.name + ".new")
     try:
         if target.exists():
-            raise BackupError(f"{target} exists already: name another file")
+            raise BackupError(f"{target} already exists: choose another file")
         file = open(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")  # noqa: SIM115
     except FileExistsError:
-        raise BackupError(f"{unfinished} exists: another backup is being made, or was killed: then remove it") from None
+        raise BackupError(
+            f"{unfinished} exists: another backup is running; if it was killed, remove this file"
+        ) from None
     except OSError as error:
-        raise BackupError(f"cannot write {unfinished} ({error.strerror}): name a file in another folder") from error
+        raise BackupError(f"cannot write {unfinished} ({error.strerror}): choose a file in another folder") from error
     try:
         with file:
             yield file
@@ -124,7 +126,7 @@ def _unfinished(target: Path) -> Iterator[IO[bytes]]:
         unfinished.rename(target)
     except OSError as error:
         where = error.filename or unfinished
-        raise BackupError(f"no backup was made ({where}: {error.strerror}): name a file on another disk") from error
+        raise BackupError(f"backup failed ({where}: {error.strerror}): choose a file on another disk") from error
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -134,19 +136,19 @@ def _unfinished(target: Path) -> Iterator[IO[bytes]]:
 
 @dataclass(frozen=True)
 class Restored:
-    """What came back."""
+    """Counts of restored data."""
 
     jobs: int
     files: int
-    given_back: int
-    """Jobs that were running in the backup and are queued now."""
+    requeued: int
+    """Jobs that were running at the time of the backup and are queued now."""
     dropped: int
-    """Checkpoints whose files are not in the backup."""
+    """Checkpoints deleted because their files are not in the backup."""
 
 
 @contextmanager
 def verified(source: Path) -> Iterator[Reader]:
-    """A backup that is whole and that this code can use. Raises `BackupError` and `Incompatible`."""
+    """Open a backup, verified and of a compatible version. Raises `BackupError` and `Incompatible`."""
     with Reader(source) as backup:
         backup.verify()
         manifest = backup.manifest
@@ -155,16 +157,15 @@ def verified(source: Path) -> Iterator[Reader]:
 
 
 def restore(backup: Reader) -> Restored:
-    """Bring a verified backup back into the store and the database of the settings, which must hold no user and no job.
+    """Restore a verified backup into the store and the database of the settings, which must hold no users and no jobs.
 
-    The database comes back as a whole or not at all; an older schema is brought up to ours afterwards. Raises
-    `BackupError`.
+    The database is restored completely or not at all, and an older schema is upgraded afterwards. Raises `BackupError`.
     """
     with database.engine().connect() as connection:
         _refuse_target(connection, backup.manifest)
         program = pg_dump.find("pg_restore", max(_server(connection), backup.manifest.dumped_with))
     names = [part.name.removeprefix(FILES) for part in backup.manifest.files]
-    with _brought_back(backup, names):
+    with _stored(backup, names):
         _remove_schema()
         with backup.open(DATABASE) as dump:
             pg_dump.load(program, _url(), dump)
@@ -173,10 +174,10 @@ def restore(backup: Reader) -> Restored:
 
 
 def _refuse_target(connection: Connection, manifest: Manifest) -> None:
-    """Raise `BackupError` unless the target can take the backup and has nothing to lose."""
+    """Raise `BackupError` unless the target database is compatible, empty and not in use."""
     if (server := _server(connection)) < manifest.postgres:
         raise BackupError(
-            f"the backup is of PostgreSQL {manifest.postgres} and this server is {server}: use one of "
+            f"the backup is of PostgreSQL {manifest.postgres}, this server is {server}: use a server of version "
             f"{manifest.postgres} or newer"
         )
     schema = schema_version.read(connection)
@@ -189,47 +190,47 @@ def _refuse_target(connection: Connection, manifest: Manifest) -> None:
         )
     )
     if others:
-        raise BackupError(f"{others} connections of kotrain to the database are open: stop its API and workers first")
+        raise BackupError(f"kotrain has {others} open connections to the database: stop its API and workers first")
 
 
 def _refuse_filled(connection: Connection, schema: schema_version.Schema) -> None:
     if schema.number > schema_version.code_number():
-        raise BackupError(f"the database has the newer schema {schema.number} already: restore into an empty one")
-    users, found = (connection.scalar(text(f"SELECT count(*) FROM {table}")) for table in ("users", "jobs"))
-    if users or found:
+        raise BackupError(f"the database already has the newer schema {schema.number}: restore into an empty one")
+    users, jobs = (connection.scalar(text(f"SELECT count(*) FROM {table}")) for table in ("users", "jobs"))
+    if users or jobs:
         raise BackupError(
-            f"the database holds {users} users and {found} jobs already: restore into an empty one (another --home, "
+            f"the database already has {users} users and {jobs} jobs: restore into an empty one (another --home, "
             "or KOTRAIN_DATABASE_URL of a new database)"
         )
 
 
 @contextmanager
-def _brought_back(backup: Reader, names: Sequence[str]) -> Iterator[None]:
-    """The files are in the store before the rows that name them are in the database; if those do not come, they go."""
+def _stored(backup: Reader, names: Sequence[str]) -> Iterator[None]:
+    """Store the files before the block restores the rows that refer to them; remove them if it fails."""
     before = {name for name, _ in store().names()} if names else set()
     try:
         for name in names:
-            _store(backup, name)
+            _store_file(backup, name)
         yield
     except BaseException:
         store().remove(name for name in names if name not in before)
         raise
 
 
-def _store(backup: Reader, name: str) -> None:
+def _store_file(backup: Reader, name: str) -> None:
     try:
         with backup.open(FILES + name) as source, store().place(name).open("wb") as target:
             shutil.copyfileobj(source, target)
         store().put(name)
     except OSError as error:
         raise BackupError(
-            f"{name} cannot be stored in {store().url} ({error.strerror or error}): make room there, "
-            "or name another place with KOTRAIN_FILES"
+            f"cannot store {name} in {store().url} ({error.strerror or error}): free space there, "
+            "or set KOTRAIN_FILES to another store"
         ) from error
 
 
 def _remove_schema() -> None:
-    """Undo the migrations of a database that holds nothing, so that the dump meets no table."""
+    """Undo the migrations of an empty database, so that the dump can create all tables."""
     with database.engine().begin() as connection:
         if schema_version.read(connection) is not None:
             config = schema_version.alembic()
@@ -239,10 +240,10 @@ def _remove_schema() -> None:
 
 
 def _settle(files: Sequence[str]) -> Restored:
-    """Forget checkpoints whose files did not come, and give back what was running: those workers are not of this world.
+    """Delete checkpoints without files, and requeue jobs that were running: their workers no longer exist.
 
-    Should we be killed before this, it comes right by itself: maintenance takes the jobs back, their leases are stale,
-    and a checkpoint without its file is passed over.
+    This step is optional: without it, maintenance requeues the jobs when their leases expire, and checkpoints without
+    files are skipped.
     """
     with database.transaction() as session:
         dropped = sorted(set(session.scalars(select(Checkpoint.file))) - set(files))
@@ -259,15 +260,15 @@ def _settle(files: Sequence[str]) -> Restored:
             )
             outcomes.requeue(session, claim, "restored from a backup, in which it was running")
         total = session.scalar(select(func.count(Job.id))) or 0
-    return Restored(jobs=total, files=len(files), given_back=len(running), dropped=len(dropped))
+    return Restored(jobs=total, files=len(files), requeued=len(running), dropped=len(dropped))
 
 
 def _server(connection: Connection) -> int:
-    """Major version of the server."""
+    """Major version of the database server."""
     return int(connection.scalar(text("SHOW server_version_num"))) // 10_000
 
 
 def _url() -> str:
     url = settings().database_url
-    assert url is not None  # db.engine() has refused it
+    assert url is not None  # database.engine() raises without it
     return url

@@ -1,6 +1,6 @@
-"""PostgreSQL's own pg_dump and pg_restore, in a version that fits the server, with data going through pipes.
+"""Runs pg_dump and pg_restore in a version that suits the server, with data passing through pipes.
 
-No password stands on their command lines, which everybody on the machine can read.
+Passwords are passed in the environment: command lines are visible to all users of the machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.config import settings
 from service.operations.backup.archive import BackupError
-from service.operations.embedded import programs
+from service.operations.embedded import programs as embedded_programs
 from service.operations.embedded.process import EmbeddedError
 
 _BLOCK_BYTES = 2**20
@@ -37,22 +37,22 @@ class Program:
 def find(name: str, least: int) -> Program:
     """The oldest `name` of the major version `least` or newer, from PATH or the embedded server's wheel.
 
-    The oldest, because a newer pg_restore asks an older server for what it does not know. Raises `BackupError`.
+    The oldest, because a newer pg_restore may use features that an older server lacks. Raises `BackupError`.
     """
-    found = [Program(path, _major(path)) for path in _installed(name)]
-    fitting = [program for program in found if program.major >= least]
+    programs = [Program(path, _major(path)) for path in _installed(name)]
+    fitting = [program for program in programs if program.major >= least]
     if not fitting:
-        there = ", ".join(str(program.major) for program in found) or "none"
+        installed = ", ".join(str(program.major) for program in programs) or "none"
         raise BackupError(
-            f"{name} of PostgreSQL {least} or newer is needed (here: {there}): "
-            f"install PostgreSQL's client programs, or kotrain[embedded]"
+            f"{name} of PostgreSQL {least} or newer is required (installed: {installed}): "
+            f"install the PostgreSQL client programs, or kotrain[embedded]"
         )
     return min(fitting, key=lambda program: program.major)
 
 
 @contextmanager
 def dumping(program: Program, url: str, snapshot: str) -> Iterator[IO[bytes]]:
-    """The dump of what an exported snapshot sees, to be read to its end. Raises `BackupError`."""
+    """The dump of an exported snapshot, to be read to its end. Raises `BackupError`."""
     options = ["--format=custom", "--no-owner", "--no-privileges", f"--snapshot={snapshot}"]
     with _running(program, options, url, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -60,11 +60,11 @@ def dumping(program: Program, url: str, snapshot: str) -> Iterator[IO[bytes]]:
 
 
 def load(program: Program, url: str, dump: IO[bytes]) -> None:
-    """Restore a dump into an empty database: all of it, or nothing. Raises `BackupError`."""
+    """Restore a dump into an empty database, in one transaction. Raises `BackupError`."""
     options = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges"]
     with _running(program, options, url, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         assert process.stdin is not None
-        with suppress(BrokenPipeError), process.stdin:  # it says itself why it does not read on
+        with suppress(BrokenPipeError), process.stdin:  # its exit status and output are reported
             shutil.copyfileobj(dump, process.stdin, _BLOCK_BYTES)
 
 
@@ -86,12 +86,12 @@ def _running(
             raise
         if process.wait() != 0:
             errors.seek(0)
-            said = " ".join(errors.read().decode(errors="replace").split())
-            raise BackupError(f"{program.path.name} failed: {said.removeprefix(f'{program.path.name}: error: ')}")
+            output = " ".join(errors.read().decode(errors="replace").split())
+            raise BackupError(f"{program.path.name} failed: {output.removeprefix(f'{program.path.name}: error: ')}")
 
 
 def _address(url: str) -> tuple[str, str | None]:
-    """The address without its password, and the password."""
+    """Connection string without the password, and the password."""
     given = conninfo_to_dict(url.replace("postgresql+psycopg://", "postgresql://", 1))
     password = given.pop("password", None)
     return make_conninfo("", **given), None if password is None else str(password)
@@ -101,11 +101,11 @@ def _installed(name: str) -> Iterator[Path]:
     if on_path := shutil.which(name):
         yield Path(on_path)
     with suppress(EmbeddedError):
-        wheel = programs.find(settings().home, None).postgres.parents[2]
+        wheel = embedded_programs.find(settings().home, None).postgres.parents[2]
         yield from sorted(wheel.glob(f"pginstall*/bin/{name}"))
 
 
 def _major(path: Path) -> int:
-    said = subprocess.run([path, "--version"], capture_output=True, text=True).stdout
-    version = re.search(r"\(PostgreSQL\) (\d+)", said)
+    output = subprocess.run([path, "--version"], capture_output=True, text=True).stdout
+    version = re.search(r"\(PostgreSQL\) (\d+)", output)
     return int(version[1]) if version else 0

@@ -1,7 +1,7 @@
-"""`kotrain doctor`: finds and names what is wrong with an installation, and says what to do.
+"""`kotrain doctor`: checks of an installation, each with findings and remedies.
 
-Each check is a small function that yields findings. One that cannot be made says why, and hides none of the others.
-Nothing is changed but a file that is written to the store and removed again.
+Each check is a small function that yields findings. A check that cannot run reports why; the others still run. The only
+change to the installation is a file that is written to the store and removed again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from service.operations.doctor import machine, servers, work
-from service.operations.doctor.findings import Finding, NotMade, Site, in_words, warning
+from service.operations.doctor.findings import Finding, NotChecked, Site, in_words, warning
 
 CHECKS: Mapping[str, Callable[[Site], Iterable[Finding]]] = {
     "settings": machine.settings,
@@ -30,22 +30,22 @@ CHECKS: Mapping[str, Callable[[Site], Iterable[Finding]]] = {
     "jobs": work.jobs,
     "checkpoints": work.checkpoints,
 }
-"""In the order in which they are told."""
+"""In the order of the output."""
 
 
 def examine(checks: Iterable[str] = CHECKS) -> list[Finding]:
-    """What is found in the installation that the environment names; these checks alone, or all. Never raises."""
+    """The findings of these checks (default: all) for the installation that the environment describes. Never raises."""
     site = Site.here()
-    return [finding for name in checks for finding in _made(name, site)]
+    return [finding for name in checks for finding in _run(name, site)]
 
 
-def _made(name: str, site: Site) -> list[Finding]:
-    found: list[Finding] = []
+def _run(name: str, site: Site) -> list[Finding]:
+    findings: list[Finding] = []
     try:
         for finding in CHECKS[name](site):
-            found.append(finding)
-    except NotMade as problem:
-        found.append(warning(f"not checked: {problem}"))
-    except Exception as problem:  # a check of ours that fails must not hide the others
-        found.append(warning(f"not checked: {type(problem).__name__}: {in_words(problem)}", "please report this"))
-    return [finding.model_copy(update={"check": name}) for finding in found]
+            findings.append(finding)
+    except NotChecked as reason:
+        findings.append(warning(f"not checked: {reason}"))
+    except Exception as problem:  # a bug in one check must not hide the results of the others
+        findings.append(warning(f"not checked: {type(problem).__name__}: {in_words(problem)}", "please report this"))
+    return [finding.model_copy(update={"check": name}) for finding in findings]

@@ -1,4 +1,4 @@
-"""What a check says, and what all checks know of the installation they look at."""
+"""Findings of checks, their output, and the installation that the checks examine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PREFIX = "KOTRAIN_"
 
 
 class Level(StrEnum):
-    """How bad it is. An error keeps something from working; a warning may."""
+    """Severity: an error prevents something from working, a warning may."""
 
     OK = "ok"
     WARNING = "warning"
@@ -32,7 +32,7 @@ class Level(StrEnum):
 
 
 class Finding(BaseModel):
-    """One line of what was found; `remedy` says what to do, None where there is nothing to be done."""
+    """One result of a check; `remedy` is the suggested fix, None if nothing needs to be done."""
 
     check: str
     level: Level
@@ -40,36 +40,36 @@ class Finding(BaseModel):
     remedy: str | None = None
 
 
-class NotMade(Exception):
-    """A check could not be made; the message says why. The others go on."""
+class NotChecked(Exception):
+    """A check could not run; the message gives the reason. The other checks continue."""
 
 
 def ok(text: str) -> Finding:
-    """All is well."""
+    """A check that passed."""
     return Finding(check="", level=Level.OK, text=text)
 
 
 def warning(text: str, remedy: str | None = None) -> Finding:
-    """Something may go wrong."""
+    """A possible problem."""
     return Finding(check="", level=Level.WARNING, text=text, remedy=remedy)
 
 
 def error(text: str, remedy: str) -> Finding:
-    """Something does not work."""
+    """A problem."""
     return Finding(check="", level=Level.ERROR, text=text, remedy=remedy)
 
 
-# --- how they are told -----------------------------------------------------------------------------------------------
+# --- output ----------------------------------------------------------------------------------------------------------
 
 COLOURS = {Level.OK: 32, Level.WARNING: 33, Level.ERROR: 31}
 """Of ANSI terminals: green, yellow, red."""
 
 
 def as_text(found: Sequence[Finding], *, is_coloured: bool) -> str:
-    """A line for each finding, below it what to do, and at the end how many there are."""
+    """One line per finding, followed by its remedy, and the number of errors and warnings at the end."""
     lines = []
     for (level, text, remedy), alike in groupby(found, lambda one: (one.level, one.text, one.remedy)):
-        first, *others = [one.check for one in alike]  # several that could not be made for the same reason
+        first, *others = [one.check for one in alike]  # several that could not run for the same reason
         shown = f"{level:8}"
         lines.append(f"\033[{COLOURS[level]}m{shown}\033[0m" if is_coloured else shown)
         lines[-1] += f"{first:13}{text}" + (f"; nor are {', '.join(others)}" if others else "")
@@ -88,7 +88,7 @@ def as_json(found: Sequence[Finding]) -> str:
 
 
 def in_words(problem: BaseException) -> str:
-    """An exception in one line: what the driver said, without SQL and addresses."""
+    """An exception in one line: the driver's message, without SQL and addresses."""
     return " ".join(str(getattr(problem, "orig", problem)).split()) or type(problem).__name__
 
 
@@ -115,15 +115,15 @@ def spell(seconds: float) -> str:
 
 @dataclass
 class Site:
-    """The installation that the environment names: an embedded one with its home, or external addresses."""
+    """The installation that the environment describes: embedded servers in a home, or external addresses."""
 
     settings: Settings
     faults: list[tuple[str, str]] = field(default_factory=list)
-    """Variables that are not valid, with the reason; the others are looked at with their defaults in place."""
+    """Invalid variables and the reason; the other checks use their defaults."""
 
     @classmethod
     def here(cls) -> Site:
-        """That of this process's environment; variables that are not valid are left aside."""
+        """The installation of this process's environment; invalid variables are ignored."""
         try:
             return cls(Settings())
         except ValidationError as invalid:
@@ -143,28 +143,28 @@ class Site:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether `kotrain up` brings the servers."""
+        """Whether `kotrain up` runs the database and the broker."""
         return self.settings.database_url is None and self.settings.broker_url is None
 
     @property
     def owner(self) -> int | None:
-        """The process that runs on this home; None where nothing runs."""
+        """Process id of the stack running from this home; None if none is running."""
         return owner(self.home)
 
     @property
     def url(self) -> str | None:
-        """Where `kotrain up` wrote that it answers; None where it did not."""
-        found = running(self.home)
-        return found.url if found else None
+        """The address that `kotrain up` stored in the home; None if there is none."""
+        stack = running(self.home)
+        return stack.url if stack else None
 
     @property
     def is_starting(self) -> bool:
-        """Whether something holds the home whose API does not answer yet."""
+        """Whether the home is locked by a stack whose API is not ready yet."""
         return self.is_embedded and self.owner is not None and self.url is None
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """A connection that only reads and waits for nothing long. Raises NotMade where there is no database."""
+        """A read-only connection with short timeouts. Raises NotChecked if the database cannot be reached."""
         engine = create_engine(
             self._database_url(),
             poolclass=NullPool,
@@ -177,23 +177,23 @@ class Site:
         try:
             connection = engine.connect()
         except SQLAlchemyError as problem:
-            raise NotMade(in_words(problem)) from problem
+            raise NotChecked(in_words(problem)) from problem
         with connection:
             try:
                 yield connection
             except ProgrammingError as problem:
                 if getattr(problem.orig, "sqlstate", "") not in {"42P01", "42703"}:  # undefined table, column
                     raise
-                raise NotMade(f"the tables are not this version's ({in_words(problem)})") from problem
+                raise NotChecked(f"the tables are of another version ({in_words(problem)})") from problem
 
     def _database_url(self) -> str:
         if self.settings.database_url is not None:
             return self.settings.database_url
         if not self.is_embedded:
-            raise NotMade("KOTRAIN_DATABASE_URL is not set")
+            raise NotChecked("KOTRAIN_DATABASE_URL is not set")
         if self.owner is None:
-            raise NotMade(f"nothing runs from {self.home}")
+            raise NotChecked(f"no stack is running from {self.home}")
         try:
             return database_url_of(self.home)
         except OSError as problem:
-            raise NotMade(f"the database's password cannot be read ({problem.strerror})") from problem
+            raise NotChecked(f"cannot read the password of the database ({problem.strerror})") from problem

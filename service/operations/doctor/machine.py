@@ -16,58 +16,59 @@ from uuid import uuid4
 
 from service.config import Settings
 from service.datasets.layouts import fetch_command, is_present, own_names
-from service.operations.doctor.findings import PREFIX, Finding, NotMade, Site, error, ok, sized, warning
+from service.operations.doctor.findings import PREFIX, Finding, NotChecked, Site, error, ok, sized, warning
 from service.operations.embedded.home import SOCKET_FOLDER_BYTES, socket_folder
 from service.operations.embedded.process import EmbeddedError, server_account
 from service.specs.catalog.datasets import DATASETS
-from service.specs.metric_text import many
 from service.storage.files import Store
 
 OTHER_VARIABLES = frozenset({"URL", "KEY", "REVISION"})
-"""`KOTRAIN_...` of the SDK, and what is recorded with each job."""
+"""`KOTRAIN_...` variables of the SDK, and of the revision recorded with each job."""
 FEWEST_BEATS = 3
-"""In a lease; with fewer one lost second makes a worker lose its jobs."""
+"""Per lease; with fewer, a single lost heartbeat may cost a worker its jobs."""
 
 FULL_BYTES, LOW_BYTES = 10**9, 5 * 10**9
-"""Free on a disk: PostgreSQL stops where there is nothing left, and a checkpoint of a large model takes a gigabyte."""
+"""Free disk space: PostgreSQL stops without any, and a checkpoint of a large model takes a gigabyte."""
 FEWEST_FILES = 1000
 SHARED_BYTES = 10**9
-"""Data loaders hand batches over in /dev/shm; a container's default is 64 MB."""
+"""Data loaders pass batches through /dev/shm; the default in containers is 64 MB."""
 OPEN_FILES = 1024
 TORCHVISION_AHEAD = 15
-"""torchvision 0.(n + 15) belongs to torch 2.n; any other one fails when it is imported."""
+"""torchvision 0.(n + 15) matches torch 2.n; other versions fail at import."""
 
 
 def settings(site: Site) -> Iterator[Finding]:
-    """Variables that nothing reads, values that are not valid, addresses of which one is missing."""
+    """Unknown variables, invalid values, and a missing address of database or broker."""
     names = {name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
     given = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
     for name in given:
         rest = name.upper().removeprefix(PREFIX)
         if rest in names:
             continue
-        longer = sorted(known for known in names if known.startswith(f"{rest}_"))  # the unit is easily forgotten
+        longer = sorted(known for known in names if known.startswith(f"{rest}_"))  # unit omitted
         if likely := longer or difflib.get_close_matches(rest, names, 1, 0.75):
-            yield error(f"nothing reads {name}; did you mean {PREFIX}{likely[0]}?", f"rename it to {PREFIX}{likely[0]}")
+            yield error(
+                f"{name} is not a setting; did you mean {PREFIX}{likely[0]}?", f"rename it to {PREFIX}{likely[0]}"
+            )
         else:
-            yield warning(f"nothing reads {name}", "remove it; docs/operations.md lists the settings")
+            yield warning(f"{name} is not a setting", "remove it; docs/operations.md lists the settings")
     for name, why in site.faults:
-        yield error(f"{name}: {why}", "correct it; the other checks take its default")
+        yield error(f"{name}: {why}", "correct it; the other checks use its default")
     if (site.settings.database_url is None) != (site.settings.broker_url is None):
         name = "KOTRAIN_DATABASE_URL" if site.settings.database_url is None else "KOTRAIN_BROKER_URL"
-        yield error(f"{name} is not set and the other address is", "set KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL")
+        yield error(f"{name} is not set, but the other address is", "set KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL")
     if site.settings.lease_seconds < FEWEST_BEATS * site.settings.beat_seconds:
         yield warning(
-            f"a lease of {site.settings.lease_seconds:g} s is short for a heartbeat every "
-            f"{site.settings.beat_seconds:g} s: jobs are taken from workers that live",
+            f"a lease of {site.settings.lease_seconds:g} s is too short for a heartbeat every "
+            f"{site.settings.beat_seconds:g} s: running workers lose their jobs",
             "raise KOTRAIN_LEASE_SECONDS",
         )
     read = [name for name in given if name.upper().removeprefix(PREFIX) in names]
-    yield ok(f"from the environment: {', '.join(read)}" if read else "all at their defaults")
+    yield ok(f"set in the environment: {', '.join(read)}" if read else "all settings have their defaults")
 
 
 def home(site: Site) -> Iterator[Finding]:
-    """Whether the home is ours, closed to others, and has a path that sockets can have."""
+    """Ownership and permissions of the home, and the length of its socket paths."""
     place = site.home
     try:
         place.lstat()
@@ -76,21 +77,21 @@ def home(site: Site) -> Iterator[Finding]:
             yield error(f"{place}: {problem.strerror}", "set KOTRAIN_HOME to another folder")
             return
     if not place.exists():
-        yield warning(f"{place} does not exist yet", "`kotrain up` makes it" if site.is_embedded else None)
+        yield warning(f"{place} does not exist yet", "`kotrain up` creates it" if site.is_embedded else None)
         return
     if not place.is_dir():
         yield error(f"{place} is not a folder", "set KOTRAIN_HOME to a folder")
         return
     status = place.stat()
     if not os.access(place, os.W_OK | os.X_OK):
-        yield error(f"{place} cannot be written to", "make it yours (chown, chmod u+rwx), or set KOTRAIN_HOME")
+        yield error(f"{place} is not writable", "change its owner or mode (chown, chmod u+rwx), or set KOTRAIN_HOME")
     elif status.st_uid != os.geteuid():
         yield error(f"{place} belongs to user {status.st_uid}", "run kotrain as that user, or set KOTRAIN_HOME")
     if status.st_mode & 0o022:
-        yield warning(f"{place} can be written to by others", f"chmod go-w {place}")
+        yield warning(f"{place} is writable by other users", f"chmod go-w {place}")
     key = place / "key"
     if key.exists() and key.stat().st_mode & 0o077:
-        yield error(f"{key} can be read by others: it is an administrator's key", f"chmod 600 {key}")
+        yield error(f"{key}, an administrator's key, is readable by other users", f"chmod 600 {key}")
     if site.is_embedded:
         yield from _reachable(site)
     yield ok(str(place))
@@ -107,13 +108,13 @@ def _reachable(site: Site) -> Iterator[Finding]:
         return
     if account and (closed := account.blocked_at(site.home)):
         yield error(
-            f"as root, PostgreSQL runs as '{account.name}', who may not enter {closed}",
-            "set KOTRAIN_HOME to a folder that others may enter, or run kotrain as an ordinary user",
+            f"as root, PostgreSQL runs as user '{account.name}', who has no access to {closed}",
+            "set KOTRAIN_HOME to a folder that other users may enter, or run kotrain as an ordinary user",
         )
 
 
 def disk(site: Site) -> Iterator[Finding]:
-    """Space, and room for more files, where the home, files and data lie."""
+    """Free space and inodes on the disks of the home, the store and the data sets."""
     folders = {"home": site.home, "data": site.settings.data}
     if site.settings.files and "://" not in site.settings.files:
         folders["files"] = Path(site.settings.files)
@@ -124,7 +125,7 @@ def disk(site: Site) -> Iterator[Finding]:
     for names, at in disks.values():
         usage, files = shutil.disk_usage(at), os.statvfs(at)
         text = f"{sized(usage.free)} of {sized(usage.total)} free for {' and '.join(names)} ({at})"
-        remedy = "make room (`kotrain gc` removes old checkpoints and points), or use a larger disk"
+        remedy = "free space (`kotrain gc` removes old checkpoints and metric points), or use a larger disk"
         if usage.free < FULL_BYTES:
             yield error(text, remedy)
         elif usage.free < LOW_BYTES:
@@ -132,7 +133,7 @@ def disk(site: Site) -> Iterator[Finding]:
         else:
             yield ok(text)
         if files.f_files and files.f_favail < FEWEST_FILES:
-            yield error(f"room for {files.f_favail} more files only on the disk of {at}", "remove files there")
+            yield error(f"only {files.f_favail} free inodes on the disk of {at}", "remove files there")
 
 
 def _existing(folder: Path) -> Path:
@@ -143,10 +144,10 @@ def _existing(folder: Path) -> Path:
 
 
 def files(site: Site) -> Iterator[Finding]:
-    """Write a file into the store, read it back, remove it."""
+    """Write a file to the store, read it back and remove it."""
     url = site.settings.files or str(site.home / "files")
     if site.settings.files is None and not site.home.exists():
-        raise NotMade(f"{url} comes with the home")
+        raise NotChecked(f"{url} does not exist yet")
     name, content = f"doctor/{uuid4()}", os.urandom(4096)
     try:
         store = Store(url, site.home / "scratch")
@@ -156,44 +157,46 @@ def files(site: Site) -> Iterator[Finding]:
             store.forget(store.get(name, len(content), hashlib.sha256(content).hexdigest()))
         finally:
             store.remove([name])
-    except Exception as problem:  # of whatever lies behind fsspec
+    except Exception as problem:  # any error of an fsspec backend
         yield error(
-            f"no file can be stored in {url}: {problem}",
-            "checkpoints are written there: give this user the right to, or set KOTRAIN_FILES",
+            f"cannot store files in {url}: {problem}",
+            "checkpoints are stored there: grant this user write access, or set KOTRAIN_FILES",
         )
     else:
-        yield ok(f"a file could be written to {url}, read and removed")
+        yield ok(f"wrote, read and removed a file in {url}")
 
 
 def data_sets(site: Site) -> Iterator[Finding]:
-    """Which data sets are here."""
+    """Which data sets are present."""
     folder = site.settings.data
     if folder.exists() and not os.access(folder, os.R_OK | os.X_OK):
-        yield error(f"{folder} cannot be read", "give this user the right to, or set KOTRAIN_DATA_DIR")
+        yield error(f"{folder} is not readable", "grant this user read access, or set KOTRAIN_DATA_DIR")
         return
     present = [name for name in DATASETS if is_present(name, folder)]
     missing = [name for name in DATASETS if name not in present]
     own = len(own_names(folder))
-    registered = f"{many(own, 'set')} of users' own" if own else ""
+    registered = f"{own} registered" if own else ""
     text = f"{', '.join(filter(None, [*present, registered]))} in {folder}"
-    yield ok(f"{text}; not here: {', '.join(missing)} ({fetch_command('NAME')})" if missing else text)
+    yield ok(f"{text}; missing: {', '.join(missing)} ({fetch_command('NAME')})" if missing else text)
 
 
 def memory(_: Site) -> Iterator[Finding]:
-    """Shared memory, and how many files a process may open."""
+    """Shared memory, and the limit of open files."""
     try:
         shared = shutil.disk_usage("/dev/shm")
     except OSError:
-        yield warning("there is no /dev/shm", "data loaders with processes of their own will fail: mount a tmpfs there")
+        yield warning("/dev/shm is missing", "mount a tmpfs there: data loaders with worker processes need it")
     else:
         text = f"{sized(shared.free)} of {sized(shared.total)} free in /dev/shm"
         if shared.free < SHARED_BYTES:
-            yield warning(text, "data loaders hand batches over there: empty it, or docker run --shm-size=8g")
+            yield warning(
+                text, "data loaders pass batches through it: free space, or run the container with --shm-size=8g"
+            )
         else:
             yield ok(text)
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
-        yield warning(f"a process may open {soft} files only", f"ulimit -n {OPEN_FILES} or more, before it starts")
+        yield warning(f"the limit of open files is {soft}", f"set `ulimit -n {OPEN_FILES}` or more before the start")
 
 
 # --- packages --------------------------------------------------------------------------------------------------------
@@ -202,14 +205,14 @@ _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(\[[^]]*\])?\s*\(?(?P<sign>
 
 
 def packages(site: Site) -> Iterator[Finding]:
-    """Versions against what this kotrain asks for; torch where this machine can train."""
+    """Installed versions against the requirements; torch if this machine is to train."""
     can_train = _version("torch") is not None
     extras = ["server", *(["embedded"] if site.is_embedded else []), *(["worker"] if can_train else [])]
     problems = list(_unmet(extras))
     if can_train:
         problems += _unpaired(_version("torch") or "", _version("torchvision") or "")
     elif site.is_embedded:
-        problems.append(error("torch is not installed, so that no worker can run", "pip install 'kotrain[all]'"))
+        problems.append(error("torch is not installed: no worker can run", "pip install 'kotrain[all]'"))
     yield from problems
     trains = f", torch {_version('torch')}, torchvision {_version('torchvision')}" if can_train else ", without torch"
     yield ok(f"kotrain {_version('kotrain')}{trains}")
@@ -223,11 +226,11 @@ def _unmet(extras: list[str]) -> Iterator[Finding]:
         if there is None:
             yield error(f"{name} is not installed", install)
         elif version and not _meets(there, sign, version):
-            yield error(f"{name} is {there}, and kotrain needs {sign}{version}", install)
+            yield error(f"{name} {there} is installed, kotrain needs {sign}{version}", install)
 
 
 def _requirements(extras: list[str]) -> list[re.Match[str]]:
-    """Of these extras, each once: several of them ask for the same."""
+    """The requirements of these extras, without duplicates."""
     found = {}
     for requirement in metadata.requires("kotrain") or []:
         asked, _, marker = requirement.partition(";")
@@ -240,12 +243,10 @@ def _requirements(extras: list[str]) -> list[re.Match[str]]:
 def _unpaired(torch: str, torchvision: str) -> Iterator[Finding]:
     (major, minor), vision = _numbers(torch)[:2], _numbers(torchvision)[:2]
     if major == 2 and vision and vision != (0, minor + TORCHVISION_AHEAD):
-        yield error(
-            f"torchvision {torchvision} does not belong to torch {torch}", f"install 0.{minor + TORCHVISION_AHEAD}"
-        )
+        yield error(f"torchvision {torchvision} does not match torch {torch}", f"install 0.{minor + TORCHVISION_AHEAD}")
     elif torchvision and ("+cpu" in torch) != ("+cpu" in torchvision):
         yield error(
-            f"torch {torch} and torchvision {torchvision} are not of one build: images cannot be trained on",
+            f"torch {torch} and torchvision {torchvision} are different builds: training on images fails",
             "install both from the same index",
         )
 

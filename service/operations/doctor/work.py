@@ -1,4 +1,4 @@
-"""Checks of the work: workers that live or were lost, jobs that do not move on, checkpoints without their files."""
+"""Checks of workers, jobs and checkpoints: lost workers, stuck jobs, missing checkpoint files."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from sqlalchemy import Row, text
 from service.datasets import layouts
 from service.operations.doctor.findings import Finding, Site, error, ok, spell, warning
 from service.specs.catalog.datasets import DATASETS, is_own
+from service.specs.metric_text import many
 from service.specs.training import ENGINE_VERSION
 from service.storage.files import Store
 
 LOST_DAYS = 7
-"""Workers that were lost earlier are history."""
+"""Workers lost earlier are not reported."""
 WAITING_SECONDS = 60.0
-"""A job that waits for so long although a slot is idle was forgotten: maintenance looks every few seconds."""
+"""A job queued for this long despite an idle slot is stuck: maintenance checks every few seconds."""
 MOST_CHECKPOINTS = 1000
 
 WORKERS = text(
@@ -44,34 +45,34 @@ def _has_cuda(worker: Row[Any]) -> bool:
 
 
 def workers(site: Site) -> Iterator[Finding]:
-    """Who lives, who was lost, and whether they train alike."""
+    """Running and lost workers, and differences between them."""
     found = _workers(site)
     alive = [worker for worker in found if worker.is_alive]
     hosts = {worker.host for worker in alive}
     if not alive:
         yield error(
-            "no worker gives a sign of life: jobs are accepted and none runs",
+            "no worker is running: jobs stay queued",
             f"see {site.home / 'logs' / 'worker.log'}" if site.is_embedded else "start one with `kotrain worker`",
         )
     for worker in found:
-        if not worker.is_alive and worker.host not in hosts:  # one that was started again has its successor
+        if not worker.is_alive and worker.host not in hosts:  # else it was restarted
             yield warning(
-                f"the worker on {worker.host} was lost {spell(worker.silent_seconds)} ago without signing off",
-                f"start it again if {worker.host} is to train; its jobs have gone back to the queue",
+                f"the worker on {worker.host} disappeared {spell(worker.silent_seconds)} ago without shutting down",
+                f"restart it if {worker.host} is to train; its jobs have been requeued",
             )
     for host in sorted(hosts):
         if (count := sum(worker.host == host for worker in alive)) > 1:
-            yield warning(f"{count} workers live on {host} and share its devices", "run one worker per host")
+            yield warning(f"{count} workers run on {host} and share its devices", "run one worker per host")
     versions = sorted({worker.torch for worker in alive if worker.torch})
     if len(versions) > 1:
         yield warning(
-            f"workers train with torch {' and '.join(versions)}: their runs are not compared with each other",
-            "install one version on all of them",
+            f"workers use different versions of torch ({', '.join(versions)}): their runs are not comparable",
+            "install the same version on all workers",
         )
     for worker in alive:
         gpus = sum(device.get("kind") == "cuda" for device in worker.devices)
-        what = f"{gpus} GPU{'s' if gpus > 1 else ''}" if gpus else "no GPU"
-        yield ok(f"{worker.host}: {worker.running} of {worker.slots} slots busy, {what}, torch {worker.torch}")
+        devices = many(gpus, "GPU") if gpus else "no GPU"
+        yield ok(f"{worker.host}: {worker.running} of {worker.slots} slots busy, {devices}, torch {worker.torch}")
 
 
 # --- jobs ------------------------------------------------------------------------------------------------------------
@@ -98,53 +99,53 @@ COUNTS = text(
 
 
 def jobs(site: Site) -> Iterator[Finding]:
-    """Jobs that run without an owner, and jobs that wait for what does not come."""
+    """Running jobs without a worker, and queued jobs that cannot start."""
     with site.connection() as connection:
         running = list(connection.execute(STALE))
         waiting = list(connection.execute(WAITING))
         counts = connection.execute(COUNTS).one()
     alive = [worker for worker in _workers(site) if worker.is_alive]
-    yield from _orphans(site, running)
-    yield from _waiting_in_vain(site, waiting, alive)
-    yield from _forgotten(waiting, alive)
+    yield from _stale(site, running)
+    yield from _blocked(site, waiting, alive)
+    yield from _stuck(waiting, alive)
     yield ok(f"{counts.running} running, {counts.queued} queued")
 
 
-def _orphans(site: Site, running: list[Row[Any]]) -> Iterator[Finding]:
-    """A lease ran out and maintenance, which any worker does, has not taken the job back."""
+def _stale(site: Site, running: list[Row[Any]]) -> Iterator[Finding]:
+    """Jobs whose lease expired, but which no worker's maintenance has requeued."""
     patience = site.settings.lease_seconds + 2 * site.settings.maintenance_seconds
     silent = [job for job in running if job.silent_seconds is None or job.silent_seconds > patience]
     if silent:
         longest = max(job.silent_seconds or 0 for job in silent)
         yield error(
-            f"{_jobs(len(silent))} without a sign of life for up to {spell(longest)}, such as {silent[0].id}",
-            "start a worker: any one takes back the jobs of lost ones",
+            f"{_jobs(len(silent))} without a heartbeat for up to {spell(longest)}, for example {silent[0].id}",
+            "start a worker: any worker requeues the jobs of lost ones",
         )
 
 
-def _waiting_in_vain(site: Site, waiting: list[Row[Any]], alive: list[Row[Any]]) -> Iterator[Finding]:
+def _blocked(site: Site, waiting: list[Row[Any]], alive: list[Row[Any]]) -> Iterator[Finding]:
     newer = [group for group in waiting if group.engine_version > ENGINE_VERSION]
     if newer:
         yield warning(
-            f"{_jobs(_sum(newer), 'wait')} for engine {newer[0].engine_version}, and this kotrain has {ENGINE_VERSION}",
-            "install the newer version on the workers too",
+            f"{_jobs(_sum(newer), 'wait')} for engine {newer[0].engine_version}, this kotrain has {ENGINE_VERSION}",
+            "upgrade the workers",
         )
     gpu = [group for group in waiting if group.needs_cuda]
     if gpu and not any(map(_has_cuda, alive)):
         yield warning(
-            f"{_jobs(_sum(gpu), 'wait')} for a GPU, and no worker that lives has one",
-            "start a worker on a machine with a GPU, or cancel them",
+            f"{_jobs(_sum(gpu), 'wait')} for a GPU, but no running worker has one",
+            "start a worker on a machine with a GPU, or cancel the jobs",
         )
     names = {group.dataset for group in waiting}
     unknown = {name for name in names if name not in DATASETS and not is_own(name)}
     for name in sorted(unknown):
-        yield warning(f"a job waits that names the data set '{name}', which this version does not know")
+        yield warning(f"queued jobs use the data set '{name}', which is unknown to this version")
     for name in sorted(names - unknown):
         if not layouts.is_present(name, site.settings.data):
-            yield warning(f"a job waits for the data set '{name}', which is not here", layouts.remedy(name))
+            yield warning(f"queued jobs need the data set '{name}', which is not present", layouts.remedy(name))
 
 
-def _forgotten(waiting: list[Row[Any]], alive: list[Row[Any]]) -> Iterator[Finding]:
+def _stuck(waiting: list[Row[Any]], alive: list[Row[Any]]) -> Iterator[Finding]:
     for has_cuda in (False, True):
         idle = [worker for worker in alive if worker.running < worker.slots and _has_cuda(worker) == has_cuda]
         runnable = [
@@ -156,8 +157,8 @@ def _forgotten(waiting: list[Row[Any]], alive: list[Row[Any]]) -> Iterator[Findi
         if idle and runnable:
             longest = spell(max(group.seconds for group in runnable))
             yield error(
-                f"a job waits for {longest} although {idle[0].host} has idle slots",
-                "look at that worker's log, and restart it",
+                f"a job has been queued for {longest} although {idle[0].host} has idle slots",
+                "see the log of that worker, and restart it",
             )
             return
 
@@ -181,23 +182,23 @@ CHECKPOINTS = text(
 
 
 def checkpoints(site: Site) -> Iterator[Finding]:
-    """Rows whose file is not there, or not as long as it says."""
+    """Checkpoints whose file is missing or has the wrong size."""
     store = Store(site.settings.files or str(site.home / "files"), site.home / "scratch")
     with site.connection() as connection:
         rows = list(connection.execute(CHECKPOINTS, {"most": MOST_CHECKPOINTS}))
         there = dict(store.names()) if rows else {}
         bad = [row for row in rows if there.get(row.file) != row.size_bytes]
-        if bad:  # a job that goes on replaces its checkpoints
+        if bad:  # running jobs replace their checkpoints
             still = {row.file for row in connection.execute(CHECKPOINTS, {"most": MOST_CHECKPOINTS})}
             bad = [row for row in bad if row.file in still]
     missing = [row for row in bad if row.file not in there]
-    for what, group in (("is missing", missing), ("has another size", [row for row in bad if row not in missing])):
+    for state, group in (("missing", missing), ("of the wrong size", [row for row in bad if row not in missing])):
         if group:
             needed = sum(row.is_needed for row in group)
             yield (error if needed else warning)(
-                f"the file of {len(group)} of {len(rows)} checkpoints {what} in {store.url}, such as {group[0].file}"
-                + (f"; {needed} are of jobs that are to go on" if needed else ""),
-                "give all machines the same KOTRAIN_FILES; a job that misses its file goes on from an earlier one",
+                f"{len(group)} of {len(rows)} checkpoint files are {state} in {store.url}, for example {group[0].file}"
+                + (f"; unfinished jobs need {needed} of them" if needed else ""),
+                "set the same KOTRAIN_FILES on all machines; affected jobs continue from an earlier checkpoint",
             )
     if not bad:
-        yield ok(f"{len(rows)}, with their files" if rows else "none")
+        yield ok(f"{len(rows)}, all files present" if rows else "none")

@@ -1,4 +1,4 @@
-"""The home folder of an installation: made if need be, locked while anything of it runs."""
+"""The home folder of an installation: created if missing, locked while its stack runs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _LEFTOVER_SECONDS = 30.0
 
 
 class Home:
-    """`with Home(path) as home`: the folder exists, is ours to write, and nobody else's servers run on it.
+    """`with Home(path) as home`: the folder exists, is writable and locked by this process.
 
-    The lock is an flock whose descriptor the servers inherit: it is free again only when we and they are all gone.
+    The lock is an flock whose descriptor the servers inherit: it is released only when all of them have ended, too.
     Raises `EmbeddedError`.
     """
 
@@ -36,13 +36,13 @@ class Home:
 
     def __enter__(self) -> Home:
         try:
-            # Root's servers run as somebody else, who must be able to enter (not to list) the folder.
+            # As root, the servers run as another user, which must be able to enter (not list) the folder.
             self.path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
             self.path = self.path.resolve()
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise EmbeddedError(
-                f"cannot write to {self.path} ({error.strerror}): set KOTRAIN_HOME to a folder that is yours"
+                f"cannot write to {self.path} ({error.strerror}): set KOTRAIN_HOME to a writable folder"
             ) from error
         try:
             self._take()
@@ -58,7 +58,7 @@ class Home:
         os.close(self._lock)
 
     def _take(self) -> None:
-        """Lock, waiting for servers that are still stopping after their owner was killed."""
+        """Lock the folder, waiting for servers that are still stopping after their parent was killed."""
         deadline = time.monotonic() + _LEFTOVER_SECONDS
         while True:
             try:
@@ -68,20 +68,20 @@ class Home:
                 owner = os.pread(self._lock, 32, 0).decode().strip()
                 if owner and Path("/proc", owner).exists():
                     raise EmbeddedError(
-                        f"kotrain already runs on {self.path} (process {owner}): use that one, stop it, "
+                        f"kotrain is already running from {self.path} (process {owner}): use it, stop it, "
                         "or set KOTRAIN_HOME to another folder"
                     ) from None
                 if time.monotonic() > deadline:
                     raise EmbeddedError(
-                        f"servers of an earlier kotrain still run on {self.path}: "
-                        f"`fuser {self.path / 'lock'}` names them"
+                        f"servers of an earlier kotrain are still running from {self.path}: "
+                        f"list them with `fuser {self.path / 'lock'}`"
                     ) from None
                 time.sleep(0.05)
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     def make_socket_folder(self, account: Account | None) -> Path:
-        """Make the empty `socket_folder` of this home, open to the servers' user alone."""
+        """Create the empty `socket_folder` of this home, accessible to the user of the servers only."""
         folder = socket_folder(self.path)
         if len(os.fsencode(folder)) > SOCKET_FOLDER_BYTES:
             raise EmbeddedError(f"{folder} is too long for a unix socket: set KOTRAIN_HOME or TMPDIR to a shorter path")
@@ -91,15 +91,15 @@ class Home:
             if account:
                 os.chown(folder, account.uid, account.gid)
         except OSError as error:
-            raise EmbeddedError(f"cannot make {folder} ({error.strerror}): remove it or set KOTRAIN_HOME") from error
+            raise EmbeddedError(f"cannot create {folder} ({error.strerror}): remove it or set KOTRAIN_HOME") from error
         return folder
 
 
 def socket_folder(home: Path) -> Path:
-    """Where the sockets of `home` (absolute, without links) lie: a path short enough for them.
+    """The folder of the sockets of `home` (absolute, without links), with a path short enough for sockets.
 
-    It is `run` in the home, or, where that is too long, a folder of the temporary directory named after the home, so
-    that the next start finds and empties what a killed one left.
+    It is `run` in the home or, if that is too long, a folder in the temporary directory whose name is derived from the
+    home, so that the next start finds and removes the sockets of a killed one.
     """
     folder = home / "run"
     if len(os.fsencode(folder)) <= SOCKET_FOLDER_BYTES:
@@ -109,6 +109,6 @@ def socket_folder(home: Path) -> Path:
 
 
 def remove_sockets(folder: Path) -> None:
-    """Remove a socket folder if it is there and can be removed; a link is never followed."""
+    """Remove a socket folder, ignoring errors; links are not followed."""
     if not folder.is_symlink():
         shutil.rmtree(folder, ignore_errors=True)

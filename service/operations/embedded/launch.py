@@ -1,7 +1,7 @@
-"""Become another program that dies with its parent: `python -I -S launch.py PARENT SIGNAL UID GID PROGRAM ARGUMENT...`.
+"""Run a program that dies with its parent: `python -I -S launch.py PARENT SIGNAL UID GID PROGRAM ARGUMENT...`.
 
-A program of its own and not a `preexec_fn`, which is unsafe beside threads; standard library only: it starts in 20 ms.
-UID or GID -1 keeps the caller's.
+A separate program because `preexec_fn` is unsafe with threads. Standard library only, so that it starts in 20 ms.
+UID or GID -1 keeps that of the caller.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def main(parent: int, death_signal: int, uid: int, gid: int, command: list[str]) -> None:
-    """Give up privileges, ask for `death_signal` when the parent goes, and run `command` in this process."""
+    """Drop privileges, request `death_signal` at the death of the parent, and exec `command`."""
     os.umask(0o077)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):  # Python ignores SIGPIPE, and exec would keep that
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):  # Python ignores SIGPIPE, which exec preserves
         signal.signal(ignored, signal.SIG_DFL)
     if gid >= 0:
         os.setgroups([gid])
         os.setgid(gid)
     if uid >= 0:
         os.setuid(uid)
-    # After the change of user, which clears it.
+    # After setuid, which clears it.
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
         sys.exit(f"prctl(PR_SET_PDEATHSIG) failed: {os.strerror(ctypes.get_errno())}")
-    if os.getppid() != parent:  # it went before we asked
+    if os.getppid() != parent:  # the parent died before the request
         sys.exit(1)
     os.execv(command[0], command)
 

@@ -1,4 +1,4 @@
-"""PostgreSQL as our own child: sockets only, password authentication, data under the home."""
+"""PostgreSQL as a child process: unix sockets only, password authentication, data in the home."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from service.operations.embedded.programs import POSTGRES_MAJOR, Programs
 
 _NAME = "kotrain"  # of the database and of its owner
 _ORPHANS_SECONDS = 20.0
-_READY_SECONDS = 120.0  # recovery after a crash takes its time
+_READY_SECONDS = 120.0  # includes recovery after a crash
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -31,9 +31,9 @@ _FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 
 
 class Postgres:
-    """The database server of a home: `start` and `stop` may be called again and again.
+    """The database server of a home; it can be restarted with `start` and `stop`.
 
-    `fast` gives up durability (fsync off), for tests. Raises `EmbeddedError`.
+    `fast` disables durability (fsync off), for tests. Raises `EmbeddedError`.
     """
 
     def __init__(self, home: Home, programs: Programs, sockets: Path, account: Account | None, fast: bool) -> None:
@@ -51,18 +51,18 @@ class Postgres:
             log=self._log,
             environment=_environment(home.path),
             account=account,
-            death_signal=signal.SIGINT,  # its fast shutdown: clients are cut off, a checkpoint is written
+            death_signal=signal.SIGINT,  # fast shutdown: disconnects clients, writes a checkpoint
             stop_signals=((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0)),
             keep_open=(home.lock,),
         )
 
     @property
     def url(self) -> str:
-        """The SQLAlchemy address, password included."""
+        """The SQLAlchemy address, including the password."""
         return _url(self._password(), self._sockets)
 
     def start(self) -> None:
-        """Make the database cluster if there is none, start the server and wait until it answers."""
+        """Create the database cluster if missing, start the server and wait until it accepts connections."""
         if not self._folder.exists():
             self._initialize()
         self._check_data()
@@ -75,11 +75,11 @@ class Postgres:
             raise
 
     def stop(self) -> None:
-        """Stop cleanly; nothing happens if it does not run."""
+        """Stop cleanly; no effect if the server is not running."""
         self.process.stop()
 
     def _initialize(self) -> None:
-        """Run initdb beside the final place and rename when complete: a half-written one is never used."""
+        """Run initdb in a temporary folder and rename it when complete, so that an incomplete cluster is never used."""
         home = self._folder.parent
         for unfinished in home.glob("postgres.new-*"):
             shutil.rmtree(unfinished)
@@ -113,47 +113,47 @@ class Postgres:
         unfinished.rename(self._folder)
 
     def _check_data(self) -> None:
-        """Refuse data that this server cannot use."""
+        """Raise unless the data is complete and of the right version."""
         try:
             version = (self._data / "PG_VERSION").read_text().strip()
             self._password()
         except OSError as error:
             raise EmbeddedError(
                 f"{self._folder} is not a complete database ({error.strerror}: {error.filename}): "
-                "put a copy of it back, or move it away to begin with an empty one"
+                "restore it from a copy, or move it away to start with an empty database"
             ) from error
         if version != str(POSTGRES_MAJOR):
             raise EmbeddedError(
-                f"{self._data} was made by PostgreSQL {version} and this kotrain brings {POSTGRES_MAJOR}: "
-                f"move it over with pg_dumpall of version {version}, or set KOTRAIN_HOME to a new folder"
+                f"{self._data} is of PostgreSQL {version}, this kotrain includes {POSTGRES_MAJOR}: "
+                f"migrate it with pg_dumpall of version {version}, or set KOTRAIN_HOME to a new folder"
             )
 
     def _drop_stale_pid(self) -> None:
-        """Remove a pid file whose server is gone.
+        """Remove the pid file of a server that no longer runs.
 
-        We hold the home's lock, which every server that we start inherits, so the process that the file names is not
-        ours; it may be anybody's by now and is never signalled. Only a server that somebody started by hand on this
-        data is respected: a running one has the data folder as its working directory.
+        This process holds the lock of the home, which our servers inherit, so the process in the file is not one of
+        them; its id may have been reused, and it is never signalled. A server started manually on this data is
+        detected by its working directory, which is the data folder.
         """
         pid_file = self._data / "postmaster.pid"
         if not pid_file.exists():
             return
-        named = (pid_file.read_text().splitlines() or [""])[0].strip()
-        if named.isdigit() and self._works_here(int(named)):
-            raise EmbeddedError(f"another PostgreSQL (process {named}) runs on {self._data}: stop it first")
+        recorded = (pid_file.read_text().splitlines() or [""])[0].strip()
+        if recorded.isdigit() and self._works_here(int(recorded)):
+            raise EmbeddedError(f"another PostgreSQL (process {recorded}) is running on {self._data}: stop it first")
         self._wait_for_orphans()
         pid_file.unlink()
 
     def _wait_for_orphans(self) -> None:
-        """Processes of a server that was killed may still be busy; a new one beside them would destroy the data.
+        """Wait for remaining processes of a killed server: a second server beside them would corrupt the data.
 
-        PostgreSQL's own guard against that goes with the pid file.
+        PostgreSQL's own protection against that depends on the pid file.
         """
         deadline = time.monotonic() + _ORPHANS_SECONDS
         while left := [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._works_here(pid)]:
             if time.monotonic() > deadline:
                 raise EmbeddedError(
-                    f"processes of a PostgreSQL that is gone still run on {self._data}: "
+                    f"processes of a killed PostgreSQL are still running on {self._data}: "
                     f"stop {', '.join(map(str, left))} first"
                 )
             time.sleep(0.05)
@@ -162,7 +162,7 @@ class Postgres:
         try:
             return Path(f"/proc/{pid}/cwd").samefile(self._data)
         except OSError:
-            return False  # gone, or somebody else's
+            return False  # ended, or of another user
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
@@ -173,14 +173,14 @@ class Postgres:
             except psycopg.OperationalError as error:
                 if (code := self.process.exit_code()) is not None:
                     raise EmbeddedError(
-                        f"PostgreSQL ended at once (exit status {code}): {last_line(self._log)}; see {self._log}"
+                        f"PostgreSQL failed to start (exit status {code}): {last_line(self._log)}; see {self._log}"
                     ) from error
                 if time.monotonic() > deadline:
-                    raise EmbeddedError(f"PostgreSQL does not answer: {error}; see {self._log}") from error
+                    raise EmbeddedError(f"PostgreSQL does not respond: {error}; see {self._log}") from error
                 time.sleep(0.02)
 
     def _connect_once(self) -> None:
-        """Connect, and make our database if there is none."""
+        """Connect, and create the database if it does not exist."""
         with psycopg.connect(
             host=str(self._sockets), user=_NAME, password=self._password(), dbname="postgres", autocommit=True
         ) as connection:
@@ -192,7 +192,7 @@ class Postgres:
 
 
 def database_url_of(home: Path) -> str:
-    """The address of the database that another process runs in `home`; `OSError` if there is none or it is not ours."""
+    """The address of the database of `home`. Raises `OSError` if there is none or it is not readable."""
     home = home.resolve()
     return _url((home / "postgres" / "password").read_text(), socket_folder(home))
 
@@ -202,5 +202,5 @@ def _url(password: str, sockets: Path) -> str:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    """Nothing of ours (PG* variables would change what the server does) but the home, which says whose it is."""
+    """A minimal environment: PG* variables would affect the server. The home identifies the owner of the process."""
     return {"PATH": os.defpath, "LC_ALL": "C", "KOTRAIN_HOME": str(home)}

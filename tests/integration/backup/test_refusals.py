@@ -75,7 +75,7 @@ class TestDamage:
     def test_a_flipped_bit(self, target, part, where):
         (member,) = [found for name, found in layout(target).items() if name.startswith(part)][:1]
         flipped(target, member.offset_data + member.size // 2 if where == "content" else member.offset + 3)
-        with pytest.raises(BackupError, match=r"damaged.*: use (another backup|one that)"):
+        with pytest.raises(BackupError, match=r"damaged.*: use (another backup|a file created by)"):
             restore(target)
 
     def test_a_truncated_file(self, target):
@@ -90,19 +90,20 @@ class TestDamage:
     def test_no_backup(self, target, content):
         target.write_bytes(content)
         with pytest.raises(
-            BackupError, match=r"is no backup of kotrain, or damaged: use one that `kotrain backup` made|no manifest"
+            BackupError,
+            match=r"is not a kotrain backup, or is damaged: use a file created by `kotrain backup`|manifest.* missing",
         ):
             restore(target)
 
     def test_no_file(self, target, tmp_path):
         for name in ("nothing", "."):
-            with pytest.raises(BackupError, match=r"cannot read .*: name the file of a backup"):
+            with pytest.raises(BackupError, match=r"cannot read .*: give the path of a backup"):
                 restore(tmp_path / name)
 
     def test_another_tar(self, target, tmp_path):
         with tarfile.open(target, "w") as tar:
             tar.add(__file__, "notes.txt")
-        with pytest.raises(BackupError, match="no manifest"):
+        with pytest.raises(BackupError, match="manifest, the last part, is missing"):
             restore(target)
 
     @pytest.mark.parametrize("name", ["/etc/x", "../x", "files/../../x", "files//x", "./files/x", "files/./x"])
@@ -111,7 +112,7 @@ class TestDamage:
             member.name = name if member.name.startswith("files/") else member.name
 
         rewritten(target, rename)
-        with pytest.raises(BackupError, match="kotrain makes no backup with a part like"):
+        with pytest.raises(BackupError, match="is not a kotrain backup: unexpected entry"):
             restore(target)
 
     def test_a_link(self, target):
@@ -120,13 +121,13 @@ class TestDamage:
                 member.type, member.linkname, member.size = tarfile.SYMTYPE, "/etc/passwd", 0
 
         rewritten(target, link)
-        with pytest.raises(BackupError, match="kotrain makes no backup with a part like"):
+        with pytest.raises(BackupError, match="is not a kotrain backup: unexpected entry"):
             restore(target)
 
     def test_a_part_too_many(self, target):
         with tarfile.open(target, "a") as tar:
             tar.add(__file__, "files/notes.txt")
-        with pytest.raises(BackupError, match="not those that its manifest names"):
+        with pytest.raises(BackupError, match="its parts differ from its manifest"):
             restore(target)
 
 
@@ -159,17 +160,19 @@ class TestRefusals:
 
     def test_another_format(self, places, made):
         with_manifest(made, format=2)
-        with pytest.raises(BackupError, match="of another version of kotrain: restore it with that one"):
+        with pytest.raises(BackupError, match="by an incompatible version of kotrain: restore it with that version"):
             restore(made)
 
     def test_an_older_server(self, places, made):
         with_manifest(made, postgres=99)
         places[1].enter()
-        with pytest.raises(BackupError, match="is of PostgreSQL 99 and this server is 18: use one of 99 or newer"):
+        with pytest.raises(
+            BackupError, match="is of PostgreSQL 99, this server is 18: use a server of version 99 or newer"
+        ):
             restore(made)
 
     def test_a_target_that_is_in_use(self, places, made):
-        with pytest.raises(BackupError, match="holds 1 users and 4 jobs already: restore into an empty one"):
+        with pytest.raises(BackupError, match="already has 1 users and 4 jobs: restore into an empty one"):
             restore(made)
         assert len(rows("jobs")) == 4
 
@@ -177,7 +180,7 @@ class TestRefusals:
         places[1].enter()
         database.migrate()
         api_keys.create("bob")
-        with pytest.raises(BackupError, match="holds 1 users and 0 jobs"):
+        with pytest.raises(BackupError, match="already has 1 users and 0 jobs"):
             restore(made)
 
     def test_a_target_with_a_newer_schema(self, places, made):
@@ -191,7 +194,7 @@ class TestRefusals:
         places[1].enter()
         with (
             psycopg.connect(places[1].url.replace("+psycopg", ""), application_name="kotrain"),
-            pytest.raises(BackupError, match=r"1 connections of kotrain .*: stop its API and workers first"),
+            pytest.raises(BackupError, match=r"kotrain has 1 open connections .*: stop its API and workers first"),
         ):
             restore(made)
 
@@ -212,10 +215,10 @@ class TestRefusals:
 
     def test_a_file_that_exists(self, made, tmp_path):
         before = made.read_bytes()
-        with pytest.raises(BackupError, match="exists already: name another file"):
+        with pytest.raises(BackupError, match="already exists: choose another file"):
             backup.create(made)
         (tmp_path / "b.tar.new").touch()
-        with pytest.raises(BackupError, match="another backup is being made, or was killed"):
+        with pytest.raises(BackupError, match="another backup is running; if it was killed"):
             backup.create(tmp_path / "b.tar")
         with pytest.raises(BackupError, match="No such file or directory"):
             backup.create(tmp_path / "no" / "folder.tar")
@@ -228,7 +231,7 @@ class TestRefusals:
         handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, before[1]))
         try:
-            with pytest.raises(BackupError, match=r"no backup was made \(.*: File too large\): name a file on another"):
+            with pytest.raises(BackupError, match=r"backup failed \(.*: File too large\): choose a file on another"):
                 backup.create(tmp_path / "a.tar")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -236,7 +239,7 @@ class TestRefusals:
         assert list(tmp_path.glob("*.tar*")) == []
 
     def test_without_the_programs(self, filled, tmp_path):
-        with pytest.raises(BackupError, match=r"pg_dump of PostgreSQL 99 or newer is needed \(here: .*18"):
+        with pytest.raises(BackupError, match=r"pg_dump of PostgreSQL 99 or newer is required \(installed: .*18"):
             pg_dump.find("pg_dump", 99)
 
 
@@ -257,7 +260,7 @@ def test_no_password_is_on_a_command_line(filled, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("", "no name of a file"), (".", "no name of a file"), (300 * "a", "too long")]
+    ("name", "says"), [("", "is not a file name"), (".", "is not a file name"), (300 * "a", "too long")]
 )
 def test_names_that_are_none(places, tmp_path, monkeypatch, name, says):
     monkeypatch.chdir(tmp_path)

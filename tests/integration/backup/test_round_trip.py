@@ -24,7 +24,7 @@ class TestRoundTrip:
         assert len(files) == 2
         there.enter()
         restored = restore(made)
-        assert restored == backup.Restored(jobs=4, files=2, given_back=1, dropped=0)
+        assert restored == backup.Restored(jobs=4, files=2, requeued=1, dropped=0)
         for table in set(TABLES) - {"jobs", "job_events"}:
             assert rows(table) == before[table] != [], table
         untouched = {job["id"]: job for job in before["jobs"] if job["status"] != "running"}

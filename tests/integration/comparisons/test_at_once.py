@@ -98,7 +98,7 @@ def tuned(users):
     return made
 
 
-def test_two_that_are_made_at_once_share_their_jobs(users):
+def test_comparisons_created_concurrently_share_jobs(users):
     with database.transaction() as session:
         first = create("ada")(session)
         other = Beside(create("bob"))
@@ -108,7 +108,7 @@ def test_two_that_are_made_at_once_share_their_jobs(users):
     assert count_jobs() == 5
 
 
-def test_two_that_go_on_at_once_share_their_jobs(tuned):
+def test_comparisons_advanced_concurrently_share_jobs(tuned):
     first, second = tuned
     with database.transaction() as session:
         advance(first)(session)
@@ -119,7 +119,7 @@ def test_two_that_go_on_at_once_share_their_jobs(tuned):
     assert count_jobs() == 8
 
 
-def test_one_is_advanced_by_one_worker_at_a_time(tuned):
+def test_comparison_is_advanced_by_one_worker_at_a_time(tuned):
     first, _ = tuned
     with database.transaction() as session:
         advance(first)(session)
@@ -129,7 +129,7 @@ def test_one_is_advanced_by_one_worker_at_a_time(tuned):
     assert len(job_ids(first)) == count_jobs() == 8
 
 
-def test_many_at_once_neither_double_a_job_nor_wait_for_each_other_in_a_circle(users):
+def test_many_concurrent_comparisons_neither_duplicate_jobs_nor_deadlock(users):
     def both(name):
         with database.transaction() as session:
             made = create(name, seeds=5)(session)
@@ -148,7 +148,7 @@ def test_many_at_once_neither_double_a_job_nor_wait_for_each_other_in_a_circle(u
     assert count_jobs() == 2 + 5
 
 
-def test_cancelled_while_it_goes_on_none_of_its_jobs_stays(users, tuned):
+def test_cancel_during_advance_leaves_no_job(users, tuned):
     first, second = tuned
     with database.transaction() as session:
         cancel(second, "bob")(session)
@@ -163,7 +163,7 @@ def test_cancelled_while_it_goes_on_none_of_its_jobs_stays(users, tuned):
     assert (left.count("cancelled"), left.count("succeeded")) == (3, 5)
 
 
-def test_going_on_while_it_is_cancelled_asks_for_nothing(tuned):
+def test_advance_during_cancel_requests_no_job(tuned):
     first, _ = tuned
     with database.transaction() as session:
         cancel(first)(session)
@@ -173,7 +173,7 @@ def test_going_on_while_it_is_cancelled_asks_for_nothing(tuned):
     assert (status(first), count_jobs()) == ("cancelled", 5)
 
 
-def test_one_that_ends_first_is_not_cancelled(tuned):
+def test_ended_comparison_is_not_cancelled(tuned):
     first, _ = tuned
     with database.transaction() as session:
         advance(first)(session)
@@ -188,7 +188,7 @@ def test_one_that_ends_first_is_not_cancelled(tuned):
     assert status(first) == "succeeded"
 
 
-def test_a_job_given_back_while_it_is_cancelled_does_not_escape(users):
+def test_job_requeued_during_cancel_is_cancelled(users):
     with database.transaction() as session:
         create("ada")(session)
     with database.transaction() as session:

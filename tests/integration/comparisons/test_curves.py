@@ -38,7 +38,7 @@ def curves(ada, comparison, **query):
     return ada.get(f"/v1/comparisons/{comparison['id']}/curves", params=query)
 
 
-def test_the_mean_and_the_range_of_the_runs(ada, ended):
+def test_mean_and_range_of_the_runs(ada, ended):
     found = curves(ada, ended).json()
     assert (found["metric"], found["along"], found["task"]) == ("val_accuracy", "steps", "digits mlp")
     assert [band["runs"] for band in found["bands"]] == [3, 3]
@@ -51,12 +51,12 @@ def test_the_mean_and_the_range_of_the_runs(ada, ended):
     assert {UUID(one["job"]) for one in found["finals"]} == job_ids(ended)
 
 
-def test_along_the_time(ada, ended):
+def test_curves_over_time(ada, ended):
     found = curves(ada, ended, along="wall_seconds").json()
     assert {band["x"][-1] for band in found["bands"]} == {3.0, 4.0}
 
 
-def test_a_spike_survives_however_many_points_there_are(ada, ended):
+def test_spike_survives_thinning(ada, ended):
     spiky = [0.5] * 5000
     spiky[3210] = 9.0
     steps = list(range(1, 5001))
@@ -69,7 +69,7 @@ def test_a_spike_survives_however_many_points_there_are(ada, ended):
             assert max(band["mean"]) < 1
 
 
-def test_curves_are_read_without_a_python_number_for_each_point(ada, ended):
+def test_curves_are_read_as_arrays(ada, ended):
     """Which would be some 150 bytes a point; the arrays themselves are 24."""
     points, job = 200_000, job_ids(ended).pop()
     do(write.append, [(job, {"train_loss": (list(range(points)), [0.123] * points, [1.5] * points)})])
@@ -84,12 +84,12 @@ def test_curves_are_read_without_a_python_number_for_each_point(ada, ended):
     )  # fmt: skip
 
 
-def test_a_metric_that_nobody_measured(ada, ended):
+def test_unmeasured_metric(ada, ended):
     found = curves(ada, ended, metric="weight_correlation").json()
     assert (found["bands"], found["diverged"], found["finals"]) == ([], [], [])
 
 
-def test_a_run_that_diverged_is_apart(ada):
+def test_diverged_run_is_separate(ada):
     optimizers = [{"name": "adam", "params": {"lr": 0.01}}, {"name": "sgd", "params": {"lr": 0.1}}]
     comparison = ask(ada, optimizers=optimizers, tuning=None, seeds=2)
     work(reason=Reason.DIVERGED)
@@ -105,11 +105,11 @@ def test_a_run_that_diverged_is_apart(ada):
     ("query", "pointer"),
     [({"task": 2}, "task"), ({"task": 0}, "task"), ({"along": "epochs"}, "along"), ({"metric": ""}, "metric")],
 )
-def test_what_is_refused(ada, ended, query, pointer):
+def test_invalid_queries_have_pointers(ada, ended, query, pointer):
     answer = curves(ada, ended, **query)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == pointer
 
 
-def test_no_such_comparison(ada):
+def test_unknown_comparison_is_404(ada):
     assert ada.get("/v1/comparisons/01a21fdd-08c9-7762-af07-8b4c8b69799f/curves").status_code == 404

@@ -40,15 +40,15 @@ class TestDeadWorkers:
             gpu = {"devices": [{"kind": "cuda"}], "torch": "2.0.0"}
             session.add(Worker(**WORKER | {"id": "dead"} | gpu, heartbeat_at=silent_since))
 
-    def test_what_they_had_is_not_waited_for(self, ada, dead):
+    def test_their_devices_are_ignored(self, ada, dead):
         assert {spec["device"] for spec in specs(job_ids(ask(ada)))} == {"cpu"}
 
-    def test_runs_with_what_they_had_are_not_reused(self, ada, dead):
+    def test_runs_with_their_torch_are_not_reused(self, ada, dead):
         ask(ada)
         work(environment=ENVIRONMENT | {"torch": "2.0.0"})
         assert ask(ada)["progress"]["reused"] == 0
 
-    def test_where_there_is_no_other_the_last_job_says_what_is_current(self, ada, dead):
+    def test_last_job_has_the_current_torch_if_no_worker_is_up(self, ada, dead):
         with database.transaction() as session:
             session.execute(delete(Worker).where(Worker.id == "w"))
         first = ask(ada)
@@ -56,12 +56,12 @@ class TestDeadWorkers:
         work()
         assert job_ids(ask(ada)) == job_ids(first)
 
-    def test_not_with_a_budget_in_seconds(self, ada):
+    def test_runs_with_a_time_budget_are_not_reused(self, ada):
         tasks = [{"dataset": "digits", "model": "mlp", "budget": {"seconds": 1}}]
         first, second = ask(ada, tasks=tasks), ask(ada, tasks=tasks)
         assert not job_ids(first) & job_ids(second)
 
-    def test_a_shared_run_that_is_lost_is_run_again(self, ada, bob):
+    def test_failed_shared_run_is_run_again(self, ada, bob):
         ask(ada)
         second = ask(bob)
         finish_one(reason=Reason.OUT_OF_MEMORY)
@@ -71,7 +71,7 @@ class TestDeadWorkers:
         work()
         assert show(bob, second)["status"] == "succeeded"
 
-    def test_what_decides_a_result_decides_the_fingerprint(self, ada):
+    def test_fields_that_affect_results_affect_the_fingerprint(self, ada):
         job = REQUEST["tasks"][0] | {"optimizer": "adam"}
         variants = [
             {}, {"seed": 1}, {"batch_size": 32}, {"precision": "bf16"}, {"budget": {"epochs": 4}},
@@ -88,7 +88,7 @@ class TestDeadWorkers:
 
 
 class TestCancel:
-    def test_ends_the_jobs_that_nobody_else_needs(self, ada, bob):
+    def test_ends_jobs_that_only_it_needs(self, ada, bob):
         mine, other = ask(ada, seeds=5), ask(bob)
         answer = ada.post(f"/v1/comparisons/{mine['id']}/cancel")
         assert (answer.status_code, answer.json()["status"]) == (202, "cancelled")
@@ -100,7 +100,7 @@ class TestCancel:
         assert show(bob, other)["status"] == "succeeded"
         assert show(ada, mine)["status"] == "cancelled"
 
-    def test_leaves_a_job_that_was_submitted_by_itself(self, ada):
+    def test_keeps_a_directly_submitted_job(self, ada):
         job = REQUEST["tasks"][0] | {"optimizer": {"name": "sgd", "params": {"lr": 0.1}}, "seed": 1, "device": "cpu"}
         alone = ada.post("/v1/jobs", json=job).json()["id"]
         mine = ask(ada)
@@ -108,13 +108,13 @@ class TestCancel:
         ada.post(f"/v1/comparisons/{mine['id']}/cancel")
         assert ada.get(f"/v1/jobs/{alone}").json()["status"] == "queued"
 
-    def test_the_last_one_to_cancel_ends_them_all(self, ada, bob):
+    def test_last_of_two_cancels_ends_shared_jobs(self, ada, bob):
         mine, other = ask(ada), ask(bob)
         for api, comparison in ((ada, mine), (bob, other)):
             api.post(f"/v1/comparisons/{comparison['id']}/cancel")
         assert {job["status"] for job in ada.get("/v1/jobs").json()["data"]} == {"cancelled"}
 
-    def test_again_changes_nothing_and_afterwards_is_a_conflict(self, ada, bob):
+    def test_second_cancel_changes_nothing_and_cancel_after_the_end_is_409(self, ada, bob):
         mine = ask(ada)
         assert bob.post(f"/v1/comparisons/{mine['id']}/cancel").status_code == 403
         assert [ada.post(f"/v1/comparisons/{mine['id']}/cancel").status_code for _ in range(2)] == [202, 202]
@@ -123,7 +123,7 @@ class TestCancel:
         answer = ada.post(f"/v1/comparisons/{done['id']}/cancel")
         assert (answer.status_code, answer.json()["current_status"]) == (409, "succeeded")
 
-    def test_an_own_job_that_somebody_cancels_is_missing_and_named(self, ada):
+    def test_cancelled_job_is_listed_as_missing(self, ada):
         mine = ask(ada, optimizers=["adam", "sgd"], tuning=None)
         job = sorted(job_ids(mine))[0]
         ada.post(f"/v1/jobs/{job}/cancel")
@@ -137,7 +137,7 @@ class TestCancel:
         table = ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": "latex"}).text
         assert "Nothing is bold, because planned runs are missing." in table
 
-    def test_what_is_missing_alone_is_run_when_asked_again(self, ada):
+    def test_repeated_request_runs_only_missing_runs(self, ada):
         mine = ask(ada, optimizers=["adam", "sgd"], tuning=None)
         ada.post(f"/v1/jobs/{sorted(job_ids(mine))[0]}/cancel")
         work()
@@ -146,7 +146,7 @@ class TestCancel:
         assert show(ada, again)["tasks"][0]["verdict"]["decided"]
 
     @pytest.mark.parametrize("seeds", [6, {"max": 6, "looks": [3, 6]}, {"max": 6, "looks": "any"}])
-    def test_there_is_no_verdict_whenever_its_last_job_ends(self, ada, seeds):
+    def test_has_no_verdict_whenever_its_last_job_ends(self, ada, seeds):
         mine = ask(ada, optimizers=["adam", "sgd"], tuning=None, seeds=seeds, reuse=False)
         for _ in range(5):
             finish_one()
@@ -171,7 +171,7 @@ class TestCancel:
 
 
 class TestFaults:
-    def test_failed_runs_are_named_and_the_rest_is_answered(self, ada):
+    def test_failed_runs_are_listed_and_the_rest_is_answered(self, ada):
         mine = ask(ada, optimizers=["adam", "sgd"], tuning=None, seeds=4)
         finish_one(reason=Reason.ERROR)
         work()
@@ -190,7 +190,7 @@ class TestFaults:
         assert ended["tasks"][0]["pairs"][0]["n"] == 4
         assert "diverged and counts as 10.0 %" in ended["verdict"][0]
 
-    def test_scores_that_cannot_be_added_up_are_refused_once_and_for_all(self, ada):
+    def test_scores_that_overflow_are_refused(self, ada):
         mine = ask(ada)
         work()
         plan = "jsonb_set(plan, '{tasks,0,diverged_score}', '1.7e308')"
@@ -202,7 +202,7 @@ class TestFaults:
             assert answer.status_code == 409, answer.text
             assert "ask for the comparison anew" in answer.json()["detail"]
 
-    def test_losses_too_large_to_be_added_up_have_diverged(self, ada):
+    def test_losses_that_overflow_count_as_diverged(self, ada):
         mine = ask(ada, optimizers=["adam", "sgd"], tuning=None, metric="test_loss")
         work()
         huge = "jsonb_set(summary, '{metrics,test_loss}', '1.7e308')"
@@ -212,7 +212,7 @@ class TestFaults:
         assert [group["diverged"] for group in show(ada, mine)["tasks"][0]["groups"]] == [0, 3]
 
     @pytest.mark.parametrize("plan", ["'{}'", "jsonb_set(plan, '{tasks,0,spec,model,name}', '\"lenet\"')"])
-    def test_one_that_cannot_go_on_ends_and_says_why(self, ada, plan):
+    def test_unreadable_plan_fails_the_comparison_with_a_message(self, ada, plan):
         broken, other = ask(ada), ask(ada, seeds=4, reuse=False)
         with database.transaction() as session:
             session.execute(text(f"UPDATE comparisons SET plan = {plan} WHERE id = '{broken['id']}'"))
@@ -231,7 +231,7 @@ class TestFaults:
             assert (answer.status_code, answer.json()["message"]) == (409, message)
             assert "ask for the comparison anew" in answer.json()["detail"]
 
-    def test_an_error_of_ours_ends_it_too(self, ada, monkeypatch):
+    def test_internal_error_fails_the_comparison(self, ada, monkeypatch):
         mine = ask(ada)
         monkeypatch.setattr(schedule, "due", lambda *_: 1 / 0)
         maintenance.advance_comparisons()
@@ -239,7 +239,7 @@ class TestFaults:
         ended = show(ada, mine)
         assert (ended["status"], ended["message"]) == ("failed", "ZeroDivisionError: division by zero")
 
-    def test_somebody_who_keeps_a_lock_ends_nothing_and_holds_up_nobody(self, ada):
+    def test_held_lock_neither_fails_nor_blocks_comparisons(self, ada):
         """As an API that is frozen while it cancels another comparison."""
         mine = ask(ada)
         with database.transaction() as session:
@@ -249,7 +249,7 @@ class TestFaults:
             maintenance.advance_comparisons()
         assert show(ada, mine)["status"] == "running"
 
-    def test_a_database_that_is_away_ends_nothing(self, ada, monkeypatch):
+    def test_database_outage_fails_no_comparison(self, ada, monkeypatch):
         mine = ask(ada)
 
         def away(*_):

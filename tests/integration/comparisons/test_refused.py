@@ -33,14 +33,14 @@ class TestBadInput:
             ({"tags": {"a:b": "c"}}, "/tags/a:b"),
         ],
     )
-    def test_names_the_field(self, ada, fields, pointer):
+    def test_has_a_pointer_to_the_field(self, ada, fields, pointer):
         for query in ({}, {"dry_run": True}):
             response = ada.post("/v1/comparisons", params=query, content=json.dumps(REQUEST | fields),
                                 headers={"Content-Type": "application/json"})  # fmt: skip
             assert response.status_code == 422, response.text
             assert any(error["pointer"].startswith(pointer) for error in response.json()["errors"]), response.json()
 
-    def test_a_grid_beyond_the_configured_size(self, ada, monkeypatch):
+    def test_grid_beyond_the_configured_size(self, ada, monkeypatch):
         monkeypatch.setenv("KOTRAIN_MAX_COMPARISON_JOBS", "7")
         lifecycle.settings.cache_clear()
         response = ada.post("/v1/comparisons", json=REQUEST)
@@ -49,7 +49,7 @@ class TestBadInput:
         assert "up to 8 jobs, and at most 7 are allowed" in response.json()["detail"]
 
     @pytest.mark.parametrize("path", ["", "/cancel", "/report"])
-    def test_what_does_not_exist(self, ada, path):
+    def test_unknown_comparison_is_404(self, ada, path):
         method = ada.post if path == "/cancel" else ada.get
         unknown = "0198c0de-0000-7000-8000-000000000000"
         assert method(f"/v1/comparisons/{unknown}{path}").status_code == 404

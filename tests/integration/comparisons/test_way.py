@@ -30,7 +30,7 @@ from tests.integration.comparisons.asking import (
 )
 
 
-class TestTheWay:
+class TestLifecycle:
     def test_from_request_to_verdict(self, ada):
         started = ask(ada)
         assert (started["status"], started["progress"]["phase"]) == ("running", "tuning")
@@ -46,7 +46,7 @@ class TestTheWay:
         assert ended["finished_at"] is not None
         assert ended["progress"]["seconds_used"] == 8 * 1.5
 
-    def test_tuning_jobs_never_read_the_test_set_and_the_best_one_is_rerun(self, ada):
+    def test_tuning_never_reads_the_test_set_and_the_best_trial_is_rerun(self, ada):
         started = ask(ada)
         work()
         trials = specs(job_ids(started, "tuning"))
@@ -56,7 +56,7 @@ class TestTheWay:
         assert [spec["optimizer"] for spec in reported] == [best] * 3
         assert not {spec["seed"] for spec in reported} & {spec["seed"] for spec in trials}
 
-    def test_advancing_too_often_changes_nothing(self, ada):
+    def test_repeated_advance_changes_nothing(self, ada):
         started = ask(ada)
         for _ in range(3):
             advance()
@@ -69,7 +69,7 @@ class TestTheWay:
         assert ended["tasks"][0]["verdict"]["decided"]
         assert ended["progress"]["jobs_at_most"] == 2 + 20 + 20
 
-    def test_repeated_with_the_same_key_is_one(self, ada):
+    def test_idempotency_key_returns_the_same_comparison(self, ada):
         answers = [
             ada.post("/v1/comparisons", json=REQUEST, headers={"Idempotency-Key": "once"}).json() for _ in range(2)
         ]
@@ -95,7 +95,7 @@ class TestTheWay:
 
 
 class TestDryRun:
-    def test_says_what_would_be_run_and_runs_nothing(self, ada):
+    def test_returns_the_plan_and_runs_nothing(self, ada):
         response = ada.post(
             "/v1/comparisons", params={"dry_run": True}, json=REQUEST | {"seeds": {"max": 9, "looks": [3, 9]}}
         )
@@ -117,7 +117,7 @@ class TestDryRun:
             assert one["runs"] > 0
         assert planned["seconds_at_most"] == pytest.approx(15.0 * 8)
 
-    def test_an_optimizer_that_never_ran_is_as_slow_as_the_slowest(self, ada):
+    def test_optimizer_without_runs_is_as_slow_as_the_slowest(self, ada):
         ask(ada)
         work()
         optimizers = ["adam", "lion"]
@@ -130,14 +130,14 @@ class TestDryRun:
         ]
         assert planned["estimates"][1]["seconds"] == pytest.approx(1.5)
 
-    def test_each_task_by_runs_of_its_own_kind(self, ada):
+    def test_estimates_use_runs_of_the_same_kind_of_task(self, ada):
         ask(ada)
         work()
         tasks = [REQUEST["tasks"][0] | {"batch_size": size} for size in (32, 64)]
         planned = ada.post("/v1/comparisons", params={"dry_run": True}, json=REQUEST | {"tasks": tasks}).json()
         assert [one["runs"] > 0 for one in planned["estimates"]] == [False, False, True, True]
 
-    def test_counts_what_is_there(self, ada):
+    def test_counts_existing_runs(self, ada):
         ask(ada)
         work()
         planned = ada.post("/v1/comparisons", params={"dry_run": True}, json=REQUEST).json()
@@ -145,7 +145,7 @@ class TestDryRun:
 
 
 class TestReuse:
-    def test_finished_runs_of_somebody_else_are_taken_and_named(self, ada, bob):
+    def test_finished_runs_of_other_users_are_reused_and_listed(self, ada, bob):
         first = ask(ada)
         work()
         second = ask(bob)
@@ -156,20 +156,20 @@ class TestReuse:
         assert second["progress"]["seconds_used"] == 0
         assert show(bob, second)["tasks"][0]["verdict"] == show(ada, first)["tasks"][0]["verdict"]
 
-    def test_only_what_is_missing_is_run(self, ada):
+    def test_runs_only_missing_runs(self, ada):
         ask(ada)
         work()
         more = ask(ada, seeds=5)
         assert work() == 4
         assert show(ada, more)["progress"]["reused"] == 8
 
-    def test_runs_under_way_are_shared(self, ada, bob):
+    def test_unfinished_runs_are_shared(self, ada, bob):
         first, second = ask(ada), ask(bob)
         assert job_ids(second) == job_ids(first)
         assert work() == 8
         assert show(ada, first)["status"] == show(bob, second)["status"] == "succeeded"
 
-    def test_a_job_submitted_by_itself_is_taken_too(self, ada):
+    def test_directly_submitted_job_is_reused(self, ada):
         job = REQUEST["tasks"][0] | {"optimizer": {"name": "sgd", "params": {"lr": 0.1}}, "seed": 1}
         alone = ada.post("/v1/jobs", json=job | {"target": {"value": 0.9}, "log_every_steps": 3}).json()["id"]
         while finish_one():
@@ -177,7 +177,7 @@ class TestReuse:
         assert UUID(alone) in job_ids(ask(ada))
 
     @pytest.mark.parametrize("is_running", [False, True])
-    def test_one_under_way_whose_device_can_be_only_one_kind(self, ada, is_running):
+    def test_unfinished_job_on_auto_is_reused_if_all_workers_are_alike(self, ada, is_running):
         job = REQUEST["tasks"][0] | {"optimizer": {"name": "sgd", "params": {"lr": 0.1}}, "seed": 1, "device": "auto"}
         alone = UUID(ada.post("/v1/jobs", json=job).json()["id"])
         if is_running:
@@ -189,7 +189,7 @@ class TestReuse:
             session.add(Worker(**WORKER | {"id": "gpu", "devices": [{"kind": "cuda"}]}, heartbeat_at=beat))
         assert alone not in job_ids(ask(ada, priority=1))
 
-    def test_where_there_is_a_target_runs_have_watched_for_it(self, ada):
+    def test_reused_runs_watched_for_the_same_target(self, ada):
         watched = [REQUEST["tasks"][0] | {"target": {"value": value}} for value in (0.5, 0.6)]
         first, other, again = (ask(ada, tasks=[task]) for task in (watched[0], watched[1], watched[0]))
         assert not job_ids(first, "report") & job_ids(other, "report")
@@ -198,25 +198,25 @@ class TestReuse:
     @pytest.mark.parametrize(
         "changes", [{"torch": "2.11.0"}, {"engine_version": ENGINE_VERSION - 1}, {"device_kind": "cuda"}]
     )
-    def test_runs_of_another_engine_torch_or_device_are_not(self, ada, changes):
+    def test_runs_of_another_engine_torch_or_device_are_not_reused(self, ada, changes):
         ask(ada)
         work(environment=ENVIRONMENT | changes)
         assert ask(ada)["progress"]["reused"] == 0
 
-    def test_runs_on_data_that_was_replaced_are_not(self, ada):
+    def test_runs_on_replaced_data_are_not_reused(self, ada):
         ask(ada)
         work()
         with database.transaction() as session:
             session.execute(update(Job).values(data_stamp="another"))
         assert ask(ada)["progress"]["reused"] == 0
 
-    def test_not_where_it_is_not_wanted(self, ada):
+    def test_reuse_can_be_disabled(self, ada):
         first = ask(ada)
         work()
         second = ask(ada, reuse=False)
         assert not job_ids(first) & job_ids(second)
 
-    def test_own_runs_are_not_reused_ones(self, ada, bob):
+    def test_own_runs_are_not_counted_as_reused(self, ada, bob):
         rates = [0.001, 0.01]
         fixed = [{"name": "adam", "params": {"lr": rate}} for rate in rates]  # one of them is what the tuning chooses
         both = {
@@ -230,14 +230,14 @@ class TestReuse:
         again = show(bob, ask(bob, **both))
         assert (again["progress"]["reused"], again["progress"]["seconds_used"]) == (2 + 3 * 3, 0)
 
-    def test_the_files_are_looked_at_once_for_all_jobs(self, ada, monkeypatch):
+    def test_data_files_are_read_once_for_all_jobs(self, ada, monkeypatch):
         looks = []
         stamp = layouts.stamp
         monkeypatch.setattr(layouts, "stamp", lambda *which: looks.append(which) or stamp(*which))
         ask(ada, seeds=50)
         assert len(looks) == 2  # to find runs, and to submit what is missing
 
-    def test_another_try_is_of_the_data_that_are_there_now(self, ada):
+    def test_retry_uses_the_current_data(self, ada):
         job = ada.post("/v1/jobs", json=REQUEST["tasks"][0] | {"optimizer": "adam"}).json()["id"]
         ada.post(f"/v1/jobs/{job}/cancel")
         with database.transaction() as session:
@@ -267,7 +267,7 @@ def test_reports(ada, format, media_type, word):
 
 
 @pytest.mark.parametrize(("format", "reads"), [("html", 1), ("csv", 0), ("latex", 0), ("json", 0)])
-def test_only_the_page_reads_curves(ada, monkeypatch, format, reads):
+def test_only_html_reads_curves(ada, monkeypatch, format, reads):
     queries = []
     monkeypatch.setattr(read, "curves", lambda *which: queries.append(which) or {})
     mine = ask(ada)
@@ -275,7 +275,7 @@ def test_only_the_page_reads_curves(ada, monkeypatch, format, reads):
     assert len(queries) == reads
 
 
-def test_answers_are_kept_by_their_size(ada, monkeypatch):
+def test_answer_cache_is_limited_by_size(ada, monkeypatch):
     monkeypatch.setattr(lifecycle, "MOST_KEPT", 20)
     lifecycle._answers.clear()
     for seeds in (3, 4, 5):  # of 5, 6 and 7 jobs and one pair each
@@ -286,7 +286,7 @@ def test_answers_are_kept_by_their_size(ada, monkeypatch):
     assert not lifecycle._answers
 
 
-def test_of_a_comparison_only_its_last_answer_is_kept(ada):
+def test_answer_cache_keeps_the_last_answer_of_a_comparison(ada):
     lifecycle._answers.clear()
     mine = ask(ada)
     for _ in range(3):
@@ -295,7 +295,7 @@ def test_of_a_comparison_only_its_last_answer_is_kept(ada):
     assert len(lifecycle._answers) == 1
 
 
-def test_the_example_of_the_documentation_works(ada):
+def test_documented_example_works(ada):
     response = ada.post("/v1/comparisons", json=COMPARISON_EXAMPLE)
     assert response.status_code == 202
     examples = ada.get("/openapi.json").json()["components"]["schemas"]["ComparisonRequest"]["examples"]
@@ -316,13 +316,13 @@ class TestLeaderboard:
         assert second["p_behind"] < 0.001
         assert found["boards"][0]["setting"]["batch_size"] == 64
 
-    def test_tuning_runs_have_no_test_accuracy_and_are_not_in_it(self, ada):
+    def test_tuning_runs_are_excluded(self, ada):
         ask(ada)
         work()
         found = ada.get("/v1/leaderboard", params={"dataset": "digits", "model": "mlp"}).json()
         assert sum(board["runs"] for board in found["boards"]) == 6
 
-    def test_nothing_yet(self, ada):
+    def test_empty(self, ada):
         found = ada.get("/v1/leaderboard", params={"dataset": "digits", "model": "mlp"}).json()
         assert found["boards"] == []
 
@@ -334,11 +334,11 @@ class TestLeaderboard:
             {"dataset": "digits", "model": "mlp", "metric": "lr"},
         ],
     )
-    def test_a_wrong_question(self, ada, query):
+    def test_invalid_query(self, ada, query):
         assert ada.get("/v1/leaderboard", params=query).status_code == 422
 
 
-def test_the_stored_comparison_survives_a_restart_of_nothing_but_its_rows(ada):
+def test_answer_follows_from_the_stored_rows_alone(ada):
     """All state is in the rows: another process goes on from there."""
     mine = ask(ada)
     with database.transaction() as session:

@@ -26,7 +26,7 @@ def port(monkeypatch):
 
 class TestApi:
     def test_nothing_answers(self, schema, port):
-        assert says("api", "warning", "nothing answers")
+        assert says("api", "warning", "cannot connect to the API")
 
     def test_a_free_port(self, embedded, place, port):
         assert is_well("api")
@@ -38,13 +38,13 @@ class TestApi:
 
         with http.server.ThreadingHTTPServer(("127.0.0.1", port), Quiet) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
-            assert says("api", "error", f"port {port} is taken by another program")
+            assert says("api", "error", f"port {port} is in use by another program")
             server.shutdown()
 
     def test_another_program_that_says_nothing(self, embedded, place, port, monkeypatch):
         monkeypatch.setattr(servers, "WAIT_SECONDS", 0.3)
         with socket.create_server(("127.0.0.1", port)):
-            assert says("api", "error", "taken by another program", str(os.getpid()))
+            assert says("api", "error", "in use by another program", str(os.getpid()))
 
 
 class TestDatabase:
@@ -60,11 +60,11 @@ class TestDatabase:
         with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
             admin.execute("ALTER DATABASE bare SET default_transaction_read_only = on")
         monkeypatch.setenv("KOTRAIN_DATABASE_URL", url)
-        assert any("takes no changes" in what for level, what in look("database") if level == "error")
+        assert any("is read-only" in what for level, what in look("database") if level == "error")
 
     def test_one_that_is_not_there(self, empty, monkeypatch):
         monkeypatch.setenv("KOTRAIN_DATABASE_URL", "postgresql://kotrain:secret@127.0.0.1:1/kotrain")
-        assert says("database", "error", "does not answer")
+        assert says("database", "error", "cannot connect")
         for check in ("schema", "clock", "workers", "jobs", "checkpoints"):
             assert says(check, "warning", "not checked")
         assert "secret" not in str(checks.examine())
@@ -73,7 +73,7 @@ class TestDatabase:
         url = _another_database(servers, "bare")
         monkeypatch.setenv("KOTRAIN_DATABASE_URL", url)
         assert says("schema", "error", "no schema yet")
-        assert says("jobs", "warning", "not checked: the tables are not this version's")
+        assert says("jobs", "warning", "not checked: the tables are of another version")
 
     def test_a_schema_that_is_too_new(self, empty):
         with database.engine().begin() as connection:
@@ -92,11 +92,11 @@ class TestDatabase:
             servers, "latin", "ENCODING 'LATIN1' LOCALE 'C' LOCALE_PROVIDER libc TEMPLATE template0"
         )
         monkeypatch.setenv("KOTRAIN_DATABASE_URL", url)
-        assert "encoding is LATIN1" in str(look("database"))
+        assert "encoding of the database is LATIN1" in str(look("database"))
 
     def test_few_connections_left(self, empty, monkeypatch):
         monkeypatch.setattr(servers, "POOL_CONNECTIONS", 1000)
-        assert says("connections", "warning", "are left")
+        assert says("connections", "warning", "are free")
 
     @pytest.mark.parametrize("seconds", [-60, 60])
     def test_a_clock_that_is_wrong(self, empty, monkeypatch, seconds):
@@ -118,7 +118,7 @@ class TestBroker:
 
     def test_one_that_is_not_there(self, empty, monkeypatch):
         monkeypatch.setenv("KOTRAIN_BROKER_URL", "redis://127.0.0.1:1/0")
-        assert says("broker", "error", "does not answer")
+        assert says("broker", "error", "cannot connect")
 
     def test_a_wrong_password(self, servers, empty, monkeypatch):
         scheme, _, path = servers.broker_url.partition("@")

@@ -174,7 +174,7 @@ class TestFiles:
         write_file(files, uuid7(), 1, "10.pt", hours_old=10_000)
         removed = collect(files)
         assert (removed.files, removed.unknown_files, removed.unknown_bytes) == (0, 1, 10)
-        assert "does not know" in "\n".join(retention.told(Policy(1, None), removed))
+        assert "not in this database" in "\n".join(retention.describe(Policy(1, None), removed))
 
     @pytest.mark.parametrize(
         "name", ["thesis.tex", "jobs/readme", "jobs/1/2/3.pt", "jobs/01a210dd-b1c1-7779-afd7-c81e921bfaf7/1"]

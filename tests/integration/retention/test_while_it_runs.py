@@ -99,7 +99,7 @@ class TestSweep:
 class TestCommand:
     @pytest.fixture
     def gc(self, files, monkeypatch):
-        monkeypatch.setattr("service.commands.store", lambda: files)
+        monkeypatch.setattr("service.operations.commands.store", lambda: files)
         return lambda *options: CliRunner().invoke(app, ["gc", *options])
 
     def test_a_dry_run_counts_the_same_and_removes_nothing(self, ada, files, gc):
@@ -121,8 +121,8 @@ class TestCommand:
     def test_options_come_before_settings(self, ada, files, gc, monkeypatch):
         monkeypatch.setenv("KOTRAIN_KEEP_POINTS_DAYS", "1")
         end(run(ada), days_ago=2)
-        assert "points       0 of jobs that ended 3 days ago" in gc("--points-days", "3").stdout
-        assert "points       9 of jobs that ended 1 day ago" in gc().stdout
+        assert "points       0 of jobs that ended at least 3 days ago" in gc("--points-days", "3").stdout
+        assert "points       9 of jobs that ended at least 1 day ago" in gc().stdout
 
     def test_trouble_is_told_on_standard_error(self, ada, files, gc, monkeypatch):
         def refuse(*_):

@@ -65,7 +65,7 @@ def test_a_listener_that_never_reads_is_cut_off_and_nobody_else_notices(server, 
 
 
 def test_the_kernel_drops_a_connection_whose_other_end_takes_nothing(monkeypatch):
-    monkeypatch.setattr(stack, "TAKE_MILLISECONDS", 400)
+    monkeypatch.setattr(stack, "UNACKNOWLEDGED_MILLISECONDS", 400)
     with stack.listen("127.0.0.1", 0) as listener, socket.socket() as never:
         never.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         never.connect(listener.getsockname())

@@ -61,11 +61,11 @@ def test_standard_input(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"what": ["digits", "mlp"]}, "give DATASET MODEL OPTIMIZER, or one FILE.json"),
+        ({"what": ["digits", "mlp"]}, "give DATASET MODEL OPTIMIZER, or FILE.json"),
         ({"what": ["nowhere.json"]}, "nowhere.json: No such file"),
-        ({"params": ["lr"]}, "'lr' does not read PATH=VALUE"),
-        ({"tags": ["=x"]}, "'=x' does not read KEY=VALUE"),
-        ({"params": ["seed=1", "seed.x=2"]}, "'seed.x' leads through 'seed', which is not an object"),
+        ({"params": ["lr"]}, "'lr' does not have the form PATH=VALUE"),
+        ({"tags": ["=x"]}, "'=x' does not have the form KEY=VALUE"),
+        ({"params": ["seed=1", "seed.x=2"]}, "cannot set 'seed.x': 'seed' is not an object"),
     ],
 )
 def test_what_cannot_be_understood(arguments, message):

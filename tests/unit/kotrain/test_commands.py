@@ -12,7 +12,7 @@ PLAIN = ("submit", "digits", "mlp", "adam", "--epochs", "1")
 @pytest.fixture
 def kotrain(api, monkeypatch, capsys):
     """Run a command on the API in this process: (exit status, lines of standard output, lines of standard error)."""
-    monkeypatch.setattr(commands, "Client", partial(Client, http=api))
+    monkeypatch.setattr("kotrain.client.Client", partial(Client, http=api))
 
     def run(*arguments):
         status = commands.run([str(argument) for argument in arguments])
@@ -53,11 +53,11 @@ def test_wrong_fields_are_named_one_a_line(kotrain):
     ("typed", "said"),
     [
         (["sumbit"], "kotrain: No such command 'sumbit'. Did you mean 'submit'?"),
-        (["submit", "digits", "mlp"], "kotrain: Invalid value: give DATASET MODEL OPTIMIZER, or one FILE.json"),
+        (["submit", "digits", "mlp"], "kotrain: Invalid value: give DATASET MODEL OPTIMIZER, or FILE.json"),
         (["jobs", "--colour", "red"], "kotrain: No such option: --colour"),
         (
             ["catalog", "nothing"],
-            "kotrain: Invalid value: there is no 'nothing' in the catalog; `kotrain catalog` lists all names",
+            "kotrain: Invalid value: 'nothing' is not in the catalog; `kotrain catalog` lists all names",
         ),
     ],
 )
@@ -97,7 +97,7 @@ def test_a_jobs_life(kotrain):
     assert status == 0
     assert json.loads("\n".join(kotrain("show", again, "--json")[1]))["retry_of"] == id_
     assert kotrain("retry", again)[0] == 1
-    assert kotrain("metrics", again) == (0, [], ["no points: none measured yet, or removed by `kotrain gc`"])
+    assert kotrain("metrics", again) == (0, [], ["no metric points: none recorded yet, or removed by `kotrain gc`"])
     assert json.loads("\n".join(kotrain("metrics", again, "--json")[1])) == {"metrics": {}}
 
 
@@ -128,14 +128,17 @@ def test_catalog(kotrain):
 def test_nothing_answers(monkeypatch, capsys):
     monkeypatch.setenv("KOTRAIN_URL", "http://127.0.0.1:9")
     assert commands.run(["jobs"]) == 1
-    assert capsys.readouterr().err == "kotrain: no kotrain answers at http://127.0.0.1:9: start it with `kotrain up`\n"
+    assert (
+        capsys.readouterr().err
+        == "kotrain: cannot connect to kotrain at http://127.0.0.1:9; start it with `kotrain up`, or set KOTRAIN_URL\n"
+    )
 
 
 def test_down_where_nothing_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KOTRAIN_HOME", str(tmp_path))
     (tmp_path / "lock").write_text("1\n")  # left behind by one that was killed: not locked, so not ours to signal
     assert commands.run(["down"]) == 1
-    assert capsys.readouterr().err == f"kotrain: nothing runs from {tmp_path}\n"
+    assert capsys.readouterr().err == f"kotrain: no stack is running from {tmp_path}\n"
 
 
 def test_no_arguments_help(capsys):
@@ -147,7 +150,7 @@ def test_ctrl_c(monkeypatch, capsys):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "Client", interrupted)
+    monkeypatch.setattr("kotrain.client.Client", interrupted)
     assert commands.run(["jobs"]) == 130
     assert capsys.readouterr().err == "kotrain: interrupted\n"
 
@@ -156,4 +159,4 @@ def test_the_demo_says_at_once_that_its_report_cannot_be_written(kotrain, tmp_pa
     file = tmp_path / "no-such-folder" / "report.html"
     status, out, err = kotrain("demo", "--report", file)
     assert (status, out) == (1, [])
-    assert err == [f"kotrain: the report cannot be written to {file}: No such file or directory"]
+    assert err == [f"kotrain: cannot write the report to {file}: No such file or directory"]

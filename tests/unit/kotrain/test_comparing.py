@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from kotrain import Client, ComparisonRequest, InvalidRequest, NotFound, WaitTimeout, commands, comparing, studying
+from kotrain import Client, ComparisonRequest, InvalidRequest, NotFound, WaitTimeout, commands
 
 REQUEST = {
     "name": "typed",
@@ -21,8 +21,7 @@ UNKNOWN = "0198c0de-0000-7000-8000-000000000000"
 
 @pytest.fixture
 def kotrain(api, monkeypatch, capsys):
-    for module in (commands, comparing, studying):
-        monkeypatch.setattr(module, "Client", partial(Client, http=api))
+    monkeypatch.setattr("kotrain.client.Client", partial(Client, http=api))
 
     def run(*arguments):
         status = commands.run([str(argument) for argument in arguments])
@@ -103,14 +102,14 @@ class TestCommands:
         [
             (
                 ["comparison", "start", "/nowhere.json"],
-                "No such file or directory; give a FILE.json, or `-` for standard",
+                "No such file or directory; give FILE.json, or `-` for standard",
             ),
             (["study", "run", "ko-cost", "-o", "/dev/null/x"], "/dev/null/x/ko-cost-small: Not a directory"),
             (["comparison", "show", UNKNOWN], "there is no comparison"),
-            (["comparison", "report", UNKNOWN, "--format", "pdf"], "there is html, csv, latex and json"),
-            (["comparison", "report", UNKNOWN, "--open", "--format", "csv"], "--open shows the page"),
-            (["study", "run", "ko-clams"], "there is first-look, ko-claims"),
-            (["study", "run", "ko-claims", "--budget", "tiny"], "there is small and full"),
+            (["comparison", "report", UNKNOWN, "--format", "pdf"], "choose html, csv, latex or json"),
+            (["comparison", "report", UNKNOWN, "--open", "--format", "csv"], "--open needs the HTML report"),
+            (["study", "run", "ko-clams"], "choose one of first-look, ko-claims"),
+            (["study", "run", "ko-claims", "--budget", "tiny"], "choose small or full"),
             (["leaderboard", "digits", "cnn"], "no finished runs"),
         ],
     )
@@ -150,7 +149,7 @@ class TestCommands:
         page = tmp_path / "page.html"
         status, _, err = kotrain("comparison", "report", id_, "--open", "-o", page)
         assert status == 0
-        assert err.splitlines()[1] == f"there is no browser to open here: open {page} where there is one"
+        assert err.splitlines()[1] == f"no browser available here: open {page} on a machine with one"
         assert page.exists()
 
     def test_wrong_fields_are_named(self, kotrain, tmp_path):

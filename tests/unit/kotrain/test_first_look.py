@@ -142,10 +142,10 @@ class TestFindings:
         assert findings.sentences(task) == (
             "At the fixed learning rate 0.001, KO soft leads Adam by 4.6 points (95 % interval +3.8 to +5.5; 5 paired "
             "seeds).\n"
-            "Tuned on validation, Adam takes 0.01: KO soft, left at 0.001, leads it by 1.7 points (95 % interval +0.5 "
-            "to +2.9; 5 paired seeds);\n"
-            "KO hard, tuned likewise (0.01), leads it by 0.4 points (95 % interval -0.2 to +1.0, no difference "
-            "included; 5 paired seeds)."
+            "Adam, tuned on validation data, uses lr 0.01: KO soft at lr 0.001 leads it by 1.7 points (95 % interval "
+            "+0.5 to +2.9; 5 paired seeds);\n"
+            "KO hard, tuned to lr 0.01, leads it by 0.4 points (95 % interval -0.2 to +1.0, which includes "
+            "0; 5 paired seeds)."
         )
 
     @pytest.mark.parametrize("is_reference", [True, False])
@@ -160,13 +160,13 @@ class TestFindings:
         assert "Adam tuned 0.9000 0.9100 0.9200 0.9300 0.01" in lines
         assert "KO soft Adam tuned +1.73 +0.50 .. +2.90 0.0200" in lines
         assert "KO bounded Adam - - -" in lines
-        assert "Verdict of the comparison, 42 pairs tested together" in text
+        assert "Verdict of the comparison, adjusted for 42 pairs" in text
         assert "Nothing is decided." in text
         assert agreed is not is_reference
-        assert ("Adam tuned at 0.01 is 0.0196 off its reference." in lines) is is_reference
-        explained = "is 0.0166 off its reference, which the spread over seeds explains."
-        assert (f"KO hard tuned at 0.01 {explained}" in lines) is is_reference
-        assert ("KO bounded at 0.001 has no mean." in lines) is is_reference
+        assert ("Adam tuned at lr 0.01 deviates by 0.0196 from its reference." in lines) is is_reference
+        explained = "deviates by 0.0166 from its reference, within the spread over seeds."
+        assert (f"KO hard tuned at lr 0.01 {explained}" in lines) is is_reference
+        assert ("KO bounded at lr 0.001 has no mean." in lines) is is_reference
 
 
 class Answer:

@@ -24,7 +24,7 @@ from service.specs.outcome import Target
         ("metrics", "val_loss", "Extra inputs are not permitted"),
     ],
 )
-def test_a_wrong_question_is_refused(field, value, message):
+def test_invalid_question_is_refused(field, value, message):
     with pytest.raises(ValidationError, match=message) as caught:
         CompareQuery.model_validate({"dataset": "digits", "model": "mlp", field: value})
     assert caught.value.errors()[0]["loc"][0] == field
@@ -37,7 +37,7 @@ def test_a_wrong_question_is_refused(field, value, message):
         (CompareQuery(dataset="digits", model="mlp", metric="samples_per_second", target=0.9), "target"),
     ],
 )
-def test_an_impossible_question_is_refused_before_anything_is_read(query, pointer):
+def test_impossible_question_is_refused_before_a_query(query, pointer):
     with pytest.raises(Invalid) as caught:
         compare(None, query)
     assert [error.pointer for error in caught.value.errors] == [pointer]
@@ -52,5 +52,5 @@ def test_an_impossible_question_is_refused_before_anything_is_read(query, pointe
         ("test_accuracy", None, None),
     ],
 )
-def test_a_target_is_met_on_validation(metric, value, target):
+def test_target_is_on_the_validation_metric(metric, value, target):
     assert CompareQuery(dataset="digits", model="mlp", metric=metric, target=value).target_to_reach == target

@@ -93,10 +93,10 @@ class TestLabels:
             ),
         ],
     )
-    def test_show_just_what_differs(self, optimizers, expected):
+    def test_show_the_parameters_that_differ(self, optimizers, expected):
         assert label(*optimizers) == expected
 
-    def test_numbers_are_short_unless_that_makes_them_equal(self):
+    def test_numbers_are_shortened_unless_they_become_equal(self):
         rates = [{"name": "adam", "params": {"lr": lr}} for lr in (0.0031622776601683794, 0.01)]
         assert label(*rates) == ["adam lr=0.003162", "adam lr=0.01"]
         near = [{"name": "adam", "params": {"lr": lr}} for lr in (0.0031622776601683794, 0.0031622776)]
@@ -139,14 +139,14 @@ class TestLabels:
     )
 
     @given(optimizers)
-    def test_are_unique_and_do_not_depend_on_the_order(self, optimizers):
+    def test_are_unique_and_independent_of_the_order(self, optimizers):
         found = label(*optimizers)
         assert len(set(found)) == len(found)
         assert label(*reversed(optimizers)) == found[::-1]
 
 
 class TestGroup:
-    def test_pairs_up_by_seed_and_keeps_the_latest_of_each(self):
+    def test_has_the_latest_run_of_each_seed(self):
         runs = [
             run(resolved(seed=1), 5, 0.95),
             run(resolved(seed=0), 1, 0.90),
@@ -159,7 +159,7 @@ class TestGroup:
             assert groups[0].values == {0: 0.90, 1: 0.95}
             assert [each.job.int for each in groups[0].runs.values()] == [1, 5]
 
-    def test_a_diverged_run_has_no_value_whatever_it_had_before(self):
+    def test_diverged_run_has_no_value(self):
         runs = [run(resolved(seed=0), 0, 0.97, reason=Reason.DIVERGED), run(resolved(seed=1), 1, 0.9)]
         (each,) = group(runs, "optimizer")
         assert (each.values, each.diverged) == ({1: 0.9}, runs[:1])
@@ -178,10 +178,10 @@ class TestRunCounts:
             (Reason.CANCELLED, 0.9, False),
         ],
     )
-    def test_only_what_says_something_about_the_optimizer(self, reason, value, counts):
+    def test_diverged_and_succeeded_runs_count(self, reason, value, counts):
         assert run(resolved(), value=value, reason=reason).counts is counts
 
-    def test_unfinished_runs_do_not(self):
+    def test_unfinished_runs_do_not_count(self):
         waiting = replace(run(resolved()), result=Result(JobStatus.QUEUED, None), finished_at=None)
         assert not waiting.counts
 
@@ -204,7 +204,7 @@ class TestSharedSetting:
             {"target": {"value": 0.5}},
         ],
     )
-    def test_fields_that_do_not_change_what_is_learned_do_not_split(self, fields):
+    def test_fields_without_effect_on_training_may_differ(self, fields):
         shared_setting([run(resolved()), run(resolved(**fields))], "optimizer")
 
     @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ class TestSharedSetting:
             ({"eval_every_steps": 5}, "/eval_every_steps", "seen: 5, null", "where=eval_every_steps=5"),
         ],
     )
-    def test_mixed_settings_are_refused_by_name(self, fields, pointer, seen, hint):
+    def test_mixed_settings_are_refused_with_the_fields_that_differ(self, fields, pointer, seen, hint):
         with pytest.raises(Invalid, match="several settings") as caught:
             shared_setting([run(resolved()), run(resolved(**fields))], "optimizer")
         (error,) = caught.value.errors
@@ -230,19 +230,19 @@ class TestSharedSetting:
         assert seen in error.detail
         assert hint in error.detail
 
-    def test_a_target_that_stops_is_part_of_the_setting(self):
+    def test_stopping_target_is_part_of_the_setting(self):
         stopping = [resolved(stop_at_target=True, target={"value": value}) for value in (0.5, 0.6)]
         with pytest.raises(Invalid) as caught:
             shared_setting([run(spec) for spec in stopping], "optimizer")
         assert [error.pointer for error in caught.value.errors] == ["/target/value"]
 
-    def test_another_choice_is_named_without_its_parameters(self):
+    def test_different_choices_are_named_without_parameters(self):
         with pytest.raises(Invalid) as caught:
             shared_setting([run(resolved()), run(resolved("sgd", schedule="step"))], "batch_size")
         assert [error.pointer for error in caught.value.errors] == ["/optimizer/name", "/schedule/name"]
 
     @pytest.mark.parametrize("name", ["device_kind", "torch", "data_hash", "engine_version"])
-    def test_another_environment_is_another_setting(self, name):
+    def test_environment_is_part_of_the_setting(self, name):
         here = {"device_kind": "cpu", "torch": "2.14.1", "data_hash": "a", "engine_version": 1, "host": "x"}
         shared_setting([run(resolved(), environment=here), run(resolved(), environment=here | {"host": "y"})], "model")
         with pytest.raises(Invalid) as caught:
@@ -258,7 +258,7 @@ class TestHeldFixed:
         shared = shared_parameters(group(runs, "optimizer"), "optimizer")
         return held_fixed(shared | shared_setting(runs, "optimizer"), ())
 
-    def test_shared_parameters_by_bare_name_and_the_rest_by_path(self):
+    def test_shared_parameters_have_bare_names_and_other_fields_paths(self):
         fixed = self.of(resolved(), resolved(ko()))
         assert fixed["lr"] == 0.001
         assert fixed["betas"] == [0.9, 0.999]
@@ -267,5 +267,5 @@ class TestHeldFixed:
         assert "gamma" not in fixed  # Adam has none
         assert None not in fixed.values()
 
-    def test_what_differs_is_not_held(self):
+    def test_differing_parameters_are_not_held_fixed(self):
         assert "lr" not in self.of(resolved(), resolved("sgd"))

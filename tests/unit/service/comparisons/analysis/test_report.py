@@ -95,7 +95,7 @@ def numbers(value):
 
 
 class TestVerdict:
-    def test_a_clear_winner(self):
+    def test_clear_winner_is_best(self):
         plan = fixed(3)
         found = answer(plan, play_runs(plan, noisy([0.90, 0.97, 0.80])))
         (task,) = found.tasks
@@ -106,7 +106,7 @@ class TestVerdict:
         assert "after Holm's correction over 3 pairs" in found.verdict[0]
         assert "This holds on this split of the data." in found.verdict[0]
 
-    def test_no_difference_says_how_many_seeds_would_tell(self):
+    def test_open_pair_has_an_estimate_of_the_seeds_needed(self):
         plan = fixed(2)
         found = answer(plan, play_runs(plan, noisy([0.90, 0.903], seed=3)))
         assert not found.tasks[0].verdict.decided
@@ -114,7 +114,7 @@ class TestVerdict:
         assert pair.seeds_needed > 5
         assert f"About {pair.seeds_needed} seeds would be needed" in found.verdict[0]
 
-    def test_a_loss_is_better_when_it_is_less(self):
+    def test_smaller_loss_is_better(self):
         plan = fixed(2, metric="test_loss")
         found = answer(plan, play_runs(plan, noisy([0.9, 0.5])))
         assert found.tasks[0].verdict.best == "adam lr=0.002"
@@ -128,14 +128,14 @@ class TestVerdict:
         assert among.p == alone.p
         assert among.p_adjusted > alone.p_adjusted
 
-    def test_one_planned_look_gives_no_verdict_before_the_end(self):
+    def test_fixed_plan_has_no_verdict_before_the_end(self):
         plan = fixed(2)
         winner = noisy([0.9, 0.5])
         found = answer(plan, play_runs(plan, lambda c: RUNNING if c.seed == 4 else winner(c)), status="running")
         assert not found.tasks[0].verdict.decided
         assert "8 of 10 reported runs have finished" in found.verdict[0]
 
-    def test_one_planned_look_waits_for_all_tasks_and_shows_no_test_before(self):
+    def test_fixed_plan_shows_no_test_until_all_tasks_are_complete(self):
         plan = fixed(2, tasks=[TASK, TASK | {"batch_size": 32}])
         winner = noisy([0.9, 0.5])
         found = answer(plan, play_runs(plan, lambda c: RUNNING if c.task else winner(c)), status="running")
@@ -143,27 +143,27 @@ class TestVerdict:
         assert not any(pair.significant or pair.p is not None for task in found.tasks for pair in task.pairs)
         assert found.across is None
 
-    def test_nobody_is_best_while_one_that_was_wanted_has_no_run(self):
+    def test_none_is_best_while_an_optimizer_has_no_run(self):
         plan = fixed(3)
         winner = noisy([0.9, 0.97, 0.8])
         found = answer(plan, play_runs(plan, lambda c: FAILED if c.optimizer == 2 else winner(c)), status="failed")
         assert not found.tasks[0].verdict.decided
         assert "No verdict: 5 of 5 runs of adam lr=0.003 are missing (error)." in found.verdict[0]
 
-    def test_seeds_needed_are_more_than_there_were(self):
+    def test_seeds_needed_exceed_the_seeds_used(self):
         plan = fixed(2, seeds={"max": 10, "looks": [5, 10]})
         for seed in range(20):
             (pair,) = answer(plan, play_runs(plan, noisy([0.9, 0.908], seed=seed))).tasks[0].pairs
             assert pair.significant or pair.seeds_needed is None or pair.seeds_needed > pair.n
 
-    def test_runs_that_were_seen_before_the_plan_are_told(self):
+    def test_runs_that_ended_before_the_plan_are_counted(self):
         plan = fixed(2)
         runs = play_runs(plan, noisy([0.9, 0.97]), finished_at=START - timedelta(days=1), is_reused=True)
         first = answer(plan, runs).assumptions[0]
         assert (first.name, first.holds) == ("the plan came first", False)
         assert "10 of 10 reported runs had ended before this plan was fixed" in first.text
 
-    def test_looks_give_repeated_intervals_and_none_of_a_mean(self):
+    def test_looks_give_repeated_intervals_and_no_interval_of_a_mean(self):
         plan = fixed(2, seeds={"max": 20, "looks": [5, 10, 20]})
         found = answer(plan, play_runs(plan, noisy([0.9, 0.97])))
         (pair,) = found.tasks[0].pairs
@@ -174,7 +174,7 @@ class TestVerdict:
         assert all(group.interval is None and "after looks" in group.cannot_say for group in found.tasks[0].groups)
         assert found.plan.nominal_p == pytest.approx([0.0031, 0.0099, 0.0425], abs=0.001)
 
-    def test_always_valid_where_looks_are_unplanned(self):
+    def test_looks_at_any_time_use_an_always_valid_test(self):
         plan = fixed(2, seeds={"max": 30, "looks": "any"})
         found = answer(plan, play_runs(plan, noisy([0.9, 0.97])))
         assert found.tasks[0].verdict.decided
@@ -200,7 +200,7 @@ class TestCancelled:
 
     @pytest.mark.parametrize("seeds", [8, {"max": 8, "looks": [4, 8]}, {"max": 8, "looks": "any"}])
     @pytest.mark.parametrize("there", [0, 1, 5, 7, 8])
-    def test_there_is_no_verdict_and_no_test(self, seeds, there):
+    def test_has_no_verdict_and_no_test(self, seeds, there):
         plan = fixed(2, seeds=seeds, tasks=[TASK | {"target": {"value": 0.9}}, TASK | {"batch_size": 16}])
         winner = noisy([0.9, 0.97])
         runs = play_runs(plan, lambda c: winner(c) if c.seed < there or not c.optimizer else CANCELLED)
@@ -216,7 +216,7 @@ class TestCancelled:
         assert found.across is None
         assert f"was cancelled after {ended} of 32 reported runs, so nothing was tested." in found.methods
 
-    def test_the_means_stay(self):
+    def test_keeps_the_means(self):
         plan = fixed(2, seeds=40)
         winner = noisy([0.9, 0.97])
         runs = play_runs(plan, lambda c: winner(c) if c.seed < 4 or not c.optimizer else CANCELLED)
@@ -228,7 +228,7 @@ class TestCancelled:
         assert all(group.mean for group in found.tasks[0].groups)
         assert found.tasks[0].pairs[0].n == 4
 
-    def test_one_that_ended_early_never_says_yet(self):
+    def test_ended_comparison_never_says_yet(self):
         plan = fixed(2)
         found = answer(plan, play_runs(plan, lambda c: RUNNING), status="failed")
         assert found.verdict == ["No verdict: the comparison ended early, after 0 of 10 reported runs."]
@@ -245,7 +245,7 @@ class TestDivergence:
         assert group.mean == pytest.approx((4 * 0.95 + 0.1) / 5, abs=0.01)
         assert "1 of 5 runs of adam lr=0.002 diverged and counts as 10.0 %" in found.verdict[0]
 
-    def test_without_a_score_it_cannot_be_best(self):
+    def test_cannot_be_best_without_a_score(self):
         plan = fixed(2, metric="test_loss")
         winner = noisy([0.9, 0.5])
         found = answer(plan, play_runs(plan, lambda c: DIVERGED if (c.optimizer, c.seed) == (1, 2) else winner(c)))
@@ -253,7 +253,7 @@ class TestDivergence:
         assert "cannot be best" in found.verdict[0]
 
     @pytest.mark.parametrize("metric", ["test_loss", "test_accuracy"])
-    def test_everything_diverged_is_said_once(self, metric):
+    def test_all_diverged_is_one_sentence(self, metric):
         plan = fixed(2, metric=metric)
         found = answer(plan, play_runs(plan, lambda cell: DIVERGED))
         assert found.verdict == ["Every run diverged, so there is nothing to compare."]
@@ -267,14 +267,14 @@ class TestDivergence:
             "Submit the comparison again to run only the missing runs."
         ]
 
-    def test_a_loss_too_large_to_compute_with_has_diverged(self):
+    def test_loss_too_large_for_arithmetic_counts_as_diverged(self):
         plan = fixed(2, metric="test_loss")
         found = answer(plan, play_runs(plan, lambda c: scored(1.7e308 if c.optimizer else 0.5, loss=1.7e308)))
         assert [group.diverged for group in found.tasks[0].groups] == [0, 5]
 
 
 class TestTies:
-    def test_the_same_result_in_every_run_has_no_best_mean(self):
+    def test_equal_results_have_no_best_mean(self):
         plan = fixed(3)
         found = answer(plan, play_runs(plan, lambda c: scored(0.3 if c.optimizer == 2 else 0.9 + 0.001 * c.seed)))
         text = found.verdict[0]
@@ -284,15 +284,15 @@ class TestTies:
         assert "Significantly behind: adam lr=0.003." in text
         assert "best" not in text
 
-    def test_all_of_them(self):
+    def test_all_groups_equal(self):
         plan = fixed(3)
         found = answer(plan, play_runs(plan, lambda c: scored(0.1)))
         assert "adam lr=0.001, adam lr=0.002 and adam lr=0.003 gave the same result in every run" in found.verdict[0]
         assert "Also undecided" not in found.verdict[0]
 
 
-class TestWhatIsMissing:
-    def test_failed_runs_are_named_with_their_reason(self):
+class TestMissingRuns:
+    def test_failed_runs_are_listed_with_their_reason(self):
         plan = fixed(2)
         winner = noisy([0.9, 0.95])
         runs = play_runs(plan, lambda c: FAILED if (c.optimizer, c.seed) == (0, 1) else winner(c), message="no\nmemory")
@@ -305,7 +305,7 @@ class TestWhatIsMissing:
 
     @pytest.mark.parametrize("seeds", [6, {"max": 6, "looks": [3, 6]}, {"max": 6, "looks": "any"}])
     @pytest.mark.parametrize(("result", "why"), [(CANCELLED, "cancelled"), (TIMED_OUT, "timed out"), (FAILED, "error")])
-    def test_a_test_is_not_done_on_fewer_runs_than_were_planned(self, seeds, result, why):
+    def test_pairs_without_all_planned_runs_are_not_tested(self, seeds, result, why):
         plan = fixed(3, seeds=seeds)
         winner = noisy([0.9, 0.97, 0.8])
         runs = play_runs(plan, lambda c: result if (c.optimizer, c.seed) == (1, 2) else winner(c))
@@ -323,14 +323,14 @@ class TestWhatIsMissing:
             assert (pair.p is None) == (pair.interval is None) == short
             assert not short or (pair.n == asked - 1 and pair.difference and not pair.significant)
 
-    def test_where_no_trial_has_a_result(self):
+    def test_no_trial_has_a_result(self):
         plan = planned(tuning={"trials": 2}, optimizers=[ADAM, "sgd"])
         found = answer(plan, play_runs(plan, lambda c: TIMED_OUT if c.phase == "tuning" else scored(0.5)), "failed")
         assert found.verdict[0].startswith(
             "No verdict: no trial of adam has a result (timed out). Submit the comparison again"
         )
 
-    def test_all_tasks_together_are_not_ranked_where_one_lacks_runs(self):
+    def test_tasks_are_not_ranked_together_if_one_lacks_runs(self):
         plan = fixed(2, tasks=[TASK, TASK | {"batch_size": 16}])
         winner = noisy([0.9, 0.97])
         runs = play_runs(plan, lambda c: FAILED if (c.task, c.optimizer, c.seed) == (1, 1, 2) else winner(c))
@@ -340,7 +340,7 @@ class TestWhatIsMissing:
         assert [task.verdict.decided for task in found.tasks] == [True, False]
         assert "Planned runs are missing on digits mlp batch_size=16;" in found.methods
 
-    def test_runs_on_other_data_are_named_and_left_out(self):
+    def test_runs_on_other_data_are_missing(self):
         plan = fixed(2)
         runs = play_runs(plan, noisy([0.9, 0.95]))
         strange = next(one for one in runs if one.cell.seed == 4 and one.cell.optimizer == 1)
@@ -351,7 +351,7 @@ class TestWhatIsMissing:
         assert found.tasks[0].pairs[0].n == 4
 
     @pytest.mark.parametrize("environment", [ENVIRONMENT, ENVIRONMENT | {"torch": "2.11"}])
-    def test_what_runs_next_and_what_is_said_rest_on_the_same_runs(self, environment):
+    def test_schedule_and_answer_use_the_same_runs(self, environment):
         """Else a comparison would stop at a look by runs that its answer leaves out."""
         plan = fixed(2, seeds={"max": 20, "looks": [5, 20]})
         is_whole = environment == ENVIRONMENT
@@ -366,14 +366,14 @@ class TestWhatIsMissing:
             decided += said
         assert 0 < decided < 40 if is_whole else decided == 0
 
-    def test_a_run_without_a_finite_endpoint_has_diverged(self):
+    def test_run_without_finite_endpoint_counts_as_diverged(self):
         plan = fixed(2, metric="test_loss")
         winner = noisy([0.9, 0.5])
         found = answer(plan, play_runs(plan, lambda c: scored(None) if (c.optimizer, c.seed) == (1, 2) else winner(c)))
         assert [group.diverged for group in found.tasks[0].groups] == [1, 0]
         assert not found.tasks[0].verdict.decided
 
-    def test_runs_in_seconds_have_to_be_on_one_device(self):
+    def test_runs_with_a_time_budget_need_one_device(self):
         plan = fixed(2, tasks=[TASK | {"budget": {"seconds": 5}}])
         runs = play_runs(plan, noisy([0.9, 0.95]))
         runs[3] = run(runs[3].cell, runs[3].result, environment=ENVIRONMENT | {"device_name": "another"})
@@ -383,13 +383,13 @@ class TestWhatIsMissing:
         ("seeds", "holds", "words"),
         [(3, None, "No pair has a test and 5 unequal differences"), (8, True, "The one pair shows no")],
     )
-    def test_what_cannot_be_looked_at_for_skew_says_why(self, seeds, holds, words):
+    def test_skew_that_cannot_be_checked_has_a_reason(self, seeds, holds, words):
         plan = fixed(2, seeds=seeds)
         found = answer(plan, play_runs(plan, noisy([0.9, 0.95])))
         skew = next(one for one in found.assumptions if one.name == "differences without strong skew")
         assert (skew.holds, skew.text.startswith(words)) == (holds, True)
 
-    def test_one_seed_says_so(self):
+    def test_one_seed_is_too_few(self):
         plan = fixed(2, seeds=1)
         found = answer(plan, play_runs(plan, noisy([0.9, 0.95])))
         assert "Too few seeds" in found.verdict[0]
@@ -406,7 +406,7 @@ class TestWhatIsMissing:
 
 
 class TestTuning:
-    def test_what_was_tried_and_chosen(self):
+    def test_lists_trials_and_the_chosen_one(self):
         plan = planned(optimizers=[ADAM, SGD], tuning={"trials": 5})
         peak = noisy([0.9, 0.8])
 
@@ -424,7 +424,7 @@ class TestTuning:
         assert view.good_range.decades is not None
         assert "with 5 trials for each optimizer" in found.verdict[0]
 
-    def test_the_edge_of_what_was_tried_is_told(self):
+    def test_chosen_value_at_an_end_of_its_range_is_stated(self):
         plan = planned(tuning={"trials": 5})
         found = answer(plan, play_runs(plan, lambda c: scored(plan.optimizers[c.optimizer].trials[c.trial]["lr"])))
         assert found.tasks[0].tuning[0].at_edge == ["lr"]
@@ -441,13 +441,13 @@ class TestTuning:
             (5, False, "at an end"),
         ],
     )
-    def test_the_edge_of_few_values_says_nothing(self, trials, holds, words):
+    def test_end_of_few_values_is_not_checked(self, trials, holds, words):
         plan = planned(tuning={"trials": trials})
         found = answer(plan, play_runs(plan, lambda c: scored(plan.optimizers[c.optimizer].trials[c.trial]["lr"])))
         edge = next(one for one in found.assumptions if one.name == "best values inside the ranges")
         assert (edge.holds, words in edge.text) == (holds, True)
 
-    def test_what_was_given_is_told_only_where_something_was(self):
+    def test_given_parameters_are_stated(self):
         lr = {"choice": [0.001, 0.01]}
         optimizers = [
             {"name": "adam", "space": {"lr": lr}},
@@ -461,14 +461,14 @@ class TestTuning:
             assert ("were given, not tuned" in equal.text) == said
         assert "those of sgd lr=0.1, lion lr=0.0001 and muon lr=0.02 were given." in found.verdict[0]
 
-    def test_before_a_run_has_ended_nothing_that_runs_show_is_held(self):
+    def test_assumptions_on_runs_are_open_before_a_run_has_ended(self):
         plan = planned(tuning={"trials": 9, "method": "halving"})
         found = answer(plan, play_runs(plan, lambda c: RUNNING), status="running")
         held = {one.name: (one.holds, one.text) for one in found.assumptions}
         assert held.pop("paired")[0] is True
         assert all(holds is None and " yet" in text for holds, text in held.values()), held
 
-    def test_failed_trials_are_told(self):
+    def test_failed_trials_are_stated(self):
         plan = planned(tuning={"trials": 4})
         found = answer(
             plan,
@@ -477,7 +477,7 @@ class TestTuning:
         assert "Tuning was not equal, because trials failed: 1 of 4 of sgd." in found.verdict[0]
         assert not next(one for one in found.assumptions if one.name == "equal tuning").holds
 
-    def test_unequal_numbers_of_trials_are_told(self):
+    def test_unequal_numbers_of_trials_are_stated(self):
         lr = {"choice": [0.001, 0.01]}
         optimizers = [
             {"name": "adam", "space": {"lr": lr}},
@@ -511,14 +511,14 @@ class TestAcross:
         first = next(one for one in across.profiles if one.label == "adam lr=0.002")
         assert first.shares == [1.0] * len(first.ratios)
 
-    def test_below_it_is_called_a_description(self):
+    def test_fewer_tasks_give_a_description(self):
         plan = fixed(3, tasks=EIGHT_TASKS[:2])
         found = answer(plan, play_runs(plan, noisy([0.80, 0.97, 0.90])))
         assert found.across.critical_difference is None
         assert found.across.cannot_say
         assert "a description, not a test" in found.verdict[-1]
 
-    def test_a_miss_is_later_than_anything(self):
+    def test_miss_counts_as_later_than_any_hit(self):
         plan = fixed(2, tasks=EIGHT_TASKS[:1])
         runs = play_runs(plan, noisy([0.9, 0.95]))
         met = TargetHit(step=50, wall_seconds=5.0)
@@ -559,7 +559,7 @@ def most(reports):
     ("seeds", "reports"),
     [(5, 400), ({"max": 20, "looks": [5, 10, 20]}, 200), ({"max": 8, "looks": "any"}, 100)],
 )
-def test_reports_on_equal_optimizers_are_wrong_in_at_most_five_of_a_hundred(count, seeds, reports):
+def test_equal_optimizers_get_false_verdicts_in_at_most_5_percent(count, seeds, reports):
     """The whole way, from the order of the runs to the words; values of a seed hang together, as they do."""
     reports = replicates(reports)
     plan = fixed(count, seeds=seeds)
@@ -575,7 +575,7 @@ def test_reports_on_equal_optimizers_are_wrong_in_at_most_five_of_a_hundred(coun
     assert false <= most(reports)
 
 
-def test_an_optimizer_that_is_left_behind_makes_no_false_verdicts_of_the_others():
+def test_dropped_optimizer_causes_no_false_verdicts_on_the_others():
     """Two equal ones and one that gets no seeds after the first look: false reports on the two, as above."""
     plan = fixed(3, seeds={"max": 20, "looks": [5, 10, 20]})
     rng = np.random.default_rng(12)

@@ -36,12 +36,12 @@ def refusal(**fields) -> dict[str, str]:
 
 
 class TestPlan:
-    def test_the_example_is_one(self):
+    def test_documented_example_resolves(self):
         plan = resolve(ComparisonRequest.model_validate(COMPARISON_EXAMPLE))
         assert [one.label for one in plan.optimizers] == ["adam", "ko soft (adam)", "sgd lr=0.1"]
         assert (plan.looks, plan.stopping, plan.pairs) == ([5, 10, 20], "looks", 3)
 
-    def test_survives_storage(self):
+    def test_round_trips_through_json(self):
         plan = planned(seeds={"max": 20, "looks": [5, 20]}, vary=["split"], tasks=[FIXED_TEST])
         assert Plan.model_validate_json(plan.model_dump_json()) == plan
 
@@ -64,18 +64,18 @@ class TestPlan:
         assert plan.spec(Cell("report", 0, 0, 0, 0, 0))["evaluate_test"]
         assert not set(plan.tuning_seeds) & set(plan.seeds)
 
-    def test_a_cell_is_a_resolved_spec(self):
+    def test_cell_has_a_resolved_spec(self):
         spec = planned().spec(Cell("report", 0, 1, 2, 0, 7))
         assert TrainSpec.model_validate(spec).model_dump(mode="json") == spec
         assert spec["optimizer"]["params"]["collision"] == "soft"
         assert spec["seed"] == 7
 
-    def test_pairs_differ_in_the_optimizer_alone(self):
+    def test_pairs_differ_only_in_the_optimizer(self):
         plan = planned()
         one, other = (plan.spec(Cell("report", 0, optimizer, 0, 0, 3)) for optimizer in (0, 1))
         assert {name for name in one if one[name] != other[name]} == {"optimizer"}
 
-    def test_a_split_of_its_own_for_each_seed(self):
+    def test_each_seed_has_its_own_split(self):
         plan = planned(vary=["seed", "split"], tasks=[FIXED_TEST])
         assert [plan.spec(Cell("report", 0, 0, 0, 0, seed))["dataset"]["params"]["split_seed"] for seed in (0, 4)] == [
             0,
@@ -88,7 +88,7 @@ class TestPlan:
                 for number, rung in enumerate(plan.rungs)] == [(9, 10), (3, 30)]  # fmt: skip
         assert plan.jobs() == 2 * 12 + 2 * 5
 
-    def test_a_grid_is_as_large_as_it_is(self):
+    def test_grid_has_all_combinations(self):
         lr = {"choice": [0.001, 0.01]}
         grids = [
             {"name": "adam", "space": {"lr": lr}},
@@ -98,12 +98,12 @@ class TestPlan:
         assert [len(one.trials) for one in plan.optimizers] == [2, 4]
         assert plan.jobs() == 6 + 10
 
-    def test_accuracies_have_chance_as_the_score_of_a_diverged_run(self):
+    def test_diverged_score_of_an_accuracy_defaults_to_chance(self):
         assert planned().tasks[0].diverged_score == 0.1
         assert planned(metric="test_loss").tasks[0].diverged_score is None
         assert planned(metric="test_loss", diverged_score=9.0).tasks[0].diverged_score == 9.0
 
-    def test_labels_tell_tasks_and_optimizers_apart(self):
+    def test_labels_distinguish_tasks_and_optimizers(self):
         plan = planned(
             tasks=[DIGITS, DIGITS | {"model": {"name": "mlp", "params": {"init_scale": 0.1}}}],
             optimizers=[
@@ -119,19 +119,19 @@ class TestPlan:
             "adam lr=0.001", "ko soft (adam) lr=0.001 gamma=0.2", "ko soft (adam) lr=0.001 gamma=0.4", "sgd lr=0.1",
         ]  # fmt: skip
 
-    def test_the_last_seeds_there_are(self):
+    def test_largest_seeds(self):
         plan = planned(tuning={"trials": 4, "seeds": 2, "first_seed": 2**63 - 2}, seeds={"max": 2, "first": 2**63 - 4})
         for phase, seeds in (("tuning", plan.tuning_seeds), ("report", plan.seeds)):
             assert [plan.spec(Cell(phase, 0, 0, 0, 0, seed))["seed"] for seed in seeds] == seeds
 
-    def test_what_needs_a_gpu_waits_for_one(self):
+    def test_task_that_needs_a_gpu_keeps_auto(self):
         request = ComparisonRequest.model_validate(
             {"tasks": [DIGITS, DIGITS | {"precision": "fp16"}], "optimizers": ["adam", "sgd"]}
         )
         for device, expected in (("cpu", ["cpu", "auto"]), ("cuda", ["cuda", "cuda"])):
             assert [task.spec["device"] for task in resolve(request, {"auto": device}).tasks] == expected
 
-    def test_a_budget_in_seconds_is_never_taken_from_others(self):
+    def test_runs_with_a_time_budget_are_not_reused(self):
         plan = planned(tasks=[DIGITS | {"budget": {"seconds": 5}}])
         assert not plan.reuses(0)
         assert planned().reuses(0)
@@ -234,18 +234,18 @@ def sgd(**space):
         ({"spaces": 1}, "/spaces", "unknown field"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_pointed_to(fields, pointer, words):
+def test_errors_have_pointers(fields, pointer, words):
     found = refusal(**fields)
     assert pointer in found, found
     assert words in found[pointer]
 
 
-def test_budgets_are_scaled_in_their_own_unit():
+def test_budgets_are_scaled_in_their_unit():
     assert scaled({"epochs": None, "steps": 10, "seconds": None}, 1 / 3)["steps"] == 3
     assert scaled({"epochs": None, "steps": None, "seconds": 10.0}, 0.25)["seconds"] == 2.5
 
 
-def test_too_much_is_refused_before_it_is_enumerated():
+def test_large_grid_is_refused_before_it_is_enumerated():
     space = {
         name: {"choice": [0.1 * k for k in range(1, 17)]}
         for name in ("lr", "eps", "weight_decay", "a", "b", "c", "d", "e")
@@ -264,7 +264,7 @@ def test_too_much_is_refused_before_it_is_enumerated():
         (60, 1, "60 tasks x (0 runs to tune + 2 optimizers x 1 seed) are up to 120 jobs"),
     ],
 )
-def test_too_many_jobs_are_counted_in_words_and_name_the_setting(tasks, seeds, words):
+def test_too_many_jobs_are_refused_with_the_count_and_the_setting(tasks, seeds, words):
     tasks = [DIGITS | {"batch_size": 16 + k} for k in range(tasks)]
     asked = ComparisonRequest.model_validate({"tasks": tasks, "optimizers": ["adam", "sgd"], "seeds": seeds})
     if words is None:
@@ -285,7 +285,7 @@ def test_pairs_are_limited():
     assert [error.pointer for error in caught.value.errors] == ["/optimizers"]
 
 
-class TestTheSameTask:
+class TestRepeatedTask:
     """Where the number of training records is known, what comes to the same is seen."""
 
     def of(self, *changes, records=lambda name: 1157):
@@ -302,7 +302,7 @@ class TestTheSameTask:
             {"budget": {"steps": 38}, "dataset": {"name": "digits", "params": {"limit": 2000}}, "eval_every_steps": 7},
         ],
     )
-    def test_a_limit_that_leaves_nothing_out_and_epochs_as_steps(self, other):
+    def test_limit_without_effect_and_epochs_as_steps_are_equal(self, other):
         with pytest.raises(Invalid, match="trains the same as task 0"):
             self.of({}, other)
         assert len(self.of({}, other, records=lambda name: None).tasks) == 2
@@ -316,22 +316,22 @@ class TestTheSameTask:
             {"dataset": {"name": "digits", "params": {"split_seed": 1}}},
         ],
     )
-    def test_what_trains_something_else(self, other):
+    def test_other_training_is_another_task(self, other):
         assert len(self.of({}, other).tasks) == 2
 
-    def test_records_are_counted_only_where_a_data_set_is_there_twice(self):
+    def test_records_are_counted_only_for_repeated_data_sets(self):
         snips = {"dataset": "snips", "model": "textcnn"}
         assert len(self.of({}, snips, records=None).tasks) == 2
 
 
-def test_trials_are_different_points():
+def test_trials_are_distinct_points():
     space = {"lr": {"choice": [0.1, 0.2, 0.3]}, "nesterov": {"choice": [False, True]}, "momentum": {"choice": [0.9]}}
     plan = planned(optimizers=[{"name": "sgd", "space": space}, "adam"], tuning={"trials": 6})
     trials = plan.optimizers[0].trials
     assert len({(trial["lr"], trial["nesterov"]) for trial in trials}) == len(trials) == 6
 
 
-def test_a_grid_needs_no_number_of_trials():
+def test_grid_needs_no_number_of_trials():
     grid = [{"name": "adam", "space": {"lr": {"choice": [0.001, 0.01]}}}, "sgd"]
     for tuning in ({"method": "grid"}, {"method": "grid", "trials": 7}):
         plan = planned(optimizers=grid, tuning=tuning)
@@ -348,17 +348,17 @@ def test_a_grid_needs_no_number_of_trials():
         ({"diverged_score": 0.0, "metric": "samples_per_second"}, 0.0),
     ],
 )
-def test_scores_of_diverged_runs_that_are_no_better_than_guessing(fields, score):
+def test_diverged_score_may_be_as_good_as_guessing(fields, score):
     assert planned(**fields).tasks[0].diverged_score == score
 
 
-def test_labels_have_no_blanks_around_them():
+def test_labels_are_stripped():
     plan = planned(optimizers=[{"name": "adam", "label": " A\t"}, "sgd"], tuning=None, name=" x ")
     assert (plan.optimizers[0].label, plan.name) == ("A", "x")
 
 
 @pytest.mark.parametrize("tuning", [{"trials": 4, "seeds": 2}, {"trials": 9, "method": "halving"}])
-def test_what_is_counted_is_what_is_planned(tuning):
+def test_job_limit_counts_the_planned_jobs(tuning):
     request = {"tasks": [DIGITS], "optimizers": [ADAM, KO, "sgd"], "tuning": tuning}
     asked = ComparisonRequest.model_validate(request)
     jobs = resolve(asked).jobs()
@@ -367,6 +367,6 @@ def test_what_is_counted_is_what_is_planned(tuning):
         resolve(asked, most_jobs=jobs - 1)
 
 
-def test_a_split_that_is_fixed_is_not_varied():
+def test_fixed_split_is_not_varied():
     plan = planned(tasks=[{"dataset": "snips", "model": "textcnn", "budget": {"epochs": 1}}], vary=["split"])
     assert plan.spec(Cell("report", 0, 0, 0, 0, 4))["dataset"]["params"]["split_seed"] == 0

@@ -48,18 +48,18 @@ def play(plan: Plan, result, order: random.Random | None = None) -> dict[Cell, R
 
 
 class TestTuning:
-    def test_nothing_is_reported_before_something_is_chosen(self):
+    def test_no_run_is_reported_before_a_trial_is_chosen(self):
         plan = planned()
         assert {cell.phase for cell in schedule.due(plan, {})} == {"tuning"}
 
-    def test_each_optimizer_goes_on_by_itself(self):
+    def test_optimizers_proceed_independently(self):
         plan = planned()
         done = {cell: scored(0.5) for cell in schedule.due(plan, {}) if cell.optimizer == 0}
         reported = [cell for cell in schedule.due(plan, done) if cell.phase == "report"]
         assert {cell.optimizer for cell in reported} == {0}
         assert len(reported) == 5
 
-    def test_the_best_on_validation_is_reported_with_fresh_seeds(self):
+    def test_best_trial_on_validation_is_reported_with_fresh_seeds(self):
         results = play(planned(), lambda cell: scored(0.9 if cell.trial == 2 else 0.5))
         reported = [cell for cell in results if cell.phase == "report"]
         assert {cell.trial for cell in reported} == {2}
@@ -70,35 +70,35 @@ class TestTuning:
         results = play(plan, lambda cell: scored(0.9, loss=[0.4, 0.2, 0.3, 0.5][cell.trial]))
         assert TaskResults(plan, results, 0).chosen.get(0) == 1
 
-    def test_a_loss_is_chosen_by_the_loss(self):
+    def test_loss_endpoint_ranks_trials_by_loss(self):
         plan = planned(metric="test_loss")
         results = play(plan, lambda cell: scored(0.9 - 0.1 * cell.trial, loss=[0.4, 0.2, 0.3, 0.5][cell.trial]))
         assert TaskResults(plan, results, 0).chosen.get(0) == 1
 
-    def test_the_mean_over_seeds_decides(self):
+    def test_trials_are_ranked_by_mean_over_seeds(self):
         plan = planned(tuning={"trials": 2, "seeds": 2})
         values = {(0, 0): 0.9, (0, 1): 0.1, (1, 0): 0.6, (1, 1): 0.6}
         results = play(plan, lambda cell: scored(values.get((cell.trial, cell.seed - 10**6), 0.5)))
         assert TaskResults(plan, results, 0).chosen.get(0) == 1
 
-    def test_one_seed_that_diverged_makes_a_trial_the_worst(self):
+    def test_trial_with_a_diverged_seed_ranks_last(self):
         plan = planned(tuning={"trials": 2, "seeds": 2})
         results = play(plan, lambda c: DIVERGED if (c.trial, c.seed) == (0, 10**6) else scored(0.9 - 0.5 * c.trial))
         assert TaskResults(plan, results, 0).chosen.get(0) == 1
 
-    def test_where_all_trials_diverge_one_is_reported_all_the_same(self):
+    def test_one_trial_is_reported_even_if_all_diverge(self):
         plan = planned()
         results = play(plan, lambda cell: DIVERGED if cell.optimizer == 0 else scored(0.5))
         assert TaskResults(plan, results, 0).chosen.get(0) == 0
         assert len([cell for cell in results if cell.phase == "report" and cell.optimizer == 0]) == 5
 
-    def test_where_all_trials_fail_nothing_is_reported_and_the_others_go_on(self):
+    def test_optimizer_without_result_is_not_reported_and_the_others_proceed(self):
         plan = planned(seeds={"max": 4, "looks": [2, 4]})
         results = play(plan, lambda cell: FAILED if cell.optimizer == 0 else scored(0.5))
         assert TaskResults(plan, results, 0).chosen.get(0) is None
         assert {cell.optimizer for cell in results if cell.phase == "report"} == {1}
 
-    def test_a_failed_trial_is_not_chosen(self):
+    def test_failed_trial_is_not_chosen(self):
         plan = planned()
         results = play(plan, lambda cell: FAILED if cell.trial == 0 else scored(0.5 - 0.1 * cell.trial))
         assert TaskResults(plan, results, 0).chosen.get(0) == 1
@@ -108,7 +108,7 @@ class TestHalving:
     def result(self, cell: Cell) -> Result:
         return scored(0.1 * ((cell.trial * 7) % 9))  # trial 5 is best: 8, then 1 (7), then 6 (6)
 
-    def test_only_the_best_go_on_with_three_times_the_budget(self):
+    def test_best_third_gets_three_times_the_budget(self):
         plan = planned(tuning={"trials": 9, "method": "halving"})
         results = play(plan, self.result)
         rungs = {
@@ -119,18 +119,18 @@ class TestHalving:
         assert TaskResults(plan, results, 0).chosen.get(0) == 5
 
     @pytest.mark.parametrize("seed", range(5))
-    def test_the_order_in_which_jobs_end_changes_nothing(self, seed):
+    def test_is_independent_of_the_order_in_which_jobs_end(self, seed):
         plan = planned(tuning={"trials": 9, "method": "halving"})
         assert play(plan, self.result, random.Random(seed)).keys() == play(plan, self.result).keys()
 
-    def test_a_trial_that_is_sure_of_its_place_does_not_wait(self):
+    def test_trial_that_is_certain_of_promotion_does_not_wait(self):
         plan = planned(tuning={"trials": 9, "method": "halving"})
         first = [cell for cell in schedule.due(plan, {}) if cell.optimizer == 0]
         ended = {cell: self.result(cell) for cell in first if cell.trial != 0}
         ended |= {cell: RUNNING for cell in first if cell.trial == 0}
         assert {cell.trial for cell in schedule.due(plan, ended) if cell.rung == 1} == {5, 1}
 
-    def test_every_optimizer_gets_the_same_number_of_runs(self):
+    def test_optimizers_get_equal_numbers_of_runs(self):
         plan = planned(tuning={"trials": 12, "method": "halving", "reduction": 2})
         rng = np.random.default_rng(0)
         results = play(plan, lambda cell: scored(rng.random()))
@@ -139,28 +139,28 @@ class TestHalving:
 
 
 class TestLooks:
-    def test_a_clear_difference_ends_at_the_first_look(self):
+    def test_clear_difference_ends_at_the_first_look(self):
         plan = fixed(2, seeds={"max": 20, "looks": [5, 10, 20]})
         noise = np.random.default_rng(0).normal(0, 0.001, (2, 20))
         results = play(plan, lambda cell: scored(0.9 - 0.1 * cell.optimizer + noise[cell.optimizer, cell.seed]))
         assert len(results) == 10
         assert TaskResults(plan, results, 0).looks_done == [1, 1]
 
-    def test_no_difference_goes_to_the_end(self):
+    def test_equal_optimizers_run_to_the_last_look(self):
         plan = fixed(2, seeds={"max": 20, "looks": [5, 10, 20]})
         noise = np.random.default_rng(1).normal(0, 0.01, (2, 20))
         results = play(plan, lambda cell: scored(0.9 + noise[cell.optimizer, cell.seed]))
         assert len(results) == 40
         assert TaskResults(plan, results, 0).looks_done == [3, 3]
 
-    def test_who_is_significantly_behind_gets_no_more_seeds(self):
+    def test_optimizer_significantly_behind_gets_no_more_seeds(self):
         plan = fixed(3, seeds={"max": 20, "looks": [5, 10, 20]})
         noise = np.random.default_rng(2).normal(0, 0.005, (3, 20))
         results = play(plan, lambda cell: scored([0.9, 0.9, 0.3][cell.optimizer] + noise[cell.optimizer, cell.seed]))
         assert [len([cell for cell in results if cell.optimizer == one]) for one in range(3)] == [20, 20, 5]
         assert TaskResults(plan, results, 0).looks_done == [3, 3, 1]
 
-    def test_each_task_stops_by_itself(self):
+    def test_tasks_stop_independently(self):
         plan = fixed(2, tasks=[TASK, TASK | {"batch_size": 32}], seeds={"max": 10, "looks": [5, 10]})
         noise = np.random.default_rng(3).normal(0, 0.002, (2, 10))
         gap = [0.3, 0.0]
@@ -169,20 +169,20 @@ class TestLooks:
         )
         assert [len([cell for cell in results if cell.task == one]) for one in (0, 1)] == [10, 20]
 
-    def test_what_runs_beyond_a_look_is_not_looked_at(self):
+    def test_runs_beyond_a_look_are_ignored(self):
         plan = fixed(2, seeds={"max": 20, "looks": [5, 20]})
         noise = np.random.default_rng(4).normal(0, 0.01, (2, 20))
         results = play(plan, lambda cell: scored(0.9 + noise[cell.optimizer, cell.seed]))
         half = {cell: result if cell.seed < 12 else RUNNING for cell, result in results.items()}
         assert TaskResults(plan, half, 0).looks_done == [1, 1]
 
-    def test_after_every_seed(self):
+    def test_looks_after_every_seed(self):
         plan = fixed(2, seeds={"max": 30, "looks": "any"})
         noise = np.random.default_rng(5).normal(0, 0.002, (2, 30))
         results = play(plan, lambda cell: scored(0.9 - 0.1 * cell.optimizer + noise[cell.optimizer, cell.seed]))
         assert 6 <= len(results) < 20
 
-    def test_who_lost_a_run_gets_no_more_seeds_since_it_is_not_tested_and_the_others_go_on(self):
+    def test_optimizer_with_a_lost_run_gets_no_more_seeds_and_the_others_proceed(self):
         plan = fixed(3, seeds={"max": 10, "looks": [5, 10]})
         noise = np.random.default_rng(6).normal(0, 0.01, (3, 10))
         results = play(
@@ -191,7 +191,7 @@ class TestLooks:
         assert [len([cell for cell in results if cell.optimizer == one]) for one in range(3)] == [10, 10, 5]
 
 
-def test_a_diverged_run_has_the_declared_score():
+def test_diverged_run_has_the_declared_score():
     plan = fixed(2)
     assert TaskResults(plan, {}, 0).score(DIVERGED) == 0.1
     assert TaskResults(fixed(2, metric="test_loss"), {}, 0).score(DIVERGED) is None

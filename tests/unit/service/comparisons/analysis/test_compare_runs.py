@@ -76,7 +76,7 @@ class TestNumbers:
         assert pair.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
         assert answer.held_fixed["lr"] == 0.001
 
-    def test_pairs_share_seeds_not_positions(self):
+    def test_pairs_by_seed(self):
         runs = Runs().add(adam(), [0.90, 0.80, 0.70, 0.60], seeds=[3, 2, 1, 9])
         answer = runs.add(ko(), [0.71, 0.82, 0.93], seeds=[1, 2, 3]).compare()
         pair = answer.pairs[0]
@@ -90,7 +90,7 @@ class TestNumbers:
             [3 * raw[0], max(3 * raw[0], 2 * raw[1]), raw[2]]
         )
 
-    def test_a_loss_is_better_when_smaller(self):
+    def test_smaller_loss_is_better(self):
         answer = Runs().add(adam(), [0.5, 0.6, 0.7]).add(ko(), [0.1, 0.21, 0.29]).compare("test_loss")
         assert [each.label for each in answer.groups] == ["ko soft (adam)", "adam"]
         assert answer.groups[0].best == 0.1
@@ -98,12 +98,12 @@ class TestNumbers:
         assert answer.pairs[0].difference == pytest.approx(-0.4)
         assert "leads adam by 0.4 (95 % interval 0.375 to 0.425)" in answer.verdict.text
 
-    def test_a_metric_without_a_better_direction_is_refused(self):
+    def test_metric_without_better_direction_is_refused(self):
         with pytest.raises(Invalid, match="neither higher nor lower"):
             Runs().compare("grad_norm")
 
     @pytest.mark.parametrize("field", ["batch_size", "precision"])
-    def test_other_fields_group_too(self, field):
+    def test_groups_by_other_fields(self, field):
         runs = Runs()
         for value in {"batch_size": [32, 64], "precision": ["fp32", "bf16"]}[field]:
             runs.add(adam(), ADAM, **{field: value})
@@ -118,7 +118,7 @@ class TestNumbers:
             Runs().add(adam(), ADAM).add(ko(), KO, batch_size=32).compare()
         assert [error.pointer for error in caught.value.errors] == ["/batch_size"]
 
-    def test_what_is_left_out_is_counted(self):
+    def test_counts_runs_that_are_left_out(self):
         runs = Runs().add(adam(), ADAM).add(adam(), [0.95], seeds=[0])
         runs.add(adam(), [None, None], evaluate_test=False).add(ko(), [None], reason=None)
         runs.add(ko(), [None] * 3, reason=Reason.OUT_OF_MEMORY).add(ko(), [None], reason=Reason.CANCELLED)
@@ -136,19 +136,19 @@ class TestNumbers:
 class TestTarget:
     TARGET = Target(value=0.95)
 
-    def test_median_of_seeds_with_misses_censored(self):
+    def test_median_counts_misses_as_later_than_any_hit(self):
         runs = Runs().add(adam(), ADAM, hits=[300, 100, 200, None]).add(ko(), KO, hits=[100, 200])
         answer = runs.compare(target=self.TARGET)
         steps = {each.label: (each.steps_to_target, each.seconds_to_target) for each in answer.groups}
         assert steps == {"adam": (300, 3.0), "ko soft (adam)": (None, None)}
         assert answer.target == self.TARGET
 
-    def test_a_diverged_run_misses_even_if_it_had_passed(self):
+    def test_diverged_run_misses_the_target(self):
         runs = Runs().add(adam(), [0.9, 0.9], hits=[100, 200])
         runs.add(adam(), [None, None], hits=[10, 20], seeds=[2, 3], reason=Reason.DIVERGED)
         assert runs.compare(target=self.TARGET).groups[0].steps_to_target is None
 
-    def test_without_one_the_jobs_own_counts_where_it_is_the_same(self):
+    def test_common_target_of_the_jobs_is_used_by_default(self):
         runs = Runs().add(adam(), ADAM, hits=[100] * 5, target={"value": 0.9})
         assert runs.compare().target == Target(value=0.9)
         assert runs.compare().groups[0].steps_to_target == 100
@@ -181,7 +181,7 @@ class TestVerdict:
         assert not verdict.decided
         assert "Significantly behind: adam." in verdict.text
 
-    def test_significant_alone_but_not_after_correction_says_so(self):
+    def test_significant_before_correction_only_is_undecided(self):
         generator = random.Random(5)
         runs = Runs().add(adam(), [0.90, 0.91, 0.92, 0.93]).add(ko(), [0.911, 0.915, 0.936, 0.938])
         for gamma in (0.2, 0.3, 0.4):
@@ -207,12 +207,12 @@ class TestVerdict:
         assert "every pair has the same difference" in answer.verdict.text
         assert not answer.verdict.decided
 
-    def test_unequal_learning_rates_are_said(self):
+    def test_unequal_learning_rates_are_stated(self):
         text = Runs().add(adam(), ADAM).add({"name": "sgd", "params": {"lr": 0.1}}, KO).compare().verdict.text
         assert "not recorded" in text
         assert "This holds at learning rate" not in text
 
-    def test_nothing_and_only_one(self):
+    def test_no_group_and_one_group(self):
         assert Runs().compare().verdict.text == "No finished job matches."
         only = Runs().add(adam(), ADAM).compare()
         assert only.verdict.text.startswith("Only adam (mean test accuracy 95.0 %, 5 seeds) has finished runs")
@@ -220,7 +220,7 @@ class TestVerdict:
 
 
 class TestDiverged:
-    def test_counts_against_its_group(self):
+    def test_group_with_a_diverged_run_cannot_be_best(self):
         runs = Runs().add(adam(), ADAM).add(ko(), KO[:4])
         answer = runs.add(ko(), [0.99], seeds=[4], reason=Reason.DIVERGED).compare()
         best = answer.groups[0]
@@ -235,7 +235,7 @@ class TestDiverged:
             "without diverged runs."
         )
 
-    def test_a_group_that_always_diverged_is_not_in_the_way(self):
+    def test_group_of_diverged_runs_does_not_prevent_a_verdict(self):
         runs = Runs().add(adam(), ADAM).add(ko(), KO)
         answer = runs.add(ko(gamma=50.0), [None] * 5, reason=Reason.DIVERGED).compare()
         assert answer.verdict.best == "ko soft (adam) gamma=0.1"
@@ -243,13 +243,13 @@ class TestDiverged:
         last = answer.groups[-1]
         assert (last.mean, last.diverged, last.cannot_say) == (None, 5, "cannot say, because there is no value")
 
-    def test_everything_diverged(self):
+    def test_all_diverged(self):
         answer = Runs().add(adam(), [None] * 3, reason=Reason.DIVERGED).compare()
         assert answer.verdict.text.startswith("Every run diverged, so there is nothing to compare.")
 
 
 class TestBaseOptimizerAtSeveralRates:
-    def test_says_both_the_lead_at_one_rate_and_what_remains(self):
+    def test_states_the_lead_at_one_rate_and_at_the_best_rates(self):
         tuned = [value + 0.014 for value in reversed(ADAM)]
         runs = Runs().add(adam(), ADAM).add(adam(0.01), tuned).add(ko(), KO).add(ko(collision="hard"), BOUNDED)
         text = runs.compare().verdict.text
@@ -257,13 +257,13 @@ class TestBaseOptimizerAtSeveralRates:
         assert "leads adam (0.001) by 1.6" in text
         assert "leads adam (0.01) by 0.2" in text
 
-    def test_a_lead_that_turns_is_said(self):
+    def test_states_a_lead_that_reverses(self):
         tuned = [value + 0.03 for value in reversed(ADAM)]
         text = Runs().add(adam(), ADAM).add(adam(0.01), tuned).add(ko(), KO).compare().verdict.text
         assert "ko soft (adam) leads adam (0.001) by 1.6" in text
         assert "ko soft (adam) (0.001) trails adam (0.01) by 1.4" in text
 
-    def test_the_rate_is_the_one_most_groups_ran_at_not_the_most_flattering(self):
+    def test_uses_the_most_frequent_rate(self):
         runs = Runs().add(adam(), ADAM).add(ko(), KO).add(ko(bounded=True), BOUNDED)
         runs.add(adam(0.1), [value / 5 for value in reversed(ADAM)]).add(ko(0.1), KO)
         assert "At the same learning rate 0.001" in runs.compare().verdict.text
@@ -273,7 +273,7 @@ accuracies = st.lists(st.none() | st.floats(0, 1).map(lambda x: round(x, 3)), ma
 
 
 @given(st.lists(st.tuples(accuracies, st.sampled_from([Reason.COMPLETED, Reason.DIVERGED])), max_size=4))
-def test_any_runs_get_an_honest_answer(table):
+def test_random_runs_get_consistent_answers(table):
     runs = Runs()
     for number, (values, reason) in enumerate(table):
         runs.add(ko(gamma=0.1 * (1 + number // 2)), values, reason=reason)
@@ -290,7 +290,7 @@ def test_any_runs_get_an_honest_answer(table):
         assert len(beaten) == len(finished)
 
 
-def test_a_false_verdict_is_rare():
+def test_equal_optimizers_get_false_verdicts_in_at_most_5_percent():
     """Five equal optimizers, five seeds: a best one is named in at most 5 % of reports."""
     generator = random.Random(1)
     false, reports = 0, replicates(300)
