@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from kotrain import tables
+from service.specs.quantities import duration
 
 if TYPE_CHECKING:
     from kotrain.client import Client
@@ -53,16 +54,10 @@ def follow(client: Client, started: ComparisonAnswer) -> ComparisonAnswer:
             progress = answer.progress
             done = progress.succeeded + progress.diverged + progress.failed + progress.cancelled
             seconds = progress.seconds_left
-            left = "" if seconds is None else f", at most {_duration(seconds)} of device time left"
+            left = "" if seconds is None else f", at most {duration(seconds)} of device time left"
             bar.update(task, description=f"{progress.phase}{left}", completed=done, total=progress.jobs)
 
         return client.wait_for_comparison(started, on_progress=show)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def send(

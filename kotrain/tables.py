@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.comparisons.design.labels import optimizer_family
+from service.specs import quantities
 from service.specs.states import JobStatus
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
         ComparisonDryRun,
         ComparisonSummary,
         GroupView,
-        Leaderboard,
         PairView,
     )
+    from service.comparisons.boards import Leaderboard
     from service.datasets.schemas import DatasetDetail, DatasetView
     from service.jobs.schemas import History, JobView
     from service.metrics.schemas import CurveView
@@ -195,8 +196,8 @@ def pairs(tested: Sequence[PairView], p_name: str) -> Table:
 
 
 def p_value(p: float | None) -> str:
-    """Four digits after the point; very small ones are just small."""
-    return "-" if p is None else "<0.001" if p < 0.001 else f"{p:.4f}"
+    """A p value; `-` if there is none."""
+    return quantities.p_value(p) or "-"
 
 
 def spread(group: GroupView) -> str:

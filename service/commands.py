@@ -1,7 +1,7 @@
-"""The server's own commands, which `kotrain` loads as a plug-in.
+"""The server's commands, which `kotrain` loads as a plug-in.
 
-`service.operations.commands` carries them out; a command imports it when it runs, so that `kotrain --help`, which lists
-these beside its own, needs none of the server.
+They are implemented in `service.operations.commands`, which a command imports when it runs: `kotrain --help` lists
+them without importing the server.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 
-if find_spec("sqlalchemy") is None:  # an SDK without a server has this file, but not its packages
+if find_spec("sqlalchemy") is None:  # the SDK alone contains this file, too
     raise ModuleNotFoundError("the server's packages are not installed", name="sqlalchemy")
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Run kotrain's parts.")
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Run and maintain a kotrain server.")
 
 Port = Annotated[
     int | None, typer.Option(min=0, max=65_535, help="Port. Default: KOTRAIN_PORT or 8000; 0: any free port.")

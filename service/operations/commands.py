@@ -1,4 +1,4 @@
-"""What the server's commands do: up, api, worker, migrate, key, gc, doctor, backup, restore."""
+"""Implementation of the server's commands: up, api, worker, migrate, key, gc, doctor, backup, restore."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from service.operations.backup.archive import BackupError
 from service.operations.doctor import findings
 from service.operations.doctor.checks import examine
 from service.operations.embedded.process import EmbeddedError
+from service.specs.quantities import size
 from service.storage import database
 from service.storage.files import store
 from service.storage.schema_version import Incompatible
@@ -106,7 +107,10 @@ def doctor(home: Path | None, as_json: bool) -> None:
     with _one_line_errors():
         os.environ.update({} if home is None else {"KOTRAIN_HOME": str(_absolute(home))})
         results = examine()
-    typer.echo(findings.as_json(results) if as_json else findings.as_text(results, is_coloured=sys.stdout.isatty()))
+    if as_json:
+        typer.echo(findings.as_json(results))
+    else:
+        findings.print_text(results)
     if any(finding.level is findings.Level.ERROR for finding in results):
         raise typer.Exit(1)
 
@@ -117,7 +121,7 @@ def backup(file: Path, home: Path | None) -> None:
         _choose(KOTRAIN_HOME=home and _absolute(home))
         with stack.database():
             made = backups.create(file)
-    typer.echo(f"{file}: {made.jobs} jobs, {len(made.files)} checkpoints, {made.size_bytes / 2**20:.1f} MiB")
+    typer.echo(f"{file}: {made.jobs} jobs, {len(made.files)} checkpoints, {size(made.size_bytes)}")
     if made.left_out:
         typer.echo(f"not included, because replaced meanwhile or damaged: {len(made.left_out)} checkpoints")
 
