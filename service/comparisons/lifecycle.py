@@ -210,12 +210,6 @@ def stored_plan(comparison: Comparison) -> Plan:
 # --- maintenance -----------------------------------------------------------------------------------------------------
 
 
-def running(session: Session) -> Sequence[UUID]:
-    """Comparisons that are not over, the oldest first."""
-    query = select(Comparison.id).where(Comparison.status == ComparisonStatus.RUNNING).order_by(Comparison.id)
-    return session.scalars(query).all()
-
-
 def advance_one(session: Session, comparison_id: UUID) -> None:
     """`advance`, unless another process holds the comparison, or it is over."""
     session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a large plan takes long to schedule
