@@ -236,7 +236,7 @@ NEWEST = schema_version.code_number()
 
 @pytest.mark.parametrize("number", range(3, NEWEST + 1))
 def test_contracting_migration_raises_oldest_code(connection, config, number):
-    """CONTRIBUTING.md, Database. Code that cannot work with the new schema has to be told so: it is still running."""
+    """CONTRIBUTING.md, Database. Running code that cannot work with the new schema must learn so from the schema."""
     command.upgrade(config, f"{number - 1:04}")
     before = schema_version.read(connection)
     taken = contractions(connection, lambda: command.upgrade(config, f"{number:04}"))
