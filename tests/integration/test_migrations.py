@@ -8,6 +8,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
@@ -53,6 +54,10 @@ def test_the_schema_equals_the_models(connection, config):
     command.upgrade(config, "head")
     context = MigrationContext.configure(connection, opts={"compare_type": True})
     assert compare_metadata(context, Base.metadata) == []
+
+
+def test_code_number_is_the_newest_migration(config):
+    assert ScriptDirectory.from_config(config).get_current_head() == f"{schema_version.code_number():04}"
 
 
 def test_downgrade_leaves_nothing_and_upgrade_works_again(connection, config):
