@@ -43,7 +43,7 @@ def alembic() -> Config:
 
 @lru_cache(maxsize=1)
 def code_number() -> int:
-    """The schema version that this code is written for: the number of its newest migration, with which its file begins."""
+    """The schema version that this code is written for: the number in the file name of its newest migration."""
     versions = Path(migrations.__file__).parent / "versions"
     return max(int(file.name.partition("_")[0]) for file in versions.glob("[0-9]*_*.py"))
 
