@@ -1,8 +1,12 @@
-"""The Python SDK and the command line. Neither needs torch or a database."""
+"""The Python SDK and the command line. Neither needs torch or a database.
 
-from typing import NoReturn
+The names below are imported when one of them is used: `kotrain --help` needs none, and `pip install kotrain` alone
+installs no dependencies.
+"""
 
-try:
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
     from kotrain.client import Client
     from kotrain.errors import (
         ApiError,
@@ -17,7 +21,8 @@ try:
         Unavailable,
         WaitTimeout,
     )
-    from service.comparisons.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun, Leaderboard
+    from service.comparisons.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun
+    from service.comparisons.boards import Leaderboard
     from service.comparisons.design.requests import ComparisonRequest
     from service.jobs.requests import JobRequest
     from service.jobs.schemas import DryRun, JobView
@@ -25,14 +30,21 @@ try:
     from service.specs.bodies import Catalog
     from service.specs.outcome import Summary
     from service.specs.states import ComparisonStatus, JobStatus, Reason
-except ModuleNotFoundError as _error:
-    # `pip install kotrain` installs no dependencies: the console script must still start, to name the extra to install.
-    _missing = _error.name
+else:
 
-    def __getattr__(name: str) -> NoReturn:
+    def __getattr__(name: str) -> Any:
         if name not in __all__:
-            raise AttributeError(name)
-        raise ImportError(f"kotrain.{name} needs the package {_missing}: pip install 'kotrain[sdk]'")
+            raise AttributeError(f"module 'kotrain' has no attribute '{name}'")
+        try:
+            from kotrain import public
+        except ModuleNotFoundError as error:
+            message = f"kotrain.{name} needs the package {error.name}: pip install 'kotrain[sdk]'"
+            raise ImportError(message) from error
+        return getattr(public, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 __all__ = [

@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kotrain import asking, comparing, datasets, demo, home, studying, tables
-from kotrain.client import Client
+from kotrain import asking, comparing, datasets, studying
 from kotrain.errors import ApiError, KotrainError, NotRunning, WaitTimeout
 from kotrain.output import Json, complain, note, say
 from kotrain.plugins import Extensible
-from service.jobs.schemas import JobView
 from service.specs.states import JobStatus
 
 app = typer.Typer(
@@ -97,6 +94,9 @@ def submit(
 
     Example: kotrain submit digits mlp ko --lr 0.001 --epochs 30 --param optimizer.collision=hard --seeds 5 --wait
     """
+    from kotrain import progress, tables
+    from kotrain.client import Client
+
     amounts = {"epochs": epochs, "steps": steps, "seconds": seconds}
     budget = {name: value for name, value in amounts.items() if value is not None}
     fields = {"batch_size": batch_size, "seed": seed, "budget": budget or None}
@@ -113,27 +113,14 @@ def submit(
         for spec in bodies:
             jobs.append(client.submit(spec))
             print(jobs[-1].id, flush=True)
-        return _wait(client, jobs) if wait else 0
-
-
-def _wait(client: Client, jobs: list[JobView]) -> int:
-    """Wait with a progress bar on standard error, then print the jobs. Returns 1 unless all succeeded."""
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=tables.console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=len(jobs))
-        ended = client.wait(jobs, on_progress=lambda seen: bar.update(task, completed=_amount(seen)))
+        if not wait:
+            return 0
+        ended = progress.wait_for_jobs(client, jobs)
     tables.console(stderr=True).print(tables.jobs(ended))
     for job in ended:
         if job.message and job.status is JobStatus.FAILED:
             complain(f"{job.id}: {job.message}")
     return int(any(job.status is not JobStatus.SUCCEEDED for job in ended))
-
-
-def _amount(seen: list[JobView]) -> float:
-    """Completed work, in jobs; a running job counts as the fraction of its steps done."""
-    return sum(
-        1.0 if job.status.is_final else job.progress.step / (job.progress.total_steps or 1 << 30) for job in seen
-    )
 
 
 @app.command()
@@ -148,6 +135,9 @@ def jobs(
     as_json: Json = False,
 ) -> None:
     """List jobs, newest first."""
+    from kotrain import tables
+    from kotrain.client import Client
+
     with Client() as client:
         found = client.list(
             status=status,
@@ -170,6 +160,9 @@ def jobs(
 @app.command()
 def show(job: JobId, as_json: Json = False) -> None:
     """Show a job and its history."""
+    from kotrain import tables
+    from kotrain.client import Client
+
     with Client() as client:
         found, happened = client.get(job), client.history(job)
     if as_json:
@@ -181,6 +174,8 @@ def show(job: JobId, as_json: Json = False) -> None:
 @app.command()
 def cancel(job: JobId) -> None:
     """Cancel a job."""
+    from kotrain.client import Client
+
     with Client() as client:
         found = client.cancel(job)
     print(f"{found.id} {found.status if found.status.is_final else 'is stopping'}")
@@ -189,6 +184,8 @@ def cancel(job: JobId) -> None:
 @app.command()
 def retry(job: JobId) -> None:
     """Submit a failed or cancelled job again and print the id of the new job."""
+    from kotrain.client import Client
+
     with Client() as client:
         print(client.retry(job).id)
 
@@ -203,6 +200,9 @@ def metrics(
     as_json: Json = False,
 ) -> None:
     """Show the metrics of a job."""
+    from kotrain import tables
+    from kotrain.client import Client
+
     with Client() as client:
         found = client.metrics(job, name, max_points)
     if as_json:
@@ -240,6 +240,9 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare finished runs on a data set: differences with confidence intervals and p values."""
+    from kotrain import tables
+    from kotrain.client import Client
+
     query = {
         "metric": metric,
         "group_by": by,
@@ -263,6 +266,9 @@ def leaderboard(
     as_json: Json = False,
 ) -> None:
     """Rank optimizers by mean, separately for each training setting."""
+    from kotrain import tables
+    from kotrain.client import Client
+
     with Client() as client:
         found = client.leaderboard(dataset, model, metric)
     if as_json:
@@ -280,6 +286,9 @@ def catalog(
     name: Annotated[str | None, typer.Argument(help="Show the parameters of this entry.")] = None, as_json: Json = False
 ) -> None:
     """List data sets, models, optimizers and schedules."""
+    from kotrain import tables
+    from kotrain.client import Client
+
     with Client() as client:
         found = client.catalog()
     if as_json:
@@ -299,6 +308,8 @@ def catalog(
 @app.command()
 def down(timeout: Annotated[float, typer.Option(help="Seconds to wait for the stack to stop.")] = 30.0) -> None:
     """Stop the stack that `kotrain up` runs from this home (KOTRAIN_HOME)."""
+    from kotrain import home
+
     place = home.folder()
     process = home.owner(place)
     if process is None:
@@ -329,6 +340,8 @@ def run_demo(
     ] = None,
 ) -> int:
     """Compare the KO optimizer with Adam and SGD on real data, using a temporary stack. Takes a few minutes."""
+    from kotrain import demo
+
     return demo.main(epochs, seeds, tuning_seeds, report)
 
 

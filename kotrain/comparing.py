@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from kotrain import asking, tables
-from kotrain.client import Client, ReportFormat
+from kotrain import asking
 from kotrain.output import Json, note, say
-from service.comparisons.answers import ComparisonAnswer
+from service.specs.formats import ReportFormat
 from service.specs.states import ComparisonStatus
 
 app = typer.Typer(help="Plan, run and evaluate comparisons of optimizers.")
@@ -38,6 +36,9 @@ def start(
     as_json: Json = False,
 ) -> int:
     """Start a comparison and print its id; with --wait also its verdict."""
+    from kotrain import progress, tables
+    from kotrain.client import Client
+
     body = asking.document(file)
     with Client() as client:
         if dry_run:
@@ -48,36 +49,17 @@ def start(
         print(started.id, flush=True)
         if not wait:
             return 0
-        ended = follow(client, started)
+        ended = progress.follow(client, started)
     say(ended) if as_json else tables.console().print(tables.verdict(ended))
     return int(ended.status is not ComparisonStatus.SUCCEEDED)
-
-
-def follow(client: Client, started: ComparisonAnswer) -> ComparisonAnswer:
-    """Wait with a progress bar on standard error."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=tables.console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def show(answer: ComparisonAnswer) -> None:
-            progress = answer.progress
-            done = progress.succeeded + progress.diverged + progress.failed + progress.cancelled
-            seconds = progress.seconds_left
-            left = "" if seconds is None else f", at most {_duration(seconds)} of device time left"
-            bar.update(task, description=f"{progress.phase}{left}", completed=done, total=progress.jobs)
-
-        return client.wait_for_comparison(started, on_progress=show)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 @app.command()
 def show(comparison: Id, as_json: Json = False) -> None:
     """Show the progress and the results of a comparison."""
+    from kotrain import tables
+    from kotrain.client import Client
+
     with Client() as client:
         found = client.comparison(comparison)
     say(found) if as_json else tables.console().print(tables.verdict(found))
@@ -88,6 +70,9 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, help="Maximum number to list.")] = 20, as_json: Json = False
 ) -> None:
     """List comparisons, newest first."""
+    from kotrain import tables
+    from kotrain.client import Client
+
     with Client() as client:
         found = list(islice(client.comparisons(page_size=min(limit, 100)), limit))
     if as_json:
@@ -101,6 +86,8 @@ def list_(
 @app.command()
 def cancel(comparison: Id) -> None:
     """Cancel a comparison and its unfinished jobs, except those that another comparison shares."""
+    from kotrain.client import Client
+
     with Client() as client:
         found = client.cancel_comparison(comparison)
     print(f"{found.id} {found.status}")
@@ -116,6 +103,8 @@ def report(
     is_opened: Annotated[bool, typer.Option("--open", help="Open the HTML report in a browser.")] = False,
 ) -> None:
     """Write the report of a comparison: a self-contained HTML page, a CSV or LaTeX table, or JSON."""
+    from kotrain.client import Client
+
     wanted = _format(format)
     if is_opened and wanted != "html":
         raise typer.BadParameter("--open needs the HTML report: omit --format")

@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from kotrain import tables
-from kotrain.client import Client
 from kotrain.output import Json, note, say
-from service.datasets.schemas import DatasetDetail, DatasetList, FileFormat
+from service.specs.formats import FileFormat
 
 app = typer.Typer(help="List, register, download and remove data sets.")
 
@@ -21,6 +18,10 @@ app = typer.Typer(help="List, register, download and remove data sets.")
 @app.command(name="list")
 def show_all(as_json: Json = False) -> None:
     """List all data sets: built-in and registered."""
+    from kotrain import tables
+    from kotrain.client import Client
+    from service.datasets.schemas import DatasetList
+
     with Client() as client:
         found = client.datasets()
     say(DatasetList(data=found)) if as_json else tables.console().print(tables.datasets(found))
@@ -32,6 +33,9 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a registered data set."""
+    from kotrain import tables
+    from kotrain.client import Client
+
     with Client() as client:
         found = client.dataset(name)
     say(found) if as_json else tables.console().print(tables.dataset(found))
@@ -60,24 +64,12 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Upload a file and register it as a data set."""
+    from kotrain import progress, tables
+    from kotrain.client import Client
+
     with Client() as client:
-        made = _send(client, file, name, file_format, label, image_size)
+        made = progress.send(client, file, name, file_format, label, image_size)
     say(made) if as_json else tables.console().print(tables.dataset(made))
-
-
-def _send(
-    client: Client, file: Path, name: str, file_format: FileFormat | None, label: str | None, image_size: int | None
-) -> DatasetDetail:
-    """Upload the file with a progress bar on standard error; the server validates it after the last byte."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=tables.console(stderr=True), transient=True) as bar:
-        size = file.stat().st_size
-        task = bar.add_task("sending", total=size)
-
-        def sent(size_bytes: int) -> None:
-            bar.update(task, completed=size_bytes, description="sending" if size_bytes < size else "checking")
-
-        return client.add_dataset(file, name, format=file_format, label=label, image_size=image_size, on_sent=sent)
 
 
 @app.command()
@@ -85,6 +77,8 @@ def remove(
     name: Annotated[str, typer.Argument(help="Name of a registered data set, for example images/flowers.")],
 ) -> None:
     """Remove a data set that you registered."""
+    from kotrain.client import Client
+
     with Client() as client:
         client.remove_dataset(name)
     note(f"removed {name}")

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 
-from kotrain import comparing, findings, home, tables
+from kotrain import findings, home, progress, tables
 from kotrain.client import Client
 from kotrain.errors import KotrainError
 from kotrain.first_look import EPOCHS, SEEDS, first_look
@@ -121,7 +121,7 @@ def compare(client: Client, request: Mapping[str, Any]) -> ComparisonAnswer:
     """Run the comparison to its end. Diverged runs count as results; any other failure raises DemoFailed."""
     started = client.start_comparison(request)
     note(f"started a comparison of up to {started.progress.jobs_at_most} runs")
-    follow = comparing.follow if sys.stderr.isatty() else _follow_in_lines
+    follow = progress.follow if sys.stderr.isatty() else _follow_in_lines
     answer = follow(client, started)
     if answer.status is not ComparisonStatus.SUCCEEDED:
         missing = [f"{run.label}, seed {run.seed}: {run.why}" for task in answer.tasks for run in task.missing]

@@ -15,7 +15,10 @@ KotrainError
 
 from __future__ import annotations
 
-from service.specs.bodies import Problem, ProblemField
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the command line names these errors before it needs pydantic
+    from service.specs.bodies import Problem, ProblemField
 
 
 class KotrainError(Exception):

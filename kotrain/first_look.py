@@ -7,9 +7,10 @@ Data, network and budget are those of the table: scikit-learn's digits in its go
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.comparisons.answers import GroupView
+if TYPE_CHECKING:
+    from service.comparisons.answers import GroupView
 
 EPOCHS, SEEDS = 30, 5
 """Of the reference table."""

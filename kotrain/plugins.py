@@ -1,6 +1,6 @@
 """Commands that other parts of kotrain provide through the entry point group `kotrain.commands`.
 
-They are imported only when one of them is used or help is requested: importing the server takes a second.
+They are loaded only when one of them is used or help is requested.
 """
 
 from __future__ import annotations

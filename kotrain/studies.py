@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kotrain.first_look import first_look
-from service.comparisons.design.requests import ComparisonRequest
+
+if TYPE_CHECKING:
+    from service.comparisons.design.requests import ComparisonRequest
 
 Budget = Literal["small", "full"]
 Request = dict[str, Any]
@@ -35,6 +37,8 @@ class Study:
 
     def validated(self, budget: Budget, present: Collection[str]) -> ComparisonRequest:
         """The request with all defaults filled in."""
+        from service.comparisons.design.requests import ComparisonRequest
+
         return ComparisonRequest.model_validate(self.request(budget, present))
 
 

@@ -7,9 +7,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from kotrain import tables
-from kotrain.client import Client
-from kotrain.comparing import follow, write
+from kotrain.comparing import write
 from kotrain.output import note, say
 from kotrain.studies import STUDIES, Budget, Study
 from service.specs.states import ComparisonStatus
@@ -23,6 +21,8 @@ REPORTS = {"html": "report.html", "csv": "report.csv", "latex": "report.tex", "j
 @app.command(name="list")
 def list_() -> None:
     """List the predefined studies."""
+    from kotrain import tables
+
     table = tables.plain("study", "question")
     for study in STUDIES.values():
         table.add_row(study.name, study.title)
@@ -47,6 +47,9 @@ def run(
 
     Finished runs are reused, so an interrupted study continues where it stopped.
     """
+    from kotrain import progress, tables
+    from kotrain.client import Client
+
     study = _study(name)
     size = _budget(budget)
     folder = output / f"{study.name}-{size}"
@@ -58,9 +61,9 @@ def run(
             return 0
         _make(folder)  # before the runs, so that an unwritable folder is reported at once
         started = client.start_comparison(request)
-        progress = started.progress
-        note(f"comparison {started.id}: up to {progress.jobs_at_most} jobs, {progress.reused} of them already finished")
-        ended = follow(client, started)
+        planned = started.progress
+        note(f"comparison {started.id}: up to {planned.jobs_at_most} jobs, {planned.reused} of them already finished")
+        ended = progress.follow(client, started)
         for format, file in REPORTS.items():
             write(folder / file, client.report(ended, format))  # type: ignore[arg-type]  # keys are formats
     tables.console().print(tables.verdict(ended))
@@ -74,6 +77,8 @@ def show(
     budget: Annotated[str, typer.Option(help="Budget: small or full.")] = "small",
 ) -> None:
     """Print the request body of a study, for the data sets present."""
+    from kotrain.client import Client
+
     study, size = _study(name), _budget(budget)
     with Client() as client:
         present = [dataset.name for dataset in client.catalog().datasets if dataset.present]

@@ -7,27 +7,30 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from service.comparisons.answers import (
-    CompareAnswer,
-    ComparisonAnswer,
-    ComparisonDryRun,
-    ComparisonSummary,
-    GroupView,
-    Leaderboard,
-    PairView,
-)
 from service.comparisons.design.labels import optimizer_family
-from service.datasets.schemas import DatasetDetail, DatasetView
-from service.jobs.schemas import History, JobView
-from service.metrics.schemas import CurveView
-from service.specs.bodies import Catalog, CatalogEntry
+from service.specs import quantities
 from service.specs.states import JobStatus
+
+if TYPE_CHECKING:
+    from service.comparisons.answers import (
+        CompareAnswer,
+        ComparisonAnswer,
+        ComparisonDryRun,
+        ComparisonSummary,
+        GroupView,
+        PairView,
+    )
+    from service.comparisons.boards import Leaderboard
+    from service.datasets.schemas import DatasetDetail, DatasetView
+    from service.jobs.schemas import History, JobView
+    from service.metrics.schemas import CurveView
+    from service.specs.bodies import Catalog, CatalogEntry
 
 STATUS_STYLE = {
     JobStatus.QUEUED: "dim",
@@ -193,8 +196,8 @@ def pairs(tested: Sequence[PairView], p_name: str) -> Table:
 
 
 def p_value(p: float | None) -> str:
-    """Four digits after the point; very small ones are just small."""
-    return "-" if p is None else "<0.001" if p < 0.001 else f"{p:.4f}"
+    """A p value; `-` if there is none."""
+    return quantities.p_value(p) or "-"
 
 
 def spread(group: GroupView) -> str:

@@ -1,39 +1,21 @@
-"""The commands of the server (up, api, worker, migrate, key, ...). `kotrain` loads them as a plug-in."""
+"""The server's commands, which `kotrain` loads as a plug-in.
+
+They are implemented in `service.operations.commands`, which a command imports when it runs: `kotrain --help` lists
+them without importing the server.
+"""
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import socket
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvicorn
-from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from service.accounts import api_keys
-from service.config import LOOPBACK, settings
-from service.errors import Invalid
-from service.operations import retention, stack
-from service.operations.backup import backup as backups
-from service.operations.backup.archive import BackupError
-from service.operations.doctor import findings
-from service.operations.doctor.checks import examine
-from service.operations.embedded.process import EmbeddedError
-from service.storage import database
-from service.storage.files import store
-from service.storage.schema_version import Incompatible
+if find_spec("sqlalchemy") is None:  # the SDK alone contains this file, too
+    raise ModuleNotFoundError("the server's packages are not installed", name="sqlalchemy")
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Run and maintain a kotrain server.")
-
-REFUSALS = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
-"""Messages of PostgreSQL for permanent errors; errors before a connection exists have no code."""
 
 Port = Annotated[
     int | None, typer.Option(min=0, max=65_535, help="Port. Default: KOTRAIN_PORT or 8000; 0: any free port.")
@@ -44,15 +26,15 @@ HomeFolder = Annotated[
         help="Folder for database, data, key and logs. Default: KOTRAIN_HOME or ~/.kotrain (root: /var/lib/kotrain)."
     ),
 ]
+BackupFile = Annotated[Path, typer.Argument(help="Backup file (tar).", metavar="FILE")]
 
 
 @app.command()
 def up(port: Port = None, home: HomeFolder = None) -> None:
     """Start database, broker, API and a worker on this machine; Ctrl-C stops all of them."""
-    with _one_line_errors():
-        _choose(KOTRAIN_PORT=port, KOTRAIN_HOME=home and _absolute(home))
-        logging.basicConfig(level=logging.WARNING, format="kotrain: %(asctime)s %(message)s")
-        stack.run(_announce)
+    from service.operations import commands
+
+    commands.up(port, home)
 
 
 @app.command()
@@ -64,33 +46,25 @@ def api(
     ] = None,
 ) -> None:
     """Serve the HTTP API, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
-    with _one_line_errors():
-        _choose(KOTRAIN_HOST=host, KOTRAIN_PORT=port)
-        _require("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
-        wanted = settings()
-        _check_schema()
-        if wanted.host not in LOOPBACK and not api_keys.any_exist():
-            raise EmbeddedError(f"listening on {wanted.host} requires an API key: create one with `kotrain key NAME`")
-        with socket.socket(fileno=fd) if fd is not None else stack.listen(wanted.host, wanted.port) as listener:
-            _serve(listener)
+    from service.operations import commands
+
+    commands.api(host, port, fd)
 
 
 @app.command()
 def worker() -> None:
     """Train jobs on this machine, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
-    with _one_line_errors():
-        _require("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
-        _check_schema()
-    # A new process image: the worker starts its forkserver before it imports anything that is imported here.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "workers"])
+    from service.operations import commands
+
+    commands.worker()
 
 
 @app.command()
 def migrate() -> None:
     """Upgrade the schema of the database at KOTRAIN_DATABASE_URL; a newer compatible schema is left unchanged."""
-    with _one_line_errors():
-        _require("KOTRAIN_DATABASE_URL")
-        database.migrate()
+    from service.operations import commands
+
+    commands.migrate()
 
 
 @app.command()
@@ -100,11 +74,9 @@ def key(
     home: HomeFolder = None,
 ) -> None:
     """Create an API key for a user and print it. Only its hash is stored: it cannot be shown again."""
-    with _one_line_errors(), _ended_by_signals():
-        _choose(KOTRAIN_HOME=home and _absolute(home))
-        with stack.database():
-            database.check_schema()
-            typer.echo(api_keys.create(name, admin=admin))
+    from service.operations import commands
+
+    commands.key(name, admin, home)
 
 
 @app.command()
@@ -133,22 +105,9 @@ def gc(
 
     Works in small transactions, whether kotrain is running or stopped. Jobs, their summaries and their events are kept.
     """
-    with _one_line_errors(), _ended_by_signals():
-        _choose(KOTRAIN_HOME=home and _absolute(home))
-        kept = retention.Policy.of_settings()
-        policy = retention.Policy(
-            kept.checkpoints_days if checkpoints_days is None else checkpoints_days,
-            kept.points_days if points_days is None else points_days,
-            dry_run,
-        )
-        with stack.database():
-            database.check_schema()
-            removed = retention.collect(policy, store())
-    typer.echo(removed.model_dump_json(indent=2) if as_json else "\n".join(retention.describe(policy, removed)))
-    for problem in removed.problems:
-        typer.echo(f"kotrain: {problem}", err=True)
-    if removed.problems:
-        raise typer.Exit(1)
+    from service.operations import commands
+
+    commands.gc(checkpoints_days, points_days, dry_run, home, as_json)
 
 
 @app.command()
@@ -157,15 +116,9 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check this installation, running or stopped, and suggest fixes; exit status 1 if there are errors."""
-    with _one_line_errors():
-        os.environ.update({} if home is None else {"KOTRAIN_HOME": str(_absolute(home))})
-        results = examine()
-    typer.echo(findings.as_json(results) if as_json else findings.as_text(results, is_coloured=sys.stdout.isatty()))
-    if any(finding.level is findings.Level.ERROR for finding in results):
-        raise typer.Exit(1)
+    from service.operations import commands
 
-
-BackupFile = Annotated[Path, typer.Argument(help="Backup file (tar).", metavar="FILE")]
+    commands.doctor(home, as_json)
 
 
 @app.command()
@@ -174,120 +127,17 @@ def backup(file: BackupFile, home: HomeFolder = None) -> None:
 
     Backs up the database of KOTRAIN_DATABASE_URL, or of the home. Data sets and the owner's key are not included.
     """
-    with _one_line_errors(), _ended_by_signals():
-        _choose(KOTRAIN_HOME=home and _absolute(home))
-        with stack.database():
-            made = backups.create(file)
-    typer.echo(f"{file}: {made.jobs} jobs, {len(made.files)} checkpoints, {made.size_bytes / 2**20:.1f} MiB")
-    if made.left_out:
-        typer.echo(f"not included, because replaced meanwhile or damaged: {len(made.left_out)} checkpoints")
+    from service.operations import commands
+
+    commands.backup(file, home)
 
 
 @app.command()
 def restore(file: BackupFile, home: HomeFolder = None) -> None:
     """Restore a backup into an empty database: that of KOTRAIN_DATABASE_URL, or of a home whose stack is stopped."""
-    with _one_line_errors(), _ended_by_signals():
-        _choose(KOTRAIN_HOME=home and _absolute(home))
-        with backups.verified(file) as whole, stack.database(must_be_stopped=True):
-            done = backups.restore(whole)
-    typer.echo(f"restored from {file}: {done.jobs} jobs, {done.files} checkpoints")
-    if done.requeued:
-        typer.echo(f"requeued, because running at the time of the backup: {done.requeued} jobs")
-    if done.dropped:
-        typer.echo(f"not in the backup: {done.dropped} checkpoints; their jobs continue from older ones")
+    from service.operations import commands
 
-
-def _check_schema() -> None:
-    """Raise if the schema is incompatible or the database denies access.
-
-    An unreachable database is not an error: API and worker wait for it at any time.
-    """
-    try:
-        database.check_schema()
-    except OperationalError as away:
-        if any(words in str(away) for words in REFUSALS):
-            raise
-        logging.warning("kotrain: database unreachable, schema not checked: %s", _line(away))
-
-
-class Server(uvicorn.Server):
-    """Closes event streams at shutdown instead of waiting for them to end."""
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the streams, then shut down as uvicorn does."""
-        if "hub" in self.lifespan.state:
-            self.lifespan.state["hub"].close()
-        await super().shutdown(sockets)
-
-
-def _serve(listener: socket.socket) -> None:
-    # uvicorn stops gracefully on a signal and then raises it again; these handlers ignore it, so that we exit with 0.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    config = uvicorn.Config(
-        "service.app:create_app",
-        factory=True,
-        # Longer than clients keep idle connections: a request on a connection that is being closed would be lost.
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=stack.STREAM_SECONDS,
-        log_level="info",
-    )
-    server = Server(config)
-    server.run(sockets=[listener])
-    if not server.started:
-        raise typer.Exit(1)
-
-
-def _announce(running: stack.Running) -> None:
-    typer.echo(f"kotrain is running at {running.url}")
-    typer.echo("  dashboard: open this address in a browser and enter the API key")
-    typer.echo(f"  API key:   {running.key_file}  (found automatically by the tools of this user)")
-    typer.echo(f"  logs:      {running.logs}")
-    typer.echo("Press Ctrl-C to stop; all data is kept.")
-
-
-def _choose(**environment: object) -> None:
-    """Set environment variables from options, for this process and its children."""
-    os.environ.update({name: str(value) for name, value in environment.items() if value is not None})
-    settings.cache_clear()
-
-
-def _absolute(home: Path) -> Path:
-    """The absolute path, which is valid for children too; `.` is returned unchanged, and rejected by the settings."""
-    return home if home == Path() else home.absolute()
-
-
-def _require(*names: str) -> None:
-    for name in names:
-        if getattr(settings(), name.removeprefix("KOTRAIN_").lower()) is None:
-            raise EmbeddedError(f"{name} is not set: set it, or use `kotrain up`, which starts its own servers")
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise SystemExit, so that the block cleans up as after Ctrl-C."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
-    yield
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Expected errors become one line on standard error and exit status 1."""
-    try:
-        yield
-    except (BackupError, EmbeddedError, Incompatible, Invalid, ValidationError, SQLAlchemyError) as error:
-        typer.echo(f"kotrain: {_line(error)}", err=True)
-        raise typer.Exit(1) from error
-
-
-def _line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"KOTRAIN_{'_'.join(map(str, first['loc'])).upper()}: {first['msg'].removeprefix('Value error, ')}"
-    if isinstance(error, SQLAlchemyError):
-        return f"database (KOTRAIN_DATABASE_URL): {' '.join(str(getattr(error, 'orig', error)).split())}"
-    return str(error)
+    commands.restore(file, home)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service.specs.quantities import size
+
 STARTED = "started"
 """(STARTED, environment, total_steps, step, told, seconds): once, before anything is measured. It goes on after `step`,
 of which the metrics `told` were measured; 0 is the beginning."""
@@ -47,4 +49,4 @@ class Assignment:
 def may_have(memory_bytes: int) -> str:
     """Which limit a job met, for people."""
     limits = "memory_limit_bytes of the job, KOTRAIN_JOB_MEMORY_BYTES of the worker"
-    return f"it may have {memory_bytes / 2**20:,.0f} MiB: {limits}"
+    return f"it may have {size(memory_bytes)}: {limits}"

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from service.config import settings
 from service.datasets import layouts
 from service.datasets.locks import hold_dataset
-from service.datasets.schemas import DatasetDetail, DatasetView, Description, FileFormat, PreviewRecord
+from service.datasets.schemas import DatasetDetail, DatasetView, Description, PreviewRecord
 from service.datasets.uploads.formats import Form, read
 from service.datasets.uploads.images import data_url
 from service.datasets.uploads.records import Records, rows_for_test, warnings_of
@@ -31,6 +31,7 @@ from service.datasets.uploads.upload import Arrival, arrivals, disk
 from service.errors import Conflict, Forbidden, NotFound
 from service.specs.base import Kind
 from service.specs.catalog.datasets import DATASETS, OWN, Dataset, dataset_class
+from service.specs.formats import FileFormat
 from service.specs.metric_text import many
 from service.specs.states import ComparisonStatus, JobStatus
 from service.storage.tables import Comparison, Job, User
@@ -276,5 +277,5 @@ def _refuse_used(session: Session, name: str) -> None:
     )
     if comparison_id is not None:
         raise Conflict(
-            f"data set '{name}' is used by comparison {comparison_id}, which is running; wait for it or cancel it"
+            f"data set '{name}' is used by the running comparison {comparison_id}; wait for its end or cancel it"
         )

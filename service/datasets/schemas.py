@@ -1,4 +1,4 @@
-"""Descriptions of data sets: the file stored with each uploaded one, and the API's responses.
+"""Descriptions of data sets: the file beside an uploaded one, and response bodies.
 
 Free of numpy, because the SDK shares it.
 """
@@ -11,18 +11,16 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.specs.base import Kind
-
-FileFormat = Literal["npz", "csv", "parquet", "jsonl", "zip"]
-"""Formats of uploaded files."""
+from service.specs.formats import FileFormat
 
 
 class Description(BaseModel):
-    """`dataset.json` of an uploaded data set; other files of the same folder hold the records."""
+    """`dataset.json` of an uploaded data set; other files of its folder contain the records."""
 
     model_config = ConfigDict(frozen=True)
 
     version: Literal[1] = Field(1, description="Version of this file's format.")
-    name: str = Field(description="Name to use in jobs, after the kind, such as images/flowers.")
+    name: str = Field(description="Name used in jobs, such as images/flowers.")
     kind: Kind
     owner: str
     created_at: datetime
@@ -30,12 +28,12 @@ class Description(BaseModel):
     size_bytes: int = Field(description="Size of the uploaded file.")
     sha256: str = Field(description="SHA-256 of the uploaded file.")
     content_sha256: str = Field(description="SHA-256 of all records, labels, class names and the split.")
-    classes: list[str] = Field(description="Class names, in the order of the label numbers.")
+    classes: list[str] = Field(description="Class names, in order of their indices.")
     shape: list[int] = Field(description="Channels, height and width of an image; columns of a table; empty for texts.")
-    columns: list[str] = Field(description="Names of a table's columns; empty if the file has none.")
-    train_per_class: list[int] = Field(description="Training records of each class, before validation is split off.")
+    columns: list[str] = Field(description="Column names of a table; empty if it has none.")
+    train_per_class: list[int] = Field(description="Training records per class, including the validation part.")
     test_per_class: list[int] = Field(description="Test records of each class.")
-    warnings: list[str] = Field(description="Possible mistakes in the accepted records, one sentence each.")
+    warnings: list[str] = Field(description="Properties that are allowed but may be unintended, in sentences.")
 
     @property
     def train_records(self) -> int:
@@ -44,7 +42,7 @@ class Description(BaseModel):
 
     @property
     def title(self) -> str:
-        """Number of records, their shape, the number of classes, and the owner."""
+        """A short description."""
         records = f"{self.train_records + sum(self.test_per_class):,}"
         if self.kind == "image":
             channels, height, width = self.shape
@@ -57,7 +55,7 @@ class Description(BaseModel):
 
 
 class PreviewRecord(BaseModel):
-    """A record of the training part; exactly one of `image`, `text` and `values` is set."""
+    """A training record: one of `image`, `text` and `values` is set."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -68,35 +66,35 @@ class PreviewRecord(BaseModel):
 
 
 class DatasetView(BaseModel):
-    """A data set, built-in or uploaded by a user."""
+    """A built-in or uploaded data set."""
 
     name: str
     title: str
     kind: Kind
     classes: int
-    records: int = Field(description="Training records, before validation is split off.")
-    shape: list[int] | None = Field(description="Shape of one record; null if unknown.")
+    records: int = Field(description="Training records, including the validation part.")
+    shape: list[int] | None = Field(description="Shape of a record; null if unknown.")
     present: bool = Field(description="Whether its files are in the data folder.")
-    fetch: str | None = Field(description="Command that downloads it; null if it is present.")
-    own: bool = Field(description="Whether a user uploaded it.")
+    fetch: str | None = Field(description="Command that downloads it; null if present.")
+    own: bool = Field(description="Whether it was uploaded by a user.")
     owner: str | None
     created_at: datetime | None
-    size_bytes: int | None = Field(description="Size of the uploaded file.")
+    size_bytes: int | None = Field(description="Size of the uploaded file; null for built-in data sets.")
 
 
 class DatasetList(BaseModel):
-    """All data sets: the built-in ones first, then the uploaded ones by name."""
+    """All data sets: built-in ones first, then uploaded ones by name."""
 
     data: list[DatasetView]
 
 
 class DatasetDetail(DatasetView):
-    """An uploaded data set, with its classes and a preview."""
+    """An uploaded data set, with some of its records."""
 
     file_format: FileFormat
     sha256: str = Field(description="SHA-256 of the uploaded file.")
     class_names: list[str]
-    columns: list[str] = Field(description="Names of a table's columns; empty if the file has none.")
+    columns: list[str] = Field(description="Column names of a table; empty if it has none.")
     train_per_class: list[int]
     test_per_class: list[int] = Field(description="Test records of each class.")
     warnings: list[str]

@@ -21,6 +21,7 @@ from sqlalchemy import ARRAY, TextClause, Uuid, bindparam, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.config import settings
+from service.specs.quantities import size
 from service.specs.states import JobStatus
 from service.storage.database import transaction
 from service.storage.files import Store, store
@@ -154,13 +155,8 @@ def _age(days: float) -> str:
     return f"{days:g} day{'' if days == 1 else 's'}"
 
 
-def _sized(size_bytes: float) -> str:
-    """`, 1.2 MB`; nothing for nothing."""
-    units = ["bytes", "kB", "MB", "GB", "TB"]
-    while size_bytes >= 1000 and len(units) > 1:
-        size_bytes /= 1000
-        units.pop(0)
-    return f", {size_bytes:.3g} {units[0]}" if size_bytes else ""
+def _sized(size_bytes: int) -> str:
+    return f", {size(size_bytes)}" if size_bytes else ""
 
 
 # --- statements ------------------------------------------------------------------------------------------------------

@@ -21,8 +21,9 @@ from service.reports.figures.study import Study
 from service.reports.results import leaders
 from service.reports.tables import Table
 from service.reports.traces import RunsOf, runs_of, watched_metric
-from service.reports.wording import Scale, count, duration, fixed, listed, moment, number, p_value, target_in_words
+from service.reports.wording import Scale, count, fixed, listed, moment, number, target_in_words
 from service.specs.metric_text import Measure, many
+from service.specs.quantities import duration, p_value
 
 PACKAGE = "service.reports"
 ENVIRONMENT = "environment."  # of what runs share

@@ -16,18 +16,15 @@ from service.reports.wording import (
     Scale,
     between,
     count,
-    duration,
     fixed,
-    known,
     listed,
     number,
-    p_value,
     parameters,
-    size,
     space,
     target_in_words,
 )
 from service.specs.metric_text import many
+from service.specs.quantities import duration, known, p_value, size
 
 Looks = Mapping[str, Look]
 MOST_MISSING = 50

@@ -12,13 +12,9 @@ from typing import Any
 
 from service.specs.metric_text import Measure
 from service.specs.metric_text import listed as all_or_some
+from service.specs.quantities import known
 
 MINUS = "\N{MINUS SIGN}"
-
-
-def known(value: float | None) -> float | None:
-    """The value, or None where it is none or not finite."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 # --- scores ----------------------------------------------------------------------------------------------------------
@@ -113,36 +109,6 @@ def count(value: float | None) -> str:
     """A whole number, in groups of three digits."""
     value = known(value)
     return "" if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-
-
-def p_value(p: float | None) -> str:
-    """Two significant digits; very small ones are just small."""
-    p = known(p)
-    if p is None:
-        return ""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.0995 else f"{p:.2f}"
-
-
-def duration(seconds: float | None) -> str:
-    """In the unit that suits it."""
-    seconds = known(seconds)
-    if seconds is None:
-        return ""
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:.0f} s"
-
-
-def size(memory_bytes: float | None) -> str:
-    """Bytes in the unit that suits them, powers of ten."""
-    memory_bytes = known(memory_bytes)
-    if memory_bytes is None:
-        return ""
-    for unit_bytes, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if memory_bytes >= unit_bytes:
-            return f"{memory_bytes / unit_bytes:.3g} {unit}" if memory_bytes < 1e12 else f"{memory_bytes / 1e9:.0f} GB"
-    return f"{memory_bytes:.0f} B"
 
 
 def moment(when: datetime | None) -> str:

@@ -1,27 +1,27 @@
-"""Patterns of the texts that users give, and in words what each allows: nobody should have to read a pattern."""
+"""Patterns of user-supplied text, and error messages that describe them in words."""
 
 from __future__ import annotations
 
 LABEL = r"^[\w .:/@+=-]{1,64}$"
-"""Letters, digits and a few signs: what can stand in a URL, a table and a file name without surprises."""
+"""Letters, digits and some punctuation, which are safe in URLs, tables and file names."""
 
 TAG_KEY = r"^[\w ./@+=-]{1,64}$"
-"""The same without the colon, which separates a tag's key from its value in a query."""
+"""As `LABEL`, without the colon, which separates a tag's key from its value in a query."""
 
 TAG = r"^[\w ./@+=-]+:[\w .:/@+=-]+$"
-"""Key and value."""
+"""Key and value of a tag, separated by a colon."""
 
 OWN_NAME = r"[a-z0-9][a-z0-9_.-]{0,47}"
-"""What follows the kind in the name of somebody's own data set, which is a folder's name, too."""
+"""The name of an uploaded data set, after its kind; it is also the name of a folder."""
 
 PRINTABLE = r"^[^\x00-\x1f\uFFFE\uFFFF]*$"
-"""Anything but control characters and what is no character in XML, and so in no figure."""
+"""Anything but control characters and code points that XML, and therefore SVG, forbids."""
 
 STORABLE = r"^[^\x00]*$"
-"""Postgres holds no NUL."""
+"""PostgreSQL cannot store NUL."""
 
 VISIBLE = r"^[\x21-\x7e]+$"
-"""What a header can carry."""
+"""Characters allowed in a header value."""
 
 _OWN_NAME_WORDS = "1 to 48 lower-case letters, digits and _.-, starting with a letter or digit"
 
@@ -38,3 +38,4 @@ WORDS = {
     STORABLE: "must not contain NUL characters",
     VISIBLE: "must be visible ASCII characters without spaces",
 }
+"""Pattern -> error message."""

@@ -1,4 +1,4 @@
-"""Many requests at once: whoever has a database connection must not wait for a thread of those who wait for one."""
+"""Many concurrent requests: those that hold a connection must not deadlock with those that hold a thread."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +17,7 @@ def address(key):
         yield server.url
 
 
-def test_a_crowd_is_answered(key, address):
+def test_many_concurrent_requests_succeed(key, address):
     limits = httpx2.Limits(max_connections=AT_ONCE)
     with (
         httpx2.Client(

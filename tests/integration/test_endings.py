@@ -34,7 +34,7 @@ def summary(reason):
         ({"stop": Interruption.DRAIN, "failure": (Reason.CHILD_LOST, "EIO")}, "queued", "child_lost", 1, "EIO"),
         ({"stop": Interruption.CANCEL, "failure": (Reason.ERROR, "a defect")}, "cancelled", "cancelled", 0, "running"),
         ({"stop": Interruption.TIME_LIMIT}, "failed", "timed_out", 0, "time limit of 5 s"),
-        ({"stop": Interruption.MEMORY, "memory_bytes": 2**28}, "failed", "out_of_memory", 0, "256 MiB"),
+        ({"stop": Interruption.MEMORY, "memory_bytes": 2**28}, "failed", "out_of_memory", 0, "268 MB"),
         ({"stop": Interruption.STALL}, "queued", "child_lost", 1, "said nothing"),
         ({"failure": (Reason.INVALID, "no such thing")}, "failed", "invalid", 0, "no such thing"),
         ({"unable": "its data is not here"}, "queued", None, 0, "its data is not here"),
@@ -52,7 +52,7 @@ def test_each(users, ending, status, reason, failures, says):
 
 
 @pytest.mark.parametrize("said", [{"summary": summary(Reason.COMPLETED)}, {"failure": (Reason.ERROR, "a defect")}])
-def test_trouble_after_it_changes_nothing(users, monkeypatch, said):
+def test_failures_after_the_end_change_nothing(users, monkeypatch, said):
     """As a copy of a checkpoint that cannot be removed."""
 
     def run(claim, host, track, ending):
@@ -67,7 +67,7 @@ def test_trouble_after_it_changes_nothing(users, monkeypatch, said):
     assert load(job_id).status == ("succeeded" if "summary" in said else "failed")
 
 
-def test_whoever_stands_still_in_a_transaction_keeps_its_locks_a_minute(schema):
+def test_idle_transaction_loses_its_locks_after_a_minute(schema):
     """Not only workers, which have a name and a shorter time."""
     with database.engine().connect() as connection:
         assert connection.scalar(text("SHOW idle_in_transaction_session_timeout")) == "1min"

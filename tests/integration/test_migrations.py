@@ -8,6 +8,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
@@ -55,7 +56,11 @@ def test_the_schema_equals_the_models(connection, config):
     assert compare_metadata(context, Base.metadata) == []
 
 
-def test_down_leaves_nothing_and_up_works_again(connection, config):
+def test_code_number_is_the_newest_migration(config):
+    assert ScriptDirectory.from_config(config).get_current_head() == f"{schema_version.code_number():04}"
+
+
+def test_downgrade_leaves_nothing_and_upgrade_works_again(connection, config):
     command.upgrade(config, "head")
     command.downgrade(config, "base")
     assert inspect(connection).get_table_names() == ["alembic_version"]
@@ -77,7 +82,7 @@ def filled(connection, config):
     return connection
 
 
-def test_jobs_from_before_are_known_by_what_they_train(filled):
+def test_older_jobs_get_fingerprints(filled):
     (_, one, setting), (_, same, of_same), (_, other, of_other) = filled.execute(PRINTS).all()
     assert one == same != other
     assert setting == of_same == of_other
@@ -91,7 +96,7 @@ def test_jobs_can_be_written_without_a_search_path(filled):
     assert [row[0] for row in filled.execute(PRINTS)] == [0, 7, 7, 7]
 
 
-def test_what_is_stored_survives_down_and_up_again(filled, config):
+def test_data_survives_downgrade_and_upgrade(filled, config):
     jobs = text("SELECT to_jsonb(jobs) - '{engine_version,memory_limit_bytes}'::text[] FROM jobs ORDER BY id")
     assert filled.scalars(text("SELECT DISTINCT engine_version FROM jobs")).all() == [2]
     before = filled.scalars(jobs).all()
@@ -152,7 +157,7 @@ def configured(connection, config, monkeypatch):
         ("job_events", "comparisons", 2),
     ],
 )
-def test_who_works_while_0004_comes_is_not_thrown_out(connection, configured, monkeypatch, caplog, first, then, tries):
+def test_open_transactions_survive_migration_0004(connection, configured, monkeypatch, caplog, first, then, tries):
     monkeypatch.setattr(database, "LOCK_SECONDS", 1.5)  # longer than PostgreSQL waits before it looks for a deadlock
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
     with database.engine().connect() as at_work, ThreadPoolExecutor(1) as thread:
@@ -162,7 +167,7 @@ def test_who_works_while_0004_comes_is_not_thrown_out(connection, configured, mo
         at_work.execute(text(f"LOCK TABLE {then} IN ROW EXCLUSIVE MODE"))
         at_work.commit()
         migrating.result(60)
-    assert len([record for record in caplog.records if "will try again" in record.message]) == tries - 1
+    assert len([record for record in caplog.records if "migration postponed" in record.message]) == tries - 1
     assert schema_version.read(connection).number == schema_version.code_number()
 
 
@@ -230,8 +235,8 @@ NEWEST = schema_version.code_number()
 
 
 @pytest.mark.parametrize("number", range(3, NEWEST + 1))
-def test_a_migration_that_contracts_raises_oldest_code(connection, config, number):
-    """CONTRIBUTING.md, Database. Code that cannot work with the new schema has to be told so: it is still running."""
+def test_contracting_migration_raises_oldest_code(connection, config, number):
+    """CONTRIBUTING.md, Database. Running code that cannot work with the new schema must learn so from the schema."""
     command.upgrade(config, f"{number - 1:04}")
     before = schema_version.read(connection)
     taken = contractions(connection, lambda: command.upgrade(config, f"{number:04}"))
@@ -271,7 +276,7 @@ def test_a_migration_that_contracts_raises_oldest_code(connection, config, numbe
         ("CREATE INDEX by_worker ON jobs (worker_id)", []),
     ],
 )
-def test_what_contracts_is_noticed(connection, config, statement, found):
+def test_contracting_statements_are_detected(connection, config, statement, found):
     command.upgrade(config, "head")
     noticed = contractions(connection, lambda: connection.execute(text(statement)))
     assert noticed if found is None else noticed == found

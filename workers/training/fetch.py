@@ -1,4 +1,4 @@
-"""Downloads a data set into the folder where the engine looks for it: `python -m workers.training.fetch NAME`."""
+"""Downloads a built-in data set into the data folder: `python -m workers.training.fetch NAME`."""
 
 from __future__ import annotations
 
@@ -14,31 +14,30 @@ from torchvision.datasets import CIFAR10, CIFAR100, MNIST, FashionMNIST
 from torchvision.datasets.utils import download_url, extract_archive
 
 from service.config import settings
-from service.datasets.layouts import SNIPS_INTENTS, is_present
+from service.datasets.layouts import LAYOUTS, is_present
 
-MNIST_MIRROR = MNIST.mirrors[0]
-FASHION_MNIST_MIRROR = FashionMNIST.mirrors[0]
-SNIPS_ORIGIN = "https://raw.githubusercontent.com/snipsco/nlu-benchmark/master/2017-06-custom-intent-engines"
+SNIPS_ORIGIN = "https://raw.githubusercontent.com/snipsco/nlu-benchmark/master"
+_SNIPS = next(layout for layout in LAYOUTS["snips"] if layout.form == "intents")
 
 
 @dataclass(frozen=True)
 class File:
-    """One download: where from, which folder below the data folder it goes to, and its MD5 where one is published."""
+    """One download: its URL, its folder below the data folder, and its published MD5, if any."""
 
     url: str
     folder: str
     md5: str | None
     is_archive: bool = False
-    """An archive is unpacked in its folder and not kept."""
+    """An archive is unpacked in its folder, then deleted."""
 
 
-def _idx(mirror: str, folder: str, resources: list[tuple[str, str]]) -> tuple[File, ...]:
-    return tuple(File(mirror + name, folder, md5) for name, md5 in resources)
+def _idx(published: type[MNIST], folder: str) -> tuple[File, ...]:
+    return tuple(File(published.mirrors[0] + name, folder, md5) for name, md5 in published.resources)
 
 
 SOURCES: Mapping[str, tuple[File, ...]] = {
-    "mnist": _idx(MNIST_MIRROR, "mnist", MNIST.resources),
-    "fashion_mnist": _idx(FASHION_MNIST_MIRROR, "fashion_mnist", FashionMNIST.resources),
+    "mnist": _idx(MNIST, "mnist"),
+    "fashion_mnist": _idx(FashionMNIST, "fashion_mnist"),
     "cifar10": (File(CIFAR10.url, "", CIFAR10.tgz_md5, is_archive=True),),
     "cifar100": (File(CIFAR100.url, "", CIFAR100.tgz_md5, is_archive=True),),
     "imdb": (
@@ -49,32 +48,32 @@ SOURCES: Mapping[str, tuple[File, ...]] = {
             is_archive=True,
         ),
     ),
-    # No checksums are published for these; the transport and the parser vouch for them.
+    # No checksums are published for these files.
     "snips": tuple(
-        File(f"{SNIPS_ORIGIN}/{intent}/{file}", f"2017-06-custom-intent-engines/{intent}", None)
-        for intent in SNIPS_INTENTS
-        for file in (f"train_{intent}_full.json", f"validate_{intent}.json")
+        File(f"{SNIPS_ORIGIN}/{_SNIPS.folder}/{name}", f"{_SNIPS.folder}/{name.partition('/')[0]}", None)
+        for names in _SNIPS.parts.values()
+        for name in names
     ),
 }
 BY_HAND = {
-    "digits": "the digits ship with scikit-learn: there is nothing to fetch",
-    "imagenet": "ImageNet must be obtained by hand from image-net.org (its licence forbids passing it on); "
-    "put it at imagenet/train/CLASS/* and imagenet/val/CLASS/* in the data folder",
+    "digits": "the digits are part of scikit-learn and need no download",
+    "imagenet": "download ImageNet by hand from image-net.org, whose license forbids redistribution, and put it at "
+    "imagenet/train/CLASS/* and imagenet/val/CLASS/* in the data folder",
 }
 
 
 def fetch(name: str, data_dir: Path, sources: Mapping[str, tuple[File, ...]] = SOURCES) -> None:
-    """Download data set `name` into `data_dir`; nothing appears there before all of it is complete and checked.
+    """Download data set `name` into `data_dir`, where it appears when all files are complete and verified.
 
     Raises:
-        ValueError: an unknown name, or a data set that cannot be downloaded.
-        OSError: no network, or no such file there.
-        RuntimeError: the download differs from its checksum.
+        ValueError: unknown name, or a data set that cannot be downloaded.
+        OSError: no network, or the server lacks the file.
+        RuntimeError: a file differs from its checksum.
     """
     if name in BY_HAND:
         raise ValueError(BY_HAND[name])
     if name not in sources:
-        raise ValueError(f"'{name}' is not one of {', '.join(sorted([*sources, *BY_HAND]))}")
+        raise ValueError(f"unknown data set '{name}'; choose one of {', '.join(sorted([*sources, *BY_HAND]))}")
     data_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=data_dir) as folder:
         for file in sources[name]:
@@ -95,7 +94,7 @@ def _download(file: File, root: Path) -> None:
 
 
 def main(arguments: list[str] | None = None, sources: Mapping[str, tuple[File, ...]] = SOURCES) -> int:
-    """Entry point; the answer is the exit status."""
+    """Entry point; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m workers.training.fetch", description=__doc__)
     parser.add_argument("name", help="name of the data set")
     parser.add_argument("--data-dir", type=Path, default=None, help="the data folder (default: KOTRAIN_DATA_DIR)")

@@ -1,4 +1,4 @@
-"""Models by their catalog names. Each ends in one linear layer, the head."""
+"""Builders of the catalog's models. The last linear layer of each is its head."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def build(choice: Model, inputs: Inputs, seed: int) -> nn.Module:
 
 
 def head(model: nn.Module) -> nn.Linear:
-    """The last layer of one of our models: the linear layer registered last."""
+    """The head of a model: the linear layer registered last."""
     return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
 
 
 def mlp(params: MlpParams, inputs: Inputs) -> nn.Module:
-    """ReLU layers of the given widths on the flattened image, or on a row of numbers."""
+    """ReLU layers of the given widths on the flattened image, or on a table's row."""
     widths = (math.prod(inputs.shape), *params.hidden)
     layers: list[nn.Module] = [nn.Flatten()]
     for fan_in, fan_out in zip(widths, params.hidden, strict=False):
@@ -75,7 +75,7 @@ def _resnet(architecture: Callable[..., ResNet]) -> Callable[[Any, Inputs], nn.M
 
 
 class TextCnn(nn.Module):
-    """Convolutions over word vectors, the largest answer of each filter, dropout, one linear layer (Kim 2014)."""
+    """Convolutions over word vectors, maximum over the words, dropout, one linear layer (Kim 2014)."""
 
     def __init__(self, params: TextCnnParams, inputs: Inputs) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class TextCnn(nn.Module):
         ids = _trimmed(ids)
         known = (ids != PADDING).unsqueeze(1)  # (B, 1, words)
         vectors = self.embedding(ids).transpose(1, 2) * known  # (B, embedding, words)
-        # A window starts at each word and may reach beyond the last one: what a text answers is its own matter alone.
+        # A window starts at each word and may extend past the last one, so that logits do not depend on the padding.
         features = [
             (convolution(nn.functional.pad(vectors, (0, size - 1))).relu() * known).max(2).values
             for size, convolution in zip(self._sizes, self.convolutions, strict=True)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules by their catalog names, as factors of the starting rate that follow the budget."""
+"""Learning-rate schedules of the catalog: factors of the initial learning rate over the budget."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from workers.training.progress import Progress
 
 
 def build(choice: Schedule, optimizer: Optimizer, progress: Progress) -> LambdaLR | None:
-    """The scheduler of `optimizer`, to be stepped after `progress` counted a step; None if the rate never changes."""
+    """The scheduler of `optimizer`, stepped after each step that `progress` counted; None if the rate never changes."""
     if choice.name == "constant" and choice.params.warmup_steps == 0:
         return None
     return LambdaLR(optimizer, lambda _: factor(choice, progress))
 
 
 def factor(choice: Schedule, progress: Progress) -> float:
-    """What the learning rate is multiplied by in the next step.
+    """The factor of the learning rate in the next step.
 
-    Step k of a warm-up of w steps has k / w, so that no step is wasted at 0. The shape runs over what the warm-up has
-    left of the budget; the milestones of `step` are shares of the whole budget.
+    Step k of a warm-up of w steps has factor k / w, so that no step trains with 0. The shape covers the budget after
+    the warm-up; the milestones of `step` are fractions of the whole budget.
     """
     warmup_steps = choice.params.warmup_steps
     if progress.steps < warmup_steps:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.datasets.schemas import FileFormat
 from service.datasets.uploads.images import read_folders
 from service.datasets.uploads.jsonl import read_jsonl
 from service.datasets.uploads.npz import read_npz
 from service.datasets.uploads.records import Records, unfit
 from service.datasets.uploads.tables import read_csv, read_parquet
 from service.errors import Invalid
+from service.specs.formats import FileFormat
 
 LABEL = "label"
 """Name of the column with the classes, unless another is given."""

@@ -87,7 +87,7 @@ def _by_class(members: Sequence[ZipInfo]) -> list[tuple[str, ZipInfo]]:
         if len(path) != top + 2:
             raise unfit(f"'{member.filename}' is not in a class folder; name the files CLASS/FILE.png")
         if Path(path[-1]).suffix.lower() not in ENDINGS:
-            raise unfit(f"'{member.filename}' is not an image; choose one of {', '.join(sorted(ENDINGS))}")
+            raise unfit(f"'{member.filename}' is not an image; supported are {', '.join(sorted(ENDINGS))}")
     pairs = [(path[top], member) for path, member in zip(paths, members, strict=True)]
     return sorted(pairs, key=lambda pair: (pair[0], pair[1].filename))
 

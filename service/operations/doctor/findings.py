@@ -13,12 +13,15 @@ from itertools import groupby
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
+from rich.console import Console
+from rich.text import Text
 from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from service.config import Settings
 from service.operations.embedded.postgres import database_url_of
 from service.operations.run_file import owner, running
+from service.specs.metric_text import many
 
 PREFIX = "KOTRAIN_"
 
@@ -61,53 +64,35 @@ def error(text: str, remedy: str) -> Finding:
 
 # --- output ----------------------------------------------------------------------------------------------------------
 
-COLOURS = {Level.OK: 32, Level.WARNING: 33, Level.ERROR: 31}
-"""Of ANSI terminals: green, yellow, red."""
+STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
+"""Colors of the levels on a terminal."""
 
 
-def as_text(found: Sequence[Finding], *, is_coloured: bool) -> str:
-    """One line per finding, followed by its remedy, and the number of errors and warnings at the end."""
-    lines = []
-    for (level, text, remedy), alike in groupby(found, lambda one: (one.level, one.text, one.remedy)):
-        first, *others = [one.check for one in alike]  # several that could not run for the same reason
-        shown = f"{level:8}"
-        lines.append(f"\033[{COLOURS[level]}m{shown}\033[0m" if is_coloured else shown)
-        lines[-1] += f"{first:13}{text}" + (f"; nor are {', '.join(others)}" if others else "")
+def print_text(findings: Sequence[Finding]) -> None:
+    """Print one line per finding, followed by its remedy, and the number of errors and warnings at the end."""
+    console = Console(highlight=False)
+    for (level, text, remedy), group in groupby(
+        findings, lambda finding: (finding.level, finding.text, finding.remedy)
+    ):
+        first, *others = [finding.check for finding in group]  # several that could not run for the same reason
+        rest = f"; nor are {', '.join(others)}" if others else ""
+        console.print(Text.assemble((f"{level:8}", STYLES[level]), f"{first:13}{text}{rest}"), soft_wrap=True)
         if remedy:
-            lines.append(f"{'':21}-> {remedy}")
-    counts = Counter(one.level for one in found)
-    told = [f"{counts[level]} {level}{'' if counts[level] == 1 else 's'}" for level in (Level.ERROR, Level.WARNING)]
-    return "\n".join([*lines, ", ".join(told)])
+            console.print(Text(f"{'':21}-> {remedy}"), soft_wrap=True)
+    counts = Counter(finding.level for finding in findings)
+    console.print(", ".join(many(counts[level], level) for level in (Level.ERROR, Level.WARNING)))
 
 
-def as_json(found: Sequence[Finding]) -> str:
+def as_json(findings: Sequence[Finding]) -> str:
     """`{"findings": [...], "errors": 0, "warnings": 1}`."""
-    counts = Counter(one.level for one in found)
-    told = [one.model_dump(mode="json") for one in found]
-    return json.dumps({"findings": told, "errors": counts[Level.ERROR], "warnings": counts[Level.WARNING]}, indent=2)
+    counts = Counter(finding.level for finding in findings)
+    rows = [finding.model_dump(mode="json") for finding in findings]
+    return json.dumps({"findings": rows, "errors": counts[Level.ERROR], "warnings": counts[Level.WARNING]}, indent=2)
 
 
 def in_words(problem: BaseException) -> str:
     """An exception in one line: the driver's message, without SQL and addresses."""
     return " ".join(str(getattr(problem, "orig", problem)).split()) or type(problem).__name__
-
-
-def sized(size_bytes: float) -> str:
-    """`1.2 GB`."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size_bytes < 1000:
-            return f"{size_bytes:.3g} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:.3g} TB"
-
-
-def spell(seconds: float) -> str:
-    """`5 min`, as people say how long."""
-    for unit, length in (("s", 60.0), ("min", 60.0), ("h", 24.0)):
-        if round(seconds) < length:
-            return f"{seconds:.0f} {unit}"
-        seconds /= length
-    return f"{seconds:.0f} days"
 
 
 # --- the installation ------------------------------------------------------------------------------------------------

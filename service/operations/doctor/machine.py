@@ -16,10 +16,11 @@ from uuid import uuid4
 
 from service.config import Settings
 from service.datasets.layouts import fetch_command, is_present, own_names
-from service.operations.doctor.findings import PREFIX, Finding, NotChecked, Site, error, ok, sized, warning
+from service.operations.doctor.findings import PREFIX, Finding, NotChecked, Site, error, ok, warning
 from service.operations.embedded.home import SOCKET_FOLDER_BYTES, socket_folder
 from service.operations.embedded.process import EmbeddedError, server_account
 from service.specs.catalog.datasets import DATASETS
+from service.specs.quantities import size
 from service.storage.files import Store
 
 OTHER_VARIABLES = frozenset({"URL", "KEY", "REVISION"})
@@ -124,7 +125,7 @@ def disk(site: Site) -> Iterator[Finding]:
         disks.setdefault(at.stat().st_dev, ([], at))[0].append(name)
     for names, at in disks.values():
         usage, files = shutil.disk_usage(at), os.statvfs(at)
-        text = f"{sized(usage.free)} of {sized(usage.total)} free for {' and '.join(names)} ({at})"
+        text = f"{size(usage.free)} of {size(usage.total)} free for {' and '.join(names)} ({at})"
         remedy = "free space (`kotrain gc` removes old checkpoints and metric points), or use a larger disk"
         if usage.free < FULL_BYTES:
             yield error(text, remedy)
@@ -187,7 +188,7 @@ def memory(_: Site) -> Iterator[Finding]:
     except OSError:
         yield warning("/dev/shm is missing", "mount a tmpfs there: data loaders with worker processes need it")
     else:
-        text = f"{sized(shared.free)} of {sized(shared.total)} free in /dev/shm"
+        text = f"{size(shared.free)} of {size(shared.total)} free in /dev/shm"
         if shared.free < SHARED_BYTES:
             yield warning(
                 text, "data loaders pass batches through it: free space, or run the container with --shm-size=8g"

@@ -15,10 +15,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import Connection, text
 
-from service.operations.doctor.findings import Finding, NotChecked, Site, error, in_words, ok, spell, warning
+from service.operations.doctor.findings import Finding, NotChecked, Site, error, in_words, ok, warning
 from service.operations.embedded.home import socket_folder
 from service.operations.embedded.process import last_line
 from service.operations.embedded.programs import POSTGRES_MAJOR
+from service.specs.quantities import duration
 from service.storage import schema_version
 
 OLDEST_POSTGRES = 15
@@ -243,7 +244,7 @@ def clock(site: Site) -> Iterator[Finding]:
         yield ok(f"{abs(ahead):.3f} s {'ahead of' if ahead > 0 else 'behind'} the database")
     else:
         yield warning(
-            f"the clock of this machine is {spell(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the database",
+            f"the clock of this machine is {duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the database",
             "run chrony or ntpd on both machines: leases use the database's clock only, but logs and TLS do not",
         )
 

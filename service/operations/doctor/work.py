@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Double, Row, cast, extract, func, select, text
 
 from service.datasets import layouts
-from service.operations.doctor.findings import Finding, Site, error, ok, spell, warning
+from service.jobs.workers import has_cuda, is_up
+from service.operations.doctor.findings import Finding, Site, error, ok, warning
 from service.specs.catalog.datasets import DATASETS, is_own
 from service.specs.metric_text import many
+from service.specs.quantities import duration
+from service.specs.states import JobStatus
 from service.specs.training import ENGINE_VERSION
+from service.storage.database import NOW
 from service.storage.files import Store
+from service.storage.tables import Job, Worker
 
 LOST_DAYS = 7
 """Workers lost earlier are not reported."""
@@ -20,56 +26,51 @@ WAITING_SECONDS = 60.0
 """A job queued for this long despite an idle slot is stuck: maintenance checks every few seconds."""
 MOST_CHECKPOINTS = 1000
 
-WORKERS = text(
-    """
-    SELECT id, host, slots, devices, torch,
-           extract(epoch FROM clock_timestamp() - heartbeat_at)::float8 AS silent_seconds,
-           clock_timestamp() - greatest(heartbeat_at, pg_postmaster_start_time()) <= make_interval(secs => :lease)
-               AS is_alive,
-           (SELECT count(*) FROM jobs WHERE status = 'running' AND worker_id = workers.id) AS running
-    FROM workers
-    WHERE stopped_at IS NULL AND clock_timestamp() - heartbeat_at < make_interval(days => :days)
-    ORDER BY host, started_at
-    """
-)
-
 
 def _workers(site: Site) -> list[Row[Any]]:
+    """Workers with a recent heartbeat that have not stopped, with the number of their running jobs."""
+    running = select(func.count()).where(Job.status == JobStatus.RUNNING, Job.worker_id == Worker.id).scalar_subquery()
+    silent_seconds = cast(extract("epoch", NOW - Worker.heartbeat_at), Double)
+    query = (
+        select(
+            *(Worker.host, Worker.slots, Worker.devices, Worker.torch),
+            silent_seconds.label("silent_seconds"),
+            is_up(site.settings.lease_seconds).label("is_up"),
+            running.label("running"),
+        )
+        .where(Worker.stopped_at.is_(None), NOW - Worker.heartbeat_at < timedelta(days=LOST_DAYS))
+        .order_by(Worker.host, Worker.started_at)
+    )
     with site.connection() as connection:
-        lease = {"lease": site.settings.lease_seconds, "days": LOST_DAYS}
-        return list(connection.execute(WORKERS, lease))
-
-
-def _has_cuda(worker: Row[Any]) -> bool:
-    return any(device.get("kind") == "cuda" for device in worker.devices)
+        return list(connection.execute(query))
 
 
 def workers(site: Site) -> Iterator[Finding]:
     """Running and lost workers, and differences between them."""
-    found = _workers(site)
-    alive = [worker for worker in found if worker.is_alive]
-    hosts = {worker.host for worker in alive}
-    if not alive:
+    known = _workers(site)
+    up = [worker for worker in known if worker.is_up]
+    hosts = {worker.host for worker in up}
+    if not up:
         yield error(
             "no worker is running: jobs stay queued",
             f"see {site.home / 'logs' / 'worker.log'}" if site.is_embedded else "start one with `kotrain worker`",
         )
-    for worker in found:
-        if not worker.is_alive and worker.host not in hosts:  # else it was restarted
+    for worker in known:
+        if not worker.is_up and worker.host not in hosts:  # else it was restarted
             yield warning(
-                f"the worker on {worker.host} disappeared {spell(worker.silent_seconds)} ago without shutting down",
+                f"the worker on {worker.host} disappeared {duration(worker.silent_seconds)} ago without shutting down",
                 f"restart it if {worker.host} is to train; its jobs have been requeued",
             )
     for host in sorted(hosts):
-        if (count := sum(worker.host == host for worker in alive)) > 1:
+        if (count := sum(worker.host == host for worker in up)) > 1:
             yield warning(f"{count} workers run on {host} and share its devices", "run one worker per host")
-    versions = sorted({worker.torch for worker in alive if worker.torch})
+    versions = sorted({worker.torch for worker in up if worker.torch})
     if len(versions) > 1:
         yield warning(
             f"workers use different versions of torch ({', '.join(versions)}): their runs are not comparable",
             "install the same version on all workers",
         )
-    for worker in alive:
+    for worker in up:
         gpus = sum(device.get("kind") == "cuda" for device in worker.devices)
         devices = many(gpus, "GPU") if gpus else "no GPU"
         yield ok(f"{worker.host}: {worker.running} of {worker.slots} slots busy, {devices}, torch {worker.torch}")
@@ -104,10 +105,10 @@ def jobs(site: Site) -> Iterator[Finding]:
         running = list(connection.execute(STALE))
         waiting = list(connection.execute(WAITING))
         counts = connection.execute(COUNTS).one()
-    alive = [worker for worker in _workers(site) if worker.is_alive]
+    up = [worker for worker in _workers(site) if worker.is_up]
     yield from _stale(site, running)
-    yield from _blocked(site, waiting, alive)
-    yield from _stuck(waiting, alive)
+    yield from _blocked(site, waiting, up)
+    yield from _stuck(waiting, up)
     yield ok(f"{counts.running} running, {counts.queued} queued")
 
 
@@ -118,12 +119,12 @@ def _stale(site: Site, running: list[Row[Any]]) -> Iterator[Finding]:
     if silent:
         longest = max(job.silent_seconds or 0 for job in silent)
         yield error(
-            f"{_jobs(len(silent))} without a heartbeat for up to {spell(longest)}, for example {silent[0].id}",
+            f"{_jobs(len(silent))} without a heartbeat for up to {duration(longest)}, for example {silent[0].id}",
             "start a worker: any worker requeues the jobs of lost ones",
         )
 
 
-def _blocked(site: Site, waiting: list[Row[Any]], alive: list[Row[Any]]) -> Iterator[Finding]:
+def _blocked(site: Site, waiting: list[Row[Any]], up: list[Row[Any]]) -> Iterator[Finding]:
     newer = [group for group in waiting if group.engine_version > ENGINE_VERSION]
     if newer:
         yield warning(
@@ -131,7 +132,7 @@ def _blocked(site: Site, waiting: list[Row[Any]], alive: list[Row[Any]]) -> Iter
             "upgrade the workers",
         )
     gpu = [group for group in waiting if group.needs_cuda]
-    if gpu and not any(map(_has_cuda, alive)):
+    if gpu and not any(has_cuda(worker.devices) for worker in up):
         yield warning(
             f"{_jobs(_sum(gpu), 'wait')} for a GPU, but no running worker has one",
             "start a worker on a machine with a GPU, or cancel the jobs",
@@ -145,17 +146,17 @@ def _blocked(site: Site, waiting: list[Row[Any]], alive: list[Row[Any]]) -> Iter
             yield warning(f"queued jobs need the data set '{name}', which is not present", layouts.remedy(name))
 
 
-def _stuck(waiting: list[Row[Any]], alive: list[Row[Any]]) -> Iterator[Finding]:
-    for has_cuda in (False, True):
-        idle = [worker for worker in alive if worker.running < worker.slots and _has_cuda(worker) == has_cuda]
+def _stuck(waiting: list[Row[Any]], up: list[Row[Any]]) -> Iterator[Finding]:
+    for on_gpu in (False, True):
+        idle = [worker for worker in up if worker.running < worker.slots and has_cuda(worker.devices) == on_gpu]
         runnable = [
             group
             for group in waiting
-            if group.engine_version <= ENGINE_VERSION and (has_cuda or not group.needs_cuda)
+            if group.engine_version <= ENGINE_VERSION and (on_gpu or not group.needs_cuda)
             if group.seconds > WAITING_SECONDS
         ]
         if idle and runnable:
-            longest = spell(max(group.seconds for group in runnable))
+            longest = duration(max(group.seconds for group in runnable))
             yield error(
                 f"a job has been queued for {longest} although {idle[0].host} has idle slots",
                 "see the log of that worker, and restart it",

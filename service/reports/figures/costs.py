@@ -10,7 +10,8 @@ from service.reports.figures.canvas import WIDTH, Picture, absent, plain_ticks
 from service.reports.figures.scores import ROW, short_names, wrapped
 from service.reports.figures.study import Study
 from service.reports.palette import INK, MUTED
-from service.reports.wording import fixed, known, listed, size
+from service.reports.wording import fixed, listed
+from service.specs.quantities import known, size
 
 
 def costs(study: Study, task: TaskAnswer, key: str) -> Picture:

@@ -13,7 +13,8 @@ from service.reports.figures.canvas import WIDTH, Lettering, Picture, absent, pl
 from service.reports.figures.sheets import Sheet, add_key
 from service.reports.palette import Look
 from service.reports.traces import Array
-from service.reports.wording import Scale, known, listed, number
+from service.reports.wording import Scale, listed, number
+from service.specs.quantities import known
 
 MOST_POINTS = 1200
 """Of a line: more than a figure has pixels, usually. The extremes survive."""

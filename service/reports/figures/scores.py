@@ -16,8 +16,9 @@ from service.reports.figures.study import Study
 from service.reports.palette import INK, MUTED, PAPER, Look
 from service.reports.results import planned
 from service.reports.traces import RunsOf, first_hit
-from service.reports.wording import Scale, all_shortened, duration, listed, shortened
+from service.reports.wording import Scale, all_shortened, listed, shortened
 from service.specs.metric_text import many, sign
+from service.specs.quantities import duration
 
 ROW = 25.0
 """Height of a row in points; its label may have two lines."""

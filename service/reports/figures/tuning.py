@@ -15,8 +15,9 @@ from service.comparisons.answers import TaskAnswer, TrialView, TuningView
 from service.reports.figures.canvas import HEIGHT, WIDTH, Picture, absent, canvas, plain_ticks, tick
 from service.reports.figures.study import Study
 from service.reports.palette import INK, MUTED, PAPER, Look
-from service.reports.wording import Scale, known, listed, number, parameters
+from service.reports.wording import Scale, listed, number, parameters
 from service.specs.metric_text import many
+from service.specs.quantities import known
 
 LR = "lr"
 LANE = 9.0

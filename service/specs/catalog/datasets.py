@@ -68,7 +68,7 @@ class DigitsParams(DatasetParams):
 class Digits(Dataset):
     """Digits of scikit-learn, 8 x 8 pixels; installed with it."""
 
-    title = "scikit-learn digits, 8 x 8 grey, 1,797 records"
+    title = "scikit-learn digits, 8 x 8 gray, 1,797 records"
     kind, classes, train_records = "image", 10, 1000
     name: Literal["digits"] = "digits"
     params: DigitsParams = DigitsParams()
@@ -83,7 +83,7 @@ class Digits(Dataset):
 class Mnist(Dataset):
     """MNIST."""
 
-    title = "MNIST, 28 x 28 grey (LeCun et al. 1998)"
+    title = "MNIST, 28 x 28 gray (LeCun et al. 1998)"
     kind, classes, train_records = "image", 10, 60_000
     name: Literal["mnist"] = "mnist"
     params: DatasetParams = DatasetParams()
@@ -92,7 +92,7 @@ class Mnist(Dataset):
 class FashionMnist(Dataset):
     """Fashion-MNIST."""
 
-    title = "Fashion-MNIST, 28 x 28 grey (Xiao et al. 2017)"
+    title = "Fashion-MNIST, 28 x 28 gray (Xiao et al. 2017)"
     kind, classes, train_records = "image", 10, 60_000
     name: Literal["fashion_mnist"] = "fashion_mnist"
     params: DatasetParams = DatasetParams()
@@ -107,7 +107,7 @@ class AugmentedParams(DatasetParams):
 class Cifar10(Dataset):
     """CIFAR-10."""
 
-    title = "CIFAR-10, 32 x 32 colour (Krizhevsky 2009)"
+    title = "CIFAR-10, 32 x 32 color (Krizhevsky 2009)"
     kind, classes, train_records = "image", 10, 50_000
     name: Literal["cifar10"] = "cifar10"
     params: AugmentedParams = AugmentedParams()
@@ -116,7 +116,7 @@ class Cifar10(Dataset):
 class Cifar100(Dataset):
     """CIFAR-100 with fine labels."""
 
-    title = "CIFAR-100, 32 x 32 colour (Krizhevsky 2009)"
+    title = "CIFAR-100, 32 x 32 color (Krizhevsky 2009)"
     kind, classes, train_records = "image", 100, 50_000
     name: Literal["cifar100"] = "cifar100"
     params: AugmentedParams = AugmentedParams()

@@ -102,7 +102,7 @@ class TestDatabase:
     def test_a_clock_that_is_wrong(self, empty, monkeypatch, seconds):
         now = time.time
         monkeypatch.setattr(servers.time, "time", lambda: now() + seconds)
-        assert says("clock", "warning", "1 min", "ahead of" if seconds > 0 else "behind")
+        assert says("clock", "warning", "60 s", "ahead of" if seconds > 0 else "behind")
 
 
 def _another_database(servers, name, options=""):

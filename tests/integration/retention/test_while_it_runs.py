@@ -99,7 +99,7 @@ class TestSweep:
 class TestCommand:
     @pytest.fixture
     def gc(self, files, monkeypatch):
-        monkeypatch.setattr("service.commands.store", lambda: files)
+        monkeypatch.setattr("service.operations.commands.store", lambda: files)
         return lambda *options: CliRunner().invoke(app, ["gc", *options])
 
     def test_a_dry_run_counts_the_same_and_removes_nothing(self, ada, files, gc):

@@ -12,7 +12,7 @@ PLAIN = ("submit", "digits", "mlp", "adam", "--epochs", "1")
 @pytest.fixture
 def kotrain(api, monkeypatch, capsys):
     """Run a command on the API in this process: (exit status, lines of standard output, lines of standard error)."""
-    monkeypatch.setattr(commands, "Client", partial(Client, http=api))
+    monkeypatch.setattr("kotrain.client.Client", partial(Client, http=api))
 
     def run(*arguments):
         status = commands.run([str(argument) for argument in arguments])
@@ -150,7 +150,7 @@ def test_ctrl_c(monkeypatch, capsys):
     def interrupted():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "Client", interrupted)
+    monkeypatch.setattr("kotrain.client.Client", interrupted)
     assert commands.run(["jobs"]) == 130
     assert capsys.readouterr().err == "kotrain: interrupted\n"
 

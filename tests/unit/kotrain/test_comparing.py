@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from kotrain import Client, ComparisonRequest, InvalidRequest, NotFound, WaitTimeout, commands, comparing, studying
+from kotrain import Client, ComparisonRequest, InvalidRequest, NotFound, WaitTimeout, commands
 
 REQUEST = {
     "name": "typed",
@@ -21,8 +21,7 @@ UNKNOWN = "0198c0de-0000-7000-8000-000000000000"
 
 @pytest.fixture
 def kotrain(api, monkeypatch, capsys):
-    for module in (commands, comparing, studying):
-        monkeypatch.setattr(module, "Client", partial(Client, http=api))
+    monkeypatch.setattr("kotrain.client.Client", partial(Client, http=api))
 
     def run(*arguments):
         status = commands.run([str(argument) for argument in arguments])
@@ -106,7 +105,7 @@ class TestCommands:
                 "No such file or directory; give FILE.json, or `-` for standard",
             ),
             (["study", "run", "ko-cost", "-o", "/dev/null/x"], "/dev/null/x/ko-cost-small: Not a directory"),
-            (["comparison", "show", UNKNOWN], "there is no comparison"),
+            (["comparison", "show", UNKNOWN], "not found"),
             (["comparison", "report", UNKNOWN, "--format", "pdf"], "choose html, csv, latex or json"),
             (["comparison", "report", UNKNOWN, "--open", "--format", "csv"], "--open needs the HTML report"),
             (["study", "run", "ko-clams"], "choose one of first-look, ko-claims"),

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from kotrain import Client, Conflict, InvalidRequest, NotFound, commands, datasets
+from kotrain import Client, Conflict, InvalidRequest, NotFound, commands
 from service.config import settings
 from service.datasets.layouts import own_names
 from tests.unit.service.datasets.uploads.files import csv_of, folders, written
@@ -22,7 +22,7 @@ def data_dir(schema, tmp_path, monkeypatch):
 @pytest.fixture
 def kotrain(api, monkeypatch, capsys):
     """Run `kotrain data ...`: (exit status, standard output, standard error)."""
-    monkeypatch.setattr(datasets, "Client", partial(Client, http=api))
+    monkeypatch.setattr("kotrain.client.Client", partial(Client, http=api))
 
     def run(*arguments):
         status = commands.run(["data", *map(str, arguments)])

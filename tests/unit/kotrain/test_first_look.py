@@ -158,7 +158,7 @@ class TestFindings:
         expected = "0.9496 -0.0196" if is_reference else "- -"
         assert f"Adam 0.01 tuned 5 0.9300 ± 0.0100 0.9200 .. 0.9400 1.25 {expected}" in lines
         assert "Adam tuned 0.9000 0.9100 0.9200 0.9300 0.01" in lines
-        assert "KO soft Adam tuned +1.73 +0.50 .. +2.90 0.0200" in lines
+        assert "KO soft Adam tuned +1.73 +0.50 .. +2.90 0.020" in lines
         assert "KO bounded Adam - - -" in lines
         assert "Verdict of the comparison, adjusted for 42 pairs" in text
         assert "Nothing is decided." in text

@@ -37,9 +37,10 @@ def run(code):
 
 
 def test_public_names():
-    public = {name for name in vars(kotrain) if not name.startswith("_")}
+    public = {name for name in dir(kotrain) if not name.startswith("_")}
     modules = {"asking", "cli", "client", "commands", "comparing", "datasets", "demo", "errors", "findings"}
-    modules |= {"first_look", "home", "output", "plugins", "studies", "studying", "tables", "transport", "NoReturn"}
+    modules |= {"first_look", "home", "output", "plugins", "studies", "studying", "tables", "transport"}
+    modules |= {"progress", "public", "TYPE_CHECKING", "Any"}
     assert public - modules == set(kotrain.__all__)
     assert set(kotrain.__all__) == {
         *("Client", "JobRequest", "JobView", "JobStatus", "Reason", "Summary"),
@@ -50,12 +51,36 @@ def test_public_names():
     }
 
 
-@pytest.mark.parametrize("module", ["kotrain", "kotrain.cli"])
-def test_import_needs_no_server_and_no_torch(module):
-    done = run(f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))")
-    imported = {name.partition(".")[0] for name in json.loads(done.stdout)}
-    assert "httpx2" in imported
+def imported_by(code):
+    """Top-level packages that are imported once the code has run."""
+    done = run(f"import json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr)")
+    return {name.partition(".")[0] for name in json.loads(done.stderr)}
+
+
+def test_every_public_name_is_there():
+    assert all(getattr(kotrain, name).__name__ == name for name in kotrain.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = kotrain.nothing
+
+
+def test_import_needs_no_server_and_no_torch():
+    imported = imported_by("from kotrain import *")
+    assert {"httpx2", "pydantic"} <= imported
     assert not imported & HEAVY
+
+
+@pytest.mark.parametrize("module", ["kotrain", "kotrain.cli"])
+def test_import_of_a_module_imports_no_package(module):
+    assert not imported_by(f"import {module}") & {*HEAVY, "httpx2", "pydantic", "rich", "typer"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["jobs", "--help"], ["up", "--help"], ["data", "add", "--help"]])
+def test_help_imports_neither_the_client_nor_the_server(arguments):
+    code = f"sys.argv = ['kotrain', *{arguments!r}]\nfrom kotrain.cli import main\ntry: main()\nexcept SystemExit: pass"
+    imported = imported_by(code)
+    assert "rich" in imported
+    assert not imported & {*HEAVY, "httpx2", "alembic", "matplotlib"}
+    assert arguments != ["--help"] or "pydantic" not in imported  # which typer needs to read arguments
 
 
 def test_works_where_only_the_sdk_is_installed():

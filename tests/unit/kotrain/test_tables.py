@@ -7,7 +7,8 @@ from rich.console import Console
 
 from kotrain import tables
 from kotrain.tables import HOLM, SPENDING
-from service.comparisons.answers import GroupView, Leaderboard
+from service.comparisons.answers import GroupView
+from service.comparisons.boards import Leaderboard
 from tests.unit.service.reports.studies import study
 
 
@@ -42,7 +43,7 @@ def test_intervals_likewise():
     assert tables.interval(None) == tables.signed_interval(None) == "-"
 
 
-@pytest.mark.parametrize(("p", "said"), [(None, "-"), (0.00001, "<0.001"), (0.0099, "0.0099"), (0.25, "0.2500")])
+@pytest.mark.parametrize(("p", "said"), [(None, "-"), (0.00001, "< 0.001"), (0.0099, "0.010"), (0.25, "0.25")])
 def test_a_p_is_never_zero(p, said):
     assert tables.p_value(p) == said
 
@@ -64,5 +65,5 @@ def test_the_leaderboard_has_no_p_of_zero():
     board = {"setting": {"batch_size": 64}, "runs": 3, "standings": [standing]}
     found = {"dataset": "digits", "model": "mlp", "metric": "test_accuracy", "boards": [board]}
     text = "\n".join(printed(tables.leaderboard(Leaderboard.model_validate(found))))
-    assert "<0.001" in text
+    assert "< 0.001" in text
     assert "0.0000" not in text

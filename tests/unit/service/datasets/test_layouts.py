@@ -24,6 +24,7 @@ from service.datasets.layouts import (
 )
 from service.specs.catalog.datasets import (
     DATASETS,
+    OWN,
     Cifar10,
     DatasetParams,
     Digits,
@@ -50,6 +51,13 @@ def put_idx(folder: Path, records: int, suffix: str = ".gz") -> None:
 def put_snips(folder: Path, records: int) -> None:
     for part in ("train", "valid", "test"):
         put(folder / f"{part}.jsonl", "".join(json.dumps({"text": "a", "label": "x"}) + "\n" for _ in range(records)))
+
+
+def test_every_data_set_has_layouts_of_different_forms_or_folders() -> None:
+    assert LAYOUTS.keys() == DATASETS.keys()
+    assert OWN_LAYOUTS.keys() == OWN.keys()
+    for layouts in LAYOUTS.values():
+        assert len({(layout.form, layout.folder) for layout in layouts}) == len(layouts) > 0
 
 
 class TestLocate:

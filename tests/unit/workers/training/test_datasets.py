@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from service.datasets.layouts import LAYOUTS
 from service.specs.catalog.datasets import Cifar10, Digits, DigitsParams, FolderParams, ImageNet
-from workers.training.datasets import Request, load
+from workers.training.datasets import BUILDERS, ImageSet, Request, TextSet, load
 from workers.training.failures import AbsentData, DiskTrouble, is_infrastructure_error
 from workers.training.readers import cifar_pickles
 from workers.training.sources import FolderSource, augmented, image_folder, normalizer
@@ -35,6 +36,13 @@ def records(batches: Any) -> tuple[torch.Tensor, torch.Tensor]:
 def rows(part: tuple[torch.Tensor, torch.Tensor]) -> set[bytes]:
     """The records of the digits, of which no two are equal."""
     return {image.numpy().tobytes() for image in part[0]}
+
+
+@pytest.mark.parametrize("name", [name for name in BUILDERS if name not in ("digits", "imagenet")])
+def test_every_layout_has_a_reader(name: str) -> None:
+    builder = BUILDERS[name]
+    assert isinstance(builder, ImageSet | TextSet)
+    assert builder.readers.keys() == {layout.form for layout in LAYOUTS[name]}
 
 
 class TestDigits:

@@ -75,7 +75,7 @@ def kmnist(tmp_path: Path) -> Path:
 
 
 def test_what_the_diffs_add_trains(extended: Path, kmnist: Path) -> None:
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(kmnist), json.dumps(OPTIMIZERS)],
         cwd=extended,
         env=os.environ | {"PYTHONPATH": str(extended)},
@@ -83,7 +83,7 @@ def test_what_the_diffs_add_trains(extended: Path, kmnist: Path) -> None:
         text=True,
         check=True,
     )
-    facts = json.loads(found.stdout)
+    facts = json.loads(result.stdout)
     assert {"Logistic", "Adamax", "KoAdamaxParams", "Quadratic", "Kmnist"} <= set(facts["components"])
     assert (facts["records"], facts["downloads"]) == (RECORDS - RECORDS // 10, 4)
     assert [run["spec"]["optimizer"]["name"] for run in facts["runs"]] == ["adamax", "ko"]

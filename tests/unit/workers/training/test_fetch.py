@@ -91,7 +91,7 @@ def test_no_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("imagenet", "by hand"), ("digits", "scikit-learn"), ("what", "not one of")]
+    ("name", "says"), [("imagenet", "by hand"), ("digits", "scikit-learn"), ("what", "unknown data set")]
 )
 def test_what_cannot_be_fetched(name: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--data-dir", str(tmp_path)]) == 1

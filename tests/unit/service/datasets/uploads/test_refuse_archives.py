@@ -31,8 +31,12 @@ LINK, DEVICE = stat.S_IFLNK | 0o777, stat.S_IFBLK
         ("daisy/link.png", {"attributes": LINK, "content": b"/etc/passwd"}, "is a link or a device"),
         ("daisy/disk.png", {"attributes": DEVICE}, "is a link or a device"),
         ("daisy/bomb.png", {"content": b"\0" * 11_000_000}, "at most 200 times the compressed size is allowed"),
-        ("daisy/a.png", {"content": image(), "compress_type": ZIP_BZIP2}, "has an unsupported compression method; use deflate"),
-        ("daisy/a.txt", {}, "'daisy/a.txt' is not an image; choose one of .bmp, .gif, .jpeg, .jpg, .png"),
+        (
+            "daisy/a.png",
+            {"content": image(), "compress_type": ZIP_BZIP2},
+            "has an unsupported compression method; use deflate",
+        ),
+        ("daisy/a.txt", {}, "'daisy/a.txt' is not an image; supported are .bmp, .gif, .jpeg, .jpg, .png"),
         ("a.png", {"content": image()}, "'a.png' is not in a class folder"),
         ("daisy/more/a.png", {"content": image()}, "'daisy/more/a.png' is not in a class folder"),
         (

@@ -1,0 +1,54 @@
+"""The names of `kotrain.__all__`; `kotrain` imports this module when one of them is used."""
+
+from kotrain.client import Client
+from kotrain.errors import (
+    ApiError,
+    Conflict,
+    ConnectionFailed,
+    Forbidden,
+    InvalidRequest,
+    KotrainError,
+    NotFound,
+    NotRunning,
+    Unauthorized,
+    Unavailable,
+    WaitTimeout,
+)
+from service.comparisons.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun
+from service.comparisons.boards import Leaderboard
+from service.comparisons.design.requests import ComparisonRequest
+from service.jobs.requests import JobRequest
+from service.jobs.schemas import DryRun, JobView
+from service.metrics.schemas import Metrics
+from service.specs.bodies import Catalog
+from service.specs.outcome import Summary
+from service.specs.states import ComparisonStatus, JobStatus, Reason
+
+__all__ = [
+    "ApiError",
+    "Catalog",
+    "Client",
+    "CompareAnswer",
+    "ComparisonAnswer",
+    "ComparisonDryRun",
+    "ComparisonRequest",
+    "ComparisonStatus",
+    "Conflict",
+    "ConnectionFailed",
+    "DryRun",
+    "Forbidden",
+    "InvalidRequest",
+    "JobRequest",
+    "JobStatus",
+    "JobView",
+    "KotrainError",
+    "Leaderboard",
+    "Metrics",
+    "NotFound",
+    "NotRunning",
+    "Reason",
+    "Summary",
+    "Unauthorized",
+    "Unavailable",
+    "WaitTimeout",
+]

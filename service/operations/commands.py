@@ -1,0 +1,232 @@
+"""Implementation of the server's commands: up, api, worker, migrate, key, gc, doctor, backup, restore."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+import uvicorn
+from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from service.accounts import api_keys
+from service.config import LOOPBACK, settings
+from service.errors import Invalid
+from service.operations import retention, stack
+from service.operations.backup import backup as backups
+from service.operations.backup.archive import BackupError
+from service.operations.doctor import findings
+from service.operations.doctor.checks import examine
+from service.operations.embedded.process import EmbeddedError
+from service.specs.quantities import size
+from service.storage import database
+from service.storage.files import store
+from service.storage.schema_version import Incompatible
+
+REFUSALS = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
+"""Messages of PostgreSQL for permanent errors; errors before a connection exists have no code."""
+
+
+def up(port: int | None, home: Path | None) -> None:
+    """Start database, broker, API and a worker on this machine; Ctrl-C stops all of them."""
+    with _one_line_errors():
+        _choose(KOTRAIN_PORT=port, KOTRAIN_HOME=home and _absolute(home))
+        logging.basicConfig(level=logging.WARNING, format="kotrain: %(asctime)s %(message)s")
+        stack.run(_announce)
+
+
+def api(host: str | None, port: int | None, fd: int | None) -> None:
+    """Serve the HTTP API, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
+    with _one_line_errors():
+        _choose(KOTRAIN_HOST=host, KOTRAIN_PORT=port)
+        _require("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
+        wanted = settings()
+        _check_schema()
+        if wanted.host not in LOOPBACK and not api_keys.any_exist():
+            raise EmbeddedError(f"listening on {wanted.host} requires an API key: create one with `kotrain key NAME`")
+        with socket.socket(fileno=fd) if fd is not None else stack.listen(wanted.host, wanted.port) as listener:
+            _serve(listener)
+
+
+def worker() -> None:
+    """Train jobs on this machine, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
+    with _one_line_errors():
+        _require("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
+        _check_schema()
+    # A new process image: the worker starts its forkserver before it imports anything that is imported here.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "workers"])
+
+
+def migrate() -> None:
+    """Upgrade the schema of the database at KOTRAIN_DATABASE_URL; a newer compatible schema is left unchanged."""
+    with _one_line_errors():
+        _require("KOTRAIN_DATABASE_URL")
+        database.migrate()
+
+
+def key(name: str, admin: bool, home: Path | None) -> None:
+    """Create an API key for a user and print it. Only its hash is stored: it cannot be shown again."""
+    with _one_line_errors(), _ended_by_signals():
+        _choose(KOTRAIN_HOME=home and _absolute(home))
+        with stack.database():
+            database.check_schema()
+            typer.echo(api_keys.create(name, admin=admin))
+
+
+def gc(
+    checkpoints_days: float | None, points_days: float | None, dry_run: bool, home: Path | None, as_json: bool
+) -> None:
+    """Remove expired checkpoints and metric points, and files that no checkpoint refers to."""
+    with _one_line_errors(), _ended_by_signals():
+        _choose(KOTRAIN_HOME=home and _absolute(home))
+        kept = retention.Policy.of_settings()
+        policy = retention.Policy(
+            kept.checkpoints_days if checkpoints_days is None else checkpoints_days,
+            kept.points_days if points_days is None else points_days,
+            dry_run,
+        )
+        with stack.database():
+            database.check_schema()
+            removed = retention.collect(policy, store())
+    typer.echo(removed.model_dump_json(indent=2) if as_json else "\n".join(retention.describe(policy, removed)))
+    for problem in removed.problems:
+        typer.echo(f"kotrain: {problem}", err=True)
+    if removed.problems:
+        raise typer.Exit(1)
+
+
+def doctor(home: Path | None, as_json: bool) -> None:
+    """Check this installation, running or stopped, and suggest fixes; exit status 1 if there are errors."""
+    with _one_line_errors():
+        os.environ.update({} if home is None else {"KOTRAIN_HOME": str(_absolute(home))})
+        results = examine()
+    if as_json:
+        typer.echo(findings.as_json(results))
+    else:
+        findings.print_text(results)
+    if any(finding.level is findings.Level.ERROR for finding in results):
+        raise typer.Exit(1)
+
+
+def backup(file: Path, home: Path | None) -> None:
+    """Back up the database and the checkpoints to a new file, whether kotrain is running or stopped."""
+    with _one_line_errors(), _ended_by_signals():
+        _choose(KOTRAIN_HOME=home and _absolute(home))
+        with stack.database():
+            made = backups.create(file)
+    typer.echo(f"{file}: {made.jobs} jobs, {len(made.files)} checkpoints, {size(made.size_bytes)}")
+    if made.left_out:
+        typer.echo(f"not included, because replaced meanwhile or damaged: {len(made.left_out)} checkpoints")
+
+
+def restore(file: Path, home: Path | None) -> None:
+    """Restore a backup into an empty database: that of KOTRAIN_DATABASE_URL, or of a home whose stack is stopped."""
+    with _one_line_errors(), _ended_by_signals():
+        _choose(KOTRAIN_HOME=home and _absolute(home))
+        with backups.verified(file) as whole, stack.database(must_be_stopped=True):
+            done = backups.restore(whole)
+    typer.echo(f"restored from {file}: {done.jobs} jobs, {done.files} checkpoints")
+    if done.requeued:
+        typer.echo(f"requeued, because running at the time of the backup: {done.requeued} jobs")
+    if done.dropped:
+        typer.echo(f"not in the backup: {done.dropped} checkpoints; their jobs continue from older ones")
+
+
+def _check_schema() -> None:
+    """Raise if the schema is incompatible or the database denies access.
+
+    An unreachable database is not an error: API and worker wait for it at any time.
+    """
+    try:
+        database.check_schema()
+    except OperationalError as away:
+        if any(words in str(away) for words in REFUSALS):
+            raise
+        logging.warning("kotrain: database unreachable, schema not checked: %s", _line(away))
+
+
+class Server(uvicorn.Server):
+    """Closes event streams at shutdown instead of waiting for them to end."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the streams, then shut down as uvicorn does."""
+        if "hub" in self.lifespan.state:
+            self.lifespan.state["hub"].close()
+        await super().shutdown(sockets)
+
+
+def _serve(listener: socket.socket) -> None:
+    # uvicorn stops gracefully on a signal and then raises it again; these handlers ignore it, so that we exit with 0.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    config = uvicorn.Config(
+        "service.app:create_app",
+        factory=True,
+        # Longer than clients keep idle connections: a request on a connection that is being closed would be lost.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=stack.STREAM_SECONDS,
+        log_level="info",
+    )
+    server = Server(config)
+    server.run(sockets=[listener])
+    if not server.started:
+        raise typer.Exit(1)
+
+
+def _announce(running: stack.Running) -> None:
+    typer.echo(f"kotrain is running at {running.url}")
+    typer.echo("  dashboard: open this address in a browser and enter the API key")
+    typer.echo(f"  API key:   {running.key_file}  (found automatically by the tools of this user)")
+    typer.echo(f"  logs:      {running.logs}")
+    typer.echo("Press Ctrl-C to stop; all data is kept.")
+
+
+def _choose(**environment: object) -> None:
+    """Set environment variables from options, for this process and its children."""
+    os.environ.update({name: str(value) for name, value in environment.items() if value is not None})
+    settings.cache_clear()
+
+
+def _absolute(home: Path) -> Path:
+    """The absolute path, which is valid for children too; `.` is returned unchanged, and rejected by the settings."""
+    return home if home == Path() else home.absolute()
+
+
+def _require(*names: str) -> None:
+    for name in names:
+        if getattr(settings(), name.removeprefix("KOTRAIN_").lower()) is None:
+            raise EmbeddedError(f"{name} is not set: set it, or use `kotrain up`, which starts its own servers")
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise SystemExit, so that the block cleans up as after Ctrl-C."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    yield
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Expected errors become one line on standard error and exit status 1."""
+    try:
+        yield
+    except (BackupError, EmbeddedError, Incompatible, Invalid, ValidationError, SQLAlchemyError) as error:
+        typer.echo(f"kotrain: {_line(error)}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"KOTRAIN_{'_'.join(map(str, first['loc'])).upper()}: {first['msg'].removeprefix('Value error, ')}"
+    if isinstance(error, SQLAlchemyError):
+        return f"database (KOTRAIN_DATABASE_URL): {' '.join(str(getattr(error, 'orig', error)).split())}"
+    return str(error)

@@ -1,0 +1,16 @@
+import pytest
+
+from service.specs.catalog.optimizers import CONTROL_PARAMS, KO_PARAMS, OPTIMIZERS, Collision, ControlOptions
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "params", "options"), [("ko", KO_PARAMS, Collision), ("control", CONTROL_PARAMS, ControlOptions)]
+)
+def test_parameters_on_a_base_are_the_bases_the_wrappers_and_its_name(wrapper, params, options):
+    assert list(params) == [name for name, entry in OPTIMIZERS.items() if wrapper in entry.base_of]
+    for name, model in params.items():
+        own = type(OPTIMIZERS[name]().params)
+        assert model.__name__ == f"{wrapper.capitalize()}{own.__name__}"
+        assert list(model.model_fields) == [*own.model_fields, *options.model_fields, "base"]
+        assert model().base == name
+        assert issubclass(model, own)

@@ -1,0 +1,29 @@
+"""Durations, sizes and p values as text."""
+
+import pytest
+
+from service.specs import quantities
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (quantities.p_value(0.0004), "< 0.001"),
+        (quantities.p_value(0.0137), "0.014"),
+        (quantities.p_value(0.234), "0.23"),
+        (quantities.p_value(None), ""),
+        (quantities.duration(0.012), "0.012 s"),
+        (quantities.duration(90), "90 s"),
+        (quantities.duration(402.7), "6.71 min"),
+        (quantities.duration(100_000), "27.8 h"),
+        (quantities.duration(None), ""),
+        (quantities.size(670_000), "670 kB"),
+        (quantities.size(1.34e9), "1.34 GB"),
+        (quantities.size(0), "0 B"),
+        (quantities.size(999_700), "1 MB"),
+        (quantities.size(2.5e12), "2.5 TB"),
+        (quantities.size(None), ""),
+    ],
+)
+def test_quantities(text: str, expected: str) -> None:
+    assert text == expected
