@@ -37,7 +37,7 @@ from service.specs.states import ComparisonStatus, JobStatus
 from service.storage.tables import Comparison, Job, User
 
 PREVIEWED, PREVIEW_LETTERS, PREVIEW_NUMBERS = 16, 200, 32
-"""Records that are shown, and of each so many letters of a text or numbers of a row."""
+"""Records that are shown, and of each at most this many letters of a text or numbers of a row."""
 FOLDER_OF = {choice.kind: folder for folder, choice in OWN.items()}
 """Kind -> first part of the name."""
 _KINDS: dict[FileFormat, tuple[Kind, ...]] = {
@@ -47,7 +47,7 @@ _KINDS: dict[FileFormat, tuple[Kind, ...]] = {
     "jsonl": ("text",),
     "zip": ("image",),
 }
-"""What a file can turn out to hold."""
+"""Kinds of records that each format can contain."""
 _PREVIEW = TypeAdapter(list[PreviewRecord])
 
 

@@ -1,4 +1,4 @@
-"""Figures of comparisons and jobs as files by themselves; what draws them is loaded with the first."""
+"""Figures of comparisons and jobs as files; matplotlib is loaded with the first figure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Picture(Output):
 
 
 def of_file(file: str, theme: Theme, width_pixels: int) -> tuple[str, Wish]:
-    """The figure's name, and what kind of file, from `NAME.svg`. Raises NotFound."""
+    """Split `NAME.svg` into the name of the figure and the options of its file. Raises NotFound."""
     name, _, ending = file.rpartition(".")
     for known in MEDIA_TYPES:
         if name and ending == known:
@@ -56,7 +56,7 @@ def of_file(file: str, theme: Theme, width_pixels: int) -> tuple[str, Wish]:
 
 
 def _drawing() -> ModuleType:
-    from service.reports import plots  # noqa: PLC0415  # matplotlib: 35 MB and 0.6 s, only for those who draw
+    from service.reports import plots  # noqa: PLC0415  # matplotlib: 35 MB and 0.6 s, only needed to draw
 
     return plots
 
@@ -71,7 +71,7 @@ def _named(name: str, known: Mapping[str, str]) -> None:
 
 
 def comparison_plots(session: Session, comparison_id: UUID) -> Plots:
-    """The figures of each task, then those of all. Raises NotFound."""
+    """The figures of each task, then those of all tasks. Raises NotFound."""
     answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
     of_tasks = [
         PlotName(name=name, title=title, task=task.label)
@@ -83,12 +83,12 @@ def comparison_plots(session: Session, comparison_id: UUID) -> Plots:
 
 
 def comparison_plot(comparison_id: UUID, name: str, task: str, wish: Wish) -> Picture:
-    """One of them; `task` is a number from 1 or a label. No session is open while it is drawn.
+    """Draw a figure; `task` is a number from 1 or a label. No session is open while it is drawn.
 
     Raises:
-        NotFound: there is no such comparison or plot.
-        Invalid: there is no such task.
-        Conflict: it cannot be drawn, or not yet.
+        NotFound: unknown comparison or plot.
+        Invalid: unknown task.
+        Conflict: its data is missing or incomplete.
     """
     with transaction() as session:
         answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
@@ -101,7 +101,7 @@ def comparison_plot(comparison_id: UUID, name: str, task: str, wish: Wish) -> Pi
 
 
 def _curves(session: Session, answer: ComparisonAnswer, task: TaskAnswer, name: str) -> formats.Curves:
-    """Those that a figure of a task may show. Raises NotFound where there is no such figure."""
+    """The curves that a figure of a task may need. Raises NotFound for an unknown figure."""
     _named(name, {**plot_names.of_task(task), **plot_names.ACROSS})
     runs = [job for group in task.groups for job in group.jobs]
     return read.curves(session, runs, formats.curve_names(answer))
@@ -123,7 +123,7 @@ def _picture(body: bytes, wish: Wish, file_name: str) -> Picture:
 
 
 def job_plots(session: Session, job_id: UUID) -> Plots:
-    """The figures of what was measured so far. Raises NotFound."""
+    """The figures of the metrics recorded so far. Raises NotFound."""
     lookup.get(session, job_id)
     known = plot_names.of_job(_measured(session, job_id))
     return Plots(plots=[PlotName(name=name, title=title, task=None) for name, title in known.items()])
@@ -135,11 +135,11 @@ def _measured(session: Session, job_id: UUID) -> list[str]:
 
 
 def job_plot(job_id: UUID, name: str, wish: Wish, *, is_log: bool, smooth: float) -> Picture:
-    """One of them. No session is open while it is drawn.
+    """Draw a figure. No session is open while it is drawn.
 
     Raises:
-        NotFound: there is no such job or plot.
-        Conflict: it cannot be drawn.
+        NotFound: unknown job or plot.
+        Conflict: its data is missing.
     """
     with transaction() as session:
         optimizer = lookup.get(session, job_id).optimizer

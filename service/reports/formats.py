@@ -28,7 +28,7 @@ ENDINGS: Mapping[Format, str] = {"html": "html", "csv": "csv", "latex": "tex", "
 
 @dataclass(frozen=True)
 class Report:
-    """A file, and what it is."""
+    """A rendered report with its media type and file name."""
 
     body: str
     media_type: str
@@ -36,15 +36,15 @@ class Report:
 
 
 def render(format: Format, answer: ComparisonAnswer, curves: Curves) -> Report:
-    """A comparison in one of the formats.
+    """Render a comparison in a format.
 
     Args:
-        answer: of a comparison that is over, or as far as it is.
-        curves: of the jobs `job_ids` under the names `curve_names`; only the page needs them. What is missing is left
-            out, and the page says so.
+        answer: a finished or running comparison.
+        curves: metrics `curve_names` of the jobs `job_ids`; used by HTML only. The page names the figures whose
+            curves are missing.
     """
     if format == "html":
-        from service.reports.page import page  # noqa: PLC0415  # matplotlib: 35 MB and 0.6 s, only for those who draw
+        from service.reports.page import page  # noqa: PLC0415  # matplotlib: 35 MB and 0.6 s, only needed to draw
 
         body = page(answer, curves)
     elif format == "csv":
@@ -57,7 +57,7 @@ def render(format: Format, answer: ComparisonAnswer, curves: Curves) -> Report:
 
 
 def job_ids(answer: ComparisonAnswer) -> list[UUID]:
-    """The reported runs: those whose curves the page shows."""
+    """The reported runs, whose curves the page shows."""
     return [job for task in answer.tasks for group in task.groups for job in group.jobs]
 
 
@@ -67,11 +67,11 @@ def curve_names(answer: ComparisonAnswer) -> list[str]:
 
 
 def file_name(answer: ComparisonAnswer, format: Format) -> str:
-    """What a report is stored as."""
+    """File name of a report."""
     return f"{stem(answer)}.{ENDINGS[format]}"
 
 
 def stem(answer: ComparisonAnswer) -> str:
-    """A name that any file system and any HTTP header takes: the comparison's, as far as it is ASCII, and its id."""
+    """ASCII slug of the comparison's name and the end of its id; valid in file systems and HTTP headers."""
     words = re.sub(r"[^a-z0-9]+", "-", answer.name.lower()).strip("-")[:60].rstrip("-")
     return f"{words or 'comparison'}-{str(answer.id)[-8:]}"

@@ -1,4 +1,4 @@
-"""The LaTeX report: a booktabs table to paste into a paper, and how it was done as text after it."""
+"""The LaTeX report: booktabs tables for a paper, followed by the methods paragraph."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from service.reports.wording import MINUS, Scale, listed
 from service.specs.metric_text import many
 
 MOST_COLUMNS = 4
-"""Tasks in one table; with more, each has its own."""
+"""Maximum number of tasks in one table; with more, each task has its own table."""
 
 MOST_FLOATS = 16
-"""Tables until they are set: LaTeX keeps 18 in mind, or 52 in newer versions."""
+"""Tables between page breaks: LaTeX holds at most 18 unplaced floats, 52 in newer versions."""
 
 
 def document_part(answer: ComparisonAnswer) -> str:
-    """Comments with what it needs, the tables, the methods; for pdflatex with inputenc utf8 and fontenc T1."""
+    """Comments with the required packages, the tables, the methods; for pdflatex with inputenc utf8 and fontenc T1."""
     head = [
         f"% Comparison {answer.id}: {_comment(answer.name)}",
         r"% Needs: \usepackage{booktabs}, \usepackage[T1]{fontenc} and, before 2018, \usepackage[utf8]{inputenc}",
@@ -52,7 +52,7 @@ def _table_of_all(answer: ComparisonAnswer) -> str:
 
 
 def _table_of_one(answer: ComparisonAnswer, task: TaskAnswer, number: int) -> str:
-    """The optimizers of a task, best mean first, with what there is no room for in a table of all tasks."""
+    """The optimizers of a task, best mean first, with more columns than the table of all tasks."""
     scale = Scale(task.metric)
     decimals = scale.decimals(group.sd for group in task.groups)
     means = _means(answer, task)
@@ -92,7 +92,7 @@ def _table(alignment: str, head: Sequence[str], rows: Sequence[Sequence[str]], c
 
 
 def _means(answer: ComparisonAnswer, task: TaskAnswer) -> dict[str, str]:
-    """Label -> mean and standard deviation, bold where it leads."""
+    """Label -> mean and standard deviation, bold for leaders."""
     decimals = Scale(task.metric).decimals(group.sd for group in task.groups)
     bold = leaders(answer, task)
     return {
@@ -113,7 +113,7 @@ def _mean(group: GroupView, scale: Scale, decimals: int, *, is_bold: bool) -> st
 
 
 def _plain(text: str) -> str:
-    """A number as text, with a minus that is one; a dash where there is none."""
+    """A number with a LaTeX minus sign; a dash if it is empty."""
     return text.replace(MINUS, "$-$") or "--"
 
 
@@ -207,7 +207,7 @@ GREEK = {
     ), strict=True)),
 }  # fmt: skip
 SPECIAL |= {letter: rf"$\{name}$" for letter, name in GREEK.items()}
-# What the T1 encoding has beside ASCII.
+# Characters of the T1 encoding besides ASCII.
 T1 = set(
     "¡¿«»‘’‚“”„‹›§£"
     "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÐÑÒÓÔÕÖØÙÚÛÜÝÞßàáâãäåæçèéêëìíîïðñòóôõöøùúûüýþÿ"
@@ -217,7 +217,7 @@ LIGATURES = re.compile(r"(?<=([-<>,'?!]))(?=[-<>,'`])")
 
 
 def escaped(text: str) -> str:
-    """Text that stands for itself in LaTeX; a letter that pdflatex cannot set by its base letter or its code point."""
+    """Text escaped for LaTeX; letters that pdflatex cannot set become their base letter or code point."""
     text = " ".join("".join(" " if unicodedata.category(sign) == "Cc" else sign for sign in text).split(" "))
     return "".join(_sign(sign) for sign in LIGATURES.sub("\0", unicodedata.normalize("NFC", text)))
 

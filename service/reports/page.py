@@ -1,4 +1,4 @@
-"""The HTML report: one file that opens anywhere, without scripts and without asking any other address for anything."""
+"""The HTML report: one self-contained file without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from service.specs.metric_text import Measure, many
 from service.specs.quantities import duration, p_value
 
 PACKAGE = "service.reports"
-ENVIRONMENT = "environment."  # of what runs share
+ENVIRONMENT = "environment."  # prefix of fields about the machine and software of the runs
 MOST_DRAWN = 12
-"""Tasks with figures: each takes about a second and 200 kB of the page."""
+"""Maximum number of tasks with figures; each costs about a second and 200 kB of the page."""
 PHASES = {"tuning": "choosing parameters", "reporting": "reported runs", "finished": ""}
 STATUSES = {"running": "Running", "succeeded": "Finished", "failed": "Incomplete", "cancelled": "Cancelled"}
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a section: tables, and figures in the order they are shown."""
+    """A subsection: tables and figures in the order in which they are shown."""
 
     title: str
     tables: Sequence[Table] = ()
@@ -44,12 +44,12 @@ class Part:
 
     @property
     def drawn(self) -> list[Picture]:
-        """The figures that there are."""
+        """The figures that could be drawn."""
         return [picture for picture in self.pictures if picture.svg is not None]
 
     @property
     def left_out(self) -> str:
-        """Those that there are not, by why."""
+        """Titles of the missing figures, grouped by reason."""
         reasons: dict[str, list[str]] = {}
         for picture in self.pictures:
             if picture.svg is None:
@@ -59,7 +59,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Section:
-    """A task, or all of them together."""
+    """A section about one task, or about all tasks together."""
 
     anchor: str
     title: str
@@ -69,7 +69,7 @@ class Section:
 
 
 def page(answer: ComparisonAnswer, curves: Mapping[UUID, Mapping[str, Curve]]) -> str:
-    """The whole file."""
+    """Render the page."""
     study = Study(answer, curves)
     with canvas.settings():
         sections = [
@@ -114,7 +114,7 @@ def _environment() -> Environment:
 
 
 def _status(answer: ComparisonAnswer) -> str:
-    """How many runs of how many, and what became of them."""
+    """Number of ended and planned runs, their statuses, and the device time."""
     progress = answer.progress
     ended = progress.succeeded + progress.diverged + progress.failed + progress.cancelled
     is_over = answer.status != "running"
@@ -140,13 +140,13 @@ def _status(answer: ComparisonAnswer) -> str:
 
 
 def _verdict(answer: ComparisonAnswer) -> list[tuple[str, str]]:
-    """Sentences, each with the task it is about, if it is about one."""
+    """Sentences of the verdict, each with its task label; empty for sentences about all tasks."""
     labels = [task.label for task in answer.tasks]
-    found = []
+    sentences = []
     for sentence in answer.verdict:
-        label = next((one for one in labels if len(labels) > 1 and sentence.startswith(f"{one}: ")), "")
-        found.append((label, sentence.removeprefix(f"{label}: ") if label else sentence))
-    return found
+        label = next((task for task in labels if len(labels) > 1 and sentence.startswith(f"{task}: ")), "")
+        sentences.append((label, sentence.removeprefix(f"{label}: ") if label else sentence))
+    return sentences
 
 
 # --- sections --------------------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ def _across(study: Study) -> Section:
 
 
 def _facts(task: TaskAnswer) -> list[tuple[str, str]]:
-    """What a task is, and what was the same for all optimizers."""
+    """The task, and the fields that are equal for all optimizers."""
     facts = [("data set", task.dataset), ("model", task.model or ""), ("endpoint", Scale(task.metric).words)]
     if task.target is not None:
         facts.append(("target", target_in_words(task.target.model_dump())))
@@ -263,7 +263,7 @@ def _readable(path: str) -> str:
 
 
 def _reused(runs: Sequence[ReusedRun]) -> str:
-    """How many, and whose."""
+    """Number of reused runs, and their owners."""
     if not runs:
         return "All runs were made for this comparison."
     owners = Counter(run.user for run in runs).most_common()
@@ -279,7 +279,7 @@ def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:
         ("endpoint", Scale(plan.metric).words + Measure(plan.metric).whose),
         (
             "seeds",
-            f"{seeds[0]} to {seeds[-1]} ({len(seeds)})" if len(seeds) > 1 else listed([str(one) for one in seeds]),
+            f"{seeds[0]} to {seeds[-1]} ({len(seeds)})" if len(seeds) > 1 else listed([str(seed) for seed in seeds]),
         ),
         ("varied with the seed", listed(plan.vary)),
         (
@@ -303,7 +303,7 @@ def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:
 
 
 def _environments(answer: ComparisonAnswer) -> list[tuple[str, str]]:
-    """Where the runs were made, as far as the answer tells."""
+    """Machine and software of the runs; fields that differ between tasks list all values."""
     found: dict[str, dict[str, None]] = {}
     for task in answer.tasks:
         for name, value in task.held_fixed.items():
@@ -313,7 +313,7 @@ def _environments(answer: ComparisonAnswer) -> list[tuple[str, str]]:
 
 
 def _record(answer: ComparisonAnswer) -> list[tuple[str, str]]:
-    """What it is filed under."""
+    """Id, owner, times and tags."""
     found = [
         ("id", str(answer.id)),
         ("submitted by", answer.user),

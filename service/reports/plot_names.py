@@ -1,4 +1,4 @@
-"""Names of the figures that can be had by themselves, and as what; no drawing, so that listing them costs nothing."""
+"""Names and titles of the figures available as files; free of matplotlib, so that listing them is cheap."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Theme = Literal["light", "dark"]
 
 @dataclass(frozen=True)
 class Wish:
-    """What kind of file."""
+    """Options of the file."""
 
     ending: Ending
     theme: Theme = "light"
     width_pixels: int = 1360
-    """Of a PNG."""
+    """Width of a PNG."""
 
 
 TASK: Mapping[str, str] = {
@@ -35,7 +35,7 @@ TASK: Mapping[str, str] = {
     "cost": "Time per step and peak memory",
     "time_to_target": "Time to target",
 }
-"""Of a task of a comparison."""
+"""Name -> title of the figures of a task."""
 
 ACROSS: Mapping[str, str] = {
     "ranks": "Mean ranks over all tasks",
@@ -43,7 +43,7 @@ ACROSS: Mapping[str, str] = {
     "improvements": "Probability of improvement over all tasks",
     "profiles": "Performance profiles over all tasks",
 }
-"""Of all tasks together."""
+"""Name -> title of the figures of all tasks together."""
 
 JOB: Mapping[str, tuple[str, ...]] = {
     "loss": ("val_loss", "train_loss"),
@@ -51,7 +51,7 @@ JOB: Mapping[str, tuple[str, ...]] = {
     "lr": ("lr",),
     "diagnostics": DIAGNOSTICS,
 }
-"""Of a job: the metrics of each figure, as far as they were measured."""
+"""Name -> metrics of the figures of a job; a figure shows those that were recorded."""
 JOB_TITLES: Mapping[str, str] = {
     "loss": "Loss against steps",
     "accuracy": "Accuracy against steps",
@@ -61,7 +61,7 @@ JOB_TITLES: Mapping[str, str] = {
 
 
 def of_task(task: TaskAnswer) -> dict[str, str]:
-    """Name -> title; of each optimizer with two tuned parameters, also what it was tried at."""
+    """Name -> title; with a figure of the trials of each optimizer with two tuned parameters."""
     tried = {
         f"tried-{place}": f"Trials of {view.label}"
         for place, view in enumerate(task.tuning, 1)
@@ -71,11 +71,11 @@ def of_task(task: TaskAnswer) -> dict[str, str]:
 
 
 def of_job(measured: Collection[str]) -> dict[str, str]:
-    """Name -> title; every metric is a figure, too."""
+    """Name -> title; each remaining metric has a figure of its own."""
     made = {name: JOB_TITLES[name] for name, metrics in JOB.items() if any(one in measured for one in metrics)}
     return made | {name: f"{name} against steps" for name in sorted(measured) if name not in made}
 
 
 def metrics_of(name: str, measured: Collection[str]) -> list[str]:
-    """What a figure of `of_job` shows, of what was measured."""
+    """The recorded metrics that a figure of `of_job` shows."""
     return [one for one in JOB.get(name, ()) if one in measured] or [name]

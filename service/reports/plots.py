@@ -1,4 +1,4 @@
-"""Figures by themselves: of a comparison as its page draws them, and of a job."""
+"""Single figures: those of a comparison's page, and curves of a job."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def of_all_tasks(answer: ComparisonAnswer, name: str, wish: Wish) -> bytes:
     """A figure of `plot_names.ACROSS`. Raises Conflict, with the reason, where it cannot be drawn."""
     found = answer.across
     if found is None:
-        why = "there is only one task" if len(answer.tasks) == 1 else "needs all planned runs to have ended"
+        why = "there is only one task" if len(answer.tasks) == 1 else "available once all planned runs have ended"
         raise Conflict(f"{plot_names.ACROSS[name]}: {why}")
     with canvas.settings(dark=wish.theme == "dark"):
         study = SheetStudy(answer, {}, wish.ending)

@@ -1,4 +1,4 @@
-"""What formats share in reading an answer."""
+"""Queries on an answer that several formats share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from service.specs.metric_text import sign
 
 
 def tuning_of(task: TaskAnswer, label: str) -> TuningView | None:
-    """How a group's parameters were chosen; None where they were given."""
+    """The tuning of a group's parameters; None if they were given."""
     return next((view for view in task.tuning if view.label == label), None)
 
 
@@ -32,9 +32,9 @@ def lacks_runs(task: TaskAnswer) -> bool:
 
 
 def leaders(answer: ComparisonAnswer, task: TaskAnswer) -> list[str]:
-    """The best mean and all that are not significantly behind any other; empty where nothing, or not all, was tested.
+    """The best mean and all that are not significantly behind any other; empty unless all planned runs were tested.
 
-    Without a declared score for diverged runs, a mean over those that survived is no candidate.
+    Without a declared score for diverged runs, a group with diverged runs is not a candidate.
     """
     tested = any(pair.p is not None or pair.significant for pair in task.pairs)
     if answer.status == "cancelled" or lacks_runs(task) or not tested:

@@ -39,7 +39,7 @@ FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_text(answer: ComparisonAnswer) -> str:
-    """The whole file."""
+    """Render the file."""
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, COLUMNS)
     writer.writeheader()
@@ -76,7 +76,7 @@ def _rows(task: TaskAnswer) -> Iterator[dict[str, Any]]:
 
 
 def _difference_to_best(task: TaskAnswer, group: GroupView) -> dict[str, float | None]:
-    """Mean paired difference of the group minus the one with the best mean; empty for that one itself."""
+    """Mean paired difference of the group minus the group with the best mean; empty for the best group."""
     pair = next((one for one in task.pairs if {one.a, one.b} == {group.label, task.groups[0].label}), None)
     if pair is None or group is task.groups[0]:
         return {}
@@ -100,7 +100,7 @@ def _seen_from(pair: PairView, label: str) -> tuple[float | None, float | None, 
 
 
 def _cell(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula gets an apostrophe; what is not known is empty."""
+    """Prefix text that looks like a formula with an apostrophe; values that are not finite are empty."""
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else ""
     if isinstance(value, str) and unicodedata.normalize("NFKC", value.lstrip(" "))[:1] in FORMULA_SIGNS:

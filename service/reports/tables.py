@@ -1,4 +1,4 @@
-"""Tables of the page: columns of texts, of which those that would be empty are left out."""
+"""Tables of the page: columns of text; empty columns are omitted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MOST_MISSING = 50
 
 @dataclass(frozen=True)
 class Column:
-    """A column; `hint` explains its name."""
+    """A column; `hint` is the tooltip of its name."""
 
     name: str
     cells: Sequence[str | Markup]
@@ -42,7 +42,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first column names the rows, `strong` are the rows that lead."""
+    """A table; the first column names the rows, `strong` are the indices of bold rows."""
 
     caption: str
     columns: Sequence[Column]
@@ -51,7 +51,7 @@ class Table:
 
     @property
     def filled(self) -> list[Column]:
-        """The columns that say something."""
+        """The columns with at least one cell that is not empty."""
         return [column for column in self.columns if any(column.cells)]
 
     @property
@@ -61,7 +61,7 @@ class Table:
 
 
 def named(label: str, looks: Looks) -> Markup:
-    """A label behind its mark."""
+    """A label after its marker."""
     return Markup('<span class="named">{}<span>{}</span></span>').format(looks[label].swatch, label)
 
 
@@ -70,7 +70,7 @@ def _names(labels: Iterable[str], looks: Looks, name: str = "optimizer") -> Colu
 
 
 def _reasons(views: Iterable[tuple[str, str | None]]) -> list[str]:
-    """Each reason once, with what it is about."""
+    """Each reason once, after the names that it applies to."""
     found: dict[str, list[str]] = {}
     for name, reason in views:
         if reason:
@@ -121,7 +121,7 @@ def _plus_minus(mean: str, sd: str) -> str:
 
 
 def _parameters(task: TaskAnswer, group: GroupView) -> str:
-    """What was chosen, or given where nothing was tuned."""
+    """The chosen parameters, or those given if nothing was tuned."""
     view = tuning_of(task, group.label)
     if view is None:
         given = group.optimizer.get("params", {})
@@ -179,19 +179,19 @@ def pairs(task: TaskAnswer, looks: Looks) -> Table:
 
 
 def _about(rows: Sequence[PairView]) -> list[str]:
-    """What the columns mean, as far as they are there: a printed page has no hints."""
-    told = []
+    """Explanations of the columns with values: tooltips are missing in print."""
+    notes = []
     if any(pair.detail.correlation is not None for pair in rows):
-        told.append(
+        notes.append(
             "r: correlation of the two over seeds; the higher it is, the more precise is the paired difference."
         )
     if any(pair.detail.cliffs_delta is not None for pair in rows):
-        told.append(
+        notes.append(
             "Cliff's δ: probability that a run of the first has the larger value, minus that of a run of the second."
         )
     if any(pair.seeds_needed is not None for pair in rows):
-        told.append("Seeds needed: approximate, assuming the observed difference and spread.")
-    return [" ".join(told)] if told else []
+        notes.append("Seeds needed: approximate, assuming the observed difference and spread.")
+    return [" ".join(notes)] if notes else []
 
 
 def _pair(a: str, b: str, looks: Looks) -> Markup:
@@ -201,12 +201,12 @@ def _pair(a: str, b: str, looks: Looks) -> Markup:
 
 
 def _seeds(needed: int | None) -> str:
-    """A number of seeds; what nobody can ask for is just too many."""
+    """A number of seeds; above the limit of a request only that it is exceeded."""
     return f"> {count(MOST_SEEDS)}" if needed is not None and needed > MOST_SEEDS else count(needed)
 
 
 def _signed(text: str) -> str:
-    """With a plus where it is one."""
+    """A positive number with a plus sign."""
     return text if not text or text[0] == MINUS or not text.strip("0.") else f"+{text}"
 
 
@@ -217,7 +217,7 @@ def _decided(pair: PairView) -> str:
 
 
 def tuning(task: TaskAnswer, looks: Looks) -> Table | None:
-    """What was tried, and what came of it; None where nothing was tuned."""
+    """Trials and chosen parameters; None if nothing was tuned."""
     views = task.tuning
     if not views:
         return None
@@ -280,7 +280,7 @@ def _decades(view: TuningView) -> str:
 
 
 def cost(task: TaskAnswer, looks: Looks) -> Table | None:
-    """Time, memory and the way to the target; None while nothing is known."""
+    """Time, memory and steps to the target; None while no run has reported them."""
     rows = task.cost
     targets = {one.label: one for one in task.to_target}
     met = [targets.get(row.label) for row in rows]
@@ -359,11 +359,11 @@ def _equals(p: float | None) -> str:
     return text if text.startswith("<") else f"= {text}"
 
 
-# --- what it rests on ------------------------------------------------------------------------------------------------
+# --- details ---------------------------------------------------------------------------------------------------------
 
 
 def missing(answer: ComparisonAnswer, looks: Looks) -> Table | None:
-    """The runs that are not in the statistics; None where there are none."""
+    """The runs that are excluded from the statistics; None if there are none."""
     rows = [(task.label, one) for task in answer.tasks for one in task.missing]
     if not rows:
         return None
@@ -383,7 +383,7 @@ def missing(answer: ComparisonAnswer, looks: Looks) -> Table | None:
 
 
 def planned_tasks(answer: ComparisonAnswer) -> Table:
-    """The tasks, as they were planned."""
+    """The tasks of the plan."""
     rows = answer.plan.tasks
     specs = [row.get("spec", {}) for row in rows]
     scale = Scale(answer.plan.metric)
@@ -421,7 +421,7 @@ def _choice(choice: Mapping[str, Mapping[str, object]] | None) -> str:
 
 
 def planned_optimizers(answer: ComparisonAnswer, looks: Looks) -> Table:
-    """The optimizers, as they were planned: what was fixed, what was searched."""
+    """The optimizers of the plan, with searched and fixed parameters."""
     rows = answer.plan.optimizers
     return Table(
         "Optimizers",

@@ -1,4 +1,4 @@
-"""Curves of several runs as one: a mean with a band; and where each run ended."""
+"""Mean curves and bands of several runs, and their endpoints."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Along = Literal["steps", "wall_seconds"]
 Array = NDArray[np.float64]
 
 MOST_POINTS = 160
-"""Of a curve in the page: a point every two points of paper."""
+"""Maximum number of points of a curve in the page: one for every two typographic points."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Finite points of a run's curve, by increasing x; neighbouring ones averaged where there are too many."""
+    """Finite points of a run's curve, by increasing x; neighboring ones averaged beyond `MOST_POINTS`."""
 
     x: Array
     y: Array
     averaged: tuple[Array, Array] | None = None
-    """The points that these are averages of: x and y."""
+    """The original points, x and y, if these are averages."""
 
     @property
     def points(self) -> tuple[Array, Array]:
-        """All of them: x and y."""
+        """All original points, x and y."""
         return self.averaged or (self.x, self.y)
 
 
@@ -143,7 +143,7 @@ def _widen(low: Array, high: Array, x: Array, one: Trace, between: tuple[float, 
 
 
 def first_hit(run: Mapping[str, Curve], target: Target) -> tuple[float, bool] | None:
-    """When a run first met a target, or, with False, how long it went on without; in seconds. None: no curve."""
+    """Seconds until a run met a target and True, or its duration and False if it did not. None without a curve."""
     curve = run.get(target.metric)
     if curve is None or not len(curve.values):
         return None

@@ -1,4 +1,4 @@
-"""Numbers as a report writes them. What is not known is an empty text, never "None" or "nan"."""
+"""Formatting of numbers in reports. Unknown values become empty text, never "None" or "nan"."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Scale:
 
     @property
     def factor(self) -> float:
-        """From a value to what is written."""
+        """Factor from a value to the displayed number."""
         return 100.0 if self.is_share else 1.0
 
     @property
@@ -48,11 +48,11 @@ class Scale:
 
     @property
     def difference(self) -> str:
-        """What a difference is in, for an axis or the head of a column."""
+        """Label of a difference with its unit, for an axis or a column."""
         return "difference in points" if self.is_share else "difference"
 
     def decimals(self, spreads: Iterable[float | None]) -> int:
-        """So many that a usual one of the spreads shows two digits, within reason."""
+        """Decimals that show two digits of the median spread, within limits."""
         sizes = [abs(spread) * self.factor for spread in spreads if spread and known(spread)]
         fewest, most = (1, 3) if self.is_share else (0, 6)
         if not sizes:
@@ -88,7 +88,7 @@ def between(low: str, high: str) -> str:
 
 
 def fixed(value: float | None, decimals: int) -> str:
-    """So many digits after the point; a true minus, and no minus zero."""
+    """A number with a fixed number of decimals, a minus sign instead of a hyphen, and no negative zero."""
     value = known(value)
     return "" if value is None else f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", MINUS)
 
@@ -122,7 +122,7 @@ def parameters(params: Mapping[str, Any]) -> str:
 
 
 def space(values: Mapping[str, Any]) -> str:
-    """The values that a parameter is searched in."""
+    """The search space of a parameter."""
     for form, words in (("log_uniform", " (logarithmic)"), ("uniform", ""), ("integer", " (integers)")):
         if values.get(form) is not None:
             low, high = values[form]
@@ -136,7 +136,7 @@ def listed(names: Sequence[str], word: str = "and") -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """At most so many characters, the middle left out: labels often differ at their end."""
+    """At most `most` characters, omitting the middle: labels often differ at their end."""
     if len(text) <= most:
         return text
     head = (most - 1) // 2

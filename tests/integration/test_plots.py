@@ -72,7 +72,7 @@ class TestComparisonPlots:
         assert detail == "Training loss against steps: no run has this curve, or it is no longer stored"
         started = ask(api, tasks=[{**TASKS[0], "budget": {"epochs": 2}}])
         detail = problem(api.get(f"/v1/comparisons/{started['id']}/plots/endpoints.png"), 409)["detail"]
-        assert detail.endswith("no reported run has ended with a result yet")
+        assert detail.endswith("no reported run has a result yet")
 
     @pytest.mark.parametrize(
         ("path", "status", "said"),

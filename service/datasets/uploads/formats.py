@@ -1,4 +1,4 @@
-"""Which reader takes a file."""
+"""Choice of the reader of a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARKS: dict[FileFormat, tuple[bytes, ...]] = {
     "zip": (b"PK\x03\x04", b"PK\x05\x06"),
     "parquet": (b"PAR1",),
 }
-"""What files of a format start with; the others are plain text."""
+"""First bytes of binary formats; the others are plain text."""
 _OTHERS = {
     b"PK\x03\x04": "a zip archive or an npz file",
     b"PAR1": "a parquet file",
@@ -42,7 +42,7 @@ class Form:
     image_size: int | None = None
 
     def __post_init__(self) -> None:
-        """Raise Invalid for what files of this format have no use for: whoever gave it expects something of it."""
+        """Raise Invalid for options that this format would ignore."""
         if self.image_size is not None and self.file_format != "zip":
             raise Invalid.field("image_size", f"only zip archives take an image_size; the format is {self.file_format}")
         if self.label != LABEL and self.file_format not in ("csv", "parquet"):
@@ -50,7 +50,7 @@ class Form:
 
 
 def read(path: Path, form: Form, most_bytes: int) -> Records:
-    """The records of a file, which may take so many bytes unpacked. Raises Invalid, with the place of what is wrong."""
+    """The records of a file, which may unpack to `most_bytes`. Raises Invalid with the place of the error."""
     _refuse_other_format(path, form.file_format)
     if form.file_format == "npz":
         return read_npz(path, most_bytes)
@@ -70,7 +70,7 @@ def _refuse_other_format(path: Path, file_format: FileFormat) -> None:
         raise unfit("the file is empty")
     if start.startswith(_MARKS.get(file_format, ())) and file_format in _MARKS:
         return
-    what = next((told for mark, told in _OTHERS.items() if start.startswith(mark)), None)
+    what = next((kind for mark, kind in _OTHERS.items() if start.startswith(mark)), None)
     if what is not None:
         raise unfit(f"the file is not {file_format}: it is {what}")
     if file_format in _MARKS:

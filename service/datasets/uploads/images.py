@@ -61,7 +61,7 @@ def _folder_of(member: ZipInfo) -> str:
 
 
 def _room(count: int, image: Image.Image, most_bytes: int) -> NDArray[np.uint8]:
-    """Space for so many images like this one."""
+    """An empty array for `count` images of the size of `image`."""
     if max(image.size) > MOST_SIDE:
         raise Invalid.field(
             "image_size",
@@ -122,7 +122,7 @@ def _decoded(archive: Archive, member: ZipInfo, image_size: int | None) -> Image
 
 
 def _cut(image: Image.Image, side: int) -> Image.Image:
-    """The largest centred square of the image, as so many pixels a side."""
+    """The largest centered square of the image, resized to `side` x `side` pixels."""
     shorter = min(image.size)
     left, top = (image.width - shorter) / 2, (image.height - shorter) / 2
     plain = image if image.mode in ("L", "RGB") else image.convert("L" if image.mode in GREY else "RGB")

@@ -70,7 +70,7 @@ def _refuse_other_length(inputs: NDArray[Any], labels: NDArray[Any], names: tupl
 
 
 def _array(archive: Archive, member: ZipInfo, name: str) -> NDArray[Any]:
-    """An array, read after its header was found to declare nothing but so many plain numbers or letters."""
+    """Read an array whose header declares plain numbers or letters of the size of the member."""
     with archive.open(member) as file:
         shape, is_fortran, dtype = _header(file, name)
         if dtype.hasobject:
@@ -202,7 +202,7 @@ def _numbers(labels: NDArray[Any], name: str, names: ClassNames) -> NDArray[np.i
 
 
 def _refuse_labels(labels: NDArray[Any], name: str) -> None:
-    """Raise Invalid for what cannot be labels, and for letters that are none."""
+    """Raise Invalid for types that cannot be labels, and for invalid code points."""
     if labels.dtype.kind not in _LABEL_KINDS:
         raise unfit(f"array '{name}' is of type {labels.dtype}; labels must be integers or strings")
     if labels.dtype.kind == "U":

@@ -1,4 +1,4 @@
-"""Labelled records that were read from a file: their classes, their test part, and what is refused about both."""
+"""Labeled records read from a file: their classes, their test part, and the checks of both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from service.specs.metric_text import many
 FEWEST_CLASSES, MOST_CLASSES = 2, 10_000
 FEWEST_RECORDS, FEWEST_PER_CLASS = 10, 3
 MOST_RECORDS = 10_000_000
-"""Each takes some microseconds: so many about half a minute, in which no other file is read."""
+"""Each takes some microseconds, all together about half a minute, during which no other file is read."""
 LONGEST_LABEL = 200
 """Characters."""
 TEST_SHARE = 0.2
@@ -35,21 +35,21 @@ _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
 def unfit(sentence: str) -> Invalid:
-    """The error of an upload whose contents cannot be taken."""
+    """The error of an upload with invalid contents."""
     return Invalid.field("", sentence)
 
 
 def refuse_many(records: int) -> None:
-    """Raise Invalid for more records than are read."""
+    """Raise Invalid above `MOST_RECORDS`."""
     if records > MOST_RECORDS:
         raise unfit(f"the file has more than {MOST_RECORDS:,} records, which is the limit")
 
 
 class Room:
-    """Counts records and the memory that they take; `most_bytes` is what all may take.
+    """Counts records and their memory, up to `most_bytes`.
 
     Raises:
-        Invalid: there are too many, or they take too much. So do all methods.
+        Invalid: a limit is exceeded; raised by all methods.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -57,7 +57,7 @@ class Room:
         self._records = self._bytes = 0
 
     def take(self, records: int, input_bytes: int) -> None:
-        """Count so many records, whose inputs take so many bytes together."""
+        """Count records and the bytes of their inputs."""
         self._records += records
         self._bytes += input_bytes + records * _RECORD_BYTES
         refuse_many(self._records)
@@ -67,7 +67,7 @@ class Room:
             )
 
     def take_texts(self, texts: Sequence[str]) -> None:
-        """Count texts as what they take in memory: four bytes for each letter where one is an emoji."""
+        """Count texts with their size in memory: four bytes per letter if one is an emoji."""
         self.take(len(texts), sum(map(sys.getsizeof, texts)))
 
 
@@ -184,12 +184,12 @@ def _drawn(labels: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.b
 
 
 def warnings_of(records: Records) -> list[str]:
-    """What is allowed and may surprise, in sentences."""
+    """Properties that are allowed but may be unintended, in sentences."""
     return [*_warnings_of_names(records.classes), *_warnings_of_balance(records)]
 
 
 def _warnings_of_names(classes: Sequence[str]) -> list[str]:
-    """Labels that a reader takes for the same."""
+    """Class names that differ only in whitespace or case."""
     alike: dict[str, list[str]] = {}
     for name in classes:
         alike.setdefault(name.strip().casefold(), []).append(name)

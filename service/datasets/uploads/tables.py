@@ -79,11 +79,11 @@ def _csv_row(path: Path, record: int) -> int:
     return record + 2
 
 
-def _csv_trouble(path: Path, told: str) -> str:
-    if "straddling" in told:
+def _csv_trouble(path: Path, message: str) -> str:
+    if "straddling" in message:
         return f"a row has more than {BLOCK_BYTES:,} bytes; is a closing quotation mark missing?"
-    told = told.replace("invalid UTF8 data", "not UTF-8; save the file in that encoding")
-    placed = re.sub(r"Row #(\d+)", lambda found: f"row {_csv_row(path, int(found[1]) - 2)}", told)
+    message = message.replace("invalid UTF8 data", "not UTF-8; save the file in that encoding")
+    placed = re.sub(r"Row #(\d+)", lambda found: f"row {_csv_row(path, int(found[1]) - 2)}", message)
     return f"the csv file cannot be read: {placed[:300]}"
 
 
@@ -103,10 +103,10 @@ def read_parquet(path: Path, label: str, most_bytes: int) -> Records:
         raise unfit(_parquet_trouble(str(error))) from error
 
 
-def _parquet_trouble(told: str) -> str:
-    if "DictAccumulator" in told:
+def _parquet_trouble(message: str) -> str:
+    if "DictAccumulator" in message:
         return "strings in delta encoding are not supported; write the parquet file with plain or dictionary encoding"
-    return f"the parquet file is damaged or incomplete: {told[:300]}"
+    return f"the parquet file is damaged or incomplete: {message[:300]}"
 
 
 def _refuse_types(schema: pa.Schema) -> None:
@@ -232,9 +232,9 @@ class _Reading:
         except pa.ArrowException as error:
             row = next((row for row, value in enumerate(column) if not _is_number(value)), 0)
             value = str(column[row])
-            told = "is empty" if not value else f"is not a number: '{value[:50]}'"
+            message = "is empty" if not value else f"is not a number: '{value[:50]}'"
             hint = f" (a text data set has only the columns '{TEXT}' and '{self._label}')" if name == TEXT else ""
-            raise unfit(f"{self._place(row, name)} {told}{hint}") from error
+            raise unfit(f"{self._place(row, name)} {message}{hint}") from error
         return numbers
 
     def _refuse_nulls(self, column: pa.Array, name: str) -> None:
@@ -261,7 +261,7 @@ def _decoded(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _refuse_names(names: Sequence[str], label: str) -> None:
-    """Raise Invalid where the columns cannot be told apart, or there is nothing to learn from."""
+    """Raise Invalid where the columns are not unique, or there is nothing to learn from."""
     for number, name in enumerate(names, 1):
         if not name.strip():
             raise unfit(f"column {number} has no name; name it, or omit it if it is an index")

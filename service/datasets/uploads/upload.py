@@ -1,4 +1,4 @@
-"""Files on their way in: written piece by piece, counted and hashed, and gone again unless they are kept."""
+"""Uploads in progress: written in pieces, counted and hashed, and removed unless registered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEAD_SECONDS = 86_400.0
 
 
 class Arrival:
-    """An upload into a folder of its own, from where it can be renamed to its place."""
+    """An upload into a temporary folder, which is renamed to its final place."""
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self.folder = folder
@@ -28,7 +28,7 @@ class Arrival:
         self._file = self.path.open("wb")
 
     def write(self, piece: bytes) -> None:
-        """Take a piece. Raises TooLarge."""
+        """Append a piece. Raises TooLarge."""
         refuse_large(self.size_bytes + len(piece), self._most_bytes)
         with disk(self.folder):
             self._file.write(piece)
@@ -36,17 +36,17 @@ class Arrival:
         self.size_bytes += len(piece)
 
     def finish(self) -> None:
-        """All pieces are there."""
+        """Close the file after the last piece."""
         with disk(self.folder):
             self._file.close()
 
     @property
     def sha256(self) -> str:
-        """Hash of what was written."""
+        """SHA-256 of the bytes written so far."""
         return self._digest.hexdigest()
 
     def remove(self) -> None:
-        """Leave nothing behind; what was renamed stays."""
+        """Delete the temporary folder."""
         self._file.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -58,7 +58,7 @@ def refuse_large(size_bytes: int, most_bytes: int) -> None:
 
 
 def arrive(data_dir: Path, most_bytes: int) -> Arrival:
-    """A new upload; what uploads left that died long ago is removed first."""
+    """Start an upload, after removing folders that crashed uploads left behind."""
     with disk(data_dir):
         place = arrivals(data_dir)
         for folder in place.iterdir():
@@ -71,7 +71,7 @@ def arrive(data_dir: Path, most_bytes: int) -> Arrival:
 
 
 def arrivals(data_dir: Path) -> Path:
-    """The folder of what comes and goes, on the disk of the data sets, so that renaming is all it takes."""
+    """Folder of temporary files, on the file system of the data sets, so that a rename moves them."""
     place = data_dir / "own" / ".arriving"
     place.mkdir(parents=True, exist_ok=True)
     return place
@@ -79,7 +79,7 @@ def arrivals(data_dir: Path) -> Path:
 
 @contextmanager
 def disk(folder: Path) -> Iterator[None]:
-    """What the disk refuses becomes an answer: it is full, or not ours to write to."""
+    """Turn errors of the file system, such as a full disk, into Unavailable."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Zip archives from strangers: what they declare is checked before, and what they give counted while it is read."""
+"""Untrusted zip archives: declared sizes are checked first, and unpacked bytes counted while reading."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MOST_MEMBERS = 1_000_000
 MOST_DIRECTORY_BYTES = 2**27
 """Of the table of contents, which is read as a whole; a million members with names of 60 letters take 10**8."""
 MOST_RATIO, RATIO_FROM_BYTES = 200, 10 * 2**20
-"""A larger member that unpacks to more than so many times its size is refused: nothing worth training on does."""
+"""Compression ratio above which members of at least `RATIO_FROM_BYTES` are refused; real data stays far below."""
 _END, _END_BYTES = b"PK\x05\x06", 22
 _END64, _END64_BYTES = b"PK\x06\x06", 56
 _END64_LOCATOR, _LOCATOR_BYTES = b"PK\x06\x07", 20
 _LONGEST_COMMENT = 65_535
 _BY_THEMSELVES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
-"""What operating systems add."""
+"""Files that operating systems add."""
 _DAMAGE = (BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 """What zipfile raises on its way through numbers and names that are not true: OSError for places before the start,
 NotImplementedError for kinds of packing that it does not know."""
@@ -68,7 +68,7 @@ class Archive:
 
     @contextmanager
     def open(self, member: ZipInfo) -> Iterator[IO[bytes]]:
-        """A member to read from; what is read has to be told to `count`."""
+        """A member to read from; pass the number of bytes read to `count`."""
         try:
             with self._zip.open(member) as file:
                 yield file
@@ -130,7 +130,9 @@ def _refuse_large_directory(path: Path, what: str) -> None:
         directory = int.from_bytes(tail[at + 12 : at + 16], "little")
         locator = tail[max(0, at - _LOCATOR_BYTES) : at]
         if locator.startswith(_END64_LOCATOR):
-            start = size - len(tail) + at - _LOCATOR_BYTES - _END64_BYTES  # where zipfile reads, whatever is told
+            start = (
+                size - len(tail) + at - _LOCATOR_BYTES - _END64_BYTES
+            )  # where zipfile reads, regardless of the locator
             file.seek(max(0, start))
             record = file.read(_END64_BYTES)
             if start != int.from_bytes(locator[8:16], "little") or not record.startswith(_END64):

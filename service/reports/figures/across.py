@@ -72,7 +72,7 @@ def alike(sorted_ranks: Sequence[float], critical_difference: float | None) -> l
 def _caption_of_ranks(across: AcrossTasks, bars: Sequence[tuple[float, float]]) -> str:
     if across.critical_difference is None:
         why = "; ".join(across.cannot_say) or "too few tasks for a critical difference"
-        return f"Descriptive only, without a test: {why}."
+        return f"Descriptive only, without a significance test. {why}."
     text = f"Ranks that differ by more than {fixed(across.critical_difference, 2)} differ significantly (Nemenyi test)"
     return text + ("; bars join those that do not." if bars else "; here, all do.")
 

@@ -115,7 +115,7 @@ def absent(title: str, why: str) -> Picture:
 
 
 def canvas(height: float = HEIGHT) -> tuple[Figure, Axes]:
-    """A figure of so many points of height, with one pair of axes."""
+    """A figure with one pair of axes; `height` is in points."""
     figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
     return figure, figure.add_subplot()
 

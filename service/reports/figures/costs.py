@@ -1,4 +1,4 @@
-"""What a run of each optimizer takes."""
+"""Time and memory of the runs."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def wrapped(name: str) -> str:
 
 
 def short_names(study: Study, labels: Sequence[str], most: int = LETTERS) -> dict[str, str]:
-    """Label -> what a figure calls it."""
+    """Label -> its short form in a figure."""
     return {label: study.lettering.drawn(text) for label, text in zip(labels, all_shortened(labels, most), strict=True)}
 
 
@@ -211,13 +211,13 @@ def _caption_of_runs(
 def _described(groups: Sequence[GroupView], scale: Scale) -> str:
     decimals = scale.decimals(group.sd for group in groups)
     unit = " %" if scale.is_share else ""
-    told = []
+    sentences = []
     for group in groups:
         text = f"{group.label}: {many(group.n, 'run')}"
         text += f", mean {scale.text(group.mean, decimals)}{unit}" if group.mean is not None else ""
         text += f" ({scale.interval(group.interval, decimals)})" if group.interval else ""
-        told.append(text + (f", {group.diverged} diverged" if group.diverged else ""))
-    return "; ".join(told) + "."
+        sentences.append(text + (f", {group.diverged} diverged" if group.diverged else ""))
+    return "; ".join(sentences) + "."
 
 
 # --- differences -----------------------------------------------------------------------------------------------------
@@ -313,7 +313,7 @@ def _differences_in_words(pairs: Sequence[PairView], scale: Scale) -> str:
 
 
 def times_to_target(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsOf]) -> Picture:
-    """When each run reached the target, and how long those went on that missed it."""
+    """Time at which each run reached the target, or ended without reaching it."""
     title = "Time to target"
     if task.target is None:
         return absent(title, "the task has no target")

@@ -1,4 +1,4 @@
-"""What the figures of a page share: the answer, the curves, and how each optimizer looks."""
+"""Data shared by the figures of a page: the answer, the curves, and the styles of the optimizers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Study:
 
     @property
     def yet(self) -> str:
-        """What follows on something that is not there: nothing where it will not come any more."""
+        """` yet` while the comparison is running, else empty; follows a statement that something is missing."""
         return " yet" if self.answer.status == "running" else ""
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What was tried, what it scored, and how much depended on it."""
+"""Trials of the tuning: scores, sensitivity to parameters, and tuning effort."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _draw_failed(axes: Axes, view: TuningView, look: Look) -> None:
 
 
 def _draw_ranges(lanes: Axes, views: Sequence[TuningView], study: Study) -> None:
-    """From the lowest good rate to the highest; an arrow where the range goes on beyond what was tried."""
+    """From the lowest good rate to the highest; an arrow at the end of a range that is open."""
     for y, view in enumerate(views):
         good = view.good_range
         assert good is not None
@@ -171,7 +171,7 @@ def _points(points: float) -> str:
 
 
 def _rates_in_words(views: Sequence[TuningView], scale: Scale) -> str:
-    told = []
+    sentences = []
     for view in views:
         chosen = _chosen(view)
         text = f"{view.label}: {many(len(view.trials), 'trial')}"
@@ -180,8 +180,8 @@ def _rates_in_words(views: Sequence[TuningView], scale: Scale) -> str:
         good = view.good_range
         if good is not None and good.low is not None and good.high is not None:
             text += f", good rates {number(good.low)} to {number(good.high)}"
-        told.append(text)
-    return "; ".join(told) + "."
+        sentences.append(text)
+    return "; ".join(sentences) + "."
 
 
 # --- two parameters --------------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def _extend(scale: Scale) -> str:
 
 
 def expected_best(study: Study, task: TaskAnswer, key: str) -> Picture:
-    """What so many trials would have led to."""
+    """Expected best score after each number of trials."""
     title = "Expected best score by number of trials"
     views = [view for view in task.tuning if len(view.expected_best) > 1]
     if not views:

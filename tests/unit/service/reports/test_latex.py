@@ -159,7 +159,7 @@ class TestReport:
         for one, why in ((cancelled, "the comparison was cancelled"), (short, "planned runs are missing")):
             body = render("latex", one, {}).body
             assert r"\textbf" not in body
-            assert f"Nothing is bold, because {why}." in body
+            assert f"No mean is bold because {why}." in body
 
     def test_what_is_not_there_yet_is_a_dash(self, tmp_path: Path) -> None:
         answer = waiting()

@@ -183,13 +183,13 @@ class TestUsual:
     def test_has_the_numbers_of_groups_and_pairs(self) -> None:
         text = rendered("usual")[1].text
         assert "ko soft (adam) 5 96.67 ± 0.17 96.46 to 96.87 96.87" in text
-        assert "Jobs ran beside others on the same machine" in text
+        assert "Jobs shared their machine with other jobs" in text
 
     def test_tells_what_it_rests_on(self) -> None:
         made, text = study(), rendered("usual")[1].text
-        assert "✓ yes Paired." in text
-        assert "✗ no Times undisturbed." in text
-        assert "? cannot say Differences without strong skew." in text
+        assert "✓ holds Paired." in text
+        assert "✗ violated Times undisturbed." in text
+        assert "? unknown Differences without strong skew." in text
         assert made.answer.methods in text
         assert "3 existing runs were reused: 2 by ada and 1 by grace." in text
         assert f"/v1/comparisons/{made.answer.id}/report?format=csv" in text
@@ -213,7 +213,7 @@ class TestAwkward:
 
     def test_a_figure_that_cannot_be_drawn_is_told(self) -> None:
         text = rendered("waiting")[1].text
-        assert "No reported run has ended with a result yet." in text
+        assert "No reported run has a result yet." in text
         assert "no trial has ended yet" in text
         assert "choosing parameters: 6 of at most 88 runs ended" in text
 
@@ -224,7 +224,7 @@ class TestAwkward:
 
     def test_without_ranks_to_test_it_says_why(self) -> None:
         text = rendered("usual")[1].text
-        assert "A description, not a test. Friedman's test: it needs 8 tasks or more." in text
+        assert "Descriptive only, without a significance test. Friedman's test: it needs 8 tasks or more." in text
 
     def test_looks_leave_the_intervals_of_means_out(self) -> None:
         made = study()
@@ -246,7 +246,7 @@ class TestAwkward:
         assert "60 runs missing" in text
         assert "worker_lost: number 0" in text
         assert "10 more are in the JSON report." in text
-        assert "not in the statistics 60 failed" in text
+        assert "excluded from the statistics 60 failed" in text
 
     def test_many_tasks_are_not_all_drawn(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("service.reports.page.MOST_DRAWN", 1)

@@ -121,10 +121,10 @@ def test_why_there_is_none(made: Made) -> None:
     given = study(optimizers=[{"name": "adam"}, {"name": "sgd"}], tasks=[TASK])
     with pytest.raises(Conflict, match="no learning rate was tuned"):
         of_task(given, "learning_rates", Wish("svg"))
-    with pytest.raises(Conflict, match="Mean ranks over all tasks: there is one task"):
+    with pytest.raises(Conflict, match="Mean ranks over all tasks: there is only one task"):
         plots.of_all_tasks(given.answer, "ranks", Wish("svg"))
     two = made.answer.model_copy(update={"across": None})
-    with pytest.raises(Conflict, match="not before the end"):
+    with pytest.raises(Conflict, match="available once all planned runs have ended"):
         plots.of_all_tasks(two, "ranks", Wish("svg"))
 
 
@@ -188,7 +188,7 @@ def test_smoothing_of_a_constant_is_that_constant() -> None:
 
 
 def test_a_logarithm_of_nothing_is_refused() -> None:
-    with pytest.raises(Conflict, match="no value is above 0"):
+    with pytest.raises(Conflict, match="a logarithmic axis needs a value above 0"):
         of_job("lr", is_log=True)
     with pytest.raises(Conflict, match="temperature against steps: no value is finite"):
         of_job("temperature")
@@ -198,8 +198,8 @@ def test_a_panel_without_a_logarithm_hides_no_other() -> None:
     curves = {"lambda_max": curve([1.0, 2.0]), "temperature": curve([0.0, -1.0, np.inf])}
     drawn = plots.of_job("ko", curves, "diagnostics", SVG, is_log=True, smooth=0.0)
     said = check_alone(drawn)[1].text or ""
-    assert said.endswith("Not on a logarithmic axis, which needs a value above 0: temperature.")
-    with pytest.raises(Conflict, match="no value is above 0"):
+    assert said.endswith("On a linear axis, because no value is above 0: temperature.")
+    with pytest.raises(Conflict, match="a logarithmic axis needs a value above 0"):
         plots.of_job("ko", {"temperature": curves["temperature"]}, "diagnostics", SVG, is_log=True, smooth=0.0)
 
 
