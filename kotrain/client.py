@@ -21,8 +21,8 @@ from service.comparisons.answers import (
     ComparisonAnswer,
     ComparisonDryRun,
     ComparisonSummary,
-    Leaderboard,
 )
+from service.comparisons.boards import Leaderboard
 from service.datasets.schemas import DatasetDetail, DatasetList, DatasetView
 from service.jobs.schemas import DryRun, History, JobView
 from service.metrics.schemas import Metrics

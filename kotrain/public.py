@@ -14,7 +14,8 @@ from kotrain.errors import (
     Unavailable,
     WaitTimeout,
 )
-from service.comparisons.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun, Leaderboard
+from service.comparisons.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun
+from service.comparisons.boards import Leaderboard
 from service.comparisons.design.requests import ComparisonRequest
 from service.jobs.requests import JobRequest
 from service.jobs.schemas import DryRun, JobView

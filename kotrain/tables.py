@@ -24,9 +24,9 @@ if TYPE_CHECKING:
         ComparisonDryRun,
         ComparisonSummary,
         GroupView,
-        Leaderboard,
         PairView,
     )
+    from service.comparisons.boards import Leaderboard
     from service.datasets.schemas import DatasetDetail, DatasetView
     from service.jobs.schemas import History, JobView
     from service.metrics.schemas import CurveView

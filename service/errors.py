@@ -1,15 +1,15 @@
-"""The errors a user can meet; each knows its HTTP status and its problem type (RFC 9457).
+"""Errors for users, each with its HTTP status and problem type (RFC 9457).
 
 KotrainError
-├── Invalid              422  the request is understood and wrong; names the fields
-├── Malformed            400  the request cannot be read
+├── Invalid              422  well-formed, but wrong; names the fields
+├── Malformed            400  cannot be parsed
 ├── Unauthorized         401
 ├── Forbidden            403
 ├── NotFound             404
-├── Conflict             409  the state of things forbids it
+├── Conflict             409  not allowed in the current state
 ├── TooLarge             413
-├── Unreadable           415  the body is not announced as JSON
-└── Unavailable          503  a part is away; try again
+├── Unreadable           415  the body is not declared as JSON
+└── Unavailable          503  a dependency is unavailable; try again
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True)
 class FieldError:
-    """One thing that is wrong: where (a JSON pointer, or a query parameter's name) and what would be right."""
+    """An invalid field: its JSON pointer (or the name of a query parameter), and what is wrong or would be valid."""
 
     pointer: str
     detail: str
 
 
 class KotrainError(Exception):
-    """Base: `detail` is a sentence for people, `extra` goes into the problem document as it is."""
+    """Base class. `detail` is a sentence for the user; `extra` is added to the problem document."""
 
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
     slug: ClassVar[str] = "internal"
@@ -44,7 +44,7 @@ class KotrainError(Exception):
 
 
 class Invalid(KotrainError):
-    """The request is understood and wrong."""
+    """The request is well-formed, but wrong."""
 
     status, slug, title = HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", "The request is not valid"
 
@@ -60,32 +60,32 @@ class Invalid(KotrainError):
 
 
 class Malformed(KotrainError):
-    """The request cannot be read."""
+    """The request cannot be parsed."""
 
     status, slug, title = HTTPStatus.BAD_REQUEST, "malformed", "The request cannot be read"
 
 
 class Unauthorized(KotrainError):
-    """No key, or one that is not known."""
+    """The API key is missing or unknown."""
 
     status, slug, title = HTTPStatus.UNAUTHORIZED, "unauthorized", "A valid API key is required"
     headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
 
 
 class Forbidden(KotrainError):
-    """The key is known, and this is somebody else's."""
+    """The user may not do this."""
 
     status, slug, title = HTTPStatus.FORBIDDEN, "forbidden", "Permission denied"
 
 
 class NotFound(KotrainError):
-    """There is no such thing."""
+    """The resource does not exist."""
 
     status, slug, title = HTTPStatus.NOT_FOUND, "not-found", "Not found"
 
 
 class Conflict(KotrainError):
-    """The state of things forbids it."""
+    """The current state does not allow this."""
 
     status, slug, title = HTTPStatus.CONFLICT, "conflict", "The current state does not allow this"
 
@@ -98,13 +98,13 @@ class TooLarge(KotrainError):
 
 
 class Unreadable(KotrainError):
-    """The body is of another type."""
+    """The body is not declared as JSON."""
 
     status, slug, title = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type"
 
 
 class Unavailable(KotrainError):
-    """A part that is needed is away for now."""
+    """A dependency is temporarily unavailable."""
 
     status, slug, title = HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable"
     headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}

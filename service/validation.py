@@ -1,4 +1,4 @@
-"""What pydantic says about a body, in the body's own words: a JSON pointer, and what would be right there."""
+"""Translates pydantic's errors into JSON pointers into the request body, with messages for its author."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.specs.patterns import WORDS
 
 
 def field_error(error: Mapping[str, Any], body: Any) -> FieldError:
-    """One of pydantic's errors as a pointer into the body that was sent, and what would be right there."""
+    """A pydantic error as a pointer into the submitted body and a message."""
     source, *location = error["loc"] or ("body",)
     if source != "body":
         return FieldError(".".join(str(part) for part in location) or str(source), _detail(error))
@@ -33,12 +33,12 @@ def field_error(error: Mapping[str, Any], body: Any) -> FieldError:
 
 
 def field_errors(error: ValidationError, body: Any) -> list[FieldError]:
-    """All errors of a body that was validated here, and not by the framework."""
-    return [field_error({**one, "loc": ("body", *one["loc"])}, body) for one in error.errors()]
+    """All errors of a body that was validated by our own code instead of FastAPI."""
+    return [field_error({**details, "loc": ("body", *details["loc"])}, body) for details in error.errors()]
 
 
 def _path_in(body: Any, location: Sequence[Any]) -> list[Any]:
-    """Pydantic's location without the names of union members, which are not in the body."""
+    """Pydantic's location without the tags of union members, which do not occur in the body."""
     path: list[Any] = []
     node = body
     for index, part in enumerate(location):
@@ -49,7 +49,7 @@ def _path_in(body: Any, location: Sequence[Any]) -> list[Any]:
             node = node[part]
             path.append(part)
         elif index == len(location) - 1 and isinstance(node, dict) and not _is_member(node, part):
-            path.append(part)  # a field that is missing
+            path.append(part)  # a missing field
     return path
 
 

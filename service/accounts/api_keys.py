@@ -1,4 +1,4 @@
-"""API keys: make one, take one back, and say whose one is."""
+"""API keys: create, list, delete, and look up the user of a request."""
 
 from __future__ import annotations
 
@@ -27,15 +27,14 @@ def _digest(key: str) -> str:
 
 
 def fingerprint(key: ApiKey) -> str:
-    """What tells keys apart, when the keys themselves are known to nobody here: the first digits of the hash."""
+    """The first digits of a key's hash, which identify it in lists; the key itself is not stored."""
     return key.digest[:8]
 
 
 def create(name: str, *, admin: bool = False, key: str | None = None) -> str:
-    """A new key (or the given one) for the user `name`, who is made if need be; it is stored as a hash only.
+    """Create a key (or store the given one) for the user `name`, who is created if new. Only the hash is stored.
 
-    `admin` raises the user, also one who is there already; without it nobody loses the right. `Invalid` for a name
-    that could not stand in a filter of the job list.
+    `admin` makes the user an admin; False leaves an admin one. Raises Invalid for a name that filters cannot contain.
     """
     if not re.fullmatch(LABEL, name):
         raise Invalid.field("name", f"invalid user name {name!r}; use 1 to 64 letters, digits, spaces and _.:/@+=-")
@@ -44,7 +43,7 @@ def create(name: str, *, admin: bool = False, key: str | None = None) -> str:
 
 
 def make_as(session: Session, caller: User, name: str, *, admin: bool) -> tuple[ApiKey, str]:
-    """`create` as an admin asks for it: the row, and the key, which nobody can read later. Raises Forbidden."""
+    """`create` on behalf of an admin: the row, and the key, which cannot be read later. Raises Forbidden."""
     if not caller.is_admin:
         raise Forbidden("only an admin can create keys")
     return _make(session, name, _random(), admin=admin)
@@ -58,40 +57,40 @@ def _make(session: Session, name: str, key: str, *, admin: bool) -> tuple[ApiKey
     session.execute(insert(User).values(id=uuid7(), name=name, is_admin=False).on_conflict_do_nothing())
     user = session.scalars(select(User).where(User.name == name)).one()
     user.is_admin = user.is_admin or admin
-    found = session.scalar(select(ApiKey).where(ApiKey.digest == _digest(key)))
-    if found is None:
-        found = ApiKey(user=user, digest=_digest(key))
-        session.add(found)
+    row = session.scalar(select(ApiKey).where(ApiKey.digest == _digest(key)))
+    if row is None:
+        row = ApiKey(user=user, digest=_digest(key))
+        session.add(row)
         session.flush()
-        session.refresh(found)
-    return found, key
+        session.refresh(row)
+    return row, key
 
 
 def any_exist() -> bool:
-    """Whether somebody could log in at all."""
+    """Whether any key exists."""
     with transaction() as session:
         return bool(session.scalar(select(func.count(ApiKey.id))))
 
 
 def is_known(key: str) -> bool:
-    """Whether the key opens anything here."""
+    """Whether the key is valid."""
     with transaction() as session:
         return session.scalar(select(ApiKey.id).where(ApiKey.digest == _digest(key))) is not None
 
 
 def visible(session: Session, user: User) -> Sequence[ApiKey]:
-    """The user's own keys, or for an admin all, the newest first."""
+    """The user's own keys, or all keys for an admin; newest first."""
     query = select(ApiKey).order_by(ApiKey.id.desc())
     return session.scalars(query if user.is_admin else query.where(ApiKey.user_id == user.id)).all()
 
 
 def delete(session: Session, used: ApiKey, key_id: UUID) -> None:
-    """Take a key back.
+    """Delete a key.
 
     Raises:
-        NotFound: there is none.
-        Forbidden: it is somebody else's, and the caller is no admin.
-        Conflict: it is the one that the call came with, or no admin would have one any more.
+        NotFound: no key has this id.
+        Forbidden: the key belongs to another user, and the caller is not an admin.
+        Conflict: it is the key of the request itself, or the last key of any admin.
     """
     key = session.get(ApiKey, key_id)
     if key is None:
@@ -101,7 +100,7 @@ def delete(session: Session, used: ApiKey, key_id: UUID) -> None:
     if key.id == used.id:
         raise Conflict("this request is authenticated with that key; use another key to delete it")
     if key.user.is_admin:
-        # Locked, lest two admins take back each other's at the same time.
+        # Locked, so that two admins cannot delete each other's keys at the same time.
         of_admins = select(ApiKey.id).join(User).where(User.is_admin).order_by(ApiKey.id).with_for_update(of=ApiKey)
         if set(session.scalars(of_admins)) <= {key_id}:
             raise Conflict("this is the last admin key; create another one first: `kotrain key NAME --admin`")
@@ -109,18 +108,18 @@ def delete(session: Session, used: ApiKey, key_id: UUID) -> None:
 
 
 def owner(session: Session, authorization: str | None) -> User:
-    """The user whose key the `Authorization` header carries; `Unauthorized` says what is wrong with it."""
+    """The user whose key is in the `Authorization` header. Raises Unauthorized."""
     return used(session, authorization).user
 
 
 def used(session: Session, authorization: str | None) -> ApiKey:
-    """The key that the `Authorization` header carries; `Unauthorized` says what is wrong with it."""
+    """The key in the `Authorization` header. Raises Unauthorized."""
     if authorization is None:
         raise Unauthorized("missing API key; send the header 'Authorization: Bearer KEY'")
     scheme, _, key = authorization.partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise Unauthorized("malformed Authorization header; send 'Authorization: Bearer KEY'")
-    found = session.scalar(select(ApiKey).where(ApiKey.digest == _digest(key.strip())))
-    if found is None:
+    row = session.scalar(select(ApiKey).where(ApiKey.digest == _digest(key.strip())))
+    if row is None:
         raise Unauthorized("unknown API key")
-    return found
+    return row

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from service import stats
 from service.comparisons.analysis.grouping import ENVIRONMENT_SETTING, NOT_A_SETTING
-from service.comparisons.answers import Board, Leaderboard, Standing
+from service.comparisons.boards import Board, Leaderboard, Standing
 from service.comparisons.design.labels import flat, labels
 from service.specs.metric_text import sign
 from service.storage.tables import Job

@@ -1,7 +1,7 @@
-"""Cancel and retry jobs, one or many at a time.
+"""Cancel and retry jobs, one or several at a time.
 
-Here and in `service.jobs.transitions` are the only changes of a job's status after its submission: here a job that no
-worker runs becomes `cancelled`.
+This module and `service.jobs.transitions` make all changes of a job's status after its submission: a queued job becomes
+`cancelled` here, every other change is made there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from service.storage.tables import Job, JobEvent, User
 
 
 def cancel(session: Session, user: User, job_id: UUID) -> Job:
-    """End a queued job at once and ask a running one to stop; doing so again changes nothing."""
+    """Cancel a queued job immediately, or ask a running one to stop. Idempotent."""
     job = _owned(session, user, job_id)
     _check_cancel(job)
     cancel_many(session, [job_id])
@@ -39,9 +39,9 @@ def _check_cancel(job: Job) -> None:
 
 
 def cancel_many(session: Session, job_ids: Sequence[UUID]) -> None:
-    """End those of these jobs that are queued, ask those that run to stop; in four statements, however many.
+    """Cancel the queued jobs among these and ask the running ones to stop, in four statements.
 
-    They are locked first: one given back between two statements would escape both.
+    They are locked first: a job that is requeued between two statements would escape both.
     """
     assert JobStatus.CANCELLED in TRANSITIONS[JobStatus.QUEUED]
     session.execute(select(Job.id).where(Job.id.in_(job_ids)).order_by(Job.id).with_for_update())
@@ -59,7 +59,7 @@ def cancel_many(session: Session, job_ids: Sequence[UUID]) -> None:
 
 
 def retry(session: Session, user: User, job_id: UUID) -> Job:
-    """A new job with the spec of one that failed or was cancelled; asking again answers the same new job."""
+    """Submit the spec of a failed or cancelled job as a new job; repeated calls return the same new job."""
     job = _owned(session, user, job_id)
     if JobStatus(job.status) not in (JobStatus.FAILED, JobStatus.CANCELLED):
         raise Conflict(
@@ -70,18 +70,18 @@ def retry(session: Session, user: User, job_id: UUID) -> Job:
     if earlier is not None:
         return earlier
     check(session, TrainSpec.model_validate(job.spec))
-    what = ("spec", "dataset", "model", "optimizer", "needs_cuda", "tags", "priority", "user_id")
+    request = ("spec", "dataset", "model", "optimizer", "needs_cuda", "tags", "priority", "user_id")
     limits = ("time_limit_seconds", "max_failures", "memory_limit_bytes")
-    values = {name: getattr(job, name) for name in (*what, *limits)}
-    stamp = layouts.stamp(job.dataset, settings().data)  # the files may be others by now
+    values = {name: getattr(job, name) for name in (*request, *limits)}
+    stamp = layouts.stamp(job.dataset, settings().data)  # the files may have changed
     fresh = {"engine_version": ENGINE_VERSION, "data_stamp": stamp, "retry_of": job_id}
-    (again,) = insert_rows(session, [values | fresh])
-    return get(session, again)
+    (new_id,) = insert_rows(session, [values | fresh])
+    return get(session, new_id)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one of many jobs: done, or why not; and the job that a retry made."""
+    """Outcome of an action on one of several jobs: done or refused, and the job that a retry created."""
 
     job: UUID
     done: bool
@@ -90,39 +90,39 @@ class Outcome:
 
 
 def cancel_each(session: Session, user: User, job_ids: Sequence[UUID]) -> list[Outcome]:
-    """`cancel` for each of these; those that may not be are told, and hold up no other."""
+    """`cancel` each of these jobs. A refused job does not affect the others."""
     locked = select(Job).where(Job.id.in_(job_ids)).order_by(Job.id).with_for_update(of=Job)
-    found = {job.id: job for job in session.scalars(locked)}
+    jobs = {job.id: job for job in session.scalars(locked)}
     outcomes = []
     for job_id in dict.fromkeys(job_ids):
         try:
-            _check_cancel(_allowed(user, job_id, found.get(job_id)))
+            _check_cancel(_allowed(user, job_id, jobs.get(job_id)))
         except KotrainError as refused:
             outcomes.append(Outcome(job_id, False, refused.detail))
         else:
             outcomes.append(Outcome(job_id, True))
-    cancel_many(session, [one.job for one in outcomes if one.done])
+    cancel_many(session, [outcome.job for outcome in outcomes if outcome.done])
     return outcomes
 
 
 def retry_each(session: Session, user: User, job_ids: Sequence[UUID]) -> list[Outcome]:
-    """`retry` for each of these; those that may not be are told, and hold up no other."""
-    found: dict[UUID, Outcome] = {}
-    for job_id in sorted(set(job_ids)):  # as everybody locks them
+    """`retry` each of these jobs. A refused job does not affect the others."""
+    outcomes: dict[UUID, Outcome] = {}
+    for job_id in sorted(set(job_ids)):  # the order in which all transactions lock jobs
         try:
-            found[job_id] = Outcome(job_id, True, new_job=retry(session, user, job_id).id)
-        except KotrainError as refused:  # before anything was written
-            found[job_id] = Outcome(job_id, False, refused.detail)
-    return [found[job_id] for job_id in dict.fromkeys(job_ids)]
+            outcomes[job_id] = Outcome(job_id, True, new_job=retry(session, user, job_id).id)
+        except KotrainError as refused:  # raised before any write
+            outcomes[job_id] = Outcome(job_id, False, refused.detail)
+    return [outcomes[job_id] for job_id in dict.fromkeys(job_ids)]
 
 
 def _owned(session: Session, user: User, job_id: UUID) -> Job:
-    """The job, locked, if this user may change it."""
+    """The job, locked. Raises NotFound and Forbidden."""
     return _allowed(user, job_id, session.scalar(select(Job).where(Job.id == job_id).with_for_update(of=Job)))
 
 
 def _allowed(user: User, job_id: UUID, job: Job | None) -> Job:
-    """The job that was found under an id, if this user may change it."""
+    """The job with this id. Raises NotFound if it is None, Forbidden if the user may not change it."""
     if job is None:
         raise NotFound(f"job {job_id} not found")
     if job.user_id != user.id and not user.is_admin:

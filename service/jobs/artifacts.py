@@ -1,4 +1,4 @@
-"""What there is of a job as files: its checkpoints, its curves as a table, and its documents."""
+"""The files of a job: its checkpoints, its curves as CSV, and its JSON documents."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CURVES = "curves.csv"
 BINARY, CSV, JSON = "application/octet-stream", "text/csv; charset=utf-8; header=present", "application/json"
 BLOCK_BYTES = 1 << 20
 ROWS = 5_000
-"""Of a table, sent at once."""
+"""Rows of a CSV file that are sent at a time."""
 CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})\.pt")
 
 
@@ -52,30 +52,30 @@ class Artifacts(Output):
 
 @dataclass(frozen=True)
 class Download:
-    """A file on its way out, or the part of it that was asked for."""
+    """A file to send, or the requested range of it."""
 
     file_name: str
     media_type: str
     blocks: Iterator[bytes]
     size_bytes: int | None = None
-    """Of the blocks."""
+    """Total size of the blocks."""
     sha256: str | None = None
-    """Of the whole file."""
+    """SHA-256 of the whole file."""
     part: str | None = None
-    """`Content-Range`, where it is not the whole file."""
+    """`Content-Range`; None for the whole file."""
 
 
 def artifacts(session: Session, job_id: UUID) -> Artifacts:
-    """All of them. Raises NotFound."""
+    """All files of a job. Raises NotFound."""
     job = lookup.get(session, job_id)
     query = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step)
-    found = [
+    files = [
         _about(f"checkpoint-{row.step}.pt", "checkpoint", BINARY, row.size_bytes, row) for row in session.scalars(query)
     ]
     if session.scalar(select(exists().where(MetricChunk.job_id == job_id))):
-        found.append(_about(CURVES, "curves", CSV))
-    found += [_about(name, "document", JSON, len(text)) for name, text in _documents(job).items()]
-    return Artifacts(artifacts=found)
+        files.append(_about(CURVES, "curves", CSV))
+    files += [_about(name, "document", JSON, len(text)) for name, text in _documents(job).items()]
+    return Artifacts(artifacts=files)
 
 
 def _about(
@@ -97,7 +97,7 @@ def _about(
 
 
 def _documents(job: Job) -> dict[str, bytes]:
-    """Those that there are, by name."""
+    """The existing documents, by name."""
     documents = {"spec.json": job.spec, "summary.json": job.summary, "environment.json": job.environment}
     return {
         name: (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
@@ -107,12 +107,12 @@ def _documents(job: Job) -> dict[str, bytes]:
 
 
 def download(session: Session, job_id: UUID, name: str, wanted: str | None = None) -> Download:
-    """One of them; `wanted` is the request's `Range`, which only checkpoints heed.
+    """A file of a job. `wanted` is the request's `Range`, which only checkpoints support.
 
     Raises:
-        NotFound: there is no such job, or it has no such file.
-        Unavailable: the file of a checkpoint cannot be read, for now or for good.
-        Conflict: it is damaged.
+        NotFound: the job does not exist, or has no such file.
+        Unavailable: the file of a checkpoint cannot be read.
+        Conflict: the file of a checkpoint is damaged.
     """
     job = lookup.get(session, job_id)
     file_name = f"job-{str(job_id)[-8:]}-{name}"
@@ -126,23 +126,23 @@ def download(session: Session, job_id: UUID, name: str, wanted: str | None = Non
     curves = read.curves(session, [job_id]).get(job_id) if name == CURVES else None
     if curves:
         return Download(file_name, CSV, _table(curves))
-    there = ", ".join(one.name for one in artifacts(session, job_id).artifacts)
-    raise NotFound(f"job {job_id} has no file '{name[:64]}'; choose one of {there}")
+    names = ", ".join(file.name for file in artifacts(session, job_id).artifacts)
+    raise NotFound(f"job {job_id} has no file '{name[:64]}'; choose one of {names}")
 
 
 # --- checkpoints -----------------------------------------------------------------------------------------------------
 
 
 def _checkpoint(row: Checkpoint, file_name: str, wanted: str | None) -> Download:
-    what = f"the checkpoint of job {row.job_id} after step {row.step}"
+    checkpoint = f"the checkpoint of job {row.job_id} after step {row.step}"
     try:
         with store().open(row.file) as file:
             size = file.seek(0, io.SEEK_END)
     except OSError as error:
         why = "its file is missing" if isinstance(error, FileNotFoundError) else error.strerror or "unknown"
-        raise Unavailable(f"{what} cannot be read now: {why}") from None
+        raise Unavailable(f"{checkpoint} cannot be read now: {why}") from None
     if size != row.size_bytes:
-        raise Conflict(f"{what} is damaged: its file has {size} bytes, expected {row.size_bytes}")
+        raise Conflict(f"{checkpoint} is damaged: its file has {size} bytes, expected {row.size_bytes}")
     first, last = _range(wanted, size) or (0, size - 1)
     count = last - first + 1
     part = f"bytes {first}-{last}/{size}" if count < size else None
@@ -150,21 +150,21 @@ def _checkpoint(row: Checkpoint, file_name: str, wanted: str | None) -> Download
 
 
 def _range(wanted: str | None, size: int) -> tuple[int, int] | None:
-    """The first and the last byte of `bytes=5-9`, `bytes=5-` or `bytes=-5`; None, which is all, for anything else.
+    """First and last byte of `bytes=5-9`, `bytes=5-` or `bytes=-5`; None, the whole file, for any other value.
 
-    A server may always answer all (RFC 9110, 14.2).
+    A server may ignore `Range` (RFC 9110, 14.2).
     """
-    found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", wanted or "")
-    if found is None or not size or not (found[1] or found[2]):
+    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", wanted or "")
+    if match is None or not size or not (match[1] or match[2]):
         return None
-    if not found[1]:
-        return (max(0, size - int(found[2])), size - 1) if int(found[2]) else None
-    first, last = int(found[1]), min(int(found[2] or size - 1), size - 1)
+    if not match[1]:
+        return (max(0, size - int(match[2])), size - 1) if int(match[2]) else None
+    first, last = int(match[1]), min(int(match[2] or size - 1), size - 1)
     return (first, last) if first <= last else None
 
 
 def _blocks(name: str, first: int, count: int) -> Iterator[bytes]:
-    """Opened with the first block: whoever leaves before that leaves no open file."""
+    """The file is opened with the first block, so that a client that disconnects earlier leaves no open file."""
     with store().open(name) as file:
         file.seek(first)
         while count and (block := file.read(min(count, BLOCK_BYTES))):
@@ -176,12 +176,12 @@ def _blocks(name: str, first: int, count: int) -> Iterator[bytes]:
 
 
 def _table(curves: Mapping[str, Curve]) -> Iterator[bytes]:
-    """A row for each point: name, optimizer step, value (`nan` and `inf` as they are), seconds since the run began."""
+    """One row per point: name, optimizer step, value (may be `nan` or `inf`), seconds since the start of the run."""
     yield _lines([("name", "step", "value", "wall_seconds")])
     for name, curve in curves.items():
         for start in range(0, len(curve.steps), ROWS):
             part = slice(start, start + ROWS)
-            seconds = [round(one, 4) for one in curve.wall_seconds[part].tolist()]
+            seconds = [round(second, 4) for second in curve.wall_seconds[part].tolist()]
             columns = curve.steps[part].tolist(), curve.values[part].tolist(), seconds
             yield _lines([(name, *row) for row in zip(*columns, strict=True)])
 

@@ -1,4 +1,4 @@
-"""Rows of checkpoints: a stored file counts only through its row, which commits with the metrics up to its step."""
+"""Rows of checkpoints. A stored file is valid only through its row, which commits with the metrics up to its step."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from service.storage.files import remove_after_commit
 from service.storage.tables import Checkpoint
 
 KEPT = 2
-"""The newest, and the one before it in case that one turns out to be damaged."""
+"""Checkpoints kept per job: the newest, and the one before it in case the newest is damaged."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """A file in the store that an attempt wrote: the state of its job after `step` optimizer steps."""
+    """A checkpoint that an attempt wrote to the store: the state of its job after `step` optimizer steps."""
 
     step: int
     file: str
     size_bytes: int
     sha256: str
     seconds: float
-    """Wall-clock of the run until then."""
+    """Wall-clock seconds of the run up to the checkpoint."""
 
 
 def name_of(job_id: UUID, attempt: int, file: str = "") -> str:
-    """Where in the store an attempt's files lie, and nobody else's."""
+    """Name in the store of an attempt's file; the prefix belongs to this attempt alone."""
     return f"jobs/{job_id}/{attempt}/{file}"
 
 
 def add(session: Session, job_id: UUID, attempt: int, written: Sequence[Written]) -> None:
-    """Make these count, and older ones than the newest two not. The caller holds the fence (the job's row lock).
+    """Add checkpoints and delete all but the newest two. The caller holds the fence (the job's row lock).
 
-    One of a step that an earlier attempt stopped at, before its validation or while it was tested, takes that one's
-    place. One that is sent again after a commit whose answer was lost is there already.
+    A checkpoint replaces that of an earlier attempt at the same step, which stopped before its validation or during its
+    test. One that is sent again, after a commit whose response was lost, is ignored.
     """
     if not written:
         return
-    of_these = Checkpoint.step.in_([one.step for one in written])
-    others = Checkpoint.file.not_in([one.file for one in written])
+    of_these = Checkpoint.step.in_([checkpoint.step for checkpoint in written])
+    others = Checkpoint.file.not_in([checkpoint.file for checkpoint in written])
     replaced = delete(Checkpoint).where(Checkpoint.job_id == job_id, of_these, others).returning(Checkpoint.file)
     remove_after_commit(session, session.scalars(replaced).all())
-    rows = [{"job_id": job_id, "attempt": attempt, **asdict(one)} for one in written]
+    rows = [{"job_id": job_id, "attempt": attempt, **asdict(checkpoint)} for checkpoint in written]
     session.execute(insert(Checkpoint).on_conflict_do_nothing(), rows)
     kept = select(Checkpoint.step).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc()).limit(KEPT)
     superseded = delete(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.step.not_in(kept))
@@ -54,9 +54,9 @@ def add(session: Session, job_id: UUID, attempt: int, written: Sequence[Written]
 
 
 def take_over(session: Session, job_id: UUID, attempt: int) -> None:
-    """The attempt gets what the one before it had, and only that: a version without checkpoints may have run since.
+    """Assign the checkpoints of the preceding attempt to this one, and delete older ones.
 
-    It discarded the points that led to them, and leaves the rows as they are.
+    A version without checkpoints that ran in between discarded the points up to them and left their rows.
     """
     before = Checkpoint.attempt == attempt - 1
     session.execute(update(Checkpoint).where(Checkpoint.job_id == job_id, before).values(attempt=attempt))
@@ -65,13 +65,13 @@ def take_over(session: Session, job_id: UUID, attempt: int) -> None:
 
 
 def newest_first(session: Session, job_id: UUID) -> list[Written]:
-    """What a job can continue from."""
+    """The checkpoints a job can continue from, newest first."""
     columns = (Checkpoint.step, Checkpoint.file, Checkpoint.size_bytes, Checkpoint.sha256, Checkpoint.seconds)
     rows = session.execute(select(*columns).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc()))
     return [Written(*row) for row in rows]
 
 
 def forget_after(session: Session, job_id: UUID, step: int) -> None:
-    """The job continues from `step` (0: from the beginning): what lies beyond it is damaged or of no use."""
+    """Delete the checkpoints after `step`, from which the job continues (0: from the start)."""
     beyond = delete(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.step > step)
     remove_after_commit(session, session.scalars(beyond.returning(Checkpoint.file)).all())

@@ -1,4 +1,4 @@
-"""Claiming: how a worker takes the best queued job and starts or continues it."""
+"""Claims: a worker takes the best queued job and starts or continues it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Claim:
     time_limit_seconds: float | None
     memory_limit_bytes: int | None
     step: int
-    """How far the attempt before came."""
+    """Step that the preceding attempt reached."""
 
 
 CLAIM = text(
-    # Each user's head job, so that nobody's long queue hides another's; then priority, fair share, age.
+    # The first job of each user, so that a user's long queue does not block the others; then priority, fair share, age.
     """
     WITH head AS (
         SELECT job.id
@@ -57,7 +57,7 @@ CLAIM = text(
 
 
 def claim(session: Session, worker_id: str, *, has_cuda: bool) -> Claim | None:
-    """The best queued job that this worker can run, now running under a new attempt; None where there is none."""
+    """Claim the best queued job that this worker can run, which starts a new attempt. None if no job is eligible."""
     asked = {"worker": worker_id, "has_cuda": has_cuda, "engine": ENGINE_VERSION}
     row = session.execute(CLAIM, asked).one_or_none()
     if row is None:
@@ -69,23 +69,23 @@ def claim(session: Session, worker_id: str, *, has_cuda: bool) -> Claim | None:
 
 
 WAITS = "waits for its checkpoints"
-"""How the message of a job begins that was given back because they were not there."""
+"""Start of the message of a job that was requeued because its checkpoints were missing."""
 
 
 CONTINUED, BEGAN_ANEW = "continued after step", "began anew"
-"""How it goes on at last."""
+"""Start of the note that an attempt writes when it begins to train."""
 
 
-def begin(session: Session, claim: Claim, step: int, told: Collection[str] = ()) -> bool:
-    """The attempt goes on after `step`, 0 being the beginning: forget what the one before it left beyond that.
+def begin(session: Session, claim: Claim, step: int, kept_metrics: Collection[str] = ()) -> bool:
+    """Continue after `step` (0: from the start), and discard what the preceding attempt stored beyond it.
 
-    Of the step itself the metrics `told` are known; others that the one before measured of it will come again.
+    Of the points at `step` itself, only `kept_metrics` are kept; the attempt measures the others again.
 
-    False, and nothing is done, where the attempt is an old one.
+    Returns False, without any change, if the attempt is superseded.
     """
     if not lock_owned(session, claim.job_id, claim.attempt):
         return False
-    write.trim(session, claim.job_id, step, told)
+    write.trim(session, claim.job_id, step, kept_metrics)
     checkpoints.forget_after(session, claim.job_id, step)
     session.execute(update(Job).where(Job.id == claim.job_id).values(step=step))
     record_notes(session, claim.job_id, claim.attempt, [f"{CONTINUED} {step}" if step else BEGAN_ANEW], step)
@@ -93,16 +93,16 @@ def begin(session: Session, claim: Claim, step: int, told: Collection[str] = ())
 
 
 def waited_seconds(session: Session, job_id: UUID) -> float:
-    """How long a job has been given back for want of its checkpoints, since it trained last."""
-    of_it = JobEvent.job_id == job_id
+    """Seconds since a job was first requeued for missing checkpoints, after it last trained."""
+    of_job = JobEvent.job_id == job_id
     began = JobEvent.message.startswith(CONTINUED) | (JobEvent.message == BEGAN_ANEW)
-    trained = select(func.coalesce(func.max(JobEvent.seq), 0)).where(of_it, began).scalar_subquery()
-    since = select(func.min(JobEvent.at)).where(of_it, JobEvent.message.startswith(WAITS), JobEvent.seq > trained)
+    trained = select(func.coalesce(func.max(JobEvent.seq), 0)).where(of_job, began).scalar_subquery()
+    since = select(func.min(JobEvent.at)).where(of_job, JobEvent.message.startswith(WAITS), JobEvent.seq > trained)
     return float(session.scalar(select(func.extract("epoch", NOW - since.scalar_subquery()))) or 0.0)
 
 
 def count_eligible(session: Session, limit: int, *, has_cuda: bool) -> int:
-    """How many queued jobs a worker could start now, counted up to `limit`."""
+    """Number of queued jobs that a worker could start now, counted up to `limit`."""
     eligible = select(Job.id).where(
         Job.status == JobStatus.QUEUED, Job.available_at <= NOW, Job.engine_version <= ENGINE_VERSION
     )

@@ -1,4 +1,4 @@
-"""Heartbeats: a worker renews the leases of its jobs and stores what they measured."""
+"""Heartbeats: a worker renews the leases of its jobs and stores their metrics, checkpoints and notes."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from service.storage.tables import Worker
 
 @dataclass(frozen=True)
 class Batch:
-    """What an attempt has to store: once and together, also where it has to be sent again."""
+    """What an attempt stores in one transaction. Sending it again has no effect."""
 
     points: write.Points = field(default_factory=dict)
     checkpoints: Sequence[Written] = ()
-    """None is of a step whose points are not in this batch or an earlier one."""
+    """The points up to each checkpoint's step are in this batch or an earlier one."""
     notes: Sequence[str] = ()
-    """What the user should know of it; they become events."""
+    """Messages for the user, stored as events."""
 
 
 @dataclass(frozen=True)
 class Beat:
-    """A sign of life of one running job, with what came up since the last one."""
+    """The heartbeat of one running job, with what it produced since the last one."""
 
     claim: Claim
     step: int
@@ -45,22 +45,22 @@ class Beat:
 
 
 class Instruction(Enum):
-    """What a running job has to do, as the answer to its heartbeat."""
+    """The response to a running job's heartbeat."""
 
     CONTINUE = auto()
     CANCEL = auto()
     LOST = auto()
-    """Another attempt owns the job: write nothing, stop."""
+    """Another attempt owns the job: stop without writing."""
 
 
 def store_batches(session: Session, job_id: UUID, attempt: int, batches: Sequence[Batch]) -> None:
-    """Store what came up in an attempt whose job the caller has locked."""
+    """Store batches of an attempt. The caller has locked its job."""
     write.append(session, [(job_id, batch.points) for batch in batches])
     store_checkpoints(session, job_id, attempt, batches)
 
 
 def store_checkpoints(session: Session, job_id: UUID, attempt: int, batches: Sequence[Batch]) -> None:
-    """Store the checkpoints and notes of an attempt whose job the caller has locked."""
+    """Store the checkpoints and notes of batches. The caller has locked the job."""
     for batch in batches:
         checkpoints.add(session, job_id, attempt, batch.checkpoints)
         record_notes(session, job_id, attempt, batch.notes)
@@ -83,7 +83,7 @@ BEAT = text(
 
 
 def beat(session: Session, worker_id: str, beats: Sequence[Beat]) -> dict[UUID, Instruction]:
-    """Renew the leases of all of a worker's jobs and store what came up; answers what each should do."""
+    """Renew the leases of a worker's jobs and store their batches; returns the instruction for each job."""
     session.execute(update(Worker).where(Worker.id == worker_id).values(heartbeat_at=NOW, stopped_at=None))
     rows = session.execute(
         BEAT,
@@ -115,18 +115,18 @@ CUT_OFF = text(
               < clock_timestamp() - make_interval(secs => :lease)
     """
 )
-"""Which worker a connection belongs to is told by its name (`service.storage.database.connection_name`)."""
+"""The name of a connection identifies its worker (`service.storage.database.connection_name`)."""
 
 
 def end_stale_transactions(session: Session) -> int:
-    """End the transactions, a lease old, of workers that gave no sign of life for as long: they lock jobs and plans.
+    """End transactions of workers without a heartbeat for a lease, if as old as that: they hold locks on jobs.
 
-    Answers how many there were. Their connections end; a worker that wakes up makes new ones and is told what it lost.
+    Returns their number. The connections are closed; a worker that resumes reconnects and learns which jobs it lost.
     """
     return len(session.execute(CUT_OFF, {"lease": settings().lease_seconds}).all())
 
 
 def is_stale(heartbeat_at: Any) -> ColumnElement[bool]:
-    """Whether a lease ran out, by the database's clock; its own downtime does not count against a worker."""
+    """Whether a lease has expired, by the database's clock. Downtime of the database does not count."""
     alive_at = func.greatest(heartbeat_at, func.pg_postmaster_start_time())
     return NOW - alive_at > timedelta(seconds=settings().lease_seconds)

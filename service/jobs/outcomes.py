@@ -1,4 +1,4 @@
-"""Outcomes: a running job ends, returns to the queue, or is reclaimed after its lease ran out."""
+"""Outcomes: a running job finishes, returns to the queue, or is reclaimed after its lease has expired."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def finish(
     total_steps: int | None = None,
     batches: Sequence[Batch] = (),
 ) -> bool:
-    """End a running job with the last that came up; False, and nothing written, where the attempt is an old one."""
+    """End a running job and store its last batches. Returns False, without writing, if the attempt is superseded."""
     if not lock_owned(session, claim.job_id, claim.attempt):
         return False
     store_batches(session, claim.job_id, claim.attempt, batches)
@@ -57,7 +57,10 @@ def finish(
 def requeue(
     session: Session, claim: Claim, message: str, wait_seconds: float = 0, batches: Sequence[Batch] = ()
 ) -> bool:
-    """Return a job to the queue without blame: its worker shuts down or cannot run it. One to be cancelled ends."""
+    """Return a job to the queue without counting a failure: its worker shuts down or cannot run it.
+
+    A job that is to be cancelled ends instead. Returns False, without writing, if the attempt is superseded.
+    """
     if not lock_owned(session, claim.job_id, claim.attempt):
         return False
     if session.scalar(select(Job.cancel_requested).where(Job.id == claim.job_id)):
@@ -78,7 +81,7 @@ def requeue(
 def fail(
     session: Session, job_id: UUID, attempt: int, reason: Reason, message: str, batches: Sequence[Batch] = ()
 ) -> bool:
-    """A worker or child was lost: the job waits and goes on, unless this happened too often or it was cancelled."""
+    """Count a lost worker or child: requeue the job with a delay, or end it after `max_failures` or a cancellation."""
     owned = select(Job).where(Job.id == job_id, Job.attempt == attempt, Job.status == JobStatus.RUNNING)
     job = session.scalar(owned.with_for_update(of=Job))
     if job is None:
@@ -111,7 +114,7 @@ def fail(
 
 
 def reclaim_stale(session: Session) -> list[UUID]:
-    """Take back the jobs whose lease ran out."""
+    """Requeue or fail the jobs whose lease has expired; returns their ids."""
     stale = session.execute(
         select(Job.id, Job.attempt, Job.worker_id)
         .where(Job.status == JobStatus.RUNNING, is_stale(Job.heartbeat_at))

@@ -1,7 +1,7 @@
-"""The doorbell: the only Celery object.
+"""The bell: Celery messages that wake idle slots of workers.
 
-A message carries no job. It wakes one slot of one worker, and the slot claims the best queued job from Postgres; so a
-lost, doubled or redelivered message neither loses nor doubles a job (celery/celery#5935).
+A message carries no job. It wakes one slot of one worker, which claims the best queued job from PostgreSQL; a message
+that is lost, duplicated or redelivered (celery/celery#5935) therefore neither loses nor duplicates a job.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ ANY_WORKER = "kotrain"
 CUDA_WORKERS = "kotrain.cuda"
 
 BELL_SECONDS = 60.0
-"""A bell that nobody heard for so long is worth nothing; maintenance has rung since, or there is no worker."""
+"""Expiry of a message; by then, maintenance has rung again, or no worker is up."""
 SILENCE_SECONDS = 2.0
+"""Pause after a failure to reach the broker."""
 
 log = logging.getLogger(__name__)
 _silent_until = 0.0
 
 
 def queue_of(worker_id: str) -> str:
-    """The queue that only this worker listens to; its maintenance thread rings there."""
+    """The queue of a single worker, used by its maintenance thread."""
     return f"kotrain.worker.{worker_id}"
 
 
 @lru_cache(maxsize=1)
 def celery() -> Celery:
-    """The Celery application, made on first use so that the settings of this process are complete."""
+    """The Celery application, created on first use, when the settings of the process are complete."""
     app = Celery("kotrain", broker=settings().broker_url, set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
-        task_acks_late=False,  # claim and maintenance do what late acknowledgement promises and does not keep
+        task_acks_late=False,  # claims and maintenance recover lost jobs, which late acknowledgement does not
         worker_prefetch_multiplier=1,
         worker_enable_remote_control=False,
         worker_send_task_events=False,
@@ -47,35 +48,35 @@ def celery() -> Celery:
         task_default_queue=ANY_WORKER,
         task_publish_retry=False,
         broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,  # Celery's own default gives up for ever after 100
+        broker_connection_max_retries=None,  # Celery gives up after 100 by default
         broker_transport_options={"socket_connect_timeout": 1.0, "socket_timeout": 5.0, "max_retries": 0},
     )
     return app
 
 
 def ring(queue: str = ANY_WORKER, times: int = 1) -> bool:
-    """Wake `times` slots that listen to `queue`; False where the broker is away (maintenance rings again later).
+    """Wake `times` slots that listen to `queue`. Returns False if the broker is down; maintenance rings again later.
 
-    After a failure no bell is tried for some seconds: a broker that hangs would hold up each submission.
+    After a failure, no message is sent for `SILENCE_SECONDS`, because a broker that hangs would delay each submission.
     """
-    global _silent_until  # one process, one broker
+    global _silent_until  # a process has one broker
     if time.monotonic() < _silent_until:
         return False
     try:
         for _ in range(times):
             celery().send_task(TASK, queue=queue, expires=BELL_SECONDS)
-    except (OperationalError, ConnectionError, OSError) as away:
-        log.warning("broker away, bell not rung: %s", away)
+    except (OperationalError, ConnectionError, OSError) as error:
+        log.warning("broker down, no worker woken: %s", error)
         _silent_until = time.monotonic() + SILENCE_SECONDS
         return False
     return True
 
 
 def is_up() -> bool:
-    """Whether the broker answers."""
+    """Whether the broker responds."""
     try:
         with celery().connection_for_write(connect_timeout=1.0) as connection:
             client: Any = connection.default_channel.client
             return bool(client.ping())
-    except Exception:  # whatever the transport raises, the answer to this question is no
+    except Exception:  # the transport may raise anything
         return False

@@ -1,4 +1,4 @@
-"""Submit jobs: check a request against the data and the workers present, store it as queued, ring for a worker."""
+"""Submit jobs: check requests against data and workers, store them as queued, and wake workers."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from service.storage.database import call_after_commit
 from service.storage.tables import Job, JobEvent, User, Worker
 
 MOST_BELLS = 64
-"""Rung for jobs that are stored together: a slot that is awake goes on until nothing is left."""
+"""Messages per submission of many jobs: a slot that is awake continues until the queue is empty."""
 
 
 def check(session: Session, request: TrainSpec) -> None:
-    """Refuse what can be told to fail before it is queued; `Invalid` names the fields."""
+    """Raise Invalid, with the fields, for a request that is known to fail before it is queued."""
     errors = []
     folder = settings().data
     dataset = request.dataset
@@ -56,20 +56,20 @@ def check(session: Session, request: TrainSpec) -> None:
 
 
 def _only_cpu_workers(session: Session) -> bool:
-    """Whether workers are known and none ever had a GPU. None known is no answer: they may come yet."""
+    """Whether workers are registered and none of them has a GPU. False if none is registered yet."""
     devices = session.scalars(select(Worker.devices)).all()
     return bool(devices) and not any(map(has_cuda, devices))
 
 
 def submit(session: Session, user: User, request: JobRequest) -> Job:
-    """Store a queued job; the bell rings once it is committed."""
+    """Store a queued job; a worker is woken after the commit."""
     check(session, request)
     (job_id,) = submit_many(session, user, [request], is_direct=True)
     return get(session, job_id)
 
 
 def submit_many(session: Session, user: User, requests: Sequence[JobRequest], *, is_direct: bool) -> list[UUID]:
-    """Store queued jobs that were checked, in two statements; `is_direct` False: a comparison wants them."""
+    """Store checked jobs as queued, in two statements. `is_direct` is False for jobs of a comparison."""
     stamp = cache(lambda name: layouts.stamp(name, settings().data))
     return insert_rows(
         session,
@@ -96,7 +96,7 @@ def submit_many(session: Session, user: User, requests: Sequence[JobRequest], *,
 
 
 def insert_rows(session: Session, rows: Sequence[dict[str, Any]]) -> list[UUID]:
-    """Store queued jobs, each with its first event, and ring once they are committed."""
+    """Store queued jobs, each with its first event, and wake workers after the commit."""
     if not rows:
         return []
     ids = [uuid7() for _ in rows]

@@ -1,6 +1,6 @@
 """Status changes of claimed jobs: guarded updates against `TRANSITIONS`, each with its event in one transaction.
 
-Every write names the `attempt` that makes it, the fence: a superseded attempt writes nothing.
+Every write is guarded by the `attempt` that makes it, the fence: a superseded attempt writes nothing.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from service.storage.tables import Job, JobEvent
 
 
 def lock_owned(session: Session, job_id: UUID, attempt: int) -> bool:
-    """Lock the row of a job that `attempt` owns; False if another attempt owns it or it has ended."""
+    """Lock the row of a job that `attempt` owns. Returns False if another attempt owns it or it has ended."""
     owned = select(Job.id).where(Job.id == job_id, Job.attempt == attempt, Job.status == JobStatus.RUNNING)
     return session.scalar(owned.with_for_update()) is not None
 
 
 def record_notes(session: Session, job_id: UUID, attempt: int, notes: Sequence[str], step: int | None = None) -> None:
-    """Write events that change no status; one that is there already is not written again."""
+    """Write events that do not change the status; existing ones are not written again."""
     for note in map(storable, notes):
         same = select(JobEvent.seq).where(
             JobEvent.job_id == job_id, JobEvent.attempt == attempt, JobEvent.message == note
@@ -36,7 +36,7 @@ def record_notes(session: Session, job_id: UUID, attempt: int, notes: Sequence[s
 def change_status(
     session: Session, job_id: UUID, start: JobStatus, end: JobStatus, *, attempt: int | None = None, **values: Any
 ) -> bool:
-    """Move a job from `start` to `end` and write the event; False where it is not in `start`, or not at `attempt`."""
+    """Change a job's status from `start` to `end` and write the event. False if its status or attempt differs."""
     assert end in TRANSITIONS[start]
     if values.get("message"):
         values["message"] = storable(values["message"])
@@ -58,7 +58,7 @@ def record_event(
     message: str | None = None,
     step: int | None = None,
 ) -> None:
-    """Append to the job's events; the caller's transaction holds the job's row lock, so `seq` has no gaps."""
+    """Append to the job's events. The caller's transaction holds the job's row lock, so `seq` has no gaps."""
     row = session.execute(
         update(Job)
         .where(Job.id == job_id)

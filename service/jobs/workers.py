@@ -1,4 +1,4 @@
-"""The workers: which there are, what each is made of, and what it runs now."""
+"""Workers: their state, devices and running jobs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from service.storage.database import NOW, transaction
 from service.storage.tables import Job, User, Worker
 
 REMEMBERED = timedelta(days=1)
-"""Since its last sign of life a worker is listed for so long."""
+"""How long a worker is listed after its last heartbeat."""
 
 
 class WorkerStatus(StrEnum):
@@ -83,15 +83,15 @@ def has_cuda(devices: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def workers(session: Session) -> Workers:
-    """Those of the last day, with the jobs that they run."""
+    """The workers of the last day, with their running jobs."""
     status = case((Worker.stopped_at.is_not(None), WorkerStatus.STOPPED), (is_up(), WorkerStatus.UP))
     query = (
         select(Worker, func.coalesce(status, WorkerStatus.LOST).label("status"))
         .where(NOW - Worker.heartbeat_at <= REMEMBERED)
         .order_by(Worker.started_at.desc(), Worker.id)
     )
-    found = session.execute(query).all()
-    jobs = _running(session, [worker.id for worker, _ in found])
+    rows = session.execute(query).all()
+    jobs = _running(session, [worker.id for worker, _ in rows])
     kept = WorkerView.model_fields.keys() - {"status", "running"}
     return Workers(
         workers=[
@@ -100,13 +100,13 @@ def workers(session: Session) -> Workers:
                 running=jobs.get(worker.id, []),
                 **{name: getattr(worker, name) for name in kept},
             )
-            for worker, status in found
+            for worker, status in rows
         ]
     )
 
 
 def _running(session: Session, workers: Sequence[str]) -> dict[str, list[RunningJob]]:
-    """Worker -> its jobs, the one that began first in front."""
+    """The running jobs of each worker, oldest first."""
     columns = (Job.dataset, Job.model, Job.optimizer, Job.step, Job.total_steps, Job.started_at)
     rows = session.execute(
         select(Job.worker_id, Job.id.label("job"), User.name.label("user"), *columns)
@@ -114,7 +114,7 @@ def _running(session: Session, workers: Sequence[str]) -> dict[str, list[Running
         .where(Job.status == JobStatus.RUNNING, Job.worker_id.in_(workers))
         .order_by(Job.started_at, Job.id)
     )
-    found: dict[str, list[RunningJob]] = {}
+    jobs: dict[str, list[RunningJob]] = {}
     for row in rows:
-        found.setdefault(str(row.worker_id), []).append(RunningJob.model_validate(row))
-    return found
+        jobs.setdefault(str(row.worker_id), []).append(RunningJob.model_validate(row))
+    return jobs

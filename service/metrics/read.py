@@ -18,7 +18,7 @@ from service.storage.database import driver_connection
 
 @dataclass(frozen=True)
 class Curve:
-    """All points of one metric of one job, by increasing step: three arrays of shape (points,)."""
+    """All points of a metric of a job, by increasing step: three arrays of shape (points,)."""
 
     steps: NDArray[np.int64]
     values: NDArray[np.float64]
@@ -28,18 +28,18 @@ class Curve:
 def curves(
     session: Session, job_ids: Sequence[UUID], names: Sequence[str] | None = None
 ) -> dict[UUID, dict[str, Curve]]:
-    """The curves of several jobs in one query; `names` None means all. Jobs without points are not in the answer.
+    """The curves of several jobs, in one query; `names` None: all metrics. Jobs without points are left out.
 
-    Measured for 20 curves of 100,000 points: 0.5 s; as lists of Python's numbers 2.3 s and three times the memory.
+    20 curves of 100,000 points take 0.5 s; as lists of Python numbers, 2.3 s and three times the memory.
     """
     query = CHUNKS.format(of_names="" if names is None else "AND name = ANY(%(names)s)")
-    found: dict[UUID, dict[str, Curve]] = {}
+    by_job: dict[UUID, dict[str, Curve]] = {}
     with driver_connection(session).cursor(binary=True) as cursor:
         cursor.execute(query, {"jobs": list(job_ids), "names": list(names or ())})
         for (job_id, name), chunks in groupby(cursor, itemgetter(0, 1)):
             _, _, *columns = zip(*chunks, strict=True)
-            found.setdefault(job_id, {})[name] = Curve(*map(_array, columns, ELEMENTS, KINDS))
-    return found
+            by_job.setdefault(job_id, {})[name] = Curve(*map(_array, columns, ELEMENTS, KINDS))
+    return by_job
 
 
 CHUNKS = """
@@ -51,24 +51,24 @@ CHUNKS = """
 
 
 HEAD_BYTES = 20
-"""Before the elements of an array of one dimension: dimensions, flags, type, length, first index (`array_send`)."""
+"""Header of a one-dimensional array from `array_send`: dimensions, flags, type, length, first index."""
 
 
-ELEMENTS = [np.dtype([("size", ">i4"), ("it", one)]) for one in (">i4", ">f8", ">f4")]
+ELEMENTS = [np.dtype([("size", ">i4"), ("value", type_)]) for type_ in (">i4", ">f8", ">f4")]
 
 
 KINDS = (np.int64, np.float64, np.float64)
 
 
 def _array(sent: Sequence[bytes], element: np.dtype[Any], kind: type[np.generic]) -> NDArray[Any]:
-    """The elements of arrays, one after another, as they are between Postgres and its clients."""
-    return np.frombuffer(b"".join(one[HEAD_BYTES:] for one in sent), element)["it"].astype(kind)
+    """Concatenate arrays in PostgreSQL's binary format."""
+    return np.frombuffer(b"".join(array[HEAD_BYTES:] for array in sent), element)["value"].astype(kind)
 
 
 def thin(curve: Curve, max_points: int) -> Curve:
-    """At most `max_points` (>= 4) of a curve's points: the first, the last, and each bucket's smallest and largest.
+    """Reduce a curve to `max_points` (>= 4): the first, the last, and the minimum and maximum of each bucket.
 
-    Points that are not finite survive as their bucket's extreme, so that a divergence is never hidden.
+    Points that are not finite count as extremes, so that a divergence stays visible.
     """
     points = len(curve.steps)
     if points <= max_points:

@@ -1,4 +1,4 @@
-"""When stored curves first met a target."""
+"""When stored curves first reached a target."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from service.specs.outcome import Target, TargetHit
 
 
 def _hits_where(meets: str) -> TextClause:
-    """First point of `metric` of each of `jobs` that meets a condition; in Postgres NaN exceeds every number.
+    """The first point of `metric` that meets a condition, for each of `jobs`. PostgreSQL sorts NaN above all numbers.
 
-    Measured for 50 curves of 500 points: 5 ms, with unnest() in FROM 10 ms, with the curves read into numpy 43 ms.
+    50 curves of 500 points take 5 ms; with unnest() in FROM 10 ms, with numpy 43 ms.
     """
     return text(
         f"""
@@ -37,7 +37,7 @@ FIRST_HITS_BELOW = _hits_where("<= :value")
 
 
 def first_hits(session: Session, job_ids: Sequence[UUID], target: Target) -> dict[UUID, TargetHit]:
-    """When each of these jobs first met the target, by its stored curve; those that did not are not in the answer."""
+    """When each of these jobs first reached the target, by its stored curve; jobs that did not are left out."""
     falls = target.metric.endswith("loss")
     rows = session.execute(
         FIRST_HITS_BELOW if falls else FIRST_HITS_ABOVE,

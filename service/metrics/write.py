@@ -1,4 +1,4 @@
-"""Write metric points: append chunks, merge them when a job ends, trim what a lost attempt wrote."""
+"""Store metric points: append chunks, merge them when a job ends, trim those of a lost attempt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_NAME = 128
 
 
 MERGED_POINTS = 4096
-"""Points of a chunk once the job has ended."""
+"""Points per chunk after the job has ended."""
 
 
 Points = Mapping[str, tuple[Sequence[int], Sequence[float], Sequence[float]]]
@@ -28,22 +28,22 @@ _name_ids: dict[str, int] = {}
 
 
 def _name_id(name: str) -> int:
-    """The id of an interned name; new names commit at once, so that a cached id is never rolled back."""
+    """The id of a metric's name. New names commit in a transaction of their own, so that cached ids stay valid."""
     if name not in _name_ids:
         if len(name) > MAX_NAME:
             raise ValueError(f"metric name longer than {MAX_NAME} characters: {name[:MAX_NAME]}...")
         with transaction() as session:
             session.execute(insert(MetricName).values(name=name).on_conflict_do_nothing())
-            found = session.scalars(select(MetricName.id).where(MetricName.name == name)).one()
-        _name_ids[name] = found  # not before the commit: another thread would use an id that nobody can see yet
+            name_id = session.scalars(select(MetricName.id).where(MetricName.name == name)).one()
+        _name_ids[name] = name_id  # after the commit, or another thread would use an id that is not visible yet
     return _name_ids[name]
 
 
 def append(session: Session, batches: Iterable[tuple[UUID, Points]]) -> None:
     """Store points of any number of jobs in one COPY.
 
-    The caller holds the fence (the jobs' row locks). A batch that is sent again after a commit whose answer was lost
-    is stored once: a chunk is known by its job, name and first step.
+    The caller holds the fence (the jobs' row locks). A batch that is sent again, after a commit whose response was
+    lost, is stored once: job, name and first step identify a chunk.
     """
     rows = [
         (job_id, _name_id(name), steps[0], list(steps), list(values), list(wall_seconds))
@@ -74,7 +74,7 @@ def _copy(session: Session, rows: Iterable[tuple[object, ...]]) -> None:
 
 
 def merge(session: Session, job_id: UUID) -> None:
-    """Rewrite a finished job's many small chunks as few large ones."""
+    """Rewrite the small chunks of a finished job as few large ones."""
     chunks = select(func.count()).where(MetricChunk.job_id == job_id).group_by(MetricChunk.name_id)
     if session.scalar(select(func.max(chunks.subquery().c[0]))) in (None, 1):
         return
@@ -96,9 +96,9 @@ def merge(session: Session, job_id: UUID) -> None:
     )
 
 
-def trim(session: Session, job_id: UUID, step: int, told: Collection[str]) -> None:
-    """Forget what a lost attempt measured after `step`, where its successor goes on; and of `step`, all but `told`."""
-    session.execute(TRIM, {"job": job_id, "step": step, "told": list(told)})
+def trim(session: Session, job_id: UUID, step: int, kept: Collection[str]) -> None:
+    """Delete the points after `step`, from which the next attempt continues, and at `step` all but those of `kept`."""
+    session.execute(TRIM, {"job": job_id, "step": step, "kept": list(kept)})
     session.execute(delete(MetricChunk).where(MetricChunk.job_id == job_id, func.cardinality(MetricChunk.steps) == 0))
 
 
@@ -108,7 +108,7 @@ TRIM = text(
     SET steps = steps[1:kept], values = values[1:kept], wall_seconds = wall_seconds[1:kept]
     FROM (SELECT name_id AS name, first_step AS first,
                  (SELECT count(*) FROM unnest(steps) AS s
-                  WHERE s < :step OR s = :step AND metric_names.name = ANY(:told)) AS kept
+                  WHERE s < :step OR s = :step AND metric_names.name = ANY(:kept)) AS kept
           FROM metric_chunks JOIN metric_names ON metric_names.id = name_id
           WHERE job_id = :job AND steps[cardinality(steps)] >= :step) AS long
     WHERE job_id = :job AND name_id = long.name AND first_step = long.first

@@ -1,4 +1,4 @@
-"""Request and response bodies that several rooms share. Response fields have no defaults: no answer omits one."""
+"""Request and response bodies that several packages share. Response fields have no defaults: none is ever omitted."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def many(n: int, noun: str) -> str:
 
 
 def listed(names: Sequence[str], most: int | None = 4, word: str = "and") -> str:
-    """`a, b and c`; beyond `most` names the rest is counted."""
+    """`a, b and c`; with more than `most` names, `a, b, c and 3 more`."""
     shown = list(names)
     if most is not None and len(shown) > most:
         shown = [*shown[: most - 1], f"{len(names) - most + 1} more"]

@@ -17,7 +17,7 @@ class Target(Frozen):
     value: float = Field(ge=0, le=1e6)
 
     def reached_by(self, value: float) -> bool:
-        """Whether `value` of the metric meets the target; a loss has to fall to it, an accuracy to rise to it."""
+        """Whether a value of the metric reaches the target: at most for a loss, at least for an accuracy."""
         return value <= self.value if self.metric.endswith("loss") else value >= self.value
 
 

@@ -1,27 +1,27 @@
-"""Patterns of texts in requests, and the error message of each."""
+"""Patterns of user-supplied text, and error messages that describe them in words."""
 
 from __future__ import annotations
 
 LABEL = r"^[\w .:/@+=-]{1,64}$"
-"""Letters, digits and a few signs, which are safe in URLs, tables and file names."""
+"""Letters, digits and some punctuation, which are safe in URLs, tables and file names."""
 
 TAG_KEY = r"^[\w ./@+=-]{1,64}$"
 """As `LABEL`, without the colon, which separates a tag's key from its value in a query."""
 
 TAG = r"^[\w ./@+=-]+:[\w .:/@+=-]+$"
-"""Key and value."""
+"""Key and value of a tag, separated by a colon."""
 
 OWN_NAME = r"[a-z0-9][a-z0-9_.-]{0,47}"
-"""Second part of the name of a registered data set, also the name of its folder."""
+"""The name of an uploaded data set, after its kind; it is also the name of a folder."""
 
 PRINTABLE = r"^[^\x00-\x1f\uFFFE\uFFFF]*$"
-"""Without control characters and code points that XML, and so an SVG figure, cannot contain."""
+"""Anything but control characters and code points that XML, and therefore SVG, forbids."""
 
 STORABLE = r"^[^\x00]*$"
 """PostgreSQL cannot store NUL."""
 
 VISIBLE = r"^[\x21-\x7e]+$"
-"""Characters of an HTTP header."""
+"""Characters allowed in a header value."""
 
 _OWN_NAME_WORDS = "1 to 48 lower-case letters, digits and _.-, starting with a letter or digit"
 

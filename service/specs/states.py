@@ -1,4 +1,4 @@
-"""States of jobs and comparisons, and the reasons that jobs end for."""
+"""States of jobs and comparisons, and reasons for the end of a job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing can follow this state."""
+        """Whether no transition leaves this state."""
         return not TRANSITIONS[self]
 
     @property
@@ -61,7 +61,7 @@ class Reason(StrEnum):
 
     @property
     def status(self) -> JobStatus:
-        """The final state that a job which ends for this reason is in."""
+        """The final state of a job that ends for this reason."""
         if self in (Reason.COMPLETED, Reason.TARGET_REACHED):
             return JobStatus.SUCCEEDED
         return JobStatus.CANCELLED if self is Reason.CANCELLED else JobStatus.FAILED

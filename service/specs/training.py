@@ -15,7 +15,7 @@ from service.specs.catalog.schedules import Constant, Schedule
 from service.specs.outcome import Target
 
 ENGINE_VERSION = 2
-"""Raised by hand with each change after which the same spec trains to other numbers."""
+"""Increased by hand whenever the results of a spec change."""
 
 DIAGNOSTICS = (
     "weight_correlation",
@@ -27,7 +27,7 @@ DIAGNOSTICS = (
     "gamma_lambda_max",
     "collision_share",
 )
-"""Metrics of `diagnostics_every_steps`: the average over layers under these names, each layer as `NAME/LAYER`."""
+"""Diagnostics recorded every `diagnostics_every_steps`: averages under these names, and per layer as `NAME/LAYER`."""
 
 METRICS = (
     "train_loss",
@@ -44,10 +44,10 @@ METRICS = (
     *DIAGNOSTICS,
     "diagnostics_seconds",
 )
-"""Names that the training engine reports; `best_*` belong to the weights of the best validation step.
+"""Metrics that the training engine reports; `best_*` are measured with the weights of the best validation step.
 
-`weight_correlation` is measured at each validation, the other diagnostics on request; `diagnostics_seconds` is the
-time spent on them so far, which is not part of the training time.
+`weight_correlation` is measured at each validation, the other diagnostics on request. `diagnostics_seconds` is their
+cumulative time, which does not count as training time.
 """
 
 

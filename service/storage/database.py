@@ -23,22 +23,22 @@ from service.storage.schema_version import Incompatible
 log = logging.getLogger(__name__)
 
 NOW = func.clock_timestamp()
-"""The database's time, the only one that counts."""
+"""The database's clock, the only one used for stored times."""
 LOCK_SECONDS, MIGRATE_TRIES = 3, 20
-"""How long a migration waits for a table, much less than a lease, and how often it tries: two minutes in all."""
+"""How long a migration waits for a lock, much less than a lease, and how often it tries: two minutes in total."""
 CONNECTION: dict[str, Any] = {
     "connect_timeout": 3,
     "application_name": "kotrain",
-    # Whoever stands still within a transaction (a frozen API, a host without power) keeps its locks no longer.
+    # A process that freezes within a transaction (a stopped API, a host without power) loses its locks after a minute.
     "options": "-c timezone=UTC -c idle_in_transaction_session_timeout=60s",
-    # A network that swallows packets is noticed within ten seconds, half a lease.
+    # A network that drops packets is noticed within ten seconds, half a lease.
     "tcp_user_timeout": 10_000,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
 }
-"""How each connection to the database is made."""
-# A restored database knows transactions of another server, which would all seem to come yet.
+"""Parameters of each connection."""
+# In a restored database, transaction ids are those of another server and may be higher than the current one.
 FORGET_TRANSACTIONS = [
     text(f"UPDATE {table} SET xid = NULL WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
     for table in ("job_events", "comparison_events")
@@ -47,11 +47,11 @@ FORGET_TRANSACTIONS = [
 
 @lru_cache(maxsize=1)
 def engine() -> Engine:
-    """The process's connection pool; a connection that the server closed meanwhile is replaced unseen."""
+    """The process's connection pool. Connections that the server has closed are replaced."""
     url = settings().database_url
     if url is None:
         raise RuntimeError("KOTRAIN_DATABASE_URL is not set")
-    made = create_engine(
+    new = create_engine(
         url,
         pool_size=16,
         max_overflow=32,
@@ -59,37 +59,36 @@ def engine() -> Engine:
         pool_pre_ping=True,
         connect_args=CONNECTION,
     )
-    event.listen(made, "handle_error", _leave_a_standby)
-    return made
+    event.listen(new, "handle_error", _disconnect_from_standby)
+    return new
 
 
-def _leave_a_standby(context: ExceptionContext) -> None:
-    """A server that has become read-only counts as away: its address may lead to another one by the next try."""
+def _disconnect_from_standby(context: ExceptionContext) -> None:
+    """Drop connections to a server that has become read-only: its address may soon lead to the new primary."""
     if isinstance(context.original_exception, ReadOnlySqlTransaction):
         context.is_disconnect = True
 
 
 def storable(message: str) -> str:
-    """The text without what Postgres cannot hold: NUL, and halves of surrogate pairs from file names."""
+    """The text with characters escaped that PostgreSQL cannot store: NUL, and lone surrogates from file names."""
     return message.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def limit_lock_wait(session: Session) -> None:
-    """Wait for nobody's lock longer than a second in this transaction; `is_locked` then says of the error that it was
-    for that."""
+    """Wait at most a second for each lock in this transaction; `is_locked` recognizes the error."""
     session.execute(text("SET LOCAL lock_timeout = '1s'"))
 
 
 def is_locked(error: Exception) -> bool:
-    """Whether somebody else kept a lock longer than this transaction was willing to wait."""
+    """Whether the error is a lock wait that exceeded the limit of the transaction."""
     return isinstance(getattr(error, "orig", error), LockNotAvailable)
 
 
 def tag_connections(worker_id: str, idle_seconds: float) -> None:
-    """Name this process's connections, and have the database end transactions that wait for it longer than this.
+    """Name this process's connections after the worker, and limit how long their transactions may be idle.
 
-    A process that is frozen within one would keep its rows locked, and nobody could take its jobs back; one that is
-    frozen while it sends data is no case for a time limit, so that others have to know it by its name
+    A process that is frozen within a transaction would keep its rows locked, so that its jobs could not be reclaimed.
+    The limit does not apply to one that is frozen while sending data; other workers end its transaction by its name
     (`service.jobs.heartbeats.end_stale_transactions`).
     """
 
@@ -101,7 +100,7 @@ def tag_connections(worker_id: str, idle_seconds: float) -> None:
 
 
 def connection_name(worker_id: str) -> str:
-    """What PostgreSQL calls a worker's connections; it keeps 63 bytes, and the end of an id tells workers apart."""
+    """The `application_name` of a worker's connections: 63 bytes at most, of which the end of the id is unique."""
     return f"kotrain {worker_id[-55:]}"
 
 
@@ -126,7 +125,7 @@ def driver_connection(session: Session) -> Connection[Any]:
 
 
 def per_request() -> Iterator[Session]:
-    """`transaction()` as a FastAPI dependency; with `scope="function"` it commits before the answer goes out."""
+    """`transaction()` as a FastAPI dependency; with `scope="function"` it commits before the response is sent."""
     with transaction() as session:
         yield session
 
@@ -137,12 +136,12 @@ def call_after_commit(session: Session, function: Callable[[], object]) -> None:
 
 
 def migrate() -> None:
-    """Bring the schema to the newest version; safe to run at the same time from several hosts, and while jobs run.
+    """Upgrade the schema to the newest version; safe to run from several hosts at a time, and while jobs run.
 
-    A newer schema that this code can work with stays as it is.
+    A newer schema that allows this code is left unchanged.
 
     Raises:
-        Incompatible: this code cannot work with the schema, or others used its tables for two minutes.
+        Incompatible: the schema does not allow this code, or its tables were locked for two minutes.
     """
     for _ in range(MIGRATE_TRIES):
         try:
@@ -150,7 +149,7 @@ def migrate() -> None:
         except OperationalError as error:
             if not (is_locked(error) or isinstance(error.orig, DeadlockDetected)):
                 raise
-            log.warning("a long transaction uses the tables that are to change, will try again")
+            log.warning("migration postponed: a long transaction holds locks on the tables")
             time.sleep(LOCK_SECONDS)
         else:
             return
@@ -168,7 +167,7 @@ def _migrate() -> None:
         if schema is not None and schema.number > schema_version.code_number():
             schema_version.refuse_newer(schema)
             return
-        # Whoever waits for a table has all others wait behind, so that heartbeats would stop, too.
+        # A migration that waits for a lock blocks all later ones, so that heartbeats would stop.
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -177,12 +176,12 @@ def _migrate() -> None:
 
 
 def is_read_only() -> bool:
-    """Whether the database takes no changes: a standby, or a server that was told to."""
+    """Whether the database is read-only: a standby, or a server configured so."""
     with engine().connect() as connection:
         return bool(connection.scalar(text("SELECT current_setting('transaction_read_only')::bool")))
 
 
 def check_schema() -> None:
-    """Raise `Incompatible`, with what to do, unless this code can work with the database's schema."""
+    """Raise Incompatible, with a remedy, unless the database's schema allows this code."""
     with engine().connect() as connection:
         schema_version.check(connection)

@@ -1,4 +1,4 @@
-"""The store of files: a folder, or anything fsspec reaches. What is in it counts only through a row in Postgres."""
+"""The file store: a folder, or any file system of fsspec. A file is valid only through a row in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from service.storage.database import call_after_commit
 log = logging.getLogger(__name__)
 
 UNREADABLE = {errno.EIO, errno.EACCES, errno.EPERM}
-"""What the operating system says of one file in a folder; another file may be well."""
+"""Errors that concern a single file; other files of the folder may be readable."""
 
 
 class Damaged(KotrainError):
-    """A stored file is not what its row says."""
+    """A stored file does not match its row."""
 
 
 class Absent(KotrainError):
-    """A stored file is not there, or not for now: nothing removes a file before its row, but a disk may be away."""
+    """A stored file is missing or cannot be read now. Rows are deleted before files, but a disk may be unmounted."""
 
 
 class Store:
-    """Files by their names, which are relative paths with forward slashes.
+    """Files by name; names are relative paths with forward slashes.
 
     Args:
-        url: a folder, or an fsspec URL such as `s3://bucket/kotrain`; the package for it has to be installed (s3fs).
-        scratch: a folder on this machine for files on their way to and from a store elsewhere.
+        url: a folder, or an fsspec URL such as `s3://bucket/kotrain`, whose package (s3fs) must be installed.
+        scratch: a local folder for copies of files in a remote store.
 
     Raises:
-        ValueError: fsspec has no such protocol.
+        ValueError: fsspec does not know the protocol.
         ImportError: the package for the protocol is not installed; the message names it.
     """
 
@@ -55,17 +55,17 @@ class Store:
         self._scratch = scratch
 
     def path(self, name: str) -> Path:
-        """Where on this machine a file of this name lies while it is read or written, whether it is there or not."""
+        """The local path of a file while it is read or written; the file need not exist."""
         return Path(self._root if self._is_local else self._scratch, name)
 
     def place(self, name: str) -> Path:
-        """`path(name)` in a folder that is there, to write to; `put` then stores the file."""
+        """`path(name)` for writing: its folder is created. `put` then stores the file."""
         path = self.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def put(self, name: str, progress: Callback = DEFAULT_CALLBACK) -> None:
-        """Store the file that was written to `path(name)`."""
+        """Store the file at `path(name)`."""
         if not self._is_local:
             path = self.path(name)
             self._files.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
@@ -75,13 +75,13 @@ class Store:
     def get(
         self, name: str, size_bytes: int, sha256: str, reader: str = "", progress: Callback = DEFAULT_CALLBACK
     ) -> Path:
-        """A path on this machine to a stored file that is what its row says; `forget` it after use.
+        """The local path of a stored file that matches its row; call `forget` after use.
 
-        A file from elsewhere is copied to a path of its own for each `reader`.
+        A remote file is copied, to a separate path for each `reader`.
 
         Raises:
-            Damaged: it is not.
-            Absent: it is not there, or cannot be read now.
+            Damaged: it does not match.
+            Absent: it is missing, or cannot be read now.
         """
         path = self.path(name) if self._is_local else self.place(f"{name}.for-{reader}")
         try:
@@ -106,7 +106,7 @@ class Store:
             raise Damaged(f"{name} does not match its SHA-256")
 
     def forget(self, path: Path) -> None:
-        """Remove a copy, on this machine, of a file that lies elsewhere; one that cannot be is what retention finds."""
+        """Remove the local copy of a remote file. If that fails, retention removes it later."""
         if not self._is_local:
             try:
                 path.unlink(missing_ok=True)
@@ -114,12 +114,12 @@ class Store:
                 log.warning("copy %s not removed: %s", path, error)
 
     def open(self, name: str) -> IO[bytes]:
-        """A stored file to read as it is, unchecked. Raises FileNotFoundError."""
+        """Open a stored file without checking it. Raises FileNotFoundError."""
         file: IO[bytes] = self._files.open(self._at(name), "rb")
         return file
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove files; those that are not there are no error. Folders that this empties go too."""
+        """Remove files and the folders that become empty. Missing files are ignored."""
         for name in names:
             try:
                 self._files.rm_file(self._at(name))
@@ -129,19 +129,19 @@ class Store:
                 _remove_empty(Path(self._root), Path(self._root, name).parent)
 
     def names(self) -> Iterator[tuple[str, int]]:
-        """All files, by name and size in bytes."""
-        self._files.invalidate_cache()  # an hour may lie between two looks
+        """All files, as (name, size in bytes)."""
+        self._files.invalidate_cache()  # the last call may be an hour ago
         if not self._files.exists(self._root):
             return
-        for path, about in self._files.find(self._root, detail=True).items():
-            yield path.removeprefix(self._root).lstrip("/"), int(about["size"])
+        for path, info in self._files.find(self._root, detail=True).items():
+            yield path.removeprefix(self._root).lstrip("/"), int(info["size"])
 
     def modified(self, name: str) -> float:
-        """When a file was written last, in seconds since 1970 by the store's clock. Raises FileNotFoundError."""
+        """When a file was last written, in seconds since 1970 by the store's clock. Raises FileNotFoundError."""
         return float(self._files.modified(self._at(name)).timestamp())
 
     def local_copies(self) -> Store | None:
-        """The files on this machine that are on their way to or from a store elsewhere; None for a local one."""
+        """The local copies of a remote store's files, as a store; None for a local store."""
         return None if self._is_local else Store(str(self._scratch), self._scratch)
 
     def _at(self, name: str) -> str:
@@ -159,15 +159,14 @@ def _remove_empty(root: Path, folder: Path) -> None:
         try:
             os.rmdir(folder)
         except OSError:
-            return  # somebody else's file is in it, or it is gone
+            return  # not empty, or removed already
         folder = folder.parent
 
 
 @lru_cache(maxsize=1)
 def store() -> Store:
-    """The store of this process's settings."""
-    wanted = settings()
-    return Store(wanted.files or str(wanted.home / "files"), wanted.home / "scratch")
+    """The store of the process's settings."""
+    return Store(settings().files or str(settings().home / "files"), settings().home / "scratch")
 
 
 def remove_after_commit(session: Session, names: Iterable[str]) -> None:
@@ -178,7 +177,7 @@ def remove_after_commit(session: Session, names: Iterable[str]) -> None:
 
 @lru_cache(maxsize=1)
 def _remover() -> SimpleQueue[str]:
-    """Queue of a thread that removes files, so that a store that hangs does not delay heartbeats."""
+    """The queue of a thread that removes files, so that a store that hangs does not delay heartbeats."""
     names: SimpleQueue[str] = SimpleQueue()
 
     def remove() -> None:
@@ -186,7 +185,7 @@ def _remover() -> SimpleQueue[str]:
             name = names.get()
             try:
                 store().remove([name])
-            except Exception as error:  # it is garbage now, which `kotrain gc` finds
+            except Exception as error:  # `kotrain gc` removes it later
                 log.warning("file %s not removed: %s", name, error)
 
     threading.Thread(target=remove, name="remover", daemon=True).start()

@@ -1,7 +1,8 @@
-"""Requests that may be repeated: the stored answer of the first one is the answer of all.
+"""Idempotency keys: a repeated request returns the stored response of the first one.
 
-The answer is stored in the transaction of what the request makes, under an advisory lock: a plain unique insert would
-make the second request wait for the first instead of telling it so.
+The response is stored in the transaction that creates the resource, under an advisory lock. With a unique index alone,
+a second request would wait for the first instead of failing immediately. `service.operations.retention` removes expired
+responses.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ HEADER = "Idempotency-Key"
 def once(
     session: Session, user: User, route: str, key: str | None, body: str, make: Callable[[], tuple[UUID, str]]
 ) -> tuple[UUID, str]:
-    """The id and the answer of what `make` makes, or those that it made when the request came first.
+    """The id and response that `make` returns, or those it returned for the first request with this key.
 
-    Raises `Conflict` while another request with the key is under way, `Invalid` where the key came with another body.
+    Raises:
+        Conflict: another request with the key is being processed.
+        Invalid: the key was used with a different body.
     """
     if key is None:
         return make()
@@ -34,13 +37,13 @@ def once(
     stored = _replay(session, user, route, key, digest)
     if stored is not None:
         return stored.resource_id, stored.answer
-    made, answer = make()
-    _store(session, user, route, key, digest, made, answer)
-    return made, answer
+    resource_id, answer = make()
+    _store(session, user, route, key, digest, resource_id, answer)
+    return resource_id, answer
 
 
 def _replay(session: Session, user: User, route: str, key: str, body_digest: str) -> IdempotencyKey | None:
-    """The stored answer, or None for a new key, which this transaction then owns."""
+    """The stored response, or None for a new key, which is then locked until the end of the transaction."""
     name = f"kotrain.idempotency:{user.id}:{route}:{key}"
     if not session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtextextended(name, 0)))):
         raise Conflict(f"a request with this {HEADER} is still being processed; try again in a few seconds")
@@ -62,7 +65,7 @@ def _replay(session: Session, user: User, route: str, key: str, body_digest: str
 def _store(
     session: Session, user: User, route: str, key: str, body_digest: str, resource_id: UUID, answer: str
 ) -> None:
-    """Keep the answer for a day; an expired one with the same key makes room."""
+    """Store the response, in place of an expired one with the same key."""
     session.execute(
         delete(IdempotencyKey).where(
             IdempotencyKey.user_id == user.id, IdempotencyKey.route == route, IdempotencyKey.key == key

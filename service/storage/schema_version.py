@@ -1,8 +1,8 @@
-"""Which versions of the code and of the schema go together.
+"""Compatibility of code and schema versions.
 
-Migrations expand first and contract in a later release, so that a rolling restart works: older code goes on with a
-newer schema, for as long as the schema's own row (`compatibility.oldest_code`) says so. A version is the number of the
-newest migration, of those that the code brings or of those that the database has seen.
+Migrations expand the schema first and contract it in a later release, so that rolling restarts work: older code may use
+a newer schema if the schema allows it (`compatibility.oldest_code`). A version is the number of the newest migration:
+for code, of those it contains; for a schema, of those applied.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import migrations
 
 
 class Incompatible(Exception):
-    """The code and the schema do not go together; the message is one line that says what to do."""
+    """Code and schema are incompatible. The message is one line and includes the remedy."""
 
 
 @dataclass(frozen=True)
 class Schema:
-    """What a database says of itself: its number, and that of the oldest code that may use it."""
+    """The version of a schema, and of the oldest code that may use it."""
 
     number: int
     oldest_code: int
 
 
 def alembic() -> Config:
-    """Alembic's configuration: our own migrations."""
+    """Alembic's configuration."""
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     return config
@@ -39,14 +39,14 @@ def alembic() -> Config:
 
 @lru_cache(maxsize=1)
 def code_number() -> int:
-    """The schema that this code is written for."""
+    """The schema version that this code is written for."""
     head = ScriptDirectory.from_config(alembic()).get_current_head()
     assert head is not None
     return int(head)
 
 
 def read(connection: Connection) -> Schema | None:
-    """The schema of the database; None where there is none. `Incompatible` where it is not ours."""
+    """The schema of the database; None if it has none. Raises Incompatible for that of another program."""
     if not _has(connection, "alembic_version"):
         return None
     name = connection.scalar(text("SELECT version_num FROM alembic_version"))
@@ -54,13 +54,13 @@ def read(connection: Connection) -> Schema | None:
         return None
     if not name.isdecimal():
         raise Incompatible(f"the database belongs to another program (version {name}): use a separate one")
-    stated = _has(connection, "compatibility")  # since 3; an older schema is known by its number alone
-    oldest = connection.scalar(text("SELECT oldest_code FROM compatibility")) if stated else None
+    has_row = _has(connection, "compatibility")  # since version 3
+    oldest = connection.scalar(text("SELECT oldest_code FROM compatibility")) if has_row else None
     return Schema(int(name), int(name) if oldest is None else oldest)
 
 
 def check(connection: Connection) -> None:
-    """Raise `Incompatible` unless this code can work with the schema: its own, or a newer one that says so."""
+    """Raise Incompatible unless the schema is the code's own, or a newer one that allows this code."""
     schema, known = read(connection), code_number()
     if schema is None:
         raise Incompatible("the database has no schema yet: run `kotrain migrate`")
@@ -72,7 +72,7 @@ def check(connection: Connection) -> None:
 
 
 def refuse_newer(schema: Schema, of: str = "database") -> None:
-    """Raise `Incompatible` where the schema (of the database, of a backup) is too new for this code."""
+    """Raise Incompatible if the schema (of the database or of a backup) is too new for this code."""
     if schema.oldest_code > code_number():
         raise Incompatible(
             f"this kotrain supports schema {code_number()}, the {of} requires {schema.oldest_code} or newer: "

@@ -1,6 +1,6 @@
-"""Tables. Postgres is the truth: whatever is not in here did not happen.
+"""Tables. PostgreSQL is the single source of truth.
 
-All ids are UUIDv7, so that they sort by age; all times are the database's (`clock_timestamp()`), never a host's.
+All ids are UUIDv7, which sort by age. All times are the database's (`clock_timestamp()`), never a host's.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ class Base(DeclarativeBase):
 
 
 class User(Base):
-    """Somebody who submits jobs; fair share is between users."""
+    """A user, who owns jobs and keys. Workers share their slots fairly between users."""
 
     __tablename__ = "users"
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     name: Mapped[str] = mapped_column(unique=True)
     is_admin: Mapped[bool] = mapped_column(default=False, server_default="false")
-    """May cancel the jobs of others."""
+    """Admins may change what belongs to others, and create keys."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
 class ApiKey(Base):
-    """A key of a user; only its SHA-256 is stored (keys are random, so a slow hash would add nothing)."""
+    """An API key of a user. Only its SHA-256 is stored; keys are random, so a slow hash would add no security."""
 
     __tablename__ = "api_keys"
 
@@ -76,7 +76,7 @@ class ApiKey(Base):
 
 
 class Worker(Base):
-    """One worker process, one per host; it owns that host's devices."""
+    """A worker process. Each host runs one, which owns the host's devices."""
 
     __tablename__ = "workers"
 
@@ -86,17 +86,17 @@ class Worker(Base):
     devices: Mapped[list[Any]] = mapped_column(JSONB)
     """`[{"kind": "cuda", "name": ..., "memory_bytes": ...}]`"""
     torch: Mapped[str | None]
-    """Version that its jobs train with; another one gives other numbers."""
+    """Version of torch, which affects results."""
     started_at: Mapped[datetime] = mapped_column(server_default=NOW)
     heartbeat_at: Mapped[datetime] = mapped_column(server_default=NOW)
     stopped_at: Mapped[datetime | None]
 
 
 class Job(Base):
-    """One training run that somebody asked for.
+    """A training run.
 
-    `attempt` is the fence: it grows with every claim, and whatever a worker writes names it. `failures` counts lost
-    workers and children against `max_failures`. `seq` counts the job's events.
+    `attempt` is the fence: it increases with every claim and guards every write of a worker. `failures` counts lost
+    workers and child processes, up to `max_failures`. `seq` counts the job's events.
     """
 
     __tablename__ = "jobs"
@@ -131,20 +131,20 @@ class Job(Base):
     max_failures: Mapped[int]
     memory_limit_bytes: Mapped[int | None] = mapped_column(BigInteger)
     engine_version: Mapped[int] = mapped_column(server_default="2")
-    """Of the code that stored it; no older engine may train it."""
+    """Engine version of the code that stored the job; older engines must not train it."""
     is_direct: Mapped[bool] = mapped_column(default=True, server_default="true")
-    """Submitted by itself, so that no end of a comparison ends it."""
+    """Submitted directly, so that the end of a comparison does not cancel it."""
     data_stamp: Mapped[str | None]
-    """What the data set's files were when it was submitted (`service.datasets.layouts.stamp`)."""
+    """Identifies the data set's files at submission (`service.datasets.layouts.stamp`)."""
     fingerprint: Mapped[str] = mapped_column(Computed("kotrain_fingerprint(spec)", persisted=True))
-    """The same for specs that train to the same numbers on the same data, engine, torch and kind of device."""
+    """Equal for specs that give equal results with the same data, engine, torch and kind of device."""
     setting: Mapped[str] = mapped_column(Computed("kotrain_setting(spec)", persisted=True))
-    """The fingerprint without the seed, and whether or not the test set is read."""
+    """The fingerprint without the seed and `evaluate_test`."""
 
     status: Mapped[str] = mapped_column(default=JobStatus.QUEUED.value)
     reason: Mapped[str | None]
     message: Mapped[str | None]
-    """What went wrong, for people: the last lines of a traceback, or who was lost."""
+    """Error message for users: the last lines of a traceback, or which worker was lost."""
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     attempt: Mapped[int] = mapped_column(default=0)
     failures: Mapped[int] = mapped_column(default=0)
@@ -167,7 +167,7 @@ class Job(Base):
 
 
 class JobEvent(Base):
-    """What happened to a job, in order; written in the transaction of the change itself."""
+    """An event of a job, written in the transaction of the change itself."""
 
     __tablename__ = "job_events"
     __table_args__ = (Index("job_events_xid", "xid", postgresql_where=text("xid IS NOT NULL")),)
@@ -180,13 +180,13 @@ class JobEvent(Base):
     message: Mapped[str | None]
     at: Mapped[datetime] = mapped_column(server_default=NOW)
     step: Mapped[int | None] = mapped_column(BigInteger)
-    """Where the attempt goes on, 0 being the beginning: what was measured beyond it is void."""
+    """Step from which the attempt continues (0: the start); points beyond it are void."""
     xid: Mapped[int | None] = mapped_column(BigInteger, server_default=XID)
-    """The transaction that wrote it (`service.streams`); null: before there were streams, or on another server."""
+    """Id of the writing transaction, for `service.streams`; null for events of older versions or another server."""
 
 
 class MetricName(Base):
-    """Names of metrics, stored once."""
+    """The name of a metric."""
 
     __tablename__ = "metric_names"
 
@@ -195,10 +195,10 @@ class MetricName(Base):
 
 
 class MetricChunk(Base):
-    """Some consecutive points of one metric of one job.
+    """Consecutive points of a metric of a job.
 
-    Written once, cut where a run goes on from a checkpoint, merged when the job ends. `wall_seconds` count from the
-    start of the run, over all its attempts. Measured: 22 bytes a point in chunks of 250, 95 in rows of one.
+    Chunks are trimmed when a run continues from a checkpoint, and merged when the job ends. `wall_seconds` count from
+    the start of the run, over all attempts. A point takes 22 bytes in chunks of 250 and 95 bytes in rows of one.
     """
 
     __tablename__ = "metric_chunks"
@@ -212,9 +212,9 @@ class MetricChunk(Base):
 
 
 class Checkpoint(Base):
-    """A stored state of a running job that it can continue from.
+    """A stored state of a running job, from which it can continue.
 
-    The file exists for kotrain only through this row, which commits with the metrics up to its step.
+    The file is valid only through this row, which commits with the metrics up to its step.
     """
 
     __tablename__ = "checkpoints"
@@ -222,29 +222,29 @@ class Checkpoint(Base):
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     attempt: Mapped[int]
-    """That may continue from it or made it."""
+    """The attempt that wrote it or may continue from it."""
     file: Mapped[str]
-    """Its name in the store (`service.storage.files`)."""
+    """Name in the store (`service.storage.files`)."""
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str]
     seconds: Mapped[float] = mapped_column(Double)
-    """Wall-clock of the run until then, over all attempts that led to it."""
+    """Wall-clock seconds of the run up to the checkpoint, over all attempts."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
 class Compatibility(Base):
-    """One row: which versions of the code may use this schema."""
+    """A single row: which versions of the code may use this schema."""
 
     __tablename__ = "compatibility"
     __table_args__ = (CheckConstraint("is_single", name="compatibility_single"),)
 
     is_single: Mapped[bool] = mapped_column(primary_key=True, default=True, server_default="true")
     oldest_code: Mapped[int]
-    """The number of the newest migration that the oldest code which still works knows."""
+    """Version of the oldest code that may use this schema: the number of its newest migration."""
 
 
 class Comparison(Base):
-    """A question about optimizers: its plan, fixed before the first job, and how far it is."""
+    """A comparison of optimizers: its plan, fixed before the first job, and its state."""
 
     __tablename__ = "comparisons"
     __table_args__ = (
@@ -259,7 +259,7 @@ class Comparison(Base):
     """`service.comparisons.design.plan.Plan`, as JSON."""
     status: Mapped[str] = mapped_column(default=ComparisonStatus.RUNNING.value)
     message: Mapped[str | None]
-    """What went wrong, for people."""
+    """Error message for users."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     finished_at: Mapped[datetime | None]
 
@@ -281,11 +281,11 @@ class ComparisonEvent(Base):
     message: Mapped[str | None]
     at: Mapped[datetime] = mapped_column(server_default=NOW)
     xid: Mapped[int | None] = mapped_column(BigInteger, server_default=XID)
-    """The transaction that wrote it; null: on another server."""
+    """Id of the writing transaction; null for events of another server."""
 
 
 class ComparisonCell(Base):
-    """One training run that a comparison needs, and the job that is it; several comparisons may share a job."""
+    """A training run that a comparison needs, and its job. Comparisons may share jobs."""
 
     __tablename__ = "comparison_cells"
     __table_args__ = (Index("comparison_cells_job", "job_id"),)
@@ -299,11 +299,11 @@ class ComparisonCell(Base):
     seed: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"))
     is_reused: Mapped[bool]
-    """Whether the job was there before this comparison asked for it."""
+    """Whether the job existed before this comparison needed it."""
 
 
 class IdempotencyKey(Base):
-    """The stored answer to a request that may be repeated; kept for a day."""
+    """The stored response to a request with an idempotency key; kept for a day."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (UniqueConstraint("user_id", "route", "key"),)
@@ -314,7 +314,7 @@ class IdempotencyKey(Base):
     key: Mapped[str]
     body_digest: Mapped[str]
     resource_id: Mapped[UUID]
-    """The job or comparison that the request made."""
+    """The job or comparison that the request created."""
     answer: Mapped[str]
-    """The body as it was sent."""
+    """The response body."""
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)

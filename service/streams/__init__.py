@@ -1,5 +1,5 @@
-"""Server-Sent Events of jobs and comparisons, which resume without gap or repetition.
+"""Server-sent events of jobs and comparisons. Streams resume without gaps or repetitions.
 
-A stream keeps no state but its cursor, which is also the id of the last event it sent. `hub` wakes it; `job_feed` or
-`event_feed` reads what follows the cursor from the database; `response` sends it.
+The only state of a stream is its cursor, which is also the id of the last event sent. `hub` wakes streams; `job_feed`
+or `event_feed` reads the events after the cursor from the database; `response` sends them.
 """

@@ -1,6 +1,6 @@
-"""How far a stream has told; written out, a cursor is the id of an event.
+"""Cursors: positions in a stream, which are also the ids of its events.
 
-A cursor that is followed by `.end` says that all was told: there is nothing to resume.
+A cursor with the suffix `.end` is that of the last event: nothing follows it.
 """
 
 from __future__ import annotations
@@ -10,61 +10,61 @@ from dataclasses import dataclass, replace
 
 END = ".end"
 MOST_SEQ, MOST_STEP, MOST_NAME = 2**63 - 1, 2**31 - 1, 2**31 - 1
-"""What Postgres can hold."""
+"""Largest values of PostgreSQL's types."""
 
 
 @dataclass(frozen=True)
 class JobCursor:
-    """How far a stream of one job is: `SEQ.STEP.NAMES`.
+    """Position in the stream of a job: `SEQ.STEP.NAMES`.
 
-    Points are stored in the order of their steps, but those of one step (training, validation, test) not all at once.
+    Points are stored in order of their steps, but those of a single step (training, validation, test) at several times.
     """
 
     seq: int = 0
-    """Of the last event told."""
+    """`seq` of the last event sent."""
     step: int = -1
-    """All points of smaller steps have been told."""
+    """All points of smaller steps have been sent."""
     names: frozenset[int] = frozenset()
-    """Ids of the metrics whose points of `step` itself have been told."""
+    """Ids of the metrics whose points at `step` itself have been sent."""
 
     def __str__(self) -> str:
         return f"{self.seq}.{self.step}.{'-'.join(map(str, sorted(self.names)))}"
 
     @classmethod
-    def parse(cls, written: str) -> JobCursor | None:
-        """The cursor, or None where it is none."""
-        found = re.fullmatch(r"(\d{1,19})\.(-1|\d{1,10})\.((?:\d{1,10}(?:-\d{1,10})*)?)", written, re.ASCII)
-        if found is None:
+    def parse(cls, text: str) -> JobCursor | None:
+        """The cursor, or None if the text is invalid."""
+        match = re.fullmatch(r"(\d{1,19})\.(-1|\d{1,10})\.((?:\d{1,10}(?:-\d{1,10})*)?)", text, re.ASCII)
+        if match is None:
             return None
-        cursor = cls(int(found[1]), int(found[2]), frozenset(map(int, filter(None, found[3].split("-")))))
+        cursor = cls(int(match[1]), int(match[2]), frozenset(map(int, filter(None, match[3].split("-")))))
         fits = cursor.seq <= MOST_SEQ and cursor.step <= MOST_STEP and all(name <= MOST_NAME for name in cursor.names)
         return cursor if fits else None
 
     def rewound(self, step: int) -> JobCursor:
-        """After the run has gone back: the points of `step` and beyond are void and come again."""
+        """The cursor after the run has returned to `step`: points from there on are void and will be sent again."""
         return self if self.step < step else replace(self, step=step, names=frozenset())
 
 
 @dataclass(frozen=True)
 class ManyCursor:
-    """How far a stream of many jobs is: `XID.K`.
+    """Position in a stream of several jobs: `XID.COUNT`.
 
-    A global sequence is not the order of commits, and a reader that resumes by one loses what commits late. So events
-    are told by their transaction, and only once no older transaction is open.
+    A global sequence does not follow the order of commits, so that a reader which resumes by it misses late commits.
+    Events are therefore sent in order of their transactions, and only when no older transaction is open.
     """
 
     xid: int
-    """All events of older transactions have been told."""
-    told: int = 0
-    """How many of this transaction have."""
+    """All events of older transactions have been sent."""
+    count: int = 0
+    """Number of events of this transaction that have been sent."""
 
     def __str__(self) -> str:
-        return f"{self.xid}.{self.told}"
+        return f"{self.xid}.{self.count}"
 
     @classmethod
-    def parse(cls, written: str) -> ManyCursor | None:
-        """The cursor, or None where it is none."""
-        found = re.fullmatch(r"(\d{1,19})\.(\d{1,10})", written, re.ASCII)
-        if found is None or int(found[1]) > MOST_SEQ:
+    def parse(cls, text: str) -> ManyCursor | None:
+        """The cursor, or None if the text is invalid."""
+        match = re.fullmatch(r"(\d{1,19})\.(\d{1,10})", text, re.ASCII)
+        if match is None or int(match[1]) > MOST_SEQ:
             return None
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(match[1]), int(match[2]))

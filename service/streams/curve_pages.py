@@ -1,4 +1,4 @@
-"""The points of curves that a stream has not told yet, cut so that each part has a cursor of its own."""
+"""The points of curves that a stream has not sent yet, in pages with a cursor each."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from service.metrics.read import Curve
 from service.streams.cursor import JobCursor
 
 Curves = Mapping[int, Curve]
-"""Id of a metric's name -> points; a metric without points is not in it."""
+"""Points by id of the metric's name; metrics without points are left out."""
 
 
 def beyond(curves: Curves, cursor: JobCursor) -> Curves:
-    """The points that were not told yet."""
+    """The points after the cursor."""
     rest = {}
     for name, curve in curves.items():
         first = cursor.step + 1 if name in cursor.names else cursor.step
@@ -24,15 +24,15 @@ def beyond(curves: Curves, cursor: JobCursor) -> Curves:
 
 
 def before(curves: Curves, step: int) -> Curves:
-    """The points of smaller steps."""
+    """The points before `step`."""
     rest = {name: _between(curve, 0, int(np.searchsorted(curve.steps, step))) for name, curve in curves.items()}
     return {name: curve for name, curve in rest.items() if len(curve.steps)}
 
 
 def parts(curves: Curves, cursor: JobCursor, most: int) -> Iterator[tuple[Curves, JobCursor]]:
-    """Points that were not told, in parts of about `most`, and how far the stream is after each.
+    """Points after the cursor, in pages of about `most`, each with the cursor after it.
 
-    A step is never divided, so that a part of very many metrics may be larger.
+    A step is never divided, so that a page of very many metrics may be larger.
     """
     if not curves:
         return

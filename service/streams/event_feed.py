@@ -1,4 +1,4 @@
-"""Streams of many jobs: all of them and all comparisons, or those of one comparison."""
+"""Feeds of several jobs: of all jobs and comparisons, or of one comparison."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from service.streams.feed import Delta, Steps, frame, instant
 from service.streams.job_feed import is_note
 
 PAGE = 2000
-"""Events that are read at once, by a stream that resumes after long."""
+"""Events that are read at a time, by a stream that resumes after a long time."""
 
 JOB, COMPARISON = 0, 1
-"""What an event is about; those of jobs come first in a transaction."""
+"""Kinds of events; within a transaction, those of jobs come first."""
 
 PRESENT = text(
     """
@@ -29,14 +29,14 @@ PRESENT = text(
     FROM pg_current_snapshot() AS now
     """
 )
-# The page's end is found by the index alone, so that a stream that is far behind does not sort all that lies before
-# it; and LIMIT 1 has each job looked up, where Postgres expects so many that it would read them all.
+# The end of the page is found by the index alone, so that a stream that is far behind does not sort all its events.
+# LIMIT 1 makes PostgreSQL look up each job; it would otherwise overestimate their number and read the whole table.
 EVENTS = text(
     f"""
     WITH bound AS (
         SELECT coalesce(
             (SELECT xid + 1 FROM job_events WHERE xid >= :xid AND xid < :until
-             ORDER BY xid OFFSET :told + :page LIMIT 1), :until) AS xid)
+             ORDER BY xid OFFSET :sent + :page LIMIT 1), :until) AS xid)
     SELECT page.*, job.*, (SELECT name FROM comparisons WHERE id = page.id) AS comparison,
            CAST(:comparison AS uuid) IS NULL OR page.id = :comparison OR EXISTS (
                SELECT FROM comparison_cells WHERE comparison_id = :comparison AND job_id = page.id) AS is_wanted
@@ -46,7 +46,7 @@ EVENTS = text(
               UNION ALL
               SELECT xid, {COMPARISON}, comparison_id, id, NULL, status, NULL, message, at
               FROM comparison_events WHERE xid >= :xid AND xid < (SELECT xid FROM bound)) AS event
-          ORDER BY xid, kind, id, seq OFFSET :told LIMIT :page) AS page
+          ORDER BY xid, kind, id, seq OFFSET :sent LIMIT :page) AS page
          LEFT JOIN LATERAL (
              SELECT dataset, model, optimizer, users.name AS user
              FROM jobs JOIN users ON users.id = user_id WHERE jobs.id = page.id LIMIT 1) AS job ON true
@@ -60,7 +60,7 @@ RUNNING = text(
         SELECT job_id FROM comparison_cells WHERE comparison_id = :comparison))
     """
 )
-# Nothing of it runs, and there is no event of it that will be told later.
+# The comparison and its jobs have ended, and all their events have been read.
 IS_OVER = text(
     """
     SELECT status <> 'running'
@@ -76,11 +76,11 @@ IS_OVER = text(
 
 @dataclass(frozen=True)
 class AllFeed:
-    """Every job and every comparison; without a cursor it begins with what happens from now on."""
+    """All jobs and comparisons; without a cursor, it starts with the next event."""
 
-    def parse(self, written: str) -> ManyCursor | None:
+    def parse(self, text: str) -> ManyCursor | None:
         """As `Feed.parse`."""
-        return ManyCursor.parse(written)
+        return ManyCursor.parse(text)
 
     def watched(self) -> UUID | None:
         """As `Feed.watched`."""
@@ -88,19 +88,19 @@ class AllFeed:
 
     def read(self, session: Session, cursor: ManyCursor | None, until: int | None) -> Delta[ManyCursor]:
         """As `Feed.read`."""
-        told, until = _bounds(session, cursor, until)
-        return _events(session, None, told, until)
+        start, until = _bounds(session, cursor, until)
+        return _events(session, None, start, until)
 
 
 @dataclass(frozen=True)
 class ComparisonFeed:
-    """One comparison and its jobs; it begins with the comparison as it is, and ends when nothing of it runs."""
+    """A comparison and its jobs; it starts with the comparison's status and ends when all of them have ended."""
 
     comparison_id: UUID
 
-    def parse(self, written: str) -> ManyCursor | None:
+    def parse(self, text: str) -> ManyCursor | None:
         """As `Feed.parse`."""
-        return ManyCursor.parse(written)
+        return ManyCursor.parse(text)
 
     def watched(self) -> UUID | None:
         """As `Feed.watched`."""
@@ -111,11 +111,11 @@ class ComparisonFeed:
         comparison = session.get(Comparison, self.comparison_id)
         if comparison is None:
             raise NotFound(f"comparison {self.comparison_id} not found")
-        told, until = _bounds(session, cursor, until)
-        delta = _events(session, self.comparison_id, told, until)
+        start, until = _bounds(session, cursor, until)
+        delta = _events(session, self.comparison_id, start, until)
         frames = [*delta.frames]
         if cursor is None:
-            frames.insert(0, frame("status", told, _as_it_is(comparison)))
+            frames.insert(0, frame("status", start, _status(comparison)))
         over = {"comparison": self.comparison_id, "until": until}
         is_over = not delta.has_more and bool(session.scalar(IS_OVER, over))
         if is_over:
@@ -125,39 +125,38 @@ class ComparisonFeed:
 
 
 def _bounds(session: Session, cursor: ManyCursor | None, until: int | None) -> tuple[ManyCursor, int]:
-    """Where a stream goes on, and which transaction is the first that it must not tell of yet."""
+    """The cursor that a stream continues from, and the first transaction that it must not read yet."""
     present = session.execute(PRESENT).one()
-    if cursor is None or cursor.xid > present.next:  # the future, of another server
+    if cursor is None or cursor.xid > present.next:  # a cursor of another server
         cursor = ManyCursor(present.oldest_open)
     return cursor, min(present.oldest_open, until or present.oldest_open)
 
 
-def _events(session: Session, comparison: UUID | None, told: ManyCursor, until: int) -> Delta[ManyCursor]:
-    asked = {"xid": told.xid, "told": told.told, "until": until, "page": PAGE, "comparison": comparison}
-    rows = session.execute(EVENTS, asked).all() if told.xid < until else []
+def _events(session: Session, comparison: UUID | None, cursor: ManyCursor, until: int) -> Delta[ManyCursor]:
+    page = {"xid": cursor.xid, "sent": cursor.count, "until": until, "page": PAGE, "comparison": comparison}
+    rows = session.execute(EVENTS, page).all() if cursor.xid < until else []
     frames = []
     for row in rows:
-        told = ManyCursor(row.xid, told.told + 1 if row.xid == told.xid else 1)
+        cursor = ManyCursor(row.xid, cursor.count + 1 if row.xid == cursor.xid else 1)
         if row.is_wanted:
-            frames.append(
-                frame("log" if is_note(row.status, row.message) and not row.kind else "status", told, _said(row))
-            )
+            is_log = row.kind == JOB and is_note(row.status, row.message)
+            frames.append(frame("log" if is_log else "status", cursor, _event(row)))
     has_more = len(rows) == PAGE
-    if not has_more and told.xid < until:
-        told = ManyCursor(until)
-    return Delta(frames, told, has_more=has_more, progress=_running(session, comparison))
+    if not has_more and cursor.xid < until:
+        cursor = ManyCursor(until)
+    return Delta(frames, cursor, has_more=has_more, progress=_running(session, comparison))
 
 
-def _said(row: Row[Any]) -> dict[str, Any]:
+def _event(row: Row[Any]) -> dict[str, Any]:
     if row.kind == COMPARISON:
-        said = {"comparison": str(row.id), "name": row.comparison, "status": row.status}
+        event = {"comparison": str(row.id), "name": row.comparison, "status": row.status}
     else:
         names = ("seq", "attempt", "status", "reason", "dataset", "model", "optimizer", "user")
-        said = {"job": str(row.id)} | {name: getattr(row, name) for name in names}
-    return said | {"message": row.message, "at": instant(row.at)}
+        event = {"job": str(row.id)} | {name: getattr(row, name) for name in names}
+    return event | {"message": row.message, "at": instant(row.at)}
 
 
-def _as_it_is(comparison: Comparison) -> dict[str, Any]:
+def _status(comparison: Comparison) -> dict[str, Any]:
     return {
         "comparison": str(comparison.id),
         "name": comparison.name,
@@ -172,7 +171,7 @@ def _running(session: Session, comparison: UUID | None) -> Steps:
 
 
 def progress(before: Steps, now: Steps, cursor: ManyCursor) -> Sequence[bytes]:
-    """The event that says which jobs have moved; none where none has."""
+    """An event with the jobs that have progressed; none if there are no such jobs."""
     moved = [
         {"job": str(job), "step": step, "total_steps": total}
         for job, (step, total) in now.items()

@@ -1,4 +1,4 @@
-"""What came after a cursor, as it goes over the wire."""
+"""The interface of feeds, which read the events after a cursor, and the format of events."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from sqlalchemy.orm import Session
 
 Cursor = TypeVar("Cursor")
 Steps = Mapping[UUID, tuple[int, int | None]]
-"""Running job -> its step and how many there will be, null where that is not known."""
+"""Step and total number of steps (None: unknown) of each running job."""
 
 
 @dataclass(frozen=True)
 class Delta(Generic[Cursor]):
-    """What a stream tells next, and how far it is then."""
+    """The next events of a stream, and the cursor after them."""
 
     frames: Sequence[bytes]
     cursor: Cursor
     is_last: bool = False
-    """Nothing can follow."""
+    """No events will follow."""
     has_more: bool = False
-    """There is more already, which was too much at once."""
+    """More events are available; they did not fit."""
     progress: Steps = field(default_factory=dict)
-    """Of a stream of many jobs: all that run."""
+    """All running jobs, in a stream of several jobs."""
 
 
 class Feed(Protocol[Cursor]):
-    """What a stream is about; equal feeds share what they read."""
+    """The content of a stream. Equal feeds share their reads."""
 
-    def parse(self, written: str) -> Cursor | None:
-        """The cursor that was written as an id; None where it is none."""
+    def parse(self, text: str) -> Cursor | None:
+        """The cursor of an event id; None if the id is invalid."""
 
     def watched(self) -> UUID | None:
-        """The one job whose changes wake the stream; None: any change does."""
+        """The job whose changes wake the stream; None: any change does."""
 
     def read(self, session: Session, cursor: Cursor | None, until: int | None) -> Delta[Cursor]:
-        """What came after the cursor, in one snapshot; None: the stream begins.
+        """The events after the cursor, from a single snapshot.
 
         Args:
             session: a transaction with one snapshot for all its statements.
-            cursor: how far the stream is.
-            until: the transaction that streams of many jobs read up to, so that they come to one cursor and then share
-                what they read; None: the oldest that is open.
+            cursor: position of the stream; None: its start.
+            until: transaction up to which streams of several jobs read, so that they reach the same cursor and share
+                their reads; None: the oldest open one.
         """
 
 
 def frame(event: str, id_: object, data: Mapping[str, Any]) -> bytes:
-    """One event of a stream."""
+    """An event in the format of server-sent events."""
     body = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return f"event: {event}\nid: {id_}\ndata: {body}\n\n".encode()
 
 
 def instant(at: datetime) -> str:
-    """A time as everywhere else in the API: RFC 3339 with Z."""
+    """A time as in the rest of the API: RFC 3339 with `Z`."""
     return at.isoformat().replace("+00:00", "Z")

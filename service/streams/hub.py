@@ -1,4 +1,4 @@
-"""The hub of a process's streams: it listens to the database, wakes whom that concerns, and reads for all at once."""
+"""The hub of a process's streams: it listens to the database, wakes streams, and shares their reads."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from service.storage import database
 from service.streams.feed import Delta, Feed
 
 MOST_STREAMS = 1000
-"""Of one process."""
+"""Maximum number of streams of a process."""
 READERS = 4
-"""Threads that read for streams; other requests keep most of the pool's connections."""
+"""Threads that read for streams, so that other requests keep most of the connections."""
 LOOK_SECONDS = 0.05
-"""Between two looks at the least, however much happens."""
+"""Minimum interval of polls."""
 PULSE_SECONDS = 1.0
-"""Between two looks at the most: metrics send no notification, because one in each commit would halve their rate."""
+"""Maximum interval of polls. Metrics send no notification, which would halve the rate of their commits."""
 MOST_PAUSE_SECONDS = 2.0
-"""Between two tries to reach a database that is away."""
+"""Maximum interval of attempts to reconnect to the database."""
 KEY_SECONDS = 60.0
-"""Between two looks at the keys of those who listen: so long a stream outlives its key at most."""
+"""Interval of checks of the listeners' API keys: how long a stream can outlive its key."""
 STALL_SECONDS = 30.0
-"""After which it is logged that an open transaction holds up the streams of many jobs."""
+"""Age at which an open transaction that delays the streams of several jobs is logged."""
 AWAY = (OperationalError, InterfaceError, PoolTimeout, psycopg.OperationalError)
-"""What is raised where the database cannot be reached."""
+"""Errors raised if the database is not reachable."""
 
 CHANNEL = "kotrain_events"
 HORIZON = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
-# A beat changes `heartbeat_at` and carries all points; what is not running changes `seq`.
+# A heartbeat changes `heartbeat_at` and carries all points; any other change increases `seq`.
 STATES = "SELECT id, seq, heartbeat_at FROM jobs WHERE id = ANY(%s)"
 KEYS = "SELECT id FROM api_keys WHERE id = ANY(%s)"
-# Without anything newer nobody waits: then the number stands still because nothing is written.
+# Without newer events, no stream is delayed: the horizon is constant because nothing is written.
 HELD_UP = """
     SELECT EXISTS (SELECT FROM job_events WHERE xid >= %(horizon)s)
         OR EXISTS (SELECT FROM comparison_events WHERE xid >= %(horizon)s)
@@ -56,17 +56,17 @@ log = logging.getLogger(__name__)
 
 
 class Listener:
-    """One open stream: what it is about, whose key it was opened with, and the event that wakes it."""
+    """An open stream: its feed, the API key it was opened with, and the event that wakes it."""
 
     def __init__(self, feed: Feed[Any], key_id: UUID) -> None:
         self.feed, self.key_id = feed, key_id
         self.woken = asyncio.Event()
         self.is_refused = False
-        """The key was taken back."""
+        """The key was deleted."""
 
 
 class Hub:
-    """Everything here happens in the event loop, but for the reading, which is done in threads."""
+    """All methods run in the event loop; reads run in threads."""
 
     def __init__(self) -> None:
         self.is_closed = False
@@ -74,7 +74,7 @@ class Hub:
         self._known: dict[UUID, object] = {}
         self._horizon: int | None = None
         self._horizon_at = 0.0
-        self._has_told_stall = False
+        self._has_logged_stall = False
         self._keys_at = 0.0
         self.looks = 0
         self._reads: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
@@ -83,12 +83,12 @@ class Hub:
 
     @property
     def streams(self) -> int:
-        """How many are open."""
+        """Number of open streams."""
         return len(self._listeners)
 
     @contextmanager
     def listening(self, feed: Feed[Any], key_id: UUID) -> Iterator[Listener]:
-        """One more stream, for as long as the block runs. Raises `Unavailable` where no further one is taken."""
+        """Register a stream for the duration of the block. Raises Unavailable if the limit is reached."""
         if self.streams >= MOST_STREAMS:
             raise Unavailable(f"the limit of {MOST_STREAMS} open streams is reached; close some, or try again later")
         if self._watch is None or self._watch.done():
@@ -97,14 +97,14 @@ class Hub:
         self._listeners.add(listener)
         job_id = feed.watched()
         if job_id is not None:
-            self._known.pop(job_id, None)  # the next look wakes it: what it knows may be older
+            self._known.pop(job_id, None)  # the next poll wakes it, since its first read may be older
         try:
             yield listener
         finally:
             self._listeners.discard(listener)
 
     async def read(self, feed: Feed[Any], cursor: Any) -> Delta[Any]:
-        """`feed.read`, once for all who ask for the same since the last look. Raises `Unavailable` at a shutdown."""
+        """`feed.read`, shared by all streams with the same feed and cursor. Raises Unavailable during a shutdown."""
         if self.is_closed:
             raise Unavailable("this server is shutting down; reconnect in a few seconds")
         key = (feed, cursor, self.looks)
@@ -114,15 +114,15 @@ class Hub:
             reading = asyncio.get_running_loop().run_in_executor(self._readers, read_delta, feed, cursor, horizon)
             self._reads[key] = reading
             reading.add_done_callback(lambda done: self._forget(key, done))
-        return await asyncio.shield(reading)  # who leaves early must not end it for the others
+        return await asyncio.shield(reading)  # a stream that closes must not cancel it for the others
 
     def _forget(self, key: tuple[Any, ...], done: asyncio.Future[Any]) -> None:
         del self._reads[key]
         if not done.cancelled():
-            done.exception()  # nobody may be left to be told
+            done.exception()  # marks it as retrieved: all its streams may be closed
 
     def close(self) -> None:
-        """End all streams at once; their listeners go on elsewhere."""
+        """End all streams; clients reconnect to another process."""
         self.is_closed = True
         if self._watch is not None:
             self._watch.cancel()
@@ -136,7 +136,7 @@ class Hub:
             try:
                 async with await _connected() as connection:
                     await connection.execute(f"LISTEN {CHANNEL}")
-                    self._known.clear()  # nobody was listening meanwhile
+                    self._known.clear()  # changes may have been missed
                     while True:
                         await self._look(connection)
                         pause = 0.1
@@ -145,13 +145,13 @@ class Hub:
                             pass
             except psycopg.Error as error:
                 log.warning("streams wait for the database: %s", str(error).partition("\n")[0])
-            except Exception:  # else the open streams would hear nothing any more, and nobody why
-                log.exception("streams wait: the look at the database has failed, will try again")
+            except Exception:  # the open streams would otherwise stall silently
+                log.exception("streams wait: polling the database failed, will try again")
             await asyncio.sleep(pause)
             pause = min(2 * pause, MOST_PAUSE_SECONDS)
 
     async def _look(self, connection: AsyncConnection[Any]) -> None:
-        """Wake the streams of jobs that have moved, and those of many jobs."""
+        """Poll: wake the streams of jobs that have changed, and those of several jobs."""
         watched = {job_id for listener in self._listeners if (job_id := listener.feed.watched()) is not None}
         horizon = await (await connection.execute(HORIZON)).fetchone()
         states = await (await connection.execute(STATES, [list(watched)])).fetchall() if watched else []
@@ -167,23 +167,23 @@ class Hub:
                 listener.woken.set()
 
     async def _keep_horizon(self, connection: AsyncConnection[Any], horizon: int) -> None:
-        """Keep the oldest open transaction; log once of one that holds streams up for long."""
+        """Store the oldest open transaction; log it once if it delays streams for long."""
         now = time.monotonic()
         if horizon != self._horizon:
-            self._horizon, self._horizon_at, self._has_told_stall = horizon, now, False
-        elif now - self._horizon_at >= STALL_SECONDS and not self._has_told_stall:
+            self._horizon, self._horizon_at, self._has_logged_stall = horizon, now, False
+        elif now - self._horizon_at >= STALL_SECONDS and not self._has_logged_stall:
             held_up = await (await connection.execute(HELD_UP, {"horizon": horizon})).fetchone()
-            self._has_told_stall = held_up == (True,)
-            if self._has_told_stall:
+            self._has_logged_stall = held_up == (True,)
+            if self._has_logged_stall:
                 log.warning(
                     "transaction %d has been open for %g s: /v1/events and the streams of comparisons wait for its end;"
-                    " pg_stat_activity shows whose it is (backend_xid)",
+                    " find it in pg_stat_activity (backend_xid)",
                     horizon,
                     now - self._horizon_at,
                 )
 
     async def _refuse_unknown_keys(self, connection: AsyncConnection[Any]) -> None:
-        """Now and then: end the streams whose key was taken back."""
+        """End the streams whose key was deleted, once per `KEY_SECONDS`."""
         now = time.monotonic()
         if now - self._keys_at < KEY_SECONDS:
             return
@@ -199,7 +199,7 @@ class Hub:
 
 async def _connected() -> AsyncConnection[Any]:
     url = settings().database_url
-    assert url is not None  # the first read of a stream would have failed
+    assert url is not None  # or the first read would have failed
     return await AsyncConnection.connect(url.replace("+psycopg", "", 1), autocommit=True, **database.CONNECTION)
 
 

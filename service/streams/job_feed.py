@@ -1,4 +1,4 @@
-"""The stream of one job: its changes of status, notes, and points."""
+"""The feed of a job: its changes of status, notes and points."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from service.streams.curve_pages import Curves, before, beyond, parts
 from service.streams.feed import Delta, frame
 
 MOST_POINTS = 20_000
-"""Of one event, and of what is read at once: about a megabyte."""
+"""Points per event, and per read: about a megabyte."""
 
-# Of each metric the chunk that holds the step and those after it, by the primary key. Distinct names are looked up one
-# after the other: a long run has tens of thousands of chunks, and the table of names those of all jobs. `next_step` is
-# where the metric goes on, be it within what was read or behind it. Counting points unpacks whole chunks, so that not
-# many more are looked at than the page takes, if they are about as large as the next one.
+# For each metric, the chunk that contains the step and the following ones, by primary key. Distinct names are found one
+# by one (a loose index scan): a long run has tens of thousands of chunks, and the table of names contains those of all
+# jobs. `next_step` is where the metric continues, within the read chunks or after them. Counting points unpacks whole
+# chunks, so the query looks at about as many as fit into the page, judging by the size of the next one.
 CHUNKS = text(
     """
     WITH RECURSIVE own(id) AS (
@@ -59,83 +59,85 @@ CHUNKS = text(
 
 @dataclass(frozen=True)
 class JobFeed:
-    """One job.
+    """A job.
 
     Args:
-        job_id: which.
-        max_points: of each curve in what a new stream tells first; None: all.
+        job_id: id of the job.
+        max_points: number of points to which a new stream reduces each past curve; None: all points.
     """
 
     job_id: UUID
     max_points: int | None = None
 
-    def parse(self, written: str) -> JobCursor | None:
+    def parse(self, text: str) -> JobCursor | None:
         """As `Feed.parse`."""
-        return JobCursor.parse(written)
+        return JobCursor.parse(text)
 
     def watched(self) -> UUID | None:
         """As `Feed.watched`."""
         return self.job_id
 
     def read(self, session: Session, cursor: JobCursor | None, until: int | None) -> Delta[JobCursor]:
-        """As `Feed.read`, a page of the points at a time. The last status comes after all of them."""
+        """As `Feed.read`, with a page of points at a time. The final status comes after all points."""
         job = session.execute(
             select(Job.status, Job.reason, Job.seq, Job.step, Job.total_steps).where(Job.id == self.job_id)
         ).one_or_none()
         if job is None:
             raise NotFound(f"job {self.job_id} not found")
-        if cursor is not None and cursor.seq > job.seq:  # of a job that a restore has set back
+        if cursor is not None and cursor.seq > job.seq:  # the job is from a restored, older database
             cursor = None
-        told = JobCursor() if cursor is None else cursor
-        events = self._events(session, told)
+        is_reduced = cursor is None and self.max_points is not None
+        cursor = cursor or JobCursor()
+        events = self._events(session, cursor)
         frames = []
         for event in events:
             if not _is_final(event):
-                told, said = _told(event, told)
-                frames.append(said)
-        is_thinned = cursor is None and self.max_points is not None
-        names, curves, has_more = self._history(session) if is_thinned else self._next(session, told)
-        rest = parts(curves, told, MOST_POINTS)
-        for part, after in islice(rest, None if is_thinned else 1):
-            told = after
-            frames.append(frame("metric", told, _points(part, names, job.step, job.total_steps)))
-        if has_more or next(rest, None) is not None:
-            return Delta(frames, told, has_more=True)
+                cursor, sent = _send(event, cursor)
+                frames.append(sent)
+        names, curves, has_more = self._history(session) if is_reduced else self._next(session, cursor)
+        pages = parts(curves, cursor, MOST_POINTS)
+        for page, after in islice(pages, None if is_reduced else 1):
+            cursor = after
+            frames.append(frame("metric", cursor, _points(page, names, job.step, job.total_steps)))
+        if has_more or next(pages, None) is not None:
+            return Delta(frames, cursor, has_more=True)
         for event in filter(_is_final, events):
-            told, said = _told(event, told)
-            frames.append(said)
+            cursor, sent = _send(event, cursor)
+            frames.append(sent)
         is_over = JobStatus(job.status).is_final
         if is_over:
-            frames.append(frame("end", f"{told}{END}", {"status": job.status, "reason": job.reason}))
-        return Delta(frames, told, is_last=is_over)
+            frames.append(frame("end", f"{cursor}{END}", {"status": job.status, "reason": job.reason}))
+        return Delta(frames, cursor, is_last=is_over)
 
-    def _events(self, session: Session, told: JobCursor) -> Sequence[JobEvent]:
-        after = select(JobEvent).where(JobEvent.job_id == self.job_id, JobEvent.seq > told.seq)
+    def _events(self, session: Session, cursor: JobCursor) -> Sequence[JobEvent]:
+        after = select(JobEvent).where(JobEvent.job_id == self.job_id, JobEvent.seq > cursor.seq)
         return session.scalars(after.order_by(JobEvent.seq)).all()
 
     def _history(self, session: Session) -> tuple[dict[int, str], Curves, bool]:
-        """The names and all that was measured so far, thinned out; there is no more."""
+        """The names, all past points, reduced, and False: no more points follow."""
         assert self.max_points is not None
-        found = read.curves(session, [self.job_id]).get(self.job_id, {})
-        called = session.execute(select(MetricName.id, MetricName.name).where(MetricName.name.in_(found)))
-        names = {row.id: row.name for row in called}
-        return names, {id_: read.thin(found[name], self.max_points) for id_, name in names.items()}, False
+        curves = read.curves(session, [self.job_id]).get(self.job_id, {})
+        rows = session.execute(select(MetricName.id, MetricName.name).where(MetricName.name.in_(curves)))
+        names = {row.id: row.name for row in rows}
+        return names, {id_: read.thin(curves[name], self.max_points) for id_, name in names.items()}, False
 
-    def _next(self, session: Session, told: JobCursor) -> tuple[dict[int, str], Curves, bool]:
-        """The names, the next points (about `MOST_POINTS`; at least one if there is one), and whether there are more.
+    def _next(self, session: Session, cursor: JobCursor) -> tuple[dict[int, str], Curves, bool]:
+        """The names, the next points (about `MOST_POINTS`, at least one if available), and whether more follow.
 
-        They are whole up to a step: what was read of some metrics beyond those of others comes again with the next.
+        The points are complete up to a common step; those beyond it are read again with the next page.
         """
         names: dict[int, str] = {}
         chunks: dict[int, list[Any]] = {}
-        goes_on: dict[int, int | None] = {}
-        asked = {"job": self.job_id, "step": told.step, "most": MOST_POINTS}
-        for id_, name, next_step, *columns in session.execute(CHUNKS, asked):
-            names[id_], goes_on[id_] = name, next_step
+        next_steps: dict[int, int | None] = {}
+        page = {"job": self.job_id, "step": cursor.step, "most": MOST_POINTS}
+        for id_, name, next_step, *columns in session.execute(CHUNKS, page):
+            names[id_], next_steps[id_] = name, next_step
             chunks.setdefault(id_, []).append(columns)
-        curves = beyond({id_: _joined(of_one) for id_, of_one in chunks.items()}, told)
-        behind = min((step for step in goes_on.values() if step is not None), default=None)
-        return names, curves if behind is None else before(curves, behind), behind is not None
+        curves = beyond({id_: _joined(of_metric) for id_, of_metric in chunks.items()}, cursor)
+        first_missing = min((step for step in next_steps.values() if step is not None), default=None)
+        if first_missing is None:
+            return names, curves, False
+        return names, before(curves, first_missing), True
 
 
 def _joined(chunks: Sequence[Sequence[Sequence[float]]]) -> Curve:
@@ -147,25 +149,25 @@ def _is_final(event: JobEvent) -> bool:
     return JobStatus(event.status).is_final
 
 
-def _told(event: JobEvent, cursor: JobCursor) -> tuple[JobCursor, bytes]:
-    """How far the stream is once it has told the event, and the event."""
-    said = EventView.model_validate(event).model_dump(mode="json")
+def _send(event: JobEvent, cursor: JobCursor) -> tuple[JobCursor, bytes]:
+    """The cursor after the event, and the event as sent."""
+    data = EventView.model_validate(event).model_dump(mode="json")
     cursor = replace(cursor, seq=event.seq)
-    back = rewind(event)
-    if back is not None:
-        cursor, said = cursor.rewound(back), said | {"rewind_to": back}
-    return cursor, frame("log" if is_note(event.status, event.message) else "status", cursor, said)
+    step = rewind(event)
+    if step is not None:
+        cursor, data = cursor.rewound(step), data | {"rewind_to": step}
+    return cursor, frame("log" if is_note(event.status, event.message) else "status", cursor, data)
 
 
 def is_note(status: str, message: str | None) -> bool:
-    """Whether an event changed no status: those that say `running` say nothing else where a worker has claimed."""
+    """Whether an event is a note and no change of status: the event of a claim has no message."""
     return status == JobStatus.RUNNING and message is not None
 
 
 def rewind(event: JobEvent) -> int | None:
-    """The step from which on all points are void and come again, because an attempt goes on from there.
+    """The step after which all points are void and will be measured again, if the event says that an attempt continues.
 
-    Workers from before `job_events.step` say it in words alone.
+    Workers of versions without `job_events.step` state it only in the message.
     """
     if event.step is not None or event.message is None or not is_note(event.status, event.message):
         return event.step

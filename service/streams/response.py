@@ -1,4 +1,4 @@
-"""One stream over HTTP: the answer that tells what comes, until all is told or its listener is gone."""
+"""A stream as an HTTP response, which ends with the last event or when its client disconnects."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from service.streams.hub import AWAY, PULSE_SECONDS, Hub, Listener
 
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT_SECONDS = 15.0
-"""Without a word; proxies close what is silent for a minute."""
+"""Interval of heartbeats; proxies close connections that are silent for a minute."""
 TAKE_SECONDS = 30.0
-"""In which a listener has to take a piece, or else is cut off."""
+"""Time in which a client must accept a piece; it is disconnected otherwise."""
 PIECE_BYTES = 65_536
 RETRY_MILLISECONDS = 1000
 
@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 
 
 def open_stream(hub: Hub, feed: Feed[Any], key_id: UUID, last_event_id: str | None) -> Response:
-    """The stream from behind the event that was told last, or from its beginning; 204 where all was told.
+    """The stream after the last event received, or from its start; 204 if no events follow.
 
-    It ends where the key that it was asked for with is taken back.
+    The stream ends when its API key is deleted. Raises Invalid for an id of another stream.
     """
     cursor = None
     if last_event_id is not None:
@@ -43,15 +43,15 @@ def open_stream(hub: Hub, feed: Feed[Any], key_id: UUID, last_event_id: str | No
                 "not an event id of this stream; send the id of an event you received, or omit the header",
             )
         if last_event_id.endswith(END):
-            return Response(status_code=204)  # browsers come again after any other end
+            return Response(status_code=204)  # browsers reconnect after any other end
     return EventStream(hub, feed, key_id, cursor)
 
 
 class EventStream(Response):
-    """Server-Sent Events from a cursor on; None: from the beginning.
+    """Server-sent events after a cursor; None: from the start.
 
-    The first read comes before the answer, so that whoever has the answer misses nothing that happens from then on; and
-    after the request's own session has ended, or else as many requests as there are connections would wait for one.
+    The first read precedes the response, so that a client misses nothing that happens after it has the response. It
+    follows the end of the request's own session; otherwise, requests that hold all connections would wait for another.
     """
 
     media_type = MEDIA_TYPE
@@ -62,36 +62,36 @@ class EventStream(Response):
         self._hub, self._feed, self._key_id, self._cursor = hub, feed, key_id, cursor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Tell until the end, or until the listener is gone."""
+        """Send events until the end of the stream, or until the client disconnects."""
         with self._hub.listening(self._feed, self._key_id) as listener:
-            telling = asyncio.create_task(self._tell(send, listener))
-            leaving = asyncio.create_task(_gone(receive))
+            sending = asyncio.create_task(self._stream(send, listener))
+            disconnecting = asyncio.create_task(_disconnected(receive))
             try:
-                await asyncio.wait((telling, leaving), return_when=asyncio.FIRST_COMPLETED)
-                if telling.done():
-                    telling.result()
+                await asyncio.wait((sending, disconnecting), return_when=asyncio.FIRST_COMPLETED)
+                if sending.done():
+                    sending.result()
             finally:
-                for task in (telling, leaving):
+                for task in (sending, disconnecting):
                     task.cancel()
-                await asyncio.gather(telling, leaving, return_exceptions=True)
+                await asyncio.gather(sending, disconnecting, return_exceptions=True)
 
-    async def _tell(self, send: Send, listener: Listener) -> None:
+    async def _stream(self, send: Send, listener: Listener) -> None:
         wire, first = _Wire(send), await self._hub.read(self._feed, self._cursor)
         try:
             await wire.start(self.raw_headers)
-            await self._tell_all(wire, listener, first)
+            await self._send_all(wire, listener, first)
             await wire.end()
         except TimeoutError:
-            # The answer stays without its end, so that the server closes the connection.
-            log.warning("a listener of %s took nothing for %g s and was cut off", self._feed, TAKE_SECONDS)
+            # The response stays incomplete, so that the server closes the connection.
+            log.warning("a client of %s accepted nothing for %g s and was disconnected", self._feed, TAKE_SECONDS)
 
-    async def _tell_all(self, wire: _Wire, listener: Listener, delta: Delta[Any]) -> None:
+    async def _send_all(self, wire: _Wire, listener: Listener, delta: Delta[Any]) -> None:
         steps: Steps = {}
         steps_at = 0.0
         while True:
-            await wire.tell(delta.frames)
+            await wire.send(delta.frames)
             if delta.progress is not steps and time.monotonic() - steps_at >= PULSE_SECONDS:
-                await wire.tell(progress(steps, delta.progress, delta.cursor))
+                await wire.send(progress(steps, delta.progress, delta.cursor))
                 steps, steps_at = delta.progress, time.monotonic()
             if delta.is_last:
                 return
@@ -110,14 +110,14 @@ class EventStream(Response):
                 await asyncio.sleep(PULSE_SECONDS)
 
     async def _wait(self, wire: _Wire, listener: Listener) -> None:
-        """Until something has happened; the listener hears that we are still there.
+        """Wait until the listener is woken; meanwhile, send heartbeats.
 
-        Most wakings bring nothing to tell, so that silence is counted from the last byte on.
+        Most wake-ups bring no events, so silence is counted from the last byte sent.
         """
         while True:
-            silence = time.monotonic() - wire.told_at
+            silence = time.monotonic() - wire.sent_at
             if silence >= HEARTBEAT_SECONDS:
-                await wire.tell([b":\n\n"])
+                await wire.send([b":\n\n"])
                 silence = 0.0
             try:
                 async with asyncio.timeout(HEARTBEAT_SECONDS - silence):
@@ -128,20 +128,20 @@ class EventStream(Response):
 
 
 class _Wire:
-    """The way to the listener. Raises `TimeoutError` where it takes nothing."""
+    """The connection to the client. Raises TimeoutError if it accepts nothing."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self.told_at = time.monotonic()
+        self.sent_at = time.monotonic()
 
     async def start(self, headers: list[tuple[bytes, bytes]]) -> None:
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self.tell([f"retry: {RETRY_MILLISECONDS}\n\n".encode()])
+        await self.send([f"retry: {RETRY_MILLISECONDS}\n\n".encode()])
 
-    async def tell(self, frames: Iterable[bytes]) -> None:
+    async def send(self, frames: Iterable[bytes]) -> None:
         for piece in pieces(frames):
             await self._put(piece, more=True)
-            self.told_at = time.monotonic()
+            self.sent_at = time.monotonic()
 
     async def end(self) -> None:
         await self._put(b"", more=False)
@@ -152,13 +152,13 @@ class _Wire:
 
 
 def pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
-    """The frames in pieces of `PIECE_BYTES`: all listeners share the frames, each has a copy of one piece at a time."""
+    """The frames in pieces of `PIECE_BYTES`. Streams share frames; each copies one piece at a time."""
     piece = b""
-    for said in frames:
+    for frame in frames:
         start = 0
-        while start < len(said):
+        while start < len(frame):
             stop = start + PIECE_BYTES - len(piece)
-            piece += said[start:stop]
+            piece += frame[start:stop]
             start = stop
             if len(piece) == PIECE_BYTES:
                 yield piece
@@ -167,6 +167,6 @@ def pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
         yield piece
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,1 +1,1 @@
-"""The HTTP surface."""
+"""The HTTP API and the dashboard's files."""

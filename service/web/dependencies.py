@@ -1,4 +1,4 @@
-"""What the routes share: the session, the caller, idempotency keys, strict queries, page cursors."""
+"""Dependencies of the routes: session, caller, idempotency keys, strict query parameters, page cursors."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from service.specs.patterns import VISIBLE
 from service.storage.database import per_request, transaction
 from service.storage.tables import User
 
-# scope="function" commits before the answer is sent; FastAPI's default would promise first and commit later.
+# scope="function" commits before the response is sent; FastAPI's default would send first and commit later.
 Database = Annotated[Session, Depends(per_request, scope="function")]
 
 
 def caller(session: Database, authorization: Annotated[str | None, Header()] = None) -> User:
-    """The user whose API key came with the request."""
+    """The user who owns the API key of the request."""
     return api_keys.owner(session, authorization)
 
 
@@ -32,7 +32,7 @@ Caller = Annotated[User, Depends(caller)]
 
 
 def passing_caller(authorization: Annotated[str | None, Header()] = None) -> User:
-    """The same for requests that wait for something else than the database: no session is open meanwhile."""
+    """As `caller`, for requests that wait for something other than the database: no session stays open."""
     with transaction() as session:
         return api_keys.owner(session, authorization)
 
@@ -52,27 +52,27 @@ IdempotencyKey = Annotated[
 
 
 class StrictQuery(BaseModel):
-    """Query parameters; one that does not exist is refused rather than ignored."""
+    """Query parameters. Unknown ones are rejected rather than ignored."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 def to_cursor(job_id: UUID) -> str:
-    """An opaque cursor."""
+    """The id as an opaque cursor."""
     return base64.urlsafe_b64encode(job_id.bytes).decode().rstrip("=")
 
 
 def from_cursor(cursor: str | None) -> UUID | None:
-    """The id in a cursor; `Invalid` where it is none of ours."""
+    """The id in a cursor. Raises Invalid."""
     if cursor is None:
         return None
     with suppress(ValueError, binascii.Error):
-        found = UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
-        if found.version == 7:  # as all of our ids
-            return found
+        id_ = UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
+        if id_.version == 7:  # as all ids are
+            return id_
     raise Invalid.field("after", "invalid cursor; pass `next` of an earlier page")
 
 
 def next_cursor(ids: Sequence[UUID], has_more: bool) -> str | None:
-    """The cursor that goes on behind these."""
+    """The cursor of the page after these ids; None if it is the last."""
     return to_cursor(ids[-1]) if has_more else None

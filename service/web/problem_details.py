@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457), with the JSON pointer of each wrong field."""
+"""Errors as `application/problem+json` (RFC 9457), with the JSON pointer of each invalid field."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 REQUEST_ID = "X-Request-ID"
 MEDIA_TYPE = "application/problem+json"
 TYPE_BASE = "https://kotrain.invalid/problems/"
-"""Stable names, not addresses: RFC 9457 asks for a URI and allows one that cannot be opened."""
+"""Prefix of problem types. RFC 9457 requires a URI, which need not resolve."""
 
 
 def respond(request: Request, error: KotrainError) -> JSONResponse:
@@ -42,12 +42,12 @@ def respond(request: Request, error: KotrainError) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of the application a problem document."""
+    """Register handlers that turn every error of the application into a problem document."""
     app.add_exception_handler(KotrainError, _kotrain_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
-    for away in (OperationalError, PoolTimeout, psycopg.OperationalError):
-        app.add_exception_handler(away, _database_away)
+    for unreachable in (OperationalError, PoolTimeout, psycopg.OperationalError):
+        app.add_exception_handler(unreachable, _database_unreachable)
     app.add_exception_handler(DBAPIError, _database_error)
     app.add_exception_handler(Exception, _bug)
 
@@ -59,22 +59,22 @@ async def _kotrain_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    found = error.errors()
-    if any(one["type"] == "json_invalid" for one in found):
-        return respond(request, Malformed("the body is not JSON: " + str(found[0].get("ctx", {}).get("error", ""))))
+    errors = error.errors()
+    if any(details["type"] == "json_invalid" for details in errors):
+        return respond(request, Malformed("the body is not JSON: " + str(errors[0].get("ctx", {}).get("error", ""))))
     if isinstance(error.body, bytes) and error.body:
         return respond(
             request, Unreadable("the body is not declared as JSON; send the header 'Content-Type: application/json'")
         )
-    fields = tuple(field_error(one, error.body) for one in found)
-    told = (": ".join(filter(None, (field.pointer, field.detail))) for field in fields)
-    return respond(request, Invalid("; ".join(told), fields))
+    fields = tuple(field_error(details, error.body) for details in errors)
+    messages = (": ".join(filter(None, (field.pointer, field.detail))) for field in fields)
+    return respond(request, Invalid("; ".join(messages), fields))
 
 
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    if status is HTTPStatus.BAD_REQUEST:  # FastAPI's own, for a body that is no text or nested without end
+    if status is HTTPStatus.BAD_REQUEST:  # raised by FastAPI for a body that is not text or nested too deeply
         return respond(request, Malformed("the body is not valid JSON"))
     document = {
         "type": TYPE_BASE + status.phrase.lower().replace(" ", "-"),
@@ -88,17 +88,17 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
 
 
 def _answer(request: Request, document: dict[str, Any], headers: Mapping[str, str]) -> JSONResponse:
-    """An unexpected error is answered outside of all middleware: the request id is put in here."""
+    """The response. It carries the request id itself, because unexpected errors are handled outside all middleware."""
     return JSONResponse(document, document["status"], {**headers, REQUEST_ID: request_id(request)}, MEDIA_TYPE)
 
 
 def request_id(request: Request) -> str:
-    """What `X-Request-ID` says, to find the request in the log by."""
+    """The value of `X-Request-ID`, which the log contains, too."""
     return str(getattr(request.state, "request_id", ""))
 
 
-async def _database_away(request: Request, error: Exception) -> JSONResponse:
-    log.warning("database away: %s", str(error).splitlines()[0])
+async def _database_unreachable(request: Request, error: Exception) -> JSONResponse:
+    log.warning("database not reachable: %s", str(error).splitlines()[0])
     is_read_only = isinstance(getattr(error, "orig", error), ReadOnlySqlTransaction)
     state = "read-only" if is_read_only else "not reachable"
     return respond(request, Unavailable(f"the database is {state}; try again in a few seconds"))
@@ -107,7 +107,7 @@ async def _database_away(request: Request, error: Exception) -> JSONResponse:
 async def _database_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, DBAPIError)
     if error.connection_invalidated:
-        return await _database_away(request, error)
+        return await _database_unreachable(request, error)
     return await _bug(request, error)
 
 

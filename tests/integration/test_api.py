@@ -29,7 +29,7 @@ def problem(response, status):
 
 
 class TestSubmit:
-    def test_answers_202_with_location_and_the_resolved_spec(self, api):
+    def test_returns_202_with_location_and_resolved_spec(self, api):
         response = api.post("/v1/jobs", json=JOB_EXAMPLE)
         assert response.status_code == 202
         job = response.json()
@@ -45,7 +45,7 @@ class TestSubmit:
         assert job["created_at"].endswith("Z")
         assert api.get(response.headers["Location"]).json() == job
 
-    def test_a_dry_run_makes_no_job(self, api):
+    def test_dry_run_creates_no_job(self, api):
         response = api.post("/v1/jobs?dry_run=true", json=JOB)
         assert response.status_code == 200
         assert response.json()["spec"]["optimizer"]["params"]["lr"] == 1e-3
@@ -118,37 +118,37 @@ class TestSubmit:
             ({"dataset": "mnist"}, "/dataset", "kotrain data fetch mnist"),
         ],
     )
-    def test_bad_input_names_the_field_and_makes_no_job(self, api, change, pointer, detail):
+    def test_invalid_input_names_the_field_and_creates_no_job(self, api, change, pointer, detail):
         body = json.dumps(JOB | change)
         document = problem(api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"}), 422)
         assert [error["pointer"] for error in document["errors"]] == [pointer]
         assert detail in document["errors"][0]["detail"]
         assert stored_jobs() == 0
 
-    def test_a_misspelt_dry_run_submits_nothing(self, api):
+    def test_misspelt_dry_run_submits_nothing(self, api):
         document = problem(api.post("/v1/jobs?dryrun=true", json=JOB), 422)
         assert document["errors"] == [{"pointer": "dryrun", "detail": "unknown field"}]
         assert stored_jobs() == 0
 
-    def test_missing_fields_are_all_named(self, api):
+    def test_all_missing_fields_are_named(self, api):
         document = problem(api.post("/v1/jobs", json={"dataset": "digits"}), 422)
         assert {error["pointer"] for error in document["errors"]} == {"/model", "/optimizer", "/budget"}
 
     @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'"x"', b"null", b"[]"])
-    def test_a_body_that_is_no_job_is_a_4xx(self, api, body):
+    def test_malformed_bodies_return_4xx(self, api, body):
         response = api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
         assert response.status_code in (400, 422)
         assert response.headers["content-type"] == "application/problem+json"
         assert stored_jobs() == 0
 
     @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded"])
-    def test_another_content_type(self, api, kind):
+    def test_other_content_types_return_415(self, api, kind):
         headers = {"Content-Type": kind} if kind else {}
         document = problem(api.post("/v1/jobs", content=json.dumps(JOB), headers=headers), 415)
         assert "Content-Type: application/json" in document["detail"]
         assert stored_jobs() == 0
 
-    def test_a_huge_body_is_refused_unread(self, api):
+    def test_huge_body_is_refused_unread(self, api):
         problem(api.post("/v1/jobs", content=b" " * 50_000_000), 413)
 
         def unannounced():
@@ -157,7 +157,7 @@ class TestSubmit:
 
         problem(api.post("/v1/jobs", content=unannounced()), 413)
 
-    def test_no_worker_with_a_gpu(self, api):
+    def test_gpu_job_without_gpu_worker_is_refused(self, api):
         with database.transaction() as session:
             session.add(worker := _worker("cpu"))
         document = problem(api.post("/v1/jobs", json=JOB | {"device": "cuda"}), 422)
@@ -173,7 +173,7 @@ def _worker(kind):
 
 
 class TestIdempotencyKey:
-    def test_replays_the_stored_answer(self, api):
+    def test_repeated_key_returns_the_stored_response(self, api):
         headers = {"Idempotency-Key": "one"}
         first = api.post("/v1/jobs", json=JOB, headers=headers)
         second = api.post("/v1/jobs", json=JOB | {"seed": 0}, headers=headers)
@@ -182,18 +182,18 @@ class TestIdempotencyKey:
         assert second.headers["Location"] == first.headers["Location"]
         assert stored_jobs() == 1
 
-    def test_another_body_is_refused(self, api):
+    def test_same_key_with_different_body_is_refused(self, api):
         api.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "one"})
         problem(api.post("/v1/jobs", json=JOB | {"seed": 1}, headers={"Idempotency-Key": "one"}), 422)
         assert stored_jobs() == 1
 
-    def test_is_the_users_own(self, api):
+    def test_keys_are_scoped_to_the_user(self, api):
         other = {"Authorization": f"Bearer {api_keys.create('bob')}"}
         first = api.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "one"})
         second = api.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "one"} | other)
         assert first.json()["id"] != second.json()["id"]
 
-    def test_at_the_same_time_makes_one_job(self, api):
+    def test_concurrent_requests_create_one_job(self, api):
         with ThreadPoolExecutor(8) as pool:
             answers = list(
                 pool.map(lambda _: api.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "one"}), range(16))
@@ -238,12 +238,12 @@ class TestList:
             ({"tag": "study"}, "tag"),
         ],
     )
-    def test_bad_queries(self, api, query, pointer):
+    def test_invalid_queries_are_refused(self, api, query, pointer):
         assert [error["pointer"] for error in problem(api.get("/v1/jobs", params=query), 422)["errors"]] == [pointer]
 
 
 class TestShow:
-    def test_etag(self, api):
+    def test_unchanged_job_returns_304(self, api):
         where = api.post("/v1/jobs", json=JOB).headers["Location"]
         etag = api.get(where).headers["ETag"]
         assert api.get(where, headers={"If-None-Match": etag}).status_code == 304
@@ -255,7 +255,7 @@ class TestShow:
         problem(api.get("/v1/jobs/seven"), 422)
         problem(api.get("/v1/nothing"), 404)
 
-    def test_metrics_of_a_job_that_has_none(self, api):
+    def test_metrics_of_a_job_without_points(self, api):
         where = api.post("/v1/jobs", json=JOB).headers["Location"]
         assert api.get(where + "/metrics").json() == {"metrics": {}}
         problem(api.get(where + "/metrics?max_points=1"), 422)
@@ -263,12 +263,12 @@ class TestShow:
 
 class TestCompare:
     @pytest.mark.parametrize("metric", ["{x", "\\", "}", '"', ",", "a b", "%", ":x"])
-    def test_a_metric_that_nobody_has(self, api, metric):
+    def test_metric_that_no_run_has(self, api, metric):
         query = {"dataset": "digits", "model": "mlp", "metric": metric}
         assert api.get("/v1/compare", params=query).status_code in (200, 422)
 
     @pytest.mark.parametrize("where", ["environment=1", "model..x=1", "model.=1", "{=1"])
-    def test_a_path_that_is_none(self, api, where):
+    def test_invalid_path(self, api, where):
         query = {"dataset": "digits", "model": "mlp", "where": where}
         problem(api.get("/v1/compare", params=query), 422)
 
@@ -282,13 +282,13 @@ class TestCancelAndRetry:
             assert response.json()["status"] == "cancelled"
             assert response.json()["finished_at"]
 
-    def test_somebody_elses_job(self, api):
+    def test_job_of_another_user_is_forbidden(self, api):
         where = api.post("/v1/jobs", json=JOB).headers["Location"]
         bob, admin = api_keys.create("bob"), api_keys.create("root", admin=True)
         problem(api.post(where + "/cancel", headers={"Authorization": f"Bearer {bob}"}), 403)
         assert api.post(where + "/cancel", headers={"Authorization": f"Bearer {admin}"}).status_code == 202
 
-    def test_retry_answers_the_same_new_job(self, api):
+    def test_repeated_retry_returns_the_same_job(self, api):
         job = api.post("/v1/jobs", json=JOB).json()
         document = problem(api.post(f"/v1/jobs/{job['id']}/retry"), 409)
         assert document["current_status"] == "queued"
@@ -302,7 +302,7 @@ class TestCancelAndRetry:
 
 class TestKeys:
     @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic x"}])
-    def test_are_needed(self, api, header):
+    def test_requests_without_valid_key_return_401(self, api, header):
         del api.headers["Authorization"]
         for path in ("/v1/jobs", "/v1/catalog", "/v1/compare?dataset=digits&model=mlp"):
             response = api.get(path, headers=header)
@@ -311,7 +311,7 @@ class TestKeys:
         problem(api.post("/v1/jobs", json=JOB, headers=header), 401)
 
     @pytest.mark.parametrize("name", ["", "a" * 65, "a\n", "a\0"])
-    def test_names_that_could_not_be_asked_for(self, empty, name):
+    def test_invalid_user_names_are_refused(self, empty, name):
         with pytest.raises(Invalid, match="invalid user name"):
             api_keys.create(name)
 
@@ -326,7 +326,7 @@ class TestOperations:
         assert api.get("/healthz", headers={"X-Request-ID": "mine"}).headers["X-Request-ID"] == "mine"
         assert len(api.get("/nothing", headers={"X-Request-ID": "no good\t"}).headers["X-Request-ID"]) == 36
 
-    def test_an_error_of_ours_can_be_found_in_the_log(self, api, monkeypatch, caplog):
+    def test_unexpected_errors_are_logged_with_the_request_id(self, api, monkeypatch, caplog):
         def broken(*_):
             raise RuntimeError("a defect")
 
@@ -352,7 +352,7 @@ class TestOperations:
         assert "gamma" in json.dumps(ko["params"])
 
 
-class TestAPartAway:
+class TestDependencyDown:
     def test_broker(self, api, servers):
         servers.valkey.stop()
         try:
@@ -362,7 +362,7 @@ class TestAPartAway:
             servers.valkey.start()
         assert stored_jobs() == 1
 
-    def test_database_that_takes_no_changes(self, api, servers):
+    def test_read_only_database(self, api, servers):
         role = make_url(servers.database_url).username
         with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
             admin.execute("SET default_transaction_read_only = off")

@@ -75,7 +75,7 @@ def open_below(folder):
 
 
 class TestList:
-    def test_everything_with_its_size(self, api, job):
+    def test_lists_all_files_with_their_sizes(self, api, job):
         found = {one["name"]: one for one in api.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"]}
         assert list(found) == [
             "checkpoint-10.pt",
@@ -94,7 +94,7 @@ class TestList:
             assert one["size_bytes"] in (None, len(body))
             assert (one["size_bytes"] is None) == (name == "curves.csv")
 
-    def test_a_job_that_waits_has_its_spec(self, api):
+    def test_queued_job_has_its_spec(self, api):
         (only,) = api.get(f"/v1/jobs/{submit()}/artifacts").json()["artifacts"]
         assert only["name"] == "spec.json"
 
@@ -132,7 +132,7 @@ class TestDownload:
             ("bytes=7-99999999", 7, len(WEIGHTS) - 1),
         ],
     )
-    def test_a_part_of_one(self, api, job, wanted, first, last):
+    def test_range_of_a_checkpoint(self, api, job, wanted, first, last):
         response = get(api, job, "checkpoint-20.pt", Range=wanted)
         assert response.status_code == 206
         assert response.headers["content-range"] == f"bytes {first}-{last}/{len(WEIGHTS)}"
@@ -141,18 +141,18 @@ class TestDownload:
     @pytest.mark.parametrize(
         "wanted", ["bytes=9-5", "bytes=-0", "bytes=-", "bytes=0-1,3-4", "lines=1-2", "bytes=99999999-", "bytes=0-"]
     )
-    def test_all_of_it_where_the_part_is_none(self, api, job, wanted):
+    def test_invalid_range_returns_the_whole_file(self, api, job, wanted):
         response = get(api, job, "checkpoint-20.pt", Range=wanted)
         assert (response.status_code, response.content) == (200, WEIGHTS)
 
-    def test_whoever_leaves_before_the_first_block_leaves_no_open_file(self, job, files):
+    def test_disconnect_before_the_first_block_leaves_no_open_file(self, job, files):
         before = open_below(files)
         download = do(artifacts.download, job, "checkpoint-20.pt")
         assert open_below(files) == before
         assert b"".join(download.blocks) == WEIGHTS
         assert open_below(files) == before
 
-    def test_a_checkpoint_whose_file_is_away_or_damaged(self, api, job, files):
+    def test_checkpoint_with_missing_or_damaged_file(self, api, job, files):
         file = files / checkpoints.name_of(job, 1, "20.pt")
         file.write_bytes(b"short")
         document = problem(api.get(f"/v1/jobs/{job}/artifacts/checkpoint-20.pt"), 409)
@@ -162,6 +162,6 @@ class TestDownload:
         assert document["detail"].endswith("cannot be read now: its file is missing")
 
     @pytest.mark.parametrize("name", ["checkpoint-11.pt", f"checkpoint-{'9' * 20}.pt", "x", "spec.json%00"])
-    def test_what_is_not_there(self, api, job, name):
+    def test_unknown_files_return_404(self, api, job, name):
         detail = problem(api.get(f"/v1/jobs/{job}/artifacts/{name}"), 404)["detail"]
         assert "choose one of checkpoint-10.pt, checkpoint-20.pt, curves.csv" in detail

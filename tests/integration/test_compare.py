@@ -130,7 +130,7 @@ def test_largest_seed(session, store):
     assert [each.n for each in ask(session).groups] == [1]
 
 
-def test_mixed_settings_are_refused_and_every_hint_helps(session, store):
+def test_mixed_settings_are_refused_and_each_hint_helps(session, store):
     store.study()
     store.study(model={"name": "mlp", "params": {"init_scale": 0.1}}, tags={"study": "condensed"})
     with pytest.raises(Invalid) as caught:
@@ -186,7 +186,7 @@ def test_recorded_target_is_the_default(session, store):
     assert (each.steps_to_target, each.seconds_to_target) == (20, 1.5)
 
 
-def test_target_is_found_in_stored_curves_with_two_queries(session, store):
+def test_target_is_looked_up_in_stored_curves_with_two_queries(session, store):
     curves = {}
     for seed, value in enumerate(ADAM_VALUES):
         job = store.job(ADAM, seed, value)
@@ -200,7 +200,7 @@ def test_target_is_found_in_stored_curves_with_two_queries(session, store):
     assert ask(session, target=0.97).groups[0].steps_to_target is None
 
 
-def test_loss_falls_to_its_target(session, store):
+def test_loss_reaches_its_target_from_above(session, store):
     curves = {
         store.job(ADAM, seed, 0.9): {"val_loss": ([10, 20, 30], [0.5, 0.3, 0.2], [1.0, 2.0, 3.0])} for seed in range(3)
     }
@@ -217,7 +217,7 @@ def test_too_many_jobs_are_refused(session, store, monkeypatch):
 
 
 class TestOverHttp:
-    def test_answers_and_repeats_every_field(self, api, session, store):
+    def test_response_repeats_every_field_of_the_query(self, api, session, store):
         store.study()
         session.commit()
         response = api.get("/v1/compare", params={"dataset": "digits", "model": "mlp", "optimizer": ["adam", "ko"]})
@@ -226,7 +226,7 @@ class TestOverHttp:
         assert answer["verdict"]["best"] == "ko soft (adam)"
         assert answer.keys() == CompareAnswer.model_fields.keys()
 
-    def test_mixed_settings_are_a_problem_with_pointers(self, api, session, store):
+    def test_mixed_settings_return_422_with_pointers(self, api, session, store):
         store.study()
         store.study(batch_size=32)
         session.commit()
@@ -258,7 +258,7 @@ class TestOverHttp:
             {"dataset": "digits", "model": "mlp", "group_by": "seed"},
         ],
     )
-    def test_invalid_questions_never_cause_a_500(self, api, params):
+    def test_invalid_queries_never_return_500(self, api, params):
         response = api.get("/v1/compare", params=params)
         assert response.status_code == 422, response.text
         assert response.json()["errors"]

@@ -17,7 +17,7 @@ def address(key):
         yield server.url
 
 
-def test_a_crowd_is_answered(key, address):
+def test_many_concurrent_requests_succeed(key, address):
     limits = httpx2.Limits(max_connections=AT_ONCE)
     with (
         httpx2.Client(

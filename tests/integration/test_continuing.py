@@ -85,14 +85,14 @@ def messages(job_id):
 
 
 class TestRows:
-    def test_the_newest_two_are_kept_and_the_files_of_others_go(self):
+    def test_newest_two_are_kept_and_files_of_others_are_removed(self):
         job_id = submit()
         mine = claim()
         for step in (10, 20, 30):
             beat(mine, Batch(points(step), [written(mine, step)]))
         assert (kept(job_id), in_the_store(20, 30)) == ([30, 20], [20, 30])
 
-    def test_a_batch_that_is_sent_again_doubles_nothing(self):
+    def test_batch_sent_again_is_stored_once(self):
         job_id = submit()
         mine = claim()
         batches = [Batch(points(step), [written(mine, step)], ["no room"]) for step in (10, 20, 30)]
@@ -101,7 +101,7 @@ class TestRows:
         assert (kept(job_id), in_the_store(20, 30), steps(job_id)) == ([30, 20], [20, 30], [10, 20, 30])
         assert messages(job_id) == ["no room"]
 
-    def test_files_stay_where_the_transaction_fails(self):
+    def test_failed_transaction_keeps_files(self):
         submit()
         mine = claim()
         beat(mine, Batch({}, [written(mine, 10)]), Batch({}, [written(mine, 20)]))
@@ -114,7 +114,7 @@ class TestRows:
             do(fail_after_all)
         assert in_the_store(10, 20, 30) == [10, 20, 30]
 
-    def test_an_old_attempt_stores_none(self):
+    def test_superseded_attempt_stores_no_checkpoints(self):
         job_id = submit()
         old = claim()
         do(outcomes.fail, job_id, old.attempt, Reason.CHILD_LOST, "gone")
@@ -126,8 +126,8 @@ class TestRows:
         assert (kept(job_id), steps(job_id), messages(job_id)) == ([], [], ["gone"])
 
 
-class TestTheNextAttempt:
-    def test_goes_on_from_a_checkpoint(self):
+class TestNextAttempt:
+    def test_continues_from_a_checkpoint(self):
         job_id = submit()
         mine = claim()
         first = points(*range(1, 5)) | points(2, 4, name="val_loss")
@@ -143,7 +143,7 @@ class TestTheNextAttempt:
         assert messages(job_id) == ["gone", "continued after step 15"]
 
     @pytest.mark.parametrize("step", [1, 2, 3, 6, 7])
-    def test_chunks_are_cut_where_it_starts(self, step):
+    def test_chunks_are_trimmed_at_the_start(self, step):
         job_id = submit()
         mine = claim()
         beat(mine, Batch(points(1, 2, 3)), Batch(points(4, 5, 6)))
@@ -156,7 +156,7 @@ class TestTheNextAttempt:
         assert curve.steps.tolist() == list(range(1, 11))
         assert curve.values.tolist() == [1.0 / at for at in range(1, 11)]
 
-    def test_what_was_measured_of_the_very_step_comes_again(self):
+    def test_points_at_the_start_step_are_measured_again(self):
         """It was stopped before its validation; the next attempt was lost between that and its next checkpoint."""
         job_id = submit()
         mine = claim()
@@ -169,7 +169,7 @@ class TestTheNextAttempt:
         do(claims.begin, mine, 3, ["loss"])
         assert (steps(job_id), steps(job_id, "val_loss")) == ([1, 2, 3], [1])
 
-    def test_a_later_checkpoint_of_the_same_step_takes_the_place_of_the_earlier(self):
+    def test_later_checkpoint_of_the_same_step_replaces_the_earlier(self):
         job_id = submit()
         first = claim()
         do(outcomes.requeue, first, "drained", batches=[Batch({}, [written(first, 3)])])
@@ -182,7 +182,7 @@ class TestTheNextAttempt:
             assert in_the_store(3) == [3]
             assert [name for name, _ in store().names()] == [only.file]
 
-    def test_nothing_is_taken_from_before_a_version_without_checkpoints(self):
+    def test_checkpoints_before_a_version_without_them_are_deleted(self):
         """That one discarded the points, started from the beginning and left the rows."""
         job_id = submit()
         mine = claim()
@@ -193,7 +193,7 @@ class TestTheNextAttempt:
         again(job_id)
         assert (kept(job_id), in_the_store()) == ([], [])
 
-    def test_from_the_beginning_leaves_nothing(self):
+    def test_restart_from_the_start_deletes_everything(self):
         job_id = submit()
         mine = claim()
         do(outcomes.requeue, mine, "drained", batches=[Batch(points(1, 2), [written(mine, 2)])])
@@ -202,7 +202,7 @@ class TestTheNextAttempt:
         assert (steps(job_id), kept(job_id), in_the_store(), load(job_id).step) == ([], [], [], 0)
         assert messages(job_id) == ["drained", "began anew"]
 
-    def test_is_given_back_for_want_of_them_and_knows_since_when(self):
+    def test_requeued_for_missing_checkpoints_records_since_when(self):
         job_id = submit()
         do(outcomes.requeue, claim(), "drained")
         assert do(claims.waited_seconds, job_id) == 0
@@ -217,7 +217,7 @@ class TestTheNextAttempt:
         do(outcomes.requeue, mine, f"{claims.WAITS}: 3.pt is not there")
         assert 0 < do(claims.waited_seconds, job_id) < 0.05
 
-    def test_shows_how_far_the_one_before_came_until_it_begins(self):
+    def test_shows_progress_of_the_preceding_attempt_until_it_begins(self):
         job_id = submit()
         mine = claim()
         do(heartbeats.beat, "w1", [Beat(mine, 40, 100, [])])
@@ -226,7 +226,7 @@ class TestTheNextAttempt:
         assert load(job_id).step == 40
 
 
-def test_a_job_of_a_newer_engine_waits_for_it():
+def test_job_of_a_newer_engine_waits_for_it():
     waiting, other = submit(), submit()
     with database.transaction() as session:
         newer = {"newer": ENGINE_VERSION + 1, "job": waiting}
@@ -237,7 +237,7 @@ def test_a_job_of_a_newer_engine_waits_for_it():
     assert load(waiting).status == "queued"
 
 
-def test_the_history_is_told_over_http(api):
+def test_history_over_http(api):
     job_id = api.post("/v1/jobs", json=REQUEST).json()["id"]
     mine = claim()
     do(outcomes.requeue, mine, "drained", batches=[Batch({}, [written(mine, 2)], ["no room"])])

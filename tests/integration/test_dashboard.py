@@ -20,7 +20,7 @@ def anybody():
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_every_page_is_the_same_frame(anybody, path):
+def test_every_page_is_the_app_shell(anybody, path):
     answer = anybody.get(path.replace("{_}", "01a21fdd-08c9-7762-af07-8b4c8b69799f"))
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
@@ -28,7 +28,7 @@ def test_every_page_is_the_same_frame(anybody, path):
 
 
 @pytest.mark.parametrize("path", ["/nonsense", "/jobs/none/none", "/data/images/x", "/robots.txt"])
-def test_a_browser_that_is_lost_gets_the_frame(anybody, path):
+def test_unknown_page_returns_the_app_shell_with_404_to_browsers(anybody, path):
     answer = anybody.get(path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}, follow_redirects=False)
     assert answer.status_code == 404
     assert answer.text == (STATIC / "index.html").read_text()
@@ -45,13 +45,13 @@ def test_a_browser_that_is_lost_gets_the_frame(anybody, path):
         ("PUT", "/v1/jobs", "text/html", 405),
     ],
 )
-def test_a_program_that_is_lost_gets_a_problem(anybody, method, path, accept, status):
+def test_unknown_path_returns_a_problem_document_to_programs(anybody, method, path, accept, status):
     answer = anybody.request(method, path, headers={"Accept": accept})
     assert answer.status_code == status
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-def test_pages_stand_where_the_script_looks_for_them():
+def test_routes_of_server_and_script_agree():
     script = (STATIC / "routes.js").read_text()
     addressed = re.findall(r"path: (?:/\^(.*?)\$/|new RegExp\(`\^(.*?)\$`\))", script)
     found = {(plain or made).replace("\\/", "/").replace("(?<id>${UUID})", "{_}") for plain, made in addressed}
@@ -59,7 +59,7 @@ def test_pages_stand_where_the_script_looks_for_them():
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_file_is_sent(anybody, name):
+def test_every_file_is_served(anybody, name):
     answer = anybody.get(f"/dashboard/{name}")
     assert answer.status_code == 200
     assert answer.content == (STATIC / name).read_bytes()
@@ -76,7 +76,7 @@ def test_every_file_is_sent(anybody, name):
         ("swagger-ui.css", "swagger", 0.2),
     ],
 )
-def test_packaged_files_are_sent_compressed_or_not(anybody, name, begins, ratio):
+def test_packaged_files_are_served_compressed_or_not(anybody, name, begins, ratio):
     compressed = anybody.get(f"/dashboard/{name}")
     plain = anybody.get(f"/dashboard/{name}", headers={"Accept-Encoding": "identity"})
     assert compressed.content == plain.content
@@ -95,13 +95,13 @@ def test_docs_are_a_page_of_the_dashboard(anybody):
     "name",
     ["../__init__.py", "..%2f__init__.py", "pages/../../__init__.py", "%2e%2e/__init__.py", "", "none.js", "pages"],
 )
-def test_nothing_else_is_sent(anybody, name):
+def test_no_other_file_is_served(anybody, name):
     answer = anybody.get(f"/dashboard/{name}")
     assert answer.status_code == 404
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-def test_browsers_are_told_to_allow_nothing_from_elsewhere(anybody):
+def test_content_security_policy_allows_no_other_hosts(anybody):
     headers = anybody.get("/").headers
     policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
     assert policy["default-src"] == "'none'"

@@ -107,7 +107,7 @@ def sleeper(**options: object) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def test_both_servers_answer(servers: Embedded) -> None:
+def test_both_servers_respond(servers: Embedded) -> None:
     assert int(str(query(servers.database_url, "SHOW server_version_num"))) // 10_000 == 18
     assert query(servers.database_url, "SHOW server_encoding") == "UTF8"
     with Connection(servers.broker_url) as broker:
@@ -115,7 +115,7 @@ def test_both_servers_answer(servers: Embedded) -> None:
         assert broker.SimpleQueue("bell").get(timeout=5).payload == "ring"
 
 
-def test_they_ask_for_a_password_and_open_no_port(servers: Embedded) -> None:
+def test_servers_require_a_password_and_open_no_port(servers: Embedded) -> None:
     sockets = Path(servers.broker_url.partition("@")[2]).parent
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(host=str(sockets), user="kotrain", password="wrong", dbname="kotrain")
@@ -128,14 +128,14 @@ def test_they_ask_for_a_password_and_open_no_port(servers: Embedded) -> None:
     assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
 
 
-def test_no_secret_is_on_a_command_line(servers: Embedded) -> None:
+def test_command_lines_contain_no_secrets(servers: Embedded) -> None:
     secrets = [url.split(":")[2].partition("@")[0] for url in (servers.database_url, servers.broker_url)]
     for process in (servers.postgres.process, servers.valkey.process):
         line = Path("/proc", str(process.pid), "cmdline").read_text()
         assert all(secret not in line for secret in secrets)
 
 
-def test_data_stays_and_nothing_else_does(home: Path) -> None:
+def test_only_data_remains_after_stop(home: Path) -> None:
     with Embedded(home, fast=True) as servers:
         query(servers.database_url, "CREATE TABLE kept AS SELECT 42 AS answer")
         assert database_url_of(home) == servers.database_url
@@ -146,7 +146,7 @@ def test_data_stays_and_nothing_else_does(home: Path) -> None:
         assert query(servers.database_url, "SELECT answer FROM kept") == 42
 
 
-def test_each_server_restarts_under_its_address(home: Path) -> None:
+def test_servers_restart_under_the_same_address(home: Path) -> None:
     with Embedded(home, fast=True) as servers:
         with redis.Redis.from_url(servers.broker_url.replace("redis+socket", "unix"), retry=ONCE) as client:
             servers.valkey.stop()
@@ -161,7 +161,7 @@ def test_each_server_restarts_under_its_address(home: Path) -> None:
         assert query(servers.database_url, "SELECT 1") == 1
 
 
-def test_a_killed_owner_leaves_no_process_and_a_clean_database(home: Path) -> None:
+def test_killed_owner_leaves_no_process_and_a_clean_database(home: Path) -> None:
     with owner_process(home) as (owner, url):
         query(url, "CREATE TABLE kept AS SELECT 42 AS answer")
         owner.kill()
@@ -172,7 +172,7 @@ def test_a_killed_owner_leaves_no_process_and_a_clean_database(home: Path) -> No
     assert "not properly shut down" not in (home / "logs" / "postgres.log").read_text()
 
 
-def test_the_next_start_waits_for_servers_that_are_still_stopping(home: Path) -> None:
+def test_start_waits_for_servers_that_are_still_stopping(home: Path) -> None:
     with owner_process(home) as (owner, _):
         owner.kill()
         owner.wait()
@@ -180,7 +180,7 @@ def test_the_next_start_waits_for_servers_that_are_still_stopping(home: Path) ->
         assert query(servers.database_url, "SELECT 1") == 1
 
 
-def test_a_killed_server_starts_again(home: Path) -> None:
+def test_killed_server_is_restarted(home: Path) -> None:
     with Embedded(home, fast=True) as servers:
         first = servers.postgres.process.pid
         assert first
@@ -191,14 +191,14 @@ def test_a_killed_server_starts_again(home: Path) -> None:
         assert query(servers.database_url, "SELECT 1") == 1
 
 
-def test_one_home_runs_once(home: Path) -> None:
+def test_home_cannot_be_started_twice(home: Path) -> None:
     with owner_process(home) as (owner, url):
         with pytest.raises(EmbeddedError, match=rf"already running from .* \(process {owner.pid}\)"), Embedded(home):
             pass
         assert query(url, "SELECT 1") == 1
 
 
-def test_a_home_that_cannot_be_written(home: Path) -> None:
+def test_home_that_is_not_writable(home: Path) -> None:
     home.write_text("a file")
     for impossible in (home, home / "below", Path("/proc/kotrain")):
         with pytest.raises(EmbeddedError, match=r"cannot write to .*set KOTRAIN_HOME"), Embedded(impossible):
@@ -206,7 +206,7 @@ def test_a_home_that_cannot_be_written(home: Path) -> None:
     assert home.read_text() == "a file"
 
 
-def test_a_long_home_gets_a_short_socket_folder(home: Path) -> None:
+def test_long_home_gets_a_short_socket_folder(home: Path) -> None:
     long = home.parent / ("long-" * 30)
     with Embedded(long, fast=True) as servers:
         assert query(servers.database_url, "SELECT 1") == 1
@@ -217,7 +217,7 @@ def test_a_long_home_gets_a_short_socket_folder(home: Path) -> None:
     assert not folder.exists()
 
 
-def test_no_short_folder_at_all(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_short_folder_available(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = home.parent / ("long-" * 30)
     long.mkdir(mode=0o711)
     monkeypatch.setattr(tempfile, "tempdir", str(long))
@@ -225,7 +225,7 @@ def test_no_short_folder_at_all(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
         pass
 
 
-def test_a_killed_initdb_is_begun_anew(home: Path) -> None:
+def test_interrupted_initdb_is_repeated(home: Path) -> None:
     half = home / "postgres.new-killed" / "data"
     home.mkdir(mode=0o711)
     half.mkdir(parents=True)
@@ -235,7 +235,7 @@ def test_a_killed_initdb_is_begun_anew(home: Path) -> None:
     assert not half.parent.exists()
 
 
-def test_data_that_is_not_ours_to_use(home: Path) -> None:
+def test_foreign_data_is_refused(home: Path) -> None:
     with Embedded(home, fast=True):
         pass
     version = home / "postgres" / "data" / "PG_VERSION"
@@ -256,7 +256,7 @@ def test_data_that_is_not_ours_to_use(home: Path) -> None:
     assert running_in(home) == []
 
 
-def test_stale_files_that_name_a_live_process(home: Path) -> None:
+def test_stale_pid_files_of_live_processes(home: Path) -> None:
     with Embedded(home, fast=True):
         pass
     with sleeper() as unrelated:
@@ -272,7 +272,7 @@ def test_stale_files_that_name_a_live_process(home: Path) -> None:
             assert query(servers.database_url, "SELECT 1") == 1
 
 
-def test_nothing_is_started_beside_what_is_left_of_a_killed_server(home: Path) -> None:
+def test_start_is_refused_while_parts_of_a_killed_server_run(home: Path) -> None:
     data = home / "postgres" / "data"
     with Embedded(home, fast=True) as servers, subprocess.Popen(["sleep", "2"], cwd=data) as busy:
         os.kill(servers.postgres.process.pid, signal.SIGKILL)
@@ -283,7 +283,7 @@ def test_nothing_is_started_beside_what_is_left_of_a_killed_server(home: Path) -
         assert query(servers.database_url, "SELECT 1") == 1
 
 
-def test_a_server_started_by_hand_is_respected(home: Path) -> None:
+def test_server_started_by_hand_is_left_alone(home: Path) -> None:
     with Embedded(home, fast=True):
         pass
     data = home / "postgres" / "data"
@@ -305,7 +305,7 @@ def test_a_missing_wheel(home: Path, monkeypatch: pytest.MonkeyPatch, package: s
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root's servers run as somebody else")
-def test_root_changes_nobodys_permissions(home: Path) -> None:
+def test_root_changes_no_permissions_of_other_users(home: Path) -> None:
     home.parent.chmod(0o700)
     with (
         pytest.raises(EmbeddedError, match=rf"'nobody', who has no access to {home.parent}: set KOTRAIN_HOME"),
@@ -316,7 +316,7 @@ def test_root_changes_nobodys_permissions(home: Path) -> None:
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root's servers run as somebody else")
-def test_root_copies_programs_that_the_servers_user_cannot_reach(home: Path) -> None:
+def test_root_copies_programs_that_the_server_user_cannot_reach(home: Path) -> None:
     account = server_account()
     private = home.parent / "private"
     private.mkdir(mode=0o700)

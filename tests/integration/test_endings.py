@@ -29,7 +29,13 @@ def summary(reason):
         ({"summary": summary(Reason.COMPLETED), "stop": Interruption.CANCEL}, "succeeded", "completed", 0, None),
         ({"summary": summary(Reason.CANCELLED), "stop": Interruption.CANCEL}, "cancelled", "cancelled", 0, "running"),
         ({"summary": summary(Reason.CANCELLED), "stop": Interruption.DRAIN}, "queued", None, 0, "shutting down"),
-        ({"stop": Interruption.DRAIN, "exit_description": "was killed by signal 9"}, "queued", None, 0, "shutting down"),
+        (
+            {"stop": Interruption.DRAIN, "exit_description": "was killed by signal 9"},
+            "queued",
+            None,
+            0,
+            "shutting down",
+        ),
         ({"stop": Interruption.DRAIN, "failure": (Reason.ERROR, "a defect")}, "failed", "error", 0, "a defect"),
         ({"stop": Interruption.DRAIN, "failure": (Reason.CHILD_LOST, "EIO")}, "queued", "child_lost", 1, "EIO"),
         ({"stop": Interruption.CANCEL, "failure": (Reason.ERROR, "a defect")}, "cancelled", "cancelled", 0, "running"),
@@ -52,7 +58,7 @@ def test_each(users, outcome, status, reason, failures, says):
 
 
 @pytest.mark.parametrize("said", [{"summary": summary(Reason.COMPLETED)}, {"failure": (Reason.ERROR, "a defect")}])
-def test_trouble_after_it_changes_nothing(users, monkeypatch, said):
+def test_failures_after_the_end_change_nothing(users, monkeypatch, said):
     """As a copy of a checkpoint that cannot be removed."""
 
     def run(claim, host, state, outcome):
@@ -67,7 +73,7 @@ def test_trouble_after_it_changes_nothing(users, monkeypatch, said):
     assert load(job_id).status == ("succeeded" if "summary" in said else "failed")
 
 
-def test_whoever_stands_still_in_a_transaction_keeps_its_locks_a_minute(schema):
+def test_idle_transaction_loses_its_locks_after_a_minute(schema):
     """Not only workers, which have a name and a shorter time."""
     with database.engine().connect() as connection:
         assert connection.scalar(text("SHOW idle_in_transaction_session_timeout")) == "1min"

@@ -1,4 +1,4 @@
-"""The heartbeat_thread against the real database, and against one that refuses."""
+"""The heartbeat thread against the real database, and against one that refuses."""
 
 import threading
 import time
@@ -58,7 +58,7 @@ def stored_steps(job_id: UUID) -> list[int]:
     return curves["loss"].steps.tolist() if curves else []
 
 
-def test_a_sealed_batch_never_changes(claim):
+def test_sealed_batch_never_changes(claim):
     state = AttemptState(claim)
     state.add(2, points(1, 2))
     first = state.pending()
@@ -80,7 +80,7 @@ def test_points_arrive_once(heartbeat_thread, claim):
 
 
 @pytest.mark.parametrize("error", [psycopg.errors.DiskFull("no room"), RuntimeError("a defect")])
-def test_the_thread_outlives_an_error_and_sends_again(heartbeat_thread, claim, monkeypatch, error):
+def test_thread_survives_errors_and_sends_again(heartbeat_thread, claim, monkeypatch, error):
     failed = []
 
     def fail(*_):
@@ -96,7 +96,7 @@ def test_the_thread_outlives_an_error_and_sends_again(heartbeat_thread, claim, m
     assert heartbeat_thread.is_alive()
 
 
-def test_what_cannot_be_stored_of_one_job_holds_up_no_other(heartbeat_thread, claim):
+def test_unstorable_batch_does_not_delay_other_jobs(heartbeat_thread, claim):
     sound, poisonous = heartbeat_thread.register(claim), heartbeat_thread.register(claimed())
     poisonous.add(1, {"no name \0 for Postgres": ([1], [1.0], [0.1])})
     for step in range(1, 4):
@@ -109,7 +109,7 @@ def test_what_cannot_be_stored_of_one_job_holds_up_no_other(heartbeat_thread, cl
     assert (sound.instruction, sound.pending(), len(poisonous.pending())) == (Instruction.CONTINUE, [], 1)
 
 
-def test_a_row_that_somebody_keeps_locked_holds_up_no_other_job(heartbeat_thread, claim):
+def test_locked_row_does_not_delay_other_jobs(heartbeat_thread, claim):
     """As an API that is frozen while it cancels that job."""
     sound, locked = heartbeat_thread.register(claim), heartbeat_thread.register(claimed())
     with database.transaction() as frozen:
@@ -123,7 +123,7 @@ def test_a_row_that_somebody_keeps_locked_holds_up_no_other_job(heartbeat_thread
     assert (sound.instruction, locked.instruction) == (Instruction.CONTINUE, Instruction.CONTINUE)
 
 
-def test_what_waits_is_sent_in_portions(claim, monkeypatch):
+def test_backlog_is_sent_in_portions(claim, monkeypatch):
     monkeypatch.setattr("workers.heartbeat.MAX_SENT_POINTS", 5)
     monkeypatch.setattr("workers.heartbeat.MAX_PENDING_POINTS", 11)
     heartbeat_thread = HeartbeatThread("w1")
@@ -142,7 +142,7 @@ def test_what_waits_is_sent_in_portions(claim, monkeypatch):
     assert stored_steps(claim.job_id) == list(range(1, 21))
 
 
-def test_a_job_that_comes_back_to_its_worker_stops_the_old_attempt(heartbeat_thread, claim):
+def test_job_claimed_again_by_its_worker_stops_the_old_attempt(heartbeat_thread, claim):
     old = heartbeat_thread.register(claim)
     new = heartbeat_thread.register(claim)
     assert (old.instruction, new.instruction) == (Instruction.LOST, Instruction.CONTINUE)
@@ -151,7 +151,7 @@ def test_a_job_that_comes_back_to_its_worker_stops_the_old_attempt(heartbeat_thr
     until(lambda: stored_steps(claim.job_id) == [1])
 
 
-def test_a_server_that_has_become_read_only_is_waited_for(claim):
+def test_worker_waits_for_a_read_only_database(claim):
     """As a demoted primary is: another one may have its address soon."""
     asked, servers = [], set()
 
@@ -167,7 +167,7 @@ def test_a_server_that_has_become_read_only_is_waited_for(claim):
     assert len(servers) == 2, "the connection to the standby was used again"
 
 
-def test_after_a_database_that_was_away_nothing_is_taken_for_a_lease(claim, servers, monkeypatch):
+def test_no_job_is_reclaimed_for_a_lease_after_a_database_outage(claim, servers, monkeypatch):
     """Whoever looks first would else take the jobs of workers that live, whose heartbeats come a moment later."""
     monkeypatch.setenv("KOTRAIN_LEASE_SECONDS", "2")
     monkeypatch.setenv("KOTRAIN_MAINTENANCE_SECONDS", "0.05")
@@ -197,7 +197,7 @@ def test_after_a_database_that_was_away_nothing_is_taken_for_a_lease(claim, serv
             settings.cache_clear()
 
 
-def test_only_a_database_that_is_away_is_waited_for(claim, servers):
+def test_worker_waits_only_for_an_unreachable_database(claim, servers):
     with pytest.raises(Exception, match="nonsense"):
         retry_while_database_is_down(lambda session: session.execute(text("SELECT nonsense")), give_up=lambda: False)
     asked = []

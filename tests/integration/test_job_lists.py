@@ -32,11 +32,11 @@ class TestStatus:
         return dict(zip(("running", "queued", "cancelled"), found, strict=True))
 
     @pytest.mark.parametrize("names", [["queued"], ["running", "queued"], ["cancelled", "failed"], ["succeeded"]])
-    def test_one_or_several(self, api, ids, names):
+    def test_filters_by_one_or_several_statuses(self, api, ids, names):
         assert set(listed(api, status=",".join(names))) == {ids[name] for name in names if name in ids}
 
     @pytest.mark.parametrize("status", ["runing", "queued,", "", "queued, running"])
-    def test_others_are_named(self, api, status):
+    def test_unknown_statuses_are_named(self, api, status):
         (error,) = problem(api.get("/v1/jobs", params={"status": status}), 422)["errors"]
         assert error["pointer"] == "status"
         assert "of queued, running, succeeded, failed, cancelled" in error["detail"]
@@ -44,7 +44,7 @@ class TestStatus:
 
 class TestSort:
     @pytest.mark.parametrize("sort", ["newest", "oldest"])
-    def test_pages_go_on_where_the_last_one_ended(self, api, sort):
+    def test_pages_continue_after_the_previous_one(self, api, sort):
         ids = [submit(seed=seed) for seed in range(5)]
         seen, after = [], {}
         while True:
@@ -87,7 +87,7 @@ class TestSearch:
             ("nothing", set()),
         ],
     )
-    def test_finds_letters_where_a_list_shows_them(self, api, ids, words, expected):
+    def test_finds_text_in_the_columns_of_the_list(self, api, ids, words, expected):
         assert set(listed(api, search=words)) == {ids[name] for name in expected}
         counted = api.get("/v1/jobs/counts", params={"search": words}).json()["counts"]
         assert counted["queued"] == len(expected)
@@ -106,7 +106,7 @@ class TestCounts:
         assert sum(api.get("/v1/jobs/counts?user=bob").json()["counts"].values()) == 1
         assert api.get("/v1/jobs/counts?status=running").json()["counts"]["queued"] == 0
 
-    def test_takes_no_page(self, api):
+    def test_counts_accept_no_paging(self, api):
         assert problem(api.get("/v1/jobs/counts?limit=5"), 422)["errors"][0]["pointer"] == "limit"
 
 
@@ -116,7 +116,7 @@ class TestActions:
         assert response.status_code == 200, response.text
         return response.json()["outcomes"]
 
-    def test_cancel_tells_of_each(self, api, bob):
+    def test_cancel_returns_an_outcome_per_job(self, api, bob):
         running, queued, ended = (submit() for _ in range(3))
         claimed = claim()
         do(actions.cancel_many, [ended])
@@ -135,7 +135,7 @@ class TestActions:
         assert (load(queued).status, load(theirs).status) == ("cancelled", "queued")
         assert load(claimed.job_id).cancel_requested
 
-    def test_retry_tells_of_each_and_makes_no_job_twice(self, api, bob):
+    def test_retry_returns_an_outcome_per_job_and_creates_no_job_twice(self, api, bob):
         cancelled, queued, theirs = submit(), submit(), submit("bob")
         do(actions.cancel_many, [cancelled, theirs])
         first, second = (self.act(api, "retry", [theirs, cancelled, queued]) for _ in range(2))
@@ -145,7 +145,7 @@ class TestActions:
         assert "only failed and cancelled jobs can be retried" in first[2]["detail"]
         assert len(listed(api)) == 4
 
-    def test_an_admin_may(self, api):
+    def test_admin_may_act_on_jobs_of_others(self, api):
         root = {"Authorization": f"Bearer {api_keys.create('root', admin=True)}"}
         (outcome,) = self.act(api, "cancel", [submit()], headers=root)
         assert outcome["done"]
@@ -160,5 +160,5 @@ class TestActions:
             ({"action": "cancel"}, "/jobs"),
         ],
     )
-    def test_what_is_wrong_is_named(self, api, body, pointer):
+    def test_invalid_requests_name_the_field(self, api, body, pointer):
         assert problem(api.post("/v1/jobs/actions", json=body), 422)["errors"][0]["pointer"] == pointer

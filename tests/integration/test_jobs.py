@@ -32,7 +32,7 @@ STATUSES = list(JobStatus)
 
 
 class TestClaim:
-    def test_takes_a_job_once(self, users):
+    def test_job_is_claimed_once(self, users):
         job_id = submit()
         mine = claim()
         assert (mine.job_id, mine.attempt) == (job_id, 1)
@@ -41,7 +41,7 @@ class TestClaim:
         assert (job.status, job.worker_id) == ("running", "w1")
         assert events(job_id) == ["queued", "running"]
 
-    def test_many_at_once_take_each_job_once(self, users):
+    def test_concurrent_workers_claim_each_job_once(self, users):
         wanted = {submit(seed=seed) for seed in range(40)}
         with ThreadPoolExecutor(8) as pool:
             taken = [c for c in pool.map(lambda n: claim(f"w{n}"), range(60)) if c]
@@ -49,13 +49,13 @@ class TestClaim:
             taken.append(left)
         assert sorted(c.job_id for c in taken) == sorted(wanted)
 
-    def test_priority_then_fair_share_then_age(self, users):
+    def test_order_is_priority_then_fair_share_then_age(self, users):
         ada = [submit("ada", seed=seed) for seed in range(3)]
         bob = [submit("bob", seed=seed) for seed in range(2)]
         urgent = submit("ada", priority=1)
         assert [claim().job_id for _ in range(6)] == [urgent, bob[0], ada[0], bob[1], ada[1], ada[2]]
 
-    def test_a_gpu_job_waits_for_a_gpu(self, users):
+    def test_gpu_job_waits_for_a_gpu(self, users):
         job_id = submit(device="cuda")
         assert claim() is None
         assert claim(has_cuda=True).job_id == job_id
@@ -75,7 +75,7 @@ class TestBeat:
         np.testing.assert_equal(curve.steps, [1, 2])
         np.testing.assert_equal(curve.values, [0.5, np.nan])
 
-    def test_a_batch_that_is_sent_twice_is_stored_once(self, users):
+    def test_batch_sent_twice_is_stored_once(self, users):
         job_id = submit()
         mine = claim()
         batch = Batch({"loss": ([1, 2], [0.5, 0.4], [0.1, 0.2])})
@@ -83,14 +83,14 @@ class TestBeat:
             do(heartbeats.beat, "w1", [Beat(mine, 2, 10, batches)])
         np.testing.assert_equal(do(read.curves, [job_id])[job_id]["loss"].steps, [1, 2, 3])
 
-    def test_tells_of_a_cancel(self, users):
+    def test_reports_a_cancellation(self, users):
         job_id = submit()
         mine = claim()
         with database.transaction() as session:
             actions.cancel(session, session.get_one(Job, job_id).user, job_id)
         assert do(heartbeats.beat, "w1", [Beat(mine, 0, None, [])]) == {job_id: Instruction.CANCEL}
 
-    def test_slots_that_meet_a_new_metric_at_once(self, users):
+    def test_slots_add_a_new_metric_concurrently(self, users):
         """One of them makes its name known; the others must not use its id before that is committed."""
         ids = [submit(seed=seed) for seed in range(8)]
         mine = [claim() for _ in ids]
@@ -106,7 +106,7 @@ class TestBeat:
 
 
 class TestFence:
-    def test_an_old_attempt_writes_nothing(self, users):
+    def test_superseded_attempt_writes_nothing(self, users):
         job_id = submit()
         old = claim("frozen")
         do(heartbeats.beat, "frozen", [Beat(old, 1, 10, [Batch({"loss": ([1], [9.0], [0.1])})])])
@@ -151,7 +151,7 @@ class TestEnds:
         assert (job.status, job.reason) == (reason.status, reason)
         assert JobStatus(job.status).is_final
 
-    def test_a_lost_job_waits_and_then_fails(self, users):
+    def test_lost_job_is_delayed_and_finally_fails(self, users):
         job_id = submit(max_failures=2)
         mine = claim()
         assert do(outcomes.fail, job_id, mine.attempt, Reason.CHILD_LOST, "killed by signal 9")
@@ -166,7 +166,7 @@ class TestEnds:
         job = load(job_id)
         assert (job.status, job.reason, job.message) == ("failed", "child_lost", "killed by signal 9")
 
-    def test_giving_back_is_no_failure(self, users):
+    def test_requeue_counts_no_failure(self, users):
         job_id = submit(max_failures=1)
         for attempt in (1, 2, 3):
             mine = claim()
@@ -175,12 +175,12 @@ class TestEnds:
         assert load(job_id).failures == 0
 
     @pytest.mark.parametrize("message", ["a\0b", "file \udcff", "fine"])
-    def test_whatever_a_traceback_says_can_be_stored(self, users, message):
+    def test_any_traceback_can_be_stored(self, users, message):
         job_id = submit()
         assert do(outcomes.finish, claim(), Reason.ERROR, message=message)
         assert load(job_id).message.startswith(message[:1])
 
-    def test_a_job_given_back_that_was_to_be_cancelled_is(self, users):
+    def test_requeued_job_with_cancel_request_is_cancelled(self, users):
         job_id = submit()
         mine = claim()
         with database.transaction() as session:
@@ -188,7 +188,7 @@ class TestEnds:
         assert do(outcomes.requeue, mine, "the worker is shutting down")
         assert (load(job_id).status, load(job_id).reason) == ("cancelled", "cancelled")
 
-    def test_a_lost_job_that_was_to_be_cancelled_is(self, users):
+    def test_lost_job_with_cancel_request_is_cancelled(self, users):
         job_id = submit()
         mine = claim()
         with database.transaction() as session:
@@ -199,7 +199,7 @@ class TestEnds:
 
 @pytest.mark.parametrize("start", STATUSES)
 @pytest.mark.parametrize("end", STATUSES)
-def test_only_the_table_of_transitions(users, start, end):
+def test_only_listed_transitions_are_possible(users, start, end):
     job_id = submit()
     with database.transaction() as session:
         session.execute(text("UPDATE jobs SET status = :s WHERE id = :id"), {"s": start, "id": job_id})
@@ -211,7 +211,7 @@ def test_only_the_table_of_transitions(users, start, end):
                 transitions.change_status(session, job_id, start, end)
 
 
-def test_the_lease_does_not_run_while_the_database_is_down(users, servers):
+def test_database_downtime_does_not_count_for_leases(users, servers):
     job_id = submit()
     claim()
     stop_the_clock_of(job_id, 60)
@@ -222,7 +222,7 @@ def test_the_lease_does_not_run_while_the_database_is_down(users, servers):
     assert do(outcomes.reclaim_stale) == [job_id]
 
 
-def test_bells_ring_after_the_commit_only(users):
+def test_workers_are_woken_only_after_the_commit(users):
     def waiting():
         with queue.celery().connection_for_read() as connection:
             return connection.default_channel.client.llen(queue.ANY_WORKER)
@@ -240,7 +240,7 @@ def test_bells_ring_after_the_commit_only(users):
     assert waiting() == 1
 
 
-def test_a_worker_that_signed_off_is_heard_again(users):
+def test_heartbeat_after_sign_off_marks_the_worker_up(users):
     with database.transaction() as session:
         session.add(Worker(id="w1", host="lab", slots=1, devices=[], stopped_at=datetime.now(UTC)))
     do(heartbeats.beat, "w1", [])
@@ -263,7 +263,7 @@ def without_a_sign_of_life(worker, job_id):
     until_the_lease_counts()
 
 
-def test_a_worker_frozen_while_it_sends_points_does_not_keep_its_jobs(users, servers):
+def test_worker_frozen_while_sending_points_loses_its_jobs(users, servers):
     """Within COPY, where no time limit of PostgreSQL's counts."""
     job_id = submit()
     claim("frozen")
@@ -289,7 +289,7 @@ def test_a_worker_frozen_while_it_sends_points_does_not_keep_its_jobs(users, ser
     assert do(heartbeats.end_stale_transactions) == 0
 
 
-def test_a_worker_that_lives_is_not_cut_off(users, servers):
+def test_transactions_of_a_live_worker_are_not_ended(users, servers):
     """Not even with a job that nobody looks after: its own connection asks."""
     job_id = submit()
     claim("alive")

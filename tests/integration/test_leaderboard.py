@@ -35,7 +35,7 @@ class TestBehindFirst:
             wrong += min(adjusted) <= 0.05
         assert wrong / boards <= 0.05 + 2.6 * (0.05 * 0.95 / boards) ** 0.5  # a rate of 5 % passes with 99.5 %
 
-    def test_p_is_holms_over_all_pairs(self):
+    def test_p_values_are_adjusted_by_holm_over_all_pairs(self):
         a, b, c = np.random.default_rng(0).normal([[0.9], [0.88], [0.8]], 0.01, (3, 6))
         behind, adjusted = leaderboard.behind_first([dict(enumerate(row)) for row in (a, b, c)])
         p = [reference.ttest_rel(x, y).pvalue for x, y in ((a, b), (a, c), (b, c))]
@@ -43,19 +43,19 @@ class TestBehindFirst:
         assert p[1] < p[2] < p[0]
         assert adjusted == pytest.approx([1 * p[0], 3 * p[1]])
 
-    def test_many_rows_are_adjusted_for_all_their_pairs(self):
+    def test_many_rows_are_adjusted_for_all_pairs(self):
         values = np.random.default_rng(2).normal(0.9, 0.01, (45, 6))
         values[1:] -= 0.2
         behind, adjusted = leaderboard.behind_first(ranked(values))
         assert adjusted == pytest.approx([min(1.0, 45 * 44 / 2 * one.p) for one in behind])
         assert max(adjusted) < 0.05
 
-    def test_a_row_without_values_is_not_tested(self):
+    def test_row_without_values_is_not_tested(self):
         _, adjusted = leaderboard.behind_first([{0: 0.9, 1: 0.91}, {0: 0.8, 1: 0.82}, {}])
         assert adjusted[0] is not None
         assert adjusted[1] is None
 
-    def test_nobody_is_behind_the_only_row(self):
+    def test_single_row_has_no_difference(self):
         assert leaderboard.behind_first([{0: 0.9}]) == ([], [])
 
 
@@ -115,7 +115,7 @@ class TestManyRuns:
         boards = show(api)["boards"]
         assert {board["setting"]["batch_size"] for board in boards} == set(range(3, leaderboard.MOST_BOARDS + 3))
 
-    def test_twenty_thousand_runs_are_two_queries(self, api):
+    def test_twenty_thousand_runs_take_two_queries(self, api):
         put(1000, 20)
         with database.transaction() as session:
             session.execute(text("ANALYZE jobs"))

@@ -55,7 +55,7 @@ def test_the_schema_equals_the_models(connection, config):
     assert compare_metadata(context, Base.metadata) == []
 
 
-def test_down_leaves_nothing_and_up_works_again(connection, config):
+def test_downgrade_leaves_nothing_and_upgrade_works_again(connection, config):
     command.upgrade(config, "head")
     command.downgrade(config, "base")
     assert inspect(connection).get_table_names() == ["alembic_version"]
@@ -77,7 +77,7 @@ def filled(connection, config):
     return connection
 
 
-def test_jobs_from_before_are_known_by_what_they_train(filled):
+def test_older_jobs_get_fingerprints(filled):
     (_, one, setting), (_, same, of_same), (_, other, of_other) = filled.execute(PRINTS).all()
     assert one == same != other
     assert setting == of_same == of_other
@@ -91,7 +91,7 @@ def test_jobs_can_be_written_without_a_search_path(filled):
     assert [row[0] for row in filled.execute(PRINTS)] == [0, 7, 7, 7]
 
 
-def test_what_is_stored_survives_down_and_up_again(filled, config):
+def test_data_survives_downgrade_and_upgrade(filled, config):
     jobs = text("SELECT to_jsonb(jobs) - '{engine_version,memory_limit_bytes}'::text[] FROM jobs ORDER BY id")
     assert filled.scalars(text("SELECT DISTINCT engine_version FROM jobs")).all() == [2]
     before = filled.scalars(jobs).all()
@@ -152,7 +152,7 @@ def configured(connection, config, monkeypatch):
         ("job_events", "comparisons", 2),
     ],
 )
-def test_who_works_while_0004_comes_is_not_thrown_out(connection, configured, monkeypatch, caplog, first, then, tries):
+def test_open_transactions_survive_migration_0004(connection, configured, monkeypatch, caplog, first, then, tries):
     monkeypatch.setattr(database, "LOCK_SECONDS", 1.5)  # longer than PostgreSQL waits before it looks for a deadlock
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
     with database.engine().connect() as at_work, ThreadPoolExecutor(1) as thread:
@@ -230,7 +230,7 @@ NEWEST = schema_version.code_number()
 
 
 @pytest.mark.parametrize("number", range(3, NEWEST + 1))
-def test_a_migration_that_contracts_raises_oldest_code(connection, config, number):
+def test_contracting_migration_raises_oldest_code(connection, config, number):
     """CONTRIBUTING.md, Database. Code that cannot work with the new schema has to be told so: it is still running."""
     command.upgrade(config, f"{number - 1:04}")
     before = schema_version.read(connection)
@@ -271,7 +271,7 @@ def test_a_migration_that_contracts_raises_oldest_code(connection, config, numbe
         ("CREATE INDEX by_worker ON jobs (worker_id)", []),
     ],
 )
-def test_what_contracts_is_noticed(connection, config, statement, found):
+def test_contracting_statements_are_detected(connection, config, statement, found):
     command.upgrade(config, "head")
     noticed = contractions(connection, lambda: connection.execute(text(statement)))
     assert noticed if found is None else noticed == found

@@ -30,8 +30,8 @@ def ended(api, worker):  # noqa: F811
     return started["id"]
 
 
-class TestOfAComparison:
-    def test_every_one_is_listed_and_drawn(self, api, ended):
+class TestComparisonPlots:
+    def test_all_plots_are_listed_and_drawn(self, api, ended):
         listed = api.get(f"/v1/comparisons/{ended}/plots").json()["plots"]
         names = [one["name"] for one in listed if one["task"] == "short"]
         assert names[:2] == ["curves", "time"]
@@ -57,7 +57,7 @@ class TestOfAComparison:
         assert response.headers["x-content-type-options"] == "nosniff"
         assert int.from_bytes(response.content[16:20], "big") == 400
 
-    def test_a_task_by_its_number_or_label(self, api, ended):
+    def test_task_by_number_or_label(self, api, ended):
         get = [api.get(f"/v1/comparisons/{ended}/plots/endpoints.svg", params={"task": one}) for one in ("2", "short")]
         assert get[0].content == get[1].content
         assert get[0].content != api.get(f"/v1/comparisons/{ended}/plots/endpoints.svg").content
@@ -67,7 +67,7 @@ class TestOfAComparison:
             "detail": "unknown task; choose one of 1 (digits mlp epochs=3), 2 (short)",
         }
 
-    def test_why_there_is_none(self, api, ended):
+    def test_missing_data_returns_409_with_a_reason(self, api, ended):
         detail = problem(api.get(f"/v1/comparisons/{ended}/plots/loss.svg"), 409)["detail"]
         assert detail == "Training loss against steps: no run has such a curve, or it is no longer stored"
         started = ask(api, tasks=[{**TASKS[0], "budget": {"epochs": 2}}])
@@ -88,7 +88,7 @@ class TestOfAComparison:
         ],
     )
     @pytest.mark.usefixtures("worker")
-    def test_what_is_wrong_is_named(self, api, path, status, said):
+    def test_invalid_requests_name_the_field(self, api, path, status, said):
         started = ask(api)["id"]
         assert said in problem(api.get(f"/v1/comparisons/{started}/plots/{path}"), status)["detail"]
 
@@ -97,7 +97,7 @@ class TestOfAComparison:
             problem(api.get(f"/v1/comparisons/{uuid4()}/plots{path}"), 404)
 
 
-class TestOfAJob:
+class TestJobPlots:
     @pytest.fixture
     def job(self, api) -> UUID:
         job_id = submit(optimizer="ko")
@@ -106,7 +106,7 @@ class TestOfAJob:
         do(write.append, [(job_id, {name: ([1, 2, 3], values, [0.1, 0.2, 0.3]) for name in names})])
         return job_id
 
-    def test_every_one_is_listed_and_drawn(self, api, job):
+    def test_all_plots_are_listed_and_drawn(self, api, job):
         names = [one["name"] for one in api.get(f"/v1/jobs/{job}/plots").json()["plots"]]
         assert names == ["loss", "diagnostics", "lambda_max", "lambda_max/1.weight", "train_loss", "val_loss"]
         for name in names:
@@ -125,17 +125,17 @@ class TestOfAJob:
             ("loss.svg?task=1", 422, "unknown field"),
         ],
     )
-    def test_what_is_wrong_is_named(self, api, job, path, status, said):
+    def test_invalid_requests_name_the_field(self, api, job, path, status, said):
         assert said in problem(api.get(f"/v1/jobs/{job}/plots/{path}"), status)["detail"]
 
-    def test_nothing_is_measured_yet(self, api):
+    def test_job_without_points_has_no_plots(self, api):
         waits = submit()
         assert api.get(f"/v1/jobs/{waits}/plots").json() == {"plots": []}
         assert "none is available yet" in problem(api.get(f"/v1/jobs/{waits}/plots/loss.svg"), 404)["detail"]
         problem(api.get(f"/v1/jobs/{uuid4()}/plots/loss.svg"), 404)
 
 
-class TestManyAtOnce:
+class TestQueue:
     @pytest.fixture
     def waiting(self):
         """The thread that draws does nothing until the test is over, or says so."""
@@ -144,7 +144,7 @@ class TestManyAtOnce:
         yield go_on
         go_on.set()
 
-    def test_nobody_else_waits_for_figures(self, key, server, waiting):  # noqa: F811
+    def test_figures_do_not_block_other_requests(self, key, server, waiting):  # noqa: F811
         """45 are asked for: more than threads, and than turns. The page is drawn by the same thread."""
         job = submit()
         do(write.append, [(job, {"loss": ([1, 2], [2.0, 1.0], [0.1, 0.2])})])

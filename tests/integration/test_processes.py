@@ -47,7 +47,7 @@ def test_exit_statuses_do_not_race(found):
     assert found["clean"] == [0] * PROCESSES
 
 
-def test_a_kill_is_seen_as_one(found):
+def test_kill_is_reported_as_a_kill(found):
     assert found["killed"] == -9
 
 

@@ -79,14 +79,14 @@ def become_newer(oldest_code: int) -> None:
 
 @pytest.mark.usefixtures("database")
 class TestSchema:
-    def test_none_at_all(self) -> None:
+    def test_no_schema(self) -> None:
         assert schema() is None
         with pytest.raises(Incompatible, match="no schema yet: run `kotrain migrate`"):
             db.check_schema()
         db.migrate()
         db.check_schema()
 
-    def test_undone(self) -> None:
+    def test_downgraded_schema(self) -> None:
         db.migrate()
         with db.engine().begin() as connection:
             config = schema_version.alembic()
@@ -103,7 +103,7 @@ class TestSchema:
         db.migrate()
         db.check_schema()
 
-    def test_is_changed_once_long_transactions_are_over_and_holds_up_nobody_meanwhile(self, monkeypatch) -> None:
+    def test_migration_waits_for_long_transactions_without_blocking_others(self, monkeypatch) -> None:
         become_older()
         monkeypatch.setattr(db, "LOCK_SECONDS", 0.3)
         with ThreadPoolExecutor() as pool, db.engine().connect() as backup:
@@ -116,7 +116,7 @@ class TestSchema:
             migration.result(20)
         db.check_schema()
 
-    def test_stays_where_a_transaction_does_not_end(self, monkeypatch) -> None:
+    def test_unfinished_transaction_leaves_the_schema_unchanged(self, monkeypatch) -> None:
         become_older()
         monkeypatch.setattr(db, "LOCK_SECONDS", 0.1)
         monkeypatch.setattr(db, "MIGRATE_TRIES", 3)
@@ -126,13 +126,13 @@ class TestSchema:
                 db.migrate()
         assert schema() == Schema(2, 2)
 
-    def test_newer_and_still_for_this_code(self) -> None:
+    def test_newer_schema_that_allows_this_code(self) -> None:
         become_newer(oldest_code=CODE)
         db.check_schema()
         db.migrate()
         assert schema() == Schema(CODE + 2, CODE)
 
-    def test_newer_than_this_code_can_use(self) -> None:
+    def test_newer_schema_that_refuses_this_code(self) -> None:
         become_newer(oldest_code=CODE + 1)
         for use in (db.check_schema, db.migrate):
             with pytest.raises(Incompatible) as refused:
@@ -143,14 +143,14 @@ class TestSchema:
             )
         assert schema() == Schema(CODE + 2, CODE + 1)
 
-    def test_somebody_else_s(self) -> None:
+    def test_schema_of_another_program(self) -> None:
         run("CREATE TABLE alembic_version (version_num text)")
         run("INSERT INTO alembic_version VALUES ('1975ea83b712')")
         for use in (db.check_schema, db.migrate):
             with pytest.raises(Incompatible, match="belongs to another program"):
                 use()
 
-    def test_an_api_that_met_a_newer_schema_is_not_ready(self) -> None:
+    def test_api_is_not_ready_on_a_newer_schema(self) -> None:
         db.migrate()
         with TestClient(create_app()) as client:
             assert client.get("/readyz").json() == {"status": "ok", "database": "up", "broker": "up"}
@@ -173,7 +173,7 @@ class TestEngine:
         with db.transaction() as session:
             return claims.claim(session, "w1", has_cuda=False)
 
-    def test_its_job_waits_and_others_go_on(self) -> None:
+    def test_job_of_a_newer_engine_waits_and_others_run(self) -> None:
         api_keys.create("ada")
         newer, own = self.submit(), self.submit()
         assert own.engine_version == ENGINE_VERSION
@@ -188,7 +188,7 @@ class TestEngine:
             assert lookup.get(session, newer.id).status == JobStatus.QUEUED
             assert claims.count_eligible(session, 10, has_cuda=False) == 0
 
-    def test_an_older_engine_s_job_is_trained(self) -> None:
+    def test_job_of_an_older_engine_is_trained(self) -> None:
         api_keys.create("ada")
         older = self.submit()
         run("UPDATE jobs SET engine_version = :older WHERE id = :id", older=ENGINE_VERSION - 1, id=older.id)

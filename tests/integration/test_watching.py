@@ -135,23 +135,23 @@ def endings(tmp_path_factory):
     return said(PROGRAM, PYTHONPATH=str(folder), KOTRAIN_STALL_SECONDS=str(STALL_SECONDS))
 
 
-def test_more_memory_than_its_limit_over_all_its_processes(endings):
+def test_memory_limit_covers_all_processes(endings):
     stop, how, *_ = endings[0]
     assert (stop, how) == ("MEMORY", "was killed by signal 9")
 
 
-def test_silence_in_native_code_that_holds_the_interpreter(endings):
+def test_hang_in_native_code_is_killed(endings):
     stop, how, seconds, notes = endings[1]
     assert (stop, how, notes) == ("STALL", "was killed by signal 9", ["last words"])
     assert seconds >= STALL_SECONDS
 
 
-def test_half_a_message(endings):
+def test_truncated_message(endings):
     stop, how, _, notes = endings[3]
     assert (stop, how, notes) == (None, "was killed by signal 9", ["last words"])
 
 
-def test_a_process_that_outlives_its_kill_is_not_waited_for(endings):
+def test_process_that_survives_its_kill_does_not_block(endings):
     stop, how, seconds, _ = endings[4]
     assert (stop, how) == ("STALL", "was killed but does not end: it is blocked by a device or a disk")
     assert seconds >= STALL_SECONDS + 2
@@ -167,22 +167,22 @@ def beside_a_hanging_store(tmp_path_factory):
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["while it trains", "after its process has died"])
-def test_a_cancel_does_not_wait_for_a_store_that_hangs(beside_a_hanging_store, which):
+def test_cancel_does_not_wait_for_a_hanging_store(beside_a_hanging_store, which):
     stop, seconds, kept = beside_a_hanging_store[which]
     assert (stop, kept) == ("CANCEL" if which == 0 else None, [])
     assert seconds < 30
 
 
-def test_a_shutdown_waits_for_it_as_long_as_for_a_job(beside_a_hanging_store):
+def test_shutdown_waits_for_a_hanging_store_as_long_as_for_a_job(beside_a_hanging_store):
     stop, seconds, kept = beside_a_hanging_store[2]
     assert (stop, kept) == ("DRAIN", [])
     assert DRAIN_SECONDS <= seconds < 30
 
 
-def test_what_the_next_attempt_goes_on_from_is_waited_for(beside_a_hanging_store):
+def test_checkpoint_of_the_next_attempt_is_waited_for(beside_a_hanging_store):
     assert beside_a_hanging_store[3][::2] == [None, [1]]
 
 
-def test_an_end_without_a_word(endings):
+def test_exit_without_a_message(endings):
     stop, how, *_ = endings[2]
     assert (stop, how) == (None, "ended with status 7 and no result")

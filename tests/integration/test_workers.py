@@ -55,7 +55,7 @@ def queries():
 
 
 class TestWorkers:
-    def test_who_is_up_stopped_and_lost(self, api):
+    def test_states_up_stopped_and_lost(self, api):
         up("up", started_ago=5)
         add_worker("stopped", stopped=True, started_ago=10)
         add_worker("lost", silent_for=60, started_ago=100)
@@ -67,7 +67,7 @@ class TestWorkers:
         assert found[0]["stopped_at"] is None
         assert found[1]["stopped_at"] is not None
 
-    def test_what_they_run(self, api):
+    def test_running_jobs_are_listed(self, api):
         up("w1")
         up("w2", started_ago=60)
         ids = [submit() for _ in range(3)]
@@ -79,12 +79,12 @@ class TestWorkers:
         assert (job["user"], job["optimizer"], job["dataset"], job["model"]) == ("ada", "adam", "digits", "mlp")
         assert (job["step"], job["total_steps"]) == (0, None)
 
-    def test_none(self, api):
+    def test_no_workers(self, api):
         assert api.get("/v1/workers").json() == {"workers": []}
 
 
 class TestOverview:
-    def test_of_nothing(self, api):
+    def test_empty_database(self, api):
         answer = api.get("/v1/overview").json()
         assert answer == {
             "jobs": dict.fromkeys(["queued", "running", "succeeded", "failed", "cancelled"], 0),
@@ -94,7 +94,7 @@ class TestOverview:
             "comparisons": [],
         }
 
-    def test_who_waits_and_what_runs(self, api):
+    def test_waiting_users_and_running_jobs(self, api):
         api_keys.create("bob")
         up("w", slots=3)
         add_worker("lost", silent_for=60, slots=8)
@@ -116,7 +116,7 @@ class TestOverview:
         ]
         assert answer["slots"] == {"total": 3, "busy": 1}
 
-    def test_jobs_that_ended_long_ago_are_not_looked_at(self, api):
+    def test_jobs_that_ended_long_ago_are_not_read(self, api):
         """However many there are; those of the last day are found by an index."""
         with queries() as asked:
             do(overview.overview)
@@ -129,7 +129,7 @@ class TestOverview:
         assert re.search(r"jobs_status_finished.*\n +Index Cond:.*finished_at >=", plan), plan
 
     @pytest.mark.usefixtures("worker")
-    def test_the_newest_comparisons_and_what_they_say(self, api):
+    def test_newest_comparisons_and_their_verdicts(self, api):
         mine = [ask(api, name=f"number {number}", seeds=3 + number) for number in range(6)]
         before = api.get("/v1/overview").json()["comparisons"]
         assert [one["name"] for one in before] == [f"number {number}" for number in (5, 4, 3, 2, 1)]
@@ -142,7 +142,7 @@ class TestOverview:
         assert after["status"] == "succeeded"
 
     @pytest.mark.usefixtures("worker")
-    def test_a_comparison_that_cannot_be_read_hides_no_other(self, api):
+    def test_unreadable_comparison_does_not_hide_others(self, api):
         ask(api, name="good")
         broken = ask(api, name="of a later version")
         with database.transaction() as session:
@@ -154,5 +154,5 @@ class TestOverview:
 
 
 @pytest.mark.parametrize("path", ["/v1/workers", "/v1/overview"])
-def test_need_a_key(api, path):
+def test_key_is_required(api, path):
     assert api.get(path, headers={"Authorization": ""}).status_code == 401

@@ -1,1 +1,1 @@
-"""Thin HTTP: parse, call one function, return."""
+"""Routes: parse the request, call one function, return its result."""

@@ -34,13 +34,13 @@ def download(
     range: Annotated[str | None, Header(description="Byte range of a checkpoint, such as bytes=0-1023.")] = None,
 ) -> StreamingResponse:
     """Checkpoints support range requests; their `ETag` is their SHA-256."""
-    found = artifacts.download(session, job_id, name, range)
-    headers = {"Content-Disposition": f'attachment; filename="{found.file_name}"'}
-    if found.size_bytes is not None:
-        headers["Content-Length"] = str(found.size_bytes)
-    if found.sha256 is not None:
-        headers |= {"ETag": f'"{found.sha256}"', "Accept-Ranges": "bytes"}
-    if found.part is not None:
-        headers["Content-Range"] = found.part
-    status = 206 if found.part else 200
-    return StreamingResponse(found.blocks, status, headers, found.media_type)
+    file = artifacts.download(session, job_id, name, range)
+    headers = {"Content-Disposition": f'attachment; filename="{file.file_name}"'}
+    if file.size_bytes is not None:
+        headers["Content-Length"] = str(file.size_bytes)
+    if file.sha256 is not None:
+        headers |= {"ETag": f'"{file.sha256}"', "Accept-Ranges": "bytes"}
+    if file.part is not None:
+        headers["Content-Range"] = file.part
+    status = 206 if file.part else 200
+    return StreamingResponse(file.blocks, status, headers, file.media_type)

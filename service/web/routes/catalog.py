@@ -1,4 +1,4 @@
-"""`/v1/catalog`: the data sets, models, optimizers and schedules that a job can name."""
+"""`/v1/catalog`: data sets, models, optimizers and schedules."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def show(_: Caller) -> Catalog:
     return Catalog(
         datasets=[
             DatasetEntry(
-                name=one.name,
-                title=one.title,
-                params=_schema(dataset_class(one.name)),
-                kind=one.kind,
-                classes=one.classes,
-                present=one.present,
-                fetch=one.fetch,
+                name=dataset.name,
+                title=dataset.title,
+                params=_schema(dataset_class(dataset.name)),
+                kind=dataset.kind,
+                classes=dataset.classes,
+                present=dataset.present,
+                fetch=dataset.fetch,
             )
-            for one in registry.view_all()
+            for dataset in registry.view_all()
         ],
         models=[
             ModelEntry(

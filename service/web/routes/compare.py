@@ -1,4 +1,4 @@
-"""`/v1/compare`: which optimizer is better, by how much, and how sure one can be."""
+"""`/v1/compare`: compare stored jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/v1/comparisons`: ask which optimizer is better; what is missing is run."""
+"""`/v1/comparisons`: submit, list, show, report, cancel."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ROUTE = "POST /v1/comparisons"
 
 
 def summary(comparison: Comparison) -> ComparisonSummary:
-    """A row as an entry of the list."""
+    """The row as a list entry."""
     names = ComparisonSummary.model_fields.keys() - {"user"}
     return ComparisonSummary.model_validate(
         {**{name: getattr(comparison, name) for name in names}, "user": comparison.user.name}
@@ -43,7 +43,7 @@ def summary(comparison: Comparison) -> ComparisonSummary:
 
 
 class SubmitQuery(StrictQuery):
-    """How to take a request."""
+    """Options of a submission."""
 
     dry_run: bool = Field(
         False, description="Return the plan, its number of jobs and their estimated time without running any."
@@ -51,7 +51,7 @@ class SubmitQuery(StrictQuery):
 
 
 class ListQuery(StrictQuery):
-    """Which part of the list."""
+    """A page of the list."""
 
     limit: int = Field(50, ge=1, le=500)
     after: str | None = Field(None, max_length=64, description="Cursor: `next` of the previous page.")
@@ -86,9 +86,9 @@ def submit(
 @router.get("", response_model=Page[ComparisonSummary], summary="List comparisons")
 def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()]) -> Page[ComparisonSummary]:
     """Comparisons of all users, newest first."""
-    found, has_more = lifecycle.find(session, query.limit, from_cursor(query.after))
-    ids = [comparison.id for comparison in found]
-    return Page(data=[summary(one) for one in found], has_more=has_more, next=next_cursor(ids, has_more))
+    rows, has_more = lifecycle.find(session, query.limit, from_cursor(query.after))
+    ids = [row.id for row in rows]
+    return Page(data=[summary(row) for row in rows], has_more=has_more, next=next_cursor(ids, has_more))
 
 
 @router.get("/{comparison_id}", response_model=ComparisonAnswer, summary="Show a comparison")
@@ -99,7 +99,7 @@ def show(session: Database, _: Caller, comparison_id: UUID) -> Response:
 
 
 class ReportQuery(StrictQuery):
-    """As what."""
+    """Format of the report."""
 
     format: Literal["html", "csv", "latex", "json"] = "html"
 
@@ -110,18 +110,18 @@ async def report(
 ) -> Response:
     """The result as a file: a self-contained HTML page, a table as CSV or LaTeX, or JSON."""
     if query.format == "html":
-        found = await draw_in_queue(request, lambda: _report(comparison_id, "html"))
+        file = await draw_in_queue(request, lambda: _report(comparison_id, "html"))
     else:
-        found = await run_in_threadpool(_report, comparison_id, query.format)
-    disposition = f'inline; filename="{found.file_name}"'
-    return Response(found.body, media_type=found.media_type, headers={"Content-Disposition": disposition})
+        file = await run_in_threadpool(_report, comparison_id, query.format)
+    disposition = f'inline; filename="{file.file_name}"'
+    return Response(file.body, media_type=file.media_type, headers={"Content-Disposition": disposition})
 
 
 def _report(comparison_id: UUID, format: formats.Format) -> formats.Report:
-    """No session is open while it is made."""
+    """The report, made without an open session."""
     with transaction() as session:
         answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
-        is_page = format == "html"  # nothing else shows curves, and they are large
+        is_page = format == "html"  # other formats contain no curves, which are large
         curves = read.curves(session, formats.job_ids(answer), formats.curve_names(answer)) if is_page else {}
     return formats.render(format, answer, curves)
 

@@ -1,4 +1,4 @@
-"""`/v1/comparisons/{id}/curves`: the curves of a task's reported runs as means with bands, and where each ended."""
+"""`/v1/comparisons/{id}/curves`: mean and range of the curves of a task's reported runs, and their last values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
 
 
 class CurvesQuery(StrictQuery):
-    """Which curves."""
+    """Selection of curves."""
 
     task: int = Field(1, ge=1, description="Number of the task in the plan, from 1.")
     metric: str = Field("val_accuracy", min_length=1, max_length=128, pattern=STORABLE)
@@ -76,8 +76,8 @@ def show(session: Database, _: Caller, comparison_id: UUID, query: Annotated[Cur
     task = answer.tasks[query.task - 1]
     jobs = [job for group in task.groups for job in group.jobs]
     curves = read.curves(session, jobs, [query.metric])
-    found = curves_answer(task, query.metric, query.along, traces.runs_of(task, curves), curves)
-    return Response(found.model_dump_json(), media_type="application/json")
+    view = curves_answer(task, query.metric, query.along, traces.runs_of(task, curves), curves)
+    return Response(view.model_dump_json(), media_type="application/json")
 
 
 def curves_answer(
@@ -87,7 +87,7 @@ def curves_answer(
     runs: dict[str, traces.RunsOf],
     curves: dict[UUID, dict[str, read.Curve]],
 ) -> CurvesAnswer:
-    """The bands of a task's runs, whose curves have been read."""
+    """The response for a task whose curves have been read."""
     bands = {label: traces.band(of.traces(metric, along)) for label, of in runs.items()}
     return CurvesAnswer(
         task=task.label,
@@ -106,14 +106,14 @@ def curves_answer(
             if band is not None
         ],
         diverged=[
-            LostView(label=label, x=one.x.tolist(), y=one.y.tolist())
+            LostView(label=label, x=trace.x.tolist(), y=trace.y.tolist())
             for label, of in runs.items()
-            for one in of.diverged_traces(metric, along)
+            for trace in of.diverged_traces(metric, along)
         ],
         finals=[
-            FinalView(label=group.label, job=job, value=float(one.y[-1]))
+            FinalView(label=group.label, job=job, value=float(trace.y[-1]))
             for group in task.groups
             for job in group.jobs
-            if job not in group.diverged_jobs and (one := traces.trace(curves.get(job, {}).get(metric), "steps"))
+            if job not in group.diverged_jobs and (trace := traces.trace(curves.get(job, {}).get(metric), "steps"))
         ],
     )

@@ -1,4 +1,4 @@
-"""`/v1/datasets`: list data sets, register one's own from a file, show and remove it."""
+"""`/v1/datasets`: list data sets; upload, show and delete data sets of users."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from service.web.dependencies import Caller, Database, PassingCaller, StrictQuer
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 STREAMING = frozenset({"POST /v1/datasets"})
-"""Routes that read their body piece by piece."""
-PIECE_BYTES = 2**20
+"""Routes that read their body in chunks."""
+CHUNK_BYTES = 2**20
 FILE: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -39,7 +39,7 @@ UPLOADS = BoundedQueue("uploads", 8, "uploads")
 
 
 class UploadQuery(StrictQuery):
-    """What the file is, and what it is to be called."""
+    """Name and format of an upload."""
 
     name: str = Field(
         pattern=f"^{OWN_NAME}$",
@@ -72,27 +72,27 @@ async def add(
     arrival = await run_in_threadpool(arrive, settings().data, settings().max_upload_bytes)
     try:
         await _receive(request, arrival)
-        made = await asyncio.wrap_future(
+        created = await asyncio.wrap_future(
             UPLOADS.submit(lambda: registry.register(arrival, query.name, form, user.name))
         )
     finally:
         await run_in_threadpool(arrival.remove)
-    response.headers["Location"] = f"/v1/datasets/{made.name}"
-    return await run_in_threadpool(registry.detail, made.name)
+    response.headers["Location"] = f"/v1/datasets/{created.name}"
+    return await run_in_threadpool(registry.detail, created.name)
 
 
 async def _receive(request: Request, arrival: Arrival) -> None:
-    """Write the body to the disk as it comes, in larger pieces. Raises Malformed where it breaks off."""
-    waiting = bytearray()
+    """Write the body to the disk while it is received, in larger chunks. Raises Malformed if it is interrupted."""
+    buffer = bytearray()
     try:
-        async for piece in request.stream():
-            waiting += piece
-            if len(waiting) >= PIECE_BYTES:
-                await run_in_threadpool(arrival.write, bytes(waiting))
-                waiting.clear()
+        async for chunk in request.stream():
+            buffer += chunk
+            if len(buffer) >= CHUNK_BYTES:
+                await run_in_threadpool(arrival.write, bytes(buffer))
+                buffer.clear()
     except ClientDisconnect as error:
         raise Malformed("the upload was interrupted") from error
-    await run_in_threadpool(arrival.write, bytes(waiting))
+    await run_in_threadpool(arrival.write, bytes(buffer))
     await run_in_threadpool(arrival.finish)
 
 
@@ -103,7 +103,7 @@ def show_all(_: Caller) -> DatasetList:
 
 
 def own_name(kind: Annotated[str, Path(examples=["images"])], name: Annotated[str, Path(examples=["flowers"])]) -> str:
-    """The name of a registered data set, as jobs say it."""
+    """The name of an uploaded data set, as jobs use it."""
     if kind not in OWN:
         raise NotFound(f"unknown kind of data set '{kind[:64]}'; choose one of {', '.join(OWN)}")
     return f"{kind}/{name[:64]}"

@@ -1,4 +1,4 @@
-"""`/v1/jobs/{id}/events`, `/v1/comparisons/{id}/events`, `/v1/events`: what happens, as it happens."""
+"""`/v1/jobs/{id}/events`, `/v1/comparisons/{id}/events`, `/v1/events`: streams of server-sent events."""
 
 from __future__ import annotations
 
@@ -27,43 +27,45 @@ LastEventId = Annotated[
 
 
 class StreamQuery(StrictQuery):
-    """How to tell what has been measured already."""
+    """Options of a job's stream."""
 
     max_points: int | None = Field(
         None, ge=4, le=1_000_000, description="Reduce each past curve to at most this many points; ignored on resume."
     )
 
 
-class Asked(NamedTuple):
-    """What somebody wants to hear, and the key that allows it."""
+class Subscription(NamedTuple):
+    """A feed, and the API key that gives access to it."""
 
     feed: feed.Feed[Any]
     key_id: UUID
 
 
-# Each of these is one visit to one thread, with a session of its own that ends there. That of `parts.Database` lasts
-# until the endpoint is done: of some hundred listeners who come back at once, those with a connection would wait for a
-# thread, and those with a thread for a connection.
+# Each of these dependencies opens and closes a session of its own within one thread. The session of `Database` would
+# last until the endpoint returns: if a hundred clients reconnected at the same time, those that hold a connection would
+# wait for a thread, and those that hold a thread for a connection.
 
 
-def _job(job_id: UUID, query: Annotated[StreamQuery, Query()], authorization: Authorization = None) -> Asked:
+def _job(job_id: UUID, query: Annotated[StreamQuery, Query()], authorization: Authorization = None) -> Subscription:
     with transaction() as session:
         key = api_keys.used(session, authorization)
         lookup.get(session, job_id)
-    return Asked(job_feed.JobFeed(job_id, query.max_points), key.id)
+    return Subscription(job_feed.JobFeed(job_id, query.max_points), key.id)
 
 
-def _comparison(comparison_id: UUID, _: Annotated[StrictQuery, Query()], authorization: Authorization = None) -> Asked:
+def _comparison(
+    comparison_id: UUID, _: Annotated[StrictQuery, Query()], authorization: Authorization = None
+) -> Subscription:
     with transaction() as session:
         key = api_keys.used(session, authorization)
         lifecycle.get(session, comparison_id)
-    return Asked(event_feed.ComparisonFeed(comparison_id), key.id)
+    return Subscription(event_feed.ComparisonFeed(comparison_id), key.id)
 
 
-def _everything(_: Annotated[StrictQuery, Query()], authorization: Authorization = None) -> Asked:
+def _everything(_: Annotated[StrictQuery, Query()], authorization: Authorization = None) -> Subscription:
     with transaction() as session:
         key = api_keys.used(session, authorization)
-    return Asked(event_feed.AllFeed(), key.id)
+    return Subscription(event_feed.AllFeed(), key.id)
 
 
 @router.get(
@@ -74,10 +76,10 @@ def _everything(_: Annotated[StrictQuery, Query()], authorization: Authorization
     summary="Stream the events of a job",
 )
 async def listen_to_job(
-    request: Request, asked: Annotated[Asked, Depends(_job)], last_event_id: LastEventId = None
+    request: Request, subscription: Annotated[Subscription, Depends(_job)], last_event_id: LastEventId = None
 ) -> Response:
     """Server-sent events from the job's submission on: `status`, `log`, `metric` (points), and finally `end`."""
-    return response.open_stream(request.app.state.hub, *asked, last_event_id)
+    return response.open_stream(request.app.state.hub, *subscription, last_event_id)
 
 
 @router.get(
@@ -88,15 +90,15 @@ async def listen_to_job(
     summary="Stream the events of a comparison",
 )
 async def listen_to_comparison(
-    request: Request, asked: Annotated[Asked, Depends(_comparison)], last_event_id: LastEventId = None
+    request: Request, subscription: Annotated[Subscription, Depends(_comparison)], last_event_id: LastEventId = None
 ) -> Response:
     """Server-sent events of a comparison and its jobs from now on: `status`, `log`, `metric` (progress), `end`."""
-    return response.open_stream(request.app.state.hub, *asked, last_event_id)
+    return response.open_stream(request.app.state.hub, *subscription, last_event_id)
 
 
 @router.get("/v1/events", response_class=Response, responses=ANSWERS, summary="Stream all events")
 async def listen(
-    request: Request, asked: Annotated[Asked, Depends(_everything)], last_event_id: LastEventId = None
+    request: Request, subscription: Annotated[Subscription, Depends(_everything)], last_event_id: LastEventId = None
 ) -> Response:
     """Server-sent events of all jobs and comparisons from now on: `status`, `log`, `metric` (progress)."""
-    return response.open_stream(request.app.state.hub, *asked, last_event_id)
+    return response.open_stream(request.app.state.hub, *subscription, last_event_id)

@@ -1,4 +1,4 @@
-"""`/healthz` (the process lives) and `/readyz` (its parts do); without a key, for load balancers."""
+"""`/healthz` (the process responds) and `/readyz` (so do its dependencies), for load balancers, without a key."""
 
 from __future__ import annotations
 

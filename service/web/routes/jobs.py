@@ -38,7 +38,7 @@ ROUTE = "POST /v1/jobs"
 
 
 def view(job: Job) -> JobView:
-    """A row as its answer."""
+    """The row as a response body."""
     return JobView.model_validate(
         {
             **{name: getattr(job, name, None) for name in JobView.model_fields},
@@ -50,7 +50,7 @@ def view(job: Job) -> JobView:
 
 
 class SubmitQuery(StrictQuery):
-    """How to take a submission."""
+    """Options of a submission."""
 
     dry_run: bool = Field(
         False, description="Validate the request and return the resolved spec without creating a job."
@@ -58,7 +58,7 @@ class SubmitQuery(StrictQuery):
 
 
 class MetricsQuery(StrictQuery):
-    """Which curves, and how finely."""
+    """Selection and resolution of curves."""
 
     names: str | None = Field(
         None, max_length=4096, pattern=STORABLE, description="Names of metrics, separated by commas; default: all."
@@ -79,8 +79,8 @@ def submit(
     """Queue a training run."""
     if query.dry_run:
         submission.check(session, body)
-        treated = {name: getattr(body, name) for name in DryRun.model_fields.keys() - {"spec"}}
-        return JSONResponse({"spec": body.train_spec.model_dump(mode="json"), **treated})
+        options = {name: getattr(body, name) for name in DryRun.model_fields.keys() - {"spec"}}
+        return JSONResponse({"spec": body.train_spec.model_dump(mode="json"), **options})
 
     def make() -> tuple[UUID, str]:
         job = submission.submit(session, user, body)
@@ -91,7 +91,7 @@ def submit(
 
 
 class FilterQuery(StrictQuery):
-    """Which jobs."""
+    """Filters of the list."""
 
     status: str | None = Field(None, max_length=64, description="One or more statuses, separated by commas.")
     dataset: Label | None = None
@@ -108,7 +108,7 @@ class FilterQuery(StrictQuery):
     )
 
     def as_filter(self) -> lookup.Filter:
-        """The filter that these parameters ask for."""
+        """The parameters as a filter."""
         key, _, value = (self.tag or "").partition(":")
         return lookup.Filter(
             _statuses(self.status),
@@ -123,20 +123,20 @@ class FilterQuery(StrictQuery):
 
 
 def _statuses(text: str | None) -> list[JobStatus] | None:
-    """`queued,running`. Raises Invalid for what is none."""
+    """The statuses in a list such as `queued,running`. Raises Invalid."""
     if text is None:
         return None
-    wrong = [name for name in text.split(",") if name not in {*JobStatus}]
-    if wrong:
+    unknown = [name for name in text.split(",") if name not in {*JobStatus}]
+    if unknown:
         known = ", ".join(JobStatus)
         raise Invalid.field(
-            "status", f"unknown status '{wrong[0]}'; choose one or more of {known}, separated by commas"
+            "status", f"unknown status '{unknown[0]}'; choose one or more of {known}, separated by commas"
         )
     return [JobStatus(name) for name in text.split(",")]
 
 
 class ListQuery(FilterQuery):
-    """Which part of the list."""
+    """A page of the list."""
 
     sort: Literal["newest", "oldest"] = Field("newest", description="Order by time of submission.")
     limit: int = Field(50, ge=1, le=500)
@@ -147,9 +147,9 @@ class ListQuery(FilterQuery):
 def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()]) -> Page[JobView]:
     """Jobs of all users, newest first by default."""
     after, oldest_first = from_cursor(query.after), query.sort == "oldest"
-    found, has_more = lookup.find(session, query.as_filter(), query.limit, after, oldest_first=oldest_first)
-    ids = [job.id for job in found]
-    return Page(data=[view(job) for job in found], has_more=has_more, next=next_cursor(ids, has_more))
+    rows, has_more = lookup.find(session, query.as_filter(), query.limit, after, oldest_first=oldest_first)
+    ids = [job.id for job in rows]
+    return Page(data=[view(job) for job in rows], has_more=has_more, next=next_cursor(ids, has_more))
 
 
 @router.get("/counts", response_model=JobCounts, summary="Count jobs")
@@ -162,7 +162,7 @@ def show_counts(session: Database, _: Caller, query: Annotated[FilterQuery, Quer
 def act(session: Database, user: Caller, body: ActionRequest) -> ActionOutcomes:
     """Apply an action to each of several jobs. A refused job does not affect the others."""
     each = actions.cancel_each if body.action == "cancel" else actions.retry_each
-    return ActionOutcomes(outcomes=[OutcomeView.model_validate(one) for one in each(session, user, body.jobs)])
+    return ActionOutcomes(outcomes=[OutcomeView.model_validate(outcome) for outcome in each(session, user, body.jobs)])
 
 
 @router.get("/{job_id}", response_model=JobView, responses={304: {"description": "Not modified"}}, summary="Show a job")

@@ -1,4 +1,4 @@
-"""`/v1/me` and `/v1/keys`: whose key this is, and who else has one."""
+"""`/v1/me` and `/v1/keys`: the current user, and API keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1", tags=["keys"])
 
 
 def calling_key(session: Database, authorization: Annotated[str | None, Header()] = None) -> ApiKey:
-    """The key that came with the request."""
+    """The API key of the request."""
     return keys.used(session, authorization)
 
 
@@ -67,7 +67,7 @@ class KeyRequest(BaseModel):
 
 
 def view(key: ApiKey, used: ApiKey) -> KeyView:
-    """A row as its answer."""
+    """The row as a response body."""
     return KeyView(
         id=key.id,
         user=key.user.name,

@@ -1,4 +1,4 @@
-"""`/v1/leaderboard`: optimizers by mean, in each setting that they were run in."""
+"""`/v1/leaderboard`: optimizers by mean, per setting."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from service.comparisons import leaderboard
-from service.comparisons.answers import Leaderboard
+from service.comparisons.boards import Leaderboard
 from service.comparisons.stored_jobs import DatasetName, ModelName, Words
 from service.web.dependencies import Caller, Database, StrictQuery
 
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/leaderboard", tags=["compare"])
 
 
 class LeaderboardQuery(StrictQuery):
-    """Which runs."""
+    """Selection of runs."""
 
     dataset: DatasetName = Field(examples=["digits"])
     model: ModelName = Field(examples=["mlp"])
@@ -26,5 +26,5 @@ class LeaderboardQuery(StrictQuery):
 @router.get("", response_model=Leaderboard, summary="Rank optimizers")
 def show(session: Database, _: Caller, query: Annotated[LeaderboardQuery, Query()]) -> Response:
     """Optimizers by mean, per setting. The latest run of each seed counts."""
-    found = leaderboard.leaderboard(session, query.dataset, query.model, query.metric)
-    return Response(found.model_dump_json(), media_type="application/json")
+    board = leaderboard.leaderboard(session, query.dataset, query.model, query.metric)
+    return Response(board.model_dump_json(), media_type="application/json")

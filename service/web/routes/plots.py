@@ -1,4 +1,4 @@
-"""`/v1/comparisons/{id}/plots` and `/v1/jobs/{id}/plots`: figures as files, for papers and chats."""
+"""`/v1/comparisons/{id}/plots` and `/v1/jobs/{id}/plots`: figures as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ router = APIRouter(prefix="/v1", tags=["plots"])
 FILES: dict[int | str, dict[str, Any]] = {
     200: {"content": {media_type: {} for media_type in figure_files.MEDIA_TYPES.values()}}
 }
-FENCE = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""For an SVG that is opened as a page; its lines have their style at them, and a bar of colours is an image inside."""
+FIGURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""Content security policy of an SVG opened as a page: it has inline styles, and its color bars are images."""
 
 
 class PlotQuery(StrictQuery):
-    """What kind of picture."""
+    """Appearance of a figure."""
 
     theme: Theme = "light"
     width: int = Field(1360, ge=320, le=4000, description="Width of a PNG, in pixels; ignored for SVG.")
 
 
 class TaskPlotQuery(PlotQuery):
-    """Of which task."""
+    """Options of a comparison's figure."""
 
     task: str = Field("1", max_length=256, description="Task, by number from 1 or by label.")
 
 
 class JobPlotQuery(PlotQuery):
-    """How the values are shown."""
+    """Options of a job's figure."""
 
     log: bool = Field(False, description="Use a logarithmic value axis.")
     smooth: float = Field(0.0, ge=0, le=0.99, description="Smoothing factor of an exponential moving average; 0: none.")
@@ -86,11 +86,11 @@ async def draw_of_job(
     )
 
 
-def _answer(found: figure_files.Picture) -> Response:
-    disposition = f'inline; filename="{found.file_name}"'
+def _answer(picture: figure_files.Picture) -> Response:
+    disposition = f'inline; filename="{picture.file_name}"'
     headers = {
         "Content-Disposition": disposition,
-        "Content-Security-Policy": FENCE,
+        "Content-Security-Policy": FIGURE_POLICY,
         "X-Content-Type-Options": "nosniff",
     }
-    return Response(found.body, media_type=found.media_type, headers=headers)
+    return Response(picture.body, media_type=picture.media_type, headers=headers)

@@ -1,4 +1,4 @@
-"""`/v1/workers` and `/v1/overview`: what works, on what, and how much waits."""
+"""`/v1/workers` and `/v1/overview`: state of workers and queue."""
 
 from __future__ import annotations
 

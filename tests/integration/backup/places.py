@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from starlette.testclient import TestClient
 
 from service.accounts import api_keys
-from service.app import create_app
 from service.config import settings
 from service.jobs import claims, heartbeats, outcomes, queue
 from service.jobs.checkpoints import Written, name_of
@@ -20,6 +18,7 @@ from service.operations.backup import backup
 from service.specs.states import Reason
 from service.storage import database, schema_version
 from service.storage.files import digest, store
+from tests.clients import client
 
 COMPARISON = {
     "name": "which",
@@ -85,9 +84,8 @@ def keep(claim: Claim, step: int) -> Batch:
 def fill() -> Claim:
     """Store a comparison of four runs: one at work with two checkpoints, one done. The claim of the first."""
     database.migrate()
-    with TestClient(create_app()) as client:
-        client.headers["Authorization"] = f"Bearer {api_keys.create('ada')}"
-        assert client.post("/v1/comparisons", json=COMPARISON).status_code == 202
+    with client(api_keys.create("ada")) as ada:
+        assert ada.post("/v1/comparisons", json=COMPARISON).status_code == 202
     running, done = (do(claims.claim, "w1", has_cuda=False) for _ in range(2))
     for step in (10, 20):
         do(heartbeats.beat, "w1", [Beat(running, step, 100, [keep(running, step)])])

@@ -41,7 +41,7 @@ def path(job_id):
     return f"/v1/jobs/{job_id}/events"
 
 
-class TestAJobThatHasEnded:
+class TestEndedJob:
     """Its stream ends by itself, so that the test client can read it."""
 
     @pytest.fixture
@@ -65,7 +65,7 @@ class TestAJobThatHasEnded:
             page.hear(event)
         return page
 
-    def test_all_is_told_in_order(self, api, job_id):
+    def test_all_events_are_sent_in_order(self, api, job_id):
         page = self.hear(api, job_id)
         assert [event.name for event in page.events] == ["status", "status", "log", "metric", "status", "end"]
         assert page.statuses() == ["queued", "running", "succeeded"]
@@ -78,26 +78,26 @@ class TestAJobThatHasEnded:
         assert page.named("status")[0].data.keys() == {"seq", "at", "attempt", "status", "reason", "message"}
         assert page.seqs() == [1, 2, 3, 4]
 
-    def test_it_is_resumed_behind_any_event(self, api, job_id, monkeypatch):
+    def test_resumes_after_any_event(self, api, job_id, monkeypatch):
         monkeypatch.setattr(job_feed, "MOST_POINTS", 2)
         whole = self.hear(api, job_id)
         assert len(whole.named("metric")) == 4
         for number, event in enumerate(whole.events[:-1], 1):
             assert self.hear(api, job_id, event.id).events == whole.events[number:]
 
-    def test_what_was_told_to_its_end_is_not_told_again(self, api, job_id):
+    def test_ended_stream_returns_204(self, api, job_id):
         last = self.hear(api, job_id).last_id
         answer = api.get(path(job_id), headers={"Last-Event-ID": last})
         assert (answer.status_code, answer.content) == (204, b"")
 
-    def test_history_is_thinned_out_and_the_rest_is_not(self, api, job_id):
+    def test_past_points_are_reduced_and_new_ones_are_not(self, api, job_id):
         page = self.hear(api, job_id, max_points=4)
         assert len(page.points["train_loss"]) == 4
         assert {0, 50} <= page.points["train_loss"].keys()
         resumed = self.hear(api, job_id, "1.-1.", max_points=4)
         assert len(resumed.points["train_loss"]) == 6
 
-    def test_its_end_comes_after_the_last_page(self, api, job_id, monkeypatch):
+    def test_end_comes_after_the_last_page(self, api, job_id, monkeypatch):
         monkeypatch.setattr(job_feed, "MOST_POINTS", 2)
         deltas = [read_delta(job_feed.JobFeed(job_id), None, None)]
         while deltas[-1].has_more:
@@ -106,11 +106,11 @@ class TestAJobThatHasEnded:
         assert told == [["status", "status", "log", "metric"], ["metric"], ["metric"], ["metric", "status", "end"]]
         assert [delta.is_last for delta in deltas] == [False, False, False, True]
 
-    def test_an_id_of_a_history_that_a_restore_took_back(self, api, job_id):
+    def test_id_newer_than_a_restored_database_restarts_the_stream(self, api, job_id):
         assert self.hear(api, job_id, "99.7.").events == self.hear(api, job_id).events
 
 
-class TestALongJob:
+class TestLongJob:
     """Of which a listener who is slow keeps one page only."""
 
     NAMES = ("train_loss", "lr", "val_loss")
@@ -138,13 +138,13 @@ class TestALongJob:
             cursor, has_more = delta.cursor, delta.has_more
         assert page.points == stored(job_id)
 
-    def test_little_of_it_is_fetched_at_once(self, job_id):
+    def test_reads_fetch_little_at_a_time(self, job_id):
         asked = {"job": job_id, "step": 99, "most": 60}
         chunks = do(lambda session: session.execute(job_feed.CHUNKS, asked).all())
         assert {chunk.name for chunk in chunks} == set(self.NAMES)
         assert sum(len(chunk.steps) for chunk in chunks) < 60 + 3 * 20 + 10
 
-    def test_is_thinned_as_a_whole(self, job_id, monkeypatch):
+    def test_past_is_reduced_as_a_whole(self, job_id, monkeypatch):
         monkeypatch.setattr(job_feed, "MOST_POINTS", 3)
         delta = read_delta(job_feed.JobFeed(job_id, 8), None, None)
         page = Page()
@@ -156,26 +156,26 @@ class TestALongJob:
 
 
 class TestRefusals:
-    def test_a_job_that_does_not_exist(self, api):
+    def test_unknown_job(self, api):
         answer = api.get(path("0199c0de-0000-7000-8000-000000000000"))
         assert answer.status_code == 404
         assert answer.headers["content-type"] == "application/problem+json"
 
     @pytest.mark.parametrize("last_id", ["x", "1.2.3.4", ".end", "1.0"])
-    def test_an_id_of_another_stream(self, api, last_id):
+    def test_id_of_another_stream(self, api, last_id):
         answer = api.get(path(submit()), headers={"Last-Event-ID": last_id})
         assert answer.status_code == 422
         assert [error["pointer"] for error in answer.json()["errors"]] == ["Last-Event-ID"]
 
-    def test_an_unknown_parameter(self, api):
+    def test_unknown_parameter(self, api):
         assert api.get(path(submit()), params={"points": 3}).status_code == 422
 
-    def test_no_key(self, api):
+    def test_missing_key(self, api):
         assert api.get(path(submit()), headers={"Authorization": ""}).status_code == 401
 
 
-class TestAJobAtWork:
-    def test_is_told_as_it_happens(self, server):
+class TestRunningJob:
+    def test_events_are_sent_as_they_happen(self, server):
         job_id = submit()
         listening = server.listen(path(job_id))
         assert listening.heard(1).statuses() == ["queued"]
@@ -191,7 +191,7 @@ class TestAJobAtWork:
         assert page.points == stored(job_id)
         assert [event.data["step"] for event in page.named("metric")] == [20, 20, 20]
 
-    def test_goes_back_to_a_checkpoint(self, server):
+    def test_rewinds_to_a_checkpoint(self, server):
         job_id = submit()
         listening = server.listen(path(job_id))
         first = claim()
@@ -210,7 +210,7 @@ class TestAJobAtWork:
         assert page.points["val_loss"] == {20: 40.0}
         assert page.seqs() == list(range(1, 8))
 
-    def test_goes_back_under_a_worker_of_before_the_column(self, server):
+    def test_rewinds_under_a_worker_without_the_step_column(self, server):
         job_id = submit()
         first = claim()
         beat(first, points(steps=[10, 20, 30]))
@@ -227,7 +227,7 @@ class TestAJobAtWork:
         assert page.points == stored(job_id)
         assert [event.data["rewind_to"] for event in page.named("log")] == [20]
 
-    def test_two_pages_hear_the_same(self, server):
+    def test_two_clients_receive_the_same_events(self, server):
         job_id = submit()
         pages = [server.listen(path(job_id)) for _ in range(5)]
         claimed = claim()
@@ -238,7 +238,7 @@ class TestAJobAtWork:
         assert all(page.points == stored(job_id) for page in heard)
         assert all(page.statuses() == ["queued", "running", "succeeded"] for page in heard)
 
-    def test_is_cancelled_before_it_ran(self, server):
+    def test_job_cancelled_before_it_ran(self, server):
         job_id = submit()
         listening = server.listen(path(job_id))
         listening.heard(1)
@@ -251,7 +251,7 @@ class TestAJobAtWork:
         assert page.statuses() == ["queued", "cancelled"]
         assert page.events[-1].data == {"status": JobStatus.CANCELLED, "reason": Reason.CANCELLED}
 
-    def test_a_page_that_is_gone_is_forgotten(self, server):
+    def test_disconnected_client_is_removed(self, server):
         job_id = submit()
         caller = {"Authorization": f"Bearer {server.key}"}
         with (

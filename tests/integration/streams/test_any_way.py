@@ -96,7 +96,7 @@ class Way:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.usefixtures("key")
-def test_a_page_has_the_stored_curves_in_the_end(seed, monkeypatch):
+def test_client_ends_with_the_stored_curves(seed, monkeypatch):
     monkeypatch.setattr(job_feed, "MOST_POINTS", 5)
     way = Way(seed)
     way.go()

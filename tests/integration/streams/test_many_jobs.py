@@ -38,7 +38,7 @@ def each_once(page) -> bool:
 
 
 class TestAllJobs:
-    def test_are_told_from_now_on(self, server):
+    def test_stream_starts_with_the_next_event(self, server):
         earlier = submit()
         listening = server.listen("/v1/events").opened()
         later = submit(optimizer="sgd")
@@ -56,14 +56,14 @@ class TestAllJobs:
         assert said["at"].endswith("Z")
         assert each_once(page)
 
-    def test_notes_are_no_status(self, server):
+    def test_notes_are_sent_as_log(self, server):
         listening = server.listen("/v1/events").opened()
         submit()
         do(claims.begin, claim(), 0)
         page = listening.heard(3)
         assert [event.name for event in page.events if event.name != "metric"] == ["status", "status", "log"]
 
-    def test_progress_of_what_runs(self, server):
+    def test_progress_of_running_jobs(self, server):
         submit()
         claimed = claim()
         listening = server.listen("/v1/events").opened()
@@ -96,7 +96,7 @@ class TestAllJobs:
         assert told_of(page, third) == ["queued"]
         assert each_once(page)
 
-    def test_it_is_resumed_behind_any_event(self, server, monkeypatch):
+    def test_resumes_after_any_event(self, server, monkeypatch):
         monkeypatch.setattr(event_feed, "PAGE", 2)
         listening = server.listen("/v1/events").opened()
         with database.transaction() as session:  # several events of one transaction
@@ -114,7 +114,7 @@ class TestAllJobs:
             assert resumed.events[1:] == whole[number:]
             assert again.error is None
 
-    def test_an_id_of_another_server(self, server):
+    def test_id_of_another_server(self, server):
         submit()
         delta = do(lambda session: AllFeed().read(session, ManyCursor(2**62), None))
         assert delta.frames == []
@@ -138,8 +138,8 @@ def worker(empty):
         session.add(Worker(**WORKER))
 
 
-class TestAComparison:
-    def test_is_told_to_its_end(self, server, api, worker):
+class TestComparison:
+    def test_stream_ends_with_the_comparison(self, server, api, worker):
         other = submit()
         comparison = ask(api)
         path = f"/v1/comparisons/{comparison['id']}/events"
@@ -159,14 +159,14 @@ class TestAComparison:
         behind = api.get(path, headers={"Last-Event-ID": page.named("status")[-1].id})
         assert [event.name for event in parse(behind.text.split("\n"))] == ["end"]
 
-    def test_one_that_is_over(self, api, worker):
+    def test_ended_comparison(self, api, worker):
         comparison = ask(api)
         work()
         answer = api.get(f"/v1/comparisons/{comparison['id']}/events")
         told = [(event.name, event.data["status"]) for event in parse(answer.text.split("\n"))]
         assert told == [("status", "succeeded"), ("end", "succeeded")]
 
-    def test_that_fails_says_why(self, server, api, worker):
+    def test_failed_comparison_gives_the_reason(self, server, api, worker):
         comparison = ask(api)
         listening = server.listen(f"/v1/comparisons/{comparison['id']}/events").opened()
         do(lifecycle.fail, comparison["id"], "it cannot go on")
@@ -176,7 +176,7 @@ class TestAComparison:
     def test_unknown(self, api):
         assert api.get("/v1/comparisons/0199c0de-0000-7000-8000-000000000000/events").status_code == 404
 
-    def test_an_id_of_another_stream(self, api, worker):
+    def test_id_of_another_stream(self, api, worker):
         comparison = ask(api)
         answer = api.get(f"/v1/comparisons/{comparison['id']}/events", headers={"Last-Event-ID": "1.2.3"})
         assert answer.status_code == 422

@@ -7,7 +7,8 @@ from rich.console import Console
 
 from kotrain import tables
 from kotrain.tables import HOLM, SPENDING
-from service.comparisons.answers import GroupView, Leaderboard
+from service.comparisons.answers import GroupView
+from service.comparisons.boards import Leaderboard
 from tests.unit.service.reports.studies import study
 
 

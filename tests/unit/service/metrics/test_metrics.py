@@ -12,7 +12,7 @@ def curve(values):
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300), st.integers(4, 50))
-def test_thinned_curves_keep_both_ends_and_the_extremes(values, max_points):
+def test_reduced_curves_keep_both_ends_and_the_extremes(values, max_points):
     whole = curve(values)
     thinned = thin(whole, max_points)
     assert len(thinned.steps) <= max_points
@@ -25,12 +25,12 @@ def test_thinned_curves_keep_both_ends_and_the_extremes(values, max_points):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_divergence_is_never_hidden(bad):
+def test_divergence_is_never_hidden(bad):
     values = np.linspace(0, 1, 1000)
     values[500] = bad
     assert not np.isfinite(thin(curve(values), 10).values).all()
 
 
-def test_a_short_curve_stays_as_it_is():
+def test_short_curve_is_unchanged():
     whole = curve([1, 2, 3])
     assert thin(whole, 4) is whole

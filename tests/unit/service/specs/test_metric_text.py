@@ -18,13 +18,13 @@ def test_leads_in_points(lead, interval, words):
     assert Measure("test_accuracy").lead(lead, interval) == words
 
 
-def test_other_metrics_as_they_are():
+def test_other_metrics_are_shown_as_they_are():
     assert Measure("test_loss").lead(-0.12345, (-0.2, -0.05)) == "-0.123 (95 % interval -0.2 to -0.05)"
     assert Measure("samples_per_second").value(91575.8) == "91,576"
     assert Measure("val_accuracy").words == "validation accuracy"
 
 
-def test_which_way_is_better():
+def test_better_direction():
     assert (sign("test_accuracy"), sign("samples_per_second"), sign("val_loss")) == (1, 1, -1)
     with pytest.raises(Invalid, match="neither higher nor lower"):
         sign("grad_norm")

@@ -16,7 +16,7 @@ def patterns_in(node):
             yield from patterns_in(one)
 
 
-def test_whoever_is_refused_by_a_pattern_is_told_in_words():
+def test_every_pattern_has_an_error_message():
     found = set(patterns_in(create_app().openapi()))
     assert {LABEL, TAG, PRINTABLE, STORABLE} <= found  # else the walk finds nothing
     assert found <= set(WORDS)
@@ -33,6 +33,6 @@ def test_whoever_is_refused_by_a_pattern_is_told_in_words():
         (VISIBLE, ["a-1~"], ["", "a b", "\u00e4"]),
     ],
 )
-def test_what_a_pattern_allows(pattern, fits, others):
+def test_patterns_match(pattern, fits, others):
     assert all(re.search(pattern.replace("$", r"\Z"), text) for text in fits)
     assert not any(re.search(pattern.replace("$", r"\Z"), text) for text in others)

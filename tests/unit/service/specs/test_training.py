@@ -23,7 +23,7 @@ def spec(**fields):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_bare_name_stands_for_its_defaults(name):
+def test_bare_name_means_the_defaults(name):
     resolved = spec(optimizer=name)
     assert resolved.optimizer == OPTIMIZERS[name]()
     assert resolved == spec(optimizer={"name": name, "params": {}})
@@ -41,7 +41,7 @@ def test_a_bare_name_stands_for_its_defaults(name):
     ],
     ids=lambda body: "-".join(str(body[field]) for field in ("dataset", "model", "optimizer")).replace("/", "_"),
 )
-def test_a_resolved_spec_survives_json(body):
+def test_resolved_spec_survives_json(body):
     resolved = TrainSpec.model_validate(body)
     assert TrainSpec.model_validate(json.loads(resolved.model_dump_json())) == resolved
 
@@ -60,7 +60,7 @@ def test_a_resolved_spec_survives_json(body):
         ("texts/x", "/model", "model 'cnn' reads images, but data set 'texts/x' has texts"),
     ],
 )
-def test_names_of_own_data_that_are_refused(dataset, pointer, detail):
+def test_invalid_names_of_uploaded_data(dataset, pointer, detail):
     body = BODY | {"dataset": dataset, "model": "cnn"}
     with pytest.raises(ValidationError) as caught:
         TrainSpec.model_validate(body)
@@ -69,7 +69,7 @@ def test_names_of_own_data_that_are_refused(dataset, pointer, detail):
     assert error.detail.startswith(detail)
 
 
-def test_names_of_own_data():
+def test_names_of_uploaded_data():
     assert is_own("tables/iris")
     assert dataset_class("tables/iris").kind == "table"
     assert not any(map(is_own, ["digits", "tables", "tables/", "tables/a/b", "tables/a\n", "tables/.a", "x/a"]))
@@ -77,20 +77,20 @@ def test_names_of_own_data():
         dataset_class("tables/a/b")
 
 
-def test_kos_base_decides_its_other_parameters():
+def test_base_of_ko_determines_its_parameters():
     params = spec(optimizer={"name": "ko", "params": {"base": "sgd"}}).optimizer.params
     assert (params.momentum, params.collision, params.gamma) == (0.9, "soft", 0.1)
     with pytest.raises(ValidationError, match="betas"):
         spec(optimizer={"name": "ko", "params": {"base": "sgd", "betas": [0.9, 0.99]}})
 
 
-def test_kos_options_have_defaults_that_change_nothing():
+def test_default_options_of_ko_change_nothing():
     params = spec(optimizer="ko").optimizer.params
     assert (params.group_size, params.embeddings, params.fade) == (None, False, "none")
 
 
 @pytest.mark.parametrize("base", ["sgd", "adam", "muon", "lion"])
-def test_kos_options_are_those_of_every_base(base):
+def test_options_of_ko_are_the_same_for_every_base(base):
     options = {"group_size": 2, "embeddings": True, "fade": "cosine"}
     params = spec(optimizer={"name": "ko", "params": {"base": base, **options}}).optimizer.params
     assert params.model_dump().items() >= options.items()
@@ -100,7 +100,7 @@ def test_kos_options_are_those_of_every_base(base):
     ("option", "value"),
     [("group_size", 1), ("group_size", 2.0), ("embeddings", 1), ("fade", "x"), ("fade", "step"), ("fade", None)],
 )
-def test_kos_options_have_bounds(option, value):
+def test_options_of_ko_have_bounds(option, value):
     with pytest.raises(ValidationError) as caught:
         spec(optimizer={"name": "ko", "params": {option: value}})
     assert [error["loc"][-1] for error in caught.value.errors()] == [option]
@@ -114,7 +114,7 @@ def control(**params):
     ("params", "strength"),
     [({}, 0.1), ({"control": "orthogonality"}, 1e-4), ({"control": "centralization"}, None), ({"strength": 0.0}, 0.0)],
 )
-def test_a_controls_strength_depends_on_what_it_is(params, strength):
+def test_default_strength_depends_on_the_control(params, strength):
     assert spec(optimizer=control(**params)).optimizer.params.strength == strength
 
 
@@ -131,7 +131,7 @@ def test_a_controls_strength_depends_on_what_it_is(params, strength):
         ({"lr": 0}, "lr"),
     ],
 )
-def test_a_wrong_parameter_of_a_control_is_named(base, params, field):
+def test_invalid_parameter_of_a_control_is_named(base, params, field):
     body = BODY | {"optimizer": control(base=base, **params)}
     with pytest.raises(ValidationError) as caught:
         TrainSpec.model_validate(body)
@@ -153,7 +153,7 @@ def test_controls_have_three_bases(base):
 @pytest.mark.parametrize(
     ("betas", "detail"), [([0.9], "value 2 is missing"), ([0.9] * 3, "must have at most 2 values")]
 )
-def test_a_list_of_another_length_is_told_so(betas, detail):
+def test_list_of_wrong_length(betas, detail):
     body = BODY | {"optimizer": {"name": "adam", "params": {"betas": betas}}}
     with pytest.raises(ValidationError) as caught:
         TrainSpec.model_validate(body)
@@ -186,13 +186,13 @@ def test_specs_are_frozen():
         ({"budget": {"epochs": 1, "steps": 1, "seconds": 1}}, "give exactly one of epochs, steps and seconds"),
     ],
 )
-def test_what_does_not_fit_together(fields, message):
+def test_incompatible_fields(fields, message):
     with pytest.raises(ValidationError, match=message):
         spec(**fields)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 30 * 86_400 + 1, True, "60"])
-def test_a_budget_of_seconds_has_bounds(seconds):
+def test_budget_in_seconds_has_bounds(seconds):
     with pytest.raises(ValidationError) as caught:
         spec(budget={"seconds": seconds})
     assert [error["loc"] for error in caught.value.errors()] == [("budget", "seconds")]
@@ -200,7 +200,7 @@ def test_a_budget_of_seconds_has_bounds(seconds):
 
 
 @pytest.mark.parametrize("base", ["sgd", "adam", "muon", "lion"])
-def test_nothing_fades_over_seconds(base):
+def test_fade_requires_a_known_number_of_steps(base):
     fading = {"name": "ko", "params": {"base": base, "fade": "linear"}}
     with pytest.raises(ValidationError, match="fade requires a budget in epochs or steps") as caught:
         spec(optimizer=fading, budget={"seconds": 60})
@@ -210,7 +210,7 @@ def test_nothing_fades_over_seconds(base):
     assert spec(optimizer={"name": "ko", "params": {"base": base}}, budget={"seconds": 60}).budget.seconds == 60
 
 
-def test_budgets_are_stored_as_they_were_before_there_were_seconds():
+def test_stored_budgets_omit_unset_seconds():
     """So that runs of then and now are of one setting."""
     assert Budget(epochs=30).model_dump() == {"epochs": 30, "steps": None}
     assert Budget(steps=30).model_dump(mode="json") == {"epochs": None, "steps": 30}
@@ -234,7 +234,7 @@ STORED = {
 """A summary as it was stored before runs measured their memory."""
 
 
-def test_summaries_of_before_there_was_memory_are_read():
+def test_summaries_without_memory_are_read():
     assert Summary.model_validate(STORED).memory is None
 
 
@@ -245,7 +245,7 @@ def test_memory_survives_json():
     assert summary.model_dump()["memory"] == memory
 
 
-def test_targets_know_which_way_is_better():
+def test_targets_know_the_better_direction():
     assert Target(metric="val_accuracy", value=0.9).reached_by(0.91)
     assert not Target(metric="val_accuracy", value=0.9).reached_by(0.89)
     assert Target(metric="val_loss", value=0.9).reached_by(0.89)
@@ -262,5 +262,5 @@ def test_final_states_are_final():
 
 
 @pytest.mark.parametrize(("fields", "needed"), [({"device": "cuda"}, True), ({"precision": "fp16"}, True), ({}, False)])
-def test_what_needs_a_gpu(fields, needed):
+def test_needs_cuda(fields, needed):
     assert spec(**fields).needs_cuda is needed

@@ -24,7 +24,7 @@ def put(stored, name=NAME, contents=CONTENTS):
     stored.put(name)
 
 
-def test_what_was_put_is_got(stored):
+def test_put_and_get(stored):
     put(stored)
     path = stored.get(NAME, len(CONTENTS), SHA256)
     assert (path.read_bytes(), digest(path)) == (CONTENTS, SHA256)
@@ -36,19 +36,19 @@ def test_what_was_put_is_got(stored):
 @pytest.mark.parametrize(
     ("size_bytes", "sha256", "said"), [(8, SHA256, "has 7 bytes, expected 8"), (7, "0" * 64, "does not match")]
 )
-def test_damage_is_named(stored, size_bytes, sha256, said):
+def test_damage_is_reported(stored, size_bytes, sha256, said):
     put(stored)
     with pytest.raises(Damaged, match=said):
         stored.get(NAME, size_bytes, sha256)
 
 
-def test_what_is_not_there_is_no_damage(stored):
+def test_missing_file_is_not_damaged(stored):
     put(stored, "jobs/a/1/6.pt")
     with pytest.raises(Absent, match=f"{NAME} is missing"):
         stored.get(NAME, len(CONTENTS), SHA256)
 
 
-def test_what_cannot_be_read_may_be_read_later(tmp_path, monkeypatch):
+def test_unreadable_file_is_absent(tmp_path, monkeypatch):
     """As where a network's disk or its ticket is gone for a while; here a folder has the file's name."""
     stored = Store(str(tmp_path), tmp_path / "scratch")
     stored.place(NAME).mkdir()
@@ -60,14 +60,14 @@ def test_what_cannot_be_read_may_be_read_later(tmp_path, monkeypatch):
         stored.get(NAME, size, SHA256)
 
 
-def test_removing_what_is_not_there_is_no_error(stored):
+def test_removing_a_missing_file_is_no_error(stored):
     put(stored)
     put(stored, "jobs/a/2/6.pt")
     stored.remove([NAME, NAME, "jobs/b/1/1.pt"])
     assert [name for name, _ in stored.names()] == ["jobs/a/2/6.pt"]
 
 
-def test_empty_folders_go_with_their_last_file(tmp_path):
+def test_empty_folders_are_removed_with_their_last_file(tmp_path):
     stored = Store(str(tmp_path), tmp_path / "scratch")
     put(stored)
     put(stored, "jobs/b/1/1.pt")
@@ -75,7 +75,7 @@ def test_empty_folders_go_with_their_last_file(tmp_path):
     assert sorted(path.name for path in (tmp_path / "jobs").iterdir()) == ["b"]
 
 
-def test_nothing_is_left_on_the_way_elsewhere(tmp_path):
+def test_no_local_copies_are_left_of_a_remote_store(tmp_path):
     stored = Store(f"memory://{uuid4()}", tmp_path)
     put(stored)
     assert not stored.path(NAME).exists()
@@ -90,6 +90,6 @@ def test_nothing_is_left_on_the_way_elsewhere(tmp_path):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_an_unknown_protocol_is_refused(tmp_path):
+def test_unknown_protocol_is_refused(tmp_path):
     with pytest.raises(ValueError, match="nonsense"):
         Store("nonsense://bucket", tmp_path)

@@ -16,12 +16,12 @@ many_cursors = st.builds(ManyCursor, st.integers(0, MOST_SEQ), st.integers(0, 10
 
 
 @given(job_cursors)
-def test_a_job_s_cursor_is_read_back(cursor):
+def test_job_cursor_round_trip(cursor):
     assert JobCursor.parse(str(cursor)) == cursor
 
 
 @given(many_cursors)
-def test_a_cursor_of_many_jobs_is_read_back(cursor):
+def test_many_cursor_round_trip(cursor):
     assert ManyCursor.parse(str(cursor)) == cursor
 
 
@@ -33,16 +33,16 @@ def test_a_cursor_of_many_jobs_is_read_back(cursor):
         f"{MOST_SEQ + 1}.0.", f"0.{MOST_STEP + 1}.", f"0.0.{MOST_NAME + 1}", "9" * 20 + ".0.",
     ],
 )  # fmt: skip
-def test_what_is_no_job_s_cursor(written):
+def test_invalid_job_cursors(written):
     assert JobCursor.parse(written) is None
 
 
 @pytest.mark.parametrize("written", ["", "1", "1.", ".1", "1.2.3", "-1.0", "1.-1", "x.y", f"{MOST_SEQ + 1}.0", "1.0\n"])
-def test_what_is_no_cursor_of_many_jobs(written):
+def test_invalid_many_cursors(written):
     assert ManyCursor.parse(written) is None
 
 
-def test_ids_of_a_stream_that_has_told_nothing():
+def test_initial_cursors():
     assert str(JobCursor()) == "0.-1."
     assert str(JobCursor(3, 10, frozenset({7, 2}))) == "3.10.2-7"
     assert str(ManyCursor(812)) == "812.0"
@@ -58,5 +58,5 @@ def test_ids_of_a_stream_that_has_told_nothing():
         (JobCursor(), 0, JobCursor()),
     ],
 )
-def test_going_back(before, back, after):
+def test_rewound_cursors(before, back, after):
     assert before.rewound(back) == after

@@ -93,7 +93,7 @@ actions = st.one_of(
 
 
 @given(st.lists(actions, max_size=40))
-def test_any_listener_ends_with_the_stored_curves(taken):
+def test_every_client_ends_with_the_stored_curves(taken):
     run, page = Run(), Page()
     for kind, number, rest in taken:
         if kind == "measure":
@@ -106,7 +106,7 @@ def test_any_listener_ends_with_the_stored_curves(taken):
     assert page.points == run.stored
 
 
-def test_metrics_of_one_step_that_come_in_two_flushes():
+def test_metrics_of_a_step_that_arrive_in_two_flushes():
     run, page = Run(), Page()
     run.measure(10, {1})
     page.hear(run, 100, None)
@@ -118,7 +118,7 @@ def test_metrics_of_one_step_that_come_in_two_flushes():
 
 
 @pytest.mark.parametrize("most", [1, 2, 7, 100])
-def test_parts_are_about_so_large_and_end_at_a_step(most):
+def test_pages_have_about_the_requested_size_and_end_at_a_step(most):
     points = {name: dict.fromkeys(range(0, 50, name), 1.0) for name in NAMES}
     found = list(parts(curves(points), JobCursor(), most))
     for part, _ in found[:-1]:
@@ -128,6 +128,6 @@ def test_parts_are_about_so_large_and_end_at_a_step(most):
     assert found[-1][1] == JobCursor(0, 49, frozenset({1}))
 
 
-def test_no_points_are_no_part():
+def test_no_points_give_no_page():
     assert list(parts({}, JobCursor(), 10)) == []
     assert beyond(curves({1: {5: 1.0}}), JobCursor(0, 5, frozenset({1}))) == {}

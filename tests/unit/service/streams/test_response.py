@@ -7,7 +7,7 @@ from service.streams.response import PIECE_BYTES, pieces
 
 
 @given(st.lists(st.integers(0, 3 * PIECE_BYTES), max_size=6), st.integers(0, 255))
-def test_pieces_are_the_frames_and_of_one_size(lengths, byte):
+def test_pieces_have_equal_size_and_add_up_to_the_frames(lengths, byte):
     frames = [bytes([(byte + number) % 256]) * length for number, length in enumerate(lengths)]
     found = list(pieces(frames))
     assert b"".join(found) == b"".join(frames)
@@ -15,11 +15,11 @@ def test_pieces_are_the_frames_and_of_one_size(lengths, byte):
     assert all(0 < len(piece) <= PIECE_BYTES for piece in found)
 
 
-def test_short_frames_go_out_together():
+def test_short_frames_are_sent_together():
     assert list(pieces([b"a", b"", b"bc"])) == [b"abc"]
 
 
-def test_a_frame_is_not_taken_before_its_turn():
+def test_frames_are_consumed_lazily():
     frames = iter([bytes(PIECE_BYTES), b"next"])
     next(pieces(frames))
     assert next(frames) == b"next"
