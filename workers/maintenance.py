@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from service.comparisons import lifecycle
+from service.comparisons.running import running
 from service.config import settings
 from service.errors import KotrainError
 from service.jobs import claims, heartbeats, outcomes, queue
@@ -110,9 +110,11 @@ def tidy_up(*, reclaims: bool) -> None:
 def advance_comparisons() -> None:
     """Ask for the runs whose turn it is; each comparison in its own transaction, so that none holds up the others."""
     with transaction() as session:
-        found = lifecycle.running(session)
+        found = running(session)
     for comparison_id in found:
         try:
+            from service.comparisons import lifecycle  # noqa: PLC0415 (with numpy and scipy, when one is running)
+
             with transaction() as session:
                 limit_lock_wait(session)
                 lifecycle.advance_one(session, comparison_id)
@@ -129,6 +131,8 @@ def advance_comparisons() -> None:
 def fail(comparison_id: UUID, error: Exception) -> None:
     """Fail a comparison that would meet the same error again."""
     message = error.detail if isinstance(error, KotrainError) else f"{type(error).__name__}: {error}"
+    from service.comparisons import lifecycle  # noqa: PLC0415 (as above)
+
     try:
         with transaction() as session:
             lifecycle.fail(session, comparison_id, message[:MOST_MESSAGE])

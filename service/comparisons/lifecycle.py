@@ -131,7 +131,7 @@ def get(session: Session, comparison_id: UUID) -> Comparison:
     """The comparison, or `NotFound`."""
     comparison = session.get(Comparison, comparison_id)
     if comparison is None:
-        raise NotFound(f"there is no comparison {comparison_id}")
+        raise NotFound(f"comparison {comparison_id} not found")
     return comparison
 
 
@@ -148,15 +148,13 @@ def cancel(session: Session, user: User, comparison_id: UUID) -> Comparison:
     """End a comparison and those of its jobs that only it needs; a second call changes nothing."""
     comparison = session.scalar(select(Comparison).where(Comparison.id == comparison_id).with_for_update(of=Comparison))
     if comparison is None:
-        raise NotFound(f"there is no comparison {comparison_id}")
+        raise NotFound(f"comparison {comparison_id} not found")
     if comparison.user_id != user.id and not user.is_admin:
         raise Forbidden(f"comparison {comparison_id} belongs to {comparison.user.name}")
     if comparison.status == ComparisonStatus.CANCELLED:
         return comparison
     if comparison.status != ComparisonStatus.RUNNING:
-        raise Conflict(
-            f"comparison {comparison_id} has ended already ({comparison.status})", current_status=comparison.status
-        )
+        raise Conflict(f"comparison {comparison_id} has already {comparison.status}", current_status=comparison.status)
     _end_early(session, comparison, ComparisonStatus.CANCELLED)
     session.refresh(comparison)
     return comparison
@@ -210,12 +208,6 @@ def stored_plan(comparison: Comparison) -> Plan:
 
 
 # --- maintenance -----------------------------------------------------------------------------------------------------
-
-
-def running(session: Session) -> Sequence[UUID]:
-    """Comparisons that are not over, the oldest first."""
-    query = select(Comparison.id).where(Comparison.status == ComparisonStatus.RUNNING).order_by(Comparison.id)
-    return session.scalars(query).all()
 
 
 def advance_one(session: Session, comparison_id: UUID) -> None:

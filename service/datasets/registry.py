@@ -276,4 +276,6 @@ def _refuse_used(session: Session, name: str) -> None:
         )
     )
     if comparison_id is not None:
-        raise Conflict(f"data set '{name}' is used by comparison {comparison_id}, which goes on: wait, or cancel it")
+        raise Conflict(
+            f"data set '{name}' is used by the running comparison {comparison_id}; wait for its end or cancel it"
+        )

@@ -1,4 +1,4 @@
-"""What is known of a data set: the file that lies beside somebody's own one, and the API's answers.
+"""Descriptions of data sets: the file beside an uploaded one, and response bodies.
 
 Free of numpy, because the SDK shares it.
 """
@@ -15,25 +15,25 @@ from service.specs.formats import FileFormat
 
 
 class Description(BaseModel):
-    """`dataset.json` of somebody's own data set; other files of the same folder hold the records."""
+    """`dataset.json` of an uploaded data set; other files of its folder contain the records."""
 
     model_config = ConfigDict(frozen=True)
 
-    version: Literal[1] = Field(1, description="Of this file's format.")
-    name: str = Field(description="As a job says it, such as images/flowers.")
+    version: Literal[1] = Field(1, description="Version of this file's format.")
+    name: str = Field(description="Name used in jobs, such as images/flowers.")
     kind: Kind
     owner: str
     created_at: datetime
     file_format: FileFormat
-    size_bytes: int = Field(description="Of the uploaded file.")
-    sha256: str = Field(description="Of the uploaded file.")
-    content_sha256: str = Field(description="Of all records, labels, class names and the split.")
-    classes: list[str] = Field(description="Names, in the order of their numbers.")
+    size_bytes: int = Field(description="Size of the uploaded file.")
+    sha256: str = Field(description="SHA-256 of the uploaded file.")
+    content_sha256: str = Field(description="SHA-256 of all records, labels, class names and the split.")
+    classes: list[str] = Field(description="Class names, in order of their indices.")
     shape: list[int] = Field(description="Channels, height and width of an image; columns of a table; empty for texts.")
-    columns: list[str] = Field(description="Names of a table's columns, where it has any.")
-    train_per_class: list[int] = Field(description="Records of each class, before validation is split off.")
+    columns: list[str] = Field(description="Column names of a table; empty if it has none.")
+    train_per_class: list[int] = Field(description="Training records per class, including the validation part.")
     test_per_class: list[int]
-    warnings: list[str] = Field(description="What is allowed and may surprise, in sentences.")
+    warnings: list[str] = Field(description="Properties that are allowed but may be unintended, in sentences.")
 
     @property
     def train_records(self) -> int:
@@ -42,7 +42,7 @@ class Description(BaseModel):
 
     @property
     def title(self) -> str:
-        """What it is, in a few words."""
+        """A short description."""
         records = f"{self.train_records + sum(self.test_per_class):,}"
         if self.kind == "image":
             channels, height, width = self.shape
@@ -55,7 +55,7 @@ class Description(BaseModel):
 
 
 class PreviewRecord(BaseModel):
-    """One record of the training part; one of `image`, `text` and `values` is there."""
+    """A training record: one of `image`, `text` and `values` is set."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -66,35 +66,35 @@ class PreviewRecord(BaseModel):
 
 
 class DatasetView(BaseModel):
-    """A data set of the list: built-in, or somebody's own."""
+    """A built-in or uploaded data set."""
 
     name: str
     title: str
     kind: Kind
     classes: int
-    records: int = Field(description="For training, before validation is split off.")
-    shape: list[int] | None = Field(description="Of one record, where it is known.")
-    present: bool = Field(description="Whether its files lie in the data folder.")
-    fetch: str | None = Field(description="The command that downloads it, where it is not present.")
-    own: bool = Field(description="Whether somebody registered it.")
+    records: int = Field(description="Training records, including the validation part.")
+    shape: list[int] | None = Field(description="Shape of a record; null if unknown.")
+    present: bool = Field(description="Whether its files are in the data folder.")
+    fetch: str | None = Field(description="Command that downloads it; null if present.")
+    own: bool = Field(description="Whether it was uploaded by a user.")
     owner: str | None
     created_at: datetime | None
-    size_bytes: int | None = Field(description="Of the uploaded file.")
+    size_bytes: int | None = Field(description="Size of the uploaded file; null for built-in data sets.")
 
 
 class DatasetList(BaseModel):
-    """All data sets: the built-in ones first, then those that were registered, by name."""
+    """All data sets: built-in ones first, then uploaded ones by name."""
 
     data: list[DatasetView]
 
 
 class DatasetDetail(DatasetView):
-    """All that is known of one that somebody registered."""
+    """An uploaded data set, with some of its records."""
 
     file_format: FileFormat
-    sha256: str = Field(description="Of the uploaded file.")
+    sha256: str = Field(description="SHA-256 of the uploaded file.")
     class_names: list[str]
-    columns: list[str] = Field(description="Names of a table's columns, where it has any.")
+    columns: list[str] = Field(description="Column names of a table; empty if it has none.")
     train_per_class: list[int]
     test_per_class: list[int]
     warnings: list[str]

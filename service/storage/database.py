@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-from alembic import command
 from psycopg import Connection
 from psycopg.errors import DeadlockDetected, LockNotAvailable, ReadOnlySqlTransaction
 from sqlalchemy import Engine, ExceptionContext, create_engine, event, func, text
@@ -160,6 +159,8 @@ def migrate() -> None:
 
 
 def _migrate() -> None:
+    from alembic import command  # noqa: PLC0415 (0.1 s that only a migration needs)
+
     config = schema_version.alembic()
     with engine().begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('kotrain.migrate'))"))

@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 import migrations
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 
 class Incompatible(Exception):
@@ -32,6 +34,8 @@ class Schema:
 
 def alembic() -> Config:
     """Alembic's configuration."""
+    from alembic.config import Config  # noqa: PLC0415 (0.1 s that only a migration needs)
+
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     return config
@@ -39,10 +43,9 @@ def alembic() -> Config:
 
 @lru_cache(maxsize=1)
 def code_number() -> int:
-    """The schema version that this code is written for."""
-    head = ScriptDirectory.from_config(alembic()).get_current_head()
-    assert head is not None
-    return int(head)
+    """The schema version that this code is written for: the number in the file name of its newest migration."""
+    versions = Path(migrations.__file__).parent / "versions"
+    return max(int(file.name.partition("_")[0]) for file in versions.glob("[0-9]*_*.py"))
 
 
 def read(connection: Connection) -> Schema | None:

@@ -192,6 +192,15 @@ def shoot(page: Page, url: str, name: str) -> None:
     page.set_viewport_size({"width": width, "height": 900})
 
 
+def shoot_verdict(page: Page) -> None:
+    """Save the top of a comparison's page, which is open, for the README."""
+    box = page.get_by_role("region", name="Differences", exact=True).bounding_box()
+    assert box is not None
+    height = box["y"] + box["height"] + 16
+    clip = {"x": 0, "y": 0, "width": page.viewport_size["width"], "height": height}  # type: ignore[index]
+    save(page.screenshot(clip=clip, full_page=True), PICTURES / "verdict.png")  # type: ignore[arg-type]
+
+
 def save(shot: bytes, path: Path) -> None:
     """Write a picture, with fewer colors if it would be too large."""
     image = Image.open(io.BytesIO(shot)).convert("RGB")
@@ -222,6 +231,8 @@ def main() -> None:
         page = visit(browser, url, key)
         for name, address in found.items():
             shoot(page, url + address, name)
+            if name == "comparison":
+                shoot_verdict(page)
         for scheme, width, suffix in (("dark", 1280, "dark"), ("light", 400, "narrow")):
             page = visit(browser, url, key, width=width, scheme=scheme)
             for name in ALSO_DARK_AND_NARROW:

@@ -1,4 +1,4 @@
-"""Many requests at once: whoever has a database connection must not wait for a thread of those who wait for one."""
+"""Many concurrent requests: those that hold a connection must not deadlock with those that hold a thread."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -114,7 +114,7 @@ def test_content_security_policy_allows_no_other_hosts(anybody):
 def test_no_file_names_another_host():
     for name in FILES:
         addresses = set(re.findall(r"https?://[^\s\"'`<>)]+", (STATIC / name).read_text()))
-        assert addresses <= {"http://www.w3.org/2000/svg"}, name  # a namespace, which nobody asks for
+        assert addresses <= {"http://www.w3.org/2000/svg"}, name  # a namespace, which is never requested
 
 
 @pytest.mark.parametrize("name", ["index.html", "docs.html"])

@@ -290,7 +290,7 @@ def test_worker_frozen_while_sending_points_loses_its_jobs(users, servers):
 
 
 def test_transactions_of_a_live_worker_are_not_ended(users, servers):
-    """Not even with a job that nobody looks after: its own connection asks."""
+    """Not even with an abandoned job: the query runs on its own connection."""
     job_id = submit()
     claim("alive")
     without_a_sign_of_life("alive", job_id)

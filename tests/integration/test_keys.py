@@ -159,7 +159,7 @@ class TestDelete:
         assert list(ids(api.get("/v1/keys", headers=second))) == ["second", "ada"]
 
     def test_last_admin_key_cannot_be_deleted(self, api, root):
-        """As somebody who was an admin a moment ago meets it."""
+        """The refusal for a user who has just lost the admin role."""
         with database.transaction() as session:
             used = api_keys.used(session, root["Authorization"])
             session.expunge(used)

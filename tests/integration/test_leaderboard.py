@@ -72,7 +72,7 @@ def statements() -> Iterator[list[str]]:
 
 
 def put(settings: int, seeds: int, *, batch_size: int = 64, offset: float = 0.0) -> None:
-    """Finished runs of Adam with so many learning rates, each with so many seeds."""
+    """Finished runs of Adam: the number of learning rates, and of seeds for each."""
     spec = SPEC.model_dump(mode="json") | {"batch_size": batch_size}
     environment = {"torch": "2", "device_kind": "cpu", "engine_version": 2, "data_hash": "aa"}
     with database.transaction() as session:

@@ -39,7 +39,7 @@ def say_half(pipe):
     time.sleep(1000)
 
 def save(pipe, path, stays):
-    """Leave a checkpoint, and go on until it is told to stop, or end at once."""
+    """Write a checkpoint, and continue until a request to stop, or end immediately."""
     os.setsid()
     with open(path, "wb") as file:
         file.write(b"state")
@@ -76,7 +76,7 @@ endings = [
 ]
 process.PARTIAL_MESSAGE_SECONDS = 1
 endings.append(watched(misbehaving.say_half, 2**40))
-# One in the kernel's uninterruptible sleep outlives its kill. Seen from here, so does one whose end nobody tells.
+# A process in uninterruptible sleep survives its kill. One whose exit is not reported looks the same from here.
 supervisor.UNKILLABLE_SECONDS = 2
 teller = forkserver._forkserver._forkserver_pid
 threading.Timer(1.5, os.kill, (teller, signal.SIGSTOP)).start()

@@ -178,7 +178,7 @@ class ComparisonRequest(Frozen):
         description="Score of a diverged run, no better than guessing; null: chance level for an accuracy, no score "
         "for other metrics, so that an optimizer with a diverged run cannot be best.",
     )
-    reuse: bool = Field(True, description="Reuse identical finished runs, whoever submitted them.")
+    reuse: bool = Field(True, description="Reuse identical runs of any user.")
     tags: dict[TagKey, Label] = Field(default_factory=dict, max_length=32)
     priority: int = Field(0, ge=-100, le=100, description="Of the jobs; higher runs first.")
     time_limit_seconds: float | None = Field(None, gt=0, le=30 * 86_400, description="Of each job.")

@@ -42,6 +42,13 @@ class Range(Frozen):
     integer: Wholes | None = Field(None, description="Lowest and highest.")
     choice: list[Any] | None = Field(None, min_length=1, max_length=64, description="One of these.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_object(cls, value: Any) -> Any:
+        if not isinstance(value, dict | Range):
+            raise ValueError('write {"log_uniform": [0.001, 0.1]}')
+        return value
+
     @model_validator(mode="after")
     def _one_form(self) -> Self:
         given = [form for form in FORMS if getattr(self, form) is not None]

@@ -87,7 +87,7 @@ def _by_class(members: Sequence[ZipInfo]) -> list[tuple[str, ZipInfo]]:
         if len(path) != top + 2:
             raise unfit(f"'{member.filename}' does not lie in a class folder: files are to be CLASS/FILE.png")
         if Path(path[-1]).suffix.lower() not in ENDINGS:
-            raise unfit(f"'{member.filename}' is no image: {', '.join(sorted(ENDINGS))} are read")
+            raise unfit(f"'{member.filename}' is not an image; supported are {', '.join(sorted(ENDINGS))}")
     pairs = [(path[top], member) for path, member in zip(paths, members, strict=True)]
     return sorted(pairs, key=lambda pair: (pair[0], pair[1].filename))
 

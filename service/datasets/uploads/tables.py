@@ -213,9 +213,7 @@ class _Reading:
         if not is_finite.all():
             row, index = np.argwhere(~is_finite)[0]
             name = self._columns[index]
-            raise unfit(
-                f"{self._place(row, name)}: {batch.column(name)[row]} is no finite number that fits into 32 bits"
-            )
+            raise unfit(f"{self._place(row, name)}: {batch.column(name)[row]} is not a finite 32-bit number")
         return found
 
     def _floats(self, column: pa.Array, name: str) -> NDArray[np.float64]:
@@ -271,11 +269,11 @@ def _refuse_names(names: Sequence[str], label: str) -> None:
     if label not in names:
         shown = ", ".join(f"'{name[:50]}'" for name in names[:10]) + (", ..." if len(names) > 10 else "")
         hint = "; are the values separated by commas?" if len(names) == 1 else ""
-        raise Invalid.field("label", f"there is no column '{label}' with the classes; there are {shown}{hint}")
+        raise Invalid.field("label", f"no column '{label}' with the classes; choose one of {shown}{hint}")
     if len(names) < 2:
-        raise unfit(f"there is no column beside '{label}'")
+        raise unfit(f"no column other than '{label}'")
     if len(names) - 1 > MOST_COLUMNS:
-        raise unfit(f"there are {len(names):,} columns; at most {MOST_COLUMNS:,} are allowed")
+        raise unfit(f"{len(names):,} columns; at most {MOST_COLUMNS:,} are allowed")
 
 
 def _is_number(value: pa.Scalar) -> bool:

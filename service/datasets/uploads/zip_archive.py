@@ -49,7 +49,7 @@ class Archive:
         try:
             self._zip = ZipFile(path)
         except _DAMAGE as error:
-            raise unfit(f"the file is no {what}, or not all of it is there ({error})") from error
+            raise unfit(f"the file is not a valid {what}, or is incomplete ({error})") from error
         everything = self._zip.infolist()
         if len(everything) > MOST_MEMBERS:
             raise unfit(f"the archive has {len(everything):,} members; at most {MOST_MEMBERS:,} are allowed")
@@ -127,7 +127,7 @@ def _refuse_large_directory(path: Path, what: str) -> None:
         tail = file.read()
         at = tail.rfind(_END)
         if at < 0 or len(tail) < at + _END_BYTES:
-            raise unfit(f"the file is no {what}, or not all of it is there")
+            raise unfit(f"the file is not a valid {what}, or is incomplete")
         directory = int.from_bytes(tail[at + 12 : at + 16], "little")
         locator = tail[max(0, at - _LOCATOR_BYTES) : at]
         if locator.startswith(_END64_LOCATOR):

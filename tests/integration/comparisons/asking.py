@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from service.comparisons import lifecycle
+from service.comparisons.running import running
 from service.jobs import claims, outcomes
 from service.specs.outcome import Summary
 from service.specs.states import Reason
@@ -65,7 +66,7 @@ def finish_one(environment=ENVIRONMENT, reason=Reason.COMPLETED) -> UUID | None:
 
 def advance():
     with database.transaction() as session:
-        for comparison in lifecycle.running(session):
+        for comparison in running(session):
             lifecycle.advance_one(session, comparison)
 
 

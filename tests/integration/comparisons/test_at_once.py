@@ -10,6 +10,7 @@ from sqlalchemy import func, select, text
 from service.accounts import api_keys
 from service.comparisons import lifecycle
 from service.comparisons.design.requests import ComparisonRequest
+from service.comparisons.running import running
 from service.errors import Conflict
 from service.jobs import actions, claims, outcomes
 from service.storage import database
@@ -140,7 +141,7 @@ def test_many_concurrent_comparisons_neither_duplicate_jobs_nor_deadlock(users):
 
     def everyone():
         with database.transaction() as session:
-            return lifecycle.running(session)
+            return running(session)
 
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(both, ["ada", "bob"] * 4))

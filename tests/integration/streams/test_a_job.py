@@ -183,7 +183,7 @@ class TestRunningJob:
         assert listening.heard(2).statuses() == ["queued", "running"]
         beat(claimed, points(steps=[10, 20]), step=20)
         listening.heard(3)
-        beat(claimed, points("val_loss", steps=[20]), step=20)  # of a step that was told already
+        beat(claimed, points("val_loss", steps=[20]), step=20)  # at a step that was sent already
         listening.heard(4)
         finish(claimed, points(steps=[30]))
         page = listening.over()

@@ -151,7 +151,7 @@ def test_open_transaction_that_delays_streams_is_logged_once(server, monkeypatch
     with psycopg.connect(settings().database_url.replace("+psycopg", "", 1)) as late:
         (xid,) = late.execute("SELECT pg_current_xact_id()::text").fetchone()
         look_again()
-        assert logged() == []  # nobody waits for anything
+        assert logged() == []  # no stream is delayed
         submit()
         until(logged)
         look_again()

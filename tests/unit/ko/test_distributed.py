@@ -179,7 +179,8 @@ def work(rank: int, folder: Path) -> None:
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Results of each rank."""
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(work, (folder,), nprocs=WORLD)
+    torch.multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])  # imported once for both
+    torch.multiprocessing.start_processes(work, (folder,), nprocs=WORLD, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
 
 

@@ -105,7 +105,7 @@ class TestCommands:
                 "No such file or directory; give FILE.json, or `-` for standard",
             ),
             (["study", "run", "ko-cost", "-o", "/dev/null/x"], "/dev/null/x/ko-cost-small: Not a directory"),
-            (["comparison", "show", UNKNOWN], "there is no comparison"),
+            (["comparison", "show", UNKNOWN], "not found"),
             (["comparison", "report", UNKNOWN, "--format", "pdf"], "choose html, csv, latex or json"),
             (["comparison", "report", UNKNOWN, "--open", "--format", "csv"], "--open needs the HTML report"),
             (["study", "run", "ko-clams"], "choose one of first-look, ko-claims"),

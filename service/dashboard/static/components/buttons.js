@@ -3,7 +3,7 @@
 import { h } from "../lib/dom.js";
 import { toast, toastError } from "./toast.js";
 
-const CONFIRM_MILLISECONDS = 4000;
+const CONFIRM_MILLISECONDS = 6000;
 
 /**
  * A button that is disabled while `work` runs; errors are shown as a toast. With `confirm`, the first click changes the

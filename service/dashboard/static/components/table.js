@@ -3,7 +3,7 @@
 import { h } from "../lib/dom.js";
 
 /**
- * A table. A column is `{title, cell(row), kind: "head" | "text" | "wide" | "number", sort, hint}`; false omits it.
+ * A table. A column is `{title, cell(row), kind: "head" | "text" | "wide" | "wrapped" | "number", sort, hint}`; false omits it.
  * With `onSort`, columns with `sort` get a button. Rows for which `isStrong(row)` holds are highlighted.
  */
 export function table({ caption, columns: given, rows, sorted, onSort, rowKey, isStrong, label }) {
@@ -46,8 +46,10 @@ function columnHead(column, { sorted, onSort }) {
           h("span", { "aria-hidden": "true" }, arrow),
         )
       : title;
-  return h("th", { class: column.kind ?? "number", scope: "col", "aria-sort": order }, content);
+  return h("th", { class: cellClass(column), scope: "col", "aria-sort": order }, content);
 }
+
+const cellClass = ({ kind = "number" }) => (kind === "head" ? "text" : kind);
 
 /** One row of a table. */
 export function tableRow({ columns, row, rowKey, isStrong }) {
@@ -57,7 +59,7 @@ export function tableRow({ columns, row, rowKey, isStrong }) {
     columns.map((column, position) =>
       position === 0 && column.kind === "head"
         ? h("th", { class: "text", scope: "row" }, column.cell(row))
-        : h("td", { class: column.kind === "head" ? "text" : (column.kind ?? "number") }, column.cell(row)),
+        : h("td", { class: cellClass(column) }, column.cell(row)),
     ),
   );
 }

@@ -58,7 +58,7 @@ export class Target extends Quantity {
       help: "A validation score, such as 0.95 for val_accuracy; the time to reach it is recorded.",
       choiceLabel: "Metric of the target",
       choices: ["val_accuracy", "val_loss"],
-      widths: ["4rem", "7rem"],
+      widths: ["3rem", "8.5rem"],
       placeholder: "none",
     });
   }

@@ -104,9 +104,9 @@ export function bytes(value) {
   return `${unit === 0 ? integer(size) : fixed(size, size < 10 ? 1 : 0)} ${BYTE_UNITS[unit]}`;
 }
 
-const RELATIVE = new Intl.RelativeTimeFormat(LANGUAGE, { style: "long" });
+const RELATIVE = new Intl.RelativeTimeFormat(LANGUAGE, { style: "short" });
 
-/** The time since a timestamp, in one unit: 5 minutes ago. */
+/** The time since a timestamp, in one unit: 5 min ago. */
 export function ago(time, now = Date.now()) {
   if (!time) return NO_VALUE;
   const seconds = Math.max(0, (now - Date.parse(time)) / MILLISECONDS);
@@ -130,7 +130,11 @@ export const shortId = (id) => id.slice(-8);
 
 /** A field's or metric's name as words: `val_accuracy` is `validation accuracy`. */
 export const words = (name) =>
-  name.replace(/^val_/, "validation ").replace(/^lr$/, "learning rate").replaceAll("_", " ");
+  name
+    .replace(/^val_/, "validation ")
+    .replace(/^grad_/, "gradient ")
+    .replace(/^lr$/, "learning rate")
+    .replaceAll("_", " ");
 
 const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
 

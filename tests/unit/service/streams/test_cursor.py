@@ -51,7 +51,7 @@ def test_initial_cursors():
 @pytest.mark.parametrize(
     ("before", "back", "after"),
     [
-        (JobCursor(1, 10, frozenset({1})), 11, JobCursor(1, 10, frozenset({1}))),  # nothing told is void
+        (JobCursor(1, 10, frozenset({1})), 11, JobCursor(1, 10, frozenset({1}))),  # nothing sent is void
         (JobCursor(1, 10, frozenset({1})), 10, JobCursor(1, 10)),  # of the step itself all comes again
         (JobCursor(1, 10, frozenset({1})), 4, JobCursor(1, 4)),
         (JobCursor(1, 10, frozenset({1})), 0, JobCursor(1, 0)),

@@ -59,13 +59,13 @@ class Run:
 
 @dataclass
 class Page:
-    """A listener that keeps what it is told, and the id of the last event."""
+    """A client that keeps the points it receives, and the id of the last event."""
 
     cursor: JobCursor = field(default_factory=JobCursor)
     points: Points = field(default_factory=lambda: {name: {} for name in NAMES})
 
     def hear(self, run: Run, most: int, leaves_after: int | None) -> None:
-        """One delta; the connection may break after so many of its events."""
+        """Receive a delta; the connection may break after a number of its events."""
         for told in islice(self._told(run, most), leaves_after):
             self.cursor = told
 

@@ -18,6 +18,7 @@ import {
   number,
   pValue,
   shortId,
+  title,
   words,
 } from "../../lib/format.js";
 import { isFinalComparison } from "../../lib/statuses.js";
@@ -37,7 +38,7 @@ export function scoresTable(answer, task) {
   const intervals = reason ? `no intervals: ${reason.cannot_say}` : "intervals are 95 % t intervals of the mean";
   return table({
     label: `Scores on ${task.label}`,
-    caption: `${words(metric)} of each optimizer's runs, one run per seed; ${intervals}.`,
+    caption: `${title(metric)} of each optimizer's runs, one run per seed; ${intervals}.`,
     isStrong: (group) => group.label === best,
     columns: [
       { title: "Optimizer", kind: "head", cell: (group) => optimizer(answer, group.label) },

@@ -35,7 +35,11 @@ function datasetTable(caption, rows, onShow) {
         cell: ({ records }) => records !== null && records !== undefined && integer(records),
       },
       { title: "Available", kind: "text", cell: availability },
-      { title: "Owner", kind: "text", cell: (one) => one.own && `${one.owner}, ${ago(one.created_at)}` },
+      rows.some((one) => one.own) && {
+        title: "Owner",
+        kind: "text",
+        cell: (one) => `${one.owner}, ${ago(one.created_at)}`,
+      },
     ],
     rows,
   });

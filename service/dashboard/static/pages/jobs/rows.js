@@ -13,7 +13,7 @@ const COLUMNS = [
   { title: "Status", kind: "text", cell: jobStatus },
   { title: "Optimizer", kind: "text", cell: (job) => specOptimizer(job.spec) },
   { title: "Learning rate", cell: (job) => number(job.spec.optimizer.params.lr) },
-  { title: "Data set, model", kind: "text", cell: ({ spec }) => `${spec.dataset.name}, ${spec.model.name}` },
+  { title: "Data set, model", kind: "wrapped", cell: ({ spec }) => `${spec.dataset.name}, ${spec.model.name}` },
   { title: "Seed", cell: (job) => String(job.spec.seed) },
   { title: "Progress", kind: "text", cell: progress },
   {

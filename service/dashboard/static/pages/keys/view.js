@@ -1,7 +1,7 @@
 // The elements of the page of keys.
 
 import { actionButton, copyable } from "../../components/buttons.js";
-import { actions, time } from "../../components/layout.js";
+import { time } from "../../components/layout.js";
 import { note } from "../../components/states.js";
 import { table } from "../../components/table.js";
 import { textField } from "../../forms/field.js";
@@ -66,7 +66,7 @@ export function keyForm(onsubmit) {
     "form",
     { onsubmit, novalidate: true },
     h("div", { class: "fields" }, name.element, checkbox),
-    actions(button),
+    h("p", { class: "actions" }, button),
   );
   return { name, isAdmin, button, element };
 }

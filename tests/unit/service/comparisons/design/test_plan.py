@@ -172,6 +172,7 @@ def sgd(**space):
         ({"seeds": {"max": 2, "first": 2**63 - 1}}, "/seeds/first", "too large"),
         ({"optimizers": [ADAM, KO | {"label": "adam"}]}, "/optimizers/1/label", "is taken"),
         ({"optimizers": [ADAM, {"name": "ko", "space": {}}]}, "/optimizers/1/space", "at least one parameter"),
+        (sgd(lr=0.1), "/optimizers/1/space/lr", 'write {"log_uniform": [0.001, 0.1]}'),
         (sgd(lr={"choice": []}), "/optimizers/1/space/lr/choice", "must have at least 1 value"),
         (sgd(rate={"uniform": [0, 1]}), RATE, "unknown"),
         (sgd(lr={"uniform": [0, 1]}), "/optimizers/1/space/lr", "greater than 0"),

@@ -32,7 +32,7 @@ LINK, DEVICE = stat.S_IFLNK | 0o777, stat.S_IFBLK
         ("daisy/disk.png", {"attributes": DEVICE}, "is a link or a device"),
         ("daisy/bomb.png", {"content": b"\0" * 11_000_000}, "more than 200 times as much is refused"),
         ("daisy/a.png", {"content": image(), "compress_type": ZIP_BZIP2}, "packed by another method than deflate"),
-        ("daisy/a.txt", {}, "'daisy/a.txt' is no image: .bmp, .gif, .jpeg, .jpg, .png are read"),
+        ("daisy/a.txt", {}, "'daisy/a.txt' is not an image; supported are .bmp, .gif, .jpeg, .jpg, .png"),
         ("a.png", {"content": image()}, "'a.png' does not lie in a class folder"),
         ("daisy/more/a.png", {"content": image()}, "'daisy/more/a.png' does not lie in a class folder"),
         (

@@ -1,0 +1,18 @@
+"""Which comparisons are running; apart from their lifecycle, so that a worker without one does not import that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.specs.states import ComparisonStatus
+from service.storage.tables import Comparison
+
+
+def running(session: Session) -> Sequence[UUID]:
+    """Ids of the comparisons that have not ended, oldest first."""
+    query = select(Comparison.id).where(Comparison.status == ComparisonStatus.RUNNING).order_by(Comparison.id)
+    return session.scalars(query).all()
