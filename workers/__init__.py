@@ -1,1 +1,1 @@
-"""The workers: they claim jobs, train them in child processes and relay what the children measure. Torch lives here."""
+"""Worker processes: they claim jobs, train them in child processes and store their metrics. The only users of torch."""

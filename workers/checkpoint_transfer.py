@@ -1,4 +1,4 @@
-"""Checkpoints between this machine and the store, in threads of their own: one that hangs holds up nobody's cancel."""
+"""Transfers of checkpoints to and from the store, in threads, so that a hanging store does not block cancellation."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from fsspec.callbacks import Callback
 from service.config import settings
 from service.jobs.checkpoints import Written
 from service.storage.files import Absent, Damaged, store
-from workers.heartbeat import Track
+from workers.heartbeat import AttemptState
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-LOOK_SECONDS = 0.1
-"""Between looks whether a transfer is still wanted."""
+POLL_SECONDS = 0.1
+"""Interval of checks whether a transfer was cancelled."""
 
 
-class Unwanted(Exception):
-    """The job is to end before its checkpoint has arrived."""
+class TransferCancelled(Exception):
+    """The job was stopped before its checkpoint arrived."""
 
 
 class Uploads:
-    """The checkpoints of an attempt on their way to the store: one at a time, and of those that wait the newest."""
+    """Uploads of an attempt's checkpoints, one at a time. Of several waiting ones only the newest is uploaded."""
 
-    def __init__(self, track: Track) -> None:
-        self._track = track
+    def __init__(self, state: AttemptState) -> None:
+        self._state = state
         self._running: tuple[Written, _Transfer[None]] | None = None
         self._waiting: Written | None = None
 
     @property
     def are_done(self) -> bool:
-        """Whether nothing is on its way."""
+        """Whether no upload is in progress."""
         return self._running is None
 
     def add(self, written: Written) -> None:
-        """Send a file that lies at `store().path`, and have it count once it is there."""
+        """Upload the file at `store().path`; the checkpoint is recorded once the upload is complete."""
         if self._waiting is not None:
             store().forget(store().path(self._waiting.file))
         self._waiting = written
-        self.look()
+        self.poll()
 
-    def look(self) -> None:
-        """Take over what has arrived, give up what hangs, and begin what waits."""
+    def poll(self) -> None:
+        """Record a finished upload, abandon a hanging one, and start the next."""
         if self._running is not None:
             self._settle(*self._running)
         if self._running is None and self._waiting is not None:
@@ -61,54 +61,56 @@ class Uploads:
             if not transfer.is_over():
                 return
             transfer.result()
-        except Exception as error:  # the store is away, full or hangs: the job goes on, and the next one may do
-            log.warning("job %s: checkpoint not stored: %s", self._track.claim.job_id, error)
+        except (
+            Exception
+        ) as error:  # store unavailable, full or hanging: the job continues, and the next upload may succeed
+            log.warning("job %s: checkpoint not stored: %s", self._state.claim.job_id, error)
             store().forget(store().path(written.file))
-            self._track.add_note(f"a checkpoint could not be stored: {type(error).__name__}")
+            self._state.add_note(f"a checkpoint could not be stored: {type(error).__name__}")
         else:
-            self._track.add_checkpoint(written)
+            self._state.add_checkpoint(written)
         self._running = None
 
 
-def newest_sound(rows: Sequence[Written], track: Track, is_unwanted: Callable[[], bool]) -> Path | None:
-    """Where on this machine the newest checkpoint lies whose file is what its row says; None where none is.
+def fetch_newest_valid(rows: Sequence[Written], state: AttemptState, is_cancelled: Callable[[], bool]) -> Path | None:
+    """Download the newest valid checkpoint and return its path on this machine; None if there is none.
 
     Args:
-        rows: the job's checkpoints, the newest first.
-        track: gets a note for each that is not used.
-        is_unwanted: whether the job is to end before it has begun.
+        rows: the checkpoints of the job, newest first.
+        state: gets a note for each checkpoint that is skipped.
+        is_cancelled: whether the job was stopped meanwhile.
 
     Raises:
-        Absent: there is none to use, but one of them may come back.
-        Unwanted: see `is_unwanted`.
+        Absent: there is no valid one, but a missing one may reappear.
+        TransferCancelled: see `is_cancelled`.
         TimeoutError: the store hangs.
     """
     absent = None
     for written in rows:
         try:
-            return _fetch(written, str(track.claim.attempt), is_unwanted)
-        except (Damaged, Absent) as trouble:
-            log.warning("job %s: checkpoint not used: %s", track.claim.job_id, trouble)
-            track.add_note(f"a checkpoint could not be used: {trouble}")
-            absent = absent or (trouble if isinstance(trouble, Absent) else None)
+            return _fetch(written, str(state.claim.attempt), is_cancelled)
+        except (Damaged, Absent) as error:
+            log.warning("job %s: checkpoint not used: %s", state.claim.job_id, error)
+            state.add_note(f"a checkpoint could not be used: {error}")
+            absent = absent or (error if isinstance(error, Absent) else None)
     if absent is not None:
         raise absent
     return None
 
 
-def _fetch(written: Written, reader: str, is_unwanted: Callable[[], bool]) -> Path:
+def _fetch(written: Written, reader: str, is_cancelled: Callable[[], bool]) -> Path:
     transfer = _Transfer(
         lambda progress: store().get(written.file, written.size_bytes, written.sha256, reader, progress)
     )
     while not transfer.is_over():
-        if is_unwanted():
-            raise Unwanted
-        transfer.wait(LOOK_SECONDS)
+        if is_cancelled():
+            raise TransferCancelled
+        transfer.wait(POLL_SECONDS)
     return transfer.result()
 
 
 class _Progress(Callback):  # type: ignore[misc]  # fsspec ships no types
-    """When something of a file was moved last."""
+    """Time of the last progress of a transfer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,23 +121,23 @@ class _Progress(Callback):  # type: ignore[misc]  # fsspec ships no types
 
 
 class _Transfer(Generic[Result]):
-    """A call that may never return, in a thread that ends with the process at the latest."""
+    """A call that may never return, in a daemon thread."""
 
-    _given_up: list[Future[Any]] = []  # noqa: RUF012 (of all of them)
+    _abandoned: list[Future[Any]] = []  # noqa: RUF012 (shared by all transfers)
 
     def __init__(self, call: Callable[[Callback], Result]) -> None:
         self._progress = _Progress()
         self._future: Future[Result] = Future()
-        hanging = [other for other in self._given_up if not other.done()]
-        self._given_up[:] = hanging
-        if hanging:  # a thread more each time would be too many in a night
+        hanging = [other for other in self._abandoned if not other.done()]
+        self._abandoned[:] = hanging
+        if hanging:  # else threads would accumulate
             self._future.set_exception(TimeoutError("the store of checkpoints still hangs in an earlier transfer"))
             return
 
         def run() -> None:
             try:
                 self._future.set_result(call(self._progress))
-            except BaseException as error:  # it is for whoever asks
+            except BaseException as error:  # raised by result()
                 self._future.set_exception(error)
 
         threading.Thread(target=run, name="transfer", daemon=True).start()
@@ -144,12 +146,12 @@ class _Transfer(Generic[Result]):
         wait([self._future], seconds)
 
     def is_over(self) -> bool:
-        """Whether there is a result. Raises TimeoutError, and gives it up, where nothing moves any more."""
+        """Whether the call has ended. Raises TimeoutError and abandons it if there is no progress."""
         if self._future.done():
             return True
         if time.monotonic() - self._progress.moved_at > settings().stall_seconds:
-            self._given_up.append(self._future)
-            raise TimeoutError(f"the store of checkpoints did nothing for {settings().stall_seconds:g} s")
+            self._abandoned.append(self._future)
+            raise TimeoutError(f"no progress of the store of checkpoints for {settings().stall_seconds:g} s")
         return False
 
     def result(self) -> Result:

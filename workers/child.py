@@ -1,6 +1,6 @@
-"""The child process: trains one job and talks to its supervisor over a pipe.
+"""The child process: trains one job and reports to its supervisor over a pipe.
 
-It knows no database and no secret. What is said over the pipe stands in `workers.messages`.
+It has no access to the database or to secrets. `workers.messages` defines the messages on the pipe.
 """
 
 from __future__ import annotations
@@ -21,23 +21,34 @@ from service.specs.outcome import Summary
 from service.specs.states import Reason
 from service.specs.training import TrainSpec
 from workers import lifetime
-from workers.messages import CHECKPOINT, FAILURE, NOTE, PAUSE, POINTS, RESULT, STARTED, UNABLE, Assignment, may_have
+from workers.messages import (
+    CHECKPOINT,
+    FAILURE,
+    NOTE,
+    PAUSE,
+    POINTS,
+    RESULT,
+    STARTED,
+    UNABLE,
+    Assignment,
+    memory_limit_text,
+)
 from workers.training import failures
 from workers.training.checkpoint import Keeper, Saved
 from workers.training.loop import Start, train
 from workers.training.stopping import Stop
 
 SEND_SECONDS = 0.2
-"""Points are sent together once so much time has passed."""
+"""Interval at which collected metric points are sent."""
 LIFE_SECONDS = 1.0
-"""Without points, so much later something is sent all the same."""
+"""Longest interval without a message; later an empty one is sent as a sign of life."""
 LOOK_SECONDS = 0.02
-"""Between looks for a message: one takes 20 microseconds, too much for every step of a small network."""
+"""Interval of checks for messages: one takes 20 microseconds, too long for every step of a small network."""
 TRACEBACK_CHARACTERS = 8_000
 
 
 def main(pipe: Connection, assignment: Assignment) -> None:
-    """Entry point of the process: train, and send what came of it."""
+    """Entry point of the process: train the job and send its result."""
     messenger = _Messenger(pipe)
     try:
         _settle(assignment)
@@ -59,12 +70,12 @@ def main(pipe: Connection, assignment: Assignment) -> None:
 
 
 def _settle(assignment: Assignment) -> None:
-    """Become the leader of an own process group that dies with its parent, within the given limits."""
+    """Start an own process group that dies with its parent, and apply the limits of the assignment."""
     os.setsid()
     lifetime.die_with_parent()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the supervisor decides, over the pipe
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the supervisor stops jobs over the pipe
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(OSError):  # the kernel's out-of-memory killer takes this process first, not the worker
+    with contextlib.suppress(OSError):  # the out-of-memory killer prefers this process to the worker
         Path("/proc/self/oom_score_adj").write_text("1000")
     if assignment.memory_bytes is not None:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -75,7 +86,7 @@ def _settle(assignment: Assignment) -> None:
 
 
 class _Messenger:
-    """The child's end of the pipe."""
+    """Sends messages of the child and receives those of its supervisor."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
@@ -87,11 +98,11 @@ class _Messenger:
 
     def report_start(self, start: Start) -> None:
         self._step = start.place.step
-        self._started = time.perf_counter() - start.seconds  # the run's clock, which checkpoints carry on
+        self._started = time.perf_counter() - start.seconds  # the clock of the run, continued from its checkpoint
         if start.note is not None:
             self.warn(start.note)
-        step, told = start.place
-        self._pipe.send((STARTED, start.environment, start.total_steps, step, sorted(told), start.seconds))
+        step, reported = start.place
+        self._pipe.send((STARTED, start.environment, start.total_steps, step, sorted(reported), start.seconds))
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         now = time.perf_counter()
@@ -105,7 +116,7 @@ class _Messenger:
             self._send_points(now)
 
     def report_saved(self, saved: Saved) -> None:
-        self._send_points(time.perf_counter())  # a checkpoint counts only with all that was measured until then
+        self._send_points(time.perf_counter())  # before the checkpoint: all points measured until then
         self._pipe.send((CHECKPOINT, *saved))
 
     def warn(self, text: str) -> None:
@@ -136,7 +147,7 @@ class _Messenger:
 
 
 def _reason_of(error: BaseException) -> Reason:
-    """What an exception says about the end of the job."""
+    """The reason for the end of the job, by the type of its exception."""
     if failures.is_out_of_memory(error):
         return Reason.OUT_OF_MEMORY
     if failures.is_infrastructure_error(error):
@@ -145,10 +156,10 @@ def _reason_of(error: BaseException) -> Reason:
 
 
 def _describe(error: BaseException, memory_bytes: int | None) -> str:
-    """The last lines of the traceback; of an invalid job, and of too little memory, one sentence."""
+    """The end of the traceback; a single sentence for an invalid job or too little memory."""
     if type(error) is ValueError:
         return str(error)
     if failures.is_out_of_memory(error):
-        said = traceback.format_exception_only(error)[-1].strip()
-        return f"out of memory: {said}{'' if memory_bytes is None else f' ({may_have(memory_bytes)})'}"
+        summary = traceback.format_exception_only(error)[-1].strip()
+        return f"out of memory: {summary}{'' if memory_bytes is None else f' ({memory_limit_text(memory_bytes)})'}"
     return "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]

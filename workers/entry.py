@@ -1,4 +1,4 @@
-"""Entry points of the forked processes. The worker names them without loading torch; the forkserver has loaded it."""
+"""Entry points of forked processes, importable by the worker without torch; the forkserver has imported it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from workers.messages import Assignment
 
 def train_job(pipe: Connection, assignment: Assignment) -> None:
     """Train one job."""
-    if "workers.child" not in sys.modules:  # the forkserver was restarted: later jobs find the engine loaded
+    if "workers.child" not in sys.modules:  # the forkserver was restarted: have it import the engine for later jobs
         request_engine(pipe)
-    from workers import child  # noqa: PLC0415 (only here: 700 MB and seconds that the worker itself need not spend)
+    from workers import child  # noqa: PLC0415 (700 MB and seconds that the worker itself does not need)
 
     child.main(pipe, assignment)
 

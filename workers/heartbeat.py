@@ -1,7 +1,7 @@
-"""The relay: one thread that gives a sign of life for all of a worker's jobs and stores what they measured.
+"""The heartbeat thread: extends the leases of all jobs of a worker and stores their metrics.
 
-One transaction a beat, whatever the number of slots. What could not be stored stays here and is sent again unchanged,
-so that an answer that got lost behind a commit doubles nothing.
+Each heartbeat is one transaction, for all slots. Batches that could not be stored are sent again unchanged, so that
+nothing is stored twice if the confirmation of a commit is lost.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Columns = tuple[list[int], list[float], list[float]]
-MOST_HELD = 3_000_000
-"""Points that a job may have waiting: about 300 MB, hours of a database that is away."""
-MOST_SENT = 200_000
-"""Points of a job in one heartbeat, which should take much less than a lease."""
+MAX_PENDING_POINTS = 3_000_000
+"""Pending points of a job at which its training waits: about 300 MB, hours without a database."""
+MAX_SENT_POINTS = 200_000
+"""Points of a job per heartbeat, so that it takes much less than a lease."""
 
 
 def _size(batch: Batch) -> int:
@@ -41,13 +41,13 @@ def _size(batch: Batch) -> int:
 
 
 def _first(batches: list[Batch]) -> list[Batch]:
-    """As many as a heartbeat may carry, at least one."""
+    """The batches that fit into one heartbeat, at least one."""
     total = list(accumulate(map(_size, batches)))
-    return [batch for batch, until in zip(batches, total, strict=True) if until <= MOST_SENT] or batches[:1]
+    return [batch for batch, until in zip(batches, total, strict=True) if until <= MAX_SENT_POINTS] or batches[:1]
 
 
-class Track:
-    """What is known of one running job between two beats."""
+class AttemptState:
+    """State of a running attempt: its instruction from the database, and what remains to be stored."""
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
@@ -56,7 +56,7 @@ class Track:
         self.total_steps: int | None = None
         self.environment: Environment | None = None
         self._lock = threading.Lock()
-        self._sealed: list[Batch] = []
+        self._pending: list[Batch] = []
         self._points: dict[str, Columns] = {}
         self._checkpoints: list[Written] = []
         self._notes: list[str] = []
@@ -64,11 +64,11 @@ class Track:
 
     @property
     def is_full(self) -> bool:
-        """Whether so much waits for the database that the run has to wait, too."""
-        return self._held > MOST_HELD
+        """Whether training has to wait because too many points are pending."""
+        return self._held > MAX_PENDING_POINTS
 
     def add(self, step: int, points: dict[str, Columns]) -> None:
-        """Take over what the child measured."""
+        """Add metric points of the child."""
         with self._lock:
             self.step = step
             for name, (steps, values, wall_seconds) in points.items():
@@ -79,106 +79,106 @@ class Track:
                 self._held += len(steps)
 
     def add_checkpoint(self, written: Written) -> None:
-        """A file that lies in the store, after the points up to its step were taken over."""
+        """Add a stored checkpoint, after the points up to its step."""
         with self._lock:
             self._checkpoints.append(written)
 
     def add_note(self, text: str) -> None:
-        """Something that the user should know."""
+        """Add a message for the history of the job."""
         with self._lock:
             self._notes.append(text)
 
-    def seal(self) -> list[Batch]:
-        """All that is not known to be stored, in batches that never change from now on."""
+    def pending(self) -> list[Batch]:
+        """Everything not yet stored, in batches that do not change any more."""
         with self._lock:
             if self._points or self._checkpoints or self._notes:
-                self._sealed.append(Batch(self._points, self._checkpoints, self._notes))
+                self._pending.append(Batch(self._points, self._checkpoints, self._notes))
                 self._points, self._checkpoints, self._notes = {}, [], []
-            return list(self._sealed)
+            return list(self._pending)
 
-    def stored(self, batches: list[Batch]) -> None:
-        """These need not be sent again."""
+    def mark_stored(self, batches: list[Batch]) -> None:
+        """Remove batches that were stored."""
         with self._lock:
-            self._sealed = self._sealed[len(batches) :]
+            self._pending = self._pending[len(batches) :]
             self._held -= sum(map(_size, batches))
 
 
-class Relay(threading.Thread):
-    """Beats every `beat_seconds` until `stop()`."""
+class HeartbeatThread(threading.Thread):
+    """Sends heartbeats every `beat_seconds` until `stop()`."""
 
     def __init__(self, worker_id: str) -> None:
-        super().__init__(name="relay", daemon=True)
+        super().__init__(name="heartbeat", daemon=True)
         self._worker_id = worker_id
-        self._tracks: dict[UUID, Track] = {}
+        self._states: dict[UUID, AttemptState] = {}
         self._beating = threading.Lock()
         self._stopped = threading.Event()
 
-    def track(self, claim: Claim) -> Track:
-        """Begin to give signs of life for a job."""
-        track = Track(claim)
+    def register(self, claim: Claim) -> AttemptState:
+        """Start sending heartbeats for a job."""
+        state = AttemptState(claim)
         with self._beating:
-            if claim.job_id in self._tracks:  # ours before, taken back, and ours again: the old attempt is to stop
-                self._tracks[claim.job_id].instruction = Instruction.LOST
-            self._tracks[claim.job_id] = track
-        return track
+            if claim.job_id in self._states:  # requeued and claimed again by this worker: stop the old attempt
+                self._states[claim.job_id].instruction = Instruction.LOST
+            self._states[claim.job_id] = state
+        return state
 
-    def untrack(self, track: Track) -> None:
-        """No more of them; returns when no beat that mentions the job is under way."""
+    def unregister(self, state: AttemptState) -> None:
+        """Stop sending heartbeats for a job; returns when none is in progress."""
         with self._beating:
-            if self._tracks.get(track.claim.job_id) is track:
-                del self._tracks[track.claim.job_id]
+            if self._states.get(state.claim.job_id) is state:
+                del self._states[state.claim.job_id]
 
     def stop(self) -> None:
-        """End the thread after its current beat."""
+        """End the thread after its current heartbeat."""
         self._stopped.set()
         self.join()
 
     def run(self) -> None:
-        """Beat."""
+        """Send heartbeats."""
         while not self._stopped.wait(settings().beat_seconds):
             try:
                 with self._beating:
                     self._beat()
-            except Exception as error:  # whatever it is, the next beat may work, and no beat means losing every job
+            except Exception as error:  # the thread must survive any error: without heartbeats all jobs are lost
                 expected = is_away(error) or is_locked(error)
-                log.warning("heartbeat not stored, will try again: %s", error, exc_info=not expected)
+                log.warning("heartbeat not stored, retrying: %s", error, exc_info=not expected)
 
     def _beat(self) -> None:
-        tracks = list(self._tracks.values())
+        states = list(self._states.values())
         try:
-            self._send(tracks)
+            self._send(states)
         except Exception as error:
-            if is_away(error) or len(tracks) < 2:
+            if is_away(error) or len(states) < 2:
                 raise
-            log.warning("heartbeat of %d jobs not stored, sending one by one: %s", len(tracks), error)
-            self._send_one_by_one(tracks)
+            log.warning("heartbeat of %d jobs not stored, sending one by one: %s", len(states), error)
+            self._send_one_by_one(states)
 
-    def _send_one_by_one(self, tracks: list[Track]) -> None:
-        """What the database refuses of one job, or whose row somebody keeps locked, holds up no other one."""
-        for track in tracks:
+    def _send_one_by_one(self, states: list[AttemptState]) -> None:
+        """Send a heartbeat per job, so that invalid data or a locked row of one job does not affect the others."""
+        for state in states:
             try:
-                self._send([track])
+                self._send([state])
             except Exception as error:
                 if is_away(error):
                     raise
-                log.warning("job %s: heartbeat not stored", track.claim.job_id, exc_info=not is_locked(error))
+                log.warning("job %s: heartbeat not stored", state.claim.job_id, exc_info=not is_locked(error))
 
-    def _send(self, tracks: list[Track]) -> None:
-        sealed = [(track, _first(track.seal())) for track in tracks]
-        beats = [Beat(track.claim, track.step, track.total_steps, batches) for track, batches in sealed]
+    def _send(self, states: list[AttemptState]) -> None:
+        pending = [(state, _first(state.pending())) for state in states]
+        beats = [Beat(state.claim, state.step, state.total_steps, batches) for state, batches in pending]
         with transaction() as session:
             limit_lock_wait(session)
             instructions = heartbeats.beat(session, self._worker_id, beats)
-        for track, batches in sealed:
-            track.stored(batches)
-            if track.instruction is not Instruction.LOST:
-                track.instruction = instructions[track.claim.job_id]
+        for state, batches in pending:
+            state.mark_stored(batches)
+            if state.instruction is not Instruction.LOST:
+                state.instruction = instructions[state.claim.job_id]
 
 
 def retry_while_database_is_down(write: Callable[[Session], Result], give_up: Callable[[], bool]) -> Result | None:
-    """Run `write` in a transaction until the database takes it; None where `give_up` says so first.
+    """Run `write` in a transaction, and retry while the database is unavailable; None once `give_up` returns True.
 
-    Only a database that is away is waited for; every other error is raised.
+    Other errors are raised.
     """
     pause = threading.Event()
     wait_seconds = 0.1
@@ -189,7 +189,7 @@ def retry_while_database_is_down(write: Callable[[Session], Result], give_up: Ca
         except Exception as error:
             if not is_away(error):
                 raise
-            log.warning("database away, will try again: %s", str(error).splitlines()[0])
+            log.warning("database unavailable, retrying: %s", str(error).splitlines()[0])
             if give_up():
                 return None
             pause.wait(wait_seconds)
@@ -197,10 +197,10 @@ def retry_while_database_is_down(write: Callable[[Session], Result], give_up: Ca
 
 
 def is_away(error: Exception) -> bool:
-    """Whether the server could not be reached, shut down under us or has no room; it did not refuse the statement."""
+    """Whether the database is unavailable (unreachable, shutting down or full), as opposed to rejecting a statement."""
     if is_locked(error):
         return False
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
-    # psycopg's own comes from COPY, of which SQLAlchemy knows nothing
+    # COPY raises psycopg's own errors, which SQLAlchemy does not wrap
     return isinstance(error, PoolTimeout | psycopg.OperationalError)

@@ -1,4 +1,4 @@
-"""What a worker process knows of its machine: its slots, its devices, and how much of them a job gets."""
+"""The slots and devices of a worker, and the share of them that a job gets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers import process
 
 
 class Host:
-    """One worker process and the devices it owns. `draining` is set once the worker shuts down."""
+    """A worker process and its devices. `draining` is set when the worker shuts down."""
 
     def __init__(self) -> None:
         self.id = f"{socket.gethostname()}-{uuid7().hex[-12:]}"
@@ -31,7 +31,7 @@ class Host:
         self.slots = settings().slots or len(self.gpus) or self.cores
         self.draining = threading.Event()
         self.job_ended = threading.Event()
-        """Set whenever something may have to follow."""
+        """Set when a job has ended, to run maintenance at once."""
         self._lock = threading.Lock()
         self._busy = 0
         self._jobs_on_gpu = Counter(dict.fromkeys(range(len(self.gpus)), 0))
@@ -43,17 +43,17 @@ class Host:
 
     @property
     def devices(self) -> list[dict[str, Any]]:
-        """The devices as the workers table shows them."""
+        """The devices as stored in the table of workers."""
         return [*self.gpus, {"kind": "cpu", "name": f"{self.cores} cores", "memory_bytes": _memory_bytes()}]
 
     @property
     def threads_per_job(self) -> int:
-        """CPU threads of one job; a job's numbers may depend on it, so it is recorded with each."""
+        """CPU threads of one job. Results may depend on it, so it is recorded with each job."""
         return max(1, self.cores // self.slots)
 
     @property
     def job_memory_bytes(self) -> int:
-        """What a CPU job may allocate: its share of four fifths of the memory."""
+        """Memory limit of a CPU job: by default its share of 80 % of the memory."""
         return settings().job_memory_bytes or int(0.8 * _memory_bytes() / self.slots)
 
     @property
@@ -63,7 +63,7 @@ class Host:
 
     @contextmanager
     def slot(self, *, on_gpu: bool) -> Iterator[str | None]:
-        """Occupy a slot, and where asked the GPU with the fewest jobs: its name in `CUDA_VISIBLE_DEVICES`."""
+        """Occupy a slot and, with `on_gpu`, the GPU with the fewest jobs; yields its `CUDA_VISIBLE_DEVICES`."""
         with self._lock:
             self._busy += 1
             gpu = min(self._jobs_on_gpu, key=self._jobs_on_gpu.__getitem__) if on_gpu and self.gpus else None
@@ -79,7 +79,7 @@ class Host:
 
 
 def _memory_bytes() -> int:
-    """The machine's memory, or the container's where that is less."""
+    """Memory of the machine, or of the container if that is less."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):  # no cgroup v2, or "max"
         return min(physical, int(Path("/sys/fs/cgroup/memory.max").read_text()))
@@ -88,5 +88,5 @@ def _memory_bytes() -> int:
 
 @lru_cache(maxsize=1)
 def this_host() -> Host:
-    """This process's host; the first call looks for GPUs."""
+    """The host of this process; the first call detects GPUs."""
     return Host()

@@ -1,4 +1,4 @@
-"""Who dies with whom: worker -> forkserver -> child, so that a killed worker leaves no process behind."""
+"""Child processes die with their parent: worker -> forkserver -> child, so that a killed worker leaves none behind."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process as soon as its parent is gone. Linux only; elsewhere nothing happens."""
+    """Have the kernel kill this process when its parent dies. Linux only; no effect elsewhere."""
     prctl = getattr(_LIBC, "prctl", None)
     if prctl is None:
         return
     parent = os.getppid()
     if prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent:  # it died before the kernel knew
+    if os.getppid() != parent:  # the parent died before the call
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What a worker has to know of its machine and cannot find out itself, because it must stay free of torch."""
+"""Detects torch's version and the GPUs for the worker, which itself does not import torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers import lifetime
 def describe(pipe: Connection) -> None:
     """Entry point of a short-lived process: send torch's version and the GPUs of this host.
 
-    It may touch CUDA, because nothing forks from it.
+    It may initialize CUDA because nothing is forked from it.
     """
     os.setsid()
     lifetime.die_with_parent()
@@ -22,5 +22,5 @@ def describe(pipe: Connection) -> None:
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
             devices.append({"kind": "cuda", "name": properties.name, "memory_bytes": properties.total_memory})
-    pipe.send((str(torch.__version__), devices))  # its own type would load torch wherever it is unpickled
+    pipe.send((str(torch.__version__), devices))  # str: unpickling torch's own type would import torch
     pipe.close()

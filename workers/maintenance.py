@@ -1,7 +1,7 @@
-"""Maintenance: takes back the jobs of lost workers, asks for the next runs of comparisons, rings for slots; and, apart
-from that because it may take long, removes what is kept no longer.
+"""Maintenance: requeues jobs of lost workers, submits the next runs of comparisons and wakes idle slots; a separate
+thread removes expired data, which may take long.
 
-A thread and not Celery's beat or a task: two long tasks on two slots would starve it for as long as they run.
+Threads rather than Celery beat or tasks, which long tasks on all slots would starve.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ log = logging.getLogger(__name__)
 
 FIRST_SWEEP_SECONDS, SWEEP_SECONDS = 60.0, 3600.0
 MOST_MESSAGE = 2000
-"""Characters of a comparison's message."""
+"""Maximum length of a comparison's error message, in characters."""
 
 
 class Maintenance(threading.Thread):
-    """Looks every `maintenance_seconds`, at once at the start and whenever a job has ended, until `stop()`."""
+    """Runs at the start, every `maintenance_seconds` and whenever a job has ended, until `stop()`."""
 
     def __init__(self, host: Host) -> None:
         super().__init__(name="maintenance", daemon=True)
@@ -41,27 +41,27 @@ class Maintenance(threading.Thread):
         self._away_at = float("-inf")
 
     def stop(self) -> None:
-        """End the thread after its current look."""
+        """End the thread after its current run."""
         self._stopped.set()
         self._host.job_ended.set()
         self.join()
 
     def run(self) -> None:
-        """Look."""
+        """Run maintenance."""
         while not self._stopped.is_set():
             try:
-                tidy_up(takes_back=time.monotonic() - self._away_at > settings().lease_seconds)
+                tidy_up(reclaims=time.monotonic() - self._away_at > settings().lease_seconds)
                 advance_comparisons()
                 self.ring_for_idle_slots()
-            except Exception as error:  # the thread has to outlive whatever it meets
-                log.warning("maintenance put off: %s", error, exc_info=not is_away(error))
+            except Exception as error:  # the thread must survive any error
+                log.warning("maintenance postponed: %s", error, exc_info=not is_away(error))
                 if is_away(error):
                     self._away_at = time.monotonic()
             self._host.job_ended.wait(settings().maintenance_seconds)
-            self._host.job_ended.clear()  # before the look, so that an end during it is looked at again
+            self._host.job_ended.clear()  # before the next run, so that a job that ends during it triggers another
 
     def ring_for_idle_slots(self) -> None:
-        """Wake as many of this worker's slots as have something to do; makes up for every bell that was lost."""
+        """Wake as many idle slots of this worker as there are eligible jobs; makes up for lost wake-up messages."""
         idle = self._host.idle_slots
         if idle == 0 or self._host.draining.is_set():
             return
@@ -71,40 +71,40 @@ class Maintenance(threading.Thread):
             queue.ring(queue.queue_of(self._host.id), times=eligible)
 
 
-class Sweeping(threading.Thread):
-    """Removes what retention does not keep, first after a minute, then every hour, until `stop()`."""
+class RetentionThread(threading.Thread):
+    """Removes expired data, first after a minute, then every hour, until `stop()`."""
 
     def __init__(self) -> None:
-        super().__init__(name="sweeping", daemon=True)
+        super().__init__(name="retention_thread", daemon=True)
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Have the thread end after its current transaction. It may be cut off anywhere, so it is not waited for."""
+        """End the thread after its current transaction, without waiting: it can be interrupted anywhere."""
         self._stopped.set()
 
     def run(self) -> None:
-        """Sweep."""
+        """Remove expired data."""
         wait_seconds = FIRST_SWEEP_SECONDS
         while not self._stopped.wait(wait_seconds):
             retention.sweep(self._stopped.is_set)
             wait_seconds = SWEEP_SECONDS
 
 
-def tidy_up(*, takes_back: bool) -> None:
+def tidy_up(*, reclaims: bool) -> None:
     """Take back stale jobs; one worker at a time does it for all.
 
     What a frozen worker holds, which may be this very lock, is freed first. After a database that was away, others get
     a lease to give signs of life again before anything is taken from them.
     """
-    if takes_back:
+    if reclaims:
         with transaction() as session:
             if cut_off := heartbeats.end_stale_transactions(session):
-                log.warning("%d transactions of workers without a sign of life ended", cut_off)
+                log.warning("ended %d transactions of workers without a heartbeat", cut_off)
     with transaction() as session:
         limit_lock_wait(session)
         if session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtext("kotrain.maintenance")))):
-            for job_id in outcomes.reclaim_stale(session) if takes_back else ():
-                log.warning("job %s: taken back, its worker gave no sign of life", job_id)
+            for job_id in outcomes.reclaim_stale(session) if reclaims else ():
+                log.warning("job %s: requeued, its worker sent no heartbeat", job_id)
 
 
 def advance_comparisons() -> None:
@@ -124,33 +124,33 @@ def advance_comparisons() -> None:
             if is_locked(error):
                 log.warning("comparison %s: postponed, its rows are locked by another transaction", comparison_id)
                 continue
-            log.exception("comparison %s: cannot go on", comparison_id)
+            log.exception("comparison %s: cannot be advanced", comparison_id)
             fail(comparison_id, error)
 
 
 def fail(comparison_id: UUID, error: Exception) -> None:
-    """End a comparison that would meet the same error at every look."""
-    said = error.detail if isinstance(error, KotrainError) else f"{type(error).__name__}: {error}"
+    """Fail a comparison that would meet the same error again."""
+    message = error.detail if isinstance(error, KotrainError) else f"{type(error).__name__}: {error}"
     from service.comparisons import lifecycle  # noqa: PLC0415 (as above)
 
     try:
         with transaction() as session:
-            lifecycle.fail(session, comparison_id, said[:MOST_MESSAGE])
+            lifecycle.fail(session, comparison_id, message[:MOST_MESSAGE])
     except Exception as another:
         if is_away(another):
             raise
-        log.exception("comparison %s: cannot be ended, either", comparison_id)
+        log.exception("comparison %s: failure could not be stored", comparison_id)
 
 
 def register(host: Host) -> None:
-    """Make the worker and its devices known, waiting for the database if need be."""
+    """Register the worker and its devices, waiting for the database if necessary."""
     row = {"host": host.name, "slots": host.slots, "devices": host.devices, "torch": host.torch}
     statement = insert(Worker).values(id=host.id, **row).on_conflict_do_update(index_elements=[Worker.id], set_=row)
     retry_while_database_is_down(lambda session: session.execute(statement), give_up=lambda: False)
 
 
 def sign_off(host: Host) -> None:
-    """Note that the worker stopped in good order."""
+    """Record a clean shutdown of the worker."""
     now = func.clock_timestamp()
     statement = insert(Worker).values(
         id=host.id, host=host.name, slots=host.slots, devices=host.devices, torch=host.torch

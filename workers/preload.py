@@ -1,12 +1,11 @@
-"""What the forkserver imports once, so that every child starts with it (25 to 33 ms instead of seconds).
+"""Modules that the forkserver imports once, so that children start in 25 to 33 ms instead of seconds.
 
-It does so in two stages. A worker needs torch before it claims anything: without it every job would fail. The training
+The import has two stages. A worker needs torch before it claims anything: without it every job would fail. The training
 engine, with torch's compiler, torchvision and scikit-learn, takes longer than torch itself; the forkserver imports it
-when the worker is ready, between two forks. A job that comes in the meantime waits for it, as it would for its own.
+when the worker is ready, between two forks. Jobs claimed in the meantime wait for it.
 
-CUDA is not touched here: a process that has done so cannot be forked. No tensor operation runs here either: one that
-uses several threads leaves locks behind on which every child hangs. Nor may there be another thread, whose import
-would leave its locks behind: hence the signal, whose handler runs in the forkserver's only one.
+This module must not initialize CUDA, which prevents forking, nor run tensor operations or start threads:
+locks of other threads would stay locked in every child. Hence the signal, whose handler runs in the only thread.
 """
 
 import contextlib
@@ -20,13 +19,13 @@ ENGINE_WANTED = signal.SIGUSR1
 
 
 def request_engine() -> None:
-    """Have the forkserver import the training engine; called in a child."""
+    """Ask the forkserver to import the training engine; called in a child."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(FORKSERVER, ENGINE_WANTED)
 
 
 def _import_engine(*_: object) -> None:
-    """Import all that a job needs. Where that fails, each job fails with the reason."""
+    """Import everything that a job needs. If that fails, each job fails with the reason."""
     with contextlib.suppress(ImportError):
         from service.specs.training import TrainSpec  # noqa: PLC0415 (the second stage)
         from workers import child  # noqa: F401, PLC0415

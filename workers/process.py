@@ -1,4 +1,4 @@
-"""A job's process: forked from the forkserver, watched over a pipe, killed with its whole process group."""
+"""The process of a job: forked from the forkserver, monitored over a pipe, killed with its whole process group."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from workers import entry
 
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _REAPING = threading.Lock()
-"""`start()` polls the processes of other threads, so without it exit codes race (703 of 2,282 were wrong)."""
+"""`start()` also polls processes of other threads; without this lock exit codes are lost (703 of 2,282 in a test)."""
 
 
-HALF_A_MESSAGE_SECONDS = 30
-"""A child that has begun a message and says no more of it for so long was stopped within it, and is killed."""
+PARTIAL_MESSAGE_SECONDS = 30
+"""A child that does not complete a message within this time is killed."""
 
 
 class Process:
@@ -41,14 +41,14 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Process id, which is the process group's id too."""
+        """Process id, which is also the id of the process group."""
         assert self._process.pid is not None
         return self._process.pid
 
     def messages(self, timeout_seconds: float, *, listens: bool = True) -> tuple[list[Any], bool]:
-        """Whatever arrives within the timeout, and whether the child is gone and has nothing more to say.
+        """The messages received within the timeout, and whether the child has ended and sent all messages.
 
-        Where nobody `listens` a living child has to wait, once the pipe is full.
+        Without `listens` no message is read, and the child blocks once the pipe is full.
         """
         ready = wait([self._process.sentinel, *([self.pipe] if listens else [])], timeout_seconds)
         received: list[Any] = []
@@ -57,69 +57,69 @@ class Process:
                 while self.pipe.poll():
                     received.append(self.pipe.recv())
             except BlockingIOError:
-                self.kill()  # what follows in the pipe could not be read any more
+                self.kill()  # the rest of the pipe is unreadable after an incomplete message
             except (EOFError, OSError):
                 pass
         return received, self._process.sentinel in ready and not received
 
-    def ask(self, wish: str) -> None:
-        """Let the training loop end after its current step: `messages.CANCEL` or `messages.PAUSE`."""
+    def ask(self, request: str) -> None:
+        """Ask the training loop to end after its current step: `messages.CANCEL` or `messages.PAUSE`."""
         with contextlib.suppress(OSError):
-            self.pipe.send(wish)
+            self.pipe.send(request)
 
     def takes_more_than(self, memory_bytes: int) -> bool:
-        """Whether the child and all that it started take more of the machine's memory than this.
+        """Whether the child and its descendants use more memory than this.
 
-        What they share is counted in parts, which the kernel takes long to tell (it walks through all pages), so it is
-        asked only where their resident sizes, which count it in full, are together beyond the limit.
+        The proportional set size splits shared memory among processes but is slow to compute (the kernel walks all
+        pages), so it is read only if the sum of resident sizes, which counts shared memory in full, exceeds the limit.
         """
         with contextlib.suppress(psutil.Error):
             child = psutil.Process(self.pid)
-            all_of_it = [child, *child.children(recursive=True)]
-            if _sum(all_of_it, lambda process: process.memory_info().rss) > memory_bytes:
-                return _sum(all_of_it, lambda process: process.memory_full_info().pss) > memory_bytes
+            processes = [child, *child.children(recursive=True)]
+            if _sum(processes, lambda process: process.memory_info().rss) > memory_bytes:
+                return _sum(processes, lambda process: process.memory_full_info().pss) > memory_bytes
         return False
 
     def kill(self) -> None:
-        """Kill the process and all that it started."""
+        """Kill the process and its descendants."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError), _REAPING:
             self._process.kill()
 
     def reap(self, timeout_seconds: float | None = None) -> int | None:
-        """Wait for the end; the exit status, negative for a signal; None where it does not end in time."""
+        """Wait for the end and return the exit status (negative: signal); None on timeout."""
         if not wait([self._process.sentinel], timeout_seconds):
             return None
         with _REAPING:
             self._process.join()
             code: int | None = self._process.exitcode
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)  # what it started and left behind
+            os.killpg(self.pid, signal.SIGKILL)  # remaining descendants
         self.pipe.close()
         return code
 
     def was_killed_for_memory(self, code: int | None) -> bool:
-        """Whether the kernel's out-of-memory killer struck while this child ran and a SIGKILL ended it."""
+        """Whether this child ended by SIGKILL and the kernel's out-of-memory killer was active while it ran."""
         return code == -signal.SIGKILL and _kernel_oom_kills() > self._oom_kills
 
 
 def _limit_waiting(pipe: Connection) -> None:
-    """Have a read that has begun and gets nothing more fail with BlockingIOError: it would wait without end."""
+    """Set a receive timeout: reading an incomplete message raises BlockingIOError instead of waiting forever."""
     with socket.socket(fileno=os.dup(pipe.fileno())) as ours:
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", HALF_A_MESSAGE_SECONDS, 0))
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", PARTIAL_MESSAGE_SECONDS, 0))
 
 
 def _sum(processes: list[psutil.Process], size: Callable[[psutil.Process], int]) -> int:
     total = 0
     for process in processes:
-        with contextlib.suppress(psutil.Error):  # it has just ended
+        with contextlib.suppress(psutil.Error):  # the process has ended
             total += size(process)
     return total
 
 
 class Machine(NamedTuple):
-    """What a worker has to know of its machine and cannot find out itself, because it must stay free of torch."""
+    """torch's version and the GPUs of this machine."""
 
     torch: str
     """Version of torch that jobs train with."""
@@ -127,28 +127,28 @@ class Machine(NamedTuple):
 
 
 def describe_machine() -> Machine:
-    """The machine, looked at in a process of its own.
+    """Detect torch and the GPUs in a separate process.
 
     Raises:
-        RuntimeError: that process died, as every job's would.
+        RuntimeError: that process died, as the processes of jobs would.
     """
     process = Process(entry.describe_machine)
-    found: Machine | None = None
+    machine: Machine | None = None
     gone = False
     while not gone:
         received, gone = process.messages(1.0)
         for message in received:
-            found = Machine(*message)
+            machine = Machine(*message)
     code = process.reap()
-    if found is None:
-        raise RuntimeError(f"the process that looks at torch and the GPUs of this machine ended with status {code}")
-    return found
+    if machine is None:
+        raise RuntimeError(f"the process that detects torch and GPUs ended with status {code}")
+    return machine
 
 
 def preload_engine() -> None:
     """Have the forkserver import the training engine, which takes seconds; children forked meanwhile wait for it.
 
-    Not waited for: the forkserver reports the end of the child that asks for it once it has imported the engine.
+    Returns immediately: the child that requests the import is reaped later.
     """
     Process(entry.request_engine)
 

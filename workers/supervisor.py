@@ -1,4 +1,4 @@
-"""One job from claim to end: start its process, relay what it measures, stop it when asked, read how it ended."""
+"""Supervises one job: starts its process, passes on its metrics, stops it on request and stores its outcome."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from service.specs.states import Reason
 from service.specs.training import TrainSpec
 from service.storage.files import Absent, store
 from workers import entry, messages
-from workers.checkpoint_transfer import Unwanted, Uploads, newest_sound
-from workers.heartbeat import Relay, Track, retry_while_database_is_down
+from workers.checkpoint_transfer import TransferCancelled, Uploads, fetch_newest_valid
+from workers.heartbeat import AttemptState, HeartbeatThread, retry_while_database_is_down
 from workers.host import Host
 from workers.process import Process
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
-"""How soon a cancel, a time limit or a shutdown is seen."""
+"""Interval of checks for a cancellation, a time limit or a shutdown."""
 MEMORY_SECONDS = 0.5
-"""Between looks at a process's memory."""
+"""Interval of checks of memory use."""
 UNKILLABLE_SECONDS, DYING_SECONDS = 30.0, 3.0
-"""A process that is still there so long after it was killed waits for a device or a disk that hangs; the second where
-the worker shuts down."""
+"""Time to wait for a killed process; longer, it is blocked by a hanging device or disk. The second applies while the
+worker shuts down."""
 
 
 class Interruption(Enum):
-    """Why the supervisor ends a process before it ends by itself."""
+    """Why the supervisor stops a process."""
 
     CANCEL = auto()
     TIME_LIMIT = auto()
@@ -51,70 +51,70 @@ class Interruption(Enum):
 
 
 @dataclass
-class Ending:
-    """What a child said last, and how it went."""
+class Outcome:
+    """The last messages of a child, and how its process ended."""
 
     stop: Interruption | None = None
     summary: Summary | None = None
     failure: tuple[Reason, str] | None = None
     killed_for_memory: bool = False
     memory_bytes: int = 0
-    """What its processes may take."""
+    """Memory limit of its processes."""
     unable: str | None = None
-    """Why this machine cannot run this job for now."""
-    how: str = ""
-    """The end of the process in words, for when it said nothing itself."""
+    """Why this machine cannot run the job at present."""
+    exit_description: str = ""
+    """How the process ended, for processes that sent no result."""
 
     @property
-    def says_all(self) -> bool:
-        """Whether nothing more is to come from the process."""
+    def is_complete(self) -> bool:
+        """Whether the process has sent its last message."""
         return self.summary is not None or self.failure is not None or self.unable is not None
 
 
 class Interrupted(Exception):
-    """The attempt is over before its process has begun to train; nothing of it may be stored but that."""
+    """The attempt is stopped before training starts; only its end may be stored."""
 
     def __init__(self, stop: Interruption) -> None:
         super().__init__(stop.name)
         self.stop = stop
 
 
-def supervise(claim: Claim, host: Host, relay: Relay) -> bool:
-    """Train a claimed job in a process of its own and write down how it ended; returns when that is done.
+def supervise(claim: Claim, host: Host, heartbeat_thread: HeartbeatThread) -> bool:
+    """Train a claimed job in a child process and store its outcome.
 
-    False where this machine cannot run jobs for now.
+    Returns False if this machine cannot run jobs at present.
     """
-    track, ending = relay.track(claim), Ending()
+    state, outcome = heartbeat_thread.register(claim), Outcome()
     is_able = True
     try:
-        _run(claim, host, track, ending)
-    except ValidationError as error:  # stored by a version that allowed it
-        ending.failure = (Reason.INVALID, str(error))
+        _run(claim, host, state, outcome)
+    except ValidationError as error:  # accepted by another version
+        outcome.failure = (Reason.INVALID, str(error))
     except Interrupted as interruption:
-        ending.stop = interruption.stop
-    except Exception as error:  # no process to be had, no store: this machine's trouble, not the job's
-        log.exception("job %s: not trained to its end", claim.job_id)
+        outcome.stop = interruption.stop
+    except Exception as error:  # no process or no store: a problem of this machine, not of the job
+        log.exception("job %s: training was interrupted by an error", claim.job_id)
         is_able = False
-        if ending.summary is None and ending.failure is None:  # else it has an end, whatever went wrong after that
-            ending.unable = f"worker {host.id} could not run it: {error}"
+        if outcome.summary is None and outcome.failure is None:  # else the run has ended, and the error came later
+            outcome.unable = f"worker {host.id} could not run it: {error}"
     finally:
-        relay.untrack(track)
-    if ending.stop is not Interruption.LOST:
-        _write(claim, track, ending, host)
+        heartbeat_thread.unregister(state)
+    if outcome.stop is not Interruption.LOST:
+        _store_outcome(claim, state, outcome, host)
         host.job_ended.set()
     return is_able
 
 
-def _run(claim: Claim, host: Host, track: Track, ending: Ending) -> None:
+def _run(claim: Claim, host: Host, state: AttemptState, outcome: Outcome) -> None:
     spec = TrainSpec.model_validate(claim.spec)
     with host.slot(on_gpu=spec.device != "cpu") as gpu:
         try:
-            resume = _checkpoint(claim, host, track) if claim.attempt > 1 else None
+            resume = _checkpoint(claim, host, state) if claim.attempt > 1 else None
         except Absent as absence:
-            ending.unable = f"{claims.WAITS}: {absence}, on worker {host.id}"
+            outcome.unable = f"{claims.WAITS}: {absence}, on worker {host.id}"
             return
         memory_bytes = min(claim.memory_limit_bytes or host.job_memory_bytes, host.job_memory_bytes)
-        ending.memory_bytes = memory_bytes
+        outcome.memory_bytes = memory_bytes
         assignment = messages.Assignment(
             spec=claim.spec,
             data_dir=settings().data,
@@ -127,7 +127,7 @@ def _run(claim: Claim, host: Host, track: Track, ending: Ending) -> None:
         )
         process = Process(entry.train_job, assignment)
         try:
-            _Watch(process, claim, host, track, ending).to_the_end()
+            _Monitor(process, claim, host, state, outcome).run()
         except BaseException:
             process.kill()
             process.reap(UNKILLABLE_SECONDS)
@@ -137,24 +137,24 @@ def _run(claim: Claim, host: Host, track: Track, ending: Ending) -> None:
                 store().forget(resume)
 
 
-def _checkpoint(claim: Claim, host: Host, track: Track) -> Path | None:
-    """Where on this machine the checkpoint lies that the job goes on from; None where it has to begin anew.
+def _checkpoint(claim: Claim, host: Host, state: AttemptState) -> Path | None:
+    """Path of the checkpoint to continue from; None to start from the beginning.
 
-    Raises Absent for as long as one that is not there is worth waiting for: its disk, or the host that has it.
+    Raises Absent while a missing file may reappear with its disk or host, for at most `stall_seconds`.
     """
     is_draining = host.draining.is_set
     rows = retry_while_database_is_down(lambda session: checkpoints.newest_first(session, claim.job_id), is_draining)
-    if rows is None:  # to start from the beginning would be a waste of what is there
+    if rows is None:  # do not start from the beginning: there may be checkpoints
         raise Interrupted(Interruption.DRAIN)
     try:
-        return newest_sound(rows, track, lambda: track.instruction is not Instruction.CONTINUE or is_draining())
-    except Unwanted:
+        return fetch_newest_valid(rows, state, lambda: state.instruction is not Instruction.CONTINUE or is_draining())
+    except TransferCancelled:
         stops = {
             Instruction.LOST: Interruption.LOST,
             Instruction.CANCEL: Interruption.CANCEL,
             Instruction.CONTINUE: Interruption.DRAIN,
         }
-        raise Interrupted(stops[track.instruction]) from None
+        raise Interrupted(stops[state.instruction]) from None
     except Absent:
         waited = retry_while_database_is_down(lambda session: claims.waited_seconds(session, claim.job_id), is_draining)
         if waited is None:
@@ -164,131 +164,139 @@ def _checkpoint(claim: Claim, host: Host, track: Track) -> Path | None:
         return None
 
 
-class _Watch:
-    """A running child: what it says, how long it may go on, and how it ends."""
+class _Monitor:
+    """Monitors a child: handles its messages, enforces limits and records its end."""
 
-    def __init__(self, process: Process, claim: Claim, host: Host, track: Track, ending: Ending) -> None:
-        self._process, self._claim, self._host, self._track, self._ending = process, claim, host, track, ending
-        self._uploads = Uploads(track)
+    def __init__(self, process: Process, claim: Claim, host: Host, state: AttemptState, outcome: Outcome) -> None:
+        self._process, self._claim, self._host, self._state, self._outcome = process, claim, host, state, outcome
+        self._uploads = Uploads(state)
         self._kill_at = self._drain_until = float("inf")
-        self._started = self._heard_at = self._weighed_at = time.monotonic()
+        self._started = self._last_message_at = self._memory_checked_at = time.monotonic()
 
-    def to_the_end(self) -> None:
-        """Follow the child to its end."""
-        ending = self._ending
+    def run(self) -> None:
+        """Monitor the child until it ends."""
+        outcome = self._outcome
         gone = False
         while not gone and time.monotonic() < self._kill_at + self._dying_seconds():
-            is_full = self._track.is_full
+            is_full = self._state.is_full
             received, gone = self._process.messages(POLL_SECONDS, listens=not is_full)
             for message in received:
-                self._take(message)
+                self._handle(message)
             now = time.monotonic()
             if received or is_full:
-                self._heard_at = now
-            self._uploads.look()
-            self._stop_where_wanted(now)
-            if ending.says_all:  # one that hangs while it ends is not waited for
+                self._last_message_at = now
+            self._uploads.poll()
+            self._stop_if_required(now)
+            if outcome.is_complete:  # do not wait for a process that hangs while exiting
                 self._kill_at = min(self._kill_at, now + settings().cancel_seconds)
             if now >= self._kill_at:
                 self._process.kill()
         code = self._process.reap(0) if gone else None
         if code is not None:
-            ending.killed_for_memory = self._process.was_killed_for_memory(code)
-            ending.how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code} and no result"
+            outcome.killed_for_memory = self._process.was_killed_for_memory(code)
+            outcome.exit_description = (
+                f"was killed by signal {-code}" if code < 0 else f"ended with status {code} and no result"
+            )
         else:
-            log.error("job %s: process %d was killed and does not end", self._claim.job_id, self._process.pid)
-            ending.how = "was killed and does not end: it waits for a device or a disk"
+            log.error("job %s: process %d does not end although killed", self._claim.job_id, self._process.pid)
+            outcome.exit_description = "was killed but does not end: it is blocked by a device or a disk"
         self._finish_uploads()
 
     def _dying_seconds(self) -> float:
-        """How long a process that was killed is waited for."""
+        """Time to wait for the end of a killed process."""
         return DYING_SECONDS if self._host.draining.is_set() else UNKILLABLE_SECONDS
 
     def _finish_uploads(self) -> None:
-        """What another attempt is to go on from has to arrive; a cancel and a shutdown do not wait for it for long."""
+        """Wait for uploads that another attempt would continue from; briefly at a shutdown, not after a cancel."""
         until = self._drain_until
-        while _goes_on(self._ending) and self._track.instruction is Instruction.CONTINUE and not self._uploads.are_done:
+        while (
+            _may_continue(self._outcome)
+            and self._state.instruction is Instruction.CONTINUE
+            and not self._uploads.are_done
+        ):
             now = time.monotonic()
             if self._host.draining.is_set():
                 until = min(until, now + settings().drain_seconds)
             if now > until:
                 return
             time.sleep(POLL_SECONDS)
-            self._uploads.look()
+            self._uploads.poll()
 
-    def _take(self, message: tuple[Any, ...]) -> None:
-        track, ending = self._track, self._ending
+    def _handle(self, message: tuple[Any, ...]) -> None:
+        state, outcome = self._state, self._outcome
         match message:
             case (messages.POINTS, step, points):
-                track.add(step, points)
-            case (messages.STARTED, environment, total_steps, step, told, seconds):
-                track.environment, track.total_steps, track.step = environment, total_steps, step
-                self._started = time.monotonic() - seconds  # a time limit is that of the run, not of the attempt
+                state.add(step, points)
+            case (messages.STARTED, environment, total_steps, step, reported, seconds):
+                state.environment, state.total_steps, state.step = environment, total_steps, step
+                self._started = time.monotonic() - seconds  # the time limit applies to the run, not to the attempt
                 if self._claim.attempt > 1:
-                    self._begin(step, told)
+                    self._begin(step, reported)
             case (messages.CHECKPOINT, step, file, size_bytes, sha256, seconds):
                 name = name_of(self._claim.job_id, self._claim.attempt, file)
                 self._uploads.add(Written(step, name, size_bytes, sha256, seconds))
             case (messages.NOTE, text):
-                track.add_note(text)
+                state.add_note(text)
             case (messages.RESULT, summary):
-                ending.summary = Summary.model_validate(summary)
+                outcome.summary = Summary.model_validate(summary)
             case (messages.UNABLE, text):
-                ending.unable = f"worker {self._host.id} cannot train it: {text}"
+                outcome.unable = f"worker {self._host.id} cannot train it: {text}"
             case (messages.FAILURE, reason, text):
-                ending.failure = (Reason(reason), text)
+                outcome.failure = (Reason(reason), text)
 
-    def _begin(self, step: int, told: Collection[str]) -> None:
-        """Before anything of this attempt is stored, what the one before it left beyond its start has to go."""
+    def _begin(self, step: int, reported: Collection[str]) -> None:
+        """Before anything is stored, delete data of earlier attempts beyond the start of this one."""
         draining = self._host.draining.is_set
-        began = retry_while_database_is_down(lambda session: claims.begin(session, self._claim, step, told), draining)
-        if began is None:  # nothing may be stored of this attempt: the next one goes on where it would have
+        began = retry_while_database_is_down(
+            lambda session: claims.begin(session, self._claim, step, reported), draining
+        )
+        if began is None:  # nothing of this attempt may be stored: the next one starts at the same point
             raise Interrupted(Interruption.DRAIN)
         if not began:
-            self._track.instruction = Instruction.LOST
+            self._state.instruction = Instruction.LOST
 
-    def _stop_where_wanted(self, now: float) -> None:
-        """Ask the child to stop, or kill it where it gets no time for that."""
-        if self._track.instruction is Instruction.LOST:
-            self._ending.stop, self._kill_at = Interruption.LOST, min(self._kill_at, now)
-        elif self._ending.stop is None:
-            self._ending.stop = self._stop_wanted(now)
-            if self._ending.stop is not None:
-                self._kill_at = now + _grace_seconds(self._ending.stop)
-                if self._ending.stop is Interruption.DRAIN:
+    def _stop_if_required(self, now: float) -> None:
+        """Ask the child to stop if required, or kill it if no grace period applies."""
+        if self._state.instruction is Instruction.LOST:
+            self._outcome.stop, self._kill_at = Interruption.LOST, min(self._kill_at, now)
+        elif self._outcome.stop is None:
+            self._outcome.stop = self._required_stop(now)
+            if self._outcome.stop is not None:
+                self._kill_at = now + _grace_seconds(self._outcome.stop)
+                if self._outcome.stop is Interruption.DRAIN:
                     self._drain_until = self._kill_at
                     self._process.ask(messages.PAUSE)
                 else:
                     self._process.ask(messages.CANCEL)
 
-    def _stop_wanted(self, now: float) -> Interruption | None:
+    def _required_stop(self, now: float) -> Interruption | None:
         limit = self._claim.time_limit_seconds
-        if self._track.instruction is Instruction.CANCEL:
+        if self._state.instruction is Instruction.CANCEL:
             return Interruption.CANCEL
         if limit is not None and now - self._started > limit:
             return Interruption.TIME_LIMIT
         if self._host.draining.is_set():
             return Interruption.DRAIN
-        if now - self._heard_at > settings().stall_seconds:
+        if now - self._last_message_at > settings().stall_seconds:
             return Interruption.STALL
-        if now - self._weighed_at > MEMORY_SECONDS:
-            self._weighed_at = now
-            if self._process.takes_more_than(self._ending.memory_bytes):
+        if now - self._memory_checked_at > MEMORY_SECONDS:
+            self._memory_checked_at = now
+            if self._process.takes_more_than(self._outcome.memory_bytes):
                 return Interruption.MEMORY
         return None
 
 
-def _goes_on(ending: Ending) -> bool:
-    """Whether there may be another attempt after one that ended like this."""
-    if ending.stop is Interruption.DRAIN:
-        return ending.summary is None or ending.summary.reason is Reason.CANCELLED
-    if ending.stop not in (None, Interruption.STALL) or ending.summary is not None:
+def _may_continue(outcome: Outcome) -> bool:
+    """Whether another attempt may follow this outcome."""
+    if outcome.stop is Interruption.DRAIN:
+        return outcome.summary is None or outcome.summary.reason is Reason.CANCELLED
+    if outcome.stop not in (None, Interruption.STALL) or outcome.summary is not None:
         return False
-    return ending.failure is None or ending.failure[0] is Reason.CHILD_LOST
+    return outcome.failure is None or outcome.failure[0] is Reason.CHILD_LOST
 
 
 def _grace_seconds(stop: Interruption) -> float:
-    """What a process gets to end by itself."""
+    """Grace period before a process is killed."""
     match stop:
         case Interruption.CANCEL | Interruption.TIME_LIMIT:
             return settings().cancel_seconds
@@ -298,8 +306,8 @@ def _grace_seconds(stop: Interruption) -> float:
             return 0.0
 
 
-def _write(claim: Claim, track: Track, ending: Ending, host: Host) -> None:
-    """Store the end of the attempt, waiting for a database that is away until the worker itself has to go."""
+def _store_outcome(claim: Claim, state: AttemptState, outcome: Outcome, host: Host) -> None:
+    """Store the end of the attempt; while the database is unavailable, retry until the worker has to shut down."""
     deadline = None
 
     def give_up() -> bool:
@@ -310,21 +318,21 @@ def _write(claim: Claim, track: Track, ending: Ending, host: Host) -> None:
         return time.monotonic() > deadline
 
     try:
-        stored = retry_while_database_is_down(lambda session: _end(session, claim, track, ending), give_up)
-    except Exception as error:  # something in what the run said cannot be stored; that much can
-        log.exception("job %s: end not stored as it is", claim.job_id)
+        stored = retry_while_database_is_down(lambda session: _end_attempt(session, claim, state, outcome), give_up)
+    except Exception as error:  # some content cannot be stored: store this error instead
+        log.exception("job %s: outcome could not be stored", claim.job_id)
         message = f"the end of the run could not be stored: {error}"
         stored = retry_while_database_is_down(
             lambda session: outcomes.finish(session, claim, Reason.ERROR, message=message), give_up
         )
     if stored is None:
-        log.error("job %s: end not stored; it will be taken back and run again", claim.job_id)
+        log.error("job %s: outcome not stored; the job will be requeued and run again", claim.job_id)
 
 
-def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
-    """The one place that decides what the end of a process means for its job."""
-    batches = track.seal()
-    summary, stop = ending.summary, ending.stop
+def _end_attempt(session: Session, claim: Claim, state: AttemptState, outcome: Outcome) -> bool:
+    """Map the outcome of a process to the status of its job; the only place that decides this."""
+    batches = state.pending()
+    summary, stop = outcome.summary, outcome.stop
 
     def finish(reason: Reason, message: str | None) -> bool:
         return outcomes.finish(
@@ -333,37 +341,37 @@ def _end(session: Session, claim: Claim, track: Track, ending: Ending) -> bool:
             reason,
             message=message,
             summary=summary and summary.model_copy(update={"reason": reason}),
-            environment=track.environment,
-            total_steps=track.total_steps,
+            environment=state.environment,
+            total_steps=state.total_steps,
             batches=batches,
         )
 
-    def lose(reason: Reason, message: str) -> bool:
+    def fail(reason: Reason, message: str) -> bool:
         return outcomes.fail(session, claim.job_id, claim.attempt, reason, message, batches)
 
     if summary is not None and summary.reason is not Reason.CANCELLED:
-        return finish(summary.reason, summary.message)  # it ended by itself, even if a stop was under way
-    if ending.unable is not None:
+        return finish(summary.reason, summary.message)  # it ended by itself, even if a stop was requested meanwhile
+    if outcome.unable is not None:
         wait_seconds = settings().backoff_seconds * 2.0 ** min(claim.attempt - 1, 6)
-        return outcomes.requeue(session, claim, ending.unable, wait_seconds, batches)
+        return outcomes.requeue(session, claim, outcome.unable, wait_seconds, batches)
     match stop:
         case Interruption.CANCEL:
             return finish(Reason.CANCELLED, "cancelled while running")
         case Interruption.TIME_LIMIT:
-            return finish(Reason.TIMED_OUT, f"stopped at its time limit of {claim.time_limit_seconds:g} s")
-        case Interruption.DRAIN if ending.failure is None:
+            return finish(Reason.TIMED_OUT, f"stopped at the time limit of {claim.time_limit_seconds:g} s")
+        case Interruption.DRAIN if outcome.failure is None:
             return outcomes.requeue(session, claim, "the worker is shutting down", batches=batches)
         case Interruption.MEMORY:
-            limit = messages.may_have(ending.memory_bytes)
-            return finish(Reason.OUT_OF_MEMORY, f"its processes took too much memory ({limit})")
+            limit = messages.memory_limit_text(outcome.memory_bytes)
+            return finish(Reason.OUT_OF_MEMORY, f"memory limit exceeded ({limit})")
         case Interruption.STALL:
-            silence = f"{settings().stall_seconds:g} s (KOTRAIN_STALL_SECONDS of the worker)"
-            return lose(Reason.CHILD_LOST, f"the training process said nothing for {silence}")
-    if ending.failure is not None:
-        reason, message = ending.failure
-        return lose(reason, message) if reason is Reason.CHILD_LOST else finish(reason, message)
-    if ending.killed_for_memory:
-        return lose(
+            timeout = f"{settings().stall_seconds:g} s (KOTRAIN_STALL_SECONDS of the worker)"
+            return fail(Reason.CHILD_LOST, f"no output of the training process for {timeout}")
+    if outcome.failure is not None:
+        reason, message = outcome.failure
+        return fail(reason, message) if reason is Reason.CHILD_LOST else finish(reason, message)
+    if outcome.killed_for_memory:
+        return fail(
             Reason.OUT_OF_MEMORY, "the kernel killed the training process because the machine ran out of memory"
         )
-    return lose(Reason.CHILD_LOST, f"the training process {ending.how}")
+    return fail(Reason.CHILD_LOST, f"the training process {outcome.exit_description}")

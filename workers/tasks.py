@@ -1,4 +1,4 @@
-"""The Celery task: a bell that wakes a slot, which then claims and runs jobs until there is none for it."""
+"""The Celery task: wakes a slot, which then claims and runs jobs until none is eligible."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from service.jobs import claims, queue
 from service.storage import schema_version
 from service.storage.database import tag_connections, transaction
 from service.storage.schema_version import Incompatible
-from workers.heartbeat import Relay, retry_while_database_is_down
+from workers.heartbeat import HeartbeatThread, retry_while_database_is_down
 from workers.host import Host, this_host
-from workers.maintenance import Maintenance, Sweeping, register, sign_off
+from workers.maintenance import Maintenance, RetentionThread, register, sign_off
 from workers.process import preload_engine
 from workers.supervisor import supervise
 
 log = logging.getLogger(__name__)
 
 
-def make_task(host: Host, relay: Relay) -> None:
-    """Define the task `work` on the Celery application."""
+def make_task(host: Host, heartbeat_thread: HeartbeatThread) -> None:
+    """Define the Celery task `work`."""
 
     @queue.celery().task(name=queue.TASK)  # type: ignore[untyped-decorator] # Celery ships no types
     def work() -> None:
@@ -32,17 +32,17 @@ def make_task(host: Host, relay: Relay) -> None:
                 with transaction() as session:
                     claim = claims.claim(session, host.id, has_cuda=host.has_cuda)
             except SQLAlchemyError as away:
-                log.warning("no job claimed, maintenance rings again: %s", str(away).splitlines()[0])
+                log.warning("no job claimed, maintenance will retry: %s", str(away).splitlines()[0])
                 return
             if claim is None:
                 return
             log.info("job %s: attempt %d", claim.job_id, claim.attempt)
-            if not supervise(claim, host, relay):
-                return  # maintenance rings again, which paces a machine that is in trouble
+            if not supervise(claim, host, heartbeat_thread):
+                return  # maintenance wakes the slot again later, which limits retries on a broken machine
 
 
 def serve() -> int:
-    """Run the worker until it is told to stop; its exit status."""
+    """Run the worker until a shutdown signal and return its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     host = this_host()
     tag_connections(host.id, settings().lease_seconds / 2)
@@ -51,8 +51,8 @@ def serve() -> int:
     except Incompatible as refusal:
         log.error("%s", refusal)
         return 1
-    relay, maintenance, sweeping = Relay(host.id), Maintenance(host), Sweeping()
-    make_task(host, relay)
+    heartbeat_thread, maintenance, retention_thread = HeartbeatThread(host.id), Maintenance(host), RetentionThread()
+    make_task(host, heartbeat_thread)
 
     def load(**_: Any) -> None:
         preload_engine()
@@ -60,13 +60,13 @@ def serve() -> int:
     def drain(**_: Any) -> None:
         host.draining.set()
 
-    # Celery's warm shutdown waits for running tasks without limit: they have to end themselves.
+    # Celery's warm shutdown waits for running tasks without limit: tasks end when `draining` is set.
     worker_shutting_down.connect(drain, weak=False)
     worker_ready.connect(load, weak=False)
     register(host)
-    relay.start()
+    heartbeat_thread.start()
     maintenance.start()
-    sweeping.start()
+    retention_thread.start()
     queues = [queue.ANY_WORKER, queue.queue_of(host.id), *([queue.CUDA_WORKERS] if host.has_cuda else [])]
     worker = queue.celery().Worker(
         pool="threads",
@@ -83,7 +83,7 @@ def serve() -> int:
     worker.start()
     host.draining.set()
     maintenance.stop()
-    sweeping.stop()
-    relay.stop()
+    retention_thread.stop()
+    heartbeat_thread.stop()
     sign_off(host)
     return int(worker.exitcode or 0)

@@ -25,6 +25,7 @@ from service.operations.backup.archive import BackupError
 from service.operations.doctor import findings
 from service.operations.doctor.checks import examine
 from service.operations.embedded.process import EmbeddedError
+from service.specs.metric_text import many
 from service.specs.quantities import size
 from service.storage import database
 from service.storage.files import store
@@ -121,9 +122,9 @@ def backup(file: Path, home: Path | None) -> None:
         _choose(KOTRAIN_HOME=home and _absolute(home))
         with stack.database():
             made = backups.create(file)
-    typer.echo(f"{file}: {made.jobs} jobs, {len(made.files)} checkpoints, {size(made.size_bytes)}")
+    typer.echo(f"{file}: {many(made.jobs, 'job')}, {many(len(made.files), 'checkpoint')}, {size(made.size_bytes)}")
     if made.left_out:
-        typer.echo(f"not included, because replaced meanwhile or damaged: {len(made.left_out)} checkpoints")
+        typer.echo(f"not included, because replaced meanwhile or damaged: {many(len(made.left_out), 'checkpoint')}")
 
 
 def restore(file: Path, home: Path | None) -> None:
@@ -132,11 +133,11 @@ def restore(file: Path, home: Path | None) -> None:
         _choose(KOTRAIN_HOME=home and _absolute(home))
         with backups.verified(file) as whole, stack.database(must_be_stopped=True):
             done = backups.restore(whole)
-    typer.echo(f"restored from {file}: {done.jobs} jobs, {done.files} checkpoints")
+    typer.echo(f"restored from {file}: {many(done.jobs, 'job')}, {many(done.files, 'checkpoint')}")
     if done.requeued:
-        typer.echo(f"requeued, because running at the time of the backup: {done.requeued} jobs")
+        typer.echo(f"requeued, because running at the time of the backup: {many(done.requeued, 'job')}")
     if done.dropped:
-        typer.echo(f"not in the backup: {done.dropped} checkpoints; their jobs continue from older ones")
+        typer.echo(f"not in the backup: {many(done.dropped, 'checkpoint')}; their jobs continue from older ones")
 
 
 def _check_schema() -> None:

@@ -51,7 +51,7 @@ def test_a_stack_moves_to_another_home(home: Path) -> None:
 
     restored = command(other, "restore", str(file))
     assert (restored.returncode, restored.stderr) == (0, "")
-    assert "jobs that were running then and are queued now: 1\n" in restored.stdout
+    assert "running at the time of the backup: 1 job\n" in restored.stdout
     assert running_in(other) == []
     with up(other, **QUICK) as (_, client):
         client.headers.update(login(home))  # the owner's old key is as good as the new one
@@ -72,12 +72,12 @@ def test_a_home_at_rest(home: Path) -> None:
     first, second = home.with_name("first.tar"), home.with_name("second.tar")
     assert command(home, "backup", str(first)).returncode == 0
     assert running_in(home) == []
-    assert f"{first} exists already: name another file" in refusal(home, "backup", str(first))
-    assert "the database holds 1 users and 0 jobs already" in refusal(home, "restore", str(first))
+    assert f"{first} already exists: choose another file" in refusal(home, "backup", str(first))
+    assert "the database already has 1 users and 0 jobs" in refusal(home, "restore", str(first))
     other = home.with_name("other")
     second.write_bytes(first.read_bytes()[:-2000])
     assert f"{second} is damaged" in refusal(other, "restore", str(second))
-    assert "holds no database of yours" in refusal(other, "backup", str(home.with_name("third.tar")))
+    assert "cannot open a database in" in refusal(other, "backup", str(home.with_name("third.tar")))
     assert command(home, "gc").stdout.startswith("checkpoints")  # starts the database, too
     assert not other.exists()
     assert sorted(path.name for path in home.parent.iterdir()) == ["first.tar", "home", "second.tar"]

@@ -53,7 +53,7 @@ def test_demo(start, home, tmp_path):
     assert answer["left_out"]["unfinished"] == answer["left_out"]["failed"] == 0
     assert "At the fixed learning rate 0.001, KO soft" in out
     assert "Adam, tuned on validation data, uses lr" in out
-    assert "42 pairs tested together" in out
+    assert "adjusted for 42 pairs" in out
     assert (tmp_path / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
     assert left_behind(home) == []
 

@@ -105,7 +105,7 @@ def test_a_stack_from_start_to_stop_and_again(home: Path) -> None:
 
         port = client.base_url.port
         assert f"kotrain is already running from {home} (process {process.pid})" in refusal(home, "up")
-        assert f"port {port} (Address already in use): choose another with --port N" in refusal(
+        assert f"port {port} (Address already in use): choose another port with --port N" in refusal(
             home.with_name("second"), "up", "--port", str(port)
         )
         made = command(home, "key", "ann")
@@ -158,7 +158,7 @@ def test_with_servers_of_ones_own(home: Path, servers: Embedded, own_database: s
 def test_one_of_two_servers_is_not_enough(home: Path, missing: str) -> None:
     (given,) = set(SERVERS) - {missing}
     url = {"KOTRAIN_DATABASE_URL": "postgresql://nowhere/x", "KOTRAIN_BROKER_URL": "redis://nowhere"}[given]
-    assert f"{missing} is not set and the other one is" in refusal(home, "up", "--port", "0", **{given: url})
+    assert f"{missing} is not set: set both" in refusal(home, "up", "--port", "0", **{given: url})
 
 
 @pytest.mark.parametrize("name", ["api", "worker", "migrate"])
@@ -176,7 +176,7 @@ def test_without_keys_only_loopback(home: Path, servers: Embedded, own_database:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     line = refusal(home, "api", "--host", "0.0.0.0", "--port", str(port), **given)
-    assert "without an API key the API does not listen on 0.0.0.0: make one with `kotrain key NAME`" in line
+    assert "listening on 0.0.0.0 requires an API key: create one with `kotrain key NAME`" in line
 
 
 def test_the_current_folder_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from service.specs.states import Reason
 from service.storage import database
 from tests.integration.at_work import claim, do, load, submit
 from workers import supervisor
-from workers.heartbeat import Relay, Track
-from workers.supervisor import Ending, Interruption
+from workers.heartbeat import AttemptState, HeartbeatThread
+from workers.supervisor import Interruption, Outcome
 
 
 def summary(reason):
@@ -23,29 +23,35 @@ def summary(reason):
 
 
 @pytest.mark.parametrize(
-    ("ending", "status", "reason", "failures", "says"),
+    ("outcome", "status", "reason", "failures", "says"),
     [
         ({"summary": summary(Reason.COMPLETED)}, "succeeded", "completed", 0, None),
         ({"summary": summary(Reason.COMPLETED), "stop": Interruption.CANCEL}, "succeeded", "completed", 0, None),
         ({"summary": summary(Reason.CANCELLED), "stop": Interruption.CANCEL}, "cancelled", "cancelled", 0, "running"),
         ({"summary": summary(Reason.CANCELLED), "stop": Interruption.DRAIN}, "queued", None, 0, "shutting down"),
-        ({"stop": Interruption.DRAIN, "how": "was killed by signal 9"}, "queued", None, 0, "shutting down"),
+        (
+            {"stop": Interruption.DRAIN, "exit_description": "was killed by signal 9"},
+            "queued",
+            None,
+            0,
+            "shutting down",
+        ),
         ({"stop": Interruption.DRAIN, "failure": (Reason.ERROR, "a defect")}, "failed", "error", 0, "a defect"),
         ({"stop": Interruption.DRAIN, "failure": (Reason.CHILD_LOST, "EIO")}, "queued", "child_lost", 1, "EIO"),
         ({"stop": Interruption.CANCEL, "failure": (Reason.ERROR, "a defect")}, "cancelled", "cancelled", 0, "running"),
         ({"stop": Interruption.TIME_LIMIT}, "failed", "timed_out", 0, "time limit of 5 s"),
         ({"stop": Interruption.MEMORY, "memory_bytes": 2**28}, "failed", "out_of_memory", 0, "268 MB"),
-        ({"stop": Interruption.STALL}, "queued", "child_lost", 1, "said nothing"),
+        ({"stop": Interruption.STALL}, "queued", "child_lost", 1, "no output"),
         ({"failure": (Reason.INVALID, "no such thing")}, "failed", "invalid", 0, "no such thing"),
         ({"unable": "its data is not here"}, "queued", None, 0, "its data is not here"),
         ({"killed_for_memory": True}, "queued", "out_of_memory", 1, "the kernel killed"),
-        ({"how": "was killed by signal 11"}, "queued", "child_lost", 1, "was killed by signal 11"),
+        ({"exit_description": "was killed by signal 11"}, "queued", "child_lost", 1, "was killed by signal 11"),
     ],
 )
-def test_each(users, ending, status, reason, failures, says):
+def test_each(users, outcome, status, reason, failures, says):
     job_id = submit(time_limit_seconds=5)
     mine = claim()
-    assert do(supervisor._end, mine, Track(mine), Ending(**ending))
+    assert do(supervisor._end_attempt, mine, AttemptState(mine), Outcome(**outcome))
     job = load(job_id)
     assert (job.status, job.reason, job.failures) == (status, reason, failures)
     assert says is None or says in job.message
@@ -55,15 +61,15 @@ def test_each(users, ending, status, reason, failures, says):
 def test_failures_after_the_end_change_nothing(users, monkeypatch, said):
     """As a copy of a checkpoint that cannot be removed."""
 
-    def run(claim, host, track, ending):
+    def run(claim, host, state, outcome):
         for name, value in said.items():
-            setattr(ending, name, value)
+            setattr(outcome, name, value)
         raise OSError("Read-only file system")
 
     monkeypatch.setattr(supervisor, "_run", run)
     host = SimpleNamespace(id="w1", draining=threading.Event(), job_ended=threading.Event())
     job_id = submit()
-    assert not supervisor.supervise(claim(), host, Relay("w1")), "this machine is in trouble"
+    assert not supervisor.supervise(claim(), host, HeartbeatThread("w1")), "this machine is in trouble"
     assert load(job_id).status == ("succeeded" if "summary" in said else "failed")
 
 

@@ -1,4 +1,4 @@
-"""The relay against the real database, and against one that refuses."""
+"""The heartbeat thread against the real database, and against one that refuses."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ from service.metrics import read, write
 from service.storage import database
 from service.storage.tables import Job, User
 from tests.waiting import until
-from workers.heartbeat import Relay, Track, retry_while_database_is_down
+from workers.heartbeat import AttemptState, HeartbeatThread, retry_while_database_is_down
 from workers.maintenance import Maintenance
 
 REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
@@ -41,13 +41,13 @@ def claimed():
 
 
 @pytest.fixture
-def relay(schema, monkeypatch):
+def heartbeat_thread(schema, monkeypatch):
     monkeypatch.setenv("KOTRAIN_BEAT_SECONDS", "0.02")
     settings.cache_clear()
-    relay = Relay("w1")
-    relay.start()
-    yield relay
-    relay.stop()
+    heartbeat_thread = HeartbeatThread("w1")
+    heartbeat_thread.start()
+    yield heartbeat_thread
+    heartbeat_thread.stop()
     monkeypatch.undo()
     settings.cache_clear()
 
@@ -59,28 +59,28 @@ def stored_steps(job_id: UUID) -> list[int]:
 
 
 def test_sealed_batch_never_changes(claim):
-    track = Track(claim)
-    track.add(2, points(1, 2))
-    first = track.seal()
-    track.add(3, points(3))
-    both = track.seal()
+    state = AttemptState(claim)
+    state.add(2, points(1, 2))
+    first = state.pending()
+    state.add(3, points(3))
+    both = state.pending()
     assert both[0] is first[0]
     assert [batch.points["loss"][0] for batch in both] == [[1, 2], [3]]
-    track.stored(first)
-    assert [batch.points["loss"][0] for batch in track.seal()] == [[3]]
+    state.mark_stored(first)
+    assert [batch.points["loss"][0] for batch in state.pending()] == [[3]]
 
 
-def test_points_arrive_once(relay, claim):
-    track = relay.track(claim)
+def test_points_arrive_once(heartbeat_thread, claim):
+    state = heartbeat_thread.register(claim)
     for step in range(1, 6):
-        track.add(step, points(step))
+        state.add(step, points(step))
         until(lambda step=step: step in stored_steps(claim.job_id))
     assert stored_steps(claim.job_id) == [1, 2, 3, 4, 5]
-    assert track.seal() == []
+    assert state.pending() == []
 
 
 @pytest.mark.parametrize("error", [psycopg.errors.DiskFull("no room"), RuntimeError("a defect")])
-def test_thread_survives_errors_and_sends_again(relay, claim, monkeypatch, error):
+def test_thread_survives_errors_and_sends_again(heartbeat_thread, claim, monkeypatch, error):
     failed = []
 
     def fail(*_):
@@ -89,15 +89,15 @@ def test_thread_survives_errors_and_sends_again(relay, claim, monkeypatch, error
 
     with monkeypatch.context() as patch:
         patch.setattr(write, "append", fail)
-        track = relay.track(claim)
-        track.add(1, points(1))
+        state = heartbeat_thread.register(claim)
+        state.add(1, points(1))
         until(lambda: len(failed) >= 2)
     until(lambda: stored_steps(claim.job_id) == [1])
-    assert relay.is_alive()
+    assert heartbeat_thread.is_alive()
 
 
-def test_unstorable_batch_does_not_delay_other_jobs(relay, claim):
-    sound, poisonous = relay.track(claim), relay.track(claimed())
+def test_unstorable_batch_does_not_delay_other_jobs(heartbeat_thread, claim):
+    sound, poisonous = heartbeat_thread.register(claim), heartbeat_thread.register(claimed())
     poisonous.add(1, {"no name \0 for Postgres": ([1], [1.0], [0.1])})
     for step in range(1, 4):
         sound.add(step, points(step))
@@ -106,12 +106,12 @@ def test_unstorable_batch_does_not_delay_other_jobs(relay, claim):
         rows = {row.id: row for row in session.scalars(select(Job))}
         assert rows[claim.job_id].heartbeat_at > rows[poisonous.claim.job_id].heartbeat_at
     assert rows[poisonous.claim.job_id].step == 0
-    assert (sound.instruction, sound.seal(), len(poisonous.seal())) == (Instruction.CONTINUE, [], 1)
+    assert (sound.instruction, sound.pending(), len(poisonous.pending())) == (Instruction.CONTINUE, [], 1)
 
 
-def test_locked_row_does_not_delay_other_jobs(relay, claim):
+def test_locked_row_does_not_delay_other_jobs(heartbeat_thread, claim):
     """As an API that is frozen while it cancels that job."""
-    sound, locked = relay.track(claim), relay.track(claimed())
+    sound, locked = heartbeat_thread.register(claim), heartbeat_thread.register(claimed())
     with database.transaction() as frozen:
         frozen.execute(select(Job.id).where(Job.id == locked.claim.job_id).with_for_update())
         locked.add(1, points(1))
@@ -124,29 +124,29 @@ def test_locked_row_does_not_delay_other_jobs(relay, claim):
 
 
 def test_backlog_is_sent_in_portions(claim, monkeypatch):
-    monkeypatch.setattr("workers.heartbeat.MOST_SENT", 5)
-    monkeypatch.setattr("workers.heartbeat.MOST_HELD", 11)
-    relay = Relay("w1")
-    track = relay.track(claim)
+    monkeypatch.setattr("workers.heartbeat.MAX_SENT_POINTS", 5)
+    monkeypatch.setattr("workers.heartbeat.MAX_PENDING_POINTS", 11)
+    heartbeat_thread = HeartbeatThread("w1")
+    state = heartbeat_thread.register(claim)
     for first in (1, 4, 7, 10):  # the database was away for four heartbeats
-        assert not track.is_full
-        track.add(first + 2, points(first, first + 1, first + 2))
-        track.seal()
-    assert track.is_full
+        assert not state.is_full
+        state.add(first + 2, points(first, first + 1, first + 2))
+        state.pending()
+    assert state.is_full
     for sent in (3, 6, 9, 12):
-        relay._beat()
+        heartbeat_thread._beat()
         assert stored_steps(claim.job_id) == list(range(1, sent + 1))
-        assert not track.is_full
-    track.add(20, points(*range(13, 21)))  # one batch goes whole, however large
-    relay._beat()
+        assert not state.is_full
+    state.add(20, points(*range(13, 21)))  # one batch goes whole, however large
+    heartbeat_thread._beat()
     assert stored_steps(claim.job_id) == list(range(1, 21))
 
 
-def test_job_claimed_again_by_its_worker_stops_the_old_attempt(relay, claim):
-    old = relay.track(claim)
-    new = relay.track(claim)
+def test_job_claimed_again_by_its_worker_stops_the_old_attempt(heartbeat_thread, claim):
+    old = heartbeat_thread.register(claim)
+    new = heartbeat_thread.register(claim)
     assert (old.instruction, new.instruction) == (Instruction.LOST, Instruction.CONTINUE)
-    relay.untrack(old)
+    heartbeat_thread.unregister(old)
     new.add(1, points(1))
     until(lambda: stored_steps(claim.job_id) == [1])
 

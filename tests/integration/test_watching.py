@@ -56,25 +56,25 @@ from service.jobs.claims import Claim
 from workers import process, supervisor
 from workers.__main__ import scrub, start_forkserver
 from workers.process import Process
-from workers.heartbeat import Track
+from workers.heartbeat import AttemptState
 import misbehaving
 
 logging.getLogger("workers").addHandler(logging.NullHandler())
 start_forkserver()
 def watched(target, memory_bytes):
     claim = Claim(uuid4(), 1, {}, None, None, 0)
-    child, track = Process(target), Track(claim)
+    child, state = Process(target), AttemptState(claim)
     host = SimpleNamespace(draining=threading.Event())
     began = time.monotonic()
-    ending = supervisor.Ending(memory_bytes=memory_bytes)
-    supervisor._Watch(child, claim, host, track, ending).to_the_end()
-    return [ending.stop and ending.stop.name, ending.how, time.monotonic() - began,
-            [note for batch in track.seal() for note in batch.notes]]
+    outcome = supervisor.Outcome(memory_bytes=memory_bytes)
+    supervisor._Monitor(child, claim, host, state, outcome).run()
+    return [outcome.stop and outcome.stop.name, outcome.exit_description, time.monotonic() - began,
+            [note for batch in state.pending() for note in batch.notes]]
 
 endings = [
     watched(misbehaving.eat, 250 * 2**20), watched(misbehaving.hang, 2**40), watched(misbehaving.end, 2**40),
 ]
-process.HALF_A_MESSAGE_SECONDS = 1
+process.PARTIAL_MESSAGE_SECONDS = 1
 endings.append(watched(misbehaving.say_half, 2**40))
 # A process in uninterruptible sleep survives its kill. One whose exit is not reported looks the same from here.
 supervisor.UNKILLABLE_SECONDS = 2
@@ -97,7 +97,7 @@ from tests.slow_files import SlowFiles
 from workers import supervisor
 from workers.__main__ import start_forkserver
 from workers.process import Process
-from workers.heartbeat import Track
+from workers.heartbeat import AttemptState
 import misbehaving
 
 logging.getLogger("workers").addHandler(logging.NullHandler())
@@ -105,19 +105,20 @@ start_forkserver()
 def watched(event, stays):
     claim = Claim(uuid4(), 1, {}, None, None, 0)
     path = store().place(name_of(claim.job_id, 1, "1.pt"))
-    track, ending = Track(claim), supervisor.Ending(memory_bytes=2**40)
+    state, outcome = AttemptState(claim), supervisor.Outcome(memory_bytes=2**40)
     host = SimpleNamespace(draining=threading.Event())
     SlowFiles.gate.clear()
     process = Process(misbehaving.save, path, stays)
-    threading.Timer(1, event, (track, host)).start()
+    threading.Timer(1, event, (state, host)).start()
     began = time.monotonic()
-    supervisor._Watch(process, claim, host, track, ending).to_the_end()
+    supervisor._Monitor(process, claim, host, state, outcome).run()
     took = time.monotonic() - began
     SlowFiles.gate.set()
-    return [ending.stop and ending.stop.name, took, [one.step for batch in track.seal() for one in batch.checkpoints]]
+    steps = [one.step for batch in state.pending() for one in batch.checkpoints]
+    return [outcome.stop and outcome.stop.name, took, steps]
 
-def cancel(track, host):
-    track.instruction = Instruction.CANCEL
+def cancel(state, host):
+    state.instruction = Instruction.CANCEL
 
 print(json.dumps([
     watched(cancel, True), watched(cancel, False), watched(lambda _, host: host.draining.set(), True),
@@ -152,7 +153,7 @@ def test_truncated_message(endings):
 
 def test_process_that_survives_its_kill_does_not_block(endings):
     stop, how, seconds, _ = endings[4]
-    assert (stop, how) == ("STALL", "was killed and does not end: it waits for a device or a disk")
+    assert (stop, how) == ("STALL", "was killed but does not end: it is blocked by a device or a disk")
     assert seconds >= STALL_SECONDS + 2
 
 

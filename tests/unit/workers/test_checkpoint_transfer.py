@@ -13,8 +13,8 @@ from service.jobs.claims import Claim
 from service.storage.files import Absent, digest, store
 from tests.slow_files import SlowFiles
 from tests.waiting import until
-from workers.checkpoint_transfer import Unwanted, Uploads, newest_sound
-from workers.heartbeat import Track
+from workers.checkpoint_transfer import TransferCancelled, Uploads, fetch_newest_valid
+from workers.heartbeat import AttemptState
 
 STALL_SECONDS = 1
 
@@ -41,8 +41,8 @@ def slow(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def track():
-    return Track(Claim(uuid4(), 2, {}, None, None, 0))
+def state():
+    return AttemptState(Claim(uuid4(), 2, {}, None, None, 0))
 
 
 def written(step, contents=b"state"):
@@ -58,16 +58,16 @@ def stored(step):
     return one
 
 
-def kept(track):
-    return [one.step for batch in track.seal() for one in batch.checkpoints]
+def kept(state):
+    return [one.step for batch in state.pending() for one in batch.checkpoints]
 
 
-def notes(track):
-    return [note for batch in track.seal() for note in batch.notes]
+def notes(state):
+    return [note for batch in state.pending() for note in batch.notes]
 
 
 def until_done(uploads):
-    until(lambda: uploads.look() or uploads.are_done)
+    until(lambda: uploads.poll() or uploads.are_done)
 
 
 def transferring():
@@ -75,108 +75,108 @@ def transferring():
 
 
 class TestUploads:
-    def test_what_has_arrived_counts_and_its_copy_is_gone(self, track, tmp_path):
-        uploads = Uploads(track)
+    def test_what_has_arrived_counts_and_its_copy_is_gone(self, state, tmp_path):
+        uploads = Uploads(state)
         uploads.add(written(1))
         until_done(uploads)
-        assert (kept(track), notes(track)) == ([1], [])
+        assert (kept(state), notes(state)) == ([1], [])
         assert [name for name, _ in store().names()] == ["1.pt"]
         assert not store().path("1.pt").exists()
 
-    def test_nobody_waits_and_only_the_newest_follows(self, track, slow):
+    def test_nobody_waits_and_only_the_newest_follows(self, state, slow):
         slow.gate.clear()
-        uploads = Uploads(track)
+        uploads = Uploads(state)
         began = time.monotonic()
         for step in (1, 2, 3):
             uploads.add(written(step))
         assert time.monotonic() - began < 1
-        assert (kept(track), uploads.are_done) == ([], False)
+        assert (kept(state), uploads.are_done) == ([], False)
         assert not store().path("2.pt").exists()
         slow.gate.set()
         until_done(uploads)
-        assert kept(track) == [1, 3]
+        assert kept(state) == [1, 3]
 
-    def test_a_store_that_hangs_is_given_up(self, track, slow):
+    def test_a_store_that_hangs_is_given_up(self, state, slow):
         slow.gate.clear()
-        uploads = Uploads(track)
+        uploads = Uploads(state)
         uploads.add(written(1))
         until_done(uploads)
-        assert (kept(track), notes(track)) == ([], ["a checkpoint could not be stored: TimeoutError"])
+        assert (kept(state), notes(state)) == ([], ["a checkpoint could not be stored: TimeoutError"])
         assert not store().path("1.pt").exists()
         for step in (2, 3):  # it still hangs: not one thread more for each
             uploads.add(written(step))
             until_done(uploads)
-        assert notes(track) == 3 * ["a checkpoint could not be stored: TimeoutError"]
+        assert notes(state) == 3 * ["a checkpoint could not be stored: TimeoutError"]
         assert slow.asked == 1
         slow.gate.set()
         until(lambda: not transferring())
         uploads.add(written(4))
         until_done(uploads)
-        assert kept(track) == [4]
+        assert kept(state) == [4]
 
-    def test_one_that_moves_may_take_long(self, track, slow):
+    def test_one_that_moves_may_take_long(self, state, slow):
         slow.gate.clear()
-        uploads = Uploads(track)
+        uploads = Uploads(state)
         uploads.add(written(1))
         for _ in range(8):
             time.sleep(STALL_SECONDS / 4)
             slow.progress.relative_update(1)
-            uploads.look()
+            uploads.poll()
         slow.gate.set()
         until_done(uploads)
-        assert (kept(track), notes(track)) == ([1], [])
+        assert (kept(state), notes(state)) == ([1], [])
 
-    def test_a_store_that_refuses_is_told_of(self, track, slow):
+    def test_a_store_that_refuses_is_told_of(self, state, slow):
         slow.error = PermissionError("not yours")
-        uploads = Uploads(track)
+        uploads = Uploads(state)
         uploads.add(written(1))
         until_done(uploads)
-        assert (kept(track), notes(track)) == ([], ["a checkpoint could not be stored: PermissionError"])
+        assert (kept(state), notes(state)) == ([], ["a checkpoint could not be stored: PermissionError"])
 
 
 class TestTheNewestSound:
-    def test_is_the_first_that_is_not_damaged(self, track):
+    def test_is_the_first_that_is_not_damaged(self, state):
         older, newer = stored(1), stored(2)
         with store()._files.open(store()._at("2.pt"), "wb") as file:
             file.write(b"STATE")
-        copy = newest_sound([newer, older], track, lambda: False)
+        copy = fetch_newest_valid([newer, older], state, lambda: False)
         assert copy.read_bytes() == b"state"
         assert copy.name.startswith("1.pt")
-        (note,) = notes(track)
+        (note,) = notes(state)
         assert note.startswith("a checkpoint could not be used: 2.pt does not match its SHA-256")
 
-    def test_may_be_none(self, track):
-        assert newest_sound([], track, lambda: False) is None
+    def test_may_be_none(self, state):
+        assert fetch_newest_valid([], state, lambda: False) is None
         damaged = stored(1)
-        assert newest_sound([replace(damaged, sha256="0" * 64)], track, lambda: False) is None
+        assert fetch_newest_valid([replace(damaged, sha256="0" * 64)], state, lambda: False) is None
 
-    def test_is_waited_for_where_one_is_not_there(self, track):
+    def test_is_waited_for_where_one_is_not_there(self, state):
         """Nothing removes a file before its row: its disk is away, or it lies on another host."""
         damaged = replace(stored(1), sha256="0" * 64)
         with pytest.raises(Absent, match=r"2\.pt is missing"):
-            newest_sound([written(2), damaged], track, lambda: False)
-        assert len(notes(track)) == 2
+            fetch_newest_valid([written(2), damaged], state, lambda: False)
+        assert len(notes(state)) == 2
 
-    def test_is_an_older_one_where_the_newest_is_not_there(self, track):
+    def test_is_an_older_one_where_the_newest_is_not_there(self, state):
         older = stored(1)
-        assert newest_sound([written(2), older], track, lambda: False).read_bytes() == b"state"
+        assert fetch_newest_valid([written(2), older], state, lambda: False).read_bytes() == b"state"
 
-    def test_is_not_waited_for_by_a_job_that_is_to_end(self, track, slow):
+    def test_is_not_waited_for_by_a_job_that_is_to_end(self, state, slow):
         rows = [stored(1)]
         slow.gate.clear()
         began = time.monotonic()
-        with pytest.raises(Unwanted):
-            newest_sound(rows, track, lambda: slow.asked == 2)
+        with pytest.raises(TransferCancelled):
+            fetch_newest_valid(rows, state, lambda: slow.asked == 2)
         assert time.monotonic() - began < STALL_SECONDS
 
-    def test_is_not_waited_for_longer_than_a_hanging_process(self, track, slow):
+    def test_is_not_waited_for_longer_than_a_hanging_process(self, state, slow):
         rows = [stored(1)]
         slow.gate.clear()
-        with pytest.raises(TimeoutError, match="did nothing for 1 s"):
-            newest_sound(rows, track, lambda: False)
+        with pytest.raises(TimeoutError, match="no progress of the store of checkpoints for 1 s"):
+            fetch_newest_valid(rows, state, lambda: False)
 
-    def test_an_error_of_the_store_is_told_as_it_is(self, track, slow):
+    def test_an_error_of_the_store_is_told_as_it_is(self, state, slow):
         rows = [stored(1)]
         slow.error = ConnectionError("reset by peer")
         with pytest.raises(ConnectionError, match="reset by peer"):
-            newest_sound(rows, track, lambda: False)
+            fetch_newest_valid(rows, state, lambda: False)

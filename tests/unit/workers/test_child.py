@@ -108,7 +108,7 @@ def test_whose_fault_an_error_is(error: BaseException, reason: Reason) -> None:
 def test_too_little_memory_is_one_sentence_with_the_limit() -> None:
     said = child._describe(MemoryError("cannot allocate memory for array"), 2**28)
     assert said == (
-        "out of memory: MemoryError: cannot allocate memory for array (it may have 268 MB: memory_limit_bytes of the "
+        "out of memory: MemoryError: cannot allocate memory for array (limit 268 MB: memory_limit_bytes of the "
         "job, KOTRAIN_JOB_MEMORY_BYTES of the worker)"
     )
     assert child._describe(torch.OutOfMemoryError("CUDA out of memory"), None).endswith("CUDA out of memory")
