@@ -26,9 +26,9 @@ from multiprocessing import util
 from typing import Any
 
 IMPORTS = {
-    "service.commands": ("service.commands", "service.app", "uvicorn.protocols.http.h11_impl"),
+    "service.commands": ("service.operations.commands", "service.app", "uvicorn.protocols.http.h11_impl"),
     "workers": ("workers.tasks", "workers.child", "celery.apps.worker", "celery.concurrency.thread"),
-    "kotrain": ("kotrain.cli", "service.commands"),
+    "kotrain": ("kotrain.cli", "service.operations.commands"),
 }
 """What is imported before the module of a name is first run."""
 _GET_SUBREAPER, _SET_SUBREAPER = 37, 36  # <linux/prctl.h>

@@ -53,7 +53,7 @@ def python_of(account: Account, paths: str) -> str | None:
     system = shutil.which(f"python3.{sys.version_info.minor}", path="/usr/local/bin:/usr/bin")
     for python in filter(None, (sys.executable, system)):
         try:
-            command = [python, "-c", "import service.operations.embedded"]
+            command = [python, "-c", "import service.operations.embedded.servers"]
             ids = {"user": account.uid, "group": account.gid, "extra_groups": []}
             subprocess.run(command, **ids, env={"PYTHONPATH": paths}, cwd="/", check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError):

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from service import commands
-from service.operations import stack
+from service.operations import commands, stack
 from service.streams.hub import Hub
 from tests.clients import application
 from tests.streams import Listening
