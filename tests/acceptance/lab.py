@@ -155,7 +155,8 @@ class Lab:
 
     def ended(self, job_id: str) -> dict:
         """The job once it is in a final state."""
-        until(lambda: self.show(job_id)["status"] in ("succeeded", "failed", "cancelled"))
+        # Not 60 s: several stacks may share two cores.
+        until(lambda: self.show(job_id)["status"] in ("succeeded", "failed", "cancelled"), 240)
         return self.show(job_id)
 
     def training(self, job_id: str) -> None:

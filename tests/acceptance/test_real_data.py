@@ -55,7 +55,7 @@ def test_trains_and_compares(lab, job, metric, seeds):
     if dataset == "snips":
         assert min(group["mean"] for group in answer["groups"]) > 0.5  # seven intents: guessing gives 0.14
     else:
-        assert "Too few seeds" in answer["verdict"]["text"]
+        assert "test needs 3" in answer["verdict"]["text"]  # also where both runs came out equal
 
 
 def test_the_files_are_named_where_they_are_missing(lab):
