@@ -124,7 +124,7 @@ def improvements(study: Study, across: AcrossTasks, key: str) -> Picture:
     for y, (one, p) in enumerate(found):
         _draw_probability(axes, y, one, p, study)
     axes.set_xlim(-0.03, 1.03)
-    axes.set_xlabel("probability that a run of the first optimizer is better")
+    axes.set_xlabel("P(a run of the first optimizer is better)")
     plain_ticks(axes, "x", is_log=False)
     caption = "Averaged over tasks, with 95 % bootstrap intervals; filled markers: the interval excludes 0.5."
     caption += (
