@@ -135,7 +135,7 @@ class TestCancel:
         assert " is missing (cancelled). 2 of 3 seeds are complete" in ended["verdict"][0]
         assert ended["tasks"][0]["pairs"][0]["p"] is None
         table = ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": "latex"}).text
-        assert "Nothing is bold, because planned runs are missing." in table
+        assert "No mean is bold because planned runs are missing." in table
 
     def test_repeated_request_runs_only_missing_runs(self, ada):
         mine = ask(ada, optimizers=["adam", "sgd"], tuning=None)
@@ -166,7 +166,7 @@ class TestCancel:
             assert sum(group["n"] for group in task["groups"]) == 5
         table = ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": "latex"}).text
         assert "textbf" not in table
-        assert "Nothing is bold, because the comparison was cancelled." in table
+        assert "No mean is bold because the comparison was cancelled." in table
         assert "The comparison was cancelled after 5 of 12 reported runs, so nothing was tested." in table
 
 
