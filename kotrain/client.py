@@ -16,12 +16,7 @@ from pydantic import BaseModel
 from kotrain import home
 from kotrain.errors import WaitTimeout
 from kotrain.transport import OnSent, Transport
-from service.comparisons.answers import (
-    CompareAnswer,
-    ComparisonAnswer,
-    ComparisonDryRun,
-    ComparisonSummary,
-)
+from service.comparisons.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun, ComparisonSummary
 from service.comparisons.boards import Leaderboard
 from service.datasets.schemas import DatasetDetail, DatasetList, DatasetView
 from service.jobs.schemas import DryRun, History, JobView

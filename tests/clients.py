@@ -15,7 +15,7 @@ _idle: list[FastAPI] = []
 
 @contextmanager
 def application() -> Iterator[FastAPI]:
-    """An application that nobody else uses now.
+    """An application that no other test is using.
 
     It resolves its routes on their first request, which takes 50 ms, so tests hand it on. Its middleware is built anew:
     a semaphore belongs to the event loop of one test.

@@ -87,7 +87,7 @@ class Forkserver:
         return int(answer)
 
     def end(self) -> None:
-        """Stop it; what it has forked goes on."""
+        """Stop this process; its forked children keep running."""
         self._socket.close()
         self.process.wait(20)
 

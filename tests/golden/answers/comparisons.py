@@ -64,7 +64,7 @@ def _incomplete(cell: Cell) -> End:
 
 
 def _cut_off(cell: Cell) -> End:
-    """Whoever cancelled it saw three seeds."""
+    """Cancelled after three seeds had results."""
     return Reason.CANCELLED if cell.phase == "report" and cell.seed >= 3 and cell.optimizer else None
 
 
