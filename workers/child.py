@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 
 from service.specs.outcome import Summary
 from service.specs.states import Reason
@@ -157,7 +158,7 @@ def _reason_of(error: BaseException) -> Reason:
 
 def _describe(error: BaseException, memory_bytes: int | None) -> str:
     """The end of the traceback; a single sentence for an invalid job or too little memory."""
-    if type(error) is ValueError:
+    if type(error) in (ValueError, ValidationError):  # the latter: accepted by another version of kotrain
         return str(error)
     if failures.is_out_of_memory(error):
         summary = traceback.format_exception_only(error)[-1].strip()

@@ -10,7 +10,6 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from service.config import settings
@@ -20,7 +19,6 @@ from service.jobs.claims import Claim
 from service.jobs.heartbeats import Instruction
 from service.specs.outcome import Summary
 from service.specs.states import Reason
-from service.specs.training import TrainSpec
 from service.storage.files import Absent, store
 from workers import entry, messages
 from workers.checkpoint_transfer import TransferCancelled, Uploads, fetch_newest_valid
@@ -88,8 +86,6 @@ def supervise(claim: Claim, host: Host, heartbeat_thread: HeartbeatThread) -> bo
     is_able = True
     try:
         _run(claim, host, state, outcome)
-    except ValidationError as error:  # accepted by another version
-        outcome.failure = (Reason.INVALID, str(error))
     except Interrupted as interruption:
         outcome.stop = interruption.stop
     except Exception as error:  # no process or no store: a problem of this machine, not of the job
@@ -106,8 +102,7 @@ def supervise(claim: Claim, host: Host, heartbeat_thread: HeartbeatThread) -> bo
 
 
 def _run(claim: Claim, host: Host, state: AttemptState, outcome: Outcome) -> None:
-    spec = TrainSpec.model_validate(claim.spec)
-    with host.slot(on_gpu=spec.device != "cpu") as gpu:
+    with host.slot(on_gpu=claim.spec.get("device") != "cpu") as gpu:
         try:
             resume = _checkpoint(claim, host, state) if claim.attempt > 1 else None
         except Absent as absence:

@@ -18,9 +18,9 @@ from service.datasets import layouts
 from service.jobs import submission
 from service.jobs.requests import JobRequest
 from service.jobs.workers import has_cuda, is_up
+from service.specs.engine import ENGINE_VERSION
 from service.specs.outcome import TargetHit
 from service.specs.states import JobStatus, Reason
-from service.specs.training import ENGINE_VERSION
 from service.storage.tables import Comparison, ComparisonCell, Job, Worker
 
 KEY = ("phase", "task", "optimizer", "trial", "rung", "seed")

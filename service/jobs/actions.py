@@ -18,8 +18,9 @@ from service.datasets import layouts
 from service.errors import Conflict, Forbidden, KotrainError, NotFound
 from service.jobs.lookup import get
 from service.jobs.submission import check, insert_rows
+from service.specs.engine import ENGINE_VERSION
 from service.specs.states import TRANSITIONS, JobStatus, Reason
-from service.specs.training import ENGINE_VERSION, TrainSpec
+from service.specs.training import TrainSpec
 from service.storage.database import NOW
 from service.storage.tables import Job, JobEvent, User
 

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 from service.jobs import checkpoints
 from service.jobs.transitions import lock_owned, record_event, record_notes
 from service.metrics import write
+from service.specs.engine import ENGINE_VERSION
 from service.specs.states import JobStatus
-from service.specs.training import ENGINE_VERSION
 from service.storage.database import NOW
 from service.storage.tables import Job, JobEvent
 

@@ -20,8 +20,9 @@ from service.jobs.lookup import get
 from service.jobs.requests import JobRequest
 from service.jobs.workers import has_cuda
 from service.specs.catalog.datasets import is_own
+from service.specs.engine import ENGINE_VERSION
 from service.specs.states import JobStatus
-from service.specs.training import ENGINE_VERSION, TrainSpec
+from service.specs.training import TrainSpec
 from service.storage.database import call_after_commit
 from service.storage.tables import Job, JobEvent, User, Worker
 

@@ -14,9 +14,6 @@ from service.specs.catalog.optimizers import Optimizer
 from service.specs.catalog.schedules import Constant, Schedule
 from service.specs.outcome import Target
 
-ENGINE_VERSION = 2
-"""Increased by hand whenever the results of a spec change."""
-
 DIAGNOSTICS = (
     "weight_correlation",
     "effective_rank",

@@ -11,8 +11,8 @@ from service.jobs import checkpoints, claims, heartbeats, outcomes
 from service.jobs.checkpoints import Written, name_of
 from service.jobs.heartbeats import Batch, Beat
 from service.metrics import read
+from service.specs.engine import ENGINE_VERSION
 from service.specs.states import Reason
-from service.specs.training import ENGINE_VERSION
 from service.storage import database
 from service.storage.files import store
 from service.storage.tables import JobEvent

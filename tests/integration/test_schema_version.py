@@ -15,8 +15,8 @@ from service.config import settings
 from service.jobs import claims, lookup, queue, submission
 from service.jobs.requests import JobRequest
 from service.operations.embedded.servers import Embedded
+from service.specs.engine import ENGINE_VERSION
 from service.specs.states import JobStatus
-from service.specs.training import ENGINE_VERSION
 from service.storage import database as db
 from service.storage import schema_version
 from service.storage.schema_version import Incompatible, Schema

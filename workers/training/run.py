@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from ko import KO, Diagnosis, diagnose, weight_correlation
+from service.specs.engine import ENGINE_VERSION
 from service.specs.outcome import Environment, Memory, Summary, TargetHit
 from service.specs.states import Reason
-from service.specs.training import ENGINE_VERSION, TrainSpec
+from service.specs.training import TrainSpec
 from workers.training import checkpoint, datasets, environment, memory, models, optimizers, schedules
 from workers.training.clock import Clock
 from workers.training.device import DTYPES, choose

@@ -12,7 +12,7 @@ from service.config import settings
 from service.datasets import layouts
 from service.jobs import claims
 from service.metrics import read
-from service.specs.training import ENGINE_VERSION
+from service.specs.engine import ENGINE_VERSION
 from service.storage import database
 from service.storage.tables import Job, Worker
 from tests.integration.comparisons.asking import (

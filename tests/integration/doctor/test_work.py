@@ -21,7 +21,7 @@ from service.jobs.requests import JobRequest
 from service.operations.doctor import checks, work
 from service.operations.embedded.servers import Embedded
 from service.operations.run_file import Running
-from service.specs.training import ENGINE_VERSION
+from service.specs.engine import ENGINE_VERSION
 from service.storage import database
 from service.storage.tables import Checkpoint, Job, User, Worker
 from tests import forked

@@ -50,7 +50,11 @@ JOB = {
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    specs = [JOB | {"budget": {"steps": 3}}, JOB | {"budget": {"seconds": 0.2}}]
+    specs = [
+        JOB | {"budget": {"steps": 3}},
+        JOB | {"budget": {"seconds": 0.2}},
+        JOB | {"optimizer": "of-a-later-version", "budget": {"steps": 3}},
+    ]
     answer: dict[str, Any] = said(PROGRAM, json.dumps(specs), CUDA_VISIBLE_DEVICES="")
     return answer
 
@@ -84,6 +88,13 @@ def test_a_job_says_what_it_kept_in_memory(found: dict[str, Any]) -> None:
     assert memory.peak_bytes is not None
     kept = 16 * weights  # with gradients
     assert kept <= memory.peak_bytes < kept + 300 * 2**20
+
+
+def test_spec_of_another_version_is_an_invalid_job_without_a_traceback(found: dict[str, Any]) -> None:
+    (kind, reason, message), status = found["jobs"][2][0][-1], found["jobs"][2][1]
+    assert (kind, reason, status) == ("failure", "invalid", 0)
+    assert "of-a-later-version" in message
+    assert "Traceback" not in message
 
 
 @pytest.mark.parametrize(
