@@ -87,8 +87,8 @@ class TestAllJobs:
             newer.execute(note, [jobs[1], "newer"])
             newer.commit()
             third = submit()
-            looks = server.hub.looks
-            until(lambda: server.hub.looks > looks + 1)
+            polls = server.hub.polls
+            until(lambda: server.hub.polls > polls + 1)
             assert not listening.page.events
             older.commit()
         page = listening.heard(3)
