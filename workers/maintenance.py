@@ -129,7 +129,7 @@ def advance_comparisons() -> None:
 
 
 def fail(comparison_id: UUID, error: Exception) -> None:
-    """End a comparison whose error would occur again as failed."""
+    """Mark a comparison as failed, because its error would occur again."""
     message = error.detail if isinstance(error, KotrainError) else f"{type(error).__name__}: {error}"
     from service.comparisons import lifecycle  # noqa: PLC0415 (as above)
 

@@ -57,8 +57,8 @@ class Measure:
         return self.name.replace("val_", "validation_").replace("_", " ")
 
     @property
-    def whose(self) -> str:
-        """The weights that it is measured with; empty for metrics without weights."""
+    def weights(self) -> str:
+        """The weights that it is measured with, as ` of ...`; empty for metrics without weights."""
         if self.name.endswith("per_second"):
             return ""
         return f" of the {'best validation' if self.name.startswith('best_') else 'last'} step's weights"

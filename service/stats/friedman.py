@@ -89,9 +89,9 @@ def _ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ranks within each task, shape (T, K)."""
     ranks = np.empty_like(scores)
     for row, out in zip(scores, ranks, strict=True):
-        seen = row[np.abs(row) <= LARGEST]
+        finite = row[np.abs(row) <= LARGEST]
         smaller_is_better = np.clip(np.where(np.isnan(row), np.inf, -row), -2 * LARGEST, 2 * LARGEST)
-        out[:] = midranks(smaller_is_better, rounding(seen) if len(seen) else 0.0)
+        out[:] = midranks(smaller_is_better, rounding(finite) if len(finite) else 0.0)
     return ranks
 
 

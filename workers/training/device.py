@@ -15,16 +15,16 @@ Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def choose(wanted: Literal["auto", "cpu", "cuda"], precision: Precision) -> torch.device:
+def choose(requested: Literal["auto", "cpu", "cuda"], precision: Precision) -> torch.device:
     """The device for a spec's `device` on this machine.
 
     Raises:
         ValueError: no GPU is available, or the device does not support this precision.
     """
     has_cuda = torch.cuda.is_available()
-    if wanted == "cuda" and not has_cuda:
+    if requested == "cuda" and not has_cuda:
         raise ValueError("device 'cuda' was requested, but this worker has no GPU")
-    device = torch.device("cuda" if has_cuda and wanted != "cpu" else "cpu")
+    device = torch.device("cuda" if has_cuda and requested != "cpu" else "cpu")
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("precision 'fp16' needs a GPU, but this worker has none; choose fp32 or bf16")
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):

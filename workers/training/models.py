@@ -89,11 +89,11 @@ class TextCnn(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (B, classes) of word ids (B, words)."""
         ids = _trimmed(ids)
-        known = (ids != PADDING).unsqueeze(1)  # (B, 1, words)
-        vectors = self.embedding(ids).transpose(1, 2) * known  # (B, embedding, words)
+        mask = (ids != PADDING).unsqueeze(1)  # (B, 1, words)
+        vectors = self.embedding(ids).transpose(1, 2) * mask  # (B, embedding, words)
         # A window starts at each word and may extend past the last one, so that logits do not depend on the padding.
         features = [
-            (convolution(nn.functional.pad(vectors, (0, size - 1))).relu() * known).max(2).values
+            (convolution(nn.functional.pad(vectors, (0, size - 1))).relu() * mask).max(2).values
             for size, convolution in zip(self._sizes, self.convolutions, strict=True)
         ]
         logits: Tensor = self.head(self.dropout(torch.cat(features, 1)))
@@ -145,8 +145,8 @@ class Transformer(nn.Module):
         positions = torch.arange(ids.shape[1], device=ids.device)
         tokens = self.dropout(self.embedding(ids) + self.positions(positions))  # (B, words, width)
         encoded = self.encoder(tokens, src_key_padding_mask=padding)
-        known = (~padding).unsqueeze(2)
-        logits: Tensor = self.head((encoded * known).sum(1) / known.sum(1))
+        mask = (~padding).unsqueeze(2)  # (B, words, 1)
+        logits: Tensor = self.head((encoded * mask).sum(1) / mask.sum(1))
         return logits
 
 

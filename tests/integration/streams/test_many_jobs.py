@@ -100,7 +100,7 @@ class TestAllJobs:
         monkeypatch.setattr(event_feed, "PAGE", 2)
         listening = server.listen("/v1/events").opened()
         with database.transaction() as session:  # several events of one transaction
-            owner = api_keys.owner(session, f"Bearer {server.key}")
+            owner = api_keys.authenticated_user(session, f"Bearer {server.key}")
             lifecycle.create(session, owner, ComparisonRequest.model_validate(REQUEST))
         last = submit()
         until(lambda: told_of(listening.page, last))
