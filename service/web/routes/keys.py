@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1", tags=["keys"])
 
 def calling_key(session: Database, authorization: Annotated[str | None, Header()] = None) -> ApiKey:
     """The API key of the request."""
-    return keys.used(session, authorization)
+    return keys.authenticated_key(session, authorization)
 
 
 CallingKey = Annotated[ApiKey, Depends(calling_key)]
