@@ -51,7 +51,7 @@ class Run:
         self.task, inputs = datasets.load(request)
         self.model = models.build(spec.model, inputs, spec.seed).to(self.device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.progress = Progress.through(spec.budget, self.task.steps_per_epoch, spec.schedule.params.warmup_steps)
+        self.progress = Progress.from_budget(spec.budget, self.task.steps_per_epoch, spec.schedule.params.warmup_steps)
         self._validate_every = spec.eval_every_steps or self.task.steps_per_epoch
         self.optimizer = optimizers.build(spec.optimizer, self.model, spec.seed, self.progress.total_steps)
         self.schedule = schedules.build(spec.schedule, self.optimizer, self.progress)
