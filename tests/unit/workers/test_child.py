@@ -13,7 +13,7 @@ from service.specs.outcome import Summary
 from service.specs.states import Reason
 from tests.programs import said
 from workers import child
-from workers.training.failures import DiskTrouble
+from workers.training.failures import DataReadError
 
 PROGRAM = """
 import json, sys
@@ -107,7 +107,7 @@ def test_spec_of_another_version_is_an_invalid_job_without_a_traceback(found: di
         (OSError(errno.ENOMEM, "no memory"), Reason.OUT_OF_MEMORY),
         (PermissionError(errno.EACCES, "not yours"), Reason.ERROR),
         (FileNotFoundError(errno.ENOENT, "no such file"), Reason.CHILD_LOST),
-        (DiskTrouble("a process that reads the data was lost"), Reason.CHILD_LOST),
+        (DataReadError("a process that reads the data was lost"), Reason.CHILD_LOST),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), Reason.OUT_OF_MEMORY),
         (RuntimeError("a defect"), Reason.ERROR),
     ],
