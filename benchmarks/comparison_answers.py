@@ -24,9 +24,10 @@ from service.comparisons import lifecycle
 from service.comparisons.design.requests import ComparisonRequest
 from service.jobs import claims, heartbeats, outcomes
 from service.operations.embedded.servers import Embedded
+from service.specs.engine import ENGINE_VERSION
 from service.specs.outcome import Summary
 from service.specs.states import Reason
-from service.specs.training import ENGINE_VERSION, METRICS
+from service.specs.training import METRICS
 from service.storage import database
 from service.storage.tables import Worker
 

@@ -1,15 +1,20 @@
-"""The browser that the tests open pages with: Debian's Chromium, which `make tools` installs."""
+"""The browser that the tests open pages with: Debian's Chromium, which `make tools` installs.
+
+Its headless shell is preferred: it takes 0.6 of the CPU time of the whole browser, which also prepares windows.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-CHROMIUM = Path("/usr/bin/chromium")
-INSTALL = "this needs Debian's Chromium: apt-get install chromium"
+PROGRAMS = ("chromium-headless-shell", "chromium")
+CHROMIUM = Path(next(filter(None, map(shutil.which, PROGRAMS)), PROGRAMS[0]))
+INSTALL = f"this needs Debian's Chromium: apt-get install {PROGRAMS[0]}"
 # Without these, Chromium asks its maker's hosts for things by itself.
 QUIET = [
     "--no-sandbox",
