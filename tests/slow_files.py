@@ -1,4 +1,4 @@
-"""A store elsewhere whose transfers wait at a gate: importing this makes `slow://` known to fsspec."""
+"""A remote store whose transfers wait at a gate: importing this module registers `slow://` with fsspec."""
 
 import threading
 
@@ -7,7 +7,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 
 class SlowFiles(MemoryFileSystem):
-    """Files elsewhere, that wait at a gate."""
+    """Remote files whose transfers wait until `gate` is set."""
 
     protocol = "slow"
     cachable = False

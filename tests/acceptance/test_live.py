@@ -15,7 +15,7 @@ import pytest
 
 from service.operations import stack
 from tests.acceptance.lab import FAST, JOB, LONG, Lab, running_worker
-from tests.streams import Listening, Page
+from tests.streams import Listener, Page
 from tests.waiting import until
 
 LISTENERS = 200
@@ -52,8 +52,8 @@ class Api:
         self.key = key
         self.client.headers["Authorization"] = f"Bearer {key}"
 
-    def listen(self, job_id: str, page: Page | None = None) -> Listening:
-        return Listening(f"{self.url}/v1/jobs/{job_id}/events", self.key, page or Page())
+    def listen(self, job_id: str, page: Page | None = None) -> Listener:
+        return Listener(f"{self.url}/v1/jobs/{job_id}/events", self.key, page or Page())
 
     def log(self) -> str:
         return os.pread(self._log.fileno(), 10**7, 0).decode()
@@ -93,14 +93,14 @@ def stored(lab, job_id) -> dict:
 
 def check(lab, job_id, page: Page) -> None:
     """The page has heard all of a job: each event once, and of each curve the points that are stored."""
-    assert page.is_over
+    assert page.has_ended
     assert page.points == stored(lab, job_id)
     history = lab.api.get(f"/v1/jobs/{job_id}/history").json()["events"]
     heard = [event.data for event in page.events if event.name in ("status", "log")]
     assert [{name: said[name] for name in history[0]} for said in heard] == history
 
 
-def until_it_measures(listening: Listening, count: int = 1) -> None:
+def until_it_measures(listening: Listener, count: int = 1) -> None:
     until(lambda: len(listening.page.named("metric")) >= count or listening.error)
     assert listening.error is None
 
@@ -111,21 +111,21 @@ def test_it_goes_on_with_another_api(lab, served):
     until_it_measures(listening, 2)
     served.process.kill()
     served.process.wait()
-    page = listening.broken()
+    page = listening.wait_until_closed()
     served.start()
     listening = served.listen(job_id, page)
     until_it_measures(listening, len(page.named("metric")) + 2)
     served.process.terminate()
     assert served.process.wait(20) == 0
-    listening.over()
-    assert not page.is_over
+    listening.wait_until_end()
+    assert not page.has_ended
     assert "ERROR" not in served.log()
     assert "Traceback" not in served.log()
     served.start()
     listening = served.listen(job_id, page)
     until_it_measures(listening, len(page.named("metric")) + 1)
     lab.api.post(f"/v1/jobs/{job_id}/cancel")
-    listening.over()
+    listening.wait_until_end()
     check(lab, job_id, page)
     assert page.statuses() == ["queued", "running", "cancelled"]
     assert len(page.points["train_loss"]) > 10
@@ -140,7 +140,7 @@ def test_a_run_that_begins_anew(lab, served, worker):
     until(lambda: listening.page.statuses()[-2:] == ["queued", "running"])
     until_it_measures(listening, len(listening.page.named("metric")) + 2)
     lab.api.post(f"/v1/jobs/{job_id}/cancel")
-    page = listening.over()
+    page = listening.wait_until_end()
     check(lab, job_id, page)
     assert [event.data["rewind_to"] for event in page.named("log")] == [0]
 
@@ -151,7 +151,7 @@ def test_many_listeners(lab, served):
     for one in listening:
         one.opened()
     assert served.client.get("/healthz").is_success
-    pages = [one.over() for one in listening]
+    pages = [one.wait_until_end() for one in listening]
     check(lab, job_id, pages[0])
     assert all(page.points == pages[0].points for page in pages)
     assert all(page.seqs() == pages[0].seqs() for page in pages)

@@ -13,7 +13,7 @@ from service.operations.backup import backup
 from service.operations.embedded.servers import Embedded
 from service.storage import database
 from service.storage.files import store
-from tests.integration.backup.places import Place, fill
+from tests.integration.backup.installations import Place, fill
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from service.operations.backup import archive, backup, pg_dump
 from service.operations.backup.archive import BackupError, Reader
 from service.storage import database, schema_version
 from service.storage.schema_version import Incompatible
-from tests.integration.backup.places import (
+from tests.integration.backup.installations import (
     CODE,
     fill,
     is_untouched,

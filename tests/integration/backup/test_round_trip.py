@@ -13,7 +13,7 @@ from service.jobs.heartbeats import Beat
 from service.operations.backup import archive, backup, pg_dump
 from service.storage import database, schema_version
 from service.storage.files import store
-from tests.integration.backup.places import CODE, TABLES, do, keep, restore, rows, run
+from tests.integration.backup.installations import CODE, TABLES, do, keep, restore, rows, run
 
 
 class TestRoundTrip:

@@ -9,7 +9,7 @@ from service.accounts import api_keys
 from service.storage import database
 from service.storage.tables import Worker
 from tests.clients import client
-from tests.integration.comparisons.asking import WORKER
+from tests.integration.comparisons.comparison_calls import WORKER
 
 
 @pytest.fixture

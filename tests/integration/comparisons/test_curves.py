@@ -10,8 +10,8 @@ from service.metrics import read, write
 from service.specs.states import Reason
 from service.storage import database
 from service.storage.tables import ComparisonCell, Job
-from tests.integration.at_work import do
-from tests.integration.comparisons.asking import ask, job_ids, work
+from tests.integration.job_calls import do
+from tests.integration.comparisons.comparison_calls import ask, job_ids, work
 
 
 @pytest.fixture

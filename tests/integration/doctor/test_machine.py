@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from service.operations.doctor import machine
-from tests.integration.doctor.looking import is_well, look, says
+from tests.integration.doctor.examination import is_well, look, says
 
 
 class TestSettings:

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from service.operations.doctor import checks, servers
 from service.storage import database
-from tests.integration.doctor.looking import is_well, look, says
+from tests.integration.doctor.examination import is_well, look, says
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from service.specs.training import ENGINE_VERSION
 from service.storage import database
 from service.storage.tables import Checkpoint, Job, User, Worker
 from tests import forked
-from tests.integration.at_work import until_the_lease_counts
-from tests.integration.doctor.looking import CPU, GPU, REQUEST, is_well, look, says
+from tests.integration.job_calls import wait_until_leases_count
+from tests.integration.doctor.examination import CPU, GPU, REQUEST, is_well, look, says
 
 
 def worker(name="w", *, seconds_ago=0.0, **fields):
@@ -39,7 +39,7 @@ def worker(name="w", *, seconds_ago=0.0, **fields):
 @pytest.fixture
 def alive(empty):
     """A worker with a sign of life that lasts for a test; others can be lost."""
-    until_the_lease_counts()
+    wait_until_leases_count()
     worker(seconds_ago=-3600)
 
 

@@ -17,7 +17,7 @@ from service.specs.states import Reason
 from service.storage import database
 from service.storage.files import Store
 from service.storage.tables import Checkpoint, Comparison, ComparisonCell, IdempotencyKey, Job, JobEvent, MetricChunk
-from tests.integration.retention.ended import POINTS, checkpoint, collect, count, end, names, run, submit, write_file
+from tests.integration.retention.ended_jobs import POINTS, checkpoint, collect, count, end, names, run, submit, write_file
 
 
 class TestCheckpoints:

@@ -15,7 +15,7 @@ import uvicorn
 from service.operations import commands, stack
 from service.streams.hub import Hub
 from tests.clients import application
-from tests.streams import Listening
+from tests.streams import Listener
 from tests.waiting import until
 
 
@@ -26,10 +26,10 @@ class Server:
     port: int
     hub: Hub
 
-    def listen(self, path: str, page: Any = None, **params: Any) -> Listening:
+    def listen(self, path: str, page: Any = None, **params: Any) -> Listener:
         """Open a stream, or go on with a page's."""
         given = {} if page is None else {"page": page}
-        return Listening(self.url + path, self.key, params=params, **given)
+        return Listener(self.url + path, self.key, params=params, **given)
 
 
 @contextmanager

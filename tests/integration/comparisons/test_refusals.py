@@ -5,7 +5,7 @@ import json
 import pytest
 
 from service.comparisons import lifecycle
-from tests.integration.comparisons.asking import (
+from tests.integration.comparisons.comparison_calls import (
     LIMITED,
     REQUEST,
     ask,

@@ -15,7 +15,7 @@ from service.metrics import read
 from service.specs.training import ENGINE_VERSION
 from service.storage import database
 from service.storage.tables import Job, Worker
-from tests.integration.comparisons.asking import (
+from tests.integration.comparisons.comparison_calls import (
     ENVIRONMENT,
     REQUEST,
     WORKER,

@@ -13,7 +13,7 @@ from service.metrics import read
 from service.specs.states import JobStatus, Reason
 from service.streams import job_feed
 from service.streams.hub import read_delta
-from tests.integration.at_work import claim, do, load, submit
+from tests.integration.job_calls import claim, do, load, submit
 from tests.streams import Page, parse
 
 NAMES = ("train_loss", "val_loss", "test_loss")
@@ -83,7 +83,7 @@ class Way:
         last = self.page.last_id
         events = self.told(feed, None if last is None else feed.parse(last))
         for event in islice(events, None if whole else self.random.randint(0, 6)):
-            self.page.hear(event)
+            self.page.receive(event)
 
     def told(self, feed, cursor):
         """Page after page."""
@@ -106,4 +106,4 @@ def test_client_ends_with_the_stored_curves(seed, monkeypatch):
     }
     assert way.page.seqs() == list(range(1, load(way.job_id).seq + 1))
     assert way.page.statuses()[-1] == JobStatus.SUCCEEDED
-    assert way.page.is_over
+    assert way.page.has_ended

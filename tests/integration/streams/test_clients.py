@@ -23,7 +23,7 @@ from service.storage import database
 from service.storage.tables import ApiKey, User
 from service.streams import hub, response
 from service.streams.hub import Hub
-from tests.integration.at_work import claim, do, submit
+from tests.integration.job_calls import claim, do, submit
 from tests.integration.streams.conftest import served
 from tests.waiting import until
 
@@ -60,7 +60,7 @@ def test_client_that_never_reads_is_disconnected_without_affecting_others(server
         until(lambda: server.hub.streams == 1)
         assert get(server).json() == {"status": "ok"}
         finish(claimed)
-        assert len(good.over().points["train_loss"]) == 60_000
+        assert len(good.wait_until_end().points["train_loss"]) == 60_000
     assert [record.message for record in caplog.records if "was disconnected" in record.message]
 
 
@@ -101,7 +101,7 @@ def test_deleted_key_ends_its_streams(server, monkeypatch):
     ended = [theirs.listen(path(job_id)), theirs.listen("/v1/events").opened()]
     goes_on = server.listen(path(job_id))
     for one in (ended[0], goes_on):
-        one.heard(1)
+        one.wait_for_events(1)
     looks = server.hub.looks
     until(lambda: server.hub.looks > looks + 1)
     assert server.hub.streams == 3
@@ -110,17 +110,17 @@ def test_deleted_key_ends_its_streams(server, monkeypatch):
             delete(ApiKey).where(ApiKey.user_id == select(User.id).where(User.name == "bob").scalar_subquery())
         )
     for one in ended:
-        assert not one.over().is_over
+        assert not one.wait_until_end().has_ended
     assert get(theirs, path(job_id), **{"Last-Event-ID": ended[0].page.last_id}).status_code == 401
     finish(claim())
-    assert goes_on.over().statuses() == ["queued", "running", "succeeded"]
+    assert goes_on.wait_until_end().statuses() == ["queued", "running", "succeeded"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("unforeseen"), psycopg.OperationalError()])
 def test_polling_continues_after_a_failure(server, monkeypatch, caplog, error):
     job_id = submit()
     listening = server.listen(path(job_id))
-    listening.heard(1)
+    listening.wait_for_events(1)
     look, failed = Hub._look, threading.Event()
 
     async def fails_once(*of):
@@ -132,7 +132,7 @@ def test_polling_continues_after_a_failure(server, monkeypatch, caplog, error):
     monkeypatch.setattr(Hub, "_look", fails_once)
     assert failed.wait(30)
     finish(claim())
-    assert listening.over().statuses() == ["queued", "running", "succeeded"]
+    assert listening.wait_until_end().statuses() == ["queued", "running", "succeeded"]
     assert [record for record in caplog.records if record.message.startswith("streams wait")]
     assert ("unforeseen" in caplog.text) == isinstance(error, RuntimeError)
 
@@ -157,14 +157,14 @@ def test_open_transaction_that_delays_streams_is_logged_once(server, monkeypatch
         look_again()
     (said,) = logged()
     assert said.startswith(f"transaction {xid} has been open for ")
-    listening.heard(1)
+    listening.wait_for_events(1)
 
 
 def test_number_of_streams_is_limited(server, monkeypatch):
     monkeypatch.setattr(hub, "MOST_STREAMS", 2)
     job_id = submit()
     for _ in range(2):
-        server.listen(path(job_id)).heard(1)
+        server.listen(path(job_id)).wait_for_events(1)
     refused = get(server, path(job_id))
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
     assert refused.headers["content-type"] == "application/problem+json"
@@ -173,17 +173,17 @@ def test_number_of_streams_is_limited(server, monkeypatch):
 def test_streams_survive_a_database_outage(server, servers):
     job_id = submit()
     of_job, of_all = server.listen(path(job_id)), server.listen("/v1/events").opened()
-    of_job.heard(1)
+    of_job.wait_for_events(1)
     claimed = claim()
     measure(claimed, [1, 2])
-    of_job.heard(3)
+    of_job.wait_for_events(3)
     servers.postgres.stop()
     assert get(server).status_code == 200
     assert get(server, path(job_id)).status_code == 503
     servers.postgres.start()
     measure(claimed, [3, 4])
     finish(claimed)
-    page = of_job.over()
+    page = of_job.wait_until_end()
     assert page.points == {"train_loss": dict.fromkeys([1, 2, 3, 4], 1.0)}
     assert page.statuses() == ["queued", "running", "succeeded"]
     until(lambda: len(of_all.page.named("status")) >= 2)
@@ -194,18 +194,18 @@ def test_shutdown_ends_all_streams(key, caplog):
     with served(key) as server:
         job_id = submit()
         listening = [server.listen(path(job_id)) for _ in range(3)] + [server.listen("/v1/events").opened()]
-        pages = [one.heard(1) for one in listening[:3]]
+        pages = [one.wait_for_events(1) for one in listening[:3]]
         began = time.monotonic()
     for one in listening:
-        one.over()  # with the end that HTTP has
+        one.wait_until_end()  # with the end that HTTP has
     assert time.monotonic() - began < stack.STREAM_SECONDS
-    assert not any(page.is_over for page in pages)
+    assert not any(page.has_ended for page in pages)
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
     with served(key) as another:
         again = [another.listen(path(job_id), page) for page in pages]
         finish(claim())
         for one in again:
-            assert one.over().statuses() == ["queued", "running", "succeeded"]
+            assert one.wait_until_end().statuses() == ["queued", "running", "succeeded"]
 
 
 def test_equal_reads_are_shared(server, monkeypatch):
@@ -220,17 +220,17 @@ def test_equal_reads_are_shared(server, monkeypatch):
     job_id = submit()
     listening = [server.listen(path(job_id)) for _ in range(10)]
     for one in listening:
-        one.heard(1)
+        one.wait_for_events(1)
     before = len(reads)
     looks = server.hub.looks
     until(lambda: server.hub.looks > looks + 1)
     claimed = claim()
     for one in listening:
-        one.heard(2)
+        one.wait_for_events(2)
     assert len(reads) - before < 10
     finish(claimed)
     for one in listening:
-        one.over()
+        one.wait_until_end()
 
 
 def test_many_clients_connect_at_once(server):

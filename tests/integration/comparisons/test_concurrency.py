@@ -15,7 +15,7 @@ from service.errors import Conflict
 from service.jobs import actions, claims, outcomes
 from service.storage import database
 from service.storage.tables import Comparison, Job, User
-from tests.integration.comparisons.asking import REQUEST, finish_one, job_ids
+from tests.integration.comparisons.comparison_calls import REQUEST, finish_one, job_ids
 
 BLOCKED = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
 

@@ -18,8 +18,8 @@ from service.storage.tables import Worker
 from service.streams import event_feed
 from service.streams.cursor import ManyCursor
 from service.streams.event_feed import AllFeed
-from tests.integration.at_work import claim, do, submit
-from tests.integration.comparisons.asking import REQUEST, WORKER, ask, job_ids, work
+from tests.integration.job_calls import claim, do, submit
+from tests.integration.comparisons.comparison_calls import REQUEST, WORKER, ask, job_ids, work
 from tests.streams import Page, parse
 from tests.waiting import until
 
@@ -44,7 +44,7 @@ class TestAllJobs:
         later = submit(optimizer="sgd")
         finish(claim())
         finish(claim())
-        page = listening.heard(5)
+        page = listening.wait_for_events(5)
         until(lambda: len(page.named("status")) == 5)
         assert told_of(page, earlier) == ["running", "succeeded"]
         assert told_of(page, later) == ["queued", "running", "succeeded"]
@@ -60,7 +60,7 @@ class TestAllJobs:
         listening = server.listen("/v1/events").opened()
         submit()
         do(claims.begin, claim(), 0)
-        page = listening.heard(3)
+        page = listening.wait_for_events(3)
         assert [event.name for event in page.events if event.name != "metric"] == ["status", "status", "log"]
 
     def test_progress_of_running_jobs(self, server):
@@ -69,7 +69,7 @@ class TestAllJobs:
         listening = server.listen("/v1/events").opened()
         until(lambda: listening.page.named("metric"))
         do(heartbeats.beat, "w1", [Beat(claimed, 7, 100, [Batch()])])
-        page = listening.heard(2)
+        page = listening.wait_for_events(2)
         job = str(claimed.job_id)
         assert [event.data["progress"] for event in page.named("metric")[-2:]] == [
             [{"job": job, "step": 0, "total_steps": None}],
@@ -91,7 +91,7 @@ class TestAllJobs:
             until(lambda: server.hub.looks > looks + 1)
             assert not listening.page.events
             older.commit()
-        page = listening.heard(3)
+        page = listening.wait_for_events(3)
         assert [event.data["message"] for event in page.events] == ["older", "newer", None]
         assert told_of(page, third) == ["queued"]
         assert each_once(page)
@@ -146,7 +146,7 @@ class TestComparison:
         listening = server.listen(path).opened()
         finish(claim())  # the other
         work()
-        page = listening.over()
+        page = listening.wait_until_end()
         of_it = [event.data for event in page.named("status") if "comparison" in event.data]
         assert [said["status"] for said in of_it] == ["running", "succeeded"]
         assert {said["name"] for said in of_it} == {"test"}
@@ -170,7 +170,7 @@ class TestComparison:
         comparison = ask(api)
         listening = server.listen(f"/v1/comparisons/{comparison['id']}/events").opened()
         do(lifecycle.fail, comparison["id"], "it cannot go on")
-        page = listening.over()
+        page = listening.wait_until_end()
         assert page.events[-1].data == {"status": "failed", "message": "it cannot go on"}
 
     def test_unknown(self, api):

@@ -17,7 +17,7 @@ from service.operations.retention import Policy
 from service.storage import database
 from service.storage.files import Store
 from service.storage.tables import Checkpoint, Job, MetricChunk
-from tests.integration.retention.ended import (
+from tests.integration.retention.ended_jobs import (
     POINTS,
     age,
     checkpoint,

@@ -14,7 +14,7 @@ from service.storage import database
 from service.storage.tables import JobEvent
 from service.streams import job_feed
 from service.streams.hub import read_delta
-from tests.integration.at_work import claim, do, submit
+from tests.integration.job_calls import claim, do, submit
 from tests.streams import Page, parse
 from tests.waiting import until
 
@@ -62,7 +62,7 @@ class TestEndedJob:
         assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-store", "no")
         assert answer.text.startswith("retry: 1000\n\n")
         for event in parse(answer.text.split("\n")):
-            page.hear(event)
+            page.receive(event)
         return page
 
     def test_all_events_are_sent_in_order(self, api, job_id):
@@ -132,7 +132,7 @@ class TestLongJob:
             delta = read_delta(job_feed.JobFeed(job_id), cursor, None)
             heard = list(parse(b"".join(delta.frames).decode().split("\n")))
             for event in heard:
-                page.hear(event)
+                page.receive(event)
             told = sum(len(curve["steps"]) for event in heard for curve in event.data.get("points", {}).values())
             assert 0 < told < most + len(self.NAMES)
             cursor, has_more = delta.cursor, delta.has_more
@@ -149,7 +149,7 @@ class TestLongJob:
         delta = read_delta(job_feed.JobFeed(job_id, 8), None, None)
         page = Page()
         for event in parse(b"".join(delta.frames).decode().split("\n")):
-            page.hear(event)
+            page.receive(event)
         assert {0, 399} <= page.points["train_loss"].keys()
         assert len(page.points["train_loss"]) == 8
         assert not delta.has_more
@@ -178,15 +178,15 @@ class TestRunningJob:
     def test_events_are_sent_as_they_happen(self, server):
         job_id = submit()
         listening = server.listen(path(job_id))
-        assert listening.heard(1).statuses() == ["queued"]
+        assert listening.wait_for_events(1).statuses() == ["queued"]
         claimed = claim()
-        assert listening.heard(2).statuses() == ["queued", "running"]
+        assert listening.wait_for_events(2).statuses() == ["queued", "running"]
         beat(claimed, points(steps=[10, 20]), step=20)
-        listening.heard(3)
+        listening.wait_for_events(3)
         beat(claimed, points("val_loss", steps=[20]), step=20)  # at a step that was sent already
-        listening.heard(4)
+        listening.wait_for_events(4)
         finish(claimed, points(steps=[30]))
-        page = listening.over()
+        page = listening.wait_until_end()
         assert page.statuses() == ["queued", "running", "succeeded"]
         assert page.points == stored(job_id)
         assert [event.data["step"] for event in page.named("metric")] == [20, 20, 20]
@@ -197,13 +197,13 @@ class TestRunningJob:
         first = claim()
         do(claims.begin, first, 0)
         beat(first, points(steps=[10, 20, 30]) | points("val_loss", steps=[20]), step=30)
-        listening.heard(4)
+        listening.wait_for_events(4)
         do(outcomes.requeue, first, "the worker shuts down")
         second = claim()
         do(claims.begin, second, 20, {"train_loss"})
         beat(second, points("val_loss", steps=[20], value=2.0) | points(steps=[30], value=2.0), step=30)
         finish(second, points(steps=[40], value=2.0))
-        page = listening.over()
+        page = listening.wait_until_end()
         assert page.statuses() == ["queued", "running", "queued", "running", "succeeded"]
         assert [event.data["rewind_to"] for event in page.named("log")] == [0, 20]
         assert page.points == stored(job_id)
@@ -215,7 +215,7 @@ class TestRunningJob:
         first = claim()
         beat(first, points(steps=[10, 20, 30]))
         listening = server.listen(path(job_id))
-        listening.heard(3)
+        listening.wait_for_events(3)
         do(outcomes.requeue, first, "the worker shuts down")
         second = claim()
         do(claims.begin, second, 20, {"train_loss"})
@@ -223,7 +223,7 @@ class TestRunningJob:
             session.execute(update(JobEvent).where(JobEvent.job_id == job_id).values(step=None))
         beat(second, points(steps=[30], value=2.0))
         finish(second)
-        page = listening.over()
+        page = listening.wait_until_end()
         assert page.points == stored(job_id)
         assert [event.data["rewind_to"] for event in page.named("log")] == [20]
 
@@ -234,20 +234,20 @@ class TestRunningJob:
         for step in range(1, 6):
             beat(claimed, points(steps=[step]), step)
         finish(claimed)
-        heard = [listening.over() for listening in pages]
+        heard = [listening.wait_until_end() for listening in pages]
         assert all(page.points == stored(job_id) for page in heard)
         assert all(page.statuses() == ["queued", "running", "succeeded"] for page in heard)
 
     def test_job_cancelled_before_it_ran(self, server):
         job_id = submit()
         listening = server.listen(path(job_id))
-        listening.heard(1)
+        listening.wait_for_events(1)
         httpx2.post(
             f"{server.url}/v1/jobs/{job_id}/cancel",
             headers={"Authorization": f"Bearer {server.key}"},
             trust_env=False,
         )
-        page = listening.over()
+        page = listening.wait_until_end()
         assert page.statuses() == ["queued", "cancelled"]
         assert page.events[-1].data == {"status": JobStatus.CANCELLED, "reason": Reason.CANCELLED}
 

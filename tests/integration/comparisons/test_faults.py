@@ -14,7 +14,7 @@ from service.jobs import claims, outcomes
 from service.specs.states import Reason
 from service.storage import database
 from service.storage.tables import Comparison, Job, Worker
-from tests.integration.comparisons.asking import (
+from tests.integration.comparisons.comparison_calls import (
     ENVIRONMENT,
     REQUEST,
     WORKER,
