@@ -10,7 +10,7 @@ import pytest
 from service.metrics import write
 from service.storage import database
 from service.web.figure_queue import FIGURES
-from tests.integration.comparisons.comparison_calls import REQUEST, ask, job_ids, work
+from tests.integration.comparisons.comparison_calls import REQUEST, finish_all, job_ids, start
 from tests.integration.comparisons.conftest import worker  # noqa: F401 (a fixture)
 from tests.integration.job_calls import do, submit
 from tests.integration.streams.conftest import server  # noqa: F401 (a fixture)
@@ -23,8 +23,8 @@ TASKS = [REQUEST["tasks"][0], {**REQUEST["tasks"][0], "label": "short", "budget"
 @pytest.fixture
 def ended(api, worker):  # noqa: F811
     """A finished comparison of two tasks; all its reported runs have a curve."""
-    started = ask(api, tasks=TASKS)
-    work()
+    started = start(api, tasks=TASKS)
+    finish_all()
     curves = {"val_accuracy": ([10, 20, 39], [0.5, 0.7, 0.9], [0.1, 0.2, 0.4])}
     do(write.append, [(job, curves) for job in job_ids(started, "report")])
     return started["id"]
@@ -76,7 +76,7 @@ class TestComparisonPlots:
     def test_missing_data_returns_409_with_a_reason(self, api, ended):
         detail = problem(api.get(f"/v1/comparisons/{ended}/plots/loss.svg"), 409)["detail"]
         assert detail == "Training loss against steps: no run has this curve, or it is no longer stored"
-        started = ask(api, tasks=[{**TASKS[0], "budget": {"epochs": 2}}])
+        started = start(api, tasks=[{**TASKS[0], "budget": {"epochs": 2}}])
         detail = problem(api.get(f"/v1/comparisons/{started['id']}/plots/endpoints.png"), 409)["detail"]
         assert detail.endswith("no reported run has a result yet")
 
@@ -95,7 +95,7 @@ class TestComparisonPlots:
     )
     @pytest.mark.usefixtures("worker")
     def test_invalid_requests_name_the_field(self, api, path, status, detail):
-        started = ask(api)["id"]
+        started = start(api)["id"]
         assert detail in problem(api.get(f"/v1/comparisons/{started}/plots/{path}"), status)["detail"]
 
     def test_unknown_comparison_returns_404(self, api):

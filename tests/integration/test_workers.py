@@ -13,7 +13,7 @@ from service.jobs import actions
 from service.operations import overview
 from service.storage import database
 from service.storage.tables import Comparison, Worker
-from tests.integration.comparisons.comparison_calls import ask, work
+from tests.integration.comparisons.comparison_calls import finish_all, start
 from tests.integration.comparisons.conftest import worker  # noqa: F401 (a fixture)
 from tests.integration.job_calls import claim, do, submit
 
@@ -136,11 +136,11 @@ class TestOverview:
 
     @pytest.mark.usefixtures("worker")
     def test_newest_comparisons_and_their_verdicts(self, api):
-        mine = [ask(api, name=f"number {number}", seeds=3 + number) for number in range(6)]
+        mine = [start(api, name=f"number {number}", seeds=3 + number) for number in range(6)]
         before = api.get("/v1/overview").json()["comparisons"]
         assert [comparison["name"] for comparison in before] == [f"number {number}" for number in (5, 4, 3, 2, 1)]
         assert (before[0]["ended"], before[0]["status"], before[0]["user"]) == (0, "running", "ada")
-        work()
+        finish_all()
         after = api.get("/v1/overview").json()["comparisons"][0]
         whole = api.get(f"/v1/comparisons/{mine[5]['id']}").json()
         assert after["verdict"] == whole["verdict"]
@@ -149,8 +149,8 @@ class TestOverview:
 
     @pytest.mark.usefixtures("worker")
     def test_unreadable_comparison_does_not_hide_others(self, api):
-        ask(api, name="good")
-        broken = ask(api, name="of a later version")
+        start(api, name="good")
+        broken = start(api, name="of a later version")
         with database.transaction() as session:
             session.execute(update(Comparison).where(Comparison.id == broken["id"]).values(plan={}))
         lifecycle._answers.clear()  # as after a restart

@@ -1,4 +1,4 @@
-"""Fixtures of these tests."""
+"""A worker, and the API as called by two users."""
 
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ from tests.integration.comparisons.comparison_calls import WORKER
 
 @pytest.fixture
 def worker(empty):
-    """A worker that is known to be up, beyond the short lease of tests; nothing runs but what a test says."""
+    """A worker that counts as up for an hour; it runs nothing, the tests finish the jobs."""
     with database.transaction() as session:
         session.add(Worker(**WORKER, heartbeat_at=func.clock_timestamp() + timedelta(hours=1)))
 
