@@ -1,4 +1,4 @@
-"""How tests look at what the doctor finds."""
+"""Runs the doctor's checks and summarizes their findings."""
 
 from service.operations.doctor import checks
 from service.operations.doctor.findings import Level
@@ -9,20 +9,20 @@ REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {
 CPU, GPU = {"kind": "cpu", "name": "2 cores"}, {"kind": "cuda", "name": "A100"}
 
 
-def look(check):
-    """(level, text) of what a check finds."""
-    found = checks.examine([check])
-    assert all(one.remedy for one in found if one.level is Level.ERROR), "an error needs a remedy"
-    return [(one.level.value, one.text) for one in found]
+def examine(check):
+    """Return (level, text) of each finding of a check."""
+    findings = checks.examine([check])
+    assert all(finding.remedy for finding in findings if finding.level is Level.ERROR), "an error needs a remedy"
+    return [(finding.level.value, finding.text) for finding in findings]
 
 
-def says(check, level, *words):
-    """Whether a check finds just one thing worse than ok, of this level and with these words."""
-    bad = [(found, what) for found, what in look(check) if found != "ok"]
-    assert [found for found, _ in bad] == [level], bad
-    assert all(word in bad[0][1] for word in words), bad
+def finds(check, level, *words):
+    """Assert that a check has a single finding other than ok, of this level and with these words."""
+    problems = [(found_level, text) for found_level, text in examine(check) if found_level != "ok"]
+    assert [found_level for found_level, _ in problems] == [level], problems
+    assert all(word in problems[0][1] for word in words), problems
     return True
 
 
-def is_well(check):
-    return {level for level, _ in look(check)} == {"ok"}
+def is_ok(check):
+    return {level for level, _ in examine(check)} == {"ok"}
