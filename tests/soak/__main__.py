@@ -20,7 +20,7 @@ from service.accounts import api_keys
 from service.operations.embedded.servers import Embedded
 from service.storage import database
 from service.storage.tables import Job
-from tests.acceptance.faults import harm
+from tests.acceptance.faults import injection
 from tests.acceptance.faults.ledger import results
 from tests.acceptance.faults.references import undisturbed
 from tests.acceptance.faults.specs import SPECS
@@ -49,7 +49,7 @@ def main() -> int:
             KOTRAIN_FILES=str(files),
         )
         database.migrate()
-        disk = stack.enter_context(harm.small_disk(files, 256)) if os.geteuid() == 0 else None
+        disk = stack.enter_context(injection.small_disk(files, 256)) if os.geteuid() == 0 else None
         installation = stack.enter_context(Stack(servers, api_keys.create("ada"), SETTINGS | SLOW_MACHINE))
         storm = Storm(installation, files, options.seed)
         storm.disk = disk

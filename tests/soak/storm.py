@@ -22,10 +22,10 @@ from service.jobs import queue
 from service.specs.states import JobStatus, Reason
 from service.storage import database
 from service.storage.tables import Checkpoint, Job
-from tests.acceptance.faults import harm
+from tests.acceptance.faults import injection
 from tests.acceptance.faults.ledger import Ledger, Result
 from tests.acceptance.faults.specs import SPECS, TOO_LARGE
-from tests.acceptance.faults.stack import PATIENCE_SECONDS, Caller, Stack
+from tests.acceptance.faults.stack import PATIENCE_SECONDS, RetryingClient, Stack
 from tests.acceptance.lab import RunningWorker, alive, children
 from tests.waiting import until
 from workers.heartbeat import is_away
@@ -41,10 +41,10 @@ class Jobs:
     """Clients that submit, cancel and repeat requests; each job must give the result of an undisturbed run."""
 
     def __init__(self, url: str, key: str, ledger: Ledger, references: Mapping[str, Result], seed: int) -> None:
-        self._caller = Caller(url, key)
+        self._client = RetryingClient(url, key)
         self._ledger, self._references = ledger, references
         self._random = random.Random(seed)
-        self._clients = ThreadPoolExecutor(4)
+        self._pool = ThreadPoolExecutor(4)
         self._pending: list[Future[None]] = []
         self.counts: Counter[str] = Counter()
 
@@ -71,16 +71,16 @@ class Jobs:
         """Wait for all pending calls."""
         for call in self._pending:
             call.result(PATIENCE_SECONDS)
-        self._clients.shutdown()
-        self._caller.close()
+        self._pool.shutdown()
+        self._client.close()
 
     @property
     def repeats(self) -> int:
         """Number of requests that had to be sent again."""
-        return self._caller.repeats
+        return self._client.repeats
 
     def _send(self, call: Callable[..., None], *arguments: Any) -> None:
-        self._pending.append(self._clients.submit(call, *arguments))
+        self._pending.append(self._pool.submit(call, *arguments))
 
     @staticmethod
     def _is_done(call: Future[None]) -> bool:
@@ -103,7 +103,7 @@ class Jobs:
 
     def _post(self, spec: Mapping[str, Any], twice: bool) -> UUID:
         key = f"soak-{threading.get_ident()}-{time.monotonic_ns()}"
-        answers = [self._caller.post("/v1/jobs", json=spec, key=key) for _ in range(1 + twice)]
+        answers = [self._client.post("/v1/jobs", json=spec, key=key) for _ in range(1 + twice)]
         assert {answer.status_code for answer in answers} == {202}, answers[0].text
         (job_id,) = {answer.json()["id"] for answer in answers}
         self.counts["submitted twice"] += twice
@@ -112,7 +112,7 @@ class Jobs:
     def _cancel(self, job_id: UUID) -> None:
         entry = self._ledger.entries[job_id]
         self._ledger.accept(job_id, entry.reference, entry.ends | {Reason.CANCELLED})
-        answer = self._caller.post(f"/v1/jobs/{job_id}/cancel")
+        answer = self._client.post(f"/v1/jobs/{job_id}/cancel")
         assert answer.status_code in (200, 202, 409), answer.text  # 409: the job has ended already
         self.counts["cancelled"] += answer.is_success
 
@@ -132,7 +132,7 @@ class Storm:
         self.injected: Counter[str] = Counter()
         self.stubborn: list[str] = []
         """Last output of the workers that did not stop in time when drained."""
-        self.disk: harm.SmallDisk | None = None
+        self.disk: injection.SmallDisk | None = None
         self.jobs: Jobs
 
     FAULTS: Mapping[str, int] = {  # number of times that each is in the deck
@@ -233,7 +233,7 @@ class Storm:
         process = self._child()
         with suppress(OSError):  # it ended in the meantime
             if process is not None:
-                harm.hang(process[1])
+                injection.hang(process[1])
                 return True
         return False
 
@@ -361,7 +361,7 @@ class Storm:
             return False
         file = self._files / newest[self.random.choice(sorted(newest))]
         with suppress(OSError):  # it was replaced in the meantime
-            self.random.choice((harm.truncate, harm.flip_a_bit))(file)
+            self.random.choice((injection.truncate, injection.flip_a_bit))(file)
             child = self._child()
             if child is not None:  # so that the next attempt reads it
                 os.kill(child[1], signal.SIGKILL)
@@ -377,7 +377,7 @@ def suppress_outage(ledger: Ledger) -> Iterator[None]:
     except Exception as error:
         if not is_away(error):
             raise
-        ledger.looked_away()
+        ledger.skip_look()
 
 
 def _kill_tree(pid: int) -> None:
