@@ -13,11 +13,11 @@ class SlowFiles(MemoryFileSystem):
     cachable = False
     gate = threading.Event()
     error: Exception | None = None
-    asked = 0
+    transfers = 0
     progress = None
 
     def _wait(self, progress):
-        type(self).asked += 1
+        type(self).transfers += 1
         type(self).progress = progress
         self.gate.wait(60)
         if self.error is not None:
