@@ -59,7 +59,7 @@ def test_outcome_of_the_process_decides_the_status_of_the_job(users, outcome, st
 
 @pytest.mark.parametrize("reported", [{"summary": summary(Reason.COMPLETED)}, {"failure": (Reason.ERROR, "a defect")}])
 def test_failures_after_the_end_change_nothing(users, monkeypatch, reported):
-    """Such as an error when the local copy of a checkpoint is removed."""
+    """For example an error when the local copy of a checkpoint is removed."""
 
     def run(claim, host, state, outcome):
         for name, value in reported.items():

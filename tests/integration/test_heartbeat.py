@@ -110,7 +110,7 @@ def test_unstorable_batch_does_not_delay_other_jobs(heartbeat_thread, claim):
 
 
 def test_locked_row_does_not_delay_other_jobs(heartbeat_thread, claim):
-    """Such as by an API that is frozen while it cancels that job."""
+    """An API that is frozen while it cancels a job holds such a lock."""
     sound, locked = heartbeat_thread.register(claim), heartbeat_thread.register(claimed())
     with database.transaction() as frozen:
         frozen.execute(select(Job.id).where(Job.id == locked.claim.job_id).with_for_update())
@@ -152,7 +152,7 @@ def test_job_claimed_again_by_its_worker_stops_the_old_attempt(heartbeat_thread,
 
 
 def test_worker_waits_for_a_read_only_database(claim):
-    """Such as a demoted primary, whose address another server may take over soon."""
+    """A demoted primary is read-only, and another server may take over its address soon."""
     waits, servers = [], set()
 
     def write(session):

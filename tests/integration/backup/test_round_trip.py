@@ -78,7 +78,7 @@ class TestRoundTrip:
         database.check_schema()
 
     def test_checkpoint_that_cannot_be_read_to_its_end_is_left_out(self, target, filled, tmp_path, monkeypatch):
-        """Such as a file of an object store that is replaced while it is read."""
+        """A file of an object store may be replaced while it is read."""
         newest, older = do(newest_first, filled.job_id)
         read = archive._read
         broken = store().open(newest.file).name

@@ -240,7 +240,7 @@ class TestFaults:
         assert (ended["status"], ended["message"]) == ("failed", "ZeroDivisionError: division by zero")
 
     def test_held_lock_neither_fails_nor_blocks_comparisons(self, ada):
-        """Such as by an API that is frozen while it cancels another comparison."""
+        """An API that is frozen while it cancels another comparison holds it."""
         comparison = start(ada)
         with database.transaction() as session:
             session.execute(lifecycle.LOCK)

@@ -218,7 +218,7 @@ def test_data_set_with_an_unreadable_description_does_not_exist(api, send, data_
 
 
 def test_description_is_read_again_after_a_failure(api, send, data_dir):
-    """Such as too many open files: the data set is found again once they are closed."""
+    """For example too many open files: the data set is found again once they are closed."""
     send()
     description = data_dir / "own/images/flowers/dataset.json"
     os.utime(description, ns=(1, 1))  # another time of modification: it is not cached

@@ -105,7 +105,7 @@ class TestHome:
 
 class TestDiskAndMemory:
     @pytest.mark.parametrize(("free", "level"), [(10**8, "error"), (3 * 10**9, "warning")])
-    def test_full_disk(self, schema, place, monkeypatch, free, level):
+    def test_full_disk_is_reported(self, schema, place, monkeypatch, free, level):
         usage = shutil.disk_usage(place)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
         assert finds("disk", level, "free for home and data")
