@@ -25,7 +25,7 @@ def ranked(values) -> list[dict[int, float]]:
 class TestBehindFirst:
     @pytest.mark.parametrize(("optimizers", "boards"), [(5, 2000), (10, 1000), (45, 500)])
     def test_equal_optimizers_differ_on_at_most_one_board_in_twenty(self, optimizers, boards):
-        """Holm over the pairs with the first row alone fails on 6, 11 and 23 % of boards; above 40 rows: Bonferroni."""
+        """Holm over the pairs with the first row alone is wrong on 6, 11 and 23 % of boards; above 40, Bonferroni."""
         boards = replicates(boards)
         draw = np.random.default_rng(0)
         wrong = 0
