@@ -160,12 +160,12 @@ def configured(connection, config, monkeypatch):
 def test_open_transactions_survive_migration_0004(connection, configured, monkeypatch, caplog, first, then, tries):
     monkeypatch.setattr(database, "LOCK_SECONDS", 1.5)  # longer than PostgreSQL's deadlock_timeout
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    with database.engine().connect() as at_work, ThreadPoolExecutor(1) as thread:
-        at_work.execute(text(f"LOCK TABLE {first} IN ROW EXCLUSIVE MODE"))
+    with database.engine().connect() as other, ThreadPoolExecutor(1) as thread:
+        other.execute(text(f"LOCK TABLE {first} IN ROW EXCLUSIVE MODE"))
         migrating = thread.submit(database.migrate)
         until(lambda: connection.scalar(waiting))
-        at_work.execute(text(f"LOCK TABLE {then} IN ROW EXCLUSIVE MODE"))
-        at_work.commit()
+        other.execute(text(f"LOCK TABLE {then} IN ROW EXCLUSIVE MODE"))
+        other.commit()
         migrating.result(60)
     assert len([record for record in caplog.records if "migration postponed" in record.message]) == tries - 1
     assert schema_version.read(connection).number == schema_version.code_number()

@@ -46,7 +46,7 @@ def get(server, where="/healthz", **headers):
 
 
 def test_client_that_never_reads_is_disconnected_and_others_are_not(server, monkeypatch, caplog):
-    monkeypatch.setattr(response, "TAKE_SECONDS", 0.5)
+    monkeypatch.setattr(response, "SEND_TIMEOUT_SECONDS", 0.5)
     job_id = submit()
     claimed = claim()
     good = server.listen(path(job_id))
@@ -88,10 +88,10 @@ def test_heartbeats_are_sent_during_silence(server, monkeypatch, of):
     ):
         lines = answer.iter_lines()
         until(lambda: next(lines) == ":")
-        began, looks = time.monotonic(), server.hub.looks
+        start, polls = time.monotonic(), server.hub.polls
         assert [next(lines) for _ in range(4)] == ["", ":", "", ":"]
-        assert time.monotonic() - began > 0.4
-        assert server.hub.looks > looks + 2
+        assert time.monotonic() - start > 0.4
+        assert server.hub.polls > polls + 2
 
 
 def test_deleted_key_ends_its_streams(server, monkeypatch):
@@ -102,8 +102,8 @@ def test_deleted_key_ends_its_streams(server, monkeypatch):
     other = server.listen(path(job_id))
     for listener in (revoked[0], other):
         listener.wait_for_events(1)
-    looks = server.hub.looks
-    until(lambda: server.hub.looks > looks + 1)
+    polls = server.hub.polls
+    until(lambda: server.hub.polls > polls + 1)
     assert server.hub.streams == 3
     with database.transaction() as session:
         session.execute(
@@ -121,15 +121,15 @@ def test_polling_continues_after_a_failure(server, monkeypatch, caplog, error):
     job_id = submit()
     listener = server.listen(path(job_id))
     listener.wait_for_events(1)
-    look, failed = Hub._look, threading.Event()
+    poll, failed = Hub._poll, threading.Event()
 
     async def fail_once(*args):
         if not failed.is_set():
             failed.set()
             raise error
-        await look(*args)
+        await poll(*args)
 
-    monkeypatch.setattr(Hub, "_look", fail_once)
+    monkeypatch.setattr(Hub, "_poll", fail_once)
     assert failed.wait(30)
     finish(claim())
     assert listener.wait_until_end().statuses() == ["queued", "running", "succeeded"]
@@ -141,20 +141,20 @@ def test_open_transaction_that_delays_streams_is_logged_once(server, monkeypatch
     def logged():
         return [record.message for record in caplog.records if "wait for its end" in record.message]
 
-    def look_again():
-        looks = server.hub.looks
-        until(lambda: server.hub.looks > looks + 3)
+    def wait_for_polls():
+        polls = server.hub.polls
+        until(lambda: server.hub.polls > polls + 3)
 
     monkeypatch.setattr(hub, "STALL_SECONDS", 0.1)
     monkeypatch.setattr(hub, "PULSE_SECONDS", 0.05)
     listener = server.listen("/v1/events").opened()
     with psycopg.connect(settings().database_url.replace("+psycopg", "", 1)) as idle:
         (xid,) = idle.execute("SELECT pg_current_xact_id()::text").fetchone()
-        look_again()
+        wait_for_polls()
         assert logged() == []  # no stream is delayed
         submit()
         until(logged)
-        look_again()
+        wait_for_polls()
     (message,) = logged()
     assert message.startswith(f"transaction {xid} has been open for ")
     listener.wait_for_events(1)
@@ -222,8 +222,8 @@ def test_equal_reads_are_shared(server, monkeypatch):
     for listener in listeners:
         listener.wait_for_events(1)
     before = len(reads)
-    looks = server.hub.looks
-    until(lambda: server.hub.looks > looks + 1)
+    polls = server.hub.polls
+    until(lambda: server.hub.polls > polls + 1)
     claimed = claim()
     for listener in listeners:
         listener.wait_for_events(2)
