@@ -127,7 +127,7 @@ def space(values: Mapping[str, Any]) -> str:
         if values.get(form) is not None:
             low, high = values[form]
             return f"{number(low)} to {number(high)}{words}"
-    return f"one of {listed([number(one) or 'null' for one in values.get('choice') or []], 'or')}"
+    return f"one of {listed([number(choice) or 'null' for choice in values.get('choice') or []], 'or')}"
 
 
 def listed(names: Sequence[str], word: str = "and") -> str:
@@ -145,8 +145,8 @@ def shortened(text: str, most: int) -> str:
 
 def all_shortened(labels: Sequence[str], most: int) -> list[str]:
     """Shortened labels that are still different."""
-    found = [shortened(label, most) for label in labels]
+    texts = [shortened(label, most) for label in labels]
     return [
-        text if found.count(text) == 1 else f"{number}. {shortened(label, most - 4)}"
-        for number, (label, text) in enumerate(zip(labels, found, strict=True), 1)
+        text if texts.count(text) == 1 else f"{number}. {shortened(label, most - 4)}"
+        for number, (label, text) in enumerate(zip(labels, texts, strict=True), 1)
     ]

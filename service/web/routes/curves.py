@@ -76,7 +76,7 @@ def show(session: Database, _: Caller, comparison_id: UUID, query: Annotated[Cur
     task = answer.tasks[query.task - 1]
     jobs = [job for group in task.groups for job in group.jobs]
     curves = read.curves(session, jobs, [query.metric])
-    view = curves_answer(task, query.metric, query.along, traces.runs_of(task, curves), curves)
+    view = curves_answer(task, query.metric, query.along, traces.curves_by_group(task, curves), curves)
     return Response(view.model_dump_json(), media_type="application/json")
 
 
@@ -84,7 +84,7 @@ def curves_answer(
     task: TaskAnswer,
     metric: str,
     along: traces.Along,
-    runs: dict[str, traces.RunsOf],
+    runs: dict[str, traces.GroupCurves],
     curves: dict[UUID, dict[str, read.Curve]],
 ) -> CurvesAnswer:
     """The response for a task whose curves have been read."""

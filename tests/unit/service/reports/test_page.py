@@ -161,12 +161,12 @@ class TestUsual:
     def test_has_every_figure(self) -> None:
         found = rendered("usual")[1].text
         for title in (
-            "Validation accuracy against steps",
-            "Validation accuracy against time",
+            "Validation accuracy by step",
+            "Validation accuracy over time",
             "Test accuracy of every run",
             "Paired differences",
-            "Training loss against steps",
-            "Weight correlation against steps",
+            "Training loss by step",
+            "Weight correlation by step",
             "Sensitivity to the learning rate",
             "Expected best score by number of trials",
             "Trials of ko soft (adam)",
