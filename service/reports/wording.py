@@ -22,7 +22,7 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Scale:
-    """How values of a metric are written in a table: accuracies in percent, their differences in points."""
+    """Formatting of a metric's values: accuracies in percent, their differences in points."""
 
     metric: str
 
@@ -73,7 +73,7 @@ class Scale:
 
 
 def target_in_words(target: Mapping[str, object] | None) -> str:
-    """`validation accuracy ≥ 95 %`; nothing without one."""
+    """`validation accuracy ≥ 95 %`; empty without a target."""
     if not target:
         return ""
     scale = Scale(str(target["metric"]))
@@ -83,7 +83,7 @@ def target_in_words(target: Mapping[str, object] | None) -> str:
 
 
 def between(low: str, high: str) -> str:
-    """Both ends, or nothing."""
+    """`low to high`; empty if an end is missing."""
     return f"{low} to {high}" if low and high else ""
 
 
@@ -131,7 +131,7 @@ def space(values: Mapping[str, Any]) -> str:
 
 
 def listed(names: Sequence[str], word: str = "and") -> str:
-    """All of them: `a, b and c`."""
+    """All names: `a, b and c`."""
     return all_or_some(names, most=None, word=word)
 
 
