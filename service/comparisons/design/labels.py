@@ -41,12 +41,12 @@ def optimizer_family(value: Mapping[str, Any]) -> str:
 
 def _distinguishing(value: Mapping[str, Any], values: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the parameters that the label of `value` shows."""
-    relatives = [other["params"] for other in values if optimizer_family(other) == optimizer_family(value)]
-    strangers = [other["params"] for other in values]
+    everyone = [other["params"] for other in values]
+    family = [other["params"] for other in values if optimizer_family(other) == optimizer_family(value)]
     return [
         name
-        for name, own in value["params"].items()
-        if any(other.get(name) != own for other in (strangers if name == "lr" else relatives))
+        for name, param in value["params"].items()
+        if any(params.get(name) != param for params in (everyone if name == "lr" else family))
     ]
 
 

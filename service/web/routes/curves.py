@@ -87,8 +87,8 @@ def curves_answer(
     runs: dict[str, traces.GroupCurves],
     curves: dict[UUID, dict[str, read.Curve]],
 ) -> CurvesAnswer:
-    """The response for a task whose curves have been read."""
-    bands = {label: traces.band(of.traces(metric, along)) for label, of in runs.items()}
+    """Build the response for a task from its curves."""
+    bands = {label: traces.band(group.traces(metric, along)) for label, group in runs.items()}
     return CurvesAnswer(
         task=task.label,
         metric=metric,
@@ -107,8 +107,8 @@ def curves_answer(
         ],
         diverged=[
             LostView(label=label, x=trace.x.tolist(), y=trace.y.tolist())
-            for label, of in runs.items()
-            for trace in of.diverged_traces(metric, along)
+            for label, group in runs.items()
+            for trace in group.diverged_traces(metric, along)
         ],
         finals=[
             FinalView(label=group.label, job=job, value=float(trace.y[-1]))

@@ -189,7 +189,7 @@ class TestUsual:
         made, text = study(), rendered("usual")[1].text
         assert "✓ holds Paired." in text
         assert "✗ violated Times undisturbed." in text
-        assert "? unknown Differences without strong skew." in text
+        assert "? unknown Symmetry of differences." in text
         assert made.answer.methods in text
         assert "3 existing runs were reused: 2 by ada and 1 by grace." in text
         assert f"/v1/comparisons/{made.answer.id}/report?format=csv" in text

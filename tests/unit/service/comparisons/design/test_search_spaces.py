@@ -81,7 +81,7 @@ def test_a_grid_is_every_combination():
         ({"uniform": [0, float("nan")]}, "finite"),
         ({"choice": []}, "at least 1"),
         ({"integer": [1.5, 2]}, "integer"),
-        ({"choice": [0.001, 1e-3]}, "0.001 is there more than once: list each value once"),
+        ({"choice": [0.001, 1e-3]}, "0.001 is listed more than once"),
         ({"choice": [1, 1.0]}, "more than once"),
         ({"choice": [[1, 2], [1, 2]]}, "more than once"),
         ({"integer": [10**400, 10**401]}, "less than or equal to 9007199254740992"),
