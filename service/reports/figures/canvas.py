@@ -121,11 +121,11 @@ def canvas(height: float = HEIGHT) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def plain_ticks(axes: Axes, which: str, *, is_log: bool, most: int = 6) -> None:
+def plain_ticks(axes: Axes, axis_name: str, *, is_log: bool, most: int = 6) -> None:
     """Set the scale and the ticks of an axis, with labels such as 0.001 or 20k."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis = axes.xaxis if axis_name == "x" else axes.yaxis
     if is_log:
-        (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+        (axes.set_xscale if axis_name == "x" else axes.set_yscale)("log")
         low, high = sorted(axis.get_view_interval())
         decades = float("inf") if low <= 0 else high / low
         axis.set_major_locator(LogLocator(subs=(1.0,) if decades >= 100 else (1.0, 2.0, 5.0), numticks=most + 2))

@@ -228,9 +228,9 @@ def two_parameters(study: Study, task: TaskAnswer, view: TuningView, key: str) -
     chosen = _chosen(view)
     if chosen is not None:
         _draw_ring(axes, at[x].of(chosen.params[x]), at[y].of(chosen.params[y]))
-    for name, which in ((x, "x"), (y, "y")):
-        (axes.set_xlabel if which == "x" else axes.set_ylabel)(study.glyphs.encode(name))
-        at[name].set_ticks(axes, which)
+    for name, axis_name in ((x, "x"), (y, "y")):
+        (axes.set_xlabel if axis_name == "x" else axes.set_ylabel)(study.glyphs.encode(name))
+        at[name].set_ticks(axes, axis_name)
         axes.margins(0.08)
     bar = figure.colorbar(dots, ax=axes, aspect=25, pad=0.02, extend="neither" if floor == worst else _extend(scale))
     bar.set_label(scale.with_unit)
@@ -255,12 +255,12 @@ class _Places:
         """The coordinate of a value."""
         return float(value) if self.are_numbers else float(self.names.index(number(value)))
 
-    def set_ticks(self, axes: Axes, which: str) -> None:
+    def set_ticks(self, axes: Axes, axis_name: str) -> None:
         """Label the axis with the values."""
         if self.are_numbers:
-            plain_ticks(axes, which, is_log=self.is_log)
+            plain_ticks(axes, axis_name, is_log=self.is_log)
         else:
-            (axes.set_xticks if which == "x" else axes.set_yticks)(range(len(self.names)), self.names)
+            (axes.set_xticks if axis_name == "x" else axes.set_yticks)(range(len(self.names)), self.names)
 
 
 def _floor(values: Any, best: float, worst: float) -> float:
