@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from service.comparisons.analysis.decision import Ranking
 from service.comparisons.analysis.verdict import lead_text
 from service.comparisons.answers import GroupView
-from service.comparisons.design.labels import optimizer_family
 from service.specs.metric_text import Measure
+from service.specs.optimizer_family import optimizer_family
 from service.stats.multiple_testing import FEWEST_PAIRS
 
 

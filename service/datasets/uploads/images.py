@@ -44,9 +44,7 @@ def read_folders(path: Path, image_size: int | None, most_bytes: int) -> Records
                 images = _room(len(members), image, most_bytes)
                 first = member.filename
             are_grey = are_grey and image.mode in GREY
-            if (image.height, image.width) != images.shape[
-                1:3
-            ]:  # before `convert`, which fails for truncated files
+            if (image.height, image.width) != images.shape[1:3]:  # before `convert`, which fails for truncated files
                 raise Invalid.field(
                     "image_size",
                     f"'{member.filename}' has {image.width} x {image.height} pixels but '{first}' has "

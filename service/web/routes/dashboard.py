@@ -46,7 +46,7 @@ PACKAGED = {
 """Files of installed packages, as (package, path in the package)."""
 EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
 MAPS = "'sha256-ji27qzEtxXZW+7dun6UwjHXJ18e6WAin1VvNtkzIE/o='"
-"""Hashes of the style sheets that plotly 7.1 inserts: an empty one, to which its script adds rules, and one for maps."""
+"""Hashes of the style sheets that plotly 7.1 inserts: an empty one, to which its script adds rules; one for maps."""
 SECURITY_HEADERS = {
     # Nothing from other hosts, no inline scripts or styles, and no other site may frame the page.
     "Content-Security-Policy": f"default-src 'none'; script-src 'self'; style-src 'self' {EMPTY} {MAPS}; "
