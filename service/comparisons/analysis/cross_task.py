@@ -99,7 +99,7 @@ def _rank(
 
 
 def _times(tasks: Sequence[TaskAnswer], labels: Sequence[str]) -> NDArray[np.float64] | None:
-    """Median seconds to the target, shape (optimizers, tasks), inf for a miss; None where a task has no target."""
+    """Median seconds to the target, shape (optimizers, tasks), inf for a miss; None if a task has no target."""
     if not all(task.to_target for task in tasks):
         return None
     seconds = [{group.label: group.seconds for group in task.to_target} for task in tasks]

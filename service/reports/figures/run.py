@@ -43,11 +43,8 @@ def curves(
     all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
     words, linear = [], []
     for axes, names in zip(all_axes, panels, strict=False):
-        drawn = [
-            name
-            for name, style in zip(names, styles, strict=False)
-            if _draw(axes, curves_by_name[name], style, name, smooth)
-        ]
+        pairs = zip(names, styles, strict=False)
+        drawn = [name for name, style in pairs if _draw(axes, curves_by_name[name], style, name, smooth)]
         has_logarithm = any(_is_positive(curves_by_name[name]) for name in drawn)
         plain_ticks(axes, "x", is_log=False, most=6 // columns)
         plain_ticks(axes, "y", is_log=is_log and has_logarithm, most=5)
@@ -64,12 +61,17 @@ def curves(
         return absent(title, "a logarithmic axis needs a value above 0")
     if columns == 1 and len(panels[0]) > 1:
         add_legend(figure, dict(zip((Scale(name).words for name in panels[0]), styles, strict=False)), glyphs)
-    description = f"Last values: {listed(words)}."
+    return Sheet(title=title, figure=figure, description=_described(words, linear, smooth))
+
+
+def _described(words: Sequence[str], linear: Sequence[str], smooth: float) -> str:
+    """The last values, and how the lines are drawn."""
+    text = f"Last values: {listed(words)}."
     if linear:
-        description += f" On a linear axis, because no value is above 0: {listed(linear)}."
+        text += f" On a linear axis, because no value is above 0: {listed(linear)}."
     if smooth:
-        description += f" Lines are exponential moving averages (smoothing {smooth:g}) of the faint lines."
-    return Sheet(title=title, figure=figure, description=description)
+        text += f" Lines are exponential moving averages (smoothing {smooth:g}) of the faint lines."
+    return text
 
 
 def _is_positive(curve: Curve) -> bool:

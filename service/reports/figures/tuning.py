@@ -199,13 +199,37 @@ def two_parameters(study: Study, task: TaskAnswer, view: TuningView, key: str) -
         return absent(title, f"no trial has a score{study.yet}")
     scale = Scale(view.metric)
     figure, axes = canvas(HEIGHT + 20)
-    at = {name: _Places([trial.params[name] for trial in view.trials]) for name in (x, y)}
-    values = np.array([scale.factor * (trial.score or 0.0) for trial in scored])
+    positions = {name: _Positions([trial.params[name] for trial in view.trials]) for name in (x, y)}
+
+    def point(trial: TrialView) -> tuple[float, float]:
+        return positions[x].of(trial.params[x]), positions[y].of(trial.params[y])
+
+    _draw_scores(figure, axes, [point(trial) for trial in scored], [trial.score or 0.0 for trial in scored], scale)
+    lost = [trial for trial in view.trials if trial.status in ("diverged", "failed")]
+    _draw_lost(axes, [point(trial) for trial in lost])
+    chosen = _chosen(view)
+    if chosen is not None:
+        _draw_ring(axes, *point(chosen))
+    for name, axis_name in ((x, "x"), (y, "y")):
+        (axes.set_xlabel if axis_name == "x" else axes.set_ylabel)(study.glyphs.encode(name))
+        positions[name].set_ticks(axes, axis_name)
+        axes.margins(0.08)
+    caption = f"Each mark is a trial, colored by {scale.words}; a ring marks the chosen one."
+    caption += " Crosses are trials that diverged or failed." if lost else ""
+    caption += f" Also tuned: {listed(names[2:])}." if names[2:] else ""
+    return study.picture(figure, key, title, _rates_in_words([view], scale), caption)
+
+
+def _draw_scores(
+    figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], scores: Sequence[float], scale: Scale
+) -> None:
+    """Draw a dot per scored trial, colored by its score, and the color bar."""
+    values = np.array([scale.factor * score for score in scores])
     best, worst = (values.max(), values.min()) if scale.is_share else (values.min(), values.max())
     floor = _floor(values, best, worst)
     dots = axes.scatter(
-        [at[x].of(trial.params[x]) for trial in scored],
-        [at[y].of(trial.params[y]) for trial in scored],
+        [x for x, _ in points],
+        [y for _, y in points],
         c=values,
         cmap=colormaps["viridis" if scale.is_share else "viridis_r"],
         vmin=min(floor, best),
@@ -215,34 +239,26 @@ def two_parameters(study: Study, task: TaskAnswer, view: TuningView, key: str) -
         linewidths=0.4,
         zorder=3,
     )
-    lost = [trial for trial in view.trials if trial.status in ("diverged", "failed")]
+    bar = figure.colorbar(dots, ax=axes, aspect=25, pad=0.02, extend="neither" if floor == worst else _extend(scale))
+    bar.set_label(scale.with_unit)
+    bar.outline.set_visible(False)
+    bar.ax.yaxis.set_major_formatter(lambda value, _: tick(value))
+
+
+def _draw_lost(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """Draw a cross per trial that diverged or failed."""
     axes.plot(
-        [at[x].of(trial.params[x]) for trial in lost],
-        [at[y].of(trial.params[y]) for trial in lost],
+        [x for x, _ in points],
+        [y for _, y in points],
         linestyle="none",
         marker="x",
         color=MUTED,
         markersize=6,
         markeredgewidth=1.4,
     )
-    chosen = _chosen(view)
-    if chosen is not None:
-        _draw_ring(axes, at[x].of(chosen.params[x]), at[y].of(chosen.params[y]))
-    for name, axis_name in ((x, "x"), (y, "y")):
-        (axes.set_xlabel if axis_name == "x" else axes.set_ylabel)(study.glyphs.encode(name))
-        at[name].set_ticks(axes, axis_name)
-        axes.margins(0.08)
-    bar = figure.colorbar(dots, ax=axes, aspect=25, pad=0.02, extend="neither" if floor == worst else _extend(scale))
-    bar.set_label(scale.with_unit)
-    bar.outline.set_visible(False)
-    bar.ax.yaxis.set_major_formatter(lambda value, _: tick(value))
-    caption = f"Each mark is a trial, colored by {scale.words}; a ring marks the chosen one."
-    caption += " Crosses are trials that diverged or failed." if lost else ""
-    caption += f" Also tuned: {listed(names[2:])}." if names[2:] else ""
-    return study.picture(figure, key, title, _rates_in_words([view], scale), caption)
 
 
-class _Places:
+class _Positions:
     """Positions of a parameter's values on an axis: numbers at their value, other values at equal distances."""
 
     def __init__(self, values: Sequence[Any]) -> None:

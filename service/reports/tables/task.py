@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
-from service.comparisons.answers import GroupView, PairView, TaskAnswer, TuningView
+from service.comparisons.answers import GroupView, PairDetail, PairView, TaskAnswer, TuningView
 from service.comparisons.design.requests import MOST_SEEDS
 from service.reports.results import tuning_of
 from service.reports.tables.table import Column, Styles, Table, marked, optimizer_column
@@ -66,7 +66,6 @@ def pairs(task: TaskAnswer, styles: Styles) -> Table:
     scale = Scale(task.metric)
     rows = task.pairs
     decimals = scale.decimals(pair.detail.sd for pair in rows)
-    detail = [pair.detail for pair in rows]
     return Table(
         f"Paired differences in {scale.words}{', in points' if scale.is_share else ''}",
         [
@@ -87,20 +86,7 @@ def pairs(task: TaskAnswer, styles: Styles) -> Table:
                 [_decided(pair) for pair in rows],
                 "Whether the difference is significant at a family-wise error rate of 5 %.",
             ),
-            Column(
-                "r", [fixed(view.correlation, 2) for view in detail], "Correlation of the two optimizers over seeds."
-            ),
-            Column("Cliff's δ", [fixed(view.cliffs_delta, 2) for view in detail], "P(a > b) − P(a < b) over all runs."),
-            Column(
-                "p permut.",
-                [p_value(view.p_permutation) for view in detail],
-                "Sign-flip permutation test, if the differences are skewed.",
-            ),
-            Column(
-                "p Wilcoxon",
-                [p_value(view.p_wilcoxon) for view in detail],
-                "Wilcoxon signed-rank test, for 6 or more seeds.",
-            ),
+            *_detail_columns([pair.detail for pair in rows]),
             Column(
                 "seeds needed",
                 [_seeds(pair.seeds_needed) for pair in rows],
@@ -110,6 +96,28 @@ def pairs(task: TaskAnswer, styles: Styles) -> Table:
         [*_explanations(rows), *_reasons((f"{pair.a} {MINUS} {pair.b}", pair.cannot_say) for pair in rows)],
         [index for index, pair in enumerate(rows) if pair.significant],
     )
+
+
+def _detail_columns(details: Sequence[PairDetail]) -> list[Column]:
+    """Statistics of the pairs besides the leading test."""
+    return [
+        Column(
+            "r", [fixed(detail.correlation, 2) for detail in details], "Correlation of the two optimizers over seeds."
+        ),
+        Column(
+            "Cliff's δ", [fixed(detail.cliffs_delta, 2) for detail in details], "P(a > b) − P(a < b) over all runs."
+        ),
+        Column(
+            "p permut.",
+            [p_value(detail.p_permutation) for detail in details],
+            "Sign-flip permutation test, if the differences are skewed.",
+        ),
+        Column(
+            "p Wilcoxon",
+            [p_value(detail.p_wilcoxon) for detail in details],
+            "Wilcoxon signed-rank test, for 6 or more seeds.",
+        ),
+    ]
 
 
 def _explanations(rows: Sequence[PairView]) -> list[str]:
