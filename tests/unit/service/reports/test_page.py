@@ -187,8 +187,8 @@ class TestUsual:
 
     def test_tells_what_it_rests_on(self) -> None:
         made, text = study(), rendered("usual")[1].text
-        assert "✓ holds Paired." in text
-        assert "✗ violated Times undisturbed." in text
+        assert "✓ holds Pairing." in text
+        assert "✗ violated Undisturbed timing." in text
         assert "? unknown Symmetry of differences." in text
         assert made.answer.methods in text
         assert "3 existing runs were reused: 2 by ada and 1 by grace." in text

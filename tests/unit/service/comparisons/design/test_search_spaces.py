@@ -75,7 +75,7 @@ def test_a_grid_is_every_combination():
     [
         ({}, "exactly one"),
         ({"uniform": [0, 1], "log_uniform": [0.1, 1]}, "exactly one"),
-        ({"uniform": [1, 1]}, "not below"),
+        ({"uniform": [1, 1]}, "not less than"),
         ({"log_uniform": [0, 1]}, "above 0"),
         ({"log_uniform": [1]}, "uniform"),
         ({"uniform": [0, float("nan")]}, "finite"),
