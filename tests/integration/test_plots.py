@@ -75,7 +75,7 @@ class TestComparisonPlots:
 
     def test_missing_data_returns_409_with_a_reason(self, api, ended):
         detail = problem(api.get(f"/v1/comparisons/{ended}/plots/loss.svg"), 409)["detail"]
-        assert detail == "Training loss against steps: no run has this curve, or it is no longer stored"
+        assert detail == "Training loss by step: no run has this curve, or it is no longer stored"
         started = start(api, tasks=[{**TASKS[0], "budget": {"epochs": 2}}])
         detail = problem(api.get(f"/v1/comparisons/{started['id']}/plots/endpoints.png"), 409)["detail"]
         assert detail.endswith("no reported run has a result yet")

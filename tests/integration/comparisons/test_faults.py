@@ -200,7 +200,7 @@ class TestFaults:
         for path in ("", "/report"):
             answer = ada.get(f"/v1/comparisons/{comparison['id']}{path}")
             assert answer.status_code == 409, answer.text
-            assert "ask for the comparison anew" in answer.json()["detail"]
+            assert "submit the comparison again" in answer.json()["detail"]
 
     def test_losses_that_overflow_count_as_diverged(self, ada):
         comparison = start(ada, optimizers=["adam", "sgd"], tuning=None, metric="test_loss")
@@ -229,7 +229,7 @@ class TestFaults:
         for path in ("", "/report"):
             answer = ada.get(f"/v1/comparisons/{broken['id']}{path}")
             assert (answer.status_code, answer.json()["message"]) == (409, message)
-            assert "ask for the comparison anew" in answer.json()["detail"]
+            assert "submit the comparison again" in answer.json()["detail"]
 
     def test_internal_error_fails_the_comparison(self, ada, monkeypatch):
         comparison = start(ada)
