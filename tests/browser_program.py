@@ -1,4 +1,4 @@
-"""The browser that the tests open pages with: Debian's Chromium, which `make tools` installs.
+"""The browser of the tests: Debian's Chromium, which `make tools` installs.
 
 Its headless shell is preferred: it takes 0.6 of the CPU time of the whole browser, which also prepares windows.
 """
@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, sync_playwright
 PROGRAMS = ("chromium-headless-shell", "chromium")
 CHROMIUM = Path(next(filter(None, map(shutil.which, PROGRAMS)), PROGRAMS[0]))
 INSTALL = f"this needs Debian's Chromium: apt-get install {PROGRAMS[0]}"
-# Without these, Chromium asks its maker's hosts for things by itself.
+# Without these, Chromium sends requests to its vendor's hosts.
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -29,8 +29,8 @@ QUIET = [
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Chromium without a window, until the block ends."""
+    """Headless Chromium, until the block ends."""
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield found
-        found.close()
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()

@@ -149,7 +149,7 @@ class TestTunedParameters:
     def test_shows_invalid_values_at_their_row(self, card: Locator) -> None:
         values = card.get_by_label("Values", exact=True)
         values.fill("0.1, 0.01")
-        expect(values).to_have_accessible_description(re.compile("the lowest value comes first"))
+        expect(values).to_have_accessible_description(re.compile("the first value must be less than the second"))
         values.fill("0.1")
         expect(values).to_have_accessible_description(re.compile("value 2 is missing"))
 

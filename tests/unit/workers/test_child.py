@@ -11,7 +11,7 @@ import torch
 
 from service.specs.outcome import Summary
 from service.specs.states import Reason
-from tests.programs import said
+from tests.programs import run_program
 from workers import child
 from workers.training.failures import DataReadError
 
@@ -55,7 +55,7 @@ def found() -> dict[str, Any]:
         JOB | {"budget": {"seconds": 0.2}},
         JOB | {"optimizer": "of-a-later-version", "budget": {"steps": 3}},
     ]
-    answer: dict[str, Any] = said(PROGRAM, json.dumps(specs), CUDA_VISIBLE_DEVICES="")
+    answer: dict[str, Any] = run_program(PROGRAM, json.dumps(specs), CUDA_VISIBLE_DEVICES="")
     return answer
 
 

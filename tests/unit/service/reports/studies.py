@@ -40,7 +40,7 @@ from service.comparisons.answers import (
 from service.comparisons.design.plan import Plan
 from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
-from service.comparisons.styles import looks
+from service.comparisons.styles import plot_styles
 from service.metrics.read import Curve
 from service.specs.outcome import Target
 from service.specs.states import ComparisonStatus
@@ -269,7 +269,7 @@ class _Maker:
                 }
             ),
             estimates=[],
-            looks=looks([(one.label, one.name) for one in self.plan.optimizers]),
+            looks=plot_styles([(one.label, one.name) for one in self.plan.optimizers]),
         )
         return Made(answer, self.curves)
 
@@ -580,10 +580,10 @@ class _Maker:
 
     def assumptions(self) -> list[Assumption]:
         return [
-            Assumption(name="paired", holds=True, text="Runs of one seed start from the same weights."),
-            Assumption(name="differences without strong skew", holds=None, text="0 of 12 pairs are more skewed."),
-            Assumption(name="no run diverged", holds=not self.wish.diverged, text="Each counts with its score."),
-            Assumption(name="times undisturbed", holds=False, text="Jobs ran beside others, so times are rough."),
+            Assumption(name="pairing", holds=True, text="Runs of one seed start from the same weights."),
+            Assumption(name="symmetry of differences", holds=None, text="0 of 12 pairs are more skewed."),
+            Assumption(name="no divergence", holds=not self.wish.diverged, text="Each counts with its score."),
+            Assumption(name="undisturbed timing", holds=False, text="Jobs ran beside others, so times are rough."),
         ]
 
 

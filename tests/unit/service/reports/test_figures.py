@@ -13,12 +13,12 @@ from service.comparisons.styles import LookView
 from service.metrics.read import Curve
 from service.reports.figures import canvas
 from service.reports.figures.across import alike
-from service.reports.figures.canvas import Lettering, inline, settings
+from service.reports.figures.canvas import GlyphSubstitution, inline, settings
 from service.reports.figures.scores import Window
 from service.reports.figures.study import Study
 from service.reports.formats import render
-from service.reports.palette import COLOURS, DASHES, MARKERS, VARIABLES, drawn
-from service.reports.traces import MOST_POINTS, RunsOf, Trace, band, first_hit, trace
+from service.reports.palette import COLOURS, DASHES, MARKERS, VARIABLES, plot_styles
+from service.reports.traces import MOST_POINTS, GroupCurves, Trace, band, first_hit, trace
 from service.specs.outcome import Target
 from tests.unit.service.reports.studies import study
 
@@ -92,7 +92,7 @@ class TestTraces:
     def test_diverged_runs_are_told_apart(self) -> None:
         made = study(diverged={(0, 1): 2})
         (group,) = [group for group in made.answer.tasks[0].groups if group.diverged]
-        runs = RunsOf.group(group, made.curves)
+        runs = GroupCurves.of(group, made.curves)
         assert (len(runs.finished), len(runs.diverged)) == (3, 2)
         assert len(runs.endpoints("test_accuracy")) == 3
         assert not [run for run in runs.diverged if "test_accuracy" in run]
@@ -109,11 +109,11 @@ class TestTraces:
 class TestLooks:
     def test_the_page_draws_what_the_answer_says(self) -> None:
         made = study()
-        assert {label: look.view for label, look in Study(made.answer, {}).looks.items()} == made.answer.looks
-        assert Study(made.answer, {}).looks["ko soft (adam)"].colour == "#0072b2"
+        assert {label: style.view for label, style in Study(made.answer, {}).styles.items()} == made.answer.looks
+        assert Study(made.answer, {}).styles["ko soft (adam)"].colour == "#0072b2"
 
     def test_a_look_is_what_its_numbers_say(self) -> None:
-        found = drawn(
+        found = plot_styles(
             ["b", "a"], {"a": LookView(colour=6, dash=3, marker=8), "b": LookView(colour=0, dash=0, marker=1)}
         )
         assert list(found) == ["b", "a"]
@@ -171,11 +171,11 @@ def drawing(title: str = "a", label: str = "a") -> str:
     with settings():
         figure = Figure(layout="constrained")
         axes = figure.add_subplot()
-        lettering = Lettering([label])
+        glyphs = GlyphSubstitution([label])
         axes.plot([1, 2], [1, 3], color=COLOURS[0], marker="o")
         axes.fill_between([1, 2], [0, 1], [2, 4], color=COLOURS[1], alpha=0.2)
-        axes.set_yticks([1], [lettering.drawn(label)])
-        return str(inline(figure, "key", title, "described", lettering))
+        axes.set_yticks([1], [glyphs.encode(label)])
+        return str(inline(figure, "key", title, "described", glyphs))
 
 
 class TestInline:
@@ -235,14 +235,14 @@ class TestSettings:
 
 
 def test_a_letter_without_a_place_is_a_question_mark() -> None:
-    lettering = Lettering([chr(code) for code in range(0x4E00, 0x4E00 + 300)])
-    assert lettering.meant(lettering.drawn("\u4e00")) == "\u4e00"
-    assert lettering.drawn(chr(0x4E00 + 299)) == "?"
+    glyphs = GlyphSubstitution([chr(code) for code in range(0x4E00, 0x4E00 + 300)])
+    assert glyphs.decode(glyphs.encode("\u4e00")) == "\u4e00"
+    assert glyphs.encode(chr(0x4E00 + 299)) == "?"
 
 
 def test_runs_without_curves_are_no_error() -> None:
     group = study().answer.tasks[0].groups[0].model_copy(update={"jobs": [UUID(int=1)]})
-    assert RunsOf.group(group, {}).finished == [{}]
+    assert GroupCurves.of(group, {}).finished == [{}]
 
 
 def test_a_target_beyond_the_axes_is_told_and_leaves_them_their_place() -> None:
@@ -269,7 +269,7 @@ def test_runs_without_a_moment_in_common_are_told_and_the_others_drawn(count: in
     if count == 1:
         assert f"Not drawn, because its runs do not overlap: {groups[0].label}." in body
     else:
-        assert "validation accuracy against time (the runs of each optimizer do not overlap" in body
+        assert "validation accuracy over time (the runs of each optimizer do not overlap" in body
 
 
 def test_what_will_not_come_is_not_waited_for() -> None:

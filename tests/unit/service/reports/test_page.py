@@ -161,12 +161,12 @@ class TestUsual:
     def test_has_every_figure(self) -> None:
         found = rendered("usual")[1].text
         for title in (
-            "Validation accuracy against steps",
-            "Validation accuracy against time",
+            "Validation accuracy by step",
+            "Validation accuracy over time",
             "Test accuracy of every run",
             "Paired differences",
-            "Training loss against steps",
-            "Weight correlation against steps",
+            "Training loss by step",
+            "Weight correlation by step",
             "Sensitivity to the learning rate",
             "Expected best score by number of trials",
             "Trials of ko soft (adam)",
@@ -187,9 +187,9 @@ class TestUsual:
 
     def test_tells_what_it_rests_on(self) -> None:
         made, text = study(), rendered("usual")[1].text
-        assert "✓ holds Paired." in text
-        assert "✗ violated Times undisturbed." in text
-        assert "? unknown Differences without strong skew." in text
+        assert "✓ holds Pairing." in text
+        assert "✗ violated Undisturbed timing." in text
+        assert "? unknown Symmetry of differences." in text
         assert made.answer.methods in text
         assert "3 existing runs were reused: 2 by ada and 1 by grace." in text
         assert f"/v1/comparisons/{made.answer.id}/report?format=csv" in text

@@ -13,7 +13,7 @@ from service.metrics.read import Curve
 from service.reports import plot_names, plots
 from service.reports.figures import canvas
 from service.reports.palette import COLOURS, DARK, GRID, INK, MUTED, PAPER
-from service.reports.plot_names import Wish
+from service.reports.plot_names import FileOptions
 from tests.unit.service.reports.studies import OPTIMIZERS, Made, study
 
 NAMES = [*plot_names.TASK, "tried-2"]
@@ -26,8 +26,8 @@ def made() -> Made:
     return study()
 
 
-def of_task(made: Made, name: str, wish: Wish) -> bytes:
-    return plots.of_task(made.answer, made.answer.tasks[0], made.curves, name, wish)
+def of_task(made: Made, name: str, options: FileOptions) -> bytes:
+    return plots.of_task(made.answer, made.answer.tasks[0], made.curves, name, options)
 
 
 def size(png: bytes) -> tuple[int, int]:
@@ -58,7 +58,7 @@ def check_alone(svg: bytes) -> ElementTree.Element:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_figure_of_a_task_stands_alone(made: Made, name: str, theme: plot_names.Theme) -> None:
-    svg = of_task(made, name, Wish("svg", theme))
+    svg = of_task(made, name, FileOptions("svg", theme))
     check_alone(svg)
     used = set(re.findall(r"#[0-9a-f]{6}", svg.decode()))
     other = set(DARK.values()) if theme == "light" else LIGHT
@@ -73,31 +73,31 @@ def test_names_and_figures_are_the_same(made: Made) -> None:
 
 @pytest.mark.parametrize("name", plot_names.ACROSS)
 def test_every_figure_of_all_tasks_stands_alone(made: Made, name: str) -> None:
-    check_alone(plots.of_all_tasks(made.answer, name, Wish("svg")))
+    check_alone(plots.of_all_tasks(made.answer, name, FileOptions("svg")))
 
 
 def test_the_key_is_in_the_drawing(made: Made) -> None:
-    texts = [element.text for element in check_alone(of_task(made, "curves", Wish("svg"))).iter()]
+    texts = [element.text for element in check_alone(of_task(made, "curves", FileOptions("svg"))).iter()]
     assert {"adam", "ko soft (adam)", "sgd", "rmsprop lr=0.001"} <= set(texts)
 
 
 @pytest.mark.parametrize("width", [320, 1361, 4000])
 def test_pixels_are_as_many_as_asked_for(made: Made, width: int) -> None:
-    assert size(of_task(made, "cost", Wish("png", "dark", width)))[0] == width
+    assert size(of_task(made, "cost", FileOptions("png", "dark", width)))[0] == width
 
 
 def test_themes_of_pixels_differ(made: Made) -> None:
-    light, dark = (of_task(made, "cost", Wish("png", theme, 320)) for theme in ("light", "dark"))
+    light, dark = (of_task(made, "cost", FileOptions("png", theme, 320)) for theme in ("light", "dark"))
     assert light != dark
     assert size(light) == size(dark)
 
 
 def test_a_dark_picture_leaves_the_colours_of_others_alone(made: Made) -> None:
-    before = of_task(made, "cost", Wish("svg"))
-    of_task(made, "cost", Wish("svg", "dark"))
+    before = of_task(made, "cost", FileOptions("svg"))
+    of_task(made, "cost", FileOptions("svg", "dark"))
     with pytest.raises(ZeroDivisionError), canvas.settings(dark=True):
         _ = 1 / 0
-    assert of_task(made, "cost", Wish("svg")) == before
+    assert of_task(made, "cost", FileOptions("svg")) == before
 
 
 def test_dark_colours_are_those_of_the_page() -> None:
@@ -113,19 +113,19 @@ def test_dark_colours_are_those_of_the_page() -> None:
 def test_letters_that_the_font_lacks() -> None:
     """An SVG keeps them for the reader's fonts; pixels have a question mark."""
     odd = study(optimizers=[{**one, "label": f"学习 {place} <&>"} for place, one in enumerate(OPTIMIZERS)])
-    assert "学习 1 <&>" in [element.text for element in check_alone(of_task(odd, "curves", Wish("svg"))).iter()]
-    assert size(of_task(odd, "curves", Wish("png")))[0] == 1360
+    assert "学习 1 <&>" in [element.text for element in check_alone(of_task(odd, "curves", FileOptions("svg"))).iter()]
+    assert size(of_task(odd, "curves", FileOptions("png")))[0] == 1360
 
 
 def test_why_there_is_none(made: Made) -> None:
     given = study(optimizers=[{"name": "adam"}, {"name": "sgd"}], tasks=[TASK])
     with pytest.raises(Conflict, match="no learning rate was tuned"):
-        of_task(given, "learning_rates", Wish("svg"))
+        of_task(given, "learning_rates", FileOptions("svg"))
     with pytest.raises(Conflict, match="Mean ranks over all tasks: there is only one task"):
-        plots.of_all_tasks(given.answer, "ranks", Wish("svg"))
+        plots.of_all_tasks(given.answer, "ranks", FileOptions("svg"))
     two = made.answer.model_copy(update={"across": None})
     with pytest.raises(Conflict, match="available once all planned runs have ended"):
-        plots.of_all_tasks(two, "ranks", Wish("svg"))
+        plots.of_all_tasks(two, "ranks", FileOptions("svg"))
 
 
 # --- of a job --------------------------------------------------------------------------------------------------------
@@ -149,11 +149,11 @@ CURVES = {
 }
 
 
-SVG = Wish("svg")
+SVG = FileOptions("svg")
 
 
-def of_job(name: str, wish: Wish = SVG, *, is_log: bool = False, smooth: float = 0.0) -> bytes:
-    return plots.of_job("ko", CURVES, name, wish, is_log=is_log, smooth=smooth)
+def of_job(name: str, options: FileOptions = SVG, *, is_log: bool = False, smooth: float = 0.0) -> bytes:
+    return plots.of_job("ko", CURVES, name, options, is_log=is_log, smooth=smooth)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_curves_of_a_job(name: str, said: str) -> None:
 
 def test_the_optimizer_has_its_colour() -> None:
     assert COLOURS[0] in of_job("lambda_max").decode()
-    assert COLOURS[1] in plots.of_job("adam", CURVES, "lr", Wish("svg"), is_log=False, smooth=0.0).decode()
+    assert COLOURS[1] in plots.of_job("adam", CURVES, "lr", FileOptions("svg"), is_log=False, smooth=0.0).decode()
 
 
 def test_smoothing_and_logarithms_change_the_drawing() -> None:
@@ -190,7 +190,7 @@ def test_smoothing_of_a_constant_is_that_constant() -> None:
 def test_a_logarithm_of_nothing_is_refused() -> None:
     with pytest.raises(Conflict, match="a logarithmic axis needs a value above 0"):
         of_job("lr", is_log=True)
-    with pytest.raises(Conflict, match="temperature against steps: no value is finite"):
+    with pytest.raises(Conflict, match="temperature by step: no value is finite"):
         of_job("temperature")
 
 
@@ -205,12 +205,12 @@ def test_a_panel_without_a_logarithm_hides_no_other() -> None:
 
 def test_what_no_xml_may_hold_is_replaced() -> None:
     texts = [element.text or "" for element in check_alone(of_job("odd\ufffe\uffff\x01")).iter()]
-    assert "odd\ufffd\ufffd\ufffd against steps" in texts
+    assert "odd\ufffd\ufffd\ufffd by step" in texts
     assert "odd\ufffd\ufffd\ufffd" in texts
 
 
 def test_as_pixels() -> None:
-    assert size(of_job("diagnostics", Wish("png", "dark", 700)))[0] == 700
+    assert size(of_job("diagnostics", FileOptions("png", "dark", 700)))[0] == 700
 
 
 def test_what_can_be_asked_for() -> None:

@@ -160,7 +160,7 @@ class TestVerdict:
         plan = fixed(2)
         runs = play_runs(plan, noisy([0.9, 0.97]), finished_at=START - timedelta(days=1), is_reused=True)
         first = answer(plan, runs).assumptions[0]
-        assert (first.name, first.holds) == ("the plan came first", False)
+        assert (first.name, first.holds) == ("preregistration", False)
         assert "10 of 10 reported runs had ended before this plan was fixed" in first.text
 
     def test_looks_give_repeated_intervals_and_no_interval_of_a_mean(self):
@@ -301,7 +301,7 @@ class TestMissingRuns:
         assert (missing.label, missing.seed, missing.why) == ("adam lr=0.001", 1, "error: memory")
         assert found.verdict[0].startswith("No verdict: 1 of 5 runs of adam lr=0.001 is missing (error).")
         assert found.tasks[0].pairs[0].n == 4
-        assert not next(one for one in found.assumptions if one.name == "nothing missing").holds
+        assert not next(one for one in found.assumptions if one.name == "completeness").holds
 
     @pytest.mark.parametrize("seeds", [6, {"max": 6, "looks": [3, 6]}, {"max": 6, "looks": "any"}])
     @pytest.mark.parametrize(("result", "why"), [(CANCELLED, "cancelled"), (TIMED_OUT, "timed out"), (FAILED, "error")])
@@ -386,7 +386,7 @@ class TestMissingRuns:
     def test_skew_that_cannot_be_checked_has_a_reason(self, seeds, holds, words):
         plan = fixed(2, seeds=seeds)
         found = answer(plan, play_runs(plan, noisy([0.9, 0.95])))
-        skew = next(one for one in found.assumptions if one.name == "differences without strong skew")
+        skew = next(one for one in found.assumptions if one.name == "symmetry of differences")
         assert (skew.holds, skew.text.startswith(words)) == (holds, True)
 
     def test_one_seed_is_too_few(self):
@@ -444,7 +444,7 @@ class TestTuning:
     def test_end_of_few_values_is_not_checked(self, trials, holds, words):
         plan = planned(tuning={"trials": trials})
         found = answer(plan, play_runs(plan, lambda c: scored(plan.optimizers[c.optimizer].trials[c.trial]["lr"])))
-        edge = next(one for one in found.assumptions if one.name == "best values inside the ranges")
+        edge = next(one for one in found.assumptions if one.name == "optima inside the search ranges")
         assert (edge.holds, words in edge.text) == (holds, True)
 
     def test_given_parameters_are_stated(self):
@@ -465,7 +465,7 @@ class TestTuning:
         plan = planned(tuning={"trials": 9, "method": "halving"})
         found = answer(plan, play_runs(plan, lambda c: RUNNING), status="running")
         held = {one.name: (one.holds, one.text) for one in found.assumptions}
-        assert held.pop("paired")[0] is True
+        assert held.pop("pairing")[0] is True
         assert all(holds is None and " yet" in text for holds, text in held.values()), held
 
     def test_failed_trials_are_stated(self):
