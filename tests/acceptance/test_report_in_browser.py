@@ -31,10 +31,13 @@ CASES: dict[str, Callable[[], Made]] = {
 
 # Elements that are hidden or at most 5 pixels wide or high.
 HIDDEN = """
-() => [...document.querySelectorAll('h1, h2, h3, figure h4, svg.plot, svg.swatch, table, figcaption')].filter(element => {
-  const box = element.getBoundingClientRect();
-  return !element.checkVisibility({visibilityProperty: true, opacityProperty: true}) || box.width <= 5 || box.height <= 5;
-}).map(element => element.outerHTML.slice(0, 80))
+() => [...document.querySelectorAll('h1, h2, h3, figure h4, svg.plot, svg.swatch, table, figcaption')]
+  .filter(element => {
+    const box = element.getBoundingClientRect();
+    const isVisible = element.checkVisibility({visibilityProperty: true, opacityProperty: true});
+    return !isVisible || box.width <= 5 || box.height <= 5;
+  })
+  .map(element => element.outerHTML.slice(0, 80))
 """
 # Texts of a figure that overlap or extend beyond its edge, by more than a pixel.
 CLASHES = """
