@@ -111,11 +111,11 @@ class TestWait:
         assert (pauses[0], pauses[-1]) == (0.1, 1.0)
 
     def test_looks_ahead_at_few_jobs_only(self, client):
-        jobs = [client.submit(JOB) for _ in range(2 * module.LOOK_AHEAD)]
+        jobs = [client.submit(JOB) for _ in range(2 * module.POLLED_JOBS)]
         seen = []
         with pytest.raises(WaitTimeout):
             client.wait(jobs, timeout=0, on_progress=seen.append)
-        assert len(seen[0]) == module.LOOK_AHEAD
+        assert len(seen[0]) == module.POLLED_JOBS
 
 
 class TestKey:

@@ -73,7 +73,7 @@ class TestInterquartileMean:
     def test_no_value_below_20_values(self):
         found = stats.interquartile_mean(range(19))
         assert (found.n, found.value, found.interval) == (19, None, None)
-        assert found.cannot_say == "cannot say, because percentile intervals need 20 values; there are 19"
+        assert found.cannot_say == "percentile intervals need 20 values; there are 19"
 
     def test_no_interval_for_equal_values(self):
         found = stats.interquartile_mean([0.5] * 20)

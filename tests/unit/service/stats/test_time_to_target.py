@@ -57,7 +57,7 @@ class TestPairedToTarget:
         assert stats.paired_to_target([1] * 6, [None] * 6).p == pytest.approx(2 / 2**6)
         five = stats.paired_to_target([1] * 5 + [None] * 3, [2] * 5 + [None] * 3)
         assert (five.n, five.a_first, five.b_first, five.ties, five.p) == (8, 5, 0, 3, None)
-        assert five.cannot_say == "cannot say, because the sign test needs 6 seeds without a tie; there are 5"
+        assert five.cannot_say == "the sign test needs 6 seeds without a tie; there are 5"
 
     def test_raises_value_error_for_different_lengths(self):
         with pytest.raises(ValueError, match="1 runs cannot be paired with 2"):
