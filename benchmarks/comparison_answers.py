@@ -115,7 +115,7 @@ def ask(comparison: str) -> None:
     ]  # fmt: skip
     headers = {"Authorization": f"Bearer {os.environ['KEY']}"}
     smallest = None
-    print(f"{'question':45s} {'ms':>8s} {'goal':>6s} {'ratio':>7s} {'kB':>7s}")
+    print(f"{'query':45s} {'ms':>8s} {'goal':>6s} {'ratio':>7s} {'kB':>7s}")
     with httpx2.Client(base_url="http://127.0.0.1:8765", headers=headers, timeout=120) as http:
         for name, path, query, goal in questions:
             times = []

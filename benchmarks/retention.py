@@ -264,7 +264,7 @@ def tell(collections: list[Collection]) -> None:
 
 def tell_times(times: dict[str, Times]) -> None:
     """The service's statements."""
-    print("\n| statement | alone: p50 / p99, ms | beside gc: p50 / p99, ms | ratio | n |\n|---|---|---|---|---|")
+    print("\n| statement | alone: p50 / p99, ms | during gc: p50 / p99, ms | ratio | n |\n|---|---|---|---|---|")
     for name in times["alone"]:
         (a, a99), (b, b99) = (middle_and_end(times[when][name]) for when in ("alone", "gc"))
         count = f"{len(times['alone'][name]):,} / {len(times['gc'][name]):,}"

@@ -59,7 +59,7 @@ def workers(site: Site) -> Iterator[Finding]:
         if not worker.is_up and worker.host not in hosts:  # else it was restarted
             yield warning(
                 f"the worker on {worker.host} disappeared {duration(worker.silent_seconds)} ago without shutting down",
-                f"restart it if {worker.host} is to train; its jobs have been requeued",
+                f"restart it if {worker.host} should run jobs; its jobs have been requeued",
             )
     for host in sorted(hosts):
         if (count := sum(worker.host == host for worker in up)) > 1:
