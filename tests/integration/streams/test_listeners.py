@@ -121,7 +121,7 @@ def test_polling_continues_after_a_failure(server, monkeypatch, caplog, error):
     job_id = submit()
     listening = server.listen(path(job_id))
     listening.heard(1)
-    look, failed = Hub._look, threading.Event()
+    look, failed = Hub._poll, threading.Event()
 
     async def fails_once(*of):
         if not failed.is_set():
@@ -129,7 +129,7 @@ def test_polling_continues_after_a_failure(server, monkeypatch, caplog, error):
             raise error
         await look(*of)
 
-    monkeypatch.setattr(Hub, "_look", fails_once)
+    monkeypatch.setattr(Hub, "_poll", fails_once)
     assert failed.wait(30)
     finish(claim())
     assert listening.over().statuses() == ["queued", "running", "succeeded"]
