@@ -38,6 +38,7 @@ class TestSubmit:
         assert job["user"] == "ada"
         assert job["tags"] == {"study": "first"}
         assert job["spec"]["optimizer"]["params"]["betas"] == [0.9, 0.999]
+        assert job["optimizer_label"] == "ko soft (adam)"
         assert job["spec"]["dataset"] == {
             "name": "digits",
             "params": {"split_seed": 0, "limit": None, "split": "seeded"},

@@ -22,7 +22,7 @@ TASKS = [REQUEST["tasks"][0], {**REQUEST["tasks"][0], "label": "short", "budget"
 
 @pytest.fixture
 def ended(api, worker):  # noqa: F811
-    """Two tasks, all of whose reported runs have a curve."""
+    """Two tasks, all of whose final runs have a curve."""
     started = ask(api, tasks=TASKS)
     work()
     curves = {"val_accuracy": ([10, 20, 39], [0.5, 0.7, 0.9], [0.1, 0.2, 0.4])}
@@ -72,7 +72,7 @@ class TestComparisonPlots:
         assert detail == "Training loss by step: no run has this curve, or it is no longer stored"
         started = ask(api, tasks=[{**TASKS[0], "budget": {"epochs": 2}}])
         detail = problem(api.get(f"/v1/comparisons/{started['id']}/plots/endpoints.png"), 409)["detail"]
-        assert detail.endswith("no reported run has a result yet")
+        assert detail.endswith("no final run has a result yet")
 
     @pytest.mark.parametrize(
         ("path", "status", "said"),

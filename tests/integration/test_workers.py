@@ -77,6 +77,7 @@ class TestWorkers:
         assert [job["job"] for job in second["running"]] == [str(ids[1]), str(ids[2])]
         job = first["running"][0]
         assert (job["user"], job["optimizer"], job["dataset"], job["model"]) == ("ada", "adam", "digits", "mlp")
+        assert job["optimizer_label"] == "adam"
         assert (job["step"], job["total_steps"]) == (0, None)
 
     def test_no_workers(self, api):

@@ -67,7 +67,7 @@ class TestTheTrainingProcess:
         assert not alive(child)
         assert lab.metrics(job_id)["train_loss"]["steps"], "what it measured until then is kept"
 
-    def test_eats_memory(self, lab):
+    def test_exhausts_memory(self, lab):
         beside = lab.train()
         eater = lab.submit(TOO_LARGE)
         lab.ledger.accept(eater, None, [Reason.OUT_OF_MEMORY])
@@ -95,7 +95,7 @@ class TestTheWorker:
             assert ("queued", "worker_lost") in lab.events(job_id)
             lab.assert_continued(job_id, safe[job_id])
 
-    def test_drains_and_gives_its_jobs_back_without_blame(self, lab):
+    def test_requeues_its_jobs_at_shutdown_without_counting_failures(self, lab):
         drained, other = lab.stack.workers[:2]
         with lab.stack.frozen([other]):
             ids = [lab.train(), lab.train("ko soft"), lab.train()]
@@ -237,14 +237,14 @@ class TestTheBroker:
         lab.settle()
         assert [lab.show(job_id)["attempt"] for job_id in (running, *waiting, after)] == [1] * 6
 
-    def test_a_bell_is_rung_too_often(self, lab):
+    def test_wake_up_message_is_repeated(self, lab):
         ids = [lab.train("tiny") for _ in range(4)]
         for _ in range(20):
             queue.ring()
         lab.settle()
         assert [lab.show(job_id)["attempt"] for job_id in ids] == [1] * 4
 
-    def test_a_bell_is_lost(self, lab):
+    def test_wake_up_message_is_lost(self, lab):
         with database.transaction() as session:  # the API's way, but for the bell
             user = session.scalars(select(User)).one()
             silent = str(submission.submit(session, user, JobRequest.model_validate(SPECS["tiny"])).id)

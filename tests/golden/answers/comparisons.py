@@ -44,7 +44,7 @@ def _study(name: str) -> dict[str, Any]:
 
 
 def _diverged(cell: Cell) -> End:
-    """One reported run of the second optimizer, and a trial of the first."""
+    """One final run of the second optimizer, and a trial of the first."""
     report = (cell.phase, cell.optimizer, cell.seed) == ("report", 1, 2)
     trial = (cell.phase, cell.optimizer, cell.trial) == ("tuning", 0, 1)
     return Reason.DIVERGED if report or trial else None

@@ -160,14 +160,14 @@ class TestCancel:
                 assert outcomes.finish(session, under_way, Reason.CANCELLED)
         for ended in (before, show(ada, mine)):
             (task,) = ended["tasks"]
-            assert ended["verdict"] == ["No verdict: the comparison was cancelled after 5 of 12 reported runs."]
+            assert ended["verdict"] == ["No verdict: the comparison was cancelled after 5 of 12 final runs."]
             assert not task["verdict"]["decided"]
             assert task["pairs"][0]["p"] is task["pairs"][0]["interval"] is None
             assert sum(group["n"] for group in task["groups"]) == 5
         table = ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": "latex"}).text
         assert "textbf" not in table
         assert "No mean is bold because the comparison was cancelled." in table
-        assert "The comparison was cancelled after 5 of 12 reported runs, so nothing was tested." in table
+        assert "The comparison was cancelled after 5 of 12 final runs, so nothing was tested." in table
 
 
 class TestFaults:
@@ -200,7 +200,7 @@ class TestFaults:
         for path in ("", "/report"):
             answer = ada.get(f"/v1/comparisons/{mine['id']}{path}")
             assert answer.status_code == 409, answer.text
-            assert "ask for the comparison anew" in answer.json()["detail"]
+            assert "submit the comparison again" in answer.json()["detail"]
 
     def test_losses_that_overflow_count_as_diverged(self, ada):
         mine = ask(ada, optimizers=["adam", "sgd"], tuning=None, metric="test_loss")
@@ -229,7 +229,7 @@ class TestFaults:
         for path in ("", "/report"):
             answer = ada.get(f"/v1/comparisons/{broken['id']}{path}")
             assert (answer.status_code, answer.json()["message"]) == (409, message)
-            assert "ask for the comparison anew" in answer.json()["detail"]
+            assert "submit the comparison again" in answer.json()["detail"]
 
     def test_internal_error_fails_the_comparison(self, ada, monkeypatch):
         mine = ask(ada)

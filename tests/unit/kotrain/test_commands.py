@@ -109,7 +109,7 @@ def test_a_job_that_is_not_there(kotrain):
 def test_compare_without_runs(kotrain):
     status, out, _ = kotrain("compare", "digits", "mlp", "--tag", "study=none", "--where", "model.init_scale=0.1")
     assert status == 0
-    assert out == ["No finished job matches."]
+    assert out == ["No finished job matches the query."]
     answer = json.loads("\n".join(kotrain("compare", "digits", "mlp", "--tag", "study=none", "--json")[1]))
     assert answer["groups"] == []
 

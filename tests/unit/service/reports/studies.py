@@ -103,7 +103,7 @@ def study(**wishes: Any) -> Made:
 
 
 def waiting() -> ComparisonAnswer:
-    """A comparison whose trials are running: no reported run yet."""
+    """A comparison whose trials are running: no final run yet."""
     made = study().answer
     tasks = [
         task.model_copy(
@@ -253,10 +253,11 @@ class _Maker:
             tasks=tasks,
             across=across,
             assumptions=list(self.assumptions()),
-            methods="Each tuned optimizer was tried at 8 points of a shifted Halton sequence, the same for shared "
-            "parameters, with 1 seed each; the best mean val accuracy of the last step was chosen, in runs that never "
-            "read the test set, and rerun on fresh seeds. Two-sided paired t tests; Holm's correction over all 12 "
-            "pairs holds the family-wise error rate at 5 %. A diverged run counts as 10.0 %.",
+            methods="Each tuned optimizer was run at 8 points of a shifted Halton sequence (with identical values for "
+            "parameters that optimizers share), with 1 seed each. The configuration with the best mean validation "
+            "accuracy at the last step was chosen and rerun on fresh seeds; tuning runs never read the test set. The "
+            "optimizers were compared by two-sided paired t tests; Holm's correction over all 12 pairs controlled the family-wise "
+            "error rate at 5 %. A diverged run counted as 10.0 %.",
             reused=[
                 ReusedRun(job=self.job(), label=self.labels[0], task=tasks[0].label, seed=seed, user=user)
                 for seed, user in enumerate(("ada", "ada", "grace"))
@@ -439,14 +440,15 @@ class _Maker:
         if not open_ones:
             text = f"{best.label} (mean test accuracy {100 * best.mean:.1f} %, {best.n} seeds) is best."
         else:
-            text = f"{best.label} and {open_ones[0]} cannot be told apart with {best.n} seeds."
+            text = f"{best.label} and {open_ones[0]} cannot be distinguished with {best.n} seeds."
         text += (
-            " Parameters were chosen on validation data, with 8 trials for each optimizer; those of rmsprop were given."
+            " Parameters were chosen on validation data, with 8 trials for each optimizer; those of rmsprop were "
+            "fixed in the request."
         )
         return VerdictView(
             decided=not open_ones,
             best=None if open_ones else best.label,
-            text=f"{text} This holds on this split of the data.",
+            text=f"{text} The result refers to this one split of the data.",
         )
 
     def tuning(self, number: int, position: int) -> TuningView:
@@ -573,7 +575,8 @@ class _Maker:
             friedman_p=None if few else 0.012,
             critical_difference=self.wish.critical_difference,
             sentences=[
-                f"Over {len(tasks)} tasks, {found[0].label} has the best mean rank ({found[0].mean_rank:.1f} of {k})."
+                f"Over {len(tasks)} tasks, {found[0].label} has the best mean rank ({found[0].mean_rank:.1f} among {k} "
+                "optimizers)."
             ],
             cannot_say=["Friedman's test: it needs 8 tasks or more"] if few else [],
         )

@@ -111,7 +111,7 @@ class TestReport:
         assert body.count(r"\begin{table}") == 1
         assert r"\begin{tabular}{lcc}" in body
         assert r"ko soft (adam) & \textbf{96.67 $\pm$ 0.17} & " in body
-        assert "Two-sided paired t tests" in body.rpartition(r"\end{table}")[2]
+        assert "two-sided paired t tests" in body.rpartition(r"\end{table}")[2]
         set_by_pdflatex(body, tmp_path)
 
     def test_has_a_table_for_each_of_many_tasks(self, tmp_path: Path) -> None:

@@ -213,7 +213,7 @@ class TestAwkward:
 
     def test_a_figure_that_cannot_be_drawn_is_told(self) -> None:
         text = rendered("waiting")[1].text
-        assert "No reported run has a result yet." in text
+        assert "No final run has a result yet." in text
         assert "no trial has ended yet" in text
         assert "choosing parameters: 6 of at most 88 runs ended" in text
 

@@ -43,11 +43,11 @@ class TestPairedDifference:
         [
             ([], [], None, "no pairs"),
             ([0.5], [0.25], 0.25, "only one pair"),
-            ([0.5, 0.5], [0.5, 0.5], 0.0, "same difference"),
-            ([0.9, 0.8, 0.7], [0.8, 0.7, 0.6], 0.1, "same difference"),
+            ([0.5, 0.5], [0.5, 0.5], 0.0, "differences are all equal"),
+            ([0.9, 0.8, 0.7], [0.8, 0.7, 0.6], 0.1, "differences are all equal"),
             ([0.5, math.nan], [0.1, 0.2], None, "not finite"),
             ([0.5, 0.4], [-math.inf, 0.2], None, "not finite"),
-            ([1e-300, 0.0], [0.0, 0.0], 0.0, "same difference"),
+            ([1e-300, 0.0], [0.0, 0.0], 0.0, "differences are all equal"),
         ],
     )
     def test_degenerate_input_gives_the_reason(self, a, b, difference, because):
@@ -125,12 +125,12 @@ class TestPairedDetail:
         [
             ([], [], {"sd", "correlation", "skewed", "p_permutation", "p_wilcoxon", "cliffs_delta"}, "no pairs"),
             ([0.5], [0.1], {"sd", "correlation", "skewed", "p_permutation", "p_wilcoxon"}, "one pair"),
-            ([0.9, 0.8, 0.7], [0.8, 0.7, 0.6], {"skewed", "p_permutation", "p_wilcoxon"}, "same difference"),
+            ([0.9, 0.8, 0.7], [0.8, 0.7, 0.6], {"skewed", "p_permutation", "p_wilcoxon"}, "differences are all equal"),
             (
                 [1, 2, 4],
                 [2, 2, 2],
                 {"correlation", "skewed", "p_permutation", "p_wilcoxon"},
-                "(correlation) and skewness needs 5 pairs",
+                "does not vary and estimating skewness needs 5 pairs",
             ),
             ([1, 2, 4, 8, 0, 3], [2] * 6, {"correlation", "p_permutation", "p_wilcoxon"}, "one group does not vary"),
             ([1, 2, 4, 8, 0, 3], [2, 1, 5, 6, 2, 9], {"p_permutation"}, None),

@@ -164,16 +164,19 @@ class TestVerdict:
         assert verdict.text == (
             "ko soft (adam) (mean test accuracy 96.6 %, 5 seeds) is best: it leads adam by 1.60 points "
             "(95 % interval 1.48 to 1.72), p < 0.001. "
-            "This holds at learning rate 0.001, not tuned for each group, on this split of the data."
+            "The result refers to learning rate 0.001, which was not tuned per group, and to this one split of the "
+            "data."
         )
 
     def test_cannot_be_distinguished(self):
         verdict = Runs().add(ko(), KO).add(ko(bounded=True), BOUNDED).compare().verdict
         assert (verdict.decided, verdict.best) == (False, None)
         assert verdict.text == (
-            "ko bounded (adam) and ko soft (adam) cannot be distinguished with 5 seeds: difference 0.00 points "
-            "(95 % interval -0.23 to 0.23). ko bounded (adam) (mean test accuracy 96.6 %, 5 seeds) has the best mean. "
-            "This holds at learning rate 0.001, not tuned for each group, on this split of the data."
+            "ko bounded (adam) and ko soft (adam) cannot be distinguished with 5 seeds: the mean difference is 0.00 "
+            "points (95 % interval -0.23 to 0.23). ko bounded (adam) (mean test accuracy 96.6 %, 5 seeds) has the best "
+            "mean. "
+            "The result refers to learning rate 0.001, which was not tuned per group, and to this one split of the "
+            "data."
         )
 
     def test_best_must_beat_every_other(self):
@@ -200,22 +203,24 @@ class TestVerdict:
     def test_no_shared_seeds(self):
         answer = Runs().add(adam(), ADAM).add(ko(), KO, seeds=range(10, 15)).compare()
         assert answer.pairs[0].cannot_say == "there are no pairs"
-        assert "share 0 seeds" in answer.verdict.text
+        assert "share no seeds" in answer.verdict.text
 
     def test_same_difference_on_every_seed(self):
         answer = Runs().add(adam(), [0.9, 0.8, 0.7]).add(ko(), [0.95, 0.85, 0.75]).compare()
-        assert "every pair has the same difference" in answer.verdict.text
+        assert (
+            "because the paired differences are all equal: ko soft (adam) leads by 5.00 points" in answer.verdict.text
+        )
         assert not answer.verdict.decided
 
     def test_unequal_learning_rates_are_stated(self):
         text = Runs().add(adam(), ADAM).add({"name": "sgd", "params": {"lr": 0.1}}, KO).compare().verdict.text
         assert "not recorded" in text
-        assert "This holds at learning rate" not in text
+        assert "refers to learning rate" not in text
 
     def test_no_group_and_one_group(self):
-        assert Runs().compare().verdict.text == "No finished job matches."
+        assert Runs().compare().verdict.text == "No finished job matches the query."
         only = Runs().add(adam(), ADAM).compare()
-        assert only.verdict.text.startswith("Only adam (mean test accuracy 95.0 %, 5 seeds) has finished runs")
+        assert only.verdict.text.startswith("Only adam (mean test accuracy 95.0 %, 5 seeds) has runs with a score")
         assert (only.pairs, only.verdict.decided) == ([], False)
 
 
@@ -253,7 +258,7 @@ class TestBaseOptimizerAtSeveralRates:
         tuned = [value + 0.014 for value in reversed(ADAM)]
         runs = Runs().add(adam(), ADAM).add(adam(0.01), tuned).add(ko(), KO).add(ko(collision="hard"), BOUNDED)
         text = runs.compare().verdict.text
-        assert "At the same learning rate 0.001, ko" in text
+        assert "At the same learning rate (0.001), ko" in text
         assert "leads adam (0.001) by 1.6" in text
         assert "leads adam (0.01) by 0.2" in text
 
@@ -266,7 +271,7 @@ class TestBaseOptimizerAtSeveralRates:
     def test_uses_the_most_frequent_rate(self):
         runs = Runs().add(adam(), ADAM).add(ko(), KO).add(ko(bounded=True), BOUNDED)
         runs.add(adam(0.1), [value / 5 for value in reversed(ADAM)]).add(ko(0.1), KO)
-        assert "At the same learning rate 0.001" in runs.compare().verdict.text
+        assert "At the same learning rate (0.001)" in runs.compare().verdict.text
 
 
 accuracies = st.lists(st.none() | st.floats(0, 1).map(lambda x: round(x, 3)), max_size=5)

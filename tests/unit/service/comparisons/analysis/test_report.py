@@ -104,7 +104,7 @@ class TestVerdict:
         assert [group.label for group in task.groups] == ["adam lr=0.002", "adam lr=0.001", "adam lr=0.003"]
         assert all(pair.difference > 0 and pair.significant for pair in task.pairs)
         assert "after Holm's correction over 3 pairs" in found.verdict[0]
-        assert "This holds on this split of the data." in found.verdict[0]
+        assert "The result refers to this one split of the data." in found.verdict[0]
 
     def test_open_pair_has_an_estimate_of_the_seeds_needed(self):
         plan = fixed(2)
@@ -112,7 +112,7 @@ class TestVerdict:
         assert not found.tasks[0].verdict.decided
         (pair,) = found.tasks[0].pairs
         assert pair.seeds_needed > 5
-        assert f"About {pair.seeds_needed} seeds would be needed" in found.verdict[0]
+        assert f"About {pair.seeds_needed} seeds in total would be needed" in found.verdict[0]
 
     def test_smaller_loss_is_better(self):
         plan = fixed(2, metric="test_loss")
@@ -133,7 +133,7 @@ class TestVerdict:
         winner = noisy([0.9, 0.5])
         found = answer(plan, play_runs(plan, lambda c: RUNNING if c.seed == 4 else winner(c)), status="running")
         assert not found.tasks[0].verdict.decided
-        assert "8 of 10 reported runs have finished" in found.verdict[0]
+        assert "8 of 10 final runs have finished" in found.verdict[0]
 
     def test_fixed_plan_shows_no_test_until_all_tasks_are_complete(self):
         plan = fixed(2, tasks=[TASK, TASK | {"batch_size": 32}])
@@ -161,7 +161,7 @@ class TestVerdict:
         runs = play_runs(plan, noisy([0.9, 0.97]), finished_at=START - timedelta(days=1), is_reused=True)
         first = answer(plan, runs).assumptions[0]
         assert (first.name, first.holds) == ("preregistration", False)
-        assert "10 of 10 reported runs had ended before this plan was fixed" in first.text
+        assert "10 of 10 final runs had ended before this plan was fixed" in first.text
 
     def test_looks_give_repeated_intervals_and_no_interval_of_a_mean(self):
         plan = fixed(2, seeds={"max": 20, "looks": [5, 10, 20]})
@@ -178,7 +178,7 @@ class TestVerdict:
         plan = fixed(2, seeds={"max": 30, "looks": "any"})
         found = answer(plan, play_runs(plan, noisy([0.9, 0.97])))
         assert found.tasks[0].verdict.decided
-        assert "valid at any number of seeds" in found.verdict[0]
+        assert "(always-valid test)" in found.verdict[0]
 
 
 CANCELLED = Result(JobStatus.CANCELLED, Reason.CANCELLED)
@@ -207,14 +207,14 @@ class TestCancelled:
         found = answer(plan, runs, status="cancelled")
         ended = sum(one.result.status is JobStatus.SUCCEEDED for one in runs)
         assert found.verdict == [
-            f"{task.label}: No verdict: the comparison was cancelled after {ended} of 32 reported runs."
+            f"{task.label}: No verdict: the comparison was cancelled after {ended} of 32 final runs."
             for task in found.tasks
         ]
         assert not any(task.verdict.decided or task.verdict.best for task in found.tasks)
         assert set(numbers_that_test(found)) <= {None}
         assert not any(pair.significant for task in found.tasks for pair in task.pairs)
         assert found.across is None
-        assert f"was cancelled after {ended} of 32 reported runs, so nothing was tested." in found.methods
+        assert f"was cancelled after {ended} of 32 final runs, so nothing was tested." in found.methods
 
     def test_keeps_the_means(self):
         plan = fixed(2, seeds=40)
@@ -231,7 +231,7 @@ class TestCancelled:
     def test_ended_comparison_never_says_yet(self):
         plan = fixed(2)
         found = answer(plan, play_runs(plan, lambda c: RUNNING), status="failed")
-        assert found.verdict == ["No verdict: the comparison ended early, after 0 of 10 reported runs."]
+        assert found.verdict == ["No verdict: the comparison ended early, after 0 of 10 final runs."]
         assert not [one for one in found.assumptions if " yet" in one.text]
 
 
@@ -288,7 +288,7 @@ class TestTies:
         plan = fixed(3)
         found = answer(plan, play_runs(plan, lambda c: scored(0.1)))
         assert "adam lr=0.001, adam lr=0.002 and adam lr=0.003 gave the same result in every run" in found.verdict[0]
-        assert "Also undecided" not in found.verdict[0]
+        assert "Also not significantly behind" not in found.verdict[0]
 
 
 class TestMissingRuns:
@@ -316,7 +316,7 @@ class TestMissingRuns:
             f"No verdict: 1 of {asked} runs of adam lr=0.002 is missing ({why}). {whole - 1} of {whole} "
             "seeds are complete; tests need every planned run."
         )
-        assert "Of the finished runs, adam lr=0.002 (" in found.verdict[0]
+        assert "Over the finished runs, adam lr=0.002 (" in found.verdict[0]
         assert "Planned runs are missing; pairs that lack one were not tested." in found.methods
         for pair in found.tasks[0].pairs:
             short = "adam lr=0.002" in (pair.a, pair.b)
@@ -336,7 +336,7 @@ class TestMissingRuns:
         runs = play_runs(plan, lambda c: FAILED if (c.task, c.optimizer, c.seed) == (1, 1, 2) else winner(c))
         found = answer(plan, runs, status="failed")
         assert found.across is None
-        assert found.verdict[-1] == "All tasks together are not ranked, because planned runs are missing."
+        assert found.verdict[-1] == "No overall ranking is given, because planned runs are missing."
         assert [task.verdict.decided for task in found.tasks] == [True, False]
         assert "Planned runs are missing on digits mlp batch_size=16;" in found.methods
 
@@ -424,30 +424,30 @@ class TestTuning:
         assert view.good_range.decades is not None
         assert "with 5 trials for each optimizer" in found.verdict[0]
 
-    def test_chosen_value_at_an_end_of_its_range_is_stated(self):
+    def test_chosen_value_at_the_edge_of_its_range_is_stated(self):
         plan = planned(tuning={"trials": 5})
         found = answer(plan, play_runs(plan, lambda c: scored(plan.optimizers[c.optimizer].trials[c.trial]["lr"])))
         assert found.tasks[0].tuning[0].at_edge == ["lr"]
         assert (
-            "The best value is at an end of its range, so a wider range may help: lr of adam and lr of sgd."
+            "Chosen values are at the edge of their range for adam (lr) and sgd (lr); a wider range may help."
             in found.verdict[0]
         )
 
     @pytest.mark.parametrize(
         ("trials", "holds", "words"),
         [
-            (2, None, "Too few values to check: adam 2 of lr; sgd 2 of lr."),
-            (3, None, "3 of lr"),
-            (5, False, "at an end"),
+            (2, None, "too few values were tried: 2 values of lr for adam; 2 values of lr for sgd."),
+            (3, None, "3 values of lr"),
+            (5, False, "at the edge"),
         ],
     )
-    def test_end_of_few_values_is_not_checked(self, trials, holds, words):
+    def test_edge_of_few_values_is_not_checked(self, trials, holds, words):
         plan = planned(tuning={"trials": trials})
         found = answer(plan, play_runs(plan, lambda c: scored(plan.optimizers[c.optimizer].trials[c.trial]["lr"])))
-        edge = next(one for one in found.assumptions if one.name == "optima inside the search ranges")
+        edge = next(one for one in found.assumptions if one.name == "chosen values inside their ranges")
         assert (edge.holds, words in edge.text) == (holds, True)
 
-    def test_given_parameters_are_stated(self):
+    def test_fixed_parameters_are_stated(self):
         lr = {"choice": [0.001, 0.01]}
         optimizers = [
             {"name": "adam", "space": {"lr": lr}},
@@ -458,8 +458,8 @@ class TestTuning:
             found = answer(plan, play_runs(plan, noisy([0.9, 0.95, 0.9, 0.9, 0.9])))
             equal = next(one for one in found.assumptions if one.name == "equal tuning")
             assert not equal.holds
-            assert ("were given, not tuned" in equal.text) == said
-        assert "those of sgd lr=0.1, lion lr=0.0001 and muon lr=0.02 were given." in found.verdict[0]
+            assert ("were fixed in the request, not tuned" in equal.text) == said
+        assert "those of sgd lr=0.1, lion lr=0.0001 and muon lr=0.02 were fixed in the request." in found.verdict[0]
 
     def test_assumptions_on_runs_are_open_before_a_run_has_ended(self):
         plan = planned(tuning={"trials": 9, "method": "halving"})
