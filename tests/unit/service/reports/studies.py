@@ -256,8 +256,8 @@ class _Maker:
             methods="Each tuned optimizer was run at 8 points of a shifted Halton sequence (with identical values for "
             "parameters that optimizers share), with 1 seed each. The configuration with the best mean validation "
             "accuracy at the last step was chosen and rerun on fresh seeds; tuning runs never read the test set. The "
-            "optimizers were compared by two-sided paired t tests; Holm's correction over all 12 pairs controlled the family-wise "
-            "error rate at 5 %. A diverged run counted as 10.0 %.",
+            "optimizers were compared by two-sided paired t tests; Holm's correction over all 12 pairs controlled the "
+            "family-wise error rate at 5 %. A diverged run counted as 10.0 %.",
             reused=[
                 ReusedRun(job=self.job(), label=self.labels[0], task=tasks[0].label, seed=seed, user=user)
                 for seed, user in enumerate(("ada", "ada", "grace"))
