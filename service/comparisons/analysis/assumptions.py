@@ -55,7 +55,7 @@ def _symmetry(pairs: Sequence[PairView], yet: str) -> Assumption:
     name = "symmetry of differences"
     checked = [pair for pair in pairs if pair.detail.skewed is not None]
     if not checked:
-        why = f"Skew cannot be checked{yet}: no tested pair has {FEWEST_FOR_SKEWNESS} distinct differences."
+        why = f"Skew cannot be checked{yet}: no tested pair has at least {FEWEST_FOR_SKEWNESS} seeds."
         return Assumption(name=name, holds=None, text=why)
     skewed = sum(bool(pair.detail.skewed) for pair in checked)
     return Assumption(name=name, holds=not skewed, text=_skew_text(skewed, len(checked), len(pairs)))

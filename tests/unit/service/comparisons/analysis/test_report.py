@@ -317,7 +317,7 @@ class TestMissingRuns:
             "seeds are complete; tests need every planned run."
         )
         assert "Over the finished runs, adam lr=0.002 (" in found.verdict[0]
-        assert "Planned runs are missing; pairs that lack one were not tested." in found.methods
+        assert "Planned runs were missing; affected pairs were not tested." in found.methods
         for pair in found.tasks[0].pairs:
             short = "adam lr=0.002" in (pair.a, pair.b)
             assert (pair.p is None) == (pair.interval is None) == short
@@ -338,7 +338,7 @@ class TestMissingRuns:
         assert found.across is None
         assert found.verdict[-1] == "No overall ranking is given, because planned runs are missing."
         assert [task.verdict.decided for task in found.tasks] == [True, False]
-        assert "Planned runs are missing on digits mlp batch_size=16;" in found.methods
+        assert "Planned runs were missing on digits mlp batch_size=16;" in found.methods
 
     def test_runs_on_other_data_are_missing(self):
         plan = fixed(2)
@@ -381,7 +381,7 @@ class TestMissingRuns:
 
     @pytest.mark.parametrize(
         ("seeds", "holds", "words"),
-        [(3, None, "No pair has a test and 5 unequal differences"), (8, True, "The one pair shows no")],
+        [(3, None, "Skew cannot be checked: no tested pair has at least 5 seeds."), (8, True, "The one pair shows no")],
     )
     def test_skew_that_cannot_be_checked_has_a_reason(self, seeds, holds, words):
         plan = fixed(2, seeds=seeds)
@@ -474,7 +474,7 @@ class TestTuning:
             plan,
             play_runs(plan, lambda c: FAILED if c.phase == "tuning" and c.trial == 1 and c.optimizer else scored(0.5)),
         )
-        assert "Tuning was not equal, because trials failed: 1 of 4 of sgd." in found.verdict[0]
+        assert "Tuning was not equal, because trials failed: 1 of the 4 trials of sgd." in found.verdict[0]
         assert not next(one for one in found.assumptions if one.name == "equal tuning").holds
 
     def test_unequal_numbers_of_trials_are_stated(self):
@@ -485,7 +485,7 @@ class TestTuning:
         ]
         plan = planned(optimizers=optimizers, tuning={"trials": 1, "method": "grid"})
         found = answer(plan, play_runs(plan, noisy([0.9, 0.95])))
-        assert "unequal numbers of trials (adam 2, ko soft (adam) 4)" in found.verdict[0]
+        assert "unequal numbers of trials (adam: 2, ko soft (adam): 4)" in found.verdict[0]
         assert not next(one for one in found.assumptions if one.name == "equal tuning").holds
 
 
