@@ -11,7 +11,7 @@ import torch
 
 from service.specs.outcome import Summary
 from service.specs.states import Reason
-from tests.programs import said
+from tests.programs import run_program
 from workers import child
 from workers.training.failures import DataReadError
 
@@ -51,7 +51,7 @@ JOB = {
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     specs = [JOB | {"budget": {"steps": 3}}, JOB | {"budget": {"seconds": 0.2}}]
-    answer: dict[str, Any] = said(PROGRAM, json.dumps(specs), CUDA_VISIBLE_DEVICES="")
+    answer: dict[str, Any] = run_program(PROGRAM, json.dumps(specs), CUDA_VISIBLE_DEVICES="")
     return answer
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from service.specs.outcome import Memory
 from service.specs.training import TrainSpec
 from tests.devices import DEVICES
-from tests.programs import said
+from tests.programs import run_program
 from workers.training import memory
 from workers.training.loop import train
 
@@ -97,7 +97,7 @@ print(json.dumps([gone, *(run.memory.model_dump() for run in runs)]))
 class TestPeak:
     @pytest.mark.parametrize("device", DEVICES)
     def test_remembers_what_is_gone(self, device: str) -> None:
-        (found,) = said(PROGRAM, device)
+        (found,) = run_program(PROGRAM, device)
         assert 99 * MIB <= found < 200 * MIB  # the kernel counts pages in batches
 
     def test_starts_where_it_is_made(self) -> None:
@@ -113,7 +113,7 @@ class TestPeak:
     def test_of_a_run_has_its_weights_gradients_and_state(self, spec: Callable[..., TrainSpec]) -> None:
         model = {"name": "mlp", "params": {"hidden": [3000, 3000]}}
         specs = [spec(model=model, budget={"steps": 2}), spec(budget={"steps": 2})]
-        _, *found = said(PROGRAM, "cpu", *(one.model_dump_json() for one in specs))
+        _, *found = run_program(PROGRAM, "cpu", *(one.model_dump_json() for one in specs))
         large, small = map(Memory.model_validate, found)
         assert large.peak_bytes is not None
         assert small.peak_bytes is not None
