@@ -1,4 +1,4 @@
-"""Programs of their own, for what has to start as a worker does: from a fresh interpreter, with nothing loaded yet."""
+"""Test programs that run in a fresh interpreter, as a worker does, with no modules loaded yet."""
 
 import json
 import os
@@ -7,9 +7,9 @@ import sys
 from typing import Any
 
 
-def said(program: str, *arguments: str, **environment: str) -> Any:
-    """What a program printed, as JSON; it has to end well and to warn of nothing."""
-    done = subprocess.run(
+def run_program(program: str, *arguments: str, **environment: str) -> Any:
+    """Return the JSON that a program prints; it must exit with status 0 and without warnings."""
+    process = subprocess.run(
         [sys.executable, "-W", "error", "-c", program, *arguments],
         env=os.environ | environment,
         capture_output=True,
@@ -17,5 +17,5 @@ def said(program: str, *arguments: str, **environment: str) -> Any:
         timeout=100,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, ""), f"status {done.returncode}\n{done.stderr}"
-    return json.loads(done.stdout)
+    assert (process.returncode, process.stderr) == (0, ""), f"status {process.returncode}\n{process.stderr}"
+    return json.loads(process.stdout)

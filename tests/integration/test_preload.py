@@ -1,6 +1,6 @@
 """What the forkserver and a worker have imported when the worker is ready, and after that."""
 
-from tests.programs import said
+from tests.programs import run_program
 
 PROGRAM = """
 import json, sys
@@ -31,7 +31,7 @@ print(json.dumps({"ready": ready, "after": after, "worker": worker}))
 
 
 def test_a_worker_is_ready_with_torch_alone_and_then_loads_the_engine():
-    found = said(PROGRAM)
+    found = run_program(PROGRAM)
     assert found["ready"] == ["torch"]
     assert {"torch", "torch._dynamo", "torchvision", "sklearn", "pytorch_optimizer", "workers.child"} <= {
         *found["after"]

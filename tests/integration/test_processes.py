@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.programs import said
+from tests.programs import run_program
 from tests.thoroughness import replicates
 
 PROGRAM = """
@@ -39,7 +39,7 @@ PROCESSES = replicates(160)
 
 @pytest.fixture(scope="module")
 def found():
-    return said(PROGRAM, str(PROCESSES), KOTRAIN_BROKER_URL="SECRET", AWS_SECRET_ACCESS_KEY="SECRET")
+    return run_program(PROGRAM, str(PROCESSES), KOTRAIN_BROKER_URL="SECRET", AWS_SECRET_ACCESS_KEY="SECRET")
 
 
 def test_exit_statuses_do_not_race(found):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import said
+from tests.programs import run_program
 
 MISBEHAVING = '''
 import ctypes, mmap, os, struct, time
@@ -132,7 +132,7 @@ DRAIN_SECONDS = 2
 def endings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("code")
     (folder / "misbehaving.py").write_text(MISBEHAVING)
-    return said(PROGRAM, PYTHONPATH=str(folder), KOTRAIN_STALL_SECONDS=str(STALL_SECONDS))
+    return run_program(PROGRAM, PYTHONPATH=str(folder), KOTRAIN_STALL_SECONDS=str(STALL_SECONDS))
 
 
 def test_memory_limit_covers_all_processes(endings):
@@ -163,7 +163,7 @@ def beside_a_hanging_store(tmp_path_factory):
     (folder / "misbehaving.py").write_text(MISBEHAVING)
     limits = {"KOTRAIN_STALL_SECONDS": "60", "KOTRAIN_DRAIN_SECONDS": str(DRAIN_SECONDS)}
     files = {"KOTRAIN_FILES": "slow://kotrain", "KOTRAIN_HOME": str(folder)}
-    return said(A_HANGING_STORE, PYTHONPATH=f"{folder}:{Path(__file__).parents[2]}", **limits, **files)
+    return run_program(A_HANGING_STORE, PYTHONPATH=f"{folder}:{Path(__file__).parents[2]}", **limits, **files)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["while it trains", "after its process has died"])
