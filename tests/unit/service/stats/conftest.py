@@ -1,4 +1,4 @@
-"""Invariants of all results of `service.stats`."""
+"""Invariants of the results of `service.stats`."""
 
 import math
 
@@ -18,12 +18,12 @@ def _check(result):
     """No number is NaN or infinite, and there is a reason if and only if a field is None."""
     fields = vars(result)
     assert all(math.isfinite(number) for value in fields.values() for number in _numbers(value)), result
-    said = [value for name, value in fields.items() if name.endswith("cannot_say") and value is not None]
-    assert all(sentence.startswith("cannot say, because ") for sentence in said)
-    assert bool(said) == any(value is None for name, value in fields.items() if not name.endswith("cannot_say"))
+    reasons = [value for name, value in fields.items() if name.endswith("cannot_say") and value is not None]
+    assert all(reason.startswith("cannot say, because ") for reason in reasons)
+    assert bool(reasons) == any(value is None for name, value in fields.items() if not name.endswith("cannot_say"))
 
 
 @pytest.fixture(scope="session")
 def explained():
-    """Checks a result; session-scoped, as hypothesis requires."""
+    """Check the invariants of a result; session-scoped, as hypothesis requires."""
     return _check

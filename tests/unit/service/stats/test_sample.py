@@ -1,3 +1,5 @@
+"""Descriptions of a sample: mean, standard deviation and t interval."""
+
 import math
 
 import numpy as np
@@ -32,7 +34,7 @@ class TestDescribe:
         assert result.sd == pytest.approx(reference.tstd(x), rel=1e-12)
 
     @pytest.mark.parametrize(
-        ("x", "mean", "sd", "because"),
+        ("x", "mean", "sd", "reason"),
         [
             ([], None, None, "no value"),
             ([0.5], 0.5, None, "only one value"),
@@ -42,11 +44,11 @@ class TestDescribe:
             ([0.5, 1e308], None, None, "not finite"),
         ],
     )
-    def test_degenerate_input_gives_the_reason(self, x, mean, sd, because):
+    def test_degenerate_input_gives_the_reason(self, x, mean, sd, reason):
         result = stats.describe(x)
         assert (result.n, result.mean, result.sd, result.interval) == (len(x), mean, sd, None)
         assert result.cannot_say.startswith("cannot say, because")
-        assert because in result.cannot_say
+        assert reason in result.cannot_say
 
     def test_values_of_equal_single_precision_are_equal(self):
         x = np.float64([0.9, np.nextafter(np.float32(0.9), np.float32(1))])

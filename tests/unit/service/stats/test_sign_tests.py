@@ -1,3 +1,5 @@
+"""The sign-flip test: exact and sampled p values."""
+
 import itertools
 
 import numpy as np
