@@ -7,35 +7,9 @@ import pytest
 
 from service.comparisons.design import schedule
 from service.comparisons.design.plan import Cell, Plan
-from service.comparisons.design.requests import ComparisonRequest
-from service.comparisons.design.resolve import resolve
 from service.comparisons.design.runs import Result
 from service.comparisons.design.schedule import TaskResults
-from service.specs.states import JobStatus, Reason
-
-TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 27}}
-LR = {"lr": {"log_uniform": [0.0003, 0.03]}}
-ADAM, SGD = {"name": "adam", "space": LR}, {"name": "sgd", "space": LR}
-
-
-def make_plan(**fields) -> Plan:
-    request = {"tasks": [TASK], "optimizers": [ADAM, SGD], "tuning": {"trials": 4}} | fields
-    return resolve(ComparisonRequest.model_validate({k: v for k, v in request.items() if v is not None}))
-
-
-def fixed(count: int, **fields) -> Plan:
-    """A plan of `count` optimizers with given parameters."""
-    optimizers = [{"name": "adam", "params": {"lr": 0.001 * (k + 1)}} for k in range(count)]
-    return make_plan(optimizers=optimizers, tuning=None, **fields)
-
-
-def scored(value: float, loss: float = 0.0) -> Result:
-    return Result(JobStatus.SUCCEEDED, Reason.COMPLETED, value, value, loss)
-
-
-DIVERGED = Result(JobStatus.FAILED, Reason.DIVERGED)
-FAILED = Result(JobStatus.FAILED, Reason.ERROR)
-RUNNING = Result(JobStatus.RUNNING, None)
+from tests.unit.service.comparisons.plans import DIVERGED, FAILED, RUNNING, TASK, fixed, make_plan, scored
 
 
 def play(plan: Plan, result, order: random.Random | None = None) -> dict[Cell, Result]:
