@@ -64,7 +64,7 @@ class TestTraining:
         weights = torch.nn.Parameter(torch.ones(32, 4))
         weights.grad = torch.ones(32, 4)
         gauge = digits.Gauge(weights, replace(SHORT, form=form, knob=0.1))
-        gauge.look()
+        gauge.measure()
         assert gauge.means() == pytest.approx((32, strength), rel=1e-5)
 
     def test_measuring_does_not_change_the_training(self) -> None:
