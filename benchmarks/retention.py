@@ -2,9 +2,9 @@
 
 A database on the embedded server, durable as in production: one run of 6.5 million points (deleting such a run took
 MLflow 21.8 GiB: mlflow/mlflow#25615), 200 runs with 13 merged curves, 20 lost runs that left 2.5 million points in
-small chunks, and recent runs that stay. `kotrain gc` runs beside the statements of a worker (claim, heartbeat with 13 points,
-read of 13 curves), whose latencies are measured before and meanwhile. Three rounds on one database show whether disk
-space is reused. Prints tables.
+small chunks, and recent runs that stay. `kotrain gc` runs beside the statements of a worker (claim, heartbeat with 13
+points, read of 13 curves), whose latencies are measured before and meanwhile. Three rounds on one database show whether
+disk space is reused. Prints tables.
 """
 
 from __future__ import annotations

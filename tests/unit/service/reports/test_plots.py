@@ -26,8 +26,8 @@ def data() -> StudyData:
     return study()
 
 
-def of_task(data: StudyData, name: str, wish: Wish) -> bytes:
-    return plots.of_task(data.answer, data.answer.tasks[0], data.curves, name, wish)
+def of_task(data: StudyData, name: str, options: Wish) -> bytes:
+    return plots.of_task(data.answer, data.answer.tasks[0], data.curves, name, options)
 
 
 def size(png: bytes) -> tuple[int, int]:
@@ -156,8 +156,8 @@ CURVES = {
 SVG = Wish("svg")
 
 
-def of_job(name: str, wish: Wish = SVG, *, is_log: bool = False, smooth: float = 0.0) -> bytes:
-    return plots.of_job("ko", CURVES, name, wish, is_log=is_log, smooth=smooth)
+def of_job(name: str, options: Wish = SVG, *, is_log: bool = False, smooth: float = 0.0) -> bytes:
+    return plots.of_job("ko", CURVES, name, options, is_log=is_log, smooth=smooth)
 
 
 @pytest.mark.parametrize(

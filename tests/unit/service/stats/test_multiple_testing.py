@@ -26,8 +26,10 @@ class TestLooks:
         """Its pairs keep the planned looks: with a single look they would get the whole error rate."""
         groups = [by_seed(self.a), by_seed(self.b[:5])]
         ((dropped,),) = adjusted_tests([TaskScores(groups, [3, 1])], family(3))
-        ((waiting,),) = adjusted_tests([TaskScores([by_seed(self.a[:5]), by_seed(self.b[:5])], [1, 1])], family(3))
-        assert (dropped.n, dropped.p, dropped.interval) == (waiting.n, waiting.p, waiting.interval)
+        ((at_first_look,),) = adjusted_tests(
+            [TaskScores([by_seed(self.a[:5]), by_seed(self.b[:5])], [1, 1])], family(3)
+        )
+        assert (dropped.n, dropped.p, dropped.interval) == (at_first_look.n, at_first_look.p, at_first_look.interval)
 
     def test_runs_beyond_a_complete_look_are_ignored(self):
         early = adjusted_tests([TaskScores([by_seed(self.a[:5]), by_seed(self.b[:5])], [1, 1])], family(1))

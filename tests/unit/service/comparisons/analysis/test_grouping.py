@@ -184,8 +184,8 @@ class TestRunCounts:
         assert run(resolved(), value=value, reason=reason).counts is counts
 
     def test_unfinished_runs_do_not_count(self):
-        waiting = replace(run(resolved()), result=Result(JobStatus.QUEUED, None), finished_at=None)
-        assert not waiting.counts
+        queued = replace(run(resolved()), result=Result(JobStatus.QUEUED, None), finished_at=None)
+        assert not queued.counts
 
 
 class TestSharedSetting:
@@ -245,11 +245,15 @@ class TestSharedSetting:
 
     @pytest.mark.parametrize("name", ["device_kind", "torch", "data_hash", "engine_version"])
     def test_environment_is_part_of_the_setting(self, name):
-        here = {"device_kind": "cpu", "torch": "2.14.1", "data_hash": "a", "engine_version": 1, "host": "x"}
-        shared_setting([run(resolved(), environment=here), run(resolved(), environment=here | {"host": "y"})], "model")
+        environment = {"device_kind": "cpu", "torch": "2.14.1", "data_hash": "a", "engine_version": 1, "host": "x"}
+        shared_setting(
+            [run(resolved(), environment=environment), run(resolved(), environment=environment | {"host": "y"})],
+            "model",
+        )
         with pytest.raises(Invalid) as caught:
             shared_setting(
-                [run(resolved(), environment=here), run(resolved(), environment=here | {name: "z"})], "model"
+                [run(resolved(), environment=environment), run(resolved(), environment=environment | {name: "z"})],
+                "model",
             )
         assert [error.pointer for error in caught.value.errors] == [f"/environment/{name}"]
 
