@@ -8,7 +8,7 @@ import pytest
 from kotrain import Client, Conflict, InvalidRequest, NotFound, commands
 from service.config import settings
 from service.datasets.layouts import own_names
-from tests.unit.service.datasets.uploads.files import csv_of, folders, written
+from tests.unit.service.datasets.uploads.files import csv_of, folders, write_file
 
 
 @pytest.fixture(autouse=True)
@@ -51,14 +51,14 @@ def test_client_uploads_and_removes_data_set(client, tmp_path):
 
 def test_format_defaults_to_file_extension(client, tmp_path):
     content = csv_of()
-    assert client.add_dataset(written(tmp_path / "a.CSV", content), "one").name == "tables/one"
-    assert client.add_dataset(written(tmp_path / "a", content), "two", format="csv").name == "tables/two"
+    assert client.add_dataset(write_file(tmp_path / "a.CSV", content), "one").name == "tables/one"
+    assert client.add_dataset(write_file(tmp_path / "a", content), "two", format="csv").name == "tables/two"
     with pytest.raises(InvalidRequest, match="format"):
-        client.add_dataset(written(tmp_path / "a.txt", content), "three")
+        client.add_dataset(write_file(tmp_path / "a.txt", content), "three")
 
 
 def test_commands_add_show_list_and_remove(kotrain, tmp_path, data_dir):
-    file = written(tmp_path / "iris.csv", csv_of(40, header="a,b,species"))
+    file = write_file(tmp_path / "iris.csv", csv_of(40, header="a,b,species"))
     status, out, _ = kotrain("add", file, "iris", "--label", "species")
     assert status == 0
     assert out.splitlines()[0] == "tables/iris: 40 rows of 2 numbers, 3 classes, uploaded by ada"
@@ -72,7 +72,7 @@ def test_commands_add_show_list_and_remove(kotrain, tmp_path, data_dir):
 
 
 def test_prints_error(kotrain, tmp_path):
-    status, _, err = kotrain("add", written(tmp_path / "a.csv", csv_of().replace("3,1.5", "3,so")), "a")
+    status, _, err = kotrain("add", write_file(tmp_path / "a.csv", csv_of().replace("3,1.5", "3,so")), "a")
     assert (status, err.strip()) == (1, "kotrain: row 5, column 'b' is not a number: 'so'")
     assert kotrain("add", tmp_path / "absent.csv", "a")[0] == 2
     status, _, err = kotrain("remove", "tables/a")

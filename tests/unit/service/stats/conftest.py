@@ -24,6 +24,6 @@ def _check(result):
 
 
 @pytest.fixture(scope="session")
-def explained():
+def check_invariants():
     """Check the invariants of a result; session-scoped, as hypothesis requires."""
     return _check

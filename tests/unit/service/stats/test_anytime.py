@@ -107,5 +107,5 @@ class TestAnytime:
             stats.anytime([1, 2], alpha, effect)
 
     @given(anything, st.sampled_from([0.05, 1e-9, 1e-300, 0.999]), st.sampled_from([1.0, 1e-6, 1e6]))
-    def test_never_nan(self, explained, x, alpha, effect):
-        explained(stats.anytime(x, alpha, effect))
+    def test_never_nan(self, check_invariants, x, alpha, effect):
+        check_invariants(stats.anytime(x, alpha, effect))

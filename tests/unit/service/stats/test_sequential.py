@@ -86,5 +86,5 @@ class TestGroupSequential:
         assert stats.group_sequential(x, LOOKS, scale=0.9).p is None
 
     @given(st.lists(st.floats(), max_size=12), st.sampled_from([0.05, 1e-12, 0.999]))
-    def test_never_nan(self, explained, x, alpha):
-        explained(stats.group_sequential(x, (2, 5, 9), alpha))
+    def test_never_nan(self, check_invariants, x, alpha):
+        check_invariants(stats.group_sequential(x, (2, 5, 9), alpha))

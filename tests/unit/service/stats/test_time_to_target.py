@@ -66,9 +66,9 @@ class TestPairedToTarget:
             stats.paired_to_target([1], [1, 2])
 
     @given(st.lists(st.tuples(st.none() | st.floats(), st.none() | st.floats()), max_size=12))
-    def test_swapping_the_groups_mirrors_the_result(self, explained, rows):
+    def test_swapping_the_groups_mirrors_the_result(self, check_invariants, rows):
         a, b = [row[0] for row in rows], [row[1] for row in rows]
         forward, back = stats.paired_to_target(a, b), stats.paired_to_target(b, a)
-        explained(forward)
+        check_invariants(forward)
         assert (forward.a_first, forward.b_first, forward.p) == (back.b_first, back.a_first, back.p)
         assert forward.a_first + forward.b_first + forward.ties == forward.n == len(rows)

@@ -103,5 +103,5 @@ class TestGoodRange:
         st.floats(0, 10) | st.floats(),
         st.booleans(),
     )
-    def test_never_nan(self, explained, trials, tolerance, higher):
-        explained(stats.good_range([lr for lr, _ in trials], [value for _, value in trials], tolerance, higher))
+    def test_never_nan(self, check_invariants, trials, tolerance, higher):
+        check_invariants(stats.good_range([lr for lr, _ in trials], [value for _, value in trials], tolerance, higher))

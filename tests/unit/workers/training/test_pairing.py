@@ -62,22 +62,22 @@ def train(body: dict[str, Any], data_dir: Path) -> Recording:
     run = Run(TrainSpec.model_validate({"batch_size": 20} | body | fixed), lambda step, metrics: None, data_dir)
     recording = Recording([tensor.clone() for tensor in run.model.state_dict().values()])
 
-    def read(model: nn.Module, args: tuple[Tensor]) -> None:
+    def record_batch(model: nn.Module, args: tuple[Tensor]) -> None:
         if model.training:
             recording.batches.append(args[0].clone())
 
-    def drop(layer: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
+    def record_mask(layer: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
         if layer.training:
             recording.masks.append(torch.where(args[0] == 0, -1, (output != 0).int()))
 
-    def after_a_step() -> None:
+    def record_state() -> None:
         recording.states.append(torch.get_rng_state())
 
-    run.model.register_forward_pre_hook(read)
+    run.model.register_forward_pre_hook(record_batch)
     for layer in run.model.modules():
         if isinstance(layer, nn.Dropout):
-            layer.register_forward_hook(drop)
-    run.execute(after_a_step)
+            layer.register_forward_hook(record_mask)
+    run.execute(record_state)
     recording.end = [tensor.clone() for tensor in run.model.state_dict().values()]
     return recording
 

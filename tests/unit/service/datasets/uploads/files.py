@@ -22,7 +22,7 @@ def npz(path: Path, **arrays: Any) -> Path:
     return path
 
 
-def written(path: Path, content: str | bytes) -> Path:
+def write_file(path: Path, content: str | bytes) -> Path:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
 
@@ -66,7 +66,7 @@ def with_member(path: Path, name: str, content: bytes = b"", attributes: int = 0
     return path
 
 
-def declaring(path: Path, shape: str, dtype: str, content: bytes = b"") -> Path:
+def npz_with_header(path: Path, shape: str, dtype: str, content: bytes = b"") -> Path:
     """An npz file whose array `x` has a forged header."""
     header = f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}, }}".encode() + b"\n"
     raw = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + content

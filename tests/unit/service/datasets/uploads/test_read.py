@@ -19,7 +19,7 @@ from tests.unit.service.datasets.uploads.files import (
     npz,
     parquet,
     with_member,
-    written,
+    write_file,
 )
 
 LIMIT = 2**30
@@ -94,24 +94,24 @@ class TestCsv:
         ],
     )
     def test_reads_table(self, tmp_path, content):
-        records = read(written(tmp_path / "a.csv", content), Form("csv"), LIMIT)
+        records = read(write_file(tmp_path / "a.csv", content), Form("csv"), LIMIT)
         assert (records.kind, records.columns, records.shape) == ("table", ["a", "b"], [2])
         np.testing.assert_array_equal(records.inputs, [[row, row / 2] for row in range(12)])
         assert names(records) == [CLASSES[row % 3] for row in range(12)]
 
     def test_reads_label_from_given_column(self, tmp_path):
-        file = written(tmp_path / "a.csv", csv_of(header="a,b,species"))
+        file = write_file(tmp_path / "a.csv", csv_of(header="a,b,species"))
         assert read(file, Form("csv", "species"), LIMIT).classes == list(CLASSES)
 
     def test_reads_texts(self, tmp_path):
         lines = [f'"so, ""good""\nit is {row}",{CLASSES[row % 3]}' for row in range(12)]
-        records = read(written(tmp_path / "a.csv", "text,label\n" + "\n".join(lines)), Form("csv"), LIMIT)
+        records = read(write_file(tmp_path / "a.csv", "text,label\n" + "\n".join(lines)), Form("csv"), LIMIT)
         assert (records.kind, records.shape) == ("text", [])
         assert records.inputs[1] == 'so, "good"\nit is 1'
 
     def test_reads_more_rows_than_one_block(self, tmp_path):
         long = "a,label\n" + "".join(f"{row:01000d},{row % 2}\n" for row in range(20_000))
-        records = read(written(tmp_path / "a.csv", long), Form("csv"), LIMIT)
+        records = read(write_file(tmp_path / "a.csv", long), Form("csv"), LIMIT)
         assert records.inputs[:, 0].tolist() == list(range(20_000))
         assert (records.labels == np.arange(20_000) % 2).all()
 
@@ -154,7 +154,7 @@ class TestJsonl:
         ],
     )
     def test_reads_texts(self, tmp_path, content):
-        records = read(written(tmp_path / "a.jsonl", content), Form("jsonl"), LIMIT)
+        records = read(write_file(tmp_path / "a.jsonl", content), Form("jsonl"), LIMIT)
         assert records.inputs == [f"text {row}" for row in range(12)]
         assert names(records) == [CLASSES[row % 3] for row in range(12)]
 
@@ -228,9 +228,9 @@ class TestSplit:
 
 
 def test_rejects_gzip_and_single_image(tmp_path):
-    file = written(tmp_path / "a.csv.gz", gzip.compress(csv_of().encode()))
+    file = write_file(tmp_path / "a.csv.gz", gzip.compress(csv_of().encode()))
     with pytest.raises(Exception, match="compressed with gzip; unpack it first"):
         read(file, Form("csv"), LIMIT)
     assert image()  # an image that is not in an archive
     with pytest.raises(Exception, match="pack class folders into a zip archive"):
-        read(written(file, image()), Form("zip"), LIMIT)
+        read(write_file(file, image()), Form("zip"), LIMIT)

@@ -17,12 +17,12 @@ from service.errors import Invalid
 from tests.unit.service.datasets.uploads.errors import LIMIT, error_of
 from tests.unit.service.datasets.uploads.files import (
     csv_of,
-    declaring,
     folders,
     jsonl_of,
     npz,
+    npz_with_header,
     parquet,
-    written,
+    write_file,
 )
 
 Y = np.arange(12) % 3
@@ -96,7 +96,7 @@ def test_rejects_npz(tmp_path, arrays, message):
     ],
 )
 def test_rejects_header_of_array(tmp_path, shape, dtype, content, message):
-    assert message in error_of(declaring(tmp_path / "a.npz", shape, dtype, content), Form("npz"))
+    assert message in error_of(npz_with_header(tmp_path / "a.npz", shape, dtype, content), Form("npz"))
 
 
 @pytest.mark.parametrize("order", "<>")
@@ -164,7 +164,7 @@ def test_does_not_open_pickle(tmp_path):
     ],
 )
 def test_rejects_csv(tmp_path, content, message):
-    assert message in error_of(written(tmp_path / "a.csv", content), Form("csv"))
+    assert message in error_of(write_file(tmp_path / "a.csv", content), Form("csv"))
 
 
 @pytest.mark.parametrize(
@@ -208,13 +208,13 @@ def test_rejects_parquet(tmp_path, columns, message):
 def test_rejects_jsonl(tmp_path, number, line, message):
     lines = jsonl_of().splitlines()
     lines[number - 1] = line
-    assert message in error_of(written(tmp_path / "a.jsonl", "\n".join(lines).encode("latin-1")), Form("jsonl"))
+    assert message in error_of(write_file(tmp_path / "a.jsonl", "\n".join(lines).encode("latin-1")), Form("jsonl"))
 
 
 def test_rejects_jsonl_with_one_class_or_without_records(tmp_path):
     one_class = (json.dumps({"text": "x", "label": "a"}) + "\n") * 12
-    assert "all records are of class 'a'" in error_of(written(tmp_path / "a.jsonl", one_class), Form("jsonl"))
-    assert error_of(written(tmp_path / "a.jsonl", "\n\n"), Form("jsonl")) == "the file is empty"
+    assert "all records are of class 'a'" in error_of(write_file(tmp_path / "a.jsonl", one_class), Form("jsonl"))
+    assert error_of(write_file(tmp_path / "a.jsonl", "\n\n"), Form("jsonl")) == "the file is empty"
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
@@ -223,12 +223,12 @@ def test_limit_counts_texts_as_stored_in_memory(tmp_path, form):
     texts, labels = ["\U0001f600" + "x" * 10_000] * 12, ["a", "b", "c"] * 4
     file = tmp_path / "a"
     if form == "csv":
-        written(file, "text,label\n" + "".join(map("{},{}\n".format, texts, labels)))
+        write_file(file, "text,label\n" + "".join(map("{},{}\n".format, texts, labels)))
     elif form == "parquet":
         parquet(file, text=texts, label=labels)
     else:
         objects = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
-        written(file, "".join(json.dumps(record) + "\n" for record in objects))
+        write_file(file, "".join(json.dumps(record) + "\n" for record in objects))
     assert len(read(file, Form(form), 500_000).inputs) == 12
     assert "exceed the limit of 400,000 bytes of memory" in error_of(file, Form(form), limit=400_000)
 
@@ -239,8 +239,8 @@ def test_rejects_too_many_records(tmp_path, monkeypatch, form):
     whole = {
         "npz": lambda: npz(tmp_path / "a.npz", x=ROWS, y=Y),
         "parquet": lambda: parquet(tmp_path / "a.parquet", a=[1.0] * 12, label=["a", "b", "c"] * 4),
-        "csv": lambda: written(tmp_path / "a.csv", csv_of()),
-        "jsonl": lambda: written(tmp_path / "a.jsonl", jsonl_of()),
+        "csv": lambda: write_file(tmp_path / "a.csv", csv_of()),
+        "jsonl": lambda: write_file(tmp_path / "a.jsonl", jsonl_of()),
     }[form]()
     assert "the file has more than 11 records" in error_of(whole, Form(form))
 
@@ -278,7 +278,7 @@ def test_rejects_huge_repeated_text_before_unpacking_it(tmp_path, column, messag
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_rejects_table_beyond_limit(tmp_path, form):
     if form == "csv":
-        file = written(tmp_path / "a", csv_of())
+        file = write_file(tmp_path / "a", csv_of())
     else:
         file = parquet(tmp_path / "a", a=[1.0] * 12, b=[2.0] * 12, label=["a", "b", "c"] * 4)
     assert "exceed the limit of 50 bytes" in error_of(file, Form(form), limit=50)
@@ -307,7 +307,7 @@ def test_rejects_parameter_of_another_format(ignored):
     ],
 )
 def test_empty_lines_count_as_rows(tmp_path, content, message):
-    assert message in error_of(written(tmp_path / "a.csv", content), Form("csv"))
+    assert message in error_of(write_file(tmp_path / "a.csv", content), Form("csv"))
 
 
 @pytest.mark.parametrize("form", ["npz", "parquet", "zip"])
@@ -321,7 +321,7 @@ def test_rejects_truncated_file(tmp_path, form):
     raw = whole.read_bytes()
     read(whole, Form(form), LIMIT)
     for length in range(0, len(raw), max(1, len(raw) // 40)):
-        error_of(written(tmp_path / "cut", raw[:length]), Form(form))
+        error_of(write_file(tmp_path / "cut", raw[:length]), Form(form))
 
 
 @pytest.mark.parametrize("form", ["npz", "parquet", "zip", "csv", "jsonl"])
@@ -331,8 +331,8 @@ def test_corrupted_file_is_rejected_or_read(tmp_path, form):
         "npz": lambda: npz(tmp_path / "a.npz", x=ROWS, y=Y),
         "parquet": lambda: parquet(tmp_path / "a.parquet", a=[1.0] * 12, label=["a", "b", "c"] * 4),
         "zip": lambda: folders(tmp_path / "a.zip"),
-        "csv": lambda: written(tmp_path / "a.csv", csv_of()),
-        "jsonl": lambda: written(tmp_path / "a.jsonl", jsonl_of()),
+        "csv": lambda: write_file(tmp_path / "a.csv", csv_of()),
+        "jsonl": lambda: write_file(tmp_path / "a.jsonl", jsonl_of()),
     }[form]()
     raw = whole.read_bytes()
     draw = np.random.default_rng(0)
@@ -342,7 +342,7 @@ def test_corrupted_file_is_rejected_or_read(tmp_path, form):
         for position in draw.integers(0, len(raw), 2):
             changed[position] = draw.integers(0, 256)
         try:
-            rows_for_test(read(written(tmp_path / "changed", bytes(changed)), Form(form), LIMIT))
+            rows_for_test(read(write_file(tmp_path / "changed", bytes(changed)), Form(form), LIMIT))
             accepted += 1
         except Invalid as error:
             messages.add(error.detail)

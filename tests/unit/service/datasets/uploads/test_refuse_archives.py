@@ -13,7 +13,7 @@ from PIL import Image
 from service.datasets.uploads import zip_archive
 from service.datasets.uploads.formats import Form
 from tests.unit.service.datasets.uploads.errors import error_of
-from tests.unit.service.datasets.uploads.files import folders, image, npz, with_member, written
+from tests.unit.service.datasets.uploads.files import folders, image, npz, with_member, write_file
 
 Y = np.arange(12) % 3
 ROWS = np.zeros((12, 2))
@@ -69,7 +69,7 @@ def test_rejects_encrypted_archive(tmp_path):
     raw = bytearray(file.read_bytes())
     offset = raw.index(b"PK\x01\x02")
     raw[offset + 8] |= 1
-    assert "is encrypted" in error_of(written(file, bytes(raw)), Form("zip"))
+    assert "is encrypted" in error_of(write_file(file, bytes(raw)), Form("zip"))
 
 
 @pytest.mark.parametrize("form", ["zip", "npz"])
@@ -98,7 +98,7 @@ def test_rejects_member_larger_than_declared(tmp_path):
     raw = bytearray(file.read_bytes())
     offset = raw.index(b"PK\x01\x02")
     raw[offset + 24 : offset + 28] = (10).to_bytes(4, "little")
-    assert "is damaged" in error_of(written(file, bytes(raw)), Form("zip"))
+    assert "is damaged" in error_of(write_file(file, bytes(raw)), Form("zip"))
 
 
 def test_rejects_too_many_members(tmp_path, monkeypatch):
@@ -110,7 +110,7 @@ def test_rejects_huge_central_directory(tmp_path):
     file = folders(tmp_path / "a.zip")
     raw = bytearray(file.read_bytes())
     raw[-10:-6] = (2**28).to_bytes(4, "little")
-    assert "central directory has 268,435,456 bytes" in error_of(written(file, bytes(raw)), Form("zip"))
+    assert "central directory has 268,435,456 bytes" in error_of(write_file(file, bytes(raw)), Form("zip"))
 
 
 @pytest.mark.parametrize("is_hidden", [True, False])
@@ -120,7 +120,7 @@ def test_rejects_huge_central_directory_behind_a_small_one(tmp_path, is_hidden):
     end, before = len(raw) - 22, b"PK\3\4" + _end64(46, 0, 1)
     large = _end64(2**28, len(before), 12)
     locator = struct.pack("<4sLQL", b"PK\6\7", 0, 4 if is_hidden else len(before) + end, 1)
-    file = written(tmp_path / "b.zip", before + raw[:end] + large + locator + raw[end:])
+    file = write_file(tmp_path / "b.zip", before + raw[:end] + large + locator + raw[end:])
     assert ("is not at the recorded offset" if is_hidden else "has 268,435,456 bytes") in error_of(file, Form("zip"))
 
 
