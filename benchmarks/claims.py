@@ -59,7 +59,7 @@ class Contender:
         return [Setting(self.base, lr, self.form, knob, scale, epochs=epochs) for lr in rates for knob in knobs]
 
     def label(self, setting: Setting) -> str:
-        """The chosen setting; a dagger marks an end of the range, beyond which a better value may exist."""
+        """The chosen setting; a dagger marks the edge of the range, beyond which a better value may exist."""
         lr = f"lr {setting.lr:.2g}{'†' if setting.lr in ends(s.lr for s in self.trials(setting.scale)) else ''}"
         if not self.knobs:
             return lr
@@ -181,8 +181,8 @@ def fresh_table(study: Study) -> str:
     caption = study.caption(
         f"mean ± sd over n = {len(seeds)} seeds, each with its own split, weights and data order, shared by all "
         "optimizers",
-        f"settings chosen among {TRIALS} per optimizer by mean validation accuracy over {len(tuning_seeds)} other "
-        "seeds; †: an end of the range tried",
+        f"settings chosen from {TRIALS} candidates per optimizer by mean validation accuracy over {len(tuning_seeds)} "
+        "other seeds; †: at the edge of the range tried",
         "differences with 95 % paired t interval, two-sided p, Holm's adjustment within a base and scale",
         f"diverged trainings count as {CHANCE}",
         "time: CPU time of the steps relative to the base, median over pairs",

@@ -187,7 +187,7 @@ def main() -> None:
     print(f"{hardware}, {versions}, {arguments.rounds} rounds, float32 matmul precision {arguments.matmul}\n")
     for name in arguments.tables or [*MODELS, "rows"]:
         if name == "rows":
-            titles = ["rows N", "soft, ms", "random batch 64, ms", "hard, ms", "random batch, us a row"]
+            titles = ["rows N", "soft, ms", "random batch 64, ms", "hard, ms", "random batch, µs per row"]
             print(f"one layer of N x 512\n{table(titles, by_rows(), arguments.markdown)}\n", flush=True)
         else:
             titles = ["optimizer", "pass, ms", "step, ms", "ratio to AdamW", "extra memory, MiB"]

@@ -264,7 +264,7 @@ def print_collections(collections: list[Collection]) -> None:
 
 def print_times(times: dict[str, Times]) -> None:
     """Print the latencies of the statements."""
-    print("\n| statement | alone: p50 / p99, ms | beside gc: p50 / p99, ms | ratio | n |\n|---|---|---|---|---|")
+    print("\n| statement | alone: p50 / p99, ms | during gc: p50 / p99, ms | ratio | n |\n|---|---|---|---|---|")
     for name in times["alone"]:
         (a, a99), (b, b99) = (median_and_p99(times[phase][name]) for phase in ("alone", "gc"))
         count = f"{len(times['alone'][name]):,} / {len(times['gc'][name]):,}"

@@ -7,29 +7,7 @@ installs no dependencies.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kotrain.client import Client
-    from kotrain.errors import (
-        ApiError,
-        Conflict,
-        ConnectionFailed,
-        Forbidden,
-        InvalidRequest,
-        KotrainError,
-        NotFound,
-        NotRunning,
-        Unauthorized,
-        Unavailable,
-        WaitTimeout,
-    )
-    from service.comparisons.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun
-    from service.comparisons.boards import Leaderboard
-    from service.comparisons.design.requests import ComparisonRequest
-    from service.jobs.requests import JobRequest
-    from service.jobs.schemas import DryRun, JobView
-    from service.metrics.schemas import Metrics
-    from service.specs.bodies import Catalog
-    from service.specs.outcome import Summary
-    from service.specs.states import ComparisonStatus, JobStatus, Reason
+    from kotrain.public import *
 else:
 
     def __getattr__(name: str) -> Any:

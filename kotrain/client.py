@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # their validators take long to build, and a request is mostl
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.1, 1.0
-LOOK_AHEAD = 8
+POLLED_JOBS = 8
 """Unfinished jobs to poll per round of `wait`; jobs mostly end in the order of submission."""
 
 JobLike = JobView | uuid.UUID | str
@@ -166,8 +166,7 @@ class Client:
 
     def metrics(self, job: JobLike, names: Iterable[str] | None = None, max_points: int | None = None) -> Metrics:
         """The curves of a job by metric name. `max_points` downsamples each curve and keeps its extremes."""
-        wanted = ",".join(names) if names is not None else None
-        query = {"names": wanted, "max_points": max_points}
+        query = {"names": ",".join(names) if names is not None else None, "max_points": max_points}
         return self._transport.call(Metrics, "GET", f"/v1/jobs/{id_of(job)}/metrics", query=query)
 
     @overload
@@ -194,31 +193,30 @@ class Client:
         return self._wait([id_of(job) for job in jobs], timeout, on_progress)
 
     def _wait(self, ids: Iterable[str], timeout: float | None, on_progress: OnProgress | None) -> Jobs:
-        wanted = tuple(ids)
+        all_ids = tuple(ids)
         deadline = None if timeout is None else time.monotonic() + timeout
-        seen: dict[str, JobView] = {}
-        unfinished, poll_seconds = wanted, FIRST_POLL_SECONDS
+        views: dict[str, JobView] = {}
+        unfinished, poll_seconds = all_ids, FIRST_POLL_SECONDS
         while True:
-            still = tuple(self._unfinished(unfinished, seen))
+            before, unfinished = unfinished, tuple(self._unfinished(unfinished, views))
             if on_progress is not None:
-                on_progress([seen[id_] for id_ in wanted if id_ in seen])
-            if not still:
-                return [seen[id_] for id_ in wanted]
+                on_progress([views[id_] for id_ in all_ids if id_ in views])
+            if not unfinished:
+                return [views[id_] for id_ in all_ids]
             if deadline is not None and time.monotonic() + poll_seconds > deadline:
-                raise WaitTimeout(f"{len(still)} of {len(wanted)} jobs have not ended after {timeout:g} s")
+                raise WaitTimeout(f"{len(unfinished)} of {len(all_ids)} jobs have not ended after {timeout:g} s")
             time.sleep(poll_seconds)
-            poll_seconds = FIRST_POLL_SECONDS if still != unfinished else min(1.5 * poll_seconds, LONGEST_POLL_SECONDS)
-            unfinished = still
+            poll_seconds = min(1.5 * poll_seconds, LONGEST_POLL_SECONDS) if unfinished == before else FIRST_POLL_SECONDS
 
-    def _unfinished(self, ids: Iterable[str], seen: dict[str, JobView]) -> Iterator[str]:
-        """Poll the first few of `ids` into `seen`; yield all that have not ended."""
-        open_jobs = 0
+    def _unfinished(self, ids: Iterable[str], views: dict[str, JobView]) -> Iterator[str]:
+        """Poll the first few of `ids` into `views`; yield all that have not ended."""
+        polled = 0
         for id_ in ids:
-            if open_jobs < LOOK_AHEAD:
-                seen[id_] = self.get(id_)
-                if seen[id_].status.is_final:
+            if polled < POLLED_JOBS:
+                views[id_] = self.get(id_)
+                if views[id_].status.is_final:
                     continue
-                open_jobs += 1
+                polled += 1
             yield id_
 
     # --- comparisons ---

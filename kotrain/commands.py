@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from kotrain import asking, comparing, datasets, studying
+from kotrain import comparison_commands, dataset_commands, request_body, study_commands
 from kotrain.errors import ApiError, KotrainError, NotRunning, WaitTimeout
 from kotrain.output import Json, complain, note, say
 from kotrain.plugins import Extensible
@@ -26,9 +26,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(datasets.app, name="data")
-app.add_typer(comparing.app, name="comparison")
-app.add_typer(studying.app, name="study")
+app.add_typer(dataset_commands.app, name="data")
+app.add_typer(comparison_commands.app, name="comparison")
+app.add_typer(study_commands.app, name="study")
 
 INTERRUPTED = 130
 """Exit status that typer uses for Ctrl-C."""
@@ -40,8 +40,8 @@ Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", he
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; expected errors become lines on standard error."""
     try:
-        typed = sys.argv[1:] if arguments is None else arguments
-        status: int = app(typed or ["--help"], prog_name="kotrain", standalone_mode=False) or 0
+        line = sys.argv[1:] if arguments is None else arguments
+        status: int = app(line or ["--help"], prog_name="kotrain", standalone_mode=False) or 0
         if status == INTERRUPTED:
             note("kotrain: interrupted")
         return status
@@ -62,7 +62,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 @app.command()
 def submit(
-    what: Annotated[
+    source: Annotated[
         list[str],
         typer.Argument(
             metavar="DATASET MODEL OPTIMIZER | FILE.json",
@@ -100,9 +100,9 @@ def submit(
     amounts = {"epochs": epochs, "steps": steps, "seconds": seconds}
     budget = {name: value for name, value in amounts.items() if value is not None}
     fields = {"batch_size": batch_size, "seed": seed, "budget": budget or None}
-    body = asking.body(what, fields, param or [], tag or [])
+    body = request_body.build(source, fields, param or [], tag or [])
     if lr is not None:
-        asking.put(body, "optimizer.lr", lr)
+        request_body.put(body, "optimizer.lr", lr)
     with Client() as client:
         if dry_run:
             say(client.submit(body, dry_run=True))
@@ -115,12 +115,12 @@ def submit(
             print(jobs[-1].id, flush=True)
         if not wait:
             return 0
-        ended = progress.wait_for_jobs(client, jobs)
-    tables.console(stderr=True).print(tables.jobs(ended))
-    for job in ended:
+        jobs = progress.wait_for_jobs(client, jobs)
+    tables.console(stderr=True).print(tables.jobs(jobs))
+    for job in jobs:
         if job.message and job.status is JobStatus.FAILED:
             complain(f"{job.id}: {job.message}")
-    return int(any(job.status is not JobStatus.SUCCEEDED for job in ended))
+    return int(any(job.status is not JobStatus.SUCCEEDED for job in jobs))
 
 
 @app.command()
@@ -139,7 +139,7 @@ def jobs(
     from kotrain.client import Client
 
     with Client() as client:
-        found = client.list(
+        matches = client.list(
             status=status,
             dataset=dataset,
             model=model,
@@ -148,11 +148,11 @@ def jobs(
             tag=tag and tag.replace("=", ":", 1),
             page_size=min(limit, 100),
         )
-        shown = list(islice(found, limit))
+        listed = list(islice(matches, limit))
     if as_json:
-        print("[" + ",\n".join(job.model_dump_json() for job in shown) + "]")
-    elif shown:
-        tables.console().print(tables.jobs(shown))
+        print("[" + ",\n".join(job.model_dump_json() for job in listed) + "]")
+    elif listed:
+        tables.console().print(tables.jobs(listed))
     else:
         note("no jobs")
 
@@ -164,11 +164,11 @@ def show(job: JobId, as_json: Json = False) -> None:
     from kotrain.client import Client
 
     with Client() as client:
-        found, happened = client.get(job), client.history(job)
+        view, history = client.get(job), client.history(job)
     if as_json:
-        say(found)
+        say(view)
         return
-    tables.console().print(tables.job(found), "", tables.history(happened))
+    tables.console().print(tables.job(view), "", tables.history(history))
 
 
 @app.command()
@@ -177,8 +177,8 @@ def cancel(job: JobId) -> None:
     from kotrain.client import Client
 
     with Client() as client:
-        found = client.cancel(job)
-    print(f"{found.id} {found.status if found.status.is_final else 'is stopping'}")
+        view = client.cancel(job)
+    print(f"{view.id} {view.status if view.status.is_final else 'is stopping'}")
 
 
 @app.command()
@@ -204,16 +204,16 @@ def metrics(
     from kotrain.client import Client
 
     with Client() as client:
-        found = client.metrics(job, name, max_points)
+        answer = client.metrics(job, name, max_points)
     if as_json:
-        say(found)
-    elif found.metrics:
-        tables.console().print(tables.curves(found.metrics))
+        say(answer)
+    elif answer.metrics:
+        tables.console().print(tables.curves(answer.metrics))
     else:
         note("no metric points: none recorded yet, or removed by `kotrain gc`")
 
 
-# --- comparing -------------------------------------------------------------------------------------------------------
+# --- comparisons -----------------------------------------------------------------------------------------------------
 
 
 @app.command()
@@ -248,7 +248,7 @@ def compare(
         "group_by": by,
         "target": target,
         "tag": [pair.replace("=", ":", 1) for pair in tag or []],
-        "where": [asking.full_path(path) for path in where or []],
+        "where": [request_body.full_path(path) for path in where or []],
         "optimizer": optimizer or [],
     }
     with Client() as client:
@@ -270,15 +270,15 @@ def leaderboard(
     from kotrain.client import Client
 
     with Client() as client:
-        found = client.leaderboard(dataset, model, metric)
+        answer = client.leaderboard(dataset, model, metric)
     if as_json:
-        return say(found)
-    if not found.boards:
+        return say(answer)
+    if not answer.boards:
         return note("no finished runs")
-    return tables.console().print(tables.leaderboard(found))
+    return tables.console().print(tables.leaderboard(answer))
 
 
-app.command(name="report")(comparing.report)  # the most used subcommand of `comparison`, also without the prefix
+app.command(name="report")(comparison_commands.report)  # also `comparison report`, the most used of its subcommands
 
 
 @app.command()
@@ -290,12 +290,12 @@ def catalog(
     from kotrain.client import Client
 
     with Client() as client:
-        found = client.catalog()
+        answer = client.catalog()
     if as_json:
-        return say(found)
+        return say(answer)
     if name is None:
-        return tables.console().print(tables.catalog(found))
-    entries = [*found.datasets, *found.models, *found.optimizers, *found.schedules]
+        return tables.console().print(tables.catalog(answer))
+    entries = [*answer.datasets, *answer.models, *answer.optimizers, *answer.schedules]
     matching = [entry for entry in entries if entry.name == name]
     if not matching:
         raise typer.BadParameter(f"'{name}' is not in the catalog; `kotrain catalog` lists all names")
@@ -310,13 +310,13 @@ def down(timeout: Annotated[float, typer.Option(help="Seconds to wait for the st
     """Stop the stack that `kotrain up` runs from this home (KOTRAIN_HOME)."""
     from kotrain import home
 
-    place = home.folder()
-    process = home.owner(place)
+    folder = home.folder()
+    process = home.owner(folder)
     if process is None:
-        raise NotRunning(f"no stack is running from {place}")
+        raise NotRunning(f"no stack is running from {folder}")
     os.kill(process, signal.SIGTERM)
     deadline = time.monotonic() + timeout
-    while home.owner(place) == process:
+    while home.owner(folder) == process:
         if time.monotonic() > deadline:
             raise WaitTimeout(f"process {process} has not stopped after {timeout:g} s")
         time.sleep(0.05)

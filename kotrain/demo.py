@@ -41,7 +41,7 @@ def main(epochs: int, seeds: int, tuning_seeds: int, report: Path | None = None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if report is not None:
         _try_to_write(report)
-    began = time.monotonic()
+    start = time.monotonic()
     note("starting PostgreSQL, Valkey, the API and a worker")
     with stack() as client:
         note(f"kotrain is running at {client.url}")
@@ -50,7 +50,7 @@ def main(epochs: int, seeds: int, tuning_seeds: int, report: Path | None = None)
         agrees = findings.write(out, answer, is_reference=(epochs, seeds) == (EPOCHS, SEEDS))
         if report is not None:
             report.write_bytes(client.report(answer))
-    trained, elapsed = len(_jobs(answer)), time.monotonic() - began
+    trained, elapsed = len(_jobs(answer)), time.monotonic() - start
     out.print(f"{trained} runs in {elapsed:.0f} s. The temporary stack is stopped and its files are removed.\n")
     print(next(task for task in answer.tasks if task.label == "condensed").model_dump_json())
     return 0 if agrees else 1
@@ -72,33 +72,33 @@ def stack() -> Iterator[Client]:
     """A client of a stack with a temporary home; the stack is stopped and the home removed on exit, also on errors."""
     with TemporaryDirectory(prefix="kotrain-demo-") as folder:
         Path(folder).chmod(0o711)  # as root the database runs as another user, which needs to enter this folder
-        place = Path(folder, "home")
+        home_folder = Path(folder, "home")
         with Path(folder, "log").open("w+") as log:
-            process = _start(place, log.fileno())
+            process = _start(home_folder, log.fileno())
             try:
-                running = _running(place, process)
+                running = _wait_until_up(home_folder, process)
                 if running is None:
                     log.seek(0)
                     raise DemoFailed(f"the stack did not start: {log.read().strip()[-2000:] or 'its log is empty'}")
-                with Client(running.url, home.key(place)) as client:
+                with Client(running.url, home.key(home_folder)) as client:
                     yield client
             finally:
                 _stop(process)
 
 
-def _start(place: Path, log: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "service.commands", "up", "--port", "0", "--home", str(place)]
+def _start(home_folder: Path, log: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "service.commands", "up", "--port", "0", "--home", str(home_folder)]
     # Without the user's own settings, and in a session of its own: Ctrl-C must not reach it before _stop does.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KOTRAIN_")}
-    environment["TMPDIR"] = str(place.parent)  # temporary files of its workers are removed with the folder
+    environment["TMPDIR"] = str(home_folder.parent)  # temporary files of its workers are removed with the folder
     return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
 
 
-def _running(place: Path, process: subprocess.Popen[bytes]) -> home.Running | None:
+def _wait_until_up(home_folder: Path, process: subprocess.Popen[bytes]) -> home.Running | None:
     """The address and process id of the stack once it is up; None if it exits or takes too long."""
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        if running := home.running(place):
+        if running := home.running(home_folder):
             return running
         time.sleep(0.05)
     return None

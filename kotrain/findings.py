@@ -55,13 +55,13 @@ def write(out: Console, answer: ComparisonAnswer, *, is_reference: bool) -> bool
 
 def _check(out: Console, task: str, group: GroupView) -> bool:
     """Whether the mean of the group agrees with the reference table; prints a line about any notable deviation."""
-    agreed = agrees(task, group)
-    off = math.inf if group.mean is None else abs(group.mean - reference(task, group).mean)
-    if off > TOLERANCE:
-        how = "has no mean" if group.mean is None else f"deviates by {off:.4f} from its reference"
-        why = ", within the spread over seeds" if agreed else ""
-        out.print(f"{group.label} at lr {rate(group):g} {how}{why}.")
-    return agreed
+    is_accepted = agrees(task, group)
+    deviation = math.inf if group.mean is None else abs(group.mean - reference(task, group).mean)
+    if deviation > TOLERANCE:
+        text = "has no mean" if group.mean is None else f"deviates by {deviation:.4f} from its reference"
+        reason = ", within the spread over seeds" if is_accepted else ""
+        out.print(f"{group.label} at lr {rate(group):g} {text}{reason}.")
+    return is_accepted
 
 
 def _accuracies(task: TaskAnswer, groups: list[GroupView], is_reference: bool) -> Table:
@@ -101,25 +101,26 @@ def _leads(task: TaskAnswer) -> Table:
     table = tables.plain(
         "optimizer", "baseline", "lead in points", "95 % interval", "p (Holm)", right=("lead in points", "p (Holm)")
     )
-    for of, over in LEADS:
-        pair = lead(task, of, over)
+    for optimizer, baseline in LEADS:
+        pair = lead(task, optimizer, baseline)
         if pair is None:
-            table.add_row(of, over, "-", "-", "-")
+            table.add_row(optimizer, baseline, "-", "-", "-")
             continue
         interval = " .. ".join(_number(end, "+.2f", 100) for end in pair.interval) if pair.interval else "-"
-        table.add_row(of, over, _number(pair.difference, "+.2f", 100), interval, tables.p_value(pair.p_adjusted))
+        difference = _number(pair.difference, "+.2f", 100)
+        table.add_row(optimizer, baseline, difference, interval, tables.p_value(pair.p_adjusted))
     return table
 
 
-def lead(task: TaskAnswer, of: str, over: str) -> PairView | None:
-    """The pair as lead of `of` over `over`, swapped if stored the other way round; None if it was not tested."""
+def lead(task: TaskAnswer, a: str, b: str) -> PairView | None:
+    """The pair with the difference a - b, swapped if stored the other way round; None if it was not tested."""
     for pair in task.pairs:
-        if pair.difference is None or {pair.a, pair.b} != {of, over}:
+        if pair.difference is None or {pair.a, pair.b} != {a, b}:
             continue
-        if pair.a == of:
+        if pair.a == a:
             return pair
-        ends = None if pair.interval is None else (-pair.interval[1], -pair.interval[0])
-        return pair.model_copy(update={"a": of, "b": over, "difference": -pair.difference, "interval": ends})
+        interval = None if pair.interval is None else (-pair.interval[1], -pair.interval[0])
+        return pair.model_copy(update={"a": a, "b": b, "difference": -pair.difference, "interval": interval})
     return None
 
 
@@ -137,17 +138,17 @@ def sentences(task: TaskAnswer) -> str:
     )
 
 
-def phrase(who: str, whom: str, pair: PairView | None) -> str:
+def phrase(a: str, b: str, pair: PairView | None) -> str:
     """One lead in words, in percentage points of accuracy."""
     if pair is None or pair.difference is None:
-        return f"{who.rstrip(',')} could not be compared with {whom}"
+        return f"{a.rstrip(',')} could not be compared with {b}"
     points = f"{100 * abs(pair.difference):.1f} points"
     verb = "leads" if pair.difference > 0 else "trails"
     if pair.interval is None:
-        return f"{who} {verb} {whom} by {points} ({pair.n} paired seeds, no interval)"
+        return f"{a} {verb} {b} by {points} ({pair.n} paired seeds, no interval)"
     low, high = (100 * end for end in pair.interval)
     doubt = ", which includes 0" if low <= 0 <= high else ""
-    return f"{who} {verb} {whom} by {points} (95 % interval {low:+.1f} to {high:+.1f}{doubt}; {pair.n} paired seeds)"
+    return f"{a} {verb} {b} by {points} (95 % interval {low:+.1f} to {high:+.1f}{doubt}; {pair.n} paired seeds)"
 
 
 def _number(value: float | None, form: str, times: float = 1) -> str:

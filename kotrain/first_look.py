@@ -116,9 +116,9 @@ def agrees(task: str, group: GroupView) -> bool:
     expected = reference(task, group)
     if group.mean is None:
         return False
-    off = abs(group.mean - expected.mean)
-    if off <= TOLERANCE or group.interval is None:
-        return off <= TOLERANCE
+    deviation = abs(group.mean - expected.mean)
+    if deviation <= TOLERANCE or group.interval is None:
+        return deviation <= TOLERANCE
     half_width = (group.interval[1] - group.interval[0]) / 2
     reference_half_width = T_OF_FOUR * expected.sd / math.sqrt(SEEDS - 1)
-    return off <= math.hypot(half_width, reference_half_width)
+    return deviation <= math.hypot(half_width, reference_half_width)

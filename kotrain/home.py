@@ -14,9 +14,9 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 def folder() -> Path:
     """`KOTRAIN_HOME`; by default `~/.kotrain`, and `/var/lib/kotrain` for root."""
-    chosen = os.environ.get("KOTRAIN_HOME")
-    if chosen:
-        return Path(chosen)
+    path = os.environ.get("KOTRAIN_HOME")
+    if path:
+        return Path(path)
     return Path("/var/lib/kotrain") if os.geteuid() == 0 else Path.home() / ".kotrain"
 
 

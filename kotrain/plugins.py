@@ -20,15 +20,15 @@ SERVER_COMMANDS = ("up", "api", "worker", "migrate", "key", "backup", "restore",
 @cache
 def load() -> TyperGroup:
     """All commands of the plug-ins whose dependencies are installed."""
-    together = typer.Typer()
+    commands = typer.Typer()
     for point in entry_points(group=GROUP):
         try:
-            together.add_typer(point.load())
+            commands.add_typer(point.load())
         except ModuleNotFoundError as error:
             if error.name is None or error.name.startswith(("service", "workers", "kotrain")):
                 raise  # a bug, not a missing dependency
-    together.callback()(lambda: None)
-    return get_group(together)
+    commands.callback()(lambda: None)
+    return get_group(commands)
 
 
 class Extensible(TyperGroup):
@@ -36,10 +36,10 @@ class Extensible(TyperGroup):
 
     def get_command(self, ctx, cmd_name):  # type: ignore[no-untyped-def]  # typer's own click is private
         """The command; raises with installation instructions for a server command without the server extra."""
-        found = super().get_command(ctx, cmd_name) or load().get_command(ctx, cmd_name)
-        if found is None and cmd_name in SERVER_COMMANDS:
+        command = super().get_command(ctx, cmd_name) or load().get_command(ctx, cmd_name)
+        if command is None and cmd_name in SERVER_COMMANDS:
             raise typer.TyperException(f"`kotrain {cmd_name}` needs the server: pip install 'kotrain[all]'")
-        return found
+        return command
 
     def list_commands(self, ctx):  # type: ignore[no-untyped-def]
         """Own commands first, then those of plug-ins."""

@@ -35,13 +35,13 @@ def wait_for_jobs(client: Client, jobs: list[JobView]) -> list[JobView]:
     """Wait until the jobs have ended and return them."""
     with _bar(TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("", total=len(jobs))
-        return client.wait(jobs, on_progress=lambda seen: bar.update(task, completed=_amount(seen)))
+        return client.wait(jobs, on_progress=lambda polled: bar.update(task, completed=_amount(polled)))
 
 
-def _amount(seen: list[JobView]) -> float:
+def _amount(jobs: list[JobView]) -> float:
     """Completed work, in jobs; a running job counts as the fraction of its steps done."""
     return sum(
-        1.0 if job.status.is_final else job.progress.step / (job.progress.total_steps or 1 << 30) for job in seen
+        1.0 if job.status.is_final else job.progress.step / (job.progress.total_steps or 1 << 30) for job in jobs
     )
 
 

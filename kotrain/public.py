@@ -1,4 +1,4 @@
-"""The names of `kotrain.__all__`; `kotrain` imports this module when one of them is used."""
+"""Imports the names of `kotrain.__all__`; `kotrain` imports this module when one of them is used."""
 
 from kotrain.client import Client
 from kotrain.errors import (

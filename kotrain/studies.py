@@ -118,8 +118,8 @@ def _both_initializations(task: Request, model: str, **params: Any) -> list[Requ
 def _small_tasks(present: Collection[str]) -> list[Request]:
     digits = {"dataset": DIGITS, "budget": {"epochs": 30}, "target": {"value": 0.93}}
     snips = {"dataset": "snips", "budget": {"epochs": 3}, "target": {"value": 0.9}}
-    found = _both_initializations(digits, "mlp")
-    return found + (_both_initializations(snips, "textcnn", **SMALL_TEXTCNN) if "snips" in present else [])
+    tasks = _both_initializations(digits, "mlp")
+    return tasks + (_both_initializations(snips, "textcnn", **SMALL_TEXTCNN) if "snips" in present else [])
 
 
 def _full_tasks(present: Collection[str]) -> list[Request]:
@@ -139,8 +139,8 @@ def _full_tasks(present: Collection[str]) -> list[Request]:
         ({"dataset": "cifar10", "budget": {"epochs": 20}, "target": {"value": 0.7}, **images}, "cnn"),
         ({"dataset": "snips", "budget": {"epochs": 10}, "target": {"value": 0.95}}, "textcnn"),
     ]
-    found = [task for task, model in both if _name(task) in present for task in _both_initializations(task, model)]
-    return found + [task for task in ordinary_only if _name(task) in present]
+    tasks = [task for task, model in both if _name(task) in present for task in _both_initializations(task, model)]
+    return tasks + [task for task in ordinary_only if _name(task) in present]
 
 
 # --- studies ---------------------------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def _cost(budget: Budget, present: Collection[str]) -> Request:
             for name, model in images
             if name in present
         ]
-    given = [
+    optimizers = [
         {"label": "SGD", "name": "sgd"},
         {"label": "Adam", "name": "adam"},
         {"label": "Muon", "name": "muon"},
@@ -236,7 +236,7 @@ def _cost(budget: Budget, present: Collection[str]) -> Request:
     ]
     return {
         "tasks": tasks,
-        "optimizers": given if small else [*given, *more],
+        "optimizers": optimizers if small else [*optimizers, *more],
         "seeds": 5,
         "metric": "samples_per_second",
     }

@@ -43,7 +43,7 @@ PIPE_COLUMNS = 200
 """Width of output that does not go to a terminal, so that files and pipes get complete lines."""
 HOLM, SPENDING = "p (Holm)", "p (planned looks)"
 """Column headers of adjusted p values."""
-MOST_CLASSES = 40
+MAX_CLASSES = 40
 """Classes of a data set that are listed individually."""
 WIDE_COLUMNS = 140
 """Width needed by the list of jobs with all columns."""
@@ -278,7 +278,7 @@ def leaderboard(answer: Leaderboard) -> Group:
     """One table per training setting."""
     parts: list[RenderableType] = []
     for board in answer.boards:
-        shown = {path: value for path, value in board.setting.items() if not path.startswith("environment.")}
+        setting = {path: value for path, value in board.setting.items() if not path.startswith("environment.")}
         numbers = ("#", "n", "gap to first", HOLM, "diverged")
         table = plain("#", "optimizer", "n", "mean ± sd", "95 % interval", *numbers[2:], right=numbers)
         for standing in board.standings:
@@ -292,7 +292,7 @@ def leaderboard(answer: Leaderboard) -> Group:
                 p_value(standing.p_behind),
                 str(standing.diverged) if standing.diverged else "-",
             )
-        parts += [Text(f"{answer.dataset} {answer.model}: {_pairs(shown)}", style="bold"), table, ""]
+        parts += [Text(f"{answer.dataset} {answer.model}: {_pairs(setting)}", style="bold"), table, ""]
     return Group(*parts)
 
 
@@ -322,10 +322,10 @@ def dataset(detail: DatasetDetail) -> Group:
     """A registered data set: its classes with their number of records, and warnings about its content."""
     table = plain("class", "training records", "test records", right=["training records", "test records"])
     counts = zip(detail.class_names, detail.train_per_class, detail.test_per_class, strict=True)
-    for name, train, test in islice(counts, MOST_CLASSES):
+    for name, train, test in islice(counts, MAX_CLASSES):
         table.add_row(Text(name), str(train), str(test))
-    if len(detail.class_names) > MOST_CLASSES:
-        table.add_row(f"and {len(detail.class_names) - MOST_CLASSES} more", "", "")
+    if len(detail.class_names) > MAX_CLASSES:
+        table.add_row(f"and {len(detail.class_names) - MAX_CLASSES} more", "", "")
     return Group(Text(f"{detail.name}: {detail.title}"), table, *map(Text, detail.warnings))
 
 
@@ -336,10 +336,10 @@ def parameters(entry: CatalogEntry) -> Table:
         schema = next(params for name, params in schema["$defs"].items() if name.endswith("AdamParams"))
     table = plain("parameter", "default", "description")
     table.columns[-1].no_wrap = False
-    for name, described in schema.get("properties", {}).items():
-        options = described.get("enum")
-        text = described.get("description", "") + (f" One of: {', '.join(map(str, options))}." if options else "")
-        table.add_row(name, Text(str(described.get("default", described.get("const", "-")))), Text(text.strip()))
+    for name, field in schema.get("properties", {}).items():
+        options = field.get("enum")
+        text = field.get("description", "") + (f" One of: {', '.join(map(str, options))}." if options else "")
+        table.add_row(name, Text(str(field.get("default", field.get("const", "-")))), Text(text.strip()))
     return table
 
 
@@ -347,9 +347,9 @@ def parameters(entry: CatalogEntry) -> Table:
 
 
 def _status(job: JobView) -> Text:
-    asked = job.cancel_requested and not job.status.is_final
+    is_cancelling = job.cancel_requested and not job.status.is_final
     reason = job.reason if job.status is JobStatus.FAILED else None
-    text = f"{job.status}: {reason}" if reason else f"{job.status}, cancelling" if asked else str(job.status)
+    text = f"{job.status}: {reason}" if reason else f"{job.status}, cancelling" if is_cancelling else str(job.status)
     return Text(text, style=STATUS_STYLE[job.status])
 
 

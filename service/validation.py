@@ -70,13 +70,13 @@ def pointer(path: Sequence[Any]) -> str:
 
 def _unknown_choice(path: Sequence[Any], tag: str, context: dict[str, Any]) -> str:
     kind = next((part for part in reversed(path) if isinstance(part, str) and part != "name"), "choice")
-    what = kind if tag == "name" else "base optimizer"
+    noun = kind if tag == "name" else "base optimizer"
     if "tag" not in context:
-        return f"give the {what} as a name, or as an object with '{tag}' and 'params'"
+        return f"give the {noun} as a name, or as an object with '{tag}' and 'params'"
     known = re.findall(r"'([^']*)'", str(context["expected_tags"]))
     close = difflib.get_close_matches(str(context["tag"]), known, 1)
     hint = f" (did you mean '{close[0]}'?)" if close else ""
-    return f"unknown {what} '{str(context['tag'])[:64]}'{hint}; choose one of {', '.join(known)}"
+    return f"unknown {noun} '{str(context['tag'])[:64]}'{hint}; choose one of {', '.join(known)}"
 
 
 _LENGTHS = {"too_long": "must have at most", "too_short": "must have at least"}

@@ -11,17 +11,17 @@ import sys
 from multiprocessing import forkserver
 
 INHERITED = ("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "KOTRAIN_REVISION")
-WORKERS_OWN = ("PGSSL", "PGPASSFILE", "PGSERVICE", "PGTZ", "SSL_CERT_")
+CLIENT_PREFIXES = ("PGSSL", "PGPASSFILE", "PGSERVICE", "PGTZ", "SSL_CERT_")
 """Read by the PostgreSQL and Redis clients on each connection; none of it is secret."""
 INHERITED_PREFIXES = ("LC_", "PYTHON", "CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "MKL_", "COVERAGE_")
 
 
-def scrub(also: tuple[str, ...] = ()) -> None:
-    """Remove all environment variables but those that children may inherit and those with a prefix in `also`."""
-    prefixes = (*INHERITED_PREFIXES, *also)
-    kept = {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith(prefixes)}
+def scrub(extra_prefixes: tuple[str, ...] = ()) -> None:
+    """Remove all environment variables except those that children inherit and those with one of `extra_prefixes`."""
+    prefixes = (*INHERITED_PREFIXES, *extra_prefixes)
+    allowed = {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith(prefixes)}
     os.environ.clear()
-    os.environ.update(kept, OMP_NUM_THREADS="1")
+    os.environ.update(allowed, OMP_NUM_THREADS="1")
 
 
 def start_forkserver() -> None:
@@ -32,14 +32,14 @@ def start_forkserver() -> None:
 
 def main() -> int:
     """Run the worker until SIGTERM and return its exit status."""
-    whole = dict(os.environ)
+    environment = dict(os.environ)
     scrub()
     start_forkserver()
-    os.environ.update(whole)
+    os.environ.update(environment)
     from service.config import settings  # noqa: PLC0415 (no own module may be imported before the forkserver runs)
 
     settings()  # caches the addresses and passwords, which are then removed from the environment
-    scrub(WORKERS_OWN)
+    scrub(CLIENT_PREFIXES)
     from workers import tasks  # noqa: PLC0415 (as above)
 
     return tasks.serve()

@@ -61,9 +61,7 @@ class Uploads:
             if not transfer.is_over():
                 return
             transfer.result()
-        except (
-            Exception
-        ) as error:  # store unavailable, full or hanging: the job continues, and the next upload may succeed
+        except Exception as error:  # store unavailable, full or hanging: the job continues, a later upload may succeed
             log.warning("job %s: checkpoint not stored: %s", self._state.claim.job_id, error)
             store().forget(store().path(written.file))
             self._state.add_note(f"a checkpoint could not be stored: {type(error).__name__}")

@@ -34,15 +34,15 @@ from workers.messages import (
     memory_limit_text,
 )
 from workers.training import failures
-from workers.training.checkpoint import Keeper, Saved
+from workers.training.checkpoint import CheckpointWriter, Saved
 from workers.training.loop import Start, train
 from workers.training.stopping import Stop
 
 SEND_SECONDS = 0.2
 """Interval at which collected metric points are sent."""
-LIFE_SECONDS = 1.0
-"""Longest interval without a message; later an empty one is sent as a sign of life."""
-LOOK_SECONDS = 0.02
+KEEPALIVE_SECONDS = 1.0
+"""Maximum interval between messages; without metric points, an empty message is sent."""
+POLL_SECONDS = 0.02
 """Interval of checks for messages: one takes 20 microseconds, too long for every step of a small network."""
 TRACEBACK_CHARACTERS = 8_000
 
@@ -59,7 +59,9 @@ def main(pipe: Connection, assignment: Assignment) -> None:
             messenger.should_stop,
             data_dir=assignment.data_dir,
             report_start=messenger.report_start,
-            keeper=Keeper(assignment.folder, assignment.checkpoint_seconds, messenger.report_saved, messenger.warn),
+            checkpoints=CheckpointWriter(
+                assignment.folder, assignment.checkpoint_seconds, messenger.report_saved, messenger.warn
+            ),
             resume=assignment.resume,
         )
         messenger.send_result(summary)
@@ -70,7 +72,7 @@ def main(pipe: Connection, assignment: Assignment) -> None:
 
 
 def _settle(assignment: Assignment) -> None:
-    """Start an own process group that dies with its parent, and apply the limits of the assignment."""
+    """Start a process group that dies with its parent, and apply the limits of the assignment."""
     os.setsid()
     lifetime.die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the supervisor stops jobs over the pipe
@@ -91,17 +93,17 @@ class _Messenger:
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._started = time.perf_counter()
-        self._sent_at = self._looked_at = self._started
+        self._sent_at = self._polled_at = self._started
         self._step = 0
         self._stop: Stop | None = None
         self._points: dict[str, tuple[list[int], list[float], list[float]]] = {}
 
     def report_start(self, start: Start) -> None:
-        self._step = start.place.step
+        self._step = start.position.step
         self._started = time.perf_counter() - start.seconds  # the clock of the run, continued from its checkpoint
         if start.note is not None:
             self.warn(start.note)
-        step, reported = start.place
+        step, reported = start.position
         self._pipe.send((STARTED, start.environment, start.total_steps, step, sorted(reported), start.seconds))
 
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -116,7 +118,7 @@ class _Messenger:
             self._send_points(now)
 
     def report_saved(self, saved: Saved) -> None:
-        self._send_points(time.perf_counter())  # before the checkpoint: all points measured until then
+        self._send_points(time.perf_counter())  # all points up to the checkpoint must precede it
         self._pipe.send((CHECKPOINT, *saved))
 
     def warn(self, text: str) -> None:
@@ -124,11 +126,11 @@ class _Messenger:
 
     def should_stop(self) -> Stop | None:
         now = time.perf_counter()
-        if now - self._looked_at >= LOOK_SECONDS:
-            self._looked_at = now
+        if now - self._polled_at >= POLL_SECONDS:
+            self._polled_at = now
             if self._stop is None and self._pipe.poll():
                 self._stop = Stop.PAUSE if self._pipe.recv() == PAUSE else Stop.CANCEL
-            if now - self._sent_at >= LIFE_SECONDS:
+            if now - self._sent_at >= KEEPALIVE_SECONDS:
                 self._send_points(now)
         return self._stop
 
@@ -156,7 +158,7 @@ def _reason_of(error: BaseException) -> Reason:
 
 
 def _describe(error: BaseException, memory_bytes: int | None) -> str:
-    """The end of the traceback; a single sentence for an invalid job or too little memory."""
+    """The end of the traceback; a single sentence for an invalid job or if memory ran out."""
     if type(error) is ValueError:
         return str(error)
     if failures.is_out_of_memory(error):

@@ -60,23 +60,23 @@ class AttemptState:
         self._points: dict[str, Columns] = {}
         self._checkpoints: list[Written] = []
         self._notes: list[str] = []
-        self._held = 0
+        self._pending_points = 0
 
     @property
     def is_full(self) -> bool:
         """Whether training has to wait because too many points are pending."""
-        return self._held > MAX_PENDING_POINTS
+        return self._pending_points > MAX_PENDING_POINTS
 
     def add(self, step: int, points: dict[str, Columns]) -> None:
         """Add metric points of the child."""
         with self._lock:
             self.step = step
             for name, (steps, values, wall_seconds) in points.items():
-                kept = self._points.setdefault(name, ([], [], []))
-                kept[0].extend(steps)
-                kept[1].extend(values)
-                kept[2].extend(wall_seconds)
-                self._held += len(steps)
+                columns = self._points.setdefault(name, ([], [], []))
+                columns[0].extend(steps)
+                columns[1].extend(values)
+                columns[2].extend(wall_seconds)
+                self._pending_points += len(steps)
 
     def add_checkpoint(self, written: Written) -> None:
         """Add a stored checkpoint, after the points up to its step."""
@@ -89,7 +89,7 @@ class AttemptState:
             self._notes.append(text)
 
     def pending(self) -> list[Batch]:
-        """Everything not yet stored, in batches that do not change any more."""
+        """All data not yet stored, in batches that no longer change."""
         with self._lock:
             if self._points or self._checkpoints or self._notes:
                 self._pending.append(Batch(self._points, self._checkpoints, self._notes))
@@ -100,7 +100,7 @@ class AttemptState:
         """Remove batches that were stored."""
         with self._lock:
             self._pending = self._pending[len(batches) :]
-            self._held -= sum(map(_size, batches))
+            self._pending_points -= sum(map(_size, batches))
 
 
 class HeartbeatThread(threading.Thread):

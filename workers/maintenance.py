@@ -27,7 +27,7 @@ from workers.host import Host
 log = logging.getLogger(__name__)
 
 FIRST_SWEEP_SECONDS, SWEEP_SECONDS = 60.0, 3600.0
-MOST_MESSAGE = 2000
+MAX_MESSAGE = 2000
 """Maximum length of a comparison's error message, in characters."""
 
 
@@ -50,7 +50,9 @@ class Maintenance(threading.Thread):
         """Run maintenance."""
         while not self._stopped.is_set():
             try:
-                tidy_up(reclaims=time.monotonic() - self._away_at > settings().lease_seconds)
+                # After an outage of the database, all workers first get a lease to send heartbeats again.
+                if time.monotonic() - self._away_at > settings().lease_seconds:
+                    reclaim_stale_jobs()
                 advance_comparisons()
                 self.ring_for_idle_slots()
             except Exception as error:  # the thread must survive any error
@@ -90,28 +92,26 @@ class RetentionThread(threading.Thread):
             wait_seconds = SWEEP_SECONDS
 
 
-def tidy_up(*, reclaims: bool) -> None:
-    """Take back stale jobs; one worker at a time does it for all.
+def reclaim_stale_jobs() -> None:
+    """Requeue the jobs of workers that send no heartbeats; one worker at a time does it for all.
 
-    What a frozen worker holds, which may be this very lock, is freed first. After a database that was away, others get
-    a lease to give signs of life again before anything is taken from them.
+    First end the transactions of frozen workers, which may hold this very lock.
     """
-    if reclaims:
-        with transaction() as session:
-            if cut_off := heartbeats.end_stale_transactions(session):
-                log.warning("ended %d transactions of workers without a heartbeat", cut_off)
+    with transaction() as session:
+        if ended := heartbeats.end_stale_transactions(session):
+            log.warning("ended %d transactions of workers without a heartbeat", ended)
     with transaction() as session:
         limit_lock_wait(session)
         if session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtext("kotrain.maintenance")))):
-            for job_id in outcomes.reclaim_stale(session) if reclaims else ():
+            for job_id in outcomes.reclaim_stale(session):
                 log.warning("job %s: requeued, its worker sent no heartbeat", job_id)
 
 
 def advance_comparisons() -> None:
-    """Ask for the runs whose turn it is; each comparison in its own transaction, so that none holds up the others."""
+    """Submit the next runs of all comparisons, each in its own transaction, so that none delays the others."""
     with transaction() as session:
-        found = running(session)
-    for comparison_id in found:
+        comparison_ids = running(session)
+    for comparison_id in comparison_ids:
         try:
             from service.comparisons import lifecycle  # noqa: PLC0415 (with numpy and scipy, when one is running)
 
@@ -129,15 +129,15 @@ def advance_comparisons() -> None:
 
 
 def fail(comparison_id: UUID, error: Exception) -> None:
-    """Fail a comparison that would meet the same error again."""
+    """Mark a comparison as failed, because its error would occur again."""
     message = error.detail if isinstance(error, KotrainError) else f"{type(error).__name__}: {error}"
     from service.comparisons import lifecycle  # noqa: PLC0415 (as above)
 
     try:
         with transaction() as session:
-            lifecycle.fail(session, comparison_id, message[:MOST_MESSAGE])
-    except Exception as another:
-        if is_away(another):
+            lifecycle.fail(session, comparison_id, message[:MAX_MESSAGE])
+    except Exception as store_error:
+        if is_away(store_error):
             raise
         log.exception("comparison %s: failure could not be stored", comparison_id)
 

@@ -10,11 +10,11 @@ from service.specs.quantities import size
 
 STARTED = "started"
 """(STARTED, environment, total_steps, step, reported, seconds): once, before any metric. Training continues after
-`step`, for which the metrics `reported` exist already; step 0 is the beginning."""
+`step` (0: from the beginning); the metrics `reported` have been stored for that step."""
 POINTS = "points"
-"""(POINTS, step, {name: (steps, values, wall_seconds)}), at least every second, also as a sign of life."""
+"""(POINTS, step, {name: (steps, values, wall_seconds)}), at least every second; without points, as a keep-alive."""
 CHECKPOINT = "checkpoint"
-"""(CHECKPOINT, step, name of the file, size in bytes, SHA-256, seconds); points up to that step were sent before it."""
+"""(CHECKPOINT, step, file name, size in bytes, SHA-256, seconds), after all points up to that step."""
 NOTE = "note"
 """(NOTE, text): a message for the user; the run continues."""
 RESULT = "result"

@@ -31,13 +31,13 @@ class Process:
     """A running child."""
 
     def __init__(self, target: Any, *args: Any) -> None:
-        self.pipe, theirs = _FORKSERVER.Pipe()
+        self.pipe, child_end = _FORKSERVER.Pipe()
         _limit_waiting(self.pipe)
-        self._process = _FORKSERVER.Process(target=target, args=(theirs, *args), daemon=False)
+        self._process = _FORKSERVER.Process(target=target, args=(child_end, *args), daemon=False)
         self._oom_kills = _kernel_oom_kills()
         with _REAPING:
             self._process.start()
-        theirs.close()
+        child_end.close()
 
     @property
     def pid(self) -> int:
@@ -106,8 +106,8 @@ class Process:
 
 def _limit_waiting(pipe: Connection) -> None:
     """Set a receive timeout: reading an incomplete message raises BlockingIOError instead of waiting forever."""
-    with socket.socket(fileno=os.dup(pipe.fileno())) as ours:
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", PARTIAL_MESSAGE_SECONDS, 0))
+    with socket.socket(fileno=os.dup(pipe.fileno())) as duplicate:
+        duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", PARTIAL_MESSAGE_SECONDS, 0))
 
 
 def _sum(processes: list[psutil.Process], size: Callable[[psutil.Process], int]) -> int:
@@ -134,9 +134,9 @@ def describe_machine() -> Machine:
     """
     process = Process(entry.describe_machine)
     machine: Machine | None = None
-    gone = False
-    while not gone:
-        received, gone = process.messages(1.0)
+    has_ended = False
+    while not has_ended:
+        received, has_ended = process.messages(1.0)
         for message in received:
             machine = Machine(*message)
     code = process.reap()

@@ -156,10 +156,12 @@ def _checkpoint(claim: Claim, host: Host, state: AttemptState) -> Path | None:
         }
         raise Interrupted(stops[state.instruction]) from None
     except Absent:
-        waited = retry_while_database_is_down(lambda session: claims.waited_seconds(session, claim.job_id), is_draining)
-        if waited is None:
+        seconds = retry_while_database_is_down(
+            lambda session: claims.waited_seconds(session, claim.job_id), is_draining
+        )
+        if seconds is None:
             raise Interrupted(Interruption.DRAIN) from None
-        if waited < settings().stall_seconds:
+        if seconds < settings().stall_seconds:
             raise
         return None
 
@@ -176,10 +178,10 @@ class _Monitor:
     def run(self) -> None:
         """Monitor the child until it ends."""
         outcome = self._outcome
-        gone = False
-        while not gone and time.monotonic() < self._kill_at + self._dying_seconds():
+        has_ended = False
+        while not has_ended and time.monotonic() < self._kill_at + self._dying_seconds():
             is_full = self._state.is_full
-            received, gone = self._process.messages(POLL_SECONDS, listens=not is_full)
+            received, has_ended = self._process.messages(POLL_SECONDS, listens=not is_full)
             for message in received:
                 self._handle(message)
             now = time.monotonic()
@@ -191,7 +193,7 @@ class _Monitor:
                 self._kill_at = min(self._kill_at, now + settings().cancel_seconds)
             if now >= self._kill_at:
                 self._process.kill()
-        code = self._process.reap(0) if gone else None
+        code = self._process.reap(0) if has_ended else None
         if code is not None:
             outcome.killed_for_memory = self._process.was_killed_for_memory(code)
             outcome.exit_description = (
@@ -246,13 +248,12 @@ class _Monitor:
 
     def _begin(self, step: int, reported: Collection[str]) -> None:
         """Before anything is stored, delete data of earlier attempts beyond the start of this one."""
-        draining = self._host.draining.is_set
-        began = retry_while_database_is_down(
-            lambda session: claims.begin(session, self._claim, step, reported), draining
+        is_owner = retry_while_database_is_down(
+            lambda session: claims.begin(session, self._claim, step, reported), self._host.draining.is_set
         )
-        if began is None:  # nothing of this attempt may be stored: the next one starts at the same point
+        if is_owner is None:  # nothing of this attempt may be stored: the next one starts at the same point
             raise Interrupted(Interruption.DRAIN)
-        if not began:
+        if not is_owner:
             self._state.instruction = Instruction.LOST
 
     def _stop_if_required(self, now: float) -> None:

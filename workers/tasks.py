@@ -31,8 +31,8 @@ def make_task(host: Host, heartbeat_thread: HeartbeatThread) -> None:
             try:
                 with transaction() as session:
                     claim = claims.claim(session, host.id, has_cuda=host.has_cuda)
-            except SQLAlchemyError as away:
-                log.warning("no job claimed, maintenance will retry: %s", str(away).splitlines()[0])
+            except SQLAlchemyError as error:
+                log.warning("no job claimed, maintenance will retry: %s", str(error).splitlines()[0])
                 return
             if claim is None:
                 return

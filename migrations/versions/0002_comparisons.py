@@ -1,4 +1,4 @@
-"""Comparisons and their cells; jobs are known by what they train, workers by their torch."""
+"""Comparisons and their cells; fingerprints of the specs of jobs, and torch versions of workers."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,8 +10,8 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-# What only asks where to run or how often to look changes no result; a target does where it ends the run. Neither
-# calls the other: pg_restore fills generated columns with an empty search path.
+# Both leave out the fields that do not change results: device and intervals of reports, and the target unless it ends
+# the run. Neither function calls the other, because pg_restore fills generated columns with an empty search path.
 FINGERPRINT = """
 CREATE FUNCTION kotrain_fingerprint(spec jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT md5((spec - '{device,log_every_steps,diagnostics_every_steps}'::text[]

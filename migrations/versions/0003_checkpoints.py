@@ -1,4 +1,4 @@
-"""Checkpoints, limits of memory, and which versions of the code may use this schema. Only adds: 0002's code goes on."""
+"""Checkpoints, memory limits, and the oldest code that may use this schema. Only adds, so code of 0002 still works."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # Jobs that older code stores, before and after this, are of the engine it had.
+    # Jobs stored by older code, before or after this migration, belong to engine version 2.
     op.add_column("jobs", sa.Column("engine_version", sa.Integer(), server_default="2", nullable=False))
     op.add_column("jobs", sa.Column("memory_limit_bytes", sa.BigInteger(), nullable=True))
     op.create_table(

@@ -1,4 +1,4 @@
-"""What live streams read: the transaction of each event, and the events of comparisons. Only adds: 0003's code goes on."""
+"""Data for event streams: the transaction of each event, events of comparisons. Only adds, so code of 0003 still works."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,7 +9,7 @@ branch_labels = None
 depends_on = None
 
 XID = sa.text("pg_current_xact_id()::text::bigint")
-# One notification a transaction, however many events: Postgres drops equal ones.
+# One notification per transaction, whatever the number of events: PostgreSQL drops duplicates.
 NOTIFY = """
 CREATE FUNCTION kotrain_notify() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -18,7 +18,7 @@ BEGIN
 END
 $$
 """
-# Its table is named with the schema, because a restore has no search path.
+# The table is qualified with its schema, because pg_restore uses an empty search path.
 RECORD = """
 CREATE FUNCTION kotrain_record_comparison() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -35,13 +35,13 @@ $$
 
 
 def upgrade() -> None:
-    # In the order in which whoever works with comparisons takes them, lest each wait for the other.
+    # Lock tables in the order used by transactions on comparisons, to avoid deadlocks.
     op.execute("LOCK TABLE comparisons IN EXCLUSIVE MODE")
-    # Writers of jobs wait for it, which is 0.2 s at 100,000 jobs.
+    # Blocks writers of jobs, for 0.2 s with 100,000 jobs.
     op.create_index("jobs_status_finished", "jobs", ["status", "finished_at"])
     op.execute("LOCK TABLE job_events")
     op.add_column("job_events", sa.Column("step", sa.BigInteger(), nullable=True))
-    # The default comes after the column, so that no row is rewritten: what happened before this is not streamed.
+    # The default is set after the column is added, so that no row is rewritten; earlier events are not streamed.
     op.add_column("job_events", sa.Column("xid", sa.BigInteger(), nullable=True))
     op.alter_column("job_events", "xid", server_default=XID)
     op.create_index("job_events_xid", "job_events", ["xid"], postgresql_where=sa.text("xid IS NOT NULL"))

@@ -39,21 +39,21 @@ def create(name: str, *, admin: bool = False, key: str | None = None) -> str:
     if not re.fullmatch(LABEL, name):
         raise Invalid.field("name", f"invalid user name {name!r}; use 1 to 64 letters, digits, spaces and _.:/@+=-")
     with transaction() as session:
-        return _make(session, name, key or _random(), admin=admin)[1]
+        return _create(session, name, key or _random_key(), admin=admin)[1]
 
 
-def make_as(session: Session, caller: User, name: str, *, admin: bool) -> tuple[ApiKey, str]:
+def create_as(session: Session, caller: User, name: str, *, admin: bool) -> tuple[ApiKey, str]:
     """`create` on behalf of an admin: the row, and the key, which cannot be read later. Raises Forbidden."""
     if not caller.is_admin:
         raise Forbidden("only an admin can create keys")
-    return _make(session, name, _random(), admin=admin)
+    return _create(session, name, _random_key(), admin=admin)
 
 
-def _random() -> str:
+def _random_key() -> str:
     return PREFIX + secrets.token_urlsafe(32)
 
 
-def _make(session: Session, name: str, key: str, *, admin: bool) -> tuple[ApiKey, str]:
+def _create(session: Session, name: str, key: str, *, admin: bool) -> tuple[ApiKey, str]:
     session.execute(insert(User).values(id=uuid7(), name=name, is_admin=False).on_conflict_do_nothing())
     user = session.scalars(select(User).where(User.name == name)).one()
     user.is_admin = user.is_admin or admin
@@ -85,7 +85,7 @@ def visible(session: Session, user: User) -> Sequence[ApiKey]:
 
 
 def delete(session: Session, used: ApiKey, key_id: UUID) -> None:
-    """Delete a key.
+    """Delete a key on behalf of the user of the key `used`.
 
     Raises:
         NotFound: no key has this id.
@@ -107,12 +107,12 @@ def delete(session: Session, used: ApiKey, key_id: UUID) -> None:
     session.execute(delete_from(ApiKey).where(ApiKey.id == key_id))
 
 
-def owner(session: Session, authorization: str | None) -> User:
+def authenticated_user(session: Session, authorization: str | None) -> User:
     """The user whose key is in the `Authorization` header. Raises Unauthorized."""
-    return used(session, authorization).user
+    return authenticated_key(session, authorization).user
 
 
-def used(session: Session, authorization: str | None) -> ApiKey:
+def authenticated_key(session: Session, authorization: str | None) -> ApiKey:
     """The key in the `Authorization` header. Raises Unauthorized."""
     if authorization is None:
         raise Unauthorized("missing API key; send the header 'Authorization: Bearer KEY'")

@@ -70,15 +70,15 @@ def artifacts(session: Session, job_id: UUID) -> Artifacts:
     job = lookup.get(session, job_id)
     query = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step)
     files = [
-        _about(f"checkpoint-{row.step}.pt", "checkpoint", BINARY, row.size_bytes, row) for row in session.scalars(query)
+        _view(f"checkpoint-{row.step}.pt", "checkpoint", BINARY, row.size_bytes, row) for row in session.scalars(query)
     ]
     if session.scalar(select(exists().where(MetricChunk.job_id == job_id))):
-        files.append(_about(CURVES, "curves", CSV))
-    files += [_about(name, "document", JSON, len(text)) for name, text in _documents(job).items()]
+        files.append(_view(CURVES, "curves", CSV))
+    files += [_view(name, "document", JSON, len(text)) for name, text in _documents(job).items()]
     return Artifacts(artifacts=files)
 
 
-def _about(
+def _view(
     name: str,
     kind: Literal["checkpoint", "curves", "document"],
     media_type: str,
@@ -106,8 +106,8 @@ def _documents(job: Job) -> dict[str, bytes]:
     }
 
 
-def download(session: Session, job_id: UUID, name: str, wanted: str | None = None) -> Download:
-    """A file of a job. `wanted` is the request's `Range`, which only checkpoints support.
+def download(session: Session, job_id: UUID, name: str, range_header: str | None = None) -> Download:
+    """A file of a job. `range_header` is the request's `Range`, which only checkpoints support.
 
     Raises:
         NotFound: the job does not exist, or has no such file.
@@ -119,7 +119,7 @@ def download(session: Session, job_id: UUID, name: str, wanted: str | None = Non
     step = CHECKPOINT.fullmatch(name)
     row = session.get(Checkpoint, (job_id, int(step[1]))) if step else None
     if row is not None:
-        return _checkpoint(row, file_name, wanted)
+        return _checkpoint(row, file_name, range_header)
     documents = _documents(job)
     if name in documents:
         return Download(file_name, JSON, iter([documents[name]]), len(documents[name]))
@@ -133,28 +133,28 @@ def download(session: Session, job_id: UUID, name: str, wanted: str | None = Non
 # --- checkpoints -----------------------------------------------------------------------------------------------------
 
 
-def _checkpoint(row: Checkpoint, file_name: str, wanted: str | None) -> Download:
+def _checkpoint(row: Checkpoint, file_name: str, range_header: str | None) -> Download:
     checkpoint = f"the checkpoint of job {row.job_id} after step {row.step}"
     try:
         with store().open(row.file) as file:
             size = file.seek(0, io.SEEK_END)
     except OSError as error:
-        why = "its file is missing" if isinstance(error, FileNotFoundError) else error.strerror or "unknown"
-        raise Unavailable(f"{checkpoint} cannot be read now: {why}") from None
+        reason = "its file is missing" if isinstance(error, FileNotFoundError) else error.strerror or "unknown"
+        raise Unavailable(f"{checkpoint} cannot be read now: {reason}") from None
     if size != row.size_bytes:
         raise Conflict(f"{checkpoint} is damaged: its file has {size} bytes, expected {row.size_bytes}")
-    first, last = _range(wanted, size) or (0, size - 1)
+    first, last = _range(range_header, size) or (0, size - 1)
     count = last - first + 1
     part = f"bytes {first}-{last}/{size}" if count < size else None
     return Download(file_name, BINARY, _blocks(row.file, first, count), count, row.sha256, part)
 
 
-def _range(wanted: str | None, size: int) -> tuple[int, int] | None:
+def _range(range_header: str | None, size: int) -> tuple[int, int] | None:
     """First and last byte of `bytes=5-9`, `bytes=5-` or `bytes=-5`; None, the whole file, for any other value.
 
     A server may ignore `Range` (RFC 9110, 14.2).
     """
-    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", wanted or "")
+    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", range_header or "")
     if match is None or not size or not (match[1] or match[2]):
         return None
     if not match[1]:

@@ -58,8 +58,8 @@ CLAIM = text(
 
 def claim(session: Session, worker_id: str, *, has_cuda: bool) -> Claim | None:
     """Claim the best queued job that this worker can run, which starts a new attempt. None if no job is eligible."""
-    asked = {"worker": worker_id, "has_cuda": has_cuda, "engine": ENGINE_VERSION}
-    row = session.execute(CLAIM, asked).one_or_none()
+    params = {"worker": worker_id, "has_cuda": has_cuda, "engine": ENGINE_VERSION}
+    row = session.execute(CLAIM, params).one_or_none()
     if row is None:
         return None
     if row.attempt > 1:

@@ -25,7 +25,7 @@ from service.storage.tables import Worker
 
 @dataclass(frozen=True)
 class Batch:
-    """What an attempt stores in one transaction. Sending it again has no effect."""
+    """Data that an attempt stores in one transaction. Storing a batch again has no effect."""
 
     points: write.Points = field(default_factory=dict)
     checkpoints: Sequence[Written] = ()
@@ -106,7 +106,7 @@ def beat(session: Session, worker_id: str, beats: Sequence[Beat]) -> dict[UUID, 
     }
 
 
-CUT_OFF = text(
+END_STALE = text(
     """
     SELECT pg_terminate_backend(pid)
     FROM pg_stat_activity JOIN workers ON application_name = 'kotrain ' || right(workers.id, 55)
@@ -123,7 +123,7 @@ def end_stale_transactions(session: Session) -> int:
 
     Returns their number. The connections are closed; a worker that resumes reconnects and learns which jobs it lost.
     """
-    return len(session.execute(CUT_OFF, {"lease": settings().lease_seconds}).all())
+    return len(session.execute(END_STALE, {"lease": settings().lease_seconds}).all())
 
 
 def is_stale(heartbeat_at: Any) -> ColumnElement[bool]:

@@ -59,28 +59,28 @@ class Filter:
             cells = select(ComparisonCell.job_id).where(ComparisonCell.comparison_id == self.comparison)
             conditions.append(Job.id.in_(cells))
         if self.search:
-            conditions.append(_says(self.search))
+            conditions.append(_contains(self.search))
         return conditions
 
 
-def _says(words: str) -> ColumnElement[bool]:
+def _contains(text: str) -> ColumnElement[bool]:
     """Whether a job contains this text in a column of the list."""
-    users = select(User.id).where(User.name.icontains(words, autoescape=True))
+    users = select(User.id).where(User.name.icontains(text, autoescape=True))
     tags = func.jsonb_each_text(Job.tags).table_valued("key", "value", name="tag")
-    in_a_value = select(tags.c.key).where(tags.c.value.icontains(words, autoescape=True)).exists()
+    in_a_value = select(tags.c.key).where(tags.c.value.icontains(text, autoescape=True)).exists()
     return or_(
-        *(column.icontains(words, autoescape=True) for column in (Job.dataset, Job.model, Job.optimizer)),
+        *(column.icontains(text, autoescape=True) for column in (Job.dataset, Job.model, Job.optimizer)),
         Job.user_id.in_(users),
         # The plain text first, which is three times as fast: JSON escapes none of the characters allowed in tags.
-        and_(cast(Job.tags, Text).icontains(words, autoescape=True), in_a_value),
+        and_(cast(Job.tags, Text).icontains(text, autoescape=True), in_a_value),
     )
 
 
 def find(
-    session: Session, wanted: Filter, limit: int, after: UUID | None, *, oldest_first: bool = False
+    session: Session, filter_: Filter, limit: int, after: UUID | None, *, oldest_first: bool = False
 ) -> tuple[Sequence[Job], bool]:
     """Up to `limit` jobs after the job `after`, newest first by default, and whether more follow. Ids sort by age."""
-    query = select(Job).where(*wanted.conditions).limit(limit + 1)
+    query = select(Job).where(*filter_.conditions).limit(limit + 1)
     query = query.order_by(Job.id if oldest_first else Job.id.desc())
     if after is not None:
         query = query.where(Job.id > after if oldest_first else Job.id < after)
@@ -88,8 +88,8 @@ def find(
     return jobs[:limit], len(jobs) > limit
 
 
-def count(session: Session, wanted: Filter) -> dict[JobStatus, int]:
+def count(session: Session, filter_: Filter) -> dict[JobStatus, int]:
     """Number of jobs by status."""
-    rows = session.execute(select(Job.status, func.count()).where(*wanted.conditions).group_by(Job.status))
+    rows = session.execute(select(Job.status, func.count()).where(*filter_.conditions).group_by(Job.status))
     counts = {JobStatus(status): number for status, number in rows}
     return {status: counts.get(status, 0) for status in JobStatus}

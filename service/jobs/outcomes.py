@@ -89,27 +89,27 @@ def fail(
     store_batches(session, job_id, attempt, batches)
     failures = job.failures + 1
     if job.cancel_requested:
-        end, why = JobStatus.CANCELLED, Reason.CANCELLED
+        end, reason = JobStatus.CANCELLED, Reason.CANCELLED
     elif failures >= job.max_failures:
-        end, why = JobStatus.FAILED, reason
+        end = JobStatus.FAILED
     else:
-        end, why = JobStatus.QUEUED, reason
+        end = JobStatus.QUEUED
     if end is JobStatus.QUEUED:
         wait = timedelta(seconds=settings().backoff_seconds * 2.0 ** min(failures - 1, 10))
-        follows: dict[str, Any] = {"worker_id": None, "available_at": NOW + wait}
+        values: dict[str, Any] = {"worker_id": None, "available_at": NOW + wait}
     else:
         write.merge(session, job_id)
-        follows = {"finished_at": NOW}
+        values = {"finished_at": NOW}
     return change_status(
         session,
         job_id,
         JobStatus.RUNNING,
         end,
         attempt=attempt,
-        reason=why,
+        reason=reason,
         message=message,
         failures=failures,
-        **follows,
+        **values,
     )
 
 

@@ -42,7 +42,7 @@ class JobRequest(TrainSpec):
         ge=2**28,
         le=2**50,
         description="Memory limit of its processes; null: the worker's share for one job, which is also the maximum.",
-        exclude_if=lambda limit: limit is None,  # or a request repeated across an upgrade would be another one
+        exclude_if=lambda limit: limit is None,  # so that idempotency keys stay valid across the upgrade that added it
     )
     max_failures: int = Field(
         3, ge=1, le=100, description="Number of lost workers or child processes after which the job fails."
@@ -50,5 +50,5 @@ class JobRequest(TrainSpec):
 
     @property
     def train_spec(self) -> TrainSpec:
-        """What decides the result, without what only decides how the service treats the job."""
+        """The fields that determine the result, without those that affect only the scheduling of the job."""
         return TrainSpec.model_validate({name: getattr(self, name) for name in TrainSpec.model_fields})

@@ -92,13 +92,13 @@ def workers(session: Session) -> Workers:
     )
     rows = session.execute(query).all()
     jobs = _running(session, [worker.id for worker, _ in rows])
-    kept = WorkerView.model_fields.keys() - {"status", "running"}
+    columns = WorkerView.model_fields.keys() - {"status", "running"}
     return Workers(
         workers=[
             WorkerView(
                 status=WorkerStatus(status),
                 running=jobs.get(worker.id, []),
-                **{name: getattr(worker, name) for name in kept},
+                **{name: getattr(worker, name) for name in columns},
             )
             for worker, status in rows
         ]

@@ -48,11 +48,11 @@ def api(host: str | None, port: int | None, fd: int | None) -> None:
     with _one_line_errors():
         _choose(KOTRAIN_HOST=host, KOTRAIN_PORT=port)
         _require("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
-        wanted = settings()
+        config = settings()
         _check_schema()
-        if wanted.host not in LOOPBACK and not api_keys.any_exist():
-            raise EmbeddedError(f"listening on {wanted.host} requires an API key: create one with `kotrain key NAME`")
-        with socket.socket(fileno=fd) if fd is not None else stack.listen(wanted.host, wanted.port) as listener:
+        if config.host not in LOOPBACK and not api_keys.any_exist():
+            raise EmbeddedError(f"listening on {config.host} requires an API key: create one with `kotrain key NAME`")
+        with socket.socket(fileno=fd) if fd is not None else stack.listen(config.host, config.port) as listener:
             _serve(listener)
 
 
@@ -87,10 +87,10 @@ def gc(
     """Remove expired checkpoints and metric points, and files that no checkpoint refers to."""
     with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
-        kept = retention.Policy.of_settings()
+        default = retention.Policy.of_settings()
         policy = retention.Policy(
-            kept.checkpoints_days if checkpoints_days is None else checkpoints_days,
-            kept.points_days if points_days is None else points_days,
+            default.checkpoints_days if checkpoints_days is None else checkpoints_days,
+            default.points_days if points_days is None else points_days,
             dry_run,
         )
         with stack.database():
@@ -121,23 +121,24 @@ def backup(file: Path, home: Path | None) -> None:
     with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
         with stack.database():
-            made = backups.create(file)
-    typer.echo(f"{file}: {many(made.jobs, 'job')}, {many(len(made.files), 'checkpoint')}, {size(made.size_bytes)}")
-    if made.left_out:
-        typer.echo(f"not included, because replaced meanwhile or damaged: {many(len(made.left_out), 'checkpoint')}")
+            manifest = backups.create(file)
+    contents = f"{many(manifest.jobs, 'job')}, {many(len(manifest.files), 'checkpoint')}, {size(manifest.size_bytes)}"
+    typer.echo(f"{file}: {contents}")
+    if manifest.left_out:
+        typer.echo(f"not included, because replaced meanwhile or damaged: {many(len(manifest.left_out), 'checkpoint')}")
 
 
 def restore(file: Path, home: Path | None) -> None:
     """Restore a backup into an empty database: that of KOTRAIN_DATABASE_URL, or of a home whose stack is stopped."""
     with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
-        with backups.verified(file) as whole, stack.database(must_be_stopped=True):
-            done = backups.restore(whole)
-    typer.echo(f"restored from {file}: {many(done.jobs, 'job')}, {many(done.files, 'checkpoint')}")
-    if done.requeued:
-        typer.echo(f"requeued, because running at the time of the backup: {many(done.requeued, 'job')}")
-    if done.dropped:
-        typer.echo(f"not in the backup: {many(done.dropped, 'checkpoint')}; their jobs continue from older ones")
+        with backups.verified(file) as verified, stack.database(must_be_stopped=True):
+            restored = backups.restore(verified)
+    typer.echo(f"restored from {file}: {many(restored.jobs, 'job')}, {many(restored.files, 'checkpoint')}")
+    if restored.requeued:
+        typer.echo(f"requeued, because running at the time of the backup: {many(restored.requeued, 'job')}")
+    if restored.dropped:
+        typer.echo(f"not in the backup: {many(restored.dropped, 'checkpoint')}; their jobs continue from older ones")
 
 
 def _check_schema() -> None:
@@ -147,10 +148,10 @@ def _check_schema() -> None:
     """
     try:
         database.check_schema()
-    except OperationalError as away:
-        if any(words in str(away) for words in REFUSALS):
+    except OperationalError as error:
+        if any(words in str(error) for words in REFUSALS):
             raise
-        logging.warning("kotrain: database unreachable, schema not checked: %s", _line(away))
+        logging.warning("kotrain: database unreachable, schema not checked: %s", _line(error))
 
 
 class Server(uvicorn.Server):

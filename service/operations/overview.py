@@ -111,15 +111,15 @@ def _slots(session: Session) -> Slots:
 
 def _recent(session: Session, comparison: Comparison) -> RecentComparison:
     """A comparison that this version cannot read is listed with the reason as its verdict."""
-    about = {name: getattr(comparison, name) for name in ("id", "name", "status", "created_at", "finished_at")}
-    about["user"] = comparison.user.name
+    fields = {name: getattr(comparison, name) for name in ("id", "name", "status", "created_at", "finished_at")}
+    fields["user"] = comparison.user.name
     try:
         answer = comparisons.answer(session, comparison)
     except Conflict as unreadable:
-        return RecentComparison(**about, verdict=[unreadable.detail], jobs=0, jobs_at_most=0, ended=0)
+        return RecentComparison(**fields, verdict=[unreadable.detail], jobs=0, jobs_at_most=0, ended=0)
     progress = answer.progress
     return RecentComparison(
-        **about,
+        **fields,
         verdict=answer.verdict,
         jobs=progress.jobs,
         jobs_at_most=progress.jobs_at_most,

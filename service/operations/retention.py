@@ -30,12 +30,12 @@ from service.storage.idempotency import KEPT
 BATCH_SECONDS = 0.1
 """Target duration of a transaction; the duration of the previous one determines the number of rows. A pause of the same
 length follows, so that the service keeps half of the disk bandwidth."""
-FEWEST_ROWS, MOST_ROWS = 16, 4000
+MIN_ROWS, MAX_ROWS = 16, 4000
 PAGE = 500
 """Jobs, checkpoints or files per query."""
 FILE_SECONDS = 3600.0
 """Younger files are kept, as an additional margin: removing them would be safe by the fence alone."""
-MOST_DAYS = 1e6
+MAX_DAYS = 1e6
 """Larger ages exceed the dates that PostgreSQL can represent."""
 
 log = logging.getLogger(__name__)
@@ -282,15 +282,15 @@ class _Work:
 
     def remove_checkpoints(self) -> None:
         """Delete rows first, and their files after the commit: no row refers to a removed file."""
-        old = {"seconds": _seconds(self.policy.checkpoints_days)}
+        age = {"seconds": _seconds(self.policy.checkpoints_days)}
         if self.policy.is_dry_run:
-            (row,) = self._run(COUNT_CHECKPOINTS, old)
+            (row,) = self._run(COUNT_CHECKPOINTS, age)
             self.removed.checkpoints, self.removed.checkpoint_bytes = row.rows, row.bytes or 0
             return
-        while gone := self._run(REMOVE_CHECKPOINTS, {**old, "rows": PAGE}):
-            self.removed.checkpoints += len(gone)
-            self.removed.checkpoint_bytes += sum(row.size_bytes for row in gone)
-            self.files.remove(row.file for row in gone)
+        while deleted := self._run(REMOVE_CHECKPOINTS, {**age, "rows": PAGE}):
+            self.removed.checkpoints += len(deleted)
+            self.removed.checkpoint_bytes += sum(row.size_bytes for row in deleted)
+            self.files.remove(row.file for row in deleted)
 
     def remove_points(self) -> None:
         """Delete expired chunks of metric points, job by job."""
@@ -300,11 +300,11 @@ class _Work:
             if self.policy.is_dry_run:
                 self._count_points(*self._run(COUNT_POINTS, {"jobs": jobs}))
                 continue
-            at: dict[str, Any] = {"job": UUID(int=0), "name": 0, "step": 0}
-            while rows := self._run(REMOVE_POINTS, {"jobs": jobs, **at, "rows": self._rows}):
+            last: dict[str, Any] = {"job": UUID(int=0), "name": 0, "step": 0}
+            while rows := self._run(REMOVE_POINTS, {"jobs": jobs, **last, "rows": self._rows}):
                 (row,) = rows
                 self._count_points(row)
-                at = {"job": row.job, "name": row.name, "step": row.step}
+                last = {"job": row.job, "name": row.name, "step": row.step}
                 jobs = [job for job in jobs if job >= row.job]
 
     def _jobs_with_old_points(self, seconds: float) -> Iterator[list[UUID]]:
@@ -321,13 +321,13 @@ class _Work:
 
     def remove_answers(self) -> None:
         """Delete expired responses to repeated requests."""
-        old = {"seconds": KEPT.total_seconds()}
+        age = {"seconds": KEPT.total_seconds()}
         if self.policy.is_dry_run:
-            (row,) = self._run(COUNT_ANSWERS, old)
+            (row,) = self._run(COUNT_ANSWERS, age)
             self.removed.answers = row.rows
             return
-        while gone := len(self._run(REMOVE_ANSWERS, {**old, "rows": PAGE})):
-            self.removed.answers += gone
+        while deleted := len(self._run(REMOVE_ANSWERS, {**age, "rows": PAGE})):
+            self.removed.answers += deleted
 
     def remove_files(self) -> None:
         """Remove orphaned files from the store and from the local folder for transfers."""
@@ -371,11 +371,11 @@ class _Work:
         self.removed.transactions += 1
         self.removed.longest_transaction_seconds = max(self.removed.longest_transaction_seconds, seconds)
         if statement is REMOVE_POINTS:
-            wanted = self._rows * BATCH_SECONDS / seconds
-            self._rows = round(min(max(wanted, self._rows / 2, FEWEST_ROWS), self._rows * 2, MOST_ROWS))
+            fitting = self._rows * BATCH_SECONDS / seconds
+            self._rows = round(min(max(fitting, self._rows / 2, MIN_ROWS), self._rows * 2, MAX_ROWS))
             time.sleep(min(seconds, BATCH_SECONDS))
         return rows
 
 
 def _seconds(days: float) -> float:
-    return 86_400 * min(days, MOST_DAYS)
+    return 86_400 * min(days, MAX_DAYS)

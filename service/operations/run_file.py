@@ -1,4 +1,4 @@
-"""The run file and the lock of a home. Read by the SDK too, so it needs no package of the server."""
+"""The run file and the lock of a home. The SDK reads them, too, so this module imports no package of the server."""
 
 from __future__ import annotations
 

@@ -90,13 +90,13 @@ def run(announce: Callable[[Running], None]) -> None:
     Starts embedded servers unless the settings name a database and a broker. Raises `EmbeddedError`.
     """
     with _until_signal(), ExitStack() as stack:
-        wanted = settings()
-        home = stack.enter_context(Home(wanted.home))
+        config = settings()
+        home = stack.enter_context(Home(config.home))
         logs = home.path / "logs"
-        listener = stack.enter_context(listen(wanted.host, wanted.port))
+        listener = stack.enter_context(listen(config.host, config.port))
         url = _url(listener)
         parts = []
-        addresses = _given_addresses(wanted)
+        addresses = _external_addresses(config)
         if addresses is None:
             servers = stack.enter_context(Embedded(home))
             parts = [Part(server.process, server.start) for server in (servers.postgres, servers.valkey)]
@@ -106,7 +106,7 @@ def run(announce: Callable[[Running], None]) -> None:
         db.migrate()
         write_key(home.path / "key")
 
-        for process in (_worker(logs, wanted.drain_seconds), _api(logs, listener.fileno())):
+        for process in (_worker(logs, config.drain_seconds), _api(logs, listener.fileno())):
             parts.append(Part(process, process.start))
             stack.callback(process.stop)
             parts[-1].begin()
@@ -123,23 +123,23 @@ def database(*, must_be_stopped: bool = False) -> Iterator[None]:
     The latter is started here and stopped at the end of the block. With `must_be_stopped` a running stack is an error;
     otherwise the home must hold a database. Raises `EmbeddedError`.
     """
-    wanted = settings()
-    if wanted.database_url is not None:
+    config = settings()
+    if config.database_url is not None:
         yield
         return
     if not must_be_stopped:
         try:
-            url = database_url_of(wanted.home)
+            url = database_url_of(config.home)
         except OSError as error:
             raise EmbeddedError(
-                f"cannot open a database in {wanted.home} ({error.strerror}): choose another folder with --home, "
+                f"cannot open a database in {config.home} ({error.strerror}): choose another folder with --home, "
                 "or set KOTRAIN_DATABASE_URL"
             ) from error
         if _answers(url):
             with _settings_from({"KOTRAIN_DATABASE_URL": url}):
                 yield
             return
-    with Embedded(wanted.home) as servers, _settings_from({"KOTRAIN_DATABASE_URL": servers.database_url}):
+    with Embedded(config.home) as servers, _settings_from({"KOTRAIN_DATABASE_URL": servers.database_url}):
         yield
 
 
@@ -211,15 +211,15 @@ def _wait_healthy(url: str, parts: list[Part]) -> None:
             raise EmbeddedError(f"the API does not respond at {url}: {last_line(api.log)}; see {api.log}")
 
 
-def _given_addresses(wanted: Settings) -> Mapping[str, str] | None:
+def _external_addresses(config: Settings) -> Mapping[str, str] | None:
     """The addresses of external servers; None if embedded servers are to be started."""
-    given = {"KOTRAIN_DATABASE_URL": wanted.database_url, "KOTRAIN_BROKER_URL": wanted.broker_url}
-    missing = [name for name, value in given.items() if value is None]
+    addresses = {"KOTRAIN_DATABASE_URL": config.database_url, "KOTRAIN_BROKER_URL": config.broker_url}
+    missing = [name for name, value in addresses.items() if value is None]
     if len(missing) == 1:
         raise EmbeddedError(
             f"{missing[0]} is not set: set both KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL, or neither"
         )
-    return None if missing else {name: value for name, value in given.items() if value is not None}
+    return None if missing else {name: value for name, value in addresses.items() if value is not None}
 
 
 def _url(listener: socket.socket) -> str:

@@ -276,7 +276,7 @@ def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:
     plan = answer.plan
     seeds = plan.seeds
     found = [
-        ("endpoint", Scale(plan.metric).words + Measure(plan.metric).whose),
+        ("endpoint", Scale(plan.metric).words + Measure(plan.metric).weights),
         (
             "seeds",
             f"{seeds[0]} to {seeds[-1]} ({len(seeds)})" if len(seeds) > 1 else listed([str(seed) for seed in seeds]),

@@ -1,11 +1,11 @@
-"""File formats, in words of their own so that the command line names them without importing a schema."""
+"""File formats, in a module of their own so that the command line does not import the schemas."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 FileFormat = Literal["npz", "csv", "parquet", "jsonl", "zip"]
-"""What can be uploaded."""
+"""Formats of uploaded data sets."""
 
 ReportFormat = Literal["html", "csv", "latex", "json"]
-"""What a comparison's report can be written as."""
+"""Formats of a comparison's report."""

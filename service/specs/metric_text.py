@@ -10,7 +10,7 @@ from service.specs.outcome import Target
 
 
 def sign(name: str) -> int:
-    """1 if more of a metric is better, -1 if less is. Raises Invalid if neither is."""
+    """1 if higher values of a metric are better, -1 if lower ones are. Raises Invalid if neither are."""
     if name.endswith(("accuracy", "per_second")):
         return 1
     if name.endswith(("loss", "correlation")):
@@ -48,7 +48,7 @@ class Measure:
 
     @property
     def sign(self) -> int:
-        """1 if more is better, -1 if less is."""
+        """1 if higher values are better, -1 if lower ones are."""
         return sign(self.name)
 
     @property
@@ -57,8 +57,8 @@ class Measure:
         return self.name.replace("val_", "validation_").replace("_", " ")
 
     @property
-    def whose(self) -> str:
-        """The weights that it is measured with; empty for metrics without weights."""
+    def weights(self) -> str:
+        """The weights that it is measured with, as ` of ...`; empty for metrics without weights."""
         if self.name.endswith("per_second"):
             return ""
         return f" of the {'best validation' if self.name.startswith('best_') else 'last'} step's weights"

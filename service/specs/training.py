@@ -62,7 +62,7 @@ class Budget(Frozen):
         le=30 * 86_400,
         description="Seconds of training, excluding evaluation and diagnostics; the step that reaches the limit is the "
         "last. The number of steps depends on the speed of the machine, so the run is not bit-reproducible.",
-        exclude_if=lambda seconds: seconds is None,  # or specs stored without the field would be of another setting
+        exclude_if=lambda seconds: seconds is None,  # so that specs stored before the field keep their setting
     )
 
     @model_validator(mode="after")
@@ -73,7 +73,7 @@ class Budget(Frozen):
 
 
 class TaskSpec(Frozen):
-    """What is trained on what, and for how long: a run without its optimizer and seed."""
+    """Data, model, schedule and budget of a training run, without its optimizer and seed."""
 
     dataset: Chosen[Dataset]
     model: Chosen[Model]
@@ -106,7 +106,7 @@ class TaskSpec(Frozen):
 
 
 class TrainSpec(TaskSpec):
-    """Everything that decides the result of one training run, with every default made explicit."""
+    """Everything that determines the result of one training run, with all defaults filled in."""
 
     optimizer: Chosen[Optimizer]
     seed: Seed = Field(0, description="Determines initial weights, data order, dropout and KO's collisions.")

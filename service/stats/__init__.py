@@ -1,8 +1,8 @@
 """Statistics of comparisons: means, intervals, tests and adjusted p values, as pure functions on numpy arrays.
 
-A result that cannot be computed is None, never NaN, and the field `cannot_say` gives the reason. Distributions come
-from `scipy.special`: importing `scipy.stats` costs the API process 47 MB and 0.5 s of CPU time, so functions that need
-it access it as `scipy.stats`, which scipy imports at the first use.
+A result that cannot be computed is None, never NaN, and the field `cannot_say` gives the reason, a clause that can
+follow "because". Distributions come from `scipy.special`: importing `scipy.stats` costs the API process 47 MB and 0.5 s
+of CPU time, so functions that need it access it as `scipy.stats`, which scipy imports at the first use.
 """
 
 from __future__ import annotations

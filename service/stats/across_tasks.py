@@ -100,9 +100,9 @@ def _count(tasks: Sequence[Vector]) -> int:
 
 def _why_no_value(tasks: Sequence[Vector]) -> str | None:
     if not tasks:
-        return "cannot say, because there are no tasks"
+        return "there are no tasks"
     if not all(len(x) for x in tasks):
-        return "cannot say, because a task has no scores"
+        return "a task has no scores"
     return None if all(is_finite(x) for x in tasks) else NOT_FINITE
 
 
@@ -110,6 +110,6 @@ def _why_no_interval(tasks: Sequence[Vector]) -> str | None:
     if min(len(x) for x in tasks) >= FEWEST_SEEDS and _count(tasks) >= FEWEST_SCORES:
         return None
     return (
-        f"cannot say, because bootstrap intervals need {FEWEST_SEEDS} seeds per task and {FEWEST_SCORES} scores in "
-        "total; with fewer they are far too narrow"
+        f"bootstrap intervals need {FEWEST_SEEDS} seeds per task and {FEWEST_SCORES} scores in total; "
+        "with fewer they are far too narrow"
     )

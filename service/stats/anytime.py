@@ -65,14 +65,14 @@ def anytime(differences: ArrayLike, alpha: float = 0.05, effect: float = 1.0, *,
     log_ratio = (np.log(spread) - 2 * np.log(alpha)) / n  # log of (sqrt(spread) / alpha)^(2 / n)
     bounded = log_ratio < np.log(spread)
     if not bounded.any():
-        why = f"cannot say, because {len(x)} differences are too few for an anytime-valid interval"
+        why = f"{len(x)} differences are too few for an anytime-valid interval"
         return Anytime(len(x), difference, None, p, why)
     n, means, squares, spread = n[bounded], means[bounded], squares[bounded], spread[bounded]
     ratio = np.exp(log_ratio[bounded])
     half = np.sqrt(squares / n * spread * (ratio - 1) / (spread - ratio))
     low, high = float((means - half).max()), float((means + half).min())
     if low > high:
-        why = "cannot say, because the differences drift: the intervals at different numbers of seeds do not overlap"
+        why = "the differences drift: the intervals at different numbers of seeds do not overlap"
         return Anytime(len(x), difference, None, p, why)
     return Anytime(len(x), difference, (low, high), p, None)
 

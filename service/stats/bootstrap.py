@@ -90,18 +90,18 @@ def interquartile_mean(
     if not is_finite(x):
         return Estimate(len(x), None, None, NOT_FINITE)
     if len(x) < FEWEST_VALUES:
-        why = f"cannot say, because percentile intervals need {FEWEST_VALUES} values; {there_are(len(x))}"
+        why = f"percentile intervals need {FEWEST_VALUES} values; {there_are(len(x))}"
         return Estimate(len(x), None, None, why)
     value = float(middle_mean([x]))
     if is_constant(x):
-        return Estimate(len(x), value, None, "cannot say, because all values are equal")
+        return Estimate(len(x), value, None, "all values are equal")
     return estimate(len(x), value, stratified_bootstrap([x], middle_mean, replicates=replicates, rng=rng))
 
 
 def estimate(n: int, value: float, resampled: Vector) -> Estimate:
     """`value` with the percentile interval of its `resampled` values; the interval is None if these do not vary."""
     if is_constant(resampled):
-        return Estimate(n, value, None, "cannot say, because resampling the seeds does not change the value")
+        return Estimate(n, value, None, "resampling the seeds does not change the value")
     tail = (1 - CONFIDENCE) / 2
     low, high = (float(end) for end in np.quantile(resampled, (tail, 1 - tail)))
     return Estimate(n, value, (low, high), None)

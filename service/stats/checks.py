@@ -20,7 +20,7 @@ RESOLUTION = float(np.finfo(np.float32).eps)
 LARGEST, SMALLEST = 1e100, 1e-100
 """Beyond these magnitudes, squares overflow or underflow in double precision, and so does the variance."""
 
-NOT_FINITE = "cannot say, because a value is not finite"
+NOT_FINITE = "a value is not finite"
 
 
 def vector(values: ArrayLike) -> Vector:
@@ -32,7 +32,7 @@ def vector(values: ArrayLike) -> Vector:
 
 
 def there_are(n: int) -> str:
-    """The second half of a sentence that requires more than `n` of something."""
+    """The end of a reason that requires more than `n` items: `there is 1`, `there are 2`."""
     return f"there {'is' if n == 1 else 'are'} {n}"
 
 
@@ -64,11 +64,11 @@ def why_no_test(differences: Vector, scale: float = 0.0) -> str | None:
         scale: size of the numbers that were subtracted (default 0: that of the differences).
     """
     if not len(differences):
-        return "cannot say, because there are no pairs"
+        return "there are no pairs"
     if not is_finite(differences):
         return NOT_FINITE
     if len(differences) == 1:
-        return "cannot say, because there is only one pair"
+        return "there is only one pair"
     if is_constant(differences, scale):
-        return "cannot say, because every pair has the same difference"
+        return "every pair has the same difference"
     return None

@@ -63,7 +63,7 @@ def friedman(scores: ArrayLike) -> Friedman:
     x = _scores(scores)
     tasks, k = x.shape
     if not x.size:
-        return Friedman(tasks, None, None, None, "cannot say, because there are no scores")
+        return Friedman(tasks, None, None, None, "there are no scores")
     if not (np.abs(x) <= LARGEST).all():
         return Friedman(tasks, None, None, None, NOT_FINITE)
     ranks = _ranks(x)
@@ -72,7 +72,7 @@ def friedman(scores: ArrayLike) -> Friedman:
         return Friedman(tasks, None, None, average, why)
     spread = np.square(ranks - (k + 1) / 2).sum()
     if spread == 0:
-        return Friedman(tasks, None, None, average, "cannot say, because all optimizers tie on every task")
+        return Friedman(tasks, None, None, average, "all optimizers tie on every task")
     between = np.square(ranks.sum(axis=0) - tasks * (k + 1) / 2).sum()
     statistic = float((k - 1) * between / spread)
     return Friedman(tasks, statistic, float(chdtrc(k - 1, statistic)), average, None)
@@ -89,19 +89,19 @@ def _ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ranks within each task, shape (T, K)."""
     ranks = np.empty_like(scores)
     for row, out in zip(scores, ranks, strict=True):
-        seen = row[np.abs(row) <= LARGEST]
+        finite = row[np.abs(row) <= LARGEST]
         smaller_is_better = np.clip(np.where(np.isnan(row), np.inf, -row), -2 * LARGEST, 2 * LARGEST)
-        out[:] = midranks(smaller_is_better, rounding(seen) if len(seen) else 0.0)
+        out[:] = midranks(smaller_is_better, rounding(finite) if len(finite) else 0.0)
     return ranks
 
 
 def _why_no_test(tasks: int, k: int) -> str | None:
     if k < 2:
-        return "cannot say, because there is only one optimizer"
+        return "there is only one optimizer"
     if k < FEWEST_OPTIMIZERS:
-        return "cannot say, because two optimizers need Wilcoxon's signed-rank test over the tasks instead"
+        return "two optimizers need Wilcoxon's signed-rank test over the tasks instead"
     if tasks < FEWEST_TASKS:
-        return f"cannot say, because a rank test needs {FEWEST_TASKS} tasks; {there_are(tasks)}"
+        return f"a rank test needs {FEWEST_TASKS} tasks; {there_are(tasks)}"
     return None
 
 

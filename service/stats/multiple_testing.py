@@ -22,7 +22,7 @@ ALPHA = 0.05
 FEWEST_PAIRS = 3
 """Seeds that a pair needs: with two, the t interval is 12.7 standard errors wide to each side."""
 
-RUNS_ARE_MISSING = "cannot say, because planned runs are missing"
+RUNS_ARE_MISSING = "planned runs are missing"
 
 Values = Mapping[int, float]
 """Seed -> value."""
@@ -38,7 +38,7 @@ class Family:
     seeds: tuple[int, ...] = ()
     """In the order of their runs; empty: ascending."""
     sign: int = 1
-    """1 if more is better, -1 if less is."""
+    """1 if higher values are better, -1 if lower ones are."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ class Test:
     """Whether the pair could be tested and is not, for the reason `cannot_say`."""
 
     def loser(self, sign: int) -> int | None:
-        """The worse group, if that is decided; `sign` is 1 if more is better, -1 if less is."""
+        """The worse group, if the test is significant; `sign` as in `Family`."""
         if not self.significant or not self.difference:
             return None
         return self.b if sign * self.difference > 0 else self.a
 
     def withheld(self, why: str) -> Test:
-        """The difference alone, without the test."""
+        """The same difference without the test, for the reason `why`."""
         return replace(
             self, interval=None, p=None, p_adjusted=None, significant=False, cannot_say=why, is_withheld=True
         )
@@ -96,9 +96,9 @@ def adjusted_tests(tasks: Sequence[TaskScores], family: Family) -> list[list[Tes
 
 
 def bonferroni_tests(task: TaskScores, family: Family) -> list[Test]:
-    """The tests of one task at the family's error rate. None is significant that `adjusted_tests` does not call so.
+    """The tests of one task at the family's error rate; all that are significant are so in `adjusted_tests`, too.
 
-    Holm's correction over all tasks depends on the runs of the other tasks, so this one is Bonferroni's.
+    They use Bonferroni's correction, because Holm's correction over all tasks depends on the runs of the other tasks.
     """
     tests = _tests(task, family)
     if family.stopping == "looks":
@@ -107,7 +107,7 @@ def bonferroni_tests(task: TaskScores, family: Family) -> list[Test]:
 
 
 def unbeaten(task: TaskScores, family: Family) -> set[int]:
-    """The groups that no other group of the task is significantly better than."""
+    """The groups than which no other group of the task is significantly better."""
     return set(range(len(task.values))) - {test.loser(family.sign) for test in bonferroni_tests(task, family)}
 
 
@@ -115,7 +115,7 @@ def _tests(task: TaskScores, family: Family) -> list[Test]:
     pairs = combinations(range(len(task.values)), 2)
     if family.stopping == "looks":
         return [_at_looks(task, a, b, family) for a, b in pairs]
-    return [_at_once(task, a, b, family) for a, b in pairs]
+    return [_on_all_runs(task, a, b, family) for a, b in pairs]
 
 
 def _with_holm(tasks: Sequence[Sequence[Test]], pairs: int) -> list[list[Test]]:
@@ -131,7 +131,7 @@ def _decided(test: Test, p_adjusted: float | None) -> Test:
     return replace(test, p_adjusted=p_adjusted, significant=significant)
 
 
-def _at_once(task: TaskScores, a: int, b: int, family: Family) -> Test:
+def _on_all_runs(task: TaskScores, a: int, b: int, family: Family) -> Test:
     """The test of a pair on all its runs: the paired t test, or the always-valid test after looks at any time."""
     x, y = task.values[a], task.values[b]
     both = [seed for seed in family.seeds or sorted(x.keys() & y.keys()) if seed in x and seed in y]
@@ -184,32 +184,32 @@ def _differences(x: Values, y: Values, seeds: Sequence[int]) -> tuple[float, ...
 
 
 def _at_looks(task: TaskScores, a: int, b: int, family: Family) -> Test:
-    """The test of a pair at its complete looks; later runs are ignored.
+    """The test of a pair at its completed looks; later runs are ignored.
 
     A seed without a value at a complete look, because its run diverged without a score, moves that look and the later
     ones by one. A group without seeds after a look stays at that look, at its planned level.
     """
     x, y = task.values[a], task.values[b]
-    complete = min(task.looks_done[a], task.looks_done[b])
-    seen = family.seeds[: family.looks[complete - 1]] if complete else ()
-    both = [seed for seed in seen if seed in x and seed in y]
+    completed = min(task.looks_done[a], task.looks_done[b])
+    planned = family.seeds[: family.looks[completed - 1]] if completed else ()
+    both = [seed for seed in planned if seed in x and seed in y]
     differences = _differences(x, y, both)
-    if task.lacks_runs(a, b, seen):
+    if task.lacks_runs(a, b, planned):
         return _untested(a, b, differences)
-    looks = [sum(1 for seed in both if seed in family.seeds[:look]) for look in family.looks[:complete]]
-    missing = len(seen) - len(both)
-    looks += [look - missing for look in family.looks[complete:]]
+    looks = [sum(1 for seed in both if seed in family.seeds[:look]) for look in family.looks[:completed]]
+    missing = len(planned) - len(both)
+    looks += [look - missing for look in family.looks[completed:]]
     looks = sorted({look for look in looks if look >= 2})
-    done = stats.group_sequential(differences, looks, ALPHA / family.pairs, scale=_size(x, y))
+    result = stats.group_sequential(differences, looks, ALPHA / family.pairs, scale=_size(x, y))
     return Test(
         a=a,
         b=b,
-        n=done.n,
-        difference=done.difference,
-        interval=done.interval,
-        p=done.p,
-        p_adjusted=None if done.p is None else min(1.0, family.pairs * done.p),
-        significant=done.crossed and done.n >= FEWEST_PAIRS,
-        cannot_say=done.cannot_say,
-        differences=differences[: done.n],
+        n=result.n,
+        difference=result.difference,
+        interval=result.interval,
+        p=result.p,
+        p_adjusted=None if result.p is None else min(1.0, family.pairs * result.p),
+        significant=result.crossed and result.n >= FEWEST_PAIRS,
+        cannot_say=result.cannot_say,
+        differences=differences[: result.n],
     )

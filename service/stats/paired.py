@@ -15,7 +15,7 @@ from service.stats.sign_tests import PValue, sign_flip_p
 
 FEWEST_FOR_SKEWNESS = 5
 
-NOT_SKEWED = "cannot say, because the permutation test is only computed if the differences are skewed"
+NOT_SKEWED = "the permutation test is only computed if the differences are skewed"
 
 SKEWNESS_5_TO_7 = (1.2070, 1.2390, 1.2304)
 """|g1| that 5 % of normal samples of n = 5, 6, 7 exceed, simulated with 20 million samples each."""
@@ -112,7 +112,7 @@ def paired_detail(a: ArrayLike, b: ArrayLike) -> PairedDetail:
         p_wilcoxon=signed_rank.p,
         wilcoxon_cannot_say=signed_rank.cannot_say,
         cliffs_delta=delta,
-        cannot_say=f"cannot say, because {' and '.join(reasons)}" if reasons else None,
+        cannot_say=" and ".join(reasons) or None,
     )
 
 

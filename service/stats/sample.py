@@ -37,15 +37,15 @@ def describe(values: ArrayLike) -> Sample:
     """
     x = vector(values)
     if not len(x):
-        return Sample(0, None, None, None, "cannot say, because there is no value")
+        return Sample(0, None, None, None, "there is no value")
     if not is_finite(x):
         return Sample(len(x), None, None, None, NOT_FINITE)
     mean = float(x.mean())
     if len(x) == 1:
-        return Sample(1, mean, None, None, "cannot say, because there is only one value")
+        return Sample(1, mean, None, None, "there is only one value")
     sd = float(x.std(ddof=1))
     if is_constant(x):
-        return Sample(len(x), mean, sd, None, "cannot say, because all values are equal")
+        return Sample(len(x), mean, sd, None, "all values are equal")
     return Sample(len(x), mean, sd, t_interval(mean, sd, len(x)), None)
 
 

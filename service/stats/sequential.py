@@ -53,7 +53,7 @@ def group_sequential(
     """
     x = vector(differences_in_seed_order)
     if not looks:
-        return Sequential(0, None, None, None, None, False, "cannot say, because no look is planned")
+        return Sequential(0, None, None, None, None, False, "no look is planned")
     levels = nominal_levels(tuple(looks), alpha)
     p = None
     result = Sequential(0, None, None, None, None, False, _too_early(len(x), looks[0]))
@@ -74,4 +74,4 @@ def group_sequential(
 
 
 def _too_early(n: int, first: int) -> str:
-    return f"cannot say, because the first look needs {first} paired seeds; {there_are(n)}"
+    return f"the first look needs {first} paired seeds; {there_are(n)}"

@@ -63,7 +63,7 @@ def paired_to_target(a_hits: Sequence[float | None], b_hits: Sequence[float | No
     ties = len(pairs) - a_first - b_first
     decided = a_first + b_first
     if decided < FEWEST_DECIDED:
-        why = f"cannot say, because the sign test needs {FEWEST_DECIDED} seeds without a tie; {there_are(decided)}"
+        why = f"the sign test needs {FEWEST_DECIDED} seeds without a tie; {there_are(decided)}"
         return PairedToTarget(len(pairs), a_first, b_first, ties, None, why)
     return PairedToTarget(len(pairs), a_first, b_first, ties, sign_test_p(a_first, b_first), None)
 

@@ -95,7 +95,7 @@ def good_range(
 
 
 def _unknown(why: str) -> GoodRange:
-    return GoodRange(None, None, None, False, False, f"cannot say, because {why}")
+    return GoodRange(None, None, None, False, False, why)
 
 
 def _scores(values: Sequence[float | None], higher_is_better: bool) -> Vector:

@@ -64,12 +64,12 @@ def read(connection: Connection) -> Schema | None:
 
 def check(connection: Connection) -> None:
     """Raise Incompatible unless the schema is the code's own, or a newer one that allows this code."""
-    schema, known = read(connection), code_number()
+    schema, code = read(connection), code_number()
     if schema is None:
         raise Incompatible("the database has no schema yet: run `kotrain migrate`")
-    if schema.number < known:
+    if schema.number < code:
         raise Incompatible(
-            f"the database has schema {schema.number}, this kotrain requires {known}: run `kotrain migrate`"
+            f"the database has schema {schema.number}, this kotrain requires {code}: run `kotrain migrate`"
         )
     refuse_newer(schema)
 

@@ -17,7 +17,7 @@ MOST_SEQ, MOST_STEP, MOST_NAME = 2**63 - 1, 2**31 - 1, 2**31 - 1
 class JobCursor:
     """Position in the stream of a job: `SEQ.STEP.NAMES`.
 
-    Points are stored in order of their steps, but those of a single step (training, validation, test) at several times.
+    Points are stored in the order of their steps, but those of one step (training, validation, test) at several times.
     """
 
     seq: int = 0

@@ -27,7 +27,7 @@ MOST_STREAMS = 1000
 """Maximum number of streams of a process."""
 READERS = 4
 """Threads that read for streams, so that other requests keep most of the connections."""
-LOOK_SECONDS = 0.05
+POLL_SECONDS = 0.05
 """Minimum interval of polls."""
 PULSE_SECONDS = 1.0
 """Maximum interval of polls. Metrics send no notification, which would halve the rate of their commits."""
@@ -76,7 +76,7 @@ class Hub:
         self._horizon_at = 0.0
         self._has_logged_stall = False
         self._keys_at = 0.0
-        self.looks = 0
+        self.polls = 0
         self._reads: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
         self._readers = ThreadPoolExecutor(READERS, "live")
         self._watch: asyncio.Task[None] | None = None
@@ -107,7 +107,7 @@ class Hub:
         """`feed.read`, shared by all streams with the same feed and cursor. Raises Unavailable during a shutdown."""
         if self.is_closed:
             raise Unavailable("this server is shutting down; reconnect in a few seconds")
-        key = (feed, cursor, self.looks)
+        key = (feed, cursor, self.polls)
         reading = self._reads.get(key)
         if reading is None:
             horizon = self._horizon
@@ -138,9 +138,9 @@ class Hub:
                     await connection.execute(f"LISTEN {CHANNEL}")
                     self._known.clear()  # changes may have been missed
                     while True:
-                        await self._look(connection)
+                        await self._poll(connection)
                         pause = 0.1
-                        await asyncio.sleep(LOOK_SECONDS)
+                        await asyncio.sleep(POLL_SECONDS)
                         async for _ in connection.notifies(timeout=PULSE_SECONDS, stop_after=1):
                             pass
             except psycopg.Error as error:
@@ -150,7 +150,7 @@ class Hub:
             await asyncio.sleep(pause)
             pause = min(2 * pause, MOST_PAUSE_SECONDS)
 
-    async def _look(self, connection: AsyncConnection[Any]) -> None:
+    async def _poll(self, connection: AsyncConnection[Any]) -> None:
         """Poll: wake the streams of jobs that have changed, and those of several jobs."""
         watched = {job_id for listener in self._listeners if (job_id := listener.feed.watched()) is not None}
         horizon = await (await connection.execute(HORIZON)).fetchone()
@@ -158,12 +158,12 @@ class Hub:
         assert horizon is not None
         await self._keep_horizon(connection, horizon[0])
         await self._refuse_unknown_keys(connection)
-        self.looks += 1
-        moved = {job_id for job_id, *state in states if self._known.get(job_id) != state}
+        self.polls += 1
+        changed = {job_id for job_id, *state in states if self._known.get(job_id) != state}
         self._known = {job_id: state for job_id, *state in states}
         for listener in self._listeners:
             job_id = listener.feed.watched()
-            if job_id is None or job_id in moved or (job_id not in self._known and job_id in watched):
+            if job_id is None or job_id in changed or (job_id not in self._known and job_id in watched):
                 listener.woken.set()
 
     async def _keep_horizon(self, connection: AsyncConnection[Any], horizon: int) -> None:
@@ -187,10 +187,10 @@ class Hub:
         now = time.monotonic()
         if now - self._keys_at < KEY_SECONDS:
             return
-        used = {listener.key_id for listener in self._listeners}
-        rows = await (await connection.execute(KEYS, [list(used)])).fetchall() if used else []
+        key_ids = {listener.key_id for listener in self._listeners}
+        rows = await (await connection.execute(KEYS, [list(key_ids)])).fetchall() if key_ids else []
         self._keys_at = now
-        unknown = used - {key_id for (key_id,) in rows}
+        unknown = key_ids - {key_id for (key_id,) in rows}
         for listener in self._listeners:
             if listener.key_id in unknown:
                 listener.is_refused = True

@@ -21,7 +21,7 @@ from service.streams.hub import AWAY, PULSE_SECONDS, Hub, Listener
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT_SECONDS = 15.0
 """Interval of heartbeats; proxies close connections that are silent for a minute."""
-TAKE_SECONDS = 30.0
+SEND_TIMEOUT_SECONDS = 30.0
 """Time in which a client must accept a piece; it is disconnected otherwise."""
 PIECE_BYTES = 65_536
 RETRY_MILLISECONDS = 1000
@@ -76,27 +76,28 @@ class EventStream(Response):
                 await asyncio.gather(sending, disconnecting, return_exceptions=True)
 
     async def _stream(self, send: Send, listener: Listener) -> None:
-        wire, first = _Wire(send), await self._hub.read(self._feed, self._cursor)
+        connection, first = _Connection(send), await self._hub.read(self._feed, self._cursor)
         try:
-            await wire.start(self.raw_headers)
-            await self._send_all(wire, listener, first)
-            await wire.end()
+            await connection.start(self.raw_headers)
+            await self._send_all(connection, listener, first)
+            await connection.end()
         except TimeoutError:
             # The response stays incomplete, so that the server closes the connection.
-            log.warning("a client of %s accepted nothing for %g s and was disconnected", self._feed, TAKE_SECONDS)
+            message = "a client of %s accepted nothing for %g s and was disconnected"
+            log.warning(message, self._feed, SEND_TIMEOUT_SECONDS)
 
-    async def _send_all(self, wire: _Wire, listener: Listener, delta: Delta[Any]) -> None:
+    async def _send_all(self, connection: _Connection, listener: Listener, delta: Delta[Any]) -> None:
         steps: Steps = {}
         steps_at = 0.0
         while True:
-            await wire.send(delta.frames)
+            await connection.send(delta.frames)
             if delta.progress is not steps and time.monotonic() - steps_at >= PULSE_SECONDS:
-                await wire.send(progress(steps, delta.progress, delta.cursor))
+                await connection.send(progress(steps, delta.progress, delta.cursor))
                 steps, steps_at = delta.progress, time.monotonic()
             if delta.is_last:
                 return
             if not delta.has_more:
-                await self._wait(wire, listener)
+                await self._wait(connection, listener)
             if self._hub.is_closed or listener.is_refused:
                 return
             listener.woken.clear()
@@ -109,15 +110,15 @@ class EventStream(Response):
                 listener.woken.set()
                 await asyncio.sleep(PULSE_SECONDS)
 
-    async def _wait(self, wire: _Wire, listener: Listener) -> None:
+    async def _wait(self, connection: _Connection, listener: Listener) -> None:
         """Wait until the listener is woken; meanwhile, send heartbeats.
 
         Most wake-ups bring no events, so silence is counted from the last byte sent.
         """
         while True:
-            silence = time.monotonic() - wire.sent_at
+            silence = time.monotonic() - connection.sent_at
             if silence >= HEARTBEAT_SECONDS:
-                await wire.send([b":\n\n"])
+                await connection.send([b":\n\n"])
                 silence = 0.0
             try:
                 async with asyncio.timeout(HEARTBEAT_SECONDS - silence):
@@ -127,8 +128,8 @@ class EventStream(Response):
             return
 
 
-class _Wire:
-    """The connection to the client. Raises TimeoutError if it accepts nothing."""
+class _Connection:
+    """The connection to the client. Raises TimeoutError if the client accepts nothing."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -147,7 +148,7 @@ class _Wire:
         await self._put(b"", more=False)
 
     async def _put(self, piece: bytes, *, more: bool) -> None:
-        async with asyncio.timeout(TAKE_SECONDS):
+        async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
             await self._send({"type": "http.response.body", "body": piece, "more_body": more})
 
 

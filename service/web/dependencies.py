@@ -25,7 +25,7 @@ Database = Annotated[Session, Depends(per_request, scope="function")]
 
 def caller(session: Database, authorization: Annotated[str | None, Header()] = None) -> User:
     """The user who owns the API key of the request."""
-    return api_keys.owner(session, authorization)
+    return api_keys.authenticated_user(session, authorization)
 
 
 Caller = Annotated[User, Depends(caller)]
@@ -34,7 +34,7 @@ Caller = Annotated[User, Depends(caller)]
 def passing_caller(authorization: Annotated[str | None, Header()] = None) -> User:
     """As `caller`, for requests that wait for something other than the database: no session stays open."""
     with transaction() as session:
-        return api_keys.owner(session, authorization)
+        return api_keys.authenticated_user(session, authorization)
 
 
 PassingCaller = Annotated[User, Depends(passing_caller)]

@@ -147,7 +147,7 @@ class TestDelete:
         second = bearer(api_keys.create("second", admin=True))
         found = ids(api.get("/v1/keys", headers=root))
         with database.transaction() as session:
-            used = api_keys.used(session, second["Authorization"])
+            used = api_keys.authenticated_key(session, second["Authorization"])
             api_keys.delete(session, used, session.get(ApiKey, found["root"]).id)
             answers = []
             other = threading.Thread(
@@ -161,10 +161,10 @@ class TestDelete:
     def test_last_admin_key_cannot_be_deleted(self, api, root):
         """The refusal for a user who has just lost the admin role."""
         with database.transaction() as session:
-            used = api_keys.used(session, root["Authorization"])
+            used = api_keys.authenticated_key(session, root["Authorization"])
             session.expunge(used)
         with database.transaction() as session:
-            second = api_keys.used(session, bearer(api_keys.create("second", admin=True))["Authorization"])
+            second = api_keys.authenticated_key(session, bearer(api_keys.create("second", admin=True))["Authorization"])
             api_keys.delete(session, second, used.id)
         with database.transaction() as session, pytest.raises(api_keys.Conflict, match="the last admin key"):
             api_keys.delete(session, used, second.id)

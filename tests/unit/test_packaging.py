@@ -189,6 +189,14 @@ class TestGuides:
         commands = set(get_command(app).list_commands(None))
         assert set(re.findall(r"(?m)(?:^|[\s/(])(?<!from )kotrain ([a-z]+)", code)) <= commands
 
+    def test_tests_exist(self) -> None:
+        tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+        defined = set(re.findall(r"\b(?:def|class) ([Tt]est\w+)", tests))
+        for guide in (guide for guide in GUIDES if guide.parent.name != "decisions"):
+            code = code_of(guide)
+            assert set(re.findall(r"(?<=::)test_\w+|\bTest\w+(?=::)", code)) <= defined
+            assert not [path for path in re.findall(r"tests/[\w/]+\.py", code) if not (ROOT / path).exists()]
+
     @pytest.mark.parametrize("guide", GUIDES, ids=lambda file: file.name)
     def test_links_resolve(self, guide: Path) -> None:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", guide.read_text()):

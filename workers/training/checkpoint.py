@@ -1,6 +1,6 @@
-"""Checkpoints: the whole state of a run in one file, from which another process goes on, bit for bit.
+"""Checkpoints: the whole state of a run in one file, from which another process continues bit for bit.
 
-The file is torch's own format, read with `weights_only=True`: nothing in it is executed.
+The file is in torch's own format and read with `weights_only=True`, so that nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ import numpy as np
 import torch
 
 EPOCH_END_SHARE = 0.1
-"""At the end of an epoch, which is a good place to continue from, so much of the interval is enough."""
+"""Share of the interval that suffices at the end of an epoch, a natural point to continue from."""
 
 
-class Place(NamedTuple):
-    """Where a run is: after so many optimizer steps, of the last of which these metrics were reported.
+class Position(NamedTuple):
+    """Position of a run: the number of optimizer steps done, and the metrics already reported for the last of them.
 
-    They are a part of it because a run can be stopped between a step and its validation, or while it is tested.
+    The metrics belong to it because a run can be stopped between a step and its validation, or during its test.
     """
 
     step: int = 0
-    told: frozenset[str] = frozenset()
+    reported: frozenset[str] = frozenset()
 
 
 class Saved(NamedTuple):
-    """A checkpoint that was written; its file is complete and on the disk."""
+    """A checkpoint whose file is complete and synced to disk."""
 
     step: int
     """Optimizer steps done."""
     name: str
-    """Of the file, in the run's folder."""
+    """Name of the file in the run's folder."""
     size_bytes: int
     sha256: str
     seconds: float
-    """Wall-clock of the run until then, over all processes that it was made by."""
+    """Wall-clock seconds of the run up to the checkpoint, over all its processes."""
 
 
 class Unusable(ValueError):
-    """A checkpoint of a run that would have gone on otherwise than this one; the message says what differs."""
+    """A checkpoint from which this run would continue differently; the message names the differences."""
 
 
-class Keeper:
+class CheckpointWriter:
     """Decides when a run writes a checkpoint, and writes it.
 
     Args:
-        folder: where the files go, made with the first of them; nobody else writes there.
-        every_seconds: between two of them.
-        report: gets each that was written.
-        warn: gets a sentence for each that could not be written (no room on the disk); the run goes on without.
+        folder: folder of the files, created with the first one; used by this run alone.
+        every_seconds: interval of the checkpoints.
+        report: called with each checkpoint written.
+        warn: called with a message for each checkpoint that could not be written (disk full); the run continues.
     """
 
     def __init__(
@@ -62,23 +62,23 @@ class Keeper:
     ) -> None:
         self._folder, self._every_seconds = folder, every_seconds
         self._report, self._warn = report, warn
-        self._looked_at = time.perf_counter()
-        self._place: Place | None = None
+        self._attempted_at = time.perf_counter()
+        self._saved: Position | None = None
 
-    def has(self, place: Place) -> None:
-        """A checkpoint of this place is there already: the one that the run continues from."""
-        self._place = place
+    def mark_saved(self, position: Position) -> None:
+        """Record that a checkpoint of this position exists: the one that the run continues from."""
+        self._saved = position
 
     def is_due(self, *, at_epoch_end: bool) -> bool:
-        """Whether a run that has come so far should write one now."""
+        """Whether the interval since the last checkpoint has passed."""
         wait = self._every_seconds * (EPOCH_END_SHARE if at_epoch_end else 1)
-        return time.perf_counter() - self._looked_at >= wait
+        return time.perf_counter() - self._attempted_at >= wait
 
-    def save(self, place: Place, seconds: float, state: dict[str, Any]) -> None:
-        """Write a checkpoint, unless the last one is of this very place."""
-        if place == self._place:
+    def save(self, position: Position, seconds: float, state: dict[str, Any]) -> None:
+        """Write a checkpoint, unless the last one has the same position."""
+        if position == self._saved:
             return
-        step = place.step
+        step = position.step
         name = f"{step}.pt"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -86,15 +86,15 @@ class Keeper:
         except OSError as error:
             self._warn(f"a checkpoint could not be written: {error.strerror or error}")
         else:
-            self._place = place
+            self._saved = position
             self._report(Saved(step, name, size_bytes, sha256, seconds))
-        self._looked_at = time.perf_counter()
+        self._attempted_at = time.perf_counter()
 
 
-class _Hashing:
-    """A file that is written from its beginning to its end, and what was written.
+class _HashingFile:
+    """A file that is written sequentially, with the hash and size of its content.
 
-    It remembers an error of its own, because torch's writer turns it into one that says nothing.
+    It keeps the error of a failed write, because torch's writer replaces it with one that lacks the cause.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -115,21 +115,21 @@ class _Hashing:
         return size
 
     def flush(self) -> None:
-        """Nothing: the file is flushed once it is complete."""
+        """Do nothing: the file is flushed once it is complete."""
 
 
 def write(state: dict[str, Any], path: Path) -> tuple[int, str]:
-    """Write a state so that the file is there whole or not at all, and outlives a power cut; its bytes and SHA-256.
+    """Write a state atomically and durably, and return the size and SHA-256 of the file.
 
     Raises:
-        OSError: no room, or no permission; nothing is left behind.
+        OSError: disk full, or permission denied; no partial file remains.
     """
     unfinished = path.with_name(path.name + ".new")
     try:
         with unfinished.open("wb") as file:
-            hashing = _Hashing(file)
+            hashing = _HashingFile(file)
             try:
-                torch.save(state, hashing)  # type: ignore[arg-type]  # all that it needs of a file is here
+                torch.save(state, hashing)  # type: ignore[arg-type]  # it calls `write` and `flush` only
             except Exception:
                 if hashing.error is not None:
                     raise hashing.error from None
@@ -145,13 +145,13 @@ def write(state: dict[str, Any], path: Path) -> tuple[int, str]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The state in a file that `write` made, its tensors on the CPU."""
+    """The state in a file written by `write`, with its tensors on the CPU."""
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
 
 def random_states() -> dict[str, Any]:
-    """The states of all generators that belong to the process: torch's, on each device, Python's and numpy's."""
+    """The states of the process's global generators: torch's on each device, Python's and numpy's."""
     name, keys, *rest = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
@@ -162,7 +162,7 @@ def random_states() -> dict[str, Any]:
 
 
 def set_random_states(states: dict[str, Any]) -> None:
-    """What `random_states` gave holds again."""
+    """Restore the states returned by `random_states`."""
     torch.set_rng_state(states["torch"])
     if states["cuda"]:
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,4 +1,4 @@
-"""The time that training takes, without what is measured beside it."""
+"""Training time, without evaluation and diagnostics."""
 
 from __future__ import annotations
 
@@ -10,34 +10,35 @@ import torch
 
 
 class Clock:
-    """Seconds spent on training steps; paused while evaluating.
+    """Seconds spent on training steps; paused during evaluation.
 
     Args:
-        gathered: seconds of the run so far, where it continues another process's.
+        device: device of the run; on a GPU, reading the clock waits for submitted work.
+        elapsed: seconds spent by earlier processes of the run (default 0).
     """
 
-    def __init__(self, device: torch.device, gathered: float = 0.0) -> None:
+    def __init__(self, device: torch.device, elapsed: float = 0.0) -> None:
         self._device = device
-        self._gathered = gathered
+        self._elapsed = elapsed
         self._since: float | None = None
 
     @property
     def seconds(self) -> float:
-        """Seconds until now."""
-        return self._gathered + (0.0 if self._since is None else self._now() - self._since)
+        """Seconds so far."""
+        return self._elapsed + (0.0 if self._since is None else self._now() - self._since)
 
     @property
     def seconds_without_waiting(self) -> float:
-        """Seconds until now, as the CPU sees it: a GPU may still work on steps that it has been handed.
+        """Seconds so far, without waiting for a GPU that still works on submitted steps.
 
-        Waiting for it after every step would slow training down. The CPU cannot be further ahead than the last look
-        at the losses, some dozens of steps, and `seconds` counts their time in the end.
+        Waiting after every step would slow down training. The CPU is ahead by at most the steps since the last check of
+        the losses, a few dozen, and `seconds` counts their time eventually.
         """
-        return self._gathered + (0.0 if self._since is None else time.perf_counter() - self._since)
+        return self._elapsed + (0.0 if self._since is None else time.perf_counter() - self._since)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """The clock runs inside."""
+        """Run the clock inside the block."""
         self._since = self._now()
         try:
             yield
@@ -46,7 +47,7 @@ class Clock:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """The clock stands still inside."""
+        """Stop the clock inside the block."""
         self._stop()
         try:
             yield
@@ -55,11 +56,11 @@ class Clock:
 
     def _stop(self) -> None:
         if self._since is not None:
-            self._gathered += self._now() - self._since
+            self._elapsed += self._now() - self._since
             self._since = None
 
     def _now(self) -> float:
-        """The time at which the device has done all its work."""
+        """The time after the device has finished all submitted work."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()

@@ -1,7 +1,7 @@
-"""Simple alternatives to a collision: what KO has to beat before its physics explains anything.
+"""Controls for KO: simple alternatives to a collision. Only if KO beats them can its physics explain its results.
 
-Each control gives what is added to the gradient of a layer before the base optimizer's step, where KO's collision acts.
-N rows (neurons), D columns, as in `ko.collisions`.
+Each control returns a tensor that is added to the gradient of a layer before the base optimizer's step, where KO's
+collision acts. Shapes: N rows (neurons), D columns, as in `ko.collisions`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ko.diagnostics.layers import layers_of
 from ko.particles import as_matrices, from_matrices
 
 Draw = Callable[[torch.Size], Tensor]
-"""Standard normal numbers of a shape."""
+"""Draws standard normal numbers of a shape."""
 Control = Callable[[Tensor, Tensor, float, Draw], Tensor]
-"""Weights (N, D), their gradient (N, D) and the strength -> what is added to the gradient, (N, D) or (N, 1)."""
+"""Weights (N, D), their gradient (N, D), strength, source of noise -> summand of the gradient, (N, D) or (N, 1)."""
 
 
 def noise(weights: Tensor, gradient: Tensor, gamma: float, draw: Draw) -> Tensor:
-    """Gaussian noise, (N, D), as long as what the soft collision of this gamma would have added to the gradient."""
+    """Gaussian noise, (N, D), with the norm of the change that a soft collision of this gamma makes to the gradient."""
     change = collisions.soft(weights, gradient, gamma) - gradient
     normal = draw(weights.shape)
     length: Tensor = change.norm() / normal.norm()
@@ -33,10 +33,10 @@ def noise(weights: Tensor, gradient: Tensor, gamma: float, draw: Draw) -> Tensor
 
 
 def orthogonality(weights: Tensor, gradient: Tensor, penalty: float, draw: Draw) -> Tensor:
-    """Gradient, (N, D), of `penalty * sum over i != j of cos(w_i, w_j)^2`: the rows are drawn apart.
+    """Gradient, (N, D), of `penalty * sum over i != j of cos(w_i, w_j)^2`, which drives the rows apart.
 
-    The soft orthogonality of Bansal, Chen and Wang (NeurIPS 2018), on directions, so that it leaves the lengths alone;
-    a zero row has none and is left alone, too.
+    This is the soft orthogonality of Bansal, Chen and Wang (NeurIPS 2018), applied to directions, so that the lengths
+    of the rows do not change. A zero row, which has no direction, has a zero gradient.
     """
     lengths: Tensor = weights.norm(dim=1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
     unit = weights / lengths
@@ -46,20 +46,20 @@ def orthogonality(weights: Tensor, gradient: Tensor, penalty: float, draw: Draw)
 
 
 def centralization(weights: Tensor, gradient: Tensor, strength: float, draw: Draw) -> Tensor:
-    """What takes the mean out of each gradient row (Yong et al., ECCV 2020), (N, 1); its strength means nothing."""
+    """Minus the mean of each gradient row, (N, 1) (Yong et al., ECCV 2020); `strength` is ignored."""
     return -gradient.mean(dim=1, keepdim=True)
 
 
 CONTROLS: dict[str, Control] = {"noise": noise, "orthogonality": orthogonality, "centralization": centralization}
 
 
-def precede(optimizer: Optimizer, model: nn.Module, control: str, strength: float, seed: int) -> None:
-    """Let a control change the gradients of `model`'s layers before each step of `optimizer`.
+def attach(optimizer: Optimizer, model: nn.Module, control: str, strength: float, seed: int) -> None:
+    """Apply a control to the gradients of `model`'s layers before each step of `optimizer`.
 
-    Layers are those that KO would collide. The noise is a function of seed, step and layer, like KO's random numbers,
-    up to rounding the same on every device, and no generator of torch is used. The number of steps is kept in the
-    optimizer's groups as `control_step`, so that a loaded state dict goes on where it was. A copied optimizer loses its
-    control, as it does all hooks.
+    The layers are those to which KO applies collisions. Like KO's random numbers, the noise is a function of seed, step
+    and layer, the same on every device up to rounding, and uses no generator of torch. The number of steps is stored in
+    the optimizer's groups as `control_step`, so that a loaded state dict continues at its step. A copy of the optimizer
+    has no control, because hooks are not copied.
     """
     add, layers = CONTROLS[control], layers_of(model)
 

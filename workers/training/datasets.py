@@ -1,4 +1,4 @@
-"""Builders of the catalog's data sets: read the files, split off validation records, make a task."""
+"""Builders of the catalog's data sets: they read the files, split off validation records and create a task."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from workers.training.sources import FolderSource, Prepare, Source, TensorSource
 from workers.training.tasks import Classification, Task
 from workers.training.words import Words
 
-_EVALUATION_NUMBERS = 2**20  # input numbers of an evaluation batch: bounds its memory, fills the machine
+_EVALUATION_NUMBERS = 2**20  # input numbers of an evaluation batch: bounds its memory and uses the whole device
 _EVALUATION_RECORDS = 1024
 
 
@@ -43,18 +43,18 @@ _EVALUATION_RECORDS = 1024
 class Inputs:
     """Dimensions of a model's input and output.
 
-    `shape` is (C, H, W) of an image, (words,) of a text with at most that number of words, or (D,) of a table's row.
+    `shape` is (C, H, W) for images, (words,) for texts of at most that number of words, or (D,) for rows of a table.
     """
 
     shape: tuple[int, ...]
     classes: int
     vocabulary: int = 0
-    """Number of word ids, padding and unknown included; 0 for other data than texts."""
+    """Number of word ids, including padding and the unknown word; 0 for other data than texts."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A run's use of its data set. `batch_size` is in records; `seed` decides order and augmentation."""
+    """Use of a data set by a run. `batch_size` is in records; `seed` determines order and augmentation."""
 
     choice: Dataset
     data_dir: Path
@@ -79,7 +79,12 @@ class Request:
         return self.choice.name
 
     def task(self, train: Source, validation: Source, test: Source | None, shape: Sequence[int], data: str) -> Task:
-        """The classification task over these sources, whose records have this shape and their data this hash.
+        """The classification task on these sources.
+
+        Args:
+            train, validation, test: as in `Classification`.
+            shape: shape of one input record.
+            data: SHA-256 of the training data.
 
         Raises:
             ValueError: the batch is larger than the training data.
@@ -92,7 +97,7 @@ class Request:
             validation,
             test,
             batch_size=self.batch_size,
-            evaluation_size=max(2 * self.batch_size, fitting),  # no gradients are kept: twice a step's batch fits
+            evaluation_size=max(2 * self.batch_size, fitting),  # without gradients, twice the training batch fits
             seed=self.seed,
             data_hash=data,
         )
@@ -110,13 +115,13 @@ def load(request: Request) -> tuple[Task, Inputs]:
     """
     located = locate(request.name, request.data_dir)
     if located is None:
-        to_do = remedy(request.name) if is_own(request.name) else f"run `{remedy(request.name)}` on the worker"
-        raise AbsentData(f"data set '{request.name}' is not in the data folder: {to_do}")
+        advice = remedy(request.name) if is_own(request.name) else f"run `{remedy(request.name)}` on the worker"
+        raise AbsentData(f"data set '{request.name}' is not in the data folder: {advice}")
     return (OWN_BUILDERS[request.choice.kind] if is_own(request.name) else BUILDERS[request.name])(request, located)
 
 
 def split_rows(request: Request, located: Located, records: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows that train (at most `limit`) and rows that validate, of `records` shuffled by the split's seed."""
+    """Indices of the training records (at most `limit`) and of the validation records, shuffled by `split_seed`."""
     rows = np.random.default_rng(request.params.split_seed).permutation(records)
     held_out = located.validation_records(records)
     return rows[held_out:][: request.params.limit], rows[:held_out]
@@ -126,7 +131,7 @@ def split_rows(request: Request, located: Located, records: int) -> tuple[NDArra
 
 
 def build_digits(request: Request, located: Located) -> tuple[Task, Inputs]:
-    """The digits, scaled to [0, 1]; their split is a parameter."""
+    """The digits of scikit-learn, scaled to [0, 1] and split as the parameters say."""
     digits = read_digits()
     pixels = torch.from_numpy(digits.pixels.astype(np.float32) / 16).to(request.device)
     labels = torch.from_numpy(digits.labels).to(request.device)
@@ -139,34 +144,33 @@ def build_digits(request: Request, located: Located) -> tuple[Task, Inputs]:
 
 
 def _digits_rows(params: DigitsParams, labels: NDArray[np.int64]) -> list[torch.Tensor]:
-    """Rows that train, validate and test."""
+    """Indices of the training, validation and test records."""
     if params.split == "golden":
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
         parts = torch.split(order, list(DIGITS_GOLDEN))
     else:
         learn, held_out, _ = DIGITS_GOLDEN
         state = _split_state(params.split_seed)
-        rest, tested = _digits_tested(labels, state)
-        if params.split == "fixed_test":  # `state` has drawn as for `seeded`, so that seed 0 gives the same parts
-            rest, tested = _digits_tested(labels, _split_state(0))
+        rest, test = _split_off_test(labels, state)
+        if params.split == "fixed_test":  # the first draw advances `state`, so that seed 0 gives the parts of `seeded`
+            rest, test = _split_off_test(labels, _split_state(0))
         rows = train_test_split(rest, train_size=learn, test_size=held_out, stratify=labels[rest], random_state=state)
-        parts = tuple(torch.from_numpy(part) for part in (*rows, tested))
-    train, validation, test = parts
-    return [train[: params.limit], validation, test]
+        parts = tuple(torch.from_numpy(part) for part in (*rows, test))
+    return [parts[0][: params.limit], *parts[1:]]
 
 
 def _split_state(seed: int) -> np.random.RandomState:
-    """A generator of the seed; scikit-learn itself accepts seeds below 2**32 only."""
+    """A generator with this seed; scikit-learn itself accepts only seeds below 2**32."""
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
 
 
-def _digits_tested(
+def _split_off_test(
     labels: NDArray[np.int64], state: np.random.RandomState
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows that train or validate, and rows that test."""
+    """Indices of the training and validation records, and indices of the test records."""
     rows = np.arange(len(labels))
-    rest, tested = train_test_split(rows, test_size=DIGITS_GOLDEN[2], stratify=labels, random_state=state)
-    return rest, tested
+    rest, test = train_test_split(rows, test_size=DIGITS_GOLDEN[2], stratify=labels, random_state=state)
+    return rest, test
 
 
 # --- images ----------------------------------------------------------------------------------------------------------
@@ -174,14 +178,14 @@ def _digits_tested(
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Builder of images that fit into memory, normalized per channel and, if a parameter says so, augmented."""
+    """Builder of images that fit into memory, normalized per channel and, with the parameter `augment`, augmented."""
 
     readers: Mapping[str, Reader[Images]]
     """Form of a layout -> its reader."""
     mean: tuple[float, ...]
-    """Of each channel of the published training set, pixels in [0, 1]."""
+    """Mean of each channel of the published training set, pixels in [0, 1]."""
     deviation: tuple[float, ...]
-    """Standard deviation, likewise."""
+    """Standard deviation of each channel."""
 
     def __call__(self, request: Request, located: Located) -> tuple[Task, Inputs]:
         """See `load`."""
@@ -219,21 +223,21 @@ def build_image_folders(request: Request, located: Located) -> tuple[Task, Input
     """Images in class folders, read from their files for each batch."""
     size = request.params.image_size
     (train_folder,), (test_folder,) = located.files("train"), located.files("test")
-    everything = image_folder(train_folder, size)
-    learn, held_out = (torch.from_numpy(rows) for rows in split_rows(request, located, len(everything)))
-    listing = "\n".join(str(Path(path).relative_to(located.root)) for path, _ in everything.samples)
+    images = image_folder(train_folder, size)
+    learn, held_out = (torch.from_numpy(rows) for rows in split_rows(request, located, len(images)))
+    listing = "\n".join(str(Path(path).relative_to(located.root)) for path, _ in images.samples)
     task = request.task(
-        FolderSource(everything, learn, request.device),
-        FolderSource(everything, held_out, request.device),
+        FolderSource(images, learn, request.device),
+        FolderSource(images, held_out, request.device),
         FolderSource(image_folder(test_folder, size), None, request.device) if request.with_test else None,
         (3, size, size),
-        hashlib.sha256(listing.encode()).hexdigest(),  # of names: hashing the contents of 140 GB takes too long
+        hashlib.sha256(listing.encode()).hexdigest(),  # of file names: hashing 140 GB of content takes too long
     )
-    return task, Inputs((3, size, size), len(everything.classes))
+    return task, Inputs((3, size, size), len(images.classes))
 
 
 def build_own_arrays(request: Request, located: Located) -> tuple[Task, Inputs]:
-    """Registered images or table; each channel or column is scaled by mean and deviation of the training records."""
+    """Registered images or a table; channels or columns are scaled by the moments of the training records."""
     part = read_npz(located.files("train"), "train")
     learn, held_out = split_rows(request, located, len(part.labels))
     shape = part.pixels.shape[1:]
@@ -251,15 +255,15 @@ def build_own_arrays(request: Request, located: Located) -> tuple[Task, Inputs]:
 
 
 def _scaled(inputs: NDArray[Any], rows: NDArray[np.int64], device: torch.device) -> Prepare:
-    """(inputs - mean) / deviation over these rows, per channel of images or per column; a constant becomes 0."""
+    """(inputs - mean) / deviation, with the moments of these rows per image channel or column; constants become 0."""
     if inputs.ndim == 4:
         mean, deviation = _channel_moments(inputs, rows)
         return normalizer(tuple(mean / 255), tuple(deviation / 255), device)
-    used = inputs[rows].astype(np.float64)
-    mean, deviation = used.mean(0), used.std(0)
-    centre = torch.from_numpy(mean).float().to(device)
+    training = inputs[rows].astype(np.float64)
+    mean, deviation = training.mean(0), training.std(0)
+    center = torch.from_numpy(mean).float().to(device)
     scale = torch.from_numpy(1 / np.where(deviation > 0, deviation, 1)).float().to(device)
-    return lambda numbers: (numbers - centre) * scale
+    return lambda numbers: (numbers - center) * scale
 
 
 def _channel_moments(
@@ -276,7 +280,7 @@ def _channel_moments(
 
 
 def _own_sha256(request: Request, part: Images | Texts) -> str:
-    """Hash of the training records as stored, and of everything that was registered, the test records included."""
+    """Hash of the stored training records and of all registered content, including the test records."""
     description = describe(request.name, request.data_dir)
     registered = "" if description is None else description.content_sha256
     return hashlib.sha256(f"{part.sha256()} {registered}".encode()).hexdigest()
@@ -287,7 +291,7 @@ def _own_sha256(request: Request, part: Images | Texts) -> str:
 
 @dataclass(frozen=True)
 class TextSet:
-    """Builder of texts; the vocabulary comes from the records that train."""
+    """Builder of texts; the vocabulary is built from the training records."""
 
     readers: Mapping[str, Reader[Texts]]
     """Form of a layout -> its reader."""
@@ -298,10 +302,10 @@ class TextSet:
         texts = read(located.files("train"), "train")
         if "valid" in located.layout.parts:
             order = np.random.default_rng(request.params.split_seed).permutation(len(texts.labels))
-            learn = _chosen(texts, order[: request.params.limit])
+            learn = _subset(texts, order[: request.params.limit])
             held_out = read(located.files("valid"), "valid")
         else:
-            learn, held_out = (_chosen(texts, rows) for rows in split_rows(request, located, len(texts.labels)))
+            learn, held_out = (_subset(texts, rows) for rows in split_rows(request, located, len(texts.labels)))
         words = Words(request.params.vocabulary_size, request.params.max_length)
         train = words.learn(learn.texts)
 
@@ -319,7 +323,7 @@ class TextSet:
         return task, Inputs((request.params.max_length,), request.classes, words.ids)
 
 
-def _chosen(texts: Texts, rows: NDArray[np.int64]) -> Texts:
+def _subset(texts: Texts, rows: NDArray[np.int64]) -> Texts:
     return Texts([texts.texts[row] for row in rows], texts.labels[rows])
 
 

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, device, host and revision, recorded beside its numbers."""
+"""The environment of a run, recorded with its results: versions, device, host and revision."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def describe(device: torch.device) -> Environment:
     """Versions, device, host, git revision and number of threads of a run on `device`."""
     return {
         "kotrain": version("kotrain"),
-        "torch": str(torch.__version__),  # its own type would load torch wherever it is unpickled
+        "torch": str(torch.__version__),  # str: unpickling torch's own type would import torch
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "python": platform.python_version(),
         "device_kind": device.type,
@@ -30,7 +30,7 @@ def describe(device: torch.device) -> Environment:
 
 
 def _cpu_name() -> str:
-    """The processor's model, as Linux tells it."""
+    """The model of the processor, as reported by Linux."""
     with Path("/proc/cpuinfo").open() as lines:
         names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
         return next(names, platform.machine())
@@ -38,12 +38,12 @@ def _cpu_name() -> str:
 
 @cache
 def _git_revision() -> str | None:
-    """The commit of the checkout that this file lies in; None where it is installed or git is missing."""
+    """The commit of the checkout that contains this file; None for an installed package, or without git."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
     try:
-        answer = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        process = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return answer.stdout.strip()
+    return process.stdout.strip()

@@ -1,4 +1,4 @@
-"""Whose fault an error is: the job's, which would meet it again, or the machine's, which may be well another time."""
+"""Classification of errors: those of the job, which a retry would repeat, and those of the machine, which may pass."""
 
 from __future__ import annotations
 
@@ -6,31 +6,34 @@ import errno
 
 import torch
 
-MACHINE_TROUBLE = {
+MACHINE_ERRNOS = {
     *(errno.EIO, errno.ENOENT, errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN),
     *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE),
 }
-"""What the operating system says of a disk, network or table that is broken, gone or full."""
+"""Error numbers for a disk, network or table of open files that is broken, missing or full."""
 OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class AbsentData(FileNotFoundError):
-    """A data set is not on this machine; the message says what to type."""
+    """A data set is not on this machine; the message suggests how to get it."""
 
 
-class DiskTrouble(Exception):
-    """What a process that reads data met, or that it was lost; made from a message alone, as torch makes it again."""
+class DataReadError(Exception):
+    """A process of the data loader failed or was killed.
+
+    Constructed from a message alone, because torch raises it again in the main process from its type and message.
+    """
 
 
 def is_infrastructure_error(error: BaseException) -> bool:
-    """Whether another try, perhaps on another machine, may do."""
+    """Whether a retry, perhaps on another machine, may succeed."""
     if isinstance(error, OSError):
-        return error.errno in MACHINE_TROUBLE
-    return isinstance(error, DiskTrouble | torch.AcceleratorError)
+        return error.errno in MACHINE_ERRNOS
+    return isinstance(error, DataReadError | torch.AcceleratorError)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether there was too little memory, of the process or of the GPU."""
+    """Whether the process or the GPU ran out of memory."""
     return (
         isinstance(error, MemoryError | torch.OutOfMemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)

@@ -1,4 +1,4 @@
-"""Downloads a built-in data set into the data folder: `python -m workers.training.fetch NAME`."""
+"""Downloads a built-in data set to the data folder: `python -m workers.training.fetch NAME`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class File:
     folder: str
     md5: str | None
     is_archive: bool = False
-    """An archive is unpacked in its folder, then deleted."""
+    """Whether the file is an archive, which is unpacked in its folder and then deleted."""
 
 
 def _idx(published: type[MNIST], folder: str) -> tuple[File, ...]:

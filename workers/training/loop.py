@@ -1,4 +1,4 @@
-"""The training loop: one spec in, metrics while it runs, a summary at its end."""
+"""Trains a spec: starts or continues the run, reports its metrics and returns its summary."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from workers.training.stopping import Stop
 
 
 class Start(NamedTuple):
-    """What is known of a run before its next step."""
+    """Facts about a run before its next step."""
 
     environment: Environment
     total_steps: int | None
-    """Steps that the budget allows; None if it is in seconds."""
-    place: checkpoint.Place = checkpoint.Place()
-    """Where a checkpoint had come to; the beginning if there is none."""
+    """Steps of the budget; None for a budget in seconds."""
+    position: checkpoint.Position = checkpoint.Position()
+    """Position of the checkpoint that the run continues from; the beginning without one."""
     seconds: float = 0.0
-    """Wall-clock that this took."""
+    """Wall-clock seconds of the run so far."""
     note: str | None = None
     """Why a checkpoint was not used."""
 
@@ -36,60 +36,65 @@ def train(
     *,
     data_dir: Path,
     report_start: Callable[[Start], None] | None = None,
-    keeper: checkpoint.Keeper | None = None,
+    checkpoints: checkpoint.CheckpointWriter | None = None,
     resume: Path | None = None,
 ) -> Summary:
-    """Train what `spec` says, and tell how it went.
+    """Train a spec and return its summary.
 
     Args:
-        report: gets training metrics every `log_every_steps` and validation metrics at each validation, both before
-            the next step; the test metrics once, at the very end.
-        should_stop: asked after each step and each batch of an evaluation. At anything but None the run ends as
-            cancelled, without a test; with `Stop.PAUSE` it writes a checkpoint first.
-        data_dir: the folder that data sets lie in.
-        report_start: gets the environment (versions, device, data hash, seeds) and where the run starts, once, before
-            the first step.
-        keeper: writes checkpoints; None: none are written.
-        resume: a checkpoint to continue from. One that cannot be used (other data, engine, torch or kind of device)
-            is not: the run starts from the beginning and says so in `Start.note`.
+        spec: the resolved spec.
+        report: called with the training metrics every `log_every_steps` and the validation metrics at each validation,
+            both before the next step, and once with the test metrics, at the very end.
+        should_stop: called after each step and each batch of an evaluation. Unless it returns None, the run ends as
+            cancelled, without a test; for `Stop.PAUSE` it first writes a checkpoint.
+        data_dir: the folder of data sets.
+        report_start: called once, before the first step, with the environment (versions, device, data hash, seeds) and
+            the position from which the run starts.
+        checkpoints: writes checkpoints; None: none are written.
+        resume: a checkpoint to continue from. If it cannot be used (other data, engine, torch or kind of device), the
+            run starts from the beginning, and `Start.note` gives the reason.
 
     Raises:
-        ValueError: this machine cannot do it (no GPU, precision), or the batch is larger than the data.
-        AbsentData: the data is not there.
+        ValueError: this machine cannot run the spec (no GPU, precision), or the batch is larger than the data.
+        AbsentData: the data set is not present.
     """
     with deterministic():
-        run, note = _started(spec, report, data_dir, keeper, resume)
+        run, note = _prepare(spec, report, data_dir, checkpoints, resume)
         if report_start is not None:
-            report_start(Start(run.environment(), run.progress.total_steps, run.place, run.seconds, note))
+            report_start(Start(run.environment(), run.progress.total_steps, run.position, run.seconds, note))
         return run.execute(should_stop)
 
 
-def _started(
-    spec: TrainSpec, report: Report, data_dir: Path, keeper: checkpoint.Keeper | None, resume: Path | None
+def _prepare(
+    spec: TrainSpec,
+    report: Report,
+    data_dir: Path,
+    checkpoints: checkpoint.CheckpointWriter | None,
+    resume: Path | None,
 ) -> tuple[Run, str | None]:
-    """The run as its checkpoint has it, or from the beginning and why."""
-    run = Run(spec, report, data_dir, keeper)
+    """The run, restored from its checkpoint if possible, and the reason if not."""
+    run = Run(spec, report, data_dir, checkpoints)
     if resume is None:
         return run, None
-    why = _not_restored(run, resume)
-    if why is None:
+    reason = _restore(run, resume)
+    if reason is None:
         return run, None
-    del run  # there may be no room for two
+    del run  # memory may not suffice for two runs
     gc.collect()
-    return Run(spec, report, data_dir, keeper), why
+    return Run(spec, report, data_dir, checkpoints), reason
 
 
-def _not_restored(run: Run, resume: Path) -> str | None:
-    """Have the run be where its checkpoint is; else why that is not possible.
+def _restore(run: Run, resume: Path) -> str | None:
+    """Restore the run from a checkpoint. Returns the reason if that is impossible, else None.
 
     Raises:
-        OSError and others: what this machine is short of; the checkpoint may do on another try.
+        OSError and others: a temporary problem of this machine; a retry may use the checkpoint.
     """
     try:
         run.restore(checkpoint.read(resume))
     except Exception as error:
         if isinstance(error, OSError) or failures.is_infrastructure_error(error) or failures.is_out_of_memory(error):
             raise
-        # whatever else it is, the run can be made without
-        return f"starts from the beginning, its checkpoint is of no use: {error}"
+        # With any other error, the run can still start from the beginning.
+        return f"starts from the beginning, because its checkpoint cannot be used: {error}"
     return None

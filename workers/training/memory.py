@@ -1,4 +1,4 @@
-"""How much memory a run takes, in bytes. Nothing here is called between its steps."""
+"""Memory use of a run, in bytes. None of these functions is called between training steps."""
 
 from __future__ import annotations
 
@@ -10,63 +10,63 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-_RESTART_PEAK = "5"  # Linux, Documentation/filesystems/proc.rst: "reset the peak resident set size"
+_RESET_PEAK = "5"  # Linux, Documentation/filesystems/proc.rst: "reset the peak resident set size"
 
 
 def of(tensors: Iterable[Tensor]) -> int:
-    """Bytes of these tensors together."""
+    """Total size of these tensors."""
     return sum(tensor.nbytes for tensor in tensors)
 
 
 def of_state(optimizer: Optimizer) -> int:
-    """Bytes of all tensors that the optimizer keeps of its parameters."""
-    return of(value for kept in optimizer.state.values() for value in kept.values() if isinstance(value, Tensor))
+    """Total size of all tensors in the state of an optimizer."""
+    return of(value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor))
 
 
 class Peak:
-    """The most memory taken since this was made.
+    """Peak memory use since the construction of this object.
 
-    On a GPU that is what torch had allocated there, including what it already had; on the CPU what the process's
-    resident memory grew by, which the kernel keeps the peak of.
+    On a GPU: memory allocated by torch, including earlier allocations. On the CPU: growth of the process's resident
+    memory, whose peak the kernel records.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._before: int | None = 0
+        self._baseline: int | None = 0
         self._earlier = 0
         if device.type == "cuda":
-            torch.cuda.init()  # type: ignore[no-untyped-call]  # there are no statistics to reset before it
+            torch.cuda.init()  # type: ignore[no-untyped-call]  # before it, there are no statistics to reset
             torch.cuda.reset_peak_memory_stats(device)
         else:
-            self._before = _restart_resident_peak()
+            self._baseline = _reset_resident_peak()
 
-    def was_before(self, peak_bytes: int | None) -> None:
-        """The run had this peak in an earlier process."""
+    def add_earlier(self, peak_bytes: int | None) -> None:
+        """Include the peak of an earlier process of the run."""
         self._earlier = peak_bytes or 0
 
     def bytes(self) -> int | None:
-        """Bytes; None where the kernel does not tell."""
+        """The peak; None if the kernel does not report it."""
         if self._device.type == "cuda":
             return max(self._earlier, torch.cuda.max_memory_allocated(self._device))
-        now = _resident_peak()
-        if now is None or self._before is None:
+        peak = _resident_peak()
+        if peak is None or self._baseline is None:
             return None
-        # The kernel counts pages in batches, so that a peak can seem to fall by some: never below 0.
-        return max(self._earlier, now - self._before)
+        # Never below 0, although the kernel counts pages in batches, so that the peak can appear to fall slightly.
+        return max(self._earlier, peak - self._baseline)
 
 
-def _restart_resident_peak() -> int | None:
-    """Let the peak be what is resident now, and give that; None where that is not allowed."""
+def _reset_resident_peak() -> int | None:
+    """Reset the peak to the current resident memory and return it; None if that is not permitted."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text(_RESTART_PEAK)
+        Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
         return _resident_peak()
     return None
 
 
 def _resident_peak() -> int | None:
-    """The process's peak resident memory, in bytes."""
+    """Peak resident memory of the process, in bytes."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
-                return 1024 * int(line.split()[1])  # in kB, which are KiB
+                return 1024 * int(line.split()[1])  # "kB" in this file means KiB
     return None

@@ -15,13 +15,13 @@ from workers.training.datasets import Inputs
 from workers.training.words import PADDING
 
 SMALL_SIDE = 64
-"""Up to this many pixels a ResNet keeps its full resolution at the start."""
+"""Up to this image side, in pixels, ResNets have a stem without downsampling."""
 
 
 def build(choice: Model, inputs: Inputs, seed: int) -> nn.Module:
-    """The model on the CPU, with torch's default initial weights of `seed`, times `init_scale` where it has one.
+    """The model on the CPU, with torch's default initialization for `seed`, multiplied by `init_scale` if it has one.
 
-    Sets torch's global generator, from which dropout draws too.
+    Seeds torch's global generator, which dropout uses, too.
     """
     torch.manual_seed(seed)
     model: nn.Module = BUILDERS[choice.name](choice.params, inputs)
@@ -89,11 +89,11 @@ class TextCnn(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Logits (B, classes) of word ids (B, words)."""
         ids = _trimmed(ids)
-        known = (ids != PADDING).unsqueeze(1)  # (B, 1, words)
-        vectors = self.embedding(ids).transpose(1, 2) * known  # (B, embedding, words)
+        mask = (ids != PADDING).unsqueeze(1)  # (B, 1, words)
+        vectors = self.embedding(ids).transpose(1, 2) * mask  # (B, embedding, words)
         # A window starts at each word and may extend past the last one, so that logits do not depend on the padding.
         features = [
-            (convolution(nn.functional.pad(vectors, (0, size - 1))).relu() * known).max(2).values
+            (convolution(nn.functional.pad(vectors, (0, size - 1))).relu() * mask).max(2).values
             for size, convolution in zip(self._sizes, self.convolutions, strict=True)
         ]
         logits: Tensor = self.head(self.dropout(torch.cat(features, 1)))
@@ -141,17 +141,17 @@ class Transformer(nn.Module):
         """Logits (B, classes) of word ids (B, words)."""
         ids = _trimmed(ids)
         padding = ids == PADDING  # (B, words)
-        padding[:, 0] = False  # an empty text attends to its first padding, or there would be nothing to attend to
-        places = torch.arange(ids.shape[1], device=ids.device)
-        tokens = self.dropout(self.embedding(ids) + self.positions(places))  # (B, words, width)
+        padding[:, 0] = False  # an empty text attends to its first padding: attention needs at least one key
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        tokens = self.dropout(self.embedding(ids) + self.positions(positions))  # (B, words, width)
         encoded = self.encoder(tokens, src_key_padding_mask=padding)
-        known = (~padding).unsqueeze(2)
-        logits: Tensor = self.head((encoded * known).sum(1) / known.sum(1))
+        mask = (~padding).unsqueeze(2)  # (B, words, 1)
+        logits: Tensor = self.head((encoded * mask).sum(1) / mask.sum(1))
         return logits
 
 
 def _trimmed(ids: Tensor) -> Tensor:
-    """Word ids (B, words) without the columns that are padding in every text; at least one column stays."""
+    """Word ids (B, words) without the columns that are padding in every text; at least one column remains."""
     longest = int((ids != PADDING).sum(1).max())
     return ids[:, : max(1, longest)]
 

@@ -22,7 +22,7 @@ def build(choice: catalog.Optimizer, model: nn.Module, seed: int, total_steps: i
     """The optimizer of a model's parameters.
 
     Args:
-        seed: of the random numbers of noise and collisions.
+        seed: seed of the random numbers of noise and collisions.
         total_steps: steps over which collisions fade; None if unknown, in which case the spec refuses `fade`.
     """
     return BUILDERS[choice.name](model, seed, total_steps, **choice.params.model_dump())
@@ -34,19 +34,19 @@ def muon_groups(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def ko_groups(model: nn.Module, base: str, embeddings: bool) -> list[dict[str, Any]]:
-    """Groups that mark a model's neurons for KO; on Muon, each is split in two as in `muon_groups`."""
+    """Parameter groups that mark a model's neurons for KO; with base `muon`, each is split as in `muon_groups`."""
     groups = param_groups(model, embeddings=embeddings)
     return _by_use(groups, model) if base == "muon" else groups
 
 
 def _by_use(groups: list[dict[str, Any]], model: nn.Module) -> list[dict[str, Any]]:
     """Each group of (name, tensor) pairs, split into the tensors that Muon trains and those that AdamW trains."""
-    words = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
-    apart = words | {head(model).weight}
+    embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    by_adamw = embeddings | {head(model).weight}
     parts = [
         {
             **group,
-            "params": [(name, p) for name, p in group["params"] if (p.ndim >= 2 and p not in apart) is use_muon],
+            "params": [(name, p) for name, p in group["params"] if (p.ndim >= 2 and p not in by_adamw) is use_muon],
             "use_muon": use_muon,
         }
         for use_muon in (True, False)
@@ -57,9 +57,9 @@ def _by_use(groups: list[dict[str, Any]], model: nn.Module) -> list[dict[str, An
 
 @dataclass(frozen=True)
 class Plain:
-    """Builder of an optimizer that treats all parameters alike: its class, and options that the catalog does not have.
+    """Builder of an optimizer that treats all parameters alike: its class, and fixed options beside the catalog's.
 
-    KO steps the same class with the same options as its base.
+    KO uses the same class with the same options as its base.
     """
 
     optimizer: type[Optimizer]
@@ -97,7 +97,7 @@ def _control(
     **params: Any,
 ) -> Optimizer:
     optimizer = BUILDERS[base](model, seed, total_steps, **params)
-    controls.precede(optimizer, model, control, strength or 0.0, seed)
+    controls.attach(optimizer, model, control, strength or 0.0, seed)
     return optimizer
 
 

@@ -1,24 +1,24 @@
-"""How far a run is: what it has used of its budget, and what it has found."""
+"""Progress of a run: the used part of its budget, and its results so far."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Self
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
 
 from service.specs.training import Budget
 
 
 @dataclass
 class Progress:
-    """What a run has used of its budget, in the budget's own unit: optimizer steps, or seconds of training.
+    """The used part of a run's budget, in the unit of the budget: optimizer steps, or seconds of training.
 
-    The learning rate follows it, and it says when the run is over. Amounts stay in their unit instead of becoming
-    shares, because 55 of 100 steps have to reach the milestone 0.55 * 100 exactly as they always did.
+    It determines the learning rate and the end of the run. Amounts are not converted to fractions: 55 of 100 steps must
+    reach the milestone 0.55 * 100 exactly. Checkpoints store the fields under their names.
     """
 
     budget: float
     total_steps: int | None
-    """Steps of the budget; None where it is in seconds."""
+    """Steps of the budget; None for a budget in seconds."""
     warmup_steps: int = 0
     steps: int = 0
     """Optimizer steps done."""
@@ -26,8 +26,8 @@ class Progress:
     used_by_warmup: float = 0
 
     @classmethod
-    def through(cls, budget: Budget, steps_per_epoch: int, warmup_steps: int) -> Self:
-        """The progress, none so far, of a run through this budget."""
+    def from_budget(cls, budget: Budget, steps_per_epoch: int, warmup_steps: int) -> Self:
+        """The progress of a run with this budget before its first step."""
         if budget.seconds is not None:
             return cls(budget.seconds, None, warmup_steps)
         steps = budget.steps if budget.epochs is None else budget.epochs * steps_per_epoch
@@ -35,7 +35,7 @@ class Progress:
         return cls(steps, steps, warmup_steps)
 
     def count_step(self, seconds: float) -> None:
-        """One more step is done, at so many seconds of training."""
+        """Count a step, done after `seconds` of training."""
         self.steps += 1
         self.used = seconds if self.total_steps is None else self.steps
         if self.steps <= self.warmup_steps:
@@ -48,14 +48,14 @@ class Progress:
 
     @property
     def share_after_warmup(self) -> float:
-        """Used share of what the warm-up leaves of the budget, in [0, 1]; 1 where it leaves nothing."""
+        """Used share of the budget after the warm-up, in [0, 1]; 1 if the warm-up takes all of the budget."""
         left = self.budget - self.used_by_warmup
         return min(1.0, (self.used - self.used_by_warmup) / left) if left > 0 else 1.0
 
 
 @dataclass
 class Record:
-    """What a run has found so far, besides weights."""
+    """Results of a run so far, except weights."""
 
     records_seen: int = 0
     diagnostics_seconds: float = 0.0
@@ -64,13 +64,26 @@ class Record:
     validated_step: int = 0
     last: dict[str, float] = field(default_factory=dict)
     """The last value of each metric."""
-    told: tuple[int, list[str]] = (0, [])
-    """The step that was reported last, and the metrics that were reported of it."""
+    reported: tuple[int, list[str]] = (0, [])
+    """The last step for which metrics were reported, and their names."""
     best: tuple[float, int] | None = None
-    """The selecting metric at the best validation, and its step."""
+    """Value of the selection metric at the best validation, and its step."""
     hit: tuple[int, float] | None = None
-    """Step and seconds at which the target was met."""
+    """Step and seconds at which the target was reached."""
 
-    def told_of(self, step: int) -> list[str]:
-        """The metrics that were reported of a step that is not over."""
-        return self.told[1] if self.told[0] == step else []
+    def reported_at(self, step: int) -> list[str]:
+        """The metrics that were reported for this step, the current one."""
+        return self.reported[1] if self.reported[0] == step else []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The fields as stored in checkpoints, where the key of `reported` is `told`."""
+        state = asdict(self)
+        state["told"] = state.pop("reported")
+        return state
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> Self:
+        """The record of a checkpoint."""
+        values = dict(state)
+        values["reported"] = values.pop("told")
+        return cls(**values)

@@ -1,4 +1,4 @@
-"""Reads the files of a data set into arrays and texts: a function for each format (`service.datasets.layouts`)."""
+"""Reads the files of a data set into arrays and texts, with one function per format (`service.datasets.layouts`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from service.datasets.layouts import SNIPS_INTENTS, Part, read_intents
 
 @dataclass(frozen=True)
 class Images:
-    """Pixels (N, C, H, W), uint8, or rows of a table (N, D), float32, and labels (N,), int64."""
+    """Pixels (N, C, H, W), uint8, or rows of a table (N, D), float32; and labels (N,), int64."""
 
     pixels: NDArray[Any]
     labels: NDArray[np.int64]
@@ -36,7 +36,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts as they lie in the files and their labels (N,), int64."""
+    """Texts as in their files, and labels (N,), int64."""
 
     texts: list[str]
     labels: NDArray[np.int64]
@@ -53,13 +53,13 @@ Reader = Callable[[Sequence[Path], Part], Records]
 
 
 def read_digits() -> Images:
-    """The digits of scikit-learn, pixels from 0 to 16; they have no parts."""
+    """The digits of scikit-learn, which have no parts; pixels are 0 to 16."""
     digits = load_digits()
     return Images(digits.images.astype(np.uint8)[:, None], digits.target.astype(np.int64))
 
 
 def read_idx(files: Sequence[Path], part: Part) -> Images:
-    """Two idx files: grey images and labels."""
+    """Two idx files: gray images, and labels."""
     pixels, labels = map(_read_idx, files)
     return Images(pixels[:, None], labels.astype(np.int64))
 
@@ -86,7 +86,7 @@ def cifar_pickles(labels: str) -> Reader[Images]:
 
 
 def read_labelled_lines(files: Sequence[Path], part: Part) -> Texts:
-    """A JSON object per line, with `text` and the number of its class as `label`."""
+    """One JSON object per line, with `text` and the class number as `label`."""
     records = list(_json_lines(files[0]))
     return Texts([record["text"] for record in records], np.array([r["label"] for r in records], dtype=np.int64))
 
@@ -99,12 +99,12 @@ def read_text_folders(files: Sequence[Path], part: Part) -> Texts:
 
 
 def read_intent_lines(files: Sequence[Path], part: Part) -> Texts:
-    """A JSON object per line, with `text` and the intent as `label`."""
+    """One JSON object per line, with `text` and the intent as `label`."""
     return _intents([(record["text"], record["label"]) for record in _json_lines(files[0])])
 
 
 def read_intent_slots(files: Sequence[Path], part: Part) -> Texts:
-    """Two files of equally many lines: intents and texts."""
+    """Two files with the same number of lines: intents, and texts."""
     labels, texts = (file.read_text("utf-8").splitlines() for file in files)
     return _intents(list(zip(texts, labels, strict=True)))
 

@@ -1,6 +1,6 @@
-"""One run: its model, optimizer and data, step after step; and its state, from which another process goes on.
+"""A run: its model, optimizer and data, the loop over steps, and its state, from which another process can continue.
 
-It knows tasks, not labels: what a batch, a loss and a metric are is the task's matter (`workers.training.tasks`).
+Batches, losses and metrics are defined by the task (`workers.training.tasks`); this module is independent of them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from workers.training import checkpoint, datasets, environment, memory, models, 
 from workers.training.clock import Clock
 from workers.training.device import DTYPES, choose
 from workers.training.progress import Progress, Record
-from workers.training.stopping import Ended, Losses, Stop
+from workers.training.stopping import Ended, LossMonitor, Stop
 
 Report = Callable[[int, Mapping[str, float]], None]
-"""Called with the number of optimizer steps done and the metrics measured then."""
+"""Called with the number of optimizer steps done and the metrics measured at that step."""
 Weights = dict[str, Tensor]
 
 
@@ -35,10 +35,14 @@ class Run:
     """The state of one run; `model` holds the last step's weights, also after `execute`."""
 
     def __init__(
-        self, spec: TrainSpec, report: Report, data_dir: Path, keeper: checkpoint.Keeper | None = None
+        self,
+        spec: TrainSpec,
+        report: Report,
+        data_dir: Path,
+        checkpoints: checkpoint.CheckpointWriter | None = None,
     ) -> None:
         self._started = time.perf_counter()
-        self.spec, self._report_to, self._keeper = spec, report, keeper
+        self.spec, self._on_report, self._checkpoints = spec, report, checkpoints
         self.device = choose(spec.device, spec.precision)
         self._peak = memory.Peak(self.device)
         request = datasets.Request(
@@ -47,17 +51,17 @@ class Run:
         self.task, inputs = datasets.load(request)
         self.model = models.build(spec.model, inputs, spec.seed).to(self.device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.progress = Progress.through(spec.budget, self.task.steps_per_epoch, spec.schedule.params.warmup_steps)
+        self.progress = Progress.from_budget(spec.budget, self.task.steps_per_epoch, spec.schedule.params.warmup_steps)
         self._validate_every = spec.eval_every_steps or self.task.steps_per_epoch
         self.optimizer = optimizers.build(spec.optimizer, self.model, spec.seed, self.progress.total_steps)
         self.schedule = schedules.build(spec.schedule, self.optimizer, self.progress)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=spec.precision == "fp16")
-        self._losses = Losses(self.device, spec.log_every_steps)
+        self._losses = LossMonitor(self.device, spec.log_every_steps)
         self._clock = Clock(self.device)
         self._record = Record()
         self._best_weights: Weights | None = None
         self._should_stop: Callable[[], Stop | None] = lambda: None
-        self._pauses = False
+        self._is_paused = False
 
     @property
     def step(self) -> int:
@@ -65,17 +69,17 @@ class Run:
         return self.progress.steps
 
     @property
-    def place(self) -> checkpoint.Place:
-        """Where the run is."""
-        return checkpoint.Place(self.step, frozenset(self._record.told_of(self.step)))
+    def position(self) -> checkpoint.Position:
+        """Position of the run: its step, and the metrics reported for it."""
+        return checkpoint.Position(self.step, frozenset(self._record.reported_at(self.step)))
 
     @property
     def seconds(self) -> float:
-        """Wall-clock since the start of the run, whichever process that was in."""
+        """Wall-clock seconds of the run so far, over all its processes."""
         return time.perf_counter() - self._started
 
     def environment(self) -> Environment:
-        """What this run runs on, with its data hash and seeds."""
+        """Versions and devices that this run uses, its data hash and its seeds."""
         return {
             **environment.describe(self.device),
             "engine_version": ENGINE_VERSION,
@@ -85,7 +89,7 @@ class Run:
         }
 
     def state(self) -> dict[str, Any]:
-        """All that the rest of the run depends on, in types that `checkpoint.read` gives back."""
+        """Everything that the rest of the run depends on, in types that `checkpoint.read` can load."""
         return {
             "identity": self._identity(),
             "model": self.model.state_dict(),
@@ -96,24 +100,26 @@ class Run:
             "task": self.task.state_dict(),
             "random": checkpoint.random_states(),
             "progress": asdict(self.progress),
-            "record": asdict(self._record),
+            "record": self._record.state_dict(),
             "train_seconds": self._clock.seconds,
             "seconds": self.seconds,
             "peak_bytes": self._peak.bytes(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Be where another process's run of this spec was.
+        """Restore the state of an earlier process's run of this spec.
 
         Raises:
-            checkpoint.Unusable: it had other data, another engine, another torch, or another kind of device.
+            checkpoint.Unusable: its data, engine, torch or kind of device differs.
         """
-        had, has = state["identity"], self._identity()
-        differs = [
-            f"{name} {had.get(name)} instead of {value}" for name, value in has.items() if had.get(name) != value
+        stored, identity = state["identity"], self._identity()
+        differences = [
+            f"{name} {stored.get(name)} instead of {value}"
+            for name, value in identity.items()
+            if stored.get(name) != value
         ]
-        if differs:
-            raise checkpoint.Unusable(f"it is of {', '.join(differs)}")
+        if differences:
+            raise checkpoint.Unusable(f"it has {', '.join(differences)}")
         self.model.load_state_dict(state["model"])
         self._best_weights = state["best_weights"] and {k: v.to(self.device) for k, v in state["best_weights"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
@@ -121,18 +127,18 @@ class Run:
             self.schedule.load_state_dict(state["schedule"])
         self._scaler.load_state_dict(state["scaler"])
         self.task.load_state_dict(state["task"])
-        for name, value in state["progress"].items():  # the schedule holds on to this very object
+        for name, value in state["progress"].items():  # in place: the schedule refers to this object
             setattr(self.progress, name, value)
-        self._record = Record(**state["record"])
+        self._record = Record.from_state_dict(state["record"])
         self._clock = Clock(self.device, state["train_seconds"])
         self._started -= state["seconds"]
-        self._peak.was_before(state["peak_bytes"])
-        if self._keeper is not None:
-            self._keeper.has(self.place)
-        checkpoint.set_random_states(state["random"])  # last: building and loading may have drawn
+        self._peak.add_earlier(state["peak_bytes"])
+        if self._checkpoints is not None:
+            self._checkpoints.mark_saved(self.position)
+        checkpoint.set_random_states(state["random"])  # last: construction and loading may draw random numbers
 
     def _identity(self) -> dict[str, Any]:
-        """What has to be the same for a run to go on as if nothing had happened."""
+        """Properties that must be equal for a run to continue bit for bit."""
         return {
             "engine": ENGINE_VERSION,
             "torch": str(torch.__version__),
@@ -141,16 +147,16 @@ class Run:
         }
 
     def execute(self, should_stop: Callable[[], Stop | None]) -> Summary:
-        """Train to the end of the budget, or to what ends it earlier, and evaluate."""
+        """Train until the budget is used up or the run ends early, test the weights, and return the summary."""
         self._should_stop = should_stop
-        reason, message = self._end_of(self._train)
+        reason, message = self._run_phase(self._train)
         if self.spec.evaluate_test and reason in (Reason.COMPLETED, Reason.TARGET_REACHED):
-            ended, _ = self._end_of(self._test)
-            reason = ended if ended is Reason.CANCELLED else reason
-        if self._pauses:
-            saved, why = self._end_of(self._save)
-            if saved is Reason.DIVERGED:  # some of the last losses had not been looked at
-                reason, message = saved, why
+            test_reason, _ = self._run_phase(self._test)
+            reason = test_reason if test_reason is Reason.CANCELLED else reason
+        if self._is_paused:
+            save_reason, save_message = self._run_phase(self._save)
+            if save_reason is Reason.DIVERGED:  # one of the losses that had not been checked yet
+                reason, message = save_reason, save_message
         hit = self._record.hit
         return Summary(
             reason=reason,
@@ -170,29 +176,28 @@ class Run:
             ),
         )
 
-    def _end_of(self, phase: Callable[[], None]) -> tuple[Reason, str | None]:
-        """Go through a phase of the run: how it ended, and what there is to say of that."""
+    def _run_phase(self, phase: Callable[[], None]) -> tuple[Reason, str | None]:
+        """Run a phase and return the reason for its end, with a message if it ended early."""
         try:
             phase()
         except Ended as ended:
             return ended.reason, ended.message
         return Reason.COMPLETED, None
 
-    def _heed(self) -> None:
-        """End the run where that is wanted from outside."""
+    def _stop_if_requested(self) -> None:
         stop = self._should_stop()
         if stop:
-            self._pauses = stop is Stop.PAUSE
+            self._is_paused = stop is Stop.PAUSE
             raise Ended(Reason.CANCELLED)
 
     def _save(self) -> None:
-        """Write a checkpoint, if anybody keeps them; of steps whose loss was looked at."""
-        if self._keeper is not None:
-            self._losses.look()
-            self._keeper.save(self.place, self.seconds, self.state())
+        """Check the pending losses, then write a checkpoint, if the run has a writer."""
+        if self._checkpoints is not None:
+            self._losses.check()
+            self._checkpoints.save(self.position, self.seconds, self.state())
 
     def _metrics(self) -> dict[str, float | None]:
-        """The last value of each, but the speed over the whole run: since the last validation it may be one step's."""
+        """The last value of each metric; the speed is that of the whole run, because the last interval may be short."""
         metrics = self._record.last
         if self._record.records_seen:
             metrics = metrics | {"samples_per_second": self._record.records_seen / max(self._clock.seconds, 1e-9)}
@@ -200,19 +205,19 @@ class Run:
 
     def _train(self) -> None:
         self.model.train()
-        if self._record.hit is not None and self.spec.stop_at_target:  # it was stopped while it was tested
+        if self._record.hit is not None and self.spec.stop_at_target:  # the run was interrupted during its test
             raise Ended(Reason.TARGET_REACHED)
         with self._clock.running():
             if self.step:
-                self._validate_if_due()  # it may have been stopped between a step and its validation
+                self._validate_if_due()  # the run may have been interrupted between a step and its validation
             for batch in self._batches():
                 self._step(batch)
-                self._heed()
+                self._stop_if_requested()
                 self._validate_if_due()
                 self._save_if_due()
 
     def _batches(self) -> Iterator[Any]:
-        """Epoch after epoch, until the budget is used up."""
+        """The batches of all epochs, until the budget is used up."""
         while not self.progress.is_over:
             for batch in self.task.train_batches():
                 yield batch
@@ -220,19 +225,19 @@ class Run:
                     return
 
     def _validate_if_due(self) -> None:
-        """After every so many steps, and after the last one."""
+        """Validate every `eval_every_steps` and after the last step."""
         is_due = self.step % self._validate_every == 0 or self.progress.is_over
         if is_due and self._record.validated_step < self.step:
             self._validate()
 
     def _save_if_due(self) -> None:
         at_epoch_end = self.step % self.task.steps_per_epoch == 0 or self.progress.is_over
-        if self._keeper is not None and self._keeper.is_due(at_epoch_end=at_epoch_end):
+        if self._checkpoints is not None and self._checkpoints.is_due(at_epoch_end=at_epoch_end):
             with self._clock.paused():
                 self._save()
 
     def _step(self, batch: Any) -> None:
-        """One optimizer step; its loss and metrics are those before the step."""
+        """Do one optimizer step. The reported loss and metrics are those of the weights before the step."""
         step, optimizer = self.step + 1, self.optimizer
         logs = step % self.spec.log_every_steps == 0
         diagnoses = self.spec.diagnostics_every_steps is not None and step % self.spec.diagnostics_every_steps == 0
@@ -254,8 +259,8 @@ class Run:
         self._record.records_seen += size
         if logs:
             sums = {"loss": loss.detach() * size, **self.task.metrics(output.detach(), batch)}
-            moved = torch._foreach_sub([p.detach() for p in self.parameters], before)
-            norms = {**measured, "update_norm": nn.utils.get_total_norm(moved)}
+            updates = torch._foreach_sub([p.detach() for p in self.parameters], before)
+            norms = {**measured, "update_norm": nn.utils.get_total_norm(updates)}
             self._report(
                 {f"train_{name}": float(total) / size for name, total in sums.items()}
                 | {"lr": float(lr)}
@@ -264,10 +269,13 @@ class Run:
         if diagnosis is not None:
             self._report_diagnosis(diagnosis)
 
-    def _measure_gradients(self, wanted: bool) -> dict[str, Tensor]:
-        """Unscale the gradients, and clip them where the spec says so; their norm before that, if it is needed."""
+    def _measure_gradients(self, is_needed: bool) -> dict[str, Tensor]:
+        """Unscale the gradients, clip them if the spec requires it, and return their norm before clipping.
+
+        If the norm is not needed and nothing is clipped, do nothing.
+        """
         limit = self.spec.gradient_clip
-        if not wanted and limit is None:
+        if not is_needed and limit is None:
             return {}
         self._scaler.unscale_(self.optimizer)
         norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
@@ -276,7 +284,7 @@ class Run:
         return {"grad_norm": norm}
 
     def _diagnose(self) -> Diagnosis:
-        """What weights and gradients say of the neurons; the time that takes is not the training's."""
+        """Diagnostics of the weights and gradients; their time does not count as training time."""
         with self._clock.paused():
             started = time.perf_counter()
             diagnosis = diagnose(self.model, self.optimizer)
@@ -284,7 +292,10 @@ class Run:
         return diagnosis
 
     def _report_diagnosis(self, diagnosis: Diagnosis) -> None:
-        """Report it after the step, with what that adds; a validation that follows measures its own correlation."""
+        """Report diagnostics after the step, with KO's share of collided pairs.
+
+        The weight correlation is left out before a validation, which measures it again.
+        """
         with self._clock.paused():
             layers = dict(diagnosis.layers)
             if isinstance(self.optimizer, KO) and (shares := self.optimizer.collision_shares()):
@@ -294,7 +305,7 @@ class Run:
             if self.step % self._validate_every == 0 or self.progress.is_over:
                 averages.pop("weight_correlation", None)
             self._report(averages | {"diagnostics_seconds": self._record.diagnostics_seconds})
-            self._tell({f"{name}/{layer}": value for name, of in layers.items() for layer, value in of.items()})
+            self._send({f"{name}/{layer}": value for name, of in layers.items() for layer, value in of.items()})
 
     def _autocast(self) -> contextlib.AbstractContextManager[None]:
         if self.spec.precision == "fp32":
@@ -303,7 +314,7 @@ class Run:
 
     def _validate(self) -> None:
         with self._clock.paused():
-            self._losses.look()
+            self._losses.check()
             seconds = self._clock.seconds
             metrics = self._evaluate(self.task.validation_batches())
             self._report(
@@ -322,7 +333,7 @@ class Run:
             self._compare_with_target(metrics, seconds)
 
     def _compare_with_best(self, metrics: Mapping[str, float]) -> None:
-        """Keep the weights of the first of the best validation steps, if they are going to be tested."""
+        """Record the best validation step (the first among equals), with its weights if they will be tested."""
         value = metrics[self.task.selects]
         higher = self.task.higher_is_better[self.task.selects]
         if self._record.best is None or (value > self._record.best[0] if higher else value < self._record.best[0]):
@@ -343,23 +354,23 @@ class Run:
             raise Ended(Reason.TARGET_REACHED)
 
     def _test(self) -> None:
-        """Test the last step's weights (primary) and those of the best validation step (secondary)."""
-        results = {f"test_{name}": value for name, value in self._evaluate(self.task.test_batches()).items()}
+        """Test the weights of the last step (primary) and of the best validation step (secondary)."""
+        metrics = {f"test_{name}": value for name, value in self._evaluate(self.task.test_batches()).items()}
         selected = self.task.selects
         if self._record.best is None or self._best_weights is None or self._record.best[1] == self.step:
-            best = results[f"test_{selected}"]
+            best = metrics[f"test_{selected}"]
         else:
             last = self._copy_of_weights()
             self.model.load_state_dict(self._best_weights)
             try:
                 best = self._evaluate(self.task.test_batches())[selected]
-            finally:  # even if it was stopped: a checkpoint may follow
+            finally:  # also if the run is stopped: a checkpoint may follow
                 self.model.load_state_dict(last)
-        self._report(results | {f"best_test_{selected}": best})
+        self._report(metrics | {f"best_test_{selected}": best})
 
     @torch.inference_mode()
     def _evaluate(self, batches: Iterable[Any]) -> dict[str, float]:
-        """Mean loss and metrics over all records of these batches."""
+        """Mean loss and metrics over all records of the batches."""
         self.model.eval()
         sums: dict[str, Tensor] = {}
         records = 0
@@ -370,7 +381,7 @@ class Run:
             for name, value in {"loss": loss.double() * size, **self.task.metrics(output, batch)}.items():
                 sums[name] = sums.get(name, 0) + value
             records += size
-            self._heed()
+            self._stop_if_requested()
         self.model.train()
         return {name: float(total) / records for name, total in sums.items()}
 
@@ -379,8 +390,8 @@ class Run:
 
     def _report(self, metrics: dict[str, float]) -> None:
         self._record.last |= metrics
-        self._tell(metrics)
+        self._send(metrics)
 
-    def _tell(self, metrics: dict[str, float]) -> None:
-        self._record.told = self.step, [*self._record.told_of(self.step), *metrics]
-        self._report_to(self.step, metrics)
+    def _send(self, metrics: dict[str, float]) -> None:
+        self._record.reported = self.step, [*self._record.reported_at(self.step), *metrics]
+        self._on_report(self.step, metrics)

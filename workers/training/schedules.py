@@ -1,4 +1,4 @@
-"""Learning-rate schedules of the catalog: factors of the initial learning rate over the budget."""
+"""Builders of the catalog's learning-rate schedules: factors of the initial learning rate over the budget."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from workers.training.progress import Progress
 
 
 def build(choice: Schedule, optimizer: Optimizer, progress: Progress) -> LambdaLR | None:
-    """The scheduler of `optimizer`, stepped after each step that `progress` counted; None if the rate never changes."""
+    """The scheduler of `optimizer`, to be stepped after `progress.count_step`; None for a constant learning rate."""
     if choice.name == "constant" and choice.params.warmup_steps == 0:
         return None
     return LambdaLR(optimizer, lambda _: factor(choice, progress))
 
 
 def factor(choice: Schedule, progress: Progress) -> float:
-    """The factor of the learning rate in the next step.
+    """The factor of the learning rate for the next step.
 
-    Step k of a warm-up of w steps has factor k / w, so that no step trains with 0. The shape covers the budget after
-    the warm-up; the milestones of `step` are fractions of the whole budget.
+    Step k of a warm-up of w steps has factor k / w, so that no step has learning rate 0. The schedule covers the budget
+    after the warm-up; the milestones of `step` are fractions of the whole budget.
     """
     warmup_steps = choice.params.warmup_steps
     if progress.steps < warmup_steps:
@@ -37,8 +37,8 @@ def _constant(params: ScheduleParams, progress: Progress) -> float:
 
 
 def _cosine(params: DecayParams, progress: Progress) -> float:
-    above = (1 + math.cos(math.pi * progress.share_after_warmup)) / 2
-    return params.final_fraction + (1 - params.final_fraction) * above
+    cosine = (1 + math.cos(math.pi * progress.share_after_warmup)) / 2
+    return params.final_fraction + (1 - params.final_fraction) * cosine
 
 
 def _linear(params: DecayParams, progress: Progress) -> float:

@@ -1,4 +1,4 @@
-"""Where batches come from: tensors in memory, or image files read by worker processes."""
+"""Sources of batches: tensors in memory, or image files read by worker processes."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from workers.training.failures import AbsentData, DiskTrouble, is_infrastructure_error
+from workers.training.failures import AbsentData, DataReadError, is_infrastructure_error
 
 Batch = tuple[Tensor, Tensor]
 """Inputs (B, ...) and labels (B,), both on the run's device."""
 Prepare = Callable[[Tensor], Tensor]
-"""Turns stored inputs of a batch into what a model reads."""
+"""Converts the stored inputs of a batch to the inputs of a model."""
 
 # ImageNet's channel means and standard deviations, as in torchvision's reference training.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _MOST_PROCESSES = 8
 _LOADER_DIED = "DataLoader worker (pid"
-"""How torch says that a process that reads data was killed, or has no shared memory left."""
+"""Start of torch's message for a loader process that was killed or ran out of shared memory."""
 
 
 class Source(Protocol):
-    """Records that come in batches."""
+    """Records that are read in batches."""
 
     generator: torch.Generator | None
-    """What the preparation of a batch draws from, if it does."""
+    """Source of randomness of the preparation of batches; None if it is not random."""
 
     def __len__(self) -> int: ...
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
-        """Records in batches of `size`: those of `order`, one after the other, or all; the last batch may be short."""
+        """The records with the indices `order` (default: all), in batches of `size`; the last batch may be smaller."""
         ...
 
 
 class TensorSource:
-    """Inputs (N, ...) and labels (N,) on the device; `prepare`, drawing from `generator`, is applied to each batch."""
+    """Inputs (N, ...) and labels (N,) on the device; `prepare`, which may use `generator`, is applied to each batch."""
 
     def __init__(
         self,
@@ -72,12 +72,12 @@ class TensorSource:
 
 
 def image_folder(root: Path, image_size: int) -> ImageFolder:
-    """The image files below the class folders in `root`, to be resized and centre-cropped.
+    """The image files in the class folders below `root`, resized and center-cropped when they are read.
 
-    Making it lists every file, which takes minutes for a million on a network's disk.
+    The construction lists all files, which takes minutes for a million files on a network disk.
 
     Raises:
-        AbsentData: there are none, as below a disk that is not mounted.
+        AbsentData: no images, for example because the disk is not mounted.
     """
     transform = v2.Compose(
         [
@@ -95,14 +95,14 @@ def image_folder(root: Path, image_size: int) -> ImageFolder:
 
 
 class _Images(ImageFolder):  # type: ignore[misc]  # torchvision ships no types
-    """`ImageFolder` in a process of the loader, from which an error comes back by its type and message alone."""
+    """An `ImageFolder` that raises read errors as `DataReadError`, which survives the way to the main process."""
 
     def __getitem__(self, index: int) -> Any:
         try:
             return super().__getitem__(index)
         except OSError as error:
             if is_infrastructure_error(error):
-                raise DiskTrouble(str(error)) from error
+                raise DataReadError(str(error)) from error
             raise
 
 
@@ -113,7 +113,7 @@ class FolderSource:
         self._folder = folder
         self._rows = torch.arange(len(folder)) if rows is None else rows
         self._device = device
-        self.generator: torch.Generator | None = None  # nothing is drawn
+        self.generator: torch.Generator | None = None
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -128,12 +128,12 @@ class FolderSource:
             pin_memory=self._device.type == "cuda",
             generator=torch.Generator(),  # so that the loader does not advance the global one
         )
-        for inputs, labels in _read_by(loader):
+        for inputs, labels in _batches_of(loader):
             yield inputs.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
 
 
-def _read_by(loader: DataLoader[Batch]) -> Iterator[Batch]:
-    """Its batches. Raises DiskTrouble where one of its processes is lost, for which torch has a dozen errors."""
+def _batches_of(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    """The batches of a loader. Raises DataReadError if one of its processes dies, which torch reports in many ways."""
     batches = iter(loader)
     while True:
         try:
@@ -141,16 +141,16 @@ def _read_by(loader: DataLoader[Batch]) -> Iterator[Batch]:
         except StopIteration:
             return
         except (EOFError, ConnectionError) as error:
-            raise DiskTrouble("a process that reads the data was lost") from error
+            raise DataReadError("a process that reads the data was lost") from error
         except RuntimeError as error:
             if _LOADER_DIED in str(error):
-                raise DiskTrouble(f"a process that reads the data was lost: {error}") from error
+                raise DataReadError(f"a process that reads the data was lost: {error}") from error
             raise
         yield batch
 
 
 def normalizer(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> Prepare:
-    """(pixels / 255 - mean) / std per channel, on uint8 images (B, C, H, W), as one product and one sum."""
+    """(pixels / 255 - mean) / std per channel, on uint8 images (B, C, H, W), as one multiplication and one addition."""
     deviation = torch.tensor(std, dtype=torch.float64)
     scale = (1 / (255 * deviation)).float().view(-1, 1, 1).to(device)
     shift = (-torch.tensor(mean, dtype=torch.float64) / deviation).float().view(-1, 1, 1).to(device)
@@ -160,7 +160,7 @@ def normalizer(mean: tuple[float, ...], std: tuple[float, ...], device: torch.de
 def augmented(prepare: Prepare, generator: torch.Generator, padding: int = 4) -> Prepare:
     """`prepare`, then a random crop of the zero-padded image and a random horizontal flip.
 
-    The draws are made on the CPU, where `generator` has to be, so that they are the same on every device.
+    Random numbers are drawn on the CPU, on which `generator` must be, so that they are equal on every device.
     """
 
     def crop_and_flip(pixels: Tensor) -> Tensor:

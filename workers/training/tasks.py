@@ -1,4 +1,4 @@
-"""What the loop trains on. It asks a task for batches, a loss and metrics, and knows nothing else about the data."""
+"""Tasks: the interface between the training loop and the data, with batches, loss and metrics."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from workers.training.sources import Batch, Source
 
 
 class Task(Protocol):
-    """A problem to train on: its batches, the loss of a model on one, and which way its metrics are better."""
+    """A training problem: its batches, the loss of a model on a batch, and its metrics."""
 
     records: int
-    """Training records of an epoch."""
+    """Training records per epoch."""
     steps_per_epoch: int
     data_hash: str
     selects: str
-    """The validation metric that decides which step was best."""
+    """The validation metric that selects the best step."""
     higher_is_better: Mapping[str, bool]
+    """Name of a metric -> its direction."""
 
     def train_batches(self) -> Iterator[Any]:
-        """The next epoch's batches, in a new order; after `load_state_dict`, first what was left of its epoch."""
+        """The batches of the next epoch, in a new order; after `load_state_dict`, the rest of the restored epoch."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the data stands between two batches, with all that its random draws depend on."""
+        """The position in the data between two batches, with the states of all random generators."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Stand there again."""
+        """Restore a position returned by `state_dict`."""
         ...
 
     def validation_batches(self) -> Iterator[Any]:
@@ -39,7 +40,7 @@ class Task(Protocol):
         ...
 
     def test_batches(self) -> Iterator[Any]:
-        """The test records, always in the same order; never asked for where the test set must not be read."""
+        """The test records, always in the same order. Not called for a run that must not read the test set."""
         ...
 
     def size(self, batch: Any) -> int:
@@ -47,11 +48,11 @@ class Task(Protocol):
         ...
 
     def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, Any]:
-        """Mean loss over the batch, a scalar, and what the metrics are computed from."""
+        """Mean loss over the batch, a scalar, and the output from which `metrics` are computed."""
         ...
 
     def metrics(self, output: Any, batch: Any) -> dict[str, Tensor]:
-        """Sums over the batch's records, scalars, by name; the loss is not among them."""
+        """Sums of each metric over the records of the batch, scalars, without the loss."""
         ...
 
 
@@ -59,10 +60,10 @@ class Classification:
     """Cross-entropy on labelled records.
 
     Args:
-        train, validation, test: where the records come from; test is None for a run that must not see it.
-        batch_size: records of a training step; the last one of an epoch may be short.
-        evaluation_size: records of a batch when evaluating.
-        seed: of the data order: one generator, a new permutation for each epoch.
+        train, validation, test: sources of the records; `test` is None for a run that must not read the test set.
+        batch_size: records per training step; the last batch of an epoch may be smaller.
+        evaluation_size: records per batch in evaluations.
+        seed: seed of the data order: one generator draws a new permutation for each epoch.
         data_hash: SHA-256 of the training data.
     """
 
@@ -83,34 +84,34 @@ class Classification:
         self._train, self._validation, self._test = train, validation, test
         self._batch_size, self._evaluation_size = batch_size, evaluation_size
         self._order = torch.Generator().manual_seed(seed)
-        self._epoch_from = self._order.get_state()  # what the order of the current epoch was drawn from
-        self._given = 0  # batches of the current epoch
+        self._epoch_state = self._order.get_state()  # of the generator, before the order of the current epoch
+        self._done = 0  # batches of the current epoch
         self.records = len(train)
         self.steps_per_epoch = -(-len(train) // batch_size)
         self.data_hash = data_hash
 
     def train_batches(self) -> Iterator[Batch]:
-        """The next epoch's batches, in a new order; after `load_state_dict`, first what was left of its epoch."""
-        self._epoch_from = self._order.get_state()
+        """The batches of the next epoch, in a new order; after `load_state_dict`, the rest of the restored epoch."""
+        self._epoch_state = self._order.get_state()
         order = torch.randperm(len(self._train), generator=self._order)
-        for batch in self._train.batches(self._batch_size, order[self._given * self._batch_size :]):
-            self._given += 1
+        for batch in self._train.batches(self._batch_size, order[self._done * self._batch_size :]):
+            self._done += 1
             yield batch
-        self._given = 0
+        self._done = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the data stands between two batches, with all that its random draws depend on."""
-        drawn = self._train.generator
+        """The position in the data between two batches, with the states of all random generators."""
+        preparation = self._train.generator
         return {
-            "order": self._epoch_from,
-            "given": self._given,
-            "preparation": None if drawn is None else drawn.get_state(),
+            "order": self._epoch_state,
+            "given": self._done,
+            "preparation": None if preparation is None else preparation.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Stand there again."""
+        """Restore a position returned by `state_dict`."""
         self._order.set_state(state["order"])
-        self._given = state["given"]
+        self._done = state["given"]
         if self._train.generator is not None:
             self._train.generator.set_state(state["preparation"])
 
@@ -120,7 +121,7 @@ class Classification:
 
     def test_batches(self) -> Iterator[Batch]:
         """The test records, always in the same order."""
-        assert self._test is not None, "a run with evaluate_test=False asked for the test set"
+        assert self._test is not None, "a run with evaluate_test=False must not read the test set"
         return self._test.batches(self._evaluation_size)
 
     def size(self, batch: Batch) -> int:
@@ -134,5 +135,5 @@ class Classification:
         return nn.functional.cross_entropy(logits, labels), logits
 
     def metrics(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Number of records whose largest logit is their label's; a count, so that shares of many batches are exact."""
+        """Number of records whose label has the largest logit; as counts, sums over batches are exact."""
         return {"accuracy": (output.argmax(1) == batch[1]).sum()}

@@ -9,7 +9,7 @@ import torch
 from sklearn.feature_extraction.text import CountVectorizer
 
 PADDING, UNKNOWN = 0, 1
-"""Word ids of the places after a text's end, and of words outside the vocabulary."""
+"""Word ids of positions after the end of a text, and of words outside the vocabulary."""
 
 
 class Words:
@@ -22,11 +22,11 @@ class Words:
 
     @property
     def ids(self) -> int:
-        """Number of ids, padding and unknown included."""
+        """Number of ids, including padding and the unknown word."""
         return len(self._vectorizer.vocabulary_) + 2
 
     def learn(self, texts: Sequence[str]) -> torch.Tensor:
-        """Take the vocabulary from these texts, and return their ids (N, words), int32."""
+        """Build the vocabulary from these texts, and return their ids (N, words), int32."""
         tokens = self._tokens(texts)
         self._vectorizer.fit(tokens)
         return self._ids(tokens)

@@ -40,7 +40,7 @@ def blocked_by(plan: Plan, status: ComparisonStatus, ended: int, *, is_complete:
     if status is ComparisonStatus.CANCELLED:
         return Obstacle(
             f"No verdict: the comparison was cancelled after {runs}.",
-            "cannot say, because the comparison was cancelled",
+            "the comparison was cancelled",
             f"The comparison was cancelled after {runs}, so nothing was tested.",
         )
     if is_complete:
@@ -48,14 +48,14 @@ def blocked_by(plan: Plan, status: ComparisonStatus, ended: int, *, is_complete:
     if status is not ComparisonStatus.RUNNING:
         return Obstacle(
             f"No verdict: the comparison ended early, after {runs}.",
-            "cannot say, because the comparison ended early",
+            "the comparison ended early",
             f"The comparison ended early, after {runs}, so nothing was tested.",
         )
     if plan.stopping != "fixed":
         return None
     return Obstacle(
         f"No verdict yet: {runs} have finished, and the plan tests once, at the end.",
-        "cannot say yet, because the plan tests once, at the end",
+        "the plan tests once, at the end",
     )
 
 

@@ -48,7 +48,7 @@ def cross_task(groups: Sequence[Sequence[Group[Run]]], tasks: Sequence[TaskAnswe
         friedman_p=friedman.p,
         critical_difference=stats.nemenyi_critical_difference(len(labels), len(tasks)) if enough else None,
         sentences=[_sentence(standings, len(tasks), friedman.p)],
-        cannot_say=list(_unsaid(friedman.cannot_say, enough=enough, timed=times is not None)),
+        cannot_say=list(_missing_statistics(friedman.cannot_say, enough=enough, timed=times is not None)),
     )
 
 
@@ -74,13 +74,13 @@ def _standings(
     return sorted(standings, key=lambda rank: (rank.mean_rank or 0.0, rank.label))
 
 
-def _unsaid(friedman: str | None, *, enough: bool, timed: bool) -> Iterator[str]:
+def _missing_statistics(friedman: str | None, *, enough: bool, timed: bool) -> Iterator[str]:
     if friedman is not None:
         yield f"Friedman's test: {friedman}"
     if not enough:
-        yield f"Critical difference: cannot say, because ranks need {FEWEST_TASKS} tasks to be tested"
+        yield f"Critical difference: ranks need {FEWEST_TASKS} tasks to be tested"
     if not timed:
-        yield "AlgoPerf's score and profiles: cannot say, because not every task has a target"
+        yield "AlgoPerf's score and profiles: not every task has a target"
 
 
 def _rank(

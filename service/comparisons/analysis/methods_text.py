@@ -68,7 +68,7 @@ def _methods_of_seeds(plan: Plan) -> str:
     measure = Measure(plan.metric)
     up_to = "up to " if len(plan.looks) > 1 else ""
     return (
-        f"The primary endpoint, fixed in the plan, is {measure.words}{measure.whose}, on {up_to}"
+        f"The primary endpoint, fixed in the plan, is {measure.words}{measure.weights}, on {up_to}"
         f"{many(len(plan.seeds), 'seed')}{splits}; runs of one seed share initial weights, data order, augmentation "
         "and dropout, and are compared in pairs."
     )

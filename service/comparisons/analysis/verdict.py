@@ -151,7 +151,7 @@ def _open(facts: _Facts) -> str:
 
 
 def _untested(pair: PairView) -> str:
-    return f", {(pair.cannot_say or '').removeprefix('cannot say, ')}"
+    return f", because {pair.cannot_say}"
 
 
 def _corrected(facts: _Facts) -> str:

@@ -23,7 +23,7 @@ FILES = "files/"
 """Prefix of the names of files of the store."""
 
 _MANIFEST, _CHECKSUM = "manifest.json", "manifest.sha256"
-_MOST_MANIFEST_BYTES = 2**28
+_MAX_MANIFEST_BYTES = 2**28
 _BLOCK_BYTES = 2**20
 
 
@@ -198,7 +198,7 @@ class Reader:
 
     def _small_parts(self) -> Iterator[tuple[str, bytes]]:
         for name in (_MANIFEST, _CHECKSUM):
-            if name in self._members and self._members[name].size <= _MOST_MANIFEST_BYTES:
+            if name in self._members and self._members[name].size <= _MAX_MANIFEST_BYTES:
                 with self.open(name) as source:
                     yield name, source.read()
 

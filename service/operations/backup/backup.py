@@ -31,7 +31,7 @@ from service.storage.tables import Checkpoint, Job
 
 CHECKPOINTS_SINCE = 3
 """First schema number with checkpoint files."""
-HELD = 256
+MAX_OPEN_FILES = 256
 """Maximum number of files open at the same time, below the limit of the process."""
 
 
@@ -86,18 +86,19 @@ def _copy_files(connection: Connection, writer: Writer) -> list[str]:
         )
     ).all()
     left_out = []
-    for start in range(0, len(rows), HELD):
-        with ExitStack() as held:
-            sources = [(name, sha256, _opened(held, name)) for name, sha256 in rows[start : start + HELD]]
+    for start in range(0, len(rows), MAX_OPEN_FILES):
+        with ExitStack() as stack:
+            sources = [(name, sha256, _open(stack, name)) for name, sha256 in rows[start : start + MAX_OPEN_FILES]]
             for name, sha256, source in sources:
                 if source is None or not writer.add(FILES + name, source, sha256):
                     left_out.append(name)
     return left_out
 
 
-def _opened(held: ExitStack, name: str) -> IO[bytes] | None:
+def _open(stack: ExitStack, name: str) -> IO[bytes] | None:
+    """The file, open until the end of `stack`; None if it cannot be opened."""
     try:
-        return held.enter_context(store().open(name))
+        return stack.enter_context(store().open(name))
     except OSError:
         return None
 

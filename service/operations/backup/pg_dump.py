@@ -34,17 +34,17 @@ class Program:
     major: int
 
 
-def find(name: str, least: int) -> Program:
-    """The oldest `name` of the major version `least` or newer, from PATH or the embedded server's wheel.
+def find(name: str, min_major: int) -> Program:
+    """The oldest `name` of at least this major version, from PATH or the embedded server's wheel.
 
     The oldest, because a newer pg_restore may use features that an older server lacks. Raises `BackupError`.
     """
     programs = [Program(path, _major(path)) for path in _installed(name)]
-    fitting = [program for program in programs if program.major >= least]
+    fitting = [program for program in programs if program.major >= min_major]
     if not fitting:
         installed = ", ".join(str(program.major) for program in programs) or "none"
         raise BackupError(
-            f"{name} of PostgreSQL {least} or newer is required (installed: {installed}): "
+            f"{name} of PostgreSQL {min_major} or newer is required (installed: {installed}): "
             f"install the PostgreSQL client programs, or kotrain[embedded]"
         )
     return min(fitting, key=lambda program: program.major)
@@ -72,12 +72,12 @@ def load(program: Program, url: str, dump: IO[bytes]) -> None:
 def _running(
     program: Program, options: list[str], url: str, *, stdin: int, stdout: int
 ) -> Iterator[subprocess.Popen[bytes]]:
-    where, password = _address(url)
-    line = [str(program.path), *options, "--no-password", f"--dbname={where}"]
+    conninfo, password = _split_password(url)
+    command = [str(program.path), *options, "--no-password", f"--dbname={conninfo}"]
     environment = os.environ | ({"PGPASSWORD": password} if password else {})
     with (
         tempfile.TemporaryFile() as errors,
-        subprocess.Popen(line, stdin=stdin, stdout=stdout, stderr=errors, env=environment) as process,
+        subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=errors, env=environment) as process,
     ):
         try:
             yield process
@@ -90,11 +90,11 @@ def _running(
             raise BackupError(f"{program.path.name} failed: {output.removeprefix(f'{program.path.name}: error: ')}")
 
 
-def _address(url: str) -> tuple[str, str | None]:
+def _split_password(url: str) -> tuple[str, str | None]:
     """Connection string without the password, and the password."""
-    given = conninfo_to_dict(url.replace("postgresql+psycopg://", "postgresql://", 1))
-    password = given.pop("password", None)
-    return make_conninfo("", **given), None if password is None else str(password)
+    params = conninfo_to_dict(url.replace("postgresql+psycopg://", "postgresql://", 1))
+    password = params.pop("password", None)
+    return make_conninfo("", **params), None if password is None else str(password)
 
 
 def _installed(name: str) -> Iterator[Path]:

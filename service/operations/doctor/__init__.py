@@ -1,1 +1,1 @@
-"""`kotrain doctor`: checks an installation and says what to do about what it finds."""
+"""`kotrain doctor`: checks an installation and suggests fixes."""

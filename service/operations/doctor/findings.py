@@ -112,14 +112,14 @@ class Site:
         try:
             return cls(Settings())
         except ValidationError as invalid:
-            faults = {f"{PREFIX}{str(one['loc'][0]).upper()}": one["msg"] for one in invalid.errors()}
-        kept = os.environ.copy()
+            faults = {f"{PREFIX}{str(error['loc'][0]).upper()}": error["msg"] for error in invalid.errors()}
+        before = os.environ.copy()
         try:
-            for name in [name for name in kept if name.upper() in faults]:
+            for name in [name for name in before if name.upper() in faults]:
                 del os.environ[name]
-            return cls(Settings(), [(name, why.removeprefix("Value error, ")) for name, why in faults.items()])
+            return cls(Settings(), [(name, text.removeprefix("Value error, ")) for name, text in faults.items()])
         finally:
-            os.environ.update(kept)
+            os.environ.update(before)
 
     @property
     def home(self) -> Path:

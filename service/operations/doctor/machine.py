@@ -41,12 +41,12 @@ TORCHVISION_AHEAD = 15
 def settings(site: Site) -> Iterator[Finding]:
     """Unknown variables, invalid values, and a missing address of database or broker."""
     names = {name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
-    given = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
-    for name in given:
+    variables = sorted(name for name in os.environ if name.upper().startswith(PREFIX))
+    for name in variables:
         rest = name.upper().removeprefix(PREFIX)
         if rest in names:
             continue
-        longer = sorted(known for known in names if known.startswith(f"{rest}_"))  # unit omitted
+        longer = sorted(setting for setting in names if setting.startswith(f"{rest}_"))  # unit omitted
         if likely := longer or difflib.get_close_matches(rest, names, 1, 0.75):
             yield error(
                 f"{name} is not a setting; did you mean {PREFIX}{likely[0]}?", f"rename it to {PREFIX}{likely[0]}"
@@ -64,38 +64,38 @@ def settings(site: Site) -> Iterator[Finding]:
             f"{site.settings.beat_seconds:g} s: running workers lose their jobs",
             "raise KOTRAIN_LEASE_SECONDS",
         )
-    read = [name for name in given if name.upper().removeprefix(PREFIX) in names]
-    yield ok(f"set in the environment: {', '.join(read)}" if read else "all settings have their defaults")
+    known = [name for name in variables if name.upper().removeprefix(PREFIX) in names]
+    yield ok(f"set in the environment: {', '.join(known)}" if known else "all settings have their defaults")
 
 
 def home(site: Site) -> Iterator[Finding]:
     """Ownership and permissions of the home, and the length of its socket paths."""
-    place = site.home
+    folder = site.home
     try:
-        place.lstat()
+        folder.lstat()
     except OSError as problem:
         if problem.errno not in {errno.ENOENT, errno.ENOTDIR}:
-            yield error(f"{place}: {problem.strerror}", "set KOTRAIN_HOME to another folder")
+            yield error(f"{folder}: {problem.strerror}", "set KOTRAIN_HOME to another folder")
             return
-    if not place.exists():
-        yield warning(f"{place} does not exist yet", "`kotrain up` creates it" if site.is_embedded else None)
+    if not folder.exists():
+        yield warning(f"{folder} does not exist yet", "`kotrain up` creates it" if site.is_embedded else None)
         return
-    if not place.is_dir():
-        yield error(f"{place} is not a folder", "set KOTRAIN_HOME to a folder")
+    if not folder.is_dir():
+        yield error(f"{folder} is not a folder", "set KOTRAIN_HOME to a folder")
         return
-    status = place.stat()
-    if not os.access(place, os.W_OK | os.X_OK):
-        yield error(f"{place} is not writable", "change its owner or mode (chown, chmod u+rwx), or set KOTRAIN_HOME")
+    status = folder.stat()
+    if not os.access(folder, os.W_OK | os.X_OK):
+        yield error(f"{folder} is not writable", "change its owner or mode (chown, chmod u+rwx), or set KOTRAIN_HOME")
     elif status.st_uid != os.geteuid():
-        yield error(f"{place} belongs to user {status.st_uid}", "run kotrain as that user, or set KOTRAIN_HOME")
+        yield error(f"{folder} belongs to user {status.st_uid}", "run kotrain as that user, or set KOTRAIN_HOME")
     if status.st_mode & 0o022:
-        yield warning(f"{place} is writable by other users", f"chmod go-w {place}")
-    key = place / "key"
+        yield warning(f"{folder} is writable by other users", f"chmod go-w {folder}")
+    key = folder / "key"
     if key.exists() and key.stat().st_mode & 0o077:
         yield error(f"{key}, an administrator's key, is readable by other users", f"chmod 600 {key}")
     if site.is_embedded:
         yield from _reachable(site)
-    yield ok(str(place))
+    yield ok(str(folder))
 
 
 def _reachable(site: Site) -> Iterator[Finding]:
@@ -121,11 +121,11 @@ def disk(site: Site) -> Iterator[Finding]:
         folders["files"] = Path(site.settings.files)
     disks: dict[int, tuple[list[str], Path]] = {}
     for name, folder in folders.items():
-        at = _existing(folder)
-        disks.setdefault(at.stat().st_dev, ([], at))[0].append(name)
-    for names, at in disks.values():
-        usage, files = shutil.disk_usage(at), os.statvfs(at)
-        text = f"{size(usage.free)} of {size(usage.total)} free for {' and '.join(names)} ({at})"
+        path = _existing(folder)
+        disks.setdefault(path.stat().st_dev, ([], path))[0].append(name)
+    for names, path in disks.values():
+        usage, inodes = shutil.disk_usage(path), os.statvfs(path)
+        text = f"{size(usage.free)} of {size(usage.total)} free for {' and '.join(names)} ({path})"
         remedy = "free space (`kotrain gc` removes old checkpoints and metric points), or use a larger disk"
         if usage.free < FULL_BYTES:
             yield error(text, remedy)
@@ -133,8 +133,8 @@ def disk(site: Site) -> Iterator[Finding]:
             yield warning(text, remedy)
         else:
             yield ok(text)
-        if files.f_files and files.f_favail < FEWEST_FILES:
-            yield error(f"only {files.f_favail} free inodes on the disk of {at}", "remove files there")
+        if inodes.f_files and inodes.f_favail < FEWEST_FILES:
+            yield error(f"only {inodes.f_favail} free inodes on the disk of {path}", "remove files there")
 
 
 def _existing(folder: Path) -> Path:
@@ -223,22 +223,22 @@ def _unmet(extras: list[str]) -> Iterator[Finding]:
     install = f"pip install 'kotrain[{','.join(extras)}]'"
     for requirement in _requirements(extras):
         name, sign, version = requirement["name"], requirement["sign"], requirement["version"]
-        there = _version(name)
-        if there is None:
+        installed = _version(name)
+        if installed is None:
             yield error(f"{name} is not installed", install)
-        elif version and not _meets(there, sign, version):
-            yield error(f"{name} {there} is installed, kotrain needs {sign}{version}", install)
+        elif version and not _meets(installed, sign, version):
+            yield error(f"{name} {installed} is installed, kotrain needs {sign}{version}", install)
 
 
 def _requirements(extras: list[str]) -> list[re.Match[str]]:
     """The requirements of these extras, without duplicates."""
-    found = {}
-    for requirement in metadata.requires("kotrain") or []:
-        asked, _, marker = requirement.partition(";")
-        match = _REQUIREMENT.match(asked)
+    requirements = {}
+    for line in metadata.requires("kotrain") or []:
+        requirement, _, marker = line.partition(";")
+        match = _REQUIREMENT.match(requirement)
         if match and match["name"] != "kotrain" and any(f"'{extra}'" in marker for extra in extras):
-            found[asked] = match
-    return list(found.values())
+            requirements[requirement] = match
+    return list(requirements.values())
 
 
 def _unpaired(torch: str, torchvision: str) -> Iterator[Finding]:
@@ -263,6 +263,6 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"[0-9]+", re.split(r"[+a-z]", version)[0]))
 
 
-def _meets(there: str, sign: str, asked: str) -> bool:
-    numbers, wanted = _numbers(there), _numbers(asked)
-    return numbers >= wanted if sign == ">=" else there == asked or numbers == wanted
+def _meets(installed: str, sign: str, required: str) -> bool:
+    numbers, bound = _numbers(installed), _numbers(required)
+    return numbers >= bound if sign == ">=" else installed == required or numbers == bound

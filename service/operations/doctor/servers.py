@@ -75,32 +75,32 @@ def _cluster(site: Site) -> Iterator[Finding]:
 
 def api(site: Site) -> Iterator[Finding]:
     """Whether the API responds at its address, or could be started there."""
-    runs = site.is_embedded and site.owner is not None
+    is_running = site.is_embedded and site.owner is not None
     if site.is_starting:
         raise NotChecked(STARTING)
-    url = site.url if runs and site.url else _url(site)
+    url = site.url if is_running and site.url else _url(site)
     host, port = urlsplit(url).hostname or "", urlsplit(url).port or 0
     if port == 0:
         raise NotChecked("KOTRAIN_PORT is 0: the port is chosen at the start")
     if (problem := _cannot_connect(host, port)) is not None:
-        if runs or not site.is_embedded:
+        if is_running or not site.is_embedded:
             remedy = (
                 f"see {site.home / 'logs' / 'api.log'}"
-                if runs
+                if is_running
                 else "start it with `kotrain api`, unless it runs elsewhere"
             )
-            yield (error if runs else warning)(f"cannot connect to the API at {url} ({problem})", remedy)
+            yield (error if is_running else warning)(f"cannot connect to the API at {url} ({problem})", remedy)
         else:
             yield ok(f"port {port} is free")
         return
     version = _kotrain_version(url)
     if version is None:
-        who = _listener(port)
+        program = _listener(port)
         yield error(
-            f"port {port} is in use by another program{f' ({who})' if who else ''}",
+            f"port {port} is in use by another program{f' ({program})' if program else ''}",
             "stop that one, or choose another port: KOTRAIN_PORT or --port",
         )
-    elif site.is_embedded and not runs:
+    elif site.is_embedded and not is_running:
         yield error(
             f"port {port} is in use by another kotrain", "stop that one, or choose another port: KOTRAIN_PORT or --port"
         )
@@ -178,26 +178,27 @@ def database(site: Site) -> Iterator[Finding]:
 
 def _usable(connection: Connection) -> Iterator[Finding]:
     names = ("server_version", "server_encoding", "TimeZone", "fsync", "full_page_writes", "synchronous_commit")
-    shown = {name: str(connection.scalar(text(f"SHOW {name}"))) for name in names}
+    settings = {name: str(connection.scalar(text(f"SHOW {name}"))) for name in names}
     number = connection.scalar(text("SELECT current_setting('server_version_num')::int"))
     if number // 10_000 < OLDEST_POSTGRES:
         yield error(
-            f"PostgreSQL {shown['server_version']} is too old", f"upgrade to PostgreSQL {OLDEST_POSTGRES} or newer"
+            f"PostgreSQL {settings['server_version']} is too old", f"upgrade to PostgreSQL {OLDEST_POSTGRES} or newer"
         )
-    if shown["server_encoding"] != "UTF8":
+    if settings["server_encoding"] != "UTF8":
         yield error(
-            f"the encoding of the database is {shown['server_encoding']}: names and messages need UTF8",
+            f"the encoding of the database is {settings['server_encoding']}: names and messages need UTF8",
             "create it with ENCODING 'UTF8' TEMPLATE template0",
         )
     if connection.scalar(text("SELECT pg_is_in_recovery()")):
         yield error("the server is a read-only standby", "set KOTRAIN_DATABASE_URL to the primary")
     elif connection.scalar(text("SELECT current_setting('default_transaction_read_only')::bool")):
         yield error("the database is read-only: default_transaction_read_only is on", "set it to off")
-    careless = [name for name in ("fsync", "full_page_writes", "synchronous_commit") if shown[name] == "off"]
-    if careless:
-        yield warning(f"off: {', '.join(careless)}; a power failure can lose committed data", "set them to on")
-    zone = "" if shown["TimeZone"] in {"UTC", "Etc/UTC"} else f"; sessions default to time zone {shown['TimeZone']}"
-    yield ok(f"connected to PostgreSQL {shown['server_version']}{zone}")
+    off = [name for name in ("fsync", "full_page_writes", "synchronous_commit") if settings[name] == "off"]
+    if off:
+        yield warning(f"off: {', '.join(off)}; a power failure can lose committed data", "set them to on")
+    zone = settings["TimeZone"]
+    note = "" if zone in {"UTC", "Etc/UTC"} else f"; sessions default to time zone {zone}"
+    yield ok(f"connected to PostgreSQL {settings['server_version']}{note}")
 
 
 def schema(site: Site) -> Iterator[Finding]:
@@ -219,7 +220,7 @@ def schema(site: Site) -> Iterator[Finding]:
 def connections(site: Site) -> Iterator[Finding]:
     """How many more connections the database accepts."""
     with site.connection() as connection:
-        most, used = connection.execute(
+        limit, used = connection.execute(
             text(
                 """
                 SELECT current_setting('max_connections')::int
@@ -228,18 +229,18 @@ def connections(site: Site) -> Iterator[Finding]:
                 """
             )
         ).one()
-    left = f"{most - used} of {most} connections are free"
+    free = f"{limit - used} of {limit} connections are free"
     remedy = f"raise max_connections: an API or a worker opens up to {POOL_CONNECTIONS}"
-    yield warning(left, remedy) if most - used < POOL_CONNECTIONS else ok(left)
+    yield warning(free, remedy) if limit - used < POOL_CONNECTIONS else ok(free)
 
 
 def clock(site: Site) -> Iterator[Finding]:
     """The clock of this machine against that of the database."""
     with site.connection() as connection:
         before = time.time()
-        there = float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")))
+        database_time = float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")))
         after = time.time()
-    ahead = (before + after) / 2 - there
+    ahead = (before + after) / 2 - database_time
     if abs(ahead) <= CLOCK_SECONDS:
         yield ok(f"{abs(ahead):.3f} s {'ahead of' if ahead > 0 else 'behind'} the database")
     else:
@@ -286,9 +287,9 @@ def _client(site: Site) -> redis.Redis:
     else:
         url = site.settings.broker_url.replace("redis+socket://", "unix://", 1)
     try:
-        at_once = Retry(NoBackoff(), 0)  # the client's default backoff takes seconds
+        no_retries = Retry(NoBackoff(), 0)  # the client's default backoff takes seconds
         return redis.Redis.from_url(
-            url, socket_timeout=WAIT_SECONDS, socket_connect_timeout=WAIT_SECONDS, retry=at_once
+            url, socket_timeout=WAIT_SECONDS, socket_connect_timeout=WAIT_SECONDS, retry=no_retries
         )
     except ValueError as problem:
         raise NotChecked(f"KOTRAIN_BROKER_URL: {problem}") from problem

@@ -47,19 +47,19 @@ def _workers(site: Site) -> list[Row[Any]]:
 
 def workers(site: Site) -> Iterator[Finding]:
     """Running and lost workers, and differences between them."""
-    known = _workers(site)
-    up = [worker for worker in known if worker.is_up]
+    recent = _workers(site)
+    up = [worker for worker in recent if worker.is_up]
     hosts = {worker.host for worker in up}
     if not up:
         yield error(
             "no worker is running: jobs stay queued",
             f"see {site.home / 'logs' / 'worker.log'}" if site.is_embedded else "start one with `kotrain worker`",
         )
-    for worker in known:
+    for worker in recent:
         if not worker.is_up and worker.host not in hosts:  # else it was restarted
             yield warning(
                 f"the worker on {worker.host} disappeared {duration(worker.silent_seconds)} ago without shutting down",
-                f"restart it if {worker.host} is to train; its jobs have been requeued",
+                f"restart it if {worker.host} should run jobs; its jobs have been requeued",
             )
     for host in sorted(hosts):
         if (count := sum(worker.host == host for worker in up)) > 1:
@@ -114,8 +114,8 @@ def jobs(site: Site) -> Iterator[Finding]:
 
 def _stale(site: Site, running: list[Row[Any]]) -> Iterator[Finding]:
     """Jobs whose lease expired, but which no worker's maintenance has requeued."""
-    patience = site.settings.lease_seconds + 2 * site.settings.maintenance_seconds
-    silent = [job for job in running if job.silent_seconds is None or job.silent_seconds > patience]
+    limit_seconds = site.settings.lease_seconds + 2 * site.settings.maintenance_seconds
+    silent = [job for job in running if job.silent_seconds is None or job.silent_seconds > limit_seconds]
     if silent:
         longest = max(job.silent_seconds or 0 for job in silent)
         yield error(
@@ -187,12 +187,12 @@ def checkpoints(site: Site) -> Iterator[Finding]:
     store = Store(site.settings.files or str(site.home / "files"), site.home / "scratch")
     with site.connection() as connection:
         rows = list(connection.execute(CHECKPOINTS, {"most": MOST_CHECKPOINTS}))
-        there = dict(store.names()) if rows else {}
-        bad = [row for row in rows if there.get(row.file) != row.size_bytes]
+        sizes = dict(store.names()) if rows else {}
+        bad = [row for row in rows if sizes.get(row.file) != row.size_bytes]
         if bad:  # running jobs replace their checkpoints
-            still = {row.file for row in connection.execute(CHECKPOINTS, {"most": MOST_CHECKPOINTS})}
-            bad = [row for row in bad if row.file in still]
-    missing = [row for row in bad if row.file not in there]
+            current = {row.file for row in connection.execute(CHECKPOINTS, {"most": MOST_CHECKPOINTS})}
+            bad = [row for row in bad if row.file in current]
+    missing = [row for row in bad if row.file not in sizes]
     for state, group in (("missing", missing), ("of the wrong size", [row for row in bad if row not in missing])):
         if group:
             needed = sum(row.is_needed for row in group)

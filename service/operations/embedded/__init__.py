@@ -1,1 +1,1 @@
-"""PostgreSQL and Valkey from their wheels, for one machine without any set-up."""
+"""PostgreSQL and Valkey from their wheels, for a single machine without any setup."""

@@ -43,12 +43,12 @@ class Postgres:
         self._sockets = sockets
         self._account = account
         self._fast = fast
-        self._log = home.path / "logs" / "postgres.log"
+        self._logs = home.path / "logs"
         settings = _SETTINGS | {"unix_socket_directories": str(sockets)} | (_FAST if fast else {})
         self.process = Process(
             "postgres",
             [str(programs.postgres), "-D", str(self._data), *(f"--{key}={value}" for key, value in settings.items())],
-            log=self._log,
+            log=self._logs / "postgres.log",
             environment=_environment(home.path),
             account=account,
             death_signal=signal.SIGINT,  # fast shutdown: disconnects clients, writes a checkpoint
@@ -67,12 +67,7 @@ class Postgres:
             self._initialize()
         self._check_data()
         self._drop_stale_pid()
-        self.process.start()
-        try:
-            self._wait_ready()
-        except BaseException:
-            self.process.stop()
-            raise
+        self.process.start_server("PostgreSQL", self._connect_once, psycopg.OperationalError, _READY_SECONDS)
 
     def stop(self) -> None:
         """Stop cleanly; no effect if the server is not running."""
@@ -104,7 +99,7 @@ class Postgres:
                 "--builtin-locale=C.UTF-8",
                 *(["--no-sync"] if self._fast else []),
             ],
-            log=self._log.with_name("initdb.log"),
+            log=self._logs / "initdb.log",
             environment=_environment(home),
             account=self._account,
         )
@@ -150,11 +145,11 @@ class Postgres:
         PostgreSQL's own protection against that depends on the pid file.
         """
         deadline = time.monotonic() + _ORPHANS_SECONDS
-        while left := [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._works_here(pid)]:
+        while orphans := [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._works_here(pid)]:
             if time.monotonic() > deadline:
                 raise EmbeddedError(
                     f"processes of a killed PostgreSQL are still running on {self._data}: "
-                    f"stop {', '.join(map(str, left))} first"
+                    f"stop {', '.join(map(str, orphans))} first"
                 )
             time.sleep(0.05)
 
@@ -163,21 +158,6 @@ class Postgres:
             return Path(f"/proc/{pid}/cwd").samefile(self._data)
         except OSError:
             return False  # ended, or of another user
-
-    def _wait_ready(self) -> None:
-        deadline = time.monotonic() + _READY_SECONDS
-        while True:
-            try:
-                self._connect_once()
-                return
-            except psycopg.OperationalError as error:
-                if (code := self.process.exit_code()) is not None:
-                    raise EmbeddedError(
-                        f"PostgreSQL failed to start (exit status {code}): {last_line(self._log)}; see {self._log}"
-                    ) from error
-                if time.monotonic() > deadline:
-                    raise EmbeddedError(f"PostgreSQL does not respond: {error}; see {self._log}") from error
-                time.sleep(0.02)
 
     def _connect_once(self) -> None:
         """Connect, and create the database if it does not exist."""

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,6 +20,7 @@ from service.operations.embedded import launch
 
 _ROTATE_BYTES = 16 * 2**20
 _KILL_SECONDS = 5.0
+_PROBE_SECONDS = 0.01
 
 
 class EmbeddedError(Exception):
@@ -39,12 +40,12 @@ class Account:
         for step in (*reversed(folder.parents), folder):
             status = step.stat()
             if status.st_uid == self.uid:
-                open_to_us = status.st_mode & 0o100
+                may_enter = status.st_mode & 0o100
             elif status.st_gid == self.gid:
-                open_to_us = status.st_mode & 0o010
+                may_enter = status.st_mode & 0o010
             else:
-                open_to_us = status.st_mode & 0o001
-            if not open_to_us:
+                may_enter = status.st_mode & 0o001
+            if not may_enter:
                 return step
         return None
 
@@ -116,6 +117,39 @@ class Process:
                 start_new_session=True,
                 pass_fds=tuple(self.keep_open),
             )
+
+    def start_server(
+        self, title: str, probe: Callable[[], object], unavailable: type[Exception], seconds: float
+    ) -> None:
+        """Start a server and wait until it responds; if it does not, stop it.
+
+        Args:
+            title: name of the server in error messages.
+            probe: sends a request to the server.
+            unavailable: type of the exceptions that `probe` raises until the server responds.
+            seconds: timeout.
+
+        Raises:
+            EmbeddedError: the server has ended, or does not respond in time.
+        """
+        deadline = time.monotonic() + seconds
+        self.start()
+        try:
+            while True:
+                try:
+                    probe()
+                    return
+                except unavailable as error:
+                    if (code := self.exit_code()) is not None:
+                        raise EmbeddedError(
+                            f"{title} failed to start (exit status {code}): {last_line(self.log)}; see {self.log}"
+                        ) from error
+                    if time.monotonic() > deadline:
+                        raise EmbeddedError(f"{title} does not respond: {error}; see {self.log}") from error
+                    time.sleep(_PROBE_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
 
     def run(self, seconds: float) -> int:
         """Run the child to its end, at most `seconds`, and return its exit status."""

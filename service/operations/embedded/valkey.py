@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 import signal
-import time
 from pathlib import Path
 
 import redis
@@ -15,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from service.operations.embedded.home import Home
-from service.operations.embedded.process import Account, EmbeddedError, Process, last_line
+from service.operations.embedded.process import Account, Process
 from service.operations.embedded.programs import Programs
 
 _READY_SECONDS = 30.0
@@ -27,11 +26,11 @@ class Valkey:
     def __init__(self, home: Home, programs: Programs, sockets: Path, account: Account | None) -> None:
         self._socket = sockets / "valkey.sock"
         self._password = secrets.token_urlsafe(24)
-        self._log = home.path / "logs" / "valkey.log"
+
         self.process = Process(
             "valkey",
             [str(programs.valkey), "-"],  # settings on standard input: arguments are visible to all users
-            log=self._log,
+            log=home.path / "logs" / "valkey.log",
             environment={"LC_ALL": "C", "KOTRAIN_HOME": str(home.path)},
             account=account,
             death_signal=signal.SIGTERM,
@@ -58,30 +57,10 @@ class Valkey:
 
     def start(self) -> None:
         """Start the server and wait until it responds."""
-        self.process.start()
-        try:
-            self._wait_ready()
-        except BaseException:
-            self.process.stop()
-            raise
+        no_retries = Retry(NoBackoff(), 0)  # the client's default backoff takes seconds
+        with redis.Redis(unix_socket_path=str(self._socket), password=self._password, retry=no_retries) as client:
+            self.process.start_server("Valkey", client.ping, redis.RedisError, _READY_SECONDS)
 
     def stop(self) -> None:
         """Stop; no effect if the server is not running."""
         self.process.stop()
-
-    def _wait_ready(self) -> None:
-        deadline = time.monotonic() + _READY_SECONDS
-        at_once = Retry(NoBackoff(), 0)  # the client's default backoff takes seconds
-        with redis.Redis(unix_socket_path=str(self._socket), password=self._password, retry=at_once) as client:
-            while True:
-                try:
-                    client.ping()
-                    return
-                except redis.RedisError as error:
-                    if (code := self.process.exit_code()) is not None:
-                        raise EmbeddedError(
-                            f"Valkey failed to start (exit status {code}): {last_line(self._log)}; see {self._log}"
-                        ) from error
-                    if time.monotonic() > deadline:
-                        raise EmbeddedError(f"Valkey does not respond: {error}; see {self._log}") from error
-                    time.sleep(0.01)

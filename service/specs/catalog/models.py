@@ -19,7 +19,7 @@ class Model(Choice):
 
     table: ClassVar[dict[str, Any]] = MODELS
     reads: ClassVar[Kind]
-    """The kind of data that it is made for."""
+    """The kind of data that it is designed for."""
     also_reads: ClassVar[tuple[Kind, ...]] = ()
     """Other kinds of data that it accepts."""
 

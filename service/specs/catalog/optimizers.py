@@ -1,4 +1,4 @@
-"""Optimizers: their parameters, colours, and which of them KO and the controls wrap.
+"""Optimizers: their parameters and colors, and the base optimizers of KO and the controls.
 
 Their classes: `workers.training.optimizers`.
 """
@@ -15,7 +15,7 @@ from service.specs.catalog.base import Choice, Decay, OneOf
 OPTIMIZERS: dict[str, type[Optimizer]] = {}
 
 COLOURS = 7
-"""Number of colours in figures and pages, which own their values: here they are numbers from 0."""
+"""Number of colors in figures and pages, which define their values; the catalog uses indices from 0."""
 BLUE, ORANGE, GREEN, PINK, OCHRE, SKY, GREY = range(COLOURS)
 
 LearningRate = Annotated[float, Field(gt=0, le=100)]
@@ -30,7 +30,7 @@ class Optimizer(Choice):
 
     table: ClassVar[dict[str, Any]] = OPTIMIZERS
     colour: ClassVar[int]
-    """Its colour. Optimizers outnumber colours: give a new one the colour of one that it is seldom compared with."""
+    """Index of its color. Optimizers outnumber colors: share one with an optimizer that it is rarely compared with."""
     base_of: ClassVar[tuple[Literal["ko", "control"], ...]] = ()
     """The optimizers that can wrap this one: each accepts this one's parameters in addition to its own."""
 
@@ -211,23 +211,23 @@ Options = TypeVar("Options", bound=Frozen)
 
 def _on_each_base(wrapper: str, options: type[Options]) -> dict[str, type[Options]]:
     """Name of a base -> parameters of `wrapper` on it: the base's parameters, the options of `wrapper`, and `base`."""
-    found: dict[str, type[Options]] = {}
+    params_of: dict[str, type[Options]] = {}
     for name, entry in OPTIMIZERS.items():
         if wrapper in entry.base_of:
             params: Any = entry.model_fields["params"].annotation
             base: Any = (entry.model_fields["name"].annotation, name)
-            found[name] = create_model(
+            params_of[name] = create_model(
                 f"{wrapper.capitalize()}{params.__name__}",
                 __base__=(options, params),
                 __module__=__name__,
                 __doc__=f"Parameters of `{wrapper}` with base optimizer `{name}`.",
                 base=base,
             )
-    return found
+    return params_of
 
 
 def _base_of(params: Any) -> Any:
-    """The base that parameters name; Adam if none."""
+    """The base optimizer named in the parameters; Adam by default."""
     return params.get("base", "adam") if isinstance(params, dict) else getattr(params, "base", None)
 
 
@@ -287,17 +287,17 @@ class ControlOptions(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_strength(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or "strength" in given:
-            return given
-        return {**given, "strength": STRENGTHS.get(str(given.get("control", "noise")))}
+    def _default_strength(cls, params: Any) -> Any:
+        if not isinstance(params, dict) or "strength" in params:
+            return params
+        return {**params, "strength": STRENGTHS.get(str(params.get("control", "noise")))}
 
     @model_validator(mode="after")
     def _strength_fits_control(self) -> Self:
         if self.control not in STRENGTHS and self.strength is not None:
-            raise unfit("strength", f"{self.control} has no strength: leave it out")
+            raise unfit("strength", f"{self.control} has no strength: omit it")
         if self.control in STRENGTHS and self.strength is None:
-            raise unfit("strength", f"{self.control} needs a strength, such as {STRENGTHS[self.control]:g}")
+            raise unfit("strength", f"{self.control} requires a strength, such as {STRENGTHS[self.control]:g}")
         return self
 
 

@@ -48,7 +48,7 @@ class Subscription(NamedTuple):
 
 def _job(job_id: UUID, query: Annotated[StreamQuery, Query()], authorization: Authorization = None) -> Subscription:
     with transaction() as session:
-        key = api_keys.used(session, authorization)
+        key = api_keys.authenticated_key(session, authorization)
         lookup.get(session, job_id)
     return Subscription(job_feed.JobFeed(job_id, query.max_points), key.id)
 
@@ -57,14 +57,14 @@ def _comparison(
     comparison_id: UUID, _: Annotated[StrictQuery, Query()], authorization: Authorization = None
 ) -> Subscription:
     with transaction() as session:
-        key = api_keys.used(session, authorization)
+        key = api_keys.authenticated_key(session, authorization)
         lifecycle.get(session, comparison_id)
     return Subscription(event_feed.ComparisonFeed(comparison_id), key.id)
 
 
 def _everything(_: Annotated[StrictQuery, Query()], authorization: Authorization = None) -> Subscription:
     with transaction() as session:
-        key = api_keys.used(session, authorization)
+        key = api_keys.authenticated_key(session, authorization)
     return Subscription(event_feed.AllFeed(), key.id)
 
 

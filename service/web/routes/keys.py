@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1", tags=["keys"])
 
 def calling_key(session: Database, authorization: Annotated[str | None, Header()] = None) -> ApiKey:
     """The API key of the request."""
-    return keys.used(session, authorization)
+    return keys.authenticated_key(session, authorization)
 
 
 CallingKey = Annotated[ApiKey, Depends(calling_key)]
@@ -93,7 +93,7 @@ def show_all(session: Database, used: CallingKey) -> Keys:
 @router.post("/keys", status_code=201, response_model=NewKey, summary="Create an API key")
 def create(session: Database, used: CallingKey, body: KeyRequest) -> NewKey:
     """Admins only. The key is returned once and stored only as a hash."""
-    made, key = keys.make_as(session, used.user, body.user, admin=body.admin)
+    made, key = keys.create_as(session, used.user, body.user, admin=body.admin)
     return NewKey(**view(made, used).model_dump(), key=key)
 
 

@@ -119,7 +119,7 @@ class TestPoints:
         assert collect(files, points_days=1).points == 9
 
     def test_two_at_once_remove_each_row_once(self, ada, files, monkeypatch):
-        monkeypatch.setattr(retention, "MOST_ROWS", retention.FEWEST_ROWS)
+        monkeypatch.setattr(retention, "MAX_ROWS", retention.MIN_ROWS)
         for seed in range(40):
             end(run(ada, seed=seed), days_ago=2)
         with ThreadPoolExecutor(4) as pool:

@@ -74,7 +74,7 @@ def kill():
     asked += 1
     if asked > int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
-retention.MOST_ROWS = 16
+retention.MAX_ROWS = 16
 retention.collect(retention.Policy(1, 1), Store(sys.argv[1] + "/files", Path(sys.argv[1], "scratch")), kill)
 """
 

@@ -46,7 +46,7 @@ def get(server, where="/healthz", **headers):
 
 
 def test_client_that_never_reads_is_disconnected_without_affecting_others(server, monkeypatch, caplog):
-    monkeypatch.setattr(response, "TAKE_SECONDS", 0.5)
+    monkeypatch.setattr(response, "SEND_TIMEOUT_SECONDS", 0.5)
     job_id = submit()
     claimed = claim()
     good = server.listen(path(job_id))
@@ -88,10 +88,10 @@ def test_heartbeats_are_sent_during_silence(server, monkeypatch, of):
     ):
         lines = answer.iter_lines()
         until(lambda: next(lines) == ":")
-        began, looks = time.monotonic(), server.hub.looks
+        start, polls = time.monotonic(), server.hub.polls
         assert [next(lines) for _ in range(4)] == ["", ":", "", ":"]
-        assert time.monotonic() - began > 0.4
-        assert server.hub.looks > looks + 2
+        assert time.monotonic() - start > 0.4
+        assert server.hub.polls > polls + 2
 
 
 def test_deleted_key_ends_its_streams(server, monkeypatch):
@@ -102,8 +102,8 @@ def test_deleted_key_ends_its_streams(server, monkeypatch):
     goes_on = server.listen(path(job_id))
     for one in (ended[0], goes_on):
         one.heard(1)
-    looks = server.hub.looks
-    until(lambda: server.hub.looks > looks + 1)
+    polls = server.hub.polls
+    until(lambda: server.hub.polls > polls + 1)
     assert server.hub.streams == 3
     with database.transaction() as session:
         session.execute(
@@ -121,7 +121,7 @@ def test_polling_continues_after_a_failure(server, monkeypatch, caplog, error):
     job_id = submit()
     listening = server.listen(path(job_id))
     listening.heard(1)
-    look, failed = Hub._look, threading.Event()
+    look, failed = Hub._poll, threading.Event()
 
     async def fails_once(*of):
         if not failed.is_set():
@@ -129,7 +129,7 @@ def test_polling_continues_after_a_failure(server, monkeypatch, caplog, error):
             raise error
         await look(*of)
 
-    monkeypatch.setattr(Hub, "_look", fails_once)
+    monkeypatch.setattr(Hub, "_poll", fails_once)
     assert failed.wait(30)
     finish(claim())
     assert listening.over().statuses() == ["queued", "running", "succeeded"]
@@ -142,8 +142,8 @@ def test_open_transaction_that_delays_streams_is_logged_once(server, monkeypatch
         return [record.message for record in caplog.records if "wait for its end" in record.message]
 
     def look_again():
-        looks = server.hub.looks
-        until(lambda: server.hub.looks > looks + 3)
+        polls = server.hub.polls
+        until(lambda: server.hub.polls > polls + 3)
 
     monkeypatch.setattr(hub, "STALL_SECONDS", 0.1)
     monkeypatch.setattr(hub, "PULSE_SECONDS", 0.05)
@@ -222,8 +222,8 @@ def test_equal_reads_are_shared(server, monkeypatch):
     for one in listening:
         one.heard(1)
     before = len(reads)
-    looks = server.hub.looks
-    until(lambda: server.hub.looks > looks + 1)
+    polls = server.hub.polls
+    until(lambda: server.hub.polls > polls + 1)
     claimed = claim()
     for one in listening:
         one.heard(2)

@@ -87,8 +87,8 @@ class TestAllJobs:
             newer.execute(note, [jobs[1], "newer"])
             newer.commit()
             third = submit()
-            looks = server.hub.looks
-            until(lambda: server.hub.looks > looks + 1)
+            polls = server.hub.polls
+            until(lambda: server.hub.polls > polls + 1)
             assert not listening.page.events
             older.commit()
         page = listening.heard(3)
@@ -100,7 +100,7 @@ class TestAllJobs:
         monkeypatch.setattr(event_feed, "PAGE", 2)
         listening = server.listen("/v1/events").opened()
         with database.transaction() as session:  # several events of one transaction
-            owner = api_keys.owner(session, f"Bearer {server.key}")
+            owner = api_keys.authenticated_user(session, f"Bearer {server.key}")
             lifecycle.create(session, owner, ComparisonRequest.model_validate(REQUEST))
         last = submit()
         until(lambda: told_of(listening.page, last))

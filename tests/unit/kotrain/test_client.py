@@ -113,11 +113,11 @@ class TestWait:
         assert (pauses[0], pauses[-1]) == (0.1, 1.0)
 
     def test_polls_limited_number_of_jobs(self, client):
-        jobs = [client.submit(JOB) for _ in range(2 * module.LOOK_AHEAD)]
+        jobs = [client.submit(JOB) for _ in range(2 * module.POLLED_JOBS)]
         reports = []
         with pytest.raises(WaitTimeout):
             client.wait(jobs, timeout=0, on_progress=reports.append)
-        assert len(reports[0]) == module.LOOK_AHEAD
+        assert len(reports[0]) == module.POLLED_JOBS
 
 
 class TestKey:

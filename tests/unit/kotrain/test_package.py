@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -40,10 +41,11 @@ def run(code):
 
 def test_public_names():
     public = {name for name in dir(kotrain) if not name.startswith("_")}
-    modules = {"asking", "cli", "client", "commands", "comparing", "datasets", "demo", "errors", "findings"}
-    modules |= {"first_look", "home", "output", "plugins", "studies", "studying", "tables", "transport"}
-    modules |= {"progress", "public", "TYPE_CHECKING", "Any"}
+    modules = {"cli", "client", "commands", "comparison_commands", "dataset_commands", "demo", "errors", "findings"}
+    modules |= {"first_look", "home", "output", "plugins", "request_body", "studies", "study_commands", "tables"}
+    modules |= {"transport", "progress", "public", "TYPE_CHECKING", "Any"}
     assert public - modules == set(kotrain.__all__)
+    assert import_module("kotrain.public").__all__ == kotrain.__all__
     assert set(kotrain.__all__) == {
         *("Client", "JobRequest", "JobView", "JobStatus", "Reason", "Summary"),
         *("Metrics", "DryRun", "Catalog", "CompareAnswer", "Leaderboard"),

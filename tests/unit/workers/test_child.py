@@ -13,7 +13,7 @@ from service.specs.outcome import Summary
 from service.specs.states import Reason
 from tests.programs import run_program
 from workers import child
-from workers.training.failures import DiskTrouble
+from workers.training.failures import DataReadError
 
 PROGRAM = """
 import json, sys
@@ -95,7 +95,7 @@ def test_job_sends_memory_usage(report: dict[str, Any]) -> None:
         (OSError(errno.ENOMEM, "no memory"), Reason.OUT_OF_MEMORY),
         (PermissionError(errno.EACCES, "not yours"), Reason.ERROR),
         (FileNotFoundError(errno.ENOENT, "no such file"), Reason.CHILD_LOST),
-        (DiskTrouble("a process that reads the data was lost"), Reason.CHILD_LOST),
+        (DataReadError("a process that reads the data was lost"), Reason.CHILD_LOST),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), Reason.OUT_OF_MEMORY),
         (RuntimeError("a defect"), Reason.ERROR),
     ],

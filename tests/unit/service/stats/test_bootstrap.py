@@ -75,7 +75,7 @@ class TestInterquartileMean:
     def test_no_value_below_20_values(self):
         result = stats.interquartile_mean(range(19))
         assert (result.n, result.value, result.interval) == (19, None, None)
-        assert result.cannot_say == "cannot say, because percentile intervals need 20 values; there are 19"
+        assert result.cannot_say == "percentile intervals need 20 values; there are 19"
 
     def test_no_interval_for_equal_values(self):
         result = stats.interquartile_mean([0.5] * 20)

@@ -47,7 +47,7 @@ class TestDescribe:
     def test_degenerate_input_gives_the_reason(self, x, mean, sd, reason):
         result = stats.describe(x)
         assert (result.n, result.mean, result.sd, result.interval) == (len(x), mean, sd, None)
-        assert result.cannot_say.startswith("cannot say, because")
+        assert result.cannot_say[0].islower()  # a clause, to follow "because" or a colon
         assert reason in result.cannot_say
 
     def test_values_of_equal_single_precision_are_equal(self):

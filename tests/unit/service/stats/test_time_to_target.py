@@ -59,7 +59,7 @@ class TestPairedToTarget:
         assert stats.paired_to_target([1] * 6, [None] * 6).p == pytest.approx(2 / 2**6)
         result = stats.paired_to_target([1] * 5 + [None] * 3, [2] * 5 + [None] * 3)
         assert (result.n, result.a_first, result.b_first, result.ties, result.p) == (8, 5, 0, 3, None)
-        assert result.cannot_say == "cannot say, because the sign test needs 6 seeds without a tie; there are 5"
+        assert result.cannot_say == "the sign test needs 6 seeds without a tie; there are 5"
 
     def test_raises_value_error_for_different_lengths(self):
         with pytest.raises(ValueError, match="1 runs cannot be paired with 2"):

@@ -19,7 +19,7 @@ from PIL import Image
 from service.datasets.layouts import LAYOUTS
 from service.specs.catalog.datasets import Cifar10, Digits, DigitsParams, FolderParams, ImageNet
 from workers.training.datasets import BUILDERS, ImageSet, Request, TextSet, load
-from workers.training.failures import AbsentData, DiskTrouble, is_infrastructure_error
+from workers.training.failures import AbsentData, DataReadError, is_infrastructure_error
 from workers.training.readers import cifar_pickles
 from workers.training.sources import FolderSource, augmented, image_folder, normalizer
 from workers.training.words import PADDING, UNKNOWN, Words
@@ -167,7 +167,7 @@ class TestImageFolders:
         """The error occurs in a loader process, which passes on only its type and message."""
         source = FolderSource(image_folder(image_dir / "imagenet" / "train", 32), None, CPU)
         (image_dir / "imagenet" / "train" / "dog" / "3.png").unlink()
-        with pytest.raises(DiskTrouble, match=r"dog/3\.png") as error:
+        with pytest.raises(DataReadError, match=r"dog/3\.png") as error:
             records(source.batches(4))
         assert is_infrastructure_error(error.value)
 
@@ -185,7 +185,7 @@ class TestImageFolders:
         next(batches)
         for child in multiprocessing.active_children():
             os.kill(child.pid or 0, signal.SIGKILL)
-        with pytest.raises(DiskTrouble, match="was lost"):
+        with pytest.raises(DataReadError, match="was lost"):
             for _ in batches:
                 pass
 

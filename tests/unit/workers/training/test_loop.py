@@ -190,7 +190,7 @@ class TestEndings:
 class TestRefusals:
     def test_requires_gpu_for_cuda_and_fp16(self, spec: Build, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        with pytest.raises(ValueError, match="sees no GPU"):
+        with pytest.raises(ValueError, match="this worker has no GPU"):
             run(spec(device="cuda"))
         with pytest.raises(ValueError, match="fp16"):
             run(spec(device="auto", precision="fp16"))

@@ -13,13 +13,13 @@ from workers.training.progress import Progress
     [(Budget(epochs=3), 39, 39), (Budget(steps=20), 20, 20), (Budget(seconds=2.5), None, 2.5)],
 )
 def test_counts_budget_in_its_unit(budget: Budget, total_steps: int | None, amount: float) -> None:
-    progress = Progress.through(budget, steps_per_epoch=13, warmup_steps=0)
+    progress = Progress.from_budget(budget, steps_per_epoch=13, warmup_steps=0)
     assert (progress.total_steps, progress.budget) == (total_steps, amount)
     assert (progress.steps, progress.used, progress.is_over) == (0, 0, False)
 
 
 def test_budget_of_steps_ends_with_last_step() -> None:
-    progress = Progress.through(Budget(steps=2), 13, 0)
+    progress = Progress.from_budget(Budget(steps=2), 13, 0)
     progress.count_step(1000.0)
     assert (progress.is_over, progress.share_after_warmup) == (False, 0.5)
     progress.count_step(1001.0)
@@ -27,7 +27,7 @@ def test_budget_of_steps_ends_with_last_step() -> None:
 
 
 def test_budget_of_seconds_ends_with_step_that_reaches_it() -> None:
-    progress = Progress.through(Budget(seconds=2), 13, 0)
+    progress = Progress.from_budget(Budget(seconds=2), 13, 0)
     states = []
     for seconds in (0.5, 1.999, 2.0, 2.1):
         progress.count_step(seconds)
@@ -37,7 +37,7 @@ def test_budget_of_seconds_ends_with_step_that_reaches_it() -> None:
 
 @pytest.mark.parametrize(("budget", "shares"), [(Budget(steps=4), [0, 0, 0.5, 1]), (Budget(seconds=8), [0, 0, 0.2, 1])])
 def test_share_excludes_warmup(budget: Budget, shares: list[float]) -> None:
-    progress = Progress.through(budget, 13, warmup_steps=2)
+    progress = Progress.from_budget(budget, 13, warmup_steps=2)
     observed = []
     for seconds in (1.0, 3.0, 4.0, 9.0):
         progress.count_step(seconds)

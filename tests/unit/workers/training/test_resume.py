@@ -21,7 +21,7 @@ from service.specs.states import Reason
 from service.specs.training import TrainSpec
 from tests.unit.workers.training.small import OPTIMIZERS, SCHEDULES, TASKS, ko
 from workers.training import checkpoint, datasets
-from workers.training.checkpoint import Keeper, Place, Saved
+from workers.training.checkpoint import CheckpointWriter, Position, Saved
 from workers.training.loop import Start, train
 from workers.training.run import Run
 from workers.training.stopping import Stop
@@ -57,8 +57,8 @@ class SplitRun:
         torch.manual_seed(self.pieces)
         random.seed(self.pieces)
         np.random.seed(self.pieces)
-        keeper = Keeper(self.folder, math.inf, self._saved, pytest.fail)
-        run = Run(self.spec, self._report, self.data_dir, keeper)
+        writer = CheckpointWriter(self.folder, math.inf, self._saved, pytest.fail)
+        run = Run(self.spec, self._report, self.data_dir, writer)
         if self.steps:
             run.restore(checkpoint.read(self.folder / f"{self.steps[-1]}.pt"))
         return run
@@ -157,13 +157,13 @@ class TestInvalidCheckpoint:
         """A checkpoint after the first epoch."""
         checkpoints: list[Saved] = []
         checks = iter(range(30))
-        keeper = Keeper(tmp_path, math.inf, checkpoints.append, pytest.fail)
+        writer = CheckpointWriter(tmp_path, math.inf, checkpoints.append, pytest.fail)
         train(
             spec,
             lambda step, metrics: None,
             lambda: Stop.PAUSE if next(checks) == 20 else None,
             data_dir=tmp_path,
-            keeper=keeper,
+            checkpoints=writer,
         )
         (saved,) = checkpoints
         path = tmp_path / saved.name
@@ -187,10 +187,11 @@ class TestInvalidCheckpoint:
         return starts[0], summary, steps
 
     def test_valid_checkpoint_is_resumed(self, spec: TrainSpec, saved: Path) -> None:
+        assert "told" in checkpoint.read(saved)["record"]  # the key in checkpoints of all versions
         start, summary, steps = self.start(spec, saved)
-        assert (start.place.step, start.note) == (int(saved.stem), None)
+        assert (start.position.step, start.note) == (int(saved.stem), None)
         assert 0 < start.seconds < summary.total_seconds
-        assert min(steps) > start.place.step
+        assert min(steps) > start.position.step
 
     @pytest.mark.parametrize(
         ("part", "value"),
@@ -204,7 +205,7 @@ class TestInvalidCheckpoint:
         state["identity"][part] = value
         checkpoint.write(state, saved)
         start, summary, steps = self.start(spec, saved)
-        assert (start.place.step, start.seconds < 5, min(steps)) == (0, True, 10)
+        assert (start.position.step, start.seconds < 5, min(steps)) == (0, True, 10)
         assert start.note is not None
         assert f"{part} {value} instead of {original}" in start.note
         assert summary.reason is Reason.COMPLETED
@@ -227,7 +228,7 @@ class TestInvalidCheckpoint:
     def test_unreadable_file_starts_from_beginning(self, spec: TrainSpec, saved: Path) -> None:
         saved.write_bytes(b"not a zip archive")
         start, summary, _ = self.start(spec, saved)
-        assert (start.place.step, summary.reason) == (0, Reason.COMPLETED)
+        assert (start.position.step, summary.reason) == (0, Reason.COMPLETED)
         assert start.note is not None
         assert start.note.startswith("starts from the beginning")
 
@@ -235,7 +236,7 @@ class TestInvalidCheckpoint:
         trace = tmp_path / "executed"
         torch.save({"identity": Trap(trace)}, saved)
         start, summary, _ = self.start(spec, saved)
-        assert (start.place.step, summary.reason) == (0, Reason.COMPLETED)
+        assert (start.position.step, summary.reason) == (0, Reason.COMPLETED)
         assert not trace.exists()
 
 
@@ -249,38 +250,38 @@ class Trap:
         return Path.touch, (self.path,)
 
 
-class TestKeeper:
+class TestCheckpointWriter:
     def test_is_due_by_time_and_earlier_at_end_of_epoch(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         now = [100.0]
         monkeypatch.setattr("workers.training.checkpoint.time.perf_counter", lambda: now[0])
-        keeper = Keeper(tmp_path, 60.0, lambda saved: None, pytest.fail)
+        writer = CheckpointWriter(tmp_path, 60.0, lambda saved: None, pytest.fail)
         due = []
         for now[0] in (105.0, 107.0, 159.0, 161.0):
-            due.append((keeper.is_due(at_epoch_end=False), keeper.is_due(at_epoch_end=True)))
+            due.append((writer.is_due(at_epoch_end=False), writer.is_due(at_epoch_end=True)))
         assert due == [(False, False), (False, True), (False, True), (True, True)]
-        keeper.save(Place(1), 0.0, {})
-        assert not keeper.is_due(at_epoch_end=True)
+        writer.save(Position(1), 0.0, {})
+        assert not writer.is_due(at_epoch_end=True)
 
     def test_writes_each_place_once(self, tmp_path: Path) -> None:
         checkpoints: list[Saved] = []
-        keeper = Keeper(tmp_path, 60.0, checkpoints.append, pytest.fail)
+        writer = CheckpointWriter(tmp_path, 60.0, checkpoints.append, pytest.fail)
         validated = frozenset({"val_loss"})
-        for place in (Place(3), Place(3), Place(4), Place(4, validated), Place(4, validated)):
-            keeper.save(place, 1.5, {"step": torch.tensor(place.step)})
+        for position in (Position(3), Position(3), Position(4), Position(4, validated), Position(4, validated)):
+            writer.save(position, 1.5, {"step": torch.tensor(position.step)})
         assert [(saved.step, saved.name, saved.seconds) for saved in checkpoints] == [
             (3, "3.pt", 1.5),
             (4, "4.pt", 1.5),
             (4, "4.pt", 1.5),
         ]
-        keeper.has(Place(5))
-        keeper.save(Place(5), 1.5, {})
+        writer.mark_saved(Position(5))
+        writer.save(Position(5), 1.5, {})
         assert len(checkpoints) == 3
 
     def test_full_disk_is_reported_and_leaves_no_file(self, tmp_path: Path) -> None:
         (tmp_path / "7.pt.new").symlink_to("/dev/full")
         notes: list[str] = []
-        keeper = Keeper(tmp_path, 60.0, lambda saved: pytest.fail("saved"), notes.append)
-        keeper.save(Place(7), 0.0, {"w": torch.zeros(9999)})
+        writer = CheckpointWriter(tmp_path, 60.0, lambda saved: pytest.fail("saved"), notes.append)
+        writer.save(Position(7), 0.0, {"w": torch.zeros(9999)})
         assert notes == ["a checkpoint could not be written: No space left on device"]
         assert list(tmp_path.iterdir()) == []
 

@@ -84,8 +84,10 @@ function targetColumn(task) {
 /** The differences between each pair of optimizers; text if no pair has common runs. */
 export function differencesTable(answer, task) {
   const pairs = task.pairs.filter((pair) => pair.difference !== null);
-  if (!pairs.length)
-    return note(task.pairs.find((pair) => pair.cannot_say)?.cannot_say ?? "No pair of optimizers has common runs yet.");
+  if (!pairs.length) {
+    const reason = task.pairs.find((pair) => pair.cannot_say)?.cannot_say;
+    return note(reason ? `No pair can be compared: ${reason}.` : "No pair of optimizers has common runs yet.");
+  }
   const { metric } = task;
   const scale = scaleOf(
     pairs.map((pair) => ({ mean: pair.difference, interval: pair.interval })),

@@ -201,7 +201,7 @@ class TestVerdict:
 
     def test_states_missing_shared_seeds(self):
         answer = Runs().add(adam(), ADAM).add(ko(), KO, seeds=range(10, 15)).compare()
-        assert answer.pairs[0].cannot_say == "cannot say, because there are no pairs"
+        assert answer.pairs[0].cannot_say == "there are no pairs"
         assert "share 0 seeds" in answer.verdict.text
 
     def test_undecided_if_difference_does_not_vary(self):
@@ -243,7 +243,7 @@ class TestDiverged:
         assert answer.verdict.best == "ko soft (adam) gamma=0.1"
         assert "Every run of ko soft (adam) gamma=50 diverged." in answer.verdict.text
         last = answer.groups[-1]
-        assert (last.mean, last.diverged, last.cannot_say) == (None, 5, "cannot say, because there is no value")
+        assert (last.mean, last.diverged, last.cannot_say) == (None, 5, "there is no value")
 
     def test_text_if_all_runs_diverged(self):
         answer = Runs().add(adam(), [None] * 3, reason=Reason.DIVERGED).compare()

@@ -14,24 +14,24 @@ CHOICES = ("dataset", "model", "optimizer", "schedule")
 """Fields of a spec that hold a name and parameters."""
 
 
-def body(what: list[str], fields: dict[str, Any], params: Iterable[str], tags: Iterable[str]) -> dict[str, Any]:
-    """The body for `FILE.json` (`-`: standard input) or `DATASET MODEL OPTIMIZER`, with the options applied to it.
+def build(source: list[str], fields: dict[str, Any], params: Iterable[str], tags: Iterable[str]) -> dict[str, Any]:
+    """The body for the source `FILE.json` (`-`: standard input) or `DATASET MODEL OPTIMIZER`, with options applied.
 
     `fields` are top-level fields (None: not given); `params` are `PATH=VALUE` and `tags` `KEY=VALUE`.
     Raises BadParameter.
     """
-    if len(what) == 1:
-        spec = document(what[0], "give FILE.json, or DATASET MODEL OPTIMIZER")
-    elif len(what) == 3:
-        spec = dict(zip(("dataset", "model", "optimizer"), what, strict=True))
+    if len(source) == 1:
+        spec = document(source[0], "give FILE.json, or DATASET MODEL OPTIMIZER")
+    elif len(source) == 3:
+        spec = dict(zip(("dataset", "model", "optimizer"), source, strict=True))
     else:
         raise typer.BadParameter("give DATASET MODEL OPTIMIZER, or FILE.json")
     spec |= {name: value for name, value in fields.items() if value is not None}
     for assignment in params:
         path, value = _split(assignment, "PATH=VALUE")
         put(spec, path, _value(value))
-    if added := dict(_split(tag, "KEY=VALUE") for tag in tags):
-        spec["tags"] = {**spec.get("tags", {}), **added}
+    if new_tags := dict(_split(tag, "KEY=VALUE") for tag in tags):
+        spec["tags"] = {**spec.get("tags", {}), **new_tags}
     return spec
 
 

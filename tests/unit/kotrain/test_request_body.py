@@ -6,11 +6,11 @@ import json
 import pytest
 import typer
 
-from kotrain import asking
+from kotrain import request_body
 
 
-def body(*arguments, fields=None, params=(), tags=()):
-    return asking.body(list(arguments), fields or {}, params, tags)
+def body(*source, fields=None, params=(), tags=()):
+    return request_body.build(list(source), fields or {}, params, tags)
 
 
 def test_three_names_are_dataset_model_and_optimizer():
@@ -63,8 +63,8 @@ def test_dash_reads_standard_input(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"what": ["digits", "mlp"]}, "give DATASET MODEL OPTIMIZER, or FILE.json"),
-        ({"what": ["nowhere.json"]}, "nowhere.json: No such file"),
+        ({"source": ["digits", "mlp"]}, "give DATASET MODEL OPTIMIZER, or FILE.json"),
+        ({"source": ["nowhere.json"]}, "nowhere.json: No such file"),
         ({"params": ["lr"]}, "'lr' does not have the form PATH=VALUE"),
         ({"tags": ["=x"]}, "'=x' does not have the form KEY=VALUE"),
         ({"params": ["seed=1", "seed.x=2"]}, "cannot set 'seed.x': 'seed' is not an object"),
@@ -72,7 +72,7 @@ def test_dash_reads_standard_input(monkeypatch):
 )
 def test_rejects_invalid_arguments(arguments, message):
     with pytest.raises(typer.BadParameter, match=message):
-        asking.body(**{"what": ["digits", "mlp", "ko"], "fields": {}, "params": [], "tags": [], **arguments})
+        request_body.build(**{"source": ["digits", "mlp", "ko"], "fields": {}, "params": [], "tags": [], **arguments})
 
 
 @pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("[1]", "is not a JSON object")])
@@ -92,4 +92,4 @@ def test_rejects_file_without_json_object(tmp_path, text, message):
     ],
 )
 def test_full_path_inserts_params(path, full):
-    assert asking.full_path(path) == full
+    assert request_body.full_path(path) == full

@@ -23,8 +23,8 @@ def show_all(as_json: Json = False) -> None:
     from service.datasets.schemas import DatasetList
 
     with Client() as client:
-        found = client.datasets()
-    say(DatasetList(data=found)) if as_json else tables.console().print(tables.datasets(found))
+        listed = client.datasets()
+    say(DatasetList(data=listed)) if as_json else tables.console().print(tables.datasets(listed))
 
 
 @app.command()
@@ -37,8 +37,8 @@ def show(
     from kotrain.client import Client
 
     with Client() as client:
-        found = client.dataset(name)
-    say(found) if as_json else tables.console().print(tables.dataset(found))
+        detail = client.dataset(name)
+    say(detail) if as_json else tables.console().print(tables.dataset(detail))
 
 
 @app.command()
@@ -68,8 +68,8 @@ def add(
     from kotrain.client import Client
 
     with Client() as client:
-        made = progress.send(client, file, name, file_format, label, image_size)
-    say(made) if as_json else tables.console().print(tables.dataset(made))
+        detail = progress.send(client, file, name, file_format, label, image_size)
+    say(detail) if as_json else tables.console().print(tables.dataset(detail))
 
 
 @app.command()

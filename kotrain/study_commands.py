@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from kotrain.comparing import write
+from kotrain.comparison_commands import write
 from kotrain.output import note, say
 from kotrain.studies import STUDIES, Budget, Study
 from service.specs.states import ComparisonStatus
@@ -61,14 +61,14 @@ def run(
             return 0
         _make(folder)  # before the runs, so that an unwritable folder is reported at once
         started = client.start_comparison(request)
-        planned = started.progress
-        note(f"comparison {started.id}: up to {planned.jobs_at_most} jobs, {planned.reused} of them already finished")
-        ended = progress.follow(client, started)
+        jobs = started.progress
+        note(f"comparison {started.id}: up to {jobs.jobs_at_most} jobs, {jobs.reused} of them already finished")
+        answer = progress.follow(client, started)
         for format, file in REPORTS.items():
-            write(folder / file, client.report(ended, format))  # type: ignore[arg-type]  # keys are formats
-    tables.console().print(tables.verdict(ended))
+            write(folder / file, client.report(answer, format))  # type: ignore[arg-type]  # keys are formats
+    tables.console().print(tables.verdict(answer))
     note(f"reports: {folder}/")
-    return int(ended.status is not ComparisonStatus.SUCCEEDED)
+    return int(answer.status is not ComparisonStatus.SUCCEEDED)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from kotrain import asking
+from kotrain import request_body
 from kotrain.output import Json, note, say
 from service.specs.formats import ReportFormat
 from service.specs.states import ComparisonStatus
@@ -39,19 +39,19 @@ def start(
     from kotrain import progress, tables
     from kotrain.client import Client
 
-    body = asking.document(file)
+    body = request_body.document(file)
     with Client() as client:
         if dry_run:
-            planned = client.start_comparison(body, dry_run=True)
-            say(planned) if as_json else tables.console().print(tables.plan(planned))
+            plan = client.start_comparison(body, dry_run=True)
+            say(plan) if as_json else tables.console().print(tables.plan(plan))
             return 0
         started = client.start_comparison(body)
         print(started.id, flush=True)
         if not wait:
             return 0
-        ended = progress.follow(client, started)
-    say(ended) if as_json else tables.console().print(tables.verdict(ended))
-    return int(ended.status is not ComparisonStatus.SUCCEEDED)
+        answer = progress.follow(client, started)
+    say(answer) if as_json else tables.console().print(tables.verdict(answer))
+    return int(answer.status is not ComparisonStatus.SUCCEEDED)
 
 
 @app.command()
@@ -61,8 +61,8 @@ def show(comparison: Id, as_json: Json = False) -> None:
     from kotrain.client import Client
 
     with Client() as client:
-        found = client.comparison(comparison)
-    say(found) if as_json else tables.console().print(tables.verdict(found))
+        answer = client.comparison(comparison)
+    say(answer) if as_json else tables.console().print(tables.verdict(answer))
 
 
 @app.command(name="list")
@@ -74,11 +74,11 @@ def list_(
     from kotrain.client import Client
 
     with Client() as client:
-        found = list(islice(client.comparisons(page_size=min(limit, 100)), limit))
+        listed = list(islice(client.comparisons(page_size=min(limit, 100)), limit))
     if as_json:
-        print("[" + ",\n".join(comparison.model_dump_json() for comparison in found) + "]")
-    elif found:
-        tables.console().print(tables.comparisons(found))
+        print("[" + ",\n".join(comparison.model_dump_json() for comparison in listed) + "]")
+    elif listed:
+        tables.console().print(tables.comparisons(listed))
     else:
         note("no comparisons")
 
@@ -89,8 +89,8 @@ def cancel(comparison: Id) -> None:
     from kotrain.client import Client
 
     with Client() as client:
-        found = client.cancel_comparison(comparison)
-    print(f"{found.id} {found.status}")
+        summary = client.cancel_comparison(comparison)
+    print(f"{summary.id} {summary.status}")
 
 
 @app.command()
@@ -105,11 +105,11 @@ def report(
     """Write the report of a comparison: a self-contained HTML page, a CSV or LaTeX table, or JSON."""
     from kotrain.client import Client
 
-    wanted = _format(format)
-    if is_opened and wanted != "html":
+    report_format = _format(format)
+    if is_opened and report_format != "html":
         raise typer.BadParameter("--open needs the HTML report: omit --format")
     with Client() as client:
-        body = client.report(comparison, wanted)
+        body = client.report(comparison, report_format)
     if is_opened and output is None:
         output = Path(tempfile.mkdtemp(prefix="kotrain-"), "report.html")  # mkdtemp: readable by this user only
     if output is None:
