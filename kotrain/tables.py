@@ -13,8 +13,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from service.comparisons.design.labels import optimizer_family
 from service.specs import quantities
+from service.specs.optimizer_family import optimizer_family
 from service.specs.states import JobStatus
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The browser that the tests open pages with: Debian's Chromium, which `make tools` installs."""
+"""The browser of the tests: Debian's Chromium, which `make tools` installs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
 INSTALL = "this needs Debian's Chromium: apt-get install chromium"
-# Without these, Chromium asks its maker's hosts for things by itself.
+# Without these, Chromium sends requests to its vendor's hosts.
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -24,8 +24,8 @@ QUIET = [
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Chromium without a window, until the block ends."""
+    """Headless Chromium, until the block ends."""
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield found
-        found.close()
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()

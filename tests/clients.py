@@ -15,9 +15,9 @@ _idle: list[FastAPI] = []
 
 @contextmanager
 def application() -> Iterator[FastAPI]:
-    """An application that no other test is using.
+    """An application that no other test uses.
 
-    It resolves its routes on their first request, which takes 50 ms, so tests hand it on. Its middleware is built anew:
+    It resolves its routes on their first request, which takes 50 ms, so tests reuse it. Its middleware is rebuilt:
     a semaphore belongs to the event loop of one test.
     """
     app = _idle.pop() if _idle else create_app()
@@ -28,7 +28,7 @@ def application() -> Iterator[FastAPI]:
 
 @contextmanager
 def client(key: str) -> Iterator[TestClient]:
-    """The API, called with this key; an error of the server is an answer."""
+    """A client of the API with this key; server errors are responses, not exceptions."""
     with application() as app, TestClient(app, raise_server_exceptions=False) as client:
         client.headers["Authorization"] = f"Bearer {key}"
         yield client

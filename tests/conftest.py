@@ -1,4 +1,4 @@
-"""Fixtures for every test: the embedded servers, an empty schema on them, and the API on that."""
+"""Fixtures for all tests: the embedded servers, an empty schema on them, and the API on that schema."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.waiting import until
 
 hypothesis.settings.register_profile(
     "kotrain",
-    deadline=None,  # no test may fail for a machine that is busy
+    deadline=None,  # no test may fail because the machine is busy
     max_examples=replicates(100),
 )
 hypothesis.settings.load_profile("kotrain")
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:
-    """Short and enterable, which pytest's own is not: as root the servers run as `nobody`."""
+    """A folder with a short path that `nobody` may enter, unlike pytest's: as root, the servers run as that user."""
     folder = tempfile.TemporaryDirectory(prefix="kotrain-test-")
     Path(folder.name).chmod(0o711)
     return folder
@@ -39,7 +39,7 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A place for a KOTRAIN_HOME that does not exist yet."""
+    """Path of a KOTRAIN_HOME that does not exist yet."""
     with _folder() as folder:
         yield Path(folder, "home")
 
@@ -52,19 +52,19 @@ def servers() -> Iterator[Embedded]:
 
 
 def _forget() -> None:
-    """Settings, pool and Celery application are made anew from the environment."""
+    """Discard the settings, the connection pool and the Celery application; the environment defines the next ones."""
     if database.engine.cache_info().currsize:
         pool = database.engine().pool
         with suppress(AssertionError):  # a thread of a server that has just ended may still be reading
             until(lambda: not isinstance(pool, QueuePool) or pool.checkedout() == 0, 5)
         database.engine().dispose()
-    for made in (settings, database.engine, queue.celery):
-        made.cache_clear()
+    for cached in (settings, database.engine, queue.celery):
+        cached.cache_clear()
 
 
 @pytest.fixture(scope="module")
 def schema(servers: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """This process's settings point to the servers, and the tables are there."""
+    """Point this process's settings to the servers and create the tables."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KOTRAIN_DATABASE_URL", servers.database_url)
         patch.setenv("KOTRAIN_BROKER_URL", servers.broker_url)
@@ -79,7 +79,7 @@ def schema(servers: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def empty(schema: None) -> None:
-    """No user, no job, no bell in the queue."""
+    """An installation without users and jobs, and without bells in the queue."""
     tables.clear()
     queue.celery().control.purge()
 

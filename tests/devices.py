@@ -1,6 +1,6 @@
-"""The devices that device-independent tests run on: `@pytest.mark.parametrize("device", DEVICES)`.
+"""Devices of the device-independent tests: `@pytest.mark.parametrize("device", DEVICES)`.
 
-A machine without a GPU runs them on its CPU; one test (tests/unit/ko/test_devices.py) says so, instead of hundreds.
+Without a GPU they run on the CPU only; one test (tests/unit/ko/test_devices.py) reports that, instead of hundreds.
 """
 
 import torch

@@ -1,8 +1,8 @@
-"""`python -m MODULE` without the seconds of imports: forked from a process that has made them already.
+"""`python -m MODULE` without the seconds of imports: forked from a process that has imported everything already.
 
-What a real start does is tested where one is started, by `subprocess` (tests/acceptance/test_up.py,
-tests/integration/test_processes.py). The processes here run the same module with the same arguments, environment and
-output; a worker's own forkserver is forked likewise, and no descriptor is inherited that was not given.
+Other tests start real processes with `subprocess` (tests/acceptance/test_up.py, tests/integration/test_processes.py).
+The processes here run the same module with the same arguments, environment and output; a worker's own forkserver is
+forked likewise. They inherit only the descriptors passed to them.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ IMPORTS = {
     "workers": ("workers.tasks", "workers.child", "celery.apps.worker", "celery.concurrency.thread"),
     "kotrain": ("kotrain.cli", "service.operations.commands"),
 }
-"""What is imported before the module of a name is first run."""
+"""Modules to import before the first run of a module."""
 _GET_SUBREAPER, _SET_SUBREAPER = 37, 36  # <linux/prctl.h>
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _MESSAGE_BYTES = 2**20
 
 
 class Forked(subprocess.Popen[Any]):
-    """A process that runs `python -m MODULE ARGUMENT...`, our own child; `env`, `cwd` and the outputs as of Popen."""
+    """A child process that runs `python -m MODULE ARGUMENT...`; `env`, `cwd` and the outputs are those of Popen."""
 
-    def __init__(self, module: str, *arguments: str, **how: Any) -> None:
-        super().__init__([module, *arguments], **how)
+    def __init__(self, module: str, *arguments: str, **options: Any) -> None:
+        super().__init__([module, *arguments], **options)
 
-    def _execute_child(self, args: Sequence[str], *how: Any) -> None:  # type: ignore[override] # Popen's own, in private
-        _executable, _prepare, _close, _pass, cwd, env, _info, _flags, _shell, *pipes = how
+    def _execute_child(self, args: Sequence[str], *options: Any) -> None:  # type: ignore[override] # private in Popen
+        _executable, _prepare, _close, _pass, cwd, env, _info, _flags, _shell, *pipes = options
         ends = pipes[:6]
-        given = [own if end == -1 else end for own, end in enumerate((ends[0], ends[3], ends[5]))]
-        order = {"command": args, "cwd": cwd or os.getcwd(), "environment": dict(os.environ if env is None else env)}
-        self.pid = forkserver().fork(order, given)
+        descriptors = [own if end == -1 else end for own, end in enumerate((ends[0], ends[3], ends[5]))]
+        request = {"command": args, "cwd": cwd or os.getcwd(), "environment": dict(os.environ if env is None else env)}
+        self.pid = forkserver().fork(request, descriptors)
         self._child_created = True
         self._close_pipe_fds(*ends)  # type: ignore[attr-defined]
 
 
-def run(module: str, *arguments: str, **how: Any) -> subprocess.CompletedProcess[str]:
-    """The finished process and what it said, as `subprocess.run` answers; it gets a minute."""
-    with Forked(module, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how) as process:
+def run(module: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a module for at most a minute; return what `subprocess.run` would."""
+    with Forked(module, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
         try:
             out, err = process.communicate(timeout=60)
         except BaseException:
@@ -64,7 +64,7 @@ def run(module: str, *arguments: str, **how: Any) -> subprocess.CompletedProcess
 
 
 class Forkserver:
-    """The process with the imports, which ends with us."""
+    """The process that holds the imports; it ends with this one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -78,10 +78,10 @@ class Forkserver:
             )
         atexit.register(self.end)
 
-    def fork(self, order: dict[str, Any], descriptors: Sequence[int]) -> int:
-        """The process id of a new child."""
+    def fork(self, request: dict[str, Any], descriptors: Sequence[int]) -> int:
+        """Start a child and return its process id."""
         with self._lock, _adopting():
-            socket.send_fds(self._socket, [json.dumps(order).encode()], descriptors)
+            socket.send_fds(self._socket, [json.dumps(request).encode()], descriptors)
             answer = self._socket.recv(_MESSAGE_BYTES)
         assert answer, "the forkserver is dead"
         return int(answer)
@@ -94,13 +94,13 @@ class Forkserver:
 
 @lru_cache(maxsize=1)
 def forkserver() -> Forkserver:
-    """The one of this process, started on first use."""
+    """The forkserver of this process, started on first use."""
     return Forkserver()
 
 
 @contextmanager
 def _adopting() -> Iterator[None]:
-    """Inside the block, descendants of ours that lose their parent become our children."""
+    """Make this process adopt its descendants that lose their parent inside the block."""
     before = ctypes.c_int()
     _prctl(_GET_SUBREAPER, ctypes.addressof(before))
     _prctl(_SET_SUBREAPER, 1)
@@ -116,29 +116,29 @@ def _prctl(option: int, value: int) -> None:
 # --- within the forkserver ---
 
 
-def serve(asked: socket.socket) -> list[str]:
-    """Fork a process for each order; the command, in that process."""
+def serve(requests: socket.socket) -> list[str]:
+    """Fork a process for each request; return the request's command in the new process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
-        message, descriptors, *_ = socket.recv_fds(asked, _MESSAGE_BYTES, 3)
+        message, descriptors, *_ = socket.recv_fds(requests, _MESSAGE_BYTES, 3)
         if not message:
             sys.exit()
-        order = json.loads(message)
-        for name in IMPORTS[order["command"][0]]:
+        request = json.loads(message)
+        for name in IMPORTS[request["command"][0]]:
             importlib.import_module(name)
         gc.freeze()
         if (pid := _fork_twice()) == 0:
-            asked.close()
-            _become(order, descriptors)
-            command: list[str] = order["command"]
+            requests.close()
+            _become(request, descriptors)
+            command: list[str] = request["command"]
             return command
-        asked.send(str(pid).encode())
+        requests.send(str(pid).encode())
         for descriptor in descriptors:
             os.close(descriptor)
 
 
 def _fork_twice() -> int:
-    """The id of a process whose parent is not we, but who adopts it; 0 in that process."""
+    """Fork a grandchild; return its process id, and 0 in the grandchild itself."""
     ours, theirs = os.pipe()
     between = os.fork()
     if between == 0:
@@ -155,26 +155,26 @@ def _fork_twice() -> int:
     return pid
 
 
-def _become(order: dict[str, Any], descriptors: Sequence[int]) -> None:
+def _become(request: dict[str, Any], descriptors: Sequence[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for own, given in enumerate(descriptors):
-        os.dup2(given, own)
-        os.close(given)
-    os.chdir(order["cwd"])
+    for target, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+    os.chdir(request["cwd"])
     os.environ.clear()
-    os.environ.update(order["environment"])
-    sys.argv = list(order["command"])
+    os.environ.update(request["environment"])
+    sys.argv = list(request["command"])
     util.spawnv_passfds = _fork_instead
 
 
-def _fork_instead(_path: str, arguments: Sequence[Any], kept: Sequence[int]) -> int:
+def _fork_instead(_path: str, arguments: Sequence[Any], inherited: Sequence[int]) -> int:
     """Run the `-c PROGRAM` of a helper process of multiprocessing, its forkserver above all, in a fork of this one."""
     if pid := os.fork():
         return pid
     program = os.fsdecode(arguments[list(map(os.fsdecode, arguments)).index("-c") + 1])
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in kept:
-            with suppress(OSError):  # the folder's own
+        if int(name) > 2 and int(name) not in inherited:
+            with suppress(OSError):  # the listing's own descriptor
                 os.close(int(name))
     try:
         exec(program, {"__name__": "__main__"})

@@ -1,4 +1,4 @@
-"""Entry point of a child of the forkserver: which of some modules it has without importing them."""
+"""Entry point of a child of the forkserver that reports which heavy modules it inherited."""
 
 import sys
 from multiprocessing.connection import Connection
@@ -7,6 +7,6 @@ HEAVY = ("torch", "torch._dynamo", "torchvision", "sklearn", "scipy", "pytorch_o
 
 
 def send_loaded(pipe: Connection) -> None:
-    """Send those of `HEAVY` that are loaded."""
+    """Send the names in `HEAVY` that are loaded."""
     pipe.send([name for name in HEAVY if name in sys.modules])
     pipe.close()

@@ -1,5 +1,5 @@
-"""One thread of torch for every test of a module or folder that imports this: numbers and timings do not depend on
-how many cores there are, and tests beside each other do not fight for them.
+"""Limit torch to one thread in every test of a module or folder that imports this: results and timings do not depend
+on the number of cores, and tests that run in parallel do not compete for them.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Torch computes with one thread."""
+    """Limit torch to one thread during the test."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""Where the real data sets lie, for tests that read them: KOTRAIN_DATA_DIR, or `../shared/data` beside the checkout."""
+"""Location of the real data sets: KOTRAIN_DATA_DIR, or `../shared/data` beside the checkout."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ DATA_DIR = Path(os.environ.get("KOTRAIN_DATA_DIR") or Path(__file__).parents[2] 
 
 
 def real(name: str) -> Located:
-    """Where the set's real files lie; skips the test where they do not."""
+    """Return the location of a data set's real files; skip the test if they are missing."""
     located = locate(name, DATA_DIR)
     if located is None:
         pytest.skip(f"no {name} under {DATA_DIR}: set KOTRAIN_DATA_DIR, or `{fetch_command(name)}`")

@@ -1,4 +1,4 @@
-"""A store elsewhere whose transfers wait at a gate: importing this makes `slow://` known to fsspec."""
+"""A remote store whose transfers wait at a gate: importing this module registers `slow://` with fsspec."""
 
 import threading
 
@@ -7,17 +7,17 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 
 class SlowFiles(MemoryFileSystem):
-    """Files elsewhere, that wait at a gate."""
+    """Remote files whose transfers wait until `gate` is set."""
 
     protocol = "slow"
     cachable = False
     gate = threading.Event()
     error: Exception | None = None
-    asked = 0
+    transfers = 0
     progress = None
 
     def _wait(self, progress):
-        type(self).asked += 1
+        type(self).transfers += 1
         type(self).progress = progress
         self.gate.wait(60)
         if self.error is not None:

@@ -1,4 +1,4 @@
-"""Streams as a page hears them: parsed events, in a thread where they are not over by themselves."""
+"""Clients of event streams: parsed events, received in a thread if the stream does not end on its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Event:
 
 
 def parse(lines: Iterable[str]) -> Iterator[Event]:
-    """Events as the standard has them; comments and `retry` are passed over."""
+    """Yield the events of a stream in the server-sent events format; comments and `retry` are skipped."""
     fields: dict[str, str] = {}
     for line in lines:
         if line:
@@ -34,37 +34,37 @@ def parse(lines: Iterable[str]) -> Iterator[Event]:
 
 
 class Page:
-    """What a page keeps of a job's stream, however often it was cut off."""
+    """The state that a page builds from a job's stream, across any number of reconnections."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.points: dict[str, dict[int, float | None]] = {}
 
-    def hear(self, event: Event) -> None:
+    def receive(self, event: Event) -> None:
         self.events.append(event)
-        back = event.data.get("rewind_to")
-        if back is not None:
-            kept = {name: {s: v for s, v in of.items() if s < back} for name, of in self.points.items()}
-            self.points = {name: of for name, of in kept.items() if of}
+        rewind_to = event.data.get("rewind_to")
+        if rewind_to is not None:
+            points = {name: {s: v for s, v in curve.items() if s < rewind_to} for name, curve in self.points.items()}
+            self.points = {name: curve for name, curve in points.items() if curve}
         for name, curve in event.data.get("points", {}).items():
-            told = self.points.setdefault(name, {})
+            values = self.points.setdefault(name, {})
             for step, value, _ in zip(curve["steps"], curve["values"], curve["wall_seconds"], strict=True):
-                assert step not in told, f"{name} of step {step} was told twice"
-                told[step] = value
+                assert step not in values, f"{name} of step {step} was sent twice"
+                values[step] = value
 
     @property
     def last_id(self) -> str | None:
         return self.events[-1].id if self.events else None
 
     @property
-    def is_over(self) -> bool:
+    def has_ended(self) -> bool:
         return bool(self.events) and self.events[-1].name == "end"
 
     def named(self, name: str) -> list[Event]:
         return [event for event in self.events if event.name == name]
 
     def seqs(self) -> list[int]:
-        """Of all events that the job's history has, too."""
+        """Sequence numbers of the events that are also in the job's history."""
         return [event.data["seq"] for event in self.events if event.name in ("status", "log")]
 
     def statuses(self) -> list[str]:
@@ -72,8 +72,8 @@ class Page:
 
 
 @dataclass
-class Listening:
-    """A page that listens in a thread, once, until the stream ends or breaks; it goes on where it was left."""
+class Listener:
+    """One connection to a stream, read in a thread until it ends or breaks; resumes after the page's last event."""
 
     url: str
     key: str
@@ -99,34 +99,34 @@ class Listening:
                 self.status = response.status_code
                 self.is_open.set()
                 for event in parse(response.iter_lines()):
-                    self.page.hear(event)
+                    self.page.receive(event)
         except (httpx2.TransportError, AssertionError) as error:
             self.error = error
         finally:
             self.is_open.set()
 
-    def opened(self) -> Listening:
-        """Wait for the answer to begin."""
+    def opened(self) -> Listener:
+        """Wait until the response begins."""
         assert self.is_open.wait(30)
         assert self.status == 200, self.error
         return self
 
-    def over(self) -> Page:
-        """Wait for the stream's end, which is a clean one."""
+    def wait_until_end(self) -> Page:
+        """Wait until the stream has ended without an error."""
         self._thread.join(60)
         assert not self._thread.is_alive(), "the stream does not end"
         assert self.error is None, self.error
         return self.page
 
-    def broken(self) -> Page:
-        """Wait until it has ended, in whatever way."""
+    def wait_until_closed(self) -> Page:
+        """Wait until the stream has ended, with or without a transport error."""
         self._thread.join(60)
         assert not self._thread.is_alive(), "the stream does not end"
         assert not isinstance(self.error, AssertionError), self.error
         return self.page
 
-    def heard(self, count: int = 1) -> Page:
-        """Wait for so many events."""
+    def wait_for_events(self, count: int = 1) -> Page:
+        """Wait until `count` events have arrived."""
         until(lambda: len(self.page.events) >= count or self.error)
         assert self.error is None, self.error
         return self.page

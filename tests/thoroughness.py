@@ -1,4 +1,4 @@
-"""How much of a simulation runs: a quarter in `make test`, all of it in `make test-all`."""
+"""Number of replicates of a simulation: a quarter in `make test`, all in `make test-all`."""
 
 import os
 
@@ -6,5 +6,5 @@ IS_FULL = os.environ.get("KOTRAIN_TESTS") == "full"
 
 
 def replicates(full: int) -> int:
-    """How many of `full` replicates to run; what a test asserts of their share has to allow for that number."""
+    """Number of replicates to run out of `full`; limits that a test asserts have to allow for this number."""
     return full if IS_FULL else full // 4

@@ -1,4 +1,4 @@
-"""Waiting for what happens in another thread or process."""
+"""Waits for events in other threads and processes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable
 
 SHORTEST, LONGEST = 0.01, 0.1
-"""Seconds between two looks, which get rarer: looking costs what is waited for a part of the machine."""
+"""Seconds between two checks. The pause grows, because each check takes CPU time from the awaited process."""
 
 
 def until(condition: Callable[[], object], seconds: float = 60) -> object:
-    """What `condition` answers, once that is true."""
+    """Return the value of `condition()` once it is true."""
     deadline = time.monotonic() + seconds
     pause = SHORTEST
     while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, f"the condition was not met within {seconds:g} s"
         time.sleep(pause)
         pause = min(LONGEST, 1.3 * pause)
     return value

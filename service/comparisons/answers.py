@@ -1,4 +1,4 @@
-"""Answers of comparisons, shared with the SDK and therefore without numpy. Numbers are in the unit of the metric."""
+"""Answers of comparisons, shared with the SDK and therefore free of numpy. Numbers are in the unit of the metric."""
 
 from __future__ import annotations
 
@@ -46,9 +46,11 @@ class PairDetail(Output):
 
     sd: float | None = Field(description="Standard deviation of the paired differences (ddof 1).")
     correlation: float | None = Field(
-        description="Between the values of a and b over the seeds: the higher, the more pairing helps."
+        description="Correlation of a and b over seeds; the higher it is, the more precise is the paired difference."
     )
-    skewed: bool | None = Field(description="Whether the differences are too skewed for a t test; null: too few.")
+    skewed: bool | None = Field(
+        description="Whether the differences are too skewed for a t test; null if there are too few."
+    )
     p_permutation: float | None = Field(description="Sign-flip permutation test, if the differences are skewed.")
     p_wilcoxon: float | None = Field(description="Wilcoxon's signed-rank test, from 6 pairs on.")
     cliffs_delta: float | None = Field(description="P(a > b) - P(a < b) over all runs, from -1 to 1.")
@@ -68,9 +70,9 @@ class PairView(Output):
         description="95 % interval of the difference: the t interval of this pair alone, or with planned looks the "
         "repeated confidence interval, which holds for all pairs and looks at once (`methods` names it)."
     )
-    p: float | None = Field(description="Of this pair alone; with planned looks, the repeated p value.")
+    p: float | None = Field(description="p value of this pair alone; with planned looks, the repeated p value.")
     p_adjusted: float | None = Field(
-        description="Adjusted for all pairs tested together: by Holm's method, or multiplied by their number."
+        description="p value adjusted for all pairs tested together: by Holm's method, or multiplied by their number."
     )
     significant: bool = Field(description="Whether the difference is decided at a family-wise error rate of 5 %.")
     seeds_needed: int | None = Field(
@@ -92,10 +94,12 @@ class LeftOut(Output):
     """Matching jobs that are in no group, by reason."""
 
     unfinished: int = Field(description="Queued or running.")
-    failed: int = Field(description="Failed other than by diverging, which says nothing about the optimizer.")
+    failed: int = Field(description="Failed for reasons other than divergence, which are unrelated to the optimizer.")
     cancelled: int
-    without_metric: int = Field(description="Finished without the metric: tuning jobs have no test metrics.")
-    repeated: int = Field(description="Older runs of a seed that ran again.")
+    without_metric: int = Field(
+        description="Finished without the metric; tuning jobs, for example, have no test metrics."
+    )
+    repeated: int = Field(description="Earlier runs of a seed that was repeated.")
 
 
 class CompareAnswer(Output):
@@ -197,7 +201,7 @@ class FirstToTarget(Output):
     a_first: int
     b_first: int
     ties: int = Field(description="Seeds on which both took the same number of steps, or both missed.")
-    p: float | None = Field(description="Exact sign test, of this pair alone.")
+    p: float | None = Field(description="p value of the exact sign test of this pair alone.")
     cannot_say: str | None
 
 
@@ -269,7 +273,7 @@ class AcrossTasks(Output):
 
 
 class Assumption(Output):
-    """An assumption of the verdict, and whether it holds; `holds` is null if runs cannot show it."""
+    """An assumption of the verdict, and whether it holds; `holds` is null if it cannot be checked."""
 
     name: str
     holds: bool | None
@@ -277,7 +281,7 @@ class Assumption(Output):
 
 
 class ComparisonProgress(Output):
-    """How far a comparison is."""
+    """Progress of a comparison."""
 
     phase: Literal["tuning", "reporting", "finished"]
     jobs: int = Field(description="Runs requested so far.")
@@ -288,7 +292,7 @@ class ComparisonProgress(Output):
     diverged: int
     failed: int
     cancelled: int
-    reused: int = Field(description="Runs that existed already.")
+    reused: int = Field(description="Runs that existed before the comparison.")
     seconds_used: float = Field(description="Device time of its own runs.")
     seconds_left: float | None = Field(
         description="Estimated device time to the end, at most; null without a similar run."
@@ -318,7 +322,7 @@ class Estimate(Output):
 
     task: str
     optimizer: str
-    seconds: float | None = Field(description="Of one run with the whole budget; null without a similar run.")
+    seconds: float | None = Field(description="Duration of one run with the whole budget; null without a similar run.")
     runs: int = Field(description="Number of earlier runs behind the estimate.")
 
 
@@ -329,7 +333,7 @@ class ComparisonDryRun(Output):
     methods: str = Field(description="Methods paragraph for your paper.")
     jobs_at_least: int = Field(description="Runs if the first look decides.")
     jobs_at_most: int
-    reused: int = Field(description="Of the first runs, those that exist already.")
+    reused: int = Field(description="Number of existing runs among the first ones.")
     seconds_at_most: float | None = Field(description="Estimated device time of all runs; null without a similar run.")
     estimates: list[Estimate]
 

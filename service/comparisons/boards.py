@@ -1,4 +1,4 @@
-"""Answers of the leaderboard, shared with the SDK and therefore without numpy."""
+"""Answers of the leaderboard, shared with the SDK and therefore free of numpy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The planned runs of a comparison and their jobs: existing ones are reused, others submitted, results read back."""
+"""The planned runs of a comparison and their jobs: reuse existing jobs, submit the others, load results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from service.storage.tables import Comparison, ComparisonCell, Job, Worker
 KEY = ("phase", "task", "optimizer", "trial", "rung", "seed")
 
 
-# Single fields, because parsing 400 whole environments would take most of the time.
+# Selects single fields, because parsing 400 complete environments would take most of the time.
 LOAD = text(
     """
     SELECT phase, task, optimizer, trial, rung, seed, job_id, is_reused, users.name AS owner, job.status, job.reason,
@@ -55,7 +55,7 @@ ENVIRONMENT = ("device_kind", "device_name", "torch", "data_hash", "engine_versi
 
 
 def load(session: Session, comparison: Comparison, plan: Plan) -> list[CellRun]:
-    """All cells so far, tuning before reported ones."""
+    """All cells with a job, tuning before reporting."""
     parsed = cache(json.loads)  # most runs share one text
     rows = session.execute(LOAD, {"comparison": comparison.id, "metric": plan.metric})
     return [
@@ -88,13 +88,13 @@ def load(session: Session, comparison: Comparison, plan: Plan) -> list[CellRun]:
 
 # --- find or submit --------------------------------------------------------------------------------------------------
 
-# Finished jobs before unfinished ones, the oldest first: repeating the query finds the same jobs.
+# Finished jobs before unfinished ones, oldest first, so that a repeated query finds the same jobs.
 FIND = text(
     """
     SELECT DISTINCT ON (number) number, jobs.id
     FROM (SELECT ordinality AS number, kotrain_fingerprint(spec) AS fingerprint, spec ->> 'device' AS device, stamp,
                  spec -> 'target' AS target
-          FROM unnest(CAST(:specs AS jsonb[]), CAST(:stamps AS text[])) WITH ORDINALITY AS asked(spec, stamp)) AS wanted
+          FROM unnest(CAST(:specs AS jsonb[]), CAST(:stamps AS text[])) WITH ORDINALITY AS specs(spec, stamp)) AS wanted
     JOIN jobs ON jobs.fingerprint = wanted.fingerprint AND jobs.data_stamp = wanted.stamp
          AND wanted.target IN ('null', jobs.spec -> 'target')
     WHERE (status IN ('queued', 'running') AND NOT cancel_requested
@@ -108,9 +108,9 @@ FIND = text(
 
 
 def find(session: Session, plan: Plan, cells: Sequence[Cell]) -> dict[Cell, UUID]:
-    """Existing jobs of these cells, of any user: same spec, data, engine, torch and kind of device.
+    """Existing jobs for these cells, of any user: with the same spec, data, engine, torch and kind of device.
 
-    If the task has a target, they watched for the same one.
+    If the task has a target, they recorded hits of the same target.
     """
     reusable = [cell for cell in cells if plan.reuses(cell.task)]
     if not reusable:
@@ -131,7 +131,7 @@ def find(session: Session, plan: Plan, cells: Sequence[Cell]) -> dict[Cell, UUID
 
 
 def _torches(session: Session) -> list[str]:
-    """The torch versions of current jobs: those of workers that are up, or that of the last finished job."""
+    """Current torch versions: those of live workers, or that of the last finished job."""
     up = select(Worker.torch).where(is_up(), Worker.torch.is_not(None)).distinct()
     last = select(Job.environment["torch"].as_string()).where(Job.environment.is_not(None))
     last = last.order_by(Job.finished_at.desc().nulls_last()).limit(1)
@@ -139,7 +139,7 @@ def _torches(session: Session) -> list[str]:
 
 
 def _auto(session: Session) -> str | None:
-    """The device of a job with `auto` on every worker; None if it depends on the worker."""
+    """The device that `auto` selects on every live worker; None if it depends on the worker."""
     kinds = {has_cuda(devices) for devices in session.scalars(select(Worker.devices).where(is_up()))}
     return None if len(kinds) != 1 else "cuda" if kinds.pop() else "cpu"
 
@@ -147,7 +147,7 @@ def _auto(session: Session) -> str | None:
 def provide(session: Session, comparison: Comparison, plan: Plan, cells: Sequence[Cell]) -> None:
     """Assign a job to each cell: an existing one or a new one. Cells with equal specs share it."""
     existing = find(session, plan, cells)
-    own = _own_jobs(session, comparison)
+    own_jobs = _own_jobs(session, comparison)
     fresh: dict[str, list[Cell]] = {}
     for cell in cells:
         if cell not in existing:
@@ -162,7 +162,7 @@ def provide(session: Session, comparison: Comparison, plan: Plan, cells: Sequenc
                 "comparison_id": comparison.id,
                 **cell._asdict(),
                 "job_id": (existing | new)[cell],
-                "is_reused": cell in existing and existing[cell] not in own,
+                "is_reused": cell in existing and existing[cell] not in own_jobs,
             }
             for cell in cells
         ],
@@ -170,9 +170,9 @@ def provide(session: Session, comparison: Comparison, plan: Plan, cells: Sequenc
 
 
 def _own_jobs(session: Session, comparison: Comparison) -> set[UUID]:
-    """Jobs that this comparison submitted: two optimizers share runs if tuning chose the other's fixed parameters."""
-    made = select(ComparisonCell.job_id).where(ComparisonCell.comparison_id == comparison.id)
-    return set(session.scalars(made.where(ComparisonCell.is_reused.is_(False))))
+    """Jobs that this comparison submitted. Optimizers share jobs if tuning chooses another one's fixed parameters."""
+    jobs = select(ComparisonCell.job_id).where(ComparisonCell.comparison_id == comparison.id)
+    return set(session.scalars(jobs.where(ComparisonCell.is_reused.is_(False))))
 
 
 def _request(comparison: Comparison, plan: Plan, spec: Mapping[str, Any]) -> JobRequest:
@@ -188,7 +188,7 @@ def _request(comparison: Comparison, plan: Plan, spec: Mapping[str, Any]) -> Job
 
 
 def forget(session: Session, comparison: Comparison, cells: Sequence[Cell]) -> None:
-    """Remove these cells from their jobs, so that others are assigned."""
+    """Remove the jobs of these cells, so that others can be assigned."""
     if cells:
         key = tuple_(*(getattr(ComparisonCell, name) for name in KEY))
         session.execute(
@@ -199,7 +199,7 @@ def forget(session: Session, comparison: Comparison, cells: Sequence[Cell]) -> N
 
 
 def lost(runs: Sequence[CellRun]) -> Iterator[Cell]:
-    """Cells whose reused job ended without a result: a job of the comparison replaces it."""
+    """Cells whose reused job ended without a result, so that the comparison submits its own."""
     for run in runs:
         if run.is_reused and run.result.failed:
             yield run.cell

@@ -16,20 +16,20 @@ from service.datasets import layouts
 from service.specs.catalog.datasets import Dataset
 from service.specs.training import TrainSpec
 
-# The median of the latest runs, so that a busy machine does not distort estimates for long. The inner query reads ids
-# alone, because the fields that distinguish runs are in documents, and a hundred thousand need not be read.
+# The median of the latest runs, so that a busy machine does not distort estimates for long. The inner query selects ids
+# only: the other fields are in JSON documents, of which at most 2000 per data set and model should be read.
 SECONDS_PER_STEP = text(
     """
-    WITH asked AS MATERIALIZED (
+    WITH tasks AS MATERIALIZED (
         SELECT ordinality - 1 AS task, spec #>> '{dataset,name}' AS dataset, spec #>> '{model,name}' AS model,
                spec -> 'model' AS model_spec, spec -> 'batch_size' AS batch_size, spec ->> 'device' AS device
-        FROM unnest(CAST(:specs AS jsonb[])) WITH ORDINALITY AS questions(spec, ordinality)),
+        FROM unnest(CAST(:specs AS jsonb[])) WITH ORDINALITY AS specs(spec, ordinality)),
     recent AS MATERIALIZED (
         SELECT jobs.dataset, jobs.model, jobs.optimizer, spec -> 'model' AS model_spec,
                spec -> 'batch_size' AS batch_size, environment ->> 'device_kind' AS device_kind,
                coalesce(spec #>> '{optimizer,params,collision}', spec #>> '{optimizer,params,control}', '') AS form,
                (summary ->> 'total_seconds')::float8 AS seconds, (summary ->> 'steps')::float8 AS steps
-        FROM (SELECT DISTINCT dataset, model FROM asked) AS kind
+        FROM (SELECT DISTINCT dataset, model FROM tasks) AS kind
         CROSS JOIN LATERAL (
             SELECT id FROM jobs
             WHERE jobs.dataset = kind.dataset AND jobs.model = kind.model AND status = 'succeeded'
@@ -37,7 +37,7 @@ SECONDS_PER_STEP = text(
         JOIN jobs ON jobs.id = latest.id)
     SELECT task, optimizer, form, count(*) AS runs,
            percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds / steps) AS seconds_per_step
-    FROM asked JOIN recent USING (dataset, model, model_spec, batch_size)
+    FROM tasks JOIN recent USING (dataset, model, model_spec, batch_size)
     WHERE steps > 0 AND (device = 'auto' OR device_kind = device)
     GROUP BY task, optimizer, form
     """
@@ -50,7 +50,7 @@ Seen = dict[tuple[str, str], tuple[float, int]]
 def estimate(session: Session, plan: Plan) -> dict[tuple[int, int], Estimate]:
     """(task, optimizer) -> duration of one run with the whole budget.
 
-    An optimizer without runs on a task is assumed to be as slow as the slowest one with runs.
+    An optimizer without runs on a task is assumed to be as slow as the slowest optimizer with runs.
     """
     durations: dict[tuple[int, int], Estimate] = {}
     seen_by_task = _seen(session, plan)

@@ -1,7 +1,7 @@
-"""Optimizers by mean within each setting. Two queries, whatever the number of runs.
+"""Optimizers ranked by mean within each setting, read by two queries.
 
-The values that rank an optimizer first are also those it is tested with. Therefore p is adjusted for all pairs that
-could have been tested, not only for those with the first.
+The same values rank the optimizers and test them. Therefore p is adjusted for all pairs of a board, not only for the
+pairs with the first.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from service.specs.metric_text import sign
 from service.storage.tables import Job
 
 MOST_BOARDS = 50
-"""Boards shown, those with most runs."""
+"""Maximum number of boards; those with most runs are shown."""
 MOST_ROWS = 200
-"""Combinations of optimizer and setting that are read: those with most runs, then the latest."""
+"""Maximum number of combinations of optimizer and setting; those with most runs are read, then the latest."""
 MOST_PAIRED = 40
-"""Rows of a board up to which every pair is tested, for Holm's adjustment; beyond, it is Bonferroni's."""
+"""Maximum number of rows for Holm's adjustment, which tests every pair; larger boards use Bonferroni's."""
 
 # The latest run of each seed counts. `setting` is the fingerprint without the seed, so that no document is parsed.
 RUNS = text(
@@ -64,10 +64,10 @@ class _Row:
 
 
 def leaderboard(session: Session, dataset: str, model: str, metric: str) -> Leaderboard:
-    """The boards of a data set and model. Raises Invalid for a metric without a better direction."""
+    """The boards of a data set and model. Raises Invalid if the metric has no better direction."""
     direction = sign(metric)
-    named = {"dataset": dataset, "model": model, "metric": metric, "rows": MOST_ROWS}
-    rows = session.execute(RUNS, named).all()
+    parameters = {"dataset": dataset, "model": model, "metric": metric, "rows": MOST_ROWS}
+    rows = session.execute(RUNS, parameters).all()
     specs = _specs(session, [row.example for row in rows])
     boards: dict[str, tuple[dict[str, Any], list[_Row]]] = {}
     for row in rows:
@@ -152,5 +152,5 @@ def behind_first(rows: Sequence[Mapping[int, float]]) -> tuple[list[stats.Paired
 
 
 def _paired(a: Mapping[int, float], b: Mapping[int, float]) -> stats.Paired:
-    both = sorted(a.keys() & b.keys())
-    return stats.paired_difference([a[seed] for seed in both], [b[seed] for seed in both])
+    common = sorted(a.keys() & b.keys())
+    return stats.paired_difference([a[seed] for seed in common], [b[seed] for seed in common])

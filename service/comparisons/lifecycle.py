@@ -1,7 +1,7 @@
-"""Comparisons from their request to their end.
+"""The life cycle of comparisons: create, advance, answer, cancel.
 
-Nothing here waits: `advance` requests the runs that are due. It is called when a comparison is created, and by the
-workers' maintenance whenever jobs have ended; a further call changes nothing.
+Nothing here waits. `advance` submits the runs that are due; it is called when a comparison is created, and by the
+workers' maintenance when jobs have ended. It is idempotent.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ from service.storage.database import storable
 from service.storage.tables import Comparison, User, Worker
 from service.validation import field_errors
 
-# Two comparisons that need the same run at the same time have to find each other's job.
+# Serializes the submission of runs, so that two comparisons that need the same run share a job.
 LOCK = text("SELECT pg_advisory_xact_lock(hashtext('kotrain.cells'))")
 
 
-# Everything an answer depends on, but for the estimates of time: an answer on 400 jobs takes 20 times as long.
+# The cache key of an answer: everything it depends on except estimates. Computing an answer on 400 jobs takes 20 times
+# as long as this query.
 STATE = text(
     """
     SELECT count(*), count(*) FILTER (WHERE status = 'queued'), count(*) FILTER (WHERE status = 'running'),
@@ -49,8 +50,8 @@ STATE = text(
     FROM comparison_cells JOIN jobs ON jobs.id = job_id WHERE comparison_id = :comparison
     """
 )
-MOST_KEPT = 40_000
-"""Runs and pairs of all cached answers: about 100 MB. The largest comparison has 20,000."""
+MOST_CACHED = 40_000
+"""Maximum number of runs and pairs in all cached answers, about 100 MB; the largest comparison has 20,000."""
 _answers: OrderedDict[tuple[Any, ...], ComparisonAnswer] = OrderedDict()
 _lock = Lock()
 
@@ -60,12 +61,12 @@ _lock = Lock()
 
 def resolved_plan(session: Session, request: ComparisonRequest) -> Plan:
     """The plan of a request on the current workers. Raises Invalid with pointers into the request."""
-    counted = cache(lambda name: layouts.train_records(default_dataset(name), settings().data))
+    record_count = cache(lambda name: layouts.train_records(default_dataset(name), settings().data))
     plan = resolve(
         request,
         {"auto": _device(session)},
         most_jobs=settings().max_comparison_jobs,
-        records=counted,
+        records=record_count,
         classes=lambda dataset: layouts.classes(dataset, settings().data),
     )
     _check(session, plan)
@@ -81,7 +82,7 @@ def _device(session: Session) -> str:
 
 
 def _check(session: Session, plan: Plan) -> None:
-    """Raises Invalid for tasks whose jobs would fail."""
+    """Raise Invalid for tasks whose jobs would be refused."""
     errors: list[FieldError] = []
     for number in range(len(plan.tasks)):
         try:
@@ -115,7 +116,7 @@ def dry_run(session: Session, request: ComparisonRequest) -> ComparisonDryRun:
 
 
 def create(session: Session, user: User, request: ComparisonRequest) -> Comparison:
-    """Store the plan and request its first runs."""
+    """Store the plan and submit its first runs."""
     plan = resolved_plan(session, request)
     comparison = Comparison(
         id=uuid7(), user=user, name=request.name, plan=plan.model_dump(mode="json"), status=ComparisonStatus.RUNNING
@@ -128,7 +129,7 @@ def create(session: Session, user: User, request: ComparisonRequest) -> Comparis
 
 
 def get(session: Session, comparison_id: UUID) -> Comparison:
-    """The comparison, or `NotFound`."""
+    """The comparison. Raises NotFound."""
     comparison = session.get(Comparison, comparison_id)
     if comparison is None:
         raise NotFound(f"comparison {comparison_id} not found")
@@ -145,7 +146,7 @@ def find(session: Session, limit: int, after: UUID | None) -> tuple[Sequence[Com
 
 
 def cancel(session: Session, user: User, comparison_id: UUID) -> Comparison:
-    """End a comparison and those of its jobs that only it needs; a second call changes nothing."""
+    """Cancel a comparison and those of its jobs that only it needs. Idempotent."""
     comparison = session.scalar(select(Comparison).where(Comparison.id == comparison_id).with_for_update(of=Comparison))
     if comparison is None:
         raise NotFound(f"comparison {comparison_id} not found")
@@ -172,9 +173,9 @@ def answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
         for older in [other for other in _answers if other[0] == comparison.id]:
             del _answers[older]
         _answers[state] = current
-        kept = sum(map(_weight, _answers.values()))
-        while kept > MOST_KEPT:
-            kept -= _weight(_answers.popitem(last=False)[1])
+        total = sum(map(_weight, _answers.values()))
+        while total > MOST_CACHED:
+            total -= _weight(_answers.popitem(last=False)[1])
     return current
 
 
@@ -200,7 +201,7 @@ def stored_plan(comparison: Comparison) -> Plan:
     except (ValidationError, LookupError) as error:
         raise Conflict(
             f"the plan of comparison {comparison.id} is of another version of kotrain and cannot be read by this one "
-            f"({str(error).splitlines()[0]}): ask for the comparison anew",
+            f"({str(error).splitlines()[0]}): submit the comparison again",
             current_status=comparison.status,
             message=comparison.message,
         ) from error
@@ -211,7 +212,7 @@ def stored_plan(comparison: Comparison) -> Plan:
 
 
 def advance_one(session: Session, comparison_id: UUID) -> None:
-    """`advance`, unless another process holds the comparison, or it is over."""
+    """Advance a comparison, unless another process has locked it or it has ended."""
     session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))  # a large plan takes long to schedule
     comparison = session.scalar(
         select(Comparison)
@@ -223,7 +224,7 @@ def advance_one(session: Session, comparison_id: UUID) -> None:
 
 
 def fail(session: Session, comparison_id: UUID, message: str) -> None:
-    """End a comparison that cannot continue, unless it is over, and those of its jobs that only it needs."""
+    """Fail a comparison that cannot continue, and cancel the jobs that only it needs; no effect if it has ended."""
     comparison = session.scalar(
         select(Comparison)
         .where(Comparison.id == comparison_id, Comparison.status == ComparisonStatus.RUNNING)
@@ -236,7 +237,7 @@ def fail(session: Session, comparison_id: UUID, message: str) -> None:
 
 
 def advance(session: Session, comparison: Comparison) -> None:
-    """Request the runs that are due, and end the comparison once none is left."""
+    """Submit the runs that are due, or end the comparison if all have ended."""
     plan = stored_plan(comparison)
     while True:
         runs = cells.load(session, comparison, plan)
@@ -247,7 +248,7 @@ def advance(session: Session, comparison: Comparison) -> None:
             break
         session.execute(LOCK)
         cells.forget(session, comparison, sorted(lost))
-        cells.provide(session, comparison, plan, missing)  # a reused job may be finished, so that further cells are due
+        cells.provide(session, comparison, plan, missing)  # a reused job may have ended, so that more cells are due
     if all(result.is_final for result in results.values()):
         reported = [result for cell, result in results.items() if cell.phase == "report"]
         tasks = [schedule.TaskResults(plan, results, task) for task in range(len(plan.tasks))]
@@ -257,7 +258,7 @@ def advance(session: Session, comparison: Comparison) -> None:
 
 
 def _end_early(session: Session, comparison: Comparison, status: ComparisonStatus) -> None:
-    """End a comparison, and those of its jobs that only it needs."""
+    """End a comparison, and cancel the jobs that only it needs."""
     session.execute(LOCK)
     actions.cancel_many(session, cells.unneeded(session, comparison))
     _end(session, comparison, status)

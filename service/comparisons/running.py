@@ -1,4 +1,4 @@
-"""Which comparisons are running; apart from their lifecycle, so that a worker without one does not import that."""
+"""The running comparisons; separate from their life cycle, so that workers without comparisons need not import it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stored jobs that a question of `GET /v1/compare` means, and its answer. Two queries at most."""
+"""The stored jobs that match a query of `GET /v1/compare`, and its answer. At most two SQL queries."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from service.specs.training import TrainSpec
 from service.storage.tables import Job, MetricChunk, User
 
 MOST_JOBS = 5000
-"""Limit of matching jobs; a question that matches more is a mistake."""
+"""Maximum number of matching jobs; a query that matches more is probably a mistake."""
 
 CHOICES = frozenset({"dataset", "model", "optimizer", "schedule"})
-"""Fields of a spec that have a name and parameters."""
+"""Fields of a spec that consist of a name and parameters."""
 
 
 def _one_of(names: Iterable[str], kind: str) -> AfterValidator:
@@ -64,7 +64,7 @@ def _where(where: str) -> str:
 
 
 def _value(text: str) -> Any:
-    """The JSON value of a text, or else the text itself. Raises ValueError for JSON that PostgreSQL cannot store."""
+    """The text parsed as JSON, or unchanged if it is not JSON. Raises ValueError if PostgreSQL cannot store it."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -76,7 +76,7 @@ def _value(text: str) -> Any:
 
 
 Words = Annotated[str, Field(max_length=256, pattern=STORABLE)]
-"""Free text of a question."""
+"""Free text of a query."""
 
 
 def _dataset(name: str) -> str:
@@ -140,7 +140,7 @@ class CompareQuery(BaseModel):
 
 
 def compare(session: Session, query: CompareQuery) -> CompareAnswer:
-    """Compare the stored jobs that match. Raises Invalid for a question without a model and for mixed settings."""
+    """Compare the stored jobs that match. Raises Invalid for a query without a model and for mixed settings."""
     if query.model is None and query.group_by != "model":
         raise Invalid.field("model", "name a model, or compare models with group_by=model")
     target = query.target_to_reach
@@ -168,7 +168,7 @@ def _rows(session: Session, matching: Select[Any]) -> Sequence[Row[Any]]:
 
 
 def _read(rows: Sequence[Row[Any]]) -> list[StoredRun]:
-    parsed = cache(json.loads)  # most runs share one text; parsing each would take half of the time
+    parsed = cache(json.loads)  # most runs share one text; parsing all would take half of the time
     return [
         StoredRun(
             job=row.id,
@@ -184,17 +184,17 @@ def _read(rows: Sequence[Row[Any]]) -> list[StoredRun]:
 
 
 def _matching(query: CompareQuery) -> Select[Any]:
-    """All jobs of the question in any state, with the metric's last value and the recorded target hit."""
-    chosen = [Job.dataset == query.dataset]
+    """Select all matching jobs in any state, with the metric's last value and the recorded target hit."""
+    conditions = [Job.dataset == query.dataset]
     if query.model is not None:
-        chosen.append(Job.model == query.model)
+        conditions.append(Job.model == query.model)
     if query.optimizer:
-        chosen.append(Job.optimizer.in_(query.optimizer))
+        conditions.append(Job.optimizer.in_(query.optimizer))
     if query.user is not None:
-        chosen.append(Job.user_id == select(User.id).where(User.name == query.user).scalar_subquery())
+        conditions.append(Job.user_id == select(User.id).where(User.name == query.user).scalar_subquery())
     for tag in query.tag:
         key, _, value = tag.partition(":")
-        chosen.append(Job.tags.contains({key: value}))
+        conditions.append(Job.tags.contains({key: value}))
     return select(
         Job.id,
         cast(Job.spec.op("-")(cast("seed", Text)), Text).label("spec"),
@@ -205,11 +205,11 @@ def _matching(query: CompareQuery) -> Select[Any]:
         Job.finished_at,
         cast(func.jsonb_extract_path_text(Job.summary, "metrics", query.metric), Double).label("value"),
         Job.summary["target"].label("hit"),
-    ).where(*chosen, *map(_condition, query.where))
+    ).where(*conditions, *map(_condition, query.where))
 
 
 def _condition(where: str) -> ColumnElement[bool]:
-    """`PATH=VALUE` in SQL: VALUE is JSON or else text, and 1 equals 1.0; the path of a choice means its name."""
+    """`PATH=VALUE` in SQL: VALUE is JSON or else text, 1 equals 1.0, and the path of a choice stands for its name."""
     dotted, _, value = where.partition("=")
     path = [*dotted.split("."), *(["name"] if dotted in CHOICES else [])]
     column = Job.environment if path[0] == "environment" else Job.spec
@@ -219,27 +219,27 @@ def _condition(where: str) -> ColumnElement[bool]:
 
 
 def _with_hits(session: Session, query: CompareQuery, target: Target) -> list[StoredRun]:
-    """The runs with the first stored point that meets the target, instead of the hit they recorded.
+    """The runs with the first stored point that meets the target, instead of their recorded hits.
 
-    A run whose points `service.operations.retention` has removed keeps its recorded hit. Raises Invalid if that is of
-    another target, because the run would count as a miss.
+    A run whose points `service.operations.retention` has removed keeps its recorded hit. Raises Invalid if that hit
+    belongs to another target, because the run would count as a miss.
     """
     has_points = exists().where(MetricChunk.job_id == Job.id).label("has_points")
     rows = _rows(session, _matching(query).add_columns(has_points))
     runs = _read(rows)
     hits = targets.first_hits(session, [run.job for run in runs if run.counts], target)
     watched = target.model_dump(mode="json")
-    with_hits, lost = [], 0
+    with_hits, unknown = [], 0
     for run, row in zip(runs, rows, strict=True):
         if row.has_points or run.result.diverged or not run.counts:
             with_hits.append(replace(run, hit=hits.get(run.job)))
         else:
             with_hits.append(run)
-            lost += run.spec.get("target") != watched
-    if lost:
+            unknown += run.spec.get("target") != watched
+    if unknown:
         raise Invalid.field(
             "target",
-            f"{lost} of the runs that match no longer have their points, so the step at which they reached "
-            f"{target.value:g} is unknown: ask without a target, with the target of the runs, or for newer runs",
+            f"{unknown} of the runs that match no longer have their points, so the step at which they reached "
+            f"{target.value:g} is unknown: omit the target, use the target of the runs, or select newer runs",
         )
     return with_hits

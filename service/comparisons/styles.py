@@ -1,7 +1,7 @@
-"""Plot style of the optimizers of a comparison: colour, dashes and marker.
+"""Plot styles of the optimizers of a comparison: color, dash pattern and marker.
 
-An optimizer has the colour of its catalog entry wherever it is drawn; its variants differ in dashes and marker, and in
-colour. Pages and reports own the values of colours, dashes and markers: here they are numbers.
+An optimizer has the color of its catalog entry in all figures; its variants get other colors, dashes and markers. Here,
+these are indices: dashboard and reports define the values.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from service.specs.bodies import Output
 from service.specs.catalog.optimizers import COLOURS, OPTIMIZERS
 
 DASHES, MARKERS = 4, 9
-"""Their numbers. Without a common divisor among them and `COLOURS`, 252 optimizers look different."""
+"""Numbers of dash patterns and markers. They and `COLOURS` are coprime, so that 252 optimizers get different styles."""
 
 
 class LookView(Output):
-    """Plot style of an optimizer: numbers of its colour (the same in light and dark), dashes and marker."""
+    """Plot style of an optimizer: indices of its color (the same in light and dark mode), dash pattern and marker."""
 
     colour: int = Field(ge=0, lt=COLOURS)
     dash: int = Field(ge=0, lt=DASHES)
     marker: int = Field(ge=0, lt=MARKERS)
 
 
-def looks(optimizers: Sequence[tuple[str, str]]) -> dict[str, LookView]:
-    """The style of each optimizer of a comparison, given as (label, name); the first 252 are all different.
+def plot_styles(optimizers: Sequence[tuple[str, str]]) -> dict[str, LookView]:
+    """The style of each optimizer of a comparison, given as (label, name); the first 252 are distinct.
 
-    The first label of a name has the colour of the name's catalog entry, unless an earlier name has the same colour.
-    All others take the least used colour: a few of them have one each, and those of well-known optimizers come last.
+    The first label of a name gets the color of the name's catalog entry, unless an earlier name has the same color. All
+    others get the least used color, with the colors of well-known optimizers last.
     """
-    colours = _at_home([name for _, name in optimizers])
+    colours = _catalog_colours([name for _, name in optimizers])
     used = Counter(colours.values())
     taken = {(colour, place % DASHES, place % MARKERS) for place, colour in colours.items()}
     for place in range(len(optimizers)):
         if place in colours:
             continue
-        free = [one for one in range(COLOURS) if (one, place % DASHES, place % MARKERS) not in taken]
-        colours[place] = min(free or range(COLOURS), key=lambda one: (used[one], -one))
+        free = [colour for colour in range(COLOURS) if (colour, place % DASHES, place % MARKERS) not in taken]
+        colours[place] = min(free or range(COLOURS), key=lambda colour: (used[colour], -colour))
         used[colours[place]] += 1
         taken.add((colours[place], place % DASHES, place % MARKERS))
     return {
@@ -48,11 +48,11 @@ def looks(optimizers: Sequence[tuple[str, str]]) -> dict[str, LookView]:
     }
 
 
-def _at_home(names: Sequence[str]) -> dict[int, int]:
-    """Place -> colour, for the labels with the colour of their catalog entry."""
+def _catalog_colours(names: Sequence[str]) -> dict[int, int]:
+    """Place -> color, for the labels with the color of their catalog entry."""
     first = {name: place for place, name in reversed(list(enumerate(names)))}
     owners: dict[int, int] = {}  # colour -> place
-    for name, place in sorted(first.items(), key=lambda one: one[1]):
+    for name, place in sorted(first.items(), key=lambda item: item[1]):
         if name in OPTIMIZERS:
             owners.setdefault(OPTIMIZERS[name].colour, place)
     return {place: colour for colour, place in owners.items()}

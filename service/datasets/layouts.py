@@ -1,6 +1,6 @@
-"""The files of each data set below the data folder: where they can lie, whether they are present, how many records.
+"""Where the files of each data set are below the data folder, whether they are present, and how many records they have.
 
-Torch-free: the API asks for presence and size; `workers.training.datasets` reads the contents.
+Free of torch, because the API imports it; `workers.training.datasets` reads the contents.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from service.specs.catalog.datasets import OWN, Dataset, is_own
 
 Part = Literal["train", "valid", "test"]
 Counter = Callable[[Sequence[Path]], int | None]
-"""Number of records in the files of the part `train`; None if counting would take long."""
+"""Files of the part `train` -> number of records; None if counting would take long."""
 
 SNIPS_INTENTS = (
     "AddToPlaylist",
@@ -35,18 +35,18 @@ SNIPS_INTENTS = (
     "SearchCreativeWork",
     "SearchScreeningEvent",
 )
-"""The seven intents; a label is the position of its name in this order."""
+"""The seven intents; a label is an index into this tuple."""
 
 DIGITS_GOLDEN = (800, 200, 797)
 """Training, validation and test records of the digits (docs/ko.md)."""
 
 MOST_LISTED = 20
-"""Data sets that an error message lists."""
+"""Maximum number of data sets that an error message lists."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which the files of a data set can lie below the data folder.
+    """A possible arrangement of the files of a data set below the data folder.
 
     Without a part `valid`, validation records are split off the training records.
     """
@@ -54,7 +54,7 @@ class Layout:
     form: str
     """Its name within the data set, by which `workers.training.datasets` picks the reader."""
     folder: str
-    """Where it starts, relative to the data folder."""
+    """Its root, relative to the data folder."""
     parts: Mapping[Part, tuple[str, ...]]
     """Part -> its files (or folders of files), relative to `folder`; all have to exist."""
     count: Counter | None = None
@@ -62,12 +62,12 @@ class Layout:
     gzip: bool = False
     """Whether each file may be compressed, with the suffix `.gz`; a compressed one is preferred."""
     validation: int | None = None
-    """Training records that validate; None: a tenth."""
+    """Number of training records to split off for validation; None: a tenth."""
 
     def file(self, root: Path, name: str) -> Path | None:
         """The existing file `name` below `root`, compressed or not; None if absent."""
         names = (f"{name}.gz", name) if self.gzip else (name,)
-        return next((root / one for one in names if (root / one).exists()), None)
+        return next((root / candidate for candidate in names if (root / candidate).exists()), None)
 
     def is_complete(self, root: Path) -> bool:
         """Whether all files exist below `root`."""
@@ -76,7 +76,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Located:
-    """The files of a data set that is present: their layout, and the folder at which it starts."""
+    """The files of a data set that is present: their layout and its root."""
 
     layout: Layout
     root: Path
@@ -86,7 +86,7 @@ class Located:
         return [self.layout.file(self.root, name) or self.root / name for name in self.layout.parts[part]]
 
     def validation_records(self, records: int) -> int:
-        """How many of its training records validate; 0 if the layout has a validation part."""
+        """Number of training records to split off for validation; 0 if the layout has a validation part."""
         if "valid" in self.layout.parts:
             return 0
         return max(1, records // 10) if self.layout.validation is None else self.layout.validation
@@ -137,7 +137,7 @@ def _count_intents(files: Sequence[Path]) -> int:
 
 
 def read_intents(path: Path) -> list[str]:
-    """The texts of an original Snips file, `INTENT/FILE.json`: each is a list of pieces, which join to the sentence."""
+    """The texts of an original Snips file, `INTENT/FILE.json`, which stores each text as a list of pieces."""
     raw = path.read_bytes()
     try:
         content = raw.decode()
@@ -223,7 +223,7 @@ OWN_LAYOUTS: dict[str, Layout] = {
     "texts": Layout("own", "", {"train": ("train.jsonl",), "test": ("test.jsonl",)}),
     "tables": _OWN_ARRAYS,
 }
-"""First part of the name of a registered data set -> the layout in which it is stored."""
+"""First part of the name of an uploaded data set -> the layout in which it is stored."""
 
 
 def locate(name: str, data_dir: Path) -> Located | None:
@@ -236,20 +236,20 @@ def locate(name: str, data_dir: Path) -> Located | None:
 
 
 def own_folder(name: str, data_dir: Path) -> Path:
-    """The folder of the registered data set `name`: its records, and their description in `dataset.json`."""
+    """The folder of the uploaded data set `name`: its records, and their description in `dataset.json`."""
     return data_dir / "own" / name
 
 
 def own_names(data_dir: Path) -> list[str]:
-    """Names of all registered data sets."""
-    found = (f"{kind}/{folder.name}" for kind in OWN for folder in (data_dir / "own" / kind).glob("*"))
-    return sorted(name for name in found if describe(name, data_dir))
+    """Names of all uploaded data sets."""
+    names = (f"{kind}/{folder.name}" for kind in OWN for folder in (data_dir / "own" / kind).glob("*"))
+    return sorted(name for name in names if describe(name, data_dir))
 
 
 def describe(name: str, data_dir: Path) -> Description | None:
-    """The description of a registered data set; None if absent, or written by a version that cannot be read.
+    """The description of an uploaded data set; None if it is absent or has an unsupported version.
 
-    A malformed name is never looked up: it comes from a request and would be a path.
+    A malformed name is rejected before it becomes a path, because names come from requests.
     """
     if not is_own(name):
         return None
@@ -271,7 +271,7 @@ def _description(path: Path, mtime_ns: int, inode: int) -> Description | None:
 
 
 def classes(choice: Dataset, data_dir: Path) -> int:
-    """The number of classes of a data set; of a registered one that is absent 2, the fewest possible."""
+    """The number of classes of a data set; 2, the minimum, for an uploaded one that is absent."""
     if not is_own(choice.name):
         return choice.classes
     description = describe(choice.name, data_dir)
@@ -279,15 +279,15 @@ def classes(choice: Dataset, data_dir: Path) -> int:
 
 
 def is_present(name: str, data_dir: Path) -> bool:
-    """Whether the files of data set `name` are complete; the digits, part of scikit-learn, always are."""
+    """Whether the files of data set `name` are complete. The digits, which are part of scikit-learn, always are."""
     return locate(name, data_dir) is not None
 
 
 def stamp(name: str, data_dir: Path) -> str | None:
     """A hash that changes when a file of data set `name` is replaced; None if the data set is not present.
 
-    It covers names, sizes and modification times, because hashing the contents of 140 GB takes too long. Of class
-    folders it covers the modification time alone, which changes when a file is added or removed.
+    It covers names, sizes and modification times, because hashing the contents of 140 GB takes too long. For class
+    folders it covers only the modification time, which changes when a file is added or removed.
     """
     located = locate(name, data_dir)
     if located is None:
@@ -316,11 +316,11 @@ def absence(name: str, data_dir: Path) -> str:
     """The error message for data set `name`, which is not present."""
     if not is_own(name):
         return f"data set '{name}' is not present; fetch it with: {fetch_command(name)}"
-    there = own_names(data_dir)
-    close = difflib.get_close_matches(name, there, 1)
+    names = own_names(data_dir)
+    close = difflib.get_close_matches(name, names, 1)
     hint = f" (did you mean '{close[0]}'?)" if close else ""
-    listed = ", ".join(there[:MOST_LISTED]) + (", ..." if len(there) > MOST_LISTED else "")
-    registered = f"registered data sets: {listed}" if there else "no data set is registered yet (POST /v1/datasets)"
+    listed = ", ".join(names[:MOST_LISTED]) + (", ..." if len(names) > MOST_LISTED else "")
+    registered = f"registered data sets: {listed}" if names else "no data set is registered yet (POST /v1/datasets)"
     return f"unknown data set '{name}'{hint}; {registered}"
 
 
@@ -332,8 +332,8 @@ def train_records(choice: Dataset, data_dir: Path) -> int | None:
     located = locate(choice.name, data_dir)
     if located is None:
         return None
-    if (own := describe(choice.name, data_dir)) is not None:
-        records: int | None = own.train_records
+    if (description := describe(choice.name, data_dir)) is not None:
+        records: int | None = description.train_records
     else:
         count = located.layout.count
         records = choice.train_records if count is None else count(located.files("train"))

@@ -1,6 +1,7 @@
-"""Data sets that users registered: stored from a file, listed, shown, removed.
+"""Uploaded data sets: register, list, show and remove them.
 
-The files are the truth: `own/KIND/NAME` below the data folder, which appears and goes by one rename.
+The database has no record of them: a data set is its folder `own/KIND/NAME` below the data folder, which a single
+rename creates or removes.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ from service.specs.metric_text import many
 from service.specs.states import ComparisonStatus, JobStatus
 from service.storage.tables import Comparison, Job, User
 
-PREVIEWED, PREVIEW_LETTERS, PREVIEW_NUMBERS = 16, 200, 32
-"""Records that are shown, and of each at most this many letters of a text or numbers of a row."""
+PREVIEW_RECORDS, PREVIEW_CHARACTERS, PREVIEW_NUMBERS = 16, 200, 32
+"""Number of records in a preview; length of a text in characters; numbers of a row."""
 FOLDER_OF = {choice.kind: folder for folder, choice in OWN.items()}
-"""Kind -> first part of the name."""
+"""Kind -> first part of the name, such as `images`."""
 _KINDS: dict[FileFormat, tuple[Kind, ...]] = {
     "npz": ("image", "table"),
     "csv": ("table", "text"),
@@ -55,18 +56,18 @@ _PREVIEW = TypeAdapter(list[PreviewRecord])
 
 
 def refuse_taken(name: str, file_format: FileFormat) -> None:
-    """Raise Conflict where whatever the file holds, there is a data set of its kind and name: before it is sent."""
-    names = [f"{FOLDER_OF[kind]}/{name}" for kind in _KINDS[file_format]]
-    if all(layouts.describe(one, settings().data) for one in names):
-        raise _taken(names[0])
+    """Raise Conflict if the name is taken for every kind that the format can contain; checked before the upload."""
+    full_names = [f"{FOLDER_OF[kind]}/{name}" for kind in _KINDS[file_format]]
+    if all(layouts.describe(full_name, settings().data) for full_name in full_names):
+        raise _taken(full_names[0])
 
 
 def register(arrival: Arrival, name: str, form: Form, owner: str) -> Description:
-    """Make a data set of a file that has come in; for one file at a time.
+    """Register a received file as a data set. Call it for one file at a time, because of the memory it takes.
 
     Raises:
-        Invalid: its contents cannot be taken.
-        Conflict: there is a data set of this kind and name.
+        Invalid: the contents are invalid.
+        Conflict: a data set of this kind and name exists.
     """
     records = read(arrival.path, form, settings().max_dataset_bytes)
     is_test = rows_for_test(records)
@@ -88,25 +89,25 @@ def register(arrival: Arrival, name: str, form: Form, owner: str) -> Description
         warnings=warnings_of(records),
     )
     with disk(arrival.folder):
-        made = arrival.folder / "set"
-        made.mkdir()
-        _write_records(made, records, is_test)
-        (made / "preview.json").write_bytes(_PREVIEW.dump_json(_preview(records, ~is_test)))
-        (made / "dataset.json").write_text(description.model_dump_json(indent=1))
-        _put(made, layouts.own_folder(full_name, settings().data), full_name)
+        folder = arrival.folder / "set"
+        folder.mkdir()
+        _write_records(folder, records, is_test)
+        (folder / "preview.json").write_bytes(_PREVIEW.dump_json(_preview(records, ~is_test)))
+        (folder / "dataset.json").write_text(description.model_dump_json(indent=1))
+        _publish(folder, layouts.own_folder(full_name, settings().data), full_name)
     return description
 
 
-def _put(made: Path, place: Path, name: str) -> None:
-    """Rename the folder to its place, once all of it is on the disk. Raises Conflict where one lies there."""
-    for path in made.iterdir():
+def _publish(folder: Path, destination: Path, name: str) -> None:
+    """Flush the files to disk, then rename the folder. Raises Conflict if the destination exists."""
+    for path in folder.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
-    place.parent.mkdir(parents=True, exist_ok=True)
+    destination.parent.mkdir(parents=True, exist_ok=True)
     try:
-        made.rename(place)
+        folder.rename(destination)
     except OSError as error:
-        if not place.exists():
+        if not destination.exists():
             raise
         raise _taken(name) from error
 
@@ -136,46 +137,46 @@ def _write_records(folder: Path, records: Records, is_test: NDArray[np.bool_]) -
 
 
 def _preview(records: Records, rows: NDArray[np.bool_]) -> list[PreviewRecord]:
-    """A few records of the training part, of as many classes as can be shown, those of the first classes first."""
-    return [_shown(records, row) for row in _chosen(records.labels, np.flatnonzero(rows))]
+    """Up to `PREVIEW_RECORDS` training records, from as many classes as possible."""
+    return [_preview_record(records, row) for row in _preview_rows(records.labels, np.flatnonzero(rows))]
 
 
-def _chosen(labels: NDArray[np.int64], rows: NDArray[np.int64]) -> Iterator[int]:
-    """The first row of each class, then the second of each, and so on."""
+def _preview_rows(labels: NDArray[np.int64], rows: NDArray[np.int64]) -> Iterator[int]:
+    """The first row of each class, then the second row of each, and so on."""
     order = np.argsort(labels[rows], kind="stable")
     starts = np.searchsorted(labels[rows][order], labels[rows][order])
     rank = np.arange(len(rows)) - starts  # within its class
-    nth = np.lexsort((labels[rows][order], rank))[:PREVIEWED]
+    nth = np.lexsort((labels[rows][order], rank))[:PREVIEW_RECORDS]
     yield from rows[order][nth].tolist()
 
 
-def _shown(records: Records, row: int) -> PreviewRecord:
+def _preview_record(records: Records, row: int) -> PreviewRecord:
     record: Any = records.inputs[row]
     return PreviewRecord(
         label=records.classes[records.labels[row]],
         image=data_url(record) if records.kind == "image" else None,
-        text=record[:PREVIEW_LETTERS] if records.kind == "text" else None,
+        text=record[:PREVIEW_CHARACTERS] if records.kind == "text" else None,
         values=record[:PREVIEW_NUMBERS].tolist() if records.kind == "table" else None,
     )
 
 
-# --- looking ---------------------------------------------------------------------------------------------------------
+# --- showing ---------------------------------------------------------------------------------------------------------
 
 
 def view_all() -> list[DatasetView]:
-    """All data sets: the built-in ones first, then those that were registered, by name."""
+    """All data sets: the built-in ones first, then the uploaded ones by name."""
     folder = settings().data
     built_in = [_built_in(name, choice, folder) for name, choice in DATASETS.items()]
-    own = (layouts.describe(name, folder) for name in layouts.own_names(folder))
-    return [*built_in, *(_own(description) for description in own if description is not None)]
+    uploaded = (layouts.describe(name, folder) for name in layouts.own_names(folder))
+    return [*built_in, *(_uploaded(description) for description in uploaded if description is not None)]
 
 
 def detail(name: str) -> DatasetDetail:
-    """All that is known of one that somebody registered. Raises NotFound."""
+    """The properties of an uploaded data set and some of its records. Raises NotFound."""
     description = _described(name)
     preview = layouts.own_folder(name, settings().data) / "preview.json"
     return DatasetDetail(
-        **_own(description).model_dump(),
+        **_uploaded(description).model_dump(),
         file_format=description.file_format,
         sha256=description.sha256,
         class_names=description.classes,
@@ -212,7 +213,7 @@ def _built_in(name: str, choice: type[Dataset], folder: Path) -> DatasetView:
     )
 
 
-def _own(description: Description) -> DatasetView:
+def _uploaded(description: Description) -> DatasetView:
     return DatasetView(
         name=description.name,
         title=description.title,
@@ -233,39 +234,40 @@ def _own(description: Description) -> DatasetView:
 
 
 def remove(session: Session, user: User, name: str) -> Path:
-    """Put a data set that somebody registered aside, as the folder that is returned, for `sweep`.
+    """Move an uploaded data set to a temporary folder, which is returned and has to be passed to `sweep`.
 
-    Deleting a million images takes minutes, and whoever submits a job on the data set waits for this transaction.
+    Deleting a million images takes minutes, during which submissions of jobs on the data set would wait for this
+    transaction.
 
     Raises:
-        NotFound: there is none.
-        Forbidden: it belongs to somebody else.
-        Conflict: something needs it.
+        NotFound: the data set does not exist.
+        Forbidden: it belongs to another user.
+        Conflict: an unfinished job or a running comparison uses it.
     """
-    _described(name)  # nobody waits for a name that is none
+    _described(name)  # before the lock, so that requests with unknown names take none
     hold_dataset(session, name, alone=True)
     description = _described(name)
     if description.owner != user.name and not user.is_admin:
         raise Forbidden(f"data set '{name}' belongs to {description.owner}")
     _refuse_used(session, name)
-    place = settings().data
-    with disk(place):
-        gone = arrivals(place) / uuid4().hex
-        layouts.own_folder(name, place).rename(gone)
-    return gone
+    data = settings().data
+    with disk(data):
+        removed = arrivals(data) / uuid4().hex
+        layouts.own_folder(name, data).rename(removed)
+    return removed
 
 
-def sweep(gone: Path) -> None:
-    """Delete what was put aside; what is left where this breaks off goes as what dead uploads left."""
-    shutil.rmtree(gone, ignore_errors=True)
+def sweep(removed: Path) -> None:
+    """Delete the folder of a removed data set; if interrupted, the cleanup of crashed uploads deletes the rest."""
+    shutil.rmtree(removed, ignore_errors=True)
 
 
 def _refuse_used(session: Session, name: str) -> None:
     unfinished = (JobStatus.QUEUED, JobStatus.RUNNING)
-    needing = select(Job.id, func.count().over()).where(Job.dataset == name, Job.status.in_(unfinished))
-    found = session.execute(needing.order_by(Job.id).limit(1)).one_or_none()
-    if found is not None:
-        job_id, jobs = found
+    users = select(Job.id, func.count().over()).where(Job.dataset == name, Job.status.in_(unfinished))
+    first = session.execute(users.order_by(Job.id).limit(1)).one_or_none()
+    if first is not None:
+        job_id, jobs = first
         raise Conflict(
             f"data set '{name}' is used by {many(jobs, 'unfinished job')}, such as {job_id}; wait or cancel them"
         )

@@ -46,12 +46,12 @@ class Description(BaseModel):
         records = f"{self.train_records + sum(self.test_per_class):,}"
         if self.kind == "image":
             channels, height, width = self.shape
-            what = f"{records} images, {height} x {width} {'grayscale' if channels == 1 else 'color'}"
+            contents = f"{records} images, {height} x {width} {'grayscale' if channels == 1 else 'color'}"
         elif self.kind == "text":
-            what = f"{records} texts"
+            contents = f"{records} texts"
         else:
-            what = f"{records} rows of " + ("1 number" if self.shape[0] == 1 else f"{self.shape[0]} numbers")
-        return f"{what}, {len(self.classes)} classes, uploaded by {self.owner}"
+            contents = f"{records} rows of " + ("1 number" if self.shape[0] == 1 else f"{self.shape[0]} numbers")
+        return f"{contents}, {len(self.classes)} classes, uploaded by {self.owner}"
 
 
 class PreviewRecord(BaseModel):

@@ -6,11 +6,14 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from service.specs.bodies import Output
+from service.specs.optimizer_family import optimizer_family
 from service.specs.outcome import Summary
 from service.specs.states import JobStatus, Reason
+
+OPTIMIZER_LABEL = "Label of the optimizer in tables, with the form and the base of KO, such as `ko soft (adam)`."
 
 
 class Progress(Output):
@@ -45,6 +48,12 @@ class JobView(Output):
     finished_at: datetime | None
     environment: dict[str, Any] | None
     summary: Summary | None
+
+    @computed_field(description=OPTIMIZER_LABEL)  # type: ignore[prop-decorator]  # as pydantic's documentation says
+    @property
+    def optimizer_label(self) -> str:
+        """Computed from the spec, so that answers of an API without this field are valid, too."""
+        return optimizer_family(self.spec["optimizer"])
 
 
 class JobCounts(Output):

@@ -14,7 +14,9 @@ from sqlalchemy import ColumnElement, and_, case, exists, func, select
 from sqlalchemy.orm import Session
 
 from service.config import settings
+from service.jobs.schemas import OPTIMIZER_LABEL
 from service.specs.bodies import Output
+from service.specs.optimizer_family import optimizer_family
 from service.specs.states import JobStatus
 from service.storage.database import NOW, transaction
 from service.storage.tables import Job, User, Worker
@@ -39,6 +41,7 @@ class RunningJob(Output):
     dataset: str
     model: str
     optimizer: str
+    optimizer_label: str = Field(description=OPTIMIZER_LABEL)
     step: int
     total_steps: int | None
     started_at: datetime | None
@@ -109,12 +112,15 @@ def _running(session: Session, workers: Sequence[str]) -> dict[str, list[Running
     """The running jobs of each worker, oldest first."""
     columns = (Job.dataset, Job.model, Job.optimizer, Job.step, Job.total_steps, Job.started_at)
     rows = session.execute(
-        select(Job.worker_id, Job.id.label("job"), User.name.label("user"), *columns)
+        select(
+            Job.worker_id, Job.id.label("job"), User.name.label("user"), Job.spec["optimizer"].label("choice"), *columns
+        )
         .join(User, User.id == Job.user_id)
         .where(Job.status == JobStatus.RUNNING, Job.worker_id.in_(workers))
         .order_by(Job.started_at, Job.id)
     )
     jobs: dict[str, list[RunningJob]] = {}
     for row in rows:
-        jobs.setdefault(str(row.worker_id), []).append(RunningJob.model_validate(row))
+        job = RunningJob.model_validate({**row._mapping, "optimizer_label": optimizer_family(row.choice)})
+        jobs.setdefault(str(row.worker_id), []).append(job)
     return jobs

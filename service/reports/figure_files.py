@@ -16,12 +16,12 @@ from service.errors import Invalid, NotFound
 from service.jobs import lookup
 from service.metrics import read
 from service.reports import formats, plot_names
-from service.reports.plot_names import Ending, Theme, Wish
+from service.reports.plot_names import FileOptions, ImageFormat, Theme
 from service.specs.bodies import Output
 from service.storage.database import transaction
 from service.storage.tables import MetricChunk, MetricName
 
-MEDIA_TYPES: Mapping[Ending, str] = {"svg": "image/svg+xml", "png": "image/png"}
+MEDIA_TYPES: Mapping[ImageFormat, str] = {"svg": "image/svg+xml", "png": "image/png"}
 
 
 class PlotName(Output):
@@ -38,20 +38,20 @@ class Plots(Output):
     plots: list[PlotName]
 
 
-class Picture(Output):
-    """A file."""
+class FigureFile(Output):
+    """A figure rendered as a file."""
 
     body: bytes
     media_type: str
     file_name: str
 
 
-def of_file(file: str, theme: Theme, width_pixels: int) -> tuple[str, Wish]:
+def parse_file_name(file: str, theme: Theme, width_pixels: int) -> tuple[str, FileOptions]:
     """Split `NAME.svg` into the name of the figure and the options of its file. Raises NotFound."""
-    name, _, ending = file.rpartition(".")
+    name, _, extension = file.rpartition(".")
     for known in MEDIA_TYPES:
-        if name and ending == known:
-            return name, Wish(known, theme, width_pixels)
+        if name and extension == known:
+            return name, FileOptions(known, theme, width_pixels)
     raise NotFound(f"unknown plot '{file[:200]}'; choose a name that ends in .svg or .png")
 
 
@@ -61,7 +61,7 @@ def _drawing() -> ModuleType:
     return plots
 
 
-def _named(name: str, known: Mapping[str, str]) -> None:
+def _check_name(name: str, known: Mapping[str, str]) -> None:
     if name not in known:
         choices = f"choose one of {', '.join(known)}" if known else "none is available yet"
         raise NotFound(f"unknown plot '{name[:200]}'; {choices}")
@@ -82,7 +82,7 @@ def comparison_plots(session: Session, comparison_id: UUID) -> Plots:
     return Plots(plots=of_tasks + [PlotName(name=name, title=title, task=None) for name, title in across.items()])
 
 
-def comparison_plot(comparison_id: UUID, name: str, task: str, wish: Wish) -> Picture:
+def comparison_plot(comparison_id: UUID, name: str, task: str, options: FileOptions) -> FigureFile:
     """Draw a figure; `task` is a number from 1 or a label. No session is open while it is drawn.
 
     Raises:
@@ -92,31 +92,31 @@ def comparison_plot(comparison_id: UUID, name: str, task: str, wish: Wish) -> Pi
     """
     with transaction() as session:
         answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
-        found = None if name in plot_names.ACROSS else _task(answer, task)
-        curves = {} if found is None else _curves(session, answer, found, name)
-    file_name = f"{formats.stem(answer)}-{name}.{wish.ending}"
-    if found is None:
-        return _picture(_drawing().of_all_tasks(answer, name, wish), wish, file_name)
-    return _picture(_drawing().of_task(answer, found, curves, name, wish), wish, file_name)
+        task_answer = None if name in plot_names.ACROSS else _task(answer, task)
+        curves = {} if task_answer is None else _curves(session, answer, task_answer, name)
+    file_name = f"{formats.stem(answer)}-{name}.{options.format}"
+    if task_answer is None:
+        return _figure_file(_drawing().of_all_tasks(answer, name, options), options, file_name)
+    return _figure_file(_drawing().of_task(answer, task_answer, curves, name, options), options, file_name)
 
 
 def _curves(session: Session, answer: ComparisonAnswer, task: TaskAnswer, name: str) -> formats.Curves:
     """The curves that a figure of a task may need. Raises NotFound for an unknown figure."""
-    _named(name, {**plot_names.of_task(task), **plot_names.ACROSS})
+    _check_name(name, {**plot_names.of_task(task), **plot_names.ACROSS})
     runs = [job for group in task.groups for job in group.jobs]
     return read.curves(session, runs, formats.curve_names(answer))
 
 
-def _task(answer: ComparisonAnswer, wanted: str) -> TaskAnswer:
+def _task(answer: ComparisonAnswer, selector: str) -> TaskAnswer:
     for number, task in enumerate(answer.tasks, 1):
-        if wanted in (task.label, str(number)):
+        if selector in (task.label, str(number)):
             return task
     labels = ", ".join(f"{number} ({task.label})" for number, task in enumerate(answer.tasks, 1))
     raise Invalid.field("task", f"unknown task; choose one of {labels}")
 
 
-def _picture(body: bytes, wish: Wish, file_name: str) -> Picture:
-    return Picture(body=body, media_type=MEDIA_TYPES[wish.ending], file_name=file_name)
+def _figure_file(body: bytes, options: FileOptions, file_name: str) -> FigureFile:
+    return FigureFile(body=body, media_type=MEDIA_TYPES[options.format], file_name=file_name)
 
 
 # --- of a job --------------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def _measured(session: Session, job_id: UUID) -> list[str]:
     return list(session.scalars(select(MetricName.name).where(MetricName.id.in_(ids)).order_by(MetricName.name)))
 
 
-def job_plot(job_id: UUID, name: str, wish: Wish, *, is_log: bool, smooth: float) -> Picture:
+def job_plot(job_id: UUID, name: str, options: FileOptions, *, is_log: bool, smooth: float) -> FigureFile:
     """Draw a figure. No session is open while it is drawn.
 
     Raises:
@@ -144,8 +144,8 @@ def job_plot(job_id: UUID, name: str, wish: Wish, *, is_log: bool, smooth: float
     with transaction() as session:
         optimizer = lookup.get(session, job_id).optimizer
         measured = _measured(session, job_id)
-        _named(name, plot_names.of_job(measured))
+        _check_name(name, plot_names.of_job(measured))
         curves = read.curves(session, [job_id], plot_names.metrics_of(name, measured)).get(job_id, {})
-    body = _drawing().of_job(optimizer, curves, name, wish, is_log=is_log, smooth=smooth)
-    safe = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "._-") else "-" for sign in name)
-    return _picture(body, wish, f"job-{str(job_id)[-8:]}-{safe}.{wish.ending}")
+    body = _drawing().of_job(optimizer, curves, name, options, is_log=is_log, smooth=smooth)
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)
+    return _figure_file(body, options, f"job-{str(job_id)[-8:]}-{safe}.{options.format}")

@@ -30,7 +30,7 @@ def document_part(answer: ComparisonAnswer) -> str:
     else:
         tables = [_table_of_one(answer, task, number) for number, task in enumerate(answer.tasks, 1)]
         tables[MOST_FLOATS - 1 :: MOST_FLOATS] = [
-            f"{one}\\clearpage\n" for one in tables[MOST_FLOATS - 1 :: MOST_FLOATS]
+            f"{table}\\clearpage\n" for table in tables[MOST_FLOATS - 1 :: MOST_FLOATS]
         ]
     return "\n".join([*head, "", *tables, escaped(answer.methods), ""])
 
@@ -42,7 +42,7 @@ def _table_of_all(answer: ComparisonAnswer) -> str:
     """Optimizers in rows, in the order of the plan; tasks in columns."""
     columns = [_means(answer, task) for task in answer.tasks]
     names = dict.fromkeys(label for column in columns for label in column)
-    planned_names = [str(one["label"]) for one in answer.plan.optimizers]
+    planned_names = [str(optimizer["label"]) for optimizer in answer.plan.optimizers]
     rows = [
         [escaped(name), *(column.get(name, "--") for column in columns)]
         for name in sorted(names, key=lambda name: planned_names.index(name) if name in planned_names else len(names))

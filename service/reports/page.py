@@ -14,13 +14,14 @@ from markupsafe import Markup
 
 from service.comparisons.answers import ComparisonAnswer, ReusedRun, TaskAnswer
 from service.metrics.read import Curve
-from service.reports import tables
 from service.reports.figures import across, canvas, costs, scores, training, tuning
 from service.reports.figures.canvas import Picture
 from service.reports.figures.study import Study
 from service.reports.results import leaders
-from service.reports.tables import Table
-from service.reports.traces import RunsOf, runs_of, watched_metric
+from service.reports.tables import comparison as comparison_tables
+from service.reports.tables import task as task_tables
+from service.reports.tables.table import Table
+from service.reports.traces import GroupCurves, curves_by_group, watched_metric
 from service.reports.wording import Scale, count, fixed, listed, moment, number, target_in_words
 from service.specs.metric_text import Measure, many
 from service.specs.quantities import duration, p_value
@@ -53,8 +54,8 @@ class Part:
         reasons: dict[str, list[str]] = {}
         for picture in self.pictures:
             if picture.svg is None:
-                reasons.setdefault(picture.why, []).append(picture.title[:1].lower() + picture.title[1:])
-        return "; ".join(f"{listed(titles)} ({why})" for why, titles in reasons.items())
+                reasons.setdefault(picture.reason, []).append(picture.title[:1].lower() + picture.title[1:])
+        return "; ".join(f"{listed(titles)} ({reason})" for reason, titles in reasons.items())
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,10 @@ def page(answer: ComparisonAnswer, curves: Mapping[UUID, Mapping[str, Curve]]) -
             status=STATUSES[answer.status],
             status_text=_status(answer),
             sections=sections,
-            looks=study.looks,
-            missing=tables.missing(answer, study.looks),
+            styles=study.styles,
+            missing=comparison_tables.missing(answer, study.styles),
             reused=_reused(answer.reused),
-            plan=[tables.planned_tasks(answer), tables.planned_optimizers(answer, study.looks)],
+            plan=[comparison_tables.planned_tasks(answer), comparison_tables.planned_optimizers(answer, study.styles)],
             protocol=_protocol(answer),
             environment=_environments(answer),
             record=_record(answer),
@@ -118,8 +119,8 @@ def _status(answer: ComparisonAnswer) -> str:
     progress = answer.progress
     ended = progress.succeeded + progress.diverged + progress.failed + progress.cancelled
     is_over = answer.status != "running"
-    of = many(progress.jobs, "run") if is_over else f"at most {many(progress.jobs_at_most, 'run')}"
-    parts = [f"{count(ended)} of {of} ended"]
+    planned = many(progress.jobs, "run") if is_over else f"at most {many(progress.jobs_at_most, 'run')}"
+    parts = [f"{count(ended)} of {planned} ended"]
     if is_over and progress.jobs < progress.jobs_at_most:
         parts[0] += f" (up to {progress.jobs_at_most} were planned)"
     for amount, word in (
@@ -154,11 +155,11 @@ def _verdict(answer: ComparisonAnswer) -> list[tuple[str, str]]:
 
 def _task(study: Study, task: TaskAnswer, key: str, *, is_drawn: bool) -> Section:
     started = any(group.n or group.diverged for group in task.groups)
-    runs = runs_of(task, study.curves)
+    runs = curves_by_group(task, study.curves)
     parts = [
         Part(
             "Scores",
-            [tables.groups(task, study.looks, leaders(study.answer, task))] if started else [],
+            [task_tables.groups(task, study.styles, leaders(study.answer, task))] if started else [],
             text="" if started else f"No reported run has a result{study.yet}.",
         ),
         _differences(task, study),
@@ -172,13 +173,13 @@ def _task(study: Study, task: TaskAnswer, key: str, *, is_drawn: bool) -> Sectio
 
 def _differences(task: TaskAnswer, study: Study) -> Part:
     if any(pair.difference is not None for pair in task.pairs):
-        return Part("Differences", [tables.pairs(task, study.looks)])
+        return Part("Differences", [task_tables.pairs(task, study.styles)])
     reasons = dict.fromkeys(pair.cannot_say for pair in task.pairs if pair.cannot_say)
     why = f": {listed(list(reasons))}" if reasons else ""
     return Part("Differences", text=f"No pair can be compared{study.yet}{why}.")
 
 
-def _results_drawn(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsOf]) -> list[Picture]:
+def _results_drawn(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, GroupCurves]) -> list[Picture]:
     metric = watched_metric(task, runs)
     return [
         training.curves(study, task, f"{key}-steps", metric, "steps", runs),
@@ -191,7 +192,7 @@ def _results_drawn(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, 
 
 
 def _tuning(study: Study, task: TaskAnswer, key: str, *, is_drawn: bool) -> Part:
-    table = tables.tuning(task, study.looks)
+    table = task_tables.tuning(task, study.styles)
     if table is None:
         return Part("Tuning", text="No parameters were tuned; all of them were given.")
     if not is_drawn:
@@ -208,8 +209,8 @@ def _tuning(study: Study, task: TaskAnswer, key: str, *, is_drawn: bool) -> Part
     )
 
 
-def _cost(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsOf], *, is_drawn: bool) -> Part:
-    table = tables.cost(task, study.looks)
+def _cost(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, GroupCurves], *, is_drawn: bool) -> Part:
+    table = task_tables.cost(task, study.styles)
     pictures = (
         [costs.costs(study, task, f"{key}-cost"), scores.times_to_target(study, task, f"{key}-target", runs)]
         if is_drawn
@@ -220,20 +221,20 @@ def _cost(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsOf], 
 
 
 def _across(study: Study) -> Section:
-    found = study.answer.across
-    assert found is not None
+    across_tasks = study.answer.across
+    assert across_tasks is not None
     metric = study.answer.plan.metric
     part = Part(
         "",
-        [tables.ranks(found, metric, study.looks)] if found.ranks else [],
+        [comparison_tables.ranks(across_tasks, metric, study.styles)] if across_tasks.ranks else [],
         [
-            across.ranks(study, found, "all-ranks"),
-            across.interquartile_means(study, found, "all-iqm", metric),
-            across.improvements(study, found, "all-improvement"),
-            across.profiles(study, found, "all-profile"),
+            across.ranks(study, across_tasks, "all-ranks"),
+            across.interquartile_means(study, across_tasks, "all-iqm", metric),
+            across.improvements(study, across_tasks, "all-improvement"),
+            across.profiles(study, across_tasks, "all-profile"),
         ],
     )
-    text = "".join(f"Not available: {why}. " for why in found.cannot_say).strip()
+    text = "".join(f"Not available: {why}. " for why in across_tasks.cannot_say).strip()
     return Section("all", "All tasks together", text, [], [part])
 
 
@@ -275,7 +276,7 @@ def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:
     """The rest of the plan: seeds, looks, tests, tuning."""
     plan = answer.plan
     seeds = plan.seeds
-    found = [
+    rows = [
         ("endpoint", Scale(plan.metric).words + Measure(plan.metric).weights),
         (
             "seeds",
@@ -291,34 +292,34 @@ def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:
     ]
     if plan.tuning is not None:
         names = {name for name in plan.tuning if name != "reduction" or plan.tuning.get("method") == "halving"}
-        found += [
+        rows += [
             (f"tuning: {name.replace('_', ' ')}", number(value).replace("_", "-"))
             for name, value in plan.tuning.items()
             if name in names
         ]
     if len(plan.rungs) > 1:
         rungs = [f"{rung['trials']} trials with {fixed(100 * rung['share'], 0)} % of the budget" for rung in plan.rungs]
-        found.append(("halving", ", then ".join(rungs)))
-    return [(name, value) for name, value in found if value]
+        rows.append(("halving", ", then ".join(rungs)))
+    return [(name, value) for name, value in rows if value]
 
 
 def _environments(answer: ComparisonAnswer) -> list[tuple[str, str]]:
     """Machine and software of the runs; fields that differ between tasks list all values."""
-    found: dict[str, dict[str, None]] = {}
+    values_by_name: dict[str, dict[str, None]] = {}
     for task in answer.tasks:
         for name, value in task.held_fixed.items():
             if name.startswith(ENVIRONMENT):
-                found.setdefault(name.removeprefix(ENVIRONMENT), {})[number(value)] = None
-    return [(name.replace("_", " "), listed(list(values))) for name, values in found.items()]
+                values_by_name.setdefault(name.removeprefix(ENVIRONMENT), {})[number(value)] = None
+    return [(name.replace("_", " "), listed(list(values))) for name, values in values_by_name.items()]
 
 
 def _record(answer: ComparisonAnswer) -> list[tuple[str, str]]:
     """Id, owner, times and tags."""
-    found = [
+    rows = [
         ("id", str(answer.id)),
         ("submitted by", answer.user),
         ("created", moment(answer.created_at)),
         ("finished", moment(answer.finished_at)),
         ("tags", ", ".join(f"{name}:{value}" for name, value in answer.tags.items())),
     ]
-    return [(name, value) for name, value in found if value]
+    return [(name, value) for name, value in rows if value]

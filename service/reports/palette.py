@@ -1,4 +1,4 @@
-"""How each optimizer is drawn, the same in every table and figure: by colour, line style and marker at once."""
+"""Colors, dashes and markers of the optimizers, the same in all tables and figures."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from service.comparisons import styles
 from service.comparisons.styles import LookView
 from service.specs.catalog import optimizers
 
-# Okabe and Ito's colours without the yellow, which white paper swallows; orange and sky blue a little darker than
-# theirs for the same reason. The page replaces all of them by variables, which have lighter values on a dark ground.
+# The palette of Okabe and Ito without yellow, which has too little contrast on white; orange and sky blue are darkened
+# for the same reason. The page replaces all of them by CSS variables, which have lighter values in dark mode.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8629a", "#c58a00", "#3d9bd1", "#4d4d4d")
 DASHES: tuple[tuple[float, ...], ...] = ((), (5, 1.6), (1.4, 1.4), (6, 1.6, 1.4, 1.6))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h", "<")
@@ -31,7 +31,7 @@ VARIABLES = {colour: f"var(--s{position})" for position, colour in enumerate(COL
     GRID: "var(--grid)",
     PAPER: "var(--paper)",
 }
-"""Colour in a drawing -> the page's variable for it."""
+"""Color in a figure -> the CSS variable of the page."""
 DARK = dict(
     zip(
         (*COLOURS, INK, MUTED, GRID, PAPER),
@@ -42,40 +42,40 @@ DARK = dict(
         strict=True,
     )
 )
-"""Colour in a drawing -> the one that takes its place on a dark ground, as in the page."""
+"""Color in a figure -> its replacement in dark mode, the same as in the page."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """Of one optimizer."""
+class PlotStyle:
+    """Plot style of one optimizer."""
 
     position: int
-    """Among the optimizers of its comparison: marks on curves stand beside those of others."""
+    """Index among the optimizers of the comparison; it shifts the markers of a curve, so that they do not overlap."""
     view: LookView
 
     @property
     def colour(self) -> str:
-        """As matplotlib takes it."""
+        """Color as a hexadecimal code."""
         return COLOURS[self.view.colour]
 
     @property
     def dashes(self) -> tuple[float, ...]:
-        """Lengths of dashes and gaps in units of the line's width; empty: solid."""
+        """Lengths of dashes and gaps in units of the line width; empty: solid."""
         return DASHES[self.view.dash]
 
     @property
     def marker(self) -> str:
-        """As matplotlib names it."""
+        """Marker in matplotlib's notation."""
         return MARKERS[self.view.marker]
 
     @property
     def swatch(self) -> Markup:
-        """Its marker, for a table."""
+        """Inline SVG of the marker, for a table."""
         return Markup('<svg class="swatch" viewBox="-6 -6 12 12" aria-hidden="true">{}</svg>').format(self._shape())
 
     @property
     def sample(self) -> Markup:
-        """A piece of its line with the marker, for the key of a figure."""
+        """Inline SVG of a line segment with the marker, for the legend of a figure."""
         dashes = " ".join(f"{1.8 * length:g}" for length in self.dashes)
         line = Markup('<path d="M-15 0H15" fill="none" stroke-width="1.8" stroke-dasharray="{}" style="stroke:{}"/>')
         return Markup('<svg class="sample" viewBox="-16 -6 32 12" aria-hidden="true">{}{}</svg>').format(
@@ -88,13 +88,13 @@ class Look:
         return Markup('<path d="{}" style="fill:{}"/>').format(outline, VARIABLES[self.colour])
 
 
-def drawn(labels: Sequence[str], views: Mapping[str, LookView]) -> dict[str, Look]:
-    """How each label is drawn."""
-    return {label: Look(position, views[label]) for position, label in enumerate(labels)}
+def plot_styles(labels: Sequence[str], views: Mapping[str, LookView]) -> dict[str, PlotStyle]:
+    """Plot style of each label."""
+    return {label: PlotStyle(position, views[label]) for position, label in enumerate(labels)}
 
 
 def _outline(path: Path) -> str:
-    """A path as SVG writes it."""
+    """Path data in SVG's notation."""
     letters = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
     return "".join(
         letters[code] + ("" if code == Path.CLOSEPOLY else " ".join(f"{value:.2f}" for value in points))

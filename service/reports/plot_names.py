@@ -9,27 +9,27 @@ from typing import Literal
 from service.comparisons.answers import TaskAnswer
 from service.specs.training import DIAGNOSTICS
 
-Ending = Literal["svg", "png"]
+ImageFormat = Literal["svg", "png"]
 Theme = Literal["light", "dark"]
 
 
 @dataclass(frozen=True)
-class Wish:
+class FileOptions:
     """Options of the file."""
 
-    ending: Ending
+    format: ImageFormat
     theme: Theme = "light"
     width_pixels: int = 1360
     """Width of a PNG."""
 
 
 TASK: Mapping[str, str] = {
-    "curves": "Validation metric against steps",
-    "time": "Validation metric against time",
+    "curves": "Validation metric by step",
+    "time": "Validation metric over time",
     "endpoints": "Endpoint of every run",
     "differences": "Differences between optimizers",
-    "loss": "Training loss against steps",
-    "condensation": "Condensation against steps",
+    "loss": "Training loss by step",
+    "condensation": "Condensation by step",
     "learning_rates": "Sensitivity to the learning rate",
     "expected_best": "Expected best score by number of trials",
     "cost": "Time per step and peak memory",
@@ -53,10 +53,10 @@ JOB: Mapping[str, tuple[str, ...]] = {
 }
 """Name -> metrics of the figures of a job; a figure shows those that were recorded."""
 JOB_TITLES: Mapping[str, str] = {
-    "loss": "Loss against steps",
-    "accuracy": "Accuracy against steps",
-    "lr": "Learning rate against steps",
-    "diagnostics": "Diagnostics of neurons and weights",
+    "loss": "Loss by step",
+    "accuracy": "Accuracy by step",
+    "lr": "Learning rate by step",
+    "diagnostics": "Neuron and weight diagnostics",
 }
 
 
@@ -72,10 +72,10 @@ def of_task(task: TaskAnswer) -> dict[str, str]:
 
 def of_job(measured: Collection[str]) -> dict[str, str]:
     """Name -> title; each remaining metric has a figure of its own."""
-    made = {name: JOB_TITLES[name] for name, metrics in JOB.items() if any(one in measured for one in metrics)}
-    return made | {name: f"{name} against steps" for name in sorted(measured) if name not in made}
+    titles = {name: JOB_TITLES[name] for name, metrics in JOB.items() if any(metric in measured for metric in metrics)}
+    return titles | {name: f"{name} by step" for name in sorted(measured) if name not in titles}
 
 
 def metrics_of(name: str, measured: Collection[str]) -> list[str]:
     """The recorded metrics that a figure of `of_job` shows."""
-    return [one for one in JOB.get(name, ()) if one in measured] or [name]
+    return [metric for metric in JOB.get(name, ()) if metric in measured] or [name]

@@ -1,9 +1,8 @@
-"""Single figures: those of a comparison's page, and curves of a job."""
+"""Single figures as files: those of a comparison's page, and curves of a job."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 from uuid import UUID
 
 from service.comparisons.answers import ComparisonAnswer, TaskAnswer
@@ -12,15 +11,15 @@ from service.errors import Conflict
 from service.metrics.read import Curve
 from service.reports import plot_names
 from service.reports.figures import across, canvas, costs, run, scores, training, tuning
-from service.reports.figures.canvas import Lettering, Picture
-from service.reports.figures.sheets import PlainLettering, Sheet, SheetStudy, png, svg
+from service.reports.figures.canvas import GlyphSubstitution, Picture
+from service.reports.figures.sheets import LossySubstitution, Sheet, SheetStudy, png, svg
 from service.reports.figures.study import Study
-from service.reports.palette import Look
-from service.reports.plot_names import Wish
-from service.reports.traces import RunsOf, runs_of, watched_metric
+from service.reports.palette import PlotStyle
+from service.reports.plot_names import FileOptions
+from service.reports.traces import GroupCurves, curves_by_group, watched_metric
 from service.specs.catalog.optimizers import BLUE, GREY, OPTIMIZERS
 
-Draw = Callable[[Study, TaskAnswer, Mapping[str, RunsOf]], Picture]
+Draw = Callable[[Study, TaskAnswer, Mapping[str, GroupCurves]], Picture]
 KEY = "plot"
 
 
@@ -41,54 +40,67 @@ TASK: Mapping[str, Draw] = {
 
 
 def of_task(
-    answer: ComparisonAnswer, task: TaskAnswer, curves: Mapping[UUID, Mapping[str, Curve]], name: str, wish: Wish
+    answer: ComparisonAnswer,
+    task: TaskAnswer,
+    curves: Mapping[UUID, Mapping[str, Curve]],
+    name: str,
+    options: FileOptions,
 ) -> bytes:
-    """A figure of `plot_names.of_task`. Raises Conflict, with the reason, where it cannot be drawn."""
-    with canvas.settings(dark=wish.theme == "dark"):
-        study = SheetStudy(answer, curves, wish.ending)
+    """Render a figure of `plot_names.of_task`. Raises Conflict, with the reason, if it cannot be drawn."""
+    with canvas.settings(dark=options.theme == "dark"):
+        study = SheetStudy(answer, curves, options.format)
         if name in TASK:
-            return _file(TASK[name](study, task, runs_of(task, curves)), study.lettering, wish)
+            return _file(TASK[name](study, task, curves_by_group(task, curves)), study.glyphs, options)
         view = task.tuning[int(name.removeprefix("tried-")) - 1]
         picture = tuning.two_parameters(study, task, view, KEY)
         assert picture is not None
-        return _file(picture, study.lettering, wish)
+        return _file(picture, study.glyphs, options)
 
 
-def of_all_tasks(answer: ComparisonAnswer, name: str, wish: Wish) -> bytes:
-    """A figure of `plot_names.ACROSS`. Raises Conflict, with the reason, where it cannot be drawn."""
-    found = answer.across
-    if found is None:
-        why = "there is only one task" if len(answer.tasks) == 1 else "available once all planned runs have ended"
-        raise Conflict(f"{plot_names.ACROSS[name]}: {why}")
-    with canvas.settings(dark=wish.theme == "dark"):
-        study = SheetStudy(answer, {}, wish.ending)
+def of_all_tasks(answer: ComparisonAnswer, name: str, options: FileOptions) -> bytes:
+    """Render a figure of `plot_names.ACROSS`. Raises Conflict, with the reason, if it cannot be drawn."""
+    if answer.across is None:
+        reason = "there is only one task" if len(answer.tasks) == 1 else "available once all planned runs have ended"
+        raise Conflict(f"{plot_names.ACROSS[name]}: {reason}")
+    with canvas.settings(dark=options.theme == "dark"):
+        study = SheetStudy(answer, {}, options.format)
         if name == "iqm":
-            picture = across.interquartile_means(study, found, KEY, answer.plan.metric)
+            picture = across.interquartile_means(study, answer.across, KEY, answer.plan.metric)
         else:
             draw = {"ranks": across.ranks, "improvements": across.improvements, "profiles": across.profiles}[name]
-            picture = draw(study, found, KEY)
-        return _file(picture, study.lettering, wish)
+            picture = draw(study, answer.across, KEY)
+        return _file(picture, study.glyphs, options)
 
 
-def of_job(optimizer: str, curves: Mapping[str, Curve], name: str, wish: Wish, *, is_log: bool, smooth: float) -> bytes:
-    """A figure of `plot_names.of_job`. Raises Conflict, with the reason, where it cannot be drawn."""
-    there = plot_names.metrics_of(name, curves.keys())
-    panels = [[one] for one in there] if name == "diagnostics" else [there]
-    lettering = (Lettering if wish.ending == "svg" else PlainLettering)(there)
-    style: dict[str, Any] = {"is_log": is_log, "smooth": smooth}
-    with canvas.settings(dark=wish.theme == "dark"):
+def of_job(
+    optimizer: str,
+    curves: Mapping[str, Curve],
+    name: str,
+    options: FileOptions,
+    *,
+    is_log: bool,
+    smooth: float,
+) -> bytes:
+    """Render a figure of `plot_names.of_job`. Raises Conflict, with the reason, if it cannot be drawn."""
+    metrics = plot_names.metrics_of(name, curves.keys())
+    panels = [[metric] for metric in metrics] if name == "diagnostics" else [metrics]
+    glyphs = (GlyphSubstitution if options.format == "svg" else LossySubstitution)(metrics)
+    with canvas.settings(dark=options.theme == "dark"):
         title = plot_names.of_job(curves.keys())[name]
-        return _file(run.curves(title, panels, curves, _looks(optimizer), lettering, **style), lettering, wish)
+        styles = _styles(optimizer)
+        picture = run.curves(title, panels, curves, styles, glyphs, is_log=is_log, smooth=smooth)
+        return _file(picture, glyphs, options)
 
 
-def _looks(optimizer: str) -> list[Look]:
-    """The optimizer's colour for the first metric of a panel, and another one for a second."""
-    own = OPTIMIZERS[optimizer].colour if optimizer in OPTIMIZERS else BLUE
-    other = GREY if own != GREY else BLUE
-    return [Look(0, LookView(colour=own, dash=0, marker=0)), Look(1, LookView(colour=other, dash=1, marker=1))]
+def _styles(optimizer: str) -> list[PlotStyle]:
+    """The optimizer's color for the first metric of a panel, and another color for the second."""
+    first = OPTIMIZERS[optimizer].colour if optimizer in OPTIMIZERS else BLUE
+    second = GREY if first != GREY else BLUE
+    views = (LookView(colour=first, dash=0, marker=0), LookView(colour=second, dash=1, marker=1))
+    return [PlotStyle(position, view) for position, view in enumerate(views)]
 
 
-def _file(picture: Picture, lettering: Lettering, wish: Wish) -> bytes:
+def _file(picture: Picture, glyphs: GlyphSubstitution, options: FileOptions) -> bytes:
     if not isinstance(picture, Sheet):
-        raise Conflict(f"{picture.title}: {picture.why}")
-    return svg(picture, lettering) if wish.ending == "svg" else png(picture, wish.width_pixels)
+        raise Conflict(f"{picture.title}: {picture.reason}")
+    return svg(picture, glyphs) if options.format == "svg" else png(picture, options.width_pixels)

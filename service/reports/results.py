@@ -23,12 +23,12 @@ def chosen_params(task: TaskAnswer, group: GroupView) -> dict[str, Any]:
 
 def planned(answer: ComparisonAnswer, task: TaskAnswer) -> dict[str, Any]:
     """The task in the plan: label, spec and diverged_score."""
-    return next((one for one in answer.plan.tasks if one.get("label") == task.label), {})
+    return next((task_plan for task_plan in answer.plan.tasks if task_plan.get("label") == task.label), {})
 
 
 def lacks_runs(task: TaskAnswer) -> bool:
     """Whether planned runs are missing, so that the task has no verdict."""
-    return any(one.phase == "report" for one in task.missing)
+    return any(run.phase == "report" for run in task.missing)
 
 
 def leaders(answer: ComparisonAnswer, task: TaskAnswer) -> list[str]:

@@ -77,7 +77,7 @@ def _rows(task: TaskAnswer) -> Iterator[dict[str, Any]]:
 
 def _difference_to_best(task: TaskAnswer, group: GroupView) -> dict[str, float | None]:
     """Mean paired difference of the group minus the group with the best mean; empty for the best group."""
-    pair = next((one for one in task.pairs if {one.a, one.b} == {group.label, task.groups[0].label}), None)
+    pair = next((pair for pair in task.pairs if {pair.a, pair.b} == {group.label, task.groups[0].label}), None)
     if pair is None or group is task.groups[0]:
         return {}
     difference, low, high = _seen_from(pair, group.label)

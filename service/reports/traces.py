@@ -18,12 +18,12 @@ Along = Literal["steps", "wall_seconds"]
 Array = NDArray[np.float64]
 
 MOST_POINTS = 160
-"""Maximum number of points of a curve in the page: one for every two typographic points."""
+"""Maximum number of points of a curve in the page: one per two typographic points of its width."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Finite points of a run's curve, by increasing x; neighboring ones averaged beyond `MOST_POINTS`."""
+    """Finite points of a run's curve, by increasing x; averages of neighboring points beyond `MOST_POINTS`."""
 
     x: Array
     y: Array
@@ -38,9 +38,9 @@ class Trace:
 
 @dataclass(frozen=True)
 class Band:
-    """Mean, lowest and highest of several runs, as far as all of them go; arrays of shape (points,).
+    """Mean and range of several runs, over the x that all of them cover; arrays of shape (points,).
 
-    Averages are for the mean alone: every point of every run lies within the range at the x that is nearest to it.
+    Only the mean uses averaged points: the range includes every original point, at the x nearest to it.
     """
 
     x: Array
@@ -51,48 +51,48 @@ class Band:
 
 
 @dataclass(frozen=True)
-class RunsOf:
-    """The curves of a group's runs, metric -> curve: of those that finished, and of those that diverged."""
+class GroupCurves:
+    """Curves of the finished and of the diverged runs of a group: one mapping, metric -> curve, per run."""
 
     finished: list[Mapping[str, Curve]]
     diverged: list[Mapping[str, Curve]]
 
     @classmethod
-    def group(cls, group: GroupView, curves: Mapping[UUID, Mapping[str, Curve]]) -> RunsOf:
-        """Those of a group; a run without curves has none."""
-        lost = set(group.diverged_jobs)
+    def of(cls, group: GroupView, curves: Mapping[UUID, Mapping[str, Curve]]) -> GroupCurves:
+        """The curves of a group; the mapping of a run without curves is empty."""
+        diverged = set(group.diverged_jobs)
         return cls(
-            [curves.get(job, {}) for job in group.jobs if job not in lost],
+            [curves.get(job, {}) for job in group.jobs if job not in diverged],
             [curves.get(job, {}) for job in group.diverged_jobs],
         )
 
     def traces(self, metric: str, along: Along) -> list[Trace]:
-        """The curves of the finished runs that have one."""
-        return [found for run in self.finished if (found := trace(run.get(metric), along))]
+        """Curves of a metric, of the finished runs that have it."""
+        return [finite for run in self.finished if (finite := trace(run.get(metric), along))]
 
     def diverged_traces(self, metric: str, along: Along) -> list[Trace]:
-        """The curves of the others, as far as they are finite."""
-        return [found for run in self.diverged if (found := trace(run.get(metric), along))]
+        """Finite parts of the curves of a metric, of the diverged runs that have it."""
+        return [finite for run in self.diverged if (finite := trace(run.get(metric), along))]
 
     def endpoints(self, metric: str) -> list[float]:
         """The last value of each finished run."""
-        return [float(one.y[-1]) for one in self.traces(metric, "steps")]
+        return [float(trace.y[-1]) for trace in self.traces(metric, "steps")]
 
 
-def runs_of(task: TaskAnswer, curves: Mapping[UUID, Mapping[str, Curve]]) -> dict[str, RunsOf]:
-    """Label -> the curves of its runs, in the order of the table."""
-    return {group.label: RunsOf.group(group, curves) for group in task.groups}
+def curves_by_group(task: TaskAnswer, curves: Mapping[UUID, Mapping[str, Curve]]) -> dict[str, GroupCurves]:
+    """Label -> curves of its runs, in the order of the task's groups."""
+    return {group.label: GroupCurves.of(group, curves) for group in task.groups}
 
 
-def watched_metric(task: TaskAnswer, runs: Mapping[str, RunsOf]) -> str:
-    """The validation metric whose curves are drawn: of the same kind as the endpoint, or else the loss."""
+def watched_metric(task: TaskAnswer, runs: Mapping[str, GroupCurves]) -> str:
+    """The validation metric to draw: the counterpart of the endpoint, or the loss if no run has recorded that."""
     metric = "val_loss" if task.metric.endswith("loss") else "val_accuracy"
-    measured = {name for of in runs.values() for run in (*of.finished, *of.diverged) for name in run}
-    return "val_loss" if metric not in measured and "val_loss" in measured else metric
+    recorded = {name for group in runs.values() for run in (*group.finished, *group.diverged) for name in run}
+    return "val_loss" if metric not in recorded and "val_loss" in recorded else metric
 
 
 def trace(curve: Curve | None, along: Along) -> Trace | None:
-    """The finite points of a curve, averaged where there are too many; None without any."""
+    """The finite points of a curve, averaged beyond `MOST_POINTS`; None if no point is finite."""
     if curve is None:
         return None
     x = np.asarray(curve.steps if along == "steps" else curve.wall_seconds, np.float64)
@@ -103,7 +103,7 @@ def trace(curve: Curve | None, along: Along) -> Trace | None:
 
 
 def _thinned(x: Array, y: Array) -> Trace:
-    """Means of neighbouring points where there are more than `MOST_POINTS`; the last point stays as it is."""
+    """Average neighboring points beyond `MOST_POINTS`; the last point is kept unchanged."""
     if len(x) <= MOST_POINTS:
         return Trace(x, y)
     parts = np.array_split(np.arange(len(x) - 1), MOST_POINTS - 1)
@@ -115,27 +115,27 @@ def _thinned(x: Array, y: Array) -> Trace:
 
 
 def band(traces: Sequence[Trace]) -> Band | None:
-    """The mean of the runs at each x that all of them have passed, and their range; None: nothing in common."""
+    """Mean and range of the runs over the x that all of them cover; None if they do not overlap."""
     if not traces:
         return None
-    start, end = max(one.x[0] for one in traces), min(one.x[-1] for one in traces)
+    start, end = max(trace.x[0] for trace in traces), min(trace.x[-1] for trace in traces)
     if start > end:
         return None
-    x = np.unique(np.concatenate([one.x for one in traces] + [np.array([start, end])]))
+    x = np.unique(np.concatenate([trace.x for trace in traces] + [np.array([start, end])]))
     x = x[(x >= start) & (x <= end)]
     if len(x) > MOST_POINTS:
         x = np.linspace(start, end, MOST_POINTS)
-    values = np.stack([np.interp(x, one.x, one.y) for one in traces])  # (runs, points)
+    values = np.stack([np.interp(x, trace.x, trace.y) for trace in traces])  # (runs, points)
     low, high = values.min(axis=0), values.max(axis=0)
-    start = max(one.points[0][0] for one in traces)  # that of an average is a little later
-    for one in traces:
-        _widen(low, high, x, one, (start, end))
+    start = max(trace.points[0][0] for trace in traces)  # of the original points: averages start a little later
+    for trace in traces:
+        _widen(low, high, x, trace, (start, end))
     return Band(x, values.mean(axis=0), low, high, len(traces))
 
 
-def _widen(low: Array, high: Array, x: Array, one: Trace, between: tuple[float, float]) -> None:
-    """Take every point of a run between two x into the range at the x that is nearest to it."""
-    at, values = one.points
+def _widen(low: Array, high: Array, x: Array, trace: Trace, between: tuple[float, float]) -> None:
+    """Widen the range so that it includes every original point of a run in `between`, at the x nearest to it."""
+    at, values = trace.points
     inside = (at >= between[0]) & (at <= between[1])
     nearest = np.searchsorted((x[1:] + x[:-1]) / 2, at[inside])
     np.minimum.at(low, nearest, values[inside])
@@ -143,7 +143,7 @@ def _widen(low: Array, high: Array, x: Array, one: Trace, between: tuple[float, 
 
 
 def first_hit(run: Mapping[str, Curve], target: Target) -> tuple[float, bool] | None:
-    """Seconds until a run met a target and True, or its duration and False if it did not. None without a curve."""
+    """(seconds until a run met a target, True), or (its duration, False) if it did not; None without a curve."""
     curve = run.get(target.metric)
     if curve is None or not len(curve.values):
         return None

@@ -22,7 +22,7 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Scale:
-    """How values of a metric are written in a table: accuracies in percent, their differences in points."""
+    """Formatting of a metric's values: accuracies in percent, their differences in points."""
 
     metric: str
 
@@ -73,7 +73,7 @@ class Scale:
 
 
 def target_in_words(target: Mapping[str, object] | None) -> str:
-    """`validation accuracy ≥ 95 %`; nothing without one."""
+    """`validation accuracy ≥ 95 %`; empty without a target."""
     if not target:
         return ""
     scale = Scale(str(target["metric"]))
@@ -83,7 +83,7 @@ def target_in_words(target: Mapping[str, object] | None) -> str:
 
 
 def between(low: str, high: str) -> str:
-    """Both ends, or nothing."""
+    """`low to high`; empty if an end is missing."""
     return f"{low} to {high}" if low and high else ""
 
 
@@ -127,11 +127,11 @@ def space(values: Mapping[str, Any]) -> str:
         if values.get(form) is not None:
             low, high = values[form]
             return f"{number(low)} to {number(high)}{words}"
-    return f"one of {listed([number(one) or 'null' for one in values.get('choice') or []], 'or')}"
+    return f"one of {listed([number(choice) or 'null' for choice in values.get('choice') or []], 'or')}"
 
 
 def listed(names: Sequence[str], word: str = "and") -> str:
-    """All of them: `a, b and c`."""
+    """All names: `a, b and c`."""
     return all_or_some(names, most=None, word=word)
 
 
@@ -145,8 +145,8 @@ def shortened(text: str, most: int) -> str:
 
 def all_shortened(labels: Sequence[str], most: int) -> list[str]:
     """Shortened labels that are still different."""
-    found = [shortened(label, most) for label in labels]
+    texts = [shortened(label, most) for label in labels]
     return [
-        text if found.count(text) == 1 else f"{number}. {shortened(label, most - 4)}"
-        for number, (label, text) in enumerate(zip(labels, found, strict=True), 1)
+        text if texts.count(text) == 1 else f"{number}. {shortened(label, most - 4)}"
+        for number, (label, text) in enumerate(zip(labels, texts, strict=True), 1)
     ]

@@ -1,1 +1,1 @@
-"""The HTTP API and the dashboard's files."""
+"""The HTTP API, and the files of the dashboard."""

@@ -1,6 +1,6 @@
-"""A bounded queue of work for a thread of its own.
+"""A bounded queue of work with its own thread.
 
-On the threads that all requests share, a few slow items would block every other request.
+On the shared thread pool of requests, a few slow items would block all other requests.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class BoundedQueue:
 
     Args:
         name: name of the thread.
-        max_waiting: how many items may wait, besides the one that runs.
-        items: what waits, as a plural noun for the error message.
+        max_waiting: maximum number of waiting items, besides the one that runs.
+        items: plural noun for the items in the error message.
     """
 
     def __init__(self, name: str, max_waiting: int, items: str) -> None:
@@ -30,7 +30,7 @@ class BoundedQueue:
         self._unfinished: set[Future[Any]] = set()
 
     def __len__(self) -> int:
-        """Items that wait or run."""
+        """Number of items that wait or run."""
         return len(self._unfinished)
 
     def raise_if_full(self) -> None:

@@ -32,7 +32,7 @@ Caller = Annotated[User, Depends(caller)]
 
 
 def passing_caller(authorization: Annotated[str | None, Header()] = None) -> User:
-    """As `caller`, for requests that wait for something other than the database: no session stays open."""
+    """Like `caller`, without an open session, for requests that wait for something other than the database."""
     with transaction() as session:
         return api_keys.authenticated_user(session, authorization)
 
@@ -58,21 +58,21 @@ class StrictQuery(BaseModel):
 
 
 def to_cursor(job_id: UUID) -> str:
-    """The id as an opaque cursor."""
+    """Encode an id as an opaque cursor."""
     return base64.urlsafe_b64encode(job_id.bytes).decode().rstrip("=")
 
 
 def from_cursor(cursor: str | None) -> UUID | None:
-    """The id in a cursor. Raises Invalid."""
+    """Decode the id in a cursor. Raises Invalid."""
     if cursor is None:
         return None
     with suppress(ValueError, binascii.Error):
         id_ = UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
-        if id_.version == 7:  # as all ids are
+        if id_.version == 7:  # the version of all ids
             return id_
     raise Invalid.field("after", "invalid cursor; pass `next` of an earlier page")
 
 
 def next_cursor(ids: Sequence[UUID], has_more: bool) -> str | None:
-    """The cursor of the page after these ids; None if it is the last."""
+    """The cursor of the page after these ids; None if there are no more."""
     return to_cursor(ids[-1]) if has_more else None

@@ -1,4 +1,4 @@
-"""Figures and reports are drawn one at a time, without a database session, outside the limit of concurrent requests."""
+"""Queue of figures and reports, drawn one at a time, without a database session and without a concurrency slot."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from service.web.bounded_queue import BoundedQueue
 Drawing = TypeVar("Drawing")
 
 FIGURES = BoundedQueue("figures", 16, "figures and reports")
-"""The largest figures (eight panels, 4000 pixels wide) took 4.6 s each on a busy machine, typical ones much less."""
+"""The largest figures (8 panels, 4000 pixels wide) took 4.6 s each on a busy machine; typical ones take much less."""
 
 
 async def draw_in_queue(request: Request, draw: Callable[[], Drawing]) -> Drawing:
-    """The result of `draw`, which reads its data in a session of its own, so that waiting requests hold none.
+    """Run `draw` in the queue and return its result. It opens its own session, so that waiting requests hold none.
 
-    matplotlib draws one figure at a time in any case. If each waiting request held a thread, a connection and a slot of
-    the concurrency limit, about forty figures would block all other requests.
+    matplotlib draws one figure at a time in any case. If each waiting request held a thread, a connection and a
+    concurrency slot, about 40 figures would block all other requests.
 
     Raises:
         Unavailable: the queue is full.

@@ -15,7 +15,7 @@ from service.web.problem_details import REQUEST_ID, respond
 
 
 class RequestId:
-    """Adds `X-Request-ID` to every response: the client's own, or a new one."""
+    """Adds `X-Request-ID` to every response: the id that the client sent, or a new one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -25,8 +25,8 @@ class RequestId:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(REQUEST_ID, "")
-        request_id = given if re.fullmatch(r"[\w.:/+=-]{1,128}", given, re.ASCII) else str(uuid7())
+        sent = Headers(scope=scope).get(REQUEST_ID, "")
+        request_id = sent if re.fullmatch(r"[\w.:/+=-]{1,128}", sent, re.ASCII) else str(uuid7())
 
         scope.setdefault("state", {})["request_id"] = request_id
 
@@ -77,17 +77,17 @@ class BodyLimit:
 
 
 class ConcurrencyLimit:
-    """Limits how many requests are worked on at a time; further ones wait. A slot is released when a response starts.
+    """Limits the number of concurrent requests; others wait. A slot is released when the response starts.
 
-    An endpoint that continues without a thread and a connection releases its slot by `request.state.release_slot()`.
+    An endpoint that no longer needs a thread or a connection releases its slot with `request.state.release_slot()`.
 
-    Without a limit, requests could deadlock: one holds a database connection while it waits for a thread, another holds
-    a thread while it waits for a connection.
+    Without a limit, requests could deadlock: one holds a database connection and waits for a thread, another holds a
+    thread and waits for a connection.
 
     Args:
         app: the application behind the limit.
-        max_requests: fewer than there are threads (40) and connections (48).
-        exempt: requests that need neither, each as "METHOD /path".
+        max_requests: below the number of threads (40) and of connections (48).
+        exempt: routes that need neither, each as "METHOD /path".
     """
 
     def __init__(self, app: ASGIApp, max_requests: int, exempt: frozenset[str] = frozenset()) -> None:

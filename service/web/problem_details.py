@@ -93,7 +93,7 @@ def _answer(request: Request, document: dict[str, Any], headers: Mapping[str, st
 
 
 def request_id(request: Request) -> str:
-    """The value of `X-Request-ID`, which the log contains, too."""
+    """The value of `X-Request-ID`, which is also logged."""
     return str(getattr(request.state, "request_id", ""))
 
 

@@ -1,4 +1,4 @@
-"""What the tests of workers share: a worker process to start and hurt, and the API to look at its jobs."""
+"""A worker process, and a client of the API that submits jobs and waits for them."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ FAST = {
 
 
 class RunningWorker:
-    """A worker process and the processes below it; it listens once `ready()` has returned.
+    """A worker process and its children; it takes jobs once `ready()` has returned.
 
     Args:
-        settings: its environment beside ours.
-        prefix: a program and its arguments that run it.
-        forked: from a process that has imported what it imports (`tests.forked`); a prefix runs a new interpreter.
+        settings: environment variables in addition to this process's.
+        prefix: a program and its arguments that run the worker.
+        forked: fork it from a process that has imported its modules (`tests.forked`); a prefix runs a new interpreter.
     """
 
     def __init__(self, settings: Mapping[str, str] = FAST, prefix: Sequence[str] = (), forked: bool = True) -> None:
-        # No pipe: one that nobody reads stops the worker once it is full.
+        # Not a pipe: an unread pipe stops the worker once it is full.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (until `end`)
-        how: dict[str, Any] = {"env": os.environ | settings, "stdout": self._log, "stderr": self._log}
+        options: dict[str, Any] = {"env": os.environ | settings, "stdout": self._log, "stderr": self._log}
         command = [*prefix, sys.executable, "-P", "-m", "workers"]
-        self.process = Forked("workers", **how) if forked and not prefix else subprocess.Popen(command, **how)
+        self.process = Forked("workers", **options) if forked and not prefix else subprocess.Popen(command, **options)
 
     def ready(self) -> RunningWorker:
-        """Wait until it listens."""
+        """Wait until the worker takes jobs."""
         until(lambda: self.is_ready or not self.is_running, 120)
         assert self.is_ready, self.log()
         return self
@@ -70,7 +70,7 @@ class RunningWorker:
 
     @property
     def is_living(self) -> bool:
-        """Whether it runs and is not stopped."""
+        """Whether the worker runs and is not frozen by a signal."""
         return self.is_running and state(self.pid) not in ("T", "t", "Z", None)
 
     @property
@@ -79,24 +79,24 @@ class RunningWorker:
 
     @property
     def id(self) -> str:
-        """Its name in the tables."""
-        found = re.search(r"kotrain@(\S+) ready\.", self.log())
-        assert found is not None, "it is not ready"
-        return found[1]
+        """The worker's id in the tables."""
+        match = re.search(r"kotrain@(\S+) ready\.", self.log())
+        assert match is not None, "it is not ready"
+        return match[1]
 
     def training(self) -> list[int]:
-        """The processes that train, one a job."""
+        """Process ids of the training processes, one for each job."""
         return [pid for server in children(self.pid) for pid in children(server)]
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
     def log(self) -> str:
-        """All that it has said."""
+        """The worker's output so far."""
         return os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).decode(errors="replace")
 
     def end(self) -> None:
-        """Stop it, by force if need be."""
+        """Stop the worker; kill it if it does not stop within 20 s."""
         with suppress(ProcessLookupError):
             self.signal(signal.SIGCONT)
         self.process.terminate()
@@ -109,20 +109,21 @@ class RunningWorker:
 
 
 def state(pid: int) -> str | None:
-    """The kernel's letter for what a process does (`T`: stopped, `Z`: dead); None where there is none."""
+    """Return the kernel's letter for a process's state (`T`: stopped, `Z`: dead); None if there is no such process."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     return None
 
 
 def children(parent: int) -> list[int]:
-    found = []
+    """Process ids of the live children."""
+    pids = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             fields = stat.read_text().rpartition(")")[2].split()
             if int(fields[1]) == parent and fields[0] != "Z":
-                found.append(int(stat.parent.name))
-    return found
+                pids.append(int(stat.parent.name))
+    return pids
 
 
 def alive(pid: int) -> bool:
@@ -139,6 +140,8 @@ def running_worker(settings: Mapping[str, str] = FAST, forked: bool = True) -> I
 
 
 class Lab:
+    """Submits jobs over the API and waits for them."""
+
     def __init__(self, api) -> None:
         self.api = api
 
@@ -154,13 +157,13 @@ class Lab:
         return self.api.get(f"/v1/jobs/{job_id}/metrics").json()["metrics"]
 
     def ended(self, job_id: str) -> dict:
-        """The job once it is in a final state."""
+        """Wait until the job has ended, and return it."""
         # Not 60 s: several stacks may share two cores.
         until(lambda: self.show(job_id)["status"] in ("succeeded", "failed", "cancelled"), 240)
         return self.show(job_id)
 
-    def training(self, job_id: str) -> None:
-        """Wait until the job has done some steps."""
+    def wait_until_training(self, job_id: str) -> None:
+        """Wait until the job has trained for some steps."""
         until(lambda: self.show(job_id)["progress"]["step"] > 0)
 
     def events(self, job_id: str) -> list[tuple[str, str | None]]:

@@ -1,4 +1,4 @@
-"""`kotrain backup` and `kotrain restore` as their users meet them: a stack at work, one file, another home."""
+"""`kotrain backup` and `kotrain restore` on whole installations: a running one, a stopped one, another home."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def has_checkpoints(home: Path, job: str) -> bool:
 
 
 @pytest.mark.timeout(240)
-def test_a_stack_moves_to_another_home(home: Path) -> None:
+def test_running_stack_moves_to_another_home(home: Path) -> None:
     file, other = home.with_name("saved.tar"), home.with_name("other")
     with up(home, **QUICK) as (_, client):
-        done, going_on = submit(client, JOB), submit(client, LONG)
-        until(lambda: show(client, done)["status"] == "succeeded")
-        until(lambda: has_checkpoints(home, going_on))
-        saved = command(home, "backup", str(file))
-        assert (saved.returncode, saved.stderr) == (0, "")
-        assert saved.stdout.startswith(f"{file}: 2 jobs, ")
+        finished, running = submit(client, JOB), submit(client, LONG)
+        until(lambda: show(client, finished)["status"] == "succeeded")
+        until(lambda: has_checkpoints(home, running))
+        backup = command(home, "backup", str(file))
+        assert (backup.returncode, backup.stderr) == (0, "")
+        assert backup.stdout.startswith(f"{file}: 2 jobs, ")
         assert "kotrain is already running from" in refusal(home, "restore", str(file))
-        before = show(client, done)
-        curves = client.get(f"/v1/jobs/{done}/metrics").json()
+        before = show(client, finished)
+        curves = client.get(f"/v1/jobs/{finished}/metrics").json()
     with tarfile.open(file) as tar:
         manifest = json.load(tar.extractfile("manifest.json"))
 
@@ -54,19 +54,19 @@ def test_a_stack_moves_to_another_home(home: Path) -> None:
     assert "running at the time of the backup: 1 job\n" in restored.stdout
     assert running_in(other) == []
     with up(other, **QUICK) as (_, client):
-        client.headers.update(login(home))  # the owner's old key is as good as the new one
-        assert show(client, done) == before
-        assert client.get(f"/v1/jobs/{done}/metrics").json() == curves
-        until(lambda: show(client, going_on)["status"] == "running" and show(client, going_on)["progress"]["step"] > 0)
-        now = show(client, going_on)
-        assert now["attempt"] == 2
-        kept = [part["name"] for part in manifest["parts"] if going_on in part["name"]]
-        if kept:  # else both were replaced while they were copied, and it began anew
-            assert now["progress"]["step"] >= min(int(Path(name).stem) for name in kept)
-        assert client.post(f"/v1/jobs/{going_on}/cancel").is_success
+        client.headers.update(login(home))  # the owner's key of the first home is valid, too
+        assert show(client, finished) == before
+        assert client.get(f"/v1/jobs/{finished}/metrics").json() == curves
+        until(lambda: show(client, running)["status"] == "running" and show(client, running)["progress"]["step"] > 0)
+        resumed = show(client, running)
+        assert resumed["attempt"] == 2
+        checkpoints = [part["name"] for part in manifest["parts"] if running in part["name"]]
+        if checkpoints:  # otherwise both were replaced before they were copied, and the job starts from the beginning
+            assert resumed["progress"]["step"] >= min(int(Path(name).stem) for name in checkpoints)
+        assert client.post(f"/v1/jobs/{running}/cancel").is_success
 
 
-def test_a_home_at_rest(home: Path) -> None:
+def test_stopped_home_is_backed_up_and_errors_take_one_line(home: Path) -> None:
     with up(home):
         pass
     first, second = home.with_name("first.tar"), home.with_name("second.tar")

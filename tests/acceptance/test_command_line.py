@@ -1,4 +1,4 @@
-"""A new user's first minutes: up, submit, look, compare, down."""
+"""The command line from `up` to `down`: submit, metrics, compare."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tests import forked
 
 @pytest.fixture
 def kotrain(home):
-    """Run a command of this home, as a process: (exit status, standard output, standard error)."""
+    """Run a command with this home: (exit status, standard output, standard error)."""
     environment = {**os.environ, "KOTRAIN_HOME": str(home), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
     environment = {name: value for name, value in environment.items() if name not in ("KOTRAIN_URL", "KOTRAIN_KEY")}
     started = []
@@ -24,8 +24,8 @@ def kotrain(home):
         return started[-1]
 
     def run(*arguments):
-        done = forked.run("kotrain", *arguments, env=environment)
-        return done.returncode, done.stdout, done.stderr
+        process = forked.run("kotrain", *arguments, env=environment)
+        return process.returncode, process.stdout, process.stderr
 
     run.start = start
     yield run
@@ -53,9 +53,9 @@ def test_from_up_to_down(kotrain):
     answer = json.loads(kotrain("compare", "digits", "mlp", "--json")[1])
     assert [group["n"] for group in answer["groups"]] == [2, 2]
 
-    wild = ("--lr", "100", "--param", "model.init_scale=100", "--epochs", "5")
-    status, _, err = kotrain("submit", "digits", "mlp", "sgd", *wild, "--wait")
-    assert status == 1  # a job that fails is the exit status
+    diverging = ("--lr", "100", "--param", "model.init_scale=100", "--epochs", "5")
+    status, _, err = kotrain("submit", "digits", "mlp", "sgd", *diverging, "--wait")
+    assert status == 1  # because the job failed
     assert "failed: diverged" in err
 
     assert kotrain("down") == (0, "", "stopped\n")

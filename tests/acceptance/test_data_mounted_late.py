@@ -1,4 +1,4 @@
-"""A worker whose data folder is not there yet, as after a reboot without the network's disk."""
+"""A worker whose data folder is not mounted yet, as after a reboot without the network disk."""
 
 import struct
 
@@ -19,12 +19,12 @@ MNIST = {
     "max_failures": 1,
 }
 RECORDS = 5100
-"""Enough to split off as many as MNIST validates on."""
+"""Enough to split off the validation part of MNIST."""
 
 
 @pytest.fixture
 def disk(tmp_path):
-    """Noise in MNIST's format."""
+    """A disk with noise in MNIST's format."""
     folder = tmp_path / "disk" / "mnist"
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -39,7 +39,7 @@ def disk(tmp_path):
 
 @pytest.fixture
 def lab(api, monkeypatch, disk):
-    """An API that has the data."""
+    """An API with the data."""
     monkeypatch.setenv("KOTRAIN_DATA_DIR", str(disk))
     settings.cache_clear()
     yield Lab(api)
@@ -47,7 +47,7 @@ def lab(api, monkeypatch, disk):
     settings.cache_clear()
 
 
-def test_its_jobs_wait_without_blame_and_others_go_on(lab, disk, tmp_path):
+def test_jobs_wait_for_the_data_without_a_failure_and_others_run(lab, disk, tmp_path):
     folder = tmp_path / "not-mounted"
     with running_worker(FAST | {"KOTRAIN_DATA_DIR": str(folder)}):
         waiting = lab.submit(MNIST, priority=5)

@@ -1,4 +1,4 @@
-"""`kotrain demo` in small: the whole stack, every kind of job of the study, and nothing left behind."""
+"""A small `kotrain demo`: the whole stack, each kind of job of the study, and nothing left behind."""
 
 import json
 import os
@@ -14,33 +14,33 @@ COMMAND = [sys.executable, "-m", "kotrain", "demo", "--epochs", "1", "--seeds", 
 
 @pytest.fixture
 def start(home):
-    """Start the demo with `home` as its temporary folder, from a terminal's point of view."""
+    """Start the demo with `home` as its temporary folder, as from a terminal."""
     home.mkdir(mode=0o711)
 
-    def start(*more):
+    def start(*arguments):
         environment = {**os.environ, "TMPDIR": str(home), "OMP_NUM_THREADS": "1"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        # A shell's background job, which the tests may be, ignores Ctrl-C, and so would what it starts.
-        listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-        return subprocess.Popen([*COMMAND, *more], env=environment, text=True, **pipes, **listening)
+        # If the tests run as a background job of a shell, they ignore Ctrl-C, and their children would inherit that.
+        default_handler = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+        return subprocess.Popen([*COMMAND, *arguments], env=environment, text=True, **pipes, **default_handler)
 
     return start
 
 
 def left_behind(home):
-    """What still lies in the demo's temporary folder, and the processes that know of it."""
+    """Files in the demo's temporary folder, and processes whose environment or command line names it."""
     processes = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            known = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+            content = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
         except OSError:
             continue  # it has just ended
-        if os.fsencode(home) in known:
-            processes.append(known)
+        if os.fsencode(home) in content:
+            processes.append(content)
     return [*home.iterdir(), *processes]
 
 
-def test_demo(start, home, tmp_path):
+def test_demo_runs_and_reports_the_study(start, home, tmp_path):
     process = start("--report", str(tmp_path / "report.html"))
     out, err = process.communicate(timeout=100)
     assert process.returncode == 0, err
@@ -59,7 +59,7 @@ def test_demo(start, home, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted(start, home, number):
+def test_interrupt_stops_everything(start, home, number):
     process = start()
     assert process.stderr.readline().startswith("starting")
     assert process.stderr.readline().startswith("kotrain is running at")

@@ -1,4 +1,4 @@
-"""The engine on real files: every set that lies in KOTRAIN_DATA_DIR, or in `../shared/data` beside the checkout."""
+"""The engine on the real data sets in KOTRAIN_DATA_DIR, or in `../shared/data` beside the checkout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.datasets.layouts import SNIPS_INTENTS, Located, Part, is_present, l
 from service.specs.catalog.datasets import DATASETS
 from service.specs.states import Reason
 from service.specs.training import TrainSpec
-from tests.one_thread import one_thread  # noqa: F401 (a fixture, at work wherever it is imported)
+from tests.one_thread import one_thread  # noqa: F401 (an autouse fixture)
 from tests.real_data import DATA_DIR, real
 from workers.training.datasets import BUILDERS
 from workers.training.loop import train
@@ -61,13 +61,13 @@ def test_training_lowers_the_loss(dataset: str, model: str, optimizer: str, step
 
 
 @pytest.mark.parametrize(("name", "records"), [("mnist", 54_000), ("snips", 13_084), ("imdb", 22_500)])
-def test_counts(name: str, records: int) -> None:
+def test_training_parts_have_the_documented_size(name: str, records: int) -> None:
     real(name)
     assert train_records(DATASETS[name](), DATA_DIR) == records
 
 
 def read(name: str, located: Located, part: Part) -> Any:
-    """The records of a part, by the reader of the layout that was found."""
+    """The records of a part, read by the reader of the located layout."""
     readers: Any = BUILDERS[name]
     return readers.readers[located.layout.form](located.files(part), part)
 
@@ -77,7 +77,7 @@ def equal_images(a: Images, b: Images) -> bool:
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_cifar_as_published_loads_equal(name: str, tmp_path: Path) -> None:
+def test_cifar_loads_equal_from_its_published_layout(name: str, tmp_path: Path) -> None:
     whole = read(name, real(name), "train")
     few = Images(whole.pixels[:50], whole.labels[:50])
     if name == "cifar10":
@@ -99,7 +99,7 @@ def test_cifar_as_published_loads_equal(name: str, tmp_path: Path) -> None:
     assert len(read(name, located, "test").labels) == 10
 
 
-def test_mnist_as_torchvision_unpacks_it_loads_equal(tmp_path: Path) -> None:
+def test_mnist_loads_equal_from_torchvisions_layout(tmp_path: Path) -> None:
     source = real("mnist")
     (tmp_path / "MNIST/raw").mkdir(parents=True)
     for path in source.root.glob("*.gz"):
@@ -113,9 +113,9 @@ def in_order(texts: Texts) -> list[tuple[str, int]]:
     return sorted(zip(texts.texts, texts.labels.tolist(), strict=True))
 
 
-def test_imdb_as_published_loads_equal(tmp_path: Path) -> None:
+def test_imdb_loads_equal_from_its_published_layout(tmp_path: Path) -> None:
     whole = read("imdb", real("imdb"), "train")
-    rows = [*range(5), *range(len(whole.texts) - 5, len(whole.texts))]  # of both labels: the file is sorted by them
+    rows = [*range(5), *range(len(whole.texts) - 5, len(whole.texts))]  # both labels: the file is sorted by label
     few = Texts([whole.texts[row] for row in rows], whole.labels[rows])
     for part in ("train", "test"):
         for number, (text, label) in enumerate(zip(few.texts, few.labels, strict=True)):
@@ -131,7 +131,7 @@ def test_imdb_as_published_loads_equal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["intents", "slots"])
-def test_snips_in_its_other_layouts_loads_equal(form: str, tmp_path: Path) -> None:
+def test_snips_loads_equal_from_its_other_layouts(form: str, tmp_path: Path) -> None:
     whole = read("snips", real("snips"), "train")
     few = Texts(whole.texts[:200], whole.labels[:200])
     records = list(zip(few.texts, few.labels.tolist(), strict=True))

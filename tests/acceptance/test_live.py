@@ -1,4 +1,4 @@
-"""Streams of a real API process, of jobs that a real worker trains; each of them dies on the way."""
+"""Event streams of a real API process and a real worker while each of them is killed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from service.operations import stack
 from tests.acceptance.lab import FAST, JOB, LONG, Lab, running_worker
-from tests.streams import Listening, Page
+from tests.streams import Listener, Page
 from tests.waiting import until
 
 LISTENERS = 200
@@ -23,13 +23,13 @@ LISTENERS = 200
 
 @pytest.fixture(scope="module")
 def worker(schema):
-    """One worker for all of these tests."""
+    """One worker for these tests."""
     with running_worker(FAST) as worker:
         yield worker
 
 
 class Api:
-    """API processes, one after the other, behind one address that stays."""
+    """API processes, one after another, behind one address."""
 
     def __init__(self, listener: socket.socket) -> None:
         self.listener, self.key = listener, ""
@@ -52,8 +52,8 @@ class Api:
         self.key = key
         self.client.headers["Authorization"] = f"Bearer {key}"
 
-    def listen(self, job_id: str, page: Page | None = None) -> Listening:
-        return Listening(f"{self.url}/v1/jobs/{job_id}/events", self.key, page or Page())
+    def listen(self, job_id: str, page: Page | None = None) -> Listener:
+        return Listener(f"{self.url}/v1/jobs/{job_id}/events", self.key, page or Page())
 
     def log(self) -> str:
         return os.pread(self._log.fileno(), 10**7, 0).decode()
@@ -75,7 +75,7 @@ def api_process(schema) -> Iterator[Api]:
 
 @pytest.fixture
 def served(api_process, key) -> Api:
-    """The API, called by a user of this test's."""
+    """The API, called with the key of this test's user."""
     api_process.sign_in(key)
     return api_process
 
@@ -91,67 +91,67 @@ def stored(lab, job_id) -> dict:
     }
 
 
-def check(lab, job_id, page: Page) -> None:
-    """The page has heard all of a job: each event once, and of each curve the points that are stored."""
-    assert page.is_over
+def assert_complete(lab, job_id, page: Page) -> None:
+    """Assert that the page has received each event of a job once, and the stored points of each curve."""
+    assert page.has_ended
     assert page.points == stored(lab, job_id)
     history = lab.api.get(f"/v1/jobs/{job_id}/history").json()["events"]
-    heard = [event.data for event in page.events if event.name in ("status", "log")]
-    assert [{name: said[name] for name in history[0]} for said in heard] == history
+    received = [event.data for event in page.events if event.name in ("status", "log")]
+    assert [{name: data[name] for name in history[0]} for data in received] == history
 
 
-def until_it_measures(listening: Listening, count: int = 1) -> None:
-    until(lambda: len(listening.page.named("metric")) >= count or listening.error)
-    assert listening.error is None
+def wait_for_metrics(listener: Listener, count: int = 1) -> None:
+    until(lambda: len(listener.page.named("metric")) >= count or listener.error)
+    assert listener.error is None
 
 
-def test_it_goes_on_with_another_api(lab, served):
+def test_stream_resumes_on_a_restarted_api(lab, served):
     job_id = lab.submit(LONG)
-    listening = served.listen(job_id)
-    until_it_measures(listening, 2)
+    listener = served.listen(job_id)
+    wait_for_metrics(listener, 2)
     served.process.kill()
     served.process.wait()
-    page = listening.broken()
+    page = listener.wait_until_closed()
     served.start()
-    listening = served.listen(job_id, page)
-    until_it_measures(listening, len(page.named("metric")) + 2)
+    listener = served.listen(job_id, page)
+    wait_for_metrics(listener, len(page.named("metric")) + 2)
     served.process.terminate()
     assert served.process.wait(20) == 0
-    listening.over()
-    assert not page.is_over
+    listener.wait_until_end()
+    assert not page.has_ended
     assert "ERROR" not in served.log()
     assert "Traceback" not in served.log()
     served.start()
-    listening = served.listen(job_id, page)
-    until_it_measures(listening, len(page.named("metric")) + 1)
+    listener = served.listen(job_id, page)
+    wait_for_metrics(listener, len(page.named("metric")) + 1)
     lab.api.post(f"/v1/jobs/{job_id}/cancel")
-    listening.over()
-    check(lab, job_id, page)
+    listener.wait_until_end()
+    assert_complete(lab, job_id, page)
     assert page.statuses() == ["queued", "running", "cancelled"]
     assert len(page.points["train_loss"]) > 10
 
 
-def test_a_run_that_begins_anew(lab, served, worker):
+def test_stream_rewinds_when_a_job_restarts(lab, served, worker):
     job_id = lab.submit(LONG)
-    listening = served.listen(job_id)
-    until_it_measures(listening, 2)
+    listener = served.listen(job_id)
+    wait_for_metrics(listener, 2)
     (child,) = worker.training()
     os.kill(child, signal.SIGKILL)
-    until(lambda: listening.page.statuses()[-2:] == ["queued", "running"])
-    until_it_measures(listening, len(listening.page.named("metric")) + 2)
+    until(lambda: listener.page.statuses()[-2:] == ["queued", "running"])
+    wait_for_metrics(listener, len(listener.page.named("metric")) + 2)
     lab.api.post(f"/v1/jobs/{job_id}/cancel")
-    page = listening.over()
-    check(lab, job_id, page)
+    page = listener.wait_until_end()
+    assert_complete(lab, job_id, page)
     assert [event.data["rewind_to"] for event in page.named("log")] == [0]
 
 
-def test_many_listeners(lab, served):
+def test_many_listeners_receive_the_same_events(lab, served):
     job_id = lab.submit(JOB | {"budget": {"steps": 1000}})
-    listening = [served.listen(job_id) for _ in range(LISTENERS)]
-    for one in listening:
-        one.opened()
+    listeners = [served.listen(job_id) for _ in range(LISTENERS)]
+    for listener in listeners:
+        listener.opened()
     assert served.client.get("/healthz").is_success
-    pages = [one.over() for one in listening]
-    check(lab, job_id, pages[0])
+    pages = [listener.wait_until_end() for listener in listeners]
+    assert_complete(lab, job_id, pages[0])
     assert all(page.points == pages[0].points for page in pages)
     assert all(page.seqs() == pages[0].seqs() for page in pages)

@@ -1,4 +1,4 @@
-"""Real files through the whole service: Snips with a text CNN, CIFAR-10 with a ResNet-18, and what compares them."""
+"""The whole service on real data: Snips with a text CNN, CIFAR-10 with a ResNet-18, and their comparison."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ KO = {"name": "ko", "params": {"base": "adam", "lr": 1e-3, "bounded": True}}
 
 @pytest.fixture(scope="module")
 def worker(schema):
-    """A worker that finds the real files, as this process's API does."""
+    """A worker with the real files, which this process's API has, too."""
     real("snips"), real("cifar10")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KOTRAIN_DATA_DIR", str(DATA_DIR))
@@ -37,7 +37,7 @@ def worker(schema):
 
 @pytest.fixture
 def lab(api, worker):
-    """The API, with a worker that listens."""
+    """The API, with a worker that takes jobs."""
     return Lab(api)
 
 
@@ -55,10 +55,10 @@ def test_trains_and_compares(lab, job, metric, seeds):
     if dataset == "snips":
         assert min(group["mean"] for group in answer["groups"]) > 0.5  # seven intents: guessing gives 0.14
     else:
-        assert "test needs 3" in answer["verdict"]["text"]  # also where both runs came out equal
+        assert "test needs 3" in answer["verdict"]["text"]  # also if both results are equal
 
 
-def test_the_files_are_named_where_they_are_missing(lab):
+def test_missing_files_are_refused_with_the_fetch_command(lab):
     job = SNIPS | {"dataset": "fashion_mnist", "model": "cnn", "optimizer": "adam"}
     assert not Path(DATA_DIR, "fashion_mnist").exists()
     response = lab.api.post("/v1/jobs", json=job)

@@ -1,4 +1,4 @@
-"""A rolling restart: the version before this one and this one at work on the same database, with the new schema."""
+"""A rolling restart: the previous version and this one run on the same database, with the new schema."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 PREVIOUS = "a99af0f"
-"""The last commit of the version before this one. It moves with each release, and with it the two numbers below."""
+"""The last commit of the version before this one. Update it and the schema number below with each release."""
 PREVIOUS_SCHEMA = 2
 PACKAGES = ("service", "workers", "ko", "kotrain", "migrations")
 
@@ -42,12 +42,12 @@ JOB = {
 
 @pytest.fixture(scope="module")
 def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the previous version's packages, out of the history."""
+    """A folder with the previous version's packages, taken from the git history."""
     if shutil.which("git") is None:
-        pytest.skip(f"there is no git to take the code of {PREVIOUS} out of the history")
+        pytest.skip(f"git is required to read the code of {PREVIOUS}")
     archive = subprocess.run(["git", "-C", ROOT, "archive", PREVIOUS, *PACKAGES], capture_output=True)
     if archive.returncode != 0:
-        pytest.skip(f"the code of {PREVIOUS} is not here; it needs a git checkout with its history (not shallow)")
+        pytest.skip(f"the code of {PREVIOUS} is missing: use a git checkout with its history (not shallow)")
     folder = tmp_path_factory.mktemp("previous")
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
         files.extractall(folder, filter="data")
@@ -55,7 +55,7 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Versions:
-    """Starts parts of the previous version (`old`) or of this one on one database."""
+    """Starts processes of the previous version (`old`) or of this one on one database."""
 
     def __init__(self, environment: dict[str, str], logs: Path) -> None:
         self._environment, self._logs = environment, logs
@@ -74,29 +74,29 @@ class Versions:
         return subprocess.run(line, env=self.environment(old=old), capture_output=True, text=True, timeout=60)
 
     def python(self, script: str, *, old: bool) -> str:
-        """What a script prints that imports this version."""
+        """Run a script that imports this version; return its output."""
         line = [sys.executable, "-P", "-c", script]
-        done = subprocess.run(line, env=self.environment(old=old), capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        process = subprocess.run(line, env=self.environment(old=old), capture_output=True, text=True, timeout=60)
+        assert process.returncode == 0, process.stderr
+        return process.stdout
 
     def code_of(self, *, old: bool) -> Path:
-        """Where Python finds this version."""
-        found = self.python("import service, workers; print(service.__file__, workers.__file__)", old=old)
-        (folder,) = {Path(file).parents[1] for file in found.split()}
+        """The folder from which Python imports this version."""
+        output = self.python("import service, workers; print(service.__file__, workers.__file__)", old=old)
+        (folder,) = {Path(file).parents[1] for file in output.split()}
         return folder
 
     @contextmanager
     def running(self, name: str, arguments: list[str], *, old: bool, inherited: tuple[int, ...] = ()) -> Iterator[Path]:
-        """A part at work, and its log."""
+        """Run a process inside the block; yields its log."""
         log = self._logs / f"{name}-{'old' if old else 'new'}.log"
         with log.open("w") as file:
-            how: dict[str, Any] = {"env": self.environment(old=old), "stdout": file, "stderr": file}
+            options: dict[str, Any] = {"env": self.environment(old=old), "stdout": file, "stderr": file}
             if old or inherited:
                 line = [sys.executable, "-P", "-m", *arguments]
-                process = subprocess.Popen(line, pass_fds=inherited, **how)
+                process = subprocess.Popen(line, pass_fds=inherited, **options)
             else:
-                process = Forked(*arguments, **how)
+                process = Forked(*arguments, **options)
             try:
                 yield log
             finally:
@@ -121,7 +121,7 @@ class Versions:
                 yield client
 
     def query(self, statement: str) -> Any:
-        """The first value of the answer."""
+        """Return the first value of the first row."""
         with self._connected() as connection:
             row = connection.execute(statement).fetchone()
         return row and row[0]
@@ -143,7 +143,7 @@ class Versions:
 @pytest.fixture
 def this_version(servers: Embedded, tmp_path: Path) -> Iterator[Versions]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("KOTRAIN_", "PYTHON"))}
-    given = {
+    settings = {
         "KOTRAIN_DATABASE_URL": servers.database_url.replace("/kotrain?", "/rolling?"),
         "KOTRAIN_BROKER_URL": servers.broker_url,
         "KOTRAIN_HOME": str(tmp_path / "home"),
@@ -153,13 +153,13 @@ def this_version(servers: Embedded, tmp_path: Path) -> Iterator[Versions]:
     }
     with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
         admin.execute("CREATE DATABASE rolling")
-        yield Versions(plain | given, tmp_path)
+        yield Versions(plain | settings, tmp_path)
         admin.execute("DROP DATABASE rolling WITH (FORCE)")
 
 
 @pytest.fixture
 def versions(previous: Path, this_version: Versions) -> Versions:
-    """Both, on a database of their own."""
+    """Both versions, on a database of their own."""
     this_version.previous = previous
     return this_version
 
@@ -171,10 +171,10 @@ def submit(client: httpx2.Client, **fields: object) -> str:
 
 
 def trained(client: httpx2.Client, job: str) -> dict:
-    """The job once it has ended, with its curves."""
+    """Wait until the job has succeeded, and return its curves."""
     until(lambda: client.get(f"/v1/jobs/{job}").json()["status"] not in ("queued", "running"))
-    found = client.get(f"/v1/jobs/{job}").json()
-    assert (found["status"], found["reason"], found["attempt"]) == ("succeeded", "completed", 1), found
+    ended = client.get(f"/v1/jobs/{job}").json()
+    assert (ended["status"], ended["reason"], ended["attempt"]) == ("succeeded", "completed", 1), ended
     return client.get(f"/v1/jobs/{job}/metrics").json()["metrics"]
 
 
@@ -187,7 +187,7 @@ def schema_of(versions: Versions) -> object:
 
 
 @pytest.mark.timeout(240)
-def test_old_and_new_work_side_by_side(versions: Versions, previous: Path) -> None:
+def test_old_and_new_version_run_side_by_side(versions: Versions, previous: Path) -> None:
     assert versions.code_of(old=True) == previous
     assert versions.code_of(old=False) == ROOT
 
@@ -198,8 +198,8 @@ def test_old_and_new_work_side_by_side(versions: Versions, previous: Path) -> No
     assert f"schema {PREVIOUS_SCHEMA}, this kotrain requires {CODE}: run `kotrain migrate`" in refused.stderr
 
     curves = []
-    with ExitStack() as before:
-        old_api = before.enter_context(versions.api(old=True))
+    with ExitStack() as old_processes:
+        old_api = old_processes.enter_context(versions.api(old=True))
         with versions.worker(old=True):
             curves.append(trained(old_api, submit(old_api)))
             assert versions.command("migrate", old=False).returncode == 0
@@ -214,19 +214,19 @@ def test_old_and_new_work_side_by_side(versions: Versions, previous: Path) -> No
         assert values.count(values[0]) == 4
 
 
-def test_the_old_version_s_own_migrations_leave_the_new_schema_alone(versions: Versions) -> None:
+def test_old_version_does_not_migrate_the_new_schema(versions: Versions) -> None:
     assert versions.command("migrate", old=False).returncode == 0
     before = schema_of(versions)
-    versions.command("migrate", old=True)  # it says that it does not know this schema, each version in its own words
+    versions.command("migrate", old=True)  # it refuses this schema; the message depends on the version
     assert schema_of(versions) == before
     assert versions.command("migrate", old=False).returncode == 0
 
 
-# What each version's worker does in the database, without the training: its own claim, its own heartbeat, its own end.
-# The old one had all of it in `service.jobs`.
+# The calls of each version's worker in the database, without training: claim, heartbeat, end.
+# The old version had all of them in `service.jobs`.
 OLD = "from service import db, jobs\nclaims = heartbeats = outcomes = jobs\n"
 NEW = "from service.storage import database as db\nfrom service.jobs import claims, heartbeats, outcomes\n"
-OWN = """
+CLAIM = """
 def points(first, last):
     steps = list(range(first, last + 1, 10))
     return {"train_loss": (steps, [1 / step for step in steps], [step / 10 for step in steps])}
@@ -237,44 +237,44 @@ claim = do(claims.claim, "w", has_cuda=False)
 """
 NEW_BEGINS = """
 from service.jobs.checkpoints import Written
-kept = [Written(step, f"jobs/{claim.job_id}/1/{step}.pt", 1, "0" * 64, 1.0) for step in (80, 100)]
-do(heartbeats.beat, "w", [heartbeats.Beat(claim, 100, 200, [heartbeats.Batch(points(10, 100), kept)])])
+written = [Written(step, f"jobs/{claim.job_id}/1/{step}.pt", 1, "0" * 64, 1.0) for step in (80, 100)]
+do(heartbeats.beat, "w", [heartbeats.Beat(claim, 100, 200, [heartbeats.Batch(points(10, 100), written)])])
 do(outcomes.requeue, claim, "the worker is shutting down")
 """
-OLD_BEGINS_ANEW = """
+OLD_RESTARTS = """
 do(heartbeats.beat, "w", [heartbeats.Beat(claim, 50, 200, [points(10, 50)])])
 do(outcomes.give_back, claim, "the worker is shutting down")
 """
-NEW_GOES_ON = """
+NEW_RESUMES = """
 from service.jobs import checkpoints
 from service.specs.states import Reason
-found = do(checkpoints.newest_first, claim.job_id)
-step = found[0].step if found else 0
+stored = do(checkpoints.newest_first, claim.job_id)
+step = stored[0].step if stored else 0
 assert do(claims.begin, claim, step)
 assert do(outcomes.finish, claim, Reason.ERROR, batches=[heartbeats.Batch(points(step + 10, 200))])
 """
 
 
-def test_a_job_changes_hands_between_versions(versions: Versions) -> None:
-    """New, old, new: the old version knows no checkpoints and begins anew; no point is missing or doubled after it."""
+def test_job_moves_between_versions(versions: Versions) -> None:
+    """New, old, new: the old version has no checkpoints and restarts; no point is missing or duplicated afterwards."""
     assert versions.command("migrate", old=False).returncode == 0
     with versions.api(old=False) as client:
         job = submit(client)
-        for script, old in ((NEW_BEGINS, False), (OLD_BEGINS_ANEW, True), (NEW_GOES_ON, False)):
-            versions.python((OLD if old else NEW) + OWN + script, old=old)
+        for script, old in ((NEW_BEGINS, False), (OLD_RESTARTS, True), (NEW_RESUMES, False)):
+            versions.python((OLD if old else NEW) + CLAIM + script, old=old)
         assert client.get(f"/v1/jobs/{job}").json()["attempt"] == 3
         points = client.get(f"/v1/jobs/{job}/metrics").json()["metrics"]["train_loss"]
     assert points["steps"] == list(range(10, 201, 10))
 
 
 class TestOtherSchemas:
-    """What each command says to a schema that is not its own."""
+    """The response of each command to a newer schema and to none."""
 
     NEWER = CODE + 2
 
     @pytest.fixture
     def newer(self, this_version: Versions) -> Versions:
-        """The database as a later release would leave it, which this version cannot work with."""
+        """The database of a later release, which this version cannot use."""
         assert this_version.command("migrate", old=False).returncode == 0
         this_version.execute(f"UPDATE alembic_version SET version_num = '{self.NEWER:04}'")
         this_version.execute(f"UPDATE compatibility SET oldest_code = {CODE + 1}")
@@ -282,24 +282,24 @@ class TestOtherSchemas:
 
     @staticmethod
     def refusal(versions: Versions, *arguments: str) -> str:
-        done = versions.command(*arguments, old=False)
-        assert (done.returncode, done.stdout) == (1, "")
-        (line,) = done.stderr.splitlines()
+        process = versions.command(*arguments, old=False)
+        assert (process.returncode, process.stdout) == (1, "")
+        (line,) = process.stderr.splitlines()
         return line
 
-    def test_a_newer_one_is_refused_by_each_command(self, newer: Versions, tmp_path: Path) -> None:
-        needed = (
+    def test_each_command_refuses_a_newer_schema(self, newer: Versions, tmp_path: Path) -> None:
+        message = (
             f"this kotrain supports schema {CODE}, the database requires {CODE + 1} or newer: install a newer version"
         )
         for line in ("api", "worker", "up --port 0", "migrate", "key ada", f"backup {tmp_path / 'a.tar'}"):
-            assert self.refusal(newer, *line.split()) == f"kotrain: {needed}", line
+            assert self.refusal(newer, *line.split()) == f"kotrain: {message}", line
         assert newer.query("SELECT version_num FROM alembic_version") == f"{self.NEWER:04}"
 
-    def test_none_at_all(self, this_version: Versions) -> None:
+    def test_missing_schema_is_refused(self, this_version: Versions) -> None:
         for name in ("api", "worker"):
             assert self.refusal(this_version, name) == "kotrain: the database has no schema yet: run `kotrain migrate`"
 
-    def test_up_works_on_a_newer_one_that_allows_it(self, newer: Versions) -> None:
+    def test_up_uses_a_newer_schema_that_supports_this_version(self, newer: Versions) -> None:
         newer.execute(f"UPDATE compatibility SET oldest_code = {CODE}")
         arguments = ["service.commands", "up", "--port", "0"]
         with newer.running("up", arguments, old=False) as log:

@@ -1,4 +1,4 @@
-"""`up` and its sisters as their users meet them: processes, exit statuses, lines, HTTP."""
+"""`up` and the other commands of the service as processes: exit statuses, output, HTTP."""
 
 from __future__ import annotations
 
@@ -24,45 +24,45 @@ from tests.waiting import until
 SERVERS = ("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
 
 
-def environment(home: Path, **more: str) -> dict[str, str]:
-    """Ours without its settings; LC_ variables reach even the children of the worker, so one of them marks them."""
+def environment(home: Path, **settings: str) -> dict[str, str]:
+    """This environment without its settings. An LC_ variable, which reaches the worker's children, too, is the mark."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("KOTRAIN_")}
-    return plain | {"KOTRAIN_HOME": str(home), "KOTRAIN_SLOTS": "1", "LC_KOTRAIN_TEST": str(home)} | more
+    return plain | {"KOTRAIN_HOME": str(home), "KOTRAIN_SLOTS": "1", "LC_KOTRAIN_TEST": str(home)} | settings
 
 
-def command(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return forked.run("service.commands", *arguments, env=environment(home, **more))
+def command(home: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return forked.run("service.commands", *arguments, env=environment(home, **settings))
 
 
-def refusal(home: Path, *arguments: str, **more: str) -> str:
-    """The one line on standard error of a command that must fail."""
-    done = command(home, *arguments, **more)
-    assert (done.returncode, done.stdout) == (1, "")
-    (line,) = done.stderr.splitlines()
+def refusal(home: Path, *arguments: str, **settings: str) -> str:
+    """Run a command that must fail; return its single line on standard error."""
+    process = command(home, *arguments, **settings)
+    assert (process.returncode, process.stdout) == (1, "")
+    (line,) = process.stderr.splitlines()
     return line
 
 
 def running_in(home: Path) -> list[str]:
-    """Processes that bear our mark or work in the home."""
-    found = []
+    """Command lines of the processes that carry the mark or work in the home."""
+    command_lines = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             marked = f"LC_KOTRAIN_TEST={home}".encode() in (process / "environ").read_bytes().split(b"\0")
             if marked or Path(os.readlink(process / "cwd")).is_relative_to(home):
-                found.append((process / "cmdline").read_text().replace("\0", " "))
+                command_lines.append((process / "cmdline").read_text().replace("\0", " "))
         except OSError:
-            continue  # gone, or not ours to see
-    return found
+            continue  # it has ended, or belongs to another user
+    return command_lines
 
 
 @contextmanager
-def up(home: Path, **more: str) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]:
-    """A stack that answers, and a client with its owner's key."""
+def up(home: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]:
+    """A running stack, and a client with its owner's key."""
     line = [sys.executable, "-m", "service.commands", "up", "--port", "0"]
-    # A shell's background job, which the tests may be, ignores Ctrl-C, and so would what it starts.
-    listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    # If the tests run as a background job of a shell, they ignore Ctrl-C, and their children would inherit that.
+    default_handler = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     with subprocess.Popen(
-        line, env=environment(home, **more), stdout=subprocess.PIPE, text=True, **listening
+        line, env=environment(home, **settings), stdout=subprocess.PIPE, text=True, **default_handler
     ) as process:
         try:
             assert process.stdout
@@ -80,19 +80,19 @@ def login(home: Path) -> dict[str, str]:
 
 
 def api_process(home: Path) -> int:
-    """Its process id: the only one that inherited the listening socket by number."""
-    found = []
+    """Process id of the API: the only process that inherited the listening socket by number."""
+    pids = []
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has just ended
+        with suppress(OSError):  # the process has just ended
             line = (process / "cmdline").read_bytes().split(b"\0")
-            ours = f"KOTRAIN_HOME={home}".encode() in (process / "environ").read_bytes()
-            if b"--fd" in line and b"api" in line and ours:
-                found.append(int(process.name))
-    (only,) = found
-    return only
+            is_of_home = f"KOTRAIN_HOME={home}".encode() in (process / "environ").read_bytes()
+            if b"--fd" in line and b"api" in line and is_of_home:
+                pids.append(int(process.name))
+    (pid,) = pids
+    return pid
 
 
-def test_a_stack_from_start_to_stop_and_again(home: Path) -> None:
+def test_stack_starts_restarts_its_api_stops_and_starts_again(home: Path) -> None:
     with up(home) as (process, client):
         assert json.loads((home / "running.json").read_text()) == {
             "url": str(client.base_url).rstrip("/"),
@@ -108,14 +108,14 @@ def test_a_stack_from_start_to_stop_and_again(home: Path) -> None:
         assert f"port {port} (Address already in use): choose another port with --port N" in refusal(
             home.with_name("second"), "up", "--port", str(port)
         )
-        made = command(home, "key", "ann")
-        assert client.get("/v1/jobs", headers={"Authorization": f"Bearer {made.stdout.strip()}"}).status_code == 200
+        created = command(home, "key", "ann")
+        assert client.get("/v1/jobs", headers={"Authorization": f"Bearer {created.stdout.strip()}"}).status_code == 200
 
-        first = api_process(home)
-        os.kill(first, signal.SIGKILL)
-        until(lambda: not Path("/proc", str(first)).exists())
-        assert client.get("/v1/jobs").status_code == 200  # it waited in the socket for the new one
-        assert api_process(home) != first
+        killed = api_process(home)
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: not Path("/proc", str(killed)).exists())
+        assert client.get("/v1/jobs").status_code == 200  # the request waited in the socket for the new process
+        assert api_process(home) != killed
 
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
@@ -127,7 +127,7 @@ def test_a_stack_from_start_to_stop_and_again(home: Path) -> None:
     key = (home / "key").read_text()
     with up(home) as (process, client):
         assert (home / "key").read_text() == key
-        assert client.get("/v1/jobs", headers={"Authorization": f"Bearer {made.stdout.strip()}"}).status_code == 200
+        assert client.get("/v1/jobs", headers={"Authorization": f"Bearer {created.stdout.strip()}"}).status_code == 200
         process.kill()
         process.wait()
         until(lambda: not running_in(home))
@@ -144,9 +144,9 @@ def own_database(servers: Embedded, request: pytest.FixtureRequest) -> Iterator[
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def test_with_servers_of_ones_own(home: Path, servers: Embedded, own_database: str) -> None:
-    given = dict(zip(SERVERS, (own_database, servers.broker_url), strict=True))
-    with up(home, **given) as (process, client):
+def test_up_uses_external_servers(home: Path, servers: Embedded, own_database: str) -> None:
+    addresses = dict(zip(SERVERS, (own_database, servers.broker_url), strict=True))
+    with up(home, **addresses) as (process, client):
         assert client.get("/readyz").json()["status"] == "ok"
         assert not (home / "postgres").exists()
         process.terminate()
@@ -155,32 +155,32 @@ def test_with_servers_of_ones_own(home: Path, servers: Embedded, own_database: s
 
 
 @pytest.mark.parametrize("missing", SERVERS)
-def test_one_of_two_servers_is_not_enough(home: Path, missing: str) -> None:
-    (given,) = set(SERVERS) - {missing}
-    url = {"KOTRAIN_DATABASE_URL": "postgresql://nowhere/x", "KOTRAIN_BROKER_URL": "redis://nowhere"}[given]
-    assert f"{missing} is not set: set both" in refusal(home, "up", "--port", "0", **{given: url})
+def test_address_of_a_single_server_is_refused(home: Path, missing: str) -> None:
+    (present,) = set(SERVERS) - {missing}
+    url = {"KOTRAIN_DATABASE_URL": "postgresql://nowhere/x", "KOTRAIN_BROKER_URL": "redis://nowhere"}[present]
+    assert f"{missing} is not set: set both" in refusal(home, "up", "--port", "0", **{present: url})
 
 
 @pytest.mark.parametrize("name", ["api", "worker", "migrate"])
-def test_a_part_alone_needs_its_servers(home: Path, name: str) -> None:
+def test_single_processes_require_external_servers(home: Path, name: str) -> None:
     assert "KOTRAIN_DATABASE_URL is not set" in refusal(home, name)
 
 
-def test_a_wrong_setting_is_named(home: Path) -> None:
+def test_invalid_setting_is_named(home: Path) -> None:
     assert "KOTRAIN_SLOTS" in refusal(home, "up", KOTRAIN_SLOTS="many")
 
 
-def test_without_keys_only_loopback(home: Path, servers: Embedded, own_database: str) -> None:
-    given = dict(zip(SERVERS, (own_database, servers.broker_url), strict=True))
-    assert command(home, "migrate", **given).returncode == 0
+def test_api_without_keys_listens_on_loopback_only(home: Path, servers: Embedded, own_database: str) -> None:
+    addresses = dict(zip(SERVERS, (own_database, servers.broker_url), strict=True))
+    assert command(home, "migrate", **addresses).returncode == 0
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    line = refusal(home, "api", "--host", "0.0.0.0", "--port", str(port), **given)
+    line = refusal(home, "api", "--host", "0.0.0.0", "--port", str(port), **addresses)
     assert "listening on 0.0.0.0 requires an API key: create one with `kotrain key NAME`" in line
 
 
-def test_the_current_folder_is_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_current_folder_as_home_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for arguments, more in ((("up", "--home", ""), {}), (("up",), {"KOTRAIN_HOME": ""})):
-        assert "must be a folder other than the current one" in refusal(tmp_path, *arguments, **more)
+    for arguments, settings in ((("up", "--home", ""), {}), (("up",), {"KOTRAIN_HOME": ""})):
+        assert "must be a folder other than the current one" in refusal(tmp_path, *arguments, **settings)
     assert list(tmp_path.iterdir()) == []

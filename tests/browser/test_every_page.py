@@ -37,7 +37,7 @@ def addresses(stage: Stage, worker: object) -> list[str]:
     comparison_id = stage.client.post("/v1/comparisons", json=comparison("for every page")).json()["id"]
     until(lambda: stage.client.get(f"/v1/comparisons/{comparison_id}").json()["status"] == "succeeded")
     job = stage.lab.submit(LONG)
-    stage.lab.training(job)
+    stage.lab.wait_until_training(job)
     return [
         *HEADINGS,
         f"/comparisons/{comparison_id}",

@@ -148,7 +148,7 @@ class TestTunedParameters:
     def test_shows_error_at_row_of_invalid_values(self, card: Locator) -> None:
         values = card.get_by_label("Values", exact=True)
         values.fill("0.1, 0.01")
-        expect(values).to_have_accessible_description(re.compile("the lowest value comes first"))
+        expect(values).to_have_accessible_description(re.compile("the first value must be less than the second"))
         values.fill("0.1")
         expect(values).to_have_accessible_description(re.compile("value 2 is missing"))
 

@@ -108,7 +108,7 @@ def test_job_resumes_bit_identically_after_its_process_dies(lab, worker, precisi
 def test_cancel_frees_the_gpu(lab, worker):
     free, _ = torch.cuda.mem_get_info()
     job_id = lab.submit(DIGITS, optimizer="adam", budget={"steps": 10_000_000})
-    lab.training(job_id)
+    lab.wait_until_training(job_id)
     assert torch.cuda.mem_get_info()[0] < free
     lab.api.post(f"/v1/jobs/{job_id}/cancel")
     assert lab.ended(job_id)["status"] == "cancelled"

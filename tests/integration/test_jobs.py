@@ -1,4 +1,4 @@
-"""The state machine and its fence, on the real database."""
+"""The job's states and the fence against superseded attempts, on the real database."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,15 +17,15 @@ from service.metrics import read
 from service.specs.states import TRANSITIONS, JobStatus, Reason
 from service.storage import database
 from service.storage.tables import Job, User, Worker
-from tests.integration.at_work import (
+from tests.integration.job_calls import (
     REQUEST,
+    age_heartbeat,
     claim,
     do,
     events,
     load,
-    stop_the_clock_of,
     submit,
-    until_the_lease_counts,
+    wait_until_leases_count,
 )
 
 STATUSES = list(JobStatus)
@@ -34,20 +34,20 @@ STATUSES = list(JobStatus)
 class TestClaim:
     def test_job_is_claimed_once(self, users):
         job_id = submit()
-        mine = claim()
-        assert (mine.job_id, mine.attempt) == (job_id, 1)
+        claimed = claim()
+        assert (claimed.job_id, claimed.attempt) == (job_id, 1)
         assert claim("w2") is None
         job = load(job_id)
         assert (job.status, job.worker_id) == ("running", "w1")
         assert events(job_id) == ["queued", "running"]
 
     def test_concurrent_workers_claim_each_job_once(self, users):
-        wanted = {submit(seed=seed) for seed in range(40)}
+        submitted = {submit(seed=seed) for seed in range(40)}
         with ThreadPoolExecutor(8) as pool:
-            taken = [c for c in pool.map(lambda n: claim(f"w{n}"), range(60)) if c]
-        while (left := claim()) is not None:  # a claim skips what another one has locked; a slot asks again
-            taken.append(left)
-        assert sorted(c.job_id for c in taken) == sorted(wanted)
+            claimed = [c for c in pool.map(lambda n: claim(f"w{n}"), range(60)) if c]
+        while (remaining := claim()) is not None:  # a claim skips locked rows, and a slot repeats its claim
+            claimed.append(remaining)
+        assert sorted(c.job_id for c in claimed) == sorted(submitted)
 
     def test_order_is_priority_then_fair_share_then_age(self, users):
         ada = [submit("ada", seed=seed) for seed in range(3)]
@@ -64,10 +64,10 @@ class TestClaim:
 class TestBeat:
     def test_renews_the_lease_and_stores_points(self, users):
         job_id = submit()
-        mine = claim()
-        stop_the_clock_of(job_id, 60)
+        claimed = claim()
+        age_heartbeat(job_id, 60)
         points = {"loss": ([1, 2], [0.5, float("nan")], [0.1, 0.2])}
-        assert do(heartbeats.beat, "w1", [Beat(mine, 2, 10, [Batch(points)])]) == {job_id: Instruction.CONTINUE}
+        assert do(heartbeats.beat, "w1", [Beat(claimed, 2, 10, [Batch(points)])]) == {job_id: Instruction.CONTINUE}
         job = load(job_id)
         assert (job.step, job.total_steps) == (2, 10)
         assert do(outcomes.reclaim_stale) == []
@@ -77,31 +77,31 @@ class TestBeat:
 
     def test_batch_sent_twice_is_stored_once(self, users):
         job_id = submit()
-        mine = claim()
+        claimed = claim()
         batch = Batch({"loss": ([1, 2], [0.5, 0.4], [0.1, 0.2])})
         for batches in ([batch], [batch, Batch({"loss": ([3], [0.3], [0.3])})]):
-            do(heartbeats.beat, "w1", [Beat(mine, 2, 10, batches)])
+            do(heartbeats.beat, "w1", [Beat(claimed, 2, 10, batches)])
         np.testing.assert_equal(do(read.curves, [job_id])[job_id]["loss"].steps, [1, 2, 3])
 
     def test_reports_a_cancellation(self, users):
         job_id = submit()
-        mine = claim()
+        claimed = claim()
         with database.transaction() as session:
             actions.cancel(session, session.get_one(Job, job_id).user, job_id)
-        assert do(heartbeats.beat, "w1", [Beat(mine, 0, None, [])]) == {job_id: Instruction.CANCEL}
+        assert do(heartbeats.beat, "w1", [Beat(claimed, 0, None, [])]) == {job_id: Instruction.CANCEL}
 
-    def test_slots_add_a_new_metric_concurrently(self, users):
-        """One of them makes its name known; the others must not use its id before that is committed."""
+    def test_slots_add_new_metrics_concurrently(self, users):
+        """One slot inserts a metric's name; the others must not use its id before that is committed."""
         ids = [submit(seed=seed) for seed in range(8)]
-        mine = [claim() for _ in ids]
+        claimed_jobs = [claim() for _ in ids]
         names = [f"new metric {number}" for number in range(40)]
 
         def store(claimed):
             for name in names:
                 do(heartbeats.beat, "w1", [Beat(claimed, 1, 10, [Batch({name: ([1], [0.5], [0.1])})])])
 
-        with ThreadPoolExecutor(len(mine)) as pool:
-            list(pool.map(store, mine))
+        with ThreadPoolExecutor(len(claimed_jobs)) as pool:
+            list(pool.map(store, claimed_jobs))
         assert all(sorted(curves) == sorted(names) for curves in do(read.curves, ids).values())
 
 
@@ -110,8 +110,8 @@ class TestFence:
         job_id = submit()
         old = claim("frozen")
         do(heartbeats.beat, "frozen", [Beat(old, 1, 10, [Batch({"loss": ([1], [9.0], [0.1])})])])
-        stop_the_clock_of(job_id, 60)
-        until_the_lease_counts()
+        age_heartbeat(job_id, 60)
+        wait_until_leases_count()
         assert do(outcomes.reclaim_stale) == [job_id]
         late = [Batch({"loss": ([2], [8.0], [0.2])})]
         assert do(heartbeats.beat, "frozen", [Beat(old, 2, 10, late)]) == {job_id: Instruction.LOST}
@@ -134,10 +134,10 @@ class TestFence:
 class TestEnds:
     def test_finish_merges_the_chunks(self, users):
         job_id = submit()
-        mine = claim()
+        claimed = claim()
         for step in range(1, 6):
-            do(heartbeats.beat, "w1", [Beat(mine, step, 6, [Batch({"loss": ([step], [1.0 / step], [0.1 * step])})])])
-        do(outcomes.finish, mine, Reason.COMPLETED, batches=[Batch({"loss": ([6], [0.0], [0.6])})])
+            do(heartbeats.beat, "w1", [Beat(claimed, step, 6, [Batch({"loss": ([step], [1.0 / step], [0.1 * step])})])])
+        do(outcomes.finish, claimed, Reason.COMPLETED, batches=[Batch({"loss": ([6], [0.0], [0.6])})])
         with database.transaction() as session:
             assert session.scalar(text("SELECT count(*) FROM metric_chunks")) == 1
             assert session.scalar(text("SELECT count(*) FROM metric_points")) == 6
@@ -153,47 +153,47 @@ class TestEnds:
 
     def test_lost_job_is_delayed_and_finally_fails(self, users):
         job_id = submit(max_failures=2)
-        mine = claim()
-        assert do(outcomes.fail, job_id, mine.attempt, Reason.CHILD_LOST, "killed by signal 9")
+        claimed = claim()
+        assert do(outcomes.fail, job_id, claimed.attempt, Reason.CHILD_LOST, "killed by signal 9")
         job = load(job_id)
         assert (job.status, job.failures) == ("queued", 1)
         assert (job.available_at - job.heartbeat_at).total_seconds() > settings().backoff_seconds
         assert claim() is None
         with database.transaction() as session:
             session.execute(text("UPDATE jobs SET available_at = clock_timestamp()"))
-        mine = claim()
-        assert do(outcomes.fail, job_id, mine.attempt, Reason.CHILD_LOST, "killed by signal 9")
+        claimed = claim()
+        assert do(outcomes.fail, job_id, claimed.attempt, Reason.CHILD_LOST, "killed by signal 9")
         job = load(job_id)
         assert (job.status, job.reason, job.message) == ("failed", "child_lost", "killed by signal 9")
 
     def test_requeue_counts_no_failure(self, users):
         job_id = submit(max_failures=1)
         for attempt in (1, 2, 3):
-            mine = claim()
-            assert mine.attempt == attempt
-            assert do(outcomes.requeue, mine, "the worker is shutting down")
+            claimed = claim()
+            assert claimed.attempt == attempt
+            assert do(outcomes.requeue, claimed, "the worker is shutting down")
         assert load(job_id).failures == 0
 
     @pytest.mark.parametrize("message", ["a\0b", "file \udcff", "fine"])
-    def test_any_traceback_can_be_stored(self, users, message):
+    def test_any_message_can_be_stored(self, users, message):
         job_id = submit()
         assert do(outcomes.finish, claim(), Reason.ERROR, message=message)
         assert load(job_id).message.startswith(message[:1])
 
     def test_requeued_job_with_cancel_request_is_cancelled(self, users):
         job_id = submit()
-        mine = claim()
+        claimed = claim()
         with database.transaction() as session:
             actions.cancel(session, session.get_one(Job, job_id).user, job_id)
-        assert do(outcomes.requeue, mine, "the worker is shutting down")
+        assert do(outcomes.requeue, claimed, "the worker is shutting down")
         assert (load(job_id).status, load(job_id).reason) == ("cancelled", "cancelled")
 
     def test_lost_job_with_cancel_request_is_cancelled(self, users):
         job_id = submit()
-        mine = claim()
+        claimed = claim()
         with database.transaction() as session:
             actions.cancel(session, session.get_one(Job, job_id).user, job_id)
-        do(outcomes.fail, job_id, mine.attempt, Reason.WORKER_LOST, "")
+        do(outcomes.fail, job_id, claimed.attempt, Reason.WORKER_LOST, "")
         assert load(job_id).status == "cancelled"
 
 
@@ -214,16 +214,16 @@ def test_only_listed_transitions_are_possible(users, start, end):
 def test_database_downtime_does_not_count_for_leases(users, servers):
     job_id = submit()
     claim()
-    stop_the_clock_of(job_id, 60)
+    age_heartbeat(job_id, 60)
     servers.postgres.stop()
     servers.postgres.start()
     assert do(outcomes.reclaim_stale) == []
-    until_the_lease_counts()
+    wait_until_leases_count()
     assert do(outcomes.reclaim_stale) == [job_id]
 
 
 def test_workers_are_woken_only_after_the_commit(users):
-    def waiting():
+    def bells():
         with queue.celery().connection_for_read() as connection:
             return connection.default_channel.client.llen(queue.ANY_WORKER)
 
@@ -234,10 +234,10 @@ def test_workers_are_woken_only_after_the_commit(users):
             raise RuntimeError
 
     submit()
-    assert waiting() == 1
+    assert bells() == 1
     with pytest.raises(RuntimeError):
         submit_and_fail()
-    assert waiting() == 1
+    assert bells() == 1
 
 
 def test_heartbeat_after_sign_off_marks_the_worker_up(users):
@@ -248,53 +248,53 @@ def test_heartbeat_after_sign_off_marks_the_worker_up(users):
         assert session.get_one(Worker, "w1").stopped_at is None
 
 
-def introduced(servers, worker):
-    """A connection as a worker has it."""
+def connect_as(servers, worker):
+    """A connection with the name that a worker gives its own."""
     url = servers.database_url.replace("postgresql+psycopg://", "postgresql://")
     return psycopg.connect(url, application_name=database.connection_name(worker))
 
 
-def without_a_sign_of_life(worker, job_id):
+def silence_worker(worker, job_id):
     with database.transaction() as session:
         session.add(Worker(id=worker, host="lab", slots=1, devices=[]))
     with database.transaction() as session:
         session.execute(text("UPDATE workers SET heartbeat_at = heartbeat_at - make_interval(secs => 60)"))
-    stop_the_clock_of(job_id, 60)
-    until_the_lease_counts()
+    age_heartbeat(job_id, 60)
+    wait_until_leases_count()
 
 
 def test_worker_frozen_while_sending_points_loses_its_jobs(users, servers):
-    """Within COPY, where no time limit of PostgreSQL's counts."""
+    """It is frozen within COPY, where no time limit of PostgreSQL applies."""
     job_id = submit()
     claim("frozen")
-    without_a_sign_of_life("frozen", job_id)
-    taken = []
+    silence_worker("frozen", job_id)
+    reclaimed = []
 
-    def be_frozen():
-        with introduced(servers, "frozen") as connection:
+    def freeze():
+        with connect_as(servers, "frozen") as connection:
             connection.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [job_id])
             with connection.cursor().copy("COPY metric_names (name) FROM STDIN") as copy:
                 assert do(outcomes.reclaim_stale) == []
-                assert do(heartbeats.end_stale_transactions) == 0  # it has not lasted a lease yet
+                assert do(heartbeats.end_stale_transactions) == 0  # the transaction is younger than a lease
                 deadline = time.monotonic() + 10
-                while not taken:
+                while not reclaimed:
                     assert time.monotonic() < deadline
                     do(heartbeats.end_stale_transactions)
-                    taken.extend(do(outcomes.reclaim_stale))
-                copy.write_row(["it thaws"])
+                    reclaimed.extend(do(outcomes.reclaim_stale))
+                copy.write_row(["thawed"])
 
     with pytest.raises(psycopg.OperationalError):
-        be_frozen()
-    assert taken == [job_id]
+        freeze()
+    assert reclaimed == [job_id]
     assert do(heartbeats.end_stale_transactions) == 0
 
 
 def test_transactions_of_a_live_worker_are_not_ended(users, servers):
-    """Not even with an abandoned job: the query runs on its own connection."""
+    """Not even if one of its jobs is lost: the query runs on another connection."""
     job_id = submit()
     claim("alive")
-    without_a_sign_of_life("alive", job_id)
-    with introduced(servers, "alive") as connection:
+    silence_worker("alive", job_id)
+    with connect_as(servers, "alive") as connection:
         connection.execute("SELECT 1")
         time.sleep(1.2 * settings().lease_seconds)
         do(heartbeats.beat, "alive", [])

@@ -1,4 +1,4 @@
-"""Whose key it is, and who makes and takes back others."""
+"""API keys: their owner, and who may create and delete them."""
 
 import hashlib
 import stat
@@ -24,7 +24,7 @@ def bearer(key):
 
 
 def ids(answer):
-    return {one["user"]: one["id"] for one in answer.json()["keys"]}
+    return {entry["user"]: entry["id"] for entry in answer.json()["keys"]}
 
 
 class TestMe:
@@ -40,8 +40,8 @@ class TestList:
         (mine,) = api.get("/v1/keys").json()["keys"]
         assert mine["fingerprint"] == hashlib.sha256(key.encode()).hexdigest()[:8]
         assert (mine["user"], mine["is_admin"], mine["is_used"]) == ("ada", False, True)
-        found = api.get("/v1/keys", headers=root).json()["keys"]
-        assert [(one["user"], one["is_used"]) for one in found] == [("bob", False), ("root", True), ("ada", False)]
+        keys = api.get("/v1/keys", headers=root).json()["keys"]
+        assert [(entry["user"], entry["is_used"]) for entry in keys] == [("bob", False), ("root", True), ("ada", False)]
         assert key not in api.get("/v1/keys", headers=root).text
 
 
@@ -49,17 +49,17 @@ class TestCreate:
     def test_returns_a_working_key(self, api, root):
         response = api.post("/v1/keys", json={"user": "eve"}, headers=root)
         assert response.status_code == 201
-        made = response.json()
-        assert (made["user"], made["is_admin"], made["is_used"]) == ("eve", False, False)
-        assert api.get("/v1/me", headers=bearer(made["key"])).json() == {"user": "eve", "is_admin": False}
-        (listed,) = api.get("/v1/keys", headers=bearer(made["key"])).json()["keys"]
-        assert listed == {name: made[name] for name in listed} | {"is_used": True}
+        created = response.json()
+        assert (created["user"], created["is_admin"], created["is_used"]) == ("eve", False, False)
+        assert api.get("/v1/me", headers=bearer(created["key"])).json() == {"user": "eve", "is_admin": False}
+        (listed,) = api.get("/v1/keys", headers=bearer(created["key"])).json()["keys"]
+        assert listed == {name: created[name] for name in listed} | {"is_used": True}
 
     def test_can_grant_admin_and_never_revokes_it(self, api, root):
         for admin in (True, False):
-            made = api.post("/v1/keys", json={"user": "ada", "admin": admin}, headers=root).json()
-            assert made["is_admin"]
-        assert len(api.get("/v1/keys").json()["keys"]) == 4  # ada is an admin by now
+            created = api.post("/v1/keys", json={"user": "ada", "admin": admin}, headers=root).json()
+            assert created["is_admin"]
+        assert len(api.get("/v1/keys").json()["keys"]) == 4  # ada is an admin now
 
     def test_only_admins_may_create_keys(self, api):
         assert problem(api.post("/v1/keys", json={"user": "eve"}), 403)["detail"] == "only an admin can create keys"
@@ -81,7 +81,7 @@ class TestCreate:
 
 
 class TestKeyFile:
-    """As each start of `kotrain up` finds it."""
+    """The owner's key file, which each start of `kotrain up` reads."""
 
     @pytest.fixture
     def file(self, tmp_path):
@@ -98,13 +98,13 @@ class TestKeyFile:
         assert api.get("/v1/me", headers=bearer(first)).json() == {"user": "owner", "is_admin": True}
 
     def test_deleted_key_is_replaced(self, api, root, file):
-        lost = self.start(file)
+        deleted = self.start(file)
         assert (
             api.delete(f"/v1/keys/{ids(api.get('/v1/keys', headers=root))['owner']}", headers=root).status_code == 204
         )
-        found = self.start(file)
-        problem(api.get("/v1/me", headers=bearer(lost)), 401)
-        assert api.get("/v1/me", headers=bearer(found)).json() == {"user": "owner", "is_admin": True}
+        replacement = self.start(file)
+        problem(api.get("/v1/me", headers=bearer(deleted)), 401)
+        assert api.get("/v1/me", headers=bearer(replacement)).json() == {"user": "owner", "is_admin": True}
 
     def test_key_is_registered_in_a_new_database(self, empty, file):
         file.write_text("kt_brought_along\n")
@@ -115,16 +115,16 @@ class TestKeyFile:
 class TestDelete:
     def test_deleted_key_is_rejected(self, api, root):
         key = api_keys.create("bob")
-        found = ids(api.get("/v1/keys", headers=root))
-        assert api.delete(f"/v1/keys/{found['bob']}", headers=root).status_code == 204
+        key_ids = ids(api.get("/v1/keys", headers=root))
+        assert api.delete(f"/v1/keys/{key_ids['bob']}", headers=root).status_code == 204
         problem(api.get("/v1/me", headers=bearer(key)), 401)
-        problem(api.delete(f"/v1/keys/{found['bob']}", headers=root), 404)
+        problem(api.delete(f"/v1/keys/{key_ids['bob']}", headers=root), 404)
 
     def test_own_key_can_be_deleted(self, api):
-        other = api_keys.create("ada")
-        (mine,) = [one["id"] for one in api.get("/v1/keys").json()["keys"] if not one["is_used"]]
-        assert api.delete(f"/v1/keys/{mine}").status_code == 204
-        problem(api.get("/v1/me", headers=bearer(other)), 401)
+        unused_key = api_keys.create("ada")
+        (unused,) = [entry["id"] for entry in api.get("/v1/keys").json()["keys"] if not entry["is_used"]]
+        assert api.delete(f"/v1/keys/{unused}").status_code == 204
+        problem(api.get("/v1/me", headers=bearer(unused_key)), 401)
 
     def test_key_in_use_cannot_be_deleted(self, api):
         (mine,) = api.get("/v1/keys").json()["keys"]
@@ -132,34 +132,34 @@ class TestDelete:
         assert api.get("/v1/me").status_code == 200
 
     def test_key_of_another_user_cannot_be_deleted(self, api, root):
-        found = ids(api.get("/v1/keys", headers=root))
-        assert problem(api.delete(f"/v1/keys/{found['root']}"), 403)["detail"] == (
-            f"key {found['root']} belongs to root"
+        key_ids = ids(api.get("/v1/keys", headers=root))
+        assert problem(api.delete(f"/v1/keys/{key_ids['root']}"), 403)["detail"] == (
+            f"key {key_ids['root']} belongs to root"
         )
 
     def test_admin_key_can_be_deleted_if_another_exists(self, api, root):
         api_keys.create("second", admin=True)
-        found = ids(api.get("/v1/keys", headers=root))
-        assert api.delete(f"/v1/keys/{found['second']}", headers=root).status_code == 204
+        key_ids = ids(api.get("/v1/keys", headers=root))
+        assert api.delete(f"/v1/keys/{key_ids['second']}", headers=root).status_code == 204
 
     def test_concurrent_deletes_leave_one_admin_key(self, api, root):
-        """The other's key goes while ours is looked at: then there is no other any more."""
+        """The first delete is not committed yet when the second checks for another admin key."""
         second = bearer(api_keys.create("second", admin=True))
-        found = ids(api.get("/v1/keys", headers=root))
+        key_ids = ids(api.get("/v1/keys", headers=root))
         with database.transaction() as session:
             used = api_keys.authenticated_key(session, second["Authorization"])
-            api_keys.delete(session, used, session.get(ApiKey, found["root"]).id)
+            api_keys.delete(session, used, session.get(ApiKey, key_ids["root"]).id)
             answers = []
             other = threading.Thread(
-                target=lambda: answers.append(api.delete(f"/v1/keys/{found['second']}", headers=root))
+                target=lambda: answers.append(api.delete(f"/v1/keys/{key_ids['second']}", headers=root))
             )
-            other.start()  # it waits for us, or comes late
+            other.start()  # it waits for this transaction, or starts after it
         other.join()
         assert answers[0].status_code in (401, 409)
         assert list(ids(api.get("/v1/keys", headers=second))) == ["second", "ada"]
 
     def test_last_admin_key_cannot_be_deleted(self, api, root):
-        """The refusal for a user who has just lost the admin role."""
+        """Also if the deleting user's own admin key has just been deleted."""
         with database.transaction() as session:
             used = api_keys.authenticated_key(session, root["Authorization"])
             session.expunge(used)

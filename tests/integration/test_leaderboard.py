@@ -1,4 +1,4 @@
-"""The leaderboard: how often it claims a difference that is not there, and what it costs on the real database."""
+"""The leaderboard: its rate of false differences, and its queries on the real database."""
 
 import json
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ SPEC = TrainSpec.model_validate({"dataset": "digits", "model": "mlp", "optimizer
 
 
 def ranked(values) -> list[dict[int, float]]:
-    """Rows as a board orders them, from values of shape (optimizers, seeds)."""
+    """Rows in a board's order, from values of shape (optimizers, seeds)."""
     return [dict(enumerate(row)) for row in sorted(values.tolist(), key=lambda row: -sum(row))]
 
 
 class TestBehindFirst:
     @pytest.mark.parametrize(("optimizers", "boards"), [(5, 2000), (10, 1000), (45, 500)])
     def test_equal_optimizers_differ_on_at_most_one_board_in_twenty(self, optimizers, boards):
-        """Holm over the pairs against the first alone is wrong on 6, 11 and 23 % of them; above 40, Bonferroni."""
+        """Holm over the pairs with the first row alone is wrong on 6, 11 and 23 % of boards; above 40, Bonferroni."""
         boards = replicates(boards)
         draw = np.random.default_rng(0)
         wrong = 0
@@ -39,7 +39,7 @@ class TestBehindFirst:
         a, b, c = np.random.default_rng(0).normal([[0.9], [0.88], [0.8]], 0.01, (3, 6))
         behind, adjusted = leaderboard.behind_first([dict(enumerate(row)) for row in (a, b, c)])
         p = [reference.ttest_rel(x, y).pvalue for x, y in ((a, b), (a, c), (b, c))]
-        assert [one.p for one in behind] == pytest.approx(p[:2])
+        assert [pair.p for pair in behind] == pytest.approx(p[:2])
         assert p[1] < p[2] < p[0]
         assert adjusted == pytest.approx([1 * p[0], 3 * p[1]])
 
@@ -47,7 +47,7 @@ class TestBehindFirst:
         values = np.random.default_rng(2).normal(0.9, 0.01, (45, 6))
         values[1:] -= 0.2
         behind, adjusted = leaderboard.behind_first(ranked(values))
-        assert adjusted == pytest.approx([min(1.0, 45 * 44 / 2 * one.p) for one in behind])
+        assert adjusted == pytest.approx([min(1.0, 45 * 44 / 2 * pair.p) for pair in behind])
         assert max(adjusted) < 0.05
 
     def test_row_without_values_is_not_tested(self):
@@ -61,18 +61,19 @@ class TestBehindFirst:
 
 @contextmanager
 def statements() -> Iterator[list[str]]:
-    seen: list[str] = []
+    """The statements executed inside the block."""
+    executed: list[str] = []
 
-    def note(connection, cursor, statement, *rest) -> None:
-        seen.append(statement)
+    def record(connection, cursor, statement, *rest) -> None:
+        executed.append(statement)
 
-    event.listen(database.engine(), "before_cursor_execute", note)
-    yield seen
-    event.remove(database.engine(), "before_cursor_execute", note)
+    event.listen(database.engine(), "before_cursor_execute", record)
+    yield executed
+    event.remove(database.engine(), "before_cursor_execute", record)
 
 
 def put(settings: int, seeds: int, *, batch_size: int = 64, offset: float = 0.0) -> None:
-    """Finished runs of Adam: the number of learning rates, and of seeds for each."""
+    """Store finished runs of Adam: `settings` learning rates with `seeds` seeds each."""
     spec = SPEC.model_dump(mode="json") | {"batch_size": batch_size}
     environment = {"torch": "2", "device_kind": "cpu", "engine_version": 2, "data_hash": "aa"}
     with database.transaction() as session:
@@ -102,14 +103,14 @@ def show(api) -> dict:
 
 
 class TestManyRuns:
-    def test_rows_with_most_runs_are_read(self, api):
+    def test_rows_with_the_most_runs_are_read(self, api):
         put(leaderboard.MOST_ROWS + 5, 2, offset=0.05)
         put(3, 4, batch_size=32)
         boards = show(api)["boards"]
         assert [board["runs"] for board in boards] == [2 * (leaderboard.MOST_ROWS - 3), 12]
-        assert [one["n"] for one in boards[1]["standings"]] == [4, 4, 4]
+        assert [row["n"] for row in boards[1]["standings"]] == [4, 4, 4]
 
-    def test_boards_with_most_runs_are_shown(self, api):
+    def test_boards_with_the_most_runs_are_shown(self, api):
         for number in range(leaderboard.MOST_BOARDS + 2):
             put(1, 1 + (number >= 2), batch_size=1 + number)
         boards = show(api)["boards"]
@@ -119,7 +120,7 @@ class TestManyRuns:
         put(1000, 20)
         with database.transaction() as session:
             session.execute(text("ANALYZE jobs"))
-        with database.transaction() as session, statements() as seen:
-            found = leaderboard.leaderboard(session, "digits", "mlp", "test_accuracy")
-        assert len(seen) == 2
-        assert [len(board.standings) for board in found.boards] == [leaderboard.MOST_ROWS]
+        with database.transaction() as session, statements() as executed:
+            answer = leaderboard.leaderboard(session, "digits", "mlp", "test_accuracy")
+        assert len(executed) == 2
+        assert [len(board.standings) for board in answer.boards] == [leaderboard.MOST_ROWS]

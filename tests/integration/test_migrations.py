@@ -1,4 +1,4 @@
-"""The migrations make what the models say, keep what is there, and can be undone."""
+"""The migrations create the models' schema, keep the data, and can be reverted."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ PRINTS = text("SELECT (spec ->> 'seed')::int, fingerprint, setting FROM public.j
 
 @pytest.fixture
 def connection(servers):
-    """A database of its own, empty."""
+    """A connection to an empty database of its own."""
     with create_engine(servers.database_url, isolation_level="AUTOCOMMIT", poolclass=NullPool).connect() as admin:
         admin.execute(text("CREATE DATABASE migrations"))
         engine = create_engine(servers.database_url.replace("/kotrain?", "/migrations?"), poolclass=NullPool)
@@ -50,7 +50,7 @@ def config(connection):
     return config
 
 
-def test_the_schema_equals_the_models(connection, config):
+def test_schema_equals_the_models(connection, config):
     command.upgrade(config, "head")
     context = MigrationContext.configure(connection, opts={"compare_type": True})
     assert compare_metadata(context, Base.metadata) == []
@@ -71,7 +71,7 @@ def test_downgrade_leaves_nothing_and_upgrade_works_again(connection, config):
 
 @pytest.fixture
 def filled(connection, config):
-    """Three jobs as 0001 stored them, of two seeds; the schema is the newest."""
+    """Three jobs of two seeds, stored under schema 0001 and migrated to the newest one."""
     command.upgrade(config, "0001")
     connection.execute(text("INSERT INTO users (id, name) VALUES (gen_random_uuid(), 'ada')"))
     for fields in ({}, {"device": "cuda", "target": {"value": 0.9}}, {"seed": 1}):
@@ -83,9 +83,9 @@ def filled(connection, config):
 
 
 def test_older_jobs_get_fingerprints(filled):
-    (_, one, setting), (_, same, of_same), (_, other, of_other) = filled.execute(PRINTS).all()
-    assert one == same != other
-    assert setting == of_same == of_other
+    (_, first, setting), (_, equal, equal_setting), (_, other, other_setting) = filled.execute(PRINTS).all()
+    assert first == equal != other
+    assert setting == equal_setting == other_setting
     assert filled.scalar(text("SELECT bool_and(is_direct AND data_stamp IS NULL) FROM jobs"))
 
 
@@ -108,8 +108,8 @@ def test_data_survives_downgrade_and_upgrade(filled, config):
     assert schema_version.read(filled) == schema_version.Schema(schema_version.code_number(), 2)
 
 
-def test_a_dump_can_be_restored(filled, servers, home):
-    """The embedded server's own tools, where they can be run."""
+def test_dump_can_be_restored(filled, servers, home):
+    """With the embedded server's own tools, if they are installed."""
     binaries = programs.find(home, None).postgres.parent
     dump, psql = binaries / "pg_dump", binaries / "psql"
     if not (dump.exists() and psql.exists()):
@@ -133,12 +133,12 @@ def test_a_dump_can_be_restored(filled, servers, home):
             admin.execute(text("DROP DATABASE restored"))
 
 
-# --- while others are at work ---------------------------------------------------------------------------------------
+# --- concurrent transactions ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def configured(connection, config, monkeypatch):
-    """What `db.migrate` migrates: the same database, of version 0003."""
+    """Point `database.migrate` to the same database, at version 0003."""
     command.upgrade(config, "0003")
     connection.commit()
     monkeypatch.setenv("KOTRAIN_DATABASE_URL", connection.engine.url.render_as_string(hide_password=False))
@@ -153,19 +153,19 @@ def configured(connection, config, monkeypatch):
 @pytest.mark.parametrize(
     ("first", "then", "tries"),
     [
-        ("comparisons", "job_events", 1),  # as a comparison that is made, or ended, takes them
+        ("comparisons", "job_events", 1),  # the order in which comparisons lock them when they start or end
         ("job_events", "comparisons", 2),
     ],
 )
 def test_open_transactions_survive_migration_0004(connection, configured, monkeypatch, caplog, first, then, tries):
-    monkeypatch.setattr(database, "LOCK_SECONDS", 1.5)  # longer than PostgreSQL waits before it looks for a deadlock
+    monkeypatch.setattr(database, "LOCK_SECONDS", 1.5)  # longer than PostgreSQL's deadlock_timeout
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    with database.engine().connect() as at_work, ThreadPoolExecutor(1) as thread:
-        at_work.execute(text(f"LOCK TABLE {first} IN ROW EXCLUSIVE MODE"))
+    with database.engine().connect() as other, ThreadPoolExecutor(1) as thread:
+        other.execute(text(f"LOCK TABLE {first} IN ROW EXCLUSIVE MODE"))
         migrating = thread.submit(database.migrate)
         until(lambda: connection.scalar(waiting))
-        at_work.execute(text(f"LOCK TABLE {then} IN ROW EXCLUSIVE MODE"))
-        at_work.commit()
+        other.execute(text(f"LOCK TABLE {then} IN ROW EXCLUSIVE MODE"))
+        other.commit()
         migrating.result(60)
     assert len([record for record in caplog.records if "migration postponed" in record.message]) == tries - 1
     assert schema_version.read(connection).number == schema_version.code_number()
@@ -175,16 +175,18 @@ def test_open_transactions_survive_migration_0004(connection, configured, monkey
 
 
 def columns(connection) -> dict[tuple[str, str], dict]:
-    seen = inspect(connection)
-    return {(table, found["name"]): found for table in seen.get_table_names() for found in seen.get_columns(table)}
+    schema = inspect(connection)
+    return {
+        (table, column["name"]): column for table in schema.get_table_names() for column in schema.get_columns(table)
+    }
 
 
-TELL = ("comparisons.comparisons_record", "job_events.job_events_notify")
-"""Triggers that refuse no row and change none: they tell those who listen (`service.streams`)."""
+NOTIFIERS = ("comparisons.comparisons_record", "job_events.job_events_notify")
+"""Triggers that refuse and change no row: they only notify listeners (`service.streams`)."""
 
 
 def conditions(connection) -> dict[str, str]:
-    """What rows have to meet: checks, unique and foreign keys, unique indexes and triggers, by name and table."""
+    """The conditions on rows: checks, unique and foreign keys, unique indexes and triggers, by table and name."""
     kinds = """
         SELECT conrelid::regclass || '.' || conname, pg_get_constraintdef(oid) FROM pg_constraint
         WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'f', 'p', 'u', 'x')
@@ -194,41 +196,41 @@ def conditions(connection) -> dict[str, str]:
         UNION ALL
         SELECT tgrelid::regclass || '.' || tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
     """
-    found = dict(connection.execute(text(kinds)).all())
-    return {name: definition for name, definition in found.items() if name not in TELL}
+    definitions = dict(connection.execute(text(kinds)).all())
+    return {name: definition for name, definition in definitions.items() if name not in NOTIFIERS}
 
 
 def contractions(connection, change) -> list[str]:
-    """What a change of the schema takes away from code that knows the schema before it."""
+    """Changes of the schema that break code written for the schema before them."""
     before, rules, views = columns(connection), conditions(connection), set(inspect(connection).get_view_names())
     change()
-    after, found = columns(connection), []
+    after, problems = columns(connection), []
     known_tables = {table for table, _ in before}
     for (table, name), column in before.items():
-        now = after.get((table, name))
-        if now is None:
-            found.append(f"{table}.{name} is gone or has another name")
-        elif str(now["type"]) != str(column["type"]):
-            found.append(f"{table}.{name} has another type")
-        elif column["nullable"] and not now["nullable"]:
-            found.append(f"{table}.{name} may no longer be null")
-        elif column["default"] and not now["default"]:
-            found.append(f"{table}.{name} has lost its default")
+        changed = after.get((table, name))
+        if changed is None:
+            problems.append(f"{table}.{name} was removed or renamed")
+        elif str(changed["type"]) != str(column["type"]):
+            problems.append(f"{table}.{name} has another type")
+        elif column["nullable"] and not changed["nullable"]:
+            problems.append(f"{table}.{name} may no longer be null")
+        elif column["default"] and not changed["default"]:
+            problems.append(f"{table}.{name} has lost its default")
     for table, name in after.keys() - before.keys():
         column = after[table, name]
-        filled_in = (
+        is_optional = (
             column["nullable"]
             or column["default"] is not None
             or "computed" in column
             or column["autoincrement"] is True
         )
-        if table in known_tables and not filled_in:
-            found.append(f"{table}.{name} is new and wants a value")
+        if table in known_tables and not is_optional:
+            problems.append(f"{table}.{name} is new and requires a value")
     for name, definition in conditions(connection).items():
         if name.partition(".")[0] in known_tables and rules.get(name) != definition:
-            found.append(f"{name} is a new or another condition")
-    found += [f"the view {name} is gone" for name in views - set(inspect(connection).get_view_names())]
-    return sorted(found)
+            problems.append(f"{name} is a new or changed condition")
+    problems += [f"the view {name} was removed" for name in views - set(inspect(connection).get_view_names())]
+    return sorted(problems)
 
 
 NEWEST = schema_version.code_number()
@@ -236,37 +238,37 @@ NEWEST = schema_version.code_number()
 
 @pytest.mark.parametrize("number", range(3, NEWEST + 1))
 def test_contracting_migration_raises_oldest_code(connection, config, number):
-    """CONTRIBUTING.md, Database. Running code that cannot work with the new schema must learn so from the schema."""
+    """Running code that cannot work with the new schema must learn so from the schema (CONTRIBUTING.md, Database)."""
     command.upgrade(config, f"{number - 1:04}")
     before = schema_version.read(connection)
-    taken = contractions(connection, lambda: command.upgrade(config, f"{number:04}"))
+    problems = contractions(connection, lambda: command.upgrade(config, f"{number:04}"))
     after = schema_version.read(connection)
     assert before.oldest_code <= after.oldest_code <= number
-    assert not taken or after.oldest_code > before.oldest_code, taken
+    assert not problems or after.oldest_code > before.oldest_code, problems
     command.downgrade(config, f"{number - 1:04}")
     assert schema_version.read(connection) == before
 
 
 @pytest.mark.parametrize(
-    ("statement", "found"),
+    ("statement", "expected"),
     [
-        ("ALTER TABLE jobs DROP COLUMN data_stamp", ["jobs.data_stamp is gone or has another name"]),
+        ("ALTER TABLE jobs DROP COLUMN data_stamp", ["jobs.data_stamp was removed or renamed"]),
         (
             "ALTER TABLE jobs RENAME step TO steps",
-            ["jobs.step is gone or has another name", "jobs.steps is new and wants a value"],
+            ["jobs.step was removed or renamed", "jobs.steps is new and requires a value"],
         ),
         ("DROP TABLE checkpoints", None),
         ("ALTER TABLE jobs RENAME TO runs", None),
-        ("DROP VIEW metric_points", ["the view metric_points is gone"]),
-        ("ALTER TABLE jobs ADD COLUMN pool text NOT NULL", ["jobs.pool is new and wants a value"]),
+        ("DROP VIEW metric_points", ["the view metric_points was removed"]),
+        ("ALTER TABLE jobs ADD COLUMN pool text NOT NULL", ["jobs.pool is new and requires a value"]),
         ("ALTER TABLE jobs ALTER message SET NOT NULL", ["jobs.message may no longer be null"]),
         ("ALTER TABLE jobs ALTER created_at DROP DEFAULT", ["jobs.created_at has lost its default"]),
         ("ALTER TABLE jobs ALTER attempt TYPE bigint", ["jobs.attempt has another type"]),
-        ("ALTER TABLE jobs ADD CONSTRAINT sane CHECK (priority < 9)", ["jobs.sane is a new or another condition"]),
-        ("CREATE UNIQUE INDEX one_host ON workers (host)", ["workers.one_host is a new or another condition"]),
+        ("ALTER TABLE jobs ADD CONSTRAINT sane CHECK (priority < 9)", ["jobs.sane is a new or changed condition"]),
+        ("CREATE UNIQUE INDEX one_host ON workers (host)", ["workers.one_host is a new or changed condition"]),
         (
             "CREATE TRIGGER sane BEFORE INSERT ON jobs EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-            ["jobs.sane is a new or another condition"],
+            ["jobs.sane is a new or changed condition"],
         ),
         ("ALTER TABLE jobs ADD COLUMN pool text", []),
         ("ALTER TABLE jobs ADD COLUMN pool text NOT NULL DEFAULT 'gpu'", []),
@@ -276,8 +278,8 @@ def test_contracting_migration_raises_oldest_code(connection, config, number):
         ("CREATE INDEX by_worker ON jobs (worker_id)", []),
     ],
 )
-def test_contracting_statements_are_detected(connection, config, statement, found):
+def test_contracting_statements_are_detected(connection, config, statement, expected):
     command.upgrade(config, "head")
-    noticed = contractions(connection, lambda: connection.execute(text(statement)))
-    assert noticed if found is None else noticed == found
+    problems = contractions(connection, lambda: connection.execute(text(statement)))
+    assert problems if expected is None else problems == expected
     connection.rollback()

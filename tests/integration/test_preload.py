@@ -1,4 +1,4 @@
-"""What the forkserver and a worker have imported when the worker is ready, and after that."""
+"""Modules that the forkserver and a worker have imported when the worker is ready, and afterwards."""
 
 from tests.programs import run_program
 
@@ -9,12 +9,12 @@ from workers.process import Process, describe_machine, preload_engine
 from tests.loaded import HEAVY, send_loaded
 
 def loaded():
-    process, found, gone = Process(send_loaded), [], False
-    while not gone:
-        messages, gone = process.messages(1.0)
-        found += messages
+    process, received, closed = Process(send_loaded), [], False
+    while not closed:
+        messages, closed = process.messages(1.0)
+        received += messages
     assert process.reap() == 0
-    return found[0]
+    return received[0]
 
 scrub()
 start_forkserver()
@@ -30,10 +30,10 @@ print(json.dumps({"ready": ready, "after": after, "worker": worker}))
 """
 
 
-def test_a_worker_is_ready_with_torch_alone_and_then_loads_the_engine():
-    found = run_program(PROGRAM)
-    assert found["ready"] == ["torch"]
+def test_worker_is_ready_with_torch_alone_and_then_loads_the_engine():
+    loaded = run_program(PROGRAM)
+    assert loaded["ready"] == ["torch"]
     assert {"torch", "torch._dynamo", "torchvision", "sklearn", "pytorch_optimizer", "workers.child"} <= {
-        *found["after"]
+        *loaded["after"]
     }
-    assert found["worker"] == []
+    assert loaded["worker"] == []

@@ -1,4 +1,4 @@
-"""Children of the forkserver, in a program that starts it as a worker does."""
+"""Children of the forkserver, in a program that starts the forkserver as a worker does."""
 
 import pytest
 
@@ -25,7 +25,7 @@ scrub()
 start_forkserver()
 with ThreadPoolExecutor(8) as pool:
     statuses = list(pool.map(clean_exit, range(int(sys.argv[1]))))
-killed = Process(Connection.recv)  # and nothing comes
+killed = Process(Connection.recv)  # waits for a message that is never sent
 os.kill(killed.pid, signal.SIGKILL)
 environment = Path(f"/proc/{forkserver._forkserver._forkserver_pid}/environ").read_text().split("\\0")
 print(json.dumps({
@@ -38,19 +38,19 @@ PROCESSES = replicates(160)
 
 
 @pytest.fixture(scope="module")
-def found():
+def report():
     return run_program(PROGRAM, str(PROCESSES), KOTRAIN_BROKER_URL="SECRET", AWS_SECRET_ACCESS_KEY="SECRET")
 
 
-def test_exit_statuses_do_not_race(found):
-    """Without the lock around start and join, a third of them read as 255."""
-    assert found["clean"] == [0] * PROCESSES
+def test_exit_statuses_do_not_race(report):
+    """Without the lock around start and join, a third of the exit statuses read as 255."""
+    assert report["clean"] == [0] * PROCESSES
 
 
-def test_kill_is_reported_as_a_kill(found):
-    assert found["killed"] == -9
+def test_kill_is_reported_as_its_signal(report):
+    assert report["killed"] == -9
 
 
-def test_the_forkserver_inherits_no_secret_and_one_thread(found):
-    assert "OMP_NUM_THREADS=1" in found["forkserver"]
-    assert not any("SECRET" in variable for variable in found["forkserver"])
+def test_forkserver_inherits_no_secrets_and_one_thread(report):
+    assert "OMP_NUM_THREADS=1" in report["forkserver"]
+    assert not any("SECRET" in variable for variable in report["forkserver"])

@@ -1,4 +1,4 @@
-"""Which versions of the code may use which schema, and which jobs; on databases made older or newer than the code."""
+"""Compatibility of the code with older and newer schemas, and with jobs of other engine versions."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,11 +29,11 @@ REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {
 
 @pytest.fixture
 def database(servers: Embedded, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process's settings point to a database of its own, empty."""
+    """Point this process's settings to an empty database of its own."""
 
     def forget() -> None:
-        for made in (settings, db.engine, queue.celery):
-            made.cache_clear()
+        for cached in (settings, db.engine, queue.celery):
+            cached.cache_clear()
 
     with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
         admin.execute("CREATE DATABASE compatibility")
@@ -56,22 +56,22 @@ def schema() -> Schema | None:
         return schema_version.read(connection)
 
 
-def become_older() -> None:
-    """What the release before this one left."""
+def create_older_schema() -> None:
+    """Create the schema of the previous release."""
     with db.engine().begin() as connection:
         config = schema_version.alembic()
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
 
 
-def somebody_waits_for_a_table() -> bool:
+def is_table_lock_awaited() -> bool:
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'")
     with db.engine().connect() as connection:
         return bool(connection.scalar(waiting))
 
 
-def become_newer(oldest_code: int) -> None:
-    """What a later release's migrations would leave: their number, and the oldest code that still works."""
+def create_newer_schema(oldest_code: int) -> None:
+    """Set the version number of a later release, and the oldest code that works with its schema."""
     db.migrate()
     run("UPDATE alembic_version SET version_num = :number", number=f"{CODE + 2:04}")
     run("UPDATE compatibility SET oldest_code = :oldest", oldest=oldest_code)
@@ -79,14 +79,14 @@ def become_newer(oldest_code: int) -> None:
 
 @pytest.mark.usefixtures("database")
 class TestSchema:
-    def test_no_schema(self) -> None:
+    def test_missing_schema_is_refused(self) -> None:
         assert schema() is None
         with pytest.raises(Incompatible, match="no schema yet: run `kotrain migrate`"):
             db.check_schema()
         db.migrate()
         db.check_schema()
 
-    def test_downgraded_schema(self) -> None:
+    def test_schema_downgraded_to_nothing_counts_as_missing(self) -> None:
         db.migrate()
         with db.engine().begin() as connection:
             config = schema_version.alembic()
@@ -94,8 +94,8 @@ class TestSchema:
             command.downgrade(config, "base")
         assert schema() is None
 
-    def test_older_than_the_code(self) -> None:
-        become_older()
+    def test_older_schema_is_refused_until_migrated(self) -> None:
+        create_older_schema()
         assert schema() == Schema(2, 2)
         with pytest.raises(Incompatible) as refused:
             db.check_schema()
@@ -104,12 +104,12 @@ class TestSchema:
         db.check_schema()
 
     def test_migration_waits_for_long_transactions_without_blocking_others(self, monkeypatch) -> None:
-        become_older()
+        create_older_schema()
         monkeypatch.setattr(db, "LOCK_SECONDS", 0.3)
         with ThreadPoolExecutor() as pool, db.engine().connect() as backup:
             backup.execute(text("SELECT count(*) FROM jobs"))
             migration = pool.submit(db.migrate)
-            until(somebody_waits_for_a_table)
+            until(is_table_lock_awaited)
             run("SELECT count(*) FROM jobs")
             assert not migration.done()
             backup.rollback()
@@ -117,7 +117,7 @@ class TestSchema:
         db.check_schema()
 
     def test_unfinished_transaction_leaves_the_schema_unchanged(self, monkeypatch) -> None:
-        become_older()
+        create_older_schema()
         monkeypatch.setattr(db, "LOCK_SECONDS", 0.1)
         monkeypatch.setattr(db, "MIGRATE_TRIES", 3)
         with db.engine().connect() as backup:
@@ -126,14 +126,14 @@ class TestSchema:
                 db.migrate()
         assert schema() == Schema(2, 2)
 
-    def test_newer_schema_that_allows_this_code(self) -> None:
-        become_newer(oldest_code=CODE)
+    def test_newer_schema_that_supports_this_code_is_used(self) -> None:
+        create_newer_schema(oldest_code=CODE)
         db.check_schema()
         db.migrate()
         assert schema() == Schema(CODE + 2, CODE)
 
-    def test_newer_schema_that_refuses_this_code(self) -> None:
-        become_newer(oldest_code=CODE + 1)
+    def test_newer_schema_that_requires_newer_code_is_refused(self) -> None:
+        create_newer_schema(oldest_code=CODE + 1)
         for use in (db.check_schema, db.migrate):
             with pytest.raises(Incompatible) as refused:
                 use()
@@ -143,7 +143,7 @@ class TestSchema:
             )
         assert schema() == Schema(CODE + 2, CODE + 1)
 
-    def test_schema_of_another_program(self) -> None:
+    def test_schema_of_another_program_is_refused(self) -> None:
         run("CREATE TABLE alembic_version (version_num text)")
         run("INSERT INTO alembic_version VALUES ('1975ea83b712')")
         for use in (db.check_schema, db.migrate):
@@ -154,7 +154,7 @@ class TestSchema:
         db.migrate()
         with TestClient(create_app()) as client:
             assert client.get("/readyz").json() == {"status": "ok", "database": "up", "broker": "up"}
-            become_newer(oldest_code=CODE + 1)
+            create_newer_schema(oldest_code=CODE + 1)
             answer = client.get("/readyz")
         assert answer.status_code == 503
         assert answer.json() == {"status": "down", "database": "incompatible", "broker": "up"}
@@ -162,7 +162,7 @@ class TestSchema:
 
 @pytest.mark.usefixtures("empty")
 class TestEngine:
-    """A job that a newer engine stored would train to other numbers here."""
+    """Jobs carry the engine version: a newer engine's job would give other results on this one."""
 
     def submit(self) -> Job:
         with db.transaction() as session:

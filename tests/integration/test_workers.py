@@ -1,4 +1,4 @@
-"""What works, on what, and how much waits."""
+"""The list of workers, and the overview of queue, slots and comparisons."""
 
 import re
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ from service.jobs import actions
 from service.operations import overview
 from service.storage import database
 from service.storage.tables import Comparison, Worker
-from tests.integration.at_work import claim, do, submit
-from tests.integration.comparisons.asking import ask, work
+from tests.integration.comparisons.comparison_calls import finish_all, start
 from tests.integration.comparisons.conftest import worker  # noqa: F401 (a fixture)
+from tests.integration.job_calls import claim, do, submit
 
 GPU = {"kind": "cuda", "name": "H100", "memory_bytes": 85_899_345_920}
 
@@ -38,20 +38,20 @@ def add_worker(id_, *, silent_for=0.0, stopped=False, slots=2, started_ago=0.0):
 
 
 def up(id_, **fields):
-    add_worker(id_, silent_for=-3600, **fields)  # beyond the short lease of tests
+    add_worker(id_, silent_for=-3600, **fields)  # in the future, because tests use a short lease
 
 
 @contextmanager
 def queries():
-    """What the database is asked meanwhile: each statement with its parameters."""
-    asked = []
+    """The statements executed inside the block, with their parameters."""
+    executed = []
 
     @event.listens_for(database.engine(), "before_cursor_execute")
-    def listen(connection, cursor, statement, parameters, *_):
-        asked.append((statement, parameters))
+    def record(connection, cursor, statement, parameters, *_):
+        executed.append((statement, parameters))
 
-    yield asked
-    event.remove(database.engine(), "before_cursor_execute", listen)
+    yield executed
+    event.remove(database.engine(), "before_cursor_execute", record)
 
 
 class TestWorkers:
@@ -60,12 +60,16 @@ class TestWorkers:
         add_worker("stopped", stopped=True, started_ago=10)
         add_worker("lost", silent_for=60, started_ago=100)
         add_worker("of yesterday", silent_for=86_500, started_ago=0)
-        found = api.get("/v1/workers").json()["workers"]
-        assert [(one["id"], one["status"]) for one in found] == [("up", "up"), ("stopped", "stopped"), ("lost", "lost")]
-        assert found[0]["devices"] == [GPU]
-        assert (found[0]["host"], found[0]["slots"], found[0]["torch"]) == ("lab", 2, "2.14.1")
-        assert found[0]["stopped_at"] is None
-        assert found[1]["stopped_at"] is not None
+        workers = api.get("/v1/workers").json()["workers"]
+        assert [(row["id"], row["status"]) for row in workers] == [
+            ("up", "up"),
+            ("stopped", "stopped"),
+            ("lost", "lost"),
+        ]
+        assert workers[0]["devices"] == [GPU]
+        assert (workers[0]["host"], workers[0]["slots"], workers[0]["torch"]) == ("lab", 2, "2.14.1")
+        assert workers[0]["stopped_at"] is None
+        assert workers[1]["stopped_at"] is not None
 
     def test_running_jobs_are_listed(self, api):
         up("w1")
@@ -77,6 +81,7 @@ class TestWorkers:
         assert [job["job"] for job in second["running"]] == [str(ids[1]), str(ids[2])]
         job = first["running"][0]
         assert (job["user"], job["optimizer"], job["dataset"], job["model"]) == ("ada", "adam", "digits", "mlp")
+        assert job["optimizer_label"] == "adam"
         assert (job["step"], job["total_steps"]) == (0, None)
 
     def test_no_workers(self, api):
@@ -116,13 +121,15 @@ class TestOverview:
         ]
         assert answer["slots"] == {"total": 3, "busy": 1}
 
-    def test_jobs_that_ended_long_ago_are_not_read(self, api):
-        """However many there are; those of the last day are found by an index."""
-        with queries() as asked:
+    def test_jobs_of_the_last_day_are_read_through_an_index(self, api):
+        """So that older jobs are not read, however many exist."""
+        with queries() as executed:
             do(overview.overview)
-        ((statement, parameters),) = [one for one in asked if "finished_at" in one[0] and "FROM jobs" in one[0]]
+        ((statement, parameters),) = [
+            query for query in executed if "finished_at" in query[0] and "FROM jobs" in query[0]
+        ]
         with database.transaction() as session:
-            for switch in ("seqscan", "bitmapscan"):  # which suit a table as small as here
+            for switch in ("seqscan", "bitmapscan"):  # the planner prefers them for a table this small
                 session.execute(text(f"SET LOCAL enable_{switch} = off"))
             lines = session.connection().exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars()
             plan = "\n".join(lines)
@@ -130,11 +137,11 @@ class TestOverview:
 
     @pytest.mark.usefixtures("worker")
     def test_newest_comparisons_and_their_verdicts(self, api):
-        mine = [ask(api, name=f"number {number}", seeds=3 + number) for number in range(6)]
+        mine = [start(api, name=f"number {number}", seeds=3 + number) for number in range(6)]
         before = api.get("/v1/overview").json()["comparisons"]
-        assert [one["name"] for one in before] == [f"number {number}" for number in (5, 4, 3, 2, 1)]
+        assert [comparison["name"] for comparison in before] == [f"number {number}" for number in (5, 4, 3, 2, 1)]
         assert (before[0]["ended"], before[0]["status"], before[0]["user"]) == (0, "running", "ada")
-        work()
+        finish_all()
         after = api.get("/v1/overview").json()["comparisons"][0]
         whole = api.get(f"/v1/comparisons/{mine[5]['id']}").json()
         assert after["verdict"] == whole["verdict"]
@@ -143,14 +150,14 @@ class TestOverview:
 
     @pytest.mark.usefixtures("worker")
     def test_unreadable_comparison_does_not_hide_others(self, api):
-        ask(api, name="good")
-        broken = ask(api, name="of a later version")
+        start(api, name="good")
+        broken = start(api, name="of a later version")
         with database.transaction() as session:
             session.execute(update(Comparison).where(Comparison.id == broken["id"]).values(plan={}))
         lifecycle._answers.clear()  # as after a restart
-        found = api.get("/v1/overview").json()["comparisons"]
-        assert [one["name"] for one in found] == ["of a later version", "good"]
-        assert "is of another version of kotrain" in found[0]["verdict"][0]
+        comparisons = api.get("/v1/overview").json()["comparisons"]
+        assert [comparison["name"] for comparison in comparisons] == ["of a later version", "good"]
+        assert "is of another version of kotrain" in comparisons[0]["verdict"][0]
 
 
 @pytest.mark.parametrize("path", ["/v1/workers", "/v1/overview"])

@@ -1,4 +1,4 @@
-"""Faults at random on a real stack that works: what they do, what undoes them, and jobs that go on all the while."""
+"""Random faults on a real stack under load: how each is injected and undone, and the clients that submit jobs."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ from service.jobs import queue
 from service.specs.states import JobStatus, Reason
 from service.storage import database
 from service.storage.tables import Checkpoint, Job
-from tests.acceptance.faults import harm
+from tests.acceptance.faults import injection
 from tests.acceptance.faults.ledger import Ledger, Result
 from tests.acceptance.faults.specs import SPECS, TOO_LARGE
-from tests.acceptance.faults.stack import PATIENCE_SECONDS, Caller, Stack
+from tests.acceptance.faults.stack import PATIENCE_SECONDS, RetryingClient, Stack
 from tests.acceptance.lab import RunningWorker, alive, children
 from tests.waiting import until
 from workers.heartbeat import is_away
 
 WORKERS = 2
 BACKLOG = 8
-"""Jobs that are not at their end, at most, while new ones are submitted."""
+"""Maximum number of unfinished jobs while new ones are submitted."""
 LOOK_SECONDS = 0.05
 DRAIN_SECONDS = 20.0
 
 
 class Jobs:
-    """Clients that submit, cancel and repeat themselves; each job is promised what an undisturbed run gave."""
+    """Clients that submit, cancel and repeat requests; each job must give the result of an undisturbed run."""
 
     def __init__(self, url: str, key: str, ledger: Ledger, references: Mapping[str, Result], seed: int) -> None:
-        self._caller = Caller(url, key)
+        self._client = RetryingClient(url, key)
         self._ledger, self._references = ledger, references
         self._random = random.Random(seed)
-        self._clients = ThreadPoolExecutor(4)
-        self._under_way: list[Future[None]] = []
-        self.said: Counter[str] = Counter()
+        self._pool = ThreadPoolExecutor(4)
+        self._pending: list[Future[None]] = []
+        self.counts: Counter[str] = Counter()
 
     def offer(self, most: int = BACKLOG) -> None:
-        """Have a client submit a job, if there is not enough to do; which one, and what else it does, is random."""
-        self._under_way = [each for each in self._under_way if not self._is_over(each)]
-        if self._ledger.unfinished + len(self._under_way) < most:
+        """Have a client submit a random job if fewer than `most` are unfinished; it may repeat or cancel it, too."""
+        self._pending = [call for call in self._pending if not self._is_done(call)]
+        if self._ledger.unfinished + len(self._pending) < most:
             name = self._random.choice(list(self._references))
             submits_twice, cancels_after = self._random.random() < 0.2, None
             if self._random.random() < 0.1:
@@ -59,83 +59,83 @@ class Jobs:
             self._send(self._submit, name, submits_twice, cancels_after)
 
     def offer_too_large(self) -> None:
-        """Have a client submit a job that does not fit in the memory it may have."""
+        """Have a client submit a job that exceeds its memory limit."""
         self._send(self._submit_too_large)
 
     def cancel(self, job_ids: Iterable[UUID]) -> None:
-        """Have a client cancel these."""
+        """Have a client cancel these jobs."""
         for job_id in job_ids:
             self._send(self._cancel, job_id)
 
     def close(self) -> None:
-        """Wait for all that was asked."""
-        for each in self._under_way:
-            each.result(PATIENCE_SECONDS)
-        self._clients.shutdown()
-        self._caller.close()
+        """Wait for all pending calls."""
+        for call in self._pending:
+            call.result(PATIENCE_SECONDS)
+        self._pool.shutdown()
+        self._client.close()
 
     @property
     def repeats(self) -> int:
-        """Requests that had to be sent again."""
-        return self._caller.repeats
+        """Number of requests that had to be sent again."""
+        return self._client.repeats
 
     def _send(self, call: Callable[..., None], *arguments: Any) -> None:
-        self._under_way.append(self._clients.submit(call, *arguments))
+        self._pending.append(self._pool.submit(call, *arguments))
 
     @staticmethod
-    def _is_over(asked: Future[None]) -> bool:
-        if asked.done():
-            asked.result()  # raises what went wrong
-        return asked.done()
+    def _is_done(call: Future[None]) -> bool:
+        if call.done():
+            call.result()  # raises the call's error
+        return call.done()
 
     def _submit(self, name: str, submits_twice: bool, cancels_after: float | None) -> None:
-        job_id = self._ask(SPECS[name], submits_twice)
+        job_id = self._post(SPECS[name], submits_twice)
         ends = {Reason.TARGET_REACHED if name == "stops at target" else Reason.COMPLETED}
         self._ledger.accept(
             job_id, self._references[name], ends if cancels_after is None else {*ends, Reason.CANCELLED}
         )
         if cancels_after is not None:
-            time.sleep(cancels_after)  # a person who changes his mind
+            time.sleep(cancels_after)  # as a user who reconsiders
             self._cancel(job_id)
 
     def _submit_too_large(self) -> None:
-        self._ledger.accept(self._ask(TOO_LARGE, False), None, [Reason.OUT_OF_MEMORY])
+        self._ledger.accept(self._post(TOO_LARGE, False), None, [Reason.OUT_OF_MEMORY])
 
-    def _ask(self, spec: Mapping[str, Any], twice: bool) -> UUID:
+    def _post(self, spec: Mapping[str, Any], twice: bool) -> UUID:
         key = f"soak-{threading.get_ident()}-{time.monotonic_ns()}"
-        answers = [self._caller.post("/v1/jobs", json=spec, key=key) for _ in range(1 + twice)]
+        answers = [self._client.post("/v1/jobs", json=spec, key=key) for _ in range(1 + twice)]
         assert {answer.status_code for answer in answers} == {202}, answers[0].text
         (job_id,) = {answer.json()["id"] for answer in answers}
-        self.said["submitted twice"] += twice
+        self.counts["submitted twice"] += twice
         return UUID(job_id)
 
     def _cancel(self, job_id: UUID) -> None:
         entry = self._ledger.entries[job_id]
         self._ledger.accept(job_id, entry.reference, entry.ends | {Reason.CANCELLED})
-        answer = self._caller.post(f"/v1/jobs/{job_id}/cancel")
-        assert answer.status_code in (200, 202, 409), answer.text  # 409: it has ended already
-        self.said["cancelled"] += answer.is_success
+        answer = self._client.post(f"/v1/jobs/{job_id}/cancel")
+        assert answer.status_code in (200, 202, 409), answer.text  # 409: the job has ended already
+        self.counts["cancelled"] += answer.is_success
 
 
 class Storm:
-    """One fault after another, in an order that the seed decides; what undoes them follows by itself."""
+    """Injects one fault after another, in an order that the seed decides, and undoes each after a while."""
 
     def __init__(self, stack: Stack, files: Path, seed: int) -> None:
         self.stack, self._files = stack, files
         self.random = random.Random(seed)
-        self._cures: list[tuple[float, int, Callable[[], None]]] = []
+        self._undos: list[tuple[float, int, Callable[[], None]]] = []
         self._deck: list[str] = []
         self._draining: set[RunningWorker] = set()
-        self._away: set[str] = set()
-        """Parts that are away or frozen just now."""
+        self._down: set[str] = set()
+        """Services that are stopped, and "disk" while it is full."""
         self.ledger = Ledger()
         self.injected: Counter[str] = Counter()
         self.stubborn: list[str] = []
-        """The last words of workers that did not stop in time when they were told to."""
-        self.disk: harm.SmallDisk | None = None
+        """Last output of the workers that did not stop in time when drained."""
+        self.disk: injection.SmallDisk | None = None
         self.jobs: Jobs
 
-    FAULTS: Mapping[str, int] = {  # how many of each there are in the deck
+    FAULTS: Mapping[str, int] = {  # number of times that each is in the deck
         "training process killed": 3,
         "training process hung": 1,
         "cancel ignored": 1,
@@ -154,13 +154,13 @@ class Storm:
         "memory eaten": 1,
     }
 
-    # --- the run of it ---
+    # --- order of the faults ---
 
     def inject(self) -> str | None:
-        """The next fault of the deck that can happen now; its name, or None where none can."""
-        if len(self._deck) < len(self.FAULTS):  # what cannot happen just now stays in it
+        """Inject the next possible fault of the deck; return its name, or None if none is possible now."""
+        if len(self._deck) < len(self.FAULTS):  # faults that are not possible now stay in it
             more = [name for name, number in self.FAULTS.items() for _ in range(number - 1)]
-            self._deck += self._shuffled(self.FAULTS) + self._shuffled(more)  # each once before any comes twice
+            self._deck += self._shuffled(self.FAULTS) + self._shuffled(more)  # each once before any repeats
         for index, name in enumerate(self._deck):
             if getattr(self, "_" + name.lower().replace(" ", "_"))():
                 del self._deck[index]
@@ -168,29 +168,37 @@ class Storm:
                 return name
         return None
 
-    def go_on(self) -> None:
-        """Undo what is due, and have as many workers as there were."""
-        while self._cures and self._cures[0][0] <= time.monotonic():
-            heapq.heappop(self._cures)[2]()
+    def step(self) -> None:
+        """Undo the faults that are due, and replace dead workers."""
+        while self._undos and self._undos[0][0] <= time.monotonic():
+            heapq.heappop(self._undos)[2]()
         for _ in range(WORKERS - len(self.stack.workers)):
             self.stack.start_worker()
-        with suppress_away(self.ledger), database.transaction() as session:
+        with suppress_outage(self.ledger), database.transaction() as session:
             self.ledger.look(session, self.stack.living())
 
-    def calm(self) -> None:
-        """Wait until everything is undone, in its time."""
-        while self._cures:
-            self.go_on()
+    def undo_all(self) -> None:
+        """Wait until every fault is undone, each at its time."""
+        while self._undos:
+            self.step()
             time.sleep(LOOK_SECONDS)
-        self.go_on()
+        self.step()
 
     def _shuffled(self, names: Iterable[str]) -> list[str]:
         chosen = list(names)
         self.random.shuffle(chosen)
         return chosen
 
-    def _later(self, seconds: float, cure: Callable[[], None]) -> None:
-        heapq.heappush(self._cures, (time.monotonic() + seconds, sum(self.injected.values()), cure))
+    def _later(self, seconds: float, undo: Callable[[], None]) -> None:
+        heapq.heappush(self._undos, (time.monotonic() + seconds, sum(self.injected.values()), undo))
+
+    def _mark_down(self, name: str, seconds: float, restore: Callable[[], None]) -> None:
+        def undo() -> None:
+            restore()
+            self._down.discard(name)
+
+        self._down.add(name)
+        self._later(seconds, undo)
 
     # --- choices ---
 
@@ -198,45 +206,45 @@ class Storm:
         return [worker for worker in self.stack.workers if worker.is_living and worker.is_ready]
 
     def _worker(self) -> RunningWorker | None:
-        """Any that listens; the last one is not taken away before another one is ready."""
+        """A random ready worker; None if too few are ready, so that the last one is never taken away."""
         ready = [worker for worker in self._ready_workers() if worker not in self._draining]
         return self.random.choice(ready) if len(ready) >= WORKERS else None
 
     def _child(self) -> tuple[RunningWorker, int] | None:
-        """Any process that trains."""
-        found = [(worker, pid) for worker in self._ready_workers() for pid in worker.training()]
-        return self.random.choice(found) if found else None
+        """A random training process and its worker."""
+        processes = [(worker, pid) for worker in self._ready_workers() for pid in worker.training()]
+        return self.random.choice(processes) if processes else None
 
     def _running_on(self, worker: RunningWorker) -> list[UUID]:
-        wanted = select(Job.id).where(Job.worker_id == worker.id, Job.status == JobStatus.RUNNING)
+        query = select(Job.id).where(Job.worker_id == worker.id, Job.status == JobStatus.RUNNING)
         with database.transaction() as session:
-            return list(session.scalars(wanted))
+            return list(session.scalars(query))
 
     # --- training processes ---
 
     def _training_process_killed(self) -> bool:
-        chosen = self._child()
-        if chosen is not None:
+        process = self._child()
+        if process is not None:
             with suppress(ProcessLookupError):
-                os.kill(chosen[1], signal.SIGKILL)
-        return chosen is not None
+                os.kill(process[1], signal.SIGKILL)
+        return process is not None
 
     def _training_process_hung(self) -> bool:
-        chosen = self._child()
-        with suppress(OSError):  # it ended meanwhile
-            if chosen is not None:
-                harm.hang(chosen[1])
+        process = self._child()
+        with suppress(OSError):  # it ended in the meantime
+            if process is not None:
+                injection.hang(process[1])
                 return True
         return False
 
     def _cancel_ignored(self) -> bool:
-        chosen = self._child()
-        if chosen is None or "database" in self._away:
+        process = self._child()
+        if process is None or "database" in self._down:
             return False
-        worker, child = chosen
+        worker, child = process
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGSTOP)
-        # Whose process it is cannot be seen from outside; those of the worker's jobs that listen end at once.
+        # The process does not show which job it runs; the worker's other jobs end at once.
         self.jobs.cancel(job_id for job_id in self._running_on(worker) if job_id in self.ledger.entries)
         return True
 
@@ -264,7 +272,7 @@ class Storm:
         return True
 
     def _kill_stubborn(self, worker: RunningWorker) -> None:
-        """As whoever runs it would: with the database away and other faults at once it may need longer to stop."""
+        """Kill a drained worker as its operator would: during an outage of the database it may need longer to stop."""
         if worker.is_running:
             self.stubborn.append(worker.log()[-2000:])
             worker.process.kill()
@@ -280,39 +288,29 @@ class Storm:
     # --- API and broker ---
 
     def _api_killed(self) -> bool:
-        if "api" in self._away:
+        if "api" in self._down:
             return False
         self.stack.api.kill()
-        self._away.add("api")
-        self._later(self.random.uniform(0, 2), self._start_api)
+        self._mark_down("api", self.random.uniform(0, 2), self.stack.api.start)
         return True
-
-    def _start_api(self) -> None:
-        self.stack.api.start()
-        self._away.discard("api")
 
     def _broker_killed(self) -> bool:
         valkey = self.stack.servers.valkey
-        if "broker" in self._away:
+        if "broker" in self._down:
             return False
-        _kill_with_all_below(valkey.process.pid)
+        _kill_tree(valkey.process.pid)
         until(lambda: not valkey.process.is_running())
-        self._away.add("broker")
-        self._later(self.random.uniform(0, 4), self._start_broker)
+        self._mark_down("broker", self.random.uniform(0, 4), valkey.start)
         return True
 
-    def _start_broker(self) -> None:
-        self.stack.servers.valkey.start()
-        self._away.discard("broker")
-
     def _bells_lost(self) -> bool:
-        if "broker" in self._away:
+        if "broker" in self._down:
             return False
         queue.celery().control.purge()
         return True
 
     def _bells_rung_too_often(self) -> bool:
-        return "broker" not in self._away and queue.ring(times=20)
+        return "broker" not in self._down and queue.ring(times=20)
 
     # --- database ---
 
@@ -323,80 +321,67 @@ class Storm:
         return self._stop_database(self.random.uniform(2, 10))
 
     def _stop_database(self, seconds: float) -> bool:
-        if "database" in self._away:
+        if "database" in self._down:
             return False
         self.stack.servers.postgres.stop()
-        self._away.add("database")
-        self._later(seconds, self._start_database)
+        self._mark_down("database", seconds, self.stack.servers.postgres.start)
         return True
 
     def _database_killed(self) -> bool:
         postgres = self.stack.servers.postgres
-        if "database" in self._away:
+        if "database" in self._down:
             return False
-        _kill_with_all_below(postgres.process.pid)
+        _kill_tree(postgres.process.pid)
         until(lambda: not postgres.process.is_running())
-        self._away.add("database")
-        self._later(self.random.uniform(0, 2), self._start_database)
+        self._mark_down("database", self.random.uniform(0, 2), postgres.start)
         return True
-
-    def _start_database(self) -> None:
-        self.stack.servers.postgres.start()
-        self._away.discard("database")
 
     # --- files ---
 
     def _disk_full(self) -> bool:
-        disk = self.disk
-        if disk is None or "disk" in self._away:
+        if self.disk is None or "disk" in self._down:
             return False
-        disk.fill()
-        self._away.add("disk")
-
-        def free() -> None:
-            disk.free()
-            self._away.discard("disk")
-
-        self._later(self.random.uniform(1, 5), free)
+        self.disk.fill()
+        self._mark_down("disk", self.random.uniform(1, 5), self.disk.free)
         return True
 
     def _checkpoint_damaged(self) -> bool:
-        """The newest one of a job that is not at its end."""
-        if "database" in self._away:
+        """Damage the newest checkpoint of an unfinished job."""
+        if "database" in self._down:
             return False
         with database.transaction() as session:
-            files = session.execute(
+            checkpoints = session.execute(
                 select(Checkpoint.job_id, Checkpoint.file)
                 .join(Job, Job.id == Checkpoint.job_id)
                 .where(Job.status.in_((JobStatus.QUEUED, JobStatus.RUNNING)))
                 .order_by(Checkpoint.job_id, Checkpoint.step)
             ).all()
-        newest = {row.job_id: row.file for row in files}
+        newest = {row.job_id: row.file for row in checkpoints}
         if not newest:
             return False
         file = self._files / newest[self.random.choice(sorted(newest))]
-        with suppress(OSError):  # it was replaced meanwhile
-            self.random.choice((harm.truncate, harm.flip_a_bit))(file)
+        with suppress(OSError):  # it was replaced in the meantime
+            self.random.choice((injection.truncate, injection.flip_a_bit))(file)
             child = self._child()
-            if child is not None:  # somebody has to read it
+            if child is not None:  # so that the next attempt reads it
                 os.kill(child[1], signal.SIGKILL)
             return True
         return False
 
 
 @contextmanager
-def suppress_away(ledger: Ledger) -> Iterator[None]:
-    """A database that is away is no error here; the ledger is told that nobody looked."""
+def suppress_outage(ledger: Ledger) -> Iterator[None]:
+    """Ignore errors of an unreachable database; the ledger records that it could not look."""
     try:
         yield
     except Exception as error:
         if not is_away(error):
             raise
-        ledger.looked_away()
+        ledger.skip_look()
 
 
-def _kill_with_all_below(pid: int) -> None:
-    """As a reboot does: what it has started is gone as well before anybody starts it again."""
-    below = children(pid)
+def _kill_tree(pid: int) -> None:
+    """Kill a process and wait for the end of its children, as a reboot does before a restart."""
+    descendants = children(pid)
     os.kill(pid, signal.SIGKILL)
-    until(lambda: not any(alive(each) for each in below))
+    until(lambda: not any(alive(child) for child in descendants))

@@ -1,4 +1,4 @@
-"""Half a minute of the soak: `make soak` runs ten."""
+"""Half a minute of the soak test; `make soak` runs ten minutes."""
 
 import json
 import os
@@ -18,7 +18,7 @@ LEAST_FAULTS, LEAST_JOBS = len(Storm.FAULTS), 15
 @pytest.mark.timeout(400)
 def test_half_a_minute_of_faults_loses_nothing():
     arguments = ["--seconds", "30", "--faults", str(LEAST_FAULTS), "--jobs", str(LEAST_JOBS)]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "tests.soak", *arguments, "--specs", "adam", "ko soft", "sgd", "stops at target"],
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if not name.startswith("KOTRAIN_")},
@@ -27,9 +27,9 @@ def test_half_a_minute_of_faults_loses_nothing():
         timeout=380,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    report = json.loads(done.stdout.splitlines()[-1])
+    assert process.returncode == 0, process.stdout + process.stderr
+    report = json.loads(process.stdout.splitlines()[-1])
     assert (report["lost"], report["problems"]) == (0, [])
     assert report["injected"] >= LEAST_FAULTS
     assert report["jobs"] >= LEAST_JOBS
-    assert report["interrupted"] > 0, "no job noticed anything"
+    assert report["interrupted"] > 0, "no job was interrupted"

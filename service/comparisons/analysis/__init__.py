@@ -1,1 +1,1 @@
-"""From results to a verdict."""
+"""Analysis of results: statistics, decisions, verdicts."""

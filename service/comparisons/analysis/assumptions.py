@@ -19,17 +19,17 @@ def assumptions(
     fixed, and number of all reported runs."""
     yet = "" if is_over else " yet"
     pairs = [pair for answer in answers for pair in answer.pairs]
-    yield _plan_first(*seen_before, yet)
-    yield _paired(pairs)
-    yield _unskewed(pairs, yet)
+    yield _preregistration(*seen_before, yet)
+    yield _pairing(pairs)
+    yield _symmetry(pairs, yet)
     yield from _of_runs(plan, answers, yet)
     if plan.tuning is not None:
         yield _equal_tuning(plan, answers, yet)
-        yield _inside_the_ranges(plan, answers, yet)
-    yield _undisturbed(answers, yet)
+        yield _optima_inside_ranges(plan, answers, yet)
+    yield _undisturbed_timing(answers, yet)
 
 
-def _plan_first(seen: int, reported: int, yet: str) -> Assumption:
+def _preregistration(seen: int, reported: int, yet: str) -> Assumption:
     if seen:
         text = (
             f"{seen} of {many(reported, 'reported run')} had ended before this plan was fixed. If seeds were added "
@@ -37,22 +37,22 @@ def _plan_first(seen: int, reported: int, yet: str) -> Assumption:
         )
     else:
         text = "No reported run had ended before the plan was fixed." if reported else f"No run is reported{yet}."
-    return Assumption(name="the plan came first", holds=not seen if reported else None, text=text)
+    return Assumption(name="preregistration", holds=not seen if reported else None, text=text)
 
 
-def _paired(pairs: Sequence[PairView]) -> Assumption:
+def _pairing(pairs: Sequence[PairView]) -> Assumption:
     correlations = [pair.detail.correlation for pair in pairs if pair.detail.correlation is not None]
     mean = f" The mean correlation of a pair is {fmean(correlations):.2f}." if correlations else ""
     return Assumption(
-        name="paired",
+        name="pairing",
         holds=True,
         text="Runs of one seed share initial weights, data order, augmentation and dropout for all optimizers, but "
         f"not their trajectories.{mean}",
     )
 
 
-def _unskewed(pairs: Sequence[PairView], yet: str) -> Assumption:
-    name = "differences without strong skew"
+def _symmetry(pairs: Sequence[PairView], yet: str) -> Assumption:
+    name = "symmetry of differences"
     checked = [pair for pair in pairs if pair.detail.skewed is not None]
     if not checked:
         why = f"No pair has a test and {FEWEST_FOR_SKEWNESS} unequal differences{yet}, the fewest that can show skew."
@@ -72,27 +72,27 @@ def _skew_text(skewed: int, checked: int, pairs: int) -> str:
 
 
 def _of_runs(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Iterable[Assumption]:
-    nothing = f"No reported run has ended with a result{yet}."
+    no_result = f"No reported run has a result{yet}."
     ended = any(group.n or group.diverged for answer in answers for group in answer.groups)
     missing = sum(len(answer.missing) for answer in answers)
     yield Assumption(
-        name="nothing missing",
+        name="completeness",
         holds=False if missing else True if ended else None,
         text=f"{many(missing, 'run')} {'is' if missing == 1 else 'are'} missing or not comparable."
         if missing or ended
-        else nothing,
+        else no_result,
     )
     diverged = sum(group.diverged for answer in answers for group in answer.groups)
     declared = all(task.diverged_score is not None for task in plan.tasks)
     score = "; each counts with the declared score of the plan." if declared else ", without a score."
     yield Assumption(
-        name="no run diverged",
+        name="no divergence",
         holds=not diverged if ended else None,
         text=f"{many(diverged, 'reported run')} diverged{score}"
         if diverged
         else "No reported run diverged."
         if ended
-        else nothing,
+        else no_result,
     )
 
 
@@ -100,20 +100,20 @@ def _equal_tuning(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assump
     name = "equal tuning"
     sizes = {optimizer.label: len(optimizer.trials) for optimizer in plan.optimizers if optimizer.is_tuned}
     views = [view for answer in answers for view in answer.tuning]
-    lost = sum(failed(view) for view in views)
-    given = [optimizer.label for optimizer in plan.optimizers if not optimizer.is_tuned]
-    if len(set(sizes.values())) == 1 and not given and not lost:
+    failures = sum(failed(view) for view in views)
+    untuned = [optimizer.label for optimizer in plan.optimizers if not optimizer.is_tuned]
+    if len(set(sizes.values())) == 1 and not untuned and not failures:
         if all(trial.status == "waiting" for view in views for trial in view.trials):
             return Assumption(name=name, holds=None, text=f"No trial has ended{yet}.")
         return Assumption(name=name, holds=True, text="Every optimizer had the same number of trials.")
     parts = [f"Trials: {', '.join(f'{label} {size}' for label, size in sizes.items())}"]
-    parts += [f"{lost} of them failed"] if lost else []
-    parts += [f"parameters of {listed(given, most=None)} were given, not tuned"] if given else []
+    parts += [f"{failures} of them failed"] if failures else []
+    parts += [f"parameters of {listed(untuned, most=None)} were given, not tuned"] if untuned else []
     return Assumption(name=name, holds=False, text=f"{'; '.join(parts)}.")
 
 
-def _inside_the_ranges(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assumption:
-    name = "best values inside the ranges"
+def _optima_inside_ranges(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assumption:
+    name = "optima inside the search ranges"
     views = [(answer.label, view) for answer in answers for view in answer.tuning]
     if edges := [f"{view.label} on {task} ({listed(view.at_edge, most=None)})" for task, view in views if view.at_edge]:
         return Assumption(name=name, holds=False, text=f"A chosen value is at an end of its range: {'; '.join(edges)}.")
@@ -133,11 +133,11 @@ def _inside_the_ranges(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> A
     return Assumption(name=name, holds=None, text=text)
 
 
-def _undisturbed(answers: Sequence[TaskAnswer], yet: str) -> Assumption:
+def _undisturbed_timing(answers: Sequence[TaskAnswer], yet: str) -> Assumption:
     timed = [cost for answer in answers for cost in answer.cost if cost.train_seconds is not None]
     shared = any(cost.shared for cost in timed)
     return Assumption(
-        name="times undisturbed",
+        name="undisturbed timing",
         holds=not shared if timed else None,
         text="Jobs shared a machine with other jobs, so times are approximate."
         if shared

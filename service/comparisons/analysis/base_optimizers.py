@@ -1,4 +1,4 @@
-"""KO against its base optimizer where the base ran at several learning rates."""
+"""KO compared with its base optimizer, if the base ran at several learning rates."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from service.comparisons.analysis.decision import Ranking
 from service.comparisons.analysis.verdict import lead_text
 from service.comparisons.answers import GroupView
-from service.comparisons.design.labels import optimizer_family
 from service.specs.metric_text import Measure
+from service.specs.optimizer_family import optimizer_family
 from service.stats.multiple_testing import FEWEST_PAIRS
 
 
 def leads_over_base(ranking: Ranking, measure: Measure) -> Iterator[str]:
-    """Sentences on KO's lead over each base, at one learning rate and with each at its best rate."""
+    """Sentences on KO's lead over each base, at the same learning rate and with each at its best rate."""
     plain = [group for group in ranking.finished if "base" not in group.optimizer["params"]]
     for name in sorted({group.optimizer["name"] for group in plain}):
         bases = {_rate(group): group for group in reversed(plain) if group.optimizer["name"] == name}

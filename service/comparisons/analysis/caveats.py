@@ -1,4 +1,4 @@
-"""How far the verdict of a planned comparison holds, in sentences."""
+"""Sentences that qualify the verdict of a planned comparison."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def caveats(plan: Plan, task: int, groups: Sequence[Group[CellRun]], tuned: Sequ
     """On diverged runs with a declared score, tuning and splits. `groups` are in the order of the plan."""
     yield from _scored(plan, task, groups)
     yield _tuning(plan)
-    if lost := [f"{count} of {len(view.trials)} of {view.label}" for view in tuned if (count := failed(view))]:
-        yield f"Tuning was not equal, because trials failed: {listed(lost, most=None)}."
+    if failures := [f"{count} of {len(view.trials)} of {view.label}" for view in tuned if (count := failed(view))]:
+        yield f"Tuning was not equal, because trials failed: {listed(failures, most=None)}."
     if edges := [f"{listed(view.at_edge, most=None)} of {view.label}" for view in tuned if view.at_edge]:
         yield f"The best value is at an end of its range, so a wider range may help: {listed(edges, most=None)}."
     splits = max((len(group.values) for group in groups), default=0)
@@ -31,7 +31,7 @@ def caveats(plan: Plan, task: int, groups: Sequence[Group[CellRun]], tuned: Sequ
 def _scored(plan: Plan, task: int, groups: Sequence[Group[CellRun]]) -> Iterator[str]:
     score = plan.tasks[task].diverged_score
     if score is None or all(len(group.diverged) == len(group.runs) for group in groups):
-        return  # the verdict says that all diverged
+        return  # the verdict states that all runs diverged
     for group in groups:
         if group.diverged:
             verb = "counts" if len(group.diverged) == 1 else "count"
@@ -42,7 +42,7 @@ def _scored(plan: Plan, task: int, groups: Sequence[Group[CellRun]]) -> Iterator
 
 
 def _tuning(plan: Plan) -> str:
-    given = [optimizer.label for optimizer in plan.optimizers if not optimizer.is_tuned]
+    untuned = [optimizer.label for optimizer in plan.optimizers if not optimizer.is_tuned]
     if plan.tuning is None:
         return "Parameters were given, not tuned."
     sizes = {optimizer.label: len(optimizer.trials) for optimizer in plan.optimizers if optimizer.is_tuned}
@@ -52,4 +52,4 @@ def _tuning(plan: Plan) -> str:
     else:
         of_each = ", ".join(f"{label} {size}" for label, size in sizes.items())
         text = f"Parameters were chosen on validation data, with unequal numbers of trials ({of_each})"
-    return text + (f"; those of {listed(given, most=None)} were given." if given else ".")
+    return text + (f"; those of {listed(untuned, most=None)} were given." if untuned else ".")

@@ -1,4 +1,4 @@
-"""Which runs of a comparison count, and as what: the same for the schedule and for the answer."""
+"""Which runs of a comparison count as results, divergences or failures. The schedule and the answer share this rule."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from service.specs.states import JobStatus, Reason
 
 
 def settled(plan: Plan, runs: Sequence[CellRun]) -> list[CellRun]:
-    """The runs as they count.
+    """Reclassify runs as diverged or failed.
 
-    A run diverged if it ended without a finite endpoint, or with one too large for arithmetic. A run on other data,
-    another torch or another kind of device than most of its task fails: the same spec gives other numbers there. It is
-    not run again, because it would end up on the same machine.
+    A run counts as diverged if it ended without a finite endpoint, or with one too large for arithmetic. A run whose
+    data, torch or kind of device differs from most runs of its task counts as failed, because the same spec gives other
+    numbers there. It is not repeated, because it would probably run on the same machine again.
     """
     counted = {run.cell: _with_divergence(_within_bounds(run)) for run in runs}
     for task in range(len(plan.tasks)):
-        mine = [run for run in counted.values() if (run.cell.phase, run.cell.task) == ("report", task) and run.counts]
-        for run, why in _incomparable(mine, _fields_in_common(plan, task)):
+        reported = [
+            run for run in counted.values() if (run.cell.phase, run.cell.task) == ("report", task) and run.counts
+        ]
+        for run, why in _incomparable(reported, _fields_in_common(plan, task)):
             counted[run.cell] = replace(run, result=Result(JobStatus.FAILED, None), message=why)
     return list(counted.values())
 
 
 def _within_bounds(run: CellRun) -> CellRun:
-    """Without metrics that are too large: a loss of 1e300 is finite and means no more than one that is not."""
+    """Remove metrics that are too large: a loss of 1e300 is finite, but as meaningless as infinity."""
     result = run.result
     numbers = (result.value, result.val_accuracy, result.val_loss)
     if all(number is None or abs(number) <= LARGEST for number in numbers):
@@ -57,7 +59,7 @@ def _incomparable(runs: Sequence[CellRun], names: Sequence[str]) -> list[tuple[C
         usual = values.most_common(1)[0][0]
         for run in runs:
             if str(run.environment[name]) != usual:
-                own = run.environment[name]
-                why = f"not comparable: its {name.replace('_', ' ')} is {own}, that of most runs {usual}"
+                value = run.environment[name]
+                why = f"not comparable: its {name.replace('_', ' ')} is {value}, that of most runs {usual}"
                 reasons.setdefault(run.cell, (run, why))
     return list(reasons.values())

@@ -1,4 +1,4 @@
-"""From stored runs of one setting to the answer of `GET /v1/compare`. Pure."""
+"""The answer of `GET /v1/compare` from stored runs of one setting. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from service.specs.outcome import Target
 from service.stats.multiple_testing import Family, adjusted_tests
 
 SHOWN_ELSEWHERE = frozenset({"dataset.name", "model.name", "stop_at_target"})
-"""Fields of the setting that the answer has on its own, or that hold for its target."""
+"""Fields of the setting that the answer shows elsewhere, or that concern its target only."""
 
 
 def compare_runs(
@@ -41,16 +41,16 @@ def compare_runs(
     """Group runs by a field of their specs, pair them by seed, test all pairs and give the verdict.
 
     Args:
-        runs: all that match the question.
+        runs: all that match the query.
         dataset: of all runs.
         model: of all runs, ignored if models are compared.
         group_by: the field.
-        metric: compared at the end of each run.
-        target: whose `hit` the runs have; None: their own target, if all have the same.
+        metric: its value at the end of each run is compared.
+        target: that of the `hit` of each run; None: the target that all runs recorded, if it is the same.
         stopping: "any" for tests that are valid at any number of seeds.
 
     Raises:
-        Invalid: neither more nor less of the metric is better, or the runs are of several settings.
+        Invalid: the metric has no better direction, or the runs are of several settings.
     """
     measure = Measure(metric)
     counted = [run for run in runs if run.counts]

@@ -22,17 +22,17 @@ INCOMPARABLE = "not comparable with the others"
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why a task has no verdict: as the verdict, as the reason beside a pair, and for the methods."""
+    """Why a task has no verdict, worded for the verdict, for a pair and for the methods."""
 
     verdict: str
     pair: str
     methods: str = ""
     is_of_task: bool = False
-    """Whether only runs of the task are missing, so that pairs without missing runs are tested all the same."""
+    """Whether only runs of the task are missing, so that pairs without missing runs are still tested."""
 
 
 def blocked_by(plan: Plan, status: ComparisonStatus, ended: int, *, is_complete: bool) -> Obstacle | None:
-    """The obstacle to verdicts on all tasks; None if tests may be read. `ended`: reported runs with a result.
+    """The obstacle to verdicts on all tasks; None if tests may be read. `ended`: number of reported runs with a result.
 
     A cancelled comparison has no verdict under any stopping rule, because its end may have depended on its results.
     """
@@ -77,8 +77,8 @@ def _parts(task: TaskResults, runs: Sequence[CellRun]) -> Iterator[str]:
         return  # further trials may still give a result
     for position, optimizer in enumerate(task.plan.optimizers):
         phase = "report" if position in task.chosen else "tuning"
-        mine = [run for run in runs if (run.cell.phase, run.cell.optimizer) == (phase, position)]
-        failed = [run for run in mine if run.result.failed]
+        of_optimizer = [run for run in runs if (run.cell.phase, run.cell.optimizer) == (phase, position)]
+        failed = [run for run in of_optimizer if run.result.failed]
         if not failed:
             continue
         why = listed([reason for reason, _ in Counter(map(_reason, failed)).most_common()], most=None)
@@ -86,7 +86,7 @@ def _parts(task: TaskResults, runs: Sequence[CellRun]) -> Iterator[str]:
             yield f"no trial of {optimizer.label} has a result ({why})"
         else:
             verb = "is" if len(failed) == 1 else "are"
-            yield f"{len(failed)} of {many(len(mine), 'run')} of {optimizer.label} {verb} missing ({why})"
+            yield f"{len(failed)} of {many(len(of_optimizer), 'run')} of {optimizer.label} {verb} missing ({why})"
 
 
 def _reason(run: CellRun) -> str:

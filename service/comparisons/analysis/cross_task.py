@@ -1,4 +1,4 @@
-"""All tasks of a comparison together. Seeds are not tasks: with few tasks little can be said."""
+"""Analysis of all tasks of a comparison together. Its sample size is the number of tasks, not of seeds."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from service.comparisons.design.runs import Run
 from service.specs.metric_text import sign
 
 FEWEST_TASKS = 8
-"""Below, a rank test over tasks has no power and its p no meaning (Demsar 2006)."""
+"""Minimum for a rank test over tasks; with fewer, it has no power and its p no meaning (Demsar 2006)."""
 
 RATIOS = [round(1 + step / 20, 2) for step in range(61)]
-"""Of a performance profile: from 1 to 4 times the fastest, as AlgoPerf integrates it."""
+"""Abscissa of a performance profile: 1 to 4 times the fastest time, the range that AlgoPerf integrates."""
 
 
 def cross_task(groups: Sequence[Sequence[Group[Run]]], tasks: Sequence[TaskAnswer]) -> AcrossTasks | None:
-    """All tasks together, once they are complete; None if an optimizer has no run on one of them.
+    """Analyze all tasks together, once they are complete; None if an optimizer has no run on one of them.
 
-    `groups` are by task, and then by optimizer in the same order on each.
+    `groups[task][optimizer]`: the optimizers have the same order on each task.
     """
     if any(not group.values for of_task in groups for group in of_task):
         return None
@@ -99,7 +99,7 @@ def _rank(
 
 
 def _times(tasks: Sequence[TaskAnswer], labels: Sequence[str]) -> NDArray[np.float64] | None:
-    """Median seconds to the target, shape (optimizers, tasks), inf for a miss; None where a task has no target."""
+    """Median seconds to the target, shape (optimizers, tasks), inf for a miss; None if a task has no target."""
     if not all(task.to_target for task in tasks):
         return None
     seconds = [{group.label: group.seconds for group in task.to_target} for task in tasks]

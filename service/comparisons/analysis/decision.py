@@ -1,8 +1,8 @@
-"""Whether one group of a task is best, and the facts that this rests on; `verdict` puts them into words.
+"""Whether one group of a task is best, and the facts behind the decision; `verdict` words them.
 
-A group is best if it alone is not significantly behind another one, over at least three seeds a pair. Unless the plan
-declares a score for diverged runs, none of its runs may have diverged. A group of which every run diverged has no mean
-and is no rival; a missing planned run prevents a decision.
+A group is best if it is the only one that is not significantly behind another, with at least three seeds per pair.
+Unless the plan declares a score for diverged runs, none of its runs may have diverged. A group whose runs all diverged
+has no mean and is not a rival. A missing planned run prevents a decision.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from service.stats.multiple_testing import FEWEST_PAIRS
 
 
 class Outcome(StrEnum):
-    """What can be said of a task."""
+    """The kinds of decision."""
 
     BLOCKED = auto()
-    """The comparison is not over or ended early, or planned runs of the task are missing."""
+    """The comparison is still running or ended early, or planned runs of the task are missing."""
     ALL_DIVERGED = auto()
     """Every run of every group diverged."""
     NO_JOBS = auto()
@@ -46,7 +46,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Lead:
-    """By how much a group is better than another one; positive is better, whatever the metric's direction."""
+    """Difference by which a group is better than another one; positive is better, for any direction of the metric."""
 
     difference: float
     interval: Interval | None
@@ -58,13 +58,13 @@ class Decision:
 
     outcome: Outcome
     leader: GroupView | None = None
-    """The group with the best mean of those that can be best."""
+    """The group with the best mean among those that can be best."""
     closest: GroupView | None = None
     """The open rival with the best mean; if the leader is best, the rival with the smallest lead over it."""
     pair: PairView | None = None
-    """Of the leader and its closest rival."""
+    """The pair of the leader and its closest rival."""
     lead: Lead | None = None
-    """Of the better one of this pair: the leader's, unless it is beaten."""
+    """The lead of the better group of this pair: the leader's, unless it is beaten."""
     leads_all: bool = True
     """Whether no group has a better mean than the leader, including those that cannot be best."""
     alike: tuple[str, ...] = ()
@@ -72,9 +72,9 @@ class Decision:
     also_open: tuple[str, ...] = ()
     """Further rivals that are not significantly behind another group."""
     beaten: tuple[str, ...] = ()
-    """Rivals that are significantly behind; if the leader is best, those it beats itself."""
+    """Rivals that are significantly behind another group; if the leader is best, those behind the leader."""
     beaten_by_others: tuple[str, ...] = ()
-    """Rivals of the best group that are significantly behind another rival, but not tested to be behind the best."""
+    """Rivals of the best group that are significantly behind another rival, but not significantly behind the best."""
     obstacle: Obstacle | None = None
     """Why the task is blocked."""
 
@@ -90,7 +90,7 @@ class Decision:
 
 
 class Ranking:
-    """The groups of a task, the best mean first, and which is better than which."""
+    """The groups of a task, best mean first, with their pairwise leads."""
 
     def __init__(self, sign: int, groups: Sequence[GroupView], pairs: Sequence[PairView]) -> None:
         self.groups = groups
@@ -103,7 +103,7 @@ class Ranking:
         return self._pairs.get((a.label, b.label)) or self._pairs[b.label, a.label]
 
     def lead(self, a: GroupView, b: GroupView) -> Lead:
-        """By how much `a` is better than `b`."""
+        """The lead of `a` over `b`."""
         pair = self.pair(a, b)
         sign = self._sign * (1 if pair.a == a.label else -1)
         ends = sorted(sign * end for end in pair.interval) if pair.interval else None
@@ -116,19 +116,19 @@ class Ranking:
     def is_beaten(self, group: GroupView) -> bool:
         """Whether any group is significantly better.
 
-        The group that alone is not beaten is best even if its pairs were not all tested to the end, since all
-        significant differences hold at once.
+        The only group that is not beaten is best even if not all of its pairs were tested at the last look, because all
+        significant differences hold simultaneously.
         """
         return any(self.beats(other, group) for other in self.finished if other is not group)
 
     def is_alike(self, a: GroupView, b: GroupView) -> bool:
-        """Whether two groups have the same result in every run: often the same training under two names."""
+        """Whether two groups have the same result in every run; often they are the same training under two names."""
         pair = self.pair(a, b)
         return pair.n == a.n == b.n and pair.difference == 0 and not pair.detail.sd
 
 
 def decide(ranking: Ranking, *, is_scored: bool, blocked_by: Obstacle | None) -> Decision:
-    """Whether one group is best. `is_scored`: diverged runs have a declared score."""
+    """Decide whether one group is best. `is_scored`: diverged runs have a declared score."""
     leader = next((group for group in ranking.finished if is_scored or not group.diverged), None)
     if blocked_by is not None:
         return Decision(Outcome.BLOCKED, leader if blocked_by.is_of_task else None, obstacle=blocked_by)

@@ -17,11 +17,11 @@ from service.stats import Sample, describe
 from service.stats.multiple_testing import TaskScores, Values
 
 NOT_A_SETTING = frozenset({"device", "diagnostics_every_steps", "evaluate_test", "log_every_steps"})
-"""Fields that runs of one setting may differ in, because they do not change what is learned (`device` is what was asked
-for; the recorded environment has the device that it ran on)."""
+"""Fields in which runs of one setting may differ, because they do not change the training. `device` is the requested
+device; the recorded environment contains the actual one."""
 
 ENVIRONMENT_SETTING = ("device_kind", "torch", "data_hash", "engine_version")
-"""Environment fields that are part of the setting: runs that differ here give other numbers for the same spec."""
+"""Environment fields that are part of the setting, because the same spec gives other numbers if they differ."""
 
 _canonical = json.JSONEncoder(sort_keys=True).encode
 
@@ -30,18 +30,18 @@ AnyRun = TypeVar("AnyRun", bound=Run, covariant=True)
 
 @dataclass(frozen=True)
 class Group(Generic[AnyRun]):
-    """Runs that are compared as one: of one value of the grouped field, one run per seed."""
+    """Runs with the same value of the grouped field, one run per seed."""
 
     label: str
     value: Any
-    """Of the grouped field."""
+    """Value of the grouped field."""
     optimizer: dict[str, Any]
     runs: Mapping[int, AnyRun]
     """Seed -> run that counts."""
     values: Values
     """Seed -> metric, or the declared score of a run that diverged."""
     looks_done: int = 0
-    """Number of planned looks for which all its runs are there."""
+    """Number of planned looks for which all of its runs have ended."""
     lost: frozenset[int] = frozenset()
     """Seeds of missing runs."""
 
@@ -56,13 +56,13 @@ class Group(Generic[AnyRun]):
         return [run for run in self.runs.values() if run.result.diverged]
 
     def hit(self, seed: int) -> TargetHit | None:
-        """When the run of a seed met the target; a run that diverged misses it, whenever it had met it."""
+        """When the run of a seed met the target; a diverged run counts as a miss even if it had met the target."""
         run = self.runs[seed]
         return None if run.result.diverged else run.hit
 
 
 def by_mean(groups: Sequence[Group[AnyRun]], sign: int) -> list[Group[AnyRun]]:
-    """The groups with the best mean first, those without a mean last; `sign` is 1 if more is better, -1 if less is."""
+    """The groups, best mean first, those without a mean last; `sign` is 1 if higher is better, -1 if lower is."""
 
     def rank(group: Group[AnyRun]) -> tuple[bool, float]:
         has_mean = group.sample.mean is not None
@@ -72,14 +72,14 @@ def by_mean(groups: Sequence[Group[AnyRun]], sign: int) -> list[Group[AnyRun]]:
 
 
 def task_scores(groups: Sequence[Group[Run]]) -> TaskScores:
-    """What is tested of the groups of a task."""
+    """The scores of a task for the tests of its pairs."""
     return TaskScores(
         [group.values for group in groups], [group.looks_done for group in groups], [group.lost for group in groups]
     )
 
 
 def group(runs: Sequence[StoredRun], group_by: GroupBy) -> list[Group[StoredRun]]:
-    """Put runs that count into groups, sorted by label; of several runs of a seed the latest is taken."""
+    """Group runs that count, sorted by label; of several runs of a seed, the latest is used."""
     members: dict[str, dict[int, StoredRun]] = {}
     for run in sorted(runs, key=lambda run: (run.finished_at is not None, run.finished_at, run.job)):
         members.setdefault(_canonical(run.spec[group_by]), {})[run.seed] = run
@@ -93,7 +93,7 @@ def group(runs: Sequence[StoredRun], group_by: GroupBy) -> list[Group[StoredRun]
 
 
 def _group(label: str, value: Any, runs: dict[int, StoredRun]) -> Group[StoredRun]:
-    """A run that diverged has no value, since those before its last finite step would flatter it."""
+    """A diverged run has no value, because the last finite one would be too good."""
     optimizer = dict(next(iter(runs.values())).spec["optimizer"])
     values = {
         seed: run.result.value for seed, run in runs.items() if not run.result.diverged and run.result.value is not None
@@ -107,8 +107,8 @@ def _group(label: str, value: Any, runs: dict[int, StoredRun]) -> Group[StoredRu
 def shared_setting(runs: Sequence[StoredRun], group_by: GroupBy) -> dict[str, Any]:
     """The setting of all runs without seed and grouped field, as dotted path -> value.
 
-    Raises Invalid for runs of several settings, whose results cannot be compared. Its errors name each field that
-    differs, its values, and how to narrow the question.
+    Raises Invalid for runs of several settings, whose results cannot be compared. Its errors name each differing field,
+    its values, and a filter.
     """
     distinct: list[dict[str, Any]] = []
     for run in runs:
@@ -137,20 +137,20 @@ def _setting(run: StoredRun, group_by: GroupBy) -> dict[str, Any]:
 
 
 def _differences(settings: Sequence[Mapping[str, Any]]) -> tuple[FieldError, ...]:
-    seen = {
+    values_by_path = {
         path: sorted({json.dumps(setting.get(path)) for setting in settings})
         for path in sorted({path for setting in settings for path in setting})
     }
-    differing = {path: values for path, values in seen.items() if len(values) > 1}
+    differing = {path: values for path, values in values_by_path.items() if len(values) > 1}
     other_choices = {path.removesuffix("name") + "params" for path in differing if path.endswith(".name")}
     return tuple(
         FieldError(
             "/" + path.replace(".", "/"),
-            f"seen: {', '.join(values[:8])}{', ...' if len(values) > 8 else ''}; "
+            f"values: {', '.join(values[:8])}{', ...' if len(values) > 8 else ''}; "
             f"narrow it with where={path}={values[0].strip(chr(34))}",
         )
         for path, values in differing.items()
-        if not any(path.startswith(params) for params in other_choices)  # their parameters differ as well
+        if not any(path.startswith(params) for params in other_choices)  # parameters of different choices always differ
     )
 
 

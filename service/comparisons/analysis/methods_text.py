@@ -1,4 +1,4 @@
-"""The methods of a plan, in words and numbers."""
+"""The methods paragraph of a plan, and the plan in answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.stats.multiple_testing import ALPHA
 
 
 def plan_view(plan: Plan) -> PlanView:
-    """A plan as answers give it."""
+    """The plan in answers."""
     document = plan.model_dump(mode="json")
     return PlanView.model_validate(
         {
@@ -27,14 +27,14 @@ def plan_view(plan: Plan) -> PlanView:
 
 
 def methods(plan: Plan) -> str:
-    """How a comparison is done, as a paragraph for a paper."""
+    """Methods paragraph for a paper."""
     return " ".join(
         [_methods_of_tuning(plan), _methods_of_seeds(plan), _methods_of_tests(plan), _methods_of_divergence(plan)]
     )
 
 
 def conducted(plan: Plan, obstacle: Obstacle | None, incomplete: Sequence[str]) -> str:
-    """The methods, and what was not done in the end. `incomplete`: labels of tasks that lack planned runs."""
+    """Methods paragraph with deviations from the plan. `incomplete`: labels of tasks with missing planned runs."""
     if obstacle is not None and obstacle.methods:
         return f"{methods(plan)} {obstacle.methods}"
     if not incomplete:

@@ -1,4 +1,4 @@
-"""How far a comparison is: its runs by status, and device time."""
+"""Progress of a comparison: number of runs by status, and device time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _phase(runs: Sequence[CellRun]) -> Literal["tuning", "reporting"]:
 
 
 def _seconds_left(plan: Plan, runs: Sequence[CellRun], estimates: Estimates) -> float | None:
-    """At most; None where a duration is unknown."""
+    """Upper bound of the remaining device time; None if a duration is unknown."""
     most = most_seconds(plan, estimates)
     done = sum(cell_seconds(plan, estimates, run.cell) or 0.0 for run in runs if run.result.is_final)
     return None if most is None else max(0.0, most - done)

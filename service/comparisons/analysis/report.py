@@ -1,4 +1,4 @@
-"""From the runs of a planned comparison to its answer."""
+"""The answer to a planned comparison from its runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from service.comparisons.design.labels import flat
 from service.comparisons.design.plan import Plan
 from service.comparisons.design.runs import CellRun
 from service.comparisons.design.schedule import TaskResults, family
-from service.comparisons.styles import looks
+from service.comparisons.styles import plot_styles
 from service.specs.metric_text import Measure
 from service.specs.outcome import Target
 from service.specs.states import ComparisonStatus
@@ -35,7 +35,7 @@ from service.storage.tables import Comparison
 
 @dataclass(frozen=True)
 class _Task:
-    """The runs of one task, and what follows from them."""
+    """The runs of one task, their results and their groups."""
 
     results: TaskResults
     runs: Sequence[CellRun]
@@ -50,7 +50,7 @@ class _Task:
 
     @cached_property
     def groups(self) -> list[Group[CellRun]]:
-        """One for each optimizer, in the order of the plan."""
+        """One group per optimizer, in the order of the plan."""
         return [self._group(position) for position in range(len(self.plan.optimizers))]
 
     @cached_property
@@ -78,7 +78,7 @@ class _Task:
 
 
 def conclude(comparison: Comparison, plan: Plan, runs: Sequence[CellRun], estimates: Estimates) -> ComparisonAnswer:
-    """The answer to a comparison that is over, or to the runs it has so far."""
+    """The answer to a comparison, from the runs it has so far."""
     runs = settled(plan, runs)
     results = {run.cell: run.result for run in runs}
     tasks = [
@@ -111,12 +111,12 @@ def conclude(comparison: Comparison, plan: Plan, runs: Sequence[CellRun], estima
         reused=[_reused(plan, run) for run in runs if run.is_reused],
         plan=plan_view(plan),
         estimates=list(estimates.values()),
-        looks=looks([(optimizer.label, optimizer.name) for optimizer in plan.optimizers]),
+        looks=plot_styles([(optimizer.label, optimizer.name) for optimizer in plan.optimizers]),
     )
 
 
 def _task_answer(task: _Task, tests: Sequence[Test], obstacle: Obstacle | None) -> TaskAnswer:
-    """The answer on one task. `obstacle` is that to all tasks."""
+    """The answer on one task. `obstacle` applies to all tasks."""
     if obstacle is not None:
         tests = [test.withheld(obstacle.pair) for test in tests]
     question = _question(task)
@@ -197,7 +197,7 @@ def _reused(plan: Plan, run: CellRun) -> ReusedRun:
 
 
 def _seen_before(comparison: Comparison, runs: Sequence[CellRun]) -> tuple[int, int]:
-    """The number of reported runs that had ended before the plan was fixed, and the number of all."""
+    """The number of reported runs that had ended before the plan was fixed, and the number of all reported runs."""
     reported = [run for run in runs if run.cell.phase == "report"]
-    seen = [run for run in reported if run.finished_at is not None and run.finished_at < comparison.created_at]
-    return len(seen), len(reported)
+    ended = [run for run in reported if run.finished_at is not None and run.finished_at < comparison.created_at]
+    return len(ended), len(reported)

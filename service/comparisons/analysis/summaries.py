@@ -1,4 +1,4 @@
-"""Statistics of groups and pairs as answers give them."""
+"""Statistics of groups and pairs in answers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def group_view(group: Group[Run], sign: int, *, has_target: bool, has_looks: boo
 
     Args:
         group: the runs.
-        sign: 1 if more of the metric is better, -1 if less is.
-        has_target: whether runs watched for one target.
+        sign: 1 if higher values of the metric are better, -1 if lower ones are.
+        has_target: whether all runs recorded hits of the same target.
         has_looks: whether seeds were added depending on results; the t interval of a mean does not allow for that.
     """
     values = list(group.values.values())
@@ -50,7 +50,7 @@ def group_view(group: Group[Run], sign: int, *, has_target: bool, has_looks: boo
 
 
 def pair_view(test: Test, groups: Sequence[Group[Run]], family: Family) -> PairView:
-    """A test and further statistics of its pair; without other tests if this one is withheld."""
+    """A test and further statistics of its pair; other tests are omitted if this one is withheld."""
     a, b = groups[test.a], groups[test.b]
     return PairView(
         a=a.label,
@@ -68,7 +68,7 @@ def pair_view(test: Test, groups: Sequence[Group[Run]], family: Family) -> PairV
 
 
 def _seeds_needed(test: Test, family: Family) -> int | None:
-    """Number of seeds that would decide an open pair; None with looks at any time, which need more than a t test."""
+    """Number of seeds that would decide an open pair by a t test; None with looks after each seed, which need more."""
     if test.is_withheld or test.significant or family.stopping == "any":
         return None
     needed = seeds_needed(test.differences, ALPHA / family.pairs)
@@ -77,8 +77,8 @@ def _seeds_needed(test: Test, family: Family) -> int | None:
 
 def _pair_detail(test: Test, a: Group[Run], b: Group[Run], family: Family) -> PairDetail:
     x, y = a.values, b.values
-    both = [seed for seed in family.seeds or sorted(x.keys() | y.keys()) if seed in x and seed in y][: test.n]
-    detail = PairDetail.model_validate(paired_detail([x[seed] for seed in both], [y[seed] for seed in both]))
+    common = [seed for seed in family.seeds or sorted(x.keys() | y.keys()) if seed in x and seed in y][: test.n]
+    detail = PairDetail.model_validate(paired_detail([x[seed] for seed in common], [y[seed] for seed in common]))
     if not test.is_withheld:
         return detail
     return detail.model_copy(

@@ -1,4 +1,4 @@
-"""When groups reach the target of their task."""
+"""Times at which groups reach the target of their task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.stats.multiple_testing import Test
 
 
 def to_target(group: Group[Run]) -> ToTarget:
-    """How many runs of a group reached the target, and when."""
+    """Number of runs of a group that reached the target, and median steps and seconds."""
     hits = [group.hit(seed) for seed in group.runs]
     return ToTarget(
         label=group.label,
@@ -24,9 +24,9 @@ def to_target(group: Group[Run]) -> ToTarget:
 
 
 def first_to_target(groups: Sequence[Group[Run]], tests: Sequence[Test]) -> list[FirstToTarget]:
-    """Which group of each pair reached the target first, in steps: seconds depend on the load of the machine.
+    """Which group of each pair reached the target first, in steps, because seconds depend on the load of the machine.
 
-    A pair of which the test of the metric is withheld has no test here either.
+    If the test of a pair's metric is withheld, this test is withheld, too.
     """
     steps = [{seed: hit.step if (hit := group.hit(seed)) else None for seed in group.runs} for group in groups]
     return [_first_to_target(groups, steps, test) for test in tests]
@@ -34,7 +34,7 @@ def first_to_target(groups: Sequence[Group[Run]], tests: Sequence[Test]) -> list
 
 def _first_to_target(groups: Sequence[Group[Run]], steps: Sequence[dict[int, int | None]], test: Test) -> FirstToTarget:
     a, b = steps[test.a], steps[test.b]
-    both = sorted(a.keys() & b.keys())
-    pair = paired_to_target([a[seed] for seed in both], [b[seed] for seed in both])
+    common = sorted(a.keys() & b.keys())
+    pair = paired_to_target([a[seed] for seed in common], [b[seed] for seed in common])
     answer = FirstToTarget(a=groups[test.a].label, b=groups[test.b].label, **vars(pair))
     return answer.model_copy(update={"p": None, "cannot_say": test.cannot_say}) if test.is_withheld else answer

@@ -1,4 +1,4 @@
-"""From groups of runs and their tests to the answer on one task, for planned and for stored runs alike."""
+"""The answer on one task from groups of runs and their tests, for planned and stored runs alike."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from service.stats.multiple_testing import Family, Test
 
 @dataclass(frozen=True)
 class Question:
-    """What is compared on one task."""
+    """What is compared on one task, and by which tests."""
 
     dataset: str
     model: str | None
@@ -32,13 +32,13 @@ class Question:
     held_fixed: Mapping[str, Any]
     family: Family
     is_scored: bool = False
-    """Whether diverged runs have a declared score, so that a group with some can be best."""
+    """Whether diverged runs have a declared score, so that a group with diverged runs can be best."""
     has_looks: bool = False
     """Whether the plan adds seeds depending on results."""
 
 
 Caveats = Callable[[Question, Ranking], Iterable[str]]
-"""Sentences on how far a verdict holds, beside those on diverged runs."""
+"""Sentences that qualify a verdict, besides those on diverged runs."""
 
 
 def task_answer(
@@ -49,7 +49,7 @@ def task_answer(
     caveats: Caveats,
     blocked_by: Obstacle | None = None,
 ) -> CompareAnswer:
-    """Statistics of the groups, tests of their pairs, and the verdict. `groups` have the best mean first."""
+    """Statistics of the groups, tests of their pairs, and the verdict. `groups` are ordered by mean, best first."""
     measure = Measure(question.metric)
     views = [
         group_view(group, measure.sign, has_target=question.target is not None, has_looks=question.has_looks)

@@ -1,4 +1,4 @@
-"""How an optimizer's parameters were chosen on a task: the trials, their scores, and how much the choice matters."""
+"""Tuning of an optimizer on a task: trials, scores, and sensitivity to the learning rate."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ LOSS_TOLERANCE = 0.05
 """... or its loss within 5 % of the best."""
 
 FEWEST_VALUES = 4
-"""Number of values of a parameter from which a best value at an end suggests a wider range."""
+"""Number of values of a parameter from which a best value at an end of the range suggests a wider range."""
 
 
 def tuning_view(task: TaskResults, runs: Sequence[CellRun], optimizer: int) -> TuningView:
     """All trials of an optimizer, each on its last rung, and the chosen one. `runs` are the task's."""
     plan, chosen = task.plan, task.chosen.get(optimizer)
-    mine = [run for run in runs if (run.cell.phase, run.cell.optimizer) == ("tuning", optimizer)]
-    trials = [_trial(task, optimizer, trial, mine) for trial in range(len(plan.optimizers[optimizer].trials))]
+    of_optimizer = [run for run in runs if (run.cell.phase, run.cell.optimizer) == ("tuning", optimizer)]
+    trials = [_trial(task, optimizer, trial, of_optimizer) for trial in range(len(plan.optimizers[optimizer].trials))]
     higher = plan.validation_metric.endswith("accuracy")
     ended = [trial for trial in trials if trial.status != "waiting"]
-    whole = [trial.score for trial in ended if trial.rung == len(plan.rungs) - 1]
+    full_budget = [trial.score for trial in ended if trial.rung == len(plan.rungs) - 1]
     return TuningView(
         label=plan.optimizers[optimizer].label,
         metric=plan.validation_metric,
@@ -36,9 +36,9 @@ def tuning_view(task: TaskResults, runs: Sequence[CellRun], optimizer: int) -> T
         chosen=chosen,
         params=None if chosen is None else trials[chosen].params,
         at_edge=[] if chosen is None else _at_edge(plan.optimizers[optimizer], chosen),
-        expected_best=stats.expected_best(whole, higher) if whole and len(plan.rungs) == 1 else [],
+        expected_best=stats.expected_best(full_budget, higher) if full_budget and len(plan.rungs) == 1 else [],
         good_range=_good_range(trials, chosen, higher),
-        seconds=sum(run.train_seconds or 0.0 for run in mine),
+        seconds=sum(run.train_seconds or 0.0 for run in of_optimizer),
     )
 
 
@@ -49,9 +49,9 @@ def failed(view: TuningView) -> int:
 
 def _trial(task: TaskResults, optimizer: int, trial: int, runs: Sequence[CellRun]) -> TrialView:
     plan = task.plan
-    own = [run for run in runs if run.cell.trial == trial]
-    rung = max((run.cell.rung for run in own), default=0)
-    last = [run for run in own if run.cell.rung == rung]
+    of_trial = [run for run in runs if run.cell.trial == trial]
+    rung = max((run.cell.rung for run in of_trial), default=0)
+    last = [run for run in of_trial if run.cell.rung == rung]
     score = task.trial_score(optimizer, trial, rung)
     status: Literal["waiting", "finished", "diverged", "failed"]
     status = "waiting" if score is None else "failed" if not score else "finished"
@@ -71,7 +71,7 @@ def _trial(task: TaskResults, optimizer: int, trial: int, runs: Sequence[CellRun
 
 
 def _at_edge(optimizer: PlannedOptimizer, chosen: int) -> list[str]:
-    """Tuned numbers whose chosen value is the smallest or largest of those tried, if there were enough values."""
+    """Tuned numbers whose chosen value is the smallest or largest one tried, if enough values were tried."""
     best = optimizer.trials[chosen]
     return [
         name

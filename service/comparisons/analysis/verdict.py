@@ -1,4 +1,4 @@
-"""Verdicts in words, from decisions. Nothing is decided here."""
+"""Verdict sentences from decisions. Nothing is decided here."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from service.stats.multiple_testing import ALPHA, FEWEST_PAIRS, Family
 
 
 def verdict_text(decision: Decision, measure: Measure, family: Family) -> str:
-    """The verdict, without what limits it."""
+    """The verdict without its caveats."""
     return _TEXTS[decision.outcome](_Facts(decision, measure, correction_text(family)))
 
 
 def correction_text(family: Family) -> str:
-    """How p was adjusted, to follow it in a sentence."""
+    """Clause on the adjustment of p; follows the p value in a sentence."""
     if family.stopping == "looks":
         over = f"{family.pairs} pairs and " if family.pairs > 1 else ""
         return f" over {over}{len(family.looks)} planned looks"
@@ -40,7 +40,7 @@ def diverged_text(groups: Sequence[GroupView]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Facts:
-    """A decision, and how its numbers are written."""
+    """A decision with the formatting of its numbers."""
 
     decision: Decision
     measure: Measure
@@ -68,13 +68,13 @@ class _Facts:
 
     @property
     def best_mean(self) -> str:
-        """A sentence on the leader."""
+        """Sentence on the leader."""
         scope = "" if self.decision.leads_all else " of the groups without diverged runs"
         return f"{self.described} has the best mean{scope}."
 
     @property
     def described(self) -> str:
-        """The leader with its mean."""
+        """Label and mean of the leader."""
         return f"{self.leader.label} ({self.mean})"
 
     @property
@@ -155,7 +155,7 @@ def _untested(pair: PairView) -> str:
 
 
 def _corrected(facts: _Facts) -> str:
-    """Why a pair is open although its own interval excludes zero."""
+    """Clause for a pair that is open although its own interval excludes zero."""
     pair = facts.pair
     if pair.p is None or pair.p >= ALPHA or pair.p_adjusted is None or pair.p_adjusted < ALPHA:
         return ""
@@ -179,7 +179,7 @@ _TEXTS: Mapping[Outcome, Callable[[_Facts], str]] = {
     Outcome.BLOCKED: _blocked,
     Outcome.ALL_DIVERGED: lambda _: "Every run diverged, so there is nothing to compare.",
     Outcome.NO_JOBS: lambda _: "No finished job matches.",
-    Outcome.NO_RESULTS: lambda _: "No reported run has finished with a result yet.",
+    Outcome.NO_RESULTS: lambda _: "No reported run has a result yet.",
     Outcome.EACH_DIVERGED: lambda _: "No group can be best, because each has runs that diverged.",
     Outcome.ONE_GROUP: _one_group,
     Outcome.BEST: _best,

@@ -1,1 +1,1 @@
-"""From a request to the runs to make."""
+"""Design of a comparison: request, plan and schedule of its runs."""

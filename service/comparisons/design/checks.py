@@ -14,23 +14,23 @@ from service.errors import FieldError, Invalid
 from service.specs.metric_text import many, out_of_reach
 
 UNLABELED = frozenset({"target", "device", "log_every_steps", "diagnostics_every_steps"})
-"""Fields that are no part of a task's label: they do not change the training."""
+"""Fields that a task's label omits, because they do not change the training."""
 
 UNTRAINED = UNLABELED | {"eval_every_steps"}
-"""Fields in which two tasks may differ and still train the same."""
+"""Fields in which two tasks may differ although they train identically."""
 
 MOST_PAIRS = 10_000
-"""Pairs of optimizers over all tasks: an answer lists each, in 2.5 kB and 0.6 ms."""
+"""Maximum number of pairs over all tasks; each takes 2.5 kB and 0.6 ms of an answer."""
 
 MOST_LOSS = 1e6
-"""As the score of a diverged run."""
+"""Maximum score of a diverged run, for metrics other than accuracies."""
 
 Records = Callable[[str], int | None]
 """Name of a data set -> number of its training records without a limit; None if unknown."""
 
 
 def refuse_contradictions(request: ComparisonRequest, records: Records, classes: Sequence[int]) -> None:
-    """Raises Invalid with a pointer to each contradiction. `classes`: number of classes of each task's data."""
+    """Raise Invalid with a pointer to each contradiction. `classes`: number of classes of each task's data."""
     errors = [
         *_of_spaces(request),
         *_of_tuning(request),
@@ -52,7 +52,7 @@ def _of_spaces(request: ComparisonRequest) -> Iterator[FieldError]:
             for name, values in space.items():
                 if values.choice is None:
                     pointer = f"/optimizers/{index}/space/{name}"
-                    yield FieldError(pointer, "a grid needs the values themselves: give a choice")
+                    yield FieldError(pointer, "a grid needs a list of values: write it as a choice")
 
 
 def _of_tuning(request: ComparisonRequest) -> Iterator[FieldError]:
@@ -67,7 +67,8 @@ def _of_tuning(request: ComparisonRequest) -> Iterator[FieldError]:
         yield FieldError("/tuning", "no optimizer has a search space: give one a space, or leave this out")
     if request.tuning and _overlap(request.tuning, request.seeds):
         yield FieldError(
-            "/tuning/first_seed", "the trials would share seeds with the runs that judge them: keep them apart"
+            "/tuning/first_seed",
+            "the trials would share seeds with the reported runs: choose a first_seed outside their range",
         )
 
 
@@ -123,7 +124,7 @@ def _repeated_tasks(request: ComparisonRequest, records: Records) -> Iterator[Fi
 
 
 def _trained(request: ComparisonRequest, task: TaskRequest, available: int | None) -> dict[str, Any]:
-    """What determines the training: epochs in steps, and a limit only if it is below the `available` records."""
+    """The fields that determine the training: epochs as steps, and a limit only if below the `available` records."""
     spec = task.model_dump(mode="json", exclude={"label", *UNTRAINED})
     params: dict[str, Any] = spec["dataset"]["params"]
     limit = params.get("limit")
@@ -132,7 +133,7 @@ def _trained(request: ComparisonRequest, task: TaskRequest, available: int | Non
     if (task.dataset.resplits == "nothing" and limit is None) or (
         task.dataset.resplits != "nothing" and "split" in request.vary
     ):
-        params.pop("split_seed", None)  # it has no effect, or each run takes that of its own seed
+        params.pop("split_seed", None)  # without effect, or replaced by the seed of each run
     used = limit if limit is not None else available
     if used is not None and task.budget.epochs is not None:
         spec["budget"] |= {"epochs": None, "steps": task.budget.epochs * -(-used // task.batch_size)}
@@ -140,7 +141,7 @@ def _trained(request: ComparisonRequest, task: TaskRequest, available: int | Non
 
 
 def _of_score(request: ComparisonRequest, classes: Sequence[int]) -> Iterator[FieldError]:
-    """A diverged run has learned nothing: its score is in the metric's range, and no better than guessing."""
+    """The score of a diverged run has to be in the metric's range, and no better than guessing."""
     score = request.diverged_score
     if score is None:
         return
@@ -151,12 +152,12 @@ def _of_score(request: ComparisonRequest, classes: Sequence[int]) -> Iterator[Fi
         why = "a loss, no better than that of guessing between the classes"
     else:
         low, high, why = 0.0, MOST_LOSS, "records per second"
-    if not low <= score <= 1.01 * high:  # 0.143 is meant for one of seven
+    if not low <= score <= 1.01 * high:  # tolerance for rounding: 0.143 for 1/7
         yield FieldError("/diverged_score", f"has to be from {low:g} to {high:g} here ({why}), and {score:g} is not")
 
 
 def refuse_too_many(request: ComparisonRequest, most_jobs: int | None) -> None:
-    """Raises Invalid for too many pairs or jobs, before a grid of ten parameters could fill the memory."""
+    """Raise Invalid for too many pairs or jobs, before a grid of ten parameters is built in memory."""
     tasks, optimizers = many(len(request.tasks), "task"), many(len(request.optimizers), "optimizer")
     pairs = len(request.tasks) * comb(len(request.optimizers), 2)
     if pairs > MOST_PAIRS:
@@ -177,7 +178,7 @@ def refuse_too_many(request: ComparisonRequest, most_jobs: int | None) -> None:
 
 
 def _tuning_runs(request: ComparisonRequest) -> int:
-    """Number of runs that tune, on each task."""
+    """Number of tuning runs per task."""
     if request.tuning is None:
         return 0
     tuned = [optimizer for optimizer in request.optimizers if optimizer.space]

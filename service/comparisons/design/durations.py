@@ -18,7 +18,7 @@ def cell_seconds(plan: Plan, estimates: Estimates, cell: Cell) -> float | None:
 
 
 def most_seconds(plan: Plan, estimates: Estimates) -> float | None:
-    """Estimated seconds of all runs if every look is needed; None where a duration is unknown."""
+    """Estimated seconds of all runs if every look is needed; None if a duration is unknown."""
     total = 0.0
     for task in range(len(plan.tasks)):
         for position, optimizer in enumerate(plan.optimizers):

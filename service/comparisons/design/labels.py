@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from service.specs.optimizer_family import optimizer_family
+
 GroupBy = Literal["optimizer", "model", "schedule", "batch_size", "precision"]
 
 
@@ -28,25 +30,14 @@ def labels(values: Sequence[Any], group_by: GroupBy) -> list[str]:
     return texts
 
 
-def optimizer_family(value: Mapping[str, Any]) -> str:
-    """The name without parameters; of KO also its collision and its base, of a control that: `noise (adam)`."""
-    params = value["params"]
-    if "base" not in params:
-        return str(value["name"])
-    if "control" in params:
-        return f"{params['control']} ({params['base']})"
-    form = "bounded" if params.get("collision") == "soft" and params.get("bounded") else params.get("collision", "")
-    return f"{value['name']} {form}".strip() + f" ({params['base']})"
-
-
 def _distinguishing(value: Mapping[str, Any], values: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the parameters that the label of `value` shows."""
-    relatives = [other["params"] for other in values if optimizer_family(other) == optimizer_family(value)]
-    strangers = [other["params"] for other in values]
+    everyone = [other["params"] for other in values]
+    family = [other["params"] for other in values if optimizer_family(other) == optimizer_family(value)]
     return [
         name
-        for name, own in value["params"].items()
-        if any(other.get(name) != own for other in (strangers if name == "lr" else relatives))
+        for name, param in value["params"].items()
+        if any(params.get(name) != param for params in (everyone if name == "lr" else family))
     ]
 
 

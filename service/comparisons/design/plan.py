@@ -1,6 +1,6 @@
-"""The plan of a comparison: fixed before the first job, and stored.
+"""The plan of a comparison, which is fixed and stored before the first job.
 
-A plan has its runs (`Cell`) and what each trains (`Plan.spec`); `service.comparisons.design.schedule` decides which of
+A plan defines the runs (`Cell`) and their specs (`Plan.spec`); `service.comparisons.design.schedule` decides which of
 them are due.
 """
 
@@ -17,7 +17,7 @@ from service.specs.catalog.datasets import dataset_class
 from service.specs.training import TrainSpec
 
 LARGEST = 1e100
-"""Absolute value of a score, so that squares and sums do not overflow."""
+"""Maximum absolute value of a score, so that squares and sums do not overflow."""
 
 
 class Cell(NamedTuple):
@@ -39,7 +39,7 @@ class PlannedTask(BaseModel):
     label: str
     spec: dict[str, Any]
     diverged_score: Annotated[float, Field(ge=-LARGEST, le=LARGEST)] | None
-    """Bounded because stored plans of old versions have scores whose sums overflow."""
+    """Bounded here, too, because stored plans of old versions contain scores whose sums overflow."""
 
 
 class PlannedOptimizer(BaseModel):
@@ -142,13 +142,13 @@ class Plan(BaseModel):
         return TrainSpec.model_validate(spec).model_dump(mode="json")
 
     def resplits(self, task: int) -> Literal["all", "validation", "nothing"]:
-        """Which parts of a task's data another split seed changes."""
+        """The parts of a task's data that change with the split seed."""
         dataset = self.tasks[task].spec["dataset"]
         return dataset_class(dataset["name"]).model_validate(dataset).resplits
 
     @property
     def validation_metric(self) -> str:
-        """Ranks trials: the endpoint's counterpart on validation data."""
+        """The metric that ranks trials: the endpoint's counterpart on validation data."""
         return "val_loss" if self.metric.endswith("loss") else "val_accuracy"
 
     def is_timed(self, task: int) -> bool:
@@ -156,7 +156,7 @@ class Plan(BaseModel):
         return self.tasks[task].spec["budget"].get("seconds") is not None or self.metric.endswith("per_second")
 
     def reuses(self, task: int) -> bool:
-        """Whether an identical finished run takes the place of a new one."""
+        """Whether existing identical runs are used instead of new ones."""
         return self.reuse and not self.is_timed(task)
 
 

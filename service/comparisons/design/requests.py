@@ -1,4 +1,4 @@
-"""Requests for comparisons, shared with the SDK and therefore without numpy."""
+"""Requests for comparisons, shared with the SDK and therefore free of numpy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.specs.patterns import PRINTABLE
 from service.specs.training import TaskSpec
 
 MOST_SEEDS, MOST_SEEDS_LOOKS, MOST_SEEDS_ANY = 1000, 200, 100
-"""With one look at the end, with planned looks (`service.stats.spending`), and with a look after each seed."""
+"""Maximum numbers of seeds: with one look at the end, with planned looks, and with a look after each seed."""
 
 COMPARISON_EXAMPLE: JsonDict = {
     "name": "KO against Adam and SGD",
@@ -34,7 +34,7 @@ COMPARISON_EXAMPLE: JsonDict = {
 }
 
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=PRINTABLE)]
-"""A text for people, without surrounding blanks."""
+"""A single line of text, without surrounding whitespace."""
 
 Endpoint = Literal[
     "test_accuracy", "test_loss", "best_test_accuracy", "val_accuracy", "val_loss", "train_loss", "samples_per_second"
@@ -49,7 +49,9 @@ class TaskRequest(TaskSpec):
 
 def _not_empty(value: Any) -> Any:
     if value == {}:
-        raise ValueError('name at least one parameter, such as {"lr": {"log_uniform": [0.0001, 0.1]}}, or leave it out')
+        raise ValueError(
+            'name at least one parameter, such as {"lr": {"log_uniform": [0.0001, 0.1]}}, or omit the space'
+        )
     return value
 
 
@@ -65,12 +67,12 @@ class OptimizerRequest(Frozen):
     label: Title | None = Field(None, description="Label shown in tables; derived from the configuration if omitted.")
 
 
-LOOKS = 'give increasing numbers of seeds, such as [5, 10, 20] where max is 20, or "any", or leave it out'
+LOOKS = 'give increasing numbers of seeds, such as [5, 10, 20] if max is 20, or "any", or omit looks'
 
 
 def _looks(value: Any) -> Any:
     is_list = isinstance(value, list | tuple) and 1 <= len(value) <= 20
-    if value is None or value == "any" or (is_list and all(type(one) is int for one in value)):
+    if value is None or value == "any" or (is_list and all(type(seeds) is int for seeds in value)):
         return value
     raise ValueError(LOOKS)
 
@@ -134,7 +136,7 @@ class Tuning(Frozen):
             raise unfit("first_seed", f"too large: {self.seeds} seeds from there on have to be below 2^63")
         if self.trials is None and self.method != "grid":
             raise unfit(
-                "trials", "needed: how many points each tuned optimizer gets, such as 8; only a grid needs none"
+                "trials", "required: the number of points for each tuned optimizer, such as 8; only a grid needs none"
             )
         return self
 
@@ -154,7 +156,7 @@ def _number_of_seeds(value: Any) -> Any:
 class ComparisonRequest(Frozen):
     """A comparison: tasks x optimizers x seeds, each optimizer tuned with the same number of trials."""
 
-    # As in `JobRequest`: a request body's validator is built at once.
+    # As for `JobRequest`, the validator of a request body is built on import.
     model_config = ConfigDict(json_schema_extra={"examples": [COMPARISON_EXAMPLE]}, defer_build=False)
 
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=PRINTABLE)] = (
@@ -178,8 +180,10 @@ class ComparisonRequest(Frozen):
         description="Score of a diverged run, no better than guessing; null: chance level for an accuracy, no score "
         "for other metrics, so that an optimizer with a diverged run cannot be best.",
     )
-    reuse: bool = Field(True, description="Reuse identical runs of any user.")
+    reuse: bool = Field(
+        True, description="Use existing runs with the same spec, of any user, instead of training them again."
+    )
     tags: dict[TagKey, Label] = Field(default_factory=dict, max_length=32)
-    priority: int = Field(0, ge=-100, le=100, description="Of the jobs; higher runs first.")
-    time_limit_seconds: float | None = Field(None, gt=0, le=30 * 86_400, description="Of each job.")
+    priority: int = Field(0, ge=-100, le=100, description="Priority of the jobs; higher runs first.")
+    time_limit_seconds: float | None = Field(None, gt=0, le=30 * 86_400, description="Time limit of each job.")
     max_failures: int = Field(3, ge=1, le=100, description="Lost workers or child processes after which a job fails.")

@@ -1,4 +1,4 @@
-"""From a request to its plan. Errors point into the request."""
+"""Resolve a request to its plan. Errors point into the request."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def resolve(
     Args:
         request: what to compare.
         devices: replacements of the tasks' devices, such as {"auto": "cpu"}.
-        most_jobs: the largest number of jobs; None: no limit.
+        most_jobs: maximum number of jobs; None: no limit.
         records: the number of training records of a data set, by name.
         classes: the number of classes of a data set, uploaded ones included.
 
@@ -69,7 +69,7 @@ def resolve(
 
 
 def _tuning(request: ComparisonRequest) -> Tuning | None:
-    """Without a number of trials for a grid, which has as many as it has points."""
+    """The tuning of the plan; for a grid without a number of trials, which is its number of points."""
     is_grid = request.tuning is not None and request.tuning.method == "grid"
     return request.tuning.model_copy(update={"trials": None}) if request.tuning and is_grid else request.tuning
 
@@ -87,7 +87,7 @@ def _refuse_repeated(names: Sequence[str], field: str) -> None:
     for index, label in enumerate(names):
         if label in names[:index]:
             raise Invalid.field(
-                f"/{field}/{index}/label", f"'{label}' is taken by {field}/{names.index(label)}: give another"
+                f"/{field}/{index}/label", f"'{label}' is taken by {field}/{names.index(label)}: choose another one"
             )
 
 
@@ -102,7 +102,7 @@ def _tasks(request: ComparisonRequest, devices: Mapping[str, str], classes: Sequ
 
 
 def _task_spec(task: TaskRequest, devices: Mapping[str, str]) -> dict[str, Any]:
-    """With `auto` kept where the task can only run on a GPU, whether or not one is up now."""
+    """The spec with its device replaced; not by a CPU for fp16, which needs a GPU, although none may be up now."""
     spec = task.model_dump(mode="json", exclude={"label"})
     device = devices.get(spec["device"], spec["device"])
     return {**spec, "device": spec["device"] if task.precision == "fp16" and device == "cpu" else device}
@@ -115,20 +115,20 @@ def _diverged_score(request: ComparisonRequest, classes: int) -> float | None:
 
 
 def _task_labels(tasks: Sequence[TaskRequest]) -> list[str]:
-    """Given, or made of the data set, the model and what distinguishes tasks that share them."""
+    """Requested labels, else data set, model, and the fields that distinguish tasks that share both."""
     specs = [flat(task.model_dump(mode="json", exclude={"label", *UNLABELED})) for task in tasks]
     names = [f"{spec['dataset.name']} {spec['model.name']}" for spec in specs]
-    made = []
-    for task, own, name in zip(tasks, specs, names, strict=True):
-        others = [spec for spec, other_name in zip(specs, names, strict=True) if other_name == name]
+    task_labels = []
+    for task, spec, name in zip(tasks, specs, names, strict=True):
+        others = [other for other, other_name in zip(specs, names, strict=True) if other_name == name]
         details = [
             f"{path.rpartition('.')[2]}={value}"
-            for path, value in own.items()
+            for path, value in spec.items()
             if value is not None and any(other.get(path) != value for other in others)
         ]
-        made.append(task.label or " ".join([name, *details]))
-    _refuse_repeated(made, "tasks")
-    return made
+        task_labels.append(task.label or " ".join([name, *details]))
+    _refuse_repeated(task_labels, "tasks")
+    return task_labels
 
 
 # --- optimizers ------------------------------------------------------------------------------------------------------
@@ -138,11 +138,11 @@ def _optimizers(request: ComparisonRequest) -> list[PlannedOptimizer]:
     names = dimensions(optimizer.space or {} for optimizer in request.optimizers)
     if len(names) > MOST_PARAMETERS:
         raise Invalid.field("/optimizers", f"{len(names)} different parameters to tune; at most {MOST_PARAMETERS}")
-    given = [_trials(request, index, names) for index in range(len(request.optimizers))]
-    resolved = _validated(request, given)
+    trials = [_trials(request, index, names) for index in range(len(request.optimizers))]
+    resolved = _validated(request, trials)
     return [
-        PlannedOptimizer(label=label, name=optimizer.name, space=optimizer.space, trials=trials)
-        for optimizer, label, trials in zip(request.optimizers, _labels(request, resolved), resolved, strict=True)
+        PlannedOptimizer(label=label, name=optimizer.name, space=optimizer.space, trials=explicit)
+        for optimizer, label, explicit in zip(request.optimizers, _labels(request, resolved), resolved, strict=True)
     ]
 
 
@@ -158,18 +158,18 @@ def _trials(request: ComparisonRequest, index: int, names: Sequence[str]) -> lis
     if len(distinct) < request.tuning.trials:
         raise Invalid.field(
             "/tuning/trials",
-            f"{request.tuning.trials} are more than the {many(len(distinct), 'different point')} that optimizer "
-            f"{index} has in its space: take at most {len(distinct)}, so that every tuned optimizer gets as many, or "
-            "give it a larger space",
+            f"{request.tuning.trials} trials exceed the {many(len(distinct), 'different point')} in the space of "
+            f"optimizer {index}: request at most {len(distinct)}, because all tuned optimizers get the same number, or "
+            "enlarge the space",
         )
     return [{**optimizer.params, **point} for point in distinct]
 
 
-def _validated(request: ComparisonRequest, given: Sequence[Sequence[Params]]) -> list[list[Params]]:
+def _validated(request: ComparisonRequest, requested: Sequence[Sequence[Params]]) -> list[list[Params]]:
     """The trials with every default explicit. Raises Invalid with pointers into the request."""
     errors: dict[str, FieldError] = {}
     resolved: list[list[Params]] = []
-    for index, (optimizer, trials) in enumerate(zip(request.optimizers, given, strict=True)):
+    for index, (optimizer, trials) in enumerate(zip(request.optimizers, requested, strict=True)):
         explicit = []
         for params in [*trials, *_extremes(optimizer)]:
             for number, task in enumerate(request.tasks):
@@ -194,7 +194,7 @@ def _body(task: TaskRequest, name: str, params: Params) -> dict[str, Any]:
 
 
 def _extremes(optimizer: OptimizerRequest) -> Iterator[Params]:
-    """Points that show whether the whole space is allowed: each parameter at its ends, the others in the middle."""
+    """Points that check whether the whole space is valid: each parameter at its ends, the others in the middle."""
     middle = {name: values.at(0.5) for name, values in (optimizer.space or {}).items()}
     for name, values in (optimizer.space or {}).items():
         for value in values.extremes:
@@ -213,7 +213,7 @@ def _pointed(error: FieldError, task: int, index: int, optimizer: OptimizerReque
 
 
 def _labels(request: ComparisonRequest, resolved: Sequence[Sequence[Params]]) -> list[str]:
-    """Given, or made of what distinguishes the optimizers; tuned parameters are no part of a label."""
+    """Requested labels, else derived from the parameters that distinguish the optimizers, without tuned ones."""
     _refuse_equal(request, resolved)
     fixed = [
         {
@@ -222,19 +222,19 @@ def _labels(request: ComparisonRequest, resolved: Sequence[Sequence[Params]]) ->
         }
         for optimizer, trials in zip(request.optimizers, resolved, strict=True)
     ]
-    made = labels(fixed, "optimizer")
-    if len(set(made)) < len(made):  # the same parameters are fixed, others are tuned
-        made = [
+    derived = labels(fixed, "optimizer")
+    if len(set(derived)) < len(derived):  # same fixed parameters, different tuned ones
+        derived = [
             f"{label} tuned {'+'.join(optimizer.space)}" if optimizer.space else label
-            for label, optimizer in zip(made, request.optimizers, strict=True)
+            for label, optimizer in zip(derived, request.optimizers, strict=True)
         ]
-    chosen = [optimizer.label or label for optimizer, label in zip(request.optimizers, made, strict=True)]
+    chosen = [optimizer.label or label for optimizer, label in zip(request.optimizers, derived, strict=True)]
     _refuse_repeated(chosen, "optimizers")
     return chosen
 
 
 def _refuse_equal(request: ComparisonRequest, resolved: Sequence[Sequence[Params]]) -> None:
-    """Raises Invalid for two optimizers with the same trials."""
+    """Raise Invalid for two optimizers with the same trials."""
     trials = [
         (optimizer.name, {json.dumps(params, sort_keys=True) for params in of_optimizer})
         for optimizer, of_optimizer in zip(request.optimizers, resolved, strict=True)

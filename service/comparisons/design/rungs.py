@@ -1,4 +1,4 @@
-"""The stages of tuning: how many trials run on which share of the budget."""
+"""Rungs of the tuning: numbers of trials, and their shares of the budget."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from service.comparisons.design.requests import ComparisonRequest, OptimizerRequ
 
 
 def rungs(request: ComparisonRequest) -> list[Rung]:
-    """Those of a request; one without halving, none without tuning."""
+    """The rungs of a request; one without halving, none without tuning."""
     if request.tuning is None:
         return []
     if request.tuning.method == "halving":
@@ -22,7 +22,7 @@ def rungs(request: ComparisonRequest) -> list[Rung]:
 
 
 def halving(tuning: Tuning) -> list[Rung]:
-    """Successive halving: 1 in `reduction` trials reaches the next rung, as long as two remain."""
+    """Successive halving: 1 in `reduction` trials reaches the next rung, while at least two remain."""
     assert tuning.trials is not None
     sizes = [tuning.trials]
     while sizes[-1] // tuning.reduction >= 2:

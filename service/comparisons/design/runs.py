@@ -1,4 +1,4 @@
-"""A run as a comparison sees it: how its job stands and what it measured."""
+"""Runs as the analysis sees them: status and metrics of a job."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The job of one seed. `hit`: when it first met the target, None for a miss."""
+    """The job of one seed. `hit`: when it first met the target; None for a miss."""
 
     job: UUID
     result: Result

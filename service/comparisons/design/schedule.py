@@ -1,7 +1,8 @@
 """Which runs of a comparison are due, and which trial of each optimizer is reported. Pure: plan and results in.
 
-Each optimizer is tuned by itself first. Its chosen trial then runs on the reported seeds up to the first look. Later
-seeds run only while the task is undecided, and only for optimizers that are not significantly behind another one.
+Each optimizer is tuned first, independently of the others. Its chosen trial then runs on the reported seeds up to the
+first look. Later seeds run only while the task is undecided, and only for optimizers that are not significantly behind
+another one.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from service.specs.states import JobStatus
 from service.stats.multiple_testing import Family, TaskScores, Values, unbeaten
 
 TrialScore = tuple[float, ...]
-"""Ranks trials, the largest being the best. Ties in accuracy, frequent on small validation sets, go to the lower loss.
-Empty for a trial without a result."""
+"""Sort key of a trial; the largest is best. The loss breaks ties in accuracy, frequent on small validation sets. Empty
+for a trial without a result."""
 
 Results = Mapping[Cell, Result]
 
 
 def due(plan: Plan, results: Results) -> list[Cell]:
-    """All cells that should run by now, including those that have a result."""
+    """All cells that are due, including those with a result."""
     return [cell for task in range(len(plan.tasks)) for cell in TaskResults(plan, results, task).due]
 
 
 def family(plan: Plan) -> Family:
-    """The tests of all pairs of a plan."""
+    """The family of tests of a plan."""
     return Family(
         pairs=plan.pairs,
         looks=tuple(plan.looks),
@@ -42,18 +43,18 @@ def family(plan: Plan) -> Family:
 
 @dataclass
 class Reporting:
-    """The reported runs of a task that are due: up to the first look that is incomplete, or that decides."""
+    """The reported runs of a task that are due: up to the first look that is incomplete or decides the task."""
 
     cells: list[Cell] = field(default_factory=list)
     looks_done: list[int] = field(default_factory=list)
-    """By optimizer: number of looks for which it has all its runs. One that is significantly behind gets no more."""
+    """By optimizer: number of looks for which all of its runs have ended; no more once it is significantly behind."""
     is_complete: bool = False
     """Whether the task needs no further run."""
 
 
 @dataclass(frozen=True)
 class TaskResults:
-    """The results of one task so far, and what follows from them. Lists are by optimizer, in the plan's order."""
+    """The results of one task so far, and the runs that are due. Lists are by optimizer, in the plan's order."""
 
     plan: Plan
     results: Results
@@ -61,14 +62,14 @@ class TaskResults:
 
     @property
     def due(self) -> list[Cell]:
-        """The cells that should run by now, tuning first."""
+        """The cells that are due, tuning first."""
         return [*(cell for cells in self.tuning for cell in cells), *self.reporting.cells]
 
     # --- tuning
 
     @cached_property
     def tuning(self) -> list[list[Cell]]:
-        """The trials that are due: all of the first rung, then those certain of their place in the next."""
+        """The tuning cells that are due: all of the first rung, then those of trials certain to reach the next rung."""
         return [self._tuning(optimizer) for optimizer in range(len(self.plan.optimizers))]
 
     @cached_property
@@ -78,7 +79,7 @@ class TaskResults:
 
     @cached_property
     def chosen(self) -> dict[int, int]:
-        """Optimizer -> the trial that is reported, where it is known."""
+        """Optimizer -> the trial that is reported; without optimizers that are still being tuned."""
         trials = {
             optimizer: self._chosen(optimizer) if planned.is_tuned else 0
             for optimizer, planned in enumerate(self.plan.optimizers)
@@ -88,7 +89,7 @@ class TaskResults:
     def trial_score(self, optimizer: int, trial: int, rung: int) -> TrialScore | None:
         """Means over the tuning seeds; None while the trial runs, empty without a result.
 
-        A trial that diverged on one seed ranks last: a learning rate is not good because the surviving runs are.
+        A trial that diverged on any seed ranks last, even if its other runs are good.
         """
         results = [self.results.get(cell) for cell in self._cells_of_trial(optimizer, trial, rung)]
         ended = [result for result in results if result is not None and result.is_final]
@@ -121,10 +122,10 @@ class TaskResults:
         return [Cell("tuning", self.task, optimizer, trial, rung, seed) for seed in self.plan.tuning_seeds]
 
     def _promoted(self, optimizer: int, rung: int, trials: Sequence[int]) -> list[int]:
-        """Trials that rank among the best of a rung whatever those still running score.
+        """Trials that are certain to rank among the best of a rung, for any scores of the trials that still run.
 
-        Waiting for certainty makes the choice independent of the order in which jobs end, and gives every optimizer the
-        same number of runs, which asynchronous halving (Li et al. 2020) does not.
+        Unlike asynchronous halving (Li et al. 2020), this makes the choice independent of the order in which jobs end,
+        and gives every optimizer the same number of runs.
         """
         places = self.plan.rungs[rung + 1].trials
         scores = {trial: self.trial_score(optimizer, trial, rung) for trial in trials}
@@ -152,7 +153,7 @@ class TaskResults:
 
     @cached_property
     def values(self) -> list[Values]:
-        """Seed -> endpoint, or the declared score of a run that diverged."""
+        """Seed -> endpoint, or the declared score of a diverged run."""
         return [
             {seed: value for seed, result in results.items() if (value := self.score(result)) is not None}
             for results in self.reported
@@ -165,7 +166,7 @@ class TaskResults:
 
     @property
     def looks_done(self) -> list[int]:
-        """Number of looks for which an optimizer has all its runs."""
+        """Number of looks for which all runs of an optimizer have ended."""
         return self.reporting.looks_done
 
     @property
@@ -188,7 +189,7 @@ class TaskResults:
             if number + 1 == len(self.plan.looks):
                 break
             contenders &= unbeaten(TaskScores(self.values, reporting.looks_done, self.lost), family(self.plan))
-            contenders -= {optimizer for optimizer in contenders if self.lost[optimizer]}  # they are not tested
+            contenders -= {optimizer for optimizer in contenders if self.lost[optimizer]}  # not tested
             if len(contenders) < 2:
                 break
         reporting.is_complete = True

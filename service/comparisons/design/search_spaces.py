@@ -1,7 +1,7 @@
-"""Search spaces of tuned parameters, and the quasi-random points in them.
+"""Search spaces of tuned parameters, and quasi-random points in them.
 
-A point's coordinate depends on the parameter's name alone: optimizers that share a parameter try the same values of it,
-whatever else they have to tune.
+A coordinate of a point depends only on the parameter's name, so that optimizers that share a parameter try the same
+values of it, regardless of their other parameters.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from service.specs.base import Frozen, unfit
 
 MOST_FLOAT, MOST_INTEGER = 1e100, 2**53
-"""Largest ends of ranges, far from where arithmetic with them overflows."""
+"""Maximum absolute values of the ends of ranges, so that arithmetic does not overflow."""
 
 _End = Annotated[float, Field(ge=-MOST_FLOAT, le=MOST_FLOAT)]
 _Whole = Annotated[int, Field(ge=-MOST_INTEGER, le=MOST_INTEGER)]
@@ -28,14 +28,14 @@ Wholes = Annotated[tuple[_Whole, _Whole], Field(strict=False)]
 FORMS = ("log_uniform", "uniform", "integer", "choice")
 
 SIGNIFICANT_DIGITS = 4
-"""Of a tried value: enough to be as good as any other, short enough to read and to be tried again by somebody else."""
+"""Digits of a tried value: precise enough for tuning, and short enough to read and copy."""
 
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29)
 MOST_PARAMETERS = len(_PRIMES)
 
 
 class Range(Frozen):
-    """The values of one parameter: exactly one of the forms."""
+    """The values of one parameter, in exactly one of the forms."""
 
     log_uniform: Ends | None = Field(None, description="Lowest and highest value, evenly in the logarithm.")
     uniform: Ends | None = Field(None, description="Lowest and highest value.")
@@ -51,20 +51,20 @@ class Range(Frozen):
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
-        given = [form for form in FORMS if getattr(self, form) is not None]
-        if len(given) != 1:
+        forms = [form for form in FORMS if getattr(self, form) is not None]
+        if len(forms) != 1:
             raise ValueError(
                 'give exactly one of log_uniform, uniform, integer and choice, such as {"log_uniform": [0.0001, 0.1]}'
             )
         if self.choice is None:
-            low, high = getattr(self, given[0])
+            low, high = getattr(self, forms[0])
             if not low < high:
-                raise ValueError(f"the lowest value comes first, and they differ: {low:g} is not below {high:g}")
+                raise ValueError(f"the first value must be less than the second: {low:g} is not less than {high:g}")
             if self.log_uniform is not None and low <= 0:
-                raise ValueError(f"a logarithmic range has to be above 0, and {low:g} is not")
+                raise ValueError(f"a logarithmic range must be above 0, but starts at {low:g}")
         for index, value in enumerate(self.choice or ()):
             if any(_is_same(value, other) for other in (self.choice or ())[:index]):
-                raise unfit("choice", f"{json.dumps(value)} is there more than once: list each value once")
+                raise unfit("choice", f"{json.dumps(value)} is listed more than once")
         return self
 
     def at(self, share: float) -> Any:
@@ -82,7 +82,7 @@ class Range(Frozen):
 
     @property
     def extremes(self) -> list[Any]:
-        """Values that show whether all are allowed: both ends, or every choice."""
+        """Values that check whether the whole range is valid: both ends, or every choice."""
         return self.choice if self.choice is not None else list(self.log_uniform or self.uniform or self.integer or ())
 
 
@@ -93,49 +93,52 @@ Space = dict[str, Range]
 def points(space: Mapping[str, Range], names: Sequence[str], trials: int, seed: int) -> list[dict[str, Any]]:
     """`trials` different points of a Halton sequence, shifted by `seed` (Cranley and Patterson 1976).
 
-    `names` are the parameters of all spaces of a comparison, in an order that gives each its own dimension. Points that
-    were there already, as happens with few choices or a range that is narrower than the digits kept, are passed over:
-    the same trial twice would be one trial less than the others get. There are fewer than `trials` where the first
-    `16 * trials` points are no more than these.
+    `names` are the parameters of all spaces of a comparison; their order assigns a dimension to each. Repeated points,
+    which occur with few choices or a range narrower than the rounding, are skipped, so that every optimizer gets the
+    same number of different trials. Fewer than `trials` are returned if the first `16 * trials` points contain fewer.
     """
     dimensions = [
         (name, values, _PRIMES[names.index(name)], random.Random(f"{seed}:{name}").random())
         for name, values in space.items()
     ]
     most = min(16 * trials, _size(space))
-    found: dict[str, dict[str, Any]] = {}
+    distinct: dict[str, dict[str, Any]] = {}
     for index in range(1, 16 * trials + 1):
         point = {
             name: values.at((radical_inverse(index, base) + shift) % 1.0) for name, values, base, shift in dimensions
         }
-        found.setdefault(json.dumps(point, sort_keys=True), point)
-        if len(found) == min(trials, most):
+        distinct.setdefault(json.dumps(point, sort_keys=True), point)
+        if len(distinct) == min(trials, most):
             break
-    return list(found.values())
+    return list(distinct.values())
 
 
 def _size(space: Mapping[str, Range]) -> float:
-    """How many different points there can be; without end where a range is continuous."""
+    """Number of different points; infinite if a range is continuous."""
     sizes = [
-        len(one.choice) if one.choice else one.integer[1] - one.integer[0] + 1 if one.integer else math.inf
-        for one in space.values()
+        len(values.choice)
+        if values.choice
+        else values.integer[1] - values.integer[0] + 1
+        if values.integer
+        else math.inf
+        for values in space.values()
     ]
     return math.prod(sizes)
 
 
-def _is_same(one: Any, other: Any) -> bool:
-    """Whether two choices are one value: 0.001 and 1e-3 are, true and 1 are not."""
-    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+def _is_same(a: Any, b: Any) -> bool:
+    """Whether two choices are the same value: 0.001 and 1e-3 are, true and 1 are not."""
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
 
 
 def grid(space: Mapping[str, Range]) -> list[dict[str, Any]]:
     """Every combination of choices; all ranges have to be choices."""
-    values = [one.choice or [] for one in space.values()]
-    return [dict(zip(space, combination, strict=True)) for combination in product(*values)]
+    choices = [values.choice or [] for values in space.values()]
+    return [dict(zip(space, combination, strict=True)) for combination in product(*choices)]
 
 
 def dimensions(spaces: Iterable[Mapping[str, Range]]) -> list[str]:
-    """All tuned parameters: the learning rate, which every optimizer has, in the most even dimension."""
+    """All tuned parameters; the learning rate comes first, since the first dimension is the most even."""
     return sorted({name for space in spaces for name in space}, key=lambda name: (name != "lr", name))
 
 

@@ -11,7 +11,7 @@ const help = () => {
   return `Keyboard shortcuts: ${pages.join(", ")}, n New job, / Search`;
 };
 
-/** Listen to shortcuts; `go` opens an address, where pages are available only if `isSignedIn()`. */
+/** Listen to shortcuts. `go` opens an address; shortcuts of pages work only if `isSignedIn()`. */
 export function listenToKeys({ go, isSignedIn }) {
   let pressedG = -Infinity;
   document.addEventListener("keydown", (event) => {

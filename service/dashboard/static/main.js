@@ -24,7 +24,7 @@ let user = null;
 function go(address) {
   history.pushState({}, "", address);
   const shown = show();
-  window.scrollTo(0, 0); // at once, not after the page has been fetched: the user may have scrolled by then
+  window.scrollTo(0, 0); // before the page is fetched, because the user may scroll meanwhile
   return shown;
 }
 
@@ -55,7 +55,7 @@ async function show() {
   }
 }
 
-/** What a page gets beside its element. */
+/** The arguments of a page's `mount`, besides its element. */
 const contextOf = (route, signal) => ({
   ...route.params,
   user,
@@ -77,7 +77,7 @@ function keepQuery(values) {
   history.replaceState({}, "", location.pathname + (text ? `?${text}` : ""));
 }
 
-/** A page's module. If it cannot be loaded, kotrain is not responding. */
+/** Load a page's module. A failed download means that kotrain is not responding. */
 const loadModule = (route) =>
   route.load().catch((error) => {
     throw error instanceof TypeError ? ApiError.notResponding() : error;
@@ -161,7 +161,7 @@ function signOut(message) {
 }
 
 onUnauthorized((message) => signOut(`${message[0].toUpperCase()}${message.slice(1)}.`));
-// Another tab has signed out or in: this tab shows data of the key from before.
+// Another tab has signed in or out, so that this tab shows data of the previous key.
 window.addEventListener("storage", (event) => isApiKeyEvent(event) && location.reload());
 
 showConnection();

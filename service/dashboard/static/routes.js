@@ -29,7 +29,7 @@ export const MENU = [
   { path: "/keys", title: "Keys", letter: "k" },
 ];
 
-/** The page at a path, with the `params` in the path; undefined if there is none. */
+/** The page at a path, with the `params` in the path; undefined for unknown paths. */
 export function routeOf(pathname) {
   for (const route of ROUTES) {
     const match = route.path.exec(pathname);

@@ -1,4 +1,4 @@
-"""Choice of the reader of a file."""
+"""Choose the reader for the format of a file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from service.errors import Invalid
 from service.specs.formats import FileFormat
 
 LABEL = "label"
-"""Name of the column with the classes, unless another is given."""
+"""Default name of the label column."""
 _MARKS: dict[FileFormat, tuple[bytes, ...]] = {
     "npz": (b"PK\x03\x04", b"PK\x05\x06"),
     "zip": (b"PK\x03\x04", b"PK\x05\x06"),
     "parquet": (b"PAR1",),
 }
-"""First bytes of binary formats; the others are plain text."""
+"""First bytes of binary formats; the other formats are plain text."""
 _OTHERS = {
     b"PK\x03\x04": "a zip archive or an npz file",
     b"PAR1": "a parquet file",
@@ -35,7 +35,7 @@ _OTHERS = {
 
 @dataclass(frozen=True)
 class Form:
-    """How to read a file: its format, the column with the classes of a table, and the side to cut images to."""
+    """How to read a file: its format, the label column of a table, and the side length to which images are cropped."""
 
     file_format: FileFormat
     label: str = LABEL
@@ -50,7 +50,7 @@ class Form:
 
 
 def read(path: Path, form: Form, most_bytes: int) -> Records:
-    """The records of a file, which may unpack to `most_bytes`. Raises Invalid with the place of the error."""
+    """Read the records of a file, unpacked at most `most_bytes`. Raises Invalid with the position of the error."""
     _refuse_other_format(path, form.file_format)
     if form.file_format == "npz":
         return read_npz(path, most_bytes)
@@ -70,8 +70,8 @@ def _refuse_other_format(path: Path, file_format: FileFormat) -> None:
         raise unfit("the file is empty")
     if start.startswith(_MARKS.get(file_format, ())) and file_format in _MARKS:
         return
-    what = next((kind for mark, kind in _OTHERS.items() if start.startswith(mark)), None)
-    if what is not None:
-        raise unfit(f"the file is not {file_format}: it is {what}")
+    other = next((kind for mark, kind in _OTHERS.items() if start.startswith(mark)), None)
+    if other is not None:
+        raise unfit(f"the file is not {file_format}: it is {other}")
     if file_format in _MARKS:
         raise unfit(f"the file is not {file_format}: its first bytes do not match this format")

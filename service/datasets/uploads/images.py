@@ -1,4 +1,4 @@
-"""Zip archives of images in class folders, `CLASS/FILE.png`, perhaps all below one folder more."""
+"""Zip archives of images in class folders, `CLASS/FILE.png`, optionally below one common folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from service.errors import Invalid
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif"})
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 MOST_PIXELS = 40_000_000
-"""Of a file that is to be made smaller: decoded, 120 MB."""
+"""Maximum size of an image before it is resized; 120 MB decoded."""
 MOST_FILE_BYTES = 2**27
 GREY = frozenset({"1", "L", "LA"})
 EIGHT_BIT = GREY | {"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
@@ -44,7 +44,7 @@ def read_folders(path: Path, image_size: int | None, most_bytes: int) -> Records
                 images = _room(len(members), image, most_bytes)
                 first = member.filename
             are_grey = are_grey and image.mode in GREY
-            if (image.height, image.width) != images.shape[1:3]:  # before it is decoded: it may be cut off
+            if (image.height, image.width) != images.shape[1:3]:  # before `convert`, which fails for truncated files
                 raise Invalid.field(
                     "image_size",
                     f"'{member.filename}' has {image.width} x {image.height} pixels but '{first}' has "
@@ -78,7 +78,7 @@ def _room(count: int, image: Image.Image, most_bytes: int) -> NDArray[np.uint8]:
 
 
 def _by_class(members: Sequence[ZipInfo]) -> list[tuple[str, ZipInfo]]:
-    """Class and member, in the order of names, whatever order they were packed in."""
+    """Class and member, ordered by name and not by position in the archive."""
     if not members:
         raise unfit("the archive contains no files")
     paths = [tuple(part for part in member.filename.split("/") if part != ".") for member in members]
@@ -93,13 +93,13 @@ def _by_class(members: Sequence[ZipInfo]) -> list[tuple[str, ZipInfo]]:
 
 
 def _decoded(archive: Archive, member: ZipInfo, image_size: int | None) -> Image.Image:
-    """The first frame of an image file, not larger than asked for."""
+    """The first frame of an image file, cropped and resized if `image_size` is given."""
     if member.file_size > MOST_FILE_BYTES:
         raise unfit(f"'{member.filename}' has {member.file_size:,} bytes; at most {MOST_FILE_BYTES:,} are allowed")
     content = archive.read(member)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own limit of pixels is above ours; others are about metadata
+            warnings.simplefilter("ignore")  # about metadata, and Pillow's limit of pixels, which is above ours
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             if image.width * image.height > MOST_PIXELS:
                 raise unfit(
@@ -111,9 +111,9 @@ def _decoded(archive: Archive, member: ZipInfo, image_size: int | None) -> Image
             image.load()
     except Invalid:
         raise
-    except UnidentifiedImageError as error:  # its own words name the buffer, not the file
+    except UnidentifiedImageError as error:  # Pillow's message names the buffer, not the file
         raise unfit(f"'{member.filename}' cannot be read as an image: it is not one of {', '.join(FORMATS)}") from error
-    except Exception as error:  # decoders raise whatever they meet
+    except Exception as error:  # decoders raise exceptions of many types
         why = str(error)[:100] or type(error).__name__
         raise unfit(f"'{member.filename}' cannot be read as an image: {why}") from error
     if image.mode not in EIGHT_BIT:

@@ -63,7 +63,7 @@ def _label(label: Any, number: int) -> str:
 
 
 def _checked(text: str, number: int) -> str:
-    """The text, if there is something to read in it."""
+    """The text. Raises Invalid if it is empty or cannot be encoded."""
     if not text.strip():
         raise unfit(f"{_line(number)}: the text is empty")
     try:

@@ -16,23 +16,23 @@ from service.datasets.uploads.records import ClassNames, Records, refuse_many, u
 from service.datasets.uploads.zip_archive import Archive
 
 MOST_SIDE = 256
-"""Pixels of an image, each way."""
+"""Maximum width and height of an image, in pixels."""
 MOST_COLUMNS = 100_000
 MOST_DIMENSIONS = 8
-"""More than any array that is taken has, and fewer than numpy can."""
+"""More than any valid array has, and fewer than numpy supports."""
 MOST_CODE_POINT = 0x10FFFF
 FLOAT_BYTES = 4
-"""Of a number of a table, as it is kept."""
+"""Size of a stored number of a table."""
 WHOLE, TRAIN, TEST = ("x", "y"), ("x_train", "y_train"), ("x_test", "y_test")
 _CHUNK_BYTES = 2**20
 _LABEL_KINDS = {"b": "truth", "i": "integer", "u": "integer", "U": "text"}
 _LONGEST_HEADER = 10_000
 _PART_RECORDS = 4096
-"""Converted at a time, so that no second copy of everything is made."""
+"""Records converted at a time, so that no second copy of the whole array is made."""
 
 
 def read_npz(path: Path, most_bytes: int) -> Records:
-    """Images, or rows of numbers where `x` has two dimensions. Raises Invalid."""
+    """Images, or rows of numbers if `x` has two dimensions. Raises Invalid."""
     with Archive(path, most_bytes, "npz file") as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.members}
         names = WHOLE if members.keys() >= set(WHOLE) else TRAIN
@@ -98,7 +98,7 @@ def _array(archive: Archive, member: ZipInfo, name: str) -> NDArray[Any]:
 
 
 def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    start = io.BytesIO(file.read(_LONGEST_HEADER))  # all that numpy sees: it would read as much as a header claims
+    start = io.BytesIO(file.read(_LONGEST_HEADER))  # bounds what numpy reads, which is as much as the header claims
     try:
         version = np.lib.format.read_magic(start)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -128,9 +128,9 @@ def rows(array: NDArray[Any], name: str) -> NDArray[np.float32]:
     if array.shape[1] > MOST_COLUMNS:
         raise unfit(f"'{name}' has {array.shape[1]:,} columns; at most {MOST_COLUMNS:,} are allowed")
     with np.errstate(over="ignore"):
-        found = array.astype(np.float32)
-    refuse_not_finite(found, name)
-    return found
+        converted = array.astype(np.float32)
+    refuse_not_finite(converted, name)
+    return converted
 
 
 def refuse_not_finite(array: NDArray[Any], name: str, first: int = 0) -> None:
@@ -146,19 +146,19 @@ def refuse_not_finite(array: NDArray[Any], name: str, first: int = 0) -> None:
 
 def _channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:
     """Images as (N, H, W, C), from (N, H, W), (N, H, W, C) or (N, C, H, W)."""
-    found = array[..., None] if array.ndim == 3 else array
-    if found.ndim == 4 and found.shape[3] not in (1, 3) and found.shape[1] in (1, 3):
-        found = found.transpose(0, 2, 3, 1)
-    if found.ndim != 4 or found.shape[3] not in (1, 3):
+    images = array[..., None] if array.ndim == 3 else array
+    if images.ndim == 4 and images.shape[3] not in (1, 3) and images.shape[1] in (1, 3):
+        images = images.transpose(0, 2, 3, 1)
+    if images.ndim != 4 or images.shape[3] not in (1, 3):
         raise unfit(
             f"array '{name}' has shape {array.shape}; images are (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 "
             "channels, and rows of a table (N, D)"
         )
-    if max(found.shape[1:3]) > MOST_SIDE:
+    if max(images.shape[1:3]) > MOST_SIDE:
         raise unfit(
-            f"an image of '{name}' has {found.shape[1]} x {found.shape[2]} pixels; at most {MOST_SIDE} per side"
+            f"an image of '{name}' has {images.shape[1]} x {images.shape[2]} pixels; at most {MOST_SIDE} per side"
         )
-    return found
+    return images
 
 
 def _pixels(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
@@ -174,17 +174,17 @@ def _pixels(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
             "from 0 to 1 or from 0 to 255 (training standardizes images itself)"
         )
     scale = 255.0 if high <= 1 and array.dtype.kind in "fb" else 1.0
-    found = np.empty(array.shape, np.uint8)
+    pixels = np.empty(array.shape, np.uint8)
     for start in range(0, len(array), _PART_RECORDS):
         part = slice(start, start + _PART_RECORDS)
-        found[part] = np.rint(array[part].astype(np.float32) * scale)
-    return found
+        pixels[part] = np.rint(array[part].astype(np.float32) * scale)
+    return pixels
 
 
 def _numbered(parts: dict[str, NDArray[Any]]) -> tuple[list[str], NDArray[np.int64]]:
-    """The classes, and the labels of all arrays as their numbers; each array is looked at by itself.
+    """The class names, and the labels of all arrays as their indices.
 
-    Joined before, integers with and without a sign would become floats.
+    Each array is numbered by itself: concatenated first, signed and unsigned integers would become floats.
     """
     for name, labels in parts.items():
         _refuse_labels(labels, name)
@@ -195,10 +195,10 @@ def _numbered(parts: dict[str, NDArray[Any]]) -> tuple[list[str], NDArray[np.int
 
 
 def _numbers(labels: NDArray[Any], name: str, names: ClassNames) -> NDArray[np.int64]:
-    found, at, numbers = np.unique(labels, return_index=True, return_inverse=True)
-    order = [names.number(str(label), partial(_place, name, row)) for label, row in zip(found, at, strict=True)]
-    place: NDArray[np.int64] = np.array(order, np.int64)[numbers]
-    return place
+    distinct, rows, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    order = [names.number(str(label), partial(_place, name, row)) for label, row in zip(distinct, rows, strict=True)]
+    numbers: NDArray[np.int64] = np.array(order, np.int64)[inverse]
+    return numbers
 
 
 def _refuse_labels(labels: NDArray[Any], name: str) -> None:

@@ -20,17 +20,17 @@ from service.specs.metric_text import many
 FEWEST_CLASSES, MOST_CLASSES = 2, 10_000
 FEWEST_RECORDS, FEWEST_PER_CLASS = 10, 3
 MOST_RECORDS = 10_000_000
-"""Each takes some microseconds, all together about half a minute, during which no other file is read."""
+"""Reading that many takes about half a minute, during which no other file is read."""
 LONGEST_LABEL = 200
 """Characters."""
 TEST_SHARE = 0.2
 TEST_SEED = 0
-"""Which records test is drawn once, so that all runs on a data set are tested on the same."""
+"""Fixed, so that all runs on a data set have the same test part."""
 UNBALANCED = 10
-"""Times that the largest class may exceed the smallest without a warning."""
+"""Ratio of the largest class to the smallest above which a warning is given."""
 
 _RECORD_BYTES = 32
-"""Of each record beside its input: its label twice, and its place in two lists."""
+"""Memory of a record besides its input: its label twice, and a pointer in two lists."""
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -75,8 +75,8 @@ class Room:
 class Records:
     """Inputs and labels (N,) of N records.
 
-    `inputs` are images (N, H, W, C), uint8; rows (N, D), float32; or N texts. `is_test` (N,) marks the test part where
-    the file brought its own.
+    `inputs` are images (N, H, W, C), uint8; rows (N, D), float32; or N texts. `is_test` (N,) marks the test part if the
+    file contains one.
     """
 
     kind: Kind
@@ -97,13 +97,13 @@ class Records:
         return [self.inputs.shape[1]]
 
     def inputs_of(self, rows: NDArray[np.bool_]) -> NDArray[Any] | list[str]:
-        """The inputs of the rows that are marked."""
+        """The inputs of the marked rows."""
         if isinstance(self.inputs, list):
             return [self.inputs[row] for row in np.flatnonzero(rows)]
         return self.inputs[rows]
 
     def sha256(self, is_test: NDArray[np.bool_]) -> str:
-        """Hash of everything that a run could depend on."""
+        """Hash of everything that the result of a run depends on."""
         digest = hashlib.sha256(json.dumps([self.kind, self.shape, self.classes, self.columns]).encode())
         if isinstance(self.inputs, list):
             for text in self.inputs:
@@ -116,13 +116,13 @@ class Records:
 
 
 class ClassNames:
-    """Numbers class names as they come, and puts them in order once all are known."""
+    """Numbers class names in order of appearance, and sorts them once all are known."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
 
     def number(self, name: str, where: Callable[[], str]) -> int:
-        """The number of a class. Raises Invalid, which says `where`, for a name that is none."""
+        """The number of a class. Raises Invalid, with the position `where()`, for an invalid name."""
         known = self._numbers.get(name)
         if known is not None:
             return known
@@ -140,7 +140,7 @@ class ClassNames:
         return self._numbers.setdefault(name, len(self._numbers))
 
     def in_order(self, numbers: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
-        """All names, whole numbers by size and anything else by letters, and the labels (N,) in that order."""
+        """All names, sorted as integers if all are integers and else as text, and the labels (N,) in that order."""
         are_integers = all(_INTEGER.fullmatch(name) for name in self._numbers)
         names = sorted(self._numbers, key=(lambda name: (int(name), name)) if are_integers else None)
         place = np.zeros(len(names), np.int64)
@@ -150,9 +150,9 @@ class ClassNames:
 
 
 def rows_for_test(records: Records) -> NDArray[np.bool_]:
-    """Which records test: those that the file says, else a fifth of each class (at least one), by a fixed seed.
+    """Mask of the test part: the file's own, else a fifth of each class (at least one record), drawn by a fixed seed.
 
-    Raises Invalid where there is too little to learn from.
+    Raises Invalid if there are too few records or classes.
     """
     counts = np.bincount(records.labels, minlength=len(records.classes))
     if len(records.labels) < FEWEST_RECORDS:

@@ -1,4 +1,4 @@
-"""csv and parquet files: a label column, and beside it numbers (a table) or one column `text` (texts)."""
+"""csv and parquet files: a label column, and columns of numbers (a table) or one column `text` (texts)."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from service.errors import Invalid
 
 TEXT = "text"
 BLOCK_BYTES = 8 * 2**20
-"""Of a csv file, read at a time: also the longest row."""
+"""Block size for reading csv, which is also the maximum length of a row."""
 LONGEST_HEADER_BYTES = 2**22
 BATCH_ROWS, BATCH_CELLS = 8192, 2**22
-"""Rows of any table that are converted at a time; of a parquet file fewer, where there are many columns."""
+"""Maximum numbers of rows and cells that are converted at a time."""
 LONGEST_NUMBER_BYTES = 1000
-"""As text, with the spaces around it."""
+"""Maximum length of a number as text, with the spaces around it."""
 BATCH_BYTES = 32 * 2**20
-"""Of the texts of a parquet file that are unpacked at a time: also the longest row."""
+"""Maximum size of the texts of a parquet file that are unpacked at a time, and of one row."""
 
 
 def read_csv(path: Path, label: str, most_bytes: int) -> Records:
-    """Comma-separated values, UTF-8, with one line of names. Raises Invalid with row and column."""
+    """Read comma-separated values in UTF-8 with a header line. Raises Invalid with row and column."""
     names = _csv_header(path)
     reading = _Reading(names, label, lambda record: _csv_row(path, record), most_bytes)
     as_text = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
@@ -66,15 +66,15 @@ def _csv_header(path: Path) -> list[str]:
 
 
 def _csv_row(path: Path, record: int) -> int:
-    """The row of a record (both from 0, and from 1 with the names) as a spreadsheet shows it: empty lines are rows."""
-    left = record + 1  # records before it, with the names
+    """The row number that a spreadsheet shows for a record: from 1, with the header and empty lines counted."""
+    left = record + 1  # records before it, and the header
     try:
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
             for row, fields in enumerate(csv.reader(file), 1):
                 left -= bool(fields)
                 if left < 0:
                     return row
-    except csv.Error:  # a field is longer than Python reads
+    except csv.Error:  # a field exceeds the limit of Python's reader
         pass
     return record + 2
 
@@ -83,21 +83,23 @@ def _csv_trouble(path: Path, message: str) -> str:
     if "straddling" in message:
         return f"a row has more than {BLOCK_BYTES:,} bytes; is a closing quotation mark missing?"
     message = message.replace("invalid UTF8 data", "not UTF-8; save the file in that encoding")
-    placed = re.sub(r"Row #(\d+)", lambda found: f"row {_csv_row(path, int(found[1]) - 2)}", message)
+    placed = re.sub(r"Row #(\d+)", lambda match: f"row {_csv_row(path, int(match[1]) - 2)}", message)
     return f"the csv file cannot be read: {placed[:300]}"
 
 
 def read_parquet(path: Path, label: str, most_bytes: int) -> Records:
-    """A parquet file. Raises Invalid with row and column."""
+    """Read a parquet file. Raises Invalid with row and column."""
     try:
-        about = pa.parquet.read_metadata(path)
-        schema = about.schema.to_arrow_schema()
+        metadata = pa.parquet.read_metadata(path)
+        schema = metadata.schema.to_arrow_schema()
         _refuse_types(schema)
         reading = _Reading(schema.names, label, lambda record: record + 1, most_bytes)
-        Room(most_bytes).take(0, sum(about.row_group(index).total_byte_size for index in range(about.num_row_groups)))
+        Room(most_bytes).take(
+            0, sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+        )
         rows = max(1, min(BATCH_ROWS, BATCH_CELLS // len(schema)))
-        # Texts stay dictionaries: one that is repeated a million times takes its place once, until it is counted.
-        with pa.parquet.ParquetFile(path, metadata=about, read_dictionary=schema.names) as file:
+        # Texts stay dictionary-encoded, so that one repeated a million times takes its memory once until it is counted.
+        with pa.parquet.ParquetFile(path, metadata=metadata, read_dictionary=schema.names) as file:
             return reading.read(file.iter_batches(rows, use_threads=False))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise unfit(_parquet_trouble(str(error))) from error
@@ -127,9 +129,9 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 class _Reading:
-    """Makes records of batches with the columns `names`, of which `label` is that of the class.
+    """Converts batches with the columns `names` to records; `label` is the label column.
 
-    `row_of` makes the number of a record, from 0, the one that its row has in a spreadsheet.
+    `row_of` maps the index of a record, from 0, to its row number in error messages.
     """
 
     def __init__(self, names: Sequence[str], label: str, row_of: Callable[[int], int], most_bytes: int) -> None:
@@ -160,13 +162,13 @@ class _Reading:
         return Records("table", np.concatenate(inputs), numbers, classes, self._columns)
 
     def _parts(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """So few rows at a time that converting them takes little, with texts instead of dictionaries."""
+        """Slices that are small enough to be converted, with dictionaries decoded to texts."""
         for batch in batches:
             for start in range(0, len(batch), BATCH_ROWS):
                 yield from map(_decoded, self._small(batch.slice(start, BATCH_ROWS)))
 
     def _small(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """Halves of halves, until the texts of each, decoded, take at most `BATCH_BYTES`."""
+        """Halve the batch until the decoded texts of each part take at most `BATCH_BYTES`."""
         if _decoded_bytes(batch) <= BATCH_BYTES:
             yield batch
             return
@@ -177,7 +179,7 @@ class _Reading:
         yield from self._small(batch.slice(half))
 
     def _numbers(self, column: pa.Array) -> NDArray[np.int64]:
-        """Numbers of the classes, for now in the order in which they come."""
+        """Class numbers, in order of first appearance."""
         if not any(fits(column.type) for fits in (pa.types.is_integer, pa.types.is_boolean, _is_text)):
             raise unfit(
                 f"the label column '{self._label}' is of type {column.type}; labels must be integers or strings"
@@ -186,13 +188,15 @@ class _Reading:
         encoded = column.dictionary_encode()
         places = encoded.indices.to_numpy()
         first = np.unique(places, return_index=True)[1]
-        names = encoded.dictionary.slice(0, MOST_CLASSES + 1).to_pylist()  # with one more than allowed it is refused
+        names = encoded.dictionary.slice(
+            0, MOST_CLASSES + 1
+        ).to_pylist()  # one more than allowed, so that it is rejected
         numbers = [
             self._classes.number(str(value), partial(self._place, int(row), self._label))
             for value, row in zip(names, first, strict=False)
         ]
-        found: NDArray[np.int64] = np.array(numbers, np.int64)[places]
-        return found
+        labels: NDArray[np.int64] = np.array(numbers, np.int64)[places]
+        return labels
 
     def _texts(self, batch: pa.RecordBatch) -> list[str]:
         column = batch.column(TEXT)
@@ -207,16 +211,16 @@ class _Reading:
         return texts
 
     def _rows(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
-        found = np.empty((len(batch), len(self._columns)), np.float32)
+        rows = np.empty((len(batch), len(self._columns)), np.float32)
         for index, name in enumerate(self._columns):
             with np.errstate(over="ignore"):
-                found[:, index] = self._floats(batch.column(name), name)
-        is_finite = np.isfinite(found)
+                rows[:, index] = self._floats(batch.column(name), name)
+        is_finite = np.isfinite(rows)
         if not is_finite.all():
             row, index = np.argwhere(~is_finite)[0]
             name = self._columns[index]
             raise unfit(f"{self._place(row, name)}: {batch.column(name)[row]} is not a finite 32-bit number")
-        return found
+        return rows
 
     def _floats(self, column: pa.Array, name: str) -> NDArray[np.float64]:
         self._refuse_nulls(column, name)
@@ -247,7 +251,7 @@ class _Reading:
 
 
 def _decoded_bytes(batch: pa.RecordBatch) -> int:
-    """What the texts of all dictionaries take once each row has its own."""
+    """Size of the texts of all dictionary columns after decoding."""
     return sum(
         pc.sum(pc.binary_length(column.dictionary).cast(pa.int64()).take(column.indices)).as_py() or 0
         for column in batch.columns
@@ -256,12 +260,14 @@ def _decoded_bytes(batch: pa.RecordBatch) -> int:
 
 
 def _decoded(batch: pa.RecordBatch) -> pa.RecordBatch:
-    columns = [one.dictionary_decode() if pa.types.is_dictionary(one.type) else one for one in batch.columns]
+    columns = [
+        column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in batch.columns
+    ]
     return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
 def _refuse_names(names: Sequence[str], label: str) -> None:
-    """Raise Invalid where the columns are not unique, or there is nothing to learn from."""
+    """Raise Invalid for unnamed, repeated or missing columns."""
     for number, name in enumerate(names, 1):
         if not name.strip():
             raise unfit(f"column {number} has no name; name it, or omit it if it is an index")

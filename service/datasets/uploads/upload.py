@@ -1,4 +1,4 @@
-"""Uploads in progress: written in pieces, counted and hashed, and removed unless registered."""
+"""Uploads in progress: written in chunks, counted and hashed, and removed unless registered."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from uuid import uuid4
 
 from service.errors import TooLarge, Unavailable
 
-DEAD_SECONDS = 86_400.0
-"""A folder of an upload that is older belongs to a process that died."""
+ABANDONED_SECONDS = 86_400.0
+"""Age from which the folder of an upload is considered left over from a crash."""
 
 
 class Arrival:
-    """An upload into a temporary folder, which is renamed to its final place."""
+    """An upload into a temporary folder, in which the data set is built before it is renamed to its final place."""
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self.folder = folder
@@ -62,8 +62,8 @@ def arrive(data_dir: Path, most_bytes: int) -> Arrival:
     with disk(data_dir):
         place = arrivals(data_dir)
         for folder in place.iterdir():
-            with suppress(FileNotFoundError):  # another upload is done meanwhile
-                if time.time() - folder.stat().st_mtime > DEAD_SECONDS:
+            with suppress(FileNotFoundError):  # removed by another upload that has finished
+                if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
                     shutil.rmtree(folder, ignore_errors=True)
         folder = place / uuid4().hex
         folder.mkdir()

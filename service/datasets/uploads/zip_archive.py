@@ -16,44 +16,44 @@ from service.datasets.uploads.records import unfit
 
 MOST_MEMBERS = 1_000_000
 MOST_DIRECTORY_BYTES = 2**27
-"""Of the table of contents, which is read as a whole; a million members with names of 60 letters take 10**8."""
+"""Maximum size of the central directory, which is read at once; 1 million members with names of 60 bytes take 10**8."""
 MOST_RATIO, RATIO_FROM_BYTES = 200, 10 * 2**20
 """Compression ratio above which members of at least `RATIO_FROM_BYTES` are refused; real data stays far below."""
 _END, _END_BYTES = b"PK\x05\x06", 22
 _END64, _END64_BYTES = b"PK\x06\x06", 56
 _END64_LOCATOR, _LOCATOR_BYTES = b"PK\x06\x07", 20
 _LONGEST_COMMENT = 65_535
-_BY_THEMSELVES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+_SYSTEM_FILES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 """Files that operating systems add."""
 _DAMAGE = (BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
-"""What zipfile raises on its way through numbers and names that are not true: OSError for places before the start,
-NotImplementedError for kinds of packing that it does not know."""
+"""Exceptions that zipfile raises for invalid archives: OSError for negative offsets, NotImplementedError for unknown
+compression methods."""
 
 
 class Archive:
-    """An open zip archive; `members` are its files, without folders and what operating systems add.
+    """An open zip archive; `members` are its files, without folders and files that operating systems add.
 
     Args:
-        path: where it lies.
-        most_bytes: what all that is read from it may be, unpacked.
-        what: what to call it in errors.
+        path: the file.
+        most_bytes: maximum total size of the members, unpacked.
+        noun: name of the archive in error messages, such as "npz file".
 
     Raises:
-        Invalid: it is damaged, or could do harm. So do all methods.
+        Invalid: the archive is damaged or harmful; raised by all methods.
     """
 
-    def __init__(self, path: Path, most_bytes: int, what: str) -> None:
-        self._most_bytes, self._what = most_bytes, what
+    def __init__(self, path: Path, most_bytes: int, noun: str) -> None:
+        self._most_bytes, self._noun = most_bytes, noun
         self._read_bytes = 0
-        _refuse_large_directory(path, what)
+        _refuse_large_directory(path, noun)
         try:
             self._zip = ZipFile(path)
         except _DAMAGE as error:
-            raise unfit(f"the file is not a valid {what}, or is incomplete ({error})") from error
+            raise unfit(f"the file is not a valid {noun}, or is incomplete ({error})") from error
         everything = self._zip.infolist()
         if len(everything) > MOST_MEMBERS:
             raise unfit(f"the archive has {len(everything):,} members; at most {MOST_MEMBERS:,} are allowed")
-        self.members = [member for member in everything if not member.is_dir() and not _is_by_itself(member.filename)]
+        self.members = [member for member in everything if not member.is_dir() and not _is_system_file(member.filename)]
         for member in everything:
             _refuse_harm(member)
         declared = sum(member.file_size for member in self.members)
@@ -68,7 +68,7 @@ class Archive:
 
     @contextmanager
     def open(self, member: ZipInfo) -> Iterator[IO[bytes]]:
-        """A member to read from; pass the number of bytes read to `count`."""
+        """Open a member for reading; pass the number of bytes read to `count`."""
         try:
             with self._zip.open(member) as file:
                 yield file
@@ -76,13 +76,13 @@ class Archive:
             raise unfit(f"'{member.filename}' in the archive is damaged ({error})") from error
 
     def count(self, size_bytes: int) -> None:
-        """Refuse what has become more than is allowed."""
+        """Add to the number of bytes read. Raises Invalid above the limit."""
         self._read_bytes += size_bytes
         if self._read_bytes > self._most_bytes:
             raise self._too_large()
 
     def read(self, member: ZipInfo) -> bytes:
-        """The whole of a member."""
+        """The contents of a member."""
         with self.open(member) as file:
             content = file.read()
         self.count(len(content))
@@ -90,16 +90,16 @@ class Archive:
 
     def _too_large(self) -> Exception:
         return unfit(
-            f"the {self._what} unpacks to more than the limit of {self._most_bytes:,} bytes (KOTRAIN_MAX_DATASET_BYTES)"
+            f"the {self._noun} unpacks to more than the limit of {self._most_bytes:,} bytes (KOTRAIN_MAX_DATASET_BYTES)"
         )
 
 
-def _is_by_itself(name: str) -> bool:
-    return any(part.startswith(".") or part in _BY_THEMSELVES for part in name.split("/") if part not in (".", ".."))
+def _is_system_file(name: str) -> bool:
+    return any(part.startswith(".") or part in _SYSTEM_FILES for part in name.split("/") if part not in (".", ".."))
 
 
 def _refuse_harm(member: ZipInfo) -> None:
-    """Names that lead elsewhere, links, secrets, and members that unpack out of all proportion."""
+    """Raise Invalid for paths outside the archive, links, encryption and suspicious compression ratios."""
     name = member.filename
     windows = PureWindowsPath(name)
     if PurePosixPath(name).is_absolute() or windows.drive or windows.root or ".." in windows.parts:
@@ -118,25 +118,24 @@ def _refuse_harm(member: ZipInfo) -> None:
         )
 
 
-def _refuse_large_directory(path: Path, what: str) -> None:
-    """Look at the declared size of the table of contents: Python's zipfile reads it whole, into 600 bytes an entry."""
+def _refuse_large_directory(path: Path, noun: str) -> None:
+    """Check the declared size of the central directory: zipfile reads all of it, using 600 bytes per entry."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - _END_BYTES - _LONGEST_COMMENT - _LOCATOR_BYTES))
         tail = file.read()
         at = tail.rfind(_END)
         if at < 0 or len(tail) < at + _END_BYTES:
-            raise unfit(f"the file is not a valid {what}, or is incomplete")
+            raise unfit(f"the file is not a valid {noun}, or is incomplete")
         directory = int.from_bytes(tail[at + 12 : at + 16], "little")
         locator = tail[max(0, at - _LOCATOR_BYTES) : at]
         if locator.startswith(_END64_LOCATOR):
-            start = (
-                size - len(tail) + at - _LOCATOR_BYTES - _END64_BYTES
-            )  # where zipfile reads, regardless of the locator
+            # Where zipfile reads, regardless of the locator.
+            start = size - len(tail) + at - _LOCATOR_BYTES - _END64_BYTES
             file.seek(max(0, start))
             record = file.read(_END64_BYTES)
             if start != int.from_bytes(locator[8:16], "little") or not record.startswith(_END64):
-                raise unfit(f"the {what} is damaged: its central directory is not at the recorded offset")
+                raise unfit(f"the {noun} is damaged: its central directory is not at the recorded offset")
             directory = int.from_bytes(record[40:48], "little")
     if directory > MOST_DIRECTORY_BYTES:
         raise unfit(

@@ -1,1 +1,1 @@
-"""Figures of the page, drawn by matplotlib's Figure alone: nothing here is shared between two pages."""
+"""Figures of the page, drawn without pyplot, so that pages share no state."""

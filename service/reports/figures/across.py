@@ -18,27 +18,27 @@ BAR = 0.3
 
 
 def ranks(study: Study, across: AcrossTasks, key: str) -> Picture:
-    """Mean ranks on a line; bars join those that do not differ by more than the critical difference (Demsar 2006)."""
+    """Mean ranks; bars join those that do not differ by more than the critical difference (Demsar 2006)."""
     title = "Mean ranks"
-    found = [(rank, rank.mean_rank) for rank in across.ranks if rank.mean_rank is not None]
-    if not found:
+    ranked = [(rank, rank.mean_rank) for rank in across.ranks if rank.mean_rank is not None]
+    if not ranked:
         return absent(title, f"no optimizer has a run on every task{study.yet}")
-    found.sort(key=lambda one: one[1])
-    bars = alike([rank for _, rank in found], across.critical_difference)
-    names = short_names(study, [rank.label for rank, _ in found])
+    ranked.sort(key=lambda item: item[1])
+    bars = alike([rank for _, rank in ranked], across.critical_difference)
+    names = short_names(study, [rank.label for rank, _ in ranked])
     top = 1.0 + BAR * len(bars)
-    figure, axes = rows([names[rank.label] for rank, _ in found], above=top)
-    axes.set_ylim(len(found) - 0.5, -top)
+    figure, axes = rows([names[rank.label] for rank, _ in ranked], above=top)
+    axes.set_ylim(len(ranked) - 0.5, -top)
     axes.set_xlim(0.8, len(study.labels) + 0.2)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.spines["top"].set_visible(True)
     axes.spines["bottom"].set_visible(False)
-    for y, (one, rank) in enumerate(found):
-        look = study.looks[one.label]
+    for y, (view, rank) in enumerate(ranked):
+        style = study.styles[view.label]
         axes.plot([rank, rank], [-top, y], color=MUTED, linewidth=0.7, zorder=1)
         axes.plot([0.8, rank], [y, y], color=MUTED, linewidth=0.7, zorder=1)
-        axes.plot([rank], [y], color=look.colour, marker=look.marker, markersize=6, zorder=3)
+        axes.plot([rank], [y], color=style.colour, marker=style.marker, markersize=6, zorder=3)
         axes.annotate(
             fixed(rank, 2),
             (rank, y),
@@ -53,12 +53,12 @@ def ranks(study: Study, across: AcrossTasks, key: str) -> Picture:
         axes.plot([low - 0.03, high + 0.03], [y_bar, y_bar], color=INK, linewidth=3, solid_capstyle="butt", zorder=2)
     axes.set_xlabel(f"mean rank over {across.tasks} tasks; 1 is best")
     plain_ticks(axes, "x", is_log=False)
-    words = f"{listed([f'{one.label} {fixed(rank, 2)}' for one, rank in found])}."
+    words = f"{listed([f'{view.label} {fixed(rank, 2)}' for view, rank in ranked])}."
     return study.picture(figure, key, title, words, _caption_of_ranks(across, bars))
 
 
 def alike(sorted_ranks: Sequence[float], critical_difference: float | None) -> list[tuple[float, float]]:
-    """The longest stretches of ranks that lie within a critical difference, of two or more."""
+    """First and last rank of each maximal group of two or more ranks within a critical difference."""
     if critical_difference is None:
         return []
     stretches: list[tuple[int, int]] = []
@@ -78,51 +78,51 @@ def _caption_of_ranks(across: AcrossTasks, bars: Sequence[tuple[float, float]]) 
 
 
 def interquartile_means(study: Study, across: AcrossTasks, key: str, metric: str) -> Picture:
-    """The interquartile mean of each optimizer with its interval."""
+    """Interquartile mean of each optimizer with its interval."""
     scale = Scale(metric)
     title = f"Interquartile mean of the {scale.words}"
-    found = [(rank, rank.iqm) for rank in across.ranks if rank.iqm is not None]
-    if not found:
+    scored = [(rank, rank.iqm) for rank in across.ranks if rank.iqm is not None]
+    if not scored:
         return absent(title, "too few runs")
-    names = short_names(study, [rank.label for rank, _ in found])
-    figure, axes = rows([names[rank.label] for rank, _ in found])
-    for y, (rank, iqm) in enumerate(found):
-        look = study.looks[rank.label]
+    names = short_names(study, [rank.label for rank, _ in scored])
+    figure, axes = rows([names[rank.label] for rank, _ in scored])
+    for y, (rank, iqm) in enumerate(scored):
+        style = study.styles[rank.label]
         if rank.iqm_interval:
             ends = [scale.factor * end for end in rank.iqm_interval]
-            axes.plot(ends, [y, y], color=look.colour, linewidth=2, solid_capstyle="butt", zorder=2)
-        axes.plot([scale.factor * iqm], [y], color=look.colour, marker=look.marker, markersize=6, zorder=3)
+            axes.plot(ends, [y, y], color=style.colour, linewidth=2, solid_capstyle="butt", zorder=2)
+        axes.plot([scale.factor * iqm], [y], color=style.colour, marker=style.marker, markersize=6, zorder=3)
     axes.set_xlabel(scale.with_unit)
     axes.margins(x=0.06)
     plain_ticks(axes, "x", is_log=False)
     caption = "Mean of the middle half of all runs over all tasks; lines are 95 % bootstrap intervals."
-    return study.picture(figure, key, title, _iqm_in_words(found, scale), caption)
+    return study.picture(figure, key, title, _iqm_in_words(scored, scale), caption)
 
 
-def _iqm_in_words(found: Sequence[tuple[Rank, float]], scale: Scale) -> str:
+def _iqm_in_words(scored: Sequence[tuple[Rank, float]], scale: Scale) -> str:
     decimals = scale.decimals([])
     return "; ".join(
         f"{rank.label} {scale.text(iqm, decimals)}"
         + (f" ({scale.interval(rank.iqm_interval, decimals)})" if rank.iqm_interval else "")
-        for rank, iqm in found
+        for rank, iqm in scored
     )
 
 
 def improvements(study: Study, across: AcrossTasks, key: str) -> Picture:
-    """The probability that a run of one beats one of the other."""
+    """Probability that a run of one optimizer beats a run of the other, for each pair."""
     title = "Probability of improvement"
-    found = _better_first(across)
-    if not found:
+    pairs = _better_first(across)
+    if not pairs:
         return absent(title, "too few runs")
-    left_out = len(found)
-    if len(found) > MOST_PAIRS and across.ranks:
-        found = [(one, p) for one, p in found if across.ranks[0].label in (one.a, one.b)]
-    left_out -= len(found)
-    names = short_names(study, list(dict.fromkeys(label for one, _ in found for label in (one.a, one.b))), 20)
-    figure, axes = rows([f"{names[one.a]}\nover {names[one.b]}" for one, _ in found])
+    left_out = len(pairs)
+    if len(pairs) > MOST_PAIRS and across.ranks:
+        pairs = [(pair, p) for pair, p in pairs if across.ranks[0].label in (pair.a, pair.b)]
+    left_out -= len(pairs)
+    names = short_names(study, list(dict.fromkeys(label for pair, _ in pairs for label in (pair.a, pair.b))), 20)
+    figure, axes = rows([f"{names[pair.a]}\nover {names[pair.b]}" for pair, _ in pairs])
     axes.axvline(0.5, color=MUTED, linewidth=0.9, zorder=1)
-    for y, (one, p) in enumerate(found):
-        _draw_probability(axes, y, one, p, study)
+    for y, (pair, p) in enumerate(pairs):
+        _draw_probability(axes, y, pair, p, study)
     axes.set_xlim(-0.03, 1.03)
     axes.set_xlabel("P(a run of the first optimizer is better)")
     plain_ticks(axes, "x", is_log=False)
@@ -132,39 +132,41 @@ def improvements(study: Study, across: AcrossTasks, key: str) -> Picture:
         if left_out
         else ""
     )
-    words = [f"{one.a} over {one.b} {fixed(p, 2)}" for one, p in found]
+    words = [f"{pair.a} over {pair.b} {fixed(p, 2)}" for pair, p in pairs]
     return study.picture(figure, key, title, f"{listed(words)}.", caption)
 
 
 def _better_first(across: AcrossTasks) -> list[tuple[Improvement, float]]:
-    """Those that are known, in the order of the ranks, the optimizer of the better rank first in each."""
+    """Known probabilities, ordered by rank; the first optimizer of each pair has the better rank."""
     order = list(dict.fromkeys([*(rank.label for rank in across.ranks), *_labels(across)]))
-    found = []
-    for one in across.improvements:
-        if one.probability is None:
+    pairs = []
+    for pair in across.improvements:
+        if pair.probability is None:
             continue
-        if order.index(one.a) > order.index(one.b):
-            ends = (1 - one.interval[1], 1 - one.interval[0]) if one.interval else None
-            one = one.model_copy(update={"a": one.b, "b": one.a, "probability": 1 - one.probability, "interval": ends})
-        assert one.probability is not None
-        found.append((one, one.probability))
-    return sorted(found, key=lambda pair: (order.index(pair[0].a), order.index(pair[0].b)))
+        if order.index(pair.a) > order.index(pair.b):
+            ends = (1 - pair.interval[1], 1 - pair.interval[0]) if pair.interval else None
+            pair = pair.model_copy(
+                update={"a": pair.b, "b": pair.a, "probability": 1 - pair.probability, "interval": ends}
+            )
+        assert pair.probability is not None
+        pairs.append((pair, pair.probability))
+    return sorted(pairs, key=lambda item: (order.index(item[0].a), order.index(item[0].b)))
 
 
 def _labels(across: AcrossTasks) -> list[str]:
-    return [label for one in across.improvements for label in (one.a, one.b)]
+    return [label for pair in across.improvements for label in (pair.a, pair.b)]
 
 
-def _draw_probability(axes: Axes, y: float, one: Improvement, p: float, study: Study) -> None:
-    look = study.looks[one.a if p >= 0.5 else one.b]
-    certain = one.interval is not None and not one.interval[0] <= 0.5 <= one.interval[1]
-    colour = look.colour if certain else MUTED
-    if one.interval is not None:
-        axes.plot(one.interval, [y, y], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=2)
+def _draw_probability(axes: Axes, y: float, pair: Improvement, p: float, study: Study) -> None:
+    style = study.styles[pair.a if p >= 0.5 else pair.b]
+    certain = pair.interval is not None and not pair.interval[0] <= 0.5 <= pair.interval[1]
+    colour = style.colour if certain else MUTED
+    if pair.interval is not None:
+        axes.plot(pair.interval, [y, y], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=2)
     axes.plot(
         [p],
         [y],
-        marker=look.marker if certain else "o",
+        marker=style.marker if certain else "o",
         markersize=6,
         markerfacecolor=colour if certain else PAPER,
         markeredgecolor=colour,
@@ -174,35 +176,35 @@ def _draw_probability(axes: Axes, y: float, one: Improvement, p: float, study: S
 
 
 def profiles(study: Study, across: AcrossTasks, key: str) -> Picture:
-    """Share of tasks on which an optimizer reached the target nearly as fast as the fastest."""
+    """Share of tasks on which an optimizer reached the target within a factor of the fastest time."""
     title = "Performance profile of the time to target"
     if not across.profiles:
         return absent(title, "not every task has a target")
     figure, axes = canvas()
-    for one in across.profiles:
-        look = study.looks[one.label]
+    for profile in across.profiles:
+        style = study.styles[profile.label]
         (line,) = axes.step(
-            one.ratios,
-            one.shares,
+            profile.ratios,
+            profile.shares,
             where="post",
-            color=look.colour,
-            marker=look.marker,
-            markevery=(look.position % 12, 12),
+            color=style.colour,
+            marker=style.marker,
+            markevery=(style.position % 12, 12),
             zorder=3,
         )
-        if look.dashes:
-            line.set_dashes(look.dashes)
+        if style.dashes:
+            line.set_dashes(style.dashes)
     axes.set_ylim(-0.04, 1.04)
     axes.set_xlabel("time relative to the fastest optimizer")
     axes.set_ylabel("share of tasks")
     plain_ticks(axes, "x", is_log=False)
     plain_ticks(axes, "y", is_log=False)
-    words = [f"{one.label} {fixed(one.shares[0], 2)}" for one in across.profiles if one.shares]
+    words = [f"{profile.label} {fixed(profile.shares[0], 2)}" for profile in across.profiles if profile.shares]
     return study.picture(
         figure,
         key,
         title,
         f"Share of tasks on which each optimizer was the fastest: {listed(words)}.",
         "Higher and further to the left is faster; a missed target counts as never reached.",
-        [one.label for one in across.profiles],
+        [profile.label for profile in across.profiles],
     )

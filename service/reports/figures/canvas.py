@@ -1,4 +1,4 @@
-"""From a matplotlib figure to a drawing inside a page: its settings, and what has to be mended in its SVG."""
+"""matplotlib settings for the figures of a page, and conversion of a figure to inline SVG."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from matplotlib.typing import RcKeyType
 from service.reports.palette import DARK, GRID, INK, MUTED, VARIABLES
 
 WIDTH = 340.0
-"""Of every figure, in points: on a phone's page they stay points, on a desk's they grow by half."""
+"""Width of every figure in points. Narrow screens show it at this size, wide screens at 1.5 times the size."""
 HEIGHT = 212.0
 
-FONT = "DejaVu Sans"  # comes with matplotlib; only measured with, the page's font is drawn
+FONT = "DejaVu Sans"  # comes with matplotlib; only used to measure text, which the page sets in its own font
 SETTINGS: dict[RcKeyType, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": MUTED,
@@ -55,7 +55,7 @@ SETTINGS: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "kotrain",
     "text.color": INK,
-    "text.parse_math": False,  # a label may hold a dollar
+    "text.parse_math": False,  # labels may contain dollar signs
     "xtick.color": MUTED,
     "xtick.labelsize": 9.5,
     "xtick.major.size": 3.0,
@@ -66,16 +66,17 @@ SETTINGS: dict[RcKeyType, Any] = {
     "ytick.major.size": 0.0,
     "ytick.minor.size": 0.0,
 }
-_one_at_a_time = threading.Lock()
+_lock = threading.Lock()
 
 
 @contextmanager
 def settings(*, dark: bool = False) -> Iterator[None]:
-    """Ours, whatever the machine's are. matplotlib keeps them for the whole process, hence one page at a time.
+    """Apply `SETTINGS` instead of the machine's matplotlib configuration.
 
-    With `dark`, drawings get their colours for a dark ground as they are made, and not by a page.
+    matplotlib's settings are global to the process, so a lock admits one page or figure at a time. With `dark`, figures
+    are drawn in the colors of dark mode, for files, which have no CSS variables.
     """
-    with _one_at_a_time, matplotlib.rc_context(), _renamed(DARK if dark else {}):
+    with _lock, matplotlib.rc_context(), _renamed(DARK if dark else {}):
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(SETTINGS)
         yield
@@ -83,10 +84,10 @@ def settings(*, dark: bool = False) -> Iterator[None]:
 
 @contextmanager
 def _renamed(colours: Mapping[str, str]) -> Iterator[None]:
-    """Have each of these colours stand for another one: matplotlib takes a known name before it reads it as a code."""
+    """Replace each of these colors by another one: matplotlib looks up color names before it parses hex codes."""
     names = get_named_colors_mapping()
     for name, other in colours.items():
-        names[name] = other  # one by one, which also has matplotlib forget what it has looked up before
+        names[name] = other  # not by `update`, which would not clear matplotlib's cache of colors
     try:
         yield
     finally:
@@ -96,19 +97,19 @@ def _renamed(colours: Mapping[str, str]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page: a drawing with its words, or `why` there is none."""
+    """A figure of the page: its SVG with a caption, or the reason why it cannot be drawn."""
 
     title: str
     svg: Markup | None = None
     caption: str = ""
-    key: Sequence[str] = ()
-    """Labels of the optimizers whose looks have to be explained beside it."""
-    why: str = ""
+    legend: Sequence[str] = ()
+    """Labels of the optimizers in the legend below it."""
+    reason: str = ""
 
 
-def absent(title: str, why: str) -> Picture:
+def absent(title: str, reason: str) -> Picture:
     """A figure that cannot be drawn."""
-    return Picture(title=title, why=why)
+    return Picture(title=title, reason=reason)
 
 
 # --- drawing ---------------------------------------------------------------------------------------------------------
@@ -120,11 +121,11 @@ def canvas(height: float = HEIGHT) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def plain_ticks(axes: Axes, which: str, *, is_log: bool, most: int = 6) -> None:
-    """Numbers as people write them: 0.001, 20k."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
+def plain_ticks(axes: Axes, axis_name: str, *, is_log: bool, most: int = 6) -> None:
+    """Set the scale and the ticks of an axis, with labels such as 0.001 or 20k."""
+    axis = axes.xaxis if axis_name == "x" else axes.yaxis
     if is_log:
-        (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+        (axes.set_xscale if axis_name == "x" else axes.set_yscale)("log")
         low, high = sorted(axis.get_view_interval())
         decades = float("inf") if low <= 0 else high / low
         axis.set_major_locator(LogLocator(subs=(1.0,) if decades >= 100 else (1.0, 2.0, 5.0), numticks=most + 2))
@@ -135,7 +136,7 @@ def plain_ticks(axes: Axes, which: str, *, is_log: bool, most: int = 6) -> None:
 
 
 def tick(value: float) -> str:
-    """A number at an axis."""
+    """A tick label."""
     size = abs(value)
     if size >= 1e12:
         return f"{value:.0e}".replace("e+", "e")
@@ -146,28 +147,30 @@ def tick(value: float) -> str:
     return re.sub(r"^-", "\N{MINUS SIGN}", text)
 
 
-class Lettering:
-    """Letters that the measuring font lacks, such as Chinese ones, are drawn as Braille signs and put back after.
+class GlyphSubstitution:
+    """Replaces characters that `FONT` lacks, such as Chinese ones, by Braille characters, and restores them in the SVG.
 
-    matplotlib would warn of each; a reader's browser has a font for them.
+    matplotlib would warn about each of them; the browser has a font for them.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.texts = list(texts)
         known = set(get_font(findfont(FontProperties(family=FONT))).get_charmap())
-        used = {ord(sign) for text in self.texts for sign in text}
+        used = {ord(character) for text in self.texts for character in text}
         spare = (code for code in range(0x2801, 0x2900) if code not in used)
-        self._there = dict(zip(sorted(used - known), spare, strict=False))
-        self._there |= dict.fromkeys(used - known - self._there.keys(), ord("?"))
-        self._back = {stand_in: code for code, stand_in in self._there.items() if stand_in != ord("?")}
+        self._placeholders = dict(zip(sorted(used - known), spare, strict=False))
+        self._placeholders |= dict.fromkeys(used - known - self._placeholders.keys(), ord("?"))
+        self._originals = {
+            placeholder: code for code, placeholder in self._placeholders.items() if placeholder != ord("?")
+        }
 
-    def drawn(self, text: str) -> str:
-        """The text as it is given to matplotlib."""
-        return text.translate(self._there)
+    def encode(self, text: str) -> str:
+        """The text with placeholders, for matplotlib."""
+        return text.translate(self._placeholders)
 
-    def meant(self, text: str) -> str:
-        """The text that is drawn, as it was."""
-        return text.translate(self._back)
+    def decode(self, text: str) -> str:
+        """The original of a text with placeholders."""
+        return text.translate(self._originals)
 
 
 # --- into the page ---------------------------------------------------------------------------------------------------
@@ -176,11 +179,11 @@ _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _STYLED = ("style", "fill", "stroke")
 
 
-def inline(figure: Figure, key: str, title: str, description: str, lettering: Lettering) -> Markup:
-    """The figure as an element of an HTML page, named for those who do not see it.
+def inline(figure: Figure, key: str, title: str, description: str, glyphs: GlyphSubstitution) -> Markup:
+    """The figure as an `svg` element of an HTML page, with a title and a description for screen readers.
 
-    Its ids begin with `key`, since those of all figures share a page; colours become the page's variables, fonts the
-    page's, numbers are rounded to a hundredth of a point; no metadata, no style sheet, no address of a namespace.
+    Ids get the prefix `key`, because the figures of a page share one namespace. Colors become CSS variables, the page's
+    font is used, and coordinates are rounded to 0.01 points. Metadata, style sheets and XML namespaces are removed.
     """
     file = io.StringIO()
     FigureCanvasSVG(figure)
@@ -189,8 +192,8 @@ def inline(figure: Figure, key: str, title: str, description: str, lettering: Le
     _rename(root, key)
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
-        element.attrib = {name.rpartition("}")[2]: _mended(name, value) for name, value in element.attrib.items()}
-        element.text = _text_of(element, lettering)
+        element.attrib = {name.rpartition("}")[2]: _simplified(name, value) for name, value in element.attrib.items()}
+        element.text = _text_of(element, glyphs)
         element.tail = None
     for parent in list(root.iter()):
         for child in [child for child in parent if child.tag in ("metadata", "style") or _is_empty(child)]:
@@ -209,10 +212,10 @@ def inline(figure: Figure, key: str, title: str, description: str, lettering: Le
 
 
 def _rename(root: ElementTree.Element, key: str) -> None:
-    """Ids that something refers to become short and the page's own; the others go."""
+    """Shorten the ids that are referenced and prefix them with `key`; remove the others."""
     text = [value for element in root.iter() for value in element.attrib.values()]
     used = {
-        found for value in text for found in re.findall(r"url\(#([^)]+)\)|^#(.+)$", value) for found in found if found
+        name for value in text for groups in re.findall(r"url\(#([^)]+)\)|^#(.+)$", value) for name in groups if name
     }
     names = {name: f"{key}-{number}" for number, name in enumerate(sorted(used))}
     for element in root.iter():
@@ -222,23 +225,23 @@ def _rename(root: ElementTree.Element, key: str) -> None:
                 element.set("id", names[name])
         for attribute, value in element.attrib.items():
             if "#" in value:
-                replaced = re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{names[found[1]]})", value)
+                replaced = re.sub(r"url\(#([^)]+)\)", lambda match: f"url(#{names[match[1]]})", value)
                 element.set(attribute, f"#{names[value[1:]]}" if value[0] == "#" and value[1:] in names else replaced)
 
 
-def _mended(name: str, value: str) -> str:
+def _simplified(name: str, value: str) -> str:
     if name in ("d", "points", "transform", "x", "y", "width", "height"):
-        return " ".join(_NUMBER.sub(lambda found: f"{float(found[0]):.2f}", value).split())
+        return " ".join(_NUMBER.sub(lambda match: f"{float(match[0]):.2f}", value).split())
     if name in _STYLED:
         value = re.sub(r"font-family: [^;]*;? ?", "", value)
-        return re.sub(r"#[0-9a-f]{6}", lambda found: VARIABLES.get(found[0], found[0]), value)
+        return re.sub(r"#[0-9a-f]{6}", lambda match: VARIABLES.get(match[0], match[0]), value)
     return value
 
 
-def _text_of(element: ElementTree.Element, lettering: Lettering) -> str | None:
+def _text_of(element: ElementTree.Element, glyphs: GlyphSubstitution) -> str | None:
     if element.text is None or not element.text.strip():
         return None
-    return lettering.meant(element.text)
+    return glyphs.decode(element.text)
 
 
 def _is_empty(element: ElementTree.Element) -> bool:

@@ -15,7 +15,7 @@ from service.specs.quantities import known, size
 
 
 def costs(study: Study, task: TaskAnswer, key: str) -> Picture:
-    """Time of a step and peak memory, side by side."""
+    """Time per step and peak memory, side by side."""
     title = "Time per step and peak memory"
     rows = [cost for cost in task.cost if known(cost.milliseconds_per_step) or known(cost.peak_bytes)]
     if not rows:
@@ -29,7 +29,7 @@ def costs(study: Study, task: TaskAnswer, key: str) -> Picture:
     figure = Figure(figsize=(WIDTH / 72, (len(rows) * ROW + 44) / 72), layout="constrained")
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (name, values, texts) in zip(all_axes, panels, strict=True):
-        _draw_bars(axes, values, texts, [study.looks[cost.label].colour for cost in rows])
+        _draw_bars(axes, values, texts, [study.styles[cost.label].colour for cost in rows])
         axes.set_xlabel(name)
         plain_ticks(axes, "x", is_log=False, most=4)
     all_axes[0].set_ylim(len(rows) - 0.4, -0.6)

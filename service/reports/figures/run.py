@@ -9,30 +9,30 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from service.metrics.read import Curve, thin
-from service.reports.figures.canvas import WIDTH, Lettering, Picture, absent, plain_ticks
-from service.reports.figures.sheets import Sheet, add_key
-from service.reports.palette import Look
+from service.reports.figures.canvas import WIDTH, GlyphSubstitution, Picture, absent, plain_ticks
+from service.reports.figures.sheets import Sheet, add_legend
+from service.reports.palette import PlotStyle
 from service.reports.traces import Array
 from service.reports.wording import Scale, listed, number
 from service.specs.quantities import known
 
 MOST_POINTS = 1200
-"""Of a line: more than a figure has pixels, usually. The extremes survive."""
+"""Maximum number of points of a line, usually more than the figure has pixels. Thinning keeps the extremes."""
 HEIGHTS = {1: 196.0, 2: 130.0}
-"""Of a panel, by the number of columns, in points."""
+"""Height of a panel in points, by number of columns."""
 
 
 def curves(
     title: str,
     panels: Sequence[Sequence[str]],
-    found: Mapping[str, Curve],
-    looks: Sequence[Look],
-    lettering: Lettering,
+    curves_by_name: Mapping[str, Curve],
+    styles: Sequence[PlotStyle],
+    glyphs: GlyphSubstitution,
     *,
     is_log: bool = False,
     smooth: float = 0.0,
 ) -> Picture:
-    """Metrics against optimizer steps: a panel for each group of metrics, a look for each metric of a panel.
+    """Metrics by optimizer step: a panel for each group of metrics, a style for each metric of a panel.
 
     Args:
         smooth: weight of the past in an exponential moving average of the points, 0 to below 1; drawn on top of them.
@@ -43,15 +43,16 @@ def curves(
     all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
     words, linear = [], []
     for axes, names in zip(all_axes, panels, strict=False):
-        drawn = [name for name, look in zip(names, looks, strict=False) if _draw(axes, found[name], look, name, smooth)]
-        has_logarithm = any(_is_positive(found[name]) for name in drawn)
+        pairs = zip(names, styles, strict=False)
+        drawn = [name for name, style in pairs if _draw(axes, curves_by_name[name], style, name, smooth)]
+        has_logarithm = any(_is_positive(curves_by_name[name]) for name in drawn)
         plain_ticks(axes, "x", is_log=False, most=6 // columns)
         plain_ticks(axes, "y", is_log=is_log and has_logarithm, most=5)
         linear += drawn if is_log and not has_logarithm else []
         axes.set_xlabel("optimizer steps")
-        axes.set_ylabel(lettering.drawn(_axis(names)))
+        axes.set_ylabel(glyphs.encode(_axis(names)))
         axes.margins(x=0.02)
-        words += [f"{name} {_last(found[name])}" for name in drawn]
+        words += [f"{name} {_last(curves_by_name[name])}" for name in drawn]
     for axes in all_axes[len(panels) :]:
         axes.remove()
     if not words:
@@ -59,22 +60,27 @@ def curves(
     if len(linear) == len(words):
         return absent(title, "a logarithmic axis needs a value above 0")
     if columns == 1 and len(panels[0]) > 1:
-        add_key(figure, dict(zip((Scale(name).words for name in panels[0]), looks, strict=False)), lettering)
-    description = f"Last values: {listed(words)}."
+        add_legend(figure, dict(zip((Scale(name).words for name in panels[0]), styles, strict=False)), glyphs)
+    return Sheet(title=title, figure=figure, description=_described(words, linear, smooth))
+
+
+def _described(words: Sequence[str], linear: Sequence[str], smooth: float) -> str:
+    """The last values, and how the lines are drawn."""
+    text = f"Last values: {listed(words)}."
     if linear:
-        description += f" On a linear axis, because no value is above 0: {listed(linear)}."
+        text += f" On a linear axis, because no value is above 0: {listed(linear)}."
     if smooth:
-        description += f" Lines are exponential moving averages (smoothing {smooth:g}) of the faint lines."
-    return Sheet(title=title, figure=figure, description=description)
+        text += f" Lines are exponential moving averages (smoothing {smooth:g}) of the faint lines."
+    return text
 
 
 def _is_positive(curve: Curve) -> bool:
-    """Whether there is anything to see on a logarithmic axis."""
+    """Whether the curve has values for a logarithmic axis."""
     return bool((np.isfinite(curve.values) & (curve.values > 0)).any())
 
 
 def _axis(names: Sequence[str]) -> str:
-    """The metric, or what several have in common, and its unit."""
+    """Axis title: the metric, or the common part of several metrics, with its unit."""
     if len(names) == 1:
         return Scale(names[0]).with_unit
     return "accuracy (%)" if Scale(names[0]).is_share else names[0].rpartition("_")[2]
@@ -84,20 +90,20 @@ def _last(curve: Curve) -> str:
     return number(known(float(curve.values[-1]))) or "not finite"
 
 
-def _draw(axes: Axes, curve: Curve, look: Look, name: str, smooth: float) -> bool:
-    """A line, and a cross where the values cease to be finite; whether there was anything to draw."""
+def _draw(axes: Axes, curve: Curve, style: PlotStyle, name: str, smooth: float) -> bool:
+    """Draw a line, with a cross where its values cease to be finite; False if no value is finite."""
     finite = np.isfinite(curve.values)
     if not finite.any():
         return False
     factor = Scale(name).factor
     seen = Curve(curve.steps[finite], factor * curve.values[finite], curve.wall_seconds[finite])
     shown = thin(seen, MOST_POINTS)
-    mark = look.marker if len(shown.steps) <= 40 and not smooth else ""
+    mark = style.marker if len(shown.steps) <= 40 and not smooth else ""
     width, alpha = (0.7, 0.35) if smooth else (1.3, 1.0)
     (line,) = axes.plot(
         shown.steps,
         shown.values,
-        color=look.colour,
+        color=style.colour,
         alpha=alpha,
         linewidth=width,
         marker=mark,
@@ -106,18 +112,18 @@ def _draw(axes: Axes, curve: Curve, look: Look, name: str, smooth: float) -> boo
     )
     if smooth:
         average = thin(Curve(seen.steps, _smoothed(seen.values, smooth), seen.wall_seconds), MOST_POINTS)
-        (line,) = axes.plot(average.steps, average.values, color=look.colour, linewidth=1.5, zorder=3)
-    if look.dashes:
-        line.set_dashes(look.dashes)
+        (line,) = axes.plot(average.steps, average.values, color=style.colour, linewidth=1.5, zorder=3)
+    if style.dashes:
+        line.set_dashes(style.dashes)
     if not finite[-1]:
-        axes.plot(seen.steps[-1:], seen.values[-1:], color=look.colour, marker="x", markersize=6, markeredgewidth=1.4)
+        axes.plot(seen.steps[-1:], seen.values[-1:], color=style.colour, marker="x", markersize=6, markeredgewidth=1.4)
     return True
 
 
 def _smoothed(values: Array, weight: float) -> Array:
     """Exponential moving average, without the bias of its start (Kingma and Ba 2015, section 3)."""
-    average, found = 0.0, np.empty(len(values))
+    average, smoothed = 0.0, np.empty(len(values))
     for place, value in enumerate(values.tolist()):
         average = weight * average + (1 - weight) * value
-        found[place] = average / (1 - weight ** (place + 1))
-    return found
+        smoothed[place] = average / (1 - weight ** (place + 1))
+    return smoothed

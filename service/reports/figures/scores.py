@@ -1,4 +1,4 @@
-"""The runs of a task, one by one, and the differences between their optimizers."""
+"""Scores of the runs of a task, differences between optimizers, and times to the target."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from service.comparisons.answers import GroupView, PairView, TaskAnswer
 from service.reports.figures.canvas import Picture, absent, canvas, plain_ticks
 from service.reports.figures.study import Study
-from service.reports.palette import INK, MUTED, PAPER, Look
+from service.reports.palette import INK, MUTED, PAPER, PlotStyle
 from service.reports.results import planned
-from service.reports.traces import RunsOf, first_hit
+from service.reports.traces import GroupCurves, first_hit
 from service.reports.wording import Scale, all_shortened, listed, shortened
 from service.specs.metric_text import many, sign
 from service.specs.quantities import duration
@@ -23,9 +23,9 @@ from service.specs.quantities import duration
 ROW = 25.0
 """Height of a row in points; its label may have two lines."""
 MOST_PAIRS = 15
-"""Beyond, only pairs with the best mean are drawn."""
+"""Pairs up to which all are drawn; beyond, only those with the best mean."""
 LETTERS = 32
-"""Of a label beside a figure."""
+"""Maximum length of a label beside a figure, in characters."""
 
 
 def rows(names: Sequence[str], *, above: float = 0.0) -> tuple[Figure, Axes]:
@@ -39,7 +39,7 @@ def rows(names: Sequence[str], *, above: float = 0.0) -> tuple[Figure, Axes]:
 
 
 def wrapped(name: str) -> str:
-    """On two lines where it is long."""
+    """The name, on two lines if it is long."""
     if "\n" in name or len(name) <= LETTERS // 2 + 2:
         return name
     lines = textwrap.wrap(name, LETTERS // 2 + 2, break_on_hyphens=False)
@@ -48,14 +48,14 @@ def wrapped(name: str) -> str:
 
 def short_names(study: Study, labels: Sequence[str], most: int = LETTERS) -> dict[str, str]:
     """Label -> its short form in a figure."""
-    return {label: study.lettering.drawn(text) for label, text in zip(labels, all_shortened(labels, most), strict=True)}
+    return {label: study.glyphs.encode(text) for label, text in zip(labels, all_shortened(labels, most), strict=True)}
 
 
 # --- every run -------------------------------------------------------------------------------------------------------
 
 
-def endpoints(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsOf]) -> Picture:
-    """The endpoint of each run, and of each optimizer the mean and its interval."""
+def endpoints(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, GroupCurves]) -> Picture:
+    """The endpoint of each run, with mean and interval of each optimizer."""
     scale = Scale(task.metric)
     title = f"{scale.words.capitalize()} of every run"
     groups = [group for group in task.groups if group.mean is not None or group.diverged]
@@ -71,11 +71,11 @@ def endpoints(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsO
     window = _window_of_runs(groups, values, score, scale)
     axes.set_xlim(window.low, window.high)
     for y, group in enumerate(groups):
-        look = study.looks[group.label]
-        _draw_dots(axes, y, [scale.factor * value for value in values[group.label]], look)
-        _draw_mean(axes, y, group, look, scale, window)
+        style = study.styles[group.label]
+        _draw_dots(axes, y, [scale.factor * value for value in values[group.label]], style)
+        _draw_mean(axes, y, group, style, scale, window)
         if group.diverged:
-            _draw_diverged(axes, y, group.diverged, score, look, scale, window)
+            _draw_diverged(axes, y, group.diverged, score, style, scale, window)
     axes.set_xlabel(scale.with_unit)
     plain_ticks(axes, "x", is_log=False)
     alone = not any(values.values())
@@ -85,7 +85,7 @@ def endpoints(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsO
 
 @dataclass(frozen=True)
 class Window:
-    """The part of an axis that is shown: all of it, unless a few outliers would make the rest invisible."""
+    """The visible range of an axis: all values, unless outliers would hide the differences between the others."""
 
     low: float
     high: float
@@ -93,7 +93,7 @@ class Window:
 
     @classmethod
     def around(cls, usual: Sequence[float], all_of_them: Sequence[float], *, most: float | None = None) -> Window:
-        """Everything, or the usual values where everything is more than 5 times as wide."""
+        """The range of all values, or of the usual ones if that of all is more than 5 times as wide."""
         shown = usual if usual and np.ptp(all_of_them) > 5 * np.ptp(usual) > 0 else all_of_them
         low, high = min(shown), max(shown)
         margin = 0.06 * (high - low) or 0.01 * abs(high) or 0.01
@@ -101,12 +101,12 @@ class Window:
         return cls(low - margin, top, len(shown) < len(all_of_them))
 
     def at_edge(self, *, low: bool) -> float:
-        """Where a mark for something beyond it is drawn."""
+        """Position of a marker for a value beyond the range."""
         inset = 0.02 * (self.high - self.low)
         return self.low + inset if low else self.high - inset
 
     def holds(self, value: float) -> bool:
-        """Whether a value is in it."""
+        """Whether a value is in the range."""
         return self.low <= value <= self.high
 
 
@@ -121,30 +121,30 @@ def _window_of_runs(
         (all_of_them if group.diverged else usual).extend(of_means)
         if group.diverged and score is not None:
             all_of_them.append(score)
-    usual += [value for one in values.values() for value in one]
+    usual += [value for of_group in values.values() for value in of_group]
     shown = [[scale.factor * value for value in part] for part in (usual, all_of_them + usual)]
     return Window.around(shown[0], shown[1] or [0.0], most=100.0 if scale.is_share else None)
 
 
 def _draw_diverged(
-    axes: Axes, y: float, count: int, score: float | None, look: Look, scale: Scale, window: Window
+    axes: Axes, y: float, count: int, score: float | None, style: PlotStyle, scale: Scale, window: Window
 ) -> None:
-    """A cross for each at its declared score; at the edge, with words, where that is not shown or there is none."""
+    """Draw a cross per run at its declared score; at the edge if it has none, or one out of range."""
     at = None if score is None else scale.factor * score
     if at is None or not window.holds(at):
         at = window.at_edge(low=at is None or at < window.low)
-    _draw_crosses(axes, y, [at] * count, look)
+    _draw_crosses(axes, y, [at] * count, style)
 
 
-def _draw_dots(axes: Axes, y: float, values: Sequence[float], look: Look, *, above: float = 0.14) -> None:
-    """A dot for each run, in two lines so that neighbours do not hide each other."""
+def _draw_dots(axes: Axes, y: float, values: Sequence[float], style: PlotStyle, *, above: float = 0.14) -> None:
+    """Draw a dot per run, on two lines so that neighbors do not overlap."""
     for number, value in enumerate(sorted(values)):
         axes.plot(
             [value],
             [y - above + (0.1 if number % 2 else 0.0)],
             linestyle="none",
-            color=look.colour,
-            marker=look.marker,
+            color=style.colour,
+            marker=style.marker,
             markersize=5,
             markeredgecolor=PAPER,
             markeredgewidth=0.4,
@@ -153,13 +153,13 @@ def _draw_dots(axes: Axes, y: float, values: Sequence[float], look: Look, *, abo
         )
 
 
-def _draw_crosses(axes: Axes, y: float, values: Sequence[float], look: Look) -> None:
+def _draw_crosses(axes: Axes, y: float, values: Sequence[float], style: PlotStyle) -> None:
     for number, value in enumerate(sorted(values)):
         axes.plot(
             [value],
             [y - 0.2 + 0.14 * (number % 3)],
             linestyle="none",
-            color=look.colour,
+            color=style.colour,
             marker="x",
             markersize=5,
             markeredgewidth=1.4,
@@ -167,14 +167,14 @@ def _draw_crosses(axes: Axes, y: float, values: Sequence[float], look: Look) -> 
         )
 
 
-def _draw_mean(axes: Axes, y: float, group: GroupView, look: Look, scale: Scale, window: Window) -> None:
-    """A bar for the mean, on a line for its interval; words where it is beyond the edge."""
+def _draw_mean(axes: Axes, y: float, group: GroupView, style: PlotStyle, scale: Scale, window: Window) -> None:
+    """Draw a bar for the mean, or an arrow if it is out of range, and a line for its interval."""
     if group.mean is None:
         return
     mean = scale.factor * group.mean
     if group.interval is not None:
         ends = [scale.factor * end for end in group.interval]
-        axes.plot(ends, [y + 0.24] * 2, color=look.colour, linewidth=2, solid_capstyle="butt", zorder=2)
+        axes.plot(ends, [y + 0.24] * 2, color=style.colour, linewidth=2, solid_capstyle="butt", zorder=2)
     if window.holds(mean):
         axes.plot([mean] * 2, [y + 0.12, y + 0.36], color=INK, linewidth=1.6, zorder=4)
     else:
@@ -182,7 +182,7 @@ def _draw_mean(axes: Axes, y: float, group: GroupView, look: Look, scale: Scale,
 
 
 def _point_beyond(axes: Axes, y: float, window: Window, *, low: bool) -> None:
-    """An arrow at the edge, where a value is too far away to be shown."""
+    """Draw an arrow at the edge for a value out of range."""
     axes.plot(
         [window.at_edge(low=low)],
         [y],
@@ -224,7 +224,7 @@ def _described(groups: Sequence[GroupView], scale: Scale) -> str:
 
 
 def differences(study: Study, task: TaskAnswer, key: str) -> Picture:
-    """The paired differences, each with its interval."""
+    """Paired differences with their intervals."""
     scale = Scale(task.metric)
     title = "Paired differences"
     pairs = [pair for pair in task.pairs if pair.difference is not None]
@@ -256,13 +256,13 @@ def differences(study: Study, task: TaskAnswer, key: str) -> Picture:
 
 
 def _window_of_differences(task: TaskAnswer, pairs: Sequence[PairView], scale: Scale) -> Window:
-    """Pairs with diverged runs may be far off."""
-    lost = {group.label for group in task.groups if group.diverged}
+    """The range of the differences; those of pairs with diverged runs count as outliers."""
+    diverged = {group.label for group in task.groups if group.diverged}
     usual, all_of_them = [0.0], [0.0]
     for pair in pairs:
         ends = [scale.factor * value for value in (pair.difference, *(pair.interval or ())) if value is not None]
         all_of_them += ends
-        usual += [] if lost & {pair.a, pair.b} else ends
+        usual += [] if diverged & {pair.a, pair.b} else ends
     return Window.around(usual, all_of_them)
 
 
@@ -271,8 +271,8 @@ def _draw_difference(
 ) -> None:
     assert pair.difference is not None
     better = pair.a if direction * pair.difference > 0 else pair.b
-    look = study.looks[better]
-    colour = look.colour if pair.significant else MUTED
+    style = study.styles[better]
+    colour = style.colour if pair.significant else MUTED
     if pair.interval is not None:
         ends = [scale.factor * end for end in pair.interval]
         axes.plot(ends, [y, y], color=colour, linewidth=1.6, solid_capstyle="butt", zorder=2)
@@ -286,7 +286,7 @@ def _draw_difference(
         [difference],
         [y],
         linestyle="none",
-        marker=look.marker if pair.significant else "o",
+        marker=style.marker if pair.significant else "o",
         markersize=6,
         markerfacecolor=colour if pair.significant else PAPER,
         markeredgecolor=colour,
@@ -312,37 +312,39 @@ def _differences_in_words(pairs: Sequence[PairView], scale: Scale) -> str:
 # --- time to the target ----------------------------------------------------------------------------------------------
 
 
-def times_to_target(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, RunsOf]) -> Picture:
+def times_to_target(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, GroupCurves]) -> Picture:
     """Time at which each run reached the target, or ended without reaching it."""
     title = "Time to target"
     if task.target is None:
         return absent(title, "the task has no target")
-    found = {}
-    for label, of in runs.items():
-        hits = [hit for run in of.finished if (hit := first_hit(run, task.target))]
-        lost = [(end, False) for run in of.diverged if (hit := first_hit(run, task.target)) for end in hit[:1]]
-        if hits or lost:
-            found[label] = [*hits, *lost]
-    if not found:
+    hits_by_label = {}
+    for label, group_runs in runs.items():
+        hits = [hit for run in group_runs.finished if (hit := first_hit(run, task.target))]
+        misses = [
+            (end, False) for run in group_runs.diverged if (hit := first_hit(run, task.target)) for end in hit[:1]
+        ]
+        if hits or misses:
+            hits_by_label[label] = [*hits, *misses]
+    if not hits_by_label:
         return absent(title, "no run has this curve, or it is no longer stored")
-    names = short_names(study, list(found))
-    medians = {one.label: one.seconds for one in task.to_target}
-    figure, axes = rows([names[label] for label in found])
-    for y, (label, hits) in enumerate(found.items()):
-        look = study.looks[label]
-        _draw_dots(axes, y, [seconds for seconds, met in hits if met], look)
-        _draw_crosses(axes, y, [seconds for seconds, met in hits if not met], look)
+    names = short_names(study, list(hits_by_label))
+    medians = {group.label: group.seconds for group in task.to_target}
+    figure, axes = rows([names[label] for label in hits_by_label])
+    for y, (label, hits) in enumerate(hits_by_label.items()):
+        style = study.styles[label]
+        _draw_dots(axes, y, [seconds for seconds, met in hits if met], style)
+        _draw_crosses(axes, y, [seconds for seconds, met in hits if not met], style)
         if (median := medians.get(label)) is not None:
             axes.plot([median] * 2, [y + 0.12, y + 0.36], color=INK, linewidth=1.6, zorder=4)
     axes.set_xlim(left=0)
     axes.set_xlabel("seconds since the start of the run")
     plain_ticks(axes, "x", is_log=False)
-    missed = any(not met for hits in found.values() for _, met in hits)
+    missed = any(not met for hits in hits_by_label.values() for _, met in hits)
     caption = "Each mark is a run that reached the target; bars are medians over all runs, counting a miss as infinite."
     caption += " Crosses are runs that missed it, at their end." if missed else ""
     words = [
         f"{label}: {sum(met for _, met in hits)} of {len(hits)} runs"
         + (f", median {duration(median)}" if (median := medians.get(label)) is not None else "")
-        for label, hits in found.items()
+        for label, hits in hits_by_label.items()
     ]
     return study.picture(figure, key, title, f"Reached by {listed(words)}.", caption)

@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 
 from service.comparisons.answers import ComparisonAnswer
 from service.metrics.read import Curve
-from service.reports.figures.canvas import Lettering, Picture, inline
-from service.reports.palette import Look, drawn
+from service.reports.figures.canvas import GlyphSubstitution, Picture, inline
+from service.reports.palette import PlotStyle, plot_styles
 
 
 @dataclass(frozen=True)
 class Study:
-    """A comparison to be drawn."""
+    """The answer to a comparison with the curves of its runs."""
 
     answer: ComparisonAnswer
     curves: Mapping[UUID, Mapping[str, Curve]]
@@ -31,23 +31,23 @@ class Study:
     @cached_property
     def labels(self) -> list[str]:
         """All optimizers, in the order of the plan."""
-        planned = [str(one["label"]) for one in self.answer.plan.optimizers]
-        found = [group.label for task in self.answer.tasks for group in task.groups]
-        return list(dict.fromkeys([*planned, *found]))
+        planned = [str(optimizer["label"]) for optimizer in self.answer.plan.optimizers]
+        reported = [group.label for task in self.answer.tasks for group in task.groups]
+        return list(dict.fromkeys([*planned, *reported]))
 
     @cached_property
-    def looks(self) -> dict[str, Look]:
-        """How each of them is drawn."""
-        return drawn(self.labels, self.answer.looks)
+    def styles(self) -> dict[str, PlotStyle]:
+        """Plot style of each optimizer."""
+        return plot_styles(self.labels, self.answer.looks)
 
     @cached_property
-    def lettering(self) -> Lettering:
-        """For everything that users named."""
-        return Lettering([*self.labels, *(task.label for task in self.answer.tasks)])
+    def glyphs(self) -> GlyphSubstitution:
+        """Substitution for all labels that users have chosen."""
+        return GlyphSubstitution([*self.labels, *(task.label for task in self.answer.tasks)])
 
     def picture(
         self, figure: Figure, key: str, title: str, description: str, caption: str = "", labels: list[str] | None = None
     ) -> Picture:
-        """A figure as it goes into the page; `labels` are the optimizers that need a key beside it."""
-        svg: Markup = inline(figure, key, title, description, self.lettering)
-        return Picture(title=title, svg=svg, caption=caption, key=labels or [])
+        """The figure for the page; `labels` are the optimizers in its legend."""
+        svg: Markup = inline(figure, key, title, description, self.glyphs)
+        return Picture(title=title, svg=svg, caption=caption, legend=labels or [])

@@ -14,18 +14,18 @@ from matplotlib.ticker import MaxNLocator
 from service.comparisons.answers import TaskAnswer, TrialView, TuningView
 from service.reports.figures.canvas import HEIGHT, WIDTH, Picture, absent, canvas, plain_ticks, tick
 from service.reports.figures.study import Study
-from service.reports.palette import INK, MUTED, PAPER, Look
+from service.reports.palette import INK, MUTED, PAPER, PlotStyle
 from service.reports.wording import Scale, listed, number, parameters
 from service.specs.metric_text import many
 from service.specs.quantities import known
 
 LR = "lr"
 LANE = 9.0
-"""Height of an optimizer's range of good rates, in points."""
+"""Height of the row with an optimizer's range of good rates, in points."""
 
 
 def learning_rates(study: Study, task: TaskAnswer, key: str) -> Picture:
-    """Score against learning rate, and below it the range of good ones."""
+    """Score by learning rate, and below it the range of good rates."""
     title = "Sensitivity to the learning rate"
     views = [view for view in task.tuning if any(LR in trial.params for trial in view.trials)]
     if not views:
@@ -37,7 +37,7 @@ def learning_rates(study: Study, task: TaskAnswer, key: str) -> Picture:
     ranges = [view for view in ended if view.good_range and view.good_range.low and view.good_range.high]
     figure, axes, lanes = _with_lanes(len(ranges))
     for view in ended:
-        _draw_trials(axes, view, study.looks[view.label], scale)
+        _draw_trials(axes, view, study.styles[view.label], scale)
     axes.set_ylabel(scale.with_unit)
     scores = [trial.score for view in ended for trial in view.trials if trial.score is not None]
     is_cut = _cut(axes, scores, scale)
@@ -47,15 +47,15 @@ def learning_rates(study: Study, task: TaskAnswer, key: str) -> Picture:
     bottom = axes if lanes is None else lanes
     bottom.set_xlabel("learning rate")
     plain_ticks(bottom, "x", is_log=True)
-    for view in ended:  # at the edge, wherever the limits are by now
-        _draw_failed(axes, view, study.looks[view.label])
+    for view in ended:  # last, because they are placed relative to the final limits
+        _draw_failed(axes, view, study.styles[view.label])
     labels = [view.label for view in ended]
     caption = _caption(ended, ranges, scale) + (" Scores far from the best are outside the axis." if is_cut else "")
     return study.picture(figure, key, title, _rates_in_words(ended, scale), caption, labels)
 
 
 def _cut(axes: Axes, scores: Sequence[float], scale: Scale) -> bool:
-    """Leave out scores that are so bad that the good ones would all look the same."""
+    """Limit the y axis if bad scores would hide the differences between good ones; whether it was limited."""
     values = np.array([scale.factor * score for score in scores])
     if not len(values):
         return False
@@ -69,7 +69,7 @@ def _cut(axes: Axes, scores: Sequence[float], scale: Scale) -> bool:
 
 
 def _with_lanes(count: int) -> tuple[Figure, Axes, Axes | None]:
-    """Axes, and below them narrow ones with a lane for each range, if there are any."""
+    """Axes, and narrow axes below them with a row for each of `count` ranges; None without ranges."""
     if not count:
         figure, axes = canvas()
         return figure, axes, None
@@ -84,8 +84,8 @@ def _with_lanes(count: int) -> tuple[Figure, Axes, Axes | None]:
     return figure, axes, lanes
 
 
-def _draw_trials(axes: Axes, view: TuningView, look: Look, scale: Scale) -> None:
-    """A line where nothing but the rate was tuned, a cloud otherwise; the chosen trial has a ring."""
+def _draw_trials(axes: Axes, view: TuningView, style: PlotStyle, scale: Scale) -> None:
+    """Draw a line if only the rate was tuned, else single markers; the chosen trial has a ring."""
     points = sorted(
         (trial.params[LR], scale.factor * trial.score)
         for trial in view.trials
@@ -95,16 +95,16 @@ def _draw_trials(axes: Axes, view: TuningView, look: Look, scale: Scale) -> None
     (line,) = axes.plot(
         [rate for rate, _ in points],
         [score for _, score in points],
-        color=look.colour,
-        marker=look.marker,
+        color=style.colour,
+        marker=style.marker,
         linestyle="-" if alone else "none",
         markeredgecolor=PAPER,
         markeredgewidth=0.4,
         linewidth=1.2,
         zorder=3,
     )
-    if alone and look.dashes:
-        line.set_dashes(look.dashes)
+    if alone and style.dashes:
+        line.set_dashes(style.dashes)
     chosen = _chosen(view)
     if chosen is not None and chosen.score is not None and _at(chosen, LR):
         _draw_ring(axes, chosen.params[LR], scale.factor * chosen.score)
@@ -116,15 +116,15 @@ def _draw_ring(axes: Axes, x: float, y: float) -> None:
     )
 
 
-def _draw_failed(axes: Axes, view: TuningView, look: Look) -> None:
-    """Trials without a score, as crosses at the bottom."""
+def _draw_failed(axes: Axes, view: TuningView, style: PlotStyle) -> None:
+    """Draw trials without a score as crosses at the bottom."""
     rates = [trial.params[LR] for trial in view.trials if trial.status in ("diverged", "failed") and _at(trial, LR)]
     axes.plot(
         rates,
         [0.03] * len(rates),
         transform=axes.get_xaxis_transform(),
         linestyle="none",
-        color=look.colour,
+        color=style.colour,
         marker="x",
         markersize=5,
         markeredgewidth=1.4,
@@ -133,13 +133,13 @@ def _draw_failed(axes: Axes, view: TuningView, look: Look) -> None:
 
 
 def _draw_ranges(lanes: Axes, views: Sequence[TuningView], study: Study) -> None:
-    """From the lowest good rate to the highest; an arrow at the end of a range that is open."""
+    """Draw a bar from the lowest to the highest good rate; arrows mark open ends."""
     for y, view in enumerate(views):
         good = view.good_range
         assert good is not None
         assert good.low is not None
         assert good.high is not None
-        colour = study.looks[view.label].colour
+        colour = study.styles[view.label].colour
         lanes.plot([good.low, good.high], [y, y], color=colour, linewidth=4, solid_capstyle="butt", zorder=3)
         for end, is_open, marker in ((good.low, good.open_low, "<"), (good.high, good.open_high, ">")):
             if is_open or good.low == good.high:
@@ -188,7 +188,7 @@ def _rates_in_words(views: Sequence[TuningView], scale: Scale) -> str:
 
 
 def two_parameters(study: Study, task: TaskAnswer, view: TuningView, key: str) -> Picture | None:
-    """Score by learning rate (or the first parameter) and the next one; None where fewer were tuned."""
+    """Score by learning rate (or the first parameter) and the next parameter; None if fewer than two were tuned."""
     names = sorted({name for trial in view.trials for name in trial.params}, key=lambda name: name != LR)
     if len(names) < 2:
         return None
@@ -199,13 +199,37 @@ def two_parameters(study: Study, task: TaskAnswer, view: TuningView, key: str) -
         return absent(title, f"no trial has a score{study.yet}")
     scale = Scale(view.metric)
     figure, axes = canvas(HEIGHT + 20)
-    at = {name: _Places([trial.params[name] for trial in view.trials]) for name in (x, y)}
-    values = np.array([scale.factor * (trial.score or 0.0) for trial in scored])
+    positions = {name: _Positions([trial.params[name] for trial in view.trials]) for name in (x, y)}
+
+    def point(trial: TrialView) -> tuple[float, float]:
+        return positions[x].of(trial.params[x]), positions[y].of(trial.params[y])
+
+    _draw_scores(figure, axes, [point(trial) for trial in scored], [trial.score or 0.0 for trial in scored], scale)
+    lost = [trial for trial in view.trials if trial.status in ("diverged", "failed")]
+    _draw_lost(axes, [point(trial) for trial in lost])
+    chosen = _chosen(view)
+    if chosen is not None:
+        _draw_ring(axes, *point(chosen))
+    for name, axis_name in ((x, "x"), (y, "y")):
+        (axes.set_xlabel if axis_name == "x" else axes.set_ylabel)(study.glyphs.encode(name))
+        positions[name].set_ticks(axes, axis_name)
+        axes.margins(0.08)
+    caption = f"Each mark is a trial, colored by {scale.words}; a ring marks the chosen one."
+    caption += " Crosses are trials that diverged or failed." if lost else ""
+    caption += f" Also tuned: {listed(names[2:])}." if names[2:] else ""
+    return study.picture(figure, key, title, _rates_in_words([view], scale), caption)
+
+
+def _draw_scores(
+    figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], scores: Sequence[float], scale: Scale
+) -> None:
+    """Draw a dot per scored trial, colored by its score, and the color bar."""
+    values = np.array([scale.factor * score for score in scores])
     best, worst = (values.max(), values.min()) if scale.is_share else (values.min(), values.max())
     floor = _floor(values, best, worst)
     dots = axes.scatter(
-        [at[x].of(trial.params[x]) for trial in scored],
-        [at[y].of(trial.params[y]) for trial in scored],
+        [x for x, _ in points],
+        [y for _, y in points],
         c=values,
         cmap=colormaps["viridis" if scale.is_share else "viridis_r"],
         vmin=min(floor, best),
@@ -215,35 +239,27 @@ def two_parameters(study: Study, task: TaskAnswer, view: TuningView, key: str) -
         linewidths=0.4,
         zorder=3,
     )
-    lost = [trial for trial in view.trials if trial.status in ("diverged", "failed")]
+    bar = figure.colorbar(dots, ax=axes, aspect=25, pad=0.02, extend="neither" if floor == worst else _extend(scale))
+    bar.set_label(scale.with_unit)
+    bar.outline.set_visible(False)
+    bar.ax.yaxis.set_major_formatter(lambda value, _: tick(value))
+
+
+def _draw_lost(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """Draw a cross per trial that diverged or failed."""
     axes.plot(
-        [at[x].of(trial.params[x]) for trial in lost],
-        [at[y].of(trial.params[y]) for trial in lost],
+        [x for x, _ in points],
+        [y for _, y in points],
         linestyle="none",
         marker="x",
         color=MUTED,
         markersize=6,
         markeredgewidth=1.4,
     )
-    chosen = _chosen(view)
-    if chosen is not None:
-        _draw_ring(axes, at[x].of(chosen.params[x]), at[y].of(chosen.params[y]))
-    for name, which in ((x, "x"), (y, "y")):
-        (axes.set_xlabel if which == "x" else axes.set_ylabel)(study.lettering.drawn(name))
-        at[name].set_ticks(axes, which)
-        axes.margins(0.08)
-    bar = figure.colorbar(dots, ax=axes, aspect=25, pad=0.02, extend="neither" if floor == worst else _extend(scale))
-    bar.set_label(scale.with_unit)
-    bar.outline.set_visible(False)
-    bar.ax.yaxis.set_major_formatter(lambda value, _: tick(value))
-    caption = f"Each mark is a trial, colored by {scale.words}; a ring marks the chosen one."
-    caption += " Crosses are trials that diverged or failed." if lost else ""
-    caption += f" Also tuned: {listed(names[2:])}." if names[2:] else ""
-    return study.picture(figure, key, title, _rates_in_words([view], scale), caption)
 
 
-class _Places:
-    """Where values of a parameter are on an axis: numbers where they are, anything else side by side."""
+class _Positions:
+    """Positions of a parameter's values on an axis: numbers at their value, other values at equal distances."""
 
     def __init__(self, values: Sequence[Any]) -> None:
         self.are_numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
@@ -252,19 +268,19 @@ class _Places:
         self.is_log = self.are_numbers and min(numbers) > 0 and max(numbers) >= 8 * min(numbers)
 
     def of(self, value: Any) -> float:
-        """The coordinate."""
+        """The coordinate of a value."""
         return float(value) if self.are_numbers else float(self.names.index(number(value)))
 
-    def set_ticks(self, axes: Axes, which: str) -> None:
-        """Make the axis say so."""
+    def set_ticks(self, axes: Axes, axis_name: str) -> None:
+        """Label the axis with the values."""
         if self.are_numbers:
-            plain_ticks(axes, which, is_log=self.is_log)
+            plain_ticks(axes, axis_name, is_log=self.is_log)
         else:
-            (axes.set_xticks if which == "x" else axes.set_yticks)(range(len(self.names)), self.names)
+            (axes.set_xticks if axis_name == "x" else axes.set_yticks)(range(len(self.names)), self.names)
 
 
 def _floor(values: Any, best: float, worst: float) -> float:
-    """Where the colours end: far below the best everything is just bad, and the good would all look the same."""
+    """The worst value of the scale: 3 times as far from the best as the median, so that good values stay distinct."""
     middle = float(np.median(values))
     span = 3 * abs(best - middle)
     if not span or abs(worst - best) <= span:
@@ -288,17 +304,17 @@ def expected_best(study: Study, task: TaskAnswer, key: str) -> Picture:
     scale = Scale(views[0].metric)
     figure, axes = canvas()
     for view in views:
-        look = study.looks[view.label]
+        style = study.styles[view.label]
         (line,) = axes.plot(
             range(1, len(view.expected_best) + 1),
             [scale.factor * value for value in view.expected_best],
-            color=look.colour,
-            marker=look.marker,
+            color=style.colour,
+            marker=style.marker,
             markersize=4,
             zorder=3,
         )
-        if look.dashes:
-            line.set_dashes(look.dashes)
+        if style.dashes:
+            line.set_dashes(style.dashes)
     axes.set_xlabel("trials")
     axes.set_ylabel(scale.with_unit)
     _cut(axes, [score for view in views for score in view.expected_best], scale)

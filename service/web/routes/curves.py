@@ -76,7 +76,7 @@ def show(session: Database, _: Caller, comparison_id: UUID, query: Annotated[Cur
     task = answer.tasks[query.task - 1]
     jobs = [job for group in task.groups for job in group.jobs]
     curves = read.curves(session, jobs, [query.metric])
-    view = curves_answer(task, query.metric, query.along, traces.runs_of(task, curves), curves)
+    view = curves_answer(task, query.metric, query.along, traces.curves_by_group(task, curves), curves)
     return Response(view.model_dump_json(), media_type="application/json")
 
 
@@ -84,11 +84,11 @@ def curves_answer(
     task: TaskAnswer,
     metric: str,
     along: traces.Along,
-    runs: dict[str, traces.RunsOf],
+    runs: dict[str, traces.GroupCurves],
     curves: dict[UUID, dict[str, read.Curve]],
 ) -> CurvesAnswer:
-    """The response for a task whose curves have been read."""
-    bands = {label: traces.band(of.traces(metric, along)) for label, of in runs.items()}
+    """Build the response for a task from its curves."""
+    bands = {label: traces.band(group.traces(metric, along)) for label, group in runs.items()}
     return CurvesAnswer(
         task=task.label,
         metric=metric,
@@ -107,8 +107,8 @@ def curves_answer(
         ],
         diverged=[
             LostView(label=label, x=trace.x.tolist(), y=trace.y.tolist())
-            for label, of in runs.items()
-            for trace in of.diverged_traces(metric, along)
+            for label, group in runs.items()
+            for trace in group.diverged_traces(metric, along)
         ],
         finals=[
             FinalView(label=group.label, job=job, value=float(trace.y[-1]))

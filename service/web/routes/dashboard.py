@@ -43,10 +43,10 @@ PACKAGED = {
     "swagger-ui.css": ("fastapi_offline", "static/swagger-ui.css"),
     "swagger-ui.js": ("fastapi_offline", "static/swagger-ui-bundle.js"),
 }
-"""Files that come from installed packages, as (package, path in it)."""
+"""Files of installed packages, as (package, path in the package)."""
 EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
 MAPS = "'sha256-ji27qzEtxXZW+7dun6UwjHXJ18e6WAin1VvNtkzIE/o='"
-"""The style sheets that plotly 7.1 inserts: an empty one, for rules that its script adds, and one for maps."""
+"""Hashes of the style sheets that plotly 7.1 inserts: an empty one, to which its script adds rules; one for maps."""
 SECURITY_HEADERS = {
     # Nothing from other hosts, no inline scripts or styles, and no other site may frame the page.
     "Content-Security-Policy": f"default-src 'none'; script-src 'self'; style-src 'self' {EMPTY} {MAPS}; "
@@ -68,7 +68,7 @@ class File(NamedTuple):
 
 @cache
 def _files() -> Mapping[str, Traversable]:
-    """All files that can be requested, by path below `static`. A request never reaches the disk by another path."""
+    """All files that can be requested, by path below `static`; requests for other paths never access the disk."""
     files = dict(_below(resources.files("service.dashboard") / "static"))
     files |= {name: resources.files(package) / path for name, (package, path) in PACKAGED.items()}
     return {name: path for name, path in files.items() if name.rpartition(".")[2] in MEDIA_TYPES}
@@ -115,7 +115,7 @@ def file(name: str, accept_encoding: AcceptEncoding = "", if_none_match: IfNoneM
 
 
 def page(accept_encoding: AcceptEncoding = "", if_none_match: IfNoneMatch = None) -> Response:
-    """The app shell, whose scripts render the page of its address."""
+    """The app shell, whose scripts render the page at the requested address."""
     return _send("index.html", accept_encoding, if_none_match)
 
 

@@ -35,7 +35,7 @@ FILE: dict[str, Any] = {
 
 
 UPLOADS = BoundedQueue("uploads", 8, "uploads")
-"""One file is read at a time, because reading takes as much memory as the data."""
+"""One file is read at a time, because reading needs memory for all of its records."""
 
 
 class UploadQuery(StrictQuery):

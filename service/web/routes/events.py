@@ -41,9 +41,9 @@ class Subscription(NamedTuple):
     key_id: UUID
 
 
-# Each of these dependencies opens and closes a session of its own within one thread. The session of `Database` would
-# last until the endpoint returns: if a hundred clients reconnected at the same time, those that hold a connection would
-# wait for a thread, and those that hold a thread for a connection.
+# Each of these dependencies opens and closes its own session within one thread. The session of `Database` would stay
+# open until the endpoint returns. If 100 clients reconnected simultaneously, requests that hold a connection would wait
+# for a thread, and requests that hold a thread would wait for a connection.
 
 
 def _job(job_id: UUID, query: Annotated[StreamQuery, Query()], authorization: Authorization = None) -> Subscription:

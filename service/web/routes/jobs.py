@@ -161,8 +161,9 @@ def show_counts(session: Database, _: Caller, query: Annotated[FilterQuery, Quer
 @router.post("/actions", response_model=ActionOutcomes, summary="Cancel or retry jobs")
 def act(session: Database, user: Caller, body: ActionRequest) -> ActionOutcomes:
     """Apply an action to each of several jobs. A refused job does not affect the others."""
-    each = actions.cancel_each if body.action == "cancel" else actions.retry_each
-    return ActionOutcomes(outcomes=[OutcomeView.model_validate(outcome) for outcome in each(session, user, body.jobs)])
+    apply = actions.cancel_each if body.action == "cancel" else actions.retry_each
+    outcomes = apply(session, user, body.jobs)
+    return ActionOutcomes(outcomes=[OutcomeView.model_validate(outcome) for outcome in outcomes])
 
 
 @router.get("/{job_id}", response_model=JobView, responses={304: {"description": "Not modified"}}, summary="Show a job")
@@ -204,8 +205,8 @@ def retry(session: Database, user: Caller, job_id: UUID, response: Response) -> 
 def show_metrics(session: Database, _: Caller, job_id: UUID, query: Annotated[MetricsQuery, Query()]) -> Metrics:
     """Curves of a job's metrics. Reduced curves keep their first and last point and the extremes between."""
     lookup.get(session, job_id)
-    wanted = query.names.split(",") if query.names is not None else None
-    curves = read.curves(session, [job_id], wanted).get(job_id, {})
+    names = query.names.split(",") if query.names is not None else None
+    curves = read.curves(session, [job_id], names).get(job_id, {})
     if query.max_points is not None:
         curves = {name: read.thin(curve, query.max_points) for name, curve in curves.items()}
     return Metrics(

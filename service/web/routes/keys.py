@@ -93,8 +93,8 @@ def show_all(session: Database, used: CallingKey) -> Keys:
 @router.post("/keys", status_code=201, response_model=NewKey, summary="Create an API key")
 def create(session: Database, used: CallingKey, body: KeyRequest) -> NewKey:
     """Admins only. The key is returned once and stored only as a hash."""
-    made, key = keys.create_as(session, used.user, body.user, admin=body.admin)
-    return NewKey(**view(made, used).model_dump(), key=key)
+    row, key = keys.create_as(session, used.user, body.user, admin=body.admin)
+    return NewKey(**view(row, used).model_dump(), key=key)
 
 
 @router.delete("/keys/{key_id}", status_code=204, summary="Delete an API key")

@@ -60,9 +60,9 @@ async def draw_of_comparison(
     request: Request, _: PassingCaller, comparison_id: UUID, file: str, query: Annotated[TaskPlotQuery, Query()]
 ) -> Response:
     """A figure as `NAME.svg` or `NAME.png`. 409, with the reason, if it cannot be drawn."""
-    name, wish = figure_files.of_file(file, query.theme, query.width)
+    name, options = figure_files.parse_file_name(file, query.theme, query.width)
     return _answer(
-        await draw_in_queue(request, lambda: figure_files.comparison_plot(comparison_id, name, query.task, wish))
+        await draw_in_queue(request, lambda: figure_files.comparison_plot(comparison_id, name, query.task, options))
     )
 
 
@@ -79,18 +79,18 @@ async def draw_of_job(
     request: Request, _: PassingCaller, job_id: UUID, file: str, query: Annotated[JobPlotQuery, Query()]
 ) -> Response:
     """A figure as `NAME.svg` or `NAME.png`. 409, with the reason, if it cannot be drawn."""
-    name, wish = figure_files.of_file(file, query.theme, query.width)
+    name, options = figure_files.parse_file_name(file, query.theme, query.width)
     is_log, smooth = query.log, query.smooth
     return _answer(
-        await draw_in_queue(request, lambda: figure_files.job_plot(job_id, name, wish, is_log=is_log, smooth=smooth))
+        await draw_in_queue(request, lambda: figure_files.job_plot(job_id, name, options, is_log=is_log, smooth=smooth))
     )
 
 
-def _answer(picture: figure_files.Picture) -> Response:
-    disposition = f'inline; filename="{picture.file_name}"'
+def _answer(figure: figure_files.FigureFile) -> Response:
+    disposition = f'inline; filename="{figure.file_name}"'
     headers = {
         "Content-Disposition": disposition,
         "Content-Security-Policy": FIGURE_POLICY,
         "X-Content-Type-Options": "nosniff",
     }
-    return Response(picture.body, media_type=picture.media_type, headers=headers)
+    return Response(figure.body, media_type=figure.media_type, headers=headers)

@@ -1,4 +1,4 @@
-"""A stack to hurt, and the jobs on it."""
+"""A stack for fault injection, and the jobs on it."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ from tests.acceptance.lab import Lab, RunningWorker
 from tests.waiting import until
 from workers.heartbeat import is_away
 
-TRIED = ("adam", "ko soft", "tiny")
+JOBS = ("adam", "ko soft", "tiny")
 
 
 @dataclass(frozen=True)
-class Safe:
-    """What a job need not train again: all up to a step, and when each point of it was measured."""
+class SavedProgress:
+    """The part of a job's training that a checkpoint preserves: the points up to a step, with their times."""
 
     step: int
     points: dict[str, list[tuple[int, float]]]
 
 
 class FaultLab(Lab):
-    """Jobs that must come through whatever happens: `settle` is the check after every fault."""
+    """Jobs that must survive every fault; each test ends with `settle`, which checks them."""
 
     def __init__(self, stack: Stack, references: Mapping[str, Result]) -> None:
-        super().__init__(stack.caller)
+        super().__init__(stack.client)
         self.stack, self.references = stack, references
         self.ledger = Ledger()
         self.is_settled = False
 
     def train(self, name: str = "adam", ends: Iterable[Reason] = (Reason.COMPLETED,), **fields: Any) -> str:
-        """Submit one of `SPECS`; `fields` are such as change no result."""
+        """Submit one of `SPECS`; `fields` must not change its result."""
         job_id = self.submit(SPECS[name], **fields)
         self.ledger.accept(job_id, self.references[name], ends)
         return job_id
 
-    def under_way(self, job_id: str, steps: int = 300) -> None:
-        """Wait until the job has trained for a while."""
+    def wait_until_step(self, job_id: str, steps: int = 300) -> None:
+        """Wait until the job has trained for `steps` steps."""
         until(lambda: self.show(job_id)["progress"]["step"] >= steps, PATIENCE_SECONDS)
-        assert self.show(job_id)["status"] == "running", "it was over before it could be hurt"
+        assert self.show(job_id)["status"] == "running", "the job ended before the fault"
 
     def owner(self, job_id: str) -> RunningWorker:
         return self.stack.worker_of(self.show(job_id))
@@ -64,57 +64,63 @@ class FaultLab(Lab):
         return [other for other in self.stack.workers if other is not worker]
 
     def child(self, job_id: str) -> int:
-        """The process that trains a job which is alone on its worker."""
+        """The training process of a job that is alone on its worker."""
         (child,) = self.owner(job_id).training()
         return child
 
     def checkpoints(self, job_id: str) -> list[Checkpoint]:
-        """What it could continue from, oldest first."""
+        """The job's checkpoints, oldest first."""
         with database.transaction() as session:
-            wanted = select(Checkpoint).where(Checkpoint.job_id == UUID(job_id)).order_by(Checkpoint.step)
-            return list(session.scalars(wanted))
+            query = select(Checkpoint).where(Checkpoint.job_id == UUID(job_id)).order_by(Checkpoint.step)
+            return list(session.scalars(query))
 
     def notes(self, job_id: str, attempt: int) -> list[str]:
-        """What is said about an attempt of the job."""
+        """Messages of the events of an attempt."""
         with database.transaction() as session:
-            wanted = select(JobEvent).where(JobEvent.job_id == UUID(job_id), JobEvent.attempt == attempt)
-            return [event.message or "" for event in session.scalars(wanted.order_by(JobEvent.seq))]
+            query = select(JobEvent).where(JobEvent.job_id == UUID(job_id), JobEvent.attempt == attempt)
+            return [event.message or "" for event in session.scalars(query.order_by(JobEvent.seq))]
 
-    def safe(self, job_id: str, checkpoints: int = 1) -> Safe:
-        """Wait until there is something to continue from, and remember all that must not be trained again."""
+    def wait_for_checkpoints(self, job_id: str, checkpoints: int = 1) -> SavedProgress:
+        """Wait for checkpoints, and return the progress that must not be trained again."""
         until(lambda: len(self.checkpoints(job_id)) >= checkpoints, PATIENCE_SECONDS)
-        safe = self.safe_until(job_id, self.checkpoints(job_id)[-1].step)
-        assert self.show(job_id)["status"] == "running", "it was over before it could be hurt"
-        return safe
+        saved = self.progress_until(job_id, self.checkpoints(job_id)[-1].step)
+        assert self.show(job_id)["status"] == "running", "the job ended before the fault"
+        return saved
 
-    def safe_until(self, job_id: str, step: int) -> Safe:
-        """What was measured until a step, and when: another training of the same steps takes another time."""
+    def progress_until(self, job_id: str, step: int) -> SavedProgress:
+        """The points up to a step with their wall-clock times, which repeated steps would change."""
         with database.transaction() as session:
             curves = read.curves(session, [UUID(job_id)]).get(UUID(job_id), {})
-        pairs = {name: zip(of.steps.tolist(), of.wall_seconds.tolist(), strict=True) for name, of in curves.items()}
-        points = {name: [pair for pair in of if pair[0] <= step] for name, of in pairs.items()}
-        return Safe(step, {name: of for name, of in points.items() if of})
+        points = {
+            name: [
+                (at, seconds)
+                for at, seconds in zip(curve.steps.tolist(), curve.wall_seconds.tolist(), strict=True)
+                if at <= step
+            ]
+            for name, curve in curves.items()
+        }
+        return SavedProgress(step, {name: pairs for name, pairs in points.items() if pairs})
 
-    def assert_continued(self, job_id: str, safe: Safe, attempt: int = 2) -> None:
-        """The attempt went on after what was safe, which nobody trained again.
+    def assert_continued(self, job_id: str, saved: SavedProgress, attempt: int = 2) -> None:
+        """Assert that the attempt resumed after the saved progress without repeating it.
 
-        It may have been saved before the validation of its last step, which came after that.
+        The checkpoint may have been written before the validation at its step, whose points come later.
         """
-        said = re.search(r"continued after step (\d+)", " ".join(self.notes(job_id, attempt)))
-        assert said is not None, f"attempt {attempt} began anew: {self.notes(job_id, attempt)}"
-        assert int(said[1]) >= safe.step
-        now = self.safe_until(job_id, safe.step)
-        assert safe.points.keys() <= now.points.keys()
-        for name, points in now.points.items():
-            before = safe.points.get(name, [])
+        match = re.search(r"continued after step (\d+)", " ".join(self.notes(job_id, attempt)))
+        assert match is not None, f"attempt {attempt} restarted: {self.notes(job_id, attempt)}"
+        assert int(match[1]) >= saved.step
+        stored = self.progress_until(job_id, saved.step)
+        assert saved.points.keys() <= stored.points.keys()
+        for name, points in stored.points.items():
+            before = saved.points.get(name, [])
             assert points[: len(before)] == before, name
-            assert {step for step, _ in points[len(before) :]} <= {safe.step}, name
+            assert {step for step, _ in points[len(before) :]} <= {saved.step}, name
 
     def settle(self, living: Iterable[str] | None = None) -> None:
-        """Wait until every accepted job has ended, and hold what there is against what was promised."""
+        """Wait until every accepted job has ended, and compare the tables with the ledger."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not self._have_all_ended(living):
-            assert time.monotonic() < deadline, f"these jobs do not end: {self.ledger.entries.keys()}"
+            assert time.monotonic() < deadline, f"jobs have not ended: {self.ledger.entries.keys()}"
             time.sleep(0.1)
         until(lambda: not self.stack.strays(), 20)
         with database.transaction() as session:
@@ -128,7 +134,7 @@ class FaultLab(Lab):
         except Exception as error:
             if not is_away(error):
                 raise
-            self.ledger.looked_away()
+            self.ledger.skip_look()
             return False
 
 
@@ -137,7 +143,7 @@ def stack(schema: None, servers: Any) -> Iterator[Stack]:
     """The API and two workers, on empty tables."""
     tables.clear()
     with Stack(servers, api_keys.create("ada")) as stack:
-        for _ in range(2):  # at the same time as the API, which answers first
+        for _ in range(2):  # they start together with the API, which is ready first
             stack.start_worker()
         stack.api.ready()
         yield stack
@@ -145,9 +151,9 @@ def stack(schema: None, servers: Any) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def references(stack: Stack) -> dict[str, Result]:
-    """What the jobs give when nothing happens to them."""
+    """The results of the jobs without faults."""
     stack.have_workers(2)
-    return undisturbed(stack, TRIED)
+    return undisturbed(stack, JOBS)
 
 
 FAILED = pytest.StashKey[bool]()
@@ -155,13 +161,13 @@ FAILED = pytest.StashKey[bool]()
 
 @pytest.fixture
 def lab(stack: Stack, references: dict[str, Result], request: pytest.FixtureRequest) -> Iterator[FaultLab]:
-    """No job yet, and two workers that listen. No test ends without the check."""
+    """Empty tables and two ready workers; fails if the test does not end with `settle`."""
     with database.transaction() as session:
         session.execute(text("TRUNCATE jobs CASCADE"))
     stack.have_workers(2)
     lab = FaultLab(stack, references)
     yield lab
-    assert lab.is_settled or request.node.stash.get(FAILED, False), "the test forgot lab.settle()"
+    assert lab.is_settled or request.node.stash.get(FAILED, False), "the test did not call lab.settle()"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,4 @@
-"""The check after every fault: was each accepted job trained to its end exactly once, as far as its results show?"""
+"""The check after every fault: the results show that each accepted job was trained to its end exactly once."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from service.specs.states import TRANSITIONS, JobStatus, Reason
 from service.storage.tables import Job, JobEvent
 
 IN_SECONDS = ("samples_per_second", "diagnostics_seconds")
-"""Metrics that depend on the machine's speed: they must be there, whatever they are."""
+"""Metrics that depend on the machine's speed: their points must exist, with any values."""
 OWNERLESS_SECONDS = 30.0
 WHOLE = frozenset({Reason.COMPLETED, Reason.TARGET_REACHED})
-"""After any other end there may be fewer points than of the undisturbed run, but none between others."""
+"""Reasons after which all points of the undisturbed run must exist; after others, points may be missing at the end."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run of a spec gives, whatever happens around it."""
+    """The part of a run's result that depends on its spec alone."""
 
     curves: Mapping[str, Curve]
     summary: Mapping[str, Any]
@@ -38,50 +38,52 @@ class Result:
 
 
 def results(session: Session, job_ids: Iterable[UUID]) -> dict[UUID, Result]:
-    """The results of these jobs, as they are stored."""
+    """Return the stored results of these jobs."""
     jobs = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(list(job_ids))))}
     curves = read.curves(session, list(jobs))
-    return {id_: Result(curves.get(id_, {}), _lasting(job.summary or {})) for id_, job in jobs.items()}
+    return {id_: Result(curves.get(id_, {}), _reproducible(job.summary or {})) for id_, job in jobs.items()}
 
 
-def _lasting(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """A summary without what depends on the machine's speed and memory."""
-    kept = {name: value for name, value in summary.items() if name not in ("train_seconds", "total_seconds", "memory")}
-    kept["metrics"] = {name: value for name, value in summary.get("metrics", {}).items() if name not in IN_SECONDS}
-    kept["target"] = (summary.get("target") or {}).get("step")
-    kept["state_bytes"] = (summary.get("memory") or {}).get("optimizer_state_bytes")
-    return kept
+def _reproducible(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a summary without the values that depend on the machine's speed and memory."""
+    result = {
+        name: value for name, value in summary.items() if name not in ("train_seconds", "total_seconds", "memory")
+    }
+    result["metrics"] = {name: value for name, value in summary.get("metrics", {}).items() if name not in IN_SECONDS}
+    result["target"] = (summary.get("target") or {}).get("step")
+    result["state_bytes"] = (summary.get("memory") or {}).get("optimizer_state_bytes")
+    return result
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What was promised about a job."""
+    """The expected result of an accepted job."""
 
     reference: Result | None
-    """Of an undisturbed run of the same spec; None for a job that has none."""
+    """Result of an undisturbed run of the same spec; None if there is none to compare with."""
     ends: frozenset[Reason]
 
 
 @dataclass
 class Ledger:
-    """The jobs that were accepted, and what is wrong with what became of them; for jobs alone in their tables."""
+    """The accepted jobs; finds the differences between the tables, which hold no other jobs, and their promises."""
 
     entries: dict[UUID, Entry] = field(default_factory=dict)
     unfinished: int = 0
-    """Jobs that were not at their end when it looked last."""
+    """Number of jobs that had not ended at the last look."""
     _ownerless_since: dict[tuple[UUID, int], float] = field(default_factory=dict)
     _ownerless: dict[UUID, float] = field(default_factory=dict)
 
     def accept(
         self, job_id: UUID | str, reference: Result | None, ends: Iterable[Reason] = (Reason.COMPLETED,)
     ) -> None:
-        """A job was accepted, and may end for these reasons."""
+        """Record that a job was accepted, and for which reasons it may end."""
         self.entries[UUID(str(job_id))] = Entry(reference, frozenset(ends))
 
-    # --- while they run ---
+    # --- while the jobs run ---
 
     def look(self, session: Session, living: Iterable[str], now: float | None = None) -> bool:
-        """Note which jobs run without a living worker, and since when; answers whether all jobs are at their end."""
+        """Record which jobs run without a live worker, and since when; return whether all jobs have ended."""
         now = time.monotonic() if now is None else now
         alive = set(living)
         rows = session.execute(
@@ -96,43 +98,43 @@ class Ledger:
         self.unfinished = len(rows)
         return not rows
 
-    def looked_away(self) -> None:
-        """The database did not answer, so that nobody could have taken a job back: its seconds do not count."""
+    def skip_look(self) -> None:
+        """Record that the database was unreachable: no job could be reclaimed, so the time does not count."""
         self._ownerless_since.clear()
 
     @property
     def longest_ownerless_seconds(self) -> float:
         return max(self._ownerless.values(), default=0.0)
 
-    # --- at their end ---
+    # --- after their end ---
 
     def problems(self, session: Session) -> list[str]:
-        """Everything that is not as it was promised, a line each."""
-        found = [
+        """Return every violation, a line each."""
+        problems = [
             f"{job_id}: ran {seconds:.0f} s without a living worker"
             for job_id, seconds in self._ownerless.items()
             if seconds > OWNERLESS_SECONDS
         ]
         rows = {job.id: job for job in session.scalars(select(Job))}
-        found += [f"{job_id}: accepted, and no longer there" for job_id in self.entries.keys() - rows.keys()]
-        found += [f"{job_id}: there, and nobody was told of it" for job_id in rows.keys() - self.entries.keys()]
+        problems += [f"{job_id}: accepted, but missing" for job_id in self.entries.keys() - rows.keys()]
+        problems += [f"{job_id}: stored, but never accepted" for job_id in rows.keys() - self.entries.keys()]
         events: dict[UUID, list[JobEvent]] = {}
         for event in session.scalars(select(JobEvent).order_by(JobEvent.job_id, JobEvent.seq)):
             events.setdefault(event.job_id, []).append(event)
         stored = results(session, rows)
         for job_id in self.entries.keys() & rows.keys():
             entry, job = self.entries[job_id], rows[job_id]
-            said = [
-                *_of_end(job, entry),
-                *_of_events(job, events.get(job_id, [])),
-                *_of_curves(stored[job_id].curves),
-                *_of_results(job, stored[job_id], entry),
+            violations = [
+                *_check_end(job, entry),
+                *_check_events(job, events.get(job_id, [])),
+                *_check_curves(stored[job_id].curves),
+                *_check_results(job, stored[job_id], entry),
             ]
-            found += [f"{job_id}: {problem}" for problem in said]
-        return found
+            problems += [f"{job_id}: {violation}" for violation in violations]
+        return problems
 
 
-def _of_end(job: Job, entry: Entry) -> Iterable[str]:
+def _check_end(job: Job, entry: Entry) -> Iterable[str]:
     if not JobStatus(job.status).is_final:
         yield f"is still {job.status} (attempt {job.attempt}, {job.failures} failures)"
     elif job.reason not in entry.ends:
@@ -141,9 +143,9 @@ def _of_end(job: Job, entry: Entry) -> Iterable[str]:
         yield f"{job.status}, but because of {job.reason}"
 
 
-def _of_events(job: Job, events: list[JobEvent]) -> Iterable[str]:
+def _check_events(job: Job, events: list[JobEvent]) -> Iterable[str]:
     if [event.seq for event in events] != list(range(1, len(events) + 1)) or job.seq != len(events):
-        yield f"its events are numbered {[event.seq for event in events]}, the last one being {job.seq}"
+        yield f"its events are numbered {[event.seq for event in events]}, the job's last one is {job.seq}"
     for before, after in pairwise(events):
         is_note = before.status == after.status == JobStatus.RUNNING and before.attempt == after.attempt
         if not is_note and JobStatus(after.status) not in TRANSITIONS[JobStatus(before.status)]:
@@ -157,26 +159,26 @@ def _of_events(job: Job, events: list[JobEvent]) -> Iterable[str]:
         yield f"is {job.status}, and its final events are {[(event.seq, event.status) for event in finals]}"
     attempts = [attempt for attempt, _ in groupby(e.attempt for e in events if e.status == JobStatus.RUNNING)]
     if attempts != list(range(1, job.attempt + 1)):
-        yield f"is at attempt {job.attempt}, and began the attempts {attempts}"
+        yield f"is at attempt {job.attempt}, but its events begin the attempts {attempts}"
 
 
-def _of_curves(curves: Mapping[str, Curve]) -> Iterable[str]:
+def _check_curves(curves: Mapping[str, Curve]) -> Iterable[str]:
     for name, curve in curves.items():
         if not (np.diff(curve.steps) > 0).all():
             at = curve.steps[1:][np.diff(curve.steps) <= 0]
-            yield f"{name} has a point doubled or out of order at step {at[0]}"
+            yield f"{name} has a duplicate or unordered point at step {at[0]}"
         if not (np.diff(curve.wall_seconds) >= 0).all():
             at = curve.steps[1:][np.diff(curve.wall_seconds) < 0]
             yield f"the wall-clock of {name} goes back at step {at[0]}"
 
 
-def _of_results(job: Job, result: Result, entry: Entry) -> Iterable[str]:
+def _check_results(job: Job, result: Result, entry: Entry) -> Iterable[str]:
     if entry.reference is None:
         return
     is_whole = job.reason in WHOLE
     last = max((int(curve.steps[-1]) for curve in result.curves.values()), default=0)
     for name in sorted(result.curves.keys() | entry.reference.curves.keys()):
-        yield from _of_curve(
+        yield from _check_curve(
             name, result.curves.get(name), entry.reference.curves.get(name), None if is_whole else last
         )
     if is_whole and result.summary != entry.reference.summary:
@@ -190,22 +192,23 @@ def _of_results(job: Job, result: Result, entry: Entry) -> Iterable[str]:
         yield f"is at step {job.step} after {result.summary['steps']} steps"
 
 
-def _of_curve(name: str, curve: Curve | None, expected: Curve | None, last: int | None) -> Iterable[str]:
-    """Compare a curve with the undisturbed run's: all of it, or, of a run cut off after step `last`, up to there.
+def _check_curve(name: str, curve: Curve | None, expected: Curve | None, last: int | None) -> Iterable[str]:
+    """Compare a curve with the undisturbed run's: all of it, or up to step `last` if the run ended there.
 
-    Of the last step itself some metrics may be missing: the run ended between two of them.
+    Some metrics of the last step may be missing: the run ended between two of them.
     """
     steps = np.empty(0, np.int64) if curve is None else curve.steps
-    wanted = np.empty(0, np.int64) if expected is None else expected.steps
+    expected_steps = np.empty(0, np.int64) if expected is None else expected.steps
     if last is not None:
-        must = wanted[wanted < last]
-        wanted = wanted[: max(len(must), min(len(steps), int((wanted <= last).sum())))]
-    if missing := sorted(set(wanted.tolist()) - set(steps.tolist())):
-        yield f"{name} lacks {len(missing)} of {len(wanted)} points, the first at step {missing[0]}"
-    elif more := sorted(set(steps.tolist()) - set(wanted.tolist())):
-        yield f"{name} has {len(more)} points too many, the first at step {more[0]}"
-    elif len(steps) == len(wanted) and name not in IN_SECONDS and curve is not None and expected is not None:
-        same = curve.values.view(np.int64) == expected.values[: len(wanted)].view(np.int64)  # to the bit
+        required = int((expected_steps < last).sum())
+        possible = int((expected_steps <= last).sum())
+        expected_steps = expected_steps[: max(required, min(len(steps), possible))]
+    if missing := sorted(set(expected_steps.tolist()) - set(steps.tolist())):
+        yield f"{name} lacks {len(missing)} of {len(expected_steps)} points, the first at step {missing[0]}"
+    elif extra := sorted(set(steps.tolist()) - set(expected_steps.tolist())):
+        yield f"{name} has {len(extra)} extra points, the first at step {extra[0]}"
+    elif len(steps) == len(expected_steps) and name not in IN_SECONDS and curve is not None and expected is not None:
+        same = curve.values.view(np.int64) == expected.values[: len(expected_steps)].view(np.int64)  # bitwise
         if not same.all():
             at = int(np.flatnonzero(~same)[0])
             yield (

@@ -1,4 +1,4 @@
-"""What jobs give when nothing happens to them: the numbers that all others are held against."""
+"""The results of jobs without faults, with which all others are compared."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tests.acceptance.faults.stack import PATIENCE_SECONDS, Stack
 from tests.waiting import until
 
 TRIES = 3
-"""A machine that does nothing for seconds has disturbed the run."""
+"""A machine that pauses for seconds disturbs a run, which is then repeated."""
 
 
 def undisturbed(stack: Stack, names: Iterable[str]) -> dict[str, Result]:
-    """The results of jobs that needed one attempt, by name; leaves no job behind."""
-    found: dict[str, Result] = {}
-    disturbed: list[str] = []
+    """Return the results of jobs that needed a single attempt, by name; leaves no jobs in the tables."""
+    references: dict[str, Result] = {}
+    messages: list[str] = []
     for _ in range(TRIES):
-        missing = [name for name in names if name not in found]
-        ids = {name: UUID(stack.caller.post("/v1/jobs", json=SPECS[name]).json()["id"]) for name in missing}
+        missing = [name for name in names if name not in references]
+        ids = {name: UUID(stack.client.post("/v1/jobs", json=SPECS[name]).json()["id"]) for name in missing}
         ledger = Ledger()
         for job_id in ids.values():
             ledger.accept(job_id, None, WHOLE)
@@ -36,11 +36,13 @@ def undisturbed(stack: Stack, names: Iterable[str]) -> dict[str, Result]:
         until(have_ended, PATIENCE_SECONDS)
         with database.transaction() as session:
             assert ledger.problems(session) == []
-            found_now = results(session, ids.values())
+            stored = results(session, ids.values())
             attempts = {row.id: row.attempt for row in session.execute(select(Job.id, Job.attempt))}
-            found |= {name: found_now[job_id] for name, job_id in ids.items() if attempts[job_id] == 1}
-            disturbed += [str(each) for each in session.scalars(select(JobEvent.message).where(JobEvent.message != ""))]
+            references |= {name: stored[job_id] for name, job_id in ids.items() if attempts[job_id] == 1}
+            messages += [
+                str(message) for message in session.scalars(select(JobEvent.message).where(JobEvent.message != ""))
+            ]
             session.execute(text("TRUNCATE jobs CASCADE"))
-        if len(found) == len(set(names)):
-            return found
-    raise AssertionError(f"this machine is too busy for a run without interruption: {disturbed}")
+        if len(references) == len(set(names)):
+            return references
+    raise AssertionError(f"this machine is too busy for a run without interruptions: {messages}")

@@ -1,4 +1,4 @@
-"""The jobs that faults are tried on: of one or two seconds each, on different ways through the engine."""
+"""The jobs of the fault tests: one or two seconds each, on different code paths of the engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole installation to hurt: real servers, the API and workers, each a process of its own, and a patient client."""
+"""A whole installation for fault injection: servers, API and workers as processes, and a client that retries."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ SETTINGS = FAST | {
     "KOTRAIN_JOB_MEMORY_BYTES": str(2 * 2**30),
 }
 PATIENCE_SECONDS = 90
-"""What anything may take on a machine that is busy with something else."""
+"""Limit of all waits, which allows for a busy machine."""
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
 
 class Api:
-    """The API as a process, on a port that stays the same when it is started again."""
+    """The API as a process, on the same port after each restart."""
 
     def __init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -52,15 +52,15 @@ class Api:
         )
 
     def ready(self) -> None:
-        """Wait until it answers."""
+        """Wait until it responds."""
 
-        def answers() -> bool:
+        def responds() -> bool:
             assert self.process.poll() is None, self.log()
             with suppress(httpx2.TransportError):
                 return httpx2.get(f"{self.url}/healthz", trust_env=False).is_success
             return False
 
-        until(answers, PATIENCE_SECONDS)
+        until(responds, PATIENCE_SECONDS)
 
     def kill(self) -> None:
         self.process.kill()
@@ -77,8 +77,8 @@ class Api:
         return os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).decode(errors="replace")
 
 
-class Caller:
-    """A client as a careful one is: what fails on the way, or meets a 503, is sent again with the same key."""
+class RetryingClient:
+    """A client that repeats a request with the same idempotency key after a transport error or a 5xx response."""
 
     def __init__(self, url: str, key: str) -> None:
         self._http = httpx2.Client(
@@ -100,18 +100,18 @@ class Caller:
         while True:
             with suppress(httpx2.TransportError):
                 response = self._http.request(method, path, **content)
-                under_way = response.status_code == 409 and "still being processed" in response.text
-                if response.status_code < 500 and not under_way:
+                is_processed = response.status_code == 409 and "still being processed" in response.text
+                if response.status_code < 500 and not is_processed:
                     return response
-            assert time.monotonic() < deadline, f"{method} {path} was not answered"
+            assert time.monotonic() < deadline, f"{method} {path} got no response"
             self.repeats += 1
             time.sleep(0.1)
 
 
-class Kin:
-    """Every process that descends from us: inside the block, whoever loses its parent becomes our own child."""
+class Descendants:
+    """The descendants of this process: inside the block, those that lose their parent become its children."""
 
-    def __enter__(self) -> Kin:
+    def __enter__(self) -> Descendants:
         self._before = set(children(os.getpid()))
         self._adopt(True)
         return self
@@ -122,17 +122,17 @@ class Kin:
         self._adopt(False)
 
     def orphans(self, roots: Iterable[int]) -> list[str]:
-        """The children that we did not start, as command lines; `roots` are those that we did."""
-        ours = {*roots, *self._before}
-        return [f"{pid} {command_line(pid)}" for pid in children(os.getpid()) if pid not in ours and alive(pid)]
+        """Command lines of the children that were adopted; `roots` are those that this process started."""
+        started = {*roots, *self._before}
+        return [f"{pid} {command_line(pid)}" for pid in children(os.getpid()) if pid not in started and alive(pid)]
 
     @staticmethod
-    def bury(roots: Iterable[int]) -> None:
-        """Wait for adopted children that have ended, and leave those that somebody else waits for."""
-        ours = set(roots)
+    def reap(roots: Iterable[int]) -> None:
+        """Wait for the adopted children that have ended; `roots` have other waiters."""
+        started = set(roots)
         with open(f"/proc/self/task/{os.getpid()}/children") as file:
             for pid in map(int, file.read().split()):
-                if pid not in ours and not alive(pid):
+                if pid not in started and not alive(pid):
                     with suppress(ChildProcessError):
                         os.waitpid(pid, os.WNOHANG)
 
@@ -150,22 +150,22 @@ def command_line(pid: int) -> str:
 
 
 class Stack:
-    """`with Stack(servers, key) as stack`: the API answers inside the block; workers are started as they are wanted.
+    """`with Stack(servers, key) as stack`: the API runs inside the block; workers are started on demand.
 
-    The settings of this process point to the servers, whose schema is there.
+    The settings of this process must point to the servers, whose database has its schema.
     """
 
     def __init__(self, servers: Embedded, key: str, settings: Mapping[str, str] = SETTINGS) -> None:
         self.servers, self.key, self._settings = servers, key, settings
-        self._kin = Kin()
+        self._descendants = Descendants()
         self._started: list[RunningWorker] = []
         self._roots: set[int] = set()
 
     def __enter__(self) -> Stack:
         forkserver()
-        self._kin.__enter__()
+        self._descendants.__enter__()
         self.api = Api()
-        self.caller = Caller(self.api.url, self.key)
+        self.client = RetryingClient(self.api.url, self.key)
         return self
 
     def __exit__(
@@ -173,26 +173,26 @@ class Stack:
     ) -> None:
         for worker in self._started:
             worker.end()
-        self.caller.close()
+        self.client.close()
         self.api.end()
-        self._kin.__exit__(kind, error, trace)
+        self._descendants.__exit__(kind, error, trace)
 
     # --- workers ---
 
     @property
     def workers(self) -> list[RunningWorker]:
-        """Those that run, also those that are stopped for a while or not ready yet."""
+        """The running workers, including those that are frozen or not ready yet."""
         return [worker for worker in self._started if worker.is_running]
 
     def start_worker(self, prefix: Sequence[str] = (), **settings: str) -> RunningWorker:
-        """Start one; it is not ready yet."""
+        """Start a worker, without waiting until it is ready."""
         worker = RunningWorker({**self._settings, **settings}, prefix)
         self._started.append(worker)
         self._roots.add(worker.pid)
         return worker
 
     def have_workers(self, number: int) -> list[RunningWorker]:
-        """At least so many, ready and with what the last test did to them undone."""
+        """Return at least `number` ready workers; thaw those that the last test froze."""
         for _ in range(number - len(self.workers)):
             self.start_worker()
         for worker in self.workers:
@@ -200,32 +200,32 @@ class Stack:
         return [worker.ready() for worker in self.workers]
 
     def worker_of(self, job: Mapping[str, Any]) -> RunningWorker:
-        """Who trains a job."""
+        """The worker that trains a job."""
         (owner,) = [worker for worker in self.workers if worker.is_ready and worker.id == job["worker"]]
         return owner
 
     def living(self) -> set[str]:
-        """The names of the workers that run and are not stopped."""
+        """Ids of the workers that run and are not frozen."""
         return {worker.id for worker in self._started if worker.is_living and worker.is_ready}
 
     @contextmanager
     def frozen(self, workers: Iterable[RunningWorker]) -> Iterator[None]:
-        """These do nothing inside the block."""
-        chosen = list(workers)
-        for worker in chosen:
+        """Freeze these workers inside the block."""
+        frozen_workers = list(workers)
+        for worker in frozen_workers:
             worker.signal(signal.SIGSTOP)
         try:
             yield
         finally:
-            for worker in chosen:
+            for worker in frozen_workers:
                 worker.signal(signal.SIGCONT)
 
-    # --- what is left of them ---
+    # --- remaining processes ---
 
     def strays(self) -> list[str]:
-        """Processes that nothing accounts for while no job runs: orphans, and training below a worker."""
+        """Unexpected processes while no job runs: orphans, and training processes."""
         roots = self._roots | {self.api.process.pid}
         roots |= {server.process.pid or 0 for server in (self.servers.postgres, self.servers.valkey)}
-        self._kin.bury(roots)
+        self._descendants.reap(roots)
         training = [f"{pid} trains below worker {worker.pid}" for worker in self.workers for pid in worker.training()]
-        return self._kin.orphans(roots) + training
+        return self._descendants.orphans(roots) + training

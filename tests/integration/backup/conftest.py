@@ -1,4 +1,4 @@
-"""Fixtures of these tests."""
+"""Two installations, the contents of the first, and a backup of it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,38 +13,46 @@ from service.operations.backup import backup
 from service.operations.embedded.servers import Embedded
 from service.storage import database
 from service.storage.files import store
-from tests.integration.backup.places import Place, fill
+from tests.integration.backup.installations import Installation, fill
 
 
 @pytest.fixture
-def places(servers: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Place, Place]]:
-    """Where a backup is made and where it goes; both empty. The first is entered."""
+def installations(
+    servers: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Installation, Installation]]:
+    """The source and the target of a backup, both empty; the source is active."""
     monkeypatch.setenv("KOTRAIN_BROKER_URL", servers.broker_url)
     names = ("backup_source", "backup_target")
     with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
         for name in names:
             admin.execute(f"CREATE DATABASE {name}")
-        here, there = (
-            Place(servers.database_url.replace("/kotrain?", f"/{name}?"), tmp_path / name, monkeypatch)
+        source, target = (
+            Installation(servers.database_url.replace("/kotrain?", f"/{name}?"), tmp_path / name, monkeypatch)
             for name in names
         )
-        here.enter()
-        yield here, there
+        source.activate()
+        yield source, target
         database.engine().dispose()
-        for made in (settings, database.engine, queue.celery, store):
-            made.cache_clear()
+        for cached in (settings, database.engine, queue.celery, store):
+            cached.cache_clear()
         for name in names:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
-def filled(places: tuple[Place, Place]) -> Claim:
-    """The first place is filled; the claim of its running job."""
+def target(installations: tuple[Installation, Installation]) -> Installation:
+    """The installation into which backups are restored."""
+    return installations[1]
+
+
+@pytest.fixture
+def filled(installations: tuple[Installation, Installation]) -> Claim:
+    """Fill the source; return the claim of its running job."""
     return fill()
 
 
 @pytest.fixture
-def made(filled: Claim, tmp_path: Path) -> Path:
-    """A backup of that."""
+def backup_file(filled: Claim, tmp_path: Path) -> Path:
+    """A backup of the source."""
     backup.create(tmp_path / "a.tar")
     return tmp_path / "a.tar"

@@ -1,4 +1,4 @@
-"""Backups that are damaged or do not fit: nothing is touched, and the reason is said."""
+"""Damaged and incompatible backups are refused with a reason, and nothing changes."""
 
 import io
 import resource
@@ -17,10 +17,10 @@ from service.operations.backup import archive, backup, pg_dump
 from service.operations.backup.archive import BackupError, Reader
 from service.storage import database, schema_version
 from service.storage.schema_version import Incompatible
-from tests.integration.backup.places import (
+from tests.integration.backup.installations import (
     CODE,
     fill,
-    is_untouched,
+    is_empty,
     restore,
     rows,
     run,
@@ -39,7 +39,7 @@ def layout(path: Path) -> dict[str, tarfile.TarInfo]:
 
 
 def rewritten(path: Path, change: Callable[[tarfile.TarInfo], None]) -> None:
-    """The same tar with members that `change` has renamed."""
+    """Rewrite a tar with members that `change` has modified."""
     with tarfile.open(path) as tar:
         members = [(member, tar.extractfile(member).read()) for member in tar]
     with tarfile.open(path, "w") as tar:
@@ -50,89 +50,89 @@ def rewritten(path: Path, change: Callable[[tarfile.TarInfo], None]) -> None:
 
 @pytest.fixture(scope="module")
 def contents() -> dict[str, bytes]:
-    """Of one backup for many tests, made by the first of them."""
+    """The bytes of one backup for all tests of the module; the first test creates it."""
     return {}
 
 
 class TestDamage:
-    """Whatever is wrong with the file is seen before anything is written."""
+    """All damage is detected before anything is written."""
 
     @pytest.fixture
-    def target(self, places, contents, tmp_path) -> Iterator[Path]:
-        made = tmp_path / "a.tar"
+    def copy(self, target, contents, tmp_path) -> Iterator[Path]:
+        backup_file = tmp_path / "a.tar"
         if contents:
-            made.write_bytes(contents["backup"])
+            backup_file.write_bytes(contents["backup"])
         else:
             fill()
-            backup.create(made)
-            contents["backup"] = made.read_bytes()
-        places[1].enter()
-        yield made
-        assert is_untouched(places[1])
+            backup.create(backup_file)
+            contents["backup"] = backup_file.read_bytes()
+        target.activate()
+        yield backup_file
+        assert is_empty(target)
 
     @pytest.mark.parametrize("where", ["content", "header"])
     @pytest.mark.parametrize("part", ["files", "database.dump", "manifest.json", "manifest.sha256"])
-    def test_a_flipped_bit(self, target, part, where):
-        (member,) = [found for name, found in layout(target).items() if name.startswith(part)][:1]
-        flipped(target, member.offset_data + member.size // 2 if where == "content" else member.offset + 3)
+    def test_flipped_bit_is_detected(self, copy, part, where):
+        member = next(member for name, member in layout(copy).items() if name.startswith(part))
+        flipped(copy, member.offset_data + member.size // 2 if where == "content" else member.offset + 3)
         with pytest.raises(BackupError, match=r"damaged.*: use (another backup|a file created by)"):
-            restore(target)
+            restore(copy)
 
-    def test_a_truncated_file(self, target):
-        whole = target.read_bytes()
-        ends = [member.offset_data + (member.size + 511) // 512 * 512 for member in layout(target).values()]
+    def test_truncated_file_is_detected(self, copy):
+        whole = copy.read_bytes()
+        ends = [member.offset_data + (member.size + 511) // 512 * 512 for member in layout(copy).values()]
         for length in (len(whole) // 3, *ends[:-1], ends[-1] - 500):
-            target.write_bytes(whole[:length])
+            copy.write_bytes(whole[:length])
             with pytest.raises(BackupError, match=r"is damaged \(.*\): use another backup$"):
-                restore(target)
+                restore(copy)
 
     @pytest.mark.parametrize("content", [b"", b"something else", bytes(20_480)])
-    def test_no_backup(self, target, content):
-        target.write_bytes(content)
+    def test_file_that_is_no_backup_is_refused(self, copy, content):
+        copy.write_bytes(content)
         with pytest.raises(
             BackupError,
             match=r"is not a kotrain backup, or is damaged: use a file created by `kotrain backup`|manifest.* missing",
         ):
-            restore(target)
+            restore(copy)
 
-    def test_no_file(self, target, tmp_path):
+    def test_missing_file_is_refused(self, copy, tmp_path):
         for name in ("nothing", "."):
             with pytest.raises(BackupError, match=r"cannot read .*: give the path of a backup"):
                 restore(tmp_path / name)
 
-    def test_another_tar(self, target, tmp_path):
-        with tarfile.open(target, "w") as tar:
+    def test_other_tar_is_refused(self, copy, tmp_path):
+        with tarfile.open(copy, "w") as tar:
             tar.add(__file__, "notes.txt")
         with pytest.raises(BackupError, match="manifest, the last part, is missing"):
-            restore(target)
+            restore(copy)
 
     @pytest.mark.parametrize("name", ["/etc/x", "../x", "files/../../x", "files//x", "./files/x", "files/./x"])
-    def test_a_name_that_leads_out(self, target, name):
+    def test_entry_outside_the_folder_is_refused(self, copy, name):
         def rename(member: tarfile.TarInfo) -> None:
             member.name = name if member.name.startswith("files/") else member.name
 
-        rewritten(target, rename)
+        rewritten(copy, rename)
         with pytest.raises(BackupError, match="is not a kotrain backup: unexpected entry"):
-            restore(target)
+            restore(copy)
 
-    def test_a_link(self, target):
+    def test_link_is_refused(self, copy):
         def link(member: tarfile.TarInfo) -> None:
             if member.name.startswith("files/"):
                 member.type, member.linkname, member.size = tarfile.SYMTYPE, "/etc/passwd", 0
 
-        rewritten(target, link)
+        rewritten(copy, link)
         with pytest.raises(BackupError, match="is not a kotrain backup: unexpected entry"):
-            restore(target)
+            restore(copy)
 
-    def test_a_part_too_many(self, target):
-        with tarfile.open(target, "a") as tar:
+    def test_extra_entry_is_refused(self, copy):
+        with tarfile.open(copy, "a") as tar:
             tar.add(__file__, "files/notes.txt")
         with pytest.raises(BackupError, match="its parts differ from its manifest"):
-            restore(target)
+            restore(copy)
 
 
 def with_manifest(path: Path, **changed: object) -> None:
-    """The same backup, saying something else of itself."""
+    """Rewrite a backup with fields of its manifest changed."""
     with Reader(path) as reader, path.with_suffix(".changed").open("wb") as file:
         writer = archive.Writer(file)
         for part in reader.manifest.parts:
@@ -143,90 +143,90 @@ def with_manifest(path: Path, **changed: object) -> None:
 
 
 class TestRefusals:
-    def test_a_newer_schema(self, places, made):
-        with_manifest(made, schema_number=CODE + 2, oldest_code=CODE + 1)
-        places[1].enter()
+    def test_newer_schema_is_refused(self, target, backup_file):
+        with_manifest(backup_file, schema_number=CODE + 2, oldest_code=CODE + 1)
+        target.activate()
         with pytest.raises(Incompatible, match=f"supports schema {CODE}, the backup requires {CODE + 1} or newer"):
-            restore(made)
-        assert is_untouched(places[1])
+            restore(backup_file)
+        assert is_empty(target)
 
-    def test_a_newer_schema_that_this_code_can_use(self, places, made, tmp_path):
+    def test_newer_schema_that_supports_this_code_is_restored(self, target, backup_file, tmp_path):
         run("UPDATE alembic_version SET version_num = :number", number=f"{CODE + 2:04}")
         backup.create(tmp_path / "newer.tar")
-        places[1].enter()
+        target.activate()
         assert restore(tmp_path / "newer.tar").jobs == 4
         with database.engine().connect() as connection:
             assert schema_version.read(connection).number == CODE + 2
 
-    def test_another_format(self, places, made):
-        with_manifest(made, format=2)
+    def test_other_format_is_refused(self, backup_file):
+        with_manifest(backup_file, format=2)
         with pytest.raises(BackupError, match="by an incompatible version of kotrain: restore it with that version"):
-            restore(made)
+            restore(backup_file)
 
-    def test_an_older_server(self, places, made):
-        with_manifest(made, postgres=99)
-        places[1].enter()
+    def test_older_server_is_refused(self, target, backup_file):
+        with_manifest(backup_file, postgres=99)
+        target.activate()
         with pytest.raises(
             BackupError, match="is of PostgreSQL 99, this server is 18: use a server of version 99 or newer"
         ):
-            restore(made)
+            restore(backup_file)
 
-    def test_a_target_that_is_in_use(self, places, made):
+    def test_target_with_jobs_is_refused(self, backup_file):
         with pytest.raises(BackupError, match="already has 1 users and 4 jobs: restore into an empty one"):
-            restore(made)
+            restore(backup_file)
         assert len(rows("jobs")) == 4
 
-    def test_a_target_with_a_user_only(self, places, made):
-        places[1].enter()
+    def test_target_with_a_user_is_refused(self, target, backup_file):
+        target.activate()
         database.migrate()
         api_keys.create("bob")
         with pytest.raises(BackupError, match="already has 1 users and 0 jobs"):
-            restore(made)
+            restore(backup_file)
 
-    def test_a_target_with_a_newer_schema(self, places, made):
-        places[1].enter()
+    def test_target_with_a_newer_schema_is_refused(self, target, backup_file):
+        target.activate()
         database.migrate()
         run("UPDATE alembic_version SET version_num = :number", number=f"{CODE + 2:04}")
         with pytest.raises(BackupError, match="has the newer schema"):
-            restore(made)
+            restore(backup_file)
 
-    def test_a_target_that_kotrain_is_connected_to(self, places, made):
-        places[1].enter()
+    def test_target_with_open_connections_is_refused(self, target, backup_file):
+        target.activate()
         with (
-            psycopg.connect(places[1].url.replace("+psycopg", ""), application_name="kotrain"),
+            psycopg.connect(target.url.replace("+psycopg", ""), application_name="kotrain"),
             pytest.raises(BackupError, match=r"kotrain has 1 open connections .*: stop its API and workers first"),
         ):
-            restore(made)
+            restore(backup_file)
 
-    def test_what_cannot_be_loaded_leaves_nothing(self, places, made, monkeypatch):
-        """A table of somebody else is in the way: neither our tables nor our files stay."""
-        places[1].enter()
+    def test_failed_restore_leaves_nothing(self, target, backup_file, monkeypatch):
+        """A foreign table of the same name blocks the restore: neither our tables nor our files remain."""
+        target.activate()
         run("CREATE TABLE jobs (mine text)")
         run("INSERT INTO jobs VALUES ('precious')")
         with pytest.raises(BackupError, match=r'pg_restore failed: .*relation "jobs" already exists'):
-            restore(made)
+            restore(backup_file)
         assert rows("jobs") == [{"mine": "precious"}]
-        assert is_untouched(places[1])
+        assert is_empty(target)
 
-    def test_an_empty_database_has_no_backup(self, places, tmp_path):
+    def test_backup_of_an_empty_database_is_refused(self, installations, tmp_path):
         with pytest.raises(BackupError, match="nothing to back up"):
             backup.create(tmp_path / "a.tar")
         assert list(tmp_path.glob("*.tar*")) == []
 
-    def test_a_file_that_exists(self, made, tmp_path):
-        before = made.read_bytes()
+    def test_existing_file_is_not_overwritten(self, backup_file, tmp_path):
+        before = backup_file.read_bytes()
         with pytest.raises(BackupError, match="already exists: choose another file"):
-            backup.create(made)
+            backup.create(backup_file)
         (tmp_path / "b.tar.new").touch()
         with pytest.raises(BackupError, match="another backup is running; if it was killed"):
             backup.create(tmp_path / "b.tar")
         with pytest.raises(BackupError, match="No such file or directory"):
             backup.create(tmp_path / "no" / "folder.tar")
-        assert made.read_bytes() == before
+        assert backup_file.read_bytes() == before
         assert (tmp_path / "b.tar.new").exists()
 
-    def test_a_full_disk_leaves_nothing(self, filled, tmp_path):
-        """A real one: the limit on the size of files that this process may write counts like it."""
+    def test_full_disk_leaves_no_partial_backup(self, filled, tmp_path):
+        """The limit on file sizes of this process (RLIMIT_FSIZE) stands for the full disk."""
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, before[1]))
@@ -238,12 +238,12 @@ class TestRefusals:
             signal.signal(signal.SIGXFSZ, handler)
         assert list(tmp_path.glob("*.tar*")) == []
 
-    def test_without_the_programs(self, filled, tmp_path):
+    def test_missing_pg_dump_is_named(self, filled, tmp_path):
         with pytest.raises(BackupError, match=r"pg_dump of PostgreSQL 99 or newer is required \(installed: .*18"):
             pg_dump.find("pg_dump", 99)
 
 
-def test_no_password_is_on_a_command_line(filled, monkeypatch, tmp_path):
+def test_command_lines_contain_no_password(filled, monkeypatch, tmp_path):
     secret = settings().database_url.split(":")[2].partition("@")[0]
     lines = []
     start = subprocess.Popen
@@ -260,10 +260,10 @@ def test_no_password_is_on_a_command_line(filled, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("", "is not a file name"), (".", "is not a file name"), (300 * "a", "too long")]
+    ("name", "message"), [("", "is not a file name"), (".", "is not a file name"), (300 * "a", "too long")]
 )
-def test_names_that_are_none(places, tmp_path, monkeypatch, name, says):
+def test_invalid_file_names_are_refused(installations, tmp_path, monkeypatch, name, message):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(BackupError, match=says):
+    with pytest.raises(BackupError, match=message):
         backup.create(Path(name))
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Fixtures of these tests."""
+"""A worker, and the API as called by two users."""
 
 from datetime import timedelta
 
@@ -9,12 +9,12 @@ from service.accounts import api_keys
 from service.storage import database
 from service.storage.tables import Worker
 from tests.clients import client
-from tests.integration.comparisons.asking import WORKER
+from tests.integration.comparisons.comparison_calls import WORKER
 
 
 @pytest.fixture
 def worker(empty):
-    """A worker that is known to be up, beyond the short lease of tests; nothing runs but what a test says."""
+    """A worker that counts as up for an hour; it runs nothing, the tests finish the jobs."""
     with database.transaction() as session:
         session.add(Worker(**WORKER, heartbeat_at=func.clock_timestamp() + timedelta(hours=1)))
 

@@ -1,4 +1,4 @@
-"""`/v1/comparisons/{id}/curves` on stored curves, by hand."""
+"""`GET /v1/comparisons/{id}/curves`, checked against values computed by hand."""
 
 import tracemalloc
 from uuid import UUID
@@ -10,16 +10,16 @@ from service.metrics import read, write
 from service.specs.states import Reason
 from service.storage import database
 from service.storage.tables import ComparisonCell, Job
-from tests.integration.at_work import do
-from tests.integration.comparisons.asking import ask, job_ids, work
+from tests.integration.comparisons.comparison_calls import finish_all, job_ids, start
+from tests.integration.job_calls import do
 
 
 @pytest.fixture
 def ended(ada):
-    """Two optimizers, three seeds each, without tuning; run k of an optimizer has val_accuracy 0.1 k at all steps."""
+    """Two optimizers with three seeds each, without tuning; run k of each has val_accuracy 0.1 k at all steps."""
     optimizers = [{"name": "adam", "params": {"lr": 0.01}}, {"name": "sgd", "params": {"lr": 0.1}}]
-    comparison = ask(ada, optimizers=optimizers, tuning=None)
-    work()
+    comparison = start(ada, optimizers=optimizers, tuning=None)
+    finish_all()
     with database.transaction() as session:
         cells = session.execute(
             select(ComparisonCell.job_id, ComparisonCell.seed, ComparisonCell.optimizer).where(
@@ -38,22 +38,22 @@ def curves(ada, comparison, **query):
     return ada.get(f"/v1/comparisons/{comparison['id']}/curves", params=query)
 
 
-def test_mean_and_range_of_the_runs(ada, ended):
-    found = curves(ada, ended).json()
-    assert (found["metric"], found["along"], found["task"]) == ("val_accuracy", "steps", "digits mlp")
-    assert [band["runs"] for band in found["bands"]] == [3, 3]
-    for band in found["bands"]:
+def test_bands_have_the_mean_and_range_of_the_runs(ada, ended):
+    answer = curves(ada, ended).json()
+    assert (answer["metric"], answer["along"], answer["task"]) == ("val_accuracy", "steps", "digits mlp")
+    assert [band["runs"] for band in answer["bands"]] == [3, 3]
+    for band in answer["bands"]:
         assert band["x"] == [10, 20, 30]
         assert band["mean"] == pytest.approx([0.2] * 3)
         assert band["low"] == pytest.approx([0.1] * 3)
         assert band["high"] == pytest.approx([0.3] * 3)
-    assert sorted(round(one["value"], 3) for one in found["finals"]) == [0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
-    assert {UUID(one["job"]) for one in found["finals"]} == job_ids(ended)
+    assert sorted(round(final["value"], 3) for final in answer["finals"]) == [0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
+    assert {UUID(final["job"]) for final in answer["finals"]} == job_ids(ended)
 
 
-def test_curves_over_time(ada, ended):
-    found = curves(ada, ended, along="wall_seconds").json()
-    assert {band["x"][-1] for band in found["bands"]} == {3.0, 4.0}
+def test_curves_along_wall_clock_time(ada, ended):
+    answer = curves(ada, ended, along="wall_seconds").json()
+    assert {band["x"][-1] for band in answer["bands"]} == {3.0, 4.0}
 
 
 def test_spike_survives_thinning(ada, ended):
@@ -70,7 +70,7 @@ def test_spike_survives_thinning(ada, ended):
 
 
 def test_curves_are_read_as_arrays(ada, ended):
-    """Which would be some 150 bytes a point; the arrays themselves are 24."""
+    """Python objects would take about 150 bytes per point; the arrays take 24."""
     points, job = 200_000, job_ids(ended).pop()
     do(write.append, [(job, {"train_loss": (list(range(points)), [0.123] * points, [1.5] * points)})])
     tracemalloc.start()
@@ -84,21 +84,21 @@ def test_curves_are_read_as_arrays(ada, ended):
     )  # fmt: skip
 
 
-def test_unmeasured_metric(ada, ended):
-    found = curves(ada, ended, metric="weight_correlation").json()
-    assert (found["bands"], found["diverged"], found["finals"]) == ([], [], [])
+def test_unmeasured_metric_has_no_curves(ada, ended):
+    answer = curves(ada, ended, metric="weight_correlation").json()
+    assert (answer["bands"], answer["diverged"], answer["finals"]) == ([], [], [])
 
 
 def test_diverged_run_is_separate(ada):
     optimizers = [{"name": "adam", "params": {"lr": 0.01}}, {"name": "sgd", "params": {"lr": 0.1}}]
-    comparison = ask(ada, optimizers=optimizers, tuning=None, seeds=2)
-    work(reason=Reason.DIVERGED)
+    comparison = start(ada, optimizers=optimizers, tuning=None, seeds=2)
+    finish_all(reason=Reason.DIVERGED)
     with database.transaction() as session:
         jobs = session.scalars(select(Job.id)).all()
         write.append(session, [(job, {"val_accuracy": ([10, 20], [0.5, float("nan")], [1.0, 2.0])}) for job in jobs])
-    found = curves(ada, comparison).json()
-    assert (found["bands"], found["finals"]) == ([], [])
-    assert [(one["x"], one["y"]) for one in found["diverged"]] == [([10], [0.5])] * 4
+    answer = curves(ada, comparison).json()
+    assert (answer["bands"], answer["finals"]) == ([], [])
+    assert [(curve["x"], curve["y"]) for curve in answer["diverged"]] == [([10], [0.5])] * 4
 
 
 @pytest.mark.parametrize(
@@ -111,5 +111,5 @@ def test_invalid_queries_have_pointers(ada, ended, query, pointer):
     assert answer.json()["errors"][0]["pointer"] == pointer
 
 
-def test_unknown_comparison_is_404(ada):
+def test_unknown_comparison_returns_404(ada):
     assert ada.get("/v1/comparisons/01a21fdd-08c9-7762-af07-8b4c8b69799f/curves").status_code == 404

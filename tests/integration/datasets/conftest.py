@@ -1,4 +1,4 @@
-"""The API with a data folder that only this test uses."""
+"""The API with a data folder for one test."""
 
 import io
 
@@ -13,7 +13,7 @@ from tests.unit.service.datasets.uploads.files import folders
 
 @pytest.fixture
 def data_dir(schema, tmp_path, monkeypatch):
-    """An own data folder, and room for uploads of 3 MB."""
+    """A data folder for one test, with uploads limited to 3 MB."""
     monkeypatch.setenv("KOTRAIN_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("KOTRAIN_MAX_UPLOAD_BYTES", "3000000")
     settings.cache_clear()
@@ -29,7 +29,7 @@ def api(data_dir, key):
 
 @pytest.fixture
 def send(api, tmp_path):
-    """Register a data set; by default a zip archive of images of three classes, four each."""
+    """Upload a data set: by default a zip archive of images, four for each of three classes."""
 
     def send(name="flowers", content=None, **query):
         if content is None:
@@ -47,7 +47,7 @@ def npz(**arrays) -> bytes:
 
 @pytest.fixture
 def as_user():
-    """Headers of another user."""
+    """Create a user's key and return its headers."""
 
     def headers(name, *, admin=False):
         return {"Authorization": f"Bearer {api_keys.create(name, admin=admin)}"}

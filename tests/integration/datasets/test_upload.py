@@ -1,4 +1,4 @@
-"""Files that come in over HTTP: taken, shown, or refused without a trace."""
+"""Uploads over HTTP: registered and listed, or refused without leaving files."""
 
 import asyncio
 import base64
@@ -26,8 +26,8 @@ LABELS = np.arange(30) % 3
 CSV = csv_of(30).encode()
 
 
-def left(data_dir) -> list[str]:
-    """Everything that lies in the data folder."""
+def files_in(data_dir) -> list[str]:
+    """Relative paths of all files in the data folder."""
     return sorted(str(path.relative_to(data_dir)) for path in data_dir.rglob("*") if path.is_file())
 
 
@@ -40,11 +40,11 @@ def problem(response, status, pointer=None) -> str:
     return body["detail"]
 
 
-def test_a_zip_of_images(api, send, data_dir):
-    made = send()
-    assert made.status_code == 201, made.text
-    assert made.headers["location"] == "/v1/datasets/images/flowers"
-    body = made.json()
+def test_zip_of_images_is_registered(api, send, data_dir):
+    response = send()
+    assert response.status_code == 201, response.text
+    assert response.headers["location"] == "/v1/datasets/images/flowers"
+    body = response.json()
     expected = {
         "name": "images/flowers",
         "kind": "image",
@@ -66,13 +66,13 @@ def test_a_zip_of_images(api, send, data_dir):
     assert [record["label"] for record in body["preview"]] == list(CLASSES) * 3
     url = body["preview"][0]["image"]
     assert Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,")))).size == (8, 6)
-    assert api.get(made.headers["location"]).json() == body
+    assert api.get(response.headers["location"]).json() == body
     names = ("data.npz", "dataset.json", "preview.json")
-    assert left(data_dir) == [f"own/images/flowers/{name}" for name in names]
+    assert files_in(data_dir) == [f"own/images/flowers/{name}" for name in names]
 
 
 @pytest.mark.parametrize(
-    ("query", "content", "name", "shown"),
+    ("query", "content", "name", "record"),
     [
         ({"format": "csv"}, CSV, "tables/mine", {"values": [0.0, 0.0]}),
         ({"format": "csv", "label": "kind"}, CSV.replace(b"label", b"kind"), "tables/mine", {"values": [0.0, 0.0]}),
@@ -81,53 +81,53 @@ def test_a_zip_of_images(api, send, data_dir):
         ({"format": "npz"}, npz(x=np.zeros((30, 4, 4)), y=LABELS), "images/mine", {}),
     ],
 )
-def test_other_formats(api, send, query, content, name, shown):
-    made = send("mine", content, **query)
-    assert made.status_code == 201, made.text
-    body = made.json()
+def test_other_formats_are_registered(api, send, query, content, name, record):
+    response = send("mine", content, **query)
+    assert response.status_code == 201, response.text
+    body = response.json()
     assert (body["name"], body["records"], sum(body["test_per_class"])) == (name, 24, 6)
-    assert any(record.items() >= shown.items() for record in body["preview"])
+    assert any(preview.items() >= record.items() for preview in body["preview"])
 
 
-def test_parquet_and_long_texts(send, tmp_path):
+def test_parquet_is_registered_and_long_texts_are_cut_in_the_preview(send, tmp_path):
     file = parquet(tmp_path / "a", text=["x" * 300] * 30, label=LABELS)
     body = send("mine", file.read_bytes(), format="parquet").json()
     assert body["preview"][0]["text"] == "x" * 200
 
 
-def test_lists_name_it(api, send):
+def test_uploads_are_in_the_list_and_in_the_catalog(api, send):
     send()
-    listed = {one["name"]: one for one in api.get("/v1/datasets").json()["data"]}
+    listed = {entry["name"]: entry for entry in api.get("/v1/datasets").json()["data"]}
     assert listed["digits"].items() >= {"own": False, "owner": None, "present": True, "records": 1000}.items()
     assert listed["mnist"]["fetch"] == "kotrain data fetch mnist"
     own = listed["images/flowers"]
     assert own.items() >= {"own": True, "owner": "ada", "records": 9}.items()
-    entry = next(one for one in api.get("/v1/catalog").json()["datasets"] if one["name"] == "images/flowers")
+    entry = next(entry for entry in api.get("/v1/catalog").json()["datasets"] if entry["name"] == "images/flowers")
     assert entry.items() >= {"kind": "image", "classes": 3, "present": True, "fetch": None}.items()
     assert entry["params"]["properties"].keys() == {"split_seed", "limit"}
 
 
-def test_more_than_another_body_may_have(send):
+def test_upload_may_be_larger_than_other_bodies(send):
     x = np.random.default_rng(0).normal(size=(30, 10_000))
     assert send("wide", npz(x=x, y=LABELS), format="npz").json()["shape"] == [10_000]
 
 
 class TestTooLarge:
-    SENTENCE = "the file is larger than the limit of 3,000,000 bytes (KOTRAIN_MAX_UPLOAD_BYTES)"
+    DETAIL = "the file is larger than the limit of 3,000,000 bytes (KOTRAIN_MAX_UPLOAD_BYTES)"
 
-    def test_as_it_was_announced(self, send, data_dir):
+    def test_announced_size_is_refused_unread(self, send, data_dir):
         response = send(content=b"x" * 3_000_001)
-        assert problem(response, 413) == self.SENTENCE
+        assert problem(response, 413) == self.DETAIL
         assert response.headers["connection"] == "close"
         assert not data_dir.exists()  # nothing was read
 
-    def test_without_being_announced(self, send, data_dir):
+    def test_unannounced_size_is_refused_while_reading(self, send, data_dir):
         pieces = (b"x" * 1_000_000 for _ in range(4))
-        assert problem(send(content=pieces), 413) == self.SENTENCE
-        assert left(data_dir) == []
+        assert problem(send(content=pieces), 413) == self.DETAIL
+        assert files_in(data_dir) == []
 
 
-def test_wrong_queries(send, data_dir):
+def test_invalid_queries_are_refused_unread(send, data_dir):
     for name in ("Flowers", "../flowers", ".flowers", "", "x" * 49, "flowers\n"):
         problem(send(name), 422, "name")
     for pointer, value in {"format": "pickle", "image_size": 1000, "colour": "red", "label": ""}.items():
@@ -137,36 +137,36 @@ def test_wrong_queries(send, data_dir):
     assert not data_dir.exists()
 
 
-def test_contents_that_cannot_be_taken_leave_nothing(send, data_dir):
+def test_invalid_contents_leave_no_files(send, data_dir):
     detail = problem(send(content=CSV.replace(b"3,1.5", b"3,so"), format="csv"), 422, "")
     assert detail == "row 5, column 'b' is not a number: 'so'"
     assert problem(send(content=b""), 422, "") == "the file is empty"
     problem(send(content=CSV, format="csv", label="kind"), 422, "label")
-    assert left(data_dir) == []
+    assert files_in(data_dir) == []
     assert list((data_dir / "own/.arriving").iterdir()) == []
 
 
-def test_without_a_key(api, send, data_dir):
+def test_key_is_required(api, send, data_dir):
     del api.headers["Authorization"]
     problem(send(), 401)
     assert not data_dir.exists()
 
 
-class TestTaken:
-    def test_before_it_is_sent(self, send):
+class TestNameInUse:
+    def test_is_refused_before_the_content_is_read(self, send):
         send()
         assert "data set 'images/flowers' already exists" in problem(send(content=b"not even read"), 409)
 
-    def test_once_it_is_known_what_it_is(self, send, data_dir):
+    def test_is_refused_once_the_kind_of_data_is_known(self, send, data_dir):
         send("mine", CSV, format="csv")
-        before = left(data_dir)
+        before = files_in(data_dir)
         assert "data set 'tables/mine' already exists" in problem(send("mine", CSV, format="csv"), 409)
         assert send("mine", npz(x=np.zeros((30, 4, 4)), y=LABELS), format="npz").status_code == 201  # of another kind
-        assert [path for path in left(data_dir) if "tables" in path] == before
+        assert [path for path in files_in(data_dir) if "tables" in path] == before
 
 
-def test_broken_off(api, data_dir, key):
-    """The client is gone in the middle: nothing stays, and no bug is logged."""
+def test_disconnect_leaves_no_files_and_logs_no_error(api, data_dir, key):
+    """The client disconnects in the middle of the upload."""
     sent = []
     messages = [{"type": "http.request", "body": b"x" * 100, "more_body": True}, {"type": "http.disconnect"}]
     scope = {
@@ -184,44 +184,44 @@ def test_broken_off(api, data_dir, key):
     async def receive():
         return messages.pop(0)
 
-    async def answer(message):
+    async def send(message):
         sent.append(message)
 
-    asyncio.run(create_app()(scope, receive, answer))
+    asyncio.run(create_app()(scope, receive, send))
     assert sent[0]["status"] == 400
-    assert left(data_dir) == []
+    assert files_in(data_dir) == []
     assert list((data_dir / "own/.arriving").iterdir()) == []
 
 
-def test_what_dead_uploads_left_is_removed_after_a_day(send, data_dir):
+def test_files_of_dead_uploads_are_removed_after_a_day(send, data_dir):
     for name, hours in (("dead", 25), ("alive", 23)):
         folder = data_dir / "own/.arriving" / name
         folder.mkdir(parents=True)
-        then = time.time() - hours * 3600
-        os.utime(folder, (then, then))
+        modified_at = time.time() - hours * 3600
+        os.utime(folder, (modified_at, modified_at))
     assert send().status_code == 201
     assert [path.name for path in (data_dir / "own/.arriving").iterdir()] == ["alive"]
 
 
-def test_a_data_folder_that_takes_nothing(send, data_dir):
+def test_returns_503_if_the_data_folder_is_not_writable(send, data_dir):
     data_dir.mkdir()
     (data_dir / "own").write_text("no folder")
     assert "cannot write to the data folder: Not a directory" in problem(send(), 503)
 
 
-def test_a_description_that_cannot_be_read_is_none(api, send, data_dir):
+def test_data_set_with_an_unreadable_description_does_not_exist(api, send, data_dir):
     send()
     (data_dir / "own/images/flowers/dataset.json").write_text('{"version": 2}')
     assert describe("images/flowers", data_dir) is None
     problem(api.get("/v1/datasets/images/flowers"), 404)
-    assert "images/flowers" not in {one["name"] for one in api.get("/v1/datasets").json()["data"]}
+    assert "images/flowers" not in {entry["name"] for entry in api.get("/v1/datasets").json()["data"]}
 
 
-def test_a_description_is_read_again_after_a_failure(api, send, data_dir):
-    """As with too many open files: the data set is there again once they are closed."""
+def test_description_is_read_again_after_a_failure(api, send, data_dir):
+    """For example too many open files: the data set is found again once they are closed."""
     send()
-    other = data_dir / "own/images/flowers/dataset.json"
-    os.utime(other, ns=(1, 1))  # nothing is remembered of this one
+    description = data_dir / "own/images/flowers/dataset.json"
+    os.utime(description, ns=(1, 1))  # another time of modification: it is not cached
     open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, open_files[1]))
     try:
@@ -231,18 +231,18 @@ def test_a_description_is_read_again_after_a_failure(api, send, data_dir):
     assert describe("images/flowers", data_dir) is not None
 
 
-def test_uploads_at_the_same_time(data_dir):
-    """One looks for what dead uploads left while others come and go."""
+def test_concurrent_uploads_do_not_disturb_each_other(data_dir):
+    """Each upload removes what dead uploads left while others begin and end."""
     errors = []
 
-    def come_and_go():
+    def begin_and_end():
         try:
             for _ in range(300):
                 arrive(data_dir, 1).remove()
         except Unavailable as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+    threads = [threading.Thread(target=begin_and_end) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -250,40 +250,40 @@ def test_uploads_at_the_same_time(data_dir):
     assert errors == []
 
 
-class TestTurns:
-    """While a file is read, others wait, and they take nothing away from other requests."""
+class TestQueue:
+    """Uploads are read one at a time; the others wait in a queue that does not block other requests."""
 
     @pytest.fixture
     def reading(self):
-        """A file that is being read until the event is set."""
+        """An upload that is being read until this event is set."""
         done = threading.Event()
         UPLOADS.submit(done.wait)
         yield done
         done.set()
         until(lambda: len(UPLOADS) == 0)
 
-    def test_one_at_a_time_and_the_rest_goes_on(self, api, send, reading, monkeypatch):
-        monkeypatch.setattr(UPLOADS, "max_waiting", 50)  # more than there are threads
+    def test_waiting_uploads_do_not_block_other_requests(self, api, send, reading, monkeypatch):
+        monkeypatch.setattr(UPLOADS, "max_waiting", 50)  # more than the threads
         with ThreadPoolExecutor(45) as pool:
-            sent = [pool.submit(send, f"mine-{number}", CSV, format="csv") for number in range(45)]
+            requests = [pool.submit(send, f"mine-{number}", CSV, format="csv") for number in range(45)]
             until(lambda: len(UPLOADS) == 46)
             assert api.get("/v1/me").status_code == 200
-            assert not any(one.done() for one in sent)
+            assert not any(request.done() for request in requests)
             reading.set()
-            assert {one.result().status_code for one in sent} == {201}
+            assert {request.result().status_code for request in requests} == {201}
 
-    def test_not_too_many_wait(self, send, reading):
+    def test_returns_503_when_queue_is_full(self, send, reading):
         with ThreadPoolExecutor(UPLOADS.max_waiting) as pool:
-            sent = [pool.submit(send, f"mine-{number}", CSV, format="csv") for number in range(UPLOADS.max_waiting)]
+            requests = [pool.submit(send, f"mine-{number}", CSV, format="csv") for number in range(UPLOADS.max_waiting)]
             until(lambda: len(UPLOADS) == UPLOADS.max_waiting + 1)
             refused = send("mine", CSV, format="csv")
             assert problem(refused, 503) == "the queue of uploads is full (8 waiting); try again in a few seconds"
             assert refused.headers["retry-after"] == "5"
             reading.set()
-            assert {one.result().status_code for one in sent} == {201}
+            assert {request.result().status_code for request in requests} == {201}
 
 
-def test_absent(api):
+def test_unknown_data_set_returns_404(api):
     for method in ("GET", "DELETE"):
         detail = problem(api.request(method, "/v1/datasets/images/flowers"), 404)
         assert detail == "unknown data set 'images/flowers'; no data set is registered yet (POST /v1/datasets)"
@@ -293,6 +293,6 @@ def test_absent(api):
             problem(api.request(method, f"/v1/datasets/images/{name}"), 404)
 
 
-def test_of_a_folder_within(send, tmp_path):
+def test_zip_with_a_top_folder_is_registered(send, tmp_path):
     content = folders(tmp_path / "deep.zip", top="flowers/").read_bytes()
     assert send(content=content, image_size=4).json()["shape"] == [3, 4, 4]

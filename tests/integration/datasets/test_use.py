@@ -1,4 +1,4 @@
-"""Registered data in jobs and comparisons, and when it may be removed."""
+"""Uploaded data sets in jobs and comparisons, and the conditions of their removal."""
 
 import shutil
 import threading
@@ -36,16 +36,16 @@ def remove(api, **options):
 
 
 class TestSubmit:
-    def test_takes_it(self, api, flowers):
+    def test_job_on_an_upload_is_accepted(self, api, flowers):
         job = submit(api, batch_size=8).json()
         assert job["spec"]["dataset"] == {"name": "images/flowers", "params": {"split_seed": 0, "limit": None}}
 
-    def test_no_batch_larger_than_the_training_part(self, api, flowers):
-        answer = submit(api, batch_size=9)  # one of nine validates
+    def test_batch_larger_than_the_training_part_is_refused(self, api, flowers):
+        answer = submit(api, batch_size=9)  # one of nine records is for validation
         assert answer.status_code == 422
         assert "9 exceeds the 8 training records of 'images/flowers'" in answer.json()["detail"]
 
-    def test_names_what_is_there(self, api, flowers):
+    def test_error_lists_the_registered_data_sets(self, api, flowers):
         answer = submit(api, dataset="images/flowrs")
         (error,) = answer.json()["errors"]
         assert (answer.status_code, error["pointer"]) == (422, "/dataset")
@@ -53,7 +53,7 @@ class TestSubmit:
             "unknown data set 'images/flowrs' (did you mean 'images/flowers'?); registered data sets: images/flowers"
         )
 
-    def test_refuses_a_model_of_another_kind(self, api):
+    def test_model_for_another_kind_of_data_is_refused(self, api):
         (error,) = submit(api, dataset="tables/iris", model="cnn").json()["errors"]
         assert error["detail"] == "model 'cnn' reads images, but data set 'tables/iris' has tables"
         (error,) = submit(api, dataset="texts/reviews").json()["errors"]
@@ -61,7 +61,7 @@ class TestSubmit:
 
 
 class TestComparison:
-    def test_knows_the_classes(self, api, flowers):
+    def test_diverged_score_follows_from_the_number_of_classes(self, api, flowers):
         answer = api.post("/v1/comparisons", json=COMPARISON)
         assert answer.status_code == 202, answer.text
         with database.transaction() as session:
@@ -70,12 +70,12 @@ class TestComparison:
         (error,) = api.post("/v1/comparisons", json=COMPARISON | {"diverged_score": 0.5}).json()["errors"]
         assert error["pointer"] == "/diverged_score"
 
-    def test_of_data_that_is_not_there(self, api):
+    def test_unknown_data_set_is_refused(self, api):
         (error,) = api.post("/v1/comparisons", json=COMPARISON).json()["errors"]
         assert error["pointer"] == "/tasks/0/dataset"
         assert "unknown data set 'images/flowers'" in error["detail"]
 
-    def test_can_be_asked_for_by_name(self, api, flowers):
+    def test_compare_and_leaderboard_accept_the_name(self, api, flowers):
         query = {"dataset": "images/flowers", "model": "mlp"}
         assert api.get("/v1/compare", params=query).json()["groups"] == []
         assert api.get("/v1/compare", params=query | {"dataset": "images/../x"}).status_code == 422
@@ -83,7 +83,7 @@ class TestComparison:
 
 
 class TestRemove:
-    def test_leaves_nothing_and_makes_room_for_the_name(self, api, flowers, send, data_dir):
+    def test_removes_all_files_and_frees_the_name(self, api, flowers, send, data_dir):
         before = layouts.stamp("images/flowers", data_dir)
         assert remove(api).status_code == 204
         assert [path for path in (data_dir / "own").rglob("*") if path.is_file()] == []
@@ -91,26 +91,26 @@ class TestRemove:
         assert send().status_code == 201
         assert layouts.stamp("images/flowers", data_dir) not in (before, None)
 
-    def test_holds_nobody_up_while_it_deletes(self, api, flowers, monkeypatch):
-        """A folder of a million images takes minutes; a submission would wait for the lock all that time."""
-        held = []
+    def test_holds_no_lock_while_deleting(self, api, flowers, monkeypatch):
+        """Deleting a million images takes minutes, during which submissions would wait for the lock."""
+        locks_held = []
 
         def delete(folder, **options):
             with database.transaction() as session:
-                held.append(session.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")))
+                locks_held.append(session.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")))
             delete_really(folder, **options)
 
         delete_really = shutil.rmtree
         monkeypatch.setattr(shutil, "rmtree", delete)
         assert remove(api).status_code == 204
-        assert held == [0]
+        assert locks_held == [0]
 
-    def test_is_for_the_owner_and_admins(self, api, flowers, as_user):
+    def test_only_the_owner_and_admins_may_remove(self, api, flowers, as_user):
         answer = remove(api, headers=as_user("bob"))
         assert (answer.status_code, answer.json()["detail"]) == (403, "data set 'images/flowers' belongs to ada")
         assert remove(api, headers=as_user("eve", admin=True)).status_code == 204
 
-    def test_not_while_jobs_need_it(self, api, flowers):
+    def test_unfinished_jobs_prevent_removal(self, api, flowers):
         ids = [submit(api, seed=seed).json()["id"] for seed in range(2)]
         answer = remove(api)
         assert answer.status_code == 409
@@ -123,7 +123,7 @@ class TestRemove:
         retried = api.post(f"/v1/jobs/{ids[0]}/retry")
         assert (retried.status_code, retried.json()["errors"][0]["pointer"]) == (422, "/dataset")
 
-    def test_not_while_a_comparison_goes_on(self, api, flowers):
+    def test_running_comparison_prevents_removal(self, api, flowers):
         comparison = api.post("/v1/comparisons", json=COMPARISON).json()["id"]
         with database.transaction() as session:
             session.execute(text("UPDATE jobs SET status = 'succeeded', reason = 'completed'"))
@@ -132,37 +132,37 @@ class TestRemove:
         api.post(f"/v1/comparisons/{comparison}/cancel")
         assert remove(api).status_code == 204
 
-    def test_waits_for_a_submission_under_way(self, api, flowers):
-        """Whoever was first wins: the job is there before the files can go."""
+    def test_waits_for_a_concurrent_submission(self, api, flowers):
+        """The submission took the lock first, so the job exists before the files can be removed."""
         answers = []
         with database.transaction() as session:
             user = session.scalar(select(User).where(User.name == "ada"))
             submission.submit(session, user, JobRequest.model_validate(JOB))
             removing = threading.Thread(target=lambda: answers.append(remove(api)))
             removing.start()
-            until(_someone_waits)
+            until(_is_lock_awaited)
             assert answers == []
         removing.join()
         assert answers[0].status_code == 409
 
-    def test_a_submission_waits_for_a_removal_under_way(self, api, flowers, data_dir):
+    def test_submission_waits_for_a_concurrent_removal(self, api, flowers, data_dir):
         answers = []
         with database.transaction() as session:
             locks.hold_dataset(session, "images/flowers", alone=True)
             submitting = threading.Thread(target=lambda: answers.append(submit(api)))
             submitting.start()
-            until(_someone_waits)
+            until(_is_lock_awaited)
             layouts.own_folder("images/flowers", data_dir).rename(data_dir / "gone")
         submitting.join()
         assert answers[0].status_code == 422
 
 
-def _someone_waits() -> bool:
+def _is_lock_awaited() -> bool:
     with database.transaction() as session:
         return bool(session.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")))
 
 
-def test_a_zip_is_the_same_data_in_any_order(send, tmp_path, data_dir):
+def test_equal_zips_have_equal_hashes(send, tmp_path, data_dir):
     content = folders(tmp_path / "again.zip").read_bytes()
     hashes = []
     for name in ("one", "two"):

@@ -1,11 +1,11 @@
-"""Fixtures of these tests."""
+"""A home, and the settings of an embedded installation."""
 
 import pytest
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A home that is there and empty."""
+    """An empty home."""
     place = tmp_path / "home"
     place.mkdir(mode=0o700)
     monkeypatch.setenv("KOTRAIN_HOME", str(place))
@@ -14,6 +14,6 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture
 def embedded(monkeypatch):
-    """An installation without addresses; nothing runs from it."""
+    """Settings without addresses, as of an embedded installation that is not running."""
     monkeypatch.delenv("KOTRAIN_DATABASE_URL", raising=False)
     monkeypatch.delenv("KOTRAIN_BROKER_URL", raising=False)

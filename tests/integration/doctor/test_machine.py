@@ -1,4 +1,4 @@
-"""Settings, home, disks, files and packages, broken in one way each: the doctor names it."""
+"""The doctor names faults of the settings, the home, disks, files and packages."""
 
 import os
 import resource
@@ -9,155 +9,157 @@ import sys
 import pytest
 
 from service.operations.doctor import machine
-from tests.integration.doctor.looking import is_well, look, says
+from tests.integration.doctor.examination import examine, finds, is_ok
 
 
 class TestSettings:
     @pytest.fixture(autouse=True)
     def beats(self, monkeypatch):
-        """As many in the short lease of tests as in an ordinary one."""
+        """A heartbeat interval that fits the short lease of tests."""
         monkeypatch.setenv("KOTRAIN_BEAT_SECONDS", "0.1")
 
-    def test_a_misspelt_variable_is_named_with_the_right_one(self, schema, monkeypatch):
+    def test_misspelt_variable_is_named_with_a_suggestion(self, schema, monkeypatch):
         monkeypatch.setenv("KOTRAIN_LEASE_SECOND", "20")
-        assert says("settings", "error", "KOTRAIN_LEASE_SECOND is not a setting", "did you mean KOTRAIN_LEASE_SECONDS?")
+        assert finds(
+            "settings", "error", "KOTRAIN_LEASE_SECOND is not a setting", "did you mean KOTRAIN_LEASE_SECONDS?"
+        )
 
-    def test_a_forgotten_unit(self, schema, monkeypatch):
+    def test_variable_without_its_unit_is_named_with_a_suggestion(self, schema, monkeypatch):
         monkeypatch.setenv("KOTRAIN_STALL", "20")
-        assert says("settings", "error", "KOTRAIN_STALL is not a setting", "did you mean KOTRAIN_STALL_SECONDS?")
+        assert finds("settings", "error", "KOTRAIN_STALL is not a setting", "did you mean KOTRAIN_STALL_SECONDS?")
 
-    def test_an_address_that_is_none(self, schema, monkeypatch):
+    def test_invalid_address_is_an_error(self, schema, monkeypatch):
         monkeypatch.setenv("KOTRAIN_BROKER_URL", "hello")
-        assert "KOTRAIN_BROKER_URL: must have the form redis://" in str(look("settings"))
+        assert "KOTRAIN_BROKER_URL: must have the form redis://" in str(examine("settings"))
 
-    def test_a_variable_that_nothing_reads(self, schema, monkeypatch):
+    def test_unknown_variable_is_a_warning(self, schema, monkeypatch):
         monkeypatch.setenv("KOTRAIN_COLOUR", "blue")
-        assert says("settings", "warning", "KOTRAIN_COLOUR")
+        assert finds("settings", "warning", "KOTRAIN_COLOUR")
 
     @pytest.mark.parametrize("name", ["KOTRAIN_URL", "KOTRAIN_KEY", "KOTRAIN_REVISION", "kotrain_slots"])
-    def test_what_others_read_is_known(self, schema, monkeypatch, name):
+    def test_variables_of_other_programs_are_known(self, schema, monkeypatch, name):
         monkeypatch.setenv(name, "1")
-        assert is_well("settings")
+        assert is_ok("settings")
 
-    def test_a_value_that_is_not_valid_hides_nothing_else(self, schema, monkeypatch):
+    def test_invalid_value_does_not_hide_other_findings(self, schema, monkeypatch):
         monkeypatch.setenv("KOTRAIN_PORT", "many")
         monkeypatch.setenv("KOTRAIN_SLOTS", "0")
-        found = [what for level, what in look("settings") if level == "error"]
-        assert len(found) == 2
-        assert is_well("schema")
+        errors = [text for level, text in examine("settings") if level == "error"]
+        assert len(errors) == 2
+        assert is_ok("schema")
         assert os.environ["KOTRAIN_PORT"] == "many"
 
-    def test_one_address_alone(self, schema, monkeypatch):
+    def test_single_address_is_an_error(self, schema, monkeypatch):
         monkeypatch.delenv("KOTRAIN_BROKER_URL")
-        assert says("settings", "error", "KOTRAIN_BROKER_URL is not set")
+        assert finds("settings", "error", "KOTRAIN_BROKER_URL is not set")
 
-    def test_a_lease_of_two_heartbeats(self, schema, monkeypatch):
+    def test_lease_of_two_heartbeats_is_a_warning(self, schema, monkeypatch):
         monkeypatch.setenv("KOTRAIN_BEAT_SECONDS", "1.5")
-        assert says("settings", "warning", "lease")
+        assert finds("settings", "warning", "lease")
 
 
 class TestHome:
-    def test_it_may_be_made_yet(self, embedded, place):
+    def test_missing_home_is_a_warning_and_is_not_created(self, embedded, place):
         place.rmdir()
-        assert says("home", "warning", "does not exist yet")
-        assert says("files", "warning", "not checked")
-        assert not place.exists(), "the doctor makes nothing"
+        assert finds("home", "warning", "does not exist yet")
+        assert finds("files", "warning", "not checked")
+        assert not place.exists(), "the doctor must create nothing"
 
-    def test_a_name_that_no_disk_takes(self, embedded, place, monkeypatch):
+    def test_name_too_long_is_an_error(self, embedded, place, monkeypatch):
         monkeypatch.setenv("KOTRAIN_HOME", str(place / ("a" * 300)))
-        assert says("home", "error", "File name too long")
+        assert finds("home", "error", "File name too long")
 
-    def test_a_file_in_its_place(self, embedded, place):
+    def test_file_in_its_place_is_an_error(self, embedded, place):
         place.rmdir()
         place.write_text("")
-        assert says("home", "error", "not a folder")
+        assert finds("home", "error", "not a folder")
 
-    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-    def test_somebody_elses(self, embedded, place):
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change a folder's owner")
+    def test_home_of_another_user_is_an_error(self, embedded, place):
         place.chmod(0o711)
         place.parent.chmod(0o711)
         os.chown(place, 12345, 12345)
-        assert "belongs to user 12345" in str(look("home"))
+        assert "belongs to user 12345" in str(examine("home"))
 
-    def test_open_to_all(self, schema, place):
+    def test_home_writable_by_others_is_a_warning(self, schema, place):
         place.chmod(0o777)
-        assert says("home", "warning", "writable by other users")
+        assert finds("home", "warning", "writable by other users")
 
-    def test_a_key_that_all_can_read(self, schema, place):
+    def test_key_readable_by_others_is_an_error(self, schema, place):
         (place / "key").write_text("kt_secret")
         (place / "key").chmod(0o644)
-        assert says("home", "error", "readable by other users")
-        assert "kt_secret" not in str(look("home"))
+        assert finds("home", "error", "readable by other users")
+        assert "kt_secret" not in str(examine("home"))
 
-    @pytest.mark.skipif(os.geteuid() != 0, reason="only for root the servers are somebody else's")
-    def test_closed_to_the_servers_of_root(self, embedded, place):
-        assert any("has no access to" in what for level, what in look("home") if level == "error")
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the servers as another user")
+    def test_home_closed_to_the_server_user_is_an_error(self, embedded, place):
+        assert any("has no access to" in text for level, text in examine("home") if level == "error")
 
-    def test_too_long_for_a_socket(self, embedded, tmp_path, monkeypatch):
+    def test_path_too_long_for_a_socket_is_an_error(self, embedded, tmp_path, monkeypatch):
         long = tmp_path / ("x" * 100)
         long.mkdir(mode=0o711)
         monkeypatch.setenv("KOTRAIN_HOME", str(long))
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("y" * 80)))
-        assert any("too long for a unix socket" in what for level, what in look("home") if level == "error")
+        assert any("too long for a unix socket" in text for level, text in examine("home") if level == "error")
 
 
 class TestDiskAndMemory:
     @pytest.mark.parametrize(("free", "level"), [(10**8, "error"), (3 * 10**9, "warning")])
-    def test_a_full_disk(self, schema, place, monkeypatch, free, level):
+    def test_full_disk_is_reported(self, schema, place, monkeypatch, free, level):
         usage = shutil.disk_usage(place)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
-        assert says("disk", level, "free for home and data")
+        assert finds("disk", level, "free for home and data")
 
-    def test_small_shared_memory(self, schema, monkeypatch):
+    def test_small_shared_memory_is_a_warning(self, schema, monkeypatch):
         usage = shutil.disk_usage("/")
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(total=2**26, free=2**26))
-        assert says("memory", "warning", "/dev/shm")
+        assert finds("memory", "warning", "/dev/shm")
 
-    def test_few_open_files(self, schema):
+    def test_low_limit_of_open_files_is_a_warning(self, schema):
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
         try:
-            assert says("memory", "warning", "open files is 512")
+            assert finds("memory", "warning", "open files is 512")
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 class TestFiles:
-    def test_a_probe_is_removed_again(self, schema, place):
-        assert is_well("files")
+    def test_probe_is_removed(self, schema, place):
+        assert is_ok("files")
         assert list((place / "files").rglob("*")) == []
 
-    def test_a_store_that_cannot_be_written_to(self, schema, place):
-        (place / "files").write_text("no folder")  # root may write into a read-only one
-        assert says("files", "error", "cannot store files")
+    def test_unwritable_store_is_an_error(self, schema, place):
+        (place / "files").write_text("no folder")  # root may write into a read-only folder
+        assert finds("files", "error", "cannot store files")
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-    def test_a_read_only_folder(self, schema, place):
+    def test_read_only_folder_is_an_error(self, schema, place):
         (place / "files").mkdir(mode=0o500)
-        assert says("files", "error", "Permission denied")
+        assert finds("files", "error", "Permission denied")
 
-    def test_a_protocol_that_nobody_knows(self, schema, place, monkeypatch):
+    def test_unknown_protocol_is_an_error(self, schema, place, monkeypatch):
         monkeypatch.setenv("KOTRAIN_FILES", "floppy://a")
-        assert says("files", "error", "floppy")
+        assert finds("files", "error", "floppy")
 
 
 class TestPackages:
-    def test_they_are_what_this_kotrain_asks_for(self, schema):
-        assert is_well("packages")
+    def test_installed_packages_meet_the_requirements(self, schema):
+        assert is_ok("packages")
 
-    def test_an_old_one(self, schema, monkeypatch):
-        there = machine.metadata.version
-        monkeypatch.setattr(machine.metadata, "version", lambda name: "0.9.1" if name == "fastapi" else there(name))
-        assert says("packages", "error", "fastapi 0.9.1 is installed")
+    def test_outdated_package_is_an_error(self, schema, monkeypatch):
+        installed = machine.metadata.version
+        monkeypatch.setattr(machine.metadata, "version", lambda name: "0.9.1" if name == "fastapi" else installed(name))
+        assert finds("packages", "error", "fastapi 0.9.1 is installed")
 
     @pytest.mark.parametrize(("torch", "vision"), [("2.14.1", "0.28.0"), ("2.11.0+cpu", "0.26.0")])
-    def test_a_torchvision_of_another_torch(self, schema, monkeypatch, torch, vision):
+    def test_torchvision_of_another_torch_is_an_error(self, schema, monkeypatch, torch, vision):
         versions = {"torch": torch, "torchvision": vision}
-        there = machine.metadata.version
-        monkeypatch.setattr(machine.metadata, "version", lambda name: versions.get(name) or there(name))
-        assert says("packages", "error", torch, vision)
+        installed = machine.metadata.version
+        monkeypatch.setattr(machine.metadata, "version", lambda name: versions.get(name) or installed(name))
+        assert finds("packages", "error", torch, vision)
 
-    def test_torch_is_not_loaded_for_it(self):
+    def test_check_does_not_load_torch(self):
         program = (
             "import sys; from service.operations.doctor.checks import examine\n"
             "examine(['packages']); sys.exit('torch' in sys.modules)"

@@ -1,4 +1,4 @@
-"""Servers that are away, too old, or somebody else's: the doctor names it."""
+"""The doctor names faults of the API, the database and the broker."""
 
 import http.server
 import os
@@ -12,12 +12,12 @@ from sqlalchemy import text
 
 from service.operations.doctor import checks, servers
 from service.storage import database
-from tests.integration.doctor.looking import is_well, look, says
+from tests.integration.doctor.examination import examine, finds, is_ok
 
 
 @pytest.fixture
 def port(monkeypatch):
-    """A free one, in the settings."""
+    """A free port, which the settings name."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     monkeypatch.setenv("KOTRAIN_PORT", str(port))
@@ -25,84 +25,84 @@ def port(monkeypatch):
 
 
 class TestApi:
-    def test_nothing_answers(self, schema, port):
-        assert says("api", "warning", "cannot connect to the API")
+    def test_no_response_is_a_warning(self, schema, port):
+        assert finds("api", "warning", "cannot connect to the API")
 
-    def test_a_free_port(self, embedded, place, port):
-        assert is_well("api")
+    def test_free_port_is_ok(self, embedded, place, port):
+        assert is_ok("api")
 
-    def test_another_program_that_speaks_http(self, schema, port):
+    def test_other_http_server_on_the_port_is_an_error(self, schema, port):
         class Quiet(http.server.SimpleHTTPRequestHandler):
             def log_message(self, *_):
                 pass
 
         with http.server.ThreadingHTTPServer(("127.0.0.1", port), Quiet) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
-            assert says("api", "error", f"port {port} is in use by another program")
+            assert finds("api", "error", f"port {port} is in use by another program")
             server.shutdown()
 
-    def test_another_program_that_says_nothing(self, embedded, place, port, monkeypatch):
+    def test_silent_program_on_the_port_is_an_error(self, embedded, place, port, monkeypatch):
         monkeypatch.setattr(servers, "WAIT_SECONDS", 0.3)
         with socket.create_server(("127.0.0.1", port)):
-            assert says("api", "error", "in use by another program", str(os.getpid()))
+            assert finds("api", "error", "in use by another program", str(os.getpid()))
 
 
 class TestDatabase:
-    def test_a_sound_one(self, empty):
+    def test_sound_database_is_ok(self, empty):
         for check in ("schema", "connections", "clock"):
-            assert is_well(check)
+            assert is_ok(check)
 
-    def test_one_that_can_lose_what_was_accepted(self, empty):
-        assert says("database", "warning", "fsync")
+    def test_database_without_fsync_is_a_warning(self, empty):
+        assert finds("database", "warning", "fsync")
 
-    def test_one_that_takes_no_changes(self, servers, empty, monkeypatch):
+    def test_read_only_database_is_an_error(self, servers, empty, monkeypatch):
         url = _another_database(servers, "bare")
         with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
             admin.execute("ALTER DATABASE bare SET default_transaction_read_only = on")
         monkeypatch.setenv("KOTRAIN_DATABASE_URL", url)
-        assert any("is read-only" in what for level, what in look("database") if level == "error")
+        assert any("is read-only" in text for level, text in examine("database") if level == "error")
 
-    def test_one_that_is_not_there(self, empty, monkeypatch):
+    def test_unreachable_database_is_an_error_without_its_password(self, empty, monkeypatch):
         monkeypatch.setenv("KOTRAIN_DATABASE_URL", "postgresql://kotrain:secret@127.0.0.1:1/kotrain")
-        assert says("database", "error", "cannot connect")
+        assert finds("database", "error", "cannot connect")
         for check in ("schema", "clock", "workers", "jobs", "checkpoints"):
-            assert says(check, "warning", "not checked")
+            assert finds(check, "warning", "not checked")
         assert "secret" not in str(checks.examine())
 
-    def test_no_schema_yet(self, servers, empty, monkeypatch):
+    def test_missing_schema_is_an_error(self, servers, empty, monkeypatch):
         url = _another_database(servers, "bare")
         monkeypatch.setenv("KOTRAIN_DATABASE_URL", url)
-        assert says("schema", "error", "no schema yet")
-        assert says("jobs", "warning", "not checked: the tables are of another version")
+        assert finds("schema", "error", "no schema yet")
+        assert finds("jobs", "warning", "not checked: the tables are of another version")
 
-    def test_a_schema_that_is_too_new(self, empty):
+    def test_newer_schema_is_an_error(self, empty):
         with database.engine().begin() as connection:
             before = connection.scalar(text("SELECT version_num FROM alembic_version"))
             connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
             connection.execute(text("UPDATE compatibility SET oldest_code = 9999"))
         try:
-            assert says("schema", "error", "9999")
+            assert finds("schema", "error", "9999")
         finally:
             with database.engine().begin() as connection:
                 connection.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": before})
                 connection.execute(text("UPDATE compatibility SET oldest_code = 2"))
 
-    def test_an_encoding_that_cannot_hold_names(self, servers, empty, monkeypatch):
+    def test_encoding_other_than_utf8_is_reported(self, servers, empty, monkeypatch):
         url = _another_database(
             servers, "latin", "ENCODING 'LATIN1' LOCALE 'C' LOCALE_PROVIDER libc TEMPLATE template0"
         )
         monkeypatch.setenv("KOTRAIN_DATABASE_URL", url)
-        assert "encoding of the database is LATIN1" in str(look("database"))
+        assert "encoding of the database is LATIN1" in str(examine("database"))
 
-    def test_few_connections_left(self, empty, monkeypatch):
+    def test_few_free_connections_are_a_warning(self, empty, monkeypatch):
         monkeypatch.setattr(servers, "POOL_CONNECTIONS", 1000)
-        assert says("connections", "warning", "are free")
+        assert finds("connections", "warning", "are free")
 
     @pytest.mark.parametrize("seconds", [-60, 60])
-    def test_a_clock_that_is_wrong(self, empty, monkeypatch, seconds):
+    def test_clock_difference_is_a_warning(self, empty, monkeypatch, seconds):
         now = time.time
         monkeypatch.setattr(servers.time, "time", lambda: now() + seconds)
-        assert says("clock", "warning", "60 s", "ahead of" if seconds > 0 else "behind")
+        assert finds("clock", "warning", "60 s", "ahead of" if seconds > 0 else "behind")
 
 
 def _another_database(servers, name, options=""):
@@ -113,15 +113,15 @@ def _another_database(servers, name, options=""):
 
 
 class TestBroker:
-    def test_a_sound_one(self, empty):
-        assert is_well("broker")
+    def test_sound_broker_is_ok(self, empty):
+        assert is_ok("broker")
 
-    def test_one_that_is_not_there(self, empty, monkeypatch):
+    def test_unreachable_broker_is_an_error(self, empty, monkeypatch):
         monkeypatch.setenv("KOTRAIN_BROKER_URL", "redis://127.0.0.1:1/0")
-        assert says("broker", "error", "cannot connect")
+        assert finds("broker", "error", "cannot connect")
 
-    def test_a_wrong_password(self, servers, empty, monkeypatch):
+    def test_wrong_password_is_an_error_without_the_password(self, servers, empty, monkeypatch):
         scheme, _, path = servers.broker_url.partition("@")
         monkeypatch.setenv("KOTRAIN_BROKER_URL", f"{scheme.partition('//')[0]}//:wrong@{path}")
-        assert says("broker", "error", "password")
-        assert "wrong@" not in str(look("broker"))
+        assert finds("broker", "error", "password")
+        assert "wrong@" not in str(examine("broker"))

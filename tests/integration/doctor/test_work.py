@@ -1,4 +1,4 @@
-"""Workers, jobs and checkpoints that are stuck or gone: the doctor names them, and finds no error in sound ones."""
+"""The doctor names stuck or missing workers, jobs and checkpoints, and finds no errors in sound ones."""
 
 import json
 import os
@@ -25,21 +25,21 @@ from service.specs.training import ENGINE_VERSION
 from service.storage import database
 from service.storage.tables import Checkpoint, Job, User, Worker
 from tests import forked
-from tests.integration.at_work import until_the_lease_counts
-from tests.integration.doctor.looking import CPU, GPU, REQUEST, is_well, look, says
+from tests.integration.doctor.examination import CPU, GPU, REQUEST, examine, finds, is_ok
+from tests.integration.job_calls import wait_until_leases_count
 
 
 def worker(name="w", *, seconds_ago=0.0, **fields):
     row = {"host": name, "slots": 2, "devices": [CPU], "torch": "2.14.1", **fields}
-    silent = func.clock_timestamp() - timedelta(seconds=seconds_ago)
+    last_heartbeat = func.clock_timestamp() - timedelta(seconds=seconds_ago)
     with database.transaction() as session:
-        session.execute(insert(Worker).values(id=name, heartbeat_at=silent, **row))
+        session.execute(insert(Worker).values(id=name, heartbeat_at=last_heartbeat, **row))
 
 
 @pytest.fixture
 def alive(empty):
-    """A worker with a sign of life that lasts for a test; others can be lost."""
-    until_the_lease_counts()
+    """A worker that counts as up during the whole test, while others can be lost."""
+    wait_until_leases_count()
     worker(seconds_ago=-3600)
 
 
@@ -61,66 +61,66 @@ def submit(empty):
 
 
 class TestWorkers:
-    def test_none(self, empty):
-        assert says("workers", "error", "no worker is running")
+    def test_no_worker_is_an_error(self, empty):
+        assert finds("workers", "error", "no worker is running")
 
-    def test_one_that_lives(self, alive):
-        assert look("workers") == [("ok", "w: 0 of 2 slots busy, no GPU, torch 2.14.1")]
+    def test_live_worker_is_described(self, alive):
+        assert examine("workers") == [("ok", "w: 0 of 2 slots busy, no GPU, torch 2.14.1")]
 
-    def test_one_that_was_lost(self, alive):
+    def test_lost_worker_is_a_warning(self, alive):
         worker("gpu7", seconds_ago=7200)
-        assert says("workers", "warning", "gpu7 disappeared 2 h ago")
+        assert finds("workers", "warning", "gpu7 disappeared 2 h ago")
 
-    def test_one_that_was_lost_and_started_again(self, alive):
+    def test_lost_worker_with_a_successor_is_ok(self, alive):
         worker("before", host="w", seconds_ago=7200)
-        assert is_well("workers")
+        assert is_ok("workers")
 
-    def test_two_versions_of_torch(self, alive):
+    def test_two_versions_of_torch_are_a_warning(self, alive):
         worker("other", seconds_ago=-3600, torch="2.11.0")
-        assert says("workers", "warning", "torch (2.11.0, 2.14.1)")
+        assert finds("workers", "warning", "torch (2.11.0, 2.14.1)")
 
-    def test_two_on_one_host(self, alive):
+    def test_two_workers_on_one_host_are_a_warning(self, alive):
         worker("other", host="w", seconds_ago=-3600)
-        assert says("workers", "warning", "2 workers run on w")
+        assert finds("workers", "warning", "2 workers run on w")
 
 
 class TestJobs:
-    def test_a_job_that_runs_without_a_sign_of_life(self, alive, submit, monkeypatch):
+    def test_running_job_without_heartbeats_is_an_error(self, alive, submit, monkeypatch):
         monkeypatch.setattr(work, "STALE", text(work.STALE.text.replace("pg_postmaster_start_time()", "'-infinity'")))
         job_id = submit()
         with database.transaction() as session:
             claims.claim(session, "w", has_cuda=False)
-            silent = Job.heartbeat_at - timedelta(minutes=5)
-            session.execute(update(Job).values(heartbeat_at=silent))
-        assert says("jobs", "error", "1 job runs without a heartbeat for up to 5", str(job_id))
+            last_heartbeat = Job.heartbeat_at - timedelta(minutes=5)
+            session.execute(update(Job).values(heartbeat_at=last_heartbeat))
+        assert finds("jobs", "error", "1 job runs without a heartbeat for up to 5", str(job_id))
 
-    def test_a_job_that_was_forgotten(self, alive, submit):
+    def test_job_queued_beside_idle_slots_is_an_error(self, alive, submit):
         submit(waits=600)
-        assert says("jobs", "error", "queued for 10", "although w has idle slots")
+        assert finds("jobs", "error", "queued for 10", "although w has idle slots")
 
-    def test_a_job_that_waits_for_a_slot(self, alive, submit):
+    def test_job_that_waits_for_a_slot_is_ok(self, alive, submit):
         for seed in range(2):
             submit(seed=seed)
             with database.transaction() as session:
                 claims.claim(session, "w", has_cuda=False)
         submit(waits=600, seed=9)
-        assert is_well("jobs")
+        assert is_ok("jobs")
 
-    def test_a_job_that_waits_for_a_gpu(self, alive, submit):
+    def test_job_that_waits_for_a_gpu_is_a_warning_while_no_worker_has_one(self, alive, submit):
         submit(waits=600, device="cuda")
-        assert says("jobs", "warning", "1 job waits for a GPU")
+        assert finds("jobs", "warning", "1 job waits for a GPU")
         worker("big", seconds_ago=-3600, devices=[GPU, CPU])
-        assert says("jobs", "error", "big has idle slots")
+        assert finds("jobs", "error", "big has idle slots")
 
-    def test_a_job_of_a_newer_engine(self, alive, submit):
+    def test_job_of_a_newer_engine_is_a_warning(self, alive, submit):
         submit(waits=600)
         with database.transaction() as session:
             session.execute(update(Job).values(engine_version=ENGINE_VERSION + 1))
-        assert says("jobs", "warning", f"engine {ENGINE_VERSION + 1}")
+        assert finds("jobs", "warning", f"engine {ENGINE_VERSION + 1}")
 
-    def test_a_job_whose_data_is_not_here(self, alive, submit):
+    def test_job_with_missing_data_is_a_warning(self, alive, submit):
         submit(dataset="mnist", model="cnn")
-        assert says("jobs", "warning", "'mnist', which is not present")
+        assert finds("jobs", "warning", "'mnist', which is not present")
 
 
 class TestCheckpoints:
@@ -136,112 +136,114 @@ class TestCheckpoints:
             session.execute(insert(Checkpoint).values(row))
         return file
 
-    def test_a_sound_one(self, checkpoint):
-        assert look("checkpoints") == [("ok", "1, all files present")]
+    def test_sound_checkpoint_is_ok(self, checkpoint):
+        assert examine("checkpoints") == [("ok", "1, all files present")]
 
-    def test_a_missing_file(self, checkpoint):
+    def test_missing_file_is_an_error(self, checkpoint):
         checkpoint.unlink()
-        assert says("checkpoints", "error", "are missing", checkpoint.name, "unfinished jobs")
+        assert finds("checkpoints", "error", "are missing", checkpoint.name, "unfinished jobs")
 
-    def test_a_truncated_file(self, checkpoint):
+    def test_truncated_file_is_an_error(self, checkpoint):
         checkpoint.write_bytes(b"x")
-        assert says("checkpoints", "error", "of the wrong size")
+        assert finds("checkpoints", "error", "of the wrong size")
 
-    def test_of_a_job_that_has_ended_it_is_no_error(self, checkpoint):
+    def test_missing_file_of_an_ended_job_is_a_warning(self, checkpoint):
         checkpoint.unlink()
         with database.transaction() as session:
             session.execute(update(Job).values(status="succeeded"))
-        assert says("checkpoints", "warning", "are missing")
+        assert finds("checkpoints", "warning", "are missing")
 
 
-def test_a_check_that_fails_hides_nothing(alive, monkeypatch):
+def test_failing_check_does_not_hide_others(alive, monkeypatch):
     def fail(_):
         raise RuntimeError("no such thing")
 
     monkeypatch.setitem(checks.CHECKS, "disk", fail)
-    found = checks.examine()
-    assert {one.check for one in found} == set(checks.CHECKS)
-    assert [one.text for one in found if one.check == "disk"] == ["not checked: RuntimeError: no such thing"]
+    findings = checks.examine()
+    assert {finding.check for finding in findings} == set(checks.CHECKS)
+    assert [finding.text for finding in findings if finding.check == "disk"] == [
+        "not checked: RuntimeError: no such thing"
+    ]
 
 
-def test_the_command_exits_with_1_where_there_is_an_error(alive, place, monkeypatch):
-    said = CliRunner().invoke(app, ["doctor"])
-    assert said.exit_code == 0, said.stdout
-    assert said.stdout.splitlines()[-1].startswith("0 errors, ")
+def test_command_exits_with_1_if_there_is_an_error(alive, place, monkeypatch):
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 0, result.stdout
+    assert result.stdout.splitlines()[-1].startswith("0 errors, ")
     monkeypatch.setenv("KOTRAIN_SLOT", "2")
-    said = CliRunner().invoke(app, ["doctor", "--json"])
-    assert said.exit_code == 1
-    answer = json.loads(said.stdout)
-    (wrong,) = [one for one in answer["findings"] if one["level"] == "error"]
-    assert (wrong["check"], answer["errors"], wrong["remedy"]) == ("settings", 1, "rename it to KOTRAIN_SLOTS")
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    assert result.exit_code == 1
+    answer = json.loads(result.stdout)
+    (error,) = [finding for finding in answer["findings"] if finding["level"] == "error"]
+    assert (error["check"], answer["errors"], error["remedy"]) == ("settings", 1, "rename it to KOTRAIN_SLOTS")
 
 
 class TestEmbedded:
     @pytest.fixture
-    def own(self, home, embedded, monkeypatch):
-        """The servers of a home of their own, which this process owns."""
+    def installation(self, home, embedded, monkeypatch):
+        """The embedded servers of a home; this process is their owner."""
         monkeypatch.setenv("KOTRAIN_HOME", str(home))
-        with Embedded(home, fast=True) as own:
-            about = Running(url="http://127.0.0.1:1", pid=os.getpid())
-            (home / "running.json").write_text(about.model_dump_json())
-            yield own
+        with Embedded(home, fast=True) as servers:
+            running = Running(url="http://127.0.0.1:1", pid=os.getpid())
+            (home / "running.json").write_text(running.model_dump_json())
+            yield servers
 
-    def test_one_that_is_starting(self, own):
+    def test_nothing_is_checked_while_it_starts(self, installation):
         Path(os.environ["KOTRAIN_HOME"], "running.json").unlink()
-        own.valkey.stop()
-        own.postgres.stop()
-        assert is_well("stack")
+        installation.valkey.stop()
+        installation.postgres.stop()
+        assert is_ok("stack")
         for check in ("api", "database", "broker"):
-            assert says(check, "warning", "not checked: kotrain is still starting")
+            assert finds(check, "warning", "not checked: kotrain is still starting")
 
-    def test_its_servers_are_found(self, own):
-        assert is_well("stack")
-        assert is_well("broker")
-        assert says("database", "warning", "fsync")
+    def test_running_servers_are_found(self, installation):
+        assert is_ok("stack")
+        assert is_ok("broker")
+        assert finds("database", "warning", "fsync")
 
-    def test_a_stopped_database(self, own):
-        own.postgres.stop()
-        assert says("database", "error", "cannot connect", "last line of its log")
+    def test_stopped_database_is_an_error(self, installation):
+        installation.postgres.stop()
+        assert finds("database", "error", "cannot connect", "last line of its log")
 
-    def test_a_stopped_broker(self, own):
-        own.valkey.stop()
-        assert says("broker", "error", "cannot connect")
+    def test_stopped_broker_is_an_error(self, installation):
+        installation.valkey.stop()
+        assert finds("broker", "error", "cannot connect")
 
-    def test_data_of_another_postgres(self, own):
+    def test_data_of_another_postgres_version_is_an_error(self, installation):
         version = Path(os.environ["KOTRAIN_HOME"], "postgres", "data", "PG_VERSION")
         version.write_text("17\n")
-        assert says("stack", "error", "PostgreSQL 17")
+        assert finds("stack", "error", "PostgreSQL 17")
         version.write_text("18\n")
 
 
 @pytest.mark.timeout(240)
-def test_a_stack_that_runs_and_its_worker_that_hangs(home):
+def test_running_stack_is_ok_until_its_worker_hangs(home):
     quick = {"KOTRAIN_LEASE_SECONDS": "2", "KOTRAIN_BEAT_SECONDS": "0.2", "KOTRAIN_PORT": "0"}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KOTRAIN_")}
     environment |= quick | {"KOTRAIN_HOME": str(home)}
 
-    def told():
-        done = forked.run("service.commands", "doctor", "--json", env=environment)
-        answer = json.loads(done.stdout)
-        assert done.returncode == bool(answer["errors"])
-        return [one for one in answer["findings"] if one["level"] != "ok"]
+    def problems():
+        process = forked.run("service.commands", "doctor", "--json", env=environment)
+        answer = json.loads(process.stdout)
+        assert process.returncode == bool(answer["errors"])
+        return [finding for finding in answer["findings"] if finding["level"] != "ok"]
 
-    before = told()
-    assert {one["level"] for one in before} == {"warning"}, before
-    assert any("no stack is running" in one["text"] for one in before)
+    before = problems()
+    assert {finding["level"] for finding in before} == {"warning"}, before
+    assert any("no stack is running" in finding["text"] for finding in before)
     command = [sys.executable, "-m", "service.commands", "up"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as up:
         try:
             assert "is running at" in up.stdout.readline()
             deadline = time.monotonic() + 60
-            while (bad := told()) and time.monotonic() < deadline:  # the worker takes a moment to make itself known
+            while (remaining := problems()) and time.monotonic() < deadline:  # the worker takes a moment to sign on
                 time.sleep(0.5)
-            assert bad == []
-            (hung,) = [one for one in psutil.Process(up.pid).children() if "workers" in one.cmdline()]
+            assert remaining == []
+            (hung,) = [child for child in psutil.Process(up.pid).children() if "workers" in child.cmdline()]
             hung.send_signal(signal.SIGSTOP)
-            time.sleep(2.5)  # its lease
-            (bad,) = [one for one in told() if one["level"] == "error"]
-            assert "no worker is running" in bad["text"]
+            time.sleep(2.5)  # longer than its lease
+            (error,) = [finding for finding in problems() if finding["level"] == "error"]
+            assert "no worker is running" in error["text"]
             hung.send_signal(signal.SIGCONT)
         finally:
             up.send_signal(signal.SIGTERM)

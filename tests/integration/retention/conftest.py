@@ -1,4 +1,4 @@
-"""Fixtures of these tests."""
+"""A store of files, and a user."""
 
 import pytest
 from sqlalchemy import select

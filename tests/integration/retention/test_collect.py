@@ -1,4 +1,4 @@
-"""What is kept no longer goes, and nothing else; on the real database and a real folder."""
+"""Garbage collection removes expired data and nothing else, on the real database and a real folder."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -17,34 +17,44 @@ from service.specs.states import Reason
 from service.storage import database
 from service.storage.files import Store
 from service.storage.tables import Checkpoint, Comparison, ComparisonCell, IdempotencyKey, Job, JobEvent, MetricChunk
-from tests.integration.retention.ended import POINTS, checkpoint, collect, count, end, names, run, submit, write_file
+from tests.integration.retention.ended_jobs import (
+    POINTS,
+    checkpoint,
+    collect,
+    count,
+    end,
+    names,
+    run,
+    submit,
+    write_file,
+)
 
 
 class TestCheckpoints:
-    def test_those_of_jobs_that_ended_long_ago_go_with_their_files(self, ada, files):
+    def test_checkpoints_of_old_jobs_are_removed_with_their_files(self, ada, files):
         old, recent = run(ada), run(ada, seed=1)
-        gone = [checkpoint(files, old.job_id, 1, step) for step in (10, 20)]
-        kept = checkpoint(files, recent.job_id, 1, 10)
+        expired = [checkpoint(files, old.job_id, 1, step) for step in (10, 20)]
+        current = checkpoint(files, recent.job_id, 1, 10)
         end(old, days_ago=1.1)
         end(recent, days_ago=0.9)
         removed = collect(files)
         assert (removed.checkpoints, removed.checkpoint_bytes, removed.files) == (2, 20, 0)
-        assert names(files) == {kept}
-        assert not set(gone) & names(files)
-        assert not files.path("jobs/x").parent.joinpath(str(old.job_id)).exists(), "an empty folder"
+        assert names(files) == {current}
+        assert not set(expired) & names(files)
+        assert not files.path("jobs/x").parent.joinpath(str(old.job_id)).exists(), "an empty folder remains"
 
     @pytest.mark.parametrize("is_running", [True, False])
-    def test_those_of_a_job_that_is_to_go_on_stay(self, ada, files, is_running):
+    def test_checkpoints_of_unfinished_jobs_are_kept(self, ada, files, is_running):
         claim = run(ada)
-        kept = {checkpoint(files, claim.job_id, 1, step) for step in (10, 20)}
+        stored = {checkpoint(files, claim.job_id, 1, step) for step in (10, 20)}
         if not is_running:
             with database.transaction() as session:
                 assert outcomes.requeue(session, claim, "drained")
         assert collect(files, days=0).checkpoints == 0
-        assert names(files) == kept
+        assert names(files) == stored
         assert count(Checkpoint) == 2
 
-    def test_a_kill_between_rows_and_files_leaves_files_that_the_next_look_removes(self, ada, files, monkeypatch):
+    def test_kill_between_rows_and_files_leaves_files_that_the_next_collection_removes(self, ada, files, monkeypatch):
         claim = run(ada)
         name = checkpoint(files, claim.job_id, 1, 10)
         end(claim, days_ago=2)
@@ -53,13 +63,13 @@ class TestCheckpoints:
             with pytest.raises(KeyboardInterrupt):
                 collect(files)
         assert count(Checkpoint) == 0
-        assert names(files) == {name}, "no row may name a file that is gone"
+        assert names(files) == {name}, "no row may name a missing file"
         assert collect(files).files == 1
         assert names(files) == set()
 
     @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), LookupError("Permission denied")])
-    def test_trouble_with_files_is_told_and_holds_nothing_up(self, ada, files, monkeypatch, error):
-        """Libraries of stores elsewhere have errors of their own."""
+    def test_file_errors_are_reported_and_do_not_stop_the_collection(self, ada, files, monkeypatch, error):
+        """The libraries of remote stores raise their own types of errors."""
         claim = run(ada)
         checkpoint(files, claim.job_id, 1, 10)
         end(claim, days_ago=2)
@@ -74,12 +84,12 @@ class TestCheckpoints:
 
 
 class TestPoints:
-    def test_they_are_kept_for_ever_unless_asked(self, ada, files):
+    def test_points_are_kept_for_ever_by_default(self, ada, files):
         end(run(ada), days_ago=10_000)
         assert collect(files).points == 0
         assert count(MetricChunk) == 3
 
-    def test_those_of_jobs_that_ended_long_ago_go_and_the_rest_of_the_job_stays(self, ada, files):
+    def test_points_of_old_jobs_are_removed_and_the_rest_of_the_job_is_kept(self, ada, files):
         old, recent = end(run(ada), days_ago=31), end(run(ada, seed=1), days_ago=29)
         removed = collect(files, points_days=30)
         assert (removed.points, removed.point_rows) == (9, 3)
@@ -89,7 +99,7 @@ class TestPoints:
             assert session.get_one(Job, old).summary["metrics"]["test_accuracy"] == 0.9
             assert len(session.scalars(select(JobEvent).where(JobEvent.job_id == old)).all()) == 3
 
-    def test_a_failed_job_that_left_many_small_chunks(self, ada, files):
+    def test_many_small_chunks_of_a_failed_job_are_removed(self, ada, files):
         claim = run(ada)
         with database.transaction() as session:
             write.append(session, [(claim.job_id, {"loss": ([step], [0.0], [0.0])}) for step in range(1, 2001)])
@@ -99,13 +109,13 @@ class TestPoints:
         assert (removed.points, removed.point_rows) == (2000, 2000)
         assert count(MetricChunk) == 0
 
-    def test_those_of_a_job_that_runs_stay(self, ada, files):
+    def test_points_of_a_running_job_are_kept(self, ada, files):
         claim = run(ada)
         with database.transaction() as session:
             write.append(session, [(claim.job_id, POINTS)])
         assert collect(files, points_days=0).points == 0
 
-    def test_those_that_a_running_comparison_will_show_stay(self, ada, files):
+    def test_points_of_a_running_comparison_are_kept(self, ada, files):
         job_id = end(run(ada), days_ago=100)
         cell = {"phase": "report", "task": 0, "optimizer": 0, "trial": 0, "rung": 0, "seed": 0, "is_reused": True}
         with database.transaction() as session:
@@ -118,17 +128,17 @@ class TestPoints:
             session.execute(update(Comparison).values(status="succeeded"))
         assert collect(files, points_days=1).points == 9
 
-    def test_two_at_once_remove_each_row_once(self, ada, files, monkeypatch):
+    def test_concurrent_collections_remove_each_row_once(self, ada, files, monkeypatch):
         monkeypatch.setattr(retention, "MAX_ROWS", retention.MIN_ROWS)
         for seed in range(40):
             end(run(ada, seed=seed), days_ago=2)
         with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(lambda _: collect(files, points_days=1), range(4)))
-        again = collect(files, points_days=1)  # what one skips because another has it locked is the other's to remove
-        assert sum(removed.points for removed in [*found, again]) == 40 * 9
-        assert again.points == 0
+            concurrent = list(pool.map(lambda _: collect(files, points_days=1), range(4)))
+        last = collect(files, points_days=1)  # rows skipped as locked were removed by the holder of the lock
+        assert sum(removed.points for removed in [*concurrent, last]) == 40 * 9
+        assert last.points == 0
 
-    def test_the_size_of_a_transaction_follows_from_its_time(self, ada, files, monkeypatch):
+    def test_slow_transactions_become_smaller(self, ada, files, monkeypatch):
         for seed in range(40):
             end(run(ada, seed=seed), days_ago=2)
         monkeypatch.setattr(retention, "BATCH_SECONDS", 1e-9)  # every transaction takes too long
@@ -139,12 +149,12 @@ class TestPoints:
 
 class TestFiles:
     @pytest.mark.parametrize(
-        ("status", "attempt", "of", "hours_old", "goes"),
+        ("status", "attempt", "file_attempt", "hours_old", "is_removed"),
         [
             ("running", 2, 1, 2, True),
             ("running", 2, 2, 48, False),  # it may become a checkpoint at any moment
-            ("running", 2, 3, 48, False),  # of a database that was put back to an earlier state
-            ("queued", 2, 2, 2, True),  # the next claim makes a third attempt
+            ("running", 2, 3, 48, False),  # the database was restored to an earlier state
+            ("queued", 2, 2, 2, True),  # the next claim begins attempt 3
             ("queued", 2, 3, 48, False),
             ("succeeded", 2, 2, 2, True),
             ("failed", 2, 9, 2, True),
@@ -152,25 +162,27 @@ class TestFiles:
         ],
     )
     @pytest.mark.parametrize("name", ["10.pt", "10.pt.new"])
-    def test_no_row_names_it(self, ada, files, status, attempt, of, hours_old, goes, name):
+    def test_file_without_a_row_is_removed_if_no_attempt_can_use_it(
+        self, ada, files, status, attempt, file_attempt, hours_old, is_removed, name
+    ):
         job_id = submit(ada)
         with database.transaction() as session:
             session.execute(update(Job).values(status=status, attempt=attempt, finished_at=func.now()))
-        left = write_file(files, job_id, of, name, hours_old)
+        file = write_file(files, job_id, file_attempt, name, hours_old)
         removed = collect(files)
-        assert (left not in names(files)) == goes
-        assert (removed.files, removed.file_bytes) == ((1, 10) if goes else (0, 0))
+        assert (file not in names(files)) == is_removed
+        assert (removed.files, removed.file_bytes) == ((1, 10) if is_removed else (0, 0))
 
-    def test_what_a_row_names_stays_whatever_else_is_there(self, ada, files):
+    def test_file_with_a_row_is_kept(self, ada, files):
         claim = run(ada)
-        kept = checkpoint(files, claim.job_id, 1, 10)
+        name = checkpoint(files, claim.job_id, 1, 10)
         write_file(files, claim.job_id, 1, "20.pt", hours_old=48)
         end(claim)
         assert collect(files).files == 1
-        assert names(files) == {kept}
+        assert names(files) == {name}
 
-    def test_a_file_of_an_unknown_job_is_told_and_left_alone(self, ada, files):
-        """It may be another installation's that was given the same folder."""
+    def test_file_of_an_unknown_job_is_reported_and_kept(self, ada, files):
+        """It may belong to another installation with the same folder."""
         write_file(files, uuid7(), 1, "10.pt", hours_old=10_000)
         removed = collect(files)
         assert (removed.files, removed.unknown_files, removed.unknown_bytes) == (0, 1, 10)
@@ -179,7 +191,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         "name", ["thesis.tex", "jobs/readme", "jobs/1/2/3.pt", "jobs/01a210dd-b1c1-7779-afd7-c81e921bfaf7/1"]
     )
-    def test_what_is_not_named_like_ours_is_nothing_to_us(self, ada, files, name):
+    def test_foreign_files_are_ignored(self, ada, files, name):
         path = files.place(name)
         path.write_text("mine")
         os.utime(path, (0, 0))
@@ -187,7 +199,7 @@ class TestFiles:
         assert path.exists()
         assert (removed.files, removed.unknown_files) == (0, 0)
 
-    def test_a_store_elsewhere_and_the_copies_on_their_way(self, ada, tmp_path):
+    def test_local_copies_for_a_remote_store_are_removed_after_the_job(self, ada, tmp_path):
         files = Store(f"memory://retention-{uuid4()}", tmp_path / "scratch")
         claim = run(ada)
         name = write_file(files, claim.job_id, 1, "10.pt")
@@ -198,15 +210,15 @@ class TestFiles:
         end(claim)
         assert collect(files).files == 1
         assert not copy.exists()
-        assert names(files) == {name}, "it has just been stored there"
+        assert names(files) == {name}, "the file in the remote store is new"
 
 
-class TestAnswers:
-    def test_expired_ones_go(self, ada, files):
+class TestIdempotencyKeys:
+    def test_expired_keys_are_removed(self, ada, files):
         with database.transaction() as session:
             for hours in (25, 23):
-                made = {"body_digest": "", "resource_id": uuid4(), "answer": ""}
-                row = IdempotencyKey(user_id=ada.id, route="r", key=str(hours), **made)
+                fields = {"body_digest": "", "resource_id": uuid4(), "answer": ""}
+                row = IdempotencyKey(user_id=ada.id, route="r", key=str(hours), **fields)
                 row.created_at = func.clock_timestamp() - timedelta(hours=hours)
                 session.add(row)
         assert collect(files).answers == 1

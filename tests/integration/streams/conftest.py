@@ -1,4 +1,4 @@
-"""A server on a real port, in a thread of this process; streams of it, and jobs that are worked by hand."""
+"""A server on a real port, in a thread of this process, and listeners to its streams."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import uvicorn
 from service.operations import commands, stack
 from service.streams.hub import Hub
 from tests.clients import application
-from tests.streams import Listening
+from tests.streams import Listener
 from tests.waiting import until
 
 
@@ -26,17 +26,18 @@ class Server:
     port: int
     hub: Hub
 
-    def listen(self, path: str, page: Any = None, **params: Any) -> Listening:
-        """Open a stream, or go on with a page's."""
-        given = {} if page is None else {"page": page}
-        return Listening(self.url + path, self.key, params=params, **given)
+    def listen(self, path: str, page: Any = None, **params: Any) -> Listener:
+        """Open a stream, or resume a page's."""
+        options = {} if page is None else {"page": page}
+        return Listener(self.url + path, self.key, params=params, **options)
 
 
 @contextmanager
 def served(key: str) -> Iterator[Server]:
+    """A running server; the listeners use this key."""
     with application() as app, stack.listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # so that a slow listener is soon noticed
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # so that slow clients are noticed soon
         server = commands.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -27,7 +27,7 @@ def slow(monkeypatch, tmp_path):
     monkeypatch.setenv("KOTRAIN_STALL_SECONDS", str(STALL_SECONDS))
     monkeypatch.setattr(SlowFiles, "gate", threading.Event())
     monkeypatch.setattr(SlowFiles, "error", None)
-    monkeypatch.setattr(SlowFiles, "asked", 0)
+    monkeypatch.setattr(SlowFiles, "transfers", 0)
     SlowFiles.gate.set()
     SlowFiles.store.clear()
     for cached in (settings, store):
@@ -109,7 +109,7 @@ class TestUploads:
             uploads.add(written(step))
             finish(uploads)
         assert notes(state) == 3 * ["a checkpoint could not be stored: TimeoutError"]
-        assert slow.asked == 1
+        assert slow.transfers == 1
         slow.gate.set()
         until(lambda: not transferring())
         uploads.add(written(4))
@@ -168,7 +168,7 @@ class TestFetchNewestValid:
         slow.gate.clear()
         start = time.monotonic()
         with pytest.raises(TransferCancelled):
-            fetch_newest_valid(rows, state, lambda: slow.asked == 2)
+            fetch_newest_valid(rows, state, lambda: slow.transfers == 2)
         assert time.monotonic() - start < STALL_SECONDS
 
     def test_hanging_store_raises_timeout_error(self, state, slow):

@@ -1,4 +1,4 @@
-// One figure, drawn by Plotly in the page's colors and fonts.
+// A figure, drawn by Plotly in the page's colors and fonts.
 
 import { h, uniqueId } from "../lib/dom.js";
 import { RETRY_MILLISECONDS, cssValue, loadPlotly } from "./plotly.js";
@@ -14,13 +14,13 @@ const OPTIONS = {
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 /**
- * A figure that can be redrawn with other data, which keeps the reader's zoom while the axes mean the same.
+ * A figure that can be redrawn with other data; the zoom is kept while the axes show the same quantities.
  *
  * `draw(plot)` calls `plot()`, which returns `{traces, x, y, height, description, layout}`, or `{message}` if there is
  * nothing to draw; `x` and `y` are `{title, log, tickformat, range, ...}`.
  */
 export class Chart {
-  #plot = null; // last one drawn
+  #plot = null; // drawn last
   #retry;
   #isRemoved = false;
 
@@ -92,13 +92,13 @@ function layoutOf({ traces, x = {}, y = {}, height = HEIGHT, legend = true, layo
 function axis({ title, log = false, ...options }, traces, name) {
   const values = traces.flatMap((trace) => trace[name] ?? []).filter(Number.isFinite);
   const largest = Math.max(0, ...values.map(Math.abs));
-  // Around equal values, Plotly would show a range from one below to one above.
+  // For equal values, Plotly would show a range of plus and minus 1.
   const isFlat = name === "y" && !log && largest > 0 && values.every((value) => value === values[0]);
   const flat = isFlat ? { range: [Math.min(0, 2 * values[0]), Math.max(0, 2 * values[0])] } : {};
   return {
     title: { text: title, standoff: 6, font: { size: 12.5 } },
     type: log ? "log" : undefined,
-    uirevision: `${title} ${log}`, // a zoom makes no sense in another unit
+    uirevision: `${title} ${log}`, // resets the zoom if the unit changes
     automargin: true,
     gridcolor: cssValue("--grid"),
     linecolor: cssValue("--muted"),

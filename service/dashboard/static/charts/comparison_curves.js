@@ -6,8 +6,8 @@ import { comparisonStyle, plotlyColor, plotlyDash, plotlySymbol } from "../lib/s
 import { escaped, faded } from "./plotly.js";
 
 const EARLY = 0.2; // share of the training that the y axis may cut off, so that the start does not hide the end
-const MARKERS = 6; // of a line, about
-const LOG_RATIO = 10; // of the largest loss to the smallest, from which the axis is logarithmic
+const MARKERS = 6; // per line, approximately
+const LOG_RATIO = 10; // largest to smallest loss above which the axis is logarithmic
 
 /** The plot of an answer of `/v1/comparisons/{id}/curves`. */
 export function curvesPlot(answer, { metric, along, bands, diverged }) {
@@ -98,7 +98,7 @@ function spansDecades(metric, bands) {
   return Math.max(...bands.flatMap((band) => band.mean)) > LOG_RATIO * Math.min(...lows);
 }
 
-/** The range of the bands after the start, as in the reports; undefined without any. */
+/** The range of the bands after the start, as in the reports; undefined without bands. */
 function lateRange(bands, factor) {
   if (!bands.length) return undefined;
   const end = Math.max(...bands.map((band) => band.x.at(-1)));

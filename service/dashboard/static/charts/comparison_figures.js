@@ -20,9 +20,9 @@ const NOTES = {
 };
 
 export class ComparisonFigures {
-  #state = null; // of the runs whose curves were requested
+  #state = null; // identifies the runs whose curves were requested
   #requests = 0;
-  #drawn = 0; // request whose answer is drawn
+  #drawn = 0; // number of the request whose answer is drawn
 
   constructor({ id, query, keepQuery, signal }) {
     Object.assign(this, { id, keepQuery, signal });
@@ -37,7 +37,7 @@ export class ComparisonFigures {
       condensation: chart("Condensation", NOTES.condensation),
       cost: chart("Time per step", NOTES.cost),
     };
-    const figures = Object.values(this.charts).map((one) => one.element);
+    const figures = Object.values(this.charts).map((chart) => chart.element);
     this.element = h(
       "section",
       { class: "page", "aria-label": "Figures" },

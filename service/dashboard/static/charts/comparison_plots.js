@@ -1,4 +1,4 @@
-// The plots of a comparison beside its curves, from the API's answer and its part for a task.
+// The plots of a comparison other than curves, from the API's answer and its part for a task.
 
 import { counted, duration, fixed, isFraction, metricValue, number, words } from "../lib/format.js";
 import { isFinalComparison } from "../lib/statuses.js";
@@ -6,8 +6,8 @@ import { comparisonStyle, plotlyColor, plotlyDash, plotlySymbol } from "../lib/s
 import { escaped, faded } from "./plotly.js";
 
 const MAX_LABEL = 26; // characters of a label on an axis
-const GOLDEN = 0.618; // steps by this share keep neighbors apart
-const SPREAD = 0.28; // of the runs' dots around their row
+const GOLDEN = 0.618; // golden ratio: steps of this size modulo 1 keep neighboring dots apart
+const SPREAD = 0.28; // vertical spread of the dots of a row
 
 const shortened = (label) => escaped(label.length > MAX_LABEL ? `${label.slice(0, MAX_LABEL - 1)}\u2026` : label);
 
@@ -115,7 +115,7 @@ function trialTrace(answer, { label, metric, trials: all, chosen }) {
     .filter((trial) => trial.score !== null && hasRate(trial))
     .sort((a, b) => a.params.lr - b.params.lr);
   const isOnlyParameter = Object.keys(trials[0]?.params ?? {}).length === 1;
-  const byChoice = (ifChosen, otherwise) => trials.map((one) => (one.trial === chosen ? ifChosen : otherwise));
+  const byChoice = (ifChosen, otherwise) => trials.map((trial) => (trial.trial === chosen ? ifChosen : otherwise));
   return {
     type: "scatter",
     mode: isOnlyParameter ? "lines+markers" : "markers",

@@ -1,12 +1,12 @@
-// The curves of a job: collected from its stream, thinned and smoothed for drawing.
+// The curves of a job, collected from its stream, and their thinning and smoothing for drawing.
 
-const MAX_POINTS = 1500; // of a line: more than a figure has pixels
+const MAX_POINTS = 1500; // per line, more than a figure has pixels
 
 /** All points of a job, by metric. */
 export class Curves {
   byName = new Map();
 
-  /** Add points as a `metric` event has them. */
+  /** Add the points of a `metric` event. */
   add(points) {
     for (const [name, { steps, values, wall_seconds: seconds }] of Object.entries(points)) {
       const curve = this.byName.get(name) ?? { steps: [], values: [], seconds: [] };
@@ -19,10 +19,10 @@ export class Curves {
     }
   }
 
-  /** Drop the points from a step on: the run resumes there. */
+  /** Drop the points from a step on, at which the run resumes. */
   rewind(step) {
     for (const [name, curve] of this.byName) {
-      const first = curve.steps.findIndex((one) => one >= step);
+      const first = curve.steps.findIndex((recorded) => recorded >= step);
       if (first === 0) this.byName.delete(name);
       else if (first > 0) for (const part of Object.values(curve)) part.length = first;
     }
@@ -32,13 +32,13 @@ export class Curves {
     return Array.from(this.byName.keys());
   }
 
-  /** The latest value of a metric; null without any. */
+  /** The latest value of a metric; null without values. */
   last(name) {
     return this.byName.get(name)?.values.at(-1) ?? null;
   }
 }
 
-/** At most `count` points: the first, the last, and from each stretch the lowest and the highest, or a gap. */
+/** At most `count` points: the first, the last, and of each bucket the lowest and the highest, or a gap. */
 export function thinned({ x, y }, count = MAX_POINTS) {
   if (x.length <= count) return { x, y };
   const kept = [0];
@@ -49,7 +49,7 @@ export function thinned({ x, y }, count = MAX_POINTS) {
   return { x: kept.map((i) => x[i]), y: kept.map((i) => y[i]) };
 }
 
-/** The indices of the lowest and the highest value of a stretch, in order; with a gap (null), its index is among them. */
+/** The indices of the lowest and highest value of a bucket, in order; the index of a gap (null) replaces the lowest. */
 function extremes(values, start, end) {
   let low = start;
   let high = start;

@@ -26,11 +26,11 @@ const DIAGNOSTICS = {
   collision_share: ["Share of colliding pairs", "share"],
 };
 const HIDDEN = ["diagnostics_seconds"];
-const OPACITIES = [1, 0.55, 0.35, 0.75, 0.45]; // of the curves of a figure with many
-const FEW_POINTS = 30; // which get markers
+const OPACITIES = [1, 0.55, 0.35, 0.75, 0.45]; // of the curves of a figure with more than three
+const FEW_POINTS = 30; // below, points have markers
 const MIN_SMOOTHED = 4; // points
 
-/** The figures for these metrics: fixed groups first, then one per diagnostic with its layers. */
+/** The figures for these metrics: fixed groups first, then one figure per diagnostic with its layers. */
 export function plotGroups(names) {
   const groups = GROUPS.map((group) => ({
     ...group,
@@ -38,7 +38,7 @@ export function plotGroups(names) {
   })).filter((group) => group.names.length);
   const grouped = groups.flatMap((group) => group.names);
   const layers = new Map();
-  for (const name of names.filter((one) => !grouped.includes(one) && !HIDDEN.includes(one)).sort()) {
+  for (const name of names.filter((metric) => !grouped.includes(metric) && !HIDDEN.includes(metric)).sort()) {
     const [base] = name.split("/");
     layers.set(base, [...(layers.get(base) ?? []), name]);
   }

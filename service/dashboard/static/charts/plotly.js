@@ -1,13 +1,13 @@
-// Plotly, loaded with the first figure from the server's own Python wheel.
+// Plotly, loaded with the first figure; the server provides it from a Python wheel.
 
 import { h } from "../lib/dom.js";
 
-/** Milliseconds until a library that could not be loaded is requested again. */
+/** Milliseconds after which a failed download is retried. */
 export const RETRY_MILLISECONDS = 3000;
 
 let loading = null;
 
-/** The library. Rejects if it cannot be loaded; a call some time later tries again. */
+/** Load the library once. Rejects if it cannot be loaded; later calls retry. */
 export function loadPlotly() {
   loading ??= new Promise((resolve, reject) => {
     const script = h("script", { src: "/dashboard/plotly.js" });
@@ -27,7 +27,7 @@ export function loadPlotly() {
   return loading;
 }
 
-/** Plotly sets `style` attributes, which the content security policy forbids; as properties they are allowed. */
+/** Set `style` attributes as properties: Plotly sets attributes, which the content security policy forbids. */
 function allowStyleAttributes() {
   const original = Element.prototype.setAttribute;
   Element.prototype.setAttribute = function setAttribute(name, value) {
@@ -37,7 +37,7 @@ function allowStyleAttributes() {
 }
 allowStyleAttributes();
 
-/** Text for Plotly, which reads some HTML in its labels: users' labels are not HTML. */
+/** Text escaped for Plotly, which interprets some HTML in labels. */
 export const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
 /** A `#rrggbb` color with an opacity from 0 to 1. */

@@ -1,4 +1,4 @@
-// Buttons that do something on the server, and values that can be copied.
+// Buttons that start server actions, and values that can be copied.
 
 import { h } from "../lib/dom.js";
 import { toast, toastError } from "./toast.js";
@@ -7,7 +7,7 @@ const CONFIRM_MILLISECONDS = 6000;
 
 /**
  * A button that is disabled while `work` runs; errors are shown as a toast. With `confirm`, the first click changes the
- * title to it and the second one starts the work; a double click does not.
+ * title to `confirm` and a second click starts the work; a double click does not.
  */
 export function actionButton(title, work, { kind = "", confirm, label } = {}) {
   const button = h("button", { type: "button", class: kind, "aria-label": label, onclick: press }, title);

@@ -1,4 +1,4 @@
-// A banner that says when the API does not respond.
+// A banner that is shown while the API does not respond.
 
 import { onConnection } from "../lib/api.js";
 

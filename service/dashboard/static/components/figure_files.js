@@ -1,4 +1,4 @@
-// The figures of a job or a comparison as files, for papers and chat.
+// The figures of a job or a comparison as files.
 
 import { download, get, withQuery } from "../lib/api.js";
 import { h } from "../lib/dom.js";
@@ -9,7 +9,7 @@ import { table } from "./table.js";
 
 const FIRST = 12; // figures shown before the rest is unfolded
 
-/** A list of them; `path` is the job's or comparison's path in the API, `fileName` begins the names of the files. */
+/** The list of figures; `path` is the path of the job or comparison in the API, `fileName` the prefix of file names. */
 export const figureFiles = (path, fileName, signal) =>
   loaded(get(`${path}/plots`, {}, signal), ({ plots }) => {
     if (!plots.length) return emptyState("No figures yet");

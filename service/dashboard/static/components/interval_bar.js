@@ -1,11 +1,11 @@
-// A mean and its interval as a drawing, on a scale shared by the rows of a table.
+// A mean and its interval as a small drawing, on a common scale for the rows of a table.
 
 import { svg } from "../lib/dom.js";
 
 const WIDTH = 130;
 const HEIGHT = 16;
 
-/** The range of all means and intervals with a margin; null if there is none. `hasZero` includes and marks zero. */
+/** The range of all means and intervals with a margin; null without values. `hasZero` includes and marks zero. */
 export function scaleOf(rows, hasZero = false) {
   const values = rows
     .flatMap(({ mean, interval }) => [mean, ...(interval ?? [])])
@@ -18,7 +18,7 @@ export function scaleOf(rows, hasZero = false) {
   return { low: low - margin, high: high + margin, hasZero };
 }
 
-/** The drawing in the color of a plot style; `text` says the same for screen readers. */
+/** The drawing in the color of a plot style; `text` describes it for screen readers. */
 export function intervalBar({ mean, interval }, scale, style, text) {
   if (mean === null || mean === undefined || !scale) return "";
   const x = (value) => (WIDTH * (value - scale.low)) / (scale.high - scale.low);

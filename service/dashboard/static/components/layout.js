@@ -2,11 +2,11 @@
 
 import { h, uniqueId } from "../lib/dom.js";
 
-/** The head of a page: its title, what stands beside it, and a subtitle in `{ sub }`. */
+/** The head of a page: title, elements beside it, and a subtitle `sub`. */
 export const pageHead = (title, { sub } = {}, ...children) =>
   h("div", { class: "head" }, h("h1", {}, title), children, sub && h("p", { class: "sub" }, sub));
 
-/** Pushes what follows in a row to the right. */
+/** Aligns the following elements of a row to the right. */
 export const spacer = () => h("span", { class: "space" });
 
 /** A link that looks like a button. */
@@ -34,7 +34,7 @@ export function facts(pairs) {
   );
 }
 
-/** A large number of `numbers`: its name, its value, and a small remark behind it. */
+/** A tile of `numbers`: the name of a number, its value in large print, and a small remark. */
 export const numberTile = (name, value, remark, more) =>
   h("div", {}, h("dt", {}, name), h("dd", {}, value, remark && h("small", {}, ` ${remark}`), more));
 

@@ -1,4 +1,4 @@
-// The bar on top of every page: the menu, the user, and the most frequent actions.
+// The top bar: menu, user and the most frequent actions.
 
 import { fill, h } from "../lib/dom.js";
 import { MENU } from "../routes.js";

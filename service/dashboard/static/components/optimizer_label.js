@@ -1,7 +1,6 @@
-// Optimizers in text: a marker in the optimizer's color beside its label.
+// Optimizers in text: the label after a marker in the optimizer's color.
 
 import { h, svg } from "../lib/dom.js";
-import { optimizerName } from "../lib/format.js";
 import { markerPath, styleOf } from "../lib/styles.js";
 
 /** A label with the marker of a plot style. */
@@ -14,5 +13,5 @@ const marker = (style) =>
     svg("path", { d: markerPath(style) }),
   );
 
-/** The optimizer of a job's spec. */
-export const specOptimizer = (spec) => optimizerLabel(optimizerName(spec.optimizer), styleOf(spec.optimizer.name));
+/** The optimizer of a job. */
+export const jobOptimizer = (job) => optimizerLabel(job.optimizer_label, styleOf(job.spec.optimizer.name));

@@ -1,8 +1,8 @@
-// What a page or a part of it shows in the place of content.
+// Placeholders for the content of a page or of a part of it.
 
 import { h } from "../lib/dom.js";
 
-/** Content is being fetched. It appears after a moment only, so that quick answers do not flicker. */
+/** A spinner while content is fetched. Its appearance is delayed, so that fast answers do not flicker. */
 export const loading = () =>
   h(
     "div",
@@ -13,7 +13,7 @@ export const loading = () =>
 
 const actionRow = (actions) => actions.length > 0 && h("p", { class: "actions" }, actions);
 
-/** A whole page that cannot be shown: the error, its reason, and what to do. */
+/** An error in the place of a page: title, reason and possible actions. */
 export const errorState = (title, reason, ...actions) =>
   h(
     "section",
@@ -23,7 +23,7 @@ export const errorState = (title, reason, ...actions) =>
     actionRow(actions),
   );
 
-/** A part of a page without content: why it is empty, and how to fill it. */
+/** A part of a page without content: the reason, and actions that create content. */
 export const emptyState = (title, text, ...actions) =>
   h("div", { class: "empty" }, h("p", { class: "lead" }, title), text && h("p", {}, text), actionRow(actions));
 

@@ -23,7 +23,7 @@ export const statusChip = (status, title) =>
     status,
   );
 
-/** A job's status, with the reason of its end where that adds something. */
+/** A job's status, with the reason if it is not obvious. */
 export function jobStatus({ status, reason, cancel_requested: isCancelling }) {
   if (isCancelling && status === "running") return statusChip("running", "cancellation requested");
   const why = reason && !OBVIOUS_REASONS.includes(reason) && reason.replaceAll("_", " ");

@@ -6,8 +6,8 @@ import { h } from "../lib/dom.js";
  * A table. A column is `{title, cell(row), kind: "head" | "text" | "wide" | "wrapped" | "number", sort, hint}`; false omits it.
  * With `onSort`, columns with `sort` get a button. Rows for which `isStrong(row)` holds are highlighted.
  */
-export function table({ caption, columns: given, rows, sorted, onSort, rowKey, isStrong, label }) {
-  const columns = given.filter(Boolean);
+export function table({ caption, columns: allColumns, rows, sorted, onSort, rowKey, isStrong, label }) {
+  const columns = allColumns.filter(Boolean);
   return h(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": label ?? caption },

@@ -1,4 +1,4 @@
-// Tabs: views of one thing, of which one is shown.
+// Tabs: several views, one of which is shown.
 
 import { fill, h, uniqueId } from "../lib/dom.js";
 

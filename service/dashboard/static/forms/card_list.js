@@ -1,4 +1,4 @@
-// A list of similar cards in a form, to which the user adds and from which the user removes.
+// A list of similar cards in a form, which the user can add and remove.
 
 import { actionButton } from "../components/buttons.js";
 import { actions } from "../components/layout.js";
@@ -10,10 +10,10 @@ export class CardList {
   #titles = new Map();
 
   /**
-   * @param {string} addTitle of the button that adds a card
+   * @param {string} addTitle title of the button that adds a card
    * @param {object} options
-   * @param {(given: object | undefined) => object} options.make a card: `content`, `value()`, `showErrors(errors)`
-   * @param {(position: number, count: number) => string} options.title of the card at a position
+   * @param {(values: object | undefined) => object} options.make makes a card: `content`, `value()`, `showErrors()`
+   * @param {(position: number, count: number) => string} options.title title of the card at a position
    * @param {() => void} options.onChange called when the user adds or removes a card
    */
   constructor(addTitle, { make, title, onChange }) {
@@ -25,9 +25,9 @@ export class CardList {
     this.element = stack(this.#list, actions(add));
   }
 
-  /** Add a card filled in with `given`, or with its usual content. */
-  add(given) {
-    const card = this.make(given);
+  /** Add a card with the given values, or with its defaults. */
+  add(values) {
+    const card = this.make(values);
     const title = h("span");
     card.element = h(
       "div",

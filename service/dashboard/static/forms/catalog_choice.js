@@ -1,4 +1,4 @@
-// An entry of the catalog and its parameters.
+// A field for an entry of the catalog and its parameters.
 
 import { fill, h } from "../lib/dom.js";
 import { details, errorsBelow } from "./errors.js";
@@ -13,7 +13,7 @@ export class CatalogChoice {
   /** `kind` is the field's name in the API; `onChange` is called when the user selects another entry. */
   constructor(kind, entries, { title, onChange } = {}) {
     const control = h("select");
-    this.select = field(kind, control, { title, read: (one) => one.value });
+    this.select = field(kind, control, { title, read: (select) => select.value });
     this.element = h("div", { class: "choice" }, this.select.element, this.#description, this.#params);
     this.#list(entries);
     control.addEventListener("change", () => {
@@ -38,7 +38,7 @@ export class CatalogChoice {
   }
 
   get entry() {
-    return this.#entries.find((one) => one.name === this.name);
+    return this.#entries.find((entry) => entry.name === this.name);
   }
 
   /** Offer only these entries; the selected one stays if it is among them. */
@@ -61,9 +61,9 @@ export class CatalogChoice {
     return Object.keys(params).length ? { name: this.name, params } : this.name;
   }
 
-  set(given) {
-    const { name, params } = typeof given === "string" ? { name: given } : given;
-    // An entry that no longer exists is shown and rejected by the API, rather than silently replaced.
+  set(choice) {
+    const { name, params } = typeof choice === "string" ? { name: choice } : choice;
+    // An entry that no longer exists is shown, so that the API rejects it, instead of being silently replaced.
     if (!this.#entries.some((entry) => entry.name === name)) this.#list([...this.#entries, { name, present: false }]);
     this.select.set(name);
     this.#show();

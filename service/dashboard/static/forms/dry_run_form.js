@@ -1,4 +1,4 @@
-// A form with the result of a dry run beside it, which is updated while the user types.
+// A form beside the result of its dry run, which is updated while the user types.
 
 import { actions, code, folded } from "../components/layout.js";
 import { errorText } from "../components/states.js";
@@ -9,9 +9,9 @@ import { counted } from "../lib/format.js";
 import { debounce } from "../lib/timing.js";
 import { withPointers } from "./errors.js";
 
-const PAUSE_MILLISECONDS = 350; // of typing, before the dry run
+const PAUSE_MILLISECONDS = 350; // between the last keystroke and the dry run
 
-/** An object in JSON; `usual` if the text is none. */
+/** The object in a JSON text; `usual` if the text is not JSON or not an object. */
 export function parseObject(text, usual) {
   try {
     const value = JSON.parse(text);
@@ -29,12 +29,12 @@ export class DryRunForm {
   #errors = h("p", { class: "wrong", role: "alert" });
 
   /**
-   * @param {string} path of the API that creates what the form describes
+   * @param {string} path path of the API that creates the job or comparison
    * @param {object} options
-   * @param {string} options.submitTitle of the button
+   * @param {string} options.submitTitle title of the submit button
    * @param {() => object} options.value the request's body
    * @param {(errors: object[]) => object[]} options.showErrors shows errors at their fields, returns the others
-   * @param {(answer: object) => {summary: any, details: any}} options.plan the elements for a dry run's answer
+   * @param {(answer: object) => {summary: any, details: any}} options.plan elements for the answer to a dry run
    * @param {(created: object) => Promise<void>} options.onCreated called with the answer to the submission
    * @param {(values: object) => void} options.keepQuery keeps the form's content in the address
    */
@@ -72,7 +72,7 @@ export class DryRunForm {
     fill(this.#errors, withPointers(this.showErrors(errors)));
   }
 
-  /** Ask the API what the form would start, and show it or the errors. */
+  /** Request a dry run, and show its plan or the errors. */
   async check() {
     const request = (this.#requests += 1);
     const body = this.value();
@@ -108,7 +108,7 @@ export class DryRunForm {
   }
 }
 
-/** What is shown in the place of the plan if the API rejects the request or does not respond. */
+/** Elements in the place of the plan if the API rejects the request or does not respond. */
 function refusal({ status, fields = [], message }) {
   const isInvalid = status === 422;
   const summary = fields.length
@@ -121,7 +121,7 @@ function refusal({ status, fields = [], message }) {
       h(
         "ul",
         {},
-        fields.map((one) => h("li", {}, h("code", {}, one.pointer), ` ${one.detail}`)),
+        fields.map((field) => h("li", {}, h("code", {}, field.pointer), ` ${field.detail}`)),
       ),
   ];
 }

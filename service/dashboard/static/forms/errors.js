@@ -1,16 +1,16 @@
-// The API's field errors, `{pointer, detail}`, shown at the fields they are about.
+// Show the API's field errors, `{pointer, detail}`, at their fields.
 
-/** The details of errors as one text; null without any. */
+/** The details of errors as one text; null without errors. */
 export const details = (errors) => errors.map((error) => error.detail).join("; ") || null;
 
 /** Errors that no field can show, each with its pointer. */
 export const withPointers = (errors) => errors.map((error) => `${error.pointer} ${error.detail}`).join("; ");
 
-/** Show each error at the field named by the first part of its pointer; return those of no field. */
+/** Show each error at the field named by the first part of its pointer; return those without a field. */
 export function showFieldErrors(fields, errors) {
   const nameIn = (error) => error.pointer.split("/")[1];
-  for (const one of fields) one.setError(details(errors.filter((error) => nameIn(error) === one.name)));
-  return errors.filter((error) => !fields.some((one) => one.name === nameIn(error)));
+  for (const field of fields) field.setError(details(errors.filter((error) => nameIn(error) === field.name)));
+  return errors.filter((error) => !fields.some((field) => field.name === nameIn(error)));
 }
 
 /** The errors at or below a pointer, relative to it. */

@@ -1,4 +1,4 @@
-// One labelled control.
+// A labelled control with help and error message.
 
 import { fill, h, uniqueId } from "../lib/dom.js";
 import { title as titled } from "../lib/format.js";
@@ -54,6 +54,6 @@ export function selectField(name, choices, options = {}) {
     {},
     choices.map(([value, text]) => h("option", { value }, text)),
   );
-  const write = (one, value) => (one.value = value);
-  return field(name, control, { read: (one) => one.value, write, ...options });
+  const write = (select, value) => (select.value = value);
+  return field(name, control, { read: (select) => select.value, write, ...options });
 }

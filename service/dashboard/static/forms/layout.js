@@ -9,10 +9,10 @@ export const fieldGrid = (fields) =>
   h(
     "div",
     { class: "fields" },
-    fields.map((one) => one.element),
+    fields.map((field) => field.element),
   );
 
-/** Elements below each other, closer than the parts of a page. */
+/** Elements below each other, with less space than between the parts of a page. */
 export const stack = (...children) => h("div", { class: "choice" }, children);
 
 /** The head of one of several similar cards: its title, and a button that removes the card. */

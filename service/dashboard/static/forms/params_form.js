@@ -59,13 +59,13 @@ export class ParamsForm {
     control.addEventListener("change", () => this.#build(this.values()));
     return field(this.key, control, {
       help: "The base optimizer.",
-      read: (one) => (one.value === initial ? undefined : one.value),
+      read: (select) => (select.value === initial ? undefined : select.value),
     });
   }
 
   get #branch() {
     const selected = this.#picker?.control.value;
-    return this.branches.find((one) => one.properties?.[this.key]?.const === selected) ?? this.branches[0];
+    return this.branches.find((branch) => branch.properties?.[this.key]?.const === selected) ?? this.branches[0];
   }
 
   /** Make the fields of the selected variant, with the given values. */
@@ -73,13 +73,14 @@ export class ParamsForm {
     this.#fields = Object.entries(this.#branch.properties ?? {})
       .filter(([, property]) => property.const === undefined)
       .map(([name, property]) => schemaField(name, property, this.defs));
-    for (const one of this.#fields) if (values[one.name] !== undefined) one.set(values[one.name]);
-    const areFew = this.#fields.length <= MAX_UNFOLDED && !this.#fields.some((one) => ALWAYS_FOLDED.includes(one.name));
-    const isShown = (one) => areFew || NEVER_FOLDED.includes(one.name);
+    for (const input of this.#fields) if (values[input.name] !== undefined) input.set(values[input.name]);
+    const hasFolded = this.#fields.some(({ name }) => ALWAYS_FOLDED.includes(name));
+    const areFew = this.#fields.length <= MAX_UNFOLDED && !hasFolded;
+    const isShown = ({ name }) => areFew || NEVER_FOLDED.includes(name);
     const shown = [this.#picker, ...this.#fields.filter(isShown)].filter(Boolean);
-    const rest = this.#fields.filter((one) => !isShown(one));
+    const rest = this.#fields.filter((input) => !isShown(input));
     const more = rest.length > 0 && folded(`${rest.length} more ${plural(rest)}`, fieldGrid(rest));
-    if (more) more.open = rest.some((one) => values[one.name] !== undefined);
+    if (more) more.open = rest.some((input) => values[input.name] !== undefined);
     fill(this.element, shown.length > 0 && fieldGrid(shown), more);
   }
 
@@ -89,7 +90,7 @@ export class ParamsForm {
 
   /** The values that differ from the defaults, by name. */
   values() {
-    const values = this.#all.filter((one) => !one.control.disabled).map((one) => [one.name, one.value()]);
+    const values = this.#all.filter((input) => !input.control.disabled).map((input) => [input.name, input.value()]);
     return Object.fromEntries(values.filter(([, value]) => value !== undefined));
   }
 
@@ -108,11 +109,11 @@ export class ParamsForm {
 
   /** The parameters that can be tuned: the values of a choice, null for a number. */
   tunable() {
-    const numbers = this.#fields.filter((one) => one.control.inputMode === "decimal");
-    const choices = this.#fields.filter((one) => one.control.tagName === "SELECT");
+    const numbers = this.#fields.filter((input) => input.control.inputMode === "decimal");
+    const choices = this.#fields.filter((input) => input.control.tagName === "SELECT");
     return Object.fromEntries([
-      ...numbers.map((one) => [one.name, null]),
-      ...choices.map((one) => [one.name, Array.from(one.control.options, (option) => option.value)]),
+      ...numbers.map((input) => [input.name, null]),
+      ...choices.map((input) => [input.name, Array.from(input.control.options, (option) => option.value)]),
     ]);
   }
 

@@ -1,4 +1,4 @@
-// Numbers that users type.
+// Parse typed numbers.
 
 const DECIMAL = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 

@@ -5,11 +5,11 @@ import { details } from "./errors.js";
 import { field } from "./field.js";
 import { parseNumber } from "./parse_number.js";
 
-/** A number beside a drop-down list; both are one field with one error message. */
+/** A number beside a drop-down list, as one field with one error message. */
 class Quantity {
   constructor(name, { help, choiceLabel, choices, widths, ...attributes }) {
     const control = h("input", { type: "text", inputmode: "decimal", autocomplete: "off", ...attributes });
-    this.amount = field(name, control, { help, read: (one) => parseNumber(one.value) });
+    this.amount = field(name, control, { help, read: (input) => parseNumber(input.value) });
     this.choice = h(
       "select",
       { "aria-label": choiceLabel },
@@ -18,7 +18,7 @@ class Quantity {
     const row = h("div", { class: "row", style: { "flex-wrap": "nowrap" } });
     control.replaceWith(row);
     row.append(control, this.choice);
-    [control, this.choice].forEach((one, position) => one.style.setProperty("flex", `1 1 ${widths[position]}`));
+    [control, this.choice].forEach((element, position) => element.style.setProperty("flex", `1 1 ${widths[position]}`));
     this.element = this.amount.element;
   }
 
@@ -44,8 +44,9 @@ export class Budget extends Quantity {
     return { [this.choice.value]: this.amount.value() };
   }
 
-  set(given) {
-    const [unit, value] = Object.entries(given).find(([, one]) => one !== null && one !== undefined) ?? ["epochs", 10];
+  set(budget) {
+    const entries = Object.entries(budget).filter(([, amount]) => amount !== null && amount !== undefined);
+    const [unit, value] = entries[0] ?? ["epochs", 10];
     this.choice.value = unit;
     this.amount.set(value);
   }
@@ -68,8 +69,8 @@ export class Target extends Quantity {
     return isEmpty ? undefined : { metric: this.choice.value, value: this.amount.value() };
   }
 
-  set(given) {
-    this.choice.value = given.metric;
-    this.amount.set(given.value);
+  set(target) {
+    this.choice.value = target.metric;
+    this.amount.set(target.value);
   }
 }

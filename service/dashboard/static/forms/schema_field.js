@@ -5,8 +5,8 @@ import { number } from "../lib/format.js";
 import { field, titleOf } from "./field.js";
 import { parseNumber, parseNumbers } from "./parse_number.js";
 
-const EMPTY_LIST = "none"; // an empty field stands for the default
-const MAX_LIMIT = 1e6; // larger limits are not worth showing
+const EMPTY_LIST = "none"; // because an empty field stands for the default
+const MAX_LIMIT = 1e6; // larger limits are not shown
 
 /** A schema with its `$ref` resolved. */
 export const resolved = (schema, defs) =>
@@ -14,12 +14,12 @@ export const resolved = (schema, defs) =>
 
 /** The schema X of `X or null`, and whether null is allowed. */
 function unwrapped(schema, defs) {
-  const found = resolved(schema, defs);
-  if (!found.anyOf) return { schema: found, isOptional: false };
-  const types = found.anyOf.filter((one) => one.type !== "null");
+  const union = resolved(schema, defs);
+  if (!union.anyOf) return { schema: union, isOptional: false };
+  const types = union.anyOf.filter((type) => type.type !== "null");
   return {
-    schema: { ...found, anyOf: undefined, ...resolved(types[0], defs) },
-    isOptional: types.length < found.anyOf.length,
+    schema: { ...union, anyOf: undefined, ...resolved(types[0], defs) },
+    isOptional: types.length < union.anyOf.length,
   };
 }
 
@@ -45,7 +45,7 @@ function enumField(name, schema, { default: usual, help }) {
     schema.enum.map((value) => h("option", { value }, value)),
   );
   control.value = usual ?? schema.enum[0];
-  return field(name, control, { help, read: (one) => (one.value === usual ? undefined : one.value) });
+  return field(name, control, { help, read: (input) => (input.value === usual ? undefined : input.value) });
 }
 
 function booleanField(name, { default: usual, help }) {
@@ -54,8 +54,8 @@ function booleanField(name, { default: usual, help }) {
   return field(name, control, {
     help,
     isCheckbox: true,
-    read: (one) => (one.checked === usual ? undefined : one.checked),
-    write: (one, value) => (one.checked = value),
+    read: (input) => (input.checked === usual ? undefined : input.checked),
+    write: (input, value) => (input.checked = value),
   });
 }
 
@@ -70,8 +70,8 @@ function typedField(name, schema, { default: usual, isOptional, help }) {
     spellcheck: "false",
     placeholder,
   });
-  const read = (one) => {
-    const text = one.value.trim();
+  const read = (input) => {
+    const text = input.value.trim();
     if (text === "") return undefined;
     if (isList) return text === EMPTY_LIST ? [] : parseNumbers(text);
     return isNumber ? parseNumber(text) : text;
@@ -80,11 +80,11 @@ function typedField(name, schema, { default: usual, isOptional, help }) {
   return field(name, control, {
     help: [help, remark].filter(Boolean).join(" "),
     read,
-    write: (one, value) => (one.value = asText(value)),
+    write: (input, value) => (input.value = asText(value)),
   });
 }
 
-/** A value as a user would type it. */
+/** A value in the notation of the text field. */
 function asText(value) {
   if (Array.isArray(value)) return value.join(", ") || EMPTY_LIST;
   return String(value ?? "");

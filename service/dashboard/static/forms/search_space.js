@@ -38,8 +38,7 @@ export class SearchSpace {
 
   /**
    * Offer the parameters of another optimizer or variant, as `ParamsForm.tunable` returns them. Rows of parameters that
-   * it does not have are removed, except those that no form has offered: they came with the address, and the API judges
-   * them.
+   * it does not have are removed, except parameters from the address that were never offered: the API checks those.
    */
   offer(tunable) {
     const kept = this.#rows.filter(({ name }) => name.value in tunable || !(name.value in this.#tunable));
@@ -73,7 +72,7 @@ export class SearchSpace {
     this.add(name, values ? { choice: values } : USUAL_RANGE);
   }
 
-  /** Add a tuned parameter with its range as the API takes it. */
+  /** Add a tuned parameter with its range in the API's format. */
   add(parameter, range) {
     const row = spaceRow(parameter, range, () => this.#remove(row));
     this.#show([...this.#rows, row]);
@@ -81,7 +80,7 @@ export class SearchSpace {
   }
 
   #remove(row) {
-    this.#show(this.#rows.filter((one) => one !== row));
+    this.#show(this.#rows.filter((other) => other !== row));
     this.onChange();
   }
 
@@ -96,7 +95,7 @@ export class SearchSpace {
     );
   }
 
-  /** Show each error at the row of its parameter, by which its pointer begins; return those of no row. */
+  /** Show each error at the row of its parameter, by which its pointer begins; return those without a row. */
   showErrors(errors) {
     const isAbout = (row, error) => error.pointer.split("/")[1] === row.name.value;
     for (const row of this.#rows) row.setError(details(errors.filter((error) => isAbout(row, error))));

@@ -12,7 +12,7 @@ const pairsIn = (text) =>
 
 const namesIn = (pairs) => pairs.map(([name]) => name.trim());
 
-/** What makes the text no valid set of tags; null if it is one. */
+/** The error in a text that is not a valid set of tags; null if it is valid. */
 function syntaxError(text) {
   const pairs = pairsIn(text);
   const names = namesIn(pairs);
@@ -25,7 +25,7 @@ function syntaxError(text) {
 function read({ value: text }) {
   const pairs = pairsIn(text);
   if (!pairs.length) return undefined;
-  if (syntaxError(text)) return text; // the API rejects a text, and the field shows the syntax error
+  if (syntaxError(text)) return text; // the API rejects it, and the field then shows the syntax error
   const values = pairs.map(([, ...value]) => value.join(":").trim());
   return Object.fromEntries(namesIn(pairs).map((name, position) => [name, values[position]]));
 }
@@ -38,9 +38,9 @@ const asText = (tags) =>
 export function tagsField() {
   const control = h("input", { type: "text", autocomplete: "off", placeholder: "study:first, machine:a" });
   const tags = field("tags", control, {
-    help: "Your labels to find jobs by, as key:value.",
+    help: "Labels for finding jobs, as key:value.",
     read,
-    write: (one, value) => (one.value = asText(value)),
+    write: (input, value) => (input.value = asText(value)),
   });
   return { ...tags, setError: (text) => tags.setError(text && (syntaxError(control.value) ?? text)) };
 }

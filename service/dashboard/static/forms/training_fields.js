@@ -1,4 +1,4 @@
-// What a job and a task of a comparison share: data set, model, schedule, budget, target and further fields.
+// The fields that jobs and tasks of comparisons share: data set, model, schedule, budget, target and others.
 
 import { CatalogChoice } from "./catalog_choice.js";
 import { showFieldErrors, showPartErrors } from "./errors.js";
@@ -11,7 +11,7 @@ export const defined = (values) =>
 export class TrainingFields {
   #models;
 
-  /** `fields` are those of single values; `parts` are further parts with `value`, `set` and `showErrors`. */
+  /** `fields` have single values; `parts` are objects with `value`, `set` and `showErrors`. */
   constructor(catalog, fields, parts = {}) {
     this.#models = catalog.models;
     this.fields = fields;
@@ -34,17 +34,17 @@ export class TrainingFields {
 
   /** The values for the API, without those left at their defaults. */
   value() {
-    const inputs = [...Object.entries(this.parts), ...this.fields.map((one) => [one.name, one])];
+    const inputs = [...Object.entries(this.parts), ...this.fields.map((field) => [field.name, field])];
     const values = Object.fromEntries(inputs.map(([name, input]) => [name, input.value()]));
     if (values.schedule === "constant") delete values.schedule;
     return defined(values);
   }
 
   /** Fill in the given values; null stands for a default. */
-  set(given) {
-    for (const [name, value] of Object.entries(given)) {
+  set(values) {
+    for (const [name, value] of Object.entries(values)) {
       if (value === null || value === undefined) continue;
-      (this.parts[name] ?? this.fields.find((one) => one.name === name))?.set(value);
+      (this.parts[name] ?? this.fields.find((field) => field.name === name))?.set(value);
       if (name === "dataset") this.#offerModels();
     }
   }

@@ -18,7 +18,7 @@ export class ApiError extends Error {
     return new ApiError(0, { detail });
   }
 
-  /** Whether a retry may help: no answer, or a part of the service is unavailable. */
+  /** Whether a retry may succeed: there was no answer, or a part of the service is unavailable. */
   get isTemporary() {
     return [0, 502, 503, 504].includes(this.status);
   }
@@ -38,7 +38,7 @@ export function onConnection(listener) {
 
 const authorization = () => `Bearer ${apiKey() ?? ""}`;
 
-/** A rejected key that is not the stored one was only tried, or has been replaced meanwhile. */
+/** Report a rejected key if it is the stored one; others were only being tried, or have been replaced. */
 function reportUnauthorized(error, sent) {
   if (sent === authorization()) listeners.unauthorized(error.message);
 }
@@ -94,7 +94,7 @@ export const get = (path, query, signal) => json("GET", withQuery(path, query), 
 export const post = (path, body, options = {}) => json("POST", path, { body, ...options });
 export const remove = async (path) => void (await call("DELETE", path));
 
-/** Submits a form once: an unchanged body is sent with the same idempotency key, after a second click or a lost answer. */
+/** Submits a form once: after a second click or a lost answer, an unchanged body has the same idempotency key. */
 export class Submission {
   #body;
   #key;
@@ -112,7 +112,7 @@ function randomKey() {
   return Array.from(bytes, (value) => value.toString(16).padStart(2, "0")).join("");
 }
 
-/** Save an answer as a file; a plain link could not send the key. */
+/** Save an answer as a file; a link could not send the API key. */
 export async function download(path, name) {
   const blob = await (await call("GET", path)).blob();
   const address = URL.createObjectURL(blob);

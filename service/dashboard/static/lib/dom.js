@@ -1,4 +1,4 @@
-// Elements: make, replace and patch them. Text stays text: nothing here parses HTML.
+// Create, replace and patch elements. Strings become text nodes and are never parsed as HTML.
 
 /**
  * A new element. `attributes` may hold listeners (`onclick`), `class`, `dataset`, `style` and any attribute of HTML or
@@ -9,7 +9,7 @@ export function h(tag, attributes = {}, ...children) {
   return build(document.createElement(tag), attributes, children);
 }
 
-/** The same in SVG's namespace. */
+/** A new element of SVG; otherwise like `h`. */
 export function svg(tag, attributes = {}, ...children) {
   return build(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 }
@@ -26,10 +26,10 @@ export function fill(element, ...children) {
 }
 
 /**
- * Change only the children that would look different, so that a press or a text selection inside survives.
+ * Change only the children that differ, so that a pressed button or a text selection inside survives.
  *
- * Children with `data-key` are matched by it wherever they are. Kept elements keep their old listeners, which must
- * therefore not depend on what was drawn last.
+ * Children with `data-key` are matched by it at any position. Kept elements keep their old listeners, which must
+ * therefore not depend on the data of the last drawing.
  */
 export function patch(element, ...children) {
   return keepPosition(element, () => merge(element, nodes(children)));
@@ -87,12 +87,12 @@ const controlsIn = (element) => Array.from(element.querySelectorAll(CONTROLS));
 const nameOf = (control) =>
   [control.tagName, control.getAttribute("href"), control.getAttribute("aria-label"), control.textContent].join();
 
-/** The control that takes over the focus: itself, else one of the same name, else one of its kind at its index. */
+/** The control that gets the focus: the same one, else one with the same name, else one of its kind at its index. */
 function successor(focused, controls, index) {
   if (controls.includes(focused)) return focused;
   const next = controls[index];
   const isSameKind = next?.tagName === focused.tagName;
-  return controls.find((one) => nameOf(one) === nameOf(focused)) ?? (isSameKind ? next : null);
+  return controls.find((control) => nameOf(control) === nameOf(focused)) ?? (isSameKind ? next : null);
 }
 
 function nodes(children) {
@@ -104,14 +104,14 @@ function nodes(children) {
 function setAttribute(element, name, value) {
   if (value === null || value === undefined) return;
   if (name.startsWith("aria-")) {
-    element.setAttribute(name, String(value)); // "false" is a value of its own here
+    element.setAttribute(name, String(value)); // "false" is a valid value
     return;
   }
   if (value === false) return;
   if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
   else if (name === "dataset") Object.assign(element.dataset, value);
   else if (name === "value" && element.tagName !== "OPTION" && element.tagName !== "PROGRESS") element.value = value;
-  else if (name === "style") for (const [key, one] of Object.entries(value)) element.style.setProperty(key, one);
+  else if (name === "style") for (const entry of Object.entries(value)) element.style.setProperty(...entry);
   else element.setAttribute(name, value === true ? "" : value);
 }
 

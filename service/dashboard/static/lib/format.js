@@ -1,4 +1,4 @@
-// Numbers, durations, sizes, times and names as text. The language is English, whatever the browser's is.
+// Formats numbers, durations, sizes, times and names as text, in English for all browsers.
 
 const LANGUAGE = "en-GB";
 const MINUS = "\u2212";
@@ -9,7 +9,7 @@ const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 const BYTE_UNITS = ["B", "KiB", "MiB", "GiB", "TiB"]; // binary units, which Intl does not have
 
-const formats = new Map(); // building a formatter is slow, and a list has thousands of numbers
+const formats = new Map(); // cached, because building a formatter is slow and a list has thousands of numbers
 
 function formatter(options) {
   const key = JSON.stringify(options);
@@ -116,7 +116,7 @@ export function ago(time, now = Date.now()) {
     [HOUR, "hour"],
     [MINUTE, "minute"],
     [1, "second"],
-  ].find(([one]) => seconds >= one);
+  ].find(([length]) => seconds >= length);
   return RELATIVE.format(-Math.floor(seconds / size), unit);
 }
 
@@ -125,7 +125,7 @@ const TIMESTAMP = new Intl.DateTimeFormat(LANGUAGE, { dateStyle: "medium", timeS
 /** A timestamp in the reader's time zone, to the second. */
 export const timestamp = (time) => (time ? TIMESTAMP.format(new Date(time)) : NO_VALUE);
 
-/** The end of an id, which tells jobs apart; ids begin with a time. */
+/** The end of an id, which distinguishes jobs; ids begin with a time. */
 export const shortId = (id) => id.slice(-8);
 
 /** A field's or metric's name as words: `val_accuracy` is `validation accuracy`. */
@@ -143,12 +143,3 @@ export const title = (name) => capitalized(words(name));
 
 /** A count with its noun: `1 job`, `3 jobs`. */
 export const counted = (count, noun, plural = `${noun}s`) => `${integer(count)} ${count === 1 ? noun : plural}`;
-
-/** The label of a job's optimizer, which the API's answers on jobs do not carry: KO with its form and base. */
-export function optimizerName({ name, params = {} }) {
-  const base = params.base ?? "adam";
-  if (name === "control") return `${params.control} (${base})`;
-  if (name !== "ko") return name;
-  const form = params.collision === "soft" && params.bounded ? "bounded" : params.collision;
-  return `${["ko", form].filter(Boolean).join(" ")} (${base})`;
-}

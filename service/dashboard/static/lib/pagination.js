@@ -1,4 +1,4 @@
-// Lists that the API returns in pages.
+// Fetch lists that the API returns in pages.
 
 import { get } from "./api.js";
 

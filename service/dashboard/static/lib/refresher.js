@@ -1,4 +1,4 @@
-// Fetch again what changes.
+// Fetch changing data again.
 
 import { throttle } from "./timing.js";
 
@@ -8,8 +8,8 @@ export const RETRY_MILLISECONDS = 2000;
 /**
  * A function that fetches and shows an answer, now and at most every `milliseconds`, until `signal` aborts.
  *
- * The last call always counts: it is retried while kotrain is not responding. Answers overtaken by a later one are
- * dropped. Other errors go to `onError`.
+ * The last call is never dropped: it is retried while kotrain is not responding. Answers that arrive after a later one
+ * are dropped. Other errors are passed to `onError`.
  */
 export function refresher(fetchAnswer, show, { milliseconds, signal, onError }) {
   let requested = 0;

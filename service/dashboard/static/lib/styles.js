@@ -16,12 +16,12 @@ const MARKERS = [
   { symbol: "triangle-left", path: "M-4.4 0L3.6-4.2V4.2Z" },
 ];
 
-/** The style of an optimizer that the catalog does not have. */
+/** The style of an optimizer that is not in the catalog. */
 export const DEFAULT_STYLE = { colour: COLORS - 1, dash: 0, marker: 0 };
 
 let colors = null;
 
-/** Fetch the optimizers' colors once; pages that call `styleOf` wait for it. */
+/** Fetch the optimizers' colors once; pages that call `styleOf` have to await it. */
 export async function loadStyles(signal) {
   if (colors !== null) return;
   const catalog = await get("/v1/catalog", {}, signal);

@@ -1,6 +1,6 @@
-// When functions run.
+// Debounce and throttle function calls.
 
-/** A function that calls `work` once no call has come for `milliseconds`. */
+/** A function that calls `work` once it has not been called for `milliseconds`. */
 export function debounce(work, milliseconds) {
   let timer;
   return (...values) => {

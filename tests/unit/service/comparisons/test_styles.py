@@ -5,12 +5,12 @@ from itertools import pairwise
 
 import pytest
 
-from service.comparisons.styles import looks
+from service.comparisons.styles import plot_styles
 from service.specs.catalog.optimizers import BLUE, COLOURS, GREEN, GREY, OCHRE, OPTIMIZERS, ORANGE, SKY
 
 
 def colours(*names: str) -> list[int]:
-    return [style.colour for style in looks([(f"{position}", name) for position, name in enumerate(names)]).values()]
+    return [style.colour for style in plot_styles([(str(i), name) for i, name in enumerate(names)]).values()]
 
 
 def test_catalog_uses_each_colour() -> None:
@@ -37,7 +37,7 @@ def test_first_of_each_name_has_its_catalog_colour(names: list[str], expected: l
 def test_252_optimizers_have_distinct_styles(seed: int) -> None:
     draw = random.Random(seed)
     names = draw.choices(list(OPTIMIZERS), weights=[draw.random() for _ in OPTIMIZERS], k=252)
-    styles = looks([(str(position), name) for position, name in enumerate(names)])
+    styles = plot_styles([(str(position), name) for position, name in enumerate(names)])
     assert len({(style.colour, style.dash, style.marker) for style in styles.values()}) == 252
 
 
@@ -47,7 +47,7 @@ def test_seven_optimizers_have_distinct_colours_and_300_have_styles() -> None:
 
 
 def test_neighbours_differ_in_dash_and_marker() -> None:
-    styles = looks([(str(position), "ko") for position in range(20)]).values()
+    styles = plot_styles([(str(position), "ko") for position in range(20)]).values()
     for style, following in pairwise(styles):
         assert style.dash != following.dash
         assert style.marker != following.marker

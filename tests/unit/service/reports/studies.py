@@ -31,7 +31,7 @@ from service.comparisons.answers import (
 from service.comparisons.design.plan import Plan
 from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
-from service.comparisons.styles import looks
+from service.comparisons.styles import plot_styles
 from service.metrics.read import Curve
 from service.specs.outcome import Target
 from service.specs.states import ComparisonStatus
@@ -183,7 +183,7 @@ class _Maker:
                 }
             ),
             estimates=[],
-            looks=looks([(optimizer.label, optimizer.name) for optimizer in self.plan.optimizers]),
+            looks=plot_styles([(optimizer.label, optimizer.name) for optimizer in self.plan.optimizers]),
         )
         return StudyData(answer, self.curves)
 

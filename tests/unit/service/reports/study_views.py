@@ -175,8 +175,8 @@ def _improvement(labels: Sequence[str], scores: Sequence[Sequence[Scores]], a: i
 def assumptions(*, any_diverged: bool) -> list[Assumption]:
     """Assumptions that hold, are violated and are unknown."""
     return [
-        Assumption(name="paired", holds=True, text="Runs of one seed start from the same weights."),
-        Assumption(name="differences without strong skew", holds=None, text="0 of 12 pairs are more skewed."),
-        Assumption(name="no run diverged", holds=not any_diverged, text="Each counts with its score."),
-        Assumption(name="times undisturbed", holds=False, text="Jobs ran beside others, so times are rough."),
+        Assumption(name="pairing", holds=True, text="Runs of one seed start from the same weights."),
+        Assumption(name="symmetry of differences", holds=None, text="0 of 12 pairs are more skewed."),
+        Assumption(name="no divergence", holds=not any_diverged, text="Each counts with its score."),
+        Assumption(name="undisturbed timing", holds=False, text="Jobs ran beside others, so times are rough."),
     ]

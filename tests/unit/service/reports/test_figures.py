@@ -13,12 +13,12 @@ from service.comparisons.styles import LookView
 from service.metrics.read import Curve
 from service.reports.figures import canvas
 from service.reports.figures.across import alike
-from service.reports.figures.canvas import Lettering, inline, settings
+from service.reports.figures.canvas import GlyphSubstitution, inline, settings
 from service.reports.figures.scores import Window
 from service.reports.figures.study import Study
 from service.reports.formats import render
-from service.reports.palette import COLOURS, DASHES, MARKERS, VARIABLES, drawn
-from service.reports.traces import MOST_POINTS, RunsOf, Trace, band, first_hit, trace
+from service.reports.palette import COLOURS, DASHES, MARKERS, VARIABLES, plot_styles
+from service.reports.traces import MOST_POINTS, GroupCurves, Trace, band, first_hit, trace
 from service.specs.outcome import Target
 from tests.unit.service.reports.studies import study
 
@@ -92,7 +92,7 @@ class TestTraces:
     def test_separates_diverged_runs(self) -> None:
         data = study(diverged={(0, 1): 2})
         (group,) = [group for group in data.answer.tasks[0].groups if group.diverged]
-        runs = RunsOf.group(group, data.curves)
+        runs = GroupCurves.of(group, data.curves)
         assert (len(runs.finished), len(runs.diverged)) == (3, 2)
         assert len(runs.endpoints("test_accuracy")) == 3
         assert not [run for run in runs.diverged if "test_accuracy" in run]
@@ -109,11 +109,11 @@ class TestTraces:
 class TestLooks:
     def test_page_uses_styles_of_answer(self) -> None:
         data = study()
-        assert {label: look.view for label, look in Study(data.answer, {}).looks.items()} == data.answer.looks
-        assert Study(data.answer, {}).looks["ko soft (adam)"].colour == "#0072b2"
+        assert {label: style.view for label, style in Study(data.answer, {}).styles.items()} == data.answer.looks
+        assert Study(data.answer, {}).styles["ko soft (adam)"].colour == "#0072b2"
 
     def test_style_follows_from_numbers(self) -> None:
-        styles = drawn(
+        styles = plot_styles(
             ["b", "a"], {"a": LookView(colour=6, dash=3, marker=8), "b": LookView(colour=0, dash=0, marker=1)}
         )
         assert list(styles) == ["b", "a"]
@@ -171,11 +171,11 @@ def drawing(title: str = "a", label: str = "a") -> str:
     with settings():
         figure = Figure(layout="constrained")
         axes = figure.add_subplot()
-        lettering = Lettering([label])
+        glyphs = GlyphSubstitution([label])
         axes.plot([1, 2], [1, 3], color=COLOURS[0], marker="o")
         axes.fill_between([1, 2], [0, 1], [2, 4], color=COLOURS[1], alpha=0.2)
-        axes.set_yticks([1], [lettering.drawn(label)])
-        return str(inline(figure, "key", title, "described", lettering))
+        axes.set_yticks([1], [glyphs.encode(label)])
+        return str(inline(figure, "key", title, "described", glyphs))
 
 
 class TestInline:
@@ -235,14 +235,14 @@ class TestSettings:
 
 
 def test_character_beyond_capacity_is_question_mark() -> None:
-    lettering = Lettering([chr(code) for code in range(0x4E00, 0x4E00 + 300)])
-    assert lettering.meant(lettering.drawn("\u4e00")) == "\u4e00"
-    assert lettering.drawn(chr(0x4E00 + 299)) == "?"
+    glyphs = GlyphSubstitution([chr(code) for code in range(0x4E00, 0x4E00 + 300)])
+    assert glyphs.decode(glyphs.encode("\u4e00")) == "\u4e00"
+    assert glyphs.encode(chr(0x4E00 + 299)) == "?"
 
 
 def test_accepts_runs_without_curves() -> None:
     group = study().answer.tasks[0].groups[0].model_copy(update={"jobs": [UUID(int=1)]})
-    assert RunsOf.group(group, {}).finished == [{}]
+    assert GroupCurves.of(group, {}).finished == [{}]
 
 
 def test_states_target_outside_axes() -> None:
@@ -269,7 +269,7 @@ def test_states_runs_that_do_not_overlap(count: int) -> None:
     if count == 1:
         assert f"Not drawn, because its runs do not overlap: {groups[0].label}." in body
     else:
-        assert "validation accuracy against time (the runs of each optimizer do not overlap" in body
+        assert "validation accuracy over time (the runs of each optimizer do not overlap" in body
 
 
 def test_states_why_curves_are_missing() -> None:

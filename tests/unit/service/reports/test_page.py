@@ -162,12 +162,12 @@ class TestUsual:
     def test_has_every_figure(self) -> None:
         text = rendered("usual")[1].text
         for title in (
-            "Validation accuracy against steps",
-            "Validation accuracy against time",
+            "Validation accuracy by step",
+            "Validation accuracy over time",
             "Test accuracy of every run",
             "Paired differences",
-            "Training loss against steps",
-            "Weight correlation against steps",
+            "Training loss by step",
+            "Weight correlation by step",
             "Sensitivity to the learning rate",
             "Expected best score by number of trials",
             "Trials of ko soft (adam)",
@@ -188,9 +188,9 @@ class TestUsual:
 
     def test_states_assumptions_methods_and_reused_runs(self) -> None:
         data, text = study(), rendered("usual")[1].text
-        assert "✓ holds Paired." in text
-        assert "✗ violated Times undisturbed." in text
-        assert "? unknown Differences without strong skew." in text
+        assert "✓ holds Pairing." in text
+        assert "✗ violated Undisturbed timing." in text
+        assert "? unknown Symmetry of differences." in text
         assert data.answer.methods in text
         assert "3 existing runs were reused: 2 by ada and 1 by grace." in text
         assert f"/v1/comparisons/{data.answer.id}/report?format=csv" in text

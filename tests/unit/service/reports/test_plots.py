@@ -13,7 +13,7 @@ from service.metrics.read import Curve
 from service.reports import plot_names, plots
 from service.reports.figures import canvas
 from service.reports.palette import COLOURS, DARK, GRID, INK, MUTED, PAPER
-from service.reports.plot_names import Wish
+from service.reports.plot_names import FileOptions
 from tests.unit.service.reports.studies import OPTIMIZERS, StudyData, study
 
 NAMES = [*plot_names.TASK, "tried-2"]
@@ -26,7 +26,7 @@ def data() -> StudyData:
     return study()
 
 
-def of_task(data: StudyData, name: str, options: Wish) -> bytes:
+def of_task(data: StudyData, name: str, options: FileOptions) -> bytes:
     return plots.of_task(data.answer, data.answer.tasks[0], data.curves, name, options)
 
 
@@ -58,7 +58,7 @@ def check_self_contained(svg: bytes) -> ElementTree.Element:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", NAMES)
 def test_figure_of_task_is_self_contained(data: StudyData, name: str, theme: plot_names.Theme) -> None:
-    svg = of_task(data, name, Wish("svg", theme))
+    svg = of_task(data, name, FileOptions("svg", theme))
     check_self_contained(svg)
     used = set(re.findall(r"#[0-9a-f]{6}", svg.decode()))
     other = set(DARK.values()) if theme == "light" else LIGHT
@@ -73,31 +73,31 @@ def test_names_match_figures(data: StudyData) -> None:
 
 @pytest.mark.parametrize("name", plot_names.ACROSS)
 def test_figure_of_all_tasks_is_self_contained(data: StudyData, name: str) -> None:
-    check_self_contained(plots.of_all_tasks(data.answer, name, Wish("svg")))
+    check_self_contained(plots.of_all_tasks(data.answer, name, FileOptions("svg")))
 
 
 def test_has_legend(data: StudyData) -> None:
-    texts = [element.text for element in check_self_contained(of_task(data, "curves", Wish("svg"))).iter()]
+    texts = [element.text for element in check_self_contained(of_task(data, "curves", FileOptions("svg"))).iter()]
     assert {"adam", "ko soft (adam)", "sgd", "rmsprop lr=0.001"} <= set(texts)
 
 
 @pytest.mark.parametrize("width", [320, 1361, 4000])
 def test_png_has_requested_width(data: StudyData, width: int) -> None:
-    assert size(of_task(data, "cost", Wish("png", "dark", width)))[0] == width
+    assert size(of_task(data, "cost", FileOptions("png", "dark", width)))[0] == width
 
 
 def test_themes_of_png_differ(data: StudyData) -> None:
-    light, dark = (of_task(data, "cost", Wish("png", theme, 320)) for theme in ("light", "dark"))
+    light, dark = (of_task(data, "cost", FileOptions("png", theme, 320)) for theme in ("light", "dark"))
     assert light != dark
     assert size(light) == size(dark)
 
 
 def test_dark_figure_does_not_change_later_figures(data: StudyData) -> None:
-    before = of_task(data, "cost", Wish("svg"))
-    of_task(data, "cost", Wish("svg", "dark"))
+    before = of_task(data, "cost", FileOptions("svg"))
+    of_task(data, "cost", FileOptions("svg", "dark"))
     with pytest.raises(ZeroDivisionError), canvas.settings(dark=True):
         _ = 1 / 0
-    assert of_task(data, "cost", Wish("svg")) == before
+    assert of_task(data, "cost", FileOptions("svg")) == before
 
 
 def test_dark_colours_equal_those_of_page() -> None:
@@ -116,20 +116,20 @@ def test_characters_missing_from_font() -> None:
         optimizers=[{**optimizer, "label": f"学习 {number} <&>"} for number, optimizer in enumerate(OPTIMIZERS)]
     )
     assert "学习 1 <&>" in [
-        element.text for element in check_self_contained(of_task(unusual, "curves", Wish("svg"))).iter()
+        element.text for element in check_self_contained(of_task(unusual, "curves", FileOptions("svg"))).iter()
     ]
-    assert size(of_task(unusual, "curves", Wish("png")))[0] == 1360
+    assert size(of_task(unusual, "curves", FileOptions("png")))[0] == 1360
 
 
 def test_states_why_figure_is_unavailable(data: StudyData) -> None:
     untuned = study(optimizers=[{"name": "adam"}, {"name": "sgd"}], tasks=[TASK])
     with pytest.raises(Conflict, match="no learning rate was tuned"):
-        of_task(untuned, "learning_rates", Wish("svg"))
+        of_task(untuned, "learning_rates", FileOptions("svg"))
     with pytest.raises(Conflict, match="Mean ranks over all tasks: there is only one task"):
-        plots.of_all_tasks(untuned.answer, "ranks", Wish("svg"))
+        plots.of_all_tasks(untuned.answer, "ranks", FileOptions("svg"))
     unfinished = data.answer.model_copy(update={"across": None})
     with pytest.raises(Conflict, match="available once all planned runs have ended"):
-        plots.of_all_tasks(unfinished, "ranks", Wish("svg"))
+        plots.of_all_tasks(unfinished, "ranks", FileOptions("svg"))
 
 
 # --- of a job --------------------------------------------------------------------------------------------------------
@@ -153,10 +153,10 @@ CURVES = {
 }
 
 
-SVG = Wish("svg")
+SVG = FileOptions("svg")
 
 
-def of_job(name: str, options: Wish = SVG, *, is_log: bool = False, smooth: float = 0.0) -> bytes:
+def of_job(name: str, options: FileOptions = SVG, *, is_log: bool = False, smooth: float = 0.0) -> bytes:
     return plots.of_job("ko", CURVES, name, options, is_log=is_log, smooth=smooth)
 
 
@@ -177,7 +177,7 @@ def test_figure_of_job_states_last_values(name: str, description: str) -> None:
 
 def test_curve_has_colour_of_optimizer() -> None:
     assert COLOURS[0] in of_job("lambda_max").decode()
-    assert COLOURS[1] in plots.of_job("adam", CURVES, "lr", Wish("svg"), is_log=False, smooth=0.0).decode()
+    assert COLOURS[1] in plots.of_job("adam", CURVES, "lr", FileOptions("svg"), is_log=False, smooth=0.0).decode()
 
 
 def test_smoothing_and_logarithm_change_figure() -> None:
@@ -194,7 +194,7 @@ def test_smoothing_keeps_constant() -> None:
 def test_rejects_logarithm_without_positive_value() -> None:
     with pytest.raises(Conflict, match="a logarithmic axis needs a value above 0"):
         of_job("lr", is_log=True)
-    with pytest.raises(Conflict, match="temperature against steps: no value is finite"):
+    with pytest.raises(Conflict, match="temperature by step: no value is finite"):
         of_job("temperature")
 
 
@@ -209,12 +209,12 @@ def test_panel_without_positive_value_is_linear() -> None:
 
 def test_replaces_characters_invalid_in_xml() -> None:
     texts = [element.text or "" for element in check_self_contained(of_job("odd\ufffe\uffff\x01")).iter()]
-    assert "odd\ufffd\ufffd\ufffd against steps" in texts
+    assert "odd\ufffd\ufffd\ufffd by step" in texts
     assert "odd\ufffd\ufffd\ufffd" in texts
 
 
 def test_png_of_job_has_requested_width() -> None:
-    assert size(of_job("diagnostics", Wish("png", "dark", 700)))[0] == 700
+    assert size(of_job("diagnostics", FileOptions("png", "dark", 700)))[0] == 700
 
 
 def test_lists_figures_of_job() -> None:

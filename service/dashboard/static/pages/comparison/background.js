@@ -1,4 +1,4 @@
-// What stands behind the verdict: the result over all tasks, assumptions, methods, plan, files and runs.
+// The background of the verdict: results over all tasks, assumptions, methods, plan, files and runs.
 
 import { figureFiles } from "../../components/figure_files.js";
 import { code, facts, section } from "../../components/layout.js";
@@ -32,7 +32,7 @@ export class Background {
     this.element = h("div", { class: "page" }, this.#across, this.#assumptions, section("Details", views));
   }
 
-  /** The tabs are made once and their content changes, so that the reader's position is kept. */
+  /** The tabs are made once and only their content changes, so that the scroll position is kept. */
   #tabs(selected, keepQuery) {
     const files = () => figureFiles(`/v1/comparisons/${this.answer.id}`, fileName(this.answer), this.signal);
     return tabs(

@@ -29,7 +29,7 @@ export class ComparisonHead {
     const live = liveIndicator();
     Object.assign(this, { id, user, live: live.element, onState: live.onState });
     this.element = h("div", { class: "head" });
-    // One button for all redraws: one that waits for confirmation must survive them.
+    // Made once, because a button that waits for confirmation must survive redraws.
     this.cancelButton = actionButton("Cancel", () => this.#cancel(onChange), {
       kind: "danger small",
       confirm: "Click again to cancel",

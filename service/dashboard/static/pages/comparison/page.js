@@ -1,4 +1,4 @@
-// One comparison, which fills in as its runs finish.
+// The page of a comparison, which is updated as its runs finish.
 
 import { toastError } from "../../components/toast.js";
 import { get } from "../../lib/api.js";

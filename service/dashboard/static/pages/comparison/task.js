@@ -1,4 +1,4 @@
-// The tables and figures of one task, which the user selects if there are several.
+// The tables and figures of one task; with several tasks, the user selects one.
 
 import { ComparisonFigures } from "../../charts/comparison_figures.js";
 import { section } from "../../components/layout.js";

@@ -1,10 +1,10 @@
-// A comparison in words: its verdict, its progress, and the assumptions of its statistics.
+// The verdict of a comparison, its progress, and the assumptions of its statistics.
 
 import { section } from "../../components/layout.js";
 import { note } from "../../components/states.js";
 import { progressBar } from "../../components/status.js";
 import { h } from "../../lib/dom.js";
-import { counted, duration, integer } from "../../lib/format.js";
+import { counted, duration, integer, title } from "../../lib/format.js";
 import { isFinalComparison } from "../../lib/statuses.js";
 
 const PHASES = { tuning: "Tuning", reporting: "Reporting", finished: "" };
@@ -13,7 +13,8 @@ const PHASES = { tuning: "Tuning", reporting: "Reporting", finished: "" };
 export function verdictView({ verdict, tasks }) {
   if (!verdict.length) return h("p", {}, "No verdict yet.");
   return verdict.map((text) => {
-    const label = tasks.length > 1 && tasks.map((one) => one.label).find((one) => text.startsWith(`${one}: `));
+    const task = tasks.length > 1 && tasks.find(({ label }) => text.startsWith(`${label}: `));
+    const label = task && task.label;
     const sentences = label ? text.slice(label.length + 2) : text;
     const [, first, rest] = /^(.+?[.!?])(\s+[A-Z].*)$/s.exec(sentences) ?? [null, sentences, ""];
     return h("p", {}, label && h("b", {}, label), first, rest && h("span", { class: "note" }, rest));
@@ -84,5 +85,5 @@ export function assumptionsView(assumptions) {
 
 function assumptionItem({ name, text, holds }) {
   const { text: sign, ...attributes } = CHECKS[holds];
-  return h("li", {}, h("span", attributes, sign), h("span", {}, h("strong", {}, `${name}. `), text));
+  return h("li", {}, h("span", attributes, sign), h("span", {}, h("strong", {}, `${title(name)}. `), text));
 }

@@ -1,4 +1,4 @@
-// All comparisons, the newest first.
+// The list of comparisons, newest first.
 
 import { actionButton } from "../../components/buttons.js";
 import { actions, linkButton, pageHead, spacer, time } from "../../components/layout.js";

@@ -1,4 +1,4 @@
-// One uploaded data set: its properties, class balance and some records.
+// The details of an uploaded data set: its properties, class balance and some records.
 
 import { actionButton } from "../../components/buttons.js";
 import { facts, linkButton, section } from "../../components/layout.js";
@@ -11,15 +11,14 @@ import { ago, bytes, integer, number } from "../../lib/format.js";
 const MAX_CLASSES = 30; // shown
 const MAX_RECORDS = 8;
 const USUAL_BATCH = 64;
-const USUAL_MODELS = { image: "cnn", text: "textcnn", table: "mlp" };
 
 export const sum = (values) => values.reduce((total, value) => total + value, 0);
 
-/** A batch size for this number of records, of which a part is used for validation; undefined for the default. */
+/** A batch size for this number of records, of which some are used for validation; undefined for the default. */
 const batchSize = (records) => (records >= 2 * USUAL_BATCH ? undefined : 2 ** Math.floor(Math.log2(records / 2)));
 
-/** `onDelete` is false for users who may not delete the data set. */
-export const datasetView = (dataset, onDelete) =>
+/** `models` are the catalog's; `onDelete` is false for users who may not delete the data set. */
+export const datasetView = (dataset, models, onDelete) =>
   section(
     dataset.name,
     facts([
@@ -41,19 +40,25 @@ export const datasetView = (dataset, onDelete) =>
     h(
       "p",
       { class: "actions" },
-      linkButton("Train on it", withQuery("/jobs/new", { spec: JSON.stringify(jobOn(dataset)) })),
+      linkButton("Train on it", withQuery("/jobs/new", { spec: JSON.stringify(jobOn(dataset, models)) })),
       onDelete && actionButton("Delete", onDelete, { kind: "danger", confirm: "Click again to delete" }),
     ),
   );
 
 /** The request of a job on the data set. */
-const jobOn = ({ name, kind, train_per_class: counts }) => ({
+const jobOn = ({ name, kind, train_per_class: counts }, models) => ({
   dataset: name,
-  model: USUAL_MODELS[kind],
+  model: proposedModel(models, kind),
   optimizer: "ko",
   budget: { epochs: 10 },
   batch_size: batchSize(sum(counts)),
 });
+
+/** The first model that reads only this kind of data, else the first that reads it among others. */
+function proposedModel(models, kind) {
+  const readers = models.filter((model) => [model.reads, ...model.also_reads].includes(kind));
+  return (readers.find((model) => !model.also_reads.length) ?? readers[0])?.name;
+}
 
 function balanceTable({ class_names: names, train_per_class: train, test_per_class: test }) {
   const classes = names.map((name, position) => ({ name, train: train[position], test: test[position] }));

@@ -7,8 +7,8 @@ import { ago, integer } from "../../lib/format.js";
 
 /** Uploaded and built-in data sets; `onShow` gets the click event and the name of an uploaded one. */
 export function listView(datasets, onShow) {
-  const uploaded = datasets.filter((one) => one.own);
-  const builtIn = datasets.filter((one) => !one.own);
+  const uploaded = datasets.filter((dataset) => dataset.own);
+  const builtIn = datasets.filter((dataset) => !dataset.own);
   return [
     uploaded.length
       ? datasetTable("Uploaded data sets", uploaded, onShow)
@@ -27,18 +27,18 @@ function datasetTable(caption, rows, onShow) {
   return table({
     caption,
     columns: [
-      { title: "Name", kind: "head", cell: (one) => (one.own ? link(one) : one.name) },
-      { title: "Description", kind: "wide", cell: (one) => one.title },
-      { title: "Classes", cell: (one) => integer(one.classes) },
+      { title: "Name", kind: "head", cell: (dataset) => (dataset.own ? link(dataset) : dataset.name) },
+      { title: "Description", kind: "wide", cell: (dataset) => dataset.title },
+      { title: "Classes", cell: (dataset) => integer(dataset.classes) },
       {
         title: "Training records",
         cell: ({ records }) => records !== null && records !== undefined && integer(records),
       },
       { title: "Available", kind: "text", cell: availability },
-      rows.some((one) => one.own) && {
+      rows.some((dataset) => dataset.own) && {
         title: "Owner",
         kind: "text",
-        cell: (one) => `${one.owner}, ${ago(one.created_at)}`,
+        cell: (dataset) => `${dataset.owner}, ${ago(dataset.created_at)}`,
       },
     ],
     rows,

@@ -1,4 +1,4 @@
-// Data sets: the built-in ones, and those that users upload.
+// The page of data sets: built-in and uploaded ones, and the form for uploads.
 
 import { pageHead, section } from "../../components/layout.js";
 import { errorText } from "../../components/states.js";
@@ -10,8 +10,9 @@ import { listView } from "./list_view.js";
 import { UploadForm } from "./upload_form.js";
 
 export async function mount(root, { user, query, keepQuery, signal }) {
-  const page = new DataPage({ user, keepQuery, signal });
-  await page.load(); // before the rest: a list that comes later would move the form
+  const { models } = await get("/v1/catalog", {}, signal);
+  const page = new DataPage({ models, user, keepQuery, signal });
+  await page.load(); // before the form is shown, which would move when the list appears
   fill(root, page.elements());
   if (query.get("show")) await page.show(query.get("show"));
 }
@@ -21,8 +22,8 @@ class DataPage {
   #detail = h("div");
   #shown = null; // name of the data set in detail
 
-  constructor({ user, keepQuery, signal }) {
-    Object.assign(this, { user, keepQuery, signal });
+  constructor({ models, user, keepQuery, signal }) {
+    Object.assign(this, { models, user, keepQuery, signal });
     this.upload = new UploadForm(signal, async (created) => {
       await this.load();
       await this.show(created.name);
@@ -66,7 +67,7 @@ class DataPage {
 
   #view(dataset) {
     const mayDelete = this.user.is_admin || this.user.user === dataset.owner;
-    return datasetView(dataset, mayDelete && (() => this.#delete(dataset)));
+    return datasetView(dataset, this.models, mayDelete && (() => this.#delete(dataset)));
   }
 
   async #delete({ name }) {

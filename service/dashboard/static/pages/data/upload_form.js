@@ -86,7 +86,7 @@ export class UploadForm {
 
   async #submit(event) {
     event.preventDefault();
-    for (const one of Object.values(this.#fields)) one.setError(null);
+    for (const field of Object.values(this.#fields)) field.setError(null);
     const file = this.file.files[0];
     if (!file) {
       fill(this.#progress, errorText("Select a file first."));
@@ -109,7 +109,7 @@ export class UploadForm {
     const stop = new AbortController();
     const view = uploadView(file, () => stop.abort());
     fill(this.#progress, view.elements);
-    const values = Object.values(this.#fields).map((one) => [one.name, one.value()]);
+    const values = Object.values(this.#fields).map((field) => [field.name, field.value()]);
     const path = withQuery("/v1/datasets", Object.fromEntries(values));
     return upload(path, file, { onProgress: view.show, signal: stop.signal });
   }

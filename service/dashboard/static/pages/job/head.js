@@ -2,7 +2,7 @@
 
 import { actionButton } from "../../components/buttons.js";
 import { actions, linkButton, spacer } from "../../components/layout.js";
-import { specOptimizer } from "../../components/optimizer_label.js";
+import { jobOptimizer } from "../../components/optimizer_label.js";
 import { jobStatus, liveIndicator } from "../../components/status.js";
 import { toast } from "../../components/toast.js";
 import { post } from "../../lib/api.js";
@@ -10,7 +10,7 @@ import { fill, h } from "../../lib/dom.js";
 import { ago, shortId } from "../../lib/format.js";
 import { isFinalJob } from "../../lib/statuses.js";
 
-const MAX_MESSAGE = 300; // characters; of longer messages the last line is shown
+const MAX_MESSAGE = 300; // characters; longer messages are cut to their last line
 const RETRYABLE = ["failed", "cancelled"];
 
 export class JobHead {
@@ -19,7 +19,7 @@ export class JobHead {
     const live = liveIndicator();
     Object.assign(this, { id, user, live: live.element, onState: live.onState });
     this.element = h("div", { class: "head" });
-    // One button each for all redraws: one that waits for confirmation must survive them.
+    // Each button is made once, because one that waits for confirmation must survive redraws.
     this.cancelButton = actionButton("Cancel", () => this.#cancel(onChange), {
       kind: "danger",
       confirm: "Click again to cancel",
@@ -46,7 +46,7 @@ export class JobHead {
     this.live.hidden = isFinalJob(job);
     fill(
       this.element,
-      h("h1", {}, specOptimizer(spec), ` on ${spec.dataset.name}, ${spec.model.name}`),
+      h("h1", {}, jobOptimizer(job), ` on ${spec.dataset.name}, ${spec.model.name}`),
       jobStatus(job),
       this.live,
       spacer(),

@@ -1,4 +1,4 @@
-// One job: its curves, live, and everything recorded about it.
+// The page of a job: live curves, spec, log, environment and files.
 
 import { JobFigures } from "../../charts/job_figures.js";
 import { Curves } from "../../charts/curves.js";
@@ -69,7 +69,7 @@ class History {
     this.events.push({ ...data, isNote: type === "log" });
   }
 
-  /** The database was restored from a backup: the stream repeats its events, which may differ now. */
+  /** Drop everything: after a restore of the database, the stream repeats its events, which may differ. */
   #clear() {
     this.curves.rewind(0);
     this.events.length = 0;

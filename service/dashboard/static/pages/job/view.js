@@ -1,4 +1,4 @@
-// What a job's page shows beside its curves: numbers, log, environment, files.
+// The elements of a job's page other than curves: numbers, log, environment, files.
 
 import { actionButton } from "../../components/buttons.js";
 import { facts, numberTile, numbers, spacer } from "../../components/layout.js";

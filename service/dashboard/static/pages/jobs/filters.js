@@ -27,7 +27,7 @@ export class FilterBar {
     this.show(filter);
   }
 
-  /** Show values by name. Other fields are left alone: the user may be typing in them. */
+  /** Show values by name. Other fields are not changed, because the user may be typing in them. */
   show(values) {
     for (const [name, value] of Object.entries(values)) if (name in this.#fields) this.#fields[name].value = value;
   }
@@ -55,7 +55,7 @@ export class FilterBar {
         "select",
         { onchange: (event) => this.onChange(name, event.target.value) },
         h("option", { value: "" }, "any"),
-        [...options, ...unknown].map((one) => h("option", { value: one }, one)),
+        [...options, ...unknown].map((value) => h("option", { value }, value)),
       ),
     );
   }

@@ -6,29 +6,29 @@ import { RETRY_MILLISECONDS } from "../../lib/refresher.js";
 import { throttle } from "../../lib/timing.js";
 
 const PAGE = 100; // rows
-const LONG = 500; // rows of a list that is refreshed less often
+const LONG = 500; // rows above which a list is refreshed less often
 const LONG_MILLISECONDS = 10_000; // between two refreshes of a long list
 const INVALID = 422;
 
 export const FILTERS = ["status", "dataset", "model", "optimizer", "user", "tag", "search", "comparison"];
 
-/** Each answer is the whole list shown, so that a late answer cannot undo an earlier one. */
+/** Every answer contains the whole visible list, so that a delayed answer cannot undo a later one. */
 export class JobList {
   rows = [];
   next = null; // cursor of the rows after these
   counts = null; // jobs by status, with all other filters
   error = null; // message of the last failed request
   #wanted = PAGE;
-  #isInvalid = false; // the filters are, so that another request would fail, too
+  #isInvalid = false; // whether the filters are invalid, so that further requests would fail
   #requests = 0;
-  #oldest = 0; // request whose answer is still of use
+  #oldest = 0; // number of the oldest request whose answer is still accepted
 
   /**
-   * @param {URLSearchParams} query of the page's address
+   * @param {URLSearchParams} query query of the page's address
    * @param {object} options
    * @param {() => void} options.onChange called after each request
-   * @param {() => void} options.onRestart called when other jobs are requested
-   * @param {(errors: object[]) => boolean} options.showErrors shows invalid filters; whether it could show one
+   * @param {() => void} options.onRestart called when the filters or the order change
+   * @param {(errors: object[]) => boolean} options.showErrors shows errors of filters; returns whether one was shown
    */
   constructor(query, { keepQuery, signal, onChange, onRestart, showErrors }) {
     Object.assign(this, { keepQuery, signal, onChange, onRestart, showErrors });
@@ -68,7 +68,7 @@ export class JobList {
     return this.load();
   }
 
-  /** Fetch the list again soon, after something has changed. */
+  /** Schedule a refresh of the list after a change. */
   refresh() {
     if (this.rows.length > LONG) this.later();
     else this.soon();
@@ -88,7 +88,7 @@ export class JobList {
       if (error.isTemporary && this.rows.length) return;
       this.#isInvalid = error.status === INVALID;
       const isShown = this.showErrors(error.fields ?? []);
-      // With the error at its filter, the list from before can stay.
+      // If the error is shown at its filter, the previous list stays.
       this.error = this.#isInvalid && isShown && this.counts ? null : error.message;
     }
     this.onChange();

@@ -1,4 +1,4 @@
-// All jobs: filter, follow, cancel and retry.
+// The list of jobs: filter, follow, cancel and retry.
 
 import { toastError } from "../../components/toast.js";
 import { get } from "../../lib/api.js";
@@ -27,7 +27,7 @@ export async function mount(root, { user, query, keepQuery, signal }) {
   followChanges(list, view, signal);
 }
 
-/** Jobs shown are updated in place by the stream's events; for everything else the list is fetched again. */
+/** Update visible jobs in place by the events of the stream; fetch the list again for other changes. */
 function followChanges(list, view, signal) {
   const changed = new Set();
   const redraw = throttle(

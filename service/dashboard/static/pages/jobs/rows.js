@@ -1,17 +1,17 @@
 // The rows of the list of jobs.
 
 import { time } from "../../components/layout.js";
-import { specOptimizer } from "../../components/optimizer_label.js";
+import { jobOptimizer } from "../../components/optimizer_label.js";
 import { jobStatus, progressBar } from "../../components/status.js";
 import { tableRow } from "../../components/table.js";
 import { h, patch } from "../../lib/dom.js";
 import { ago, duration, metricValue, number, percent, shortId, words } from "../../lib/format.js";
 
-const RESULTS = ["test_accuracy", "val_accuracy", "test_loss", "val_loss"]; // the first that a job has is shown
+const RESULTS = ["test_accuracy", "val_accuracy", "test_loss", "val_loss"]; // in order of preference
 
 const COLUMNS = [
   { title: "Status", kind: "text", cell: jobStatus },
-  { title: "Optimizer", kind: "text", cell: (job) => specOptimizer(job.spec) },
+  { title: "Optimizer", kind: "text", cell: jobOptimizer },
   { title: "Learning rate", cell: (job) => number(job.spec.optimizer.params.lr) },
   { title: "Data set, model", kind: "wrapped", cell: ({ spec }) => `${spec.dataset.name}, ${spec.model.name}` },
   { title: "Seed", cell: (job) => String(job.spec.seed) },
@@ -36,13 +36,13 @@ function progress({ id, status, progress: { step, total_steps: total } }) {
 
 function result({ summary }) {
   const metrics = summary?.metrics ?? {};
-  const name = RESULTS.find((one) => typeof metrics[one] === "number");
+  const name = RESULTS.find((metric) => typeof metrics[metric] === "number");
   if (!name) return "";
   const remark = !name.startsWith("test") && h("small", { class: "why" }, " val.");
   return h("span", { title: words(name) }, metricValue(metrics[name], name), remark);
 }
 
-/** The body of the table. Rows of jobs that stay are the same elements, of which only what changed is redrawn. */
+/** The body of the table. The row elements of jobs that stay are kept, and only changed cells are redrawn. */
 export class JobRows {
   #shown = new Map(); // job and row by id
 
@@ -87,7 +87,7 @@ export class JobRows {
   }
 
   #row(job) {
-    return tableRow({ columns: this.columns, row: job, rowKey: (one) => one.id });
+    return tableRow({ columns: this.columns, row: job, rowKey: ({ id }) => id });
   }
 }
 

@@ -6,7 +6,7 @@ import { post } from "../../lib/api.js";
 import { fill, h } from "../../lib/dom.js";
 import { counted } from "../../lib/format.js";
 
-const MAX_JOBS = 500; // of a request, the API's limit
+const MAX_JOBS = 500; // per request, the API's limit
 const DONE = { cancel: "cancelled or asked to stop", retry: "submitted again" };
 
 export class Selection {
@@ -35,7 +35,7 @@ export class Selection {
     this.#draw();
   }
 
-  /** The jobs in the list; others are deselected. */
+  /** Set the visible jobs; others are deselected. */
   show(ids) {
     this.#shown = ids;
     const shown = new Set(ids);
@@ -52,7 +52,7 @@ export class Selection {
     this.onChange();
   }
 
-  /** Buttons that wait for confirmation, or whose action runs, must survive changes of the list. */
+  /** Replace the buttons only for another selection: those that wait for confirmation must survive list updates. */
   #drawButtons() {
     const ids = Array.from(this.ids);
     if (this.#isActing || ids.join() === this.#buttonsFor) return;
@@ -82,7 +82,7 @@ export class Selection {
   }
 }
 
-/** Cancel or retry jobs, and say how many. */
+/** Cancel or retry jobs, and show the number of changed and refused ones. */
 async function act(action, ids) {
   const outcomes = [];
   for (let start = 0; start < ids.length; start += MAX_JOBS) {

@@ -79,7 +79,7 @@ export class JobsView {
 
   // --- drawing ---
 
-  /** Other jobs are requested: those selected belong to the list before. */
+  /** Deselect all jobs, because another list was requested. */
   restart() {
     this.selection.selectAll(false);
   }
@@ -146,7 +146,7 @@ export class JobsView {
     else this.#drawTable();
   }
 
-  /** Draw the head anew around the body, whose rows change in place. */
+  /** Redraw the head around the body, whose rows change in place. */
   #drawTable() {
     this.rows.show(this.list.rows);
     const element = table({

@@ -25,7 +25,7 @@ export async function mount(root, { user, signal }) {
   async function create(event) {
     event.preventDefault();
     form.name.setError(null);
-    form.button.disabled = true; // a second click would create a second key, of which one is never shown
+    form.button.disabled = true; // a second click would create another key, and only one of them would be shown
     try {
       const answer = await post("/v1/keys", { user: form.name.value() ?? "", admin: form.isAdmin.checked });
       fill(created, newKeyView(answer));
@@ -39,7 +39,7 @@ export async function mount(root, { user, signal }) {
     }
   }
 
-  await load(); // before the form below it, which would move otherwise
+  await load(); // before the form below it is shown, which would move
   const sub = user.is_admin
     ? "Access to this server. Treat a key like a password: one for each person or program."
     : "Your keys. An administrator creates new ones.";

@@ -1,4 +1,4 @@
-// One optimizer of the form: fixed parameters, and the search space of the tuned ones.
+// The card of an optimizer: its fixed parameters, and the search space of the tuned ones.
 
 import { note } from "../../components/states.js";
 import { CatalogChoice } from "../../forms/catalog_choice.js";
@@ -10,7 +10,7 @@ import { defined } from "../../forms/training_fields.js";
 import { fill, h } from "../../lib/dom.js";
 
 /** `onChange` is called when a tuned parameter is added or removed. */
-export function optimizerCard(catalog, given, onChange) {
+export function optimizerCard(catalog, initial, onChange) {
   const choice = new CatalogChoice("optimizer", catalog.optimizers);
   const label = textField("label", { help: "Shown in tables; derived from the configuration if empty." });
   const errorText = h("p", { class: "wrong" });
@@ -27,7 +27,7 @@ export function optimizerCard(catalog, given, onChange) {
     choice.params.disableTuned(space.names());
   }
 
-  const { name, label: givenLabel, params, space: ranges } = typeof given === "string" ? { name: given } : given;
+  const { name, label: givenLabel, params, space: ranges } = typeof initial === "string" ? { name: initial } : initial;
   choice.set({ name, params });
   label.set(givenLabel);
   fit();

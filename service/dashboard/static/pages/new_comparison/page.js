@@ -48,23 +48,23 @@ export async function mount(root, { go, query, keepQuery, signal }) {
   await form.check();
 }
 
-/** The content of the form. `onChange` is called for changes that are no input of a control. */
+/** The content of the form. `onChange` is called for changes that fire no input event. */
 class ComparisonForm {
   constructor(catalog, schemas, onChange) {
     this.settings = new Settings(schemas);
     this.tasks = new CardList("Add a task", {
-      make: (given = INITIAL.tasks[0]) => taskCard(catalog, schemas, given),
+      make: (task = INITIAL.tasks[0]) => taskCard(catalog, schemas, task),
       title: (position, count) => (count > 1 ? `Task ${position + 1}` : "Task"),
       onChange,
     });
     this.optimizers = new CardList("Add an optimizer", {
-      make: (given = ADDED_OPTIMIZER) => optimizerCard(catalog, given, onChange),
+      make: (optimizer = ADDED_OPTIMIZER) => optimizerCard(catalog, optimizer, onChange),
       title: (position) => `Optimizer ${position + 1}`,
       onChange,
     });
   }
 
-  /** After another optimizer or variant was selected: offer its parameters for tuning. */
+  /** Offer the parameters of the selected optimizers and variants for tuning. */
   fit() {
     for (const card of this.optimizers.cards) card.fit();
   }
@@ -72,16 +72,16 @@ class ComparisonForm {
   /** The request's body. */
   value() {
     const optimizers = this.optimizers.values();
-    const isTuned = optimizers.some((one) => one.space);
+    const isTuned = optimizers.some((optimizer) => optimizer.space);
     const { name, ...settings } = this.settings.value(isTuned);
     return defined({ name, tasks: this.tasks.values(), optimizers, ...settings });
   }
 
-  set(given) {
+  set(request) {
     const listOr = (value, usual) => (Array.isArray(value) ? value : usual);
-    for (const one of listOr(given.tasks, INITIAL.tasks)) this.tasks.add(one);
-    for (const one of listOr(given.optimizers, INITIAL.optimizers)) this.optimizers.add(one);
-    this.settings.set(given);
+    for (const task of listOr(request.tasks, INITIAL.tasks)) this.tasks.add(task);
+    for (const optimizer of listOr(request.optimizers, INITIAL.optimizers)) this.optimizers.add(optimizer);
+    this.settings.set(request);
   }
 
   showErrors(errors) {

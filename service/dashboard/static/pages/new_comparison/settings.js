@@ -67,21 +67,21 @@ export class Settings {
       metric: unlessUsual(metric.value(), this.usualMetric),
       vary: unlessUsual(vary.value(), USUAL.vary)?.split(","),
       tags: tags.value(),
-      ...Object.fromEntries(this.more.map((one) => [one.name, one.value()])),
+      ...Object.fromEntries(this.more.map((field) => [field.name, field.value()])),
     });
   }
 
-  set(given) {
+  set(request) {
     const { name, seeds, looks, metric, trials, method, vary, tags } = this.fields;
-    name.set(given.name);
-    seeds.set(given.seeds?.max ?? 10);
-    looks.set([given.seeds?.looks ?? ""].flat().join(", "));
-    trials.set(given.tuning?.trials ?? "");
-    method.set(given.tuning?.method ?? USUAL.method);
-    metric.set(given.metric ?? this.usualMetric);
-    vary.set([given.vary ?? USUAL.vary].flat().join(","));
-    if (given.tags) tags.set(given.tags);
-    for (const one of this.more) if (given[one.name] !== undefined) one.set(given[one.name]);
+    name.set(request.name);
+    seeds.set(request.seeds?.max ?? 10);
+    looks.set([request.seeds?.looks ?? ""].flat().join(", "));
+    trials.set(request.tuning?.trials ?? "");
+    method.set(request.tuning?.method ?? USUAL.method);
+    metric.set(request.metric ?? this.usualMetric);
+    vary.set([request.vary ?? USUAL.vary].flat().join(","));
+    if (request.tags) tags.set(request.tags);
+    for (const field of this.more) if (request[field.name] !== undefined) field.set(request[field.name]);
   }
 
   /** The groups of fields that are objects in the request, for `showPartErrors`. */

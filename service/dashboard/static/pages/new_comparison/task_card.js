@@ -1,4 +1,4 @@
-// One task of the form: what the optimizers train.
+// The card of a task: data set, model, budget and further fields.
 
 import { folded } from "../../components/layout.js";
 import { fieldGrid, stack } from "../../forms/layout.js";
@@ -16,11 +16,11 @@ const MORE_FIELDS = [
   "diagnostics_every_steps",
 ];
 
-export function taskCard(catalog, schemas, given) {
+export function taskCard(catalog, schemas, task) {
   const properties = schemas.TaskRequest.properties;
   const fields = MORE_FIELDS.map((name) => schemaField(name, properties[name], schemas));
   const training = new TrainingFields(catalog, fields);
-  training.set(given);
+  training.set(task);
   const { dataset, model, schedule, budget, target } = training.parts;
   return {
     content: [

@@ -1,4 +1,4 @@
-// What is running and queued, the workers, and the latest verdicts.
+// The overview: running and queued jobs, workers, and the latest verdicts.
 
 import { liveIndicator } from "../../components/status.js";
 import { toastError } from "../../components/toast.js";
@@ -9,7 +9,7 @@ import { refresher } from "../../lib/refresher.js";
 import { loadStyles } from "../../lib/styles.js";
 import { OverviewView } from "./view.js";
 
-const REFRESH_MILLISECONDS = 10_000; // workers' heartbeats are no events
+const REFRESH_MILLISECONDS = 10_000; // because heartbeats of workers do not emit events
 
 export async function mount(root, { signal }) {
   await loadStyles(signal);
@@ -48,6 +48,6 @@ export async function mount(root, { signal }) {
 }
 
 function updateProgress(workers, { job, step, total_steps }) {
-  const running = workers.flatMap((worker) => worker.running).find((one) => one.job === job);
+  const running = workers.flatMap((worker) => worker.running).find((entry) => entry.job === job);
   if (running) Object.assign(running, { step, total_steps });
 }

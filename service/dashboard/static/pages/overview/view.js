@@ -1,7 +1,7 @@
 // The elements of the overview.
 
 import { linkButton, numberTile, pageHead, section, spacer } from "../../components/layout.js";
-import { optimizerLabel, specOptimizer } from "../../components/optimizer_label.js";
+import { jobOptimizer, optimizerLabel } from "../../components/optimizer_label.js";
 import { emptyState, note } from "../../components/states.js";
 import { progressBar, statusChip } from "../../components/status.js";
 import { table } from "../../components/table.js";
@@ -105,7 +105,7 @@ const jobTable = (jobs) =>
     label: "Latest jobs",
     columns: [
       { title: "Job", kind: "head", cell: (job) => h("a", { href: `/jobs/${job.id}` }, shortId(job.id)) },
-      { title: "Optimizer", kind: "text", cell: (job) => specOptimizer(job.spec) },
+      { title: "Optimizer", kind: "text", cell: jobOptimizer },
       { title: "Data set, model", kind: "text", cell: ({ spec }) => `${spec.dataset.name}, ${spec.model.name}` },
       { title: "Status", kind: "text", cell: (job) => statusChip(job.status) },
       { title: "Submitted", cell: (job) => ago(job.created_at) },
@@ -156,12 +156,12 @@ function workerItem(worker) {
   );
 }
 
-function runningJob({ job, optimizer, dataset, model, user, step, total_steps: total }) {
+function runningJob({ job, optimizer, optimizer_label: label, dataset, model, user, step, total_steps: total }) {
   return h(
     "div",
     { class: "row", dataset: { key: job } },
     h("a", { href: `/jobs/${job}` }, shortId(job)),
-    optimizerLabel(optimizer, styleOf(optimizer)),
+    optimizerLabel(label, styleOf(optimizer)),
     h("span", { class: "note" }, `${dataset}, ${model}, ${user}`),
     spacer(),
     h("span", { class: "cell-bar" }, progressBar(total ? step / total : null, `Progress of ${shortId(job)}`)),

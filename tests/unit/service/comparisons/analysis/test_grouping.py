@@ -215,13 +215,13 @@ class TestSharedSetting:
             (
                 {"model": {"name": "mlp", "params": {"init_scale": 0.1}}},
                 "/model/params/init_scale",
-                "seen: 0.1, 1.0",
+                "values: 0.1, 1.0",
                 "where=model.params.init_scale=0.1",
             ),
-            ({"budget": {"epochs": 4}}, "/budget/epochs", "seen: 3, 4", "where=budget.epochs=3"),
-            ({"precision": "bf16"}, "/precision", 'seen: "bf16", "fp32"', "where=precision=bf16"),
-            ({"gradient_clip": 1.0}, "/gradient_clip", "seen: 1.0, null", "where=gradient_clip=1.0"),
-            ({"eval_every_steps": 5}, "/eval_every_steps", "seen: 5, null", "where=eval_every_steps=5"),
+            ({"budget": {"epochs": 4}}, "/budget/epochs", "values: 3, 4", "where=budget.epochs=3"),
+            ({"precision": "bf16"}, "/precision", 'values: "bf16", "fp32"', "where=precision=bf16"),
+            ({"gradient_clip": 1.0}, "/gradient_clip", "values: 1.0, null", "where=gradient_clip=1.0"),
+            ({"eval_every_steps": 5}, "/eval_every_steps", "values: 5, null", "where=eval_every_steps=5"),
         ],
     )
     def test_rejects_mixed_settings_with_fields_that_differ(self, fields, pointer, seen, hint):

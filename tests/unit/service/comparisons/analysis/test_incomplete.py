@@ -94,7 +94,7 @@ class TestMissingRuns:
         assert (missing.label, missing.seed, missing.why) == ("adam lr=0.001", 1, "error: memory")
         assert report.verdict[0].startswith("No verdict: 1 of 5 runs of adam lr=0.001 is missing (error).")
         assert report.tasks[0].pairs[0].n == 4
-        assert not next(a for a in report.assumptions if a.name == "nothing missing").holds
+        assert not next(a for a in report.assumptions if a.name == "completeness").holds
 
     @pytest.mark.parametrize("seeds", [6, {"max": 6, "looks": [3, 6]}, {"max": 6, "looks": "any"}])
     @pytest.mark.parametrize(("result", "why"), [(CANCELLED, "cancelled"), (TIMED_OUT, "timed out"), (FAILED, "error")])
@@ -179,7 +179,7 @@ class TestMissingRuns:
     def test_skew_that_cannot_be_checked_has_a_reason(self, seeds, holds, message):
         plan = fixed(2, seeds=seeds)
         report = answer(plan, play_runs(plan, noisy([0.9, 0.95])))
-        skew = next(a for a in report.assumptions if a.name == "differences without strong skew")
+        skew = next(a for a in report.assumptions if a.name == "symmetry of differences")
         assert (skew.holds, skew.text.startswith(message)) == (holds, True)
 
     def test_states_too_few_seeds(self):

@@ -75,7 +75,7 @@ class TestVerdict:
         plan = fixed(2)
         runs = play_runs(plan, noisy([0.9, 0.97]), finished_at=START - timedelta(days=1), is_reused=True)
         assumption = answer(plan, runs).assumptions[0]
-        assert (assumption.name, assumption.holds) == ("the plan came first", False)
+        assert (assumption.name, assumption.holds) == ("preregistration", False)
         assert "10 of 10 reported runs had ended before this plan was fixed" in assumption.text
 
     def test_looks_give_repeated_intervals_and_no_interval_of_a_mean(self):

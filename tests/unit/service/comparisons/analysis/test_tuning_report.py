@@ -47,7 +47,7 @@ class TestTuning:
     def test_does_not_check_end_of_few_values(self, trials, holds, message):
         plan = make_plan(tuning={"trials": trials})
         report = answer(plan, play_runs(plan, lambda c: scored(plan.optimizers[c.optimizer].trials[c.trial]["lr"])))
-        edge = next(a for a in report.assumptions if a.name == "best values inside the ranges")
+        edge = next(a for a in report.assumptions if a.name == "optima inside the search ranges")
         assert (edge.holds, message in edge.text) == (holds, True)
 
     def test_states_parameters_that_were_not_tuned(self):
@@ -68,7 +68,7 @@ class TestTuning:
         plan = make_plan(tuning={"trials": 9, "method": "halving"})
         report = answer(plan, play_runs(plan, lambda c: RUNNING), status="running")
         assumptions = {assumption.name: (assumption.holds, assumption.text) for assumption in report.assumptions}
-        assert assumptions.pop("paired")[0] is True
+        assert assumptions.pop("pairing")[0] is True
         assert all(holds is None and " yet" in text for holds, text in assumptions.values()), assumptions
 
     def test_states_failed_trials(self):

@@ -1,4 +1,4 @@
-"""The stream of one job; its worker is played by the test."""
+"""The event stream of one job; the test takes the worker's part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.storage import database
 from service.storage.tables import JobEvent
 from service.streams import job_feed
 from service.streams.hub import read_delta
-from tests.integration.at_work import claim, do, submit
+from tests.integration.job_calls import claim, do, submit
 from tests.streams import Page, parse
 from tests.waiting import until
 
@@ -24,8 +24,8 @@ def points(name="train_loss", steps=(), value=1.0):
 
 
 def beat(claimed, measured, step=0):
-    done = do(heartbeats.beat, "w1", [Beat(claimed, step, 100, [Batch(measured)])])
-    assert done == {claimed.job_id: heartbeats.Instruction.CONTINUE}
+    instructions = do(heartbeats.beat, "w1", [Beat(claimed, step, 100, [Batch(measured)])])
+    assert instructions == {claimed.job_id: heartbeats.Instruction.CONTINUE}
 
 
 def finish(claimed, measured=None):
@@ -34,7 +34,7 @@ def finish(claimed, measured=None):
 
 def stored(job_id) -> dict[str, dict[int, float]]:
     curves = do(read.curves, [job_id]).get(job_id, {})
-    return {name: dict(zip(of.steps.tolist(), of.values.tolist(), strict=True)) for name, of in curves.items()}
+    return {name: dict(zip(curve.steps.tolist(), curve.values.tolist(), strict=True)) for name, curve in curves.items()}
 
 
 def path(job_id):
@@ -42,7 +42,7 @@ def path(job_id):
 
 
 class TestEndedJob:
-    """Its stream ends by itself, so that the test client can read it."""
+    """The stream of an ended job ends, so that the test client can read it."""
 
     @pytest.fixture
     def job_id(self, api):
@@ -53,7 +53,7 @@ class TestEndedJob:
         finish(claimed, points(steps=[50]) | points("val_loss", steps=[50], value=float("nan")))
         return job_id
 
-    def hear(self, api, job_id, last_id=None, page=None, **params) -> Page:
+    def receive(self, api, job_id, last_id=None, page=None, **params) -> Page:
         headers = {"Last-Event-ID": last_id} if last_id else {}
         page = page or Page()
         answer = api.get(path(job_id), headers=headers, params=params)
@@ -62,16 +62,16 @@ class TestEndedJob:
         assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-store", "no")
         assert answer.text.startswith("retry: 1000\n\n")
         for event in parse(answer.text.split("\n")):
-            page.hear(event)
+            page.receive(event)
         return page
 
     def test_all_events_are_sent_in_order(self, api, job_id):
-        page = self.hear(api, job_id)
+        page = self.receive(api, job_id)
         assert [event.name for event in page.events] == ["status", "status", "log", "metric", "status", "end"]
         assert page.statuses() == ["queued", "running", "succeeded"]
-        (said,) = page.named("metric")
-        assert said.data["points"]["val_loss"] == {"steps": [50], "values": [None], "wall_seconds": [0.5]}
-        assert (said.data["step"], said.data["total_steps"]) == (0, None)
+        (metric,) = page.named("metric")
+        assert metric.data["points"]["val_loss"] == {"steps": [50], "values": [None], "wall_seconds": [0.5]}
+        assert (metric.data["step"], metric.data["total_steps"]) == (0, None)
         assert page.points["train_loss"] == stored(job_id)["train_loss"]
         assert page.named("log")[0].data["rewind_to"] == 0
         assert page.events[-1].data == {"status": "succeeded", "reason": "completed"}
@@ -80,21 +80,21 @@ class TestEndedJob:
 
     def test_resumes_after_any_event(self, api, job_id, monkeypatch):
         monkeypatch.setattr(job_feed, "MOST_POINTS", 2)
-        whole = self.hear(api, job_id)
+        whole = self.receive(api, job_id)
         assert len(whole.named("metric")) == 4
         for number, event in enumerate(whole.events[:-1], 1):
-            assert self.hear(api, job_id, event.id).events == whole.events[number:]
+            assert self.receive(api, job_id, event.id).events == whole.events[number:]
 
     def test_ended_stream_returns_204(self, api, job_id):
-        last = self.hear(api, job_id).last_id
+        last = self.receive(api, job_id).last_id
         answer = api.get(path(job_id), headers={"Last-Event-ID": last})
         assert (answer.status_code, answer.content) == (204, b"")
 
     def test_past_points_are_reduced_and_new_ones_are_not(self, api, job_id):
-        page = self.hear(api, job_id, max_points=4)
+        page = self.receive(api, job_id, max_points=4)
         assert len(page.points["train_loss"]) == 4
         assert {0, 50} <= page.points["train_loss"].keys()
-        resumed = self.hear(api, job_id, "1.-1.", max_points=4)
+        resumed = self.receive(api, job_id, "1.-1.", max_points=4)
         assert len(resumed.points["train_loss"]) == 6
 
     def test_end_comes_after_the_last_page(self, api, job_id, monkeypatch):
@@ -102,16 +102,16 @@ class TestEndedJob:
         deltas = [read_delta(job_feed.JobFeed(job_id), None, None)]
         while deltas[-1].has_more:
             deltas.append(read_delta(job_feed.JobFeed(job_id), deltas[-1].cursor, None))
-        told = [[event.name for event in parse(b"".join(delta.frames).decode().split("\n"))] for delta in deltas]
-        assert told == [["status", "status", "log", "metric"], ["metric"], ["metric"], ["metric", "status", "end"]]
+        names = [[event.name for event in parse(b"".join(delta.frames).decode().split("\n"))] for delta in deltas]
+        assert names == [["status", "status", "log", "metric"], ["metric"], ["metric"], ["metric", "status", "end"]]
         assert [delta.is_last for delta in deltas] == [False, False, False, True]
 
     def test_id_newer_than_a_restored_database_restarts_the_stream(self, api, job_id):
-        assert self.hear(api, job_id, "99.7.").events == self.hear(api, job_id).events
+        assert self.receive(api, job_id, "99.7.").events == self.receive(api, job_id).events
 
 
 class TestLongJob:
-    """Of which a listener who is slow keeps one page only."""
+    """The feed of a long job is read in pages, so that a slow client holds only one of them."""
 
     NAMES = ("train_loss", "lr", "val_loss")
 
@@ -130,17 +130,17 @@ class TestLongJob:
         page, cursor, has_more = Page(), None, True
         while has_more:
             delta = read_delta(job_feed.JobFeed(job_id), cursor, None)
-            heard = list(parse(b"".join(delta.frames).decode().split("\n")))
-            for event in heard:
-                page.hear(event)
-            told = sum(len(curve["steps"]) for event in heard for curve in event.data.get("points", {}).values())
-            assert 0 < told < most + len(self.NAMES)
+            events = list(parse(b"".join(delta.frames).decode().split("\n")))
+            for event in events:
+                page.receive(event)
+            count = sum(len(curve["steps"]) for event in events for curve in event.data.get("points", {}).values())
+            assert 0 < count < most + len(self.NAMES)
             cursor, has_more = delta.cursor, delta.has_more
         assert page.points == stored(job_id)
 
-    def test_reads_fetch_little_at_a_time(self, job_id):
-        asked = {"job": job_id, "step": 99, "most": 60}
-        chunks = do(lambda session: session.execute(job_feed.CHUNKS, asked).all())
+    def test_query_fetches_about_one_page(self, job_id):
+        params = {"job": job_id, "step": 99, "most": 60}
+        chunks = do(lambda session: session.execute(job_feed.CHUNKS, params).all())
         assert {chunk.name for chunk in chunks} == set(self.NAMES)
         assert sum(len(chunk.steps) for chunk in chunks) < 60 + 3 * 20 + 10
 
@@ -149,61 +149,61 @@ class TestLongJob:
         delta = read_delta(job_feed.JobFeed(job_id, 8), None, None)
         page = Page()
         for event in parse(b"".join(delta.frames).decode().split("\n")):
-            page.hear(event)
+            page.receive(event)
         assert {0, 399} <= page.points["train_loss"].keys()
         assert len(page.points["train_loss"]) == 8
         assert not delta.has_more
 
 
 class TestRefusals:
-    def test_unknown_job(self, api):
+    def test_unknown_job_returns_404(self, api):
         answer = api.get(path("0199c0de-0000-7000-8000-000000000000"))
         assert answer.status_code == 404
         assert answer.headers["content-type"] == "application/problem+json"
 
     @pytest.mark.parametrize("last_id", ["x", "1.2.3.4", ".end", "1.0"])
-    def test_id_of_another_stream(self, api, last_id):
+    def test_invalid_last_event_id_returns_422(self, api, last_id):
         answer = api.get(path(submit()), headers={"Last-Event-ID": last_id})
         assert answer.status_code == 422
         assert [error["pointer"] for error in answer.json()["errors"]] == ["Last-Event-ID"]
 
-    def test_unknown_parameter(self, api):
+    def test_unknown_parameter_returns_422(self, api):
         assert api.get(path(submit()), params={"points": 3}).status_code == 422
 
-    def test_missing_key(self, api):
+    def test_missing_key_returns_401(self, api):
         assert api.get(path(submit()), headers={"Authorization": ""}).status_code == 401
 
 
 class TestRunningJob:
     def test_events_are_sent_as_they_happen(self, server):
         job_id = submit()
-        listening = server.listen(path(job_id))
-        assert listening.heard(1).statuses() == ["queued"]
+        listener = server.listen(path(job_id))
+        assert listener.wait_for_events(1).statuses() == ["queued"]
         claimed = claim()
-        assert listening.heard(2).statuses() == ["queued", "running"]
+        assert listener.wait_for_events(2).statuses() == ["queued", "running"]
         beat(claimed, points(steps=[10, 20]), step=20)
-        listening.heard(3)
-        beat(claimed, points("val_loss", steps=[20]), step=20)  # at a step that was sent already
-        listening.heard(4)
+        listener.wait_for_events(3)
+        beat(claimed, points("val_loss", steps=[20]), step=20)  # at a step whose points were sent already
+        listener.wait_for_events(4)
         finish(claimed, points(steps=[30]))
-        page = listening.over()
+        page = listener.wait_until_end()
         assert page.statuses() == ["queued", "running", "succeeded"]
         assert page.points == stored(job_id)
         assert [event.data["step"] for event in page.named("metric")] == [20, 20, 20]
 
     def test_rewinds_to_a_checkpoint(self, server):
         job_id = submit()
-        listening = server.listen(path(job_id))
+        listener = server.listen(path(job_id))
         first = claim()
         do(claims.begin, first, 0)
         beat(first, points(steps=[10, 20, 30]) | points("val_loss", steps=[20]), step=30)
-        listening.heard(4)
+        listener.wait_for_events(4)
         do(outcomes.requeue, first, "the worker shuts down")
         second = claim()
         do(claims.begin, second, 20, {"train_loss"})
         beat(second, points("val_loss", steps=[20], value=2.0) | points(steps=[30], value=2.0), step=30)
         finish(second, points(steps=[40], value=2.0))
-        page = listening.over()
+        page = listener.wait_until_end()
         assert page.statuses() == ["queued", "running", "queued", "running", "succeeded"]
         assert [event.data["rewind_to"] for event in page.named("log")] == [0, 20]
         assert page.points == stored(job_id)
@@ -214,8 +214,8 @@ class TestRunningJob:
         job_id = submit()
         first = claim()
         beat(first, points(steps=[10, 20, 30]))
-        listening = server.listen(path(job_id))
-        listening.heard(3)
+        listener = server.listen(path(job_id))
+        listener.wait_for_events(3)
         do(outcomes.requeue, first, "the worker shuts down")
         second = claim()
         do(claims.begin, second, 20, {"train_loss"})
@@ -223,39 +223,39 @@ class TestRunningJob:
             session.execute(update(JobEvent).where(JobEvent.job_id == job_id).values(step=None))
         beat(second, points(steps=[30], value=2.0))
         finish(second)
-        page = listening.over()
+        page = listener.wait_until_end()
         assert page.points == stored(job_id)
         assert [event.data["rewind_to"] for event in page.named("log")] == [20]
 
-    def test_two_clients_receive_the_same_events(self, server):
+    def test_all_clients_receive_the_same_events(self, server):
         job_id = submit()
-        pages = [server.listen(path(job_id)) for _ in range(5)]
+        listeners = [server.listen(path(job_id)) for _ in range(5)]
         claimed = claim()
         for step in range(1, 6):
             beat(claimed, points(steps=[step]), step)
         finish(claimed)
-        heard = [listening.over() for listening in pages]
-        assert all(page.points == stored(job_id) for page in heard)
-        assert all(page.statuses() == ["queued", "running", "succeeded"] for page in heard)
+        pages = [listener.wait_until_end() for listener in listeners]
+        assert all(page.points == stored(job_id) for page in pages)
+        assert all(page.statuses() == ["queued", "running", "succeeded"] for page in pages)
 
-    def test_job_cancelled_before_it_ran(self, server):
+    def test_job_cancelled_while_queued_ends_the_stream(self, server):
         job_id = submit()
-        listening = server.listen(path(job_id))
-        listening.heard(1)
+        listener = server.listen(path(job_id))
+        listener.wait_for_events(1)
         httpx2.post(
             f"{server.url}/v1/jobs/{job_id}/cancel",
             headers={"Authorization": f"Bearer {server.key}"},
             trust_env=False,
         )
-        page = listening.over()
+        page = listener.wait_until_end()
         assert page.statuses() == ["queued", "cancelled"]
         assert page.events[-1].data == {"status": JobStatus.CANCELLED, "reason": Reason.CANCELLED}
 
     def test_disconnected_client_is_removed(self, server):
         job_id = submit()
-        caller = {"Authorization": f"Bearer {server.key}"}
+        headers = {"Authorization": f"Bearer {server.key}"}
         with (
-            httpx2.Client(trust_env=False, headers=caller) as client,
+            httpx2.Client(trust_env=False, headers=headers) as client,
             client.stream("GET", server.url + path(job_id)) as answer,
         ):
             lines = answer.iter_lines()

@@ -1,4 +1,4 @@
-"""Comparisons as a user asks for them; jobs are claimed and finished as by a worker, with invented results."""
+"""Calls that start comparisons as a user does, and finish their jobs as a worker does, with invented results."""
 
 import zlib
 from uuid import UUID
@@ -42,12 +42,13 @@ WORKER = {"id": "w", "host": "here", "slots": 2, "devices": [{"kind": "cpu"}], "
 
 
 def score(spec) -> float:
-    """Adam is better than SGD, by a little noise that is the same for the same spec."""
+    """Return an invented score: Adam's is higher than SGD's; the noise depends on the spec alone."""
     noise = zlib.crc32(repr(sorted(spec.items())).encode()) % 1000 / 1e5
     return (0.9 if spec["optimizer"]["name"] == "adam" else 0.8) + noise
 
 
 def finish_one(environment=ENVIRONMENT, reason=Reason.COMPLETED) -> UUID | None:
+    """Claim and finish a job; return its id, or None if no job is queued."""
     with database.transaction() as session:
         claim = claims.claim(session, "w", has_cuda=False)
         if claim is None:
@@ -59,8 +60,10 @@ def finish_one(environment=ENVIRONMENT, reason=Reason.COMPLETED) -> UUID | None:
             metrics={name: value if name.endswith("accuracy") else 1 - value for name in names},
             best_step=39, target=None,
         )  # fmt: skip
-        said = None if reason is Reason.ERROR else summary
-        assert outcomes.finish(session, claim, reason, summary=said, environment=environment, message="why\nthat is so")
+        reported = None if reason is Reason.ERROR else summary
+        assert outcomes.finish(
+            session, claim, reason, summary=reported, environment=environment, message="trace\nthe error"
+        )
         return claim.job_id
 
 
@@ -70,17 +73,17 @@ def advance():
             lifecycle.advance_one(session, comparison)
 
 
-def work(**how) -> int:
-    """Finish jobs, and what follows from them, until nothing is left."""
-    done = 0
+def finish_all(**options) -> int:
+    """Finish jobs and advance the comparisons until no job is queued; return the number of jobs."""
+    finished = 0
     while True:
         advance()
-        if finish_one(**how) is None:
-            return done
-        done += 1
+        if finish_one(**options) is None:
+            return finished
+        finished += 1
 
 
-def ask(api, **fields) -> dict:
+def start(api, **fields) -> dict:
     response = api.post("/v1/comparisons", json=REQUEST | fields)
     assert response.status_code == 202, response.text
     assert response.headers["Location"] == f"/v1/comparisons/{response.json()['id']}"

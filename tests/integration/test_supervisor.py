@@ -1,4 +1,4 @@
-"""A supervisor and a process that misbehaves for real: its memory is weighed, its silence heard, its end awaited."""
+"""A supervisor and a process that really misbehaves: too much memory, no output, a kill that does not end it."""
 
 from pathlib import Path
 
@@ -12,15 +12,15 @@ import ctypes, mmap, os, struct, time
 SIZE = 300 * 2**20
 
 def eat(pipe):
-    """Half here and half in a process of its own, in mappings that no limit of ours counts."""
+    """Allocate half here and half in another process, in mappings that no resource limit counts."""
     os.setsid()
     if os.fork() == 0:
         _touch()
     _touch()
 
 def _touch():
-    kept = mmap.mmap(-1, SIZE // 2)
-    kept.write(b"x" * (SIZE // 2))
+    memory = mmap.mmap(-1, SIZE // 2)
+    memory.write(b"x" * (SIZE // 2))
     time.sleep(1000)
 
 def hang(pipe):
@@ -32,7 +32,7 @@ def end(pipe):
     os.setsid()
     os._exit(7)
 
-def say_half(pipe):
+def send_half(pipe):
     os.setsid()
     pipe.send(("note", "last words"))
     os.write(pipe.fileno(), struct.pack("!i", 1000) + b"half")
@@ -75,17 +75,17 @@ endings = [
     watched(misbehaving.eat, 250 * 2**20), watched(misbehaving.hang, 2**40), watched(misbehaving.end, 2**40),
 ]
 process.PARTIAL_MESSAGE_SECONDS = 1
-endings.append(watched(misbehaving.say_half, 2**40))
-# A process in uninterruptible sleep survives its kill. One whose exit is not reported looks the same from here.
+endings.append(watched(misbehaving.send_half, 2**40))
+# A process in uninterruptible sleep survives its kill. A process whose exit is not reported looks the same.
 supervisor.UNKILLABLE_SECONDS = 2
-teller = forkserver._forkserver._forkserver_pid
-threading.Timer(1.5, os.kill, (teller, signal.SIGSTOP)).start()
+reporter = forkserver._forkserver._forkserver_pid
+threading.Timer(1.5, os.kill, (reporter, signal.SIGSTOP)).start()
 endings.append(watched(misbehaving.hang, 2**40))
-os.kill(teller, signal.SIGCONT)
+os.kill(reporter, signal.SIGCONT)
 print(json.dumps(endings))
 """
 STALL_SECONDS = 3
-A_HANGING_STORE = """
+HANGING_STORE = """
 import json, logging, threading, time
 from types import SimpleNamespace
 from uuid import uuid4
@@ -114,7 +114,7 @@ def watched(event, stays):
     supervisor._Monitor(process, claim, host, state, outcome).run()
     took = time.monotonic() - began
     SlowFiles.gate.set()
-    steps = [one.step for batch in state.pending() for one in batch.checkpoints]
+    steps = [checkpoint.step for batch in state.pending() for checkpoint in batch.checkpoints]
     return [outcome.stop and outcome.stop.name, took, steps]
 
 def cancel(state, host):
@@ -136,53 +136,53 @@ def endings(tmp_path_factory):
 
 
 def test_memory_limit_covers_all_processes(endings):
-    stop, how, *_ = endings[0]
-    assert (stop, how) == ("MEMORY", "was killed by signal 9")
+    stop, exit_description, *_ = endings[0]
+    assert (stop, exit_description) == ("MEMORY", "was killed by signal 9")
 
 
 def test_hang_in_native_code_is_killed(endings):
-    stop, how, seconds, notes = endings[1]
-    assert (stop, how, notes) == ("STALL", "was killed by signal 9", ["last words"])
+    stop, exit_description, seconds, notes = endings[1]
+    assert (stop, exit_description, notes) == ("STALL", "was killed by signal 9", ["last words"])
     assert seconds >= STALL_SECONDS
 
 
-def test_truncated_message(endings):
-    stop, how, _, notes = endings[3]
-    assert (stop, how, notes) == (None, "was killed by signal 9", ["last words"])
+def test_process_that_stops_within_a_message_is_killed(endings):
+    stop, exit_description, _, notes = endings[3]
+    assert (stop, exit_description, notes) == (None, "was killed by signal 9", ["last words"])
 
 
 def test_process_that_survives_its_kill_does_not_block(endings):
-    stop, how, seconds, _ = endings[4]
-    assert (stop, how) == ("STALL", "was killed but does not end: it is blocked by a device or a disk")
+    stop, exit_description, seconds, _ = endings[4]
+    assert (stop, exit_description) == ("STALL", "was killed but does not end: it is blocked by a device or a disk")
     assert seconds >= STALL_SECONDS + 2
 
 
 @pytest.fixture(scope="module")
-def beside_a_hanging_store(tmp_path_factory):
+def hanging_store_endings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("code")
     (folder / "misbehaving.py").write_text(MISBEHAVING)
     limits = {"KOTRAIN_STALL_SECONDS": "60", "KOTRAIN_DRAIN_SECONDS": str(DRAIN_SECONDS)}
     files = {"KOTRAIN_FILES": "slow://kotrain", "KOTRAIN_HOME": str(folder)}
-    return run_program(A_HANGING_STORE, PYTHONPATH=f"{folder}:{Path(__file__).parents[2]}", **limits, **files)
+    return run_program(HANGING_STORE, PYTHONPATH=f"{folder}:{Path(__file__).parents[2]}", **limits, **files)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["while it trains", "after its process has died"])
-def test_cancel_does_not_wait_for_a_hanging_store(beside_a_hanging_store, which):
-    stop, seconds, kept = beside_a_hanging_store[which]
-    assert (stop, kept) == ("CANCEL" if which == 0 else None, [])
+def test_cancel_does_not_wait_for_a_hanging_store(hanging_store_endings, which):
+    stop, seconds, steps = hanging_store_endings[which]
+    assert (stop, steps) == ("CANCEL" if which == 0 else None, [])
     assert seconds < 30
 
 
-def test_shutdown_waits_for_a_hanging_store_as_long_as_for_a_job(beside_a_hanging_store):
-    stop, seconds, kept = beside_a_hanging_store[2]
-    assert (stop, kept) == ("DRAIN", [])
+def test_shutdown_waits_for_a_hanging_store_as_long_as_for_a_job(hanging_store_endings):
+    stop, seconds, steps = hanging_store_endings[2]
+    assert (stop, steps) == ("DRAIN", [])
     assert DRAIN_SECONDS <= seconds < 30
 
 
-def test_checkpoint_of_the_next_attempt_is_waited_for(beside_a_hanging_store):
-    assert beside_a_hanging_store[3][::2] == [None, [1]]
+def test_last_checkpoint_is_awaited(hanging_store_endings):
+    assert hanging_store_endings[3][::2] == [None, [1]]
 
 
-def test_exit_without_a_message(endings):
-    stop, how, *_ = endings[2]
-    assert (stop, how) == (None, "ended with status 7 and no result")
+def test_exit_without_a_message_is_reported(endings):
+    stop, exit_description, *_ = endings[2]
+    assert (stop, exit_description) == (None, "ended with status 7 and no result")

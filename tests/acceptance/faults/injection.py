@@ -1,4 +1,4 @@
-"""Ways to hurt: a process that hangs in native code, a disk without room, a file that has changed."""
+"""Injects faults: a process that hangs in native code, a full disk, a damaged file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PRSTATUS = 1  # <elf.h>
 _WALL = 0x40000000  # <linux/wait.h>
 
 _MACHINES = {"x86_64": (16, b"\xeb\xfe"), "aarch64": (32, b"\x00\x00\x00\x14")}
-"""Which of its registers points to the next instruction, and the instruction that jumps to itself."""
+"""For each architecture, the index of the instruction pointer and the instruction that jumps to itself."""
 
 
 class _Registers(ctypes.Structure):
@@ -34,14 +34,14 @@ _LIBC.ptrace.restype = ctypes.c_long
 
 
 def hang(pid: int) -> None:
-    """Have a Python process loop for ever in native code while it holds the interpreter's lock: nothing in it goes on.
+    """Make a Python process loop for ever in native code while it holds the interpreter's lock.
 
-    What a debugger does: its main thread is halted where it runs the interpreter, hence holds the lock, and the
-    instruction that comes next is replaced, in its own memory only, by one that jumps to itself.
+    As a debugger would: the main thread is halted while it runs the interpreter, so it holds the lock, and its next
+    instruction is replaced, in its own memory only, by one that jumps to itself.
     """
     deadline = time.monotonic() + 30
     while not _try_to_hang(pid):
-        assert time.monotonic() < deadline, "it was never met in the interpreter"
+        assert time.monotonic() < deadline, "the process was never halted within the interpreter"
         time.sleep(0.001)
 
 
@@ -71,14 +71,14 @@ def _ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> None:
 
 
 def _interpreter(pid: int) -> list[tuple[int, int]]:
-    """Where the interpreter's own code lies in a process."""
-    found = []
+    """Address ranges of the interpreter's code in a process."""
+    ranges = []
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
         addresses, rights, *_, file = line.split(maxsplit=5)
         if "x" in rights and re.fullmatch(r"(lib)?python3.*", os.path.basename(file)):
             start, end = (int(address, 16) for address in addresses.split("-"))
-            found.append((start, end))
-    return found
+            ranges.append((start, end))
+    return ranges
 
 
 def _word(pid: int, address: int) -> bytes:
@@ -89,30 +89,30 @@ def _word(pid: int, address: int) -> bytes:
 
 @dataclass
 class SmallDisk:
-    """A disk of a few MiB of its own, for one worker.
+    """A separate disk of a few MiB for one worker.
 
     Attributes:
-        folder: where that worker sees it.
-        prefix: the program that has to run the worker.
+        folder: its mount point, as the worker sees it.
+        prefix: the program that must run the worker.
     """
 
     folder: Path
     prefix: Sequence[str]
-    _seen_through: str = ""
+    _worker_root: str = ""
 
-    def belongs_to(self, pid: int) -> None:
-        """The worker that was started with the prefix."""
+    def set_worker(self, pid: int) -> None:
+        """Set the process id of the worker that was started with the prefix."""
         if self.prefix:
-            self._seen_through = f"/proc/{pid}/root"
+            self._worker_root = f"/proc/{pid}/root"
 
     @property
-    def here(self) -> Path:
-        """Where we see it."""
-        return Path(f"{self._seen_through}{self.folder}")
+    def visible_folder(self) -> Path:
+        """The mount point, as this process sees it."""
+        return Path(f"{self._worker_root}{self.folder}")
 
     def fill(self) -> None:
-        """Leave not one byte free."""
-        with (self.here / "filling").open("wb", buffering=0) as file:
+        """Fill the disk to the last byte."""
+        with (self.visible_folder / "filling").open("wb", buffering=0) as file:
             for size in (2**16, 1):
                 try:
                     while file.write(b"\0" * size):
@@ -122,12 +122,12 @@ class SmallDisk:
                         raise
 
     def free(self) -> None:
-        (self.here / "filling").unlink()
+        (self.visible_folder / "filling").unlink()
 
 
 @contextmanager
 def small_disk(folder: Path, mebibytes: int = 8) -> Iterator[SmallDisk]:
-    """A small disk at an empty folder: mounted where we may mount, else in a namespace of the worker's own."""
+    """A small disk on an empty folder: mounted if this process may mount, otherwise in a namespace of the worker."""
     size = f"size={mebibytes}m"
     if _LIBC.mount(b"kotrain-test", os.fsencode(folder), b"tmpfs", 0, size.encode()) == 0:
         try:
@@ -135,21 +135,21 @@ def small_disk(folder: Path, mebibytes: int = 8) -> Iterator[SmallDisk]:
         finally:
             assert _LIBC.umount2(os.fsencode(folder), 2) == 0, "MNT_DETACH failed"
         return
-    # Whoever may not mount on the machine still may for himself alone.
+    # Without the right to mount on the machine, a process may still mount in its own user namespace.
     mount = f'mount -t tmpfs -o {size} kotrain-test "$0" && exec "$@"'
     prefix = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, str(folder)]
-    done = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"no small disk can be made here: as root, or with user namespaces ({done.stderr})"
+    probe = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
+    assert probe.returncode == 0, f"a small disk requires root or user namespaces ({probe.stderr})"
     yield SmallDisk(folder, prefix)
 
 
 def truncate(file: Path) -> None:
-    """What a crash of a machine leaves of a file."""
+    """Cut a file in half, as a crash of the machine may."""
     os.truncate(file, file.stat().st_size // 2)
 
 
 def flip_a_bit(file: Path) -> None:
-    """What a bad disk makes of a file."""
+    """Flip a bit of a file, as a bad disk may."""
     with file.open("r+b") as opened:
         opened.seek(file.stat().st_size // 2)
         (byte,) = opened.read(1)

@@ -1,4 +1,4 @@
-"""One job's way through a real worker, and what can go wrong with its process."""
+"""The life of a job on a real worker, and faults of its process, the database and the broker."""
 
 import os
 import signal
@@ -15,14 +15,14 @@ from tests.waiting import until
 
 @pytest.fixture(scope="module")
 def worker(schema):
-    """One worker for all of these tests, from a new interpreter: they look into its memory and environment."""
+    """One worker for these tests, in a new interpreter, because they inspect its memory and environment."""
     with running_worker(forked=False) as worker:
         yield worker
 
 
 @pytest.fixture
 def lab(api, worker):
-    """The API, with a worker that listens."""
+    """The API, with a worker that takes jobs."""
     return Lab(api)
 
 
@@ -30,8 +30,8 @@ def values_by_step(metrics: dict, name: str) -> list[tuple[int, float]]:
     return list(zip(metrics[name]["steps"], metrics[name]["values"], strict=True))
 
 
-class TestAJobsWay:
-    def test_from_post_to_result(self, lab):
+class TestJob:
+    def test_job_runs_from_submission_to_result(self, lab):
         job = lab.ended(lab.submit())
         assert (job["status"], job["reason"], job["message"]) == ("succeeded", "completed", None)
         assert job["progress"] == {"step": 26, "total_steps": 26}
@@ -43,36 +43,36 @@ class TestAJobsWay:
         assert curves["test_accuracy"]["steps"] == [26]
         assert curves["val_accuracy"]["steps"] == [13, 26]
 
-    def test_the_same_spec_gives_the_same_numbers(self, lab):
+    def test_equal_specs_give_equal_metrics(self, lab):
         first, second = (lab.metrics(lab.ended(lab.submit(optimizer="ko"))["id"]) for _ in range(2))
         for name in ("train_loss", "val_loss", "test_loss", "update_norm"):
             assert values_by_step(first, name) == values_by_step(second, name)
 
-    def test_a_diverged_run_is_a_result(self, lab):
+    def test_diverged_run_has_a_summary(self, lab):
         sgd = {"name": "sgd", "params": {"lr": 100}}
         job = lab.ended(lab.submit(LONG, optimizer=sgd, model={"name": "mlp", "params": {"init_scale": 50}}))
         assert (job["status"], job["reason"]) == ("failed", "diverged")
         assert job["summary"]["reason"] == "diverged"
 
-    def test_cancel(self, lab, worker):
+    def test_cancel_stops_the_job_and_keeps_its_points(self, lab, worker):
         job_id = lab.submit(LONG)
-        lab.training(job_id)
+        lab.wait_until_training(job_id)
         assert lab.api.post(f"/v1/jobs/{job_id}/cancel").json()["cancel_requested"]
         job = lab.ended(job_id)
         assert (job["status"], job["reason"]) == ("cancelled", "cancelled")
         assert lab.metrics(job_id)["train_loss"]["steps"]
         until(lambda: not worker.training())
 
-    def test_cancel_of_a_child_that_does_not_listen(self, lab, worker):
+    def test_cancel_kills_an_unresponsive_child(self, lab, worker):
         job_id = lab.submit(LONG)
-        lab.training(job_id)
+        lab.wait_until_training(job_id)
         (child,) = worker.training()
         os.kill(child, signal.SIGSTOP)
         lab.api.post(f"/v1/jobs/{job_id}/cancel")
         assert lab.ended(job_id)["status"] == "cancelled"
         assert not alive(child)
 
-    def test_time_limit(self, lab):
+    def test_time_limit_fails_the_job(self, lab):
         job = lab.ended(lab.submit(LONG, time_limit_seconds=0.5))
         assert (job["status"], job["reason"]) == ("failed", "timed_out")
         assert "0.5 s" in job["message"]
@@ -84,9 +84,9 @@ class TestAJobsWay:
         assert lab.ended(lab.submit())["status"] == "succeeded"
         assert worker.process.poll() is None
 
-    def test_a_killed_child_is_run_again_and_no_point_is_doubled(self, lab, worker):
+    def test_job_of_a_killed_child_is_retried_without_duplicate_points(self, lab, worker):
         job_id = lab.submit(budget={"steps": 2000})
-        lab.training(job_id)
+        lab.wait_until_training(job_id)
         (child,) = worker.training()
         os.kill(child, signal.SIGKILL)
         job = lab.ended(job_id)
@@ -95,16 +95,16 @@ class TestAJobsWay:
         for curve in lab.metrics(job_id).values():
             assert curve["steps"] == sorted(set(curve["steps"]))
 
-    def test_a_killed_forkserver_is_started_again_without_secrets(self, lab, worker):
+    def test_killed_forkserver_is_restarted_without_secrets(self, lab, worker):
         job_id = lab.submit(budget={"steps": 2000})
-        lab.training(job_id)
+        lab.wait_until_training(job_id)
         (server,) = [pid for pid in children(worker.pid) if children(pid)]
         os.kill(server, signal.SIGKILL)
-        (again,) = until(lambda: [pid for pid in children(worker.pid) if pid != server and children(pid)])
-        assert b"KOTRAIN_DATABASE_URL" not in Path(f"/proc/{again}/environ").read_bytes()
+        (restarted,) = until(lambda: [pid for pid in children(worker.pid) if pid != server and children(pid)])
+        assert b"KOTRAIN_DATABASE_URL" not in Path(f"/proc/{restarted}/environ").read_bytes()
         assert lab.ended(job_id)["status"] == "succeeded"
 
-    def test_a_child_that_is_always_killed_fails_in_the_end(self, lab, worker):
+    def test_job_fails_after_max_failures_kills(self, lab, worker):
         job_id = lab.submit(LONG, max_failures=2)
         for _ in range(2):
             (child,) = until(worker.training)
@@ -114,9 +114,9 @@ class TestAJobsWay:
         assert (job["status"], job["reason"], job["failures"]) == ("failed", "child_lost", 2)
         assert "signal 9" in job["message"]
 
-    def test_children_know_no_secret(self, lab, worker):
+    def test_children_have_no_secrets(self, lab, worker):
         job_id = lab.submit(LONG)
-        lab.training(job_id)
+        lab.wait_until_training(job_id)
         (server,) = [pid for pid in children(worker.pid) if children(pid)]
         for pid in (server, *worker.training()):
             environment = Path(f"/proc/{pid}/environ").read_bytes() + Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -126,29 +126,29 @@ class TestAJobsWay:
         lab.api.post(f"/v1/jobs/{job_id}/cancel")
         lab.ended(job_id)
 
-    def test_a_bell_that_was_never_rung(self, lab):
+    def test_lost_bell_does_not_lose_the_job(self, lab):
         job_id = lab.submit()
         queue.celery().control.purge()
         assert lab.ended(job_id)["status"] == "succeeded"
 
-    def test_bells_rung_too_often(self, lab):
+    def test_extra_bells_have_no_effect(self, lab):
         job_id = lab.submit()
         for _ in range(20):
             queue.ring()
         assert lab.ended(job_id)["attempt"] == 1
 
-    def test_many_short_jobs_all_succeed_at_once(self, lab):
+    def test_many_short_jobs_succeed_at_the_first_attempt(self, lab):
         ids = [lab.submit(seed=seed, budget={"steps": 5}) for seed in range(30)]
         ended = [lab.ended(job_id) for job_id in ids]
         assert {(job["status"], job["attempt"]) for job in ended} == {("succeeded", 1)}
 
 
-class TestAPartAway:
-    def test_the_database_for_a_while(self, lab, servers):
+class TestOutage:
+    def test_job_survives_a_database_outage(self, lab, servers):
         job_id = lab.submit(budget={"steps": 1500})
-        lab.training(job_id)
+        lab.wait_until_training(job_id)
         servers.postgres.stop()
-        time.sleep(2)  # long enough that a beat, and perhaps the job's end, meets a database that is away
+        time.sleep(2)  # long enough for a heartbeat, and perhaps the job's end, to fail
         servers.postgres.start()
         job = lab.ended(job_id)
         assert (job["status"], job["attempt"]) == ("succeeded", 1)
@@ -157,7 +157,7 @@ class TestAPartAway:
         for curve in curves.values():
             assert curve["steps"] == sorted(set(curve["steps"]))
 
-    def test_the_broker_which_comes_back_empty(self, lab, servers):
+    def test_jobs_run_after_the_broker_returns_empty(self, lab, servers):
         servers.valkey.stop()
         waiting = lab.submit()
         servers.valkey.start()

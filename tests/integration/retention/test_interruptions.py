@@ -1,4 +1,4 @@
-"""Retention that is interrupted, killed, asked for by workers or by hand; and what questions say afterwards."""
+"""Garbage collection that is interrupted or killed, run by workers or by command, and queries after it."""
 
 import json
 import signal
@@ -17,7 +17,7 @@ from service.operations.retention import Policy
 from service.storage import database
 from service.storage.files import Store
 from service.storage.tables import Checkpoint, Job, MetricChunk
-from tests.integration.retention.ended import (
+from tests.integration.retention.ended_jobs import (
     POINTS,
     age,
     checkpoint,
@@ -32,34 +32,34 @@ from tests.integration.retention.ended import (
 
 class TestInterrupted:
     @pytest.fixture
-    def much(self, ada, files):
-        """Something of everything."""
+    def current(self, ada, files):
+        """Old jobs with points, checkpoints and stray files, and a running job, whose checkpoint is returned."""
         for seed in range(6):
             claim = run(ada, seed=seed)
             checkpoint(files, claim.job_id, 1, 10)
             write_file(files, claim.job_id, 1, "20.pt")
             end(claim, days_ago=2)
-        kept = run(ada, seed=9)
-        return checkpoint(files, kept.job_id, 1, 10)
+        running = run(ada, seed=9)
+        return checkpoint(files, running.job_id, 1, 10)
 
-    def test_after_any_transaction_nothing_is_half_done_and_the_next_one_completes(self, much, files):
+    def test_stop_after_any_transaction_leaves_consistent_rows_and_files(self, current, files):
         for transactions in range(1, 6):
             stops = iter([False] * transactions)
             retention.collect(Policy(1, 1), files, lambda stops=stops: next(stops, True))
             with database.transaction() as session:
                 assert set(session.scalars(select(Checkpoint.file))) <= names(files)
         assert collect(files, points_days=1).problems == []
-        assert names(files) == {much}
+        assert names(files) == {current}
         assert (count(MetricChunk), count(Checkpoint), count(Job)) == (0, 1, 7)
 
     @pytest.mark.parametrize("transactions", [1, 2, 4, 6])
-    def test_killed(self, much, files, tmp_path, transactions):
+    def test_kill_leaves_consistent_rows_and_files(self, current, files, tmp_path, transactions):
         killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(transactions)], check=False)
         assert killed.returncode == -signal.SIGKILL
         with database.transaction() as session:
             assert set(session.scalars(select(Checkpoint.file))) <= names(files)
         assert collect(files, points_days=1).problems == []
-        assert names(files) == {much}
+        assert names(files) == {current}
         assert (count(MetricChunk), count(Checkpoint), count(Job)) == (0, 1, 7)
 
 
@@ -68,11 +68,11 @@ import os, signal, sys
 from pathlib import Path
 from service.operations import retention
 from service.storage.files import Store
-asked = 0
+transactions = 0
 def kill():
-    global asked
-    asked += 1
-    if asked > int(sys.argv[2]):
+    global transactions
+    transactions += 1
+    if transactions > int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
 retention.MAX_ROWS = 16
 retention.collect(retention.Policy(1, 1), Store(sys.argv[1] + "/files", Path(sys.argv[1], "scratch")), kill)
@@ -80,7 +80,7 @@ retention.collect(retention.Policy(1, 1), Store(sys.argv[1] + "/files", Path(sys
 
 
 class TestSweep:
-    def test_is_cheap_where_there_is_nothing_to_do(self, ada, files, monkeypatch):
+    def test_sweep_without_expired_data_takes_few_queries(self, ada, files, monkeypatch):
         monkeypatch.setattr(retention, "store", lambda: files)
         end(run(ada))
         statements = []
@@ -88,7 +88,7 @@ class TestSweep:
         assert retention.sweep().is_nothing
         assert len(statements) <= 3
 
-    def test_never_raises(self, ada, monkeypatch):
+    def test_sweep_never_raises(self, ada, monkeypatch):
         def refuse(*_):
             raise RuntimeError("no such thing")
 
@@ -102,62 +102,64 @@ class TestCommand:
         monkeypatch.setattr("service.operations.commands.store", lambda: files)
         return lambda *options: CliRunner().invoke(app, ["gc", *options])
 
-    def test_a_dry_run_counts_the_same_and_removes_nothing(self, ada, files, gc):
+    def test_dry_run_counts_the_same_and_removes_nothing(self, ada, files, gc):
         claim = run(ada)
         checkpoint(files, claim.job_id, 1, 10)
         write_file(files, claim.job_id, 1, "20.pt")
         end(claim, days_ago=2)
         before = names(files)
-        asked = json.loads(gc("--points-days", "1", "--dry-run", "--json").stdout)
+        planned = json.loads(gc("--points-days", "1", "--dry-run", "--json").stdout)
         assert names(files) == before
         assert (count(MetricChunk), count(Checkpoint)) == (3, 1)
-        told = gc("--points-days", "1", "--json")
-        assert told.exit_code == 0
-        vary = {"is_dry_run", "seconds", "transactions", "longest_transaction_seconds"}
-        done = json.loads(told.stdout)
-        assert {name: done[name] for name in done.keys() - vary} == {name: asked[name] for name in asked.keys() - vary}
-        assert (done["points"], done["checkpoints"], done["files"]) == (9, 1, 1)
+        result = gc("--points-days", "1", "--json")
+        assert result.exit_code == 0
+        varying = {"is_dry_run", "seconds", "transactions", "longest_transaction_seconds"}
+        removed = json.loads(result.stdout)
+        assert {name: value for name, value in removed.items() if name not in varying} == {
+            name: value for name, value in planned.items() if name not in varying
+        }
+        assert (removed["points"], removed["checkpoints"], removed["files"]) == (9, 1, 1)
 
-    def test_options_come_before_settings(self, ada, files, gc, monkeypatch):
+    def test_options_override_settings(self, ada, files, gc, monkeypatch):
         monkeypatch.setenv("KOTRAIN_KEEP_POINTS_DAYS", "1")
         end(run(ada), days_ago=2)
         assert "points       0 of jobs that ended at least 3 days ago" in gc("--points-days", "3").stdout
         assert "points       9 of jobs that ended at least 1 day ago" in gc().stdout
 
-    def test_trouble_is_told_on_standard_error(self, ada, files, gc, monkeypatch):
+    def test_errors_are_printed_on_standard_error(self, ada, files, gc, monkeypatch):
         def refuse(*_):
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr(Store, "names", refuse)
-        said = gc()
-        assert said.exit_code == 1
-        assert "Permission denied" in said.stderr
+        result = gc()
+        assert result.exit_code == 1
+        assert "Permission denied" in result.stderr
 
 
-class TestQuestionsAfterwards:
-    """What needs the points says so; nothing turns them into a miss."""
+class TestQueriesWithoutPoints:
+    """Queries that need removed points are refused; a removed curve never counts as a target that was not reached."""
 
     @pytest.fixture
     def runs(self, ada, files):
-        watched = {"target": {"value": 0.8}}
+        target = {"target": {"value": 0.8}}
         hit = {"step": 2, "wall_seconds": 0.2}
-        found = [end(run(ada, seed=seed, **watched), days_ago=seed, hit=hit) for seed in range(6)]
+        job_ids = [end(run(ada, seed=seed, **target), days_ago=seed, hit=hit) for seed in range(6)]
         assert collect(files, points_days=3).points == 3 * 9
-        return found
+        return job_ids
 
-    def ask(self, api, **query):
+    def compare(self, api, **query):
         return api.get("/v1/compare", params={"dataset": "digits", "model": "mlp", **query})
 
-    def test_an_end_result_needs_no_points(self, api, ada, runs):
-        (group,) = self.ask(api).json()["groups"]
+    def test_final_results_need_no_points(self, api, ada, runs):
+        (group,) = self.compare(api).json()["groups"]
         assert (group["n"], group["steps_to_target"]) == (6, 2)
 
-    def test_a_target_that_they_watched_for_was_recorded(self, api, ada, runs):
-        (group,) = self.ask(api, target=0.8).json()["groups"]
+    def test_target_of_the_runs_was_recorded(self, api, ada, runs):
+        (group,) = self.compare(api, target=0.8).json()["groups"]
         assert (group["n"], group["steps_to_target"]) == (6, 2)
 
-    def test_another_target_is_refused_and_not_answered_by_a_miss(self, api, ada, runs):
-        refused = self.ask(api, target=0.9)
+    def test_other_target_is_refused(self, api, ada, runs):
+        refused = self.compare(api, target=0.9)
         assert refused.status_code == 422
         assert refused.json()["errors"][0]["pointer"] == "target"
         assert "3 of the runs" in refused.json()["detail"]
@@ -168,7 +170,7 @@ class TestQuestionsAfterwards:
 
 
 @pytest.mark.parametrize("format", ["html", "csv", "latex", "json"])
-def test_a_comparison_and_its_reports_without_points(api, files, format):
+def test_comparison_and_its_reports_work_without_points(api, files, format):
     with database.transaction() as session:
         session.execute(
             text("INSERT INTO workers (id, host, slots, devices, torch) VALUES ('w', 'h', 2, '[]', '2.14.1')")

@@ -1,4 +1,4 @@
-"""Comparisons that are made, advanced and cancelled at the same time: one transaction is still open, another begins."""
+"""Comparisons that are created, advanced and cancelled concurrently: a transaction begins while another is open."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +15,13 @@ from service.errors import Conflict
 from service.jobs import actions, claims, outcomes
 from service.storage import database
 from service.storage.tables import Comparison, Job, User
-from tests.integration.comparisons.asking import REQUEST, finish_one, job_ids
+from tests.integration.comparisons.comparison_calls import REQUEST, finish_one, job_ids
 
 BLOCKED = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
 
 
-class Beside:
-    """A step in a transaction and thread of its own, beside one that is open: it waits for that, or has ended."""
+class ConcurrentStep:
+    """A step in its own transaction and thread; after construction it waits for a lock, or has ended."""
 
     def __init__(self, step):
         self._pool = ThreadPoolExecutor(1)
@@ -89,20 +89,20 @@ def users(worker):
 
 @pytest.fixture
 def tuned(users):
-    """Two comparisons that ask the same, with all runs over but those that the tuning chooses."""
-    made = []
+    """Two equal comparisons, all of whose runs have finished but those that depend on the tuning."""
+    comparisons = []
     for name in ("ada", "bob"):
         with database.transaction() as session:
-            made.append(create(name)(session))
+            comparisons.append(create(name)(session))
     while finish_one():
         pass
-    return made
+    return comparisons
 
 
 def test_comparisons_created_concurrently_share_jobs(users):
     with database.transaction() as session:
         first = create("ada")(session)
-        other = Beside(create("bob"))
+        other = ConcurrentStep(create("bob"))
         assert other.waits
     second = other.result()
     assert job_ids(first) == job_ids(second)
@@ -113,7 +113,7 @@ def test_comparisons_advanced_concurrently_share_jobs(tuned):
     first, second = tuned
     with database.transaction() as session:
         advance(first)(session)
-        other = Beside(advance(second))
+        other = ConcurrentStep(advance(second))
         assert other.waits
     other.result()
     assert job_ids(first) == job_ids(second)
@@ -124,28 +124,28 @@ def test_comparison_is_advanced_by_one_worker_at_a_time(tuned):
     first, _ = tuned
     with database.transaction() as session:
         advance(first)(session)
-        other = Beside(advance(first))
-        assert other.ended  # somebody is at it: the others' comparisons need not wait
+        other = ConcurrentStep(advance(first))
+        assert other.ended  # the other worker advances it, and this one need not wait
         other.result()
     assert len(job_ids(first)) == count_jobs() == 8
 
 
 def test_many_concurrent_comparisons_neither_duplicate_jobs_nor_deadlock(users):
-    def both(name):
+    def create_and_advance(name):
         with database.transaction() as session:
-            made = create(name, seeds=5)(session)
-        for comparison in [made, *([{"id": str(one)} for one in everyone()])]:
+            created = create(name, seeds=5)(session)
+        for comparison in [created, *({"id": str(comparison_id)} for comparison_id in running_ids())]:
             with database.transaction() as session:
                 advance(comparison)(session)
-        return made
+        return created
 
-    def everyone():
+    def running_ids():
         with database.transaction() as session:
             return running(session)
 
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(both, ["ada", "bob"] * 4))
-    assert len({frozenset(job_ids(comparison)) for comparison in made}) == 1
+        comparisons = list(pool.map(create_and_advance, ["ada", "bob"] * 4))
+    assert len({frozenset(job_ids(comparison)) for comparison in comparisons}) == 1
     assert count_jobs() == 2 + 5
 
 
@@ -155,20 +155,20 @@ def test_cancel_during_advance_leaves_no_job(users, tuned):
         cancel(second, "bob")(session)
     with database.transaction() as session:
         advance(first)(session)
-        other = Beside(cancel(first))
+        other = ConcurrentStep(cancel(first))
         assert other.waits
     other.result()
     assert status(first) == "cancelled"
     with database.transaction() as session:
-        left = session.scalars(select(Job.status).where(Job.id.in_(job_ids(first)))).all()
-    assert (left.count("cancelled"), left.count("succeeded")) == (3, 5)
+        statuses = session.scalars(select(Job.status).where(Job.id.in_(job_ids(first)))).all()
+    assert (statuses.count("cancelled"), statuses.count("succeeded")) == (3, 5)
 
 
 def test_advance_during_cancel_requests_no_job(tuned):
     first, _ = tuned
     with database.transaction() as session:
         cancel(first)(session)
-        other = Beside(advance(first))
+        other = ConcurrentStep(advance(first))
         assert other.ended
         other.result()
     assert (status(first), count_jobs()) == ("cancelled", 5)
@@ -182,7 +182,7 @@ def test_ended_comparison_is_not_cancelled(tuned):
         pass
     with database.transaction() as session:
         advance(first)(session)
-        other = Beside(cancel(first))
+        other = ConcurrentStep(cancel(first))
         assert other.waits
     with pytest.raises(Conflict, match="succeeded"):
         other.result()
@@ -196,7 +196,7 @@ def test_job_requeued_during_cancel_is_cancelled(users):
         claim = claims.claim(session, "w", has_cuda=False)
     with database.transaction() as session:
         assert outcomes.requeue(session, claim, "the worker shuts down")
-        other = Beside(lambda session: actions.cancel_many(session, [claim.job_id]))
+        other = ConcurrentStep(lambda session: actions.cancel_many(session, [claim.job_id]))
         assert other.waits
     other.result()
     with database.transaction() as session:

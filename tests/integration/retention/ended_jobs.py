@@ -1,4 +1,4 @@
-"""Jobs that ended long ago, with what they left."""
+"""Creates jobs that ended some time ago, with their points, checkpoints and files."""
 
 import os
 from datetime import timedelta
@@ -37,7 +37,7 @@ def submit(ada, **fields):
 
 
 def run(ada, **fields):
-    """A job that runs."""
+    """Submit and claim a job."""
     job_id = submit(ada, **fields)
     with database.transaction() as session:
         claim = claims.claim(session, "w", has_cuda=False)
@@ -46,7 +46,7 @@ def run(ada, **fields):
 
 
 def end(claim, days_ago=0.0, reason=Reason.COMPLETED, points=POINTS, hit=None):
-    """It ends with these points, so long ago."""
+    """Finish a job with these points, as if `days_ago`."""
     summary = Summary(
         reason=reason, steps=3, epochs=1.0, train_seconds=1.0, total_seconds=1.5, parameters=100,
         metrics={"test_accuracy": 0.9, "val_accuracy": 0.9, "val_loss": 0.9}, best_step=3, target=hit,
@@ -64,7 +64,7 @@ def age(job_id, days):
 
 
 def write_file(files, job_id, attempt, name, hours_old=2.0, size=10):
-    """A file of an attempt, and its name."""
+    """Store a file of an attempt; return its name."""
     name = f"jobs/{job_id}/{attempt}/{name}"
     path = files.place(name)
     path.write_bytes(b"x" * size)
@@ -75,7 +75,7 @@ def write_file(files, job_id, attempt, name, hours_old=2.0, size=10):
 
 
 def checkpoint(files, job_id, attempt, step):
-    """A file with its row."""
+    """Store a checkpoint's file and row; return the file's name."""
     name = write_file(files, job_id, attempt, f"{step}.pt", hours_old=48)
     row = {
         "job_id": job_id,

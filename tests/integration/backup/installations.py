@@ -1,4 +1,4 @@
-"""Databases and homes between which tests move backups."""
+"""Installations (a database and a home each) between which tests move backups."""
 
 import os
 from collections.abc import Callable
@@ -34,19 +34,19 @@ TABLES = ("users", "api_keys", "jobs", "job_events", "metric_names", "metric_chu
 CODE = schema_version.code_number()
 
 
-class Place:
-    """A database and a home of its own; `enter` makes them those of this process."""
+class Installation:
+    """A database and a home of its own; `activate` makes this process use them."""
 
     def __init__(self, url: str, home: Path, patch: pytest.MonkeyPatch) -> None:
         self.url, self.home, self._patch = url, home, patch
 
-    def enter(self) -> None:
+    def activate(self) -> None:
         if database.engine.cache_info().currsize:
             database.engine().dispose()
         self._patch.setenv("KOTRAIN_DATABASE_URL", self.url)
         self._patch.setenv("KOTRAIN_HOME", str(self.home))
-        for made in (settings, database.engine, queue.celery, store):
-            made.cache_clear()
+        for cached in (settings, database.engine, queue.celery, store):
+            cached.cache_clear()
         self._patch.setattr(write, "_name_ids", {})
 
     def files(self) -> dict[str, int]:
@@ -71,8 +71,8 @@ def rows(table: str) -> list:
     return do(lambda session: session.scalars(text(f"SELECT to_jsonb({table}) FROM {table} ORDER BY 1")).all())
 
 
-def keep(claim: Claim, step: int) -> Batch:
-    """What a child that has written a checkpoint makes known of it."""
+def checkpoint_batch(claim: Claim, step: int) -> Batch:
+    """Write a checkpoint; return the batch that reports it."""
     name = name_of(claim.job_id, claim.attempt, f"{step}.ckpt")
     path = store().place(name)
     path.write_bytes(os.urandom(5000))
@@ -82,18 +82,24 @@ def keep(claim: Claim, step: int) -> Batch:
 
 
 def fill() -> Claim:
-    """Store a comparison of four runs: one at work with two checkpoints, one done. The claim of the first."""
+    """Store a comparison of four runs: one running with two checkpoints, one failed. Return the first one's claim."""
     database.migrate()
     with client(api_keys.create("ada")) as ada:
         assert ada.post("/v1/comparisons", json=COMPARISON).status_code == 202
-    running, done = (do(claims.claim, "w1", has_cuda=False) for _ in range(2))
+    running, failed = (do(claims.claim, "w1", has_cuda=False) for _ in range(2))
     for step in (10, 20):
-        do(heartbeats.beat, "w1", [Beat(running, step, 100, [keep(running, step)])])
-    do(outcomes.finish, done, Reason.ERROR, message="Wörter\nüber Zeilen", batches=[Batch({"lr": ([1], [0.1], [0.0])})])
+        do(heartbeats.beat, "w1", [Beat(running, step, 100, [checkpoint_batch(running, step)])])
+    do(
+        outcomes.finish,
+        failed,
+        Reason.ERROR,
+        message="Wörter\nüber Zeilen",
+        batches=[Batch({"lr": ([1], [0.1], [0.0])})],
+    )
     return running
 
 
-def is_untouched(place: Place) -> bool:
-    """Nothing is in a place that had nothing."""
+def is_empty(installation: Installation) -> bool:
+    """Return whether the active installation has neither a schema nor files."""
     with database.engine().connect() as connection:
-        return schema_version.read(connection) is None and place.files() == {}
+        return schema_version.read(connection) is None and installation.files() == {}

@@ -1,4 +1,4 @@
-"""A report as its readers meet it: a file, opened in a browser that reaches nothing else."""
+"""A report file in a browser without network access."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CASES: dict[str, Callable[[], StudyData]] = {
     "waiting": lambda: StudyData(unfinished_answer()),
 }
 
-# Texts of a figure that lie on each other or beyond its edge, by more than a pixel.
+# Texts of a figure that overlap or extend beyond its edge, by more than a pixel.
 CLASHES = """
 () => [...document.querySelectorAll('svg.plot')].flatMap(plot => {
   const frame = plot.getBoundingClientRect();
@@ -49,13 +49,13 @@ CLASHES = """
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     assert CHROMIUM.exists(), INSTALL
-    with chromium() as found:
-        yield found
+    with chromium() as browser:
+        yield browser
 
 
 @cache
 def report_of(case: str) -> Report:
-    """Drawn once."""
+    """The report of a case, rendered once."""
     made = CASES[case]()
     return render("html", made.answer, made.curves)
 
@@ -69,16 +69,16 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return path
 
 
-class Opened:
-    """A page, with what it asked for and complained about."""
+class OpenedReport:
+    """A page, with its requests and its messages on the console."""
 
     def __init__(self, context: BrowserContext, file: Path) -> None:
-        self.asked: list[str] = []
-        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.messages: list[str] = []
         self.page: Page = context.new_page()
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
         self.page.route(lambda url: not url.startswith("file:"), lambda route: route.abort())
         self.page.goto(file.as_uri(), wait_until="load")
 
@@ -87,19 +87,19 @@ class Opened:
 
 
 @pytest.fixture(scope="module", params=[(375, "dark"), (1280, "light")], ids=lambda param: f"{param}")
-def opened(browser: Browser, file: Path, request: pytest.FixtureRequest) -> Iterator[Opened]:
+def opened(browser: Browser, file: Path, request: pytest.FixtureRequest) -> Iterator[OpenedReport]:
     width, scheme = request.param
     with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True) as context:
-        yield Opened(context, file)
+        yield OpenedReport(context, file)
 
 
 class TestOpening:
-    def test_it_needs_nothing_else_and_fits(self, opened: Opened, file: Path) -> None:
-        assert opened.asked == [file.as_uri()]
-        assert opened.complaints == []
+    def test_report_requests_no_other_file_and_fits_the_window(self, opened: OpenedReport, file: Path) -> None:
+        assert opened.requests == [file.as_uri()]
+        assert opened.messages == []
         assert opened("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
-    def test_everything_is_there_to_be_seen(self, opened: Opened) -> None:
+    def test_all_elements_are_visible(self, opened: OpenedReport) -> None:
         assert opened.page.locator("h1").count() == 1
         for selector in ("h1", "h2", "h3", "figure h4", "svg.plot", "svg.swatch", "table", "figcaption"):
             for element in opened.page.locator(selector).all():
@@ -109,20 +109,22 @@ class TestOpening:
                 assert box["width"] > 5
                 assert box["height"] > 5
 
-    def test_texts_of_figures_keep_apart(self, opened: Opened) -> None:
+    def test_texts_of_figures_do_not_overlap(self, opened: OpenedReport) -> None:
         assert opened(CLASHES) == []
 
-    def test_colours_are_those_of_the_scheme(self, opened: Opened) -> None:
+    def test_colours_follow_the_scheme(self, opened: OpenedReport) -> None:
         dark = opened("matchMedia('(prefers-color-scheme: dark)').matches")
-        ground, ink = opened("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
-        brightness = [sum(int(part) for part in colour[4:-1].split(",")) for colour in (ground, ink)]
+        background, foreground = opened(
+            "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+        )
+        brightness = [sum(int(part) for part in colour[4:-1].split(",")) for colour in (background, foreground)]
         assert (brightness[0] < brightness[1]) == dark
 
 
-def test_it_prints_on_white_without_losing_columns(browser: Browser, file: Path) -> None:
+def test_prints_on_white_without_losing_columns(browser: Browser, file: Path) -> None:
     width = 703  # an A4 page less its margins
     with browser.new_context(viewport={"width": width, "height": 1000}, color_scheme="dark", offline=True) as context:
-        opened = Opened(context, file)
+        opened = OpenedReport(context, file)
         opened.page.emulate_media(media="print")
         assert opened("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert opened("document.documentElement.scrollWidth") <= width

@@ -1,4 +1,4 @@
-"""What tests of jobs share: the calls that users and workers make, each in a transaction of its own."""
+"""The calls that users and workers make about jobs, each in a transaction of its own."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def claim(worker="w1", *, has_cuda=False):
 
 
 def do(call, *args, **kwargs):
+    """Call a function with a session as its first argument."""
     with database.transaction() as session:
         return call(session, *args, **kwargs)
 
@@ -44,7 +45,8 @@ def events(job_id):
         return [row.status for row in rows]
 
 
-def stop_the_clock_of(job_id, seconds):
+def age_heartbeat(job_id, seconds):
+    """Make a job's last heartbeat `seconds` older."""
     with database.transaction() as session:
         session.execute(
             text("UPDATE jobs SET heartbeat_at = heartbeat_at - make_interval(secs => :s) WHERE id = :id"),
@@ -52,8 +54,8 @@ def stop_the_clock_of(job_id, seconds):
         )
 
 
-def until_the_lease_counts():
-    """A database that another test has just restarted takes nothing back for as long as a lease."""
-    up = text("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())")
-    while do(lambda session: session.scalar(up)) <= settings().lease_seconds:
+def wait_until_leases_count():
+    """Wait until the database has been up for a lease: no job is reclaimed earlier, and a test may restart it."""
+    uptime = text("SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())")
+    while do(lambda session: session.scalar(uptime)) <= settings().lease_seconds:
         time.sleep(0.05)

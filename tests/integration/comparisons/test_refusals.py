@@ -1,18 +1,18 @@
-"""Comparisons that cannot be meant: each is refused, and the field named."""
+"""Invalid comparisons: each is refused, and the error names the field."""
 
 import json
 
 import pytest
 
 from service.comparisons import lifecycle
-from tests.integration.comparisons.asking import (
+from tests.integration.comparisons.comparison_calls import (
     LIMITED,
     REQUEST,
-    ask,
+    start,
 )
 
 
-class TestBadInput:
+class TestInvalidRequests:
     @pytest.mark.parametrize(
         ("fields", "pointer"),
         [
@@ -33,14 +33,14 @@ class TestBadInput:
             ({"tags": {"a:b": "c"}}, "/tags/a:b"),
         ],
     )
-    def test_has_a_pointer_to_the_field(self, ada, fields, pointer):
+    def test_error_points_to_the_field(self, ada, fields, pointer):
         for query in ({}, {"dry_run": True}):
             response = ada.post("/v1/comparisons", params=query, content=json.dumps(REQUEST | fields),
                                 headers={"Content-Type": "application/json"})  # fmt: skip
             assert response.status_code == 422, response.text
             assert any(error["pointer"].startswith(pointer) for error in response.json()["errors"]), response.json()
 
-    def test_grid_beyond_the_configured_size(self, ada, monkeypatch):
+    def test_comparison_beyond_the_configured_number_of_jobs_is_refused(self, ada, monkeypatch):
         monkeypatch.setenv("KOTRAIN_MAX_COMPARISON_JOBS", "7")
         lifecycle.settings.cache_clear()
         response = ada.post("/v1/comparisons", json=REQUEST)
@@ -49,18 +49,18 @@ class TestBadInput:
         assert "up to 8 jobs, and at most 7 are allowed" in response.json()["detail"]
 
     @pytest.mark.parametrize("path", ["", "/cancel", "/report"])
-    def test_unknown_comparison_is_404(self, ada, path):
+    def test_unknown_comparison_returns_404(self, ada, path):
         method = ada.post if path == "/cancel" else ada.get
         unknown = "0198c0de-0000-7000-8000-000000000000"
         assert method(f"/v1/comparisons/{unknown}{path}").status_code == 404
         assert method(f"/v1/comparisons/nonsense{path}").status_code == 422
 
-    def test_reports_of_an_unknown_format(self, ada):
-        mine = ask(ada)
-        response = ada.get(f"/v1/comparisons/{mine['id']}/report", params={"format": "pdf"})
+    def test_unknown_report_format_is_refused(self, ada):
+        comparison = start(ada)
+        response = ada.get(f"/v1/comparisons/{comparison['id']}/report", params={"format": "pdf"})
         assert response.status_code == 422
         assert response.json()["errors"][0]["pointer"] == "format"
 
-    def test_without_a_key(self, ada):
+    def test_key_is_required(self, ada):
         ada.headers.pop("Authorization")
         assert ada.post("/v1/comparisons", json=REQUEST).status_code == 401

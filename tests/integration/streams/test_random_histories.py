@@ -1,4 +1,4 @@
-"""Any way of a job through the database, and a page that is cut off anywhere: it ends up with what is stored."""
+"""Random histories of a job and random disconnections of a page: the page ends with the stored curves."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from service.metrics import read
 from service.specs.states import JobStatus, Reason
 from service.streams import job_feed
 from service.streams.hub import read_delta
-from tests.integration.at_work import claim, do, load, submit
+from tests.integration.job_calls import claim, do, load, submit
 from tests.streams import Page, parse
 
 NAMES = ("train_loss", "val_loss", "test_loss")
 
 
-class Way:
-    """A job, its worker and a page, which do what a generator of random numbers says."""
+class RandomHistory:
+    """A job, its worker and a page that take random steps."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.job_id = submit()
         self.page = Page()
         self.claim: claims.Claim | None = None
-        self.step, self.at_step, self.measured = 0, set(), 0
+        self.step, self.measured_names, self.measurements = 0, set(), 0
 
-    def go(self) -> None:
-        taken = self.random.choices((self.measure, self.lose, self.listen), (6, 1, 4), k=60)
-        for take in taken:
-            take()
+    def run(self) -> None:
+        actions = self.random.choices((self.measure, self.lose, self.listen), (6, 1, 4), k=60)
+        for act in actions:
+            act()
         self.finish()
         self.listen(whole=True)
 
-    def work(self) -> claims.Claim:
+    def claimed(self) -> claims.Claim:
         if self.claim is None:
             self.claim = claim()
             self.step = self.random.randint(0, self.step)
-            told = {name for name in NAMES if self.random.random() < 0.5 and self.step in self.steps(name)}
-            do(claims.begin, self.claim, self.step, told)
-            self.at_step = told if self.step else set()
+            names = {name for name in NAMES if self.random.random() < 0.5 and self.step in self.steps(name)}
+            do(claims.begin, self.claim, self.step, names)
+            self.measured_names = names if self.step else set()
         return self.claim
 
     def steps(self, name):
@@ -50,43 +50,42 @@ class Way:
         return [] if curve is None else curve.steps.tolist()
 
     def points(self):
-        """Some steps, of which the first may be the last one, of metrics that it does not have yet."""
-        found = {}
+        """Measure new metrics at random steps, starting with the last step or a later one."""
+        points = {}
         for _ in range(self.random.randint(1, 4)):
             if self.random.random() < 0.7:
-                self.step, self.at_step = self.step + self.random.randint(1, 3), set()
-            for name in set(NAMES) - self.at_step:
+                self.step, self.measured_names = self.step + self.random.randint(1, 3), set()
+            for name in set(NAMES) - self.measured_names:
                 if self.random.random() < 0.5:
-                    self.measured += 1
-                    for column, value in zip(
-                        found.setdefault(name, ([], [], [])), (self.step, float(self.measured), 0.5), strict=True
-                    ):
+                    self.measurements += 1
+                    point = (self.step, float(self.measurements), 0.5)
+                    for column, value in zip(points.setdefault(name, ([], [], [])), point, strict=True):
                         column.append(value)
-                    self.at_step = self.at_step | {name}
-        return found
+                    self.measured_names = self.measured_names | {name}
+        return points
 
     def measure(self) -> None:
-        claimed = self.work()
+        claimed = self.claimed()
         do(heartbeats.beat, "w1", [Beat(claimed, self.step, None, [Batch(self.points())])])
 
     def lose(self) -> None:
         if self.claim is not None:
             batches = [Batch(self.points())] if self.random.random() < 0.5 else []
-            do(outcomes.requeue, self.claim, "it shuts down", 0, batches)
+            do(outcomes.requeue, self.claim, "the worker shuts down", 0, batches)
             self.claim = None
 
     def finish(self) -> None:
-        assert do(outcomes.finish, self.work(), Reason.COMPLETED, batches=[Batch(self.points())])
+        assert do(outcomes.finish, self.claimed(), Reason.COMPLETED, batches=[Batch(self.points())])
 
     def listen(self, *, whole: bool = False) -> None:
         feed = job_feed.JobFeed(self.job_id)
         last = self.page.last_id
-        events = self.told(feed, None if last is None else feed.parse(last))
+        events = self.read(feed, None if last is None else feed.parse(last))
         for event in islice(events, None if whole else self.random.randint(0, 6)):
-            self.page.hear(event)
+            self.page.receive(event)
 
-    def told(self, feed, cursor):
-        """Page after page."""
+    def read(self, feed, cursor):
+        """Yield the events of all pages."""
         has_more = True
         while has_more:
             delta = read_delta(feed, cursor, None)
@@ -98,12 +97,12 @@ class Way:
 @pytest.mark.usefixtures("key")
 def test_client_ends_with_the_stored_curves(seed, monkeypatch):
     monkeypatch.setattr(job_feed, "MOST_POINTS", 5)
-    way = Way(seed)
-    way.go()
-    stored = do(read.curves, [way.job_id])[way.job_id]
-    assert way.page.points == {
+    history = RandomHistory(seed)
+    history.run()
+    stored = do(read.curves, [history.job_id])[history.job_id]
+    assert history.page.points == {
         name: dict(zip(curve.steps.tolist(), curve.values.tolist(), strict=True)) for name, curve in stored.items()
     }
-    assert way.page.seqs() == list(range(1, load(way.job_id).seq + 1))
-    assert way.page.statuses()[-1] == JobStatus.SUCCEEDED
-    assert way.page.is_over
+    assert history.page.seqs() == list(range(1, load(history.job_id).seq + 1))
+    assert history.page.statuses()[-1] == JobStatus.SUCCEEDED
+    assert history.page.has_ended

@@ -1,4 +1,4 @@
-"""Bodies that nobody would send on purpose: whatever they say, the answer names what is wrong with them."""
+"""Randomly corrupted requests: the response names the invalid fields and is never a 500."""
 
 import copy
 import json
@@ -52,20 +52,20 @@ NASTY = [
 ]  # fmt: skip
 
 
-def places(value, path=()):
-    """Every path in a document."""
+def paths(value, path=()):
+    """Yield every path in a document."""
     if path:
         yield path
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, one in inner:
-        yield from places(one, (*path, key))
+    for key, child in inner:
+        yield from paths(child, (*path, key))
 
 
-def disturbed(draw: random.Random) -> dict:
-    """The rich request with one or two places replaced, dropped or given an unknown neighbour."""
+def corrupted(draw: random.Random) -> dict:
+    """Return the rich request with one or two values replaced or removed, or with an unknown field added."""
     body = copy.deepcopy(RICH)
     for _ in range(draw.choice([1, 1, 2])):
-        *parents, last = draw.choice(list(places(body)))
+        *parents, last = draw.choice(list(paths(body)))
         node = body
         for key in parents:
             node = node[key]
@@ -104,7 +104,7 @@ def test_valid_body_is_accepted(dry_run):
 
 def test_random_bodies_never_cause_a_500(dry_run):
     for seed in range(300):
-        body = disturbed(random.Random(seed))
+        body = corrupted(random.Random(seed))
         answer = dry_run(body)
         assert answer.status_code in (200, 400, 422), (body, answer.text)
         assert answer.status_code != 422 or answer.json()["errors"], (body, answer.text)
@@ -113,7 +113,7 @@ def test_random_bodies_never_cause_a_500(dry_run):
 @pytest.mark.parametrize(
     ("where", "value", "pointer"),
     [
-        (("tasks", 0, "precision"), "fp16", "/tasks/0/precision"),  # where no worker has a GPU
+        (("tasks", 0, "precision"), "fp16", "/tasks/0/precision"),  # no worker has a GPU
         (("tuning", "first_seed"), 2**63 - 1, "/tuning/first_seed"),
         (("seeds", "first"), 2**63 - 1, "/seeds/first"),
         (("optimizers", 0, "space", "lr"), {"integer": [10**400, 10**401]}, "/optimizers/0/space/lr/integer/0"),
@@ -121,7 +121,7 @@ def test_random_bodies_never_cause_a_500(dry_run):
         (("optimizers", 0, "space", "lr"), {"uniform": [-1.7e308, 1.7e308]}, "/optimizers/0/space/lr/uniform/0"),
     ],
 )
-def test_numbers_too_large_have_pointers(dry_run, where, value, pointer):
+def test_numbers_out_of_range_are_refused_with_a_pointer(dry_run, where, value, pointer):
     body = copy.deepcopy(RICH)
     *parents, last = where
     node = body
