@@ -78,7 +78,7 @@ def verdict_view(groups: list[GroupView], pairs: list[PairView]) -> VerdictView:
     else:
         text = f"{best.label} and {undecided[0]} cannot be distinguished with {best.n} seeds."
     text += " Parameters were chosen on validation data, with 8 trials for each optimizer; those of rmsprop were fixed "
-            "in the request."
+    text += "in the request."
     return VerdictView(
         decided=not undecided,
         best=None if undecided else best.label,
