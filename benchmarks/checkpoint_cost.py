@@ -1,7 +1,7 @@
 """Claim: checkpoints once a minute cost a run less than 2 % of its time.
 
-Writes and reads the checkpoint of runs of several sizes, in turn, and prints medians: size, seconds to write (hashed
-and synced to the disk), seconds to read and restore, and what writing one takes of every 60 s:
+Writes and reads the checkpoints of runs of several sizes, alternately, and prints medians: size, seconds to write
+(including the hash and the sync to disk), seconds to read and restore, and the write time as a share of 60 s:
 `KOTRAIN_DATA_DIR=... python benchmarks/checkpoint_cost.py [rounds]`.
 """
 
@@ -40,19 +40,19 @@ RUNS: dict[str, dict[str, Any]] = {
 
 
 def measure(body: dict[str, Any], rounds: int, path: Path) -> tuple[int, float, float]:
-    """Bytes, and median seconds to write and to read one checkpoint of a run that has made two steps."""
+    """Bytes of a checkpoint after two steps, and median seconds to write and to read it."""
     spec = TrainSpec.model_validate(body | {"budget": {"steps": 2}, "device": "cpu", "evaluate_test": False})
     run = Run(spec, lambda step, metrics: None, settings().data)
     run.execute(lambda: None)
-    writing, reading = [], []
+    write_seconds, read_seconds = [], []
     for _ in range(rounds):
         start = time.perf_counter()
         size_bytes, _ = checkpoint.write(run.state(), path)
         middle = time.perf_counter()
         run.restore(checkpoint.read(path))
-        writing.append(middle - start)
-        reading.append(time.perf_counter() - middle)
-    return size_bytes, statistics.median(writing), statistics.median(reading)
+        write_seconds.append(middle - start)
+        read_seconds.append(time.perf_counter() - middle)
+    return size_bytes, statistics.median(write_seconds), statistics.median(read_seconds)
 
 
 def main(rounds: int) -> None:

@@ -3,7 +3,7 @@
 Fresh splits. Claim: the table shows which optimizers beat their tuned base on splits that were not used for tuning.
 Every contender has the same number of trials (without a knob, all are learning rates), and its setting is the one with
 the best mean validation accuracy over the tuning seeds. This setting trains once per evaluation seed, which determines
-split, initial weights and data order for all contenders, so that differences are paired. All splits are random
+split, initial weights and data order for all contenders, so differences are paired. All splits are random
 partitions of the same 1797 records. Intervals and p values therefore generalize to other splits of these records, not
 to other data, and a test record may have been a validation record during tuning, for every contender alike.
 
@@ -92,8 +92,8 @@ def spaced(lowest: float, highest: float, n: int) -> list[float]:
 
 def ends(values: Iterable[float]) -> tuple[float, float]:
     """The smallest and the largest."""
-    several = list(values)
-    return min(several), max(several)
+    numbers = list(values)
+    return min(numbers), max(numbers)
 
 
 def score(run: Run, accuracy: float) -> float:
@@ -103,11 +103,11 @@ def score(run: Run, accuracy: float) -> float:
 
 def with_progress(tasks: Sequence[Task], workers: int) -> list[Run]:
     """Run all tasks, with a line of progress on stderr every 60 runs."""
-    started, runs = time.perf_counter(), []
+    start, runs = time.perf_counter(), []
     for run in train_all(tasks, workers):
         runs.append(run)
         if len(runs) % 60 == 0 or len(runs) == len(tasks):
-            print(f"{len(runs)} of {len(tasks)} runs, {time.perf_counter() - started:.0f} s", file=sys.stderr)
+            print(f"{len(runs)} of {len(tasks)} runs, {time.perf_counter() - start:.0f} s", file=sys.stderr)
     return runs
 
 
@@ -158,10 +158,10 @@ def fresh(
     entries = [(contender, scale) for scale in SCALES for contender in CONTENDERS]
     trials = [setting for contender, scale in entries for setting in contender.trials(scale, epochs)]
     tuning = with_progress([Task(setting, seed, split=seed) for setting in trials for seed in tuning_seeds], workers)
-    of_entry: dict[tuple[float, str, str], list[Run]] = defaultdict(list)
+    runs_of_entry: dict[tuple[float, str, str], list[Run]] = defaultdict(list)
     for run in tuning:
-        of_entry[run.setting.entry].append(run)
-    settings = [chosen(of_entry[scale, contender.base, contender.form]) for contender, scale in entries]
+        runs_of_entry[run.setting.entry].append(run)
+    settings = [chosen(runs_of_entry[scale, contender.base, contender.form]) for contender, scale in entries]
     # Contenders of one seed run next to each other, so that disturbances affect their times alike.
     tasks = [Task(setting, seed, split=seed) for seed in evaluation_seeds for setting in settings]
     return Study(command, with_progress(tasks, workers), tuning)
@@ -192,10 +192,10 @@ def fresh_table(study: Study) -> str:
 
 def _fresh_rows(study: Study, scale: float, contenders: Sequence[Contender]) -> list[str]:
     """The rows of one initial scale and base; the base itself is the first contender."""
-    in_order = sorted(study.evaluation, key=lambda run: run.seed)
-    runs = [[run for run in in_order if run.setting.entry == (scale, c.base, c.form)] for c in contenders]
-    scores = [[score(run, run.test) for run in of_one] for of_one in runs]
-    paired = [stats.paired_difference(of_one, scores[0]) for of_one in scores[1:]]
+    runs_by_seed = sorted(study.evaluation, key=lambda run: run.seed)
+    runs = [[run for run in runs_by_seed if run.setting.entry == (scale, c.base, c.form)] for c in contenders]
+    scores = [[score(run, run.test) for run in own] for own in runs]
+    paired = [stats.paired_difference(own, scores[0]) for own in scores[1:]]
     adjusted = stats.holm([pair.p for pair in paired])
     differences = ["| | |"]
     for pair, p in zip(paired, adjusted, strict=True):
@@ -203,11 +203,11 @@ def _fresh_rows(study: Study, scale: float, contenders: Sequence[Contender]) -> 
         interval = f"[{low:+.4f}, {high:+.4f}]" if pair.interval else f"({pair.cannot_say})"
         differences.append(f"{pair.difference:+.4f} {interval} | {_p(pair.p)} | {_p(p)} |")
     rows = []
-    for contender, of_one, values, difference in zip(contenders, runs, scores, differences, strict=True):
-        ratio = statistics.median(r.cpu_seconds / b.cpu_seconds for r, b in zip(of_one, runs[0], strict=True))
+    for contender, own, values, difference in zip(contenders, runs, scores, differences, strict=True):
+        ratio = statistics.median(r.cpu_seconds / b.cpu_seconds for r, b in zip(own, runs[0], strict=True))
         rows.append(
-            f"| {scale:g} | {contender.title} | {contender.label(of_one[0].setting)} | {_mean(values)} | {difference} "
-            f"{sum(run.diverged for run in of_one)} of {len(of_one)} | {ratio:.2f} |"
+            f"| {scale:g} | {contender.title} | {contender.label(own[0].setting)} | {_mean(values)} | {difference} "
+            f"{sum(run.diverged for run in own)} of {len(own)} | {ratio:.2f} |"
         )
     return rows
 

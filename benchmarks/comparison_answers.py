@@ -1,8 +1,8 @@
-"""How fast questions about many runs are answered, over HTTP, on the embedded servers.
+"""Latency of requests that read many runs, over HTTP, on the embedded servers.
 
-400 runs of 8 optimizers x 50 seeds, each with 13 curves of 39 points, all in one comparison: what DESIGN calls the
-leaderboard, time to target, and a comparison of 400 jobs. Prints the median of 30 calls in milliseconds, beside the
-goal where there is one, and as a ratio to the smallest call there is.
+One comparison with 400 runs of 8 optimizers x 50 seeds, each with 13 curves of 39 points, serves the cases of DESIGN:
+the leaderboard, time to target, and a comparison of 400 jobs. Prints the median of 30 calls in milliseconds, the goal,
+if any, and the ratio to the first request, a list with one job.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ CALLS = 30
 
 
 def fill() -> str:
-    """A comparison whose 400 runs are there; its id."""
+    """Store a comparison with 400 finished runs; return its id."""
     with database.transaction() as session:
         session.add(Worker(id="w", host="here", slots=2, devices=[{"kind": "cpu"}], torch="2.14.1"))
-    user = api_keys.create("ada")
-    os.environ["KEY"] = user
+    key = api_keys.create("ada")
+    os.environ["KEY"] = key
     with database.transaction() as session:
-        owner = api_keys.owner(session, f"Bearer {user}")
+        owner = api_keys.owner(session, f"Bearer {key}")
         comparison = lifecycle.create(session, owner, ComparisonRequest.model_validate(REQUEST)).id
     rng = np.random.default_rng(0)
     steps = list(range(1, 40))
@@ -66,7 +66,7 @@ def fill() -> str:
 
 
 def finish(rng: np.random.Generator, steps: list[int]) -> bool:
-    """Finish one queued job; False where there is none."""
+    """Finish a queued job; return False if there is none."""
     with database.transaction() as session:
         claim = claims.claim(session, "w", has_cuda=False)
         if claim is None:
@@ -77,8 +77,8 @@ def finish(rng: np.random.Generator, steps: list[int]) -> bool:
             reason=Reason.COMPLETED, steps=39, epochs=3.0, train_seconds=1.0, total_seconds=1.5, parameters=100,
             metrics=dict.fromkeys(METRICS, value), best_step=39, target=None,
         )  # fmt: skip
-        measured = [heartbeats.Batch(dict.fromkeys(METRICS[:13], curve))]
-        outcomes.finish(session, claim, Reason.COMPLETED, summary=summary, environment=ENVIRONMENT, batches=measured)
+        batches = [heartbeats.Batch(dict.fromkeys(METRICS[:13], curve))]
+        outcomes.finish(session, claim, Reason.COMPLETED, summary=summary, environment=ENVIRONMENT, batches=batches)
     return True
 
 
@@ -96,14 +96,14 @@ def main() -> None:
             threading.Thread(target=server.run, daemon=True).start()
             while not server.started:
                 time.sleep(0.01)
-            ask(comparison)
+            time_requests(comparison)
             server.should_exit = True
 
 
-def ask(comparison: str) -> None:
-    """Time each question."""
+def time_requests(comparison: str) -> None:
+    """Time each request and print the table."""
     runs = {"dataset": "digits", "model": "mlp"}
-    questions = [
+    requests = [
         ("one job in a list", "/v1/jobs", {"limit": 1}, None),
         ("leaderboard, 400 runs", "/v1/leaderboard", runs, 15),
         ("compare, 400 runs in 8 groups", "/v1/compare", runs, None),
@@ -116,9 +116,9 @@ def ask(comparison: str) -> None:
     ]  # fmt: skip
     headers = {"Authorization": f"Bearer {os.environ['KEY']}"}
     smallest = None
-    print(f"{'query':45s} {'ms':>8s} {'goal':>6s} {'ratio':>7s} {'kB':>7s}")
+    print(f"{'request':45s} {'ms':>8s} {'goal':>6s} {'ratio':>7s} {'kB':>7s}")
     with httpx2.Client(base_url="http://127.0.0.1:8765", headers=headers, timeout=120) as http:
-        for name, path, query, goal in questions:
+        for name, path, query, goal in requests:
             times = []
             for _ in range(CALLS if "html" not in name else 3):
                 start = time.perf_counter()

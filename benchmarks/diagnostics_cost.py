@@ -1,10 +1,10 @@
 """Claim: recording all diagnostics every 50 steps takes less than 2 % of the training time of an ordinary network.
 
-For each network, in turn and side by side: the median time of a training step (forward, backward, Adam) and of one
-`ko.diagnose`, and the record as a share of 50 steps. One thread, random data; the digits network, whose steps take
-milliseconds, costs more and is shown for that.
+Prints, for each network, the median time of a training step (forward, backward, Adam) and of a `ko.diagnose`, measured
+alternately, and the latter as a share of 50 steps. One thread, random data. The digits network, whose steps take
+milliseconds, has a larger share.
 
-    python benchmarks/diagnostics_cost.py            # on this machine's CPU: 2 minutes
+    python benchmarks/diagnostics_cost.py            # on the CPU: 2 minutes
     python benchmarks/diagnostics_cost.py --quick    # without ResNet-18 and the transformer: seconds
     python benchmarks/diagnostics_cost.py --device cuda
 """
@@ -26,7 +26,7 @@ from service.specs.catalog.models import Cnn, Mlp, Model, ResNet18, Transformer,
 from workers.training import models
 from workers.training.datasets import Inputs
 
-EVERY = 50
+INTERVAL_STEPS = 50
 CLASSES = 10
 IMAGES, TEXTS = Inputs((3, 32, 32), CLASSES), Inputs((128,), CLASSES, vocabulary=1000)
 WIDE = TransformerParams(width=512, layers=6, heads=8, feedforward=2048, dropout=0.0)
@@ -64,7 +64,7 @@ def measure(case: Case, device: torch.device) -> tuple[float, float]:
         cross_entropy(model(inputs), labels).backward()
         optimizer.step()
 
-    step()  # the first call of each does the setup
+    step()  # the first calls include the setup
     diagnose(model)
     pairs = [(seconds(step, device), seconds(lambda: diagnose(model), device)) for _ in range(case.rounds)]
     steps, records = zip(*pairs, strict=True)
@@ -82,11 +82,11 @@ def random_batch(case: Case, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def seconds(action: Callable[[], object], device: torch.device) -> float:
     """Wall time in seconds until the device has finished."""
-    started = time.perf_counter()
+    start = time.perf_counter()
     action()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -97,11 +97,12 @@ def main() -> None:
     parser.add_argument("--threads", default=1, type=int)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(f"{'network':38} {'step':>10} {'record':>10}   share of {EVERY} steps")
+    print(f"{'network':38} {'step':>10} {'record':>10}   share of {INTERVAL_STEPS} steps")
     for case in QUICK if arguments.quick else (*QUICK, *LARGE):
         step, record = measure(case, arguments.device)
         print(
-            f"{case.title:38} {1e3 * step:7.1f} ms {1e3 * record:7.1f} ms   {record / (EVERY * step):.2%}", flush=True
+            f"{case.title:38} {1e3 * step:7.1f} ms {1e3 * record:7.1f} ms   {record / (INTERVAL_STEPS * step):.2%}",
+            flush=True,
         )
 
 

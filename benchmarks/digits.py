@@ -74,7 +74,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Run:
-    """The results of one training. Accuracies are in [0, 1], and as measured also if the training diverged.
+    """The results of one training. Accuracies are in [0, 1], as measured, even if the training diverged.
 
     `cpu_seconds` is the CPU time of its steps. `lambda_max` and `strength` (gamma times lambda_max, with the capped
     gamma in the bounded form) are means over the training for the second hidden layer; None unless `measured`.
@@ -164,17 +164,17 @@ def optimizer(setting: Setting, model: nn.Module, seed: int) -> Optimizer:
 
 
 class Gauge:
-    """Measures the collision of one weight matrix during training, and the CPU time that this takes."""
+    """Measure the collision of one weight matrix during training, and the CPU time of the measurements."""
 
     def __init__(self, weights: nn.Parameter, setting: Setting) -> None:
         self.weights, self.setting = weights, setting
-        self.seen: list[tuple[float, float]] = []  # lambda_max, gamma * lambda_max
+        self.measurements: list[tuple[float, float]] = []  # (lambda_max, gamma * lambda_max)
         self.cpu_seconds = 0.0
 
     @torch.no_grad()
-    def look(self) -> None:
+    def measure(self) -> None:
         """Measure; call it between backward and step."""
-        started = time.process_time()
+        start = time.process_time()
         w, g = collisions.unit_rows(self.weights), collisions.unit_rows(self.weights.grad)
         c = (w @ w.T) * (g @ g.T)  # (N, N)
         gamma = self.setting.knob if self.setting.form in ("soft", "bounded") else 0.0
@@ -182,13 +182,14 @@ class Gauge:
         if self.setting.form == "bounded" and row_sum > 0:
             gamma = min(gamma, collisions.BOUND / row_sum)
         largest = float(largest_eigenvalue(self.weights, self.weights.grad))
-        self.seen.append((largest, gamma * largest))
-        self.cpu_seconds += time.process_time() - started
+        self.measurements.append((largest, gamma * largest))
+        self.cpu_seconds += time.process_time() - start
 
     def means(self) -> tuple[float, float]:
         """Mean lambda_max and mean gamma * lambda_max, up to the divergence of a diverged training."""
-        n = len(self.seen)
-        return math.fsum(largest for largest, _ in self.seen) / n, math.fsum(product for _, product in self.seen) / n
+        n = len(self.measurements)
+        largest, products = zip(*self.measurements, strict=True)
+        return math.fsum(largest) / n, math.fsum(products) / n
 
 
 def train(setting: Setting, seed: int, split: int = GOLDEN_SPLIT, measured: bool = False) -> Run:
@@ -198,27 +199,27 @@ def train(setting: Setting, seed: int, split: int = GOLDEN_SPLIT, measured: bool
     """
     training, validation, test = data(split)
     model = network(seed, setting.scale, setting.width)
-    steps = optimizer(setting, model, seed)
+    stepper = optimizer(setting, model, seed)
     edit, matrices = EDITS.get(setting.form), [p for p in model.parameters() if p.ndim == 2]
     # A separate generator. torch seeds it with the lower 32 bits only, so it starts in the same state as that of the
     # batches, but normal numbers and permutations are derived from it in different ways.
     draw = partial(torch.randn, generator=torch.Generator().manual_seed(2**32 + seed))
     gauge = Gauge(model[2].weight, setting)
-    started = time.process_time()
+    start = time.process_time()
     for step, batch in enumerate(batches(seed, setting.epochs)):
-        steps.zero_grad()
+        stepper.zero_grad()
         loss = nn.functional.cross_entropy(model(training.x[batch]), training.y[batch])
         loss.backward()
         if measured and step % MEASURE_EVERY == 0 and loss.isfinite():
-            gauge.look()
+            gauge.measure()
         if edit:
             with torch.no_grad():
                 for p in matrices:
                     p.grad += edit(p, p.grad, setting.knob, draw)
-        steps.step()
+        stepper.step()
         if not loss.isfinite():
             break
-    cpu_seconds = time.process_time() - started - gauge.cpu_seconds
+    cpu_seconds = time.process_time() - start - gauge.cpu_seconds
     return Run(
         setting,
         seed,
@@ -228,7 +229,7 @@ def train(setting: Setting, seed: int, split: int = GOLDEN_SPLIT, measured: bool
         weight_correlation(model),
         not all(bool(p.isfinite().all()) for p in model.parameters()),
         cpu_seconds,
-        *(gauge.means() if gauge.seen else (None, None)),
+        *(gauge.means() if gauge.measurements else (None, None)),
     )
 
 
@@ -239,7 +240,7 @@ def accuracy(model: nn.Module, part: Part) -> float:
 
 
 def train_all(tasks: Iterable[Task], workers: int = WORKERS) -> Iterator[Run]:
-    """Run the tasks in order on `workers` processes with one thread each; 0: in this process."""
+    """Run the tasks in order on `workers` processes with one thread each, or in this process if 0."""
     if not workers:
         yield from map(_train, tasks)
         return

@@ -1,8 +1,8 @@
-"""Claim: training through the engine is at most 2 % slower than the same loop written bare.
+"""Claim: training through the engine is at most 2 % slower than the same loop written by hand.
 
-Runs both in turn on the golden digits (64-256-256-10, Adam, batches of 64, one thread) and prints the ratio of their
-medians, bare / engine, for training steps alone, on the GPU where there is one:
-`python benchmarks/engine_overhead.py [rounds]`.
+Runs both alternately on the golden digits (64-256-256-10, Adam, batches of 64, one thread), on the GPU if there is one,
+and prints the ratio of their medians, bare / engine, for the training steps: `python benchmarks/engine_overhead.py
+[rounds]`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SPEC = TrainSpec.model_validate(
 
 
 def bare_seconds() -> float:
-    """Seconds of the training steps of the loop a user would write."""
+    """Seconds of the training steps in a hand-written loop."""
     request = datasets.Request(SPEC.dataset, Path(), SPEC.batch_size, SPEC.seed, DEVICE, with_test=False)
     task, inputs = datasets.load(request)
     model = models.build(SPEC.model, inputs, SPEC.seed).to(DEVICE)
@@ -49,18 +49,18 @@ def bare_seconds() -> float:
 
 
 def main(rounds: int) -> None:
-    """Alternate the two, so that both meet the same disturbances."""
+    """Alternate the two, so that disturbances affect both alike."""
     torch.set_num_threads(1)
-    bare, engine, whole = [], [], []
+    bare, engine, total = [], [], []
     for _ in range(rounds):
         bare.append(bare_seconds())
         summary = train(SPEC, lambda step, metrics: None, lambda: None, data_dir=Path())
         engine.append(summary.train_seconds)
-        whole.append(summary.total_seconds)
+        total.append(summary.total_seconds)
     ratios = [b / e for b, e in zip(bare, engine, strict=True)]
     print(torch.cuda.get_device_name() if DEVICE.type == "cuda" else "1 CPU thread")
     print(f"bare    {statistics.median(bare):.3f} s")
-    print(f"engine  {statistics.median(engine):.3f} s; with data, evaluation and test {statistics.median(whole):.3f} s")
+    print(f"engine  {statistics.median(engine):.3f} s; with data, evaluation and test {statistics.median(total):.3f} s")
     print(f"ratio   {statistics.median(ratios):.3f} (sd {statistics.stdev(ratios):.3f}, n = {rounds})")
 
 

@@ -127,8 +127,8 @@ def cell(trainings: Sequence[tuple[float, float]]) -> Cell:
 
 def cells(runs: Sequence[Run]) -> dict[Key, Cell]:
     """Summary of each cell that the trainings belong to."""
-    found = {key: [(run.test, run.correlation) for run in runs if run.setting == key.setting] for key in KEYS}
-    return {key: cell(trainings) for key, trainings in found.items() if trainings}
+    trainings_of = {key: [(run.test, run.correlation) for run in runs if run.setting == key.setting] for key in KEYS}
+    return {key: cell(trainings) for key, trainings in trainings_of.items() if trainings}
 
 
 def agrees(measured: Cell, reference: float, tolerance: float) -> bool:
@@ -142,10 +142,10 @@ def table(study: claims.Study) -> str:
     """Markdown: the measured means in the layout of the reference table, then the weight correlations."""
     measured = cells(study.evaluation)
     seeds = len({run.seed for run in study.evaluation})
-    right = sum(agrees(found, key.reference, TOLERANCE) for key, found in measured.items())
+    agreeing = sum(agrees(result, key.reference, TOLERANCE) for key, result in measured.items())
     caption = study.caption(
         f"mean ± sd (ddof 0) of the test accuracy over n = {seeds} seeds, in bold if training collapses",
-        f"{right} of {len(measured)} cells agree with the reference (within {TOLERANCE}, or both collapse); in the "
+        f"{agreeing} of {len(measured)} cells agree with the reference (within {TOLERANCE}, or both collapse); in the "
         "other cells the reference follows the dagger",
     )
     accuracies = _rows(list(TABLE), measured, _accuracy)
@@ -174,25 +174,25 @@ def _rows(
 
 def reproduce(command: str, seeds: range, tolerance: float, workers: int) -> claims.Study:
     """Train every cell; print each as `measured +- spread (reference, deviation)`, then the weight correlations."""
-    started, runs, agreed = time.perf_counter(), [], 0
-    trained = digits.train_all([Task(key.setting, seed) for key in KEYS for seed in seeds], workers)
+    start, runs, agreed = time.perf_counter(), [], 0
+    results = digits.train_all([Task(key.setting, seed) for key in KEYS for seed in seeds], workers)
     for key in KEYS:
-        of_cell = list(islice(trained, len(seeds)))
+        of_cell = list(islice(results, len(seeds)))
         runs += of_cell
         measured = cell([(run.test, run.correlation) for run in of_cell])
-        right = agrees(measured, key.reference, tolerance)
-        agreed += right
+        is_within = agrees(measured, key.reference, tolerance)
+        agreed += is_within
         print(
             f"init {key.scale:<4g} {key.base:5} lr {key.lr:<7g} {key.form:11} {measured.accuracy:.4f} +- "
             f"{measured.spread:.4f}   reference {key.reference:.4f}   {measured.accuracy - key.reference:+.4f}"
-            f"{'' if right else '  <- differs'}",
+            f"{'' if is_within else '  <- differs'}",
             flush=True,
         )
     measured_cells = cells(runs)
     for (base, lr, form), reference in CORRELATIONS.items():
         correlation = measured_cells[Key(0.1, base, lr, form)].correlation
         print(f"weight correlation  {base} lr {lr:<7g} {form:11} {correlation:.3f}   reference {reference:.3f}")
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - start
     print(f"{agreed} of {len(KEYS)} cells within {tolerance} or collapsed like the reference; {seconds:.0f} s")
     return claims.Study(command, runs, [])
 
@@ -200,7 +200,7 @@ def reproduce(command: str, seeds: range, tolerance: float, workers: int) -> cla
 def replaced(page: str, name: str, content: str) -> str:
     """The page with `content` between `<!-- NAME table: begin -->` and `<!-- NAME table: end -->`.
 
-    Raises ValueError unless each marker stands there once, in this order.
+    Raises ValueError unless each marker occurs once, in this order.
     """
     begin, end = f"<!-- {name} table: begin -->", f"<!-- {name} table: end -->"
     if page.count(begin) != 1 or page.count(end) != 1 or page.index(end) < page.index(begin):

@@ -5,11 +5,11 @@
     python benchmarks/ko_step.py resnet        # one of: resnet transformer mlp rows
     python benchmarks/ko_step.py --rounds 5 --markdown
 
-Side by side: a round is one forward and backward pass and, on the same gradients, one step of every optimizer, in an
-order that moves on from round to round. A ratio is (pass + step) / (pass + step of AdamW) of one round, so that what
-disturbs the pass disturbs both; given are the median and the range over the rounds. Memory is the peak of live tensors
-during the step beyond AdamW's peak (on a GPU as the allocator counts it). `rows` is the time of one collision alone,
-of one layer of N rows and 512 columns.
+A round is one forward and backward pass and, on the same gradients, one step of each optimizer, in an order that is
+rotated from round to round. A ratio is (pass + step) / (pass + step of AdamW) of one round, so that disturbances of the
+pass affect both; the table gives the median and the range over the rounds. Memory is the peak of live tensors during
+the step beyond AdamW's peak (on a GPU as counted by the allocator). `rows` is the time of a single collision of a layer
+of N rows and 512 columns.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def compare(name: str, rounds: int) -> list[list[str]]:
     model, inputs = MODELS[name]()
     model, inputs = model.to(DEVICE), inputs.to(DEVICE)
     labels = torch.randint(0, 10, (len(inputs),), device=DEVICE)
-    # With a learning rate of zero every step does all its work, and the network does not change.
+    # With a learning rate of zero, each step does all its work without changing the network.
     optimizers: dict[str, Optimizer] = {"AdamW": AdamW(model.parameters(), lr=0.0)}
     optimizers |= {form: KO(ko.param_groups(model), lr=0.0, base="adamw", **options) for form, options in FORMS.items()}
     passes: list[float] = []

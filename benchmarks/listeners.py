@@ -1,8 +1,8 @@
-"""What 200 listeners of one job cost an API process, on the embedded servers.
+"""Cost of 200 clients of one job's event stream for an API process, on the embedded servers.
 
-A job changes its status and measures points while nobody listens, and while LISTENERS streams are open. Prints how long
-`/healthz` takes (median and 99th percentile, milliseconds) in both cases and their ratio; how long after its commit a
-change of status and a point arrive; and the process's CPU time a second.
+A job changes its status and measures points, first without clients and then with CLIENTS open streams. Prints the
+latency of `/healthz` (median and 99th percentile, milliseconds) in both cases and their ratio, the time from the commit
+of a status change or a point to its arrival, and the CPU time of the process per second.
 
     python -m benchmarks.listeners
 """
@@ -33,17 +33,17 @@ from service.operations import stack
 from service.operations.embedded.servers import Embedded
 from service.storage import database
 
-LISTENERS = 200
+CLIENTS = 200
 SECONDS = 10.0
 BEAT_SECONDS = 0.5
 NAMES = [f"metric_{number}" for number in range(10)]
 POINTS = 50
-"""Of each metric in one beat."""
+"""Points per metric and heartbeat."""
 
 
 @contextmanager
 def api() -> Iterator[tuple[str, psutil.Process]]:
-    """An API process, and its address."""
+    """Start an API process; yield its URL and the process."""
     with stack.listen("127.0.0.1", 0) as listener:
         descriptor = listener.fileno()
         line = [sys.executable, "-P", "-m", "service.commands", "api", "--fd", str(descriptor)]
@@ -58,15 +58,15 @@ def api() -> Iterator[tuple[str, psutil.Process]]:
 
 
 class Worker:
-    """Plays a worker whose job measures in each beat, and notes something in each second one."""
+    """A simulated worker whose job adds points in each heartbeat and a note in every second one."""
 
     def __init__(self, claim: Claim) -> None:
         self.claim, self.step = claim, 0
         self.committed: list[tuple[float, int, int]] = []
-        """When the events up to a number, and the points up to a step, could be seen."""
+        """Time of a commit, number of its last event, and its last step."""
 
     def beat(self) -> None:
-        """One sign of life."""
+        """Send a heartbeat."""
         steps = list(range(self.step + 1, self.step + POINTS + 1))
         self.step = steps[-1]
         points = {name: (steps, [0.5] * POINTS, [1.0] * POINTS) for name in NAMES}
@@ -77,22 +77,22 @@ class Worker:
         self.committed.append((time.monotonic(), seq, self.step))
 
     async def work(self, seconds: float) -> None:
-        """Beat for so long."""
+        """Send heartbeats for this time."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             await asyncio.to_thread(self.beat)
             await asyncio.sleep(BEAT_SECONDS)
 
 
-class Listener:
-    """One stream, read as bytes, so that this process does not become what is measured."""
+class Client:
+    """A client of the stream that reads bytes, which keeps the load of this process small."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[float, int, int]] = []
-        """When, and up to which event and step."""
+        self.received: list[tuple[float, int, int]] = []
+        """Time of arrival, number of the last event, and last step."""
 
     async def listen(self, url: str, key: str, job_id: UUID) -> None:
-        """Until cancelled."""
+        """Read the stream until cancelled."""
         host, port = url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port), limit=2**24)
         request = f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\n\r\n"
@@ -101,70 +101,71 @@ class Listener:
             while line := await reader.readline():
                 if line.startswith(b"id: "):
                     seq, step, _ = line.removeprefix(b"id: ").split(b".", 2)
-                    self.heard.append((time.monotonic(), int(seq), int(step)))
+                    self.received.append((time.monotonic(), int(seq), int(step)))
         finally:
             writer.close()
 
 
 async def ping(url: str, seconds: float) -> list[float]:
-    """How long calls of `/healthz` take, in milliseconds, one after the other."""
-    took = []
+    """Latencies of consecutive requests of `/healthz`, in milliseconds."""
+    latencies = []
     async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=30) as client:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            began = time.perf_counter()
+            start = time.perf_counter()
             (await client.get("/healthz")).raise_for_status()
-            took.append(1000 * (time.perf_counter() - began))
+            latencies.append(1000 * (time.perf_counter() - start))
             await asyncio.sleep(0.02)
-    return took
+    return latencies
 
 
-def told(took: list[float]) -> str:
-    """Milliseconds in a few words."""
-    ordered = sorted(took)
+def percentiles(milliseconds: list[float]) -> str:
+    """Median and 99th percentile as text."""
+    ordered = sorted(milliseconds)
     return f"median {statistics.median(ordered):.1f} ms, 99th percentile {ordered[int(0.99 * len(ordered))]:.1f} ms"
 
 
 async def measure(url: str, key: str, process: psutil.Process, worker: Worker) -> None:
-    """Without listeners and with them."""
-    quiet = (await asyncio.gather(ping(url, SECONDS), worker.work(SECONDS)))[0]
-    print(f"/healthz, nobody listens: {told(quiet)}")
-    listeners = [Listener() for _ in range(LISTENERS)]
-    open_ones = [asyncio.create_task(one.listen(url, key, worker.claim.job_id)) for one in listeners]
-    began = time.monotonic()
-    while not all(one.heard and one.heard[-1][2] == worker.step for one in listeners):
+    """Measure without clients and with them; print the results."""
+    idle_latencies = (await asyncio.gather(ping(url, SECONDS), worker.work(SECONDS)))[0]
+    print(f"/healthz, no client:   {percentiles(idle_latencies)}")
+    clients = [Client() for _ in range(CLIENTS)]
+    streams = [asyncio.create_task(client.listen(url, key, worker.claim.job_id)) for client in clients]
+    start = time.monotonic()
+    while not all(client.received and client.received[-1][2] == worker.step for client in clients):
         await asyncio.sleep(0.1)
     points = worker.step * len(NAMES)
-    print(f"all have the history of {points:,} points after {time.monotonic() - began:.1f} s")
+    print(f"all clients have the history of {points:,} points after {time.monotonic() - start:.1f} s")
     worker.committed.clear()
     before = process.cpu_times()
-    busy = (await asyncio.gather(ping(url, SECONDS), worker.work(SECONDS)))[0]
+    loaded_latencies = (await asyncio.gather(ping(url, SECONDS), worker.work(SECONDS)))[0]
     after = process.cpu_times()
     await asyncio.sleep(2)
-    print(f"/healthz, {LISTENERS} listen:   {told(busy)}")
-    print(f"ratio of the medians: {statistics.median(busy) / statistics.median(quiet):.2f}")
-    for kind, column in (("an event", 1), ("a point", 2)):
-        delays = list(delays_of(listeners, worker.committed, column))
-        print(f"{kind}, from its commit to a listener: {told(delays)} (n = {len(delays)})")
+    print(f"/healthz, {CLIENTS} clients: {percentiles(loaded_latencies)}")
+    print(f"ratio of the medians: {statistics.median(loaded_latencies) / statistics.median(idle_latencies):.2f}")
+    for kind, column in (("event", 1), ("point", 2)):
+        delays = list(delays_of(clients, worker.committed, column))
+        print(f"{kind}, from its commit to a client: {percentiles(delays)} (n = {len(delays)})")
     cpu = after.user + after.system - before.user - before.system
-    print(f"CPU of the process: {cpu / SECONDS:.2f} s a second")
-    for task in open_ones:
+    print(f"CPU time of the process: {cpu / SECONDS:.2f} s per second")
+    for task in streams:
         task.cancel()
-    await asyncio.gather(*open_ones, return_exceptions=True)
+    await asyncio.gather(*streams, return_exceptions=True)
 
 
-def delays_of(listeners: list[Listener], committed: list[tuple[float, int, int]], column: int) -> Iterator[float]:
-    """Milliseconds until each listener has heard what is new of a column."""
-    known = 0
+def delays_of(clients: list[Client], committed: list[tuple[float, int, int]], column: int) -> Iterator[float]:
+    """Milliseconds from each commit that advances a column to its arrival at each client."""
+    latest = 0
     for commit in committed:
-        if commit[column] > known:
-            known = commit[column]
-            for listener in listeners:
-                yield 1000 * (next(heard for heard in listener.heard if heard[column] >= known)[0] - commit[0])
+        if commit[column] > latest:
+            latest = commit[column]
+            for client in clients:
+                arrival = next(received for received in client.received if received[column] >= latest)
+                yield 1000 * (arrival[0] - commit[0])
 
 
 def main() -> None:
-    """Start the servers, measure, print."""
+    """Start the servers, measure and print."""
     with tempfile.TemporaryDirectory(prefix="kotrain-bench-") as folder:
         Path(folder).chmod(0o711)
         with Embedded(Path(folder, "home"), fast=True) as servers:

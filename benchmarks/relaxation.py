@@ -208,16 +208,16 @@ def print_verdict(expected: dict[str, Band]) -> None:
         ends.append(measure(run[-1]))
         drifts.append([_drift(run, temperature), _drift(run, momentum)])
     print(f"\nAfter {ROUNDS} rounds, mean +- sd over {len(ends)} runs, and over {SAMPLES} Maxwellian samples:")
-    for name, found in bands(ends).items():
+    for name, result in bands(ends).items():
         if name in ("temperature", "momentum"):
             continue
         band = expected[name]
-        error = math.hypot(found.sd / math.sqrt(len(ends)), band.sd / math.sqrt(SAMPLES))
-        away = (found.mean - band.mean) / error
+        error = math.hypot(result.sd / math.sqrt(len(ends)), band.sd / math.sqrt(SAMPLES))
+        deviation = (result.mean - band.mean) / error
         beyond = sum(getattr(end, name) > band.high for end in ends)
         print(
-            f"  {name:9} {found.mean:8.4f} +- {found.sd:.4f}   Maxwellian {band.mean:8.4f} +- {band.sd:.4f}"
-            f"   {away:+.1f} standard errors; {beyond} runs above its 95 % quantile"
+            f"  {name:9} {result.mean:8.4f} +- {result.sd:.4f}   Maxwellian {band.mean:8.4f} +- {band.sd:.4f}"
+            f"   {deviation:+.1f} standard errors; {beyond} runs above its 95 % quantile"
         )
     t, p = torch.tensor(drifts).amax(dim=0).tolist()
     print(f"  largest change in any round of any run: temperature {t:.0e}, momentum {p:.0e}")
@@ -231,7 +231,7 @@ def _drift(run: Sequence[Tensor], figure: Callable[[Tensor], Tensor]) -> float:
 def print_limits(expected: dict[str, Band]) -> None:
     """Print the results with other positions and with free flight."""
     start = two_beams()
-    way = measure(start).h - expected["h"].mean
+    excess = measure(start).h - expected["h"].mean
     print(f"\nOne run of {ROUNDS} rounds   collisions of a particle     T_x   kurtosis   H above the Maxwellian's")
     for name, scale, flight in (
         ("W = 0", 0.0, 0.0),
@@ -243,8 +243,10 @@ def print_limits(expected: dict[str, Band]) -> None:
     ):
         run = relax(start, scattered(scale), flight=flight)
         end = measure(run[-1])
-        left = (end.h - expected["h"].mean) / way
-        print(f"  {name:19} {sum(collided(run)):24.3f} {end.t_x:9.3f} {end.kurtosis:10.3f} {left:10.1%} of the start's")
+        share = (end.h - expected["h"].mean) / excess
+        print(
+            f"  {name:19} {sum(collided(run)):24.3f} {end.t_x:9.3f} {end.kurtosis:10.3f} {share:10.1%} of the start's"
+        )
 
 
 def plot(path: Path, run: Sequence[Tensor], h: Band) -> None:
@@ -262,8 +264,8 @@ def plot(path: Path, run: Sequence[Tensor], h: Band) -> None:
         left, right = figure.subplots(1, 2)
         _draw_histograms(left, run)
         _draw_h(right, run, h)
-        bare = dict.fromkeys(("Creator", "Date", "Format", "Type")) if path.suffix == ".svg" else None
-        figure.savefig(path, metadata=bare, dpi=150)
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type")) if path.suffix == ".svg" else None
+        figure.savefig(path, metadata=metadata, dpi=150)
 
 
 def _draw_histograms(axes: Axes, run: Sequence[Tensor]) -> None:

@@ -1,10 +1,10 @@
-"""`kotrain gc` at ten million metric points: it is done in seconds, in little memory, and the service hardly notices.
+"""Claim: `kotrain gc` removes ten million metric points in seconds, with little memory and effect on the service.
 
-A database on the embedded server, durable as in production: one run of 6.5 million points (mlflow/mlflow#25615:
-deleting such a one took MLflow 21.8 GiB), 200 runs of 13 merged curves, 20 lost runs that left 2.5 million points in
-small chunks, and recent runs that stay. `kotrain gc` runs beside a worker's statements (claim, beat with 13 points,
-read of 13 curves), whose times are taken before and meanwhile. Three rounds on one database, so that one sees whether
-the space is used again. Ends in tables.
+A database on the embedded server, durable as in production: one run of 6.5 million points (deleting such a run took
+MLflow 21.8 GiB: mlflow/mlflow#25615), 200 runs with 13 merged curves, 20 lost runs that left 2.5 million points in
+small chunks, and recent runs that stay. `kotrain gc` runs beside the statements of a worker (claim, heartbeat with 13
+points, read of 13 curves), whose latencies are measured before and meanwhile. Three rounds on one database show whether
+disk space is reused. Prints tables.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from service.storage.tables import User
 
 REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 NAMES = [f"metric_{number}" for number in range(13)]
-POINTS_OF_ONE = 500_000  # of each metric of the large run: 6.5 million in all
+POINTS_OF_LARGE = 500_000  # per metric of the large run: 6.5 million in total
 MERGED_RUNS, POINTS_OF_MERGED = 200, 385  # 1.0 million
-LOST_RUNS, CHUNKS_OF_LOST, POINTS_OF_CHUNK = 20, 740, 13  # 2.5 million; a beat's worth of each metric
+LOST_RUNS, CHUNKS_OF_LOST, POINTS_OF_CHUNK = 20, 740, 13  # 2.5 million; a chunk per heartbeat and metric
 RECENT_RUNS = 100
 QUIET_SECONDS = 8.0
 PERIOD_SECONDS = 0.02
@@ -51,11 +51,11 @@ Times = dict[str, list[float]]
 
 
 def fill() -> int:
-    """Store the runs; how many points `gc` is to remove."""
+    """Store the runs; return the number of points that `gc` has to remove."""
     rng = np.random.default_rng(0)
     removed = 0
     for points, size, count, is_old in (
-        (POINTS_OF_ONE, write.MERGED_POINTS, 1, True),
+        (POINTS_OF_LARGE, write.MERGED_POINTS, 1, True),
         (POINTS_OF_MERGED, write.MERGED_POINTS, MERGED_RUNS, True),
         (CHUNKS_OF_LOST * POINTS_OF_CHUNK, POINTS_OF_CHUNK, LOST_RUNS, True),
         (POINTS_OF_MERGED, write.MERGED_POINTS, RECENT_RUNS, False),
@@ -80,31 +80,31 @@ def chunks(rng: np.random.Generator, points: int, size: int) -> Iterator[write.P
 
 
 def ended(count: int, days_ago: int) -> list[UUID]:
-    """Jobs that ended so long ago."""
-    made = submit(count)
+    """Store jobs that ended this number of days ago."""
+    job_ids = submit(count)
     with database.transaction() as session:
         session.execute(
             text(
                 "UPDATE jobs SET status = 'succeeded', reason = 'completed', attempt = 1, "
                 "finished_at = clock_timestamp() - make_interval(days => :days) WHERE id = ANY(:ids)"
             ),
-            {"days": days_ago, "ids": made},
+            {"days": days_ago, "ids": job_ids},
         )
-    return made
+    return job_ids
 
 
 def submit(count: int) -> list[UUID]:
-    """Queued jobs."""
+    """Submit jobs; return their ids."""
     with database.transaction() as session:
         user = session.query(User).one()
         return submission.submit_many(session, user, [JobRequest.model_validate(REQUEST)] * count, is_direct=True)
 
 
-# --- the service meanwhile -------------------------------------------------------------------------------------------
+# --- the load --------------------------------------------------------------------------------------------------------
 
 
-class Service:
-    """What a worker and a reader ask of the database, every 20 ms."""
+class Load:
+    """The statements of a worker and a reader on the database, every 20 ms."""
 
     def __init__(self, recent: UUID) -> None:
         self.recent = recent
@@ -113,47 +113,47 @@ class Service:
         self.step = 0
 
     def run(self, is_over: Callable[[], bool]) -> Times:
-        """Milliseconds of each statement, until it is over."""
+        """Repeat the statements until `is_over()`; return their latencies in milliseconds."""
         times: Times = defaultdict(list)
         while not is_over():
             start = time.perf_counter()
-            for name, act in (("claim", self.claim), ("beat", self.beat), ("read", self.read)):
+            for name, statement in (("claim", self.claim), ("beat", self.beat), ("read", self.read)):
                 since = time.perf_counter()
-                act()
+                statement()
                 times[name].append(1000 * (time.perf_counter() - since))
             time.sleep(max(0.0, PERIOD_SECONDS - (time.perf_counter() - start)))
         return times
 
     def claim(self) -> None:
-        """Claim a job, and give it back, which is not timed apart."""
+        """Claim a job and requeue it."""
         with database.transaction() as session:
             claim = claims.claim(session, "w", has_cuda=False)
         with database.transaction() as session:
             outcomes.requeue(session, claim, "benchmark")
 
     def beat(self) -> None:
-        """A sign of life with a point of each metric."""
+        """Send a heartbeat with a point per metric."""
         self.step += 1
         batch = Batch({name: ([self.step], [0.5], [0.1]) for name in NAMES})
         with database.transaction() as session:
             heartbeats.beat(session, "busy", [Beat(self.running, self.step, None, [batch])])
 
     def read(self) -> None:
-        """The curves of a recent run."""
+        """Read the curves of a recent run."""
         with database.transaction() as session:
             assert read.curves(session, [self.recent])
 
 
 def for_seconds(seconds: float) -> Callable[[], bool]:
-    """Whether so many have passed."""
+    """A function that returns whether this time has passed."""
     end = time.monotonic() + seconds
     return lambda: time.monotonic() > end
 
 
 class Collection:
-    """A `kotrain gc` as a process of its own, and the memory that it and the server's processes take.
+    """A process that runs `kotrain gc`, and the peak memory of it and of the server's processes.
 
-    It waits for `go`: its imports are no part of the measurement.
+    It waits for `start`, so that its imports are not measured.
     """
 
     def __init__(self, server: psutil.Process) -> None:
@@ -164,13 +164,13 @@ class Collection:
         self.peak_kb = self.server_kb = 0
         self.removed: dict[str, float] = {}
 
-    def go(self) -> None:
-        """Start it."""
+    def start(self) -> None:
+        """Start the collection."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
     def is_over(self) -> bool:
-        """Whether it has ended; looks at the memory."""
+        """Whether the process has ended; record its memory."""
         self.peak_kb = max(self.peak_kb, status_kb(self.process.pid, "VmHWM"))
         for backend in self.server.children():
             self.server_kb = max(self.server_kb, status_kb(backend.pid, "RssAnon"))
@@ -178,7 +178,7 @@ class Collection:
 
 
 def status_kb(pid: int, field: str) -> int:
-    """A size in /proc/PID/status; 0 where the process has gone."""
+    """A size in /proc/PID/status; 0 if the process has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -204,13 +204,13 @@ def main() -> None:
 
 
 def measure(server: psutil.Process, data: Path) -> None:
-    """Fill, collect, tell; again and again."""
+    """Fill the database and collect, for several rounds; print the results."""
     api_keys.create("ada")
     (recent,) = ended(1, days_ago=0)
     with database.transaction() as session:
         write.append(session, ((recent, chunk) for chunk in chunks(np.random.default_rng(1), 385, 385)))
     submit(50)
-    service = Service(recent)
+    load = Load(recent)
     times: dict[str, Times] = {"alone": defaultdict(list), "gc": defaultdict(list)}
     collections, sizes = [], []
     for number in range(1, ROUNDS + 1):
@@ -218,83 +218,83 @@ def measure(server: psutil.Process, data: Path) -> None:
         expected = fill()
         print(f"round {number}: filled in {time.perf_counter() - start:.0f} s", file=sys.stderr)
         collection = Collection(server)
-        service.run(for_seconds(5))  # warm, and its imports are over
+        load.run(for_seconds(5))  # warm up, while the collection imports its modules
         sizes.append((f"{number}: filled", table_bytes(), folder_bytes(data)))
-        add(times["alone"], service.run(for_seconds(QUIET_SECONDS)))
+        extend(times["alone"], load.run(for_seconds(QUIET_SECONDS)))
         wal = position()
-        collection.go()
-        add(times["gc"], service.run(collection.is_over))
+        collection.start()
+        extend(times["gc"], load.run(collection.is_over))
         collection.removed = json.loads(collection.process.communicate()[0]) | {"wal": position() - wal}
         assert collection.removed["points"] == expected, collection.removed
         collections.append(collection)
         vacuum_seconds = vacuum()
         sizes.append((f"{number}: after gc and {vacuum_seconds:.1f} s of vacuum", table_bytes(), folder_bytes(data)))
-    tell(collections)
-    tell_times(times)
+    print_collections(collections)
+    print_times(times)
     print("\n| disk, by round | metric_chunks, MB | data folder with its log, MB |\n|---|---|---|")
     for name, table, whole in sizes:
         print(f"| {name} | {table / 1e6:.0f} | {whole / 1e6:.0f} |")
 
 
-def add(all_of_them: Times, more: Times) -> None:
-    """Collect the times of several rounds."""
-    for name, found in more.items():
-        all_of_them[name] += found
+def extend(total: Times, times: Times) -> None:
+    """Add the times of a round to the total."""
+    for name, values in times.items():
+        total[name] += values
 
 
-def tell(collections: list[Collection]) -> None:
-    """What it did and took; a range over the rounds."""
+def print_collections(collections: list[Collection]) -> None:
+    """Print the results of the collections as medians with ranges over the rounds."""
 
-    def over(value: Callable[[Collection], float], unit: str) -> str:
-        found = sorted(value(one) for one in collections)
-        return f"{found[len(found) // 2]:,.3g} {unit} ({found[0]:,.3g} to {found[-1]:,.3g})"
+    def summary(value: Callable[[Collection], float], unit: str) -> str:
+        values = sorted(value(collection) for collection in collections)
+        return f"{values[len(values) // 2]:,.3g} {unit} ({values[0]:,.3g} to {values[-1]:,.3g})"
 
     first = collections[0].removed
     print(f"| {len(collections)} rounds | median (range) |\n|---|---|")
     print(f"| points removed | {first['points']:,} in {first['point_rows']:,} rows |")
-    print(f"| time | {over(lambda one: one.removed['seconds'], 's')} |")
-    print(f"| speed | {over(lambda one: one.removed['points'] / one.removed['seconds'] / 1e6, 'million points/s')} |")
-    print(f"| peak memory of gc | {over(lambda one: one.peak_kb / 1024, 'MiB')} |")
-    print(f"| largest private memory of a server process | {over(lambda one: one.server_kb / 1024, 'MiB')} |")
-    print(f"| transactions | {over(lambda one: one.removed['transactions'], '')} |")
-    longest = over(lambda one: 1000 * one.removed["longest_transaction_seconds"], "ms")
+    print(f"| time | {summary(lambda c: c.removed['seconds'], 's')} |")
+    print(f"| speed | {summary(lambda c: c.removed['points'] / c.removed['seconds'] / 1e6, 'million points/s')} |")
+    print(f"| peak memory of gc | {summary(lambda c: c.peak_kb / 1024, 'MiB')} |")
+    print(f"| largest private memory of a server process | {summary(lambda c: c.server_kb / 1024, 'MiB')} |")
+    print(f"| transactions | {summary(lambda c: c.removed['transactions'], '')} |")
+    longest = summary(lambda c: 1000 * c.removed["longest_transaction_seconds"], "ms")
     print(f"| longest transaction | {longest} |")
-    print(f"| write-ahead log | {over(lambda one: one.removed['wal'] / 1e6, 'MB')} |")
+    print(f"| write-ahead log | {summary(lambda c: c.removed['wal'] / 1e6, 'MB')} |")
 
 
-def tell_times(times: dict[str, Times]) -> None:
-    """The service's statements."""
+def print_times(times: dict[str, Times]) -> None:
+    """Print the latencies of the statements."""
     print("\n| statement | alone: p50 / p99, ms | during gc: p50 / p99, ms | ratio | n |\n|---|---|---|---|---|")
     for name in times["alone"]:
-        (a, a99), (b, b99) = (middle_and_end(times[when][name]) for when in ("alone", "gc"))
+        (a, a99), (b, b99) = (median_and_p99(times[phase][name]) for phase in ("alone", "gc"))
         count = f"{len(times['alone'][name]):,} / {len(times['gc'][name]):,}"
         print(f"| {name} | {a:.1f} / {a99:.1f} | {b:.1f} / {b99:.1f} | {b / a:.2f} / {b99 / a99:.2f} | {count} |")
 
 
-def middle_and_end(times: list[float]) -> tuple[float, float]:
+def median_and_p99(times: list[float]) -> tuple[float, float]:
     """Median and 99th percentile."""
     return statistics.median(times), float(np.quantile(times, 0.99))
 
 
 def position() -> int:
-    """Bytes of write-ahead log since the beginning."""
+    """Position in the write-ahead log, in bytes."""
     with database.engine().connect() as connection:
         return int(connection.scalar(text("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')")))
 
 
 def table_bytes() -> int:
-    """Of the points, with index and overflow."""
+    """Size of the table of points, with its index and TOAST table."""
     with database.engine().connect() as connection:
         return int(connection.scalar(text("SELECT pg_total_relation_size('metric_chunks')")))
 
 
 def folder_bytes(folder: Path) -> int:
-    """Of all files."""
+    """Size of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def vacuum() -> float:
-    """What autovacuum does by itself within minutes; seconds."""
+    """Vacuum the table of points, as autovacuum does within minutes; return the seconds."""
     start = time.perf_counter()
     with database.engine().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM metric_chunks"))

@@ -75,7 +75,7 @@ def submit(
     steps: Annotated[int | None, typer.Option(help="Budget in optimizer steps instead of epochs.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Budget in seconds of training instead of epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Training records per optimizer step.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed; with --seeds the first one.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed, or the first seed if --seeds is given.")] = None,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Number of jobs to submit, with consecutive seeds.")] = 1,
     param: Annotated[
         list[str] | None,
@@ -220,7 +220,9 @@ def metrics(
 def compare(
     dataset: Annotated[str, typer.Argument(help="Data set of the runs.")],
     model: Annotated[str | None, typer.Argument(help="Model of the runs; all models if omitted.")] = None,
-    metric: Annotated[str | None, typer.Option(help="Metric, at the last step. Default: test_accuracy.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Metric to compare, measured at the last step. Default: test_accuracy.")
+    ] = None,
     by: Annotated[str | None, typer.Option(help="Spec field to group the runs by. Default: optimizer.")] = None,
     target: Annotated[
         float | None,
@@ -262,7 +264,9 @@ def compare(
 def leaderboard(
     dataset: Annotated[str, typer.Argument(help="Data set of the runs.")],
     model: Annotated[str, typer.Argument(help="Model of the runs.")],
-    metric: Annotated[str | None, typer.Option(help="Metric, at the last step. Default: test_accuracy.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Metric to rank by, measured at the last step. Default: test_accuracy.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Rank optimizers by mean, separately for each training setting."""
@@ -306,8 +310,8 @@ def catalog(
 
 
 @app.command()
-def down(timeout: Annotated[float, typer.Option(help="Seconds to wait for the stack to stop.")] = 30.0) -> None:
-    """Stop the stack that `kotrain up` runs from this home (KOTRAIN_HOME)."""
+def down(timeout: Annotated[float, typer.Option(help="Seconds to wait for the processes to stop.")] = 30.0) -> None:
+    """Stop the processes started by `kotrain up` in this home folder (KOTRAIN_HOME)."""
     from kotrain import home
 
     folder = home.folder()
@@ -326,10 +330,13 @@ def down(timeout: Annotated[float, typer.Option(help="Seconds to wait for the st
 @app.command(name="demo")
 def run_demo(
     epochs: Annotated[
-        int, typer.Option(min=1, help="Epochs of each run; 30 is checked against the reference table.")
+        int, typer.Option(min=1, help="Epochs of each run; with 30, results are checked against the reference table.")
     ] = 30,
     seeds: Annotated[
-        int, typer.Option(min=2, max=100, help="Seeds of the reported runs; 5 is checked against the reference table.")
+        int,
+        typer.Option(
+            min=2, max=100, help="Seeds of the final runs; with 5, results are checked against the reference table."
+        ),
     ] = 5,
     tuning_seeds: Annotated[
         int, typer.Option(min=1, max=100, help="Seeds of the runs that choose the learning rates.")

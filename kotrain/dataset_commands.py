@@ -1,4 +1,4 @@
-"""`kotrain data`: list data sets, download the published ones, register and remove your own."""
+"""`kotrain data`: list data sets, download the published ones, upload and delete your own."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import typer
 from kotrain.output import Json, note, say
 from service.specs.formats import FileFormat
 
-app = typer.Typer(help="List, register, download and remove data sets.")
+app = typer.Typer(help="List, upload, download and delete data sets.")
 
 
 @app.command(name="list")
 def show_all(as_json: Json = False) -> None:
-    """List all data sets: built-in and registered."""
+    """List all data sets: built-in and uploaded."""
     from kotrain import tables
     from kotrain.client import Client
     from service.datasets.schemas import DatasetList
@@ -29,10 +29,10 @@ def show_all(as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a registered data set, for example images/flowers.")],
+    name: Annotated[str, typer.Argument(help="Name of an uploaded data set, for example images/flowers.")],
     as_json: Json = False,
 ) -> None:
-    """Show a registered data set."""
+    """Show an uploaded data set."""
     from kotrain import tables
     from kotrain.client import Client
 
@@ -51,19 +51,17 @@ def add(
             help="An npz, csv, parquet or jsonl file, or a zip archive with one folder of images per class.",
         ),
     ],
-    name: Annotated[
-        str, typer.Argument(help="Name to use in jobs, after the kind: images/NAME, tables/NAME, texts/NAME.")
-    ],
+    name: Annotated[str, typer.Argument(help="Name; jobs refer to it as images/NAME, tables/NAME or texts/NAME.")],
     file_format: Annotated[
         FileFormat | None, typer.Option("--format", help="Default: the file name's extension.")
     ] = None,
     label: Annotated[str | None, typer.Option(help="Column of a table that holds the class. Default: label.")] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Resize and crop images to squares of this side, in pixels.")
+        int | None, typer.Option(help="Crop images to centered squares and resize them to this side, in pixels.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Upload a file and register it as a data set."""
+    """Upload a file as a data set."""
     from kotrain import progress, tables
     from kotrain.client import Client
 
@@ -74,9 +72,9 @@ def add(
 
 @app.command()
 def remove(
-    name: Annotated[str, typer.Argument(help="Name of a registered data set, for example images/flowers.")],
+    name: Annotated[str, typer.Argument(help="Name of an uploaded data set, for example images/flowers.")],
 ) -> None:
-    """Remove a data set that you registered."""
+    """Delete a data set that you uploaded."""
     from kotrain.client import Client
 
     with Client() as client:

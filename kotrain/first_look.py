@@ -62,7 +62,7 @@ T_OF_FOUR = 2.776
 def first_look(epochs: int = EPOCHS, seeds: int = SEEDS, tuning_seeds: int = 5) -> dict[str, Any]:
     """The body of the comparison request.
 
-    At most 100 seeds: tuning uses seeds from 100 on, so that no reported run takes part in the choice of a rate.
+    At most 100 seeds: tuning uses seeds from 100 on, so that no final run takes part in the choice of a rate.
     """
     soft = {"base": "adam", "collision": "soft", "gamma": 0.1}
     hard = {"base": "adam", "collision": "hard", "rate": 0.5}

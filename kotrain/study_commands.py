@@ -33,7 +33,7 @@ def list_() -> None:
 def run(
     name: Annotated[str, typer.Argument(help="Name of the study; see `kotrain study list`.")],
     budget: Annotated[
-        str, typer.Option(help="small: minutes on two cores; full: all data sets present, for a GPU.")
+        str, typer.Option(help="small: takes minutes on two cores; full: uses all available data sets and needs a GPU.")
     ] = "small",
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the reports.")] = Path("studies"),
     dry_run: Annotated[
@@ -76,7 +76,7 @@ def show(
     name: Annotated[str, typer.Argument(help="Name of the study; see `kotrain study list`.")],
     budget: Annotated[str, typer.Option(help="Budget: small or full.")] = "small",
 ) -> None:
-    """Print the request body of a study, for the data sets present."""
+    """Print the request body of a study, for the available data sets."""
     from kotrain.client import Client
 
     study, size = _study(name), _budget(budget)

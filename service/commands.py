@@ -31,7 +31,7 @@ BackupFile = Annotated[Path, typer.Argument(help="Backup file (tar).", metavar="
 
 @app.command()
 def up(port: Port = None, home: HomeFolder = None) -> None:
-    """Start database, broker, API and a worker on this machine; Ctrl-C stops all of them."""
+    """Start the database, the broker, the API and a worker on this machine; Ctrl-C stops all of them."""
     from service.operations import commands
 
     commands.up(port, home)
@@ -69,8 +69,10 @@ def migrate() -> None:
 
 @app.command()
 def key(
-    name: Annotated[str, typer.Argument(help="User; created if missing.")],
-    admin: Annotated[bool, typer.Option(help="Allow the user to cancel jobs of other users.")] = False,
+    name: Annotated[str, typer.Argument(help="Name of the user, who is created if new.")],
+    admin: Annotated[
+        bool, typer.Option(help="Make the user an admin; --no-admin does not revoke admin rights.")
+    ] = False,
     home: HomeFolder = None,
 ) -> None:
     """Create an API key for a user and print it. Only its hash is stored: it cannot be shown again."""
@@ -94,14 +96,15 @@ def gc(
         typer.Option(
             min=0,
             metavar="DAYS",
-            help="Keep metric points for this long. Default: KOTRAIN_KEEP_POINTS_DAYS or forever.",
+            help="Keep metric points for this long after the end of a job. Default: KOTRAIN_KEEP_POINTS_DAYS or "
+            "forever.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what would be deleted.")] = False,
     home: HomeFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
-    """Remove expired checkpoints and metric points, and files that no checkpoint refers to.
+    """Delete expired checkpoints and metric points, and files that no checkpoint refers to.
 
     Works in small transactions, whether kotrain is running or stopped. Jobs, their summaries and their events are kept.
     """
@@ -125,7 +128,8 @@ def doctor(
 def backup(file: BackupFile, home: HomeFolder = None) -> None:
     """Back up the database and the checkpoints to a new file, whether kotrain is running or stopped.
 
-    Backs up the database of KOTRAIN_DATABASE_URL, or of the home. Data sets and the owner's key are not included.
+    Backs up the database at KOTRAIN_DATABASE_URL, or that of the home folder. Data sets and the owner's key are not
+    included.
     """
     from service.operations import commands
 
@@ -134,7 +138,10 @@ def backup(file: BackupFile, home: HomeFolder = None) -> None:
 
 @app.command()
 def restore(file: BackupFile, home: HomeFolder = None) -> None:
-    """Restore a backup into an empty database: that of KOTRAIN_DATABASE_URL, or of a home whose stack is stopped."""
+    """Restore a backup into an empty database.
+
+    It is the one at KOTRAIN_DATABASE_URL, or that of a home folder in which kotrain is stopped.
+    """
     from service.operations import commands
 
     commands.restore(file, home)

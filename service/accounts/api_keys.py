@@ -34,7 +34,8 @@ def fingerprint(key: ApiKey) -> str:
 def create(name: str, *, admin: bool = False, key: str | None = None) -> str:
     """Create a key (or store the given one) for the user `name`, who is created if new. Only the hash is stored.
 
-    `admin` makes the user an admin; False leaves an admin one. Raises Invalid for a name that filters cannot contain.
+    `admin` makes the user an admin; False does not revoke admin rights. Raises Invalid for a name that filters cannot
+    contain.
     """
     if not re.fullmatch(LABEL, name):
         raise Invalid.field("name", f"invalid user name {name!r}; use 1 to 64 letters, digits, spaces and _.:/@+=-")

@@ -27,7 +27,7 @@ class GroupView(Output):
     sd: float | None = Field(description="Standard deviation over seeds (ddof 1).")
     interval: Interval | None = Field(description="95 % t interval of the mean.")
     best: float | None = Field(description="The best single run: highest accuracy, lowest loss.")
-    iqm: float | None = Field(description="Interquartile mean of the runs, from 20 runs on.")
+    iqm: float | None = Field(description="Interquartile mean of the runs, with at least 20 runs.")
     iqm_interval: Interval | None = Field(description="95 % percentile bootstrap interval of the interquartile mean.")
     iqm_cannot_say: str | None
     steps_to_target: float | None = Field(description="Median over seeds; null if half or more missed the target.")
@@ -42,17 +42,17 @@ class GroupView(Output):
 
 
 class PairDetail(Output):
-    """Further statistics of a pair, beside the leading test."""
+    """Further statistics of a pair, besides its primary test."""
 
     sd: float | None = Field(description="Standard deviation of the paired differences (ddof 1).")
     correlation: float | None = Field(
         description="Correlation of a and b over seeds; the higher it is, the more precise is the paired difference."
     )
     skewed: bool | None = Field(
-        description="Whether the differences are too skewed for a t test; null if there are too few."
+        description="Whether the differences are too skewed for a t test; null if there are too few to tell."
     )
     p_permutation: float | None = Field(description="Sign-flip permutation test, if the differences are skewed.")
-    p_wilcoxon: float | None = Field(description="Wilcoxon's signed-rank test, from 6 pairs on.")
+    p_wilcoxon: float | None = Field(description="Wilcoxon's signed-rank test, with at least 6 pairs.")
     cliffs_delta: float | None = Field(description="P(a > b) - P(a < b) over all runs, from -1 to 1.")
     cannot_say: str | None = Field(description="Why a statistic is null.")
     permutation_cannot_say: str | None
@@ -94,7 +94,9 @@ class LeftOut(Output):
     """Matching jobs that are in no group, by reason."""
 
     unfinished: int = Field(description="Queued or running.")
-    failed: int = Field(description="Failed for reasons other than divergence, which are unrelated to the optimizer.")
+    failed: int = Field(
+        description="Failed for a reason other than divergence; such failures say nothing about the optimizer."
+    )
     cancelled: int
     without_metric: int = Field(
         description="Finished without the metric; tuning jobs, for example, have no test metrics."
@@ -110,10 +112,11 @@ class CompareAnswer(Output):
     metric: str
     group_by: str
     target: Target | None = Field(
-        description="Target of the steps and seconds to target; null without one, or if jobs have different ones."
+        description="Target to which `steps_to_target` and `seconds_to_target` refer; null without one, or if jobs "
+        "have different ones."
     )
     held_fixed: dict[str, Any] = Field(
-        description="Settings that all runs share; parameters of the optimizer by bare name."
+        description="Settings that all runs share; parameters of the optimizer under their bare names."
     )
     groups: list[GroupView] = Field(description="Best mean first.")
     pairs: list[PairView]
@@ -129,13 +132,13 @@ class TrialView(Output):
 
     trial: int
     params: dict[str, Any] = Field(description="The tuned parameters.")
-    rung: int = Field(description="The last rung it ran on; 0 without halving.")
+    rung: int = Field(description="Last stage of successive halving that it reached, from 0; 0 without halving.")
     budget: dict[str, Any]
     score: float | None = Field(
         description="Mean of the validation metric over the tuning seeds; null without a value."
     )
     status: Literal["waiting", "finished", "diverged", "failed"]
-    seconds: float | None = Field(description="Training time of all its runs on that rung.")
+    seconds: float | None = Field(description="Training time of all its runs at that stage.")
     jobs: list[UUID]
 
 
@@ -145,7 +148,7 @@ class GoodRange(Output):
     low: float | None
     high: float | None
     decades: float | None
-    open_low: bool = Field(description="Whether the range extends below the lowest value tried.")
+    open_low: bool = Field(description="Whether the range may extend below the lowest value tried.")
     open_high: bool
     tolerance: float
     cannot_say: str | None
@@ -159,7 +162,7 @@ class TuningView(Output):
     trials: list[TrialView]
     chosen: int | None
     params: dict[str, Any] | None = Field(description="The tuned parameters of the chosen trial.")
-    at_edge: list[str] = Field(description="Tuned parameters whose best value is the lowest or highest one tried.")
+    at_edge: list[str] = Field(description="Tuned parameters whose chosen value is the lowest or highest one tried.")
     expected_best: list[float] = Field(description="Expected best score after 1, 2, ... trials in random order.")
     good_range: GoodRange | None
     seconds: float = Field(description="Training time of all trials.")
@@ -266,14 +269,14 @@ class AcrossTasks(Output):
     profiles: list[ProfileView]
     friedman_p: float | None
     critical_difference: float | None = Field(
-        description="Nemenyi's critical difference of mean ranks, from 8 tasks on."
+        description="Nemenyi's critical difference of mean ranks, with at least 8 tasks."
     )
     sentences: list[str]
-    cannot_say: list[str] = Field(description="Statistics that are not given, and why.")
+    cannot_say: list[str] = Field(description="Statistics that are missing, and why.")
 
 
 class Assumption(Output):
-    """An assumption of the verdict, and whether it holds; `holds` is null if it cannot be checked."""
+    """An assumption of the verdict, and whether it holds; `holds` is null if it is not checked, or not yet."""
 
     name: str
     holds: bool | None
@@ -295,7 +298,7 @@ class ComparisonProgress(Output):
     reused: int = Field(description="Runs that existed before the comparison.")
     seconds_used: float = Field(description="Device time of its own runs.")
     seconds_left: float | None = Field(
-        description="Estimated device time to the end, at most; null without a similar run."
+        description="Upper bound of the estimated remaining device time; null if no similar run exists."
     )
 
 
@@ -308,9 +311,7 @@ class PlanView(Output):
     optimizers: list[dict[str, Any]]
     seeds: list[int]
     looks: list[int]
-    nominal_p: list[float] = Field(
-        description="Level of p at which each look decides a pair; empty without planned looks."
-    )
+    nominal_p: list[float] = Field(description="p threshold of each look; empty without planned looks.")
     pairs: int = Field(description="Pairs over all tasks: the family whose error rate is 5 %.")
     tuning: dict[str, Any] | None
     rungs: list[dict[str, Any]]
@@ -322,7 +323,9 @@ class Estimate(Output):
 
     task: str
     optimizer: str
-    seconds: float | None = Field(description="Duration of one run with the whole budget; null without a similar run.")
+    seconds: float | None = Field(
+        description="Duration of one run with the whole budget; null if no similar run exists."
+    )
     runs: int = Field(description="Number of earlier runs behind the estimate.")
 
 
@@ -333,8 +336,13 @@ class ComparisonDryRun(Output):
     methods: str = Field(description="Methods paragraph for your paper.")
     jobs_at_least: int = Field(description="Runs if the first look decides.")
     jobs_at_most: int
-    reused: int = Field(description="Number of existing runs among the first ones.")
-    seconds_at_most: float | None = Field(description="Estimated device time of all runs; null without a similar run.")
+    reused: int = Field(
+        description="How many of the runs that would start first already exist: the first trials, or without tuning "
+        "the runs up to the first look."
+    )
+    seconds_at_most: float | None = Field(
+        description="Estimated device time of all runs; null if no similar run exists."
+    )
     estimates: list[Estimate]
 
 
@@ -362,13 +370,15 @@ class ComparisonAnswer(Output):
     verdict: list[str] = Field(description="The result in sentences.")
     progress: ComparisonProgress
     tasks: list[TaskAnswer]
-    across: AcrossTasks | None = Field(description="Null with one task, before the end, and if runs are missing.")
+    across: AcrossTasks | None = Field(
+        description="Null with one task, before all runs have ended, and if runs are missing."
+    )
     assumptions: list[Assumption]
     methods: str = Field(description="Methods paragraph for your paper.")
     reused: list[ReusedRun]
     plan: PlanView
-    estimates: list[Estimate] = Field(description="Empty once the comparison is over.")
-    looks: dict[str, LookView] = Field(description="Plot style of each optimizer, by label.")
+    estimates: list[Estimate] = Field(description="Empty once the comparison has ended.")
+    looks: dict[str, LookView] = Field(description="Plot style of each optimizer, by label; not the planned looks.")
 
 
 class ComparisonSummary(Output):

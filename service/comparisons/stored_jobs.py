@@ -121,8 +121,8 @@ class CompareQuery(BaseModel):
     user: Words | None = Field(None, description="Only this user's jobs.")
     looks: Literal["one", "any"] = Field(
         "one",
-        description="`any` if seeds were added depending on earlier results: tests and intervals are then valid at any "
-        "number of looks, and wider.",
+        description="`any` if seeds were added depending on earlier results: tests then remain valid at any number of "
+        "looks, and intervals are wider.",
     )
 
     @property

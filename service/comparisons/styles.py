@@ -19,7 +19,7 @@ DASHES, MARKERS = 4, 9
 
 
 class LookView(Output):
-    """Plot style of an optimizer: indices of its color (the same in light and dark mode), dash pattern and marker."""
+    """Plot style of an optimizer: indices of its color (same in light and dark themes), dash pattern, marker."""
 
     colour: int = Field(ge=0, lt=COLOURS)
     dash: int = Field(ge=0, lt=DASHES)

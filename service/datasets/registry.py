@@ -113,7 +113,7 @@ def _publish(folder: Path, destination: Path, name: str) -> None:
 
 
 def _taken(name: str) -> Conflict:
-    return Conflict(f"data set '{name}' already exists; remove it first, or choose another name")
+    return Conflict(f"data set '{name}' already exists; delete it first, or choose another name")
 
 
 def _per_class(records: Records, rows: NDArray[np.bool_]) -> list[int]:

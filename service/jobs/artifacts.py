@@ -39,9 +39,9 @@ class ArtifactView(Output):
     kind: Literal["checkpoint", "curves", "document"]
     media_type: str
     size_bytes: int | None = Field(description="Null for files that are generated while being sent.")
-    sha256: str | None = Field(description="Only of checkpoints.")
+    sha256: str | None = Field(description="Checkpoints only.")
     step: int | None = Field(description="Optimizer steps before the checkpoint; null for other files.")
-    created_at: datetime | None = Field(description="Only of checkpoints.")
+    created_at: datetime | None = Field(description="Checkpoints only.")
 
 
 class Artifacts(Output):

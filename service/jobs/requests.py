@@ -35,13 +35,14 @@ class JobRequest(TrainSpec):
         None,
         gt=0,
         le=30 * 86_400,
-        description="Wall-clock limit of the run, not counting lost attempts; null: no limit.",
+        description="Limit of the total time of all attempts, without queueing and lost work; null: no limit.",
     )
     memory_limit_bytes: int | None = Field(
         None,
         ge=2**28,
         le=2**50,
-        description="Memory limit of its processes; null: the worker's share for one job, which is also the maximum.",
+        description="Memory limit of the job's processes; null: the worker's share for one job, which is also the "
+        "maximum.",
         exclude_if=lambda limit: limit is None,  # so that idempotency keys stay valid across the upgrade that added it
     )
     max_failures: int = Field(

@@ -84,7 +84,7 @@ def key(name: str, admin: bool, home: Path | None) -> None:
 def gc(
     checkpoints_days: float | None, points_days: float | None, dry_run: bool, home: Path | None, as_json: bool
 ) -> None:
-    """Remove expired checkpoints and metric points, and files that no checkpoint refers to."""
+    """Delete expired checkpoints and metric points, and files that no checkpoint refers to."""
     with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
         default = retention.Policy.of_settings()

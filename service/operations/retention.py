@@ -136,7 +136,7 @@ def describe(policy: Policy, removed: Removed) -> list[str]:
     lines = {"checkpoints": f"{removed.checkpoints:,} {ended.format(_age(policy.checkpoints_days))}"}
     lines["checkpoints"] += _sized(removed.checkpoint_bytes)
     if policy.points_days is None:
-        lines["points"] = "kept forever (set KOTRAIN_KEEP_POINTS_DAYS or --points-days to remove old ones)"
+        lines["points"] = "kept forever (set KOTRAIN_KEEP_POINTS_DAYS or --points-days to delete old ones)"
     else:
         lines["points"] = f"{removed.points:,} {ended.format(_age(policy.points_days))}"
         lines["points"] += f", {removed.point_rows:,} rows{_sized(removed.point_bytes)}" if removed.points else ""

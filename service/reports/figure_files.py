@@ -33,7 +33,7 @@ class PlotName(Output):
 
 
 class Plots(Output):
-    """The available figures. One whose data is incomplete responds with 409."""
+    """The available figures. A figure whose data is incomplete returns 409."""
 
     plots: list[PlotName]
 

@@ -57,7 +57,7 @@ def render(format: Format, answer: ComparisonAnswer, curves: Curves) -> Report:
 
 
 def job_ids(answer: ComparisonAnswer) -> list[UUID]:
-    """The reported runs, whose curves the page shows."""
+    """The final runs, whose curves the page shows."""
     return [job for task in answer.tasks for group in task.groups for job in group.jobs]
 
 

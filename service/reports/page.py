@@ -30,7 +30,7 @@ PACKAGE = "service.reports"
 ENVIRONMENT = "environment."  # prefix of fields about the machine and software of the runs
 MOST_DRAWN = 12
 """Maximum number of tasks with figures; each costs about a second and 200 kB of the page."""
-PHASES = {"tuning": "choosing parameters", "reporting": "reported runs", "finished": ""}
+PHASES = {"tuning": "choosing parameters", "reporting": "final runs", "finished": ""}
 STATUSES = {"running": "Running", "succeeded": "Finished", "failed": "Incomplete", "cancelled": "Cancelled"}
 
 
@@ -160,7 +160,7 @@ def _task(study: Study, task: TaskAnswer, key: str, *, is_drawn: bool) -> Sectio
         Part(
             "Scores",
             [task_tables.groups(task, study.styles, leaders(study.answer, task))] if started else [],
-            text="" if started else f"No reported run has a result{study.yet}.",
+            text="" if started else f"No final run has a result{study.yet}.",
         ),
         _differences(task, study),
         Part("Training and results", pictures=_results_drawn(study, task, key, runs)) if is_drawn else None,
@@ -194,7 +194,7 @@ def _results_drawn(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, 
 def _tuning(study: Study, task: TaskAnswer, key: str, *, is_drawn: bool) -> Part:
     table = task_tables.tuning(task, study.styles)
     if table is None:
-        return Part("Tuning", text="No parameters were tuned; all of them were given.")
+        return Part("Tuning", text="No parameters were tuned; all were fixed in the request.")
     if not is_drawn:
         return Part("Tuning", [table])
     clouds = [tuning.two_parameters(study, task, view, f"{key}-tried{n}") for n, view in enumerate(task.tuning, 1)]
@@ -282,10 +282,12 @@ def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:
             "seeds",
             f"{seeds[0]} to {seeds[-1]} ({len(seeds)})" if len(seeds) > 1 else listed([str(seed) for seed in seeds]),
         ),
-        ("varied with the seed", listed(plan.vary)),
+        ("varied per seed", listed(plan.vary)),
         (
             "looks",
-            f"after {listed([str(look) for look in plan.looks])} seeds" if len(plan.looks) > 1 else "one, at the end",
+            f"tests after {listed([str(look) for look in plan.looks])} seeds"
+            if len(plan.looks) > 1
+            else "one test, at the end",
         ),
         ("pairs tested together", str(plan.pairs)),
         ("nominal p at each look", ", ".join(p_value(p) if p >= 0.001 else f"{p:.2g}" for p in plan.nominal_p)),

@@ -9,7 +9,7 @@ from service.specs.metric_text import sign
 
 
 def tuning_of(task: TaskAnswer, label: str) -> TuningView | None:
-    """The tuning of a group's parameters; None if they were given."""
+    """The tuning of a group's parameters; None if they were fixed."""
     return next((view for view in task.tuning if view.label == label), None)
 
 

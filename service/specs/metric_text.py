@@ -58,10 +58,12 @@ class Measure:
 
     @property
     def weights(self) -> str:
-        """The weights that it is measured with, as ` of ...`; empty for metrics without weights."""
+        """The weights that it is measured with, as ` with ...`; empty for metrics without weights."""
         if self.name.endswith("per_second"):
             return ""
-        return f" of the {'best validation' if self.name.startswith('best_') else 'last'} step's weights"
+        return (
+            f" with the {'weights of the best validation step' if self.name.startswith('best_') else 'final weights'}"
+        )
 
     def value(self, value: float) -> str:
         """A value in a sentence."""
@@ -70,7 +72,9 @@ class Measure:
     def lead(self, lead: float, interval: tuple[float | None, float | None] | None) -> str:
         """A difference and its interval in a sentence."""
         if not self.name.endswith("accuracy"):
-            return _number(lead) + (f" (95 % interval {_end(interval[0])} to {_end(interval[1])})" if interval else "")
+            unit = f" {self.words}" if self.name.endswith("per_second") else ""
+            ends = f" (95 % interval {_end(interval[0])} to {_end(interval[1])})" if interval else ""
+            return f"{_number(lead)}{unit}{ends}"
         low, high = (lead if end is None else end for end in interval or (lead, lead))
         ends_at_zero = any(0 < abs(end) < 0.0005 for end in (low, high))  # "0.0" would say that zero is not excluded
         digits = 1 if (high - low >= 0.01 or abs(lead) >= 0.1) and not ends_at_zero else 2

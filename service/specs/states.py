@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class JobStatus(StrEnum):
-    """State of a job; `cancel_requested` is a flag beside it, not a state."""
+    """State of a job; `cancel_requested` is a separate flag."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -58,6 +58,11 @@ class Reason(StrEnum):
     CANCELLED = "cancelled"
     INVALID = "invalid"
     ERROR = "error"
+
+    @property
+    def words(self) -> str:
+        """The reason in a sentence: `timed out`, `training process lost`."""
+        return "training process lost" if self is Reason.CHILD_LOST else self.replace("_", " ")
 
     @property
     def status(self) -> JobStatus:

@@ -70,7 +70,7 @@ class Budget(Frozen):
 
 
 class TaskSpec(Frozen):
-    """Data, model, schedule and budget of a training run, without its optimizer and seed."""
+    """A training task: data set, model, schedule and budget, without optimizer and seed."""
 
     dataset: Chosen[Dataset]
     model: Chosen[Model]

@@ -70,5 +70,5 @@ def why_no_test(differences: Vector, scale: float = 0.0) -> str | None:
     if len(differences) == 1:
         return "there is only one pair"
     if is_constant(differences, scale):
-        return "every pair has the same difference"
+        return "the paired differences are all equal"
     return None

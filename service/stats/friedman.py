@@ -99,7 +99,7 @@ def _why_no_test(tasks: int, k: int) -> str | None:
     if k < 2:
         return "there is only one optimizer"
     if k < FEWEST_OPTIMIZERS:
-        return "two optimizers need Wilcoxon's signed-rank test over the tasks instead"
+        return "with two optimizers, use Wilcoxon's signed-rank test over the tasks instead"
     if tasks < FEWEST_TASKS:
         return f"a rank test needs {FEWEST_TASKS} tasks; {there_are(tasks)}"
     return None

@@ -126,12 +126,12 @@ class TestJob:
         lab.api.post(f"/v1/jobs/{job_id}/cancel")
         lab.ended(job_id)
 
-    def test_lost_bell_does_not_lose_the_job(self, lab):
+    def test_lost_wake_up_message_does_not_lose_the_job(self, lab):
         job_id = lab.submit()
         queue.celery().control.purge()
         assert lab.ended(job_id)["status"] == "succeeded"
 
-    def test_extra_bells_have_no_effect(self, lab):
+    def test_extra_wake_up_messages_have_no_effect(self, lab):
         job_id = lab.submit()
         for _ in range(20):
             queue.ring()

@@ -12,10 +12,11 @@ from playwright.sync_api import Browser, BrowserContext, Page
 
 from service.reports.formats import Report, render
 from tests.browser_program import CHROMIUM, INSTALL, chromium
-from tests.unit.service.reports.studies import TASKS, Made, study, waiting
+from tests.unit.service.reports.studies import TASKS, StudyData, study
+from tests.unit.service.reports.unfinished import unfinished_answer
 
 LONG = "an optimizer whose label is as long as labels are allowed to be.."
-CASES: dict[str, Callable[[], Made]] = {
+CASES: dict[str, Callable[[], StudyData]] = {
     "usual": lambda: study(diverged={(1, 3): 1}),
     "twelve": lambda: study(
         optimizers=[
@@ -26,7 +27,7 @@ CASES: dict[str, Callable[[], Made]] = {
         diverged={(0, 5): 1},
     ),
     "loss": lambda: study(metric="test_loss", seeds=6, diverged={(0, 1): 2}),
-    "waiting": lambda: Made(waiting()),
+    "waiting": lambda: StudyData(unfinished_answer()),
 }
 
 # Elements that are hidden or at most 5 pixels wide or high.

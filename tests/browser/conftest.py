@@ -1,4 +1,4 @@
-"""The service as a browser sees it: an API process, a worker for tests that need one, and visitors."""
+"""Fixtures of the browser tests: an API process, a worker for tests that need one, and browsers on the dashboard."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Visit = Callable[..., Visitor]
 def browser() -> Iterator[Browser]:
     if not CHROMIUM.exists():
         pytest.skip(INSTALL)
-    with chromium() as found:
-        yield found
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +52,15 @@ def worker(stage: Stage) -> Iterator[RunningWorker]:
 @pytest.fixture
 def visit(browser: Browser, stage: Stage) -> Iterator[Visit]:
     """Open browsers, by default of `ada` with her key stored; fail at the end if one of them logged an error."""
-    there: list[Visitor] = []
+    visitors: list[Visitor] = []
 
-    def come(key: str | None = stage.key, **how: object) -> Visitor:
-        there.append(Visitor(browser, stage.url, key, **how))  # type: ignore[arg-type]
-        return there[-1]
+    def open_browser(key: str | None = stage.key, **options: object) -> Visitor:
+        visitors.append(Visitor(browser, stage.url, key, **options))  # type: ignore[arg-type]
+        return visitors[-1]
 
-    yield come
-    for visitor in there:
-        visitor.leave()
+    yield open_browser
+    for visitor in visitors:
+        visitor.close()
 
 
 @pytest.fixture

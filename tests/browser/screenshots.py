@@ -25,17 +25,17 @@ from sklearn.datasets import load_digits
 from tests.browser_program import CHROMIUM, INSTALL, chromium
 from tests.waiting import until
 
-HERE = Path(__file__).parents[2]
-PICTURES = HERE / "docs/pictures/dashboard"
-MOST_HEIGHT = 2200
-MOST_BYTES = 250_000
+ROOT = Path(__file__).parents[2]
+PICTURES = ROOT / "docs/pictures/dashboard"
+MAX_HEIGHT = 2200
+MAX_BYTES = 250_000
 PLOTTED = """
 figures => [...document.querySelectorAll('.plot')].every(plot => plot.querySelector('.main-svg, .nothing')) &&
            document.querySelectorAll('.plot').length >= figures && !document.querySelector('.waiting')
 """
 
 MLP = {"name": "mlp", "params": {"hidden": [64, 64]}}
-WILD = {"name": "mlp", "params": {"init_scale": 100, "hidden": [64, 64]}}  # diverges
+DIVERGING = {"name": "mlp", "params": {"init_scale": 100, "hidden": [64, 64]}}
 CNN = {"name": "cnn", "params": {"channels": [8, 16]}}
 TARGET = {"metric": "val_accuracy", "value": 0.95}
 RATES = {"lr": {"log_uniform": [0.0003, 0.03]}}
@@ -64,21 +64,21 @@ JOB = {"dataset": "digits", "model": MLP, "optimizer": {"name": "ko", "params": 
 
 
 @contextmanager
-def served() -> Iterator[tuple[str, str]]:
-    """The address of a stack, and its owner's key."""
+def running_stack() -> Iterator[tuple[str, str]]:
+    """Start a stack; yield its URL and its owner's key."""
     with tempfile.TemporaryDirectory(prefix="kotrain-pictures-") as folder:
         Path(folder).chmod(0o711)
         home = Path(folder, "home")
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("KOTRAIN_")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("KOTRAIN_")}
         settings = {
             "KOTRAIN_HOME": str(home),
             "KOTRAIN_SLOTS": "2",
             "KOTRAIN_PORT": str(port),
             "KOTRAIN_BACKOFF_SECONDS": "0.1",
         }
-        process = subprocess.Popen([sys.executable, "-P", "-m", "service.commands", "up"], env=plain | settings)
+        process = subprocess.Popen([sys.executable, "-P", "-m", "service.commands", "up"], env=environment | settings)
         try:
             until((home / "running.json").exists, 120)
             yield f"http://127.0.0.1:{port}", (home / "key").read_text().strip()
@@ -105,7 +105,7 @@ class Lab:
         self.url, self.key = url, key
         self.owner = self.client(key)
         self.ada, self.grace = (
-            self.client(self.done(self.owner.post("/v1/keys", json={"user": name, "admin": False}))["key"])
+            self.client(self.checked_json(self.owner.post("/v1/keys", json={"user": name, "admin": False}))["key"])
             for name in ("ada", "grace")
         )
 
@@ -114,34 +114,34 @@ class Lab:
         return httpx2.Client(base_url=self.url, headers=headers, trust_env=False, timeout=60)
 
     @staticmethod
-    def done(response: httpx2.Response) -> Any:
+    def checked_json(response: httpx2.Response) -> Any:
         assert response.is_success, response.text
         return response.json()
 
     def submit(self, client: httpx2.Client, **fields: Any) -> str:
-        return str(self.done(client.post("/v1/jobs", json=JOB | fields))["id"])
+        return str(self.checked_json(client.post("/v1/jobs", json=JOB | fields))["id"])
 
     def compare(self, client: httpx2.Client, body: dict[str, Any]) -> str:
-        return str(self.done(client.post("/v1/comparisons", json=body))["id"])
+        return str(self.checked_json(client.post("/v1/comparisons", json=body))["id"])
 
     def is_over(self, path: str) -> bool:
         return bool(self.owner.get(path).json()["status"] not in ("queued", "running"))
 
     def work(self) -> dict[str, str]:
-        """Submit and train everything; return the ids for the pictures."""
-        self.done(
+        """Submit and train everything; return the ids that the pictures need."""
+        self.checked_json(
             self.grace.post("/v1/datasets", params={"name": "handwriting", "format": "zip"}, content=digit_images())
         )
         finished = self.compare(self.ada, COMPARISON)
         brief = {"budget": {"epochs": 3}}
         ended = [
             self.submit(self.grace, dataset="images/handwriting", model=CNN, **brief),
-            self.submit(self.grace, model=WILD, optimizer={"name": "sgd", "params": {"lr": 100}}, **brief),
+            self.submit(self.grace, model=DIVERGING, optimizer={"name": "sgd", "params": {"lr": 100}}, **brief),
             self.submit(self.ada, time_limit_seconds=0.5, budget={"epochs": 5000}),
-            self.submit(self.ada, optimizer={"name": "muon"} if self.knows("muon") else "adam", **brief),
+            self.submit(self.ada, optimizer={"name": "muon"} if self.has_optimizer("muon") else "adam", **brief),
         ]
         until(lambda: self.is_over(f"/v1/comparisons/{finished}"), 900)
-        until(lambda: all(self.is_over(f"/v1/jobs/{one}") for one in ended), 300)
+        until(lambda: all(self.is_over(f"/v1/jobs/{job_id}") for job_id in ended), 300)
         running = self.compare(self.grace, RUNNING)
         watched = self.submit(
             self.ada, budget={"epochs": 3000}, diagnostics_every_steps=50, log_every_steps=20, priority=10
@@ -150,8 +150,8 @@ class Lab:
         until(lambda: self.owner.get(f"/v1/comparisons/{running}").json()["progress"]["succeeded"] > 5, 300)
         return {"finished": finished, "running": running, "watched": watched, "ended": ended[0]}
 
-    def knows(self, optimizer: str) -> bool:
-        return optimizer in {one["name"] for one in self.owner.get("/v1/catalog").json()["optimizers"]}
+    def has_optimizer(self, optimizer: str) -> bool:
+        return optimizer in {entry["name"] for entry in self.owner.get("/v1/catalog").json()["optimizers"]}
 
 
 def pages(ids: dict[str, str]) -> dict[str, str]:
@@ -183,17 +183,17 @@ def shoot(page: Page, url: str, name: str) -> None:
     figures = 6 if name.removesuffix("-dark").removesuffix("-narrow") in ("job", "comparison") else 0
     until(lambda: page.evaluate(PLOTTED, figures))
     page.evaluate("() => document.fonts.ready.then(() => new Promise(done => setTimeout(done, 600)))")
-    height = min(MOST_HEIGHT, page.evaluate("document.documentElement.scrollHeight"))
+    height = min(MAX_HEIGHT, page.evaluate("document.documentElement.scrollHeight"))
     width = page.viewport_size["width"]  # type: ignore[index]
     page.set_viewport_size({"width": width, "height": height})
     page.evaluate("() => new Promise(done => setTimeout(done, 400))")
-    shot = page.screenshot(clip={"x": 0, "y": 0, "width": width, "height": height})
-    save(shot, PICTURES / f"{name}.png")
+    image = page.screenshot(clip={"x": 0, "y": 0, "width": width, "height": height})
+    save(image, PICTURES / f"{name}.png")
     page.set_viewport_size({"width": width, "height": 900})
 
 
 def shoot_verdict(page: Page) -> None:
-    """Save the top of a comparison's page, which is open, for the README."""
+    """Save the top of the open comparison page for the README."""
     box = page.get_by_role("region", name="Differences", exact=True).bounding_box()
     assert box is not None
     height = box["y"] + box["height"] + 16
@@ -201,22 +201,22 @@ def shoot_verdict(page: Page) -> None:
     save(page.screenshot(clip=clip, full_page=True), PICTURES / "verdict.png")  # type: ignore[arg-type]
 
 
-def save(shot: bytes, path: Path) -> None:
+def save(image_bytes: bytes, path: Path) -> None:
     """Write a picture, with fewer colors if it would be too large."""
-    image = Image.open(io.BytesIO(shot)).convert("RGB")
+    image = Image.open(io.BytesIO(image_bytes)).convert("RGB")
     image.save(path, optimize=True)
-    if path.stat().st_size > MOST_BYTES:
+    if path.stat().st_size > MAX_BYTES:
         image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
-    print(f"{path.relative_to(HERE)}: {path.stat().st_size / 1000:.0f} kB")
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
 
 
 def visit(browser: Browser, url: str, key: str | None, *, width: int = 1280, scheme: str = "light") -> Page:
-    kept = [{"name": "kotrain.key", "value": key}] if key else []
+    storage = [{"name": "kotrain.key", "value": key}] if key else []
     context = browser.new_context(
         viewport={"width": width, "height": 900},
         color_scheme=scheme,  # type: ignore[arg-type]
         reduced_motion="reduce",
-        storage_state={"cookies": [], "origins": [{"origin": url, "localStorage": kept}]},  # type: ignore[typeddict-item]
+        storage_state={"cookies": [], "origins": [{"origin": url, "localStorage": storage}]},  # type: ignore[typeddict-item]
     )
     return context.new_page()
 
@@ -225,18 +225,18 @@ def main() -> None:
     if not CHROMIUM.exists():
         sys.exit(INSTALL)
     PICTURES.mkdir(parents=True, exist_ok=True)
-    with served() as (url, key), chromium() as browser:
-        found = pages(Lab(url, key).work())
+    with running_stack() as (url, key), chromium() as browser:
+        addresses = pages(Lab(url, key).work())
         shoot(visit(browser, url, None), f"{url}/", "sign-in")
         page = visit(browser, url, key)
-        for name, address in found.items():
+        for name, address in addresses.items():
             shoot(page, url + address, name)
             if name == "comparison":
                 shoot_verdict(page)
         for scheme, width, suffix in (("dark", 1280, "dark"), ("light", 400, "narrow")):
             page = visit(browser, url, key, width=width, scheme=scheme)
             for name in ALSO_DARK_AND_NARROW:
-                shoot(page, url + found[name], f"{name}-{suffix}")
+                shoot(page, url + addresses[name], f"{name}-{suffix}")
 
 
 if __name__ == "__main__":

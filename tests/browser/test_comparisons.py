@@ -22,9 +22,9 @@ def comparison(name: str, **changes: object) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def ended(stage: Stage, worker: object) -> str:
     """A finished comparison."""
-    compared = str(stage.client.post("/v1/comparisons", json=comparison("ended")).json()["id"])
-    until(lambda: stage.client.get(f"/v1/comparisons/{compared}").json()["status"] == "succeeded")
-    return compared
+    comparison_id = str(stage.client.post("/v1/comparisons", json=comparison("ended")).json()["id"])
+    until(lambda: stage.client.get(f"/v1/comparisons/{comparison_id}").json()["status"] == "succeeded")
+    return comparison_id
 
 
 @pytest.fixture
@@ -32,11 +32,11 @@ def running(stage: Stage) -> Iterator[str]:
     """A comparison that runs until the test ends."""
     long = comparison("too long", seeds={"max": 20})
     long["tasks"][0]["budget"] = {"steps": 1_000_000}  # type: ignore[index]
-    compared = str(stage.client.post("/v1/comparisons", json=long).json()["id"])
-    until(lambda: stage.client.get(f"/v1/comparisons/{compared}").json()["progress"]["running"] == 2)
-    yield compared
-    stage.client.post(f"/v1/comparisons/{compared}/cancel")
-    until(lambda: stage.client.get(f"/v1/comparisons/{compared}").json()["status"] != "running")
+    comparison_id = str(stage.client.post("/v1/comparisons", json=long).json()["id"])
+    until(lambda: stage.client.get(f"/v1/comparisons/{comparison_id}").json()["progress"]["running"] == 2)
+    yield comparison_id
+    stage.client.post(f"/v1/comparisons/{comparison_id}/cancel")
+    until(lambda: stage.client.get(f"/v1/comparisons/{comparison_id}").json()["status"] != "running")
 
 
 def fill_in(page: Page) -> None:
@@ -64,7 +64,7 @@ def test_comparison_from_form_to_verdict(visitor: Visitor, stage: Stage) -> None
 
     scores = page.get_by_role("table").filter(has_text="one run per seed")
     expect(scores.locator("tbody tr")).to_have_count(2)
-    expect(scores.get_by_role("cell", name="3", exact=True)).to_have_count(2, timeout=60_000)  # one by one
+    expect(scores.get_by_role("cell", name="3", exact=True)).to_have_count(2, timeout=60_000)  # seed after seed
     expect(page.locator(".head .chip")).to_contain_text("succeeded", timeout=60_000)
     verdict = page.get_by_role("region", name="Verdict", exact=True)
     answer = stage.client.get(f"/v1/comparisons/{page.url.rpartition('/')[2]}").json()
@@ -98,7 +98,7 @@ def test_finished_runs_appear_on_leaderboard(visitor: Visitor, stage: Stage) -> 
 def test_escapes_optimizer_label_in_figures(visitor: Visitor, stage: Stage) -> None:
     label = "<b>a</b> <a href='https://elsewhere.invalid/'>b</a> & c"
     optimizers = [{"name": "adam", "params": {"lr": 0.01}, "label": label}, {"name": "sgd", "params": {"lr": 0.0001}}]
-    answer = stage.client.post("/v1/comparisons", json=comparison("called", optimizers=optimizers)).json()
+    answer = stage.client.post("/v1/comparisons", json=comparison("escaped", optimizers=optimizers)).json()
     page = visitor.open(f"/comparisons/{answer['id']}")
     expect(page.locator(".head .chip")).to_contain_text("succeeded", timeout=60_000)
     figure = page.locator("figure.chart").filter(has=page.get_by_role("heading", name="Curves", exact=True))
@@ -118,8 +118,8 @@ def test_cancels_running_comparison(visitor: Visitor, running: str) -> None:
     expect(page.get_by_role("region", name="Verdict", exact=True)).not_to_be_empty()
 
 
-def test_marks_and_focuses_invalid_field_of_plan(visitor: Visitor) -> None:
-    visitor.expects(422, "/v1/comparisons")
+def test_marks_and_focuses_invalid_field(visitor: Visitor) -> None:
+    visitor.allow_status(422, "/v1/comparisons")
     page = visitor.open("/comparisons/new")
     field = page.get_by_label("Seeds", exact=True)
     field.fill("0")

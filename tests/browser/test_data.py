@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("worker")
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """120 rows of two classes that one number tells apart."""
+    """120 rows of two classes that one column separates."""
     rows = [f"{number % 2 + number / 1000},{number},{'ab'[number % 2]}" for number in range(120)]
     path = tmp_path / "Two Sorts.csv"
     path.write_text("\n".join(["size,order,label", *rows]))
@@ -25,7 +25,7 @@ def table(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """30 images each of bright and of dark."""
+    """30 bright and 30 dark images."""
     path = tmp_path / "shades.zip"
     with ZipFile(path, "w") as archive:
         for number in range(60):
@@ -48,11 +48,11 @@ def test_uploads_trains_on_and_deletes_table(visitor: Visitor, stage: Stage, tab
     expect(page.get_by_label("Format", exact=True)).to_have_value("csv")
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_text("tables/two-sorts is ready: 120 records.")).to_be_visible()
-    shown = page.get_by_role("region", name="tables/two-sorts", exact=True)
-    expect(shown.get_by_role("table").first.locator("tbody tr")).to_have_count(2)
-    expect(shown.get_by_role("region", name="Sample records")).to_contain_text("a")
+    details = page.get_by_role("region", name="tables/two-sorts", exact=True)
+    expect(details.get_by_role("table").first.locator("tbody tr")).to_have_count(2)
+    expect(details.get_by_role("region", name="Sample records")).to_contain_text("a")
 
-    shown.get_by_role("link", name="Train on it").click()
+    details.get_by_role("link", name="Train on it").click()
     expect(page.get_by_label("Data set", exact=True)).to_have_value("tables/two-sorts")
     page.get_by_label("Budget", exact=True).fill("2")
     expect(page.get_by_role("heading", name="Resolved spec")).to_be_visible()
@@ -62,7 +62,7 @@ def test_uploads_trains_on_and_deletes_table(visitor: Visitor, stage: Stage, tab
 
     budget = {"steps": 10_000_000}
     job_id = stage.lab.submit({"dataset": "tables/two-sorts", "model": "mlp", "optimizer": "adam", "budget": budget})
-    visitor.expects(409, "/v1/datasets/")
+    visitor.allow_status(409, "/v1/datasets/")
     page.get_by_role("link", name="Data sets").click()
     page.get_by_role("link", name="tables/two-sorts").click()
     expect(page).to_have_url(re.compile("show=tables"))
@@ -108,9 +108,9 @@ class TestUpload:
         expect(page.get_by_role("progressbar", name="progress of the upload")).to_be_visible()
         page.get_by_role("button", name="Cancel upload").click(delay=200)  # a click takes longer than an update
         expect(page.get_by_text("Upload cancelled; nothing was stored.")).to_be_visible()
-        assert "tables/large" not in {one["name"] for one in stage.client.get("/v1/datasets").json()["data"]}
+        assert "tables/large" not in {dataset["name"] for dataset in stage.client.get("/v1/datasets").json()["data"]}
 
-    def test_continues_when_page_is_left(self, slow: Visitor, stage: Stage, large: Path) -> None:
+    def test_continues_after_leaving_page(self, slow: Visitor, stage: Stage, large: Path) -> None:
         page = slow.open("/data")
         upload(page, large)
         expect(page.get_by_text(re.compile("Uploading large.csv: [1-9]"))).to_be_visible()
@@ -129,7 +129,7 @@ class TestUpload:
             page.locator(".drop").dispatch_event("drop", {"dataTransfer": dropped})
         expect(page.get_by_label("Name", exact=True)).to_have_value("second")
         expect(page.get_by_label("Format", exact=True)).to_have_value("csv")
-        visitor.expects(422, "/v1/datasets")
+        visitor.allow_status(422, "/v1/datasets")
         page.get_by_role("button", name="Upload").click()
         expect(page.locator("form .wrong")).to_be_visible()
 
@@ -138,13 +138,13 @@ def test_previews_uploaded_images(visitor: Visitor, images: Path) -> None:
     page = visitor.open("/data")
     upload(page, images)
     expect(page.get_by_text("images/shades is ready: 60 records.")).to_be_visible()
-    shown = page.get_by_role("region", name="images/shades", exact=True)
-    pictures = shown.get_by_role("img", name=re.compile("Image of class"))
+    details = page.get_by_role("region", name="images/shades", exact=True)
+    pictures = details.get_by_role("img", name=re.compile("Image of class"))
     expect(pictures.first).to_be_visible()
     assert pictures.first.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 8
     page.reload()
     expect(pictures.first).to_be_visible()
-    shown.get_by_role("link", name="Train on it").click()
+    details.get_by_role("link", name="Train on it").click()
     expect(page.get_by_label("Batch size", exact=True)).to_have_value("16")  # 64 exceeds the records
     expect(page.get_by_role("heading", name="Resolved spec")).to_be_visible()
 
@@ -154,7 +154,7 @@ def test_shows_why_upload_is_rejected(visitor: Visitor, tmp_path: Path) -> None:
     page.get_by_role("button", name="Upload").click()
     expect(page.get_by_text("Select a file first.")).to_be_visible()
 
-    visitor.expects(422, "/v1/datasets")
+    visitor.allow_status(422, "/v1/datasets")
     broken = tmp_path / "broken.zip"
     broken.write_bytes(b"no archive")
     upload(page, broken)

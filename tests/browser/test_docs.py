@@ -1,4 +1,4 @@
-"""/docs in a browser. The visitor fails on requests to other hosts and on messages in the console, as on every page."""
+"""/docs in a browser. As on every page, a request to another host or an error in the console fails the test."""
 
 import pytest
 from playwright.sync_api import expect
@@ -10,9 +10,9 @@ from tests.browser.visitor import Stage
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_docs_show_every_operation(visit: Visit, stage: Stage, scheme: str) -> None:
     paths = stage.client.get("/openapi.json").json()["paths"]
-    shown = sum(len(operation["tags"]) for path in paths.values() for operation in path.values())
+    operations = sum(len(operation["tags"]) for path in paths.values() for operation in path.values())
     page = visit(scheme=scheme).open("/docs")
-    expect(page.locator(".opblock")).to_have_count(shown)
+    expect(page.locator(".opblock")).to_have_count(operations)
 
 
 def test_requests_are_sent_with_the_key(visit: Visit, stage: Stage) -> None:
@@ -23,6 +23,6 @@ def test_requests_are_sent_with_the_key(visit: Visit, stage: Stage) -> None:
     page.get_by_role("button", name="Apply credentials").click()
     page.locator(".btn-done").click()
     page.get_by_role("button", name="Try it out").click()
-    with page.expect_response("**/v1/me") as answer:
+    with page.expect_response("**/v1/me") as response:
         page.get_by_role("button", name="Execute").click()
-    assert answer.value.json() == {"user": "ada", "is_admin": True}
+    assert response.value.json() == {"user": "ada", "is_admin": True}

@@ -1,4 +1,4 @@
-"""Every page: accessible, at any width, in both color schemes, by keyboard, without other hosts."""
+"""Every page: accessible, usable at any width, in both color schemes and by keyboard, without other hosts."""
 
 import re
 
@@ -34,24 +34,31 @@ DRAWN = """
 @pytest.fixture(scope="module")
 def addresses(stage: Stage, worker: object) -> list[str]:
     """Every page, of a service with a finished comparison and a running job."""
-    compared = stage.client.post("/v1/comparisons", json=comparison("for every page")).json()["id"]
-    until(lambda: stage.client.get(f"/v1/comparisons/{compared}").json()["status"] == "succeeded")
+    comparison_id = stage.client.post("/v1/comparisons", json=comparison("for every page")).json()["id"]
+    until(lambda: stage.client.get(f"/v1/comparisons/{comparison_id}").json()["status"] == "succeeded")
     job = stage.lab.submit(LONG)
     stage.lab.wait_until_training(job)
-    return [*HEADINGS, f"/comparisons/{compared}", f"/jobs/{job}", f"/jobs/{job}?tab=environment", "/jobs/nonsense"]
+    return [
+        *HEADINGS,
+        f"/comparisons/{comparison_id}",
+        f"/jobs/{job}",
+        f"/jobs/{job}?tab=environment",
+        "/jobs/nonsense",
+    ]
 
 
-def drawn(visitor: Visitor, address: str) -> Page:
+def open_drawn(visitor: Visitor, address: str) -> Page:
+    """Open a page and wait until its figures are drawn."""
     page = visitor.open(address)
     until(lambda: page.evaluate(DRAWN))
     return page
 
 
 class TestEmptyStates:
-    """Pages of an empty database; these tests come first in the file."""
+    """Pages of an empty database; these tests run before those that submit jobs."""
 
     @pytest.mark.parametrize(
-        ("address", "says"),
+        ("address", "message"),
         [
             ("/", "No jobs yet"),
             ("/jobs", "No jobs yet"),
@@ -61,15 +68,15 @@ class TestEmptyStates:
             ("/data", "No uploaded data sets yet"),
         ],
     )
-    def test_shows_empty_state(self, visitor: Visitor, address: str, says: str) -> None:
+    def test_shows_empty_state(self, visitor: Visitor, address: str, message: str) -> None:
         page = visitor.open(address)
-        expect(page.get_by_text(says)).to_be_visible()
+        expect(page.get_by_text(message)).to_be_visible()
 
 
 class TestNotFound:
     @pytest.mark.parametrize("kind", ["jobs", "comparisons"])
     def test_unknown_id_shows_not_found(self, visitor: Visitor, kind: str) -> None:
-        visitor.expects(404, f"/v1/{kind}/{UNKNOWN_ID}")
+        visitor.allow_status(404, f"/v1/{kind}/{UNKNOWN_ID}")
         page = visitor.open(f"/{kind}/{UNKNOWN_ID}")
         expect(page.get_by_role("alert")).to_contain_text(UNKNOWN_ID)
 
@@ -82,14 +89,14 @@ class TestNotFound:
 
 class TestSecurity:
     def test_content_security_policy_allows_own_files_only(self, stage: Stage) -> None:
-        answer = httpx2.get(f"{stage.url}/", trust_env=False)
-        parts = dict(part.strip().split(" ", 1) for part in answer.headers["Content-Security-Policy"].split(";"))
-        assert parts["default-src"] == "'none'"
-        assert parts["script-src"] == "'self'"
-        assert "unsafe" not in answer.headers["Content-Security-Policy"]
-        assert parts["frame-ancestors"] == "'none'"
-        assert not re.search(r"<style|\bstyle=|\bon\w+=|<script(?![^>]*\bsrc=)", answer.text)
-        assert re.findall(r"(?:src|href)=\"(?!/|#)", answer.text) == []
+        response = httpx2.get(f"{stage.url}/", trust_env=False)
+        directives = dict(part.strip().split(" ", 1) for part in response.headers["Content-Security-Policy"].split(";"))
+        assert directives["default-src"] == "'none'"
+        assert directives["script-src"] == "'self'"
+        assert "unsafe" not in response.headers["Content-Security-Policy"]
+        assert directives["frame-ancestors"] == "'none'"
+        assert not re.search(r"<style|\bstyle=|\bon\w+=|<script(?![^>]*\bsrc=)", response.text)
+        assert re.findall(r"(?:src|href)=\"(?!/|#)", response.text) == []
 
 
 class TestKeyboard:
@@ -121,9 +128,8 @@ class TestKeyboard:
         expect(page.get_by_role("heading", name="Comparisons", exact=True)).to_be_visible()
 
     def test_arrow_keys_select_tabs(self, visitor: Visitor, addresses: list[str]) -> None:
-        page = visitor.open(
-            next(one for one in addresses if one.startswith("/jobs/") and one[-1] != "w" and "?" not in one)
-        )
+        job_page = re.compile(r"/jobs/[0-9a-f-]{36}")
+        page = visitor.open(next(address for address in addresses if job_page.fullmatch(address)))
         page.get_by_role("tab", name="Curves").focus()
         page.keyboard.press("ArrowRight")
         expect(page.get_by_role("tab", name="Spec")).to_be_focused()
@@ -137,41 +143,41 @@ class TestKeyboard:
         first = page.get_by_role("checkbox", name=re.compile("Select job")).first
         box = page.get_by_label(first.get_attribute("aria-label") or "", exact=True)
         box.focus()
-        new = stage.client.post("/v1/jobs", json=JOB).json()["id"]
-        expect(page.get_by_label(f"Select job {new[-8:]}")).to_be_visible()  # the list was redrawn
+        new_job = stage.client.post("/v1/jobs", json=JOB).json()["id"]
+        expect(page.get_by_label(f"Select job {new_job[-8:]}")).to_be_visible()  # the list was redrawn
         expect(box).to_be_focused()
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 400), ("dark", 1600)])
 def test_pages_pass_axe(visit: Visit, addresses: list[str], scheme: str, width: int) -> None:
     visitor = visit(scheme=scheme, width=width)
-    stranger = visit(key=None, scheme=scheme, width=width)
-    grave: list[str] = []
-    for who, address in [(stranger, "/"), *((visitor, address) for address in addresses)]:
-        page = drawn(who, address)
+    signed_out = visit(key=None, scheme=scheme, width=width)
+    severe: list[str] = []
+    for user, address in [(signed_out, "/"), *((visitor, address) for address in addresses)]:
+        page = open_drawn(user, address)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address
-        grave += violations(page, address)
-    ground, ink = page.evaluate(
+        severe += violations(page, address)
+    background, foreground = page.evaluate(
         "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
     )
-    assert (brightness(ground) < brightness(ink)) == (scheme == "dark")
-    assert not grave, "\n".join(grave)
+    assert (brightness(background) < brightness(foreground)) == (scheme == "dark")
+    assert not severe, "\n".join(severe)
     page.get_by_role("navigation", name="Pages").get_by_role("link", name="Keys").click()
     expect(page.get_by_role("heading", name="Keys")).to_be_visible()
 
 
 def violations(page: Page, address: str) -> list[str]:
-    """Serious and critical violations that axe finds; the others are printed."""
-    grave = []
-    for found in Axe().run(page, options=RULES).response["violations"]:
+    """Return the serious and critical violations that axe reports; print all of them."""
+    severe = []
+    for violation in Axe().run(page, options=RULES).response["violations"]:
         nodes = "; ".join(
-            f"{node['target']} {node['any'][0]['message'] if node['any'] else ''}" for node in found["nodes"][:3]
+            f"{node['target']} {node['any'][0]['message'] if node['any'] else ''}" for node in violation["nodes"][:3]
         )
-        line = f"{address}: {found['impact']}: {found['id']}: {nodes}"
+        line = f"{address}: {violation['impact']}: {violation['id']}: {nodes}"
         print(line)
-        if found["impact"] in ("serious", "critical"):
-            grave.append(line)
-    return grave
+        if violation["impact"] in ("serious", "critical"):
+            severe.append(line)
+    return severe
 
 
 def brightness(color: str) -> int:

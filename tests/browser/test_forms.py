@@ -1,4 +1,4 @@
-"""The forms for jobs and comparisons, without a worker: the request is what the form shows, and is sent once."""
+"""The forms for jobs and comparisons, without a worker: each sends the request that it shows, and sends it once."""
 
 import json
 import re
@@ -17,28 +17,28 @@ COMPARISON_PAGE = re.compile(r"/comparisons/[0-9a-f-]{36}$")
 
 def request(page: Page) -> dict[str, object]:
     """The request shown beside the form."""
-    shown: dict[str, object] = json.loads(page.locator(".beside details pre").text_content() or "")
-    return shown
+    body: dict[str, object] = json.loads(page.locator(".beside details pre").text_content() or "")
+    return body
 
 
-def opened(visitor: Visitor, form: str, **spec: object) -> Page:
-    """The form, filled in from its address, with its plan."""
+def open_form(visitor: Visitor, form: str, **spec: object) -> Page:
+    """Open the form, filled in from the query, and wait for its plan."""
     page = visitor.open(f"/{form}/new" + (f"?spec={quote(json.dumps(spec))}" if spec else ""))
     expect(page.locator(".beside pre").last).to_be_attached()
     return page
 
 
-def lose_the_answer(route: Route) -> None:
-    """Deliver the request and drop its answer."""
+def drop_response(route: Route) -> None:
+    """Deliver the request and drop the response."""
     route.fetch()
     route.abort()
 
 
 @pytest.mark.parametrize("form", ["jobs", "comparisons"])
-def test_retry_after_lost_answer_creates_one(visitor: Visitor, stage: Stage, form: str) -> None:
+def test_retry_after_lost_response_creates_one(visitor: Visitor, stage: Stage, form: str) -> None:
     before = len(stage.client.get(f"/v1/{form}").json()["data"])
-    page = opened(visitor, form)
-    page.route(re.compile(rf"/v1/{form}$"), lose_the_answer, times=1)
+    page = open_form(visitor, form)
+    page.route(re.compile(rf"/v1/{form}$"), drop_response, times=1)
     button = page.locator(".beside button.primary")
     with visitor.without_the_api():
         button.click()
@@ -49,28 +49,28 @@ def test_retry_after_lost_answer_creates_one(visitor: Visitor, stage: Stage, for
 
 
 @pytest.mark.parametrize("typed", ["0x10", "Infinity", "1,5", "ten", "1e999"])
-def test_rejects_text_that_is_no_decimal_number(visitor: Visitor, typed: str) -> None:
-    page = opened(visitor, "jobs", **JOB)
-    visitor.expects(422, "/v1/jobs")
+def test_rejects_text_that_is_not_a_decimal_number(visitor: Visitor, typed: str) -> None:
+    page = open_form(visitor, "jobs", **JOB)
+    visitor.allow_status(422, "/v1/jobs")
     field = page.get_by_label("Learning rate", exact=True)
     field.fill(typed)
     expect(field).to_have_accessible_description(re.compile("input should be a valid number"))
 
 
 def test_variation_keeps_empty_lists_tags_and_limits(visitor: Visitor, stage: Stage) -> None:
-    beside = {"priority": 3, "time_limit_seconds": 60.0, "memory_limit_bytes": 2**30, "max_failures": 2}
-    linear = JOB | {"model": {"name": "mlp", "params": {"hidden": []}}} | beside
+    limits = {"priority": 3, "time_limit_seconds": 60.0, "memory_limit_bytes": 2**30, "max_failures": 2}
+    linear = JOB | {"model": {"name": "mlp", "params": {"hidden": []}}} | limits
     job_id = stage.lab.submit(linear, tags={"a": "b:c"})
     page = visitor.open(f"/jobs/new?from={job_id}")
     expect(page.locator(".beside pre").first).to_be_visible()
-    asked = request(page)
-    assert asked["model"]["params"]["hidden"] == []
-    assert asked["tags"] == {"a": "b:c"}
-    assert {name: asked[name] for name in beside} == beside
+    body = request(page)
+    assert body["model"]["params"]["hidden"] == []
+    assert body["tags"] == {"a": "b:c"}
+    assert {name: body[name] for name in limits} == limits
 
 
 def test_keeps_deleted_data_set_and_marks_it_invalid(visitor: Visitor) -> None:
-    visitor.expects(422, "/v1/jobs")
+    visitor.allow_status(422, "/v1/jobs")
     page = visitor.open("/jobs/new?spec=" + quote(json.dumps(JOB | {"dataset": "images/gone"})))
     field = page.get_by_label("Data set", exact=True)
     expect(field).to_have_value("images/gone")
@@ -78,8 +78,8 @@ def test_keeps_deleted_data_set_and_marks_it_invalid(visitor: Visitor) -> None:
 
 
 def test_explains_invalid_tags(visitor: Visitor) -> None:
-    visitor.expects(422, "/v1/jobs")
-    page = opened(visitor, "jobs", **JOB)
+    visitor.allow_status(422, "/v1/jobs")
+    page = open_form(visitor, "jobs", **JOB)
     field = page.get_by_label("Tags", exact=True)
     field.fill("first")
     expect(field).to_have_accessible_description(re.compile("first needs a value, such as first:a"))
@@ -92,8 +92,8 @@ def test_explains_invalid_tags(visitor: Visitor) -> None:
 class TestTunedParameters:
     @pytest.fixture
     def page(self, visitor: Visitor) -> Page:
-        visitor.expects(422, "/v1/comparisons")  # incomplete input is invalid
-        return opened(visitor, "comparisons")
+        visitor.allow_status(422, "/v1/comparisons")  # incomplete input is invalid
+        return open_form(visitor, "comparisons")
 
     @pytest.fixture
     def card(self, page: Page) -> Locator:
@@ -101,7 +101,7 @@ class TestTunedParameters:
 
     @staticmethod
     def tuned(card: Locator) -> list[str]:
-        return [one.input_value() for one in card.get_by_label("Tuned parameter", exact=True).all()]
+        return [choice.input_value() for choice in card.get_by_label("Tuned parameter", exact=True).all()]
 
     def test_disables_fixed_value_of_tuned_parameter(self, page: Page, card: Locator) -> None:
         rate = card.get_by_label("Learning rate", exact=True)
@@ -111,9 +111,9 @@ class TestTunedParameters:
         expect(page.locator(".beside details pre")).to_contain_text('"lr": 0.5')
 
     def test_offers_each_parameter_once(self, card: Locator) -> None:
-        more = card.get_by_role("button", name="Tune a parameter")
-        while more.is_visible():
-            more.click()
+        add_parameter = card.get_by_role("button", name="Tune a parameter")
+        while add_parameter.is_visible():
+            add_parameter.click()
         names = self.tuned(card)
         assert len(names) > 3
         assert len(set(names)) == len(names)
@@ -129,16 +129,15 @@ class TestTunedParameters:
         assert "eps" not in options
 
     def test_fills_in_values_of_categorical_parameter(self, page: Page, card: Locator) -> None:
-        more = card.get_by_role("button", name="Tune a parameter")
+        add_parameter = card.get_by_role("button", name="Tune a parameter")
         while "collision" not in self.tuned(card):
-            more.click()
-        assert card.get_by_label("Values", exact=True).nth(self.tuned(card).index("collision")).input_value() == (
-            "soft, hard, none"
-        )
+            add_parameter.click()
+        values = card.get_by_label("Values", exact=True).nth(self.tuned(card).index("collision"))
+        assert values.input_value() == "soft, hard, none"
         expect(card.get_by_label("Collision", exact=True)).to_be_disabled()
 
-    def test_keeps_unknown_parameter_of_address(self, visitor: Visitor) -> None:
-        visitor.expects(422, "/v1/comparisons")
+    def test_keeps_unknown_parameter_in_query(self, visitor: Visitor) -> None:
+        visitor.allow_status(422, "/v1/comparisons")
         adam = {"name": "adam", "space": {"speed": {"choice": [1, 2]}}}
         page = visitor.open(
             f"/comparisons/new?spec={quote(json.dumps({'optimizers': [adam, 'ko'], 'tuning': {'trials': 2}}))}"
@@ -146,7 +145,7 @@ class TestTunedParameters:
         expect(page.get_by_label("Values", exact=True).first).to_have_attribute("aria-invalid", "true")
         assert self.tuned(page.locator(".card").filter(has_text="Optimizer 1")) == ["speed"]
 
-    def test_shows_invalid_values_at_their_row(self, card: Locator) -> None:
+    def test_shows_error_at_row_of_invalid_values(self, card: Locator) -> None:
         values = card.get_by_label("Values", exact=True)
         values.fill("0.1, 0.01")
         expect(values).to_have_accessible_description(re.compile("the first value must be less than the second"))
@@ -165,21 +164,21 @@ class TestTunedParameters:
     ],
 )
 def test_opens_form_with_invalid_spec_in_query(visitor: Visitor, spec: str) -> None:
-    visitor.expects(422, "/v1/comparisons")
+    visitor.allow_status(422, "/v1/comparisons")
     page = visitor.open(f"/comparisons/new?spec={quote(spec)}")
     expect(page.get_by_label("Optimizer", exact=True)).to_have_count(2)
     expect(page.locator(".beside h2")).to_be_visible()
 
 
 def test_unreadable_spec_offers_page_without_query(visitor: Visitor) -> None:
-    visitor.forgives("TypeError")
+    visitor.allow_message("TypeError")
     page = visitor.open('/comparisons/new?spec={"tasks":[null]}')
     page.get_by_role("link", name="Open the page without its query").click()
     expect(page.locator(".beside").get_by_role("heading", name="Plan", exact=True)).to_be_visible()
 
 
 def test_unknown_address_links_to_overview(visitor: Visitor) -> None:
-    visitor.expects(404, "/nonsense")
+    visitor.allow_status(404, "/nonsense")
     page = visitor.open("/nonsense")
     expect(page.get_by_role("heading", name="Page not found")).to_be_visible()
     page.get_by_role("link", name="Go to the overview").click()
@@ -187,14 +186,14 @@ def test_unknown_address_links_to_overview(visitor: Visitor) -> None:
 
 
 def test_unknown_job_links_to_overview(visitor: Visitor) -> None:
-    visitor.expects(404, "/v1/jobs/")
+    visitor.allow_status(404, "/v1/jobs/")
     page = visitor.open("/jobs/00000000-0000-7000-8000-000000000000")
     expect(page.get_by_role("alert")).to_contain_text("not found")
     page.get_by_role("link", name="Go to the overview").click()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
 
 
-def test_announces_slow_answer(visitor: Visitor) -> None:
+def test_announces_slow_response(visitor: Visitor) -> None:
     page = visitor.page
     page.clock.install()
     held: list[Route] = []

@@ -14,14 +14,14 @@ def sign_in(visitor: Visitor, key: str) -> None:
 
 
 class TestSignIn:
-    def test_asks_once_and_never_shows_key(self, visit: Visit, stage: Stage) -> None:
+    def test_asks_for_key_once_and_never_shows_it(self, visit: Visit, stage: Stage) -> None:
         visitor = visit(key=None)
         page = visitor.open()
         expect(page.get_by_role("heading", name="Sign in to kotrain")).to_be_visible()
         expect(page.get_by_label("API key")).to_be_focused()
         expect(page.get_by_role("navigation", name="Pages").get_by_role("link")).to_have_count(0)
 
-        visitor.expects(401, "/v1/me")
+        visitor.allow_status(401, "/v1/me")
         sign_in(visitor, "kt_of-another-kotrain")
         expect(page.get_by_role("alert")).to_contain_text("Unknown key")
         expect(page.get_by_label("API key")).to_have_attribute("aria-invalid", "true")
@@ -35,7 +35,7 @@ class TestSignIn:
         expect(page.get_by_role("heading", name="Overview")).to_be_visible()
         assert page.url == f"{stage.url}/"
 
-    def test_opens_requested_address_after_sign_in(self, visit: Visit, stage: Stage) -> None:
+    def test_opens_requested_page_after_sign_in(self, visit: Visit, stage: Stage) -> None:
         visitor = visit(key=None)
         visitor.open("/leaderboard?metric=test_loss")
         sign_in(visitor, stage.key)
@@ -72,37 +72,37 @@ def test_creates_uses_and_revokes_key(visit: Visit) -> None:
     page = admin.open("/keys")
     page.get_by_label("User", exact=True).fill("grace")
     page.get_by_role("button", name="Create key").click()
-    made = page.get_by_role("status").filter(has_text="Key of grace")
-    expect(made).to_contain_text("cannot be shown again")
-    key = made.locator("code").inner_text()
+    notice = page.get_by_role("status").filter(has_text="Key of grace")
+    expect(notice).to_contain_text("cannot be shown again")
+    key = notice.locator("code").inner_text()
     assert re.fullmatch(r"kt_\S{43}", key)
     page.reload()
     expect(page.get_by_role("rowheader", name="grace")).to_be_visible()
     assert key not in page.content()
 
     user = visit(key=None)
-    theirs = user.open("/keys")
+    user_page = user.open("/keys")
     sign_in(user, key)
     user.key = key
-    expect(theirs.get_by_role("heading", name="Keys")).to_be_visible()
-    expect(theirs.get_by_text("An administrator creates new ones")).to_be_visible()
-    expect(theirs.get_by_role("row")).to_have_count(2)  # the head and one key
-    expect(theirs.get_by_role("button", name="Create key")).to_have_count(0)
+    expect(user_page.get_by_role("heading", name="Keys")).to_be_visible()
+    expect(user_page.get_by_text("An administrator creates new ones")).to_be_visible()
+    expect(user_page.get_by_role("row")).to_have_count(2)  # the head and one key
+    expect(user_page.get_by_role("button", name="Create key")).to_have_count(0)
 
-    take = page.get_by_role("row", name=re.compile("grace")).get_by_role("button")
-    take.click()
-    expect(take).to_have_text("Click again to revoke")
-    take.click()
+    revoke = page.get_by_role("row", name=re.compile("grace")).get_by_role("button")
+    revoke.click()
+    expect(revoke).to_have_text("Click again to revoke")
+    revoke.click()
     expect(page.get_by_text("revoked")).to_be_visible()
-    user.expects(401, "/v1/")
-    theirs.get_by_role("link", name="Jobs").click()
-    expect(theirs.get_by_role("heading", name="Sign in to kotrain")).to_be_visible()
-    expect(theirs.get_by_role("alert")).not_to_be_empty()
+    user.allow_status(401, "/v1/")
+    user_page.get_by_role("link", name="Jobs").click()
+    expect(user_page.get_by_role("heading", name="Sign in to kotrain")).to_be_visible()
+    expect(user_page.get_by_role("alert")).not_to_be_empty()
 
 
 def test_shows_error_for_invalid_user_name(visitor: Visitor) -> None:
     page = visitor.open("/keys")
-    visitor.expects(422, "/v1/keys")
+    visitor.allow_status(422, "/v1/keys")
     page.get_by_label("User", exact=True).fill("a,b")
     page.get_by_role("button", name="Create key").click()
     field = page.get_by_label("User", exact=True)

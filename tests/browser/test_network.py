@@ -1,4 +1,4 @@
-"""Late and lost answers: pages drop the former and repeat the requests of the latter."""
+"""Late and lost responses: pages drop the former and repeat the requests of the latter."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -14,14 +14,14 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("worker")
 __all__ = ["ended"]  # a fixture
-MOST_EVENTS = 2  # of a stream after the job's end; more requests than that are retries
-NEW = [{"name": "adam", "params": {"lr": 0.02}}, {"name": "sgd", "params": {"lr": 0.02}}]
-AXIS = "plot => plot.layout?.yaxis?.title?.text"
+MAX_EVENTS = 2  # of a stream after the job's end; more requests are retries
+OTHER_OPTIMIZERS = [{"name": "adam", "params": {"lr": 0.02}}, {"name": "sgd", "params": {"lr": 0.02}}]
+Y_TITLE = "plot => plot.layout?.yaxis?.title?.text"
 
 
 @contextmanager
-def late(page: Page, pattern: str) -> Iterator[None]:
-    """Hold the answers to matching requests until the block ends; the page has had time to use them afterwards."""
+def delayed(page: Page, pattern: str) -> Iterator[None]:
+    """Hold matching requests until the block ends, then give the page time to use the late responses."""
     held: list[Route] = []
     page.route(pattern, lambda route: held.append(route))
     yield
@@ -34,22 +34,24 @@ def late(page: Page, pattern: str) -> Iterator[None]:
 
 
 @contextmanager
-def away(visitor: Visitor, path: str, after: int = 0) -> Iterator[Callable[[], int]]:
-    """Answer matching requests after the first `after` with 503; the block gets a function that counts them."""
-    visitor.expects(503, path.partition("?")[0])
+def unavailable(visitor: Visitor, path: str, after: int = 0) -> Iterator[Callable[[], int]]:
+    """Answer matching requests after the first `after` with 503; yield a function that counts these."""
+    visitor.allow_status(503, path.partition("?")[0])
     refused: list[str] = []
-    answered: list[str] = []
+    served: list[str] = []
 
     def refuse(route: Route) -> None:
-        if len(answered) < after:
-            answered.append(route.request.url)
+        if len(served) < after:
+            served.append(route.request.url)
             route.continue_()
             return
         refused.append(route.request.url)
-        route.fulfill(status=503, content_type="application/problem+json", body='{"title": "The database is away."}')
+        route.fulfill(
+            status=503, content_type="application/problem+json", body='{"title": "The database is unavailable."}'
+        )
 
     def count() -> int:
-        visitor.settle()  # the browser tells of calls only while it is spoken to
+        visitor.wait_for_messages()  # Playwright handles requests only during calls
         return len(refused)
 
     visitor.page.route(f"**{path}", refuse)
@@ -62,14 +64,14 @@ def plot(page: Page, title: str) -> Locator:
     return figure.locator(".plot")
 
 
-class TestLateAnswers:
+class TestLateResponses:
     @pytest.mark.usefixtures("ended")
     def test_drops_late_leaderboard(self, visitor: Visitor) -> None:
         page = visitor.open("/leaderboard")
         board = page.get_by_role("table").filter(has_text="sgd")
         expect(board).to_contain_text("%")
         by_accuracy = board.inner_text()
-        with late(page, "**/v1/leaderboard?*metric=val_loss*"):
+        with delayed(page, "**/v1/leaderboard?*metric=val_loss*"):
             page.get_by_label("Metric").select_option("val_loss")
             page.get_by_label("Metric").select_option("test_accuracy")
             expect(board).to_contain_text("%")
@@ -78,54 +80,56 @@ class TestLateAnswers:
     def test_drops_late_curves(self, visitor: Visitor, ended: str) -> None:
         page = visitor.open(f"/comparisons/{ended}")
         curves = plot(page, "Curves")
-        until(lambda: curves.evaluate(AXIS) == "validation accuracy, %")
-        with late(page, "**/curves?*metric=train_loss*"):
+        until(lambda: curves.evaluate(Y_TITLE) == "validation accuracy, %")
+        with delayed(page, "**/curves?*metric=train_loss*"):
             page.get_by_label("Metric of the curves").select_option("train_loss")
             page.get_by_label("Metric of the curves").select_option("val_loss")
-            until(lambda: curves.evaluate(AXIS) == "validation loss")
-        assert curves.evaluate(AXIS) == "validation loss"
+            until(lambda: curves.evaluate(Y_TITLE) == "validation loss")
+        assert curves.evaluate(Y_TITLE) == "validation loss"
 
 
-class TestLostAnswers:
+class TestLostResponses:
     def test_retries_last_fetch_of_job(self, visitor: Visitor, stage: Stage) -> None:
         job = stage.lab.submit(LONG)
         page = visitor.open(f"/jobs/{job}")
         chip = page.locator(".head .chip").first
         expect(chip).to_contain_text("running")
         expect(page.locator(".head .live")).to_have_text("live")
-        with away(visitor, f"/v1/jobs/{job}") as refusals:
+        with unavailable(visitor, f"/v1/jobs/{job}") as refusals:
             stage.client.post(f"/v1/jobs/{job}/cancel")
             stage.lab.ended(job)
-            at_its_end = refusals()
-            until(lambda: refusals() > at_its_end + MOST_EVENTS)
+            refusals_at_end = refusals()
+            until(lambda: refusals() > refusals_at_end + MAX_EVENTS)
             expect(chip).to_contain_text("running")
         expect(chip).to_contain_text("cancelled")
         expect(page.get_by_text("kotrain is not responding.")).to_be_hidden()
         expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
 
     def test_retries_last_fetch_of_comparison(self, visitor: Visitor, stage: Stage) -> None:
-        compared = stage.client.post("/v1/comparisons", json=comparison("lost", optimizers=NEW)).json()["id"]
-        with away(visitor, f"/v1/comparisons/{compared}", after=1) as refusals:
-            page = visitor.open(f"/comparisons/{compared}")
+        comparison_id = stage.client.post(
+            "/v1/comparisons", json=comparison("lost", optimizers=OTHER_OPTIMIZERS)
+        ).json()["id"]
+        with unavailable(visitor, f"/v1/comparisons/{comparison_id}", after=1) as refusals:
+            page = visitor.open(f"/comparisons/{comparison_id}")
             chip = page.locator(".head .chip")
             expect(chip).to_contain_text("running")
-            until(lambda: stage.client.get(f"/v1/comparisons/{compared}").json()["status"] == "succeeded")
-            at_its_end = refusals()
-            until(lambda: refusals() > at_its_end + MOST_EVENTS)
+            until(lambda: stage.client.get(f"/v1/comparisons/{comparison_id}").json()["status"] == "succeeded")
+            refusals_at_end = refusals()
+            until(lambda: refusals() > refusals_at_end + MAX_EVENTS)
             expect(chip).to_contain_text("running")
         expect(chip).to_contain_text("succeeded")
 
     def test_retries_curves(self, visitor: Visitor, ended: str) -> None:
-        with away(visitor, f"/v1/comparisons/{ended}/curves?*") as refusals:
+        with unavailable(visitor, f"/v1/comparisons/{ended}/curves?*") as refusals:
             page = visitor.open(f"/comparisons/{ended}")
-            until(lambda: refusals() > 3)  # three figures ask
+            until(lambda: refusals() > 3)  # three figures request them
         until(lambda: visitor.figures().get("Curves"))
         expect(plot(page, "Scores of runs").locator("svg").first).to_be_visible()
 
     def test_retries_plotly(self, visitor: Visitor, stage: Stage) -> None:
         job = stage.lab.submit(JOB)
         stage.lab.ended(job)
-        with away(visitor, "/dashboard/plotly.js"):
+        with unavailable(visitor, "/dashboard/plotly.js"):
             page = visitor.open(f"/jobs/{job}")
             expect(plot(page, "Loss")).to_contain_text("Plotly could not be loaded")
         expect(plot(page, "Loss").locator("svg").first).to_be_visible()
@@ -144,7 +148,9 @@ class TestLostAnswers:
             lambda route: route.fulfill(content_type="text/event-stream", body=f"event: status\ndata: {data}\n\n"),
             times=3,
         )
-        with page.expect_response(lambda answer: "/events" in answer.url and answer.headers.get("server") == "uvicorn"):
+        with page.expect_response(
+            lambda response: "/events" in response.url and response.headers.get("server") == "uvicorn"
+        ):
             visitor.open(f"/jobs/{job}?tab=log")
         log = page.get_by_role("tabpanel").get_by_role("listitem")
         expect(log.filter(has_text="cancelled")).to_have_count(1)

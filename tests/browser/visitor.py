@@ -1,4 +1,4 @@
-"""A browser on the dashboard, and the API process that serves it."""
+"""A browser that visits the dashboard, and the API process that serves it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.acceptance.lab import Lab
 from tests.forked import Forked
 from tests.waiting import until
 
-AWAY = (
+CONNECTION_ERRORS = (
     "net::ERR_FAILED",
     "net::ERR_CONNECTION_REFUSED",
     "net::ERR_INCOMPLETE_CHUNKED_ENCODING",
@@ -26,7 +26,7 @@ AWAY = (
 FIGURES = """
 () => Object.fromEntries([...document.querySelectorAll('figure.chart')].map(figure => [
   figure.querySelector('h3').textContent,
-  (figure.querySelector('.plot').data ?? []).map(one => ({name: one.name, x: [...one.x], y: [...one.y]}))]))
+  (figure.querySelector('.plot').data ?? []).map(({name, x, y}) => ({name, x: [...x], y: [...y]}))]))
 """
 
 
@@ -50,10 +50,10 @@ class Api:
             stdout=self._log,
             stderr=self._log,
         )
-        until(lambda: self._answers() or self.process.poll() is not None)
+        until(lambda: self._is_ready() or self.process.poll() is not None)
         assert self.process.poll() is None, self.log()
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         try:
             return httpx2.get(f"{self.url}/healthz", trust_env=False).is_success
         except httpx2.TransportError:
@@ -92,10 +92,10 @@ class Stage:
 
 @dataclass
 class Visitor:
-    """A browser with a profile of its own, its requests, and the errors it logged.
+    """A browser with its own profile, the URLs it requested, and the errors it logged.
 
     Args:
-        key: stored by an earlier visit; None for a first visit.
+        key: in the local storage from an earlier visit; None for a first visit.
     """
 
     browser: Browser
@@ -104,54 +104,54 @@ class Visitor:
     width: int = 1280
     scheme: str = "light"
     errors: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-    _refusals: list[tuple[int, str]] = field(default_factory=list)
-    _forgiven: list[str] = field(default_factory=list)
-    _may_be_away: bool = False
+    requests: list[str] = field(default_factory=list)
+    _allowed_statuses: list[tuple[int, str]] = field(default_factory=list)
+    _allowed_texts: list[str] = field(default_factory=list)
+    _is_api_down: bool = False
 
     def __post_init__(self) -> None:
-        kept = [{"name": "kotrain.key", "value": self.key}] if self.key else []
+        storage = [{"name": "kotrain.key", "value": self.key}] if self.key else []
         self.context = self.browser.new_context(
             viewport={"width": self.width, "height": 900},
             color_scheme=self.scheme,  # type: ignore[arg-type]
-            storage_state={"cookies": [], "origins": [{"origin": self.url, "localStorage": kept}]},  # type: ignore[typeddict-item]
+            storage_state={"cookies": [], "origins": [{"origin": self.url, "localStorage": storage}]},  # type: ignore[typeddict-item]
         )
         self.context.set_default_timeout(20_000)
-        self.context.on("console", self._hear)
+        self.context.on("console", self._on_console)
         self.context.on("weberror", lambda error: self.errors.append(str(error.error)))
-        self.context.on("request", lambda request: self.asked.append(request.url))
+        self.context.on("request", lambda request: self.requests.append(request.url))
         self.page: Page = self.context.new_page()
 
-    def _hear(self, message: ConsoleMessage) -> None:
+    def _on_console(self, message: ConsoleMessage) -> None:
         if message.type not in ("error", "warning"):
             return
-        where = message.location["url"].removeprefix(self.url)
-        if self._may_be_away and any(text in message.text for text in AWAY):
+        address, text = message.location["url"].removeprefix(self.url), message.text
+        if self._is_api_down and any(error in text for error in CONNECTION_ERRORS):
             return
-        if any(text in message.text for text in self._forgiven):
+        if any(allowed in text for allowed in self._allowed_texts):
             return
-        if any(f"status of {status} " in message.text and where.startswith(path) for status, path in self._refusals):
+        if any(f"status of {status} " in text and address.startswith(path) for status, path in self._allowed_statuses):
             return
-        self.errors.append(f"{message.type} at {where}: {message.text}")
+        self.errors.append(f"{message.type} at {address}: {text}")
 
-    def forgives(self, text: str) -> None:
+    def allow_message(self, text: str) -> None:
         """Allow this text in the console: the test provokes it."""
-        self._forgiven.append(text)
+        self._allowed_texts.append(text)
 
-    def expects(self, status: int, path: str) -> None:
+    def allow_status(self, status: int, path: str) -> None:
         """Allow this status for requests below `path`: the test provokes it."""
-        self._refusals.append((status, path))
+        self._allowed_statuses.append((status, path))
 
     @contextmanager
     def without_the_api(self) -> Iterator[None]:
         """Allow connection errors in the console within the block."""
-        self._may_be_away = True
+        self._is_api_down = True
         yield
-        self.settle()
-        self._may_be_away = False
+        self.wait_for_messages()
+        self._is_api_down = False
 
-    def settle(self) -> None:
-        """Wait until pending messages of the browser have arrived."""
+    def wait_for_messages(self) -> None:
+        """Wait until the browser's pending events have arrived."""
         self.page.evaluate("() => 1")
 
     def open(self, address: str = "/") -> Page:
@@ -160,14 +160,14 @@ class Visitor:
 
     def figures(self) -> dict[str, list[dict[str, Any]]]:
         """The plotted traces of each figure, by its title."""
-        found: dict[str, list[dict[str, Any]]] = self.page.evaluate(FIGURES)
-        return found
+        figures: dict[str, list[dict[str, Any]]] = self.page.evaluate(FIGURES)
+        return figures
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Close the browser; fail if it logged errors, requested another host, or shows the key."""
-        self.settle()
-        hosts = [url for url in self.asked if not url.startswith((f"{self.url}/", f"blob:{self.url}/", "data:"))]
-        keys = [text for text in (*self.asked, self.page.url, self.page.content()) if self.key and self.key in text]
+        self.wait_for_messages()
+        hosts = [url for url in self.requests if not url.startswith((f"{self.url}/", f"blob:{self.url}/", "data:"))]
+        keys = [text for text in (*self.requests, self.page.url, self.page.content()) if self.key and self.key in text]
         self.context.close()
         assert not self.errors, self.errors
         assert not hosts, hosts

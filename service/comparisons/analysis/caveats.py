@@ -9,22 +9,24 @@ from service.comparisons.analysis.tuning import failed
 from service.comparisons.answers import TuningView
 from service.comparisons.design.plan import Plan
 from service.comparisons.design.runs import CellRun
-from service.specs.metric_text import Measure, listed
+from service.specs.metric_text import Measure, listed, many
 
 
 def caveats(plan: Plan, task: int, groups: Sequence[Group[CellRun]], tuned: Sequence[TuningView]) -> Iterator[str]:
     """On diverged runs with a declared score, tuning and splits. `groups` are in the order of the plan."""
     yield from _scored(plan, task, groups)
     yield _tuning(plan)
-    if failures := [f"{count} of {len(view.trials)} of {view.label}" for view in tuned if (count := failed(view))]:
+    if failures := [
+        f"{count} of the {len(view.trials)} trials of {view.label}" for view in tuned if (count := failed(view))
+    ]:
         yield f"Tuning was not equal, because trials failed: {listed(failures, most=None)}."
-    if edges := [f"{listed(view.at_edge, most=None)} of {view.label}" for view in tuned if view.at_edge]:
-        yield f"The best value is at an end of its range, so a wider range may help: {listed(edges, most=None)}."
-    splits = max((len(group.values) for group in groups), default=0)
+    if edges := [f"{view.label} ({', '.join(view.at_edge)})" for view in tuned if view.at_edge]:
+        yield (f"Chosen values are at the edge of their range for {listed(edges, most=None)}; a wider range may help.")
+    splits = many(max((len(group.values) for group in groups), default=0), "split")
     yield {
-        "all": f"This holds over {splits} splits of the data.",
-        "validation": f"This holds over {splits} splits into training and validation data, on one test set.",
-        "nothing": "This holds on this split of the data.",
+        "all": f"The result refers to {splits} of the data.",
+        "validation": f"The result refers to {splits} into training and validation data, with one test set.",
+        "nothing": "The result refers to this one split of the data.",
     }[plan.resplits(task) if "split" in plan.vary else "nothing"]
 
 
@@ -44,12 +46,12 @@ def _scored(plan: Plan, task: int, groups: Sequence[Group[CellRun]]) -> Iterator
 def _tuning(plan: Plan) -> str:
     untuned = [optimizer.label for optimizer in plan.optimizers if not optimizer.is_tuned]
     if plan.tuning is None:
-        return "Parameters were given, not tuned."
+        return "Parameters were fixed in the request, not tuned."
     sizes = {optimizer.label: len(optimizer.trials) for optimizer in plan.optimizers if optimizer.is_tuned}
     if len(set(sizes.values())) == 1:
         trials = next(iter(sizes.values()))
-        text = f"Parameters were chosen on validation data, with {trials} trial{'s' * (trials != 1)} for each optimizer"
+        text = f"Parameters were chosen on validation data, with {many(trials, 'trial')} for each optimizer"
     else:
-        of_each = ", ".join(f"{label} {size}" for label, size in sizes.items())
+        of_each = ", ".join(f"{label}: {size}" for label, size in sizes.items())
         text = f"Parameters were chosen on validation data, with unequal numbers of trials ({of_each})"
-    return text + (f"; those of {listed(untuned, most=None)} were given." if untuned else ".")
+    return text + (f"; those of {listed(untuned, most=None)} were fixed in the request." if untuned else ".")

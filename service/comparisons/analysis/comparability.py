@@ -60,6 +60,7 @@ def _incomparable(runs: Sequence[CellRun], names: Sequence[str]) -> list[tuple[C
         for run in runs:
             if str(run.environment[name]) != usual:
                 value = run.environment[name]
-                why = f"not comparable: its {name.replace('_', ' ')} is {value}, that of most runs {usual}"
+                what = "torch version" if name == "torch" else name.replace("_", " ")
+                why = f"not comparable: its {what} is {value}, but most runs used {usual}"
                 reasons.setdefault(run.cell, (run, why))
     return list(reasons.values())

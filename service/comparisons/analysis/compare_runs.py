@@ -83,9 +83,12 @@ def _caveats(question: Question, ranking: Ranking) -> Iterator[str]:
         return
     if "lr" in question.held_fixed:
         rate = question.held_fixed["lr"]
-        yield f"This holds at learning rate {rate:g}, not tuned for each group, on this split of the data."
+        yield (
+            f"The result refers to learning rate {rate:g}, which was not tuned per group, and to this one split of the "
+            "data."
+        )
     else:
         yield (
             "Each group ran at the learning rate in its label; whether these rates were tuned with equal effort is not "
-            "recorded. This holds on this split of the data."
+            "recorded. The result refers to this one split of the data."
         )

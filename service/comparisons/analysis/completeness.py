@@ -32,11 +32,11 @@ class Obstacle:
 
 
 def blocked_by(plan: Plan, status: ComparisonStatus, ended: int, *, is_complete: bool) -> Obstacle | None:
-    """The obstacle to verdicts on all tasks; None if tests may be read. `ended`: number of reported runs with a result.
+    """The obstacle to verdicts on all tasks; None if tests may be read. `ended`: number of final runs with a result.
 
     A cancelled comparison has no verdict under any stopping rule, because its end may have depended on its results.
     """
-    runs = f"{ended} of {many(len(plan.tasks) * len(plan.optimizers) * len(plan.seeds), 'reported run')}"
+    runs = f"{ended} of {many(len(plan.tasks) * len(plan.optimizers) * len(plan.seeds), 'final run')}"
     if status is ComparisonStatus.CANCELLED:
         return Obstacle(
             f"No verdict: the comparison was cancelled after {runs}.",
@@ -54,8 +54,8 @@ def blocked_by(plan: Plan, status: ComparisonStatus, ended: int, *, is_complete:
     if plan.stopping != "fixed":
         return None
     return Obstacle(
-        f"No verdict yet: {runs} have finished, and the plan tests once, at the end.",
-        "the plan tests once, at the end",
+        f"No verdict yet: {runs} have finished, and the plan has a single test, at the end.",
+        "the plan has a single test, at the end",
     )
 
 
@@ -90,4 +90,4 @@ def _parts(task: TaskResults, runs: Sequence[CellRun]) -> Iterator[str]:
 
 
 def _reason(run: CellRun) -> str:
-    return run.result.reason.replace("_", " ") if run.result.reason else INCOMPARABLE
+    return run.result.reason.words if run.result.reason else INCOMPARABLE

@@ -78,7 +78,7 @@ def _missing_statistics(friedman: str | None, *, enough: bool, timed: bool) -> I
     if friedman is not None:
         yield f"Friedman's test: {friedman}"
     if not enough:
-        yield f"Critical difference: ranks need {FEWEST_TASKS} tasks to be tested"
+        yield f"Critical difference: testing ranks needs {FEWEST_TASKS} tasks"
     if not timed:
         yield "AlgoPerf's score and profiles: not every task has a target"
 
@@ -121,9 +121,12 @@ def _improvement(a: str, b: str, x: Sequence[NDArray[np.float64]], y: Sequence[N
 
 def _sentence(standings: Sequence[Rank], tasks: int, p: float | None) -> str:
     first = standings[0]
-    text = f"Over {tasks} tasks, {first.label} has the best mean rank ({first.mean_rank:.1f} of {len(standings)})"
+    rank = f"{first.mean_rank:.1f} among {len(standings)} optimizers"
+    text = f"Over {tasks} tasks, {first.label} has the best mean rank ({rank})"
     if p is None:
         return f"{text}; this is a description, not a test."
     if p < 0.05:
-        return f"{text}; the ranks differ significantly (Friedman p = {p:.2g}, in addition to the tests of pairs)."
+        return (
+            f"{text}; the ranks differ significantly (Friedman p = {p:.2g}, not part of the family of pairwise tests)."
+        )
     return f"{text}, but the ranks do not differ significantly (Friedman p = {p:.2g})."

@@ -27,7 +27,7 @@ class Outcome(StrEnum):
     NO_JOBS = auto()
     """No finished job matches."""
     NO_RESULTS = auto()
-    """No reported run has a result yet."""
+    """No final run has a result yet."""
     EACH_DIVERGED = auto()
     """Each group has runs that diverged, so none can be best."""
     ONE_GROUP = auto()
@@ -50,6 +50,10 @@ class Lead:
 
     difference: float
     interval: Interval | None
+
+    def reversed(self) -> Lead:
+        """The lead of the other group."""
+        return Lead(-self.difference, self.interval and (-self.interval[1], -self.interval[0]))
 
 
 @dataclass(frozen=True)

@@ -40,65 +40,69 @@ def conducted(plan: Plan, obstacle: Obstacle | None, incomplete: Sequence[str]) 
     if not incomplete:
         return methods(plan)
     where = f" on {listed(incomplete, most=None)}" if len(plan.tasks) > 1 else ""
-    return f"{methods(plan)} Planned runs are missing{where}; pairs that lack one were not tested."
+    return f"{methods(plan)} Planned runs were missing{where}; affected pairs were not tested."
 
 
 def _methods_of_tuning(plan: Plan) -> str:
     if plan.tuning is None:
-        return "Optimizer parameters were given in advance and not tuned."
+        return "Optimizer parameters were fixed in advance and not tuned."
     runs = many(plan.tuning.seeds, "seed")
     how = {
-        "quasi_random": f"{plan.tuning.trials} points of a shifted Halton sequence, the same for shared parameters",
-        "halving": f"{plan.tuning.trials} points of a shifted Halton sequence, with successive halving by "
-        f"{plan.tuning.reduction}",
-        "grid": "all combinations of the given values",
+        "quasi_random": f"{plan.tuning.trials} points of a shifted Halton sequence (with identical values for "
+        f"parameters that optimizers share), with {runs} each",
+        "halving": f"{plan.tuning.trials} points of a shifted Halton sequence, with successive halving (reduction "
+        f"factor {plan.tuning.reduction}) and {runs} each",
+        "grid": f"all combinations of the given values, with {runs} each",
     }[plan.tuning.method]
     return (
-        f"Each tuned optimizer was run at {how}, with {runs} each; the point with the best mean "
-        f"{Measure(plan.validation_metric).words} at the last step was chosen, in runs that never read the "
-        "test set, and rerun on fresh seeds."
+        f"Each tuned optimizer was run at {how}. The configuration with the best mean "
+        f"{Measure(plan.validation_metric).words} at the last step was chosen and rerun on fresh seeds; tuning runs "
+        "never read the test set."
     )
 
 
 def _methods_of_seeds(plan: Plan) -> str:
-    splits = ", each with its own split of the data" if "split" in plan.vary else ", on one split of the data"
+    splits = ", each with its own split of the data" if "split" in plan.vary else ", all on one split of the data"
     fixed = [task.label for number, task in enumerate(plan.tasks) if plan.resplits(number) == "nothing"]
     if "split" in plan.vary and fixed:
         splits += f" (except {listed(fixed, most=None)}, whose split is fixed)"
     measure = Measure(plan.metric)
     up_to = "up to " if len(plan.looks) > 1 else ""
     return (
-        f"The primary endpoint, fixed in the plan, is {measure.words}{measure.weights}, on {up_to}"
-        f"{many(len(plan.seeds), 'seed')}{splits}; runs of one seed share initial weights, data order, augmentation "
-        "and dropout, and are compared in pairs."
+        f"The primary endpoint, fixed in advance, was {measure.words}{measure.weights}. Each optimizer was run with "
+        f"{up_to}{many(len(plan.seeds), 'seed')}{splits}. Runs with the same seed shared initial weights, data order, "
+        "augmentation and dropout, and were compared in pairs."
     )
 
 
 def _methods_of_tests(plan: Plan) -> str:
     if plan.stopping == "fixed":
+        if plan.pairs == 1:
+            return "The optimizers were compared by a two-sided paired t test at a significance level of 5 %."
         return (
-            f"Two-sided paired t tests; Holm's correction over all {plan.pairs} pairs controls the family-wise "
-            "error rate at 5 %."
-            if plan.pairs > 1
-            else "A two-sided paired t test at 5 %."
+            f"The optimizers were compared by two-sided paired t tests; Holm's correction over all {plan.pairs} pairs "
+            "controlled the family-wise error rate at 5 %."
         )
     if plan.stopping == "any":
+        holm = f", with Holm's correction over {plan.pairs} pairs" if plan.pairs > 1 else ""
         return (
-            "Seeds were added one by one; an always-valid sequential t test (a t likelihood ratio with a normal prior "
-            "on the standardized difference) remains valid with a look after each, with Holm's correction over "
-            f"{many(plan.pairs, 'pair')}."
+            "Seeds were added one by one. The optimizers were compared by an always-valid sequential t test (a t "
+            "likelihood ratio with a normal prior on the standardized difference), which remains valid when results "
+            f"are examined after every seed{holm}."
         )
-    looks = ", ".join(map(str, plan.looks))
+    looks = listed(list(map(str, plan.looks)), most=None)
+    divided = f" divided by the number of pairs ({plan.pairs})" if plan.pairs > 1 else ""
     return (
-        f"Two-sided group-sequential paired t tests with looks planned at {looks} seeds (Lan-DeMets spending, "
-        f"alpha t^2), the error rate of 5 % divided over {many(plan.pairs, 'pair')}; intervals are "
-        "repeated confidence intervals."
+        "The optimizers were compared by two-sided group-sequential paired t tests with looks planned at "
+        f"{looks} seeds, with the Lan-DeMets spending function alpha t^2 and an "
+        f"error rate of 5 %{divided}. Intervals are repeated confidence intervals."
     )
 
 
 def _methods_of_divergence(plan: Plan) -> str:
     scores = {task.diverged_score for task in plan.tasks}
     if None in scores:
-        return "A diverged run has no score, and an optimizer with a diverged run cannot be best."
+        return "A diverged run had no score, and an optimizer with a diverged run could not be best."
     values = " or ".join(Measure(plan.metric).value(score) for score in sorted(s for s in scores if s is not None))
-    return f"A diverged run counts as {values}."
+    depends = ", depending on the task" if len(scores) > 1 else ""
+    return f"A diverged run counted as {values}{depends}."

@@ -171,7 +171,7 @@ def _setting(task: _Task) -> dict[str, object]:
 def _missing(plan: Plan, run: CellRun) -> MissingRun:
     label = plan.optimizers[run.cell.optimizer].label
     last_line = (run.message or "").strip().splitlines()[-1:]
-    why = ": ".join([*([str(run.result.reason)] if run.result.reason else []), *last_line]) or str(run.result.status)
+    why = ": ".join([*([run.result.reason.words] if run.result.reason else []), *last_line]) or str(run.result.status)
     return MissingRun(label=label, phase=run.cell.phase, seed=run.cell.seed, job=run.job, why=why)
 
 
@@ -186,7 +186,7 @@ def _across(tasks: Sequence[_Task], answers: Sequence[TaskAnswer]) -> tuple[Acro
     if len(tasks) < 2:
         return None, []
     if any(seeds for task in tasks for seeds in task.results.lost):
-        return None, ["All tasks together are not ranked, because planned runs are missing."]
+        return None, ["No overall ranking is given, because planned runs are missing."]
     across = cross_task([task.groups for task in tasks], answers)
     return across, across.sentences if across else []
 
@@ -197,7 +197,7 @@ def _reused(plan: Plan, run: CellRun) -> ReusedRun:
 
 
 def _seen_before(comparison: Comparison, runs: Sequence[CellRun]) -> tuple[int, int]:
-    """The number of reported runs that had ended before the plan was fixed, and the number of all reported runs."""
+    """The number of final runs that had ended before the plan was fixed, and the number of all final runs."""
     reported = [run for run in runs if run.cell.phase == "report"]
     ended = [run for run in reported if run.finished_at is not None and run.finished_at < comparison.created_at]
     return len(ended), len(reported)

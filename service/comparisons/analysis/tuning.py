@@ -18,7 +18,7 @@ LOSS_TOLERANCE = 0.05
 """... or its loss within 5 % of the best."""
 
 FEWEST_VALUES = 4
-"""Number of values of a parameter from which a best value at an end of the range suggests a wider range."""
+"""Number of values of a parameter from which a best value at the edge of the range suggests a wider range."""
 
 
 def tuning_view(task: TaskResults, runs: Sequence[CellRun], optimizer: int) -> TuningView:

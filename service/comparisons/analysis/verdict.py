@@ -14,15 +14,15 @@ from service.stats.multiple_testing import ALPHA, FEWEST_PAIRS, Family
 
 def verdict_text(decision: Decision, measure: Measure, family: Family) -> str:
     """The verdict without its caveats."""
-    return _TEXTS[decision.outcome](_Facts(decision, measure, correction_text(family)))
+    return _TEXTS[decision.outcome](_Facts(decision, measure, family))
 
 
-def correction_text(family: Family) -> str:
+def _correction(family: Family) -> str:
     """Clause on the adjustment of p; follows the p value in a sentence."""
     if family.stopping == "looks":
-        over = f"{family.pairs} pairs and " if family.pairs > 1 else ""
-        return f" over {over}{len(family.looks)} planned looks"
-    valid = " by a test that is valid at any number of seeds" if family.stopping == "any" else ""
+        pairs = f"{family.pairs} pairs and " if family.pairs > 1 else ""
+        return f", adjusted for {pairs}{many(len(family.looks), 'planned look')}"
+    valid = " (always-valid test)" if family.stopping == "any" else ""
     return valid + (f" after Holm's correction over {family.pairs} pairs" if family.pairs > 1 else "")
 
 
@@ -32,7 +32,7 @@ def diverged_text(groups: Sequence[GroupView]) -> Iterator[str]:
         if group.diverged and group.n:
             yield (
                 f"{group.diverged} of {group.diverged + group.n} runs of {group.label} diverged: "
-                "its mean is over the other runs, and it cannot be best."
+                "its mean covers only the other runs, and it cannot be best."
             )
     if without_mean := [group.label for group in groups if group.diverged and not group.n]:
         yield f"Every run of {listed(without_mean)} diverged."
@@ -44,7 +44,7 @@ class _Facts:
 
     decision: Decision
     measure: Measure
-    correction: str
+    family: Family
 
     @property
     def leader(self) -> GroupView:
@@ -86,7 +86,7 @@ class _Facts:
     def others(self) -> str:
         """Sentences on the other groups."""
         also, beaten = self.decision.also_open, self.decision.beaten
-        text = f" Also undecided: {listed(also)}." if also else ""
+        text = f" Also not significantly behind any other: {listed(also)}." if also else ""
         return text + (f" Significantly behind: {listed(beaten)}." if beaten else "")
 
 
@@ -102,34 +102,35 @@ def _blocked(facts: _Facts) -> str:
     assert facts.decision.obstacle is not None
     if facts.decision.leader is None:
         return facts.decision.obstacle.verdict
-    return f"{facts.decision.obstacle.verdict} Of the finished runs, {facts.described} has the best mean."
+    return f"{facts.decision.obstacle.verdict} Over the finished runs, {facts.described} has the best mean."
 
 
 def _one_group(facts: _Facts) -> str:
-    return f"Only {facts.described} has finished runs, so there is nothing to compare."
+    return f"Only {facts.described} has runs with a score, so there is nothing to compare."
 
 
 def _best(facts: _Facts) -> str:
     assert facts.pair.p_adjusted is not None
     more = len(facts.decision.beaten) - 1
-    others = f", and significantly leads the other{'' if more == 1 else f' {more}'}" if more else ""
+    others = f", and significantly leads the other{' one' if more == 1 else f' {more}'}" if more else ""
     by_others = facts.decision.beaten_by_others
     verb = "is" if len(by_others) == 1 else "are"
-    behind = f" {listed(by_others)} {verb} significantly behind one of these." if by_others else ""
-    p = f"{_p(facts.pair.p_adjusted)}{facts.correction}"
+    behind = f" {listed(by_others)} {verb} significantly behind another group." if by_others else ""
+    p = f"{_p(facts.pair.p_adjusted)}{_correction(facts.family)}"
     return f"{facts.described} is best: it leads {facts.closest.label} by {facts.lead}, {p}{others}.{behind}"
 
 
 def _alike(facts: _Facts) -> str:
     names = listed([facts.leader.label, *facts.decision.alike], most=None)
-    too_few = f" A test needs {FEWEST_PAIRS} seeds." if facts.pair.n < FEWEST_PAIRS else ""
+    too_few = f" A test needs at least {FEWEST_PAIRS} seeds." if facts.pair.n < FEWEST_PAIRS else ""
     return f"{names} gave the same result in every run ({facts.mean}).{too_few}{facts.others}"
 
 
 def _too_few_seeds(facts: _Facts) -> str:
+    shared = f"only {many(facts.pair.n, 'seed')}" if facts.pair.n else "no seeds"
     return (
-        f"Too few seeds: {facts.leader.label} and {facts.closest.label} share {many(facts.pair.n, 'seed')}, and a test "
-        f"needs {FEWEST_PAIRS}. {facts.best_mean}{facts.others}"
+        f"Too few seeds: {facts.leader.label} and {facts.closest.label} share {shared}; a test needs at least "
+        f"{FEWEST_PAIRS}. {facts.best_mean}{facts.others}"
     )
 
 
@@ -142,30 +143,39 @@ def _leader_beaten(facts: _Facts) -> str:
 
 
 def _open(facts: _Facts) -> str:
-    pair = facts.pair
-    known = f" with {many(pair.n, 'seed')}{_corrected(facts)}" if pair.interval else _untested(pair)
-    return (
-        f"{facts.leader.label} and {facts.closest.label} cannot be distinguished{known}: difference {facts.lead}. "
-        f"{facts.best_mean}{_seeds_needed(pair)}{facts.others}"
-    )
+    pair, names = facts.pair, f"{facts.leader.label} and {facts.closest.label}"
+    if pair.interval:
+        result = (
+            f"{names} cannot be distinguished with {many(pair.n, 'seed')}{_corrected(facts)}: {_difference(facts)}."
+        )
+    else:
+        result = f"{names} cannot be tested against each other, because {pair.cannot_say}: {_difference(facts)}."
+    return f"{result} {facts.best_mean}{_seeds_needed(pair)}{facts.others}"
 
 
-def _untested(pair: PairView) -> str:
-    return f", because {pair.cannot_say}"
+def _difference(facts: _Facts) -> str:
+    """The difference of an open pair; on the seeds of the pair, the group with the better mean may trail."""
+    lead, better = facts.decision.lead, facts.leader
+    assert lead is not None
+    if lead.difference < 0:
+        lead, better = lead.reversed(), facts.closest
+    text = lead_text(facts.measure, lead)
+    return f"{better.label} leads by {text}" if lead.difference else f"the mean difference is {text}"
 
 
 def _corrected(facts: _Facts) -> str:
     """Clause for a pair that is open although its own interval excludes zero."""
-    pair = facts.pair
+    pair, family = facts.pair, facts.family
     if pair.p is None or pair.p >= ALPHA or pair.p_adjusted is None or pair.p_adjusted < ALPHA:
         return ""
-    return f" when all pairs are tested ({_p(pair.p_adjusted)}{facts.correction})"
+    adjusted = "adjusted" if family.stopping == "looks" else "Holm-adjusted"
+    return f" after correction for {family.pairs} pairs ({adjusted} {_p(pair.p_adjusted)})"
 
 
 def _seeds_needed(pair: PairView) -> str:
     if pair.seeds_needed is None:
         return ""
-    about = f"About {pair.seeds_needed} seeds"
+    about = f"About {pair.seeds_needed} seeds in total"
     if pair.seeds_needed > MOST_SEEDS:
         about = f"More than {MOST_SEEDS:,} seeds, the limit of a comparison,"
     return f" {about} would be needed to confirm a difference of this size."
@@ -178,8 +188,8 @@ def _p(p: float) -> str:
 _TEXTS: Mapping[Outcome, Callable[[_Facts], str]] = {
     Outcome.BLOCKED: _blocked,
     Outcome.ALL_DIVERGED: lambda _: "Every run diverged, so there is nothing to compare.",
-    Outcome.NO_JOBS: lambda _: "No finished job matches.",
-    Outcome.NO_RESULTS: lambda _: "No reported run has a result yet.",
+    Outcome.NO_JOBS: lambda _: "No finished job matches the query.",
+    Outcome.NO_RESULTS: lambda _: "No final run has a result yet.",
     Outcome.EACH_DIVERGED: lambda _: "No group can be best, because each has runs that diverged.",
     Outcome.ONE_GROUP: _one_group,
     Outcome.BEST: _best,

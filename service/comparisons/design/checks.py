@@ -68,7 +68,7 @@ def _of_tuning(request: ComparisonRequest) -> Iterator[FieldError]:
     if request.tuning and _overlap(request.tuning, request.seeds):
         yield FieldError(
             "/tuning/first_seed",
-            "the trials would share seeds with the reported runs: choose a first_seed outside their range",
+            "the trials would share seeds with the final runs: choose a first_seed outside their range",
         )
 
 

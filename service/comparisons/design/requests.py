@@ -62,7 +62,8 @@ class OptimizerRequest(Frozen):
     params: dict[str, Any] = Field(default_factory=dict, description="Fixed parameters; others have their defaults.")
     space: Annotated[Space, BeforeValidator(_not_empty), Field(max_length=MOST_PARAMETERS)] | None = Field(
         None,
-        description="Parameters to tune, each as one of log_uniform, uniform, integer (lowest and highest) and choice.",
+        description="Parameters to tune, each given as one of log_uniform, uniform, integer (lowest and highest) and "
+        "choice.",
     )
     label: Title | None = Field(None, description="Label shown in tables; derived from the configuration if omitted.")
 
@@ -87,8 +88,8 @@ class Seeds(Frozen):
         BeforeValidator(_looks),
     ] = Field(
         None,
-        description="Numbers of seeds at which results are tested, so that the comparison can end early; `any`: after "
-        "each seed; null: once, at the end.",
+        description="Planned looks: numbers of seeds at which results are tested, so that the comparison can end "
+        "early. `any`: after each seed; null: once, at the end.",
     )
 
     @model_validator(mode="after")
@@ -177,13 +178,15 @@ class ComparisonRequest(Frozen):
     diverged_score: float | None = Field(
         None,
         allow_inf_nan=False,
-        description="Score of a diverged run, no better than guessing; null: chance level for an accuracy, no score "
-        "for other metrics, so that an optimizer with a diverged run cannot be best.",
+        description="Score of a diverged run; must not be better than guessing. null: chance level for an accuracy, no "
+        "score for other metrics, so that an optimizer with a diverged run cannot be best.",
     )
     reuse: bool = Field(
         True, description="Use existing runs with the same spec, of any user, instead of training them again."
     )
     tags: dict[TagKey, Label] = Field(default_factory=dict, max_length=32)
     priority: int = Field(0, ge=-100, le=100, description="Priority of the jobs; higher runs first.")
-    time_limit_seconds: float | None = Field(None, gt=0, le=30 * 86_400, description="Time limit of each job.")
+    time_limit_seconds: float | None = Field(
+        None, gt=0, le=30 * 86_400, description="Time limit of each job over all its attempts."
+    )
     max_failures: int = Field(3, ge=1, le=100, description="Lost workers or child processes after which a job fails.")

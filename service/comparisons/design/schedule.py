@@ -43,7 +43,7 @@ def family(plan: Plan) -> Family:
 
 @dataclass
 class Reporting:
-    """The reported runs of a task that are due: up to the first look that is incomplete or decides the task."""
+    """The final runs of a task that are due: up to the first look that is incomplete or decides the task."""
 
     cells: list[Cell] = field(default_factory=list)
     looks_done: list[int] = field(default_factory=list)
@@ -79,7 +79,7 @@ class TaskResults:
 
     @cached_property
     def chosen(self) -> dict[int, int]:
-        """Optimizer -> the trial that is reported; without optimizers that are still being tuned."""
+        """Optimizer -> the trial of the final runs; without optimizers that are still being tuned."""
         trials = {
             optimizer: self._chosen(optimizer) if planned.is_tuned else 0
             for optimizer, planned in enumerate(self.plan.optimizers)
@@ -144,7 +144,7 @@ class TaskResults:
             return None
         return max(scores, key=lambda trial: (scores[trial], -trial))
 
-    # --- reported runs
+    # --- final runs
 
     @cached_property
     def reported(self) -> list[dict[int, Result]]:
@@ -161,7 +161,7 @@ class TaskResults:
 
     @cached_property
     def lost(self) -> list[frozenset[int]]:
-        """Seeds whose reported run ended without a result."""
+        """Seeds whose final run ended without a result."""
         return [frozenset(seed for seed, result in results.items() if result.failed) for results in self.reported]
 
     @property
@@ -176,7 +176,7 @@ class TaskResults:
 
     @cached_property
     def reporting(self) -> Reporting:
-        """The reported runs that are due, and the looks that are complete."""
+        """The final runs that are due, and the looks that are complete."""
         reporting = Reporting(looks_done=[0] * len(self.plan.optimizers))
         contenders = set(self.chosen)
         for number in range(len(self.plan.looks)):
@@ -196,7 +196,7 @@ class TaskResults:
         return reporting
 
     def score(self, result: Result) -> float | None:
-        """The endpoint of a reported run, or the declared score if it diverged; None without either."""
+        """The endpoint of a final run, or the declared score if it diverged; None without either."""
         if result.diverged:
             return self.plan.tasks[self.task].diverged_score
         return result.value if result.status is JobStatus.SUCCEEDED else None

@@ -37,10 +37,10 @@ MOST_PARAMETERS = len(_PRIMES)
 class Range(Frozen):
     """The values of one parameter, in exactly one of the forms."""
 
-    log_uniform: Ends | None = Field(None, description="Lowest and highest value, evenly in the logarithm.")
+    log_uniform: Ends | None = Field(None, description="Lowest and highest value, uniform on a logarithmic scale.")
     uniform: Ends | None = Field(None, description="Lowest and highest value.")
-    integer: Wholes | None = Field(None, description="Lowest and highest.")
-    choice: list[Any] | None = Field(None, min_length=1, max_length=64, description="One of these.")
+    integer: Wholes | None = Field(None, description="Lowest and highest integer.")
+    choice: list[Any] | None = Field(None, min_length=1, max_length=64, description="Values to choose from.")
 
     @model_validator(mode="before")
     @classmethod

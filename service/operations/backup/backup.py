@@ -114,7 +114,7 @@ def _unfinished(target: Path) -> Iterator[IO[bytes]]:
         file = open(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")  # noqa: SIM115
     except FileExistsError:
         raise BackupError(
-            f"{unfinished} exists: another backup is running; if it was killed, remove this file"
+            f"{unfinished} exists: another backup is running; if it was killed, delete this file"
         ) from None
     except OSError as error:
         raise BackupError(f"cannot write {unfinished} ({error.strerror}): choose a file in another folder") from error

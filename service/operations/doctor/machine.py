@@ -126,7 +126,7 @@ def disk(site: Site) -> Iterator[Finding]:
     for names, path in disks.values():
         usage, inodes = shutil.disk_usage(path), os.statvfs(path)
         text = f"{size(usage.free)} of {size(usage.total)} free for {' and '.join(names)} ({path})"
-        remedy = "free space (`kotrain gc` removes old checkpoints and metric points), or use a larger disk"
+        remedy = "free space (`kotrain gc` deletes old checkpoints and metric points), or use a larger disk"
         if usage.free < FULL_BYTES:
             yield error(text, remedy)
         elif usage.free < LOW_BYTES:
@@ -134,7 +134,7 @@ def disk(site: Site) -> Iterator[Finding]:
         else:
             yield ok(text)
         if inodes.f_files and inodes.f_favail < FEWEST_FILES:
-            yield error(f"only {inodes.f_favail} free inodes on the disk of {path}", "remove files there")
+            yield error(f"only {inodes.f_favail} free inodes on the disk of {path}", "delete files there")
 
 
 def _existing(folder: Path) -> Path:
@@ -164,7 +164,7 @@ def files(site: Site) -> Iterator[Finding]:
             "checkpoints are stored there: grant this user write access, or set KOTRAIN_FILES",
         )
     else:
-        yield ok(f"wrote, read and removed a file in {url}")
+        yield ok(f"wrote, read and deleted a file in {url}")
 
 
 def data_sets(site: Site) -> Iterator[Finding]:

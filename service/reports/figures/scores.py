@@ -60,7 +60,7 @@ def endpoints(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, Group
     title = f"{scale.words.capitalize()} of every run"
     groups = [group for group in task.groups if group.mean is not None or group.diverged]
     if not groups:
-        return absent(title, f"no reported run has a result{study.yet}")
+        return absent(title, f"no final run has a result{study.yet}")
     score = planned(study.answer, task).get("diverged_score")
     names = short_names(study, [group.label for group in groups])
     for group in groups:

@@ -25,7 +25,7 @@ def groups(task: TaskAnswer, styles: Styles, strong: Sequence[str]) -> Table:
         0 < len(strong) < len(rows)
     )
     return Table(
-        f"{scale.words.capitalize()} of the reported runs{', in percent' if scale.is_share else ''}",
+        f"{scale.words.capitalize()} of the final runs{', in percent' if scale.is_share else ''}",
         [
             optimizer_column((group.label for group in rows), styles),
             Column("n", [str(group.n) for group in rows], "Number of seeds with a score."),
@@ -53,11 +53,11 @@ def _plus_minus(mean: str, sd: str) -> str:
 
 
 def _parameters(task: TaskAnswer, group: GroupView) -> str:
-    """The chosen parameters, or the given learning rate if nothing was tuned."""
+    """The chosen parameters, or the fixed learning rate if nothing was tuned."""
     view = tuning_of(task, group.label)
     if view is None:
         params = group.optimizer.get("params", {})
-        return f"lr {number(params['lr'])} (given)" if "lr" in params else "given"
+        return f"lr {number(params['lr'])} (fixed)" if "lr" in params else "fixed"
     return "not chosen" if view.params is None else parameters(view.params)
 
 
@@ -99,7 +99,7 @@ def pairs(task: TaskAnswer, styles: Styles) -> Table:
 
 
 def _detail_columns(details: Sequence[PairDetail]) -> list[Column]:
-    """Statistics of the pairs besides the leading test."""
+    """Statistics of the pairs besides the primary test."""
     return [
         Column(
             "r", [fixed(detail.correlation, 2) for detail in details], "Correlation of the two optimizers over seeds."
@@ -243,12 +243,12 @@ def cost(task: TaskAnswer, styles: Styles) -> Table | None:
         Column(
             "steps to target",
             [count(entry.steps) if entry else "" for entry in met],
-            "Median over all runs; a run that misses the target counts as infinite.",
+            "Median over all runs; runs that missed the target are ranked last.",
         ),
         Column(
             "time to target",
             [duration(entry.seconds) if entry else "" for entry in met],
-            "Median over all runs; a run that misses the target counts as infinite.",
+            "Median over all runs; runs that missed the target are ranked last.",
         ),
     ]
     if not any(cell for column in columns for cell in column.cells):

@@ -138,10 +138,13 @@ class ImageNet(Dataset):
 
 
 class TextParams(DatasetParams):
-    """Parameters of texts: words are lower-cased, and the most frequent words of the training texts are known."""
+    """Parameters of texts: words are lower-cased; the most frequent ones in the training texts form the vocabulary."""
 
     vocabulary_size: int = Field(
-        20_000, ge=2, le=1_000_000, description="Number of words in the vocabulary; others become the unknown word."
+        20_000,
+        ge=2,
+        le=1_000_000,
+        description="Number of words in the vocabulary; others are mapped to the unknown-word token.",
     )
     max_length: int = Field(256, ge=1, le=4096, description="Number of words to keep of each text.")
 

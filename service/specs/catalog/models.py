@@ -31,7 +31,9 @@ class NoParams(Frozen):
 class ScaledParams(Frozen):
     """Parameters of models whose initial weights can be scaled down, to the regime where neurons condense."""
 
-    init_scale: float = Field(1.0, gt=0, le=100, description="Factor of the initial weights and biases.")
+    init_scale: float = Field(
+        1.0, gt=0, le=100, description="Factor by which initial weights and biases are multiplied."
+    )
 
 
 class MlpParams(ScaledParams):

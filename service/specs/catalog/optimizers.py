@@ -237,7 +237,7 @@ class Collision(Frozen):
     collision: Literal["soft", "hard", "none"] = Field("soft", description="Form of the collision.")
     gamma: float = Field(0.1, ge=0, le=100, description="Strength of a soft collision.")
     bounded: bool = Field(False, description="Cap gamma so that a layer's gradient stays a descent direction.")
-    rate: Probability = Field(0.5, description="Rate of hard collisions.")
+    rate: Probability = Field(0.5, description="Factor of the collision probability of hard collisions.")
     group_size: int | None = Field(
         None,
         ge=2,
@@ -273,7 +273,7 @@ class ControlOptions(Frozen):
 
     control: Literal["noise", "orthogonality", "centralization"] = Field(
         "noise",
-        description="noise: Gaussian noise of the same norm as the change by a soft collision. orthogonality: the "
+        description="noise: Gaussian noise of the same norm as the change made by a soft collision. orthogonality: the "
         "gradient of a penalty on rows of a layer that point in the same direction. centralization: subtract the mean "
         "from each row's gradient.",
     )
@@ -281,8 +281,9 @@ class ControlOptions(Frozen):
         None,
         ge=0,
         le=100,
-        description="noise: gamma of that collision (default 0.1). orthogonality: factor of the sum over all pairs "
-        "of rows of their squared cosine (default 0.0001). centralization: null.",
+        description="noise: gamma of the soft collision whose norm is matched (default 0.1). orthogonality: weight of "
+        "the penalty, the sum of squared cosines over all pairs of rows (default 0.0001). centralization: must be "
+        "null.",
     )
 
     @model_validator(mode="before")
@@ -307,7 +308,7 @@ CONTROL_PARAMS = _on_each_base("control", ControlOptions)
 class Control(Optimizer):
     """A control for KO: noise, a penalty or centralized gradients on a base optimizer."""
 
-    title = "a simple alternative to a collision, as a control, on a base optimizer"
+    title = "control: a simple alternative to KO's collision, on a base optimizer"
     colour = GREY
     name: Literal["control"] = "control"
     params: Annotated[Any, OneOf(CONTROL_PARAMS, by=_base_of)] = CONTROL_PARAMS["adam"]()

@@ -1,4 +1,4 @@
-"""`/v1/comparisons/{id}/curves`: mean and range of the curves of a task's reported runs, and their last values."""
+"""`/v1/comparisons/{id}/curves`: mean and range of the curves of a task's final runs, and their last values."""
 
 from __future__ import annotations
 
@@ -36,8 +36,12 @@ class BandView(Output):
     runs: int
     x: list[float] = Field(description="Optimizer steps, or seconds since the start of the run.")
     mean: list[float]
-    low: list[float] = Field(description="Lowest run; where points are averaged, the lowest of them.")
-    high: list[float] = Field(description="Highest run; where points are averaged, the highest of them.")
+    low: list[float] = Field(
+        description="Lowest value over the runs, and over all averaged points if neighboring points are averaged."
+    )
+    high: list[float] = Field(
+        description="Highest value over the runs, and over all averaged points if neighboring points are averaged."
+    )
 
 
 class LostView(Output):
@@ -57,7 +61,10 @@ class FinalView(Output):
 
 
 class CurvesAnswer(Output):
-    """A metric of all reported runs of a task; curves have at most 160 points, the mean averages neighboring ones."""
+    """A metric of all final runs of a task.
+
+    Curves have at most 160 points; longer ones are averaged over neighboring points.
+    """
 
     task: str
     metric: str

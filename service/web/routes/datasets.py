@@ -43,7 +43,7 @@ class UploadQuery(StrictQuery):
 
     name: str = Field(
         pattern=f"^{OWN_NAME}$",
-        description="Name to use in jobs, after the kind: images/NAME, texts/NAME or tables/NAME.",
+        description="Name; jobs refer to it as images/NAME, tables/NAME or texts/NAME, depending on the kind.",
         examples=["flowers"],
     )
     format: FileFormat = Field(
@@ -52,7 +52,10 @@ class UploadQuery(StrictQuery):
     )
     label: str = Field(LABEL, min_length=1, max_length=200, description="Name of the column that contains the class.")
     image_size: int | None = Field(
-        None, ge=4, le=256, description="Crop the images of a zip archive to squares of this many pixels a side."
+        None,
+        ge=4,
+        le=256,
+        description="Crop the images of a zip archive to centered squares and resize them to this many pixels a side.",
     )
 
 

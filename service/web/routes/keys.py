@@ -63,7 +63,7 @@ class KeyRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     user: Label = Field(description="Name of the user, who is created if new.", examples=["ada"])
-    admin: bool = Field(False, description="Make the user an admin; false leaves an admin one.")
+    admin: bool = Field(False, description="Make the user an admin; false does not revoke admin rights.")
 
 
 def view(key: ApiKey, used: ApiKey) -> KeyView:

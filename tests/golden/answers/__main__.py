@@ -1,4 +1,4 @@
-"""Write the golden answers anew: `python -m tests.golden.answers --write`; without it, name those that differ."""
+"""Rewrite the golden answers: `python -m tests.golden.answers --write`; without --write, list those that differ."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if __name__ == "__main__":
         for name, make in MAKERS.items()
         if not (path := FOLDER / name).is_file() or path.read_bytes() != make().encode()
     ]
-    print("\n".join(differing) or "all answers are as they were")
+    print("\n".join(differing) or "all answers equal the stored files")
     if "--write" in sys.argv[1:]:
         for name in stored_names() - MAKERS.keys():
             (FOLDER / name).unlink()

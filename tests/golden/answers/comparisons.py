@@ -1,4 +1,4 @@
-"""The comparisons whose answers are kept: the ready studies, and one for every way in which a comparison can go."""
+"""The comparisons whose answers are stored: the ready studies, and one scenario for each outcome of a comparison."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from kotrain.studies import STUDIES
 from service.comparisons.design.plan import Cell
 from service.specs.states import JobStatus, Reason
-from tests.golden.answers.invented import ENVIRONMENT, START, End, Scenario
+from tests.golden.answers.synthetic import ENVIRONMENT, START, End, Scenario
 
 TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 27}}
 TARGETED = TASK | {"target": {"value": 0.93}}
@@ -18,7 +18,7 @@ LR = {"lr": {"log_uniform": [0.0003, 0.03]}}
 GAMMA = {"gamma": {"log_uniform": [0.01, 1.0]}}
 ADAM, SGD = {"name": "adam", "space": LR}, {"name": "sgd", "space": {"lr": {"log_uniform": [0.01, 1.0]}}}
 KO = {"name": "ko", "params": {"collision": "soft"}, "space": {**LR, **GAMMA}}
-PRESENT = {"digits", "snips"}
+DATASETS_PRESENT = {"digits", "snips"}
 LOOKS = {"max": 20, "looks": [5, 10, 20]}
 
 
@@ -26,7 +26,7 @@ def _tuned(**fields: Any) -> dict[str, Any]:
     return {"tasks": [TASK], "optimizers": [ADAM, KO, SGD], "tuning": {"trials": 4}} | fields
 
 
-def _given(count: int, **fields: Any) -> dict[str, Any]:
+def _fixed(count: int, **fields: Any) -> dict[str, Any]:
     names = ["adam", "ko", "adamw", "lion", "muon"]
     optimizers = [{"name": names[k], "params": {"lr": 0.003}} for k in range(count)]
     return {"tasks": [TASK], "optimizers": optimizers} | fields
@@ -37,21 +37,21 @@ def _batches(*sizes: int, **fields: Any) -> list[dict[str, Any]]:
 
 
 def _study(name: str) -> dict[str, Any]:
-    return STUDIES[name].request("small", PRESENT)
+    return STUDIES[name].request("small", DATASETS_PRESENT)
 
 
-# --- how runs end ----------------------------------------------------------------------------------------------------
+# --- outcomes of runs ------------------------------------------------------------------------------------------------
 
 
 def _diverged(cell: Cell) -> End:
-    """One reported run of the second optimizer, and a trial of the first."""
+    """A report run of the second optimizer and a trial of the first diverge."""
     report = (cell.phase, cell.optimizer, cell.seed) == ("report", 1, 2)
     trial = (cell.phase, cell.optimizer, cell.trial) == ("tuning", 0, 1)
     return Reason.DIVERGED if report or trial else None
 
 
 def _incomplete(cell: Cell) -> End:
-    """Out of memory, timed out and lost; one trial failed, too."""
+    """Report runs end out of memory, timed out and lost; one trial fails."""
     reasons = {
         ("report", 0, 1, 2): Reason.OUT_OF_MEMORY,
         ("report", 0, 1, 3): Reason.OUT_OF_MEMORY,
@@ -63,29 +63,29 @@ def _incomplete(cell: Cell) -> End:
     return reasons.get((cell.phase, cell.task, cell.optimizer, cell.seed))
 
 
-def _cut_off(cell: Cell) -> End:
-    """Cancelled after three seeds had results."""
+def _cancelled_early(cell: Cell) -> End:
+    """Cancelled after the first optimizer has all results and the others have three seeds."""
     return Reason.CANCELLED if cell.phase == "report" and cell.seed >= 3 and cell.optimizer else None
 
 
-def _none_of_the_second(cell: Cell) -> End:
+def _tuning_fails(cell: Cell) -> End:
     return Reason.ERROR if cell.phase == "tuning" and cell.optimizer == 1 else None
 
 
-def _lost_while_tuning(cell: Cell) -> End:
+def _times_out_while_tuning(cell: Cell) -> End:
     if (cell.phase, cell.optimizer) == ("tuning", 2):
         return JobStatus.RUNNING
     return Reason.TIMED_OUT if (cell.phase, cell.optimizer, cell.seed) == ("report", 0, 1) else None
 
 
-def _half_way(cell: Cell) -> End:
+def _last_seed_unfinished(cell: Cell) -> End:
     if cell.phase == "report" and cell.seed == 4:
         return JobStatus.QUEUED if cell.optimizer else JobStatus.RUNNING
     return None
 
 
-def _elsewhere(cell: Cell) -> dict[str, Any]:
-    """One run on other data, one with another torch, one beside others; some were there already."""
+def _environments(cell: Cell) -> dict[str, Any]:
+    """One run has other data, another run another version of torch."""
     changes: dict[str, Any] = {}
     if cell.phase == "report" and cell.optimizer == 1 and cell.seed == 4:
         changes["environment"] = ENVIRONMENT | {"data_hash": "bb"}
@@ -95,7 +95,7 @@ def _elsewhere(cell: Cell) -> dict[str, Any]:
 
 
 def _reused(cell: Cell) -> dict[str, Any]:
-    """Another user's, from the day before; those of seed 1 beside others on their machine."""
+    """Runs of even seeds are reused from another user's of the day before; those of seed 1 shared their machine."""
     changes: dict[str, Any] = {"is_shared": cell.seed == 1}
     if cell.seed % 2 == 0 and cell.optimizer != 2:
         earlier = START - timedelta(days=1) + timedelta(seconds=cell.seed)
@@ -104,7 +104,7 @@ def _reused(cell: Cell) -> dict[str, Any]:
 
 
 def _left_behind(cell: Cell) -> float:
-    """The third is significantly behind the second at the first look, whose mean falls below its own afterwards."""
+    """The third optimizer is significantly behind at the first look; afterwards the first two drop below it."""
     noise = 0.001 * (cell.seed * (3 + 2 * cell.optimizer) % 7)
     later = 0.0 if cell.seed < 5 else -0.05
     return round(0.9 + (later if cell.optimizer < 2 else -0.02) + noise * (1 + (cell.optimizer < 2)) / 2, 4)
@@ -114,7 +114,7 @@ def _messages(cell: Cell) -> dict[str, Any]:
     return {"message": "Traceback\n  line 1\nCUDA out of memory"} if _incomplete(cell) else {}
 
 
-# --- all of them -----------------------------------------------------------------------------------------------------
+# --- scenarios -------------------------------------------------------------------------------------------------------
 
 STUDY_SCENARIOS = {
     "study-first-look": Scenario(_study("first-look"), skill={1: 0.012, 3: 0.004, 6: 0.012}),
@@ -124,45 +124,45 @@ STUDY_SCENARIOS = {
 }
 
 FIXED = {
-    "fixed-decided": Scenario(_given(3, tasks=[TARGETED]), skill={1: 0.03, 2: -0.02}),
-    "fixed-open": Scenario(_given(3), skill={1: 0.002}),
+    "fixed-decided": Scenario(_fixed(3, tasks=[TARGETED]), skill={1: 0.03, 2: -0.02}),
+    "fixed-open": Scenario(_fixed(3), skill={1: 0.002}),
     "fixed-far-from-decided": Scenario(
-        _given(2, seeds=8),
+        _fixed(2, seeds=8),
         score=lambda cell: round(0.9 + 0.001 * (cell.seed * 7 % 5) * (-1) ** (cell.seed + cell.optimizer), 4),
     ),
-    "fixed-lead-of-another": Scenario(_given(4, metric="test_loss"), skill={1: 0.03, 2: 0.0, 3: -0.2}, end=_diverged),
-    "fixed-diverged-and-scored": Scenario(_given(3, tasks=[TARGETED]), skill={1: 0.03}, end=_diverged),
+    "fixed-lead-of-another": Scenario(_fixed(4, metric="test_loss"), skill={1: 0.03, 2: 0.0, 3: -0.2}, end=_diverged),
+    "fixed-diverged-and-scored": Scenario(_fixed(3, tasks=[TARGETED]), skill={1: 0.03}, end=_diverged),
     "fixed-one-always-diverged": Scenario(
-        _given(3, metric="val_loss"), skill={0: 0.02}, end=lambda cell: Reason.DIVERGED if cell.optimizer == 2 else None
+        _fixed(3, metric="val_loss"), skill={0: 0.02}, end=lambda cell: Reason.DIVERGED if cell.optimizer == 2 else None
     ),
-    "fixed-all-diverged": Scenario(_given(2), end=lambda cell: Reason.DIVERGED),
+    "fixed-all-diverged": Scenario(_fixed(2), end=lambda cell: Reason.DIVERGED),
     "fixed-each-diverged-once": Scenario(
-        _given(2, metric="test_loss"), end=lambda cell: Reason.DIVERGED if cell.seed == 1 else None
+        _fixed(2, metric="test_loss"), end=lambda cell: Reason.DIVERGED if cell.seed == 1 else None
     ),
     "fixed-too-large-a-loss": Scenario(
-        _given(2, metric="test_loss"),
+        _fixed(2, metric="test_loss"),
         score=lambda cell: -1e308 if cell.optimizer and cell.seed < 2 else 0.9 + 0.01 * cell.seed,
     ),
     "fixed-alike": Scenario(
-        _given(4),
+        _fixed(4),
         score=lambda cell: (
             0.5 + 0.01 * cell.seed * (cell.seed == cell.optimizer) if cell.optimizer == 3 else 0.9 + 0.001 * cell.seed
         ),
     ),
-    "fixed-alike-one-seed": Scenario(_given(2, seeds=1), score=lambda cell: 0.9),
+    "fixed-alike-one-seed": Scenario(_fixed(2, seeds=1), score=lambda cell: 0.9),
     "fixed-constant-lead": Scenario(
-        _given(2), score=lambda cell: round(0.9 + 0.01 * cell.optimizer + 0.001 * cell.seed, 4)
+        _fixed(2), score=lambda cell: round(0.9 + 0.01 * cell.optimizer + 0.001 * cell.seed, 4)
     ),
-    "fixed-two-seeds": Scenario(_given(3, seeds=2), skill={1: 0.03}),
-    "fixed-many-seeds": Scenario(_given(2, seeds=24), skill={1: 0.003}),
+    "fixed-two-seeds": Scenario(_fixed(3, seeds=2), skill={1: 0.03}),
+    "fixed-many-seeds": Scenario(_fixed(2, seeds=24), skill={1: 0.003}),
     "fixed-skewed": Scenario(
-        _given(2, seeds=12),
+        _fixed(2, seeds=12),
         score=lambda cell: round(
             0.9 + 0.0001 * cell.seed + (0.08 if cell.seed == 5 else 0.0005 * cell.seed) * cell.optimizer, 4
         ),
     ),
     "fixed-of-a-time-budget": Scenario(
-        _given(2, tasks=[TASK | {"budget": {"seconds": 5}}]),
+        _fixed(2, tasks=[TASK | {"budget": {"seconds": 5}}]),
         skill={1: 0.03},
         changes=lambda cell: {"environment": ENVIRONMENT | {"device_name": "another"}} if cell.seed == 3 else {},
     ),
@@ -176,13 +176,18 @@ UNFINISHED = {
         end=lambda cell: JobStatus.RUNNING if cell.trial == 2 else None,
     ),
     "running-nothing": Scenario(_tuned(), status="running", end=lambda cell: JobStatus.QUEUED, seconds=None),
-    "running-reporting": Scenario(_given(2, tasks=_batches(16, 32)), status="running", skill={1: 0.03}, end=_half_way),
-    "cancelled": Scenario(
-        _given(3, tasks=[TARGETED, TASK | {"batch_size": 16}]), status="cancelled", skill={1: 0.03}, end=_cut_off
+    "running-reporting": Scenario(
+        _fixed(2, tasks=_batches(16, 32)), status="running", skill={1: 0.03}, end=_last_seed_unfinished
     ),
-    "cancelled-when-complete": Scenario(_given(2), status="cancelled", skill={1: 0.03}),
-    "failed-early": Scenario(_given(2), status="failed", end=_half_way),
-    "failed-altogether": Scenario(_given(2), status="failed", end=lambda cell: Reason.TIMED_OUT),
+    "cancelled": Scenario(
+        _fixed(3, tasks=[TARGETED, TASK | {"batch_size": 16}]),
+        status="cancelled",
+        skill={1: 0.03},
+        end=_cancelled_early,
+    ),
+    "cancelled-when-complete": Scenario(_fixed(2), status="cancelled", skill={1: 0.03}),
+    "failed-early": Scenario(_fixed(2), status="failed", end=_last_seed_unfinished),
+    "failed-altogether": Scenario(_fixed(2), status="failed", end=lambda cell: Reason.TIMED_OUT),
     "failed-incomplete": Scenario(
         _tuned(tasks=[TARGETED, TASK | {"batch_size": 16}]),
         status="failed",
@@ -190,55 +195,55 @@ UNFINISHED = {
         end=_incomplete,
         changes=_messages,
     ),
-    "failed-no-trial": Scenario(_tuned(), status="failed", end=_none_of_the_second),
-    "failed-not-comparable": Scenario(_given(3), status="failed", skill={1: 0.03}, changes=_elsewhere),
+    "failed-no-trial": Scenario(_tuned(), status="failed", end=_tuning_fails),
+    "failed-not-comparable": Scenario(_fixed(3), status="failed", skill={1: 0.03}, changes=_environments),
     "failed-without-reuse": Scenario(
-        _given(2, reuse=False), status="failed", end=lambda cell: Reason.WORKER_LOST if cell.seed == 2 else None
+        _fixed(2, reuse=False), status="failed", end=lambda cell: Reason.WORKER_LOST if cell.seed == 2 else None
     ),
 }
 
-LOOKED_AT = {
-    "looks-decided-at-first": Scenario(_given(2, seeds=LOOKS, tasks=[TARGETED]), skill={1: 0.05}),
-    "looks-decided-later": Scenario(_given(2, seeds=LOOKS), skill={1: 0.006}),
-    "looks-undecided": Scenario(_given(3, seeds=LOOKS), skill={2: -0.1}),
+SEQUENTIAL = {
+    "looks-decided-at-first": Scenario(_fixed(2, seeds=LOOKS, tasks=[TARGETED]), skill={1: 0.05}),
+    "looks-decided-later": Scenario(_fixed(2, seeds=LOOKS), skill={1: 0.006}),
+    "looks-undecided": Scenario(_fixed(3, seeds=LOOKS), skill={2: -0.1}),
     "looks-running": Scenario(
-        _given(3, seeds=LOOKS),
+        _fixed(3, seeds=LOOKS),
         status="running",
         skill={1: 0.002, 2: -0.1},
         end=lambda cell: JobStatus.RUNNING if cell.seed >= 7 else None,
     ),
     "looks-before-the-first": Scenario(
-        _given(2, seeds=LOOKS), status="running", end=lambda cell: JobStatus.RUNNING if cell.seed >= 2 else None
+        _fixed(2, seeds=LOOKS), status="running", end=lambda cell: JobStatus.RUNNING if cell.seed >= 2 else None
     ),
     "looks-lost-a-run": Scenario(
-        _given(3, seeds=LOOKS),
+        _fixed(3, seeds=LOOKS),
         status="failed",
         skill={1: 0.004, 2: 0.002},
         end=lambda cell: Reason.OUT_OF_MEMORY if (cell.optimizer, cell.seed) == (2, 3) else None,
     ),
-    "looks-diverged": Scenario(_given(3, seeds=LOOKS, metric="test_loss"), skill={1: 0.004}, end=_diverged),
+    "looks-diverged": Scenario(_fixed(3, seeds=LOOKS, metric="test_loss"), skill={1: 0.004}, end=_diverged),
     "looks-lost-a-run-while-another-is-tuned": Scenario(
         _tuned(seeds=LOOKS),
         status="running",
-        end=_lost_while_tuning,
+        end=_times_out_while_tuning,
     ),
-    "looks-cancelled": Scenario(_given(2, seeds=LOOKS), status="cancelled", skill={1: 0.002}, end=_cut_off),
+    "looks-cancelled": Scenario(_fixed(2, seeds=LOOKS), status="cancelled", skill={1: 0.002}, end=_cancelled_early),
     "looks-of-two-tasks": Scenario(
-        _given(2, seeds=LOOKS, tasks=_batches(16, 32)),
+        _fixed(2, seeds=LOOKS, tasks=_batches(16, 32)),
         score=lambda cell: round(
             0.9 + 0.04 * cell.optimizer * (1 - cell.task) + 0.001 * (cell.seed * (7 + 4 * cell.optimizer) % 11), 4
         ),
     ),
-    "looks-nothing-yet": Scenario(_given(2, seeds=LOOKS), status="running", end=lambda cell: JobStatus.RUNNING),
+    "looks-nothing-yet": Scenario(_fixed(2, seeds=LOOKS), status="running", end=lambda cell: JobStatus.RUNNING),
     "looks-one-left-behind-leads": Scenario(
-        _given(3, seeds=LOOKS),
+        _fixed(3, seeds=LOOKS),
         score=_left_behind,
     ),
-    "any-decided": Scenario(_given(2, seeds={"max": 30, "looks": "any"}), skill={1: 0.02}),
-    "any-undecided": Scenario(_given(3, seeds={"max": 8, "looks": "any"}), skill={2: -0.1}),
-    "any-running": Scenario(_given(2, seeds={"max": 8, "looks": "any"}), status="running", end=_half_way),
+    "any-decided": Scenario(_fixed(2, seeds={"max": 30, "looks": "any"}), skill={1: 0.02}),
+    "any-undecided": Scenario(_fixed(3, seeds={"max": 8, "looks": "any"}), skill={2: -0.1}),
+    "any-running": Scenario(_fixed(2, seeds={"max": 8, "looks": "any"}), status="running", end=_last_seed_unfinished),
     "any-lost-a-run": Scenario(
-        _given(3, seeds={"max": 8, "looks": "any"}),
+        _fixed(3, seeds={"max": 8, "looks": "any"}),
         status="failed",
         end=lambda cell: Reason.TIMED_OUT if (cell.optimizer, cell.seed) == (0, 3) else None,
     ),
@@ -281,23 +286,23 @@ TUNED = {
     ),
     "tuned-all-diverged": Scenario(_tuned(), end=lambda cell: Reason.DIVERGED if cell.optimizer == 1 else None),
     "tuned-over-splits": Scenario(_tuned(tasks=[SPLIT, SPLIT | {"batch_size": 16}], vary=["split"]), skill={1: 0.02}),
-    "over-splits": Scenario(_given(2, tasks=_batches(16, 32), vary=["split"]), skill={1: 0.02}),
-    "reused": Scenario(_given(3, tasks=[TARGETED]), skill={1: 0.02}, changes=_reused),
+    "over-splits": Scenario(_fixed(2, tasks=_batches(16, 32), vary=["split"]), skill={1: 0.02}),
+    "reused": Scenario(_fixed(3, tasks=[TARGETED]), skill={1: 0.02}, changes=_reused),
 }
 
-ACROSS = {
-    "across-two-tasks": Scenario(_given(3, tasks=_batches(16, 32)), skill={1: 0.02, 2: -0.01}),
+CROSS_TASK = {
+    "across-two-tasks": Scenario(_fixed(3, tasks=_batches(16, 32)), skill={1: 0.02, 2: -0.01}),
     "across-eight-tasks": Scenario(
-        _given(3, tasks=_batches(*range(10, 18), target={"value": 0.9})), skill={1: 0.02, 2: -0.01}, noise=0.008
+        _fixed(3, tasks=_batches(*range(10, 18), target={"value": 0.9})), skill={1: 0.02, 2: -0.01}, noise=0.008
     ),
     "across-eight-tasks-by-chance": Scenario(
-        _given(3, tasks=_batches(*range(10, 18)), metric="test_loss"), skill={2: -0.004}, noise=0.02
+        _fixed(3, tasks=_batches(*range(10, 18)), metric="test_loss"), skill={2: -0.004}, noise=0.02
     ),
     "across-without-a-run": Scenario(
-        _given(2, tasks=_batches(16, 32), metric="test_loss"),
+        _fixed(2, tasks=_batches(16, 32), metric="test_loss"),
         end=lambda cell: Reason.DIVERGED if (cell.task, cell.optimizer) == (1, 1) else None,
     ),
 }
 
-SCENARIOS = {**STUDY_SCENARIOS, **FIXED, **UNFINISHED, **LOOKED_AT, **TUNED, **ACROSS}
+SCENARIOS = {**STUDY_SCENARIOS, **FIXED, **UNFINISHED, **SEQUENTIAL, **TUNED, **CROSS_TASK}
 SCENARIOS["tuned-more-edges"] = replace(SCENARIOS["tuned"], score=lambda cell: round(0.9 + 0.002 * cell.trial, 4))

@@ -1,4 +1,4 @@
-"""The golden files and what makes each of them."""
+"""The golden files and the functions that make their content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from service.comparisons.answers import ComparisonAnswer
 from service.reports.formats import Format, render
-from tests.golden.answers import comparisons, invented, stored
+from tests.golden.answers import comparisons, stored, synthetic
 
 FOLDER = Path(__file__).parent
 WIDTH = 120
@@ -19,22 +19,22 @@ WIDTH = 120
 
 @cache
 def _answer(name: str) -> ComparisonAnswer:
-    return invented.answer_of(comparisons.SCENARIOS[name])
+    return synthetic.answer_of(comparisons.SCENARIOS[name])
 
 
 def _json(value: Any) -> str:
-    return _laid_out(_rounded(value)) + "\n"
+    return _indented(_rounded(value)) + "\n"
 
 
-def _laid_out(value: Any, depth: int = 0) -> str:
-    """JSON with one line for whatever fits in it."""
+def _indented(value: Any, depth: int = 0) -> str:
+    """JSON in which a value that fits into a line is on one line."""
     line = json.dumps(value, ensure_ascii=False)
     if len(line) + depth <= WIDTH or not isinstance(value, dict | list):
         return line
     inner = (
-        [f"{json.dumps(key, ensure_ascii=False)}: {_laid_out(part, depth + 1)}" for key, part in value.items()]
+        [f"{json.dumps(key, ensure_ascii=False)}: {_indented(part, depth + 1)}" for key, part in value.items()]
         if isinstance(value, dict)
-        else [_laid_out(part, depth + 1) for part in value]
+        else [_indented(part, depth + 1) for part in value]
     )
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     margin = "\n" + " " * (depth + 1)
@@ -42,7 +42,7 @@ def _laid_out(value: Any, depth: int = 0) -> str:
 
 
 def _rounded(value: Any) -> Any:
-    """Numbers with 12 significant digits: a CPU that adds in another order changes those after."""
+    """Round numbers to 12 significant digits: further digits depend on the order in which a CPU adds."""
     if isinstance(value, dict):
         return {name: _rounded(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -53,12 +53,12 @@ def _rounded(value: Any) -> Any:
 
 
 def _schedules() -> str:
-    """For each comparison the number of cells that its runs ask for, and a digest of these in order."""
-    found = {}
+    """For each comparison, the number of cells that its schedule requests, and a digest of them in order."""
+    schedules = {}
     for name, scenario in comparisons.SCENARIOS.items():
-        cells = invented.schedule_of(scenario)
-        found[name] = {"cells": len(cells), "sha256": sha256("\n".join(cells).encode()).hexdigest()}
-    return _json(found)
+        cells = synthetic.schedule_of(scenario)
+        schedules[name] = {"cells": len(cells), "sha256": sha256("\n".join(cells).encode()).hexdigest()}
+    return _json(schedules)
 
 
 def _report(name: str, format: Format) -> str:
@@ -70,16 +70,16 @@ MAKERS: dict[str, Callable[[], str]] = {
         f"comparisons/{name}.json": lambda name=name: _json(_answer(name).model_dump(mode="json"))
         for name in comparisons.SCENARIOS
     },
-    **{f"compare/{name}.json": lambda ask=ask: _json(ask()) for name, ask in stored.QUESTIONS.items()},
+    **{f"compare/{name}.json": lambda query=query: _json(query()) for name, query in stored.QUERIES.items()},
     "comparisons/schedules.json": _schedules,
     "reports/study-first-look.csv": partial(_report, "study-first-look", "csv"),
     "reports/study-first-look.tex": partial(_report, "study-first-look", "latex"),
     "reports/failed-incomplete.csv": partial(_report, "failed-incomplete", "csv"),
     "reports/looks-decided-later.tex": partial(_report, "looks-decided-later", "latex"),
 }
-"""File -> its text."""
+"""Path below `FOLDER` -> function that makes the content."""
 
 
 def stored_names() -> set[str]:
-    """The files that there are."""
+    """Paths of the stored files, below `FOLDER`."""
     return {str(path.relative_to(FOLDER)) for path in FOLDER.glob("*/*.*") if path.suffix != ".pyc"}

@@ -1,4 +1,4 @@
-"""Stored jobs for `GET /v1/compare`, and the questions whose answers are kept."""
+"""Stored jobs for `GET /v1/compare`, and the queries whose answers are stored."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ALIKE = [0.966, 0.968, 0.969, 0.960, 0.967]
 
 
 class Stored:
-    """Jobs as the database gives them, added one group at a time."""
+    """Jobs as read from the database, added one group at a time."""
 
     def __init__(self) -> None:
         self.runs: list[StoredRun] = []
@@ -41,33 +41,33 @@ class Stored:
         environment: dict[str, Any] | None = None,
         **fields: Any,
     ) -> Stored:
-        """A run of each value, of consecutive seeds; `hits` are steps to the target, of the first of them."""
+        """Add a run per value, with consecutive seeds; `hits` are the steps to the target of the first runs."""
         for number, value in enumerate(values):
             body = {**TASK, "optimizer": optimizer, "seed": first_seed + number, **fields}
             spec = TrainSpec.model_validate_json(json.dumps(body)).model_dump(mode="json", exclude={"seed"})
             hit = TargetHit(step=hits[number], wall_seconds=hits[number] / 100) if number < len(hits) else None
-            place = len(self.runs)
+            position = len(self.runs)
             self.runs.append(
                 StoredRun(
-                    job=UUID(int=place + 1),
+                    job=UUID(int=position + 1),
                     spec=spec,
                     seed=first_seed + number,
                     environment=environment or ENVIRONMENT,
                     result=Result(reason.status if reason else JobStatus.RUNNING, reason, value),
                     hit=hit,
-                    finished_at=START + timedelta(seconds=place) if reason else None,
+                    finished_at=START + timedelta(seconds=position) if reason else None,
                 )
             )
         return self
 
-    def ask(self, metric: str = "test_accuracy", group_by: Any = "optimizer", **question: Any) -> dict[str, Any]:
-        """The answer, or how the question is refused."""
-        asked = {"dataset": "digits", "model": "mlp", "target": None} | question
+    def compare(self, metric: str = "test_accuracy", group_by: Any = "optimizer", **params: Any) -> dict[str, Any]:
+        """The answer, or the errors of an invalid query."""
+        query = {"dataset": "digits", "model": "mlp", "target": None} | params
         try:
-            found = compare_runs(self.runs, metric=metric, group_by=group_by, **asked)
+            answer = compare_runs(self.runs, metric=metric, group_by=group_by, **query)
         except Invalid as invalid:
             return {"refused": str(invalid), "errors": [[error.pointer, error.detail] for error in invalid.errors]}
-        return found.model_dump(mode="json")
+        return answer.model_dump(mode="json")
 
 
 def adam(lr: float = 0.001, **params: Any) -> dict[str, Any]:
@@ -129,63 +129,65 @@ def _unequal_seeds() -> Stored:
 
 def _many_groups() -> Stored:
     stored = Stored()
-    for place, gamma in enumerate((0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)):
-        stored.add(ko(gamma=gamma), _noisy(0.95 - 0.004 * place, 10, 20 + place))
+    for position, gamma in enumerate((0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)):
+        stored.add(ko(gamma=gamma), _noisy(0.95 - 0.004 * position, 10, 20 + position))
     return stored
 
 
 TARGET = Target(value=0.95)
-QUESTIONS: dict[str, Callable[[], dict[str, Any]]] = {
-    "nothing": lambda: Stored().ask(),
-    "one-group": lambda: Stored().add(adam(), BASE).ask(),
-    "decided": lambda: Stored().add(adam(), BASE).add(ko(), BETTER).ask(),
-    "open": lambda: Stored().add(ko(), BETTER).add(ko(bounded=True), ALIKE).ask(),
-    "one-behind": lambda: Stored().add(adam(), BASE).add(ko(), BETTER).add(ko(bounded=True), ALIKE).ask(),
-    "unequal-rates": lambda: Stored().add(adam(), BASE).add(sgd(), BETTER).ask(),
-    "several-rates": lambda: _several_rates().ask(),
+QUERIES: dict[str, Callable[[], dict[str, Any]]] = {
+    "nothing": lambda: Stored().compare(),
+    "one-group": lambda: Stored().add(adam(), BASE).compare(),
+    "decided": lambda: Stored().add(adam(), BASE).add(ko(), BETTER).compare(),
+    "open": lambda: Stored().add(ko(), BETTER).add(ko(bounded=True), ALIKE).compare(),
+    "one-behind": lambda: Stored().add(adam(), BASE).add(ko(), BETTER).add(ko(bounded=True), ALIKE).compare(),
+    "unequal-rates": lambda: Stored().add(adam(), BASE).add(sgd(), BETTER).compare(),
+    "several-rates": lambda: _several_rates().compare(),
     "several-rates-of-two-seeds": lambda: (
-        Stored().add(adam(), BASE[:2]).add(adam(0.01), ALIKE[:2]).add(ko(), BETTER[:2]).ask()
+        Stored().add(adam(), BASE[:2]).add(adam(0.01), ALIKE[:2]).add(ko(), BETTER[:2]).compare()
     ),
-    "loss": lambda: Stored().add(adam(), [0.5, 0.6, 0.7]).add(ko(), [0.1, 0.21, 0.29]).ask("test_loss"),
-    "left-out": lambda: _left_out().ask(),
-    "diverged": lambda: _diverged().ask(target=TARGET),
-    "all-diverged": lambda: Stored().add(adam(), [None] * 3, reason=Reason.DIVERGED).ask(),
-    "ties": lambda: Stored().add(adam(), BASE).add(ko(), BASE).add(sgd(), [value - 0.1 for value in ALIKE]).ask(),
-    "constant-lead": lambda: Stored().add(adam(), [0.9, 0.8, 0.7]).add(ko(), [0.95, 0.85, 0.75]).ask(),
-    "two-seeds": lambda: Stored().add(adam(), BASE[:2]).add(ko(), BETTER[:2]).ask(),
-    "no-shared-seeds": lambda: Stored().add(adam(), BASE).add(ko(), BETTER, first_seed=10).ask(),
-    "unequal-seeds": lambda: _unequal_seeds().ask(),
-    "unequal-seeds-any": lambda: _unequal_seeds().ask(stopping="any"),
-    "many-groups": lambda: _many_groups().ask(),
-    "many-groups-any": lambda: _many_groups().ask(stopping="any"),
-    "by-schedule": lambda: _by_schedule().ask(group_by="schedule"),
-    "by-model": lambda: _by_model().ask(group_by="model", model=None),
-    "by-batch-size": lambda: _by_batch_size().ask(group_by="batch_size"),
-    "by-precision": lambda: Stored().add(adam(), BASE).add(adam(), BETTER, precision="bf16").ask(group_by="precision"),
+    "loss": lambda: Stored().add(adam(), [0.5, 0.6, 0.7]).add(ko(), [0.1, 0.21, 0.29]).compare("test_loss"),
+    "left-out": lambda: _left_out().compare(),
+    "diverged": lambda: _diverged().compare(target=TARGET),
+    "all-diverged": lambda: Stored().add(adam(), [None] * 3, reason=Reason.DIVERGED).compare(),
+    "ties": lambda: Stored().add(adam(), BASE).add(ko(), BASE).add(sgd(), [value - 0.1 for value in ALIKE]).compare(),
+    "constant-lead": lambda: Stored().add(adam(), [0.9, 0.8, 0.7]).add(ko(), [0.95, 0.85, 0.75]).compare(),
+    "two-seeds": lambda: Stored().add(adam(), BASE[:2]).add(ko(), BETTER[:2]).compare(),
+    "no-shared-seeds": lambda: Stored().add(adam(), BASE).add(ko(), BETTER, first_seed=10).compare(),
+    "unequal-seeds": lambda: _unequal_seeds().compare(),
+    "unequal-seeds-any": lambda: _unequal_seeds().compare(stopping="any"),
+    "many-groups": lambda: _many_groups().compare(),
+    "many-groups-any": lambda: _many_groups().compare(stopping="any"),
+    "by-schedule": lambda: _by_schedule().compare(group_by="schedule"),
+    "by-model": lambda: _by_model().compare(group_by="model", model=None),
+    "by-batch-size": lambda: _by_batch_size().compare(group_by="batch_size"),
+    "by-precision": lambda: (
+        Stored().add(adam(), BASE).add(adam(), BETTER, precision="bf16").compare(group_by="precision")
+    ),
     "own-targets": lambda: (
         Stored()
         .add(adam(), BASE, hits=[300, 100, 200], target={"value": 0.9})
         .add(ko(), BETTER, hits=[90, 80], target={"value": 0.9})
-        .ask()
+        .compare()
     ),
     "different-targets": lambda: (
         Stored()
         .add(adam(), BASE, hits=[100] * 5, target={"value": 0.9})
         .add(ko(), BETTER, hits=[100] * 5, target={"value": 0.8})
-        .ask()
+        .compare()
     ),
     "samples-per-second": lambda: (
         Stored()
         .add(adam(), [12_345.6, 12_400.1, 12_390.0])
         .add(sgd(), [14_000.5, 14_100.0, 13_990.2])
-        .ask("samples_per_second")
+        .compare("samples_per_second")
     ),
     "mixed-settings": lambda: (
         Stored()
         .add(adam(), BASE)
         .add(ko(), BETTER, batch_size=32, schedule="cosine")
         .add(sgd(), BASE, environment=ENVIRONMENT | {"torch": "2.11.0"})
-        .ask()
+        .compare()
     ),
-    "no-better-direction": lambda: Stored().add(adam(), BASE).ask("grad_norm"),
+    "no-better-direction": lambda: Stored().add(adam(), BASE).compare("grad_norm"),
 }

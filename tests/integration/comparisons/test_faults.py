@@ -160,14 +160,14 @@ class TestCancel:
                 assert outcomes.finish(session, running, Reason.CANCELLED)
         for ended in (before, show(ada, comparison)):
             (task,) = ended["tasks"]
-            assert ended["verdict"] == ["No verdict: the comparison was cancelled after 5 of 12 reported runs."]
+            assert ended["verdict"] == ["No verdict: the comparison was cancelled after 5 of 12 final runs."]
             assert not task["verdict"]["decided"]
             assert task["pairs"][0]["p"] is task["pairs"][0]["interval"] is None
             assert sum(group["n"] for group in task["groups"]) == 5
         table = ada.get(f"/v1/comparisons/{comparison['id']}/report", params={"format": "latex"}).text
         assert "textbf" not in table
         assert "No mean is bold because the comparison was cancelled." in table
-        assert "The comparison was cancelled after 5 of 12 reported runs, so nothing was tested." in table
+        assert "The comparison was cancelled after 5 of 12 final runs, so nothing was tested." in table
 
 
 class TestFaults:

@@ -1,10 +1,12 @@
+"""The default device of the tests of the optimizer."""
+
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 from tests.devices import DEVICES
-from tests.one_thread import one_thread  # noqa: F401 (a fixture, at work wherever it is imported)
+from tests.one_thread import one_thread  # noqa: F401 (an autouse fixture)
 
 
 @pytest.fixture(params=DEVICES)

@@ -1,4 +1,4 @@
-"""Invalid input, which raises an error that names it before anything is changed, and unusual input that is valid."""
+"""Invalid input raises an error that names it before anything changes; unusual but valid input is accepted."""
 
 import math
 from typing import Any
@@ -21,16 +21,16 @@ def parameter(*shape: int, dtype: torch.dtype = torch.float32) -> nn.Parameter:
 
 
 def snapshot(optimizer: KO) -> tuple[list[Tensor], str]:
-    """All tensors that the optimizer may change, and all options."""
+    """Copies of all tensors that the optimizer can change, and its options."""
     tensors = [p.detach().clone() for group in optimizer.param_groups for p in group["params"]]
     tensors += [v.clone() for values in optimizer.state.values() for v in values.values() if isinstance(v, Tensor)]
     return tensors, repr([{**group, "params": len(group["params"])} for group in optimizer.param_groups])
 
 
-def assert_unchanged(optimizer: KO, found: tuple[list[Tensor], str]) -> None:
+def assert_unchanged(optimizer: KO, expected: tuple[list[Tensor], str]) -> None:
     tensors, options = snapshot(optimizer)
-    torch.testing.assert_close(tensors, found[0], rtol=0, atol=0)
-    assert options == found[1]
+    torch.testing.assert_close(tensors, expected[0], rtol=0, atol=0)
+    assert options == expected[1]
 
 
 class TestOptionsSetLater:
@@ -57,10 +57,10 @@ class TestOptionsSetLater:
         optimizer = KO([{"params": [parameter(3, 3)]}, {"params": [parameter(4, 3)]}])
         optimizer.step()
         optimizer.param_groups[1][name] = value
-        found = snapshot(optimizer)
+        before = snapshot(optimizer)
         with pytest.raises(ValueError, match=message):
             optimizer.step()
-        assert_unchanged(optimizer, found)
+        assert_unchanged(optimizer, before)
 
 
 class TestNames:
@@ -101,7 +101,7 @@ class TestNames:
 
 class TestGradients:
     @pytest.mark.parametrize("options", [{}, {"bounded": True}, {"group_size": 2}, {"collision": "hard"}])
-    def test_nan_reaches_the_base_and_no_other_row(self, options: dict[str, Any]) -> None:
+    def test_nan_affects_its_own_row_only(self, options: dict[str, Any]) -> None:
         p = parameter(8, 4)
         assert p.grad is not None
         p.grad[3, 2] = math.nan
@@ -147,29 +147,29 @@ class TestState:
         wide, narrow = KO([parameter(6, 4)]), KO([parameter(6, 3)])
         wide.step()
         narrow.step()
-        found = snapshot(narrow)
+        before = snapshot(narrow)
         message = r"state: exp_avg(_sq)? has shape \(6, 4\), its parameter \(6, 3\); load the state of an optimizer"
         with pytest.raises(ValueError, match=message):
             narrow.load_state_dict(wide.state_dict())
-        assert_unchanged(narrow, found)
+        assert_unchanged(narrow, before)
         narrow.step()
 
     def test_loading_blocks_that_do_not_fit_raises_value_error(self) -> None:
         optimizer = KO([parameter(6, 4)])
         saved = KO([{"params": [parameter(8, 4)], "blocks": 4}]).state_dict()
-        found = snapshot(optimizer)
+        before = snapshot(optimizer)
         with pytest.raises(
             ValueError, match=r"blocks of parameter group 0: shape \(6, 4\) cannot be split into 4 equal"
         ):
             optimizer.load_state_dict(saved)
-        assert_unchanged(optimizer, found)
+        assert_unchanged(optimizer, before)
 
-    def test_groups_of_another_optimizer_do_not_bring_its_rng_state(self) -> None:
-        old = KO([parameter(3, 3)], seed=1)
-        old.step()
-        group = KO(old.param_groups, seed=9).param_groups[0]
+    def test_ignores_rng_state_in_groups_of_another_optimizer(self) -> None:
+        other = KO([parameter(3, 3)], seed=1)
+        other.step()
+        group = KO(other.param_groups, seed=9).param_groups[0]
         assert (group["collision_seed"], group["collision_step"]) == (9, 0)
-        assert old.param_groups[0]["collision_seed"] == 1
+        assert other.param_groups[0]["collision_seed"] == 1
 
     def test_loading_another_number_of_groups_raises_value_error(self) -> None:
         with pytest.raises(ValueError, match="different number of parameter groups"):

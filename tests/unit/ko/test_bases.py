@@ -1,3 +1,5 @@
+"""Names and classes of base optimizers."""
+
 import pytest
 import torch
 from pytorch_optimizer import Lion

@@ -1,4 +1,4 @@
-"""Collisions against float64 numpy references that implement the formulas, and the documented properties."""
+"""Collisions agree with float64 numpy references and have the documented properties."""
 
 import math
 
@@ -118,8 +118,8 @@ class TestSoft:
         w[1], g[3] = 0, 0
         result = collisions.soft(*tensors(w, g), 0.5, bounded).cpu().numpy()
         np.testing.assert_array_equal(result[[1, 3]], g[[1, 3]])
-        rest = [0, 2, 4]
-        np.testing.assert_allclose(result[rest], reference_soft(w[rest], g[rest], 0.5, bounded))
+        others = [0, 2, 4]
+        np.testing.assert_allclose(result[others], reference_soft(w[others], g[others], 0.5, bounded))
 
     def test_zero_weights_or_gradients_change_nothing(self) -> None:
         zero, g = torch.zeros(3, 4), torch.randn(3, 4)
@@ -133,8 +133,8 @@ class TestSoft:
         w[1, 2], g[4, 0] = bad, bad
         result = collisions.soft(*tensors(w, g), 0.2, bounded).cpu().numpy()
         np.testing.assert_array_equal(result[[1, 4]], g[[1, 4]])
-        rest = [0, 2, 3, 5]
-        np.testing.assert_allclose(result[rest], reference_soft(w[rest], g[rest], 0.2, bounded))
+        others = [0, 2, 3, 5]
+        np.testing.assert_allclose(result[others], reference_soft(w[others], g[others], 0.2, bounded))
 
     def test_rows_too_short_for_a_direction_do_not_interact(self) -> None:
         for w, g in ((torch.ones(3, 1), torch.full((3, 1), 1e-39)), (torch.full((3, 1), 1e-39), torch.ones(3, 1))):
@@ -157,7 +157,7 @@ class TestSoft:
     def test_c_is_positive_semidefinite_and_its_largest_eigenvalue_bounded_by_the_row_sums(
         self, n: int, d: int, seed: int
     ) -> None:
-        # C seen through the library: with gamma 1, g - soft(g) is C g.
+        # With gamma 1, g - soft(g) is C g.
         w, g = layer(n, d, seed)
         c = reference_c(w, g)
         moved = g - collisions.soft(*tensors(w, g), 1.0).cpu().numpy()
@@ -214,7 +214,7 @@ class TestHard:
         torch.testing.assert_close(after, before)
         assert not torch.isclose(result[first], g[first]).all(dim=1).any()
         if n % 2:
-            assert torch.equal(result[order[-1]], g[order[-1]])  # the odd row sits out
+            assert torch.equal(result[order[-1]], g[order[-1]])  # the unpaired row is unchanged
 
     def test_direction_is_defined_for_the_smallest_draw(self) -> None:
         # This key's radius rounds to 1 before the logarithm, so that both normal numbers of the direction would be 0.

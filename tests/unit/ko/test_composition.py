@@ -33,7 +33,7 @@ pytestmark = [
 
 
 class Unfit(NamedTuple):
-    """Why a class is not supported as a base on the bare parameters of a model, and the error that it raises."""
+    """Why a class does not work as a base on the parameters of a model, and the error that it raises."""
 
     reason: str
     error: type[Exception]
@@ -43,8 +43,8 @@ class Unfit(NamedTuple):
 
 NEEDS_CLOSURE = Unfit("evaluates the model itself", ValueError, "needs a closure")
 NEEDS_GRAPH = Unfit("differentiates the gradients, which KO detaches", RuntimeError, "does not require grad", False)
-NEEDS_MODEL = Unfit("wants the model", AttributeError, "no attribute '(named_)?parameters'")
-NEEDS_USE_MUON = Unfit("wants groups that say use_muon", ValueError, "`use_muon` must be set")
+NEEDS_MODEL = Unfit("needs the model", AttributeError, "no attribute '(named_)?parameters'")
+NEEDS_USE_MUON = Unfit("needs use_muon in its groups", ValueError, "`use_muon` must be set")
 WRAPS = Unfit("wraps another optimizer", (ValueError, TypeError), "base: ")  # type: ignore[arg-type]
 
 UNFIT: dict[str, Unfit] = {
@@ -61,7 +61,7 @@ UNFIT: dict[str, Unfit] = {
     "pytorch_optimizer.LOMO": NEEDS_MODEL,
     "pytorch_optimizer.AdaGO": NEEDS_USE_MUON,
     "pytorch_optimizer.AdaMuon": NEEDS_USE_MUON,
-    "pytorch_optimizer.DistributedMuon": NEEDS_USE_MUON._replace(reason="wants use_muon, and a process group"),
+    "pytorch_optimizer.DistributedMuon": NEEDS_USE_MUON._replace(reason="needs use_muon and a process group"),
     "pytorch_optimizer.Muon": NEEDS_USE_MUON,
     "pytorch_optimizer.MuonClip": NEEDS_USE_MUON,
     "pytorch_optimizer.NorMuon": NEEDS_USE_MUON,
@@ -69,12 +69,14 @@ UNFIT: dict[str, Unfit] = {
     "schedulefree.ScheduleFreeWrapper": WRAPS,
     "schedulefree.ScheduleFreeWrapperReference": WRAPS,
     "pytorch_optimizer.BSAM": NEEDS_CLOSURE,
-    "pytorch_optimizer.Ranger21": Unfit("wants num_iterations", TypeError, "'num_iterations'"),
-    "pytorch_optimizer.SpectralSphere": Unfit("wants matrices only", ValueError, "only supports 2D parameters", False),
-    "pytorch_optimizer.DeMo": Unfit("wants the package einops", ImportError, "einops"),
+    "pytorch_optimizer.Ranger21": Unfit("needs num_iterations", TypeError, "'num_iterations'"),
+    "pytorch_optimizer.SpectralSphere": Unfit(
+        "accepts matrices only", ValueError, "only supports 2D parameters", False
+    ),
+    "pytorch_optimizer.DeMo": Unfit("needs the package einops", ImportError, "einops"),
 }
 
-# These do nothing in their first steps.
+# Classes that leave the weights unchanged in their first steps, and the number of steps to make.
 SLOW = {
     "pytorch_optimizer.AdaShift": 12,
     "pytorch_optimizer.RAdam": 8,
@@ -83,7 +85,7 @@ SLOW = {
 }
 STEPS = 3
 
-# These find their own rate: it is not in their groups, or they write it there, or it is not used in so few steps.
+# Classes that determine their learning rate themselves, or do not use it within these steps.
 SELF_PACED = {
     "pytorch_optimizer.A2Grad",
     "pytorch_optimizer.AdaFactor",
@@ -91,11 +93,11 @@ SELF_PACED = {
     "pytorch_optimizer.DAdaptSGD",
 }
 
-# Trains only the weights that are small at first; now all are.
+# SaRA trains only weights below the threshold at the start; this one includes all.
 OPTIONS: dict[str, dict[str, Any]] = {"pytorch_optimizer.SaRA": {"threshold": 10.0}}
 
 
-def offered() -> dict[str, type[Optimizer]]:
+def available_classes() -> dict[str, type[Optimizer]]:
     """All optimizer classes of the three libraries that can be imported, by "library.Class"."""
     classes: set[Any] = {
         pytorch_optimizer.load_optimizer(name) for name in pytorch_optimizer.get_supported_optimizers()
@@ -113,7 +115,7 @@ def offered() -> dict[str, type[Optimizer]]:
     }
 
 
-CLASSES = offered()
+CLASSES = available_classes()
 FIT = [name for name in CLASSES if name not in UNFIT]
 
 
@@ -123,7 +125,7 @@ def network() -> nn.Sequential:
 
 
 def advance(model: nn.Module, optimizer: Optimizer, steps: range, scheduler: Any = None) -> None:
-    for draw in (random.seed, np.random.seed, torch.manual_seed):  # some draw random numbers, of whatever generator
+    for draw in (random.seed, np.random.seed, torch.manual_seed):  # some classes draw from global generators
         draw(steps.start)
     for step in steps:
         x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
@@ -138,12 +140,12 @@ def build(name: str, model: nn.Module, collision: str | None, **options: Any) ->
     """The class on the parameters of the model, or KO on the class if `collision` is given, in training mode."""
     torch.manual_seed(1)
     options = {"lr": 0.01, **OPTIONS.get(name, {}), **options}
-    own: Callable[..., Any] = CLASSES[name]
+    build_optimizer: Callable[..., Any] = CLASSES[name]
     if collision is not None:
-        options |= {"base": own, "collision": collision, "gamma": 0.5, "seed": 5}
-        own = KO
-    optimizer = own(list(model.parameters()), **options)
-    getattr(optimizer, "train", lambda: None)()  # schedule-free ones start with it
+        options |= {"base": build_optimizer, "collision": collision, "gamma": 0.5, "seed": 5}
+        build_optimizer = KO
+    optimizer = build_optimizer(list(model.parameters()), **options)
+    getattr(optimizer, "train", lambda: None)()  # schedule-free optimizers require it
     return optimizer
 
 
@@ -162,7 +164,7 @@ def weights(model: nn.Module) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def no_compiler() -> Iterator[None]:
-    """The Kron of timm compiles its step, which takes half a minute."""
+    """Disable the compiler: timm's Kron compiles its step, which takes half a minute."""
     with torch.compiler.set_stance("force_eager"):
         yield
 
@@ -172,7 +174,7 @@ class TestFit:
     def test_equals_the_base_without_collisions_and_follows_schedulers(self, name: str) -> None:
         plain = trained(name, "none")
         assert torch.equal(plain, trained(name, None))
-        if name != "pytorch_optimizer.A2Grad":  # which no scheduler takes
+        if name != "pytorch_optimizer.A2Grad":  # no scheduler accepts it
             scheduled = trained(name, "none", scheduled=True)
             assert torch.equal(scheduled, trained(name, None, scheduled=True))
             assert torch.equal(scheduled, plain) == (name in SELF_PACED)
@@ -187,13 +189,13 @@ class TestFit:
         optimizer = build(name, model, "soft")
         advance(model, optimizer, range(3))
         saved = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
-        again = network()
-        resumed = build(name, again, "soft")
-        again.load_state_dict(saved[0])
+        other = network()
+        resumed = build(name, other, "soft")
+        other.load_state_dict(saved[0])
         resumed.load_state_dict(saved[1])
         advance(model, optimizer, range(3, 5))
-        advance(again, resumed, range(3, 5))
-        assert torch.equal(weights(again), weights(model))
+        advance(other, resumed, range(3, 5))
+        assert torch.equal(weights(other), weights(model))
 
 
 @pytest.mark.parametrize("name", UNFIT)
@@ -214,7 +216,7 @@ def test_tables_contain_every_available_class() -> None:
     assert len(FIT) > 130
 
 
-class TestGivenWhatTheyWant:
+class TestWithRequiredArguments:
     """Classes that need more than the parameters of a model."""
 
     @pytest.mark.parametrize("name", [name for name, unfit in UNFIT.items() if unfit is NEEDS_USE_MUON])
@@ -233,25 +235,28 @@ class TestGivenWhatTheyWant:
             advance(model, build(groups, lr=0.01, **options), range(STEPS))
             return weights(model)
 
-        own: Any = CLASSES[name]
-        alone, none, soft = trained(own), *(trained(KO, base=own, collision=c, gamma=0.5) for c in ("none", "soft"))
+        base_class: Any = CLASSES[name]
+        alone, none, soft = (
+            trained(base_class),
+            *(trained(KO, base=base_class, collision=c, gamma=0.5) for c in ("none", "soft")),
+        )
         assert torch.equal(none, alone)
         assert not torch.equal(soft, alone)
 
     def test_trains_with_required_arguments(self) -> None:
-        found = []
-        for ko in (False, True):
+        results = []
+        for with_ko in (False, True):
             model = network()
             options: dict[str, Any] = {"lr": 0.01, "num_iterations": 10}
             base = pytorch_optimizer.Ranger21
             optimizer = (
                 KO(model.parameters(), base=base, collision="none", **options)
-                if ko
+                if with_ko
                 else base(model.parameters(), **options)
             )
             advance(model, optimizer, range(STEPS))
-            found.append(weights(model))
-        assert torch.equal(*found)
+            results.append(weights(model))
+        assert torch.equal(*results)
 
     def test_trains_with_matrices_only(self) -> None:
         model = nn.Sequential(nn.Linear(4, 6, bias=False), nn.Linear(6, 3, bias=False))
@@ -263,7 +268,7 @@ class TestGivenWhatTheyWant:
 class TestScheduleFree:
     @pytest.mark.parametrize("name", [name for name in FIT if "schedulefree" in name.lower().replace("_", "")])
     def test_train_and_eval_set_the_mode_of_the_base(self, name: str) -> None:
-        found = []
+        points_per_optimizer = []
         for collision in (None, "none"):
             model = network()
             optimizer = build(name, model, collision)
@@ -274,13 +279,13 @@ class TestScheduleFree:
                 else:
                     getattr(optimizer, mode)()
                 points.append(weights(model).clone())
-            found.append(points)
-        assert all(map(torch.equal, *found))
-        trained_at, averaged, back, same, again = found[1]
+            points_per_optimizer.append(points)
+        assert all(map(torch.equal, *points_per_optimizer))
+        trained_at, averaged, train_mode, train_mode_again, eval_mode_again = points_per_optimizer[1]
         assert not torch.equal(trained_at, averaged)
-        torch.testing.assert_close(back, trained_at)
-        assert torch.equal(same, back)
-        torch.testing.assert_close(again, averaged)
+        torch.testing.assert_close(train_mode, trained_at)
+        assert torch.equal(train_mode_again, train_mode)
+        torch.testing.assert_close(eval_mode_again, averaged)
 
     def test_train_and_eval_have_no_effect_on_bases_without_modes(self) -> None:
         model = network()
@@ -302,7 +307,7 @@ class TestFactories:
             (1e-3, 0),
             (1e-3, 0.05),
         ]
-        assert falls(model, optimizer)
+        assert loss_decreases(model, optimizer)
         assert isinstance(timm.optim.create_optimizer_v2(model, opt="ko", lr=1e-3, weight_decay=0.05), KO)
 
     def test_registers_in_pytorch_optimizer(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,12 +316,12 @@ class TestFactories:
         optimizer = pytorch_optimizer.create_optimizer(model, "ko", lr=1e-3, weight_decay=0.05, base="adamw")
         assert isinstance(optimizer, KO)
         assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.05}
-        assert falls(model, optimizer)
+        assert loss_decreases(model, optimizer)
         assert pytorch_optimizer.load_optimizer("ko") is KO
 
 
-def falls(model: nn.Module, optimizer: Optimizer) -> bool:
-    """Whether the loss is lower after some steps."""
+def loss_decreases(model: nn.Module, optimizer: Optimizer) -> bool:
+    """Whether the loss decreases in each of five steps."""
     x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
     losses = []
     for _ in range(5):

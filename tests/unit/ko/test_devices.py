@@ -1,3 +1,5 @@
+"""Training on CUDA equals training on the CPU."""
+
 import pytest
 import torch
 from torch import nn
@@ -5,7 +7,7 @@ from torch import nn
 from ko import KO
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here: KO is tested on the CPU alone")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: KO is tested on the CPU only")
 @pytest.mark.parametrize("options", [{}, {"bounded": True}, {"group_size": 16}, {"collision": "hard", "rate": 50.0}])
 def test_training_on_cuda_equals_training_on_the_cpu(options: dict[str, object]) -> None:
     results = []

@@ -40,7 +40,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "columns": {"collision": "soft", "gamma": 0.1, "row_dim": 1, "maximize": True},
     "none": {"collision": "none"},
 }
-# Muon orthogonalizes in bfloat16, whose sums come out otherwise over shards: see test_muon_differs_by_its_rounding.
+# Muon orthogonalizes in bfloat16, whose sums depend on the sharding: see test_muon_differs_by_rounding_only.
 BASES = ["sgd", "adam"]
 
 
@@ -73,15 +73,16 @@ def build(model: nn.Module, base: str, form: str, seed: int | None = 3) -> KO:
     return KO([{"params": list(model.parameters()), **layout}], lr=0.05, base=base, seed=seed, **options)
 
 
-def whole(model: nn.Module) -> list[Tensor]:
+def full_weights(model: nn.Module) -> list[Tensor]:
+    """Copies of all parameters, gathered if they are sharded."""
     return [(p.full_tensor() if isinstance(p, DTensor) else p).detach().clone() for p in model.parameters()]
 
 
-def alone(base: str, form: str) -> list[Tensor]:
+def single_process_weights(base: str, form: str) -> list[Tensor]:
     """The weights after training in a single process."""
     model = network(base)
     train(model, build(model, base, form), range(STEPS))
-    return whole(model)
+    return full_weights(model)
 
 
 def sharded(base: str = "") -> nn.Module:
@@ -100,22 +101,22 @@ def ddp(rank: int) -> dict[str, Any]:
     optimizer = build(plain, "adam", "hard", seed=None)
     half = slice(rank * 4, rank * 4 + 4)
     train(model, optimizer, range(STEPS), half)
-    return {"seed": optimizer.param_groups[0]["collision_seed"], "weights": whole(plain)}
+    return {"seed": optimizer.param_groups[0]["collision_seed"], "weights": full_weights(plain)}
 
 
 def fsdp2(rank: int) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for base in ("muon", *BASES):
         for form in FORMS:
             model = sharded(base)
             train(model, build(model, base, form), range(STEPS))
-            found[f"{base}-{form}"] = whole(model)
-    found["rows here"] = [len(p.to_local()) for p in model.parameters() if p.ndim == 2]  # type: ignore[operator]
-    return found
+            results[f"{base}-{form}"] = full_weights(model)
+    results["local rows"] = [len(p.to_local()) for p in model.parameters() if p.ndim == 2]  # type: ignore[operator]
+    return results
 
 
 def checkpoint(rank: int) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for form in ("soft", "hard"):
         for flat in (False, True):
             options = StateDictOptions(flatten_optimizer_state_dict=flat)
@@ -126,27 +127,27 @@ def checkpoint(rank: int) -> dict[str, Any]:
             saved = copy.deepcopy(
                 (get_model_state_dict(model), get_optimizer_state_dict(model, optimizer, options=options))
             )
-            again = sharded()
-            resumed = build(again, "adam", form, seed=77)
-            set_model_state_dict(again, saved[0])
-            set_optimizer_state_dict(again, resumed, saved[1], options=options)
-            train(again, resumed, range(1, STEPS))
-            found[f"{form}-{flat}"] = whole(again)
-    return found
+            restored = sharded()
+            resumed = build(restored, "adam", form, seed=77)
+            set_model_state_dict(restored, saved[0])
+            set_optimizer_state_dict(restored, resumed, saved[1], options=options)
+            train(restored, resumed, range(1, STEPS))
+            results[f"{form}-{flat}"] = full_weights(restored)
+    return results
 
 
 def fsdp1(rank: int) -> dict[str, Any]:
-    found = {}
+    results = {}
     for original in (False, True):
         model = FullyShardedDataParallel(network(), device_id=torch.device("cpu"), use_orig_params=original)
         try:
             KO(model.parameters())
         except ValueError as error:
-            found[f"use_orig_params={original}"] = str(error)
+            results[f"use_orig_params={original}"] = str(error)
         uncollided = KO([{"params": list(model.parameters()), "collision": "none"}], lr=0.05, seed=3)
         train(model, uncollided, range(STEPS))
-        found[f"uncollided {original}"] = [p.detach().clone() for p in model.parameters()]
-    return found
+        results[f"uncollided {original}"] = [p.detach().clone() for p in model.parameters()]
+    return results
 
 
 SCENARIOS: dict[str, Callable[[int], dict[str, Any]]] = {
@@ -164,14 +165,14 @@ def work(rank: int, folder: Path) -> None:
         world_size=WORLD,
         timeout=timedelta(seconds=30),
     )
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name, scenario in SCENARIOS.items():
         try:
-            found[name] = scenario(rank)
+            results[name] = scenario(rank)
         except Exception:
-            found[name] = traceback.format_exc()
-            break  # the other process may be waiting for this one
-    torch.save(found, folder / f"{rank}.pt")
+            results[name] = traceback.format_exc()
+            break  # the other process can be waiting for this one
+    torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -184,71 +185,76 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
 
 
-def of(results: list[dict[str, Any]], scenario: str) -> list[dict[str, Any]]:
+def of_scenario(results: list[dict[str, Any]], scenario: str) -> list[dict[str, Any]]:
     """Results of one scenario by rank."""
-    found = [result.get(scenario, f"{scenario} was not reached; the scenarios before it failed") for result in results]
-    for result in found:
+    by_rank = [
+        result.get(scenario, f"{scenario} was not reached; the scenarios before it failed") for result in results
+    ]
+    for result in by_rank:
         assert not isinstance(result, str), result
-    return found
+    return by_rank
 
 
 class TestDDP:
     def test_all_ranks_use_the_seed_of_rank_0(self, results: list[dict[str, Any]]) -> None:
-        assert [found["seed"] for found in of(results, "ddp")] == [10, 10]
+        assert [result["seed"] for result in of_scenario(results, "ddp")] == [10, 10]
 
     def test_weights_of_all_ranks_are_equal(self, results: list[dict[str, Any]]) -> None:
-        first, second = (found["weights"] for found in of(results, "ddp"))
+        first, second = (result["weights"] for result in of_scenario(results, "ddp"))
         assert all(map(torch.equal, first, second))
 
     def test_equals_a_single_process_on_the_full_batch(self, results: list[dict[str, Any]]) -> None:
         model = network()
         train(model, build(model, "adam", "hard", seed=10), range(STEPS))
-        torch.testing.assert_close(of(results, "ddp")[0]["weights"], whole(model), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(of_scenario(results, "ddp")[0]["weights"], full_weights(model), rtol=1e-4, atol=1e-5)
 
 
 class TestFSDP2:
     def test_rows_are_sharded_unevenly(self, results: list[dict[str, Any]]) -> None:
-        assert [found["rows here"] for found in of(results, "fsdp2")] == [[4, 3, 1], [3, 3, 0]]
+        assert [result["local rows"] for result in of_scenario(results, "fsdp2")] == [[4, 3, 1], [3, 3, 0]]
 
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("base", BASES)
     def test_equals_a_single_process(self, results: list[dict[str, Any]], base: str, form: str) -> None:
-        for found in of(results, "fsdp2"):
-            torch.testing.assert_close(found[f"{base}-{form}"], alone(base, form))
+        for result in of_scenario(results, "fsdp2"):
+            torch.testing.assert_close(result[f"{base}-{form}"], single_process_weights(base, form))
 
     def test_collision_forms_give_different_weights(self, results: list[dict[str, Any]]) -> None:
-        found = of(results, "fsdp2")[0]
-        weights = [torch.cat([p.flatten() for p in found[f"adam-{form}"]]) for form in FORMS]
-        for number, one in enumerate(weights):
-            assert not any(torch.allclose(one, other, rtol=1e-3, atol=1e-4) for other in weights[:number])
+        result = of_scenario(results, "fsdp2")[0]
+        weights = [torch.cat([p.flatten() for p in result[f"adam-{form}"]]) for form in FORMS]
+        for number, vector in enumerate(weights):
+            assert not any(torch.allclose(vector, other, rtol=1e-3, atol=1e-4) for other in weights[:number])
 
     @pytest.mark.parametrize("form", FORMS)
     def test_muon_differs_by_rounding_only(self, results: list[dict[str, Any]], form: str) -> None:
-        # It orthogonalizes in bfloat16 what may be nearly singular, so that moves differ by some %, collided or not.
+        # Muon orthogonalizes matrices that may be nearly singular in bfloat16, so moves differ by some percent.
         def move(weights: list[Tensor]) -> Tensor:
-            return torch.cat([(w - w0).flatten() for w, w0 in zip(weights, whole(network("muon")), strict=True)])
+            return torch.cat([(w - w0).flatten() for w, w0 in zip(weights, full_weights(network("muon")), strict=True)])
 
-        for found in of(results, "fsdp2"):
-            assert torch.cosine_similarity(move(found[f"muon-{form}"]), move(alone("muon", form)), dim=0) > 0.98
+        for result in of_scenario(results, "fsdp2"):
+            assert (
+                torch.cosine_similarity(move(result[f"muon-{form}"]), move(single_process_weights("muon", form)), dim=0)
+                > 0.98
+            )
 
     @pytest.mark.parametrize("flat", [False, True], ids=["nested", "flattened"])
     @pytest.mark.parametrize("form", ["soft", "hard"])
     def test_resumes_from_a_distributed_checkpoint(self, results: list[dict[str, Any]], form: str, flat: bool) -> None:
-        uninterrupted = of(results, "fsdp2")
-        for found, expected in zip(of(results, "checkpoint"), uninterrupted, strict=True):
-            assert all(map(torch.equal, found[f"{form}-{flat}"], expected[f"adam-{form}"]))
+        uninterrupted = of_scenario(results, "fsdp2")
+        for result, expected in zip(of_scenario(results, "checkpoint"), uninterrupted, strict=True):
+            assert all(map(torch.equal, result[f"{form}-{flat}"], expected[f"adam-{form}"]))
 
 
 class TestFSDP1:
     @pytest.mark.parametrize("original", [False, True])
     def test_flattened_parameters_raise_value_error(self, results: list[dict[str, Any]], original: bool) -> None:
-        for found in of(results, "fsdp1"):
-            assert found[f"use_orig_params={original}"] == (
+        for result in of_scenario(results, "fsdp1"):
+            assert result[f"use_orig_params={original}"] == (
                 "params of parameter group 0: FullyShardedDataParallel has flattened a parameter, so KO cannot find "
                 'its rows; use fully_shard (FSDP2), or collision="none" for this group'
             )
 
     def test_flattened_parameters_train_without_collisions(self, results: list[dict[str, Any]]) -> None:
-        shards = [found["uncollided False"][0] for found in of(results, "fsdp1")]
-        expected = torch.cat([p.flatten() for p in alone("adam", "none")])
+        shards = [result["uncollided False"][0] for result in of_scenario(results, "fsdp1")]
+        expected = torch.cat([p.flatten() for p in single_process_weights("adam", "none")])
         torch.testing.assert_close(torch.cat(shards)[: len(expected)], expected)

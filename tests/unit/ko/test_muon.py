@@ -1,3 +1,5 @@
+"""MuonAdamW: Muon for matrices, AdamW for the other parameters."""
+
 import copy
 import math
 import pickle
@@ -21,16 +23,16 @@ def filled(*shape: int, seed: int = 0) -> nn.Parameter:
 
 
 def test_equals_torch_muon_for_matrices_and_torch_adamw_otherwise() -> None:
-    ours = [filled(6, 4), filled(6), filled(5, 7, seed=1)]
-    theirs = [filled(6, 4), filled(6), filled(5, 7, seed=1)]
-    optimizer = MuonAdamW(ours, lr=0.1, momentum=0.9, weight_decay=0.2, adamw_lr=0.03)
-    muon = Muon([theirs[0], theirs[2]], lr=0.1, momentum=0.9, weight_decay=0.2)
-    adamw = AdamW([theirs[1]], lr=0.03, weight_decay=0.2)
+    params = [filled(6, 4), filled(6), filled(5, 7, seed=1)]
+    reference = [filled(6, 4), filled(6), filled(5, 7, seed=1)]
+    optimizer = MuonAdamW(params, lr=0.1, momentum=0.9, weight_decay=0.2, adamw_lr=0.03)
+    muon = Muon([reference[0], reference[2]], lr=0.1, momentum=0.9, weight_decay=0.2)
+    adamw = AdamW([reference[1]], lr=0.03, weight_decay=0.2)
     for _ in range(3):
         optimizer.step()
         muon.step()
         adamw.step()
-    for a, b in zip(ours, theirs, strict=True):
+    for a, b in zip(params, reference, strict=True):
         assert torch.equal(a, b)
 
 
@@ -112,9 +114,9 @@ def test_copies_and_state_dicts_continue_identically(copier: Callable[[Any], Any
 def test_skips_missing_and_empty_gradients() -> None:
     without, empty = filled(3, 3), filled(0, 3)
     without.grad = None
-    kept = without.detach().clone()
+    before = without.detach().clone()
     MuonAdamW([without, empty]).step()
-    assert torch.equal(without, kept)
+    assert torch.equal(without, before)
 
 
 def test_step_returns_the_loss_of_the_closure() -> None:

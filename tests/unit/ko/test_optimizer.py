@@ -30,9 +30,9 @@ def network() -> nn.Sequential:
 
 def backward(model: nn.Module, step: int) -> None:
     generator = torch.Generator().manual_seed(step)
-    here = torch.get_default_device()
-    x = torch.randn(8, 1, 4, 4, generator=generator, device="cpu").to(here)
-    y = torch.randint(0, 3, (8,), generator=generator, device="cpu").to(here)
+    device = torch.get_default_device()
+    x = torch.randn(8, 1, 4, 4, generator=generator, device="cpu").to(device)
+    y = torch.randint(0, 3, (8,), generator=generator, device="cpu").to(device)
     model.zero_grad()
     nn.functional.cross_entropy(model(x), y).backward()
 
@@ -49,9 +49,9 @@ def weights(model: nn.Module) -> Tensor:
 
 def parameter(*shape: int, seed: int = 0) -> nn.Parameter:
     generator = torch.Generator().manual_seed(seed)
-    here = torch.get_default_device()
-    p = nn.Parameter(torch.randn(shape, generator=generator, device="cpu").to(here))
-    p.grad = torch.randn(shape, generator=generator, device="cpu").to(here)
+    device = torch.get_default_device()
+    p = nn.Parameter(torch.randn(shape, generator=generator, device="cpu").to(device))
+    p.grad = torch.randn(shape, generator=generator, device="cpu").to(device)
     return p
 
 
@@ -59,10 +59,10 @@ class TestStep:
     @pytest.mark.parametrize("form", [{"gamma": 0.2}, {"gamma": 5.0, "bounded": True}])
     def test_soft_form_steps_along_the_collided_gradient(self, form: dict[str, Any]) -> None:
         p = parameter(5, 2, 3)
-        found, grad = p.detach().clone(), p.grad.clone()  # type: ignore[union-attr]
+        before, grad = p.detach().clone(), p.grad.clone()  # type: ignore[union-attr]
         KO([p], lr=0.5, base="sgd", **form).step()
-        collided = collisions.soft(found.flatten(1), grad.flatten(1), form["gamma"], form.get("bounded", False))
-        torch.testing.assert_close(p.detach(), found - 0.5 * collided.view(5, 2, 3))
+        collided = collisions.soft(before.flatten(1), grad.flatten(1), form["gamma"], form.get("bounded", False))
+        torch.testing.assert_close(p.detach(), before - 0.5 * collided.view(5, 2, 3))
 
     def test_hard_form_draws_from_seed_step_and_position(self) -> None:
         p, q = parameter(6, 4), parameter(6, 4)
@@ -70,13 +70,13 @@ class TestStep:
         moved = []
         for step in range(2):
             for position, x in enumerate((p, q)):
-                found, grad = x.detach().clone(), x.grad
-                collided = collisions.hard(found, grad, 50.0, rng.key(9, step, position))
-                moved.append(found - collided)
+                before, grad = x.detach().clone(), x.grad
+                collided = collisions.hard(before, grad, 50.0, rng.key(9, step, position))
+                moved.append(before - collided)
             optimizer.step()
             torch.testing.assert_close(p.detach(), moved[-2])
             torch.testing.assert_close(q.detach(), moved[-1])
-        assert not torch.equal(moved[0], moved[1])  # same weights and gradients, other position
+        assert not torch.equal(moved[0], moved[1])  # equal weights and gradients at different positions
 
     @pytest.mark.parametrize("base", NAMES)
     def test_equals_the_base_without_collisions(self, base: str) -> None:
@@ -109,10 +109,10 @@ class TestStep:
     def test_gradients_are_not_changed(self, collision: str) -> None:
         p = parameter(6, 4)
         grad = p.grad
-        kept = grad.clone()  # type: ignore[union-attr]
+        before = grad.clone()  # type: ignore[union-attr]
         KO([p], base="sgd", collision=collision, weight_decay=0.1).step()
         assert p.grad is grad
-        assert torch.equal(p.grad, kept)  # type: ignore[arg-type]
+        assert torch.equal(p.grad, before)  # type: ignore[arg-type]
 
     def test_gradients_are_not_changed_if_the_base_raises(self) -> None:
         class Failing(SGD):
@@ -138,10 +138,10 @@ class TestStep:
         without.grad, frozen.grad = None, None
         zero.grad = torch.zeros(3, 3)
         frozen.requires_grad_(False)
-        kept = [p.detach().clone() for p in (without, zero, frozen)]
+        before = [p.detach().clone() for p in (without, zero, frozen)]
         for collision in ("soft", "hard"):
             KO([without, zero, frozen], collision=collision).step()
-        for p, value in zip((without, zero, frozen), kept, strict=True):
+        for p, value in zip((without, zero, frozen), before, strict=True):
             assert torch.equal(p, value)
 
     @pytest.mark.parametrize("kind", ["sparse", "complex"])
@@ -149,20 +149,20 @@ class TestStep:
         first = parameter(3, 3)
         bad = nn.Parameter(torch.ones(4, 2, dtype=torch.complex64 if kind == "complex" else torch.float32))
         bad.grad = torch.ones_like(bad).to_sparse() if kind == "sparse" else torch.ones_like(bad)
-        kept = first.detach().clone()
+        before = first.detach().clone()
         optimizer = KO([first, bad], base="sgd")
         with pytest.raises(RuntimeError, match=rf"{kind} gradient of parameter 1 \(group 0, shape \(4, 2\)\)"):
             optimizer.step()
-        assert torch.equal(first, kept)
+        assert torch.equal(first, before)
         assert optimizer.param_groups[0]["collision_step"] == 0
         optimizer.param_groups[0]["collision"] = "none"
-        optimizer.step()  # the base takes both
-        assert not torch.equal(first, kept)
+        optimizer.step()  # the base accepts both
+        assert not torch.equal(first, before)
 
     def test_l2_penalty_is_added_after_the_collision(self) -> None:
         p = parameter(5, 3)
-        found = p.detach().clone()
-        expected = found - 0.1 * (collisions.soft(found, p.grad, 0.3) + 0.5 * found)  # type: ignore[arg-type]
+        before = p.detach().clone()
+        expected = before - 0.1 * (collisions.soft(before, p.grad, 0.3) + 0.5 * before)  # type: ignore[arg-type]
         KO([p], lr=0.1, base="sgd", gamma=0.3, weight_decay=0.5).step()
         torch.testing.assert_close(p.detach(), expected)
 
@@ -214,8 +214,8 @@ class TestDescent:
         assert all(after < before for before, after in pairwise(losses))
 
     def test_bounded_form_with_adam_can_increase_the_loss_in_every_step(self) -> None:
-        # 103 aligned rows, 100 with gradient 1 and 3 with gradient 5: the collision turns the 100 around by a little,
-        # and Adam makes that little as large as the rest.
+        # 103 aligned rows, 100 with gradient 1 and 3 with gradient 5: the collision slightly reverses the 100, and Adam
+        # scales them to the size of the others.
         slope = torch.tensor([1.0] * 100 + [5.0] * 3)[:, None]
         p = nn.Parameter(torch.full((103, 1), 100.0))  # far from zero, so that rows stay aligned
         optimizer = KO([p], lr=1e-2, base="adam", gamma=1.0, bounded=True)
@@ -327,7 +327,7 @@ class TestState:
         calls: list[str] = []
         p = parameter(3, 3)
         for base in ("adam", "muon"):
-            Adam([parameter(1)]).step()  # the base class's step is wrapped by now, as in any real program
+            Adam([parameter(1)]).step()  # torch has wrapped the step of the base class, as in a real program
             optimizer = KO([p, parameter(3)] if base == "muon" else [p], base=base)
             handles = [
                 register_optimizer_step_pre_hook(lambda o, *_: calls.append(f"global pre {type(o).__name__}")),

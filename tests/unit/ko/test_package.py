@@ -1,3 +1,5 @@
+"""The package's public names, and training with torch as the only dependency."""
+
 import re
 import subprocess
 import sys
@@ -5,9 +7,9 @@ from importlib.metadata import distribution, distributions, packages_distributio
 
 import ko
 
-INSTALLED = {re.sub(r"[-_.]+", "-", found.name).lower() for found in distributions()}
+INSTALLED = {re.sub(r"[-_.]+", "-", installed.name).lower() for installed in distributions()}
 
-# Runs in a process that can import torch, what torch itself requires, and ko: nothing else that is installed here.
+# Runs in a process that can import only ko, torch, and the packages that torch requires.
 TRAIN = """
 import sys
 class Without:
@@ -39,16 +41,16 @@ def canonical(distribution: str) -> str:
 
 def required_by_torch() -> set[str]:
     """Names of the distributions that torch requires, directly or indirectly."""
-    found: set[str] = set()
-    waiting = ["torch"]
-    while waiting:
-        name = waiting.pop()
-        found.add(canonical(name))
+    names: set[str] = set()
+    queue = ["torch"]
+    while queue:
+        name = queue.pop()
+        names.add(canonical(name))
         for requirement in distribution(name).requires or []:
             needed = canonical(re.split(r"[^A-Za-z0-9._-]", requirement)[0])
-            if "extra ==" not in requirement and needed in INSTALLED and needed not in found:
-                waiting.append(needed)
-    return found
+            if "extra ==" not in requirement and needed in INSTALLED and needed not in names:
+                queue.append(needed)
+    return names
 
 
 def test_public_names() -> None:
@@ -68,5 +70,5 @@ def test_trains_with_torch_as_the_only_dependency() -> None:
     refused = refused - {"ko"} | {"service", "workers", "kotrain", "migrations"}
     assert {"numpy", "sklearn", "torchvision"} <= refused
     code = TRAIN.replace("{refused}", repr(refused))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.stdout.strip(), done.returncode) == ("True", 0), done.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (process.stdout.strip(), process.returncode) == ("True", 0), process.stderr

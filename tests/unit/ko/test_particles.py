@@ -1,4 +1,4 @@
-"""Rows of a model's parameters that are neurons, and their collisions."""
+"""Which rows of a model's parameters are neurons, and how they collide."""
 
 import warnings
 from typing import Any
@@ -95,7 +95,7 @@ class TestParamGroups:
 
     def test_embeddings_collide_if_requested(self) -> None:
         assert tag_of(nn.Embedding(9, 4), "weight", embeddings=True) == {"group_size": 64, "skip_idle": True}
-        assert tag_of(Tied(), "words.weight", embeddings=True) == {}  # it is the head, in which all pairs meet
+        assert tag_of(Tied(), "words.weight", embeddings=True) == {}  # it is also the head, whose rows all collide
 
     def test_weights_that_are_not_parameters_are_ignored(self) -> None:
         model = nn.Linear(3, 4)
@@ -152,16 +152,16 @@ class TestMatrices:
             tensor = tensor.to(memory_format=torch.channels_last)
         rows = as_matrices(tensor, row_dim, blocks)
         assert rows.shape == expected
-        again = from_matrices(rows, tensor, row_dim, blocks)
-        assert torch.equal(again, tensor)
-        assert again.stride() == tensor.stride()
+        inverted = from_matrices(rows, tensor, row_dim, blocks)
+        assert torch.equal(inverted, tensor)
+        assert inverted.stride() == tensor.stride()
 
     def test_transposed_convolution_has_one_row_per_output_channel(self) -> None:
         weight = torch.randn(4, 6, 3, 3)  # (in, out, kh, kw)
         assert torch.equal(as_matrices(weight, row_dim=1)[0, 2], weight[:, 2].flatten())
 
 
-def stepped(model: nn.Module, groups: Any, **options: Any) -> None:
+def step(model: nn.Module, groups: Any, **options: Any) -> None:
     for p in model.parameters():
         p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()), dtype=p.dtype)
     KO(groups, lr=1.0, base="sgd", seed=2, **options).step()
@@ -171,36 +171,36 @@ class TestCollides:
     @pytest.mark.parametrize("form", [{"gamma": 0.3}, {"gamma": 9.0, "bounded": True}, {"gamma": 0.3, "group_size": 2}])
     def test_gates_do_not_interact(self, form: dict[str, Any]) -> None:
         model = nn.LSTM(3, 5).double()
-        found = model.weight_ih_l0.detach().clone()
-        stepped(model, param_groups(model), **form)
+        before = model.weight_ih_l0.detach().clone()
+        step(model, param_groups(model), **form)
         grad = model.weight_ih_l0.grad
         assert grad is not None
         if "group_size" not in form:
             moved = torch.cat(
-                [collisions.soft(*gate, **form) for gate in zip(found.chunk(4), grad.chunk(4), strict=True)]
+                [collisions.soft(*gate, **form) for gate in zip(before.chunk(4), grad.chunk(4), strict=True)]
             )
-            torch.testing.assert_close(found - model.weight_ih_l0.detach(), moved)
-        together = collisions.soft(found, grad, form["gamma"], form.get("bounded", False))
-        assert not torch.allclose(found - model.weight_ih_l0.detach(), together)
+            torch.testing.assert_close(before - model.weight_ih_l0.detach(), moved)
+        together = collisions.soft(before, grad, form["gamma"], form.get("bounded", False))
+        assert not torch.allclose(before - model.weight_ih_l0.detach(), together)
 
     def test_transposed_convolution_collides_output_channels(self) -> None:
         model = nn.ConvTranspose2d(3, 5, 2).double()
-        found = model.weight.detach().clone()
-        stepped(model, param_groups(model), gamma=0.3)
+        before = model.weight.detach().clone()
+        step(model, param_groups(model), gamma=0.3)
         assert model.weight.grad is not None
-        w, g = (t.transpose(0, 1).flatten(1) for t in (found, model.weight.grad))
+        w, g = (t.transpose(0, 1).flatten(1) for t in (before, model.weight.grad))
         moved = collisions.soft(w, g, 0.3).view(5, 3, 2, 2).transpose(0, 1)
-        torch.testing.assert_close(found - model.weight.detach(), moved)
+        torch.testing.assert_close(before - model.weight.detach(), moved)
 
     def test_leaving_out_rows_without_gradient_is_exact(self) -> None:
-        # A vocabulary beyond the size from which on such rows are looked for; a batch that has 5 words of it.
+        # The vocabulary is large enough for the search for rows without gradient; the batch has 5 of its words.
         model = nn.Embedding(5000, 4).double()
         words = torch.tensor([3, 4000, 17, 4999, 42])
-        found = model.weight.detach().clone()
+        before = model.weight.detach().clone()
         for options in ({}, {"bounded": True}, {"group_size": 2, "gamma": 0.0}, {"maximize": True}):
             with torch.no_grad():
-                model.weight.copy_(found)
-            model.weight.grad = torch.zeros_like(found)
+                model.weight.copy_(before)
+            model.weight.grad = torch.zeros_like(before)
             generator = torch.Generator().manual_seed(1)
             model.weight.grad[words] = torch.randn(5, 4, generator=generator, dtype=torch.float64)
             grad = model.weight.grad.clone()
@@ -208,19 +208,19 @@ class TestCollides:
             expected = grad.clone()
             if options.get("gamma") != 0.0:
                 bounded = bool(options.get("bounded", False))
-                expected[words] = collisions.soft(found[words], grad[words], 0.1, bounded)
-            step = (model.weight.detach() - found) if options.get("maximize") else (found - model.weight.detach())
-            torch.testing.assert_close(step, expected)
+                expected[words] = collisions.soft(before[words], grad[words], 0.1, bounded)
+            change = (model.weight.detach() - before) if options.get("maximize") else (before - model.weight.detach())
+            torch.testing.assert_close(change, expected)
             assert torch.equal(model.weight.grad, grad)
 
     @pytest.mark.parametrize("form", [{"gamma": 0.3}, {"collision": "hard", "rate": 1e9}])
     def test_words_absent_from_the_batch_are_left_out(self, form: dict[str, Any]) -> None:
         model = nn.Embedding(50, 4).double()
         optimizer = KO(param_groups(model, embeddings=True), lr=1.0, base="sgd", seed=0, **form)
-        found = model.weight.detach().clone()
+        before = model.weight.detach().clone()
         with torch.no_grad():
-            model.weight.zero_()  # no distance keeps words from colliding
-        model.weight.grad = torch.zeros_like(found)
+            model.weight.zero_()  # at distance 0, all words can collide
+        model.weight.grad = torch.zeros_like(before)
         model.weight.grad[::2] = torch.randn(25, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         optimizer.step()
         assert not model.weight[1::2].any()

@@ -1,4 +1,4 @@
-"""One collision computed in several ways: at once, in blocks, in strips, in bfloat16, in batches, compiled."""
+"""A collision gives one result however it is computed: at once, in blocks, strips or batches, in bfloat16, compiled."""
 
 from typing import Any
 
@@ -47,22 +47,22 @@ class TestBlocks:
         # A cosine in bfloat16 is off by at most 2^-8, a product of two by 2^-7; a sum of many by much less.
         w, g = rows(300, 40, device=device)
         exact = collisions.soft(w, g, 0.1, bounded)
-        pull = (exact - g).norm()
+        change = (exact - g).norm()
         w, g = w.float(), g.float()
-        found = torch.get_float32_matmul_precision()
+        before = torch.get_float32_matmul_precision()
         try:
             for precision, tolerance in (("highest", 2**-8), ("medium", 2**-7)):
                 torch.set_float32_matmul_precision(precision)
                 close = collisions.soft(w, g, 0.1, bounded, gram=torch.bfloat16)
-                assert 0 < (close - exact).norm() / pull < tolerance
+                assert 0 < (close - exact).norm() / change < tolerance
             g[7] = torch.nan
             assert collisions.soft(w, g, 0.1, bounded, gram=torch.bfloat16).isnan().any(1).sum() == 1
         finally:
-            torch.set_float32_matmul_precision(found)
+            torch.set_float32_matmul_precision(before)
 
 
 class Largest(TorchDispatchMode):
-    """Records the size of the largest tensor that any operation returns."""
+    """Record the size of the largest tensor that an operation returns."""
 
     n_bytes = 0
 
@@ -112,8 +112,8 @@ class TestTogether:
 
     def test_random_numbers_do_not_depend_on_the_device(self, device: str) -> None:
         w, g = rows(40, 6)
-        here = collisions.hard(w, g, 3.0, 5)
-        torch.testing.assert_close(collisions.hard(w.to(device), g.to(device), 3.0, 5).cpu(), here)
+        expected = collisions.hard(w, g, 3.0, 5)
+        torch.testing.assert_close(collisions.hard(w.to(device), g.to(device), 3.0, 5).cpu(), expected)
         for options in ({}, {"bounded": True}, {"group_size": 7, "key": 4}):
             moved = collisions.soft(w.to(device), g.to(device), 0.2, **options)  # type: ignore[arg-type]
             torch.testing.assert_close(moved.cpu(), collisions.soft(w, g, 0.2, **options))  # type: ignore[arg-type]
@@ -140,11 +140,11 @@ class TestCompiled:
             graphs.append(graph)
             return graph.forward
 
-        compiled = torch.compile(collide, fullgraph=True, backend=backend)  # fullgraph: an error if it breaks
+        compiled = torch.compile(collide, fullgraph=True, backend=backend)  # fullgraph: a graph break is an error
         for strength, key in ((0.1, 1), (0.2, 2), (0.0, 3)):
-            found, shares = compiled(self.batches(strength, key))
+            results, shares = compiled(self.batches(strength, key))
             expected, expected_shares = collide(self.batches(strength, key))
-            for a, b in zip(found, expected, strict=True):
+            for a, b in zip(results, expected, strict=True):
                 torch.testing.assert_close(a, b)
             assert [s is None for s in shares] == [s is None for s in expected_shares]
             torch.testing.assert_close(shares[4].double(), expected_shares[4].double())  # type: ignore[union-attr]

@@ -16,7 +16,7 @@ N, D = 12, 5
 def layer(n: int = N, d: int = D, device: str = "cpu") -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     w, g = (torch.randn(n, d, generator=generator, dtype=torch.float64) for _ in range(2))
-    return (w + 1).to(device), (g + 1).to(device)  # rows that are alike, so that there is something to estimate
+    return (w + 1).to(device), (g + 1).to(device)  # similar rows, so that the estimated sum is not small
 
 
 def groups_of(n: int, size: int, key: int = 0) -> list[list[int]]:
@@ -45,9 +45,11 @@ class TestGroups:
         for step in range(n_draws):
             for group in groups_of(N, 4, rng.key(step)):
                 counts[np.ix_(group, group)] += 1
-        met = counts[np.triu_indices(N, 1)]
+        counts_of_pairs = counts[np.triu_indices(N, 1)]
         expected = n_draws * 3 / 11
-        assert ((met - expected) ** 2 / (expected * (1 - 3 / 11))).sum() < stats.chi2.ppf(0.999, len(met) - 1)
+        assert ((counts_of_pairs - expected) ** 2 / (expected * (1 - 3 / 11))).sum() < stats.chi2.ppf(
+            0.999, len(counts_of_pairs) - 1
+        )
 
 
 @pytest.mark.parametrize("device", DEVICES)

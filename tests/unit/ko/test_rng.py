@@ -1,9 +1,11 @@
+"""Keys and random numbers of the collisions."""
+
 import torch
 
 from ko import rng
 
 
-def test_key_depends_on_every_part_and_on_their_order() -> None:
+def test_key_depends_on_parts_and_their_order() -> None:
     keys = {rng.key(*parts) for parts in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0), (0,), (2**63, 0, 0)]}
     assert len(keys) == 7
     assert all(0 <= key < 2**64 for key in keys)

@@ -76,10 +76,10 @@ class TestInKO:
             optimizer.step()
         saved = optimizer.state_dict()
         assert saved["param_groups"][0]["gamma"] == pytest.approx(0.3)
-        again = KO([self.parameter()], gamma=Fade(0.4, 0.2, steps=4, shape="linear"))
-        again.load_state_dict(saved)
-        assert again.param_groups[0]["gamma"] == Fade(0.4, 0.2, steps=4, shape="linear")
-        assert again.param_groups[0]["collision_step"] == 2
+        resumed = KO([self.parameter()], gamma=Fade(0.4, 0.2, steps=4, shape="linear"))
+        resumed.load_state_dict(saved)
+        assert resumed.param_groups[0]["gamma"] == Fade(0.4, 0.2, steps=4, shape="linear")
+        assert resumed.param_groups[0]["collision_step"] == 2
         constant = KO([self.parameter()])
         constant.load_state_dict(saved)
         assert constant.param_groups[0]["gamma"] == pytest.approx(0.3)
@@ -92,12 +92,12 @@ class TestInKO:
             assert [group["gamma"] for group in copied.param_groups] == [Fade(0.4, steps=4), 0.25, Fade(0.9, steps=2)]
 
     def test_function_is_called_once_per_step_and_group(self) -> None:
-        asked = []
-        optimizer = KO([self.parameter(), self.parameter()], gamma=lambda step: asked.append(step) or 0.1)  # type: ignore[func-returns-value]
-        asked.clear()
+        calls = []
+        optimizer = KO([self.parameter(), self.parameter()], gamma=lambda step: calls.append(step) or 0.1)  # type: ignore[func-returns-value]
+        calls.clear()
         optimizer.step()
         optimizer.step()
-        assert asked == [0, 1]
+        assert calls == [0, 1]
 
     @pytest.mark.parametrize(
         ("gamma", "message"),
@@ -123,25 +123,25 @@ class TestInKO:
         file = io.BytesIO()
         torch.save(optimizer.state_dict(), file)
         file.seek(0)
-        torch.load(file, weights_only=True)  # which takes Python's own numbers alone
+        torch.load(file, weights_only=True)  # accepts Python's built-in numbers only
         KO([p], gamma=lambda step: np.float32(0.1)).step()
 
     def test_state_dict_hooks_receive_numbers(self) -> None:
         optimizer = KO([self.parameter()], gamma=Fade(0.4, steps=4))
-        seen = []
-        optimizer.register_state_dict_post_hook(lambda _, saved: seen.append(saved["param_groups"][0]["gamma"]))
+        gammas = []
+        optimizer.register_state_dict_post_hook(lambda _, saved: gammas.append(saved["param_groups"][0]["gamma"]))
         optimizer.state_dict()
-        assert seen == [0.4]
+        assert gammas == [0.4]
 
     @pytest.mark.parametrize("bad", [-0.1, math.nan, math.inf, "1"])
     def test_step_raises_value_error_for_strength_out_of_range_and_changes_nothing(self, bad: Any) -> None:
         p = self.parameter()
-        found = p.detach().clone()
+        before = p.detach().clone()
         optimizer = KO([p], lr=0.0, gamma=lambda step: bad if step == 1 else 0.1)
         optimizer.step()
         with pytest.raises(ValueError, match=r"gamma of parameter group 0: expected a finite number >= 0, not"):
             optimizer.step()
-        assert torch.equal(p, found)
+        assert torch.equal(p, before)
         assert optimizer.param_groups[0]["collision_step"] == 1
 
     def test_tensor_strength_can_be_changed_in_place(self) -> None:

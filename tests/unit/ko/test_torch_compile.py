@@ -25,7 +25,7 @@ pytestmark = pytest.mark.parametrize("device", DEVICES)
 
 @pytest.fixture(autouse=True)
 def fresh_dynamo() -> Iterator[None]:
-    """Compiled code is reset before and after each test."""
+    """Reset the compiled code before and after each test."""
     torch._dynamo.reset()
     counters.clear()
     yield
@@ -41,7 +41,7 @@ def change(group: dict[str, Any]) -> None:
             group[name] *= 0.9
 
 
-# Each form, each on another kind of base; a strength that fades stays above 0 here.
+# Each form on a different kind of base; strengths that fade stay above 0.
 COMPILED: list[tuple[str, dict[str, Any]]] = [
     ("adam-hard", {}),
     ("adamw-soft", {"gamma": Fade(0.5, end=0.1, steps=9)}),
@@ -57,7 +57,7 @@ def test_can_be_compiled(name: str, options: dict[str, Any], device: str) -> Non
     runs = []
     for _ in range(2):
         params = case.parameters(device)
-        # A tensor lr is one that torch's own optimizers are not compiled again for; Muon rounds by it in bfloat16.
+        # A change of a tensor lr does not recompile torch's optimizers; Muon rounds with it in bfloat16.
         lr: Any = 0.01 if case.base == "muon" else torch.tensor(0.01)
         runs.append((params, case.build(params, lr=lr, **options)))
     compiled = torch.compile(runs[0][1].step, backend=compiles)
@@ -72,7 +72,7 @@ def test_can_be_compiled(name: str, options: dict[str, Any], device: str) -> Non
         frames.append(compiles.frame_count)
         torch.testing.assert_close(runs[0][0], runs[1][0], rtol=1e-5, atol=1e-5)
     assert frames[0] >= 2  # the collisions and the base's step
-    assert frames[1:] == [frames[1]] * 4  # SGD's momentum is there from the second step on
+    assert frames[1:] == [frames[1]] * 4  # SGD's momentum exists from the second step
     assert not counters["recompile_limit"]
     for group, other in zip(runs[0][1].param_groups, runs[1][1].param_groups, strict=True):
         assert (group["collision_step"], other["collision_step"]) == (5, 5)
@@ -102,7 +102,7 @@ def test_collide_is_one_graph(form: str, device: str) -> None:
 
 def test_compiled_step_accepts_a_closure(device: str) -> None:
     case = CASES["sgd-soft"]
-    found = []
+    results = []
     for backend in (None, "eager"):
         params = case.parameters(device)
         optimizer = case.build(params)
@@ -113,8 +113,8 @@ def test_compiled_step_accepts_a_closure(device: str) -> None:
             return torch.tensor(3.0)
 
         assert float(step(closure)) == 3.0
-        found.append(values(params))
-    torch.testing.assert_close(*found)
+        results.append(values(params))
+    torch.testing.assert_close(*results)
 
 
 @pytest.mark.full

@@ -64,11 +64,11 @@ class TestInterruptions:
         file = io.BytesIO()
         torch.save((params, optimizer.state_dict()), file)
         file.seek(0)
-        again, state = torch.load(file, weights_only=True)
-        resumed = case.build(again, seed=77)  # another seed, until the state is loaded
+        restored, state = torch.load(file, weights_only=True)
+        resumed = case.build(restored, seed=77)  # loading the state restores the seed
         resumed.load_state_dict(state)
-        advance(resumed, again, range(step, STEPS))
-        assert all(map(torch.equal, again, uninterrupted(case)))
+        advance(resumed, restored, range(step, STEPS))
+        assert all(map(torch.equal, restored, uninterrupted(case)))
 
     @pytest.mark.parametrize(
         "copier", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"]
@@ -78,9 +78,9 @@ class TestInterruptions:
         params = case.parameters("cpu")
         optimizer = case.build(params)
         advance(optimizer, params, range(2))
-        again, copied = copier((params, optimizer))
-        advance(copied, again, range(2, STEPS))
-        assert all(map(torch.equal, again, uninterrupted(case)))
+        restored, copied = copier((params, optimizer))
+        advance(copied, restored, range(2, STEPS))
+        assert all(map(torch.equal, restored, uninterrupted(case)))
 
     @pytest.mark.parametrize("flat", [False, True], ids=["nested", "flattened"])
     @every_case
@@ -89,19 +89,19 @@ class TestInterruptions:
         model = Parameters(case.parameters("cpu"))
         optimizer = case.build(model.parameters())
         advance(optimizer, list(model.own), range(2))
-        optimizer.zero_grad()  # as most programs do before they save
+        optimizer.zero_grad()  # as is usual before saving
         saved = copy.deepcopy((model.state_dict(), get_optimizer_state_dict(model, optimizer, options=options)))
-        again = Parameters(case.parameters("cpu"))
-        again.load_state_dict(saved[0])
-        resumed = case.build(again.parameters(), seed=77)
-        set_optimizer_state_dict(again, resumed, saved[1], options=options)
-        for run, ps in ((resumed, again), (optimizer, model)):
+        restored = Parameters(case.parameters("cpu"))
+        restored.load_state_dict(saved[0])
+        resumed = case.build(restored.parameters(), seed=77)
+        set_optimizer_state_dict(restored, resumed, saved[1], options=options)
+        for run, ps in ((resumed, restored), (optimizer, model)):
             advance(run, list(ps.own), range(2, STEPS))
             assert all(map(torch.equal, ps.own, uninterrupted(case)))
 
     @pytest.mark.parametrize("form", FORMS)
     def test_distributed_checkpoint_before_the_first_step(self, form: str) -> None:
-        # It steps the optimizer with zero gradients and zero rates, which plain SGD does not notice: nor may KO on it.
+        # Reading the state steps the optimizer with zero gradients and rates, which must not change KO on plain SGD.
         case = CASES[f"sgd-{form}"]
         model = Parameters(case.parameters("cpu"))
         optimizer = case.build(model.parameters())
@@ -136,10 +136,10 @@ class TestStateDict:
                 for flag in case.info.not_og_supported_flags:
                     group.pop(flag, None)
             copied = copy.deepcopy(params)
-            again = KO(copied, **kwargs)
-            again.load_state_dict(old)
-            for run, ps in ((optimizer, params), (again, copied)):
-                if not kwargs.get("maximize", False):  # a flag that its older state cannot tell
+            restored = KO(copied, **kwargs)
+            restored.load_state_dict(old)
+            for run, ps in ((optimizer, params), (restored, copied)):
+                if not kwargs.get("maximize", False):  # the older state lacks this flag
                     advance(run, ps, range(2, 4))
             assert all(map(torch.equal, params, copied))
 
@@ -147,20 +147,20 @@ class TestStateDict:
     def test_can_load_from_to_named_state_dict(self, case: Case) -> None:
         for named, loads_named in ((True, True), (True, False), (False, True)):
             params = case.parameters("cpu")
-            again = copy.deepcopy(params)
-            one, two = (
+            restored = copy.deepcopy(params)
+            optimizer, resumed = (
                 case.build([(f"p{i}", p) for i, p in enumerate(ps)] if with_names else ps)
-                for ps, with_names in ((params, named), (again, loads_named))
+                for ps, with_names in ((params, named), (restored, loads_named))
             )
-            advance(one, params, range(2))
+            advance(optimizer, params, range(2))
             with torch.no_grad():
-                for p, q in zip(again, params, strict=True):
+                for p, q in zip(restored, params, strict=True):
                     p.copy_(q)
-            two.load_state_dict(copy.deepcopy(one.state_dict()))
-            assert ("param_names" in two.param_groups[0]) == (named or loads_named)
-            advance(one, params, range(2, 4))
-            advance(two, again, range(2, 4))
-            assert all(map(torch.equal, params, again))
+            resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+            assert ("param_names" in resumed.param_groups[0]) == (named or loads_named)
+            advance(optimizer, params, range(2, 4))
+            advance(resumed, restored, range(2, 4))
+            assert all(map(torch.equal, params, restored))
 
     @every_case
     def test_save_load_equality_with_weights_only(self, case: Case) -> None:
@@ -182,13 +182,13 @@ class TestStateDict:
         for state in saved["state"].values():
             if "step" in state:
                 state["step"] = float(state["step"])
-        again = copy.deepcopy(params)
-        resumed = case.build(again)
+        restored = copy.deepcopy(params)
+        resumed = case.build(restored)
         resumed.load_state_dict(saved)
         assert all(isinstance(state.get("step", torch.ones(())), Tensor) for state in resumed.state.values())
         advance(optimizer, params, range(2, 4))
-        advance(resumed, again, range(2, 4))
-        assert all(map(torch.equal, params, again))
+        advance(resumed, restored, range(2, 4))
+        assert all(map(torch.equal, params, restored))
 
     @pytest.mark.parametrize("device", DEVICES)
     @every_case
@@ -196,7 +196,7 @@ class TestStateDict:
         params, moved = case.parameters("cpu"), case.parameters(device)
         optimizer, loaded = case.build(params), case.build(moved)
         advance(optimizer, params, range(2))
-        loaded.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # torch copies what it has to move only
+        loaded.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # torch copies only tensors that change device
         for p, q in zip(params, moved, strict=True):
             q.data.copy_(p.data)
             for name, value in loaded.state[q].items():
@@ -211,7 +211,7 @@ class TestStateDict:
         moved, params = case.parameters(device), case.parameters("cpu")
         optimizer, loaded = case.build(moved), case.build(params)
         advance(optimizer, moved, range(2))
-        loaded.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # torch copies what it has to move only
+        loaded.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # torch copies only tensors that change device
         assert all(
             value.device.type == "cpu"
             for state in loaded.state.values()
@@ -231,13 +231,13 @@ class TestStateDict:
             for steps in (range(0), range(2)):
                 advance(optimizer, params, steps)
                 copied = copy.deepcopy(optimizer)
-                for one, other in ((optimizer, copied), (optimizer.base, copied.base)):
-                    assert type(one) is type(other)
-                    assert public(one) == public(other)
-                    assert equal(list(one.state.values()), list(other.state.values()))
-                    assert equal(one.param_groups, other.param_groups)
+                for original, other in ((optimizer, copied), (optimizer.base, copied.base)):
+                    assert type(original) is type(other)
+                    assert public(original) == public(other)
+                    assert equal(list(original.state.values()), list(other.state.values()))
+                    assert equal(original.param_groups, other.param_groups)
                     # torch adds `differentiable` to the defaults of a copy.
-                    assert equal(one.defaults, {name: other.defaults[name] for name in one.defaults})
+                    assert equal(original.defaults, {name: other.defaults[name] for name in original.defaults})
 
 
 def public(optimizer: torch.optim.Optimizer) -> set[str]:
@@ -247,29 +247,29 @@ def public(optimizer: torch.optim.Optimizer) -> set[str]:
 @every_base
 class TestHooks:
     def test_step_post_hook(self, case: Case) -> None:
-        seen: list[Any] = []
+        calls: list[Any] = []
         params = case.parameters("cpu")
         optimizer = case.build(params)
-        handle = optimizer.register_step_post_hook(lambda o, args, kwargs: seen.append((o, values(params))))
+        handle = optimizer.register_step_post_hook(lambda o, args, kwargs: calls.append((o, values(params))))
         advance(optimizer, params, range(1))
-        assert seen[0][0] is optimizer
-        assert all(map(torch.equal, seen[0][1], params))
+        assert calls[0][0] is optimizer
+        assert all(map(torch.equal, calls[0][1], params))
         handle.remove()
         advance(optimizer, params, range(1))
-        assert len(seen) == 1
+        assert len(calls) == 1
 
     def test_step_pre_hook(self, case: Case) -> None:
-        seen: list[Any] = []
+        calls: list[Any] = []
         params = case.parameters("cpu")
         start = values(params)
         optimizer = case.build(params)
-        handle = optimizer.register_step_pre_hook(lambda o, args, kwargs: seen.append((o, values(params))))
+        handle = optimizer.register_step_pre_hook(lambda o, args, kwargs: calls.append((o, values(params))))
         advance(optimizer, params, range(1))
-        assert seen[0][0] is optimizer
-        assert all(map(torch.equal, seen[0][1], start))
+        assert calls[0][0] is optimizer
+        assert all(map(torch.equal, calls[0][1], start))
         handle.remove()
         advance(optimizer, params, range(1))
-        assert len(seen) == 1
+        assert len(calls) == 1
 
     def test_step_all_hooks(self, case: Case) -> None:
         order: list[int] = []
@@ -307,26 +307,29 @@ class TestHooks:
 
     def test_state_dict_post_hook(self, case: Case) -> None:
         optimizer = case.build(case.parameters("cpu"))
-        seen: list[Any] = []
+        calls: list[Any] = []
 
         def note(o: torch.optim.Optimizer, state: dict[str, Any]) -> None:
             assert o is optimizer
-            seen.append(state.get("note"))
+            calls.append(state.get("note"))
 
         optimizer.register_state_dict_post_hook(note)
         optimizer.register_state_dict_post_hook(lambda o, state: {**state, "note": "later"})
         optimizer.register_state_dict_post_hook(lambda o, state: {**state, "note": "first"}, prepend=True)
         assert optimizer.state_dict()["note"] == "later"
-        assert seen == ["first"]
+        assert calls == ["first"]
 
     def test_load_state_dict_pre_hook(self, case: Case) -> None:
         optimizer = case.build(case.parameters("cpu"))
         state = optimizer.state_dict()
 
         def with_gamma(gamma: float) -> Callable[[torch.optim.Optimizer, dict[str, Any]], dict[str, Any]]:
-            def hook(o: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
+            def hook(o: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
                 assert o is optimizer
-                return {**given, "param_groups": [{**group, "gamma": gamma} for group in given["param_groups"]]}
+                return {
+                    **state_dict,
+                    "param_groups": [{**group, "gamma": gamma} for group in state_dict["param_groups"]],
+                }
 
             return hook
 
@@ -343,22 +346,22 @@ class TestHooks:
         state = copy.deepcopy(optimizer.state_dict())
         for group in state["param_groups"]:
             group["gamma"] = 0.25
-        seen: list[Any] = []
-        optimizer.register_load_state_dict_post_hook(lambda o: seen.append((2, o.param_groups[0]["gamma"])))
-        handle = optimizer.register_load_state_dict_post_hook(lambda o: seen.append((1, o)), prepend=True)
+        calls: list[Any] = []
+        optimizer.register_load_state_dict_post_hook(lambda o: calls.append((2, o.param_groups[0]["gamma"])))
+        handle = optimizer.register_load_state_dict_post_hook(lambda o: calls.append((1, o)), prepend=True)
         optimizer.load_state_dict(state)
-        assert seen == [(1, optimizer), (2, 0.25)]
+        assert calls == [(1, optimizer), (2, 0.25)]
         handle.remove()
         optimizer.load_state_dict(state)
-        assert len(seen) == 3
+        assert len(calls) == 3
 
     def test_hooks_survive_loading_and_not_copying(self, case: Case) -> None:
         params = case.parameters("cpu")
         optimizer = case.build(params)
-        seen: list[int] = []
-        optimizer.register_step_post_hook(lambda *_: seen.append(1))
+        calls: list[int] = []
+        optimizer.register_step_post_hook(lambda *_: calls.append(1))
         optimizer.load_state_dict(optimizer.state_dict())
         advance(optimizer, params, range(1))
         copied_params, copied = copy.deepcopy((params, optimizer))
         advance(copied, copied_params, range(1))
-        assert len(seen) == 1
+        assert len(calls) == 1

@@ -36,12 +36,12 @@ def train(optimizer: KO, params: list[nn.Parameter], steps: int, schedulers: Any
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    found = []
+    losses = []
     for _ in range(steps):
-        found.append(float(optimizer.step(closure)))
+        losses.append(float(optimizer.step(closure)))
         for scheduler in schedulers:
-            scheduler.step(*([found[-1]] if isinstance(scheduler, ReduceLROnPlateau) else []))
-    return [*found, float(loss_of(params).detach())]
+            scheduler.step(*([losses[-1]] if isinstance(scheduler, ReduceLROnPlateau) else []))
+    return [*losses, float(loss_of(params).detach())]
 
 
 @contextmanager
@@ -54,10 +54,10 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _refused(error: ErrorOptimizerInput) -> Any:
+def _expected_error(error: ErrorOptimizerInput) -> Any:
     if issubclass(error.error_type, Warning):
         return pytest.warns(error.error_type, match=error.error_regex)
-    # A complex gradient is KO's to refuse where it collides; test_complex has what the base says to it elsewhere.
+    # KO rejects a complex gradient if it collides; test_complex covers the error of the base.
     is_complex = "complex" in error.optimizer_error_input.desc
     message = "KO cannot collide the complex gradient of parameter 0" if is_complex else error.error_regex
     return pytest.raises(error.error_type, match=message)
@@ -68,10 +68,10 @@ class TestErrors:
     @every_base
     def test_errors(self, case: Case, device: str, subtests: pytest.Subtests) -> None:
         for error in case.info.optim_error_inputs_func(device, torch.float32):
-            given = error.optimizer_error_input
-            params = case.parameters(device) if given.params is None else given.params
-            with subtests.test(given.desc), _refused(error):
-                optimizer = KO(params, **given.kwargs)
+            entry = error.optimizer_error_input
+            params = case.parameters(device) if entry.params is None else entry.params
+            with subtests.test(entry.desc), _expected_error(error):
+                optimizer = KO(params, **entry.kwargs)
                 if error.error_on is OptimizerErrorEnum.STEP_ERROR:
                     optimizer.step()
 
@@ -79,18 +79,18 @@ class TestErrors:
     def test_complex(self, case: Case, device: str) -> None:
         params = [nn.Parameter(torch.randn(4, 3, dtype=torch.complex64, device=device)) for _ in range(2)]
         optimizer = case.build(params)
-        kept = values(params)
+        before = values(params)
         with pytest.raises(RuntimeError, match="KO cannot collide the complex gradient of parameter 0"):
             advance(optimizer, params, range(1))
-        assert all(map(torch.equal, params, kept))
-        alone = copy.deepcopy(params)
+        assert all(map(torch.equal, params, before))
+        reference = copy.deepcopy(params)
         if not case.torch_info.supports_complex:
             with pytest.raises(RuntimeError, match=r"(Muon|Adafactor).* (complex gradient|complex parameters)"):
                 advance(case.build(params, collision="none"), params, range(1))
             return
         advance(case.build(params, collision="none"), params, range(2))
-        advance(case.base_alone(alone), alone, range(2))
-        assert all(map(torch.equal, params, alone))
+        advance(case.base_alone(reference), reference, range(2))
+        assert all(map(torch.equal, params, reference))
 
     @pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning")
     @every_base
@@ -109,12 +109,12 @@ class TestErrors:
             step(case.build(params), params[0])
         if not case.torch_info.supports_sparse:
             return
-        alone = copy.deepcopy(params)
-        ko, base = case.build(params, collision="none", **options), case.base_alone(alone, **options)
+        reference = copy.deepcopy(params)
+        ko, base = case.build(params, collision="none", **options), case.base_alone(reference, **options)
         for _ in range(3):
             step(ko, params[0])
-            step(base, alone[0])
-        assert torch.equal(params[0], alone[0])
+            step(base, reference[0])
+        assert torch.equal(params[0], reference[0])
 
 
 @on_devices
@@ -123,41 +123,41 @@ class TestDirection:
     def test_forloop_goes_right_direction(self, case: Case, device: str) -> None:
         for kwargs in case.inputs(device):
             params = case.parameters(device)
-            found = train(KO(params, **kwargs, foreach=False), params, 8)
-            assert (found[-1] > found[0]) == kwargs.get("maximize", False), kwargs
+            losses = train(KO(params, **kwargs, foreach=False), params, 8)
+            assert (losses[-1] > losses[0]) == kwargs.get("maximize", False), kwargs
 
     @every_base
     def test_param_group_with_lrscheduler_goes_right_direction(self, case: Case, device: str) -> None:
         for build_schedulers in case.info.scheduler_inputs:
             first, *rest = params = case.parameters(device)
             optimizer = case.build([{"params": [first]}, {"params": rest, "lr": 0.01}])
-            found = train(optimizer, params, 8, [build(optimizer) for build in build_schedulers])
-            assert found[-1] < found[0]
+            losses = train(optimizer, params, 8, [build(optimizer) for build in build_schedulers])
+            assert losses[-1] < losses[0]
 
     @every_base
     def test_schedulers_change_learning_rates_as_for_the_base(self, case: Case, device: str) -> None:
         for build_schedulers in case.info.scheduler_inputs:
-            params, alone = case.parameters(device), case.parameters(device)
-            optimizers = case.build(params, collision="none"), case.base_alone(alone)
+            params, reference = case.parameters(device), case.parameters(device)
+            optimizers = case.build(params, collision="none"), case.base_alone(reference)
             schedulers = [[build(optimizer) for build in build_schedulers] for optimizer in optimizers]
             for step in range(3):
-                for optimizer, ps, own in zip(optimizers, (params, alone), schedulers, strict=True):
+                for optimizer, ps, own in zip(optimizers, (params, reference), schedulers, strict=True):
                     advance(optimizer, ps, range(step, step + 1))
                     for scheduler in own:
                         scheduler.step(*([1.0] if isinstance(scheduler, ReduceLROnPlateau) else []))
                 rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
                 assert rates[0] == rates[1]
-            assert all(map(torch.equal, params, alone))
+            assert all(map(torch.equal, params, reference))
 
     @every_base
     def test_param_groups_lr(self, case: Case, device: str) -> None:
         if case.base is torch.optim.Rprop:
-            return  # whose rate is that of the first step alone
+            return  # its lr is used in the first step only
         still, *moving = params = case.parameters(device)
-        kept = values(params)
+        before = values(params)
         advance(case.build([{"params": [still], "lr": 0.0}, {"params": moving}], lr=0.1), params, range(2))
-        assert torch.equal(still, kept[0])
-        assert not any(map(torch.equal, moving, kept[1:]))
+        assert torch.equal(still, before[0])
+        assert not any(map(torch.equal, moving, before[1:]))
 
     @every_base
     def test_param_groups_weight_decay(self, case: Case, device: str) -> None:
@@ -170,12 +170,12 @@ class TestDirection:
         )
         for group in optimizer.param_groups:
             group.update({"lambd": 0.0} if "lambd" in group else {})  # ASGD's own decay
-        kept = values(params)
+        before = values(params)
         for p in params:
             p.grad = torch.zeros_like(p)
         optimizer.step()
-        assert all(map(torch.equal, plain, kept[1:]))
-        assert decayed.norm() < kept[0].norm()
+        assert all(map(torch.equal, plain, before[1:]))
+        assert decayed.norm() < before[0].norm()
 
     @every_base
     @pytest.mark.parametrize("num_dim", [0, 1, 2])
@@ -183,13 +183,13 @@ class TestDirection:
         for kwargs in case.inputs(device):
             lr = kwargs.pop("lr", 0.01)
             rates: list[Any] = [float(lr), torch.full((1,) * num_dim, float(lr))]
-            found = []
+            results = []
             for rate in rates:
                 params = case.parameters(device)
                 advance(KO(params, lr=rate, **kwargs, foreach=False), params, range(2))
-                found.append(values(params))
-            torch.testing.assert_close(*found)
-            assert torch.equal(rates[1], torch.full_like(rates[1], float(lr)))  # it is read and not written
+                results.append(values(params))
+            torch.testing.assert_close(*results)
+            assert torch.equal(rates[1], torch.full_like(rates[1], float(lr)))  # lr is not modified
 
 
 @on_devices
@@ -198,53 +198,53 @@ class TestImplementations:
     def test_foreach_matches_forloop(self, case: Case, device: str) -> None:
         for kwargs in case.inputs(device):
             if isinstance(kwargs.get("lr"), Tensor) and not kwargs.get("capturable", False):
-                continue  # torch refuses a tensor lr there
-            found = []
+                continue  # torch rejects a tensor lr there
+            results = []
             for foreach in (False, True):
                 params = case.parameters(device)
                 advance(KO(params, **kwargs, foreach=foreach), params, range(3))
-                found.append(values(params))
-            torch.testing.assert_close(*found)
+                results.append(values(params))
+            torch.testing.assert_close(*results)
 
     @every_case
     def test_fused_matches_forloop(self, case: Case, device: str) -> None:
         if device not in case.info.supports_fused_on:
             return
-        found = []
+        results = []
         for fused in (False, True):
             params = case.parameters(device)
             advance(case.build(params, fused=fused), params, range(3))
-            found.append(values(params))
-        torch.testing.assert_close(*found)
+            results.append(values(params))
+        torch.testing.assert_close(*results)
 
     @every_case
     def test_mixed_device_dtype(self, case: Case, device: str) -> None:
         dtypes = (torch.float32, torch.float64, torch.bfloat16)
-        found = []
+        results = []
         for foreach in (False, True):
             params = [p for dtype in dtypes for where in {"cpu", device} for p in case.parameters(where, dtype)]
             optimizer = case.build(params, foreach=foreach)
             advance(optimizer, params, range(2))
             assert [p.dtype for p in params[:: len(params) // 3]] == list(dtypes)
-            found.append(values(params))
-        torch.testing.assert_close(*found)
+            results.append(values(params))
+        torch.testing.assert_close(*results)
 
     @every_case
     def test_set_default_dtype_works_with_foreach(self, case: Case, device: str) -> None:
-        found = []
+        results = []
         for dtype in (torch.float32, torch.float16, torch.float64):
             params = case.parameters(device)
             with default_dtype(dtype):
                 advance(case.build(params, foreach=True), params, range(2))
             assert all(p.dtype == torch.float32 for p in params)
-            found.append(values(params))
-        torch.testing.assert_close(found[0], found[1])
-        torch.testing.assert_close(found[0], found[2])
+            results.append(values(params))
+        torch.testing.assert_close(results[0], results[1])
+        torch.testing.assert_close(results[0], results[2])
 
     @pytest.mark.parametrize("form", FORMS)
     def test_grad_scaling(self, form: str, device: str) -> None:
         case = CASES[f"adam-{form}"]
-        found = []
+        results = []
         for scale in (None, 1024.0):
             params = case.parameters(device)
             optimizer = case.build(params)
@@ -252,7 +252,7 @@ class TestImplementations:
             for step in range(4):
                 optimizer.zero_grad()
                 scaler.scale(loss_of(params)).backward()
-                if step == 2 and scale is not None:  # an overflow, which only the scaled run meets
+                if step == 2 and scale is not None:  # an overflow in the scaled run only
                     before, clock = values(params), optimizer.param_groups[0]["collision_step"]
                     params[0].grad[0, 0] = torch.inf  # type: ignore[index]
                     scaler.step(optimizer)
@@ -264,25 +264,25 @@ class TestImplementations:
                     scaler.scale(loss_of(params)).backward()
                 scaler.step(optimizer)
                 scaler.update()
-            found.append(values(params))
-        torch.testing.assert_close(*found)
+            results.append(values(params))
+        torch.testing.assert_close(*results)
 
 
 @on_devices
-class TestNothingToDo:
+class TestNoOp:
     @every_case
     def test_step_is_noop_when_params_have_no_grad(self, case: Case, device: str) -> None:
         for kwargs in case.inputs(device):
             params = case.parameters(device)
-            kept = values(params)
+            before = values(params)
             KO(params, **kwargs).step()
-            assert all(map(torch.equal, params, kept))
+            assert all(map(torch.equal, params, before))
 
     @every_case
     def test_step_is_noop_for_zero_grads(self, case: Case, device: str) -> None:
         for kwargs in case.inputs(device):
             params = case.parameters(device)
-            kept = values(params)
+            before = values(params)
             optimizer = KO(params, **kwargs)
             for group in optimizer.param_groups:
                 group.update({decay: 0.0 for decay in ("weight_decay", "lambd") if decay in group})
@@ -290,7 +290,7 @@ class TestNothingToDo:
                 for p in params:
                     p.grad = torch.zeros_like(p)
                 optimizer.step()
-            assert all(map(torch.equal, params, kept)), kwargs
+            assert all(map(torch.equal, params, before)), kwargs
 
 
 class TestGroups:
@@ -306,19 +306,19 @@ class TestGroups:
     @every_base
     def test_defaults(self, case: Case) -> None:
         params = case.parameters("cpu")
-        optimizer, alone = case.build(params, lr=0.25), case.base_alone(params, lr=0.25)
-        assert {name: optimizer.defaults[name] for name in alone.defaults} == alone.defaults
-        own = optimizer.defaults.keys() - alone.defaults.keys()
+        optimizer, reference = case.build(params, lr=0.25), case.base_alone(params, lr=0.25)
+        assert {name: optimizer.defaults[name] for name in reference.defaults} == reference.defaults
+        own = optimizer.defaults.keys() - reference.defaults.keys()
         assert own - {"foreach"} == {
             *("collision", "gamma", "bounded", "rate", "group_size", "row_dim", "blocks", "skip_idle"),
             *("collision_seed", "collision_step"),
         }
-        for group, bare in zip(optimizer.param_groups, alone.param_groups, strict=True):
+        for group, bare in zip(optimizer.param_groups, reference.param_groups, strict=True):
             assert group.keys() == bare.keys() | optimizer.defaults.keys()
 
     @every_base
     def test_group_added_later_equals_group_of_the_constructor(self, case: Case) -> None:
-        found = []
+        results = []
         for late in (False, True):
             first, *rest = params = case.parameters("cpu")
             groups: list[Any] = [{"params": [first]}, {"params": rest, "lr": 0.05, "gamma": 0.5}]
@@ -327,9 +327,9 @@ class TestGroups:
                 optimizer.add_param_group(groups[1])
             advance(optimizer, params, range(2))
             settings = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-            found.append((values(params), settings))
-        assert all(map(torch.equal, found[0][0], found[1][0]))
-        assert found[0][1] == found[1][1]
+            results.append((values(params), settings))
+        assert all(map(torch.equal, results[0][0], results[1][0]))
+        assert results[0][1] == results[1][1]
 
     @every_base
     def test_lr_schedulers_with_a_closure(self, case: Case) -> None:

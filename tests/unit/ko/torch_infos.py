@@ -1,12 +1,12 @@
-"""torch's test tables of its optimizers as tables of KO: the inputs and errors of each base are those of KO on it.
+"""torch's test tables of its optimizers, as tables of KO: KO has the inputs and errors of its base.
 
-Not applicable and left out:
+Omitted, because not applicable:
 
 - `capturable` and `fused` on a CPU: the tables have them for GPUs only, where they are inputs of KO as well. A separate
   test checks that KO passes `fused` to the base.
 - `differentiable`: KO detaches the gradients that it collides; torch's tables leave it out of the inputs as well.
 - `ns_coefficients` and `adjust_lr_fn` of Muon, and its error for tensors that are not 2-D, with `base="muon"`, which is
-  `MuonAdamW`: it does not have these options and accepts any tensor. They are tested with the class `Muon` as a base.
+  `MuonAdamW`: it lacks these options and accepts any tensor. They are tested with the class `Muon` as a base.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from torch.testing._internal.common_optimizers import (
 
 from ko import KO, bases
 
-# torch's test support freezes torch's backend flags for the whole process, other tests' included.
+# torch's test support freezes the backend flags of the whole process, which would affect other tests.
 torch.backends.flags_frozen.__globals__["__allow_nonbracketed_mutation_flag"] = True
 
 ENTRIES = {info.optim_cls: info for info in optim_db}
 
-# Rates so high that pairs do collide, rows of tiny tensors being far apart.
+# High rates, so that pairs collide although rows of tiny tensors are far apart.
 FORMS: dict[str, dict[str, Any]] = {
     "soft": {"collision": "soft", "gamma": 0.1},
     "bounded": {"collision": "soft", "gamma": 2.0, "bounded": True},
@@ -79,23 +79,21 @@ class Case(NamedTuple):
         shapes = [(5, 3), (5, 3), (6, 4)] if self.base is torch.optim.Muon else [(5, 3), (5, 3), (6, 2, 2, 1), (5,)]
         tensors = [torch.randn(shape, generator=generator, dtype=dtype).to(device) for shape in shapes]
         return [
-            nn.Parameter(
-                x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
-            )  # order of memory as a network's
+            nn.Parameter(x.to(memory_format=torch.channels_last) if x.ndim == 4 else x)  # the memory order of a network
             for x in tensors
         ]
 
 
 def _case(base: str | type[torch.optim.Optimizer], form: str) -> Case:
     entry = ENTRIES[torch.optim.Muon if base == "muon" else bases.resolve(base)[0]]
-    older = ENTRIES[torch.optim.AdamW] if base == "muon" else entry  # half of it is AdamW, the half with a history
+    older = ENTRIES[torch.optim.AdamW] if base == "muon" else entry  # its AdamW half has older state dicts
 
     def inputs(device: str, dtype: torch.dtype | None = None) -> list[OptimizerInput]:
         own = {"base": base, "seed": 5, **FORMS[form]}
         return [
-            OptimizerInput(params=given.params, kwargs={**own, **given.kwargs}, desc=given.desc)
-            for given in entry.optim_inputs_func(device=device)
-            if base != "muon" or not given.kwargs.keys() & {"ns_coefficients", "adjust_lr_fn"}
+            OptimizerInput(params=item.params, kwargs={**own, **item.kwargs}, desc=item.desc)
+            for item in entry.optim_inputs_func(device=device)
+            if base != "muon" or not item.kwargs.keys() & {"ns_coefficients", "adjust_lr_fn"}
         ]
 
     def error_inputs(device: str, dtype: torch.dtype) -> list[ErrorOptimizerInput]:
@@ -122,7 +120,7 @@ def _of_muon_alone(error: ErrorOptimizerInput) -> bool:
     return error.optimizer_error_input.desc in {
         "only support 2D parameters",
         "unsupported adjust_lr_fn",
-        "does not support complex parameters",  # it does refuse them, in words of its own
+        "does not support complex parameters",  # MuonAdamW rejects them with its own message
     }
 
 
@@ -153,7 +151,9 @@ def own_errors(device: str, base: Any) -> list[ErrorOptimizerInput]:
     at_step: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         (sparse, {}, RuntimeError, r"KO cannot collide the sparse gradient of parameter 0 \(group 0"),
     ]
-    refused = [(OptimizerErrorEnum.CONSTRUCTION_ERROR, *entry[:2], ValueError, entry[2]) for entry in at_construction]
+    construction_errors = [
+        (OptimizerErrorEnum.CONSTRUCTION_ERROR, *entry[:2], ValueError, entry[2]) for entry in at_construction
+    ]
     return [
         ErrorOptimizerInput(
             OptimizerInput(params=params, kwargs={"base": base, **kwargs}, desc=message),
@@ -161,7 +161,10 @@ def own_errors(device: str, base: Any) -> list[ErrorOptimizerInput]:
             error_type=error,
             error_regex=message,
         )
-        for when, params, kwargs, error, message in [*refused, *((OptimizerErrorEnum.STEP_ERROR, *e) for e in at_step)]
+        for when, params, kwargs, error, message in [
+            *construction_errors,
+            *((OptimizerErrorEnum.STEP_ERROR, *e) for e in at_step),
+        ]
     ]
 
 

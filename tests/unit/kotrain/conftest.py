@@ -1,4 +1,4 @@
-"""The SDK on the real API in this process."""
+"""A client of the SDK on the real API, in this process."""
 
 import pytest
 

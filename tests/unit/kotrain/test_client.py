@@ -1,3 +1,5 @@
+"""The client's methods on the real API: jobs, comparisons of runs, waiting, keys and addresses."""
+
 from uuid import uuid4
 
 import httpx2
@@ -16,31 +18,31 @@ class TestJobs:
         assert job.spec["optimizer"]["params"]["lr"] == 0.001
         assert client.get(job) == client.get(job.id) == client.get(str(job.id)) == job
 
-    def test_submit_a_request_model(self, client):
+    def test_submits_request_model(self, client):
         request = JobRequest.model_validate({**JOB, "optimizer": {"name": "ko", "params": {"collision": "hard"}}})
         assert client.submit(request).spec == request.train_spec.model_dump(mode="json")
 
-    def test_dry_run_makes_no_job(self, client):
+    def test_dry_run_creates_no_job(self, client):
         tag = uuid4().hex
         answer = client.submit({**JOB, "tags": {"once": tag}}, dry_run=True)
         assert answer.spec["batch_size"] == 64
         assert list(client.list(tag=f"once:{tag}")) == []
 
-    def test_same_idempotency_key_same_job(self, client):
+    def test_repeated_idempotency_key_returns_first_job(self, client):
         key = str(uuid4())
         assert client.submit(JOB, idempotency_key=key).id == client.submit(JOB, idempotency_key=key).id
         assert client.submit(JOB).id != client.submit(JOB).id
 
-    def test_wrong_fields_are_named(self, client):
-        with pytest.raises(InvalidRequest) as caught:
+    def test_invalid_request_lists_fields(self, client):
+        with pytest.raises(InvalidRequest) as error:
             client.submit({**JOB, "optimizer": {"name": "adam", "params": {"lr": -1}}, "batch_size": 0})
-        assert {field.pointer for field in caught.value.fields} == {"/optimizer/params/lr", "/batch_size"}
+        assert {field.pointer for field in error.value.fields} == {"/optimizer/params/lr", "/batch_size"}
 
-    def test_list_reads_all_pages(self, client):
+    def test_list_follows_pages(self, client):
         tag = uuid4().hex
-        made = [client.submit({**JOB, "seed": seed, "tags": {"page": tag}}).id for seed in range(5)]
-        found = [job.id for job in client.list(tag=f"page:{tag}", page_size=2)]
-        assert found == made[::-1]
+        submitted = [client.submit({**JOB, "seed": seed, "tags": {"page": tag}}).id for seed in range(5)]
+        listed = [job.id for job in client.list(tag=f"page:{tag}", page_size=2)]
+        assert listed == submitted[::-1]
 
     def test_list_filters(self, client):
         job = client.submit({**JOB, "optimizer": "lion"})
@@ -52,14 +54,14 @@ class TestJobs:
         with pytest.raises(Conflict):
             client.retry(job)
         assert client.cancel(job).status == "cancelled"
-        again = client.retry(job)
-        assert again.retry_of == job.id
-        assert client.retry(job).id == again.id
+        retried = client.retry(job)
+        assert retried.retry_of == job.id
+        assert client.retry(job).id == retried.id
 
-    def test_metrics_of_a_job_that_has_none(self, client):
+    def test_metrics_of_queued_job_are_empty(self, client):
         assert client.metrics(client.submit(JOB), names=["train_loss"], max_points=10).metrics == {}
 
-    def test_unknown_job(self, client):
+    def test_unknown_job_raises_not_found(self, client):
         with pytest.raises(NotFound, match="not found"):
             client.get(uuid4())
 
@@ -75,29 +77,29 @@ class TestAnswers:
         assert answer.groups == []
         assert not answer.verdict.decided
 
-    def test_compare_refuses_an_unknown_parameter(self, client):
+    def test_compare_rejects_unknown_parameter(self, client):
         with pytest.raises(InvalidRequest, match="colour"):
             client.compare("digits", "mlp", colour="red")
 
 
 class TestWait:
-    def test_of_one_job_answers_it(self, client):
+    def test_returns_single_job(self, client):
         job = client.cancel(client.submit(JOB))
         assert client.wait(job) == job
 
-    def test_of_several_keeps_their_order(self, client):
+    def test_returns_jobs_in_given_order(self, client):
         jobs = [client.cancel(client.submit(JOB)) for _ in range(3)]
         assert client.wait(reversed(jobs)) == jobs[::-1]
         assert client.wait([]) == []
 
-    def test_timeout(self, client):
+    def test_timeout_counts_unfinished_jobs(self, client):
         jobs = [client.cancel(client.submit(JOB)), client.submit(JOB)]
-        seen = []
+        reports = []
         with pytest.raises(WaitTimeout, match=r"^1 of 2 jobs have not ended after 0\.05 s$"):
-            client.wait(jobs, timeout=0.05, on_progress=seen.append)
-        assert [job.status for job in seen[0]] == ["cancelled", "queued"]
+            client.wait(jobs, timeout=0.05, on_progress=reports.append)
+        assert [job.status for job in reports[0]] == ["cancelled", "queued"]
 
-    def test_polls_until_the_end_with_growing_pauses(self, client, monkeypatch):
+    def test_polls_with_growing_pauses(self, client, monkeypatch):
         job, pauses = client.submit(JOB), []
 
         def sleep(seconds):
@@ -110,16 +112,16 @@ class TestWait:
         assert pauses == sorted(pauses)
         assert (pauses[0], pauses[-1]) == (0.1, 1.0)
 
-    def test_looks_ahead_at_few_jobs_only(self, client):
+    def test_polls_limited_number_of_jobs(self, client):
         jobs = [client.submit(JOB) for _ in range(2 * module.POLLED_JOBS)]
-        seen = []
+        reports = []
         with pytest.raises(WaitTimeout):
-            client.wait(jobs, timeout=0, on_progress=seen.append)
-        assert len(seen[0]) == module.POLLED_JOBS
+            client.wait(jobs, timeout=0, on_progress=reports.append)
+        assert len(reports[0]) == module.POLLED_JOBS
 
 
 class TestKey:
-    def test_of_nobody(self, api):
+    def test_unknown_key_raises_unauthorized(self, api):
         with pytest.raises(Unauthorized, match="unknown API key"):
             Client(http=api, key="kt_wrong").catalog()
 
@@ -127,13 +129,13 @@ class TestKey:
         ("url", "sent"),
         [("http://127.0.0.1:1", "Bearer mine"), ("http://localhost:1", "Bearer mine"), ("http://lab", None)],
     )
-    def test_of_the_home_stays_on_this_machine(self, tmp_path, monkeypatch, url, sent):
+    def test_key_of_home_is_sent_to_this_machine_only(self, tmp_path, monkeypatch, url, sent):
         (tmp_path / "key").write_text("mine\n")
         monkeypatch.setenv("KOTRAIN_HOME", str(tmp_path))
         monkeypatch.delenv("KOTRAIN_KEY", raising=False)
         assert authorization(base_url=url) == sent
 
-    def test_of_the_environment_comes_first(self, tmp_path, monkeypatch):
+    def test_key_of_environment_takes_precedence(self, tmp_path, monkeypatch):
         (tmp_path / "key").write_text("mine\n")
         monkeypatch.setenv("KOTRAIN_HOME", str(tmp_path))
         monkeypatch.setenv("KOTRAIN_KEY", "theirs")
@@ -142,24 +144,24 @@ class TestKey:
 
 def authorization(base_url):
     """The header that a client sends."""
-    sent = []
+    headers = []
 
     def handle(request):
-        sent.append(request.headers.get("Authorization"))
+        headers.append(request.headers.get("Authorization"))
         return httpx2.Response(200, json={"metrics": {}})
 
     Client(http=httpx2.Client(transport=httpx2.MockTransport(handle), base_url=base_url)).metrics("1")
-    return sent[0]
+    return headers[0]
 
 
 class TestAddress:
-    def test_default(self, tmp_path, monkeypatch):
+    def test_default_address(self, tmp_path, monkeypatch):
         monkeypatch.setenv("KOTRAIN_HOME", str(tmp_path))
         monkeypatch.delenv("KOTRAIN_URL", raising=False)
         with Client() as client:
             assert client.url == "http://127.0.0.1:8000"
 
-    def test_of_the_running_stack(self, tmp_path, monkeypatch):
+    def test_address_of_running_stack(self, tmp_path, monkeypatch):
         (tmp_path / "running.json").write_text('{"url": "http://127.0.0.1:4321", "pid": 1}')
         monkeypatch.setenv("KOTRAIN_HOME", str(tmp_path))
         monkeypatch.delenv("KOTRAIN_URL", raising=False)

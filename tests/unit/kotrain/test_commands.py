@@ -1,3 +1,5 @@
+"""The commands for jobs, runs and the catalog, on the API in this process: output, errors and exit status."""
+
 import json
 from functools import partial
 from uuid import uuid4
@@ -6,7 +8,7 @@ import pytest
 
 from kotrain import Client, commands
 
-PLAIN = ("submit", "digits", "mlp", "adam", "--epochs", "1")
+SUBMIT = ("submit", "digits", "mlp", "adam", "--epochs", "1")
 
 
 @pytest.fixture
@@ -22,9 +24,9 @@ def kotrain(api, monkeypatch, capsys):
     return run
 
 
-def test_submit_prints_an_id_for_each_seed(kotrain, client):
+def test_submit_prints_one_id_per_seed(kotrain, client):
     status, out, err = kotrain(
-        *PLAIN, "--lr", 0.01, "--seed", 3, "--seeds", 2, "--tag", "a=b", "--param", "schedule=cosine"
+        *SUBMIT, "--lr", 0.01, "--seed", 3, "--seeds", 2, "--tag", "a=b", "--param", "schedule=cosine"
     )
     assert (status, err) == (0, [])
     jobs = [client.get(line) for line in out]
@@ -34,14 +36,14 @@ def test_submit_prints_an_id_for_each_seed(kotrain, client):
     assert jobs[0].tags == {"a": "b"}
 
 
-def test_dry_run(kotrain):
-    status, out, _ = kotrain(*PLAIN, "--dry-run")
+def test_dry_run_prints_resolved_spec(kotrain):
+    status, out, _ = kotrain(*SUBMIT, "--dry-run")
     assert status == 0
     assert json.loads("\n".join(out))["spec"]["budget"] == {"epochs": 1, "steps": None}
 
 
-def test_wrong_fields_are_named_one_a_line(kotrain):
-    status, out, err = kotrain(*PLAIN, "--lr", -1, "--batch-size", 0)
+def test_prints_one_line_per_invalid_field(kotrain):
+    status, out, err = kotrain(*SUBMIT, "--lr", -1, "--batch-size", 0)
     assert (status, out) == (1, [])
     assert sorted(err) == [
         "kotrain: /batch_size: input should be greater than or equal to 1",
@@ -50,7 +52,7 @@ def test_wrong_fields_are_named_one_a_line(kotrain):
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("arguments", "message"),
     [
         (["sumbit"], "kotrain: No such command 'sumbit'. Did you mean 'submit'?"),
         (["submit", "digits", "mlp"], "kotrain: Invalid value: give DATASET MODEL OPTIMIZER, or FILE.json"),
@@ -61,11 +63,11 @@ def test_wrong_fields_are_named_one_a_line(kotrain):
         ),
     ],
 )
-def test_wrong_usage_is_a_line_and_status_2(kotrain, typed, said):
-    assert kotrain(*typed) == (2, [], [said])
+def test_usage_error_is_one_line_and_status_2(kotrain, arguments, message):
+    assert kotrain(*arguments) == (2, [], [message])
 
 
-def test_jobs(kotrain, client):
+def test_lists_jobs(kotrain, client):
     tag = uuid4().hex
     job = client.submit(
         {
@@ -80,28 +82,27 @@ def test_jobs(kotrain, client):
     assert status == 0
     assert len(out) == 2
     assert out[1].split()[:8] == [str(job.id), "queued", "-", "0", "ko", "bounded", "(adam)", "lr=0.001"]
-    assert [one["id"] for one in json.loads("".join(kotrain("jobs", "--tag", f"jobs={tag}", "--json")[1]))] == [
-        str(job.id)
-    ]
+    listed = json.loads("".join(kotrain("jobs", "--tag", f"jobs={tag}", "--json")[1]))
+    assert [listed_job["id"] for listed_job in listed] == [str(job.id)]
     assert kotrain("jobs", "--tag", "jobs=none") == (0, [], ["no jobs"])
 
 
-def test_a_jobs_life(kotrain):
-    _, (id_,), _ = kotrain(*PLAIN)
-    shown = kotrain("show", id_)[1]
-    assert shown[0].split() == ["id", id_]
-    assert shown[-1].split()[-1] == "queued"
+def test_shows_cancels_and_retries_job(kotrain):
+    _, (id_,), _ = kotrain(*SUBMIT)
+    lines = kotrain("show", id_)[1]
+    assert lines[0].split() == ["id", id_]
+    assert lines[-1].split()[-1] == "queued"
     assert json.loads("\n".join(kotrain("show", id_, "--json")[1]))["id"] == id_
     assert kotrain("cancel", id_) == (0, [f"{id_} cancelled"], [])
-    status, (again,), _ = kotrain("retry", id_)
+    status, (retried,), _ = kotrain("retry", id_)
     assert status == 0
-    assert json.loads("\n".join(kotrain("show", again, "--json")[1]))["retry_of"] == id_
-    assert kotrain("retry", again)[0] == 1
-    assert kotrain("metrics", again) == (0, [], ["no metric points: none recorded yet, or removed by `kotrain gc`"])
-    assert json.loads("\n".join(kotrain("metrics", again, "--json")[1])) == {"metrics": {}}
+    assert json.loads("\n".join(kotrain("show", retried, "--json")[1]))["retry_of"] == id_
+    assert kotrain("retry", retried)[0] == 1
+    assert kotrain("metrics", retried) == (0, [], ["no metric points: none recorded yet, or removed by `kotrain gc`"])
+    assert json.loads("\n".join(kotrain("metrics", retried, "--json")[1])) == {"metrics": {}}
 
 
-def test_a_job_that_is_not_there(kotrain):
+def test_unknown_job_is_one_line(kotrain):
     unknown = uuid4()
     assert kotrain("show", unknown) == (1, [], [f"kotrain: job {unknown} not found"])
 
@@ -109,12 +110,12 @@ def test_a_job_that_is_not_there(kotrain):
 def test_compare_without_runs(kotrain):
     status, out, _ = kotrain("compare", "digits", "mlp", "--tag", "study=none", "--where", "model.init_scale=0.1")
     assert status == 0
-    assert out == ["No finished job matches."]
+    assert out == ["No finished job matches the query."]
     answer = json.loads("\n".join(kotrain("compare", "digits", "mlp", "--tag", "study=none", "--json")[1]))
     assert answer["groups"] == []
 
 
-def test_catalog(kotrain):
+def test_catalog_lists_names_and_parameters(kotrain):
     _, out, _ = kotrain("catalog")
     assert [line.split()[1] for line in out if line.startswith("optimizer")][-2:] == ["ko", "control"]
     for name, parameter in (("ko", ["gamma", "0.1"]), ("control", ["base", "adam"])):
@@ -125,7 +126,7 @@ def test_catalog(kotrain):
     }
 
 
-def test_nothing_answers(monkeypatch, capsys):
+def test_connection_error_is_one_line(monkeypatch, capsys):
     monkeypatch.setenv("KOTRAIN_URL", "http://127.0.0.1:9")
     assert commands.run(["jobs"]) == 1
     assert (
@@ -134,28 +135,28 @@ def test_nothing_answers(monkeypatch, capsys):
     )
 
 
-def test_down_where_nothing_runs(tmp_path, monkeypatch, capsys):
+def test_down_without_running_stack(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KOTRAIN_HOME", str(tmp_path))
-    (tmp_path / "lock").write_text("1\n")  # left behind by one that was killed: not locked, so not ours to signal
+    (tmp_path / "lock").write_text("1\n")  # left by a killed stack: not locked, so no process to signal
     assert commands.run(["down"]) == 1
     assert capsys.readouterr().err == f"kotrain: no stack is running from {tmp_path}\n"
 
 
-def test_no_arguments_help(capsys):
+def test_prints_help_without_arguments(capsys):
     assert commands.run([]) == 0
     assert "submit" in capsys.readouterr().out
 
 
-def test_ctrl_c(monkeypatch, capsys):
-    def interrupted():
+def test_keyboard_interrupt_is_status_130(monkeypatch, capsys):
+    def interrupt():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kotrain.client.Client", interrupted)
+    monkeypatch.setattr("kotrain.client.Client", interrupt)
     assert commands.run(["jobs"]) == 130
     assert capsys.readouterr().err == "kotrain: interrupted\n"
 
 
-def test_the_demo_says_at_once_that_its_report_cannot_be_written(kotrain, tmp_path):
+def test_demo_fails_early_if_report_cannot_be_written(kotrain, tmp_path):
     file = tmp_path / "no-such-folder" / "report.html"
     status, out, err = kotrain("demo", "--report", file)
     assert (status, out) == (1, [])

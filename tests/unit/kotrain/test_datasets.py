@@ -1,4 +1,4 @@
-"""Own data over the SDK and the command line, on the real API in this process."""
+"""Uploads through the SDK and `kotrain data`, on the real API in this process."""
 
 import json
 from functools import partial
@@ -8,7 +8,7 @@ import pytest
 from kotrain import Client, Conflict, InvalidRequest, NotFound, commands
 from service.config import settings
 from service.datasets.layouts import own_names
-from tests.unit.service.datasets.uploads.files import csv_of, folders, written
+from tests.unit.service.datasets.uploads.files import csv_of, folders, write_file
 
 
 @pytest.fixture(autouse=True)
@@ -31,34 +31,34 @@ def kotrain(api, monkeypatch, capsys):
     return run
 
 
-def test_sdk(client, tmp_path):
+def test_client_uploads_and_removes_data_set(client, tmp_path):
     sent = []
     file = folders(tmp_path / "flowers.zip")
-    made = client.add_dataset(file, "flowers", image_size=4, on_sent=sent.append)
-    assert (made.name, made.shape, sent) == ("images/flowers", [3, 4, 4], [file.stat().st_size])
-    assert client.dataset(made.name) == made
-    assert next(one for one in client.datasets() if one.own).name == made.name
+    dataset = client.add_dataset(file, "flowers", image_size=4, on_sent=sent.append)
+    assert (dataset.name, dataset.shape, sent) == ("images/flowers", [3, 4, 4], [file.stat().st_size])
+    assert client.dataset(dataset.name) == dataset
+    assert next(entry for entry in client.datasets() if entry.own).name == dataset.name
     job = client.submit(
-        {"dataset": made.name, "model": "mlp", "optimizer": "adam", "budget": {"steps": 1}, "batch_size": 2}
+        {"dataset": dataset.name, "model": "mlp", "optimizer": "adam", "budget": {"steps": 1}, "batch_size": 2}
     )
     with pytest.raises(Conflict, match=str(job.id)):
-        client.remove_dataset(made.name)
+        client.remove_dataset(dataset.name)
     client.cancel(job)
-    client.remove_dataset(made.name)
+    client.remove_dataset(dataset.name)
     with pytest.raises(NotFound, match="unknown data set 'images/flowers'"):
-        client.dataset(made.name)
+        client.dataset(dataset.name)
 
 
-def test_the_format_is_what_the_name_ends_in_unless_given(client, tmp_path):
+def test_format_defaults_to_file_extension(client, tmp_path):
     content = csv_of()
-    assert client.add_dataset(written(tmp_path / "a.CSV", content), "one").name == "tables/one"
-    assert client.add_dataset(written(tmp_path / "a", content), "two", format="csv").name == "tables/two"
+    assert client.add_dataset(write_file(tmp_path / "a.CSV", content), "one").name == "tables/one"
+    assert client.add_dataset(write_file(tmp_path / "a", content), "two", format="csv").name == "tables/two"
     with pytest.raises(InvalidRequest, match="format"):
-        client.add_dataset(written(tmp_path / "a.txt", content), "three")
+        client.add_dataset(write_file(tmp_path / "a.txt", content), "three")
 
 
-def test_commands(kotrain, tmp_path, data_dir):
-    file = written(tmp_path / "iris.csv", csv_of(40, header="a,b,species"))
+def test_commands_add_show_list_and_remove(kotrain, tmp_path, data_dir):
+    file = write_file(tmp_path / "iris.csv", csv_of(40, header="a,b,species"))
     status, out, _ = kotrain("add", file, "iris", "--label", "species")
     assert status == 0
     assert out.splitlines()[0] == "tables/iris: 40 rows of 2 numbers, 3 classes, uploaded by ada"
@@ -71,8 +71,8 @@ def test_commands(kotrain, tmp_path, data_dir):
     assert own_names(data_dir) == []
 
 
-def test_what_is_wrong_is_said(kotrain, tmp_path):
-    status, _, err = kotrain("add", written(tmp_path / "a.csv", csv_of().replace("3,1.5", "3,so")), "a")
+def test_prints_error(kotrain, tmp_path):
+    status, _, err = kotrain("add", write_file(tmp_path / "a.csv", csv_of().replace("3,1.5", "3,so")), "a")
     assert (status, err.strip()) == (1, "kotrain: row 5, column 'b' is not a number: 'so'")
     assert kotrain("add", tmp_path / "absent.csv", "a")[0] == 2
     status, _, err = kotrain("remove", "tables/a")

@@ -1,4 +1,4 @@
-"""The demo's study: what it asks for, and what it says of the answer."""
+"""The demo's study: its request, the check against the reference table, and the printed findings."""
 
 import io
 import math
@@ -23,34 +23,37 @@ def plan():
 
 
 class TestRequest:
-    def test_150_runs_and_one_family_of_pairs(self, plan):
+    def test_has_150_runs_and_one_family_of_pairs(self, plan):
         assert (plan.jobs(), plan.pairs) == (2 * (2 * 4 * 5 + 7 * 5), 2 * 21)
-        assert [one.label for one in plan.optimizers if one.is_tuned] == ["Adam tuned", "KO hard tuned"]
+        assert [optimizer.label for optimizer in plan.optimizers if optimizer.is_tuned] == [
+            "Adam tuned",
+            "KO hard tuned",
+        ]
         assert {tuple(trial["lr"] for trial in plan.optimizers[number].trials) for number in TUNED} == {RATES}
 
-    def test_tuning_never_sees_the_test_set_nor_a_reported_seed(self, plan):
+    def test_tuning_uses_neither_test_set_nor_report_seeds(self, plan):
         cells = [Cell("tuning", task, number, 0, 0, seed) for task in TASKS for number in TUNED for seed in (100, 104)]
         assert not any(plan.spec(cell)["evaluate_test"] for cell in cells)
-        most = resolve(ComparisonRequest.model_validate(first_look(seeds=100, tuning_seeds=100)))
-        assert not set(most.seeds) & set(most.tuning_seeds)
+        largest = resolve(ComparisonRequest.model_validate(first_look(seeds=100, tuning_seeds=100)))
+        assert not set(largest.seeds) & set(largest.tuning_seeds)
 
-    def test_a_chosen_rate_that_is_the_fixed_one_is_no_new_run(self, plan):
+    def test_tuning_that_chooses_fixed_rate_adds_no_run(self, plan):
         for fixed, tuned in ((0, 5), (3, 6)):
             chosen = Cell("report", 1, tuned, RATES.index(FIXED_RATE), 0, 0)
             assert plan.spec(chosen) == plan.spec(Cell("report", 1, fixed, 0, 0, 0))
 
-    def test_everything_reported_has_a_reference(self, plan):
+    def test_each_group_has_a_reference(self, plan):
         for task in plan.tasks:
-            for one in plan.optimizers:
-                for trial in one.trials:
-                    assert 0.8 < reference(task.label, group(one.label, trial["lr"])).mean < 1
+            for optimizer in plan.optimizers:
+                for trial in optimizer.trials:
+                    assert 0.8 < reference(task.label, group(optimizer.label, trial["lr"])).mean < 1
 
 
 def group(label, lr, mean=0.9, interval=(0.8, 1.0)):
-    rest = dict.fromkeys(GroupView.model_fields)
-    known = {"label": label, "optimizer": {"name": "x", "params": {"lr": lr}}, "n": 5, "mean": mean, "sd": 0.01}
+    absent = dict.fromkeys(GroupView.model_fields)
+    fields = {"label": label, "optimizer": {"name": "x", "params": {"lr": lr}}, "n": 5, "mean": mean, "sd": 0.01}
     return GroupView.model_validate(
-        {**rest, **known, "interval": interval, "diverged": 0, "jobs": [], "diverged_jobs": []}
+        {**absent, **fields, "interval": interval, "diverged": 0, "jobs": [], "diverged_jobs": []}
     )
 
 
@@ -101,8 +104,8 @@ def task():
         ],
         "cost": [
             {**dict.fromkeys(("milliseconds_per_step", "ratio", "peak_bytes", "optimizer_state_bytes", "parameters")),
-             "label": one.label, "train_seconds": 1.25, "shared": True}
-            for one in groups
+             "label": optimizer.label, "train_seconds": 1.25, "shared": True}
+            for optimizer in groups
         ],
         "to_target": [], "first_to_target": [],
         "missing": [],
@@ -111,34 +114,34 @@ def task():
 
 
 class TestAgreement:
-    def test_with_the_reference(self):
+    def test_agrees_within_measured_interval(self):
         assert agrees("condensed", group("KO soft", 1e-3, 0.9669))
         assert not agrees("condensed", group("Adam tuned", 1e-2, 0.93, (0.92, 0.94)))  # 0.0196 off
-        assert agrees("condensed", group("KO hard tuned", 1e-2, 0.95, (0.93, 0.97)))  # so wide is its spread
+        assert agrees("condensed", group("KO hard tuned", 1e-2, 0.95, (0.93, 0.97)))  # its interval is wide
         assert not agrees("condensed", group("KO hard tuned", 1e-2, 0.95, None))
         assert not agrees("condensed", group("SGD", 0.1, None, None))
 
-    def test_the_table_s_own_spread_counts_too(self):
-        """Seen on another kind of CPU: 0.9604 with a narrow spread, where the table has 0.9496 with a wide one."""
+    def test_agrees_within_interval_of_table(self):
+        """Another CPU measured 0.9604 with a narrow interval; the table has 0.9496 with a wide one."""
         assert agrees("condensed", group("Adam tuned", 1e-2, 0.9604, (0.9571, 0.9636)))
         assert not agrees("condensed", group("Adam tuned", 1e-2, 0.9496 + 0.0140, (0.9603, 0.9669)))
         assert not agrees("ordinary", group("SGD", 0.1, 0.9671 - 0.0108, (0.9531, 0.9595)))
 
-    def test_one_hundredth_is_near_enough(self):
+    def test_agrees_within_one_hundredth(self):
         assert agrees("ordinary", group("SGD", 0.1, 0.9671 - 0.0099, None))
         assert not agrees("ordinary", group("SGD", 0.1, 0.9671 - 0.0101, None))
 
 
 class TestFindings:
-    def test_lead_whichever_way_the_pair_is_stored(self, task):
-        found = findings.lead(task, "KO soft", "Adam")
-        assert (found.difference, found.interval) == (0.0464, (0.038, 0.055))
-        found = findings.lead(task, "KO soft", "Adam tuned")
-        assert (found.a, found.b, found.difference, found.interval) == ("KO soft", "Adam tuned", 0.0173, (0.005, 0.029))
+    def test_lead_in_either_order_of_pair(self, task):
+        lead = findings.lead(task, "KO soft", "Adam")
+        assert (lead.difference, lead.interval) == (0.0464, (0.038, 0.055))
+        lead = findings.lead(task, "KO soft", "Adam tuned")
+        assert (lead.a, lead.b, lead.difference, lead.interval) == ("KO soft", "Adam tuned", 0.0173, (0.005, 0.029))
         assert findings.lead(task, "Adam", "Adam tuned") is None
         assert findings.lead(task, "KO bounded", "Adam") is None
 
-    def test_sentences_say_both_halves(self, task):
+    def test_sentences_cover_fixed_and_tuned_rates(self, task):
         assert findings.sentences(task) == (
             "At the fixed learning rate 0.001, KO soft leads Adam by 4.6 points (95 % interval +3.8 to +5.5; 5 paired "
             "seeds).\n"
@@ -149,7 +152,7 @@ class TestFindings:
         )
 
     @pytest.mark.parametrize("is_reference", [True, False])
-    def test_tables_and_the_check(self, task, is_reference):
+    def test_writes_tables_and_check(self, task, is_reference):
         out = io.StringIO()
         answer = Answer(task)
         agreed = findings.write(Console(file=out, width=200), answer, is_reference=is_reference)
@@ -164,16 +167,16 @@ class TestFindings:
         assert "Nothing is decided." in text
         assert agreed is not is_reference
         assert ("Adam tuned at lr 0.01 deviates by 0.0196 from its reference." in lines) is is_reference
-        explained = "deviates by 0.0166 from its reference, within the spread over seeds."
-        assert (f"KO hard tuned at lr 0.01 {explained}" in lines) is is_reference
+        explanation = "deviates by 0.0166 from its reference, within the spread over seeds."
+        assert (f"KO hard tuned at lr 0.01 {explanation}" in lines) is is_reference
         assert ("KO bounded at lr 0.001 has no mean." in lines) is is_reference
 
 
 class Answer:
-    """As much of a ComparisonAnswer as is printed."""
+    """The printed part of a ComparisonAnswer."""
 
     def __init__(self, task):
         self.tasks, self.verdict = [task], [task.verdict.text]
         self.plan = self
         self.pairs = math.comb(7, 2) * 2
-        self.optimizers = [{"label": one["label"]} for one in first_look()["optimizers"]]
+        self.optimizers = [{"label": optimizer["label"]} for optimizer in first_look()["optimizers"]]

@@ -1,3 +1,5 @@
+"""The files of a home: the folder, the running stack, the owner's key and the lock."""
+
 import fcntl
 import os
 from pathlib import Path
@@ -8,7 +10,7 @@ from kotrain import home
 from service import config
 
 
-def test_the_same_folder_as_the_server(monkeypatch, tmp_path):
+def test_folder_equals_that_of_server(monkeypatch, tmp_path):
     monkeypatch.delenv("KOTRAIN_HOME", raising=False)
     assert home.folder() == config.default_home()
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -17,7 +19,7 @@ def test_the_same_folder_as_the_server(monkeypatch, tmp_path):
     assert home.folder() == tmp_path == config.Settings().home
 
 
-def test_running(tmp_path):
+def test_reads_running_stack(tmp_path):
     assert home.running(tmp_path) is None
     (tmp_path / "running.json").write_text('{"url": "http://')
     assert home.running(tmp_path) is None
@@ -26,13 +28,13 @@ def test_running(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "key"), [("kt_1\n", "kt_1"), ("\n", None), (None, None)])
-def test_key(tmp_path, text, key):
+def test_reads_key(tmp_path, text, key):
     if text is not None:
         (tmp_path / "key").write_text(text)
     assert home.key(tmp_path) == key
 
 
-def test_owner_is_who_holds_the_lock(tmp_path):
+def test_owner_is_process_that_holds_lock(tmp_path):
     assert home.owner(tmp_path) is None
     with (tmp_path / "lock").open("w+") as lock:
         lock.write("123\n")

@@ -1,3 +1,5 @@
+"""The package's public names, its lazy imports, and its messages for missing packages."""
+
 import json
 import subprocess
 import sys
@@ -54,62 +56,62 @@ def test_public_names():
 
 
 def imported_by(code):
-    """Top-level packages that are imported once the code has run."""
-    done = run(f"import json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr)")
-    return {name.partition(".")[0] for name in json.loads(done.stderr)}
+    """Top-level packages that the code imports."""
+    process = run(f"import json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr)")
+    return {name.partition(".")[0] for name in json.loads(process.stderr)}
 
 
-def test_every_public_name_is_there():
+def test_public_names_resolve():
     assert all(getattr(kotrain, name).__name__ == name for name in kotrain.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = kotrain.nothing
 
 
-def test_import_needs_no_server_and_no_torch():
+def test_import_loads_neither_server_nor_torch():
     imported = imported_by("from kotrain import *")
     assert {"httpx2", "pydantic"} <= imported
     assert not imported & HEAVY
 
 
 @pytest.mark.parametrize("module", ["kotrain", "kotrain.cli"])
-def test_import_of_a_module_imports_no_package(module):
+def test_import_of_module_loads_no_package(module):
     assert not imported_by(f"import {module}") & {*HEAVY, "httpx2", "pydantic", "rich", "typer"}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["jobs", "--help"], ["up", "--help"], ["data", "add", "--help"]])
-def test_help_imports_neither_the_client_nor_the_server(arguments):
+def test_help_loads_neither_client_nor_server(arguments):
     code = f"sys.argv = ['kotrain', *{arguments!r}]\nfrom kotrain.cli import main\ntry: main()\nexcept SystemExit: pass"
     imported = imported_by(code)
     assert "rich" in imported
     assert not imported & {*HEAVY, "httpx2", "alembic", "matplotlib"}
-    assert arguments != ["--help"] or "pydantic" not in imported  # which typer needs to read arguments
+    assert arguments != ["--help"] or "pydantic" not in imported  # typer needs it to parse arguments
 
 
-def test_works_where_only_the_sdk_is_installed():
+def test_works_without_server_packages():
     code = WITHOUT.format(missing=HEAVY, arguments=["version"]) + "from kotrain.cli import main; main()"
-    done = run(code)
-    assert (done.returncode, done.stderr) == (0, "")
+    process = run(code)
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("missing", ["httpx2", "pydantic", "typer", "rich"])
-def test_console_script_says_what_to_install(missing):
-    done = run(WITHOUT.format(missing={missing}, arguments=["jobs"]) + "from kotrain.cli import main; main()")
-    assert done.returncode == 1
-    assert done.stderr == f"kotrain: the command line needs the package {missing}: pip install 'kotrain[sdk]'\n"
+def test_console_script_names_missing_package(missing):
+    process = run(WITHOUT.format(missing={missing}, arguments=["jobs"]) + "from kotrain.cli import main; main()")
+    assert process.returncode == 1
+    assert process.stderr == f"kotrain: the command line needs the package {missing}: pip install 'kotrain[sdk]'\n"
 
 
-def test_import_of_a_name_says_what_to_install():
-    done = run(WITHOUT.format(missing={"httpx2"}, arguments=[]) + "from kotrain import Client")
-    assert done.stderr.endswith("ImportError: kotrain.Client needs the package httpx2: pip install 'kotrain[sdk]'\n")
+def test_import_of_name_names_missing_package():
+    process = run(WITHOUT.format(missing={"httpx2"}, arguments=[]) + "from kotrain import Client")
+    assert process.stderr.endswith("ImportError: kotrain.Client needs the package httpx2: pip install 'kotrain[sdk]'\n")
 
 
-def test_server_commands_without_a_server_say_what_to_install():
-    done = run(WITHOUT.format(missing=HEAVY, arguments=["up"]) + "from kotrain.cli import main; main()")
-    assert done.returncode == 1
-    assert done.stderr == "kotrain: `kotrain up` needs the server: pip install 'kotrain[all]'\n"
+def test_server_command_names_missing_server():
+    process = run(WITHOUT.format(missing=HEAVY, arguments=["up"]) + "from kotrain.cli import main; main()")
+    assert process.returncode == 1
+    assert process.stderr == "kotrain: `kotrain up` needs the server: pip install 'kotrain[all]'\n"
 
 
-def test_help_names_the_servers_commands_where_there_is_a_server():
+def test_help_lists_server_commands_if_server_is_installed():
     with_server = run(WITHOUT.format(missing=set(), arguments=["--help"]) + "from kotrain.cli import main; main()")
     without = run(WITHOUT.format(missing=HEAVY, arguments=["--help"]) + "from kotrain.cli import main; main()")
     assert "migrate" in with_server.stdout

@@ -1,3 +1,5 @@
+"""Command-line arguments become the body of a job submission."""
+
 import io
 import json
 
@@ -11,7 +13,7 @@ def body(*source, fields=None, params=(), tags=()):
     return request_body.build(list(source), fields or {}, params, tags)
 
 
-def test_names():
+def test_three_names_are_dataset_model_and_optimizer():
     assert body("digits", "mlp", "adam", fields={"seed": 3, "batch_size": None}) == {
         "dataset": "digits",
         "model": "mlp",
@@ -33,17 +35,17 @@ def test_names():
         ("target.value=0.9", {"target": {"value": 0.9}}),
     ],
 )
-def test_a_parameter_goes_where_it_belongs(param, expected):
+def test_param_sets_field_at_its_path(param, expected):
     names = {"dataset": "digits", "model": "mlp", "optimizer": "ko"}
     assert body("digits", "mlp", "ko", params=[param]) == {**names, **expected}
 
 
-def test_several_parameters_of_one_choice():
+def test_params_of_one_optimizer_are_merged():
     spec = body("digits", "mlp", "ko", params=["optimizer.gamma=1", "optimizer.collision=hard"])
     assert spec["optimizer"] == {"name": "ko", "params": {"gamma": 1, "collision": "hard"}}
 
 
-def test_a_file_is_changed_by_what_else_is_typed(tmp_path):
+def test_options_override_fields_of_file(tmp_path):
     file = tmp_path / "job.json"
     file.write_text(json.dumps({"dataset": "digits", "seed": 1, "tags": {"a": "1", "b": "2"}}))
     assert body(str(file), fields={"seed": 2}, tags=["b=3", "c=4=5"]) == {
@@ -53,7 +55,7 @@ def test_a_file_is_changed_by_what_else_is_typed(tmp_path):
     }
 
 
-def test_standard_input(monkeypatch):
+def test_dash_reads_standard_input(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO('{"seed": 7}'))
     assert body("-") == {"seed": 7}
 
@@ -68,13 +70,13 @@ def test_standard_input(monkeypatch):
         ({"params": ["seed=1", "seed.x=2"]}, "cannot set 'seed.x': 'seed' is not an object"),
     ],
 )
-def test_what_cannot_be_understood(arguments, message):
+def test_rejects_invalid_arguments(arguments, message):
     with pytest.raises(typer.BadParameter, match=message):
         request_body.build(**{"source": ["digits", "mlp", "ko"], "fields": {}, "params": [], "tags": [], **arguments})
 
 
 @pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("[1]", "is not a JSON object")])
-def test_a_file_that_is_no_job(tmp_path, text, message):
+def test_rejects_file_without_json_object(tmp_path, text, message):
     (tmp_path / "job.json").write_text(text)
     with pytest.raises(typer.BadParameter, match=message):
         body(str(tmp_path / "job.json"))
@@ -89,5 +91,5 @@ def test_a_file_that_is_no_job(tmp_path, text, message):
         ("environment.torch=2.14.1", "environment.torch=2.14.1"),
     ],
 )
-def test_full_path(path, full):
+def test_full_path_inserts_params(path, full):
     assert request_body.full_path(path) == full

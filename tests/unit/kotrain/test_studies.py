@@ -1,4 +1,4 @@
-"""The ready studies are requests that the service accepts, and ask what they say they ask."""
+"""The ready studies are valid requests with the designs that they claim."""
 
 import pytest
 
@@ -13,37 +13,37 @@ PRESENT = [["digits"], ["digits", "snips"], list(DATASETS)]
 @pytest.mark.parametrize("present", PRESENT, ids=len)
 @pytest.mark.parametrize("budget", ["small", "full"])
 @pytest.mark.parametrize("name", STUDIES)
-def test_resolves_with_the_data_that_is_there(name, budget, present):
+def test_resolves_with_available_data(name, budget, present):
     plan = resolve(STUDIES[name].validated(budget, present))
     assert {task.spec["dataset"]["name"] for task in plan.tasks} <= set(present)
     assert plan.jobs() <= Settings().max_comparison_jobs
     assert plan.tags == {"study": name, "budget": budget}
 
 
-def test_the_small_claims_are_six_optimizers_four_trials_and_five_seeds_on_digits_and_snips():
+def test_small_claims_have_six_optimizers_four_trials_and_five_seeds():
     plan = resolve(STUDIES["ko-claims"].validated("small", ["digits", "snips"]))
     assert (len(plan.optimizers), plan.tuning.trials, len(plan.seeds)) == (6, 4, 5)
     assert {task.spec["dataset"]["name"] for task in plan.tasks} == {"digits", "snips"}
     assert {task.spec["model"]["params"]["init_scale"] for task in plan.tasks} == {1.0, 0.1}
-    assert all(one.is_tuned and len(one.trials) == 4 for one in plan.optimizers)
+    assert all(optimizer.is_tuned and len(optimizer.trials) == 4 for optimizer in plan.optimizers)
 
 
-def test_the_full_claims_have_every_form_and_every_control():
+def test_full_claims_have_each_form_and_control():
     plan = resolve(STUDIES["ko-claims"].validated("full", list(DATASETS)))
-    labels = {one.label for one in plan.optimizers}
+    labels = {optimizer.label for optimizer in plan.optimizers}
     assert {"SGD", "Adam", "AdamW", "Muon", "Lion", "KO soft", "KO bounded", "KO hard", "KO soft on SGD"} <= labels
     assert {"Adam + noise", "Adam + orthogonality"} <= labels
     assert {task.spec["dataset"]["name"] for task in plan.tasks} == set(DATASETS)
 
 
-def test_the_ablation_is_a_grid_of_strength_and_learning_rate_at_two_widths():
+def test_ablation_is_grid_of_strength_and_learning_rate_at_two_widths():
     plan = resolve(STUDIES["ko-ablation"].validated("small", ["digits"]))
-    assert [len(one.trials) for one in plan.optimizers] == [5, 15, 15, 15]
+    assert [len(optimizer.trials) for optimizer in plan.optimizers] == [5, 15, 15, 15]
     assert {tuple(task.spec["model"]["params"]["hidden"]) for task in plan.tasks} == {(32, 32), (256, 256)}
 
 
 @pytest.mark.parametrize("budget", ["small", "full"])
-def test_no_test_record_of_the_claims_validates_a_trial(budget):
+def test_claims_never_validate_trials_on_test_records(budget):
     plan = resolve(STUDIES["ko-claims"].validated(budget, list(DATASETS)))
     assert plan.tuning is not None
     assert "split" in plan.vary
@@ -54,10 +54,10 @@ def test_no_test_record_of_the_claims_validates_a_trial(budget):
 
 
 @pytest.mark.parametrize(("study", "drawn"), [("first-look", "nothing"), ("ko-cost", "all")])
-def test_what_another_split_of_golden_and_of_seeded_digits_draws(study, drawn):
+def test_resplits_of_golden_and_seeded_digits(study, drawn):
     assert resolve(STUDIES[study].validated("small", ["digits"])).resplits(0) == drawn
 
 
-def test_the_small_cost_is_within_two_cores():
+def test_small_cost_study_has_three_widths():
     plan = resolve(STUDIES["ko-cost"].validated("small", ["digits"]))
     assert [task.spec["model"]["params"]["hidden"][0] for task in plan.tasks] == [64, 256, 512]

@@ -1,4 +1,4 @@
-"""What the command line prints of comparisons."""
+"""The tables that the command line prints of comparisons and leaderboards."""
 
 import io
 
@@ -23,7 +23,7 @@ def group(mean, sd) -> GroupView:
 
 
 @pytest.mark.parametrize(
-    ("mean", "sd", "said"),
+    ("mean", "sd", "text"),
     [
         (0.96951, 0.00212, "0.9695 ± 0.0021"),
         (103273.42, 19941.21, "103,273 ± 19,941"),
@@ -33,37 +33,37 @@ def group(mean, sd) -> GroupView:
         (None, None, "-"),
     ],
 )
-def test_numbers_have_the_digits_that_say_something(mean, sd, said):
-    assert tables.spread(group(mean, sd)) == said
+def test_mean_and_sd_have_significant_digits(mean, sd, text):
+    assert tables.spread(group(mean, sd)) == text
 
 
-def test_intervals_likewise():
+def test_intervals_have_significant_digits():
     assert tables.interval((0.91234, 0.95)) == "0.9123 .. 0.9500"
     assert tables.signed_interval((-15470.3, 87654.2)) == "-15,470 .. +87,654"
     assert tables.interval(None) == tables.signed_interval(None) == "-"
 
 
-@pytest.mark.parametrize(("p", "said"), [(None, "-"), (0.00001, "< 0.001"), (0.0099, "0.010"), (0.25, "0.25")])
-def test_a_p_is_never_zero(p, said):
-    assert tables.p_value(p) == said
+@pytest.mark.parametrize(("p", "text"), [(None, "-"), (0.00001, "< 0.001"), (0.0099, "0.010"), (0.25, "0.25")])
+def test_p_value_is_never_zero(p, text):
+    assert tables.p_value(p) == text
 
 
-def test_the_name_of_p_says_how_it_was_adjusted():
+def test_heading_of_p_names_adjustment():
     answer = study().answer
-    looked = answer.model_copy(update={"plan": answer.plan.model_copy(update={"nominal_p": [0.003, 0.04]})})
-    for one, name, other in ((answer, HOLM, SPENDING), (looked, SPENDING, HOLM)):
-        heads = [line for line in printed(tables.verdict(one)) if line.startswith("a b n")]
+    sequential = answer.model_copy(update={"plan": answer.plan.model_copy(update={"nominal_p": [0.003, 0.04]})})
+    for printed_answer, name, other in ((answer, HOLM, SPENDING), (sequential, SPENDING, HOLM)):
+        heads = [line for line in printed(tables.verdict(printed_answer)) if line.startswith("a b n")]
         assert heads
         assert all(name in line and other not in line for line in heads)
 
 
-def test_the_leaderboard_has_no_p_of_zero():
+def test_leaderboard_has_no_p_value_of_zero():
     standing = {
         "rank": 1, "label": "adam", "optimizer": {}, "n": 3, "mean": 0.9, "sd": 0.01, "interval": None, "best": 0.9,
         "diverged": 0, "behind_first": -0.1, "interval_behind": None, "p_behind": 1e-9, "cannot_say": None,
     }  # fmt: skip
     board = {"setting": {"batch_size": 64}, "runs": 3, "standings": [standing]}
-    found = {"dataset": "digits", "model": "mlp", "metric": "test_accuracy", "boards": [board]}
-    text = "\n".join(printed(tables.leaderboard(Leaderboard.model_validate(found))))
+    document = {"dataset": "digits", "model": "mlp", "metric": "test_accuracy", "boards": [board]}
+    text = "\n".join(printed(tables.leaderboard(Leaderboard.model_validate(document))))
     assert "< 0.001" in text
     assert "0.0000" not in text

@@ -1,4 +1,4 @@
-"""What cannot be provoked on a real server: lost connections, 503s, answers of a proxy."""
+"""Retries and errors of the client, after faults that a real server does not provoke, such as lost connections."""
 
 import json
 
@@ -18,28 +18,28 @@ def problem(status, detail="away", fields=()):
 
 @pytest.fixture
 def waits(monkeypatch):
-    """The waits between attempts, which take no time here."""
-    waited = []
-    monkeypatch.setattr(transport.time, "sleep", waited.append)
-    return waited
+    """The pauses between attempts, in seconds; they are recorded, not slept."""
+    pauses = []
+    monkeypatch.setattr(transport.time, "sleep", pauses.append)
+    return pauses
 
 
-def client_of(*answers):
-    """A client whose requests meet these answers in turn, and the requests."""
-    requests, left = [], list(answers)
+def client_of(*responses):
+    """A client whose requests get these responses in turn, and the list of its requests."""
+    requests, remaining = [], list(responses)
 
     def handle(request):
         requests.append(request)
-        answer = left.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        response = remaining.pop(0)
+        if isinstance(response, Exception):
+            raise response
+        return response
 
     http = httpx2.Client(transport=httpx2.MockTransport(handle), base_url="http://lab:8000")
     return Client(http=http, key="secret"), requests
 
 
-def test_lost_connection_is_tried_again(waits):
+def test_retries_after_lost_connection(waits):
     client, requests = client_of(
         httpx2.ReadError("lost"), httpx2.ConnectError("no"), httpx2.Response(200, json=CATALOG)
     )
@@ -48,7 +48,7 @@ def test_lost_connection_is_tried_again(waits):
     assert [request.headers["Authorization"] for request in requests] == ["Bearer secret"] * 3
 
 
-def test_nothing_answers(waits):
+def test_raises_connection_failed_after_four_attempts(waits):
     client, _ = client_of(*[httpx2.ConnectError("refused")] * 4)
     message = "cannot connect to kotrain at http://lab:8000; start it with `kotrain up`, or set KOTRAIN_URL"
     with pytest.raises(ConnectionFailed, match=rf"^{message}$"):
@@ -56,21 +56,21 @@ def test_nothing_answers(waits):
     assert waits == [0.2, 0.4, 0.8]
 
 
-def test_retry_after_is_kept_to_a_limit(waits):
-    answers = [problem(503), problem(503), httpx2.Response(200, json=CATALOG)]
-    answers[0].headers["Retry-After"] = "5"
-    answers[1].headers["Retry-After"] = "3600"
-    client_of(*answers)[0].catalog()
+def test_retry_after_is_limited(waits):
+    responses = [problem(503), problem(503), httpx2.Response(200, json=CATALOG)]
+    responses[0].headers["Retry-After"] = "5"
+    responses[1].headers["Retry-After"] = "3600"
+    client_of(*responses)[0].catalog()
     assert waits == [5, 10]
 
 
-def test_unavailable_in_the_end(waits):
+def test_raises_unavailable_after_four_attempts(waits):
     with pytest.raises(Unavailable, match="away"):
         client_of(*[problem(503) for _ in range(4)])[0].catalog()
     assert len(waits) == 3
 
 
-def test_submission_is_repeated_under_one_key(waits):
+def test_retries_of_submission_share_idempotency_key(waits):
     client, requests = client_of(httpx2.ReadTimeout("slow"), problem(409, "under way"), problem(422, "bad"))
     with pytest.raises(InvalidRequest):
         client.submit(JOB)
@@ -78,7 +78,7 @@ def test_submission_is_repeated_under_one_key(waits):
     assert [json.loads(request.content) for request in requests] == [JOB] * 3
 
 
-def test_each_submission_has_its_own_key(waits):
+def test_each_submission_has_its_own_idempotency_key(waits):
     client, requests = client_of(problem(422), problem(422))
     for _ in range(2):
         with pytest.raises(InvalidRequest):
@@ -86,7 +86,7 @@ def test_each_submission_has_its_own_key(waits):
     assert len({request.headers["Idempotency-Key"] for request in requests}) == 2
 
 
-def test_conflict_of_a_cancel_is_final(waits):
+def test_does_not_retry_conflict_of_cancel(waits):
     client, requests = client_of(problem(409, "it has ended"))
     with pytest.raises(Conflict, match="it has ended"):
         client.cancel("1")
@@ -95,21 +95,21 @@ def test_conflict_of_a_cancel_is_final(waits):
 
 
 @pytest.mark.parametrize(("status", "kind"), errors.BY_STATUS.items())
-def test_status_decides_the_exception(waits, status, kind):
-    with pytest.raises(ApiError) as caught:
+def test_status_determines_exception(waits, status, kind):
+    with pytest.raises(ApiError) as error:
         client_of(*[problem(status, "why", [{"pointer": "/seed", "detail": "wrong"}])] * 4)[0].get("1")
-    assert type(caught.value) is kind
-    assert (caught.value.status, caught.value.type, caught.value.detail) == (status, "t", "why")
-    assert [(field.pointer, field.detail) for field in caught.value.fields] == [("/seed", "wrong")]
+    assert type(error.value) is kind
+    assert (error.value.status, error.value.type, error.value.detail) == (status, "t", "why")
+    assert [(field.pointer, field.detail) for field in error.value.fields] == [("/seed", "wrong")]
 
 
-def test_an_answer_that_is_not_kotrains(waits):
-    with pytest.raises(ApiError, match="the server returned 502 Bad Gateway") as caught:
+def test_response_of_proxy_raises_api_error(waits):
+    with pytest.raises(ApiError, match="the server returned 502 Bad Gateway") as error:
         client_of(httpx2.Response(502, html="<h1>nginx</h1>"))[0].catalog()
-    assert type(caught.value) is ApiError
+    assert type(error.value) is ApiError
 
 
-def test_empty_parameters_are_left_out(waits):
+def test_omits_empty_parameters(waits):
     client, requests = client_of(problem(404))
     with pytest.raises(ApiError):
         client.compare("digits", "mlp", metric=None, tag=["a:1", "b:2"], where=[])

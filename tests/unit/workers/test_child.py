@@ -1,4 +1,4 @@
-"""What a child says over its pipe, in a program that starts it as a worker does."""
+"""Messages that a training process sends over its pipe, from a program that starts it as a worker does."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from workers.entry import train_job
 from workers.messages import Assignment
 from workers.process import Process, describe_machine
 
-def said(spec):
+def run_job(spec):
     process = Process(train_job, Assignment(spec, Path("nowhere"), 1, None, None, Path("nowhere"), 60.0, None))
-    messages, gone = [], False
-    while not gone:
-        received, gone = process.messages(1.0)
+    messages, is_closed = [], False
+    while not is_closed:
+        received, is_closed = process.messages(1.0)
         messages += received
     return messages, process.reap()
 
@@ -35,8 +35,8 @@ scrub()
 start_forkserver()
 print(json.dumps({
     "machine": describe_machine(),
-    "torch is here": "torch" in sys.modules,
-    "jobs": [said(spec) for spec in json.loads(sys.argv[1])],
+    "torch is loaded": "torch" in sys.modules,
+    "jobs": [run_job(spec) for spec in json.loads(sys.argv[1])],
 }))
 """
 WIDTH = 2000
@@ -49,26 +49,25 @@ JOB = {
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
+def report() -> dict[str, Any]:
+    """The machine's description, and each job's messages and exit status."""
     specs = [
         JOB | {"budget": {"steps": 3}},
         JOB | {"budget": {"seconds": 0.2}},
         JOB | {"optimizer": "of-a-later-version", "budget": {"steps": 3}},
     ]
-    answer: dict[str, Any] = run_program(PROGRAM, json.dumps(specs), CUDA_VISIBLE_DEVICES="")
-    return answer
+    output: dict[str, Any] = run_program(PROGRAM, json.dumps(specs), CUDA_VISIBLE_DEVICES="")
+    return output
 
 
-def test_a_worker_learns_of_torch_without_loading_it(found: dict[str, Any]) -> None:
-    assert found["machine"] == [torch.__version__, []]
-    assert not found["torch is here"]
+def test_worker_reads_torch_version_without_importing_torch(report: dict[str, Any]) -> None:
+    assert report["machine"] == [torch.__version__, []]
+    assert not report["torch is loaded"]
 
 
 @pytest.mark.parametrize(("job", "total_steps"), [(0, 3), (1, None)])
-def test_a_job_says_how_many_steps_it_has_and_how_it_ended(
-    found: dict[str, Any], job: int, total_steps: int | None
-) -> None:
-    messages, status = found["jobs"][job]
+def test_job_sends_total_steps_and_result(report: dict[str, Any], job: int, total_steps: int | None) -> None:
+    messages, status = report["jobs"][job]
     assert status == 0
     assert [message[2] for message in messages if message[0] == "started"] == [total_steps]
     assert [message[0] for message in messages if message[0] != "points"] == ["started", "result"]
@@ -78,20 +77,20 @@ def test_a_job_says_how_many_steps_it_has_and_how_it_ended(
     assert total_steps or summary.train_seconds >= 0.2
 
 
-def test_a_job_says_what_it_kept_in_memory(found: dict[str, Any]) -> None:
-    messages, _ = found["jobs"][0]
+def test_job_sends_memory_usage(report: dict[str, Any]) -> None:
+    messages, _ = report["jobs"][0]
     memory = Summary.model_validate(messages[-1][1]).memory
     assert memory is not None
     weights = 64 * WIDTH + WIDTH + WIDTH * WIDTH + WIDTH + WIDTH * 10 + 10
     assert memory.parameter_bytes == 4 * weights
     assert memory.optimizer_state_bytes == 8 * weights + 4 * 6
     assert memory.peak_bytes is not None
-    kept = 16 * weights  # with gradients
-    assert kept <= memory.peak_bytes < kept + 300 * 2**20
+    tensor_bytes = 16 * weights  # weights, gradients and two moments
+    assert tensor_bytes <= memory.peak_bytes < tensor_bytes + 300 * 2**20
 
 
-def test_spec_of_another_version_is_an_invalid_job_without_a_traceback(found: dict[str, Any]) -> None:
-    (kind, reason, message), status = found["jobs"][2][0][-1], found["jobs"][2][1]
+def test_spec_of_another_version_is_invalid_without_traceback(report: dict[str, Any]) -> None:
+    (kind, reason, message), status = report["jobs"][2][0][-1], report["jobs"][2][1]
     assert (kind, reason, status) == ("failure", "invalid", 0)
     assert "of-a-later-version" in message
     assert "Traceback" not in message
@@ -112,13 +111,13 @@ def test_spec_of_another_version_is_an_invalid_job_without_a_traceback(found: di
         (RuntimeError("a defect"), Reason.ERROR),
     ],
 )
-def test_whose_fault_an_error_is(error: BaseException, reason: Reason) -> None:
+def test_reason_of_error(error: BaseException, reason: Reason) -> None:
     assert child._reason_of(error) is reason
 
 
-def test_too_little_memory_is_one_sentence_with_the_limit() -> None:
-    said = child._describe(MemoryError("cannot allocate memory for array"), 2**28)
-    assert said == (
+def test_out_of_memory_message_states_limit() -> None:
+    message = child._describe(MemoryError("cannot allocate memory for array"), 2**28)
+    assert message == (
         "out of memory: MemoryError: cannot allocate memory for array (limit 268 MB: memory_limit_bytes of the "
         "job, KOTRAIN_JOB_MEMORY_BYTES of the worker)"
     )

@@ -15,7 +15,7 @@ const NOTES = {
   scores: "Each dot is a run. The line below is the mean, with its 95 % interval if known.",
   condensation: "Mean correlation between the weights of a layer's neurons; bands span the lowest to the highest run.",
   rates: "Each dot is a trial, scored on validation data; the chosen one is larger.",
-  target: "Each dot is the median over runs. Runs that missed the target count as later than their last step.",
+  target: "Each dot is the median over runs. Runs that missed the target are ranked after their last step.",
   cost: "Time per step relative to the fastest optimizer of the task.",
 };
 

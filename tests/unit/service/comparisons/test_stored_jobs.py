@@ -1,4 +1,4 @@
-"""The question itself; what the database makes of it is in tests/integration/test_compare.py."""
+"""Validation of a query for `GET /v1/compare`; tests/integration/test_compare.py runs it on the database."""
 
 import pytest
 from pydantic import ValidationError
@@ -24,7 +24,7 @@ from service.specs.outcome import Target
         ("metrics", "val_loss", "Extra inputs are not permitted"),
     ],
 )
-def test_invalid_question_is_refused(field, value, message):
+def test_rejects_invalid_field(field, value, message):
     with pytest.raises(ValidationError, match=message) as caught:
         CompareQuery.model_validate({"dataset": "digits", "model": "mlp", field: value})
     assert caught.value.errors()[0]["loc"][0] == field
@@ -37,7 +37,7 @@ def test_invalid_question_is_refused(field, value, message):
         (CompareQuery(dataset="digits", model="mlp", metric="samples_per_second", target=0.9), "target"),
     ],
 )
-def test_impossible_question_is_refused_before_a_query(query, pointer):
+def test_rejects_impossible_query_before_reading_jobs(query, pointer):
     with pytest.raises(Invalid) as caught:
         compare(None, query)
     assert [error.pointer for error in caught.value.errors] == [pointer]
@@ -52,5 +52,5 @@ def test_impossible_question_is_refused_before_a_query(query, pointer):
         ("test_accuracy", None, None),
     ],
 )
-def test_target_is_on_the_validation_metric(metric, value, target):
+def test_target_is_on_validation_metric(metric, value, target):
     assert CompareQuery(dataset="digits", model="mlp", metric=metric, target=value).target_to_reach == target

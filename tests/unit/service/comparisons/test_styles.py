@@ -1,4 +1,4 @@
-"""One colour for an optimizer, and no two that look the same."""
+"""Plot styles: the color of an optimizer, and styles that can be distinguished."""
 
 import random
 from itertools import pairwise
@@ -10,10 +10,10 @@ from service.specs.catalog.optimizers import BLUE, COLOURS, GREEN, GREY, OCHRE, 
 
 
 def colours(*names: str) -> list[int]:
-    return [look.colour for look in plot_styles([(f"{place}", name) for place, name in enumerate(names)]).values()]
+    return [style.colour for style in plot_styles([(str(i), name) for i, name in enumerate(names)]).values()]
 
 
-def test_every_optimizer_of_the_catalog_has_a_colour_and_every_colour_an_optimizer() -> None:
+def test_catalog_uses_each_colour() -> None:
     assert {entry.colour for entry in OPTIMIZERS.values()} == set(range(COLOURS))
 
 
@@ -29,25 +29,25 @@ def test_every_optimizer_of_the_catalog_has_a_colour_and_every_colour_an_optimiz
         ([], []),
     ],
 )
-def test_the_first_of_a_name_has_its_colour_and_the_others_what_is_left(names: list[str], expected: list[int]) -> None:
+def test_first_of_each_name_has_its_catalog_colour(names: list[str], expected: list[int]) -> None:
     assert colours(*names) == expected
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_hundreds_of_optimizers_look_different(seed: int) -> None:
+def test_252_optimizers_have_distinct_styles(seed: int) -> None:
     draw = random.Random(seed)
     names = draw.choices(list(OPTIMIZERS), weights=[draw.random() for _ in OPTIMIZERS], k=252)
-    found = plot_styles([(str(place), name) for place, name in enumerate(names)])
-    assert len({(look.colour, look.dash, look.marker) for look in found.values()}) == 252
+    styles = plot_styles([(str(position), name) for position, name in enumerate(names)])
+    assert len({(style.colour, style.dash, style.marker) for style in styles.values()}) == 252
 
 
-def test_few_have_a_colour_each_and_more_have_looks_all_the_same() -> None:
+def test_seven_optimizers_have_distinct_colours_and_300_have_styles() -> None:
     assert sorted(colours(*["ko"] * 7)) == list(range(7))
     assert len(colours(*["adam"] * 300)) == 300
 
 
-def test_neighbours_differ_in_dashes_and_markers() -> None:
-    found = list(plot_styles([(str(place), "ko") for place in range(20)]).values())
-    for one, other in pairwise(found):
-        assert one.dash != other.dash
-        assert one.marker != other.marker
+def test_neighbours_differ_in_dash_and_marker() -> None:
+    styles = plot_styles([(str(position), "ko") for position in range(20)]).values()
+    for style, following in pairwise(styles):
+        assert style.dash != following.dash
+        assert style.marker != following.marker

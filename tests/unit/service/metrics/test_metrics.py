@@ -1,3 +1,5 @@
+"""Thinning of curves: the ends, extremes and non-finite values stay."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ def curve(values):
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300), st.integers(4, 50))
-def test_reduced_curves_keep_both_ends_and_the_extremes(values, max_points):
+def test_thinned_curve_keeps_ends_and_extremes(values, max_points):
     whole = curve(values)
     thinned = thin(whole, max_points)
     assert len(thinned.steps) <= max_points
@@ -25,7 +27,7 @@ def test_reduced_curves_keep_both_ends_and_the_extremes(values, max_points):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_divergence_is_never_hidden(bad):
+def test_thinned_curve_keeps_non_finite_value(bad):
     values = np.linspace(0, 1, 1000)
     values[500] = bad
     assert not np.isfinite(thin(curve(values), 10).values).all()

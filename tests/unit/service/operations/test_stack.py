@@ -1,3 +1,5 @@
+"""Restarts of a stack's part, and giving up after repeated failures."""
+
 from __future__ import annotations
 
 import sys
@@ -15,23 +17,23 @@ def part(folder: Path, script: str) -> Part:
     return Part(process, process.start)
 
 
-def look_until_it_gives_up(part: Part) -> None:
+def check_until_error(part: Part) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         part.check()
 
 
-def test_a_part_that_ends_at_once_is_given_up_with_what_it_said(tmp_path: Path) -> None:
+def test_raises_last_output_after_five_failed_starts(tmp_path: Path) -> None:
     dying = part(tmp_path, f"open({str(tmp_path / 'starts')!r}, 'a').write('x'); print('no luck'); raise SystemExit(3)")
     dying.begin()
     with pytest.raises(
         EmbeddedError, match=r"the part failed to start 5 times \(exit status 3\): no luck; see .*part.log"
     ):
-        look_until_it_gives_up(dying)
+        check_until_error(dying)
     assert (tmp_path / "starts").read_text() == "xxxxx"
 
 
-def test_a_part_that_ran_for_a_while_is_not_counted_among_them(tmp_path: Path) -> None:
+def test_resets_count_of_failures_after_a_minute(tmp_path: Path) -> None:
     dying = part(tmp_path, "pass")
     dying.begin()
     dying.deaths = 4

@@ -1,5 +1,6 @@
-"""The LaTeX report: set by pdflatex, whatever users call things."""
+"""The LaTeX report: pdflatex sets it, whatever the labels."""
 
+import json
 import shutil
 import string
 import subprocess
@@ -11,7 +12,8 @@ import pytest
 from service.reports import latex
 from service.reports.formats import render
 from service.specs.states import ComparisonStatus
-from tests.unit.service.reports.studies import TASKS, missing_run, study, waiting
+from tests.unit.service.reports.studies import TASKS, missing_run, study
+from tests.unit.service.reports.unfinished import unfinished_answer
 
 DOCUMENT = r"""\documentclass{article}
 \usepackage[utf8]{inputenc}
@@ -21,11 +23,11 @@ DOCUMENT = r"""\documentclass{article}
 %s
 \end{document}
 """
-PROGRAM = shutil.which("pdflatex")
+PDFLATEX = shutil.which("pdflatex")
 INSTALL = "this test needs pdflatex: apt-get install texlive-latex-recommended"
 
-# What the request's pattern for labels lets pass, and what it does not but other texts have.
-NASTY = [
+# Labels that a request accepts, and texts that it rejects in labels but accepts elsewhere.
+UNUSUAL_TEXTS = [
     "a & b % c $ d # e _ f { g } h ~ i ^ j \\ k",
     r"\input{/etc/passwd}",
     "[optional] argument",
@@ -42,13 +44,13 @@ NASTY = [
 ]
 
 
-def set_by_pdflatex(text: str, folder: Path) -> str:
-    """The log; fails where pdflatex does."""
-    assert PROGRAM, INSTALL
+def typeset(text: str, folder: Path) -> str:
+    """Typeset a document; return the log, or fail with pdflatex."""
+    assert PDFLATEX, INSTALL
     (folder / "report.tex").write_text(DOCUMENT % text, encoding="utf-8")
-    line = [PROGRAM, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "report.tex"]
-    done = subprocess.run(line, cwd=folder, capture_output=True, text=True, errors="replace", timeout=60)
-    assert done.returncode == 0, done.stdout[-2000:]
+    line = [PDFLATEX, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "report.tex"]
+    process = subprocess.run(line, cwd=folder, capture_output=True, text=True, errors="replace", timeout=60)
+    assert process.returncode == 0, process.stdout[-2000:]
     assert (folder / "report.pdf").stat().st_size > 1000
     return (folder / "report.log").read_text(errors="replace")
 
@@ -68,37 +70,37 @@ class TestEscaping:
             ("a\nb", "a b"),
         ],
     )
-    def test_text_stands_for_itself(self, text: str, escaped: str) -> None:
+    def test_escapes_text(self, text: str, escaped: str) -> None:
         assert latex.escaped(text) == escaped
 
-    def test_every_letter_of_the_encoding_can_be_set(self, tmp_path: Path) -> None:
+    def test_typesets_each_supported_character(self, tmp_path: Path) -> None:
         letters = sorted(latex.T1 | latex.SPECIAL.keys() | set(string.printable))
-        set_by_pdflatex("\n\n".join(latex.escaped(f"x{letter}y {letter}") for letter in letters), tmp_path)
+        typeset("\n\n".join(latex.escaped(f"x{letter}y {letter}") for letter in letters), tmp_path)
 
-    def test_nasty_text_is_harmless(self, tmp_path: Path) -> None:
-        rows = r" \\".join(f"{latex.escaped(text)} & 1" for text in NASTY)
-        log = set_by_pdflatex(rf"\begin{{tabular}}{{p{{8cm}}l}}{rows}\end{{tabular}}", tmp_path)
+    def test_typesets_unusual_texts(self, tmp_path: Path) -> None:
+        rows = r" \\".join(f"{latex.escaped(text)} & 1" for text in UNUSUAL_TEXTS)
+        log = typeset(rf"\begin{{tabular}}{{p{{8cm}}l}}{rows}\end{{tabular}}", tmp_path)
         assert "passwd" not in log
 
 
 def with_labels(labels: list[str]) -> Any:
-    """A comparison of optimizers that are called so, also where a request would be refused."""
+    """A comparison of optimizers with these labels, some of which a request would reject."""
     optimizers = [
         {"name": "adam", "params": {"lr": 0.001 * (number + 1)}, "label": f"o{number}"} for number in range(len(labels))
     ]
     answer = study(optimizers=optimizers, diverged={(0, 1): 1}).answer
     text = answer.model_dump_json()
     for number, label in enumerate(labels):
-        text = text.replace(f'"o{number}"', __import__("json").dumps(label))
+        text = text.replace(f'"o{number}"', json.dumps(label))
     return type(answer).model_validate_json(text)
 
 
 class TestReport:
-    def test_is_set_with_nasty_labels(self, tmp_path: Path) -> None:
-        answer = with_labels(NASTY)
-        set_by_pdflatex(render("latex", answer, {}).body, tmp_path)
+    def test_typesets_unusual_labels(self, tmp_path: Path) -> None:
+        answer = with_labels(UNUSUAL_TEXTS)
+        typeset(render("latex", answer, {}).body, tmp_path)
 
-    def test_says_what_it_needs_and_what_it_is(self) -> None:
+    def test_starts_with_id_and_required_package(self) -> None:
         answer = study(name="ours % theirs\\end{document}").answer
         first, needs, *rest = render("latex", answer, {}).body.splitlines()
         assert str(answer.id) in first
@@ -106,21 +108,21 @@ class TestReport:
         assert r"\usepackage{booktabs}" in needs
         assert not [line for line in rest if r"\end{document}" in line]
 
-    def test_has_a_column_for_each_of_few_tasks(self, tmp_path: Path) -> None:
+    def test_few_tasks_are_columns_of_one_table(self, tmp_path: Path) -> None:
         body = render("latex", study().answer, {}).body
         assert body.count(r"\begin{table}") == 1
         assert r"\begin{tabular}{lcc}" in body
         assert r"ko soft (adam) & \textbf{96.67 $\pm$ 0.17} & " in body
-        assert "Two-sided paired t tests" in body.rpartition(r"\end{table}")[2]
-        set_by_pdflatex(body, tmp_path)
+        assert "two-sided paired t tests" in body.rpartition(r"\end{table}")[2]
+        typeset(body, tmp_path)
 
-    def test_has_a_table_for_each_of_many_tasks(self, tmp_path: Path) -> None:
+    def test_many_tasks_have_a_table_each(self, tmp_path: Path) -> None:
         tasks = [{**TASKS[0], "batch_size": 16 + number} for number in range(64)]
         body = render("latex", study(tasks=tasks, seeds=3).answer, {}).body
         assert body.count(r"\begin{table}") == 64
-        set_by_pdflatex(body, tmp_path)
+        typeset(body, tmp_path)
 
-    def test_bold_are_the_best_and_those_not_significantly_behind(self) -> None:
+    def test_best_and_not_significantly_worse_means_are_bold(self) -> None:
         answer = study(tasks=TASKS[:1]).answer
         (task,) = answer.tasks
         behind = {pair.b for pair in task.pairs if pair.significant}
@@ -130,12 +132,12 @@ class TestReport:
             (line,) = [line for line in lines if line.strip().startswith(f"{group.label} &")]
             assert (r"\textbf" in line) == (group.label not in behind)
 
-    def test_diverged_runs_are_counted(self) -> None:
+    def test_counts_diverged_runs(self) -> None:
         body = render("latex", study(diverged={(0, 1): 2}).answer, {}).body
         assert r"$^{\dagger 2}$" in body
         assert r"$k$ runs diverged, counting as 10~\%" in body
 
-    def test_without_a_score_those_with_diverged_runs_do_not_lead(self) -> None:
+    def test_loss_with_diverged_runs_is_not_bold(self) -> None:
         answer = study(metric="test_loss", seeds=6, diverged={(0, 1): 2}).answer
         assert answer.tasks[0].groups[0].diverged
         body = render("latex", answer, {}).body
@@ -143,29 +145,29 @@ class TestReport:
         assert not line.partition("&")[2].strip().startswith(r"\textbf")
         assert "are not in the mean" in body
 
-    def test_without_tests_nothing_is_bold(self, tmp_path: Path) -> None:
+    def test_no_mean_is_bold_without_tests(self, tmp_path: Path) -> None:
         body = render("latex", study(seeds=1).answer, {}).body
         assert r"\textbf" not in body
         assert "no pair could be tested" in body
-        set_by_pdflatex(body, tmp_path)
+        typeset(body, tmp_path)
 
-    def test_where_there_is_no_verdict_nothing_is_bold(self) -> None:
+    def test_no_mean_is_bold_without_verdict(self) -> None:
         answer = study(tasks=TASKS[:1]).answer
         cancelled = answer.model_copy(update={"status": ComparisonStatus.CANCELLED})
         (task,) = answer.tasks
-        short = answer.model_copy(
+        incomplete = answer.model_copy(
             update={"tasks": [task.model_copy(update={"missing": [missing_run("adam", "cancelled")]})]}
         )
-        for one, why in ((cancelled, "the comparison was cancelled"), (short, "planned runs are missing")):
-            body = render("latex", one, {}).body
+        for untested, reason in ((cancelled, "the comparison was cancelled"), (incomplete, "planned runs are missing")):
+            body = render("latex", untested, {}).body
             assert r"\textbf" not in body
-            assert f"No mean is bold because {why}." in body
+            assert f"No mean is bold because {reason}." in body
 
-    def test_what_is_not_there_yet_is_a_dash(self, tmp_path: Path) -> None:
-        answer = waiting()
+    def test_missing_values_are_dashes(self, tmp_path: Path) -> None:
+        answer = unfinished_answer()
         assert answer.status is ComparisonStatus.RUNNING
         body = render("latex", answer, {}).body
         assert "adam & -- & --" in body
         assert "still running" in body
         assert "None" not in body
-        set_by_pdflatex(body, tmp_path)
+        typeset(body, tmp_path)

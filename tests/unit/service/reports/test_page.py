@@ -1,4 +1,4 @@
-"""The HTML report, read as a browser would: what is in it, and that nothing else is."""
+"""The HTML report, parsed as by a browser: its contents, and that it requests nothing."""
 
 import html
 import re
@@ -11,7 +11,8 @@ import pytest
 from service.comparisons.answers import ComparisonAnswer, LeftOut
 from service.reports.formats import curve_names, file_name, job_ids, render
 from service.specs.states import ComparisonStatus
-from tests.unit.service.reports.studies import TASKS, Made, missing_run, study, waiting
+from tests.unit.service.reports.studies import TASKS, StudyData, missing_run, study
+from tests.unit.service.reports.unfinished import unfinished_answer
 
 VOID = {"meta", "link", "br"}
 LONG = "an optimizer whose label is as long as labels are allowed to be.."
@@ -37,7 +38,7 @@ TWELVE = [
 
 
 class Page(HTMLParser):
-    """The elements of a page; complains where they are not closed as they were opened."""
+    """The elements and texts of a page; fail if tags are not closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -71,12 +72,12 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def page(made: Made) -> Page:
-    return Page(render("html", made.answer, made.curves).body)
+def parsed(data: StudyData) -> Page:
+    return Page(render("html", data.answer, data.curves).body)
 
 
-def changed(answer: ComparisonAnswer, **changes: Any) -> Made:
-    return Made(answer.model_copy(update=changes))
+def changed(answer: ComparisonAnswer, **changes: Any) -> StudyData:
+    return StudyData(answer.model_copy(update=changes))
 
 
 CASES = {
@@ -94,16 +95,16 @@ CASES = {
         critical_difference=1.5,
         seeds=3,
     ),
-    "waiting": lambda: Made(waiting()),
+    "waiting": lambda: StudyData(unfinished_answer()),
     "no task": lambda: changed(study().answer, tasks=[], across=None, verdict=[], assumptions=[]),
 }
 
 
 @cache
 def rendered(case: str) -> tuple[str, Page]:
-    """The body and its elements; drawn once."""
-    made = CASES[case]()
-    body = render("html", made.answer, made.curves).body
+    """The body and its elements; each case is rendered once."""
+    data = CASES[case]()
+    body = render("html", data.answer, data.curves).body
     return body, Page(body)
 
 
@@ -113,53 +114,53 @@ def case(request: pytest.FixtureRequest) -> tuple[str, Page]:
 
 
 class TestAnyAnswer:
-    def test_is_a_whole_page_on_its_own(self, case: tuple[str, Page]) -> None:
-        body, found = case
+    def test_is_self_contained_page(self, case: tuple[str, Page]) -> None:
+        body, page = case
         assert body.startswith("<!DOCTYPE html>")
-        assert not found.of("script")
+        assert not page.of("script")
         assert "://" not in body
         assert not re.findall(r"@import|url\((?!#)", body)
         for tag in ("a", "use"):
-            assert all((one.get("href") or "").startswith("#") for one in found.of(tag))
-        assert [one["href"] for one in found.of("link")] == ["data:,"]
+            assert all((element.get("href") or "").startswith("#") for element in page.of(tag))
+        assert [element["href"] for element in page.of("link")] == ["data:,"]
 
-    def test_ids_are_unique_and_links_lead_to_them(self, case: tuple[str, Page]) -> None:
-        _, found = case
-        ids = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
+    def test_ids_are_unique_and_links_resolve(self, case: tuple[str, Page]) -> None:
+        _, page = case
+        ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
         assert len(set(ids)) == len(ids)
-        targets = {(one["href"] or "")[1:] for one in [*found.of("a"), *found.of("use")]}
+        targets = {(element["href"] or "")[1:] for element in [*page.of("a"), *page.of("use")]}
         assert targets <= set(ids)
 
-    def test_says_nothing_that_means_nothing(self, case: tuple[str, Page]) -> None:
-        _, found = case
-        assert not re.findall(r"\b(None|nan|NaN|inf|Infinity)\b", found.text)
-        numbers = [
-            value or "" for _, attributes in found.elements for name, value in attributes.items() if name != "class"
+    def test_has_no_none_nan_or_infinity(self, case: tuple[str, Page]) -> None:
+        _, page = case
+        assert not re.findall(r"\b(None|nan|NaN|inf|Infinity)\b", page.text)
+        values = [
+            value or "" for _, attributes in page.elements for name, value in attributes.items() if name != "class"
         ]
-        assert not [value for value in numbers if re.search(r"\bnan\b|\binf\b", value)]
+        assert not [value for value in values if re.search(r"\bnan\b|\binf\b", value)]
 
     def test_figures_are_described(self, case: tuple[str, Page]) -> None:
-        _, found = case
-        plots = [one for one in found.of("svg") if one.get("class") == "plot"]
-        assert len(plots) == len(found.of("figure")) == len(found.of("figcaption"))
-        for one in plots:
-            assert one["role"] == "img"
-            assert one["aria-labelledby"]
+        _, page = case
+        plots = [element for element in page.of("svg") if element.get("class") == "plot"]
+        assert len(plots) == len(page.of("figure")) == len(page.of("figcaption"))
+        for plot in plots:
+            assert plot["role"] == "img"
+            assert plot["aria-labelledby"]
 
 
 class TestUsual:
-    def test_is_small(self) -> None:
+    def test_is_smaller_than_600_kB(self) -> None:
         assert len(rendered("usual")[0].encode()) < 600_000
 
-    def test_tells_the_verdict_first(self) -> None:
-        made, (_, found) = study(), rendered("usual")
-        text = found.text
-        sentence = made.answer.tasks[0].verdict.text
+    def test_verdict_comes_first(self) -> None:
+        data, (_, page) = study(), rendered("usual")
+        text = page.text
+        sentence = data.answer.tasks[0].verdict.text
         assert text.index(sentence) < text.index("Scores")
         assert "88 of 88 runs ended" in text
 
     def test_has_every_figure(self) -> None:
-        found = rendered("usual")[1].text
+        text = rendered("usual")[1].text
         for title in (
             "Validation accuracy by step",
             "Validation accuracy over time",
@@ -177,90 +178,92 @@ class TestUsual:
             "Probability of improvement",
             "Performance profile of the time to target",
         ):
-            assert title in found
-        assert "No figure of" not in found
+            assert title in text
+        assert "No figure of" not in text
 
-    def test_has_the_numbers_of_groups_and_pairs(self) -> None:
+    def test_has_numbers_of_groups(self) -> None:
         text = rendered("usual")[1].text
         assert "ko soft (adam) 5 96.67 ± 0.17 96.46 to 96.87 96.87" in text
         assert "Jobs shared their machine with other jobs" in text
 
-    def test_tells_what_it_rests_on(self) -> None:
-        made, text = study(), rendered("usual")[1].text
+    def test_states_assumptions_methods_and_reused_runs(self) -> None:
+        data, text = study(), rendered("usual")[1].text
         assert "✓ holds Pairing." in text
         assert "✗ violated Undisturbed timing." in text
         assert "? unknown Symmetry of differences." in text
-        assert made.answer.methods in text
+        assert data.answer.methods in text
         assert "3 existing runs were reused: 2 by ada and 1 by grace." in text
-        assert f"/v1/comparisons/{made.answer.id}/report?format=csv" in text
+        assert f"/v1/comparisons/{data.answer.id}/report?format=csv" in text
         assert "2026-11-24 12:00 UTC" in text
 
-    def test_is_the_same_each_time(self) -> None:
-        made = study()
-        assert render("html", made.answer, made.curves).body == rendered("usual")[0]
+    def test_is_reproducible(self) -> None:
+        data = study()
+        assert render("html", data.answer, data.curves).body == rendered("usual")[0]
 
 
 class TestAwkward:
-    def test_what_users_write_is_text(self) -> None:
+    def test_escapes_texts_of_users(self) -> None:
         name = '<b>ours</b> & "theirs" \' {{ 7 * 7 }} </style></title><script>alert(1)</script>'
-        made = study(name=name, tasks=TASKS[:1])
-        made.answer.tags["<i>"] = "<img src=x onerror=alert(1)>"
-        body = render("html", made.answer, made.curves).body
-        found = Page(body)
-        assert found.of("script") == found.of("img") == found.of("i") == []
-        assert name in found.text
+        data = study(name=name, tasks=TASKS[:1])
+        data.answer.tags["<i>"] = "<img src=x onerror=alert(1)>"
+        body = render("html", data.answer, data.curves).body
+        page = Page(body)
+        assert page.of("script") == page.of("img") == page.of("i") == []
+        assert name in page.text
         assert html.escape(name, quote=False) in body.replace("&#34;", '"').replace("&#39;", "'")
 
-    def test_a_figure_that_cannot_be_drawn_is_told(self) -> None:
+    def test_states_why_figure_is_missing(self) -> None:
         text = rendered("waiting")[1].text
-        assert "No reported run has a result yet." in text
+        assert "No final run has a result yet." in text
         assert "no trial has ended yet" in text
         assert "choosing parameters: 6 of at most 88 runs ended" in text
 
-    def test_many_pairs_are_drawn_against_the_best_alone(self) -> None:
+    def test_draws_many_pairs_against_best_only(self) -> None:
         text = rendered("twelve")[1].text
         assert "the other 55 are in the table" in text
-        assert all(one["label"] in text for one in TWELVE)
+        assert all(optimizer["label"] in text for optimizer in TWELVE)
 
-    def test_without_ranks_to_test_it_says_why(self) -> None:
+    def test_states_why_ranks_are_not_tested(self) -> None:
         text = rendered("usual")[1].text
         assert "Descriptive only, without a significance test. Friedman's test: it needs 8 tasks or more." in text
 
-    def test_looks_leave_the_intervals_of_means_out(self) -> None:
-        made = study()
-        for task in made.answer.tasks:
+    def test_states_why_means_have_no_intervals(self) -> None:
+        data = study()
+        for task in data.answer.tasks:
             task.groups[:] = [
                 group.model_copy(update={"interval": None, "cannot_say": "not given, because of looks"})
                 for group in task.groups
             ]
-        assert "not given, because of looks." in page(made).text
+        assert "not given, because of looks." in parsed(data).text
 
-    def test_missing_runs_are_listed(self) -> None:
-        made = study()
-        task = made.answer.tasks[0]
+    def test_lists_missing_runs(self) -> None:
+        data = study()
+        task = data.answer.tasks[0]
         task.missing.extend(missing_run("adam", f"worker_lost: number {number}") for number in range(60))
-        made.answer.tasks[0] = task.model_copy(
+        data.answer.tasks[0] = task.model_copy(
             update={"left_out": LeftOut(unfinished=0, failed=60, cancelled=0, without_metric=0, repeated=0)}
         )
-        text = page(made).text
+        text = parsed(data).text
         assert "60 runs missing" in text
         assert "worker_lost: number 0" in text
         assert "10 more are in the JSON report." in text
         assert "excluded from the statistics 60 failed" in text
 
-    def test_many_tasks_are_not_all_drawn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_draws_limited_number_of_tasks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("service.reports.page.MOST_DRAWN", 1)
-        found = page(study())
-        assert "No figures: only the first 1 tasks have figures." in found.text
+        page = parsed(study())
+        assert "No figures: only the first 1 tasks have figures." in page.text
         keys = {
-            (one["aria-labelledby"] or "").partition("-")[0] for one in found.of("svg") if one.get("class") == "plot"
+            (element["aria-labelledby"] or "").partition("-")[0]
+            for element in page.of("svg")
+            if element.get("class") == "plot"
         }
         assert keys == {"t1", "all"}
 
-    def test_a_cancelled_comparison_says_so(self) -> None:
-        made = study()
-        answer = made.answer.model_copy(update={"status": ComparisonStatus.CANCELLED, "message": "by ada"})
-        text = page(Made(answer, made.curves)).text
+    def test_states_cancellation_with_message(self) -> None:
+        data = study()
+        answer = data.answer.model_copy(update={"status": ComparisonStatus.CANCELLED, "message": "by ada"})
+        text = parsed(StudyData(answer, data.curves)).text
         assert "Cancelled" in text
         assert "by ada" in text
 
@@ -276,9 +279,9 @@ class TestFiles:
         ("format", "media_type"),
         [("html", "text/html"), ("csv", "text/csv"), ("latex", "text/x-tex"), ("json", "application/json")],
     )
-    def test_say_what_they_are(self, format: Any, media_type: str) -> None:
-        made = study(tasks=TASKS[:1], seeds=2)
-        report = render(format, made.answer, made.curves)
+    def test_have_media_types(self, format: Any, media_type: str) -> None:
+        data = study(tasks=TASKS[:1], seeds=2)
+        report = render(format, data.answer, data.curves)
         assert report.media_type.partition(";")[0] == media_type
         assert report.body
 
@@ -286,8 +289,8 @@ class TestFiles:
         answer = study().answer
         assert ComparisonAnswer.model_validate_json(render("json", answer, {}).body) == answer
 
-    def test_curves_that_are_needed(self) -> None:
-        made = study(metric="best_test_accuracy", diverged={(0, 1): 1})
-        assert set(job_ids(made.answer)) == set(made.curves)
+    def test_lists_needed_jobs_and_curves(self) -> None:
+        data = study(metric="best_test_accuracy", diverged={(0, 1): 1})
+        assert set(job_ids(data.answer)) == set(data.curves)
         expected = ["best_test_accuracy", "train_loss", "val_accuracy", "val_loss", "weight_correlation"]
-        assert curve_names(made.answer) == expected
+        assert curve_names(data.answer) == expected

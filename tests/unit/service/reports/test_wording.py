@@ -1,4 +1,4 @@
-"""Numbers in words."""
+"""Formatting of numbers, times and labels in reports."""
 
 from datetime import datetime, timedelta, timezone
 
@@ -10,14 +10,14 @@ from service.specs.metric_text import many
 
 
 class TestScale:
-    def test_accuracies_are_percents(self) -> None:
+    def test_accuracies_are_percentages(self) -> None:
         scale = Scale("val_accuracy")
         assert scale.with_unit == "validation accuracy (%)"
         assert scale.text(0.96951, 2) == "96.95"
         assert scale.interval((-0.003, 0.01), 1) == "−0.3 to 1.0"
         assert scale.with_percent(0.1) == "10 %"
 
-    def test_losses_are_as_they_are(self) -> None:
+    def test_losses_are_unscaled(self) -> None:
         assert Scale("test_loss").with_unit == "test loss"
         assert Scale("test_loss").text(0.12345, 3) == "0.123"
 
@@ -60,12 +60,12 @@ class TestScale:
         (wording.shortened("abcdefghij", 7), "abc…hij"),
     ],
 )
-def test_quantities(text: str, expected: str) -> None:
+def test_formats_value(text: str, expected: str) -> None:
     assert text == expected
 
 
-def test_shortened_labels_stay_different() -> None:
+def test_shortened_labels_are_distinct() -> None:
     labels = [f"{'a' * 20}{letter}{'b' * 20}" for letter in "xyz"]
-    found = wording.all_shortened(labels, 16)
-    assert len(set(found)) == 3
-    assert all(len(text) <= 16 for text in found)
+    shortened = wording.all_shortened(labels, 16)
+    assert len(set(shortened)) == 3
+    assert all(len(text) <= 16 for text in shortened)

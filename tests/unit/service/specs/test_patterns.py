@@ -1,3 +1,5 @@
+"""Patterns of strings in requests, and their error messages."""
+
 import re
 
 import pytest
@@ -12,18 +14,18 @@ def patterns_in(node):
             yield node["pattern"]
         node = list(node.values())
     if isinstance(node, list):
-        for one in node:
-            yield from patterns_in(one)
+        for child in node:
+            yield from patterns_in(child)
 
 
 def test_every_pattern_has_an_error_message():
-    found = set(patterns_in(create_app().openapi()))
-    assert {LABEL, TAG, PRINTABLE, STORABLE} <= found  # else the walk finds nothing
-    assert found <= set(WORDS)
+    patterns = set(patterns_in(create_app().openapi()))
+    assert {LABEL, TAG, PRINTABLE, STORABLE} <= patterns  # the search visits all schemas
+    assert patterns <= set(WORDS)
 
 
 @pytest.mark.parametrize(
-    ("pattern", "fits", "others"),
+    ("pattern", "matching", "others"),
     [
         (LABEL, ["a", "lab:x", "a b", "\u00e4", "x" * 64], ["", "<b>", "a\n", "x" * 65, "a,b"]),
         (TAG_KEY, ["a", "a/b@c+d=e-f.g_h"], ["a:b", "", "a\x00"]),
@@ -33,6 +35,6 @@ def test_every_pattern_has_an_error_message():
         (VISIBLE, ["a-1~"], ["", "a b", "\u00e4"]),
     ],
 )
-def test_patterns_match(pattern, fits, others):
-    assert all(re.search(pattern.replace("$", r"\Z"), text) for text in fits)
+def test_patterns_match(pattern, matching, others):
+    assert all(re.search(pattern.replace("$", r"\Z"), text) for text in matching)
     assert not any(re.search(pattern.replace("$", r"\Z"), text) for text in others)

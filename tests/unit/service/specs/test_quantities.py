@@ -25,5 +25,5 @@ from service.specs import quantities
         (quantities.size(None), ""),
     ],
 )
-def test_quantities(text: str, expected: str) -> None:
+def test_formats_quantity(text: str, expected: str) -> None:
     assert text == expected

@@ -1,3 +1,5 @@
+"""Training specs, budgets, summaries and targets: defaults, validation and stored JSON."""
+
 import json
 
 import pytest
@@ -23,7 +25,7 @@ def spec(**fields):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_bare_name_means_the_defaults(name):
+def test_bare_name_has_default_params(name):
     resolved = spec(optimizer=name)
     assert resolved.optimizer == OPTIMIZERS[name]()
     assert resolved == spec(optimizer={"name": name, "params": {}})
@@ -60,7 +62,7 @@ def test_resolved_spec_survives_json(body):
         ("texts/x", "/model", "model 'cnn' reads images, but data set 'texts/x' has texts"),
     ],
 )
-def test_invalid_names_of_uploaded_data(dataset, pointer, detail):
+def test_rejects_invalid_name_of_upload(dataset, pointer, detail):
     body = BODY | {"dataset": dataset, "model": "cnn"}
     with pytest.raises(ValidationError) as caught:
         TrainSpec.model_validate(body)
@@ -69,7 +71,7 @@ def test_invalid_names_of_uploaded_data(dataset, pointer, detail):
     assert error.detail.startswith(detail)
 
 
-def test_names_of_uploaded_data():
+def test_name_determines_kind_of_upload():
     assert is_own("tables/iris")
     assert dataset_class("tables/iris").kind == "table"
     assert not any(map(is_own, ["digits", "tables", "tables/", "tables/a/b", "tables/a\n", "tables/.a", "x/a"]))
@@ -84,13 +86,13 @@ def test_base_of_ko_determines_its_parameters():
         spec(optimizer={"name": "ko", "params": {"base": "sgd", "betas": [0.9, 0.99]}})
 
 
-def test_default_options_of_ko_change_nothing():
+def test_default_options_of_ko_have_no_effect():
     params = spec(optimizer="ko").optimizer.params
     assert (params.group_size, params.embeddings, params.fade) == (None, False, "none")
 
 
 @pytest.mark.parametrize("base", ["sgd", "adam", "muon", "lion"])
-def test_options_of_ko_are_the_same_for_every_base(base):
+def test_options_of_ko_are_equal_for_every_base(base):
     options = {"group_size": 2, "embeddings": True, "fade": "cosine"}
     params = spec(optimizer={"name": "ko", "params": {"base": base, **options}}).optimizer.params
     assert params.model_dump().items() >= options.items()
@@ -131,12 +133,12 @@ def test_default_strength_depends_on_the_control(params, strength):
         ({"lr": 0}, "lr"),
     ],
 )
-def test_invalid_parameter_of_a_control_is_named(base, params, field):
+def test_error_points_to_invalid_parameter_of_control(base, params, field):
     body = BODY | {"optimizer": control(base=base, **params)}
     with pytest.raises(ValidationError) as caught:
         TrainSpec.model_validate(body)
-    (found,) = (field_error({**error, "loc": ("body", *error["loc"])}, body) for error in caught.value.errors())
-    assert found.pointer == f"/optimizer/params/{field}"
+    (error,) = (field_error({**raw, "loc": ("body", *raw["loc"])}, body) for raw in caught.value.errors())
+    assert error.pointer == f"/optimizer/params/{field}"
 
 
 @pytest.mark.parametrize("base", ["muon", "ko", "x"])
@@ -144,16 +146,16 @@ def test_controls_have_three_bases(base):
     body = BODY | {"optimizer": control(base=base)}
     with pytest.raises(ValidationError) as caught:
         TrainSpec.model_validate(body)
-    (error,) = caught.value.errors()
-    found = field_error({**error, "loc": ("body", *error["loc"])}, body)
-    assert found.pointer == "/optimizer/params/base"
-    assert found.detail.endswith("choose one of sgd, adam, adamw")
+    (raw,) = caught.value.errors()
+    error = field_error({**raw, "loc": ("body", *raw["loc"])}, body)
+    assert error.pointer == "/optimizer/params/base"
+    assert error.detail.endswith("choose one of sgd, adam, adamw")
 
 
 @pytest.mark.parametrize(
     ("betas", "detail"), [([0.9], "value 2 is missing"), ([0.9] * 3, "must have at most 2 values")]
 )
-def test_list_of_wrong_length(betas, detail):
+def test_rejects_list_of_wrong_length(betas, detail):
     body = BODY | {"optimizer": {"name": "adam", "params": {"betas": betas}}}
     with pytest.raises(ValidationError) as caught:
         TrainSpec.model_validate(body)
@@ -186,7 +188,7 @@ def test_specs_are_frozen():
         ({"budget": {"epochs": 1, "steps": 1, "seconds": 1}}, "give exactly one of epochs, steps and seconds"),
     ],
 )
-def test_incompatible_fields(fields, message):
+def test_rejects_incompatible_fields(fields, message):
     with pytest.raises(ValidationError, match=message):
         spec(**fields)
 
@@ -196,11 +198,12 @@ def test_budget_in_seconds_has_bounds(seconds):
     with pytest.raises(ValidationError) as caught:
         spec(budget={"seconds": seconds})
     assert [error["loc"] for error in caught.value.errors()] == [("budget", "seconds")]
-    assert [spec(budget={"seconds": good}).budget.seconds for good in (0.01, 60, 30 * 86_400)] == [0.01, 60, 2_592_000]
+    for valid in (0.01, 60, 30 * 86_400):
+        assert spec(budget={"seconds": valid}).budget.seconds == valid
 
 
 @pytest.mark.parametrize("base", ["sgd", "adam", "muon", "lion"])
-def test_fade_requires_a_known_number_of_steps(base):
+def test_fade_requires_known_number_of_steps(base):
     fading = {"name": "ko", "params": {"base": base, "fade": "linear"}}
     with pytest.raises(ValidationError, match="fade requires a budget in epochs or steps") as caught:
         spec(optimizer=fading, budget={"seconds": 60})
@@ -211,7 +214,7 @@ def test_fade_requires_a_known_number_of_steps(base):
 
 
 def test_stored_budgets_omit_unset_seconds():
-    """So that runs of then and now are of one setting."""
+    """Runs stored before budgets had seconds keep the same setting."""
     assert Budget(epochs=30).model_dump() == {"epochs": 30, "steps": None}
     assert Budget(steps=30).model_dump(mode="json") == {"epochs": None, "steps": 30}
     resolved = spec(budget={"seconds": 60})
@@ -231,10 +234,10 @@ STORED = {
     "target": None,
     "message": None,
 }
-"""A summary as it was stored before runs measured their memory."""
+"""A summary stored before runs measured their memory."""
 
 
-def test_summaries_without_memory_are_read():
+def test_reads_summary_without_memory():
     assert Summary.model_validate(STORED).memory is None
 
 
@@ -245,14 +248,14 @@ def test_memory_survives_json():
     assert summary.model_dump()["memory"] == memory
 
 
-def test_targets_know_the_better_direction():
+def test_target_depends_on_direction_of_metric():
     assert Target(metric="val_accuracy", value=0.9).reached_by(0.91)
     assert not Target(metric="val_accuracy", value=0.9).reached_by(0.89)
     assert Target(metric="val_loss", value=0.9).reached_by(0.89)
     assert not Target(metric="val_loss", value=0.9).reached_by(float("nan"))
 
 
-def test_final_states_are_final():
+def test_final_statuses():
     assert {status for status in JobStatus if status.is_final} == {
         JobStatus.SUCCEEDED,
         JobStatus.FAILED,
@@ -262,5 +265,5 @@ def test_final_states_are_final():
 
 
 @pytest.mark.parametrize(("fields", "needed"), [({"device": "cuda"}, True), ({"precision": "fp16"}, True), ({}, False)])
-def test_needs_cuda(fields, needed):
+def test_device_and_precision_determine_needs_cuda(fields, needed):
     assert spec(**fields).needs_cuda is needed

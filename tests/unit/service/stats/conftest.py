@@ -1,4 +1,4 @@
-"""Invariants of all results of `service.stats`."""
+"""Invariants of the results of `service.stats`."""
 
 import math
 import re
@@ -25,6 +25,6 @@ def _check(result):
 
 
 @pytest.fixture(scope="session")
-def explained():
-    """Checks a result; session-scoped, as hypothesis requires."""
+def check_invariants():
+    """Check the invariants of a result; session-scoped, as hypothesis requires."""
     return _check

@@ -1,3 +1,5 @@
+"""The anytime-valid test: p values, intervals and degenerate input."""
+
 import math
 from itertools import pairwise
 
@@ -41,11 +43,11 @@ class TestAnytime:
         assert max(inside) < 10 < min(outside)
 
     def test_few_differences_give_p_but_no_interval(self):
-        found = stats.anytime([1.0, 2.0])
-        assert found.difference == 1.5
-        assert 0 < found.p <= 1
-        assert found.interval is None
-        assert "too few for an anytime-valid interval" in found.cannot_say
+        result = stats.anytime([1.0, 2.0])
+        assert result.difference == 1.5
+        assert 0 < result.p <= 1
+        assert result.interval is None
+        assert "too few for an anytime-valid interval" in result.cannot_say
 
     def test_p_keeps_its_minimum(self):
         x = np.random.default_rng(0).normal(2, 1, 12)
@@ -54,34 +56,34 @@ class TestAnytime:
         assert late.difference < early.difference
 
     def test_drifting_differences_give_no_interval(self):
-        found = stats.anytime([*np.random.default_rng(0).normal(0, 0.01, 30), *np.full(3000, 5.0)])
-        assert (found.interval, found.cannot_say is None) == (None, False)
-        assert "drift" in found.cannot_say
-        assert found.p is not None
+        result = stats.anytime([*np.random.default_rng(0).normal(0, 0.01, 30), *np.full(3000, 5.0)])
+        assert (result.interval, result.cannot_say is None) == (None, False)
+        assert "drift" in result.cannot_say
+        assert result.p is not None
 
     @given(samples)
     def test_interval_and_p_never_grow_with_more_seeds(self, x):
-        found = [stats.anytime(x[:n]) for n in range(2, len(x) + 1)]
-        for before, after in pairwise(found):
+        results = [stats.anytime(x[:n]) for n in range(2, len(x) + 1)]
+        for before, after in pairwise(results):
             assert before.p is None or after.p <= before.p
             if before.interval and after.interval:
                 assert before.interval[0] <= after.interval[0] <= after.interval[1] <= before.interval[1]
 
     @given(samples)
     def test_interval_excludes_zero_exactly_when_p_is_below_alpha(self, x):
-        found = stats.anytime(x)
-        if found.interval is not None and abs(found.p - 0.05) > 1e-9:
-            low, high = found.interval
-            assert (low > 0 or high < 0) == (found.p < 0.05)
+        result = stats.anytime(x)
+        if result.interval is not None and abs(result.p - 0.05) > 1e-9:
+            low, high = result.interval
+            assert (low > 0 or high < 0) == (result.p < 0.05)
 
     @given(samples, st.floats(0.01, 100))
     def test_p_does_not_depend_on_the_unit(self, x, unit):
-        one, other = stats.anytime(x), stats.anytime([unit * value for value in x])
-        if one.p is not None and other.p is not None:
-            assert one.p == pytest.approx(other.p, rel=1e-6)
+        result, scaled = stats.anytime(x), stats.anytime([unit * value for value in x])
+        if result.p is not None and scaled.p is not None:
+            assert result.p == pytest.approx(scaled.p, rel=1e-6)
 
     @pytest.mark.parametrize(
-        ("x", "difference", "because"),
+        ("x", "difference", "reason"),
         [
             ([], None, "no pairs"),
             ([0.5], 0.5, "only one pair"),
@@ -89,10 +91,10 @@ class TestAnytime:
             ([0.5, math.inf], None, "not finite"),
         ],
     )
-    def test_degenerate_input_gives_the_reason(self, x, difference, because):
-        found = stats.anytime(x)
-        assert (found.n, found.difference, found.interval, found.p) == (len(x), difference, None, None)
-        assert because in found.cannot_say
+    def test_degenerate_input_gives_the_reason(self, x, difference, reason):
+        result = stats.anytime(x)
+        assert (result.n, result.difference, result.interval, result.p) == (len(x), difference, None, None)
+        assert reason in result.cannot_say
 
     def test_differences_within_rounding_of_scale_are_equal(self):
         x = [1e-9, 2e-9, 1e-9, 2e-9, 1e-9, 2e-9]
@@ -105,5 +107,5 @@ class TestAnytime:
             stats.anytime([1, 2], alpha, effect)
 
     @given(anything, st.sampled_from([0.05, 1e-9, 1e-300, 0.999]), st.sampled_from([1.0, 1e-6, 1e6]))
-    def test_never_nan(self, explained, x, alpha, effect):
-        explained(stats.anytime(x, alpha, effect))
+    def test_never_nan(self, check_invariants, x, alpha, effect):
+        check_invariants(stats.anytime(x, alpha, effect))

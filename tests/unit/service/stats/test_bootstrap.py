@@ -1,3 +1,5 @@
+"""The stratified bootstrap and the interquartile mean."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,13 +14,13 @@ class TestStratifiedBootstrap:
     def test_seeds_stay_within_their_task(self):
         tasks = [np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0])]
 
-        def both(resampled):
+        def sum_of_means(resampled):
             for x, original in zip(resampled, tasks, strict=True):
                 assert x.shape == (50, len(original))
                 assert set(x.ravel()) == set(original)
             return resampled[0].mean(axis=1) + resampled[1].mean(axis=1)
 
-        assert bootstrap.stratified_bootstrap(tasks, both, replicates=50).shape == (50,)
+        assert bootstrap.stratified_bootstrap(tasks, sum_of_means, replicates=50).shape == (50,)
 
     def test_variance_of_the_mean_is_the_plug_in_estimate(self):
         # Var of a stratified resampled mean of means: sum over tasks of s_t^2 (ddof 0) / n_t, over T^2
@@ -60,7 +62,7 @@ class TestInterquartileMean:
 
     def test_interval_agrees_with_scipy(self):
         x = np.random.default_rng(0).normal(size=40)
-        found = stats.interquartile_mean(x, replicates=20_000)
+        result = stats.interquartile_mean(x, replicates=20_000)
         expected = reference.bootstrap(
             (x,),
             lambda x, axis: reference.trim_mean(x, 0.25, axis=axis),
@@ -68,18 +70,18 @@ class TestInterquartileMean:
             n_resamples=20_000,
             rng=np.random.default_rng(1),
         ).confidence_interval
-        assert found.interval == pytest.approx((expected.low, expected.high), abs=0.02)  # a width of 0.7
+        assert result.interval == pytest.approx((expected.low, expected.high), abs=0.02)  # a width of 0.7
 
     def test_no_value_below_20_values(self):
-        found = stats.interquartile_mean(range(19))
-        assert (found.n, found.value, found.interval) == (19, None, None)
-        assert found.cannot_say == "percentile intervals need 20 values; there are 19"
+        result = stats.interquartile_mean(range(19))
+        assert (result.n, result.value, result.interval) == (19, None, None)
+        assert result.cannot_say == "percentile intervals need 20 values; there are 19"
 
     def test_no_interval_for_equal_values(self):
-        found = stats.interquartile_mean([0.5] * 20)
-        assert (found.value, found.interval) == (0.5, None)
-        assert "all values are equal" in found.cannot_say
+        result = stats.interquartile_mean([0.5] * 20)
+        assert (result.value, result.interval) == (0.5, None)
+        assert "all values are equal" in result.cannot_say
 
     @given(st.lists(st.floats(), max_size=3), st.integers(0, 30))
-    def test_never_nan(self, explained, some, times):
-        explained(stats.interquartile_mean(some * times, replicates=20))
+    def test_never_nan(self, check_invariants, values, repetitions):
+        check_invariants(stats.interquartile_mean(values * repetitions, replicates=20))

@@ -1,3 +1,5 @@
+"""Friedman's test, average ranks and Nemenyi's critical difference."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,24 +34,24 @@ DEMSAR = [
 class TestFriedman:
     def test_equals_the_example_of_demsar(self):
         # Published: average ranks 3.143, 2.000, 2.893, 1.964, chi-square 9.28 without the correction for ties
-        found = stats.friedman(DEMSAR)
-        assert found.ranks == pytest.approx((3.143, 2.000, 2.893, 1.964), abs=5e-4)
-        ranks = np.array(found.ranks)
+        result = stats.friedman(DEMSAR)
+        assert result.ranks == pytest.approx((3.143, 2.000, 2.893, 1.964), abs=5e-4)
+        ranks = np.array(result.ranks)
         assert 12 * 14 / (4 * 5) * ((ranks**2).sum() - 4 * 25 / 4) == pytest.approx(9.28, abs=5e-3)
-        assert found.statistic > 9.28
-        assert found.p == pytest.approx(reference.friedmanchisquare(*np.array(DEMSAR).T).pvalue, rel=1e-9)
+        assert result.statistic > 9.28
+        assert result.p == pytest.approx(reference.friedmanchisquare(*np.array(DEMSAR).T).pvalue, rel=1e-9)
 
     @pytest.mark.parametrize(("tasks", "k"), [(8, 3), (30, 5), (12, 9)])
     def test_agrees_with_scipy(self, tasks, k):
         scores = np.round(np.random.default_rng(k).normal(size=(tasks, k)), 1)
-        found, expected = stats.friedman(scores), reference.friedmanchisquare(*scores.T)
-        assert found.statistic == pytest.approx(expected.statistic, rel=1e-9)
-        assert found.p == pytest.approx(expected.pvalue, rel=1e-9)
-        assert found.ranks == pytest.approx(reference.rankdata(-scores, axis=1).mean(axis=0))
-        assert stats.average_ranks(scores) == pytest.approx(np.array(found.ranks))
+        result, expected = stats.friedman(scores), reference.friedmanchisquare(*scores.T)
+        assert result.statistic == pytest.approx(expected.statistic, rel=1e-9)
+        assert result.p == pytest.approx(expected.pvalue, rel=1e-9)
+        assert result.ranks == pytest.approx(reference.rankdata(-scores, axis=1).mean(axis=0))
+        assert stats.average_ranks(scores) == pytest.approx(np.array(result.ranks))
 
     @pytest.mark.parametrize(
-        ("scores", "because"),
+        ("scores", "reason"),
         [
             (np.zeros((0, 3)), "no scores"),
             (np.zeros((9, 0)), "no scores"),
@@ -60,10 +62,10 @@ class TestFriedman:
             ([[1, 2, np.nan]] * 9, "not finite"),
         ],
     )
-    def test_degenerate_input_gives_the_reason(self, scores, because):
-        found = stats.friedman(scores)
-        assert (found.statistic, found.p) == (None, None)
-        assert because in found.cannot_say
+    def test_degenerate_input_gives_the_reason(self, scores, reason):
+        result = stats.friedman(scores)
+        assert (result.statistic, result.p) == (None, None)
+        assert reason in result.cannot_say
 
     def test_gives_ranks_with_too_few_tasks_for_the_test(self):
         assert stats.friedman([[3, 1, 2], [3, 2, 1]]).ranks == (1, 2.5, 2.5)
@@ -78,8 +80,8 @@ class TestFriedman:
             stats.friedman([1.0, 2.0])
 
     @given(tables)
-    def test_never_nan(self, explained, scores):
-        explained(stats.friedman(scores))
+    def test_never_nan(self, check_invariants, scores):
+        check_invariants(stats.friedman(scores))
         k = len(scores[0])
         assert stats.average_ranks(scores).sum() == pytest.approx(k * (k + 1) / 2)
 

@@ -1,4 +1,4 @@
-"""What tests of several pairs say together."""
+"""Tests of several pairs together: planned looks, Holm's correction and Bonferroni's."""
 
 import numpy as np
 import pytest
@@ -23,11 +23,13 @@ class TestLooks:
     a, b = 0.9 + 0.01 * rng.normal(size=20), 0.895 + 0.01 * rng.normal(size=20)
 
     def test_dropped_group_keeps_its_look_and_level(self):
-        """It is not as if its pairs had been planned with one look: that would give them the whole error."""
+        """Its pairs keep the planned looks: with a single look they would get the whole error rate."""
         groups = [by_seed(self.a), by_seed(self.b[:5])]
         ((dropped,),) = adjusted_tests([TaskScores(groups, [3, 1])], family(3))
-        ((waiting,),) = adjusted_tests([TaskScores([by_seed(self.a[:5]), by_seed(self.b[:5])], [1, 1])], family(3))
-        assert (dropped.n, dropped.p, dropped.interval) == (waiting.n, waiting.p, waiting.interval)
+        ((at_first_look,),) = adjusted_tests(
+            [TaskScores([by_seed(self.a[:5]), by_seed(self.b[:5])], [1, 1])], family(3)
+        )
+        assert (dropped.n, dropped.p, dropped.interval) == (at_first_look.n, at_first_look.p, at_first_look.interval)
 
     def test_runs_beyond_a_complete_look_are_ignored(self):
         early = adjusted_tests([TaskScores([by_seed(self.a[:5]), by_seed(self.b[:5])], [1, 1])], family(1))
@@ -49,9 +51,9 @@ class TestLooks:
 class TestHolm:
     def test_untested_pairs_count(self):
         x, y = by_seed([0.9, 0.91, 0.905, 0.902, 0.9]), by_seed([0.88, 0.892, 0.884, 0.886, 0.879])
-        done, open_ = TaskScores([x, y]), TaskScores([{}, {}])
-        ((alone,),) = adjusted_tests([done], family(1, "fixed"))
-        first, second = adjusted_tests([done, open_], family(2, "fixed"))
+        finished, unfinished = TaskScores([x, y]), TaskScores([{}, {}])
+        ((alone,),) = adjusted_tests([finished], family(1, "fixed"))
+        first, second = adjusted_tests([finished, unfinished], family(2, "fixed"))
         assert first[0].p_adjusted == pytest.approx(2 * alone.p_adjusted)
         assert second[0].p_adjusted is None
 
@@ -61,5 +63,5 @@ class TestHolm:
             groups = [by_seed(0.9 + 0.004 * k + 0.01 * rng.normal(size=6)) for k in range(3)]
             alone = bonferroni_tests(TaskScores(groups), family(3, "fixed"))
             (together,) = adjusted_tests([TaskScores(groups)], family(3, "fixed"))
-            for one, other in zip(alone, together, strict=True):
-                assert other.significant or not one.significant
+            for single, joint in zip(alone, together, strict=True):
+                assert joint.significant or not single.significant

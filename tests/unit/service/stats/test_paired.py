@@ -1,3 +1,5 @@
+"""Paired differences: t test, details of the pairs, and Holm's correction."""
+
 import math
 
 import numpy as np
@@ -39,23 +41,23 @@ class TestPairedDifference:
         assert result.interval == pytest.approx((interval.low, interval.high), rel=1e-10)
 
     @pytest.mark.parametrize(
-        ("a", "b", "difference", "because"),
+        ("a", "b", "difference", "reason"),
         [
             ([], [], None, "no pairs"),
             ([0.5], [0.25], 0.25, "only one pair"),
-            ([0.5, 0.5], [0.5, 0.5], 0.0, "same difference"),
-            ([0.9, 0.8, 0.7], [0.8, 0.7, 0.6], 0.1, "same difference"),
+            ([0.5, 0.5], [0.5, 0.5], 0.0, "differences are all equal"),
+            ([0.9, 0.8, 0.7], [0.8, 0.7, 0.6], 0.1, "differences are all equal"),
             ([0.5, math.nan], [0.1, 0.2], None, "not finite"),
             ([0.5, 0.4], [-math.inf, 0.2], None, "not finite"),
-            ([1e-300, 0.0], [0.0, 0.0], 0.0, "same difference"),
+            ([1e-300, 0.0], [0.0, 0.0], 0.0, "differences are all equal"),
         ],
     )
-    def test_degenerate_input_gives_the_reason(self, a, b, difference, because):
+    def test_degenerate_input_gives_the_reason(self, a, b, difference, reason):
         result = stats.paired_difference(a, b)
         assert (result.n, result.interval, result.p) == (len(a), None, None)
         assert result.difference == (None if difference is None else pytest.approx(difference))
         assert result.cannot_say[0].islower()  # a clause, to follow "because" or a colon
-        assert because in result.cannot_say
+        assert reason in result.cannot_say
 
     def test_raises_value_error_for_different_lengths(self):
         with pytest.raises(ValueError, match="2 values cannot be paired with 1"):
@@ -64,11 +66,11 @@ class TestPairedDifference:
     @given(pairs)
     def test_swapping_the_groups_changes_only_the_sign(self, rows):
         a, b = [row[0] for row in rows], [row[1] for row in rows]
-        there, back = stats.paired_difference(a, b), stats.paired_difference(b, a)
-        assert there.p == back.p
-        if there.interval is not None:
-            assert back.interval == (-there.interval[1], -there.interval[0])
-            assert back.difference == -there.difference
+        forward, back = stats.paired_difference(a, b), stats.paired_difference(b, a)
+        assert forward.p == back.p
+        if forward.interval is not None:
+            assert back.interval == (-forward.interval[1], -forward.interval[0])
+            assert back.difference == -forward.difference
 
     @given(pairs)
     def test_interval_excludes_zero_exactly_when_p_is_below_5_percent(self, rows):
@@ -78,9 +80,9 @@ class TestPairedDifference:
             assert (low > 0 or high < 0) == (result.p < 0.05)
 
     @given(anything, anything)
-    def test_never_nan(self, explained, a, b):
+    def test_never_nan(self, check_invariants, a, b):
         n = min(len(a), len(b))
-        explained(stats.paired_difference(a[:n], b[:n]))
+        check_invariants(stats.paired_difference(a[:n], b[:n]))
 
 
 class TestPairedDetail:
@@ -89,8 +91,8 @@ class TestPairedDetail:
         detail = stats.paired_detail(SLEEP_A, SLEEP_B)
         assert detail.sd == pytest.approx(1.230, abs=5e-4)
         assert detail.correlation == pytest.approx(0.7952, abs=5e-5)
-        assert detail.p_wilcoxon == pytest.approx(2 / 2**9)  # all nine go one way
-        assert detail.p_permutation == pytest.approx(2 * 2 / 2**10)  # so does the zero, with either sign
+        assert detail.p_wilcoxon == pytest.approx(2 / 2**9)  # all nine have the same sign
+        assert detail.p_permutation == pytest.approx(2 * 2 / 2**10)  # the zero counts with either sign
         assert detail.cliffs_delta == cliffs_delta(SLEEP_A, SLEEP_B)
         assert detail.cannot_say is detail.wilcoxon_cannot_say is None
 
@@ -105,14 +107,14 @@ class TestPairedDetail:
 
     @pytest.mark.parametrize("n", [8, 12, 50])
     def test_skewed_exactly_when_scipy_skewtest_rejects(self, n):
-        seen = set()
+        outcomes = set()
         for seed in range(60):
             generator = np.random.default_rng(seed)
             x = generator.exponential(size=n) if seed % 2 else generator.normal(size=n)
             skewed = stats.paired_detail(x, np.zeros(n)).skewed
             assert skewed == (reference.skewtest(x).pvalue < 0.05)
-            seen.add(skewed)
-        assert seen == {False, True}
+            outcomes.add(skewed)
+        assert outcomes == {False, True}
 
     @pytest.mark.parametrize("n", [5, 6, 7])
     def test_skewness_bound_below_8_is_that_of_normal_samples(self, n):
@@ -121,16 +123,16 @@ class TestPairedDetail:
         assert share == pytest.approx(0.05, abs=0.002)  # four standard errors
 
     @pytest.mark.parametrize(
-        ("a", "b", "missing", "because"),
+        ("a", "b", "missing", "reason"),
         [
             ([], [], {"sd", "correlation", "skewed", "p_permutation", "p_wilcoxon", "cliffs_delta"}, "no pairs"),
             ([0.5], [0.1], {"sd", "correlation", "skewed", "p_permutation", "p_wilcoxon"}, "one pair"),
-            ([0.9, 0.8, 0.7], [0.8, 0.7, 0.6], {"skewed", "p_permutation", "p_wilcoxon"}, "same difference"),
+            ([0.9, 0.8, 0.7], [0.8, 0.7, 0.6], {"skewed", "p_permutation", "p_wilcoxon"}, "differences are all equal"),
             (
                 [1, 2, 4],
                 [2, 2, 2],
                 {"correlation", "skewed", "p_permutation", "p_wilcoxon"},
-                "(correlation) and skewness needs 5 pairs",
+                "does not vary and estimating skewness needs 5 pairs",
             ),
             ([1, 2, 4, 8, 0, 3], [2] * 6, {"correlation", "p_permutation", "p_wilcoxon"}, "one group does not vary"),
             ([1, 2, 4, 8, 0, 3], [2, 1, 5, 6, 2, 9], {"p_permutation"}, None),
@@ -143,12 +145,12 @@ class TestPairedDetail:
             ),
         ],
     )
-    def test_every_none_has_a_reason(self, a, b, missing, because):
+    def test_every_none_has_a_reason(self, a, b, missing, reason):
         detail = vars(stats.paired_detail(a, b))
         assert {name for name, value in detail.items() if value is None and "cannot" not in name} == missing
         assert (detail["p_wilcoxon"] is None) == (detail["wilcoxon_cannot_say"] is not None)
-        assert because is None or because in detail["cannot_say"]
-        assert because is not None or detail["cannot_say"] is None
+        assert reason is None or reason in detail["cannot_say"]
+        assert reason is not None or detail["cannot_say"] is None
 
     def test_raises_value_error_for_different_lengths(self):
         with pytest.raises(ValueError, match="2 values cannot be paired with 1"):
@@ -157,17 +159,17 @@ class TestPairedDetail:
     @given(pairs)
     def test_swapping_the_groups_changes_only_the_sign(self, rows):
         a, b = [row[0] for row in rows], [row[1] for row in rows]
-        there, back = stats.paired_detail(a, b), stats.paired_detail(b, a)
-        assert (there.sd, there.p_wilcoxon, there.skewed) == (back.sd, back.p_wilcoxon, back.skewed)
-        assert there.p_permutation == back.p_permutation
+        forward, back = stats.paired_detail(a, b), stats.paired_detail(b, a)
+        assert (forward.sd, forward.p_wilcoxon, forward.skewed) == (back.sd, back.p_wilcoxon, back.skewed)
+        assert forward.p_permutation == back.p_permutation
         if rows:
-            assert there.cliffs_delta == -back.cliffs_delta
+            assert forward.cliffs_delta == -back.cliffs_delta
 
     @given(anything, anything)
-    @example([1.0, 2.0, 4.0, 8.0, 0.0, 3.0], [2.0, 1.0, 5.0, 6.0, 2.0, 9.0])  # not skewed: all but one can be said
-    def test_never_nan(self, explained, a, b):
+    @example([1.0, 2.0, 4.0, 8.0, 0.0, 3.0], [2.0, 1.0, 5.0, 6.0, 2.0, 9.0])  # not skewed: only p_permutation is None
+    def test_never_nan(self, check_invariants, a, b):
         n = min(len(a), len(b))
-        explained(stats.paired_detail(a[:n], b[:n]))
+        check_invariants(stats.paired_detail(a[:n], b[:n]))
 
 
 class TestHolm:

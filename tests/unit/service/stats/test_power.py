@@ -1,3 +1,5 @@
+"""Seeds needed for a given power of the paired t test."""
+
 import numpy as np
 import pytest
 from hypothesis import given

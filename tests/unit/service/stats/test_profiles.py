@@ -1,3 +1,5 @@
+"""Performance profiles and AlgoPerf scores."""
+
 import math
 
 import numpy as np

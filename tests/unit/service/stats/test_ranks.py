@@ -1,3 +1,5 @@
+"""Midranks, Wilcoxon's signed-rank test and Cliff's delta."""
+
 import itertools
 
 import numpy as np
@@ -42,30 +44,30 @@ class TestWilcoxon:
 
     @given(coarse)
     def test_exact_with_ties_and_zeros_counts_all_sign_patterns(self, x):
-        kept = np.array([value for value in x if value])
+        nonzero = np.array([value for value in x if value])
         p = wilcoxon_p(x).p
-        if len(kept) < 6 or len(set(x)) == 1:
+        if len(nonzero) < 6 or len(set(x)) == 1:
             assert p is None
             return
-        ranks = reference.rankdata(np.abs(kept))
-        sums = np.array(list(itertools.product((0, 1), repeat=len(kept)))) @ ranks
-        seen = ranks[kept > 0].sum()
-        smaller = min(seen, ranks.sum() - seen)
+        ranks = reference.rankdata(np.abs(nonzero))
+        sums = np.array(list(itertools.product((0, 1), repeat=len(nonzero)))) @ ranks
+        positive = ranks[nonzero > 0].sum()
+        smaller = min(positive, ranks.sum() - positive)
         assert p == pytest.approx(min(1, 2 * np.mean(sums <= smaller)))
 
     def test_needs_six_pairs_that_differ(self):
-        found = wilcoxon_p([1, 2, 3, 4, 5, 0, 0])
-        assert found.p is None
-        assert found.cannot_say == "the signed-rank test needs 6 pairs that differ; there are 5"
+        result = wilcoxon_p([1, 2, 3, 4, 5, 0, 0])
+        assert result.p is None
+        assert result.cannot_say == "the signed-rank test needs 6 pairs that differ; there are 5"
 
     def test_differences_within_rounding_tie(self):
         x = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.2]) - np.array([0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.3])
-        assert len(set(np.abs(x))) > 1  # all 0.1 but for rounding
+        assert len(set(np.abs(x))) > 1  # all are 0.1 except for rounding
         assert wilcoxon_p(x).p == pytest.approx(2 * 8 / 2**7)
 
     @given(anything)
-    def test_never_nan(self, explained, x):
-        explained(wilcoxon_p(x))
+    def test_never_nan(self, check_invariants, x):
+        check_invariants(wilcoxon_p(x))
 
 
 class TestCliffsDelta:

@@ -1,3 +1,5 @@
+"""Descriptions of a sample: mean, standard deviation and t interval."""
+
 import math
 
 import numpy as np
@@ -32,7 +34,7 @@ class TestDescribe:
         assert result.sd == pytest.approx(reference.tstd(x), rel=1e-12)
 
     @pytest.mark.parametrize(
-        ("x", "mean", "sd", "because"),
+        ("x", "mean", "sd", "reason"),
         [
             ([], None, None, "no value"),
             ([0.5], 0.5, None, "only one value"),
@@ -42,11 +44,11 @@ class TestDescribe:
             ([0.5, 1e308], None, None, "not finite"),
         ],
     )
-    def test_degenerate_input_gives_the_reason(self, x, mean, sd, because):
+    def test_degenerate_input_gives_the_reason(self, x, mean, sd, reason):
         result = stats.describe(x)
         assert (result.n, result.mean, result.sd, result.interval) == (len(x), mean, sd, None)
         assert result.cannot_say[0].islower()  # a clause, to follow "because" or a colon
-        assert because in result.cannot_say
+        assert reason in result.cannot_say
 
     def test_values_of_equal_single_precision_are_equal(self):
         x = np.float64([0.9, np.nextafter(np.float32(0.9), np.float32(1))])
@@ -60,8 +62,8 @@ class TestDescribe:
             assert result.interval[0] < result.mean < result.interval[1]
 
     @given(anything)
-    def test_never_nan(self, explained, x):
-        explained(stats.describe(x))
+    def test_never_nan(self, check_invariants, x):
+        check_invariants(stats.describe(x))
 
     def test_raises_value_error_for_two_dimensions(self):
         with pytest.raises(ValueError, match="one dimension"):

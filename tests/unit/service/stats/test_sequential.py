@@ -1,3 +1,5 @@
+"""The group-sequential test: looks, stopping, p values and intervals."""
+
 import math
 
 import numpy as np
@@ -16,29 +18,29 @@ class TestGroupSequential:
     @pytest.mark.parametrize(("n", "look"), [(5, 0), (7, 0), (10, 1), (19, 1), (20, 2), (30, 2)])
     def test_uses_the_last_complete_look(self, n, look):
         x = np.random.default_rng(1).normal(0.05, 1, n)
-        found = stats.group_sequential(x, LOOKS)
-        used = LOOKS[look]
-        assert (found.n, found.look, found.crossed) == (used, look, False)
-        assert found.difference == pytest.approx(x[:used].mean())
+        result = stats.group_sequential(x, LOOKS)
+        n_used = LOOKS[look]
+        assert (result.n, result.look, result.crossed) == (n_used, look, False)
+        assert result.difference == pytest.approx(x[:n_used].mean())
         level = stats.nominal_levels(LOOKS)[look]
-        expected = reference.t.interval(1 - level, used - 1, loc=found.difference, scale=reference.sem(x[:used]))
-        assert found.interval == pytest.approx(expected, rel=1e-9)
+        expected = reference.t.interval(1 - level, n_used - 1, loc=result.difference, scale=reference.sem(x[:n_used]))
+        assert result.interval == pytest.approx(expected, rel=1e-9)
 
     def test_stops_at_the_first_crossing(self):
         x = np.random.default_rng(2).normal(5, 1, 20)
-        found = stats.group_sequential(x, LOOKS)
-        assert (found.n, found.look, found.crossed) == (5, 0, True)
-        assert found.p <= 0.05
-        assert found == stats.group_sequential([*x[:5], *[-1000.0] * 15], LOOKS)
+        result = stats.group_sequential(x, LOOKS)
+        assert (result.n, result.look, result.crossed) == (5, 0, True)
+        assert result.p <= 0.05
+        assert result == stats.group_sequential([*x[:5], *[-1000.0] * 15], LOOKS)
 
     @given(samples)
     def test_crosses_exactly_when_p_is_at_most_alpha_and_the_interval_excludes_zero(self, x):
-        found = stats.group_sequential(x, LOOKS)
-        if found.interval is not None:
-            low, high = found.interval
-            assert found.crossed == (found.p <= 0.05)
-            if abs(found.p - 0.05) > 1e-9:
-                assert found.crossed == (low > 0 or high < 0)
+        result = stats.group_sequential(x, LOOKS)
+        if result.interval is not None:
+            low, high = result.interval
+            assert result.crossed == (result.p <= 0.05)
+            if abs(result.p - 0.05) > 1e-9:
+                assert result.crossed == (low > 0 or high < 0)
 
     @pytest.mark.parametrize("seed", range(5))
     def test_p_is_the_smallest_alpha_that_crosses(self, seed):
@@ -54,7 +56,7 @@ class TestGroupSequential:
         assert p[0] >= p[1] >= p[2]
 
     @pytest.mark.parametrize(
-        ("x", "n", "look", "because"),
+        ("x", "n", "look", "reason"),
         [
             ([], 0, None, "first look needs 5 paired seeds; there are 0"),
             ([1, 2, 3, 4], 0, None, "first look needs 5 paired seeds; there are 4"),
@@ -62,10 +64,10 @@ class TestGroupSequential:
             ([1, 2, 3, 4, math.nan, 6], 5, 0, "not finite"),
         ],
     )
-    def test_degenerate_input_gives_the_reason(self, x, n, look, because):
-        found = stats.group_sequential(x, LOOKS)
-        assert (found.n, found.look, found.interval, found.p, found.crossed) == (n, look, None, None, False)
-        assert because in found.cannot_say
+    def test_degenerate_input_gives_the_reason(self, x, n, look, reason):
+        result = stats.group_sequential(x, LOOKS)
+        assert (result.n, result.look, result.interval, result.p, result.crossed) == (n, look, None, None, False)
+        assert reason in result.cannot_say
 
     def test_cannot_say_without_looks(self):
         assert "no look is planned" in stats.group_sequential([1, 2, 3], ()).cannot_say
@@ -74,9 +76,9 @@ class TestGroupSequential:
         assert stats.group_sequential([1, 2, -3, 4, 5, math.nan], LOOKS).p is not None
 
     def test_skips_a_look_without_variation(self):
-        found = stats.group_sequential([0.0] * 5 + [1.0, 2.0, 3.0, 2.5, 1.5], LOOKS)
-        assert (found.n, found.look) == (10, 1)
-        assert found.p is not None
+        result = stats.group_sequential([0.0] * 5 + [1.0, 2.0, 3.0, 2.5, 1.5], LOOKS)
+        assert (result.n, result.look) == (10, 1)
+        assert result.p is not None
 
     def test_differences_within_rounding_of_scale_are_equal(self):
         x = [1e-9, 1.1e-9, 1e-9, 1.1e-9, 1e-9]
@@ -84,5 +86,5 @@ class TestGroupSequential:
         assert stats.group_sequential(x, LOOKS, scale=0.9).p is None
 
     @given(st.lists(st.floats(), max_size=12), st.sampled_from([0.05, 1e-12, 0.999]))
-    def test_never_nan(self, explained, x, alpha):
-        explained(stats.group_sequential(x, (2, 5, 9), alpha))
+    def test_never_nan(self, check_invariants, x, alpha):
+        check_invariants(stats.group_sequential(x, (2, 5, 9), alpha))

@@ -1,3 +1,5 @@
+"""The sign-flip test: exact and sampled p values."""
+
 import itertools
 
 import numpy as np
@@ -50,5 +52,5 @@ class TestSignFlip:
         assert "same difference" in sign_flip_p(x, scale=0.9).cannot_say
 
     @given(anything)
-    def test_never_nan(self, explained, x):
-        explained(sign_flip_p(x))
+    def test_never_nan(self, check_invariants, x):
+        check_invariants(sign_flip_p(x))

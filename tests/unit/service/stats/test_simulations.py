@@ -22,7 +22,7 @@ def margin(number):
 
 
 def identical(number, optimizers, seeds, rng):
-    """Scores of identical optimizers, (replicates, optimizers, seeds), with an effect of the seed that all share."""
+    """Scores of identical optimizers, (replicates, optimizers, seeds), with a common effect of the seed."""
     shared = rng.normal(size=(number, 1, seeds))
     return 0.9 + 0.01 * (0.7 * shared + rng.normal(size=(number, optimizers, seeds)))
 
@@ -39,10 +39,10 @@ class TestCoverage:
         """Effects that stop early, late and never."""
         number = replicates(4000)
         differences = np.random.default_rng(1).normal(effect, 1, (number, 20))
-        found = [stats.group_sequential(x, LOOKS) for x in differences]
-        missed = np.mean([not one.interval[0] < effect < one.interval[1] for one in found])
+        results = [stats.group_sequential(x, LOOKS) for x in differences]
+        missed = np.mean([not result.interval[0] < effect < result.interval[1] for result in results])
         assert missed <= ALPHA + margin(number)
-        assert np.mean([one.crossed for one in found]) == pytest.approx(
+        assert np.mean([result.crossed for result in results]) == pytest.approx(
             {0: 0.05, 0.5: 0.55, 1: 0.99}[effect], abs=1.9 / number**0.5
         )
 
@@ -60,8 +60,8 @@ class TestCoverage:
         differences = np.random.default_rng(3).normal(0.4, 1, (replicates(400), 50))
         missed = 0
         for x in differences:
-            found = (stats.anytime(x[:n]).interval for n in range(2, 51))
-            missed += any(not ends[0] < 0.4 < ends[1] for ends in found if ends)
+            intervals = (stats.anytime(x[:n]).interval for n in range(2, 51))
+            missed += any(not interval[0] < 0.4 < interval[1] for interval in intervals if interval)
         assert 0 < missed / len(differences) <= ALPHA + margin(len(differences))
 
     @pytest.mark.parametrize("tasks", [4, 8])
@@ -69,9 +69,9 @@ class TestCoverage:
         """Coverage is about 93 %, as documented: resampling 5 seeds reproduces 4/5 of their variance."""
         rng = np.random.default_rng(4)
         runs = zip(rng.normal(0.5, 1, (800, tasks, 5)), rng.normal(0, 1, (800, tasks, 5)), strict=True)
-        found = [stats.probability_of_improvement(a, b, replicates=300) for a, b in runs]
+        results = [stats.probability_of_improvement(a, b, replicates=300) for a, b in runs]
         truth = 0.638163  # normal scores: Phi(0.5 / sqrt 2)
-        assert 0.90 < np.mean([one.interval[0] < truth < one.interval[1] for one in found]) < 0.96
+        assert 0.90 < np.mean([result.interval[0] < truth < result.interval[1] for result in results]) < 0.96
 
 
 @pytest.mark.parametrize("optimizers", [2, 5])
@@ -88,8 +88,8 @@ class TestFalseVerdicts:
         pairs = optimizers * (optimizers - 1) // 2
 
         def decides(scores):
-            found = (stats.group_sequential(a - b, LOOKS, ALPHA / pairs, scale=1.0) for a, b in combinations(scores, 2))
-            return any(one.crossed for one in found)
+            tests = (stats.group_sequential(a - b, LOOKS, ALPHA / pairs, scale=1.0) for a, b in combinations(scores, 2))
+            return any(test.crossed for test in tests)
 
         assert 0.01 < self.rate(optimizers, 20, decides) <= ALPHA + margin(self.number)
 
@@ -108,7 +108,7 @@ class TestFalseVerdicts:
         return np.mean([decides(scores) for scores in identical(self.number, optimizers, seeds, rng)])
 
 
-class TestAddingSeedsUntilItIsSignificant:
+class TestAddingSeedsUntilSignificant:
     """The mistake that planned looks and the anytime test prevent: add seeds while the 95 % interval contains zero."""
 
     def test_from_3_to_20_seeds_23_percent_of_identical_pairs_are_significant(self):

@@ -1,3 +1,5 @@
+"""Nominal levels of the planned looks, and the overall p value."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -56,7 +58,7 @@ class TestNominalLevels:
 
         s = (np.arange(2000) + 0.5) / 1000 - 1
         weights = np.sqrt(1 - s**2)
-        late = np.array([stopped_late(one) for one in s]) @ weights / weights.sum()
+        late = np.array([stopped_late(value) for value in s]) @ weights / weights.sum()
         assert first + late == pytest.approx(alpha, rel=5e-3)
 
     def test_levels_increase_with_alpha_and_sum_to_at_least_alpha(self):
@@ -85,10 +87,10 @@ class TestOverallP:
 
     def test_increases_with_the_nominal_p(self):
         p = np.geomspace(1e-12, 1, 400)
-        found = [overall_p((5, 10, 20), 1, value) for value in p]
-        assert found == sorted(found)
-        assert found[0] == SMALLEST_ALPHA
-        assert found[-1] == 1
+        overall = [overall_p((5, 10, 20), 1, value) for value in p]
+        assert overall == sorted(overall)
+        assert overall[0] == SMALLEST_ALPHA
+        assert overall[-1] == 1
 
     def test_overall_p_is_1_if_the_look_cannot_spend_enough(self):
         assert overall_p((5, 10, 20), 0, 0.07) == 1  # even alpha = 1 spends 1/16 there
@@ -97,7 +99,7 @@ class TestOverallP:
 @given(
     st.sets(st.integers(2, 79), max_size=4), st.sampled_from([80, 200]), st.sampled_from([0.05, 0.05 / 30, 0.05 / 300])
 )
-def test_level_is_between_the_share_of_a_look_and_all_that_is_spent_by_it(looks, last, alpha):
+def test_level_is_between_share_of_look_and_total_spent(looks, last, alpha):
     """A level below the share of the look would waste it; one above the total spent would exceed the error rate."""
     plan = (*sorted(looks), last)
     spent = alpha * np.square(np.array(plan) / last)

@@ -1,3 +1,5 @@
+"""The expected best of a number of trials, and the range of good learning rates."""
+
 import itertools
 import math
 
@@ -21,8 +23,8 @@ class TestExpectedBest:
 
     @pytest.mark.parametrize(("higher", "worst"), [(True, 0.2), (False, 0.8)])
     def test_diverged_trial_counts_as_the_worst(self, higher, worst):
-        found = stats.expected_best([0.2, None, 0.8, math.nan, math.inf], higher)
-        assert found == pytest.approx(stats.expected_best([0.2, worst, 0.8, worst, worst], higher))
+        best = stats.expected_best([0.2, None, 0.8, math.nan, math.inf], higher)
+        assert best == pytest.approx(stats.expected_best([0.2, worst, 0.8, worst, worst], higher))
 
     @pytest.mark.parametrize("values", [[], [None], [None, math.nan]])
     def test_empty_if_every_trial_diverged(self, values):
@@ -30,40 +32,40 @@ class TestExpectedBest:
 
     def test_increases_from_mean_to_maximum_with_many_trials(self):
         x = np.random.default_rng(0).normal(size=500)
-        found = stats.expected_best(x.tolist(), True)
-        assert found[0] == pytest.approx(x.mean())
-        assert found[-1] == pytest.approx(x.max())
-        assert found == sorted(found)
+        best = stats.expected_best(x.tolist(), True)
+        assert best[0] == pytest.approx(x.mean())
+        assert best[-1] == pytest.approx(x.max())
+        assert best == sorted(best)
 
     @given(st.lists(st.none() | st.floats(), max_size=9), st.booleans())
     def test_never_nan(self, values, higher):
-        found = stats.expected_best(values, higher)
-        assert all(math.isfinite(best) for best in found)
-        assert len(found) in (0, len(values))
+        best = stats.expected_best(values, higher)
+        assert all(math.isfinite(value) for value in best)
+        assert len(best) in (0, len(values))
 
 
 class TestGoodRange:
     def test_hand_computed(self):
         # Best 0.9 at 1e-2, floor 0.8: halfway from 0.7 at 1e-3, a quarter of the way down to 0.5 at 1e-1
-        found = stats.good_range(RATES, [0.1, 0.7, 0.9, 0.5], 0.1, True)
-        assert (found.low, found.high) == pytest.approx((10**-2.5, 10**-1.75))
-        assert found.decades == pytest.approx(0.75)
-        assert (found.open_low, found.open_high, found.cannot_say) == (False, False, None)
+        result = stats.good_range(RATES, [0.1, 0.7, 0.9, 0.5], 0.1, True)
+        assert (result.low, result.high) == pytest.approx((10**-2.5, 10**-1.75))
+        assert result.decades == pytest.approx(0.75)
+        assert (result.open_low, result.open_high, result.cannot_say) == (False, False, None)
 
     def test_lower_is_better_and_any_order(self):
-        found = stats.good_range([1e-2, 1e-4, 1e-1, 1e-3], [-0.9, -0.1, -0.5, -0.7], 0.1, False)
-        assert found == stats.good_range(RATES, [0.1, 0.7, 0.9, 0.5], 0.1, True)
+        result = stats.good_range([1e-2, 1e-4, 1e-1, 1e-3], [-0.9, -0.1, -0.5, -0.7], 0.1, False)
+        assert result == stats.good_range(RATES, [0.1, 0.7, 0.9, 0.5], 0.1, True)
 
     def test_range_is_open_at_the_first_and_last_rate(self):
-        found = stats.good_range(RATES, [0.85, 0.9, 0.9, 0.88], 0.1, True)
-        assert (found.low, found.high, found.decades) == pytest.approx((1e-4, 1e-1, 3))
-        assert (found.open_low, found.open_high) == (True, True)
+        result = stats.good_range(RATES, [0.85, 0.9, 0.9, 0.88], 0.1, True)
+        assert (result.low, result.high, result.decades) == pytest.approx((1e-4, 1e-1, 3))
+        assert (result.open_low, result.open_high) == (True, True)
         assert stats.good_range(RATES, [0.9, 0.5, 0.1, 0.1], 0.1, True).open_low
 
     def test_range_ends_before_a_diverged_trial(self):
-        found = stats.good_range(RATES, [0.1, 0.9, 0.9, None], 0.1, True)
-        assert found.high == pytest.approx(1e-2)
-        assert not found.open_high
+        result = stats.good_range(RATES, [0.1, 0.9, 0.9, None], 0.1, True)
+        assert result.high == pytest.approx(1e-2)
+        assert not result.open_high
 
     def test_good_trial_beyond_a_bad_one_is_not_in_the_range(self):
         assert stats.good_range(RATES, [0.9, 0.1, 0.9, 0.9], 0.0, True).decades == pytest.approx(0)
@@ -75,7 +77,7 @@ class TestGoodRange:
         assert stats.good_range([*RATES, 1e-1], [0.1, 0.7, 0.9, 0.9, None], 0.1, True).high == pytest.approx(1e-2)
 
     @pytest.mark.parametrize(
-        ("lrs", "values", "tolerance", "because"),
+        ("lrs", "values", "tolerance", "reason"),
         [
             ([], [], 0.1, "3 learning rates; there are 0"),
             ([1e-3], [1], 0.1, "3 learning rates; there is 1"),
@@ -87,10 +89,10 @@ class TestGoodRange:
             ([1e-4, 1e-3, 1e-2], [None, math.nan, math.inf], 0.1, "every learning rate diverged"),
         ],
     )
-    def test_degenerate_input_gives_the_reason(self, lrs, values, tolerance, because):
-        found = stats.good_range(lrs, values, tolerance, True)
-        assert (found.low, found.high, found.decades) == (None, None, None)
-        assert because in found.cannot_say
+    def test_degenerate_input_gives_the_reason(self, lrs, values, tolerance, reason):
+        result = stats.good_range(lrs, values, tolerance, True)
+        assert (result.low, result.high, result.decades) == (None, None, None)
+        assert reason in result.cannot_say
 
     def test_raises_value_error_for_different_lengths(self):
         with pytest.raises(ValueError, match="1 learning rates do not match 2 values"):
@@ -101,5 +103,5 @@ class TestGoodRange:
         st.floats(0, 10) | st.floats(),
         st.booleans(),
     )
-    def test_never_nan(self, explained, trials, tolerance, higher):
-        explained(stats.good_range([lr for lr, _ in trials], [value for _, value in trials], tolerance, higher))
+    def test_never_nan(self, check_invariants, trials, tolerance, higher):
+        check_invariants(stats.good_range([lr for lr, _ in trials], [value for _, value in trials], tolerance, higher))

@@ -1,4 +1,4 @@
-"""Cursors are written as ids of events and read back."""
+"""Cursors as ids of events: round trips, invalid ids, and rewinding."""
 
 import pytest
 from hypothesis import given
@@ -26,37 +26,37 @@ def test_many_cursor_round_trip(cursor):
 
 
 @pytest.mark.parametrize(
-    "written",
+    "text",
     [
         "", "1", "1.2", "1.2.3.4", "\u0661.2.",
         "1.2.3-", "1.2.-3", "1.-2.", "-1.2.", "1.2.x", "a.b.c", " 1.2.", "1.2.\n", "1.+2.",
         f"{MOST_SEQ + 1}.0.", f"0.{MOST_STEP + 1}.", f"0.0.{MOST_NAME + 1}", "9" * 20 + ".0.",
     ],
 )  # fmt: skip
-def test_invalid_job_cursors(written):
-    assert JobCursor.parse(written) is None
+def test_invalid_job_cursor_is_none(text):
+    assert JobCursor.parse(text) is None
 
 
-@pytest.mark.parametrize("written", ["", "1", "1.", ".1", "1.2.3", "-1.0", "1.-1", "x.y", f"{MOST_SEQ + 1}.0", "1.0\n"])
-def test_invalid_many_cursors(written):
-    assert ManyCursor.parse(written) is None
+@pytest.mark.parametrize("text", ["", "1", "1.", ".1", "1.2.3", "-1.0", "1.-1", "x.y", f"{MOST_SEQ + 1}.0", "1.0\n"])
+def test_invalid_many_cursor_is_none(text):
+    assert ManyCursor.parse(text) is None
 
 
-def test_initial_cursors():
+def test_text_of_cursors():
     assert str(JobCursor()) == "0.-1."
     assert str(JobCursor(3, 10, frozenset({7, 2}))) == "3.10.2-7"
     assert str(ManyCursor(812)) == "812.0"
 
 
 @pytest.mark.parametrize(
-    ("before", "back", "after"),
+    ("before", "step", "after"),
     [
-        (JobCursor(1, 10, frozenset({1})), 11, JobCursor(1, 10, frozenset({1}))),  # nothing sent is void
-        (JobCursor(1, 10, frozenset({1})), 10, JobCursor(1, 10)),  # of the step itself all comes again
+        (JobCursor(1, 10, frozenset({1})), 11, JobCursor(1, 10, frozenset({1}))),  # no sent point is invalid
+        (JobCursor(1, 10, frozenset({1})), 10, JobCursor(1, 10)),  # all points of the step are sent again
         (JobCursor(1, 10, frozenset({1})), 4, JobCursor(1, 4)),
         (JobCursor(1, 10, frozenset({1})), 0, JobCursor(1, 0)),
         (JobCursor(), 0, JobCursor()),
     ],
 )
-def test_rewound_cursors(before, back, after):
-    assert before.rewound(back) == after
+def test_rewinds_cursor(before, step, after):
+    assert before.rewound(step) == after

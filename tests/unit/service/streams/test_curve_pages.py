@@ -1,4 +1,4 @@
-"""Whatever a run does, and wherever its listener is cut off: that one has the stored curves in the end."""
+"""A client whose connection breaks at any point has the stored curves in the end, whatever a run does meanwhile."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Points = dict[int, dict[int, float]]
 
 def curves(points: Points) -> dict[int, Curve]:
     return {
-        name: Curve(np.array(sorted(of)), np.array([of[step] for step in sorted(of)]), np.zeros(len(of)))
-        for name, of in points.items()
-        if of
+        name: Curve(np.array(sorted(values)), np.array([values[s] for s in sorted(values)]), np.zeros(len(values)))
+        for name, values in points.items()
+        if values
     }
 
 
 @dataclass
 class Run:
-    """What is stored of a job: `metrics.append`, `metrics.trim` and `attempts.begin`, in memory.
+    """The stored curves of a job, in memory: `write.append`, `write.trim` and the start of an attempt.
 
-    Each value is another one, so that a point that was measured anew is told from the void one.
+    All values differ, so that a point that was measured again is distinct from the discarded one.
     """
 
     stored: Points = field(default_factory=lambda: {name: {} for name in NAMES})
@@ -41,45 +41,48 @@ class Run:
     _measured: float = 0.0
 
     def measure(self, ahead: int, names: set[int]) -> None:
-        """Points of the step `ahead` of the last one, 0 being the same: of metrics that it does not have yet."""
+        """Add points at the step `ahead` of the last one (0: the same step), of metrics without a point there."""
         self.step += ahead
         for name in names:
             if self.step not in self.stored[name]:
                 self._measured += 1
                 self.stored[name][self.step] = self._measured
 
-    def go_on_after(self, step: int, told: set[int]) -> None:
-        """A new attempt from a checkpoint; `told`: the metrics that had been measured at its step."""
+    def resume(self, step: int, measured: set[int]) -> None:
+        """Start a new attempt from a checkpoint; `measured`: the metrics that have a point at its step."""
         step = min(step, self.step)
-        for name, of in self.stored.items():
-            self.stored[name] = {s: v for s, v in of.items() if s < step or (s == step and step and name in told)}
+        for name, values in self.stored.items():
+            self.stored[name] = {
+                s: value for s, value in values.items() if s < step or (s == step and step and name in measured)
+            }
         self.rewinds.append(step)
         self.step = step
 
 
 @dataclass
-class Page:
-    """A client that keeps the points it receives, and the id of the last event."""
+class Client:
+    """A client that stores the points it receives and the id of the last event."""
 
     cursor: JobCursor = field(default_factory=JobCursor)
     points: Points = field(default_factory=lambda: {name: {} for name in NAMES})
 
-    def hear(self, run: Run, most: int, leaves_after: int | None) -> None:
-        """Receive a delta; the connection may break after a number of its events."""
-        for told in islice(self._told(run, most), leaves_after):
-            self.cursor = told
+    def receive(self, run: Run, most: int, break_after: int | None) -> None:
+        """Receive the events since the cursor, or the first `break_after` of them before the connection breaks."""
+        for cursor in islice(self._events(run, most), break_after):
+            self.cursor = cursor
 
-    def _told(self, run: Run, most: int) -> Iterator[JobCursor]:
+    def _events(self, run: Run, most: int) -> Iterator[JobCursor]:
         cursor = self.cursor
         for seq, step in enumerate(run.rewinds, 1):
             if seq > cursor.seq:
-                self.points = {name: {s: v for s, v in of.items() if s < step} for name, of in self.points.items()}
+                for name, values in self.points.items():
+                    self.points[name] = {s: value for s, value in values.items() if s < step}
                 cursor = JobCursor(seq, cursor.step, cursor.names).rewound(step)
                 yield cursor
         for part, after in parts(beyond(curves(run.stored), cursor), cursor, most):
             for name, curve in part.items():
                 for step, value in zip(curve.steps.tolist(), curve.values.tolist(), strict=True):
-                    assert step not in self.points[name], "told twice"
+                    assert step not in self.points[name], "the point was sent twice"
                     self.points[name][step] = value
             yield after
 
@@ -87,45 +90,45 @@ class Page:
 names = st.sets(st.sampled_from(NAMES))
 actions = st.one_of(
     st.tuples(st.just("measure"), st.integers(0, 3), names),
-    st.tuples(st.just("go on"), st.integers(0, 12), names),
-    st.tuples(st.just("hear"), st.integers(1, 4), st.none() | st.integers(0, 3)),
+    st.tuples(st.just("resume"), st.integers(0, 12), names),
+    st.tuples(st.just("receive"), st.integers(1, 4), st.none() | st.integers(0, 3)),
 )
 
 
 @given(st.lists(actions, max_size=40))
-def test_every_client_ends_with_the_stored_curves(taken):
-    run, page = Run(), Page()
-    for kind, number, rest in taken:
+def test_client_ends_with_stored_curves(sequence):
+    run, client = Run(), Client()
+    for kind, number, argument in sequence:
         if kind == "measure":
-            run.measure(number, rest)
-        elif kind == "go on":
-            run.go_on_after(number, rest)
+            run.measure(number, argument)
+        elif kind == "resume":
+            run.resume(number, argument)
         else:
-            page.hear(run, number, rest)
-    page.hear(run, 3, None)
-    assert page.points == run.stored
+            client.receive(run, number, argument)
+    client.receive(run, 3, None)
+    assert client.points == run.stored
 
 
-def test_metrics_of_a_step_that_arrive_in_two_flushes():
-    run, page = Run(), Page()
+def test_receives_metrics_of_a_step_from_two_flushes():
+    run, client = Run(), Client()
     run.measure(10, {1})
-    page.hear(run, 100, None)
-    assert page.cursor == JobCursor(0, 10, frozenset({1}))
+    client.receive(run, 100, None)
+    assert client.cursor == JobCursor(0, 10, frozenset({1}))
     run.measure(0, {2, 3})
-    page.hear(run, 100, None)
-    assert page.cursor == JobCursor(0, 10, frozenset({1, 2, 3}))
-    assert page.points == run.stored
+    client.receive(run, 100, None)
+    assert client.cursor == JobCursor(0, 10, frozenset({1, 2, 3}))
+    assert client.points == run.stored
 
 
 @pytest.mark.parametrize("most", [1, 2, 7, 100])
-def test_pages_have_about_the_requested_size_and_end_at_a_step(most):
+def test_pages_have_about_requested_size_and_end_at_a_step(most):
     points = {name: dict.fromkeys(range(0, 50, name), 1.0) for name in NAMES}
-    found = list(parts(curves(points), JobCursor(), most))
-    for part, _ in found[:-1]:
+    pages = list(parts(curves(points), JobCursor(), most))
+    for part, _ in pages[:-1]:
         assert 0 < sum(len(curve.steps) for curve in part.values()) < most + len(NAMES)
-    ends = [cursor.step for _, cursor in found]
+    ends = [cursor.step for _, cursor in pages]
     assert ends == sorted(set(ends))
-    assert found[-1][1] == JobCursor(0, 49, frozenset({1}))
+    assert pages[-1][1] == JobCursor(0, 49, frozenset({1}))
 
 
 def test_no_points_give_no_page():

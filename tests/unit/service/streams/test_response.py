@@ -1,4 +1,4 @@
-"""Frames go out in pieces, however long or short they are."""
+"""Frames of any length are sent in pieces of a fixed size."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,10 +9,10 @@ from service.streams.response import PIECE_BYTES, pieces
 @given(st.lists(st.integers(0, 3 * PIECE_BYTES), max_size=6), st.integers(0, 255))
 def test_pieces_have_equal_size_and_add_up_to_the_frames(lengths, byte):
     frames = [bytes([(byte + number) % 256]) * length for number, length in enumerate(lengths)]
-    found = list(pieces(frames))
-    assert b"".join(found) == b"".join(frames)
-    assert all(len(piece) == PIECE_BYTES for piece in found[:-1])
-    assert all(0 < len(piece) <= PIECE_BYTES for piece in found)
+    sent = list(pieces(frames))
+    assert b"".join(sent) == b"".join(frames)
+    assert all(len(piece) == PIECE_BYTES for piece in sent[:-1])
+    assert all(0 < len(piece) <= PIECE_BYTES for piece in sent)
 
 
 def test_short_frames_are_sent_together():

@@ -1,4 +1,4 @@
-"""Small runs of every optimizer, kind of model and schedule in the catalog, and the data that they train on."""
+"""Small runs of every optimizer, kind of model and schedule in the catalog, and their data sets."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SCHEDULES: dict[str, Any] = {
 
 
 def write_data(folder: Path) -> None:
-    """Forty times one image, so that crops and flips are all that differs in training; sixty texts of eight words."""
+    """Write 40 copies of one image, so that only crops and flips differ, and 60 texts of 8 words per part."""
     draw = np.random.default_rng(0)
     (folder / "cifar10").mkdir()
     image = draw.integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""The controls: their mathematics against a few lines of torch, and how they act on a base optimizer."""
+"""The controls: their formulas against a few lines of torch, and their effect on a base optimizer."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def drawing(seed: int) -> controls.Draw:
 
 
 def no_draw(shape: torch.Size) -> Tensor:
-    raise AssertionError("nothing is random here")
+    raise AssertionError("this control draws no random numbers")
 
 
-def test_the_catalog_and_the_module_name_the_same() -> None:
+def test_catalog_and_module_have_same_controls() -> None:
     assert set(CONTROLS) == set(controls.CONTROLS)
     assert set(CONTROLS) - set(STRENGTHS) == {"centralization"}
 
 
 class TestMathematics:
-    def test_noise_is_as_long_as_the_collisions_change_and_has_no_direction(self) -> None:
+    def test_noise_has_norm_of_collision_and_random_direction(self) -> None:
         torch.manual_seed(0)
         w, g = torch.randn(2, 32, 16)
         unit_w, unit_g = (t / t.norm(dim=1, keepdim=True) for t in (w, g))
@@ -47,14 +47,14 @@ class TestMathematics:
         assert abs(torch.cosine_similarity(added.flatten(), change.flatten(), dim=0)) < 0.2
         torch.testing.assert_close(added / added.norm(), (normal := drawing(1)(w.shape)) / normal.norm())
 
-    def test_orthogonality_has_the_gradient_of_its_penalty(self) -> None:
+    def test_orthogonality_is_gradient_of_its_penalty(self) -> None:
         torch.manual_seed(0)
         w = torch.randn(7, 5, dtype=torch.float64, requires_grad=True)
         unit = w / w.norm(dim=1, keepdim=True)
-        (0.3 * ((unit @ unit.T) ** 2).sum()).backward()  # the diagonal is 1 whatever w is
+        (0.3 * ((unit @ unit.T) ** 2).sum()).backward()  # the diagonal is always 1
         torch.testing.assert_close(controls.orthogonality(w.detach(), torch.zeros(7, 5), 0.3, no_draw), w.grad)
 
-    def test_orthogonal_rows_are_left_alone_and_zero_rows_as_well(self) -> None:
+    def test_orthogonality_is_zero_for_orthogonal_and_zero_rows(self) -> None:
         w = torch.diag(torch.tensor([1.0, 2.0, 3.0, 0.0]))
         assert not controls.orthogonality(w, w, 1.0, no_draw).any()
 
@@ -92,19 +92,19 @@ def equal(first: list[Tensor], second: list[Tensor]) -> bool:
 
 @pytest.mark.parametrize("base", BASES)
 class TestBase:
-    def test_takes_its_own_parameters(self, base: str) -> None:
+    def test_receives_its_parameters(self, base: str) -> None:
         optimizer = control_on(model_with_gradients(), base=base, lr=0.3, weight_decay=0.2)
         assert type(optimizer) is BASES[base]
         assert {(g["lr"], g["weight_decay"]) for g in optimizer.param_groups} == {(0.3, 0.2)}
 
     @pytest.mark.parametrize("control", STRENGTHS)
-    def test_a_control_without_strength_is_the_base_alone(self, base: str, control: str) -> None:
+    def test_control_of_strength_zero_equals_base(self, base: str, control: str) -> None:
         controlled, alone = model_with_gradients(), model_with_gradients()
         control_on(controlled, base=base, control=control, strength=0.0).step()
         optimizers.build(OPTIMIZERS[base](), alone, 0, None).step()
         assert equal(weights(controlled), weights(alone))
 
-    def test_moves_by_the_changed_gradients(self, base: str) -> None:
+    def test_steps_along_changed_gradients(self, base: str) -> None:
         controlled, by_hand = model_with_gradients(), model_with_gradients()
         control_on(controlled, base=base, control="centralization").step()
         for p in by_hand.parameters():
@@ -117,7 +117,7 @@ class TestBase:
 
 @pytest.mark.parametrize("control", CONTROLS)
 @pytest.mark.parametrize("name", ["cnn", "textcnn", "lstm", "transformer"])
-def test_the_layers_that_would_collide_are_changed_and_no_others(name: str, control: str) -> None:
+def test_changes_exactly_the_layers_that_collide(name: str, control: str) -> None:
     model = model_with_gradients(name)
     collide = {p for g in param_groups(model) if g.get("collision") != "none" for _, p in g["params"]}
     before = {p: p.grad.clone() for p in model.parameters()}
@@ -126,7 +126,7 @@ def test_the_layers_that_would_collide_are_changed_and_no_others(name: str, cont
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_gates_are_layers_of_their_own() -> None:
+def test_treats_gates_as_separate_layers() -> None:
     model = model_with_gradients("lstm")
     p = dict(model.named_parameters())["lstm.weight_hh_l0"]
     gradient = p.grad.clone()
@@ -135,7 +135,7 @@ def test_gates_are_layers_of_their_own() -> None:
     torch.testing.assert_close(p.grad - gradient, torch.cat(expected))
 
 
-def test_a_model_without_some_gradients() -> None:
+def test_ignores_parameters_without_gradient() -> None:
     model = model_with_gradients()
     first, *_ = model.parameters()
     first.grad = None
@@ -145,7 +145,7 @@ def test_a_model_without_some_gradients() -> None:
 
 class TestNoise:
     def gradients(self, seed: int = 0, steps: int = 1) -> list[Tensor]:
-        """What is added to the gradients of the matrices in the last of some steps at learning rate ~0."""
+        """The noise that the last step, at a learning rate near 0, adds to the gradients of the matrices."""
         model = model_with_gradients()
         optimizer = control_on(model, seed=seed, lr=1e-30)
         for _ in range(steps):
@@ -156,39 +156,39 @@ class TestNoise:
                 p.grad = g
         return added
 
-    def test_is_reproducible_and_another_seeds_is_other(self) -> None:
+    def test_depends_on_seed_only(self) -> None:
         assert equal(self.gradients(), self.gradients())
         for ours, others in zip(self.gradients(seed=3), self.gradients(seed=4), strict=True):
             assert abs(torch.cosine_similarity(ours.flatten(), others.flatten(), dim=0)) < 0.1
 
-    def test_is_other_in_every_step_and_layer(self) -> None:
+    def test_differs_between_steps_and_layers(self) -> None:
         first, second = self.gradients(steps=1), self.gradients(steps=2)
         for ours, others in [*zip(first, second, strict=True), (first[0], first[1][: len(first[0]), :64])]:
             assert abs(torch.cosine_similarity(ours.flatten(), others.flatten(), dim=0)) < 0.1
 
-    def test_is_standard_normal_up_to_its_length(self) -> None:
+    def test_is_normally_distributed(self) -> None:
         (_, added, _) = self.gradients()  # (256, 256)
         normal = (added / added.square().mean().sqrt()).flatten()
         assert abs(float(normal.mean())) < 0.02
         assert float(normal.pow(4).mean()) == pytest.approx(3, abs=0.15)
 
-    def test_goes_on_where_a_saved_optimizer_was(self) -> None:
+    def test_continues_from_state_dict(self) -> None:
         model = model_with_gradients()
         optimizer = control_on(model, seed=5)
         optimizer.step()
-        saved, at = deepcopy((optimizer.state_dict(), model.state_dict()))
+        optimizer_state, model_state = deepcopy((optimizer.state_dict(), model.state_dict()))
         gradients = [p.grad.clone() for p in model.parameters()]
         optimizer.step()
         resumed = model_with_gradients()
-        resumed.load_state_dict(at)
+        resumed.load_state_dict(model_state)
         for p, gradient in zip(resumed.parameters(), gradients, strict=True):
             p.grad = gradient
         other = control_on(resumed, seed=5)
-        other.load_state_dict(saved)
+        other.load_state_dict(optimizer_state)
         other.step()
         assert equal(weights(model), weights(resumed))
 
-    def test_a_step_that_the_scaler_skips_is_none(self) -> None:
+    def test_does_not_count_steps_skipped_by_scaler(self) -> None:
         model = model_with_gradients()
         optimizer, scaler = control_on(model), torch.amp.GradScaler("cpu")
         scaler.scale(torch.ones(()))
@@ -202,20 +202,20 @@ class TestNoise:
 
 @pytest.mark.parametrize("schedule", ["cosine", {"name": "step", "params": {"milestones": [0.5]}}])
 @pytest.mark.parametrize("control", CONTROLS)
-def test_a_run_follows_its_schedule_and_repeats(spec: Callable[..., TrainSpec], control: str, schedule: Any) -> None:
-    def trained(**parts: Any) -> tuple[list[Tensor], list[float]]:
+def test_run_follows_schedule_and_is_reproducible(spec: Callable[..., TrainSpec], control: str, schedule: Any) -> None:
+    def train(**fields: Any) -> tuple[list[Tensor], list[float]]:
         rates: list[float] = []
         optimizer = {"name": "control", "params": {"control": control, "base": "sgd"}}
         run = Run(
-            spec(optimizer=optimizer, schedule=schedule, budget={"steps": 4}, log_every_steps=1, **parts),
+            spec(optimizer=optimizer, schedule=schedule, budget={"steps": 4}, log_every_steps=1, **fields),
             lambda step, metrics: rates.extend([metrics["lr"]] if "lr" in metrics else []),
             Path("nowhere"),
         )
         run.execute(lambda: None)
         return weights(run.model), rates
 
-    once, again, other = trained(), trained(), trained(seed=1)
-    assert equal(once[0], again[0])
-    assert not equal(once[0], other[0])
-    assert once[1][0] == 0.1
-    assert once[1][-1] < 0.05
+    (first, rates), (second, _), (other, _) = train(), train(), train(seed=1)
+    assert equal(first, second)
+    assert not equal(first, other)
+    assert rates[0] == 0.1
+    assert rates[-1] < 0.05

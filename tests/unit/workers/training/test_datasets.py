@@ -1,3 +1,5 @@
+"""Data sets as the engine reads them: splits, image folders, augmentation and vocabularies."""
+
 from __future__ import annotations
 
 import multiprocessing
@@ -5,6 +7,7 @@ import os
 import pickle
 import shutil
 import signal
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +37,12 @@ def records(batches: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def rows(part: tuple[torch.Tensor, torch.Tensor]) -> set[bytes]:
-    """The records of the digits, of which no two are equal."""
+    """The records as a set of bytes; no two digits are equal."""
     return {image.numpy().tobytes() for image in part[0]}
 
 
 @pytest.mark.parametrize("name", [name for name in BUILDERS if name not in ("digits", "imagenet")])
-def test_every_layout_has_a_reader(name: str) -> None:
+def test_each_layout_has_a_reader(name: str) -> None:
     builder = BUILDERS[name]
     assert isinstance(builder, ImageSet | TextSet)
     assert builder.readers.keys() == {layout.form for layout in LAYOUTS[name]}
@@ -54,11 +57,11 @@ class TestDigits:
         for _, labels in parts:
             shares = labels.bincount(minlength=10) / len(labels)
             assert (shares - 0.1).abs().max() < 0.01
-        every = torch.cat([images for images, _ in parts]).flatten(1)
-        assert len(every.unique(dim=0)) == 1797  # no image of the set occurs twice
-        assert every.max() == 1
+        images = torch.cat([images for images, _ in parts]).flatten(1)
+        assert len(images.unique(dim=0)) == 1797  # no two images of the set are equal
+        assert images.max() == 1
 
-    def test_split_seed_decides_the_split(self, tmp_path: Path) -> None:
+    def test_split_depends_on_split_seed(self, tmp_path: Path) -> None:
         tests = []
         for seed in (0, 0, 2**40):
             task, _ = load(request(Digits(params=DigitsParams(split_seed=seed)), tmp_path))
@@ -66,26 +69,26 @@ class TestDigits:
         assert torch.equal(tests[0], tests[1])
         assert not torch.equal(tests[0], tests[2])
 
-    def test_no_seed_of_a_fixed_test_trains_or_validates_on_a_test_record(self, tmp_path: Path) -> None:
+    def test_fixed_test_set_is_disjoint_from_every_training_and_validation_set(self, tmp_path: Path) -> None:
         seeds = (0, 1, 2**40)
         parts = [self.parts(tmp_path, split="fixed_test", split_seed=seed) for seed in seeds]
         tests = [test for _, _, test in parts]
         assert all(torch.equal(images, tests[0][0]) for images, _ in tests)
-        tested = rows(tests[0])
-        assert len(tested) == 797
+        test_rows = rows(tests[0])
+        assert len(test_rows) == 797
         for train, validation, _ in parts:
             assert (len(rows(train)), len(rows(validation))) == (800, 200)
             assert not rows(train) & rows(validation)
-            assert not (rows(train) | rows(validation)) & tested
+            assert not (rows(train) | rows(validation)) & test_rows
             for _, labels in (train, validation):
-                every = parts[0][0][1].bincount(), parts[0][1][1].bincount()
-                shares = (every[0] + every[1]) / 1000  # of what is not tested
+                counts = parts[0][0][1].bincount() + parts[0][1][1].bincount()
+                shares = counts / 1000  # of the classes among the records outside the test set
                 assert (labels.bincount(minlength=10) - shares * len(labels)).abs().max() < 1
-        for one, other in ((0, 1), (0, 2), (1, 2)):
-            assert rows(parts[one][0]) != rows(parts[other][0])
-            assert rows(parts[one][1]) != rows(parts[other][1])
+        for (train, validation, _), (other_train, other_validation, _) in combinations(parts, 2):
+            assert rows(train) != rows(other_train)
+            assert rows(validation) != rows(other_validation)
 
-    def test_a_fixed_test_is_that_of_the_seeded_split_0(self, tmp_path: Path) -> None:
+    def test_fixed_test_set_is_that_of_seeded_split_0(self, tmp_path: Path) -> None:
         fixed, seeded = (self.parts(tmp_path, split=split) for split in ("fixed_test", "seeded"))
         assert [rows(part) for part in fixed] == [rows(part) for part in seeded]
         assert rows(fixed[2]) != rows(self.parts(tmp_path, split="seeded", split_seed=1)[2])
@@ -95,14 +98,14 @@ class TestDigits:
         task, _ = load(request(Digits(params=DigitsParams(**params)), data_dir))
         return [records(b) for b in (task.train_batches(), task.validation_batches(), task.test_batches())]
 
-    def test_limit(self, tmp_path: Path) -> None:
+    def test_limit_reduces_training_records(self, tmp_path: Path) -> None:
         task, _ = load(request(Digits(params=DigitsParams(limit=20)), tmp_path))
         assert task.records == 20
         assert len(records(task.validation_batches())[1]) == 200
 
 
-def put_arrays(data_dir: Path, images: int = 40) -> None:
-    """CIFAR-10 without a test part."""
+def write_cifar10(data_dir: Path, images: int = 40) -> None:
+    """Write CIFAR-10 without its test set."""
     draw = np.random.default_rng(0)
     (data_dir / "cifar10").mkdir(parents=True)
     np.savez(
@@ -113,8 +116,8 @@ def put_arrays(data_dir: Path, images: int = 40) -> None:
 
 
 class TestTestSet:
-    def test_is_not_even_loaded(self, tmp_path: Path) -> None:
-        put_arrays(tmp_path)
+    def test_is_not_loaded_if_not_evaluated(self, tmp_path: Path) -> None:
+        write_cifar10(tmp_path)
         task, _ = load(request(Cifar10(), tmp_path, with_test=False))
         assert task.records == 36
         with pytest.raises(KeyError, match="x_test"):
@@ -122,7 +125,7 @@ class TestTestSet:
 
 
 class TestPickles:
-    def test_code_is_refused(self, tmp_path: Path) -> None:
+    def test_rejects_code(self, tmp_path: Path) -> None:
         (tmp_path / "train").write_bytes(pickle.dumps({"data": Path("x"), "fine_labels": []}))
         with pytest.raises(pickle.UnpicklingError, match="only numpy arrays"):
             cifar_pickles("fine_labels")([tmp_path / "train"], "train")
@@ -130,7 +133,7 @@ class TestPickles:
 
 class TestImageFolders:
     @pytest.fixture
-    def pictures(self, tmp_path: Path) -> Path:
+    def image_dir(self, tmp_path: Path) -> Path:
         for part in ("train", "val"):
             for grey, label in ((50, "cat"), (200, "dog")):
                 folder = tmp_path / "imagenet" / part / label
@@ -139,8 +142,8 @@ class TestImageFolders:
                     Image.new("RGB", (50, 40), (grey, grey, grey)).save(folder / f"{number}.png")
         return tmp_path
 
-    @pytest.mark.usefixtures("pictures")
-    def test_classes_and_sizes(self, tmp_path: Path) -> None:
+    @pytest.mark.usefixtures("image_dir")
+    def test_reads_classes_and_sizes(self, tmp_path: Path) -> None:
         choice = ImageNet(params=FolderParams(image_size=32))
         task, inputs = load(request(choice, tmp_path, batch_size=4))
         assert (inputs.shape, inputs.classes, task.records) == ((3, 32, 32), 2, 11)
@@ -152,32 +155,33 @@ class TestImageFolders:
         assert len(records(task.test_batches())[1]) == 12
 
     @pytest.mark.parametrize("part", ["train", "val"])
-    def test_a_part_that_is_empty_is_absent(self, pictures: Path, part: str) -> None:
-        """As below a disk that is not mounted."""
-        shutil.rmtree(pictures / "imagenet" / part)
-        (pictures / "imagenet" / part).mkdir()
+    def test_empty_part_raises_absent_data(self, image_dir: Path, part: str) -> None:
+        """An unmounted disk leaves an empty folder."""
+        shutil.rmtree(image_dir / "imagenet" / part)
+        (image_dir / "imagenet" / part).mkdir()
         choice = ImageNet(params=FolderParams(image_size=32))
         with pytest.raises(AbsentData, match="no class folders with images"):
-            load(request(choice, pictures, batch_size=4))
+            load(request(choice, image_dir, batch_size=4))
 
-    def test_a_picture_that_has_gone_is_the_machine_s_trouble(self, pictures: Path) -> None:
-        """It is met in a process of the loader, from which only a type and a message come back."""
-        source = FolderSource(image_folder(pictures / "imagenet" / "train", 32), None, CPU)
-        (pictures / "imagenet" / "train" / "dog" / "3.png").unlink()
-        with pytest.raises(DataReadError, match=r"dog/3\.png") as met:
+    def test_missing_image_is_infrastructure_error(self, image_dir: Path) -> None:
+        """The error occurs in a loader process, which passes on only its type and message."""
+        source = FolderSource(image_folder(image_dir / "imagenet" / "train", 32), None, CPU)
+        (image_dir / "imagenet" / "train" / "dog" / "3.png").unlink()
+        with pytest.raises(DataReadError, match=r"dog/3\.png") as error:
             records(source.batches(4))
-        assert is_infrastructure_error(met.value)
+        assert is_infrastructure_error(error.value)
 
-    def test_a_picture_that_is_none_is_the_job_s(self, pictures: Path) -> None:
-        source = FolderSource(image_folder(pictures / "imagenet" / "train", 32), None, CPU)
-        (pictures / "imagenet" / "train" / "dog" / "3.png").write_text("no picture")
-        with pytest.raises(OSError, match="cannot identify image file") as met:
+    def test_invalid_image_is_error_of_job(self, image_dir: Path) -> None:
+        source = FolderSource(image_folder(image_dir / "imagenet" / "train", 32), None, CPU)
+        (image_dir / "imagenet" / "train" / "dog" / "3.png").write_text("not an image")
+        with pytest.raises(OSError, match="cannot identify image file") as error:
             records(source.batches(4))
-        assert not is_infrastructure_error(met.value)
+        assert not is_infrastructure_error(error.value)
 
-    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # torch cleans up what is gone
-    def test_a_loader_that_is_killed_is_the_machine_s_trouble(self, pictures: Path) -> None:
-        batches = iter(FolderSource(image_folder(pictures / "imagenet" / "train", 32), None, CPU).batches(1))
+    # Torch's clean-up of the killed process raises.
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    def test_killed_loader_is_infrastructure_error(self, image_dir: Path) -> None:
+        batches = iter(FolderSource(image_folder(image_dir / "imagenet" / "train", 32), None, CPU).batches(1))
         next(batches)
         for child in multiprocessing.active_children():
             os.kill(child.pid or 0, signal.SIGKILL)
@@ -187,7 +191,7 @@ class TestImageFolders:
 
 
 class TestImages:
-    def test_normalizer(self) -> None:
+    def test_normalizer_scales_channels(self) -> None:
         pixels = torch.tensor([0, 255], dtype=torch.uint8).view(1, 2, 1, 1)
         out = normalizer((0.5, 0.25), (0.5, 0.125), CPU)(pixels)
         torch.testing.assert_close(out.flatten(), torch.tensor([-1.0, 6.0]))
@@ -197,12 +201,12 @@ class TestImages:
         padded = torch.nn.functional.pad(image, [4] * 4)[0, 0]
         crops = [padded[top : top + 6, left : left + 6] for top in range(9) for left in range(9)]
         possible = {tuple(c.flatten().tolist()) for crop in crops for c in (crop, crop.flip(1))}
-        many = augmented(lambda images: images, torch.Generator().manual_seed(1))(image.expand(500, 1, 6, 6))
-        seen = {tuple(out.flatten().tolist()) for out in many}
-        assert seen <= possible
-        assert len(seen) > 100
+        augment = augmented(lambda images: images, torch.Generator().manual_seed(1))
+        distinct = {tuple(out.flatten().tolist()) for out in augment(image.expand(500, 1, 6, 6))}
+        assert distinct <= possible
+        assert len(distinct) > 100
 
-    def test_augmentation_follows_its_seed(self) -> None:
+    def test_augmentation_depends_on_seed_only(self) -> None:
         images = torch.rand(8, 3, 32, 32)
         first, second, other = (
             augmented(lambda x: x, torch.Generator().manual_seed(seed))(images) for seed in (1, 1, 2)
@@ -212,10 +216,10 @@ class TestImages:
 
 
 class TestWords:
-    def test_ids(self) -> None:
+    def test_assigns_ids_to_frequent_words(self) -> None:
         words = Words(vocabulary_size=3, max_length=4)
         ids = words.learn(["The cat<br /><br />sat", "the CAT, the dog: a 1 cat", ""])
-        assert words.ids == 5  # cat, the and one of those that occur once
+        assert words.ids == 5  # padding, unknown, `cat`, `the` and one of the words that occur once
         assert ids.shape == (3, 4)
         cat, the = ids[1, 1].item(), ids[1, 0].item()
         assert ids[0, :2].tolist() == [the, cat]
@@ -223,7 +227,7 @@ class TestWords:
         assert ids[2].tolist() == [PADDING] * 4
         assert words.read(["cat zebra"]).tolist() == [[cat, UNKNOWN]]
 
-    def test_vocabulary_comes_from_training_texts_alone(self) -> None:
+    def test_vocabulary_comes_from_training_texts_only(self) -> None:
         words = Words(vocabulary_size=100, max_length=8)
         words.learn(["a b"])
         assert words.read(["c"]).tolist() == [[UNKNOWN]]

@@ -1,4 +1,4 @@
-"""The diffs in CONTRIBUTING.md add a model, an optimizer, a schedule and a data set; what they add trains."""
+"""The diffs in CONTRIBUTING.md apply, and the model, optimizer, schedule and data set that they add can be trained."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def kmnist(tmp_path: Path) -> Path:
-    """A data folder with images in MNIST's format, whose first pixels tell the class."""
+    """A data folder with images in MNIST's format, whose first pixels encode the class."""
     draw = np.random.default_rng(0)
     (tmp_path / "kmnist").mkdir()
     for images, labels in LAYOUTS["mnist"][0].parts.values():
@@ -74,7 +74,7 @@ def kmnist(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_the_diffs_add_trains(extended: Path, kmnist: Path) -> None:
+def test_run_with_added_parts_learns(extended: Path, kmnist: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(kmnist), json.dumps(OPTIMIZERS)],
         cwd=extended,
@@ -93,9 +93,9 @@ def test_what_the_diffs_add_trains(extended: Path, kmnist: Path) -> None:
         assert run["losses"][-1] < run["losses"][0]
 
 
-def test_each_diff_has_a_declaration_and_a_builder() -> None:
-    touched = [re.findall(r"^\+\+\+ b/(.*)$", diff, re.MULTILINE) for diff in DIFFS]
-    assert [[path for path in paths if path.startswith("service/specs/catalog/")] for paths in touched] == [
+def test_each_diff_touches_declaration_and_builder() -> None:
+    paths_per_diff = [re.findall(r"^\+\+\+ b/(.*)$", diff, re.MULTILINE) for diff in DIFFS]
+    assert [[path for path in paths if path.startswith("service/specs/catalog/")] for paths in paths_per_diff] == [
         [f"service/specs/catalog/{kind}.py"] for kind in ("models", "optimizers", "schedules", "datasets")
     ]
-    assert [len(paths) for paths in touched] == [2, 2, 2, 4]
+    assert [len(paths) for paths in paths_per_diff] == [2, 2, 2, 4]

@@ -1,3 +1,5 @@
+"""`kotrain data fetch` downloads published files from a local web server."""
+
 from __future__ import annotations
 
 import gzip
@@ -20,12 +22,12 @@ from workers.training.fetch import BY_HAND, SOURCES, File, fetch, main
 
 class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A web server's address and the folder it serves."""
+    """The address of a web server and the folder that it serves."""
     folder = tmp_path / "site"
     folder.mkdir()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=folder)) as server:
@@ -36,7 +38,7 @@ def site(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         thread.join()
 
 
-def put_mnist(site: tuple[str, Path]) -> tuple[File, ...]:
+def publish_mnist(site: tuple[str, Path]) -> tuple[File, ...]:
     address, folder = site
     files = []
     for file in SOURCES["mnist"]:
@@ -46,17 +48,17 @@ def put_mnist(site: tuple[str, Path]) -> tuple[File, ...]:
     return tuple(files)
 
 
-def test_every_data_set_can_be_fetched_or_says_how() -> None:
+def test_each_data_set_has_sources_or_instructions() -> None:
     assert set(SOURCES) | set(BY_HAND) == set(DATASETS)
 
 
-def test_files(site: tuple[str, Path], tmp_path: Path) -> None:
-    fetch("mnist", tmp_path / "data", {"mnist": put_mnist(site)})
+def test_fetches_files(site: tuple[str, Path], tmp_path: Path) -> None:
+    fetch("mnist", tmp_path / "data", {"mnist": publish_mnist(site)})
     assert is_present("mnist", tmp_path / "data")
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["mnist"]
 
 
-def test_archive(site: tuple[str, Path], tmp_path: Path) -> None:
+def test_fetches_archive(site: tuple[str, Path], tmp_path: Path) -> None:
     address, folder = site
     with tarfile.open(folder / "cifar.tar.gz", "w:gz") as archive:
         for name in ("train", "test", "meta"):
@@ -69,10 +71,10 @@ def test_archive(site: tuple[str, Path], tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["cifar-100-python"]
 
 
-def test_wrong_checksum_leaves_nothing(
+def test_wrong_checksum_leaves_no_files(
     site: tuple[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    *good, bad = put_mnist(site)
+    *good, bad = publish_mnist(site)
     sources = {"mnist": (*good, File(bad.url, bad.folder, "0" * 32))}
     assert main(["mnist", "--data-dir", str(tmp_path / "data")], sources) == 1
     last = capsys.readouterr().err.splitlines()[-1]
@@ -80,9 +82,9 @@ def test_wrong_checksum_leaves_nothing(
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_no_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_connection_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        unused.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
         address = f"http://127.0.0.1:{unused.getsockname()[1]}/file.gz"
         sources = {"mnist": (File(address, "mnist", None),)}
         assert main(["mnist", "--data-dir", str(tmp_path / "data")], sources) == 1
@@ -91,8 +93,10 @@ def test_no_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("imagenet", "by hand"), ("digits", "scikit-learn"), ("what", "unknown data set")]
+    ("name", "message"), [("imagenet", "by hand"), ("digits", "scikit-learn"), ("absent", "unknown data set")]
 )
-def test_what_cannot_be_fetched(name: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explains_data_set_without_download(
+    name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([name, "--data-dir", str(tmp_path)]) == 1
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -1,3 +1,5 @@
+"""Memory of a run: bytes of parameters and optimizer state, and the peak."""
+
 from __future__ import annotations
 
 import contextlib
@@ -27,7 +29,7 @@ MIB = 2**20
 CPU = torch.device("cpu")
 
 
-def measured(spec: TrainSpec) -> Memory:
+def train_memory(spec: TrainSpec) -> Memory:
     summary = train(spec, lambda step, metrics: None, lambda: None, data_dir=Path("nowhere"))
     assert summary.memory is not None
     return summary.memory
@@ -43,22 +45,22 @@ def ko(**params: Any) -> dict[str, Any]:
         ({"name": "sgd", "params": {"momentum": 0}}, 0),
         ("sgd", WEIGHTS),  # momentum
         ("lion", WEIGHTS),  # momentum
-        ("adam", 2 * WEIGHTS + TENSORS),  # two moments, and of each tensor its step
+        ("adam", 2 * WEIGHTS + TENSORS),  # two moments, and a step per tensor
         ("adagrad", WEIGHTS + TENSORS),
         ("rmsprop", WEIGHTS + TENSORS),
-        ("nadamw", 2 * WEIGHTS + 2 * TENSORS),  # and its product of momenta
-        ("muon", 64 * 32 + 2 * (320 + BIASES) + 3),  # AdamW has the head and the biases
-        (ko(), 2 * WEIGHTS + TENSORS),  # what its base has: collisions remember nothing
+        ("nadamw", 2 * WEIGHTS + 2 * TENSORS),  # as Adam, and a product of momenta per tensor
+        ("muon", 64 * 32 + 2 * (320 + BIASES) + 3),  # AdamW updates the head and the biases
+        (ko(), 2 * WEIGHTS + TENSORS),  # that of the base: collisions have no state
         (ko(collision="hard"), 2 * WEIGHTS + TENSORS),
         (ko(base="sgd", momentum=0.0), 0),
     ],
 )
-def test_what_a_run_keeps_is_counted_exactly(spec: Callable[..., TrainSpec], optimizer: Any, numbers: int) -> None:
-    found = measured(spec(optimizer=optimizer, budget={"steps": 2}))
-    assert (found.optimizer_state_bytes, found.parameter_bytes) == (4 * numbers, 4 * WEIGHTS)
+def test_counts_state_and_parameters_exactly(spec: Callable[..., TrainSpec], optimizer: Any, numbers: int) -> None:
+    usage = train_memory(spec(optimizer=optimizer, budget={"steps": 2}))
+    assert (usage.optimizer_state_bytes, usage.parameter_bytes) == (4 * numbers, 4 * WEIGHTS)
 
 
-def test_tensors_count_by_their_type() -> None:
+def test_counts_bytes_by_type() -> None:
     tensors = [torch.zeros(3, 5, dtype=torch.float64), torch.zeros(7, dtype=torch.bfloat16), torch.tensor(1)]
     assert memory.of(tensors) == 8 * 15 + 2 * 7 + 8
     assert memory.of([]) == 0
@@ -73,7 +75,7 @@ def test_frozen_parameters_have_no_state() -> None:
     assert memory.of_state(optimizer) == 4 * (2 * 6 + 1)
 
 
-# In a process of its own: this one may free memory of earlier tests meanwhile, which hides as much of the peak.
+# Runs in its own process: this one may free memory of earlier tests meanwhile, which would hide part of the peak.
 PROGRAM = """
 import json, sys
 from pathlib import Path
@@ -85,56 +87,56 @@ from workers.training.loop import train
 device, *specs = sys.argv[1:]
 peak = memory.Peak(torch.device(device))
 torch.ones(100 * 2**20 // 4, device=device)
-gone = peak.bytes()
+freed = peak.bytes()
 runs = [
     train(TrainSpec.model_validate_json(spec), lambda step, metrics: None, lambda: None, data_dir=Path("nowhere"))
     for spec in specs
 ]
-print(json.dumps([gone, *(run.memory.model_dump() for run in runs)]))
+print(json.dumps([freed, *(run.memory.model_dump() for run in runs)]))
 """
 
 
 class TestPeak:
     @pytest.mark.parametrize("device", DEVICES)
-    def test_remembers_what_is_gone(self, device: str) -> None:
-        (found,) = run_program(PROGRAM, device)
-        assert 99 * MIB <= found < 200 * MIB  # the kernel counts pages in batches
+    def test_includes_freed_memory(self, device: str) -> None:
+        (peak_bytes,) = run_program(PROGRAM, device)
+        assert 99 * MIB <= peak_bytes < 200 * MIB  # the kernel counts pages in batches
 
-    def test_starts_where_it_is_made(self) -> None:
-        """What is in use, and what was in use before, is no part of it."""
-        kept = mmap.mmap(-1, 100 * MIB)
-        kept.write(bytes(100 * MIB))
+    def test_excludes_memory_in_use_before(self) -> None:
+        """Both memory that is still in use and memory freed before."""
+        allocated = mmap.mmap(-1, 100 * MIB)
+        allocated.write(bytes(100 * MIB))
         peak = memory.Peak(CPU)
-        found = peak.bytes()
-        kept.close()
-        assert found is not None
-        assert 0 <= found < 20 * MIB
+        peak_bytes = peak.bytes()
+        allocated.close()
+        assert peak_bytes is not None
+        assert 0 <= peak_bytes < 20 * MIB
 
-    def test_of_a_run_has_its_weights_gradients_and_state(self, spec: Callable[..., TrainSpec]) -> None:
+    def test_of_run_includes_weights_gradients_and_state(self, spec: Callable[..., TrainSpec]) -> None:
         model = {"name": "mlp", "params": {"hidden": [3000, 3000]}}
         specs = [spec(model=model, budget={"steps": 2}), spec(budget={"steps": 2})]
-        _, *found = run_program(PROGRAM, "cpu", *(one.model_dump_json() for one in specs))
-        large, small = map(Memory.model_validate, found)
+        _, *usages = run_program(PROGRAM, "cpu", *(spec.model_dump_json() for spec in specs))
+        large, small = map(Memory.model_validate, usages)
         assert large.peak_bytes is not None
         assert small.peak_bytes is not None
-        kept = 2 * large.parameter_bytes + large.optimizer_state_bytes  # gradients are as large as the weights
-        assert kept > 140 * MIB
-        assert kept <= large.peak_bytes < 2 * kept
+        tensor_bytes = 2 * large.parameter_bytes + large.optimizer_state_bytes  # gradients are as large as the weights
+        assert tensor_bytes > 140 * MIB
+        assert tensor_bytes <= large.peak_bytes < 2 * tensor_bytes
         assert small.peak_bytes < 20 * MIB
 
-    def test_is_unknown_where_the_kernel_lets_nobody_ask(self) -> None:
+    def test_is_none_if_kernel_files_cannot_be_opened(self) -> None:
         with no_more_files():
-            unasked = memory.Peak(CPU)
-        assert unasked.bytes() is None
-        asked = memory.Peak(CPU)
+            without_start = memory.Peak(CPU)
+        assert without_start.bytes() is None
+        peak = memory.Peak(CPU)
         with no_more_files():
-            assert asked.bytes() is None
-        assert asked.bytes() is not None
+            assert peak.bytes() is None
+        assert peak.bytes() is not None
 
 
 @contextlib.contextmanager
 def no_more_files() -> Iterator[None]:
-    """The kernel opens no file for this process."""
+    """Let this process open no further files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:

@@ -1,3 +1,5 @@
+"""The models: shapes of outputs, padding of texts and initial weights."""
+
 from __future__ import annotations
 
 import pytest
@@ -14,7 +16,7 @@ TEXT = Inputs((15,), 7, 50)
 
 
 def words(*lengths: int) -> Tensor:
-    """Texts of these numbers of words, padded to the longest."""
+    """Texts of these lengths, padded to the longest."""
     ids = torch.randint(
         2, 50, (len(lengths), max(lengths)), generator=torch.Generator().manual_seed(0), dtype=torch.int32
     )
@@ -23,19 +25,19 @@ def words(*lengths: int) -> Tensor:
 
 @pytest.mark.parametrize("shape", IMAGES.values(), ids=IMAGES)
 @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet18"])
-def test_image_models(name: str, shape: tuple[int, ...]) -> None:
+def test_image_model_has_one_output_per_class(name: str, shape: tuple[int, ...]) -> None:
     model = build(MODELS[name](), Inputs(shape, 10), seed=0)
     assert model(torch.rand(2, *shape)).shape == (2, 10)
     assert head(model).out_features == 10
 
 
 @pytest.mark.parametrize("name", ["resnet34", "resnet50"])
-def test_deep_resnets(name: str) -> None:
+def test_deep_resnet_has_one_output_per_class(name: str) -> None:
     model = build(MODELS[name](), Inputs((1, 8, 8), 100), seed=0)
     assert model(torch.rand(2, 1, 8, 8)).shape == (2, 100)
 
 
-def test_resnet_stem() -> None:
+def test_resnet_stem_depends_on_image_size() -> None:
     small, large, grey = (
         build(ResNet18(), Inputs(shape, 10), seed=0) for shape in ((3, 64, 64), (3, 65, 65), (1, 96, 96))
     )
@@ -46,21 +48,21 @@ def test_resnet_stem() -> None:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_text_models(name: str) -> None:
+def test_text_model_has_one_finite_output_per_class(name: str) -> None:
     model = build(MODELS[name](), TEXT, seed=0).eval()
     assert model(words(5, 0, 12, 1)).shape == (4, 7)
     assert model(words(5, 0, 12, 1)).isfinite().all()
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_text_models_do_not_read_padding(name: str) -> None:
+def test_text_model_ignores_padding(name: str) -> None:
     model = build(MODELS[name](), TEXT, seed=0).eval()
     texts = words(6, 1, 12)
     alone = torch.cat([model(text[None, :length]) for text, length in zip(texts, (6, 1, 12), strict=True)])
     torch.testing.assert_close(model(nn.functional.pad(texts, (0, 3))), alone)
 
 
-def test_init_scale() -> None:
+def test_init_scale_multiplies_initial_weights() -> None:
     params = MlpParams(hidden=(16,), init_scale=0.1)
     plain = build(Mlp(params=MlpParams(hidden=(16,))), Inputs((1, 8, 8), 10), seed=2)
     small = build(Mlp(params=params), Inputs((1, 8, 8), 10), seed=2)

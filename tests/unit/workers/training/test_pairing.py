@@ -1,5 +1,5 @@
-"""What makes a comparison of optimizers over shared seeds paired: for one seed every optimizer starts from the same
-weights and meets the same records in the same order, with the same crops and flips and the same dropout, bit for bit.
+"""Paired comparisons over shared seeds: with one seed, every optimizer starts from the same weights and gets the same
+records in the same order, with the same crops, flips and dropout, bit for bit.
 """
 
 from __future__ import annotations
@@ -27,59 +27,59 @@ DROPPED = {"textcnn": 0.5, "lstm": 0.4, "transformer": 0.3}
 
 
 @dataclass
-class Seen:
-    """What a run started from and met in two epochs."""
+class Recording:
+    """The weights, batches and random states of a run of two epochs."""
 
     start: list[Tensor]
     batches: list[Tensor] = field(default_factory=list)
-    """Inputs as the model reads them, a step each."""
+    """Inputs of the model, per step."""
     masks: list[Tensor] = field(default_factory=list)
-    """What each dropout layer did in each step: 1 kept, 0 dropped, -1 where it was given a 0 and nothing shows."""
+    """Per step and dropout layer: 1 for kept, 0 for dropped, -1 for an input of 0, which does not show."""
     states: list[Tensor] = field(default_factory=list)
-    """Torch's global generator after each step: the dropout inside attention draws from it, too."""
+    """State of torch's global generator after each step: dropout inside attention also draws from it."""
     end: list[Tensor] = field(default_factory=list)
 
 
-Watch = Callable[..., Seen]
+Record = Callable[..., Recording]
 
 
 @pytest.fixture(scope="module")
-def watch(data_dir: Path) -> Watch:
-    """Train on a task with an optimizer and tell what it met; each run is made once."""
-    made: dict[tuple[str, str, int], Seen] = {}
+def record(data_dir: Path) -> Record:
+    """Train on a task with an optimizer and return the recording; each run is trained once."""
+    recordings: dict[tuple[str, str, int], Recording] = {}
 
-    def watched(task: str, optimizer: str = REFERENCE, seed: int = SEED) -> Seen:
+    def recorded(task: str, optimizer: str = REFERENCE, seed: int = SEED) -> Recording:
         key = task, optimizer, seed
-        if key not in made:
-            made[key] = trained(TASKS[task] | {"optimizer": OPTIMIZERS[optimizer], "seed": seed}, data_dir)
-        return made[key]
+        if key not in recordings:
+            recordings[key] = train(TASKS[task] | {"optimizer": OPTIMIZERS[optimizer], "seed": seed}, data_dir)
+        return recordings[key]
 
-    return watched
+    return recorded
 
 
-def trained(body: dict[str, Any], data_dir: Path) -> Seen:
-    rest = {"budget": {"epochs": 2}, "device": "cpu", "evaluate_test": False, "eval_every_steps": 2}
-    run = Run(TrainSpec.model_validate({"batch_size": 20} | body | rest), lambda step, metrics: None, data_dir)
-    seen = Seen([tensor.clone() for tensor in run.model.state_dict().values()])
+def train(body: dict[str, Any], data_dir: Path) -> Recording:
+    fixed = {"budget": {"epochs": 2}, "device": "cpu", "evaluate_test": False, "eval_every_steps": 2}
+    run = Run(TrainSpec.model_validate({"batch_size": 20} | body | fixed), lambda step, metrics: None, data_dir)
+    recording = Recording([tensor.clone() for tensor in run.model.state_dict().values()])
 
-    def read(model: nn.Module, args: tuple[Tensor]) -> None:
+    def record_batch(model: nn.Module, args: tuple[Tensor]) -> None:
         if model.training:
-            seen.batches.append(args[0].clone())
+            recording.batches.append(args[0].clone())
 
-    def drop(layer: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
+    def record_mask(layer: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
         if layer.training:
-            seen.masks.append(torch.where(args[0] == 0, -1, (output != 0).int()))
+            recording.masks.append(torch.where(args[0] == 0, -1, (output != 0).int()))
 
-    def after_a_step() -> None:
-        seen.states.append(torch.get_rng_state())
+    def record_state() -> None:
+        recording.states.append(torch.get_rng_state())
 
-    run.model.register_forward_pre_hook(read)
+    run.model.register_forward_pre_hook(record_batch)
     for layer in run.model.modules():
         if isinstance(layer, nn.Dropout):
-            layer.register_forward_hook(drop)
-    run.execute(after_a_step)
-    seen.end = [tensor.clone() for tensor in run.model.state_dict().values()]
-    return seen
+            layer.register_forward_hook(record_mask)
+    run.execute(record_state)
+    recording.end = [tensor.clone() for tensor in run.model.state_dict().values()]
+    return recording
 
 
 def equal(first: list[Tensor], second: list[Tensor]) -> bool:
@@ -87,7 +87,7 @@ def equal(first: list[Tensor], second: list[Tensor]) -> bool:
 
 
 def same_masks(first: list[Tensor], second: list[Tensor]) -> bool:
-    """Whether every layer dropped the same in every step, wherever both runs show what it did."""
+    """Whether each layer dropped the same positions in each step, where both masks show it."""
     if len(first) != len(second) or not first:
         return False
     for a, b in zip(first, second, strict=True):
@@ -98,48 +98,48 @@ def same_masks(first: list[Tensor], second: list[Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("optimizer", OTHERS)
-class TestEveryOptimizer:
-    def test_starts_from_the_same_weights(self, watch: Watch, optimizer: str) -> None:
+class TestEqualSeeds:
+    def test_start_from_equal_weights(self, record: Record, optimizer: str) -> None:
         for task in TASKS:
-            assert equal(watch(task, optimizer).start, watch(task).start), task
+            assert equal(record(task, optimizer).start, record(task).start), task
 
-    def test_and_goes_its_own_way(self, watch: Watch, optimizer: str) -> None:
-        """Or the other tests would compare a run with itself."""
+    def test_end_with_different_weights(self, record: Record, optimizer: str) -> None:
+        """Otherwise the other tests would compare a run with itself."""
         for task in TASKS:
-            assert not equal(watch(task, optimizer).end, watch(task).end), task
+            assert not equal(record(task, optimizer).end, record(task).end), task
 
-    def test_meets_the_same_records_in_the_same_order(self, watch: Watch, optimizer: str) -> None:
+    def test_give_equal_batches_in_equal_order(self, record: Record, optimizer: str) -> None:
         for task in TASKS:
-            assert equal(watch(task, optimizer).batches, watch(task).batches), task
+            assert equal(record(task, optimizer).batches, record(task).batches), task
 
-    def test_has_the_same_dropped(self, watch: Watch, optimizer: str) -> None:
+    def test_drop_equal_positions(self, record: Record, optimizer: str) -> None:
         for task in DROPPED:
-            assert same_masks(watch(task, optimizer).masks, watch(task).masks), task
+            assert same_masks(record(task, optimizer).masks, record(task).masks), task
 
-    def test_draws_nothing_from_the_global_generator(self, watch: Watch, optimizer: str) -> None:
+    def test_leave_equal_states_of_global_generator(self, record: Record, optimizer: str) -> None:
         for task in TASKS:
-            assert equal(watch(task, optimizer).states, watch(task).states), task
+            assert equal(record(task, optimizer).states, record(task).states), task
 
 
-class TestWhatIsCompared:
-    """The tests above look at what they say they look at."""
+class TestRecordings:
+    """The recordings contain the randomness that the tests above compare."""
 
-    def test_two_epochs_are_two_orders_of_the_same_records(self, watch: Watch) -> None:
-        batches = watch("digits").batches
+    def test_epochs_have_same_records_in_different_order(self, record: Record) -> None:
+        batches = record("digits").batches
         assert [len(batch) for batch in batches] == ([64] * 12 + [32]) * 2
         first, second = torch.cat(batches[:13]).flatten(1), torch.cat(batches[13:]).flatten(1)
         assert not torch.equal(first, second)
         assert torch.equal(first.unique(dim=0), second.unique(dim=0))
 
-    def test_crops_are_all_that_differs_between_images(self, watch: Watch) -> None:
+    def test_images_differ_by_crops_and_flips(self, record: Record) -> None:
         """Of 72 draws out of 81 crops and 2 flips, most are different; without augmentation there is one image."""
-        images = torch.cat(watch("crops").batches).flatten(1)
+        images = torch.cat(record("crops").batches).flatten(1)
         assert images.shape == (72, 3 * 32 * 32)
         assert 40 < len(images.unique(dim=0)) < 72
 
     @pytest.mark.parametrize("task", DROPPED)
-    def test_masks_drop_their_share_and_change(self, watch: Watch, task: str) -> None:
-        masks = watch(task).masks
+    def test_masks_drop_their_share_and_change_between_steps(self, record: Record, task: str) -> None:
+        masks = record(task).masks
         layers, steps = len(masks) // 6, 6
         assert layers * steps == len(masks)
         shown = torch.cat([mask[mask >= 0] for mask in masks])
@@ -149,20 +149,20 @@ class TestWhatIsCompared:
 
 class TestAnotherSeed:
     @pytest.mark.parametrize("task", TASKS)
-    def test_starts_from_other_weights(self, watch: Watch, task: str) -> None:
-        for a, b in zip(watch(task).start, watch(task, seed=ANOTHER_SEED).start, strict=True):
-            assert a.unique().numel() == 1 or not torch.equal(a, b)  # but for what starts at 0 or 1
+    def test_starts_from_different_weights(self, record: Record, task: str) -> None:
+        for a, b in zip(record(task).start, record(task, seed=ANOTHER_SEED).start, strict=True):
+            assert a.unique().numel() == 1 or not torch.equal(a, b)  # except parameters that start at 0 or 1
 
     @pytest.mark.parametrize("task", ["digits", "textcnn"])
-    def test_has_another_order(self, watch: Watch, task: str) -> None:
-        for a, b in zip(watch(task).batches, watch(task, seed=ANOTHER_SEED).batches, strict=True):
+    def test_has_different_order(self, record: Record, task: str) -> None:
+        for a, b in zip(record(task).batches, record(task, seed=ANOTHER_SEED).batches, strict=True):
             assert not torch.equal(a, b)
 
-    def test_has_other_crops(self, watch: Watch) -> None:
-        for a, b in zip(watch("crops").batches, watch("crops", seed=ANOTHER_SEED).batches, strict=True):
+    def test_has_different_crops(self, record: Record) -> None:
+        for a, b in zip(record("crops").batches, record("crops", seed=ANOTHER_SEED).batches, strict=True):
             assert not torch.equal(a, b)
 
     @pytest.mark.parametrize("task", DROPPED)
-    def test_is_dropped_otherwise(self, watch: Watch, task: str) -> None:
-        for a, b in zip(watch(task).masks, watch(task, seed=ANOTHER_SEED).masks, strict=True):
+    def test_drops_different_positions(self, record: Record, task: str) -> None:
+        for a, b in zip(record(task).masks, record(task, seed=ANOTHER_SEED).masks, strict=True):
             assert not same_masks([a], [b])

@@ -1,3 +1,5 @@
+"""Progress through a budget of epochs, steps or seconds."""
+
 from __future__ import annotations
 
 import pytest
@@ -10,13 +12,13 @@ from workers.training.progress import Progress
     ("budget", "total_steps", "amount"),
     [(Budget(epochs=3), 39, 39), (Budget(steps=20), 20, 20), (Budget(seconds=2.5), None, 2.5)],
 )
-def test_a_budget_is_counted_in_its_own_unit(budget: Budget, total_steps: int | None, amount: float) -> None:
+def test_counts_budget_in_its_unit(budget: Budget, total_steps: int | None, amount: float) -> None:
     progress = Progress.from_budget(budget, steps_per_epoch=13, warmup_steps=0)
     assert (progress.total_steps, progress.budget) == (total_steps, amount)
     assert (progress.steps, progress.used, progress.is_over) == (0, 0, False)
 
 
-def test_steps_are_over_with_the_last_one_however_long_they_take() -> None:
+def test_budget_of_steps_ends_with_last_step() -> None:
     progress = Progress.from_budget(Budget(steps=2), 13, 0)
     progress.count_step(1000.0)
     assert (progress.is_over, progress.share_after_warmup) == (False, 0.5)
@@ -24,20 +26,20 @@ def test_steps_are_over_with_the_last_one_however_long_they_take() -> None:
     assert (progress.is_over, progress.share_after_warmup) == (True, 1)
 
 
-def test_seconds_are_over_with_the_step_that_reaches_them() -> None:
+def test_budget_of_seconds_ends_with_step_that_reaches_it() -> None:
     progress = Progress.from_budget(Budget(seconds=2), 13, 0)
-    seen = []
+    states = []
     for seconds in (0.5, 1.999, 2.0, 2.1):
         progress.count_step(seconds)
-        seen.append((progress.steps, progress.is_over, progress.share_after_warmup))
-    assert seen == [(1, False, 0.25), (2, False, 0.9995), (3, True, 1), (4, True, 1)]
+        states.append((progress.steps, progress.is_over, progress.share_after_warmup))
+    assert states == [(1, False, 0.25), (2, False, 0.9995), (3, True, 1), (4, True, 1)]
 
 
 @pytest.mark.parametrize(("budget", "shares"), [(Budget(steps=4), [0, 0, 0.5, 1]), (Budget(seconds=8), [0, 0, 0.2, 1])])
-def test_the_warmup_is_no_part_of_the_share(budget: Budget, shares: list[float]) -> None:
+def test_share_excludes_warmup(budget: Budget, shares: list[float]) -> None:
     progress = Progress.from_budget(budget, 13, warmup_steps=2)
-    seen = []
+    observed = []
     for seconds in (1.0, 3.0, 4.0, 9.0):
         progress.count_step(seconds)
-        seen.append(progress.share_after_warmup)
-    assert seen == shares
+        observed.append(progress.share_after_warmup)
+    assert observed == shares

@@ -1,4 +1,4 @@
-"""A run that is stopped anywhere and goes on in another process ends as if nobody had stopped it, bit for bit."""
+"""A run that is stopped at any point and resumed in another process ends bit-identically to an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ Build = Callable[..., TrainSpec]
 
 
 @dataclass
-class Cut:
-    """A run in pieces, each ended after so many looks whether it should; None: not cut at all."""
+class SplitRun:
+    """A run in pieces, each of which is stopped at its n-th check for a stop, n = `checks`; None: a single piece."""
 
     spec: TrainSpec
     data_dir: Path
     folder: Path
-    looks: int | None = None
+    checks: int | None = None
     points: list[tuple[int, str, float]] = field(default_factory=list)
     pieces: int = 0
     steps: list[int] = field(default_factory=list)
-    """At which the checkpoints were."""
+    """Steps of the checkpoints."""
 
-    def to_the_end(self) -> tuple[Summary, dict[str, Tensor]]:
-        """Summary and weights."""
+    def finish(self) -> tuple[Summary, dict[str, Tensor]]:
+        """Train to the end; return the summary and the weights."""
         while True:
             run = self._next()
             summary = run.execute(self._stop())
@@ -53,7 +53,7 @@ class Cut:
 
     def _next(self) -> Run:
         self.pieces += 1
-        # What another process would have in the place of our generators.
+        # Another process would have other states of the global generators.
         torch.manual_seed(self.pieces)
         random.seed(self.pieces)
         np.random.seed(self.pieces)
@@ -64,13 +64,13 @@ class Cut:
         return run
 
     def _stop(self) -> Callable[[], Stop | None]:
-        # A little more each time, or a validation of more batches than that would never be got through.
-        left = math.inf if self.looks is None else self.looks + self.pieces // 2
+        # The number grows, so that a validation with more batches than `checks` can be completed.
+        remaining = math.inf if self.checks is None else self.checks + self.pieces // 2
 
         def should_stop() -> Stop | None:
-            nonlocal left
-            left -= 1
-            return Stop.PAUSE if left <= 0 else None
+            nonlocal remaining
+            remaining -= 1
+            return Stop.PAUSE if remaining <= 0 else None
 
         return should_stop
 
@@ -82,25 +82,25 @@ class Cut:
 
 
 @pytest.fixture
-def compare(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cut]:
-    """See that a spec comes to the same end in pieces as it does at once; the pieces."""
+def compare(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SplitRun]:
+    """Assert that a spec has equal results in pieces and in a single piece; return the run in pieces."""
     monkeypatch.setattr(datasets, "_EVALUATION_RECORDS", 1)  # so that an evaluation takes more than one batch
 
-    def compare(body: dict[str, Any], looks: int) -> Cut:
-        rest = {"budget": {"epochs": 3}, "device": "cpu", "eval_every_steps": 2, "log_every_steps": 1}
-        spec = TrainSpec.model_validate({"batch_size": 20, "optimizer": "adam"} | rest | body)
-        whole, cut = (Cut(spec, data_dir, tmp_path, how) for how in (None, looks))
-        (expected, weights), (summary, found) = whole.to_the_end(), cut.to_the_end()
+    def compare(body: dict[str, Any], checks: int) -> SplitRun:
+        defaults = {"budget": {"epochs": 3}, "device": "cpu", "eval_every_steps": 2, "log_every_steps": 1}
+        spec = TrainSpec.model_validate({"batch_size": 20, "optimizer": "adam"} | defaults | body)
+        whole, split_run = (SplitRun(spec, data_dir, tmp_path, piece_checks) for piece_checks in (None, checks))
+        (expected, expected_weights), (summary, weights) = whole.finish(), split_run.finish()
         assert whole.pieces == 1
-        assert cut.pieces > 1
-        assert weights.keys() == found.keys()
-        assert all(torch.equal(weights[name], found[name]) for name in weights)
-        assert repr(sorted(whole.points)) == repr(sorted(cut.points))  # as text, in which a NaN equals a NaN
+        assert split_run.pieces > 1
+        assert weights.keys() == expected_weights.keys()
+        assert all(torch.equal(weights[name], expected_weights[name]) for name in weights)
+        assert repr(sorted(whole.points)) == repr(sorted(split_run.points))  # as text, since NaN != NaN
         timed = {"metrics", "train_seconds", "total_seconds", "memory", "target"}
         assert summary.model_dump(exclude=timed) == expected.model_dump(exclude=timed)
         for name in summary.metrics.keys() - IN_SECONDS:
             assert summary.metrics[name] == expected.metrics[name]
-        return cut
+        return split_run
 
     return compare
 
@@ -114,40 +114,40 @@ EVERY_OPTIMIZER = OPTIMIZERS | {name: {"name": "control", "params": params} for 
 
 
 @pytest.mark.parametrize("optimizer", EVERY_OPTIMIZER)
-def test_every_optimizer(compare: Callable[..., Cut], optimizer: str) -> None:
-    compare(TASKS["textcnn"] | {"optimizer": EVERY_OPTIMIZER[optimizer]}, looks=7)
+def test_resumes_with_optimizer(compare: Callable[..., SplitRun], optimizer: str) -> None:
+    compare(TASKS["textcnn"] | {"optimizer": EVERY_OPTIMIZER[optimizer]}, checks=7)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("task", TASKS)
-def test_every_kind_of_model_and_schedule(compare: Callable[..., Cut], task: str, schedule: str) -> None:
+def test_resumes_with_model_and_schedule(compare: Callable[..., SplitRun], task: str, schedule: str) -> None:
     hard = ko(collision="hard", rate=1.0, fade="cosine")
     body = TASKS[task] | {"optimizer": hard, "schedule": SCHEDULES[schedule], "gradient_clip": 1.0}
-    compare(body | {"budget": {"steps": 9}}, looks=5)
+    compare(body | {"budget": {"steps": 9}}, checks=5)
 
 
-def test_batch_norm(compare: Callable[..., Cut]) -> None:
+def test_resumes_with_batch_norm(compare: Callable[..., SplitRun]) -> None:
     body = TASKS["crops"] | {"model": "resnet18", "budget": {"steps": 5}, "evaluate_test": False}
-    compare(body | {"eval_every_steps": 4}, looks=2)
+    compare(body | {"eval_every_steps": 4}, checks=2)
 
 
-@pytest.mark.parametrize("looks", range(1, 13))
-def test_wherever_it_is_stopped(compare: Callable[..., Cut], looks: int) -> None:
+@pytest.mark.parametrize("checks", range(1, 13))
+def test_resumes_from_any_point(compare: Callable[..., SplitRun], checks: int) -> None:
     """Between a step and its validation, within a validation, within either test, at the end of an epoch."""
-    compare(TASKS["lstm"] | {"diagnostics_every_steps": 3, "precision": "bf16"}, looks)
+    compare(TASKS["lstm"] | {"diagnostics_every_steps": 3, "precision": "bf16"}, checks)
 
 
-def test_stopped_again_before_the_next_step(compare: Callable[..., Cut]) -> None:
-    cut = compare(TASKS["transformer"] | {"eval_every_steps": 5}, looks=1)
-    assert len(cut.steps) < cut.pieces - 1  # some came no further than a validation, and wrote nothing
+def test_resumes_after_pieces_without_a_step(compare: Callable[..., SplitRun]) -> None:
+    split_run = compare(TASKS["transformer"] | {"eval_every_steps": 5}, checks=1)
+    assert len(split_run.steps) < split_run.pieces - 1  # some end within a validation and write nothing
 
 
-def test_a_target_met_before_the_cut_ends_the_run_after_it(compare: Callable[..., Cut]) -> None:
+def test_target_reached_before_stop_ends_resumed_run(compare: Callable[..., SplitRun]) -> None:
     target = {"metric": "val_accuracy", "value": 0.0}
-    compare(TASKS["textcnn"] | {"target": target, "stop_at_target": True}, looks=3)
+    compare(TASKS["textcnn"] | {"target": target, "stop_at_target": True}, checks=3)
 
 
-class TestWhatIsNotContinued:
+class TestInvalidCheckpoint:
     @pytest.fixture
     def spec(self, spec: Build) -> TrainSpec:
         return spec(budget={"epochs": 2})
@@ -155,21 +155,21 @@ class TestWhatIsNotContinued:
     @pytest.fixture
     def saved(self, spec: TrainSpec, tmp_path: Path) -> Path:
         """A checkpoint after the first epoch."""
-        found: list[Saved] = []
-        looks = iter(range(30))
-        writer = CheckpointWriter(tmp_path, math.inf, found.append, pytest.fail)
+        checkpoints: list[Saved] = []
+        checks = iter(range(30))
+        writer = CheckpointWriter(tmp_path, math.inf, checkpoints.append, pytest.fail)
         train(
             spec,
             lambda step, metrics: None,
-            lambda: Stop.PAUSE if next(looks) == 20 else None,
+            lambda: Stop.PAUSE if next(checks) == 20 else None,
             data_dir=tmp_path,
             checkpoints=writer,
         )
-        (only,) = found
-        path = tmp_path / only.name
-        assert path.stat().st_size == only.size_bytes
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == only.sha256
-        assert [file.name for file in tmp_path.iterdir()] == [only.name]
+        (saved,) = checkpoints
+        path = tmp_path / saved.name
+        assert path.stat().st_size == saved.size_bytes
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == saved.sha256
+        assert [file.name for file in tmp_path.iterdir()] == [saved.name]
         return path
 
     @staticmethod
@@ -186,7 +186,7 @@ class TestWhatIsNotContinued:
         )
         return starts[0], summary, steps
 
-    def test_a_sound_one_is(self, spec: TrainSpec, saved: Path) -> None:
+    def test_valid_checkpoint_is_resumed(self, spec: TrainSpec, saved: Path) -> None:
         assert "told" in checkpoint.read(saved)["record"]  # the key in checkpoints of all versions
         start, summary, steps = self.start(spec, saved)
         assert (start.position.step, start.note) == (int(saved.stem), None)
@@ -197,40 +197,42 @@ class TestWhatIsNotContinued:
         ("part", "value"),
         [("engine", 1), ("torch", "2.0.0"), ("device", "cuda"), ("data", "another")],
     )
-    def test_another_identity(self, spec: TrainSpec, saved: Path, part: str, value: Any) -> None:
+    def test_different_identity_starts_from_beginning(
+        self, spec: TrainSpec, saved: Path, part: str, value: Any
+    ) -> None:
         state = checkpoint.read(saved)
-        was = state["identity"][part]
+        original = state["identity"][part]
         state["identity"][part] = value
         checkpoint.write(state, saved)
         start, summary, steps = self.start(spec, saved)
         assert (start.position.step, start.seconds < 5, min(steps)) == (0, True, 10)
         assert start.note is not None
-        assert f"{part} {value} instead of {was}" in start.note
+        assert f"{part} {value} instead of {original}" in start.note
         assert summary.reason is Reason.COMPLETED
 
     @pytest.mark.parametrize(
         "error",
         [RuntimeError("DefaultCPUAllocator: can't allocate memory"), OSError(errno.EIO, "the disk"), MemoryError()],
     )
-    def test_what_the_machine_is_short_of_makes_no_checkpoint_useless(
+    def test_infrastructure_error_is_raised(
         self, spec: TrainSpec, saved: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
     ) -> None:
         def fail(_: Path) -> None:
             raise error
 
         monkeypatch.setattr(checkpoint, "read", fail)
-        with pytest.raises(type(error)) as met:
+        with pytest.raises(type(error)) as raised:
             self.start(spec, saved)
-        assert met.value is error
+        assert raised.value is error
 
-    def test_no_checkpoint_at_all(self, spec: TrainSpec, saved: Path) -> None:
-        saved.write_bytes(b"no zip archive")
+    def test_unreadable_file_starts_from_beginning(self, spec: TrainSpec, saved: Path) -> None:
+        saved.write_bytes(b"not a zip archive")
         start, summary, _ = self.start(spec, saved)
         assert (start.position.step, summary.reason) == (0, Reason.COMPLETED)
         assert start.note is not None
         assert start.note.startswith("starts from the beginning")
 
-    def test_nothing_in_it_is_executed(self, spec: TrainSpec, saved: Path, tmp_path: Path) -> None:
+    def test_does_not_execute_pickled_code(self, spec: TrainSpec, saved: Path, tmp_path: Path) -> None:
         trace = tmp_path / "executed"
         torch.save({"identity": Trap(trace)}, saved)
         start, summary, _ = self.start(spec, saved)
@@ -239,7 +241,7 @@ class TestWhatIsNotContinued:
 
 
 class Trap:
-    """Makes a file where it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -249,7 +251,7 @@ class Trap:
 
 
 class TestCheckpointWriter:
-    def test_by_time_and_sooner_at_the_end_of_an_epoch(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_is_due_by_time_and_earlier_at_end_of_epoch(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         now = [100.0]
         monkeypatch.setattr("workers.training.checkpoint.time.perf_counter", lambda: now[0])
         writer = CheckpointWriter(tmp_path, 60.0, lambda saved: None, pytest.fail)
@@ -260,34 +262,34 @@ class TestCheckpointWriter:
         writer.save(Position(1), 0.0, {})
         assert not writer.is_due(at_epoch_end=True)
 
-    def test_a_place_is_written_once(self, tmp_path: Path) -> None:
-        found: list[Saved] = []
-        writer = CheckpointWriter(tmp_path, 60.0, found.append, pytest.fail)
+    def test_writes_each_place_once(self, tmp_path: Path) -> None:
+        checkpoints: list[Saved] = []
+        writer = CheckpointWriter(tmp_path, 60.0, checkpoints.append, pytest.fail)
         validated = frozenset({"val_loss"})
         for position in (Position(3), Position(3), Position(4), Position(4, validated), Position(4, validated)):
             writer.save(position, 1.5, {"step": torch.tensor(position.step)})
-        assert [(saved.step, saved.name, saved.seconds) for saved in found] == [
+        assert [(saved.step, saved.name, saved.seconds) for saved in checkpoints] == [
             (3, "3.pt", 1.5),
             (4, "4.pt", 1.5),
             (4, "4.pt", 1.5),
         ]
         writer.mark_saved(Position(5))
         writer.save(Position(5), 1.5, {})
-        assert len(found) == 3
+        assert len(checkpoints) == 3
 
-    def test_a_full_disk_is_told_and_leaves_nothing(self, tmp_path: Path) -> None:
+    def test_full_disk_is_reported_and_leaves_no_file(self, tmp_path: Path) -> None:
         (tmp_path / "7.pt.new").symlink_to("/dev/full")
-        said: list[str] = []
-        writer = CheckpointWriter(tmp_path, 60.0, lambda saved: pytest.fail("saved"), said.append)
+        notes: list[str] = []
+        writer = CheckpointWriter(tmp_path, 60.0, lambda saved: pytest.fail("saved"), notes.append)
         writer.save(Position(7), 0.0, {"w": torch.zeros(9999)})
-        assert said == ["a checkpoint could not be written: No space left on device"]
+        assert notes == ["a checkpoint could not be written: No space left on device"]
         assert list(tmp_path.iterdir()) == []
 
 
-def test_generators_of_the_process_are_kept() -> None:
+def test_restores_global_generators() -> None:
     states = checkpoint.random_states()
     first = torch.rand(3), random.random(), np.random.rand(), np.random.randn()
     checkpoint.set_random_states(states)
-    again = torch.rand(3), random.random(), np.random.rand(), np.random.randn()
-    assert torch.equal(first[0], again[0])
-    assert first[1:] == again[1:]
+    repeated = torch.rand(3), random.random(), np.random.rand(), np.random.randn()
+    assert torch.equal(first[0], repeated[0])
+    assert first[1:] == repeated[1:]

@@ -1,3 +1,5 @@
+"""Learning-rate schedules: factors over steps and seconds, warm-up and milestones."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -12,12 +14,12 @@ from workers.training.schedules import build, factor
 
 
 def factors(choice: Any, progress: Progress, seconds: Sequence[float]) -> list[float]:
-    """The factors of the first step and of those after steps that end at these seconds."""
-    found = [factor(choice, progress)]
-    for now in seconds:
-        progress.count_step(now)
-        found.append(factor(choice, progress))
-    return found
+    """The factor of the first step, and those after steps that end at these seconds."""
+    values = [factor(choice, progress)]
+    for elapsed in seconds:
+        progress.count_step(elapsed)
+        values.append(factor(choice, progress))
+    return values
 
 
 @pytest.mark.parametrize(
@@ -35,11 +37,11 @@ def factors(choice: Any, progress: Progress, seconds: Sequence[float]) -> list[f
     ],
 )
 class TestFactors:
-    def test_of_four_steps(self, choice: Any, expected: list[float]) -> None:
+    def test_over_four_steps(self, choice: Any, expected: list[float]) -> None:
         progress = Progress(4, total_steps=4, warmup_steps=choice.params.warmup_steps)
         assert factors(choice, progress, seconds=[7, 8, 9]) == pytest.approx(expected, abs=1e-6)
 
-    def test_of_four_seconds_in_steps_of_one(self, choice: Any, expected: list[float]) -> None:
+    def test_over_four_seconds_with_steps_of_one_second(self, choice: Any, expected: list[float]) -> None:
         progress = Progress(4, total_steps=None, warmup_steps=choice.params.warmup_steps)
         assert factors(choice, progress, seconds=[1, 2, 3]) == pytest.approx(expected, abs=1e-6)
 
@@ -50,24 +52,24 @@ def test_uneven_steps_follow_their_seconds() -> None:
     assert factors(halving, Progress(0.5, None), [0.1, 0.125, 0.2, 0.4]) == [1, 1, 0.5, 0.5, 0.25]
 
 
-def test_the_shape_runs_over_the_seconds_that_the_warmup_leaves() -> None:
+def test_decays_over_seconds_after_warmup() -> None:
     linear = Linear(params=DecayParams(warmup_steps=2))
     assert factors(linear, Progress(10, None, 2), [5, 6, 8, 9]) == pytest.approx([0.5, 1, 1, 0.5, 0.25])
 
 
-def test_a_warmup_may_take_all_the_seconds() -> None:
+def test_warmup_can_exceed_budget_of_seconds() -> None:
     linear = Linear(params=DecayParams(warmup_steps=2, final_fraction=0.3))
     assert factors(linear, Progress(1, None, 2), [0.9, 1.1]) == pytest.approx([0.5, 1, 0.3])
 
 
-def test_a_milestone_is_reached_as_its_product_with_the_budget_is() -> None:
-    """55 steps of 100 are not quite 0.55 * 100 in floating point: engine 2 has always seen it so."""
+def test_milestone_is_rounded_up_in_floating_point() -> None:
+    """In floating point, 0.55 * 100 exceeds 55, so the milestone comes a step later, as always with engine 2."""
     progress = Progress(100, total_steps=100)
-    found = factors(Step(params=StepParams(milestones=(0.55,), factor=0.5)), progress, [0.0] * 56)
-    assert found == [1.0] * 56 + [0.5]
+    values = factors(Step(params=StepParams(milestones=(0.55,), factor=0.5)), progress, [0.0] * 56)
+    assert values == [1.0] * 56 + [0.5]
 
 
-def test_every_group_is_scaled() -> None:
+def test_scales_each_parameter_group() -> None:
     parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
     groups: list[dict[str, Any]] = [{"params": [parameters[0]], "lr": 1.0}, {"params": [parameters[1]], "lr": 0.1}]
     optimizer = torch.optim.SGD(groups)

@@ -76,8 +76,8 @@ const acrossView = (answer, across) =>
 const planView = (id, { seeds, looks, vary, pairs, tasks, optimizers, tuning }) => [
   facts([
     ["seeds", `${seeds[0]} to ${seeds.at(-1)}`],
-    ["looks", looks.join(", ")],
-    ["varied", vary.join(", ")],
+    ["looks", looks.length > 1 ? `tests after ${looks.join(", ")} seeds` : "one test, at the end"],
+    ["varied per seed", vary.join(", ")],
     ["pairs", pairs],
     ["id", id],
   ]),

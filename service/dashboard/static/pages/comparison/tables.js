@@ -123,18 +123,18 @@ function differenceBar(answer, pair, scale, metric) {
 }
 
 const pColumns = (pairs) => [
-  { title: "p", hint: "Of this pair alone", cell: (pair) => pValue(pair.p) },
-  { title: "Adjusted p", hint: "Adjusted for all pairs tested together", cell: (pair) => pValue(pair.p_adjusted) },
+  { title: "p", hint: "p value of this pair alone", cell: (pair) => pValue(pair.p) },
+  { title: "Adjusted p", hint: "p value adjusted for all pairs tested together", cell: (pair) => pValue(pair.p_adjusted) },
   pairs.some((pair) => pair.detail.p_permutation !== null) && {
     title: "Permutation p",
-    hint: "Of a sign-flip permutation test, used if the differences are skewed",
+    hint: "p value of a sign-flip permutation test, computed if the differences are skewed",
     cell: (pair) => pValue(pair.detail.p_permutation),
   },
 ];
 
 function significance({ significant, seeds_needed: needed }) {
   if (significant) return "yes";
-  return small(needed ? `no; about ${needed} seeds needed` : "no");
+  return small(needed ? `no; about ${needed} seeds needed in total` : "no");
 }
 
 /** The tuning of each optimizer: its trials and the chosen configuration. */
@@ -156,9 +156,9 @@ export const tuningTable = (answer, task) =>
       { title: "Score", cell: chosenScore },
       { title: "Good learning rates", kind: "text", cell: goodRange },
       {
-        title: "At the boundary",
+        title: "At the edge",
         kind: "wide",
-        hint: "Tuned parameters whose best value is the lowest or highest tried",
+        hint: "Tuned parameters whose chosen value is the lowest or highest tried",
         cell: (view) => view.at_edge.length > 0 && h("span", { class: "warned" }, view.at_edge.join(", ")),
       },
     ],

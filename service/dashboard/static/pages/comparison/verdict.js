@@ -7,7 +7,7 @@ import { h } from "../../lib/dom.js";
 import { counted, duration, integer, title } from "../../lib/format.js";
 import { isFinalComparison } from "../../lib/statuses.js";
 
-const PHASES = { tuning: "Tuning", reporting: "Reporting", finished: "" };
+const PHASES = { tuning: "Tuning", reporting: "Final runs", finished: "" };
 
 /** The verdict of each task: its first sentence is the result, the others qualify it. */
 export function verdictView({ verdict, tasks }) {
@@ -21,18 +21,18 @@ export function verdictView({ verdict, tasks }) {
   });
 }
 
-/** The number of finished runs, and the states of the others. */
+/** The number of ended runs, and the states of the others. */
 export function progressView(answer) {
   const { progress } = answer;
   const isRunning = !isFinalComparison(answer);
-  const finished = progress.succeeded + progress.diverged + progress.failed + progress.cancelled;
+  const ended = progress.succeeded + progress.diverged + progress.failed + progress.cancelled;
   const total = isRunning ? progress.jobs_at_most : progress.jobs;
   const phase = PHASES[progress.phase];
   const limit = isRunning ? "at most " : "";
   const remarks = [
     ...stateCounts(progress).map(([count, state]) => `${integer(count)} ${state}`),
     `${duration(progress.seconds_used)} of device time`,
-    isRunning && progress.seconds_left !== null && `at most about ${duration(progress.seconds_left)} left`,
+    isRunning && progress.seconds_left !== null && `about ${duration(progress.seconds_left)} left at most`,
   ];
   return h(
     "div",
@@ -41,14 +41,14 @@ export function progressView(answer) {
       "span",
       {},
       phase && `${phase}: `,
-      h("strong", {}, `${integer(finished)} of ${limit}${counted(total, "run")}`),
-      " finished",
+      h("strong", {}, `${integer(ended)} of ${limit}${counted(total, "run")}`),
+      " ended",
     ),
     isRunning &&
       h(
         "span",
         { class: "cell-bar", style: { flex: "1 1 8rem" } },
-        progressBar(total ? finished / total : 0, "Progress of the comparison"),
+        progressBar(total ? ended / total : 0, "Progress of the comparison"),
       ),
     remarks.filter(Boolean).map((text) => h("span", { class: "note" }, text)),
   );
@@ -74,7 +74,7 @@ export function excludedRuns({ left_out: { failed, cancelled, unfinished } }) {
 const CHECKS = {
   true: { class: "held", title: "holds", text: "\u2713" },
   false: { class: "broken", title: "violated", text: "\u2715" },
-  null: { class: "open", title: "cannot be checked", text: "?" },
+  null: { class: "open", title: "not checked, or not yet", text: "?" },
 };
 
 /** The assumptions of the statistics and whether they hold; nothing if there are none. */

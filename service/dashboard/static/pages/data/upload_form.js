@@ -35,7 +35,7 @@ const nameFrom = (fileName) =>
 
 const makeFields = () => ({
   name: textField("name", {
-    help: `Name to use in jobs, after the kind, such as tables/NAME. Up to ${MAX_NAME} lower-case letters, digits, '.', '_' and '-'.`,
+    help: `Name; jobs refer to it as images/NAME, tables/NAME or texts/NAME. Up to ${MAX_NAME} lower-case letters, digits, '.', '_' and '-'.`,
     placeholder: "flowers",
   }),
   format: selectField("format", FORMATS),

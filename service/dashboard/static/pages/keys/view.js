@@ -60,7 +60,7 @@ export function keyForm(onsubmit) {
     { class: "field check" },
     isAdmin,
     h("label", { for: "key-admin" }, "Administrator"),
-    h("span", { class: "help" }, "May cancel jobs of other users and create keys."),
+    h("span", { class: "help" }, "May change the jobs and data of other users, and create keys."),
   );
   const element = h(
     "form",

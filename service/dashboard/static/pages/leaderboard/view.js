@@ -104,7 +104,7 @@ function standingsTable({ standings }, position, metric) {
       },
       {
         title: "p",
-        hint: "Adjusted for all pairs of this setting",
+        hint: "p value adjusted for all pairs of this setting",
         cell: (row) => (row.p_behind === null ? "" : pValue(row.p_behind)),
       },
     ],

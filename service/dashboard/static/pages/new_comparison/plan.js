@@ -20,7 +20,7 @@ export const planView = (answer) => ({
     facts([
       ["reused", answer.reused ? counted(answer.reused, "run") : ""],
       ["pairs", answer.plan.pairs],
-      ["looks after", answer.plan.looks.length > 1 ? `${answer.plan.looks.join(", ")} seeds` : ""],
+      ["looks", answer.plan.looks.length > 1 ? `tests after ${answer.plan.looks.join(", ")} seeds` : ""],
     ]),
     h("h3", {}, "Methods paragraph for your paper"),
     note(answer.methods),

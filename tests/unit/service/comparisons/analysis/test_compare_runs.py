@@ -1,3 +1,5 @@
+"""Comparison of stored runs: numbers, targets, verdicts and diverged runs."""
+
 import json
 import random
 from datetime import UTC, datetime, timedelta
@@ -32,7 +34,7 @@ def ko(lr=0.001, **params):
 
 
 class Runs:
-    """Stored runs, made one optimizer at a time."""
+    """Stored runs, added one optimizer at a time."""
 
     def __init__(self):
         self.all = []
@@ -62,7 +64,7 @@ class Runs:
 class TestNumbers:
     def test_agree_with_scipy(self):
         answer = Runs().add(adam(), ADAM).add(ko(), KO).compare()
-        assert [each.label for each in answer.groups] == ["ko soft (adam)", "adam"]  # best mean first
+        assert [group.label for group in answer.groups] == ["ko soft (adam)", "adam"]  # best mean first
         best = answer.groups[0]
         assert (best.n, best.best, best.diverged) == (5, 0.970, 0)
         assert best.mean == pytest.approx(0.966)
@@ -92,13 +94,13 @@ class TestNumbers:
 
     def test_smaller_loss_is_better(self):
         answer = Runs().add(adam(), [0.5, 0.6, 0.7]).add(ko(), [0.1, 0.21, 0.29]).compare("test_loss")
-        assert [each.label for each in answer.groups] == ["ko soft (adam)", "adam"]
+        assert [group.label for group in answer.groups] == ["ko soft (adam)", "adam"]
         assert answer.groups[0].best == 0.1
         assert answer.verdict.best == "ko soft (adam)"
         assert answer.pairs[0].difference == pytest.approx(-0.4)
         assert "leads adam by 0.4 (95 % interval 0.375 to 0.425)" in answer.verdict.text
 
-    def test_metric_without_better_direction_is_refused(self):
+    def test_rejects_metric_without_direction(self):
         with pytest.raises(Invalid, match="neither higher nor lower"):
             Runs().compare("grad_norm")
 
@@ -108,12 +110,12 @@ class TestNumbers:
         for value in {"batch_size": [32, 64], "precision": ["fp32", "bf16"]}[field]:
             runs.add(adam(), ADAM, **{field: value})
         answer = runs.compare(group_by=field)
-        assert {each.label for each in answer.groups} == {
+        assert {group.label for group in answer.groups} == {
             f"{field}={value}" for value in {"batch_size": [32, 64], "precision": ["fp32", "bf16"]}[field]
         }
         assert answer.held_fixed["optimizer.name"] == "adam"
 
-    def test_mixed_settings_are_refused(self):
+    def test_rejects_mixed_settings(self):
         with pytest.raises(Invalid) as caught:
             Runs().add(adam(), ADAM).add(ko(), KO, batch_size=32).compare()
         assert [error.pointer for error in caught.value.errors] == ["/batch_size"]
@@ -130,7 +132,7 @@ class TestNumbers:
             "without_metric": 2,
             "repeated": 1,
         }
-        assert [each.n for each in answer.groups] == [5]
+        assert [group.n for group in answer.groups] == [5]
 
 
 class TestTarget:
@@ -139,7 +141,7 @@ class TestTarget:
     def test_median_counts_misses_as_later_than_any_hit(self):
         runs = Runs().add(adam(), ADAM, hits=[300, 100, 200, None]).add(ko(), KO, hits=[100, 200])
         answer = runs.compare(target=self.TARGET)
-        steps = {each.label: (each.steps_to_target, each.seconds_to_target) for each in answer.groups}
+        steps = {group.label: (group.steps_to_target, group.seconds_to_target) for group in answer.groups}
         assert steps == {"adam": (300, 3.0), "ko soft (adam)": (None, None)}
         assert answer.target == self.TARGET
 
@@ -154,34 +156,37 @@ class TestTarget:
         assert runs.compare().groups[0].steps_to_target == 100
         answer = runs.add(ko(), KO, hits=[100] * 5, target={"value": 0.8}).compare()
         assert answer.target is None
-        assert [each.steps_to_target for each in answer.groups] == [None, None]
+        assert [group.steps_to_target for group in answer.groups] == [None, None]
 
 
 class TestVerdict:
-    def test_decided(self):
+    def test_names_best_group(self):
         verdict = Runs().add(adam(), ADAM).add(ko(), KO).compare().verdict
         assert (verdict.decided, verdict.best) == (True, "ko soft (adam)")
         assert verdict.text == (
             "ko soft (adam) (mean test accuracy 96.6 %, 5 seeds) is best: it leads adam by 1.60 points "
             "(95 % interval 1.48 to 1.72), p < 0.001. "
-            "This holds at learning rate 0.001, not tuned for each group, on this split of the data."
+            "The result refers to learning rate 0.001, which was not tuned per group, and to this one split of the "
+            "data."
         )
 
-    def test_cannot_be_distinguished(self):
+    def test_undecided_if_groups_cannot_be_distinguished(self):
         verdict = Runs().add(ko(), KO).add(ko(bounded=True), BOUNDED).compare().verdict
         assert (verdict.decided, verdict.best) == (False, None)
         assert verdict.text == (
-            "ko bounded (adam) and ko soft (adam) cannot be distinguished with 5 seeds: difference 0.00 points "
-            "(95 % interval -0.23 to 0.23). ko bounded (adam) (mean test accuracy 96.6 %, 5 seeds) has the best mean. "
-            "This holds at learning rate 0.001, not tuned for each group, on this split of the data."
+            "ko bounded (adam) and ko soft (adam) cannot be distinguished with 5 seeds: the mean difference is 0.00 "
+            "points (95 % interval -0.23 to 0.23). ko bounded (adam) (mean test accuracy 96.6 %, 5 seeds) has the best "
+            "mean. "
+            "The result refers to learning rate 0.001, which was not tuned per group, and to this one split of the "
+            "data."
         )
 
-    def test_best_must_beat_every_other(self):
+    def test_undecided_if_best_does_not_beat_every_other(self):
         verdict = Runs().add(adam(), ADAM).add(ko(), KO).add(ko(bounded=True), BOUNDED).compare().verdict
         assert not verdict.decided
         assert "Significantly behind: adam." in verdict.text
 
-    def test_significant_before_correction_only_is_undecided(self):
+    def test_undecided_if_significant_before_correction_only(self):
         generator = random.Random(5)
         runs = Runs().add(adam(), [0.90, 0.91, 0.92, 0.93]).add(ko(), [0.911, 0.915, 0.936, 0.938])
         for gamma in (0.2, 0.3, 0.4):
@@ -192,30 +197,31 @@ class TestVerdict:
         assert not answer.verdict.decided
 
     @pytest.mark.parametrize("n", [1, 2])
-    def test_too_few_seeds(self, n):
+    def test_states_too_few_seeds(self, n):
         verdict = Runs().add(adam(), ADAM[:n]).add(ko(), KO[:n]).compare().verdict
         assert not verdict.decided
         assert verdict.text.startswith("Too few seeds: ")
 
-    def test_no_shared_seeds(self):
+    def test_states_missing_shared_seeds(self):
         answer = Runs().add(adam(), ADAM).add(ko(), KO, seeds=range(10, 15)).compare()
         assert answer.pairs[0].cannot_say == "there are no pairs"
-        assert "share 0 seeds" in answer.verdict.text
+        assert "share no seeds" in answer.verdict.text
 
-    def test_same_difference_on_every_seed(self):
+    def test_undecided_if_difference_does_not_vary(self):
         answer = Runs().add(adam(), [0.9, 0.8, 0.7]).add(ko(), [0.95, 0.85, 0.75]).compare()
-        assert "every pair has the same difference" in answer.verdict.text
+        text = answer.verdict.text
+        assert "because the paired differences are all equal: ko soft (adam) leads by 5.00 points" in text
         assert not answer.verdict.decided
 
-    def test_unequal_learning_rates_are_stated(self):
+    def test_states_unequal_learning_rates(self):
         text = Runs().add(adam(), ADAM).add({"name": "sgd", "params": {"lr": 0.1}}, KO).compare().verdict.text
         assert "not recorded" in text
-        assert "This holds at learning rate" not in text
+        assert "refers to learning rate" not in text
 
-    def test_no_group_and_one_group(self):
-        assert Runs().compare().verdict.text == "No finished job matches."
+    def test_text_for_no_group_and_one_group(self):
+        assert Runs().compare().verdict.text == "No finished job matches the query."
         only = Runs().add(adam(), ADAM).compare()
-        assert only.verdict.text.startswith("Only adam (mean test accuracy 95.0 %, 5 seeds) has finished runs")
+        assert only.verdict.text.startswith("Only adam (mean test accuracy 95.0 %, 5 seeds) has runs with a score")
         assert (only.pairs, only.verdict.decided) == ([], False)
 
 
@@ -243,7 +249,7 @@ class TestDiverged:
         last = answer.groups[-1]
         assert (last.mean, last.diverged, last.cannot_say) == (None, 5, "there is no value")
 
-    def test_all_diverged(self):
+    def test_text_if_all_runs_diverged(self):
         answer = Runs().add(adam(), [None] * 3, reason=Reason.DIVERGED).compare()
         assert answer.verdict.text.startswith("Every run diverged, so there is nothing to compare.")
 
@@ -253,7 +259,7 @@ class TestBaseOptimizerAtSeveralRates:
         tuned = [value + 0.014 for value in reversed(ADAM)]
         runs = Runs().add(adam(), ADAM).add(adam(0.01), tuned).add(ko(), KO).add(ko(collision="hard"), BOUNDED)
         text = runs.compare().verdict.text
-        assert "At the same learning rate 0.001, ko" in text
+        assert "At the same learning rate (0.001), ko" in text
         assert "leads adam (0.001) by 1.6" in text
         assert "leads adam (0.01) by 0.2" in text
 
@@ -266,7 +272,7 @@ class TestBaseOptimizerAtSeveralRates:
     def test_uses_the_most_frequent_rate(self):
         runs = Runs().add(adam(), ADAM).add(ko(), KO).add(ko(bounded=True), BOUNDED)
         runs.add(adam(0.1), [value / 5 for value in reversed(ADAM)]).add(ko(0.1), KO)
-        assert "At the same learning rate 0.001" in runs.compare().verdict.text
+        assert "At the same learning rate (0.001)" in runs.compare().verdict.text
 
 
 accuracies = st.lists(st.none() | st.floats(0, 1).map(lambda x: round(x, 3)), max_size=5)
@@ -278,20 +284,20 @@ def test_random_runs_get_consistent_answers(table):
     for number, (values, reason) in enumerate(table):
         runs.add(ko(gamma=0.1 * (1 + number // 2)), values, reason=reason)
     answer = runs.compare()
-    verdict, rows = answer.verdict, {each.label: each for each in answer.groups}
+    verdict, rows = answer.verdict, {group.label: group for group in answer.groups}
     assert "nan" not in answer.model_dump_json().lower()
     assert verdict.text.endswith((".", "data."))
     assert verdict.decided == (verdict.best is not None)
     if verdict.decided:
         assert rows[verdict.best].diverged == 0
         own = [pair for pair in answer.pairs if verdict.best in (pair.a, pair.b)]
-        finished = [each for each in answer.groups if each.n and each.label != verdict.best]
+        finished = [group for group in answer.groups if group.n and group.label != verdict.best]
         beaten = [pair for pair in own if pair.p_adjusted is not None and pair.p_adjusted < 0.05 and pair.n >= 3]
         assert len(beaten) == len(finished)
 
 
 def test_equal_optimizers_get_false_verdicts_in_at_most_5_percent():
-    """Five equal optimizers, five seeds: a best one is named in at most 5 % of reports."""
+    """Of five equal optimizers with five seeds, at most 5 % of reports name a best one."""
     generator = random.Random(1)
     false, reports = 0, replicates(300)
     for _ in range(reports):

@@ -1,3 +1,5 @@
+"""Grouping of runs by a spec field: labels, groups, and the shared setting."""
+
 import itertools
 import json
 from dataclasses import replace
@@ -21,7 +23,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def resolved(optimizer=ADAM, **fields):
-    """A spec as it is stored: validated, every default explicit, through JSON."""
+    """A stored spec: validated, with explicit defaults, as JSON."""
     spec = TrainSpec.model_validate_json(json.dumps({**TASK, "optimizer": optimizer, **fields}))
     return spec.model_dump(mode="json")
 
@@ -93,14 +95,14 @@ class TestLabels:
             ),
         ],
     )
-    def test_show_the_parameters_that_differ(self, optimizers, expected):
+    def test_show_parameters_that_differ(self, optimizers, expected):
         assert label(*optimizers) == expected
 
     def test_numbers_are_shortened_unless_they_become_equal(self):
         rates = [{"name": "adam", "params": {"lr": lr}} for lr in (0.0031622776601683794, 0.01)]
         assert label(*rates) == ["adam lr=0.003162", "adam lr=0.01"]
-        near = [{"name": "adam", "params": {"lr": lr}} for lr in (0.0031622776601683794, 0.0031622776)]
-        assert label(*near) == ["adam lr=0.0031622776601683794", "adam lr=0.0031622776"]
+        close = [{"name": "adam", "params": {"lr": lr}} for lr in (0.0031622776601683794, 0.0031622776)]
+        assert label(*close) == ["adam lr=0.0031622776601683794", "adam lr=0.0031622776"]
 
     @pytest.mark.parametrize(
         ("group_by", "values", "expected"),
@@ -119,7 +121,7 @@ class TestLabels:
             ),
         ],
     )
-    def test_other_fields(self, group_by, values, expected):
+    def test_label_other_fields(self, group_by, values, expected):
         assert labels(values, group_by) == expected
 
     optimizers = st.lists(
@@ -139,10 +141,10 @@ class TestLabels:
     )
 
     @given(optimizers)
-    def test_are_unique_and_independent_of_the_order(self, optimizers):
-        found = label(*optimizers)
-        assert len(set(found)) == len(found)
-        assert label(*reversed(optimizers)) == found[::-1]
+    def test_are_unique_and_independent_of_order(self, optimizers):
+        unique_labels = label(*optimizers)
+        assert len(set(unique_labels)) == len(unique_labels)
+        assert label(*reversed(optimizers)) == unique_labels[::-1]
 
 
 class TestGroup:
@@ -155,14 +157,14 @@ class TestGroup:
         ]
         for shuffled in itertools.permutations(runs):
             groups = group(shuffled, "optimizer")
-            assert [each.label for each in groups] == ["adam lr=0.001", "sgd lr=0.1"]
+            assert [grouped.label for grouped in groups] == ["adam lr=0.001", "sgd lr=0.1"]
             assert groups[0].values == {0: 0.90, 1: 0.95}
-            assert [each.job.int for each in groups[0].runs.values()] == [1, 5]
+            assert [stored.job.int for stored in groups[0].runs.values()] == [1, 5]
 
     def test_diverged_run_has_no_value(self):
         runs = [run(resolved(seed=0), 0, 0.97, reason=Reason.DIVERGED), run(resolved(seed=1), 1, 0.9)]
-        (each,) = group(runs, "optimizer")
-        assert (each.values, each.diverged) == ({1: 0.9}, runs[:1])
+        (grouped,) = group(runs, "optimizer")
+        assert (grouped.values, grouped.diverged) == ({1: 0.9}, runs[:1])
 
 
 class TestRunCounts:
@@ -182,12 +184,12 @@ class TestRunCounts:
         assert run(resolved(), value=value, reason=reason).counts is counts
 
     def test_unfinished_runs_do_not_count(self):
-        waiting = replace(run(resolved()), result=Result(JobStatus.QUEUED, None), finished_at=None)
-        assert not waiting.counts
+        queued = replace(run(resolved()), result=Result(JobStatus.QUEUED, None), finished_at=None)
+        assert not queued.counts
 
 
 class TestSharedSetting:
-    def test_same_setting(self):
+    def test_returns_shared_setting(self):
         setting = shared_setting([run(resolved(seed=0)), run(resolved("sgd", seed=1))], "optimizer")
         assert setting["model.params.hidden"] == [256, 256]
         assert setting["environment.device_kind"] == "cpu"
@@ -204,7 +206,7 @@ class TestSharedSetting:
             {"target": {"value": 0.5}},
         ],
     )
-    def test_fields_without_effect_on_training_may_differ(self, fields):
+    def test_fields_without_effect_on_training_can_differ(self, fields):
         shared_setting([run(resolved()), run(resolved(**fields))], "optimizer")
 
     @pytest.mark.parametrize(
@@ -222,7 +224,7 @@ class TestSharedSetting:
             ({"eval_every_steps": 5}, "/eval_every_steps", "values: 5, null", "where=eval_every_steps=5"),
         ],
     )
-    def test_mixed_settings_are_refused_with_the_fields_that_differ(self, fields, pointer, seen, hint):
+    def test_rejects_mixed_settings_with_fields_that_differ(self, fields, pointer, seen, hint):
         with pytest.raises(Invalid, match="several settings") as caught:
             shared_setting([run(resolved()), run(resolved(**fields))], "optimizer")
         (error,) = caught.value.errors
@@ -236,30 +238,34 @@ class TestSharedSetting:
             shared_setting([run(spec) for spec in stopping], "optimizer")
         assert [error.pointer for error in caught.value.errors] == ["/target/value"]
 
-    def test_different_choices_are_named_without_parameters(self):
+    def test_rejects_different_choices_without_listing_parameters(self):
         with pytest.raises(Invalid) as caught:
             shared_setting([run(resolved()), run(resolved("sgd", schedule="step"))], "batch_size")
         assert [error.pointer for error in caught.value.errors] == ["/optimizer/name", "/schedule/name"]
 
     @pytest.mark.parametrize("name", ["device_kind", "torch", "data_hash", "engine_version"])
     def test_environment_is_part_of_the_setting(self, name):
-        here = {"device_kind": "cpu", "torch": "2.14.1", "data_hash": "a", "engine_version": 1, "host": "x"}
-        shared_setting([run(resolved(), environment=here), run(resolved(), environment=here | {"host": "y"})], "model")
+        environment = {"device_kind": "cpu", "torch": "2.14.1", "data_hash": "a", "engine_version": 1, "host": "x"}
+        shared_setting(
+            [run(resolved(), environment=environment), run(resolved(), environment=environment | {"host": "y"})],
+            "model",
+        )
         with pytest.raises(Invalid) as caught:
             shared_setting(
-                [run(resolved(), environment=here), run(resolved(), environment=here | {name: "z"})], "model"
+                [run(resolved(), environment=environment), run(resolved(), environment=environment | {name: "z"})],
+                "model",
             )
         assert [error.pointer for error in caught.value.errors] == [f"/environment/{name}"]
 
 
 class TestHeldFixed:
-    def of(self, *specs):
+    def fixed_fields(self, *specs):
         runs = [run(spec, number) for number, spec in enumerate(specs)]
         shared = shared_parameters(group(runs, "optimizer"), "optimizer")
         return held_fixed(shared | shared_setting(runs, "optimizer"), ())
 
     def test_shared_parameters_have_bare_names_and_other_fields_paths(self):
-        fixed = self.of(resolved(), resolved(ko()))
+        fixed = self.fixed_fields(resolved(), resolved(ko()))
         assert fixed["lr"] == 0.001
         assert fixed["betas"] == [0.9, 0.999]
         assert fixed["schedule.name"] == "constant"
@@ -268,4 +274,4 @@ class TestHeldFixed:
         assert None not in fixed.values()
 
     def test_differing_parameters_are_not_held_fixed(self):
-        assert "lr" not in self.of(resolved(), resolved("sgd"))
+        assert "lr" not in self.fixed_fields(resolved(), resolved("sgd"))

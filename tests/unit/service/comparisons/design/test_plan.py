@@ -1,3 +1,5 @@
+"""From a request to a plan: cells, trials, labels, limits, and the errors of invalid requests."""
+
 import re
 
 import pytest
@@ -16,13 +18,13 @@ ADAM = {"name": "adam", "space": {"lr": {"log_uniform": [0.0003, 0.03]}}}
 KO = {"name": "ko", "params": {"collision": "soft"}, "space": {**ADAM["space"], "gamma": {"uniform": [0.0, 1.0]}}}
 
 
-def planned(**fields) -> Plan:
+def make_plan(**fields) -> Plan:
     request = {"tasks": [DIGITS], "optimizers": [ADAM, KO], "tuning": {"trials": 4}} | fields
     return resolve(ComparisonRequest.model_validate({k: v for k, v in request.items() if v is not None}))
 
 
-def refusal(**fields) -> dict[str, str]:
-    """Pointer -> detail of a request that is refused, whoever refuses it."""
+def errors_of(**fields) -> dict[str, str]:
+    """Pointer -> detail of the errors of an invalid request, from the schema or from `resolve`."""
     request = {"tasks": [DIGITS], "optimizers": [ADAM, KO], "tuning": {"trials": 4}} | fields
     request = {name: value for name, value in request.items() if value is not None}
     try:
@@ -30,60 +32,61 @@ def refusal(**fields) -> dict[str, str]:
     except Invalid as invalid:
         return {error.pointer: error.detail for error in invalid.errors}
     except ValidationError as invalid:
-        found = [field_error({**error, "loc": ("body", *error["loc"])}, request) for error in invalid.errors()]
-        return {error.pointer: error.detail for error in found}
-    raise AssertionError("it was accepted")
+        errors = [field_error({**error, "loc": ("body", *error["loc"])}, request) for error in invalid.errors()]
+        return {error.pointer: error.detail for error in errors}
+    raise AssertionError("the request was accepted")
 
 
 class TestPlan:
     def test_documented_example_resolves(self):
         plan = resolve(ComparisonRequest.model_validate(COMPARISON_EXAMPLE))
-        assert [one.label for one in plan.optimizers] == ["adam", "ko soft (adam)", "sgd lr=0.1"]
+        assert [optimizer.label for optimizer in plan.optimizers] == ["adam", "ko soft (adam)", "sgd lr=0.1"]
         assert (plan.looks, plan.stopping, plan.pairs) == ([5, 10, 20], "looks", 3)
 
     def test_round_trips_through_json(self):
-        plan = planned(seeds={"max": 20, "looks": [5, 20]}, vary=["split"], tasks=[FIXED_TEST])
+        plan = make_plan(seeds={"max": 20, "looks": [5, 20]}, vary=["split"], tasks=[FIXED_TEST])
         assert Plan.model_validate_json(plan.model_dump_json()) == plan
 
-    def test_every_optimizer_has_the_same_number_of_trials_at_the_same_learning_rates(self):
-        adam, ko = planned().optimizers
+    def test_optimizers_have_equal_numbers_of_trials_at_equal_learning_rates(self):
+        adam, ko = make_plan().optimizers
         assert len(adam.trials) == len(ko.trials) == 4
         assert [trial["lr"] for trial in adam.trials] == [trial["lr"] for trial in ko.trials]
         assert len({trial["gamma"] for trial in ko.trials}) == 4
 
     def test_counts_its_jobs(self):
-        plan = planned(tasks=[DIGITS, DIGITS | {"batch_size": 32}], optimizers=[ADAM, KO, "sgd"], seeds=5)
+        plan = make_plan(tasks=[DIGITS, DIGITS | {"batch_size": 32}], optimizers=[ADAM, KO, "sgd"], seeds=5)
         assert plan.jobs() == 2 * (2 * 4 + 3 * 5)
         assert (
-            planned(tuning={"trials": 4, "seeds": 3}, seeds={"max": 20, "looks": [5, 20]}).jobs(seeds=5) == 2 * 12 + 10
+            make_plan(tuning={"trials": 4, "seeds": 3}, seeds={"max": 20, "looks": [5, 20]}).jobs(seeds=5)
+            == 2 * 12 + 10
         )
 
-    def test_tuning_never_reads_the_test_set_and_shares_no_seed_with_the_report(self):
-        plan = planned()
+    def test_tuning_uses_neither_test_set_nor_report_seeds(self):
+        plan = make_plan()
         assert not plan.spec(Cell("tuning", 0, 0, 0, 0, plan.tuning_seeds[0]))["evaluate_test"]
         assert plan.spec(Cell("report", 0, 0, 0, 0, 0))["evaluate_test"]
         assert not set(plan.tuning_seeds) & set(plan.seeds)
 
     def test_cell_has_a_resolved_spec(self):
-        spec = planned().spec(Cell("report", 0, 1, 2, 0, 7))
+        spec = make_plan().spec(Cell("report", 0, 1, 2, 0, 7))
         assert TrainSpec.model_validate(spec).model_dump(mode="json") == spec
         assert spec["optimizer"]["params"]["collision"] == "soft"
         assert spec["seed"] == 7
 
     def test_pairs_differ_only_in_the_optimizer(self):
-        plan = planned()
-        one, other = (plan.spec(Cell("report", 0, optimizer, 0, 0, 3)) for optimizer in (0, 1))
-        assert {name for name in one if one[name] != other[name]} == {"optimizer"}
+        plan = make_plan()
+        first, second = (plan.spec(Cell("report", 0, optimizer, 0, 0, 3)) for optimizer in (0, 1))
+        assert {name for name in first if first[name] != second[name]} == {"optimizer"}
 
     def test_each_seed_has_its_own_split(self):
-        plan = planned(vary=["seed", "split"], tasks=[FIXED_TEST])
+        plan = make_plan(vary=["seed", "split"], tasks=[FIXED_TEST])
         assert [plan.spec(Cell("report", 0, 0, 0, 0, seed))["dataset"]["params"]["split_seed"] for seed in (0, 4)] == [
             0,
             4,
         ]
 
     def test_halving_gives_the_whole_budget_to_the_best(self):
-        plan = planned(tuning={"trials": 9, "method": "halving"})
+        plan = make_plan(tuning={"trials": 9, "method": "halving"})
         assert [(rung.trials, plan.spec(Cell("tuning", 0, 0, 0, number, 10**6))["budget"]["epochs"])
                 for number, rung in enumerate(plan.rungs)] == [(9, 10), (3, 30)]  # fmt: skip
         assert plan.jobs() == 2 * 12 + 2 * 5
@@ -94,17 +97,17 @@ class TestPlan:
             {"name": "adam", "space": {"lr": lr}},
             {"name": "ko", "space": {"lr": lr, "gamma": {"choice": [0.1, 1]}}},
         ]
-        plan = planned(optimizers=grids, tuning={"trials": 1, "method": "grid"})
-        assert [len(one.trials) for one in plan.optimizers] == [2, 4]
+        plan = make_plan(optimizers=grids, tuning={"trials": 1, "method": "grid"})
+        assert [len(optimizer.trials) for optimizer in plan.optimizers] == [2, 4]
         assert plan.jobs() == 6 + 10
 
     def test_diverged_score_of_an_accuracy_defaults_to_chance(self):
-        assert planned().tasks[0].diverged_score == 0.1
-        assert planned(metric="test_loss").tasks[0].diverged_score is None
-        assert planned(metric="test_loss", diverged_score=9.0).tasks[0].diverged_score == 9.0
+        assert make_plan().tasks[0].diverged_score == 0.1
+        assert make_plan(metric="test_loss").tasks[0].diverged_score is None
+        assert make_plan(metric="test_loss", diverged_score=9.0).tasks[0].diverged_score == 9.0
 
     def test_labels_distinguish_tasks_and_optimizers(self):
-        plan = planned(
+        plan = make_plan(
             tasks=[DIGITS, DIGITS | {"model": {"name": "mlp", "params": {"init_scale": 0.1}}}],
             optimizers=[
                 "adam",
@@ -115,12 +118,14 @@ class TestPlan:
             tuning=None,
         )
         assert [task.label for task in plan.tasks] == ["digits mlp init_scale=1.0", "digits mlp init_scale=0.1"]
-        assert [one.label for one in plan.optimizers] == [
+        assert [optimizer.label for optimizer in plan.optimizers] == [
             "adam lr=0.001", "ko soft (adam) lr=0.001 gamma=0.2", "ko soft (adam) lr=0.001 gamma=0.4", "sgd lr=0.1",
         ]  # fmt: skip
 
     def test_largest_seeds(self):
-        plan = planned(tuning={"trials": 4, "seeds": 2, "first_seed": 2**63 - 2}, seeds={"max": 2, "first": 2**63 - 4})
+        plan = make_plan(
+            tuning={"trials": 4, "seeds": 2, "first_seed": 2**63 - 2}, seeds={"max": 2, "first": 2**63 - 4}
+        )
         for phase, seeds in (("tuning", plan.tuning_seeds), ("report", plan.seeds)):
             assert [plan.spec(Cell(phase, 0, 0, 0, 0, seed))["seed"] for seed in seeds] == seeds
 
@@ -132,9 +137,9 @@ class TestPlan:
             assert [task.spec["device"] for task in resolve(request, {"auto": device}).tasks] == expected
 
     def test_runs_with_a_time_budget_are_not_reused(self):
-        plan = planned(tasks=[DIGITS | {"budget": {"seconds": 5}}])
+        plan = make_plan(tasks=[DIGITS | {"budget": {"seconds": 5}}])
         assert not plan.reuses(0)
-        assert planned().reuses(0)
+        assert make_plan().reuses(0)
 
 
 RATE = "/optimizers/1/space/rate"
@@ -150,7 +155,7 @@ def sgd(**space):
 
 
 @pytest.mark.parametrize(
-    ("fields", "pointer", "words"),
+    ("fields", "pointer", "message"),
     [
         ({"optimizers": ["adam"]}, "/optimizers", "at least 2"),
         ({"optimizers": ["adam", "adam"], "tuning": None}, "/optimizers/1", "the same as optimizer 0"),
@@ -235,10 +240,10 @@ def sgd(**space):
         ({"spaces": 1}, "/spaces", "unknown field"),
     ],
 )  # fmt: skip
-def test_errors_have_pointers(fields, pointer, words):
-    found = refusal(**fields)
-    assert pointer in found, found
-    assert words in found[pointer]
+def test_errors_have_pointers(fields, pointer, message):
+    errors = errors_of(**fields)
+    assert pointer in errors, errors
+    assert message in errors[pointer]
 
 
 def test_budgets_are_scaled_in_their_unit():
@@ -246,7 +251,7 @@ def test_budgets_are_scaled_in_their_unit():
     assert scaled({"epochs": None, "steps": None, "seconds": 10.0}, 0.25)["seconds"] == 2.5
 
 
-def test_large_grid_is_refused_before_it_is_enumerated():
+def test_rejects_large_grid_before_enumerating_it():
     space = {
         name: {"choice": [0.1 * k for k in range(1, 17)]}
         for name in ("lr", "eps", "weight_decay", "a", "b", "c", "d", "e")
@@ -258,38 +263,38 @@ def test_large_grid_is_refused_before_it_is_enumerated():
 
 
 @pytest.mark.parametrize(
-    ("tasks", "seeds", "words"),
+    ("tasks", "seeds", "message"),
     [
         (1, 60, "1 task x (0 runs to tune + 2 optimizers x 60 seeds) are up to 120 jobs"),
         (2, 1, None),
         (60, 1, "60 tasks x (0 runs to tune + 2 optimizers x 1 seed) are up to 120 jobs"),
     ],
 )
-def test_too_many_jobs_are_refused_with_the_count_and_the_setting(tasks, seeds, words):
+def test_rejects_too_many_jobs_with_count_and_setting(tasks, seeds, message):
     tasks = [DIGITS | {"batch_size": 16 + k} for k in range(tasks)]
-    asked = ComparisonRequest.model_validate({"tasks": tasks, "optimizers": ["adam", "sgd"], "seeds": seeds})
-    if words is None:
-        assert resolve(asked, most_jobs=100)
+    request = ComparisonRequest.model_validate({"tasks": tasks, "optimizers": ["adam", "sgd"], "seeds": seeds})
+    if message is None:
+        assert resolve(request, most_jobs=100)
         return
-    with pytest.raises(Invalid, match=re.escape(words) + ".*at most 100 are allowed .KOTRAIN_MAX_COMPARISON_JOBS"):
-        resolve(asked, most_jobs=100)
+    with pytest.raises(Invalid, match=re.escape(message) + ".*at most 100 are allowed .KOTRAIN_MAX_COMPARISON_JOBS"):
+        resolve(request, most_jobs=100)
 
 
-def test_pairs_are_limited():
+def test_rejects_too_many_pairs():
     optimizers = [{"name": "adam", "params": {"lr": 0.001 * (k + 1)}} for k in range(64)]
     tasks = [DIGITS | {"batch_size": 16 + k} for k in range(5)]
-    words = re.escape(
+    message = re.escape(
         "5 tasks x 2016 pairs of 64 optimizers are 10,080 pairs to be tested together, and at most 10,000"
     )
-    with pytest.raises(Invalid, match=words) as caught:
+    with pytest.raises(Invalid, match=message) as caught:
         resolve(ComparisonRequest.model_validate({"tasks": tasks, "optimizers": optimizers, "seeds": 2}))
     assert [error.pointer for error in caught.value.errors] == ["/optimizers"]
 
 
 class TestRepeatedTask:
-    """Where the number of training records is known, what comes to the same is seen."""
+    """With a known number of training records, equivalent tasks are rejected."""
 
-    def of(self, *changes, records=lambda name: 1157):
+    def resolve_tasks(self, *changes, records=lambda name: 1157):
         tasks = [DIGITS | {"budget": {"epochs": 2}} | change for change in changes]
         request = {"tasks": tasks, "optimizers": ["adam", "sgd"]}
         return resolve(ComparisonRequest.model_validate(request), records=records)
@@ -303,10 +308,10 @@ class TestRepeatedTask:
             {"budget": {"steps": 38}, "dataset": {"name": "digits", "params": {"limit": 2000}}, "eval_every_steps": 7},
         ],
     )
-    def test_limit_without_effect_and_epochs_as_steps_are_equal(self, other):
+    def test_rejects_limit_without_effect_and_epochs_as_steps(self, other):
         with pytest.raises(Invalid, match="trains the same as task 0"):
-            self.of({}, other)
-        assert len(self.of({}, other, records=lambda name: None).tasks) == 2
+            self.resolve_tasks({}, other)
+        assert len(self.resolve_tasks({}, other, records=lambda name: None).tasks) == 2
 
     @pytest.mark.parametrize(
         "other",
@@ -317,17 +322,17 @@ class TestRepeatedTask:
             {"dataset": {"name": "digits", "params": {"split_seed": 1}}},
         ],
     )
-    def test_other_training_is_another_task(self, other):
-        assert len(self.of({}, other).tasks) == 2
+    def test_accepts_different_training(self, other):
+        assert len(self.resolve_tasks({}, other).tasks) == 2
 
     def test_records_are_counted_only_for_repeated_data_sets(self):
         snips = {"dataset": "snips", "model": "textcnn"}
-        assert len(self.of({}, snips, records=None).tasks) == 2
+        assert len(self.resolve_tasks({}, snips, records=None).tasks) == 2
 
 
 def test_trials_are_distinct_points():
     space = {"lr": {"choice": [0.1, 0.2, 0.3]}, "nesterov": {"choice": [False, True]}, "momentum": {"choice": [0.9]}}
-    plan = planned(optimizers=[{"name": "sgd", "space": space}, "adam"], tuning={"trials": 6})
+    plan = make_plan(optimizers=[{"name": "sgd", "space": space}, "adam"], tuning={"trials": 6})
     trials = plan.optimizers[0].trials
     assert len({(trial["lr"], trial["nesterov"]) for trial in trials}) == len(trials) == 6
 
@@ -335,7 +340,7 @@ def test_trials_are_distinct_points():
 def test_grid_needs_no_number_of_trials():
     grid = [{"name": "adam", "space": {"lr": {"choice": [0.001, 0.01]}}}, "sgd"]
     for tuning in ({"method": "grid"}, {"method": "grid", "trials": 7}):
-        plan = planned(optimizers=grid, tuning=tuning)
+        plan = make_plan(optimizers=grid, tuning=tuning)
         assert (len(plan.optimizers[0].trials), plan.tuning.trials) == (2, None)
 
 
@@ -349,25 +354,25 @@ def test_grid_needs_no_number_of_trials():
         ({"diverged_score": 0.0, "metric": "samples_per_second"}, 0.0),
     ],
 )
-def test_diverged_score_may_be_as_good_as_guessing(fields, score):
-    assert planned(**fields).tasks[0].diverged_score == score
+def test_diverged_score_can_equal_guessing(fields, score):
+    assert make_plan(**fields).tasks[0].diverged_score == score
 
 
 def test_labels_are_stripped():
-    plan = planned(optimizers=[{"name": "adam", "label": " A\t"}, "sgd"], tuning=None, name=" x ")
+    plan = make_plan(optimizers=[{"name": "adam", "label": " A\t"}, "sgd"], tuning=None, name=" x ")
     assert (plan.optimizers[0].label, plan.name) == ("A", "x")
 
 
 @pytest.mark.parametrize("tuning", [{"trials": 4, "seeds": 2}, {"trials": 9, "method": "halving"}])
 def test_job_limit_counts_the_planned_jobs(tuning):
     request = {"tasks": [DIGITS], "optimizers": [ADAM, KO, "sgd"], "tuning": tuning}
-    asked = ComparisonRequest.model_validate(request)
-    jobs = resolve(asked).jobs()
-    assert resolve(asked, most_jobs=jobs).jobs() == jobs
+    validated = ComparisonRequest.model_validate(request)
+    jobs = resolve(validated).jobs()
+    assert resolve(validated, most_jobs=jobs).jobs() == jobs
     with pytest.raises(Invalid, match=f"up to {jobs} jobs"):
-        resolve(asked, most_jobs=jobs - 1)
+        resolve(validated, most_jobs=jobs - 1)
 
 
 def test_fixed_split_is_not_varied():
-    plan = planned(tasks=[{"dataset": "snips", "model": "textcnn", "budget": {"epochs": 1}}], vary=["split"])
+    plan = make_plan(tasks=[{"dataset": "snips", "model": "textcnn", "budget": {"epochs": 1}}], vary=["split"])
     assert plan.spec(Cell("report", 0, 0, 0, 0, 4))["dataset"]["params"]["split_seed"] == 0

@@ -1,3 +1,5 @@
+"""Search spaces: points of the Halton sequence, grids and invalid ranges."""
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -8,13 +10,13 @@ from service.comparisons.design.search_spaces import Range, dimensions, grid, po
 LR = Range(log_uniform=(1e-4, 1e-1))
 
 
-def test_the_halton_sequence_is_scipys():
+def test_halton_sequence_agrees_with_scipy():
     reference = qmc.Halton(3, scramble=False).random(65)[1:]  # scipy starts at the origin
-    ours = np.array([[radical_inverse(index, base) for base in (2, 3, 5)] for index in range(1, 65)])
-    np.testing.assert_allclose(ours, reference, atol=1e-12)
+    computed = np.array([[radical_inverse(index, base) for base in (2, 3, 5)] for index in range(1, 65)])
+    np.testing.assert_allclose(computed, reference, atol=1e-12)
 
 
-def test_shared_parameters_are_tried_at_the_same_values():
+def test_shared_parameters_have_equal_values():
     adam = {"lr": LR}
     ko = {"gamma": Range(log_uniform=(0.01, 1.0)), "lr": LR}
     names = dimensions([adam, ko])
@@ -22,29 +24,29 @@ def test_shared_parameters_are_tried_at_the_same_values():
     assert [point["lr"] for point in points(adam, names, 8, 0)] == [point["lr"] for point in points(ko, names, 8, 0)]
 
 
-def test_points_fill_the_range_evenly_in_the_logarithm():
+def test_points_fill_range_evenly_on_log_scale():
     rates = [point["lr"] for point in points({"lr": LR}, ["lr"], 32, 0)]
     counts, _ = np.histogram(np.log10(rates), bins=8, range=(-4, -1))
     assert (counts == 4).all()
 
 
-def test_another_seed_tries_other_values():
-    one, other = (points({"lr": LR}, ["lr"], 4, seed) for seed in (0, 1))
-    assert not {point["lr"] for point in one} & {point["lr"] for point in other}
+def test_seeds_give_different_values():
+    first, second = (points({"lr": LR}, ["lr"], 4, seed) for seed in (0, 1))
+    assert not {point["lr"] for point in first} & {point["lr"] for point in second}
 
 
-def test_points_are_different_ones_as_far_as_there_are_any():
+def test_points_are_distinct():
     two = {"lr": Range(choice=[0.1, 0.2])}
     assert sorted(point["lr"] for point in points(two, ["lr"], 8, 0)) == [0.1, 0.2]
     assert len(points({"lr": Range(uniform=(0.001, 0.00100000001))}, ["lr"], 4, 0)) == 1
     assert {point["n"] for point in points({"n": Range(integer=(1, 5))}, ["n"], 5, 0)} == {1, 2, 3, 4, 5}
 
 
-def test_true_is_not_one():
+def test_choice_distinguishes_true_from_1():
     assert Range(choice=[True, 1, False, 0]).choice == [True, 1, False, 0]
 
 
-def test_values_are_short_enough_to_be_read():
+def test_values_have_few_digits():
     assert all(len(f"{point['lr']:g}") <= 9 for point in points({"lr": LR}, ["lr"], 50, 0))
 
 
@@ -60,18 +62,18 @@ def test_values_are_short_enough_to_be_read():
         (Range(choice=["soft", "hard"]), 0.5, "hard"),
     ],
 )
-def test_a_share_of_the_way(values, share, expected):
+def test_value_at_share_of_range(values, share, expected):
     assert values.at(share) == expected
 
 
-def test_a_grid_is_every_combination():
+def test_grid_has_each_combination():
     space = {"lr": Range(choice=[0.1, 0.2]), "gamma": Range(choice=[1, 2, 3])}
     assert len(grid(space)) == 6
     assert {"lr": 0.2, "gamma": 3} in grid(space)
 
 
 @pytest.mark.parametrize(
-    ("document", "words"),
+    ("document", "message"),
     [
         ({}, "exactly one"),
         ({"uniform": [0, 1], "log_uniform": [0.1, 1]}, "exactly one"),
@@ -91,6 +93,6 @@ def test_a_grid_is_every_combination():
         ({"log": [1, 2]}, "log"),
     ],
 )
-def test_what_is_no_range(document, words):
-    with pytest.raises(ValidationError, match=words):
+def test_rejects_invalid_range(document, message):
+    with pytest.raises(ValidationError, match=message):
         Range.model_validate(document)

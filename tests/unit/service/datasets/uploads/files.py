@@ -1,4 +1,4 @@
-"""Files as users send them, and as those who mean harm do."""
+"""Valid and hostile files for uploads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def npz(path: Path, **arrays: Any) -> Path:
     return path
 
 
-def written(path: Path, content: str | bytes) -> Path:
+def write_file(path: Path, content: str | bytes) -> Path:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
 
@@ -48,7 +48,7 @@ def image(size: tuple[int, int] = (8, 6), mode: str = "RGB", file_format: str = 
 
 
 def folders(path: Path, per_class: int = 4, top: str = "", **options: Any) -> Path:
-    """A zip archive of class folders, each image of another shade."""
+    """A zip archive of class folders, each image of a different shade."""
     with ZipFile(path, "w") as archive:
         for number, name in enumerate(CLASSES):
             for row in range(per_class):
@@ -57,7 +57,7 @@ def folders(path: Path, per_class: int = 4, top: str = "", **options: Any) -> Pa
 
 
 def with_member(path: Path, name: str, content: bytes = b"", attributes: int = 0, **options: Any) -> Path:
-    """The archive with one member more."""
+    """Add a member to the archive."""
     info = ZipInfo(name)
     info.external_attr = attributes << 16
     info.compress_type = options.get("compress_type", ZIP_DEFLATED)
@@ -66,8 +66,8 @@ def with_member(path: Path, name: str, content: bytes = b"", attributes: int = 0
     return path
 
 
-def declaring(path: Path, shape: str, dtype: str, content: bytes = b"") -> Path:
-    """An npz file whose array `x` has a header of our own making."""
+def npz_with_header(path: Path, shape: str, dtype: str, content: bytes = b"") -> Path:
+    """An npz file whose array `x` has a forged header."""
     header = f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}, }}".encode() + b"\n"
     raw = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + content
     y = io.BytesIO()

@@ -1,4 +1,4 @@
-"""What becomes of files that are as they should be."""
+"""Valid uploads of each format: what is read, how it is split, and warnings."""
 
 import gzip
 import io
@@ -19,7 +19,7 @@ from tests.unit.service.datasets.uploads.files import (
     npz,
     parquet,
     with_member,
-    written,
+    write_file,
 )
 
 LIMIT = 2**30
@@ -48,7 +48,7 @@ class TestNpz:
             (PIXELS > 127, ((PIXELS > 127) * 255)[..., None]),
         ],
     )
-    def test_images(self, tmp_path, x, expected):
+    def test_reads_images(self, tmp_path, x, expected):
         records = read(npz(tmp_path / "a.npz", x=x, y=LABELS), Form("npz"), LIMIT)
         assert records.kind == "image"
         assert records.inputs.dtype == np.uint8
@@ -56,26 +56,26 @@ class TestNpz:
         assert records.classes == ["0", "1", "2"]
         assert records.shape == [expected.shape[3], 5, 4]
 
-    def test_rows(self, tmp_path):
+    def test_reads_rows(self, tmp_path):
         x = DRAW.normal(size=(12, 7))
         records = read(npz(tmp_path / "a.npz", x=x, y=np.array(CLASSES)[LABELS]), Form("npz"), LIMIT)
         assert (records.kind, records.inputs.dtype, records.shape) == ("table", np.float32, [7])
         np.testing.assert_array_equal(records.inputs, x.astype(np.float32))
         assert names(records) == [CLASSES[label] for label in LABELS]
 
-    def test_its_own_test_part(self, tmp_path):
+    def test_keeps_given_test_set(self, tmp_path):
         file = npz(tmp_path / "a.npz", x_train=PIXELS, y_train=LABELS, x_test=PIXELS[:3], y_test=LABELS[:3])
         records = read(file, Form("npz"), LIMIT)
         assert rows_for_test(records).tolist() == [False] * 12 + [True] * 3
 
-    def test_labels_with_and_without_a_sign(self, tmp_path):
-        """numpy would join them to floats."""
+    def test_joins_signed_and_unsigned_labels(self, tmp_path):
+        """Numpy would convert them to floats."""
         labels = {"y_train": LABELS.astype(np.uint64), "y_test": LABELS[:3].astype(np.int64)}
         records = read(npz(tmp_path / "a.npz", x_train=PIXELS, x_test=PIXELS[:3], **labels), Form("npz"), LIMIT)
         assert records.classes == ["0", "1", "2"]
         assert records.labels.tolist() == [*LABELS, *LABELS[:3]]
 
-    def test_numbers_as_labels_are_in_the_order_of_numbers(self, tmp_path):
+    def test_sorts_numeric_labels_as_numbers(self, tmp_path):
         records = read(npz(tmp_path / "a.npz", x=PIXELS, y=np.array([10, 9, -1])[LABELS]), Form("npz"), LIMIT)
         assert records.classes == ["-1", "9", "10"]
         assert names(records)[:3] == ["10", "9", "-1"]
@@ -93,49 +93,49 @@ class TestCsv:
             csv_of().replace("3,1.5", "\n3,1.5").encode(),
         ],
     )
-    def test_a_table(self, tmp_path, content):
-        records = read(written(tmp_path / "a.csv", content), Form("csv"), LIMIT)
+    def test_reads_table(self, tmp_path, content):
+        records = read(write_file(tmp_path / "a.csv", content), Form("csv"), LIMIT)
         assert (records.kind, records.columns, records.shape) == ("table", ["a", "b"], [2])
         np.testing.assert_array_equal(records.inputs, [[row, row / 2] for row in range(12)])
         assert names(records) == [CLASSES[row % 3] for row in range(12)]
 
-    def test_another_label(self, tmp_path):
-        file = written(tmp_path / "a.csv", csv_of(header="a,b,species"))
+    def test_reads_label_from_given_column(self, tmp_path):
+        file = write_file(tmp_path / "a.csv", csv_of(header="a,b,species"))
         assert read(file, Form("csv", "species"), LIMIT).classes == list(CLASSES)
 
-    def test_texts(self, tmp_path):
+    def test_reads_texts(self, tmp_path):
         lines = [f'"so, ""good""\nit is {row}",{CLASSES[row % 3]}' for row in range(12)]
-        records = read(written(tmp_path / "a.csv", "text,label\n" + "\n".join(lines)), Form("csv"), LIMIT)
+        records = read(write_file(tmp_path / "a.csv", "text,label\n" + "\n".join(lines)), Form("csv"), LIMIT)
         assert (records.kind, records.shape) == ("text", [])
         assert records.inputs[1] == 'so, "good"\nit is 1'
 
-    def test_more_rows_than_are_read_at_a_time(self, tmp_path):
+    def test_reads_more_rows_than_one_block(self, tmp_path):
         long = "a,label\n" + "".join(f"{row:01000d},{row % 2}\n" for row in range(20_000))
-        records = read(written(tmp_path / "a.csv", long), Form("csv"), LIMIT)
+        records = read(write_file(tmp_path / "a.csv", long), Form("csv"), LIMIT)
         assert records.inputs[:, 0].tolist() == list(range(20_000))
         assert (records.labels == np.arange(20_000) % 2).all()
 
 
 class TestParquet:
-    def test_a_table(self, tmp_path):
+    def test_reads_table(self, tmp_path):
         columns = {"a": list(range(12)), "b": [row / 2 for row in range(12)], "c": [True, False] * 6}
         file = parquet(tmp_path / "a.parquet", **columns, label=LABELS.tolist())
         records = read(file, Form("parquet"), LIMIT)
         assert (records.columns, records.classes) == (["a", "b", "c"], ["0", "1", "2"])
         np.testing.assert_array_equal(records.inputs, np.stack([*columns.values()], 1))
 
-    def test_more_columns_than_rows_are_read_of(self, tmp_path):
+    def test_reads_more_columns_than_one_block_has_rows(self, tmp_path):
         columns = {f"c{number}": [float(number)] * 12 for number in range(600)}
         file = parquet(tmp_path / "a.parquet", **columns, label=LABELS.tolist())
         np.testing.assert_array_equal(read(file, Form("parquet"), LIMIT).inputs, [np.arange(600)] * 12)
 
-    def test_texts_that_are_unpacked_in_halves(self, tmp_path):
+    def test_reads_repeated_texts_in_halves(self, tmp_path):
         texts = [f"{row} " + "x" * 10**6 for row in range(60)]
         repeated = pa.DictionaryArray.from_arrays(pa.array(np.arange(180) % 60), pa.array(texts))
         file = parquet(tmp_path / "a.parquet", text=repeated, label=np.arange(180) % 3)
         assert read(file, Form("parquet"), LIMIT).inputs == texts * 3
 
-    def test_texts_and_categories(self, tmp_path):
+    def test_reads_texts_with_plain_and_dictionary_labels(self, tmp_path):
         labels = np.array(CLASSES)[LABELS].tolist()
         texts = [f"text {row}" for row in range(12)]
         for column in (labels, pa.array(labels).dictionary_encode()):
@@ -153,15 +153,15 @@ class TestJsonl:
             jsonl_of().replace("\n", "\n\n").rstrip().encode(),
         ],
     )
-    def test_texts(self, tmp_path, content):
-        records = read(written(tmp_path / "a.jsonl", content), Form("jsonl"), LIMIT)
+    def test_reads_texts(self, tmp_path, content):
+        records = read(write_file(tmp_path / "a.jsonl", content), Form("jsonl"), LIMIT)
         assert records.inputs == [f"text {row}" for row in range(12)]
         assert names(records) == [CLASSES[row % 3] for row in range(12)]
 
 
 class TestFolders:
     @pytest.mark.parametrize("top", ["", "flowers/", "./"])
-    def test_images(self, tmp_path, top):
+    def test_reads_images(self, tmp_path, top):
         records = read(folders(tmp_path / "a.zip", top=top), Form("zip"), LIMIT)
         assert (records.classes, records.shape) == (list(CLASSES), [3, 6, 8])
         assert records.inputs[0, 0, 0].tolist() == [0, 255, 7]
@@ -178,17 +178,17 @@ class TestFolders:
             ("CMYK", "JPEG", 3),
         ],
     )
-    def test_modes(self, tmp_path, mode, file_format, channels):
+    def test_converts_image_modes(self, tmp_path, mode, file_format, channels):
         file = folders(tmp_path / "a.zip", mode=mode, file_format=file_format)
         assert read(file, Form("zip"), LIMIT).shape[0] == channels
 
-    def test_what_systems_add_is_left_out(self, tmp_path):
+    def test_ignores_files_of_operating_systems(self, tmp_path):
         file = folders(tmp_path / "a.zip")
         for name in ("__MACOSX/daisy/._0.png", ".DS_Store", "rose/Thumbs.db", "rose/.hidden/a.png"):
             with_member(file, name, b"x")
         assert len(read(file, Form("zip"), LIMIT).labels) == 12
 
-    def test_other_sizes_are_cut_from_the_middle(self, tmp_path):
+    def test_crops_images_to_central_square(self, tmp_path):
         file = folders(tmp_path / "a.zip", size=(300, 200))
         striped = Image.new("L", (30, 10), 0)
         striped.paste(200, (10, 0, 20, 10))
@@ -197,40 +197,40 @@ class TestFolders:
         with_member(file, "daisy/striped.png", content.getvalue())
         records = read(file, Form("zip", image_size=4), LIMIT)
         assert records.shape == [3, 4, 4]
-        assert (records.inputs[4] > 150).all()  # the stripe is a third of the width, and as wide as the square
+        assert (records.inputs[4] > 150).all()  # the stripe has a third of the width, as has the square
 
 
 class TestSplit:
     def records(self, tmp_path, labels):
         return read(npz(tmp_path / "a.npz", x=np.zeros((len(labels), 1)), y=np.array(labels)), Form("npz"), LIMIT)
 
-    def test_a_fifth_of_each_class_and_always_the_same(self, tmp_path):
+    def test_test_set_is_a_fifth_of_each_class_and_reproducible(self, tmp_path):
         records = self.records(tmp_path, [0] * 50 + [1] * 11 + [2] * 3)
         is_test = rows_for_test(records)
         assert np.bincount(records.labels[is_test]).tolist() == [10, 2, 1]
         assert (is_test == rows_for_test(records)).all()
 
-    def test_balance(self, tmp_path):
+    def test_warns_of_unbalanced_classes(self, tmp_path):
         assert warnings_of(self.records(tmp_path, [0] * 30 + [1] * 3)) == []
         (warning,) = warnings_of(self.records(tmp_path, [0] * 31 + [1] * 3))
         assert "'0' has 31 records and '1' has 3" in warning
         assert "91%" in warning
 
-    def test_classes_that_look_the_same(self, tmp_path):
+    def test_warns_of_classes_that_differ_only_in_case(self, tmp_path):
         (warning,) = warnings_of(self.records(tmp_path, ["cat", " Cat", "dog"] * 6))
         assert warning == "The classes ' Cat', 'cat' differ only in whitespace or case; are they the same class?"
 
-    def test_the_hash_is_of_everything(self, tmp_path):
+    def test_hash_depends_on_labels_and_split(self, tmp_path):
         records = self.records(tmp_path, [0] * 6 + [1] * 6)
         other = self.records(tmp_path, [0] * 6 + [2] * 6)
         is_test = rows_for_test(records)
         assert len({records.sha256(is_test), records.sha256(~is_test), other.sha256(is_test)}) == 3
 
 
-def test_compressed_with_gzip_is_told(tmp_path):
-    file = written(tmp_path / "a.csv.gz", gzip.compress(csv_of().encode()))
+def test_rejects_gzip_and_single_image(tmp_path):
+    file = write_file(tmp_path / "a.csv.gz", gzip.compress(csv_of().encode()))
     with pytest.raises(Exception, match="compressed with gzip; unpack it first"):
         read(file, Form("csv"), LIMIT)
-    assert image()  # and an image alone
+    assert image()  # an image that is not in an archive
     with pytest.raises(Exception, match="pack class folders into a zip archive"):
-        read(written(file, image()), Form("zip"), LIMIT)
+        read(write_file(file, image()), Form("zip"), LIMIT)

@@ -1,4 +1,4 @@
-"""What is refused, and in which words: each names the place and what would be right."""
+"""Uploads that are rejected, with messages that name the place and the remedy."""
 
 import json
 from pathlib import Path
@@ -14,30 +14,30 @@ from service.datasets.uploads import records
 from service.datasets.uploads.formats import Form, read
 from service.datasets.uploads.records import rows_for_test
 from service.errors import Invalid
+from tests.unit.service.datasets.uploads.errors import LIMIT, error_of
 from tests.unit.service.datasets.uploads.files import (
     csv_of,
-    declaring,
     folders,
     jsonl_of,
     npz,
+    npz_with_header,
     parquet,
-    written,
+    write_file,
 )
-from tests.unit.service.datasets.uploads.refusing import LIMIT, refused
 
 Y = np.arange(12) % 3
 X = np.zeros((12, 4, 4), np.uint8)
 ROWS = np.zeros((12, 2))
 
 
-def at(place: tuple[int, ...], value: float, shape=(12, 2)) -> np.ndarray:
+def array_with(index: tuple[int, ...], value: float, shape=(12, 2)) -> np.ndarray:
     array = np.zeros(shape)
-    array[place] = value
+    array[index] = value
     return array
 
 
 @pytest.mark.parametrize(
-    ("arrays", "sentence"),
+    ("arrays", "message"),
     [
         ({"a": X}, "has the arrays a; it needs x and y, or x_train, y_train, x_test and y_test"),
         ({"x": X, "y": Y[:11]}, "y has shape (11,) but x has 12 records"),
@@ -58,9 +58,9 @@ def at(place: tuple[int, ...], value: float, shape=(12, 2)) -> np.ndarray:
         ({"x": np.zeros((12, 257, 4), np.uint8), "y": Y}, "has 257 x 4 pixels; at most 256 per side"),
         ({"x": X - 1.5, "y": Y}, "the pixels of 'x' range from -1.5 to -1.5; use integers from 0 to 255"),
         ({"x": X.astype(int) + 256, "y": Y}, "the pixels of 'x' range from 256 to 256"),
-        ({"x": at((3, 1), np.nan), "y": Y}, "x[3, 1] is nan; all numbers must be finite"),
-        ({"x": at((3, 1), 1e300), "y": Y}, "x[3, 1] is inf; all numbers must be finite"),
-        ({"x": at((7, 1, 2), np.inf, X.shape), "y": Y}, "x[7, 1, 2, 0] is inf; all numbers must be finite"),
+        ({"x": array_with((3, 1), np.nan), "y": Y}, "x[3, 1] is nan; all numbers must be finite"),
+        ({"x": array_with((3, 1), 1e300), "y": Y}, "x[3, 1] is inf; all numbers must be finite"),
+        ({"x": array_with((7, 1, 2), np.inf, X.shape), "y": Y}, "x[7, 1, 2, 0] is inf; all numbers must be finite"),
         (
             {"x_train": X, "y_train": Y, "x_test": X[:, :3], "y_test": Y},
             "records of x_test have shape (3, 4, 1), but those of x_train (4, 4, 1)",
@@ -75,12 +75,12 @@ def at(place: tuple[int, ...], value: float, shape=(12, 2)) -> np.ndarray:
         ({"x": X, "y": Y[:0]}, "array 'y' is empty: its shape is (0,)"),
     ],
 )
-def test_npz(tmp_path, arrays, sentence):
-    assert sentence in refused(npz(tmp_path / "a.npz", **arrays), Form("npz"))
+def test_rejects_npz(tmp_path, arrays, message):
+    assert message in error_of(npz(tmp_path / "a.npz", **arrays), Form("npz"))
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "content", "sentence"),
+    ("shape", "dtype", "content", "message"),
     [
         ("(12, 1)", "'|O'", b"\x80\x04", "holds Python objects, which are pickles and can run code"),
         ("(12, 1)", "[('a', '<f8')]", b"", "is of type [('a', '<f8')]; inputs must be numbers"),
@@ -95,37 +95,37 @@ def test_npz(tmp_path, arrays, sentence):
         ("(10000001, 1)", "'|u1'", b"\0" * 10_000_001, "the file has more than 10,000,000 records"),
     ],
 )
-def test_headers_of_arrays(tmp_path, shape, dtype, content, sentence):
-    assert sentence in refused(declaring(tmp_path / "a.npz", shape, dtype, content), Form("npz"))
+def test_rejects_header_of_array(tmp_path, shape, dtype, content, message):
+    assert message in error_of(npz_with_header(tmp_path / "a.npz", shape, dtype, content), Form("npz"))
 
 
 @pytest.mark.parametrize("order", "<>")
-def test_letters_that_are_none(tmp_path, order):
+def test_rejects_invalid_character_in_label(tmp_path, order):
     labels = np.array(["a", "b", "c"], f"{order}U1")[Y]
     labels.view(f"{order}u4")[4] = 0x7FFF_FFFF
-    assert "y[4]: the label has an invalid character" in refused(npz(tmp_path / "a.npz", x=X, y=labels), Form("npz"))
+    assert "y[4]: the label has an invalid character" in error_of(npz(tmp_path / "a.npz", x=X, y=labels), Form("npz"))
 
 
-def test_numbers_of_a_table_count_as_they_are_kept(tmp_path):
-    """A byte in the file is four in memory."""
+def test_limit_counts_numbers_as_stored_in_memory(tmp_path):
+    """A byte in the file takes four bytes in memory."""
     file = npz(tmp_path / "a.npz", x=np.zeros((12, 100), np.uint8), y=Y)
     assert read(file, Form("npz"), 5000).shape == [100]
-    assert "unpacks to more than the limit of 4,000 bytes" in refused(file, Form("npz"), limit=4000)
+    assert "unpacks to more than the limit of 4,000 bytes" in error_of(file, Form("npz"), limit=4000)
 
 
-def test_a_pickle_is_not_opened(tmp_path):
+def test_does_not_open_pickle(tmp_path):
     class Harm:
         def __reduce__(self):
             return Path(tmp_path / "harmed").touch, ()
 
     file = tmp_path / "a.npz"
     np.savez(file, x=np.array([Harm()] * 12, dtype=object).reshape(12, 1), y=Y)
-    assert "can run code" in refused(file, Form("npz"))
+    assert "can run code" in error_of(file, Form("npz"))
     assert not (tmp_path / "harmed").exists()
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "message"),
     [
         ("", "the file is empty"),
         ("\n", "the first line is empty; it must contain the column names"),
@@ -163,12 +163,12 @@ def test_a_pickle_is_not_opened(tmp_path):
         ("a,label\n" + "".join(f"1,c{row}\n" for row in range(10_001)), "row 10002, column 'label': more than 10,000"),
     ],
 )
-def test_csv(tmp_path, content, sentence):
-    assert sentence in refused(written(tmp_path / "a.csv", content), Form("csv"))
+def test_rejects_csv(tmp_path, content, message):
+    assert message in error_of(write_file(tmp_path / "a.csv", content), Form("csv"))
 
 
 @pytest.mark.parametrize(
-    ("columns", "sentence"),
+    ("columns", "message"),
     [
         ({"a": [1.0] * 12}, "the file has no label column 'label'; choose one of 'a'"),
         ({"a": [1.0] * 12, "label": [0.5] * 12}, "the label column 'label' is of type double"),
@@ -183,12 +183,12 @@ def test_csv(tmp_path, content, sentence):
         ({"text": ["x" * 2**24 * 3] + ["y"] * 11, "label": ["x"] * 12}, "row 1 has more than 33,554,432 bytes"),
     ],
 )
-def test_parquet(tmp_path, columns, sentence):
-    assert sentence in refused(parquet(tmp_path / "a.parquet", **columns), Form("parquet"))
+def test_rejects_parquet(tmp_path, columns, message):
+    assert message in error_of(parquet(tmp_path / "a.parquet", **columns), Form("parquet"))
 
 
 @pytest.mark.parametrize(
-    ("number", "line", "sentence"),
+    ("number", "line", "message"),
     [
         (3, "{", "line 3 is not JSON"),
         (1, "[1]", 'line 1 is not an object with "text" and "label"'),
@@ -205,65 +205,64 @@ def test_parquet(tmp_path, columns, sentence):
         (2, b"\xff".decode("latin-1"), "line 2 is not"),
     ],
 )
-def test_jsonl(tmp_path, number, line, sentence):
+def test_rejects_jsonl(tmp_path, number, line, message):
     lines = jsonl_of().splitlines()
     lines[number - 1] = line
-    assert sentence in refused(written(tmp_path / "a.jsonl", "\n".join(lines).encode("latin-1")), Form("jsonl"))
+    assert message in error_of(write_file(tmp_path / "a.jsonl", "\n".join(lines).encode("latin-1")), Form("jsonl"))
 
 
-def test_jsonl_of_one_class_and_of_nothing(tmp_path):
-    one = (json.dumps({"text": "x", "label": "a"}) + "\n") * 12
-    assert "all records are of class 'a'" in refused(written(tmp_path / "a.jsonl", one), Form("jsonl"))
-    assert refused(written(tmp_path / "a.jsonl", "\n\n"), Form("jsonl")) == "the file is empty"
+def test_rejects_jsonl_with_one_class_or_without_records(tmp_path):
+    one_class = (json.dumps({"text": "x", "label": "a"}) + "\n") * 12
+    assert "all records are of class 'a'" in error_of(write_file(tmp_path / "a.jsonl", one_class), Form("jsonl"))
+    assert error_of(write_file(tmp_path / "a.jsonl", "\n\n"), Form("jsonl")) == "the file is empty"
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
-def test_texts_count_as_what_they_take(tmp_path, form):
-    """An emoji makes four bytes of each letter, and no text takes less than some 80."""
+def test_limit_counts_texts_as_stored_in_memory(tmp_path, form):
+    """With an emoji, each character takes four bytes, and a text takes at least some 80 bytes."""
     texts, labels = ["\U0001f600" + "x" * 10_000] * 12, ["a", "b", "c"] * 4
     file = tmp_path / "a"
     if form == "csv":
-        written(file, "text,label\n" + "".join(map("{},{}\n".format, texts, labels)))
+        write_file(file, "text,label\n" + "".join(map("{},{}\n".format, texts, labels)))
     elif form == "parquet":
         parquet(file, text=texts, label=labels)
     else:
-        written(
-            file, "".join(json.dumps({"text": one, "label": a}) + "\n" for one, a in zip(texts, labels, strict=True))
-        )
+        objects = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
+        write_file(file, "".join(json.dumps(record) + "\n" for record in objects))
     assert len(read(file, Form(form), 500_000).inputs) == 12
-    assert "exceed the limit of 400,000 bytes of memory" in refused(file, Form(form), limit=400_000)
+    assert "exceed the limit of 400,000 bytes of memory" in error_of(file, Form(form), limit=400_000)
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "jsonl", "npz"])
-def test_more_records_than_are_read(tmp_path, monkeypatch, form):
+def test_rejects_too_many_records(tmp_path, monkeypatch, form):
     monkeypatch.setattr(records, "MOST_RECORDS", 11)
     whole = {
         "npz": lambda: npz(tmp_path / "a.npz", x=ROWS, y=Y),
         "parquet": lambda: parquet(tmp_path / "a.parquet", a=[1.0] * 12, label=["a", "b", "c"] * 4),
-        "csv": lambda: written(tmp_path / "a.csv", csv_of()),
-        "jsonl": lambda: written(tmp_path / "a.jsonl", jsonl_of()),
+        "csv": lambda: write_file(tmp_path / "a.csv", csv_of()),
+        "jsonl": lambda: write_file(tmp_path / "a.jsonl", jsonl_of()),
     }[form]()
-    assert "the file has more than 11 records" in refused(whole, Form(form))
+    assert "the file has more than 11 records" in error_of(whole, Form(form))
 
 
-def test_texts_in_delta_encoding(tmp_path):
-    """Each may be a copy of the one before, so that a few bytes unpack to gigabytes, and Arrow does not count."""
+def test_rejects_texts_in_delta_encoding(tmp_path):
+    """Each text can repeat the previous one, so a few bytes unpack to gigabytes, and Arrow does not count them."""
     file = tmp_path / "a.parquet"
     table = pa.table({"text": ["x"] * 12, "label": Y})
     pa.parquet.write_table(table, file, use_dictionary=False, column_encoding={"text": "DELTA_BYTE_ARRAY"})
-    assert "strings in delta encoding are not supported" in refused(file, Form("parquet"))
+    assert "strings in delta encoding are not supported" in error_of(file, Form("parquet"))
 
 
 @pytest.mark.parametrize(
-    ("column", "sentence"),
+    ("column", "message"),
     [
         ("text", "exceed the limit of 100,000,000 bytes"),
         ("label", "row 1, column 'label': the label has 200001 characters"),
         ("a", "row 1, column 'a' has more than 1,000 bytes; write a number"),
     ],
 )
-def test_a_text_that_is_named_many_times(tmp_path, column, sentence):
-    """A dictionary makes gigabytes of a small file; they are counted before they are there."""
+def test_rejects_huge_repeated_text_before_unpacking_it(tmp_path, column, message):
+    """A dictionary turns a small file into gigabytes, which are counted before they are allocated."""
     rows = 40 * 8192
     long = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([" " * 200_000 + "1"]))
     numbers = pa.array(np.arange(rows) % 3)
@@ -271,26 +270,26 @@ def test_a_text_that_is_named_many_times(tmp_path, column, sentence):
     file = tmp_path / "a.parquet"
     pa.parquet.write_table(pa.table(columns), file, store_schema=False)
     assert file.stat().st_size < 10**6
-    most = pa.default_memory_pool().max_memory()
-    assert sentence in refused(file, Form("parquet"))
-    assert pa.default_memory_pool().max_memory() - most < 2**28
+    peak = pa.default_memory_pool().max_memory()
+    assert message in error_of(file, Form("parquet"))
+    assert pa.default_memory_pool().max_memory() - peak < 2**28
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_tables_that_take_more_room_than_is_allowed(tmp_path, form):
+def test_rejects_table_beyond_limit(tmp_path, form):
     if form == "csv":
-        file = written(tmp_path / "a", csv_of())
+        file = write_file(tmp_path / "a", csv_of())
     else:
         file = parquet(tmp_path / "a", a=[1.0] * 12, b=[2.0] * 12, label=["a", "b", "c"] * 4)
-    assert "exceed the limit of 50 bytes" in refused(file, Form(form), limit=50)
+    assert "exceed the limit of 50 bytes" in error_of(file, Form(form), limit=50)
 
 
 @pytest.mark.parametrize("ignored", [{"image_size": 8}, {"label": "kind"}])
-def test_what_a_format_has_no_use_for(ignored):
+def test_rejects_parameter_of_another_format(ignored):
     (name,) = ignored
-    takes = {"image_size": ("zip",), "label": ("csv", "parquet")}[name]
+    formats = {"image_size": ("zip",), "label": ("csv", "parquet")}[name]
     for file_format in get_args(FileFormat):
-        if file_format in takes:
+        if file_format in formats:
             assert Form(file_format, **ignored)
             continue
         with pytest.raises(Invalid, match=f"the format is {file_format}") as caught:
@@ -299,7 +298,7 @@ def test_what_a_format_has_no_use_for(ignored):
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "message"),
     [
         ("a,label\n\n\n1,x\nso,y\n", "row 5, column 'a' is not a number: 'so'"),
         ("a,label\n1,x\n\n1, \n", "row 4, column 'label': the label is empty"),
@@ -307,13 +306,13 @@ def test_what_a_format_has_no_use_for(ignored):
         ('text,label\n\n"a\n\nb",x\n,y\n', "row 4, column 'text': the text is empty"),
     ],
 )
-def test_empty_lines_are_rows_too(tmp_path, content, sentence):
-    assert sentence in refused(written(tmp_path / "a.csv", content), Form("csv"))
+def test_empty_lines_count_as_rows(tmp_path, content, message):
+    assert message in error_of(write_file(tmp_path / "a.csv", content), Form("csv"))
 
 
 @pytest.mark.parametrize("form", ["npz", "parquet", "zip"])
-def test_cut_off_anywhere(tmp_path, form):
-    """Never an error of ours: at each length it is refused in words."""
+def test_rejects_truncated_file(tmp_path, form):
+    """At each length the file is rejected with a message, without another exception."""
     whole = {
         "npz": lambda: npz(tmp_path / "a.npz", x=ROWS, y=Y),
         "parquet": lambda: parquet(tmp_path / "a.parquet", a=[1.0] * 12, label=["a", "b", "c"] * 4),
@@ -322,30 +321,30 @@ def test_cut_off_anywhere(tmp_path, form):
     raw = whole.read_bytes()
     read(whole, Form(form), LIMIT)
     for length in range(0, len(raw), max(1, len(raw) // 40)):
-        refused(written(tmp_path / "cut", raw[:length]), Form(form))
+        error_of(write_file(tmp_path / "cut", raw[:length]), Form(form))
 
 
 @pytest.mark.parametrize("form", ["npz", "parquet", "zip", "csv", "jsonl"])
-def test_bytes_that_were_changed(tmp_path, form):
-    """Refused, or read as something else: nothing in between, and no warning."""
+def test_corrupted_file_is_rejected_or_read(tmp_path, form):
+    """The file is rejected with a message or read as other data, without another exception or a warning."""
     whole = {
         "npz": lambda: npz(tmp_path / "a.npz", x=ROWS, y=Y),
         "parquet": lambda: parquet(tmp_path / "a.parquet", a=[1.0] * 12, label=["a", "b", "c"] * 4),
         "zip": lambda: folders(tmp_path / "a.zip"),
-        "csv": lambda: written(tmp_path / "a.csv", csv_of()),
-        "jsonl": lambda: written(tmp_path / "a.jsonl", jsonl_of()),
+        "csv": lambda: write_file(tmp_path / "a.csv", csv_of()),
+        "jsonl": lambda: write_file(tmp_path / "a.jsonl", jsonl_of()),
     }[form]()
     raw = whole.read_bytes()
     draw = np.random.default_rng(0)
-    taken, told = 0, set()
+    accepted, messages = 0, set()
     for _ in range(150):
         changed = bytearray(raw)
-        for place in draw.integers(0, len(raw), 2):
-            changed[place] = draw.integers(0, 256)
+        for position in draw.integers(0, len(raw), 2):
+            changed[position] = draw.integers(0, 256)
         try:
-            rows_for_test(read(written(tmp_path / "changed", bytes(changed)), Form(form), LIMIT))
-            taken += 1
+            rows_for_test(read(write_file(tmp_path / "changed", bytes(changed)), Form(form), LIMIT))
+            accepted += 1
         except Invalid as error:
-            told.add(error.detail)
-    assert taken < 150
-    assert all(told)
+            messages.add(error.detail)
+    assert accepted < 150
+    assert all(messages)

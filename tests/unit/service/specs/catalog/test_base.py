@@ -1,3 +1,5 @@
+"""Registration of catalog entries, and fields that accept them."""
+
 from typing import Any, ClassVar, Literal
 
 import pytest
@@ -12,7 +14,7 @@ class Params(Frozen):
 
 
 class Pet(Choice):
-    """A kind of its own, so that the catalog stays as it is."""
+    """A kind for these tests, which leaves the catalog unchanged."""
 
     table: ClassVar[dict[str, Any]] = {}
     legs: ClassVar[int]
@@ -35,11 +37,11 @@ class Hen(Pet):
 PET = TypeAdapter[Pet](Chosen[Pet])
 
 
-def test_a_definition_registers_the_entry():
+def test_class_definition_registers_entry():
     assert Pet.table == {"cat": Cat, "hen": Hen}
 
 
-def test_a_field_accepts_each_entry_by_its_bare_name_or_as_an_object():
+def test_field_accepts_name_or_object():
     assert PET.validate_python("hen") == Hen()
     assert PET.validate_python({"name": "cat", "params": {"size": 3}}) == Cat(params=Params(size=3))
     assert list(PET.json_schema()["discriminator"]["mapping"]) == ["cat", "hen"]
@@ -48,17 +50,17 @@ def test_a_field_accepts_each_entry_by_its_bare_name_or_as_an_object():
 
 
 @pytest.mark.parametrize(
-    ("given", "missing"), [({"title": "dog"}, "legs"), ({"legs": 4}, "title"), ({}, "legs, title")]
+    ("attributes", "missing"), [({"title": "dog"}, "legs"), ({"legs": 4}, "title"), ({}, "legs, title")]
 )
-def test_an_entry_without_a_class_attribute_is_an_error_at_its_definition(given, missing):
+def test_definition_without_required_attribute_raises_type_error(attributes, missing):
     annotations = {"name": Literal["dog"], "params": Params}
-    body = {"__module__": __name__, "__annotations__": annotations, "name": "dog", "params": Params(), **given}
+    body = {"__module__": __name__, "__annotations__": annotations, "name": "dog", "params": Params(), **attributes}
     with pytest.raises(TypeError, match=rf"^catalog entry Dog must define the class attribute {missing}$"):
         type(Pet)("Dog", (Pet,), body)
     assert "dog" not in Pet.table
 
 
-def test_a_name_can_be_registered_once():
+def test_repeated_name_raises_type_error():
     with pytest.raises(TypeError, match="the name 'cat' is taken"):
 
         class Tiger(Pet):

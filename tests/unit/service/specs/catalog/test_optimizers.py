@@ -1,3 +1,5 @@
+"""Parameter models of KO and the controls on each base optimizer."""
+
 import pytest
 
 from service.specs.catalog.optimizers import CONTROL_PARAMS, KO_PARAMS, OPTIMIZERS, Collision, ControlOptions
@@ -6,7 +8,7 @@ from service.specs.catalog.optimizers import CONTROL_PARAMS, KO_PARAMS, OPTIMIZE
 @pytest.mark.parametrize(
     ("wrapper", "params", "options"), [("ko", KO_PARAMS, Collision), ("control", CONTROL_PARAMS, ControlOptions)]
 )
-def test_parameters_on_a_base_are_the_bases_the_wrappers_and_its_name(wrapper, params, options):
+def test_parameters_are_those_of_base_and_wrapper_and_base_name(wrapper, params, options):
     assert list(params) == [name for name, entry in OPTIMIZERS.items() if wrapper in entry.base_of]
     for name, model in params.items():
         own = type(OPTIMIZERS[name]().params)

@@ -1,4 +1,4 @@
-"""Runs of a comparison without training: every number follows from the plan, the cell and a fixed seed."""
+"""Synthetic runs of a comparison, without training: the plan, the cell and a fixed seed determine every number."""
 
 from __future__ import annotations
 
@@ -35,36 +35,36 @@ SLOWNESS = {"sgd": 1.0, "adam": 1.2, "adamw": 1.25, "lion": 1.1, "ko": 1.6, "muo
 """Time of a step, relative to SGD's."""
 
 End = JobStatus | Reason | None
-"""How a run ends other than by completing: with a reason, or not yet; None: it completes."""
+"""How a run ends: with a reason, unfinished with a status, or completed (None)."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A comparison and what becomes of its runs."""
+    """A comparison and the outcomes of its runs."""
 
     request: Mapping[str, Any]
     status: str = "succeeded"
     skill: Mapping[int, float] = field(default_factory=dict)
-    """Optimizer (its position) -> what it adds to the accuracy of every run."""
+    """Position of an optimizer -> amount added to the accuracy of each of its runs."""
     noise: float = 0.004
     end: Callable[[Cell], End] = lambda cell: None
     changes: Callable[[Cell], Mapping[str, Any]] = lambda cell: {}
-    """Fields of the stored run that differ from the usual."""
+    """Fields of a stored run that replace the defaults."""
     score: Callable[[Cell], float] | None = None
-    """Overrides the accuracy."""
+    """Replaces the computed accuracy."""
     seconds: float | None = 3.0
-    """Estimated, of one run."""
+    """Estimated duration of a run."""
     rounds: int = 1000
-    """How often runs are asked for."""
+    """Maximal number of times that the schedule is evaluated."""
 
     @property
     def plan(self) -> Plan:
-        """The plan of the request."""
+        """The resolved request."""
         return resolve(ComparisonRequest.model_validate(self.request), {"auto": "cpu"})
 
 
 def runs_of(scenario: Scenario) -> list[CellRun]:
-    """The runs, asked for and ended round by round until the schedule asks for no more."""
+    """Run the schedule round by round until it requests no more cells; return all runs."""
     plan, runs = scenario.plan, list[CellRun]()
     for _ in range(scenario.rounds):
         results = {run.cell: run.result for run in settled(plan, runs)}
@@ -72,11 +72,11 @@ def runs_of(scenario: Scenario) -> list[CellRun]:
         runs += [_run(scenario, plan, cell, len(runs) + number) for number, cell in enumerate(missing)]
         if not missing or not all(run.result.is_final for run in runs):
             break
-    return sorted(runs, key=lambda run: (run.cell.phase == "report", run.cell[1:]))  # as they are read back
+    return sorted(runs, key=lambda run: (run.cell.phase == "report", run.cell[1:]))  # the order of the database
 
 
 def answer_of(scenario: Scenario) -> ComparisonAnswer:
-    """The answer to the comparison."""
+    """The answer of `GET /v1/comparisons/{id}`."""
     plan = scenario.plan
     is_over = scenario.status != "running"
     comparison = Comparison(
@@ -89,15 +89,15 @@ def answer_of(scenario: Scenario) -> ComparisonAnswer:
         finished_at=START + timedelta(days=1) if is_over else None,
     )
     estimates = {
-        (number, position): Estimate(task=task.label, optimizer=one.label, seconds=scenario.seconds, runs=5)
+        (number, position): Estimate(task=task.label, optimizer=optimizer.label, seconds=scenario.seconds, runs=5)
         for number, task in enumerate(plan.tasks)
-        for position, one in enumerate(plan.optimizers)
+        for position, optimizer in enumerate(plan.optimizers)
     }
     return conclude(comparison, plan, runs_of(scenario), {} if is_over else estimates)
 
 
 def schedule_of(scenario: Scenario) -> list[str]:
-    """The cells that are wanted after all these runs, in order."""
+    """The cells that the schedule requests after these runs, in order."""
     plan = scenario.plan
     results = {run.cell: run.result for run in settled(plan, runs_of(scenario))}
     return [" ".join(map(str, cell)) for cell in schedule.due(plan, results)]
@@ -106,7 +106,7 @@ def schedule_of(scenario: Scenario) -> list[str]:
 def _run(scenario: Scenario, plan: Plan, cell: Cell, number: int) -> CellRun:
     result = _result(scenario, plan, cell)
     seconds = 2.0 * SLOWNESS.get(plan.optimizers[cell.optimizer].name, 1.3) * (1 + cell.task / 4)
-    known: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "job": UUID(int=1000 + number),
         "user": "ada",
         "is_reused": False,
@@ -121,7 +121,7 @@ def _run(scenario: Scenario, plan: Plan, cell: Cell, number: int) -> CellRun:
         "finished_at": START + timedelta(seconds=number) if result.is_final else None,
         "is_shared": False,
     }
-    return CellRun(cell=cell, result=result, **(known | scenario.changes(cell)))
+    return CellRun(cell=cell, result=result, **(fields | scenario.changes(cell)))
 
 
 def _result(scenario: Scenario, plan: Plan, cell: Cell) -> Result:
@@ -141,12 +141,13 @@ def _result(scenario: Scenario, plan: Plan, cell: Cell) -> Result:
 
 
 def _accuracy(scenario: Scenario, plan: Plan, cell: Cell) -> float:
-    """Best at the optimizer's usual learning rate; part of the noise is the seed's own, whatever the optimizer."""
-    one = plan.optimizers[cell.optimizer]
-    params = one.trials[cell.trial]
+    """Highest at the optimizer's best learning rate; part of the noise depends on the task and seed alone."""
+    optimizer = plan.optimizers[cell.optimizer]
+    params = optimizer.trials[cell.trial]
     condensed = plan.tasks[cell.task].spec["model"]["params"].get("init_scale") == 0.1
-    mean = 0.94 - 0.01 * cell.task + scenario.skill.get(cell.optimizer, 0.0) - 0.02 * (condensed and one.name != "ko")
-    mean -= 0.03 * math.log10(params["lr"] / BEST_RATES.get(one.name, 1e-2)) ** 2
+    mean = 0.94 - 0.01 * cell.task + scenario.skill.get(cell.optimizer, 0.0)
+    mean -= 0.02 * (condensed and optimizer.name != "ko")
+    mean -= 0.03 * math.log10(params["lr"] / BEST_RATES.get(optimizer.name, 1e-2)) ** 2
     mean -= 0.01 * abs(math.log10(params["gamma"] / 0.1)) if params.get("gamma") else 0.0
     shared = random.Random(f"{cell.task} {cell.seed}").gauss(0.0, scenario.noise)
     own = random.Random(" ".join(map(str, cell))).gauss(0.0, scenario.noise)

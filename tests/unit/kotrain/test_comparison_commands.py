@@ -1,4 +1,4 @@
-"""`kotrain comparison`, `study` and `leaderboard`, and the SDK under them, on the API in this process."""
+"""The commands for comparisons, studies and the leaderboard, and the client's methods for them."""
 
 import json
 from functools import partial
@@ -21,6 +21,7 @@ UNKNOWN = "0198c0de-0000-7000-8000-000000000000"
 
 @pytest.fixture
 def kotrain(api, monkeypatch, capsys):
+    """Run a command on the API in this process: (exit status, standard output, standard error)."""
     monkeypatch.setattr("kotrain.client.Client", partial(Client, http=api))
 
     def run(*arguments):
@@ -39,46 +40,46 @@ def file(tmp_path):
 
 
 class TestClient:
-    def test_start_look_and_cancel(self, client):
-        started = client.start_comparison(REQUEST)
-        assert (started.status, started.progress.jobs) == ("running", 5)
-        assert client.comparison(started).id == client.comparison(str(started.id)).id == started.id
-        assert next(client.comparisons(page_size=1)).id == started.id
+    def test_start_show_and_cancel(self, client):
+        comparison = client.start_comparison(REQUEST)
+        assert (comparison.status, comparison.progress.jobs) == ("running", 5)
+        assert client.comparison(comparison).id == client.comparison(str(comparison.id)).id == comparison.id
+        assert next(client.comparisons(page_size=1)).id == comparison.id
         with pytest.raises(WaitTimeout):
-            client.wait_for_comparison(started, timeout=0.2)
-        assert client.cancel_comparison(started).status == "cancelled"
-        assert client.wait_for_comparison(started.id).status == "cancelled"
+            client.wait_for_comparison(comparison, timeout=0.2)
+        assert client.cancel_comparison(comparison).status == "cancelled"
+        assert client.wait_for_comparison(comparison.id).status == "cancelled"
 
-    def test_a_request_model_and_a_repeated_key(self, client):
+    def test_repeated_idempotency_key_returns_first_comparison(self, client):
         request = ComparisonRequest.model_validate(REQUEST)
-        one, other = (client.start_comparison(request, idempotency_key="key") for _ in range(2))
-        assert one.id == other.id
+        first, second = (client.start_comparison(request, idempotency_key="key") for _ in range(2))
+        assert first.id == second.id
 
-    def test_dry_run_makes_nothing(self, client):
+    def test_dry_run_creates_no_comparison(self, client):
         before = len(list(client.comparisons()))
         assert client.start_comparison(REQUEST, dry_run=True).jobs_at_most == 8
         assert len(list(client.comparisons())) == before
 
     def test_reports(self, client):
-        started = client.start_comparison(REQUEST)
-        assert b"toprule" in client.report(started, "latex")
-        assert client.report(started).startswith(b"<!DOCTYPE html>")
+        comparison = client.start_comparison(REQUEST)
+        assert b"toprule" in client.report(comparison, "latex")
+        assert client.report(comparison).startswith(b"<!DOCTYPE html>")
 
     def test_errors(self, client):
-        with pytest.raises(InvalidRequest) as caught:
+        with pytest.raises(InvalidRequest) as error:
             client.start_comparison({**REQUEST, "optimizers": ["adam", "adam"], "tuning": None})
-        assert [field.pointer for field in caught.value.fields] == ["/optimizers/1"]
+        assert [field.pointer for field in error.value.fields] == ["/optimizers/1"]
         with pytest.raises(NotFound):
             client.comparison(UUID(UNKNOWN))
-        done = client.cancel_comparison(client.start_comparison(REQUEST))
-        assert client.cancel_comparison(done).status == "cancelled"
+        cancelled = client.cancel_comparison(client.start_comparison(REQUEST))
+        assert client.cancel_comparison(cancelled).status == "cancelled"
 
-    def test_leaderboard_of_nothing(self, client):
+    def test_leaderboard_without_runs(self, client):
         assert client.leaderboard("digits", "cnn").boards == []
 
 
 class TestCommands:
-    def test_dry_run_shows_the_plan(self, kotrain, file):
+    def test_dry_run_prints_plan(self, kotrain, file):
         status, out, _ = kotrain("comparison", "start", file, "--dry-run")
         assert status == 0
         assert "8 jobs" in out
@@ -98,7 +99,7 @@ class TestCommands:
         assert kotrain("comparison", "cancel", id_)[1] == f"{id_} cancelled\n"
 
     @pytest.mark.parametrize(
-        ("typed", "said"),
+        ("arguments", "message"),
         [
             (
                 ["comparison", "start", "/nowhere.json"],
@@ -113,56 +114,56 @@ class TestCommands:
             (["leaderboard", "digits", "cnn"], "no finished runs"),
         ],
     )
-    def test_what_goes_wrong(self, kotrain, typed, said):
-        assert said in kotrain(*typed)[2]
+    def test_prints_error(self, kotrain, arguments, message):
+        assert message in kotrain(*arguments)[2]
 
-    def test_a_report_that_cannot_be_written_is_one_line(self, kotrain, file):
+    def test_unwritable_report_is_one_line(self, kotrain, file):
         id_ = kotrain("comparison", "start", file)[1].strip()
         status, _, err = kotrain("comparison", "report", id_, "-o", "/nowhere/x.html")
         assert (status, err) == (2, "kotrain: Invalid value: /nowhere/x.html: No such file or directory\n")
 
-    def test_a_report_opens_in_the_browser(self, kotrain, file, tmp_path, monkeypatch):
+    def test_opens_report_in_browser(self, kotrain, file, tmp_path, monkeypatch):
         id_ = kotrain("comparison", "start", file)[1].strip()
         browser = tmp_path / "browser"
         browser.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/opened\n')
         browser.chmod(0o755)
         monkeypatch.setenv("BROWSER", str(browser))
-        monkeypatch.setattr("webbrowser._tryorder", None)  # it looks for browsers once
+        monkeypatch.setattr("webbrowser._tryorder", None)  # the module caches the browsers of the machine
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         status, out, err = kotrain("comparison", "report", id_, "--open")
         assert (status, out) == (0, "")
         page = Path(err.partition(":")[0])
         assert page.read_text().startswith("<!DOCTYPE html>")
         assert page.parent.stat().st_mode & 0o777 == 0o700
-        named = tmp_path / "with a space.html"
-        assert kotrain("report", id_, "--open", "-o", named)[0] == 0
-        assert (tmp_path / "opened").read_text().split() == [page.as_uri(), named.as_uri()]
+        report = tmp_path / "with a space.html"
+        assert kotrain("report", id_, "--open", "-o", report)[0] == 0
+        assert (tmp_path / "opened").read_text().split() == [page.as_uri(), report.as_uri()]
 
     @pytest.mark.parametrize("browser", ["", "/nowhere/browser"])
-    def test_without_a_browser_the_page_is_there_all_the_same(self, kotrain, file, tmp_path, monkeypatch, browser):
+    def test_writes_report_without_browser(self, kotrain, file, tmp_path, monkeypatch, browser):
         id_ = kotrain("comparison", "start", file)[1].strip()
         for name in ("DISPLAY", "WAYLAND_DISPLAY"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("BROWSER", browser)
         monkeypatch.setattr("webbrowser._browsers", {})
-        monkeypatch.setattr("webbrowser._tryorder", [browser] if browser else [])  # none of this machine's
+        monkeypatch.setattr("webbrowser._tryorder", [browser] if browser else [])  # hide the browsers of the machine
         page = tmp_path / "page.html"
         status, _, err = kotrain("comparison", "report", id_, "--open", "-o", page)
         assert status == 0
         assert err.splitlines()[1] == f"no browser available here: open {page} on a machine with one"
         assert page.exists()
 
-    def test_wrong_fields_are_named(self, kotrain, tmp_path):
-        wrong = tmp_path / "wrong.json"
-        wrong.write_text(json.dumps({**REQUEST, "tuning": None}))
-        status, _, err = kotrain("comparison", "start", wrong)
+    def test_prints_invalid_field(self, kotrain, tmp_path):
+        invalid = tmp_path / "invalid.json"
+        invalid.write_text(json.dumps({**REQUEST, "tuning": None}))
+        status, _, err = kotrain("comparison", "start", invalid)
         assert status == 1
         assert "/tuning: needed, because optimizer 0 has a search space" in err
 
-    def test_studies_are_listed_shown_and_planned(self, kotrain):
+    def test_lists_shows_and_plans_studies(self, kotrain):
         assert {"first-look", "ko-claims", "ko-ablation", "ko-cost"} <= set(kotrain("study", "list")[1].split())
-        shown = json.loads(kotrain("study", "show", "ko-cost")[1])
-        assert ComparisonRequest.model_validate(shown).metric == "samples_per_second"
+        request = json.loads(kotrain("study", "show", "ko-cost")[1])
+        assert ComparisonRequest.model_validate(request).metric == "samples_per_second"
         status, out, _ = kotrain("study", "run", "ko-cost", "--dry-run")
         assert status == 0
         assert "jobs" in out

@@ -1,4 +1,4 @@
-"""Reading a file that has to be refused."""
+"""The error of an upload that is rejected."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from service.errors import Invalid
 LIMIT = 10**8
 
 
-def refused(path: Path, form: Form, limit: int = LIMIT) -> str:
-    """The sentence that says what is wrong, with the name of the query's parameter where it is one's."""
+def error_of(path: Path, form: Form, limit: int = LIMIT) -> str:
+    """The message of the error, after the query parameter if it concerns one; fail if the file is accepted."""
     with pytest.raises(Invalid) as caught:
         rows_for_test(read(path, form, limit))
     (error,) = caught.value.errors
