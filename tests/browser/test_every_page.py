@@ -1,13 +1,15 @@
 """Every page: accessible, usable at any width, in both color schemes and by keyboard, without other hosts."""
 
+import os
 import re
+import signal
 
 import httpx2
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.acceptance.lab import JOB, LONG
+from tests.acceptance.lab import JOB, LONG, RunningWorker
 from tests.browser.conftest import Visit
 from tests.browser.test_comparisons import comparison
 from tests.browser.visitor import Stage, Visitor
@@ -32,12 +34,14 @@ DRAWN = """
 
 
 @pytest.fixture(scope="module")
-def addresses(stage: Stage, worker: object) -> list[str]:
+def addresses(stage: Stage, worker: RunningWorker) -> list[str]:
     """Every page, of a service with a finished comparison and a running job."""
     comparison_id = stage.client.post("/v1/comparisons", json=comparison("for every page")).json()["id"]
     until(lambda: stage.client.get(f"/v1/comparisons/{comparison_id}").json()["status"] == "succeeded")
     job = stage.lab.submit(LONG)
     stage.lab.wait_until_training(job)
+    for process in worker.training():  # it would use a core as long as these tests run
+        os.kill(process, signal.SIGSTOP)
     return [
         *HEADINGS,
         f"/comparisons/{comparison_id}",

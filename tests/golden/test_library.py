@@ -10,7 +10,15 @@ def reference(setting: tuple[float, str, float], form: str) -> float:
     return golden.TABLE[setting][list(golden.FORMS).index(form)]
 
 
-@pytest.mark.parametrize("form", ["none", "soft .1", "bounded .1", "hard .5"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "none",
+        "soft .1",
+        pytest.param("bounded .1", marks=pytest.mark.full),
+        pytest.param("hard .5", marks=pytest.mark.full),
+    ],
+)
 def test_means_of_condensed_network_with_adam_1e_3_equal_the_reference(form: str) -> None:
     cell = golden.measure(0.1, "adam", 1e-3, form)
     assert cell.accuracy == pytest.approx(reference((0.1, "adam", 1e-3), form), abs=golden.TOLERANCE)
