@@ -87,7 +87,7 @@ class TestAnytime:
         [
             ([], None, "no pairs"),
             ([0.5], 0.5, "only one pair"),
-            ([0.5] * 9, 0.5, "same difference"),
+            ([0.5] * 9, 0.5, "differences are all equal"),
             ([0.5, math.inf], None, "not finite"),
         ],
     )

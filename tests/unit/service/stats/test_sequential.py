@@ -60,7 +60,7 @@ class TestGroupSequential:
         [
             ([], 0, None, "first look needs 5 paired seeds; there are 0"),
             ([1, 2, 3, 4], 0, None, "first look needs 5 paired seeds; there are 4"),
-            ([0.5] * 12, 10, 1, "same difference"),
+            ([0.5] * 12, 10, 1, "differences are all equal"),
             ([1, 2, 3, 4, math.nan, 6], 5, 0, "not finite"),
         ],
     )
