@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
@@ -32,13 +32,21 @@ import psutil
 from sqlalchemy import text
 
 from benchmarks.listeners import api
-from kotrain import Client
+from kotrain import Client, Conflict
 from service.accounts import api_keys
 from service.operations.embedded.servers import Embedded
 from service.storage import database
 
 HERE = Path(__file__).parents[1]
 COMMANDS = (["--help"], ["submit", "--help"], ["jobs"], ["catalog"], ["comparison", "list"])
+API = """
+import contextlib
+import service.commands
+with contextlib.suppress(ModuleNotFoundError):
+    import service.operations.commands
+from service.app import create_app
+create_app()
+"""
 PRELOAD = """
 from multiprocessing import forkserver
 forkserver.ensure_running = lambda: None
@@ -48,7 +56,7 @@ start_forkserver()
 """
 IMPORTS = {
     "`kotrain --help`": ["-m", "kotrain", "--help"],
-    "API": ["-c", "import service.commands; from service.app import create_app; create_app()"],
+    "API": ["-c", API],
     "worker process": ["-c", "from workers import tasks; import celery.apps.worker, celery.concurrency.thread"],
     "forkserver, until the worker is ready": ["-c", PRELOAD],
 }
@@ -102,7 +110,7 @@ def alternate(trees: dict[str, Path], runs: int, measure: Callable[[Path], float
 def cpu_seconds(line: Sequence[str], tree: Path) -> float:
     """User and system time of a command."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(line, cwd=tree, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(line, cwd=tree, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -133,14 +141,16 @@ def own_times(log: str) -> Counter[str]:
 def imports(trees: dict[str, Path], runs: int) -> None:
     """Import times by package."""
     for title, arguments in IMPORTS.items():
-        medians = {}
-        for name, tree in trees.items():
-            line = [python(tree), "-P", "-X", "importtime", *arguments]
-            logs = [
-                subprocess.run(line, cwd=tree, check=True, capture_output=True, text=True).stderr for _ in range(runs)
-            ]
-            each = [own_times(log) for log in logs]
-            medians[name] = Counter({key: statistics.median(run[key] for run in each) for key in each[0]})
+        times: dict[str, list[Counter[str]]] = {name: [] for name in trees}
+        for _ in range(runs):
+            for name, tree in trees.items():
+                line = [python(tree), "-P", "-X", "importtime", *arguments]
+                done = subprocess.run(line, cwd=tree, check=True, capture_output=True, text=True)
+                times[name].append(own_times(done.stderr))
+        medians = {
+            name: Counter({package: statistics.median(run[package] for run in logs) for package in logs[0]})
+            for name, logs in times.items()
+        }
         modules = {name: medians[name].pop("modules") for name in medians}
         order = sorted(set().union(*medians.values()), key=lambda key: -max(medians[name][key] for name in medians))
         print(f"{title} (own time in ms by package, median of {runs}):\n")
@@ -202,12 +212,17 @@ def jobs(trees: dict[str, Path], runs: int) -> None:
         def submitted(spec: dict[str, object]) -> str:
             return str(client.submit(spec).id)
 
+        def end(job_id: str) -> None:
+            with suppress(Conflict):  # it has ended
+                client.cancel(job_id)
+            client.wait([job_id])
+
         def waiting(tree: Path, spec: dict[str, object]) -> float:
             job_id, begin = submitted(spec), time.monotonic()
             with worker(tree) as process:
                 until_ready(process)
                 seconds = started_at(job_id) - begin
-                client.wait([job_id])
+                end(job_id)
             return seconds
 
         def idle(tree: Path, spec: dict[str, object]) -> float:
@@ -217,7 +232,7 @@ def jobs(trees: dict[str, Path], runs: int) -> None:
                 begin = time.monotonic()
                 job_id = submitted(spec)
                 seconds = started_at(job_id) - begin
-                client.wait([job_id])
+                end(job_id)
             return seconds
 
         for title, measure in (("from the start of the worker", waiting), ("from submission, worker idle", idle)):
@@ -239,6 +254,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     trees = checkouts(options.against)
+    data = Path(os.environ.get("KOTRAIN_DATA_DIR", HERE.parent / "shared/data"))
     with tempfile.TemporaryDirectory(prefix="kotrain-bench-") as folder:
         Path(folder).chmod(0o711)
         with Embedded(Path(folder, "home"), fast=True) as servers:
@@ -246,9 +262,10 @@ def main() -> None:
                 "KOTRAIN_DATABASE_URL": servers.database_url,
                 "KOTRAIN_BROKER_URL": servers.broker_url,
                 "KOTRAIN_HOME": folder,
-                "KOTRAIN_DATA_DIR": os.environ.get("KOTRAIN_DATA_DIR", str(HERE.parent / "shared/data")),
+                "KOTRAIN_DATA_DIR": folder,  # uploads are written below it
                 "OMP_NUM_THREADS": "1",
             }
+            Path(folder, "cifar10").symlink_to(data.resolve() / "cifar10")
             database.migrate()
             os.environ["KOTRAIN_KEY"] = api_keys.create("bench")
             os.chdir(folder)

@@ -127,7 +127,7 @@ def test_resumes_with_model_and_schedule(compare: Callable[..., SplitRun], task:
 
 
 def test_resumes_with_batch_norm(compare: Callable[..., SplitRun]) -> None:
-    body = TASKS["crops"] | {"model": "resnet18", "budget": {"steps": 5}, "evaluate_test": False}
+    body = TASKS["crops"] | {"model": "resnet18", "batch_size": 5, "budget": {"steps": 5}, "evaluate_test": False}
     compare(body | {"eval_every_steps": 4}, checks=2)
 
 
