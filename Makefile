@@ -64,6 +64,7 @@ bench: setup
 	$(BIN)/python benchmarks/comparison_answers.py
 	$(BIN)/python benchmarks/retention.py
 	$(BIN)/python -m benchmarks.listeners
+	$(BIN)/python -m benchmarks.start_up
 
 # Jobs and KO on a GPU, and the tables for docs/benchmarks.md.
 gpu: setup

@@ -7,7 +7,7 @@ after at most 2.5 s of CPU; and the first job of a kind starts no later than if 
 
 Prints Markdown. CPU is user and system time of all processes; given are the median and the range over the runs, which
 alternate between the checkouts. `imports` adds the own times of `python -X importtime` by package. `jobs` is the wall
-time until the training loop of a job has started: from the start of the worker for a job that waits in the queue, and
+time until the first step of a job is reported: from the start of the worker for a job that waits in the queue, and
 from the submission for one that a worker has been idle for. Both checkouts must have the same database schema.
 """
 
@@ -17,7 +17,6 @@ import argparse
 import os
 import re
 import resource
-import signal
 import statistics
 import subprocess
 import tempfile
@@ -67,10 +66,11 @@ IDLE_SECONDS = 12
 """After this, an idle worker has loaded everything."""
 
 MLP = {"model": "mlp", "budget": {"steps": 20}, "device": "cpu"}
+CIFAR10 = {"name": "cifar10", "params": {"limit": 200}}
 JOBS = {
     "digits, MLP, Adam": MLP | {"dataset": "digits", "optimizer": "adam"},
     "digits, MLP, KO": MLP | {"dataset": "digits", "optimizer": "ko"},
-    "CIFAR-10, ResNet, SGD": MLP | {"dataset": "cifar10", "model": "resnet18", "optimizer": "sgd"},
+    "CIFAR-10, ResNet, SGD": MLP | {"dataset": CIFAR10, "model": "resnet18", "optimizer": "sgd", "batch_size": 8},
     "own table, MLP, Adam": MLP | {"dataset": "tables/bench", "optimizer": "adam"},
 }
 
@@ -168,12 +168,12 @@ def worker(tree: Path) -> Iterator[subprocess.Popen[str]]:
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate()
+        process.kill()  # its training processes die with it
+        process.wait()
 
 
 def until_ready(process: subprocess.Popen[str]) -> None:
-    """Wait for the line that says so, and keep the pipe empty afterwards."""
+    """Wait for the line of the log that says so, then keep the pipe empty."""
     assert process.stderr is not None
     next(line for line in process.stderr if " ready." in line)
     Thread(target=process.stderr.read, daemon=True).start()
@@ -193,17 +193,17 @@ def workers(trees: dict[str, Path], runs: int) -> None:
     table([f"n = {runs}, CPU s", *trees], [["worker ready to claim", *alternate(trees, runs, ready_cpu_seconds)]])
 
 
-def started_at(job_id: str) -> float:
-    """Wait until the job's training loop has started, and return the time."""
+def first_step_at(job_id: str) -> float:
+    """Wait until a worker has reported the job's first step, and return the time."""
     with database.engine().connect() as connection:
-        while not connection.scalar(text("SELECT environment IS NOT NULL FROM jobs WHERE id = :id"), {"id": job_id}):
+        while not connection.scalar(text("SELECT step > 0 FROM jobs WHERE id = :id"), {"id": job_id}):
             connection.rollback()
             time.sleep(0.005)
     return time.monotonic()
 
 
 def jobs(trees: dict[str, Path], runs: int) -> None:
-    """Wall time until the first job of a kind trains."""
+    """Wall time until the first step of the first job of a kind."""
     with api() as (url, _), Client(url) as client:
         rows = [",".join(str(number * factor % 7) for factor in range(1, 5)) for number in range(400)]
         Path("bench.csv").write_text("\n".join(["a,b,c,label", *rows]))
@@ -212,17 +212,16 @@ def jobs(trees: dict[str, Path], runs: int) -> None:
         def submitted(spec: dict[str, object]) -> str:
             return str(client.submit(spec).id)
 
-        def end(job_id: str) -> None:
+        def cancel(job_id: str) -> None:
             with suppress(Conflict):  # it has ended
                 client.cancel(job_id)
-            client.wait([job_id])
 
         def waiting(tree: Path, spec: dict[str, object]) -> float:
             job_id, begin = submitted(spec), time.monotonic()
             with worker(tree) as process:
                 until_ready(process)
-                seconds = started_at(job_id) - begin
-                end(job_id)
+                seconds = first_step_at(job_id) - begin
+                cancel(job_id)
             return seconds
 
         def idle(tree: Path, spec: dict[str, object]) -> float:
@@ -231,8 +230,8 @@ def jobs(trees: dict[str, Path], runs: int) -> None:
                 time.sleep(IDLE_SECONDS)
                 begin = time.monotonic()
                 job_id = submitted(spec)
-                seconds = started_at(job_id) - begin
-                end(job_id)
+                seconds = first_step_at(job_id) - begin
+                cancel(job_id)
             return seconds
 
         for title, measure in (("from the start of the worker", waiting), ("from submission, worker idle", idle)):
@@ -263,6 +262,7 @@ def main() -> None:
                 "KOTRAIN_BROKER_URL": servers.broker_url,
                 "KOTRAIN_HOME": folder,
                 "KOTRAIN_DATA_DIR": folder,  # uploads are written below it
+                "KOTRAIN_BEAT_SECONDS": "0.05",
                 "OMP_NUM_THREADS": "1",
             }
             Path(folder, "cifar10").symlink_to(data.resolve() / "cifar10")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # their validators take long to build, and a request is mostl
     from service.jobs.requests import JobRequest
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.1, 1.0
+FIRST_POLL_SECONDS, MAX_POLL_SECONDS = 0.1, 1.0
 POLLED_JOBS = 8
 """Unfinished jobs to poll per round of `wait`; jobs mostly end in the order of submission."""
 
@@ -206,7 +206,7 @@ class Client:
             if deadline is not None and time.monotonic() + poll_seconds > deadline:
                 raise WaitTimeout(f"{len(unfinished)} of {len(all_ids)} jobs have not ended after {timeout:g} s")
             time.sleep(poll_seconds)
-            poll_seconds = min(1.5 * poll_seconds, LONGEST_POLL_SECONDS) if unfinished == before else FIRST_POLL_SECONDS
+            poll_seconds = min(1.5 * poll_seconds, MAX_POLL_SECONDS) if unfinished == before else FIRST_POLL_SECONDS
 
     def _unfinished(self, ids: Iterable[str], views: dict[str, JobView]) -> Iterator[str]:
         """Poll the first few of `ids` into `views`; yield all that have not ended."""
@@ -306,7 +306,7 @@ class Client:
             if deadline is not None and time.monotonic() + poll_seconds > deadline:
                 raise WaitTimeout(f"comparison {current.id} has not ended after {timeout:g} s")
             time.sleep(poll_seconds)
-            poll_seconds = min(1.5 * poll_seconds, LONGEST_POLL_SECONDS)
+            poll_seconds = min(1.5 * poll_seconds, MAX_POLL_SECONDS)
 
     def report(self, comparison: ComparisonLike, format: ReportFormat = "html") -> bytes:
         """The report of a comparison: a self-contained HTML page, a CSV or LaTeX table, or JSON."""

@@ -19,7 +19,7 @@ from kotrain.errors import ApiError, ConnectionFailed, from_problem
 from service.specs.bodies import Problem
 
 ATTEMPTS = 4
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 10.0
+FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.2, 10.0
 
 UPLOAD_SECONDS = 3600.0
 """Read timeout of uploads: the server validates the whole file before it responds."""
@@ -87,7 +87,7 @@ class Transport:
                 if attempt == ATTEMPTS or response.status_code not in repeat_on:
                     raise problem_of(response)
                 wait_seconds = _retry_after(response) or wait_seconds
-            time.sleep(min(wait_seconds, LONGEST_WAIT_SECONDS))
+            time.sleep(min(wait_seconds, MAX_WAIT_SECONDS))
         raise AssertionError("the last attempt returns or raises")
 
     def upload(

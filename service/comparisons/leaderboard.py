@@ -23,11 +23,11 @@ from service.comparisons.design.labels import flat, labels
 from service.specs.metric_text import sign
 from service.storage.tables import Job
 
-MOST_BOARDS = 50
+MAX_BOARDS = 50
 """Maximum number of boards; those with most runs are shown."""
-MOST_ROWS = 200
+MAX_ROWS = 200
 """Maximum number of combinations of optimizer and setting; those with most runs are read, then the latest."""
-MOST_PAIRED = 40
+MAX_PAIRED = 40
 """Maximum number of rows for Holm's adjustment, which tests every pair; larger boards use Bonferroni's."""
 
 # The latest run of each seed counts. `setting` is the fingerprint without the seed, so that no document is parsed.
@@ -66,7 +66,7 @@ class _Row:
 def leaderboard(session: Session, dataset: str, model: str, metric: str) -> Leaderboard:
     """The boards of a data set and model. Raises Invalid if the metric has no better direction."""
     direction = sign(metric)
-    parameters = {"dataset": dataset, "model": model, "metric": metric, "rows": MOST_ROWS}
+    parameters = {"dataset": dataset, "model": model, "metric": metric, "rows": MAX_ROWS}
     rows = session.execute(RUNS, parameters).all()
     specs = _specs(session, [row.example for row in rows])
     boards: dict[str, tuple[dict[str, Any], list[_Row]]] = {}
@@ -79,7 +79,7 @@ def leaderboard(session: Session, dataset: str, model: str, metric: str) -> Lead
         _, members = boards.setdefault(json.dumps(setting, sort_keys=True), (setting, []))
         values = {seed: value for seed, value in zip(row.seeds, row.values, strict=True) if value is not None}
         members.append(_Row(spec["optimizer"], values, len(row.seeds) - len(values)))
-    shown = sorted(boards, key=lambda setting: (-sum(row.runs for row in boards[setting][1]), setting))[:MOST_BOARDS]
+    shown = sorted(boards, key=lambda setting: (-sum(row.runs for row in boards[setting][1]), setting))[:MAX_BOARDS]
     return Leaderboard(
         dataset=dataset,
         model=model,
@@ -144,7 +144,7 @@ def behind_first(rows: Sequence[Mapping[int, float]]) -> tuple[list[stats.Paired
     """
     behind = [_paired(row, rows[0]) for row in rows[1:]]
     p = [pair.p for pair in behind]
-    if len(rows) <= MOST_PAIRED:
+    if len(rows) <= MAX_PAIRED:
         others = [_paired(*pair).p for pair in combinations(rows[1:], 2)]
         return behind, stats.holm([*p, *others])[: len(p)]
     pairs = len(rows) * (len(rows) - 1) // 2

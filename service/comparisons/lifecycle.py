@@ -50,7 +50,7 @@ STATE = text(
     FROM comparison_cells JOIN jobs ON jobs.id = job_id WHERE comparison_id = :comparison
     """
 )
-MOST_CACHED = 40_000
+MAX_CACHED = 40_000
 """Maximum number of runs and pairs in all cached answers, about 100 MB; the largest comparison has 20,000."""
 _answers: OrderedDict[tuple[Any, ...], ComparisonAnswer] = OrderedDict()
 _lock = Lock()
@@ -174,7 +174,7 @@ def answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
             del _answers[older]
         _answers[state] = current
         total = sum(map(_weight, _answers.values()))
-        while total > MOST_CACHED:
+        while total > MAX_CACHED:
             total -= _weight(_answers.popitem(last=False)[1])
     return current
 

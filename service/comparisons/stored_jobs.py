@@ -29,7 +29,7 @@ from service.specs.states import JobStatus, Reason
 from service.specs.training import TrainSpec
 from service.storage.tables import Job, MetricChunk, User
 
-MOST_JOBS = 5000
+MAX_JOBS = 5000
 """Maximum number of matching jobs; a query that matches more is probably a mistake."""
 
 CHOICES = frozenset({"dataset", "model", "optimizer", "schedule"})
@@ -161,9 +161,9 @@ def _runs(session: Session, query: CompareQuery) -> list[StoredRun]:
 
 
 def _rows(session: Session, matching: Select[Any]) -> Sequence[Row[Any]]:
-    rows = session.execute(matching.limit(MOST_JOBS + 1)).all()
-    if len(rows) > MOST_JOBS:
-        raise Invalid.field("tag", f"more than {MOST_JOBS} jobs match: narrow it with tag, where, optimizer or user")
+    rows = session.execute(matching.limit(MAX_JOBS + 1)).all()
+    if len(rows) > MAX_JOBS:
+        raise Invalid.field("tag", f"more than {MAX_JOBS} jobs match: narrow it with tag, where, optimizer or user")
     return rows
 
 

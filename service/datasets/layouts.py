@@ -40,7 +40,7 @@ SNIPS_INTENTS = (
 DIGITS_GOLDEN = (800, 200, 797)
 """Training, validation and test records of the digits (docs/ko.md)."""
 
-MOST_LISTED = 20
+MAX_LISTED = 20
 """Maximum number of data sets that an error message lists."""
 
 
@@ -319,7 +319,7 @@ def absence(name: str, data_dir: Path) -> str:
     names = own_names(data_dir)
     close = difflib.get_close_matches(name, names, 1)
     hint = f" (did you mean '{close[0]}'?)" if close else ""
-    listed = ", ".join(names[:MOST_LISTED]) + (", ..." if len(names) > MOST_LISTED else "")
+    listed = ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
     registered = f"registered data sets: {listed}" if names else "no data set is registered yet (POST /v1/datasets)"
     return f"unknown data set '{name}'{hint}; {registered}"
 

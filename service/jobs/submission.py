@@ -26,7 +26,7 @@ from service.specs.training import TrainSpec
 from service.storage.database import call_after_commit
 from service.storage.tables import Job, JobEvent, User, Worker
 
-MOST_BELLS = 64
+MAX_BELLS = 64
 """Messages per submission of many jobs: a slot that is awake continues until the queue is empty."""
 
 
@@ -106,6 +106,6 @@ def insert_rows(session: Session, rows: Sequence[dict[str, Any]]) -> list[UUID]:
     events = [{"job_id": id_, "seq": 1, "attempt": 0, "status": JobStatus.QUEUED} for id_ in ids]
     session.execute(insert(JobEvent), events)
     bells = [queue.CUDA_WORKERS if row["needs_cuda"] else queue.ANY_WORKER for row in rows]
-    for bell in bells[:MOST_BELLS]:
+    for bell in bells[:MAX_BELLS]:
         call_after_commit(session, partial(queue.ring, bell))
     return ids

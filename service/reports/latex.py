@@ -11,10 +11,10 @@ from service.reports.results import lacks_runs, leaders, planned
 from service.reports.wording import MINUS, Scale, listed
 from service.specs.metric_text import many
 
-MOST_COLUMNS = 4
+MAX_COLUMNS = 4
 """Maximum number of tasks in one table; with more, each task has its own table."""
 
-MOST_FLOATS = 16
+MAX_FLOATS = 16
 """Tables between page breaks: LaTeX holds at most 18 unplaced floats, 52 in newer versions."""
 
 
@@ -25,12 +25,12 @@ def document_part(answer: ComparisonAnswer) -> str:
         r"% Needs: \usepackage{booktabs}, \usepackage[T1]{fontenc} and, before 2018, \usepackage[utf8]{inputenc}",
         r"% To shrink a wide table to the column, wrap it in \resizebox{\linewidth}{!}{...} of the graphicx package.",
     ]
-    if len(answer.tasks) <= MOST_COLUMNS:
+    if len(answer.tasks) <= MAX_COLUMNS:
         tables = [_table_of_all(answer)]
     else:
         tables = [_table_of_one(answer, task, number) for number, task in enumerate(answer.tasks, 1)]
-        tables[MOST_FLOATS - 1 :: MOST_FLOATS] = [
-            f"{table}\\clearpage\n" for table in tables[MOST_FLOATS - 1 :: MOST_FLOATS]
+        tables[MAX_FLOATS - 1 :: MAX_FLOATS] = [
+            f"{table}\\clearpage\n" for table in tables[MAX_FLOATS - 1 :: MAX_FLOATS]
         ]
     return "\n".join([*head, "", *tables, escaped(answer.methods), ""])
 

@@ -28,7 +28,7 @@ from service.specs.quantities import duration, p_value
 
 PACKAGE = "service.reports"
 ENVIRONMENT = "environment."  # prefix of fields about the machine and software of the runs
-MOST_DRAWN = 12
+MAX_DRAWN = 12
 """Maximum number of tasks with figures; each costs about a second and 200 kB of the page."""
 PHASES = {"tuning": "choosing parameters", "reporting": "final runs", "finished": ""}
 STATUSES = {"running": "Running", "succeeded": "Finished", "failed": "Incomplete", "cancelled": "Cancelled"}
@@ -74,7 +74,7 @@ def page(answer: ComparisonAnswer, curves: Mapping[UUID, Mapping[str, Curve]]) -
     study = Study(answer, curves)
     with canvas.settings():
         sections = [
-            _task(study, task, f"t{number}", is_drawn=number <= MOST_DRAWN)
+            _task(study, task, f"t{number}", is_drawn=number <= MAX_DRAWN)
             for number, task in enumerate(answer.tasks, 1)
         ]
         if answer.across is not None:
@@ -167,7 +167,7 @@ def _task(study: Study, task: TaskAnswer, key: str, *, is_drawn: bool) -> Sectio
         _tuning(study, task, key, is_drawn=is_drawn),
         _cost(study, task, key, runs, is_drawn=is_drawn),
     ]
-    text = "" if is_drawn else f"No figures: only the first {MOST_DRAWN} tasks have figures."
+    text = "" if is_drawn else f"No figures: only the first {MAX_DRAWN} tasks have figures."
     return Section(key, task.label, text, _facts(task), [part for part in parts if part is not None])
 
 

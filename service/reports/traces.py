@@ -17,13 +17,13 @@ from service.specs.outcome import Target
 Along = Literal["steps", "wall_seconds"]
 Array = NDArray[np.float64]
 
-MOST_POINTS = 160
+MAX_POINTS = 160
 """Maximum number of points of a curve in the page: one per two typographic points of its width."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Finite points of a run's curve, by increasing x; averages of neighboring points beyond `MOST_POINTS`."""
+    """Finite points of a run's curve, by increasing x; averages of neighboring points beyond `MAX_POINTS`."""
 
     x: Array
     y: Array
@@ -92,7 +92,7 @@ def watched_metric(task: TaskAnswer, runs: Mapping[str, GroupCurves]) -> str:
 
 
 def trace(curve: Curve | None, along: Along) -> Trace | None:
-    """The finite points of a curve, averaged beyond `MOST_POINTS`; None if no point is finite."""
+    """The finite points of a curve, averaged beyond `MAX_POINTS`; None if no point is finite."""
     if curve is None:
         return None
     x = np.asarray(curve.steps if along == "steps" else curve.wall_seconds, np.float64)
@@ -103,10 +103,10 @@ def trace(curve: Curve | None, along: Along) -> Trace | None:
 
 
 def _thinned(x: Array, y: Array) -> Trace:
-    """Average neighboring points beyond `MOST_POINTS`; the last point is kept unchanged."""
-    if len(x) <= MOST_POINTS:
+    """Average neighboring points beyond `MAX_POINTS`; the last point is kept unchanged."""
+    if len(x) <= MAX_POINTS:
         return Trace(x, y)
-    parts = np.array_split(np.arange(len(x) - 1), MOST_POINTS - 1)
+    parts = np.array_split(np.arange(len(x) - 1), MAX_POINTS - 1)
     return Trace(
         np.append([x[part].mean() for part in parts], x[-1]),
         np.append([y[part].mean() for part in parts], y[-1]),
@@ -123,8 +123,8 @@ def band(traces: Sequence[Trace]) -> Band | None:
         return None
     x = np.unique(np.concatenate([trace.x for trace in traces] + [np.array([start, end])]))
     x = x[(x >= start) & (x <= end)]
-    if len(x) > MOST_POINTS:
-        x = np.linspace(start, end, MOST_POINTS)
+    if len(x) > MAX_POINTS:
+        x = np.linspace(start, end, MAX_POINTS)
     values = np.stack([np.interp(x, trace.x, trace.y) for trace in traces])  # (runs, points)
     low, high = values.min(axis=0), values.max(axis=0)
     start = max(trace.points[0][0] for trace in traces)  # of the original points: averages start a little later

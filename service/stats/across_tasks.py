@@ -15,7 +15,7 @@ from service.stats.bootstrap import REPLICATES, Estimate, estimate, middle_mean,
 from service.stats.checks import NOT_FINITE, Vector, is_finite, vector
 from service.stats.ranks import cliffs_delta
 
-FEWEST_SEEDS, FEWEST_SCORES = 5, 20
+MIN_SEEDS, MIN_SCORES = 5, 20
 """Minimum for an interval. Resampling n seeds reproduces (n - 1) / n of their variance: with 5 seeds on each of 4 tasks
 the 95 % interval of the interquartile mean covers 90 % and that of the probability of improvement 93 %, with 10 seeds
 93 % and 94 %."""
@@ -107,9 +107,9 @@ def _why_no_value(tasks: Sequence[Vector]) -> str | None:
 
 
 def _why_no_interval(tasks: Sequence[Vector]) -> str | None:
-    if min(len(x) for x in tasks) >= FEWEST_SEEDS and _count(tasks) >= FEWEST_SCORES:
+    if min(len(x) for x in tasks) >= MIN_SEEDS and _count(tasks) >= MIN_SCORES:
         return None
     return (
-        f"bootstrap intervals need {FEWEST_SEEDS} seeds per task and {FEWEST_SCORES} scores in total; "
+        f"bootstrap intervals need {MIN_SEEDS} seeds per task and {MIN_SCORES} scores in total; "
         "with fewer they are far too narrow"
     )

@@ -17,7 +17,7 @@ Statistic: TypeAlias = Callable[[list[Vector]], Vector]
 REPLICATES = 2000
 """Number of resamples of Agarwal et al. (2021), enough for two digits of a percentile."""
 
-FEWEST_VALUES = 20
+MIN_VALUES = 20
 """Minimum for a percentile interval. Of 5 values, the 95 % interval of the mean covers 83 %; of 20, this one 94 %."""
 
 BLOCK = 1 << 20
@@ -89,8 +89,8 @@ def interquartile_mean(
     x = vector(values)
     if not is_finite(x):
         return Estimate(len(x), None, None, NOT_FINITE)
-    if len(x) < FEWEST_VALUES:
-        why = f"percentile intervals need {FEWEST_VALUES} values; {there_are(len(x))}"
+    if len(x) < MIN_VALUES:
+        why = f"percentile intervals need {MIN_VALUES} values; {there_are(len(x))}"
         return Estimate(len(x), None, None, why)
     value = float(middle_mean([x]))
     if is_constant(x):

@@ -13,7 +13,7 @@ from scipy.special import chdtrc
 from service.stats.checks import LARGEST, NOT_FINITE, Vector, rounding, there_are
 from service.stats.ranks import midranks
 
-FEWEST_TASKS, FEWEST_OPTIMIZERS = 8, 3
+MIN_TASKS, MIN_OPTIMIZERS = 8, 3
 """Minimum for the test. With fewer tasks the chi-square approximation is too rough."""
 
 
@@ -98,10 +98,10 @@ def _ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 def _why_no_test(tasks: int, k: int) -> str | None:
     if k < 2:
         return "there is only one optimizer"
-    if k < FEWEST_OPTIMIZERS:
+    if k < MIN_OPTIMIZERS:
         return "with two optimizers, use Wilcoxon's signed-rank test over the tasks instead"
-    if tasks < FEWEST_TASKS:
-        return f"a rank test needs {FEWEST_TASKS} tasks; {there_are(tasks)}"
+    if tasks < MIN_TASKS:
+        return f"a rank test needs {MIN_TASKS} tasks; {there_are(tasks)}"
     return None
 
 

@@ -13,7 +13,7 @@ from service.stats.ranks import cliffs_delta, wilcoxon_p
 from service.stats.sample import t_interval, t_p
 from service.stats.sign_tests import PValue, sign_flip_p
 
-FEWEST_FOR_SKEWNESS = 5
+MIN_FOR_SKEWNESS = 5
 
 NOT_SKEWED = "the permutation test is only computed if the differences are skewed"
 
@@ -101,7 +101,7 @@ def paired_detail(a: ArrayLike, b: ArrayLike) -> PairedDetail:
     signed_rank = wilcoxon_p(differences, scale=scale)
     skewed = _is_skewed(differences)
     reasons = ["no correlation, because one group does not vary"] * (correlation is None)
-    reasons += [f"estimating skewness needs {FEWEST_FOR_SKEWNESS} pairs"] * (skewed is None)
+    reasons += [f"estimating skewness needs {MIN_FOR_SKEWNESS} pairs"] * (skewed is None)
     flips = sign_flip_p(differences, scale=scale) if skewed else PValue(None, NOT_SKEWED)
     return PairedDetail(
         sd=float(differences.std(ddof=1)),
@@ -150,7 +150,7 @@ def _correlation(x: Vector, y: Vector) -> float | None:
 
 
 def _is_skewed(x: Vector) -> bool | None:
-    if len(x) < FEWEST_FOR_SKEWNESS:
+    if len(x) < MIN_FOR_SKEWNESS:
         return None
     deviations = x - x.mean()
     deviations /= np.abs(deviations).max()
@@ -165,7 +165,7 @@ def skewness_bound(n: int) -> float:
     `scipy.stats.skewtest`, which takes 18 times as long and would triple the time of `paired_detail`.
     """
     if n < 8:
-        return SKEWNESS_5_TO_7[n - FEWEST_FOR_SKEWNESS]
+        return SKEWNESS_5_TO_7[n - MIN_FOR_SKEWNESS]
     kurtosis = 3 * (n**2 + 27 * n - 70) * (n + 1) * (n + 3) / ((n - 2) * (n + 5) * (n + 7) * (n + 9))
     w2 = -1 + (2 * (kurtosis - 1)) ** 0.5
     z = 1.959964 * (0.5 * np.log(w2)) ** 0.5

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-LARGEST_RATIO = 4.0
+MAX_RATIO = 4.0
 """AlgoPerf integrates up to four times the best time (Dahl et al. 2023, section 4)."""
 
 
@@ -61,5 +61,5 @@ def algoperf_scores(times: ArrayLike) -> NDArray[np.float64]:
     Returns:
         Shape (K,); 0 if there are no tasks.
     """
-    ratios = np.minimum(performance_ratios(times), LARGEST_RATIO)
-    return np.asarray((LARGEST_RATIO - ratios).sum(axis=1) / ((LARGEST_RATIO - 1) * max(1, ratios.shape[1])))
+    ratios = np.minimum(performance_ratios(times), MAX_RATIO)
+    return np.asarray((MAX_RATIO - ratios).sum(axis=1) / ((MAX_RATIO - 1) * max(1, ratios.shape[1])))

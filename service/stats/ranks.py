@@ -9,10 +9,10 @@ from scipy.special import ndtr
 from service.stats.checks import Vector, is_finite, rounding, there_are, vector, why_no_test
 from service.stats.sign_tests import PValue
 
-FEWEST_RANKS = 6
+MIN_RANKS = 6
 """Minimum for the test. With 5 differences the smallest two-sided p is 2 / 2^5 = 0.0625."""
 
-MOST_EXACT = 50
+MAX_EXACT = 50
 """Up to this many differences p is exact; beyond, the normal approximation is within 0.001 of it."""
 
 
@@ -46,13 +46,13 @@ def wilcoxon_p(differences: ArrayLike, *, scale: float = 0.0) -> PValue:
         return PValue(None, why)
     tolerance = rounding(x, scale)
     x = x[np.abs(x) > tolerance]
-    if len(x) < FEWEST_RANKS:
-        why = f"the signed-rank test needs {FEWEST_RANKS} pairs that differ; {there_are(len(x))}"
+    if len(x) < MIN_RANKS:
+        why = f"the signed-rank test needs {MIN_RANKS} pairs that differ; {there_are(len(x))}"
         return PValue(None, why)
     ranks = midranks(np.abs(x), tolerance)
     positive = float(ranks[x > 0].sum())
     smaller = min(positive, float(ranks.sum()) - positive)
-    if len(x) <= MOST_EXACT:
+    if len(x) <= MAX_EXACT:
         return PValue(min(1.0, 2 * _share_of_signs(ranks, smaller)), None)
     z = (smaller - ranks.sum() / 2) / np.sqrt((ranks**2).sum() / 4)
     return PValue(min(1.0, 2 * float(ndtr(z))), None)

@@ -10,7 +10,7 @@ import numpy as np
 from service.stats.checks import there_are
 from service.stats.sign_tests import sign_test_p
 
-FEWEST_DECIDED = 6
+MIN_DECIDED = 6
 """Minimum for the sign test. With 5 seeds without ties the smallest two-sided p is 2 / 2^5 = 0.0625."""
 
 
@@ -62,8 +62,8 @@ def paired_to_target(a_hits: Sequence[float | None], b_hits: Sequence[float | No
     a_first, b_first = sum(a < b for a, b in pairs), sum(b < a for a, b in pairs)
     ties = len(pairs) - a_first - b_first
     decided = a_first + b_first
-    if decided < FEWEST_DECIDED:
-        why = f"the sign test needs {FEWEST_DECIDED} seeds without a tie; {there_are(decided)}"
+    if decided < MIN_DECIDED:
+        why = f"the sign test needs {MIN_DECIDED} seeds without a tie; {there_are(decided)}"
         return PairedToTarget(len(pairs), a_first, b_first, ties, None, why)
     return PairedToTarget(len(pairs), a_first, b_first, ties, sign_test_p(a_first, b_first), None)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from service.stats.checks import LARGEST, Vector, there_are
 
-FEWEST_RATES = 3
+MIN_RATES = 3
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def good_range(
         return _unknown("a learning rate is not a positive number")
     if not 0 <= tolerance < np.inf:
         return _unknown("the tolerance is not a number >= 0")
-    if len(np.unique(rates)) < FEWEST_RATES:
-        return _unknown(f"a range needs {FEWEST_RATES} learning rates; {there_are(len(np.unique(rates)))}")
+    if len(np.unique(rates)) < MIN_RATES:
+        return _unknown(f"a range needs {MIN_RATES} learning rates; {there_are(len(np.unique(rates)))}")
     distinct, at = np.unique(rates, return_inverse=True)
     scores = _scores(values, higher_is_better)
     means = np.array([scores[at == i].mean() for i in range(len(distinct))])

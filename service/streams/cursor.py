@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 
 END = ".end"
-MOST_SEQ, MOST_STEP, MOST_NAME = 2**63 - 1, 2**31 - 1, 2**31 - 1
+MAX_SEQ, MAX_STEP, MAX_NAME = 2**63 - 1, 2**31 - 1, 2**31 - 1
 """Largest values of PostgreSQL's types."""
 
 
@@ -37,7 +37,7 @@ class JobCursor:
         if match is None:
             return None
         cursor = cls(int(match[1]), int(match[2]), frozenset(map(int, filter(None, match[3].split("-")))))
-        fits = cursor.seq <= MOST_SEQ and cursor.step <= MOST_STEP and all(name <= MOST_NAME for name in cursor.names)
+        fits = cursor.seq <= MAX_SEQ and cursor.step <= MAX_STEP and all(name <= MAX_NAME for name in cursor.names)
         return cursor if fits else None
 
     def rewound(self, step: int) -> JobCursor:
@@ -65,6 +65,6 @@ class ManyCursor:
     def parse(cls, text: str) -> ManyCursor | None:
         """The cursor, or None if the text is invalid."""
         match = re.fullmatch(r"(\d{1,19})\.(\d{1,10})", text, re.ASCII)
-        if match is None or int(match[1]) > MOST_SEQ:
+        if match is None or int(match[1]) > MAX_SEQ:
             return None
         return cls(int(match[1]), int(match[2]))

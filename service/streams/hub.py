@@ -23,7 +23,7 @@ from service.errors import Unavailable
 from service.storage import database
 from service.streams.feed import Delta, Feed
 
-MOST_STREAMS = 1000
+MAX_STREAMS = 1000
 """Maximum number of streams of a process."""
 READERS = 4
 """Threads that read for streams, so that other requests keep most of the connections."""
@@ -31,7 +31,7 @@ POLL_SECONDS = 0.05
 """Minimum interval of polls."""
 PULSE_SECONDS = 1.0
 """Maximum interval of polls. Metrics send no notification, which would halve the rate of their commits."""
-MOST_PAUSE_SECONDS = 2.0
+MAX_PAUSE_SECONDS = 2.0
 """Maximum interval of attempts to reconnect to the database."""
 KEY_SECONDS = 60.0
 """Interval of checks of the listeners' API keys: how long a stream can outlive its key."""
@@ -89,8 +89,8 @@ class Hub:
     @contextmanager
     def listening(self, feed: Feed[Any], key_id: UUID) -> Iterator[Listener]:
         """Register a stream for the duration of the block. Raises Unavailable if the limit is reached."""
-        if self.streams >= MOST_STREAMS:
-            raise Unavailable(f"the limit of {MOST_STREAMS} open streams is reached; close some, or try again later")
+        if self.streams >= MAX_STREAMS:
+            raise Unavailable(f"the limit of {MAX_STREAMS} open streams is reached; close some, or try again later")
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_database())
         listener = Listener(feed, key_id)
@@ -148,7 +148,7 @@ class Hub:
             except Exception:  # the open streams would otherwise stall silently
                 log.exception("streams wait: polling the database failed, will try again")
             await asyncio.sleep(pause)
-            pause = min(2 * pause, MOST_PAUSE_SECONDS)
+            pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
     async def _poll(self, connection: AsyncConnection[Any]) -> None:
         """Poll: wake the streams of jobs that have changed, and those of several jobs."""

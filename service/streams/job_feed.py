@@ -23,7 +23,7 @@ from service.streams.cursor import END, JobCursor
 from service.streams.curve_pages import Curves, before, beyond, parts
 from service.streams.feed import Delta, frame
 
-MOST_POINTS = 20_000
+MAX_POINTS = 20_000
 """Points per event, and per read: about a megabyte."""
 
 # For each metric, the chunk that contains the step and the following ones, by primary key. Distinct names are found one
@@ -95,7 +95,7 @@ class JobFeed:
                 cursor, sent = _send(event, cursor)
                 frames.append(sent)
         names, curves, has_more = self._history(session) if is_reduced else self._next(session, cursor)
-        pages = parts(curves, cursor, MOST_POINTS)
+        pages = parts(curves, cursor, MAX_POINTS)
         for page, after in islice(pages, None if is_reduced else 1):
             cursor = after
             frames.append(frame("metric", cursor, _points(page, names, job.step, job.total_steps)))
@@ -122,14 +122,14 @@ class JobFeed:
         return names, {id_: read.thin(curves[name], self.max_points) for id_, name in names.items()}, False
 
     def _next(self, session: Session, cursor: JobCursor) -> tuple[dict[int, str], Curves, bool]:
-        """The names, the next points (about `MOST_POINTS`, at least one if available), and whether more follow.
+        """The names, the next points (about `MAX_POINTS`, at least one if available), and whether more follow.
 
         The points are complete up to a common step; those beyond it are read again with the next page.
         """
         names: dict[int, str] = {}
         chunks: dict[int, list[Any]] = {}
         next_steps: dict[int, int | None] = {}
-        page = {"job": self.job_id, "step": cursor.step, "most": MOST_POINTS}
+        page = {"job": self.job_id, "step": cursor.step, "most": MAX_POINTS}
         for id_, name, next_step, *columns in session.execute(CHUNKS, page):
             names[id_], next_steps[id_] = name, next_step
             chunks.setdefault(id_, []).append(columns)

@@ -213,7 +213,7 @@ def test_loss_reaches_its_target_from_above(session, store):
 
 def test_too_many_jobs_are_refused(session, store, monkeypatch):
     store.study()
-    monkeypatch.setattr(stored_jobs, "MOST_JOBS", 9)
+    monkeypatch.setattr(stored_jobs, "MAX_JOBS", 9)
     with pytest.raises(Invalid, match="more than 9 jobs match"):
         ask(session)
 

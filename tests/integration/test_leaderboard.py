@@ -104,17 +104,17 @@ def show(api) -> dict:
 
 class TestManyRuns:
     def test_rows_with_the_most_runs_are_read(self, api):
-        put(leaderboard.MOST_ROWS + 5, 2, offset=0.05)
+        put(leaderboard.MAX_ROWS + 5, 2, offset=0.05)
         put(3, 4, batch_size=32)
         boards = show(api)["boards"]
-        assert [board["runs"] for board in boards] == [2 * (leaderboard.MOST_ROWS - 3), 12]
+        assert [board["runs"] for board in boards] == [2 * (leaderboard.MAX_ROWS - 3), 12]
         assert [row["n"] for row in boards[1]["standings"]] == [4, 4, 4]
 
     def test_boards_with_the_most_runs_are_shown(self, api):
-        for number in range(leaderboard.MOST_BOARDS + 2):
+        for number in range(leaderboard.MAX_BOARDS + 2):
             put(1, 1 + (number >= 2), batch_size=1 + number)
         boards = show(api)["boards"]
-        assert {board["setting"]["batch_size"] for board in boards} == set(range(3, leaderboard.MOST_BOARDS + 3))
+        assert {board["setting"]["batch_size"] for board in boards} == set(range(3, leaderboard.MAX_BOARDS + 3))
 
     def test_twenty_thousand_runs_take_two_queries(self, api):
         put(1000, 20)
@@ -123,4 +123,4 @@ class TestManyRuns:
         with database.transaction() as session, statements() as executed:
             answer = leaderboard.leaderboard(session, "digits", "mlp", "test_accuracy")
         assert len(executed) == 2
-        assert [len(board.standings) for board in answer.boards] == [leaderboard.MOST_ROWS]
+        assert [len(board.standings) for board in answer.boards] == [leaderboard.MAX_ROWS]

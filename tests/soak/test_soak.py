@@ -11,13 +11,13 @@ import pytest
 from tests.soak.storm import Storm
 
 ROOT = Path(__file__).parents[2]
-LEAST_FAULTS, LEAST_JOBS = len(Storm.FAULTS), 15
+MIN_FAULTS, MIN_JOBS = len(Storm.FAULTS), 15
 
 
 @pytest.mark.full
 @pytest.mark.timeout(400)
 def test_half_a_minute_of_faults_loses_nothing():
-    arguments = ["--seconds", "30", "--faults", str(LEAST_FAULTS), "--jobs", str(LEAST_JOBS)]
+    arguments = ["--seconds", "30", "--faults", str(MIN_FAULTS), "--jobs", str(MIN_JOBS)]
     process = subprocess.run(
         [sys.executable, "-m", "tests.soak", *arguments, "--specs", "adam", "ko soft", "sgd", "stops at target"],
         cwd=ROOT,
@@ -30,6 +30,6 @@ def test_half_a_minute_of_faults_loses_nothing():
     assert process.returncode == 0, process.stdout + process.stderr
     report = json.loads(process.stdout.splitlines()[-1])
     assert (report["lost"], report["problems"]) == (0, [])
-    assert report["injected"] >= LEAST_FAULTS
-    assert report["jobs"] >= LEAST_JOBS
+    assert report["injected"] >= MIN_FAULTS
+    assert report["jobs"] >= MIN_JOBS
     assert report["interrupted"] > 0, "no job was interrupted"

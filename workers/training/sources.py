@@ -23,7 +23,7 @@ Prepare = Callable[[Tensor], Tensor]
 # ImageNet's channel means and standard deviations, as in torchvision's reference training.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-_MOST_PROCESSES = 8
+_MAX_PROCESSES = 8
 _LOADER_DIED = "DataLoader worker (pid"
 """Start of torch's message for a loader process that was killed or ran out of shared memory."""
 
@@ -124,7 +124,7 @@ class FolderSource:
         loader = DataLoader(
             Subset(self._folder, rows.tolist()),
             batch_size=size,
-            num_workers=min(_MOST_PROCESSES, len(os.sched_getaffinity(0))),
+            num_workers=min(_MAX_PROCESSES, len(os.sched_getaffinity(0))),
             pin_memory=self._device.type == "cuda",
             generator=torch.Generator(),  # so that the loader does not advance the global one
         )

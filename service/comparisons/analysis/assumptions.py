@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from service.comparisons.analysis.tuning import FEWEST_VALUES, failed
+from service.comparisons.analysis.tuning import MIN_VALUES, failed
 from service.comparisons.answers import Assumption, PairView, TaskAnswer
 from service.comparisons.design.plan import Plan
 from service.specs.metric_text import listed, many
-from service.stats.paired import FEWEST_FOR_SKEWNESS
+from service.stats.paired import MIN_FOR_SKEWNESS
 
 
 def assumptions(
@@ -55,7 +55,7 @@ def _symmetry(pairs: Sequence[PairView], yet: str) -> Assumption:
     name = "symmetry of differences"
     checked = [pair for pair in pairs if pair.detail.skewed is not None]
     if not checked:
-        why = f"Skew cannot be checked{yet}: no tested pair has at least {FEWEST_FOR_SKEWNESS} seeds."
+        why = f"Skew cannot be checked{yet}: no tested pair has at least {MIN_FOR_SKEWNESS} seeds."
         return Assumption(name=name, holds=None, text=why)
     skewed = sum(bool(pair.detail.skewed) for pair in checked)
     return Assumption(name=name, holds=not skewed, text=_skew_text(skewed, len(checked), len(pairs)))
@@ -125,11 +125,11 @@ def _chosen_inside_ranges(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -
     few = [
         f"{many(len(values), 'value')} of {number} for {label}"
         for label, number, values in tried
-        if len(values) < FEWEST_VALUES
+        if len(values) < MIN_VALUES
     ]
     if few:
         text = (
-            f"Not checked, because too few values were tried: {'; '.join(few)}. With fewer than {FEWEST_VALUES} "
+            f"Not checked, because too few values were tried: {'; '.join(few)}. With fewer than {MIN_VALUES} "
             "values, the best one is often at the edge."
         )
     elif not tried:

@@ -14,7 +14,7 @@ from service.comparisons.answers import AcrossTasks, Improvement, ProfileView, R
 from service.comparisons.design.runs import Run
 from service.specs.metric_text import sign
 
-FEWEST_TASKS = 8
+MIN_TASKS = 8
 """Minimum for a rank test over tasks; with fewer, it has no power and its p no meaning (Demsar 2006)."""
 
 RATIOS = [round(1 + step / 20, 2) for step in range(61)]
@@ -37,7 +37,7 @@ def cross_task(groups: Sequence[Sequence[Group[Run]]], tasks: Sequence[TaskAnswe
     friedman = stats.friedman(means)  # of shape (tasks, optimizers)
     times = _times(tasks, labels)
     standings = _standings(labels, scores, stats.average_ranks(means), times, direction)
-    enough = len(tasks) >= FEWEST_TASKS
+    enough = len(tasks) >= MIN_TASKS
     return AcrossTasks(
         tasks=len(tasks),
         ranks=standings,
@@ -78,7 +78,7 @@ def _missing_statistics(friedman: str | None, *, enough: bool, timed: bool) -> I
     if friedman is not None:
         yield f"Friedman's test: {friedman}"
     if not enough:
-        yield f"Critical difference: testing ranks needs {FEWEST_TASKS} tasks"
+        yield f"Critical difference: testing ranks needs {MIN_TASKS} tasks"
     if not timed:
         yield "AlgoPerf's score and profiles: not every task has a target"
 

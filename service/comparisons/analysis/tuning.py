@@ -17,7 +17,7 @@ ACCURACY_TOLERANCE = 0.01
 LOSS_TOLERANCE = 0.05
 """... or its loss within 5 % of the best."""
 
-FEWEST_VALUES = 4
+MIN_VALUES = 4
 """Number of values of a parameter from which a best value at the edge of the range suggests a wider range."""
 
 
@@ -76,7 +76,7 @@ def _at_edge(optimizer: PlannedOptimizer, chosen: int) -> list[str]:
     return [
         name
         for name, tried in optimizer.tuned_numbers()
-        if len(tried) >= FEWEST_VALUES and best[name] in (min(tried), max(tried))
+        if len(tried) >= MIN_VALUES and best[name] in (min(tried), max(tried))
     ]
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from service.comparisons.analysis.decision import Decision, Lead, Outcome
 from service.comparisons.answers import GroupView, PairView
-from service.comparisons.design.requests import MOST_SEEDS
+from service.comparisons.design.requests import MAX_SEEDS
 from service.specs.metric_text import Measure, listed, many
-from service.stats.multiple_testing import ALPHA, FEWEST_PAIRS, Family
+from service.stats.multiple_testing import ALPHA, MIN_PAIRS, Family
 
 
 def verdict_text(decision: Decision, measure: Measure, family: Family) -> str:
@@ -122,7 +122,7 @@ def _best(facts: _Facts) -> str:
 
 def _alike(facts: _Facts) -> str:
     names = listed([facts.leader.label, *facts.decision.alike], most=None)
-    too_few = f" A test needs at least {FEWEST_PAIRS} seeds." if facts.pair.n < FEWEST_PAIRS else ""
+    too_few = f" A test needs at least {MIN_PAIRS} seeds." if facts.pair.n < MIN_PAIRS else ""
     return f"{names} gave the same result in every run ({facts.mean}).{too_few}{facts.others}"
 
 
@@ -130,7 +130,7 @@ def _too_few_seeds(facts: _Facts) -> str:
     shared = f"only {many(facts.pair.n, 'seed')}" if facts.pair.n else "no seeds"
     return (
         f"Too few seeds: {facts.leader.label} and {facts.closest.label} share {shared}; a test needs at least "
-        f"{FEWEST_PAIRS}. {facts.best_mean}{facts.others}"
+        f"{MIN_PAIRS}. {facts.best_mean}{facts.others}"
     )
 
 
@@ -176,8 +176,8 @@ def _seeds_needed(pair: PairView) -> str:
     if pair.seeds_needed is None:
         return ""
     about = f"About {pair.seeds_needed} seeds in total"
-    if pair.seeds_needed > MOST_SEEDS:
-        about = f"More than {MOST_SEEDS:,} seeds, the limit of a comparison,"
+    if pair.seeds_needed > MAX_SEEDS:
+        about = f"More than {MAX_SEEDS:,} seeds, the limit of a comparison,"
     return f" {about} would be needed to confirm a difference of this size."
 
 

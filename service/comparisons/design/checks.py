@@ -19,10 +19,10 @@ UNLABELED = frozenset({"target", "device", "log_every_steps", "diagnostics_every
 UNTRAINED = UNLABELED | {"eval_every_steps"}
 """Fields in which two tasks may differ although they train identically."""
 
-MOST_PAIRS = 10_000
+MAX_PAIRS = 10_000
 """Maximum number of pairs over all tasks; each takes 2.5 kB and 0.6 ms of an answer."""
 
-MOST_LOSS = 1e6
+MAX_LOSS = 1e6
 """Maximum score of a diverged run, for metrics other than accuracies."""
 
 Records = Callable[[str], int | None]
@@ -148,10 +148,10 @@ def _of_score(request: ComparisonRequest, classes: Sequence[int]) -> Iterator[Fi
     if request.metric.endswith("accuracy"):
         low, high, why = 0.0, 1.0 / max(classes), "a share, no better than guessing between the classes"
     elif request.metric.endswith("loss"):
-        low, high = floor(100 * log(max(classes))) / 100, MOST_LOSS
+        low, high = floor(100 * log(max(classes))) / 100, MAX_LOSS
         why = "a loss, no better than that of guessing between the classes"
     else:
-        low, high, why = 0.0, MOST_LOSS, "records per second"
+        low, high, why = 0.0, MAX_LOSS, "records per second"
     if not low <= score <= 1.01 * high:  # tolerance for rounding: 0.143 for 1/7
         yield FieldError("/diverged_score", f"has to be from {low:g} to {high:g} here ({why}), and {score:g} is not")
 
@@ -160,11 +160,11 @@ def refuse_too_many(request: ComparisonRequest, most_jobs: int | None) -> None:
     """Raise Invalid for too many pairs or jobs, before a grid of ten parameters is built in memory."""
     tasks, optimizers = many(len(request.tasks), "task"), many(len(request.optimizers), "optimizer")
     pairs = len(request.tasks) * comb(len(request.optimizers), 2)
-    if pairs > MOST_PAIRS:
+    if pairs > MAX_PAIRS:
         raise Invalid.field(
             "/optimizers",
             f"{tasks} x {comb(len(request.optimizers), 2)} pairs of {optimizers} are {pairs:,} pairs to be tested "
-            f"together, and at most {MOST_PAIRS:,} are allowed: take fewer optimizers or tasks",
+            f"together, and at most {MAX_PAIRS:,} are allowed: take fewer optimizers or tasks",
         )
     tuning_runs = _tuning_runs(request)
     jobs = len(request.tasks) * (tuning_runs + len(request.optimizers) * request.seeds.max)

@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.config import JsonDict
 
-from service.comparisons.design.search_spaces import MOST_PARAMETERS, Space
+from service.comparisons.design.search_spaces import MAX_PARAMETERS, Space
 from service.specs.base import Frozen, unfit
 from service.specs.bodies import Label, TagKey
 from service.specs.catalog.base import Seed
 from service.specs.patterns import PRINTABLE
 from service.specs.training import TaskSpec
 
-MOST_SEEDS, MOST_SEEDS_LOOKS, MOST_SEEDS_ANY = 1000, 200, 100
+MAX_SEEDS, MAX_SEEDS_LOOKS, MAX_SEEDS_ANY = 1000, 200, 100
 """Maximum numbers of seeds: with one look at the end, with planned looks, and with a look after each seed."""
 
 COMPARISON_EXAMPLE: JsonDict = {
@@ -60,7 +60,7 @@ class OptimizerRequest(Frozen):
 
     name: str = Field(max_length=64)
     params: dict[str, Any] = Field(default_factory=dict, description="Fixed parameters; others have their defaults.")
-    space: Annotated[Space, BeforeValidator(_not_empty), Field(max_length=MOST_PARAMETERS)] | None = Field(
+    space: Annotated[Space, BeforeValidator(_not_empty), Field(max_length=MAX_PARAMETERS)] | None = Field(
         None,
         description="Parameters to tune, each given as one of log_uniform, uniform, integer (lowest and highest) and "
         "choice.",
@@ -81,7 +81,7 @@ def _looks(value: Any) -> Any:
 class Seeds(Frozen):
     """The number of seeds, and when results are tested."""
 
-    max: int = Field(5, ge=1, le=MOST_SEEDS, description="Largest number of seeds of each optimizer.")
+    max: int = Field(5, ge=1, le=MAX_SEEDS, description="Largest number of seeds of each optimizer.")
     first: Seed = Field(0, description="First seed; the others follow it.")
     looks: Annotated[
         Annotated[tuple[int, ...], Field(strict=False, min_length=1, max_length=20)] | Literal["any"] | None,
@@ -99,7 +99,7 @@ class Seeds(Frozen):
             raise unfit(
                 "looks", f"looks have to increase from 2 or more to max, which is {self.max}, such as [5, 10, 20] to 20"
             )
-        most = MOST_SEEDS if looks is None else MOST_SEEDS_ANY if looks == "any" else MOST_SEEDS_LOOKS
+        most = MAX_SEEDS if looks is None else MAX_SEEDS_ANY if looks == "any" else MAX_SEEDS_LOOKS
         if self.max > most:
             raise unfit("max", f"with {'looks' if looks != 'any' else 'a look after each seed'} it is at most {most}")
         if self.first + self.max > 2**63:

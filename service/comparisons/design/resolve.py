@@ -13,7 +13,7 @@ from service.comparisons.design.labels import flat, labels
 from service.comparisons.design.plan import Plan, PlannedOptimizer, PlannedTask
 from service.comparisons.design.requests import ComparisonRequest, OptimizerRequest, Seeds, TaskRequest, Tuning
 from service.comparisons.design.rungs import rungs
-from service.comparisons.design.search_spaces import MOST_PARAMETERS, dimensions, grid, points
+from service.comparisons.design.search_spaces import MAX_PARAMETERS, dimensions, grid, points
 from service.errors import FieldError, Invalid
 from service.specs.catalog.datasets import Dataset
 from service.specs.metric_text import many
@@ -136,8 +136,8 @@ def _task_labels(tasks: Sequence[TaskRequest]) -> list[str]:
 
 def _optimizers(request: ComparisonRequest) -> list[PlannedOptimizer]:
     names = dimensions(optimizer.space or {} for optimizer in request.optimizers)
-    if len(names) > MOST_PARAMETERS:
-        raise Invalid.field("/optimizers", f"{len(names)} different parameters to tune; at most {MOST_PARAMETERS}")
+    if len(names) > MAX_PARAMETERS:
+        raise Invalid.field("/optimizers", f"{len(names)} different parameters to tune; at most {MAX_PARAMETERS}")
     trials = [_trials(request, index, names) for index in range(len(request.optimizers))]
     resolved = _validated(request, trials)
     return [

@@ -17,11 +17,11 @@ from pydantic import Field, model_validator
 
 from service.specs.base import Frozen, unfit
 
-MOST_FLOAT, MOST_INTEGER = 1e100, 2**53
+MAX_FLOAT, MAX_INTEGER = 1e100, 2**53
 """Maximum absolute values of the ends of ranges, so that arithmetic does not overflow."""
 
-_End = Annotated[float, Field(ge=-MOST_FLOAT, le=MOST_FLOAT)]
-_Whole = Annotated[int, Field(ge=-MOST_INTEGER, le=MOST_INTEGER)]
+_End = Annotated[float, Field(ge=-MAX_FLOAT, le=MAX_FLOAT)]
+_Whole = Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 Ends = Annotated[tuple[_End, _End], Field(strict=False)]
 Wholes = Annotated[tuple[_Whole, _Whole], Field(strict=False)]
 
@@ -31,7 +31,7 @@ SIGNIFICANT_DIGITS = 4
 """Digits of a tried value: precise enough for tuning, and short enough to read and copy."""
 
 _PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29)
-MOST_PARAMETERS = len(_PRIMES)
+MAX_PARAMETERS = len(_PRIMES)
 
 
 class Range(Frozen):

@@ -15,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from service.datasets.uploads.npz import MOST_SIDE
+from service.datasets.uploads.npz import MAX_SIDE
 from service.datasets.uploads.records import ClassNames, Records, unfit
 from service.datasets.uploads.zip_archive import Archive
 from service.errors import Invalid
 
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif"})
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")
-MOST_PIXELS = 40_000_000
+MAX_PIXELS = 40_000_000
 """Maximum size of an image before it is resized; 120 MB decoded."""
-MOST_FILE_BYTES = 2**27
+MAX_FILE_BYTES = 2**27
 GREY = frozenset({"1", "L", "LA"})
 EIGHT_BIT = GREY | {"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 THUMBNAIL_SIDE = 64
@@ -62,10 +62,10 @@ def _folder_of(member: ZipInfo) -> str:
 
 def _room(count: int, image: Image.Image, most_bytes: int) -> NDArray[np.uint8]:
     """An empty array for `count` images of the size of `image`."""
-    if max(image.size) > MOST_SIDE:
+    if max(image.size) > MAX_SIDE:
         raise Invalid.field(
             "image_size",
-            f"the images have {image.width} x {image.height} pixels; at most {MOST_SIDE} per side are allowed; set "
+            f"the images have {image.width} x {image.height} pixels; at most {MAX_SIDE} per side are allowed; set "
             "image_size, such as 64, to crop and resize all images",
         )
     shape = (count, image.height, image.width, 3)
@@ -94,19 +94,18 @@ def _by_class(members: Sequence[ZipInfo]) -> list[tuple[str, ZipInfo]]:
 
 def _decoded(archive: Archive, member: ZipInfo, image_size: int | None) -> Image.Image:
     """The first frame of an image file, cropped and resized if `image_size` is given."""
-    if member.file_size > MOST_FILE_BYTES:
-        raise unfit(f"'{member.filename}' has {member.file_size:,} bytes; at most {MOST_FILE_BYTES:,} are allowed")
+    if member.file_size > MAX_FILE_BYTES:
+        raise unfit(f"'{member.filename}' has {member.file_size:,} bytes; at most {MAX_FILE_BYTES:,} are allowed")
     content = archive.read(member)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata, and Pillow's limit of pixels, which is above ours
             image = Image.open(io.BytesIO(content), formats=FORMATS)
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 raise unfit(
-                    f"'{member.filename}' has {image.width} x {image.height} pixels; "
-                    f"at most {MOST_PIXELS:,} are allowed"
+                    f"'{member.filename}' has {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are allowed"
                 )
-            if image_size is None and max(image.size) > MOST_SIDE:
+            if image_size is None and max(image.size) > MAX_SIDE:
                 return image  # its size is enough to refuse it
             image.load()
     except Invalid:

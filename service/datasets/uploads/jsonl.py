@@ -12,7 +12,7 @@ import numpy as np
 
 from service.datasets.uploads.records import ClassNames, Records, Room, unfit
 
-LONGEST_LINE_BYTES = 2**20
+MAX_LINE_BYTES = 2**20
 BOM = b"\xef\xbb\xbf"
 
 
@@ -22,10 +22,10 @@ def read_jsonl(path: Path, most_bytes: int) -> Records:
     texts, labels = [], array("q")
     with path.open("rb") as file:
         number = 0
-        while line := file.readline(LONGEST_LINE_BYTES + 1):
+        while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1
-            if len(line) > LONGEST_LINE_BYTES:
-                raise unfit(f"line {number} has more than {LONGEST_LINE_BYTES:,} bytes, which is the limit")
+            if len(line) > MAX_LINE_BYTES:
+                raise unfit(f"line {number} has more than {MAX_LINE_BYTES:,} bytes, which is the limit")
             line = line.removeprefix(BOM) if number == 1 else line
             if line.strip():
                 text, label = _record(line, number)

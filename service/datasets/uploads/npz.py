@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from service.datasets.uploads.records import ClassNames, Records, refuse_many, unfit
 from service.datasets.uploads.zip_archive import Archive
 
-MOST_SIDE = 256
+MAX_SIDE = 256
 """Maximum width and height of an image, in pixels."""
-MOST_COLUMNS = 100_000
-MOST_DIMENSIONS = 8
+MAX_COLUMNS = 100_000
+MAX_DIMENSIONS = 8
 """More than any valid array has, and fewer than numpy supports."""
-MOST_CODE_POINT = 0x10FFFF
+MAX_CODE_POINT = 0x10FFFF
 FLOAT_BYTES = 4
 """Size of a stored number of a table."""
 WHOLE, TRAIN, TEST = ("x", "y"), ("x_train", "y_train"), ("x_test", "y_test")
 _CHUNK_BYTES = 2**20
 _LABEL_KINDS = {"b": "truth", "i": "integer", "u": "integer", "U": "text"}
-_LONGEST_HEADER = 10_000
+_MAX_HEADER = 10_000
 _PART_RECORDS = 4096
 """Records converted at a time, so that no second copy of the whole array is made."""
 
@@ -98,15 +98,15 @@ def _array(archive: Archive, member: ZipInfo, name: str) -> NDArray[Any]:
 
 
 def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    start = io.BytesIO(file.read(_LONGEST_HEADER))  # bounds what numpy reads, which is as much as the header claims
+    start = io.BytesIO(file.read(_MAX_HEADER))  # bounds what numpy reads, which is as much as the header claims
     try:
         version = np.lib.format.read_magic(start)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, is_fortran, dtype = read(start, max_header_size=_LONGEST_HEADER)
+        shape, is_fortran, dtype = read(start, max_header_size=_MAX_HEADER)
         file.seek(start.tell())
     except (ValueError, SyntaxError, TokenError, RecursionError, MemoryError) as error:
         raise unfit(f"array '{name}' has an invalid header ({str(error).splitlines()[0]})") from error
-    if any(length < 0 for length in shape) or len(shape) > MOST_DIMENSIONS:
+    if any(length < 0 for length in shape) or len(shape) > MAX_DIMENSIONS:
         raise unfit(f"array '{name}' has the invalid shape {str(shape)[:100]}")
     if 0 in shape or not dtype.itemsize:
         raise unfit(f"array '{name}' is empty: its shape is {shape} and its type {dtype}")
@@ -125,8 +125,8 @@ def _inputs(array: NDArray[Any], name: str) -> NDArray[Any]:
 
 def rows(array: NDArray[Any], name: str) -> NDArray[np.float32]:
     """Rows (N, D) as float32. Raises Invalid at the first number that is not finite."""
-    if array.shape[1] > MOST_COLUMNS:
-        raise unfit(f"'{name}' has {array.shape[1]:,} columns; at most {MOST_COLUMNS:,} are allowed")
+    if array.shape[1] > MAX_COLUMNS:
+        raise unfit(f"'{name}' has {array.shape[1]:,} columns; at most {MAX_COLUMNS:,} are allowed")
     with np.errstate(over="ignore"):
         converted = array.astype(np.float32)
     refuse_not_finite(converted, name)
@@ -154,9 +154,9 @@ def _channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:
             f"array '{name}' has shape {array.shape}; images are (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 "
             "channels, and rows of a table (N, D)"
         )
-    if max(images.shape[1:3]) > MOST_SIDE:
+    if max(images.shape[1:3]) > MAX_SIDE:
         raise unfit(
-            f"an image of '{name}' has {images.shape[1]} x {images.shape[2]} pixels; at most {MOST_SIDE} per side"
+            f"an image of '{name}' has {images.shape[1]} x {images.shape[2]} pixels; at most {MAX_SIDE} per side"
         )
     return images
 
@@ -207,7 +207,7 @@ def _refuse_labels(labels: NDArray[Any], name: str) -> None:
         raise unfit(f"array '{name}' is of type {labels.dtype}; labels must be integers or strings")
     if labels.dtype.kind == "U":
         codes = labels.view(np.dtype(np.uint32).newbyteorder(labels.dtype.byteorder)).reshape(len(labels), -1)
-        wrong = np.flatnonzero(codes.max(1) > MOST_CODE_POINT)
+        wrong = np.flatnonzero(codes.max(1) > MAX_CODE_POINT)
         if len(wrong):
             raise unfit(f"{_place(name, int(wrong[0]))}: the label has an invalid character")
 

@@ -17,11 +17,11 @@ from service.errors import Invalid
 from service.specs.base import Kind
 from service.specs.metric_text import many
 
-FEWEST_CLASSES, MOST_CLASSES = 2, 10_000
-FEWEST_RECORDS, FEWEST_PER_CLASS = 10, 3
-MOST_RECORDS = 10_000_000
+MIN_CLASSES, MAX_CLASSES = 2, 10_000
+MIN_RECORDS, MIN_PER_CLASS = 10, 3
+MAX_RECORDS = 10_000_000
 """Reading that many takes about half a minute, during which no other file is read."""
-LONGEST_LABEL = 200
+MAX_LABEL = 200
 """Characters."""
 TEST_SHARE = 0.2
 TEST_SEED = 0
@@ -40,9 +40,9 @@ def unfit(sentence: str) -> Invalid:
 
 
 def refuse_many(records: int) -> None:
-    """Raise Invalid above `MOST_RECORDS`."""
-    if records > MOST_RECORDS:
-        raise unfit(f"the file has more than {MOST_RECORDS:,} records, which is the limit")
+    """Raise Invalid above `MAX_RECORDS`."""
+    if records > MAX_RECORDS:
+        raise unfit(f"the file has more than {MAX_RECORDS:,} records, which is the limit")
 
 
 class Room:
@@ -128,14 +128,13 @@ class ClassNames:
             return known
         if not name.strip():
             raise unfit(f"{where()}: the label is empty")
-        if len(name) > LONGEST_LABEL:
-            raise unfit(f"{where()}: the label has {len(name)} characters; at most {LONGEST_LABEL} are allowed")
+        if len(name) > MAX_LABEL:
+            raise unfit(f"{where()}: the label has {len(name)} characters; at most {MAX_LABEL} are allowed")
         if not name.isprintable():
             raise unfit(f"{where()}: the label {name!r} has unprintable characters")
-        if len(self._numbers) == MOST_CLASSES:
+        if len(self._numbers) == MAX_CLASSES:
             raise unfit(
-                f"{where()}: more than {MOST_CLASSES:,} different labels; "
-                "labels must be classes, not numbers to predict"
+                f"{where()}: more than {MAX_CLASSES:,} different labels; labels must be classes, not numbers to predict"
             )
         return self._numbers.setdefault(name, len(self._numbers))
 
@@ -155,15 +154,15 @@ def rows_for_test(records: Records) -> NDArray[np.bool_]:
     Raises Invalid if there are too few records or classes.
     """
     counts = np.bincount(records.labels, minlength=len(records.classes))
-    if len(records.labels) < FEWEST_RECORDS:
-        raise unfit(f"the file has {len(records.labels)} records; at least {FEWEST_RECORDS} are needed")
-    if len(counts) < FEWEST_CLASSES:
-        raise unfit(f"all records are of class '{records.classes[0]}'; at least {FEWEST_CLASSES} classes are needed")
-    if counts.min() < FEWEST_PER_CLASS:
+    if len(records.labels) < MIN_RECORDS:
+        raise unfit(f"the file has {len(records.labels)} records; at least {MIN_RECORDS} are needed")
+    if len(counts) < MIN_CLASSES:
+        raise unfit(f"all records are of class '{records.classes[0]}'; at least {MIN_CLASSES} classes are needed")
+    if counts.min() < MIN_PER_CLASS:
         rare = int(counts.argmin())
         raise unfit(
             f"class '{records.classes[rare]}' has {many(int(counts[rare]), 'record')}; each class needs at "
-            f"least {FEWEST_PER_CLASS}, for training, validation and test"
+            f"least {MIN_PER_CLASS}, for training, validation and test"
         )
     if records.is_test is None:
         return _drawn(records.labels, counts)

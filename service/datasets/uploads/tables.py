@@ -18,17 +18,17 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from service.datasets.uploads.jsonl import BOM
-from service.datasets.uploads.npz import FLOAT_BYTES, MOST_COLUMNS
-from service.datasets.uploads.records import MOST_CLASSES, ClassNames, Records, Room, unfit
+from service.datasets.uploads.npz import FLOAT_BYTES, MAX_COLUMNS
+from service.datasets.uploads.records import MAX_CLASSES, ClassNames, Records, Room, unfit
 from service.errors import Invalid
 
 TEXT = "text"
 BLOCK_BYTES = 8 * 2**20
 """Block size for reading csv, which is also the maximum length of a row."""
-LONGEST_HEADER_BYTES = 2**22
+MAX_HEADER_BYTES = 2**22
 BATCH_ROWS, BATCH_CELLS = 8192, 2**22
 """Maximum numbers of rows and cells that are converted at a time."""
-LONGEST_NUMBER_BYTES = 1000
+MAX_NUMBER_BYTES = 1000
 """Maximum length of a number as text, with the spaces around it."""
 BATCH_BYTES = 32 * 2**20
 """Maximum size of the texts of a parquet file that are unpacked at a time, and of one row."""
@@ -50,9 +50,9 @@ def read_csv(path: Path, label: str, most_bytes: int) -> Records:
 
 def _csv_header(path: Path) -> list[str]:
     with path.open("rb") as file:
-        line = file.readline(LONGEST_HEADER_BYTES)
-    if len(line) == LONGEST_HEADER_BYTES:
-        raise unfit(f"the first line has {LONGEST_HEADER_BYTES:,} bytes or more; is this a csv file?")
+        line = file.readline(MAX_HEADER_BYTES)
+    if len(line) == MAX_HEADER_BYTES:
+        raise unfit(f"the first line has {MAX_HEADER_BYTES:,} bytes or more; is this a csv file?")
     try:
         names = next(csv.reader([line.removeprefix(BOM).decode()]), [])
     except (UnicodeDecodeError, csv.Error) as error:
@@ -189,7 +189,7 @@ class _Reading:
         places = encoded.indices.to_numpy()
         first = np.unique(places, return_index=True)[1]
         names = encoded.dictionary.slice(
-            0, MOST_CLASSES + 1
+            0, MAX_CLASSES + 1
         ).to_pylist()  # one more than allowed, so that it is rejected
         numbers = [
             self._classes.number(str(value), partial(self._place, int(row), self._label))
@@ -225,10 +225,10 @@ class _Reading:
     def _floats(self, column: pa.Array, name: str) -> NDArray[np.float64]:
         self._refuse_nulls(column, name)
         if _is_text(column.type):
-            long = np.flatnonzero(pc.binary_length(column).to_numpy() > LONGEST_NUMBER_BYTES)
+            long = np.flatnonzero(pc.binary_length(column).to_numpy() > MAX_NUMBER_BYTES)
             if len(long):
                 raise unfit(
-                    f"{self._place(int(long[0]), name)} has more than {LONGEST_NUMBER_BYTES:,} bytes; write a number"
+                    f"{self._place(int(long[0]), name)} has more than {MAX_NUMBER_BYTES:,} bytes; write a number"
                 )
             column = pc.utf8_trim_whitespace(column)
         try:
@@ -280,8 +280,8 @@ def _refuse_names(names: Sequence[str], label: str) -> None:
         raise Invalid.field("label", f"the file has no label column '{label}'; choose one of {shown}{hint}")
     if len(names) < 2:
         raise unfit(f"the file has no column besides '{label}'; it needs columns of numbers or a column '{TEXT}'")
-    if len(names) - 1 > MOST_COLUMNS:
-        raise unfit(f"the file has {len(names):,} columns; at most {MOST_COLUMNS:,} are allowed")
+    if len(names) - 1 > MAX_COLUMNS:
+        raise unfit(f"the file has {len(names):,} columns; at most {MAX_COLUMNS:,} are allowed")
 
 
 def _is_number(value: pa.Scalar) -> bool:

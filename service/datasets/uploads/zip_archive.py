@@ -14,15 +14,15 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from service.datasets.uploads.records import unfit
 
-MOST_MEMBERS = 1_000_000
-MOST_DIRECTORY_BYTES = 2**27
+MAX_MEMBERS = 1_000_000
+MAX_DIRECTORY_BYTES = 2**27
 """Maximum size of the central directory, which is read at once; 1 million members with names of 60 bytes take 10**8."""
-MOST_RATIO, RATIO_FROM_BYTES = 200, 10 * 2**20
+MAX_RATIO, RATIO_FROM_BYTES = 200, 10 * 2**20
 """Compression ratio above which members of at least `RATIO_FROM_BYTES` are refused; real data stays far below."""
 _END, _END_BYTES = b"PK\x05\x06", 22
 _END64, _END64_BYTES = b"PK\x06\x06", 56
 _END64_LOCATOR, _LOCATOR_BYTES = b"PK\x06\x07", 20
-_LONGEST_COMMENT = 65_535
+_MAX_COMMENT = 65_535
 _SYSTEM_FILES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 """Files that operating systems add."""
 _DAMAGE = (BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
@@ -51,8 +51,8 @@ class Archive:
         except _DAMAGE as error:
             raise unfit(f"the file is not a valid {noun}, or is incomplete ({error})") from error
         everything = self._zip.infolist()
-        if len(everything) > MOST_MEMBERS:
-            raise unfit(f"the archive has {len(everything):,} members; at most {MOST_MEMBERS:,} are allowed")
+        if len(everything) > MAX_MEMBERS:
+            raise unfit(f"the archive has {len(everything):,} members; at most {MAX_MEMBERS:,} are allowed")
         self.members = [member for member in everything if not member.is_dir() and not _is_system_file(member.filename)]
         for member in everything:
             _refuse_harm(member)
@@ -111,10 +111,10 @@ def _refuse_harm(member: ZipInfo) -> None:
         raise unfit(f"'{name}' in the archive is encrypted; pack it without a password")
     if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
         raise unfit(f"'{name}' in the archive has an unsupported compression method; use deflate")
-    if member.file_size > RATIO_FROM_BYTES and member.file_size > MOST_RATIO * member.compress_size:
+    if member.file_size > RATIO_FROM_BYTES and member.file_size > MAX_RATIO * member.compress_size:
         raise unfit(
             f"'{name}' in the archive unpacks from {member.compress_size:,} to {member.file_size:,} bytes; at most "
-            f"{MOST_RATIO} times the compressed size is allowed"
+            f"{MAX_RATIO} times the compressed size is allowed"
         )
 
 
@@ -122,7 +122,7 @@ def _refuse_large_directory(path: Path, noun: str) -> None:
     """Check the declared size of the central directory: zipfile reads all of it, using 600 bytes per entry."""
     with path.open("rb") as file:
         size = file.seek(0, 2)
-        file.seek(max(0, size - _END_BYTES - _LONGEST_COMMENT - _LOCATOR_BYTES))
+        file.seek(max(0, size - _END_BYTES - _MAX_COMMENT - _LOCATOR_BYTES))
         tail = file.read()
         at = tail.rfind(_END)
         if at < 0 or len(tail) < at + _END_BYTES:
@@ -137,7 +137,7 @@ def _refuse_large_directory(path: Path, noun: str) -> None:
             if start != int.from_bytes(locator[8:16], "little") or not record.startswith(_END64):
                 raise unfit(f"the {noun} is damaged: its central directory is not at the recorded offset")
             directory = int.from_bytes(record[40:48], "little")
-    if directory > MOST_DIRECTORY_BYTES:
+    if directory > MAX_DIRECTORY_BYTES:
         raise unfit(
-            f"the archive's central directory has {directory:,} bytes; at most {MOST_DIRECTORY_BYTES:,} are allowed"
+            f"the archive's central directory has {directory:,} bytes; at most {MAX_DIRECTORY_BYTES:,} are allowed"
         )

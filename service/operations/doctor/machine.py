@@ -25,12 +25,12 @@ from service.storage.files import Store
 
 OTHER_VARIABLES = frozenset({"URL", "KEY", "REVISION"})
 """`KOTRAIN_...` variables of the SDK, and of the revision recorded with each job."""
-FEWEST_BEATS = 3
+MIN_BEATS = 3
 """Per lease; with fewer, a single lost heartbeat may cost a worker its jobs."""
 
 FULL_BYTES, LOW_BYTES = 10**9, 5 * 10**9
 """Free disk space: PostgreSQL stops without any, and a checkpoint of a large model takes a gigabyte."""
-FEWEST_FILES = 1000
+MIN_FILES = 1000
 SHARED_BYTES = 10**9
 """Data loaders pass batches through /dev/shm; the default in containers is 64 MB."""
 OPEN_FILES = 1024
@@ -58,7 +58,7 @@ def settings(site: Site) -> Iterator[Finding]:
     if (site.settings.database_url is None) != (site.settings.broker_url is None):
         name = "KOTRAIN_DATABASE_URL" if site.settings.database_url is None else "KOTRAIN_BROKER_URL"
         yield error(f"{name} is not set, but the other address is", "set KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL")
-    if site.settings.lease_seconds < FEWEST_BEATS * site.settings.beat_seconds:
+    if site.settings.lease_seconds < MIN_BEATS * site.settings.beat_seconds:
         yield warning(
             f"a lease of {site.settings.lease_seconds:g} s is too short for a heartbeat every "
             f"{site.settings.beat_seconds:g} s: running workers lose their jobs",
@@ -133,7 +133,7 @@ def disk(site: Site) -> Iterator[Finding]:
             yield warning(text, remedy)
         else:
             yield ok(text)
-        if inodes.f_files and inodes.f_favail < FEWEST_FILES:
+        if inodes.f_files and inodes.f_favail < MIN_FILES:
             yield error(f"only {inodes.f_favail} free inodes on the disk of {path}", "delete files there")
 
 

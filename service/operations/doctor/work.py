@@ -24,7 +24,7 @@ LOST_DAYS = 7
 """Workers lost earlier are not reported."""
 WAITING_SECONDS = 60.0
 """A job queued for this long despite an idle slot is stuck: maintenance checks every few seconds."""
-MOST_CHECKPOINTS = 1000
+MAX_CHECKPOINTS = 1000
 
 
 def _workers(site: Site) -> list[Row[Any]]:
@@ -186,11 +186,11 @@ def checkpoints(site: Site) -> Iterator[Finding]:
     """Checkpoints whose file is missing or has the wrong size."""
     store = Store(site.settings.files or str(site.home / "files"), site.home / "scratch")
     with site.connection() as connection:
-        rows = list(connection.execute(CHECKPOINTS, {"most": MOST_CHECKPOINTS}))
+        rows = list(connection.execute(CHECKPOINTS, {"most": MAX_CHECKPOINTS}))
         sizes = dict(store.names()) if rows else {}
         bad = [row for row in rows if sizes.get(row.file) != row.size_bytes]
         if bad:  # running jobs replace their checkpoints
-            current = {row.file for row in connection.execute(CHECKPOINTS, {"most": MOST_CHECKPOINTS})}
+            current = {row.file for row in connection.execute(CHECKPOINTS, {"most": MAX_CHECKPOINTS})}
             bad = [row for row in bad if row.file in current]
     missing = [row for row in bad if row.file not in sizes]
     for state, group in (("missing", missing), ("of the wrong size", [row for row in bad if row not in missing])):

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from service.comparisons.answers import AcrossTasks, Improvement, Rank
 from service.reports.figures.canvas import Picture, absent, canvas, plain_ticks
-from service.reports.figures.scores import MOST_PAIRS, rows, short_names
+from service.reports.figures.scores import MAX_PAIRS, rows, short_names
 from service.reports.figures.study import Study
 from service.reports.palette import INK, MUTED, PAPER
 from service.reports.wording import Scale, fixed, listed
@@ -115,7 +115,7 @@ def improvements(study: Study, across: AcrossTasks, key: str) -> Picture:
     if not pairs:
         return absent(title, "too few runs")
     left_out = len(pairs)
-    if len(pairs) > MOST_PAIRS and across.ranks:
+    if len(pairs) > MAX_PAIRS and across.ranks:
         pairs = [(pair, p) for pair, p in pairs if across.ranks[0].label in (pair.a, pair.b)]
     left_out -= len(pairs)
     names = short_names(study, list(dict.fromkeys(label for pair, _ in pairs for label in (pair.a, pair.b))), 20)

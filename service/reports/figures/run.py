@@ -16,7 +16,7 @@ from service.reports.traces import Array
 from service.reports.wording import Scale, listed, number
 from service.specs.quantities import known
 
-MOST_POINTS = 1200
+MAX_POINTS = 1200
 """Maximum number of points of a line, usually more than the figure has pixels. Thinning keeps the extremes."""
 HEIGHTS = {1: 196.0, 2: 130.0}
 """Height of a panel in points, by number of columns."""
@@ -97,7 +97,7 @@ def _draw(axes: Axes, curve: Curve, style: PlotStyle, name: str, smooth: float) 
         return False
     factor = Scale(name).factor
     seen = Curve(curve.steps[finite], factor * curve.values[finite], curve.wall_seconds[finite])
-    shown = thin(seen, MOST_POINTS)
+    shown = thin(seen, MAX_POINTS)
     mark = style.marker if len(shown.steps) <= 40 and not smooth else ""
     width, alpha = (0.7, 0.35) if smooth else (1.3, 1.0)
     (line,) = axes.plot(
@@ -111,7 +111,7 @@ def _draw(axes: Axes, curve: Curve, style: PlotStyle, name: str, smooth: float) 
         zorder=2,
     )
     if smooth:
-        average = thin(Curve(seen.steps, _smoothed(seen.values, smooth), seen.wall_seconds), MOST_POINTS)
+        average = thin(Curve(seen.steps, _smoothed(seen.values, smooth), seen.wall_seconds), MAX_POINTS)
         (line,) = axes.plot(average.steps, average.values, color=style.colour, linewidth=1.5, zorder=3)
     if style.dashes:
         line.set_dashes(style.dashes)

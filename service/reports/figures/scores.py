@@ -22,7 +22,7 @@ from service.specs.quantities import duration
 
 ROW = 25.0
 """Height of a row in points; its label may have two lines."""
-MOST_PAIRS = 15
+MAX_PAIRS = 15
 """Pairs up to which all are drawn; beyond, only those with the best mean."""
 LETTERS = 32
 """Maximum length of a label beside a figure, in characters."""
@@ -232,7 +232,7 @@ def differences(study: Study, task: TaskAnswer, key: str) -> Picture:
         return absent(title, "no seed has finished runs of two optimizers")
     best = task.groups[0].label
     left_out = len(pairs)
-    if len(pairs) > MOST_PAIRS:
+    if len(pairs) > MAX_PAIRS:
         pairs = [pair for pair in pairs if best in (pair.a, pair.b)]
     left_out -= len(pairs)
     labels = list(dict.fromkeys(label for pair in pairs for label in (pair.a, pair.b)))

@@ -12,7 +12,7 @@ from service.reports.wording import Scale, fixed, number, parameters, space, tar
 from service.specs.metric_text import many
 from service.specs.quantities import known, p_value
 
-MOST_MISSING = 50
+MAX_MISSING = 50
 
 
 def ranks(across: AcrossTasks, metric: str, styles: Styles) -> Table:
@@ -55,7 +55,7 @@ def missing(answer: ComparisonAnswer, styles: Styles) -> Table | None:
     rows = [(task.label, run) for task in answer.tasks for run in task.missing]
     if not rows:
         return None
-    shown = rows[:MOST_MISSING]
+    shown = rows[:MAX_MISSING]
     return Table(
         f"{many(len(rows), 'run')} missing",
         [

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from markupsafe import Markup
 
 from service.comparisons.answers import GroupView, PairDetail, PairView, TaskAnswer, TuningView
-from service.comparisons.design.requests import MOST_SEEDS
+from service.comparisons.design.requests import MAX_SEEDS
 from service.reports.results import tuning_of
 from service.reports.tables.table import Column, Styles, Table, marked, optimizer_column
 from service.reports.wording import MINUS, Scale, between, count, fixed, listed, number, parameters
@@ -144,7 +144,7 @@ def _pair(a: str, b: str, styles: Styles) -> Markup:
 
 def _seeds(needed: int | None) -> str:
     """A number of seeds, or `> 1 000` above the limit of a request."""
-    return f"> {count(MOST_SEEDS)}" if needed is not None and needed > MOST_SEEDS else count(needed)
+    return f"> {count(MAX_SEEDS)}" if needed is not None and needed > MAX_SEEDS else count(needed)
 
 
 def _signed(text: str) -> str:

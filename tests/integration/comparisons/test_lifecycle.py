@@ -276,12 +276,12 @@ def test_only_html_reads_curves(ada, monkeypatch, format, reads):
 
 
 def test_answer_cache_is_limited_by_size(ada, monkeypatch):
-    monkeypatch.setattr(lifecycle, "MOST_CACHED", 20)
+    monkeypatch.setattr(lifecycle, "MAX_CACHED", 20)
     lifecycle._answers.clear()
     for seeds in (3, 4, 5):  # with 5, 6 and 7 jobs and one pair each
         show(ada, start(ada, seeds=seeds))
     assert [answer.progress.jobs for answer in lifecycle._answers.values()] == [6, 7]
-    monkeypatch.setattr(lifecycle, "MOST_CACHED", 3)
+    monkeypatch.setattr(lifecycle, "MAX_CACHED", 3)
     assert show(ada, start(ada, seeds=6))["progress"]["jobs"] == 8
     assert not lifecycle._answers
 

@@ -161,7 +161,7 @@ def test_open_transaction_that_delays_streams_is_logged_once(server, monkeypatch
 
 
 def test_number_of_streams_is_limited(server, monkeypatch):
-    monkeypatch.setattr(hub, "MOST_STREAMS", 2)
+    monkeypatch.setattr(hub, "MAX_STREAMS", 2)
     job_id = submit()
     for _ in range(2):
         server.listen(path(job_id)).wait_for_events(1)

@@ -79,7 +79,7 @@ class TestEndedJob:
         assert page.seqs() == [1, 2, 3, 4]
 
     def test_resumes_after_any_event(self, api, job_id, monkeypatch):
-        monkeypatch.setattr(job_feed, "MOST_POINTS", 2)
+        monkeypatch.setattr(job_feed, "MAX_POINTS", 2)
         whole = self.receive(api, job_id)
         assert len(whole.named("metric")) == 4
         for number, event in enumerate(whole.events[:-1], 1):
@@ -98,7 +98,7 @@ class TestEndedJob:
         assert len(resumed.points["train_loss"]) == 6
 
     def test_end_comes_after_the_last_page(self, api, job_id, monkeypatch):
-        monkeypatch.setattr(job_feed, "MOST_POINTS", 2)
+        monkeypatch.setattr(job_feed, "MAX_POINTS", 2)
         deltas = [read_delta(job_feed.JobFeed(job_id), None, None)]
         while deltas[-1].has_more:
             deltas.append(read_delta(job_feed.JobFeed(job_id), deltas[-1].cursor, None))
@@ -126,7 +126,7 @@ class TestLongJob:
 
     @pytest.mark.parametrize("most", [1, 7, 30, 1000])
     def test_is_read_page_by_page(self, job_id, monkeypatch, most):
-        monkeypatch.setattr(job_feed, "MOST_POINTS", most)
+        monkeypatch.setattr(job_feed, "MAX_POINTS", most)
         page, cursor, has_more = Page(), None, True
         while has_more:
             delta = read_delta(job_feed.JobFeed(job_id), cursor, None)
@@ -145,7 +145,7 @@ class TestLongJob:
         assert sum(len(chunk.steps) for chunk in chunks) < 60 + 3 * 20 + 10
 
     def test_past_is_reduced_as_a_whole(self, job_id, monkeypatch):
-        monkeypatch.setattr(job_feed, "MOST_POINTS", 3)
+        monkeypatch.setattr(job_feed, "MAX_POINTS", 3)
         delta = read_delta(job_feed.JobFeed(job_id, 8), None, None)
         page = Page()
         for event in parse(b"".join(delta.frames).decode().split("\n")):

@@ -96,7 +96,7 @@ class RandomHistory:
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.usefixtures("key")
 def test_client_ends_with_the_stored_curves(seed, monkeypatch):
-    monkeypatch.setattr(job_feed, "MOST_POINTS", 5)
+    monkeypatch.setattr(job_feed, "MAX_POINTS", 5)
     history = RandomHistory(seed)
     history.run()
     stored = do(read.curves, [history.job_id])[history.job_id]

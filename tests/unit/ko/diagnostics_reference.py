@@ -11,7 +11,7 @@ from torch import Tensor
 
 Rows = NDArray[np.float64]
 
-LEAST_ENTROPY = math.log(1 / 8)  # all components in one bin
+MIN_ENTROPY = math.log(1 / 8)  # all components in one bin
 
 
 def cosines(rows: Rows) -> Rows:

@@ -14,7 +14,7 @@ import ko
 from ko import KO, diagnose, weight_correlation
 from ko.diagnostics import pairs
 from tests.unit.ko.diagnostics_reference import (
-    LEAST_ENTROPY,
+    MIN_ENTROPY,
     aligned,
     cosines,
     normal,
@@ -120,7 +120,7 @@ class TestDiagnose:
             p = nn.Parameter(torch.full((4, 3), value))
             p.grad = torch.full((4, 3), value)
             averages = diagnose(KO([p], bounded=True)).averages
-            assert averages == pytest.approx(dict.fromkeys(averages, 0) | {"velocity_entropy": LEAST_ENTROPY})
+            assert averages == pytest.approx(dict.fromkeys(averages, 0) | {"velocity_entropy": MIN_ENTROPY})
 
     def test_changes_no_weights_gradients_or_generators(self) -> None:
         model = network()

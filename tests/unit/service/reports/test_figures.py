@@ -18,7 +18,7 @@ from service.reports.figures.scores import Window
 from service.reports.figures.study import Study
 from service.reports.formats import render
 from service.reports.palette import COLOURS, DASHES, MARKERS, VARIABLES, plot_styles
-from service.reports.traces import MOST_POINTS, GroupCurves, Trace, band, first_hit, trace
+from service.reports.traces import MAX_POINTS, GroupCurves, Trace, band, first_hit, trace
 from service.specs.outcome import Target
 from tests.unit.service.reports.studies import study
 
@@ -43,7 +43,7 @@ class TestTraces:
     def test_averages_many_points_and_keeps_last(self) -> None:
         points = trace(curve(list(np.tile([0.0, 1.0], 5000))), "wall_seconds")
         assert points is not None
-        assert len(points.x) == MOST_POINTS
+        assert len(points.x) == MAX_POINTS
         assert points.y[:-1] == pytest.approx(0.5, abs=0.02)
         assert (points.x[-1], points.y[-1]) == (10_000, 1.0)
         assert (np.diff(points.x) > 0).all()
@@ -70,9 +70,9 @@ class TestTraces:
             values[spike] = 7.0
             runs_band = band([trace(curve(list(values)), "steps"), trace(curve([0.5] * 100_000), "steps")])
             assert runs_band is not None
-            assert len(runs_band.x) <= MOST_POINTS
+            assert len(runs_band.x) <= MAX_POINTS
             assert (runs_band.low.min(), runs_band.high.max()) == (0.4, 7.0)
-            assert abs(runs_band.x[runs_band.high.argmax()] - spike) < 100_000 / MOST_POINTS
+            assert abs(runs_band.x[runs_band.high.argmax()] - spike) < 100_000 / MAX_POINTS
             assert (runs_band.low <= runs_band.mean).all()
             assert (runs_band.mean <= runs_band.high).all()
             others = np.arange(len(runs_band.x)) != runs_band.high.argmax()

@@ -250,7 +250,7 @@ class TestAwkward:
         assert "excluded from the statistics 60 failed" in text
 
     def test_draws_limited_number_of_tasks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("service.reports.page.MOST_DRAWN", 1)
+        monkeypatch.setattr("service.reports.page.MAX_DRAWN", 1)
         page = parsed(study())
         assert "No figures: only the first 1 tasks have figures." in page.text
         keys = {

@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.streams.cursor import MOST_NAME, MOST_SEQ, MOST_STEP, JobCursor, ManyCursor
+from service.streams.cursor import MAX_NAME, MAX_SEQ, MAX_STEP, JobCursor, ManyCursor
 
 job_cursors = st.builds(
     JobCursor,
-    st.integers(0, MOST_SEQ),
-    st.integers(-1, MOST_STEP),
-    st.frozensets(st.integers(0, MOST_NAME), max_size=5),
+    st.integers(0, MAX_SEQ),
+    st.integers(-1, MAX_STEP),
+    st.frozensets(st.integers(0, MAX_NAME), max_size=5),
 )
-many_cursors = st.builds(ManyCursor, st.integers(0, MOST_SEQ), st.integers(0, 10**9))
+many_cursors = st.builds(ManyCursor, st.integers(0, MAX_SEQ), st.integers(0, 10**9))
 
 
 @given(job_cursors)
@@ -30,14 +30,14 @@ def test_many_cursor_round_trip(cursor):
     [
         "", "1", "1.2", "1.2.3.4", "\u0661.2.",
         "1.2.3-", "1.2.-3", "1.-2.", "-1.2.", "1.2.x", "a.b.c", " 1.2.", "1.2.\n", "1.+2.",
-        f"{MOST_SEQ + 1}.0.", f"0.{MOST_STEP + 1}.", f"0.0.{MOST_NAME + 1}", "9" * 20 + ".0.",
+        f"{MAX_SEQ + 1}.0.", f"0.{MAX_STEP + 1}.", f"0.0.{MAX_NAME + 1}", "9" * 20 + ".0.",
     ],
 )  # fmt: skip
 def test_invalid_job_cursor_is_none(text):
     assert JobCursor.parse(text) is None
 
 
-@pytest.mark.parametrize("text", ["", "1", "1.", ".1", "1.2.3", "-1.0", "1.-1", "x.y", f"{MOST_SEQ + 1}.0", "1.0\n"])
+@pytest.mark.parametrize("text", ["", "1", "1.", ".1", "1.2.3", "-1.0", "1.-1", "x.y", f"{MAX_SEQ + 1}.0", "1.0\n"])
 def test_invalid_many_cursor_is_none(text):
     assert ManyCursor.parse(text) is None
 

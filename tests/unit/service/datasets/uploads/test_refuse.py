@@ -235,7 +235,7 @@ def test_limit_counts_texts_as_stored_in_memory(tmp_path, form):
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "jsonl", "npz"])
 def test_rejects_too_many_records(tmp_path, monkeypatch, form):
-    monkeypatch.setattr(records, "MOST_RECORDS", 11)
+    monkeypatch.setattr(records, "MAX_RECORDS", 11)
     whole = {
         "npz": lambda: npz(tmp_path / "a.npz", x=ROWS, y=Y),
         "parquet": lambda: parquet(tmp_path / "a.parquet", a=[1.0] * 12, label=["a", "b", "c"] * 4),

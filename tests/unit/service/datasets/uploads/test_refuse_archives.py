@@ -102,7 +102,7 @@ def test_rejects_member_larger_than_declared(tmp_path):
 
 
 def test_rejects_too_many_members(tmp_path, monkeypatch):
-    monkeypatch.setattr(zip_archive, "MOST_MEMBERS", 11)
+    monkeypatch.setattr(zip_archive, "MAX_MEMBERS", 11)
     assert "the archive has 12 members; at most 11" in error_of(folders(tmp_path / "a.zip"), Form("zip"))
 
 
