@@ -160,7 +160,8 @@ def _difference(facts: _Facts) -> str:
     if lead.difference < 0:
         lead, better = lead.reversed(), facts.closest
     text = lead_text(facts.measure, lead)
-    return f"{better.label} leads by {text}" if lead.difference else f"the mean difference is {text}"
+    is_shown_as_zero = not text.split()[0].strip("0.")
+    return f"the mean difference is {text}" if is_shown_as_zero else f"{better.label} leads by {text}"
 
 
 def _corrected(facts: _Facts) -> str:
