@@ -8,7 +8,7 @@ after at most 2.5 s of CPU; and the first job of a kind starts no later than if 
 Prints Markdown. CPU is user and system time of all processes; given are the median and the range over the runs, which
 alternate between the checkouts. `imports` adds the own times of `python -X importtime` by package. `jobs` is the wall
 time until the first step of a job is reported: from the start of the worker for a job that waits in the queue, and
-from the submission for one that a worker has been idle for. Both checkouts must have the same database schema.
+from its submission for a job that an idle worker takes. Both checkouts must have the same database schema.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ IMPORTS = {
 SHOWN_PACKAGES = 14
 NESTED = ("torch", "sklearn", "scipy")
 """Packages shown by their second name too."""
+FIRST_STEP_SECONDS = 120
 IDLE_SECONDS = 12
 """After this, an idle worker has loaded everything."""
 
@@ -195,8 +196,10 @@ def workers(trees: dict[str, Path], runs: int) -> None:
 
 def first_step_at(job_id: str) -> float:
     """Wait until a worker has reported the job's first step, and return the time."""
+    deadline = time.monotonic() + FIRST_STEP_SECONDS
     with database.engine().connect() as connection:
         while not connection.scalar(text("SELECT step > 0 FROM jobs WHERE id = :id"), {"id": job_id}):
+            assert time.monotonic() < deadline, f"job {job_id} made no step within {FIRST_STEP_SECONDS} s"
             connection.rollback()
             time.sleep(0.005)
     return time.monotonic()

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from kotrain import request_body
-from kotrain.output import Json, note, say
+from kotrain.output import Json, PlanOnly, note, say
 from service.specs.formats import ReportFormat
 from service.specs.states import ComparisonStatus
 
@@ -30,9 +30,7 @@ def start(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the verdict; exit status 1 unless the comparison succeeds.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print the plan: its jobs and their estimated time.")
-    ] = False,
+    dry_run: PlanOnly = False,
     as_json: Json = False,
 ) -> int:
     """Start a comparison and print its id; with --wait also its verdict."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 Json = Annotated[bool, typer.Option("--json", help="Print the API's response as JSON.")]
+PlanOnly = Annotated[bool, typer.Option("--dry-run", help="Only print the plan: its jobs and their estimated time.")]
 
 
 def say(answer: BaseModel) -> None:

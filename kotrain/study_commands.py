@@ -8,7 +8,7 @@ from typing import Annotated, get_args
 import typer
 
 from kotrain.comparison_commands import write
-from kotrain.output import note, say
+from kotrain.output import PlanOnly, note, say
 from kotrain.studies import STUDIES, Budget, Study
 from service.specs.states import ComparisonStatus
 
@@ -36,9 +36,7 @@ def run(
         str, typer.Option(help="small: takes minutes on two cores; full: uses all available data sets and needs a GPU.")
     ] = "small",
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the reports.")] = Path("studies"),
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print the plan: its jobs and their estimated time.")
-    ] = False,
+    dry_run: PlanOnly = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Train all runs again instead of reusing finished ones.")
     ] = False,

@@ -77,7 +77,7 @@ class RetentionThread(threading.Thread):
     """Removes expired data, first after a minute, then every hour, until `stop()`."""
 
     def __init__(self) -> None:
-        super().__init__(name="retention_thread", daemon=True)
+        super().__init__(name="retention", daemon=True)
         self._stopped = threading.Event()
 
     def stop(self) -> None:

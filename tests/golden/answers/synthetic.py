@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -21,15 +21,8 @@ from service.comparisons.design.runs import CellRun, Result
 from service.specs.outcome import TargetHit
 from service.specs.states import JobStatus, Reason
 from service.storage.tables import Comparison, User
+from tests.unit.service.comparisons.analysis.synthetic_runs import ENVIRONMENT, START
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
-ENVIRONMENT = {
-    "device_kind": "cpu",
-    "device_name": "one",
-    "torch": "2.14.1",
-    "data_hash": "aa",
-    "engine_version": 2,
-}
 BEST_RATES = {"adam": 3e-3, "adamw": 3e-3, "ko": 3e-3, "sgd": 0.1, "muon": 0.02, "lion": 3e-4}
 SLOWNESS = {"sgd": 1.0, "adam": 1.2, "adamw": 1.25, "lion": 1.1, "ko": 1.6, "muon": 2.5}
 """Time of a step, relative to SGD's."""
