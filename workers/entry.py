@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
-from workers.messages import Assignment
+from workers.messages import NO_ENGINE, Assignment
 
 
 def train_job(pipe: Connection, assignment: Assignment) -> None:
     """Train one job."""
-    if "workers.child" not in sys.modules:  # the forkserver was restarted: have it import the engine for later jobs
-        request_engine(pipe)
-    from workers import child  # noqa: PLC0415 (700 MB and seconds that the worker itself does not need)
-
+    with _engine(pipe):
+        if "workers.child" not in sys.modules:  # the forkserver was restarted: have it import the engine for later jobs
+            request_engine(pipe)
+        from workers import child  # noqa: PLC0415 (700 MB and seconds that the worker itself does not need)
     child.main(pipe, assignment)
 
 
 def describe_machine(pipe: Connection) -> None:
     """Send torch's version and the GPUs of this host."""
-    from workers import machine  # noqa: PLC0415 (as above)
-
+    with _engine(pipe):
+        from workers import machine  # noqa: PLC0415 (as above)
     machine.describe(pipe)
 
 
@@ -29,3 +31,24 @@ def request_engine(pipe: Connection) -> None:
     from workers import preload  # noqa: PLC0415 (as above)
 
     preload.request_engine()
+
+
+def check_engine(pipe: Connection) -> None:
+    """Send whether jobs can train."""
+    with _engine(pipe):
+        from workers import child  # noqa: F401, PLC0415 (as above)
+    pipe.send(True)
+
+
+@contextmanager
+def _engine(pipe: Connection) -> Iterator[None]:
+    """Import from the engine; if that fails, send the reason, and end with the traceback on standard error."""
+    try:
+        from workers import preload  # noqa: PLC0415 (as above)
+
+        preload.check()
+        yield
+    except BaseException as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        pipe.send((NO_ENGINE, f"the training engine cannot be imported: {reason}"))
+        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 from collections import Counter
@@ -30,6 +31,8 @@ class Host:
         self.cores = len(os.sched_getaffinity(0))
         self.slots = settings().slots or len(self.gpus) or self.cores
         self.draining = threading.Event()
+        self.failure: str | None = None
+        """Why this machine cannot train."""
         self.job_ended = threading.Event()
         """Set when a job has ended, to run maintenance at once."""
         self._lock = threading.Lock()
@@ -60,6 +63,15 @@ class Host:
     def idle_slots(self) -> int:
         """Slots without a job."""
         return self.slots - self._busy
+
+    def fail(self, reason: str) -> None:
+        """Shut the worker down because this machine cannot train."""
+        with self._lock:
+            if self.draining.is_set():
+                return
+            self.failure = reason
+            self.draining.set()
+        os.kill(os.getpid(), signal.SIGTERM)
 
     @contextmanager
     def slot(self, *, on_gpu: bool) -> Iterator[str | None]:

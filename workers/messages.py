@@ -23,6 +23,8 @@ FAILURE = "failure"
 """(FAILURE, value of Reason, text): the run failed."""
 UNABLE = "unable"
 """(UNABLE, text): the run cannot start on this machine, which lacks its data; another one may have it."""
+NO_ENGINE = "no engine"
+"""(NO_ENGINE, text): this machine cannot train at all, because an import fails."""
 
 CANCEL, PAUSE = "cancel", "pause"
 """Requests to the child: end, or write a checkpoint and end."""

@@ -11,11 +11,15 @@ locks of other threads would stay locked in every child. Hence the signal, whose
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from workers import lifetime, machine
+from workers import lifetime
 
 FORKSERVER = os.getpid()
 ENGINE_WANTED = signal.SIGUSR1
+
+_error: BaseException | None = None
 
 
 def request_engine() -> None:
@@ -24,16 +28,37 @@ def request_engine() -> None:
         os.kill(FORKSERVER, ENGINE_WANTED)
 
 
+def check() -> None:
+    """Raise the error of an import that failed in the forkserver; called in a child.
+
+    To import a partly imported library again may raise another error, or none.
+    """
+    if _error is not None:
+        raise _error
+
+
+@contextmanager
+def _keeping_error() -> Iterator[None]:
+    """Keep any exception for `check`: one that left this module would end the forkserver and all its children."""
+    global _error
+    try:
+        yield
+    except BaseException as error:
+        _error = error
+
+
 def _import_engine(*_: object) -> None:
-    """Import everything that a job needs. If that fails, each job fails with the reason."""
-    with contextlib.suppress(ImportError):
+    """Import everything that a job needs, once."""
+    signal.signal(ENGINE_WANTED, signal.SIG_IGN)
+    with _keeping_error():
         from service.specs.training import TrainSpec  # noqa: PLC0415 (the second stage)
         from workers import child  # noqa: F401, PLC0415
 
         TrainSpec.model_rebuild()  # its validator would be built by every child
 
 
+with _keeping_error():
+    from workers import machine  # noqa: F401
+
 signal.signal(ENGINE_WANTED, _import_engine)
 lifetime.die_with_parent()
-
-__all__ = ["machine"]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from workers import entry
+from workers import entry, messages
 
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _REAPING = threading.Lock()
@@ -118,6 +118,10 @@ def _sum(processes: list[psutil.Process], size: Callable[[psutil.Process], int])
     return total
 
 
+class EngineError(Exception):
+    """torch or the training engine cannot be imported on this machine; says why. The traceback is in the log."""
+
+
 class Machine(NamedTuple):
     """torch's version and the GPUs of this machine."""
 
@@ -127,30 +131,38 @@ class Machine(NamedTuple):
 
 
 def describe_machine() -> Machine:
-    """Detect torch and the GPUs in a separate process.
+    """Detect torch and the GPUs in a separate process. Raises `EngineError`."""
+    return Machine(*_answer(entry.describe_machine))
 
-    Raises:
-        RuntimeError: that process died, as the processes of jobs would.
+
+def preload_engine() -> Process:
+    """Have the forkserver import the training engine, which takes seconds; children forked meanwhile wait for it.
+
+    Returns immediately, for `check_engine`.
     """
-    process = Process(entry.describe_machine)
-    machine: Machine | None = None
-    has_ended = False
+    return Process(entry.request_engine)
+
+
+def check_engine(request: Process) -> None:
+    """Wait until the forkserver has imported the training engine. Raises `EngineError` if that failed."""
+    request.reap()  # the forkserver reports its end after the import
+    _answer(entry.check_engine)
+
+
+def _answer(target: Callable[[Connection], None]) -> Any:
+    """The message of a short-lived child."""
+    process, answer, has_ended = Process(target), None, False
     while not has_ended:
         received, has_ended = process.messages(1.0)
         for message in received:
-            machine = Machine(*message)
+            answer = message
     code = process.reap()
-    if machine is None:
-        raise RuntimeError(f"the process that detects torch and GPUs ended with status {code}")
-    return machine
-
-
-def preload_engine() -> None:
-    """Have the forkserver import the training engine, which takes seconds; children forked meanwhile wait for it.
-
-    Returns immediately: the child that requests the import is reaped later.
-    """
-    Process(entry.request_engine)
+    match answer:
+        case None:
+            raise EngineError(f"the process that checks this machine ended with status {code}")
+        case (messages.NO_ENGINE, reason):
+            raise EngineError(reason)
+    return answer
 
 
 def _kernel_oom_kills() -> int:

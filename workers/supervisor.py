@@ -238,6 +238,9 @@ class _Monitor:
                 outcome.summary = Summary.model_validate(summary)
             case (messages.UNABLE, text):
                 outcome.unable = f"worker {self._host.id} cannot train it: {text}"
+            case (messages.NO_ENGINE, text):
+                outcome.unable = f"worker {self._host.id} cannot train: {text}"
+                self._host.fail(text)
             case (messages.FAILURE, reason, text):
                 outcome.failure = (Reason(reason), text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 from celery.signals import worker_ready, worker_shutting_down
@@ -16,7 +17,7 @@ from service.storage.schema_version import Incompatible
 from workers.heartbeat import HeartbeatThread, retry_while_database_is_down
 from workers.host import Host, this_host
 from workers.maintenance import Maintenance, RetentionThread, register, sign_off
-from workers.process import preload_engine
+from workers.process import EngineError, Process, check_engine, preload_engine
 from workers.supervisor import supervise
 
 log = logging.getLogger(__name__)
@@ -41,10 +42,22 @@ def make_task(host: Host, heartbeat_thread: HeartbeatThread) -> None:
                 return  # maintenance wakes the slot again later, which limits retries on a broken machine
 
 
+def _check_engine(host: Host, request: Process) -> None:
+    """Stop the worker if the training engine cannot be imported: no job would run here."""
+    try:
+        check_engine(request)
+    except EngineError as error:
+        host.fail(str(error))
+
+
 def serve() -> int:
     """Run the worker until a shutdown signal and return its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    host = this_host()
+    try:
+        host = this_host()
+    except EngineError as error:
+        log.error("%s", error)
+        return 1
     tag_connections(host.id, settings().lease_seconds / 2)
     try:
         retry_while_database_is_down(lambda session: schema_version.check(session.connection()), give_up=lambda: False)
@@ -55,7 +68,7 @@ def serve() -> int:
     make_task(host, heartbeat_thread)
 
     def load(**_: Any) -> None:
-        preload_engine()
+        threading.Thread(target=_check_engine, args=[host, preload_engine()], name="engine", daemon=True).start()
 
     def drain(**_: Any) -> None:
         host.draining.set()
@@ -86,4 +99,7 @@ def serve() -> int:
     retention_thread.stop()
     heartbeat_thread.stop()
     sign_off(host)
+    if host.failure is not None:
+        log.error("%s", host.failure)
+        return 1
     return int(worker.exitcode or 0)

@@ -1,11 +1,20 @@
-"""Modules that the forkserver and a worker have imported when the worker is ready, and afterwards."""
+"""Modules that the forkserver and a worker have imported when the worker is ready, and afterwards; failing imports."""
 
+import fcntl
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.acceptance.lab import FAST, Lab, running_worker
 from tests.programs import run_program
+from tests.waiting import until
 
 PROGRAM = """
 import json, sys
 from workers.__main__ import scrub, start_forkserver
-from workers.process import Process, describe_machine, preload_engine
+from workers.process import Process, check_engine, describe_machine, preload_engine
 from tests.loaded import HEAVY, send_loaded
 
 def loaded():
@@ -20,14 +29,19 @@ scrub()
 start_forkserver()
 describe_machine()
 ready = loaded()
-preload_engine()
+check_engine(preload_engine())
 after = loaded()
-while after == ready:
-    after = loaded()
 import workers.tasks
 worker = [name for name in (*HEAVY, "numpy", "alembic", "service.comparisons.lifecycle") if name in sys.modules]
 print(json.dumps({"ready": ready, "after": after, "worker": worker}))
 """
+BROKEN = "operator torchvision::nms does not exist"
+
+
+def path_to(folder, module, *lines):
+    """Variables of a process that imports these lines as the module."""
+    (folder / f"{module}.py").write_text("\n".join(lines))
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))}
 
 
 def test_worker_is_ready_with_torch_alone_and_then_loads_the_engine():
@@ -37,3 +51,36 @@ def test_worker_is_ready_with_torch_alone_and_then_loads_the_engine():
         *loaded["after"]
     }
     assert loaded["worker"] == []
+
+
+@pytest.mark.parametrize("error", ["ImportError", "RuntimeError"])
+def test_worker_without_an_engine_returns_its_job_to_the_queue_and_ends(api, tmp_path, error):
+    lab = Lab(api)
+    job_id = lab.submit()
+    gate = tmp_path / "gate"
+    wait = f"import fcntl\nwith open({str(gate)!r}) as gate: fcntl.flock(gate, fcntl.LOCK_SH)"
+    stub = path_to(tmp_path, "torchvision", wait, f"raise {error}({BROKEN!r})")
+    with gate.open("w") as closed:
+        fcntl.flock(closed, fcntl.LOCK_EX)
+        with running_worker(FAST | stub, forked=False) as worker:
+            until(lambda: lab.show(job_id)["status"] == "running")
+            fcntl.flock(closed, fcntl.LOCK_UN)
+            status, log, worker_id = worker.process.wait(100), worker.log(), worker.id
+    reason = f"the training engine cannot be imported: {error}: {BROKEN}"
+    assert status == 1
+    assert log.splitlines()[-1].endswith(f" ERROR workers.tasks: {reason}")
+    assert "from torchvision" in log
+    assert "multiprocessing/forkserver.py" not in log, "the forkserver ended"
+    job = lab.show(job_id)
+    assert (job["status"], job["failures"], job["attempt"]) == ("queued", 0, 1)
+    assert job["message"] == f"worker {worker_id} cannot train: {reason}"
+
+
+def test_worker_without_torch_does_not_start(tmp_path):
+    environment = os.environ | path_to(tmp_path, "torch", f"raise OSError({BROKEN!r})")
+    command = [sys.executable, "-P", "-m", "workers"]
+    worker = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert worker.returncode == 1
+    assert "import torch\n" in worker.stderr
+    reason = f"the training engine cannot be imported: OSError: {BROKEN}"
+    assert worker.stderr.splitlines()[-1].endswith(f" ERROR workers.tasks: {reason}")
