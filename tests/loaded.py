@@ -1,5 +1,6 @@
-"""Entry point of a child of the forkserver that reports which heavy modules it inherited."""
+"""Entry points of children of the forkserver that report what they inherited."""
 
+import signal
 import sys
 from multiprocessing.connection import Connection
 
@@ -9,4 +10,10 @@ HEAVY = ("torch", "torch._dynamo", "torchvision", "sklearn", "scipy", "pytorch_o
 def send_loaded(pipe: Connection) -> None:
     """Send the names in `HEAVY` that are loaded."""
     pipe.send([name for name in HEAVY if name in sys.modules])
+    pipe.close()
+
+
+def send_has_default(pipe: Connection, number: int) -> None:
+    """Send whether a signal has its default effect."""
+    pipe.send(signal.getsignal(number) is signal.SIG_DFL)
     pipe.close()

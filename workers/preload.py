@@ -61,4 +61,5 @@ with _keeping_error():
     from workers import machine  # noqa: F401
 
 signal.signal(ENGINE_WANTED, _import_engine)
+os.register_at_fork(after_in_child=lambda: signal.signal(ENGINE_WANTED, signal.SIG_DFL))
 lifetime.die_with_parent()

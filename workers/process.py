@@ -20,7 +20,10 @@ from workers import entry, messages
 
 _FORKSERVER = multiprocessing.get_context("forkserver")
 _REAPING = threading.Lock()
-"""`start()` also polls processes of other threads; without this lock exit codes are lost (703 of 2,282 in a test)."""
+"""`start()` also polls processes of other threads; without this lock exit codes are lost (703 of 2,282 in a test).
+
+It is held for seconds while the forkserver imports the engine, and delays `reap()`; `kill()` does not need it.
+"""
 
 
 PARTIAL_MESSAGE_SECONDS = 30
@@ -84,7 +87,7 @@ class Process:
         """Kill the process and its descendants."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError), _REAPING:
+        with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
     def reap(self, timeout_seconds: float | None = None) -> int | None:

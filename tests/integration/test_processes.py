@@ -7,13 +7,15 @@ from tests.thoroughness import replicates
 
 PROGRAM = """
 import json, os, signal, sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from workers.__main__ import scrub, start_forkserver
 from workers.entry import describe_machine
-from workers.process import Process
+from workers.process import Process, _REAPING
+from tests.loaded import send_has_default
+from tests.waiting import until
 
 def clean_exit(_):
     process = Process(describe_machine)
@@ -27,9 +29,22 @@ with ThreadPoolExecutor(8) as pool:
     statuses = list(pool.map(clean_exit, range(int(sys.argv[1]))))
 killed = Process(Connection.recv)  # waits for a message that is never sent
 os.kill(killed.pid, signal.SIGKILL)
-environment = Path(f"/proc/{forkserver._forkserver._forkserver_pid}/environ").read_text().split("\\0")
+has_default = Process(send_has_default, signal.SIGUSR1).pipe.recv()
+server = forkserver._forkserver._forkserver_pid
+environment = Path(f"/proc/{server}/environ").read_text().split("\\0")
+
+running = Process(Connection.recv)
+os.kill(server, signal.SIGSTOP)  # busy, as when it imports the engine
+with ThreadPoolExecutor(2) as pool:
+    starting = pool.submit(Process, Connection.recv)
+    until(_REAPING.locked)
+    killing = pool.submit(running.kill)
+    finished, _ = wait([killing], 10)
+    os.kill(server, signal.SIGCONT)
+    starting.result().kill()
 print(json.dumps({
-    "clean": statuses, "killed": killed.reap(), "forkserver": environment,
+    "clean": statuses, "killed": killed.reap(), "forkserver": environment, "has default": has_default,
+    "killed while busy": [len(finished), running.reap()],
 }))
 """
 
@@ -49,6 +64,14 @@ def test_exit_statuses_do_not_race(report):
 
 def test_kill_is_reported_as_its_signal(report):
     assert report["killed"] == -9
+
+
+def test_kill_does_not_wait_for_a_busy_forkserver(report):
+    assert report["killed while busy"] == [1, -9]
+
+
+def test_children_do_not_inherit_the_handler_that_imports_the_engine(report):
+    assert report["has default"]
 
 
 def test_forkserver_inherits_no_secrets_and_one_thread(report):
