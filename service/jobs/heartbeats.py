@@ -127,6 +127,10 @@ def end_stale_transactions(session: Session) -> int:
 
 
 def is_stale(heartbeat_at: Any) -> ColumnElement[bool]:
-    """Whether a lease has expired, by the database's clock. Downtime of the database does not count."""
-    alive_at = func.greatest(heartbeat_at, func.pg_postmaster_start_time())
-    return NOW - alive_at > timedelta(seconds=settings().lease_seconds)
+    """Whether the lease of a job has expired."""
+    return silence(heartbeat_at) > timedelta(seconds=settings().lease_seconds)
+
+
+def silence(heartbeat_at: Any) -> ColumnElement[timedelta]:
+    """The time since a heartbeat, by the database's clock. Downtime of the database does not count."""
+    return NOW - func.greatest(heartbeat_at, func.pg_postmaster_start_time())

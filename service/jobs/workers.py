@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, and_, case, exists, func, select
 from sqlalchemy.orm import Session
 
 from service.config import settings
+from service.jobs.heartbeats import silence
 from service.jobs.schemas import OPTIMIZER_LABEL
 from service.specs.bodies import Output
 from service.specs.optimizer_family import optimizer_family
@@ -69,9 +70,12 @@ class Workers(Output):
 
 
 def is_up(lease_seconds: float | None = None) -> ColumnElement[bool]:
-    """Whether a worker has not stopped and sent a heartbeat within a lease. Default: the lease of the settings."""
+    """Whether a worker has not stopped and sent a heartbeat within a lease. Default: the lease of the settings.
+
+    Downtime of the database does not count, as for its jobs.
+    """
     lease = timedelta(seconds=settings().lease_seconds if lease_seconds is None else lease_seconds)
-    return and_(Worker.stopped_at.is_(None), NOW - Worker.heartbeat_at <= lease)
+    return and_(Worker.stopped_at.is_(None), silence(Worker.heartbeat_at) <= lease)
 
 
 def is_this_host_up() -> bool:

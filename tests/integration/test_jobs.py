@@ -2,15 +2,15 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import psycopg
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from service.config import settings
-from service.jobs import actions, claims, heartbeats, outcomes, queue, submission, transitions
+from service.jobs import actions, claims, heartbeats, outcomes, queue, submission, transitions, workers
 from service.jobs.heartbeats import Batch, Beat, Instruction
 from service.jobs.requests import JobRequest
 from service.metrics import read
@@ -212,14 +212,18 @@ def test_only_listed_transitions_are_possible(users, start, end):
 
 
 def test_database_downtime_does_not_count_for_leases(users, servers):
+    def status():
+        return do(workers.workers).workers[0].status
+
     job_id = submit()
-    claim()
+    claim("w1")
     age_heartbeat(job_id, 60)
+    add_silent_worker("w1")
     servers.postgres.stop()
     servers.postgres.start()
-    assert do(outcomes.reclaim_stale) == []
+    assert (do(outcomes.reclaim_stale), status()) == ([], "up")
     wait_until_leases_count()
-    assert do(outcomes.reclaim_stale) == [job_id]
+    assert (do(outcomes.reclaim_stale), status()) == ([job_id], "lost")
 
 
 def test_workers_are_woken_only_after_the_commit(users):
@@ -254,11 +258,14 @@ def connect_as(servers, worker):
     return psycopg.connect(url, application_name=database.connection_name(worker))
 
 
+def add_silent_worker(name):
+    with database.transaction() as session:
+        silent_since = func.clock_timestamp() - timedelta(seconds=60)
+        session.add(Worker(id=name, host="lab", slots=1, devices=[], heartbeat_at=silent_since))
+
+
 def silence_worker(worker, job_id):
-    with database.transaction() as session:
-        session.add(Worker(id=worker, host="lab", slots=1, devices=[]))
-    with database.transaction() as session:
-        session.execute(text("UPDATE workers SET heartbeat_at = heartbeat_at - make_interval(secs => 60)"))
+    add_silent_worker(worker)
     age_heartbeat(job_id, 60)
     wait_until_leases_count()
 

@@ -15,12 +15,14 @@ from service.storage import database
 from service.storage.tables import Comparison, Worker
 from tests.integration.comparisons.comparison_calls import finish_all, start
 from tests.integration.comparisons.conftest import worker  # noqa: F401 (a fixture)
-from tests.integration.job_calls import claim, do, submit
+from tests.integration.job_calls import claim, do, submit, wait_until_leases_count
 
 GPU = {"kind": "cuda", "name": "H100", "memory_bytes": 85_899_345_920}
 
 
 def add_worker(id_, *, silent_for=0.0, stopped=False, slots=2, started_ago=0.0):
+    if silent_for > 0:
+        wait_until_leases_count()
     now = func.clock_timestamp()
     with database.transaction() as session:
         session.add(

@@ -26,6 +26,7 @@ from tests.integration.comparisons.comparison_calls import (
     specs,
     start,
 )
+from tests.integration.job_calls import wait_until_leases_count
 from workers import maintenance
 
 
@@ -35,6 +36,7 @@ class TestDeadWorkers:
     @pytest.fixture
     def dead(self, worker):
         """A worker with a GPU and another version of torch, silent for longer than a lease."""
+        wait_until_leases_count()
         silent_since = func.clock_timestamp() - timedelta(seconds=settings().lease_seconds + 1)
         with database.transaction() as session:
             gpu = {"devices": [{"kind": "cuda"}], "torch": "2.0.0"}

@@ -71,6 +71,11 @@ class TestWorkers:
         worker("gpu7", seconds_ago=7200)
         assert finds("workers", "warning", "gpu7 disappeared 2 h ago")
 
+    def test_downtime_of_the_database_does_not_count(self, empty, monkeypatch):
+        monkeypatch.setenv("KOTRAIN_LEASE_SECONDS", "100000")  # the database has been up for less
+        worker(seconds_ago=200_000)
+        assert is_ok("workers")
+
     def test_lost_worker_with_a_successor_is_ok(self, alive):
         worker("before", host="w", seconds_ago=7200)
         assert is_ok("workers")
