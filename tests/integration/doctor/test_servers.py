@@ -76,16 +76,20 @@ class TestDatabase:
         assert finds("jobs", "warning", "not checked: the tables are of another version")
 
     def test_newer_schema_is_an_error(self, empty):
-        with database.engine().begin() as connection:
-            before = connection.scalar(text("SELECT version_num FROM alembic_version"))
-            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-            connection.execute(text("UPDATE compatibility SET oldest_code = 9999"))
-        try:
-            assert finds("schema", "error", "9999")
-        finally:
+        def change(version, oldest_code):
             with database.engine().begin() as connection:
-                connection.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": before})
-                connection.execute(text("UPDATE compatibility SET oldest_code = 2"))
+                before = connection.execute(
+                    text("SELECT version_num, oldest_code FROM alembic_version, compatibility FOR UPDATE")
+                ).one()
+                connection.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": version})
+                connection.execute(text("UPDATE compatibility SET oldest_code = :o"), {"o": oldest_code})
+            return before
+
+        before = change("9999", 8888)
+        try:
+            assert finds("schema", "error", "requires 8888 or newer")
+        finally:
+            change(*before)
 
     def test_encoding_other_than_utf8_is_reported(self, servers, empty, monkeypatch):
         url = _another_database(
