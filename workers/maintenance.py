@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from types import ModuleType
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -111,10 +112,15 @@ def advance_comparisons() -> None:
     """Submit the next runs of all comparisons, each in its own transaction, so that none delays the others."""
     with transaction() as session:
         comparison_ids = running(session)
+    if not comparison_ids:
+        return
+    try:
+        from service.comparisons import lifecycle  # noqa: PLC0415 (with numpy and scipy, when one is running)
+    except Exception:  # kotrain is being upgraded, or memory is short: not the fault of a comparison
+        log.exception("comparisons are not advanced: an import failed; if it fails again, restart the worker")
+        return
     for comparison_id in comparison_ids:
         try:
-            from service.comparisons import lifecycle  # noqa: PLC0415 (with numpy and scipy, when one is running)
-
             with transaction() as session:
                 limit_lock_wait(session)
                 lifecycle.advance_one(session, comparison_id)
@@ -125,14 +131,12 @@ def advance_comparisons() -> None:
                 log.warning("comparison %s: postponed, its rows are locked by another transaction", comparison_id)
                 continue
             log.exception("comparison %s: cannot be advanced", comparison_id)
-            fail(comparison_id, error)
+            fail(lifecycle, comparison_id, error)
 
 
-def fail(comparison_id: UUID, error: Exception) -> None:
+def fail(lifecycle: ModuleType, comparison_id: UUID, error: Exception) -> None:
     """Mark a comparison as failed, because its error would occur again."""
     message = error.detail if isinstance(error, KotrainError) else f"{type(error).__name__}: {error}"
-    from service.comparisons import lifecycle  # noqa: PLC0415 (as above)
-
     try:
         with transaction() as session:
             lifecycle.fail(session, comparison_id, message[:MAX_MESSAGE])

@@ -1,5 +1,6 @@
 """Comparisons that are cancelled, meet faults or lose their workers."""
 
+import sys
 from datetime import timedelta
 from uuid import UUID
 
@@ -7,6 +8,7 @@ import psycopg
 import pytest
 from sqlalchemy import delete, func, select, text
 
+from service import comparisons
 from service.comparisons import lifecycle
 from service.comparisons.design import schedule
 from service.config import settings
@@ -240,6 +242,15 @@ class TestFaults:
         monkeypatch.undo()
         ended = show(ada, comparison)
         assert (ended["status"], ended["message"]) == ("failed", "ZeroDivisionError: division by zero")
+
+    def test_failing_import_fails_no_comparison(self, ada, monkeypatch):
+        """While kotrain is upgraded, new files do not fit the modules that the worker has loaded."""
+        comparison = start(ada)
+        monkeypatch.delattr(comparisons, "lifecycle")
+        monkeypatch.setitem(sys.modules, "service.comparisons.lifecycle", None)
+        maintenance.advance_comparisons()
+        monkeypatch.undo()
+        assert show(ada, comparison)["status"] == "running"
 
     def test_held_lock_neither_fails_nor_blocks_comparisons(self, ada):
         """An API that is frozen while it cancels another comparison holds it."""
