@@ -1,7 +1,7 @@
 """The Python SDK and the command line. Neither needs torch or a database.
 
-The names below are imported when one of them is used: `kotrain --help` needs none, and `pip install kotrain` alone
-installs no dependencies.
+The names below are imported when one of them is used, as are the modules `kotrain.errors` and `kotrain.client`:
+`kotrain --help` needs none, and `pip install kotrain` alone installs no dependencies.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
+        if name in ("client", "errors"):
+            from importlib import import_module
+
+            return import_module(f"kotrain.{name}")
         if name not in __all__:
             raise AttributeError(f"module 'kotrain' has no attribute '{name}'")
         try:

@@ -67,6 +67,11 @@ def test_public_names_resolve():
         _ = kotrain.nothing
 
 
+def test_modules_are_attributes():
+    process = run("import kotrain; print(kotrain.errors.NotFound.__name__, kotrain.client.Client.__name__)")
+    assert (process.stdout, process.stderr) == ("NotFound Client\n", "")
+
+
 def test_import_loads_neither_server_nor_torch():
     imported = imported_by("from kotrain import *")
     assert {"httpx2", "pydantic"} <= imported
