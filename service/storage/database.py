@@ -107,13 +107,17 @@ def connection_name(worker_id: str) -> str:
 def transaction() -> Iterator[Session]:
     """A session that commits at the end of the block, or rolls back on an exception.
 
-    Functions passed to `call_after_commit` run once the commit has succeeded.
+    Functions passed to `call_after_commit` run once the commit has succeeded. Their errors are logged: the block has
+    succeeded.
     """
     with Session(engine(), expire_on_commit=False) as session:
         with session.begin():
             yield session
         for function in session.info.get("after_commit", ()):
-            function()
+            try:
+                function()
+            except Exception:
+                log.exception("after the commit, %r failed", function)
 
 
 def driver_connection(session: Session) -> Connection[Any]:

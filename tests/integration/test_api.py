@@ -10,9 +10,11 @@ from sqlalchemy import func, make_url, select
 
 from service.accounts import api_keys
 from service.errors import Invalid
+from service.jobs import queue
 from service.jobs.requests import JOB_EXAMPLE
 from service.storage import database
 from service.storage.tables import Job, Worker
+from tests.integration.comparisons.comparison_calls import REQUEST
 
 JOB = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 
@@ -364,6 +366,18 @@ class TestDependencyDown:
         finally:
             servers.valkey.start()
         assert stored_jobs() == 1
+
+    def test_jobs_are_accepted_and_later_messages_sent_after_an_unexpected_error(self, api, monkeypatch, caplog):
+        sent = []
+
+        def fail(name):
+            sent.append(name)
+            raise RuntimeError(name)
+
+        monkeypatch.setattr(queue, "ring", fail)
+        assert api.post("/v1/comparisons", json=REQUEST).status_code == 202
+        assert len(sent) > 1
+        assert len(caplog.records) == len(sent)
 
     def test_returns_503_while_the_database_is_read_only(self, api, servers):
         role = make_url(servers.database_url).username
