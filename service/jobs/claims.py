@@ -14,7 +14,7 @@ from service.jobs import checkpoints
 from service.jobs.transitions import lock_owned, record_event, record_notes
 from service.metrics import write
 from service.specs.engine import ENGINE_VERSION
-from service.specs.states import JobStatus
+from service.specs.states import TRANSITIONS, JobStatus
 from service.storage.database import NOW
 from service.storage.tables import Job, JobEvent
 
@@ -58,6 +58,7 @@ CLAIM = text(
 
 def claim(session: Session, worker_id: str, *, has_cuda: bool) -> Claim | None:
     """Claim the best queued job that this worker can run, which starts a new attempt. None if no job is eligible."""
+    assert JobStatus.RUNNING in TRANSITIONS[JobStatus.QUEUED]
     params = {"worker": worker_id, "has_cuda": has_cuda, "engine": ENGINE_VERSION}
     row = session.execute(CLAIM, params).one_or_none()
     if row is None:
