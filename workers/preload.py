@@ -2,7 +2,7 @@
 
 The import has two stages. A worker needs torch before it claims anything: without it every job would fail. The training
 engine, with torch's compiler, torchvision and scikit-learn, takes longer than torch itself; the forkserver imports it
-when the worker is ready, between two forks. Jobs claimed in the meantime wait for it.
+when the worker is ready, between two forks. Jobs claimed in the meantime wait for it. If it fails, the worker stops.
 
 This module must not initialize CUDA, which prevents forking, nor run tensor operations or start threads:
 locks of other threads would stay locked in every child. Hence the signal, whose handler runs in the only thread.
