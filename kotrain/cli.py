@@ -2,6 +2,8 @@
 
 import sys
 
+SDK_PACKAGES = ("httpx2", "pydantic", "rich", "typer")
+
 
 def main() -> None:
     """Run the command line and exit: 0 on success, 1 on an error, 2 on wrong usage, 130 on Ctrl-C."""
@@ -10,7 +12,7 @@ def main() -> None:
 
         status = run()
     except ModuleNotFoundError as error:
-        if error.name in (None, "kotrain", "service") or "." in str(error.name):
+        if error.name not in SDK_PACKAGES:
             raise
         sys.exit(f"kotrain: the command line needs the package {error.name}: pip install 'kotrain[sdk]'")
     sys.exit(status)

@@ -6,9 +6,11 @@ them without importing the server.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,9 +29,28 @@ HomeFolder = Annotated[
     ),
 ]
 BackupFile = Annotated[Path, typer.Argument(help="Backup file (tar).", metavar="FILE")]
+OWN_PACKAGES = ("service", "workers", "migrations")
 
 
-@app.command()
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """Make the function a command that names a missing package and the remedy, whenever it imports the package."""
+
+    @app.command()
+    @wraps(function)
+    def run(**options: Any) -> None:
+        try:
+            function(**options)
+        except ModuleNotFoundError as error:
+            if error.name is None or "." in error.name or error.name in OWN_PACKAGES:
+                raise  # a bug
+            message = f"`kotrain {function.__name__}` needs the package {error.name}: pip install 'kotrain[all]'"
+            typer.echo(f"kotrain: {message}", err=True)
+            raise typer.Exit(1) from error
+
+    return run
+
+
+@_command
 def up(port: Port = None, home: HomeFolder = None) -> None:
     """Start the database, the broker, the API and a worker on this machine; Ctrl-C stops all of them."""
     from service.operations import commands
@@ -37,7 +58,7 @@ def up(port: Port = None, home: HomeFolder = None) -> None:
     commands.up(port, home)
 
 
-@app.command()
+@_command
 def api(
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: KOTRAIN_HOST or 127.0.0.1.")] = None,
     port: Port = None,
@@ -51,15 +72,17 @@ def api(
     commands.api(host, port, fd)
 
 
-@app.command()
+@_command
 def worker() -> None:
     """Train jobs on this machine, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
+    import celery  # noqa: F401 (the worker's own process would end with a traceback)
+
     from service.operations import commands
 
     commands.worker()
 
 
-@app.command()
+@_command
 def migrate() -> None:
     """Upgrade the schema of the database at KOTRAIN_DATABASE_URL; a newer compatible schema is left unchanged."""
     from service.operations import commands
@@ -67,7 +90,7 @@ def migrate() -> None:
     commands.migrate()
 
 
-@app.command()
+@_command
 def key(
     name: Annotated[str, typer.Argument(help="Name of the user, who is created if new.")],
     admin: Annotated[
@@ -81,7 +104,7 @@ def key(
     commands.key(name, admin, home)
 
 
-@app.command()
+@_command
 def gc(
     checkpoints_days: Annotated[
         float | None,
@@ -113,7 +136,7 @@ def gc(
     commands.gc(checkpoints_days, points_days, dry_run, home, as_json)
 
 
-@app.command()
+@_command
 def doctor(
     home: HomeFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
@@ -124,7 +147,7 @@ def doctor(
     commands.doctor(home, as_json)
 
 
-@app.command()
+@_command
 def backup(file: BackupFile, home: HomeFolder = None) -> None:
     """Back up the database and the checkpoints to a new file, whether kotrain is running or stopped.
 
@@ -136,7 +159,7 @@ def backup(file: BackupFile, home: HomeFolder = None) -> None:
     commands.backup(file, home)
 
 
-@app.command()
+@_command
 def restore(file: BackupFile, home: HomeFolder = None) -> None:
     """Restore a backup into an empty database.
 

@@ -1,8 +1,8 @@
 """Cancel and retry jobs, one or several at a time.
 
 All changes of a job's status after its submission are made here, where a queued job becomes `cancelled`, in
-`service.jobs.claims`, where it becomes `running`, and in `service.jobs.transitions`, where a running job ends or returns
-to the queue.
+`service.jobs.claims`, where it becomes `running`, and in `service.jobs.transitions`, where a running job ends or
+returns to the queue.
 """
 
 from __future__ import annotations

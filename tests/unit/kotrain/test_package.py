@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 import kotrain
+from kotrain import cli
 
 HEAVY = {
     "torch",
@@ -103,6 +106,29 @@ def test_console_script_names_missing_package(missing):
     process = run(WITHOUT.format(missing={missing}, arguments=["jobs"]) + "from kotrain.cli import main; main()")
     assert process.returncode == 1
     assert process.stderr == f"kotrain: the command line needs the package {missing}: pip install 'kotrain[sdk]'\n"
+
+
+def test_sdk_packages_are_those_of_the_extra():
+    pyproject = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+    extra = pyproject["project"]["optional-dependencies"]["sdk"]
+    assert {requirement.partition(">=")[0] for requirement in extra} == set(cli.SDK_PACKAGES)
+
+
+def test_missing_module_that_no_extra_brings_is_a_traceback():
+    process = run(WITHOUT.format(missing={"webbrowser"}, arguments=["jobs"]) + "from kotrain.cli import main; main()")
+    assert process.stderr.startswith("Traceback")
+    assert process.stderr.endswith("ModuleNotFoundError: No module named 'webbrowser'\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"), [("api", "uvicorn"), ("migrate", "alembic"), ("doctor", "psycopg"), ("worker", "celery")]
+)
+def test_server_command_names_missing_package(command, missing, monkeypatch):
+    monkeypatch.setenv("KOTRAIN_DATABASE_URL", "postgresql+psycopg://127.0.0.1:1/nowhere")
+    process = run(WITHOUT.format(missing={missing}, arguments=[command]) + "from kotrain.cli import main; main()")
+    assert process.returncode == 1
+    remedy = "pip install 'kotrain[all]'"
+    assert process.stderr == f"kotrain: `kotrain {command}` needs the package {missing}: {remedy}\n"
 
 
 def test_import_of_name_names_missing_package():
