@@ -88,7 +88,7 @@ class PairView(Output):
 
 
 class VerdictView(Output):
-    """Whether one group is better than every other one, and the result in words."""
+    """Whether one group is best (the only one that no other group beats significantly), and the result in words."""
 
     decided: bool
     best: str | None
