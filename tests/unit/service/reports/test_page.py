@@ -184,7 +184,7 @@ class TestUsual:
     def test_has_numbers_of_groups(self) -> None:
         text = rendered("usual")[1].text
         assert "ko soft (adam) 5 96.67 ± 0.17 96.46 to 96.87 96.87" in text
-        assert "Jobs shared their machine with other jobs" in text
+        assert "Other jobs may have run on the same devices" in text
 
     def test_states_assumptions_methods_and_reused_runs(self) -> None:
         data, text = study(), rendered("usual")[1].text
