@@ -28,6 +28,7 @@ IMPORTS = {
     "service.commands": ("service.operations.commands", "service.app", "uvicorn.protocols.http.h11_impl"),
     "workers": ("workers.tasks", "workers.child", "celery.apps.worker", "celery.concurrency.thread"),
     "kotrain": ("kotrain.cli", "service.operations.commands"),
+    "tests.programs": ("workers.tasks", "workers.child"),
 }
 """Modules to import before the first run of a module."""
 _GET_SUBREAPER, _SET_SUBREAPER = 37, 36  # <linux/prctl.h>
