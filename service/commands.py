@@ -74,7 +74,7 @@ def api(
 
 @_command
 def worker() -> None:
-    """Train jobs on this machine, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
+    """Run jobs on this machine, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
     import celery  # noqa: F401 (the worker's own process would end with a traceback)
 
     from service.operations import commands
@@ -151,8 +151,8 @@ def doctor(
 def backup(file: BackupFile, home: HomeFolder = None) -> None:
     """Back up the database and the checkpoints to a new file, whether kotrain is running or stopped.
 
-    Backs up the database at KOTRAIN_DATABASE_URL, or that of the home folder. Data sets and the owner's key are not
-    included.
+    Backs up the database at KOTRAIN_DATABASE_URL, or that of the home folder. Data sets and the key file of the user
+    `owner` are not included.
     """
     from service.operations import commands
 
@@ -163,7 +163,7 @@ def backup(file: BackupFile, home: HomeFolder = None) -> None:
 def restore(file: BackupFile, home: HomeFolder = None) -> None:
     """Restore a backup into an empty database.
 
-    It is the one at KOTRAIN_DATABASE_URL, or that of a home folder in which kotrain is stopped.
+    The database at KOTRAIN_DATABASE_URL, or a new one in the home folder, in which kotrain must not be running.
     """
     from service.operations import commands
 
