@@ -14,6 +14,7 @@ from service.operations.backup import archive, backup, pg_dump
 from service.storage import database, schema_version
 from service.storage.files import store
 from tests.integration.backup.installations import CODE, TABLES, checkpoint_batch, do, restore, rows, run
+from tests.waiting import until
 
 
 class TestRoundTrip:
@@ -125,6 +126,7 @@ class TestReplacedFiles:
 
         def replace_first(*arguments: object) -> list[str]:
             self.replace(filled)
+            until(lambda: not {newest.file, older.file} & dict(store().names()).keys())  # a thread removes them
             return copy(*arguments)
 
         monkeypatch.setattr(backup, "_copy_files", replace_first)
