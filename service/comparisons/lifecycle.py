@@ -65,7 +65,7 @@ def resolved_plan(session: Session, request: ComparisonRequest) -> Plan:
     plan = resolve(
         request,
         {"auto": _device(session)},
-        most_jobs=settings().max_comparison_jobs,
+        max_jobs=settings().max_comparison_jobs,
         records=record_count,
         classes=lambda dataset: layouts.classes(dataset, settings().data),
     )
@@ -110,7 +110,7 @@ def dry_run(session: Session, request: ComparisonRequest) -> ComparisonDryRun:
         jobs_at_least=plan.jobs(seeds=plan.looks[0]),
         jobs_at_most=plan.jobs(),
         reused=len(cells.find(session, plan, first)),
-        seconds_at_most=durations.most_seconds(plan, expected),
+        seconds_at_most=durations.max_seconds(plan, expected),
         estimates=list(expected.values()),
     )
 

@@ -48,10 +48,10 @@ class Jobs:
         self._pending: list[Future[None]] = []
         self.counts: Counter[str] = Counter()
 
-    def offer(self, most: int = BACKLOG) -> None:
-        """Have a client submit a random job if fewer than `most` are unfinished; it may repeat or cancel it, too."""
+    def offer(self, max_unfinished: int = BACKLOG) -> None:
+        """Have a client submit a random job, unless `max_unfinished` are unfinished; it may repeat or cancel it."""
         self._pending = [call for call in self._pending if not self._is_done(call)]
-        if self._ledger.unfinished + len(self._pending) < most:
+        if self._ledger.unfinished + len(self._pending) < max_unfinished:
             name = self._random.choice(list(self._references))
             submits_twice, cancels_after = self._random.random() < 0.2, None
             if self._random.random() < 0.1:

@@ -99,9 +99,9 @@ class Seeds(Frozen):
             raise unfit(
                 "looks", f"looks have to increase from 2 or more to max, which is {self.max}, such as [5, 10, 20] to 20"
             )
-        most = MAX_SEEDS if looks is None else MAX_SEEDS_ANY if looks == "any" else MAX_SEEDS_LOOKS
-        if self.max > most:
-            raise unfit("max", f"with {'looks' if looks != 'any' else 'a look after each seed'} it is at most {most}")
+        limit = MAX_SEEDS if looks is None else MAX_SEEDS_ANY if looks == "any" else MAX_SEEDS_LOOKS
+        if self.max > limit:
+            raise unfit("max", f"with {'looks' if looks != 'any' else 'a look after each seed'} it is at most {limit}")
         if self.first + self.max > 2**63:
             raise unfit("first", f"too large: {self.max} seeds from there on have to be below 2^63")
         return self

@@ -29,7 +29,7 @@ Params = dict[str, Any]
 def resolve(
     request: ComparisonRequest,
     devices: Mapping[str, str] | None = None,
-    most_jobs: int | None = None,
+    max_jobs: int | None = None,
     records: Records = lambda _: None,
     classes: Classes = lambda dataset: dataset.classes,
 ) -> Plan:
@@ -38,7 +38,7 @@ def resolve(
     Args:
         request: what to compare.
         devices: replacements of the tasks' devices, such as {"auto": "cpu"}.
-        most_jobs: maximum number of jobs; None: no limit.
+        max_jobs: maximum number of jobs; None: no limit.
         records: the number of training records of a data set, by name.
         classes: the number of classes of a data set, uploaded ones included.
 
@@ -47,7 +47,7 @@ def resolve(
     """
     counts = [classes(task.dataset) for task in request.tasks]
     refuse_contradictions(request, records, counts)
-    refuse_too_many(request, most_jobs)
+    refuse_too_many(request, max_jobs)
     stopping, looks = _looks(request.seeds)
     return Plan(
         name=request.name,

@@ -123,7 +123,7 @@ def _is_log(metric: str, bands: Mapping[str, Band]) -> bool:
 def _set_limits(axes: Axes, bands: list[Band], scale: Scale, *, is_log: bool) -> None:
     """Limit the y axis to the range of the bands after the start."""
     if is_log:
-        plain_ticks(axes, "y", is_log=True, most=5)
+        plain_ticks(axes, "y", is_log=True, max_ticks=5)
         return
     plain_ticks(axes, "y", is_log=False)
     if not bands:

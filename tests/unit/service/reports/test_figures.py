@@ -139,7 +139,7 @@ class TestWindow:
         assert window.low < 0.5 < window.high
 
     def test_shares_end_at_one(self) -> None:
-        assert Window.around([], [90.0, 126.0], most=100.0).high == 102.0
+        assert Window.around([], [90.0, 126.0], maximum=100.0).high == 102.0
 
 
 def test_joins_ranks_within_critical_difference() -> None:
