@@ -25,16 +25,16 @@ from service.config import settings
 from service.datasets import layouts
 from service.datasets.locks import hold_dataset
 from service.datasets.schemas import DatasetDetail, DatasetView, Description, PreviewRecord
-from service.datasets.uploads.formats import Form, read
 from service.datasets.uploads.images import data_url
+from service.datasets.uploads.reading import Form, read
 from service.datasets.uploads.records import Records, rows_for_test, warnings_of
 from service.datasets.uploads.upload import Arrival, arrivals, disk
 from service.errors import Conflict, Forbidden, NotFound
 from service.specs.base import Kind
 from service.specs.catalog.datasets import DATASETS, OWN, Dataset, dataset_class
 from service.specs.formats import FileFormat
-from service.specs.metric_text import many
 from service.specs.states import ComparisonStatus, JobStatus
+from service.specs.text import many
 from service.storage.tables import Comparison, Job, User
 
 PREVIEW_RECORDS, PREVIEW_CHARACTERS, PREVIEW_NUMBERS = 16, 200, 32

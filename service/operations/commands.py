@@ -25,8 +25,8 @@ from service.operations.backup.archive import BackupError
 from service.operations.doctor import findings
 from service.operations.doctor.checks import examine
 from service.operations.embedded.process import EmbeddedError
-from service.specs.metric_text import many
 from service.specs.quantities import size
+from service.specs.text import many
 from service.storage import database
 from service.storage.files import store
 from service.storage.schema_version import Incompatible

@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Sequence
 
 from service.comparisons.answers import ComparisonAnswer, GroupView, TaskAnswer
-from service.reports.results import lacks_runs, leaders, planned
+from service.reports.lookup import lacks_runs, leaders, planned
 from service.reports.wording import MINUS, Scale, listed
-from service.specs.metric_text import many
+from service.specs.text import many
 
 MAX_COLUMNS = 4
 """Maximum number of tasks in one table; with more, each task has its own table."""

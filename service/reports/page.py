@@ -17,14 +17,15 @@ from service.metrics.read import Curve
 from service.reports.figures import across, canvas, costs, scores, training, tuning
 from service.reports.figures.canvas import Picture
 from service.reports.figures.study import Study
-from service.reports.results import leaders
+from service.reports.lookup import leaders
 from service.reports.tables import comparison as comparison_tables
 from service.reports.tables import task as task_tables
 from service.reports.tables.table import Table
 from service.reports.traces import GroupCurves, curves_by_group, watched_metric
 from service.reports.wording import Scale, count, fixed, listed, moment, number, target_in_words
-from service.specs.metric_text import Measure, many
+from service.specs.metric_text import Measure
 from service.specs.quantities import duration, p_value
+from service.specs.text import many
 
 PACKAGE = "service.reports"
 ENVIRONMENT = "environment."  # prefix of fields about the machine and software of the runs

@@ -11,8 +11,8 @@ from statistics import median_low
 from typing import Any
 
 from service.specs.metric_text import Measure
-from service.specs.metric_text import listed as all_or_some
 from service.specs.quantities import known
+from service.specs.text import listed as all_or_some
 
 MINUS = "\N{MINUS SIGN}"
 

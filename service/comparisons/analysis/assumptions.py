@@ -8,7 +8,7 @@ from statistics import fmean
 from service.comparisons.analysis.tuning import MIN_VALUES, failed
 from service.comparisons.answers import Assumption, PairView, TaskAnswer
 from service.comparisons.design.plan import Plan
-from service.specs.metric_text import listed, many
+from service.specs.text import listed, many
 from service.stats.paired import MIN_FOR_SKEWNESS
 
 

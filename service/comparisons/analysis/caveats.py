@@ -9,7 +9,8 @@ from service.comparisons.analysis.tuning import failed
 from service.comparisons.answers import TuningView
 from service.comparisons.design.plan import Plan
 from service.comparisons.design.runs import CellRun
-from service.specs.metric_text import Measure, listed, many
+from service.specs.metric_text import Measure
+from service.specs.text import listed, many
 
 
 def caveats(plan: Plan, task: int, groups: Sequence[Group[CellRun]], tuned: Sequence[TuningView]) -> Iterator[str]:

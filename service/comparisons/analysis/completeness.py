@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from service.comparisons.design.plan import Plan
 from service.comparisons.design.runs import CellRun
 from service.comparisons.design.schedule import TaskResults
-from service.specs.metric_text import listed, many
 from service.specs.states import ComparisonStatus
+from service.specs.text import listed, many
 from service.stats.multiple_testing import RUNS_ARE_MISSING
 
 INCOMPARABLE = "not comparable with the others"

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from service.comparisons.analysis.completeness import Obstacle
 from service.comparisons.answers import PlanView
 from service.comparisons.design.plan import Plan
-from service.specs.metric_text import Measure, listed, many
+from service.specs.metric_text import Measure
+from service.specs.text import listed, many
 from service.stats import nominal_levels
 from service.stats.multiple_testing import ALPHA
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from service.comparisons.analysis.decision import Decision, Lead, Outcome
 from service.comparisons.answers import GroupView, PairView
 from service.comparisons.design.requests import MAX_SEEDS
-from service.specs.metric_text import Measure, listed, many
+from service.specs.metric_text import Measure
+from service.specs.text import listed, many
 from service.stats.multiple_testing import ALPHA, MIN_PAIRS, Family
 
 

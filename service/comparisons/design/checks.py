@@ -11,7 +11,8 @@ from service.comparisons.design.plan import scaled
 from service.comparisons.design.requests import ComparisonRequest, Seeds, TaskRequest, Tuning
 from service.comparisons.design.rungs import grid_size, halving, rungs
 from service.errors import FieldError, Invalid
-from service.specs.metric_text import many, out_of_reach
+from service.specs.metric_text import out_of_reach
+from service.specs.text import many
 
 UNLABELED = frozenset({"target", "device", "log_every_steps", "diagnostics_every_steps"})
 """Fields that a task's label omits, because they do not change the training."""

@@ -16,7 +16,7 @@ from service.comparisons.design.rungs import rungs
 from service.comparisons.design.search_spaces import MAX_PARAMETERS, dimensions, grid, points
 from service.errors import FieldError, Invalid
 from service.specs.catalog.datasets import Dataset
-from service.specs.metric_text import many
+from service.specs.text import many
 from service.specs.training import TrainSpec
 from service.validation import field_errors
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from service.errors import Invalid
 from service.specs.base import Kind
-from service.specs.metric_text import many
+from service.specs.text import many
 
 MIN_CLASSES, MAX_CLASSES = 2, 10_000
 MIN_RECORDS, MIN_PER_CLASS = 10, 3

@@ -21,7 +21,7 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from service.config import Settings
 from service.operations.embedded.postgres import database_url_of
 from service.operations.run_file import owner, running
-from service.specs.metric_text import many
+from service.specs.text import many
 
 PREFIX = "KOTRAIN_"
 

@@ -13,9 +13,9 @@ from service.jobs.workers import has_cuda, is_up
 from service.operations.doctor.findings import Finding, Site, error, ok, warning
 from service.specs.catalog.datasets import DATASETS, is_own
 from service.specs.engine import ENGINE_VERSION
-from service.specs.metric_text import many
 from service.specs.quantities import duration
 from service.specs.states import JobStatus
+from service.specs.text import many
 from service.storage.database import NOW
 from service.storage.files import Store
 from service.storage.tables import Job, Worker

@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 from service.comparisons.answers import GroupView, PairView, TaskAnswer
 from service.reports.figures.canvas import Picture, absent, canvas, plain_ticks
 from service.reports.figures.study import Study
+from service.reports.lookup import planned
 from service.reports.palette import INK, MUTED, PAPER, PlotStyle
-from service.reports.results import planned
 from service.reports.traces import GroupCurves, first_hit
 from service.reports.wording import Scale, all_shortened, listed, shortened
-from service.specs.metric_text import many, sign
+from service.specs.metric_text import sign
 from service.specs.quantities import duration
+from service.specs.text import many
 
 ROW = 25.0
 """Height of a row in points; its label may have two lines."""

@@ -13,7 +13,7 @@ from service.reports.figures.study import Study
 from service.reports.palette import MUTED, PlotStyle
 from service.reports.traces import Along, Band, GroupCurves, Trace, band
 from service.reports.wording import Scale, listed
-from service.specs.metric_text import many
+from service.specs.text import many
 
 X_NAMES: Mapping[Along, str] = {"steps": "optimizer steps", "wall_seconds": "seconds since the start of the run"}
 MARKERS = 6  # per line

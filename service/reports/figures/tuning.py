@@ -16,8 +16,8 @@ from service.reports.figures.canvas import HEIGHT, WIDTH, Picture, absent, canva
 from service.reports.figures.study import Study
 from service.reports.palette import INK, MUTED, PAPER, PlotStyle
 from service.reports.wording import Scale, listed, number, parameters
-from service.specs.metric_text import many
 from service.specs.quantities import known
+from service.specs.text import many
 
 LR = "lr"
 LANE = 9.0

@@ -9,8 +9,8 @@ from markupsafe import Markup
 from service.comparisons.answers import AcrossTasks, ComparisonAnswer
 from service.reports.tables.table import Column, Styles, Table, optimizer_column
 from service.reports.wording import Scale, fixed, number, parameters, space, target_in_words
-from service.specs.metric_text import many
 from service.specs.quantities import known, p_value
+from service.specs.text import many
 
 MAX_MISSING = 50
 

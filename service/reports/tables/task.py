@@ -8,11 +8,11 @@ from markupsafe import Markup
 
 from service.comparisons.answers import GroupView, PairDetail, PairView, TaskAnswer, TuningView
 from service.comparisons.design.requests import MAX_SEEDS
-from service.reports.results import tuning_of
+from service.reports.lookup import tuning_of
 from service.reports.tables.table import Column, Styles, Table, marked, optimizer_column
 from service.reports.wording import MINUS, Scale, between, count, fixed, listed, number, parameters
-from service.specs.metric_text import many
 from service.specs.quantities import duration, known, p_value, size
+from service.specs.text import many
 
 
 def groups(task: TaskAnswer, styles: Styles, strong: Sequence[str]) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
@@ -14,8 +14,9 @@ from service.comparisons import lifecycle
 from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummary
 from service.comparisons.design.requests import ComparisonRequest
 from service.metrics import read
-from service.reports import formats
+from service.reports import rendering
 from service.specs.bodies import Page
+from service.specs.formats import ReportFormat
 from service.storage import idempotency
 from service.storage.database import transaction
 from service.storage.tables import Comparison
@@ -101,7 +102,7 @@ def show(session: Database, _: Caller, comparison_id: UUID) -> Response:
 class ReportQuery(StrictQuery):
     """Format of the report."""
 
-    format: Literal["html", "csv", "latex", "json"] = "html"
+    format: ReportFormat = "html"
 
 
 @router.get("/{comparison_id}/report", response_class=Response, summary="Download a report")
@@ -117,13 +118,13 @@ async def report(
     return Response(file.body, media_type=file.media_type, headers={"Content-Disposition": disposition})
 
 
-def _report(comparison_id: UUID, format: formats.Format) -> formats.Report:
+def _report(comparison_id: UUID, format: ReportFormat) -> rendering.Report:
     """The report, made without an open session."""
     with transaction() as session:
         answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
         is_page = format == "html"  # other formats contain no curves, which are large
-        curves = read.curves(session, formats.job_ids(answer), formats.curve_names(answer)) if is_page else {}
-    return formats.render(format, answer, curves)
+        curves = read.curves(session, rendering.job_ids(answer), rendering.curve_names(answer)) if is_page else {}
+    return rendering.render(format, answer, curves)
 
 
 @router.post(

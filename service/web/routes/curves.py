@@ -14,8 +14,8 @@ from service.errors import Invalid
 from service.metrics import read
 from service.reports import traces
 from service.specs.bodies import Output
-from service.specs.metric_text import many
 from service.specs.patterns import STORABLE
+from service.specs.text import many
 from service.web.dependencies import Caller, Database, StrictQuery
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from service.config import settings
 from service.datasets import registry
 from service.datasets.schemas import DatasetDetail, DatasetList
-from service.datasets.uploads.formats import LABEL, Form
+from service.datasets.uploads.reading import LABEL, Form
 from service.datasets.uploads.upload import Arrival, arrive, refuse_large
 from service.errors import Malformed, NotFound
 from service.specs.catalog.datasets import OWN

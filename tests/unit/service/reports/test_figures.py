@@ -16,8 +16,8 @@ from service.reports.figures.across import alike
 from service.reports.figures.canvas import GlyphSubstitution, inline, settings
 from service.reports.figures.scores import Window
 from service.reports.figures.study import Study
-from service.reports.formats import render
 from service.reports.palette import COLOURS, DASHES, MARKERS, VARIABLES, plot_styles
+from service.reports.rendering import render
 from service.reports.traces import MAX_POINTS, GroupCurves, Trace, band, first_hit, trace
 from service.specs.outcome import Target
 from tests.unit.service.reports.studies import study

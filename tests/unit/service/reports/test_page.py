@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.comparisons.answers import ComparisonAnswer, LeftOut
-from service.reports.formats import curve_names, file_name, job_ids, render
+from service.reports.rendering import curve_names, file_name, job_ids, render
 from service.specs.states import ComparisonStatus
 from tests.unit.service.reports.studies import TASKS, StudyData, missing_run, study
 from tests.unit.service.reports.unfinished import unfinished_answer

@@ -6,7 +6,7 @@ import pytest
 
 from service.reports import wording
 from service.reports.wording import Scale
-from service.specs.metric_text import many
+from service.specs.text import many
 
 
 class TestScale:
