@@ -11,8 +11,9 @@ from uuid import UUID
 from sqlalchemy import delete, insert, select, text, tuple_
 from sqlalchemy.orm import Session
 
+from service.comparisons.analysis.runs import CellRun
 from service.comparisons.design.plan import Cell, Plan
-from service.comparisons.design.runs import CellRun, Result
+from service.comparisons.design.results import Result
 from service.config import settings
 from service.datasets import layouts
 from service.jobs import submission

@@ -19,9 +19,9 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from service.comparisons import cells, estimates
-from service.comparisons.analysis import methods_text, report
+from service.comparisons.analysis import conclusion, methods_text
 from service.comparisons.analysis.comparability import settled
-from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun
+from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummary
 from service.comparisons.design import durations, schedule
 from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.requests import ComparisonRequest
@@ -145,6 +145,14 @@ def find(session: Session, limit: int, after: UUID | None) -> tuple[Sequence[Com
     return rows[:limit], len(rows) > limit
 
 
+def summary(comparison: Comparison) -> ComparisonSummary:
+    """The row as a list entry."""
+    names = ComparisonSummary.model_fields.keys() - {"user"}
+    return ComparisonSummary.model_validate(
+        {**{name: getattr(comparison, name) for name in names}, "user": comparison.user.name}
+    )
+
+
 def cancel(session: Session, user: User, comparison_id: UUID) -> Comparison:
     """Cancel a comparison and those of its jobs that only it needs. Idempotent."""
     comparison = session.scalar(select(Comparison).where(Comparison.id == comparison_id).with_for_update(of=Comparison))
@@ -187,7 +195,7 @@ def _answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
     plan = stored_plan(comparison)
     runs = cells.load(session, comparison, plan)
     expected = estimates.estimate(session, plan) if comparison.status == ComparisonStatus.RUNNING else {}
-    return report.conclude(comparison, plan, runs, expected)
+    return conclusion.conclude(summary(comparison), plan, runs, expected, message=comparison.message)
 
 
 def stored_plan(comparison: Comparison) -> Plan:

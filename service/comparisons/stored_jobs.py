@@ -14,9 +14,10 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from service.comparisons.analysis.compare_runs import compare_runs
+from service.comparisons.analysis.runs import StoredRun
 from service.comparisons.answers import CompareAnswer
 from service.comparisons.design.labels import GroupBy
-from service.comparisons.design.runs import Result, StoredRun
+from service.comparisons.design.results import Result
 from service.errors import Invalid
 from service.metrics import targets
 from service.specs.catalog.datasets import DATASETS, is_own

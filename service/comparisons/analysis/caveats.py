@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from service.comparisons.analysis.grouping import Group
+from service.comparisons.analysis.runs import CellRun
 from service.comparisons.analysis.tuning import failed
 from service.comparisons.answers import TuningView
 from service.comparisons.design.plan import Plan
-from service.comparisons.design.runs import CellRun
 from service.specs.metric_text import Measure
 from service.specs.text import listed, many
 

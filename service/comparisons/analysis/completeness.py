@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from service.comparisons.analysis.runs import CellRun
 from service.comparisons.design.plan import Plan
-from service.comparisons.design.runs import CellRun
 from service.comparisons.design.schedule import TaskResults
 from service.specs.states import ComparisonStatus
 from service.specs.text import listed, many

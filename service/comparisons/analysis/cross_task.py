@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from service import stats
 from service.comparisons.analysis.grouping import Group
+from service.comparisons.analysis.runs import Run
 from service.comparisons.answers import AcrossTasks, Improvement, ProfileView, Rank, TaskAnswer
-from service.comparisons.design.runs import Run
 from service.specs.metric_text import sign
 
 MIN_TASKS = 8

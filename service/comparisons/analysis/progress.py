@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
+from service.comparisons.analysis.runs import CellRun
 from service.comparisons.answers import ComparisonProgress
 from service.comparisons.design.durations import Estimates, cell_seconds, max_seconds
 from service.comparisons.design.plan import Plan
-from service.comparisons.design.runs import CellRun
 from service.specs.states import JobStatus
 
 

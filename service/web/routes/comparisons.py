@@ -19,7 +19,6 @@ from service.specs.bodies import Page
 from service.specs.formats import ReportFormat
 from service.storage import idempotency
 from service.storage.database import transaction
-from service.storage.tables import Comparison
 from service.web.dependencies import (
     Caller,
     Database,
@@ -33,14 +32,6 @@ from service.web.figure_queue import draw_in_queue
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
 ROUTE = "POST /v1/comparisons"
-
-
-def summary(comparison: Comparison) -> ComparisonSummary:
-    """The row as a list entry."""
-    names = ComparisonSummary.model_fields.keys() - {"user"}
-    return ComparisonSummary.model_validate(
-        {**{name: getattr(comparison, name) for name in names}, "user": comparison.user.name}
-    )
 
 
 class SubmitQuery(StrictQuery):
@@ -89,7 +80,7 @@ def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()])
     """Comparisons of all users, newest first."""
     rows, has_more = lifecycle.find(session, query.limit, from_cursor(query.after))
     ids = [row.id for row in rows]
-    return Page(data=[summary(row) for row in rows], has_more=has_more, next=next_cursor(ids, has_more))
+    return Page(data=[lifecycle.summary(row) for row in rows], has_more=has_more, next=next_cursor(ids, has_more))
 
 
 @router.get("/{comparison_id}", response_model=ComparisonAnswer, summary="Show a comparison")
@@ -132,4 +123,4 @@ def _report(comparison_id: UUID, format: ReportFormat) -> rendering.Report:
 )
 def cancel(session: Database, user: Caller, comparison_id: UUID) -> ComparisonSummary:
     """Cancel a comparison and those of its jobs that no other comparison or user needs."""
-    return summary(lifecycle.cancel(session, user, comparison_id))
+    return lifecycle.summary(lifecycle.cancel(session, user, comparison_id))
