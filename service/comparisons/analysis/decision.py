@@ -102,6 +102,15 @@ class Ranking:
         self._sign = sign
         self._pairs = {(pair.a, pair.b): pair for pair in pairs}
 
+    def candidates(self, *, is_scored: bool) -> list[GroupView]:
+        """The groups that can be best. `is_scored`: diverged runs have a declared score."""
+        return [group for group in self.finished if is_scored or not group.diverged]
+
+    def leaders(self, *, is_scored: bool) -> list[GroupView]:
+        """The candidate with the best mean, and all candidates that no group beats."""
+        candidates = self.candidates(is_scored=is_scored)
+        return [group for group in candidates if group is candidates[0] or not self.is_beaten(group)]
+
     def pair(self, a: GroupView, b: GroupView) -> PairView:
         """The pair of two groups, in either order."""
         return self._pairs.get((a.label, b.label)) or self._pairs[b.label, a.label]
@@ -133,7 +142,7 @@ class Ranking:
 
 def decide(ranking: Ranking, *, is_scored: bool, blocked_by: Obstacle | None) -> Decision:
     """Decide whether one group is best. `is_scored`: diverged runs have a declared score."""
-    leader = next((group for group in ranking.finished if is_scored or not group.diverged), None)
+    leader = next(iter(ranking.candidates(is_scored=is_scored)), None)
     if blocked_by is not None:
         return Decision(Outcome.BLOCKED, leader if blocked_by.is_of_task else None, obstacle=blocked_by)
     if ranking.groups and all(_has_only_diverged(group, is_scored) for group in ranking.groups):
