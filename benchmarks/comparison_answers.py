@@ -25,8 +25,8 @@ from service.comparisons.design.requests import ComparisonRequest
 from service.jobs import claims, heartbeats, outcomes
 from service.operations.embedded.servers import Embedded
 from service.specs.engine import ENGINE_VERSION
-from service.specs.outcome import Summary
 from service.specs.states import Reason
+from service.specs.summary import Summary
 from service.storage import database
 from service.storage.tables import Worker
 

@@ -23,7 +23,7 @@ from service.jobs import heartbeats
 from service.jobs.checkpoints import Written
 from service.jobs.claims import Claim
 from service.jobs.heartbeats import Batch, Beat, Instruction
-from service.specs.outcome import Environment
+from service.specs.summary import Environment
 from service.storage.database import is_locked, limit_lock_wait, transaction
 
 log = logging.getLogger(__name__)

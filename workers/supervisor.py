@@ -17,8 +17,8 @@ from service.jobs import checkpoints, claims, outcomes
 from service.jobs.checkpoints import Written, name_of
 from service.jobs.claims import Claim
 from service.jobs.heartbeats import Instruction
-from service.specs.outcome import Summary
 from service.specs.states import Reason
+from service.specs.summary import Summary
 from service.storage.files import Absent, store
 from workers import entry, messages
 from workers.checkpoint_transfer import TransferCancelled, Uploads, fetch_newest_valid

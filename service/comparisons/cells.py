@@ -20,8 +20,8 @@ from service.jobs import submission
 from service.jobs.requests import JobRequest
 from service.jobs.workers import has_cuda, is_up
 from service.specs.engine import ENGINE_VERSION
-from service.specs.outcome import TargetHit
 from service.specs.states import JobStatus, Reason
+from service.specs.summary import TargetHit
 from service.storage.tables import Comparison, ComparisonCell, Job, Worker
 
 KEY = ("phase", "task", "optimizer", "trial", "rung", "seed")

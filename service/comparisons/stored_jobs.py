@@ -24,9 +24,9 @@ from service.specs.catalog.datasets import DATASETS, is_own
 from service.specs.catalog.models import MODELS
 from service.specs.catalog.optimizers import OPTIMIZERS
 from service.specs.metric_text import out_of_reach
-from service.specs.outcome import Target, TargetHit
 from service.specs.patterns import STORABLE
 from service.specs.states import JobStatus, Reason
+from service.specs.summary import Target, TargetHit
 from service.specs.training import TrainSpec
 from service.storage.tables import Job, MetricChunk, User
 

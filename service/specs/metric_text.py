@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.errors import Invalid
-from service.specs.outcome import Target
+from service.specs.summary import Target
 
 
 def sign(name: str) -> int:

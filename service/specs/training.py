@@ -12,7 +12,7 @@ from service.specs.catalog.datasets import Dataset
 from service.specs.catalog.models import Model
 from service.specs.catalog.optimizers import Optimizer
 from service.specs.catalog.schedules import Constant, Schedule
-from service.specs.outcome import Target
+from service.specs.summary import Target
 
 DIAGNOSTICS = (
     "weight_correlation",

@@ -21,7 +21,7 @@ from service.comparisons.analysis.task_answer import Question, task_answer
 from service.comparisons.answers import CompareAnswer
 from service.comparisons.design.labels import GroupBy
 from service.specs.metric_text import Measure
-from service.specs.outcome import Target
+from service.specs.summary import Target
 from service.stats.multiple_testing import Family, adjusted_tests
 
 SHOWN_ELSEWHERE = frozenset({"dataset.name", "model.name", "stop_at_target"})

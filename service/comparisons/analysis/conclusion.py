@@ -35,8 +35,8 @@ from service.comparisons.design.plan import Plan
 from service.comparisons.design.schedule import TaskResults, family
 from service.comparisons.styles import plot_styles
 from service.specs.metric_text import Measure
-from service.specs.outcome import Target
 from service.specs.states import ComparisonStatus
+from service.specs.summary import Target
 from service.stats.multiple_testing import Test, adjusted_tests
 
 

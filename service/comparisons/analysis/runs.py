@@ -10,8 +10,8 @@ from uuid import UUID
 
 from service.comparisons.design.plan import Cell
 from service.comparisons.design.results import Result
-from service.specs.outcome import TargetHit
 from service.specs.states import JobStatus
+from service.specs.summary import TargetHit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from service.comparisons.analysis.summaries import group_view, pair_view
 from service.comparisons.analysis.verdict import diverged_text, verdict_text
 from service.comparisons.answers import CompareAnswer, LeftOut, VerdictView
 from service.specs.metric_text import Measure
-from service.specs.outcome import Target
+from service.specs.summary import Target
 from service.stats.multiple_testing import Family, Test
 
 

@@ -19,8 +19,8 @@ from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
 from service.comparisons.design.results import Result
-from service.specs.outcome import TargetHit
 from service.specs.states import JobStatus, Reason
+from service.specs.summary import TargetHit
 from tests.unit.service.comparisons.analysis.synthetic_runs import ENVIRONMENT, START
 
 BEST_RATES = {"adam": 3e-3, "adamw": 3e-3, "ko": 3e-3, "sgd": 0.1, "muon": 0.02, "lion": 3e-4}

@@ -19,7 +19,7 @@ from service.reports.figures.study import Study
 from service.reports.palette import COLOURS, DASHES, MARKERS, VARIABLES, plot_styles
 from service.reports.rendering import render
 from service.reports.traces import MAX_POINTS, GroupCurves, Trace, band, first_hit, trace
-from service.specs.outcome import Target
+from service.specs.summary import Target
 from tests.unit.service.reports.studies import study
 
 

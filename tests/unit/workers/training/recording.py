@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from service.specs.outcome import Summary
+from service.specs.summary import Summary
 from service.specs.training import TrainSpec
 from workers.training.loop import train
 from workers.training.run import Run
