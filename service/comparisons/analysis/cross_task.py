@@ -13,9 +13,7 @@ from service.comparisons.analysis.grouping import Group
 from service.comparisons.analysis.runs import Run
 from service.comparisons.answers import AcrossTasks, Improvement, ProfileView, Rank, TaskAnswer
 from service.specs.metric_text import sign
-
-MIN_TASKS = 8
-"""Minimum for a rank test over tasks; with fewer, it has no power and its p no meaning (Demsar 2006)."""
+from service.stats.friedman import MIN_TASKS
 
 RATIOS = [round(1 + step / 20, 2) for step in range(61)]
 """Abscissa of a performance profile: 1 to 4 times the fastest time, the range that AlgoPerf integrates."""

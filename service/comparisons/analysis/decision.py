@@ -14,7 +14,7 @@ from enum import StrEnum, auto
 from service.comparisons.analysis.completeness import Obstacle
 from service.comparisons.answers import GroupView, PairView
 from service.stats import Interval
-from service.stats.multiple_testing import MIN_PAIRS
+from service.stats.multiple_testing import MIN_SHARED_SEEDS
 
 
 class Outcome(StrEnum):
@@ -193,7 +193,7 @@ def _undecided(
     outcome, lead = Outcome.OPEN, ranking.lead(leader, closest)
     if alike:
         outcome = Outcome.ALIKE
-    elif ranking.pair(leader, closest).n < MIN_PAIRS:
+    elif ranking.pair(leader, closest).n < MIN_SHARED_SEEDS:
         outcome = Outcome.TOO_FEW_SEEDS
     elif ranking.beats(closest, leader):
         outcome, lead = Outcome.LEADER_BEATEN, ranking.lead(closest, leader)

@@ -10,7 +10,7 @@ from service.comparisons.answers import GroupView, PairView
 from service.comparisons.design.requests import MAX_SEEDS
 from service.specs.metric_text import Measure
 from service.specs.text import listed, many
-from service.stats.multiple_testing import ALPHA, MIN_PAIRS, Family
+from service.stats.multiple_testing import ALPHA, MIN_SHARED_SEEDS, Family
 
 
 def verdict_text(decision: Decision, measure: Measure, family: Family) -> str:
@@ -123,7 +123,7 @@ def _best(facts: _Facts) -> str:
 
 def _alike(facts: _Facts) -> str:
     names = listed([facts.leader.label, *facts.decision.alike], most=None)
-    too_few = f" A test needs at least {MIN_PAIRS} seeds." if facts.pair.n < MIN_PAIRS else ""
+    too_few = f" A test needs at least {MIN_SHARED_SEEDS} seeds." if facts.pair.n < MIN_SHARED_SEEDS else ""
     return f"{names} gave the same result in every run ({facts.mean}).{too_few}{facts.others}"
 
 
@@ -131,7 +131,7 @@ def _too_few_seeds(facts: _Facts) -> str:
     shared = f"only {many(facts.pair.n, 'seed')}" if facts.pair.n else "no seeds"
     return (
         f"Too few seeds: {facts.leader.label} and {facts.closest.label} share {shared}; a test needs at least "
-        f"{MIN_PAIRS}. {facts.best_mean}{facts.others}"
+        f"{MIN_SHARED_SEEDS}. {facts.best_mean}{facts.others}"
     )
 
 

@@ -15,7 +15,10 @@ from service.specs.patterns import PRINTABLE
 from service.specs.training import TaskSpec
 
 MAX_SEEDS, MAX_SEEDS_LOOKS, MAX_SEEDS_ANY = 1000, 200, 100
-"""Maximum numbers of seeds: with one look at the end, with planned looks, and with a look after each seed."""
+"""Maximum numbers of seeds: with one look at the end, with planned looks, and with a look after each seed.
+
+The second equals `service.stats.spending.MAX_SEEDS_LOOKS`, which the SDK cannot import, because it needs numpy.
+"""
 
 COMPARISON_EXAMPLE: JsonDict = {
     "name": "KO against Adam and SGD",

@@ -6,10 +6,11 @@ import pytest
 from pydantic import ValidationError
 
 from service.comparisons.design.plan import Cell, Plan, scaled
-from service.comparisons.design.requests import COMPARISON_EXAMPLE, ComparisonRequest
+from service.comparisons.design.requests import COMPARISON_EXAMPLE, MAX_SEEDS_LOOKS, ComparisonRequest
 from service.comparisons.design.resolve import resolve
 from service.errors import Invalid
 from service.specs.training import TrainSpec
+from service.stats import spending
 from service.web.problem_details import field_error
 
 DIGITS = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 30}}
@@ -244,6 +245,10 @@ def test_errors_have_pointers(fields, pointer, message):
     errors = errors_of(**fields)
     assert pointer in errors, errors
     assert message in errors[pointer]
+
+
+def test_allows_as_many_seeds_with_looks_as_the_spending_function():
+    assert MAX_SEEDS_LOOKS == spending.MAX_SEEDS_LOOKS
 
 
 def test_budgets_are_scaled_in_their_unit():
