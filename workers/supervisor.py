@@ -327,7 +327,7 @@ def _store_outcome(claim: Claim, state: AttemptState, outcome: Outcome, host: Ho
 
 def _end_attempt(session: Session, claim: Claim, state: AttemptState, outcome: Outcome) -> bool:
     """Map the outcome of a process to the status of its job; the only place that decides this."""
-    batches = state.pending()
+    batches = state.seal()
     summary, stop = outcome.summary, outcome.stop
 
     def finish(reason: Reason, message: str | None) -> bool:

@@ -153,7 +153,7 @@ def provide(session: Session, comparison: Comparison, plan: Plan, cells: Sequenc
     for cell in cells:
         if cell not in existing:
             fresh.setdefault(json.dumps(plan.spec(cell), sort_keys=True), []).append(cell)
-    requests = [_request(comparison, plan, json.loads(spec)) for spec in fresh]
+    requests = [_request(plan, json.loads(spec)) for spec in fresh]
     submitted = submission.submit_many(session, comparison.user, requests, is_direct=False)
     new = {cell: job for job, alike in zip(submitted, fresh.values(), strict=True) for cell in alike}
     session.execute(
@@ -176,7 +176,7 @@ def _own_jobs(session: Session, comparison: Comparison) -> set[UUID]:
     return set(session.scalars(jobs.where(ComparisonCell.is_reused.is_(False))))
 
 
-def _request(comparison: Comparison, plan: Plan, spec: Mapping[str, Any]) -> JobRequest:
+def _request(plan: Plan, spec: Mapping[str, Any]) -> JobRequest:
     return JobRequest.model_validate(
         {
             **spec,

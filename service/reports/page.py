@@ -90,7 +90,7 @@ def page(answer: ComparisonAnswer, curves: Mapping[UUID, Mapping[str, Curve]]) -
             status_text=_status(answer),
             sections=sections,
             styles=study.styles,
-            missing=comparison_tables.missing(answer, study.styles),
+            missing=comparison_tables.missing(answer),
             reused=_reused(answer.reused),
             plan=[comparison_tables.planned_tasks(answer), comparison_tables.planned_optimizers(answer, study.styles)],
             protocol=_protocol(answer),
@@ -198,7 +198,7 @@ def _tuning(study: Study, task: TaskAnswer, key: str, *, is_drawn: bool) -> Part
         return Part("Tuning", text="No parameters were tuned; all were fixed in the request.")
     if not is_drawn:
         return Part("Tuning", [table])
-    clouds = [tuning.two_parameters(study, task, view, f"{key}-tried{n}") for n, view in enumerate(task.tuning, 1)]
+    clouds = [tuning.two_parameters(study, view, f"{key}-tried{n}") for n, view in enumerate(task.tuning, 1)]
     return Part(
         "Tuning",
         [table],

@@ -187,7 +187,7 @@ def _rates_in_words(views: Sequence[TuningView], scale: Scale) -> str:
 # --- two parameters --------------------------------------------------------------------------------------------------
 
 
-def two_parameters(study: Study, task: TaskAnswer, view: TuningView, key: str) -> Picture | None:
+def two_parameters(study: Study, view: TuningView, key: str) -> Picture | None:
     """Score by learning rate (or the first parameter) and the next parameter; None if fewer than two were tuned."""
     names = sorted({name for trial in view.trials for name in trial.params}, key=lambda name: name != LR)
     if len(names) < 2:

@@ -50,7 +50,7 @@ def _equals(p: float | None) -> str:
     return text if text.startswith("<") else f"= {text}"
 
 
-def missing(answer: ComparisonAnswer, styles: Styles) -> Table | None:
+def missing(answer: ComparisonAnswer) -> Table | None:
     """The runs that are excluded from the statistics; None if there are none."""
     rows = [(task.label, run) for task in answer.tasks for run in task.missing]
     if not rows:
