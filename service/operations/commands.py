@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from service.accounts import api_keys
-from service.config import LOOPBACK, settings
+from service.config import settings
 from service.errors import Invalid
+from service.home import LOOPBACK
 from service.operations import retention, stack
 from service.operations.backup import backup as backups
 from service.operations.backup.archive import BackupError

@@ -19,8 +19,8 @@ from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from service.config import Settings
+from service.home import owner, running
 from service.operations.embedded.postgres import database_url_of
-from service.operations.run_file import owner, running
 from service.specs.text import many
 
 PREFIX = "KOTRAIN_"
