@@ -35,7 +35,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 FORMS: dict[str, dict[str, Any]] = {
     "soft": {},
     "soft, bounded": {"bounded": True},
-    "random batch 64": {"group_size": 64},
+    "random groups of 64": {"group_size": 64},
     "hard": {"collision": "hard"},
 }
 
@@ -148,11 +148,11 @@ def by_rows(columns: int = 512, group_size: int = 64) -> list[list[str]]:
         w, g = (torch.randn(n, columns, generator=generator).to(DEVICE) * scale for scale in (0.02, 1.0))
         forms: dict[str, Callable[[], Tensor]] = {
             "soft": lambda w=w, g=g: collisions.soft(w, g, 0.1),
-            "random batch": lambda w=w, g=g: collisions.soft(w, g, 0.1, group_size=group_size, key=1),
+            "random groups": lambda w=w, g=g: collisions.soft(w, g, 0.1, group_size=group_size, key=1),
             "hard": lambda w=w, g=g: collisions.hard(w, g, 0.5, 1),
         }
         times = {form: typical_seconds(work) * 1e3 for form, work in forms.items()}
-        rows.append([f"{n:,}", *(f"{t:.2f}" for t in times.values()), f"{times['random batch'] / n * 1e3:.2f}"])
+        rows.append([f"{n:,}", *(f"{t:.2f}" for t in times.values()), f"{times['random groups'] / n * 1e3:.2f}"])
     return rows
 
 
@@ -187,10 +187,11 @@ def main() -> None:
     print(f"{hardware}, {versions}, {arguments.rounds} rounds, float32 matmul precision {arguments.matmul}\n")
     for name in arguments.tables or [*MODELS, "rows"]:
         if name == "rows":
-            titles = ["rows N", "soft, ms", "random batch 64, ms", "hard, ms", "random batch, µs per row"]
+            titles = ["rows N", "soft, ms", "random groups of 64, ms", "hard, ms", "random groups, µs per row"]
             print(f"one layer of N x 512\n{table(titles, by_rows(), arguments.markdown)}\n", flush=True)
         else:
-            titles = ["optimizer", "pass, ms", "step, ms", "ratio to AdamW", "extra memory, MiB"]
+            times = ["forward and backward, ms", "optimizer step, ms"]
+            titles = ["optimizer", *times, "ratio to AdamW", "extra memory, MiB"]
             print(f"{name}\n{table(titles, compare(name, arguments.rounds), arguments.markdown)}\n", flush=True)
 
 

@@ -157,7 +157,7 @@ def imports(trees: dict[str, Path], runs: int) -> None:
         print(f"{title} (own time in ms by package, median of {runs}):\n")
         rows = [[key, *(f"{medians[name][key]:.0f}" for name in medians)] for key in order[:SHOWN_PACKAGES]]
         rows.append(["all packages", *(f"{sum(medians[name].values()):.0f}" for name in medians)])
-        rows.append(["modules", *(str(int(modules[name])) for name in medians)])
+        rows.append(["number of modules", *(str(int(modules[name])) for name in medians)])
         table(["package", *medians], rows)
 
 

@@ -21,7 +21,7 @@ from ko.distributed import is_flattened
 from ko.options import FLATTENED
 
 EMBEDDING_GROUP_SIZE = 64
-"""Rows per random batch for embeddings, whose vocabulary is too large for the sum over all pairs."""
+"""Rows per random group for embeddings, whose vocabulary is too large for the sum over all pairs."""
 
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm, _NormBase)
@@ -51,7 +51,7 @@ def param_groups(
 
     Args:
         model: any module. Shared tensors are listed once.
-        embeddings: collide embeddings as well (default False). Soft collisions use random batches of 64 rows. Rows
+        embeddings: collide embeddings as well (default False). Soft collisions use random groups of 64 rows. Rows
             without a gradient, that is, words that are absent from the batch, are left out.
         stacked: pattern of parameter names -> number of matrices of equal height that are stacked in dimension 0
             (default None). For models that stack matrices in one linear layer, such as timm's transformers:

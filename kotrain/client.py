@@ -315,11 +315,11 @@ class Client:
     # --- data sets ---
 
     def datasets(self) -> Datasets:
-        """All data sets: built-in and registered."""
+        """All data sets: built-in and uploaded."""
         return self._transport.call(DatasetList, "GET", "/v1/datasets").data
 
     def dataset(self, name: str) -> DatasetDetail:
-        """A registered data set, such as images/flowers. Raises `NotFound`."""
+        """An uploaded data set, such as images/flowers. Raises `NotFound`."""
         return self._transport.call(DatasetDetail, "GET", f"/v1/datasets/{name}")
 
     def add_dataset(
@@ -332,7 +332,7 @@ class Client:
         image_size: int | None = None,
         on_sent: OnSent | None = None,
     ) -> DatasetDetail:
-        """Upload and register a data set; jobs refer to it by the returned `name`, such as images/flowers.
+        """Upload a data set; jobs refer to it by the returned `name`, such as images/flowers.
 
         Args:
             path: an npz, csv, parquet or jsonl file, or a zip archive of images in class folders.
@@ -354,7 +354,7 @@ class Client:
         return self._transport.upload(DatasetDetail, "/v1/datasets", file, query, on_sent)
 
     def remove_dataset(self, name: str) -> None:
-        """Remove a data set that you registered. Raises `Conflict` while an unfinished job or comparison uses it."""
+        """Delete a data set that you uploaded. Raises `Conflict` while an unfinished job or comparison uses it."""
         self._transport.send("DELETE", f"/v1/datasets/{name}")
 
     # --- results and catalog ---

@@ -219,14 +219,14 @@ def metrics(
 @app.command()
 def compare(
     dataset: Annotated[str, typer.Argument(help="Data set of the runs.")],
-    model: Annotated[str | None, typer.Argument(help="Model of the runs; all models if omitted.")] = None,
+    model: Annotated[str | None, typer.Argument(help="Model of the runs; omit it only with --by model.")] = None,
     metric: Annotated[
         str | None, typer.Option(help="Metric to compare, measured at the last step. Default: test_accuracy.")
     ] = None,
     by: Annotated[str | None, typer.Option(help="Spec field to group the runs by. Default: optimizer.")] = None,
     target: Annotated[
         float | None,
-        typer.Option(help="Validation target: also report the steps and seconds to reach this value."),
+        typer.Option(help="Value of the validation metric: also report the steps and seconds to reach it."),
     ] = None,
     tag: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only runs with this tag; repeatable.")

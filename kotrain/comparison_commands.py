@@ -84,7 +84,7 @@ def list_(
 
 @app.command()
 def cancel(comparison: Id) -> None:
-    """Cancel a comparison and its unfinished jobs, except those that another comparison shares."""
+    """Cancel a comparison and those of its jobs that no other comparison or user needs."""
     from kotrain.client import Client
 
     with Client() as client:

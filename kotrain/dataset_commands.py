@@ -57,7 +57,7 @@ def add(
     ] = None,
     label: Annotated[str | None, typer.Option(help="Column of a table that holds the class. Default: label.")] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Crop images to centered squares and resize them to this side, in pixels.")
+        int | None, typer.Option(help="Crop images to centered squares and resize them to this many pixels per side.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -99,7 +99,12 @@ def _choices(task: TaskAnswer) -> Table:
 def _leads(task: TaskAnswer) -> Table:
     """The lead of each KO variant over Adam, at the fixed learning rate and tuned."""
     table = tables.plain(
-        "optimizer", "baseline", "lead in points", "95 % interval", "p (Holm)", right=("lead in points", "p (Holm)")
+        "optimizer",
+        "baseline",
+        "lead in percentage points",
+        "95 % interval",
+        "p (Holm)",
+        right=("lead in percentage points", "p (Holm)"),
     )
     for optimizer, baseline in LEADS:
         pair = lead(task, optimizer, baseline)
@@ -142,7 +147,7 @@ def phrase(a: str, b: str, pair: PairView | None) -> str:
     """One lead in words, in percentage points of accuracy."""
     if pair is None or pair.difference is None:
         return f"{a.rstrip(',')} could not be compared with {b}"
-    points = f"{100 * abs(pair.difference):.1f} points"
+    points = f"{100 * abs(pair.difference):.1f} percentage points"
     verb = "leads" if pair.difference > 0 else "trails"
     if pair.interval is None:
         return f"{a} {verb} {b} by {points} ({pair.n} paired seeds, no interval)"

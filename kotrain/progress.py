@@ -63,7 +63,7 @@ def follow(client: Client, started: ComparisonAnswer) -> ComparisonAnswer:
 def send(
     client: Client, file: Path, name: str, file_format: FileFormat | None, label: str | None, image_size: int | None
 ) -> DatasetDetail:
-    """Upload a file and register it as a data set; the server validates it after the last byte."""
+    """Upload a file as a data set; the server validates it after the last byte."""
     with _bar(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()) as bar:
         size = file.stat().st_size
         task = bar.add_task("sending", total=size)

@@ -19,7 +19,7 @@ Budget = Literal["small", "full"]
 Request = dict[str, Any]
 
 CONDENSED = 0.1
-"""Factor of the initial weights at which neurons condense (docs/ko.md)."""
+"""Factor of the initial weights in the condensed initialization (docs/ko.md)."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _name(task: Request) -> str:
 
 
 def _both_initializations(task: Request, model: str, **params: Any) -> list[Request]:
-    """The task twice: with ordinary and with condensed initial weights."""
+    """The task twice: with the ordinary and with the condensed initialization."""
     return [
         {**task, "label": f"{_name(task)} ({name})", "model": _scaled(model, scale, **params)}
         for name, scale in (("ordinary", 1.0), ("condensed", CONDENSED))
@@ -246,7 +246,7 @@ STUDIES = {
     study.name: study
     for study in (
         Study("first-look", "KO against Adam and SGD on digits: the reference table of docs/ko.md", _first_look),
-        Study("ko-claims", "Does KO beat tuned baselines, with ordinary and with condensed initial weights?", _claims),
+        Study("ko-claims", "Does KO beat tuned baselines, with ordinary and condensed initialization?", _claims),
         Study("ko-ablation", "How does KO depend on its strength, the learning rate and the network width?", _ablation),
         Study("ko-cost", "How much time and memory does a step of KO cost, by network size?", _cost),
     )

@@ -319,7 +319,7 @@ def datasets(listed: Iterable[DatasetView]) -> Table:
 
 
 def dataset(detail: DatasetDetail) -> Group:
-    """A registered data set: its classes with their number of records, and warnings about its content."""
+    """An uploaded data set: its classes with their number of records, and warnings about its content."""
     table = plain("class", "training records", "test records", right=["training records", "test records"])
     counts = zip(detail.class_names, detail.train_per_class, detail.test_per_class, strict=True)
     for name, train, test in islice(counts, MAX_CLASSES):

@@ -53,7 +53,7 @@ def api(
 
 @app.command()
 def worker() -> None:
-    """Train jobs on this machine, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
+    """Run jobs on this machine, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
     from service.operations import commands
 
     commands.worker()
@@ -128,8 +128,8 @@ def doctor(
 def backup(file: BackupFile, home: HomeFolder = None) -> None:
     """Back up the database and the checkpoints to a new file, whether kotrain is running or stopped.
 
-    Backs up the database at KOTRAIN_DATABASE_URL, or that of the home folder. Data sets and the owner's key are not
-    included.
+    Backs up the database at KOTRAIN_DATABASE_URL, or that of the home folder. Data sets and the key file of the user
+    `owner` are not included.
     """
     from service.operations import commands
 
@@ -140,7 +140,7 @@ def backup(file: BackupFile, home: HomeFolder = None) -> None:
 def restore(file: BackupFile, home: HomeFolder = None) -> None:
     """Restore a backup into an empty database.
 
-    It is the one at KOTRAIN_DATABASE_URL, or that of a home folder in which kotrain is stopped.
+    The database at KOTRAIN_DATABASE_URL, or a new one in the home folder, in which kotrain must not be running.
     """
     from service.operations import commands
 

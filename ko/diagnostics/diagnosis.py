@@ -32,7 +32,7 @@ class Diagnosis(NamedTuple):
 def weight_correlation(source: Layers) -> float:
     """Mean over all layers of the mean over i != j of |cos(w_i, w_j)|, in [0, 1]; NaN without layers.
 
-    It is 1 if the neurons of each layer are parallel (condensed), and 0 if they are orthogonal.
+    It is 1 if the neurons of each layer are parallel, and 0 if they are orthogonal.
 
     Args:
         source: a model, an optimizer, tensors or parameter groups; `layer_weight_correlations` defines their layers.
@@ -73,7 +73,7 @@ def diagnose(source: Layers, optimizer: Optimizer | None = None) -> Diagnosis:
 
     For a parameter that stacks several matrices, the last two quantities are the maximum over them and the others the
     mean. A parameter without a gradient has only the first two. Rows that are not finite are handled as each quantity
-    defines, so that every value is finite unless its square overflows float32. With random batches, C is still that of
+    defines, so that every value is finite unless its square overflows float32. With random groups, C is still that of
     all rows.
 
     Weights, gradients and torch's random number generators are not changed. Cost for a layer (N, D): 4 N^2 D flops for

@@ -15,7 +15,7 @@ def effective_rank(weights: Tensor) -> Tensor:
     .. math::
         \exp\left(-\sum_k p_k \ln p_k\right), \qquad p_k = \sigma_k / \sum_l \sigma_l
 
-    with the singular values :math:`\sigma_k`. It is 1 if all rows are parallel (condensed), min(N, D) if all singular
+    with the singular values :math:`\sigma_k`. It is 1 if all rows are parallel, min(N, D) if all singular
     values are equal, and 0 if all weights are zero. Rows that are not finite count as zero. Source: Roy and Vetterli,
     "The effective rank", EUSIPCO 2007.
 

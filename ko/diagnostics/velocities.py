@@ -62,7 +62,7 @@ def velocity_entropy(gradients: Tensor) -> Tensor:
 
     At most `MAXWELLIAN` = 1.419, up to the error of the estimate. The difference from `MAXWELLIAN` is the relative
     entropy between the distribution of a component and the Maxwellian of the same temperature. It is large for
-    condensed velocities (most rows at rest or alike, few fast). The entropy does not depend on the scale of the
+    concentrated velocities (most rows at rest or alike, few fast). The entropy does not depend on the scale of the
     gradients.
 
     Estimator: -sum_k p_k ln(p_k / h) over a histogram with bins of width h = 1/8. One bin is centered at 0; the

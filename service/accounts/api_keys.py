@@ -99,7 +99,7 @@ def delete(session: Session, used: ApiKey, key_id: UUID) -> None:
     if key.user_id != used.user_id and not used.user.is_admin:
         raise Forbidden(f"key {key_id} belongs to {key.user.name}")
     if key.id == used.id:
-        raise Conflict("this request is authenticated with that key; use another key to delete it")
+        raise Conflict("this request is authenticated with that key; use another key to revoke it")
     if key.user.is_admin:
         # Locked, so that two admins cannot delete each other's keys at the same time.
         of_admins = select(ApiKey.id).join(User).where(User.is_admin).order_by(ApiKey.id).with_for_update(of=ApiKey)

@@ -17,7 +17,7 @@ Interval = tuple[float, float]
 
 
 class GroupView(Output):
-    """Statistics of the runs of one group, one run per seed."""
+    """Statistics of the runs of one group (in a comparison, an optimizer), one run per seed."""
 
     label: str
     value: Any = Field(description="Value of the grouped field.")
@@ -51,8 +51,12 @@ class PairDetail(Output):
     skewed: bool | None = Field(
         description="Whether the differences are too skewed for a t test; null if there are too few to tell."
     )
-    p_permutation: float | None = Field(description="Sign-flip permutation test, if the differences are skewed.")
-    p_wilcoxon: float | None = Field(description="Wilcoxon's signed-rank test, with at least 6 pairs.")
+    p_permutation: float | None = Field(
+        description="p value of the sign-flip permutation test, if the differences are skewed."
+    )
+    p_wilcoxon: float | None = Field(
+        description="p value of Wilcoxon's signed-rank test, with at least 6 seeds on which the two differ."
+    )
     cliffs_delta: float | None = Field(description="P(a > b) - P(a < b) over all runs, from -1 to 1.")
     cannot_say: str | None = Field(description="Why a statistic is null.")
     permutation_cannot_say: str | None
@@ -74,16 +78,17 @@ class PairView(Output):
     p_adjusted: float | None = Field(
         description="p value adjusted for all pairs tested together: by Holm's method, or multiplied by their number."
     )
-    significant: bool = Field(description="Whether the difference is decided at a family-wise error rate of 5 %.")
+    significant: bool = Field(description="Whether the difference is significant at a family-wise error rate of 5 %.")
     seeds_needed: int | None = Field(
-        description="Estimated seeds to decide an undecided pair, with power 0.8 at the observed difference and spread."
+        description="Estimated total number of seeds for a significant difference, with power 0.8 at the observed "
+        "difference and spread; null if it is significant already, or cannot be estimated."
     )
     detail: PairDetail
     cannot_say: str | None = Field(description="Why a statistic is null.")
 
 
 class VerdictView(Output):
-    """Whether one group is better than every other one, and the result in words."""
+    """Whether one group is best (the only one that no other group beats significantly), and the result in words."""
 
     decided: bool
     best: str | None
@@ -181,7 +186,8 @@ class CostView(Output):
     optimizer_state_bytes: float | None
     parameters: int | None
     shared: bool = Field(
-        description="Whether its jobs shared a machine with other jobs, so that times are approximate."
+        description="Whether other jobs may have run on the same devices at the same time, because the worker has more "
+        "slots than GPUs, so that times are approximate."
     )
 
 
@@ -276,7 +282,7 @@ class AcrossTasks(Output):
 
 
 class Assumption(Output):
-    """An assumption of the verdict, and whether it holds; `holds` is null if it is not checked, or not yet."""
+    """An assumption of the verdict, and whether it holds; `holds` is null if not checked, or too early to say."""
 
     name: str
     holds: bool | None
@@ -312,7 +318,7 @@ class PlanView(Output):
     seeds: list[int]
     looks: list[int]
     nominal_p: list[float] = Field(description="p threshold of each look; empty without planned looks.")
-    pairs: int = Field(description="Pairs over all tasks: the family whose error rate is 5 %.")
+    pairs: int = Field(description="Pairs of optimizers over all tasks: the family whose error rate is 5 %.")
     tuning: dict[str, Any] | None
     rungs: list[dict[str, Any]]
     vary: list[str]
@@ -337,8 +343,8 @@ class ComparisonDryRun(Output):
     jobs_at_least: int = Field(description="Runs if the first look decides.")
     jobs_at_most: int
     reused: int = Field(
-        description="How many of the runs that would start first already exist: the first trials, or without tuning "
-        "the runs up to the first look."
+        description="Number of existing runs among those that would start first: the trials, or without tuning the "
+        "runs up to the first look."
     )
     seconds_at_most: float | None = Field(
         description="Estimated device time of all runs; null if no similar run exists."

@@ -43,5 +43,6 @@ class Leaderboard(Output):
     model: str
     metric: str
     boards: list[Board] = Field(
-        description="Most runs first, of the 200 combinations of optimizer and setting with most runs."
+        description="One board per setting, most runs first, from the 200 combinations of optimizer and setting with "
+        "the most runs."
     )

@@ -320,8 +320,8 @@ def absence(name: str, data_dir: Path) -> str:
     close = difflib.get_close_matches(name, names, 1)
     hint = f" (did you mean '{close[0]}'?)" if close else ""
     listed = ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
-    registered = f"registered data sets: {listed}" if names else "no data set is registered yet (POST /v1/datasets)"
-    return f"unknown data set '{name}'{hint}; {registered}"
+    uploaded = f"uploaded data sets: {listed}" if names else "no data set has been uploaded yet (POST /v1/datasets)"
+    return f"unknown data set '{name}'{hint}; {uploaded}"
 
 
 def train_records(choice: Dataset, data_dir: Path) -> int | None:

@@ -35,7 +35,8 @@ class JobRequest(TrainSpec):
         None,
         gt=0,
         le=30 * 86_400,
-        description="Limit of the total time of all attempts, without queueing and lost work; null: no limit.",
+        description="Maximum running time over all attempts, not counting time in the queue and lost work; null: no "
+        "limit.",
     )
     memory_limit_bytes: int | None = Field(
         None,

@@ -58,7 +58,7 @@ def api(host: str | None, port: int | None, fd: int | None) -> None:
 
 
 def worker() -> None:
-    """Train jobs on this machine, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
+    """Run jobs on this machine, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
     with _one_line_errors():
         _require("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
         _check_schema()

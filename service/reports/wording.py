@@ -22,7 +22,7 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Scale:
-    """Formatting of a metric's values: accuracies in percent, their differences in points."""
+    """Formatting of a metric's values: accuracies in percent, their differences in percentage points."""
 
     metric: str
 
@@ -49,7 +49,7 @@ class Scale:
     @property
     def difference(self) -> str:
         """Label of a difference with its unit, for an axis or a column."""
-        return "difference in points" if self.is_share else "difference"
+        return "difference in percentage points" if self.is_share else "difference"
 
     def decimals(self, spreads: Iterable[float | None]) -> int:
         """Decimals that show two digits of the median spread, within limits."""

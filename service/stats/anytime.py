@@ -1,9 +1,9 @@
-"""An anytime-valid paired t test: always-valid p value and confidence sequence, without a plan of looks.
+"""An always-valid paired t test: its p value and confidence sequence hold after every seed, without planned looks.
 
 The distribution of the t statistic does not depend on the unknown standard deviation. Its likelihood ratio, averaged
 over a normal prior on the standardized effect, is therefore a martingale under the null hypothesis, and exceeds
 1 / alpha at any time with probability at most alpha (Ville's inequality). Sources: Lai 1976 (Ann. Stat. 4); Gonen et
-al. 2005 (Am. Stat. 59) for the closed form; Perez-Ortiz et al. 2022 and Wang & Ramdas 2024 for the anytime validity.
+al. 2005 (Am. Stat. 59) for the closed form; Perez-Ortiz et al. 2022 and Wang & Ramdas 2024 for the validity.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from service.stats.checks import RESOLUTION, SMALLEST, Interval, Vector, is_fini
 
 @dataclass(frozen=True)
 class Anytime:
-    """Result of an anytime-valid test after `n` differences.
+    """Result of an always-valid test after `n` differences.
 
     `p` is always valid: under the null hypothesis it falls below a level at any time with probability at most that
     level. `interval` is a confidence sequence: with probability 1 - alpha the intervals at all n contain the true
@@ -65,7 +65,7 @@ def anytime(differences: ArrayLike, alpha: float = 0.05, effect: float = 1.0, *,
     log_ratio = (np.log(spread) - 2 * np.log(alpha)) / n  # log of (sqrt(spread) / alpha)^(2 / n)
     bounded = log_ratio < np.log(spread)
     if not bounded.any():
-        why = f"{len(x)} differences are too few for an anytime-valid interval"
+        why = f"{len(x)} seeds are too few for an always-valid interval"
         return Anytime(len(x), difference, None, p, why)
     n, means, squares, spread = n[bounded], means[bounded], squares[bounded], spread[bounded]
     ratio = np.exp(log_ratio[bounded])

@@ -64,11 +64,11 @@ def why_no_test(differences: Vector, scale: float = 0.0) -> str | None:
         scale: size of the numbers that were subtracted (default 0: that of the differences).
     """
     if not len(differences):
-        return "there are no pairs"
+        return "there are no shared seeds"
     if not is_finite(differences):
         return NOT_FINITE
     if len(differences) == 1:
-        return "there is only one pair"
+        return "there is only one shared seed"
     if is_constant(differences, scale):
         return "the paired differences are all equal"
     return None

@@ -100,8 +100,8 @@ def paired_detail(a: ArrayLike, b: ArrayLike) -> PairedDetail:
         return PairedDetail(sd, correlation, None, None, why, None, why, delta, why)
     signed_rank = wilcoxon_p(differences, scale=scale)
     skewed = _is_skewed(differences)
-    reasons = ["no correlation, because one group does not vary"] * (correlation is None)
-    reasons += [f"estimating skewness needs {MIN_FOR_SKEWNESS} pairs"] * (skewed is None)
+    reasons = ["no correlation, because one of the two does not vary"] * (correlation is None)
+    reasons += [f"estimating skewness needs {MIN_FOR_SKEWNESS} seeds"] * (skewed is None)
     flips = sign_flip_p(differences, scale=scale) if skewed else PValue(None, NOT_SKEWED)
     return PairedDetail(
         sd=float(differences.std(ddof=1)),

@@ -47,7 +47,7 @@ def wilcoxon_p(differences: ArrayLike, *, scale: float = 0.0) -> PValue:
     tolerance = rounding(x, scale)
     x = x[np.abs(x) > tolerance]
     if len(x) < MIN_RANKS:
-        why = f"the signed-rank test needs {MIN_RANKS} pairs that differ; {there_are(len(x))}"
+        why = f"the signed-rank test needs {MIN_RANKS} seeds on which the two differ; {there_are(len(x))}"
         return PValue(None, why)
     ranks = midranks(np.abs(x), tolerance)
     positive = float(ranks[x > 0].sum())

@@ -74,4 +74,4 @@ def group_sequential(
 
 
 def _too_early(n: int, first: int) -> str:
-    return f"the first look needs {first} paired seeds; {there_are(n)}"
+    return f"the first look needs {first} shared seeds; {there_are(n)}"

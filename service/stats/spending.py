@@ -1,10 +1,11 @@
 """Alpha spending for group-sequential t tests: nominal levels of the looks, exact also for few seeds.
 
-At a share t of the planned seeds, alpha t^2 may be spent (Lan & DeMets 1983, Biometrika 70; Kim & DeMets 1987). The
-usual recursion for normal statistics (Armitage, McPherson & Rowe 1969) would have an error rate of 5.2 % with looks at
-5, 10 and 20 seeds, and of 5.7 % with a look at each of 5 to 10, because t statistics of few seeds are less correlated
-between looks than normal statistics. This is the same recursion for t statistics (Jennison & Turnbull 1991, Biometrika
-78), in a one-dimensional form:
+By a share t of the planned seeds (the information fraction), alpha t^2 may be spent: the power family alpha t^rho of
+Kim & DeMets (1987, Biometrika 74) with rho = 2, in the alpha-spending approach of Lan & DeMets (1983, Biometrika 70).
+The usual recursion for normal statistics (Armitage, McPherson & Rowe 1969) would have an error rate of 5.2 % with looks
+at 5, 10 and 20 seeds, and of 5.7 % with a look at each of 5 to 10, because t statistics of few seeds are less
+correlated between looks than normal statistics. This is the same recursion for t statistics (Jennison & Turnbull 1991,
+Biometrika 78), in a one-dimensional form:
 
     r_n = t_n / sqrt(t_n^2 + n - 1)    cosine of the angle between the first n differences and (1, ..., 1)
     q_n(r) = P(no look so far crossed its boundary | r_n = r)

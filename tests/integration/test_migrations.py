@@ -161,6 +161,8 @@ def test_open_transactions_survive_migration_0004(connection, configured, monkey
     monkeypatch.setattr(database, "LOCK_SECONDS", 1.5)  # longer than PostgreSQL's deadlock_timeout
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
     with database.engine().connect() as other, ThreadPoolExecutor(1) as thread:
+        # Who looks for a deadlock first is its victim: without this, `other` may be it on a busy machine.
+        other.execute(text("SET LOCAL deadlock_timeout = '1min'"))
         other.execute(text(f"LOCK TABLE {first} IN ROW EXCLUSIVE MODE"))
         migrating = thread.submit(database.migrate)
         until(lambda: connection.scalar(waiting))

@@ -1,10 +1,8 @@
 """A supervisor and a process that really misbehaves: too much memory, no output, a kill that does not end it."""
 
-from pathlib import Path
-
 import pytest
 
-from tests.programs import run_program
+from tests.programs import run_forked
 
 MISBEHAVING = '''
 import ctypes, mmap, os, struct, time
@@ -132,7 +130,7 @@ DRAIN_SECONDS = 2
 def endings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("code")
     (folder / "misbehaving.py").write_text(MISBEHAVING)
-    return run_program(PROGRAM, PYTHONPATH=str(folder), KOTRAIN_STALL_SECONDS=str(STALL_SECONDS))
+    return run_forked(PROGRAM, PYTHONPATH=str(folder), KOTRAIN_STALL_SECONDS=str(STALL_SECONDS))
 
 
 def test_memory_limit_covers_all_processes(endings):
@@ -163,7 +161,7 @@ def hanging_store_endings(tmp_path_factory):
     (folder / "misbehaving.py").write_text(MISBEHAVING)
     limits = {"KOTRAIN_STALL_SECONDS": "60", "KOTRAIN_DRAIN_SECONDS": str(DRAIN_SECONDS)}
     files = {"KOTRAIN_FILES": "slow://kotrain", "KOTRAIN_HOME": str(folder)}
-    return run_program(HANGING_STORE, PYTHONPATH=f"{folder}:{Path(__file__).parents[2]}", **limits, **files)
+    return run_forked(HANGING_STORE, PYTHONPATH=str(folder), **limits, **files)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["while it trains", "after its process has died"])

@@ -25,7 +25,7 @@ def assumptions(
     yield from _of_runs(plan, answers, yet)
     if plan.tuning is not None:
         yield _equal_tuning(plan, answers, yet)
-        yield _chosen_inside_ranges(plan, answers, yet)
+        yield _chosen_inside_tried(plan, answers, yet)
     yield _undisturbed_timing(answers, yet)
 
 
@@ -78,9 +78,9 @@ def _of_runs(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Iterable[As
     yield Assumption(
         name="completeness",
         holds=False if missing else True if ended else None,
-        text=f"{many(missing, 'run')} {'is' if missing == 1 else 'are'} missing or not comparable."
+        text=f"{many(missing, 'run')} {'is' if missing == 1 else 'are'} missing or not comparable with the others."
         if missing
-        else "No run is missing or not comparable."
+        else "No run is missing, and all runs are comparable."
         if ended
         else no_result,
     )
@@ -115,11 +115,11 @@ def _equal_tuning(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assump
     return Assumption(name=name, holds=False, text=f"{'; '.join(parts)}.")
 
 
-def _chosen_inside_ranges(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assumption:
-    name = "chosen values inside their ranges"
+def _chosen_inside_tried(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assumption:
+    name = "chosen values inside the values tried"
     views = [(answer.label, view) for answer in answers for view in answer.tuning]
     if edges := [f"{listed(view.at_edge, None)} of {view.label} on {task}" for task, view in views if view.at_edge]:
-        text = f"Chosen values at the edge of their range: {'; '.join(edges)}."
+        text = f"Chosen values that are the lowest or highest tried: {'; '.join(edges)}."
         return Assumption(name=name, holds=False, text=text)
     tried = [(optimizer.label, *number) for optimizer in plan.optimizers for number in optimizer.tuned_numbers()]
     few = [
@@ -130,14 +130,14 @@ def _chosen_inside_ranges(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -
     if few:
         text = (
             f"Not checked, because too few values were tried: {'; '.join(few)}. With fewer than {MIN_VALUES} "
-            "values, the best one is often at the edge."
+            "values, the best one is often the lowest or highest."
         )
     elif not tried:
         text = "No numeric parameter was tuned."
     elif any(view.chosen is None for _, view in views):
         text = f"Not all parameters have been chosen{yet}."
     else:
-        return Assumption(name=name, holds=True, text="No chosen value is at the edge of its range.")
+        return Assumption(name=name, holds=True, text="No chosen value is the lowest or highest tried.")
     return Assumption(name=name, holds=None, text=text)
 
 
@@ -147,7 +147,7 @@ def _undisturbed_timing(answers: Sequence[TaskAnswer], yet: str) -> Assumption:
     return Assumption(
         name="undisturbed timing",
         holds=not shared if timed else None,
-        text="Jobs shared a machine with other jobs, so times are approximate."
+        text="Other jobs may have run on the same devices at the same time, so times are approximate."
         if shared
         else "Each job had its device to itself."
         if timed

@@ -36,7 +36,7 @@ def leads_over_base(ranking: Ranking, measure: Measure) -> Iterator[str]:
 
 
 def _against(ranking: Ranking, measure: Measure, ko: GroupView, base: GroupView) -> str:
-    """`leads adam (0.01) by 1.7 points ...`"""
+    """`leads adam (0.01) by 1.7 percentage points ...`"""
     verb, a, b = ("leads", ko, base) if ranking.lead(ko, base).difference >= 0 else ("trails", base, ko)
     lead = lead_text(measure, ranking.lead(a, b))
     return f"{verb} {optimizer_family(base.optimizer)} ({_rate(base):g}) by {lead}"

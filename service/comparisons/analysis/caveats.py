@@ -20,14 +20,14 @@ def caveats(plan: Plan, task: int, groups: Sequence[Group[CellRun]], tuned: Sequ
     if failures := [
         f"{count} of the {len(view.trials)} trials of {view.label}" for view in tuned if (count := failed(view))
     ]:
-        yield f"Tuning was not equal, because trials failed: {listed(failures, most=None)}."
+        yield f"Optimizers were not tuned with equal effort, because trials failed: {listed(failures, most=None)}."
     if edges := [f"{view.label} ({', '.join(view.at_edge)})" for view in tuned if view.at_edge]:
-        yield (f"Chosen values are at the edge of their range for {listed(edges, most=None)}; a wider range may help.")
+        yield f"Chosen values are the lowest or highest tried for {listed(edges, most=None)}; a wider range may help."
     splits = many(max((len(group.values) for group in groups), default=0), "split")
     yield {
-        "all": f"The result refers to {splits} of the data.",
-        "validation": f"The result refers to {splits} into training and validation data, with one test set.",
-        "nothing": "The result refers to this one split of the data.",
+        "all": f"The result holds for {splits} of the data.",
+        "validation": f"The result holds for {splits} into training and validation data, with one test set.",
+        "nothing": "The result holds for a single split of the data.",
     }[plan.resplits(task) if "split" in plan.vary else "nothing"]
 
 
@@ -51,8 +51,8 @@ def _tuning(plan: Plan) -> str:
     sizes = {optimizer.label: len(optimizer.trials) for optimizer in plan.optimizers if optimizer.is_tuned}
     if len(set(sizes.values())) == 1:
         trials = next(iter(sizes.values()))
-        text = f"Parameters were chosen on validation data, with {many(trials, 'trial')} for each optimizer"
+        text = f"Parameters were chosen on validation data, with {many(trials, 'trial')} for each tuned optimizer"
     else:
         of_each = ", ".join(f"{label}: {size}" for label, size in sizes.items())
         text = f"Parameters were chosen on validation data, with unequal numbers of trials ({of_each})"
-    return text + (f"; those of {listed(untuned, most=None)} were fixed in the request." if untuned else ".")
+    return text + (f"; the parameters of {listed(untuned, most=None)} were fixed in the request." if untuned else ".")

@@ -41,7 +41,7 @@ def blocked_by(plan: Plan, status: ComparisonStatus, ended: int, *, is_complete:
         return Obstacle(
             f"No verdict: the comparison was cancelled after {runs}.",
             "the comparison was cancelled",
-            f"The comparison was cancelled after {runs}, so nothing was tested.",
+            f"The comparison was cancelled after {runs}, so no hypothesis test was performed.",
         )
     if is_complete:
         return None
@@ -49,7 +49,7 @@ def blocked_by(plan: Plan, status: ComparisonStatus, ended: int, *, is_complete:
         return Obstacle(
             f"No verdict: the comparison ended early, after {runs}.",
             "the comparison ended early",
-            f"The comparison ended early, after {runs}, so nothing was tested.",
+            f"The comparison ended early, after {runs}, so no hypothesis test was performed.",
         )
     if plan.stopping != "fixed":
         return None

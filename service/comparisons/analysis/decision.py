@@ -1,6 +1,6 @@
 """Whether one group of a task is best, and the facts behind the decision; `verdict` words them.
 
-A group is best if it is the only one that is not significantly behind another, with at least three seeds per pair.
+A group is best if it is the only one that no other group beats significantly, with at least three seeds per pair.
 Unless the plan declares a score for diverged runs, none of its runs may have diverged. A group whose runs all diverged
 has no mean and is not a rival. A missing planned run prevents a decision.
 """
@@ -77,8 +77,8 @@ class Decision:
     """Further rivals that are not significantly behind another group."""
     beaten: tuple[str, ...] = ()
     """Rivals that are significantly behind another group; if the leader is best, those behind the leader."""
-    beaten_by_others: tuple[str, ...] = ()
-    """Rivals of the best group that are significantly behind another rival, but not significantly behind the best."""
+    beaten_by_others: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Rivals of the best group that are not significantly behind it, each with the rivals that it is behind."""
     obstacle: Obstacle | None = None
     """Why the task is blocked."""
 
@@ -181,7 +181,11 @@ def _best(ranking: Ranking, leader: GroupView, rivals: Sequence[GroupView]) -> D
         ranking.pair(leader, closest),
         ranking.lead(leader, closest),
         beaten=_labels(beaten),
-        beaten_by_others=_labels(rival for rival in rivals if rival not in beaten),
+        beaten_by_others=tuple(
+            (rival.label, _labels(other for other in rivals if other is not rival and ranking.beats(other, rival)))
+            for rival in rivals
+            if rival not in beaten
+        ),
     )
 
 

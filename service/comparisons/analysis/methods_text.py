@@ -56,7 +56,7 @@ def _methods_of_tuning(plan: Plan) -> str:
         "grid": f"all combinations of the given values, with {runs} each",
     }[plan.tuning.method]
     return (
-        f"Each tuned optimizer was run at {how}. The configuration with the best mean "
+        f"Each tuned optimizer was run with {how}. The configuration with the best mean "
         f"{Measure(plan.validation_metric).words} at the last step was chosen and rerun on fresh seeds; tuning runs "
         "never read the test set."
     )
@@ -92,11 +92,12 @@ def _methods_of_tests(plan: Plan) -> str:
             f"are examined after every seed{holm}."
         )
     looks = listed(list(map(str, plan.looks)), most=None)
-    divided = f" divided by the number of pairs ({plan.pairs})" if plan.pairs > 1 else ""
+    divided = f", divided by the number of pairs ({plan.pairs})," if plan.pairs > 1 else ""
     return (
-        "The optimizers were compared by two-sided group-sequential paired t tests with looks planned at "
-        f"{looks} seeds, with the Lan-DeMets spending function alpha t^2 and an "
-        f"error rate of 5 %{divided}. Intervals are repeated confidence intervals."
+        f"The optimizers were compared by two-sided group-sequential paired t tests with looks planned at {looks} "
+        f"seeds. An alpha of 5 %{divided} was spent by the Lan-DeMets approach with the power-family function "
+        "alpha t^2 (Kim and DeMets 1987), where t is the information fraction: the fraction of the planned seeds. "
+        "Intervals are repeated confidence intervals."
     )
 
 

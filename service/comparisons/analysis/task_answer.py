@@ -36,6 +36,11 @@ class Question:
     has_looks: bool = False
     """Whether the plan adds seeds depending on results."""
 
+    @property
+    def noun(self) -> str:
+        """What a group is called in sentences."""
+        return "optimizer" if self.group_by == "optimizer" else "group"
+
 
 Caveats = Callable[[Question, Ranking], Iterable[str]]
 """Sentences that qualify a verdict, besides those on diverged runs."""
@@ -72,7 +77,7 @@ def task_answer(
 
 def _verdict(question: Question, ranking: Ranking, caveats: Caveats, blocked_by: Obstacle | None) -> VerdictView:
     decision = decide(ranking, is_scored=question.is_scored, blocked_by=blocked_by)
-    text = verdict_text(decision, Measure(question.metric), question.family)
+    text = verdict_text(decision, Measure(question.metric), question.family, question.noun)
     if decision.needs_caveats:
         diverged = [] if question.is_scored else diverged_text(ranking.groups)
         text = " ".join([text, *diverged, *caveats(question, ranking)])

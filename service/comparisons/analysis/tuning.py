@@ -12,13 +12,13 @@ from service.comparisons.design.plan import PlannedOptimizer, scaled
 from service.comparisons.design.schedule import TaskResults
 
 ACCURACY_TOLERANCE = 0.01
-"""A learning rate is good if its accuracy is within one point of the best, ..."""
+"""A learning rate is good if its accuracy is within one percentage point of the best, ..."""
 
 LOSS_TOLERANCE = 0.05
 """... or its loss within 5 % of the best."""
 
 MIN_VALUES = 4
-"""Number of values of a parameter from which a best value at the edge of the range suggests a wider range."""
+"""Number of values of a parameter from which the best being the lowest or highest one tried suggests a wider range."""
 
 
 def tuning_view(task: TaskResults, runs: Sequence[CellRun], optimizer: int) -> TuningView:

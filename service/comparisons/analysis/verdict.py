@@ -13,9 +13,9 @@ from service.specs.text import listed, many
 from service.stats.multiple_testing import ALPHA, MIN_SHARED_SEEDS, Family
 
 
-def verdict_text(decision: Decision, measure: Measure, family: Family) -> str:
-    """The verdict without its caveats."""
-    return _TEXTS[decision.outcome](_Facts(decision, measure, family))
+def verdict_text(decision: Decision, measure: Measure, family: Family, noun: str) -> str:
+    """The verdict without its caveats. `noun`: what a group is called."""
+    return _TEXTS[decision.outcome](_Facts(decision, measure, family, noun))
 
 
 def _correction(family: Family) -> str:
@@ -46,6 +46,7 @@ class _Facts:
     decision: Decision
     measure: Measure
     family: Family
+    noun: str
 
     @property
     def leader(self) -> GroupView:
@@ -70,7 +71,7 @@ class _Facts:
     @property
     def best_mean(self) -> str:
         """Sentence on the leader."""
-        scope = "" if self.decision.leads_all else " of the groups without diverged runs"
+        scope = "" if self.decision.leads_all else f" of the {self.noun}s without diverged runs"
         return f"{self.described} has the best mean{scope}."
 
     @property
@@ -87,8 +88,13 @@ class _Facts:
     def others(self) -> str:
         """Sentences on the other groups."""
         also, beaten = self.decision.also_open, self.decision.beaten
-        text = f" Also not significantly behind any other: {listed(also)}." if also else ""
-        return text + (f" Significantly behind: {listed(beaten)}." if beaten else "")
+        text = f" {_subject(also)} not significantly behind any other {self.noun} either." if also else ""
+        return text + (f" {_subject(beaten)} significantly behind another {self.noun}." if beaten else "")
+
+
+def _subject(labels: Sequence[str]) -> str:
+    """`a is`, `a and b are`."""
+    return f"{listed(labels)} {'is' if len(labels) == 1 else 'are'}"
 
 
 def lead_text(measure: Measure, lead: Lead) -> str:
@@ -112,13 +118,14 @@ def _one_group(facts: _Facts) -> str:
 
 def _best(facts: _Facts) -> str:
     assert facts.pair.p_adjusted is not None
-    more = len(facts.decision.beaten) - 1
-    others = f", and significantly leads the other{' one' if more == 1 else f' {more}'}" if more else ""
-    by_others = facts.decision.beaten_by_others
-    verb = "is" if len(by_others) == 1 else "are"
-    behind = f" {listed(by_others)} {verb} significantly behind another group." if by_others else ""
+    others = [label for label in facts.decision.beaten if label != facts.closest.label]
+    also = f"; it is also significantly better than {listed(others)}" if others else ""
+    behind = "".join(
+        f" {label} is significantly behind {listed(better)}, though not behind {facts.leader.label}."
+        for label, better in facts.decision.beaten_by_others
+    )
     p = f"{_p(facts.pair.p_adjusted)}{_correction(facts.family)}"
-    return f"{facts.described} is best: it leads {facts.closest.label} by {facts.lead}, {p}{others}.{behind}"
+    return f"{facts.described} is best: it leads {facts.closest.label} by {facts.lead}, {p}{also}.{behind}"
 
 
 def _alike(facts: _Facts) -> str:
@@ -136,11 +143,12 @@ def _too_few_seeds(facts: _Facts) -> str:
 
 
 def _leader_beaten(facts: _Facts) -> str:
-    why = "some of its runs diverged" if facts.closest.diverged else "its mean over all its seeds is not the best"
-    return (
-        f"{facts.closest.label} leads {facts.leader.label} by {facts.lead}, but cannot be best, because {why}. "
-        f"{facts.best_mean}{facts.others}"
+    why = (
+        ", but cannot be best, because some of its runs diverged"
+        if facts.closest.diverged
+        else " on the seeds that both have, but its mean over all its seeds is worse, so it is not best"
     )
+    return f"{facts.closest.label} leads {facts.leader.label} by {facts.lead}{why}. {facts.best_mean}{facts.others}"
 
 
 def _open(facts: _Facts) -> str:
@@ -192,7 +200,7 @@ _TEXTS: Mapping[Outcome, Callable[[_Facts], str]] = {
     Outcome.ALL_DIVERGED: lambda _: "Every run diverged, so there is nothing to compare.",
     Outcome.NO_JOBS: lambda _: "No finished job matches the query.",
     Outcome.NO_RESULTS: lambda _: "No final run has a result yet.",
-    Outcome.EACH_DIVERGED: lambda _: "No group can be best, because each has runs that diverged.",
+    Outcome.EACH_DIVERGED: lambda facts: f"No {facts.noun} can be best, because each has runs that diverged.",
     Outcome.ONE_GROUP: _one_group,
     Outcome.BEST: _best,
     Outcome.ALIKE: _alike,

@@ -176,8 +176,8 @@ def data_sets(site: Site) -> Iterator[Finding]:
     present = [name for name in DATASETS if is_present(name, folder)]
     missing = [name for name in DATASETS if name not in present]
     own = len(own_names(folder))
-    registered = f"{own} registered" if own else ""
-    text = f"{', '.join(filter(None, [*present, registered]))} in {folder}"
+    uploaded = f"{own} uploaded" if own else ""
+    text = f"{', '.join(filter(None, [*present, uploaded]))} in {folder}"
     yield ok(f"{text}; missing: {', '.join(missing)} ({fetch_command('NAME')})" if missing else text)
 
 

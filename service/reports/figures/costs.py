@@ -41,7 +41,7 @@ def costs(study: Study, task: TaskAnswer, key: str) -> Picture:
     ]
     caption = "Medians over the runs; factors are relative to the fastest step."
     if any(cost.shared for cost in rows):
-        caption += " Jobs shared their machine with other jobs: compare times with care."
+        caption += " Other jobs may have run on the same devices: compare times with care."
     return study.picture(figure, key, title, f"{listed(words)}.", caption)
 
 

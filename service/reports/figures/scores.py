@@ -300,12 +300,12 @@ def _draw_difference(
 
 def _differences_in_words(pairs: Sequence[PairView], scale: Scale) -> str:
     decimals = scale.decimals(pair.detail.sd for pair in pairs)
-    unit = " points" if scale.is_share else ""
+    unit = " percentage points" if scale.is_share else ""
     return (
         "; ".join(
             f"{pair.a} minus {pair.b}: {scale.text(pair.difference, decimals)}{unit}"
             + (f" ({scale.interval(pair.interval, decimals)})" if pair.interval else "")
-            + (", decided" if pair.significant else "")
+            + (", significant" if pair.significant else "")
             for pair in pairs
         )
         + "."

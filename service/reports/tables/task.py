@@ -67,7 +67,7 @@ def pairs(task: TaskAnswer, styles: Styles) -> Table:
     rows = task.pairs
     decimals = scale.decimals(pair.detail.sd for pair in rows)
     return Table(
-        f"Paired differences in {scale.words}{', in points' if scale.is_share else ''}",
+        f"Paired differences in {scale.words}{', in percentage points' if scale.is_share else ''}",
         [
             Column("pair", [_pair(pair.a, pair.b, styles) for pair in rows], is_text=True),
             Column("n", [str(pair.n) for pair in rows], "Number of seeds with a score of both optimizers."),
@@ -82,8 +82,8 @@ def pairs(task: TaskAnswer, styles: Styles) -> Table:
                 "p value corrected for all pairs; see Methods.",
             ),
             Column(
-                "decided",
-                [_decided(pair) for pair in rows],
+                "significant",
+                [_significance(pair) for pair in rows],
                 "Whether the difference is significant at a family-wise error rate of 5 %.",
             ),
             *_detail_columns([pair.detail for pair in rows]),
@@ -152,10 +152,10 @@ def _signed(text: str) -> str:
     return text if not text or text[0] == MINUS or not text.strip("0.") else f"+{text}"
 
 
-def _decided(pair: PairView) -> str:
+def _significance(pair: PairView) -> str:
     if pair.difference is None:
         return ""
-    return "yes" if pair.significant else "not tested" if pair.p is None else "open"
+    return "yes" if pair.significant else "not tested" if pair.p is None else "no"
 
 
 def tuning(task: TaskAnswer, styles: Styles) -> Table | None:
@@ -175,7 +175,7 @@ def tuning(task: TaskAnswer, styles: Styles) -> Table | None:
             Column(
                 "at the edge",
                 [listed(view.at_edge) for view in views],
-                "Parameters whose chosen value is at the edge of the searched range.",
+                "Parameters whose chosen value is the lowest or highest one tried.",
             ),
             Column(
                 "good rates", [_good_range(view) for view in views], "Learning rates with a score close to the best."
@@ -256,7 +256,7 @@ def cost(task: TaskAnswer, styles: Styles) -> Table | None:
     notes = []
     if shared := [row.label for row in rows if row.shared]:
         labels = "" if len(shared) == len(rows) else f" ({listed(shared)})"
-        notes.append(f"Jobs shared their machine with other jobs{labels}: compare times with care.")
+        notes.append(f"Other jobs may have run on the same devices{labels}: compare times with care.")
     return Table("Medians over the runs", [optimizer_column((row.label for row in rows), styles), *columns], notes)
 
 

@@ -1,4 +1,4 @@
-"""Data sets: the built-in ones, and the three kinds of registered ones. Their files: `service.datasets.layouts`."""
+"""Data sets: the built-in ones, and the three kinds of uploaded ones. Their files: `service.datasets.layouts`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DatasetParams(Frozen):
 
 
 class Dataset(Choice):
-    """A data set. The classes and records of a registered one (`OwnDataset`) are in `service.datasets.schemas`."""
+    """A data set. The classes and records of an uploaded one (`OwnDataset`) are in `service.datasets.schemas`."""
 
     table: ClassVar[dict[str, Any]] = DATASETS
     kind: ClassVar[Kind]
@@ -45,7 +45,7 @@ class Dataset(Choice):
 
     @classmethod
     def union(cls) -> OneOf:
-        """All built-in data sets, then the three kinds of registered ones."""
+        """All built-in data sets, then the three kinds of uploaded ones."""
         own: dict[str, Any] = {f"{kind}/NAME": entry for kind, entry in OWN.items()}
         return OneOf(ChainMap(own, cls.table), by=_chosen_dataset)  # a chain begins with its last map
 
@@ -178,7 +178,7 @@ class Snips(Dataset):
         return "nothing"
 
 
-# --- registered data sets --------------------------------------------------------------------------------------------
+# --- uploaded data sets --------------------------------------------------------------------------------------------
 
 OwnImagesName = Annotated[str, Field(pattern=f"^images/{OWN_NAME}$")]
 OwnTextsName = Annotated[str, Field(pattern=f"^texts/{OWN_NAME}$")]
@@ -186,29 +186,29 @@ OwnTableName = Annotated[str, Field(pattern=f"^tables/{OWN_NAME}$")]
 
 
 class OwnDataset(Dataset):
-    """A data set that a user registered; the first part of its name follows from its kind."""
+    """A data set that a user uploaded; the first part of its name follows from its kind."""
 
 
 class OwnImages(OwnDataset):
-    """Registered images, all of one size."""
+    """Uploaded images, all of one size."""
 
-    title, kind = "registered images", "image"
+    title, kind = "uploaded images", "image"
     name: OwnImagesName
     params: DatasetParams = DatasetParams()
 
 
 class OwnTexts(OwnDataset):
-    """Registered texts with labels."""
+    """Uploaded texts with labels."""
 
-    title, kind = "registered texts", "text"
+    title, kind = "uploaded texts", "text"
     name: OwnTextsName
     params: TextParams = TextParams()
 
 
 class OwnTable(OwnDataset):
-    """A registered table of numbers with labels."""
+    """An uploaded table of numbers with labels."""
 
-    title, kind = "registered table of numbers", "table"
+    title, kind = "uploaded table of numbers", "table"
     name: OwnTableName
     params: DatasetParams = DatasetParams()
 
@@ -218,7 +218,7 @@ OWN: dict[str, type[OwnDataset]] = {"images": OwnImages, "texts": OwnTexts, "tab
 
 
 def _chosen_dataset(value: Any) -> str | None:
-    """The key in `Dataset.union`: the name of a built-in data set, or the kind of a registered one."""
+    """The key in `Dataset.union`: the name of a built-in data set, or the kind of an uploaded one."""
     name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
     if not isinstance(name, str):
         return None if name is None else str(name)
@@ -227,7 +227,7 @@ def _chosen_dataset(value: Any) -> str | None:
 
 
 def is_own(name: str) -> bool:
-    """Whether `name` can be that of a registered data set."""
+    """Whether `name` can be that of an uploaded data set."""
     return re.fullmatch(f"(?:{'|'.join(OWN)})/{OWN_NAME}", name) is not None
 
 

@@ -29,7 +29,7 @@ class NoParams(Frozen):
 
 
 class ScaledParams(Frozen):
-    """Parameters of models whose initial weights can be scaled down, to the regime where neurons condense."""
+    """Parameters of models whose initial weights can be scaled down, towards zero (the condensed initialization)."""
 
     init_scale: float = Field(
         1.0, gt=0, le=100, description="Factor by which initial weights and biases are multiplied."

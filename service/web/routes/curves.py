@@ -26,7 +26,9 @@ class CurvesQuery(StrictQuery):
 
     task: int = Field(1, ge=1, description="Number of the task in the plan, from 1.")
     metric: str = Field("val_accuracy", min_length=1, max_length=128, pattern=STORABLE)
-    along: Literal["steps", "wall_seconds"] = "steps"
+    along: Literal["steps", "wall_seconds"] = Field(
+        "steps", description="x axis of the curves: optimizer steps, or seconds since the start of the run."
+    )
 
 
 class BandView(Output):

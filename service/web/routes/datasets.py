@@ -55,7 +55,8 @@ class UploadQuery(StrictQuery):
         None,
         ge=4,
         le=256,
-        description="Crop the images of a zip archive to centered squares and resize them to this many pixels a side.",
+        description="Crop the images of a zip archive to centered squares and resize them to this many pixels per "
+        "side.",
     )
 
 
@@ -67,7 +68,7 @@ async def add(
     query: Annotated[UploadQuery, Query()],
     content_length: Annotated[int, Header(ge=0, include_in_schema=False)] = 0,
 ) -> DatasetDetail:
-    """Register a data set for use in jobs. The request body is the file."""
+    """Upload a data set for use in jobs. The request body is the file."""
     form = Form(query.format, query.label, query.image_size)
     refuse_large(content_length, settings().max_upload_bytes)
     UPLOADS.raise_if_full()

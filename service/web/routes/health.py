@@ -23,8 +23,8 @@ async def healthz() -> dict[str, str]:
 def readyz(response: Response) -> Health:
     """State of the service and its dependencies.
 
-    `ok`: all are up. `degraded`: the broker is down; jobs are accepted and start with a delay. `down` (503): the
-    database is down, `read-only`, or has a schema that is `incompatible` with this version.
+    `ok`: all are up. `degraded`: the broker is down; jobs are accepted and start with a delay. `down` (503): `database`
+    is `down`, `read-only`, or `incompatible` (its schema does not match this version).
     """
     broker = "up" if queue.is_up() else "down"
     try:

@@ -97,10 +97,10 @@ def create(session: Database, used: CallingKey, body: KeyRequest) -> NewKey:
     return NewKey(**view(row, used).model_dump(), key=key)
 
 
-@router.delete("/keys/{key_id}", status_code=204, summary="Delete an API key")
+@router.delete("/keys/{key_id}", status_code=204, summary="Revoke an API key")
 def delete(session: Database, used: CallingKey, key_id: UUID) -> None:
-    """Delete one of your keys; admins can delete any key.
+    """Revoke one of your keys; admins can revoke any key.
 
-    The key of the request itself and the last admin key cannot be deleted.
+    The key of the request itself and the last admin key cannot be revoked.
     """
     keys.delete(session, used, key_id)

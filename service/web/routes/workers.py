@@ -19,5 +19,5 @@ def show_workers(session: Database, _: Caller) -> workers.Workers:
 
 @router.get("/overview", response_model=overview.Overview, summary="Show an overview")
 def show_overview(session: Database, _: Caller) -> overview.Overview:
-    """Running and waiting jobs by user, and the latest verdicts."""
+    """Running and queued jobs by user, busy slots, and the newest comparisons with their verdicts."""
     return overview.overview(session)

@@ -95,7 +95,7 @@ def _environments(cell: Cell) -> dict[str, Any]:
 
 
 def _reused(cell: Cell) -> dict[str, Any]:
-    """Runs of even seeds are reused from another user's of the day before; those of seed 1 shared their machine."""
+    """Runs of even seeds are reused from another user's of the day before; those of seed 1 may have shared a device."""
     changes: dict[str, Any] = {"is_shared": cell.seed == 1}
     if cell.seed % 2 == 0 and cell.optimizer != 2:
         earlier = START - timedelta(days=1) + timedelta(seconds=cell.seed)

@@ -167,7 +167,7 @@ class TestCancel:
         table = ada.get(f"/v1/comparisons/{comparison['id']}/report", params={"format": "latex"}).text
         assert "textbf" not in table
         assert "No mean is bold because the comparison was cancelled." in table
-        assert "The comparison was cancelled after 5 of 12 final runs, so nothing was tested." in table
+        assert "The comparison was cancelled after 5 of 12 final runs, so no hypothesis test was performed." in table
 
 
 class TestFaults:

@@ -286,7 +286,7 @@ class TestQueue:
 def test_unknown_data_set_returns_404(api):
     for method in ("GET", "DELETE"):
         detail = problem(api.request(method, "/v1/datasets/images/flowers"), 404)
-        assert detail == "unknown data set 'images/flowers'; no data set is registered yet (POST /v1/datasets)"
+        assert detail == "unknown data set 'images/flowers'; no data set has been uploaded yet (POST /v1/datasets)"
         detail = problem(api.request(method, "/v1/datasets/pictures/flowers"), 404)
         assert detail == "unknown kind of data set 'pictures'; choose one of images, texts, tables"
         for name in ("..%2f..", "x%00", "x%0a"):

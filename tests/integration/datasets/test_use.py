@@ -45,12 +45,12 @@ class TestSubmit:
         assert answer.status_code == 422
         assert "9 exceeds the 8 training records of 'images/flowers'" in answer.json()["detail"]
 
-    def test_error_lists_the_registered_data_sets(self, api, flowers):
+    def test_error_lists_the_uploaded_data_sets(self, api, flowers):
         answer = submit(api, dataset="images/flowrs")
         (error,) = answer.json()["errors"]
         assert (answer.status_code, error["pointer"]) == (422, "/dataset")
         assert error["detail"] == (
-            "unknown data set 'images/flowrs' (did you mean 'images/flowers'?); registered data sets: images/flowers"
+            "unknown data set 'images/flowrs' (did you mean 'images/flowers'?); uploaded data sets: images/flowers"
         )
 
     def test_model_for_another_kind_of_data_is_refused(self, api):

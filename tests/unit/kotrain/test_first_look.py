@@ -143,12 +143,12 @@ class TestFindings:
 
     def test_sentences_cover_fixed_and_tuned_rates(self, task):
         assert findings.sentences(task) == (
-            "At the fixed learning rate 0.001, KO soft leads Adam by 4.6 points (95 % interval +3.8 to +5.5; 5 paired "
-            "seeds).\n"
-            "Adam, tuned on validation data, uses lr 0.01: KO soft at lr 0.001 leads it by 1.7 points (95 % interval "
-            "+0.5 to +2.9; 5 paired seeds);\n"
-            "KO hard, tuned to lr 0.01, leads it by 0.4 points (95 % interval -0.2 to +1.0, which includes "
-            "0; 5 paired seeds)."
+            "At the fixed learning rate 0.001, KO soft leads Adam by 4.6 percentage points (95 % interval +3.8 to "
+            "+5.5; 5 paired seeds).\n"
+            "Adam, tuned on validation data, uses lr 0.01: KO soft at lr 0.001 leads it by 1.7 percentage points (95 % "
+            "interval +0.5 to +2.9; 5 paired seeds);\n"
+            "KO hard, tuned to lr 0.01, leads it by 0.4 percentage points (95 % interval -0.2 to +1.0, which "
+            "includes 0; 5 paired seeds)."
         )
 
     @pytest.mark.parametrize("is_reference", [True, False])

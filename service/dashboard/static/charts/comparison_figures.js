@@ -12,10 +12,10 @@ const METRICS = ["val_accuracy", "val_loss", "train_loss", "train_accuracy"];
 const NOTES = {
   curves:
     "Lines are means over seeds; bands span the lowest to the highest run. Thin lines that end in a cross are diverged runs. The y axis may cut off the start: double-click to show it.",
-  scores: "Each dot is a run. The line below is the mean, with its 95 % interval if known.",
+  scores: "Each dot is a run. The tick below the dots is the mean, with its 95 % interval if known.",
   condensation: "Mean correlation between the weights of a layer's neurons; bands span the lowest to the highest run.",
   rates: "Each dot is a trial, scored on validation data; the chosen one is larger.",
-  target: "Each dot is the median over runs. Runs that missed the target are ranked after their last step.",
+  target: "Each dot is the median over runs. A run that missed the target counts as later than any that reached it; without a dot, at least half of the runs missed it.",
   cost: "Time per step relative to the fastest optimizer of the task.",
 };
 

@@ -210,6 +210,6 @@ class TestUploads:
     def test_suggests_similar_name(self, tmp_path: Path) -> None:
         self.add_upload(tmp_path, "tables/iris")
         assert absence("tables/irs", tmp_path) == (
-            "unknown data set 'tables/irs' (did you mean 'tables/iris'?); registered data sets: tables/iris"
+            "unknown data set 'tables/irs' (did you mean 'tables/iris'?); uploaded data sets: tables/iris"
         )
         assert absence("mnist", tmp_path) == "data set 'mnist' is not present; fetch it with: kotrain data fetch mnist"

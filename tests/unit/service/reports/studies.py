@@ -167,8 +167,8 @@ class _Maker:
             tasks=tasks,
             across=across,
             assumptions=assumptions(any_diverged=bool(self.options.diverged)),
-            methods="Each tuned optimizer was run at 8 points of a shifted Halton sequence (with identical values for "
-            "parameters that optimizers share), with 1 seed each. The configuration with the best mean validation "
+            methods="Each tuned optimizer was run with 8 points of a shifted Halton sequence (with identical values "
+            "for parameters that optimizers share), with 1 seed each. The configuration with the best mean validation "
             "accuracy at the last step was chosen and rerun on fresh seeds; tuning runs never read the test set. The "
             "optimizers were compared by two-sided paired t tests; Holm's correction over all 12 pairs controlled the "
             "family-wise error rate at 5 %. A diverged run counted as 10.0 %.",

@@ -77,12 +77,12 @@ def verdict_view(groups: list[GroupView], pairs: list[PairView]) -> VerdictView:
         text = f"{best.label} (mean test accuracy {100 * best.mean:.1f} %, {best.n} seeds) is best."
     else:
         text = f"{best.label} and {undecided[0]} cannot be distinguished with {best.n} seeds."
-    text += " Parameters were chosen on validation data, with 8 trials for each optimizer; those of rmsprop were fixed "
-    text += "in the request."
+    text += " Parameters were chosen on validation data, with 8 trials for each tuned optimizer; the "
+    text += "parameters of rmsprop were fixed in the request."
     return VerdictView(
         decided=not undecided,
         best=None if undecided else best.label,
-        text=f"{text} The result refers to this one split of the data.",
+        text=f"{text} The result holds for a single split of the data.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The anytime-valid test: p values, intervals and degenerate input."""
+"""The always-valid test: p values, intervals and degenerate input."""
 
 import math
 from itertools import pairwise
@@ -47,7 +47,7 @@ class TestAnytime:
         assert result.difference == 1.5
         assert 0 < result.p <= 1
         assert result.interval is None
-        assert "too few for an anytime-valid interval" in result.cannot_say
+        assert "seeds are too few for an always-valid interval" in result.cannot_say
 
     def test_p_keeps_its_minimum(self):
         x = np.random.default_rng(0).normal(2, 1, 12)
@@ -85,8 +85,8 @@ class TestAnytime:
     @pytest.mark.parametrize(
         ("x", "difference", "reason"),
         [
-            ([], None, "no pairs"),
-            ([0.5], 0.5, "only one pair"),
+            ([], None, "no shared seeds"),
+            ([0.5], 0.5, "only one shared seed"),
             ([0.5] * 9, 0.5, "differences are all equal"),
             ([0.5, math.inf], None, "not finite"),
         ],

@@ -43,8 +43,8 @@ class TestPairedDifference:
     @pytest.mark.parametrize(
         ("a", "b", "difference", "reason"),
         [
-            ([], [], None, "no pairs"),
-            ([0.5], [0.25], 0.25, "only one pair"),
+            ([], [], None, "no shared seeds"),
+            ([0.5], [0.25], 0.25, "only one shared seed"),
             ([0.5, 0.5], [0.5, 0.5], 0.0, "differences are all equal"),
             ([0.9, 0.8, 0.7], [0.8, 0.7, 0.6], 0.1, "differences are all equal"),
             ([0.5, math.nan], [0.1, 0.2], None, "not finite"),
@@ -125,16 +125,21 @@ class TestPairedDetail:
     @pytest.mark.parametrize(
         ("a", "b", "missing", "reason"),
         [
-            ([], [], {"sd", "correlation", "skewed", "p_permutation", "p_wilcoxon", "cliffs_delta"}, "no pairs"),
-            ([0.5], [0.1], {"sd", "correlation", "skewed", "p_permutation", "p_wilcoxon"}, "one pair"),
+            ([], [], {"sd", "correlation", "skewed", "p_permutation", "p_wilcoxon", "cliffs_delta"}, "no shared seeds"),
+            ([0.5], [0.1], {"sd", "correlation", "skewed", "p_permutation", "p_wilcoxon"}, "one shared seed"),
             ([0.9, 0.8, 0.7], [0.8, 0.7, 0.6], {"skewed", "p_permutation", "p_wilcoxon"}, "differences are all equal"),
             (
                 [1, 2, 4],
                 [2, 2, 2],
                 {"correlation", "skewed", "p_permutation", "p_wilcoxon"},
-                "does not vary and estimating skewness needs 5 pairs",
+                "does not vary and estimating skewness needs 5 seeds",
             ),
-            ([1, 2, 4, 8, 0, 3], [2] * 6, {"correlation", "p_permutation", "p_wilcoxon"}, "one group does not vary"),
+            (
+                [1, 2, 4, 8, 0, 3],
+                [2] * 6,
+                {"correlation", "p_permutation", "p_wilcoxon"},
+                "one of the two does not vary",
+            ),
             ([1, 2, 4, 8, 0, 3], [2, 1, 5, 6, 2, 9], {"p_permutation"}, None),
             ([1, 1, 2, 1, 1, 90], [2, 3, 1, 0, 2, 9], set(), None),
             (

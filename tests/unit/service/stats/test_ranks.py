@@ -58,7 +58,7 @@ class TestWilcoxon:
     def test_needs_six_pairs_that_differ(self):
         result = wilcoxon_p([1, 2, 3, 4, 5, 0, 0])
         assert result.p is None
-        assert result.cannot_say == "the signed-rank test needs 6 pairs that differ; there are 5"
+        assert result.cannot_say == "the signed-rank test needs 6 seeds on which the two differ; there are 5"
 
     def test_differences_within_rounding_tie(self):
         x = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.2]) - np.array([0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.3])

@@ -58,8 +58,8 @@ class TestGroupSequential:
     @pytest.mark.parametrize(
         ("x", "n", "look", "reason"),
         [
-            ([], 0, None, "first look needs 5 paired seeds; there are 0"),
-            ([1, 2, 3, 4], 0, None, "first look needs 5 paired seeds; there are 4"),
+            ([], 0, None, "first look needs 5 shared seeds; there are 0"),
+            ([1, 2, 3, 4], 0, None, "first look needs 5 shared seeds; there are 4"),
             ([0.5] * 12, 10, 1, "differences are all equal"),
             ([1, 2, 3, 4, math.nan, 6], 5, 0, "not finite"),
         ],

@@ -109,7 +109,7 @@ class TestFalseVerdicts:
 
 
 class TestAddingSeedsUntilSignificant:
-    """The mistake that planned looks and the anytime test prevent: add seeds while the 95 % interval contains zero."""
+    """The mistake that planned looks and always-valid tests prevent: adding seeds while the interval contains zero."""
 
     def test_from_3_to_20_seeds_23_percent_of_identical_pairs_are_significant(self):
         scores = identical(replicates(1500), 2, 20, np.random.default_rng(6))

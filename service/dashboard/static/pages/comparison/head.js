@@ -38,7 +38,7 @@ export class ComparisonHead {
 
   async #cancel(onChange) {
     await post(`/v1/comparisons/${this.id}/cancel`);
-    toast("Comparison cancelled. Runs that other comparisons use continue.");
+    toast("Comparison cancelled. Runs that other comparisons or users need will continue.");
     onChange();
   }
 

@@ -53,7 +53,7 @@ export function scoresTable(answer, task) {
       { title: "", kind: "text", cell: (group) => meanBar(answer, group, scale, metric) },
       { title: "95 % interval", cell: (group) => interval(group.interval, metric) },
       { title: "SD", hint: "Standard deviation over seeds", cell: (group) => deviation(group.sd, metric) },
-      { title: "Best", cell: (group) => metricValue(group.best, metric) },
+      { title: "Best run", cell: (group) => metricValue(group.best, metric) },
       task.to_target.some((entry) => entry.runs) && targetColumn(task),
     ],
     rows: groups,
@@ -179,7 +179,7 @@ function goodRange({ good_range: range }) {
 /** The time and memory of each optimizer; text if no run has reported them. */
 export function costTable(answer, task) {
   if (!task.cost.some((view) => view.milliseconds_per_step !== null)) return note("No run has reported its time yet.");
-  const shared = " Some runs shared their machine with others: compare times with care.";
+  const shared = " Other jobs may have run on the same devices: compare times with care.";
   return table({
     label: `Cost on ${task.label}`,
     caption: `Medians per run.${task.cost.some((view) => view.shared) ? shared : ""}`,

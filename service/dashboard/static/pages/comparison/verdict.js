@@ -32,7 +32,7 @@ export function progressView(answer) {
   const remarks = [
     ...stateCounts(progress).map(([count, state]) => `${integer(count)} ${state}`),
     `${duration(progress.seconds_used)} of device time`,
-    isRunning && progress.seconds_left !== null && `about ${duration(progress.seconds_left)} left at most`,
+    isRunning && progress.seconds_left !== null && `at most ${duration(progress.seconds_left)} left (estimate)`,
   ];
   return h(
     "div",
@@ -74,7 +74,7 @@ export function excludedRuns({ left_out: { failed, cancelled, unfinished } }) {
 const CHECKS = {
   true: { class: "held", title: "holds", text: "\u2713" },
   false: { class: "broken", title: "violated", text: "\u2715" },
-  null: { class: "open", title: "not checked, or not yet", text: "?" },
+  null: { class: "open", title: "not checked, or too early to say", text: "?" },
 };
 
 /** The assumptions of the statistics and whether they hold; nothing if there are none. */

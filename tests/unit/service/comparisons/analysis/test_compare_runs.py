@@ -99,7 +99,7 @@ class TestNumbers:
         assert answer.groups[0].best == 0.1
         assert answer.verdict.best == "ko soft (adam)"
         assert answer.pairs[0].difference == pytest.approx(-0.4)
-        assert "leads adam by 0.4 (95 % interval 0.375 to 0.425)" in answer.verdict.text
+        assert "by 0.4 in test loss (lower is better; 95 % interval 0.375 to 0.425)" in answer.verdict.text
 
     def test_rejects_metric_without_direction(self):
         with pytest.raises(Invalid, match="neither higher nor lower"):
@@ -165,27 +165,41 @@ class TestVerdict:
         verdict = Runs().add(adam(), ADAM).add(ko(), KO).compare().verdict
         assert (verdict.decided, verdict.best) == (True, "ko soft (adam)")
         assert verdict.text == (
-            "ko soft (adam) (mean test accuracy 96.6 %, 5 seeds) is best: it leads adam by 1.60 points "
+            "ko soft (adam) (mean test accuracy 96.6 %, 5 seeds) is best: it leads adam by 1.60 percentage points "
             "(95 % interval 1.48 to 1.72), p < 0.001. "
-            "The result refers to learning rate 0.001, which was not tuned per group, and to this one split of the "
-            "data."
+            "The result holds for learning rate 0.001, which was not tuned per optimizer, and for a single split of "
+            "the data."
         )
+
+    def test_names_every_group_that_the_best_one_beats(self):
+        runs = Runs().add(ko(), KO).add(adam(), ADAM)
+        for lr, shift in ((0.1, 0.02), (0.2, 0.04)):
+            runs.add({"name": "sgd", "params": {"lr": lr}}, [value - shift for value in BOUNDED])
+        assert "; it is also significantly better than sgd lr=0.1 and sgd lr=0.2. " in runs.compare().verdict.text
+
+    def test_names_the_groups_that_beat_one_that_the_best_does_not_beat(self):
+        runs = Runs().add(ko(), KO).add(adam(), ADAM + ADAM)
+        sgd = {"name": "sgd", "params": {"lr": 0.001}}
+        verdict = runs.add(sgd, [0.901, 0.899, 0.903, 0.897, 0.902], seeds=range(5, 10)).compare().verdict
+        assert verdict.best == "ko soft (adam)"
+        assert "pairs. sgd is significantly behind adam, though not behind ko soft (adam). " in verdict.text
+        assert "also significantly better" not in verdict.text
 
     def test_undecided_if_groups_cannot_be_distinguished(self):
         verdict = Runs().add(ko(), KO).add(ko(bounded=True), BOUNDED).compare().verdict
         assert (verdict.decided, verdict.best) == (False, None)
         assert verdict.text == (
             "ko bounded (adam) and ko soft (adam) cannot be distinguished with 5 seeds: the mean difference is 0.00 "
-            "points (95 % interval -0.23 to 0.23). ko bounded (adam) (mean test accuracy 96.6 %, 5 seeds) has the best "
-            "mean. "
-            "The result refers to learning rate 0.001, which was not tuned per group, and to this one split of the "
-            "data."
+            "percentage points (95 % interval -0.23 to 0.23). ko bounded (adam) (mean test accuracy 96.6 %, 5 seeds) "
+            "has the best mean. "
+            "The result holds for learning rate 0.001, which was not tuned per optimizer, and for a single split of "
+            "the data."
         )
 
     def test_undecided_if_best_does_not_beat_every_other(self):
         verdict = Runs().add(adam(), ADAM).add(ko(), KO).add(ko(bounded=True), BOUNDED).compare().verdict
         assert not verdict.decided
-        assert "Significantly behind: adam." in verdict.text
+        assert " adam is significantly behind another optimizer." in verdict.text
 
     def test_undecided_if_significant_before_correction_only(self):
         generator = random.Random(5)
@@ -205,19 +219,19 @@ class TestVerdict:
 
     def test_states_missing_shared_seeds(self):
         answer = Runs().add(adam(), ADAM).add(ko(), KO, seeds=range(10, 15)).compare()
-        assert answer.pairs[0].cannot_say == "there are no pairs"
+        assert answer.pairs[0].cannot_say == "there are no shared seeds"
         assert "share no seeds" in answer.verdict.text
 
     def test_undecided_if_difference_does_not_vary(self):
         answer = Runs().add(adam(), [0.9, 0.8, 0.7]).add(ko(), [0.95, 0.85, 0.75]).compare()
         text = answer.verdict.text
-        assert "because the paired differences are all equal: ko soft (adam) leads by 5.00 points" in text
+        assert "because the paired differences are all equal: ko soft (adam) leads by 5.00 percentage points" in text
         assert not answer.verdict.decided
 
     def test_states_unequal_learning_rates(self):
         text = Runs().add(adam(), ADAM).add({"name": "sgd", "params": {"lr": 0.1}}, KO).compare().verdict.text
         assert "not recorded" in text
-        assert "refers to learning rate" not in text
+        assert "holds for learning rate" not in text
 
     def test_text_for_no_group_and_one_group(self):
         assert Runs().compare().verdict.text == "No finished job matches the query."
@@ -237,9 +251,9 @@ class TestDiverged:
         assert not answer.verdict.decided
         assert "1 of 5 runs of ko soft (adam) diverged" in answer.verdict.text
         assert answer.verdict.text.startswith(
-            "ko soft (adam) leads adam by 1.63 points (95 % interval 1.47 to 1.78), but cannot be best, because "
-            "some of its runs diverged. adam (mean test accuracy 95.0 %, 5 seeds) has the best mean of the groups "
-            "without diverged runs."
+            "ko soft (adam) leads adam by 1.63 percentage points (95 % interval 1.47 to 1.78), but cannot be best, "
+            "because some of its runs diverged. adam (mean test accuracy 95.0 %, 5 seeds) has the best mean of the "
+            "optimizers without diverged runs."
         )
 
     def test_group_of_diverged_runs_does_not_prevent_a_verdict(self):

@@ -63,7 +63,7 @@ class TestCancelled:
         assert set(statistics_of(report)) <= {None}
         assert not any(pair.significant for task in report.tasks for pair in task.pairs)
         assert report.across is None
-        assert f"was cancelled after {ended} of 32 final runs, so nothing was tested." in report.methods
+        assert f"was cancelled after {ended} of 32 final runs, so no hypothesis test was performed." in report.methods
 
     def test_keeps_the_means(self):
         plan = fixed(2, seeds=40)

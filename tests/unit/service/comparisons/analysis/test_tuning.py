@@ -25,14 +25,14 @@ class TestTuning:
         assert view.expected_best == sorted(view.expected_best)
         assert view.expected_best[-1] == max(trial.score for trial in view.trials)
         assert view.good_range.decades is not None
-        assert "with 5 trials for each optimizer" in report.verdict[0]
+        assert "with 5 trials for each tuned optimizer" in report.verdict[0]
 
     def test_states_chosen_value_at_end_of_range(self):
         plan = make_plan(tuning={"trials": 5})
         report = answer(plan, play_runs(plan, lambda c: scored(plan.optimizers[c.optimizer].trials[c.trial]["lr"])))
         assert report.tasks[0].tuning[0].at_edge == ["lr"]
         assert (
-            "Chosen values are at the edge of their range for adam (lr) and sgd (lr); a wider range may help."
+            "Chosen values are the lowest or highest tried for adam (lr) and sgd (lr); a wider range may help."
             in report.verdict[0]
         )
 
@@ -41,13 +41,13 @@ class TestTuning:
         [
             (2, None, "too few values were tried: 2 values of lr for adam; 2 values of lr for sgd."),
             (3, None, "3 values of lr"),
-            (5, False, "at the edge"),
+            (5, False, "the lowest or highest tried"),
         ],
     )
     def test_does_not_check_end_of_few_values(self, trials, holds, message):
         plan = make_plan(tuning={"trials": trials})
         report = answer(plan, play_runs(plan, lambda c: scored(plan.optimizers[c.optimizer].trials[c.trial]["lr"])))
-        edge = next(a for a in report.assumptions if a.name == "chosen values inside their ranges")
+        edge = next(a for a in report.assumptions if a.name == "chosen values inside the values tried")
         assert (edge.holds, message in edge.text) == (holds, True)
 
     def test_states_parameters_that_were_not_tuned(self):
@@ -62,7 +62,10 @@ class TestTuning:
             assumption = next(a for a in report.assumptions if a.name == "equal tuning")
             assert not assumption.holds
             assert ("were fixed in the request, not tuned" in assumption.text) == is_stated
-        assert "those of sgd lr=0.1, lion lr=0.0001 and muon lr=0.02 were fixed in the request." in report.verdict[0]
+        assert (
+            "; the parameters of sgd lr=0.1, lion lr=0.0001 and muon lr=0.02 were fixed in the request."
+            in report.verdict[0]
+        )
 
     def test_assumptions_on_runs_are_unknown_before_a_run_has_ended(self):
         plan = make_plan(tuning={"trials": 9, "method": "halving"})
@@ -77,7 +80,10 @@ class TestTuning:
             plan,
             play_runs(plan, lambda c: FAILED if c.phase == "tuning" and c.trial == 1 and c.optimizer else scored(0.5)),
         )
-        assert "Tuning was not equal, because trials failed: 1 of the 4 trials of sgd." in report.verdict[0]
+        assert (
+            "Optimizers were not tuned with equal effort, because trials failed: 1 of the 4 trials of sgd."
+            in report.verdict[0]
+        )
         assert not next(a for a in report.assumptions if a.name == "equal tuning").holds
 
     def test_states_unequal_numbers_of_trials(self):
