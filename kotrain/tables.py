@@ -16,6 +16,7 @@ from rich.text import Text
 from service.specs import quantities
 from service.specs.optimizer_family import optimizer_family
 from service.specs.states import JobStatus
+from service.specs.text import many
 
 if TYPE_CHECKING:
     from service.comparisons.answers import (
@@ -122,7 +123,9 @@ def job(shown: JobView) -> Table:
         "retry of": str(shown.retry_of) if shown.retry_of else None,
     }
     if shown.summary:
-        rows["training"] = f"{shown.summary.train_seconds:.2f} s, {shown.summary.parameters:,} parameters"
+        rows["training"] = (
+            f"{quantities.duration(shown.summary.train_seconds)}, {shown.summary.parameters:,} parameters"
+        )
         rows |= {name: _number(value) for name, value in sorted(shown.summary.metrics.items())}
     for name, value in rows.items():
         if value:
@@ -249,18 +252,17 @@ def verdict(answer: ComparisonAnswer) -> Group:
 
 def plan(planned: ComparisonDryRun) -> Group:
     """The runs that a comparison would need, and their estimated time."""
-    table = plain("task", "optimizer", "seconds per run", "estimated from", right=("seconds per run", "estimated from"))
+    table = plain("task", "optimizer", "time per run", "estimated from", right=("time per run", "estimated from"))
     for estimate in planned.estimates:
-        seconds_per_run = "unknown" if estimate.seconds is None else f"{estimate.seconds:.2f}"
-        runs = f"{estimate.runs} run{'s' * (estimate.runs > 1)}" if estimate.runs else "no runs yet"
-        table.add_row(estimate.task, estimate.optimizer, seconds_per_run, runs)
+        runs = many(estimate.runs, "run") if estimate.runs else "no runs yet"
+        table.add_row(estimate.task, estimate.optimizer, quantities.duration(estimate.seconds) or "unknown", runs)
     jobs = (
         str(planned.jobs_at_most)
         if planned.jobs_at_least == planned.jobs_at_most
         else f"{planned.jobs_at_least} to {planned.jobs_at_most}"
     )
     seconds = planned.seconds_at_most
-    time = "duration unknown" if seconds is None else f"at most {seconds:,.0f} s of device time"
+    time = "duration unknown" if seconds is None else f"at most {quantities.duration(seconds)} of device time"
     text = f"{jobs} jobs, {planned.reused} of them already finished; {time}."
     methods = f"Methods paragraph for your paper, once the comparison has run: {planned.methods}"
     return Group(table, "", Text(methods), "", Text(text))

@@ -24,7 +24,7 @@ from service.reports.tables.table import Table
 from service.reports.traces import GroupCurves, curves_by_group, watched_metric
 from service.reports.wording import Scale, count, fixed, listed, moment, number, target_in_words
 from service.specs.metric_text import Measure
-from service.specs.quantities import duration, p_value
+from service.specs.quantities import duration, significance_level
 from service.specs.text import many
 
 PACKAGE = "service.reports"
@@ -291,7 +291,7 @@ def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:
             else "one test, at the end",
         ),
         ("pairs tested together", str(plan.pairs)),
-        ("nominal p at each look", ", ".join(p_value(p) if p >= 0.001 else f"{p:.2g}" for p in plan.nominal_p)),
+        ("nominal p at each look", ", ".join(map(significance_level, plan.nominal_p))),
     ]
     if plan.tuning is not None:
         names = {name for name in plan.tuning if name != "reduction" or plan.tuning.get("method") == "halving"}

@@ -9,6 +9,7 @@ from service.comparisons.analysis.decision import Decision, Lead, Outcome
 from service.comparisons.answers import GroupView, PairView
 from service.comparisons.design.requests import MAX_SEEDS
 from service.specs.metric_text import Measure
+from service.specs.quantities import p_equation
 from service.specs.text import listed, many
 from service.stats.multiple_testing import ALPHA, MIN_SHARED_SEEDS, Family
 
@@ -124,7 +125,7 @@ def _best(facts: _Facts) -> str:
         f" {label} is significantly behind {listed(better)}, though not behind {facts.leader.label}."
         for label, better in facts.decision.beaten_by_others
     )
-    p = f"{_p(facts.pair.p_adjusted)}{_correction(facts.family)}"
+    p = f"{p_equation(facts.pair.p_adjusted)}{_correction(facts.family)}"
     return f"{facts.described} is best: it leads {facts.closest.label} by {facts.lead}, {p}{also}.{behind}"
 
 
@@ -179,7 +180,7 @@ def _corrected(facts: _Facts) -> str:
     if pair.p is None or pair.p >= ALPHA or pair.p_adjusted is None or pair.p_adjusted < ALPHA:
         return ""
     adjusted = "adjusted" if family.stopping == "looks" else "Holm-adjusted"
-    return f" after correction for {family.pairs} pairs ({adjusted} {_p(pair.p_adjusted)})"
+    return f" after correction for {family.pairs} pairs ({adjusted} {p_equation(pair.p_adjusted)})"
 
 
 def _seeds_needed(pair: PairView) -> str:
@@ -189,10 +190,6 @@ def _seeds_needed(pair: PairView) -> str:
     if pair.seeds_needed > MAX_SEEDS:
         about = f"More than {MAX_SEEDS:,} seeds, the limit of a comparison,"
     return f" {about} would be needed to confirm a difference of this size."
-
-
-def _p(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 _TEXTS: Mapping[Outcome, Callable[[_Facts], str]] = {

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from service.comparisons.answers import AcrossTasks, ComparisonAnswer
 from service.reports.tables.table import Column, Styles, Table, optimizer_column
 from service.reports.wording import Scale, fixed, number, parameters, space, target_in_words
-from service.specs.quantities import known, p_value
+from service.specs.quantities import p_equation
 from service.specs.text import many
 
 MAX_MISSING = 50
@@ -39,15 +39,8 @@ def ranks(across: AcrossTasks, metric: str, styles: Styles) -> Table:
                 "AlgoPerf score, at most 1; depends on which optimizers are compared.",
             ),
         ],
-        [f"Friedman's test of the ranks: p {_equals(across.friedman_p)}."]
-        if known(across.friedman_p) is not None
-        else [],
+        [] if across.friedman_p is None else [f"Friedman's test of the ranks: {p_equation(across.friedman_p)}."],
     )
-
-
-def _equals(p: float | None) -> str:
-    text = p_value(p)
-    return text if text.startswith("<") else f"= {text}"
 
 
 def missing(answer: ComparisonAnswer) -> Table | None:
