@@ -14,9 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from service.specs import quantities
-from service.specs.optimizer_family import optimizer_family
 from service.specs.states import JobStatus
-from service.specs.text import many
+from service.specs.text import counted
 
 if TYPE_CHECKING:
     from service.comparisons.answers import (
@@ -66,11 +65,6 @@ def plain(*columns: str, right: Iterable[str] = (), title: str | None = None) ->
     return table
 
 
-def optimizer_label(optimizer: Mapping[str, Any]) -> str:
-    """A short label of an optimizer: its name, KO's collision and base, the learning rate."""
-    return f"{optimizer_family(optimizer)} lr={optimizer['params']['lr']:g}"
-
-
 def jobs(listed: Iterable[JobView]) -> Table:
     """One row per job; a narrow terminal gets fewer columns, with the id in full."""
     narrow = shutil.get_terminal_size((PIPE_COLUMNS, 24)).columns < WIDE_COLUMNS
@@ -87,7 +81,7 @@ def jobs(listed: Iterable[JobView]) -> Table:
             "status": _status(job),
             "test": _number(test),
             "seed": str(job.spec["seed"]),
-            "optimizer": optimizer_label(job.spec["optimizer"]),
+            "optimizer": f"{job.optimizer_label} lr={job.spec['optimizer']['params']['lr']:g}",
             "data": job.spec["dataset"]["name"],
             "model": job.spec["model"]["name"],
             "step": _steps(job),
@@ -254,7 +248,7 @@ def plan(planned: ComparisonDryRun) -> Group:
     """The runs that a comparison would need, and their estimated time."""
     table = plain("task", "optimizer", "time per run", "estimated from", right=("time per run", "estimated from"))
     for estimate in planned.estimates:
-        runs = many(estimate.runs, "run") if estimate.runs else "no runs yet"
+        runs = counted(estimate.runs, "run") if estimate.runs else "no runs yet"
         table.add_row(estimate.task, estimate.optimizer, quantities.duration(estimate.seconds) or "unknown", runs)
     jobs = (
         str(planned.jobs_at_most)

@@ -34,7 +34,7 @@ from service.specs.base import Kind
 from service.specs.catalog.datasets import DATASETS, OWN, Dataset, dataset_class
 from service.specs.formats import FileFormat
 from service.specs.states import ComparisonStatus, JobStatus
-from service.specs.text import many
+from service.specs.text import counted
 from service.storage.tables import Comparison, Job, User
 
 PREVIEW_RECORDS, PREVIEW_CHARACTERS, PREVIEW_NUMBERS = 16, 200, 32
@@ -269,7 +269,7 @@ def _refuse_used(session: Session, name: str) -> None:
     if first is not None:
         job_id, jobs = first
         raise Conflict(
-            f"data set '{name}' is used by {many(jobs, 'unfinished job')}, such as {job_id}; wait or cancel them"
+            f"data set '{name}' is used by {counted(jobs, 'unfinished job')}, such as {job_id}; wait or cancel them"
         )
     comparison_id = session.scalar(
         select(Comparison.id).where(

@@ -27,7 +27,7 @@ from service.operations.doctor import findings
 from service.operations.doctor.checks import examine
 from service.operations.embedded.process import EmbeddedError
 from service.specs.quantities import size
-from service.specs.text import many
+from service.specs.text import counted
 from service.storage import database
 from service.storage.files import store
 from service.storage.schema_version import Incompatible
@@ -123,10 +123,14 @@ def backup(file: Path, home: Path | None) -> None:
         _choose(KOTRAIN_HOME=home and _absolute(home))
         with stack.database():
             manifest = backups.create(file)
-    contents = f"{many(manifest.jobs, 'job')}, {many(len(manifest.files), 'checkpoint')}, {size(manifest.size_bytes)}"
+    contents = (
+        f"{counted(manifest.jobs, 'job')}, {counted(len(manifest.files), 'checkpoint')}, {size(manifest.size_bytes)}"
+    )
     typer.echo(f"{file}: {contents}")
     if manifest.left_out:
-        typer.echo(f"not included, because replaced meanwhile or damaged: {many(len(manifest.left_out), 'checkpoint')}")
+        typer.echo(
+            f"not included, because replaced meanwhile or damaged: {counted(len(manifest.left_out), 'checkpoint')}"
+        )
 
 
 def restore(file: Path, home: Path | None) -> None:
@@ -135,11 +139,11 @@ def restore(file: Path, home: Path | None) -> None:
         _choose(KOTRAIN_HOME=home and _absolute(home))
         with backups.verified(file) as verified, stack.database(must_be_stopped=True):
             restored = backups.restore(verified)
-    typer.echo(f"restored from {file}: {many(restored.jobs, 'job')}, {many(restored.files, 'checkpoint')}")
+    typer.echo(f"restored from {file}: {counted(restored.jobs, 'job')}, {counted(restored.files, 'checkpoint')}")
     if restored.requeued:
-        typer.echo(f"requeued, because running at the time of the backup: {many(restored.requeued, 'job')}")
+        typer.echo(f"requeued, because running at the time of the backup: {counted(restored.requeued, 'job')}")
     if restored.dropped:
-        typer.echo(f"not in the backup: {many(restored.dropped, 'checkpoint')}; their jobs continue from older ones")
+        typer.echo(f"not in the backup: {counted(restored.dropped, 'checkpoint')}; their jobs continue from older ones")
 
 
 def _check_schema() -> None:

@@ -22,10 +22,10 @@ from service.reports.tables import comparison as comparison_tables
 from service.reports.tables import task as task_tables
 from service.reports.tables.table import Table
 from service.reports.traces import GroupCurves, curves_by_group, watched_metric
-from service.reports.wording import Scale, count, fixed, listed, moment, number, target_in_words
+from service.reports.wording import Scale, count, fixed, moment, number, target_in_words
 from service.specs.metric_text import Measure
 from service.specs.quantities import duration, significance_level
-from service.specs.text import many
+from service.specs.text import counted, listed
 
 PACKAGE = "service.reports"
 ENVIRONMENT = "environment."  # prefix of fields about the machine and software of the runs
@@ -120,7 +120,7 @@ def _status(answer: ComparisonAnswer) -> str:
     progress = answer.progress
     ended = progress.succeeded + progress.diverged + progress.failed + progress.cancelled
     is_over = answer.status != "running"
-    planned = many(progress.jobs, "run") if is_over else f"at most {many(progress.jobs_at_most, 'run')}"
+    planned = counted(progress.jobs, "run") if is_over else f"at most {counted(progress.jobs_at_most, 'run')}"
     parts = [f"{count(ended)} of {planned} ended"]
     if is_over and progress.jobs < progress.jobs_at_most:
         parts[0] += f" (up to {progress.jobs_at_most} were planned)"
@@ -270,7 +270,7 @@ def _reused(runs: Sequence[ReusedRun]) -> str:
         return "All runs were made for this comparison."
     owners = Counter(run.user for run in runs).most_common()
     counts = listed([f"{amount} by {user}" for user, amount in owners])
-    return f"{many(len(runs), 'existing run')} {'was' if len(runs) == 1 else 'were'} reused: {counts}."
+    return f"{counted(len(runs), 'existing run')} {'was' if len(runs) == 1 else 'were'} reused: {counts}."
 
 
 def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from service.specs.metric_text import Measure
 from service.specs.quantities import known
-from service.specs.text import listed as all_or_some
+from service.specs.text import listed
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -128,11 +128,6 @@ def space(values: Mapping[str, Any]) -> str:
             low, high = values[form]
             return f"{number(low)} to {number(high)}{words}"
     return f"one of {listed([number(choice) or 'null' for choice in values.get('choice') or []], 'or')}"
-
-
-def listed(names: Sequence[str], word: str = "and") -> str:
-    """All names: `a, b and c`."""
-    return all_or_some(names, most=None, word=word)
 
 
 def shortened(text: str, max_letters: int) -> str:

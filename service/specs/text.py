@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+MAX_NAMES = 4
+"""Names in a shortened list."""
 
-def many(n: int, noun: str) -> str:
+
+def counted(n: int, noun: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{n} {noun}{'s' * (n != 1)}"
 
 
-def listed(names: Sequence[str], most: int | None = 4, word: str = "and") -> str:
-    """`a, b and c`; with more than `most` names, `a, b, c and 3 more`."""
-    shown = list(names)
-    if most is not None and len(shown) > most:
-        shown = [*shown[: most - 1], f"{len(names) - most + 1} more"]
-    return f" {word} ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """All names: `a, b and c`."""
+    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def shortly_listed(names: Sequence[str]) -> str:
+    """As `listed`, but with more than four names `a, b, c and 3 more`."""
+    if len(names) <= MAX_NAMES:
+        return listed(names)
+    shown = names[: MAX_NAMES - 1]
+    return listed([*shown, f"{len(names) - len(shown)} more"])

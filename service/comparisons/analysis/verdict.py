@@ -10,7 +10,7 @@ from service.comparisons.answers import GroupView, PairView
 from service.comparisons.design.requests import MAX_SEEDS
 from service.specs.metric_text import Measure
 from service.specs.quantities import p_equation
-from service.specs.text import listed, many
+from service.specs.text import counted, listed, shortly_listed
 from service.stats.multiple_testing import ALPHA, MIN_SHARED_SEEDS, Family
 
 
@@ -23,7 +23,7 @@ def _correction(family: Family) -> str:
     """Clause on the adjustment of p; follows the p value in a sentence."""
     if family.stopping == "looks":
         pairs = f"{family.pairs} pairs and " if family.pairs > 1 else ""
-        return f", adjusted for {pairs}{many(len(family.looks), 'planned look')}"
+        return f", adjusted for {pairs}{counted(len(family.looks), 'planned look')}"
     valid = " (always-valid test)" if family.stopping == "any" else ""
     return valid + (f" after Holm's correction over {family.pairs} pairs" if family.pairs > 1 else "")
 
@@ -37,7 +37,7 @@ def diverged_text(groups: Sequence[GroupView]) -> Iterator[str]:
                 "its mean covers only the other runs, and it cannot be best."
             )
     if without_mean := [group.label for group in groups if group.diverged and not group.n]:
-        yield f"Every run of {listed(without_mean)} diverged."
+        yield f"Every run of {shortly_listed(without_mean)} diverged."
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class _Facts:
     @property
     def mean(self) -> str:
         assert self.leader.mean is not None
-        return f"mean {self.measure.words} {self.measure.value(self.leader.mean)}, {many(self.leader.n, 'seed')}"
+        return f"mean {self.measure.words} {self.measure.value(self.leader.mean)}, {counted(self.leader.n, 'seed')}"
 
     @property
     def others(self) -> str:
@@ -95,7 +95,7 @@ class _Facts:
 
 def _subject(labels: Sequence[str]) -> str:
     """`a is`, `a and b are`."""
-    return f"{listed(labels)} {'is' if len(labels) == 1 else 'are'}"
+    return f"{shortly_listed(labels)} {'is' if len(labels) == 1 else 'are'}"
 
 
 def lead_text(measure: Measure, lead: Lead) -> str:
@@ -120,9 +120,9 @@ def _one_group(facts: _Facts) -> str:
 def _best(facts: _Facts) -> str:
     assert facts.pair.p_adjusted is not None
     others = [label for label in facts.decision.beaten if label != facts.closest.label]
-    also = f"; it is also significantly better than {listed(others)}" if others else ""
+    also = f"; it is also significantly better than {shortly_listed(others)}" if others else ""
     behind = "".join(
-        f" {label} is significantly behind {listed(better)}, though not behind {facts.leader.label}."
+        f" {label} is significantly behind {shortly_listed(better)}, though not behind {facts.leader.label}."
         for label, better in facts.decision.beaten_by_others
     )
     p = f"{p_equation(facts.pair.p_adjusted)}{_correction(facts.family)}"
@@ -130,13 +130,13 @@ def _best(facts: _Facts) -> str:
 
 
 def _alike(facts: _Facts) -> str:
-    names = listed([facts.leader.label, *facts.decision.alike], most=None)
+    names = listed([facts.leader.label, *facts.decision.alike])
     too_few = f" A test needs at least {MIN_SHARED_SEEDS} seeds." if facts.pair.n < MIN_SHARED_SEEDS else ""
     return f"{names} gave the same result in every run ({facts.mean}).{too_few}{facts.others}"
 
 
 def _too_few_seeds(facts: _Facts) -> str:
-    shared = f"only {many(facts.pair.n, 'seed')}" if facts.pair.n else "no seeds"
+    shared = f"only {counted(facts.pair.n, 'seed')}" if facts.pair.n else "no seeds"
     return (
         f"Too few seeds: {facts.leader.label} and {facts.closest.label} share {shared}; a test needs at least "
         f"{MIN_SHARED_SEEDS}. {facts.best_mean}{facts.others}"
@@ -156,7 +156,7 @@ def _open(facts: _Facts) -> str:
     pair, names = facts.pair, f"{facts.leader.label} and {facts.closest.label}"
     if pair.interval:
         result = (
-            f"{names} cannot be distinguished with {many(pair.n, 'seed')}{_corrected(facts)}: {_difference(facts)}."
+            f"{names} cannot be distinguished with {counted(pair.n, 'seed')}{_corrected(facts)}: {_difference(facts)}."
         )
     else:
         result = f"{names} cannot be tested against each other, because {pair.cannot_say}: {_difference(facts)}."

@@ -16,7 +16,7 @@ from service.comparisons.design.rungs import rungs
 from service.comparisons.design.search_spaces import MAX_PARAMETERS, dimensions, grid, points
 from service.errors import FieldError, Invalid
 from service.specs.catalog.datasets import Dataset
-from service.specs.text import many
+from service.specs.text import counted
 from service.specs.training import TrainSpec
 from service.validation import field_errors
 
@@ -158,7 +158,7 @@ def _trials(request: ComparisonRequest, index: int, names: Sequence[str]) -> lis
     if len(distinct) < request.tuning.trials:
         raise Invalid.field(
             "/tuning/trials",
-            f"{request.tuning.trials} trials exceed the {many(len(distinct), 'different point')} in the space of "
+            f"{request.tuning.trials} trials exceed the {counted(len(distinct), 'different point')} in the space of "
             f"optimizer {index}: request at most {len(distinct)}, because all tuned optimizers get the same number, or "
             "enlarge the space",
         )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from service.errors import Invalid
 from service.specs.base import Kind
-from service.specs.text import many
+from service.specs.text import counted
 
 MIN_CLASSES, MAX_CLASSES = 2, 10_000
 MIN_RECORDS, MIN_PER_CLASS = 10, 3
@@ -161,7 +161,7 @@ def rows_for_test(records: Records) -> NDArray[np.bool_]:
     if counts.min() < MIN_PER_CLASS:
         rare = int(counts.argmin())
         raise unfit(
-            f"class '{records.classes[rare]}' has {many(int(counts[rare]), 'record')}; each class needs at "
+            f"class '{records.classes[rare]}' has {counted(int(counts[rare]), 'record')}; each class needs at "
             f"least {MIN_PER_CLASS}, for training, validation and test"
         )
     if records.is_test is None:

@@ -15,7 +15,7 @@ from service.specs.catalog.datasets import DATASETS, is_own
 from service.specs.engine import ENGINE_VERSION
 from service.specs.quantities import duration
 from service.specs.states import JobStatus
-from service.specs.text import many
+from service.specs.text import counted
 from service.storage.database import NOW
 from service.storage.files import Store
 from service.storage.tables import Job, Worker
@@ -72,7 +72,7 @@ def workers(site: Site) -> Iterator[Finding]:
         )
     for worker in up:
         gpus = sum(device.get("kind") == "cuda" for device in worker.devices)
-        devices = many(gpus, "GPU") if gpus else "no GPU"
+        devices = counted(gpus, "GPU") if gpus else "no GPU"
         yield ok(f"{worker.host}: {worker.running} of {worker.slots} slots busy, {devices}, torch {worker.torch}")
 
 

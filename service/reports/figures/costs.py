@@ -10,8 +10,9 @@ from service.reports.figures.canvas import WIDTH, Picture, absent, plain_ticks
 from service.reports.figures.scores import ROW, short_names, wrapped
 from service.reports.figures.study import Study
 from service.reports.palette import INK, MUTED
-from service.reports.wording import fixed, listed
+from service.reports.wording import fixed
 from service.specs.quantities import known, size
+from service.specs.text import listed
 
 
 def costs(study: Study, task: TaskAnswer, key: str) -> Picture:

@@ -13,8 +13,9 @@ from service.reports.figures.canvas import WIDTH, GlyphSubstitution, Picture, ab
 from service.reports.figures.sheets import Sheet, add_legend
 from service.reports.palette import PlotStyle
 from service.reports.traces import Array
-from service.reports.wording import Scale, listed, number
+from service.reports.wording import Scale, number
 from service.specs.quantities import known
+from service.specs.text import listed
 
 MAX_POINTS = 1200
 """Maximum number of points of a line, usually more than the figure has pixels. Thinning keeps the extremes."""

@@ -16,10 +16,10 @@ from service.reports.figures.study import Study
 from service.reports.lookup import planned
 from service.reports.palette import INK, MUTED, PAPER, PlotStyle
 from service.reports.traces import GroupCurves, first_hit
-from service.reports.wording import Scale, all_shortened, listed, shortened
+from service.reports.wording import Scale, all_shortened, shortened
 from service.specs.metric_text import sign
 from service.specs.quantities import duration
-from service.specs.text import many
+from service.specs.text import counted, listed
 
 ROW = 25.0
 """Height of a row in points; its label may have two lines."""
@@ -216,7 +216,7 @@ def _described(groups: Sequence[GroupView], scale: Scale) -> str:
     unit = " %" if scale.is_share else ""
     sentences = []
     for group in groups:
-        text = f"{group.label}: {many(group.n, 'run')}"
+        text = f"{group.label}: {counted(group.n, 'run')}"
         text += f", mean {scale.text(group.mean, decimals)}{unit}" if group.mean is not None else ""
         text += f" ({scale.interval(group.interval, decimals)})" if group.interval else ""
         sentences.append(text + (f", {group.diverged} diverged" if group.diverged else ""))

@@ -10,7 +10,7 @@ from service.comparisons.answers import AcrossTasks, ComparisonAnswer
 from service.reports.tables.table import Column, Styles, Table, optimizer_column
 from service.reports.wording import Scale, fixed, number, parameters, space, target_in_words
 from service.specs.quantities import p_equation
-from service.specs.text import many
+from service.specs.text import counted
 
 MAX_MISSING = 50
 
@@ -50,7 +50,7 @@ def missing(answer: ComparisonAnswer) -> Table | None:
         return None
     shown = rows[:MAX_MISSING]
     return Table(
-        f"{many(len(rows), 'run')} missing",
+        f"{counted(len(rows), 'run')} missing",
         [
             Column("job", [Markup("<code>{}</code>").format(run.job) for _, run in shown], is_text=True),
             Column("task", [label for label, _ in shown], is_text=True),
