@@ -77,7 +77,7 @@ def key(name: str, admin: bool, home: Path | None) -> None:
     """Create an API key for a user and print it. Only its hash is stored: it cannot be shown again."""
     with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
-        with stack.database():
+        with stack.reachable_database():
             database.check_schema()
             typer.echo(api_keys.create(name, admin=admin))
 
@@ -94,7 +94,7 @@ def gc(
             default.points_days if points_days is None else points_days,
             dry_run,
         )
-        with stack.database():
+        with stack.reachable_database():
             database.check_schema()
             removed = retention.collect(policy, store())
     typer.echo(removed.model_dump_json(indent=2) if as_json else "\n".join(retention.describe(policy, removed)))
@@ -121,7 +121,7 @@ def backup(file: Path, home: Path | None) -> None:
     """Back up the database and the checkpoints to a new file, whether kotrain is running or stopped."""
     with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
-        with stack.database():
+        with stack.reachable_database():
             manifest = backups.create(file)
     contents = (
         f"{counted(manifest.jobs, 'job')}, {counted(len(manifest.files), 'checkpoint')}, {size(manifest.size_bytes)}"
@@ -137,7 +137,7 @@ def restore(file: Path, home: Path | None) -> None:
     """Restore a backup into an empty database: that of KOTRAIN_DATABASE_URL, or of a home whose stack is stopped."""
     with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
-        with backups.verified(file) as verified, stack.database(must_be_stopped=True):
+        with backups.verified(file) as verified, stack.reachable_database(must_be_stopped=True):
             restored = backups.restore(verified)
     typer.echo(f"restored from {file}: {counted(restored.jobs, 'job')}, {counted(restored.files, 'checkpoint')}")
     if restored.requeued:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from service.comparisons.analysis.decision import Decision, Lead, Outcome
+from service.comparisons.analysis.decision import Decision, DecisionKind, Lead
 from service.comparisons.answers import GroupView, PairView
 from service.comparisons.design.requests import MAX_SEEDS
 from service.specs.metric_text import Measure
@@ -16,7 +16,7 @@ from service.stats.multiple_testing import ALPHA, MIN_SHARED_SEEDS, Family
 
 def verdict_text(decision: Decision, measure: Measure, family: Family, noun: str) -> str:
     """The verdict without its caveats. `noun`: what a group is called."""
-    return _TEXTS[decision.outcome](_Facts(decision, measure, family, noun))
+    return _TEXTS[decision.kind](_Facts(decision, measure, family, noun))
 
 
 def _correction(family: Family) -> str:
@@ -103,7 +103,7 @@ def lead_text(measure: Measure, lead: Lead) -> str:
     return measure.lead(lead.difference, lead.interval)
 
 
-# --- one text for each outcome ---------------------------------------------------------------------------------------
+# --- one text for each kind of decision ------------------------------------------------------------------------------
 
 
 def _blocked(facts: _Facts) -> str:
@@ -192,16 +192,16 @@ def _seeds_needed(pair: PairView) -> str:
     return f" {about} would be needed to confirm a difference of this size."
 
 
-_TEXTS: Mapping[Outcome, Callable[[_Facts], str]] = {
-    Outcome.BLOCKED: _blocked,
-    Outcome.ALL_DIVERGED: lambda _: "Every run diverged, so there is nothing to compare.",
-    Outcome.NO_JOBS: lambda _: "No finished job matches the query.",
-    Outcome.NO_RESULTS: lambda _: "No final run has a result yet.",
-    Outcome.EACH_DIVERGED: lambda facts: f"No {facts.noun} can be best, because each has runs that diverged.",
-    Outcome.ONE_GROUP: _one_group,
-    Outcome.BEST: _best,
-    Outcome.ALIKE: _alike,
-    Outcome.TOO_FEW_SEEDS: _too_few_seeds,
-    Outcome.LEADER_BEATEN: _leader_beaten,
-    Outcome.OPEN: _open,
+_TEXTS: Mapping[DecisionKind, Callable[[_Facts], str]] = {
+    DecisionKind.BLOCKED: _blocked,
+    DecisionKind.ALL_DIVERGED: lambda _: "Every run diverged, so there is nothing to compare.",
+    DecisionKind.NO_JOBS: lambda _: "No finished job matches the query.",
+    DecisionKind.NO_RESULTS: lambda _: "No final run has a result yet.",
+    DecisionKind.EACH_DIVERGED: lambda facts: f"No {facts.noun} can be best, because each has runs that diverged.",
+    DecisionKind.ONE_GROUP: _one_group,
+    DecisionKind.BEST: _best,
+    DecisionKind.ALIKE: _alike,
+    DecisionKind.TOO_FEW_SEEDS: _too_few_seeds,
+    DecisionKind.LEADER_BEATEN: _leader_beaten,
+    DecisionKind.OPEN: _open,
 }
