@@ -24,6 +24,7 @@ QUIET = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-site-isolation-trials",  # fewer processes, for all pages are of one site
 ]
 
 

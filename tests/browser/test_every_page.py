@@ -61,20 +61,17 @@ def open_drawn(visitor: Visitor, address: str) -> Page:
 class TestEmptyStates:
     """Pages of an empty database; these tests run before those that submit jobs."""
 
-    @pytest.mark.parametrize(
-        ("address", "message"),
-        [
+    def test_shows_empty_state(self, visitor: Visitor, subtests: pytest.Subtests) -> None:
+        for address, message in [
             ("/", "No jobs yet"),
             ("/jobs", "No jobs yet"),
             ("/jobs?optimizer=adam", "No matching jobs"),
             ("/comparisons", "No comparisons yet"),
             ("/leaderboard", "No finished runs"),
             ("/data", "No uploaded data sets yet"),
-        ],
-    )
-    def test_shows_empty_state(self, visitor: Visitor, address: str, message: str) -> None:
-        page = visitor.open(address)
-        expect(page.get_by_text(message)).to_be_visible()
+        ]:
+            with subtests.test(address):
+                expect(visitor.open(address).get_by_text(message)).to_be_visible()
 
 
 class TestNotFound:

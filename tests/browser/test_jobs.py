@@ -270,15 +270,16 @@ def short_job(stage: Stage, worker: object) -> str:
     return job
 
 
-@pytest.mark.parametrize(("smooth", "shown"), [("5", "0.99"), ("1", "0.99"), ("-1", "0"), ("much", "0")])
-def test_limits_smoothing_in_query(visitor: Visitor, short_job: str, smooth: str, shown: str) -> None:
-    page = visitor.open(f"/jobs/{short_job}?smooth={smooth}")
-    expect(page.get_by_label("Smoothing")).to_have_value(shown)
-    until(lambda: visitor.figures().get("Loss"))
-    # Only the training loss has more than 10 points: raw and, if smoothed, a second trace.
-    curves = [trace["y"] for trace in visitor.figures()["Loss"] if len(trace["y"]) > 10]
-    assert len(curves) == (1 if shown == "0" else 2)
-    assert all(min(curves[0]) <= value <= max(curves[0]) for value in curves[-1])
+def test_limits_smoothing_in_query(visitor: Visitor, short_job: str, subtests: pytest.Subtests) -> None:
+    for smooth, shown in [("5", "0.99"), ("1", "0.99"), ("-1", "0"), ("much", "0")]:
+        with subtests.test(smooth):
+            page = visitor.open(f"/jobs/{short_job}?smooth={smooth}")
+            expect(page.get_by_label("Smoothing")).to_have_value(shown)
+            until(lambda: visitor.figures().get("Loss"))
+            # Only the training loss has more than 10 points: raw and, if smoothed, a second trace.
+            curves = [trace["y"] for trace in visitor.figures()["Loss"] if len(trace["y"]) > 10]
+            assert len(curves) == (1 if shown == "0" else 2)
+            assert all(min(curves[0]) <= value <= max(curves[0]) for value in curves[-1])
 
 
 def test_zoom_survives_until_axis_changes(visitor: Visitor, short_job: str) -> None:
