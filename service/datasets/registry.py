@@ -1,4 +1,4 @@
-"""Uploaded data sets: register, list, show and remove them.
+"""Uploaded data sets: add, list, show and remove them.
 
 The database has no record of them: a data set is its folder `own/KIND/NAME` below the data folder, which a single
 rename creates or removes.
@@ -62,8 +62,8 @@ def refuse_taken(name: str, file_format: FileFormat) -> None:
         raise _taken(full_names[0])
 
 
-def register(arrival: Arrival, name: str, form: Form, owner: str) -> Description:
-    """Register a received file as a data set. Call it for one file at a time, because of the memory it takes.
+def add(arrival: Arrival, name: str, form: Form, owner: str) -> Description:
+    """Add a received file as a data set. Call it for one file at a time, because of the memory it takes.
 
     Raises:
         Invalid: the contents are invalid.

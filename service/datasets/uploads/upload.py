@@ -1,4 +1,4 @@
-"""Uploads in progress: written in chunks, counted and hashed, and removed unless registered."""
+"""Uploads in progress: written in chunks, counted and hashed, and removed unless they become a data set."""
 
 from __future__ import annotations
 

@@ -76,9 +76,7 @@ async def add(
     arrival = await run_in_threadpool(arrive, settings().data, settings().max_upload_bytes)
     try:
         await _receive(request, arrival)
-        created = await asyncio.wrap_future(
-            UPLOADS.submit(lambda: registry.register(arrival, query.name, form, user.name))
-        )
+        created = await asyncio.wrap_future(UPLOADS.submit(lambda: registry.add(arrival, query.name, form, user.name)))
     finally:
         await run_in_threadpool(arrival.remove)
     response.headers["Location"] = f"/v1/datasets/{created.name}"
