@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from service.specs.outcome import Memory
+from service.specs.summary import Memory
 from service.specs.training import TrainSpec
 from tests.devices import DEVICES
 from tests.programs import run_program
