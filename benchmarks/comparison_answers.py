@@ -25,9 +25,8 @@ from service.comparisons.design.requests import ComparisonRequest
 from service.jobs import claims, heartbeats, outcomes
 from service.operations.embedded.servers import Embedded
 from service.specs.engine import ENGINE_VERSION
-from service.specs.outcome import Summary
 from service.specs.states import Reason
-from service.specs.training import METRICS
+from service.specs.summary import Summary
 from service.storage import database
 from service.storage.tables import Worker
 
@@ -44,6 +43,11 @@ ENVIRONMENT = {
     "engine_version": ENGINE_VERSION,
     "data_hash": "aa",
 }
+METRICS = [
+    *(f"{part}_{name}" for part in ("train", "val", "test") for name in ("loss", "accuracy")),
+    *("best_test_accuracy", "lr", "grad_norm", "update_norm"),
+    *("samples_per_second", "weight_correlation", "effective_rank"),
+]
 CALLS = 30
 
 
@@ -77,7 +81,7 @@ def finish(rng: np.random.Generator, steps: list[int]) -> bool:
             reason=Reason.COMPLETED, steps=39, epochs=3.0, train_seconds=1.0, total_seconds=1.5, parameters=100,
             metrics=dict.fromkeys(METRICS, value), best_step=39, target=None,
         )  # fmt: skip
-        batches = [heartbeats.Batch(dict.fromkeys(METRICS[:13], curve))]
+        batches = [heartbeats.Batch(dict.fromkeys(METRICS, curve))]
         outcomes.finish(session, claim, Reason.COMPLETED, summary=summary, environment=ENVIRONMENT, batches=batches)
     return True
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:  # their validators take long to build, and a request is mostl
     from service.comparisons.design.requests import ComparisonRequest
     from service.jobs.requests import JobRequest
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 FIRST_POLL_SECONDS, MAX_POLL_SECONDS = 0.1, 1.0
 POLLED_JOBS = 8
 """Unfinished jobs to poll per round of `wait`; jobs mostly end in the order of submission."""
@@ -66,7 +65,7 @@ class Client:
 
     def _key_of_home(self) -> str | None:
         """The owner's key, for addresses on this machine only: it must not be sent to other servers."""
-        return home.key(home.folder()) if urlsplit(self.url).hostname in LOOPBACK else None
+        return home.key(home.folder()) if urlsplit(self.url).hostname in home.LOOPBACK else None
 
     def close(self) -> None:
         """Close the connections."""

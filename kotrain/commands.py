@@ -6,11 +6,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version as version_of
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,10 @@ from kotrain.errors import ApiError, KotrainError, NotRunning, WaitTimeout
 from kotrain.output import Json, complain, note, say
 from kotrain.plugins import Extensible
 from service.specs.states import JobStatus
+
+if TYPE_CHECKING:
+    from kotrain.client import Client
+    from service.jobs.schemas import JobView
 
 app = typer.Typer(
     cls=Extensible,
@@ -107,12 +111,7 @@ def submit(
         if dry_run:
             say(client.submit(body, dry_run=True))
             return 0
-        first = body.get("seed", 0)
-        bodies = [body] if seeds == 1 else [{**body, "seed": first + number} for number in range(seeds)]
-        jobs = []
-        for spec in bodies:
-            jobs.append(client.submit(spec))
-            print(jobs[-1].id, flush=True)
+        jobs = list(_submit_seeds(client, body, seeds))
         if not wait:
             return 0
         jobs = progress.wait_for_jobs(client, jobs)
@@ -121,6 +120,15 @@ def submit(
         if job.message and job.status is JobStatus.FAILED:
             complain(f"{job.id}: {job.message}")
     return int(any(job.status is not JobStatus.SUCCEEDED for job in jobs))
+
+
+def _submit_seeds(client: Client, body: dict[str, Any], seeds: int) -> Iterator[JobView]:
+    """Submit a spec with consecutive seeds, and print the id of each job."""
+    first = body.get("seed", 0)
+    for spec in [body] if seeds == 1 else [{**body, "seed": first + number} for number in range(seeds)]:
+        job = client.submit(spec)
+        print(job.id, flush=True)
+        yield job
 
 
 @app.command()

@@ -9,7 +9,7 @@ import webbrowser
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -17,6 +17,7 @@ from kotrain import request_body
 from kotrain.output import Json, PlanOnly, note, say
 from service.specs.formats import ReportFormat
 from service.specs.states import ComparisonStatus
+from service.specs.text import listed
 
 app = typer.Typer(help="Plan, run and evaluate comparisons of optimizers.")
 Id = Annotated[str, typer.Argument(metavar="ID", help="Comparison id.")]
@@ -137,7 +138,8 @@ def write(file: Path, body: bytes) -> None:
 
 
 def _format(text: str) -> ReportFormat:
-    for known in ("html", "csv", "latex", "json"):
-        if text == known:
-            return known
-    raise typer.BadParameter(f"unknown format '{text}'; choose html, csv, latex or json")
+    known: tuple[ReportFormat, ...] = get_args(ReportFormat)
+    for report_format in known:
+        if text == report_format:
+            return report_format
+    raise typer.BadParameter(f"unknown format '{text}'; choose {listed(known, word='or')}")

@@ -20,6 +20,7 @@ from kotrain.errors import KotrainError
 from kotrain.first_look import EPOCHS, SEEDS, first_look
 from kotrain.output import note
 from service.comparisons.answers import ComparisonAnswer
+from service.specs.quantities import duration
 from service.specs.states import ComparisonStatus
 
 START_SECONDS, STOP_SECONDS = 60.0, 30.0
@@ -51,7 +52,7 @@ def main(epochs: int, seeds: int, tuning_seeds: int, report: Path | None = None)
         if report is not None:
             report.write_bytes(client.report(answer))
     trained, elapsed = len(_jobs(answer)), time.monotonic() - start
-    out.print(f"{trained} runs in {elapsed:.0f} s. The temporary stack is stopped and its files are removed.\n")
+    out.print(f"{trained} runs in {duration(elapsed)}. The temporary stack is stopped and its files are removed.\n")
     print(next(task for task in answer.tasks if task.label == "condensed").model_dump_json())
     return 0 if agrees else 1
 

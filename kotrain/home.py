@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from service.operations.run_file import Running, owner, running
+from service.home import LOOPBACK, Running, default_home, owner, running
 
-__all__ = ["Running", "address", "folder", "key", "owner", "running"]
+__all__ = ["LOOPBACK", "Running", "address", "folder", "key", "owner", "running"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -15,9 +15,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 def folder() -> Path:
     """`KOTRAIN_HOME`; by default `~/.kotrain`, and `/var/lib/kotrain` for root."""
     path = os.environ.get("KOTRAIN_HOME")
-    if path:
-        return Path(path)
-    return Path("/var/lib/kotrain") if os.geteuid() == 0 else Path.home() / ".kotrain"
+    return Path(path) if path else default_home()
 
 
 def key(home: Path) -> str | None:

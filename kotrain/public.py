@@ -21,8 +21,8 @@ from service.jobs.requests import JobRequest
 from service.jobs.schemas import DryRun, JobView
 from service.metrics.schemas import Metrics
 from service.specs.bodies import Catalog
-from service.specs.outcome import Summary
 from service.specs.states import ComparisonStatus, JobStatus, Reason
+from service.specs.summary import Summary
 
 __all__ = [
     "ApiError",

@@ -87,6 +87,21 @@ LION = {"label": "Lion", "name": "lion", "space": {"lr": {"log_uniform": [3e-5, 
 NOISE = _control("noise", "Adam + noise", strength={"log_uniform": [1e-3, 1.0]})
 ORTHOGONALITY = _control("orthogonality", "Adam + orthogonality", strength={"log_uniform": [1e-5, 1e-2]})
 
+UNTUNED: list[Request] = [
+    {"label": "SGD", "name": "sgd"},
+    {"label": "Adam", "name": "adam"},
+    {"label": "Muon", "name": "muon"},
+    {"label": "KO soft", "name": "ko", "params": {"collision": "soft"}},
+    {"label": "KO bounded", "name": "ko", "params": {"collision": "soft", "bounded": True}},
+    {"label": "KO hard", "name": "ko", "params": {"collision": "hard"}},
+]
+MORE_UNTUNED: list[Request] = [
+    {"label": "AdamW", "name": "adamw"},
+    {"label": "Lion", "name": "lion"},
+    {"label": "KO soft in groups of 64", "name": "ko", "params": {"collision": "soft", "group_size": 64}},
+]
+"""With default parameters: the time of a step does not depend on them."""
+
 
 # --- tasks -----------------------------------------------------------------------------------------------------------
 
@@ -202,6 +217,15 @@ def _ablation(budget: Budget, present: Collection[str]) -> Request:
 def _cost(budget: Budget, present: Collection[str]) -> Request:
     """The same small number of steps with each optimizer, on networks of increasing size."""
     small = budget == "small"
+    return {
+        "tasks": _networks(present, small=small),
+        "optimizers": UNTUNED if small else [*UNTUNED, *MORE_UNTUNED],
+        "seeds": 5,
+        "metric": "samples_per_second",
+    }
+
+
+def _networks(present: Collection[str], *, small: bool) -> list[Request]:
     tasks: list[Request] = [
         {
             "label": f"digits MLP width {width}",
@@ -221,25 +245,7 @@ def _cost(budget: Budget, present: Collection[str]) -> Request:
             for name, model in images
             if name in present
         ]
-    optimizers = [
-        {"label": "SGD", "name": "sgd"},
-        {"label": "Adam", "name": "adam"},
-        {"label": "Muon", "name": "muon"},
-        {"label": "KO soft", "name": "ko", "params": {"collision": "soft"}},
-        {"label": "KO bounded", "name": "ko", "params": {"collision": "soft", "bounded": True}},
-        {"label": "KO hard", "name": "ko", "params": {"collision": "hard"}},
-    ]
-    more = [
-        {"label": "AdamW", "name": "adamw"},
-        {"label": "Lion", "name": "lion"},
-        {"label": "KO soft in groups of 64", "name": "ko", "params": {"collision": "soft", "group_size": 64}},
-    ]
-    return {
-        "tasks": tasks,
-        "optimizers": optimizers if small else [*optimizers, *more],
-        "seeds": 5,
-        "metric": "samples_per_second",
-    }
+    return tasks
 
 
 STUDIES = {

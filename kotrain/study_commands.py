@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -10,11 +11,17 @@ import typer
 from kotrain.comparison_commands import write
 from kotrain.output import PlanOnly, note, say
 from kotrain.studies import STUDIES, Budget, Study
+from service.specs.formats import ReportFormat
 from service.specs.states import ComparisonStatus
 
 app = typer.Typer(help="List and run predefined studies of KO and other optimizers.")
 
-REPORTS = {"html": "report.html", "csv": "report.csv", "latex": "report.tex", "json": "answer.json"}
+REPORTS: Mapping[ReportFormat, str] = {
+    "html": "report.html",
+    "csv": "report.csv",
+    "latex": "report.tex",
+    "json": "answer.json",
+}
 """Report format -> file name."""
 
 
@@ -63,7 +70,7 @@ def run(
         note(f"comparison {started.id}: up to {jobs.jobs_at_most} jobs, {jobs.reused} of them already finished")
         answer = progress.follow(client, started)
         for format, file in REPORTS.items():
-            write(folder / file, client.report(answer, format))  # type: ignore[arg-type]  # keys are formats
+            write(folder / file, client.report(answer, format))
     tables.console().print(tables.verdict(answer))
     note(f"reports: {folder}/")
     return int(answer.status is not ComparisonStatus.SUCCEEDED)

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from service.specs import quantities
-from service.specs.optimizer_family import optimizer_family
 from service.specs.states import JobStatus
+from service.specs.text import counted
 
 if TYPE_CHECKING:
     from service.comparisons.answers import (
@@ -65,11 +65,6 @@ def plain(*columns: str, right: Iterable[str] = (), title: str | None = None) ->
     return table
 
 
-def optimizer_label(optimizer: Mapping[str, Any]) -> str:
-    """A short label of an optimizer: its name, KO's collision and base, the learning rate."""
-    return f"{optimizer_family(optimizer)} lr={optimizer['params']['lr']:g}"
-
-
 def jobs(listed: Iterable[JobView]) -> Table:
     """One row per job; a narrow terminal gets fewer columns, with the id in full."""
     narrow = shutil.get_terminal_size((PIPE_COLUMNS, 24)).columns < WIDE_COLUMNS
@@ -86,7 +81,7 @@ def jobs(listed: Iterable[JobView]) -> Table:
             "status": _status(job),
             "test": _number(test),
             "seed": str(job.spec["seed"]),
-            "optimizer": optimizer_label(job.spec["optimizer"]),
+            "optimizer": f"{job.optimizer_label} lr={job.spec['optimizer']['params']['lr']:g}",
             "data": job.spec["dataset"]["name"],
             "model": job.spec["model"]["name"],
             "step": _steps(job),
@@ -122,7 +117,9 @@ def job(shown: JobView) -> Table:
         "retry of": str(shown.retry_of) if shown.retry_of else None,
     }
     if shown.summary:
-        rows["training"] = f"{shown.summary.train_seconds:.2f} s, {shown.summary.parameters:,} parameters"
+        rows["training"] = (
+            f"{quantities.duration(shown.summary.train_seconds)}, {shown.summary.parameters:,} parameters"
+        )
         rows |= {name: _number(value) for name, value in sorted(shown.summary.metrics.items())}
     for name, value in rows.items():
         if value:
@@ -249,18 +246,17 @@ def verdict(answer: ComparisonAnswer) -> Group:
 
 def plan(planned: ComparisonDryRun) -> Group:
     """The runs that a comparison would need, and their estimated time."""
-    table = plain("task", "optimizer", "seconds per run", "estimated from", right=("seconds per run", "estimated from"))
+    table = plain("task", "optimizer", "time per run", "estimated from", right=("time per run", "estimated from"))
     for estimate in planned.estimates:
-        seconds_per_run = "unknown" if estimate.seconds is None else f"{estimate.seconds:.2f}"
-        runs = f"{estimate.runs} run{'s' * (estimate.runs > 1)}" if estimate.runs else "no runs yet"
-        table.add_row(estimate.task, estimate.optimizer, seconds_per_run, runs)
+        runs = counted(estimate.runs, "run") if estimate.runs else "no runs yet"
+        table.add_row(estimate.task, estimate.optimizer, quantities.duration(estimate.seconds) or "unknown", runs)
     jobs = (
         str(planned.jobs_at_most)
         if planned.jobs_at_least == planned.jobs_at_most
         else f"{planned.jobs_at_least} to {planned.jobs_at_most}"
     )
     seconds = planned.seconds_at_most
-    time = "duration unknown" if seconds is None else f"at most {seconds:,.0f} s of device time"
+    time = "duration unknown" if seconds is None else f"at most {quantities.duration(seconds)} of device time"
     text = f"{jobs} jobs, {planned.reused} of them already finished; {time}."
     methods = f"Methods paragraph for your paper, once the comparison has run: {planned.methods}"
     return Group(table, "", Text(methods), "", Text(text))

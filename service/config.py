@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-
-
-def default_home() -> Path:
-    """Default folder of an embedded installation: its database, files, logs and key."""
-    return Path("/var/lib/kotrain") if os.geteuid() == 0 else Path.home() / ".kotrain"
+from service.home import default_home
 
 
 class Settings(BaseSettings):

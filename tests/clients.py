@@ -17,8 +17,9 @@ _idle: list[FastAPI] = []
 def application() -> Iterator[FastAPI]:
     """An application that no other test uses.
 
-    It resolves its routes on their first request, which takes 50 ms, so tests reuse it. Its middleware is rebuilt:
-    a semaphore belongs to the event loop of one test.
+    It resolves its routes on their first request, which takes 50 ms, so tests reuse it, unless one failed. Its
+    middleware is rebuilt: a semaphore belongs to the event loop of one test. What `create_app` reads from the settings,
+    such as the limit of a body, stays that of the first test.
     """
     app = _idle.pop() if _idle else create_app()
     app.middleware_stack = None

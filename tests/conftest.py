@@ -89,7 +89,7 @@ def schema(servers: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def empty(schema: None) -> None:
-    """An installation without users and jobs, and without bells in the queue."""
+    """An installation without users and jobs, and without wake-up messages in the queue."""
     tables.clear()
     queue.celery().control.purge()
 

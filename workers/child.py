@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from service.specs.outcome import Summary
 from service.specs.states import Reason
+from service.specs.summary import Summary
 from service.specs.training import TrainSpec
 from workers import lifetime
 from workers.messages import (

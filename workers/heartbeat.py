@@ -23,7 +23,7 @@ from service.jobs import heartbeats
 from service.jobs.checkpoints import Written
 from service.jobs.claims import Claim
 from service.jobs.heartbeats import Batch, Beat, Instruction
-from service.specs.outcome import Environment
+from service.specs.summary import Environment
 from service.storage.database import is_locked, limit_lock_wait, transaction
 
 log = logging.getLogger(__name__)
@@ -88,8 +88,8 @@ class AttemptState:
         with self._lock:
             self._notes.append(text)
 
-    def pending(self) -> list[Batch]:
-        """All data not yet stored, in batches that no longer change."""
+    def seal(self) -> list[Batch]:
+        """Close the open batch, and return all batches that are not yet stored; they no longer change."""
         with self._lock:
             if self._points or self._checkpoints or self._notes:
                 self._pending.append(Batch(self._points, self._checkpoints, self._notes))
@@ -164,7 +164,7 @@ class HeartbeatThread(threading.Thread):
                 log.warning("job %s: heartbeat not stored", state.claim.job_id, exc_info=not is_locked(error))
 
     def _send(self, states: list[AttemptState]) -> None:
-        pending = [(state, _first(state.pending())) for state in states]
+        pending = [(state, _first(state.seal())) for state in states]
         beats = [Beat(state.claim, state.step, state.total_steps, batches) for state, batches in pending]
         with transaction() as session:
             limit_lock_wait(session)

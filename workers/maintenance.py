@@ -55,7 +55,7 @@ class Maintenance(threading.Thread):
                 if time.monotonic() - self._away_at > settings().lease_seconds:
                     reclaim_stale_jobs()
                 advance_comparisons()
-                self.ring_for_idle_slots()
+                self.wake_idle_slots()
             except Exception as error:  # the thread must survive any error
                 log.warning("maintenance postponed: %s", error, exc_info=not is_away(error))
                 if is_away(error):
@@ -63,7 +63,7 @@ class Maintenance(threading.Thread):
             self._host.job_ended.wait(settings().maintenance_seconds)
             self._host.job_ended.clear()  # before the next run, so that a job that ends during it triggers another
 
-    def ring_for_idle_slots(self) -> None:
+    def wake_idle_slots(self) -> None:
         """Wake as many idle slots of this worker as there are eligible jobs; makes up for lost wake-up messages."""
         idle = self._host.idle_slots
         if idle == 0 or self._host.draining.is_set():
@@ -71,7 +71,7 @@ class Maintenance(threading.Thread):
         with transaction() as session:
             eligible = claims.count_eligible(session, idle, has_cuda=self._host.has_cuda)
         if eligible:
-            queue.ring(queue.queue_of(self._host.id), times=eligible)
+            queue.wake(queue.queue_of(self._host.id), times=eligible)
 
 
 class RetentionThread(threading.Thread):

@@ -17,8 +17,8 @@ from service.jobs import checkpoints, claims, outcomes
 from service.jobs.checkpoints import Written, name_of
 from service.jobs.claims import Claim
 from service.jobs.heartbeats import Instruction
-from service.specs.outcome import Summary
 from service.specs.states import Reason
+from service.specs.summary import Summary
 from service.storage.files import Absent, store
 from workers import entry, messages
 from workers.checkpoint_transfer import TransferCancelled, Uploads, fetch_newest_valid
@@ -328,49 +328,62 @@ def _store_outcome(claim: Claim, state: AttemptState, outcome: Outcome, host: Ho
         log.error("job %s: outcome not stored; the job will be requeued and run again", claim.job_id)
 
 
-def _end_attempt(session: Session, claim: Claim, state: AttemptState, outcome: Outcome) -> bool:
-    """Map the outcome of a process to the status of its job; the only place that decides this."""
-    batches = state.pending()
-    summary, stop = outcome.summary, outcome.stop
+class _Ending:
+    """Stores the end of an attempt together with all that it has not stored yet."""
 
-    def finish(reason: Reason, message: str | None) -> bool:
+    def __init__(self, session: Session, claim: Claim, state: AttemptState, summary: Summary | None) -> None:
+        self._session, self._claim, self._state, self._summary = session, claim, state, summary
+        self._batches = state.seal()
+
+    def finish(self, reason: Reason, message: str | None) -> bool:
+        """As `outcomes.finish`."""
         return outcomes.finish(
-            session,
-            claim,
+            self._session,
+            self._claim,
             reason,
             message=message,
-            summary=summary and summary.model_copy(update={"reason": reason}),
-            environment=state.environment,
-            total_steps=state.total_steps,
-            batches=batches,
+            summary=self._summary and self._summary.model_copy(update={"reason": reason}),
+            environment=self._state.environment,
+            total_steps=self._state.total_steps,
+            batches=self._batches,
         )
 
-    def fail(reason: Reason, message: str) -> bool:
-        return outcomes.fail(session, claim.job_id, claim.attempt, reason, message, batches)
+    def requeue(self, message: str, wait_seconds: float = 0.0) -> bool:
+        """As `outcomes.requeue`."""
+        return outcomes.requeue(self._session, self._claim, message, wait_seconds, self._batches)
 
-    if summary is not None and summary.reason is not Reason.CANCELLED:
-        return finish(summary.reason, summary.message)  # it ended by itself, even if a stop was requested meanwhile
+    def fail(self, reason: Reason, message: str) -> bool:
+        """As `outcomes.fail`."""
+        return outcomes.fail(self._session, self._claim.job_id, self._claim.attempt, reason, message, self._batches)
+
+
+def _end_attempt(session: Session, claim: Claim, state: AttemptState, outcome: Outcome) -> bool:
+    """Map the outcome of a process to the status of its job; the only place that decides this."""
+    summary = outcome.summary
+    ending = _Ending(session, claim, state, summary)
+    if summary is not None and summary.reason is not Reason.CANCELLED:  # it ended by itself, even if asked to stop
+        return ending.finish(summary.reason, summary.message)
     if outcome.unable is not None:
         wait_seconds = settings().backoff_seconds * 2.0 ** min(claim.attempt - 1, 6)
-        return outcomes.requeue(session, claim, outcome.unable, wait_seconds, batches)
-    match stop:
+        return ending.requeue(outcome.unable, wait_seconds)
+    match outcome.stop:
         case Interruption.CANCEL:
-            return finish(Reason.CANCELLED, "cancelled while running")
+            return ending.finish(Reason.CANCELLED, "cancelled while running")
         case Interruption.TIME_LIMIT:
-            return finish(Reason.TIMED_OUT, f"stopped at the time limit of {claim.time_limit_seconds:g} s")
+            return ending.finish(Reason.TIMED_OUT, f"stopped at the time limit of {claim.time_limit_seconds:g} s")
         case Interruption.DRAIN if outcome.failure is None:
-            return outcomes.requeue(session, claim, "the worker is shutting down", batches=batches)
+            return ending.requeue("the worker is shutting down")
         case Interruption.MEMORY:
             limit = messages.memory_limit_text(outcome.memory_bytes)
-            return finish(Reason.OUT_OF_MEMORY, f"memory limit exceeded ({limit})")
+            return ending.finish(Reason.OUT_OF_MEMORY, f"memory limit exceeded ({limit})")
         case Interruption.STALL:
             timeout = f"{settings().stall_seconds:g} s (KOTRAIN_STALL_SECONDS of the worker)"
-            return fail(Reason.CHILD_LOST, f"no output of the training process for {timeout}")
+            return ending.fail(Reason.CHILD_LOST, f"no output of the training process for {timeout}")
     if outcome.failure is not None:
         reason, message = outcome.failure
-        return fail(reason, message) if reason is Reason.CHILD_LOST else finish(reason, message)
+        return ending.fail(reason, message) if reason is Reason.CHILD_LOST else ending.finish(reason, message)
     if outcome.killed_for_memory:
-        return fail(
+        return ending.fail(
             Reason.OUT_OF_MEMORY, "the kernel killed the training process because the machine ran out of memory"
         )
-    return fail(Reason.CHILD_LOST, f"the training process {outcome.exit_description}")
+    return ending.fail(Reason.CHILD_LOST, f"the training process {outcome.exit_description}")

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from service.comparisons.styles import LookView
 from service.specs.bodies import Output
-from service.specs.outcome import Target
 from service.specs.states import ComparisonStatus
+from service.specs.summary import Target
 
 Interval = tuple[float, float]
 

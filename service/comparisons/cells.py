@@ -11,16 +11,17 @@ from uuid import UUID
 from sqlalchemy import delete, insert, select, text, tuple_
 from sqlalchemy.orm import Session
 
+from service.comparisons.analysis.runs import CellRun
 from service.comparisons.design.plan import Cell, Plan
-from service.comparisons.design.runs import CellRun, Result
+from service.comparisons.design.results import Result
 from service.config import settings
 from service.datasets import layouts
 from service.jobs import submission
 from service.jobs.requests import JobRequest
 from service.jobs.workers import has_cuda, is_up
 from service.specs.engine import ENGINE_VERSION
-from service.specs.outcome import TargetHit
 from service.specs.states import JobStatus, Reason
+from service.specs.summary import TargetHit
 from service.storage.tables import Comparison, ComparisonCell, Job, Worker
 
 KEY = ("phase", "task", "optimizer", "trial", "rung", "seed")
@@ -152,7 +153,7 @@ def provide(session: Session, comparison: Comparison, plan: Plan, cells: Sequenc
     for cell in cells:
         if cell not in existing:
             fresh.setdefault(json.dumps(plan.spec(cell), sort_keys=True), []).append(cell)
-    requests = [_request(comparison, plan, json.loads(spec)) for spec in fresh]
+    requests = [_request(plan, json.loads(spec)) for spec in fresh]
     submitted = submission.submit_many(session, comparison.user, requests, is_direct=False)
     new = {cell: job for job, alike in zip(submitted, fresh.values(), strict=True) for cell in alike}
     session.execute(
@@ -175,7 +176,7 @@ def _own_jobs(session: Session, comparison: Comparison) -> set[UUID]:
     return set(session.scalars(jobs.where(ComparisonCell.is_reused.is_(False))))
 
 
-def _request(comparison: Comparison, plan: Plan, spec: Mapping[str, Any]) -> JobRequest:
+def _request(plan: Plan, spec: Mapping[str, Any]) -> JobRequest:
     return JobRequest.model_validate(
         {
             **spec,

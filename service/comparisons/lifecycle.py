@@ -19,9 +19,9 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from service.comparisons import cells, estimates
-from service.comparisons.analysis import methods_text, report
+from service.comparisons.analysis import conclusion, methods_text
 from service.comparisons.analysis.comparability import settled
-from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun
+from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummary
 from service.comparisons.design import durations, schedule
 from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.requests import ComparisonRequest
@@ -65,7 +65,7 @@ def resolved_plan(session: Session, request: ComparisonRequest) -> Plan:
     plan = resolve(
         request,
         {"auto": _device(session)},
-        most_jobs=settings().max_comparison_jobs,
+        max_jobs=settings().max_comparison_jobs,
         records=record_count,
         classes=lambda dataset: layouts.classes(dataset, settings().data),
     )
@@ -110,7 +110,7 @@ def dry_run(session: Session, request: ComparisonRequest) -> ComparisonDryRun:
         jobs_at_least=plan.jobs(seeds=plan.looks[0]),
         jobs_at_most=plan.jobs(),
         reused=len(cells.find(session, plan, first)),
-        seconds_at_most=durations.most_seconds(plan, expected),
+        seconds_at_most=durations.max_seconds(plan, expected),
         estimates=list(expected.values()),
     )
 
@@ -143,6 +143,14 @@ def find(session: Session, limit: int, after: UUID | None) -> tuple[Sequence[Com
         query = query.where(Comparison.id < after)
     rows = session.scalars(query).all()
     return rows[:limit], len(rows) > limit
+
+
+def summary(comparison: Comparison) -> ComparisonSummary:
+    """The row as a list entry."""
+    names = ComparisonSummary.model_fields.keys() - {"user"}
+    return ComparisonSummary.model_validate(
+        {**{name: getattr(comparison, name) for name in names}, "user": comparison.user.name}
+    )
 
 
 def cancel(session: Session, user: User, comparison_id: UUID) -> Comparison:
@@ -187,7 +195,7 @@ def _answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
     plan = stored_plan(comparison)
     runs = cells.load(session, comparison, plan)
     expected = estimates.estimate(session, plan) if comparison.status == ComparisonStatus.RUNNING else {}
-    return report.conclude(comparison, plan, runs, expected)
+    return conclusion.conclude(summary(comparison), plan, runs, expected, message=comparison.message)
 
 
 def stored_plan(comparison: Comparison) -> Plan:

@@ -14,18 +14,19 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from service.comparisons.analysis.compare_runs import compare_runs
+from service.comparisons.analysis.runs import StoredRun
 from service.comparisons.answers import CompareAnswer
 from service.comparisons.design.labels import GroupBy
-from service.comparisons.design.runs import Result, StoredRun
+from service.comparisons.design.results import Result
 from service.errors import Invalid
 from service.metrics import targets
 from service.specs.catalog.datasets import DATASETS, is_own
 from service.specs.catalog.models import MODELS
 from service.specs.catalog.optimizers import OPTIMIZERS
 from service.specs.metric_text import out_of_reach
-from service.specs.outcome import Target, TargetHit
 from service.specs.patterns import STORABLE
 from service.specs.states import JobStatus, Reason
+from service.specs.summary import Target, TargetHit
 from service.specs.training import TrainSpec
 from service.storage.tables import Job, MetricChunk, User
 

@@ -1,4 +1,4 @@
-"""Uploaded data sets: register, list, show and remove them.
+"""Uploaded data sets: add, list, show and remove them.
 
 The database has no record of them: a data set is its folder `own/KIND/NAME` below the data folder, which a single
 rename creates or removes.
@@ -25,16 +25,16 @@ from service.config import settings
 from service.datasets import layouts
 from service.datasets.locks import hold_dataset
 from service.datasets.schemas import DatasetDetail, DatasetView, Description, PreviewRecord
-from service.datasets.uploads.formats import Form, read
 from service.datasets.uploads.images import data_url
+from service.datasets.uploads.reading import Form, read
 from service.datasets.uploads.records import Records, rows_for_test, warnings_of
 from service.datasets.uploads.upload import Arrival, arrivals, disk
 from service.errors import Conflict, Forbidden, NotFound
 from service.specs.base import Kind
 from service.specs.catalog.datasets import DATASETS, OWN, Dataset, dataset_class
 from service.specs.formats import FileFormat
-from service.specs.metric_text import many
 from service.specs.states import ComparisonStatus, JobStatus
+from service.specs.text import counted
 from service.storage.tables import Comparison, Job, User
 
 PREVIEW_RECORDS, PREVIEW_CHARACTERS, PREVIEW_NUMBERS = 16, 200, 32
@@ -62,8 +62,8 @@ def refuse_taken(name: str, file_format: FileFormat) -> None:
         raise _taken(full_names[0])
 
 
-def register(arrival: Arrival, name: str, form: Form, owner: str) -> Description:
-    """Register a received file as a data set. Call it for one file at a time, because of the memory it takes.
+def add(arrival: Arrival, name: str, form: Form, owner: str) -> Description:
+    """Add a received file as a data set. Call it for one file at a time, because of the memory it takes.
 
     Raises:
         Invalid: the contents are invalid.
@@ -269,7 +269,7 @@ def _refuse_used(session: Session, name: str) -> None:
     if first is not None:
         job_id, jobs = first
         raise Conflict(
-            f"data set '{name}' is used by {many(jobs, 'unfinished job')}, such as {job_id}; wait or cancel them"
+            f"data set '{name}' is used by {counted(jobs, 'unfinished job')}, such as {job_id}; wait or cancel them"
         )
     comparison_id = session.scalar(
         select(Comparison.id).where(

@@ -82,8 +82,8 @@ def retry(session: Session, user: User, job_id: UUID) -> Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Outcome of an action on one of several jobs: done or refused, and the job that a retry created."""
+class ActionResult:
+    """Result of an action on one of several jobs: done or refused, and the job that a retry created."""
 
     job: UUID
     done: bool
@@ -91,31 +91,31 @@ class Outcome:
     new_job: UUID | None = None
 
 
-def cancel_each(session: Session, user: User, job_ids: Sequence[UUID]) -> list[Outcome]:
+def cancel_each(session: Session, user: User, job_ids: Sequence[UUID]) -> list[ActionResult]:
     """`cancel` each of these jobs. A refused job does not affect the others."""
     locked = select(Job).where(Job.id.in_(job_ids)).order_by(Job.id).with_for_update(of=Job)
     jobs = {job.id: job for job in session.scalars(locked)}
-    outcomes = []
+    results = []
     for job_id in dict.fromkeys(job_ids):
         try:
             _check_cancel(_allowed(user, job_id, jobs.get(job_id)))
         except KotrainError as refused:
-            outcomes.append(Outcome(job_id, False, refused.detail))
+            results.append(ActionResult(job_id, False, refused.detail))
         else:
-            outcomes.append(Outcome(job_id, True))
-    cancel_many(session, [outcome.job for outcome in outcomes if outcome.done])
-    return outcomes
+            results.append(ActionResult(job_id, True))
+    cancel_many(session, [result.job for result in results if result.done])
+    return results
 
 
-def retry_each(session: Session, user: User, job_ids: Sequence[UUID]) -> list[Outcome]:
+def retry_each(session: Session, user: User, job_ids: Sequence[UUID]) -> list[ActionResult]:
     """`retry` each of these jobs. A refused job does not affect the others."""
-    outcomes: dict[UUID, Outcome] = {}
+    results: dict[UUID, ActionResult] = {}
     for job_id in sorted(set(job_ids)):  # the order in which all transactions lock jobs
         try:
-            outcomes[job_id] = Outcome(job_id, True, new_job=retry(session, user, job_id).id)
+            results[job_id] = ActionResult(job_id, True, new_job=retry(session, user, job_id).id)
         except KotrainError as refused:  # raised before any write
-            outcomes[job_id] = Outcome(job_id, False, refused.detail)
-    return [outcomes[job_id] for job_id in dict.fromkeys(job_ids)]
+            results[job_id] = ActionResult(job_id, False, refused.detail)
+    return [results[job_id] for job_id in dict.fromkeys(job_ids)]
 
 
 def _owned(session: Session, user: User, job_id: UUID) -> Job:

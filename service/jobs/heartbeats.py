@@ -56,10 +56,10 @@ class Instruction(Enum):
 def store_batches(session: Session, job_id: UUID, attempt: int, batches: Sequence[Batch]) -> None:
     """Store batches of an attempt. The caller has locked its job."""
     write.append(session, [(job_id, batch.points) for batch in batches])
-    store_checkpoints(session, job_id, attempt, batches)
+    _store_checkpoints_and_notes(session, job_id, attempt, batches)
 
 
-def store_checkpoints(session: Session, job_id: UUID, attempt: int, batches: Sequence[Batch]) -> None:
+def _store_checkpoints_and_notes(session: Session, job_id: UUID, attempt: int, batches: Sequence[Batch]) -> None:
     """Store the checkpoints and notes of batches. The caller has locked the job."""
     for batch in batches:
         checkpoints.add(session, job_id, attempt, batch.checkpoints)
@@ -88,21 +88,21 @@ def beat(session: Session, worker_id: str, beats: Sequence[Beat]) -> dict[UUID, 
     rows = session.execute(
         BEAT,
         {
-            "ids": [beat.claim.job_id for beat in beats],
-            "attempts": [beat.claim.attempt for beat in beats],
-            "steps": [beat.step for beat in beats],
-            "totals": [beat.total_steps for beat in beats],
+            "ids": [sent.claim.job_id for sent in beats],
+            "attempts": [sent.claim.attempt for sent in beats],
+            "steps": [sent.step for sent in beats],
+            "totals": [sent.total_steps for sent in beats],
         },
     )
     cancelled = {row.id: row.cancel_requested for row in rows}
-    owned = [beat for beat in beats if beat.claim.job_id in cancelled]
-    write.append(session, [(beat.claim.job_id, batch.points) for beat in owned for batch in beat.batches])
-    for beat in owned:
-        store_checkpoints(session, beat.claim.job_id, beat.claim.attempt, beat.batches)
+    owned = [sent for sent in beats if sent.claim.job_id in cancelled]
+    write.append(session, [(sent.claim.job_id, batch.points) for sent in owned for batch in sent.batches])
+    for sent in owned:
+        _store_checkpoints_and_notes(session, sent.claim.job_id, sent.claim.attempt, sent.batches)
     instructions = {True: Instruction.CANCEL, False: Instruction.CONTINUE}
     return {
         job_id: instructions[cancelled[job_id]] if job_id in cancelled else Instruction.LOST
-        for job_id in (beat.claim.job_id for beat in beats)
+        for job_id in (sent.claim.job_id for sent in beats)
     }
 
 

@@ -15,8 +15,8 @@ from service.jobs.claims import Claim
 from service.jobs.heartbeats import Batch, is_stale, store_batches
 from service.jobs.transitions import change_status, lock_owned
 from service.metrics import write
-from service.specs.outcome import Environment, Summary
 from service.specs.states import JobStatus, Reason
+from service.specs.summary import Environment, Summary
 from service.storage.database import NOW
 from service.storage.tables import Job
 

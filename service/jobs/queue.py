@@ -1,4 +1,4 @@
-"""The bell: Celery messages that wake idle slots of workers.
+"""Wake-up messages over Celery, which make idle slots of workers look for a job.
 
 A message carries no job. It wakes one slot of one worker, which claims the best queued job from PostgreSQL; a message
 that is lost, duplicated or redelivered (celery/celery#5935) therefore neither loses nor duplicates a job.
@@ -20,13 +20,13 @@ TASK = "kotrain.work"
 ANY_WORKER = "kotrain"
 CUDA_WORKERS = "kotrain.cuda"
 
-BELL_SECONDS = 60.0
-"""Expiry of a message; by then, maintenance has rung again, or no worker is up."""
-SILENCE_SECONDS = 2.0
+MESSAGE_SECONDS = 60.0
+"""Expiry of a message; by then, maintenance has sent another one, or no worker is up."""
+PAUSE_SECONDS = 2.0
 """Pause after a failure to reach the broker."""
 
 log = logging.getLogger(__name__)
-_silent_until = 0.0
+_paused_until = 0.0
 
 
 def queue_of(worker_id: str) -> str:
@@ -54,20 +54,20 @@ def celery() -> Celery:
     return app
 
 
-def ring(queue: str = ANY_WORKER, times: int = 1) -> bool:
-    """Wake `times` slots that listen to `queue`. Returns False if the broker is down; maintenance rings again later.
+def wake(queue: str = ANY_WORKER, times: int = 1) -> bool:
+    """Wake `times` slots that listen to `queue`. Returns False if the broker is down; maintenance repeats it later.
 
-    After a failure, no message is sent for `SILENCE_SECONDS`, because a broker that hangs would delay each submission.
+    After a failure, no message is sent for `PAUSE_SECONDS`, because a broker that hangs would delay each submission.
     """
-    global _silent_until  # a process has one broker
-    if time.monotonic() < _silent_until:
+    global _paused_until  # a process has one broker
+    if time.monotonic() < _paused_until:
         return False
     try:
         for _ in range(times):
-            celery().send_task(TASK, queue=queue, expires=BELL_SECONDS)
+            celery().send_task(TASK, queue=queue, expires=MESSAGE_SECONDS)
     except (OperationalError, ConnectionError, OSError) as error:
         log.warning("broker down, no worker woken: %s", error)
-        _silent_until = time.monotonic() + SILENCE_SECONDS
+        _paused_until = time.monotonic() + PAUSE_SECONDS
         return False
     return True
 

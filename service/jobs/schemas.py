@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from service.specs.bodies import Output
 from service.specs.optimizer_family import optimizer_family
-from service.specs.outcome import Summary
 from service.specs.states import JobStatus, Reason
+from service.specs.summary import Summary
 
 OPTIMIZER_LABEL = "Label of the optimizer in tables, with the form and the base of KO, such as `ko soft (adam)`."
 

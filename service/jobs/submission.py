@@ -26,7 +26,7 @@ from service.specs.training import TrainSpec
 from service.storage.database import call_after_commit
 from service.storage.tables import Job, JobEvent, User, Worker
 
-MAX_BELLS = 64
+MAX_MESSAGES = 64
 """Messages per submission of many jobs: a slot that is awake continues until the queue is empty."""
 
 
@@ -105,7 +105,7 @@ def insert_rows(session: Session, rows: Sequence[dict[str, Any]]) -> list[UUID]:
     session.execute(insert(Job), [{"id": id_, **queued, **row} for id_, row in zip(ids, rows, strict=True)])
     events = [{"job_id": id_, "seq": 1, "attempt": 0, "status": JobStatus.QUEUED} for id_ in ids]
     session.execute(insert(JobEvent), events)
-    bells = [queue.CUDA_WORKERS if row["needs_cuda"] else queue.ANY_WORKER for row in rows]
-    for bell in bells[:MAX_BELLS]:
-        call_after_commit(session, partial(queue.ring, bell))
+    queues = [queue.CUDA_WORKERS if row["needs_cuda"] else queue.ANY_WORKER for row in rows]
+    for name in queues[:MAX_MESSAGES]:
+        call_after_commit(session, partial(queue.wake, name))
     return ids

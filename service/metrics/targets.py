@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
-from service.specs.outcome import Target, TargetHit
+from service.specs.summary import Target, TargetHit
 
 
 def _hits_where(meets: str) -> TextClause:

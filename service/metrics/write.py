@@ -96,19 +96,19 @@ def merge(session: Session, job_id: UUID) -> None:
     )
 
 
-def trim(session: Session, job_id: UUID, step: int, kept: Collection[str]) -> None:
-    """Delete the points after `step`, from which the next attempt continues, and at `step` all but those of `kept`."""
-    session.execute(TRIM, {"job": job_id, "step": step, "kept": list(kept)})
+def trim(session: Session, job_id: UUID, step: int, kept_metrics: Collection[str]) -> None:
+    """Delete the points after `step`, from which the next attempt continues, and at `step` all but `kept_metrics`."""
+    session.execute(TRIM, {"job": job_id, "step": step, "kept_metrics": list(kept_metrics)})
     session.execute(delete(MetricChunk).where(MetricChunk.job_id == job_id, func.cardinality(MetricChunk.steps) == 0))
 
 
 TRIM = text(
     """
     UPDATE metric_chunks
-    SET steps = steps[1:kept], values = values[1:kept], wall_seconds = wall_seconds[1:kept]
+    SET steps = steps[1:kept_points], values = values[1:kept_points], wall_seconds = wall_seconds[1:kept_points]
     FROM (SELECT name_id AS name, first_step AS first,
                  (SELECT count(*) FROM unnest(steps) AS s
-                  WHERE s < :step OR s = :step AND metric_names.name = ANY(:kept)) AS kept
+                  WHERE s < :step OR s = :step AND metric_names.name = ANY(:kept_metrics)) AS kept_points
           FROM metric_chunks JOIN metric_names ON metric_names.id = name_id
           WHERE job_id = :job AND steps[cardinality(steps)] >= :step) AS long
     WHERE job_id = :job AND name_id = long.name AND first_step = long.first

@@ -17,16 +17,17 @@ from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from service.accounts import api_keys
-from service.config import LOOPBACK, settings
+from service.config import settings
 from service.errors import Invalid
+from service.home import LOOPBACK
 from service.operations import retention, stack
 from service.operations.backup import backup as backups
 from service.operations.backup.archive import BackupError
 from service.operations.doctor import findings
 from service.operations.doctor.checks import examine
 from service.operations.embedded.process import EmbeddedError
-from service.specs.metric_text import many
 from service.specs.quantities import size
+from service.specs.text import counted
 from service.storage import database
 from service.storage.files import store
 from service.storage.schema_version import Incompatible
@@ -76,7 +77,7 @@ def key(name: str, admin: bool, home: Path | None) -> None:
     """Create an API key for a user and print it. Only its hash is stored: it cannot be shown again."""
     with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
-        with stack.database():
+        with stack.reachable_database():
             database.check_schema()
             typer.echo(api_keys.create(name, admin=admin))
 
@@ -93,7 +94,7 @@ def gc(
             default.points_days if points_days is None else points_days,
             dry_run,
         )
-        with stack.database():
+        with stack.reachable_database():
             database.check_schema()
             removed = retention.collect(policy, store())
     typer.echo(removed.model_dump_json(indent=2) if as_json else "\n".join(retention.describe(policy, removed)))
@@ -120,25 +121,29 @@ def backup(file: Path, home: Path | None) -> None:
     """Back up the database and the checkpoints to a new file, whether kotrain is running or stopped."""
     with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
-        with stack.database():
+        with stack.reachable_database():
             manifest = backups.create(file)
-    contents = f"{many(manifest.jobs, 'job')}, {many(len(manifest.files), 'checkpoint')}, {size(manifest.size_bytes)}"
+    contents = (
+        f"{counted(manifest.jobs, 'job')}, {counted(len(manifest.files), 'checkpoint')}, {size(manifest.size_bytes)}"
+    )
     typer.echo(f"{file}: {contents}")
     if manifest.left_out:
-        typer.echo(f"not included, because replaced meanwhile or damaged: {many(len(manifest.left_out), 'checkpoint')}")
+        typer.echo(
+            f"not included, because replaced meanwhile or damaged: {counted(len(manifest.left_out), 'checkpoint')}"
+        )
 
 
 def restore(file: Path, home: Path | None) -> None:
     """Restore a backup into an empty database: that of KOTRAIN_DATABASE_URL, or of a home whose stack is stopped."""
     with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
-        with backups.verified(file) as verified, stack.database(must_be_stopped=True):
+        with backups.verified(file) as verified, stack.reachable_database(must_be_stopped=True):
             restored = backups.restore(verified)
-    typer.echo(f"restored from {file}: {many(restored.jobs, 'job')}, {many(restored.files, 'checkpoint')}")
+    typer.echo(f"restored from {file}: {counted(restored.jobs, 'job')}, {counted(restored.files, 'checkpoint')}")
     if restored.requeued:
-        typer.echo(f"requeued, because running at the time of the backup: {many(restored.requeued, 'job')}")
+        typer.echo(f"requeued, because running at the time of the backup: {counted(restored.requeued, 'job')}")
     if restored.dropped:
-        typer.echo(f"not in the backup: {many(restored.dropped, 'checkpoint')}; their jobs continue from older ones")
+        typer.echo(f"not in the backup: {counted(restored.dropped, 'checkpoint')}; their jobs continue from older ones")
 
 
 def _check_schema() -> None:

@@ -9,7 +9,7 @@ from pydantic import Field
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.comparisons import lifecycle as comparisons
+from service.comparisons import lifecycle
 from service.errors import Conflict
 from service.jobs import lookup
 from service.jobs.workers import is_up
@@ -64,7 +64,7 @@ class Overview(Output):
 
 def overview(session: Session) -> Overview:
     """The overview of the whole installation."""
-    newest, _ = comparisons.find(session, SHOWN, None)
+    newest, _ = lifecycle.find(session, SHOWN, None)
     return Overview(
         jobs=lookup.count(session, lookup.Filter()),
         ended=_ended(session),
@@ -114,7 +114,7 @@ def _recent(session: Session, comparison: Comparison) -> RecentComparison:
     fields = {name: getattr(comparison, name) for name in ("id", "name", "status", "created_at", "finished_at")}
     fields["user"] = comparison.user.name
     try:
-        answer = comparisons.answer(session, comparison)
+        answer = lifecycle.answer(session, comparison)
     except Conflict as unreadable:
         return RecentComparison(**fields, verdict=[unreadable.detail], jobs=0, jobs_at_most=0, ended=0)
     progress = answer.progress

@@ -21,7 +21,7 @@ from sqlalchemy import ARRAY, TextClause, Uuid, bindparam, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.config import settings
-from service.specs.quantities import size
+from service.specs.quantities import duration, size
 from service.specs.states import JobStatus
 from service.storage.database import transaction
 from service.storage.files import Store, store
@@ -145,7 +145,7 @@ def describe(policy: Policy, removed: Removed) -> list[str]:
         lines["kept files"] = f"{removed.unknown_files:,} of jobs that are not in this database"
         lines["kept files"] += _sized(removed.unknown_bytes)
     lines["responses"] = f"{removed.answers:,} expired, stored for repeated requests"
-    lines["time"] = f"{removed.seconds:.2g} s, {removed.transactions:,} transactions, "
+    lines["time"] = f"{duration(removed.seconds)}, {removed.transactions:,} transactions, "
     lines["time"] += f"longest {1000 * removed.longest_transaction_seconds:.0f} ms"
     head = ["dry run, nothing is removed; would be removed:"] if removed.is_dry_run else []
     return [*head, *(f"{name:12} {line}" for name, line in lines.items())]

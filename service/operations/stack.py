@@ -25,7 +25,7 @@ from service.operations.embedded.home import Home
 from service.operations.embedded.postgres import database_url_of
 from service.operations.embedded.process import EmbeddedError, Process, last_line
 from service.operations.embedded.servers import Embedded
-from service.storage import database as db
+from service.storage import database
 
 OWNER = "owner"  # user of the key that the first start creates
 
@@ -103,7 +103,7 @@ def run(announce: Callable[[Running], None]) -> None:
             addresses = {"KOTRAIN_DATABASE_URL": servers.database_url, "KOTRAIN_BROKER_URL": servers.broker_url}
         environment = {**addresses, "KOTRAIN_HOME": str(home.path), "KOTRAIN_PORT": str(listener.getsockname()[1])}
         stack.enter_context(_settings_from(environment))
-        db.migrate()
+        database.migrate()
         write_key(home.path / "key")
 
         for process in (_worker(logs, config.drain_seconds), _api(logs, listener.fileno())):
@@ -117,7 +117,7 @@ def run(announce: Callable[[Running], None]) -> None:
 
 
 @contextmanager
-def database(*, must_be_stopped: bool = False) -> Iterator[None]:
+def reachable_database(*, must_be_stopped: bool = False) -> Iterator[None]:
     """Make the settings name a database: that of the settings, that of the running stack, or that of the home.
 
     The latter is started here and stopped at the end of the block. With `must_be_stopped` a running stack is an error;
@@ -263,12 +263,12 @@ def _settings_from(environment: Mapping[str, str]) -> Iterator[None]:
     before = os.environ.copy()
     os.environ.update(environment)
     settings.cache_clear()
-    db.engine.cache_clear()
+    database.engine.cache_clear()
     try:
         yield
     finally:
-        db.engine().dispose()
-        db.engine.cache_clear()
+        database.engine().dispose()
+        database.engine.cache_clear()
         os.environ.clear()
         os.environ.update(before)
         settings.cache_clear()

@@ -15,7 +15,7 @@ from service.comparisons.answers import ComparisonAnswer, TaskAnswer
 from service.errors import Invalid, NotFound
 from service.jobs import lookup
 from service.metrics import read
-from service.reports import formats, plot_names
+from service.reports import plot_names, rendering
 from service.reports.plot_names import FileOptions, ImageFormat, Theme
 from service.specs.bodies import Output
 from service.storage.database import transaction
@@ -94,17 +94,17 @@ def comparison_plot(comparison_id: UUID, name: str, task: str, options: FileOpti
         answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
         task_answer = None if name in plot_names.ACROSS else _task(answer, task)
         curves = {} if task_answer is None else _curves(session, answer, task_answer, name)
-    file_name = f"{formats.stem(answer)}-{name}.{options.format}"
+    file_name = f"{rendering.stem(answer)}-{name}.{options.format}"
     if task_answer is None:
         return _figure_file(_drawing().of_all_tasks(answer, name, options), options, file_name)
     return _figure_file(_drawing().of_task(answer, task_answer, curves, name, options), options, file_name)
 
 
-def _curves(session: Session, answer: ComparisonAnswer, task: TaskAnswer, name: str) -> formats.Curves:
+def _curves(session: Session, answer: ComparisonAnswer, task: TaskAnswer, name: str) -> rendering.Curves:
     """The curves that a figure of a task may need. Raises NotFound for an unknown figure."""
     _check_name(name, {**plot_names.of_task(task), **plot_names.ACROSS})
     runs = [job for group in task.groups for job in group.jobs]
-    return read.curves(session, runs, formats.curve_names(answer))
+    return read.curves(session, runs, rendering.curve_names(answer))
 
 
 def _task(answer: ComparisonAnswer, selector: str) -> TaskAnswer:

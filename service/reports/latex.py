@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Sequence
 
 from service.comparisons.answers import ComparisonAnswer, GroupView, TaskAnswer
-from service.reports.results import lacks_runs, leaders, planned
-from service.reports.wording import MINUS, Scale, listed
-from service.specs.metric_text import many
+from service.reports.lookup import lacks_runs, leaders, planned
+from service.reports.wording import MINUS, Scale
+from service.specs.text import counted, listed
 
 MAX_COLUMNS = 4
 """Maximum number of tasks in one table; with more, each task has its own table."""
@@ -124,7 +124,7 @@ def _caption(answer: ComparisonAnswer, tasks: Sequence[TaskAnswer]) -> str:
     unit = r" in \%" if scale.is_share else ""
     seeds = sorted({group.n for group in groups if group.n})
     over = (
-        f" over {many(seeds[0], 'seed')}"
+        f" over {counted(seeds[0], 'seed')}"
         if len(seeds) == 1
         else f" over {seeds[0]} to {seeds[-1]} seeds"
         if seeds

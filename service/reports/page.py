@@ -17,14 +17,15 @@ from service.metrics.read import Curve
 from service.reports.figures import across, canvas, costs, scores, training, tuning
 from service.reports.figures.canvas import Picture
 from service.reports.figures.study import Study
-from service.reports.results import leaders
+from service.reports.lookup import leaders
 from service.reports.tables import comparison as comparison_tables
 from service.reports.tables import task as task_tables
 from service.reports.tables.table import Table
 from service.reports.traces import GroupCurves, curves_by_group, watched_metric
-from service.reports.wording import Scale, count, fixed, listed, moment, number, target_in_words
-from service.specs.metric_text import Measure, many
-from service.specs.quantities import duration, p_value
+from service.reports.wording import Scale, count, fixed, moment, number, target_in_words
+from service.specs.metric_text import Measure
+from service.specs.quantities import duration, significance_level
+from service.specs.text import counted, listed
 
 PACKAGE = "service.reports"
 ENVIRONMENT = "environment."  # prefix of fields about the machine and software of the runs
@@ -89,7 +90,7 @@ def page(answer: ComparisonAnswer, curves: Mapping[UUID, Mapping[str, Curve]]) -
             status_text=_status(answer),
             sections=sections,
             styles=study.styles,
-            missing=comparison_tables.missing(answer, study.styles),
+            missing=comparison_tables.missing(answer),
             reused=_reused(answer.reused),
             plan=[comparison_tables.planned_tasks(answer), comparison_tables.planned_optimizers(answer, study.styles)],
             protocol=_protocol(answer),
@@ -119,7 +120,7 @@ def _status(answer: ComparisonAnswer) -> str:
     progress = answer.progress
     ended = progress.succeeded + progress.diverged + progress.failed + progress.cancelled
     is_over = answer.status != "running"
-    planned = many(progress.jobs, "run") if is_over else f"at most {many(progress.jobs_at_most, 'run')}"
+    planned = counted(progress.jobs, "run") if is_over else f"at most {counted(progress.jobs_at_most, 'run')}"
     parts = [f"{count(ended)} of {planned} ended"]
     if is_over and progress.jobs < progress.jobs_at_most:
         parts[0] += f" (up to {progress.jobs_at_most} were planned)"
@@ -197,7 +198,7 @@ def _tuning(study: Study, task: TaskAnswer, key: str, *, is_drawn: bool) -> Part
         return Part("Tuning", text="No parameters were tuned; all were fixed in the request.")
     if not is_drawn:
         return Part("Tuning", [table])
-    clouds = [tuning.two_parameters(study, task, view, f"{key}-tried{n}") for n, view in enumerate(task.tuning, 1)]
+    clouds = [tuning.two_parameters(study, view, f"{key}-tried{n}") for n, view in enumerate(task.tuning, 1)]
     return Part(
         "Tuning",
         [table],
@@ -269,7 +270,7 @@ def _reused(runs: Sequence[ReusedRun]) -> str:
         return "All runs were made for this comparison."
     owners = Counter(run.user for run in runs).most_common()
     counts = listed([f"{amount} by {user}" for user, amount in owners])
-    return f"{many(len(runs), 'existing run')} {'was' if len(runs) == 1 else 'were'} reused: {counts}."
+    return f"{counted(len(runs), 'existing run')} {'was' if len(runs) == 1 else 'were'} reused: {counts}."
 
 
 def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:
@@ -290,7 +291,7 @@ def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:
             else "one test, at the end",
         ),
         ("pairs tested together", str(plan.pairs)),
-        ("nominal p at each look", ", ".join(p_value(p) if p >= 0.001 else f"{p:.2g}" for p in plan.nominal_p)),
+        ("nominal p at each look", ", ".join(map(significance_level, plan.nominal_p))),
     ]
     if plan.tuning is not None:
         names = {name for name in plan.tuning if name != "reduction" or plan.tuning.get("method") == "halving"}

@@ -52,7 +52,7 @@ def of_task(
         if name in TASK:
             return _file(TASK[name](study, task, curves_by_group(task, curves)), study.glyphs, options)
         view = task.tuning[int(name.removeprefix("tried-")) - 1]
-        picture = tuning.two_parameters(study, task, view, KEY)
+        picture = tuning.two_parameters(study, view, KEY)
         assert picture is not None
         return _file(picture, study.glyphs, options)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.comparisons.answers import GroupView, TaskAnswer
 from service.metrics.read import Curve
-from service.specs.outcome import Target
+from service.specs.summary import Target
 
 Along = Literal["steps", "wall_seconds"]
 Array = NDArray[np.float64]

@@ -11,8 +11,8 @@ from statistics import median_low
 from typing import Any
 
 from service.specs.metric_text import Measure
-from service.specs.metric_text import listed as all_or_some
 from service.specs.quantities import known
+from service.specs.text import listed
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -54,10 +54,10 @@ class Scale:
     def decimals(self, spreads: Iterable[float | None]) -> int:
         """Decimals that show two digits of the median spread, within limits."""
         sizes = [abs(spread) * self.factor for spread in spreads if spread and known(spread)]
-        fewest, most = (1, 3) if self.is_share else (0, 6)
+        low, high = (1, 3) if self.is_share else (0, 6)
         if not sizes:
             return 2 if self.is_share else 4
-        return min(most, max(fewest, 1 - math.floor(math.log10(median_low(sizes)))))
+        return min(high, max(low, 1 - math.floor(math.log10(median_low(sizes)))))
 
     def text(self, value: float | None, decimals: int) -> str:
         """A value, or a difference of two, without its unit."""
@@ -130,23 +130,18 @@ def space(values: Mapping[str, Any]) -> str:
     return f"one of {listed([number(choice) or 'null' for choice in values.get('choice') or []], 'or')}"
 
 
-def listed(names: Sequence[str], word: str = "and") -> str:
-    """All names: `a, b and c`."""
-    return all_or_some(names, most=None, word=word)
-
-
-def shortened(text: str, most: int) -> str:
-    """At most `most` characters, omitting the middle: labels often differ at their end."""
-    if len(text) <= most:
+def shortened(text: str, max_letters: int) -> str:
+    """At most `max_letters` characters, omitting the middle: labels often differ at their end."""
+    if len(text) <= max_letters:
         return text
-    head = (most - 1) // 2
-    return f"{text[:head].rstrip()}\N{HORIZONTAL ELLIPSIS}{text[len(text) - (most - 1 - head) :].lstrip()}"
+    head = (max_letters - 1) // 2
+    return f"{text[:head].rstrip()}\N{HORIZONTAL ELLIPSIS}{text[len(text) - (max_letters - 1 - head) :].lstrip()}"
 
 
-def all_shortened(labels: Sequence[str], most: int) -> list[str]:
+def all_shortened(labels: Sequence[str], max_letters: int) -> list[str]:
     """Shortened labels that are still different."""
-    texts = [shortened(label, most) for label in labels]
+    texts = [shortened(label, max_letters) for label in labels]
     return [
-        text if texts.count(text) == 1 else f"{number}. {shortened(label, most - 4)}"
+        text if texts.count(text) == 1 else f"{number}. {shortened(label, max_letters - 4)}"
         for number, (label, text) in enumerate(zip(labels, texts, strict=True), 1)
     ]

@@ -1,12 +1,11 @@
-"""Metrics in text: which direction is better, and how values, differences and counts are written."""
+"""Metrics in text: which direction is better, and how values and differences are written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.errors import Invalid
-from service.specs.outcome import Target
+from service.specs.summary import Target
 
 
 def sign(name: str) -> int:
@@ -16,19 +15,6 @@ def sign(name: str) -> int:
     if name.endswith(("loss", "correlation")):
         return -1
     raise Invalid.field("metric", f"'{name}' cannot be compared: neither higher nor lower values of it are better")
-
-
-def many(n: int, noun: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{n} {noun}{'s' * (n != 1)}"
-
-
-def listed(names: Sequence[str], most: int | None = 4, word: str = "and") -> str:
-    """`a, b and c`; with more than `most` names, `a, b, c and 3 more`."""
-    shown = list(names)
-    if most is not None and len(shown) > most:
-        shown = [*shown[: most - 1], f"{len(names) - most + 1} more"]
-    return f" {word} ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
 def out_of_reach(target: Target) -> str | None:

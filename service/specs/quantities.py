@@ -21,6 +21,17 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.0995 else f"{p:.2f}"
 
 
+def p_equation(p: float) -> str:
+    """`p = 0.014`, `p < 0.001`."""
+    text = p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def significance_level(level: float) -> str:
+    """Like a p value, but with two digits if it is smaller than 0.001, because p is compared with it."""
+    return p_value(level) if level >= 0.001 else f"{level:.2g}"
+
+
 def duration(seconds: float | None) -> str:
     """`0.25 s`, `6.71 min`, `27.8 h`, `3 d`."""
     seconds = known(seconds)

@@ -1,4 +1,4 @@
-"""The resolved spec of a training run, and the metrics that it reports."""
+"""The resolved spec of a training run, and the names of its diagnostics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.specs.catalog.datasets import Dataset
 from service.specs.catalog.models import Model
 from service.specs.catalog.optimizers import Optimizer
 from service.specs.catalog.schedules import Constant, Schedule
-from service.specs.outcome import Target
+from service.specs.summary import Target
 
 DIAGNOSTICS = (
     "weight_correlation",
@@ -24,27 +24,10 @@ DIAGNOSTICS = (
     "gamma_lambda_max",
     "collision_share",
 )
-"""Diagnostics recorded every `diagnostics_every_steps`: averages under these names, and per layer as `NAME/LAYER`."""
+"""Diagnostics recorded every `diagnostics_every_steps`: averages under these names, and per layer as `NAME/LAYER`.
 
-METRICS = (
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "test_loss",
-    "test_accuracy",
-    "best_test_accuracy",
-    "lr",
-    "grad_norm",
-    "update_norm",
-    "samples_per_second",
-    *DIAGNOSTICS,
-    "diagnostics_seconds",
-)
-"""Metrics that the training engine reports; `best_*` are measured with the weights of the best validation step.
-
-`weight_correlation` is measured at each validation, the other diagnostics on request. `diagnostics_seconds` is their
-cumulative time, which does not count as training time.
+`weight_correlation` is also measured at each validation. The metric `diagnostics_seconds` is their cumulative
+time, which does not count as training time.
 """
 
 

@@ -14,7 +14,7 @@ from service.stats.checks import LARGEST, NOT_FINITE, Vector, rounding, there_ar
 from service.stats.ranks import midranks
 
 MIN_TASKS, MIN_OPTIMIZERS = 8, 3
-"""Minimum for the test. With fewer tasks the chi-square approximation is too rough."""
+"""Minimum for the test: with fewer tasks the chi-square approximation is rough and the power low (Demsar 2006)."""
 
 
 @dataclass(frozen=True)

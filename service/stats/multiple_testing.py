@@ -19,8 +19,8 @@ from service.stats import Interval
 ALPHA = 0.05
 """Family-wise rate of false verdicts."""
 
-MIN_PAIRS = 3
-"""Seeds that a pair needs: with two, the t interval is 12.7 standard errors wide to each side."""
+MIN_SHARED_SEEDS = 3
+"""Seeds that both optimizers of a pair need: with two, the t interval is 12.7 standard errors wide to each side."""
 
 RUNS_ARE_MISSING = "planned runs are missing"
 
@@ -127,7 +127,7 @@ def _with_holm(tasks: Sequence[Sequence[Test]], pairs: int) -> list[list[Test]]:
 
 
 def _decided(test: Test, p_adjusted: float | None) -> Test:
-    significant = p_adjusted is not None and p_adjusted < ALPHA and test.n >= MIN_PAIRS
+    significant = p_adjusted is not None and p_adjusted < ALPHA and test.n >= MIN_SHARED_SEEDS
     return replace(test, p_adjusted=p_adjusted, significant=significant)
 
 
@@ -209,7 +209,7 @@ def _at_looks(task: TaskScores, a: int, b: int, family: Family) -> Test:
         interval=result.interval,
         p=result.p,
         p_adjusted=None if result.p is None else min(1.0, family.pairs * result.p),
-        significant=result.crossed and result.n >= MIN_PAIRS,
+        significant=result.crossed and result.n >= MIN_SHARED_SEEDS,
         cannot_say=result.cannot_say,
         differences=differences[: result.n],
     )

@@ -8,7 +8,8 @@ from scipy.special import gammaincinv, ndtr, ndtri, stdtrit
 
 from service.stats.checks import vector, why_no_test
 
-MAX_SEEDS = 10_000
+MAX_SEEDS_NEEDED = 10_000
+"""Largest number of seeds that is estimated; a comparison allows fewer (`design.requests.MAX_SEEDS`)."""
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 
@@ -37,15 +38,15 @@ def seeds_needed(differences: ArrayLike, alpha: float = 0.05, power: float = 0.8
     if why_no_test(x, scale):
         return None
     effect = abs(float(x.mean())) / float(x.std(ddof=1))
-    if power_of_t(MAX_SEEDS, effect, alpha) < power:
+    if power_of_t(MAX_SEEDS_NEEDED, effect, alpha) < power:
         return None
     # The normal approximation gives slightly fewer seeds than the t test needs, so the search starts there.
-    too_few = max(1, min(MAX_SEEDS - 1, int(((ndtri(1 - alpha / 2) + ndtri(power)) / effect) ** 2) - 1))
+    too_few = max(1, min(MAX_SEEDS_NEEDED - 1, int(((ndtri(1 - alpha / 2) + ndtri(power)) / effect) ** 2) - 1))
     too_few = too_few if too_few == 1 or power_of_t(too_few, effect, alpha) < power else 1
-    enough, step = min(MAX_SEEDS, too_few + 2), 2
+    enough, step = min(MAX_SEEDS_NEEDED, too_few + 2), 2
     while power_of_t(enough, effect, alpha) < power:
         step *= 2
-        too_few, enough = enough, min(MAX_SEEDS, enough + step)
+        too_few, enough = enough, min(MAX_SEEDS_NEEDED, enough + step)
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
         too_few, enough = (too_few, middle) if power_of_t(middle, effect, alpha) >= power else (middle, enough)

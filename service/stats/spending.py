@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 TERMS, NODES = 32, 64
 """Levels are accurate to 0.3 % for alpha >= 1e-4 (0.05 % if the first look has 3 seeds), to 3 % for alpha >= 1e-7."""
 
-MAX_SEEDS = 200
+MAX_SEEDS_LOOKS = 200
 """Up to this many seeds the series approximates q; at some hundreds of seeds q is too steep for it."""
 
 BISECTIONS = 50
@@ -117,8 +117,8 @@ def _table(looks: tuple[int, ...]) -> tuple[Vector, Array]:
 
 def check_looks(looks: tuple[int, ...]) -> None:
     """Raise ValueError unless `looks` are increasing numbers of seeds from 2 to 200."""
-    if not looks or looks[0] < 2 or looks[-1] > MAX_SEEDS or list(looks) != sorted(set(looks)):
-        raise ValueError(f"looks must be increasing numbers of seeds from 2 to {MAX_SEEDS}, not {looks}")
+    if not looks or looks[0] < 2 or looks[-1] > MAX_SEEDS_LOOKS or list(looks) != sorted(set(looks)):
+        raise ValueError(f"looks must be increasing numbers of seeds from 2 to {MAX_SEEDS_LOOKS}, not {looks}")
 
 
 def _shares(looks: tuple[int, ...]) -> Array:

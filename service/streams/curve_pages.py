@@ -29,8 +29,8 @@ def before(curves: Curves, step: int) -> Curves:
     return {name: curve for name, curve in rest.items() if len(curve.steps)}
 
 
-def parts(curves: Curves, cursor: JobCursor, most: int) -> Iterator[tuple[Curves, JobCursor]]:
-    """Points after the cursor, in pages of about `most`, each with the cursor after it.
+def parts(curves: Curves, cursor: JobCursor, max_points: int) -> Iterator[tuple[Curves, JobCursor]]:
+    """Points after the cursor, in pages of about `max_points`, each with the cursor after it.
 
     A step is never divided, so that a page of very many metrics may be larger.
     """
@@ -38,7 +38,7 @@ def parts(curves: Curves, cursor: JobCursor, most: int) -> Iterator[tuple[Curves
         return
     steps = np.sort(np.concatenate([curve.steps for curve in curves.values()]))
     starts = dict.fromkeys(curves, 0)
-    for last in np.unique(np.append(steps[most - 1 :: most], steps[-1])).tolist():
+    for last in np.unique(np.append(steps[max_points - 1 :: max_points], steps[-1])).tolist():
         part = {}
         for name, curve in curves.items():
             stop = int(np.searchsorted(curve.steps, last, "right"))

@@ -78,7 +78,7 @@ class Hub:
         self._keys_at = 0.0
         self.polls = 0
         self._reads: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
-        self._readers = ThreadPoolExecutor(READERS, "live")
+        self._readers = ThreadPoolExecutor(READERS, "streams")
         self._watch: asyncio.Task[None] | None = None
 
     @property

@@ -43,15 +43,16 @@ CHUNKS = text(
          WHERE job_id = :job AND name_id = own.id AND first_step <= :step ORDER BY first_step DESC LIMIT 1)
         UNION ALL
         (SELECT first_step, next_step, steps, values, wall_seconds
-         FROM (SELECT greatest(1, :most / (cardinality(steps) * (SELECT count(id) FROM own))) AS most
+         FROM (SELECT greatest(1, :max_points / (cardinality(steps) * (SELECT count(id) FROM own))) AS max_chunks
                FROM metric_chunks WHERE job_id = :job AND name_id = own.id AND first_step > :step
                ORDER BY first_step LIMIT 1) AS chunks CROSS JOIN LATERAL (
               SELECT *, row_number() OVER ahead AS number, lead(first_step) OVER ahead AS next_step,
                      sum(cardinality(steps)) OVER ahead - cardinality(steps) AS before
               FROM (SELECT * FROM metric_chunks WHERE job_id = :job AND name_id = own.id AND first_step > :step
-                    ORDER BY first_step LIMIT chunks.most + 1) AS next
+                    ORDER BY first_step LIMIT chunks.max_chunks + 1) AS next
               WINDOW ahead AS (ORDER BY first_step)) AS later
-         WHERE number <= chunks.most AND (before = 0 OR before < :most / (SELECT count(id) FROM own)))) AS chunk
+         WHERE number <= chunks.max_chunks
+               AND (before = 0 OR before < :max_points / (SELECT count(id) FROM own)))) AS chunk
     ORDER BY own.id, chunk.first_step
     """
 )
@@ -129,7 +130,7 @@ class JobFeed:
         names: dict[int, str] = {}
         chunks: dict[int, list[Any]] = {}
         next_steps: dict[int, int | None] = {}
-        page = {"job": self.job_id, "step": cursor.step, "most": MAX_POINTS}
+        page = {"job": self.job_id, "step": cursor.step, "max_points": MAX_POINTS}
         for id_, name, next_step, *columns in session.execute(CHUNKS, page):
             names[id_], next_steps[id_] = name, next_step
             chunks.setdefault(id_, []).append(columns)

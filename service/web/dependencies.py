@@ -57,9 +57,9 @@ class StrictQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def to_cursor(job_id: UUID) -> str:
+def to_cursor(id_: UUID) -> str:
     """Encode an id as an opaque cursor."""
-    return base64.urlsafe_b64encode(job_id.bytes).decode().rstrip("=")
+    return base64.urlsafe_b64encode(id_.bytes).decode().rstrip("=")
 
 
 def from_cursor(cursor: str | None) -> UUID | None:

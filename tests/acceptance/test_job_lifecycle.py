@@ -134,7 +134,7 @@ class TestJob:
     def test_extra_wake_up_messages_have_no_effect(self, lab):
         job_id = lab.submit()
         for _ in range(20):
-            queue.ring()
+            queue.wake()
         assert lab.ended(job_id)["attempt"] == 1
 
     def test_many_short_jobs_succeed_at_the_first_attempt(self, lab):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from service.reports.formats import Report, render
+from service.reports.rendering import Report, render
 from tests.browser_program import CHROMIUM, INSTALL, chromium
 from tests.unit.service.reports.studies import TASKS, StudyData, study
 from tests.unit.service.reports.unfinished import unfinished_answer

@@ -11,8 +11,8 @@ import pytest
 from service.config import settings
 from service.jobs import artifacts, checkpoints, outcomes
 from service.metrics import write
-from service.specs.outcome import Summary
 from service.specs.states import Reason
+from service.specs.summary import Summary
 from service.storage.files import store
 from tests.integration.job_calls import claim, do, submit
 from tests.integration.test_api import problem

@@ -13,8 +13,8 @@ from service.comparisons.answers import CompareAnswer
 from service.comparisons.stored_jobs import CompareQuery, compare
 from service.errors import Invalid
 from service.metrics import write
-from service.specs.outcome import Summary, TargetHit
 from service.specs.states import Reason
+from service.specs.summary import Summary, TargetHit
 from service.specs.training import TrainSpec
 from service.storage import database
 from service.storage.tables import Job, User

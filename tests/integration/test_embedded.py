@@ -111,8 +111,8 @@ def test_both_servers_respond(servers: Embedded) -> None:
     assert int(str(query(servers.database_url, "SHOW server_version_num"))) // 10_000 == 18
     assert query(servers.database_url, "SHOW server_encoding") == "UTF8"
     with Connection(servers.broker_url) as broker:
-        broker.SimpleQueue("bell").put("ring")
-        assert broker.SimpleQueue("bell").get(timeout=5).payload == "ring"
+        broker.SimpleQueue("messages").put("sent")
+        assert broker.SimpleQueue("messages").get(timeout=5).payload == "sent"
 
 
 def test_servers_require_a_password_and_open_no_port(servers: Embedded) -> None:

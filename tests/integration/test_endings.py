@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import text
 
-from service.specs.outcome import Summary
 from service.specs.states import Reason
+from service.specs.summary import Summary
 from service.storage import database
 from tests.integration.job_calls import claim, do, load, submit
 from workers import supervisor

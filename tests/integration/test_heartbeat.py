@@ -61,13 +61,13 @@ def stored_steps(job_id: UUID) -> list[int]:
 def test_sealed_batch_never_changes(claim):
     state = AttemptState(claim)
     state.add(2, points(1, 2))
-    first = state.pending()
+    first = state.seal()
     state.add(3, points(3))
-    both = state.pending()
+    both = state.seal()
     assert both[0] is first[0]
     assert [batch.points["loss"][0] for batch in both] == [[1, 2], [3]]
     state.mark_stored(first)
-    assert [batch.points["loss"][0] for batch in state.pending()] == [[3]]
+    assert [batch.points["loss"][0] for batch in state.seal()] == [[3]]
 
 
 def test_points_arrive_once(heartbeat_thread, claim):
@@ -76,7 +76,7 @@ def test_points_arrive_once(heartbeat_thread, claim):
         state.add(step, points(step))
         until(lambda step=step: step in stored_steps(claim.job_id))
     assert stored_steps(claim.job_id) == [1, 2, 3, 4, 5]
-    assert state.pending() == []
+    assert state.seal() == []
 
 
 @pytest.mark.parametrize("error", [psycopg.errors.DiskFull("no room"), RuntimeError("a defect")])
@@ -106,7 +106,7 @@ def test_unstorable_batch_does_not_delay_other_jobs(heartbeat_thread, claim):
         rows = {row.id: row for row in session.scalars(select(Job))}
         assert rows[claim.job_id].heartbeat_at > rows[poisonous.claim.job_id].heartbeat_at
     assert rows[poisonous.claim.job_id].step == 0
-    assert (sound.instruction, sound.pending(), len(poisonous.pending())) == (Instruction.CONTINUE, [], 1)
+    assert (sound.instruction, sound.seal(), len(poisonous.seal())) == (Instruction.CONTINUE, [], 1)
 
 
 def test_locked_row_does_not_delay_other_jobs(heartbeat_thread, claim):
@@ -131,7 +131,7 @@ def test_backlog_is_sent_in_portions(claim, monkeypatch):
     for first in (1, 4, 7, 10):  # the database was unreachable for four heartbeats
         assert not state.is_full
         state.add(first + 2, points(first, first + 1, first + 2))
-        state.pending()
+        state.seal()
     assert state.is_full
     for last in (3, 6, 9, 12):
         heartbeat_thread._beat()

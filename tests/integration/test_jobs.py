@@ -227,7 +227,7 @@ def test_database_downtime_does_not_count_for_leases(users, servers):
 
 
 def test_workers_are_woken_only_after_the_commit(users):
-    def bells():
+    def messages():
         with queue.celery().connection_for_read() as connection:
             return connection.default_channel.client.llen(queue.ANY_WORKER)
 
@@ -238,10 +238,10 @@ def test_workers_are_woken_only_after_the_commit(users):
             raise RuntimeError
 
     submit()
-    assert bells() == 1
+    assert messages() == 1
     with pytest.raises(RuntimeError):
         submit_and_fail()
-    assert bells() == 1
+    assert messages() == 1
 
 
 def test_heartbeat_after_sign_off_marks_the_worker_up(users):

@@ -17,8 +17,7 @@ from service.jobs.requests import JobRequest
 from service.operations.embedded.servers import Embedded
 from service.specs.engine import ENGINE_VERSION
 from service.specs.states import JobStatus
-from service.storage import database as db
-from service.storage import schema_version
+from service.storage import database, schema_version
 from service.storage.schema_version import Incompatible, Schema
 from service.storage.tables import Job, User
 from tests.waiting import until
@@ -28,11 +27,11 @@ REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {
 
 
 @pytest.fixture
-def database(servers: Embedded, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_database(servers: Embedded, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Point this process's settings to an empty database of its own."""
 
     def forget() -> None:
-        for cached in (settings, db.engine, queue.celery):
+        for cached in (settings, database.engine, queue.celery):
             cached.cache_clear()
 
     with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
@@ -41,24 +40,24 @@ def database(servers: Embedded, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         monkeypatch.setenv("KOTRAIN_BROKER_URL", servers.broker_url)
         forget()
         yield
-        db.engine().dispose()
+        database.engine().dispose()
         forget()
         admin.execute("DROP DATABASE compatibility")
 
 
 def run(statement: str, **values: object) -> None:
-    with db.transaction() as session:
+    with database.transaction() as session:
         session.execute(text(statement), values)
 
 
 def schema() -> Schema | None:
-    with db.engine().connect() as connection:
+    with database.engine().connect() as connection:
         return schema_version.read(connection)
 
 
 def create_older_schema() -> None:
     """Create the schema of the previous release."""
-    with db.engine().begin() as connection:
+    with database.engine().begin() as connection:
         config = schema_version.alembic()
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
@@ -66,29 +65,29 @@ def create_older_schema() -> None:
 
 def is_table_lock_awaited() -> bool:
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'")
-    with db.engine().connect() as connection:
+    with database.engine().connect() as connection:
         return bool(connection.scalar(waiting))
 
 
 def create_newer_schema(oldest_code: int) -> None:
     """Set the version number of a later release, and the oldest code that works with its schema."""
-    db.migrate()
+    database.migrate()
     run("UPDATE alembic_version SET version_num = :number", number=f"{CODE + 2:04}")
     run("UPDATE compatibility SET oldest_code = :oldest", oldest=oldest_code)
 
 
-@pytest.mark.usefixtures("database")
+@pytest.mark.usefixtures("own_database")
 class TestSchema:
     def test_missing_schema_is_refused(self) -> None:
         assert schema() is None
         with pytest.raises(Incompatible, match="no schema yet: run `kotrain migrate`"):
-            db.check_schema()
-        db.migrate()
-        db.check_schema()
+            database.check_schema()
+        database.migrate()
+        database.check_schema()
 
     def test_schema_downgraded_to_nothing_counts_as_missing(self) -> None:
-        db.migrate()
-        with db.engine().begin() as connection:
+        database.migrate()
+        with database.engine().begin() as connection:
             config = schema_version.alembic()
             config.attributes["connection"] = connection
             command.downgrade(config, "base")
@@ -98,43 +97,43 @@ class TestSchema:
         create_older_schema()
         assert schema() == Schema(2, 2)
         with pytest.raises(Incompatible) as refused:
-            db.check_schema()
+            database.check_schema()
         assert str(refused.value) == f"the database has schema 2, this kotrain requires {CODE}: run `kotrain migrate`"
-        db.migrate()
-        db.check_schema()
+        database.migrate()
+        database.check_schema()
 
     def test_migration_waits_for_long_transactions_without_blocking_others(self, monkeypatch) -> None:
         create_older_schema()
-        monkeypatch.setattr(db, "LOCK_SECONDS", 0.3)
-        with ThreadPoolExecutor() as pool, db.engine().connect() as backup:
+        monkeypatch.setattr(database, "LOCK_SECONDS", 0.3)
+        with ThreadPoolExecutor() as pool, database.engine().connect() as backup:
             backup.execute(text("SELECT count(*) FROM jobs"))
-            migration = pool.submit(db.migrate)
+            migration = pool.submit(database.migrate)
             until(is_table_lock_awaited)
             run("SELECT count(*) FROM jobs")
             assert not migration.done()
             backup.rollback()
             migration.result(20)
-        db.check_schema()
+        database.check_schema()
 
     def test_unfinished_transaction_leaves_the_schema_unchanged(self, monkeypatch) -> None:
         create_older_schema()
-        monkeypatch.setattr(db, "LOCK_SECONDS", 0.1)
-        monkeypatch.setattr(db, "MIGRATE_TRIES", 3)
-        with db.engine().connect() as backup:
+        monkeypatch.setattr(database, "LOCK_SECONDS", 0.1)
+        monkeypatch.setattr(database, "MIGRATE_TRIES", 3)
+        with database.engine().connect() as backup:
             backup.execute(text("SELECT count(*) FROM jobs"))
             with pytest.raises(Incompatible, match="was not changed, because a long transaction"):
-                db.migrate()
+                database.migrate()
         assert schema() == Schema(2, 2)
 
     def test_newer_schema_that_supports_this_code_is_used(self) -> None:
         create_newer_schema(oldest_code=CODE)
-        db.check_schema()
-        db.migrate()
+        database.check_schema()
+        database.migrate()
         assert schema() == Schema(CODE + 2, CODE)
 
     def test_newer_schema_that_requires_newer_code_is_refused(self) -> None:
         create_newer_schema(oldest_code=CODE + 1)
-        for use in (db.check_schema, db.migrate):
+        for use in (database.check_schema, database.migrate):
             with pytest.raises(Incompatible) as refused:
                 use()
             assert str(refused.value) == (
@@ -146,12 +145,12 @@ class TestSchema:
     def test_schema_of_another_program_is_refused(self) -> None:
         run("CREATE TABLE alembic_version (version_num text)")
         run("INSERT INTO alembic_version VALUES ('1975ea83b712')")
-        for use in (db.check_schema, db.migrate):
+        for use in (database.check_schema, database.migrate):
             with pytest.raises(Incompatible, match="belongs to another program"):
                 use()
 
     def test_api_is_not_ready_on_a_newer_schema(self) -> None:
-        db.migrate()
+        database.migrate()
         with TestClient(create_app()) as client:
             assert client.get("/readyz").json() == {"status": "ok", "database": "up", "broker": "up"}
             create_newer_schema(oldest_code=CODE + 1)
@@ -165,12 +164,12 @@ class TestEngine:
     """Jobs carry the engine version: a newer engine's job would give other results on this one."""
 
     def submit(self) -> Job:
-        with db.transaction() as session:
+        with database.transaction() as session:
             owner = session.scalars(select(User)).one()
             return submission.submit(session, owner, JobRequest.model_validate(REQUEST))
 
     def claim(self) -> claims.Claim | None:
-        with db.transaction() as session:
+        with database.transaction() as session:
             return claims.claim(session, "w1", has_cuda=False)
 
     def test_job_of_a_newer_engine_waits_and_others_run(self) -> None:
@@ -178,13 +177,13 @@ class TestEngine:
         newer, own = self.submit(), self.submit()
         assert own.engine_version == ENGINE_VERSION
         run("UPDATE jobs SET engine_version = :newer WHERE id = :id", newer=ENGINE_VERSION + 1, id=newer.id)
-        with db.transaction() as session:
+        with database.transaction() as session:
             assert claims.count_eligible(session, 10, has_cuda=False) == 1
         claimed = self.claim()
         assert claimed is not None
         assert claimed.job_id == own.id
         assert self.claim() is None
-        with db.transaction() as session:
+        with database.transaction() as session:
             assert lookup.get(session, newer.id).status == JobStatus.QUEUED
             assert claims.count_eligible(session, 10, has_cuda=False) == 0
 

@@ -67,7 +67,7 @@ def watched(target, memory_bytes):
     outcome = supervisor.Outcome(memory_bytes=memory_bytes)
     supervisor._Monitor(child, claim, host, state, outcome).run()
     return [outcome.stop and outcome.stop.name, outcome.exit_description, time.monotonic() - began,
-            [note for batch in state.pending() for note in batch.notes]]
+            [note for batch in state.seal() for note in batch.notes]]
 
 endings = [
     watched(misbehaving.eat, 250 * 2**20), watched(misbehaving.hang, 2**40), watched(misbehaving.end, 2**40),
@@ -112,7 +112,7 @@ def watched(event, stays):
     supervisor._Monitor(process, claim, host, state, outcome).run()
     took = time.monotonic() - began
     SlowFiles.gate.set()
-    steps = [checkpoint.step for batch in state.pending() for checkpoint in batch.checkpoints]
+    steps = [checkpoint.step for batch in state.seal() for checkpoint in batch.checkpoints]
     return [outcome.stop and outcome.stop.name, took, steps]
 
 def cancel(state, host):

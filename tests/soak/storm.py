@@ -48,10 +48,10 @@ class Jobs:
         self._pending: list[Future[None]] = []
         self.counts: Counter[str] = Counter()
 
-    def offer(self, most: int = BACKLOG) -> None:
-        """Have a client submit a random job if fewer than `most` are unfinished; it may repeat or cancel it, too."""
+    def offer(self, max_unfinished: int = BACKLOG) -> None:
+        """Have a client submit a random job, unless `max_unfinished` are unfinished; it may repeat or cancel it."""
         self._pending = [call for call in self._pending if not self._is_done(call)]
-        if self._ledger.unfinished + len(self._pending) < most:
+        if self._ledger.unfinished + len(self._pending) < max_unfinished:
             name = self._random.choice(list(self._references))
             submits_twice, cancels_after = self._random.random() < 0.2, None
             if self._random.random() < 0.1:
@@ -144,8 +144,8 @@ class Storm:
         "worker frozen": 2,
         "API killed": 2,
         "broker killed": 2,
-        "bells lost": 1,
-        "bells rung too often": 1,
+        "messages lost": 1,
+        "messages sent too often": 1,
         "database restarted": 1,
         "database away": 1,
         "database killed": 1,
@@ -303,14 +303,14 @@ class Storm:
         self._mark_down("broker", self.random.uniform(0, 4), valkey.start)
         return True
 
-    def _bells_lost(self) -> bool:
+    def _messages_lost(self) -> bool:
         if "broker" in self._down:
             return False
         queue.celery().control.purge()
         return True
 
-    def _bells_rung_too_often(self) -> bool:
-        return "broker" not in self._down and queue.ring(times=20)
+    def _messages_sent_too_often(self) -> bool:
+        return "broker" not in self._down and queue.wake(times=20)
 
     # --- database ---
 

@@ -237,7 +237,7 @@ def build_image_folders(request: Request, located: Located) -> tuple[Task, Input
 
 
 def build_own_arrays(request: Request, located: Located) -> tuple[Task, Inputs]:
-    """Registered images or a table; channels or columns are scaled by the moments of the training records."""
+    """Uploaded images or a table; channels or columns are scaled by the moments of the training records."""
     part = read_npz(located.files("train"), "train")
     learn, held_out = split_rows(request, located, len(part.labels))
     shape = part.pixels.shape[1:]
@@ -280,10 +280,10 @@ def _channel_moments(
 
 
 def _own_sha256(request: Request, part: Images | Texts) -> str:
-    """Hash of the stored training records and of all registered content, including the test records."""
+    """Hash of the stored training records and of all uploaded content, including the test records."""
     description = describe(request.name, request.data_dir)
-    registered = "" if description is None else description.content_sha256
-    return hashlib.sha256(f"{part.sha256()} {registered}".encode()).hexdigest()
+    uploaded = "" if description is None else description.content_sha256
+    return hashlib.sha256(f"{part.sha256()} {uploaded}".encode()).hexdigest()
 
 
 # --- texts -----------------------------------------------------------------------------------------------------------
@@ -350,4 +350,4 @@ OWN_BUILDERS: dict[Kind, Builder] = {
     "table": build_own_arrays,
     "text": TextSet({"own": read_labelled_lines}),
 }
-"""Kind of a registered data set -> its builder."""
+"""Kind of an uploaded data set -> its builder."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from service.specs.outcome import Environment
+from service.specs.summary import Environment
 
 
 def describe(device: torch.device) -> Environment:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from service.specs.outcome import Environment, Summary
+from service.specs.summary import Environment, Summary
 from service.specs.training import TrainSpec
 from workers.training import checkpoint, failures
 from workers.training.device import deterministic
-from workers.training.run import Report, Run
+from workers.training.run import OnMetrics, Run
 from workers.training.stopping import Stop
 
 
@@ -31,7 +31,7 @@ class Start(NamedTuple):
 
 def train(
     spec: TrainSpec,
-    report: Report,
+    report: OnMetrics,
     should_stop: Callable[[], Stop | None],
     *,
     data_dir: Path,
@@ -67,7 +67,7 @@ def train(
 
 def _prepare(
     spec: TrainSpec,
-    report: Report,
+    report: OnMetrics,
     data_dir: Path,
     checkpoints: checkpoint.CheckpointWriter | None,
     resume: Path | None,

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from ko import KO, Diagnosis, diagnose, weight_correlation
 from service.specs.engine import ENGINE_VERSION
-from service.specs.outcome import Environment, Memory, Summary, TargetHit
 from service.specs.states import Reason
+from service.specs.summary import Environment, Memory, Summary, TargetHit
 from service.specs.training import TrainSpec
 from workers.training import checkpoint, datasets, environment, memory, models, optimizers, schedules
 from workers.training.clock import Clock
@@ -27,7 +27,7 @@ from workers.training.device import DTYPES, choose
 from workers.training.progress import Progress, Record
 from workers.training.stopping import Ended, LossMonitor, Stop
 
-Report = Callable[[int, Mapping[str, float]], None]
+OnMetrics = Callable[[int, Mapping[str, float]], None]
 """Called with the number of optimizer steps done and the metrics measured at that step."""
 Weights = dict[str, Tensor]
 
@@ -38,7 +38,7 @@ class Run:
     def __init__(
         self,
         spec: TrainSpec,
-        report: Report,
+        report: OnMetrics,
         data_dir: Path,
         checkpoints: checkpoint.CheckpointWriter | None = None,
     ) -> None:

@@ -8,7 +8,7 @@ from statistics import fmean
 from service.comparisons.analysis.tuning import MIN_VALUES, failed
 from service.comparisons.answers import Assumption, PairView, TaskAnswer
 from service.comparisons.design.plan import Plan
-from service.specs.metric_text import listed, many
+from service.specs.text import counted, listed
 from service.stats.paired import MIN_FOR_SKEWNESS
 
 
@@ -32,7 +32,7 @@ def assumptions(
 def _preregistration(seen: int, reported: int, yet: str) -> Assumption:
     if seen:
         text = (
-            f"{seen} of {many(reported, 'final run')} had ended before this plan was fixed. If seeds were added "
+            f"{seen} of {counted(reported, 'final run')} had ended before this plan was fixed. If seeds were added "
             "because of these results, the error rate is higher than stated; plan interim looks instead."
         )
     else:
@@ -78,7 +78,7 @@ def _of_runs(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Iterable[As
     yield Assumption(
         name="completeness",
         holds=False if missing else True if ended else None,
-        text=f"{many(missing, 'run')} {'is' if missing == 1 else 'are'} missing or not comparable with the others."
+        text=f"{counted(missing, 'run')} {'is' if missing == 1 else 'are'} missing or not comparable with the others."
         if missing
         else "No run is missing, and all runs are comparable."
         if ended
@@ -91,7 +91,7 @@ def _of_runs(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Iterable[As
     yield Assumption(
         name="no divergence",
         holds=not diverged if ended else None,
-        text=f"{many(diverged, 'final run')} diverged; {score}."
+        text=f"{counted(diverged, 'final run')} diverged; {score}."
         if diverged
         else "No final run diverged."
         if ended
@@ -111,19 +111,19 @@ def _equal_tuning(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assump
         return Assumption(name=name, holds=True, text="Every optimizer had the same number of trials.")
     parts = [f"Trials: {', '.join(f'{label}: {size}' for label, size in sizes.items())}"]
     parts += [f"{failures} of them failed"] if failures else []
-    parts += [f"parameters of {listed(untuned, most=None)} were fixed in the request, not tuned"] if untuned else []
+    parts += [f"parameters of {listed(untuned)} were fixed in the request, not tuned"] if untuned else []
     return Assumption(name=name, holds=False, text=f"{'; '.join(parts)}.")
 
 
 def _chosen_inside_tried(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assumption:
     name = "chosen values inside the values tried"
     views = [(answer.label, view) for answer in answers for view in answer.tuning]
-    if edges := [f"{listed(view.at_edge, None)} of {view.label} on {task}" for task, view in views if view.at_edge]:
+    if edges := [f"{listed(view.at_edge)} of {view.label} on {task}" for task, view in views if view.at_edge]:
         text = f"Chosen values that are the lowest or highest tried: {'; '.join(edges)}."
         return Assumption(name=name, holds=False, text=text)
     tried = [(optimizer.label, *number) for optimizer in plan.optimizers for number in optimizer.tuned_numbers()]
     few = [
-        f"{many(len(values), 'value')} of {number} for {label}"
+        f"{counted(len(values), 'value')} of {number} for {label}"
         for label, number, values in tried
         if len(values) < MIN_VALUES
     ]

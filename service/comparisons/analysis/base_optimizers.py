@@ -10,7 +10,7 @@ from service.comparisons.analysis.verdict import lead_text
 from service.comparisons.answers import GroupView
 from service.specs.metric_text import Measure
 from service.specs.optimizer_family import optimizer_family
-from service.stats.multiple_testing import MIN_PAIRS
+from service.stats.multiple_testing import MIN_SHARED_SEEDS
 
 
 def leads_over_base(ranking: Ranking, measure: Measure) -> Iterator[str]:
@@ -25,7 +25,7 @@ def leads_over_base(ranking: Ranking, measure: Measure) -> Iterator[str]:
         rate = min(shared, key=lambda rate: (-shared[rate], rate))  # the most frequent, not the one with the best lead
         fixed = next(ko for ko in kos if _rate(ko) == rate)
         best_ko, best_base = kos[0], next(group for group in plain if group.optimizer["name"] == name)
-        if min(ranking.pair(fixed, bases[rate]).n, ranking.pair(best_ko, best_base).n) < MIN_PAIRS:
+        if min(ranking.pair(fixed, bases[rate]).n, ranking.pair(best_ko, best_base).n) < MIN_SHARED_SEEDS:
             continue
         yield (
             f"At the same learning rate ({rate:g}), {optimizer_family(fixed.optimizer)} "

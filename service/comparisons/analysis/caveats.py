@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from service.comparisons.analysis.grouping import Group
+from service.comparisons.analysis.runs import CellRun
 from service.comparisons.analysis.tuning import failed
 from service.comparisons.answers import TuningView
 from service.comparisons.design.plan import Plan
-from service.comparisons.design.runs import CellRun
-from service.specs.metric_text import Measure, listed, many
+from service.specs.metric_text import Measure
+from service.specs.text import counted, listed
 
 
 def caveats(plan: Plan, task: int, groups: Sequence[Group[CellRun]], tuned: Sequence[TuningView]) -> Iterator[str]:
@@ -19,10 +20,10 @@ def caveats(plan: Plan, task: int, groups: Sequence[Group[CellRun]], tuned: Sequ
     if failures := [
         f"{count} of the {len(view.trials)} trials of {view.label}" for view in tuned if (count := failed(view))
     ]:
-        yield f"Optimizers were not tuned with equal effort, because trials failed: {listed(failures, most=None)}."
+        yield f"Optimizers were not tuned with equal effort, because trials failed: {listed(failures)}."
     if edges := [f"{view.label} ({', '.join(view.at_edge)})" for view in tuned if view.at_edge]:
-        yield f"Chosen values are the lowest or highest tried for {listed(edges, most=None)}; a wider range may help."
-    splits = many(max((len(group.values) for group in groups), default=0), "split")
+        yield f"Chosen values are the lowest or highest tried for {listed(edges)}; a wider range may help."
+    splits = counted(max((len(group.values) for group in groups), default=0), "split")
     yield {
         "all": f"The result holds for {splits} of the data.",
         "validation": f"The result holds for {splits} into training and validation data, with one test set.",
@@ -50,8 +51,8 @@ def _tuning(plan: Plan) -> str:
     sizes = {optimizer.label: len(optimizer.trials) for optimizer in plan.optimizers if optimizer.is_tuned}
     if len(set(sizes.values())) == 1:
         trials = next(iter(sizes.values()))
-        text = f"Parameters were chosen on validation data, with {many(trials, 'trial')} for each tuned optimizer"
+        text = f"Parameters were chosen on validation data, with {counted(trials, 'trial')} for each tuned optimizer"
     else:
         of_each = ", ".join(f"{label}: {size}" for label, size in sizes.items())
         text = f"Parameters were chosen on validation data, with unequal numbers of trials ({of_each})"
-    return text + (f"; the parameters of {listed(untuned, most=None)} were fixed in the request." if untuned else ".")
+    return text + (f"; the parameters of {listed(untuned)} were fixed in the request." if untuned else ".")

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from service.comparisons.analysis.grouping import ENVIRONMENT_SETTING
+from service.comparisons.analysis.runs import CellRun
 from service.comparisons.design.plan import LARGEST, Cell, Plan
-from service.comparisons.design.runs import CellRun, Result
+from service.comparisons.design.results import Result
 from service.specs.states import JobStatus, Reason
 
 

@@ -15,13 +15,13 @@ from service.comparisons.analysis.grouping import (
     shared_setting,
     task_scores,
 )
+from service.comparisons.analysis.runs import StoredRun
 from service.comparisons.analysis.summaries import left_out
 from service.comparisons.analysis.task_answer import Question, task_answer
 from service.comparisons.answers import CompareAnswer
 from service.comparisons.design.labels import GroupBy
-from service.comparisons.design.runs import StoredRun
 from service.specs.metric_text import Measure
-from service.specs.outcome import Target
+from service.specs.summary import Target
 from service.stats.multiple_testing import Family, adjusted_tests
 
 SHOWN_ELSEWHERE = frozenset({"dataset.name", "model.name", "stop_at_target"})

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from service.comparisons.analysis.runs import CellRun
 from service.comparisons.design.plan import Plan
-from service.comparisons.design.runs import CellRun
 from service.comparisons.design.schedule import TaskResults
-from service.specs.metric_text import listed, many
 from service.specs.states import ComparisonStatus
+from service.specs.text import counted, listed
 from service.stats.multiple_testing import RUNS_ARE_MISSING
 
 INCOMPARABLE = "not comparable with the others"
@@ -36,7 +36,7 @@ def blocked_by(plan: Plan, status: ComparisonStatus, ended: int, *, is_complete:
 
     A cancelled comparison has no verdict under any stopping rule, because its end may have depended on its results.
     """
-    runs = f"{ended} of {many(len(plan.tasks) * len(plan.optimizers) * len(plan.seeds), 'final run')}"
+    runs = f"{ended} of {counted(len(plan.tasks) * len(plan.optimizers) * len(plan.seeds), 'final run')}"
     if status is ComparisonStatus.CANCELLED:
         return Obstacle(
             f"No verdict: the comparison was cancelled after {runs}.",
@@ -66,9 +66,9 @@ def missing_runs(task: TaskResults, runs: Sequence[CellRun]) -> Obstacle | None:
         return None
     planned = len({run.cell.seed for run in runs if run.cell.phase == "report"})
     left = planned - len(frozenset[int]().union(*task.lost))
-    rest = f" {left} of {many(planned, 'seed')} are complete; tests need every planned run."
+    rest = f" {left} of {counted(planned, 'seed')} are complete; tests need every planned run."
     again = " Submit the comparison again to run only the missing runs." if task.plan.reuses(task.task) else ""
-    text = f"No verdict: {listed(parts, most=None)}.{rest if any(task.lost) else ''}{again}"
+    text = f"No verdict: {listed(parts)}.{rest if any(task.lost) else ''}{again}"
     return Obstacle(text, RUNS_ARE_MISSING, is_of_task=True)
 
 
@@ -81,12 +81,12 @@ def _parts(task: TaskResults, runs: Sequence[CellRun]) -> Iterator[str]:
         failed = [run for run in of_optimizer if run.result.failed]
         if not failed:
             continue
-        why = listed([reason for reason, _ in Counter(map(_reason, failed)).most_common()], most=None)
+        why = listed([reason for reason, _ in Counter(map(_reason, failed)).most_common()])
         if phase == "tuning":
             yield f"no trial of {optimizer.label} has a result ({why})"
         else:
             verb = "is" if len(failed) == 1 else "are"
-            yield f"{len(failed)} of {many(len(of_optimizer), 'run')} of {optimizer.label} {verb} missing ({why})"
+            yield f"{len(failed)} of {counted(len(of_optimizer), 'run')} of {optimizer.label} {verb} missing ({why})"
 
 
 def _reason(run: CellRun) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
+from service.comparisons.analysis.runs import CellRun
 from service.comparisons.answers import CostView
-from service.comparisons.design.runs import CellRun
 from service.specs.states import JobStatus
 
 

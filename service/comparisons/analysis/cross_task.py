@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from service import stats
 from service.comparisons.analysis.grouping import Group
+from service.comparisons.analysis.runs import Run
 from service.comparisons.answers import AcrossTasks, Improvement, ProfileView, Rank, TaskAnswer
-from service.comparisons.design.runs import Run
 from service.specs.metric_text import sign
-
-MIN_TASKS = 8
-"""Minimum for a rank test over tasks; with fewer, it has no power and its p no meaning (Demsar 2006)."""
+from service.specs.quantities import p_equation
+from service.stats.friedman import MIN_TASKS
 
 RATIOS = [round(1 + step / 20, 2) for step in range(61)]
 """Abscissa of a performance profile: 1 to 4 times the fastest time, the range that AlgoPerf integrates."""
@@ -126,7 +125,6 @@ def _sentence(standings: Sequence[Rank], tasks: int, p: float | None) -> str:
     if p is None:
         return f"{text}; this is a description, not a test."
     if p < 0.05:
-        return (
-            f"{text}; the ranks differ significantly (Friedman p = {p:.2g}, not part of the family of pairwise tests)."
-        )
-    return f"{text}, but the ranks do not differ significantly (Friedman p = {p:.2g})."
+        test = f"Friedman {p_equation(p)}, not part of the family of pairwise tests"
+        return f"{text}; the ranks differ significantly ({test})."
+    return f"{text}, but the ranks do not differ significantly (Friedman {p_equation(p)})."

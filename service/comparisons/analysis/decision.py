@@ -14,10 +14,10 @@ from enum import StrEnum, auto
 from service.comparisons.analysis.completeness import Obstacle
 from service.comparisons.answers import GroupView, PairView
 from service.stats import Interval
-from service.stats.multiple_testing import MIN_PAIRS
+from service.stats.multiple_testing import MIN_SHARED_SEEDS
 
 
-class Outcome(StrEnum):
+class DecisionKind(StrEnum):
     """The kinds of decision."""
 
     BLOCKED = auto()
@@ -58,9 +58,9 @@ class Lead:
 
 @dataclass(frozen=True)
 class Decision:
-    """The outcome, and the facts that its verdict states."""
+    """The kind of decision, and the facts that its verdict states."""
 
-    outcome: Outcome
+    kind: DecisionKind
     leader: GroupView | None = None
     """The group with the best mean among those that can be best."""
     closest: GroupView | None = None
@@ -85,12 +85,12 @@ class Decision:
     @property
     def best(self) -> str | None:
         """The best group, if there is one."""
-        return self.leader.label if self.outcome is Outcome.BEST and self.leader else None
+        return self.leader.label if self.kind is DecisionKind.BEST and self.leader else None
 
     @property
     def needs_caveats(self) -> bool:
         """Whether the verdict needs sentences on how far it holds."""
-        return self.outcome not in (Outcome.BLOCKED, Outcome.ALL_DIVERGED)
+        return self.kind not in (DecisionKind.BLOCKED, DecisionKind.ALL_DIVERGED)
 
 
 class Ranking:
@@ -101,6 +101,15 @@ class Ranking:
         self.finished = [group for group in groups if group.mean is not None]
         self._sign = sign
         self._pairs = {(pair.a, pair.b): pair for pair in pairs}
+
+    def candidates(self, *, is_scored: bool) -> list[GroupView]:
+        """The groups that can be best. `is_scored`: diverged runs have a declared score."""
+        return [group for group in self.finished if is_scored or not group.diverged]
+
+    def leaders(self, *, is_scored: bool) -> list[GroupView]:
+        """The candidate with the best mean, and all candidates that no group beats."""
+        candidates = self.candidates(is_scored=is_scored)
+        return [group for group in candidates if group is candidates[0] or not self.is_beaten(group)]
 
     def pair(self, a: GroupView, b: GroupView) -> PairView:
         """The pair of two groups, in either order."""
@@ -133,11 +142,11 @@ class Ranking:
 
 def decide(ranking: Ranking, *, is_scored: bool, blocked_by: Obstacle | None) -> Decision:
     """Decide whether one group is best. `is_scored`: diverged runs have a declared score."""
-    leader = next((group for group in ranking.finished if is_scored or not group.diverged), None)
+    leader = next(iter(ranking.candidates(is_scored=is_scored)), None)
     if blocked_by is not None:
-        return Decision(Outcome.BLOCKED, leader if blocked_by.is_of_task else None, obstacle=blocked_by)
+        return Decision(DecisionKind.BLOCKED, leader if blocked_by.is_of_task else None, obstacle=blocked_by)
     if ranking.groups and all(_has_only_diverged(group, is_scored) for group in ranking.groups):
-        return Decision(Outcome.ALL_DIVERGED)
+        return Decision(DecisionKind.ALL_DIVERGED)
     if leader is None or len(ranking.finished) < 2:
         return _without_rivals(ranking)
     rivals = [group for group in ranking.finished if group is not leader]
@@ -154,19 +163,19 @@ def _has_only_diverged(group: GroupView, is_scored: bool) -> bool:
 
 def _without_rivals(ranking: Ranking) -> Decision:
     if not ranking.groups:
-        return Decision(Outcome.NO_JOBS)
+        return Decision(DecisionKind.NO_JOBS)
     if not ranking.finished:
-        return Decision(Outcome.NO_RESULTS)
+        return Decision(DecisionKind.NO_RESULTS)
     if len(ranking.finished) > 1:
-        return Decision(Outcome.EACH_DIVERGED)
-    return Decision(Outcome.ONE_GROUP, ranking.finished[0])
+        return Decision(DecisionKind.EACH_DIVERGED)
+    return Decision(DecisionKind.ONE_GROUP, ranking.finished[0])
 
 
 def _best(ranking: Ranking, leader: GroupView, rivals: Sequence[GroupView]) -> Decision:
     beaten = [rival for rival in rivals if ranking.beats(leader, rival)]
     closest = min(beaten, key=lambda rival: ranking.lead(leader, rival).difference)
     return Decision(
-        Outcome.BEST,
+        DecisionKind.BEST,
         leader,
         closest,
         ranking.pair(leader, closest),
@@ -185,16 +194,16 @@ def _undecided(
 ) -> Decision:
     closest = open_rivals[0]
     alike = [rival for rival in open_rivals if ranking.is_alike(leader, rival)]
-    outcome, lead = Outcome.OPEN, ranking.lead(leader, closest)
+    kind, lead = DecisionKind.OPEN, ranking.lead(leader, closest)
     if alike:
-        outcome = Outcome.ALIKE
-    elif ranking.pair(leader, closest).n < MIN_PAIRS:
-        outcome = Outcome.TOO_FEW_SEEDS
+        kind = DecisionKind.ALIKE
+    elif ranking.pair(leader, closest).n < MIN_SHARED_SEEDS:
+        kind = DecisionKind.TOO_FEW_SEEDS
     elif ranking.beats(closest, leader):
-        outcome, lead = Outcome.LEADER_BEATEN, ranking.lead(closest, leader)
+        kind, lead = DecisionKind.LEADER_BEATEN, ranking.lead(closest, leader)
     named = alike or [closest]
     return Decision(
-        outcome,
+        kind,
         leader,
         closest,
         ranking.pair(leader, closest),

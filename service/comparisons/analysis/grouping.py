@@ -9,10 +9,10 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any, Generic, TypeVar
 
+from service.comparisons.analysis.runs import Run, StoredRun
 from service.comparisons.design.labels import GroupBy, flat, labels
-from service.comparisons.design.runs import Run, StoredRun
 from service.errors import FieldError, Invalid
-from service.specs.outcome import TargetHit
+from service.specs.summary import TargetHit
 from service.stats import Sample, describe
 from service.stats.multiple_testing import TaskScores, Values
 

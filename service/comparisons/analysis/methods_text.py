@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from service.comparisons.analysis.completeness import Obstacle
 from service.comparisons.answers import PlanView
 from service.comparisons.design.plan import Plan
-from service.specs.metric_text import Measure, listed, many
+from service.specs.metric_text import Measure
+from service.specs.text import counted, listed
 from service.stats import nominal_levels
 from service.stats.multiple_testing import ALPHA
 
@@ -39,14 +40,14 @@ def conducted(plan: Plan, obstacle: Obstacle | None, incomplete: Sequence[str]) 
         return f"{methods(plan)} {obstacle.methods}"
     if not incomplete:
         return methods(plan)
-    where = f" on {listed(incomplete, most=None)}" if len(plan.tasks) > 1 else ""
+    where = f" on {listed(incomplete)}" if len(plan.tasks) > 1 else ""
     return f"{methods(plan)} Planned runs were missing{where}; affected pairs were not tested."
 
 
 def _methods_of_tuning(plan: Plan) -> str:
     if plan.tuning is None:
         return "Optimizer parameters were fixed in advance and not tuned."
-    runs = many(plan.tuning.seeds, "seed")
+    runs = counted(plan.tuning.seeds, "seed")
     how = {
         "quasi_random": f"{plan.tuning.trials} points of a shifted Halton sequence (with identical values for "
         f"parameters that optimizers share), with {runs} each",
@@ -65,13 +66,13 @@ def _methods_of_seeds(plan: Plan) -> str:
     splits = ", each with its own split of the data" if "split" in plan.vary else ", all on one split of the data"
     fixed = [task.label for number, task in enumerate(plan.tasks) if plan.resplits(number) == "nothing"]
     if "split" in plan.vary and fixed:
-        splits += f" (except {listed(fixed, most=None)}, whose split is fixed)"
+        splits += f" (except {listed(fixed)}, whose split is fixed)"
     measure = Measure(plan.metric)
     up_to = "up to " if len(plan.looks) > 1 else ""
     return (
         f"The primary endpoint, fixed in advance, was {measure.words}{measure.weights}. Each optimizer was run with "
-        f"{up_to}{many(len(plan.seeds), 'seed')}{splits}. Runs with the same seed shared initial weights, data order, "
-        "augmentation and dropout, and were compared in pairs."
+        f"{up_to}{counted(len(plan.seeds), 'seed')}{splits}. Runs with the same seed shared initial weights, data "
+        "order, augmentation and dropout, and were compared in pairs."
     )
 
 
@@ -90,7 +91,7 @@ def _methods_of_tests(plan: Plan) -> str:
             "likelihood ratio with a normal prior on the standardized difference), which remains valid when results "
             f"are examined after every seed{holm}."
         )
-    looks = listed(list(map(str, plan.looks)), most=None)
+    looks = listed(list(map(str, plan.looks)))
     divided = f", divided by the number of pairs ({plan.pairs})," if plan.pairs > 1 else ""
     return (
         f"The optimizers were compared by two-sided group-sequential paired t tests with looks planned at {looks} "

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
+from service.comparisons.analysis.runs import CellRun
 from service.comparisons.answers import ComparisonProgress
-from service.comparisons.design.durations import Estimates, cell_seconds, most_seconds
+from service.comparisons.design.durations import Estimates, cell_seconds, max_seconds
 from service.comparisons.design.plan import Plan
-from service.comparisons.design.runs import CellRun
 from service.specs.states import JobStatus
 
 
@@ -40,6 +40,6 @@ def _phase(runs: Sequence[CellRun]) -> Literal["tuning", "reporting"]:
 
 def _seconds_left(plan: Plan, runs: Sequence[CellRun], estimates: Estimates) -> float | None:
     """Upper bound of the remaining device time; None if a duration is unknown."""
-    most = most_seconds(plan, estimates)
+    total = max_seconds(plan, estimates)
     done = sum(cell_seconds(plan, estimates, run.cell) or 0.0 for run in runs if run.result.is_final)
-    return None if most is None else max(0.0, most - done)
+    return None if total is None else max(0.0, total - done)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.comparisons.analysis.grouping import Group
+from service.comparisons.analysis.runs import Run
 from service.comparisons.answers import GroupView, LeftOut, PairDetail, PairView
-from service.comparisons.design.runs import Run
 from service.specs.states import JobStatus
 from service.stats import Sample, interquartile_mean, median_to_target, paired_detail, seeds_needed
 from service.stats.multiple_testing import ALPHA, Family, Test

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.comparisons.analysis.grouping import Group
+from service.comparisons.analysis.runs import Run
 from service.comparisons.answers import FirstToTarget, ToTarget
-from service.comparisons.design.runs import Run
 from service.stats import median_to_target, paired_to_target
 from service.stats.multiple_testing import Test
 

@@ -9,12 +9,12 @@ from typing import Any
 from service.comparisons.analysis.completeness import Obstacle
 from service.comparisons.analysis.decision import Ranking, decide
 from service.comparisons.analysis.grouping import Group
+from service.comparisons.analysis.runs import Run
 from service.comparisons.analysis.summaries import group_view, pair_view
 from service.comparisons.analysis.verdict import diverged_text, verdict_text
 from service.comparisons.answers import CompareAnswer, LeftOut, VerdictView
-from service.comparisons.design.runs import Run
 from service.specs.metric_text import Measure
-from service.specs.outcome import Target
+from service.specs.summary import Target
 from service.stats.multiple_testing import Family, Test
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from service import stats
+from service.comparisons.analysis.runs import CellRun
 from service.comparisons.answers import GoodRange, TrialView, TuningView
 from service.comparisons.design.plan import PlannedOptimizer, scaled
-from service.comparisons.design.runs import CellRun
 from service.comparisons.design.schedule import TaskResults
 
 ACCURACY_TOLERANCE = 0.01

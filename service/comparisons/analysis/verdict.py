@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from service.comparisons.analysis.decision import Decision, Lead, Outcome
+from service.comparisons.analysis.decision import Decision, DecisionKind, Lead
 from service.comparisons.answers import GroupView, PairView
 from service.comparisons.design.requests import MAX_SEEDS
-from service.specs.metric_text import Measure, listed, many
-from service.stats.multiple_testing import ALPHA, MIN_PAIRS, Family
+from service.specs.metric_text import Measure
+from service.specs.quantities import p_equation
+from service.specs.text import counted, listed, shortly_listed
+from service.stats.multiple_testing import ALPHA, MIN_SHARED_SEEDS, Family
 
 
 def verdict_text(decision: Decision, measure: Measure, family: Family, noun: str) -> str:
     """The verdict without its caveats. `noun`: what a group is called."""
-    return _TEXTS[decision.outcome](_Facts(decision, measure, family, noun))
+    return _TEXTS[decision.kind](_Facts(decision, measure, family, noun))
 
 
 def _correction(family: Family) -> str:
     """Clause on the adjustment of p; follows the p value in a sentence."""
     if family.stopping == "looks":
         pairs = f"{family.pairs} pairs and " if family.pairs > 1 else ""
-        return f", adjusted for {pairs}{many(len(family.looks), 'planned look')}"
+        return f", adjusted for {pairs}{counted(len(family.looks), 'planned look')}"
     valid = " (always-valid test)" if family.stopping == "any" else ""
     return valid + (f" after Holm's correction over {family.pairs} pairs" if family.pairs > 1 else "")
 
@@ -35,7 +37,7 @@ def diverged_text(groups: Sequence[GroupView]) -> Iterator[str]:
                 "its mean covers only the other runs, and it cannot be best."
             )
     if without_mean := [group.label for group in groups if group.diverged and not group.n]:
-        yield f"Every run of {listed(without_mean)} diverged."
+        yield f"Every run of {shortly_listed(without_mean)} diverged."
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class _Facts:
     @property
     def mean(self) -> str:
         assert self.leader.mean is not None
-        return f"mean {self.measure.words} {self.measure.value(self.leader.mean)}, {many(self.leader.n, 'seed')}"
+        return f"mean {self.measure.words} {self.measure.value(self.leader.mean)}, {counted(self.leader.n, 'seed')}"
 
     @property
     def others(self) -> str:
@@ -93,7 +95,7 @@ class _Facts:
 
 def _subject(labels: Sequence[str]) -> str:
     """`a is`, `a and b are`."""
-    return f"{listed(labels)} {'is' if len(labels) == 1 else 'are'}"
+    return f"{shortly_listed(labels)} {'is' if len(labels) == 1 else 'are'}"
 
 
 def lead_text(measure: Measure, lead: Lead) -> str:
@@ -101,7 +103,7 @@ def lead_text(measure: Measure, lead: Lead) -> str:
     return measure.lead(lead.difference, lead.interval)
 
 
-# --- one text for each outcome ---------------------------------------------------------------------------------------
+# --- one text for each kind of decision ------------------------------------------------------------------------------
 
 
 def _blocked(facts: _Facts) -> str:
@@ -118,26 +120,26 @@ def _one_group(facts: _Facts) -> str:
 def _best(facts: _Facts) -> str:
     assert facts.pair.p_adjusted is not None
     others = [label for label in facts.decision.beaten if label != facts.closest.label]
-    also = f"; it is also significantly better than {listed(others)}" if others else ""
+    also = f"; it is also significantly better than {shortly_listed(others)}" if others else ""
     behind = "".join(
-        f" {label} is significantly behind {listed(better)}, though not behind {facts.leader.label}."
+        f" {label} is significantly behind {shortly_listed(better)}, though not behind {facts.leader.label}."
         for label, better in facts.decision.beaten_by_others
     )
-    p = f"{_p(facts.pair.p_adjusted)}{_correction(facts.family)}"
+    p = f"{p_equation(facts.pair.p_adjusted)}{_correction(facts.family)}"
     return f"{facts.described} is best: it leads {facts.closest.label} by {facts.lead}, {p}{also}.{behind}"
 
 
 def _alike(facts: _Facts) -> str:
-    names = listed([facts.leader.label, *facts.decision.alike], most=None)
-    too_few = f" A test needs at least {MIN_PAIRS} seeds." if facts.pair.n < MIN_PAIRS else ""
+    names = listed([facts.leader.label, *facts.decision.alike])
+    too_few = f" A test needs at least {MIN_SHARED_SEEDS} seeds." if facts.pair.n < MIN_SHARED_SEEDS else ""
     return f"{names} gave the same result in every run ({facts.mean}).{too_few}{facts.others}"
 
 
 def _too_few_seeds(facts: _Facts) -> str:
-    shared = f"only {many(facts.pair.n, 'seed')}" if facts.pair.n else "no seeds"
+    shared = f"only {counted(facts.pair.n, 'seed')}" if facts.pair.n else "no seeds"
     return (
         f"Too few seeds: {facts.leader.label} and {facts.closest.label} share {shared}; a test needs at least "
-        f"{MIN_PAIRS}. {facts.best_mean}{facts.others}"
+        f"{MIN_SHARED_SEEDS}. {facts.best_mean}{facts.others}"
     )
 
 
@@ -154,7 +156,7 @@ def _open(facts: _Facts) -> str:
     pair, names = facts.pair, f"{facts.leader.label} and {facts.closest.label}"
     if pair.interval:
         result = (
-            f"{names} cannot be distinguished with {many(pair.n, 'seed')}{_corrected(facts)}: {_difference(facts)}."
+            f"{names} cannot be distinguished with {counted(pair.n, 'seed')}{_corrected(facts)}: {_difference(facts)}."
         )
     else:
         result = f"{names} cannot be tested against each other, because {pair.cannot_say}: {_difference(facts)}."
@@ -178,7 +180,7 @@ def _corrected(facts: _Facts) -> str:
     if pair.p is None or pair.p >= ALPHA or pair.p_adjusted is None or pair.p_adjusted < ALPHA:
         return ""
     adjusted = "adjusted" if family.stopping == "looks" else "Holm-adjusted"
-    return f" after correction for {family.pairs} pairs ({adjusted} {_p(pair.p_adjusted)})"
+    return f" after correction for {family.pairs} pairs ({adjusted} {p_equation(pair.p_adjusted)})"
 
 
 def _seeds_needed(pair: PairView) -> str:
@@ -190,20 +192,16 @@ def _seeds_needed(pair: PairView) -> str:
     return f" {about} would be needed to confirm a difference of this size."
 
 
-def _p(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-
-
-_TEXTS: Mapping[Outcome, Callable[[_Facts], str]] = {
-    Outcome.BLOCKED: _blocked,
-    Outcome.ALL_DIVERGED: lambda _: "Every run diverged, so there is nothing to compare.",
-    Outcome.NO_JOBS: lambda _: "No finished job matches the query.",
-    Outcome.NO_RESULTS: lambda _: "No final run has a result yet.",
-    Outcome.EACH_DIVERGED: lambda facts: f"No {facts.noun} can be best, because each has runs that diverged.",
-    Outcome.ONE_GROUP: _one_group,
-    Outcome.BEST: _best,
-    Outcome.ALIKE: _alike,
-    Outcome.TOO_FEW_SEEDS: _too_few_seeds,
-    Outcome.LEADER_BEATEN: _leader_beaten,
-    Outcome.OPEN: _open,
+_TEXTS: Mapping[DecisionKind, Callable[[_Facts], str]] = {
+    DecisionKind.BLOCKED: _blocked,
+    DecisionKind.ALL_DIVERGED: lambda _: "Every run diverged, so there is nothing to compare.",
+    DecisionKind.NO_JOBS: lambda _: "No finished job matches the query.",
+    DecisionKind.NO_RESULTS: lambda _: "No final run has a result yet.",
+    DecisionKind.EACH_DIVERGED: lambda facts: f"No {facts.noun} can be best, because each has runs that diverged.",
+    DecisionKind.ONE_GROUP: _one_group,
+    DecisionKind.BEST: _best,
+    DecisionKind.ALIKE: _alike,
+    DecisionKind.TOO_FEW_SEEDS: _too_few_seeds,
+    DecisionKind.LEADER_BEATEN: _leader_beaten,
+    DecisionKind.OPEN: _open,
 }

@@ -11,7 +11,8 @@ from service.comparisons.design.plan import scaled
 from service.comparisons.design.requests import ComparisonRequest, Seeds, TaskRequest, Tuning
 from service.comparisons.design.rungs import grid_size, halving, rungs
 from service.errors import FieldError, Invalid
-from service.specs.metric_text import many, out_of_reach
+from service.specs.metric_text import out_of_reach
+from service.specs.text import counted
 
 UNLABELED = frozenset({"target", "device", "log_every_steps", "diagnostics_every_steps"})
 """Fields that a task's label omits, because they do not change the training."""
@@ -156,9 +157,9 @@ def _of_score(request: ComparisonRequest, classes: Sequence[int]) -> Iterator[Fi
         yield FieldError("/diverged_score", f"has to be from {low:g} to {high:g} here ({why}), and {score:g} is not")
 
 
-def refuse_too_many(request: ComparisonRequest, most_jobs: int | None) -> None:
+def refuse_too_many(request: ComparisonRequest, max_jobs: int | None) -> None:
     """Raise Invalid for too many pairs or jobs, before a grid of ten parameters is built in memory."""
-    tasks, optimizers = many(len(request.tasks), "task"), many(len(request.optimizers), "optimizer")
+    tasks, optimizers = counted(len(request.tasks), "task"), counted(len(request.optimizers), "optimizer")
     pairs = len(request.tasks) * comb(len(request.optimizers), 2)
     if pairs > MAX_PAIRS:
         raise Invalid.field(
@@ -168,12 +169,12 @@ def refuse_too_many(request: ComparisonRequest, most_jobs: int | None) -> None:
         )
     tuning_runs = _tuning_runs(request)
     jobs = len(request.tasks) * (tuning_runs + len(request.optimizers) * request.seeds.max)
-    if most_jobs is not None and jobs > most_jobs:
+    if max_jobs is not None and jobs > max_jobs:
         raise Invalid.field(
             "/optimizers",
-            f"{tasks} x ({many(tuning_runs, 'run')} to tune + {optimizers} x {many(request.seeds.max, 'seed')}) are up "
-            f"to {many(jobs, 'job')}, and at most {most_jobs} are allowed (KOTRAIN_MAX_COMPARISON_JOBS): take fewer "
-            "optimizers, trials or seeds",
+            f"{tasks} x ({counted(tuning_runs, 'run')} to tune + {optimizers} x {counted(request.seeds.max, 'seed')}) "
+            f"are up to {counted(jobs, 'job')}, and at most {max_jobs} are allowed (KOTRAIN_MAX_COMPARISON_JOBS): take "
+            "fewer optimizers, trials or seeds",
         )
 
 

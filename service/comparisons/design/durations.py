@@ -17,7 +17,7 @@ def cell_seconds(plan: Plan, estimates: Estimates, cell: Cell) -> float | None:
     return None if whole is None else whole * (plan.rungs[cell.rung].share if cell.phase == "tuning" else 1.0)
 
 
-def most_seconds(plan: Plan, estimates: Estimates) -> float | None:
+def max_seconds(plan: Plan, estimates: Estimates) -> float | None:
     """Estimated seconds of all runs if every look is needed; None if a duration is unknown."""
     total = 0.0
     for task in range(len(plan.tasks)):

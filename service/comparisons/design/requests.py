@@ -15,7 +15,10 @@ from service.specs.patterns import PRINTABLE
 from service.specs.training import TaskSpec
 
 MAX_SEEDS, MAX_SEEDS_LOOKS, MAX_SEEDS_ANY = 1000, 200, 100
-"""Maximum numbers of seeds: with one look at the end, with planned looks, and with a look after each seed."""
+"""Maximum numbers of seeds: with one look at the end, with planned looks, and with a look after each seed.
+
+The second equals `service.stats.spending.MAX_SEEDS_LOOKS`, which the SDK cannot import, because it needs numpy.
+"""
 
 COMPARISON_EXAMPLE: JsonDict = {
     "name": "KO against Adam and SGD",
@@ -99,9 +102,9 @@ class Seeds(Frozen):
             raise unfit(
                 "looks", f"looks have to increase from 2 or more to max, which is {self.max}, such as [5, 10, 20] to 20"
             )
-        most = MAX_SEEDS if looks is None else MAX_SEEDS_ANY if looks == "any" else MAX_SEEDS_LOOKS
-        if self.max > most:
-            raise unfit("max", f"with {'looks' if looks != 'any' else 'a look after each seed'} it is at most {most}")
+        limit = MAX_SEEDS if looks is None else MAX_SEEDS_ANY if looks == "any" else MAX_SEEDS_LOOKS
+        if self.max > limit:
+            raise unfit("max", f"with {'looks' if looks != 'any' else 'a look after each seed'} it is at most {limit}")
         if self.first + self.max > 2**63:
             raise unfit("first", f"too large: {self.max} seeds from there on have to be below 2^63")
         return self

@@ -16,7 +16,7 @@ from service.comparisons.design.rungs import rungs
 from service.comparisons.design.search_spaces import MAX_PARAMETERS, dimensions, grid, points
 from service.errors import FieldError, Invalid
 from service.specs.catalog.datasets import Dataset
-from service.specs.metric_text import many
+from service.specs.text import counted
 from service.specs.training import TrainSpec
 from service.validation import field_errors
 
@@ -29,7 +29,7 @@ Params = dict[str, Any]
 def resolve(
     request: ComparisonRequest,
     devices: Mapping[str, str] | None = None,
-    most_jobs: int | None = None,
+    max_jobs: int | None = None,
     records: Records = lambda _: None,
     classes: Classes = lambda dataset: dataset.classes,
 ) -> Plan:
@@ -38,7 +38,7 @@ def resolve(
     Args:
         request: what to compare.
         devices: replacements of the tasks' devices, such as {"auto": "cpu"}.
-        most_jobs: maximum number of jobs; None: no limit.
+        max_jobs: maximum number of jobs; None: no limit.
         records: the number of training records of a data set, by name.
         classes: the number of classes of a data set, uploaded ones included.
 
@@ -47,7 +47,7 @@ def resolve(
     """
     counts = [classes(task.dataset) for task in request.tasks]
     refuse_contradictions(request, records, counts)
-    refuse_too_many(request, most_jobs)
+    refuse_too_many(request, max_jobs)
     stopping, looks = _looks(request.seeds)
     return Plan(
         name=request.name,
@@ -158,7 +158,7 @@ def _trials(request: ComparisonRequest, index: int, names: Sequence[str]) -> lis
     if len(distinct) < request.tuning.trials:
         raise Invalid.field(
             "/tuning/trials",
-            f"{request.tuning.trials} trials exceed the {many(len(distinct), 'different point')} in the space of "
+            f"{request.tuning.trials} trials exceed the {counted(len(distinct), 'different point')} in the space of "
             f"optimizer {index}: request at most {len(distinct)}, because all tuned optimizers get the same number, or "
             "enlarge the space",
         )

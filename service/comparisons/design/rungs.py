@@ -14,11 +14,11 @@ def rungs(request: ComparisonRequest) -> list[Rung]:
         return []
     if request.tuning.method == "halving":
         return halving(request.tuning)
-    most = request.tuning.trials
+    trials = request.tuning.trials
     if request.tuning.method == "grid":
-        most = max(grid_size(optimizer) for optimizer in request.optimizers if optimizer.space)
-    assert most is not None
-    return [Rung(trials=most, share=1.0)]
+        trials = max(grid_size(optimizer) for optimizer in request.optimizers if optimizer.space)
+    assert trials is not None
+    return [Rung(trials=trials, share=1.0)]
 
 
 def halving(tuning: Tuning) -> list[Rung]:

@@ -13,7 +13,7 @@ from functools import cached_property
 from statistics import fmean
 
 from service.comparisons.design.plan import Cell, Plan
-from service.comparisons.design.runs import Result
+from service.comparisons.design.results import Result
 from service.specs.metric_text import sign
 from service.specs.states import JobStatus
 from service.stats.multiple_testing import Family, TaskScores, Values, unbeaten

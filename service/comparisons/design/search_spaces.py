@@ -101,14 +101,14 @@ def points(space: Mapping[str, Range], names: Sequence[str], trials: int, seed: 
         (name, values, _PRIMES[names.index(name)], random.Random(f"{seed}:{name}").random())
         for name, values in space.items()
     ]
-    most = min(16 * trials, _size(space))
+    max_distinct = min(16 * trials, _size(space))
     distinct: dict[str, dict[str, Any]] = {}
     for index in range(1, 16 * trials + 1):
         point = {
             name: values.at((radical_inverse(index, base) + shift) % 1.0) for name, values, base, shift in dimensions
         }
         distinct.setdefault(json.dumps(point, sort_keys=True), point)
-        if len(distinct) == min(trials, most):
+        if len(distinct) == min(trials, max_distinct):
             break
     return list(distinct.values())
 

@@ -1,4 +1,4 @@
 """Read uploaded files, which may be hostile: nothing here unpickles, and no name inside a file becomes a path.
 
-`formats` chooses the reader by format, `records` is what every reader returns, `upload` receives the bytes.
+`reading` chooses the reader by format, `records` is what every reader returns, `upload` receives the bytes.
 """

@@ -30,9 +30,9 @@ EIGHT_BIT = GREY | {"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 THUMBNAIL_SIDE = 64
 
 
-def read_folders(path: Path, image_size: int | None, most_bytes: int) -> Records:
+def read_folders(path: Path, image_size: int | None, max_bytes: int) -> Records:
     """The images of all class folders, of one size or cut to squares of `image_size` pixels. Raises Invalid."""
-    with Archive(path, most_bytes, "zip archive") as archive:
+    with Archive(path, max_bytes, "zip archive") as archive:
         members = _by_class(archive.members)
         names, labels = ClassNames(), np.empty(len(members), np.int64)
         images: NDArray[np.uint8] | None = None
@@ -41,7 +41,7 @@ def read_folders(path: Path, image_size: int | None, most_bytes: int) -> Records
             labels[row] = names.number(label, partial(_folder_of, member))
             image = _decoded(archive, member, image_size)
             if images is None:
-                images = _room(len(members), image, most_bytes)
+                images = _room(len(members), image, max_bytes)
                 first = member.filename
             are_grey = are_grey and image.mode in GREY
             if (image.height, image.width) != images.shape[1:3]:  # before `convert`, which fails for truncated files
@@ -60,7 +60,7 @@ def _folder_of(member: ZipInfo) -> str:
     return f"folder of '{member.filename}'"
 
 
-def _room(count: int, image: Image.Image, most_bytes: int) -> NDArray[np.uint8]:
+def _room(count: int, image: Image.Image, max_bytes: int) -> NDArray[np.uint8]:
     """An empty array for `count` images of the size of `image`."""
     if max(image.size) > MAX_SIDE:
         raise Invalid.field(
@@ -69,9 +69,9 @@ def _room(count: int, image: Image.Image, most_bytes: int) -> NDArray[np.uint8]:
             "image_size, such as 64, to crop and resize all images",
         )
     shape = (count, image.height, image.width, 3)
-    if count * image.height * image.width * 3 > most_bytes:
+    if count * image.height * image.width * 3 > max_bytes:
         raise unfit(
-            f"{count:,} images of {image.width} x {image.height} pixels exceed the limit of {most_bytes:,} bytes "
+            f"{count:,} images of {image.width} x {image.height} pixels exceed the limit of {max_bytes:,} bytes "
             "(KOTRAIN_MAX_DATASET_BYTES); set a smaller image_size"
         )
     return np.empty(shape, np.uint8)

@@ -16,9 +16,9 @@ MAX_LINE_BYTES = 2**20
 BOM = b"\xef\xbb\xbf"
 
 
-def read_jsonl(path: Path, most_bytes: int) -> Records:
+def read_jsonl(path: Path, max_bytes: int) -> Records:
     """The texts of a file, read line by line. Raises Invalid with the line's number."""
-    names, room = ClassNames(), Room(most_bytes)
+    names, room = ClassNames(), Room(max_bytes)
     texts, labels = [], array("q")
     with path.open("rb") as file:
         number = 0

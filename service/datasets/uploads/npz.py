@@ -31,9 +31,9 @@ _PART_RECORDS = 4096
 """Records converted at a time, so that no second copy of the whole array is made."""
 
 
-def read_npz(path: Path, most_bytes: int) -> Records:
+def read_npz(path: Path, max_bytes: int) -> Records:
     """Images, or rows of numbers if `x` has two dimensions. Raises Invalid."""
-    with Archive(path, most_bytes, "npz file") as archive:
+    with Archive(path, max_bytes, "npz file") as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.members}
         names = WHOLE if members.keys() >= set(WHOLE) else TRAIN
         if not members.keys() >= set(names):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from service.errors import Invalid
 from service.specs.base import Kind
-from service.specs.metric_text import many
+from service.specs.text import counted
 
 MIN_CLASSES, MAX_CLASSES = 2, 10_000
 MIN_RECORDS, MIN_PER_CLASS = 10, 3
@@ -46,14 +46,14 @@ def refuse_many(records: int) -> None:
 
 
 class Room:
-    """Counts records and their memory, up to `most_bytes`.
+    """Counts records and their memory, up to `max_bytes`.
 
     Raises:
         Invalid: a limit is exceeded; raised by all methods.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._records = self._bytes = 0
 
     def take(self, records: int, input_bytes: int) -> None:
@@ -61,9 +61,9 @@ class Room:
         self._records += records
         self._bytes += input_bytes + records * _RECORD_BYTES
         refuse_many(self._records)
-        if self._bytes > self._most_bytes:
+        if self._bytes > self._max_bytes:
             raise unfit(
-                f"the records exceed the limit of {self._most_bytes:,} bytes of memory (KOTRAIN_MAX_DATASET_BYTES)"
+                f"the records exceed the limit of {self._max_bytes:,} bytes of memory (KOTRAIN_MAX_DATASET_BYTES)"
             )
 
     def take_texts(self, texts: Sequence[str]) -> None:
@@ -161,7 +161,7 @@ def rows_for_test(records: Records) -> NDArray[np.bool_]:
     if counts.min() < MIN_PER_CLASS:
         rare = int(counts.argmin())
         raise unfit(
-            f"class '{records.classes[rare]}' has {many(int(counts[rare]), 'record')}; each class needs at "
+            f"class '{records.classes[rare]}' has {counted(int(counts[rare]), 'record')}; each class needs at "
             f"least {MIN_PER_CLASS}, for training, validation and test"
         )
     if records.is_test is None:
@@ -201,11 +201,11 @@ def _warnings_of_names(classes: Sequence[str]) -> list[str]:
 
 def _warnings_of_balance(records: Records) -> list[str]:
     counts = np.bincount(records.labels, minlength=len(records.classes))
-    most, fewest = int(counts.argmax()), int(counts.argmin())
-    if counts[most] <= UNBALANCED * counts[fewest]:
+    largest, smallest = int(counts.argmax()), int(counts.argmin())
+    if counts[largest] <= UNBALANCED * counts[smallest]:
         return []
-    share = counts[most] / counts.sum()
+    share = counts[largest] / counts.sum()
     return [
-        f"The classes are imbalanced: '{records.classes[most]}' has {counts[most]:,} records and "
-        f"'{records.classes[fewest]}' has {counts[fewest]:,}. Always predicting the first is right in {share:.0%}."
+        f"The classes are imbalanced: '{records.classes[largest]}' has {counts[largest]:,} records and "
+        f"'{records.classes[smallest]}' has {counts[smallest]:,}. Always predicting the first is right in {share:.0%}."
     ]

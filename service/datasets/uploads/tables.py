@@ -34,10 +34,10 @@ BATCH_BYTES = 32 * 2**20
 """Maximum size of the texts of a parquet file that are unpacked at a time, and of one row."""
 
 
-def read_csv(path: Path, label: str, most_bytes: int) -> Records:
+def read_csv(path: Path, label: str, max_bytes: int) -> Records:
     """Read comma-separated values in UTF-8 with a header line. Raises Invalid with row and column."""
     names = _csv_header(path)
-    reading = _Reading(names, label, lambda record: _csv_row(path, record), most_bytes)
+    reading = _Reading(names, label, lambda record: _csv_row(path, record), max_bytes)
     as_text = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
     parsing = pa.csv.ParseOptions(newlines_in_values=True)
     blocks = pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES)
@@ -87,14 +87,14 @@ def _csv_trouble(path: Path, message: str) -> str:
     return f"the csv file cannot be read: {placed[:300]}"
 
 
-def read_parquet(path: Path, label: str, most_bytes: int) -> Records:
+def read_parquet(path: Path, label: str, max_bytes: int) -> Records:
     """Read a parquet file. Raises Invalid with row and column."""
     try:
         metadata = pa.parquet.read_metadata(path)
         schema = metadata.schema.to_arrow_schema()
         _refuse_types(schema)
-        reading = _Reading(schema.names, label, lambda record: record + 1, most_bytes)
-        Room(most_bytes).take(
+        reading = _Reading(schema.names, label, lambda record: record + 1, max_bytes)
+        Room(max_bytes).take(
             0, sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
         )
         rows = max(1, min(BATCH_ROWS, BATCH_CELLS // len(schema)))
@@ -134,14 +134,14 @@ class _Reading:
     `row_of` maps the index of a record, from 0, to its row number in error messages.
     """
 
-    def __init__(self, names: Sequence[str], label: str, row_of: Callable[[int], int], most_bytes: int) -> None:
+    def __init__(self, names: Sequence[str], label: str, row_of: Callable[[int], int], max_bytes: int) -> None:
         _refuse_names(names, label)
         self._columns = [name for name in names if name != label]
         self._label = label
         self._kind = "text" if self._columns == [TEXT] else "table"
         self._first, self._row_of = 0, row_of
         self._classes = ClassNames()
-        self._room = Room(most_bytes)
+        self._room = Room(max_bytes)
 
     def read(self, batches: Iterable[pa.RecordBatch]) -> Records:
         inputs: list[Any] = []

@@ -1,4 +1,4 @@
-"""Uploads in progress: written in chunks, counted and hashed, and removed unless registered."""
+"""Uploads in progress: written in chunks, counted and hashed, and removed unless they become a data set."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ ABANDONED_SECONDS = 86_400.0
 class Arrival:
     """An upload into a temporary folder, in which the data set is built before it is renamed to its final place."""
 
-    def __init__(self, folder: Path, most_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder = folder
         self.path = folder / "upload"
         self.size_bytes = 0
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._digest = hashlib.sha256()
         self._file = self.path.open("wb")
 
     def write(self, piece: bytes) -> None:
         """Append a piece. Raises TooLarge."""
-        refuse_large(self.size_bytes + len(piece), self._most_bytes)
+        refuse_large(self.size_bytes + len(piece), self._max_bytes)
         with disk(self.folder):
             self._file.write(piece)
         self._digest.update(piece)
@@ -51,13 +51,13 @@ class Arrival:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def refuse_large(size_bytes: int, most_bytes: int) -> None:
-    """Raise TooLarge for a file of more than `most_bytes`."""
-    if size_bytes > most_bytes:
-        raise TooLarge(f"the file is larger than the limit of {most_bytes:,} bytes (KOTRAIN_MAX_UPLOAD_BYTES)")
+def refuse_large(size_bytes: int, max_bytes: int) -> None:
+    """Raise TooLarge for a file of more than `max_bytes`."""
+    if size_bytes > max_bytes:
+        raise TooLarge(f"the file is larger than the limit of {max_bytes:,} bytes (KOTRAIN_MAX_UPLOAD_BYTES)")
 
 
-def arrive(data_dir: Path, most_bytes: int) -> Arrival:
+def arrive(data_dir: Path, max_bytes: int) -> Arrival:
     """Start an upload, after removing folders that crashed uploads left behind."""
     with disk(data_dir):
         place = arrivals(data_dir)
@@ -67,7 +67,7 @@ def arrive(data_dir: Path, most_bytes: int) -> Arrival:
                     shutil.rmtree(folder, ignore_errors=True)
         folder = place / uuid4().hex
         folder.mkdir()
-        return Arrival(folder, most_bytes)
+        return Arrival(folder, max_bytes)
 
 
 def arrivals(data_dir: Path) -> Path:

@@ -35,15 +35,15 @@ class Archive:
 
     Args:
         path: the file.
-        most_bytes: maximum total size of the members, unpacked.
+        max_bytes: maximum total size of the members, unpacked.
         noun: name of the archive in error messages, such as "npz file".
 
     Raises:
         Invalid: the archive is damaged or harmful; raised by all methods.
     """
 
-    def __init__(self, path: Path, most_bytes: int, noun: str) -> None:
-        self._most_bytes, self._noun = most_bytes, noun
+    def __init__(self, path: Path, max_bytes: int, noun: str) -> None:
+        self._max_bytes, self._noun = max_bytes, noun
         self._read_bytes = 0
         _refuse_large_directory(path, noun)
         try:
@@ -57,7 +57,7 @@ class Archive:
         for member in everything:
             _refuse_harm(member)
         declared = sum(member.file_size for member in self.members)
-        if declared > most_bytes:
+        if declared > max_bytes:
             raise self._too_large()
 
     def __enter__(self) -> Self:
@@ -78,7 +78,7 @@ class Archive:
     def count(self, size_bytes: int) -> None:
         """Add to the number of bytes read. Raises Invalid above the limit."""
         self._read_bytes += size_bytes
-        if self._read_bytes > self._most_bytes:
+        if self._read_bytes > self._max_bytes:
             raise self._too_large()
 
     def read(self, member: ZipInfo) -> bytes:
@@ -90,7 +90,7 @@ class Archive:
 
     def _too_large(self) -> Exception:
         return unfit(
-            f"the {self._noun} unpacks to more than the limit of {self._most_bytes:,} bytes (KOTRAIN_MAX_DATASET_BYTES)"
+            f"the {self._noun} unpacks to more than the limit of {self._max_bytes:,} bytes (KOTRAIN_MAX_DATASET_BYTES)"
         )
 
 

@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from service.config import settings
 from service.operations.backup.archive import BackupError
-from service.operations.embedded import programs as embedded_programs
+from service.operations.embedded import programs
 from service.operations.embedded.process import EmbeddedError
 
 _BLOCK_BYTES = 2**20
@@ -39,12 +39,12 @@ def find(name: str, min_major: int) -> Program:
 
     The oldest, because a newer pg_restore may use features that an older server lacks. Raises `BackupError`.
     """
-    programs = [Program(path, _major(path)) for path in _installed(name)]
-    fitting = [program for program in programs if program.major >= min_major]
+    installed = [Program(path, _major(path)) for path in _installed(name)]
+    fitting = [program for program in installed if program.major >= min_major]
     if not fitting:
-        installed = ", ".join(str(program.major) for program in programs) or "none"
+        versions = ", ".join(str(program.major) for program in installed) or "none"
         raise BackupError(
-            f"{name} of PostgreSQL {min_major} or newer is required (installed: {installed}): "
+            f"{name} of PostgreSQL {min_major} or newer is required (installed: {versions}): "
             f"install the PostgreSQL client programs, or kotrain[embedded]"
         )
     return min(fitting, key=lambda program: program.major)
@@ -101,7 +101,7 @@ def _installed(name: str) -> Iterator[Path]:
     if on_path := shutil.which(name):
         yield Path(on_path)
     with suppress(EmbeddedError):
-        wheel = embedded_programs.find(settings().home, None).postgres.parents[2]
+        wheel = programs.find(settings().home, None).postgres.parents[2]
         yield from sorted(wheel.glob(f"pginstall*/bin/{name}"))
 
 

@@ -19,9 +19,9 @@ from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from service.config import Settings
+from service.home import owner, running
 from service.operations.embedded.postgres import database_url_of
-from service.operations.run_file import owner, running
-from service.specs.metric_text import many
+from service.specs.text import counted
 
 PREFIX = "KOTRAIN_"
 
@@ -80,7 +80,7 @@ def print_text(findings: Sequence[Finding]) -> None:
         if remedy:
             console.print(Text(f"{'':21}-> {remedy}"), soft_wrap=True)
     counts = Counter(finding.level for finding in findings)
-    console.print(", ".join(many(counts[level], level) for level in (Level.ERROR, Level.WARNING)))
+    console.print(", ".join(counted(counts[level], level) for level in (Level.ERROR, Level.WARNING)))
 
 
 def as_json(findings: Sequence[Finding]) -> str:

@@ -224,7 +224,7 @@ def connections(site: Site) -> Iterator[Finding]:
             text(
                 """
                 SELECT current_setting('max_connections')::int
-                       - current_setting('superuser_reserved_connections')::int AS most,
+                       - current_setting('superuser_reserved_connections')::int AS max_connections,
                        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used
                 """
             )

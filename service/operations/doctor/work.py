@@ -13,9 +13,9 @@ from service.jobs.workers import has_cuda, is_up
 from service.operations.doctor.findings import Finding, Site, error, ok, warning
 from service.specs.catalog.datasets import DATASETS, is_own
 from service.specs.engine import ENGINE_VERSION
-from service.specs.metric_text import many
 from service.specs.quantities import duration
 from service.specs.states import JobStatus
+from service.specs.text import counted
 from service.storage.database import NOW
 from service.storage.files import Store
 from service.storage.tables import Job, Worker
@@ -72,7 +72,7 @@ def workers(site: Site) -> Iterator[Finding]:
         )
     for worker in up:
         gpus = sum(device.get("kind") == "cuda" for device in worker.devices)
-        devices = many(gpus, "GPU") if gpus else "no GPU"
+        devices = counted(gpus, "GPU") if gpus else "no GPU"
         yield ok(f"{worker.host}: {worker.running} of {worker.slots} slots busy, {devices}, torch {worker.torch}")
 
 
@@ -177,7 +177,8 @@ def _jobs(count: int, verb: str = "run") -> str:
 CHECKPOINTS = text(
     """
     SELECT file, size_bytes, jobs.status IN ('queued', 'running') AS is_needed
-    FROM checkpoints JOIN jobs ON jobs.id = job_id ORDER BY is_needed DESC, checkpoints.created_at DESC LIMIT :most
+    FROM checkpoints JOIN jobs ON jobs.id = job_id
+    ORDER BY is_needed DESC, checkpoints.created_at DESC LIMIT :max_checkpoints
     """
 )
 
@@ -186,11 +187,11 @@ def checkpoints(site: Site) -> Iterator[Finding]:
     """Checkpoints whose file is missing or has the wrong size."""
     store = Store(site.settings.files or str(site.home / "files"), site.home / "scratch")
     with site.connection() as connection:
-        rows = list(connection.execute(CHECKPOINTS, {"most": MAX_CHECKPOINTS}))
+        rows = list(connection.execute(CHECKPOINTS, {"max_checkpoints": MAX_CHECKPOINTS}))
         sizes = dict(store.names()) if rows else {}
         bad = [row for row in rows if sizes.get(row.file) != row.size_bytes]
         if bad:  # running jobs replace their checkpoints
-            current = {row.file for row in connection.execute(CHECKPOINTS, {"most": MAX_CHECKPOINTS})}
+            current = {row.file for row in connection.execute(CHECKPOINTS, {"max_checkpoints": MAX_CHECKPOINTS})}
             bad = [row for row in bad if row.file in current]
     missing = [row for row in bad if row.file not in sizes]
     for state, group in (("missing", missing), ("of the wrong size", [row for row in bad if row not in missing])):

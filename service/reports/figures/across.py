@@ -11,7 +11,8 @@ from service.reports.figures.canvas import Picture, absent, canvas, plain_ticks
 from service.reports.figures.scores import MAX_PAIRS, rows, short_names
 from service.reports.figures.study import Study
 from service.reports.palette import INK, MUTED, PAPER
-from service.reports.wording import Scale, fixed, listed
+from service.reports.wording import Scale, fixed
+from service.specs.text import listed
 
 BAR = 0.3
 """Height of a level of bars in the rank diagram, in rows."""

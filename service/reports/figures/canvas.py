@@ -121,17 +121,17 @@ def canvas(height: float = HEIGHT) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def plain_ticks(axes: Axes, axis_name: str, *, is_log: bool, most: int = 6) -> None:
+def plain_ticks(axes: Axes, axis_name: str, *, is_log: bool, max_ticks: int = 6) -> None:
     """Set the scale and the ticks of an axis, with labels such as 0.001 or 20k."""
     axis = axes.xaxis if axis_name == "x" else axes.yaxis
     if is_log:
         (axes.set_xscale if axis_name == "x" else axes.set_yscale)("log")
         low, high = sorted(axis.get_view_interval())
         decades = float("inf") if low <= 0 else high / low
-        axis.set_major_locator(LogLocator(subs=(1.0,) if decades >= 100 else (1.0, 2.0, 5.0), numticks=most + 2))
+        axis.set_major_locator(LogLocator(subs=(1.0,) if decades >= 100 else (1.0, 2.0, 5.0), numticks=max_ticks + 2))
         axis.set_minor_locator(NullLocator())
     else:
-        axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 5, 10]))
+        axis.set_major_locator(MaxNLocator(max_ticks, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
 
 

@@ -10,8 +10,9 @@ from service.reports.figures.canvas import WIDTH, Picture, absent, plain_ticks
 from service.reports.figures.scores import ROW, short_names, wrapped
 from service.reports.figures.study import Study
 from service.reports.palette import INK, MUTED
-from service.reports.wording import fixed, listed
+from service.reports.wording import fixed
 from service.specs.quantities import known, size
+from service.specs.text import listed
 
 
 def costs(study: Study, task: TaskAnswer, key: str) -> Picture:
@@ -31,7 +32,7 @@ def costs(study: Study, task: TaskAnswer, key: str) -> Picture:
     for axes, (name, values, texts) in zip(all_axes, panels, strict=True):
         _draw_bars(axes, values, texts, [study.styles[cost.label].colour for cost in rows])
         axes.set_xlabel(name)
-        plain_ticks(axes, "x", is_log=False, most=4)
+        plain_ticks(axes, "x", is_log=False, max_ticks=4)
     all_axes[0].set_ylim(len(rows) - 0.4, -0.6)
     all_axes[0].set_yticks(range(len(rows)), [wrapped(names[cost.label]) for cost in rows], color=INK)
     words = [

@@ -13,8 +13,9 @@ from service.reports.figures.canvas import WIDTH, GlyphSubstitution, Picture, ab
 from service.reports.figures.sheets import Sheet, add_legend
 from service.reports.palette import PlotStyle
 from service.reports.traces import Array
-from service.reports.wording import Scale, listed, number
+from service.reports.wording import Scale, number
 from service.specs.quantities import known
+from service.specs.text import listed
 
 MAX_POINTS = 1200
 """Maximum number of points of a line, usually more than the figure has pixels. Thinning keeps the extremes."""
@@ -46,8 +47,8 @@ def curves(
         pairs = zip(names, styles, strict=False)
         drawn = [name for name, style in pairs if _draw(axes, curves_by_name[name], style, name, smooth)]
         has_logarithm = any(_is_positive(curves_by_name[name]) for name in drawn)
-        plain_ticks(axes, "x", is_log=False, most=6 // columns)
-        plain_ticks(axes, "y", is_log=is_log and has_logarithm, most=5)
+        plain_ticks(axes, "x", is_log=False, max_ticks=6 // columns)
+        plain_ticks(axes, "y", is_log=is_log and has_logarithm, max_ticks=5)
         linear += drawn if is_log and not has_logarithm else []
         axes.set_xlabel("optimizer steps")
         axes.set_ylabel(glyphs.encode(_axis(names)))

@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 from service.comparisons.answers import GroupView, PairView, TaskAnswer
 from service.reports.figures.canvas import Picture, absent, canvas, plain_ticks
 from service.reports.figures.study import Study
+from service.reports.lookup import planned
 from service.reports.palette import INK, MUTED, PAPER, PlotStyle
-from service.reports.results import planned
 from service.reports.traces import GroupCurves, first_hit
-from service.reports.wording import Scale, all_shortened, listed, shortened
-from service.specs.metric_text import many, sign
+from service.reports.wording import Scale, all_shortened, shortened
+from service.specs.metric_text import sign
 from service.specs.quantities import duration
+from service.specs.text import counted, listed
 
 ROW = 25.0
 """Height of a row in points; its label may have two lines."""
@@ -46,9 +47,11 @@ def wrapped(name: str) -> str:
     return "\n".join(lines if len(lines) <= 2 else [name[: len(name) // 2].strip(), name[len(name) // 2 :].strip()])
 
 
-def short_names(study: Study, labels: Sequence[str], most: int = LETTERS) -> dict[str, str]:
+def short_names(study: Study, labels: Sequence[str], max_letters: int = LETTERS) -> dict[str, str]:
     """Label -> its short form in a figure."""
-    return {label: study.glyphs.encode(text) for label, text in zip(labels, all_shortened(labels, most), strict=True)}
+    return {
+        label: study.glyphs.encode(text) for label, text in zip(labels, all_shortened(labels, max_letters), strict=True)
+    }
 
 
 # --- every run -------------------------------------------------------------------------------------------------------
@@ -92,12 +95,12 @@ class Window:
     is_cut: bool
 
     @classmethod
-    def around(cls, usual: Sequence[float], all_of_them: Sequence[float], *, most: float | None = None) -> Window:
+    def around(cls, usual: Sequence[float], all_of_them: Sequence[float], *, maximum: float | None = None) -> Window:
         """The range of all values, or of the usual ones if that of all is more than 5 times as wide."""
         shown = usual if usual and np.ptp(all_of_them) > 5 * np.ptp(usual) > 0 else all_of_them
         low, high = min(shown), max(shown)
         margin = 0.06 * (high - low) or 0.01 * abs(high) or 0.01
-        top = high + margin if most is None else min(high + margin, 1.02 * most)
+        top = high + margin if maximum is None else min(high + margin, 1.02 * maximum)
         return cls(low - margin, top, len(shown) < len(all_of_them))
 
     def at_edge(self, *, low: bool) -> float:
@@ -123,7 +126,7 @@ def _window_of_runs(
             all_of_them.append(score)
     usual += [value for of_group in values.values() for value in of_group]
     shown = [[scale.factor * value for value in part] for part in (usual, all_of_them + usual)]
-    return Window.around(shown[0], shown[1] or [0.0], most=100.0 if scale.is_share else None)
+    return Window.around(shown[0], shown[1] or [0.0], maximum=100.0 if scale.is_share else None)
 
 
 def _draw_diverged(
@@ -213,7 +216,7 @@ def _described(groups: Sequence[GroupView], scale: Scale) -> str:
     unit = " %" if scale.is_share else ""
     sentences = []
     for group in groups:
-        text = f"{group.label}: {many(group.n, 'run')}"
+        text = f"{group.label}: {counted(group.n, 'run')}"
         text += f", mean {scale.text(group.mean, decimals)}{unit}" if group.mean is not None else ""
         text += f" ({scale.interval(group.interval, decimals)})" if group.interval else ""
         sentences.append(text + (f", {group.diverged} diverged" if group.diverged else ""))

@@ -12,8 +12,8 @@ from service.reports.figures.canvas import Picture, absent, canvas, plain_ticks
 from service.reports.figures.study import Study
 from service.reports.palette import MUTED, PlotStyle
 from service.reports.traces import Along, Band, GroupCurves, Trace, band
-from service.reports.wording import Scale, listed
-from service.specs.metric_text import many
+from service.reports.wording import Scale
+from service.specs.text import counted, listed
 
 X_NAMES: Mapping[Along, str] = {"steps": "optimizer steps", "wall_seconds": "seconds since the start of the run"}
 MARKERS = 6  # per line
@@ -123,7 +123,7 @@ def _is_log(metric: str, bands: Mapping[str, Band]) -> bool:
 def _set_limits(axes: Axes, bands: list[Band], scale: Scale, *, is_log: bool) -> None:
     """Limit the y axis to the range of the bands after the start."""
     if is_log:
-        plain_ticks(axes, "y", is_log=True, most=5)
+        plain_ticks(axes, "y", is_log=True, max_ticks=5)
         return
     plain_ticks(axes, "y", is_log=False)
     if not bands:
@@ -140,7 +140,7 @@ def _caption(bands: Mapping[str, Band], diverged: Mapping[str, list[Trace]], alo
     runs = sorted({band.runs for band in bands.values()})
     sentences = []
     if runs and runs[-1] > 1:
-        over = many(runs[0], "run") if len(runs) == 1 else f"{runs[0]} to {runs[-1]} runs"
+        over = counted(runs[0], "run") if len(runs) == 1 else f"{runs[0]} to {runs[-1]} runs"
         sentences.append(f"Lines are means over {over}; bands reach from the lowest run to the highest.")
     elif any(_has_range(band) for band in bands.values()):
         sentences.append("One run per optimizer: lines are averages of neighboring points, bands their range.")

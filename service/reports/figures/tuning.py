@@ -15,9 +15,9 @@ from service.comparisons.answers import TaskAnswer, TrialView, TuningView
 from service.reports.figures.canvas import HEIGHT, WIDTH, Picture, absent, canvas, plain_ticks, tick
 from service.reports.figures.study import Study
 from service.reports.palette import INK, MUTED, PAPER, PlotStyle
-from service.reports.wording import Scale, listed, number, parameters
-from service.specs.metric_text import many
+from service.reports.wording import Scale, number, parameters
 from service.specs.quantities import known
+from service.specs.text import counted, listed
 
 LR = "lr"
 LANE = 9.0
@@ -174,7 +174,7 @@ def _rates_in_words(views: Sequence[TuningView], scale: Scale) -> str:
     sentences = []
     for view in views:
         chosen = _chosen(view)
-        text = f"{view.label}: {many(len(view.trials), 'trial')}"
+        text = f"{view.label}: {counted(len(view.trials), 'trial')}"
         if chosen is not None and chosen.score is not None:
             text += f", chosen {parameters(chosen.params)} with {scale.text(chosen.score, scale.decimals([]))}"
         good = view.good_range
@@ -187,7 +187,7 @@ def _rates_in_words(views: Sequence[TuningView], scale: Scale) -> str:
 # --- two parameters --------------------------------------------------------------------------------------------------
 
 
-def two_parameters(study: Study, task: TaskAnswer, view: TuningView, key: str) -> Picture | None:
+def two_parameters(study: Study, view: TuningView, key: str) -> Picture | None:
     """Score by learning rate (or the first parameter) and the next parameter; None if fewer than two were tuned."""
     names = sorted({name for trial in view.trials for name in trial.params}, key=lambda name: name != LR)
     if len(names) < 2:

@@ -9,8 +9,8 @@ from markupsafe import Markup
 from service.comparisons.answers import AcrossTasks, ComparisonAnswer
 from service.reports.tables.table import Column, Styles, Table, optimizer_column
 from service.reports.wording import Scale, fixed, number, parameters, space, target_in_words
-from service.specs.metric_text import many
-from service.specs.quantities import known, p_value
+from service.specs.quantities import p_equation
+from service.specs.text import counted
 
 MAX_MISSING = 50
 
@@ -39,25 +39,18 @@ def ranks(across: AcrossTasks, metric: str, styles: Styles) -> Table:
                 "AlgoPerf score, at most 1; depends on which optimizers are compared.",
             ),
         ],
-        [f"Friedman's test of the ranks: p {_equals(across.friedman_p)}."]
-        if known(across.friedman_p) is not None
-        else [],
+        [] if across.friedman_p is None else [f"Friedman's test of the ranks: {p_equation(across.friedman_p)}."],
     )
 
 
-def _equals(p: float | None) -> str:
-    text = p_value(p)
-    return text if text.startswith("<") else f"= {text}"
-
-
-def missing(answer: ComparisonAnswer, styles: Styles) -> Table | None:
+def missing(answer: ComparisonAnswer) -> Table | None:
     """The runs that are excluded from the statistics; None if there are none."""
     rows = [(task.label, run) for task in answer.tasks for run in task.missing]
     if not rows:
         return None
     shown = rows[:MAX_MISSING]
     return Table(
-        f"{many(len(rows), 'run')} missing",
+        f"{counted(len(rows), 'run')} missing",
         [
             Column("job", [Markup("<code>{}</code>").format(run.job) for _, run in shown], is_text=True),
             Column("task", [label for label, _ in shown], is_text=True),

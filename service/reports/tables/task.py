@@ -8,11 +8,11 @@ from markupsafe import Markup
 
 from service.comparisons.answers import GroupView, PairDetail, PairView, TaskAnswer, TuningView
 from service.comparisons.design.requests import MAX_SEEDS
-from service.reports.results import tuning_of
+from service.reports.lookup import tuning_of
 from service.reports.tables.table import Column, Styles, Table, marked, optimizer_column
-from service.reports.wording import MINUS, Scale, between, count, fixed, listed, number, parameters
-from service.specs.metric_text import many
+from service.reports.wording import MINUS, Scale, between, count, fixed, number, parameters
 from service.specs.quantities import duration, known, p_value, size
+from service.specs.text import counted, listed
 
 
 def groups(task: TaskAnswer, styles: Styles, strong: Sequence[str]) -> Table:
@@ -272,6 +272,6 @@ def _reasons(views: Iterable[tuple[str, str | None]]) -> list[str]:
         if reason:
             names_by_reason.setdefault(reason, []).append(name)
     return [
-        f"{listed(names) if len(names) <= 4 else many(len(names), 'row')}: {reason}."
+        f"{listed(names) if len(names) <= 4 else counted(len(names), 'row')}: {reason}."
         for reason, names in names_by_reason.items()
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
@@ -14,11 +14,11 @@ from service.comparisons import lifecycle
 from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummary
 from service.comparisons.design.requests import ComparisonRequest
 from service.metrics import read
-from service.reports import formats
+from service.reports import rendering
 from service.specs.bodies import Page
+from service.specs.formats import ReportFormat
 from service.storage import idempotency
 from service.storage.database import transaction
-from service.storage.tables import Comparison
 from service.web.dependencies import (
     Caller,
     Database,
@@ -32,14 +32,6 @@ from service.web.figure_queue import draw_in_queue
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
 ROUTE = "POST /v1/comparisons"
-
-
-def summary(comparison: Comparison) -> ComparisonSummary:
-    """The row as a list entry."""
-    names = ComparisonSummary.model_fields.keys() - {"user"}
-    return ComparisonSummary.model_validate(
-        {**{name: getattr(comparison, name) for name in names}, "user": comparison.user.name}
-    )
 
 
 class SubmitQuery(StrictQuery):
@@ -88,7 +80,7 @@ def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()])
     """Comparisons of all users, newest first."""
     rows, has_more = lifecycle.find(session, query.limit, from_cursor(query.after))
     ids = [row.id for row in rows]
-    return Page(data=[summary(row) for row in rows], has_more=has_more, next=next_cursor(ids, has_more))
+    return Page(data=[lifecycle.summary(row) for row in rows], has_more=has_more, next=next_cursor(ids, has_more))
 
 
 @router.get("/{comparison_id}", response_model=ComparisonAnswer, summary="Show a comparison")
@@ -101,7 +93,7 @@ def show(session: Database, _: Caller, comparison_id: UUID) -> Response:
 class ReportQuery(StrictQuery):
     """Format of the report."""
 
-    format: Literal["html", "csv", "latex", "json"] = "html"
+    format: ReportFormat = "html"
 
 
 @router.get("/{comparison_id}/report", response_class=Response, summary="Download a report")
@@ -117,13 +109,13 @@ async def report(
     return Response(file.body, media_type=file.media_type, headers={"Content-Disposition": disposition})
 
 
-def _report(comparison_id: UUID, format: formats.Format) -> formats.Report:
+def _report(comparison_id: UUID, format: ReportFormat) -> rendering.Report:
     """The report, made without an open session."""
     with transaction() as session:
         answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
         is_page = format == "html"  # other formats contain no curves, which are large
-        curves = read.curves(session, formats.job_ids(answer), formats.curve_names(answer)) if is_page else {}
-    return formats.render(format, answer, curves)
+        curves = read.curves(session, rendering.job_ids(answer), rendering.curve_names(answer)) if is_page else {}
+    return rendering.render(format, answer, curves)
 
 
 @router.post(
@@ -131,4 +123,4 @@ def _report(comparison_id: UUID, format: formats.Format) -> formats.Report:
 )
 def cancel(session: Database, user: Caller, comparison_id: UUID) -> ComparisonSummary:
     """Cancel a comparison and those of its jobs that no other comparison or user needs."""
-    return summary(lifecycle.cancel(session, user, comparison_id))
+    return lifecycle.summary(lifecycle.cancel(session, user, comparison_id))

@@ -14,8 +14,8 @@ from service.errors import Invalid
 from service.metrics import read
 from service.reports import traces
 from service.specs.bodies import Output
-from service.specs.metric_text import many
 from service.specs.patterns import STORABLE
+from service.specs.text import counted
 from service.web.dependencies import Caller, Database, StrictQuery
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
@@ -81,7 +81,9 @@ def show(session: Database, _: Caller, comparison_id: UUID, query: Annotated[Cur
     """Mean and range over seeds of a metric's curves, for each optimizer of a task. Only finished runs count."""
     answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
     if query.task > len(answer.tasks):
-        raise Invalid.field("task", f"unknown task {query.task}; the comparison has {many(len(answer.tasks), 'task')}")
+        raise Invalid.field(
+            "task", f"unknown task {query.task}; the comparison has {counted(len(answer.tasks), 'task')}"
+        )
     task = answer.tasks[query.task - 1]
     jobs = [job for group in task.groups for job in group.jobs]
     curves = read.curves(session, jobs, [query.metric])

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from service.config import settings
 from service.datasets import registry
 from service.datasets.schemas import DatasetDetail, DatasetList
-from service.datasets.uploads.formats import LABEL, Form
+from service.datasets.uploads.reading import LABEL, Form
 from service.datasets.uploads.upload import Arrival, arrive, refuse_large
 from service.errors import Malformed, NotFound
 from service.specs.catalog.datasets import OWN
@@ -76,9 +76,7 @@ async def add(
     arrival = await run_in_threadpool(arrive, settings().data, settings().max_upload_bytes)
     try:
         await _receive(request, arrival)
-        created = await asyncio.wrap_future(
-            UPLOADS.submit(lambda: registry.register(arrival, query.name, form, user.name))
-        )
+        created = await asyncio.wrap_future(UPLOADS.submit(lambda: registry.add(arrival, query.name, form, user.name)))
     finally:
         await run_in_threadpool(arrival.remove)
     response.headers["Location"] = f"/v1/datasets/{created.name}"

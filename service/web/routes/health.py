@@ -7,7 +7,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.jobs import queue
 from service.specs.bodies import Health
-from service.storage import database as db
+from service.storage import database
 from service.storage.schema_version import Incompatible
 
 router = APIRouter(tags=["operations"])
@@ -28,12 +28,12 @@ def readyz(response: Response) -> Health:
     """
     broker = "up" if queue.is_up() else "down"
     try:
-        db.check_schema()
-        is_read_only = db.is_read_only()
+        database.check_schema()
+        is_read_only = database.is_read_only()
     except (SQLAlchemyError, Incompatible) as error:
         response.status_code = 503
-        database = "incompatible" if isinstance(error, Incompatible) else "down"
-        return Health(status="down", database=database, broker=broker)
+        state = "incompatible" if isinstance(error, Incompatible) else "down"
+        return Health(status="down", database=state, broker=broker)
     if is_read_only:
         response.status_code = 503
         return Health(status="down", database="read-only", broker=broker)

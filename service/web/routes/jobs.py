@@ -162,8 +162,8 @@ def show_counts(session: Database, _: Caller, query: Annotated[FilterQuery, Quer
 def act(session: Database, user: Caller, body: ActionRequest) -> ActionOutcomes:
     """Apply an action to each of several jobs. A refused job does not affect the others."""
     apply = actions.cancel_each if body.action == "cancel" else actions.retry_each
-    outcomes = apply(session, user, body.jobs)
-    return ActionOutcomes(outcomes=[OutcomeView.model_validate(outcome) for outcome in outcomes])
+    results = apply(session, user, body.jobs)
+    return ActionOutcomes(outcomes=[OutcomeView.model_validate(result) for result in results])
 
 
 @router.get("/{job_id}", response_model=JobView, responses={304: {"description": "Not modified"}}, summary="Show a job")

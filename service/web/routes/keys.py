@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.accounts import api_keys as keys
+from service.accounts import api_keys
 from service.specs.bodies import Label, Output
 from service.storage.tables import ApiKey
 from service.web.dependencies import Database
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1", tags=["keys"])
 
 def calling_key(session: Database, authorization: Annotated[str | None, Header()] = None) -> ApiKey:
     """The API key of the request."""
-    return keys.authenticated_key(session, authorization)
+    return api_keys.authenticated_key(session, authorization)
 
 
 CallingKey = Annotated[ApiKey, Depends(calling_key)]
@@ -72,7 +72,7 @@ def view(key: ApiKey, used: ApiKey) -> KeyView:
         id=key.id,
         user=key.user.name,
         is_admin=key.user.is_admin,
-        fingerprint=keys.fingerprint(key),
+        fingerprint=api_keys.fingerprint(key),
         is_used=key.id == used.id,
         created_at=key.created_at,
     )
@@ -87,13 +87,13 @@ def show_me(used: CallingKey) -> Me:
 @router.get("/keys", response_model=Keys, summary="List API keys")
 def show_all(session: Database, used: CallingKey) -> Keys:
     """Your own keys; for admins, the keys of all users."""
-    return Keys(keys=[view(key, used) for key in keys.visible(session, used.user)])
+    return Keys(keys=[view(key, used) for key in api_keys.visible(session, used.user)])
 
 
 @router.post("/keys", status_code=201, response_model=NewKey, summary="Create an API key")
 def create(session: Database, used: CallingKey, body: KeyRequest) -> NewKey:
     """Admins only. The key is returned once and stored only as a hash."""
-    row, key = keys.create_as(session, used.user, body.user, admin=body.admin)
+    row, key = api_keys.create_as(session, used.user, body.user, admin=body.admin)
     return NewKey(**view(row, used).model_dump(), key=key)
 
 
@@ -103,4 +103,4 @@ def delete(session: Database, used: CallingKey, key_id: UUID) -> None:
 
     The key of the request itself and the last admin key cannot be revoked.
     """
-    keys.delete(session, used, key_id)
+    api_keys.delete(session, used, key_id)

@@ -240,12 +240,12 @@ class TestBroker:
     def test_extra_wake_up_messages_have_no_effect(self, lab):
         ids = [lab.train("tiny") for _ in range(4)]
         for _ in range(20):
-            queue.ring()
+            queue.wake()
         lab.settle()
         assert [lab.show(job_id)["attempt"] for job_id in ids] == [1] * 4
 
     def test_lost_wake_up_message_does_not_lose_the_job(self, lab):
-        with database.transaction() as session:  # as the API does, without the bell
+        with database.transaction() as session:  # as the API does, without the message
             user = session.scalars(select(User)).one()
             silent = str(submission.submit(session, user, JobRequest.model_validate(SPECS["tiny"])).id)
             assert session.info.pop("after_commit")

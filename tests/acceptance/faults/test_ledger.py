@@ -11,8 +11,8 @@ from service.accounts import api_keys
 from service.jobs import claims, heartbeats, outcomes, submission
 from service.jobs.requests import JobRequest
 from service.metrics import write
-from service.specs.outcome import Summary
 from service.specs.states import Reason
+from service.specs.summary import Summary
 from service.storage import database
 from service.storage.tables import User
 from tests.acceptance.faults.ledger import OWNERLESS_SECONDS, Ledger, results

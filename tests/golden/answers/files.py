@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from service.comparisons.answers import ComparisonAnswer
-from service.reports.formats import Format, render
+from service.reports.rendering import render
+from service.specs.formats import ReportFormat
 from tests.golden.answers import comparisons, stored, synthetic
 
 FOLDER = Path(__file__).parent
@@ -61,7 +62,7 @@ def _schedules() -> str:
     return _json(schedules)
 
 
-def _report(name: str, format: Format) -> str:
+def _report(name: str, format: ReportFormat) -> str:
     return render(format, _answer(name), {}).body
 
 

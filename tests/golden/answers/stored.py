@@ -10,10 +10,11 @@ from typing import Any
 from uuid import UUID
 
 from service.comparisons.analysis.compare_runs import compare_runs
-from service.comparisons.design.runs import Result, StoredRun
+from service.comparisons.analysis.runs import StoredRun
+from service.comparisons.design.results import Result
 from service.errors import Invalid
-from service.specs.outcome import Target, TargetHit
 from service.specs.states import JobStatus, Reason
+from service.specs.summary import Target, TargetHit
 from service.specs.training import TrainSpec
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,16 +11,16 @@ from typing import Any
 from uuid import UUID
 
 from service.comparisons.analysis.comparability import settled
-from service.comparisons.analysis.report import conclude
-from service.comparisons.answers import ComparisonAnswer, Estimate
+from service.comparisons.analysis.conclusion import conclude
+from service.comparisons.analysis.runs import CellRun
+from service.comparisons.answers import ComparisonAnswer, ComparisonSummary, Estimate
 from service.comparisons.design import schedule
 from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
-from service.comparisons.design.runs import CellRun, Result
-from service.specs.outcome import TargetHit
+from service.comparisons.design.results import Result
 from service.specs.states import JobStatus, Reason
-from service.storage.tables import Comparison, User
+from service.specs.summary import TargetHit
 from tests.unit.service.comparisons.analysis.synthetic_runs import ENVIRONMENT, START
 
 BEST_RATES = {"adam": 3e-3, "adamw": 3e-3, "ko": 3e-3, "sgd": 0.1, "muon": 0.02, "lion": 3e-4}
@@ -72,12 +72,11 @@ def answer_of(scenario: Scenario) -> ComparisonAnswer:
     """The answer of `GET /v1/comparisons/{id}`."""
     plan = scenario.plan
     is_over = scenario.status != "running"
-    comparison = Comparison(
+    summary = ComparisonSummary(
         id=UUID(int=1),
         name=plan.name,
-        user=User(name="ada"),
+        user="ada",
         status=scenario.status,
-        message="a worker was lost" if scenario.status == "failed" else None,
         created_at=START,
         finished_at=START + timedelta(days=1) if is_over else None,
     )
@@ -86,7 +85,8 @@ def answer_of(scenario: Scenario) -> ComparisonAnswer:
         for number, task in enumerate(plan.tasks)
         for position, optimizer in enumerate(plan.optimizers)
     }
-    return conclude(comparison, plan, runs_of(scenario), {} if is_over else estimates)
+    message = "a worker was lost" if scenario.status == "failed" else None
+    return conclude(summary, plan, runs_of(scenario), {} if is_over else estimates, message=message)
 
 
 def schedule_of(scenario: Scenario) -> list[str]:

@@ -9,8 +9,8 @@ from service.comparisons import lifecycle
 from service.comparisons.running import running
 from service.jobs import claims, outcomes
 from service.specs.engine import ENGINE_VERSION
-from service.specs.outcome import Summary
 from service.specs.states import Reason
+from service.specs.summary import Summary
 from service.storage import database
 from service.storage.tables import ComparisonCell, Job
 

@@ -1,4 +1,4 @@
-"""Uploads over HTTP: registered and listed, or refused without leaving files."""
+"""Uploads over HTTP: stored and listed, or refused without leaving files."""
 
 import asyncio
 import base64
@@ -40,7 +40,7 @@ def problem(response, status, pointer=None) -> str:
     return body["detail"]
 
 
-def test_zip_of_images_is_registered(api, send, data_dir):
+def test_zip_of_images_is_stored(api, send, data_dir):
     response = send()
     assert response.status_code == 201, response.text
     assert response.headers["location"] == "/v1/datasets/images/flowers"
@@ -81,7 +81,7 @@ def test_zip_of_images_is_registered(api, send, data_dir):
         ({"format": "npz"}, npz(x=np.zeros((30, 4, 4)), y=LABELS), "images/mine", {}),
     ],
 )
-def test_other_formats_are_registered(api, send, query, content, name, record):
+def test_other_formats_are_stored(api, send, query, content, name, record):
     response = send("mine", content, **query)
     assert response.status_code == 201, response.text
     body = response.json()
@@ -89,7 +89,7 @@ def test_other_formats_are_registered(api, send, query, content, name, record):
     assert any(preview.items() >= record.items() for preview in body["preview"])
 
 
-def test_parquet_is_registered_and_long_texts_are_cut_in_the_preview(send, tmp_path):
+def test_parquet_is_stored_and_long_texts_are_cut_in_the_preview(send, tmp_path):
     file = parquet(tmp_path / "a", text=["x" * 300] * 30, label=LABELS)
     body = send("mine", file.read_bytes(), format="parquet").json()
     assert body["preview"][0]["text"] == "x" * 200
@@ -293,6 +293,6 @@ def test_unknown_data_set_returns_404(api):
             problem(api.request(method, f"/v1/datasets/images/{name}"), 404)
 
 
-def test_zip_with_a_top_folder_is_registered(send, tmp_path):
+def test_zip_with_a_top_folder_is_stored(send, tmp_path):
     content = folders(tmp_path / "deep.zip", top="flowers/").read_bytes()
     assert send(content=content, image_size=4).json()["shape"] == [3, 4, 4]

@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 
 from service.accounts import api_keys
 from service.commands import app
+from service.home import Running
 from service.jobs import claims, submission
 from service.jobs.requests import JobRequest
 from service.operations.doctor import checks, work
 from service.operations.embedded.servers import Embedded
-from service.operations.run_file import Running
 from service.specs.engine import ENGINE_VERSION
 from service.storage import database
 from service.storage.tables import Checkpoint, Job, User, Worker

@@ -11,8 +11,8 @@ from service.metrics import write
 from service.operations import retention
 from service.operations.retention import Policy
 from service.specs.engine import ENGINE_VERSION
-from service.specs.outcome import Summary
 from service.specs.states import Reason
+from service.specs.summary import Summary
 from service.storage import database
 from service.storage.tables import Checkpoint, Job
 

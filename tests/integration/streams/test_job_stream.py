@@ -124,9 +124,9 @@ class TestLongJob:
             beat(claimed, measured | (points("val_loss", [start]) if start % 100 == 0 else {}))
         return job_id
 
-    @pytest.mark.parametrize("most", [1, 7, 30, 1000])
-    def test_is_read_page_by_page(self, job_id, monkeypatch, most):
-        monkeypatch.setattr(job_feed, "MAX_POINTS", most)
+    @pytest.mark.parametrize("max_points", [1, 7, 30, 1000])
+    def test_is_read_page_by_page(self, job_id, monkeypatch, max_points):
+        monkeypatch.setattr(job_feed, "MAX_POINTS", max_points)
         page, cursor, has_more = Page(), None, True
         while has_more:
             delta = read_delta(job_feed.JobFeed(job_id), cursor, None)
@@ -134,12 +134,12 @@ class TestLongJob:
             for event in events:
                 page.receive(event)
             count = sum(len(curve["steps"]) for event in events for curve in event.data.get("points", {}).values())
-            assert 0 < count < most + len(self.NAMES)
+            assert 0 < count < max_points + len(self.NAMES)
             cursor, has_more = delta.cursor, delta.has_more
         assert page.points == stored(job_id)
 
     def test_query_fetches_about_one_page(self, job_id):
-        params = {"job": job_id, "step": 99, "most": 60}
+        params = {"job": job_id, "step": 99, "max_points": 60}
         chunks = do(lambda session: session.execute(job_feed.CHUNKS, params).all())
         assert {chunk.name for chunk in chunks} == set(self.NAMES)
         assert sum(len(chunk.steps) for chunk in chunks) < 60 + 3 * 20 + 10

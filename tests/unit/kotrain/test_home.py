@@ -12,9 +12,9 @@ from service import config
 
 def test_folder_equals_that_of_server(monkeypatch, tmp_path):
     monkeypatch.delenv("KOTRAIN_HOME", raising=False)
-    assert home.folder() == config.default_home()
+    assert home.folder() == config.Settings().home
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert home.folder() == config.default_home() == Path.home() / ".kotrain"
+    assert home.folder() == config.Settings().home == Path.home() / ".kotrain"
     monkeypatch.setenv("KOTRAIN_HOME", str(tmp_path))
     assert home.folder() == tmp_path == config.Settings().home
 

@@ -61,11 +61,11 @@ def stored(step):
 
 def stored_steps(state):
     """The steps of the checkpoints that wait for the next heartbeat to be recorded."""
-    return [checkpoint.step for batch in state.pending() for checkpoint in batch.checkpoints]
+    return [checkpoint.step for batch in state.seal() for checkpoint in batch.checkpoints]
 
 
 def notes(state):
-    return [note for batch in state.pending() for note in batch.notes]
+    return [note for batch in state.seal() for note in batch.notes]
 
 
 def finish(uploads):

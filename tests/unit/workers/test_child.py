@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from service.specs.outcome import Summary
 from service.specs.states import Reason
+from service.specs.summary import Summary
 from tests.programs import run_program
 from workers import child
 from workers.training.failures import DataReadError

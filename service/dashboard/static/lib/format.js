@@ -69,10 +69,10 @@ export function interval(ends, metric, show = metricValue) {
   return `${show(ends[0], metric).replace(" %", "")} to ${show(ends[1], metric)}`;
 }
 
-/** A p value. */
+/** A p value, as in reports: 0.014, 0.35, < 0.001. */
 export function pValue(value) {
   if (isMissing(value)) return NO_VALUE;
-  return value < 0.001 ? `< ${fixed(0.001, 3)}` : fixed(value, 3);
+  return value < 0.001 ? `< ${fixed(0.001, 3)}` : fixed(value, value < 0.0995 ? 3 : 2);
 }
 
 /** A share between 0 and 1 as a whole percentage, rounded down so that 100 % means done. */

@@ -3,7 +3,7 @@
 from service.comparisons.design.plan import Plan
 from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
-from service.comparisons.design.runs import Result
+from service.comparisons.design.results import Result
 from service.specs.states import JobStatus, Reason
 
 TASK = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 27}}

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from service.comparisons.stored_jobs import CompareQuery, compare
 from service.errors import Invalid
-from service.specs.outcome import Target
+from service.specs.summary import Target
 
 
 @pytest.mark.parametrize(

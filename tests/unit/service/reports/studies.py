@@ -33,8 +33,8 @@ from service.comparisons.design.requests import ComparisonRequest
 from service.comparisons.design.resolve import resolve
 from service.comparisons.styles import plot_styles
 from service.metrics.read import Curve
-from service.specs.outcome import Target
 from service.specs.states import ComparisonStatus
+from service.specs.summary import Target
 from tests.unit.service.reports.study_views import assumptions, cost_view, cross_task_view, pair_view, verdict_view
 
 LR = {"log_uniform": [0.0003, 0.03]}

@@ -16,10 +16,10 @@ from service.reports.figures.across import alike
 from service.reports.figures.canvas import GlyphSubstitution, inline, settings
 from service.reports.figures.scores import Window
 from service.reports.figures.study import Study
-from service.reports.formats import render
 from service.reports.palette import COLOURS, DASHES, MARKERS, VARIABLES, plot_styles
+from service.reports.rendering import render
 from service.reports.traces import MAX_POINTS, GroupCurves, Trace, band, first_hit, trace
-from service.specs.outcome import Target
+from service.specs.summary import Target
 from tests.unit.service.reports.studies import study
 
 
@@ -139,7 +139,7 @@ class TestWindow:
         assert window.low < 0.5 < window.high
 
     def test_shares_end_at_one(self) -> None:
-        assert Window.around([], [90.0, 126.0], most=100.0).high == 102.0
+        assert Window.around([], [90.0, 126.0], maximum=100.0).high == 102.0
 
 
 def test_joins_ranks_within_critical_difference() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from service.reports import latex
-from service.reports.formats import render
+from service.reports.rendering import render
 from service.specs.states import ComparisonStatus
 from tests.unit.service.reports.studies import TASKS, missing_run, study
 from tests.unit.service.reports.unfinished import unfinished_answer

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.comparisons.answers import ComparisonAnswer, LeftOut
-from service.reports.formats import curve_names, file_name, job_ids, render
+from service.reports.rendering import curve_names, file_name, job_ids, render
 from service.specs.states import ComparisonStatus
 from tests.unit.service.reports.studies import TASKS, StudyData, missing_run, study
 from tests.unit.service.reports.unfinished import unfinished_answer
@@ -197,8 +197,8 @@ class TestUsual:
         assert "2026-11-24 12:00 UTC" in text
 
     def test_is_reproducible(self) -> None:
-        data = study(tasks=TASKS[:1])
-        assert render("html", data.answer, data.curves).body == rendered("usual")[0]
+        data = CASES["two seeds"]()
+        assert render("html", data.answer, data.curves).body == rendered("two seeds")[0]
 
 
 class TestAwkward:

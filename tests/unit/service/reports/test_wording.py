@@ -6,7 +6,7 @@ import pytest
 
 from service.reports import wording
 from service.reports.wording import Scale
-from service.specs.metric_text import many
+from service.specs.text import counted
 
 
 class TestScale:
@@ -56,7 +56,7 @@ class TestScale:
         (wording.parameters({"lr": 0.003, "none": None, "name": "x"}), "lr 0.003, name x"),
         (wording.space({"log_uniform": [0.0003, 0.03], "choice": None}), "0.0003 to 0.03 (logarithmic)"),
         (wording.space({"choice": ["a", 2, None]}), "one of a, 2 or null"),
-        (many(1, "run"), "1 run"),
+        (counted(1, "run"), "1 run"),
         (wording.shortened("abcdefghij", 7), "abc…hij"),
     ],
 )

@@ -10,8 +10,8 @@ from service.specs.catalog.datasets import DATASETS, dataset_class, is_own
 from service.specs.catalog.models import MODELS
 from service.specs.catalog.optimizers import OPTIMIZERS
 from service.specs.catalog.schedules import SCHEDULES
-from service.specs.outcome import Summary, Target
 from service.specs.states import TRANSITIONS, JobStatus, Reason
+from service.specs.summary import Summary, Target
 from service.specs.training import Budget, TrainSpec
 from service.validation import field_error, field_errors
 

@@ -66,12 +66,12 @@ class Client:
     cursor: JobCursor = field(default_factory=JobCursor)
     points: Points = field(default_factory=lambda: {name: {} for name in NAMES})
 
-    def receive(self, run: Run, most: int, break_after: int | None) -> None:
+    def receive(self, run: Run, max_points: int, break_after: int | None) -> None:
         """Receive the events since the cursor, or the first `break_after` of them before the connection breaks."""
-        for cursor in islice(self._events(run, most), break_after):
+        for cursor in islice(self._events(run, max_points), break_after):
             self.cursor = cursor
 
-    def _events(self, run: Run, most: int) -> Iterator[JobCursor]:
+    def _events(self, run: Run, max_points: int) -> Iterator[JobCursor]:
         cursor = self.cursor
         for seq, step in enumerate(run.rewinds, 1):
             if seq > cursor.seq:
@@ -79,7 +79,7 @@ class Client:
                     self.points[name] = {s: value for s, value in values.items() if s < step}
                 cursor = JobCursor(seq, cursor.step, cursor.names).rewound(step)
                 yield cursor
-        for part, after in parts(beyond(curves(run.stored), cursor), cursor, most):
+        for part, after in parts(beyond(curves(run.stored), cursor), cursor, max_points):
             for name, curve in part.items():
                 for step, value in zip(curve.steps.tolist(), curve.values.tolist(), strict=True):
                     assert step not in self.points[name], "the point was sent twice"
@@ -120,12 +120,12 @@ def test_receives_metrics_of_a_step_from_two_flushes():
     assert client.points == run.stored
 
 
-@pytest.mark.parametrize("most", [1, 2, 7, 100])
-def test_pages_have_about_requested_size_and_end_at_a_step(most):
+@pytest.mark.parametrize("max_points", [1, 2, 7, 100])
+def test_pages_have_about_requested_size_and_end_at_a_step(max_points):
     points = {name: dict.fromkeys(range(0, 50, name), 1.0) for name in NAMES}
-    pages = list(parts(curves(points), JobCursor(), most))
+    pages = list(parts(curves(points), JobCursor(), max_points))
     for part, _ in pages[:-1]:
-        assert 0 < sum(len(curve.steps) for curve in part.values()) < most + len(NAMES)
+        assert 0 < sum(len(curve.steps) for curve in part.values()) < max_points + len(NAMES)
     ends = [cursor.step for _, cursor in pages]
     assert ends == sorted(set(ends))
     assert pages[-1][1] == JobCursor(0, 49, frozenset({1}))

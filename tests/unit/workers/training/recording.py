@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from service.specs.outcome import Summary
-from service.specs.training import DIAGNOSTICS, METRICS, TrainSpec
+from service.specs.summary import Summary
+from service.specs.training import TrainSpec
 from workers.training.loop import train
 from workers.training.run import Run
 from workers.training.stopping import Stop
@@ -17,8 +17,21 @@ from workers.training.stopping import Stop
 Build = Callable[..., TrainSpec]
 Points = list[tuple[int, dict[str, float]]]
 
-ON_REQUEST = {*DIAGNOSTICS, "diagnostics_seconds"} - {"weight_correlation"}
-EVERY_RUN = set(METRICS) - ON_REQUEST
+EVERY_RUN = {
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "best_test_accuracy",
+    "lr",
+    "grad_norm",
+    "update_norm",
+    "samples_per_second",
+    "weight_correlation",
+}
+"""Metrics that the engine reports for every run; the other diagnostics are reported on request."""
 
 
 def run(spec: TrainSpec, stop_after: float = math.inf) -> tuple[Summary, Points]:

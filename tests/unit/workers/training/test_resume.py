@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.specs.outcome import Summary
 from service.specs.states import Reason
+from service.specs.summary import Summary
 from service.specs.training import TrainSpec
 from tests.unit.workers.training.small import OPTIMIZERS, SCHEDULES, TASKS, ko
 from workers.training import checkpoint, datasets

@@ -6,11 +6,10 @@ from uuid import UUID, uuid4
 
 import numpy as np
 
-from service.comparisons.analysis.report import conclude
-from service.comparisons.answers import Estimate
+from service.comparisons.analysis.conclusion import conclude
+from service.comparisons.analysis.runs import CellRun
+from service.comparisons.answers import ComparisonSummary, Estimate
 from service.comparisons.design import schedule
-from service.comparisons.design.runs import CellRun
-from service.storage.tables import Comparison, User
 from tests.unit.service.comparisons.plans import scored
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,12 +54,10 @@ def play_runs(plan, result, **changes):
 
 def answer(plan, runs, status="succeeded"):
     """The answer to a comparison with this plan, these runs and this status."""
-    comparison = Comparison(
-        id=uuid4(), name="test", user=User(name="ada"), status=status, message=None, created_at=START, finished_at=START
-    )
+    summary = ComparisonSummary(id=uuid4(), name="test", user="ada", status=status, created_at=START, finished_at=START)
     pairs = itertools.product(range(len(plan.tasks)), range(len(plan.optimizers)))
     estimates = {pair: Estimate(task="", optimizer="", seconds=3.0, runs=5) for pair in pairs}
-    return conclude(comparison, plan, runs, estimates)
+    return conclude(summary, plan, runs, estimates)
 
 
 def noisy(means, sd=0.004, seed=0):

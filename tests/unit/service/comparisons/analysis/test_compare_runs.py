@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from scipy import stats as reference
 
 from service.comparisons.analysis.compare_runs import compare_runs
-from service.comparisons.design.runs import Result, StoredRun
+from service.comparisons.analysis.runs import StoredRun
+from service.comparisons.design.results import Result
 from service.errors import Invalid
-from service.specs.outcome import Target, TargetHit
 from service.specs.states import JobStatus, Reason
+from service.specs.summary import Target, TargetHit
 from service.specs.training import TrainSpec
 from tests.thoroughness import replicates
 

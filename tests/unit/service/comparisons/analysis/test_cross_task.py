@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.specs.outcome import TargetHit
+from service.specs.summary import TargetHit
 from tests.unit.service.comparisons.analysis.synthetic_runs import answer, noisy, play_runs
 from tests.unit.service.comparisons.plans import TASK, fixed
 

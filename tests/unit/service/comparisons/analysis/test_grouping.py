@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.comparisons.analysis.grouping import group, held_fixed, shared_parameters, shared_setting
+from service.comparisons.analysis.runs import StoredRun
 from service.comparisons.design.labels import labels
-from service.comparisons.design.runs import Result, StoredRun
+from service.comparisons.design.results import Result
 from service.errors import Invalid
 from service.specs.states import JobStatus, Reason
 from service.specs.training import TrainSpec

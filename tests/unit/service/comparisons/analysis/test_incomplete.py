@@ -6,7 +6,7 @@ import pytest
 
 from service.comparisons.analysis.comparability import settled
 from service.comparisons.design import schedule
-from service.comparisons.design.runs import Result
+from service.comparisons.design.results import Result
 from service.specs.states import JobStatus
 from tests.unit.service.comparisons.analysis.synthetic_runs import ENVIRONMENT, answer, noisy, play_runs, run
 from tests.unit.service.comparisons.plans import (

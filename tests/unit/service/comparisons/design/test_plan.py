@@ -6,10 +6,11 @@ import pytest
 from pydantic import ValidationError
 
 from service.comparisons.design.plan import Cell, Plan, scaled
-from service.comparisons.design.requests import COMPARISON_EXAMPLE, ComparisonRequest
+from service.comparisons.design.requests import COMPARISON_EXAMPLE, MAX_SEEDS_LOOKS, ComparisonRequest
 from service.comparisons.design.resolve import resolve
 from service.errors import Invalid
 from service.specs.training import TrainSpec
+from service.stats import spending
 from service.web.problem_details import field_error
 
 DIGITS = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 30}}
@@ -246,6 +247,10 @@ def test_errors_have_pointers(fields, pointer, message):
     assert message in errors[pointer]
 
 
+def test_allows_as_many_seeds_with_looks_as_the_spending_function():
+    assert MAX_SEEDS_LOOKS == spending.MAX_SEEDS_LOOKS
+
+
 def test_budgets_are_scaled_in_their_unit():
     assert scaled({"epochs": None, "steps": 10, "seconds": None}, 1 / 3)["steps"] == 3
     assert scaled({"epochs": None, "steps": None, "seconds": 10.0}, 0.25)["seconds"] == 2.5
@@ -259,7 +264,7 @@ def test_rejects_large_grid_before_enumerating_it():
     request = {"tasks": [DIGITS], "optimizers": [{"name": "adam", "space": space}, "sgd"]}
     request["tuning"] = {"trials": 1, "method": "grid"}
     with pytest.raises(Invalid, match="are up to 4294967306 jobs, and at most 100 are allowed"):
-        resolve(ComparisonRequest.model_validate(request), most_jobs=100)
+        resolve(ComparisonRequest.model_validate(request), max_jobs=100)
 
 
 @pytest.mark.parametrize(
@@ -274,10 +279,10 @@ def test_rejects_too_many_jobs_with_count_and_setting(tasks, seeds, message):
     tasks = [DIGITS | {"batch_size": 16 + k} for k in range(tasks)]
     request = ComparisonRequest.model_validate({"tasks": tasks, "optimizers": ["adam", "sgd"], "seeds": seeds})
     if message is None:
-        assert resolve(request, most_jobs=100)
+        assert resolve(request, max_jobs=100)
         return
     with pytest.raises(Invalid, match=re.escape(message) + ".*at most 100 are allowed .KOTRAIN_MAX_COMPARISON_JOBS"):
-        resolve(request, most_jobs=100)
+        resolve(request, max_jobs=100)
 
 
 def test_rejects_too_many_pairs():
@@ -368,9 +373,9 @@ def test_job_limit_counts_the_planned_jobs(tuning):
     request = {"tasks": [DIGITS], "optimizers": [ADAM, KO, "sgd"], "tuning": tuning}
     validated = ComparisonRequest.model_validate(request)
     jobs = resolve(validated).jobs()
-    assert resolve(validated, most_jobs=jobs).jobs() == jobs
+    assert resolve(validated, max_jobs=jobs).jobs() == jobs
     with pytest.raises(Invalid, match=f"up to {jobs} jobs"):
-        resolve(validated, most_jobs=jobs - 1)
+        resolve(validated, max_jobs=jobs - 1)
 
 
 def test_fixed_split_is_not_varied():

@@ -7,7 +7,7 @@ import pytest
 
 from service.comparisons.design import schedule
 from service.comparisons.design.plan import Cell, Plan
-from service.comparisons.design.runs import Result
+from service.comparisons.design.results import Result
 from service.comparisons.design.schedule import TaskResults
 from tests.unit.service.comparisons.plans import DIVERGED, FAILED, RUNNING, TASK, fixed, make_plan, scored
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.datasets.uploads.formats import Form, read
+from service.datasets.uploads.reading import Form, read
 from service.datasets.uploads.records import rows_for_test
 from service.errors import Invalid
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from service.datasets.uploads.formats import Form, read
+from service.datasets.uploads.reading import Form, read
 from service.datasets.uploads.records import rows_for_test, warnings_of
 from tests.unit.service.datasets.uploads.files import (
     CLASSES,

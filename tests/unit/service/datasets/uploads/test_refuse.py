@@ -11,7 +11,7 @@ import pytest
 
 from service.datasets.schemas import FileFormat
 from service.datasets.uploads import records
-from service.datasets.uploads.formats import Form, read
+from service.datasets.uploads.reading import Form, read
 from service.datasets.uploads.records import rows_for_test
 from service.errors import Invalid
 from tests.unit.service.datasets.uploads.errors import LIMIT, error_of

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from service.datasets.uploads import zip_archive
-from service.datasets.uploads.formats import Form
+from service.datasets.uploads.reading import Form
 from tests.unit.service.datasets.uploads.errors import error_of
 from tests.unit.service.datasets.uploads.files import folders, image, npz, with_member, write_file
 

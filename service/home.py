@@ -1,11 +1,20 @@
-"""The run file and the lock of a home. The SDK reads them, too, so this module imports no package of the server."""
+"""The home of a local installation: its folder, run file and lock; for server and SDK, so it imports no server code."""
 
 from __future__ import annotations
 
 import fcntl
+import os
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+"""Hosts that mean this machine."""
+
+
+def default_home() -> Path:
+    """Default folder of an embedded installation: its database, files, logs and key."""
+    return Path("/var/lib/kotrain") if os.geteuid() == 0 else Path.home() / ".kotrain"
 
 
 class Running(BaseModel):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from service.reports.formats import render
+from service.reports.rendering import render
 from tests.unit.service.reports.studies import TASKS, StudyData, study
 from tests.unit.service.reports.unfinished import unfinished_answer
 

@@ -49,18 +49,18 @@ class Form:
             raise Invalid.field("label", f"only csv and parquet have a label column; the format is {self.file_format}")
 
 
-def read(path: Path, form: Form, most_bytes: int) -> Records:
-    """Read the records of a file, unpacked at most `most_bytes`. Raises Invalid with the position of the error."""
+def read(path: Path, form: Form, max_bytes: int) -> Records:
+    """Read the records of a file, unpacked at most `max_bytes`. Raises Invalid with the position of the error."""
     _refuse_other_format(path, form.file_format)
     if form.file_format == "npz":
-        return read_npz(path, most_bytes)
+        return read_npz(path, max_bytes)
     if form.file_format == "csv":
-        return read_csv(path, form.label, most_bytes)
+        return read_csv(path, form.label, max_bytes)
     if form.file_format == "parquet":
-        return read_parquet(path, form.label, most_bytes)
+        return read_parquet(path, form.label, max_bytes)
     if form.file_format == "jsonl":
-        return read_jsonl(path, most_bytes)
-    return read_folders(path, form.image_size, most_bytes)
+        return read_jsonl(path, max_bytes)
+    return read_folders(path, form.image_size, max_bytes)
 
 
 def _refuse_other_format(path: Path, file_format: FileFormat) -> None:

@@ -1,4 +1,4 @@
-"""Runs as the analysis sees them: status and metrics of a job."""
+"""Runs as the analysis sees them: jobs with their results, and what they recorded."""
 
 from __future__ import annotations
 
@@ -9,34 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from service.comparisons.design.plan import Cell
-from service.specs.outcome import TargetHit
-from service.specs.states import JobStatus, Reason
-
-
-@dataclass(frozen=True)
-class Result:
-    """Status of a job and its metrics. `value` is the primary endpoint; the validation metrics rank trials."""
-
-    status: JobStatus
-    reason: Reason | None
-    value: float | None = None
-    val_accuracy: float | None = None
-    val_loss: float | None = None
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the job has ended."""
-        return self.status.is_final
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the run ended in a loss that is not finite: a result, unlike other failures."""
-        return self.reason is Reason.DIVERGED
-
-    @property
-    def failed(self) -> bool:
-        """Whether the job ended without a result."""
-        return self.is_final and self.status is not JobStatus.SUCCEEDED and not self.diverged
+from service.comparisons.design.results import Result
+from service.specs.states import JobStatus
+from service.specs.summary import TargetHit
 
 
 @dataclass(frozen=True, kw_only=True)

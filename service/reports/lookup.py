@@ -1,9 +1,10 @@
-"""Queries on an answer that several formats share."""
+"""Look up parts of an answer, for all formats of reports."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from service.comparisons.analysis.decision import Ranking
 from service.comparisons.answers import ComparisonAnswer, GroupView, TaskAnswer, TuningView
 from service.specs.metric_text import sign
 
@@ -32,19 +33,10 @@ def lacks_runs(task: TaskAnswer) -> bool:
 
 
 def leaders(answer: ComparisonAnswer, task: TaskAnswer) -> list[str]:
-    """The best mean and all that are not significantly behind any other; empty unless all planned runs were tested.
-
-    Without a declared score for diverged runs, a group with diverged runs is not a candidate.
-    """
+    """Labels of the best mean and of all that no other group beats; empty unless all planned runs were tested."""
     tested = any(pair.p is not None or pair.significant for pair in task.pairs)
     if answer.status == "cancelled" or lacks_runs(task) or not tested:
         return []
-    direction = sign(task.metric)
-    beaten = {
-        pair.b if direction * pair.difference > 0 else pair.a
-        for pair in task.pairs
-        if pair.significant and pair.difference is not None
-    }
-    scored = planned(answer, task).get("diverged_score") is not None
-    candidates = [group.label for group in task.groups if group.mean is not None and (scored or not group.diverged)]
-    return [label for label in candidates if label == candidates[0] or label not in beaten]
+    is_scored = planned(answer, task).get("diverged_score") is not None
+    ranking = Ranking(sign(task.metric), task.groups, task.pairs)
+    return [group.label for group in ranking.leaders(is_scored=is_scored)]

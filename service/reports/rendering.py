@@ -5,25 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 from uuid import UUID
 
 from service.comparisons.answers import ComparisonAnswer
 from service.metrics.read import Curve
-from service.reports import latex, rows
-
-Format = Literal["html", "csv", "latex", "json"]
+from service.reports import csv_report, latex
+from service.specs.formats import ReportFormat
 
 Curves = Mapping[UUID, Mapping[str, Curve]]
 """Job -> metric -> its points."""
 
-MEDIA_TYPES: Mapping[Format, str] = {
+MEDIA_TYPES: Mapping[ReportFormat, str] = {
     "html": "text/html; charset=utf-8",
     "csv": "text/csv; charset=utf-8; header=present",
     "latex": "text/x-tex; charset=utf-8",
     "json": "application/json",
 }
-ENDINGS: Mapping[Format, str] = {"html": "html", "csv": "csv", "latex": "tex", "json": "json"}
+ENDINGS: Mapping[ReportFormat, str] = {"html": "html", "csv": "csv", "latex": "tex", "json": "json"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Report:
     file_name: str
 
 
-def render(format: Format, answer: ComparisonAnswer, curves: Curves) -> Report:
+def render(format: ReportFormat, answer: ComparisonAnswer, curves: Curves) -> Report:
     """Render a comparison in a format.
 
     Args:
@@ -48,7 +46,7 @@ def render(format: Format, answer: ComparisonAnswer, curves: Curves) -> Report:
 
         body = page(answer, curves)
     elif format == "csv":
-        body = rows.csv_text(answer)
+        body = csv_report.text(answer)
     elif format == "latex":
         body = latex.document_part(answer)
     else:
@@ -66,7 +64,7 @@ def curve_names(answer: ComparisonAnswer) -> list[str]:
     return sorted({answer.plan.metric, "val_accuracy", "val_loss", "train_loss", "weight_correlation"})
 
 
-def file_name(answer: ComparisonAnswer, format: Format) -> str:
+def file_name(answer: ComparisonAnswer, format: ReportFormat) -> str:
     """File name of a report."""
     return f"{stem(answer)}.{ENDINGS[format]}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 
 from service.comparisons.analysis.assumptions import assumptions
@@ -15,22 +16,28 @@ from service.comparisons.analysis.cross_task import cross_task
 from service.comparisons.analysis.grouping import ENVIRONMENT_SETTING, Group, by_mean, held_fixed, task_scores
 from service.comparisons.analysis.methods_text import conducted, plan_view
 from service.comparisons.analysis.progress import progress
+from service.comparisons.analysis.runs import CellRun
 from service.comparisons.analysis.summaries import left_out
 from service.comparisons.analysis.targets import first_to_target, to_target
 from service.comparisons.analysis.task_answer import Question, task_answer
 from service.comparisons.analysis.tuning import tuning_view
-from service.comparisons.answers import AcrossTasks, ComparisonAnswer, MissingRun, ReusedRun, TaskAnswer
+from service.comparisons.answers import (
+    AcrossTasks,
+    ComparisonAnswer,
+    ComparisonSummary,
+    MissingRun,
+    ReusedRun,
+    TaskAnswer,
+)
 from service.comparisons.design.durations import Estimates
 from service.comparisons.design.labels import flat
 from service.comparisons.design.plan import Plan
-from service.comparisons.design.runs import CellRun
 from service.comparisons.design.schedule import TaskResults, family
 from service.comparisons.styles import plot_styles
 from service.specs.metric_text import Measure
-from service.specs.outcome import Target
 from service.specs.states import ComparisonStatus
+from service.specs.summary import Target
 from service.stats.multiple_testing import Test, adjusted_tests
-from service.storage.tables import Comparison
 
 
 @dataclass(frozen=True)
@@ -77,36 +84,37 @@ class _Task:
         )
 
 
-def conclude(comparison: Comparison, plan: Plan, runs: Sequence[CellRun], estimates: Estimates) -> ComparisonAnswer:
-    """The answer to a comparison, from the runs it has so far."""
+def conclude(
+    summary: ComparisonSummary,
+    plan: Plan,
+    runs: Sequence[CellRun],
+    estimates: Estimates,
+    *,
+    message: str | None = None,
+) -> ComparisonAnswer:
+    """The answer to a comparison, from the runs it has so far. `message`: why it failed."""
     runs = settled(plan, runs)
     results = {run.cell: run.result for run in runs}
     tasks = [
         _Task(TaskResults(plan, results, number), [run for run in runs if run.cell.task == number])
         for number in range(len(plan.tasks))
     ]
-    status = ComparisonStatus(comparison.status)
     is_complete = all(task.results.is_complete for task in tasks)
     ended = sum(len(group.runs) for task in tasks for group in task.groups)
-    obstacle = blocked_by(plan, status, ended, is_complete=is_complete)
+    obstacle = blocked_by(plan, summary.status, ended, is_complete=is_complete)
     tests = adjusted_tests([task_scores(task.ranked) for task in tasks], family(plan))
     answers = [_task_answer(task, of_task, obstacle) for task, of_task in zip(tasks, tests, strict=True)]
     across, together = _across(tasks, answers) if is_complete and obstacle is None else (None, [])
-    is_over = status is not ComparisonStatus.RUNNING
+    is_over = summary.status is not ComparisonStatus.RUNNING
     return ComparisonAnswer(
-        id=comparison.id,
-        name=comparison.name,
-        user=comparison.user.name,
-        status=status,
-        message=comparison.message,
-        created_at=comparison.created_at,
-        finished_at=comparison.finished_at,
+        **dict(summary),
+        message=message,
         tags=plan.tags,
         verdict=[*_verdicts(answers), *together],
         progress=progress(plan, runs, estimates, is_over=is_over),
         tasks=answers,
         across=across,
-        assumptions=list(assumptions(plan, answers, _seen_before(comparison, runs), is_over=is_over)),
+        assumptions=list(assumptions(plan, answers, _seen_before(summary.created_at, runs), is_over=is_over)),
         methods=conducted(plan, obstacle, [task.label for task in tasks if any(task.results.lost)]),
         reused=[_reused(plan, run) for run in runs if run.is_reused],
         plan=plan_view(plan),
@@ -196,8 +204,8 @@ def _reused(plan: Plan, run: CellRun) -> ReusedRun:
     return ReusedRun(job=run.job, label=optimizer.label, task=task.label, seed=run.cell.seed, user=run.user)
 
 
-def _seen_before(comparison: Comparison, runs: Sequence[CellRun]) -> tuple[int, int]:
+def _seen_before(planned_at: datetime, runs: Sequence[CellRun]) -> tuple[int, int]:
     """The number of final runs that had ended before the plan was fixed, and the number of all final runs."""
     reported = [run for run in runs if run.cell.phase == "report"]
-    ended = [run for run in reported if run.finished_at is not None and run.finished_at < comparison.created_at]
+    ended = [run for run in reported if run.finished_at is not None and run.finished_at < planned_at]
     return len(ended), len(reported)

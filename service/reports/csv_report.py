@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from service.comparisons.answers import ComparisonAnswer, GroupView, PairView, TaskAnswer
-from service.reports.results import chosen_params
+from service.reports.lookup import chosen_params
 
 COLUMNS = (
     "task",
@@ -38,7 +38,7 @@ COLUMNS = (
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def csv_text(answer: ComparisonAnswer) -> str:
+def text(answer: ComparisonAnswer) -> str:
     """Render the file."""
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, COLUMNS)

@@ -1,0 +1,26 @@
+"""Counts and lists in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MAX_NAMES = 4
+"""Names in a shortened list."""
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """All names: `a, b and c`."""
+    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def shortly_listed(names: Sequence[str]) -> str:
+    """As `listed`, but with more than four names `a, b, c and 3 more`."""
+    if len(names) <= MAX_NAMES:
+        return listed(names)
+    shown = names[: MAX_NAMES - 1]
+    return listed([*shown, f"{len(names) - len(shown)} more"])

@@ -1,0 +1,25 @@
+"""Counts and lists in sentences."""
+
+import pytest
+
+from service.specs import text
+
+
+@pytest.mark.parametrize(("n", "expected"), [(0, "0 runs"), (1, "1 run"), (2, "2 runs")])
+def test_counts(n: int, expected: str) -> None:
+    assert text.counted(n, "run") == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "all_names", "short"),
+    [
+        ("", "", ""),
+        ("a", "a", "a"),
+        ("ab", "a and b", "a and b"),
+        ("abcd", "a, b, c and d", "a, b, c and d"),
+        ("abcde", "a, b, c, d and e", "a, b, c and 2 more"),
+    ],
+)
+def test_lists_names(names: str, all_names: str, short: str) -> None:
+    assert text.listed(list(names)) == all_names
+    assert text.shortly_listed(tuple(names)) == short
