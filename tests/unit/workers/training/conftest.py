@@ -13,7 +13,7 @@ from tests.one_thread import one_thread  # noqa: F401 (an autouse fixture)
 from tests.unit.workers.training.small import write_data
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def spec() -> Callable[..., TrainSpec]:
     """Build the spec of a small run on the golden digits; keywords replace its fields."""
 
