@@ -55,43 +55,19 @@ def serve() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         host = this_host()
-    except EngineError as error:
-        log.error("%s", error)
-        return 1
-    tag_connections(host.id, settings().lease_seconds / 2)
-    try:
+        tag_connections(host.id, settings().lease_seconds / 2)
         retry_while_database_is_down(lambda session: schema_version.check(session.connection()), give_up=lambda: False)
-    except Incompatible as refusal:
+    except (EngineError, Incompatible) as refusal:
         log.error("%s", refusal)
         return 1
     heartbeat_thread, maintenance, retention_thread = HeartbeatThread(host.id), Maintenance(host), RetentionThread()
     make_task(host, heartbeat_thread)
-
-    def load(**_: Any) -> None:
-        threading.Thread(target=_check_engine, args=[host, preload_engine()], name="engine", daemon=True).start()
-
-    def drain(**_: Any) -> None:
-        host.draining.set()
-
-    # Celery's warm shutdown waits for running tasks without limit: tasks end when `draining` is set.
-    worker_shutting_down.connect(drain, weak=False)
-    worker_ready.connect(load, weak=False)
+    _connect_signals(host)
     register(host)
     heartbeat_thread.start()
     maintenance.start()
     retention_thread.start()
-    queues = [queue.ANY_WORKER, queue.queue_of(host.id), *([queue.CUDA_WORKERS] if host.has_cuda else [])]
-    worker = queue.celery().Worker(
-        pool="threads",
-        concurrency=host.slots,
-        queues=queues,
-        hostname=f"kotrain@{host.id}",
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-        loglevel="INFO",
-        redirect_stdouts=False,
-    )
+    worker = _celery_worker(host)
     log.info("worker %s: %d slots, devices %s", host.id, host.slots, host.devices)
     worker.start()
     host.draining.set()
@@ -103,3 +79,33 @@ def serve() -> int:
         log.error("%s", host.failure)
         return 1
     return int(worker.exitcode or 0)
+
+
+def _connect_signals(host: Host) -> None:
+    """Import the engine once the worker is ready, and drain it when it shuts down."""
+
+    def load(**_: Any) -> None:
+        threading.Thread(target=_check_engine, args=[host, preload_engine()], name="engine", daemon=True).start()
+
+    def drain(**_: Any) -> None:
+        host.draining.set()
+
+    worker_ready.connect(load, weak=False)
+    # Celery's warm shutdown waits for running tasks without limit: tasks end when `draining` is set.
+    worker_shutting_down.connect(drain, weak=False)
+
+
+def _celery_worker(host: Host) -> Any:
+    """The Celery worker, with a thread for each slot."""
+    queues = [queue.ANY_WORKER, queue.queue_of(host.id), *([queue.CUDA_WORKERS] if host.has_cuda else [])]
+    return queue.celery().Worker(
+        pool="threads",
+        concurrency=host.slots,
+        queues=queues,
+        hostname=f"kotrain@{host.id}",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel="INFO",
+        redirect_stdouts=False,
+    )
