@@ -34,7 +34,7 @@ tools:
 	  apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(TOOLS) >/dev/null; }
 
 # Side by side, because many wait for servers; the tests of a file stay together and share theirs.
-# Kept bytecode: without it, all tests are compiled anew, for 7 s.
+# Kept bytecode: without it, each process compiles all tests anew, for 7 s.
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 test: setup tools

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from execnet import XSpec
 from sqlalchemy import QueuePool
 from starlette.testclient import TestClient
 
@@ -22,7 +21,6 @@ from tests import tables
 from tests.clients import client
 from tests.thoroughness import replicates
 from tests.waiting import until
-from tests.xdist_workers import Collected
 
 hypothesis.settings.register_profile(
     "kotrain",
@@ -30,14 +28,6 @@ hypothesis.settings.register_profile(
     max_examples=replicates(100),
 )
 hypothesis.settings.load_profile("kotrain")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_setupnodes(config: pytest.Config, specs: list[XSpec]) -> None:
-    """Fork the workers of pytest-xdist from one process that has collected the tests."""
-    collected = Collected(config.args)
-    config.add_cleanup(collected.end)
-    specs[:] = [XSpec(f"{spec}//python={collected.python}") for spec in specs]
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:

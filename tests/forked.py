@@ -19,10 +19,11 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from multiprocessing import util
-from typing import Any, NoReturn
+from typing import Any
 
 IMPORTS = {
     "service.commands": ("service.operations.commands", "service.app", "uvicorn.protocols.http.h11_impl"),
@@ -66,12 +67,16 @@ def run(module: str, *arguments: str, **options: Any) -> subprocess.CompletedPro
 class Forkserver:
     """The process that holds the imports; it ends with this one."""
 
-    def __init__(self, start: Callable[[socket.socket, socket.socket], Callable[[], object]]) -> None:
-        """`start` starts a process that serves the first socket, and returns the function that waits for its end."""
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._wait = start(theirs, self._socket)
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "tests.forked", str(theirs.fileno())],
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                pass_fds=[theirs.fileno()],
+                stdout=subprocess.DEVNULL,
+            )
         atexit.register(self.end)
 
     def fork(self, request: dict[str, Any], descriptors: Sequence[int]) -> int:
@@ -85,44 +90,13 @@ class Forkserver:
     def end(self) -> None:
         """Stop this process; its forked children keep running."""
         self._socket.close()
-        self._wait()
+        self.process.wait(20)
 
 
-_forkserver: Forkserver | None = None
-
-
+@lru_cache(maxsize=1)
 def forkserver() -> Forkserver:
-    """The forkserver of this process: its fork (`fork_forkserver`), or a process that is started on first use."""
-    global _forkserver
-    if _forkserver is None:
-        _forkserver = Forkserver(_start_forkserver)
-    return _forkserver
-
-
-def _start_forkserver(theirs: socket.socket, _ours: socket.socket) -> Callable[[], object]:
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "tests.forked", str(theirs.fileno())],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        pass_fds=[theirs.fileno()],
-        stdout=subprocess.DEVNULL,
-    )
-    return process.wait
-
-
-def fork_forkserver() -> None:
-    """Make the forkserver of this process a fork of it, which shares its imports."""
-    global _forkserver
-    _forkserver = Forkserver(_fork_forkserver)
-
-
-def _fork_forkserver(theirs: socket.socket, ours: socket.socket) -> Callable[[], object]:
-    if (pid := os.fork()) == 0:
-        ours.close()
-        with open(os.devnull, "r+b") as nothing:
-            os.dup2(nothing.fileno(), 0)
-            os.dup2(nothing.fileno(), 1)
-        serve_and_run(theirs)
-    return lambda: os.waitpid(pid, 0)
+    """The forkserver of this process, started on first use."""
+    return Forkserver()
 
 
 @contextmanager
@@ -156,8 +130,7 @@ def serve(requests: socket.socket) -> list[str]:
         gc.freeze()
         if (pid := _fork_twice()) == 0:
             requests.close()
-            become(request, descriptors)
-            util.spawnv_passfds = _fork_instead
+            _become(request, descriptors)
             command: list[str] = request["command"]
             return command
         requests.send(str(pid).encode())
@@ -183,8 +156,7 @@ def _fork_twice() -> int:
     return pid
 
 
-def become(request: dict[str, Any], descriptors: Sequence[int]) -> None:
-    """Take over the standard streams, the working directory, the environment and the arguments of a request."""
+def _become(request: dict[str, Any], descriptors: Sequence[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for target, descriptor in enumerate(descriptors):
         os.dup2(descriptor, target)
@@ -193,6 +165,7 @@ def become(request: dict[str, Any], descriptors: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = list(request["command"])
+    util.spawnv_passfds = _fork_instead
 
 
 def _fork_instead(_path: str, arguments: Sequence[Any], inherited: Sequence[int]) -> int:
@@ -210,13 +183,7 @@ def _fork_instead(_path: str, arguments: Sequence[Any], inherited: Sequence[int]
         os._exit(0)
 
 
-def serve_and_run(requests: socket.socket) -> NoReturn:
-    """Fork a process for each request; in the new process, run the request's module."""
-    module = serve(requests)[0]
+if __name__ == "__main__":
+    module = serve(socket.socket(fileno=int(sys.argv[1])))[0]
     sys.modules.pop(module, None)
     runpy.run_module(module, run_name="__main__", alter_sys=True)
-    sys.exit()
-
-
-if __name__ == "__main__":
-    serve_and_run(socket.socket(fileno=int(sys.argv[1])))
