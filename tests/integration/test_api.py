@@ -374,7 +374,7 @@ class TestDependencyDown:
             sent.append(name)
             raise RuntimeError(name)
 
-        monkeypatch.setattr(queue, "ring", fail)
+        monkeypatch.setattr(queue, "wake", fail)
         assert api.post("/v1/comparisons", json=REQUEST).status_code == 202
         assert len(sent) > 1
         assert len(caplog.records) == len(sent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -117,10 +118,18 @@ class Lstm(nn.Module):
         """Logits (B, classes) of word ids (B, words)."""
         lengths = (ids != PADDING).sum(1).clamp(min=1).cpu()
         words = nn.utils.rnn.pack_padded_sequence(self.embedding(ids), lengths, batch_first=True, enforce_sorted=False)
-        _, (state, _) = self.lstm(words)  # (layers * directions, B, hidden)
+        with _autocast_of_lstm(ids.device):
+            _, (state, _) = self.lstm(words)  # (layers * directions, B, hidden)
         last = state[-self._directions :].transpose(0, 1).flatten(1)  # (B, directions * hidden)
         logits: Tensor = self.head(self.dropout(last))
         return logits
+
+
+def _autocast_of_lstm(device: torch.device) -> AbstractContextManager[object]:
+    """Use float32 on CPUs without bf16 instructions: there, oneDNN has no LSTM for bf16 and raises an error."""
+    if device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return torch.autocast("cpu", enabled=False)
+    return nullcontext()
 
 
 class Transformer(nn.Module):
