@@ -1,35 +1,16 @@
 """The API over HTTP: status codes, headers and problem documents of each route."""
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 
-import psycopg
 import pytest
-from sqlalchemy import func, make_url, select
 
 from service.accounts import api_keys
 from service.errors import Invalid
-from service.jobs import queue
 from service.jobs.requests import JOB_EXAMPLE
 from service.storage import database
-from service.storage.tables import Job, Worker
-from tests.integration.comparisons.comparison_calls import REQUEST
-
-JOB = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
-
-
-def stored_jobs():
-    with database.transaction() as session:
-        return session.scalar(select(func.count(Job.id)))
-
-
-def problem(response, status):
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    document = response.json()
-    assert document["status"] == status
-    return document
+from service.storage.tables import Worker
+from tests.integration.api_calls import JOB, problem, stored_jobs
 
 
 class TestSubmit:
@@ -355,57 +336,3 @@ class TestOperations:
         assert datasets["mnist"]["fetch"] == "kotrain data fetch mnist"
         ko = next(entry for entry in catalog["optimizers"] if entry["name"] == "ko")
         assert "gamma" in json.dumps(ko["params"])
-
-
-class TestDependencyDown:
-    def test_jobs_are_accepted_while_the_broker_is_down(self, api, servers):
-        servers.valkey.stop()
-        try:
-            assert api.get("/readyz").json() == {"status": "degraded", "database": "up", "broker": "down"}
-            assert api.post("/v1/jobs", json=JOB).status_code == 202
-        finally:
-            servers.valkey.start()
-        assert stored_jobs() == 1
-
-    def test_jobs_are_accepted_and_later_messages_sent_after_an_unexpected_error(self, api, monkeypatch, caplog):
-        sent = []
-
-        def fail(name):
-            sent.append(name)
-            raise RuntimeError(name)
-
-        monkeypatch.setattr(queue, "wake", fail)
-        assert api.post("/v1/comparisons", json=REQUEST).status_code == 202
-        assert len(sent) > 1
-        assert len(caplog.records) == len(sent)
-
-    def test_returns_503_while_the_database_is_read_only(self, api, servers):
-        role = make_url(servers.database_url).username
-        with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
-            admin.execute("SET default_transaction_read_only = off")
-            admin.execute(f"ALTER ROLE {role} SET default_transaction_read_only = on")
-            database.engine().dispose()
-            try:
-                answer = api.post("/v1/jobs", json=JOB)
-                assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
-                assert answer.json()["detail"] == "the database is read-only; try again in a few seconds"
-                assert api.get("/readyz").status_code == 503
-                assert api.get("/readyz").json() == {"status": "down", "database": "read-only", "broker": "up"}
-            finally:
-                admin.execute(f"ALTER ROLE {role} RESET default_transaction_read_only")
-        deadline = time.monotonic() + 20
-        while not api.post("/v1/jobs", json=JOB).is_success:  # the pool discards each connection that refused a write
-            assert time.monotonic() < deadline
-
-    def test_returns_503_while_the_database_is_down(self, api, servers):
-        servers.postgres.stop()
-        try:
-            response = api.post("/v1/jobs", json=JOB)
-            problem(response, 503)
-            assert response.headers["Retry-After"] == "5"
-            assert api.get("/readyz").status_code == 503
-            assert api.get("/healthz").status_code == 200
-        finally:
-            servers.postgres.start()
-        assert stored_jobs() == 0
-        assert api.post("/v1/jobs", json=JOB).status_code == 202
