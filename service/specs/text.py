@@ -18,7 +18,7 @@ def listed(names: Sequence[str], word: str = "and") -> str:
     return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def shortly_listed(names: Sequence[str]) -> str:
+def briefly_listed(names: Sequence[str]) -> str:
     """As `listed`, but with more than four names `a, b, c and 3 more`."""
     if len(names) <= MAX_NAMES:
         return listed(names)

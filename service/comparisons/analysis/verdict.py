@@ -10,7 +10,7 @@ from service.comparisons.answers import GroupView, PairView
 from service.comparisons.design.requests import MAX_SEEDS
 from service.specs.metric_text import Measure
 from service.specs.quantities import p_equation
-from service.specs.text import counted, listed, shortly_listed
+from service.specs.text import briefly_listed, counted, listed
 from service.stats.multiple_testing import ALPHA, MIN_SHARED_SEEDS, Family
 
 
@@ -37,7 +37,7 @@ def diverged_text(groups: Sequence[GroupView]) -> Iterator[str]:
                 "its mean covers only the other runs, and it cannot be best."
             )
     if without_mean := [group.label for group in groups if group.diverged and not group.n]:
-        yield f"Every run of {shortly_listed(without_mean)} diverged."
+        yield f"Every run of {briefly_listed(without_mean)} diverged."
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class _Facts:
 
 def _subject(labels: Sequence[str]) -> str:
     """`a is`, `a and b are`."""
-    return f"{shortly_listed(labels)} {'is' if len(labels) == 1 else 'are'}"
+    return f"{briefly_listed(labels)} {'is' if len(labels) == 1 else 'are'}"
 
 
 def lead_text(measure: Measure, lead: Lead) -> str:
@@ -120,9 +120,9 @@ def _one_group(facts: _Facts) -> str:
 def _best(facts: _Facts) -> str:
     assert facts.pair.p_adjusted is not None
     others = [label for label in facts.decision.beaten if label != facts.closest.label]
-    also = f"; it is also significantly better than {shortly_listed(others)}" if others else ""
+    also = f"; it is also significantly better than {briefly_listed(others)}" if others else ""
     behind = "".join(
-        f" {label} is significantly behind {shortly_listed(better)}, though not behind {facts.leader.label}."
+        f" {label} is significantly behind {briefly_listed(better)}, though not behind {facts.leader.label}."
         for label, better in facts.decision.beaten_by_others
     )
     p = f"{p_equation(facts.pair.p_adjusted)}{_correction(facts.family)}"

@@ -22,4 +22,4 @@ def test_counts(n: int, expected: str) -> None:
 )
 def test_lists_names(names: str, all_names: str, short: str) -> None:
     assert text.listed(list(names)) == all_names
-    assert text.shortly_listed(tuple(names)) == short
+    assert text.briefly_listed(tuple(names)) == short
