@@ -125,9 +125,11 @@ def serve(requests: socket.socket) -> list[str]:
         if not message:
             sys.exit()
         request = json.loads(message)
+        gc.disable()  # as workers.preload does
         for name in IMPORTS[request["command"][0]]:
             importlib.import_module(name)
         gc.freeze()
+        gc.enable()
         if (pid := _fork_twice()) == 0:
             requests.close()
             _become(request, descriptors)

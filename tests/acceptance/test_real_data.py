@@ -1,12 +1,16 @@
 """The whole service on real data: Snips with a text CNN, CIFAR-10 with a ResNet-18, and their comparison."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from service.config import settings
-from tests.acceptance.lab import Lab, running_worker
-from tests.real_data import DATA_DIR, real
+from tests.acceptance.lab import Lab, RunningWorker, running_worker
+from tests.real_data import real
+from workers.training.datasets import BUILDERS
 
 SNIPS = {
     "dataset": {"name": "snips", "params": {"limit": 2000}},
@@ -17,18 +21,33 @@ CIFAR10 = {
     "dataset": {"name": "cifar10", "params": {"limit": 128}},
     "model": "resnet18",
     "budget": {"steps": 2},
-    "evaluate_test": False,  # 2,000 images twice would take most of the test's time
+    "evaluate_test": False,
 }
 ADAM = {"name": "adam", "params": {"lr": 1e-3}}
 KO = {"name": "ko", "params": {"base": "adam", "lr": 1e-3, "bounded": True}}
 
 
 @pytest.fixture(scope="module")
-def worker(schema):
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Snips, and the first images of CIFAR-10: of all 10,000, validation alone takes half a minute."""
+    folder = tmp_path_factory.mktemp("data")
+    snips, cifar10 = real("snips"), real("cifar10")
+    (folder / snips.layout.folder).symlink_to(snips.root.resolve())
+    parts: dict[str, Any] = {}
+    readers: Any = BUILDERS["cifar10"]
+    for part in ("train", "test"):
+        images = readers.readers[cifar10.layout.form](cifar10.files(part), part)
+        parts |= {f"x_{part}": images.pixels[:1000].transpose(0, 2, 3, 1), f"y_{part}": images.labels[:1000]}
+    (folder / "cifar10").mkdir()
+    np.savez(folder / "cifar10" / "cifar10.npz", **parts)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def worker(schema: None, data_folder: Path) -> Iterator[RunningWorker]:
     """A worker with the real files, which this process's API has, too."""
-    real("snips"), real("cifar10")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KOTRAIN_DATA_DIR", str(DATA_DIR))
+        patch.setenv("KOTRAIN_DATA_DIR", str(data_folder))
         settings.cache_clear()
         with running_worker() as worker:
             yield worker
@@ -58,9 +77,9 @@ def test_trains_and_compares(lab, job, metric, seeds):
         assert "test needs at least 3 seeds" in answer["verdict"]["text"]  # also if both results are equal
 
 
-def test_missing_files_are_refused_with_the_fetch_command(lab):
+def test_missing_files_are_refused_with_the_fetch_command(lab, data_folder):
     job = SNIPS | {"dataset": "fashion_mnist", "model": "cnn", "optimizer": "adam"}
-    assert not Path(DATA_DIR, "fashion_mnist").exists()
+    assert not Path(data_folder, "fashion_mnist").exists()
     response = lab.api.post("/v1/jobs", json=job)
     assert response.status_code == 422
     assert "kotrain data fetch fashion_mnist" in response.json()["errors"][0]["detail"]

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from service.accounts import api_keys
 from service.metrics import read
@@ -162,8 +162,7 @@ FAILED = pytest.StashKey[bool]()
 @pytest.fixture
 def lab(stack: Stack, references: dict[str, Result], request: pytest.FixtureRequest) -> Iterator[FaultLab]:
     """Empty tables and two ready workers; fails if the test does not end with `settle`."""
-    with database.transaction() as session:
-        session.execute(text("TRUNCATE jobs CASCADE"))
+    tables.clear_jobs()
     stack.have_workers(2)
     lab = FaultLab(stack, references)
     yield lab

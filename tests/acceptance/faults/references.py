@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from service.storage import database
 from service.storage.tables import Job, JobEvent
+from tests import tables
 from tests.acceptance.faults.ledger import WHOLE, Ledger, Result, results
 from tests.acceptance.faults.specs import SPECS
 from tests.acceptance.faults.stack import PATIENCE_SECONDS, Stack
@@ -42,7 +43,7 @@ def undisturbed(stack: Stack, names: Iterable[str]) -> dict[str, Result]:
             messages += [
                 str(message) for message in session.scalars(select(JobEvent.message).where(JobEvent.message != ""))
             ]
-            session.execute(text("TRUNCATE jobs CASCADE"))
+        tables.clear_jobs()
         if len(references) == len(set(names)):
             return references
     raise AssertionError(f"this machine is too busy for a run without interruptions: {messages}")

@@ -16,13 +16,13 @@ SPECS: dict[str, dict[str, Any]] = {
     "adam": {
         "optimizer": "adam",
         "schedule": {"name": "cosine", "params": {"warmup_steps": 100}},
-        "budget": {"steps": 2500},
+        "budget": {"steps": 1600},
         "target": {"metric": "val_accuracy", "value": 0.8},
     },
     "ko soft": {
         "optimizer": {"name": "ko", "params": {"collision": "soft", "group_size": 8}},
-        "budget": {"steps": 1500},
-        "diagnostics_every_steps": 500,
+        "budget": {"steps": 900},
+        "diagnostics_every_steps": 300,
     },
     "sgd": {
         "optimizer": {"name": "sgd", "params": {"lr": 0.1, "momentum": 0.9}},

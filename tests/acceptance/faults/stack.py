@@ -24,7 +24,7 @@ from tests.waiting import until
 
 SETTINGS = FAST | {
     "KOTRAIN_LEASE_SECONDS": "3",
-    "KOTRAIN_CHECKPOINT_SECONDS": "0.5",
+    "KOTRAIN_CHECKPOINT_SECONDS": "0.3",
     "KOTRAIN_STALL_SECONDS": "6",
     "KOTRAIN_JOB_MEMORY_BYTES": str(2 * 2**30),
 }
