@@ -20,7 +20,7 @@ from service.reports.palette import COLOURS, DASHES, MARKERS, VARIABLES, plot_st
 from service.reports.rendering import render
 from service.reports.traces import MAX_POINTS, GroupCurves, Trace, band, first_hit, trace
 from service.specs.summary import Target
-from tests.unit.service.reports.studies import study
+from tests.unit.service.reports.studies import TASKS, study
 
 
 def curve(values: list[float], *, every: int = 1, seconds: float = 1.0) -> Curve:
@@ -247,7 +247,7 @@ def test_accepts_runs_without_curves() -> None:
 
 def test_states_target_outside_axes() -> None:
     """Otherwise the layout would make room for the label of the target and leave none for the axes."""
-    data = study()
+    data = study(tasks=TASKS[:1])
     targets = [task.model_copy(update={"target": Target(value=0.01)}) for task in data.answer.tasks]
     body = render("html", data.answer.model_copy(update={"tasks": targets}), data.curves).body
     assert "The target, 1 %, is outside the axes." in body
@@ -273,7 +273,7 @@ def test_states_runs_that_do_not_overlap(count: int) -> None:
 
 
 def test_states_why_curves_are_missing() -> None:
-    data = study(with_curves=False)
+    data = study(tasks=TASKS[:1], with_curves=False)
     assert "no run has this curve, or it is no longer stored" in render("html", data.answer, data.curves).body
     running = data.answer.model_copy(update={"status": "running"})
     assert "no run has this curve yet, or it is no longer stored" in render("html", running, data.curves).body

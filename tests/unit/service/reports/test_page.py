@@ -76,6 +76,12 @@ def parsed(data: StudyData) -> Page:
     return Page(render("html", data.answer, data.curves).body)
 
 
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Omit the figures, for tests of other parts of the page: they take most of the time."""
+    monkeypatch.setattr("service.reports.page.MAX_DRAWN", 0)
+
+
 def changed(answer: ComparisonAnswer, **changes: Any) -> StudyData:
     return StudyData(answer.model_copy(update=changes))
 
@@ -202,6 +208,7 @@ class TestUsual:
 
 
 class TestAwkward:
+    @pytest.mark.usefixtures("without_figures")
     def test_escapes_texts_of_users(self) -> None:
         name = '<b>ours</b> & "theirs" \' {{ 7 * 7 }} </style></title><script>alert(1)</script>'
         data = study(name=name, tasks=TASKS[:1])
@@ -227,6 +234,7 @@ class TestAwkward:
         text = rendered("usual")[1].text
         assert "Descriptive only, without a significance test. Friedman's test: it needs 8 tasks or more." in text
 
+    @pytest.mark.usefixtures("without_figures")
     def test_states_why_means_have_no_intervals(self) -> None:
         data = study(tasks=TASKS[:1])
         for task in data.answer.tasks:
@@ -236,6 +244,7 @@ class TestAwkward:
             ]
         assert "not given, because of looks." in parsed(data).text
 
+    @pytest.mark.usefixtures("without_figures")
     def test_lists_missing_runs(self) -> None:
         data = study(tasks=TASKS[:1])
         task = data.answer.tasks[0]
@@ -260,6 +269,7 @@ class TestAwkward:
         }
         assert keys == {"t1", "all"}
 
+    @pytest.mark.usefixtures("without_figures")
     def test_states_cancellation_with_message(self) -> None:
         data = study(tasks=TASKS[:1])
         answer = data.answer.model_copy(update={"status": ComparisonStatus.CANCELLED, "message": "by ada"})
