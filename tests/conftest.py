@@ -32,7 +32,7 @@ gc.disable()  # until all tests are collected: collections would take a seventh 
 
 
 def pytest_collection_finish() -> None:
-    """Exclude the imported modules and the tests themselves from garbage collections, which would take half a second."""
+    """Exclude what has been imported from garbage collections, each of which would take half a second."""
     gc.freeze()
     gc.enable()
 

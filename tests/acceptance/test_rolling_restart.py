@@ -120,7 +120,7 @@ class Versions:
                 self.running("api", arguments, old=old, inherited=(descriptor,)),
                 httpx2.Client(base_url=url, headers=headers, timeout=30, trust_env=False) as client,
             ):
-                assert client.get("/healthz").status_code == 200
+                assert client.get("/healthz", timeout=120).status_code == 200  # once it has started
                 yield client
 
     def query(self, statement: str) -> Any:
