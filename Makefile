@@ -33,10 +33,11 @@ tools:
 	  echo "installing $(TOOLS) (half a minute, once)" >&2; \
 	  apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(TOOLS) >/dev/null; }
 
-# Side by side, because many wait for servers; the tests of a file stay together and share theirs.
+# Three processes on two cores, because many tests wait; each imports everything, so that more would not be faster. The
+# tests of a file stay together and share their servers.
 # Kept bytecode: without it, each process compiles all tests anew, for 7 s.
 unexport PYTHONDONTWRITEBYTECODE
-PYTEST := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 test: setup tools
 	$(PYTEST) -m "not full"
 
