@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from service.datasets.layouts import Located, fetch_command, locate
+from service.datasets.layouts import Located, Part, fetch_command, locate
+from workers.training.datasets import BUILDERS
 
 DATA_DIR = Path(os.environ.get("KOTRAIN_DATA_DIR") or Path(__file__).parents[2] / "shared" / "data")
 
@@ -16,3 +18,9 @@ def real(name: str) -> Located:
     if located is None:
         pytest.skip(f"no {name} under {DATA_DIR}: set KOTRAIN_DATA_DIR, or `{fetch_command(name)}`")
     return located
+
+
+def read(name: str, located: Located, part: Part) -> Any:
+    """The records of a part, read by the reader of the located layout."""
+    readers: Any = BUILDERS[name]
+    return readers.readers[located.layout.form](located.files(part), part)

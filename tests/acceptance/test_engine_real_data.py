@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.datasets.layouts import SNIPS_INTENTS, Located, Part, is_present, locate, train_records
+from service.datasets.layouts import SNIPS_INTENTS, is_present, locate, train_records
 from service.specs.catalog.datasets import DATASETS
 from service.specs.states import Reason
 from service.specs.training import TrainSpec
 from tests.one_thread import one_thread  # noqa: F401 (an autouse fixture)
-from tests.real_data import DATA_DIR, real
-from workers.training.datasets import BUILDERS
+from tests.real_data import DATA_DIR, read, real
 from workers.training.loop import train
 from workers.training.readers import Images, Texts
 
@@ -64,12 +63,6 @@ def test_training_lowers_the_loss(dataset: str, model: str, optimizer: str, step
 def test_training_parts_have_the_documented_size(name: str, records: int) -> None:
     real(name)
     assert train_records(DATASETS[name](), DATA_DIR) == records
-
-
-def read(name: str, located: Located, part: Part) -> Any:
-    """The records of a part, read by the reader of the located layout."""
-    readers: Any = BUILDERS[name]
-    return readers.readers[located.layout.form](located.files(part), part)
 
 
 def equal_images(a: Images, b: Images) -> bool:

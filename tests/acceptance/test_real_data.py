@@ -9,8 +9,7 @@ import pytest
 
 from service.config import settings
 from tests.acceptance.lab import Lab, RunningWorker, running_worker
-from tests.real_data import real
-from workers.training.datasets import BUILDERS
+from tests.real_data import read, real
 
 SNIPS = {
     "dataset": {"name": "snips", "params": {"limit": 2000}},
@@ -34,9 +33,8 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     snips, cifar10 = real("snips"), real("cifar10")
     (folder / snips.layout.folder).symlink_to(snips.root.resolve())
     parts: dict[str, Any] = {}
-    readers: Any = BUILDERS["cifar10"]
     for part in ("train", "test"):
-        images = readers.readers[cifar10.layout.form](cifar10.files(part), part)
+        images = read("cifar10", cifar10, part)
         parts |= {f"x_{part}": images.pixels[:1000].transpose(0, 2, 3, 1), f"y_{part}": images.labels[:1000]}
     (folder / "cifar10").mkdir()
     np.savez(folder / "cifar10" / "cifar10.npz", **parts)

@@ -179,7 +179,7 @@ _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _STYLED = ("style", "fill", "stroke")
 
 
-def fix_layout(figure: Figure) -> None:
+def _fix_layout(figure: Figure) -> None:
     """Place the axes for good. `savefig` would do so in a draw of its own, which takes a quarter of the time."""
     layout = figure.get_layout_engine()
     if layout is not None:
@@ -195,7 +195,7 @@ def inline(figure: Figure, key: str, title: str, description: str, glyphs: Glyph
     """
     file = io.StringIO()
     FigureCanvasSVG(figure)
-    fix_layout(figure)
+    _fix_layout(figure)
     figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     root = ElementTree.fromstring(file.getvalue())
     _rename(root, key)
