@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -134,7 +135,11 @@ class FolderSource:
 
 def _batches_of(loader: DataLoader[Batch]) -> Iterator[Batch]:
     """The batches of a loader. Raises DataReadError if one of its processes dies, which torch reports in many ways."""
+    handler = signal.getsignal(signal.SIGCHLD)
     batches = iter(loader)
+    if signal.getsignal(signal.SIGCHLD) is not handler:
+        # Torch's handler raises wherever the main thread is. Without it, `next` reports a dead process, within 5 s.
+        signal.signal(signal.SIGCHLD, handler)
     while True:
         try:
             batch = next(batches)
