@@ -68,7 +68,10 @@ class PairView(Output):
 
     a: str
     b: str
-    n: int = Field(description="Seeds that both groups have; if a look decided the pair, those up to that look.")
+    n: int = Field(
+        description="Seeds that both groups have; with planned looks, those up to the last complete look, or up to the "
+        "look that decided the pair."
+    )
     difference: float | None
     interval: Interval | None = Field(
         description="95 % interval of the difference: the t interval of this pair alone, or with planned looks the "
@@ -282,7 +285,7 @@ class AcrossTasks(Output):
 
 
 class Assumption(Output):
-    """An assumption of the verdict, and whether it holds; `holds` is null if not checked, or too early to say."""
+    """An assumption of the verdict, and whether it holds; `holds` is null if not checked, or if it is too early."""
 
     name: str
     holds: bool | None

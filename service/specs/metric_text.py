@@ -57,16 +57,26 @@ class Measure:
 
     def lead(self, lead: float, interval: tuple[float | None, float | None] | None) -> str:
         """A difference and its interval in a sentence."""
+        if self.name.endswith("accuracy"):
+            return self.difference(lead, interval)
+        ends = _interval(interval)
+        if self.name.endswith("per_second"):
+            return f"{_number(lead)} {self.words}" + (f" ({ends})" if ends else "")
+        return f"{_number(lead)} in {self.words} (lower is better{f'; {ends}' if ends else ''})"
+
+    def difference(self, lead: float, interval: tuple[float | None, float | None] | None) -> str:
+        """The same without the name of the metric."""
         if not self.name.endswith("accuracy"):
-            ends = f"95 % interval {_end(interval[0])} to {_end(interval[1])}" if interval else ""
-            if self.name.endswith("per_second"):
-                return f"{_number(lead)} {self.words}" + (f" ({ends})" if ends else "")
-            return f"{_number(lead)} in {self.words} (lower is better{f'; {ends}' if ends else ''})"
+            return _number(lead) + (f" ({_interval(interval)})" if interval else "")
         low, high = (lead if end is None else end for end in interval or (lead, lead))
         ends_at_zero = any(0 < abs(end) < 0.0005 for end in (low, high))  # "0.0" would say that zero is not excluded
         digits = 1 if (high - low >= 0.01 or abs(lead) >= 0.1) and not ends_at_zero else 2
         points = [f"{round(100 * x, digits) + 0.0:.{digits}f}" for x in (lead, low, high)]  # + 0.0: no "-0.0"
         return f"{points[0]} percentage points" + (f" (95 % interval {points[1]} to {points[2]})" if interval else "")
+
+
+def _interval(interval: tuple[float | None, float | None] | None) -> str:
+    return f"95 % interval {_end(interval[0])} to {_end(interval[1])}" if interval else ""
 
 
 def _end(end: float | None) -> str:

@@ -99,7 +99,7 @@ def _why_no_test(tasks: int, k: int) -> str | None:
     if k < 2:
         return "there is only one optimizer"
     if k < MIN_OPTIMIZERS:
-        return "with two optimizers, use Wilcoxon's signed-rank test over the tasks instead"
+        return "with two optimizers, use Wilcoxon's signed-rank test over 6 or more tasks instead"
     if tasks < MIN_TASKS:
         return f"a rank test needs {MIN_TASKS} tasks; {there_are(tasks)}"
     return None

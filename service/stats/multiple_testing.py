@@ -137,7 +137,7 @@ def _on_all_runs(task: TaskScores, a: int, b: int, family: Family) -> Test:
     both = [seed for seed in family.seeds or sorted(x.keys() & y.keys()) if seed in x and seed in y]
     differences = _differences(x, y, both)
     if task.lacks_runs(a, b, family.seeds):
-        return _untested(a, b, differences)
+        return _untested(a, b, differences, RUNS_ARE_MISSING)
     result = (
         stats.anytime(differences, ALPHA, scale=_size(x, y))
         if family.stopping == "any"
@@ -157,8 +157,13 @@ def _on_all_runs(task: TaskScores, a: int, b: int, family: Family) -> Test:
     )
 
 
-def _untested(a: int, b: int, differences: tuple[float, ...]) -> Test:
-    """A pair that lacks planned runs: its difference, without a test."""
+def first_look_pending(family: Family) -> str:
+    """Why no pair is tested yet, with planned looks."""
+    return f"the first look, after {family.looks[0]} seeds, is not complete"
+
+
+def _untested(a: int, b: int, differences: tuple[float, ...], why: str) -> Test:
+    """A difference without a test, for the reason `why`."""
     return Test(
         a=a,
         b=b,
@@ -168,7 +173,7 @@ def _untested(a: int, b: int, differences: tuple[float, ...]) -> Test:
         p=None,
         p_adjusted=None,
         significant=False,
-        cannot_say=RUNS_ARE_MISSING,
+        cannot_say=why,
         differences=differences,
         is_withheld=True,
     )
@@ -195,7 +200,9 @@ def _at_looks(task: TaskScores, a: int, b: int, family: Family) -> Test:
     both = [seed for seed in planned if seed in x and seed in y]
     differences = _differences(x, y, both)
     if task.lacks_runs(a, b, planned):
-        return _untested(a, b, differences)
+        return _untested(a, b, differences, RUNS_ARE_MISSING)
+    if not completed:
+        return replace(_untested(a, b, (), first_look_pending(family)), is_withheld=False)
     looks = [sum(1 for seed in both if seed in family.seeds[:look]) for look in family.looks[:completed]]
     missing = len(planned) - len(both)
     looks += [look - missing for look in family.looks[completed:]]

@@ -114,6 +114,7 @@ class Visitor:
         self.context = self.browser.new_context(
             viewport={"width": self.width, "height": 900},
             color_scheme=self.scheme,  # type: ignore[arg-type]
+            reduced_motion="reduce",  # frames of an animation take processor time from everything else
             storage_state={"cookies": [], "origins": [{"origin": self.url, "localStorage": storage}]},  # type: ignore[typeddict-item]
         )
         self.context.set_default_timeout(20_000)

@@ -63,12 +63,14 @@ def _symmetry(pairs: Sequence[PairView], yet: str) -> Assumption:
 
 def _skew_text(skewed: int, checked: int, pairs: int) -> str:
     scope = "" if checked == pairs else " with enough differences"
-    more = "more skewed than 95 % of normal samples: see also the permutation test."
+    more = "more skewed than 95 % of samples from a normal distribution"
+    see = "See also the permutation test."
     if checked == 1:
-        return f"The one pair{scope} {f'is {more}' if skewed else 'shows no unusual skew.'}"
+        return f"The one pair{scope} {f'is {more}. {see}' if skewed else 'shows no unusual skew.'}"
     if not skewed:
         return f"None of the {checked} pairs{scope} shows unusual skew."
-    return f"{skewed} of the {checked} pairs{scope} {'is' if skewed == 1 else 'are'} {more}"
+    expected = f"{0.05 * checked:.1f} expected by chance"
+    return f"{skewed} of the {checked} pairs{scope} {'is' if skewed == 1 else 'are'} {more} ({expected}). {see}"
 
 
 def _of_runs(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Iterable[Assumption]:
@@ -111,15 +113,15 @@ def _equal_tuning(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assump
         return Assumption(name=name, holds=True, text="Every optimizer had the same number of trials.")
     parts = [f"Trials: {', '.join(f'{label}: {size}' for label, size in sizes.items())}"]
     parts += [f"{failures} of them failed"] if failures else []
-    parts += [f"parameters of {listed(untuned)} were fixed in the request, not tuned"] if untuned else []
+    parts += [f"hyperparameters of {listed(untuned)} were fixed in the request, not tuned"] if untuned else []
     return Assumption(name=name, holds=False, text=f"{'; '.join(parts)}.")
 
 
 def _chosen_inside_tried(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assumption:
-    name = "chosen values inside the values tried"
+    name = "chosen values inside the range tried"
     views = [(answer.label, view) for answer in answers for view in answer.tuning]
     if edges := [f"{listed(view.at_edge)} of {view.label} on {task}" for task, view in views if view.at_edge]:
-        text = f"Chosen values that are the lowest or highest tried: {'; '.join(edges)}."
+        text = f"Chosen at the edge of the range tried: {'; '.join(edges)}."
         return Assumption(name=name, holds=False, text=text)
     tried = [(optimizer.label, *number) for optimizer in plan.optimizers for number in optimizer.tuned_numbers()]
     few = [
@@ -130,14 +132,14 @@ def _chosen_inside_tried(plan: Plan, answers: Sequence[TaskAnswer], yet: str) ->
     if few:
         text = (
             f"Not checked, because too few values were tried: {'; '.join(few)}. With fewer than {MIN_VALUES} "
-            "values, the best one is often the lowest or highest."
+            "values, the best one is often at the edge."
         )
     elif not tried:
-        text = "No numeric parameter was tuned."
+        text = "No numeric hyperparameter was tuned."
     elif any(view.chosen is None for _, view in views):
-        text = f"Not all parameters have been chosen{yet}."
+        text = f"Not all hyperparameters have been chosen{yet}."
     else:
-        return Assumption(name=name, holds=True, text="No chosen value is the lowest or highest tried.")
+        return Assumption(name=name, holds=True, text="No chosen value is at the edge of the range tried.")
     return Assumption(name=name, holds=None, text=text)
 
 

@@ -21,13 +21,13 @@ def caveats(plan: Plan, task: int, groups: Sequence[Group[CellRun]], tuned: Sequ
         f"{count} of the {len(view.trials)} trials of {view.label}" for view in tuned if (count := failed(view))
     ]:
         yield f"Optimizers were not tuned with equal effort, because trials failed: {listed(failures)}."
-    if edges := [f"{view.label} ({', '.join(view.at_edge)})" for view in tuned if view.at_edge]:
-        yield f"Chosen values are the lowest or highest tried for {listed(edges)}; a wider range may help."
+    if edges := [f"{listed(view.at_edge)} of {view.label}" for view in tuned if view.at_edge]:
+        yield f"Chosen at the edge of the range tried: {'; '.join(edges)}. A wider range may help."
     splits = counted(max((len(group.values) for group in groups), default=0), "split")
     yield {
-        "all": f"The result holds for {splits} of the data.",
-        "validation": f"The result holds for {splits} into training and validation data, with one test set.",
-        "nothing": "The result holds for a single split of the data.",
+        "all": f"The result covers {splits} of the data.",
+        "validation": f"The result covers {splits} into training and validation data, with one test set.",
+        "nothing": "The result applies to one split of the data only.",
     }[plan.resplits(task) if "split" in plan.vary else "nothing"]
 
 
@@ -47,12 +47,12 @@ def _scored(plan: Plan, task: int, groups: Sequence[Group[CellRun]]) -> Iterator
 def _tuning(plan: Plan) -> str:
     untuned = [optimizer.label for optimizer in plan.optimizers if not optimizer.is_tuned]
     if plan.tuning is None:
-        return "Parameters were fixed in the request, not tuned."
+        return "Hyperparameters were fixed in the request, not tuned."
     sizes = {optimizer.label: len(optimizer.trials) for optimizer in plan.optimizers if optimizer.is_tuned}
     if len(set(sizes.values())) == 1:
-        trials = next(iter(sizes.values()))
-        text = f"Parameters were chosen on validation data, with {counted(trials, 'trial')} for each tuned optimizer"
+        trials = f"{counted(next(iter(sizes.values())), 'trial')} for each tuned optimizer"
     else:
         of_each = ", ".join(f"{label}: {size}" for label, size in sizes.items())
-        text = f"Parameters were chosen on validation data, with unequal numbers of trials ({of_each})"
-    return text + (f"; the parameters of {listed(untuned)} were fixed in the request." if untuned else ".")
+        trials = f"unequal numbers of trials ({of_each})"
+    text = f"Hyperparameters were chosen on validation data, with {trials}"
+    return text + (f"; the hyperparameters of {listed(untuned)} were fixed in the request." if untuned else ".")

@@ -84,11 +84,11 @@ def _caveats(question: Question, ranking: Ranking) -> Iterator[str]:
     if "lr" in question.held_fixed:
         rate = question.held_fixed["lr"]
         yield (
-            f"The result holds for learning rate {rate:g}, which was not tuned per {question.noun}, and for a single "
+            f"The result applies only to learning rate {rate:g}, which was not tuned per {question.noun}, and to one "
             "split of the data."
         )
     else:
         yield (
             f"Each {question.noun} ran at the learning rate in its label; whether these rates were tuned with equal "
-            "effort is not recorded. The result holds for a single split of the data."
+            "effort is not recorded. The result applies to one split of the data only."
         )

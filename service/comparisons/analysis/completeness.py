@@ -18,6 +18,7 @@ from service.specs.text import counted, listed
 from service.stats.multiple_testing import RUNS_ARE_MISSING
 
 INCOMPARABLE = "not comparable with the others"
+COMPARABLE = "data, torch version and kind of device"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,11 @@ def missing_runs(task: TaskResults, runs: Sequence[CellRun]) -> Obstacle | None:
     planned = len({run.cell.seed for run in runs if run.cell.phase == "report"})
     left = planned - len(frozenset[int]().union(*task.lost))
     rest = f" {left} of {counted(planned, 'seed')} are complete; tests need every planned run."
-    again = " Submit the comparison again to run only the missing runs." if task.plan.reuses(task.task) else ""
+    again = ""
+    if task.plan.reuses(task.task):
+        again = " Submit the comparison again to run only the missing runs."
+        if any(run.result.failed and run.result.reason is None for run in runs):
+            again = f" Once all workers have the same {COMPARABLE}, submit the comparison again."
     text = f"No verdict: {listed(parts)}.{rest if any(task.lost) else ''}{again}"
     return Obstacle(text, RUNS_ARE_MISSING, is_of_task=True)
 
@@ -81,12 +86,14 @@ def _parts(task: TaskResults, runs: Sequence[CellRun]) -> Iterator[str]:
         failed = [run for run in of_optimizer if run.result.failed]
         if not failed:
             continue
-        why = listed([reason for reason, _ in Counter(map(_reason, failed)).most_common()])
+        reasons = [reason for reason, _ in Counter(map(_reason, failed)).most_common()]
+        why = listed(reasons)
         if phase == "tuning":
             yield f"no trial of {optimizer.label} has a result ({why})"
         else:
             verb = "is" if len(failed) == 1 else "are"
-            yield f"{len(failed)} of {counted(len(of_optimizer), 'run')} of {optimizer.label} {verb} missing ({why})"
+            what = "excluded" if reasons == [INCOMPARABLE] else "missing"
+            yield f"{len(failed)} of {counted(len(of_optimizer), 'run')} of {optimizer.label} {verb} {what} ({why})"
 
 
 def _reason(run: CellRun) -> str:

@@ -65,6 +65,16 @@ class _Task:
         """The groups, the best mean first."""
         return by_mean(self.groups, Measure(self.plan.metric).sign)
 
+    @cached_property
+    def missing_runs(self) -> Obstacle | None:
+        """The obstacle that planned runs are missing."""
+        return missing_runs(self.results, self.runs)
+
+    @property
+    def lacks_runs(self) -> bool:
+        """Whether planned runs are missing, so that their pairs are not tested."""
+        return self.missing_runs is not None or any(self.results.lost)
+
     def _group(self, position: int) -> Group[CellRun]:
         optimizer, trial = self.plan.optimizers[position], self.results.chosen.get(position)
         chosen = ("report", position, trial)
@@ -115,7 +125,7 @@ def conclude(
         tasks=answers,
         across=across,
         assumptions=list(assumptions(plan, answers, _seen_before(summary.created_at, runs), is_over=is_over)),
-        methods=conducted(plan, obstacle, [task.label for task in tasks if any(task.results.lost)]),
+        methods=conducted(plan, obstacle, [task.label for task in tasks if task.lacks_runs]),
         reused=[_reused(plan, run) for run in runs if run.is_reused],
         plan=plan_view(plan),
         estimates=list(estimates.values()),
@@ -139,7 +149,7 @@ def _task_answer(task: _Task, tests: Sequence[Test], obstacle: Obstacle | None) 
         tests,
         left_out([run for run in task.runs if run.cell.phase == "report"]),
         lambda *_: caveats(task.plan, task.results.task, task.groups, tuned),
-        obstacle or missing_runs(task.results, task.runs),
+        obstacle or task.missing_runs,
     )
     return TaskAnswer(
         **dict(answer),
@@ -193,7 +203,7 @@ def _across(tasks: Sequence[_Task], answers: Sequence[TaskAnswer]) -> tuple[Acro
     """The analysis of all tasks together, and sentences about them."""
     if len(tasks) < 2:
         return None, []
-    if any(seeds for task in tasks for seeds in task.results.lost):
+    if any(task.lacks_runs for task in tasks):
         return None, ["No overall ranking is given, because planned runs are missing."]
     across = cross_task([task.groups for task in tasks], answers)
     return across, across.sentences if across else []

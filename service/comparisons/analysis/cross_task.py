@@ -14,8 +14,11 @@ from service.comparisons.analysis.runs import Run
 from service.comparisons.answers import AcrossTasks, Improvement, ProfileView, Rank, TaskAnswer
 from service.specs.metric_text import sign
 from service.specs.quantities import p_equation
+from service.specs.text import listed
 from service.stats.friedman import MIN_TASKS
 
+_SAME_RANK = 1e-9
+"""Smaller differences of mean ranks are rounding errors."""
 RATIOS = [round(1 + step / 20, 2) for step in range(61)]
 """Abscissa of a performance profile: 1 to 4 times the fastest time, the range that AlgoPerf integrates."""
 
@@ -119,9 +122,11 @@ def _improvement(a: str, b: str, x: Sequence[NDArray[np.float64]], y: Sequence[N
 
 
 def _sentence(standings: Sequence[Rank], tasks: int, p: float | None) -> str:
-    first = standings[0]
-    rank = f"{first.mean_rank:.1f} among {len(standings)} optimizers"
-    text = f"Over {tasks} tasks, {first.label} has the best mean rank ({rank})"
+    best = standings[0].mean_rank or 0.0
+    first = [standing.label for standing in standings if (standing.mean_rank or 0.0) - best < _SAME_RANK]
+    have = "has" if len(first) == 1 else "share"
+    rank = f"{best:.1f} among {len(standings)} optimizers"
+    text = f"Over {tasks} tasks, {listed(first)} {have} the best mean rank ({rank})"
     if p is None:
         return f"{text}; this is a description, not a test."
     if p < 0.05:

@@ -88,9 +88,14 @@ class Decision:
         return self.leader.label if self.kind is DecisionKind.BEST and self.leader else None
 
     @property
-    def needs_caveats(self) -> bool:
-        """Whether the verdict needs sentences on how far it holds."""
+    def omits_divergence(self) -> bool:
+        """Whether the verdict needs sentences on diverged runs."""
         return self.kind not in (DecisionKind.BLOCKED, DecisionKind.ALL_DIVERGED)
+
+    @property
+    def needs_caveats(self) -> bool:
+        """Whether the verdict needs sentences on how far its result applies."""
+        return self.omits_divergence and self.kind is not DecisionKind.NO_RESULTS
 
 
 class Ranking:

@@ -46,17 +46,17 @@ def conducted(plan: Plan, obstacle: Obstacle | None, incomplete: Sequence[str]) 
 
 def _methods_of_tuning(plan: Plan) -> str:
     if plan.tuning is None:
-        return "Optimizer parameters were fixed in advance and not tuned."
-    runs = counted(plan.tuning.seeds, "seed")
+        return "Hyperparameters of the optimizers were fixed in advance and not tuned."
+    seeds = counted(plan.tuning.seeds, "seed")
     how = {
-        "quasi_random": f"{plan.tuning.trials} points of a shifted Halton sequence (with identical values for "
-        f"parameters that optimizers share), with {runs} each",
-        "halving": f"{plan.tuning.trials} points of a shifted Halton sequence, with successive halving (reduction "
-        f"factor {plan.tuning.reduction}) and {runs} each",
-        "grid": f"all combinations of the given values, with {runs} each",
+        "quasi_random": f"{plan.tuning.trials} points of a shifted Halton sequence (the same values for "
+        f"hyperparameters that optimizers share), with {seeds} per point",
+        "halving": f"{plan.tuning.trials} points of a shifted Halton sequence by successive halving (reduction "
+        f"factor {plan.tuning.reduction}), with {seeds} per point",
+        "grid": f"all combinations of the given values, with {seeds} per combination",
     }[plan.tuning.method]
     return (
-        f"Each tuned optimizer was run with {how}. The configuration with the best mean "
+        f"Each tuned optimizer was evaluated at {how}. The configuration with the best mean "
         f"{Measure(plan.validation_metric).words} at the last step was chosen and rerun on fresh seeds; tuning runs "
         "never read the test set."
     )
@@ -96,7 +96,8 @@ def _methods_of_tests(plan: Plan) -> str:
     return (
         f"The optimizers were compared by two-sided group-sequential paired t tests with looks planned at {looks} "
         f"seeds. An alpha of 5 %{divided} was spent by the Lan-DeMets approach with the power-family function "
-        "alpha t^2 (Kim and DeMets 1987), where t is the information fraction: the fraction of the planned seeds. "
+        "alpha t^2 (Kim and DeMets 1987), where t is the information fraction: the fraction of the planned seeds that "
+        "is complete. "
         "Intervals are repeated confidence intervals."
     )
 

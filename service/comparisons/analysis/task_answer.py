@@ -77,8 +77,9 @@ def task_answer(
 
 def _verdict(question: Question, ranking: Ranking, caveats: Caveats, blocked_by: Obstacle | None) -> VerdictView:
     decision = decide(ranking, is_scored=question.is_scored, blocked_by=blocked_by)
-    text = verdict_text(decision, Measure(question.metric), question.family, question.noun)
+    sentences = [verdict_text(decision, Measure(question.metric), question.family, question.noun)]
+    if decision.omits_divergence and not question.is_scored:
+        sentences += diverged_text(ranking.groups)
     if decision.needs_caveats:
-        diverged = [] if question.is_scored else diverged_text(ranking.groups)
-        text = " ".join([text, *diverged, *caveats(question, ranking)])
-    return VerdictView(decided=decision.best is not None, best=decision.best, text=text)
+        sentences += caveats(question, ranking)
+    return VerdictView(decided=decision.best is not None, best=decision.best, text=" ".join(sentences))

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from service.comparisons.analysis.decision import Decision, DecisionKind, Lead
 from service.comparisons.answers import GroupView, PairView
-from service.comparisons.design.requests import MAX_SEEDS
+from service.comparisons.design.requests import MAX_SEEDS, MAX_SEEDS_LOOKS
 from service.specs.metric_text import Measure
 from service.specs.quantities import p_equation
 from service.specs.text import briefly_listed, counted, listed
-from service.stats.multiple_testing import ALPHA, MIN_SHARED_SEEDS, Family
+from service.stats.multiple_testing import ALPHA, MIN_SHARED_SEEDS, Family, first_look_pending
 
 
 def verdict_text(decision: Decision, measure: Measure, family: Family, noun: str) -> str:
@@ -73,24 +73,47 @@ class _Facts:
     def best_mean(self) -> str:
         """Sentence on the leader."""
         scope = "" if self.decision.leads_all else f" of the {self.noun}s without diverged runs"
-        return f"{self.described} has the best mean{scope}."
-
-    @property
-    def described(self) -> str:
-        """Label and mean of the leader."""
-        return f"{self.leader.label} ({self.mean})"
+        return f"{self.leader.label} has the best mean{self._of} {self.measure.words}{scope} ({self.mean})."
 
     @property
     def mean(self) -> str:
-        assert self.leader.mean is not None
-        return f"mean {self.measure.words} {self.measure.value(self.leader.mean)}, {counted(self.leader.n, 'seed')}"
+        """The leader's mean and number of seeds."""
+        return f"{self._value} over {counted(self.leader.n, 'seed')}"
 
     @property
-    def others(self) -> str:
-        """Sentences on the other groups."""
-        also, beaten = self.decision.also_open, self.decision.beaten
-        text = f" {_subject(also)} not significantly behind any other {self.noun} either." if also else ""
-        return text + (f" {_subject(beaten)} significantly behind another {self.noun}." if beaten else "")
+    def stated_mean(self) -> str:
+        """The same with the metric's name."""
+        seeds = counted(self.leader.n, "seed")
+        if self._of:
+            return f"mean of {self._value} {self.measure.words} over {seeds}"
+        return f"mean {self.measure.words} of {self._value} over {seeds}"
+
+    @property
+    def _value(self) -> str:
+        assert self.leader.mean is not None
+        return self.measure.value(self.leader.mean)
+
+    @property
+    def _of(self) -> str:
+        return " of" if self.measure.name.endswith("per_second") else ""
+
+    @property
+    def seeds(self) -> str:
+        """The number of seeds of the pair, with the preposition."""
+        seeds = counted(self.pair.n, "seed")
+        return f"at the look after {seeds}" if self.family.stopping == "looks" else f"with {seeds}"
+
+    @property
+    def also_open(self) -> str:
+        """Sentence on further groups that are not significantly behind."""
+        also = self.decision.also_open
+        return f" {_subject(also)} not significantly behind any other {self.noun}." if also else ""
+
+    @property
+    def beaten(self) -> str:
+        """Sentence on the groups that are significantly behind."""
+        beaten = self.decision.beaten
+        return f" {_subject(beaten)} significantly behind at least one other {self.noun}." if beaten else ""
 
 
 def _subject(labels: Sequence[str]) -> str:
@@ -110,11 +133,11 @@ def _blocked(facts: _Facts) -> str:
     assert facts.decision.obstacle is not None
     if facts.decision.leader is None:
         return facts.decision.obstacle.verdict
-    return f"{facts.decision.obstacle.verdict} Over the finished runs, {facts.described} has the best mean."
+    return f"{facts.decision.obstacle.verdict} Over the finished runs, {facts.best_mean}"
 
 
 def _one_group(facts: _Facts) -> str:
-    return f"Only {facts.described} has runs with a score, so there is nothing to compare."
+    return f"Only {facts.leader.label} has runs with a score ({facts.stated_mean}), so there is nothing to compare."
 
 
 def _best(facts: _Facts) -> str:
@@ -126,20 +149,22 @@ def _best(facts: _Facts) -> str:
         for label, better in facts.decision.beaten_by_others
     )
     p = f"{p_equation(facts.pair.p_adjusted)}{_correction(facts.family)}"
-    return f"{facts.described} is best: it leads {facts.closest.label} by {facts.lead}, {p}{also}.{behind}"
+    return f"{facts.leader.label} is best, with a {facts.stated_mean}: it leads {facts.closest.label} by {facts.lead}, {p}{also}.{behind}"
 
 
 def _alike(facts: _Facts) -> str:
     names = listed([facts.leader.label, *facts.decision.alike])
     too_few = f" A test needs at least {MIN_SHARED_SEEDS} seeds." if facts.pair.n < MIN_SHARED_SEEDS else ""
-    return f"{names} gave the same result in every run ({facts.mean}).{too_few}{facts.others}"
+    return f"{names} gave the same result in every run ({facts.stated_mean}).{too_few}{facts.also_open}{facts.beaten}"
 
 
 def _too_few_seeds(facts: _Facts) -> str:
+    if facts.family.stopping == "looks" and not facts.pair.n:
+        return f"No test yet: {first_look_pending(facts.family)}. {facts.best_mean}{facts.beaten}"
     shared = f"only {counted(facts.pair.n, 'seed')}" if facts.pair.n else "no seeds"
     return (
         f"Too few seeds: {facts.leader.label} and {facts.closest.label} share {shared}; a test needs at least "
-        f"{MIN_SHARED_SEEDS}. {facts.best_mean}{facts.others}"
+        f"{MIN_SHARED_SEEDS}. {facts.best_mean}{facts.beaten}"
     )
 
 
@@ -149,18 +174,20 @@ def _leader_beaten(facts: _Facts) -> str:
         if facts.closest.diverged
         else " on the seeds that both have, but its mean over all its seeds is worse, so it is not best"
     )
-    return f"{facts.closest.label} leads {facts.leader.label} by {facts.lead}{why}. {facts.best_mean}{facts.others}"
+    lead = f"{facts.closest.label} leads {facts.leader.label} by {facts.lead}{why}."
+    return f"{lead} {facts.best_mean}{facts.also_open}{facts.beaten}"
 
 
 def _open(facts: _Facts) -> str:
     pair, names = facts.pair, f"{facts.leader.label} and {facts.closest.label}"
-    if pair.interval:
-        result = (
-            f"{names} cannot be distinguished with {counted(pair.n, 'seed')}{_corrected(facts)}: {_difference(facts)}."
-        )
+    difference = _difference(facts)
+    if pair.p is None:
+        result = f"{names} cannot be tested against each other ({pair.cannot_say}): {difference}."
     else:
-        result = f"{names} cannot be tested against each other, because {pair.cannot_say}: {_difference(facts)}."
-    return f"{result} {facts.best_mean}{_seeds_needed(pair)}{facts.others}"
+        result = f"{names} cannot be distinguished {facts.seeds}{_corrected(facts)}: {difference}."
+        if pair.interval is None:
+            result += f" There is no interval, because {pair.cannot_say}."
+    return f"{result} {facts.best_mean}{_seeds_needed(facts)}{facts.also_open}{facts.beaten}"
 
 
 def _difference(facts: _Facts) -> str:
@@ -171,7 +198,10 @@ def _difference(facts: _Facts) -> str:
         lead, better = lead.reversed(), facts.closest
     text = lead_text(facts.measure, lead)
     is_shown_as_zero = not text.split()[0].strip("0.")
-    return f"the mean difference is {text}" if is_shown_as_zero else f"{better.label} leads by {text}"
+    if is_shown_as_zero:
+        amount = facts.measure.difference(lead.difference, lead.interval)
+        return f"the mean difference in {facts.measure.words} is {amount}"
+    return f"{better.label} leads by {text}"
 
 
 def _corrected(facts: _Facts) -> str:
@@ -183,13 +213,15 @@ def _corrected(facts: _Facts) -> str:
     return f" after correction for {family.pairs} pairs ({adjusted} {p_equation(pair.p_adjusted)})"
 
 
-def _seeds_needed(pair: PairView) -> str:
-    if pair.seeds_needed is None:
+def _seeds_needed(facts: _Facts) -> str:
+    needed = facts.pair.seeds_needed
+    if needed is None:
         return ""
-    about = f"About {pair.seeds_needed} seeds in total"
-    if pair.seeds_needed > MAX_SEEDS:
-        about = f"More than {MAX_SEEDS:,} seeds, the limit of a comparison,"
-    return f" {about} would be needed to confirm a difference of this size."
+    each = f"seeds per {facts.noun}"
+    limit = MAX_SEEDS_LOOKS if facts.family.stopping == "looks" else MAX_SEEDS
+    if needed > limit:
+        return f" More than {limit:,} {each}, the limit of a comparison, would be needed to confirm such a difference."
+    return f" About {needed} {each}, including those already run, would confirm such a difference with power 0.8."
 
 
 _TEXTS: Mapping[DecisionKind, Callable[[_Facts], str]] = {

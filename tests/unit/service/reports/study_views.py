@@ -74,7 +74,7 @@ def verdict_view(groups: list[GroupView], pairs: list[PairView]) -> VerdictView:
     if best.mean is None:
         return VerdictView(decided=False, best=None, text="There is no finished run.")
     if not undecided:
-        text = f"{best.label} (mean test accuracy {100 * best.mean:.1f} %, {best.n} seeds) is best."
+        text = f"{best.label} is best, with a mean test accuracy of {100 * best.mean:.1f} % over {best.n} seeds."
     else:
         text = f"{best.label} and {undecided[0]} cannot be distinguished with {best.n} seeds."
     text += " Parameters were chosen on validation data, with 8 trials for each tuned optimizer; the "
@@ -82,7 +82,7 @@ def verdict_view(groups: list[GroupView], pairs: list[PairView]) -> VerdictView:
     return VerdictView(
         decided=not undecided,
         best=None if undecided else best.label,
-        text=f"{text} The result holds for a single split of the data.",
+        text=f"{text} The result applies to one split of the data only.",
     )
 
 

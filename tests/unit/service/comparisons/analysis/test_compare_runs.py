@@ -165,9 +165,9 @@ class TestVerdict:
         verdict = Runs().add(adam(), ADAM).add(ko(), KO).compare().verdict
         assert (verdict.decided, verdict.best) == (True, "ko soft (adam)")
         assert verdict.text == (
-            "ko soft (adam) (mean test accuracy 96.6 %, 5 seeds) is best: it leads adam by 1.60 percentage points "
-            "(95 % interval 1.48 to 1.72), p < 0.001. "
-            "The result holds for learning rate 0.001, which was not tuned per optimizer, and for a single split of "
+            "ko soft (adam) is best, with a mean test accuracy of 96.6 % over 5 seeds: it leads adam by 1.60 percentage "
+            "points (95 % interval 1.48 to 1.72), p < 0.001. "
+            "The result applies only to learning rate 0.001, which was not tuned per optimizer, and to one split of "
             "the data."
         )
 
@@ -189,17 +189,17 @@ class TestVerdict:
         verdict = Runs().add(ko(), KO).add(ko(bounded=True), BOUNDED).compare().verdict
         assert (verdict.decided, verdict.best) == (False, None)
         assert verdict.text == (
-            "ko bounded (adam) and ko soft (adam) cannot be distinguished with 5 seeds: the mean difference is 0.00 "
-            "percentage points (95 % interval -0.23 to 0.23). ko bounded (adam) (mean test accuracy 96.6 %, 5 seeds) "
-            "has the best mean. "
-            "The result holds for learning rate 0.001, which was not tuned per optimizer, and for a single split of "
+            "ko bounded (adam) and ko soft (adam) cannot be distinguished with 5 seeds: the mean difference in test "
+            "accuracy is 0.00 percentage points (95 % interval -0.23 to 0.23). ko bounded (adam) has the best mean test "
+            "accuracy (96.6 % over 5 seeds). "
+            "The result applies only to learning rate 0.001, which was not tuned per optimizer, and to one split of "
             "the data."
         )
 
     def test_undecided_if_best_does_not_beat_every_other(self):
         verdict = Runs().add(adam(), ADAM).add(ko(), KO).add(ko(bounded=True), BOUNDED).compare().verdict
         assert not verdict.decided
-        assert " adam is significantly behind another optimizer." in verdict.text
+        assert " adam is significantly behind at least one other optimizer." in verdict.text
 
     def test_undecided_if_significant_before_correction_only(self):
         generator = random.Random(5)
@@ -225,18 +225,18 @@ class TestVerdict:
     def test_undecided_if_difference_does_not_vary(self):
         answer = Runs().add(adam(), [0.9, 0.8, 0.7]).add(ko(), [0.95, 0.85, 0.75]).compare()
         text = answer.verdict.text
-        assert "because the paired differences are all equal: ko soft (adam) leads by 5.00 percentage points" in text
+        assert "(the paired differences are all equal): ko soft (adam) leads by 5.00 percentage points" in text
         assert not answer.verdict.decided
 
     def test_states_unequal_learning_rates(self):
         text = Runs().add(adam(), ADAM).add({"name": "sgd", "params": {"lr": 0.1}}, KO).compare().verdict.text
         assert "not recorded" in text
-        assert "holds for learning rate" not in text
+        assert "learning rate 0.001" not in text
 
     def test_text_for_no_group_and_one_group(self):
         assert Runs().compare().verdict.text == "No finished job matches the query."
         only = Runs().add(adam(), ADAM).compare()
-        assert only.verdict.text.startswith("Only adam (mean test accuracy 95.0 %, 5 seeds) has runs with a score")
+        assert only.verdict.text.startswith("Only adam has runs with a score (mean test accuracy of 95.0 % over 5 seeds), ")
         assert (only.pairs, only.verdict.decided) == ([], False)
 
 
@@ -252,8 +252,8 @@ class TestDiverged:
         assert "1 of 5 runs of ko soft (adam) diverged" in answer.verdict.text
         assert answer.verdict.text.startswith(
             "ko soft (adam) leads adam by 1.63 percentage points (95 % interval 1.47 to 1.78), but cannot be best, "
-            "because some of its runs diverged. adam (mean test accuracy 95.0 %, 5 seeds) has the best mean of the "
-            "optimizers without diverged runs."
+            "because some of its runs diverged. adam has the best mean test accuracy of the optimizers "
+            "without diverged runs (95.0 % over 5 seeds)."
         )
 
     def test_group_of_diverged_runs_does_not_prevent_a_verdict(self):

@@ -19,7 +19,7 @@ class TestVerdict:
         assert [group.label for group in task.groups] == ["adam lr=0.002", "adam lr=0.001", "adam lr=0.003"]
         assert all(pair.difference > 0 and pair.significant for pair in task.pairs)
         assert "after Holm's correction over 3 pairs" in report.verdict[0]
-        assert "The result holds for a single split of the data." in report.verdict[0]
+        assert "The result applies to one split of the data only." in report.verdict[0]
 
     def test_open_pair_has_an_estimate_of_the_seeds_needed(self):
         plan = fixed(2)
@@ -27,7 +27,7 @@ class TestVerdict:
         assert not report.tasks[0].verdict.decided
         (pair,) = report.tasks[0].pairs
         assert pair.seeds_needed > 5
-        assert f"About {pair.seeds_needed} seeds in total would be needed" in report.verdict[0]
+        assert f"About {pair.seeds_needed} seeds per optimizer, including those already run" in report.verdict[0]
 
     def test_smaller_loss_is_better(self):
         plan = fixed(2, metric="test_loss")
@@ -140,9 +140,10 @@ class TestTies:
         report = answer(plan, play_runs(plan, lambda c: scored(0.3 if c.optimizer == 2 else 0.9 + 0.001 * c.seed)))
         text = report.verdict[0]
         assert text.startswith(
-            "adam lr=0.001 and adam lr=0.002 gave the same result in every run (mean test accuracy 90.2 %, 5 seeds). "
+            "adam lr=0.001 and adam lr=0.002 gave the same result in every run (mean test accuracy of 90.2 % "
+            "over 5 seeds). "
         )
-        assert " adam lr=0.003 is significantly behind another optimizer." in text
+        assert " adam lr=0.003 is significantly behind at least one other optimizer." in text
         assert "best" not in text
 
     def test_all_groups_equal(self):

@@ -32,7 +32,7 @@ class TestTuning:
         report = answer(plan, play_runs(plan, lambda c: scored(plan.optimizers[c.optimizer].trials[c.trial]["lr"])))
         assert report.tasks[0].tuning[0].at_edge == ["lr"]
         assert (
-            "Chosen values are the lowest or highest tried for adam (lr) and sgd (lr); a wider range may help."
+            "Chosen at the edge of the range tried: lr of adam; lr of sgd. A wider range may help."
             in report.verdict[0]
         )
 
@@ -41,13 +41,13 @@ class TestTuning:
         [
             (2, None, "too few values were tried: 2 values of lr for adam; 2 values of lr for sgd."),
             (3, None, "3 values of lr"),
-            (5, False, "the lowest or highest tried"),
+            (5, False, "Chosen at the edge of the range tried: lr of adam on digits mlp; lr of sgd on digits mlp."),
         ],
     )
     def test_does_not_check_end_of_few_values(self, trials, holds, message):
         plan = make_plan(tuning={"trials": trials})
         report = answer(plan, play_runs(plan, lambda c: scored(plan.optimizers[c.optimizer].trials[c.trial]["lr"])))
-        edge = next(a for a in report.assumptions if a.name == "chosen values inside the values tried")
+        edge = next(a for a in report.assumptions if a.name == "chosen values inside the range tried")
         assert (edge.holds, message in edge.text) == (holds, True)
 
     def test_states_parameters_that_were_not_tuned(self):
@@ -63,7 +63,7 @@ class TestTuning:
             assert not assumption.holds
             assert ("were fixed in the request, not tuned" in assumption.text) == is_stated
         assert (
-            "; the parameters of sgd lr=0.1, lion lr=0.0001 and muon lr=0.02 were fixed in the request."
+            "; the hyperparameters of sgd lr=0.1, lion lr=0.0001 and muon lr=0.02 were fixed in the request."
             in report.verdict[0]
         )
 
