@@ -1,7 +1,7 @@
 """The Python SDK and the command line. Neither needs torch or a database.
 
 The names below are imported when one of them is used, as are the modules `kotrain.errors` and `kotrain.client`:
-`kotrain --help` needs none, and `pip install kotrain` alone installs no dependencies.
+`kotrain --help` needs none, and kotrain without its extras has no dependencies.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,8 @@ else:
         try:
             from kotrain import public
         except ModuleNotFoundError as error:
-            message = f"kotrain.{name} needs the package {error.name}: pip install 'kotrain[sdk]'"
+            remedy = "install kotrain's extra `sdk`: pip install '.[sdk]' in its checkout"
+            message = f"kotrain.{name} needs the package {error.name}; {remedy}"
             raise ImportError(message) from error
         return getattr(public, name)
 

@@ -14,5 +14,6 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in SDK_PACKAGES:
             raise
-        sys.exit(f"kotrain: the command line needs the package {error.name}: pip install 'kotrain[sdk]'")
+        remedy = "install kotrain's extra `sdk`: pip install '.[sdk]' in its checkout"
+        sys.exit(f"kotrain: the command line needs the package {error.name}; {remedy}")
     sys.exit(status)

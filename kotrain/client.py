@@ -133,7 +133,7 @@ class Client:
         tag: str | None = None,
         page_size: int = 100,
     ) -> Iterator[JobView]:
-        """All matching jobs, newest first; `tag` has the form `key:value`. Pages are fetched lazily."""
+        """All matching jobs, newest first; `tag` has the form `KEY:VALUE`. Pages are fetched lazily."""
         query = {
             "status": status,
             "dataset": dataset,
@@ -354,7 +354,10 @@ class Client:
         return self._transport.upload(DatasetDetail, "/v1/datasets", file, query, on_sent)
 
     def remove_dataset(self, name: str) -> None:
-        """Delete a data set that you uploaded. Raises `Conflict` while an unfinished job or comparison uses it."""
+        """Delete an uploaded data set of your own; admins can delete any.
+
+        Raises `Conflict` while an unfinished job or comparison uses it.
+        """
         self._transport.send("DELETE", f"/v1/datasets/{name}")
 
     # --- results and catalog ---
@@ -362,7 +365,7 @@ class Client:
     def compare(self, dataset: str, model: str | None = None, **query: Any) -> CompareAnswer:
         """Compare groups of finished runs: differences, confidence intervals and p values.
 
-        `query` takes the parameters of `GET /v1/compare`: `metric`, `group_by`, `target`, `tag` (`key:value`), `where`
+        `query` takes the parameters of `GET /v1/compare`: `metric`, `group_by`, `target`, `tag` (`KEY:VALUE`), `where`
         and so on; repeatable parameters take a list.
         """
         return self._transport.call(

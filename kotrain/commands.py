@@ -38,7 +38,7 @@ INTERRUPTED = 130
 """Exit status that typer uses for Ctrl-C."""
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="Job id.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY=VALUE", help="Tag; repeatable.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY:VALUE", help="Tag; repeatable.")]
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -138,7 +138,7 @@ def jobs(
     model: Annotated[str | None, typer.Option(help="Only jobs with this model.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="Only jobs with this optimizer.")] = None,
     user: Annotated[str | None, typer.Option(help="Only jobs of this user.")] = None,
-    tag: Annotated[str | None, typer.Option(metavar="KEY=VALUE", help="Only jobs with this tag.")] = None,
+    tag: Annotated[str | None, typer.Option(metavar="KEY:VALUE", help="Only jobs with this tag.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of jobs to list.")] = 20,
     as_json: Json = False,
 ) -> None:
@@ -153,7 +153,7 @@ def jobs(
             model=model,
             optimizer=optimizer,
             user=user,
-            tag=tag and tag.replace("=", ":", 1),
+            tag=tag and request_body.tag_filter(tag),
             page_size=min(limit, 100),
         )
         listed = list(islice(matches, limit))
@@ -226,18 +226,23 @@ def metrics(
 
 @app.command()
 def compare(
-    dataset: Annotated[str, typer.Argument(help="Data set of the runs.")],
-    model: Annotated[str | None, typer.Argument(help="Model of the runs; omit it only with --by model.")] = None,
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Data set of the runs.")],
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="Model of the runs; omit it only with --by model.")
+    ] = None,
     metric: Annotated[
         str | None, typer.Option(help="Metric to compare, measured at the last step. Default: test_accuracy.")
     ] = None,
     by: Annotated[str | None, typer.Option(help="Spec field to group the runs by. Default: optimizer.")] = None,
     target: Annotated[
         float | None,
-        typer.Option(help="Value of the validation metric: also report the steps and seconds to reach it."),
+        typer.Option(
+            help="Value to reach in the validation counterpart of the metric (val_accuracy for test_accuracy): also "
+            "report the steps and seconds to reach it."
+        ),
     ] = None,
     tag: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only runs with this tag; repeatable.")
+        list[str] | None, typer.Option(metavar="KEY:VALUE", help="Only runs with this tag; repeatable.")
     ] = None,
     where: Annotated[
         list[str] | None,
@@ -257,7 +262,7 @@ def compare(
         "metric": metric,
         "group_by": by,
         "target": target,
-        "tag": [pair.replace("=", ":", 1) for pair in tag or []],
+        "tag": [request_body.tag_filter(pair) for pair in tag or []],
         "where": [request_body.full_path(path) for path in where or []],
         "optimizer": optimizer or [],
     }
@@ -270,8 +275,8 @@ def compare(
 
 @app.command()
 def leaderboard(
-    dataset: Annotated[str, typer.Argument(help="Data set of the runs.")],
-    model: Annotated[str, typer.Argument(help="Model of the runs.")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Data set of the runs.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model of the runs.")],
     metric: Annotated[
         str | None, typer.Option(help="Metric to rank by, measured at the last step. Default: test_accuracy.")
     ] = None,
@@ -295,7 +300,10 @@ app.command(name="report")(comparison_commands.report)  # also `comparison repor
 
 @app.command()
 def catalog(
-    name: Annotated[str | None, typer.Argument(help="Show the parameters of this entry.")] = None, as_json: Json = False
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Entry of the catalog whose parameters to show.")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """List data sets, models, optimizers and schedules."""
     from kotrain import tables
@@ -319,7 +327,10 @@ def catalog(
 
 @app.command()
 def down(timeout: Annotated[float, typer.Option(help="Seconds to wait for the processes to stop.")] = 30.0) -> None:
-    """Stop the processes started by `kotrain up` in this home folder (KOTRAIN_HOME)."""
+    """Stop the processes that `kotrain up` started from the home folder.
+
+    The home folder is KOTRAIN_HOME or ~/.kotrain (root: /var/lib/kotrain).
+    """
     from kotrain import home
 
     folder = home.folder()
@@ -337,24 +348,18 @@ def down(timeout: Annotated[float, typer.Option(help="Seconds to wait for the pr
 
 @app.command(name="demo")
 def run_demo(
-    epochs: Annotated[
-        int, typer.Option(min=1, help="Epochs of each run; with 30, results are checked against the reference table.")
-    ] = 30,
-    seeds: Annotated[
-        int,
-        typer.Option(
-            min=2, max=100, help="Seeds of the final runs; with 5, results are checked against the reference table."
-        ),
-    ] = 5,
-    tuning_seeds: Annotated[
-        int, typer.Option(min=1, max=100, help="Seeds of the runs that choose the learning rates.")
-    ] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs per run.")] = 30,
+    seeds: Annotated[int, typer.Option(min=2, max=100, help="Number of seeds of the final runs.")] = 5,
+    tuning_seeds: Annotated[int, typer.Option(min=1, max=100, help="Number of seeds per tuning trial.")] = 5,
     report: Annotated[
         Path | None,
         typer.Option(metavar="FILE", dir_okay=False, help="Write the HTML report of the comparison to this file."),
     ] = None,
 ) -> int:
-    """Compare the KO optimizer with Adam and SGD on real data, using a temporary stack. Takes a few minutes."""
+    """Compare the KO optimizer with Adam and SGD on real data, using a temporary stack. Takes a few minutes.
+
+    With the default epochs and seeds, results are checked against the reference table.
+    """
     from kotrain import demo
 
     return demo.main(epochs, seeds, tuning_seeds, report)

@@ -13,6 +13,9 @@ from kotrain.output import Json, note, say
 from service.specs.formats import FileFormat
 
 app = typer.Typer(help="List, upload, download and delete data sets.")
+OwnName = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of an uploaded data set, for example images/flowers.")
+]
 
 
 @app.command(name="list")
@@ -28,10 +31,7 @@ def show_all(as_json: Json = False) -> None:
 
 
 @app.command()
-def show(
-    name: Annotated[str, typer.Argument(help="Name of an uploaded data set, for example images/flowers.")],
-    as_json: Json = False,
-) -> None:
+def show(name: OwnName, as_json: Json = False) -> None:
     """Show an uploaded data set."""
     from kotrain import tables
     from kotrain.client import Client
@@ -46,12 +46,16 @@ def add(
     file: Annotated[
         Path,
         typer.Argument(
+            metavar="FILE",
             exists=True,
             dir_okay=False,
             help="An npz, csv, parquet or jsonl file, or a zip archive with one folder of images per class.",
         ),
     ],
-    name: Annotated[str, typer.Argument(help="Name; jobs refer to it as images/NAME, tables/NAME or texts/NAME.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Jobs refer to the data set as images/NAME, tables/NAME or texts/NAME."),
+    ],
     file_format: Annotated[
         FileFormat | None, typer.Option("--format", help="Default: the file name's extension.")
     ] = None,
@@ -71,10 +75,8 @@ def add(
 
 
 @app.command()
-def remove(
-    name: Annotated[str, typer.Argument(help="Name of an uploaded data set, for example images/flowers.")],
-) -> None:
-    """Delete a data set that you uploaded."""
+def remove(name: OwnName) -> None:
+    """Delete an uploaded data set of your own; admins can delete any."""
     from kotrain.client import Client
 
     with Client() as client:
@@ -83,6 +85,8 @@ def remove(
 
 
 @app.command()
-def fetch(name: Annotated[str, typer.Argument(help="Name of a published data set, such as cifar10.")]) -> int:
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a published data set, such as cifar10.")],
+) -> int:
     """Download a published data set to the data folder of this machine."""
     return subprocess.run([sys.executable, "-m", "workers.training.fetch", name], check=False).returncode

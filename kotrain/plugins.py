@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import entry_points
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -31,16 +32,33 @@ def load() -> TyperGroup:
     return get_group(commands)
 
 
+def _hide_types_of_flags(command: Any, ctx: Any) -> None:  # typer's own click is private
+    """Make the help show flags without a type: `--json <bool>` looks as if the flag took a value."""
+    for param in command.get_params(ctx):
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    for subcommand in getattr(command, "commands", {}).values():
+        _hide_types_of_flags(subcommand, ctx)
+
+
 class Extensible(TyperGroup):
     """A command group extended by the commands of plug-ins."""
 
-    def get_command(self, ctx, cmd_name):  # type: ignore[no-untyped-def]  # typer's own click is private
+    def get_command(self, ctx, cmd_name):  # type: ignore[no-untyped-def]
         """The command; raises with installation instructions for a server command without the server extra."""
         command = super().get_command(ctx, cmd_name) or load().get_command(ctx, cmd_name)
         if command is None and cmd_name in SERVER_COMMANDS:
-            raise typer.TyperException(f"`kotrain {cmd_name}` needs the server: pip install 'kotrain[all]'")
+            remedy = "install kotrain's extra `all`: pip install '.[all]' in its checkout"
+            raise typer.TyperException(f"`kotrain {cmd_name}` needs the server; {remedy}")
+        if command is not None:
+            _hide_types_of_flags(command, ctx)
         return command
 
     def list_commands(self, ctx):  # type: ignore[no-untyped-def]
         """Own commands first, then those of plug-ins."""
         return [*super().list_commands(ctx), *load().list_commands(ctx)]
+
+    def format_help(self, ctx, formatter):  # type: ignore[no-untyped-def]
+        """The help of the group itself."""
+        _hide_types_of_flags(self, ctx)
+        super().format_help(ctx, formatter)

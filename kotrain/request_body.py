@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +18,7 @@ CHOICES = ("dataset", "model", "optimizer", "schedule")
 def build(source: list[str], fields: dict[str, Any], params: Iterable[str], tags: Iterable[str]) -> dict[str, Any]:
     """The body for the source `FILE.json` (`-`: standard input) or `DATASET MODEL OPTIMIZER`, with options applied.
 
-    `fields` are top-level fields (None: not given); `params` are `PATH=VALUE` and `tags` `KEY=VALUE`.
+    `fields` are top-level fields (None: not given); `params` are `PATH=VALUE` and `tags` `KEY:VALUE`.
     Raises BadParameter.
     """
     if len(source) == 1:
@@ -28,9 +29,9 @@ def build(source: list[str], fields: dict[str, Any], params: Iterable[str], tags
         raise typer.BadParameter("give DATASET MODEL OPTIMIZER, or FILE.json")
     spec |= {name: value for name, value in fields.items() if value is not None}
     for assignment in params:
-        path, value = _split(assignment, "PATH=VALUE")
+        path, value = _assigned(assignment)
         put(spec, path, _value(value))
-    if new_tags := dict(_split(tag, "KEY=VALUE") for tag in tags):
+    if new_tags := dict(map(_key_and_value, tags)):
         spec["tags"] = {**spec.get("tags", {}), **new_tags}
     return spec
 
@@ -69,11 +70,24 @@ def document(file: str, hint: str = "give FILE.json, or `-` for standard input")
     return parsed
 
 
-def _split(text: str, form: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not (name and separator):
-        raise typer.BadParameter(f"'{text}' does not have the form {form}")
-    return name, value
+def tag_filter(tag: str) -> str:
+    """A tag of the command line in the API's form, `KEY:VALUE`. Raises BadParameter."""
+    return ":".join(_key_and_value(tag))
+
+
+def _key_and_value(tag: str) -> tuple[str, str]:
+    """The parts of `KEY:VALUE`; `KEY=VALUE`, the form of older versions, is accepted too."""
+    match = re.fullmatch(r"([^:=]+)[:=](.*)", tag)
+    if match is None:
+        raise typer.BadParameter(f"'{tag}' does not have the form KEY:VALUE")
+    return match[1], match[2]
+
+
+def _assigned(text: str) -> tuple[str, str]:
+    path, separator, value = text.partition("=")
+    if not (path and separator):
+        raise typer.BadParameter(f"'{text}' does not have the form PATH=VALUE")
+    return path, value
 
 
 def _value(text: str) -> Any:

@@ -106,7 +106,7 @@ def job(shown: JobView) -> Table:
         "schedule": _choice(shown.spec["schedule"]),
         "budget": _pairs(shown.spec["budget"]),
         "seed": str(shown.spec["seed"]),
-        "tags": _pairs(shown.tags),
+        "tags": ", ".join(f"{key}:{value}" for key, value in shown.tags.items()),
         "user": shown.user,
         "worker": shown.worker,
         "attempt": f"{shown.attempt}, {shown.failures} lost" if shown.failures else str(shown.attempt),

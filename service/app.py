@@ -56,7 +56,13 @@ def create_app() -> FastAPI:
         docs_url=None,  # served by the dashboard, without other hosts
         redoc_url=None,
         lifespan=_lifespan,
-        responses={"4XX": {"model": Problem, "content": {problem_details.MEDIA_TYPE: {}}}},
+        responses={
+            "4XX": {
+                "model": Problem,
+                "description": "Refused; see Problem",
+                "content": {problem_details.MEDIA_TYPE: {}},
+            }
+        },
     )
     for module in (
         jobs, artifacts, comparisons, curves, events, compare, leaderboard, catalog, datasets, health,

@@ -43,7 +43,8 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
         except ModuleNotFoundError as error:
             if error.name is None or "." in error.name or error.name in OWN_PACKAGES:
                 raise  # a bug
-            message = f"`kotrain {function.__name__}` needs the package {error.name}: pip install 'kotrain[all]'"
+            remedy = "install kotrain's extra `all`: pip install '.[all]' in its checkout"
+            message = f"`kotrain {function.__name__}` needs the package {error.name}; {remedy}"
             typer.echo(f"kotrain: {message}", err=True)
             raise typer.Exit(1) from error
 
@@ -92,13 +93,13 @@ def migrate() -> None:
 
 @_command
 def key(
-    name: Annotated[str, typer.Argument(help="Name of the user, who is created if new.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the user, who is created if new.")],
     admin: Annotated[
         bool, typer.Option(help="Make the user an admin; --no-admin does not revoke admin rights.")
     ] = False,
     home: HomeFolder = None,
 ) -> None:
-    """Create an API key for a user and print it. Only its hash is stored: it cannot be shown again."""
+    """Create an API key for a user and print it. kotrain stores only a hash of the key, so it cannot show it again."""
     from service.operations import commands
 
     commands.key(name, admin, home)
@@ -151,8 +152,8 @@ def doctor(
 def backup(file: BackupFile, home: HomeFolder = None) -> None:
     """Back up the database and the checkpoints to a new file, whether kotrain is running or stopped.
 
-    Backs up the database at KOTRAIN_DATABASE_URL, or that of the home folder. Data sets and the key file of the user
-    `owner` are not included.
+    Backs up the database at KOTRAIN_DATABASE_URL, or that of the home folder.
+    Data sets and the key file of the user `owner` are not included.
     """
     from service.operations import commands
 
@@ -163,7 +164,8 @@ def backup(file: BackupFile, home: HomeFolder = None) -> None:
 def restore(file: BackupFile, home: HomeFolder = None) -> None:
     """Restore a backup into an empty database.
 
-    The database at KOTRAIN_DATABASE_URL, or a new one in the home folder, in which kotrain must not be running.
+    Restores into the database at KOTRAIN_DATABASE_URL or, if that is not set, into a new database in the home folder.
+    Stop kotrain first.
     """
     from service.operations import commands
 

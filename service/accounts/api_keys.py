@@ -91,7 +91,7 @@ def delete(session: Session, used: ApiKey, key_id: UUID) -> None:
     Raises:
         NotFound: no key has this id.
         Forbidden: the key belongs to another user, and the caller is not an admin.
-        Conflict: it is the key of the request itself, or the last key of any admin.
+        Conflict: it authenticates the request, or is the last key of any admin.
     """
     key = session.get(ApiKey, key_id)
     if key is None:

@@ -22,7 +22,7 @@ class GroupView(Output):
     label: str
     value: Any = Field(description="Value of the grouped field.")
     optimizer: dict[str, Any]
-    n: int = Field(description="Seeds in the statistics: their run finished, or diverged and has a declared score.")
+    n: int = Field(description="Number of seeds whose run finished, or diverged with a declared score.")
     mean: float | None
     sd: float | None = Field(description="Standard deviation over seeds (ddof 1).")
     interval: Interval | None = Field(description="95 % t interval of the mean.")
@@ -184,7 +184,7 @@ class CostView(Output):
     milliseconds_per_step: float | None
     ratio: float | None = Field(description="Time of a step relative to that of the fastest optimizer of the task.")
     peak_bytes: float | None = Field(
-        description="Peak memory of the run; on a CPU, the increase since the start of the process."
+        description="Peak memory of the run; on a CPU, the growth of the process's memory since the start of the run."
     )
     optimizer_state_bytes: float | None
     parameters: int | None
@@ -346,8 +346,8 @@ class ComparisonDryRun(Output):
     jobs_at_least: int = Field(description="Runs if the first look decides.")
     jobs_at_most: int
     reused: int = Field(
-        description="Number of existing runs among those that would start first: the trials, or without tuning the "
-        "runs up to the first look."
+        description="Number of runs of the first stage that exist already. The first stage is the tuning trials or, "
+        "without tuning, the runs up to the first look."
     )
     seconds_at_most: float | None = Field(
         description="Estimated device time of all runs; null if no similar run exists."

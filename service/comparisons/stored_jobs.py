@@ -105,7 +105,8 @@ class CompareQuery(BaseModel):
         ge=0,
         le=1e6,
         allow_inf_nan=False,
-        description="Value of the validation metric to reach; the jobs' own target if omitted.",
+        description="Value to reach in the validation counterpart of `metric` (val_accuracy for test_accuracy); the "
+        "jobs' own target if omitted.",
     )
     optimizer: list[Annotated[str, _one_of(OPTIMIZERS, "optimizer")]] = Field(
         [], description="Only jobs with these optimizers; repeatable."

@@ -92,7 +92,7 @@ class ActionResult:
 
 
 def cancel_each(session: Session, user: User, job_ids: Sequence[UUID]) -> list[ActionResult]:
-    """`cancel` each of these jobs. A refused job does not affect the others."""
+    """`cancel` each of these jobs. If it is refused for one job, the others are not affected."""
     locked = select(Job).where(Job.id.in_(job_ids)).order_by(Job.id).with_for_update(of=Job)
     jobs = {job.id: job for job in session.scalars(locked)}
     results = []
@@ -108,7 +108,7 @@ def cancel_each(session: Session, user: User, job_ids: Sequence[UUID]) -> list[A
 
 
 def retry_each(session: Session, user: User, job_ids: Sequence[UUID]) -> list[ActionResult]:
-    """`retry` each of these jobs. A refused job does not affect the others."""
+    """`retry` each of these jobs. If it is refused for one job, the others are not affected."""
     results: dict[UUID, ActionResult] = {}
     for job_id in sorted(set(job_ids)):  # the order in which all transactions lock jobs
         try:

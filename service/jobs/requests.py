@@ -35,7 +35,7 @@ class JobRequest(TrainSpec):
         None,
         gt=0,
         le=30 * 86_400,
-        description="Maximum running time over all attempts, not counting time in the queue and lost work; null: no "
+        description="Maximum running time over all attempts, not counting time in the queue or lost work; null: no "
         "limit.",
     )
     memory_limit_bytes: int | None = Field(
@@ -47,7 +47,7 @@ class JobRequest(TrainSpec):
         exclude_if=lambda limit: limit is None,  # so that idempotency keys stay valid across the upgrade that added it
     )
     max_failures: int = Field(
-        3, ge=1, le=100, description="Number of lost workers or child processes after which the job fails."
+        3, ge=1, le=100, description="Number of lost workers or training processes after which the job fails."
     )
 
     @property

@@ -74,7 +74,7 @@ def migrate() -> None:
 
 
 def key(name: str, admin: bool, home: Path | None) -> None:
-    """Create an API key for a user and print it. Only its hash is stored: it cannot be shown again."""
+    """Create an API key for a user and print it. kotrain stores only a hash of the key, so it cannot show it again."""
     with _one_line_errors(), _ended_by_signals():
         _choose(KOTRAIN_HOME=home and _absolute(home))
         with stack.reachable_database():

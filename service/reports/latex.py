@@ -135,8 +135,8 @@ def _caption(answer: ComparisonAnswer, tasks: Sequence[TaskAnswer]) -> str:
         sentences.append("Preliminary: the comparison is still running.")
     if any(leaders(answer, task) for task in tasks):
         sentences.append(
-            r"Bold: the best mean and all means that are not significantly worse than another (family-wise error rate "
-            r"5~\%)."
+            r"Bold: the best mean and all means that are not significantly worse than any other (family-wise error "
+            r"rate 5~\%)."
         )
     else:
         sentences.append(f"No mean is bold because {_why_nothing_leads(answer, tasks)}.")

@@ -30,8 +30,8 @@ from service.specs.text import counted, listed
 PACKAGE = "service.reports"
 ENVIRONMENT = "environment."  # prefix of fields about the machine and software of the runs
 MAX_DRAWN = 12
-"""Maximum number of tasks with figures; each costs about a second and 200 kB of the page."""
-PHASES = {"tuning": "choosing parameters", "reporting": "final runs", "finished": ""}
+"""Maximum number of tasks with figures; each costs about a second and 200 KiB of the page."""
+PHASES = {"tuning": "choosing hyperparameters", "reporting": "final runs", "finished": ""}
 STATUSES = {"running": "Running", "succeeded": "Finished", "failed": "Incomplete", "cancelled": "Cancelled"}
 
 
@@ -123,7 +123,7 @@ def _status(answer: ComparisonAnswer) -> str:
     planned = counted(progress.jobs, "run") if is_over else f"at most {counted(progress.jobs_at_most, 'run')}"
     parts = [f"{count(ended)} of {planned} ended"]
     if is_over and progress.jobs < progress.jobs_at_most:
-        parts[0] += f" (up to {progress.jobs_at_most} were planned)"
+        parts[0] += f" (up to {count(progress.jobs_at_most)} were planned)"
     for amount, word in (
         (progress.running, "running"),
         (progress.queued, "queued"),
@@ -133,7 +133,7 @@ def _status(answer: ComparisonAnswer) -> str:
         (progress.reused, "reused"),
     ):
         if amount:
-            parts.append(f"{amount} {word}")
+            parts.append(f"{count(amount)} {word}")
     parts.append(f"{duration(progress.seconds_used)} of device time")
     if not is_over and progress.seconds_left is not None:
         parts.append(f"at most about {duration(progress.seconds_left)} left")
@@ -195,7 +195,7 @@ def _results_drawn(study: Study, task: TaskAnswer, key: str, runs: Mapping[str, 
 def _tuning(study: Study, task: TaskAnswer, key: str, *, is_drawn: bool) -> Part:
     table = task_tables.tuning(task, study.styles)
     if table is None:
-        return Part("Tuning", text="No parameters were tuned; all were fixed in the request.")
+        return Part("Tuning", text="No hyperparameters were tuned; all were fixed in the request.")
     if not is_drawn:
         return Part("Tuning", [table])
     clouds = [tuning.two_parameters(study, view, f"{key}-tried{n}") for n, view in enumerate(task.tuning, 1)]
@@ -251,7 +251,7 @@ def _facts(task: TaskAnswer) -> list[tuple[str, str]]:
     counts = [(left.unfinished, "unfinished"), (left.failed, "failed"), (left.cancelled, "cancelled")]
     if any(amount for amount, _ in counts):
         facts.append(
-            ("excluded from the statistics", ", ".join(f"{amount} {word}" for amount, word in counts if amount))
+            ("excluded from the statistics", ", ".join(f"{count(amount)} {word}" for amount, word in counts if amount))
         )
     return [(name, value) for name, value in facts if value]
 
@@ -267,7 +267,7 @@ def _readable(path: str) -> str:
 def _reused(runs: Sequence[ReusedRun]) -> str:
     """Number of reused runs, and their owners."""
     if not runs:
-        return "All runs were made for this comparison."
+        return "All runs were trained for this comparison."
     owners = Counter(run.user for run in runs).most_common()
     counts = listed([f"{amount} by {user}" for user, amount in owners])
     return f"{counted(len(runs), 'existing run')} {'was' if len(runs) == 1 else 'were'} reused: {counts}."
@@ -283,14 +283,14 @@ def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:
             "seeds",
             f"{seeds[0]} to {seeds[-1]} ({len(seeds)})" if len(seeds) > 1 else listed([str(seed) for seed in seeds]),
         ),
-        ("varied per seed", listed(plan.vary)),
+        ("split of the data", "a new one for each seed" if "split" in plan.vary else "one for all seeds"),
         (
             "looks",
             f"tests after {listed([str(look) for look in plan.looks])} seeds"
             if len(plan.looks) > 1
             else "one test, at the end",
         ),
-        ("pairs tested together", str(plan.pairs)),
+        ("pairs tested together", count(plan.pairs)),
         ("nominal p at each look", ", ".join(map(significance_level, plan.nominal_p))),
     ]
     if plan.tuning is not None:

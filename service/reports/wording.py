@@ -106,9 +106,9 @@ def number(value: Any) -> str:
 
 
 def count(value: float | None) -> str:
-    """A whole number, in groups of three digits."""
+    """A whole number, with commas between thousands as in the verdict."""
     value = known(value)
-    return "" if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return "" if value is None else f"{value:,.0f}"
 
 
 def moment(when: datetime | None) -> str:

@@ -28,7 +28,7 @@ _OWN_NAME_WORDS = "1 to 48 lower-case letters, digits and _.-, starting with a l
 WORDS = {
     LABEL: "must be 1 to 64 letters, digits, spaces and _.:/@+=-",
     TAG_KEY: "a tag's key must be 1 to 64 letters, digits, spaces and _./@+=-",
-    TAG: "must be key:value, with letters, digits, spaces and _.:/@+=-",
+    TAG: "must be KEY:VALUE, with letters, digits, spaces and _.:/@+=-",
     f"^{OWN_NAME}$": f"must be {_OWN_NAME_WORDS}",
     **{
         f"^{kind}/{OWN_NAME}$": f"must be {kind}/ followed by {_OWN_NAME_WORDS}"

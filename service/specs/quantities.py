@@ -44,12 +44,12 @@ def duration(seconds: float | None) -> str:
 
 
 def size(size_bytes: float | None) -> str:
-    """`512 B`, `1.2 MB`, `35 GB`; units are powers of 1000."""
+    """`512 B`, `1.2 MiB`, `35 GiB`; units are powers of 1024, as in the dashboard."""
     size_bytes = known(size_bytes)
     if size_bytes is None:
         return ""
-    for unit in ("B", "kB", "MB", "GB"):
+    for unit in ("B", "KiB", "MiB", "GiB"):
         if size_bytes < 999.5:
             return f"{size_bytes:.3g} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:.4g} TB"
+        size_bytes /= 1024
+    return f"{size_bytes:.4g} TiB"

@@ -11,7 +11,7 @@ from service.specs.states import Reason
 
 
 class Target(Frozen):
-    """A value of a validation metric; the first step and time that reach it are recorded."""
+    """A value of a validation metric; the step and the time at which the run first reaches it are recorded."""
 
     metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     value: float = Field(ge=0, le=1e6)
@@ -50,8 +50,8 @@ class Memory(BaseModel):
 class Summary(BaseModel):
     """Result of a run, stored with the job.
 
-    `metrics` are measured with the last step's weights (`test_accuracy` is the primary endpoint), `best_*` with those
-    of the best validation step. For a diverged run, they are the last values before it diverged.
+    `metrics` are measured with the last step's weights (`test_accuracy` is the default endpoint of comparisons),
+    `best_*` with those of the best validation step. For a diverged run, they are the last values before it diverged.
     """
 
     model_config = ConfigDict(frozen=True)

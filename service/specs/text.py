@@ -9,8 +9,8 @@ MAX_NAMES = 4
 
 
 def counted(n: int, noun: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{n} {noun}{'s' * (n != 1)}"
+    """`1 run`, `2 runs`, `1,000 runs`."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
 def listed(names: Sequence[str], word: str = "and") -> str:

@@ -89,7 +89,11 @@ class TrainSpec(TaskSpec):
     """Everything that determines the result of one training run, with all defaults filled in."""
 
     optimizer: Chosen[Optimizer]
-    seed: Seed = Field(0, description="Determines initial weights, data order, dropout and KO's collisions.")
+    seed: Seed = Field(
+        0,
+        description="Determines initial weights, data order, augmentation, dropout and the random numbers of the "
+        "optimizer (collisions, noise).",
+    )
     stop_at_target: bool = Field(False, description="End the run when the target is reached.")
     evaluate_test: bool = Field(True, description="If false, the test set is never read; used for tuning.")
 

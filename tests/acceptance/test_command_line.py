@@ -38,7 +38,7 @@ def test_from_up_to_down(kotrain):
     up = kotrain.start("up", "--port", "0")
     assert up.stdout.readline().startswith("kotrain is running at http://127.0.0.1:")
 
-    submit = ("submit", "digits", "mlp", "--epochs", "2", "--seeds", "2", "--tag", "study=first", "--wait")
+    submit = ("submit", "digits", "mlp", "--epochs", "2", "--seeds", "2", "--tag", "study:first", "--wait")
     for optimizer in ("adam", "ko"):
         status, out, err = kotrain(*submit[:3], optimizer, *submit[3:])
         assert (status, len(out.split())) == (0, 2), err
@@ -47,7 +47,7 @@ def test_from_up_to_down(kotrain):
     _, out, _ = kotrain("metrics", out.split()[0], "--name", "val_accuracy")
     assert [line.split()[:2] for line in out.splitlines()] == [["metric", "points"], ["val_accuracy", "2"]]
 
-    status, out, _ = kotrain("compare", "digits", "mlp", "--tag", "study=first")
+    status, out, _ = kotrain("compare", "digits", "mlp", "--tag", "study:first")
     assert status == 0
     assert all(word in out for word in ("ko soft (adam)", "p (Holm)", "95 % interval")), out
     answer = json.loads(kotrain("compare", "digits", "mlp", "--json")[1])

@@ -105,17 +105,17 @@ class TestTunedParameters:
 
     @staticmethod
     def tuned(card: Locator) -> list[str]:
-        return [choice.input_value() for choice in card.get_by_label("Tuned parameter", exact=True).all()]
+        return [choice.input_value() for choice in card.get_by_label("Tuned hyperparameter", exact=True).all()]
 
     def test_disables_fixed_value_of_tuned_parameter(self, page: Page, card: Locator) -> None:
         rate = card.get_by_label("Learning rate", exact=True)
         expect(rate).to_be_disabled()
-        card.get_by_role("group", name="A tuned parameter").get_by_role("button", name="Remove").click()
+        card.get_by_role("group", name="A tuned hyperparameter").get_by_role("button", name="Remove").click()
         rate.fill("0.5")
         expect(page.locator(".beside details pre")).to_contain_text('"lr": 0.5')
 
     def test_offers_each_parameter_once(self, card: Locator) -> None:
-        add_parameter = card.get_by_role("button", name="Tune a parameter")
+        add_parameter = card.get_by_role("button", name="Tune a hyperparameter")
         while add_parameter.is_visible():
             add_parameter.click()
         names = self.tuned(card)
@@ -124,16 +124,16 @@ class TestTunedParameters:
         expect(card.get_by_label("Gamma", exact=True)).to_be_disabled()
 
     def test_offers_parameters_of_selected_base(self, card: Locator) -> None:
-        card.get_by_role("button", name="Tune a parameter").click()
+        card.get_by_role("button", name="Tune a hyperparameter").click()
         assert self.tuned(card) == ["lr", "eps"]
         card.get_by_label("Base", exact=True).select_option("sgd")
         assert self.tuned(card) == ["lr"]
-        options = card.get_by_label("Tuned parameter", exact=True).locator("option").all_inner_texts()
+        options = card.get_by_label("Tuned hyperparameter", exact=True).locator("option").all_inner_texts()
         assert "momentum" in options
         assert "eps" not in options
 
     def test_fills_in_values_of_categorical_parameter(self, page: Page, card: Locator) -> None:
-        add_parameter = card.get_by_role("button", name="Tune a parameter")
+        add_parameter = card.get_by_role("button", name="Tune a hyperparameter")
         while "collision" not in self.tuned(card):
             add_parameter.click()
         values = card.get_by_label("Values", exact=True).nth(self.tuned(card).index("collision"))

@@ -127,7 +127,7 @@ class TestJobPage:
         until(lambda: len(points(visitor)) > 5)
         (loss,) = (figure for figure in page.locator("figure.chart").all() if "Loss" in figure.inner_text())
         axes = loss.locator(".plot").evaluate("plot => [plot.layout.yaxis.type, plot.layout.xaxis.title.text]")
-        assert axes == ["log", "training time, s"]
+        assert axes == ["log", "time since start, s"]
         raw, smoothed = (trace["y"] for trace in visitor.figures()["Loss"][:2])
         assert smoothed[0] == pytest.approx(raw[0])
         assert roughness(smoothed) < roughness(raw)
@@ -226,10 +226,10 @@ class TestList:
         row, tag = page.locator(f"tr[data-key='{long_job}']"), page.get_by_label("Tag")
         expect(row).to_be_visible()
         tag.fill("study")
-        expect(tag).to_have_accessible_description("key:value")
+        expect(tag).to_have_accessible_description("KEY:VALUE")
         expect(row).to_be_visible()
         tag.fill("st!udy:ko")
-        expect(tag).to_have_accessible_description(re.compile("must be key:value, with letters"))
+        expect(tag).to_have_accessible_description(re.compile("must be KEY:VALUE, with letters"))
         expect(row).to_be_visible()
         tag.fill("study:ko")
         expect(page.get_by_text("No matching jobs")).to_be_visible()
@@ -270,6 +270,14 @@ def short_job(stage: Stage, worker: object) -> str:
     return job
 
 
+def test_says_why_no_job_was_cancelled(visitor: Visitor, short_job: str) -> None:
+    page = visitor.open("/jobs?status=succeeded")
+    page.get_by_label(f"Select job {short_job[-8:]}", exact=True).check()
+    page.get_by_role("button", name="Cancel selected").click()
+    page.get_by_role("button", name="Click again to cancel 1 job").click()
+    expect(page.get_by_text(f"No job was cancelled: job {short_job} has already succeeded.")).to_be_visible()
+
+
 def test_limits_smoothing_in_query(visitor: Visitor, short_job: str, subtests: pytest.Subtests) -> None:
     for smooth, shown in [("5", "0.99"), ("1", "0.99"), ("-1", "0"), ("much", "0")]:
         with subtests.test(smooth):
@@ -301,7 +309,7 @@ def test_zoom_survives_until_axis_changes(visitor: Visitor, short_job: str) -> N
     assert 10**high >= max(values)
 
     page.get_by_label("x axis").select_option("time")
-    until(lambda: axes(figure)["title"] == "training time, s")
+    until(lambda: axes(figure)["title"] == "time since start, s")
     last = max(value for trace in visitor.figures()["Loss"] for value in trace["x"])
     assert last <= axes(figure)["x"][1] < 2 * last
 

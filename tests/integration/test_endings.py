@@ -40,7 +40,7 @@ def summary(reason):
         ({"stop": Interruption.DRAIN, "failure": (Reason.CHILD_LOST, "EIO")}, "queued", "child_lost", 1, "EIO"),
         ({"stop": Interruption.CANCEL, "failure": (Reason.ERROR, "a defect")}, "cancelled", "cancelled", 0, "running"),
         ({"stop": Interruption.TIME_LIMIT}, "failed", "timed_out", 0, "time limit of 5 s"),
-        ({"stop": Interruption.MEMORY, "memory_bytes": 2**28}, "failed", "out_of_memory", 0, "268 MB"),
+        ({"stop": Interruption.MEMORY, "memory_bytes": 2**28}, "failed", "out_of_memory", 0, "256 MiB"),
         ({"stop": Interruption.STALL}, "queued", "child_lost", 1, "no output"),
         ({"failure": (Reason.INVALID, "no such thing")}, "failed", "invalid", 0, "no such thing"),
         ({"unable": "its data is not here"}, "queued", None, 0, "its data is not here"),

@@ -89,7 +89,7 @@ def _of_tasks(request: ComparisonRequest) -> Iterator[FieldError]:
         if "split" in request.vary and request.tuning and task.dataset.resplits == "all":
             yield FieldError(
                 f"/tasks/{index}/dataset/params/split",
-                "parameters would be chosen on records that other splits test on: take the split 'fixed_test', or "
+                "hyperparameters would be chosen on records that other splits test on: take the split 'fixed_test', or "
                 "leave 'split' out of vary",
             )
         if request.tuning and request.tuning.method == "halving":
@@ -152,13 +152,13 @@ def _of_score(request: ComparisonRequest, classes: Sequence[int]) -> Iterator[Fi
         low, high = floor(100 * log(max(classes))) / 100, MAX_LOSS
         why = "a loss, no better than that of guessing between the classes"
     else:
-        low, high, why = 0.0, MAX_LOSS, "records per second"
+        low, high, why = 0.0, MAX_LOSS, "samples per second"
     if not low <= score <= 1.01 * high:  # tolerance for rounding: 0.143 for 1/7
         yield FieldError("/diverged_score", f"has to be from {low:g} to {high:g} here ({why}), and {score:g} is not")
 
 
 def refuse_too_many(request: ComparisonRequest, max_jobs: int | None) -> None:
-    """Raise Invalid for too many pairs or jobs, before a grid of ten parameters is built in memory."""
+    """Raise Invalid for too many pairs or jobs, before a grid of ten hyperparameters is built in memory."""
     tasks, optimizers = counted(len(request.tasks), "task"), counted(len(request.optimizers), "optimizer")
     pairs = len(request.tasks) * comb(len(request.optimizers), 2)
     if pairs > MAX_PAIRS:
@@ -173,8 +173,8 @@ def refuse_too_many(request: ComparisonRequest, max_jobs: int | None) -> None:
         raise Invalid.field(
             "/optimizers",
             f"{tasks} x ({counted(tuning_runs, 'run')} to tune + {optimizers} x {counted(request.seeds.max, 'seed')}) "
-            f"are up to {counted(jobs, 'job')}, and at most {max_jobs} are allowed (KOTRAIN_MAX_COMPARISON_JOBS): take "
-            "fewer optimizers, trials or seeds",
+            f"are up to {counted(jobs, 'job')}, and at most {max_jobs:,} are allowed (KOTRAIN_MAX_COMPARISON_JOBS): "
+            "take fewer optimizers, trials or seeds",
         )
 
 

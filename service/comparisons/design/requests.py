@@ -53,20 +53,22 @@ class TaskRequest(TaskSpec):
 def _not_empty(value: Any) -> Any:
     if value == {}:
         raise ValueError(
-            'name at least one parameter, such as {"lr": {"log_uniform": [0.0001, 0.1]}}, or omit the space'
+            'name at least one hyperparameter, such as {"lr": {"log_uniform": [0.0001, 0.1]}}, or omit the space'
         )
     return value
 
 
 class OptimizerRequest(Frozen):
-    """An optimizer with fixed parameters, a search space, or both."""
+    """An optimizer with fixed hyperparameters, a search space, or both."""
 
     name: str = Field(max_length=64)
-    params: dict[str, Any] = Field(default_factory=dict, description="Fixed parameters; others have their defaults.")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="Fixed hyperparameters; others have their defaults."
+    )
     space: Annotated[Space, BeforeValidator(_not_empty), Field(max_length=MAX_PARAMETERS)] | None = Field(
         None,
-        description="Parameters to tune, each given as one of log_uniform, uniform, integer (lowest and highest) and "
-        "choice.",
+        description="Hyperparameters to tune, each given as one of log_uniform, uniform, integer (lowest and highest) "
+        "and choice.",
     )
     label: Title | None = Field(None, description="Label shown in tables; derived from the configuration if omitted.")
 
@@ -84,7 +86,7 @@ def _looks(value: Any) -> Any:
 class Seeds(Frozen):
     """The number of seeds, and when results are tested."""
 
-    max: int = Field(5, ge=1, le=MAX_SEEDS, description="Largest number of seeds of each optimizer.")
+    max: int = Field(5, ge=1, le=MAX_SEEDS, description="Maximum number of seeds per optimizer.")
     first: Seed = Field(0, description="First seed; the others follow it.")
     looks: Annotated[
         Annotated[tuple[int, ...], Field(strict=False, min_length=1, max_length=20)] | Literal["any"] | None,
@@ -111,7 +113,7 @@ class Seeds(Frozen):
 
 
 class Tuning(Frozen):
-    """How parameters are chosen: by trials with their own seeds, ranked on validation data alone."""
+    """How hyperparameters are chosen: by trials with their own seeds, ranked on validation data alone."""
 
     trials: int | None = Field(
         None,
@@ -158,7 +160,10 @@ def _number_of_seeds(value: Any) -> Any:
 
 
 class ComparisonRequest(Frozen):
-    """A comparison: tasks x optimizers x seeds, each optimizer tuned with the same number of trials."""
+    """A comparison: tasks x optimizers x seeds.
+
+    Optimizers with a search space are tuned first, each with the same number of trials (except with a grid).
+    """
 
     # As for `JobRequest`, the validator of a request body is built on import.
     model_config = ConfigDict(json_schema_extra={"examples": [COMPARISON_EXAMPLE]}, defer_build=False)
@@ -192,4 +197,6 @@ class ComparisonRequest(Frozen):
     time_limit_seconds: float | None = Field(
         None, gt=0, le=30 * 86_400, description="Time limit of each job over all its attempts."
     )
-    max_failures: int = Field(3, ge=1, le=100, description="Lost workers or child processes after which a job fails.")
+    max_failures: int = Field(
+        3, ge=1, le=100, description="Number of lost workers or training processes after which a job fails."
+    )

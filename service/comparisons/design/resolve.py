@@ -137,7 +137,7 @@ def _task_labels(tasks: Sequence[TaskRequest]) -> list[str]:
 def _optimizers(request: ComparisonRequest) -> list[PlannedOptimizer]:
     names = dimensions(optimizer.space or {} for optimizer in request.optimizers)
     if len(names) > MAX_PARAMETERS:
-        raise Invalid.field("/optimizers", f"{len(names)} different parameters to tune; at most {MAX_PARAMETERS}")
+        raise Invalid.field("/optimizers", f"{len(names)} different hyperparameters to tune; at most {MAX_PARAMETERS}")
     trials = [_trials(request, index, names) for index in range(len(request.optimizers))]
     resolved = _validated(request, trials)
     return [

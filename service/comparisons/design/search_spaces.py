@@ -1,4 +1,4 @@
-"""Search spaces of tuned parameters, and quasi-random points in them.
+"""Search spaces of tuned hyperparameters, and quasi-random points in them.
 
 A coordinate of a point depends only on the parameter's name, so that optimizers that share a parameter try the same
 values of it, regardless of their other parameters.
@@ -35,7 +35,7 @@ MAX_PARAMETERS = len(_PRIMES)
 
 
 class Range(Frozen):
-    """The values of one parameter, in exactly one of the forms."""
+    """The values of one hyperparameter, in exactly one of these forms."""
 
     log_uniform: Ends | None = Field(None, description="Lowest and highest value, uniform on a logarithmic scale.")
     uniform: Ends | None = Field(None, description="Lowest and highest value.")

@@ -95,7 +95,7 @@ function showError(error, signal) {
   const isApiError = error instanceof ApiError;
   if (!isApiError) console.error(error);
   if (isApiError && error.isTemporary) {
-    fill(root, errorState("kotrain is not responding", "The page loads as soon as it responds.", retryButton()));
+    fill(root, errorState("kotrain is not responding", "The page will load as soon as it responds.", retryButton()));
     setTimeout(() => signal.aborted || show(), RETRY_MILLISECONDS);
     return;
   }

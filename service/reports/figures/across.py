@@ -206,6 +206,6 @@ def profiles(study: Study, across: AcrossTasks, key: str) -> Picture:
         key,
         title,
         f"Share of tasks on which each optimizer was the fastest: {listed(words)}.",
-        "Higher and further to the left is faster; a missed target counts as never reached.",
+        "Higher and further to the left is faster; a missed target counts as infinite time.",
         [profile.label for profile in across.profiles],
     )

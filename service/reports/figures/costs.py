@@ -24,7 +24,7 @@ def costs(study: Study, task: TaskAnswer, key: str) -> Picture:
     names = short_names(study, [cost.label for cost in rows])
     panels = [
         ("ms per step", [cost.milliseconds_per_step for cost in rows], [_ratio(cost.ratio) for cost in rows]),
-        ("peak memory (MB)", [_megabytes(cost.peak_bytes) for cost in rows], [size(cost.peak_bytes) for cost in rows]),
+        ("peak memory (MiB)", [_mebibytes(cost.peak_bytes) for cost in rows], [size(cost.peak_bytes) for cost in rows]),
     ]
     panels = [panel for panel in panels if any(known(value) for value in panel[1])]
     figure = Figure(figsize=(WIDTH / 72, (len(rows) * ROW + 44) / 72), layout="constrained")
@@ -61,5 +61,5 @@ def _ratio(ratio: float | None) -> str:
     return f"× {ratio:.2f}" if known(ratio) is not None else ""
 
 
-def _megabytes(count: float | None) -> float | None:
-    return None if known(count) is None or count is None else count / 1e6
+def _mebibytes(count: float | None) -> float | None:
+    return None if known(count) is None or count is None else count / 2**20

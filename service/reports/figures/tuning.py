@@ -160,7 +160,7 @@ def _caption(views: Sequence[TuningView], ranges: Sequence[TuningView], scale: S
         sentences.append("Crosses at the bottom are trials that diverged or failed.")
     more = [view.label for view in views if any(len(trial.params) > 1 for trial in view.trials)]
     if more:
-        sentences.append(f"Without a line, because other parameters were tuned too: {listed(more)}.")
+        sentences.append(f"Without a line, because other hyperparameters were tuned too: {listed(more)}.")
     if any(view.trials and _last_rung(view) for view in views):
         sentences.append("Only trials with the full budget are shown.")
     return " ".join(sentences)

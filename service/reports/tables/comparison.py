@@ -13,6 +13,8 @@ from service.specs.quantities import p_equation
 from service.specs.text import counted
 
 MAX_MISSING = 50
+PHASES = {"tuning": "tuning", "report": "final"}
+"""Phase of a run in the answer -> its name in the table."""
 
 
 def ranks(across: AcrossTasks, metric: str, styles: Styles) -> Table:
@@ -55,7 +57,7 @@ def missing(answer: ComparisonAnswer) -> Table | None:
             Column("job", [Markup("<code>{}</code>").format(run.job) for _, run in shown], is_text=True),
             Column("task", [label for label, _ in shown], is_text=True),
             Column("optimizer", [run.label for _, run in shown], is_text=True),
-            Column("phase", [run.phase for _, run in shown], is_text=True),
+            Column("phase", [PHASES[run.phase] for _, run in shown], is_text=True),
             Column("seed", [str(run.seed) for _, run in shown]),
             Column("reason", [run.why for _, run in shown], is_text=True),
         ],
@@ -103,7 +105,7 @@ def _choice(choice: Mapping[str, Mapping[str, object]] | None) -> str:
 
 
 def planned_optimizers(answer: ComparisonAnswer, styles: Styles) -> Table:
-    """The optimizers of the plan, with searched and fixed parameters."""
+    """The optimizers of the plan, with searched and fixed hyperparameters."""
     rows = answer.plan.optimizers
     return Table(
         "Optimizers",

@@ -21,7 +21,7 @@ def groups(task: TaskAnswer, styles: Styles, strong: Sequence[str]) -> Table:
     rows = task.groups
     decimals = scale.decimals(group.sd for group in rows)
     unit = " (%)" if scale.is_share else ""
-    bold = ["Bold: the best mean and all means that are not significantly worse than another."] * (
+    bold = ["Bold: the best mean and all means that are not significantly worse than any other."] * (
         0 < len(strong) < len(rows)
     )
     return Table(
@@ -41,7 +41,7 @@ def groups(task: TaskAnswer, styles: Styles, strong: Sequence[str]) -> Table:
             ),
             Column("best run", [scale.text(group.best, decimals) for group in rows]),
             Column("diverged", [str(group.diverged) for group in rows] if any(g.diverged for g in rows) else []),
-            Column("parameters", [_parameters(task, group) for group in rows], is_text=True),
+            Column("hyperparameters", [_hyperparameters(task, group) for group in rows], is_text=True),
         ],
         [*bold, *_reasons((group.label, group.cannot_say) for group in rows)],
         [index for index, group in enumerate(rows) if bold and group.label in strong],
@@ -52,8 +52,8 @@ def _plus_minus(mean: str, sd: str) -> str:
     return f"{mean} ± {sd}" if mean and sd else mean
 
 
-def _parameters(task: TaskAnswer, group: GroupView) -> str:
-    """The chosen parameters, or the fixed learning rate if nothing was tuned."""
+def _hyperparameters(task: TaskAnswer, group: GroupView) -> str:
+    """The chosen hyperparameters, or the fixed learning rate if nothing was tuned."""
     view = tuning_of(task, group.label)
     if view is None:
         params = group.optimizer.get("params", {})
@@ -70,7 +70,7 @@ def pairs(task: TaskAnswer, styles: Styles) -> Table:
         f"Paired differences in {scale.words}{', in percentage points' if scale.is_share else ''}",
         [
             Column("pair", [_pair(pair.a, pair.b, styles) for pair in rows], is_text=True),
-            Column("n", [str(pair.n) for pair in rows], "Number of seeds with a score of both optimizers."),
+            Column("n", [str(pair.n) for pair in rows], "Number of seeds with a score for both optimizers."),
             Column("difference", [_signed(scale.text(pair.difference, decimals)) for pair in rows]),
             Column(
                 "interval", [scale.interval(pair.interval, decimals) for pair in rows], "95 % interval; see Methods."
@@ -143,7 +143,7 @@ def _pair(a: str, b: str, styles: Styles) -> Markup:
 
 
 def _seeds(needed: int | None) -> str:
-    """A number of seeds, or `> 1 000` above the limit of a request."""
+    """A number of seeds, or `> 1,000` above the limit of a request."""
     return f"> {count(MAX_SEEDS)}" if needed is not None and needed > MAX_SEEDS else count(needed)
 
 
@@ -159,7 +159,7 @@ def _significance(pair: PairView) -> str:
 
 
 def tuning(task: TaskAnswer, styles: Styles) -> Table | None:
-    """Trials and chosen parameters; None if nothing was tuned."""
+    """Trials and chosen hyperparameters; None if nothing was tuned."""
     views = task.tuning
     if not views:
         return None
@@ -175,7 +175,7 @@ def tuning(task: TaskAnswer, styles: Styles) -> Table | None:
             Column(
                 "at the edge",
                 [listed(view.at_edge) for view in views],
-                "Parameters whose chosen value is the lowest or highest one tried.",
+                "Hyperparameters whose chosen value is the lowest or highest one tried.",
             ),
             Column(
                 "good rates", [_good_range(view) for view in views], "Learning rates with a score close to the best."
@@ -235,7 +235,7 @@ def cost(task: TaskAnswer, styles: Styles) -> Table | None:
         Column(
             "peak memory",
             [size(row.peak_bytes) for row in rows],
-            "On a CPU, memory above that of the process at its start.",
+            "On a CPU, growth of the process's memory since the start of the run.",
         ),
         Column("optimizer state", [size(row.optimizer_state_bytes) for row in rows]),
         Column("weights", [count(row.parameters) for row in rows], "Number of trainable parameters."),

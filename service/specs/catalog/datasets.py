@@ -23,7 +23,10 @@ class DatasetParams(Frozen):
 
     split_seed: Seed = Field(0, description="Seed of the split into training and validation records.")
     limit: int | None = Field(
-        None, ge=10, le=10**8, description="Number of training records to use, drawn by `split_seed`; null: all."
+        None,
+        ge=10,
+        le=10**8,
+        description="Number of training records to use, drawn at random with `split_seed`; null: all.",
     )
 
 
@@ -53,20 +56,22 @@ class Dataset(Choice):
 class DigitsParams(DatasetParams):
     """800 training, 200 validation and 797 test records, stratified by class.
 
-    `seeded` draws all three parts by `split_seed`. `fixed_test` draws training and validation records by `split_seed`
-    and always tests on the test records of `seeded` with seed 0, so that a choice made by tuning is tested on records
-    that no split has trained on. `golden` is the split of the reference table in docs/ko.md; it is not stratified.
+    With `seeded`, all three parts are drawn at random with `split_seed`. With `fixed_test`, training and validation
+    records are drawn with `split_seed`, and the test records are always those of `seeded` with seed 0, so that a choice
+    made by tuning is tested on records that no split has trained on. `golden` is the split of the reference table in
+    docs/ko.md; it is not stratified.
     """
 
     split: Literal["seeded", "fixed_test", "golden"] = Field(
         "seeded",
-        description="How records are split: all parts drawn by `split_seed` (`seeded`), training and validation drawn "
-        "by `split_seed` with fixed test records (`fixed_test`), or the fixed split of the reference table (`golden`).",
+        description="How records are split: all parts drawn at random with `split_seed` (`seeded`), training and "
+        "validation records drawn at random with `split_seed` and fixed test records (`fixed_test`), or the fixed "
+        "split of the reference table (`golden`).",
     )
 
 
 class Digits(Dataset):
-    """Digits of scikit-learn, 8 x 8 pixels; installed with it."""
+    """scikit-learn's digits, 8 x 8 pixels; included in scikit-learn."""
 
     title = "scikit-learn digits, 8 x 8 gray, 1,797 records"
     kind, classes, train_records = "image", 10, 1000

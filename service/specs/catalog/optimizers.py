@@ -237,7 +237,9 @@ class Collision(Frozen):
     collision: Literal["soft", "hard", "none"] = Field("soft", description="Form of the collision.")
     gamma: float = Field(0.1, ge=0, le=100, description="Strength of a soft collision.")
     bounded: bool = Field(False, description="Cap gamma so that a layer's gradient stays a descent direction.")
-    rate: Probability = Field(0.5, description="Factor of the collision probability of hard collisions.")
+    rate: Probability = Field(
+        0.5, description="Hard collisions: factor by which the probability of each collision is multiplied."
+    )
     group_size: int | None = Field(
         None,
         ge=2,
@@ -245,7 +247,8 @@ class Collision(Frozen):
         description="Rows of a layer per random group; rows collide softly within their group. null: one group.",
     )
     embeddings: bool = Field(
-        False, description="Apply collisions to word embeddings too; soft collisions in random groups of 64 rows."
+        False,
+        description="Apply collisions to word embeddings too; soft collisions then use random groups of 64 rows.",
     )
     fade: Literal["none", "cosine", "linear"] = Field(
         "none", description="Decay of gamma and rate to 0 over the budget; `none`: constant."

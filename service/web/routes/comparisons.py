@@ -53,7 +53,8 @@ class ListQuery(StrictQuery):
     "",
     status_code=202,
     response_model=ComparisonAnswer,
-    responses={200: {"model": ComparisonDryRun}},
+    response_description="The new comparison",
+    responses={200: {"model": ComparisonDryRun, "description": "Result of a dry run"}},
     summary="Submit a comparison",
 )
 def submit(

@@ -39,10 +39,10 @@ class BandView(Output):
     x: list[float] = Field(description="Optimizer steps, or seconds since the start of the run.")
     mean: list[float]
     low: list[float] = Field(
-        description="Lowest value over the runs, and over all averaged points if neighboring points are averaged."
+        description="Lowest value of any run; where neighboring points are averaged, of any of these points."
     )
     high: list[float] = Field(
-        description="Highest value over the runs, and over all averaged points if neighboring points are averaged."
+        description="Highest value of any run; where neighboring points are averaged, of any of these points."
     )
 
 

@@ -43,7 +43,7 @@ class UploadQuery(StrictQuery):
 
     name: str = Field(
         pattern=f"^{OWN_NAME}$",
-        description="Name; jobs refer to it as images/NAME, tables/NAME or texts/NAME, depending on the kind.",
+        description="Jobs refer to the data set as images/NAME, tables/NAME or texts/NAME, depending on the kind.",
         examples=["flowers"],
     )
     format: FileFormat = Field(
@@ -122,5 +122,8 @@ def show(_: Caller, name: OwnName) -> DatasetDetail:
 
 @router.delete("/{kind}/{name}", status_code=204, summary="Delete an uploaded data set")
 def remove(session: Database, user: Caller, name: OwnName, later: BackgroundTasks) -> None:
-    """Delete a data set of your own. It must not be in use by a queued or running job or a running comparison."""
+    """Delete an uploaded data set of your own; admins can delete any.
+
+    It must not be in use by a queued or running job or a running comparison.
+    """
     later.add_task(registry.sweep, registry.remove(session, user, name))

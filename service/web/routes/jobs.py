@@ -68,7 +68,14 @@ class MetricsQuery(StrictQuery):
     )
 
 
-@router.post("", status_code=202, response_model=JobView, responses={200: {"model": DryRun}}, summary="Submit a job")
+@router.post(
+    "",
+    status_code=202,
+    response_model=JobView,
+    response_description="The new job",
+    responses={200: {"model": DryRun, "description": "Result of a dry run"}},
+    summary="Submit a job",
+)
 def submit(
     session: Database,
     user: Caller,
@@ -98,7 +105,7 @@ class FilterQuery(StrictQuery):
     model: Label | None = None
     optimizer: Label | None = None
     user: Label | None = None
-    tag: str | None = Field(None, max_length=129, description="A tag of the jobs, as key:value.", pattern=TAG)
+    tag: str | None = Field(None, max_length=129, description="A tag of the jobs, as KEY:VALUE.", pattern=TAG)
     comparison: UUID | None = Field(None, description="Only runs that this comparison uses.")
     search: str | None = Field(
         None,
@@ -160,7 +167,7 @@ def show_counts(session: Database, _: Caller, query: Annotated[FilterQuery, Quer
 
 @router.post("/actions", response_model=ActionOutcomes, summary="Cancel or retry jobs")
 def act(session: Database, user: Caller, body: ActionRequest) -> ActionOutcomes:
-    """Apply an action to each of several jobs. A refused job does not affect the others."""
+    """Apply an action to each of several jobs. If it is refused for one job, the others are not affected."""
     apply = actions.cancel_each if body.action == "cancel" else actions.retry_each
     results = apply(session, user, body.jobs)
     return ActionOutcomes(outcomes=[OutcomeView.model_validate(result) for result in results])
@@ -203,7 +210,7 @@ def retry(session: Database, user: Caller, job_id: UUID, response: Response) -> 
 
 @router.get("/{job_id}/metrics", response_model=Metrics, summary="Show the metrics of a job")
 def show_metrics(session: Database, _: Caller, job_id: UUID, query: Annotated[MetricsQuery, Query()]) -> Metrics:
-    """Curves of a job's metrics. Reduced curves keep their first and last point and the extremes between."""
+    """Curves of a job's metrics. Reduced curves keep their first and last points and the extremes in between."""
     lookup.get(session, job_id)
     names = query.names.split(",") if query.names is not None else None
     curves = read.curves(session, [job_id], names).get(job_id, {})

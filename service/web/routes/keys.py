@@ -101,6 +101,6 @@ def create(session: Database, used: CallingKey, body: KeyRequest) -> NewKey:
 def delete(session: Database, used: CallingKey, key_id: UUID) -> None:
     """Revoke one of your keys; admins can revoke any key.
 
-    The key of the request itself and the last admin key cannot be revoked.
+    The key that authenticates the request and the last admin key cannot be revoked.
     """
     api_keys.delete(session, used, key_id)

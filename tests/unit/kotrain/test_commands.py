@@ -1,6 +1,7 @@
 """The commands for jobs, runs and the catalog, on the API in this process: output, errors and exit status."""
 
 import json
+import re
 from functools import partial
 from uuid import uuid4
 
@@ -26,7 +27,7 @@ def kotrain(api, monkeypatch, capsys):
 
 def test_submit_prints_one_id_per_seed(kotrain, client):
     status, out, err = kotrain(
-        *SUBMIT, "--lr", 0.01, "--seed", 3, "--seeds", 2, "--tag", "a=b", "--param", "schedule=cosine"
+        *SUBMIT, "--lr", 0.01, "--seed", 3, "--seeds", 2, "--tag", "a:b", "--param", "schedule=cosine"
     )
     assert (status, err) == (0, [])
     jobs = [client.get(line) for line in out]
@@ -78,7 +79,7 @@ def test_lists_jobs(kotrain, client):
             "tags": {"jobs": tag},
         }
     )
-    status, out, _ = kotrain("jobs", "--tag", f"jobs={tag}")
+    status, out, _ = kotrain("jobs", "--tag", f"jobs:{tag}")
     assert status == 0
     assert len(out) == 2
     assert out[1].split()[:8] == [str(job.id), "queued", "-", "0", "ko", "bounded", "(adam)", "lr=0.001"]
@@ -108,7 +109,7 @@ def test_unknown_job_is_one_line(kotrain):
 
 
 def test_compare_without_runs(kotrain):
-    status, out, _ = kotrain("compare", "digits", "mlp", "--tag", "study=none", "--where", "model.init_scale=0.1")
+    status, out, _ = kotrain("compare", "digits", "mlp", "--tag", "study:none", "--where", "model.init_scale=0.1")
     assert status == 0
     assert out == ["No finished job matches the query."]
     answer = json.loads("\n".join(kotrain("compare", "digits", "mlp", "--tag", "study=none", "--json")[1]))
@@ -161,3 +162,18 @@ def test_demo_fails_early_if_report_cannot_be_written(kotrain, tmp_path):
     status, out, err = kotrain("demo", "--report", file)
     assert (status, out) == (1, [])
     assert err == [f"kotrain: cannot write the report to {file}: No such file or directory"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *((), ("submit",), ("jobs",), ("compare",), ("leaderboard",), ("catalog",)),
+        *(("data", "add"), ("data", "fetch"), ("comparison", "start"), ("study", "run"), ("key",), ("gc",)),
+    ],
+)
+def test_help_shows_arguments_in_capitals_and_flags_without_a_type(kotrain, command):
+    status, out, _ = kotrain(*command, "--help")
+    text = "\n".join(out)
+    assert status == 0
+    assert "<bool>" not in text
+    assert not re.search(r"[\[{][a-z]", re.search("Usage: (.*)", text)[1])

@@ -25,6 +25,9 @@ HEAVY = {
     "pydantic_settings",
 }
 
+INSTALL_SDK = "install kotrain's extra `sdk`: pip install '.[sdk]' in its checkout"
+INSTALL_ALL = "install kotrain's extra `all`: pip install '.[all]' in its checkout"
+
 WITHOUT = """
 import sys
 
@@ -105,7 +108,7 @@ def test_works_without_server_packages():
 def test_console_script_names_missing_package(missing):
     process = run(WITHOUT.format(missing={missing}, arguments=["jobs"]) + "from kotrain.cli import main; main()")
     assert process.returncode == 1
-    assert process.stderr == f"kotrain: the command line needs the package {missing}: pip install 'kotrain[sdk]'\n"
+    assert process.stderr == f"kotrain: the command line needs the package {missing}; {INSTALL_SDK}\n"
 
 
 def test_sdk_packages_are_those_of_the_extra():
@@ -127,19 +130,18 @@ def test_server_command_names_missing_package(command, missing, monkeypatch):
     monkeypatch.setenv("KOTRAIN_DATABASE_URL", "postgresql+psycopg://127.0.0.1:1/nowhere")
     process = run(WITHOUT.format(missing={missing}, arguments=[command]) + "from kotrain.cli import main; main()")
     assert process.returncode == 1
-    remedy = "pip install 'kotrain[all]'"
-    assert process.stderr == f"kotrain: `kotrain {command}` needs the package {missing}: {remedy}\n"
+    assert process.stderr == f"kotrain: `kotrain {command}` needs the package {missing}; {INSTALL_ALL}\n"
 
 
 def test_import_of_name_names_missing_package():
     process = run(WITHOUT.format(missing={"httpx2"}, arguments=[]) + "from kotrain import Client")
-    assert process.stderr.endswith("ImportError: kotrain.Client needs the package httpx2: pip install 'kotrain[sdk]'\n")
+    assert process.stderr.endswith(f"ImportError: kotrain.Client needs the package httpx2; {INSTALL_SDK}\n")
 
 
 def test_server_command_names_missing_server():
     process = run(WITHOUT.format(missing=HEAVY, arguments=["up"]) + "from kotrain.cli import main; main()")
     assert process.returncode == 1
-    assert process.stderr == "kotrain: `kotrain up` needs the server: pip install 'kotrain[all]'\n"
+    assert process.stderr == f"kotrain: `kotrain up` needs the server; {INSTALL_ALL}\n"
 
 
 def test_help_lists_server_commands_if_server_is_installed():

@@ -48,10 +48,10 @@ def test_params_of_one_optimizer_are_merged():
 def test_options_override_fields_of_file(tmp_path):
     file = tmp_path / "job.json"
     file.write_text(json.dumps({"dataset": "digits", "seed": 1, "tags": {"a": "1", "b": "2"}}))
-    assert body(str(file), fields={"seed": 2}, tags=["b=3", "c=4=5"]) == {
+    assert body(str(file), fields={"seed": 2}, tags=["b:3", "c=4=5", "d:6=7", "e=8:9"]) == {
         "dataset": "digits",
         "seed": 2,
-        "tags": {"a": "1", "b": "3", "c": "4=5"},
+        "tags": {"a": "1", "b": "3", "c": "4=5", "d": "6=7", "e": "8:9"},
     }
 
 
@@ -66,7 +66,8 @@ def test_dash_reads_standard_input(monkeypatch):
         ({"source": ["digits", "mlp"]}, "give DATASET MODEL OPTIMIZER, or FILE.json"),
         ({"source": ["nowhere.json"]}, "nowhere.json: No such file"),
         ({"params": ["lr"]}, "'lr' does not have the form PATH=VALUE"),
-        ({"tags": ["=x"]}, "'=x' does not have the form KEY=VALUE"),
+        ({"tags": ["=x"]}, "'=x' does not have the form KEY:VALUE"),
+        ({"tags": ["x"]}, "'x' does not have the form KEY:VALUE"),
         ({"params": ["seed=1", "seed.x=2"]}, "cannot set 'seed.x': 'seed' is not an object"),
     ],
 )

@@ -118,7 +118,7 @@ def test_reason_of_error(error: BaseException, reason: Reason) -> None:
 def test_out_of_memory_message_states_limit() -> None:
     message = child._describe(MemoryError("cannot allocate memory for array"), 2**28)
     assert message == (
-        "out of memory: MemoryError: cannot allocate memory for array (limit 268 MB: memory_limit_bytes of the "
+        "out of memory: MemoryError: cannot allocate memory for array (limit 256 MiB: memory_limit_bytes of the "
         "job, KOTRAIN_JOB_MEMORY_BYTES of the worker)"
     )
     assert child._describe(torch.OutOfMemoryError("CUDA out of memory"), None).endswith("CUDA out of memory")

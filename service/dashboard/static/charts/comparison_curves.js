@@ -24,7 +24,7 @@ export function curvesPlot(answer, { metric, along, bands, diverged }) {
       ...diverged.flatMap((run) => divergedTraces(run, comparisonStyle(answer, run.label), factor)),
     ],
     height: 320,
-    x: { title: along === "steps" ? "step" : "training time, s" },
+    x: { title: along === "steps" ? "step" : "time since start, s" },
     y: {
       title: `${words(metric)}${isFraction(metric) ? ", %" : ""}`,
       log: isLog,

@@ -15,7 +15,7 @@ const NOTES = {
   scores: "Each dot is a run. The tick below the dots is the mean, with its 95 % interval if known.",
   condensation: "Mean correlation between the weights of a layer's neurons; bands span the lowest to the highest run.",
   rates: "Each dot is a trial, scored on validation data; the chosen one is larger.",
-  target: "Each dot is the median over runs. A run that missed the target counts as later than any that reached it; without a dot, at least half of the runs missed it.",
+  target: "Each dot is the median over runs. A run that missed the target counts as later than any that reached it; if there is no dot, at least half of the runs missed it.",
   cost: "Time per step relative to the fastest optimizer of the task.",
 };
 
@@ -59,7 +59,7 @@ export class ComparisonFigures {
     const metrics = METRICS.map((name) => [name, words(name)]);
     const axes = [
       ["steps", "steps"],
-      ["wall_seconds", "training time"],
+      ["wall_seconds", "time since start"],
     ];
     return h(
       "div",

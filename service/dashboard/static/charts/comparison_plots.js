@@ -95,9 +95,10 @@ const hasRate = (trial) => typeof trial.params.lr === "number";
 /** The validation score of each trial against its learning rate. */
 export function learningRatesPlot(answer, task) {
   const tuned = task.tuning.filter((view) => view.trials.some(hasRate));
+  if (!tuned.length) return { message: "No learning rate was tuned." };
   const traces = tuned.map((view) => trialTrace(answer, view)).filter((trace) => trace.x.length);
   if (!traces.length)
-    return { message: isFinalComparison(answer) ? "No learning rate was tuned." : "No trial has finished yet." };
+    return { message: isFinalComparison(answer) ? "No trial has a score." : "No trial has a score yet." };
   return {
     traces,
     layout: { hovermode: "closest" },

@@ -42,7 +42,7 @@ export class JobFigures {
       "select",
       { onchange: () => this.#change("by", by.value, { by: by.value === "steps" ? null : by.value }) },
       h("option", { value: "steps" }, "steps"),
-      h("option", { value: "time" }, "training time"),
+      h("option", { value: "time" }, "time since start"),
     );
     by.value = this.view.by;
     return h(
@@ -87,7 +87,7 @@ export class JobFigures {
     const latest = group.names.map((name) => `${words(name)} ${metricValue(curves.last(name), name)}`);
     return {
       traces: jobTraces(group, curves, { ...view, style, color: plotlyColor(style) }),
-      x: { title: view.by === "time" ? "training time, s" : "step", rangemode: "tozero" },
+      x: { title: view.by === "time" ? "time since start, s" : "step", rangemode: "tozero" },
       y: {
         title: group.isFraction ? `${group.y}, %` : group.y,
         log: (view.isLog && !group.isFraction) || Boolean(group.isLog),

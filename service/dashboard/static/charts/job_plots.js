@@ -11,7 +11,7 @@ const GROUPS = [
   { title: "Learning rate", names: ["lr"], y: "learning rate" },
   { title: "Gradient and update", names: ["grad_norm", "update_norm"], y: "L2 norm", isLog: true },
   { title: "Condensation", names: ["weight_correlation"], y: "mean correlation of neurons" },
-  { title: "Speed", names: ["samples_per_second"], y: "records per second" },
+  { title: "Speed", names: ["samples_per_second"], y: "samples per second" },
 ];
 
 /** Title and y axis of the diagnostics; docs/ko.md defines them. */

@@ -1,6 +1,7 @@
 // Status chips, progress bars, and the indicator of a live connection.
 
 import { h } from "../lib/dom.js";
+import { reasonWords } from "../lib/format.js";
 
 const SIGNS = {
   queued: "\u25cb",
@@ -26,7 +27,7 @@ export const statusChip = (status, title) =>
 /** A job's status, with the reason if it is not obvious. */
 export function jobStatus({ status, reason, cancel_requested: isCancelling }) {
   if (isCancelling && status === "running") return statusChip("running", "cancellation requested");
-  const why = reason && !OBVIOUS_REASONS.includes(reason) && reason.replaceAll("_", " ");
+  const why = reason && !OBVIOUS_REASONS.includes(reason) && reasonWords(reason);
   return h("span", { class: "chips" }, statusChip(status), why && h("span", { class: "why" }, why));
 }
 

@@ -1,4 +1,4 @@
-// The search space of an optimizer: its tuned parameters and the values to try.
+// The search space of an optimizer: its tuned hyperparameters and the values to try.
 
 import { actionButton } from "../components/buttons.js";
 import { actions } from "../components/layout.js";
@@ -23,11 +23,11 @@ export class SearchSpace {
   constructor({ onChange }) {
     this.onChange = onChange;
     this.list = h("div", { class: "choice" });
-    this.addButton = actionButton("Tune a parameter", async () => this.#addNext(), { kind: "small" });
+    this.addButton = actionButton("Tune a hyperparameter", async () => this.#addNext(), { kind: "small" });
     this.element = stack(this.list, actions(this.addButton));
   }
 
-  /** The names of the tuned parameters. */
+  /** The names of the tuned hyperparameters. */
   names() {
     return this.#rows.map((row) => row.name.value);
   }
@@ -72,7 +72,7 @@ export class SearchSpace {
     this.add(name, values ? { choice: values } : USUAL_RANGE);
   }
 
-  /** Add a tuned parameter with its range in the API's format. */
+  /** Add a tuned hyperparameter with its range in the API's format. */
   add(parameter, range) {
     const row = spaceRow(parameter, range, () => this.#remove(row));
     this.#show([...this.#rows, row]);
@@ -105,7 +105,7 @@ export class SearchSpace {
 
 function spaceRow(parameter, range, remove) {
   const [kind, numbers] = Object.entries(range).find(([, value]) => Array.isArray(value)) ?? ["choice", []];
-  const name = h("select", { "aria-label": "Tuned parameter" }, h("option", { value: parameter }, parameter));
+  const name = h("select", { "aria-label": "Tuned hyperparameter" }, h("option", { value: parameter }, parameter));
   const distribution = h(
     "select",
     { "aria-label": "Distribution" },
@@ -125,7 +125,7 @@ function spaceRow(parameter, range, remove) {
   const cell = (control, width) => h("span", { style: { flex: `1 1 ${width}` } }, control);
   const element = h(
     "div",
-    { class: "field", role: "group", "aria-label": "A tuned parameter" },
+    { class: "field", role: "group", "aria-label": "A tuned hyperparameter" },
     h(
       "div",
       { class: "row" },

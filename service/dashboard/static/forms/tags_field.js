@@ -1,4 +1,4 @@
-// Tags: `key:value` pairs separated by commas.
+// Tags: `KEY:VALUE` pairs separated by commas.
 
 import { h } from "../lib/dom.js";
 import { field } from "./field.js";
@@ -38,7 +38,7 @@ const asText = (tags) =>
 export function tagsField() {
   const control = h("input", { type: "text", autocomplete: "off", placeholder: "study:first, machine:a" });
   const tags = field("tags", control, {
-    help: "Labels for finding jobs, as key:value.",
+    help: "Labels for finding jobs, as KEY:VALUE.",
     read,
     write: (input, value) => (input.value = asText(value)),
   });

@@ -146,7 +146,7 @@ export function upload(path, file, { onProgress, signal } = {}) {
       reject(error);
     });
     request.addEventListener("error", () =>
-      reject(ApiError.notResponding(`the upload was interrupted: ${NOT_RESPONDING} or rejects the file`)),
+      reject(ApiError.notResponding(`the upload was interrupted: ${NOT_RESPONDING} or rejected the file`)),
     );
     request.addEventListener("abort", () => reject(new DOMException("cancelled", "AbortError")));
     signal?.addEventListener("abort", () => request.abort());

@@ -136,6 +136,10 @@ export const words = (name) =>
     .replace(/^lr$/, "learning rate")
     .replaceAll("_", " ");
 
+/** Why a job ended, as in verdicts: `timed out`, `training process lost`. */
+export const reasonWords = (reason) =>
+  reason === "child_lost" ? "training process lost" : reason.replaceAll("_", " ");
+
 const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
 
 /** The same with a capital letter, as a title. */

@@ -195,7 +195,7 @@ class TestUsual:
     def test_states_assumptions_methods_and_reused_runs(self) -> None:
         data, text = study(), rendered("usual")[1].text
         assert "✓ holds Pairing." in text
-        assert "✗ violated Undisturbed timing." in text
+        assert "! may not hold Undisturbed timing." in text
         assert "? unknown Symmetry of differences." in text
         assert data.answer.methods in text
         assert "3 existing runs were reused: 2 by ada and 1 by grace." in text
@@ -223,7 +223,7 @@ class TestAwkward:
         text = rendered("waiting")[1].text
         assert "No final run has a result yet." in text
         assert "no trial has ended yet" in text
-        assert "choosing parameters: 6 of at most 88 runs ended" in text
+        assert "choosing hyperparameters: 6 of at most 88 runs ended" in text
 
     def test_draws_many_pairs_against_best_only(self) -> None:
         text = rendered("twelve")[1].text

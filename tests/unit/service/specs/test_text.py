@@ -5,7 +5,7 @@ import pytest
 from service.specs import text
 
 
-@pytest.mark.parametrize(("n", "expected"), [(0, "0 runs"), (1, "1 run"), (2, "2 runs")])
+@pytest.mark.parametrize(("n", "expected"), [(0, "0 runs"), (1, "1 run"), (2, "2 runs"), (1000, "1,000 runs")])
 def test_counts(n: int, expected: str) -> None:
     assert text.counted(n, "run") == expected
 

@@ -77,7 +77,7 @@ const planView = (id, { seeds, looks, vary, pairs, tasks, optimizers, tuning }) 
   facts([
     ["seeds", `${seeds[0]} to ${seeds.at(-1)}`],
     ["looks", looks.length > 1 ? `tests after ${looks.join(", ")} seeds` : "one test, at the end"],
-    ["varied per seed", vary.join(", ")],
+    ["split of the data", vary.includes("split") ? "a new one for each seed" : "one for all seeds"],
     ["pairs", pairs],
     ["id", id],
   ]),

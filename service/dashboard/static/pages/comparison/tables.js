@@ -93,11 +93,13 @@ export function differencesTable(answer, task) {
     pairs.map((pair) => ({ mean: pair.difference, interval: pair.interval })),
     true,
   );
-  const family = answer.plan.pairs === 1 ? "this pair" : `all ${integer(answer.plan.pairs)} pairs`;
+  const { pairs: family } = answer.plan;
+  const level =
+    family === 1 ? "significance level 5 %" : `family-wise error rate of 5 % over all ${integer(family)} pairs`;
   const unit = isFraction(metric) ? ", in percentage points" : "";
   return table({
     label: `Differences on ${task.label}`,
-    caption: `Mean paired differences of ${words(metric)}${unit}; family-wise error rate of 5 % over ${family}.`,
+    caption: `Mean paired differences in ${words(metric)}${unit}; ${level}.`,
     isStrong: (pair) => pair.significant,
     columns: [
       { title: "Pair", kind: "head", cell: (pair) => pairLabel(answer, pair) },
@@ -154,11 +156,16 @@ export const tuningTable = (answer, task) =>
         cell: ({ params }) => (params ? Object.entries(params).map(assignment).join(", ") : small("not yet")),
       },
       { title: "Score", cell: chosenScore },
-      { title: "Good learning rates", kind: "text", cell: goodRange },
+      {
+        title: "Good learning rates",
+        kind: "text",
+        hint: "Learning rates with a score close to the best",
+        cell: goodRange,
+      },
       {
         title: "At the edge",
         kind: "wide",
-        hint: "Tuned parameters whose chosen value is the lowest or highest tried",
+        hint: "Tuned hyperparameters whose chosen value is the lowest or highest tried",
         cell: (view) => view.at_edge.length > 0 && h("span", { class: "warned" }, view.at_edge.join(", ")),
       },
     ],
@@ -182,7 +189,7 @@ export function costTable(answer, task) {
   const shared = " Other jobs may have run on the same devices: compare times with care.";
   return table({
     label: `Cost on ${task.label}`,
-    caption: `Medians per run.${task.cost.some((view) => view.shared) ? shared : ""}`,
+    caption: `Medians over the runs.${task.cost.some((view) => view.shared) ? shared : ""}`,
     columns: [
       { title: "Optimizer", kind: "head", cell: (view) => optimizer(answer, view.label) },
       {

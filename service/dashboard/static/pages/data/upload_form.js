@@ -35,7 +35,7 @@ const nameFrom = (fileName) =>
 
 const makeFields = () => ({
   name: textField("name", {
-    help: `Name; jobs refer to it as images/NAME, tables/NAME or texts/NAME. Up to ${MAX_NAME} lower-case letters, digits, '.', '_' and '-'.`,
+    help: `Jobs refer to the data set as images/NAME, tables/NAME or texts/NAME. Up to ${MAX_NAME} lower-case letters, digits, '.', '_' and '-'.`,
     placeholder: "flowers",
   }),
   format: selectField("format", FORMATS),

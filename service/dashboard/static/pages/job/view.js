@@ -7,7 +7,18 @@ import { progressBar, statusChip } from "../../components/status.js";
 import { table } from "../../components/table.js";
 import { download, get } from "../../lib/api.js";
 import { h } from "../../lib/dom.js";
-import { ago, bytes, duration, metricValue, number, percent, shortId, timestamp, words } from "../../lib/format.js";
+import {
+  ago,
+  bytes,
+  duration,
+  metricValue,
+  number,
+  percent,
+  reasonWords,
+  shortId,
+  timestamp,
+  words,
+} from "../../lib/format.js";
 import { isFinalJob } from "../../lib/statuses.js";
 
 const LIVE_METRICS = ["train_loss", "val_accuracy", "val_loss"];
@@ -63,7 +74,7 @@ function logItem({ isNote, status, reason, attempt, at, message }) {
       "div",
       { class: "row" },
       isNote ? h("span", { class: "chip" }, "note") : statusChip(status),
-      reason && reason !== "completed" && h("span", { class: "why" }, reason.replaceAll("_", " ")),
+      reason && reason !== "completed" && h("span", { class: "why" }, reasonWords(reason)),
       spacer(),
       h("span", { class: "note" }, `attempt ${attempt}`),
       h("time", { class: "note", datetime: at }, timestamp(at)),

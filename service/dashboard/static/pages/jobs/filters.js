@@ -22,7 +22,7 @@ export class FilterBar {
       this.#select("Model", "model", names(catalog.models)),
       this.#select("Optimizer", "optimizer", names(catalog.optimizers)),
       this.#text("User", "user", "name"),
-      this.#text("Tag", "tag", "key:value"),
+      this.#text("Tag", "tag", "KEY:VALUE"),
     );
     this.show(filter);
   }

@@ -4,10 +4,11 @@ import { actionButton } from "../../components/buttons.js";
 import { toast } from "../../components/toast.js";
 import { post } from "../../lib/api.js";
 import { fill, h } from "../../lib/dom.js";
-import { counted } from "../../lib/format.js";
+import { counted, integer } from "../../lib/format.js";
 
 const MAX_JOBS = 500; // per request, the API's limit
 const DONE = { cancel: "cancelled or asked to stop", retry: "submitted again" };
+const NONE_DONE = { cancel: "No job was cancelled", retry: "No job was submitted again" };
 
 export class Selection {
   ids = new Set();
@@ -91,6 +92,13 @@ async function act(action, ids) {
   }
   const refused = outcomes.filter((outcome) => !outcome.done);
   const done = outcomes.length - refused.length;
-  const rest = refused.length ? `; ${refused.length} unchanged: ${refused[0].detail}` : ".";
-  toast(`${counted(done, "job")} ${DONE[action]}${rest}`, refused.length && !done ? "error" : "note");
+  toast(outcomeText(action, done, refused), refused.length && !done ? "error" : "note");
+}
+
+/** The number of changed jobs, and the reason why one was refused. */
+function outcomeText(action, done, refused) {
+  const changed = `${counted(done, "job")} ${DONE[action]}`;
+  if (!refused.length) return `${changed}.`;
+  const reason = `${refused.length > 1 ? "; for example, " : ": "}${refused[0].detail}.`;
+  return done ? `${changed}, ${integer(refused.length)} unchanged${reason}` : `${NONE_DONE[action]}${reason}`;
 }

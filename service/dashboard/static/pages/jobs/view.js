@@ -50,7 +50,7 @@ export class JobsView {
 
   #filter(name, value) {
     if (name === "tag" && value && !value.includes(":")) {
-      this.filters.setError("tag", "key:value"); // incomplete: the user is still typing
+      this.filters.setError("tag", "KEY:VALUE"); // incomplete: the user is still typing
       return undefined;
     }
     return this.#setFilters({ [name]: value });

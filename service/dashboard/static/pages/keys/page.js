@@ -41,7 +41,7 @@ export async function mount(root, { user, signal }) {
 
   await load(); // before the form below it is shown, which would move
   const sub = user.is_admin
-    ? "Access to this server. Treat a key like a password: one for each person or program."
+    ? "Keys give access to this server. Treat each like a password, and create one for each person or program."
     : "Your keys. An administrator creates new ones.";
   fill(root, pageHead("Keys", { sub }), created, list, user.is_admin && section("New key", form.element));
 }

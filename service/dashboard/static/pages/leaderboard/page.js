@@ -38,7 +38,7 @@ export async function mount(root, { query, keepQuery, signal }) {
   }
 
   const sub =
-    "The latest run of each seed, of all users. Optimizers are ranked within one setting: means of different data, budgets or machines cannot be compared.";
+    "Uses the latest run of each seed, from all users. Optimizers are ranked within one setting: means of different data, budgets or machines cannot be compared.";
   fill(root, pageHead("Leaderboard", { sub }), filtersView(catalog, selected, select), boards);
   await load();
 }

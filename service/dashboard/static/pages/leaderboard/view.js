@@ -98,9 +98,9 @@ function standingsTable({ standings }, position, metric) {
       { title: "SD", hint: "Standard deviation over seeds", cell: (row) => deviation(row.sd, metric) },
       { title: "Best", cell: (row) => metricValue(row.best, metric) },
       {
-        title: "Difference to first",
+        title: "Difference from first",
         hint: "Mean paired difference on common seeds, with its 95 % interval",
-        cell: (row) => differenceToFirst(row, metric),
+        cell: (row) => differenceFromFirst(row, metric),
       },
       {
         title: "p",
@@ -117,7 +117,7 @@ function meanBar(row, scale, metric) {
   return intervalBar(row, scale, styleOf(row.optimizer.name), text);
 }
 
-function differenceToFirst({ behind_first: behind, interval_behind: ends }, metric) {
+function differenceFromFirst({ behind_first: behind, interval_behind: ends }, metric) {
   if (behind === null) return "";
   return `${difference(behind, metric)} (${interval(ends, metric, difference)})`;
 }

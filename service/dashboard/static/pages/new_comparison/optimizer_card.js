@@ -1,4 +1,4 @@
-// The card of an optimizer: its fixed parameters, and the search space of the tuned ones.
+// The card of an optimizer: its fixed hyperparameters, and the search space of the tuned ones.
 
 import { note } from "../../components/states.js";
 import { CatalogChoice } from "../../forms/catalog_choice.js";
@@ -9,7 +9,7 @@ import { SearchSpace } from "../../forms/search_space.js";
 import { defined } from "../../forms/training_fields.js";
 import { fill, h } from "../../lib/dom.js";
 
-/** `onChange` is called when a tuned parameter is added or removed. */
+/** `onChange` is called when a tuned hyperparameter is added or removed. */
 export function optimizerCard(catalog, initial, onChange) {
   const choice = new CatalogChoice("optimizer", catalog.optimizers);
   const label = textField("label", { help: "Shown in tables; derived from the configuration if empty." });
@@ -52,8 +52,10 @@ export function optimizerCard(catalog, initial, onChange) {
 const cardView = ({ choice, label, space, errorText }) => [
   h("div", { class: "columns" }, choice.element, label.element),
   stack(
-    h("span", { class: "label" }, "Tuned parameters"),
-    note("Chosen by validation score, with the same number of trials for each tuned optimizer."),
+    h("span", { class: "label" }, "Tuned hyperparameters"),
+    note(
+      "Chosen by validation score, with the same number of trials for each tuned optimizer (except in a grid search).",
+    ),
     space.element,
   ),
   errorText,

@@ -38,7 +38,7 @@ export async function mount(root, { go, query, keepQuery, signal }) {
     signal,
   });
   const sub =
-    "The plan is fixed before the first run. All optimizers get the same seeds, and tuned ones the same number of trials.";
+    "The plan is fixed before the first run. All optimizers get the same seeds, and tuned ones the same number of trials (except in a grid search).";
   fill(
     root,
     pageHead("Compare optimizers", { sub }),
@@ -64,7 +64,7 @@ class ComparisonForm {
     });
   }
 
-  /** Offer the parameters of the selected optimizers and variants for tuning. */
+  /** Offer the hyperparameters of the selected optimizers and variants for tuning. */
   fit() {
     for (const card of this.optimizers.cards) card.fit();
   }

@@ -13,9 +13,9 @@ const METHODS = [
   ["halving", "successive halving"],
   ["grid", "grid search"],
 ];
-const VARIED = [
-  ["seed", "seed"],
-  ["seed,split", "seed and data split"],
+const SPLITS = [
+  ["seed", "same for all seeds"],
+  ["seed,split", "new for each seed"],
 ];
 const USUAL = { method: "quasi_random", vary: "seed" };
 
@@ -37,9 +37,9 @@ function makeFields({ metric }) {
     ),
     trials: textField("trials", { help: "Configurations to try for each tuned optimizer." }),
     method: selectField("method", METHODS, { help: "Search method." }),
-    vary: selectField("vary", VARIED, {
-      title: "Varied",
-      help: "What differs between runs. Varying the split extends the verdict beyond one data split.",
+    vary: selectField("vary", SPLITS, {
+      title: "Data split",
+      help: "A new split for each seed extends the verdict beyond one split.",
     }),
     tags: tagsField(),
   };

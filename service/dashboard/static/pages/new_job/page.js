@@ -77,7 +77,7 @@ const headView = (original) =>
     sub: original && [
       "Based on job ",
       h("a", { href: `/jobs/${original.id}` }, shortId(original.id)),
-      ". Change the fields to vary.",
+      ". Change the fields that you want to vary.",
     ],
   });
 

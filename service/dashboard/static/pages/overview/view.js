@@ -67,7 +67,7 @@ function numberTiles({ jobs, ended, slots }) {
 const noComparisons = () =>
   emptyState(
     "No comparisons yet",
-    "A comparison plans and trains the runs, and reports which optimizer is better with confidence intervals and p values.",
+    "A comparison plans and trains the runs, and reports, with confidence intervals and p values, which optimizer is better.",
     linkButton("Compare optimizers", "/comparisons/new", "primary"),
   );
 

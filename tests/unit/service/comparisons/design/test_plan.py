@@ -177,7 +177,7 @@ def sgd(**space):
         ({"tuning": {"trials": 4, "seeds": 2, "first_seed": 2**63 - 1}}, "/tuning/first_seed", "too large"),
         ({"seeds": {"max": 2, "first": 2**63 - 1}}, "/seeds/first", "too large"),
         ({"optimizers": [ADAM, KO | {"label": "adam"}]}, "/optimizers/1/label", "is taken"),
-        ({"optimizers": [ADAM, {"name": "ko", "space": {}}]}, "/optimizers/1/space", "at least one parameter"),
+        ({"optimizers": [ADAM, {"name": "ko", "space": {}}]}, "/optimizers/1/space", "at least one hyperparameter"),
         (sgd(lr=0.1), "/optimizers/1/space/lr", 'write {"log_uniform": [0.001, 0.1]}'),
         (sgd(lr={"choice": []}), "/optimizers/1/space/lr/choice", "must have at least 1 value"),
         (sgd(rate={"uniform": [0, 1]}), RATE, "unknown"),
@@ -227,7 +227,7 @@ def sgd(**space):
         ({"diverged_score": 1.7e308}, "/diverged_score", "from 0 to 0.1"),
         ({"diverged_score": -5.0, "metric": "test_loss"}, "/diverged_score", "from 2.3 to 1e+06"),
         ({"diverged_score": 1.7e308, "metric": "test_loss"}, "/diverged_score", "from 2.3 to 1e+06"),
-        ({"diverged_score": -1.0, "metric": "samples_per_second"}, "/diverged_score", "records per second"),
+        ({"diverged_score": -1.0, "metric": "samples_per_second"}, "/diverged_score", "samples per second"),
         ({"optimizers": ["adam", {"name": "sgd", "label": " "}], "tuning": None}, "/optimizers/1/label", "at least 1"),
         ({"tasks": [DIGITS | {"label": " \u00a0 "}]}, "/tasks/0/label", "at least 1 character"),
         (
@@ -263,7 +263,7 @@ def test_rejects_large_grid_before_enumerating_it():
     }
     request = {"tasks": [DIGITS], "optimizers": [{"name": "adam", "space": space}, "sgd"]}
     request["tuning"] = {"trials": 1, "method": "grid"}
-    with pytest.raises(Invalid, match="are up to 4294967306 jobs, and at most 100 are allowed"):
+    with pytest.raises(Invalid, match="are up to 4,294,967,306 jobs, and at most 100 are allowed"):
         resolve(ComparisonRequest.model_validate(request), max_jobs=100)
 
 
