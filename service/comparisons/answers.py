@@ -69,8 +69,7 @@ class PairView(Output):
     a: str
     b: str
     n: int = Field(
-        description="Seeds that both groups have; with planned looks, those up to the last complete look, or up to the "
-        "look that decided the pair."
+        description="Seeds that both groups have; with planned looks, up to the last complete or the deciding look."
     )
     difference: float | None
     interval: Interval | None = Field(
@@ -83,8 +82,8 @@ class PairView(Output):
     )
     significant: bool = Field(description="Whether the difference is significant at a family-wise error rate of 5 %.")
     seeds_needed: int | None = Field(
-        description="Estimated total number of seeds for a significant difference, with power 0.8 at the observed "
-        "difference and spread; null if it is significant already, or cannot be estimated."
+        description="Estimated number of seeds per group, including those already run, that confirms the observed "
+        "difference with power 0.8; null if it is significant or cannot be estimated."
     )
     detail: PairDetail
     cannot_say: str | None = Field(description="Why a statistic is null.")

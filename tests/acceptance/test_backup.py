@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from service.operations.embedded.postgres import database_url_of
+from service.operations.embedded.servers import Embedded
 from tests.acceptance.lab import JOB, LONG
 from tests.acceptance.test_up import command, login, refusal, running_in, up
 from tests.waiting import until
@@ -67,8 +68,10 @@ def test_running_stack_moves_to_another_home(home: Path) -> None:
 
 
 def test_stopped_home_is_backed_up_and_errors_take_one_line(home: Path) -> None:
-    with up(home):
-        pass
+    with Embedded(home) as servers:
+        addresses = {"KOTRAIN_DATABASE_URL": servers.database_url, "KOTRAIN_BROKER_URL": servers.broker_url}
+        for arguments in (("migrate",), ("key", "owner")):
+            assert command(home, *arguments, **addresses).returncode == 0
     first, second = home.with_name("first.tar"), home.with_name("second.tar")
     assert command(home, "backup", str(first)).returncode == 0
     assert running_in(home) == []

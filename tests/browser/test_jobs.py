@@ -114,8 +114,8 @@ class TestJobPage:
         cancel(page)
         expect(page.locator(".head .chip").first).to_contain_text("cancelled")
 
-    def test_keeps_plot_options_in_query(self, visitor: Visitor, long_job: str) -> None:
-        page = visitor.open(f"/jobs/{long_job}")
+    def test_keeps_plot_options_in_query(self, visitor: Visitor, short_job: str) -> None:
+        page = visitor.open(f"/jobs/{short_job}")
         until(lambda: len(points(visitor)) > 5)
         page.get_by_label("Smoothing").fill("0.8")
         page.get_by_label("Logarithmic").check()
@@ -202,12 +202,12 @@ class TestList:
         expect(page.get_by_text("Select all shown")).to_be_visible()
         expect(page.get_by_role("button", name="Cancel selected")).to_have_count(0)
 
-    def test_shows_and_clears_filters_in_query(self, visitor: Visitor, long_job: str) -> None:
+    def test_shows_and_clears_filters_in_query(self, visitor: Visitor, short_job: str) -> None:
         page = visitor.open(f"/jobs?comparison={uuid4()}")
         expect(page.get_by_role("link", name="Runs of one comparison")).to_be_visible()
         expect(page.get_by_text("No matching jobs")).to_be_visible()
         page.get_by_role("button", name="Show jobs of all comparisons").click()
-        row = page.locator(f"tr[data-key='{long_job}']")
+        row = page.locator(f"tr[data-key='{short_job}']")
         expect(row).to_be_visible()
         assert page.url.endswith("/jobs")
 
@@ -220,10 +220,10 @@ class TestList:
         expect(row).to_be_visible()
         assert page.url.endswith("/jobs")
 
-    def test_shows_error_at_invalid_filter(self, visitor: Visitor, long_job: str) -> None:
+    def test_shows_error_at_invalid_filter(self, visitor: Visitor, short_job: str) -> None:
         visitor.allow_status(422, "/v1/jobs")
         page = visitor.open("/jobs")
-        row, tag = page.locator(f"tr[data-key='{long_job}']"), page.get_by_label("Tag")
+        row, tag = page.locator(f"tr[data-key='{short_job}']"), page.get_by_label("Tag")
         expect(row).to_be_visible()
         tag.fill("study")
         expect(tag).to_have_accessible_description("KEY:VALUE")

@@ -149,7 +149,8 @@ def _best(facts: _Facts) -> str:
         for label, better in facts.decision.beaten_by_others
     )
     p = f"{p_equation(facts.pair.p_adjusted)}{_correction(facts.family)}"
-    return f"{facts.leader.label} is best, with a {facts.stated_mean}: it leads {facts.closest.label} by {facts.lead}, {p}{also}.{behind}"
+    best = f"{facts.leader.label} is best, with a {facts.stated_mean}"
+    return f"{best}: it leads {facts.closest.label} by {facts.lead}, {p}{also}.{behind}"
 
 
 def _alike(facts: _Facts) -> str:

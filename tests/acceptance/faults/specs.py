@@ -21,8 +21,8 @@ SPECS: dict[str, dict[str, Any]] = {
     },
     "ko soft": {
         "optimizer": {"name": "ko", "params": {"collision": "soft", "group_size": 8}},
-        "budget": {"steps": 900},
-        "diagnostics_every_steps": 300,
+        "budget": {"steps": 600},
+        "diagnostics_every_steps": 200,
     },
     "sgd": {
         "optimizer": {"name": "sgd", "params": {"lr": 0.1, "momentum": 0.9}},

@@ -165,8 +165,8 @@ class TestVerdict:
         verdict = Runs().add(adam(), ADAM).add(ko(), KO).compare().verdict
         assert (verdict.decided, verdict.best) == (True, "ko soft (adam)")
         assert verdict.text == (
-            "ko soft (adam) is best, with a mean test accuracy of 96.6 % over 5 seeds: it leads adam by 1.60 percentage "
-            "points (95 % interval 1.48 to 1.72), p < 0.001. "
+            "ko soft (adam) is best, with a mean test accuracy of 96.6 % over 5 seeds: it leads adam by 1.60 "
+            "percentage points (95 % interval 1.48 to 1.72), p < 0.001. "
             "The result applies only to learning rate 0.001, which was not tuned per optimizer, and to one split of "
             "the data."
         )
@@ -190,8 +190,8 @@ class TestVerdict:
         assert (verdict.decided, verdict.best) == (False, None)
         assert verdict.text == (
             "ko bounded (adam) and ko soft (adam) cannot be distinguished with 5 seeds: the mean difference in test "
-            "accuracy is 0.00 percentage points (95 % interval -0.23 to 0.23). ko bounded (adam) has the best mean test "
-            "accuracy (96.6 % over 5 seeds). "
+            "accuracy is 0.00 percentage points (95 % interval -0.23 to 0.23). ko bounded (adam) has the best mean "
+            "test accuracy (96.6 % over 5 seeds). "
             "The result applies only to learning rate 0.001, which was not tuned per optimizer, and to one split of "
             "the data."
         )
@@ -236,7 +236,9 @@ class TestVerdict:
     def test_text_for_no_group_and_one_group(self):
         assert Runs().compare().verdict.text == "No finished job matches the query."
         only = Runs().add(adam(), ADAM).compare()
-        assert only.verdict.text.startswith("Only adam has runs with a score (mean test accuracy of 95.0 % over 5 seeds), ")
+        assert only.verdict.text.startswith(
+            "Only adam has runs with a score (mean test accuracy of 95.0 % over 5 seeds), so"
+        )
         assert (only.pairs, only.verdict.decided) == ([], False)
 
 
