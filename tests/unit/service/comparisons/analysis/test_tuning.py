@@ -32,8 +32,7 @@ class TestTuning:
         report = answer(plan, play_runs(plan, lambda c: scored(plan.optimizers[c.optimizer].trials[c.trial]["lr"])))
         assert report.tasks[0].tuning[0].at_edge == ["lr"]
         assert (
-            "Chosen at the edge of the range tried: lr of adam; lr of sgd. A wider range may help."
-            in report.verdict[0]
+            "Chosen at the edge of the range tried: lr of adam; lr of sgd. A wider range may help." in report.verdict[0]
         )
 
     @pytest.mark.parametrize(
