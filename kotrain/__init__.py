@@ -20,8 +20,9 @@ else:
         try:
             from kotrain import public
         except ModuleNotFoundError as error:
-            remedy = "install kotrain's extra `sdk`: pip install '.[sdk]' in its checkout"
-            message = f"kotrain.{name} needs the package {error.name}; {remedy}"
+            from service.specs.extras import install
+
+            message = f"kotrain.{name} needs the package {error.name}; {install('sdk')}"
             raise ImportError(message) from error
         return getattr(public, name)
 

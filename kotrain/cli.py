@@ -2,6 +2,8 @@
 
 import sys
 
+from service.specs.extras import install
+
 SDK_PACKAGES = ("httpx2", "pydantic", "rich", "typer")
 
 
@@ -14,6 +16,5 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in SDK_PACKAGES:
             raise
-        remedy = "install kotrain's extra `sdk`: pip install '.[sdk]' in its checkout"
-        sys.exit(f"kotrain: the command line needs the package {error.name}; {remedy}")
+        sys.exit(f"kotrain: the command line needs the package {error.name}; {install('sdk')}")
     sys.exit(status)

@@ -327,7 +327,7 @@ def catalog(
 
 @app.command()
 def down(timeout: Annotated[float, typer.Option(help="Seconds to wait for the processes to stop.")] = 30.0) -> None:
-    """Stop the processes that `kotrain up` started from the home folder.
+    """Stop the processes of `kotrain up` in the home folder.
 
     The home folder is KOTRAIN_HOME or ~/.kotrain (root: /var/lib/kotrain).
     """

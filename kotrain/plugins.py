@@ -13,6 +13,8 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
+from service.specs.extras import install
+
 GROUP = "kotrain.commands"
 SERVER_COMMANDS = ("up", "api", "worker", "migrate", "key", "backup", "restore", "gc", "doctor")
 """Commands of the server extra, so that a missing extra can be reported instead of an unknown command."""
@@ -48,8 +50,7 @@ class Extensible(TyperGroup):
         """The command; raises with installation instructions for a server command without the server extra."""
         command = super().get_command(ctx, cmd_name) or load().get_command(ctx, cmd_name)
         if command is None and cmd_name in SERVER_COMMANDS:
-            remedy = "install kotrain's extra `all`: pip install '.[all]' in its checkout"
-            raise typer.TyperException(f"`kotrain {cmd_name}` needs the server; {remedy}")
+            raise typer.TyperException(f"`kotrain {cmd_name}` needs the server; {install('all')}")
         if command is not None:
             _hide_types_of_flags(command, ctx)
         return command

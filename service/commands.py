@@ -14,6 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
+from service.specs.extras import install
+
 if find_spec("sqlalchemy") is None:  # the SDK alone contains this file, too
     raise ModuleNotFoundError("the server's packages are not installed", name="sqlalchemy")
 
@@ -43,8 +45,7 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
         except ModuleNotFoundError as error:
             if error.name is None or "." in error.name or error.name in OWN_PACKAGES:
                 raise  # a bug
-            remedy = "install kotrain's extra `all`: pip install '.[all]' in its checkout"
-            message = f"`kotrain {function.__name__}` needs the package {error.name}; {remedy}"
+            message = f"`kotrain {function.__name__}` needs the package {error.name}; {install('all')}"
             typer.echo(f"kotrain: {message}", err=True)
             raise typer.Exit(1) from error
 
@@ -165,7 +166,7 @@ def restore(file: BackupFile, home: HomeFolder = None) -> None:
     """Restore a backup into an empty database.
 
     Restores into the database at KOTRAIN_DATABASE_URL or, if that is not set, into a new database in the home folder.
-    Stop kotrain first.
+    No API or worker may use that database or home folder.
     """
     from service.operations import commands
 

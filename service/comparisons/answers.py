@@ -82,7 +82,7 @@ class PairView(Output):
     )
     significant: bool = Field(description="Whether the difference is significant at a family-wise error rate of 5 %.")
     seeds_needed: int | None = Field(
-        description="Estimated number of seeds per group, including those already run, that confirms the observed "
+        description="Estimated number of seeds per group, including those already run, needed to detect the observed "
         "difference with power 0.8; null if it is significant or cannot be estimated."
     )
     detail: PairDetail
@@ -138,7 +138,7 @@ class TrialView(Output):
     """A point of the search space and its score on validation data."""
 
     trial: int
-    params: dict[str, Any] = Field(description="The tuned parameters.")
+    params: dict[str, Any] = Field(description="The tuned hyperparameters.")
     rung: int = Field(description="Last stage of successive halving that it reached, from 0; 0 without halving.")
     budget: dict[str, Any]
     score: float | None = Field(
@@ -162,14 +162,14 @@ class GoodRange(Output):
 
 
 class TuningView(Output):
-    """How an optimizer's parameters were chosen on a task."""
+    """How an optimizer's hyperparameters were chosen on a task."""
 
     label: str
     metric: str = Field(description="On validation data; the test set is never read.")
     trials: list[TrialView]
     chosen: int | None
-    params: dict[str, Any] | None = Field(description="The tuned parameters of the chosen trial.")
-    at_edge: list[str] = Field(description="Tuned parameters whose chosen value is the lowest or highest one tried.")
+    params: dict[str, Any] | None = Field(description="The tuned hyperparameters of the chosen trial.")
+    at_edge: list[str] = Field(description="Tuned hyperparameters whose chosen value is the lowest or highest tried.")
     expected_best: list[float] = Field(description="Expected best score after 1, 2, ... trials in random order.")
     good_range: GoodRange | None
     seconds: float = Field(description="Training time of all trials.")
@@ -284,7 +284,7 @@ class AcrossTasks(Output):
 
 
 class Assumption(Output):
-    """An assumption of the verdict, and whether it holds; `holds` is null if not checked, or if it is too early."""
+    """An assumption of the verdict, and whether it holds; `holds` is null if not checked, or too early to tell."""
 
     name: str
     holds: bool | None

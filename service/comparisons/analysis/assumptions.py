@@ -121,7 +121,7 @@ def _chosen_inside_tried(plan: Plan, answers: Sequence[TaskAnswer], yet: str) ->
     name = "chosen values inside the range tried"
     views = [(answer.label, view) for answer in answers for view in answer.tuning]
     if edges := [f"{listed(view.at_edge)} of {view.label} on {task}" for task, view in views if view.at_edge]:
-        text = f"Chosen at the edge of the range tried: {'; '.join(edges)}."
+        text = f"Some chosen values are at the edge of the range tried: {'; '.join(edges)}."
         return Assumption(name=name, holds=False, text=text)
     tried = [(optimizer.label, *number) for optimizer in plan.optimizers for number in optimizer.tuned_numbers()]
     few = [

@@ -22,7 +22,7 @@ def caveats(plan: Plan, task: int, groups: Sequence[Group[CellRun]], tuned: Sequ
     ]:
         yield f"Optimizers were not tuned with equal effort, because trials failed: {listed(failures)}."
     if edges := [f"{listed(view.at_edge)} of {view.label}" for view in tuned if view.at_edge]:
-        yield f"Chosen at the edge of the range tried: {'; '.join(edges)}. A wider range may help."
+        yield f"Some chosen values are at the edge of the range tried ({'; '.join(edges)}); a wider range may help."
     splits = counted(max((len(group.values) for group in groups), default=0), "split")
     yield {
         "all": f"The result covers {splits} of the data.",

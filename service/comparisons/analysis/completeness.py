@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from service.comparisons.analysis.grouping import ENVIRONMENT_WORDS
 from service.comparisons.analysis.runs import CellRun
 from service.comparisons.design.plan import Plan
 from service.comparisons.design.schedule import TaskResults
@@ -18,7 +19,6 @@ from service.specs.text import counted, listed
 from service.stats.multiple_testing import RUNS_ARE_MISSING
 
 INCOMPARABLE = "not comparable with the others"
-COMPARABLE = "data, torch version and kind of device"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def blocked_by(plan: Plan, status: ComparisonStatus, ended: int, *, is_complete:
 
     A cancelled comparison has no verdict under any stopping rule, because its end may have depended on its results.
     """
-    runs = f"{ended} of {counted(len(plan.tasks) * len(plan.optimizers) * len(plan.seeds), 'final run')}"
+    runs = f"{ended:,} of {counted(len(plan.tasks) * len(plan.optimizers) * len(plan.seeds), 'final run')}"
     if status is ComparisonStatus.CANCELLED:
         return Obstacle(
             f"No verdict: the comparison was cancelled after {runs}.",
@@ -70,9 +70,12 @@ def missing_runs(task: TaskResults, runs: Sequence[CellRun]) -> Obstacle | None:
     rest = f" {left} of {counted(planned, 'seed')} are complete; tests need every planned run."
     again = ""
     if task.plan.reuses(task.task):
-        again = " Submit the comparison again to run only the missing runs."
-        if any(run.result.failed and run.result.reason is None for run in runs):
-            again = f" Once all workers have the same {COMPARABLE}, submit the comparison again."
+        incomparable = any(run.result.failed and _reason(run) == INCOMPARABLE for run in runs)
+        again = (
+            f" Once all workers have the same {ENVIRONMENT_WORDS}, submit the comparison again."
+            if incomparable
+            else " Submit the comparison again to run only the missing runs."
+        )
     text = f"No verdict: {listed(parts)}.{rest if any(task.lost) else ''}{again}"
     return Obstacle(text, RUNS_ARE_MISSING, is_of_task=True)
 

@@ -37,7 +37,7 @@ from service.comparisons.styles import plot_styles
 from service.specs.metric_text import Measure
 from service.specs.states import ComparisonStatus
 from service.specs.summary import Target
-from service.stats.multiple_testing import Test, adjusted_tests
+from service.stats.multiple_testing import RUNS_ARE_MISSING, Test, adjusted_tests
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,11 @@ class _Task:
     def missing_runs(self) -> Obstacle | None:
         """The obstacle that planned runs are missing."""
         return missing_runs(self.results, self.runs)
+
+    def lacks_trial(self, position: int) -> bool:
+        """Whether no trial of a ranked group has a result, so that it has no final runs."""
+        chosen = {self.plan.optimizers[optimizer].label for optimizer in self.results.chosen}
+        return self.results.is_tuned and self.ranked[position].label not in chosen
 
     @property
     def lacks_runs(self) -> bool:
@@ -137,6 +142,11 @@ def _task_answer(task: _Task, tests: Sequence[Test], obstacle: Obstacle | None) 
     """The answer on one task. `obstacle` applies to all tasks."""
     if obstacle is not None:
         tests = [test.withheld(obstacle.pair) for test in tests]
+    else:
+        tests = [
+            test.withheld(RUNS_ARE_MISSING) if task.lacks_trial(test.a) or task.lacks_trial(test.b) else test
+            for test in tests
+        ]
     question = _question(task)
     tuned = [
         tuning_view(task.results, task.runs, position)

@@ -88,14 +88,14 @@ class Decision:
         return self.leader.label if self.kind is DecisionKind.BEST and self.leader else None
 
     @property
-    def omits_divergence(self) -> bool:
+    def needs_divergence(self) -> bool:
         """Whether the verdict needs sentences on diverged runs."""
         return self.kind not in (DecisionKind.BLOCKED, DecisionKind.ALL_DIVERGED)
 
     @property
     def needs_caveats(self) -> bool:
         """Whether the verdict needs sentences on how far its result applies."""
-        return self.omits_divergence and self.kind is not DecisionKind.NO_RESULTS
+        return self.needs_divergence and self.kind is not DecisionKind.NO_RESULTS
 
 
 class Ranking:
@@ -149,7 +149,9 @@ def decide(ranking: Ranking, *, is_scored: bool, blocked_by: Obstacle | None) ->
     """Decide whether one group is best. `is_scored`: diverged runs have a declared score."""
     leader = next(iter(ranking.candidates(is_scored=is_scored)), None)
     if blocked_by is not None:
-        return Decision(DecisionKind.BLOCKED, leader if blocked_by.is_of_task else None, obstacle=blocked_by)
+        shown = leader if blocked_by.is_of_task else None
+        leads_all = shown is None or shown is ranking.finished[0]
+        return Decision(DecisionKind.BLOCKED, shown, leads_all=leads_all, obstacle=blocked_by)
     if ranking.groups and all(_has_only_diverged(group, is_scored) for group in ranking.groups):
         return Decision(DecisionKind.ALL_DIVERGED)
     if leader is None or len(ranking.finished) < 2:

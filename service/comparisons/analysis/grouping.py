@@ -22,6 +22,8 @@ device; the recorded environment contains the actual one."""
 
 ENVIRONMENT_SETTING = ("device_kind", "torch", "data_hash", "engine_version")
 """Environment fields that are part of the setting, because the same spec gives other numbers if they differ."""
+ENVIRONMENT_WORDS = "data, torch version, engine version and kind of device"
+"""The same in a sentence."""
 
 _canonical = json.JSONEncoder(sort_keys=True).encode
 

@@ -81,24 +81,23 @@ def _methods_of_tests(plan: Plan) -> str:
         if plan.pairs == 1:
             return "The optimizers were compared by a two-sided paired t test at a significance level of 5 %."
         return (
-            f"The optimizers were compared by two-sided paired t tests; Holm's correction over all {plan.pairs} pairs "
-            "controlled the family-wise error rate at 5 %."
+            "The optimizers were compared by two-sided paired t tests; Holm's correction over all "
+            f"{plan.pairs:,} pairs controlled the family-wise error rate at 5 %."
         )
     if plan.stopping == "any":
-        holm = f", with Holm's correction over {plan.pairs} pairs" if plan.pairs > 1 else ""
+        holm = f", with Holm's correction over {plan.pairs:,} pairs" if plan.pairs > 1 else ""
         return (
             "Seeds were added one by one. The optimizers were compared by an always-valid sequential t test (a t "
             "likelihood ratio with a normal prior on the standardized difference), which remains valid when results "
             f"are examined after every seed{holm}."
         )
     looks = listed(list(map(str, plan.looks)))
-    divided = f", divided by the number of pairs ({plan.pairs})," if plan.pairs > 1 else ""
+    divided = f", divided by the number of pairs ({plan.pairs:,})," if plan.pairs > 1 else ""
     return (
         f"The optimizers were compared by two-sided group-sequential paired t tests with looks planned at {looks} "
         f"seeds. An alpha of 5 %{divided} was spent by the Lan-DeMets approach with the power-family function "
         "alpha t^2 (Kim and DeMets 1987), where t is the information fraction: the fraction of the planned seeds that "
-        "is complete. "
-        "Intervals are repeated confidence intervals."
+        "is complete. Intervals are repeated confidence intervals."
     )
 
 

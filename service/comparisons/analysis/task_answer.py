@@ -78,7 +78,7 @@ def task_answer(
 def _verdict(question: Question, ranking: Ranking, caveats: Caveats, blocked_by: Obstacle | None) -> VerdictView:
     decision = decide(ranking, is_scored=question.is_scored, blocked_by=blocked_by)
     sentences = [verdict_text(decision, Measure(question.metric), question.family, question.noun)]
-    if decision.omits_divergence and not question.is_scored:
+    if decision.needs_divergence and not question.is_scored:
         sentences += diverged_text(ranking.groups)
     if decision.needs_caveats:
         sentences += caveats(question, ranking)

@@ -22,10 +22,10 @@ def verdict_text(decision: Decision, measure: Measure, family: Family, noun: str
 def _correction(family: Family) -> str:
     """Clause on the adjustment of p; follows the p value in a sentence."""
     if family.stopping == "looks":
-        pairs = f"{family.pairs} pairs and " if family.pairs > 1 else ""
+        pairs = f"{counted(family.pairs, 'pair')} and " if family.pairs > 1 else ""
         return f", adjusted for {pairs}{counted(len(family.looks), 'planned look')}"
     valid = " (always-valid test)" if family.stopping == "any" else ""
-    return valid + (f" after Holm's correction over {family.pairs} pairs" if family.pairs > 1 else "")
+    return valid + (f" after Holm's correction over {counted(family.pairs, 'pair')}" if family.pairs > 1 else "")
 
 
 def diverged_text(groups: Sequence[GroupView]) -> Iterator[str]:
@@ -73,35 +73,28 @@ class _Facts:
     def best_mean(self) -> str:
         """Sentence on the leader."""
         scope = "" if self.decision.leads_all else f" of the {self.noun}s without diverged runs"
-        return f"{self.leader.label} has the best mean{self._of} {self.measure.words}{scope} ({self.mean})."
-
-    @property
-    def mean(self) -> str:
-        """The leader's mean and number of seeds."""
-        return f"{self._value} over {counted(self.leader.n, 'seed')}"
+        return f"{self.leader.label} has the best mean {self._metric}{scope} ({self._mean})."
 
     @property
     def stated_mean(self) -> str:
-        """The same with the metric's name."""
-        seeds = counted(self.leader.n, "seed")
-        if self._of:
-            return f"mean of {self._value} {self.measure.words} over {seeds}"
-        return f"mean {self.measure.words} of {self._value} over {seeds}"
+        """The leader's mean."""
+        return f"mean {self._metric} of {self._mean}"
 
     @property
-    def _value(self) -> str:
+    def _mean(self) -> str:
         assert self.leader.mean is not None
-        return self.measure.value(self.leader.mean)
+        unit = f" {self.measure.words}" if self.measure.is_speed else ""
+        return f"{self.measure.value(self.leader.mean)}{unit} over {counted(self.leader.n, 'seed')}"
 
     @property
-    def _of(self) -> str:
-        return " of" if self.measure.name.endswith("per_second") else ""
+    def _metric(self) -> str:
+        return "throughput" if self.measure.is_speed else self.measure.words
 
     @property
     def seeds(self) -> str:
         """The number of seeds of the pair, with the preposition."""
         seeds = counted(self.pair.n, "seed")
-        return f"at the look after {seeds}" if self.family.stopping == "looks" else f"with {seeds}"
+        return f"with {seeds}" + (" at the last complete look" if self.family.stopping == "looks" else "")
 
     @property
     def also_open(self) -> str:
@@ -160,7 +153,7 @@ def _alike(facts: _Facts) -> str:
 
 
 def _too_few_seeds(facts: _Facts) -> str:
-    if facts.family.stopping == "looks" and not facts.pair.n:
+    if facts.family.stopping == "looks" and facts.pair.cannot_say == first_look_pending(facts.family):
         return f"No test yet: {first_look_pending(facts.family)}. {facts.best_mean}{facts.beaten}"
     shared = f"only {counted(facts.pair.n, 'seed')}" if facts.pair.n else "no seeds"
     return (
@@ -211,18 +204,18 @@ def _corrected(facts: _Facts) -> str:
     if pair.p is None or pair.p >= ALPHA or pair.p_adjusted is None or pair.p_adjusted < ALPHA:
         return ""
     adjusted = "adjusted" if family.stopping == "looks" else "Holm-adjusted"
-    return f" after correction for {family.pairs} pairs ({adjusted} {p_equation(pair.p_adjusted)})"
+    return f" after correction for {counted(family.pairs, 'pair')} ({adjusted} {p_equation(pair.p_adjusted)})"
 
 
 def _seeds_needed(facts: _Facts) -> str:
     needed = facts.pair.seeds_needed
     if needed is None:
         return ""
-    each = f"seeds per {facts.noun}"
     limit = MAX_SEEDS_LOOKS if facts.family.stopping == "looks" else MAX_SEEDS
+    seeds = f"About {needed:,} seeds per {facts.noun}, including those already run,"
     if needed > limit:
-        return f" More than {limit:,} {each}, the limit of a comparison, would be needed to confirm such a difference."
-    return f" About {needed} {each}, including those already run, would confirm such a difference with power 0.8."
+        seeds = f"More than {limit:,} seeds per {facts.noun}, the limit of such a comparison,"
+    return f" {seeds} would be needed to detect a difference of this size with power 0.8."
 
 
 _TEXTS: Mapping[DecisionKind, Callable[[_Facts], str]] = {

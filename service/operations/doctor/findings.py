@@ -21,7 +21,7 @@ from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from service.config import Settings
 from service.home import owner, running
 from service.operations.embedded.postgres import database_url_of
-from service.specs.text import counted, listed
+from service.specs.text import counted
 
 PREFIX = "KOTRAIN_"
 
@@ -60,13 +60,6 @@ def warning(text: str, remedy: str | None = None) -> Finding:
 def error(text: str, remedy: str) -> Finding:
     """A problem."""
     return Finding(check="", level=Level.ERROR, text=text, remedy=remedy)
-
-
-def install(*extras: str) -> str:
-    """The remedy for missing packages: install the extras of kotrain that bring them."""
-    plural = "s" if len(extras) > 1 else ""
-    names = listed([f"`{extra}`" for extra in extras])
-    return f"install kotrain's extra{plural} {names}: pip install '.[{','.join(extras)}]' in its checkout"
 
 
 # --- output ----------------------------------------------------------------------------------------------------------

@@ -16,10 +16,11 @@ from uuid import uuid4
 
 from service.config import Settings
 from service.datasets.layouts import fetch_command, is_present, own_names
-from service.operations.doctor.findings import PREFIX, Finding, NotChecked, Site, error, install, ok, warning
+from service.operations.doctor.findings import PREFIX, Finding, NotChecked, Site, error, ok, warning
 from service.operations.embedded.home import SOCKET_FOLDER_BYTES, socket_folder
 from service.operations.embedded.process import EmbeddedError, server_account
 from service.specs.catalog.datasets import DATASETS
+from service.specs.extras import install
 from service.specs.quantities import size
 from service.storage.files import Store
 

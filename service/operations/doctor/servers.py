@@ -15,10 +15,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import Connection, text
 
-from service.operations.doctor.findings import Finding, NotChecked, Site, error, in_words, install, ok, warning
+from service.operations.doctor.findings import Finding, NotChecked, Site, error, in_words, ok, warning
 from service.operations.embedded.home import socket_folder
 from service.operations.embedded.process import last_line
 from service.operations.embedded.programs import POSTGRES_MAJOR
+from service.specs.extras import install
 from service.specs.quantities import duration
 from service.storage import schema_version
 

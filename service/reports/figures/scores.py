@@ -250,8 +250,8 @@ def differences(study: Study, task: TaskAnswer, key: str) -> Picture:
     plain_ticks(axes, "x", is_log=False)
     side = "right" if sign(task.metric) > 0 else "left"
     caption = f"To the {side} of zero, the first optimizer is better. "
-    caption += "Lines are the intervals in the table; filled" if any(pair.interval for pair in pairs) else "Filled"
-    caption += " markers: significant differences."
+    caption += "Lines are the intervals in the table. " if any(pair.interval for pair in pairs) else ""
+    caption += "Filled markers show significant differences."
     caption += " Arrows point to means beyond the axis." if window.is_cut else ""
     if left_out:
         caption += f" Only pairs with {best} are shown; the other {left_out} are in the table."

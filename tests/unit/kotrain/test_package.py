@@ -25,8 +25,8 @@ HEAVY = {
     "pydantic_settings",
 }
 
-INSTALL_SDK = "install kotrain's extra `sdk`: pip install '.[sdk]' in its checkout"
-INSTALL_ALL = "install kotrain's extra `all`: pip install '.[all]' in its checkout"
+INSTALL_SDK = "install kotrain's extra `sdk`: run pip install '.[sdk]' in kotrain's checkout"
+INSTALL_ALL = "install kotrain's extra `all`: run pip install '.[all]' in kotrain's checkout"
 
 WITHOUT = """
 import sys

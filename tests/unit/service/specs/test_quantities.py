@@ -24,7 +24,7 @@ from service.specs import quantities
         (quantities.size(670_000), "654 KiB"),
         (quantities.size(1.34e9), "1.25 GiB"),
         (quantities.size(0), "0 B"),
-        (quantities.size(1000 * 1024), "0.977 MiB"),
+        (quantities.size(1000 * 1024), "1,000 KiB"),
         (quantities.size(2.5e12), "2.274 TiB"),
         (quantities.size(None), ""),
     ],

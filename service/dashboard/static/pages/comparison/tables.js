@@ -136,7 +136,7 @@ const pColumns = (pairs) => [
 
 function significance({ significant, seeds_needed: needed }) {
   if (significant) return "yes";
-  return small(needed ? `no; about ${needed} seeds per optimizer needed` : "no");
+  return small(needed ? `no; about ${integer(needed)} seeds per optimizer needed` : "no");
 }
 
 /** The tuning of each optimizer: its trials and the chosen configuration. */

@@ -99,6 +99,6 @@ async function act(action, ids) {
 function outcomeText(action, done, refused) {
   const changed = `${counted(done, "job")} ${DONE[action]}`;
   if (!refused.length) return `${changed}.`;
-  const reason = `${refused.length > 1 ? "; for example, " : ": "}${refused[0].detail}.`;
+  const reason = `${refused.length > 1 ? ". First reason: " : ": "}${refused[0].detail}.`;
   return done ? `${changed}, ${integer(refused.length)} unchanged${reason}` : `${NONE_DONE[action]}${reason}`;
 }

@@ -116,13 +116,23 @@ class TestMissingRuns:
             assert (pair.p is None) == (pair.interval is None) == is_incomplete
             assert not is_incomplete or (pair.n == run_count - 1 and pair.difference and not pair.significant)
 
-    def test_no_verdict_without_result_of_any_trial(self):
-        plan = make_plan(tuning={"trials": 2}, optimizers=[ADAM, "sgd"])
+    @pytest.mark.parametrize("seeds", [5, {"max": 10, "looks": [5, 10]}])
+    def test_no_verdict_without_result_of_any_trial(self, seeds):
+        plan = make_plan(tuning={"trials": 2}, optimizers=[ADAM, "sgd"], seeds=seeds)
         report = answer(plan, play_runs(plan, lambda c: TIMED_OUT if c.phase == "tuning" else scored(0.5)), "failed")
         assert report.verdict[0].startswith(
             "No verdict: no trial of adam has a result (timed out). Submit the comparison again"
         )
         assert "Planned runs were missing; affected pairs were not tested." in report.methods
+        assert [pair.cannot_say for pair in report.tasks[0].pairs] == ["planned runs are missing"]
+
+    def test_best_mean_is_limited_to_optimizers_without_diverged_runs(self):
+        plan = fixed(3, metric="test_loss")  # without a score for diverged runs
+        scores = noisy([0.5, 0.1, 0.9])
+        ends = {(1, 0): DIVERGED, (2, 1): FAILED}
+        runs = play_runs(plan, lambda c: ends.get((c.optimizer, c.seed)) or scores(c))
+        verdict = answer(plan, runs, status="failed").verdict[0]
+        assert "adam lr=0.001 has the best mean test loss of the optimizers without diverged runs" in verdict
 
     def test_tasks_are_not_ranked_together_if_one_lacks_runs(self):
         plan = fixed(2, tasks=[TASK, TASK | {"batch_size": 16}])

@@ -31,16 +31,18 @@ class TestTuning:
         plan = make_plan(tuning={"trials": 5})
         report = answer(plan, play_runs(plan, lambda c: scored(plan.optimizers[c.optimizer].trials[c.trial]["lr"])))
         assert report.tasks[0].tuning[0].at_edge == ["lr"]
-        assert (
-            "Chosen at the edge of the range tried: lr of adam; lr of sgd. A wider range may help." in report.verdict[0]
-        )
+        assert "edge of the range tried (lr of adam; lr of sgd); a wider range may help." in report.verdict[0]
 
     @pytest.mark.parametrize(
         ("trials", "holds", "message"),
         [
             (2, None, "too few values were tried: 2 values of lr for adam; 2 values of lr for sgd."),
             (3, None, "3 values of lr"),
-            (5, False, "Chosen at the edge of the range tried: lr of adam on digits mlp; lr of sgd on digits mlp."),
+            (
+                5,
+                False,
+                "edge of the range tried: lr of adam on digits mlp; lr of sgd on digits mlp.",
+            ),
         ],
     )
     def test_does_not_check_end_of_few_values(self, trials, holds, message):
