@@ -103,10 +103,8 @@ def submit(
 
     amounts = {"epochs": epochs, "steps": steps, "seconds": seconds}
     budget = {name: value for name, value in amounts.items() if value is not None}
-    fields = {"batch_size": batch_size, "seed": seed, "budget": budget or None}
+    fields = {"optimizer.lr": lr, "batch_size": batch_size, "seed": seed, "budget": budget or None}
     body = request_body.build(source, fields, param or [], tag or [])
-    if lr is not None:
-        request_body.put(body, "optimizer.lr", lr)
     with Client() as client:
         if dry_run:
             say(client.submit(body, dry_run=True))

@@ -18,22 +18,36 @@ CHOICES = ("dataset", "model", "optimizer", "schedule")
 def build(source: list[str], fields: dict[str, Any], params: Iterable[str], tags: Iterable[str]) -> dict[str, Any]:
     """The body for the source `FILE.json` (`-`: standard input) or `DATASET MODEL OPTIMIZER`, with options applied.
 
-    `fields` are top-level fields (None: not given); `params` are `PATH=VALUE` and `tags` `KEY:VALUE`.
-    Raises BadParameter.
+    `fields` are values by path (None: not given); `params` are `PATH=VALUE` and `tags` `KEY:VALUE`. They override
+    the file's. Raises BadParameter, also if two arguments set the same field or tag.
     """
+    given: set[str] = set()
     if len(source) == 1:
         spec = document(source[0], "give FILE.json, or DATASET MODEL OPTIMIZER")
     elif len(source) == 3:
         spec = dict(zip(("dataset", "model", "optimizer"), source, strict=True))
+        given |= spec.keys()
     else:
         raise typer.BadParameter("give DATASET MODEL OPTIMIZER, or FILE.json")
-    spec |= {name: value for name, value in fields.items() if value is not None}
-    for assignment in params:
-        path, value = _assigned(assignment)
-        put(spec, path, _value(value))
-    if new_tags := dict(map(_key_and_value, tags)):
-        spec["tags"] = {**spec.get("tags", {}), **new_tags}
+    values = [(path, value) for path, value in fields.items() if value is not None]
+    values += [(path, _value(text)) for path, text in map(_assigned, params)]
+    for path, value in values:
+        _give(given, full_path(path))
+        put(spec, path, value)
+    for key, value in map(_key_and_value, tags):
+        _give(given, f"tags.{key}")
+        spec["tags"] = {**spec.get("tags", {}), key: value}
     return spec
+
+
+def _give(given: set[str], path: str) -> None:
+    """Add a path to those set by arguments. Raises BadParameter if another argument sets it."""
+    choice = path.removesuffix(".name")
+    names_choice = choice != path and choice in CHOICES
+    replaces = not names_choice and any(other.startswith(f"{path}.") for other in given)
+    if (choice if names_choice else path) in given or replaces:
+        raise typer.BadParameter(f"two arguments set '{path}'")
+    given.add(choice if names_choice else path)
 
 
 def full_path(path: str) -> str:

@@ -68,6 +68,13 @@ def test_dash_reads_standard_input(monkeypatch):
         ({"params": ["lr"]}, "'lr' does not have the form PATH=VALUE"),
         ({"tags": ["=x"]}, "'=x' does not have the form KEY:VALUE"),
         ({"tags": ["x"]}, "'x' does not have the form KEY:VALUE"),
+        ({"source": ["digits", "mlp", "adam"], "params": ["optimizer=ko"]}, "two arguments set 'optimizer'"),
+        ({"source": ["digits", "mlp", "adam"], "params": ["optimizer.name=ko"]}, "two arguments set 'optimizer.name'"),
+        ({"fields": {"optimizer.lr": 0.1}, "params": ["optimizer.lr=1"]}, "two arguments set 'optimizer.params.lr'"),
+        ({"params": ["optimizer.gamma=1", "optimizer.params.gamma=2"]}, "two arguments set 'optimizer.params.gamma'"),
+        ({"params": ["schedule.name=step", "schedule=cosine"]}, "two arguments set 'schedule'"),
+        ({"params": ["target.value=1", "target=null"]}, "two arguments set 'target'"),
+        ({"tags": ["a:b", "a:c"]}, "two arguments set 'tags.a'"),
         ({"params": ["seed=1", "seed.x=2"]}, "cannot set 'seed.x': 'seed' is not an object"),
     ],
 )
