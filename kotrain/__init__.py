@@ -20,9 +20,9 @@ else:
         try:
             from kotrain import public
         except ModuleNotFoundError as error:
-            from service.specs.extras import install
+            from service.specs.extras import install_hint
 
-            message = f"kotrain.{name} needs the package {error.name}; {install('sdk')}"
+            message = f"kotrain.{name} needs the package {error.name}; {install_hint('sdk')}"
             raise ImportError(message) from error
         return getattr(public, name)
 

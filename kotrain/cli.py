@@ -2,7 +2,7 @@
 
 import sys
 
-from service.specs.extras import install
+from service.specs.extras import install_hint
 
 SDK_PACKAGES = ("httpx2", "pydantic", "rich", "typer")
 
@@ -16,5 +16,5 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in SDK_PACKAGES:
             raise
-        sys.exit(f"kotrain: the command line needs the package {error.name}; {install('sdk')}")
+        sys.exit(f"kotrain: the command line needs the package {error.name}; {install_hint('sdk')}")
     sys.exit(status)

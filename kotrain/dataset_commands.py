@@ -13,7 +13,7 @@ from kotrain.output import Json, note, say
 from service.specs.formats import FileFormat
 
 app = typer.Typer(help="List, upload, download and delete data sets.")
-OwnName = Annotated[
+UploadedName = Annotated[
     str, typer.Argument(metavar="NAME", help="Name of an uploaded data set, for example images/flowers.")
 ]
 
@@ -31,7 +31,7 @@ def show_all(as_json: Json = False) -> None:
 
 
 @app.command()
-def show(name: OwnName, as_json: Json = False) -> None:
+def show(name: UploadedName, as_json: Json = False) -> None:
     """Show an uploaded data set."""
     from kotrain import tables
     from kotrain.client import Client
@@ -75,7 +75,7 @@ def add(
 
 
 @app.command()
-def remove(name: OwnName) -> None:
+def remove(name: UploadedName) -> None:
     """Delete an uploaded data set of your own; admins can delete any."""
     from kotrain.client import Client
 

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from service.specs.extras import install
+from service.specs.extras import install_hint
 
 GROUP = "kotrain.commands"
 SERVER_COMMANDS = ("up", "api", "worker", "migrate", "key", "backup", "restore", "gc", "doctor")
@@ -50,7 +50,7 @@ class Extensible(TyperGroup):
         """The command; raises with installation instructions for a server command without the server extra."""
         command = super().get_command(ctx, cmd_name) or load().get_command(ctx, cmd_name)
         if command is None and cmd_name in SERVER_COMMANDS:
-            raise typer.TyperException(f"`kotrain {cmd_name}` needs the server; {install('all')}")
+            raise typer.TyperException(f"`kotrain {cmd_name}` needs the server; {install_hint('all')}")
         if command is not None:
             _hide_types_of_flags(command, ctx)
         return command

@@ -42,12 +42,11 @@ def build(source: list[str], fields: dict[str, Any], params: Iterable[str], tags
 
 def _give(given: set[str], path: str) -> None:
     """Add a path to those set by arguments. Raises BadParameter if another argument sets it."""
-    choice = path.removesuffix(".name")
-    names_choice = choice != path and choice in CHOICES
-    replaces = not names_choice and any(other.startswith(f"{path}.") for other in given)
-    if (choice if names_choice else path) in given or replaces:
+    is_name = path in {f"{choice}.name" for choice in CHOICES}
+    field = path.removesuffix(".name") if is_name else path
+    if field in given or (not is_name and any(other.startswith(f"{field}.") for other in given)):
         raise typer.BadParameter(f"two arguments set '{path}'")
-    given.add(choice if names_choice else path)
+    given.add(field)
 
 
 def full_path(path: str) -> str:

@@ -23,6 +23,7 @@ REPORTS: Mapping[ReportFormat, str] = {
     "json": "answer.json",
 }
 """Report format -> file name."""
+StudyName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the study; see `kotrain study list`.")]
 
 
 @app.command(name="list")
@@ -38,7 +39,7 @@ def list_() -> None:
 
 @app.command()
 def run(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the study; see `kotrain study list`.")],
+    name: StudyName,
     budget: Annotated[
         str, typer.Option(help="small: takes minutes on two cores; full: uses all available data sets and needs a GPU.")
     ] = "small",
@@ -78,7 +79,7 @@ def run(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the study; see `kotrain study list`.")],
+    name: StudyName,
     budget: Annotated[str, typer.Option(help="Budget: small or full.")] = "small",
 ) -> None:
     """Print the request body of a study, for the available data sets."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.specs.extras import install
+from service.specs.extras import install_hint
 
 if find_spec("sqlalchemy") is None:  # the SDK alone contains this file, too
     raise ModuleNotFoundError("the server's packages are not installed", name="sqlalchemy")
@@ -45,7 +45,7 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
         except ModuleNotFoundError as error:
             if error.name is None or "." in error.name or error.name in OWN_PACKAGES:
                 raise  # a bug
-            message = f"`kotrain {function.__name__}` needs the package {error.name}; {install('all')}"
+            message = f"`kotrain {function.__name__}` needs the package {error.name}; {install_hint('all')}"
             typer.echo(f"kotrain: {message}", err=True)
             raise typer.Exit(1) from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from service.specs.text import listed
 
 
-def install(*extras: str) -> str:
+def install_hint(*extras: str) -> str:
     """The remedy for missing packages: install the extras of kotrain that contain them."""
     names = listed([f"`{extra}`" for extra in extras])
     plural = "s" if len(extras) > 1 else ""

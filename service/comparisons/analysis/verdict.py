@@ -154,7 +154,7 @@ def _alike(facts: _Facts) -> str:
 
 def _too_few_seeds(facts: _Facts) -> str:
     if facts.family.stopping == "looks" and facts.pair.cannot_say == first_look_pending(facts.family):
-        return f"No test yet: {first_look_pending(facts.family)}. {facts.best_mean}{facts.beaten}"
+        return f"No test yet: {facts.pair.cannot_say}. {facts.best_mean}{facts.beaten}"
     shared = f"only {counted(facts.pair.n, 'seed')}" if facts.pair.n else "no seeds"
     return (
         f"Too few seeds: {facts.leader.label} and {facts.closest.label} share {shared}; a test needs at least "

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.comparisons.design.requests import Endpoint, Tuning
 from service.comparisons.design.search_spaces import Space
 from service.specs.catalog.datasets import dataset_class
+from service.specs.metric_text import Measure
 from service.specs.training import TrainSpec
 
 LARGEST = 1e100
@@ -153,7 +154,7 @@ class Plan(BaseModel):
 
     def is_timed(self, task: int) -> bool:
         """Whether the result of a run depends on the speed of its device."""
-        return self.tasks[task].spec["budget"].get("seconds") is not None or self.metric.endswith("per_second")
+        return self.tasks[task].spec["budget"].get("seconds") is not None or Measure(self.metric).is_speed
 
     def reuses(self, task: int) -> bool:
         """Whether existing identical runs are used instead of new ones."""

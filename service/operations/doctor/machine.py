@@ -20,7 +20,7 @@ from service.operations.doctor.findings import PREFIX, Finding, NotChecked, Site
 from service.operations.embedded.home import SOCKET_FOLDER_BYTES, socket_folder
 from service.operations.embedded.process import EmbeddedError, server_account
 from service.specs.catalog.datasets import DATASETS
-from service.specs.extras import install
+from service.specs.extras import install_hint
 from service.specs.quantities import size
 from service.storage.files import Store
 
@@ -214,14 +214,14 @@ def packages(site: Site) -> Iterator[Finding]:
     if can_train:
         problems += _unpaired(_version("torch") or "", _version("torchvision") or "")
     elif site.is_embedded:
-        problems.append(error("torch is not installed: no worker can run", install("all")))
+        problems.append(error("torch is not installed: no worker can run", install_hint("all")))
     yield from problems
     trains = f", torch {_version('torch')}, torchvision {_version('torchvision')}" if can_train else ", without torch"
     yield ok(f"kotrain {_version('kotrain')}{trains}")
 
 
 def _unmet(extras: list[str]) -> Iterator[Finding]:
-    remedy = install(*extras)
+    remedy = install_hint(*extras)
     for requirement in _requirements(extras):
         name, sign, version = requirement["name"], requirement["sign"], requirement["version"]
         installed = _version(name)

