@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import fcntl
 import gc
 import importlib
 import json
@@ -35,20 +36,26 @@ IMPORTS = {
 _GET_SUBREAPER, _SET_SUBREAPER = 37, 36  # <linux/prctl.h>
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _MESSAGE_BYTES = 2**20
+_MAX_DESCRIPTORS = 16
 
 
 class Forked(subprocess.Popen[Any]):
-    """A child process that runs `python -m MODULE ARGUMENT...`; `env`, `cwd` and the outputs are those of Popen."""
+    """A child process that runs `python -m MODULE ARGUMENT...`; `env`, `cwd`, `pass_fds` and the outputs are as in Popen."""
 
     def __init__(self, module: str, *arguments: str, **options: Any) -> None:
         super().__init__([module, *arguments], **options)
 
     def _execute_child(self, args: Sequence[str], *options: Any) -> None:  # type: ignore[override] # private in Popen
-        _executable, _prepare, _close, _pass, cwd, env, _info, _flags, _shell, *pipes = options
+        _executable, _prepare, _close, passed, cwd, env, _info, _flags, _shell, *pipes = options
         ends = pipes[:6]
         descriptors = [own if end == -1 else end for own, end in enumerate((ends[0], ends[3], ends[5]))]
-        request = {"command": args, "cwd": cwd or os.getcwd(), "environment": dict(os.environ if env is None else env)}
-        self.pid = forkserver().fork(request, descriptors)
+        request = {
+            "command": args,
+            "cwd": cwd or os.getcwd(),
+            "environment": dict(os.environ if env is None else env),
+            "descriptors": [0, 1, 2, *passed],
+        }
+        self.pid = forkserver().fork(request, [*descriptors, *passed])
         self._child_created = True
         self._close_pipe_fds(*ends)  # type: ignore[attr-defined]
 
@@ -121,7 +128,7 @@ def serve(requests: socket.socket) -> list[str]:
     """Fork a process for each request; return the request's command in the new process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
-        message, descriptors, *_ = socket.recv_fds(requests, _MESSAGE_BYTES, 3)
+        message, descriptors, *_ = socket.recv_fds(requests, _MESSAGE_BYTES, _MAX_DESCRIPTORS)
         if not message:
             sys.exit()
         request = json.loads(message)
@@ -160,8 +167,14 @@ def _fork_twice() -> int:
 
 def _become(request: dict[str, Any], descriptors: Sequence[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for target, descriptor in enumerate(descriptors):
-        os.dup2(descriptor, target)
+    above = 1 + max(*request["descriptors"], *descriptors)
+    for target, copy in [
+        (target, fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, above))
+        for target, descriptor in zip(request["descriptors"], descriptors, strict=True)
+    ]:
+        os.dup2(copy, target)
+        os.close(copy)
+    for descriptor in {*descriptors} - {*request["descriptors"]}:
         os.close(descriptor)
     os.chdir(request["cwd"])
     os.environ.clear()
@@ -174,6 +187,7 @@ def _fork_instead(_path: str, arguments: Sequence[Any], inherited: Sequence[int]
     """Run the `-c PROGRAM` of a helper process of multiprocessing, its forkserver above all, in a fork of this one."""
     if pid := os.fork():
         return pid
+    os.nice(10)  # training yields to the tests: jobs that train until a test ends must not slow the others down
     program = os.fsdecode(arguments[list(map(os.fsdecode, arguments)).index("-c") + 1])
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) not in inherited:

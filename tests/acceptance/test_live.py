@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 
@@ -15,6 +13,7 @@ import pytest
 
 from service.operations import stack
 from tests.acceptance.lab import FAST, JOB, LONG, Lab, running_worker
+from tests.forked import Forked
 from tests.streams import Listener, Page
 from tests.waiting import until
 
@@ -40,8 +39,8 @@ class Api:
 
     def start(self) -> None:
         descriptor = self.listener.fileno()
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "service.commands", "api", "--fd", str(descriptor)],
+        self.process = Forked(
+            *("service.commands", "api", "--fd", str(descriptor)),
             stdout=self._log,
             stderr=self._log,
             pass_fds=(descriptor,),
@@ -103,6 +102,11 @@ def assert_complete(lab, job_id, page: Page) -> None:
 def wait_for_metrics(listener: Listener, count: int = 1) -> None:
     until(lambda: len(listener.page.named("metric")) >= count or listener.error)
     assert listener.error is None
+
+
+def test_responses_are_sent_at_once(served):
+    assert served.client.get("/v1/me").is_success
+    assert served.listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1  # its connections inherit this
 
 
 def test_stream_resumes_on_a_restarted_api(lab, served):

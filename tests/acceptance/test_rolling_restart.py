@@ -95,11 +95,10 @@ class Versions:
         log = self._logs / f"{name}-{'old' if old else 'new'}.log"
         with log.open("w") as file:
             options: dict[str, Any] = {"env": self.environment(old=old), "stdout": file, "stderr": file}
-            if old or inherited:
-                line = [sys.executable, "-P", "-m", *arguments]
-                process = subprocess.Popen(line, pass_fds=inherited, **options)
+            if old:
+                process = subprocess.Popen([sys.executable, "-P", "-m", *arguments], pass_fds=inherited, **options)
             else:
-                process = Forked(*arguments, **options)
+                process = Forked(*arguments, pass_fds=inherited, **options)
             try:
                 yield log
             finally:

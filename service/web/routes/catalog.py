@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from fastapi import APIRouter
@@ -19,8 +20,9 @@ from service.web.dependencies import Caller
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"])
 
 
+@cache
 def _schema(choice: type[Frozen]) -> dict[str, Any]:
-    """JSON Schema of a choice's parameters."""
+    """JSON Schema of a choice's parameters; making all of them takes 70 ms."""
     params: Any = choice.model_fields["params"].rebuild_annotation()
     return TypeAdapter(params).json_schema()
 

@@ -67,6 +67,7 @@ def test_client_that_never_reads_is_disconnected_and_others_are_not(server, monk
 def test_kernel_drops_a_connection_whose_peer_accepts_nothing(monkeypatch):
     monkeypatch.setattr(stack, "UNACKNOWLEDGED_MILLISECONDS", 400)
     with stack.listen("127.0.0.1", 0) as listener, socket.socket() as silent:
+        stack.set_options(listener)
         silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         silent.connect(listener.getsockname())
         accepted, _ = listener.accept()

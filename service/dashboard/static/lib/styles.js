@@ -21,11 +21,14 @@ export const DEFAULT_STYLE = { colour: COLORS - 1, dash: 0, marker: 0 };
 
 let colors = null;
 
-/** Fetch the optimizers' colors once; pages that call `styleOf` have to await it. */
-export async function loadStyles(signal) {
-  if (colors !== null) return;
-  const catalog = await get("/v1/catalog", {}, signal);
+/** Take the optimizers' colors from the catalog; pages that call `styleOf` call this or await `loadStyles`. */
+export function setStyles(catalog) {
   colors = new Map(catalog.optimizers.map((entry) => [entry.name, entry.colour]));
+}
+
+/** Fetch the optimizers' colors once. */
+export async function loadStyles(signal) {
+  if (colors === null) setStyles(await get("/v1/catalog", {}, signal));
 }
 
 /** The style of an optimizer by its name in the catalog. */

@@ -5,7 +5,7 @@ import { get } from "../../lib/api.js";
 import { fill } from "../../lib/dom.js";
 import { follow } from "../../lib/event_stream.js";
 import { isFinalJob } from "../../lib/statuses.js";
-import { loadStyles } from "../../lib/styles.js";
+import { setStyles } from "../../lib/styles.js";
 import { throttle } from "../../lib/timing.js";
 import { JobList } from "./job_list.js";
 import { JobsView } from "./view.js";
@@ -13,7 +13,8 @@ import { JobsView } from "./view.js";
 const REDRAW_MILLISECONDS = 500;
 
 export async function mount(root, { user, query, keepQuery, signal }) {
-  const [catalog] = await Promise.all([get("/v1/catalog", {}, signal), loadStyles(signal)]);
+  const catalog = await get("/v1/catalog", {}, signal);
+  setStyles(catalog);
   const list = new JobList(query, {
     keepQuery,
     signal,

@@ -4,7 +4,7 @@ import { h, fill } from "../../lib/dom.js";
 import { pageHead } from "../../components/layout.js";
 import { loading } from "../../components/states.js";
 import { get } from "../../lib/api.js";
-import { loadStyles } from "../../lib/styles.js";
+import { setStyles } from "../../lib/styles.js";
 import { boardsView, errorView, filtersView } from "./view.js";
 
 const USUAL = { dataset: "digits", model: "mlp", metric: "test_accuracy" };
@@ -13,8 +13,8 @@ export async function mount(root, { query, keepQuery, signal }) {
   const [catalog, { data: newest }] = await Promise.all([
     get("/v1/catalog", {}, signal),
     get("/v1/jobs", { status: "succeeded", limit: 1 }, signal),
-    loadStyles(signal),
   ]);
+  setStyles(catalog);
   const selected = initial(query, newest[0]);
   const boards = h("div", { class: "page" });
   let latest = null; // selection that was requested
