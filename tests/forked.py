@@ -40,7 +40,7 @@ _MAX_DESCRIPTORS = 16
 
 
 class Forked(subprocess.Popen[Any]):
-    """A child process that runs `python -m MODULE ARGUMENT...`; `env`, `cwd`, `pass_fds` and the outputs are as in Popen."""
+    """A child process that runs `python -m MODULE ARGUMENT...`; the options are those of Popen."""
 
     def __init__(self, module: str, *arguments: str, **options: Any) -> None:
         super().__init__([module, *arguments], **options)

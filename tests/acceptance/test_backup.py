@@ -4,19 +4,48 @@ from __future__ import annotations
 
 import json
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
 import psycopg
 import pytest
 
+from service.operations import stack
 from service.operations.embedded.postgres import database_url_of
 from service.operations.embedded.servers import Embedded
-from tests.acceptance.lab import JOB, LONG
-from tests.acceptance.test_up import command, login, refusal, running_in, up
+from tests.acceptance.lab import JOB, LONG, running_worker
+from tests.acceptance.test_up import SERVERS, command, environment, refusal, running_in
+from tests.forked import Forked
 from tests.waiting import until
 
 QUICK = {"KOTRAIN_CHECKPOINT_SECONDS": "0.5", "KOTRAIN_BEAT_SECONDS": "0.2", "KOTRAIN_SLOTS": "2"}
+
+
+@contextmanager
+def installation(home: Path, key: str = "") -> Iterator[httpx2.Client]:
+    """The processes of `kotrain up`, and a client with this key; "": a new one of `owner`."""
+    with Embedded(home) as servers, stack.listen("127.0.0.1", 0) as listener:
+        addresses = dict(zip(SERVERS, (servers.database_url, servers.broker_url), strict=True))
+        assert command(home, "migrate", **addresses).returncode == 0
+        key = key or command(home, "key", "owner", **addresses).stdout.strip()
+        settings, descriptor = environment(home, **addresses, **QUICK), listener.fileno()
+        api = Forked("service.commands", "api", "--fd", str(descriptor), env=settings, pass_fds=(descriptor,))
+        try:
+            with (
+                running_worker(settings),
+                httpx2.Client(
+                    base_url=f"http://127.0.0.1:{listener.getsockname()[1]}",
+                    headers={"Authorization": f"Bearer {key}"},
+                    timeout=60,
+                    trust_env=False,
+                ) as client,
+            ):
+                yield client
+        finally:
+            api.terminate()
+            api.wait(60)
 
 
 def submit(client: httpx2.Client, job: dict) -> str:
@@ -37,7 +66,7 @@ def has_checkpoints(home: Path, job: str) -> bool:
 @pytest.mark.timeout(240)
 def test_running_stack_moves_to_another_home(home: Path) -> None:
     file, other = home.with_name("saved.tar"), home.with_name("other")
-    with up(home, **QUICK) as (_, client):
+    with installation(home) as client:
         finished, running = submit(client, JOB), submit(client, LONG)
         until(lambda: show(client, finished)["status"] == "succeeded")
         until(lambda: has_checkpoints(home, running))
@@ -47,6 +76,7 @@ def test_running_stack_moves_to_another_home(home: Path) -> None:
         assert "kotrain is already running from" in refusal(home, "restore", str(file))
         before = show(client, finished)
         curves = client.get(f"/v1/jobs/{finished}/metrics").json()
+        key = client.headers["Authorization"].removeprefix("Bearer ")
     with tarfile.open(file) as tar:
         manifest = json.load(tar.extractfile("manifest.json"))
 
@@ -54,8 +84,7 @@ def test_running_stack_moves_to_another_home(home: Path) -> None:
     assert (restored.returncode, restored.stderr) == (0, "")
     assert "running at the time of the backup: 1 job\n" in restored.stdout
     assert running_in(other) == []
-    with up(other, **QUICK) as (_, client):
-        client.headers.update(login(home))  # the owner's key of the first home is valid, too
+    with installation(other, key) as client:  # keys of the first home are valid
         assert show(client, finished) == before
         assert client.get(f"/v1/jobs/{finished}/metrics").json() == curves
         until(lambda: show(client, running)["status"] == "running" and show(client, running)["progress"]["step"] > 0)
