@@ -62,8 +62,11 @@ def _import_engine(*_: object) -> None:
     with _importing():
         from service.specs.training import TrainSpec  # noqa: PLC0415 (the second stage)
         from workers import child  # noqa: F401, PLC0415
+        from workers.training.readers import read_digits  # noqa: PLC0415
 
-        TrainSpec.model_rebuild()  # its validator would be built by every child
+        # What every child, or every child that trains on the digits, would do anew.
+        TrainSpec.model_rebuild()
+        read_digits()
 
 
 with _importing():

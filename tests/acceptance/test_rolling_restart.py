@@ -78,8 +78,12 @@ class Versions:
 
     def python(self, script: str, *, old: bool) -> str:
         """Run a script that imports this version; return its output."""
-        line = [sys.executable, "-P", "-c", script]
-        process = subprocess.run(line, env=self.environment(old=old), capture_output=True, text=True, timeout=60)
+        environment = self.environment(old=old)
+        if old:
+            line = [sys.executable, "-P", "-c", script]
+            process = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=60)
+        else:
+            process = forked.run("tests.programs", script, env=environment)
         assert process.returncode == 0, process.stderr
         return process.stdout
 

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+from typing import Literal
 
 import httpx2
 import pytest
@@ -27,9 +28,15 @@ HEADINGS = {
     "/keys": "Keys",
 }
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "resultTypes": ["violations"]}
+Scheme = Literal["light", "dark"]
+DISPLAYS: tuple[tuple[Scheme, int], ...] = (("light", 400), ("dark", 1600))
 DRAWN = """
 () => [...document.querySelectorAll('.plot')].every(plot => plot.data || plot.querySelector('.nothing')) &&
       !document.querySelector('.waiting') && document.querySelector('main h1') !== null
+"""
+FOLLOWS_SCHEME = """
+() => [...document.querySelectorAll('.plot')].every(plot => !plot.layout ||
+  plot.layout.font.color === getComputedStyle(document.documentElement).getPropertyValue('--muted').trim())
 """
 
 
@@ -149,22 +156,37 @@ class TestKeyboard:
         expect(box).to_be_focused()
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 400), ("dark", 1600)])
-def test_pages_pass_axe(visit: Visit, addresses: list[str], scheme: str, width: int) -> None:
-    visitor = visit(scheme=scheme, width=width)
-    signed_out = visit(key=None, scheme=scheme, width=width)
+def test_pages_pass_axe(visit: Visit, addresses: list[str]) -> None:
+    """In both color schemes; every second page is opened in the dark one, and changes to the light one."""
+    visitor, signed_out = visit(), visit(key=None)
     severe: list[str] = []
-    for user, address in [(signed_out, "/"), *((visitor, address) for address in addresses)]:
-        page = open_drawn(user, address)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, address
-        severe += violations(page, address)
+    for number, (user, address) in enumerate([(signed_out, "/"), *((visitor, address) for address in addresses)]):
+        first, second = DISPLAYS if number % 2 else DISPLAYS[::-1]
+        show(user.page, *first)
+        severe += problems(open_drawn(user, address), address, *first)
+        show(user.page, *second)
+        until(lambda page=user.page: page.evaluate(FOLLOWS_SCHEME))
+        severe += problems(user.page, address, *second)
+    assert not severe, "\n".join(severe)
+    for heading, display in zip(("Keys", "Jobs"), DISPLAYS, strict=True):
+        show(visitor.page, *display)
+        visitor.page.get_by_role("navigation", name="Pages").get_by_role("link", name=heading).click()
+        expect(visitor.page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
+
+
+def show(page: Page, scheme: Scheme, width: int) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 900})
+
+
+def problems(page: Page, address: str, scheme: Scheme, width: int) -> list[str]:
+    """Return what axe reports; fail if the page is wider than the window or has the other scheme's colors."""
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, address
     background, foreground = page.evaluate(
         "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
     )
-    assert (brightness(background) < brightness(foreground)) == (scheme == "dark")
-    assert not severe, "\n".join(severe)
-    page.get_by_role("navigation", name="Pages").get_by_role("link", name="Keys").click()
-    expect(page.get_by_role("heading", name="Keys")).to_be_visible()
+    assert (brightness(background) < brightness(foreground)) == (scheme == "dark"), address
+    return violations(page, f"{address}, {scheme}, {width} pixels")
 
 
 def violations(page: Page, address: str) -> list[str]:

@@ -134,7 +134,7 @@ def build_digits(request: Request, located: Located) -> tuple[Task, Inputs]:
     """The digits of scikit-learn, scaled to [0, 1] and split as the parameters say."""
     digits = read_digits()
     pixels = torch.from_numpy(digits.pixels.astype(np.float32) / 16).to(request.device)
-    labels = torch.from_numpy(digits.labels).to(request.device)
+    labels = torch.tensor(digits.labels, device=request.device)
     train, validation, test = (
         TensorSource(pixels[rows], labels[rows]) for rows in _digits_rows(request.params, digits.labels)
     )

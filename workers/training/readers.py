@@ -9,6 +9,7 @@ import json
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,10 +53,14 @@ Reader = Callable[[Sequence[Path], Part], Records]
 """Files of a part (`Located.files`) and the part's name -> its records."""
 
 
+@cache
 def read_digits() -> Images:
-    """The digits of scikit-learn, which have no parts; pixels are 0 to 16."""
+    """The digits of scikit-learn, which have no parts; pixels are 0 to 16. Read once; the arrays are read-only."""
     digits = load_digits()
-    return Images(digits.images.astype(np.uint8)[:, None], digits.target.astype(np.int64))
+    images = Images(digits.images.astype(np.uint8)[:, None], digits.target.astype(np.int64))
+    for array in (images.pixels, images.labels):
+        array.flags.writeable = False
+    return images
 
 
 def read_idx(files: Sequence[Path], part: Part) -> Images:
