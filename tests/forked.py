@@ -40,7 +40,10 @@ _MAX_DESCRIPTORS = 16
 
 
 class Forked(subprocess.Popen[Any]):
-    """A child process that runs `python -m MODULE ARGUMENT...`; the options are those of Popen."""
+    """A child process that runs `python -m MODULE ARGUMENT...`.
+
+    Of Popen's options, it has `env`, `cwd`, `pass_fds`, those of the outputs, and `text`.
+    """
 
     def __init__(self, module: str, *arguments: str, **options: Any) -> None:
         super().__init__([module, *arguments], **options)

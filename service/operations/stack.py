@@ -168,7 +168,7 @@ def set_options(listener: socket.socket) -> None:
     if listener.family not in (socket.AF_INET, socket.AF_INET6):
         return
     # asyncio sets it only on sockets that name their protocol. Without it, the body of a response waits until the
-    # client acknowledges the headers, which it does after 40 ms.
+    # client has acknowledged the headers, 40 ms later.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS)
