@@ -54,7 +54,6 @@ def api(host: str | None, port: int | None, fd: int | None) -> None:
         if config.host not in LOOPBACK and not api_keys.any_exist():
             raise EmbeddedError(f"listening on {config.host} requires an API key: create one with `kotrain key NAME`")
         with socket.socket(fileno=fd) if fd is not None else stack.listen(config.host, config.port) as listener:
-            stack.set_options(listener)
             _serve(listener)
 
 

@@ -155,23 +155,18 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening TCP socket; port 0 takes a free one. Raises `EmbeddedError`."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+        # Accepted connections inherit the options. asyncio sets the first only on sockets that name their protocol;
+        # without it, the body of a response waits until the client has acknowledged the headers, 40 ms later.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS)
+        return listener
     except OSError as error:
         reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise EmbeddedError(
             f"cannot listen on {host} port {port} ({reason}): choose another port with --port N (0: any free port)"
         ) from error
-
-
-def set_options(listener: socket.socket) -> None:
-    """Set the TCP options of the listener's connections, which inherit them."""
-    if listener.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    # asyncio sets it only on sockets that name their protocol. Without it, the body of a response waits until the
-    # client has acknowledged the headers, 40 ms later.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS)
 
 
 def _watch(parts: list[Part]) -> None:

@@ -1,10 +1,11 @@
-"""A worker process, and a client of the API that submits jobs and waits for them."""
+"""A worker process, an API process, and a client of the API that submits jobs and waits for them."""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from sqlalchemy import select
 
 from service.storage import database
@@ -137,6 +139,59 @@ def running_worker(settings: Mapping[str, str] = FAST, forked: bool = True) -> I
         yield worker.ready()
     finally:
         worker.end()
+
+
+class Api:
+    """The API as a process, on the same port after each restart; it responds once `ready()` has returned.
+
+    Args:
+        settings: environment variables in addition to this process's.
+    """
+
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._settings = settings or {}
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (until `end`)
+        self.start()
+
+    def start(self) -> None:
+        """Start the process, without waiting until it responds."""
+        self.process = Forked(
+            *("service.commands", "api", "--port", str(self.port)),
+            env=os.environ | self._settings,
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def ready(self) -> Api:
+        """Wait until it responds."""
+
+        def responds() -> bool:
+            assert self.process.poll() is None, self.log()
+            with suppress(httpx2.TransportError):
+                return httpx2.get(f"{self.url}/healthz", trust_env=False).is_success
+            return False
+
+        until(responds, 90)
+        return self
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def end(self) -> None:
+        """Stop the process; kill it if it does not stop within 20 s."""
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(20)
+        self.kill()
+        self._log.close()
+
+    def log(self) -> str:
+        """The output of all its processes so far."""
+        return os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).decode(errors="replace")
 
 
 class Lab:

@@ -12,12 +12,10 @@ import httpx2
 import psycopg
 import pytest
 
-from service.operations import stack
 from service.operations.embedded.postgres import database_url_of
 from service.operations.embedded.servers import Embedded
-from tests.acceptance.lab import JOB, LONG, running_worker
+from tests.acceptance.lab import JOB, LONG, Api, running_worker
 from tests.acceptance.test_up import SERVERS, command, environment, refusal, running_in
-from tests.forked import Forked
 from tests.waiting import until
 
 QUICK = {"KOTRAIN_CHECKPOINT_SECONDS": "0.5", "KOTRAIN_BEAT_SECONDS": "0.2", "KOTRAIN_SLOTS": "2"}
@@ -26,17 +24,17 @@ QUICK = {"KOTRAIN_CHECKPOINT_SECONDS": "0.5", "KOTRAIN_BEAT_SECONDS": "0.2", "KO
 @contextmanager
 def installation(home: Path, key: str = "") -> Iterator[httpx2.Client]:
     """The processes of `kotrain up`, and a client with this key; "": a new one of `owner`."""
-    with Embedded(home) as servers, stack.listen("127.0.0.1", 0) as listener:
+    with Embedded(home) as servers:
         addresses = dict(zip(SERVERS, (servers.database_url, servers.broker_url), strict=True))
         assert command(home, "migrate", **addresses).returncode == 0
         key = key or command(home, "key", "owner", **addresses).stdout.strip()
-        settings, descriptor = environment(home, **addresses, **QUICK), listener.fileno()
-        api = Forked("service.commands", "api", "--fd", str(descriptor), env=settings, pass_fds=(descriptor,))
+        settings = environment(home, **addresses, **QUICK)
+        api = Api(settings)
         try:
             with (
                 running_worker(settings),
                 httpx2.Client(
-                    base_url=f"http://127.0.0.1:{listener.getsockname()[1]}",
+                    base_url=api.ready().url,
                     headers={"Authorization": f"Bearer {key}"},
                     timeout=60,
                     trust_env=False,
@@ -44,8 +42,7 @@ def installation(home: Path, key: str = "") -> Iterator[httpx2.Client]:
             ):
                 yield client
         finally:
-            api.terminate()
-            api.wait(60)
+            api.end()
 
 
 def submit(client: httpx2.Client, job: dict) -> str:

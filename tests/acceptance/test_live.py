@@ -104,11 +104,6 @@ def wait_for_metrics(listener: Listener, count: int = 1) -> None:
     assert listener.error is None
 
 
-def test_responses_are_sent_at_once(served):
-    assert served.client.get("/v1/me").is_success
-    assert served.listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1  # its connections inherit this
-
-
 def test_stream_resumes_on_a_restarted_api(lab, served):
     job_id = lab.submit(LONG)
     listener = served.listen(job_id)

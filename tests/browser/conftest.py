@@ -11,8 +11,8 @@ from service.accounts import api_keys
 from service.config import settings
 from service.jobs import queue
 from tests import tables
-from tests.acceptance.lab import RunningWorker, running_worker
-from tests.browser.visitor import Api, Stage, Visitor
+from tests.acceptance.lab import Api, RunningWorker, running_worker
+from tests.browser.visitor import Stage, Visitor
 from tests.browser_program import CHROMIUM, INSTALL, chromium
 
 expect.set_options(timeout=20_000)  # machines may be busy
@@ -35,7 +35,7 @@ def stage(browser: Browser, schema: None, tmp_path_factory: pytest.TempPathFacto
         settings.cache_clear()
         tables.clear()
         queue.celery().control.purge()
-        stage = Stage(Api(), api_keys.create("ada", admin=True))
+        stage = Stage(Api().ready(), api_keys.create("ada", admin=True))
         yield stage
         stage.client.close()
         stage.api.end()

@@ -166,6 +166,7 @@ class TestJobPage:
             expect(page.locator("figure.chart").first).to_be_visible()
             before = points(visitor)
             stage.api.start()
+            stage.api.ready()
             expect(banner).to_be_hidden(timeout=20_000)
         until(lambda: max(points(visitor)) > max(before))
         cancel(page)
@@ -181,6 +182,7 @@ class TestJobPage:
             page.get_by_role("link", name="Leaderboard").click()
             expect(page.get_by_role("alert")).to_be_visible()
             stage.api.start()
+            stage.api.ready()
             expect(page.get_by_role("heading", name="Leaderboard")).to_be_visible(timeout=20_000)
 
 

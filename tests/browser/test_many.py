@@ -121,6 +121,7 @@ def test_loaded_rows_survive_refresh(visitor: Visitor, stage: Stage) -> None:
         stage.api.kill()
         expect(page.get_by_text("reconnecting")).to_be_visible()
         stage.api.start()
+        stage.api.ready()
         third = new_job()
         expect(third).to_be_visible()
     expect(rows).to_have_count(300)

@@ -1,11 +1,8 @@
-"""A browser that visits the dashboard, and the API process that serves it."""
+"""A browser that visits the dashboard, and the API that serves it."""
 
 from __future__ import annotations
 
 import json
-import os
-import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,9 +11,7 @@ from typing import Any
 import httpx2
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
-from tests.acceptance.lab import Lab
-from tests.forked import Forked
-from tests.waiting import until
+from tests.acceptance.lab import Api, Lab
 
 CONNECTION_ERRORS = (
     "net::ERR_FAILED",
@@ -36,48 +31,6 @@ FIGURES = """
   figure.querySelector('h3').textContent,
   (figure.querySelector('.plot').data ?? []).map(({name, x, y}) => ({name, x: [...x], y: [...y]}))]))
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-class Api:
-    """An API process that keeps its port over restarts."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (until `end`)
-        self.start()
-
-    def start(self) -> None:
-        self.process = Forked(
-            *("service.commands", "api", "--port", str(self.port)),
-            stdout=self._log,
-            stderr=self._log,
-        )
-        until(lambda: self._is_ready() or self.process.poll() is not None)
-        assert self.process.poll() is None, self.log()
-
-    def _is_ready(self) -> bool:
-        try:
-            return httpx2.get(f"{self.url}/healthz", trust_env=False).is_success
-        except httpx2.TransportError:
-            return False
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def log(self) -> str:
-        return os.pread(self._log.fileno(), 10**7, 0).decode()
-
-    def end(self) -> None:
-        self.process.terminate()
-        self.process.wait(20)
-        self._log.close()
 
 
 @dataclass

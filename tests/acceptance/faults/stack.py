@@ -5,9 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import socket
-import subprocess
-import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,9 +15,8 @@ from typing import Any
 import httpx2
 
 from service.operations.embedded.servers import Embedded
-from tests.acceptance.lab import FAST, RunningWorker, alive, children
-from tests.forked import Forked, forkserver
-from tests.waiting import until
+from tests.acceptance.lab import FAST, Api, RunningWorker, alive, children
+from tests.forked import forkserver
 
 SETTINGS = FAST | {
     "KOTRAIN_LEASE_SECONDS": "3",
@@ -32,49 +28,6 @@ PATIENCE_SECONDS = 90
 """Limit of all waits, which allows for a busy machine."""
 
 _PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
-
-
-class Api:
-    """The API as a process, on the same port after each restart."""
-
-    def __init__(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (until `end`)
-        self.start()
-
-    def start(self) -> None:
-        self.process = Forked(
-            *("service.commands", "api", "--port", str(self.port)),
-            stdout=self._log,
-            stderr=self._log,
-        )
-
-    def ready(self) -> None:
-        """Wait until it responds."""
-
-        def responds() -> bool:
-            assert self.process.poll() is None, self.log()
-            with suppress(httpx2.TransportError):
-                return httpx2.get(f"{self.url}/healthz", trust_env=False).is_success
-            return False
-
-        until(responds, PATIENCE_SECONDS)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def end(self) -> None:
-        self.process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(20)
-        self.kill()
-        self._log.close()
-
-    def log(self) -> str:
-        return os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).decode(errors="replace")
 
 
 class RetryingClient:

@@ -36,7 +36,6 @@ class Server:
 def served(key: str) -> Iterator[Server]:
     """A running server; the listeners use this key."""
     with application() as app, stack.listen("127.0.0.1", 0) as listener:
-        stack.set_options(listener)
         port = listener.getsockname()[1]
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)  # so that slow clients are noticed soon
         server = commands.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5))

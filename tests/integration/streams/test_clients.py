@@ -67,13 +67,19 @@ def test_client_that_never_reads_is_disconnected_and_others_are_not(server, monk
 def test_kernel_drops_a_connection_whose_peer_accepts_nothing(monkeypatch):
     monkeypatch.setattr(stack, "UNACKNOWLEDGED_MILLISECONDS", 400)
     with stack.listen("127.0.0.1", 0) as listener, socket.socket() as silent:
-        stack.set_options(listener)
         silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         silent.connect(listener.getsockname())
         accepted, _ = listener.accept()
         accepted.settimeout(30)
         with accepted, pytest.raises(TimeoutError, match="Connection timed out"):  # by the kernel, not by Python
             accepted.sendall(bytes(100_000_000))
+
+
+def test_responses_do_not_wait_for_acknowledgements():
+    with stack.listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
 @pytest.mark.parametrize("of", ["a job", "everything"])
