@@ -26,9 +26,9 @@ def run_program(program: str, *arguments: str, **environment: str) -> Any:
     return _output(process)
 
 
-def run_forked(program: str, **environment: str) -> Any:
+def run_forked(program: str, *arguments: str, **environment: str) -> Any:
     """As `run_program`, in a process that has the worker's modules loaded."""
-    return _output(forked.run("tests.programs", program, env=os.environ | environment))
+    return _output(forked.run("tests.programs", program, *arguments, env=os.environ | environment))
 
 
 def _output(process: subprocess.CompletedProcess[str]) -> Any:
@@ -39,4 +39,4 @@ def _output(process: subprocess.CompletedProcess[str]) -> Any:
 if __name__ == "__main__":
     warnings.simplefilter("error")
     sys.path[:0] = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    exec(sys.argv[1])
+    exec(sys.argv.pop(1), {"__name__": "__main__"})

@@ -30,7 +30,8 @@ PICTURES = ROOT / "docs/pictures/dashboard"
 MAX_HEIGHT = 2200
 MAX_BYTES = 250_000
 PLOTTED = """
-figures => [...document.querySelectorAll('.plot')].every(plot => plot.querySelector('.main-svg, .nothing')) &&
+figures => dispatchEvent(new Event('beforeprint')) &&
+           [...document.querySelectorAll('.plot')].every(plot => plot.querySelector('.main-svg, .nothing')) &&
            document.querySelectorAll('.plot').length >= figures && !document.querySelector('.waiting')
 """
 

@@ -30,12 +30,14 @@ HEADINGS = {
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "resultTypes": ["violations"]}
 Scheme = Literal["light", "dark"]
 DISPLAYS: tuple[tuple[Scheme, int], ...] = (("light", 400), ("dark", 1600))
+# Figures away from the window are drawn before printing.
 DRAWN = """
-() => [...document.querySelectorAll('.plot')].every(plot => plot.data || plot.querySelector('.nothing')) &&
+() => dispatchEvent(new Event('beforeprint')) &&
+      [...document.querySelectorAll('.plot')].every(plot => plot.data || plot.querySelector('.nothing')) &&
       !document.querySelector('.waiting') && document.querySelector('main h1') !== null
 """
 FOLLOWS_SCHEME = """
-() => [...document.querySelectorAll('.plot')].every(plot => !plot.layout ||
+() => dispatchEvent(new Event('beforeprint')) && [...document.querySelectorAll('.plot')].every(plot => !plot.layout ||
   plot.layout.font.color === getComputedStyle(document.documentElement).getPropertyValue('--muted').trim())
 """
 
@@ -172,6 +174,18 @@ def test_pages_pass_axe(visit: Visit, addresses: list[str]) -> None:
         show(visitor.page, *display)
         visitor.page.get_by_role("navigation", name="Pages").get_by_role("link", name=heading).click()
         expect(visitor.page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
+
+
+def test_figures_are_drawn_near_the_window_only(visitor: Visitor, addresses: list[str]) -> None:
+    visitor.page.set_viewport_size({"width": 400, "height": 900})
+    page = visitor.open(next(address for address in addresses if re.match("/comparisons/.{36}", address)))
+    figures = page.locator(".plot")
+    is_drawn = "plot => plot.data !== undefined"
+    figures.first.scroll_into_view_if_needed()
+    until(lambda: figures.first.evaluate(is_drawn))
+    assert not figures.last.evaluate(is_drawn)
+    figures.last.scroll_into_view_if_needed()
+    until(lambda: figures.last.evaluate(is_drawn))
 
 
 def show(page: Page, scheme: Scheme, width: int) -> None:

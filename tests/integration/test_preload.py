@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from tests.acceptance.lab import FAST, Lab, running_worker
 from tests.programs import run_program
@@ -27,13 +28,13 @@ def loaded():
 
 scrub()
 start_forkserver()
-describe_machine()
+machine = describe_machine()
 ready = loaded()
 check_engine(preload_engine())
 after = loaded()
 import workers.tasks
 worker = [name for name in (*HEAVY, "numpy", "alembic", "service.comparisons.lifecycle") if name in sys.modules]
-print(json.dumps({"ready": ready, "after": after, "worker": worker}))
+print(json.dumps({"machine": machine, "ready": ready, "after": after, "worker": worker}))
 """
 BROKEN = "operator torchvision::nms does not exist"
 
@@ -45,7 +46,8 @@ def path_to(folder, module, *lines):
 
 
 def test_worker_is_ready_with_torch_alone_and_then_loads_the_engine():
-    loaded = run_program(PROGRAM)
+    loaded = run_program(PROGRAM, CUDA_VISIBLE_DEVICES="")
+    assert loaded["machine"] == [torch.__version__, []]
     assert loaded["ready"] == ["torch"]
     assert {"torch", "torch._dynamo", "torchvision", "sklearn", "pytorch_optimizer", "workers.child"} <= {
         *loaded["after"]

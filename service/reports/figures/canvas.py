@@ -179,12 +179,20 @@ _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _STYLED = ("style", "fill", "stroke")
 
 
-def _fix_layout(figure: Figure) -> None:
-    """Place the axes for good. `savefig` would do so in a draw of its own, which takes a quarter of the time."""
+def svg_text(figure: Figure) -> str:
+    """The figure as an SVG file without metadata.
+
+    `savefig` gives the same file but draws twice, the first time only for the layout.
+    """
+    file = io.StringIO()
+    image, dots = FigureCanvasSVG(figure), figure.dpi
     layout = figure.get_layout_engine()
     if layout is not None:
         layout.execute(figure)
         figure.set_layout_engine("none")
+        figure.dpi = dots  # the layout leaves 72; pixels in the figure need the original
+    image.print_svg(file, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))  # type: ignore[no-untyped-call]
+    return file.getvalue()
 
 
 def inline(figure: Figure, key: str, title: str, description: str, glyphs: GlyphSubstitution) -> Markup:
@@ -193,11 +201,7 @@ def inline(figure: Figure, key: str, title: str, description: str, glyphs: Glyph
     Ids get the prefix `key`, because the figures of a page share one namespace. Colors become CSS variables, the page's
     font is used, and coordinates are rounded to 0.01 points. Metadata, style sheets and XML namespaces are removed.
     """
-    file = io.StringIO()
-    FigureCanvasSVG(figure)
-    _fix_layout(figure)
-    figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    root = ElementTree.fromstring(file.getvalue())
+    root = ElementTree.fromstring(svg_text(figure))
     _rename(root, key)
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]

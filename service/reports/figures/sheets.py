@@ -10,11 +10,10 @@ from functools import cached_property
 from xml.etree import ElementTree
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from service.reports.figures.canvas import WIDTH, GlyphSubstitution, Picture
+from service.reports.figures.canvas import WIDTH, GlyphSubstitution, Picture, svg_text
 from service.reports.figures.study import Study
 from service.reports.palette import PAPER, PlotStyle
 from service.reports.plot_names import ImageFormat
@@ -117,11 +116,8 @@ def _latin(text: str) -> str:
 def svg(sheet: Sheet, glyphs: GlyphSubstitution) -> bytes:
     """The figure as an SVG with title and description; without a style sheet, which would affect an embedding page."""
     assert sheet.figure is not None
-    file = io.StringIO()
-    FigureCanvasSVG(sheet.figure)
-    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    sheet.figure.savefig(file, format="svg", facecolor=PAPER, metadata=no_metadata)
-    root = ElementTree.fromstring(file.getvalue())
+    sheet.figure.set_facecolor(PAPER)
+    root = ElementTree.fromstring(svg_text(sheet.figure))
     for parent in list(root.iter()):
         for child in [child for child in parent if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style")]:
             parent.remove(child)

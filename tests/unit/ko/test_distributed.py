@@ -29,6 +29,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ko import KO
+from tests.programs import run_forked
 
 WORLD = 2
 STEPS = 3
@@ -176,12 +177,22 @@ def work(rank: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
+PROGRAM = """
+import sys
+from pathlib import Path
+import torch
+from tests.unit.ko.test_distributed import WORLD, work
+
+torch.multiprocessing.start_processes(work, (Path(sys.argv[1]),), nprocs=WORLD, start_method="fork")
+print("null")
+"""
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Results of each rank."""
     folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])  # imported once for both
-    torch.multiprocessing.start_processes(work, (folder,), nprocs=WORLD, start_method="forkserver")
+    run_forked(PROGRAM, str(folder))
     return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
 
 

@@ -3,7 +3,8 @@
 import { h, uniqueId } from "../lib/dom.js";
 import { RETRY_MILLISECONDS, cssValue, loadPlotly } from "./plotly.js";
 
-const HEIGHT = 280; // pixels
+const HEIGHT = 280; // pixels, as in `.plot:empty` of components.css
+const NEAR = "100px"; // a figure this close to the window is drawn
 const OPTIONS = {
   responsive: true,
   displaylogo: false,
@@ -16,11 +17,16 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 /**
  * A figure that can be redrawn with other data; the zoom is kept while the axes show the same quantities.
  *
+ * Away from the window nothing is drawn until the reader scrolls to the figure or prints the page: drawing is what a
+ * page with live figures costs most.
+ *
  * `draw(plot)` calls `plot()`, which returns `{traces, x, y, height, description, layout}`, or `{message}` if there is
  * nothing to draw; `x` and `y` are `{title, log, tickformat, range, ...}`.
  */
 export class Chart {
-  #plot = null; // drawn last
+  #plot = null; // drawn last, or to be drawn
+  #isStale = false; // to be drawn
+  #isNear = false;
   #retry;
   #isRemoved = false;
 
@@ -29,14 +35,32 @@ export class Chart {
     this.area = h("div", { class: "plot", role: "img", id: uniqueId("plot"), "aria-label": title });
     this.element = h("figure", { class: "chart" }, h("h3", {}, title), this.area, h("figcaption", {}, note));
     dark.addEventListener("change", () => this.#plot && this.draw(this.#plot), { signal });
+    const observer = new IntersectionObserver(
+      (entries) => {
+        this.#isNear = entries.at(-1).isIntersecting;
+        if (this.#isNear) this.#drawStale();
+      },
+      { rootMargin: NEAR },
+    );
+    observer.observe(this.area);
+    addEventListener("beforeprint", () => this.#drawStale(), { signal });
     signal.addEventListener("abort", () => {
       this.#isRemoved = true;
+      observer.disconnect();
       if (window.Plotly && this.area.data) window.Plotly.purge(this.area);
     });
   }
 
-  async draw(plot) {
+  /** Show what `plot()` returns: now, or when the figure comes near. */
+  draw(plot) {
     this.#plot = plot;
+    this.#isStale = true;
+    if (this.#isNear) this.#drawStale();
+  }
+
+  async #drawStale() {
+    if (!this.#isStale) return;
+    const plot = this.#plot;
     const isOutdated = () => this.#isRemoved || this.#plot !== plot;
     let plotly;
     try {
@@ -46,6 +70,7 @@ export class Chart {
       return;
     }
     if (isOutdated()) return;
+    this.#isStale = false;
     const { message, ...figure } = plot();
     if (message) {
       if (this.area.data) plotly.purge(this.area);

@@ -16,7 +16,7 @@ from torch import nn
 from service.specs.summary import Memory
 from service.specs.training import TrainSpec
 from tests.devices import DEVICES
-from tests.programs import run_program
+from tests.programs import run_forked, run_program
 from workers.training import memory
 from workers.training.loop import train
 
@@ -101,7 +101,7 @@ def cpu_memory(spec: Callable[..., TrainSpec]) -> list[Any]:
     """The peak after 100 MiB were freed, and the memory of a run with a large model and of one with a small model."""
     model = {"name": "mlp", "params": {"hidden": [3000, 3000]}}
     specs = [spec(model=model, budget={"steps": 2}), spec(budget={"steps": 2})]
-    output: list[Any] = run_program(PROGRAM, "cpu", *(spec.model_dump_json() for spec in specs))
+    output: list[Any] = run_forked(PROGRAM, "cpu", *(spec.model_dump_json() for spec in specs))
     return output
 
 
