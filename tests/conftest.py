@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -69,10 +70,34 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Embedded]:
+def cluster() -> Iterator[Path]:
+    """A database cluster without tables."""
+    with _folder() as folder:
+        home = Path(folder, "home")
+        with Embedded(home, fast=True):
+            pass
+        yield home / "postgres"
+
+
+@pytest.fixture
+def initialized(home: Path, cluster: Path) -> None:
+    """Give `home` a database cluster, for tests that are not about its creation: initdb takes more than a second."""
+    _copy(cluster, home)
+
+
+def _copy(cluster: Path, home: Path) -> None:
+    home.mkdir(mode=0o711)
+    subprocess.run(["cp", "-a", str(cluster), str(home)], check=True)  # unlike shutil.copytree, with the owners
+
+
+@pytest.fixture(scope="session")
+def servers(cluster: Path) -> Iterator[Embedded]:
     """PostgreSQL (`.database_url`, an empty database) and Valkey (`.broker_url`), shared by the whole session."""
-    with _folder() as folder, Embedded(Path(folder, "home"), fast=True) as embedded:
-        yield embedded
+    with _folder() as folder:
+        home = Path(folder, "home")
+        _copy(cluster, home)
+        with Embedded(home, fast=True) as embedded:
+            yield embedded
 
 
 def _forget() -> None:

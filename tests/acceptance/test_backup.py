@@ -61,6 +61,7 @@ def has_checkpoints(home: Path, job: str) -> bool:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.usefixtures("initialized")
 def test_running_stack_moves_to_another_home(home: Path) -> None:
     file, other = home.with_name("saved.tar"), home.with_name("other")
     with installation(home) as client:
@@ -93,6 +94,7 @@ def test_running_stack_moves_to_another_home(home: Path) -> None:
         assert client.post(f"/v1/jobs/{running}/cancel").is_success
 
 
+@pytest.mark.usefixtures("initialized")
 def test_stopped_home_is_backed_up_and_errors_take_one_line(home: Path) -> None:
     with Embedded(home) as servers:
         addresses = {"KOTRAIN_DATABASE_URL": servers.database_url, "KOTRAIN_BROKER_URL": servers.broker_url}

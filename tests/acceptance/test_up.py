@@ -92,6 +92,7 @@ def api_process(home: Path) -> int:
     return pid
 
 
+@pytest.mark.usefixtures("initialized")
 def test_stack_starts_restarts_its_api_stops_and_starts_again(home: Path) -> None:
     with up(home) as (process, client):
         assert json.loads((home / "running.json").read_text()) == {

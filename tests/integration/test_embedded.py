@@ -146,6 +146,7 @@ def test_only_data_remains_after_stop(home: Path) -> None:
         assert query(servers.database_url, "SELECT answer FROM kept") == 42
 
 
+@pytest.mark.usefixtures("initialized")
 def test_servers_restart_under_the_same_address(home: Path) -> None:
     with Embedded(home, fast=True) as servers:
         with redis.Redis.from_url(servers.broker_url.replace("redis+socket", "unix"), retry=ONCE) as client:
@@ -161,6 +162,7 @@ def test_servers_restart_under_the_same_address(home: Path) -> None:
         assert query(servers.database_url, "SELECT 1") == 1
 
 
+@pytest.mark.usefixtures("initialized")
 def test_killed_owner_leaves_no_process_and_a_clean_database(home: Path) -> None:
     with owner_process(home) as (owner, url):
         query(url, "CREATE TABLE kept AS SELECT 42 AS answer")
@@ -172,6 +174,7 @@ def test_killed_owner_leaves_no_process_and_a_clean_database(home: Path) -> None
     assert "not properly shut down" not in (home / "logs" / "postgres.log").read_text()
 
 
+@pytest.mark.usefixtures("initialized")
 def test_start_waits_for_servers_that_are_still_stopping(home: Path) -> None:
     with owner_process(home) as (owner, _):
         owner.kill()
@@ -180,6 +183,7 @@ def test_start_waits_for_servers_that_are_still_stopping(home: Path) -> None:
         assert query(servers.database_url, "SELECT 1") == 1
 
 
+@pytest.mark.usefixtures("initialized")
 def test_killed_server_is_restarted(home: Path) -> None:
     with Embedded(home, fast=True) as servers:
         first = servers.postgres.process.pid
@@ -191,6 +195,7 @@ def test_killed_server_is_restarted(home: Path) -> None:
         assert query(servers.database_url, "SELECT 1") == 1
 
 
+@pytest.mark.usefixtures("initialized")
 def test_home_cannot_be_started_twice(home: Path) -> None:
     with owner_process(home) as (owner, url):
         with pytest.raises(EmbeddedError, match=rf"already running from .* \(process {owner.pid}\)"), Embedded(home):
@@ -235,6 +240,7 @@ def test_interrupted_initdb_is_repeated(home: Path) -> None:
     assert not half.parent.exists()
 
 
+@pytest.mark.usefixtures("initialized")
 def test_data_of_another_version_and_incomplete_data_are_refused(home: Path) -> None:
     with Embedded(home, fast=True):
         pass
@@ -256,6 +262,7 @@ def test_data_of_another_version_and_incomplete_data_are_refused(home: Path) -> 
     assert running_in(home) == []
 
 
+@pytest.mark.usefixtures("initialized")
 def test_stale_pid_files_that_name_live_processes_are_ignored(home: Path) -> None:
     with Embedded(home, fast=True):
         pass
@@ -272,6 +279,7 @@ def test_stale_pid_files_that_name_live_processes_are_ignored(home: Path) -> Non
             assert query(servers.database_url, "SELECT 1") == 1
 
 
+@pytest.mark.usefixtures("initialized")
 def test_start_waits_for_remaining_processes_of_a_killed_server(home: Path) -> None:
     data = home / "postgres" / "data"
     with Embedded(home, fast=True) as servers, subprocess.Popen(["sleep", "2"], cwd=data) as busy:
@@ -283,6 +291,7 @@ def test_start_waits_for_remaining_processes_of_a_killed_server(home: Path) -> N
         assert query(servers.database_url, "SELECT 1") == 1
 
 
+@pytest.mark.usefixtures("initialized")
 def test_server_started_by_hand_is_left_alone(home: Path) -> None:
     with Embedded(home, fast=True):
         pass

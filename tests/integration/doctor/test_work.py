@@ -185,7 +185,7 @@ def test_command_exits_with_1_if_there_is_an_error(alive, place, monkeypatch):
 
 class TestEmbedded:
     @pytest.fixture
-    def installation(self, home, embedded, monkeypatch):
+    def installation(self, home, initialized, embedded, monkeypatch):
         """The embedded servers of a home; this process is their owner."""
         monkeypatch.setenv("KOTRAIN_HOME", str(home))
         with Embedded(home, fast=True) as servers:
@@ -222,6 +222,7 @@ class TestEmbedded:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.usefixtures("initialized")
 def test_running_stack_is_ok_until_its_worker_hangs(home):
     quick = {"KOTRAIN_LEASE_SECONDS": "2", "KOTRAIN_BEAT_SECONDS": "0.2", "KOTRAIN_PORT": "0"}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KOTRAIN_")}
