@@ -280,7 +280,7 @@ def leaderboard(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Rank optimizers by mean, separately for each training setting."""
+    """Rank optimizers by the mean of a metric, separately for each training setting."""
     from kotrain import tables
     from kotrain.client import Client
 
@@ -354,9 +354,9 @@ def run_demo(
         typer.Option(metavar="FILE", dir_okay=False, help="Write the HTML report of the comparison to this file."),
     ] = None,
 ) -> int:
-    """Compare the KO optimizer with Adam and SGD on real data, using a temporary stack. Takes a few minutes.
+    """Compare the KO optimizer with Adam and SGD on real data, using temporary servers. Takes a few minutes.
 
-    With the default epochs and seeds, results are checked against the reference table.
+    With the default epochs and seeds, results are checked against the reference table in docs/ko.md.
     """
     from kotrain import demo
 

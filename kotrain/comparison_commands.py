@@ -99,7 +99,9 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write to. Default: standard output.")
     ] = None,
-    is_opened: Annotated[bool, typer.Option("--open", help="Open the HTML report in a browser.")] = False,
+    is_opened: Annotated[
+        bool, typer.Option("--open", help="Open the HTML report in a browser; without --output, from a temporary file.")
+    ] = False,
 ) -> None:
     """Write the report of a comparison: a self-contained HTML page, a CSV or LaTeX table, or JSON."""
     from kotrain.client import Client

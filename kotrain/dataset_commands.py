@@ -1,4 +1,4 @@
-"""`kotrain data`: list data sets, download the published ones, upload and delete your own."""
+"""`kotrain data`: list data sets, download built-in ones, upload and delete your own."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def remove(name: UploadedName) -> None:
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a published data set, such as cifar10.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of a downloadable built-in data set, such as cifar10.")
+    ],
 ) -> int:
-    """Download a published data set to the data folder of this machine."""
+    """Download a built-in data set to the data folder of this machine."""
     return subprocess.run([sys.executable, "-m", "workers.training.fetch", name], check=False).returncode

@@ -23,6 +23,9 @@ REPORTS: Mapping[ReportFormat, str] = {
     "json": "answer.json",
 }
 """Report format -> file name."""
+BudgetOption = Annotated[
+    str, typer.Option(help="small: takes minutes on two cores; full: uses all available data sets and needs a GPU.")
+]
 StudyName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the study; see `kotrain study list`.")]
 
 
@@ -40,9 +43,7 @@ def list_() -> None:
 @app.command()
 def run(
     name: StudyName,
-    budget: Annotated[
-        str, typer.Option(help="small: takes minutes on two cores; full: uses all available data sets and needs a GPU.")
-    ] = "small",
+    budget: BudgetOption = "small",
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the reports.")] = Path("studies"),
     dry_run: PlanOnly = False,
     fresh: Annotated[
@@ -80,9 +81,9 @@ def run(
 @app.command()
 def show(
     name: StudyName,
-    budget: Annotated[str, typer.Option(help="Budget: small or full.")] = "small",
+    budget: BudgetOption = "small",
 ) -> None:
-    """Print the request body of a study, for the available data sets."""
+    """Print the request that `study run` would send, with all defaults, for the available data sets."""
     from kotrain.client import Client
 
     study, size = _study(name), _budget(budget)

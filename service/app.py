@@ -59,7 +59,7 @@ def create_app() -> FastAPI:
         responses={
             "4XX": {
                 "model": Problem,
-                "description": "Refused; see Problem",
+                "description": "Client error; see Problem",
                 "content": {problem_details.MEDIA_TYPE: {}},
             }
         },

@@ -63,11 +63,11 @@ class Forked(subprocess.Popen[Any]):
         self._close_pipe_fds(*ends)  # type: ignore[attr-defined]
 
 
-def run(module: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run a module for at most a minute; return what `subprocess.run` would."""
+def run(module: str, *arguments: str, seconds: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a module for at most these seconds; return what `subprocess.run` would."""
     with Forked(module, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
         try:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=seconds)
         except BaseException:
             process.kill()
             raise

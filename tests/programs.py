@@ -9,6 +9,9 @@ from typing import Any
 
 from tests import forked
 
+SECONDS = 100
+"""Time limit of a program."""
+
 
 def run_program(program: str, *arguments: str, **environment: str) -> Any:
     """Run a program in a fresh interpreter, with no modules loaded yet; return the JSON that it prints.
@@ -20,7 +23,7 @@ def run_program(program: str, *arguments: str, **environment: str) -> Any:
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=SECONDS,
         check=False,
     )
     return _output(process)
@@ -28,7 +31,7 @@ def run_program(program: str, *arguments: str, **environment: str) -> Any:
 
 def run_forked(program: str, *arguments: str, **environment: str) -> Any:
     """As `run_program`, in a process that has the worker's modules loaded."""
-    return _output(forked.run("tests.programs", program, *arguments, env=os.environ | environment))
+    return _output(forked.run("tests.programs", program, *arguments, seconds=SECONDS, env=os.environ | environment))
 
 
 def _output(process: subprocess.CompletedProcess[str]) -> Any:

@@ -73,17 +73,17 @@ class PairView(Output):
     )
     difference: float | None
     interval: Interval | None = Field(
-        description="95 % interval of the difference: the t interval of this pair alone, or with planned looks the "
-        "repeated confidence interval, which holds for all pairs and looks at once (`methods` names it)."
+        description="95 % interval of the difference. Fixed seeds: t interval of this pair; `any`: always-valid "
+        "interval of this pair; planned looks: repeated interval, which holds for all pairs and looks at once."
     )
-    p: float | None = Field(description="p value of this pair alone; with planned looks, the repeated p value.")
+    p: float | None = Field(description="p of this pair alone; `any`: always-valid p; planned looks: repeated p.")
     p_adjusted: float | None = Field(
         description="p value adjusted for all pairs tested together: by Holm's method, or multiplied by their number."
     )
     significant: bool = Field(description="Whether the difference is significant at a family-wise error rate of 5 %.")
     seeds_needed: int | None = Field(
         description="Estimated number of seeds per group, including those already run, needed to detect the observed "
-        "difference with power 0.8; null if it is significant or cannot be estimated."
+        "difference with a power of 80 %; null if it is significant or cannot be estimated."
     )
     detail: PairDetail
     cannot_say: str | None = Field(description="Why a statistic is null.")
@@ -142,7 +142,7 @@ class TrialView(Output):
     rung: int = Field(description="Last stage of successive halving that it reached, from 0; 0 without halving.")
     budget: dict[str, Any]
     score: float | None = Field(
-        description="Mean of the validation metric over the tuning seeds; null without a value."
+        description="Mean of the validation metric over the tuning seeds; null while it runs or without a result."
     )
     status: Literal["waiting", "finished", "diverged", "failed"]
     seconds: float | None = Field(description="Training time of all its runs at that stage.")
@@ -261,7 +261,7 @@ class Improvement(Output):
 
 
 class ProfileView(Output):
-    """Share of tasks on which an optimizer was within `ratio` times the fastest time to the target."""
+    """Share of tasks on which the time to the target was at most r times the fastest, for each r in `ratios`."""
 
     label: str
     ratios: list[float]
@@ -334,7 +334,7 @@ class Estimate(Output):
     seconds: float | None = Field(
         description="Duration of one run with the whole budget; null if no similar run exists."
     )
-    runs: int = Field(description="Number of earlier runs behind the estimate.")
+    runs: int = Field(description="Number of earlier runs that the estimate is based on.")
 
 
 class ComparisonDryRun(Output):

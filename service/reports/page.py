@@ -12,7 +12,7 @@ from uuid import UUID
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from service.comparisons.answers import ComparisonAnswer, ReusedRun, TaskAnswer
+from service.comparisons.answers import ComparisonAnswer, PlanView, ReusedRun, TaskAnswer
 from service.metrics.read import Curve
 from service.reports.figures import across, canvas, costs, scores, training, tuning
 from service.reports.figures.canvas import Picture
@@ -31,7 +31,7 @@ PACKAGE = "service.reports"
 ENVIRONMENT = "environment."  # prefix of fields about the machine and software of the runs
 MAX_DRAWN = 12
 """Maximum number of tasks with figures; each costs about a second and 200 KiB of the page."""
-PHASES = {"tuning": "choosing hyperparameters", "reporting": "final runs", "finished": ""}
+PHASES = {"tuning": "tuning", "reporting": "final runs", "finished": ""}
 STATUSES = {"running": "Running", "succeeded": "Finished", "failed": "Incomplete", "cancelled": "Cancelled"}
 
 
@@ -269,8 +269,8 @@ def _reused(runs: Sequence[ReusedRun]) -> str:
     if not runs:
         return "All runs were trained for this comparison."
     owners = Counter(run.user for run in runs).most_common()
-    counts = listed([f"{amount} by {user}" for user, amount in owners])
-    return f"{counted(len(runs), 'existing run')} {'was' if len(runs) == 1 else 'were'} reused: {counts}."
+    counts = listed([f"{user} ({amount})" for user, amount in owners])
+    return f"{counted(len(runs), 'existing run')} {'was' if len(runs) == 1 else 'were'} reused, submitted by {counts}."
 
 
 def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:
@@ -284,12 +284,7 @@ def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:
             f"{seeds[0]} to {seeds[-1]} ({len(seeds)})" if len(seeds) > 1 else listed([str(seed) for seed in seeds]),
         ),
         ("split of the data", "a new one for each seed" if "split" in plan.vary else "one for all seeds"),
-        (
-            "looks",
-            f"tests after {listed([str(look) for look in plan.looks])} seeds"
-            if len(plan.looks) > 1
-            else "one test, at the end",
-        ),
+        ("looks", _looks(plan)),
         ("pairs tested together", count(plan.pairs)),
         ("nominal p at each look", ", ".join(map(significance_level, plan.nominal_p))),
     ]
@@ -304,6 +299,13 @@ def _protocol(answer: ComparisonAnswer) -> list[tuple[str, str]]:
         rungs = [f"{rung['trials']} trials with {fixed(100 * rung['share'], 0)} % of the budget" for rung in plan.rungs]
         rows.append(("halving", ", then ".join(rungs)))
     return [(name, value) for name, value in rows if value]
+
+
+def _looks(plan: PlanView) -> str:
+    """When the plan tests; only planned looks have nominal p values."""
+    if len(plan.looks) == 1:
+        return "one test, at the end"
+    return f"tests after {listed(list(map(str, plan.looks)))} seeds" if plan.nominal_p else "a test after each seed"
 
 
 def _environments(answer: ComparisonAnswer) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class JobStatus(StrEnum):
-    """State of a job; `cancel_requested` is a separate flag."""
+    """Status of a job; `cancel_requested` is a separate flag."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -16,12 +16,12 @@ class JobStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether no transition leaves this state."""
+        """Whether no transition leaves this status."""
         return not TRANSITIONS[self]
 
     @property
     def clause(self) -> str:
-        """The state in a sentence about a job: `is running`, `has failed`, `was cancelled`."""
+        """The status in a sentence about a job: `is running`, `has failed`, `was cancelled`."""
         if self is JobStatus.CANCELLED:
             return f"was {self}"
         return f"has {self}" if self.is_final else f"is {self}"
@@ -37,7 +37,7 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
 
 
 class ComparisonStatus(StrEnum):
-    """State of a comparison. `failed`: a run that it needs has failed; the answer covers the others."""
+    """Status of a comparison. `failed`: a run that it needs has failed; the answer covers the others."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -66,7 +66,7 @@ class Reason(StrEnum):
 
     @property
     def status(self) -> JobStatus:
-        """The final state of a job that ends for this reason."""
+        """The final status of a job that ends for this reason."""
         if self in (Reason.COMPLETED, Reason.TARGET_REACHED):
             return JobStatus.SUCCEEDED
         return JobStatus.CANCELLED if self is Reason.CANCELLED else JobStatus.FAILED

@@ -101,7 +101,7 @@ def interquartile_mean(
 def estimate(n: int, value: float, resampled: Vector) -> Estimate:
     """`value` with the percentile interval of its `resampled` values; the interval is None if these do not vary."""
     if is_constant(resampled):
-        return Estimate(n, value, None, "resampling the seeds does not change the value")
+        return Estimate(n, value, None, "all bootstrap samples give the same value")
     tail = (1 - CONFIDENCE) / 2
     low, high = (float(end) for end in np.quantile(resampled, (tail, 1 - tail)))
     return Estimate(n, value, (low, high), None)

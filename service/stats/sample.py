@@ -37,7 +37,7 @@ def describe(values: ArrayLike) -> Sample:
     """
     x = vector(values)
     if not len(x):
-        return Sample(0, None, None, None, "there is no value")
+        return Sample(0, None, None, None, "no run has a value")
     if not is_finite(x):
         return Sample(len(x), None, None, None, NOT_FINITE)
     mean = float(x.mean())

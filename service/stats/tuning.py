@@ -81,7 +81,9 @@ def good_range(
     if not 0 <= tolerance < np.inf:
         return _unknown("the tolerance is not a number >= 0")
     if len(np.unique(rates)) < MIN_RATES:
-        return _unknown(f"a range needs {MIN_RATES} learning rates; {there_are(len(np.unique(rates)))}")
+        return _unknown(
+            f"a range of good learning rates needs at least {MIN_RATES} rates; {there_are(len(np.unique(rates)))}"
+        )
     distinct, at = np.unique(rates, return_inverse=True)
     scores = _scores(values, higher_is_better)
     means = np.array([scores[at == i].mean() for i in range(len(distinct))])

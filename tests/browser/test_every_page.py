@@ -176,16 +176,18 @@ def test_pages_pass_axe(visit: Visit, addresses: list[str]) -> None:
         expect(visitor.page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
 
 
-def test_figures_are_drawn_near_the_window_only(visitor: Visitor, addresses: list[str]) -> None:
+def test_figures_are_drawn_when_scrolled_to_or_printed(visitor: Visitor, addresses: list[str]) -> None:
     visitor.page.set_viewport_size({"width": 400, "height": 900})
     page = visitor.open(next(address for address in addresses if re.match("/comparisons/.{36}", address)))
-    figures = page.locator(".plot")
+    figures = page.locator(".plot:visible")
     is_drawn = "plot => plot.data !== undefined"
+    page.wait_for_function("window.Plotly")
+    assert not figures.first.evaluate(is_drawn)
     figures.first.scroll_into_view_if_needed()
     until(lambda: figures.first.evaluate(is_drawn))
     assert not figures.last.evaluate(is_drawn)
-    figures.last.scroll_into_view_if_needed()
-    until(lambda: figures.last.evaluate(is_drawn))
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert figures.last.evaluate(is_drawn)
 
 
 def show(page: Page, scheme: Scheme, width: int) -> None:

@@ -45,7 +45,7 @@ def path_to(folder, module, *lines):
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))}
 
 
-def test_worker_is_ready_with_torch_alone_and_then_loads_the_engine():
+def test_only_the_forkserver_loads_torch_and_then_the_engine():
     loaded = run_program(PROGRAM, CUDA_VISIBLE_DEVICES="")
     assert loaded["machine"] == [torch.__version__, []]
     assert loaded["ready"] == ["torch"]

@@ -46,8 +46,8 @@ def _pairing(pairs: Sequence[PairView]) -> Assumption:
     return Assumption(
         name="pairing",
         holds=True,
-        text="Runs with the same seed share initial weights, data order, augmentation and dropout for all optimizers; "
-        f"their trajectories differ.{mean}",
+        text="Runs with the same seed share initial weights, data order, augmentation and dropout; only the optimizer "
+        f"differs.{mean}",
     )
 
 
@@ -55,14 +55,15 @@ def _symmetry(pairs: Sequence[PairView], yet: str) -> Assumption:
     name = "symmetry of differences"
     checked = [pair for pair in pairs if pair.detail.skewed is not None]
     if not checked:
-        why = f"Skew cannot be checked{yet}: no tested pair has at least {MIN_FOR_SKEWNESS} seeds."
+        few = f"no tested pair has {MIN_FOR_SKEWNESS} seeds with varying differences"
+        why = f"Skew cannot be checked{yet}: {few}."
         return Assumption(name=name, holds=None, text=why)
     skewed = sum(bool(pair.detail.skewed) for pair in checked)
     return Assumption(name=name, holds=not skewed, text=_skew_text(skewed, len(checked), len(pairs)))
 
 
 def _skew_text(skewed: int, checked: int, pairs: int) -> str:
-    scope = "" if checked == pairs else " with enough differences"
+    scope = "" if checked == pairs else " that can be checked"
     more = "more skewed than 95 % of samples from a normal distribution"
     see = "See also the permutation test."
     if checked == 1:
@@ -111,14 +112,14 @@ def _equal_tuning(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assump
         if all(trial.status == "waiting" for view in views for trial in view.trials):
             return Assumption(name=name, holds=None, text=f"No trial has ended{yet}.")
         return Assumption(name=name, holds=True, text="Every optimizer had the same number of trials.")
-    parts = [f"Trials: {', '.join(f'{label}: {size}' for label, size in sizes.items())}"]
-    parts += [f"{failures} of them failed"] if failures else []
+    parts = [f"Trials per task: {', '.join(f'{label}: {size}' for label, size in sizes.items())}"]
+    parts += [f"{counted(failures, 'trial')} failed in total"] if failures else []
     parts += [f"hyperparameters of {listed(untuned)} were fixed in the request, not tuned"] if untuned else []
     return Assumption(name=name, holds=False, text=f"{'; '.join(parts)}.")
 
 
 def _chosen_inside_tried(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assumption:
-    name = "chosen values inside the range tried"
+    name = "chosen values away from the edge of the range"
     views = [(answer.label, view) for answer in answers for view in answer.tuning]
     if edges := [f"{listed(view.at_edge)} of {view.label} on {task}" for task, view in views if view.at_edge]:
         text = f"Some chosen values are at the edge of the range tried: {'; '.join(edges)}."

@@ -62,6 +62,6 @@ def _incomparable(runs: Sequence[CellRun], names: Sequence[str]) -> list[tuple[C
             if str(run.environment[name]) != usual:
                 value = run.environment[name]
                 what = "torch version" if name == "torch" else name.replace("_", " ")
-                why = f"not comparable: its {what} is {value}, but most runs used {usual}"
+                why = f"not comparable: its {what} is {value}; for most runs it is {usual}"
                 reasons.setdefault(run.cell, (run, why))
     return list(reasons.values())

@@ -37,7 +37,7 @@ def methods(plan: Plan) -> str:
 def conducted(plan: Plan, obstacle: Obstacle | None, incomplete: Sequence[str]) -> str:
     """Methods paragraph with deviations from the plan. `incomplete`: labels of tasks with missing planned runs."""
     if obstacle is not None and obstacle.methods:
-        return f"{methods(plan)} {obstacle.methods}"
+        return f"{obstacle.methods} The plan was as follows. {methods(plan)}"
     if not incomplete:
         return methods(plan)
     where = f" on {listed(incomplete)}" if len(plan.tasks) > 1 else ""
@@ -55,10 +55,12 @@ def _methods_of_tuning(plan: Plan) -> str:
         f"factor {plan.tuning.reduction}), with {seeds} per point",
         "grid": f"all combinations of the given values, with {seeds} per combination",
     }[plan.tuning.method]
+    untuned = [optimizer.label for optimizer in plan.optimizers if not optimizer.is_tuned]
+    fixed = f" Hyperparameters of {listed(untuned)} were fixed in advance." if untuned else ""
     return (
         f"Each tuned optimizer was evaluated at {how}. The configuration with the best mean "
         f"{Measure(plan.validation_metric).words} at the last step was chosen and rerun on fresh seeds; tuning runs "
-        "never read the test set."
+        f"never read the test set.{fixed}"
     )
 
 
@@ -77,19 +79,24 @@ def _methods_of_seeds(plan: Plan) -> str:
 
 
 def _methods_of_tests(plan: Plan) -> str:
+    unadjusted = ", not adjusted for the number of pairs" if plan.pairs > 1 else ""
     if plan.stopping == "fixed":
+        intervals = f"Differences are reported with 95 % t intervals{unadjusted}."
         if plan.pairs == 1:
-            return "The optimizers were compared by a two-sided paired t test at a significance level of 5 %."
+            return (
+                f"The optimizers were compared by a two-sided paired t test at a significance level of 5 %. {intervals}"
+            )
         return (
             "The optimizers were compared by two-sided paired t tests; Holm's correction over all "
-            f"{plan.pairs:,} pairs controlled the family-wise error rate at 5 %."
+            f"{plan.pairs:,} pairs controlled the family-wise error rate at 5 %. {intervals}"
         )
     if plan.stopping == "any":
         holm = f", with Holm's correction over {plan.pairs:,} pairs" if plan.pairs > 1 else ""
         return (
             "Seeds were added one by one. The optimizers were compared by an always-valid sequential t test (a t "
             "likelihood ratio with a normal prior on the standardized difference), which remains valid when results "
-            f"are examined after every seed{holm}."
+            f"are examined after every seed{holm}. Differences are reported with "
+            f"always-valid 95 % intervals{unadjusted}."
         )
     looks = listed(list(map(str, plan.looks)))
     divided = f", divided by the number of pairs ({plan.pairs:,})," if plan.pairs > 1 else ""
@@ -97,7 +104,8 @@ def _methods_of_tests(plan: Plan) -> str:
         f"The optimizers were compared by two-sided group-sequential paired t tests with looks planned at {looks} "
         f"seeds. An alpha of 5 %{divided} was spent by the Lan-DeMets approach with the power-family function "
         "alpha t^2 (Kim and DeMets 1987), where t is the information fraction: the fraction of the planned seeds that "
-        "is complete. Intervals are repeated confidence intervals."
+        "is complete. Differences are reported with repeated confidence intervals"
+        f"{', simultaneous over all pairs' if plan.pairs > 1 else ''}."
     )
 
 

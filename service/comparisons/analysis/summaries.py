@@ -11,7 +11,9 @@ from service.specs.states import JobStatus
 from service.stats import Sample, interquartile_mean, median_to_target, paired_detail, seeds_needed
 from service.stats.multiple_testing import ALPHA, Family, Test
 
-SEEDS_FOLLOWED_LOOKS = "seeds were added after looks; only the intervals of the differences allow for that"
+SEEDS_FOLLOWED_LOOKS = (
+    "the number of seeds may depend on interim results; only the intervals of the differences account for this"
+)
 
 
 def group_view(group: Group[Run], sign: int, *, has_target: bool, has_looks: bool) -> GroupView:

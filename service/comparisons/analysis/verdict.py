@@ -214,8 +214,9 @@ def _seeds_needed(facts: _Facts) -> str:
     limit = MAX_SEEDS_LOOKS if facts.family.stopping == "looks" else MAX_SEEDS
     seeds = f"About {needed:,} seeds per {facts.noun}, including those already run,"
     if needed > limit:
-        seeds = f"More than {limit:,} seeds per {facts.noun}, the limit of such a comparison,"
-    return f" {seeds} would be needed to detect a difference of this size with power 0.8."
+        looks = " with planned looks" if facts.family.stopping == "looks" else ""
+        seeds = f"More seeds than a comparison{looks} allows ({limit:,} per {facts.noun})"
+    return f" {seeds} would be needed to detect a difference of this size with a power of 80 %."
 
 
 _TEXTS: Mapping[DecisionKind, Callable[[_Facts], str]] = {

@@ -119,7 +119,7 @@ class Tuning(Frozen):
         None,
         ge=1,
         le=1000,
-        description="Number of distinct points that each tuned optimizer is tried at; not needed for a grid.",
+        description="Number of trials (distinct points) of each tuned optimizer; omit for a grid.",
     )
     seeds: int = Field(1, ge=1, le=100, description="Runs of each trial; trials are ranked by their mean.")
     first_seed: Seed = Field(1_000_000, description="First seed of the trials; the others follow it.")
@@ -186,8 +186,8 @@ class ComparisonRequest(Frozen):
     diverged_score: float | None = Field(
         None,
         allow_inf_nan=False,
-        description="Score of a diverged run; must not be better than guessing. null: chance level for an accuracy, no "
-        "score for other metrics, so that an optimizer with a diverged run cannot be best.",
+        description="Score of a diverged run; must not be better than guessing. null: the chance level for an "
+        "accuracy; for other metrics no score, and an optimizer with a diverged run cannot be best.",
     )
     reuse: bool = Field(
         True, description="Use existing runs with the same spec, of any user, instead of training them again."

@@ -51,7 +51,6 @@ SETTINGS: dict[RcKeyType, Any] = {
     "lines.markersize": 4.5,
     "lines.scale_dashes": True,
     "path.simplify": True,
-    "savefig.facecolor": "none",
     "svg.fonttype": "none",
     "svg.hashsalt": "kotrain",
     "text.color": INK,
@@ -182,7 +181,7 @@ _STYLED = ("style", "fill", "stroke")
 def svg_text(figure: Figure) -> str:
     """The figure as an SVG file without metadata.
 
-    `savefig` gives the same file but draws twice, the first time only for the layout.
+    `savefig` gives the same file but draws twice, the first time only for the layout. The figure keeps this layout.
     """
     file = io.StringIO()
     image, dots = FigureCanvasSVG(figure), figure.dpi
@@ -190,7 +189,7 @@ def svg_text(figure: Figure) -> str:
     if layout is not None:
         layout.execute(figure)
         figure.set_layout_engine("none")
-        figure.dpi = dots  # the layout leaves 72; pixels in the figure need the original
+        figure.dpi = dots  # the layout leaves 72; rasterized artists need the original
     image.print_svg(file, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))  # type: ignore[no-untyped-call]
     return file.getvalue()
 

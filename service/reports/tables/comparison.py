@@ -112,7 +112,7 @@ def planned_optimizers(answer: ComparisonAnswer, styles: Styles) -> Table:
         [
             optimizer_column((str(row.get("label", "")) for row in rows), styles),
             Column("name", [str(row.get("name", "")) for row in rows], is_text=True),
-            Column("searched", [_searched(row) for row in rows], is_text=True),
+            Column("search space", [_searched(row) for row in rows], is_text=True),
             Column("trials", [str(len(row.get("trials", []))) if row.get("space") else "" for row in rows]),
             Column("fixed", [_fixed(row) for row in rows], is_text=True),
         ],

@@ -77,7 +77,7 @@ def pairs(task: TaskAnswer, styles: Styles) -> Table:
             ),
             Column("p", [p_value(pair.p) for pair in rows], "p value of this pair, not corrected for the other pairs."),
             Column(
-                "p adjusted",
+                "adjusted p",
                 [p_value(pair.p_adjusted) for pair in rows],
                 "p value corrected for all pairs; see Methods.",
             ),
@@ -90,7 +90,7 @@ def pairs(task: TaskAnswer, styles: Styles) -> Table:
             Column(
                 "seeds needed",
                 [_seeds(pair.seeds_needed) for pair in rows],
-                "Approximate number of seeds for a power of 0.8.",
+                "Approximate number of seeds for a power of 80 %.",
             ),
         ],
         [*_explanations(rows), *_reasons((f"{pair.a} {MINUS} {pair.b}", pair.cannot_say) for pair in rows)],
@@ -108,14 +108,14 @@ def _detail_columns(details: Sequence[PairDetail]) -> list[Column]:
             "Cliff's δ", [fixed(detail.cliffs_delta, 2) for detail in details], "P(a > b) − P(a < b) over all runs."
         ),
         Column(
-            "p permut.",
+            "permutation p",
             [p_value(detail.p_permutation) for detail in details],
             "Sign-flip permutation test, if the differences are skewed.",
         ),
         Column(
-            "p Wilcoxon",
+            "Wilcoxon p",
             [p_value(detail.p_wilcoxon) for detail in details],
-            "Wilcoxon signed-rank test, for 6 or more seeds.",
+            "Wilcoxon signed-rank test, if the two differ on at least 6 seeds.",
         ),
     ]
 
@@ -238,7 +238,7 @@ def cost(task: TaskAnswer, styles: Styles) -> Table | None:
             "On a CPU, growth of the process's memory since the start of the run.",
         ),
         Column("optimizer state", [size(row.optimizer_state_bytes) for row in rows]),
-        Column("weights", [count(row.parameters) for row in rows], "Number of trainable parameters."),
+        Column("parameters", [count(row.parameters) for row in rows], "Number of trainable parameters."),
         Column("reached target", [f"{entry.reached} of {entry.runs}" if entry and entry.runs else "" for entry in met]),
         Column(
             "steps to target",

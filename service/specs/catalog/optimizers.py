@@ -234,7 +234,11 @@ def _base_of(params: Any) -> Any:
 class Collision(Frozen):
     """The collision that KO adds before the step of its base optimizer."""
 
-    collision: Literal["soft", "hard", "none"] = Field("soft", description="Form of the collision.")
+    collision: Literal["soft", "hard", "none"] = Field(
+        "soft",
+        description="soft: subtract from each row's gradient those of rows with similar weights and gradients. "
+        "hard: random pairs of rows collide elastically. none: off. docs/ko.md gives the formulas.",
+    )
     gamma: float = Field(0.1, ge=0, le=100, description="Strength of a soft collision.")
     bounded: bool = Field(False, description="Cap gamma so that a layer's gradient stays a descent direction.")
     rate: Probability = Field(

@@ -55,7 +55,7 @@ class ListQuery(StrictQuery):
     response_model=ComparisonAnswer,
     response_description="The new comparison",
     responses={200: {"model": ComparisonDryRun, "description": "Result of a dry run"}},
-    summary="Submit a comparison",
+    summary="Start a comparison",
 )
 def submit(
     session: Database,
@@ -64,7 +64,10 @@ def submit(
     query: Annotated[SubmitQuery, Query()],
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Reuse the runs that exist already and submit jobs for the others."""
+    """Fix the plan and submit the runs that are due first.
+
+    Identical jobs, finished or not, are reused unless `reuse` is false or times are compared.
+    """
     if query.dry_run:
         return JSONResponse(lifecycle.dry_run(session, body).model_dump(mode="json"))
 

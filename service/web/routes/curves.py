@@ -73,7 +73,7 @@ class CurvesAnswer(Output):
     along: str
     bands: list[BandView]
     diverged: list[LostView]
-    finals: list[FinalView] = Field(description="Last value of the metric, of each finished run.")
+    finals: list[FinalView] = Field(description="Last value of the metric in each finished run.")
 
 
 @router.get("/{comparison_id}/curves", response_model=CurvesAnswer, summary="Show the curves of a comparison")

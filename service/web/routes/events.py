@@ -30,7 +30,10 @@ class StreamQuery(StrictQuery):
     """Options of a job's stream."""
 
     max_points: int | None = Field(
-        None, ge=4, le=1_000_000, description="Reduce each past curve to at most this many points; ignored on resume."
+        None,
+        ge=4,
+        le=1_000_000,
+        description="Downsample each past curve to at most this many points; ignored on resume.",
     )
 
 

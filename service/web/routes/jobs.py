@@ -64,7 +64,7 @@ class MetricsQuery(StrictQuery):
         None, max_length=4096, pattern=STORABLE, description="Names of metrics, separated by commas; default: all."
     )
     max_points: int | None = Field(
-        None, ge=4, le=1_000_000, description="Reduce each curve to at most this many points."
+        None, ge=4, le=1_000_000, description="Downsample each curve to at most this many points."
     )
 
 
@@ -106,7 +106,7 @@ class FilterQuery(StrictQuery):
     optimizer: Label | None = None
     user: Label | None = None
     tag: str | None = Field(None, max_length=129, description="A tag of the jobs, as KEY:VALUE.", pattern=TAG)
-    comparison: UUID | None = Field(None, description="Only runs that this comparison uses.")
+    comparison: UUID | None = Field(None, description="Only jobs that this comparison uses.")
     search: str | None = Field(
         None,
         max_length=64,
@@ -210,7 +210,7 @@ def retry(session: Database, user: Caller, job_id: UUID, response: Response) -> 
 
 @router.get("/{job_id}/metrics", response_model=Metrics, summary="Show the metrics of a job")
 def show_metrics(session: Database, _: Caller, job_id: UUID, query: Annotated[MetricsQuery, Query()]) -> Metrics:
-    """Curves of a job's metrics. Reduced curves keep their first and last points and the extremes in between."""
+    """Curves of a job's metrics. Downsampled curves keep their first and last points and the extremes in between."""
     lookup.get(session, job_id)
     names = query.names.split(",") if query.names is not None else None
     curves = read.curves(session, [job_id], names).get(job_id, {})

@@ -25,6 +25,6 @@ class LeaderboardQuery(StrictQuery):
 
 @router.get("", response_model=Leaderboard, summary="Rank optimizers")
 def show(session: Database, _: Caller, query: Annotated[LeaderboardQuery, Query()]) -> Response:
-    """Optimizers by mean, per setting. The latest run of each seed counts."""
+    """Optimizers ranked by the mean of the metric in each training setting. The latest run of each seed counts."""
     board = leaderboard.leaderboard(session, query.dataset, query.model, query.metric)
     return Response(board.model_dump_json(), media_type="application/json")

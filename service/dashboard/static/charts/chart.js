@@ -43,7 +43,7 @@ export class Chart {
       { rootMargin: NEAR },
     );
     observer.observe(this.area);
-    addEventListener("beforeprint", () => this.#drawStale(), { signal });
+    addEventListener("beforeprint", () => this.area.isConnected && this.#drawStale(), { signal });
     signal.addEventListener("abort", () => {
       this.#isRemoved = true;
       observer.disconnect();
@@ -56,6 +56,7 @@ export class Chart {
     this.#plot = plot;
     this.#isStale = true;
     if (this.#isNear) this.#drawStale();
+    else loadPlotly().catch(() => {}); // printing cannot wait for it
   }
 
   async #drawStale() {
@@ -69,7 +70,7 @@ export class Chart {
       if (!isOutdated()) this.#retryLater(error);
       return;
     }
-    if (isOutdated()) return;
+    if (isOutdated() || !this.#isStale) return;
     this.#isStale = false;
     const { message, ...figure } = plot();
     if (message) {

@@ -84,6 +84,7 @@ export class JobFigures {
 
   #plot(group) {
     const { curves, style, view } = this;
+    if (!group.names.every((name) => curves.byName.has(name))) return { message: "No points yet" }; // a rewind
     const latest = group.names.map((name) => `${words(name)} ${metricValue(curves.last(name), name)}`);
     return {
       traces: jobTraces(group, curves, { ...view, style, color: plotlyColor(style) }),

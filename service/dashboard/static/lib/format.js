@@ -145,5 +145,11 @@ const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
 /** The same with a capital letter, as a title. */
 export const title = (name) => capitalized(words(name));
 
+/** When a plan tests: only planned looks have nominal p values; other plans with looks test after each seed. */
+export function looksText({ looks, nominal_p: nominal }) {
+  if (looks.length === 1) return "one test, at the end";
+  return nominal.length ? `tests after ${looks.join(", ")} seeds` : "a test after each seed";
+}
+
 /** A count with its noun: `1 job`, `3 jobs`. */
 export const counted = (count, noun, plural = `${noun}s`) => `${integer(count)} ${count === 1 ? noun : plural}`;

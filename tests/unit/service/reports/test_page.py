@@ -198,7 +198,7 @@ class TestUsual:
         assert "! may not hold Undisturbed timing." in text
         assert "? unknown Symmetry of differences." in text
         assert data.answer.methods in text
-        assert "3 existing runs were reused: 2 by ada and 1 by grace." in text
+        assert "3 existing runs were reused, submitted by ada (2) and grace (1)." in text
         assert f"/v1/comparisons/{data.answer.id}/report?format=csv" in text
         assert "2026-11-24 12:00 UTC" in text
 
@@ -223,7 +223,7 @@ class TestAwkward:
         text = rendered("waiting")[1].text
         assert "No final run has a result yet." in text
         assert "no trial has ended yet" in text
-        assert "choosing hyperparameters: 6 of at most 88 runs ended" in text
+        assert "tuning: 6 of at most 88 runs ended" in text
 
     def test_draws_many_pairs_against_best_only(self) -> None:
         text = rendered("twelve")[1].text

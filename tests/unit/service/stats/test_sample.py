@@ -36,7 +36,7 @@ class TestDescribe:
     @pytest.mark.parametrize(
         ("x", "mean", "sd", "reason"),
         [
-            ([], None, None, "no value"),
+            ([], None, None, "no run has a value"),
             ([0.5], 0.5, None, "only one value"),
             ([0.5, 0.5, 0.5], 0.5, 0.0, "all values are equal"),
             ([0.5, math.nan], None, None, "not finite"),

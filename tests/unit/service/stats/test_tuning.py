@@ -79,9 +79,9 @@ class TestGoodRange:
     @pytest.mark.parametrize(
         ("lrs", "values", "tolerance", "reason"),
         [
-            ([], [], 0.1, "3 learning rates; there are 0"),
-            ([1e-3], [1], 0.1, "3 learning rates; there is 1"),
-            ([1e-3, 1e-2, 1e-2], [1, 2, 3], 0.1, "3 learning rates; there are 2"),
+            ([], [], 0.1, "3 rates; there are 0"),
+            ([1e-3], [1], 0.1, "3 rates; there is 1"),
+            ([1e-3, 1e-2, 1e-2], [1, 2, 3], 0.1, "3 rates; there are 2"),
             ([0, 1e-3, 1e-2], [1, 2, 3], 0.1, "not a positive number"),
             ([math.nan, 1e-3, 1e-2], [1, 2, 3], 0.1, "not a positive number"),
             ([1e-4, 1e-3, 1e-2], [1, 2, 3], -0.1, "tolerance"),

@@ -5,6 +5,7 @@ import { code, facts, section } from "../../components/layout.js";
 import { note } from "../../components/states.js";
 import { tabs } from "../../components/tabs.js";
 import { h } from "../../lib/dom.js";
+import { looksText } from "../../lib/format.js";
 import { fileName } from "./head.js";
 import { ranksTable, runsTable } from "./tables.js";
 import { updater } from "./updater.js";
@@ -73,10 +74,10 @@ const acrossView = (answer, across) =>
     ranksTable(answer),
   );
 
-const planView = (id, { seeds, looks, vary, pairs, tasks, optimizers, tuning }) => [
+const planView = (id, { seeds, vary, pairs, tasks, optimizers, tuning, ...plan }) => [
   facts([
     ["seeds", `${seeds[0]} to ${seeds.at(-1)}`],
-    ["looks", looks.length > 1 ? `tests after ${looks.join(", ")} seeds` : "one test, at the end"],
+    ["looks", looksText(plan)],
     ["split of the data", vary.includes("split") ? "a new one for each seed" : "one for all seeds"],
     ["pairs", pairs],
     ["id", id],

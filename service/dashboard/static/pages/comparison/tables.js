@@ -93,9 +93,12 @@ export function differencesTable(answer, task) {
     pairs.map((pair) => ({ mean: pair.difference, interval: pair.interval })),
     true,
   );
-  const { pairs: family } = answer.plan;
+  const { pairs: family, nominal_p: nominal } = answer.plan;
+  const intervals = nominal.length ? "simultaneous" : "unadjusted"; // nominal p values exist for planned looks only
   const level =
-    family === 1 ? "significance level 5 %" : `family-wise error rate of 5 % over all ${integer(family)} pairs`;
+    family === 1
+      ? "significance level 5 %"
+      : `${intervals} intervals, significance at a family-wise error rate of 5 % over all ${integer(family)} pairs`;
   const unit = isFraction(metric) ? ", in percentage points" : "";
   return table({
     label: `Differences on ${task.label}`,

@@ -3,7 +3,7 @@
 import { facts, numberTile, numbers } from "../../components/layout.js";
 import { note } from "../../components/states.js";
 import { h } from "../../lib/dom.js";
-import { counted, duration, integer } from "../../lib/format.js";
+import { counted, duration, integer, looksText } from "../../lib/format.js";
 
 export const planView = (answer) => ({
   summary: [
@@ -20,7 +20,7 @@ export const planView = (answer) => ({
     facts([
       ["reused", answer.reused ? counted(answer.reused, "run") : ""],
       ["pairs", answer.plan.pairs],
-      ["looks", answer.plan.looks.length > 1 ? `tests after ${answer.plan.looks.join(", ")} seeds` : ""],
+      ["looks", looksText(answer.plan)],
     ]),
     h("h3", {}, "Methods paragraph for your paper"),
     note(answer.methods),

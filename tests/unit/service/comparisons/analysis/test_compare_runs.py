@@ -264,7 +264,7 @@ class TestDiverged:
         assert answer.verdict.best == "ko soft (adam) gamma=0.1"
         assert "Every run of ko soft (adam) gamma=50 diverged." in answer.verdict.text
         last = answer.groups[-1]
-        assert (last.mean, last.diverged, last.cannot_say) == (None, 5, "there is no value")
+        assert (last.mean, last.diverged, last.cannot_say) == (None, 5, "no run has a value")
 
     def test_text_if_all_runs_diverged(self):
         answer = Runs().add(adam(), [None] * 3, reason=Reason.DIVERGED).compare()

@@ -48,7 +48,7 @@ class TestTuning:
     def test_does_not_check_end_of_few_values(self, trials, holds, message):
         plan = make_plan(tuning={"trials": trials})
         report = answer(plan, play_runs(plan, lambda c: scored(plan.optimizers[c.optimizer].trials[c.trial]["lr"])))
-        edge = next(a for a in report.assumptions if a.name == "chosen values inside the range tried")
+        edge = next(a for a in report.assumptions if a.name == "chosen values away from the edge of the range")
         assert (edge.holds, message in edge.text) == (holds, True)
 
     def test_states_parameters_that_were_not_tuned(self):
