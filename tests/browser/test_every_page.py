@@ -181,7 +181,7 @@ def test_figures_are_drawn_when_scrolled_to_or_printed(visitor: Visitor, address
     page = visitor.open(next(address for address in addresses if re.match("/comparisons/.{36}", address)))
     figures = page.locator(".plot:visible")
     is_drawn = "plot => plot.data !== undefined"
-    page.wait_for_function("window.Plotly")
+    until(lambda: page.evaluate("window.Plotly && document.querySelectorAll('.plot').length"))
     assert not figures.first.evaluate(is_drawn)
     figures.first.scroll_into_view_if_needed()
     until(lambda: figures.first.evaluate(is_drawn))

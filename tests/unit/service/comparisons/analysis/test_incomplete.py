@@ -185,7 +185,10 @@ class TestMissingRuns:
 
     @pytest.mark.parametrize(
         ("seeds", "holds", "message"),
-        [(3, None, "Skew cannot be checked: no tested pair has 5 seeds with varying differences."), (8, True, "The one pair shows no")],
+        [
+            (3, None, "Skew cannot be checked: no tested pair has 5 seeds with varying differences."),
+            (8, True, "The one pair shows no"),
+        ],
     )
     def test_skew_that_cannot_be_checked_has_a_reason(self, seeds, holds, message):
         plan = fixed(2, seeds=seeds)
