@@ -13,7 +13,6 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from sqlalchemy import QueuePool
 from starlette.testclient import TestClient
 
 from service.accounts import api_keys
@@ -21,10 +20,9 @@ from service.config import settings
 from service.jobs import queue
 from service.operations.embedded.servers import Embedded
 from service.storage import database
-from tests import tables
+from tests import connections, tables
 from tests.clients import client
 from tests.thoroughness import replicates
-from tests.waiting import until
 
 hypothesis.settings.register_profile(
     "kotrain",
@@ -103,10 +101,7 @@ def servers(cluster: Path) -> Iterator[Embedded]:
 def _forget() -> None:
     """Discard the settings, the connection pool and the Celery application; the environment defines the next ones."""
     if database.engine.cache_info().currsize:
-        pool = database.engine().pool
-        # A thread of a server that has just ended may still be reading.
-        until(lambda: not isinstance(pool, QueuePool) or pool.checkedout() == 0)
-        database.engine().dispose()
+        connections.close_all()
     for cached in (settings, database.engine, queue.celery):
         cached.cache_clear()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-SHORTEST, LONGEST = 0.01, 0.2
+SHORTEST, LONGEST = 0.01, 0.1
 """Seconds between two checks. The pause grows, because each check takes CPU time from the awaited process."""
 
 

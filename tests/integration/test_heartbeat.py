@@ -17,6 +17,7 @@ from service.jobs.requests import JobRequest
 from service.metrics import read, write
 from service.storage import database
 from service.storage.tables import Job, User
+from tests import connections
 from tests.waiting import until
 from workers.heartbeat import AttemptState, HeartbeatThread, retry_while_database_is_down
 from workers.maintenance import Maintenance
@@ -177,14 +178,14 @@ def test_no_job_is_reclaimed_for_a_lease_after_a_database_outage(claim, servers,
     with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
         admin.execute("SET default_transaction_read_only = off")
         admin.execute(psycopg.sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(role))
-        database.engine().dispose()
+        connections.close_all()
         maintenance = Maintenance(host)
         maintenance.start()
         try:
             time.sleep(3)  # longer than a lease: no heartbeat could have been stored
             admin.execute("UPDATE jobs SET heartbeat_at = clock_timestamp() - interval '3 s'")
             admin.execute(psycopg.sql.SQL("ALTER ROLE {} RESET default_transaction_read_only").format(role))
-            database.engine().dispose()
+            connections.close_all()
             until(lambda: database.is_read_only() is False)
             time.sleep(1)
             row = "SELECT status, failures FROM jobs"

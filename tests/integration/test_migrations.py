@@ -16,6 +16,7 @@ from service.config import settings
 from service.operations.embedded import programs
 from service.storage import database, schema_version
 from service.storage.tables import Base
+from tests import connections
 from tests.waiting import until
 
 SPEC = {"dataset": {"name": "digits"}, "seed": 0, "device": "cpu", "target": None, "stop_at_target": False}
@@ -145,7 +146,7 @@ def configured(connection, config, monkeypatch):
     settings.cache_clear()
     database.engine.cache_clear()
     yield
-    database.engine().dispose()
+    connections.close_all()
     settings.cache_clear()
     database.engine.cache_clear()
 

@@ -6,7 +6,7 @@ import psycopg
 from sqlalchemy import make_url
 
 from service.jobs import queue
-from service.storage import database
+from tests import connections
 from tests.integration.api_calls import JOB, problem, stored_jobs
 from tests.integration.comparisons.comparison_calls import REQUEST
 
@@ -39,7 +39,7 @@ def test_returns_503_while_the_database_is_read_only(api, servers):
     with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
         admin.execute("SET default_transaction_read_only = off")
         admin.execute(f"ALTER ROLE {role} SET default_transaction_read_only = on")
-        database.engine().dispose()
+        connections.close_all()
         try:
             answer = api.post("/v1/jobs", json=JOB)
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")

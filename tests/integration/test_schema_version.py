@@ -20,6 +20,7 @@ from service.specs.states import JobStatus
 from service.storage import database, schema_version
 from service.storage.schema_version import Incompatible, Schema
 from service.storage.tables import Job, User
+from tests import connections
 from tests.waiting import until
 
 CODE = schema_version.code_number()
@@ -40,7 +41,7 @@ def own_database(servers: Embedded, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.setenv("KOTRAIN_BROKER_URL", servers.broker_url)
         forget()
         yield
-        database.engine().dispose()
+        connections.close_all()
         forget()
         admin.execute("DROP DATABASE compatibility")
 

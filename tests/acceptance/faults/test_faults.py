@@ -289,7 +289,9 @@ class TestDatabase:
 class TestDisk:
     def test_training_continues_while_the_disk_is_full(self, lab, tmp_path):
         with injection.small_disk(tmp_path) as disk, lab.stack.frozen(lab.stack.workers):
-            worker = lab.stack.start_worker(disk.prefix, KOTRAIN_FILES=str(disk.folder))
+            # Often, because the job must not end before its worker has seen the full disk.
+            often = {"KOTRAIN_CHECKPOINT_SECONDS": "0.1"}
+            worker = lab.stack.start_worker(disk.prefix, KOTRAIN_FILES=str(disk.folder), **often)
             disk.set_worker(worker.ready().pid)
             try:
                 job_id = lab.train()

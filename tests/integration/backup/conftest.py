@@ -13,6 +13,7 @@ from service.operations.backup import backup
 from service.operations.embedded.servers import Embedded
 from service.storage import database
 from service.storage.files import store
+from tests import connections
 from tests.integration.backup.installations import Installation, fill
 
 
@@ -32,7 +33,7 @@ def installations(
         )
         source.activate()
         yield source, target
-        database.engine().dispose()
+        connections.close_all()
         for cached in (settings, database.engine, queue.celery, store):
             cached.cache_clear()
         for name in names:

@@ -18,6 +18,7 @@ from service.operations.backup import backup
 from service.specs.states import Reason
 from service.storage import database, schema_version
 from service.storage.files import digest, store
+from tests import connections
 from tests.clients import client
 
 COMPARISON = {
@@ -42,7 +43,7 @@ class Installation:
 
     def activate(self) -> None:
         if database.engine.cache_info().currsize:
-            database.engine().dispose()
+            connections.close_all()
         self._patch.setenv("KOTRAIN_DATABASE_URL", self.url)
         self._patch.setenv("KOTRAIN_HOME", str(self.home))
         for cached in (settings, database.engine, queue.celery, store):
