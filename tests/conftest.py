@@ -100,8 +100,7 @@ def servers(cluster: Path) -> Iterator[Embedded]:
 
 def _forget() -> None:
     """Discard the settings, the connection pool and the Celery application; the environment defines the next ones."""
-    if database.engine.cache_info().currsize:
-        connections.close_all()
+    connections.close_all()
     for cached in (settings, database.engine, queue.celery):
         cached.cache_clear()
 

@@ -13,6 +13,8 @@ def close_all() -> None:
 
     `dispose` of the engine alone forgets those in use: they are closed by the garbage collector, with a warning.
     """
+    if not database.engine.cache_info().currsize:
+        return
     pool = database.engine().pool
     database.engine().dispose()
     until(lambda: not isinstance(pool, QueuePool) or pool.checkedout() == 0)

@@ -25,7 +25,7 @@ def assumptions(
     yield from _of_runs(plan, answers, yet)
     if plan.tuning is not None:
         yield _equal_tuning(plan, answers, yet)
-        yield _chosen_inside_tried(plan, answers, yet)
+        yield _chosen_away_from_edge(plan, answers, yet)
     yield _undisturbed_timing(answers, yet)
 
 
@@ -55,9 +55,8 @@ def _symmetry(pairs: Sequence[PairView], yet: str) -> Assumption:
     name = "symmetry of differences"
     checked = [pair for pair in pairs if pair.detail.skewed is not None]
     if not checked:
-        few = f"no tested pair has {MIN_FOR_SKEWNESS} seeds with varying differences"
-        why = f"Skew cannot be checked{yet}: {few}."
-        return Assumption(name=name, holds=None, text=why)
+        why = f"no tested pair has {MIN_FOR_SKEWNESS} seeds with varying differences"
+        return Assumption(name=name, holds=None, text=f"Skew cannot be checked{yet}: {why}.")
     skewed = sum(bool(pair.detail.skewed) for pair in checked)
     return Assumption(name=name, holds=not skewed, text=_skew_text(skewed, len(checked), len(pairs)))
 
@@ -118,7 +117,7 @@ def _equal_tuning(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assump
     return Assumption(name=name, holds=False, text=f"{'; '.join(parts)}.")
 
 
-def _chosen_inside_tried(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assumption:
+def _chosen_away_from_edge(plan: Plan, answers: Sequence[TaskAnswer], yet: str) -> Assumption:
     name = "chosen values away from the edge of the range"
     views = [(answer.label, view) for answer in answers for view in answer.tuning]
     if edges := [f"{listed(view.at_edge)} of {view.label} on {task}" for task, view in views if view.at_edge]:

@@ -42,8 +42,7 @@ class Installation:
         self.url, self.home, self._patch = url, home, patch
 
     def activate(self) -> None:
-        if database.engine.cache_info().currsize:
-            connections.close_all()
+        connections.close_all()
         self._patch.setenv("KOTRAIN_DATABASE_URL", self.url)
         self._patch.setenv("KOTRAIN_HOME", str(self.home))
         for cached in (settings, database.engine, queue.celery, store):

@@ -145,10 +145,13 @@ const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
 /** The same with a capital letter, as a title. */
 export const title = (name) => capitalized(words(name));
 
-/** When a plan tests: only planned looks have nominal p values; other plans with looks test after each seed. */
-export function looksText({ looks, nominal_p: nominal }) {
-  if (looks.length === 1) return "one test, at the end";
-  return nominal.length ? `tests after ${looks.join(", ")} seeds` : "a test after each seed";
+/** Whether a plan has looks at numbers of seeds that were fixed in advance; only these have nominal p values. */
+export const hasPlannedLooks = ({ nominal_p: nominal }) => nominal.length > 0;
+
+/** When a plan tests, in words. */
+export function looksText(plan) {
+  if (plan.looks.length === 1) return "one test, at the end";
+  return hasPlannedLooks(plan) ? `tests after ${plan.looks.join(", ")} seeds` : "a test after each seed";
 }
 
 /** A count with its noun: `1 job`, `3 jobs`. */

@@ -11,6 +11,7 @@ import {
   difference,
   duration,
   fixed,
+  hasPlannedLooks,
   integer,
   interval,
   isFraction,
@@ -93,8 +94,8 @@ export function differencesTable(answer, task) {
     pairs.map((pair) => ({ mean: pair.difference, interval: pair.interval })),
     true,
   );
-  const { pairs: family, nominal_p: nominal } = answer.plan;
-  const intervals = nominal.length ? "simultaneous" : "unadjusted"; // nominal p values exist for planned looks only
+  const { pairs: family } = answer.plan;
+  const intervals = hasPlannedLooks(answer.plan) ? "simultaneous" : "unadjusted";
   const level =
     family === 1
       ? "significance level 5 %"
