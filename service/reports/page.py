@@ -32,7 +32,6 @@ ENVIRONMENT = "environment."  # prefix of fields about the machine and software 
 MAX_DRAWN = 12
 """Maximum number of tasks with figures; each costs about a second and 200 KiB of the page."""
 PHASES = {"tuning": "tuning", "reporting": "final runs", "finished": ""}
-STATUSES = {"running": "Running", "succeeded": "Finished", "failed": "Incomplete", "cancelled": "Cancelled"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def page(answer: ComparisonAnswer, curves: Mapping[UUID, Mapping[str, Curve]]) -
         .render(
             answer=answer,
             css=Markup((files(PACKAGE) / "templates" / "report.css").read_text(encoding="utf-8")),
-            status=STATUSES[answer.status],
+            status=answer.status.capitalize(),
             status_text=_status(answer),
             sections=sections,
             styles=study.styles,

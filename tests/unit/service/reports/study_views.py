@@ -175,7 +175,7 @@ def _improvement(labels: Sequence[str], scores: Sequence[Sequence[Scores]], a: i
 
 
 def assumptions(*, any_diverged: bool) -> list[Assumption]:
-    """Assumptions that hold, that may not hold and that are unknown."""
+    """Assumptions that hold, that do not hold and that are unknown."""
     return [
         Assumption(name="pairing", holds=True, text="Runs of one seed start from the same weights."),
         Assumption(name="symmetry of differences", holds=None, text="0 of 12 pairs are more skewed."),

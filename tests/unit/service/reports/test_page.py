@@ -195,7 +195,7 @@ class TestUsual:
     def test_states_assumptions_methods_and_reused_runs(self) -> None:
         data, text = study(), rendered("usual")[1].text
         assert "✓ holds Pairing." in text
-        assert "! may not hold Undisturbed timing." in text
+        assert "! warning Undisturbed timing." in text
         assert "? unknown Symmetry of differences." in text
         assert data.answer.methods in text
         assert "3 existing runs were reused, submitted by ada (2) and grace (1)." in text

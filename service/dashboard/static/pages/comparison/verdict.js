@@ -73,7 +73,7 @@ export function excludedRuns({ left_out: { failed, cancelled, unfinished } }) {
 
 const CHECKS = {
   true: { class: "held", title: "holds", text: "\u2713" },
-  false: { class: "broken", title: "may not hold", text: "!" },
+  false: { class: "broken", title: "warning", text: "!" },
   null: { class: "open", title: "not checked, or too early to say", text: "?" },
 };
 
