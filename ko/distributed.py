@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Replicate
 
 
-def initial_seed() -> int:
-    """`torch.initial_seed()`, or that of rank 0 in a process group, so that replicas draw the same numbers.
+def seed_of_first_rank(seed: int) -> int:
+    """The seed of rank 0, so that replicas draw the same numbers.
 
     A collective call if a process group is initialized.
     """
-    seed = torch.initial_seed()
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return seed
     seeds = [seed]

@@ -14,7 +14,7 @@ from torch.optim.optimizer import ParamsT
 
 from ko.bases import resolve
 from ko.compiling import eager, eager_shallow
-from ko.distributed import initial_seed
+from ko.distributed import seed_of_first_rank
 from ko.inner_step import inner_group, outer_group, step_inside
 from ko.layers import Layer, collided, layer_of
 from ko.options import (
@@ -24,10 +24,12 @@ from ko.options import (
     Strength,
     check_names,
     check_options,
+    check_same,
     check_schedules,
     check_shapes,
     collision_strength,
     current_strength,
+    draws_numbers,
     with_python_numbers,
 )
 
@@ -80,8 +82,9 @@ class KO(Optimizer):
         rate: rate of hard collisions, >= 0 (default 0.5); same types as `gamma`.
         group_size: rows per random group in soft collisions, >= 2 (random batch method); None (default): all rows.
         seed: seed of hard collisions and random groups, in [0, 2^64), equal on all processes. None (default):
-            `torch.initial_seed()`, that of rank 0 in a process group. The random numbers are a function of the seed,
-            the step and the position of the parameter; torch's generators are not used.
+            `torch.initial_seed()`, that of rank 0 in a process group: the first step that draws numbers is a collective
+            call then. The random numbers are a function of the seed, the step and the position of the parameter;
+            torch's generators are not used.
         foreach: collide layers of one shape in one batch, and pass `foreach` to the base if it has this option. None
             (default): in one batch on GPUs and for small layers.
         **base_options: options of the base (betas, momentum, weight_decay, ...).
@@ -112,9 +115,12 @@ class KO(Optimizer):
         **base_options: Any,
     ) -> None:
         base_class, implied = resolve(base)
+        self._given = {"base": base, "seed": seed}
         accepted = inspect.signature(base_class).parameters
         check_names(base_options, accepted)
         misplaced = base_options.keys() & set(_GROUPS_ONLY) - accepted.keys()
+        if base_options.get("differentiable"):
+            raise ValueError("differentiable: KO changes gradients outside of the graph; use False")
         if misplaced:
             raise ValueError(f"{min(misplaced)}: this option depends on the tensors; set it in a parameter group")
         options: dict[str, Any] = {"collision": collision, "gamma": gamma, "bounded": bounded, "rate": rate}
@@ -126,7 +132,8 @@ class KO(Optimizer):
         check_options(options)
         check_schedules(options)
         options = with_python_numbers(options)
-        options["collision_seed"] = initial_seed() if seed is None else _checked_seed(seed)
+        options["collision_seed"] = torch.initial_seed() if seed is None else _checked_seed(seed)
+        self._is_seed_shared = seed is not None  # or from rank 0, which is asked when numbers are first drawn
         options["collision_step"] = 0
         self._shares: dict[Tensor, Tensor] = {}  # share of candidate pairs that collided in the last step
         super().__init__(params, options)
@@ -150,6 +157,11 @@ class KO(Optimizer):
         where = f" of parameter group {number}"
         if not isinstance(param_group, dict):
             raise TypeError(f"param_group: expected a dict, not {type(param_group).__name__}")
+        param_group = dict(param_group)
+        for name in self._given.keys() & param_group.keys():  # wrappers pass on all arguments of KO in a group
+            check_same(name, param_group.pop(name), self._given[name], where)
+        if param_group.get("differentiable"):
+            raise ValueError(f"differentiable{where}: KO changes gradients outside of the graph; use False")
         check_names(param_group, {"params", "param_names", *self.defaults}, where)
         check_options(param_group, where)
         check_schedules(param_group, where)
@@ -262,15 +274,19 @@ class KO(Optimizer):
         """State for pickle and deepcopy: that of torch, and the class and attributes of the base, without hooks."""
         attributes = {name: value for name, value in vars(self.base).items() if not name.startswith("_")}
         attributes |= self.base.__getstate__()
-        return {**super().__getstate__(), "base": (type(self.base), attributes)}
+        own = {"base": (type(self.base), attributes), "seed_is_shared": self._is_seed_shared}
+        return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore the state that `__getstate__` returned."""
-        super().__setstate__({name: value for name, value in state.items() if name != "base"})
+        own = ("base", "seed_is_shared")
+        super().__setstate__({name: value for name, value in state.items() if name not in own})
+        self._is_seed_shared = state.get("seed_is_shared", True)
         base_class, attributes = state["base"]
         self.base = base_class.__new__(base_class)
         self.base.__setstate__(attributes)
         self._shares = {}
+        self._given = {"base": base_class, "seed": None}
         self._share_state_with_base()
 
     @eager
@@ -281,6 +297,11 @@ class KO(Optimizer):
             ValueError: if an option of a group has been set out of range.
             RuntimeError: if a gradient is sparse or complex.
         """
+        if not self._is_seed_shared and any(map(draws_numbers, self.param_groups)):
+            seed = seed_of_first_rank(self.param_groups[0]["collision_seed"])
+            for group in self.param_groups:
+                group["collision_seed"] = seed
+            self._is_seed_shared = True
         layers, position = [], 0
         for number, group in enumerate(self.param_groups):
             check_options(group, f" of parameter group {number}")

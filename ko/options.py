@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any
@@ -75,15 +76,26 @@ def check_names(names: Iterable[str], known: Collection[str], where: str = "") -
         where: as in `check_options`.
 
     Raises:
-        ValueError: if an unknown name resembles an option of KO, which the message suggests, or if a group sets `seed`
-            or `base`.
+        ValueError: if an unknown name resembles an option of KO, which the message suggests. In a group it is a
+            warning: other libraries keep their own names there.
     """
     for name in names:
-        if name in ("seed", "base") and where:
-            raise ValueError(f"{name}{where}: an optimizer has one {name} for all groups; pass it to KO itself")
         close = difflib.get_close_matches(name, OPTIONS, n=1, cutoff=0.75)
         if close and name not in known and name not in OPTIONS:
-            raise ValueError(f"{name}{where}: unknown option; did you mean {close[0]!r}?")
+            message = f"{name}{where}: unknown option; did you mean {close[0]!r}?"
+            if not where:
+                raise ValueError(message)
+            warnings.warn(message, stacklevel=4)
+
+
+def check_same(name: str, value: Any, own: Any, where: str) -> None:
+    """Check that a group sets `base` or `seed` to the value that the optimizer has for all groups, if at all.
+
+    Raises:
+        ValueError: if the values differ.
+    """
+    if value is not own and value != own:
+        raise ValueError(f"{name}{where}: an optimizer has one {name} for all groups; pass it to KO itself")
 
 
 def check_schedules(options: Mapping[str, Any], where: str = "") -> None:
@@ -122,6 +134,11 @@ def check_shapes(group: Mapping[str, Any], where: str) -> None:
             raise ValueError(f"row_dim{where}: {row_dim} is not a dimension of a parameter of shape {tuple(p.shape)}")
         if p.shape[0] % blocks:
             raise ValueError(f"blocks{where}: shape {tuple(p.shape)} cannot be split into {blocks} equal matrices")
+
+
+def draws_numbers(group: Mapping[str, Any]) -> bool:
+    """Whether the collisions of a group are random: hard collisions, and random groups of soft ones."""
+    return group["collision"] == "hard" or (group["collision"] == "soft" and group["group_size"] is not None)
 
 
 def current_strength(group: Mapping[str, Any], name: str, number: int | None = None) -> float | Tensor:

@@ -7,7 +7,7 @@ one tensor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -47,6 +47,8 @@ def param_groups(
     | LSTM and GRU weights, `in_proj_weight` of attention | as 4 or 3 layers, one per gate or projection |
     | embeddings | only if `embeddings` is set, or if tied to the head |
     | norms, biases, magnitudes of weight norm, any tensor with fewer than two dimensions | no |
+    | a tensor under weight norm, spectral norm, pruning or a parametrization | as without it |
+    | `Conv1D` of transformers (GPT-2), which stores (in, out) | with rows in dimension 1 |
     | other tensors | as (first dimension, all other dimensions) |
 
     Args:
@@ -124,36 +126,69 @@ def _row_options(model: nn.Module, embeddings: bool) -> dict[Tensor, RowOptions]
     """Row options of each parameter by its module; a weight that is tied to a linear layer is treated as linear."""
     found: dict[Tensor, RowOptions] = {}
     linear: set[Tensor] = set()
-    embedding = {"group_size": EMBEDDING_GROUP_SIZE, "skip_idle": True} if embeddings else _NOT_COLLIDED
     for module in model.modules():
-        own = dict(module.named_parameters(recurse=False))
-        gates = next((n for kind, n in _GATES.items() if isinstance(module, kind)), None)
-        if isinstance(module, _NORMS):
-            found.update(dict.fromkeys(own.values(), _NOT_COLLIDED))
-        elif isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
-            found[module.in_proj_weight] = {"blocks": 3}
-        elif gates is not None:
-            stacked = (p for name, p in own.items() if name.startswith(("weight_ih", "weight_hh")))
-            found.update({p: {"blocks": gates} for p in stacked})
-        elif isinstance(module, (*_EMBEDDINGS, _ConvNd, nn.Linear)):
-            weights = _weights(module)
-            if not weights:  # the weight is a buffer, or computed by other code
-                continue
-            *magnitudes, weight = weights
+        for name, direction, magnitudes in _tensors(module):
             found.update(dict.fromkeys(magnitudes, _NOT_COLLIDED))
-            if isinstance(module, nn.Linear):
-                linear.add(weight)
-            else:
-                found[weight] = _convolution(module) if isinstance(module, _ConvNd) else embedding
+            if isinstance(module, nn.Linear) and name == "weight":
+                linear.add(direction)
+            elif (options := _options_of(module, name, embeddings)) is not None:
+                found[direction] = options
     return {p: options for p, options in found.items() if p not in linear}
 
 
-def _weights(module: nn.Module) -> list[Tensor]:
-    """The parameters that make up `module.weight`: the one with the rows last, the magnitudes of weight norm before."""
-    if is_parametrized(module, "weight"):
-        return list(module.get_submodule("parametrizations.weight").parameters(recurse=False))
+def _options_of(module: nn.Module, name: str, embeddings: bool) -> RowOptions | None:
+    """Row options of the tensor `name` of a module; None for the defaults."""
+    if isinstance(module, _NORMS):
+        return _NOT_COLLIDED
+    if isinstance(module, nn.MultiheadAttention):
+        return {"blocks": 3} if name == "in_proj_weight" else None
+    gates = next((n for kind, n in _GATES.items() if isinstance(module, kind)), None)
+    if gates is not None:
+        return {"blocks": gates} if name.startswith(("weight_ih", "weight_hh")) else None
+    if name != "weight":
+        return None
+    if isinstance(module, _EMBEDDINGS):
+        return {"group_size": EMBEDDING_GROUP_SIZE, "skip_idle": True} if embeddings else _NOT_COLLIDED
+    if isinstance(module, _ConvNd):
+        return _convolution(module)
+    return {"row_dim": 1} if _is_transposed_linear(module) else None
+
+
+def _is_transposed_linear(module: nn.Module) -> bool:
+    """Whether it is the linear layer of GPT-2 in `transformers`, whose weight is (in, out)."""
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and not isinstance(module, _ConvNd)
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor, list[Tensor]]]:
+    """The tensors of a module: name, the parameter with its rows, and those that hold lengths.
+
+    Weight norm, spectral norm and pruning replace a parameter by others, from which they compute it: as attributes with
+    an ending (`weight_g` and `weight_v`, `weight_orig`), or in `parametrizations`.
+    """
     own = dict(module.named_parameters(recurse=False))
-    return [own[name] for name in ("weight", "weight_g", "weight_orig", "weight_v") if name in own]
+    for name, p in own.items():
+        stem, _, ending = name.rpartition("_")
+        if ending in ("g", "v") and _is_weight_norm(own.get(f"{stem}_g"), own.get(f"{stem}_v")):
+            if ending == "v":
+                yield stem, p, [own[f"{stem}_g"]]
+        else:
+            yield stem if ending == "orig" else name, p, []
+    if is_parametrized(module):
+        for name, parametrization in module.parametrizations.items():  # type: ignore[operator, union-attr]
+            originals = list(parametrization.parameters(recurse=False))
+            if originals:
+                direction = max(reversed(originals), key=Tensor.numel)  # weight norm: the lengths come first
+                yield name, direction, [p for p in originals if p is not direction and _is_lengths(p, direction)]
+
+
+def _is_weight_norm(lengths: Tensor | None, directions: Tensor | None) -> bool:
+    return lengths is not None and directions is not None and _is_lengths(lengths, directions)
+
+
+def _is_lengths(p: Tensor, directions: Tensor) -> bool:
+    """Whether a tensor has one number in all, or one for each index of a dimension of `directions`."""
+    fits = p.ndim == directions.ndim and all(n in (1, m) for n, m in zip(p.shape, directions.shape, strict=True))
+    return not p.ndim or (fits and sum(n > 1 for n in p.shape) <= 1)
 
 
 def _convolution(module: _ConvNd) -> RowOptions:

@@ -194,7 +194,7 @@ def _random_groups(g: Tensor, group_size: int, key: int | Tensor) -> list[Tensor
     """Partition the rows of each layer of `g` (..., N, D) at random into groups of about `group_size`.
 
     Group sizes differ by at most one row. Each tensor of the list, (groups, rows per group), holds positions among the
-    rows of all layers (B * N) and is small enough for one batched product.
+    rows of all layers (B * N) and is small enough for one batched product: its rows, and the pairs of each group.
     """
     n_rows, columns = g.shape[-2:]
     n_layers = g.numel() // (n_rows * columns)
@@ -208,7 +208,7 @@ def _random_groups(g: Tensor, group_size: int, key: int | Tensor) -> list[Tensor
         members
         for part, height in (*parts, (order[:, cut:], size))
         for members in torch.split(
-            part.reshape(-1, height), max(1, chunk_bytes // (height * columns * g.element_size()))
+            part.reshape(-1, height), max(1, chunk_bytes // (height * max(columns, height) * g.element_size()))
         )
     ]
 

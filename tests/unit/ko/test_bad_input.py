@@ -1,5 +1,6 @@
 """Invalid input raises an error that names it before anything changes; unusual but valid input is accepted."""
 
+import copy
 import math
 from typing import Any
 
@@ -78,18 +79,38 @@ class TestNames:
     ) -> None:
         with pytest.raises(ValueError, match=message):
             KO([parameter(3, 3)], base=base, **{name: value})
-        with pytest.raises(ValueError, match=message.replace(".*", " of parameter group 0")):
-            KO([{"params": parameter(3, 3), name: value}], base=base)
-        optimizer = KO([parameter(3, 3)], base=base)
-        with pytest.raises(ValueError, match=message.replace(".*", " of parameter group 1")):
-            optimizer.add_param_group({"params": parameter(3, 3), name: value})
-        assert len(optimizer.param_groups) == 1
+
+    @pytest.mark.parametrize(("name", "close"), [("gama", "gamma"), ("group_id", "group_size"), ("block", "blocks")])
+    def test_unknown_option_of_group_is_a_warning(self, name: str, close: str) -> None:
+        """Other libraries keep their own names in groups."""
+        with pytest.warns(UserWarning, match=f"{name} of parameter group 0: unknown option; did you mean '{close}'"):
+            optimizer = KO([{"params": parameter(3, 3), name: 3}])
+        with pytest.warns(UserWarning, match=f"{name} of parameter group 1: unknown option"):
+            optimizer.add_param_group({"params": parameter(3, 3), name: 4})
+        assert [group[name] for group in optimizer.param_groups] == [3, 4]
 
     def test_misplaced_option_raises_error(self) -> None:
         with pytest.raises(ValueError, match="blocks: this option depends on the tensors; set it in a parameter group"):
             KO([parameter(4, 3)], blocks=2)
         with pytest.raises(ValueError, match="seed of parameter group 0: an optimizer has one seed for all groups"):
             KO([{"params": parameter(4, 3), "seed": 2}])
+        with pytest.raises(ValueError, match="base of parameter group 0: an optimizer has one base for all groups"):
+            KO([{"params": parameter(4, 3), "base": "adam"}], base="sgd")
+
+    @pytest.mark.parametrize("base", ["sgd", torch.optim.SGD])
+    def test_group_may_repeat_base_and_seed(self, base: Any) -> None:
+        """Wrappers such as SAM and ZeroRedundancyOptimizer pass all arguments on in a group."""
+        optimizer = KO([{"params": parameter(4, 3), "base": base, "seed": 2}], base=base, seed=2)
+        optimizer.add_param_group({"params": parameter(4, 3), "base": base})
+        copied = copy.deepcopy(optimizer)
+        copied.add_param_group({"params": parameter(4, 3), "base": torch.optim.SGD})
+        assert all("base" not in group and "seed" not in group for group in copied.param_groups)
+
+    def test_differentiable_step_raises_value_error(self) -> None:
+        with pytest.raises(ValueError, match="differentiable: KO changes gradients outside of the graph; use False"):
+            KO([parameter(4, 3)], differentiable=True)
+        with pytest.raises(ValueError, match="differentiable of parameter group 0"):
+            KO([{"params": parameter(4, 3), "differentiable": True}])
         with pytest.raises(TypeError, match="param_group: expected a dict, not list"):
             KO([parameter(2, 2)]).add_param_group([1])  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=r"base: 'Adam' is not one of .*did you mean 'adam'"):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 
 from ko import KO, collisions, param_groups
@@ -32,10 +33,42 @@ class Gates(nn.LSTM):
     pass
 
 
-def old_weight_norm(module: nn.Module) -> nn.Module:
+class Conv1D(nn.Module):
+    """The linear layer of GPT-2 in transformers: the weight is (in, out)."""
+
+    def __init__(self, nf: int, nx: int) -> None:
+        super().__init__()
+        self.nf = nf
+        self.weight = nn.Parameter(torch.ones(nx, nf))
+        self.bias = nn.Parameter(torch.zeros(nf))
+
+
+def old_weight_norm(module: nn.Module, name: str = "weight") -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        return nn.utils.weight_norm(module)  # type: ignore[no-any-return]
+        return nn.utils.weight_norm(module, name)  # type: ignore[no-any-return]
+
+
+def old_spectral_norm(module: nn.Module, name: str) -> nn.Module:
+    return nn.utils.spectral_norm(module, name)
+
+
+def pruned(module: nn.Module, name: str) -> nn.Module:
+    return prune.random_unstructured(module, name, 0.5)  # type: ignore[no-any-return]
+
+
+class Scale(nn.Module):
+    """A parametrization by a direction and, after it, the lengths of its rows."""
+
+    def forward(self, direction: Tensor, lengths: Tensor) -> Tensor:
+        return direction * lengths
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        return weight, torch.ones(len(weight), 1)
+
+
+def scaled(module: nn.Module) -> nn.Module:
+    return parametrize.register_parametrization(module, "weight", Scale())
 
 
 class Attention(nn.Module):
@@ -86,6 +119,23 @@ class TestParamGroups:
             (old_weight_norm(nn.ConvTranspose2d(3, 4, 3)), "weight_v", {"row_dim": 1}),
             (orthogonal(nn.Linear(3, 4)), "parametrizations.weight.original", {}),
             (spectral_norm(nn.Embedding(9, 4)), "parametrizations.weight.original", NONE),
+            *(
+                (weight_norm(nn.LSTM(8, 64), "weight_hh_l0"), f"parametrizations.weight_hh_l0.original{n}", tag)
+                for n, tag in enumerate((NONE, {"blocks": 4}))
+            ),
+            *(
+                (old_weight_norm(nn.GRU(1, 8), "weight_ih_l0"), f"weight_ih_l0_{part}", tag)
+                for part, tag in (("g", NONE), ("v", {"blocks": 3}))
+            ),
+            (spectral_norm(nn.GRU(3, 4), "weight_hh_l0"), "parametrizations.weight_hh_l0.original", {"blocks": 3}),
+            (old_spectral_norm(nn.LSTMCell(3, 4), "weight_hh"), "weight_hh_orig", {"blocks": 4}),
+            (pruned(nn.MultiheadAttention(4, 2), "in_proj_weight"), "in_proj_weight_orig", {"blocks": 3}),
+            (pruned(nn.Linear(3, 4), "weight"), "weight_orig", {}),
+            *(
+                (scaled(nn.Linear(3, 4)), f"parametrizations.weight.original{n}", tag)
+                for n, tag in ((0, {}), (1, NONE))
+            ),
+            (Conv1D(12, 4), "weight", {"row_dim": 1}),
             (Tied(), "words.weight", {}),
             (nn.ParameterDict({"table": torch.ones(3, 4)}), "table", {}),
         ],
