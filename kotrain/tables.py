@@ -315,14 +315,14 @@ def datasets(listed: Iterable[DatasetView]) -> Table:
 
 
 def dataset(detail: DatasetDetail) -> Group:
-    """An uploaded data set: its classes with their number of records, and warnings about its content."""
+    """An uploaded data set: its classes with their number of records, how it was read, and warnings."""
     table = plain("class", "training records", "test records", right=["training records", "test records"])
     counts = zip(detail.class_names, detail.train_per_class, detail.test_per_class, strict=True)
     for name, train, test in islice(counts, MAX_CLASSES):
         table.add_row(Text(name), str(train), str(test))
     if len(detail.class_names) > MAX_CLASSES:
         table.add_row(f"and {len(detail.class_names) - MAX_CLASSES} more", "", "")
-    return Group(Text(f"{detail.name}: {detail.title}"), table, *map(Text, detail.warnings))
+    return Group(Text(f"{detail.name}: {detail.title}"), table, *map(Text, detail.notes), *map(Text, detail.warnings))
 
 
 def parameters(entry: CatalogEntry) -> Table:

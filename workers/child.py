@@ -102,8 +102,8 @@ class _Messenger:
     def report_start(self, start: Start) -> None:
         self._step = start.position.step
         self._started = time.perf_counter() - start.seconds  # the clock of the run, continued from its checkpoint
-        if start.note is not None:
-            self.warn(start.note)
+        for note in start.notes:
+            self.warn(note)
         step, reported = start.position
         self._pipe.send((STARTED, start.environment, start.total_steps, step, sorted(reported), start.seconds))
 

@@ -25,9 +25,10 @@ from service.config import settings
 from service.datasets import layouts
 from service.datasets.locks import hold_dataset
 from service.datasets.schemas import DatasetDetail, DatasetView, Description, PreviewRecord
+from service.datasets.uploads.checks import warnings_of
 from service.datasets.uploads.images import data_url
 from service.datasets.uploads.reading import Form, read
-from service.datasets.uploads.records import Records, rows_for_test, warnings_of
+from service.datasets.uploads.records import Records, rows_for_test
 from service.datasets.uploads.upload import Arrival, arrivals, disk
 from service.errors import Conflict, Forbidden, NotFound
 from service.specs.base import Kind
@@ -86,7 +87,8 @@ def add(arrival: Arrival, name: str, form: Form, owner: str) -> Description:
         columns=records.columns,
         train_per_class=_per_class(records, ~is_test),
         test_per_class=_per_class(records, is_test),
-        warnings=warnings_of(records),
+        notes=records.notes,
+        warnings=warnings_of(records, is_test),
     )
     with disk(arrival.folder):
         folder = arrival.folder / "set"
@@ -183,6 +185,7 @@ def detail(name: str) -> DatasetDetail:
         columns=description.columns,
         train_per_class=description.train_per_class,
         test_per_class=description.test_per_class,
+        notes=description.notes,
         warnings=description.warnings,
         preview=_PREVIEW.validate_json(preview.read_bytes()) if preview.exists() else [],
     )

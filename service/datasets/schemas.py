@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.specs.base import Kind
 from service.specs.formats import FileFormat
 
+NOTES = "How the file was read where there is more than one way, in sentences, such as the scale of its pixels."
+
 
 class Description(BaseModel):
     """`dataset.json` of an uploaded data set; other files of its folder contain the records."""
@@ -33,6 +35,7 @@ class Description(BaseModel):
     columns: list[str] = Field(description="Column names of a table; empty if it has none.")
     train_per_class: list[int] = Field(description="Training records per class, including the validation part.")
     test_per_class: list[int] = Field(description="Test records of each class.")
+    notes: list[str] = Field(default_factory=list, description=NOTES)
     warnings: list[str] = Field(description="Properties that are allowed but may be unintended, in sentences.")
 
     @property
@@ -97,5 +100,6 @@ class DatasetDetail(DatasetView):
     columns: list[str] = Field(description="Column names of a table; empty if it has none.")
     train_per_class: list[int]
     test_per_class: list[int] = Field(description="Test records of each class.")
-    warnings: list[str]
+    notes: list[str] = Field(description=NOTES)
+    warnings: list[str] = Field(description="Properties that are allowed but may be unintended, in sentences.")
     preview: list[PreviewRecord]

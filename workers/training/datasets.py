@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from service.datasets.layouts import DIGITS_GOLDEN, Located, classes, describe, locate, remedy
+from service.datasets.scaling import ColumnScaling
 from service.specs.base import Kind
 from service.specs.catalog.datasets import Dataset, DigitsParams, is_own
+from service.specs.text import briefly_listed
 from workers.training.failures import AbsentData
+from workers.training.image_folders import FolderSource, ImageFolder
 from workers.training.readers import (
     Images,
     Reader,
@@ -31,7 +34,7 @@ from workers.training.readers import (
     read_npz,
     read_text_folders,
 )
-from workers.training.sources import FolderSource, Prepare, Source, TensorSource, augmented, image_folder, normalizer
+from workers.training.sources import Prepare, Source, TensorSource, augmented, normalizer
 from workers.training.tasks import Classification, Task
 from workers.training.words import Words
 
@@ -78,13 +81,22 @@ class Request:
         """The data set's name in the catalog."""
         return self.choice.name
 
-    def task(self, train: Source, validation: Source, test: Source | None, shape: Sequence[int], data: str) -> Task:
+    def task(
+        self,
+        train: Source,
+        validation: Source,
+        test: Source | None,
+        shape: Sequence[int],
+        data: str,
+        notes: Sequence[str] = (),
+    ) -> Task:
         """The classification task on these sources.
 
         Args:
             train, validation, test: as in `Classification`.
             shape: shape of one input record.
             data: SHA-256 of the training data.
+            notes: as in `Task`.
 
         Raises:
             ValueError: the batch is larger than the training data.
@@ -100,6 +112,7 @@ class Request:
             evaluation_size=max(2 * self.batch_size, fitting),  # without gradients, twice the training batch fits
             seed=self.seed,
             data_hash=data,
+            notes=notes,
         )
 
 
@@ -212,7 +225,7 @@ def _in_memory(
     request: Request,
     part: Images,
     rows: NDArray[np.int64] | slice,
-    prepare: Prepare,
+    prepare: Prepare | None,
     generator: torch.Generator | None = None,
 ) -> TensorSource:
     inputs, labels = torch.from_numpy(part.pixels[rows]), torch.from_numpy(part.labels[rows])
@@ -223,47 +236,71 @@ def build_image_folders(request: Request, located: Located) -> tuple[Task, Input
     """Images in class folders, read from their files for each batch."""
     size = request.params.image_size
     (train_folder,), (test_folder,) = located.files("train"), located.files("test")
-    images = image_folder(train_folder, size)
+    images = ImageFolder(train_folder, size)
+    tested = ImageFolder(test_folder, size, images.classes) if request.with_test else None
     learn, held_out = (torch.from_numpy(rows) for rows in split_rows(request, located, len(images)))
-    listing = "\n".join(str(Path(path).relative_to(located.root)) for path, _ in images.samples)
+    listing = "\n".join(str(path.relative_to(located.root)) for path, _ in images.samples)
     task = request.task(
         FolderSource(images, learn, request.device),
         FolderSource(images, held_out, request.device),
-        FolderSource(image_folder(test_folder, size), None, request.device) if request.with_test else None,
+        None if tested is None else FolderSource(tested, None, request.device),
         (3, size, size),
         hashlib.sha256(listing.encode()).hexdigest(),  # of file names: hashing 140 GB of content takes too long
+        notes=_notes_of_absent(tested),
     )
     return task, Inputs((3, size, size), len(images.classes))
 
 
-def build_own_arrays(request: Request, located: Located) -> tuple[Task, Inputs]:
-    """Uploaded images or a table; channels or columns are scaled by the moments of the training records."""
+def _notes_of_absent(tested: ImageFolder | None) -> list[str]:
+    """A sentence about classes without test images."""
+    if tested is None or not tested.absent:
+        return []
+    absent = [f"'{name}'" for name in tested.absent]
+    return [f"the test part has no images of {briefly_listed(absent)}"]
+
+
+def build_own_images(request: Request, located: Located) -> tuple[Task, Inputs]:
+    """Uploaded images; channels are scaled by the moments of the training records."""
     part = read_npz(located.files("train"), "train")
     learn, held_out = split_rows(request, located, len(part.labels))
-    shape = part.pixels.shape[1:]
-    prepare = _scaled(part.pixels, learn, request.device)
+    mean, deviation = _channel_moments(part.pixels, learn)
+    prepare = normalizer(tuple(mean / 255), tuple(deviation / 255), request.device)
+    return _own_task(request, located, part, (learn, held_out), lambda part: part, prepare)
+
+
+def build_own_table(request: Request, located: Located) -> tuple[Task, Inputs]:
+    """An uploaded table; columns are scaled by the moments of the training records."""
+    part = read_npz(located.files("train"), "train")
+    learn, held_out = split_rows(request, located, len(part.labels))
+    scaling = ColumnScaling.of(part.pixels[learn])
+    return _own_task(
+        request, located, part, (learn, held_out), lambda part: Images(scaling.apply(part.pixels), part.labels), None
+    )
+
+
+def _own_task(
+    request: Request,
+    located: Located,
+    part: Images,
+    rows: tuple[NDArray[np.int64], NDArray[np.int64]],
+    convert: Callable[[Images], Images],
+    prepare: Prepare | None,
+) -> tuple[Task, Inputs]:
+    """The task on an uploaded data set, of which `part` are the training records and `rows` their indices by use.
+
+    `convert` is applied to each part as stored, `prepare` to each batch.
+    """
+    learn, held_out = rows
+    train, shape = convert(part), part.pixels.shape[1:]
+    test = convert(read_npz(located.files("test"), "test")) if request.with_test else None
     task = request.task(
-        _in_memory(request, part, learn, prepare),
-        _in_memory(request, part, held_out, prepare),
-        _in_memory(request, read_npz(located.files("test"), "test"), slice(None), prepare)
-        if request.with_test
-        else None,
+        _in_memory(request, train, learn, prepare),
+        _in_memory(request, train, held_out, prepare),
+        None if test is None else _in_memory(request, test, slice(None), prepare),
         shape,
         _own_sha256(request, part),
     )
     return task, Inputs(shape, request.classes)
-
-
-def _scaled(inputs: NDArray[Any], rows: NDArray[np.int64], device: torch.device) -> Prepare:
-    """(inputs - mean) / deviation, with the moments of these rows per image channel or column; constants become 0."""
-    if inputs.ndim == 4:
-        mean, deviation = _channel_moments(inputs, rows)
-        return normalizer(tuple(mean / 255), tuple(deviation / 255), device)
-    training = inputs[rows].astype(np.float64)
-    mean, deviation = training.mean(0), training.std(0)
-    center = torch.from_numpy(mean).float().to(device)
-    scale = torch.from_numpy(1 / np.where(deviation > 0, deviation, 1)).float().to(device)
-    return lambda numbers: (numbers - center) * scale
 
 
 def _channel_moments(
@@ -346,8 +383,8 @@ BUILDERS: dict[str, Builder] = {
     "snips": TextSet({"jsonl": read_intent_lines, "slots": read_intent_slots, "intents": read_intent_files}),
 }
 OWN_BUILDERS: dict[Kind, Builder] = {
-    "image": build_own_arrays,
-    "table": build_own_arrays,
+    "image": build_own_images,
+    "table": build_own_table,
     "text": TextSet({"own": read_labelled_lines}),
 }
 """Kind of an uploaded data set -> its builder."""

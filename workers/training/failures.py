@@ -18,18 +18,11 @@ class AbsentData(FileNotFoundError):
     """A data set is not on this machine; the message suggests how to get it."""
 
 
-class DataReadError(Exception):
-    """A process of the data loader failed or was killed.
-
-    Constructed from a message alone, because torch raises it again in the main process from its type and message.
-    """
-
-
 def is_infrastructure_error(error: BaseException) -> bool:
     """Whether a retry, perhaps on another machine, may succeed."""
     if isinstance(error, OSError):
         return error.errno in MACHINE_ERRNOS
-    return isinstance(error, DataReadError | torch.AcceleratorError)
+    return isinstance(error, torch.AcceleratorError)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

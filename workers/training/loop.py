@@ -25,8 +25,8 @@ class Start(NamedTuple):
     """Position of the checkpoint that the run continues from; the beginning without one."""
     seconds: float = 0.0
     """Wall-clock seconds of the run so far."""
-    note: str | None = None
-    """Why a checkpoint was not used."""
+    notes: tuple[str, ...] = ()
+    """What is unusual about the data, and why a checkpoint was not used."""
 
 
 def train(
@@ -52,16 +52,17 @@ def train(
             the position from which the run starts.
         checkpoints: writes checkpoints; None: none are written.
         resume: a checkpoint to continue from. If it cannot be used (other data, engine, torch or kind of device), the
-            run starts from the beginning, and `Start.note` gives the reason.
+            run starts from the beginning, and `Start.notes` gives the reason.
 
     Raises:
         ValueError: this machine cannot run the spec (no GPU, precision), or the batch is larger than the data.
         AbsentData: the data set is not present.
     """
     with deterministic():
-        run, note = _prepare(spec, report, data_dir, checkpoints, resume)
+        run, reason = _prepare(spec, report, data_dir, checkpoints, resume)
         if report_start is not None:
-            report_start(Start(run.environment(), run.progress.total_steps, run.position, run.seconds, note))
+            notes = (*run.task.notes, *([reason] if reason else []))
+            report_start(Start(run.environment(), run.progress.total_steps, run.position, run.seconds, notes))
         return run.execute(should_stop)
 
 

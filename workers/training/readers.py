@@ -22,7 +22,7 @@ from service.datasets.layouts import SNIPS_INTENTS, Part, read_intents
 
 @dataclass(frozen=True)
 class Images:
-    """Pixels (N, C, H, W), uint8, or rows of a table (N, D), float32; and labels (N,), int64."""
+    """Pixels (N, C, H, W), uint8, or rows of a table (N, D), float64 or float32; and labels (N,), int64."""
 
     pixels: NDArray[Any]
     labels: NDArray[np.int64]

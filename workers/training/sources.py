@@ -1,32 +1,17 @@
-"""Sources of batches: tensors in memory, or image files read by worker processes."""
+"""Sources of batches: their interface, tensors in memory, and preparations of batches."""
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
-from torchvision.datasets import ImageFolder
-from torchvision.transforms import v2
-
-from workers.training.failures import AbsentData, DataReadError, is_infrastructure_error
 
 Batch = tuple[Tensor, Tensor]
 """Inputs (B, ...) and labels (B,), both on the run's device."""
 Prepare = Callable[[Tensor], Tensor]
 """Converts the stored inputs of a batch to the inputs of a model."""
-
-# ImageNet's channel means and standard deviations, as in torchvision's reference training.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-_MAX_PROCESSES = 8
-_LOADER_DIED = "DataLoader worker (pid"
-"""Start of torch's message for a loader process that was killed or ran out of shared memory."""
 
 
 class Source(Protocol):
@@ -70,88 +55,6 @@ class TensorSource:
                 inputs = self._inputs.index_select(0, order[rows])
                 labels = self._labels.index_select(0, order[rows])
             yield (inputs if self._prepare is None else self._prepare(inputs)), labels
-
-
-def image_folder(root: Path, image_size: int) -> ImageFolder:
-    """The image files in the class folders below `root`, resized and center-cropped when they are read.
-
-    The construction lists all files, which takes minutes for a million files on a network disk.
-
-    Raises:
-        AbsentData: no images, for example because the disk is not mounted.
-    """
-    transform = v2.Compose(
-        [
-            v2.PILToTensor(),
-            v2.Resize(image_size * 256 // 224),
-            v2.CenterCrop(image_size),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
-        ]
-    )
-    try:
-        return _Images(root, transform)
-    except FileNotFoundError as error:
-        raise AbsentData(f"there are no class folders with images in {root}: {error}") from error
-
-
-class _Images(ImageFolder):  # type: ignore[misc]  # torchvision ships no types
-    """An `ImageFolder` that raises read errors as `DataReadError`, which survives the way to the main process."""
-
-    def __getitem__(self, index: int) -> Any:
-        try:
-            return super().__getitem__(index)
-        except OSError as error:
-            if is_infrastructure_error(error):
-                raise DataReadError(str(error)) from error
-            raise
-
-
-class FolderSource:
-    """Image files, all or those of `rows`, decoded and transformed by worker processes."""
-
-    def __init__(self, folder: ImageFolder, rows: Tensor | None, device: torch.device) -> None:
-        self._folder = folder
-        self._rows = torch.arange(len(folder)) if rows is None else rows
-        self._device = device
-        self.generator: torch.Generator | None = None
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
-        """See `Source`."""
-        rows = self._rows if order is None else self._rows[order]
-        loader = DataLoader(
-            Subset(self._folder, rows.tolist()),
-            batch_size=size,
-            num_workers=min(_MAX_PROCESSES, len(os.sched_getaffinity(0))),
-            pin_memory=self._device.type == "cuda",
-            generator=torch.Generator(),  # so that the loader does not advance the global one
-        )
-        for inputs, labels in _batches_of(loader):
-            yield inputs.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
-
-
-def _batches_of(loader: DataLoader[Batch]) -> Iterator[Batch]:
-    """The batches of a loader. Raises DataReadError if one of its processes dies, which torch reports in many ways."""
-    handler = signal.getsignal(signal.SIGCHLD)
-    batches = iter(loader)
-    if signal.getsignal(signal.SIGCHLD) is not handler:
-        # Torch's handler raises wherever the main thread is. Without it, `next` reports a dead process, within 5 s.
-        signal.signal(signal.SIGCHLD, handler)
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except (EOFError, ConnectionError) as error:
-            raise DataReadError("a process that reads the data was lost") from error
-        except RuntimeError as error:
-            if _LOADER_DIED in str(error):
-                raise DataReadError(f"a process that reads the data was lost: {error}") from error
-            raise
-        yield batch
 
 
 def normalizer(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> Prepare:

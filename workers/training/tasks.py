@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +22,8 @@ class Task(Protocol):
     """The validation metric that selects the best step."""
     higher_is_better: Mapping[str, bool]
     """Name of a metric -> its direction."""
+    notes: Sequence[str]
+    """What the user should know about the data before training, in sentences without capital and full stop."""
 
     def train_batches(self) -> Iterator[Any]:
         """The batches of the next epoch, in a new order; after `load_state_dict`, the rest of the restored epoch."""
@@ -65,6 +67,7 @@ class Classification:
         evaluation_size: records per batch in evaluations.
         seed: seed of the data order: one generator draws a new permutation for each epoch.
         data_hash: SHA-256 of the training data.
+        notes: as in `Task`.
     """
 
     selects = "accuracy"
@@ -80,6 +83,7 @@ class Classification:
         evaluation_size: int,
         seed: int,
         data_hash: str,
+        notes: Sequence[str] = (),
     ) -> None:
         self._train, self._validation, self._test = train, validation, test
         self._batch_size, self._evaluation_size = batch_size, evaluation_size
@@ -89,6 +93,7 @@ class Classification:
         self.records = len(train)
         self.steps_per_epoch = -(-len(train) // batch_size)
         self.data_hash = data_hash
+        self.notes = notes
 
     def train_batches(self) -> Iterator[Batch]:
         """The batches of the next epoch, in a new order; after `load_state_dict`, the rest of the restored epoch."""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import torch
 from sklearn.feature_extraction.text import CountVectorizer
+
+from service.datasets.words import split_words
 
 PADDING, UNKNOWN = 0, 1
 """Word ids of positions after the end of a text, and of words outside the vocabulary."""
 
 
 class Words:
-    """Turns texts into word ids. A word is a run of letters and digits in lower case; the most frequent have ids."""
+    """Turns texts into word ids; the most frequent words (`split_words`) have ids."""
 
     def __init__(self, vocabulary_size: int, max_length: int) -> None:
-        self._split = CountVectorizer(token_pattern=r"(?u)\b\w+\b").build_analyzer()
         self._vectorizer = CountVectorizer(analyzer=list, max_features=vocabulary_size)
         self._max_length = max_length
 
@@ -26,8 +26,13 @@ class Words:
         return len(self._vectorizer.vocabulary_) + 2
 
     def learn(self, texts: Sequence[str]) -> torch.Tensor:
-        """Build the vocabulary from these texts, and return their ids (N, words), int32."""
+        """Build the vocabulary from these texts, and return their ids (N, words), int32.
+
+        Raises ValueError if no text has a word.
+        """
         tokens = self._tokens(texts)
+        if not any(tokens):
+            raise ValueError("no training text contains a word (a run of letters or digits)")
         self._vectorizer.fit(tokens)
         return self._ids(tokens)
 
@@ -36,7 +41,7 @@ class Words:
         return self._ids(self._tokens(texts))
 
     def _tokens(self, texts: Sequence[str]) -> list[list[str]]:
-        return [self._split(re.sub(r"<br\s*/?>", " ", text)) for text in texts]
+        return [split_words(text) for text in texts]
 
     def _ids(self, tokens: Sequence[Sequence[str]]) -> torch.Tensor:
         id_of = {word: int(position) + 2 for word, position in self._vectorizer.vocabulary_.items()}

@@ -1,63 +1,157 @@
-"""Zip archives of images in class folders, `CLASS/FILE.png`, optionally below one common folder."""
+"""Zip archives of images in class folders, `CLASS/FILE.png`, optionally below one common folder or in two parts."""
 
 from __future__ import annotations
 
 import base64
 import io
-import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from service.datasets.image_files import BACKGROUND, ENDINGS, LoadedImage, UnreadableImage, is_image_file, load_image
 from service.datasets.uploads.npz import MAX_SIDE
 from service.datasets.uploads.records import ClassNames, Records, unfit
 from service.datasets.uploads.zip_archive import Archive
 from service.errors import Invalid
+from service.specs.text import counted
 
-ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif"})
-FORMATS = ("PNG", "JPEG", "BMP", "GIF")
-MAX_PIXELS = 40_000_000
-"""Maximum size of an image before it is resized; 120 MB decoded."""
 MAX_FILE_BYTES = 2**27
-GREY = frozenset({"1", "L", "LA"})
-EIGHT_BIT = GREY | {"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 THUMBNAIL_SIDE = 64
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "valid"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Folder name, in lower case, -> the part of the data set that it holds."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """An image file of the archive. `part` is None if the archive is not divided into parts."""
+
+    part: str | None
+    label: str
+    member: ZipInfo
 
 
 def read_folders(path: Path, image_size: int | None, max_bytes: int) -> Records:
     """The images of all class folders, of one size or cut to squares of `image_size` pixels. Raises Invalid."""
     with Archive(path, max_bytes, "zip archive") as archive:
-        members = _by_class(archive.members)
-        names, labels = ClassNames(), np.empty(len(members), np.int64)
+        files = _files(archive.members)
+        names, labels = ClassNames(), np.empty(len(files), np.int64)
         images: NDArray[np.uint8] | None = None
-        are_grey = True
-        for row, (label, member) in enumerate(members):
-            labels[row] = names.number(label, partial(_folder_of, member))
-            image = _decoded(archive, member, image_size)
+        are_gray = True
+        turned = transparent = 0
+        for row, file in enumerate(files):
+            labels[row] = names.number(file.label, partial(_folder_of, file.member))
+            loaded = _loaded(archive, file.member, image_size)
+            image = loaded.pixels if image_size is None else _cut(loaded.pixels, image_size)
             if images is None:
-                images = _room(len(members), image, max_bytes)
-                first = member.filename
-            are_grey = are_grey and image.mode in GREY
-            if (image.height, image.width) != images.shape[1:3]:  # before `convert`, which fails for truncated files
+                images = _room(len(files), image, max_bytes)
+                first = file.member.filename
+            if (image.height, image.width) != images.shape[1:3]:
                 raise Invalid.field(
                     "image_size",
-                    f"'{member.filename}' has {image.width} x {image.height} pixels but '{first}' has "
+                    f"'{file.member.filename}' has {image.width} x {image.height} pixels but '{first}' has "
                     f"{images.shape[2]} x {images.shape[1]}; set image_size, such as 64, to crop and resize all images",
                 )
+            are_gray = are_gray and image.mode == "L"
+            turned += loaded.was_turned
+            transparent += loaded.was_transparent
             images[row] = np.asarray(image.convert("RGB"))
         assert images is not None
     classes, numbers = names.in_order(labels)
-    return Records("image", np.ascontiguousarray(images[..., :1]) if are_grey else images, numbers, classes)
+    return Records(
+        "image",
+        np.ascontiguousarray(images[..., :1]) if are_gray else images,
+        numbers,
+        classes,
+        is_test=_test_part(files),
+        notes=[*_notes_of_images(turned, transparent), *_notes_of_parts(files)],
+        warnings=archive.warnings,
+    )
+
+
+# --- folders ---------------------------------------------------------------------------------------------------------
+
+
+def _files(members: Sequence[ZipInfo]) -> list[_File]:
+    """The images, ordered by name and not by position in the archive."""
+    if not members:
+        raise unfit("the archive contains no files")
+    paths = [PurePosixPath(member.filename).parts for member in members]
+    top = 1 if all(len(path) >= 3 and path[0] == paths[0][0] for path in paths) else 0
+    is_divided = all(len(path) == top + 3 and path[top].casefold() in PARTS for path in paths)
+    for path, member in zip(paths, members, strict=True):
+        if len(path) != top + 2 + is_divided:
+            raise unfit(
+                f"'{member.filename}' is not in a class folder; name the files CLASS/FILE.png, or train/CLASS/FILE.png "
+                "and test/CLASS/FILE.png"
+            )
+        if not is_image_file(path[-1]):
+            raise unfit(f"'{member.filename}' is not an image; supported are {', '.join(sorted(ENDINGS))}")
+    files = [
+        _File(PARTS[path[top].casefold()] if is_divided else None, path[-2], member)
+        for path, member in zip(paths, members, strict=True)
+    ]
+    _refuse_parts_as_classes(files)
+    return sorted(files, key=lambda file: (file.label, file.member.filename))
+
+
+def _refuse_parts_as_classes(files: Sequence[_File]) -> None:
+    """Raise Invalid for folders `train` and `test` without class folders, and for parts without one to train on."""
+    if any(file.part for file in files):
+        if not any(file.part == "train" for file in files):
+            raise unfit(
+                "the archive has no folder 'train'; name the files train/CLASS/FILE.png and test/CLASS/FILE.png"
+            )
+        return
+    parts = {PARTS[file.label.casefold()] for file in files if file.label.casefold() in PARTS}
+    if "train" in parts and len(parts) > 1:
+        raise unfit(
+            "the folders 'train' and 'test' (or 'val') contain images and no class folders; name the files "
+            "train/CLASS/FILE.png and test/CLASS/FILE.png, or CLASS/FILE.png for a split that kotrain draws"
+        )
+
+
+def _test_part(files: Sequence[_File]) -> NDArray[np.bool_] | None:
+    """Mask of the folder `test`, else of `val`; None if the archive has neither."""
+    name = _test_folder(files)
+    return None if name is None else np.array([file.part == name for file in files])
+
+
+def _test_folder(files: Sequence[_File]) -> str | None:
+    parts = {file.part for file in files}
+    return next((part for part in ("test", "valid") if part in parts), None)
+
+
+def _notes_of_parts(files: Sequence[_File]) -> list[str]:
+    test = _test_folder(files)
+    if test is None:
+        return []
+    if test == "valid":
+        return ["The validation folder is the test part, because the archive has no test folder."]
+    notes = ["The test folder is the test part."]
+    if any(file.part == "valid" for file in files):
+        notes.append(
+            "The images of the validation folder are training records, of which each run splits off its own validation "
+            "records."
+        )
+    return notes
 
 
 def _folder_of(member: ZipInfo) -> str:
     return f"folder of '{member.filename}'"
+
+
+# --- images ----------------------------------------------------------------------------------------------------------
 
 
 def _room(count: int, image: Image.Image, max_bytes: int) -> NDArray[np.uint8]:
@@ -77,55 +171,31 @@ def _room(count: int, image: Image.Image, max_bytes: int) -> NDArray[np.uint8]:
     return np.empty(shape, np.uint8)
 
 
-def _by_class(members: Sequence[ZipInfo]) -> list[tuple[str, ZipInfo]]:
-    """Class and member, ordered by name and not by position in the archive."""
-    if not members:
-        raise unfit("the archive contains no files")
-    paths = [tuple(part for part in member.filename.split("/") if part != ".") for member in members]
-    top = 1 if all(len(path) >= 3 and path[0] == paths[0][0] for path in paths) else 0
-    for path, member in zip(paths, members, strict=True):
-        if len(path) != top + 2:
-            raise unfit(f"'{member.filename}' is not in a class folder; name the files CLASS/FILE.png")
-        if Path(path[-1]).suffix.lower() not in ENDINGS:
-            raise unfit(f"'{member.filename}' is not an image; supported are {', '.join(sorted(ENDINGS))}")
-    pairs = [(path[top], member) for path, member in zip(paths, members, strict=True)]
-    return sorted(pairs, key=lambda pair: (pair[0], pair[1].filename))
-
-
-def _decoded(archive: Archive, member: ZipInfo, image_size: int | None) -> Image.Image:
-    """The first frame of an image file, cropped and resized if `image_size` is given."""
+def _loaded(archive: Archive, member: ZipInfo, image_size: int | None) -> LoadedImage:
+    """An image file, without its pixels if it is too large to be stored."""
     if member.file_size > MAX_FILE_BYTES:
         raise unfit(f"'{member.filename}' has {member.file_size:,} bytes; at most {MAX_FILE_BYTES:,} are allowed")
     content = archive.read(member)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about metadata, and Pillow's limit of pixels, which is above ours
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:
-                raise unfit(
-                    f"'{member.filename}' has {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are allowed"
-                )
-            if image_size is None and max(image.size) > MAX_SIDE:
-                return image  # its size is enough to refuse it
-            image.load()
-    except Invalid:
-        raise
-    except UnidentifiedImageError as error:  # Pillow's message names the buffer, not the file
-        raise unfit(f"'{member.filename}' cannot be read as an image: it is not one of {', '.join(FORMATS)}") from error
-    except Exception as error:  # decoders raise exceptions of many types
-        why = str(error)[:100] or type(error).__name__
-        raise unfit(f"'{member.filename}' cannot be read as an image: {why}") from error
-    if image.mode not in EIGHT_BIT:
-        raise unfit(f"'{member.filename}' has pixels of mode {image.mode}; save it with 8 bits per channel")
-    return image if image_size is None else _cut(image, image_size)
+        return load_image(io.BytesIO(content), MAX_SIDE if image_size is None else None)
+    except UnreadableImage as error:
+        raise unfit(f"'{member.filename}' cannot be read as an image: {error}") from error
 
 
 def _cut(image: Image.Image, side: int) -> Image.Image:
     """The largest centered square of the image, resized to `side` x `side` pixels."""
     shorter = min(image.size)
     left, top = (image.width - shorter) / 2, (image.height - shorter) / 2
-    plain = image if image.mode in ("L", "RGB") else image.convert("L" if image.mode in GREY else "RGB")
-    return plain.resize((side, side), Image.Resampling.BILINEAR, (left, top, left + shorter, top + shorter))
+    return image.resize((side, side), Image.Resampling.BILINEAR, (left, top, left + shorter, top + shorter))
+
+
+def _notes_of_images(turned: int, transparent: int) -> list[str]:
+    notes = []
+    if turned:
+        notes.append(f"{counted(turned, 'image')} turned as the EXIF orientation says.")
+    if transparent:
+        notes.append(f"{counted(transparent, 'image')} with transparent pixels drawn over {BACKGROUND}.")
+    return notes
 
 
 def data_url(pixels: NDArray[Any]) -> str:

@@ -14,6 +14,7 @@ from service.datasets.uploads.records import ClassNames, Records, Room, unfit
 
 MAX_LINE_BYTES = 2**20
 BOM = b"\xef\xbb\xbf"
+TO_UTF8 = "convert it, for example from Latin-1: iconv -f LATIN1 -t UTF-8 FILE > NEW"
 
 
 def read_jsonl(path: Path, max_bytes: int) -> Records:
@@ -42,7 +43,7 @@ def _record(line: bytes, number: int) -> tuple[str, str]:
     try:
         record = json.loads(line)
     except UnicodeDecodeError as error:
-        raise unfit(f"line {number} is not UTF-8") from error
+        raise unfit(f"line {number} is not UTF-8; {TO_UTF8}") from error
     except (ValueError, RecursionError) as error:
         raise unfit(f"line {number} is not JSON: {str(error)[:100]}") from error
     if not isinstance(record, dict) or not record.keys() >= {"text", "label"}:

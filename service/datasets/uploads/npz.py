@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from tokenize import TokenError
@@ -12,8 +13,10 @@ from zipfile import ZipInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from service.datasets.uploads.pixels import pixels_of, refuse_not_finite
 from service.datasets.uploads.records import ClassNames, Records, refuse_many, unfit
 from service.datasets.uploads.zip_archive import Archive
+from service.specs.text import listed
 
 MAX_SIDE = 256
 """Maximum width and height of an image, in pixels."""
@@ -21,44 +24,59 @@ MAX_COLUMNS = 100_000
 MAX_DIMENSIONS = 8
 """More than any valid array has, and fewer than numpy supports."""
 MAX_CODE_POINT = 0x10FFFF
-FLOAT_BYTES = 4
+FLOAT_BYTES = 8
 """Size of a stored number of a table."""
 WHOLE, TRAIN, TEST = ("x", "y"), ("x_train", "y_train"), ("x_test", "y_test")
 _CHUNK_BYTES = 2**20
 _LABEL_KINDS = {"b": "truth", "i": "integer", "u": "integer", "U": "text"}
 _MAX_HEADER = 10_000
-_PART_RECORDS = 4096
-"""Records converted at a time, so that no second copy of the whole array is made."""
 
 
 def read_npz(path: Path, max_bytes: int) -> Records:
     """Images, or rows of numbers if `x` has two dimensions. Raises Invalid."""
     with Archive(path, max_bytes, "npz file") as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.members}
-        names = WHOLE if members.keys() >= set(WHOLE) else TRAIN
-        if not members.keys() >= set(names):
-            raise unfit(
-                f"the npz file has the arrays {', '.join(sorted(members)[:10]) or '(none)'}; it needs x and y, or "
-                "x_train, y_train, x_test and y_test"
-            )
-        inputs, labels = (_array(archive, members[name], name) for name in names)
-        inputs = _inputs(inputs, names[0])
-        is_test = None
-        if names == TRAIN and members.keys() >= set(TEST):
-            tested, test_labels = (_array(archive, members[name], name) for name in TEST)
-            tested = _inputs(tested, TEST[0])
-            if tested.shape[1:] != inputs.shape[1:]:
-                raise unfit(f"records of x_test have shape {tested.shape[1:]}, but those of x_train {inputs.shape[1:]}")
-            _refuse_other_length(tested, test_labels, TEST)
-            _refuse_other_length(inputs, labels, names)
-            refuse_many(len(labels) + len(test_labels))
-            is_test = np.arange(len(labels) + len(test_labels)) >= len(labels)
-            inputs, parts = np.concatenate([inputs, tested]), {names[1]: labels, TEST[1]: test_labels}
-        else:
-            _refuse_other_length(inputs, labels, names)
-            parts = {names[1]: labels}
-    classes, numbers = _numbered(parts)
-    return Records("image" if inputs.ndim == 4 else "table", inputs, numbers, classes, is_test=is_test)
+        parts = _parts(members)
+        arrays = {name: _array(archive, members[name], name) for part in parts for name in part}
+    for names in parts:
+        _refuse_other_length(arrays[names[0]], arrays[names[1]], names)
+    refuse_many(sum(len(arrays[labels]) for _, labels in parts))
+    inputs, notes, warnings = _inputs({name: arrays[name] for name, _ in parts})
+    classes, numbers = _numbered({name: arrays[name] for _, name in parts})
+    trained = len(arrays[parts[0][0]])
+    return Records(
+        "image" if inputs.ndim == 4 else "table",
+        inputs,
+        numbers,
+        classes,
+        is_test=np.arange(len(numbers)) >= trained if len(parts) > 1 else None,
+        notes=notes,
+        warnings=[*archive.warnings, *_warnings_of_unused(members, parts), *warnings],
+    )
+
+
+def _parts(members: Collection[str]) -> list[tuple[str, str]]:
+    """The names of inputs and labels, of all records or of the training part and the test part.
+
+    Raises Invalid if arrays are missing, and for arrays of both forms, of which one would be ignored.
+    """
+    whole, train, test = (set(members) & set(names) for names in (WHOLE, TRAIN, TEST))
+    listed_names = ", ".join(sorted(members)[:10]) or "(none)"
+    if whole and train:
+        raise unfit(f"the npz file has the arrays {listed_names}; use x and y, or x_train and y_train, but not both")
+    if len(whole or train) != 2 or len(test) == 1:
+        raise unfit(
+            f"the npz file has the arrays {listed_names}; it needs x and y, or x_train, y_train, x_test and y_test"
+        )
+    first = WHOLE if whole else TRAIN
+    return [first, TEST] if test else [first]
+
+
+def _warnings_of_unused(members: Collection[str], parts: Sequence[tuple[str, str]]) -> list[str]:
+    unused = sorted(set(members) - {name for part in parts for name in part})
+    if not unused:
+        return []
+    return [f"Not used: {listed(unused[:10])}. The arrays that are read are x, y, x_train, y_train, x_test and y_test."]
 
 
 def _refuse_other_length(inputs: NDArray[Any], labels: NDArray[Any], names: tuple[str, str]) -> None:
@@ -114,34 +132,35 @@ def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype
     return shape, is_fortran, dtype
 
 
-def _inputs(array: NDArray[Any], name: str) -> NDArray[Any]:
-    """Images (N, H, W, C), uint8, or rows (N, D), float32."""
-    if array.dtype.kind == "U":
-        raise unfit(f"array '{name}' holds strings; numbers are needed")
-    if array.ndim == 2:
-        return rows(array, name)
-    return _pixels(_channels_last(array, name), name)
+def _inputs(arrays: dict[str, NDArray[Any]]) -> tuple[NDArray[Any], list[str], list[str]]:
+    """Images (N, H, W, C), uint8, or rows (N, D), float64, of all parts; notes and warnings."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "U":
+            raise unfit(f"array '{name}' holds strings; numbers are needed")
+    if any(array.ndim == 2 for array in arrays.values()):
+        _refuse_other_shape(arrays)
+        tables = [rows(array, name) for name, array in arrays.items()]
+        return np.concatenate(tables) if len(tables) > 1 else tables[0], [], []
+    images = {name: _channels_last(array, name) for name, array in arrays.items()}
+    _refuse_other_shape(images)
+    return pixels_of(images)
 
 
-def rows(array: NDArray[Any], name: str) -> NDArray[np.float32]:
-    """Rows (N, D) as float32. Raises Invalid at the first number that is not finite."""
+def _refuse_other_shape(arrays: dict[str, NDArray[Any]]) -> None:
+    (first, expected), *others = ((name, array.shape[1:]) for name, array in arrays.items())
+    for name, shape in others:
+        if shape != expected:
+            raise unfit(f"records of {name} have shape {shape}, but those of {first} {expected}")
+
+
+def rows(array: NDArray[Any], name: str) -> NDArray[np.float64]:
+    """Rows (N, D) as float64. Raises Invalid at the first number that is not finite."""
     if array.shape[1] > MAX_COLUMNS:
         raise unfit(f"'{name}' has {array.shape[1]:,} columns; at most {MAX_COLUMNS:,} are allowed")
     with np.errstate(over="ignore"):
-        converted = array.astype(np.float32)
+        converted = array.astype(np.float64)
     refuse_not_finite(converted, name)
     return converted
-
-
-def refuse_not_finite(array: NDArray[Any], name: str, first: int = 0) -> None:
-    """Raise Invalid with the place of the first NaN or infinity; row numbers start at `first`."""
-    for start in range(0, len(array), _PART_RECORDS):
-        is_finite = np.isfinite(array[start : start + _PART_RECORDS])
-        if not is_finite.all():
-            row, *rest = (int(place) for place in np.argwhere(~is_finite)[0])
-            place = [start + row + first, *rest]
-            value = array[start + row, *rest]
-            raise unfit(f"{name}[{', '.join(map(str, place))}] is {value}; all numbers must be finite")
 
 
 def _channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:
@@ -159,26 +178,6 @@ def _channels_last(array: NDArray[Any], name: str) -> NDArray[Any]:
             f"an image of '{name}' has {images.shape[1]} x {images.shape[2]} pixels; at most {MAX_SIDE} per side"
         )
     return images
-
-
-def _pixels(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """Pixels 0 to 255 as uint8, from integers, or floats from 0 to 1 or from 0 to 255."""
-    if array.dtype == np.uint8:
-        return np.ascontiguousarray(array)
-    if array.dtype.kind == "f":
-        refuse_not_finite(array, name)
-    low, high = float(array.min()), float(array.max())
-    if low < 0 or high > 255:
-        raise unfit(
-            f"the pixels of '{name}' range from {low:g} to {high:g}; use integers from 0 to 255, or floats "
-            "from 0 to 1 or from 0 to 255 (training standardizes images itself)"
-        )
-    scale = 255.0 if high <= 1 and array.dtype.kind in "fb" else 1.0
-    pixels = np.empty(array.shape, np.uint8)
-    for start in range(0, len(array), _PART_RECORDS):
-        part = slice(start, start + _PART_RECORDS)
-        pixels[part] = np.rint(array[part].astype(np.float32) * scale)
-    return pixels
 
 
 def _numbered(parts: dict[str, NDArray[Any]]) -> tuple[list[str], NDArray[np.int64]]:

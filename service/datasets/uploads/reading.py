@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,15 +23,30 @@ _MARKS: dict[FileFormat, tuple[bytes, ...]] = {
 }
 """First bytes of binary formats; the other formats are plain text."""
 _OTHERS = {
-    b"PK\x03\x04": "a zip archive or an npz file",
+    b"PK\x03\x04": "a zip archive, an npz file or an Excel file; save a sheet of Excel as CSV (UTF-8)",
     b"PAR1": "a parquet file",
-    b"\x1f\x8b": "compressed with gzip; unpack it first",
+    b"\x1f\x8b": "compressed with gzip; unpack it first: gunzip FILE",
+    b"BZh": "compressed with bzip2; unpack it first: bunzip2 FILE",
+    b"\xfd7zXZ\x00": "compressed with xz; unpack it first: unxz FILE",
+    b"\x28\xb5\x2f\xfd": "compressed with Zstandard; unpack it first: unzstd FILE",
     b"\x93NUMPY": "a single npy array; save it with its labels as npz: numpy.savez_compressed(FILE, x=..., y=...)",
     b"\x80": "a pickle, which can run code and is never read",
     b"\x89PNG": "a single image; pack class folders into a zip archive",
     b"\xff\xd8\xff": "a single image; pack class folders into a zip archive",
     b"7z\xbc\xaf": "a 7z archive; repack it as zip",
+    b"Rar!": "a rar archive; repack it as zip",
+    b"\x89HDF": "an HDF5 file; save its arrays as npz: numpy.savez_compressed(FILE, x=..., y=...)",
+    b"\xd0\xcf\x11\xe0": "an old Excel file; save the sheet as CSV (UTF-8)",
+    **dict.fromkeys((b"\xff\xfe", b"\xfe\xff"), "UTF-16 text; convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW"),
+    **dict.fromkeys((b"UEsD", b"UEFSMQ", b"H4sI", b"k05VTVBZ"), "base64 text; decode it first: base64 -d FILE > NEW"),
+    **dict.fromkeys(
+        (b"<!DOCTYPE", b"<!doctype", b"<html"), "an HTML page, perhaps of a login; download the file again"
+    ),
+    b"sep=": "text with a line for Excel, 'sep='; remove the first line, and separate values by commas",
 }
+"""First bytes of other files, and what they are; the base64 ones are those of zip, parquet, gzip and npy."""
+_FORM = re.compile(rb"--[^\r\n]{1,200}\r?\n(?:[^\r\n]+\r?\n)*?Content-Disposition: *form-data", re.IGNORECASE)
+_START_BYTES = 2048
 
 
 @dataclass(frozen=True)
@@ -64,14 +80,22 @@ def read(path: Path, form: Form, max_bytes: int) -> Records:
 
 
 def _refuse_other_format(path: Path, file_format: FileFormat) -> None:
+    """Raise Invalid with the format that the first bytes show, if it is another one."""
     with path.open("rb") as file:
-        start = file.read(8)
+        start = file.read(_START_BYTES)
     if not start:
         raise unfit("the file is empty")
     if start.startswith(_MARKS.get(file_format, ())) and file_format in _MARKS:
         return
+    if _FORM.match(start):
+        raise unfit(
+            f"the file is not {file_format}: it is a multipart form; send the file itself as the request's body, with "
+            "`curl -T FILE` instead of `curl -F`"
+        )
     other = next((kind for mark, kind in _OTHERS.items() if start.startswith(mark)), None)
     if other is not None:
         raise unfit(f"the file is not {file_format}: it is {other}")
     if file_format in _MARKS:
         raise unfit(f"the file is not {file_format}: its first bytes do not match this format")
+    if file_format == "jsonl" and start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"["):
+        raise unfit('the file is a JSON array; write one object per line: {"text": "...", "label": "..."}')

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.datasets.names import composed, is_printable
 from service.errors import Invalid
 from service.specs.base import Kind
 from service.specs.text import counted
@@ -26,9 +27,6 @@ MAX_LABEL = 200
 TEST_SHARE = 0.2
 TEST_SEED = 0
 """Fixed, so that all runs on a data set have the same test part."""
-UNBALANCED = 10
-"""Ratio of the largest class to the smallest above which a warning is given."""
-
 _RECORD_BYTES = 32
 """Memory of a record besides its input: its label twice, and a pointer in two lists."""
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
@@ -75,7 +73,7 @@ class Room:
 class Records:
     """Inputs and labels (N,) of N records.
 
-    `inputs` are images (N, H, W, C), uint8; rows (N, D), float32; or N texts. `is_test` (N,) marks the test part if the
+    `inputs` are images (N, H, W, C), uint8; rows (N, D), float64; or N texts. `is_test` (N,) marks the test part if the
     file contains one.
     """
 
@@ -85,6 +83,10 @@ class Records:
     classes: list[str]
     columns: list[str] = field(default_factory=list)
     is_test: NDArray[np.bool_] | None = None
+    notes: list[str] = field(default_factory=list)
+    """How the file was read, in sentences, where there is more than one way."""
+    warnings: list[str] = field(default_factory=list)
+    """What the reader found and what may be unintended, in sentences."""
 
     @property
     def shape(self) -> list[int]:
@@ -123,6 +125,7 @@ class ClassNames:
 
     def number(self, name: str, where: Callable[[], str]) -> int:
         """The number of a class. Raises Invalid, with the position `where()`, for an invalid name."""
+        name = composed(name)
         known = self._numbers.get(name)
         if known is not None:
             return known
@@ -130,7 +133,7 @@ class ClassNames:
             raise unfit(f"{where()}: the label is empty")
         if len(name) > MAX_LABEL:
             raise unfit(f"{where()}: the label has {len(name)} characters; at most {MAX_LABEL} are allowed")
-        if not name.isprintable():
+        if not is_printable(name):
             raise unfit(f"{where()}: the label {name!r} has unprintable characters")
         if len(self._numbers) == MAX_CLASSES:
             raise unfit(
@@ -180,32 +183,3 @@ def _drawn(labels: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.b
     for rows in by_class:
         is_test[generator.permutation(rows)[: max(1, round(TEST_SHARE * len(rows)))]] = True
     return is_test
-
-
-def warnings_of(records: Records) -> list[str]:
-    """Properties that are allowed but may be unintended, in sentences."""
-    return [*_warnings_of_names(records.classes), *_warnings_of_balance(records)]
-
-
-def _warnings_of_names(classes: Sequence[str]) -> list[str]:
-    """Class names that differ only in whitespace or case."""
-    alike: dict[str, list[str]] = {}
-    for name in classes:
-        alike.setdefault(name.strip().casefold(), []).append(name)
-    return [
-        f"The classes {', '.join(map(repr, names))} differ only in whitespace or case; are they the same class?"
-        for names in alike.values()
-        if len(names) > 1
-    ]
-
-
-def _warnings_of_balance(records: Records) -> list[str]:
-    counts = np.bincount(records.labels, minlength=len(records.classes))
-    largest, smallest = int(counts.argmax()), int(counts.argmin())
-    if counts[largest] <= UNBALANCED * counts[smallest]:
-        return []
-    share = counts[largest] / counts.sum()
-    return [
-        f"The classes are imbalanced: '{records.classes[largest]}' has {counts[largest]:,} records and "
-        f"'{records.classes[smallest]}' has {counts[smallest]:,}. Always predicting the first is right in {share:.0%}."
-    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,10 +18,12 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from service.datasets.uploads.jsonl import BOM
+from service.datasets.names import composed, is_printable
+from service.datasets.uploads.jsonl import BOM, TO_UTF8
 from service.datasets.uploads.npz import FLOAT_BYTES, MAX_COLUMNS
 from service.datasets.uploads.records import MAX_CLASSES, ClassNames, Records, Room, unfit
 from service.errors import Invalid
+from service.specs.text import listed
 
 TEXT = "text"
 BLOCK_BYTES = 8 * 2**20
@@ -43,7 +46,7 @@ def read_csv(path: Path, label: str, max_bytes: int) -> Records:
     blocks = pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES)
     try:
         with pa.csv.open_csv(path, blocks, parsing, as_text) as batches:
-            return reading.read(batches)
+            return reading.read(batches, [])
     except (pa.ArrowException, OSError) as error:
         raise unfit(_csv_trouble(path, str(error))) from error
 
@@ -55,10 +58,12 @@ def _csv_header(path: Path) -> list[str]:
         raise unfit(f"the first line has {MAX_HEADER_BYTES:,} bytes or more; is this a csv file?")
     try:
         names = next(csv.reader([line.removeprefix(BOM).decode()]), [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise unfit(f"the first line is not a UTF-8 header with column names; is this a csv file? ({error})") from error
+    except UnicodeDecodeError as error:
+        raise unfit(f"the first line is not UTF-8; {TO_UTF8}") from error
+    except csv.Error as error:
+        raise unfit(f"the first line is not a header with column names; is this a csv file? ({error})") from error
     for name in names:
-        if not name.isprintable():
+        if not is_printable(name.replace("\t", " ") if len(names) == 1 else name):
             raise unfit(f"the column name {name[:40]!r} in the first line is unprintable; is this a csv file?")
     if not names:
         raise unfit("the first line is empty; it must contain the column names")
@@ -82,7 +87,7 @@ def _csv_row(path: Path, record: int) -> int:
 def _csv_trouble(path: Path, message: str) -> str:
     if "straddling" in message:
         return f"a row has more than {BLOCK_BYTES:,} bytes; is a closing quotation mark missing?"
-    message = message.replace("invalid UTF8 data", "not UTF-8; save the file in that encoding")
+    message = message.replace("invalid UTF8 data", f"not UTF-8; {TO_UTF8}")
     placed = re.sub(r"Row #(\d+)", lambda match: f"row {_csv_row(path, int(match[1]) - 2)}", message)
     return f"the csv file cannot be read: {placed[:300]}"
 
@@ -92,15 +97,20 @@ def read_parquet(path: Path, label: str, max_bytes: int) -> Records:
     try:
         metadata = pa.parquet.read_metadata(path)
         schema = metadata.schema.to_arrow_schema()
+        index = [name for name in _index_columns(schema) if composed(name) != composed(label)]
+        names = [name for name in schema.names if name not in index]
         _refuse_types(schema)
-        reading = _Reading(schema.names, label, lambda record: record + 1, max_bytes)
+        reading = _Reading(names, label, lambda record: record + 1, max_bytes)
         Room(max_bytes).take(
             0, sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
         )
-        rows = max(1, min(BATCH_ROWS, BATCH_CELLS // len(schema)))
+        rows = max(1, min(BATCH_ROWS, BATCH_CELLS // len(names)))
         # Texts stay dictionary-encoded, so that one repeated a million times takes its memory once until it is counted.
         with pa.parquet.ParquetFile(path, metadata=metadata, read_dictionary=schema.names) as file:
-            return reading.read(file.iter_batches(rows, use_threads=False))
+            batches = file.iter_batches(rows, columns=names, use_threads=False)
+            return reading.read(
+                batches, [f"The index that pandas stored ({listed(index)}) is left out."] if index else []
+            )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise unfit(_parquet_trouble(str(error))) from error
 
@@ -109,6 +119,16 @@ def _parquet_trouble(message: str) -> str:
     if "DictAccumulator" in message:
         return "strings in delta encoding are not supported; write the parquet file with plain or dictionary encoding"
     return f"the parquet file is damaged or incomplete: {message[:300]}"
+
+
+def _index_columns(schema: pa.Schema) -> list[str]:
+    """The columns in which pandas stores the index of a data frame, by its metadata."""
+    try:
+        described = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
+        index = described.get("index_columns", [])
+    except (ValueError, AttributeError):
+        return []
+    return [name for name in schema.names if name in index]
 
 
 def _refuse_types(schema: pa.Schema) -> None:
@@ -121,11 +141,12 @@ def _refuse_types(schema: pa.Schema) -> None:
             raise unfit(f"column '{column.name}' is of type {kind}; columns must hold numbers or strings")
 
 
+_YES_AND_NO = frozenset({"yes", "no", "y", "n", "t", "f", "on", "off"})
 _OTHERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean, pa.types.is_null)
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 class _Reading:
@@ -135,15 +156,17 @@ class _Reading:
     """
 
     def __init__(self, names: Sequence[str], label: str, row_of: Callable[[int], int], max_bytes: int) -> None:
-        _refuse_names(names, label)
-        self._columns = [name for name in names if name != label]
+        self._names, label = [composed(name) for name in names], composed(label)
+        _refuse_names(self._names, label)
+        self._columns = [name for name in self._names if name != label]
         self._label = label
         self._kind = "text" if self._columns == [TEXT] else "table"
         self._first, self._row_of = 0, row_of
         self._classes = ClassNames()
         self._room = Room(max_bytes)
 
-    def read(self, batches: Iterable[pa.RecordBatch]) -> Records:
+    def read(self, batches: Iterable[pa.RecordBatch], notes: list[str]) -> Records:
+        """All records, with `notes` on how the file is read."""
         inputs: list[Any] = []
         labels = []
         for batch in self._parts(batches):
@@ -158,12 +181,13 @@ class _Reading:
             raise unfit("the file has no rows")
         classes, numbers = self._classes.in_order(np.concatenate(labels))
         if self._kind == "text":
-            return Records("text", inputs, numbers, classes)
-        return Records("table", np.concatenate(inputs), numbers, classes, self._columns)
+            return Records("text", inputs, numbers, classes, notes=notes)
+        return Records("table", np.concatenate(inputs), numbers, classes, self._columns, notes=notes)
 
     def _parts(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Slices that are small enough to be converted, with dictionaries decoded to texts."""
-        for batch in batches:
+        for named in batches:
+            batch = named.rename_columns(self._names)
             for start in range(0, len(batch), BATCH_ROWS):
                 yield from map(_decoded, self._small(batch.slice(start, BATCH_ROWS)))
 
@@ -210,16 +234,15 @@ class _Reading:
             raise unfit(f"{self._place(empty, TEXT)}: the text is empty")
         return texts
 
-    def _rows(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
-        rows = np.empty((len(batch), len(self._columns)), np.float32)
+    def _rows(self, batch: pa.RecordBatch) -> NDArray[np.float64]:
+        rows = np.empty((len(batch), len(self._columns)), np.float64)
         for index, name in enumerate(self._columns):
-            with np.errstate(over="ignore"):
-                rows[:, index] = self._floats(batch.column(name), name)
+            rows[:, index] = self._floats(batch.column(name), name)
         is_finite = np.isfinite(rows)
         if not is_finite.all():
             row, index = np.argwhere(~is_finite)[0]
             name = self._columns[index]
-            raise unfit(f"{self._place(row, name)}: {batch.column(name)[row]} is not a finite 32-bit number")
+            raise unfit(f"{self._place(row, name)}: {batch.column(name)[row]} is not a finite number")
         return rows
 
     def _floats(self, column: pa.Array, name: str) -> NDArray[np.float64]:
@@ -230,16 +253,23 @@ class _Reading:
                 raise unfit(
                     f"{self._place(int(long[0]), name)} has more than {MAX_NUMBER_BYTES:,} bytes; write a number"
                 )
-            column = pc.utf8_trim_whitespace(column)
+            column = _truth_as_numbers(pc.utf8_trim_whitespace(column))
         try:
             numbers: NDArray[np.float64] = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         except pa.ArrowException as error:
             row = next((row for row, value in enumerate(column) if not _is_number(value)), 0)
             value = str(column[row])
-            message = "is empty" if not value else f"is not a number: '{value[:50]}'"
-            hint = f" (a text data set has only the columns '{TEXT}' and '{self._label}')" if name == TEXT else ""
-            raise unfit(f"{self._place(row, name)} {message}{hint}") from error
+            message = f"is not a number: '{value[:50]}'; {self._hint(name, value)}" if value else "is empty"
+            raise unfit(f"{self._place(row, name)} {message}") from error
         return numbers
+
+    def _hint(self, name: str, value: str) -> str:
+        """What to write instead of a value that is not a number."""
+        if name == TEXT:
+            return f"a text data set has only the columns '{TEXT}' and '{self._label}'"
+        if value.casefold() in _YES_AND_NO:
+            return "write 1 and 0, or true and false"
+        return "write a column of 1 and 0 for each category, or remove the column"
 
     def _refuse_nulls(self, column: pa.Array, name: str) -> None:
         if column.null_count:
@@ -248,6 +278,12 @@ class _Reading:
 
     def _place(self, row: int, name: str) -> str:
         return f"row {self._row_of(self._first + row)}, column '{name}'"
+
+
+def _truth_as_numbers(column: pa.Array) -> pa.Array:
+    """The texts true and false, in any case of letters, as 1 and 0; other texts unchanged."""
+    lower = pc.utf8_lower(column)
+    return pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", column))
 
 
 def _decoded_bytes(batch: pa.RecordBatch) -> int:
@@ -263,6 +299,7 @@ def _decoded(batch: pa.RecordBatch) -> pa.RecordBatch:
     columns = [
         column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in batch.columns
     ]
+    columns = [column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column for column in columns]
     return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
@@ -270,18 +307,28 @@ def _refuse_names(names: Sequence[str], label: str) -> None:
     """Raise Invalid for unnamed, repeated or missing columns."""
     for number, name in enumerate(names, 1):
         if not name.strip():
-            raise unfit(f"column {number} has no name; name it, or omit it if it is an index")
+            raise unfit(
+                f"column {number} has no name; name it, or remove it if it is an index or if lines end with a comma"
+            )
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise unfit(f"two columns are named '{twice[0][:100]}'; column names must be unique")
     if label not in names:
         shown = ", ".join(f"'{name[:50]}'" for name in names[:10]) + (", ..." if len(names) > 10 else "")
-        hint = "; are the values separated by commas?" if len(names) == 1 else ""
+        hint = f"; {_separator_hint(names[0])}" if len(names) == 1 else ""
         raise Invalid.field("label", f"the file has no label column '{label}'; choose one of {shown}{hint}")
     if len(names) < 2:
         raise unfit(f"the file has no column besides '{label}'; it needs columns of numbers or a column '{TEXT}'")
     if len(names) - 1 > MAX_COLUMNS:
         raise unfit(f"the file has {len(names):,} columns; at most {MAX_COLUMNS:,} are allowed")
+
+
+def _separator_hint(header: str) -> str:
+    """What to do about a header line that is a single name."""
+    for separator, name in (("\t", "tabs"), (";", "semicolons"), ("|", "vertical bars")):
+        if separator in header:
+            return f"the values are separated by {name}; separate them by commas"
+    return "are the values separated by commas?"
 
 
 def _is_number(value: pa.Scalar) -> bool:

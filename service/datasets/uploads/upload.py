@@ -12,6 +12,8 @@ from uuid import uuid4
 
 from service.errors import TooLarge, Unavailable
 
+STREAMING = frozenset({"POST /v1/datasets"})
+"""Routes whose bodies are not read into memory before the request is handled."""
 ABANDONED_SECONDS = 86_400.0
 """Age from which the folder of an upload is considered left over from a crash."""
 

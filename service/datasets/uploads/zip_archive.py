@@ -5,14 +5,16 @@ from __future__ import annotations
 import stat
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import TracebackType
 from typing import IO, Self
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
+from service.datasets.names import composed, is_system_file
 from service.datasets.uploads.records import unfit
+from service.specs.text import counted
 
 MAX_MEMBERS = 1_000_000
 MAX_DIRECTORY_BYTES = 2**27
@@ -23,15 +25,21 @@ _END, _END_BYTES = b"PK\x05\x06", 22
 _END64, _END64_BYTES = b"PK\x06\x06", 56
 _END64_LOCATOR, _LOCATOR_BYTES = b"PK\x06\x07", 20
 _MAX_COMMENT = 65_535
-_SYSTEM_FILES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
-"""Files that operating systems add."""
+_UTF8_FLAG = 0x800
+_UNICODE_PATH = 0x7075
+"""Extra field with the name in UTF-8, and the CRC-32 of the name in the header."""
+_WINDOWS = (0, 10, 11)
+"""`create_system` of archivers that may separate folders by a backslash: FAT, NTFS, VFAT."""
 _DAMAGE = (BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 """Exceptions that zipfile raises for invalid archives: OSError for negative offsets, NotImplementedError for unknown
 compression methods."""
 
 
 class Archive:
-    """An open zip archive; `members` are its files, without folders and files that operating systems add.
+    """An open zip archive.
+
+    `members` are its files, each once, without folders and files that operating systems add. Their `filename` is
+    decoded and has composed letters. `warnings` are sentences about names that had to be guessed.
 
     Args:
         path: the file.
@@ -53,9 +61,13 @@ class Archive:
         everything = self._zip.infolist()
         if len(everything) > MAX_MEMBERS:
             raise unfit(f"the archive has {len(everything):,} members; at most {MAX_MEMBERS:,} are allowed")
-        self.members = [member for member in everything if not member.is_dir() and not _is_system_file(member.filename)]
+        self.warnings = _decode_names(everything)
         for member in everything:
             _refuse_harm(member)
+        files = (member for member in everything if not member.is_dir())
+        self.members = _each_once(
+            [member for member in files if not any(map(is_system_file, member.filename.split("/")))]
+        )
         declared = sum(member.file_size for member in self.members)
         if declared > max_bytes:
             raise self._too_large()
@@ -94,8 +106,72 @@ class Archive:
         )
 
 
-def _is_system_file(name: str) -> bool:
-    return any(part.startswith(".") or part in _SYSTEM_FILES for part in name.split("/") if part not in (".", ".."))
+def _decode_names(members: Sequence[ZipInfo]) -> list[str]:
+    """Set the names of all members. The result is a warning about names whose encoding is not known.
+
+    Names that state none are UTF-8 if all of them are valid in it: short names of another encoding may be by chance.
+    """
+    raw = [_undecoded(member) for member in members]
+    are_utf8 = all(name is None or _is_utf8(name) for name in raw)
+    guessed = []
+    for member, bytes_ in zip(members, raw, strict=True):
+        name = bytes_.decode() if bytes_ is not None and are_utf8 else _marked_name(member)
+        if member.create_system in _WINDOWS and "/" not in name:
+            name = name.replace("\\", "/")
+        folder = "/" if name.endswith("/") else ""
+        member.filename = f"{PurePosixPath(composed(name))}{folder}"
+        if bytes_ is not None and not (are_utf8 or bytes_.isascii()):
+            guessed.append(member.filename)
+    if not guessed:
+        return []
+    return [
+        f"The archive does not state the encoding of its file names; {counted(len(guessed), 'name')} read as code page "
+        f"437, such as '{guessed[0]}'. If that is wrong, pack the archive again with names in UTF-8."
+    ]
+
+
+def _undecoded(member: ZipInfo) -> bytes | None:
+    """The name of a member that does not state its encoding; None if it does. zipfile reads it as code page 437."""
+    if member.flag_bits & _UTF8_FLAG:
+        return None
+    raw = member.orig_filename.partition("\0")[0].encode("cp437")
+    return None if _unicode_path(member.extra, raw) else raw
+
+
+def _marked_name(member: ZipInfo) -> str:
+    """The name by the extra field for it, or as zipfile reads it."""
+    if member.flag_bits & _UTF8_FLAG:
+        return member.filename
+    path = _unicode_path(member.extra, member.orig_filename.partition("\0")[0].encode("cp437"))
+    return path.decode() if path and _is_utf8(path) else member.filename
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _unicode_path(extra: bytes, raw: bytes) -> bytes | None:
+    """The name in the extra field for it; None without one, or if the name has been changed since."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        content, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == _UNICODE_PATH and len(content) > 5 and content[1:5] == zlib.crc32(raw).to_bytes(4, "little"):
+            return content[5:]
+    return None
+
+
+def _each_once(members: Sequence[ZipInfo]) -> list[ZipInfo]:
+    """The members without repetitions. Raises Invalid for two different files of one name."""
+    first: dict[str, ZipInfo] = {}
+    for member in members:
+        known = first.setdefault(member.filename, member)
+        if (known.CRC, known.file_size) != (member.CRC, member.file_size):
+            raise unfit(f"'{member.filename}' is in the archive twice, with different contents; pack each file once")
+    return list(first.values())
 
 
 def _refuse_harm(member: ZipInfo) -> None:

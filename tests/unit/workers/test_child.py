@@ -13,7 +13,6 @@ from service.specs.states import Reason
 from service.specs.summary import Summary
 from tests.programs import run_forked
 from workers import child
-from workers.training.failures import DataReadError
 
 PROGRAM = """
 import json, sys
@@ -97,7 +96,6 @@ def test_spec_of_another_version_is_invalid_without_traceback(jobs: list[Any]) -
         (OSError(errno.ENOMEM, "no memory"), Reason.OUT_OF_MEMORY),
         (PermissionError(errno.EACCES, "not yours"), Reason.ERROR),
         (FileNotFoundError(errno.ENOENT, "no such file"), Reason.CHILD_LOST),
-        (DataReadError("a process that reads the data was lost"), Reason.CHILD_LOST),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), Reason.OUT_OF_MEMORY),
         (RuntimeError("a defect"), Reason.ERROR),
     ],

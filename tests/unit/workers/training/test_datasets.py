@@ -1,10 +1,8 @@
-"""Data sets as the engine reads them: splits, image folders, augmentation and vocabularies."""
+"""Data sets as the engine reads them: splits, augmentation and vocabularies."""
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
-import shutil
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from service.datasets.layouts import LAYOUTS
-from service.specs.catalog.datasets import Cifar10, Digits, DigitsParams, FolderParams, ImageNet
+from service.specs.catalog.datasets import Cifar10, Digits, DigitsParams
 from workers.training.datasets import BUILDERS, ImageSet, Request, TextSet, load
-from workers.training.failures import AbsentData, DataReadError, is_infrastructure_error
 from workers.training.readers import cifar_pickles
-from workers.training.sources import FolderSource, augmented, image_folder, normalizer
+from workers.training.sources import augmented, normalizer
 from workers.training.words import PADDING, UNKNOWN, Words
 
 CPU = torch.device("cpu")
@@ -129,63 +125,6 @@ class TestPickles:
             cifar_pickles("fine_labels")([tmp_path / "train"], "train")
 
 
-class TestImageFolders:
-    @pytest.fixture
-    def image_dir(self, tmp_path: Path) -> Path:
-        for part in ("train", "val"):
-            for grey, label in ((50, "cat"), (200, "dog")):
-                folder = tmp_path / "imagenet" / part / label
-                folder.mkdir(parents=True)
-                for number in range(6):
-                    Image.new("RGB", (50, 40), (grey, grey, grey)).save(folder / f"{number}.png")
-        return tmp_path
-
-    @pytest.mark.usefixtures("image_dir")
-    def test_reads_classes_and_sizes(self, tmp_path: Path) -> None:
-        choice = ImageNet(params=FolderParams(image_size=32))
-        task, inputs = load(request(choice, tmp_path, batch_size=4))
-        assert (inputs.shape, inputs.classes, task.records) == ((3, 32, 32), 2, 11)
-        state = torch.get_rng_state()
-        images, labels = records(task.train_batches())
-        assert torch.equal(state, torch.get_rng_state())
-        assert images.shape == (11, 3, 32, 32)
-        assert torch.equal(images[:, 0, 0, 0] > 0, labels == 1)  # dogs are the bright ones
-        assert len(records(task.test_batches())[1]) == 12
-
-    @pytest.mark.parametrize("part", ["train", "val"])
-    def test_empty_part_raises_absent_data(self, image_dir: Path, part: str) -> None:
-        """An unmounted disk leaves an empty folder."""
-        shutil.rmtree(image_dir / "imagenet" / part)
-        (image_dir / "imagenet" / part).mkdir()
-        choice = ImageNet(params=FolderParams(image_size=32))
-        with pytest.raises(AbsentData, match="no class folders with images"):
-            load(request(choice, image_dir, batch_size=4))
-
-    def test_missing_image_is_infrastructure_error(self, image_dir: Path) -> None:
-        """The error occurs in a loader process, which passes on only its type and message."""
-        source = FolderSource(image_folder(image_dir / "imagenet" / "train", 32), None, CPU)
-        (image_dir / "imagenet" / "train" / "dog" / "3.png").unlink()
-        with pytest.raises(DataReadError, match=r"dog/3\.png") as error:
-            records(source.batches(4))
-        assert is_infrastructure_error(error.value)
-
-    def test_invalid_image_is_error_of_job(self, image_dir: Path) -> None:
-        source = FolderSource(image_folder(image_dir / "imagenet" / "train", 32), None, CPU)
-        (image_dir / "imagenet" / "train" / "dog" / "3.png").write_text("not an image")
-        with pytest.raises(OSError, match="cannot identify image file") as error:
-            records(source.batches(4))
-        assert not is_infrastructure_error(error.value)
-
-    def test_killed_loader_is_infrastructure_error(self, image_dir: Path) -> None:
-        batches = FolderSource(image_folder(image_dir / "imagenet" / "train", 32), None, CPU).batches(1)
-        next(batches)
-        for child in multiprocessing.active_children():
-            child.kill()
-            child.join()  # the error belongs to the next batch, not to this statement
-        with pytest.raises(DataReadError, match="was lost"):
-            list(batches)
-
-
 class TestImages:
     def test_normalizer_scales_channels(self) -> None:
         pixels = torch.tensor([0, 255], dtype=torch.uint8).view(1, 2, 1, 1)
@@ -222,6 +161,10 @@ class TestWords:
         assert min(cat, the) > UNKNOWN
         assert ids[2].tolist() == [PADDING] * 4
         assert words.read(["cat zebra"]).tolist() == [[cat, UNKNOWN]]
+
+    def test_rejects_texts_without_words(self) -> None:
+        with pytest.raises(ValueError, match="no training text contains a word"):
+            Words(vocabulary_size=3, max_length=4).learn(["!!!", "\u2764\ufe0f"])
 
     def test_vocabulary_comes_from_training_texts_only(self) -> None:
         words = Words(vocabulary_size=100, max_length=8)

@@ -62,6 +62,15 @@ def test_training_rows_determine_scale(tmp_path: Path) -> None:
     assert models.mlp(MlpParams(hidden=(5,)), inputs)(rows).shape == (36, 4)
 
 
+@pytest.mark.parametrize("column", [LABELS * 8.0 + 1.7e9, LABELS * 1e-40, np.where(LABELS < 2, -1.7e308, 1.7e308)])
+def test_columns_are_scaled_in_64_bits(tmp_path: Path, column: np.ndarray) -> None:
+    write_dataset(tmp_path, "tables/t", np.stack([column, DRAW.normal(size=40)], 1))
+    rows, _ = only_batch(load(tmp_path, "tables/t")[0]._train)
+    assert rows.dtype == torch.float32
+    torch.testing.assert_close(rows.std(0, correction=0), torch.ones(2), atol=1e-5, rtol=0)
+    assert len(rows[:, 0].unique()) == len(np.unique(column))
+
+
 def test_training_images_determine_scale_of_channels(tmp_path: Path) -> None:
     x = DRAW.integers(0, 250, (40, 6, 5, 3), np.uint8)
     x[..., 2] = 7

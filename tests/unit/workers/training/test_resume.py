@@ -189,7 +189,7 @@ class TestInvalidCheckpoint:
     def test_valid_checkpoint_is_resumed(self, spec: TrainSpec, saved: Path) -> None:
         assert "told" in checkpoint.read(saved)["record"]  # the key in checkpoints of all versions
         start, summary, steps = self.start(spec, saved)
-        assert (start.position.step, start.note) == (int(saved.stem), None)
+        assert (start.position.step, start.notes) == (int(saved.stem), ())
         assert 0 < start.seconds < summary.total_seconds
         assert min(steps) > start.position.step
 
@@ -206,8 +206,7 @@ class TestInvalidCheckpoint:
         checkpoint.write(state, saved)
         start, summary, steps = self.start(spec, saved)
         assert (start.position.step, start.seconds < 5, min(steps)) == (0, True, 10)
-        assert start.note is not None
-        assert f"{part} {value} instead of {original}" in start.note
+        assert f"{part} {value} instead of {original}" in " ".join(start.notes)
         assert summary.reason is Reason.COMPLETED
 
     @pytest.mark.parametrize(
@@ -229,8 +228,7 @@ class TestInvalidCheckpoint:
         saved.write_bytes(b"not a zip archive")
         start, summary, _ = self.start(spec, saved)
         assert (start.position.step, summary.reason) == (0, Reason.COMPLETED)
-        assert start.note is not None
-        assert start.note.startswith("starts from the beginning")
+        assert " ".join(start.notes).startswith("starts from the beginning")
 
     def test_does_not_execute_pickled_code(self, spec: TrainSpec, saved: Path, tmp_path: Path) -> None:
         trace = tmp_path / "executed"

@@ -2,6 +2,7 @@
 
 import { actionButton } from "../../components/buttons.js";
 import { facts, linkButton, section } from "../../components/layout.js";
+import { note } from "../../components/states.js";
 import { progressBar } from "../../components/status.js";
 import { table } from "../../components/table.js";
 import { withQuery } from "../../lib/api.js";
@@ -33,6 +34,7 @@ export const datasetView = (dataset, models, onDelete) =>
       ["SHA-256", dataset.sha256.slice(0, 16)],
     ]),
     (dataset.warnings ?? []).map((text) => h("p", { class: "warned" }, text)),
+    (dataset.notes ?? []).map(note),
     h("h3", {}, "Class balance"),
     balanceTable(dataset),
     h("h3", {}, "Sample records"),

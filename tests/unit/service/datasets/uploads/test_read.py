@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from service.datasets.uploads.reading import Form, read
-from service.datasets.uploads.records import rows_for_test, warnings_of
+from service.datasets.uploads.records import rows_for_test
 from tests.unit.service.datasets.uploads.files import (
     CLASSES,
     csv_of,
@@ -59,8 +59,8 @@ class TestNpz:
     def test_reads_rows(self, tmp_path):
         x = DRAW.normal(size=(12, 7))
         records = read(npz(tmp_path / "a.npz", x=x, y=np.array(CLASSES)[LABELS]), Form("npz"), LIMIT)
-        assert (records.kind, records.inputs.dtype, records.shape) == ("table", np.float32, [7])
-        np.testing.assert_array_equal(records.inputs, x.astype(np.float32))
+        assert (records.kind, records.inputs.dtype, records.shape) == ("table", np.float64, [7])
+        np.testing.assert_array_equal(records.inputs, x)
         assert names(records) == [CLASSES[label] for label in LABELS]
 
     def test_keeps_given_test_set(self, tmp_path):
@@ -209,16 +209,6 @@ class TestSplit:
         is_test = rows_for_test(records)
         assert np.bincount(records.labels[is_test]).tolist() == [10, 2, 1]
         assert (is_test == rows_for_test(records)).all()
-
-    def test_warns_of_unbalanced_classes(self, tmp_path):
-        assert warnings_of(self.records(tmp_path, [0] * 30 + [1] * 3)) == []
-        (warning,) = warnings_of(self.records(tmp_path, [0] * 31 + [1] * 3))
-        assert "'0' has 31 records and '1' has 3" in warning
-        assert "91%" in warning
-
-    def test_warns_of_classes_that_differ_only_in_case(self, tmp_path):
-        (warning,) = warnings_of(self.records(tmp_path, ["cat", " Cat", "dog"] * 6))
-        assert warning == "The classes ' Cat', 'cat' differ only in whitespace or case; are they the same class?"
 
     def test_hash_depends_on_labels_and_split(self, tmp_path):
         records = self.records(tmp_path, [0] * 6 + [1] * 6)

@@ -36,7 +36,7 @@ LINK, DEVICE = stat.S_IFLNK | 0o777, stat.S_IFBLK
             {"content": image(), "compress_type": ZIP_BZIP2},
             "has an unsupported compression method; use deflate",
         ),
-        ("daisy/a.txt", {}, "'daisy/a.txt' is not an image; supported are .bmp, .gif, .jpeg, .jpg, .png"),
+        ("daisy/a.txt", {}, "'daisy/a.txt' is not an image; supported are .bmp, .gif, .jfif, .jpe, .jpeg, .jpg"),
         ("a.png", {"content": image()}, "'a.png' is not in a class folder"),
         ("daisy/more/a.png", {"content": image()}, "'daisy/more/a.png' is not in a class folder"),
         (
@@ -46,7 +46,11 @@ LINK, DEVICE = stat.S_IFLNK | 0o777, stat.S_IFBLK
         ),
         ("daisy/a.png", {"content": b""}, "'daisy/a.png' cannot be read as an image"),
         ("daisy/a.png", {"content": image()[:45]}, "'daisy/a.png' cannot be read as an image"),
-        ("daisy/a.png", {"content": image(mode="I;16")}, "has pixels of mode I;16; save it with 8 bits"),
+        (
+            "daisy/a.png",
+            {"content": image(mode="I;16")},
+            "cannot be read as an image: it has 16 bits per channel; save it with 8 bits",
+        ),
         (
             "daisy/a.png",
             {"content": image((9, 6))},
@@ -60,7 +64,9 @@ def test_rejects_member(tmp_path, name, options, message):
 
 def test_rejects_member_with_too_many_pixels(tmp_path):
     file = with_member(folders(tmp_path / "a.zip"), "daisy/a.png", image((7000, 7000)))
-    assert "has 7000 x 7000 pixels; at most 40,000,000 are allowed" in error_of(file, Form("zip"))
+    assert "'daisy/a.png' cannot be read as an image: 7000 x 7000 pixels; at most 40,000,000 are allowed" in error_of(
+        file, Form("zip")
+    )
 
 
 def test_rejects_too_large_images(tmp_path):

@@ -1,0 +1,116 @@
+"""The reader of image files, of uploads and of class folders: upright, opaque, 8 bits per channel."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+ENDINGS = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+)
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MAX_PIXELS = 40_000_000
+"""Maximum size of an image before it is resized; 120 MB decoded."""
+BACKGROUND = "white"
+"""Color behind transparent pixels."""
+GRAY = frozenset({"1", "L", "LA", "La"})
+EIGHT_BIT = GRAY | {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
+_DEEP = re.compile(r"[A-Za-z];(16|32)[BLN]?$")
+"""Raw modes of more than 8 bits per channel, such as RGB;16B, of which Pillow keeps the upper 8. The expression also
+matches BMP's BGR;16, which has 5 or 6 bits per channel and is allowed by its format."""
+_ORIENTATION = 0x0112
+
+
+class UnreadableImage(ValueError):
+    """The file is not an image that can be read; the message says why and does not name the file."""
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """Pixels of mode L or RGB, and what was done to them."""
+
+    pixels: Image.Image
+    was_turned: bool = False
+    """Whether its orientation tag was applied."""
+    was_transparent: bool = False
+    """Whether it has been drawn over the background."""
+
+
+def is_image_file(name: str) -> bool:
+    """Whether the file name has the ending of a supported format."""
+    return Path(name).suffix.lower() in ENDINGS
+
+
+def load_image(file: IO[bytes], max_side: int | None = None) -> LoadedImage:
+    """The first frame of an image file, turned as its EXIF orientation says and drawn over white if transparent.
+
+    Color profiles are not applied. An image with a side of more than `max_side` pixels is returned without its pixels,
+    since its size is enough to refuse it.
+
+    Raises:
+        UnreadableImage: the file is damaged, too large, of another format, or has more than 8 bits per channel.
+        OSError: the file cannot be read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about metadata, and Pillow's limit of pixels, which is above ours
+            image = Image.open(file, formats=FORMATS)
+            if image.width * image.height > MAX_PIXELS:
+                raise UnreadableImage(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are allowed")
+            if max_side is not None and max(image.size) > max_side:
+                return LoadedImage(image)
+            _refuse_deep(image)
+            was_turned = _has_orientation(image)  # Pillow itself turns TIFF when it loads the pixels
+            image.load()
+            _refuse_mode(image)
+            return _upright_and_opaque(image, was_turned)
+    except UnreadableImage:
+        raise
+    except UnidentifiedImageError as error:  # Pillow's message names the buffer, not the file
+        raise UnreadableImage(f"it is not one of {', '.join(FORMATS)}") from error
+    except MemoryError:
+        raise
+    except OSError as error:
+        if error.errno is not None:  # of the disk; decoders raise OSErrors without a number
+            raise
+        raise UnreadableImage(str(error)[:100] or type(error).__name__) from error
+    except Exception as error:  # decoders raise exceptions of many types
+        raise UnreadableImage(str(error)[:100] or type(error).__name__) from error
+
+
+def _refuse_deep(image: Image.Image) -> None:
+    """Raise UnreadableImage for channels of more than 8 bits, which Pillow would cut to their upper 8."""
+    for tile in getattr(image, "tile", ()):  # the parts of a file, each with its decoder's arguments
+        arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
+        raw = str(arguments[0]) if arguments else ""
+        is_deep_ppm = image.format == "PPM" and len(arguments) > 1 and int(str(arguments[1])) > 255
+        if is_deep_ppm or (image.format != "BMP" and _DEEP.search(raw)):
+            raise UnreadableImage("it has 16 bits per channel; save it with 8 bits per channel")
+
+
+def _refuse_mode(image: Image.Image) -> None:
+    if image.mode not in EIGHT_BIT:
+        raise UnreadableImage(
+            f"its pixels are of mode {image.mode}; save it in color or grayscale with 8 bits per channel"
+        )
+
+
+def _has_orientation(image: Image.Image) -> bool:
+    return image.getexif().get(_ORIENTATION, 1) in range(2, 9)
+
+
+def _upright_and_opaque(image: Image.Image, was_turned: bool) -> LoadedImage:
+    if _has_orientation(image):
+        was_turned = True
+        image = ImageOps.exif_transpose(image)
+    mode = "L" if image.mode in GRAY else "RGB"
+    if not image.has_transparency_data:
+        return LoadedImage(image.convert(mode), was_turned)
+    layer = image.convert("RGBA")
+    over = Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), layer)
+    return LoadedImage(over.convert(mode), was_turned, layer.getchannel("A").getextrema()[0] != 255)
