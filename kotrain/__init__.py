@@ -44,7 +44,9 @@ __all__ = [
     "ConnectionFailed",
     "DryRun",
     "Forbidden",
+    "InvalidAddress",
     "InvalidRequest",
+    "InvalidValue",
     "JobRequest",
     "JobStatus",
     "JobView",
@@ -57,5 +59,6 @@ __all__ = [
     "Summary",
     "Unauthorized",
     "Unavailable",
+    "UnexpectedResponse",
     "WaitTimeout",
 ]

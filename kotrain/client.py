@@ -8,12 +8,11 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
-from urllib.parse import urlsplit
 
 import httpx2
 from pydantic import BaseModel
 
-from kotrain import home
+from kotrain import address, home
 from kotrain.errors import WaitTimeout
 from kotrain.transport import OnSent, Transport
 from service.comparisons.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun, ComparisonSummary
@@ -46,10 +45,11 @@ class Client:
     Args:
         url: address of the API. Default: `KOTRAIN_URL`, else the stack that `kotrain up` runs from the home
             (`KOTRAIN_HOME`), else http://127.0.0.1:8000.
-        key: API key. Default: `KOTRAIN_KEY`, else, for an address on this machine, the key in the home.
+        key: API key. Default: `KOTRAIN_KEY`, else, for the stack that runs from the home, the key in the home.
         http: an HTTP client to use, with its own base URL and timeouts; the caller closes it.
 
-    Every method raises `ConnectionFailed` if the API cannot be reached and an `ApiError` if it returns an error.
+    Every method raises `ConnectionFailed` if the API cannot be reached and an `ApiError` if it returns an error; all
+    exceptions of the SDK are a `KotrainError`. Addresses on this machine are never reached through a proxy.
     Requests that fail on the way or return 503 are repeated a few times first, which is safe for all of them.
 
         with Client() as client:
@@ -59,13 +59,17 @@ class Client:
 
     def __init__(self, url: str | None = None, key: str | None = None, http: httpx2.Client | None = None) -> None:
         self._owns_http = http is None
-        self._http = http or _http_client(url or home.address())
+        self._http = http or address.http_client(url or home.address())
         self.url = str(self._http.base_url).rstrip("/")
         self._transport = Transport(self._http, key or os.environ.get("KOTRAIN_KEY") or self._key_of_home())
 
     def _key_of_home(self) -> str | None:
-        """The owner's key, for addresses on this machine only: it must not be sent to other servers."""
-        return home.key(home.folder()) if urlsplit(self.url).hostname in home.LOOPBACK else None
+        """The owner's key, only for the stack that runs from the home now.
+
+        While it is stopped, another user of this machine may listen at its address.
+        """
+        stack = home.running_now(home.folder())
+        return home.key(home.folder()) if stack and address.is_same(self.url, stack.url) else None
 
     def close(self) -> None:
         """Close the connections."""
@@ -380,11 +384,6 @@ class Client:
     def catalog(self) -> Catalog:
         """Data sets, models, optimizers and schedules, with JSON Schemas of their parameters."""
         return self._transport.call(Catalog, "GET", "/v1/catalog")
-
-
-def _http_client(url: str) -> httpx2.Client:
-    """A client that reads the certificates of authorities, 50 ms of work, only for an address that has one."""
-    return httpx2.Client(base_url=url, timeout=30.0, verify=urlsplit(url).scheme != "http")
 
 
 def id_of(job: JobLike) -> str:

@@ -52,7 +52,9 @@ def main(epochs: int, seeds: int, tuning_seeds: int, report: Path | None = None)
         if report is not None:
             report.write_bytes(client.report(answer))
     trained, elapsed = len(_jobs(answer)), time.monotonic() - start
-    out.print(f"{trained} runs in {duration(elapsed)}. The temporary servers are stopped and their files are removed.\n")
+    out.print(
+        f"{trained} runs in {duration(elapsed)}. The temporary servers are stopped and their files are removed.\n"
+    )
     print(next(task for task in answer.tasks if task.label == "condensed").model_dump_json())
     return 0 if agrees else 1
 

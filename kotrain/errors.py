@@ -2,6 +2,9 @@
 
 KotrainError
 ├── ConnectionFailed    no connection to the API
+├── InvalidAddress      the address of the API or of a proxy cannot be used
+├── InvalidValue        a value of a request cannot be sent
+├── UnexpectedResponse  an answer that is not kotrain's
 ├── WaitTimeout         waiting exceeded its timeout
 ├── NotRunning          no stack is running from this home
 └── ApiError            error response of the API
@@ -15,6 +18,7 @@ KotrainError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the command line names these errors before it needs pydantic
@@ -26,12 +30,54 @@ class KotrainError(Exception):
 
 
 class ConnectionFailed(KotrainError):
-    """No connection to the API at the address `url`."""
+    """No connection to the API at the address `url`; the message says why and what to do."""
 
     def __init__(self, url: str, cause: Exception) -> None:
-        super().__init__(f"cannot connect to kotrain at {url}; start it with `kotrain up`, or set KOTRAIN_URL")
+        super().__init__(f"cannot connect to kotrain at {url}{_reason(cause)}")
         self.url = url
         self.__cause__ = cause
+
+
+def _reason(cause: BaseException) -> str:
+    """What went wrong in a failed connection, by the exceptions that caused it."""
+    kinds = {kind.__name__ for error in _causes(cause) for kind in type(error).__mro__}  # by name: no imports for it
+    if "gaierror" in kinds:
+        return ": its host name is unknown; set KOTRAIN_URL"
+    if "SSLCertVerificationError" in kinds:
+        return ": its certificate is not trusted; set SSL_CERT_FILE to the certificate of your authority"
+    if "SSLError" in kinds:
+        return ": it does not answer with TLS there; does its address begin with http://?"
+    if "ProxyError" in kinds:
+        return f": the proxy of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) refuses it ({cause})"
+    if "ConnectionRefusedError" in kinds:
+        return "; start it with `kotrain up`, or set KOTRAIN_URL"
+    if kinds & {"ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout"}:
+        return ": it does not answer in time; is it overloaded, or behind a firewall?"
+    if "RemoteProtocolError" in kinds:
+        return f": it answers with something else than HTTP; does its address begin with https://? ({cause})"
+    return f" ({cause}); is the address right? Set KOTRAIN_URL"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+class InvalidAddress(KotrainError):
+    """The address of the API, or the one of a proxy, cannot be used; the message says how to write it."""
+
+
+class InvalidValue(KotrainError):
+    """A value of a request cannot be sent; `pointer` is its place, such as /optimizer/params/lr."""
+
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(f"{pointer}: {detail}")
+        self.pointer = pointer
+
+
+class UnexpectedResponse(KotrainError):
+    """The server answered with something else than kotrain does, such as the page of a login."""
 
 
 class WaitTimeout(KotrainError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.home import LOOPBACK, Running, default_home, owner, running
 
-__all__ = ["LOOPBACK", "Running", "address", "folder", "key", "owner", "running"]
+__all__ = ["LOOPBACK", "Running", "address", "folder", "key", "owner", "running", "running_now"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -18,12 +18,32 @@ def folder() -> Path:
     return Path(path) if path else default_home()
 
 
+def running_now(home: Path) -> Running | None:
+    """The run file of this home if the process that it names runs and holds the lock of the home, else None.
+
+    After a crash the file remains, and another user may listen at its address. The lock alone does not show it: servers
+    that outlive the process for a moment hold it, too.
+    """
+    stack = running(home)
+    is_current = stack is not None and stack.pid == owner(home) and _is_alive(stack.pid)
+    return stack if is_current else None
+
+
 def key(home: Path) -> str | None:
     """The owner's key; None if it is missing or not readable."""
     try:
         return (home / "key").read_text().strip() or None
     except OSError:
         return None
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process of this user has this id."""
+    try:
+        os.kill(process, 0)
+    except OSError:
+        return False
+    return True
 
 
 def address() -> str:

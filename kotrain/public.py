@@ -6,12 +6,15 @@ from kotrain.errors import (
     Conflict,
     ConnectionFailed,
     Forbidden,
+    InvalidAddress,
     InvalidRequest,
+    InvalidValue,
     KotrainError,
     NotFound,
     NotRunning,
     Unauthorized,
     Unavailable,
+    UnexpectedResponse,
     WaitTimeout,
 )
 from service.comparisons.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun
@@ -37,7 +40,9 @@ __all__ = [
     "ConnectionFailed",
     "DryRun",
     "Forbidden",
+    "InvalidAddress",
     "InvalidRequest",
+    "InvalidValue",
     "JobRequest",
     "JobStatus",
     "JobView",
@@ -50,5 +55,6 @@ __all__ = [
     "Summary",
     "Unauthorized",
     "Unavailable",
+    "UnexpectedResponse",
     "WaitTimeout",
 ]

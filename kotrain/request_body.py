@@ -13,6 +13,8 @@ import typer
 
 CHOICES = ("dataset", "model", "optimizer", "schedule")
 """Fields of a spec that hold a name and parameters."""
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+"""Numbers as options such as --lr take them."""
 
 
 def build(source: list[str], fields: dict[str, Any], params: Iterable[str], tags: Iterable[str]) -> dict[str, Any]:
@@ -73,10 +75,13 @@ def put(spec: dict[str, Any], path: str, value: Any) -> None:
 def document(file: str, hint: str = "give FILE.json, or `-` for standard input") -> dict[str, Any]:
     """The JSON object in a file; `-` is standard input. Raises BadParameter, with `hint` if the file cannot be read."""
     try:
-        parsed = json.loads(sys.stdin.read() if file == "-" else Path(file).read_text())
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        parsed = json.loads(content)  # UTF-8, 16 or 32, with or without a byte order mark, whatever the locale is
     except OSError as error:
         raise typer.BadParameter(f"{file}: {error.strerror}; {hint}") from None
-    except ValueError as error:
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{file} is not UTF-8; save it in that encoding") from None
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"{file} is not JSON: {error}") from None
     if not isinstance(parsed, dict):
         raise typer.BadParameter(f"{file} is not a JSON object")
@@ -104,8 +109,8 @@ def _assigned(text: str) -> tuple[str, str]:
 
 
 def _value(text: str) -> Any:
-    """The text parsed as JSON (number, list, true), or the text itself if it is not JSON."""
+    """The text parsed as JSON (number, list, true), as a number in another form (.001, 1., +2), or the text itself."""
     try:
         return json.loads(text)
-    except ValueError:
-        return text
+    except (ValueError, RecursionError):
+        return float(text) if _NUMBER.fullmatch(text) else text

@@ -6,7 +6,6 @@ idempotency key.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any, TypeVar
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from kotrain.errors import ApiError, ConnectionFailed, from_problem
+from kotrain import json_body
+from kotrain.errors import ApiError, ConnectionFailed, UnexpectedResponse, from_problem
 from service.specs.bodies import Problem
 
 ATTEMPTS = 4
@@ -24,6 +24,7 @@ FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.2, 10.0
 UPLOAD_SECONDS = 3600.0
 """Read timeout of uploads: the server validates the whole file before it responds."""
 PIECE_BYTES = 2**20
+MISSING_KEY = "no API key: set KOTRAIN_KEY, or pass `key` to Client; an admin creates keys with `kotrain key NAME`"
 
 Answer = TypeVar("Answer", bound=BaseModel)
 OnSent = Callable[[int], None]
@@ -50,7 +51,7 @@ class Transport:
     ) -> Answer:
         """The response body, parsed as `answer`; see `send`."""
         response = self.send(method, path, query=query, body=body, headers=headers, repeat_on=repeat_on)
-        return answer.model_validate_json(response.content)
+        return _parsed(answer, response)
 
     def send(
         self,
@@ -65,12 +66,12 @@ class Transport:
         """Send a request and return its successful response.
 
         Connection failures and the statuses in `repeat_on` are retried, up to 4 attempts in all, after 0.2, 0.4 and
-        0.8 s, or after `Retry-After`, at most 10 s. Raises `ConnectionFailed`, or the `ApiError` of the last attempt.
+        0.8 s, or after `Retry-After`, at most 10 s. Raises `ConnectionFailed`, or the `ApiError` of the last attempt,
+        and `InvalidValue` if `body` cannot be sent as JSON.
         """
         params = {name: value for name, value in (query or {}).items() if value is not None}
         all_headers = {**self._headers, **(headers or {})}
-        # json.dumps writes NaN and Infinity; the server's error then names the field.
-        content = None if body is None else json.dumps(body).encode()
+        content = None if body is None else json_body.encode(body)
         if content is not None:
             all_headers["Content-Type"] = "application/json"
         request = self.http.build_request(method, path, params=params, content=content, headers=all_headers)
@@ -85,10 +86,17 @@ class Transport:
                 if response.is_success:
                     return response
                 if attempt == ATTEMPTS or response.status_code not in repeat_on:
-                    raise problem_of(response)
+                    raise self._error(response)
                 wait_seconds = _retry_after(response) or wait_seconds
             time.sleep(min(wait_seconds, MAX_WAIT_SECONDS))
         raise AssertionError("the last attempt returns or raises")
+
+    def _error(self, response: httpx2.Response) -> ApiError:
+        """The exception for an error response; a missing key is named in terms of the client, not of HTTP."""
+        error = problem_of(response)
+        if error.status == 401 and not self._headers:
+            return from_problem(error.problem.model_copy(update={"detail": MISSING_KEY}))
+        return error
 
     def upload(
         self, answer: type[Answer], path: str, file: Path, query: Mapping[str, Any], on_sent: OnSent | None
@@ -109,8 +117,21 @@ class Transport:
         except httpx2.TransportError as cause:
             raise ConnectionFailed(str(self.http.base_url).rstrip("/"), cause) from cause
         if not response.is_success:
-            raise problem_of(response)
+            raise self._error(response)
+        return _parsed(answer, response)
+
+
+def _parsed(answer: type[Answer], response: httpx2.Response) -> Answer:
+    """The body of a response. Raises UnexpectedResponse if it is not one of kotrain."""
+    try:
         return answer.model_validate_json(response.content)
+    except ValidationError as error:
+        kind = response.headers.get("Content-Type", "").partition(";")[0] or "no content type"
+        if kind == "application/json":
+            advice = f"has the server another version than this client? ({error.error_count()} fields do not fit)"
+        else:
+            advice = "is it the page of a login or of a proxy, and is KOTRAIN_URL right?"
+        raise UnexpectedResponse(f"{response.url} answered with {kind}, not as kotrain does; {advice}") from error
 
 
 def _pieces(path: Path, on_sent: OnSent | None) -> Iterator[bytes]:
@@ -133,10 +154,16 @@ def problem_of(response: httpx2.Response) -> ApiError:
             type="about:blank",
             title=title,
             status=response.status_code,
-            detail=f"the server returned {title}",
+            detail=f"the server returned {title}{_target(response)}",
             errors=[],
         )
     return from_problem(problem)
+
+
+def _target(response: httpx2.Response) -> str:
+    """Where a redirect points to: kotrain sends none, and following one would pass on the key."""
+    location = response.headers.get("Location")
+    return f" to {location}; set KOTRAIN_URL to the final address" if location and response.is_redirect else ""
 
 
 def _retry_after(response: httpx2.Response) -> float | None:

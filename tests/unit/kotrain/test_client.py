@@ -1,5 +1,9 @@
 """The client's methods on the real API: jobs, comparisons of runs, waiting, keys and addresses."""
 
+import fcntl
+import json
+import os
+import subprocess
 from uuid import uuid4
 
 import httpx2
@@ -125,15 +129,45 @@ class TestKey:
         with pytest.raises(Unauthorized, match="unknown API key"):
             Client(http=api, key="kt_wrong").catalog()
 
-    @pytest.mark.parametrize(
-        ("url", "sent"),
-        [("http://127.0.0.1:1", "Bearer mine"), ("http://localhost:1", "Bearer mine"), ("http://lab", None)],
-    )
-    def test_key_of_home_is_sent_to_this_machine_only(self, tmp_path, monkeypatch, url, sent):
+    @pytest.fixture
+    def stack(self, tmp_path, monkeypatch):
+        """A home whose stack runs at http://127.0.0.1:1, by its lock and run file."""
         (tmp_path / "key").write_text("mine\n")
+        (tmp_path / "running.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": os.getpid()}))
         monkeypatch.setenv("KOTRAIN_HOME", str(tmp_path))
         monkeypatch.delenv("KOTRAIN_KEY", raising=False)
+        with (tmp_path / "lock").open("w") as lock:
+            lock.write(f"{os.getpid()}\n")
+            lock.flush()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield tmp_path
+
+    @pytest.mark.parametrize(
+        ("url", "sent"),
+        [
+            ("http://127.0.0.1:1", "Bearer mine"),
+            ("http://localhost:1/", "Bearer mine"),
+            ("http://127.0.0.1:2", None),
+            ("https://127.0.0.1:1", None),
+            ("http://lab:1", None),
+        ],
+    )
+    def test_key_of_home_is_sent_to_its_stack_only(self, stack, url, sent):
         assert authorization(base_url=url) == sent
+
+    def test_key_of_home_is_not_sent_while_its_stack_is_stopped(self, stack):
+        """Another user may listen at the address that a killed stack left in its run file."""
+        (stack / "lock").unlink()
+        (stack / "lock").write_text(f"{os.getpid()}\n")
+        assert authorization(base_url="http://127.0.0.1:1") is None
+
+    def test_key_of_home_is_not_sent_if_only_servers_are_left(self, stack):
+        """They hold the lock of the process that has been killed."""
+        process = subprocess.Popen(["true"])
+        process.wait()
+        (stack / "running.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": process.pid}))
+        (stack / "lock").write_text(f"{process.pid}\n")
+        assert authorization(base_url="http://127.0.0.1:1") is None
 
     def test_key_of_environment_takes_precedence(self, tmp_path, monkeypatch):
         (tmp_path / "key").write_text("mine\n")

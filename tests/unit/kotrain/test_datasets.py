@@ -73,7 +73,11 @@ def test_commands_add_show_list_and_remove(kotrain, tmp_path, data_dir):
 
 def test_prints_error(kotrain, tmp_path):
     status, _, err = kotrain("add", write_file(tmp_path / "a.csv", csv_of().replace("3,1.5", "3,so")), "a")
-    assert (status, err.strip()) == (1, "kotrain: row 5, column 'b' is not a number: 'so'")
+    assert (status, err.strip()) == (
+        1,
+        "kotrain: row 5, column 'b' is not a number: 'so'; write a column of 1 and 0 for each category, or remove the "
+        "column",
+    )
     assert kotrain("add", tmp_path / "absent.csv", "a")[0] == 2
     status, _, err = kotrain("remove", "tables/a")
     assert (status, "unknown data set 'tables/a'" in err) == (1, True)

@@ -33,6 +33,10 @@ def test_three_names_are_dataset_model_and_optimizer():
         ("schedule.name=step", {"schedule": {"name": "step"}}),
         ("budget.steps=5", {"budget": {"steps": 5}}),
         ("target.value=0.9", {"target": {"value": 0.9}}),
+        ("optimizer.lr=.001", {"optimizer": {"name": "ko", "params": {"lr": 0.001}}}),
+        ("optimizer.lr=1.", {"optimizer": {"name": "ko", "params": {"lr": 1.0}}}),
+        ("optimizer.lr=+1e-3", {"optimizer": {"name": "ko", "params": {"lr": 0.001}}}),
+        ("schedule=1d", {"schedule": "1d"}),
     ],
 )
 def test_param_sets_field_at_its_path(param, expected):
@@ -55,8 +59,22 @@ def test_options_override_fields_of_file(tmp_path):
     }
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_reads_file_in_any_unicode_encoding(tmp_path, encoding):
+    file = tmp_path / "job.json"
+    file.write_bytes('{"tags": {"größe": "ñ"}}'.encode(encoding))
+    assert body(str(file)) == {"tags": {"größe": "ñ"}}
+
+
+def test_rejects_other_encoding(tmp_path):
+    file = tmp_path / "job.json"
+    file.write_bytes('{"tags": {"größe": "ñ"}}'.encode("latin-1"))
+    with pytest.raises(typer.BadParameter, match="is not UTF-8; save it in that encoding"):
+        body(str(file))
+
+
 def test_dash_reads_standard_input(monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO('{"seed": 7}'))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"seed": 7}')))
     assert body("-") == {"seed": 7}
 
 

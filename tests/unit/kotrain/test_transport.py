@@ -50,7 +50,7 @@ def test_retries_after_lost_connection(waits):
 
 def test_raises_connection_failed_after_four_attempts(waits):
     client, _ = client_of(*[httpx2.ConnectError("refused")] * 4)
-    message = "cannot connect to kotrain at http://lab:8000; start it with `kotrain up`, or set KOTRAIN_URL"
+    message = r"cannot connect to kotrain at http://lab:8000 \(refused\); is the address right\? Set KOTRAIN_URL"
     with pytest.raises(ConnectionFailed, match=rf"^{message}$"):
         client.catalog()
     assert waits == [0.2, 0.4, 0.8]

@@ -1,0 +1,87 @@
+"""The address of the API: its form, and an HTTP client for it that sends keys to no one else."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from urllib.parse import SplitResult, urlsplit
+
+import httpx2
+
+from kotrain.errors import InvalidAddress
+from service.home import LOOPBACK
+
+TIMEOUT_SECONDS = 30.0
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+def checked(url: str) -> str:
+    """The address without a final slash. Raises InvalidAddress, without the password that it may contain."""
+    url = url.strip()
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise InvalidAddress(f"the address of kotrain is invalid: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        shown = "" if "@" in url else f" '{url}'"
+        raise InvalidAddress(f"the address of kotrain{shown} must have the form http://HOST:PORT or https://HOST")
+    if parts.username is not None or parts.password is not None:
+        raise InvalidAddress(
+            f"the address of kotrain must not contain a user or a password: write {parts.scheme}://{_host(parts)}, and "
+            "set the API key with KOTRAIN_KEY"
+        )
+    if parts.query or parts.fragment:
+        raise InvalidAddress(f"the address of kotrain must end after its path: '{url}' has a query or a fragment")
+    return url.rstrip("/")
+
+
+def _host(parts: SplitResult) -> str:
+    return parts.netloc.rpartition("@")[2]
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the address is on this machine."""
+    host = urlsplit(url).hostname or ""
+    if host in LOOPBACK:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two addresses on this machine have the same scheme, port and path."""
+    return all(map(is_loopback, (one, other))) and _target(one) == _target(other)
+
+
+def _target(url: str) -> tuple[str, int, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.port or (443 if parts.scheme == "https" else 80), parts.path.rstrip("/")
+
+
+def http_client(url: str) -> httpx2.Client:
+    """A client for the address, through the proxy of the environment unless the address is on this machine.
+
+    Certificates of authorities, 50 ms of work, are read only for an address that has one. Raises InvalidAddress.
+    """
+    url = checked(url)
+    verify = urlsplit(url).scheme != "http"
+    transport = httpx2.HTTPTransport(verify=verify) if is_loopback(url) else None
+    try:
+        return httpx2.Client(base_url=url, timeout=TIMEOUT_SECONDS, verify=verify, transport=transport)
+    except ImportError:
+        raise InvalidAddress(
+            f"{_proxy_variable()} names a SOCKS proxy, which needs a package: pip install socksio; or unset it"
+        ) from None
+    except (ValueError, httpx2.InvalidURL):
+        raise InvalidAddress(
+            f"the proxy in {_proxy_variable()} is invalid; write it in the form http://HOST:PORT, or unset it"
+        ) from None
+
+
+def _proxy_variable() -> str:
+    """The environment variables that set a proxy."""
+    names = [name for name in (*_PROXIES, *map(str.lower, _PROXIES)) if os.environ.get(name)]
+    return " or ".join(names) or "HTTP_PROXY"
