@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from service.config import settings
+from service.datasets.uploads.upload import STREAMING
 from service.specs.bodies import Problem
 from service.streams.hub import Hub
 from service.web import problem_details
-from service.web.middleware import BodyLimit, ConcurrencyLimit, RequestId
+from service.web.middleware import BodyLimit, ConcurrencyLimit, Pieces, RequestId
 from service.web.routes import (
     artifacts,
     catalog,
@@ -55,6 +56,7 @@ def create_app() -> FastAPI:
         description=DESCRIPTION,
         docs_url=None,  # served by the dashboard, without other hosts
         redoc_url=None,
+        redirect_slashes=False,  # their targets have the scheme and the path that the server sees, not a proxy's
         lifespan=_lifespan,
         responses={
             "4XX": {
@@ -72,7 +74,8 @@ def create_app() -> FastAPI:
     app.router.default = dashboard.NotFoundPage(app.router.default)
     app.state.hub = Hub()  # for tests that run no lifespan, which replaces it
     problem_details.install(app)
-    app.add_middleware(ConcurrencyLimit, max_requests=MAX_REQUESTS, exempt=datasets.STREAMING | {"GET /healthz"})
-    app.add_middleware(BodyLimit, max_bytes=settings().max_body_bytes, streaming=datasets.STREAMING)
+    app.add_middleware(ConcurrencyLimit, max_requests=MAX_REQUESTS, exempt=STREAMING | {"GET /healthz"})
+    app.add_middleware(BodyLimit, max_bytes=settings().max_body_bytes, streaming=STREAMING)
+    app.add_middleware(Pieces)
     app.add_middleware(RequestId)
     return app

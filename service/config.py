@@ -47,6 +47,10 @@ class Settings(BaseSettings):
     )
     max_comparison_jobs: int = Field(10_000, ge=1, le=100_000, description="Maximum number of runs of a comparison.")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Maximum size of a request body.")
+    max_connections: int = Field(2048, ge=16, description="Maximum number of open connections of the API.")
+    max_connections_per_address: int = Field(
+        1024, ge=1, description="The same for each client address; a proxy in front of the API is one address."
+    )
     max_upload_bytes: int = Field(2 * 2**30, ge=1024, description="Maximum size of an uploaded data set file.")
     max_dataset_bytes: int = Field(2 * 2**30, ge=1024, description="Maximum size of an uploaded data set in memory.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -18,9 +19,10 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from service.accounts import api_keys
 from service.config import settings
+from service.datasets.uploads.upload import STREAMING
 from service.errors import Invalid
 from service.home import LOOPBACK
-from service.operations import retention, stack
+from service.operations import connections, retention, stack
 from service.operations.backup import backup as backups
 from service.operations.backup.archive import BackupError
 from service.operations.doctor import findings
@@ -160,7 +162,12 @@ def _check_schema() -> None:
 
 
 class Server(uvicorn.Server):
-    """Closes event streams at shutdown instead of waiting for them to end."""
+    """Closes event streams at shutdown instead of waiting for them to end, and logs failed accepts briefly."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does."""
+        asyncio.get_running_loop().set_exception_handler(connections.AcceptErrors())
+        await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the streams, then shut down as uvicorn does."""
@@ -173,9 +180,16 @@ def _serve(listener: socket.socket) -> None:
     # uvicorn stops gracefully on a signal and then raises it again; these handlers ignore it, so that we exit with 0.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
+    open_files = connections.raise_descriptor_limit()
+    limits = connections.Limits(
+        min(settings().max_connections, open_files - connections.RESERVED_DESCRIPTORS),
+        settings().max_connections_per_address,
+        streaming=STREAMING,
+    )
     config = uvicorn.Config(
         "service.app:create_app",
         factory=True,
+        http=connections.protocol(limits),
         # Longer than clients keep idle connections: a request on a connection that is being closed would be lost.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=stack.STREAM_SECONDS,

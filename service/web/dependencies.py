@@ -57,22 +57,27 @@ class StrictQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def to_cursor(id_: UUID) -> str:
-    """Encode an id as an opaque cursor."""
-    return base64.urlsafe_b64encode(id_.bytes).decode().rstrip("=")
+def to_cursor(listed: str, id_: UUID) -> str:
+    """Encode an id of the list `listed`, such as "jobs", as an opaque cursor."""
+    return base64.urlsafe_b64encode(_mark(listed) + id_.bytes).decode().rstrip("=")
 
 
-def from_cursor(cursor: str | None) -> UUID | None:
-    """Decode the id in a cursor. Raises Invalid."""
+def from_cursor(listed: str, cursor: str | None) -> UUID | None:
+    """Decode the id in a cursor of this list. Raises Invalid, also for a cursor of another list."""
     if cursor is None:
         return None
     with suppress(ValueError, binascii.Error):
-        id_ = UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
+        content = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        id_ = UUID(bytes=content.removeprefix(_mark(listed)))
         if id_.version == 7:  # the version of all ids
             return id_
-    raise Invalid.field("after", "invalid cursor; pass `next` of an earlier page")
+    raise Invalid.field("after", f"invalid cursor; pass `next` of an earlier page of {listed}")
 
 
-def next_cursor(ids: Sequence[UUID], has_more: bool) -> str | None:
+def next_cursor(listed: str, ids: Sequence[UUID], has_more: bool) -> str | None:
     """The cursor of the page after these ids; None if there are no more."""
-    return to_cursor(ids[-1]) if has_more else None
+    return to_cursor(listed, ids[-1]) if has_more else None
+
+
+def _mark(listed: str) -> bytes:
+    return listed.encode() + b":"

@@ -10,12 +10,16 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
-from service.errors import TooLarge
+from service.errors import KotrainError, TooLarge
 from service.web.problem_details import REQUEST_ID, respond
+
+PIECE_BYTES = 65_536
+MAX_VALUES = 20_000
+"""Values in a JSON body. Each may give an error, of which half a million would stop the event loop for 10 s."""
 
 
 class RequestId:
-    """Adds `X-Request-ID` to every response: the id that the client sent, or a new one."""
+    """Adds `X-Request-ID` to every response, the id that the client sent or a new one, and `nosniff`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -32,7 +36,9 @@ class RequestId:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
             await send(message)
 
         await self.app(scope, receive, send_with_id)
@@ -40,6 +46,8 @@ class RequestId:
 
 class BodyLimit:
     """Rejects bodies larger than `max_bytes` before they are read into memory, with or without a `Content-Length`.
+
+    Bodies with more than `MAX_VALUES` values, by their commas, are rejected before they are parsed.
 
     The routes in `streaming`, each as "METHOD /path", read their bodies in chunks and check the size themselves.
     """
@@ -65,15 +73,49 @@ class BodyLimit:
             too_large = size > self.max_bytes
             if message["type"] != "http.request" or not message.get("more_body", False):
                 break
+        error: KotrainError | None = None
         if too_large:
-            response = respond(Request(scope), TooLarge(f"the body is larger than {self.max_bytes:,} bytes"))
-            await response(scope, receive, send)
+            error = TooLarge(f"the body is larger than {self.max_bytes:,} bytes")
+        elif sum(message.get("body", b"").count(b",") for message in messages) >= MAX_VALUES:
+            error = TooLarge(f"the body has more than {MAX_VALUES:,} values")
+        if error is not None:
+            await respond(Request(scope), error)(scope, receive, send)
             return
 
         async def replay() -> Message:
             return messages.pop(0) if messages else await receive()
 
         await self.app(scope, replay, send)
+
+
+class Pieces:
+    """Sends bodies in pieces, each of which waits until the client has read enough of the earlier ones.
+
+    A body that is sent at once is copied into the connection's buffer, where it stays while the client reads nothing.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and divide the body of its response."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_pieces(message: Message) -> None:
+            body = message.get("body", b"")
+            if message["type"] != "http.response.body" or len(body) <= PIECE_BYTES:
+                await send(message)
+                return
+            view = memoryview(body)
+            for start in range(0, len(body), PIECE_BYTES):
+                is_last = start + PIECE_BYTES >= len(body)
+                piece = bytes(view[start : start + PIECE_BYTES])
+                more = not is_last or message.get("more_body", False)
+                await send({"type": "http.response.body", "body": piece, "more_body": more})
+
+        await self.app(scope, receive, send_pieces)
 
 
 class ConcurrencyLimit:

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 REQUEST_ID = "X-Request-ID"
 MEDIA_TYPE = "application/problem+json"
+MAX_ERRORS = 20
+"""Invalid fields in a response."""
 TYPE_BASE = "https://kotrain.invalid/problems/"
 """Prefix of problem types. RFC 9457 requires a URI, which need not resolve."""
 
@@ -66,8 +68,10 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
         return respond(
             request, Unreadable("the body is not declared as JSON; send the header 'Content-Type: application/json'")
         )
-    fields = tuple(field_error(details, error.body) for details in errors)
-    messages = (": ".join(filter(None, (field.pointer, field.detail))) for field in fields)
+    fields = tuple(field_error(details, error.body) for details in errors[:MAX_ERRORS])
+    messages = [": ".join(filter(None, (field.pointer, field.detail))) for field in fields]
+    if len(errors) > MAX_ERRORS:
+        messages.append(f"and {len(errors) - MAX_ERRORS:,} more errors")
     return respond(request, Invalid("; ".join(messages), fields))
 
 

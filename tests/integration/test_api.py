@@ -11,6 +11,7 @@ from service.jobs.requests import JOB_EXAMPLE
 from service.storage import database
 from service.storage.tables import Worker
 from tests.integration.api_calls import JOB, problem, stored_jobs
+from tests.waiting import until
 
 
 class TestSubmit:
@@ -306,7 +307,7 @@ class TestOperations:
     def test_health_and_readiness_need_no_key(self, api):
         del api.headers["Authorization"]
         assert api.get("/healthz").json() == {"status": "ok"}
-        assert api.get("/readyz").json() == {"status": "ok", "database": "up", "broker": "up"}
+        until(lambda: api.get("/readyz").json() == {"status": "ok", "database": "up", "broker": "up"})
 
     def test_valid_request_id_is_returned_and_others_are_replaced(self, api):
         assert api.get("/healthz", headers={"X-Request-ID": "mine"}).headers["X-Request-ID"] == "mine"

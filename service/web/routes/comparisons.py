@@ -82,9 +82,11 @@ def submit(
 @router.get("", response_model=Page[ComparisonSummary], summary="List comparisons")
 def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()]) -> Page[ComparisonSummary]:
     """Comparisons of all users, newest first."""
-    rows, has_more = lifecycle.find(session, query.limit, from_cursor(query.after))
+    rows, has_more = lifecycle.find(session, query.limit, from_cursor("comparisons", query.after))
     ids = [row.id for row in rows]
-    return Page(data=[lifecycle.summary(row) for row in rows], has_more=has_more, next=next_cursor(ids, has_more))
+    return Page(
+        data=[lifecycle.summary(row) for row in rows], has_more=has_more, next=next_cursor("comparisons", ids, has_more)
+    )
 
 
 @router.get("/{comparison_id}", response_model=ComparisonAnswer, summary="Show a comparison")

@@ -23,8 +23,6 @@ from service.web.bounded_queue import BoundedQueue
 from service.web.dependencies import Caller, Database, PassingCaller, StrictQuery
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
-STREAMING = frozenset({"POST /v1/datasets"})
-"""Routes that read their body in chunks."""
 CHUNK_BYTES = 2**20
 FILE: dict[str, Any] = {
     "requestBody": {

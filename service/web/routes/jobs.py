@@ -153,10 +153,10 @@ class ListQuery(FilterQuery):
 @router.get("", response_model=Page[JobView], summary="List jobs")
 def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()]) -> Page[JobView]:
     """Jobs of all users, newest first by default."""
-    after, oldest_first = from_cursor(query.after), query.sort == "oldest"
+    after, oldest_first = from_cursor("jobs", query.after), query.sort == "oldest"
     rows, has_more = lookup.find(session, query.as_filter(), query.limit, after, oldest_first=oldest_first)
     ids = [job.id for job in rows]
-    return Page(data=[view(job) for job in rows], has_more=has_more, next=next_cursor(ids, has_more))
+    return Page(data=[view(job) for job in rows], has_more=has_more, next=next_cursor("jobs", ids, has_more))
 
 
 @router.get("/counts", response_model=JobCounts, summary="Count jobs")

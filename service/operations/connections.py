@@ -1,0 +1,268 @@
+"""Connections of the API: how many there may be, and how long a client may take to send a request or read a response.
+
+uvicorn has no such limits: sockets that send nothing, half a request or read nothing would stay open for good, until
+the process has no descriptors left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import resource
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+log = logging.getLogger(__name__)
+
+RESERVED_DESCRIPTORS = 256
+"""For the database, the broker, files and the log."""
+MAX_DESCRIPTORS = 65_536
+"""More would only make loops over all descriptors slow."""
+LINGER_SECONDS = 1.0
+"""Time in which a refused client can read the response, before the socket is closed."""
+MAX_LINGERING = 64
+ACCEPT_LOG_SECONDS = 60.0
+"""Interval at which failed accepts are logged."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits on connections. Times are in seconds."""
+
+    connections: int
+    """In all."""
+    per_address: int
+    request_seconds: float = 20.0
+    """For headers and body of a request; for a streamed body, between two pieces."""
+    read_seconds: float = 60.0
+    """For which a client may read nothing while data is ready for it."""
+    streaming: frozenset[str] = frozenset()
+    """Routes with streamed bodies, each as "METHOD /path"."""
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit on open files to the hard one, and return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return min(soft, MAX_DESCRIPTORS) if soft != resource.RLIM_INFINITY else MAX_DESCRIPTORS
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
+def protocol(limits: Limits) -> type[H11Protocol]:
+    """uvicorn's HTTP protocol with these limits."""
+    return type("LimitedProtocol", (_LimitedProtocol,), {"limits": limits, "pool": _Pool(limits)})
+
+
+class _Pool:
+    """The connections of a server, and which of them have no complete request."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._by_address: Counter[str] = Counter()
+        self._waiting: dict[_LimitedProtocol, None] = {}  # in the order in which they began to wait
+        self.lingering = 0
+
+    def admit(self, connection: _LimitedProtocol) -> bool:
+        """Add a connection. At a limit, one that has waited longest for its client gives way; False if none waits."""
+        self._by_address[connection.address] += 1
+        if self._by_address[connection.address] > self._limits.per_address:
+            return self._evict(connection.address)
+        return self._by_address.total() <= self._limits.connections or self._evict(None)
+
+    def _evict(self, address: str | None) -> bool:
+        """Close the connection that has waited longest, of this address or of any."""
+        for connection in self._waiting:
+            if address is None or connection.address == address:
+                connection.abort()
+                return True
+        return False
+
+    def wait(self, connection: _LimitedProtocol) -> None:
+        """A connection waits for a complete request of its client."""
+        self._waiting.setdefault(connection)
+
+    def work(self, connection: _LimitedProtocol) -> None:
+        """A connection has a complete request."""
+        self._waiting.pop(connection, None)
+
+    def remove(self, connection: _LimitedProtocol) -> None:
+        """A connection is closed."""
+        self._waiting.pop(connection, None)
+        self._by_address[connection.address] -= 1
+        if not self._by_address[connection.address]:
+            del self._by_address[connection.address]
+
+
+class _LimitedProtocol(H11Protocol):
+    """A connection that is closed if its client neither sends nor reads."""
+
+    limits: ClassVar[Limits]
+    pool: ClassVar[_Pool]
+
+    address = ""
+    _is_admitted = False
+    _is_closed = False
+    _request_timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
+
+    # --- called by asyncio ---
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Admit the connection, or answer 503 and close it."""
+        super().connection_made(transport)
+        self.address = self.client[0] if self.client else ""
+        self._is_admitted = self.pool.admit(self)
+        if self._is_admitted:
+            self._wait()
+        else:
+            self._refuse()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.pool.remove(self)
+        self._stop_timers()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass data on, and note whether the request is complete now."""
+        if not self._is_admitted:
+            return
+        super().data_received(data)
+        self._follow()
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as the response is made."""
+        super().pause_writing()
+        if self._read_timer is None:
+            self._read_timer = self.loop.call_later(self.limits.read_seconds, self.abort)
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        super().resume_writing()
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+
+    # --- called by uvicorn ---
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._follow()
+
+    # --- ours ---
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.pool.remove(self)
+        self._stop_timers()
+        self.transport.abort()
+
+    def _follow(self) -> None:
+        """Set the timer and the state of the connection by what the client has sent."""
+        state = self.conn.their_state
+        if self._is_closed:
+            return
+        if state is h11.SEND_BODY:
+            self.pool.wait(self)
+            self._expect(restart=f"{self.scope['method']} {self.scope['path']}" in self.limits.streaming)
+        elif state is h11.IDLE:
+            self.pool.wait(self)
+            has_begun = bool(self.conn.trailing_data[0])
+            is_idle = self.cycle is not None and self.cycle.response_complete and not has_begun
+            if is_idle:  # uvicorn's timer of idle connections runs
+                self._stop_request_timer()
+            else:
+                self._expect(restart=False)
+        else:
+            self.pool.work(self)
+            self._stop_request_timer()
+
+    def _wait(self) -> None:
+        self.pool.wait(self)
+        self._expect(restart=False)
+
+    def _expect(self, *, restart: bool) -> None:
+        """Start the timer of the request; `restart` it if it runs."""
+        if restart:
+            self._stop_request_timer()
+        if self._request_timer is None:
+            self._request_timer = self.loop.call_later(self.limits.request_seconds, self._expire)
+
+    def _expire(self) -> None:
+        self._request_timer = None
+        if self.flow.read_paused:  # the client waits for us
+            self._expect(restart=False)
+        else:
+            self.abort()
+
+    def _refuse(self) -> None:
+        """Answer 503, and close the socket once the client had time to read it."""
+        if self.pool.lingering >= MAX_LINGERING:
+            self.abort()
+            return
+        self.pool.lingering += 1
+        self.transport.write(_refusal())
+        self.loop.call_later(LINGER_SECONDS, self._end_refusal)
+
+    def _end_refusal(self) -> None:
+        self.pool.lingering -= 1
+        self.abort()
+
+    def _stop_request_timer(self) -> None:
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
+
+    def _stop_timers(self) -> None:
+        self._stop_request_timer()
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+
+
+def _refusal() -> bytes:
+    """The response to a connection beyond the limits."""
+    body = json.dumps(
+        {
+            "type": "https://kotrain.invalid/problems/unavailable",
+            "title": "Too many connections",
+            "status": 503,
+            "detail": "this server has too many open connections; close some, or try again in a few seconds",
+            "errors": [],
+        }
+    ).encode()
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 2\r\n"
+        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+class AcceptErrors:
+    """Handler of errors in the event loop that logs failed accepts once per interval.
+
+    asyncio reports each of them with a traceback, up to 2,048 a second while no descriptor is free.
+    """
+
+    def __init__(self) -> None:
+        self._logged_at = float("-inf")
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log the error."""
+        if "accept" not in str(context.get("message", "")):
+            loop.default_exception_handler(context)
+        elif loop.time() - self._logged_at >= ACCEPT_LOG_SECONDS:
+            self._logged_at = loop.time()
+            log.error("cannot accept connections: %s", context.get("exception"))
