@@ -28,6 +28,8 @@ MANY = 50
 """Number of rows from which whole numbers are unlikely to differ in all of them by chance."""
 EXACT = 2**53
 """Above it, not every whole number is a 64-bit float."""
+MAX_INTEGER = 2**64
+"""Above it, numbers are no integers that were rounded."""
 _ODD = np.int64(0x5851F42D4C957F2D)
 """Spreads labels over 64 bits."""
 _ROW_NUMBER = re.compile(r"(unnamed: \d+|index|idx|id|_id|row|row[ _]?(id|number|num|index)|__index_level_\d+__)")
@@ -135,7 +137,7 @@ def _warnings_of_columns(records: Records) -> list[str]:
         values = np.unique(rows[:, place])
         if len(values) == 1:
             constant.append(name)
-        if np.abs(values[[0, -1]]).max() >= EXACT and (values == np.rint(values)).all():
+        if EXACT <= np.abs(values[[0, -1]]).max() < MAX_INTEGER and (values == np.rint(values)).all():
             rounded.append(name)
         kept = len(np.unique(scaled[:, place]))
         if kept < (1 - LOST_SHARE) * len(values):

@@ -52,7 +52,9 @@ def pixels_of(arrays: dict[str, NDArray[Any]]) -> tuple[NDArray[np.uint8], list[
         raise _off_scale(arrays, low, high)
     warnings = []
     if outside:
-        warnings = [f"{outside:,} of {size:,} pixel values are outside 0 to {top} ({low:g} to {high:g}) and are cut."]
+        warnings = [
+            f"{outside:,} of {size:,} pixel values are outside 0 to {top} ({low:.8g} to {high:.8g}) and are cut."
+        ]
     return _converted(arrays, 255 // top), [f"Pixels are read as numbers from 0 to {top}."], warnings
 
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import IO, Self
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from service.datasets.names import composed, is_system_file
+from service.datasets.names import is_system_file
 from service.datasets.uploads.records import unfit
 from service.specs.text import counted
 
@@ -38,8 +38,8 @@ compression methods."""
 class Archive:
     """An open zip archive.
 
-    `members` are its files, each once, without folders and files that operating systems add. Their `filename` is
-    decoded and has composed letters. `warnings` are sentences about names that had to be guessed.
+    `members` are its files, each once, without folders and files that operating systems add. Their `filename` is a
+    decoded relative path. `warnings` are sentences about names that had to be guessed.
 
     Args:
         path: the file.
@@ -119,7 +119,7 @@ def _decode_names(members: Sequence[ZipInfo]) -> list[str]:
         if member.create_system in _WINDOWS and "/" not in name:
             name = name.replace("\\", "/")
         folder = "/" if name.endswith("/") else ""
-        member.filename = f"{PurePosixPath(composed(name))}{folder}"
+        member.filename = f"{PurePosixPath(name)}{folder}"
         if bytes_ is not None and not (are_utf8 or bytes_.isascii()):
             guessed.append(member.filename)
     if not guessed:
