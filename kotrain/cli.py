@@ -1,5 +1,11 @@
 """The console script `kotrain`. It starts without the optional dependencies, to name the one that is missing."""
 
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `main`, Ctrl-C ends the process without a traceback
+
+import os
 import sys
 from io import TextIOWrapper
 
@@ -14,11 +20,32 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # no output fails because of a character that the locale lacks
             stream.reconfigure(errors="backslashreplace")
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        status = _run()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = _end("interrupted", 128 + signal.SIGINT)
+    except OSError as error:
+        if error.filename is not None:  # of a file, not of the output
+            raise
+        status = _end(f"cannot write the output ({error.strerror})", 1)
+    sys.exit(status)
+
+
+def _run() -> int:
+    try:
         from kotrain.commands import run
 
-        status = run()
+        return run()
     except ModuleNotFoundError as error:
         if error.name not in SDK_PACKAGES:
             raise
         sys.exit(f"kotrain: the command line needs the package {error.name}; {install_hint('sdk')}")
-    sys.exit(status)
+
+
+def _end(message: str, status: int) -> int:
+    """Print a message; what is left of the output is discarded, which would otherwise fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(f"kotrain: {message}", file=sys.stderr)
+    return status

@@ -16,9 +16,10 @@ import typer
 
 from kotrain import comparison_commands, dataset_commands, request_body, study_commands
 from kotrain.errors import ApiError, KotrainError, NotRunning, WaitTimeout
-from kotrain.output import Json, complain, note, say
+from kotrain.output import Json, complain, note, noting, say
 from kotrain.plugins import Extensible
 from service.specs.states import JobStatus
+from service.specs.text import listed
 
 if TYPE_CHECKING:
     from kotrain.client import Client
@@ -34,8 +35,21 @@ app.add_typer(dataset_commands.app, name="data")
 app.add_typer(comparison_commands.app, name="comparison")
 app.add_typer(study_commands.app, name="study")
 
-INTERRUPTED = 130
-"""Exit status that typer uses for Ctrl-C."""
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(version_of("kotrain"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Train neural networks as a service and compare optimizers with statistical tests."""
+
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="Job id.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="KEY:VALUE", help="Tag; repeatable.")]
@@ -46,7 +60,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         line = sys.argv[1:] if arguments is None else arguments
         status: int = app(line or ["--help"], prog_name="kotrain", standalone_mode=False) or 0
-        if status == INTERRUPTED:
+        if status == 128 + signal.SIGINT:  # after Ctrl-C
             note("kotrain: interrupted")
         return status
     except typer.TyperException as error:
@@ -112,7 +126,8 @@ def submit(
         jobs = list(_submit_seeds(client, body, seeds))
         if not wait:
             return 0
-        jobs = progress.wait_for_jobs(client, jobs)
+        with noting("the jobs continue; `kotrain cancel ID` stops one"):
+            jobs = progress.wait_for_jobs(client, jobs)
     tables.console(stderr=True).print(tables.jobs(jobs))
     for job in jobs:
         if job.message and job.status is JobStatus.FAILED:
@@ -123,9 +138,16 @@ def submit(
 def _submit_seeds(client: Client, body: dict[str, Any], seeds: int) -> Iterator[JobView]:
     """Submit a spec with consecutive seeds, and print the id of each job."""
     first = body.get("seed", 0)
-    for spec in [body] if seeds == 1 else [{**body, "seed": first + number} for number in range(seeds)]:
-        job = client.submit(spec)
-        print(job.id, flush=True)
+    if seeds > 1 and (isinstance(first, bool) or not isinstance(first, int)):
+        raise typer.BadParameter("--seeds counts from `seed`, which has to be an integer")
+    specs = [body] if seeds == 1 else [{**body, "seed": first + number} for number in range(seeds)]
+    if seeds > 1:
+        client.submit(specs[-1], dry_run=True)  # all are valid, or none is submitted
+    for number, spec in enumerate(specs):
+        with noting(f"{number} jobs were submitted, and perhaps one more; `kotrain jobs` lists them"):
+            job = client.submit(spec)
+        with noting(f"job {job.id} was submitted"):
+            print(job.id, flush=True)
         yield job
 
 
@@ -154,11 +176,11 @@ def jobs(
             tag=tag and request_body.tag_filter(tag),
             page_size=min(limit, 100),
         )
-        listed = list(islice(matches, limit))
+        found = list(islice(matches, limit))
     if as_json:
-        print("[" + ",\n".join(job.model_dump_json() for job in listed) + "]")
-    elif listed:
-        tables.console().print(tables.jobs(listed))
+        print("[" + ",\n".join(job.model_dump_json() for job in found) + "]")
+    elif found:
+        tables.console().print(tables.jobs(found))
     else:
         note("no jobs")
 
@@ -211,6 +233,11 @@ def metrics(
 
     with Client() as client:
         answer = client.metrics(job, name, max_points)
+        others = client.metrics(job, max_points=4).metrics if name and not answer.metrics else {}
+    if others:
+        raise typer.BadParameter(
+            f"the job has no metric {listed(name or [], 'or')}; it has {', '.join(sorted(others))}"
+        )
     if as_json:
         say(answer)
     elif answer.metrics:
@@ -324,7 +351,9 @@ def catalog(
 
 
 @app.command()
-def down(timeout: Annotated[float, typer.Option(help="Seconds to wait for the processes to stop.")] = 30.0) -> None:
+def down(
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the processes to stop.")] = 30.0,
+) -> None:
     """Stop the processes of `kotrain up` in the home folder.
 
     The home folder is KOTRAIN_HOME or ~/.kotrain (root: /var/lib/kotrain).

@@ -14,7 +14,7 @@ from typing import Annotated, get_args
 import typer
 
 from kotrain import request_body
-from kotrain.output import Json, PlanOnly, note, say
+from kotrain.output import Json, PlanOnly, note, noting, say
 from service.specs.formats import ReportFormat
 from service.specs.states import ComparisonStatus
 from service.specs.text import listed
@@ -48,7 +48,8 @@ def start(
         print(started.id, flush=True)
         if not wait:
             return 0
-        answer = progress.follow(client, started)
+        with noting("the comparison continues; `kotrain comparison cancel ID` stops it"):
+            answer = progress.follow(client, started)
     say(answer) if as_json else tables.console().print(tables.verdict(answer))
     return int(answer.status is not ComparisonStatus.SUCCEEDED)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kotrain.output import Json, note, say
 from service.specs.formats import FileFormat
+
+if TYPE_CHECKING:
+    from kotrain.client import Client
 
 app = typer.Typer(help="List, upload, download and delete data sets.")
 UploadedName = Annotated[
@@ -37,7 +40,7 @@ def show(name: UploadedName, as_json: Json = False) -> None:
     from kotrain.client import Client
 
     with Client() as client:
-        detail = client.dataset(name)
+        detail = client.dataset(_full_name(client, name))
     say(detail) if as_json else tables.console().print(tables.dataset(detail))
 
 
@@ -80,8 +83,22 @@ def remove(name: UploadedName) -> None:
     from kotrain.client import Client
 
     with Client() as client:
-        client.remove_dataset(name)
-    note(f"removed {name}")
+        full_name = _full_name(client, name)
+        client.remove_dataset(full_name)
+    note(f"removed {full_name}")
+
+
+def _full_name(client: Client, name: str) -> str:
+    """The name of an uploaded data set with its kind. Raises BadParameter if it is not that of exactly one."""
+    if "/" in name:
+        return name
+    views = client.datasets()
+    if any(view.name == name and not view.own for view in views):
+        raise typer.BadParameter(f"'{name}' is a built-in data set; `kotrain data list` lists those that are uploaded")
+    names = [view.name for view in views if view.own and view.name.partition("/")[2] == name]
+    if len(names) != 1:
+        raise typer.BadParameter(f"choose one of {', '.join(names)}" if names else f"no uploaded data set '{name}'")
+    return names[0]
 
 
 @app.command()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +24,16 @@ def say(answer: BaseModel) -> None:
 def note(line: str) -> None:
     """Print a message on standard error."""
     print(line, file=sys.stderr)
+
+
+@contextmanager
+def noting(line: str) -> Iterator[None]:
+    """Print a message if the block is interrupted or cannot write, which then ends the command."""
+    try:
+        yield
+    except (KeyboardInterrupt, OSError):
+        note(f"kotrain: {line}")
+        raise
 
 
 def complain(*lines: str) -> None:

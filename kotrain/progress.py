@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 
 def _bar(*columns: ProgressColumn) -> Progress:
-    return Progress(*columns, console=tables.console(stderr=True), transient=True)
+    console = tables.console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def wait_for_jobs(client: Client, jobs: list[JobView]) -> list[JobView]:

@@ -9,7 +9,7 @@ from typing import Annotated, get_args
 import typer
 
 from kotrain.comparison_commands import write
-from kotrain.output import PlanOnly, note, say
+from kotrain.output import PlanOnly, note, noting, say
 from kotrain.studies import STUDIES, Budget, Study
 from service.specs.formats import ReportFormat
 from service.specs.states import ComparisonStatus
@@ -70,7 +70,8 @@ def run(
         started = client.start_comparison(request)
         jobs = started.progress
         note(f"comparison {started.id}: up to {jobs.jobs_at_most} jobs, {jobs.reused} of them already finished")
-        answer = progress.follow(client, started)
+        with noting("the comparison continues; `kotrain comparison cancel ID` stops it"):
+            answer = progress.follow(client, started)
         for format, file in REPORTS.items():
             write(folder / file, client.report(answer, format))
     tables.console().print(tables.verdict(answer))

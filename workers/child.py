@@ -11,9 +11,11 @@ import resource
 import signal
 import time
 import traceback
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -34,6 +36,7 @@ from workers.messages import (
     Assignment,
     memory_limit_text,
 )
+from workers.thinning import Point, Thinner
 from workers.training import failures
 from workers.training.checkpoint import CheckpointWriter, Saved
 from workers.training.loop import Start, train
@@ -97,7 +100,8 @@ class _Messenger:
         self._sent_at = self._polled_at = self._started
         self._step = 0
         self._stop: Stop | None = None
-        self._points: dict[str, tuple[list[int], list[float], list[float]]] = {}
+        self._points: dict[str, tuple[list[Any], list[Any], list[Any]]] = {}
+        self._thinners: defaultdict[str, Thinner] = defaultdict(Thinner)
 
     def report_start(self, start: Start) -> None:
         self._step = start.position.step
@@ -111,15 +115,17 @@ class _Messenger:
         now = time.perf_counter()
         self._step = step
         for name, value in metrics.items():
-            steps, values, wall_seconds = self._points.setdefault(name, ([], [], []))
-            steps.append(step)
-            values.append(value)
-            wall_seconds.append(now - self._started)
+            self._collect(name, self._thinners[name].add(Point(step, value, now - self._started)))
         if now - self._sent_at >= SEND_SECONDS:
             self._send_points(now)
 
+    def _collect(self, name: str, points: Iterable[Point]) -> None:
+        for point in points:
+            for column, value in zip(self._points.setdefault(name, ([], [], [])), point, strict=True):
+                column.append(value)
+
     def report_saved(self, saved: Saved) -> None:
-        self._send_points(time.perf_counter())  # all points up to the checkpoint must precede it
+        self._send_all_points()  # all points up to the checkpoint must precede it
         self._pipe.send((CHECKPOINT, *saved))
 
     def warn(self, text: str) -> None:
@@ -136,12 +142,17 @@ class _Messenger:
         return self._stop
 
     def send_result(self, summary: Summary) -> None:
-        self._send_points(time.perf_counter())
+        self._send_all_points()
         self._pipe.send((RESULT, summary.model_dump(mode="json")))
 
     def send_failure(self, reason: Reason, message: str) -> None:
-        self._send_points(time.perf_counter())
+        self._send_all_points()
         self._pipe.send((FAILURE, reason.value, message))
+
+    def _send_all_points(self) -> None:
+        for name, thinner in self._thinners.items():
+            self._collect(name, thinner.flush())
+        self._send_points(time.perf_counter())
 
     def _send_points(self, now: float) -> None:
         self._sent_at = now

@@ -158,7 +158,7 @@ def rows_for_test(records: Records) -> NDArray[np.bool_]:
     """
     counts = np.bincount(records.labels, minlength=len(records.classes))
     if len(records.labels) < MIN_RECORDS:
-        raise unfit(f"the file has {len(records.labels)} records; at least {MIN_RECORDS} are needed")
+        raise unfit(f"the file has {counted(len(records.labels), 'record')}; at least {MIN_RECORDS} are needed")
     if len(counts) < MIN_CLASSES:
         raise unfit(f"all records are of class '{records.classes[0]}'; at least {MIN_CLASSES} classes are needed")
     if counts.min() < MIN_PER_CLASS:

@@ -35,6 +35,8 @@ from service.web.etags import etag_of, is_unmodified
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 ROUTE = "POST /v1/jobs"
+MAX_POINTS = 200_000
+"""Points in a response; each takes some 200 bytes of memory."""
 
 
 def view(job: Job) -> JobView:
@@ -64,8 +66,10 @@ class MetricsQuery(StrictQuery):
         None, max_length=4096, pattern=STORABLE, description="Names of metrics, separated by commas; default: all."
     )
     max_points: int | None = Field(
-        None, ge=4, le=1_000_000, description="Downsample each curve to at most this many points."
+        None, ge=4, le=MAX_POINTS, description="Downsample each curve to at most this many points."
     )
+    from_step: int = Field(0, ge=0, lt=2**31, description="First step of the curves.")
+    to_step: int = Field(2**31 - 1, ge=0, lt=2**31, description="Last step of the curves.")
 
 
 @router.post(
@@ -210,12 +214,22 @@ def retry(session: Database, user: Caller, job_id: UUID, response: Response) -> 
 
 @router.get("/{job_id}/metrics", response_model=Metrics, summary="Show the metrics of a job")
 def show_metrics(session: Database, _: Caller, job_id: UUID, query: Annotated[MetricsQuery, Query()]) -> Metrics:
-    """Curves of a job's metrics. Downsampled curves keep their first and last points and the extremes in between."""
+    """Curves of a job's metrics. Downsampled curves keep their first and last points and the extremes in between.
+
+    A response has at most 200,000 points; longer curves are read downsampled or in parts, by `from_step` and `to_step`.
+    """
     lookup.get(session, job_id)
     names = query.names.split(",") if query.names is not None else None
-    curves = read.curves(session, [job_id], names).get(job_id, {})
-    if query.max_points is not None:
-        curves = {name: read.thin(curve, query.max_points) for name, curve in curves.items()}
+    steps = range(query.from_step, query.to_step + 1)
+    stored = read.count(session, job_id, names, steps)
+    points = sum(stored.values() if query.max_points is None else (min(n, query.max_points) for n in stored.values()))
+    if points > MAX_POINTS:
+        raise Invalid.field(
+            "max_points",
+            f"these curves have {points:,} points; at most {MAX_POINTS:,} are returned at once: set a max_points below "
+            f"{MAX_POINTS // len(stored):,}, choose metrics by `names`, or read parts by `from_step` and `to_step`",
+        )
+    curves = read.thinned(session, job_id, names, steps, query.max_points)
     return Metrics(
         metrics={
             name: CurveView.model_construct(

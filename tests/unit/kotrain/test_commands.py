@@ -8,6 +8,8 @@ from uuid import uuid4
 import pytest
 
 from kotrain import Client, commands
+from service.metrics import write
+from service.storage import database
 
 SUBMIT = ("submit", "digits", "mlp", "adam", "--epochs", "1")
 
@@ -23,6 +25,15 @@ def kotrain(api, monkeypatch, capsys):
         return status, out.splitlines(), err.splitlines()
 
     return run
+
+
+@pytest.fixture
+def points(client):
+    """The id of a job with points of two metrics."""
+    job = client.submit({"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}})
+    with database.transaction() as session:
+        write.append(session, [(job.id, {name: ([1], [0.5], [0.1]) for name in ("val_accuracy", "train_loss")})])
+    return job.id
 
 
 def test_submit_prints_one_id_per_seed(kotrain, client):
@@ -101,6 +112,52 @@ def test_shows_cancels_and_retries_job(kotrain):
     assert kotrain("retry", retried)[0] == 1
     assert kotrain("metrics", retried) == (0, [], ["no metric points: none recorded yet, or removed by `kotrain gc`"])
     assert json.loads("\n".join(kotrain("metrics", retried, "--json")[1])) == {"metrics": {}}
+
+
+def test_no_seed_is_submitted_if_the_last_is_invalid(kotrain, client):
+    before = len(list(client.list()))
+    status, out, err = kotrain(*SUBMIT, "--seed", 2**63 - 2, "--seeds", 3)
+    assert (status, out, len(err)) == (1, [], 1)
+    assert "/seed" in err[0]
+    assert len(list(client.list())) == before
+
+
+def test_seeds_need_a_number_to_count_from(kotrain, tmp_path):
+    (tmp_path / "job.json").write_text('{"seed": "x"}')
+    expected = "kotrain: Invalid value: --seeds counts from `seed`, which has to be an integer"
+    assert kotrain("submit", tmp_path / "job.json", "--seeds", 2) == (2, [], [expected])
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_says_what_was_submitted_when_it_ends_early(kotrain, monkeypatch, capsys, failure):
+    ids = []
+
+    def fail_at_second(id_, **_):
+        ids.append(id_)
+        if len(ids) == 2:
+            raise failure
+
+    monkeypatch.setattr(
+        "builtins.print",
+        lambda *values, file=None, **options: fail_at_second(*values) if file is None else file.write(f"{values[0]}\n"),
+    )
+    try:
+        status = commands.run([*SUBMIT, "--seeds", "3"])
+        assert status == 130
+    except OSError:
+        assert failure is not KeyboardInterrupt
+    assert f"kotrain: job {ids[1]} was submitted" in capsys.readouterr().err
+
+
+def test_unknown_metric_lists_those_of_the_job(kotrain, client, points):
+    status, _, err = kotrain("metrics", points, "--name", "foo")
+    assert (status, err) == (2, ["kotrain: Invalid value: the job has no metric foo; it has train_loss, val_accuracy"])
+
+
+def test_timeout_of_down_is_not_negative(kotrain):
+    status, _, err = kotrain("down", "--timeout", -1)
+    assert status == 2
+    assert "--timeout" in err[0]
 
 
 def test_unknown_job_is_one_line(kotrain):

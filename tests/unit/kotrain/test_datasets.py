@@ -57,6 +57,15 @@ def test_format_defaults_to_file_extension(client, tmp_path):
         client.add_dataset(write_file(tmp_path / "a.txt", content), "three")
 
 
+def test_name_without_kind(kotrain, client, tmp_path):
+    client.add_dataset(write_file(tmp_path / "a.csv", csv_of()), "mine")
+    assert "tables/mine" in kotrain("show", "mine")[1]
+    client.add_dataset(folders(tmp_path / "mine.zip"), "mine")
+    assert kotrain("show", "mine")[::2] == (2, "kotrain: Invalid value: choose one of images/mine, tables/mine\n")
+    assert kotrain("show", "yours")[2] == "kotrain: Invalid value: no uploaded data set 'yours'\n"
+    assert "'digits' is a built-in data set" in kotrain("remove", "digits")[2]
+
+
 def test_commands_add_show_list_and_remove(kotrain, tmp_path, data_dir):
     file = write_file(tmp_path / "iris.csv", csv_of(40, header="a,b,species"))
     status, out, _ = kotrain("add", file, "iris", "--label", "species")
