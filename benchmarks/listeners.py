@@ -169,6 +169,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kotrain-bench-") as folder:
         Path(folder).chmod(0o711)
         with Embedded(Path(folder, "home"), fast=True) as servers:
+            os.environ["KOTRAIN_MAX_STREAMS_PER_USER"] = "1000"
             os.environ["KOTRAIN_DATABASE_URL"] = servers.database_url
             os.environ["KOTRAIN_BROKER_URL"] = servers.broker_url
             database.migrate()

@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     max_connections_per_address: int = Field(
         1024, ge=1, description="The same for each client address; a proxy in front of the API is one address."
     )
+    max_streams_per_user: int = Field(50, ge=1, description="Maximum number of a user's open event streams.")
     max_upload_bytes: int = Field(2 * 2**30, ge=1024, description="Maximum size of an uploaded data set file.")
     max_dataset_bytes: int = Field(2 * 2**30, ge=1024, description="Maximum size of an uploaded data set in memory.")
 

@@ -56,10 +56,10 @@ log = logging.getLogger(__name__)
 
 
 class Listener:
-    """An open stream: its feed, the API key it was opened with, and the event that wakes it."""
+    """An open stream: its feed, the API key it was opened with and its user, and the event that wakes it."""
 
-    def __init__(self, feed: Feed[Any], key_id: UUID) -> None:
-        self.feed, self.key_id = feed, key_id
+    def __init__(self, feed: Feed[Any], key_id: UUID, user_id: UUID) -> None:
+        self.feed, self.key_id, self.user_id = feed, key_id, user_id
         self.woken = asyncio.Event()
         self.is_refused = False
         """The key was deleted."""
@@ -87,13 +87,19 @@ class Hub:
         return len(self._listeners)
 
     @contextmanager
-    def listening(self, feed: Feed[Any], key_id: UUID) -> Iterator[Listener]:
-        """Register a stream for the duration of the block. Raises Unavailable if the limit is reached."""
+    def listening(self, feed: Feed[Any], key_id: UUID, user_id: UUID) -> Iterator[Listener]:
+        """Register a stream for the duration of the block. Raises Unavailable if a limit is reached."""
         if self.streams >= MAX_STREAMS:
             raise Unavailable(f"the limit of {MAX_STREAMS} open streams is reached; close some, or try again later")
+        limit = settings().max_streams_per_user
+        if sum(listener.user_id == user_id for listener in self._listeners) >= limit:
+            raise Unavailable(
+                f"your limit of {limit} open streams is reached (KOTRAIN_MAX_STREAMS_PER_USER); close some, or try "
+                "again later"
+            )
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watch_database())
-        listener = Listener(feed, key_id)
+        listener = Listener(feed, key_id, user_id)
         self._listeners.add(listener)
         job_id = feed.watched()
         if job_id is not None:

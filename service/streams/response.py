@@ -29,7 +29,7 @@ RETRY_MILLISECONDS = 1000
 log = logging.getLogger(__name__)
 
 
-def open_stream(hub: Hub, feed: Feed[Any], key_id: UUID, last_event_id: str | None) -> Response:
+def open_stream(hub: Hub, feed: Feed[Any], key_id: UUID, user_id: UUID, last_event_id: str | None) -> Response:
     """The stream after the last event received, or from its start; 204 if no events follow.
 
     The stream ends when its API key is deleted. Raises Invalid for an id of another stream.
@@ -44,7 +44,7 @@ def open_stream(hub: Hub, feed: Feed[Any], key_id: UUID, last_event_id: str | No
             )
         if last_event_id.endswith(END):
             return Response(status_code=204)  # browsers reconnect after any other end
-    return EventStream(hub, feed, key_id, cursor)
+    return EventStream(hub, feed, (key_id, user_id), cursor)
 
 
 class EventStream(Response):
@@ -56,14 +56,14 @@ class EventStream(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, hub: Hub, feed: Feed[Any], key_id: UUID, cursor: Any) -> None:
+    def __init__(self, hub: Hub, feed: Feed[Any], key: tuple[UUID, UUID], cursor: Any) -> None:
         self.status_code, self.background = 200, None
         self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        self._hub, self._feed, self._key_id, self._cursor = hub, feed, key_id, cursor
+        self._hub, self._feed, self._key, self._cursor = hub, feed, key, cursor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the end of the stream, or until the client disconnects."""
-        with self._hub.listening(self._feed, self._key_id) as listener:
+        with self._hub.listening(self._feed, *self._key) as listener:
             sending = asyncio.create_task(self._stream(send, listener))
             disconnecting = asyncio.create_task(_disconnected(receive))
             try:

@@ -9,7 +9,9 @@ from contextlib import suppress
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Header
+from fastapi import Depends, Header, Request, Security
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.orm import Session
 
@@ -23,7 +25,21 @@ from service.storage.tables import User
 Database = Annotated[Session, Depends(per_request, scope="function")]
 
 
-def caller(session: Database, authorization: Annotated[str | None, Header()] = None) -> User:
+class _BearerKey(SecurityBase):
+    """The header `Authorization`, which the OpenAPI document describes as a security scheme."""
+
+    def __init__(self) -> None:
+        self.model = HTTPBearer(description="API key, as `kotrain key NAME` prints it.")
+        self.scheme_name = "key"
+
+    async def __call__(self, request: Request) -> str | None:
+        return request.headers.get("Authorization")
+
+
+Authorization = Annotated[str | None, Security(_BearerKey())]
+
+
+def caller(session: Database, authorization: Authorization) -> User:
     """The user who owns the API key of the request."""
     return api_keys.authenticated_user(session, authorization)
 
@@ -31,7 +47,7 @@ def caller(session: Database, authorization: Annotated[str | None, Header()] = N
 Caller = Annotated[User, Depends(caller)]
 
 
-def passing_caller(authorization: Annotated[str | None, Header()] = None) -> User:
+def passing_caller(authorization: Authorization) -> User:
     """Like `caller`, without an open session, for requests that wait for something other than the database."""
     with transaction() as session:
         return api_keys.authenticated_user(session, authorization)

@@ -13,14 +13,13 @@ from service.comparisons import lifecycle
 from service.jobs import lookup
 from service.storage.database import transaction
 from service.streams import event_feed, feed, job_feed, response
-from service.web.dependencies import StrictQuery
+from service.web.dependencies import Authorization, StrictQuery
 
 router = APIRouter(tags=["events"])
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {response.MEDIA_TYPE: {"schema": {"type": "string"}}}, "description": "Server-sent events."},
     204: {"description": "The stream has ended; no events follow `Last-Event-ID`."},
 }
-Authorization = Annotated[str | None, Header()]
 LastEventId = Annotated[
     str | None, Header(alias="Last-Event-ID", description="Id of the last event received; the stream resumes after it.")
 ]
@@ -38,10 +37,11 @@ class StreamQuery(StrictQuery):
 
 
 class Subscription(NamedTuple):
-    """A feed, and the API key that gives access to it."""
+    """A feed, and the API key that gives access to it, with its user."""
 
     feed: feed.Feed[Any]
     key_id: UUID
+    user_id: UUID
 
 
 # Each of these dependencies opens and closes its own session within one thread. The session of `Database` would stay
@@ -49,26 +49,35 @@ class Subscription(NamedTuple):
 # for a thread, and requests that hold a thread would wait for a connection.
 
 
-def _job(job_id: UUID, query: Annotated[StreamQuery, Query()], authorization: Authorization = None) -> Subscription:
+class _Key(NamedTuple):
+    key_id: UUID
+    user_id: UUID
+
+
+def _key(authorization: Authorization) -> _Key:
+    """The key of the request, which is looked at before its other parameters."""
     with transaction() as session:
         key = api_keys.authenticated_key(session, authorization)
+        return _Key(key.id, key.user_id)
+
+
+Key = Annotated[_Key, Depends(_key)]
+
+
+def _job(key: Key, job_id: UUID, query: Annotated[StreamQuery, Query()]) -> Subscription:
+    with transaction() as session:
         lookup.get(session, job_id)
-    return Subscription(job_feed.JobFeed(job_id, query.max_points), key.id)
+    return Subscription(job_feed.JobFeed(job_id, query.max_points), *key)
 
 
-def _comparison(
-    comparison_id: UUID, _: Annotated[StrictQuery, Query()], authorization: Authorization = None
-) -> Subscription:
+def _comparison(key: Key, comparison_id: UUID, _: Annotated[StrictQuery, Query()]) -> Subscription:
     with transaction() as session:
-        key = api_keys.authenticated_key(session, authorization)
         lifecycle.get(session, comparison_id)
-    return Subscription(event_feed.ComparisonFeed(comparison_id), key.id)
+    return Subscription(event_feed.ComparisonFeed(comparison_id), *key)
 
 
-def _everything(_: Annotated[StrictQuery, Query()], authorization: Authorization = None) -> Subscription:
-    with transaction() as session:
-        key = api_keys.authenticated_key(session, authorization)
-    return Subscription(event_feed.AllFeed(), key.id)
+def _everything(key: Key, _: Annotated[StrictQuery, Query()]) -> Subscription:
+    return Subscription(event_feed.AllFeed(), *key)
 
 
 @router.get(

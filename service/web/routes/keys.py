@@ -6,18 +6,18 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.accounts import api_keys
 from service.specs.bodies import Label, Output
 from service.storage.tables import ApiKey
-from service.web.dependencies import Database
+from service.web.dependencies import Authorization, Database
 
 router = APIRouter(prefix="/v1", tags=["keys"])
 
 
-def calling_key(session: Database, authorization: Annotated[str | None, Header()] = None) -> ApiKey:
+def calling_key(session: Database, authorization: Authorization) -> ApiKey:
     """The API key of the request."""
     return api_keys.authenticated_key(session, authorization)
 

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import delete, select
 
 from service.accounts import api_keys
-from service.config import settings
+from service.config import Settings, settings
 from service.jobs import heartbeats, outcomes
 from service.jobs.heartbeats import Batch, Beat
 from service.operations import stack
@@ -175,6 +175,19 @@ def test_number_of_streams_is_limited(server, monkeypatch):
     refused = get(server, path(job_id))
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
     assert refused.headers["content-type"] == "application/problem+json"
+
+
+def test_number_of_streams_of_a_user_is_limited(server, monkeypatch):
+    monkeypatch.setattr(hub, "settings", lambda: Settings(max_streams_per_user=2))
+    job_id = submit()
+    for _ in range(2):
+        server.listen(path(job_id)).wait_for_events(1)
+    refused = get(server, path(job_id))
+    assert refused.status_code == 503
+    assert refused.json()["detail"].startswith("your limit of 2 open streams is reached")
+    other = {"Authorization": f"Bearer {api_keys.create('grace')}"}
+    with httpx2.stream("GET", server.url + path(job_id), headers=other, trust_env=False) as stream:
+        assert stream.status_code == 200
 
 
 def test_streams_survive_a_database_outage(server, servers):
