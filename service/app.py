@@ -12,7 +12,8 @@ from service.datasets.uploads.upload import STREAMING
 from service.specs.bodies import Problem
 from service.streams.hub import Hub
 from service.web import problem_details
-from service.web.middleware import BodyLimit, ConcurrencyLimit, Pieces, RequestId
+from service.web.dependencies import passing_caller
+from service.web.middleware import BodyLimit, ConcurrencyLimit, KeyFirst, Pieces, RequestId
 from service.web.routes import (
     artifacts,
     catalog,
@@ -76,6 +77,7 @@ def create_app() -> FastAPI:
     problem_details.install(app)
     app.add_middleware(ConcurrencyLimit, max_requests=MAX_REQUESTS, exempt=STREAMING | {"GET /healthz"})
     app.add_middleware(BodyLimit, max_bytes=settings().max_body_bytes, streaming=STREAMING)
+    app.add_middleware(KeyFirst, authenticate=passing_caller)
     app.add_middleware(Pieces)
     app.add_middleware(RequestId)
     return app

@@ -1,10 +1,14 @@
-"""ASGI middleware: request ids, a size limit for bodies, and a limit on concurrent requests."""
+"""ASGI middleware: request ids, keys before bodies, limits of bodies, responses in pieces, concurrent requests."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 
+import psycopg
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +17,7 @@ from uuid_utils.compat import uuid7
 from service.errors import KotrainError, TooLarge
 from service.web.problem_details import REQUEST_ID, respond
 
+WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 PIECE_BYTES = 65_536
 MAX_VALUES = 20_000
 """Values in a JSON body. Each may give an error, of which half a million would stop the event loop for 10 s."""
@@ -42,6 +47,32 @@ class RequestId:
             await send(message)
 
         await self.app(scope, receive, send_with_id)
+
+
+class KeyFirst:
+    """Checks the API key of a request with a body before anything of the body is read or parsed.
+
+    Args:
+        app: the application.
+        authenticate: raises a `KotrainError` for the value of `Authorization`; called in a thread.
+    """
+
+    def __init__(self, app: ASGIApp, authenticate: Callable[[str | None], object]) -> None:
+        self.app = app
+        self.authenticate = authenticate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 401."""
+        if scope["type"] == "http" and scope["method"] in WITH_BODY and scope["path"].startswith("/v1/"):
+            request = Request(scope)
+            try:
+                await run_in_threadpool(self.authenticate, request.headers.get("Authorization"))
+            except KotrainError as error:
+                await respond(request, error)(scope, receive, send)
+                return
+            except (SQLAlchemyError, psycopg.Error):  # the route meets it, too, and answers 503
+                pass
+        await self.app(scope, receive, send)
 
 
 class BodyLimit:
