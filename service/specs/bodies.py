@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from service.specs.patterns import LABEL, TAG_KEY
 
-Label = Annotated[str, Field(pattern=LABEL)]
+
+def _composed(text: str) -> str:
+    """Letters composed with their marks (Unicode's form NFC), so that equal-looking tags are equal."""
+    return unicodedata.normalize("NFC", text)
 
 
-TagKey = Annotated[str, Field(pattern=TAG_KEY)]
+Label = Annotated[str, Field(pattern=LABEL), AfterValidator(_composed)]
+
+
+TagKey = Annotated[str, Field(pattern=TAG_KEY), AfterValidator(_composed)]
 
 
 PROBLEM_EXAMPLE: JsonDict = {

@@ -14,8 +14,9 @@ TAG = r"^[\w ./@+=-]+:[\w .:/@+=-]+$"
 OWN_NAME = r"[a-z0-9][a-z0-9_.-]{0,47}"
 """The name of an uploaded data set, after its kind; it is also the name of a folder."""
 
-PRINTABLE = r"^[^\x00-\x1f\uFFFE\uFFFF]*$"
-"""Anything but control characters and code points that XML, and therefore SVG, forbids."""
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u061C\u200B\u200E\u200F\u2028-\u202E\u2060-\u206F\uFEFF\uFFF9-\uFFFF]*$"
+"""Anything but control characters, also those that change the direction of the text around them or show nothing, and
+code points that XML, and therefore SVG, forbids. Joiners are allowed: names in Persian and Hindi need them."""
 
 STORABLE = r"^[^\x00]*$"
 """PostgreSQL cannot store NUL."""
@@ -34,7 +35,7 @@ WORDS = {
         f"^{kind}/{OWN_NAME}$": f"must be {kind}/ followed by {_OWN_NAME_WORDS}"
         for kind in ("images", "texts", "tables")
     },
-    PRINTABLE: "must not contain control characters or the code points U+FFFE and U+FFFF",
+    PRINTABLE: "must not contain control characters, invisible characters or those that change the direction of text",
     STORABLE: "must not contain NUL characters",
     VISIBLE: "must be visible ASCII characters without spaces",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable
 
@@ -14,13 +15,14 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
-from service.errors import KotrainError, TooLarge
+from service.errors import KotrainError, Malformed, TooLarge
 from service.web.problem_details import REQUEST_ID, respond
 
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 PIECE_BYTES = 65_536
 MAX_VALUES = 20_000
 """Values in a JSON body. Each may give an error, of which half a million would stop the event loop for 10 s."""
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class RequestId:
@@ -78,7 +80,8 @@ class KeyFirst:
 class BodyLimit:
     """Rejects bodies larger than `max_bytes` before they are read into memory, with or without a `Content-Length`.
 
-    Bodies with more than `MAX_VALUES` values, by their commas, are rejected before they are parsed.
+    Bodies with more than `MAX_VALUES` values, by their commas, are rejected before they are parsed, and those with half
+    of a character, which neither a response nor the database can hold.
 
     The routes in `streaming`, each as "METHOD /path", read their bodies in chunks and check the size themselves.
     """
@@ -107,8 +110,8 @@ class BodyLimit:
         error: KotrainError | None = None
         if too_large:
             error = TooLarge(f"the body is larger than {self.max_bytes:,} bytes")
-        elif sum(message.get("body", b"").count(b",") for message in messages) >= MAX_VALUES:
-            error = TooLarge(f"the body has more than {MAX_VALUES:,} values")
+        else:
+            error = _unfit(b"".join(message.get("body", b"") for message in messages))
         if error is not None:
             await respond(Request(scope), error)(scope, receive, send)
             return
@@ -117,6 +120,20 @@ class BodyLimit:
             return messages.pop(0) if messages else await receive()
 
         await self.app(scope, replay, send)
+
+
+def _unfit(body: bytes) -> KotrainError | None:
+    """Why a body is rejected before it is validated."""
+    if body.count(b",") >= MAX_VALUES:
+        return TooLarge(f"the body has more than {MAX_VALUES:,} values")
+    if _SURROGATE.search(body):
+        try:
+            json.dumps(json.loads(body), ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return Malformed("the body has an unpaired surrogate such as \\ud800, which is half of a character")
+        except (ValueError, RecursionError):  # the route says so
+            pass
+    return None
 
 
 class Pieces:
