@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -16,6 +17,8 @@ from service.operations.embedded.process import Account, EmbeddedError
 # sun_path holds 108 bytes with its final zero (unix(7)); PostgreSQL adds "/.s.PGSQL.5432.lock" to the folder.
 SOCKET_FOLDER_BYTES = 107 - len("/.s.PGSQL.5432.lock")
 _LEFTOVER_SECONDS = 30.0
+_PLAIN = re.compile(r"[\w./@+=~: -]+")
+"""Paths that addresses and PostgreSQL's list of folders can hold as they are."""
 
 
 class Home:
@@ -83,8 +86,11 @@ class Home:
     def make_socket_folder(self, account: Account | None) -> Path:
         """Create the empty `socket_folder` of this home, accessible to the user of the servers only."""
         folder = socket_folder(self.path)
-        if len(os.fsencode(folder)) > SOCKET_FOLDER_BYTES:
-            raise EmbeddedError(f"{folder} is too long for a unix socket: set KOTRAIN_HOME or TMPDIR to a shorter path")
+        if len(os.fsencode(folder)) > SOCKET_FOLDER_BYTES or not _PLAIN.fullmatch(str(folder)):
+            raise EmbeddedError(
+                f"{folder} is too long for a unix socket, or has characters with a meaning in addresses: set "
+                "KOTRAIN_HOME or TMPDIR to a shorter path with letters, digits and ._-"
+            )
         remove_sockets(folder)
         try:
             folder.mkdir(mode=0o700)
@@ -96,13 +102,14 @@ class Home:
 
 
 def socket_folder(home: Path) -> Path:
-    """The folder of the sockets of `home` (absolute, without links), with a path short enough for sockets.
+    """The folder of the sockets of `home` (absolute, without links), whose path fits into sockets and addresses.
 
-    It is `run` in the home or, if that is too long, a folder in the temporary directory whose name is derived from the
-    home, so that the next start finds and removes the sockets of a killed one.
+    It is `run` in the home or, if that is too long or has characters with a meaning in addresses such as # or %, a
+    folder in the temporary directory whose name is derived from the home, so that the next start finds and removes the
+    sockets of a killed one.
     """
     folder = home / "run"
-    if len(os.fsencode(folder)) <= SOCKET_FOLDER_BYTES:
+    if len(os.fsencode(folder)) <= SOCKET_FOLDER_BYTES and _PLAIN.fullmatch(str(folder)):
         return folder
     digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
     return Path(tempfile.gettempdir(), f"kotrain-{os.geteuid()}-{digest}")
