@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 
 from service.config import settings
-from service.datasets.uploads.upload import STREAMING
+from service.datasets.uploads.upload import STREAMING, remove_leftovers
 from service.specs.bodies import Problem
 from service.streams.hub import Hub
 from service.web import problem_details
@@ -43,7 +44,12 @@ All endpoints except `/healthz` and `/readyz` require the header `Authorization:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Hub]]:
-    """Create and close the hub of the event streams. The server needs it too, to end open streams on shutdown."""
+    """Create and close the hub of the event streams. The server needs it too, to end open streams on shutdown.
+
+    Uploads that ended with an earlier process are deleted.
+    """
+    with suppress(OSError):  # the data folder may be read-only, or not mounted yet
+        await run_in_threadpool(remove_leftovers, settings().data)
     app.state.hub = Hub()
     yield {"hub": app.state.hub}
     app.state.hub.close()

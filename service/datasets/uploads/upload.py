@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,17 +14,21 @@ from uuid import uuid4
 
 from service.errors import TooLarge, Unavailable
 
+UNLOCKED_SECONDS = 60.0
 STREAMING = frozenset({"POST /v1/datasets"})
 """Routes whose bodies are not read into memory before the request is handled."""
-ABANDONED_SECONDS = 86_400.0
-"""Age from which the folder of an upload is considered left over from a crash."""
 
 
 class Arrival:
-    """An upload into a temporary folder, in which the data set is built before it is renamed to its final place."""
+    """An upload into a temporary folder, in which the data set is built before it is renamed to its final place.
+
+    The folder is locked while the upload is in progress, so that `remove_leftovers` leaves it alone.
+    """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder = folder
+        self._lock: int | None = os.open(folder, os.O_RDONLY)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.path = folder / "upload"
         self.size_bytes = 0
         self._max_bytes = max_bytes
@@ -51,6 +57,9 @@ class Arrival:
         """Delete the temporary folder."""
         self._file.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 def refuse_large(size_bytes: int, max_bytes: int) -> None:
@@ -62,14 +71,28 @@ def refuse_large(size_bytes: int, max_bytes: int) -> None:
 def arrive(data_dir: Path, max_bytes: int) -> Arrival:
     """Start an upload, after removing folders that crashed uploads left behind."""
     with disk(data_dir):
-        place = arrivals(data_dir)
-        for folder in place.iterdir():
-            with suppress(FileNotFoundError):  # removed by another upload that has finished
-                if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
-                    shutil.rmtree(folder, ignore_errors=True)
-        folder = place / uuid4().hex
+        remove_leftovers(data_dir)
+        folder = arrivals(data_dir) / uuid4().hex
         folder.mkdir()
         return Arrival(folder, max_bytes)
+
+
+def remove_leftovers(data_dir: Path) -> None:
+    """Delete the folders of uploads and removals that ended in a crash: those that no process has locked.
+
+    Called at the start of the API and of each upload. A folder of less than a minute may not be locked yet.
+    """
+    place = data_dir / "own" / ".arriving"
+    for folder in place.iterdir() if place.is_dir() else ():
+        with suppress(OSError):  # removed meanwhile, or locked
+            if time.time() - folder.stat().st_mtime < UNLOCKED_SECONDS:
+                continue
+            lock = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 def arrivals(data_dir: Path) -> Path:

@@ -15,7 +15,7 @@ from service.datasets import registry
 from service.datasets.schemas import DatasetDetail, DatasetList
 from service.datasets.uploads.reading import LABEL, Form
 from service.datasets.uploads.upload import Arrival, arrive, refuse_large
-from service.errors import Malformed, NotFound
+from service.errors import Malformed, NotFound, Unavailable
 from service.specs.catalog.datasets import OWN
 from service.specs.formats import FileFormat
 from service.specs.patterns import OWN_NAME
@@ -75,8 +75,13 @@ async def add(
     try:
         await _receive(request, arrival)
         created = await asyncio.wrap_future(UPLOADS.submit(lambda: registry.add(arrival, query.name, form, user.name)))
-    finally:
+    except asyncio.CancelledError:  # at shutdown; there is no time for a thread
+        arrival.remove()
+        raise Unavailable("this server is shutting down; upload the file again in a few seconds") from None
+    except BaseException:
         await run_in_threadpool(arrival.remove)
+        raise
+    await run_in_threadpool(arrival.remove)
     response.headers["Location"] = f"/v1/datasets/{created.name}"
     return await run_in_threadpool(registry.detail, created.name)
 

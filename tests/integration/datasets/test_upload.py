@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.datasets.layouts import describe
-from service.datasets.uploads.upload import arrive
+from service.datasets.uploads.upload import Arrival, arrive
 from service.errors import Unavailable
 from service.web.routes.datasets import UPLOADS
 from tests.integration.datasets.conftest import npz
@@ -194,14 +195,54 @@ def test_disconnect_leaves_no_files_and_logs_no_error(api, data_dir, key):
     assert list((data_dir / "own/.arriving").iterdir()) == []
 
 
-def test_files_of_dead_uploads_are_removed_after_a_day(send, data_dir):
-    for name, hours in (("dead", 25), ("alive", 23)):
-        folder = data_dir / "own/.arriving" / name
-        folder.mkdir(parents=True)
-        modified_at = time.time() - hours * 3600
-        os.utime(folder, (modified_at, modified_at))
+def test_files_of_dead_uploads_are_removed(send, data_dir):
+    """A process that is in the middle of an upload, of this API or of another, has locked its folder."""
+    place = data_dir / "own/.arriving"
+    place.mkdir(parents=True)
+    (place / "dead").mkdir()
+    (place / "starting").mkdir()
+    (place / "alive").mkdir()
+    alive = Arrival(place / "alive", 100)
+    for name in ("dead", "alive"):
+        os.utime(place / name, (time.time() - 100, time.time() - 100))
     assert send().status_code == 201
-    assert [path.name for path in (data_dir / "own/.arriving").iterdir()] == ["alive"]
+    assert sorted(path.name for path in place.iterdir()) == ["alive", "starting"]
+    alive.remove()
+    os.utime(place / "starting", (time.time() - 100, time.time() - 100))
+    with TestClient(create_app()):
+        assert list(place.iterdir()) == []
+
+
+def test_shutdown_during_an_upload_leaves_no_files(key, data_dir):
+    """uvicorn cancels what does not end in time."""
+    sent = []
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/datasets",
+        "raw_path": b"/v1/datasets",
+        "query_string": b"name=flowers&format=zip",
+        "headers": [(b"authorization", f"Bearer {key}".encode()), (b"content-length", b"1000")],
+    }
+
+    async def cancelled_while_it_receives():
+        is_receiving = asyncio.Event()
+
+        async def receive():
+            is_receiving.set()
+            await asyncio.sleep(60)
+
+        async def send(message):
+            sent.append(message)
+
+        task = asyncio.create_task(create_app()(scope, receive, send))
+        await is_receiving.wait()
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(cancelled_while_it_receives())
+    assert sent[0]["status"] == 503
+    assert list((data_dir / "own/.arriving").iterdir()) == []
 
 
 def test_returns_503_if_the_data_folder_is_not_writable(send, data_dir):
