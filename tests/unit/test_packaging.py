@@ -160,6 +160,19 @@ class TestCompose:
         gpus = {name: "deploy" in service for name, service in COMPOSE["services"].items() if "profiles" in service}
         assert gpus == {"worker": False, "worker-gpu": True}
 
+    def test_services_gain_no_privileges(self) -> None:
+        for name, service in COMPOSE["services"].items():
+            assert service["security_opt"] == ["no-new-privileges:true"], name
+            assert service.get("cap_drop") == (None if name == "postgres" else ["ALL"]), name
+
+    def test_passwords_are_no_arguments(self) -> None:
+        """Arguments of a process can be read by all users of its machine."""
+        check = COMPOSE["services"]["redis"]["healthcheck"]["test"][1]
+        assert check.startswith("REDISCLI_AUTH=$$BROKER_PASSWORD valkey-cli")
+
+    def test_data_folder_is_writable_for_uploads(self) -> None:
+        assert not [mount for mount in COMPOSE["services"]["api"]["volumes"] if mount.endswith(":ro")]
+
     def test_volumes_are_declared(self) -> None:
         mounted = {
             mount.partition("}:" if "}" in mount else ":")[0].rpartition("-")[2]

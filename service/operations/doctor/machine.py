@@ -32,9 +32,7 @@ MIN_BEATS = 3
 FULL_BYTES, LOW_BYTES = 2**30, 5 * 2**30
 """Free disk space: PostgreSQL stops without any, and a checkpoint of a large model takes a gigabyte."""
 MIN_FILES = 1000
-SHARED_BYTES = 2**30
-"""Data loaders pass batches through /dev/shm; the default in containers is 64 MiB."""
-OPEN_FILES = 1024
+OPEN_FILES = 4096
 TORCHVISION_AHEAD = 15
 """torchvision 0.(n + 15) matches torch 2.n; other versions fail at import."""
 
@@ -182,23 +180,15 @@ def data_sets(site: Site) -> Iterator[Finding]:
     yield ok(f"{text}; missing: {', '.join(missing)} ({fetch_command('NAME')})" if missing else text)
 
 
-def memory(_: Site) -> Iterator[Finding]:
-    """Shared memory, and the limit of open files."""
-    try:
-        shared = shutil.disk_usage("/dev/shm")
-    except OSError:
-        yield warning("/dev/shm is missing", "mount a tmpfs there: data loaders with worker processes need it")
+def open_files(_: Site) -> Iterator[Finding]:
+    """The limit of open files, which the API raises to the hard one at its start."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < OPEN_FILES:
+        yield warning(
+            f"the hard limit of open files is {hard}", f"set `ulimit -Hn {OPEN_FILES}` or more before the start"
+        )
     else:
-        text = f"{size(shared.free)} of {size(shared.total)} free in /dev/shm"
-        if shared.free < SHARED_BYTES:
-            yield warning(
-                text, "data loaders pass batches through it: free space, or run the container with --shm-size=8g"
-            )
-        else:
-            yield ok(text)
-    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < OPEN_FILES:
-        yield warning(f"the limit of open files is {soft}", f"set `ulimit -n {OPEN_FILES}` or more before the start")
+        yield ok(f"at most {'unlimited' if hard == resource.RLIM_INFINITY else format(hard, ',')} may be open")
 
 
 # --- packages --------------------------------------------------------------------------------------------------------

@@ -103,25 +103,16 @@ class TestHome:
         assert any("too long for a unix socket" in text for level, text in examine("home") if level == "error")
 
 
-class TestDiskAndMemory:
+class TestLimits:
     @pytest.mark.parametrize(("free", "level"), [(10**8, "error"), (3 * 10**9, "warning")])
     def test_full_disk_is_reported(self, schema, place, monkeypatch, free, level):
         usage = shutil.disk_usage(place)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
         assert finds("disk", level, "free for home and data")
 
-    def test_small_shared_memory_is_a_warning(self, schema, monkeypatch):
-        usage = shutil.disk_usage("/")
-        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(total=2**26, free=2**26))
-        assert finds("memory", "warning", "/dev/shm")
-
-    def test_low_limit_of_open_files_is_a_warning(self, schema):
-        before = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
-        try:
-            assert finds("memory", "warning", "open files is 512")
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    def test_low_limit_of_open_files_is_a_warning(self, schema, monkeypatch):
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 2048))
+        assert finds("open files", "warning", "the hard limit of open files is 2048")
 
 
 class TestFiles:
