@@ -7,6 +7,7 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 
 import os
 import sys
+from contextlib import suppress
 from io import TextIOWrapper
 
 from service.specs.extras import install_hint
@@ -18,7 +19,8 @@ def main() -> None:
     """Run the command line and exit: 0 on success, 1 on an error, 2 on wrong usage, 130 on Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # no output fails because of a character that the locale lacks
-            stream.reconfigure(errors="backslashreplace")
+            with suppress(OSError):  # of a closed or unusual file
+                stream.reconfigure(errors="backslashreplace")
     try:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)

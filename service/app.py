@@ -14,7 +14,7 @@ from service.specs.bodies import Problem
 from service.streams.hub import Hub
 from service.web import problem_details
 from service.web.dependencies import passing_caller
-from service.web.middleware import BodyLimit, ConcurrencyLimit, KeyFirst, Pieces, RequestId
+from service.web.middleware import BodyLimit, ConcurrencyLimit, HeadAsGet, KeyFirst, Pieces, RequestId
 from service.web.routes import (
     artifacts,
     catalog,
@@ -85,5 +85,6 @@ def create_app() -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=settings().max_body_bytes, streaming=STREAMING)
     app.add_middleware(KeyFirst, authenticate=passing_caller)
     app.add_middleware(Pieces)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(RequestId)
     return app

@@ -51,6 +51,24 @@ class RequestId:
         await self.app(scope, receive, send_with_id)
 
 
+class HeadAsGet:
+    """Answers HEAD like GET, without the body, except for streams, whose body does not end."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on as GET, and drop the body of its response."""
+        if scope["type"] != "http" or scope["method"] != "HEAD" or scope["path"].endswith("/events"):
+            await self.app(scope, receive, send)
+            return
+
+        async def send_without_body(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        await self.app({**scope, "method": "GET"}, receive, send_without_body)
+
+
 class KeyFirst:
     """Checks the API key of a request with a body before anything of the body is read or parsed.
 

@@ -15,6 +15,7 @@ from psycopg.errors import ReadOnlySqlTransaction
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from service.errors import Invalid, KotrainError, Malformed, Unavailable, Unreadable
 from service.validation import field_error
@@ -80,6 +81,9 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     status = HTTPStatus(error.status_code)
     if status is HTTPStatus.BAD_REQUEST:  # raised by FastAPI for a body that is not text or nested too deeply
         return respond(request, Malformed("the body is not valid JSON"))
+    headers = dict(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:  # of two routes with one path, Starlette names the methods of the first
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
     document = {
         "type": TYPE_BASE + status.phrase.lower().replace(" ", "-"),
         "title": status.phrase,
@@ -88,7 +92,19 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
         "instance": request.url.path,
         "errors": [],
     }
-    return _answer(request, document, error.headers or {})
+    return _answer(request, document, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """The methods of all routes with the path of the request, by the OpenAPI document; pages have GET only."""
+    paths = request.app.openapi()["paths"].items()
+    methods = {
+        method.upper()
+        for template, operations in paths
+        if compile_path(template)[0].match(request.url.path)
+        for method in operations
+    } or {"GET"}
+    return methods | {"HEAD"} if "GET" in methods else methods
 
 
 def _answer(request: Request, document: dict[str, Any], headers: Mapping[str, str]) -> JSONResponse:

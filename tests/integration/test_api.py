@@ -422,5 +422,25 @@ class TestBodies:
         assert api.get("/v1/jobs", params={"after": cursor}).status_code == 200
         assert problem(api.get("/v1/comparisons", params={"after": cursor}), 422)["errors"][0]["pointer"] == "after"
 
+    @pytest.mark.parametrize(
+        ("path", "allowed"),
+        [
+            ("/v1/jobs", "GET, HEAD, POST"),
+            ("/v1/jobs/actions", "GET, HEAD, POST"),
+            ("/v1/datasets/images/a", "DELETE, GET, HEAD"),
+            ("/healthz", "GET, HEAD"),
+        ],
+    )
+    def test_other_methods_name_those_that_are_allowed(self, api, path, allowed):
+        answer = api.put(path)
+        problem(answer, 405)
+        assert answer.headers["Allow"] == allowed
+
+    @pytest.mark.parametrize("path", ["/healthz", "/v1/jobs", "/v1/me", "/", "/dashboard/main.js"])
+    def test_head_is_get_without_body(self, api, path):
+        with_body, without = api.get(path), api.head(path)
+        assert (without.status_code, without.content) == (200, b"")
+        assert without.headers["content-length"] == with_body.headers["content-length"]
+
     def test_final_slash_is_not_redirected(self, api):
         problem(api.get("/v1/jobs/", follow_redirects=False), 404)

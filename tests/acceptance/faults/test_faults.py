@@ -286,6 +286,15 @@ class TestDatabase:
         assert {lab.show(str(job_id))["failures"] for job_id in lab.ledger.entries} <= {0, 1}
 
 
+def stopped_between_writes(child: int, folder: Path) -> bool:
+    """Stop a process unless it is writing a checkpoint into the folder, which a kill could interrupt."""
+    os.kill(child, signal.SIGSTOP)
+    if not list(folder.rglob("*.new")):
+        return True
+    os.kill(child, signal.SIGCONT)
+    return False
+
+
 class TestDisk:
     def test_training_continues_while_the_disk_is_full(self, lab, tmp_path):
         with injection.small_disk(tmp_path) as disk, lab.stack.frozen(lab.stack.workers):
@@ -296,12 +305,12 @@ class TestDisk:
             try:
                 job_id = lab.train()
                 saved = lab.wait_for_checkpoints(job_id)
+                child = lab.child(job_id)
                 disk.fill()
                 until(lambda: "No space left on device" in " ".join(lab.notes(job_id, attempt=1)))
                 assert lab.show(job_id)["status"] == "running"
-                # Before the kill, which can interrupt a write.
-                until(lambda: not list(disk.visible_folder.rglob("*.new")))
-                os.kill(lab.child(job_id), signal.SIGKILL)
+                until(lambda: stopped_between_writes(child, disk.visible_folder))
+                os.kill(child, signal.SIGKILL)
                 lab.settle()
             finally:
                 worker.end()

@@ -8,11 +8,13 @@ import sys
 
 import pytest
 
+DEFAULT = "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+"""As at the start of Python, unless a shell has started it in the background."""
 COMMAND = [sys.executable, "-m", "kotrain"]
 
 
 def test_interrupt_before_the_command_ends_the_process_at_once() -> None:
-    code = "import os, signal; import kotrain.cli; os.kill(os.getpid(), signal.SIGINT)"
+    code = f"{DEFAULT}; import kotrain.cli; os.kill(os.getpid(), signal.SIGINT)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (result.returncode, result.stderr) == (-signal.SIGINT, b"")
 
@@ -20,7 +22,8 @@ def test_interrupt_before_the_command_ends_the_process_at_once() -> None:
 @pytest.mark.parametrize("place", ["kotrain.commands.run", "typer.Typer.__call__"])
 def test_interrupt_is_one_line(place: str) -> None:
     code = f"""
-import os, signal, sys
+{DEFAULT}
+import sys
 from unittest import mock
 import kotrain.cli, kotrain.commands
 sys.argv = ["kotrain", "catalog"]
