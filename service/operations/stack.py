@@ -174,6 +174,7 @@ def _watch(parts: list[Part]) -> None:
         time.sleep(_WATCH_SECONDS)
         for part in parts:
             part.check()
+            part.process.rotate_log()
 
 
 def _worker(logs: Path, drain_seconds: float) -> Process:
@@ -209,6 +210,7 @@ def _wait_healthy(url: str, parts: list[Part]) -> None:
             pass
         for part in parts:
             part.check()
+            part.process.rotate_log()
         if time.monotonic() > deadline:
             api = parts[-1].process
             raise EmbeddedError(f"the API does not respond at {url}: {last_line(api.log)}; see {api.log}")

@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 import service
+from service.operations.embedded import process as processes
 from service.operations.embedded.home import socket_folder
 from service.operations.embedded.postgres import database_url_of
 from service.operations.embedded.process import Account, EmbeddedError, server_account
@@ -362,3 +363,25 @@ def test_ordinary_user_runs_the_servers(home: Path) -> None:
         until(lambda: not running_in(home))
     assert home.stat().st_uid == nobody.uid
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
+
+
+def test_large_log_of_a_running_process_is_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_ROTATE_BYTES", 1000)
+    code = "import time\nprint('x' * 2001)\nwhile True: time.sleep(0.05); print('y')"
+    writer = processes.Process("writer", [sys.executable, "-u", "-c", code], tmp_path / "log", os.environ.copy())
+    writer.start()
+    try:
+        until(lambda: (tmp_path / "log").exists() and (tmp_path / "log").stat().st_size > 2000)
+        writer.rotate_log()
+        assert (tmp_path / "log.1").stat().st_size > 2000
+        until(lambda: 0 < (tmp_path / "log").stat().st_size < 2000)
+    finally:
+        writer.stop()
+
+
+def test_children_gain_no_privileges(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "print(open('/proc/self/status').read())"]
+    child = processes.Process("child", command, tmp_path / "log", os.environ.copy())
+    child.start()
+    until(lambda: child.exit_code() is not None)
+    assert "NoNewPrivs:\t1" in (tmp_path / "log").read_text()

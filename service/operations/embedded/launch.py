@@ -11,11 +11,11 @@ import os
 import signal
 import sys
 
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38  # <linux/prctl.h>
 
 
 def main(parent: int, death_signal: int, uid: int, gid: int, command: list[str]) -> None:
-    """Drop privileges, request `death_signal` at the death of the parent, and exec `command`."""
+    """Drop privileges for good, request `death_signal` at the death of the parent, and exec `command`."""
     os.umask(0o077)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):  # Python ignores SIGPIPE, which exec preserves
@@ -25,9 +25,10 @@ def main(parent: int, death_signal: int, uid: int, gid: int, command: list[str])
         os.setgid(gid)
     if uid >= 0:
         os.setuid(uid)
-    # After setuid, which clears it.
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
-        sys.exit(f"prctl(PR_SET_PDEATHSIG) failed: {os.strerror(ctypes.get_errno())}")
+    # After setuid, which clears the first. With the second, no program that is started gains privileges.
+    for option, value in ((PR_SET_PDEATHSIG, death_signal), (PR_SET_NO_NEW_PRIVS, 1)):
+        if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+            sys.exit(f"prctl({option}) failed: {os.strerror(ctypes.get_errno())}")
     if os.getppid() != parent:  # the parent died before the request
         sys.exit(1)
     os.execv(command[0], command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +118,16 @@ class Process:
                 start_new_session=True,
                 pass_fds=tuple(self.keep_open),
             )
+
+    def rotate_log(self) -> None:
+        """Move the content of a large log to `NAME.1`. The child keeps the file open and appends to it.
+
+        A line that is written at this moment may be lost.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if self.log.stat().st_size > _ROTATE_BYTES:
+                shutil.copyfile(self.log, self.log.with_name(self.log.name + ".1"))
+                os.truncate(self.log, 0)
 
     def start_server(
         self, title: str, probe: Callable[[], object], unavailable: type[Exception], seconds: float
