@@ -21,8 +21,8 @@ def checked(url: str) -> str:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError as error:
-        raise InvalidAddress(f"the address of kotrain is invalid: {error}") from None
+    except ValueError:  # whose text may hold a part of a password
+        raise InvalidAddress("the address of kotrain is invalid: write http://HOST:PORT or https://HOST") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         shown = "" if "@" in url else f" '{url}'"
         raise InvalidAddress(f"the address of kotrain{shown} must have the form http://HOST:PORT or https://HOST")
@@ -42,23 +42,34 @@ def _host(parts: SplitResult) -> str:
 
 def is_loopback(url: str) -> bool:
     """Whether the address is on this machine."""
-    host = urlsplit(url).hostname or ""
-    if host in LOOPBACK:
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    if host in LOOPBACK or host.endswith(".localhost"):
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return mapped.is_loopback or mapped.is_unspecified
 
 
 def is_same(one: str, other: str) -> bool:
-    """Whether two addresses on this machine have the same scheme, port and path."""
-    return all(map(is_loopback, (one, other))) and _target(one) == _target(other)
+    """Whether two addresses on this machine are the same.
+
+    `localhost` may be another address than 127.0.0.1, at which another user can listen.
+    """
+    return is_loopback(one) and _target(one) == _target(other)
 
 
-def _target(url: str) -> tuple[str, int, str]:
+def of_stack(url: str, stack: str) -> str:
+    """The address of the running stack, if the url names it by `localhost`, else the url."""
+    return stack if is_same(url.replace("//localhost", "//127.0.0.1", 1), stack) else url
+
+
+def _target(url: str) -> tuple[str, str, int, str]:
     parts = urlsplit(url)
-    return parts.scheme, parts.port or (443 if parts.scheme == "https" else 80), parts.path.rstrip("/")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, parts.hostname or "", port, parts.path.rstrip("/")
 
 
 def http_client(url: str) -> httpx2.Client:

@@ -5,6 +5,7 @@ import signal
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `main`, Ctrl-C ends the process without a traceback
 
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -12,6 +13,7 @@ from io import TextIOWrapper
 
 from service.specs.extras import install_hint
 
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE)
 SDK_PACKAGES = ("httpx2", "pydantic", "rich", "typer")
 
 
@@ -25,11 +27,12 @@ def main() -> None:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         status = _run()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is None if the shell has closed it
+            sys.stdout.flush()
     except KeyboardInterrupt:
         status = _end("interrupted", 128 + signal.SIGINT)
     except OSError as error:
-        if error.filename is not None:  # of a file, not of the output
+        if error.errno not in OUTPUT_ERRORS or error.filename is not None:
             raise
         status = _end(f"cannot write the output ({error.strerror})", 1)
     sys.exit(status)
@@ -48,6 +51,7 @@ def _run() -> int:
 
 def _end(message: str, status: int) -> int:
     """Print a message; what is left of the output is discarded, which would otherwise fail again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     print(f"kotrain: {message}", file=sys.stderr)
     return status

@@ -13,7 +13,7 @@ import httpx2
 from pydantic import BaseModel
 
 from kotrain import address, home
-from kotrain.errors import WaitTimeout
+from kotrain.errors import InvalidValue, WaitTimeout
 from kotrain.transport import OnSent, Transport
 from service.comparisons.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun, ComparisonSummary
 from service.comparisons.boards import Leaderboard
@@ -59,9 +59,11 @@ class Client:
 
     def __init__(self, url: str | None = None, key: str | None = None, http: httpx2.Client | None = None) -> None:
         self._owns_http = http is None
-        self._http = http or address.http_client(url or home.address())
+        self._http = http or address.http_client(_of_stack(url or home.address()))
         self.url = str(self._http.base_url).rstrip("/")
-        self._transport = Transport(self._http, key or os.environ.get("KOTRAIN_KEY") or self._key_of_home())
+        self._transport = Transport(
+            self._http, _checked_key(key or os.environ.get("KOTRAIN_KEY") or self._key_of_home())
+        )
 
     def _key_of_home(self) -> str | None:
         """The owner's key, only for the stack that runs from the home now.
@@ -384,6 +386,19 @@ class Client:
     def catalog(self) -> Catalog:
         """Data sets, models, optimizers and schedules, with JSON Schemas of their parameters."""
         return self._transport.call(Catalog, "GET", "/v1/catalog")
+
+
+def _of_stack(url: str) -> str:
+    stack = home.running_now(home.folder())
+    return address.of_stack(url, stack.url) if stack else url
+
+
+def _checked_key(key: str | None) -> str | None:
+    """The key without spaces around it. Raises InvalidValue, without the key, if no header can hold it."""
+    key = (key or "").strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise InvalidValue("key", "an API key has visible ASCII characters only; is it complete and nothing else?")
+    return key or None
 
 
 def id_of(job: JobLike) -> str:

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import version as version_of
 from itertools import islice
 from pathlib import Path
@@ -364,7 +365,8 @@ def down(
     process = home.owner(folder)
     if process is None:
         raise NotRunning(f"no stack is running from {folder}")
-    os.kill(process, signal.SIGTERM)
+    with suppress(ProcessLookupError):  # it has been killed, and its servers are ending
+        os.kill(process, signal.SIGTERM)
     deadline = time.monotonic() + timeout
     while home.owner(folder) == process:
         if time.monotonic() > deadline:

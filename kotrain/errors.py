@@ -53,8 +53,10 @@ def _reason(cause: BaseException) -> str:
         return "; start it with `kotrain up`, or set KOTRAIN_URL"
     if kinds & {"ConnectTimeout", "ReadTimeout", "WriteTimeout", "PoolTimeout"}:
         return ": it does not answer in time; is it overloaded, or behind a firewall?"
+    if "RemoteProtocolError" in kinds and "disconnected" in str(cause):
+        return ": it closed the connection without an answer; is it restarting? Try again"
     if "RemoteProtocolError" in kinds:
-        return f": it answers with something else than HTTP; does its address begin with https://? ({cause})"
+        return f": it answers with something other than HTTP; does its address begin with https://? ({cause})"
     return f" ({cause}); is the address right? Set KOTRAIN_URL"
 
 

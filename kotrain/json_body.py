@@ -33,14 +33,14 @@ def _plain(value: Any, place: str) -> Any:
         return {_key(name, place): _plain(item, f"{place}/{name}") for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item, f"{place}/{number}") for number, item in enumerate(value)]
-    if isinstance(value, Decimal):
+    if isinstance(value, Decimal) and not value.is_snan():
         return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
     if isinstance(value, PurePath | UUID):
         return str(value)
     if isinstance(value, datetime):
         return value.isoformat()
-    if callable(to_list := getattr(value, "tolist", None)):  # of numpy and torch; of a scalar, the number
-        return _plain(to_list(), place)
+    if callable(to_list := getattr(value, "tolist", None)) and type(plain := to_list()) is not type(value):
+        return _plain(plain, place)  # of numpy and torch; of a scalar, the number
     raise InvalidValue(
         place or "/", f"a value of type {type(value).__name__} cannot be sent as JSON; use a number, a text or a list"
     )

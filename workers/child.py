@@ -114,8 +114,12 @@ class _Messenger:
     def report(self, step: int, metrics: Mapping[str, float]) -> None:
         now = time.perf_counter()
         self._step = step
-        for name, value in metrics.items():
-            self._collect(name, self._thinners[name].add(Point(step, value, now - self._started)))
+        points = {
+            name: self._thinners[name].add(Point(step, value, now - self._started)) for name, value in metrics.items()
+        }
+        if any(points.values()):  # readers expect that no metric has later points of a step that they have seen
+            for name, thinner in self._thinners.items():
+                self._collect(name, points.get(name) or thinner.flush())
         if now - self._sent_at >= SEND_SECONDS:
             self._send_points(now)
 
@@ -151,7 +155,7 @@ class _Messenger:
 
     def _send_all_points(self) -> None:
         for name, thinner in self._thinners.items():
-            self._collect(name, thinner.flush())
+            self._collect(name, thinner.flush(with_last=True))
         self._send_points(time.perf_counter())
 
     def _send_points(self, now: float) -> None:

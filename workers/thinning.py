@@ -36,14 +36,17 @@ class Thinner:
         self._window.append(point)
         return self.flush() if len(self._window) >= 4 * 2 ** int(math.log2(self._points / KEPT_POINTS)) else []
 
-    def flush(self) -> list[Point]:
-        """The points to report of an incomplete window, for example before a checkpoint."""
+    def flush(self, *, with_last: bool = False) -> list[Point]:
+        """The points to report of an incomplete window, for example before a checkpoint.
+
+        `with_last`: also its last point, at the end of a curve.
+        """
         window, self._window = self._window, []
         if len(window) <= 2:
             return window
         lost = [point for point in window if not math.isfinite(point.value)]
         first, last = (lost[0], lost[-1]) if lost else (min(window, key=_value), max(window, key=_value))
-        return sorted({first, last})
+        return sorted({first, last, window[-1]} if with_last else {first, last})
 
 
 def _value(point: Point) -> float:

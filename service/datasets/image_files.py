@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 ENDINGS = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -23,7 +22,18 @@ EIGHT_BIT = GRAY | {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 _DEEP = re.compile(r"[A-Za-z];(16|32)[BLN]?$")
 """Raw modes of more than 8 bits per channel, such as RGB;16B, of which Pillow keeps the upper 8. The expression also
 matches BMP's BGR;16, which has 5 or 6 bits per channel and is allowed by its format."""
-_ORIENTATION = 0x0112
+_ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""Orientation -> what turns the stored image upright."""
+Image.MAX_IMAGE_PIXELS = None  # `MAX_PIXELS` is lower, and Pillow warns
 
 
 class UnreadableImage(ValueError):
@@ -57,18 +67,19 @@ def load_image(file: IO[bytes], max_side: int | None = None) -> LoadedImage:
         OSError: the file cannot be read.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about metadata, and Pillow's limit of pixels, which is above ours
-            image = Image.open(file, formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:
-                raise UnreadableImage(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are allowed")
-            if max_side is not None and max(image.size) > max_side:
-                return LoadedImage(image)
-            _refuse_deep(image)
-            was_turned = _has_orientation(image)  # Pillow itself turns TIFF when it loads the pixels
-            image.load()
-            _refuse_mode(image)
-            return _upright_and_opaque(image, was_turned)
+        image = Image.open(file, formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise UnreadableImage(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are allowed")
+        if max_side is not None and max(image.size) > max_side:
+            return LoadedImage(image)
+        _refuse_deep(image)
+        depth = next((bits for bits in (2, 4) if f"L;{bits}" in _raw_modes(image)), 8)
+        was_turned = _orientation(image) in _TURNS  # Pillow itself turns TIFF when it loads the pixels
+        image.load()
+        _refuse_mode(image)
+        if depth < 8 and isinstance(image.info.get("transparency"), int):  # Pillow scales the pixels, not this value
+            image.info["transparency"] *= 255 // (2**depth - 1)
+        return _upright_and_opaque(image, was_turned)
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:  # Pillow's message names the buffer, not the file
@@ -85,12 +96,21 @@ def load_image(file: IO[bytes], max_side: int | None = None) -> LoadedImage:
 
 def _refuse_deep(image: Image.Image) -> None:
     """Raise UnreadableImage for channels of more than 8 bits, which Pillow would cut to their upper 8."""
-    for tile in getattr(image, "tile", ()):  # the parts of a file, each with its decoder's arguments
-        arguments = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-        raw = str(arguments[0]) if arguments else ""
-        is_deep_ppm = image.format == "PPM" and len(arguments) > 1 and int(str(arguments[1])) > 255
-        if is_deep_ppm or (image.format != "BMP" and _DEEP.search(raw)):
-            raise UnreadableImage("it has 16 bits per channel; save it with 8 bits per channel")
+    is_deep_tiff = image.format == "TIFF" and max(image.tag_v2.get(_BITS_PER_SAMPLE, (8,))) > 8  # type: ignore[attr-defined]
+    is_deep_ppm = image.format == "PPM" and any(len(args) > 1 and int(str(args[1])) > 255 for args in _tile_args(image))
+    has_deep_mode = image.format != "BMP" and any(map(_DEEP.search, _raw_modes(image)))
+    if is_deep_tiff or is_deep_ppm or has_deep_mode:
+        raise UnreadableImage("it has 16 bits per channel; save it with 8 bits per channel")
+
+
+def _tile_args(image: Image.Image) -> list[tuple[object, ...]]:
+    """The arguments of the decoder of each part of the file."""
+    tiles = getattr(image, "tile", ())
+    return [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in tiles]
+
+
+def _raw_modes(image: Image.Image) -> list[str]:
+    return [str(args[0]) for args in _tile_args(image) if args]
 
 
 def _refuse_mode(image: Image.Image) -> None:
@@ -100,14 +120,19 @@ def _refuse_mode(image: Image.Image) -> None:
         )
 
 
-def _has_orientation(image: Image.Image) -> bool:
-    return image.getexif().get(_ORIENTATION, 1) in range(2, 9)
+def _orientation(image: Image.Image) -> int:
+    """The orientation tag; 1, upright, if there is none or if the tags cannot be read."""
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # many types, also for other tags that are damaged
+        return 1
 
 
 def _upright_and_opaque(image: Image.Image, was_turned: bool) -> LoadedImage:
-    if _has_orientation(image):
+    turn = _TURNS.get(_orientation(image))
+    if turn is not None:  # not ImageOps.exif_transpose, which writes all tags anew and fails for damaged ones
         was_turned = True
-        image = ImageOps.exif_transpose(image)
+        image = image.transpose(turn)
     mode = "L" if image.mode in GRAY else "RGB"
     if not image.has_transparency_data:
         return LoadedImage(image.convert(mode), was_turned)

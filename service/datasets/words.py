@@ -28,4 +28,5 @@ def _word() -> re.Pattern[str]:
     marks = "".join(
         chr(code) for block in _MARK_BLOCKS for code in block if unicodedata.category(chr(code)).startswith("M")
     )
-    return re.compile(rf"\w(?:[\w{re.escape(marks)}]|[{JOINERS}](?=\w))*")
+    inside = rf"[\w{re.escape(marks)}]"
+    return re.compile(rf"\w(?:{inside}|[{JOINERS}](?={inside}))*")

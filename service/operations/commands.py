@@ -182,7 +182,7 @@ def _serve(listener: socket.socket) -> None:
         signal.signal(number, lambda *_: None)
     open_files = connections.raise_descriptor_limit()
     limits = connections.Limits(
-        min(settings().max_connections, open_files - connections.RESERVED_DESCRIPTORS),
+        max(16, min(settings().max_connections, open_files - connections.RESERVED_DESCRIPTORS)),
         settings().max_connections_per_address,
         streaming=STREAMING,
     )

@@ -61,7 +61,7 @@ def protocol(limits: Limits) -> type[H11Protocol]:
 
 
 class _Pool:
-    """The connections of a server, and which of them have no complete request."""
+    """The connections of a server, and which of them wait for their client."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -84,8 +84,10 @@ class _Pool:
                 return True
         return False
 
-    def wait(self, connection: _LimitedProtocol) -> None:
-        """A connection waits for a complete request of its client."""
+    def wait(self, connection: _LimitedProtocol, *, anew: bool = False) -> None:
+        """A connection waits for its client, to send or to read; `anew`: the client has just done so."""
+        if anew:
+            self._waiting.pop(connection, None)
         self._waiting.setdefault(connection)
 
     def work(self, connection: _LimitedProtocol) -> None:
@@ -137,20 +139,20 @@ class _LimitedProtocol(H11Protocol):
         if not self._is_admitted:
             return
         super().data_received(data)
+        if not self.transport.get_write_buffer_size():
+            self._stop_read_timer()
         self._follow()
 
     def pause_writing(self) -> None:
         """The client does not read as fast as the response is made."""
         super().pause_writing()
-        if self._read_timer is None:
-            self._read_timer = self.loop.call_later(self.limits.read_seconds, self.abort)
+        self._expect_reading()
 
     def resume_writing(self) -> None:
         """The client has read."""
         super().resume_writing()
-        if self._read_timer is not None:
-            self._read_timer.cancel()
-            self._read_timer = None
+        self._stop_read_timer()
+        self._follow()
 
     # --- called by uvicorn ---
 
@@ -158,6 +160,8 @@ class _LimitedProtocol(H11Protocol):
         """Wait for the next request."""
         super().on_response_complete()
         self._follow()
+        if self.transport.get_write_buffer_size():
+            self._expect_reading()
 
     # --- ours ---
 
@@ -174,14 +178,15 @@ class _LimitedProtocol(H11Protocol):
         state = self.conn.their_state
         if self._is_closed:
             return
+        is_answered = self.cycle is not None and self.cycle.response_complete
         if state is h11.SEND_BODY:
-            self.pool.wait(self)
-            self._expect(restart=f"{self.scope['method']} {self.scope['path']}" in self.limits.streaming)
+            is_moving = not is_answered and f"{self.scope['method']} {self.scope['path']}" in self.limits.streaming
+            self.pool.wait(self, anew=is_moving)
+            self._expect(restart=is_moving)
         elif state is h11.IDLE:
             self.pool.wait(self)
             has_begun = bool(self.conn.trailing_data[0])
-            is_idle = self.cycle is not None and self.cycle.response_complete and not has_begun
-            if is_idle:  # uvicorn's timer of idle connections runs
+            if is_answered and not has_begun and self.timeout_keep_alive_task is not None:  # uvicorn closes it if idle
                 self._stop_request_timer()
             else:
                 self._expect(restart=False)
@@ -225,11 +230,25 @@ class _LimitedProtocol(H11Protocol):
             self._request_timer.cancel()
             self._request_timer = None
 
-    def _stop_timers(self) -> None:
-        self._stop_request_timer()
+    def _expect_reading(self) -> None:
+        """The client has to read; a connection that waits for it gives way at a limit."""
+        self.pool.wait(self)
+        if self._read_timer is None:
+            self._read_timer = self.loop.call_later(self.limits.read_seconds, self._expire_reading)
+
+    def _expire_reading(self) -> None:
+        self._read_timer = None
+        if self.transport.get_write_buffer_size():
+            self.abort()
+
+    def _stop_read_timer(self) -> None:
         if self._read_timer is not None:
             self._read_timer.cancel()
             self._read_timer = None
+
+    def _stop_timers(self) -> None:
+        self._stop_request_timer()
+        self._stop_read_timer()
 
 
 def _refusal() -> bytes:

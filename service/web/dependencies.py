@@ -84,8 +84,8 @@ def from_cursor(listed: str, cursor: str | None) -> UUID | None:
         return None
     with suppress(ValueError, binascii.Error):
         content = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        id_ = UUID(bytes=content.removeprefix(_mark(listed)))
-        if id_.version == 7:  # the version of all ids
+        id_ = UUID(bytes=content[len(_mark(listed)) :])
+        if content.startswith(_mark(listed)) and id_.version == 7:  # the version of all ids
             return id_
     raise Invalid.field("after", f"invalid cursor; pass `next` of an earlier page of {listed}")
 

@@ -18,11 +18,10 @@ from uuid_utils.compat import uuid7
 from service.errors import KotrainError, Malformed, TooLarge
 from service.web.problem_details import REQUEST_ID, respond
 
-WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 PIECE_BYTES = 65_536
 MAX_VALUES = 20_000
 """Values in a JSON body. Each may give an error, of which half a million would stop the event loop for 10 s."""
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
 
 class RequestId:
@@ -69,6 +68,11 @@ class HeadAsGet:
         await self.app({**scope, "method": "GET"}, receive, send_without_body)
 
 
+def _has_body(scope: Scope) -> bool:
+    """Whether a route may read the body; those of other requests are discarded unread."""
+    return bool(scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith("/v1/"))
+
+
 class KeyFirst:
     """Checks the API key of a request with a body before anything of the body is read or parsed.
 
@@ -83,7 +87,7 @@ class KeyFirst:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401."""
-        if scope["type"] == "http" and scope["method"] in WITH_BODY and scope["path"].startswith("/v1/"):
+        if _has_body(scope):
             request = Request(scope)
             try:
                 await run_in_threadpool(self.authenticate, request.headers.get("Authorization"))
@@ -111,7 +115,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body up to the limit, then pass it on."""
-        if scope["type"] != "http" or f"{scope['method']} {scope['path']}" in self.streaming:
+        if not _has_body(scope) or f"{scope['method']} {scope['path']}" in self.streaming:
             await self.app(scope, receive, send)
             return
         messages: list[Message] = []
@@ -144,6 +148,8 @@ def _unfit(body: bytes) -> KotrainError | None:
     """Why a body is rejected before it is validated."""
     if body.count(b",") >= MAX_VALUES:
         return TooLarge(f"the body has more than {MAX_VALUES:,} values")
+    if body and json.detect_encoding(body) not in ("utf-8", "utf-8-sig"):
+        return Malformed("the body is not UTF-8")
     if _SURROGATE.search(body):
         try:
             json.dumps(json.loads(body), ensure_ascii=False).encode()

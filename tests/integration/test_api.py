@@ -291,9 +291,7 @@ class TestMetrics:
         monkeypatch.setattr(jobs, "MAX_POINTS", 500)
         (error,) = problem(api.get(url), 422)["errors"]
         assert error["pointer"] == "max_points"
-        assert error["detail"].startswith(
-            "these curves have 600 points; at most 500 are returned at once: set a max_po"
-        )
+        assert error["detail"].startswith("these curves have 600 points; at most 500 are returned at once: set max_po")
         assert len(self.steps(api, url, names="train_loss")["train_loss"]) == 300
         assert len(self.steps(api, url, max_points=250)) == 2
         assert len(self.steps(api, url, to_step=200)["grad_norm"]) == 200

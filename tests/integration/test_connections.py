@@ -25,11 +25,13 @@ async def application(scope, receive, send) -> None:
     if scope["type"] != "http":
         return
     size = 0
-    while True:
+    while scope["path"] != "/early":
         message = await receive()
         size += len(message.get("body", b""))
         if not message.get("more_body"):
             break
+    if scope["path"] == "/slow":
+        await asyncio.sleep(1)
     body = LARGE if scope["path"] == "/large" else str(size).encode()
     length = str(len(body)).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
@@ -155,17 +157,48 @@ def test_waiting_connections_give_way_to_new_ones(port: int) -> None:
         assert answer(idle[0]) == b""
 
 
+def test_readers_that_do_not_read_give_way_to_new_connections(port: int) -> None:
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(connect(port, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")).recv(1000)
+        time.sleep(0.1)
+        assert get(port).endswith(b"0")
+
+
 def test_refuses_connections_beyond_limit_if_all_work(port: int) -> None:
     """The response has a body that says why."""
     with ExitStack() as stack:
         for _ in range(4):
-            stack.enter_context(connect(port, b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")).recv(1000)
+            stack.enter_context(connect(port, b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"))
+        time.sleep(0.1)
         refusal = get(port)
         assert refusal.startswith(b"HTTP/1.1 503 Service Unavailable")
         assert b"Retry-After: 2" in refusal
         assert b"too many open connections" in refusal
     time.sleep(0.1)
     assert get(port).endswith(b"0")
+
+
+def test_rest_of_a_body_after_an_early_response(port: int) -> None:
+    """uvicorn has ended its own timer then."""
+    head = b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\nabcd"
+    with connect(port, head) as connection:
+        assert b"200 OK" in connection.recv(1000)
+        connection.sendall(b"efgh")
+        answer(connection)  # ends
+
+
+def test_closes_connection_whose_last_bytes_are_not_read(port: int) -> None:
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(5)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        received = 0
+        while received < len(LARGE) - 3_000_000:
+            received += len(connection.recv(65_536))
+        time.sleep(1)
+        assert len(answer(connection)) + received < len(LARGE) + 200
 
 
 def test_raises_soft_limit_of_open_files(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,7 @@ def _refuse_parts_as_classes(files: Sequence[_File]) -> None:
             )
         return
     parts = {PARTS[file.label.casefold()] for file in files if file.label.casefold() in PARTS}
-    if "train" in parts and len(parts) > 1:
+    if len(parts) > 1:
         raise unfit(
             "the folders 'train' and 'test' (or 'val') contain images and no class folders; name the files "
             "train/CLASS/FILE.png and test/CLASS/FILE.png, or CLASS/FILE.png for a split that kotrain draws"

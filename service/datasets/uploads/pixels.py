@@ -81,7 +81,7 @@ def _kind(arrays: dict[str, NDArray[Any]]) -> str:
 def _refuse_two_scales(ranges: dict[str, tuple[float, float]]) -> None:
     """Raise Invalid if one part has floats from 0 to 1 and another from 0 to 255."""
     highs = {name: high for name, (_, high) in ranges.items()}
-    if min(highs.values()) <= 1 and max(highs.values()) > 2:
+    if min(highs.values()) <= 1 + MAX_OVERSHOOT and max(highs.values()) > 2:
         spans = listed([f"{name} from {low:g} to {high:g}" for name, (low, high) in ranges.items()])
         raise unfit(f"the parts have different scales ({spans}); save both from 0 to 1 or both from 0 to 255")
 

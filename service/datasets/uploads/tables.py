@@ -99,7 +99,7 @@ def read_parquet(path: Path, label: str, max_bytes: int) -> Records:
         schema = metadata.schema.to_arrow_schema()
         index = [name for name in _index_columns(schema) if composed(name) != composed(label)]
         names = [name for name in schema.names if name not in index]
-        _refuse_types(schema)
+        _refuse_types([schema.field(name) for name in names])
         reading = _Reading(names, label, lambda record: record + 1, max_bytes)
         Room(max_bytes).take(
             0, sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
@@ -125,13 +125,12 @@ def _index_columns(schema: pa.Schema) -> list[str]:
     """The columns in which pandas stores the index of a data frame, by its metadata."""
     try:
         described = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
-        index = described.get("index_columns", [])
-    except (ValueError, AttributeError):
+        return [name for name in schema.names if name in described.get("index_columns", [])]
+    except (ValueError, AttributeError, TypeError):  # not as pandas writes it
         return []
-    return [name for name in schema.names if name in index]
 
 
-def _refuse_types(schema: pa.Schema) -> None:
+def _refuse_types(schema: Sequence[pa.Field]) -> None:
     """Raise Invalid for columns that hold neither numbers nor texts."""
     for column in schema:
         if pa.types.is_nested(column.type):

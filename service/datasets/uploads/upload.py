@@ -55,7 +55,8 @@ class Arrival:
 
     def remove(self) -> None:
         """Delete the temporary folder."""
-        self._file.close()
+        with suppress(OSError):  # on a full disk, what is buffered cannot be written
+            self._file.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)

@@ -17,6 +17,8 @@ from service.operations.embedded.process import Account, EmbeddedError
 # sun_path holds 108 bytes with its final zero (unix(7)); PostgreSQL adds "/.s.PGSQL.5432.lock" to the folder.
 SOCKET_FOLDER_BYTES = 107 - len("/.s.PGSQL.5432.lock")
 _LEFTOVER_SECONDS = 30.0
+_UNFIT = re.compile(r"[\"\\$`\x00-\x1f\x7f]")
+"""initdb passes paths to a shell, in quotation marks."""
 _PLAIN = re.compile(r"[\w./@+=~: -]+")
 """Paths that addresses and PostgreSQL's list of folders can hold as they are."""
 
@@ -38,6 +40,11 @@ class Home:
         return self._lock
 
     def __enter__(self) -> Home:
+        if unfit := _UNFIT.search(str(self.path)):
+            raise EmbeddedError(
+                f"the home {self.path} has the character {unfit[0]!r}, which PostgreSQL's programs cannot handle: set "
+                "KOTRAIN_HOME to another folder"
+            )
         try:
             # As root, the servers run as another user, which must be able to enter (not list) the folder.
             self.path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)

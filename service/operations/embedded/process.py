@@ -124,9 +124,10 @@ class Process:
 
         A line that is written at this moment may be lost.
         """
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # no log is worth a restart of the stack
             if self.log.stat().st_size > _ROTATE_BYTES:
-                shutil.copyfile(self.log, self.log.with_name(self.log.name + ".1"))
+                with contextlib.suppress(OSError):  # a full disk: then the truncation makes room
+                    shutil.copyfile(self.log, self.log.with_name(self.log.name + ".1"))
                 os.truncate(self.log, 0)
 
     def start_server(

@@ -157,10 +157,11 @@ class ListQuery(FilterQuery):
 @router.get("", response_model=Page[JobView], summary="List jobs")
 def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()]) -> Page[JobView]:
     """Jobs of all users, newest first by default."""
-    after, oldest_first = from_cursor("jobs", query.after), query.sort == "oldest"
+    listed, oldest_first = f"jobs, {query.sort} first", query.sort == "oldest"
+    after = from_cursor(listed, query.after)
     rows, has_more = lookup.find(session, query.as_filter(), query.limit, after, oldest_first=oldest_first)
     ids = [job.id for job in rows]
-    return Page(data=[view(job) for job in rows], has_more=has_more, next=next_cursor("jobs", ids, has_more))
+    return Page(data=[view(job) for job in rows], has_more=has_more, next=next_cursor(listed, ids, has_more))
 
 
 @router.get("/counts", response_model=JobCounts, summary="Count jobs")
@@ -226,8 +227,8 @@ def show_metrics(session: Database, _: Caller, job_id: UUID, query: Annotated[Me
     if points > MAX_POINTS:
         raise Invalid.field(
             "max_points",
-            f"these curves have {points:,} points; at most {MAX_POINTS:,} are returned at once: set a max_points below "
-            f"{MAX_POINTS // len(stored):,}, choose metrics by `names`, or read parts by `from_step` and `to_step`",
+            f"these curves have {points:,} points; at most {MAX_POINTS:,} are returned at once: set max_points to "
+            f"{MAX_POINTS // len(stored):,} or less, choose `names`, or read parts by `from_step` and `to_step`",
         )
     curves = read.thinned(session, job_id, names, steps, query.max_points)
     return Metrics(

@@ -64,7 +64,8 @@ def error_of(url: str, kind: type[KotrainError] = KotrainError) -> str:
         ("lab", "must have the form http://HOST:PORT or https://HOST"),
         ("ftp://lab", "must have the form http://HOST:PORT or https://HOST"),
         ("http://", "must have the form http://HOST:PORT or https://HOST"),
-        ("http://lab:99999", "the address of kotrain is invalid: Port out of range"),
+        ("http://lab:99999", "the address of kotrain is invalid: write http://HOST:PORT or https://HOST"),
+        ("http://user:p4secret/word@lab", "the address of kotrain is invalid: write http://HOST:PORT"),
         (
             "http://user:secret@lab:8000",
             "must not contain a user or a password: write http://lab:8000, and set the API",
@@ -149,6 +150,17 @@ def test_missing_key_is_named_in_terms_of_the_client(api) -> None:  # type: igno
 
 
 def test_same_addresses() -> None:
-    assert address.is_same("http://localhost:8000/", "http://127.0.0.1:8000")
-    assert address.is_same("http://[::1]:80", "http://127.0.0.1")
+    assert address.is_same("http://127.0.0.1:80/", "http://127.0.0.1")
+    assert not address.is_same("http://[::1]:80", "http://127.0.0.1")
     assert not address.is_same("http://lab:8000", "http://lab:8000")
+
+
+@pytest.mark.parametrize(
+    ("host", "is_here"),
+    [
+        *(("127.0.0.1", True), ("127.9.9.9", True), ("[::1]", True), ("localhost", True), ("lab.localhost", True)),
+        *(("0.0.0.0", True), ("[::]", True), ("[::ffff:127.0.0.1]", True), ("lab", False), ("10.0.0.1", False)),
+    ],
+)
+def test_addresses_of_this_machine(host: str, is_here: bool) -> None:
+    assert address.is_loopback(f"http://{host}:8000") == is_here

@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from kotrain import Client, Conflict, InvalidRequest, JobRequest, NotFound, Unauthorized, WaitTimeout
+from kotrain import Client, Conflict, InvalidRequest, InvalidValue, JobRequest, NotFound, Unauthorized, WaitTimeout
 from kotrain import client as module
 
 JOB = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
@@ -146,7 +146,10 @@ class TestKey:
         ("url", "sent"),
         [
             ("http://127.0.0.1:1", "Bearer mine"),
-            ("http://localhost:1/", "Bearer mine"),
+            ("http://127.0.0.1:1/", "Bearer mine"),
+            ("http://localhost:1", None),
+            ("http://[::1]:1", None),
+            ("http://127.0.0.2:1", None),
             ("http://127.0.0.1:2", None),
             ("https://127.0.0.1:1", None),
             ("http://lab:1", None),
@@ -154,6 +157,17 @@ class TestKey:
     )
     def test_key_of_home_is_sent_to_its_stack_only(self, stack, url, sent):
         assert authorization(base_url=url) == sent
+
+    def test_localhost_is_the_address_of_the_running_stack(self, stack):
+        """The name may also mean ::1, where another user can listen."""
+        with Client("http://localhost:1") as client, Client("http://localhost:2") as other:
+            assert (client.url, other.url) == ("http://127.0.0.1:1", "http://localhost:2")
+
+    @pytest.mark.parametrize("key", ["kt_\u00e9", "a b", "a\nb"])
+    def test_invalid_key_is_not_printed(self, key):
+        with pytest.raises(InvalidValue) as error:
+            Client("http://127.0.0.1:9", key=key)
+        assert key not in str(error.value)
 
     def test_key_of_home_is_not_sent_while_its_stack_is_stopped(self, stack):
         """Another user may listen at the address that a killed stack left in its run file."""

@@ -43,6 +43,15 @@ def test_non_finite_values_are_kept(bad: float) -> None:
     assert sum(not math.isfinite(point.value) for point in thinned(values)) == 1
 
 
+def test_last_point_is_kept_on_request() -> None:
+    thinner = Thinner()
+    for step in range(KEPT_POINTS):
+        thinner.add(Point(step, 0.0, 0.0))
+    for step, value in enumerate((1.0, 3.0, 2.0), KEPT_POINTS):
+        assert thinner.add(Point(step, value, 0.0)) == []
+    assert [point.value for point in thinner.flush(with_last=True)] == [1.0, 3.0, 2.0]
+
+
 def test_flush_empties_the_window() -> None:
     thinner = Thinner()
     for step in range(KEPT_POINTS + 3):

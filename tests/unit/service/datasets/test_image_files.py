@@ -67,6 +67,35 @@ def test_turns_image_as_exif_says(file_format: str, value: int) -> None:
     assert np.abs(difference).max() <= (0 if file_format in ("PNG", "TIFF") else 3)
 
 
+@pytest.mark.filterwarnings("ignore:Tag data larger than file")
+def test_damaged_tags_do_not_refuse_the_image() -> None:
+    """Cameras write tags of wrong types."""
+    exif = orientation(6)
+    exif[0x010F] = "maker"
+    content = encoded(Image.fromarray(np.kron(TURNED[6], np.ones((16, 16), np.uint8))), "JPEG", exif=exif).getvalue()
+    damaged = content.replace(b"\x0f\x01\x02\x00", b"\x0f\x01\x0a\x00", 1).replace(
+        b"\x01\x0f\x00\x02", b"\x01\x0f\x00\x0a", 1
+    )
+    assert damaged != content
+    assert load_image(io.BytesIO(damaged)).pixels.size in ((48, 32), (32, 48))
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_transparency_of_shallow_gray_images(bits: int) -> None:
+    """Pillow scales their pixels to 8 bits, but not the transparent value."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    pixels = 0b01_00 if bits == 2 else 0x10  # a pixel of value 1, then one of 0
+    rows = b"\0" + bytes([pixels << 4 if bits == 2 else pixels])
+    header = struct.pack(">2I5B", 2, 1, bits, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"tRNS", b"\0\1") + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    loaded = load_image(io.BytesIO(b"\x89PNG\r\n\x1a\n" + body))
+    assert loaded.was_transparent
+    assert np.asarray(loaded.pixels).tolist() == [[255, 0]]
+
+
 def transparent(mode: str) -> io.BytesIO:
     """A black image whose left half is transparent, in one of the ways that PNG and GIF have."""
     alpha = Image.new("L", (4, 2), 255)

@@ -16,6 +16,7 @@ from service.datasets.words import split_words
         ("\u2764\ufe0f \u0301 !", []),
         ("日本語 123", ["日本語", "123"]),
         ("it\u2019s", ["it", "s"]),
+        ("\u09b0\u200d\u09cd\u09af\u09be\u09ac", ["\u09b0\u200d\u09cd\u09af\u09be\u09ac"]),
     ],
 )
 def test_splits_words(text: str, words: list[str]) -> None:
