@@ -1,4 +1,4 @@
-"""The address of the API: its form, and an HTTP client for it that sends keys to no one else."""
+"""The address of the API and the key for it: their forms, their defaults, and an HTTP client."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpx2
 
-from kotrain.errors import InvalidAddress
+from kotrain import home
+from kotrain.errors import InvalidAddress, InvalidValue
 from service.home import LOOPBACK
 
 TIMEOUT_SECONDS = 30.0
@@ -61,9 +62,28 @@ def is_same(one: str, other: str) -> bool:
     return is_loopback(one) and _target(one) == _target(other)
 
 
-def of_stack(url: str, stack: str) -> str:
-    """The address of the running stack, if the url names it by `localhost`, else the url."""
-    return stack if is_same(url.replace("//localhost", "//127.0.0.1", 1), stack) else url
+def key_for(url: str, key: str | None) -> str | None:
+    """The given key, else `KOTRAIN_KEY`, else the owner's for the stack that runs from the home now.
+
+    While that stack is stopped, another user of this machine may listen at its address. Raises InvalidValue, without
+    the key, if no header can hold it.
+    """
+    key = (key or os.environ.get("KOTRAIN_KEY") or _key_of_home(url) or "").strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise InvalidValue("key", "an API key has visible ASCII characters only; is it complete and nothing else?")
+    return key or None
+
+
+def _key_of_home(url: str) -> str | None:
+    stack = home.running_now(home.folder())
+    return home.key(home.folder()) if stack and is_same(url, stack.url) else None
+
+
+def _default(url: str | None) -> str:
+    """The given address or the default one; that of the running stack if it is named by `localhost`."""
+    chosen, stack = url or home.address(), home.running_now(home.folder())
+    is_stack = stack is not None and is_same(chosen.replace("//localhost", "//127.0.0.1", 1), stack.url)
+    return stack.url if stack and is_stack else chosen
 
 
 def _target(url: str) -> tuple[str, str, int, str]:
@@ -72,12 +92,12 @@ def _target(url: str) -> tuple[str, str, int, str]:
     return parts.scheme, parts.hostname or "", port, parts.path.rstrip("/")
 
 
-def http_client(url: str) -> httpx2.Client:
-    """A client for the address, through the proxy of the environment unless the address is on this machine.
+def http_client(url: str | None) -> httpx2.Client:
+    """A client for the address, or for the default one; proxies of the environment serve only other machines.
 
     Certificates of authorities, 50 ms of work, are read only for an address that has one. Raises InvalidAddress.
     """
-    url = checked(url)
+    url = checked(_default(url))
     verify = urlsplit(url).scheme != "http"
     transport = httpx2.HTTPTransport(verify=verify) if is_loopback(url) else None
     try:

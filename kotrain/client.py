@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 import httpx2
 from pydantic import BaseModel
 
-from kotrain import address, home
-from kotrain.errors import InvalidValue, WaitTimeout
+from kotrain import address
+from kotrain.errors import WaitTimeout
 from kotrain.transport import OnSent, Transport
 from service.comparisons.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun, ComparisonSummary
 from service.comparisons.boards import Leaderboard
@@ -59,19 +58,9 @@ class Client:
 
     def __init__(self, url: str | None = None, key: str | None = None, http: httpx2.Client | None = None) -> None:
         self._owns_http = http is None
-        self._http = http or address.http_client(_of_stack(url or home.address()))
+        self._http = http or address.http_client(url)
         self.url = str(self._http.base_url).rstrip("/")
-        self._transport = Transport(
-            self._http, _checked_key(key or os.environ.get("KOTRAIN_KEY") or self._key_of_home())
-        )
-
-    def _key_of_home(self) -> str | None:
-        """The owner's key, only for the stack that runs from the home now.
-
-        While it is stopped, another user of this machine may listen at its address.
-        """
-        stack = home.running_now(home.folder())
-        return home.key(home.folder()) if stack and address.is_same(self.url, stack.url) else None
+        self._transport = Transport(self._http, address.key_for(self.url, key))
 
     def close(self) -> None:
         """Close the connections."""
@@ -386,19 +375,6 @@ class Client:
     def catalog(self) -> Catalog:
         """Data sets, models, optimizers and schedules, with JSON Schemas of their parameters."""
         return self._transport.call(Catalog, "GET", "/v1/catalog")
-
-
-def _of_stack(url: str) -> str:
-    stack = home.running_now(home.folder())
-    return address.of_stack(url, stack.url) if stack else url
-
-
-def _checked_key(key: str | None) -> str | None:
-    """The key without spaces around it. Raises InvalidValue, without the key, if no header can hold it."""
-    key = (key or "").strip()
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise InvalidValue("key", "an API key has visible ASCII characters only; is it complete and nothing else?")
-    return key or None
 
 
 def id_of(job: JobLike) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from service.home import LOOPBACK, Running, default_home, owner, running
+from service.home import Running, default_home, owner, running
 
-__all__ = ["LOOPBACK", "Running", "address", "folder", "key", "owner", "running", "running_now"]
+__all__ = ["Running", "address", "folder", "key", "owner", "running", "running_now"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 

@@ -11,6 +11,7 @@ import json
 import logging
 import resource
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -111,8 +112,11 @@ class _LimitedProtocol(H11Protocol):
     address = ""
     _is_admitted = False
     _is_closed = False
-    _request_timer: asyncio.TimerHandle | None = None
-    _read_timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._request = _Timer(self.loop, self.limits.request_seconds, self._expire)
+        self._reading = _Timer(self.loop, self.limits.read_seconds, self._expire_reading)
 
     # --- called by asyncio ---
 
@@ -122,7 +126,8 @@ class _LimitedProtocol(H11Protocol):
         self.address = self.client[0] if self.client else ""
         self._is_admitted = self.pool.admit(self)
         if self._is_admitted:
-            self._wait()
+            self.pool.wait(self)
+            self._request.start()
         else:
             self._refuse()
 
@@ -140,7 +145,7 @@ class _LimitedProtocol(H11Protocol):
             return
         super().data_received(data)
         if not self.transport.get_write_buffer_size():
-            self._stop_read_timer()
+            self._reading.stop()
         self._follow()
 
     def pause_writing(self) -> None:
@@ -151,7 +156,7 @@ class _LimitedProtocol(H11Protocol):
     def resume_writing(self) -> None:
         """The client has read."""
         super().resume_writing()
-        self._stop_read_timer()
+        self._reading.stop()
         self._follow()
 
     # --- called by uvicorn ---
@@ -182,34 +187,33 @@ class _LimitedProtocol(H11Protocol):
         if state is h11.SEND_BODY:
             is_moving = not is_answered and f"{self.scope['method']} {self.scope['path']}" in self.limits.streaming
             self.pool.wait(self, anew=is_moving)
-            self._expect(restart=is_moving)
+            if is_moving:
+                self._request.stop()
+            self._request.start()
         elif state is h11.IDLE:
             self.pool.wait(self)
             has_begun = bool(self.conn.trailing_data[0])
             if is_answered and not has_begun and self.timeout_keep_alive_task is not None:  # uvicorn closes it if idle
-                self._stop_request_timer()
+                self._request.stop()
             else:
-                self._expect(restart=False)
+                self._request.start()
         else:
             self.pool.work(self)
-            self._stop_request_timer()
-
-    def _wait(self) -> None:
-        self.pool.wait(self)
-        self._expect(restart=False)
-
-    def _expect(self, *, restart: bool) -> None:
-        """Start the timer of the request; `restart` it if it runs."""
-        if restart:
-            self._stop_request_timer()
-        if self._request_timer is None:
-            self._request_timer = self.loop.call_later(self.limits.request_seconds, self._expire)
+            self._request.stop()
 
     def _expire(self) -> None:
-        self._request_timer = None
         if self.flow.read_paused:  # the client waits for us
-            self._expect(restart=False)
+            self._request.start()
         else:
+            self.abort()
+
+    def _expect_reading(self) -> None:
+        """The client has to read; a connection that waits for it gives way at a limit."""
+        self.pool.wait(self)
+        self._reading.start()
+
+    def _expire_reading(self) -> None:
+        if self.transport.get_write_buffer_size():
             self.abort()
 
     def _refuse(self) -> None:
@@ -225,30 +229,30 @@ class _LimitedProtocol(H11Protocol):
         self.pool.lingering -= 1
         self.abort()
 
-    def _stop_request_timer(self) -> None:
-        if self._request_timer is not None:
-            self._request_timer.cancel()
-            self._request_timer = None
-
-    def _expect_reading(self) -> None:
-        """The client has to read; a connection that waits for it gives way at a limit."""
-        self.pool.wait(self)
-        if self._read_timer is None:
-            self._read_timer = self.loop.call_later(self.limits.read_seconds, self._expire_reading)
-
-    def _expire_reading(self) -> None:
-        self._read_timer = None
-        if self.transport.get_write_buffer_size():
-            self.abort()
-
-    def _stop_read_timer(self) -> None:
-        if self._read_timer is not None:
-            self._read_timer.cancel()
-            self._read_timer = None
-
     def _stop_timers(self) -> None:
-        self._stop_request_timer()
-        self._stop_read_timer()
+        self._request.stop()
+        self._reading.stop()
+
+
+class _Timer:
+    """A call after some seconds, unless it is stopped before. To start it while it runs changes nothing."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, call: Callable[[], None]) -> None:
+        self._loop, self._seconds, self._call = loop, seconds, call
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        if self._handle is None:
+            self._handle = self._loop.call_later(self._seconds, self._end)
+
+    def stop(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _end(self) -> None:
+        self._handle = None
+        self._call()
 
 
 def _refusal() -> bytes:

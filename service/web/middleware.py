@@ -24,20 +24,28 @@ MAX_VALUES = 20_000
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
 
-class RequestId:
-    """Adds `X-Request-ID` to every response, the id that the client sent or a new one, and `nosniff`."""
+class _SendWrapper:
+    """Base of middleware that changes what the application sends."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and add the header to its response."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+        """Pass the request on."""
+        await self.app(scope, receive, self.wrapped(scope, send) if scope["type"] == "http" else send)
+
+    def wrapped(self, scope: Scope, send: Send) -> Send:
+        """`send` for the application."""
+        raise NotImplementedError
+
+
+class RequestId(_SendWrapper):
+    """Adds `X-Request-ID` to every response, the id that the client sent or a new one, and `nosniff`."""
+
+    def wrapped(self, scope: Scope, send: Send) -> Send:
+        """See `_SendWrapper`."""
         sent = Headers(scope=scope).get(REQUEST_ID, "")
         request_id = sent if re.fullmatch(r"[\w.:/+=-]{1,128}", sent, re.ASCII) else str(uuid7())
-
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:
@@ -47,7 +55,7 @@ class RequestId:
                 headers["X-Content-Type-Options"] = "nosniff"
             await send(message)
 
-        await self.app(scope, receive, send_with_id)
+        return send_with_id
 
 
 class HeadAsGet:
@@ -160,20 +168,14 @@ def _unfit(body: bytes) -> KotrainError | None:
     return None
 
 
-class Pieces:
+class Pieces(_SendWrapper):
     """Sends bodies in pieces, each of which waits until the client has read enough of the earlier ones.
 
     A body that is sent at once is copied into the connection's buffer, where it stays while the client reads nothing.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and divide the body of its response."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+    def wrapped(self, scope: Scope, send: Send) -> Send:
+        """See `_SendWrapper`."""
 
         async def send_pieces(message: Message) -> None:
             body = message.get("body", b"")
@@ -182,12 +184,10 @@ class Pieces:
                 return
             view = memoryview(body)
             for start in range(0, len(body), PIECE_BYTES):
-                is_last = start + PIECE_BYTES >= len(body)
-                piece = bytes(view[start : start + PIECE_BYTES])
-                more = not is_last or message.get("more_body", False)
-                await send({"type": "http.response.body", "body": piece, "more_body": more})
+                more = start + PIECE_BYTES < len(body) or message.get("more_body", False)
+                await send({**message, "body": bytes(view[start : start + PIECE_BYTES]), "more_body": more})
 
-        await self.app(scope, receive, send_pieces)
+        return send_pieces
 
 
 class ConcurrencyLimit:

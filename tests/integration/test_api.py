@@ -1,23 +1,17 @@
 """The API over HTTP: status codes, headers and problem documents of each route."""
 
 import json
-import math
 from concurrent.futures import ThreadPoolExecutor
-from uuid import UUID
 
 import pytest
 
 from service.accounts import api_keys
 from service.errors import Invalid
 from service.jobs.requests import JOB_EXAMPLE
-from service.metrics import read, write
 from service.storage import database
 from service.storage.tables import Worker
-from service.web.routes import jobs
 from tests.integration.api_calls import JOB, problem, stored_jobs
 from tests.waiting import until
-
-AS_JSON = {"Content-Type": "application/json"}
 
 
 class TestSubmit:
@@ -254,49 +248,6 @@ class TestShow:
         problem(api.get(url + "/metrics?max_points=1"), 422)
 
 
-class TestMetrics:
-    @pytest.fixture
-    def url(self, api):
-        """Metrics of a job with 300 points of two metrics, in chunks of 100."""
-        url = api.post("/v1/jobs", json=JOB).headers["Location"]
-        values = [math.sin(step / 7) for step in range(300)]
-        values[137] = 9.0
-        for start in (0, 100, 200):
-            steps = list(range(start + 1, start + 101))
-            points = (steps, values[start : start + 100], [step / 2 for step in steps])
-            with database.transaction() as session:
-                write.append(session, [(UUID(url.rpartition("/")[2]), {"train_loss": points, "grad_norm": points})])
-        return url + "/metrics"
-
-    def steps(self, api, url, **query):
-        return {name: curve["steps"] for name, curve in api.get(url, params=query).json()["metrics"].items()}
-
-    def test_all_points(self, api, url):
-        assert self.steps(api, url) == {"grad_norm": list(range(1, 301)), "train_loss": list(range(1, 301))}
-
-    def test_range_of_steps(self, api, url):
-        query = {"names": "train_loss", "from_step": 95, "to_step": 203}
-        assert self.steps(api, url, **query) == {"train_loss": list(range(95, 204))}
-        assert self.steps(api, url, from_step=301) == {}
-
-    @pytest.mark.parametrize("held", [1, 120, 10_000])
-    def test_downsampled_curve_keeps_ends_and_extremes(self, api, url, monkeypatch, held):
-        """However many points are held while the curve is read."""
-        monkeypatch.setattr(read, "HELD_POINTS", held)
-        steps = self.steps(api, url, max_points=10)["train_loss"]
-        assert len(steps) <= 10
-        assert {1, 138, 300} <= set(steps)
-
-    def test_more_points_than_a_response_may_have(self, api, url, monkeypatch):
-        monkeypatch.setattr(jobs, "MAX_POINTS", 500)
-        (error,) = problem(api.get(url), 422)["errors"]
-        assert error["pointer"] == "max_points"
-        assert error["detail"].startswith("these curves have 600 points; at most 500 are returned at once: set max_po")
-        assert len(self.steps(api, url, names="train_loss")["train_loss"]) == 300
-        assert len(self.steps(api, url, max_points=250)) == 2
-        assert len(self.steps(api, url, to_step=200)["grad_norm"]) == 200
-
-
 class TestCompare:
     @pytest.mark.parametrize("metric", ["{x", "\\", "}", '"', ",", "a b", "%", ":x"])
     def test_unknown_metric_never_returns_500(self, api, metric):
@@ -386,59 +337,3 @@ class TestOperations:
         assert datasets["mnist"]["fetch"] == "kotrain data fetch mnist"
         ko = next(entry for entry in catalog["optimizers"] if entry["name"] == "ko")
         assert "gamma" in json.dumps(ko["params"])
-
-
-class TestBodies:
-    def test_half_of_a_character_is_refused(self, api):
-        body = json.dumps({**JOB, "tags": {"a": "\ud800"}}).encode()
-        assert "unpaired surrogate" in problem(api.post("/v1/jobs", content=body, headers=AS_JSON), 400)["detail"]
-        request = json.dumps({"optimizers": [{"optimizer": "adam", "space": {"\udfff": [1]}}]}).encode()
-        problem(api.post("/v1/comparisons", content=request, headers=AS_JSON), 400)
-
-    def test_whole_characters_beyond_16_bits_are_accepted(self, api):
-        body = json.dumps({**JOB, "tags": {"a": "\U00020000"}}).encode()
-        assert api.post("/v1/jobs", content=body, headers=AS_JSON).json()["tags"] == {"a": "\U00020000"}
-
-    def test_tags_are_composed(self, api):
-        body = {**JOB, "tags": {"cafe\u0301": "e\u0301"}}
-        assert api.post("/v1/jobs", json=body).json()["tags"] == {"caf\u00e9": "\u00e9"}
-
-    def test_many_errors_are_counted(self, api):
-        body = {**JOB, "model": {"name": "mlp", "params": {"hidden": [[0]] * 1000}}}
-        answer = problem(api.post("/v1/jobs", json=body), 422)
-        assert len(answer["errors"]) == 20
-        assert answer["detail"].endswith("; and 980 more errors")
-
-    def test_body_with_too_many_values_is_refused_unread(self, api):
-        body = {**JOB, "model": {"name": "mlp", "params": {"hidden": [[0]] * 20_001}}}
-        assert problem(api.post("/v1/jobs", json=body), 413)["detail"] == "the body has more than 20,000 values"
-
-    def test_cursor_of_another_list_is_refused(self, api):
-        for _ in range(2):
-            api.post("/v1/jobs", json=JOB)
-        cursor = api.get("/v1/jobs", params={"limit": 1}).json()["next"]
-        assert api.get("/v1/jobs", params={"after": cursor}).status_code == 200
-        assert problem(api.get("/v1/comparisons", params={"after": cursor}), 422)["errors"][0]["pointer"] == "after"
-
-    @pytest.mark.parametrize(
-        ("path", "allowed"),
-        [
-            ("/v1/jobs", "GET, HEAD, POST"),
-            ("/v1/jobs/actions", "GET, HEAD, POST"),
-            ("/v1/datasets/images/a", "DELETE, GET, HEAD"),
-            ("/healthz", "GET, HEAD"),
-        ],
-    )
-    def test_other_methods_name_those_that_are_allowed(self, api, path, allowed):
-        answer = api.put(path)
-        problem(answer, 405)
-        assert answer.headers["Allow"] == allowed
-
-    @pytest.mark.parametrize("path", ["/healthz", "/v1/jobs", "/v1/me", "/", "/dashboard/main.js"])
-    def test_head_is_get_without_body(self, api, path):
-        with_body, without = api.get(path), api.head(path)
-        assert (without.status_code, without.content) == (200, b"")
-        assert without.headers["content-length"] == with_body.headers["content-length"]
-
-    def test_final_slash_is_not_redirected(self, api):
-        problem(api.get("/v1/jobs/", follow_redirects=False), 404)

@@ -42,11 +42,13 @@ def orientation(value: int) -> Image.Exif:
     return exif
 
 
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A part of a PNG file."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
 def png16(shape: tuple[int, int], color_type: int, channels: int) -> io.BytesIO:
     """A PNG with 16 bits per channel, which Pillow does not write in color."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     height, width = shape
     header = struct.pack(">2I5B", width, height, 16, color_type, 0, 0, 0)
@@ -83,9 +85,6 @@ def test_damaged_tags_do_not_refuse_the_image() -> None:
 @pytest.mark.parametrize("bits", [2, 4])
 def test_transparency_of_shallow_gray_images(bits: int) -> None:
     """Pillow scales their pixels to 8 bits, but not the transparent value."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     pixels = 0b01_00 if bits == 2 else 0x10  # a pixel of value 1, then one of 0
     rows = b"\0" + bytes([pixels << 4 if bits == 2 else pixels])

@@ -1,0 +1,65 @@
+"""Requests that no route gets to see: bodies, methods, cursors and paths that are refused for all."""
+
+import json
+
+import pytest
+
+from tests.integration.api_calls import JOB, problem
+
+AS_JSON = {"Content-Type": "application/json"}
+
+
+class TestRequests:
+    def test_half_of_a_character_is_refused(self, api):
+        body = json.dumps({**JOB, "tags": {"a": "\ud800"}}).encode()
+        assert "unpaired surrogate" in problem(api.post("/v1/jobs", content=body, headers=AS_JSON), 400)["detail"]
+        request = json.dumps({"optimizers": [{"optimizer": "adam", "space": {"\udfff": [1]}}]}).encode()
+        problem(api.post("/v1/comparisons", content=request, headers=AS_JSON), 400)
+
+    def test_whole_characters_beyond_16_bits_are_accepted(self, api):
+        body = json.dumps({**JOB, "tags": {"a": "\U00020000"}}).encode()
+        assert api.post("/v1/jobs", content=body, headers=AS_JSON).json()["tags"] == {"a": "\U00020000"}
+
+    def test_tags_are_composed(self, api):
+        body = {**JOB, "tags": {"cafe\u0301": "e\u0301"}}
+        assert api.post("/v1/jobs", json=body).json()["tags"] == {"caf\u00e9": "\u00e9"}
+
+    def test_many_errors_are_counted(self, api):
+        body = {**JOB, "model": {"name": "mlp", "params": {"hidden": [[0]] * 1000}}}
+        answer = problem(api.post("/v1/jobs", json=body), 422)
+        assert len(answer["errors"]) == 20
+        assert answer["detail"].endswith("; and 980 more errors")
+
+    def test_body_with_too_many_values_is_refused_unread(self, api):
+        body = {**JOB, "model": {"name": "mlp", "params": {"hidden": [[0]] * 20_001}}}
+        assert problem(api.post("/v1/jobs", json=body), 413)["detail"] == "the body has more than 20,000 values"
+
+    def test_cursor_of_another_list_is_refused(self, api):
+        for _ in range(2):
+            api.post("/v1/jobs", json=JOB)
+        cursor = api.get("/v1/jobs", params={"limit": 1}).json()["next"]
+        assert api.get("/v1/jobs", params={"after": cursor}).status_code == 200
+        assert problem(api.get("/v1/comparisons", params={"after": cursor}), 422)["errors"][0]["pointer"] == "after"
+
+    @pytest.mark.parametrize(
+        ("path", "allowed"),
+        [
+            ("/v1/jobs", "GET, HEAD, POST"),
+            ("/v1/jobs/actions", "GET, HEAD, POST"),
+            ("/v1/datasets/images/a", "DELETE, GET, HEAD"),
+            ("/healthz", "GET, HEAD"),
+        ],
+    )
+    def test_other_methods_name_those_that_are_allowed(self, api, path, allowed):
+        answer = api.put(path)
+        problem(answer, 405)
+        assert answer.headers["Allow"] == allowed
+
+    @pytest.mark.parametrize("path", ["/healthz", "/v1/jobs", "/v1/me", "/", "/dashboard/main.js"])
+    def test_head_is_get_without_body(self, api, path):
+        with_body, without = api.get(path), api.head(path)
+        assert (without.status_code, without.content) == (200, b"")
+        assert without.headers["content-length"] == with_body.headers["content-length"]
+
+    def test_final_slash_is_not_redirected(self, api):
+        problem(api.get("/v1/jobs/", follow_redirects=False), 404)
