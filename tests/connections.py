@@ -9,13 +9,20 @@ from tests.waiting import until
 
 
 def close_all() -> None:
-    """Close all connections of the pool; those in use, for instance by a thread of a server, when they are returned.
+    """Close all connections of the engine; those in use, for instance by a thread of a server, when they are returned.
 
-    `dispose` of the engine alone forgets those in use: they are closed by the garbage collector, with a warning.
+    `dispose` of the engine alone forgets those in use: they are closed by the garbage collector, with a warning. Then
+    it has a new pool, from which such a thread may take another connection.
     """
     if not database.engine.cache_info().currsize:
         return
-    pool = database.engine().pool
-    database.engine().dispose()
-    until(lambda: not isinstance(pool, QueuePool) or pool.checkedout() == 0)
-    pool.dispose()
+    engine = database.engine()
+    while True:
+        pool = engine.pool
+        engine.dispose()
+        if not isinstance(pool, QueuePool):
+            return
+        until(lambda pool=pool: pool.checkedout() == 0)
+        pool.dispose()
+        if engine.pool.checkedout() + engine.pool.checkedin() == 0:  # type: ignore[attr-defined] # a QueuePool
+            return

@@ -31,7 +31,6 @@ JOB = {
 LONG = JOB | {"budget": {"steps": 10_000_000}}
 FAST = {
     "KOTRAIN_SLOTS": "2",
-    "KOTRAIN_MAX_STREAMS_PER_USER": "1000",
     "KOTRAIN_LEASE_SECONDS": "2",
     "KOTRAIN_BEAT_SECONDS": "0.2",
     "KOTRAIN_MAINTENANCE_SECONDS": "1",
@@ -90,6 +89,11 @@ class RunningWorker:
     def training(self) -> list[int]:
         """Process ids of the training processes, one for each job."""
         return [pid for server in children(self.pid) for pid in children(server)]
+
+    def child(self) -> int:
+        """The only training process. A worker that has just started also has a child that checks the engine."""
+        until(lambda: len(self.training()) == 1)
+        return self.training()[0]
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)

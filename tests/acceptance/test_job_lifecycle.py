@@ -66,7 +66,7 @@ class TestJob:
     def test_cancel_kills_an_unresponsive_child(self, lab, worker):
         job_id = lab.submit(LONG)
         lab.wait_until_training(job_id)
-        (child,) = worker.training()
+        child = worker.child()
         os.kill(child, signal.SIGSTOP)
         lab.api.post(f"/v1/jobs/{job_id}/cancel")
         assert lab.ended(job_id)["status"] == "cancelled"
@@ -87,7 +87,7 @@ class TestJob:
     def test_job_of_a_killed_child_is_retried_without_duplicate_points(self, lab, worker):
         job_id = lab.submit(budget={"steps": 2000})
         lab.wait_until_training(job_id)
-        (child,) = worker.training()
+        child = worker.child()
         os.kill(child, signal.SIGKILL)
         job = lab.ended(job_id)
         assert (job["status"], job["attempt"], job["failures"]) == ("succeeded", 2, 1)

@@ -41,6 +41,7 @@ class Api:
         descriptor = self.listener.fileno()
         self.process = Forked(
             *("service.commands", "api", "--fd", str(descriptor)),
+            env=os.environ | {"KOTRAIN_MAX_STREAMS_PER_USER": str(LISTENERS)},
             stdout=self._log,
             stderr=self._log,
             pass_fds=(descriptor,),
@@ -134,7 +135,7 @@ def test_stream_rewinds_when_a_job_restarts(lab, served, worker):
     job_id = lab.submit(LONG)
     listener = served.listen(job_id)
     wait_for_metrics(listener, 2)
-    (child,) = worker.training()
+    child = worker.child()
     os.kill(child, signal.SIGKILL)
     until(lambda: listener.page.statuses()[-2:] == ["queued", "running"])
     wait_for_metrics(listener, len(listener.page.named("metric")) + 2)

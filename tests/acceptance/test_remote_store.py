@@ -29,7 +29,7 @@ def test_job_resumes_from_a_checkpoint_in_a_remote_store(lab):
     with running_worker(REMOTE) as worker:
         job_id = lab.submit(JOB | {"budget": {"steps": 4000}})
         until(lambda: newest(job_id))
-        (child,) = worker.training()
+        child = worker.child()
         os.kill(child, signal.SIGKILL)
         job = lab.ended(job_id)
     assert (job["status"], job["attempt"], job["summary"]["steps"]) == ("succeeded", 2, 4000)

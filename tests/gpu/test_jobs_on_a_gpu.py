@@ -95,7 +95,7 @@ def test_job_resumes_bit_identically_after_its_process_dies(lab, worker, precisi
     long = DIGITS | {"optimizer": KO, "precision": precision, "budget": {"epochs": 200}}
     job_id = lab.submit(long)
     until(lambda: _checkpoints(job_id), 120)
-    (child,) = worker.training()
+    child = worker.child()
     os.kill(child, signal.SIGKILL)
     until(lambda: lab.show(job_id)["status"] in ("succeeded", "failed"), 300)
     job = lab.show(job_id)

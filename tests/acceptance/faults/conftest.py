@@ -65,8 +65,7 @@ class FaultLab(Lab):
 
     def child(self, job_id: str) -> int:
         """The training process of a job that is alone on its worker."""
-        (child,) = self.owner(job_id).training()
-        return child
+        return self.owner(job_id).child()
 
     def checkpoints(self, job_id: str) -> list[Checkpoint]:
         """The job's checkpoints, oldest first."""
