@@ -58,7 +58,7 @@ def fill() -> str:
     key = api_keys.create("ada")
     os.environ["KEY"] = key
     with database.transaction() as session:
-        owner = api_keys.owner(session, f"Bearer {key}")
+        owner = api_keys.authenticated_user(session, f"Bearer {key}")
         comparison = lifecycle.create(session, owner, ComparisonRequest.model_validate(REQUEST)).id
     rng = np.random.default_rng(0)
     steps = list(range(1, 40))
