@@ -25,10 +25,11 @@ up: setup
 down: setup
 	@$(BIN)/kotrain down
 
-# The tests open reports in a real browser and compile their LaTeX. Where chromium is installed, it will do.
-TOOLS := chromium-headless-shell texlive-latex-recommended
+# The tests open reports in a real browser, compile their LaTeX, and put a proxy in front of the API. Where chromium is
+# installed, it will do.
+TOOLS := chromium-headless-shell texlive-latex-recommended nginx-light
 tools:
-	@{ command -v chromium-headless-shell || command -v chromium; } >/dev/null && command -v pdflatex >/dev/null && kpsewhich -format=tex booktabs.sty >/dev/null || \
+	@{ command -v chromium-headless-shell || command -v chromium; } >/dev/null && command -v pdflatex >/dev/null && kpsewhich -format=tex booktabs.sty >/dev/null && PATH=$$PATH:/usr/sbin command -v nginx >/dev/null || \
 	{ test "$$(id -u)" = 0 || { echo "the tests need: sudo apt-get install $(TOOLS)" >&2; exit 1; }; \
 	  echo "installing $(TOOLS) (half a minute, once)" >&2; \
 	  apt-get update -qq >&2 && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(TOOLS) >/dev/null; }

@@ -267,7 +267,9 @@ def measure(url: str, process: psutil.Process, member: str, victim: Victim) -> b
             ratio = loud[path].p99() / quiet[path].p99()
             holds &= ratio <= MAX_RATIO and not loud[path].failed
             failed = f", {loud[path].failed} failed" if loud[path].failed else ""
-            cells.append(f"{quiet[path].p99():.0f} | {loud[path].p99():.0f} ({loud[path].range()}){failed} | {ratio:.1f}")
+            cells.append(
+                f"{quiet[path].p99():.0f} | {loud[path].p99():.0f} ({loud[path].range()}){failed} | {ratio:.1f}"
+            )
         holds &= growth <= GROWTH_MEGABYTES
         print(f"| {name} | {' | '.join(cells)} | {growth:.0f} |", flush=True)
     return holds
@@ -336,7 +338,9 @@ def listening(port: int, heard: list[str]) -> Iterator[None]:
 def filled_job(key: str) -> UUID:
     """A running job with a million points, which were stored as they were measured."""
     with database.transaction() as session:
-        submission.submit(session, api_keys.authenticated_user(session, f"Bearer {key}"), JobRequest.model_validate(JOB))
+        submission.submit(
+            session, api_keys.authenticated_user(session, f"Bearer {key}"), JobRequest.model_validate(JOB)
+        )
     with database.transaction() as session:
         claim = claims.claim(session, "w", has_cuda=False)
     assert claim is not None

@@ -176,7 +176,9 @@ def main() -> None:
             key = api_keys.create("ada")
             request = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
             with database.transaction() as session:
-                submission.submit(session, api_keys.authenticated_user(session, f"Bearer {key}"), JobRequest.model_validate(request))
+                submission.submit(
+                    session, api_keys.authenticated_user(session, f"Bearer {key}"), JobRequest.model_validate(request)
+                )
             with database.transaction() as session:
                 claim = claims.claim(session, "w", has_cuda=False)
             assert claim is not None

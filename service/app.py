@@ -15,6 +15,7 @@ from service.streams.hub import Hub
 from service.web import problem_details
 from service.web.dependencies import passing_caller
 from service.web.middleware import BodyLimit, ConcurrencyLimit, HeadAsGet, KeyFirst, Pieces, RequestId
+from service.web.path_prefix import PathPrefix
 from service.web.routes import (
     artifacts,
     catalog,
@@ -87,4 +88,5 @@ def create_app() -> FastAPI:
     app.add_middleware(Pieces)
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestId)
+    app.add_middleware(PathPrefix, prefix=settings().path_prefix)
     return app

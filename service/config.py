@@ -25,6 +25,11 @@ class Settings(BaseSettings):
     broker_url: str | None = Field(None, description="redis://...; the embedded server if unset.")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65_535)
+    path_prefix: str = Field(
+        "",
+        pattern=r"^(/[\w.~-]+)*$",
+        description="Path below which a proxy serves kotrain, such as /kotrain; none if empty.",
+    )
     slots: int | None = Field(
         None, ge=1, le=256, description="Jobs that a worker runs at a time; one per GPU or core if unset."
     )

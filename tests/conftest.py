@@ -16,7 +16,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.accounts import api_keys
-from service.config import settings
 from service.jobs import queue
 from service.operations.embedded.servers import Embedded
 from service.storage import database
@@ -98,13 +97,6 @@ def servers(cluster: Path) -> Iterator[Embedded]:
             yield embedded
 
 
-def _forget() -> None:
-    """Discard the settings, the connection pool and the Celery application; the environment defines the next ones."""
-    connections.close_all()
-    for cached in (settings, database.engine, queue.celery):
-        cached.cache_clear()
-
-
 @pytest.fixture(scope="module")
 def schema(servers: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Point this process's settings to the servers and create the tables."""
@@ -113,11 +105,11 @@ def schema(servers: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Itera
         patch.setenv("KOTRAIN_BROKER_URL", servers.broker_url)
         patch.setenv("KOTRAIN_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("KOTRAIN_LEASE_SECONDS", "2")
-        _forget()
+        connections.forget()
         database.migrate()
         yield
-        _forget()
-    _forget()
+        connections.forget()
+    connections.forget()
 
 
 @pytest.fixture

@@ -1,11 +1,21 @@
-"""The connection pool of the process that runs the tests."""
+"""What the process that runs the tests keeps of an installation: settings, connections, queue and file store."""
 
 from __future__ import annotations
 
 from sqlalchemy import QueuePool
 
+from service.config import settings
+from service.jobs import queue
 from service.storage import database
+from service.storage.files import store
 from tests.waiting import until
+
+
+def forget() -> None:
+    """Close all connections and discard everything; the environment defines the next settings."""
+    close_all()
+    for cached in (settings, database.engine, queue.celery, store):
+        cached.cache_clear()
 
 
 def close_all() -> None:

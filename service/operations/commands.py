@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ from service.storage.schema_version import Incompatible
 
 REFUSALS = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
 """Messages of PostgreSQL for permanent errors; errors before a connection exists have no code."""
+MIGRATE_WAIT_SECONDS = 300
 
 
 def up(port: int | None, home: Path | None) -> None:
@@ -69,9 +71,13 @@ def worker() -> None:
 
 
 def migrate() -> None:
-    """Upgrade the schema of the database at KOTRAIN_DATABASE_URL; a newer compatible schema is left unchanged."""
-    with _one_line_errors():
+    """Upgrade the schema of the database at KOTRAIN_DATABASE_URL; a newer compatible schema is left unchanged.
+
+    Waits five minutes for a database that does not answer, because both may be starting with the machine.
+    """
+    with _one_line_errors(), _ended_by_signals():
         _require("KOTRAIN_DATABASE_URL")
+        _wait_for_database()
         database.migrate()
 
 
@@ -148,6 +154,27 @@ def restore(file: Path, home: Path | None) -> None:
         typer.echo(f"not in the backup: {counted(restored.dropped, 'checkpoint')}; their jobs continue from older ones")
 
 
+def _wait_for_database() -> None:
+    """Wait until the database answers; raise its error if that is permanent or lasts for MIGRATE_WAIT_SECONDS."""
+    start = time.monotonic()
+    is_announced = False
+    while True:
+        try:
+            with database.engine().connect():
+                return
+        except OperationalError as error:
+            if _is_permanent(error) or time.monotonic() - start > MIGRATE_WAIT_SECONDS:
+                raise
+            if not is_announced:
+                typer.echo(f"kotrain: waiting for the {_line(error)}", err=True)
+                is_announced = True
+        time.sleep(1)
+
+
+def _is_permanent(error: OperationalError) -> bool:
+    return any(words in str(error) for words in REFUSALS)
+
+
 def _check_schema() -> None:
     """Raise if the schema is incompatible or the database denies access.
 
@@ -156,7 +183,7 @@ def _check_schema() -> None:
     try:
         database.check_schema()
     except OperationalError as error:
-        if any(words in str(error) for words in REFUSALS):
+        if _is_permanent(error):
             raise
         logging.warning("kotrain: database unreachable, schema not checked: %s", _line(error))
 

@@ -12,7 +12,6 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
-from service.config import settings
 from service.operations.embedded import programs
 from service.storage import database, schema_version
 from service.storage.tables import Base
@@ -143,12 +142,9 @@ def configured(connection, config, monkeypatch):
     command.upgrade(config, "0003")
     connection.commit()
     monkeypatch.setenv("KOTRAIN_DATABASE_URL", connection.engine.url.render_as_string(hide_password=False))
-    settings.cache_clear()
-    database.engine.cache_clear()
+    connections.forget()
     yield
-    connections.close_all()
-    settings.cache_clear()
-    database.engine.cache_clear()
+    connections.forget()
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,21 @@
 """Compatibility of the code with older and newer schemas, and with jobs of other engine versions."""
 
+import os
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
 from alembic import command
-from sqlalchemy import select, text
+from sqlalchemy import make_url, select, text
 from starlette.testclient import TestClient
 
 from service.accounts import api_keys
 from service.app import create_app
 from service.config import settings
-from service.jobs import claims, lookup, queue, submission
+from service.jobs import claims, lookup, submission
 from service.jobs.requests import JobRequest
 from service.operations.embedded.servers import Embedded
 from service.specs.engine import ENGINE_VERSION
@@ -20,7 +23,7 @@ from service.specs.states import JobStatus
 from service.storage import database, schema_version
 from service.storage.schema_version import Incompatible, Schema
 from service.storage.tables import Job, User
-from tests import connections
+from tests import connections, forked
 from tests.waiting import until
 
 CODE = schema_version.code_number()
@@ -30,19 +33,13 @@ REQUEST = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {
 @pytest.fixture
 def own_database(servers: Embedded, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Point this process's settings to an empty database of its own."""
-
-    def forget() -> None:
-        for cached in (settings, database.engine, queue.celery):
-            cached.cache_clear()
-
     with psycopg.connect(servers.database_url.replace("+psycopg", ""), autocommit=True) as admin:
         admin.execute("CREATE DATABASE compatibility")
         monkeypatch.setenv("KOTRAIN_DATABASE_URL", servers.database_url.replace("/kotrain?", "/compatibility?"))
         monkeypatch.setenv("KOTRAIN_BROKER_URL", servers.broker_url)
-        forget()
+        connections.forget()
         yield
-        connections.close_all()
-        forget()
+        connections.forget()
         admin.execute("DROP DATABASE compatibility")
 
 
@@ -195,3 +192,25 @@ class TestEngine:
         claimed = self.claim()
         assert claimed is not None
         assert claimed.job_id == older.id
+
+
+def test_migrate_waits_for_the_database(own_database: None, tmp_path: Path) -> None:
+    url = make_url(str(settings().database_url))
+    folder = tmp_path / "sockets"
+    late = url.update_query_dict({"host": str(folder)}).render_as_string(hide_password=False)
+    environment = os.environ | {"KOTRAIN_DATABASE_URL": late}
+    with forked.Forked("kotrain", "migrate", env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("kotrain: waiting for the database (KOTRAIN_DATABASE_URL): conn")
+        folder.symlink_to(str(url.query["host"]))
+        assert process.wait(60) == 0
+    now = schema()
+    assert now is not None
+    assert now.number == CODE
+
+
+def test_migrate_does_not_wait_for_a_database_that_does_not_exist(own_database: None) -> None:
+    missing = make_url(str(settings().database_url)).set(database="missing").render_as_string(hide_password=False)
+    failed = forked.run("kotrain", "migrate", env=os.environ | {"KOTRAIN_DATABASE_URL": missing})
+    assert failed.returncode == 1
+    assert 'database "missing" does not exist' in failed.stderr

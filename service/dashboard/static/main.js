@@ -5,6 +5,7 @@ import { linkButton } from "./components/layout.js";
 import { drawMenu } from "./components/menu.js";
 import { errorState, loading } from "./components/states.js";
 import { listenToKeys } from "./keyboard.js";
+import { addressOf, pathOf } from "./lib/addresses.js";
 import { ApiError, get, onUnauthorized } from "./lib/api.js";
 import { apiKey, forgetApiKey, isApiKeyEvent } from "./lib/api_key.js";
 import { fill, h } from "./lib/dom.js";
@@ -20,9 +21,9 @@ let user = null;
 
 // --- pages ---
 
-/** Open an address of the dashboard. */
-function go(address) {
-  history.pushState({}, "", address);
+/** Open a page of the dashboard by its path, with its query. */
+function go(path) {
+  history.pushState({}, "", addressOf(path));
   const shown = show();
   window.scrollTo(0, 0); // before the page is fetched, because the user may scroll meanwhile
   return shown;
@@ -31,7 +32,7 @@ function go(address) {
 async function show() {
   page.abort();
   const { signal } = (page = new AbortController());
-  const route = routeOf(location.pathname);
+  const route = routeOf(pathOf(location.pathname));
   showMenu();
   setTitle(route?.title ?? "Not found");
   if (!route) {
@@ -106,7 +107,7 @@ function showError(error, signal) {
     errorState(
       isNotFound ? "Not found" : "The page could not be loaded",
       error.message,
-      hasBadQuery ? linkButton("Open the page without its query", location.pathname) : retryButton(),
+      hasBadQuery ? linkButton("Open the page without its query", pathOf(location.pathname)) : retryButton(),
       isNotFound && overviewLink(),
     ),
   );
@@ -121,7 +122,7 @@ function opensHere(event, link) {
   if (!link || event.defaultPrevented || event.button) return false;
   if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return false;
   if (link.target || link.hasAttribute("download") || link.origin !== location.origin) return false;
-  return routeOf(link.pathname) !== undefined;
+  return routeOf(pathOf(link.pathname)) !== undefined;
 }
 
 document.addEventListener("click", (event) => {
@@ -132,7 +133,7 @@ document.addEventListener("click", (event) => {
     document.querySelector(link.hash).focus(); // within the page, which must not be mounted again
     return;
   }
-  go(link.pathname + link.search);
+  go(pathOf(link.pathname) + link.search);
   root.focus({ preventScroll: true });
 });
 window.addEventListener("popstate", show);

@@ -15,6 +15,7 @@ from fastapi.responses import RedirectResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.config import settings
 from service.errors import NotFound
 from service.web.etags import etag_of, is_unmodified
 
@@ -84,9 +85,11 @@ def _below(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, Travers
 
 
 @cache
-def _file(name: str) -> File:
+def _file(name: str, prefix: str) -> File:
     """A file, read and compressed once."""
     body = _files()[name].read_bytes()
+    if name.endswith(".html"):
+        body = body.replace(b'="/', f'="{prefix}/'.encode())
     media_type = MEDIA_TYPES[name.rpartition(".")[2]]
     return File(body, gzip.compress(body, mtime=0), media_type, etag_of(body))
 
@@ -94,7 +97,7 @@ def _file(name: str) -> File:
 def _send(name: str, accept_encoding: str, if_none_match: str | None) -> Response:
     if name not in _files():
         raise NotFound(f"dashboard file {name[:100]} not found")
-    file = _file(name)
+    file = _file(name, settings().path_prefix)
     # Revalidated on each use: after an upgrade, old and new files must not mix.
     headers = {**SECURITY_HEADERS, "ETag": file.etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
     if is_unmodified(file.etag, if_none_match):

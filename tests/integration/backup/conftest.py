@@ -6,13 +6,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from service.config import settings
-from service.jobs import queue
 from service.jobs.claims import Claim
 from service.operations.backup import backup
 from service.operations.embedded.servers import Embedded
-from service.storage import database
-from service.storage.files import store
 from tests import connections
 from tests.integration.backup.installations import Installation, fill
 
@@ -33,9 +29,7 @@ def installations(
         )
         source.activate()
         yield source, target
-        connections.close_all()
-        for cached in (settings, database.engine, queue.celery, store):
-            cached.cache_clear()
+        connections.forget()
         for name in names:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -8,8 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from service.accounts import api_keys
-from service.config import settings
-from service.jobs import claims, heartbeats, outcomes, queue
+from service.jobs import claims, heartbeats, outcomes
 from service.jobs.checkpoints import Written, name_of
 from service.jobs.claims import Claim
 from service.jobs.heartbeats import Batch, Beat
@@ -42,11 +41,9 @@ class Installation:
         self.url, self.home, self._patch = url, home, patch
 
     def activate(self) -> None:
-        connections.close_all()
         self._patch.setenv("KOTRAIN_DATABASE_URL", self.url)
         self._patch.setenv("KOTRAIN_HOME", str(self.home))
-        for cached in (settings, database.engine, queue.celery, store):
-            cached.cache_clear()
+        connections.forget()
         self._patch.setattr(write, "_name_ids", {})
 
     def files(self) -> dict[str, int]:

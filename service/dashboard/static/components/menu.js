@@ -1,5 +1,6 @@
 // The top bar: menu, user and the most frequent actions.
 
+import { pathOf } from "../lib/addresses.js";
 import { fill, h } from "../lib/dom.js";
 import { MENU } from "../routes.js";
 
@@ -12,7 +13,7 @@ export function drawMenu({ isSignedIn, user, signOut }) {
 }
 
 function menuLink({ path, title }) {
-  const { pathname } = location;
+  const pathname = pathOf(location.pathname);
   const isCurrent = pathname === path || (path !== "/" && pathname.startsWith(`${path}/`));
   return h("a", { href: path, "aria-current": isCurrent ? "page" : null }, title);
 }

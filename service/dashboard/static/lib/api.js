@@ -1,5 +1,6 @@
 // The public HTTP API, called with the stored key.
 
+import { addressOf } from "./addresses.js";
 import { apiKey } from "./api_key.js";
 
 const SLOW_MILLISECONDS = 8000;
@@ -68,7 +69,7 @@ export async function call(method, path, { body, headers = {}, signal } = {}) {
   let response;
   const slow = setTimeout(() => listeners.connection("slow"), SLOW_MILLISECONDS);
   try {
-    response = await fetch(path, options);
+    response = await fetch(addressOf(path), options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     listeners.connection("offline");
@@ -128,7 +129,7 @@ export function upload(path, file, { onProgress, signal } = {}) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch reports no upload progress
     const sent = authorization();
-    request.open("POST", path);
+    request.open("POST", addressOf(path));
     request.setRequestHeader("Authorization", sent);
     request.setRequestHeader("Content-Type", "application/octet-stream");
     request.upload.addEventListener(

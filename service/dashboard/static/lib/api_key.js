@@ -1,6 +1,8 @@
 // The API key, stored in this browser only.
 
-const STORED = "kotrain.key";
+import { PREFIX } from "./addresses.js";
+
+const STORED = `kotrain.key${PREFIX}`; // another kotrain may be served below another prefix
 
 /** The stored key; null without one. */
 export const apiKey = () => localStorage.getItem(STORED);

@@ -1,8 +1,10 @@
 // Create, replace and patch elements. Strings become text nodes and are never parsed as HTML.
 
+import { addressOf } from "./addresses.js";
+
 /**
  * A new element. `attributes` may hold listeners (`onclick`), `class`, `dataset`, `style` and any attribute of HTML or
- * SVG; null and false omit one. Children are nodes, strings, numbers or nested lists of them; null, false and "" are
+ * SVG; null and false omit one. `href` and `src` are paths of kotrain or other addresses. Children are nodes, strings, numbers or nested lists of them; null, false and "" are
  * omitted.
  */
 export function h(tag, attributes = {}, ...children) {
@@ -112,6 +114,7 @@ function setAttribute(element, name, value) {
   else if (name === "dataset") Object.assign(element.dataset, value);
   else if (name === "value" && element.tagName !== "OPTION" && element.tagName !== "PROGRESS") element.value = value;
   else if (name === "style") for (const entry of Object.entries(value)) element.style.setProperty(...entry);
+  else if (name === "href" || name === "src") element.setAttribute(name, addressOf(value));
   else element.setAttribute(name, value === true ? "" : value);
 }
 
