@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import tomllib
+from configparser import ConfigParser
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -240,3 +241,31 @@ class TestGuides:
         assert answer["verdict"].keys() <= VerdictView.model_fields.keys()
         for view, name in ((GroupView, "groups"), (PairView, "pairs")):
             assert all(entry.keys() - {"..."} <= view.model_fields.keys() for entry in answer[name])
+
+
+class TestUnits:
+    """The units of systemd in the guide; `systemd-analyze verify` accepts them."""
+
+    @pytest.fixture(params=sorted((ROOT / "docs/deploy").glob("*.service")), ids=lambda file: file.stem)
+    def unit(self, request: pytest.FixtureRequest) -> ConfigParser:
+        unit = ConfigParser(interpolation=None)
+        unit.optionxform = str
+        unit.read_string(request.param.read_text())
+        return unit
+
+    def test_commands_exist(self, unit: ConfigParser) -> None:
+        started = [value for name, value in unit["Service"].items() if name.startswith("Exec")]
+        assert started
+        for line in started:
+            program, command = line.split()
+            assert program == "/opt/kotrain/bin/kotrain"
+            assert command in get_command(app).list_commands(None)
+
+    def test_there_is_time_to_stop(self, unit: ConfigParser) -> None:
+        """The time for jobs, then that for their processes to end, and as much again."""
+        needed = Settings.model_fields["drain_seconds"].default + Settings.model_fields["cancel_seconds"].default
+        assert int(unit["Service"]["TimeoutStopSec"]) >= 2 * needed
+
+    def test_settings_exist(self) -> None:
+        text = "".join(file.read_text() for file in (ROOT / "docs/deploy").iterdir())
+        assert set(re.findall(r"KOTRAIN_[A-Z_]+", text)) <= SETTINGS
