@@ -17,10 +17,10 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from service import stats
-from service.comparisons.analysis.grouping import ENVIRONMENT_SETTING, NOT_A_SETTING
+from service.comparisons.analysis.grouping import setting_of
 from service.comparisons.boards import Board, Leaderboard, Standing
 from service.comparisons.design.labels import flat, labels
-from service.specs.metric_text import sign
+from service.specs.metric_text import Measure, sign
 from service.storage.tables import Job
 
 MAX_BOARDS = 50
@@ -30,23 +30,28 @@ MAX_ROWS = 200
 MAX_PAIRED = 40
 """Maximum number of rows for Holm's adjustment, which tests every pair; larger boards use Bonferroni's."""
 
-# The latest run of each seed counts. `setting` is the fingerprint without the seed, so that no document is parsed.
+# The latest run of each seed counts. `setting` is the fingerprint without the seed, so that no document is parsed. What
+# costs time belongs to the setting of times (`grouping.setting_of`).
 RUNS = text(
     """
-    SELECT setting, device_kind, torch, data_hash, engine_version, (array_agg(job))[1] AS example,
+    SELECT setting, device_kind, torch, data_hash, engine_version, timing, (array_agg(job))[1] AS example,
            array_agg(seed) AS seeds, array_agg(CASE WHEN NOT diverged THEN value END) AS values
-    FROM (SELECT DISTINCT ON (setting, device_kind, torch, data_hash, engine_version, seed) *
+    FROM (SELECT DISTINCT ON (setting, device_kind, torch, data_hash, engine_version, timing, seed) *
           FROM (SELECT id AS job, setting, (spec ->> 'seed')::bigint AS seed, finished_at,
                        environment ->> 'device_kind' AS device_kind, environment ->> 'torch' AS torch,
                        environment ->> 'data_hash' AS data_hash, environment ->> 'engine_version' AS engine_version,
+                       CASE WHEN :is_speed OR spec #>> '{budget,seconds}' IS NOT NULL
+                            THEN jsonb_build_array(spec -> 'log_every_steps', spec -> 'diagnostics_every_steps',
+                                                   environment -> 'device_name') END AS timing,
                        (summary -> 'metrics' ->> :metric)::float8 AS value,
                        reason IS NOT DISTINCT FROM 'diverged' AS diverged
                 FROM jobs
                 WHERE dataset = :dataset AND model = :model AND (status = 'succeeded' OR reason = 'diverged')) AS run
           WHERE diverged OR value IS NOT NULL
-          ORDER BY setting, device_kind, torch, data_hash, engine_version, seed, finished_at DESC, job DESC) AS latest
-    GROUP BY setting, device_kind, torch, data_hash, engine_version
-    ORDER BY count(*) DESC, max(finished_at) DESC, setting, device_kind, torch, data_hash, engine_version
+          ORDER BY setting, device_kind, torch, data_hash, engine_version, timing, seed,
+                   finished_at DESC, job DESC) AS latest
+    GROUP BY setting, device_kind, torch, data_hash, engine_version, timing
+    ORDER BY count(*) DESC, max(finished_at) DESC, setting, device_kind, torch, data_hash, engine_version, timing
     LIMIT :rows
     """
 )
@@ -66,16 +71,14 @@ class _Row:
 def leaderboard(session: Session, dataset: str, model: str, metric: str) -> Leaderboard:
     """The boards of a data set and model. Raises Invalid if the metric has no better direction."""
     direction = sign(metric)
-    parameters = {"dataset": dataset, "model": model, "metric": metric, "rows": MAX_ROWS}
+    is_speed = Measure(metric).is_speed
+    parameters = {"dataset": dataset, "model": model, "metric": metric, "is_speed": is_speed, "rows": MAX_ROWS}
     rows = session.execute(RUNS, parameters).all()
-    specs = _specs(session, [row.example for row in rows])
+    examples = _examples(session, [row.example for row in rows])
     boards: dict[str, tuple[dict[str, Any], list[_Row]]] = {}
     for row in rows:
-        spec = specs[row.example]
-        setting = {name: value for name, value in spec.items() if name not in NOT_A_SETTING | {"optimizer", "seed"}}
-        if not spec["stop_at_target"]:
-            setting.pop("target")
-        setting["environment"] = {name: getattr(row, name) for name in ENVIRONMENT_SETTING}
+        spec, environment = examples[row.example]
+        setting = setting_of(spec, environment, {"optimizer", "seed"}, is_speed=is_speed)
         _, members = boards.setdefault(json.dumps(setting, sort_keys=True), (setting, []))
         values = {seed: value for seed, value in zip(row.seeds, row.values, strict=True) if value is not None}
         members.append(_Row(spec["optimizer"], values, len(row.seeds) - len(values)))
@@ -88,8 +91,10 @@ def leaderboard(session: Session, dataset: str, model: str, metric: str) -> Lead
     )
 
 
-def _specs(session: Session, jobs: Sequence[UUID]) -> dict[UUID, dict[str, Any]]:
-    return {row.id: row.spec for row in session.execute(select(Job.id, Job.spec).where(Job.id.in_(jobs)))}
+def _examples(session: Session, jobs: Sequence[UUID]) -> dict[UUID, tuple[dict[str, Any], dict[str, Any]]]:
+    """Spec and environment of each job."""
+    query = select(Job.id, Job.spec, Job.environment).where(Job.id.in_(jobs))
+    return {row.id: (row.spec, row.environment or {}) for row in session.execute(query)}
 
 
 def _board(setting: dict[str, Any], members: Sequence[_Row], direction: int) -> Board:

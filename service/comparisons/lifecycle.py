@@ -207,9 +207,10 @@ def stored_plan(comparison: Comparison) -> Plan:
         for number in range(len(plan.optimizers)):
             plan.spec(Cell("report", 0, number, 0, 0, plan.seeds[0]))
     except (ValidationError, LookupError) as error:
+        why = error.errors()[0]["msg"].removeprefix("Value error, ") if isinstance(error, ValidationError) else error
         raise Conflict(
             f"the plan of comparison {comparison.id} is of another version of kotrain and cannot be read by this one "
-            f"({str(error).splitlines()[0]}): submit the comparison again",
+            f"({why}): submit the comparison again",
             current_status=comparison.status,
             message=comparison.message,
         ) from error

@@ -8,8 +8,21 @@ from service.errors import Invalid
 from service.specs.summary import Target
 
 
+def not_a_result(name: str) -> str | None:
+    """Why a metric cannot be an endpoint although it has a better direction; None for other metrics."""
+    if not name.startswith("train_"):
+        return None
+    measure = name.removeprefix("train_")
+    return (
+        f"'{name}' cannot be compared: it is measured on single batches, every log_every_steps, and is no result of a "
+        f"run; choose val_{measure} or test_{measure}"
+    )
+
+
 def sign(name: str) -> int:
-    """1 if higher values of a metric are better, -1 if lower ones are. Raises Invalid if neither are."""
+    """1 if higher values of a metric are better, -1 if lower ones are. Raises Invalid if it is no endpoint."""
+    if why := not_a_result(name):
+        raise Invalid.field("metric", why)
     if name.endswith(("accuracy", "per_second")):
         return 1
     if name.endswith(("loss", "correlation")):

@@ -245,6 +245,7 @@ class TestOverHttp:
             {"model": "mlp"},
             {"dataset": "digits"},
             {"dataset": "digits", "model": "mlp", "metric": "grad_norm"},
+            {"dataset": "digits", "model": "mlp", "metric": "train_loss"},
             {"dataset": "digits", "model": "mlp", "target": "nan"},
             {"dataset": "digits", "model": "mlp", "target": 95},
             {"dataset": "digits", "model": "mlp", "metric": "x\x00y_loss"},

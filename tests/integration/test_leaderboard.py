@@ -72,10 +72,10 @@ def statements() -> Iterator[list[str]]:
     event.remove(database.engine(), "before_cursor_execute", record)
 
 
-def put(settings: int, seeds: int, *, batch_size: int = 64, offset: float = 0.0) -> None:
+def put(settings: int, seeds: int, *, offset: float = 0.0, device: str = "x", **fields: object) -> None:
     """Store finished runs of Adam: `settings` learning rates with `seeds` seeds each."""
-    spec = SPEC.model_dump(mode="json") | {"batch_size": batch_size}
-    environment = {"torch": "2", "device_kind": "cpu", "engine_version": 2, "data_hash": "aa"}
+    spec = SPEC.model_dump(mode="json") | fields
+    environment = {"torch": "2", "device_kind": "cpu", "engine_version": 2, "data_hash": "aa", "device_name": device}
     with database.transaction() as session:
         session.execute(
             text(
@@ -88,7 +88,7 @@ def put(settings: int, seeds: int, *, batch_size: int = 64, offset: float = 0.0)
                                  '{optimizer,params,lr}', to_jsonb(rate * 0.0001)),
                        'digits', 'mlp', 'adam', false, '{}', 0, 1,
                        false, 1, 0, 1, 13, 'succeeded', 'completed', CAST(:environment AS jsonb),
-                       jsonb_build_object('metrics', jsonb_build_object('test_accuracy',
+                       jsonb_build_object('metrics', jsonb_build_object('samples_per_second', 9, 'test_accuracy',
                                           0.9 + :offset - rate * 0.0001 + (rate * 31 + seed * 17) % 13 * 0.001)), now()
                 FROM generate_series(1, :settings) AS rate, generate_series(1, :seeds) AS seed
                 """
@@ -98,8 +98,27 @@ def put(settings: int, seeds: int, *, batch_size: int = 64, offset: float = 0.0)
         )  # fmt: skip
 
 
-def show(api) -> dict:
-    return api.get("/v1/leaderboard", params={"dataset": "digits", "model": "mlp"}).json()
+def show(api, **query: str) -> dict:
+    return api.get("/v1/leaderboard", params={"dataset": "digits", "model": "mlp"} | query).json()
+
+
+def test_metric_of_single_batches_is_refused(api):
+    (error,) = show(api, metric="train_loss")["errors"]
+    assert error["pointer"] == "metric"
+    assert "choose val_loss or test_loss" in error["detail"]
+
+
+def test_times_are_ranked_by_device_and_by_what_takes_time(api):
+    put(2, 3, device="x")
+    put(2, 3, device="y")
+    put(2, 3, log_every_steps=1)
+    assert [board["runs"] for board in show(api)["boards"]] == [6]
+    boards = show(api, metric="samples_per_second")["boards"]
+    assert [board["runs"] for board in boards] == [6, 6, 6]
+    assert {board["setting"]["environment.device_name"] for board in boards} == {"x", "y"}
+    put(2, 3, budget={"epochs": None, "steps": None, "seconds": 60}, log_every_steps=1)
+    put(2, 3, budget={"epochs": None, "steps": None, "seconds": 60}, log_every_steps=2)
+    assert [board["runs"] for board in show(api)["boards"]] == [6, 6, 6]
 
 
 class TestManyRuns:

@@ -55,7 +55,8 @@ def compare_runs(
     measure = Measure(metric)
     counted = [run for run in runs if run.counts]
     groups = by_mean(group(counted, group_by), measure.sign)
-    setting = shared_parameters(groups, group_by) | shared_setting(counted, group_by)
+    setting = shared_parameters(groups, group_by)
+    setting |= shared_setting(counted, group_by, is_speed=measure.is_speed)
     question = Question(
         dataset=dataset,
         model=None if group_by == "model" else model,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
@@ -16,9 +16,11 @@ from service.specs.summary import TargetHit
 from service.stats import Sample, describe
 from service.stats.multiple_testing import TaskScores, Values
 
-NOT_A_SETTING = frozenset({"device", "diagnostics_every_steps", "evaluate_test", "log_every_steps"})
+_MEASUREMENTS = frozenset({"diagnostics_every_steps", "log_every_steps"})
+NOT_A_SETTING = frozenset({"device", "evaluate_test"}) | _MEASUREMENTS
 """Fields in which runs of one setting may differ, because they do not change the training. `device` is the requested
-device; the recorded environment contains the actual one."""
+device; the recorded environment contains the actual one. Measurements take time, so they belong to the setting of
+times."""
 
 ENVIRONMENT_SETTING = ("device_kind", "torch", "data_hash", "engine_version")
 """Environment fields that are part of the setting, because the same spec gives other numbers if they differ."""
@@ -106,7 +108,7 @@ def _group(label: str, value: Any, runs: dict[int, StoredRun]) -> Group[StoredRu
 # --- one setting -----------------------------------------------------------------------------------------------------
 
 
-def shared_setting(runs: Sequence[StoredRun], group_by: GroupBy) -> dict[str, Any]:
+def shared_setting(runs: Sequence[StoredRun], group_by: GroupBy, *, is_speed: bool = False) -> dict[str, Any]:
     """The setting of all runs without seed and grouped field, as dotted path -> value.
 
     Raises Invalid for runs of several settings, whose results cannot be compared. Its errors name each differing field,
@@ -114,7 +116,7 @@ def shared_setting(runs: Sequence[StoredRun], group_by: GroupBy) -> dict[str, An
     """
     distinct: list[dict[str, Any]] = []
     for run in runs:
-        setting = _setting(run, group_by)
+        setting = setting_of(run.spec, run.environment, {group_by}, is_speed=is_speed)
         if setting not in distinct:
             distinct.append(setting)
     settings = [flat(setting) for setting in distinct]
@@ -127,14 +129,18 @@ def shared_setting(runs: Sequence[StoredRun], group_by: GroupBy) -> dict[str, An
     return settings[0] if settings else {}
 
 
-def _setting(run: StoredRun, group_by: GroupBy) -> dict[str, Any]:
-    ignored = NOT_A_SETTING | {group_by}
-    if not run.spec.get("stop_at_target"):
+def setting_of(
+    spec: Mapping[str, Any], environment: Mapping[str, Any], ignored: Set[str], *, is_speed: bool
+) -> dict[str, Any]:
+    """All that decides a run's value of a metric, without `ignored` fields. `is_speed`: the metric is a throughput."""
+    ignored, recorded = ignored | NOT_A_SETTING, [*ENVIRONMENT_SETTING]
+    if is_speed or spec["budget"].get("seconds") is not None:
+        ignored -= _MEASUREMENTS
+        recorded.append("device_name")
+    if not spec.get("stop_at_target"):
         ignored |= {"target"}  # only recorded: it does not change the training
-    setting = {name: value for name, value in run.spec.items() if name not in ignored}
-    setting["environment"] = {
-        name: run.environment[name] for name in ENVIRONMENT_SETTING if run.environment.get(name) is not None
-    }
+    setting = {name: value for name, value in spec.items() if name not in ignored}
+    setting["environment"] = {name: environment[name] for name in recorded if environment.get(name) is not None}
     return setting
 
 

@@ -11,6 +11,7 @@ from service.comparisons.design.search_spaces import MAX_PARAMETERS, Space
 from service.specs.base import Frozen, unfit
 from service.specs.bodies import Label, TagKey
 from service.specs.catalog.base import Seed
+from service.specs.metric_text import not_a_result
 from service.specs.patterns import PRINTABLE
 from service.specs.training import TaskSpec
 
@@ -39,8 +40,16 @@ COMPARISON_EXAMPLE: JsonDict = {
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=PRINTABLE)]
 """A single line of text, without surrounding whitespace."""
 
-Endpoint = Literal[
-    "test_accuracy", "test_loss", "best_test_accuracy", "val_accuracy", "val_loss", "train_loss", "samples_per_second"
+
+def _a_result(value: Any) -> Any:
+    if isinstance(value, str) and (why := not_a_result(value)):
+        raise ValueError(why)
+    return value
+
+
+Endpoint = Annotated[
+    Literal["test_accuracy", "test_loss", "best_test_accuracy", "val_accuracy", "val_loss", "samples_per_second"],
+    BeforeValidator(_a_result),
 ]
 
 
@@ -177,7 +186,8 @@ class ComparisonRequest(Frozen):
     tuning: Tuning | None = None
     metric: Endpoint = Field(
         "test_accuracy",
-        description="Primary endpoint, measured with the last step's weights; best_*: with the best validation step's.",
+        description="Primary endpoint, measured with the last step's weights; best_*: with the best validation step's. "
+        "Training metrics are those of single batches and cannot be compared.",
     )
     vary: list[Literal["seed", "split"]] = Field(
         ["seed"],

@@ -215,8 +215,15 @@ class TestFaults:
         lifecycle._answers.clear()
         assert [group["diverged"] for group in show(ada, comparison)["tasks"][0]["groups"]] == [0, 3]
 
-    @pytest.mark.parametrize("plan", ["'{}'", "jsonb_set(plan, '{tasks,0,spec,model,name}', '\"lenet\"')"])
-    def test_unreadable_plan_fails_the_comparison_with_a_message(self, ada, plan):
+    @pytest.mark.parametrize(
+        ("plan", "why"),
+        [
+            ("'{}'", "(Field required)"),
+            ("jsonb_set(plan, '{tasks,0,spec,model,name}', '\"lenet\"')", "(Input tag 'lenet'"),
+            ("jsonb_set(plan, '{metric}', '\"train_loss\"')", "('train_loss' cannot be compared"),
+        ],
+    )
+    def test_unreadable_plan_fails_the_comparison_with_a_message(self, ada, plan, why):
         broken, other = start(ada), start(ada, seeds=4, reuse=False)
         with database.transaction() as session:
             session.execute(text(f"UPDATE comparisons SET plan = {plan} WHERE id = '{broken['id']}'"))
@@ -229,6 +236,7 @@ class TestFaults:
             message = session.get(Comparison, UUID(broken["id"])).message
             jobs_left = session.scalars(select(Job.status).where(Job.id.in_(job_ids(broken)))).all()
         assert "of another version of kotrain" in message
+        assert why in message
         assert set(jobs_left) == {"cancelled"}
         for path in ("", "/report"):
             answer = ada.get(f"/v1/comparisons/{broken['id']}{path}")

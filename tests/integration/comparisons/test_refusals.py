@@ -22,6 +22,7 @@ class TestInvalidRequests:
             ({"tasks": [REQUEST["tasks"][0] | {"batch_size": 5000}]}, "/tasks/0/batch_size"),
             ({"tasks": [REQUEST["tasks"][0] | {"device": "cuda"}]}, "/tasks/0/device"),
             ({"metric": "accuracy"}, "/metric"),
+            ({"metric": "train_loss"}, "/metric"),
             ({"tasks": [REQUEST["tasks"][0] | {"budget": {}}]}, "/tasks/0/budget"),
             ({"name": "a\x00b"}, "/name"),
             ({"optimizers": [{"name": "adam", "label": "a\ufffe"}, "sgd"], "tuning": None}, "/optimizers/0/label"),

@@ -34,3 +34,11 @@ def test_sign_is_direction_of_improvement():
     assert (sign("test_accuracy"), sign("samples_per_second"), sign("val_loss")) == (1, 1, -1)
     with pytest.raises(Invalid, match="neither higher nor lower"):
         sign("grad_norm")
+
+
+@pytest.mark.parametrize("name", ["train_loss", "train_accuracy"])
+def test_metrics_of_single_batches_are_no_endpoints(name):
+    with pytest.raises(
+        Invalid, match=f"single batches, every log_every_steps.*choose val_{name[6:]} or test_{name[6:]}"
+    ):
+        sign(name)

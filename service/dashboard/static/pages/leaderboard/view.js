@@ -9,7 +9,7 @@ import { h } from "../../lib/dom.js";
 import { deviation, difference, interval, metricValue, number, pValue, title, words } from "../../lib/format.js";
 import { styleOf } from "../../lib/styles.js";
 
-const METRICS = ["test_accuracy", "test_loss", "val_accuracy", "val_loss", "train_loss"];
+const METRICS = ["test_accuracy", "test_loss", "val_accuracy", "val_loss"];
 const ALPHA = 0.05;
 const BRIEF = /budget|batch_size|device_kind|schedule\.name|precision|hidden/;
 const SELECTED_ABOVE = ["dataset.name", "model.name"];

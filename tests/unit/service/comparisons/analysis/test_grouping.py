@@ -210,6 +210,19 @@ class TestSharedSetting:
     def test_fields_without_effect_on_training_can_differ(self, fields):
         shared_setting([run(resolved()), run(resolved(**fields))], "optimizer")
 
+    @pytest.mark.parametrize("budget", [{"epochs": 3}, {"seconds": 60}])
+    @pytest.mark.parametrize("name", ["log_every_steps", "diagnostics_every_steps", "device_name"])
+    def test_what_takes_time_belongs_to_the_setting_of_times(self, budget, name):
+        environment = {"device_kind": "cpu", "device_name": "x"}
+        one = run(resolved(budget=budget), environment=environment)
+        if name == "device_name":
+            other = replace(one, environment=environment | {name: "y"})
+        else:
+            other = run(resolved(budget=budget, **{name: 7}), environment=environment)
+        with pytest.raises(Invalid) as caught:
+            shared_setting([one, other], "optimizer", is_speed="epochs" in budget)
+        assert [error.pointer.rpartition("/")[2] for error in caught.value.errors] == [name]
+
     @pytest.mark.parametrize(
         ("fields", "pointer", "seen", "hint"),
         [
