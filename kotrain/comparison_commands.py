@@ -46,6 +46,8 @@ def start(
             return 0
         started = client.start_comparison(body)
         print(started.id, flush=True)
+        for warning in started.plan.warnings:
+            note(f"warning: {warning}")
         if not wait:
             return 0
         with noting("the comparison continues; `kotrain comparison cancel ID` stops it"):

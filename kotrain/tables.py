@@ -239,6 +239,7 @@ def verdict(answer: ComparisonAnswer) -> Group:
         for table in (groups(task), pairs(task.pairs, SPENDING if answer.plan.nominal_p else HOLM)):
             parts += [table, ""] if table.row_count else []
     parts += [Text(sentence) for sentence in answer.verdict]
+    parts += warnings(answer.plan.warnings)
     done = progress.succeeded + progress.diverged + progress.failed + progress.cancelled
     state = f"{answer.status}: {done} of {progress.jobs} runs ({progress.reused} reused, {progress.diverged} diverged)"
     return Group(*parts, "", Text(state, style="dim"))
@@ -259,7 +260,12 @@ def plan(planned: ComparisonDryRun) -> Group:
     time = "duration unknown" if seconds is None else f"at most {quantities.duration(seconds)} of device time"
     text = f"{jobs} jobs, {planned.reused} of them already finished; {time}."
     methods = f"Methods paragraph for your paper, once the comparison has run: {planned.methods}"
-    return Group(table, "", Text(methods), "", Text(text))
+    return Group(table, "", Text(methods), "", Text(text), *warnings(planned.plan.warnings))
+
+
+def warnings(sentences: Sequence[str]) -> list[RenderableType]:
+    """Warnings of a plan, one per line."""
+    return [Text(f"Warning: {sentence}") for sentence in sentences]
 
 
 def comparisons(listed: Iterable[ComparisonSummary]) -> Table:

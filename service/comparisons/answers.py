@@ -324,6 +324,7 @@ class PlanView(Output):
     tuning: dict[str, Any] | None
     rungs: list[dict[str, Any]]
     vary: list[str]
+    warnings: list[str] = Field([], description="What is valid, but probably not intended; in sentences.")
 
 
 class Estimate(Output):
@@ -348,9 +349,7 @@ class ComparisonDryRun(Output):
         description="Number of runs of the first stage that exist already. The first stage is the tuning trials or, "
         "without tuning, the runs up to the first look."
     )
-    seconds_at_most: float | None = Field(
-        description="Estimated device time of all runs; null if no similar run exists."
-    )
+    seconds_at_most: float | None = Field(description="Estimated device time of all runs; null without similar runs.")
     estimates: list[Estimate]
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -56,7 +54,9 @@ def estimate(session: Session, plan: Plan) -> dict[tuple[int, int], Estimate]:
     seen_by_task = _seen(session, plan)
     for number, task in enumerate(plan.tasks):
         spec = TrainSpec.model_validate(plan.spec(Cell("report", number, 0, 0, 0, plan.seeds[0])))
-        steps, seconds = _steps(spec, task.spec["budget"]), task.spec["budget"].get("seconds")
+        assert isinstance(spec.dataset, Dataset)
+        steps = spec.budget.steps_on(layouts.train_records(spec.dataset, settings().data), spec.batch_size)
+        seconds = spec.budget.seconds
         seen = seen_by_task.get(number, {})
         for position, optimizer in enumerate(plan.optimizers):
             first = optimizer.trials[0]
@@ -79,15 +79,3 @@ def _seen(session: Session, plan: Plan) -> dict[int, Seen]:
     for row in session.execute(SECONDS_PER_STEP, {"specs": [json.dumps(task.spec) for task in plan.tasks]}):
         seen.setdefault(row.task, {})[row.optimizer, row.form] = (row.seconds_per_step, row.runs)
     return seen
-
-
-def _steps(spec: TrainSpec, budget: Mapping[str, Any]) -> int | None:
-    """Optimizer steps of a budget; None for a budget in seconds, or if the number of records is unknown."""
-    if budget.get("steps") is not None:
-        return int(budget["steps"])
-    dataset = spec.dataset
-    assert isinstance(dataset, Dataset)
-    records = layouts.train_records(dataset, settings().data)
-    if budget.get("epochs") is None or records is None:
-        return None
-    return int(budget["epochs"]) * -(-records // spec.batch_size)

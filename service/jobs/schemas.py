@@ -107,6 +107,7 @@ class DryRun(Output):
     """The job that the request would create."""
 
     spec: dict[str, Any]
+    warnings: list[str] = Field([], description="What is valid, but probably not intended; in sentences.")
     tags: dict[str, str]
     priority: int
     time_limit_seconds: float | None

@@ -56,6 +56,13 @@ def check(session: Session, request: TrainSpec) -> None:
         raise Invalid("; ".join(error.detail for error in errors), tuple(errors))
 
 
+def warnings(request: TrainSpec) -> list[str]:
+    """Sentences on what is valid, but probably not intended. The run itself records them as notes."""
+    steps = request.budget.steps_on(layouts.train_records(request.dataset, settings().data), request.batch_size)
+    warning = request.cut_warmup(steps)
+    return [f"{warning[0].upper()}{warning[1:]}."] if warning else []
+
+
 def _only_cpu_workers(session: Session) -> bool:
     """Whether workers are registered and none of them has a GPU. False if none is registered yet."""
     devices = session.scalars(select(Worker.devices)).all()

@@ -13,6 +13,7 @@ from service.specs.catalog.models import Model
 from service.specs.catalog.optimizers import Optimizer
 from service.specs.catalog.schedules import Constant, Schedule
 from service.specs.summary import Target
+from service.specs.text import counted
 
 DIAGNOSTICS = (
     "weight_correlation",
@@ -51,6 +52,12 @@ class Budget(Frozen):
             raise ValueError("give exactly one of epochs, steps and seconds")
         return self
 
+    def steps_on(self, records: int | None, batch_size: int) -> int | None:
+        """Optimizer steps of the budget; None for seconds, and for epochs of an unknown number of records."""
+        if self.epochs is None or records is None:
+            return self.steps
+        return self.epochs * -(-records // batch_size)
+
 
 class TaskSpec(Frozen):
     """A training task: data set, model, schedule and budget, without optimizer and seed."""
@@ -83,6 +90,16 @@ class TaskSpec(Frozen):
         "training time. On a CPU, diagnostics every 50 steps cost less than 2 % of the training time of a ResNet or "
         "transformer and 10 to 20 % of that of the digits MLP.",
     )
+
+    def cut_warmup(self, steps: int | None, run: str = "the run") -> str | None:
+        """A warning that a run of `steps` ends within the warm-up; None if it does not, or if `steps` is unknown."""
+        warmup = self.schedule.params.warmup_steps
+        if steps is None or steps >= warmup:
+            return None
+        return (
+            f"the warm-up takes {counted(warmup, 'step')}, but {run} ends after {steps:,}, when the learning rate has "
+            f"risen to {100 * steps / warmup:.2g} % of its value"
+        )
 
 
 class TrainSpec(TaskSpec):

@@ -36,6 +36,10 @@ class TestSubmit:
         response = api.post("/v1/jobs?dry_run=true", json=JOB)
         assert response.status_code == 200
         assert response.json()["spec"]["optimizer"]["params"]["lr"] == 1e-3
+        assert response.json()["warnings"] == []
+        warm = {"schedule": {"name": "constant", "params": {"warmup_steps": 10**6}}}
+        (warning,) = api.post("/v1/jobs?dry_run=true", json=JOB | warm).json()["warnings"]
+        assert warning.startswith("The warm-up takes 1,000,000 steps, but the run ends after ")
         assert stored_jobs() == 0
 
     @pytest.mark.parametrize(

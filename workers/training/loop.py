@@ -26,7 +26,7 @@ class Start(NamedTuple):
     seconds: float = 0.0
     """Wall-clock seconds of the run so far."""
     notes: tuple[str, ...] = ()
-    """What is unusual about the data, and why a checkpoint was not used."""
+    """What is unusual about the data and the schedule, and why a checkpoint was not used."""
 
 
 def train(
@@ -61,7 +61,8 @@ def train(
     with deterministic():
         run, reason = _prepare(spec, report, data_dir, checkpoints, resume)
         if report_start is not None:
-            notes = (*run.task.notes, *([reason] if reason else []))
+            cut = run.spec.cut_warmup(run.progress.total_steps)
+            notes = (*run.task.notes, *filter(None, [reason, cut]))
             report_start(Start(run.environment(), run.progress.total_steps, run.position, run.seconds, notes))
         return run.execute(should_stop)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from service.comparisons.analysis.grouping import Group
 from service.comparisons.analysis.runs import CellRun
 from service.comparisons.analysis.tuning import failed
-from service.comparisons.answers import TuningView
+from service.comparisons.answers import TrialView, TuningView
 from service.comparisons.design.plan import Plan
 from service.specs.metric_text import Measure
 from service.specs.text import counted, listed
@@ -17,11 +17,19 @@ def caveats(plan: Plan, task: int, groups: Sequence[Group[CellRun]], tuned: Sequ
     """On diverged runs with a declared score, tuning and splits. `groups` are in the order of the plan."""
     yield from _scored(plan, task, groups)
     yield _tuning(plan)
+    unchosen = [view.label for view in tuned if view.chosen is not None and _diverged(view.trials[view.chosen])]
+    if unchosen:
+        yield (
+            f"Every trial of {listed(unchosen)} {'with the whole budget ' if len(plan.rungs) > 1 else ''}diverged, so "
+            "the first of them was taken, not the best; a search space with lower learning rates may help."
+        )
     if failures := [
         f"{count} of the {len(view.trials)} trials of {view.label}" for view in tuned if (count := failed(view))
     ]:
         yield f"Optimizers were not tuned with equal effort, because trials failed: {listed(failures)}."
-    if edges := [f"{listed(view.at_edge)} of {view.label}" for view in tuned if view.at_edge]:
+    if edges := [
+        f"{listed(view.at_edge)} of {view.label}" for view in tuned if view.at_edge and view.label not in unchosen
+    ]:
         yield f"Some chosen values are at the edge of the range tried ({'; '.join(edges)}); a wider range may help."
     splits = counted(max((len(group.values) for group in groups), default=0), "split")
     yield {
@@ -29,6 +37,10 @@ def caveats(plan: Plan, task: int, groups: Sequence[Group[CellRun]], tuned: Sequ
         "validation": f"The result covers {splits} into training and validation data, with one test set.",
         "nothing": "The result applies to one split of the data only.",
     }[plan.resplits(task) if "split" in plan.vary else "nothing"]
+
+
+def _diverged(trial: TrialView) -> bool:
+    return trial.status == "diverged"
 
 
 def _scored(plan: Plan, task: int, groups: Sequence[Group[CellRun]]) -> Iterator[str]:

@@ -137,7 +137,7 @@ def _trained(request: ComparisonRequest, task: TaskRequest, available: int | Non
         params.pop("split_seed", None)  # without effect, or replaced by the seed of each run
     used = limit if limit is not None else available
     if used is not None and task.budget.epochs is not None:
-        spec["budget"] |= {"epochs": None, "steps": task.budget.epochs * -(-used // task.batch_size)}
+        spec["budget"] |= {"epochs": None, "steps": task.budget.steps_on(used, task.batch_size)}
     return spec
 
 

@@ -100,6 +100,8 @@ class Plan(BaseModel):
     priority: int
     time_limit_seconds: float | None
     max_failures: int
+    warnings: list[str] = []
+    """Sentences on what the author of the request probably did not mean; empty in plans of old versions."""
 
     @property
     def pairs(self) -> int:

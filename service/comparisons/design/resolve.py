@@ -14,6 +14,7 @@ from service.comparisons.design.plan import Plan, PlannedOptimizer, PlannedTask
 from service.comparisons.design.requests import ComparisonRequest, OptimizerRequest, Seeds, TaskRequest, Tuning
 from service.comparisons.design.rungs import rungs
 from service.comparisons.design.search_spaces import MAX_PARAMETERS, dimensions, grid, points
+from service.comparisons.design.warnings import warnings
 from service.errors import FieldError, Invalid
 from service.specs.catalog.datasets import Dataset
 from service.specs.text import counted
@@ -49,7 +50,7 @@ def resolve(
     refuse_contradictions(request, records, counts)
     refuse_too_many(request, max_jobs)
     stopping, looks = _looks(request.seeds)
-    return Plan(
+    plan = Plan(
         name=request.name,
         metric=request.metric,
         optimizers=_optimizers(request),
@@ -66,6 +67,7 @@ def resolve(
         time_limit_seconds=request.time_limit_seconds,
         max_failures=request.max_failures,
     )
+    return plan.model_copy(update={"warnings": list(warnings(request, plan, records))})
 
 
 def _tuning(request: ComparisonRequest) -> Tuning | None:

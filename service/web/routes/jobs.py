@@ -90,8 +90,9 @@ def submit(
     """Queue a training run."""
     if query.dry_run:
         submission.check(session, body)
-        options = {name: getattr(body, name) for name in DryRun.model_fields.keys() - {"spec"}}
-        return JSONResponse({"spec": body.train_spec.model_dump(mode="json"), **options})
+        options = {name: getattr(body, name) for name in DryRun.model_fields.keys() - {"spec", "warnings"}}
+        spec, warnings = body.train_spec.model_dump(mode="json"), submission.warnings(body)
+        return JSONResponse({"spec": spec, "warnings": warnings, **options})
 
     def make() -> tuple[UUID, str]:
         job = submission.submit(session, user, body)

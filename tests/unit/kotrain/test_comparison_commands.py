@@ -85,6 +85,16 @@ class TestCommands:
         assert "8 jobs" in out
         assert "never read the test set" in out.replace("\n", " ")
 
+    def test_warnings_are_printed_by_dry_run_start_and_show(self, kotrain, tmp_path):
+        schedule = {"name": "constant", "params": {"warmup_steps": 10**6}}
+        warned = tmp_path / "warned.json"
+        warned.write_text(json.dumps(REQUEST | {"tasks": [REQUEST["tasks"][0] | {"schedule": schedule}]}))
+        text = "the warm-up takes 1,000,000 steps, but every run ends after"
+        assert text in kotrain("comparison", "start", warned, "--dry-run")[1].replace("\n", " ").lower()
+        _, id_, error = kotrain("comparison", "start", warned)
+        assert text in error.lower()
+        assert text in kotrain("comparison", "show", id_.strip())[1].replace("\n", " ").lower()
+
     def test_start_show_list_report_cancel(self, kotrain, file, tmp_path):
         status, out, _ = kotrain("comparison", "start", file)
         id_ = out.strip()

@@ -33,6 +33,9 @@ export const note = (text) => h("p", { class: "note" }, text);
 /** An error message in the place of content. */
 export const errorText = (text) => h("p", { class: "wrong" }, text);
 
+/** Warnings of a plan or a request, one per line. */
+export const warningTexts = (warnings) => warnings.map((text) => h("p", { class: "warned" }, `Warning: ${text}`));
+
 /** An element that shows `view(answer)` once `promise` resolves, and the error otherwise. */
 export function loaded(promise, view) {
   const element = h("div", {}, "Loading \u2026");

@@ -135,17 +135,26 @@ class TestReports:
     def test_reports_environment_before_first_step(self, spec: Build) -> None:
         reports: list[Any] = []
         train(
-            spec(log_every_steps=1, budget={"steps": 1}, seed=7),
+            spec(
+                log_every_steps=1,
+                budget={"steps": 1},
+                seed=7,
+                schedule={"name": "linear", "params": {"warmup_steps": 8}},
+            ),
             lambda step, metrics: reports.append(step),
             lambda: None,
             data_dir=Path("nowhere"),
-            report_start=lambda start: reports.extend([start.environment, start.total_steps]),
+            report_start=lambda start: reports.extend([start.environment, start.total_steps, start.notes]),
         )
         assert reports[0]["seed"] == 7
         assert reports[0]["torch"] == torch.__version__
         assert len(reports[0]["data_hash"]) == 64
         assert reports[1] == 1  # the steps of the budget
-        assert set(reports[2:]) == {1}
+        (note,) = reports[2]
+        assert note.startswith(
+            "the warm-up takes 8 steps, but the run ends after 1, when the learning rate has risen to 12 %"
+        )
+        assert set(reports[3:]) == {1}
 
 
 class TestEndings:

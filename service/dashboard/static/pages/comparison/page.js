@@ -51,7 +51,8 @@ class ComparisonView {
 
   draw(answer) {
     this.head.draw(answer);
-    this.drawVerdict({ verdict: answer.verdict, tasks: answer.tasks.map(({ label }) => ({ label })) });
+    const { verdict, tasks, plan } = answer;
+    this.drawVerdict({ verdict, tasks: tasks.map(({ label }) => ({ label })), warnings: plan.warnings });
     fill(this.#progress, progressView(answer));
     this.task.draw(answer);
     this.background.draw(answer);

@@ -1,7 +1,7 @@
 // The verdict of a comparison, its progress, and the assumptions of its statistics.
 
 import { section } from "../../components/layout.js";
-import { note } from "../../components/states.js";
+import { note, warningTexts } from "../../components/states.js";
 import { progressBar } from "../../components/status.js";
 import { h } from "../../lib/dom.js";
 import { counted, duration, integer, title } from "../../lib/format.js";
@@ -9,16 +9,18 @@ import { isFinalComparison } from "../../lib/statuses.js";
 
 const PHASES = { tuning: "Tuning", reporting: "Final runs", finished: "" };
 
-/** The verdict of each task: its first sentence is the result, the others qualify it. */
-export function verdictView({ verdict, tasks }) {
-  if (!verdict.length) return h("p", {}, "No verdict yet.");
-  return verdict.map((text) => {
-    const task = tasks.length > 1 && tasks.find(({ label }) => text.startsWith(`${label}: `));
-    const label = task && task.label;
-    const sentences = label ? text.slice(label.length + 2) : text;
-    const [, first, rest] = /^(.+?[.!?])(\s+[A-Z].*)$/s.exec(sentences) ?? [null, sentences, ""];
-    return h("p", {}, label && h("b", {}, label), first, rest && h("span", { class: "note" }, rest));
-  });
+/** The verdict of each task: its first sentence is the result, the others qualify it. Then the plan's warnings. */
+export const verdictView = ({ verdict, tasks, warnings }) => [
+  verdict.length ? verdict.map((text) => verdictOfTask(text, tasks)) : h("p", {}, "No verdict yet."),
+  warningTexts(warnings),
+];
+
+function verdictOfTask(text, tasks) {
+  const task = tasks.length > 1 && tasks.find(({ label }) => text.startsWith(`${label}: `));
+  const label = task && task.label;
+  const sentences = label ? text.slice(label.length + 2) : text;
+  const [, first, rest] = /^(.+?[.!?])(\s+[A-Z].*)$/s.exec(sentences) ?? [null, sentences, ""];
+  return h("p", {}, label && h("b", {}, label), first, rest && h("span", { class: "note" }, rest));
 }
 
 /** The number of ended runs, and the states of the others. */

@@ -1,7 +1,7 @@
 // The plan of a comparison, from the answer to a dry run.
 
 import { facts, numberTile, numbers } from "../../components/layout.js";
-import { note } from "../../components/states.js";
+import { note, warningTexts } from "../../components/states.js";
 import { h } from "../../lib/dom.js";
 import { counted, duration, integer, looksText } from "../../lib/format.js";
 
@@ -14,6 +14,7 @@ export const planView = (answer) => ({
         ? numberTile("Device time", "?", "no similar run yet")
         : numberTile("Device time", duration(answer.seconds_at_most), "at most"),
     ),
+    warningTexts(answer.plan.warnings),
   ],
   details: [
     h("div", { class: "space" }),

@@ -1,6 +1,7 @@
 // The form for a job, with the resolved spec beside it.
 
 import { code, pageHead, section, folded } from "../../components/layout.js";
+import { warningTexts } from "../../components/states.js";
 import { CatalogChoice } from "../../forms/catalog_choice.js";
 import { DryRunForm, parseObject } from "../../forms/dry_run_form.js";
 import { fieldGrid } from "../../forms/layout.js";
@@ -98,6 +99,6 @@ function formView({ main, tags, more, training }) {
 }
 
 const planView = (answer) => ({
-  summary: [h("h2", {}, "Resolved spec"), h("p", { class: "note" }, "All defaults made explicit.")],
+  summary: [h("h2", {}, "Resolved spec"), h("p", { class: "note" }, "All defaults made explicit."), warningTexts(answer.warnings)],
   details: code(answer.spec),
 });

@@ -16,6 +16,7 @@ from service.web.problem_details import field_error
 DIGITS = {"dataset": "digits", "model": "mlp", "budget": {"epochs": 30}}
 FIXED_TEST = DIGITS | {"dataset": {"name": "digits", "params": {"split": "fixed_test"}}}
 ADAM = {"name": "adam", "space": {"lr": {"log_uniform": [0.0003, 0.03]}}}
+WARM = {"name": "cosine", "params": {"warmup_steps": 100}}
 KO = {"name": "ko", "params": {"collision": "soft"}, "space": {**ADAM["space"], "gamma": {"uniform": [0.0, 1.0]}}}
 
 
@@ -36,6 +37,33 @@ def errors_of(**fields) -> dict[str, str]:
         errors = [field_error({**error, "loc": ("body", *error["loc"])}, request) for error in invalid.errors()]
         return {error.pointer: error.detail for error in errors}
     raise AssertionError("the request was accepted")
+
+
+class TestWarnings:
+    def warnings(self, *budgets, records=lambda _: 1000, **fields):
+        tasks = [DIGITS | {"schedule": WARM, "budget": budget} for budget in budgets]
+        request = {"tasks": tasks, "optimizers": [ADAM, "sgd"], "tuning": {"trials": 4}} | fields
+        return resolve(ComparisonRequest.model_validate(request), records=records).warnings
+
+    @pytest.mark.parametrize("budget", [{"steps": 40}, {"epochs": 2}])
+    def test_run_that_ends_within_its_warmup(self, budget):
+        assert self.warnings({"steps": 100}) == self.warnings({"seconds": 1}) == []
+        steps = budget.get("steps", 2 * 16)  # 1000 records in batches of 64
+        (warning,) = self.warnings(budget)
+        assert warning.startswith(f"The warm-up takes 100 steps, but every run ends after {steps}, when the learning")
+        assert warning.endswith(f"risen to {steps} % of its value.")
+
+    def test_limit_of_the_data_counts(self):
+        task = DIGITS | {"schedule": WARM, "budget": {"epochs": 10}}
+        assert self.warnings(tasks=[task]) == []
+        (warning,) = self.warnings(tasks=[task | {"dataset": {"name": "digits", "params": {"limit": 64}}}])
+        assert "ends after 10," in warning
+        assert self.warnings(tasks=[task], records=lambda _: None) == []
+
+    def test_first_rung_of_halving_and_task_are_named(self):
+        (warning,) = self.warnings({"steps": 900}, {"steps": 270}, tuning={"trials": 9, "method": "halving"})
+        assert "budget.steps=270" in warning or "steps=270" in warning
+        assert "a trial of successive halving's first rung ends after 90," in warning
 
 
 class TestPlan:
