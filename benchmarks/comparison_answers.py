@@ -59,7 +59,9 @@ def fill() -> str:
     os.environ["KEY"] = key
     with database.transaction() as session:
         owner = api_keys.authenticated_user(session, f"Bearer {key}")
-        comparison = lifecycle.create(session, owner, ComparisonRequest.model_validate(REQUEST)).id
+        comparison = lifecycle.create(
+            session, owner, lifecycle.resolved_plan(ComparisonRequest.model_validate(REQUEST))
+        ).id
     rng = np.random.default_rng(0)
     steps = list(range(1, 40))
     while finish(rng, steps):

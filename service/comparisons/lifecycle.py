@@ -33,7 +33,7 @@ from service.jobs import actions, submission, workers
 from service.specs.catalog.datasets import default_dataset
 from service.specs.states import ComparisonStatus
 from service.specs.training import TrainSpec
-from service.storage.database import storable
+from service.storage.database import storable, transaction
 from service.storage.tables import Comparison, User, Worker
 from service.validation import field_errors
 
@@ -59,18 +59,21 @@ _lock = Lock()
 # --- requests of users -----------------------------------------------------------------------------------------------
 
 
-def resolved_plan(session: Session, request: ComparisonRequest) -> Plan:
-    """The plan of a request on the current workers. Raises Invalid with pointers into the request."""
+def resolved_plan(request: ComparisonRequest) -> Plan:
+    """The plan of a request on the current workers. Raises Invalid with pointers into the request.
+
+    No transaction is open while it is made, which takes up to a second and may count the records of data sets.
+    """
+    with transaction() as session:
+        device = _device(session)
     record_count = cache(lambda name: layouts.train_records(default_dataset(name), settings().data))
-    plan = resolve(
+    return resolve(
         request,
-        {"auto": _device(session)},
+        {"auto": device},
         max_jobs=settings().max_comparison_jobs,
         records=record_count,
         classes=lambda dataset: layouts.classes(dataset, settings().data),
     )
-    _check(session, plan)
-    return plan
 
 
 def _device(session: Session) -> str:
@@ -99,27 +102,30 @@ def _check(session: Session, plan: Plan) -> None:
         raise Invalid.fields(errors)
 
 
-def dry_run(session: Session, request: ComparisonRequest) -> ComparisonDryRun:
+def dry_run(request: ComparisonRequest) -> ComparisonDryRun:
     """The plan of a comparison, its number of jobs and its duration."""
-    plan = resolved_plan(session, request)
-    expected = estimates.estimate(session, plan)
+    plan = resolved_plan(request)
     first = schedule.due(plan, {})
+    with transaction() as session:
+        _check(session, plan)
+        expected = estimates.estimate(session, plan)
+        reused = len(cells.find(session, plan, first))
     return ComparisonDryRun(
         plan=methods_text.plan_view(plan),
         methods=methods_text.methods(plan),
         jobs_at_least=plan.jobs(seeds=plan.looks[0]),
         jobs_at_most=plan.jobs(),
-        reused=len(cells.find(session, plan, first)),
+        reused=reused,
         seconds_at_most=durations.max_seconds(plan, expected),
         estimates=list(expected.values()),
     )
 
 
-def create(session: Session, user: User, request: ComparisonRequest) -> Comparison:
-    """Store the plan and submit its first runs."""
-    plan = resolved_plan(session, request)
+def create(session: Session, user: User, plan: Plan) -> Comparison:
+    """Store the plan and submit its first runs. Raises Invalid for tasks whose jobs would be refused."""
+    _check(session, plan)
     comparison = Comparison(
-        id=uuid7(), user=user, name=request.name, plan=plan.model_dump(mode="json"), status=ComparisonStatus.RUNNING
+        id=uuid7(), user=user, name=plan.name, plan=plan.model_dump(mode="json"), status=ComparisonStatus.RUNNING
     )
     session.add(comparison)
     session.flush()

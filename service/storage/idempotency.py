@@ -33,17 +33,18 @@ def once(
     """
     if key is None:
         return make()
-    digest = hashlib.sha256(body.encode()).hexdigest()
-    stored = _replay(session, user, route, key, digest)
-    if stored is not None:
-        return stored.resource_id, stored.answer
+    if stored := stored_response(session, user, route, key, body):
+        return stored
     resource_id, answer = make()
-    _store(session, user, route, key, digest, resource_id, answer)
+    _store(session, user, route, key, _digest(body), resource_id, answer)
     return resource_id, answer
 
 
-def _replay(session: Session, user: User, route: str, key: str, body_digest: str) -> IdempotencyKey | None:
-    """The stored response, or None for a new key, which is then locked until the end of the transaction."""
+def stored_response(session: Session, user: User, route: str, key: str, body: str) -> tuple[UUID, str] | None:
+    """The stored id and response, or None for a new key, which is then locked until the end of the transaction.
+
+    Raises as `once`.
+    """
     name = f"kotrain.idempotency:{user.id}:{route}:{key}"
     if not session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtextextended(name, 0)))):
         raise Conflict(f"a request with this {HEADER} is still being processed; try again in a few seconds")
@@ -57,9 +58,13 @@ def _replay(session: Session, user: User, route: str, key: str, body_digest: str
     )
     if stored is None:
         return None
-    if stored.body_digest != body_digest:
+    if stored.body_digest != _digest(body):
         raise Invalid.field(HEADER, "this key was used with a different body; use a new key for a new request")
-    return stored
+    return stored.resource_id, stored.answer
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
 
 
 def _store(

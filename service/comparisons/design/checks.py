@@ -23,6 +23,9 @@ UNTRAINED = UNLABELED | {"eval_every_steps"}
 MAX_PAIRS = 10_000
 """Maximum number of pairs over all tasks; each takes 2.5 kB and 0.6 ms of an answer."""
 
+MAX_VALUES = 10_000
+"""Maximum number of values to validate in all search spaces: choices, and ends of ranges; each takes 0.05 ms."""
+
 MAX_LOSS = 1e6
 """Maximum score of a diverged run, for metrics other than accuracies."""
 
@@ -158,7 +161,7 @@ def _of_score(request: ComparisonRequest, classes: Sequence[int]) -> Iterator[Fi
 
 
 def refuse_too_many(request: ComparisonRequest, max_jobs: int | None) -> None:
-    """Raise Invalid for too many pairs or jobs, before a grid of ten hyperparameters is built in memory."""
+    """Raise Invalid for too many pairs, values or jobs, before any of them is built in memory or validated."""
     tasks, optimizers = counted(len(request.tasks), "task"), counted(len(request.optimizers), "optimizer")
     pairs = len(request.tasks) * comb(len(request.optimizers), 2)
     if pairs > MAX_PAIRS:
@@ -166,6 +169,11 @@ def refuse_too_many(request: ComparisonRequest, max_jobs: int | None) -> None:
             "/optimizers",
             f"{tasks} x {comb(len(request.optimizers), 2)} pairs of {optimizers} are {pairs:,} pairs to be tested "
             f"together, and at most {MAX_PAIRS:,} are allowed: take fewer optimizers or tasks",
+        )
+    values = sum(len(of.extremes) for optimizer in request.optimizers for of in (optimizer.space or {}).values())
+    if values > MAX_VALUES:
+        raise Invalid.field(
+            "/optimizers", f"the search spaces list {values:,} values, and at most {MAX_VALUES:,} are allowed"
         )
     tuning_runs = _tuning_runs(request)
     jobs = len(request.tasks) * (tuning_runs + len(request.optimizers) * request.seeds.max)

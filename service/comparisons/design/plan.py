@@ -6,7 +6,7 @@ them are due.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -129,6 +129,22 @@ class Plan(BaseModel):
 
     def spec(self, cell: Cell) -> dict[str, Any]:
         """The resolved spec of a cell."""
+        (spec,) = self.specs([cell])
+        return spec
+
+    def specs(self, cells: Iterable[Cell]) -> Iterator[dict[str, Any]]:
+        """The resolved specs of cells. Those that differ only in their seed are validated once."""
+        resolved: dict[Cell, dict[str, Any]] = {}
+        for cell in cells:
+            key = cell._replace(seed=0)
+            spec = resolved[key] if key in resolved else resolved.setdefault(key, self._spec(key))
+            spec = {**spec, "seed": cell.seed}
+            if "split" in self.vary and self.resplits(cell.task) != "nothing":
+                dataset = spec["dataset"]
+                spec["dataset"] = {**dataset, "params": {**dataset["params"], "split_seed": cell.seed}}
+            yield spec
+
+    def _spec(self, cell: Cell) -> dict[str, Any]:
         task, optimizer = self.tasks[cell.task], self.optimizers[cell.optimizer]
         spec = {
             **task.spec,
@@ -139,9 +155,6 @@ class Plan(BaseModel):
         }
         if cell.phase == "tuning":
             spec["budget"] = scaled(task.spec["budget"], self.rungs[cell.rung].share)
-        if "split" in self.vary and self.resplits(cell.task) != "nothing":
-            dataset = spec["dataset"]
-            spec["dataset"] = {**dataset, "params": {**dataset["params"], "split_seed": cell.seed}}
         return TrainSpec.model_validate(spec).model_dump(mode="json")
 
     def resplits(self, task: int) -> Literal["all", "validation", "nothing"]:

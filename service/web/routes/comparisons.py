@@ -19,6 +19,7 @@ from service.specs.bodies import Page
 from service.specs.formats import ReportFormat
 from service.storage import idempotency
 from service.storage.database import transaction
+from service.storage.tables import User
 from service.web.dependencies import (
     Caller,
     Database,
@@ -58,8 +59,7 @@ class ListQuery(StrictQuery):
     summary="Start a comparison",
 )
 def submit(
-    session: Database,
-    user: Caller,
+    user: PassingCaller,
     body: ComparisonRequest,
     query: Annotated[SubmitQuery, Query()],
     idempotency_key: IdempotencyKey = None,
@@ -69,14 +69,27 @@ def submit(
     Identical jobs, finished or not, are reused unless `reuse` is false or times are compared.
     """
     if query.dry_run:
-        return JSONResponse(lifecycle.dry_run(session, body).model_dump(mode="json"))
-
-    def make() -> tuple[UUID, str]:
-        comparison = lifecycle.create(session, user, body)
-        return comparison.id, lifecycle.answer(session, comparison).model_dump_json()
-
-    comparison_id, answer = idempotency.once(session, user, ROUTE, idempotency_key, body.model_dump_json(), make)
+        return JSONResponse(lifecycle.dry_run(body).model_dump(mode="json"))
+    comparison_id, answer = _submit(user, body, idempotency_key)
     return Response(answer, 202, {"Location": f"/v1/comparisons/{comparison_id}"}, "application/json")
+
+
+def _submit(user: User, body: ComparisonRequest, key: str | None) -> tuple[UUID, str]:
+    """Id and answer of the new comparison, or those of the first request with this idempotency key."""
+    document = body.model_dump_json()
+    if key is not None:
+        with transaction() as session:
+            stored = idempotency.stored_response(session, user, ROUTE, key, document)
+        if stored:
+            return stored
+    plan = lifecycle.resolved_plan(body)
+    with transaction() as session:
+
+        def make() -> tuple[UUID, str]:
+            comparison = lifecycle.create(session, user, plan)
+            return comparison.id, lifecycle.answer(session, comparison).model_dump_json()
+
+        return idempotency.once(session, user, ROUTE, key, document, make)
 
 
 @router.get("", response_model=Page[ComparisonSummary], summary="List comparisons")

@@ -54,7 +54,7 @@ def create(name, **fields):
     def step(session) -> dict:
         user = session.scalar(select(User).where(User.name == name))
         request = ComparisonRequest.model_validate(REQUEST | fields)
-        return {"id": str(lifecycle.create(session, user, request).id)}
+        return {"id": str(lifecycle.create(session, user, lifecycle.resolved_plan(request)).id)}
 
     return step
 

@@ -137,6 +137,19 @@ class TestDryRun:
         planned = ada.post("/v1/comparisons", params={"dry_run": True}, json=REQUEST | {"tasks": tasks}).json()
         assert [estimate["runs"] > 0 for estimate in planned["estimates"]] == [False, False, True, True]
 
+    def test_no_connection_is_held_while_the_plan_is_made(self, ada, monkeypatch):
+        held, resolve = [], lifecycle.resolve
+
+        def resolved(*args, **options):
+            held.append(database.engine().pool.checkedout())
+            return resolve(*args, **options)
+
+        monkeypatch.setattr(lifecycle, "resolve", resolved)
+        for headers in ({}, {"Idempotency-Key": "once"}, {"Idempotency-Key": "once"}):
+            ada.post("/v1/comparisons", headers=headers, json=REQUEST)
+        ada.post("/v1/comparisons", params={"dry_run": True}, json=REQUEST)
+        assert held == [0, 0, 0]  # a repeated key makes no plan
+
     def test_counts_existing_runs(self, ada):
         start(ada)
         finish_all()

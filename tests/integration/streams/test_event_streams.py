@@ -101,7 +101,7 @@ class TestAllJobs:
         listener = server.listen("/v1/events").opened()
         with database.transaction() as session:  # several events of one transaction
             owner = api_keys.authenticated_user(session, f"Bearer {server.key}")
-            lifecycle.create(session, owner, ComparisonRequest.model_validate(REQUEST))
+            lifecycle.create(session, owner, lifecycle.resolved_plan(ComparisonRequest.model_validate(REQUEST)))
         last = submit()
         until(lambda: statuses_of(listener.page, last))
         whole = listener.page.named("status")

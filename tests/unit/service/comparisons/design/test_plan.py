@@ -313,6 +313,30 @@ def test_rejects_too_many_jobs_with_count_and_setting(tasks, seeds, message):
         resolve(request, max_jobs=100)
 
 
+def test_rejects_too_many_values_of_search_spaces():
+    space = {name: {"choice": [0.001 * number for number in range(1, 65)]} for name in ("lr", "gamma", "rate")}
+    optimizers = [{"name": "ko", "space": space, "label": str(number)} for number in range(64)]
+    with pytest.raises(Invalid, match="the search spaces list 12,288 values, and at most 10,000 are allowed"):
+        make_plan(optimizers=optimizers)
+
+
+def test_points_are_validated_once_for_each_unit_of_budget(monkeypatch):
+    validated, validate = [], TrainSpec.model_validate
+    monkeypatch.setattr(TrainSpec, "model_validate", lambda body: validated.append(body) or validate(body))
+    rates = [0.001 * number for number in range(1, 65)]
+    tasks = [DIGITS | {"budget": {unit: number}} for unit in ("steps", "seconds") for number in range(1, 31)]
+    make_plan(tasks=tasks, optimizers=[{"name": "adam", "space": {"lr": {"choice": rates}}}, "sgd"])
+    assert len(validated) == 2 * 60 + 2 * (4 - 1 + 64)
+
+
+def test_every_point_has_to_fit_the_budgets_of_all_tasks():
+    space = {"fade": {"choice": ["none", "linear"]}}
+    tasks = [DIGITS, DIGITS | {"budget": {"epochs": 31}}, DIGITS | {"budget": {"seconds": 60}}]
+    errors = errors_of(tasks=tasks, optimizers=[{"name": "ko", "space": space}, "sgd"], tuning={"trials": 1})
+    assert list(errors) == ["/optimizers/0"]
+    assert "fade requires a budget in epochs or steps" in errors["/optimizers/0"]
+
+
 def test_rejects_too_many_pairs():
     optimizers = [{"name": "adam", "params": {"lr": 0.001 * (k + 1)}} for k in range(64)]
     tasks = [DIGITS | {"batch_size": 16 + k} for k in range(5)]
