@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cache
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -21,7 +21,7 @@ from uuid_utils.compat import uuid7
 from service.comparisons import cells, estimates
 from service.comparisons.analysis import conclusion, methods_text
 from service.comparisons.analysis.comparability import settled
-from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun, ComparisonSummary
+from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun, ComparisonProgress, ComparisonSummary
 from service.comparisons.design import durations, schedule
 from service.comparisons.design.plan import Cell, Plan
 from service.comparisons.design.requests import ComparisonRequest
@@ -36,6 +36,14 @@ from service.specs.training import TrainSpec
 from service.storage.database import storable, transaction
 from service.storage.tables import Comparison, User, Worker
 from service.validation import field_errors
+
+
+class Brief(NamedTuple):
+    """The part of an answer that lists of comparisons show."""
+
+    verdict: list[str]
+    progress: ComparisonProgress
+
 
 # Serializes the submission of runs, so that two comparisons that need the same run share a job.
 LOCK = text("SELECT pg_advisory_xact_lock(hashtext('kotrain.cells'))")
@@ -52,7 +60,10 @@ STATE = text(
 )
 MAX_CACHED = 40_000
 """Maximum number of runs and pairs in all cached answers, about 100 MB; the largest comparison has 20,000."""
+MAX_BRIEFS = 1000
+"""Maximum number of remembered verdicts with their progress, a few kB each."""
 _answers: OrderedDict[tuple[Any, ...], ComparisonAnswer] = OrderedDict()
+_briefs: OrderedDict[UUID, tuple[tuple[Any, ...], Brief]] = OrderedDict()
 _lock = Lock()
 
 
@@ -177,7 +188,30 @@ def cancel(session: Session, user: User, comparison_id: UUID) -> Comparison:
 
 def answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
     """The answer to a comparison; computed once for each state of its jobs."""
-    state = (comparison.id, comparison.status, *session.execute(STATE, {"comparison": comparison.id}).one())
+    return _remembered(session, comparison, _state(session, comparison))
+
+
+def brief(session: Session, comparison: Comparison) -> Brief:
+    """Verdict and progress, remembered for many more comparisons than whole answers."""
+    state = _state(session, comparison)
+    with _lock:
+        known = _briefs.get(comparison.id)
+    if known is None or known[0] != state:
+        whole = _remembered(session, comparison, state)
+        known = state, Brief(whole.verdict, whole.progress)
+    with _lock:
+        _briefs[comparison.id] = known
+        _briefs.move_to_end(comparison.id)
+        if len(_briefs) > MAX_BRIEFS:
+            _briefs.popitem(last=False)
+    return known[1]
+
+
+def _state(session: Session, comparison: Comparison) -> tuple[Any, ...]:
+    return comparison.id, comparison.status, *session.execute(STATE, {"comparison": comparison.id}).one()
+
+
+def _remembered(session: Session, comparison: Comparison, state: tuple[Any, ...]) -> ComparisonAnswer:
     with _lock:
         if state in _answers:
             _answers.move_to_end(state)

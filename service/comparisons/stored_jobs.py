@@ -1,4 +1,4 @@
-"""The stored jobs that match a query of `GET /v1/compare`, and its answer. At most two SQL queries."""
+"""The stored jobs that match a query of `GET /v1/compare`, and its answer. At most three SQL queries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,22 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from sqlalchemy import BigInteger, ColumnElement, Double, Row, Select, Text, cast, exists, func, literal, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Double,
+    Row,
+    Select,
+    Text,
+    and_,
+    cast,
+    exists,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
@@ -31,7 +46,7 @@ from service.specs.training import TrainSpec
 from service.storage.tables import Job, MetricChunk, User
 
 MAX_JOBS = 5000
-"""Maximum number of matching jobs; a query that matches more is probably a mistake."""
+"""Maximum number of matching runs with a result; a query that matches more is probably a mistake."""
 
 CHOICES = frozenset({"dataset", "model", "optimizer", "schedule"})
 """Fields of a spec that consist of a name and parameters."""
@@ -155,6 +170,7 @@ def compare(session: Session, query: CompareQuery) -> CompareAnswer:
         metric=query.metric,
         target=target,
         stopping="any" if query.looks == "any" else "fixed",
+        uncounted=_uncounted(session, query),
     )
 
 
@@ -165,7 +181,9 @@ def _runs(session: Session, query: CompareQuery) -> list[StoredRun]:
 def _rows(session: Session, matching: Select[Any]) -> Sequence[Row[Any]]:
     rows = session.execute(matching.limit(MAX_JOBS + 1)).all()
     if len(rows) > MAX_JOBS:
-        raise Invalid.field("tag", f"more than {MAX_JOBS} jobs match: narrow it with tag, where, optimizer or user")
+        raise Invalid.field(
+            "tag", f"more than {MAX_JOBS} runs with a result match: narrow it with tag, where, optimizer or user"
+        )
     return rows
 
 
@@ -185,8 +203,38 @@ def _read(rows: Sequence[Row[Any]]) -> list[StoredRun]:
     ]
 
 
+def _uncounted(session: Session, query: CompareQuery) -> dict[JobStatus, int]:
+    """Number of matching jobs without a result, by status."""
+    counts = select(Job.status, func.count()).where(*_conditions(query), not_(_has_result(query))).group_by(Job.status)
+    return {JobStatus(status): number for status, number in session.execute(counts)}
+
+
 def _matching(query: CompareQuery) -> Select[Any]:
-    """Select all matching jobs in any state, with the metric's last value and the recorded target hit."""
+    """Select all matching jobs with a result, with the metric's last value and the recorded target hit."""
+    return select(
+        Job.id,
+        cast(Job.spec.op("-")(cast("seed", Text)), Text).label("spec"),
+        cast(Job.spec["seed"].as_string(), BigInteger).label("seed"),
+        cast(Job.environment, Text).label("environment"),
+        Job.status,
+        Job.reason,
+        Job.finished_at,
+        _value_of(query).label("value"),
+        Job.summary["target"].label("hit"),
+    ).where(*_conditions(query), _has_result(query))
+
+
+def _value_of(query: CompareQuery) -> ColumnElement[Any]:
+    return cast(func.jsonb_extract_path_text(Job.summary, "metrics", query.metric), Double)
+
+
+def _has_result(query: CompareQuery) -> ColumnElement[bool]:
+    """As `Run.counts`; never null."""
+    succeeded = and_(Job.status == JobStatus.SUCCEEDED, _value_of(query).is_not(None))
+    return or_(Job.reason.is_not_distinct_from(Reason.DIVERGED), succeeded)
+
+
+def _conditions(query: CompareQuery) -> list[ColumnElement[bool]]:
     conditions = [Job.dataset == query.dataset]
     if query.model is not None:
         conditions.append(Job.model == query.model)
@@ -197,17 +245,7 @@ def _matching(query: CompareQuery) -> Select[Any]:
     for tag in query.tag:
         key, _, value = tag.partition(":")
         conditions.append(Job.tags.contains({key: value}))
-    return select(
-        Job.id,
-        cast(Job.spec.op("-")(cast("seed", Text)), Text).label("spec"),
-        cast(Job.spec["seed"].as_string(), BigInteger).label("seed"),
-        cast(Job.environment, Text).label("environment"),
-        Job.status,
-        Job.reason,
-        Job.finished_at,
-        cast(func.jsonb_extract_path_text(Job.summary, "metrics", query.metric), Double).label("value"),
-        Job.summary["target"].label("hit"),
-    ).where(*conditions, *map(_condition, query.where))
+    return conditions + [_condition(where) for where in query.where]
 
 
 def _condition(where: str) -> ColumnElement[bool]:
@@ -229,11 +267,11 @@ def _with_hits(session: Session, query: CompareQuery, target: Target) -> list[St
     has_points = exists().where(MetricChunk.job_id == Job.id).label("has_points")
     rows = _rows(session, _matching(query).add_columns(has_points))
     runs = _read(rows)
-    hits = targets.first_hits(session, [run.job for run in runs if run.counts], target)
+    hits = targets.first_hits(session, [run.job for run in runs], target)
     watched = target.model_dump(mode="json")
     with_hits, unknown = [], 0
     for run, row in zip(runs, rows, strict=True):
-        if row.has_points or run.result.diverged or not run.counts:
+        if row.has_points or run.result.diverged:
             with_hits.append(replace(run, hit=hits.get(run.job)))
         else:
             with_hits.append(run)

@@ -114,13 +114,12 @@ def _recent(session: Session, comparison: Comparison) -> RecentComparison:
     fields = {name: getattr(comparison, name) for name in ("id", "name", "status", "created_at", "finished_at")}
     fields["user"] = comparison.user.name
     try:
-        answer = lifecycle.answer(session, comparison)
+        verdict, progress = lifecycle.brief(session, comparison)
     except Conflict as unreadable:
         return RecentComparison(**fields, verdict=[unreadable.detail], jobs=0, jobs_at_most=0, ended=0)
-    progress = answer.progress
     return RecentComparison(
         **fields,
-        verdict=answer.verdict,
+        verdict=verdict,
         jobs=progress.jobs,
         jobs_at_most=progress.jobs_at_most,
         ended=progress.jobs - progress.queued - progress.running,

@@ -188,7 +188,7 @@ def test_recorded_target_is_the_default(session, store):
     assert (group.steps_to_target, group.seconds_to_target) == (20, 1.5)
 
 
-def test_target_is_looked_up_in_stored_curves_with_two_queries(session, store):
+def test_target_is_looked_up_in_stored_curves_with_three_queries(session, store):
     curves = {}
     for seed, value in enumerate(ADAM_VALUES):
         job = store.job(ADAM, seed, value)
@@ -198,7 +198,7 @@ def test_target_is_looked_up_in_stored_curves_with_two_queries(session, store):
     with sql_of(database.engine()) as statements:
         (group,) = ask(session, target=0.9).groups
     assert (group.steps_to_target, group.seconds_to_target) == (90, 3.0)
-    assert len(statements) == 2
+    assert len(statements) == 3
     assert ask(session, target=0.97).groups[0].steps_to_target is None
 
 
@@ -214,8 +214,19 @@ def test_loss_reaches_its_target_from_above(session, store):
 def test_too_many_jobs_are_refused(session, store, monkeypatch):
     store.study()
     monkeypatch.setattr(stored_jobs, "MAX_JOBS", 9)
-    with pytest.raises(Invalid, match="more than 9 jobs match"):
+    with pytest.raises(Invalid, match="more than 9 runs with a result match"):
         ask(session)
+
+
+def test_runs_without_a_result_are_counted_but_not_read(session, store, monkeypatch):
+    store.study()
+    monkeypatch.setattr(stored_jobs, "MAX_JOBS", 10)
+    for seed in range(6):
+        store.job(ADAM, seed, None, evaluate_test=False)
+        store.job(KO, seed, None, reason=Reason.CANCELLED)
+        store.job(KO, seed, 0.9, reason=Reason.ERROR)
+    left_out = ask(session).left_out
+    assert (left_out.without_metric, left_out.cancelled, left_out.failed, left_out.unfinished) == (6, 6, 6, 0)
 
 
 class TestOverHttp:

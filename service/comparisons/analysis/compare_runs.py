@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from service.comparisons.analysis.base_optimizers import leads_over_base
@@ -21,6 +22,7 @@ from service.comparisons.analysis.task_answer import Question, task_answer
 from service.comparisons.answers import CompareAnswer
 from service.comparisons.design.labels import GroupBy
 from service.specs.metric_text import Measure
+from service.specs.states import JobStatus
 from service.specs.summary import Target
 from service.stats.multiple_testing import Family, adjusted_tests
 
@@ -37,17 +39,19 @@ def compare_runs(
     metric: str,
     target: Target | None,
     stopping: Literal["fixed", "any"] = "fixed",
+    uncounted: Mapping[JobStatus, int] | None = None,
 ) -> CompareAnswer:
     """Group runs by a field of their specs, pair them by seed, test all pairs and give the verdict.
 
     Args:
-        runs: all that match the query.
+        runs: those that match the query.
         dataset: of all runs.
         model: of all runs, ignored if models are compared.
         group_by: the field.
         metric: its value at the end of each run is compared.
         target: that of the `hit` of each run; None: the target that all runs recorded, if it is the same.
         stopping: "any" for tests that are valid at any number of seeds.
+        uncounted: further runs that match, without a result, by status.
 
     Raises:
         Invalid: the metric has no better direction, or the runs are of several settings.
@@ -68,7 +72,8 @@ def compare_runs(
     )
     (tests,) = adjusted_tests([task_scores(groups)], question.family)
     repeated = len(counted) - sum(len(of_value.runs) for of_value in groups)
-    return task_answer(question, groups, tests, left_out(runs, repeated), _caveats)
+    without_result = Counter(run.result.status for run in runs if not run.counts) + Counter(uncounted)
+    return task_answer(question, groups, tests, left_out(without_result, repeated), _caveats)
 
 
 def _common_target(runs: Sequence[StoredRun]) -> Target | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -157,7 +158,7 @@ def _task_answer(task: _Task, tests: Sequence[Test], obstacle: Obstacle | None) 
         question,
         task.ranked,
         tests,
-        left_out([run for run in task.runs if run.cell.phase == "report"]),
+        left_out(Counter(run.result.status for run in task.runs if run.cell.phase == "report" and not run.counts)),
         lambda *_: caveats(task.plan, task.results.task, task.groups, tuned),
         obstacle or task.missing_runs,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from service.comparisons.analysis.grouping import Group
@@ -89,13 +90,12 @@ def _pair_detail(test: Test, a: Group[Run], b: Group[Run], family: Family) -> Pa
     )
 
 
-def left_out(runs: Sequence[Run], repeated: int = 0) -> LeftOut:
-    """Runs that are in no group, by reason. `repeated`: runs of a seed that ran again later."""
-    statuses = [run.result.status for run in runs if not run.counts]
+def left_out(uncounted: Counter[JobStatus], repeated: int = 0) -> LeftOut:
+    """Runs that are in no group, by reason: those that do not count, and `repeated` ones of a seed that ran again."""
     return LeftOut(
-        unfinished=sum(not status.is_final for status in statuses),
-        failed=statuses.count(JobStatus.FAILED),
-        cancelled=statuses.count(JobStatus.CANCELLED),
-        without_metric=statuses.count(JobStatus.SUCCEEDED),
+        unfinished=uncounted[JobStatus.QUEUED] + uncounted[JobStatus.RUNNING],
+        failed=uncounted[JobStatus.FAILED],
+        cancelled=uncounted[JobStatus.CANCELLED],
+        without_metric=uncounted[JobStatus.SUCCEEDED],
         repeated=repeated,
     )

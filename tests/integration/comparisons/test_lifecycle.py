@@ -157,6 +157,21 @@ class TestDryRun:
         assert planned["reused"] == 5
 
 
+def test_overview_remembers_verdicts_of_more_comparisons_than_answers(ada, monkeypatch):
+    concluded, conclude = [], lifecycle._answer
+    monkeypatch.setattr(lifecycle, "MAX_CACHED", 0)
+    monkeypatch.setattr(lifecycle, "_answer", lambda *args: concluded.append(1) or conclude(*args))
+    running, ended = start(ada), start(ada, reuse=False)
+    ada.post(f"/v1/comparisons/{ended['id']}/cancel")
+    concluded.clear()
+    first, again = (ada.get("/v1/overview").json()["comparisons"] for _ in range(2))
+    assert (first, len(concluded)) == (again, 2)
+    assert first[1]["id"] == running["id"]
+    finish_one()
+    assert ada.get("/v1/overview").json()["comparisons"][1]["ended"] == 1
+    assert len(concluded) == 3
+
+
 class TestReuse:
     def test_finished_runs_of_other_users_are_reused_and_listed(self, ada, bob):
         first = start(ada)
