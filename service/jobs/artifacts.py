@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -19,7 +19,6 @@ from sqlalchemy.orm import Session
 from service.errors import Conflict, NotFound, Unavailable
 from service.jobs import lookup
 from service.metrics import read
-from service.metrics.read import Curve
 from service.specs.bodies import Output
 from service.storage.files import store
 from service.storage.tables import Checkpoint, Job, MetricChunk
@@ -72,7 +71,7 @@ def artifacts(session: Session, job_id: UUID) -> Artifacts:
     files = [
         _view(f"checkpoint-{row.step}.pt", "checkpoint", BINARY, row.size_bytes, row) for row in session.scalars(query)
     ]
-    if session.scalar(select(exists().where(MetricChunk.job_id == job_id))):
+    if _has_points(session, job_id):
         files.append(_view(CURVES, "curves", CSV))
     files += [_view(name, "document", JSON, len(text)) for name, text in _documents(job).items()]
     return Artifacts(artifacts=files)
@@ -123,9 +122,8 @@ def download(session: Session, job_id: UUID, name: str, range_header: str | None
     documents = _documents(job)
     if name in documents:
         return Download(file_name, JSON, iter([documents[name]]), len(documents[name]))
-    curves = read.curves(session, [job_id]).get(job_id) if name == CURVES else None
-    if curves:
-        return Download(file_name, CSV, _table(curves))
+    if name == CURVES and _has_points(session, job_id):
+        return Download(file_name, CSV, _table(job_id))
     names = ", ".join(file.name for file in artifacts(session, job_id).artifacts)
     raise NotFound(f"job {job_id} has no file '{name[:64]}'; choose one of {names}")
 
@@ -175,10 +173,14 @@ def _blocks(name: str, first: int, count: int) -> Iterator[bytes]:
 # --- curves ----------------------------------------------------------------------------------------------------------
 
 
-def _table(curves: Mapping[str, Curve]) -> Iterator[bytes]:
+def _has_points(session: Session, job_id: UUID) -> bool:
+    return bool(session.scalar(select(exists().where(MetricChunk.job_id == job_id))))
+
+
+def _table(job_id: UUID) -> Iterator[bytes]:
     """One row per point: name, optimizer step, value (may be `nan` or `inf`), seconds since the start of the run."""
     yield _lines([("name", "step", "value", "wall_seconds")])
-    for name, curve in curves.items():
+    for name, curve in read.pages(job_id):
         for start in range(0, len(curve.steps), ROWS):
             part = slice(start, start + ROWS)
             seconds = [round(second, 4) for second in curve.wall_seconds[part].tolist()]

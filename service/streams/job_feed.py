@@ -117,10 +117,10 @@ class JobFeed:
     def _history(self, session: Session) -> tuple[dict[int, str], Curves, bool]:
         """The names, all past points, reduced, and False: no more points follow."""
         assert self.max_points is not None
-        curves = read.curves(session, [self.job_id]).get(self.job_id, {})
+        curves = read.thinned(session, self.job_id, None, read.ALL_STEPS, self.max_points)
         rows = session.execute(select(MetricName.id, MetricName.name).where(MetricName.name.in_(curves)))
         names = {row.id: row.name for row in rows}
-        return names, {id_: read.thin(curves[name], self.max_points) for id_, name in names.items()}, False
+        return names, {id_: curves[name] for id_, name in names.items()}, False
 
     def _next(self, session: Session, cursor: JobCursor) -> tuple[dict[int, str], Curves, bool]:
         """The names, the next points (about `MAX_POINTS`, at least one if available), and whether more follow.

@@ -52,3 +52,37 @@ class TestMetrics:
         assert len(self.steps(api, url, names="train_loss")["train_loss"]) == 300
         assert len(self.steps(api, url, max_points=250)) == 2
         assert len(self.steps(api, url, to_step=200)["grad_norm"]) == 200
+
+    @pytest.fixture
+    def job_id(self, url):
+        return UUID(url.split("/")[-2])
+
+    @pytest.mark.parametrize("names", [None, ["train_loss"]])
+    def test_curves_of_jobs_are_bounded_together(self, job_id, monkeypatch, names):
+        monkeypatch.setattr(read, "MAX_POINTS", 40)
+        with database.transaction() as session:
+            curves = read.curves(session, [job_id], names)[job_id]
+            assert read.curves(session, [job_id], ["nothing"]) == {}
+        assert sum(len(curve.steps) for curve in curves.values()) <= 40
+        assert len(curves["train_loss"].steps) > 15
+        for curve in curves.values():
+            assert {1, 138, 300} <= set(curve.steps.tolist())
+            assert curve.values.max() == 9.0
+
+    @pytest.mark.parametrize("merged_after", [None, 0, 1, 3])
+    def test_pages_have_every_point_once(self, job_id, monkeypatch, merged_after):
+        """Also if the chunks are merged in between, because the job has ended."""
+        monkeypatch.setattr(read, "CHUNKS_IN_PAGE", 1)
+        with database.transaction() as session:
+            stored = read.curves(session, [job_id])[job_id]
+        pages = {}
+        for number, (name, page) in enumerate(read.pages(job_id)):
+            pages.setdefault(name, []).append(page)
+            if number == merged_after:
+                with database.transaction() as session:
+                    write.merge(session, job_id)
+        assert list(pages) == sorted(stored)
+        for name, curve in stored.items():
+            for column in ("steps", "values", "wall_seconds"):
+                joined = [value for page in pages[name] for value in getattr(page, column).tolist()]
+                assert joined == getattr(curve, column).tolist()

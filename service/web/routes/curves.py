@@ -65,7 +65,8 @@ class FinalView(Output):
 class CurvesAnswer(Output):
     """A metric of all final runs of a task.
 
-    Curves have at most 160 points; longer ones are averaged over neighboring points.
+    Curves have at most 160 points; longer ones are averaged over neighboring points. If all curves together have more
+    than two million points, each is first reduced to its extremes.
     """
 
     task: str
