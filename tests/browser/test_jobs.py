@@ -1,14 +1,17 @@
 """A job from the form to its end, with a real worker: plan, live curves, cancel, retry and variation."""
 
+import math
 import re
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from service.metrics import write
+from service.storage import database
 from tests.acceptance.lab import JOB, LONG
 from tests.browser.visitor import Stage, Visitor
 from tests.waiting import until
@@ -290,6 +293,32 @@ def test_limits_smoothing_in_query(visitor: Visitor, short_job: str, subtests: p
             curves = [trace["y"] for trace in visitor.figures()["Loss"] if len(trace["y"]) > 10]
             assert len(curves) == (1 if shown == "0" else 2)
             assert all(min(curves[0]) <= value <= max(curves[0]) for value in curves[-1])
+
+
+def test_figures_say_what_they_leave_out(visitor: Visitor, stage: Stage) -> None:
+    job = stage.lab.submit(JOB)
+    assert stage.lab.ended(job)["status"] == "succeeded"
+    curves = {"temperature": [0.0, -1.0], "velocity_energy": [math.nan, math.inf], "effective_rank": [2.0, 0.0]}
+    with database.transaction() as session:
+        write.append(session, [(UUID(job), {name: ([1, 2], values, [0.1, 0.2]) for name, values in curves.items()})])
+    page = visitor.open(f"/jobs/{job}?log=1")
+
+    def figure(title: str) -> Locator:
+        return page.locator("figure.chart").filter(has=page.get_by_role("heading", name=title, exact=True))
+
+    for title, text in [
+        ("Gradient temperature", "A logarithmic axis needs a value above 0."),
+        ("Velocity energy", "No value is finite."),
+        ("Effective rank of the weights", "Values at or below 0 are not drawn, because the axis is logarithmic."),
+    ]:
+        figure(title).scroll_into_view_if_needed()
+        expect(figure(title)).to_contain_text(text)
+    assert visitor.figures()["Effective rank of the weights"][0]["y"] == [2, None]
+    page.get_by_role("checkbox", name="Logarithmic").uncheck()
+    figure("Effective rank of the weights").scroll_into_view_if_needed()
+    expect(figure("Effective rank of the weights").locator("figcaption")).to_have_text("")
+    figure("Gradient temperature").scroll_into_view_if_needed()
+    expect(figure("Gradient temperature")).not_to_contain_text("needs a value above 0")
 
 
 def test_zoom_survives_until_axis_changes(visitor: Visitor, short_job: str) -> None:

@@ -39,8 +39,13 @@ def curves(
     for label, lost in diverged.items():
         for trace in lost:
             _draw_diverged(axes, trace, study.styles[label], scale)
-    _set_limits(axes, [*bands.values()], scale, is_log=_is_log(metric, bands))
+    is_log = _is_log(metric, bands)
+    _set_limits(axes, [*bands.values()], scale, is_log=is_log)
     caption = _caption(bands, diverged, along, metric)
+    if is_log and (below := sum(int((trace.y <= 0).sum()) for lost in diverged.values() for trace in lost)):
+        caption += (
+            f" Of diverged runs, {counted(below, 'value')} at or below 0 cannot be drawn on the logarithmic axis."
+        )
     if apart:
         caption += f" Not drawn, because {'its' if len(apart) == 1 else 'their'} runs do not overlap: {listed(apart)}."
     if task.target is not None and task.target.metric == metric:

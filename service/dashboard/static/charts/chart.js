@@ -20,8 +20,8 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
  * Away from the window nothing is drawn until the reader scrolls to the figure or prints the page: drawing is what a
  * page with live figures costs most.
  *
- * `draw(plot)` calls `plot()`, which returns `{traces, x, y, height, description, layout}`, or `{message}` if there is
- * nothing to draw; `x` and `y` are `{title, log, tickformat, range, ...}`.
+ * `draw(plot)` calls `plot()`, which returns `{traces, x, y, height, description, remark, layout}`, or `{message}` if
+ * there is nothing to draw; `x` and `y` are `{title, log, tickformat, range, ...}`. The caption says what is not drawn.
  */
 export class Chart {
   #plot = null; // drawn last, or to be drawn
@@ -33,7 +33,9 @@ export class Chart {
   constructor(title, { signal, note } = {}) {
     this.title = title;
     this.area = h("div", { class: "plot", role: "img", id: uniqueId("plot"), "aria-label": title });
-    this.element = h("figure", { class: "chart" }, h("h3", {}, title), this.area, h("figcaption", {}, note));
+    this.remark = h("span", {});
+    const caption = h("figcaption", {}, note && `${note} `, this.remark);
+    this.element = h("figure", { class: "chart" }, h("h3", {}, title), this.area, caption);
     dark.addEventListener("change", () => this.#plot && this.draw(this.#plot), { signal });
     const observer = new IntersectionObserver(
       (entries) => {
@@ -72,15 +74,18 @@ export class Chart {
     }
     if (isOutdated() || !this.#isStale) return;
     this.#isStale = false;
-    const { message, ...figure } = plot();
+    const figure = plot();
+    const { message = undrawable(figure) } = figure;
+    this.remark.textContent = message ? "" : remarks(figure).join(" ");
     if (message) {
       if (this.area.data) plotly.purge(this.area);
       this.#write(message);
       return;
     }
     if (!this.area.data) this.area.replaceChildren();
-    this.area.setAttribute("aria-label", `${this.title}. ${figure.description ?? ""}`);
-    await plotly.react(this.area, figure.traces, layoutOf(figure), OPTIONS);
+    const description = [figure.description, ...remarks(figure)].filter(Boolean).join(" ");
+    this.area.setAttribute("aria-label", `${this.title}. ${description}`);
+    await plotly.react(this.area, drawable(figure), layoutOf(figure), OPTIONS);
   }
 
   #retryLater(error) {
@@ -94,6 +99,31 @@ export class Chart {
     this.area.replaceChildren(h("p", { class: "nothing" }, text));
     this.area.setAttribute("aria-label", `${this.title}: ${text}`);
   }
+}
+
+const axisValues = (traces, name) => traces.flatMap((trace) => trace[name] ?? []).filter(Number.isFinite);
+
+/** Why Plotly would draw empty axes; undefined if it would not. */
+function undrawable({ traces, x = {}, y = {} }) {
+  for (const [name, { log }] of Object.entries({ x, y })) {
+    const values = axisValues(traces, name);
+    if (!values.length) return "No value is finite.";
+    if (log && !values.some((value) => value > 0)) return "A logarithmic axis needs a value above 0.";
+  }
+}
+
+/** The traces with gaps where a logarithmic axis has no place: Plotly would draw lines down to the edge. */
+function drawable({ traces, x = {}, y = {} }) {
+  const logs = Object.entries({ x, y }).filter(([, { log }]) => log);
+  const cut = (values) => values?.map((value) => (value <= 0 ? null : value));
+  return traces.map((trace) => ({ ...trace, ...Object.fromEntries(logs.map(([name]) => [name, cut(trace[name])])) }));
+}
+
+/** Sentences on what a figure leaves out. */
+function remarks({ traces, x = {}, y = {}, remark }) {
+  const isCut = ([name, { log }]) => log && axisValues(traces, name).some((value) => value <= 0);
+  const cut = Object.entries({ x, y }).some(isCut);
+  return [remark, cut && "Values at or below 0 are not drawn, because the axis is logarithmic."].filter(Boolean);
 }
 
 function layoutOf({ traces, x = {}, y = {}, height = HEIGHT, legend = true, layout = {} }) {
@@ -116,7 +146,7 @@ function layoutOf({ traces, x = {}, y = {}, height = HEIGHT, legend = true, layo
 }
 
 function axis({ title, log = false, ...options }, traces, name) {
-  const values = traces.flatMap((trace) => trace[name] ?? []).filter(Number.isFinite);
+  const values = axisValues(traces, name);
   const largest = Math.max(0, ...values.map(Math.abs));
   // For equal values, Plotly would show a range of plus and minus 1.
   const isFlat = name === "y" && !log && largest > 0 && values.every((value) => value === values[0]);

@@ -10,11 +10,13 @@ const MARKERS = 6; // per line, approximately
 const LOG_RATIO = 10; // largest to smallest loss above which the axis is logarithmic
 
 /** The plot of an answer of `/v1/comparisons/{id}/curves`. */
-export function curvesPlot(answer, { metric, along, bands, diverged }) {
+export function curvesPlot(answer, { metric, along, bands, diverged, finals }) {
   if (!bands.length && !diverged.length) {
+    if (finals.length) return { message: "The runs of each optimizer do not overlap." };
     const yet = isFinalComparison(answer) ? "" : " yet";
     return { message: `No run has recorded ${words(metric)}${yet}.` };
   }
+  const apart = apartOf(bands, finals);
   const factor = isFraction(metric) ? 100 : 1;
   const isLog = spansDecades(metric, bands);
   const means = bands.map((band) => `${band.label} ${metricValue(band.mean.at(-1), metric)}`);
@@ -31,8 +33,13 @@ export function curvesPlot(answer, { metric, along, bands, diverged }) {
       range: isLog ? undefined : lateRange(bands, factor),
     },
     description: `Final means: ${means.join(", ")}.`,
+    remark: apart.length > 0 && `Not drawn, because their runs do not overlap: ${apart.join(", ")}.`,
   };
 }
+
+/** Labels of the optimizers whose finished runs have no common x. */
+const apartOf = (bands, finals) =>
+  Array.from(new Set(finals.map(({ label }) => label))).filter((label) => !bands.some((band) => band.label === label));
 
 function bandTraces({ label, runs, x, mean, low, high }, style, metric, factor) {
   const color = plotlyColor(style);

@@ -164,9 +164,12 @@ def of_job(name: str, options: FileOptions = SVG, *, is_log: bool = False, smoot
     ("name", "description"),
     [
         ("loss", "Last values: val_loss 0.7 and train_loss 0.0006669."),
-        ("accuracy", "Last values: val_accuracy not finite."),
+        ("accuracy", "Last values: val_accuracy not finite. val_accuracy: not drawn: 1 value not finite."),
         ("lambda_max/1.weight", "Last values: lambda_max/1.weight 4."),
-        ("diagnostics", "Last values: effective_rank 2 and lambda_max 2."),
+        (
+            "diagnostics",
+            "Last values: effective_rank 2 and lambda_max 2. temperature: not drawn: 1 value not finite.",
+        ),
     ],
 )
 def test_figure_of_job_states_last_values(name: str, description: str) -> None:
@@ -196,6 +199,19 @@ def test_rejects_logarithm_without_positive_value() -> None:
         of_job("lr", is_log=True)
     with pytest.raises(Conflict, match="temperature by step: no value is finite"):
         of_job("temperature")
+
+
+def test_says_in_the_figure_what_it_leaves_out() -> None:
+    curves = {"val_loss": curve([0.0, 1.0, 0.5, -1.0]), "train_loss": curve([1.0, float("nan"), 2.0])}
+    for is_log, expected in (
+        (False, ["not drawn: 1 value not finite"]),
+        (True, ["not drawn: 1 value not finite", "not drawn: 2 values at or below 0"]),
+    ):
+        drawn = plots.of_job("ko", curves, "loss", SVG, is_log=is_log, smooth=0.0)
+        root = check_self_contained(drawn)
+        texts = [element.text or "" for element in root.iter() if element.tag.endswith("text")]
+        assert [text for text in texts if text.startswith("not drawn")] == expected
+        assert all(remark in (root[1].text or "") for remark in expected)
 
 
 def test_panel_without_positive_value_is_linear() -> None:
