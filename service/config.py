@@ -48,7 +48,9 @@ class Settings(BaseSettings):
     )
     backoff_seconds: float = Field(5.0, ge=0, description="Delay after a job's first lost attempt; doubles each time.")
     job_memory_bytes: int | None = Field(
-        None, ge=2**28, description="Memory limit of a CPU job; an equal share of 80 % of the memory if unset."
+        None,
+        ge=2**28,  # as service.jobs.requests.MIN_MEMORY_BYTES
+        description="Memory that a CPU job may use beyond the training engine; an equal share of 80 % if unset.",
     )
     max_comparison_jobs: int = Field(10_000, ge=1, le=100_000, description="Maximum number of runs of a comparison.")
     max_body_bytes: int = Field(1_048_576, ge=1024, description="Maximum size of a request body.")

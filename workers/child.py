@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 import time
 import traceback
@@ -34,10 +33,10 @@ from workers.messages import (
     STARTED,
     UNABLE,
     Assignment,
-    memory_limit_text,
+    memory_text,
 )
 from workers.thinning import Point, Thinner
-from workers.training import failures
+from workers.training import failures, memory
 from workers.training.checkpoint import CheckpointWriter, Saved
 from workers.training.loop import Start, train
 from workers.training.stopping import Stop
@@ -54,8 +53,9 @@ TRACEBACK_CHARACTERS = 8_000
 def main(pipe: Connection, assignment: Assignment) -> None:
     """Entry point of the process: train the job and send its result."""
     messenger = _Messenger(pipe)
+    limit: memory.Limit | None = None
     try:
-        _settle(assignment)
+        limit = _settle(assignment)
         spec = TrainSpec.model_validate(assignment.spec)
         summary = train(
             spec,
@@ -72,10 +72,10 @@ def main(pipe: Connection, assignment: Assignment) -> None:
     except failures.AbsentData as absence:
         pipe.send((UNABLE, str(absence)))
     except BaseException as error:
-        messenger.send_failure(_reason_of(error), _describe(error, assignment.memory_bytes))
+        messenger.send_failure(*_failure(error, limit))
 
 
-def _settle(assignment: Assignment) -> None:
+def _settle(assignment: Assignment) -> memory.Limit | None:
     """Start a process group that dies with its parent, and apply the limits of the assignment."""
     os.setsid()
     lifetime.die_with_parent()
@@ -83,12 +83,9 @@ def _settle(assignment: Assignment) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):  # the out-of-memory killer prefers this process to the worker
         Path("/proc/self/oom_score_adj").write_text("1000")
-    if assignment.memory_bytes is not None:
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        limit = assignment.memory_bytes if hard == resource.RLIM_INFINITY else min(assignment.memory_bytes, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     os.environ["CUDA_VISIBLE_DEVICES"] = assignment.cuda_device or ""
-    torch.set_num_threads(assignment.threads)
+    torch.set_num_threads(assignment.threads)  # starts threads, whose stacks the limit would count
+    return None if assignment.memory_bytes is None else memory.Limit(assignment.memory_bytes, assignment.threads)
 
 
 class _Messenger:
@@ -164,8 +161,20 @@ class _Messenger:
         self._points = {}
 
 
+def _failure(error: BaseException, limit: memory.Limit | None) -> tuple[Reason, str]:
+    """The reason for the end of the job, and its message. Lifts the limit, because a report needs memory, too."""
+    if limit is None:  # on a GPU, whose errors give the figures; or there was none yet
+        return _reason_of(error), _describe(error)
+    used_bytes, is_near = limit.used(), limit.is_near()  # `error` refers to the frames that still use the memory
+    limit.lift()
+    reason = Reason.OUT_OF_MEMORY if is_near else _reason_of(error)
+    if reason is Reason.OUT_OF_MEMORY:
+        return reason, f"out of memory: {memory_text(used_bytes, limit.bytes)}; {_sentence(error)}"
+    return reason, _describe(error)
+
+
 def _reason_of(error: BaseException) -> Reason:
-    """The reason for the end of the job, by the type of its exception."""
+    """The reason for the end of the job, by its exception."""
     if failures.is_out_of_memory(error):
         return Reason.OUT_OF_MEMORY
     if failures.is_infrastructure_error(error):
@@ -173,11 +182,14 @@ def _reason_of(error: BaseException) -> Reason:
     return Reason.INVALID if isinstance(error, ValueError) else Reason.ERROR
 
 
-def _describe(error: BaseException, memory_bytes: int | None) -> str:
+def _describe(error: BaseException) -> str:
     """The end of the traceback; a single sentence for an invalid job or if memory ran out."""
     if type(error) in (ValueError, ValidationError):  # the latter: accepted by another version of kotrain
         return str(error)
     if failures.is_out_of_memory(error):
-        summary = traceback.format_exception_only(error)[-1].strip()
-        return f"out of memory: {summary}{'' if memory_bytes is None else f' ({memory_limit_text(memory_bytes)})'}"
+        return f"out of memory: {_sentence(error)}"
     return "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:]
+
+
+def _sentence(error: BaseException) -> str:
+    return traceback.format_exception_only(error)[-1].strip()

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from typing import Any
 
 from workers.messages import NO_ENGINE, Assignment
+
+
+def with_errors(errors: Connection, target: Callable[..., None], *args: Any) -> None:
+    """Run an entry point whose standard error is this pipe: native code that aborts writes the reason there."""
+    os.dup2(errors.fileno(), 2)
+    errors.close()
+    target(*args)
 
 
 def train_job(pipe: Connection, assignment: Assignment) -> None:
@@ -34,10 +43,11 @@ def request_engine(pipe: Connection) -> None:
 
 
 def check_engine(pipe: Connection) -> None:
-    """Send whether jobs can train."""
+    """Send the resident memory of a child that could train a job."""
     with _engine(pipe):
         from workers import child  # noqa: F401, PLC0415 (as above)
-    pipe.send(True)
+        from workers.training import memory  # noqa: PLC0415 (as above)
+    pipe.send(memory.resident())
 
 
 @contextmanager

@@ -8,14 +8,14 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from uuid_utils.compat import uuid7
 
 from service.config import settings
+from service.jobs.memory import USUAL_ENGINE_BYTES, JobMemory, default_slots, machine_bytes
 from workers import process
 
 
@@ -29,7 +29,9 @@ class Host:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         self._gpu_names = visible.split(",") if visible else [str(index) for index in range(len(self.gpus))]
         self.cores = len(os.sched_getaffinity(0))
-        self.slots = settings().slots or len(self.gpus) or self.cores
+        self.slots = settings().slots or len(self.gpus) or default_slots(self.cores)
+        self.engine_bytes = USUAL_ENGINE_BYTES
+        """Resident memory of the training engine, measured once it is imported."""
         self.draining = threading.Event()
         self.failure: str | None = None
         """Why this machine cannot train."""
@@ -47,7 +49,7 @@ class Host:
     @property
     def devices(self) -> list[dict[str, Any]]:
         """The devices as stored in the table of workers."""
-        return [*self.gpus, {"kind": "cpu", "name": f"{self.cores} cores", "memory_bytes": _memory_bytes()}]
+        return [*self.gpus, {"kind": "cpu", "name": f"{self.cores} cores", "memory_bytes": machine_bytes()}]
 
     @property
     def threads_per_job(self) -> int:
@@ -55,9 +57,9 @@ class Host:
         return max(1, self.cores // self.slots)
 
     @property
-    def job_memory_bytes(self) -> int:
-        """Memory limit of a CPU job: by default its share of 80 % of the memory."""
-        return settings().job_memory_bytes or int(0.8 * _memory_bytes() / self.slots)
+    def job_memory(self) -> JobMemory:
+        """The memory of each CPU job."""
+        return JobMemory(self.slots, settings().job_memory_bytes, self.engine_bytes)
 
     @property
     def idle_slots(self) -> int:
@@ -88,14 +90,6 @@ class Host:
                 self._busy -= 1
                 if gpu is not None:
                     self._jobs_on_gpu[gpu] -= 1
-
-
-def _memory_bytes() -> int:
-    """Memory of the machine, or of the container if that is less."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with suppress(OSError, ValueError):  # no cgroup v2, or "max"
-        return min(physical, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return physical
 
 
 @lru_cache(maxsize=1)

@@ -40,7 +40,7 @@ class Assignment:
     cuda_device: str | None
     """Value of CUDA_VISIBLE_DEVICES: a number, or the UUID of a GPU or MIG device; None without GPU."""
     memory_bytes: int | None
-    """Memory limit; None on a GPU, where CUDA reserves huge address ranges."""
+    """Memory that it may use beyond the training engine; None on a GPU, where CUDA reserves huge address ranges."""
     folder: Path
     """Folder of its checkpoints."""
     checkpoint_seconds: float
@@ -48,7 +48,7 @@ class Assignment:
     """The checkpoint to continue from."""
 
 
-def memory_limit_text(memory_bytes: int) -> str:
-    """The memory limit and the settings that define it."""
+def memory_text(used_bytes: int, limit_bytes: int) -> str:
+    """A clause with the memory used beyond the training engine, its limit and the settings that define the limit."""
     limits = "memory_limit_bytes of the job, KOTRAIN_JOB_MEMORY_BYTES of the worker"
-    return f"limit {size(memory_bytes)}: {limits}"
+    return f"used {size(used_bytes)} of at most {size(limit_bytes)} ({limits})"

@@ -28,6 +28,9 @@ It is held for seconds while the forkserver imports the engine, and delays `reap
 
 PARTIAL_MESSAGE_SECONDS = 30
 """A child that does not complete a message within this time is killed."""
+LAST_ERRORS_BYTES = 4096
+ALLOCATION_FAILED = (b"bad_alloc", b"Cannot allocate memory", b"Thread creation failed", b"MemoryError")
+"""The last words of C++, of C libraries, of OpenMP and of Python before they end a process without memory."""
 
 
 class Process:
@@ -36,11 +39,17 @@ class Process:
     def __init__(self, target: Any, *args: Any) -> None:
         self.pipe, child_end = _FORKSERVER.Pipe()
         _limit_waiting(self.pipe)
-        self._process = _FORKSERVER.Process(target=target, args=(child_end, *args), daemon=False)
+        self._errors, errors_end = _FORKSERVER.Pipe(duplex=False)
+        os.set_blocking(self._errors.fileno(), False)
+        self._last_errors = b""
+        self._process = _FORKSERVER.Process(
+            target=entry.with_errors, args=(errors_end, target, child_end, *args), daemon=False
+        )
         self._oom_kills = _kernel_oom_kills()
         with _REAPING:
             self._process.start()
         child_end.close()
+        errors_end.close()
 
     @property
     def pid(self) -> int:
@@ -54,6 +63,7 @@ class Process:
         Without `listens` no message is read, and the child blocks once the pipe is full.
         """
         ready = wait([self._process.sentinel, *([self.pipe] if listens else [])], timeout_seconds)
+        self._pass_errors_on()
         received: list[Any] = []
         if listens or ready:
             try:
@@ -70,18 +80,24 @@ class Process:
         with contextlib.suppress(OSError):
             self.pipe.send(request)
 
-    def takes_more_than(self, memory_bytes: int) -> bool:
-        """Whether the child and its descendants use more memory than this.
-
-        The proportional set size splits shared memory among processes but is slow to compute (the kernel walks all
-        pages), so it is read only if the sum of resident sizes, which counts shared memory in full, exceeds the limit.
-        """
+    def memory_bytes(self) -> int:
+        """Resident memory of the child beyond the forkserver's, which it shares, and that of its descendants alone."""
         with contextlib.suppress(psutil.Error):
             child = psutil.Process(self.pid)
-            processes = [child, *child.children(recursive=True)]
-            if _sum(processes, lambda process: process.memory_info().rss) > memory_bytes:
-                return _sum(processes, lambda process: process.memory_full_info().pss) > memory_bytes
-        return False
+            forkserver, descendants = child.parent(), child.children(recursive=True)
+            shared = forkserver.memory_info().rss if forkserver else 0
+            return max(0, int(child.memory_info().rss) - shared) + _sum(
+                descendants, lambda process: process.memory_full_info().uss
+            )
+        return 0
+
+    def _pass_errors_on(self) -> None:
+        """Write the child's standard error to that of this process, and remember its end."""
+        with contextlib.suppress(BlockingIOError):
+            while text := os.read(self._errors.fileno(), LAST_ERRORS_BYTES):
+                self._last_errors = (self._last_errors + text)[-LAST_ERRORS_BYTES:]
+                with contextlib.suppress(OSError):
+                    os.write(2, text)
 
     def kill(self) -> None:
         """Kill the process and its descendants."""
@@ -100,7 +116,13 @@ class Process:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)  # remaining descendants
         self.pipe.close()
+        self._pass_errors_on()
+        self._errors.close()
         return code
+
+    def failed_to_allocate(self) -> bool:
+        """Whether native code ended the child because an allocation failed; read from its standard error."""
+        return any(text in self._last_errors for text in ALLOCATION_FAILED)
 
     def was_killed_for_memory(self, code: int | None) -> bool:
         """Whether this child ended by SIGKILL and the kernel's out-of-memory killer was active while it ran."""
@@ -146,10 +168,13 @@ def preload_engine() -> Process:
     return Process(entry.request_engine)
 
 
-def check_engine(request: Process) -> None:
-    """Wait until the forkserver has imported the training engine. Raises `EngineError` if that failed."""
+def check_engine(request: Process) -> int:
+    """Wait until the forkserver has imported the training engine, and return the resident memory that it takes.
+
+    Raises `EngineError` if the import failed.
+    """
     request.reap()  # the forkserver reports its end after the import
-    _answer(entry.check_engine)
+    return int(_answer(entry.check_engine))
 
 
 def _answer(target: Callable[[Connection], None]) -> Any:

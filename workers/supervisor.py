@@ -56,8 +56,10 @@ class Outcome:
     summary: Summary | None = None
     failure: tuple[Reason, str] | None = None
     killed_for_memory: bool = False
+    failed_to_allocate: bool = False
     memory_bytes: int = 0
-    """Memory limit of its processes."""
+    """Memory limit of its processes, and what they used when last measured; both without the training engine."""
+    used_bytes: int = 0
     unable: str | None = None
     """Why this machine cannot run the job at present."""
     exit_description: str = ""
@@ -108,7 +110,8 @@ def _run(claim: Claim, host: Host, state: AttemptState, outcome: Outcome) -> Non
         except Absent as absence:
             outcome.unable = f"{claims.WAITS}: {absence}, on worker {host.id}"
             return
-        memory_bytes = min(claim.memory_limit_bytes or host.job_memory_bytes, host.job_memory_bytes)
+        most = host.job_memory.limit_bytes
+        memory_bytes = min(claim.memory_limit_bytes or most, most)
         outcome.memory_bytes = memory_bytes
         assignment = messages.Assignment(
             spec=claim.spec,
@@ -191,6 +194,7 @@ class _Monitor:
         code = self._process.reap(0) if has_ended else None
         if code is not None:
             outcome.killed_for_memory = self._process.was_killed_for_memory(code)
+            outcome.failed_to_allocate = self._process.failed_to_allocate()
             outcome.exit_description = (
                 f"was killed by signal {-code}" if code < 0 else f"ended with status {code} and no result"
             )
@@ -280,7 +284,8 @@ class _Monitor:
             return Interruption.STALL
         if now - self._memory_checked_at > MEMORY_SECONDS:
             self._memory_checked_at = now
-            if self._process.takes_more_than(self._outcome.memory_bytes):
+            self._outcome.used_bytes = self._process.memory_bytes()
+            if self._outcome.used_bytes > self._outcome.memory_bytes:
                 return Interruption.MEMORY
         return None
 
@@ -361,6 +366,7 @@ def _end_attempt(session: Session, claim: Claim, state: AttemptState, outcome: O
     """Map the outcome of a process to the status of its job; the only place that decides this."""
     summary = outcome.summary
     ending = _Ending(session, claim, state, summary)
+    figures = messages.memory_text(outcome.used_bytes, outcome.memory_bytes)
     if summary is not None and summary.reason is not Reason.CANCELLED:  # it ended by itself, even if asked to stop
         return ending.finish(summary.reason, summary.message)
     if outcome.unable is not None:
@@ -374,8 +380,7 @@ def _end_attempt(session: Session, claim: Claim, state: AttemptState, outcome: O
         case Interruption.DRAIN if outcome.failure is None:
             return ending.requeue("the worker is shutting down")
         case Interruption.MEMORY:
-            limit = messages.memory_limit_text(outcome.memory_bytes)
-            return ending.finish(Reason.OUT_OF_MEMORY, f"memory limit exceeded ({limit})")
+            return ending.finish(Reason.OUT_OF_MEMORY, f"memory limit exceeded: {figures}")
         case Interruption.STALL:
             timeout = f"{settings().stall_seconds:g} s (KOTRAIN_STALL_SECONDS of the worker)"
             return ending.fail(Reason.CHILD_LOST, f"no output of the training process for {timeout}")
@@ -384,6 +389,10 @@ def _end_attempt(session: Session, claim: Claim, state: AttemptState, outcome: O
         return ending.fail(reason, message) if reason is Reason.CHILD_LOST else ending.finish(reason, message)
     if outcome.killed_for_memory:
         return ending.fail(
-            Reason.OUT_OF_MEMORY, "the kernel killed the training process because the machine ran out of memory"
+            Reason.OUT_OF_MEMORY,
+            f"the kernel killed the training process because the machine ran out of memory; the process had {figures}",
         )
+    if outcome.failed_to_allocate:
+        ended = f"the training process could not allocate memory and {outcome.exit_description}"
+        return ending.finish(Reason.OUT_OF_MEMORY, f"{ended}; at the last check it {figures}")
     return ending.fail(Reason.CHILD_LOST, f"the training process {outcome.exit_description}")

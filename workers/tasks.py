@@ -43,11 +43,16 @@ def make_task(host: Host, heartbeat_thread: HeartbeatThread) -> None:
 
 
 def _check_engine(host: Host, request: Process) -> None:
-    """Stop the worker if the training engine cannot be imported: no job would run here."""
+    """Stop the worker if the training engine cannot be imported or leaves no memory for jobs: none would run here."""
     try:
-        check_engine(request)
+        host.engine_bytes = check_engine(request)
     except EngineError as error:
         host.fail(str(error))
+        return
+    if refusal := host.job_memory.refusal:
+        host.fail("; ".join(refusal))
+    elif warning := host.job_memory.warning:
+        log.warning("%s", warning)
 
 
 def serve() -> int:

@@ -21,6 +21,10 @@ JOB_EXAMPLE: JsonDict = {
 }
 
 
+MIN_MEMORY_BYTES = 2**28
+"""Least memory limit of a job, which does not count the training engine; the digits need about 40 MiB."""
+
+
 class JobRequest(TrainSpec):
     """A training run, and its tags, priority and limits."""
 
@@ -40,10 +44,10 @@ class JobRequest(TrainSpec):
     )
     memory_limit_bytes: int | None = Field(
         None,
-        ge=2**28,
+        ge=MIN_MEMORY_BYTES,
         le=2**50,
-        description="Memory limit of the job's processes; null: the worker's share for one job, which is also the "
-        "maximum.",
+        description="Memory that the job may use beyond the training engine, which all jobs share; compare with "
+        "`peak_bytes` of a summary. null: the worker's share for one job, which is also the maximum.",
         exclude_if=lambda limit: limit is None,  # so that idempotency keys stay valid across the upgrade that added it
     )
     max_failures: int = Field(

@@ -45,6 +45,13 @@ def summary(reason):
         ({"failure": (Reason.INVALID, "no such thing")}, "failed", "invalid", 0, "no such thing"),
         ({"unable": "its data is not here"}, "queued", None, 0, "its data is not here"),
         ({"killed_for_memory": True}, "queued", "out_of_memory", 1, "the kernel killed"),
+        (
+            {"failed_to_allocate": True, "used_bytes": 2**27, "memory_bytes": 2**28},
+            "failed",
+            "out_of_memory",
+            0,
+            "used 128 MiB of at most 256 MiB",
+        ),
         ({"exit_description": "was killed by signal 11"}, "queued", "child_lost", 1, "was killed by signal 11"),
     ],
 )

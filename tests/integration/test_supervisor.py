@@ -26,6 +26,11 @@ def hang(pipe):
     pipe.send(("note", "last words"))
     ctypes.PyDLL(None).sleep(1000)  # native code that holds the interpreter
 
+def abort(pipe):
+    """Fail in C++, which ends the process: `operator new` throws std::bad_alloc, which nobody catches."""
+    os.setsid()
+    ctypes.CDLL("libstdc++.so.6")._Znwm(ctypes.c_size_t(2**60))
+
 def end(pipe):
     os.setsid()
     os._exit(7)
@@ -67,7 +72,7 @@ def watched(target, memory_bytes):
     outcome = supervisor.Outcome(memory_bytes=memory_bytes)
     supervisor._Monitor(child, claim, host, state, outcome).run()
     return [outcome.stop and outcome.stop.name, outcome.exit_description, time.monotonic() - began,
-            [note for batch in state.seal() for note in batch.notes]]
+            [note for batch in state.seal() for note in batch.notes], outcome.failed_to_allocate, outcome.used_bytes]
 
 endings = [
     watched(misbehaving.eat, 250 * 2**20), watched(misbehaving.hang, 2**40), watched(misbehaving.end, 2**40),
@@ -80,6 +85,10 @@ reporter = forkserver._forkserver._forkserver_pid
 threading.Timer(1.5, os.kill, (reporter, signal.SIGSTOP)).start()
 endings.append(watched(misbehaving.hang, 2**40))
 os.kill(reporter, signal.SIGCONT)
+stderr, full = os.dup(2), os.open("/dev/full", os.O_WRONLY)
+os.dup2(full, 2)  # takes nothing of what the process writes to it
+endings.append(watched(misbehaving.abort, 2**40))
+os.dup2(stderr, 2)
 print(json.dumps(endings))
 """
 STALL_SECONDS = 3
@@ -134,23 +143,30 @@ def endings(tmp_path_factory):
 
 
 def test_memory_limit_covers_all_processes(endings):
-    stop, exit_description, *_ = endings[0]
+    stop, exit_description, *_, used_bytes = endings[0]
     assert (stop, exit_description) == ("MEMORY", "was killed by signal 9")
+    assert 250 * 2**20 < used_bytes < 650 * 2**20, "each of the two allocates up to 300 MiB beyond the shared engine"
+
+
+def test_failed_allocation_in_native_code_is_recognized(endings):
+    stop, exit_description, _, _, failed_to_allocate, _ = endings[5]
+    assert (stop, exit_description, failed_to_allocate) == (None, "was killed by signal 6", True)
 
 
 def test_hang_in_native_code_is_killed(endings):
-    stop, exit_description, seconds, notes = endings[1]
+    stop, exit_description, seconds, notes, failed_to_allocate, _ = endings[1]
+    assert not failed_to_allocate
     assert (stop, exit_description, notes) == ("STALL", "was killed by signal 9", ["last words"])
     assert seconds >= STALL_SECONDS
 
 
 def test_process_that_stops_within_a_message_is_killed(endings):
-    stop, exit_description, _, notes = endings[3]
+    stop, exit_description, _, notes, *_ = endings[3]
     assert (stop, exit_description, notes) == (None, "was killed by signal 9", ["last words"])
 
 
 def test_process_that_survives_its_kill_does_not_block(endings):
-    stop, exit_description, seconds, _ = endings[4]
+    stop, exit_description, seconds, *_ = endings[4]
     assert (stop, exit_description) == ("STALL", "was killed but does not end: it is blocked by a device or a disk")
     assert seconds >= STALL_SECONDS + 2
 

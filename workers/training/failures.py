@@ -11,7 +11,8 @@ MACHINE_ERRNOS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE),
 }
 """Error numbers for a disk, network or table of open files that is broken, missing or full."""
-OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "bad_alloc", "could not create a primitive")
+"""Texts of torch's CPU allocator, cuBLAS, C++ and oneDNN, which have no type of their own."""
 
 
 class AbsentData(FileNotFoundError):
@@ -30,6 +31,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError | torch.OutOfMemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-        # torch's CPU allocator and cuBLAS have no type of their own
         or (isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY))
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+_STACK_BYTES = 8 * 2**20
+"""Address space of a thread's stack, of which it touches a few pages."""
+_NEAR_BYTES = 16 * 2**20
+"""Below this distance from the limit, no thread starts, and libraries fail with errors of their own."""
 _RESET_PEAK = "5"  # Linux, Documentation/filesystems/proc.rst: "reset the peak resident set size"
 
 
@@ -63,10 +68,59 @@ def _reset_resident_peak() -> int | None:
     return None
 
 
+class Limit:
+    """A limit of the memory that this process allocates from now on; the kernel refuses more.
+
+    Memory that the process has already does not count: the libraries and the training engine, some 900 MiB, whose size
+    depends on the build of torch, and most of which all processes of a worker share. Nor do the stacks of the threads
+    that OpenMP starts later.
+
+    Args:
+        limit_bytes: the limit.
+        threads: CPU threads of the run.
+    """
+
+    def __init__(self, limit_bytes: int, threads: int) -> None:
+        self.bytes = limit_bytes
+        self._baseline = _writable()
+        self._before = resource.getrlimit(resource.RLIMIT_DATA)
+        self._limit = self._baseline + limit_bytes + (threads - 1) * _STACK_BYTES
+        if (hard := self._before[1]) != resource.RLIM_INFINITY:
+            self._limit = min(self._limit, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (self._limit, hard))
+
+    def used(self) -> int:
+        """Bytes allocated since the limit was set."""
+        return max(0, _writable() - self._baseline)
+
+    def is_near(self) -> bool:
+        """Whether so little memory is left that any error may be due to it."""
+        return _writable() > self._limit - _NEAR_BYTES
+
+    def lift(self) -> None:
+        """Remove the limit, for a process that reports its end."""
+        resource.setrlimit(resource.RLIMIT_DATA, self._before)
+
+
+def _writable() -> int:
+    """Private writable memory of the process, touched or not, which `RLIMIT_DATA` limits; 0 if unknown."""
+    return _status("VmData") or 0
+
+
+def resident() -> int:
+    """Resident memory of the process, in bytes; 0 if the kernel does not report it."""
+    return _status("VmRSS") or 0
+
+
 def _resident_peak() -> int | None:
     """Peak resident memory of the process, in bytes."""
+    return _status("VmHWM")
+
+
+def _status(name: str) -> int | None:
+    """A size from the status of the process, in bytes; None if the kernel does not report it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(f"{name}:"):
                 return 1024 * int(line.split()[1])  # "kB" in this file means KiB
     return None

@@ -18,6 +18,7 @@ CHECKS: Mapping[str, Callable[[Site], Iterable[Finding]]] = {
     "disk": machine.disk,
     "files": machine.files,
     "data sets": machine.data_sets,
+    "memory": machine.memory,
     "open files": machine.open_files,
     "stack": servers.stack,
     "api": servers.api,

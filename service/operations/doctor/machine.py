@@ -16,12 +16,14 @@ from uuid import uuid4
 
 from service.config import Settings
 from service.datasets.layouts import fetch_command, is_present, own_names
+from service.jobs.memory import JobMemory, default_slots, machine_bytes
 from service.operations.doctor.findings import PREFIX, Finding, NotChecked, Site, error, ok, warning
 from service.operations.embedded.home import SOCKET_FOLDER_BYTES, socket_folder
 from service.operations.embedded.process import EmbeddedError, server_account
 from service.specs.catalog.datasets import DATASETS
 from service.specs.extras import install_hint
 from service.specs.quantities import size
+from service.specs.text import counted
 from service.storage.files import Store
 
 OTHER_VARIABLES = frozenset({"URL", "KEY", "REVISION"})
@@ -178,6 +180,18 @@ def data_sets(site: Site) -> Iterator[Finding]:
     uploaded = f"{own} uploaded" if own else ""
     text = f"{', '.join(filter(None, [*present, uploaded]))} in {folder}"
     yield ok(f"{text}; missing: {', '.join(missing)} ({fetch_command('NAME')})" if missing else text)
+
+
+def memory(site: Site) -> Iterator[Finding]:
+    """Whether the jobs of a worker on this machine fit into its memory."""
+    slots = site.settings.slots or default_slots(os.cpu_count() or 1)
+    jobs = JobMemory(slots, site.settings.job_memory_bytes)
+    if jobs.refusal:
+        yield error(*jobs.refusal)
+    elif jobs.warning:
+        yield warning(jobs.warning, "lower one of the two settings")
+    else:
+        yield ok(f"{size(machine_bytes())}; {size(jobs.limit_bytes)} for a job, {counted(slots, 'slot')} without a GPU")
 
 
 def open_files(_: Site) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from service.jobs import memory
 from service.operations.doctor import machine
 from tests.integration.doctor.examination import examine, finds, is_ok
 
@@ -109,6 +110,14 @@ class TestLimits:
         usage = shutil.disk_usage(place)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
         assert finds("disk", level, "free for home and data")
+
+    def test_too_many_slots_for_the_memory_are_an_error(self, schema, monkeypatch):
+        assert is_ok("memory")
+        monkeypatch.setattr(memory, "machine_bytes", lambda: 2**30)
+        monkeypatch.setenv("KOTRAIN_SLOTS", "2")
+        assert finds("memory", "error", "2 slots leave 154 MiB of 1 GiB", "a job needs at least 256 MiB")
+        monkeypatch.setenv("KOTRAIN_JOB_MEMORY_BYTES", str(2**29))
+        assert finds("memory", "warning", "2 jobs of 512 MiB")
 
     def test_low_limit_of_open_files_is_a_warning(self, schema, monkeypatch):
         monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 2048))

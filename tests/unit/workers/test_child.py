@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from typing import Any
 
 import pytest
 import torch
 
+from service.jobs.requests import MIN_MEMORY_BYTES
 from service.specs.states import Reason
 from service.specs.summary import Summary
 from tests.programs import run_forked
@@ -22,8 +24,8 @@ from workers.entry import train_job
 from workers.messages import Assignment
 from workers.process import Process
 
-def run_job(spec):
-    process = Process(train_job, Assignment(spec, Path("nowhere"), 1, None, None, Path("nowhere"), 60.0, None))
+def run_job(spec, threads=1, limit=None):
+    process = Process(train_job, Assignment(spec, Path("nowhere"), threads, None, limit, Path("nowhere"), 60.0, None))
     messages, is_closed = [], False
     while not is_closed:
         received, is_closed = process.messages(1.0)
@@ -32,9 +34,10 @@ def run_job(spec):
 
 scrub()
 start_forkserver()
-print(json.dumps([run_job(spec) for spec in json.loads(sys.argv[1])]))
+print(json.dumps([run_job(*arguments) for arguments in json.loads(sys.argv[1])]))
 """
 WIDTH = 2000
+THREADS = 40
 JOB = {
     "dataset": "digits",
     "model": {"name": "mlp", "params": {"hidden": [WIDTH, WIDTH]}},
@@ -46,12 +49,16 @@ JOB = {
 @pytest.fixture(scope="module")
 def jobs() -> list[Any]:
     """The messages and exit status of each job."""
-    specs = [
-        JOB | {"budget": {"steps": 3}},
-        JOB | {"budget": {"seconds": 0.2}},
-        JOB | {"optimizer": "of-a-later-version", "budget": {"steps": 3}},
+    three_steps = {"budget": {"steps": 3}}
+    arguments = [
+        [JOB | three_steps],
+        [JOB | {"budget": {"seconds": 0.2}}],
+        [JOB | three_steps | {"optimizer": "of-a-later-version"}],
+        [JOB | three_steps | {"model": "mlp"}, THREADS, MIN_MEMORY_BYTES],
+        [JOB | three_steps | {"model": {"name": "mlp", "params": {"hidden": [4000, 4000]}}}, 1, MIN_MEMORY_BYTES],
+        [JOB | three_steps | {"model": "mlp"}, 1, 2**20],
     ]
-    output: list[Any] = run_forked(PROGRAM, json.dumps(specs), CUDA_VISIBLE_DEVICES="")
+    output: list[Any] = run_forked(PROGRAM, json.dumps(arguments), CUDA_VISIBLE_DEVICES="")
     return output
 
 
@@ -104,10 +111,19 @@ def test_reason_of_error(error: BaseException, reason: Reason) -> None:
     assert child._reason_of(error) is reason
 
 
-def test_out_of_memory_message_states_limit() -> None:
-    message = child._describe(MemoryError("cannot allocate memory for array"), 2**28)
-    assert message == (
-        "out of memory: MemoryError: cannot allocate memory for array (limit 256 MiB: memory_limit_bytes of the "
-        "job, KOTRAIN_JOB_MEMORY_BYTES of the worker)"
-    )
-    assert child._describe(torch.OutOfMemoryError("CUDA out of memory"), None).endswith("CUDA out of memory")
+def test_least_memory_limit_suffices_for_a_small_network_with_many_threads(jobs: list[Any]) -> None:
+    """The limit counts neither the training engine nor the stacks of threads, which together would exceed it."""
+    messages, status = jobs[3]
+    assert (messages[-1][0], messages[-1][1]["reason"], status) == ("result", "completed", 0)
+
+
+@pytest.mark.parametrize(("job", "most"), [(4, "256 MiB"), (5, "1 MiB")])
+def test_failed_allocation_ends_with_use_and_limit(jobs: list[Any], job: int, most: str) -> None:
+    """With 1 MiB left, any library may fail, with an error of its own; the report needs memory, too."""
+    (kind, reason, message), status = jobs[job][0][-1], jobs[job][1]
+    assert (kind, reason, status) == ("failure", "out_of_memory", 0)
+    assert re.match(rf"out of memory: used [\d.,]+ [KM]iB of at most {most} \(.*; .*Error", message), message
+
+
+def test_message_of_a_full_gpu_is_that_of_torch() -> None:
+    assert child._describe(torch.OutOfMemoryError("CUDA out of memory")).endswith("CUDA out of memory")

@@ -3,6 +3,7 @@
 import pytest
 
 from service.config import settings
+from service.jobs.memory import JobMemory, default_slots, machine_bytes
 from workers import process
 from workers.host import Host
 
@@ -43,4 +44,25 @@ def test_slots_share_memory(two_gpus):
     two_gpus.setenv("KOTRAIN_SLOTS", "4")
     settings.cache_clear()
     host = Host()
-    assert host.job_memory_bytes == pytest.approx(0.2 * host.devices[-1]["memory_bytes"], abs=1)
+    host.engine_bytes = 2**28
+    limit_bytes = host.job_memory.limit_bytes
+    assert 4 * limit_bytes + 2**28 == pytest.approx(0.8 * host.devices[-1]["memory_bytes"], abs=4)
+
+
+def test_too_many_slots_are_refused_with_the_number_that_fits():
+    most = int(0.8 * machine_bytes() - 2**29) // 2**28
+    assert JobMemory(most, None).refusal is None
+    text, remedy = JobMemory(most + 1, None).refusal
+    assert "of the training engine; a job needs at least 256 MiB" in text
+    assert remedy == f"set KOTRAIN_SLOTS to at most {most}"
+    assert "more memory" in JobMemory(1, None, engine_bytes=machine_bytes()).refusal[1]
+
+
+def test_limits_that_add_up_to_more_than_the_memory_are_a_warning():
+    assert JobMemory(2, machine_bytes() // 4).warning is None
+    assert "2 jobs of" in JobMemory(2, machine_bytes() // 2).warning
+
+
+def test_slots_by_default_leave_memory_to_each_job():
+    assert default_slots(2) == 2
+    assert JobMemory(default_slots(100_000), None).limit_bytes >= 2**29
