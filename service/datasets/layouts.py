@@ -324,6 +324,12 @@ def absence(name: str, data_dir: Path) -> str:
     return f"unknown data set '{name}'{hint}; {uploaded}"
 
 
+def side(choice: Dataset, data_dir: Path) -> int:
+    """Longer side of an image, in pixels, as `Dataset.side`."""
+    description = describe(choice.name, data_dir)
+    return choice.side if description is None else max(description.shape[1:], default=choice.side)
+
+
 def train_records(choice: Dataset, data_dir: Path) -> int | None:
     """The number of records that `choice` trains on, without validation records and after its limit.
 

@@ -41,6 +41,8 @@ def check(session: Session, request: TrainSpec) -> None:
         errors.append(FieldError("/dataset", layouts.absence(dataset.name, folder)))
     else:
         records = layouts.train_records(dataset, folder)
+        if records is not None and (problem := _lone_record(request, records, layouts.side(dataset, folder))):
+            errors.append(FieldError("/batch_size", problem))
         if records is not None and request.batch_size > records:
             errors.append(
                 FieldError(
@@ -61,6 +63,21 @@ def warnings(request: TrainSpec) -> list[str]:
     steps = request.budget.steps_on(layouts.train_records(request.dataset, settings().data), request.batch_size)
     warning = request.cut_warmup(steps)
     return [f"{warning[0].upper()}{warning[1:]}."] if warning else []
+
+
+def _lone_record(request: TrainSpec, records: int, side: int) -> str | None:
+    """Why the model cannot train on a batch of a single record that the run reaches; None if there is none."""
+    size, steps = request.batch_size, request.budget.steps
+    is_last = records % size == 1 and (steps is None or steps * size >= records)
+    if side > request.model.batch_side or not (size == 1 or is_last):
+        return None
+    which = "every batch has" if size == 1 else f"the last of {records:,} training records is"
+    others = [size + change for change in (-1, 1) if 1 < size + change <= records and records % (size + change) != 1]
+    return (
+        f"with batches of {size}, {which} a single record, which the batch normalization of {request.model.name} "
+        f"cannot train on: it reduces an image of {side} x {side} pixels to one value per channel; choose "
+        f"{' or '.join(map(str, others)) or 'another batch size'}"
+    )
 
 
 def _only_cpu_workers(session: Session) -> bool:

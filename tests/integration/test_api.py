@@ -96,6 +96,13 @@ class TestSubmit:
                 "needs a momentum",
             ),
             ({"batch_size": 801}, "/batch_size", "801 exceeds the 800 training records of 'digits'"),
+            (
+                {"model": "resnet18", "batch_size": 799},  # the default budget is one epoch or more
+                "/batch_size",
+                "the last of 800 training records is a single record, which the batch normalization of resnet18",
+            ),
+            ({"model": "resnet50", "batch_size": 1}, "/batch_size", "choose 2"),
+            ({"model": "resnet34", "batch_size": 799}, "/batch_size", "choose 798 or 800"),
             ({"batch_size": 0}, "/batch_size", "greater than or equal to 1"),
             ({"batch_size": 10**400}, "/batch_size", ""),
             ({"seed": -1}, "/seed", "greater than or equal to 0"),

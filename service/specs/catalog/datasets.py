@@ -38,6 +38,8 @@ class Dataset(Choice):
     classes: ClassVar[int]
     train_records: ClassVar[int]
     """Records of the published training set, before validation is split off."""
+    side: ClassVar[int] = 2**31
+    """Height and width of an image, in pixels, where a model may be too deep for it (`Model.batch_side`)."""
 
     params: DatasetParams
 
@@ -74,7 +76,7 @@ class Digits(Dataset):
     """scikit-learn's digits, 8 x 8 pixels; included in scikit-learn."""
 
     title = "scikit-learn digits, 8 x 8 gray, 1,797 records"
-    kind, classes, train_records = "image", 10, 1000
+    kind, classes, train_records, side = "image", 10, 1000, 8
     name: Literal["digits"] = "digits"
     params: DigitsParams = DigitsParams()
 

@@ -22,6 +22,8 @@ class Model(Choice):
     """The kind of data that it is designed for."""
     also_reads: ClassVar[tuple[Kind, ...]] = ()
     """Other kinds of data that it accepts."""
+    batch_side: ClassVar[int] = 0
+    """Images of at most this many pixels a side reach batch normalization as one pixel each: it needs two records."""
 
 
 class NoParams(Frozen):
@@ -73,6 +75,7 @@ class ResNet18(Model):
 
     title = "ResNet-18 (He et al. 2016), 3 x 3 stem up to 64 px"
     reads = "image"
+    batch_side = 8
     name: Literal["resnet18"] = "resnet18"
     params: NoParams = NoParams()
 
@@ -82,6 +85,7 @@ class ResNet34(Model):
 
     title = "ResNet-34 (He et al. 2016), 3 x 3 stem up to 64 px"
     reads = "image"
+    batch_side = 8
     name: Literal["resnet34"] = "resnet34"
     params: NoParams = NoParams()
 
@@ -91,6 +95,7 @@ class ResNet50(Model):
 
     title = "ResNet-50 (He et al. 2016), 3 x 3 stem up to 64 px"
     reads = "image"
+    batch_side = 8
     name: Literal["resnet50"] = "resnet50"
     params: NoParams = NoParams()
 

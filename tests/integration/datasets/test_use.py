@@ -45,6 +45,14 @@ class TestSubmit:
         assert answer.status_code == 422
         assert "9 exceeds the 8 training records of 'images/flowers'" in answer.json()["detail"]
 
+    def test_single_record_in_the_last_batch_is_refused_if_the_run_reaches_it(self, api, flowers):
+        (error,) = submit(api, model="resnet18", batch_size=7).json()["errors"]
+        assert (error["pointer"], error["detail"].split("choose ")[1]) == ("/batch_size", "6 or 8")
+        tasks = [COMPARISON["tasks"][0] | {"model": "resnet18", "batch_size": 7}]
+        (error,) = api.post("/v1/comparisons", json=COMPARISON | {"tasks": tasks}).json()["errors"]
+        assert error["pointer"] == "/tasks/0/batch_size"
+        assert submit(api, model="resnet18", batch_size=7, budget={"steps": 1}).status_code == 202
+
     def test_error_lists_the_uploaded_data_sets(self, api, flowers):
         answer = submit(api, dataset="images/flowrs")
         (error,) = answer.json()["errors"]

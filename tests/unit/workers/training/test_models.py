@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -45,6 +47,19 @@ def test_resnet_stem_depends_on_image_size() -> None:
     assert isinstance(small.maxpool, nn.Identity)
     assert (large.conv1.kernel_size, large.conv1.in_channels) == ((7, 7), 3)
     assert (grey.conv1.kernel_size, grey.conv1.in_channels) == ((7, 7), 1)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_single_record_trains_unless_the_catalog_says_otherwise(name: str) -> None:
+    """The API refuses such batches by `Model.batch_side`."""
+    choice = MODELS[name]
+    for side, shape in {1: (3, 1, 1), 8: (1, 5, 8), 9: (1, 8, 9), 65: (3, 2, 65)}.items():
+        inputs, batch = (
+            (Inputs(shape, 7), torch.rand(1, *shape)) if choice.reads == "image" else (TEXT, words(min(side, 12)))
+        )
+        model = build(choice(), inputs, seed=0)
+        with pytest.raises(ValueError, match="more than 1 value") if side <= choice.batch_side else nullcontext():
+            model(batch)
 
 
 @pytest.mark.parametrize("name", TEXTS)
