@@ -17,6 +17,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="KOTRAIN_", extra="ignore", frozen=True)
 
     home: Path = Field(default_factory=default_home)
+    user: str | None = Field(
+        None, description="User that runs the processes of `kotrain up` if root starts it; one without a name if unset."
+    )
     data_dir: Path | None = Field(None, description="Folder of data sets; `home/data` if unset.")
     files: str | None = Field(
         None, description="Folder or fsspec URL (s3://...) of checkpoints; `home/files` if unset."

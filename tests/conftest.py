@@ -53,7 +53,7 @@ def _memory() -> str | None:
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder with a short path that `nobody` may enter, unlike pytest's: as root, the servers run as that user."""
+    """A folder with a short path that others may enter, unlike pytest's: as root, the servers run as another user."""
     folder = tempfile.TemporaryDirectory(prefix="kotrain-test-", dir=_memory())
     Path(folder.name).chmod(0o711)
     return folder

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pwd
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,9 +22,10 @@ import psycopg
 
 from service.accounts import api_keys
 from service.config import Settings, settings
+from service.operations.embedded.account import refuse_unwritable, unreadable
 from service.operations.embedded.home import Home
 from service.operations.embedded.postgres import database_url_of
-from service.operations.embedded.process import EmbeddedError, Process, last_line
+from service.operations.embedded.process import Account, EmbeddedError, Process, last_line
 from service.operations.embedded.servers import Embedded
 from service.storage import database
 
@@ -106,7 +108,8 @@ def run(announce: Callable[[Running], None]) -> None:
         database.migrate()
         write_key(home.path / "key")
 
-        for process in (_worker(logs, config.drain_seconds), _api(logs, listener.fileno())):
+        account = _service_account(home, config)
+        for process in (_worker(logs, config.drain_seconds, account), _api(logs, listener.fileno(), account)):
             parts.append(Part(process, process.start))
             stack.callback(process.stop)
             parts[-1].begin()
@@ -177,23 +180,47 @@ def _watch(parts: list[Part]) -> None:
             part.process.rotate_log()
 
 
-def _worker(logs: Path, drain_seconds: float) -> Process:
+def _service_account(home: Home, config: Settings) -> Account | None:
+    """The user of worker and API: that of the home, with the right to read what it could not read otherwise."""
+    if home.account is None:
+        return None
+    refuse_unwritable(home.account, config)
+    if closed := unreadable(home.account):
+        log.warning(
+            "as root, kotrain runs as the account %s, which gets the right to read all files, because it could not "
+            "read %s: install kotrain and its data where other users can read them, or run it as an ordinary user",
+            *(home.account.name, closed),
+        )
+    return replace(home.account, reads_all=closed is not None)
+
+
+def _environment(account: Account | None) -> dict[str, str]:
+    """That of this process. An account without a name has no home folder, in which libraries keep caches."""
+    if account is None:
+        return os.environ.copy()
+    folder = pwd.getpwnam(account.name).pw_dir if settings().user else str(settings().home / "user")
+    return os.environ | {"HOME": folder, "USER": "kotrain", "LOGNAME": "kotrain"}
+
+
+def _worker(logs: Path, drain_seconds: float, account: Account | None) -> Process:
     return Process(
         "worker",
         [sys.executable, "-P", "-m", "workers"],
         log=logs / "worker.log",
-        environment=os.environ.copy(),
+        environment=_environment(account),
+        account=account,
         stop_signals=((signal.SIGTERM, drain_seconds + 5),),
     )
 
 
-def _api(logs: Path, listener: int) -> Process:
+def _api(logs: Path, listener: int, account: Account | None) -> Process:
     """Inherits the listening socket: the port is kept across restarts, and clients wait instead of failing."""
     return Process(
         "api",
         [sys.executable, "-P", "-m", "service.commands", "api", "--fd", str(listener)],
         log=logs / "api.log",
-        environment=os.environ.copy(),
+        environment=_environment(account),
+        account=account,
         stop_signals=((signal.SIGTERM, STREAM_SECONDS + 5),),
         keep_open=(listener,),
     )

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
+import psutil
 import psycopg
 import pytest
 
@@ -21,6 +22,7 @@ from service.operations.embedded.servers import Embedded
 from tests import forked
 from tests.waiting import until
 
+CAN_READ = 1 << 2  # CAP_DAC_READ_SEARCH
 SERVERS = ("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
 
 
@@ -79,6 +81,26 @@ def login(home: Path) -> dict[str, str]:
     return {"Authorization": f"Bearer {(home / 'key').read_text().strip()}"}
 
 
+def privileges(process: Path) -> tuple[int, int, bool]:
+    """User id, effective capabilities, and whether programs that it starts can gain privileges."""
+    lines = (line.split() for line in (process / "status").read_text().splitlines())
+    status = {name: values[0] for name, *values in lines if values}
+    return int(status["Uid:"]), int(status["CapEff:"], 16), status["NoNewPrivs:"] == "0"
+
+
+def assert_unprivileged(home: Path, supervisor: int) -> None:
+    """All processes but the supervisor have no privileges; as root, one may be needed to read Python itself."""
+    allowed = {0, CAN_READ} if os.geteuid() == 0 else {0}
+    account = (home / "postgres").stat().st_uid
+    children = [child.pid for child in psutil.Process(supervisor).children(recursive=True)]
+    assert len(children) > 5
+    for pid in children:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            uid, capabilities, gains = privileges(Path("/proc", str(pid)))
+            assert (uid, gains) == (account, False)
+            assert capabilities in allowed
+
+
 def api_process(home: Path) -> int:
     """Process id of the API: the only process that inherited the listening socket by number."""
     pids = []
@@ -101,6 +123,7 @@ def test_stack_starts_restarts_its_api_stops_and_starts_again(home: Path) -> Non
         }
         assert stat.S_IMODE((home / "key").stat().st_mode) == 0o600
         assert client.get("/readyz").json()["status"] == "ok"
+        assert_unprivileged(home, process.pid)
         assert client.get("/v1/jobs").status_code == 200
         assert client.get("/v1/jobs", headers={"Authorization": "Bearer wrong"}).status_code == 401
 
@@ -145,6 +168,19 @@ def own_database(servers: Embedded, request: pytest.FixtureRequest) -> Iterator[
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture
+def open_to_users(servers: Embedded) -> Iterator[None]:
+    """Open the session's servers to all users, as external servers are: as root, each home has its own account."""
+    sockets = Path(servers.broker_url.partition("@")[2]).parent
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (sockets, *sockets.iterdir())}
+    for path in modes:
+        path.chmod(0o777)
+    yield
+    for path, mode in modes.items():
+        path.chmod(mode)
+
+
+@pytest.mark.usefixtures("open_to_users")
 def test_up_uses_external_servers(home: Path, servers: Embedded, own_database: str) -> None:
     addresses = dict(zip(SERVERS, (own_database, servers.broker_url), strict=True))
     with up(home, **addresses) as (process, client):

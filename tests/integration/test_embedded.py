@@ -24,9 +24,9 @@ from redis.retry import Retry
 
 import service
 from service.operations.embedded import process as processes
-from service.operations.embedded.home import socket_folder
+from service.operations.embedded.home import Home, socket_folder
 from service.operations.embedded.postgres import database_url_of
-from service.operations.embedded.process import Account, EmbeddedError, server_account
+from service.operations.embedded.process import Account, EmbeddedError
 from service.operations.embedded.programs import find
 from service.operations.embedded.servers import Embedded
 from tests.waiting import until
@@ -95,10 +95,10 @@ def owner_process(
 
 
 @contextmanager
-def sleeper(**options: object) -> Iterator[subprocess.Popen[bytes]]:
+def sleeper(home: Path, **options: object) -> Iterator[subprocess.Popen[bytes]]:
     """An unrelated live process of the servers' user, which the servers could kill but must not."""
-    account = server_account()
-    ids = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
+    owner = (home / "postgres").stat()
+    ids = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if AS_ROOT else {}
     process = subprocess.Popen(["sleep", "600"], **ids, **options)
     try:
         yield process
@@ -277,7 +277,7 @@ def test_data_of_another_version_and_incomplete_data_are_refused(home: Path) -> 
 def test_stale_pid_files_that_name_live_processes_are_ignored(home: Path) -> None:
     with Embedded(home, fast=True):
         pass
-    with sleeper() as unrelated:
+    with sleeper(home) as unrelated:
         (home / "postgres" / "data" / "postmaster.pid").write_text(
             f"{unrelated.pid}\n/nowhere\n0\n5432\n\n\n0\nready\n"
         )
@@ -307,7 +307,7 @@ def test_server_started_by_hand_is_left_alone(home: Path) -> None:
     with Embedded(home, fast=True):
         pass
     data = home / "postgres" / "data"
-    with sleeper(cwd=data) as by_hand:  # its working directory is the data folder, as PostgreSQL's is
+    with sleeper(home, cwd=data) as by_hand:  # its working directory is the data folder, as PostgreSQL's is
         (data / "postmaster.pid").write_text(f"{by_hand.pid}\n")
         with (
             pytest.raises(EmbeddedError, match=rf"\(process {by_hand.pid}\) is running on .*: stop it first"),
@@ -328,7 +328,7 @@ def test_missing_wheel_is_named(home: Path, monkeypatch: pytest.MonkeyPatch, pac
 def test_root_changes_no_permissions_of_other_users(home: Path) -> None:
     home.parent.chmod(0o700)
     with (
-        pytest.raises(EmbeddedError, match=rf"'nobody', who has no access to {home.parent}: set KOTRAIN_HOME"),
+        pytest.raises(EmbeddedError, match=rf"the account \d+, which has no access to {home.parent}: set KOTRAIN_HOME"),
         Embedded(home),
     ):
         pass
@@ -337,7 +337,8 @@ def test_root_changes_no_permissions_of_other_users(home: Path) -> None:
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root runs the servers as another user")
 def test_root_copies_programs_that_the_server_user_cannot_reach(home: Path) -> None:
-    account = server_account()
+    with Home(home) as locked:
+        account = locked.account
     private = home.parent / "private"
     private.mkdir(mode=0o700)
     programs = find(home, None)

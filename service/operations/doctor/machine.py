@@ -18,8 +18,9 @@ from service.config import Settings
 from service.datasets.layouts import fetch_command, is_present, own_names
 from service.jobs.memory import JobMemory, default_slots, machine_bytes
 from service.operations.doctor.findings import PREFIX, Finding, NotChecked, Site, error, ok, warning
+from service.operations.embedded.account import account_of, unreadable
 from service.operations.embedded.home import SOCKET_FOLDER_BYTES, socket_folder
-from service.operations.embedded.process import EmbeddedError, server_account
+from service.operations.embedded.process import EmbeddedError
 from service.specs.catalog.datasets import DATASETS
 from service.specs.extras import install_hint
 from service.specs.quantities import size
@@ -104,14 +105,20 @@ def _reachable(site: Site) -> Iterator[Finding]:
     if len(os.fsencode(sockets)) > SOCKET_FOLDER_BYTES:
         yield error(f"{sockets} is too long for a unix socket", "set KOTRAIN_HOME or TMPDIR to a shorter path")
     try:
-        account = server_account()
+        account = account_of(site.home)
     except EmbeddedError as problem:
         yield error(str(problem), "run kotrain as an ordinary user")
         return
     if account and (closed := account.blocked_at(site.home)):
         yield error(
-            f"as root, PostgreSQL runs as user '{account.name}', who has no access to {closed}",
+            f"as root, kotrain runs as the account {account.name}, which has no access to {closed}",
             "set KOTRAIN_HOME to a folder that other users may enter, or run kotrain as an ordinary user",
+        )
+    elif account and (closed := unreadable(account)):
+        yield warning(
+            f"as root, kotrain runs as the account {account.name}, which cannot read {closed} and therefore gets the "
+            "right to read all files",
+            "install kotrain and its data where other users can read them, or run kotrain as an ordinary user",
         )
 
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from service.operations.embedded.account import account_of, hand_over
 from service.operations.embedded.process import Account, EmbeddedError
 
 # sun_path holds 108 bytes with its final zero (unix(7)); PostgreSQL adds "/.s.PGSQL.5432.lock" to the folder.
@@ -30,6 +31,9 @@ class Home:
     Raises `EmbeddedError`.
     """
 
+    account: Account | None
+    """The user of the processes of this home; None: the current user."""
+
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().absolute()
         self._lock = -1
@@ -46,7 +50,7 @@ class Home:
                 "KOTRAIN_HOME to another folder"
             )
         try:
-            # As root, the servers run as another user, which must be able to enter (not list) the folder.
+            # As root, the processes run as another user, which must be able to enter (not list) the folder.
             self.path.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
             self.path = self.path.resolve()
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -56,6 +60,10 @@ class Home:
             ) from error
         try:
             self._take()
+            self.account = account_of(self.path)
+            if self.account:
+                self._require_reachable(self.account)
+                hand_over(self.path, self.account)
         except BaseException:
             os.close(self._lock)
             raise
@@ -90,7 +98,16 @@ class Home:
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
-    def make_socket_folder(self, account: Account | None) -> Path:
+    def _require_reachable(self, account: Account) -> None:
+        """Raise unless the user of the processes can access the home, whose own permissions are not changed."""
+        if closed := account.blocked_at(self.path):
+            raise EmbeddedError(
+                f"as root, kotrain runs as the account {account.name}, which has no access to {closed}: set "
+                "KOTRAIN_HOME to a folder that other users may enter (the default is /var/lib/kotrain), or run kotrain "
+                "as an ordinary user"
+            )
+
+    def make_socket_folder(self) -> Path:
         """Create the empty `socket_folder` of this home, accessible to the user of the servers only."""
         folder = socket_folder(self.path)
         if len(os.fsencode(folder)) > SOCKET_FOLDER_BYTES or not _PLAIN.fullmatch(str(folder)):
@@ -101,8 +118,8 @@ class Home:
         remove_sockets(folder)
         try:
             folder.mkdir(mode=0o700)
-            if account:
-                os.chown(folder, account.uid, account.gid)
+            if self.account:
+                os.chown(folder, self.account.uid, self.account.gid)
         except OSError as error:
             raise EmbeddedError(f"cannot create {folder} ({error.strerror}): remove it or set KOTRAIN_HOME") from error
         return folder

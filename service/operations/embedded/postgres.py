@@ -13,8 +13,9 @@ from urllib.parse import quote
 
 import psycopg
 
+from service.operations.embedded.account import creator_of, own
 from service.operations.embedded.home import Home, socket_folder
-from service.operations.embedded.process import Account, EmbeddedError, Process, last_line
+from service.operations.embedded.process import EmbeddedError, Process, last_line
 from service.operations.embedded.programs import POSTGRES_MAJOR, Programs
 
 _NAME = "kotrain"  # of the database and of its owner
@@ -36,12 +37,12 @@ class Postgres:
     `fast` disables durability (fsync off), for tests. Raises `EmbeddedError`.
     """
 
-    def __init__(self, home: Home, programs: Programs, sockets: Path, account: Account | None, fast: bool) -> None:
+    def __init__(self, home: Home, programs: Programs, sockets: Path, fast: bool) -> None:
         self._folder = home.path / "postgres"
         self._data = self._folder / "data"
         self._programs = programs
         self._sockets = sockets
-        self._account = account
+        self._account = home.account
         self._fast = fast
         self._logs = home.path / "logs"
         settings = _SETTINGS | {"unix_socket_directories": str(sockets)} | (_FAST if fast else {})
@@ -50,7 +51,7 @@ class Postgres:
             [str(programs.postgres), "-D", str(self._data), *(f"--{key}={value}" for key, value in settings.items())],
             log=self._logs / "postgres.log",
             environment=_environment(home.path),
-            account=account,
+            account=home.account,
             death_signal=signal.SIGINT,  # fast shutdown: disconnects clients, writes a checkpoint
             stop_signals=((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0)),
             keep_open=(home.lock,),
@@ -82,9 +83,16 @@ class Postgres:
         password = unfinished / "password"
         password.write_text(secrets.token_urlsafe(24))
         password.chmod(0o600)
-        if self._account:
-            for path in (unfinished, password):
-                os.chown(path, self._account.uid, self._account.gid)
+        creator = creator_of(self._account) if self._account else None
+        if creator:
+            (unfinished / "data").mkdir(mode=0o700)
+            for path, uid, mode in (
+                (unfinished, 0, 0o710),
+                (password, 0, 0o640),
+                (unfinished / "data", creator.uid, 0o700),
+            ):
+                os.chown(path, uid, creator.gid)
+                path.chmod(mode)
         initdb = Process(
             "initdb",
             [
@@ -101,10 +109,14 @@ class Postgres:
             ],
             log=self._logs / "initdb.log",
             environment=_environment(home),
-            account=self._account,
+            account=creator,
         )
         if (code := initdb.run(_READY_SECONDS)) != 0:
             raise EmbeddedError(f"initdb failed (exit status {code}): {last_line(initdb.log)}; see {initdb.log}")
+        if self._account:
+            password.chmod(0o600)
+            own(unfinished, self._account)
+            unfinished.chmod(0o700)
         unfinished.rename(self._folder)
 
     def _check_data(self) -> None:

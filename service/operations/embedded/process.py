@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -30,38 +29,38 @@ class EmbeddedError(Exception):
 
 @dataclass(frozen=True)
 class Account:
-    """The operating system user that a server runs as."""
+    """The operating system user of a process."""
 
     name: str
     uid: int
     gid: int
+    groups: tuple[int, ...] = ()
+    """Further groups: those of the GPUs."""
+    reads_all: bool = False
+    """Whether its processes keep the capability to read all files, without which they could not read their program."""
 
     def blocked_at(self, folder: Path) -> Path | None:
         """The first folder on the absolute path `folder` that the user may not enter; None if all are accessible."""
-        for step in (*reversed(folder.parents), folder):
-            status = step.stat()
-            if status.st_uid == self.uid:
-                may_enter = status.st_mode & 0o100
-            elif status.st_gid == self.gid:
-                may_enter = status.st_mode & 0o010
-            else:
-                may_enter = status.st_mode & 0o001
-            if not may_enter:
-                return step
-        return None
+        return next((step for step in (*reversed(folder.parents), folder) if not self._may(step, 0o1)), None)
 
+    def may_read(self, path: Path) -> bool:
+        """Whether the user can read the file, or list and enter the folder."""
+        rights = 0o5 if path.is_dir() else 0o4
+        return self.blocked_at(path.parent) is None and self._may(path, rights)
 
-def server_account() -> Account | None:
-    """The user to run servers as: the current user (None), or `nobody` for root, which PostgreSQL rejects."""
-    if os.geteuid() != 0:
-        return None
-    try:
-        nobody = pwd.getpwnam("nobody")
-    except KeyError:
-        raise EmbeddedError(
-            "PostgreSQL does not run as root, and user 'nobody' does not exist: run kotrain as an ordinary user"
-        ) from None
-    return Account(nobody.pw_name, nobody.pw_uid, nobody.pw_gid)
+    def may_write_in(self, folder: Path) -> bool:
+        """Whether the user can create files in the folder."""
+        return self.blocked_at(folder.parent) is None and self._may(folder, 0o3)
+
+    def _may(self, path: Path, rights: int) -> bool:
+        status = path.stat()
+        if status.st_uid == self.uid:
+            allowed = status.st_mode >> 6
+        elif status.st_gid in (self.gid, *self.groups):
+            allowed = status.st_mode >> 3
+        else:
+            allowed = status.st_mode
+        return allowed & rights == rights
 
 
 @dataclass
@@ -103,9 +102,10 @@ class Process:
             "the child would die with the thread that starts it"
         )
         assert not self.is_running(), f"{self.name} is already running"
-        uid, gid = (self.account.uid, self.account.gid) if self.account else (-1, -1)
+        account = self.account
+        ids = [account.uid, int(account.reads_all), account.gid, *account.groups] if account else []
         wrapper = [sys.executable, "-I", "-S", launch.__file__]
-        numbers = [str(number) for number in (os.getpid(), int(self.death_signal), uid, gid)]
+        numbers = [str(os.getpid()), str(int(self.death_signal)), ",".join(map(str, ids))]
         with _opened_log(self.log) as log, tempfile.TemporaryFile() as secret:
             secret.write(self.secret_input.encode())
             secret.seek(0)

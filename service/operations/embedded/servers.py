@@ -12,7 +12,6 @@ from types import TracebackType
 
 from service.operations.embedded.home import Home, remove_sockets
 from service.operations.embedded.postgres import Postgres
-from service.operations.embedded.process import Account, EmbeddedError, server_account
 from service.operations.embedded.programs import find
 from service.operations.embedded.valkey import Valkey
 
@@ -45,13 +44,11 @@ class Embedded:
     def __enter__(self) -> Embedded:
         with ExitStack() as stack:
             home = self._home if isinstance(self._home, Home) else stack.enter_context(Home(self._home))
-            account = server_account()
-            _require_reachable(home.path, account)
-            programs = find(home.path, account)
-            sockets = home.make_socket_folder(account)
+            programs = find(home.path, home.account)
+            sockets = home.make_socket_folder()
             stack.callback(remove_sockets, sockets)
-            self.postgres = Postgres(home, programs, sockets, account, self._fast)
-            self.valkey = Valkey(home, programs, sockets, account)
+            self.postgres = Postgres(home, programs, sockets, self._fast)
+            self.valkey = Valkey(home, programs, sockets)
             for server in (self.postgres, self.valkey):
                 stack.callback(server.stop)
                 server.start()
@@ -62,12 +59,3 @@ class Embedded:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-
-
-def _require_reachable(home: Path, account: Account | None) -> None:
-    """Raise unless the user of the servers can access the home. Permissions are not changed."""
-    if account and (closed := account.blocked_at(home)):
-        raise EmbeddedError(
-            f"as root, PostgreSQL runs as user '{account.name}', who has no access to {closed}: set KOTRAIN_HOME to "
-            "a folder that other users may enter (the default is /var/lib/kotrain), or run kotrain as an ordinary user"
-        )

@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from service.operations.embedded.home import Home
-from service.operations.embedded.process import Account, Process
+from service.operations.embedded.process import Process
 from service.operations.embedded.programs import Programs
 
 _READY_SECONDS = 30.0
@@ -23,7 +23,7 @@ _READY_SECONDS = 30.0
 class Valkey:
     """The broker of a home; it can be restarted with `start` and `stop`. Raises `EmbeddedError`."""
 
-    def __init__(self, home: Home, programs: Programs, sockets: Path, account: Account | None) -> None:
+    def __init__(self, home: Home, programs: Programs, sockets: Path) -> None:
         self._socket = sockets / "valkey.sock"
         self._password = secrets.token_urlsafe(24)
 
@@ -32,7 +32,7 @@ class Valkey:
             [str(programs.valkey), "-"],  # settings on standard input: arguments are visible to all users
             log=home.path / "logs" / "valkey.log",
             environment={"LC_ALL": "C", "KOTRAIN_HOME": str(home.path)},
-            account=account,
+            account=home.account,
             death_signal=signal.SIGTERM,
             stop_signals=((signal.SIGTERM, 10.0),),
             keep_open=(home.lock,),
