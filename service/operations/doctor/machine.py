@@ -111,13 +111,13 @@ def _reachable(site: Site) -> Iterator[Finding]:
         return
     if account and (closed := account.blocked_at(site.home)):
         yield error(
-            f"as root, kotrain runs as the account {account.name}, which has no access to {closed}",
+            f"as root, kotrain runs as an account of its own, which has no access to {closed}",
             "set KOTRAIN_HOME to a folder that other users may enter, or run kotrain as an ordinary user",
         )
     elif account and (closed := unreadable(account)):
         yield warning(
-            f"as root, kotrain runs as the account {account.name}, which cannot read {closed} and therefore gets the "
-            "right to read all files",
+            f"as root, kotrain runs as an account of its own, which cannot read {closed} and gets the right to read "
+            "all files",
             "install kotrain and its data where other users can read them, or run kotrain as an ordinary user",
         )
 

@@ -131,7 +131,7 @@ def unreadable(account: Account) -> Path | None:
     """The folder or file that keeps the account from Python, its packages or the data of the settings; None: none."""
     own = {path for name, path in sysconfig.get_paths().items() if name.endswith(("stdlib", "lib"))}
     paths = {sys.executable, os.path.realpath(sys.executable), service.__file__, *filter(None, sys.path), *own}
-    paths |= {str(settings().data), os.environ.get("PGPASSFILE", "")} - {""}
+    paths |= {str(path) for path in (settings().data_dir, os.environ.get("PGPASSFILE")) if path}
     closed = (path for path in map(Path, paths) if path.exists() and not account.may_read(path.absolute()))
     return next((account.blocked_at(path.absolute().parent) or path for path in closed), None)
 

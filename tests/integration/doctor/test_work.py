@@ -232,7 +232,11 @@ def test_running_stack_is_ok_until_its_worker_hangs(home):
         process = forked.run("service.commands", "doctor", "--json", env=environment)
         answer = json.loads(process.stdout)
         assert process.returncode == bool(answer["errors"])
-        return [finding for finding in answer["findings"] if finding["level"] != "ok"]
+        return [
+            finding
+            for finding in answer["findings"]
+            if finding["level"] != "ok" and "gets the right to read" not in finding["text"]  # Python may be below /root
+        ]
 
     before = problems()
     assert {finding["level"] for finding in before} == {"warning"}, before
