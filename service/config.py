@@ -65,6 +65,13 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(2 * 2**30, ge=1024, description="Maximum size of an uploaded data set file.")
     max_dataset_bytes: int = Field(2 * 2**30, ge=1024, description="Maximum size of an uploaded data set in memory.")
 
+    max_upload_pixels: int = Field(
+        4_000_000_000, ge=1_000_000, description="Maximum number of pixels of an uploaded archive's images in all."
+    )
+    max_read_seconds: float = Field(120.0, ge=1, description="Maximum time to read an uploaded file.")
+    max_uploads_per_user: int = Field(2, ge=1, description="Maximum number of a user's uploads at a time.")
+    min_free_bytes: int = Field(2**30, ge=0, description="Free space of the data folder below which nothing is stored.")
+
     @field_validator("home")
     @classmethod
     def _own_folder(cls, home: Path) -> Path:

@@ -9,6 +9,8 @@ KotrainError
 ├── Conflict             409  not allowed in the current state
 ├── TooLarge             413
 ├── Unreadable           415  the body is not declared as JSON
+├── TooMany              429  this client or user has too many requests; try again
+├── StorageFull          507  the disk is almost full
 └── Unavailable          503  a dependency is unavailable; try again
 """
 
@@ -101,6 +103,19 @@ class Unreadable(KotrainError):
     """The body is not declared as JSON."""
 
     status, slug, title = HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported media type"
+
+
+class TooMany(KotrainError):
+    """This client or user has too many requests at once; later, they are accepted."""
+
+    status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", "Too many requests"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
+
+
+class StorageFull(KotrainError):
+    """The disk has no room for more."""
+
+    status, slug, title = HTTPStatus.INSUFFICIENT_STORAGE, "storage-full", "The disk is almost full"
 
 
 class Unavailable(KotrainError):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from PIL import Image, UnidentifiedImageError
+
+from service.errors import KotrainError
 
 ENDINGS = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -56,11 +59,11 @@ def is_image_file(name: str) -> bool:
     return Path(name).suffix.lower() in ENDINGS
 
 
-def load_image(file: IO[bytes], max_side: int | None = None) -> LoadedImage:
+def load_image(file: IO[bytes], max_side: int | None = None, count: Callable[[int], None] | None = None) -> LoadedImage:
     """The first frame of an image file, turned as its EXIF orientation says and drawn over white if transparent.
 
     Color profiles are not applied. An image with a side of more than `max_side` pixels is returned without its pixels,
-    since its size is enough to refuse it.
+    since its size is enough to refuse it. `count` gets the number of pixels before they are decoded, and may raise.
 
     Raises:
         UnreadableImage: the file is damaged, too large, of another format, or has more than 8 bits per channel.
@@ -73,6 +76,8 @@ def load_image(file: IO[bytes], max_side: int | None = None) -> LoadedImage:
         if max_side is not None and max(image.size) > max_side:
             return LoadedImage(image)
         _refuse_deep(image)
+        if count is not None:
+            count(image.width * image.height)
         depth = next((bits for bits in (2, 4) if f"L;{bits}" in _raw_modes(image)), 8)
         was_turned = _orientation(image) in _TURNS  # Pillow itself turns TIFF when it loads the pixels
         image.load()
@@ -80,7 +85,7 @@ def load_image(file: IO[bytes], max_side: int | None = None) -> LoadedImage:
         if depth < 8 and isinstance(image.info.get("transparency"), int):  # Pillow scales the pixels, not this value
             image.info["transparency"] *= 255 // (2**depth - 1)
         return _upright_and_opaque(image, was_turned)
-    except UnreadableImage:
+    except (UnreadableImage, KotrainError):
         raise
     except UnidentifiedImageError as error:  # Pillow's message names the buffer, not the file
         raise UnreadableImage(f"it is not one of {', '.join(FORMATS)}") from error

@@ -6,42 +6,30 @@ rename creates or removes.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import TypeAdapter
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.config import settings
 from service.datasets import layouts
 from service.datasets.locks import hold_dataset
-from service.datasets.schemas import DatasetDetail, DatasetView, Description, PreviewRecord
-from service.datasets.uploads.checks import warnings_of
-from service.datasets.uploads.images import data_url
-from service.datasets.uploads.reading import Form, read
-from service.datasets.uploads.records import Records, rows_for_test
+from service.datasets.schemas import DatasetDetail, DatasetView, Description
+from service.datasets.uploads import reader
+from service.datasets.uploads.build import FOLDER_OF, PREVIEW, SET, Limits, Upload
+from service.datasets.uploads.reading import Form
 from service.datasets.uploads.upload import Arrival, arrivals, disk
 from service.errors import Conflict, Forbidden, NotFound
 from service.specs.base import Kind
-from service.specs.catalog.datasets import DATASETS, OWN, Dataset, dataset_class
+from service.specs.catalog.datasets import DATASETS, Dataset, dataset_class
 from service.specs.formats import FileFormat
 from service.specs.states import ComparisonStatus, JobStatus
 from service.specs.text import counted
 from service.storage.tables import Comparison, Job, User
 
-PREVIEW_RECORDS, PREVIEW_CHARACTERS, PREVIEW_NUMBERS = 16, 200, 32
-"""Number of records in a preview; length of a text in characters; numbers of a row."""
-FOLDER_OF = {choice.kind: folder for folder, choice in OWN.items()}
-"""Kind -> first part of the name, such as `images`."""
 _KINDS: dict[FileFormat, tuple[Kind, ...]] = {
     "npz": ("image", "table"),
     "csv": ("table", "text"),
@@ -50,7 +38,6 @@ _KINDS: dict[FileFormat, tuple[Kind, ...]] = {
     "zip": ("image",),
 }
 """Kinds of records that each format can contain."""
-_PREVIEW = TypeAdapter(list[PreviewRecord])
 
 
 # --- adding ----------------------------------------------------------------------------------------------------------
@@ -67,36 +54,17 @@ def add(arrival: Arrival, name: str, form: Form, owner: str) -> Description:
     """Add a received file as a data set. Call it for one file at a time, because of the memory it takes.
 
     Raises:
-        Invalid: the contents are invalid.
+        Invalid: the contents are invalid, or their reader failed.
         Conflict: a data set of this kind and name exists.
+        StorageFull: the disk is almost full.
     """
-    records = read(arrival.path, form, settings().max_dataset_bytes)
-    is_test = rows_for_test(records)
-    full_name = f"{FOLDER_OF[records.kind]}/{name}"
-    description = Description(
-        name=full_name,
-        kind=records.kind,
-        owner=owner,
-        created_at=datetime.now(UTC),
-        file_format=form.file_format,
-        size_bytes=arrival.size_bytes,
-        sha256=arrival.sha256,
-        content_sha256=records.sha256(is_test),
-        classes=records.classes,
-        shape=records.shape,
-        columns=records.columns,
-        train_per_class=_per_class(records, ~is_test),
-        test_per_class=_per_class(records, is_test),
-        notes=records.notes,
-        warnings=warnings_of(records, is_test),
+    config = settings()
+    description = reader.read_confined(
+        Upload(arrival.folder, name, form, owner, arrival.size_bytes, arrival.sha256),
+        Limits(config.max_dataset_bytes, config.max_upload_pixels, config.max_read_seconds, config.min_free_bytes),
     )
     with disk(arrival.folder):
-        folder = arrival.folder / "set"
-        folder.mkdir()
-        _write_records(folder, records, is_test)
-        (folder / "preview.json").write_bytes(_PREVIEW.dump_json(_preview(records, ~is_test)))
-        (folder / "dataset.json").write_text(description.model_dump_json(indent=1))
-        _publish(folder, layouts.own_folder(full_name, settings().data), full_name)
+        _publish(arrival.folder / SET, layouts.own_folder(description.name, config.data), description.name)
     return description
 
 
@@ -116,50 +84,6 @@ def _publish(folder: Path, destination: Path, name: str) -> None:
 
 def _taken(name: str) -> Conflict:
     return Conflict(f"data set '{name}' already exists; delete it first, or choose another name")
-
-
-def _per_class(records: Records, rows: NDArray[np.bool_]) -> list[int]:
-    counts: list[int] = np.bincount(records.labels[rows], minlength=len(records.classes)).tolist()
-    return counts
-
-
-def _write_records(folder: Path, records: Records, is_test: NDArray[np.bool_]) -> None:
-    parts = {"train": ~is_test, "test": is_test}
-    if records.kind == "text":
-        as_json = json.JSONEncoder(ensure_ascii=False).encode
-        for part, rows in parts.items():
-            with (folder / f"{part}.jsonl").open("w", encoding="utf-8") as file:
-                for text, label in zip(records.inputs_of(rows), records.labels[rows].tolist(), strict=True):
-                    file.write(f'{{"text": {as_json(text)}, "label": {label}}}\n')
-        return
-    arrays: dict[str, Any] = {}
-    for part, rows in parts.items():
-        arrays |= {f"x_{part}": records.inputs_of(rows), f"y_{part}": records.labels[rows]}
-    np.savez(folder / "data.npz", **arrays)
-
-
-def _preview(records: Records, rows: NDArray[np.bool_]) -> list[PreviewRecord]:
-    """Up to `PREVIEW_RECORDS` training records, from as many classes as possible."""
-    return [_preview_record(records, row) for row in _preview_rows(records.labels, np.flatnonzero(rows))]
-
-
-def _preview_rows(labels: NDArray[np.int64], rows: NDArray[np.int64]) -> Iterator[int]:
-    """The first row of each class, then the second row of each, and so on."""
-    order = np.argsort(labels[rows], kind="stable")
-    starts = np.searchsorted(labels[rows][order], labels[rows][order])
-    rank = np.arange(len(rows)) - starts  # within its class
-    nth = np.lexsort((labels[rows][order], rank))[:PREVIEW_RECORDS]
-    yield from rows[order][nth].tolist()
-
-
-def _preview_record(records: Records, row: int) -> PreviewRecord:
-    record: Any = records.inputs[row]
-    return PreviewRecord(
-        label=records.classes[records.labels[row]],
-        image=data_url(record) if records.kind == "image" else None,
-        text=record[:PREVIEW_CHARACTERS] if records.kind == "text" else None,
-        values=record[:PREVIEW_NUMBERS].tolist() if records.kind == "table" else None,
-    )
 
 
 # --- showing ---------------------------------------------------------------------------------------------------------
@@ -187,7 +111,7 @@ def detail(name: str) -> DatasetDetail:
         test_per_class=description.test_per_class,
         notes=description.notes,
         warnings=description.warnings,
-        preview=_PREVIEW.validate_json(preview.read_bytes()) if preview.exists() else [],
+        preview=PREVIEW.validate_json(preview.read_bytes()) if preview.exists() else [],
     )
 
 

@@ -207,6 +207,8 @@ def _serve(listener: socket.socket) -> None:
     # uvicorn stops gracefully on a signal and then raises it again; these handlers ignore it, so that we exit with 0.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
+    for name in ("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL"):  # read already; not for the readers of uploads
+        os.environ.pop(name, None)
     open_files = connections.raise_descriptor_limit()
     limits = connections.Limits(
         max(16, min(settings().max_connections, open_files - connections.RESERVED_DESCRIPTORS)),

@@ -41,8 +41,25 @@ class _File:
     member: ZipInfo
 
 
-def read_folders(path: Path, image_size: int | None, max_bytes: int) -> Records:
+class _Pixels:
+    """Counts the pixels of all images before they are decoded. Raises Invalid above the limit."""
+
+    def __init__(self, most: int) -> None:
+        self._left = self._most = most
+
+    def take(self, pixels: int) -> None:
+        """Count the pixels of an image."""
+        self._left -= pixels
+        if self._left < 0:
+            raise unfit(
+                f"the images have more than {self._most:,} pixels in all, which is the limit "
+                "(KOTRAIN_MAX_UPLOAD_PIXELS); make them smaller before you pack them"
+            )
+
+
+def read_folders(path: Path, image_size: int | None, max_bytes: int, max_pixels: int) -> Records:
     """The images of all class folders, of one size or cut to squares of `image_size` pixels. Raises Invalid."""
+    pixels = _Pixels(max_pixels)
     with Archive(path, max_bytes, "zip archive") as archive:
         files = _files(archive.members)
         names, labels = ClassNames(), np.empty(len(files), np.int64)
@@ -51,7 +68,7 @@ def read_folders(path: Path, image_size: int | None, max_bytes: int) -> Records:
         turned = transparent = 0
         for row, file in enumerate(files):
             labels[row] = names.number(file.label, partial(_folder_of, file.member))
-            loaded = _loaded(archive, file.member, image_size)
+            loaded = _loaded(archive, file.member, image_size, pixels)
             image = loaded.pixels if image_size is None else _cut(loaded.pixels, image_size)
             if images is None:
                 images = _room(len(files), image, max_bytes)
@@ -171,13 +188,13 @@ def _room(count: int, image: Image.Image, max_bytes: int) -> NDArray[np.uint8]:
     return np.empty(shape, np.uint8)
 
 
-def _loaded(archive: Archive, member: ZipInfo, image_size: int | None) -> LoadedImage:
+def _loaded(archive: Archive, member: ZipInfo, image_size: int | None, pixels: _Pixels) -> LoadedImage:
     """An image file, without its pixels if it is too large to be stored."""
     if member.file_size > MAX_FILE_BYTES:
         raise unfit(f"'{member.filename}' has {member.file_size:,} bytes; at most {MAX_FILE_BYTES:,} are allowed")
     content = archive.read(member)
     try:
-        return load_image(io.BytesIO(content), MAX_SIDE if image_size is None else None)
+        return load_image(io.BytesIO(content), MAX_SIDE if image_size is None else None, pixels.take)
     except UnreadableImage as error:
         raise unfit(f"'{member.filename}' cannot be read as an image: {error}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +66,11 @@ class Form:
             raise Invalid.field("label", f"only csv and parquet have a label column; the format is {self.file_format}")
 
 
-def read(path: Path, form: Form, max_bytes: int) -> Records:
-    """Read the records of a file, unpacked at most `max_bytes`. Raises Invalid with the position of the error."""
+def read(path: Path, form: Form, max_bytes: int, max_pixels: int = sys.maxsize) -> Records:
+    """Read the records of a file, unpacked at most `max_bytes`, of images at most `max_pixels` before they are resized.
+
+    Raises Invalid with the position of the error.
+    """
     _refuse_other_format(path, form.file_format)
     if form.file_format == "npz":
         return read_npz(path, max_bytes)
@@ -76,7 +80,7 @@ def read(path: Path, form: Form, max_bytes: int) -> Records:
         return read_parquet(path, form.label, max_bytes)
     if form.file_format == "jsonl":
         return read_jsonl(path, max_bytes)
-    return read_folders(path, form.image_size, max_bytes)
+    return read_folders(path, form.image_size, max_bytes, max_pixels)
 
 
 def _refuse_other_format(path: Path, file_format: FileFormat) -> None:

@@ -12,9 +12,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from service.errors import TooLarge, Unavailable
+from service.errors import StorageFull, TooLarge, Unavailable
+from service.specs.quantities import size
 
 UNLOCKED_SECONDS = 60.0
+FILE = "upload"
+"""Name of the received file in its folder."""
 STREAMING = frozenset({"POST /v1/datasets"})
 """Routes whose bodies are not read into memory before the request is handled."""
 
@@ -25,20 +28,21 @@ class Arrival:
     The folder is locked while the upload is in progress, so that `remove_leftovers` leaves it alone.
     """
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, min_free_bytes: int = 0) -> None:
         self.folder = folder
         self._lock: int | None = os.open(folder, os.O_RDONLY)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self.path = folder / "upload"
+        self.path = folder / FILE
         self.size_bytes = 0
-        self._max_bytes = max_bytes
+        self._max_bytes, self._min_free_bytes = max_bytes, min_free_bytes
         self._digest = hashlib.sha256()
         self._file = self.path.open("wb")
 
     def write(self, piece: bytes) -> None:
-        """Append a piece. Raises TooLarge."""
+        """Append a piece. Raises TooLarge, StorageFull."""
         refuse_large(self.size_bytes + len(piece), self._max_bytes)
         with disk(self.folder):
+            refuse_full(self.folder, len(piece), self._min_free_bytes)
             self._file.write(piece)
         self._digest.update(piece)
         self.size_bytes += len(piece)
@@ -69,13 +73,25 @@ def refuse_large(size_bytes: int, max_bytes: int) -> None:
         raise TooLarge(f"the file is larger than the limit of {max_bytes:,} bytes (KOTRAIN_MAX_UPLOAD_BYTES)")
 
 
-def arrive(data_dir: Path, max_bytes: int) -> Arrival:
-    """Start an upload, after removing folders that crashed uploads left behind."""
+def refuse_full(folder: Path, size_bytes: int, min_free_bytes: int) -> None:
+    """Raise StorageFull if the disk of the folder would have less than `min_free_bytes` left."""
+    free = shutil.disk_usage(folder).free
+    if free - size_bytes < min_free_bytes:
+        raise StorageFull(
+            f"the disk of the data folder has {size(free)} free, of which {size(min_free_bytes)} stay free "
+            f"(KOTRAIN_MIN_FREE_BYTES), and {size(size_bytes)} are needed; delete data sets or old files first"
+        )
+
+
+def arrive(data_dir: Path, max_bytes: int, announced_bytes: int = 0, min_free_bytes: int = 0) -> Arrival:
+    """Start an upload of so many bytes, if announced, after removing folders that crashed uploads left behind."""
     with disk(data_dir):
         remove_leftovers(data_dir)
-        folder = arrivals(data_dir) / uuid4().hex
+        place = arrivals(data_dir)
+        refuse_full(place, announced_bytes, min_free_bytes)
+        folder = place / uuid4().hex
         folder.mkdir()
-        return Arrival(folder, max_bytes)
+        return Arrival(folder, max_bytes, min_free_bytes)
 
 
 def remove_leftovers(data_dir: Path) -> None:

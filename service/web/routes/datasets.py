@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -12,13 +16,15 @@ from starlette.requests import ClientDisconnect
 
 from service.config import settings
 from service.datasets import registry
-from service.datasets.schemas import DatasetDetail, DatasetList
+from service.datasets.schemas import DatasetDetail, DatasetList, Description
 from service.datasets.uploads.reading import LABEL, Form
 from service.datasets.uploads.upload import Arrival, arrive, refuse_large
-from service.errors import Malformed, NotFound, Unavailable
+from service.errors import Malformed, NotFound, TooMany, Unavailable
 from service.specs.catalog.datasets import OWN
 from service.specs.formats import FileFormat
 from service.specs.patterns import OWN_NAME
+from service.specs.text import counted
+from service.storage.tables import User
 from service.web.bounded_queue import BoundedQueue
 from service.web.dependencies import Caller, Database, PassingCaller, StrictQuery
 
@@ -34,6 +40,8 @@ FILE: dict[str, Any] = {
 
 UPLOADS = BoundedQueue("uploads", 8, "uploads")
 """One file is read at a time, because reading needs memory for all of its records."""
+IN_PROGRESS: Counter[UUID] = Counter()
+"""User -> uploads that are received, wait or are read. Used in the event loop only."""
 
 
 class UploadQuery(StrictQuery):
@@ -70,11 +78,40 @@ async def add(
     form = Form(query.format, query.label, query.image_size)
     refuse_large(content_length, settings().max_upload_bytes)
     UPLOADS.raise_if_full()
-    await run_in_threadpool(registry.refuse_taken, query.name, query.format)
-    arrival = await run_in_threadpool(arrive, settings().data, settings().max_upload_bytes)
+    with _place_of(user):
+        created = await _add(request, query.name, form, user, content_length)
+    response.headers["Location"] = f"/v1/datasets/{created.name}"
+    return await run_in_threadpool(registry.detail, created.name)
+
+
+@contextmanager
+def _place_of(user: User) -> Iterator[None]:
+    """One of the user's uploads at a time. Raises TooMany."""
+    limit = settings().max_uploads_per_user
+    if IN_PROGRESS[user.id] >= limit:
+        raise TooMany(
+            f"{counted(limit, 'upload')} of yours in progress, which is the limit (KOTRAIN_MAX_UPLOADS_PER_USER); wait "
+            "for one to end"
+        )
+    IN_PROGRESS[user.id] += 1
+    try:
+        yield
+    finally:
+        IN_PROGRESS[user.id] -= 1
+        if not IN_PROGRESS[user.id]:
+            del IN_PROGRESS[user.id]
+
+
+async def _add(request: Request, name: str, form: Form, user: User, announced_bytes: int) -> Description:
+    """Receive a file and add it as a data set; if that fails, nothing of it remains."""
+    config = settings()
+    await run_in_threadpool(registry.refuse_taken, name, form.file_format)
+    arrival = await run_in_threadpool(
+        arrive, config.data, config.max_upload_bytes, announced_bytes, config.min_free_bytes
+    )
     try:
         await _receive(request, arrival)
-        created = await asyncio.wrap_future(UPLOADS.submit(lambda: registry.add(arrival, query.name, form, user.name)))
+        created = await asyncio.wrap_future(UPLOADS.submit(lambda: registry.add(arrival, name, form, user.name)))
     except asyncio.CancelledError:  # at shutdown; there is no time for a thread
         arrival.remove()
         raise Unavailable("this server is shutting down; upload the file again in a few seconds") from None
@@ -82,8 +119,7 @@ async def add(
         await run_in_threadpool(arrival.remove)
         raise
     await run_in_threadpool(arrival.remove)
-    response.headers["Location"] = f"/v1/datasets/{created.name}"
-    return await run_in_threadpool(registry.detail, created.name)
+    return created
 
 
 async def _receive(request: Request, arrival: Arrival) -> None:

@@ -16,6 +16,7 @@ def data_dir(schema, tmp_path, monkeypatch):
     """A data folder for one test, with uploads limited to 3 MB."""
     monkeypatch.setenv("KOTRAIN_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("KOTRAIN_MAX_UPLOAD_BYTES", "3000000")
+    monkeypatch.setenv("KOTRAIN_MAX_UPLOADS_PER_USER", "100")
     settings.cache_clear()
     yield tmp_path / "data"
     settings.cache_clear()
