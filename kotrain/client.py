@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 import httpx2
 from pydantic import BaseModel
 
-from kotrain import address
+from kotrain import address, waiting
 from kotrain.errors import WaitTimeout
 from kotrain.transport import OnSent, Transport
+from kotrain.waiting import FIRST_POLL_SECONDS, MAX_POLL_SECONDS
 from service.comparisons.answers import CompareAnswer, ComparisonAnswer, ComparisonDryRun, ComparisonSummary
 from service.comparisons.boards import Leaderboard
 from service.datasets.schemas import DatasetDetail, DatasetList, DatasetView
 from service.jobs.schemas import DryRun, History, JobView
 from service.metrics.schemas import Metrics
-from service.specs.bodies import Catalog, Page
+from service.specs.bodies import Catalog, Me, Page
 from service.specs.formats import FileFormat, ReportFormat
 from service.specs.states import ComparisonStatus, JobStatus
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:  # their validators take long to build, and a request is mostl
     from service.comparisons.design.requests import ComparisonRequest
     from service.jobs.requests import JobRequest
 
-FIRST_POLL_SECONDS, MAX_POLL_SECONDS = 0.1, 1.0
-POLLED_JOBS = 8
-"""Unfinished jobs to poll per round of `wait`; jobs mostly end in the order of submission."""
 
 JobLike = JobView | uuid.UUID | str
 ComparisonLike = ComparisonAnswer | ComparisonSummary | uuid.UUID | str
@@ -49,6 +47,7 @@ class Client:
 
     Every method raises `ConnectionFailed` if the API cannot be reached and an `ApiError` if it returns an error; all
     exceptions of the SDK are a `KotrainError`. Addresses on this machine are never reached through a proxy.
+    Ids may be given as strings, also shortened to a beginning or an end that only one id has.
     Requests that fail on the way or return 503 are repeated a few times first, which is safe for all of them.
 
         with Client() as client:
@@ -114,7 +113,7 @@ class Client:
         )
 
     def get(self, job: JobLike) -> JobView:
-        """The current state of a job. Raises `NotFound`."""
+        """The current state of a job. Raises `NotFound`, and `InvalidRequest` for an ambiguous part of an id."""
         return self._transport.call(JobView, "GET", f"/v1/jobs/{id_of(job)}")
 
     def list(
@@ -183,35 +182,8 @@ class Client:
         `timeout` seconds; the jobs continue.
         """
         if isinstance(jobs, JobLike):
-            return self._wait([id_of(jobs)], timeout, on_progress)[0]
-        return self._wait([id_of(job) for job in jobs], timeout, on_progress)
-
-    def _wait(self, ids: Iterable[str], timeout: float | None, on_progress: OnProgress | None) -> Jobs:
-        all_ids = tuple(ids)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        views: dict[str, JobView] = {}
-        unfinished, poll_seconds = all_ids, FIRST_POLL_SECONDS
-        while True:
-            before, unfinished = unfinished, tuple(self._unfinished(unfinished, views))
-            if on_progress is not None:
-                on_progress([views[id_] for id_ in all_ids if id_ in views])
-            if not unfinished:
-                return [views[id_] for id_ in all_ids]
-            if deadline is not None and time.monotonic() + poll_seconds > deadline:
-                raise WaitTimeout(f"{len(unfinished)} of {len(all_ids)} jobs have not ended after {timeout:g} s")
-            time.sleep(poll_seconds)
-            poll_seconds = min(1.5 * poll_seconds, MAX_POLL_SECONDS) if unfinished == before else FIRST_POLL_SECONDS
-
-    def _unfinished(self, ids: Iterable[str], views: dict[str, JobView]) -> Iterator[str]:
-        """Poll the first few of `ids` into `views`; yield all that have not ended."""
-        polled = 0
-        for id_ in ids:
-            if polled < POLLED_JOBS:
-                views[id_] = self.get(id_)
-                if views[id_].status.is_final:
-                    continue
-                polled += 1
-            yield id_
+            return waiting.wait(self.get, [id_of(jobs)], timeout, on_progress)[0]
+        return waiting.wait(self.get, [id_of(job) for job in jobs], timeout, on_progress)
 
     # --- comparisons ---
 
@@ -355,7 +327,7 @@ class Client:
         """
         self._transport.send("DELETE", f"/v1/datasets/{name}")
 
-    # --- results and catalog ---
+    # --- results, catalog, user ---
 
     def compare(self, dataset: str, model: str | None = None, **query: Any) -> CompareAnswer:
         """Compare groups of finished runs: differences, confidence intervals and p values.
@@ -375,6 +347,10 @@ class Client:
     def catalog(self) -> Catalog:
         """Data sets, models, optimizers and schedules, with JSON Schemas of their parameters."""
         return self._transport.call(Catalog, "GET", "/v1/catalog")
+
+    def me(self) -> Me:
+        """The user who owns the API key."""
+        return self._transport.call(Me, "GET", "/v1/me")
 
 
 def id_of(job: JobLike) -> str:

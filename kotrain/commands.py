@@ -6,25 +6,21 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version as version_of
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kotrain import comparison_commands, dataset_commands, request_body, study_commands
+from kotrain import comparison_commands, dataset_commands, job_commands, request_body, study_commands
 from kotrain.errors import ApiError, KotrainError, NotRunning, WaitTimeout
-from kotrain.output import Json, complain, note, noting, say
+from kotrain.output import Json, complain, note, say
 from kotrain.plugins import Extensible
-from service.specs.states import JobStatus
-from service.specs.text import listed
 
 if TYPE_CHECKING:
-    from kotrain.client import Client
-    from service.jobs.schemas import JobView
+    pass
 
 app = typer.Typer(
     cls=Extensible,
@@ -32,6 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(job_commands.app)
 app.add_typer(dataset_commands.app, name="data")
 app.add_typer(comparison_commands.app, name="comparison")
 app.add_typer(study_commands.app, name="study")
@@ -74,177 +71,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except KotrainError as error:
         complain(str(error))
     return 1
-
-
-# --- jobs ------------------------------------------------------------------------------------------------------------
-
-
-@app.command()
-def submit(
-    source: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="DATASET MODEL OPTIMIZER | FILE.json",
-            show_default=False,
-            help="Catalog names, or a JSON file with a complete spec; `-` reads standard input.",
-        ),
-    ],
-    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Budget in epochs.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Budget in optimizer steps instead of epochs.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Budget in seconds of training instead of epochs.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Training records per optimizer step.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed, or the first seed if --seeds is given.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Number of jobs to submit, with consecutive seeds.")] = 1,
-    param: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATH=VALUE",
-            help="Any other field, for example optimizer.gamma=0.1 or schedule=cosine; repeatable.",
-        ),
-    ] = None,
-    tag: Tags = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for all jobs; exit status 1 unless all succeed.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Validate only: print the complete spec, with all defaults.")
-    ] = False,
-) -> int:
-    """Submit training runs and print their ids.
-
-    Example: kotrain submit digits mlp ko --lr 0.001 --epochs 30 --param optimizer.collision=hard --seeds 5 --wait
-    """
-    from kotrain import progress, tables
-    from kotrain.client import Client
-
-    amounts = {"epochs": epochs, "steps": steps, "seconds": seconds}
-    budget = {name: value for name, value in amounts.items() if value is not None}
-    fields = {"optimizer.lr": lr, "batch_size": batch_size, "seed": seed, "budget": budget or None}
-    body = request_body.build(source, fields, param or [], tag or [])
-    with Client() as client:
-        if dry_run:
-            say(client.submit(body, dry_run=True))
-            return 0
-        jobs = list(_submit_seeds(client, body, seeds))
-        if not wait:
-            return 0
-        with noting("the jobs continue; `kotrain cancel ID` stops one"):
-            jobs = progress.wait_for_jobs(client, jobs)
-    tables.console(stderr=True).print(tables.jobs(jobs))
-    for job in jobs:
-        if job.message and job.status is JobStatus.FAILED:
-            complain(f"{job.id}: {job.message}")
-    return int(any(job.status is not JobStatus.SUCCEEDED for job in jobs))
-
-
-def _submit_seeds(client: Client, body: dict[str, Any], seeds: int) -> Iterator[JobView]:
-    """Submit a spec with consecutive seeds, and print the id of each job."""
-    first = body.get("seed", 0)
-    if seeds > 1 and (isinstance(first, bool) or not isinstance(first, int)):
-        raise typer.BadParameter("--seeds counts from `seed`, which has to be an integer")
-    specs = [body] if seeds == 1 else [{**body, "seed": first + number} for number in range(seeds)]
-    if seeds > 1:
-        client.submit(specs[-1], dry_run=True)  # all are valid, or none is submitted
-    for number, spec in enumerate(specs):
-        with noting(f"{number} jobs were submitted, and perhaps one more; `kotrain jobs` lists them"):
-            job = client.submit(spec)
-        with noting(f"job {job.id} was submitted"):
-            print(job.id, flush=True)
-        yield job
-
-
-@app.command()
-def jobs(
-    status: Annotated[JobStatus | None, typer.Option(help="Only jobs with this status.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Only jobs on this data set.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only jobs with this model.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="Only jobs with this optimizer.")] = None,
-    user: Annotated[str | None, typer.Option(help="Only jobs of this user.")] = None,
-    tag: Annotated[str | None, typer.Option(metavar="KEY:VALUE", help="Only jobs with this tag.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number of jobs to list.")] = 20,
-    as_json: Json = False,
-) -> None:
-    """List jobs, newest first."""
-    from kotrain import tables
-    from kotrain.client import Client
-
-    with Client() as client:
-        matches = client.list(
-            status=status,
-            dataset=dataset,
-            model=model,
-            optimizer=optimizer,
-            user=user,
-            tag=tag and request_body.tag_filter(tag),
-            page_size=min(limit, 100),
-        )
-        found = list(islice(matches, limit))
-    if as_json:
-        print("[" + ",\n".join(job.model_dump_json() for job in found) + "]")
-    elif found:
-        tables.console().print(tables.jobs(found))
-    else:
-        note("no jobs")
-
-
-@app.command()
-def show(job: JobId, as_json: Json = False) -> None:
-    """Show a job and its history."""
-    from kotrain import tables
-    from kotrain.client import Client
-
-    with Client() as client:
-        view, history = client.get(job), client.history(job)
-    if as_json:
-        say(view)
-        return
-    tables.console().print(tables.job(view), "", tables.history(history))
-
-
-@app.command()
-def cancel(job: JobId) -> None:
-    """Cancel a job."""
-    from kotrain.client import Client
-
-    with Client() as client:
-        view = client.cancel(job)
-    print(f"{view.id} {view.status if view.status.is_final else 'is stopping'}")
-
-
-@app.command()
-def retry(job: JobId) -> None:
-    """Submit a failed or cancelled job again and print the id of the new job."""
-    from kotrain.client import Client
-
-    with Client() as client:
-        print(client.retry(job).id)
-
-
-@app.command()
-def metrics(
-    job: JobId,
-    name: Annotated[list[str] | None, typer.Option(help="Only this metric; repeatable.")] = None,
-    max_points: Annotated[
-        int | None, typer.Option(min=4, help="Downsample each curve to at most this many points.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Show the metrics of a job."""
-    from kotrain import tables
-    from kotrain.client import Client
-
-    with Client() as client:
-        answer = client.metrics(job, name, max_points)
-        others = client.metrics(job, max_points=4).metrics if name and not answer.metrics else {}
-    if others:
-        raise typer.BadParameter(
-            f"the job has no metric {listed(name or [], 'or')}; it has {', '.join(sorted(others))}"
-        )
-    if as_json:
-        say(answer)
-    elif answer.metrics:
-        tables.console().print(tables.curves(answer.metrics))
-    else:
-        note("no metric points: none recorded yet, or removed by `kotrain gc`")
 
 
 # --- comparisons -----------------------------------------------------------------------------------------------------

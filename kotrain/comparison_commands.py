@@ -14,13 +14,13 @@ from typing import Annotated, get_args
 import typer
 
 from kotrain import request_body
-from kotrain.output import Json, PlanOnly, note, noting, say
+from kotrain.output import Json, PlanOnly, note, noting, say, say_all
 from service.specs.formats import ReportFormat
 from service.specs.states import ComparisonStatus
 from service.specs.text import listed
 
 app = typer.Typer(help="Plan, run and evaluate comparisons of optimizers.")
-Id = Annotated[str, typer.Argument(metavar="ID", help="Comparison id.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Comparison id, or its beginning or end.")]
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 """One of these is set if a browser can open a window."""
 
@@ -45,10 +45,11 @@ def start(
             say(plan) if as_json else tables.console().print(tables.plan(plan))
             return 0
         started = client.start_comparison(body)
-        print(started.id, flush=True)
+        note(str(started.id)) if as_json else print(started.id, flush=True)
         for warning in started.plan.warnings:
             note(f"warning: {warning}")
         if not wait:
+            say(started) if as_json else None
             return 0
         with noting("the comparison continues; `kotrain comparison cancel ID` stops it"):
             answer = progress.follow(client, started)
@@ -78,7 +79,7 @@ def list_(
     with Client() as client:
         listed = list(islice(client.comparisons(page_size=min(limit, 100)), limit))
     if as_json:
-        print("[" + ",\n".join(comparison.model_dump_json() for comparison in listed) + "]")
+        say_all(listed)
     elif listed:
         tables.console().print(tables.comparisons(listed))
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +19,11 @@ PlanOnly = Annotated[bool, typer.Option("--dry-run", help="Only print the plan: 
 def say(answer: BaseModel) -> None:
     """Print a response as JSON on standard output."""
     print(answer.model_dump_json(indent=2))
+
+
+def say_all(answers: Iterable[BaseModel]) -> None:
+    """Print responses as a JSON array on standard output, one a line."""
+    print("[" + ",\n".join(answer.model_dump_json() for answer in answers) + "]")
 
 
 def note(line: str) -> None:

@@ -1,7 +1,10 @@
-"""Progress bars on standard error while a command waits."""
+"""Progress on standard error while a command waits: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
+import sys
+import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +20,9 @@ from rich.progress import (
 )
 
 from kotrain import tables
+from kotrain.output import note
 from service.specs.quantities import duration
+from service.specs.states import JobStatus
 
 if TYPE_CHECKING:
     from kotrain.client import Client
@@ -27,16 +32,50 @@ if TYPE_CHECKING:
     from service.specs.formats import FileFormat
 
 
+LINE_SECONDS = 10.0
+"""Time between two lines of progress."""
+
+
 def _bar(*columns: ProgressColumn) -> Progress:
     console = tables.console(stderr=True)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def wait_for_jobs(client: Client, jobs: list[JobView]) -> list[JobView]:
-    """Wait until the jobs have ended and return them."""
-    with _bar(TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
+class _Lines:
+    """Progress on standard error that is no terminal: a line when it has changed, at most one every 10 seconds."""
+
+    def __init__(self) -> None:
+        self._is_used = not sys.stderr.isatty()
+        self._printed, self._next = "", 0.0
+
+    def show(self, line: str) -> None:
+        now = time.monotonic()
+        if self._is_used and line != self._printed and now >= self._next:
+            note(line)
+            self._printed, self._next = line, now + LINE_SECONDS
+
+
+def wait_for_jobs(client: Client, jobs: list[JobView], timeout: float | None = None) -> list[JobView]:
+    """Wait until the jobs have ended and return them. Raises WaitTimeout after `timeout` seconds."""
+    lines, views = _Lines(), {job.id: job for job in jobs}
+    with _bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("", total=len(jobs))
-        return client.wait(jobs, on_progress=lambda polled: bar.update(task, completed=_amount(polled)))
+
+        def show(polled: list[JobView]) -> None:
+            views.update({job.id: job for job in polled})
+            state = jobs_state(list(views.values()))
+            bar.update(task, description=state, completed=_amount(list(views.values())))
+            lines.show(state)
+
+        return client.wait(jobs, timeout, on_progress=show)
+
+
+def jobs_state(jobs: list[JobView]) -> str:
+    """The number of jobs by status, such as `1 queued, 2 running`; for a single running job its step."""
+    counts = Counter(job.status for job in jobs)
+    if len(jobs) == 1 and counts[JobStatus.RUNNING]:
+        return f"running, step {tables.steps(jobs[0])}"
+    return ", ".join(f"{counts[status]} {status}" for status in JobStatus if counts[status])
 
 
 def _amount(jobs: list[JobView]) -> float:
@@ -48,6 +87,7 @@ def _amount(jobs: list[JobView]) -> float:
 
 def follow(client: Client, started: ComparisonAnswer) -> ComparisonAnswer:
     """Wait until the comparison has ended and return it."""
+    lines = _Lines()
     with _bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("starting", total=None)
 
@@ -57,6 +97,7 @@ def follow(client: Client, started: ComparisonAnswer) -> ComparisonAnswer:
             seconds = progress.seconds_left
             left = "" if seconds is None else f", at most {duration(seconds)} of device time left"
             bar.update(task, description=f"{progress.phase}{left}", completed=done, total=progress.jobs)
+            lines.show(f"{progress.phase}, {done} of {progress.jobs} runs{left}")
 
         return client.wait_for_comparison(started, on_progress=show)
 

@@ -84,11 +84,17 @@ def jobs(listed: Iterable[JobView]) -> Table:
             "optimizer": f"{job.optimizer_label} lr={job.spec['optimizer']['params']['lr']:g}",
             "data": job.spec["dataset"]["name"],
             "model": job.spec["model"]["name"],
-            "step": _steps(job),
+            "step": steps(job),
             "created": _time(job.created_at),
         }
         table.add_row(*(cells[column] for column in columns))
     return table
+
+
+def result_line(job: JobView, url: str) -> str:
+    """Id, status, test accuracy (`-` if there is none) and address of a job, separated by tabs."""
+    test = job.summary.metrics.get("test_accuracy") if job.summary else None
+    return "\t".join((str(job.id), str(_status(job)), _number(test), f"{url}/jobs/{job.id}"))
 
 
 def job(shown: JobView) -> Table:
@@ -110,7 +116,7 @@ def job(shown: JobView) -> Table:
         "user": shown.user,
         "worker": shown.worker,
         "attempt": f"{shown.attempt}, {shown.failures} lost" if shown.failures else str(shown.attempt),
-        "step": _steps(shown),
+        "step": steps(shown),
         "created": _time(shown.created_at),
         "started": _time(shown.started_at),
         "finished": _time(shown.finished_at),
@@ -355,7 +361,8 @@ def _status(job: JobView) -> Text:
     return Text(text, style=STATUS_STYLE[job.status])
 
 
-def _steps(job: JobView) -> str:
+def steps(job: JobView) -> str:
+    """The steps done, and of how many if known."""
     total = job.progress.total_steps
     return f"{job.progress.step} of {total}" if total else str(job.progress.step or "-")
 

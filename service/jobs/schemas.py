@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from service.specs.bodies import Output
+from service.specs.bodies import IdPart, Output
 from service.specs.optimizer_family import optimizer_family
 from service.specs.states import JobStatus, Reason
 from service.specs.summary import Summary
@@ -68,7 +68,7 @@ class ActionRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     action: Literal["cancel", "retry"]
-    jobs: list[UUID] = Field(min_length=1, max_length=500)
+    jobs: list[IdPart] = Field(min_length=1, max_length=500)
 
 
 class OutcomeView(Output):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from service.specs.patterns import LABEL, TAG_KEY
+from service.specs.patterns import ID_PART, LABEL, TAG_KEY
 
 
 def _composed(text: str) -> str:
@@ -20,6 +20,11 @@ Label = Annotated[str, Field(pattern=LABEL), AfterValidator(_composed)]
 
 
 TagKey = Annotated[str, Field(pattern=TAG_KEY), AfterValidator(_composed)]
+
+
+IdPart = Annotated[
+    str, Field(pattern=ID_PART, max_length=36, description="Id, or a part that only one id begins or ends with.")
+]
 
 
 PROBLEM_EXAMPLE: JsonDict = {
@@ -96,6 +101,13 @@ class Health(Output):
     status: str
     database: str
     broker: str
+
+
+class Me(Output):
+    """The user who owns the API key of the request."""
+
+    user: str
+    is_admin: bool
 
 
 class ProblemField(Output):

@@ -21,6 +21,9 @@ code points that XML, and therefore SVG, forbids. Joiners are allowed: names in 
 STORABLE = r"^[^\x00]*$"
 """PostgreSQL cannot store NUL."""
 
+ID_PART = r"^-*([0-9A-Fa-f]-*){4,32}$"
+"""An id, or its beginning or end."""
+
 VISIBLE = r"^[\x21-\x7e]+$"
 """Characters allowed in a header value."""
 
@@ -37,6 +40,7 @@ WORDS = {
     },
     PRINTABLE: "must not contain control characters, invisible characters or those that change the direction of text",
     STORABLE: "must not contain NUL characters",
+    ID_PART: "must be an id, or 4 or more characters from its beginning or end",
     VISIBLE: "must be visible ASCII characters without spaces",
 }
 """Pattern -> error message."""

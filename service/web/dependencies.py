@@ -17,9 +17,11 @@ from sqlalchemy.orm import Session
 
 from service.accounts import api_keys
 from service.errors import Invalid
+from service.specs.bodies import IdPart
 from service.specs.patterns import VISIBLE
+from service.storage import ids
 from service.storage.database import per_request, transaction
-from service.storage.tables import User
+from service.storage.tables import Comparison, Job, User
 
 # scope="function" commits before the response is sent; FastAPI's default would send first and commit later.
 Database = Annotated[Session, Depends(per_request, scope="function")]
@@ -54,6 +56,33 @@ def passing_caller(authorization: Authorization) -> User:
 
 
 PassingCaller = Annotated[User, Depends(passing_caller)]
+
+
+def _job_id(session: Database, job_id: IdPart) -> UUID:
+    return ids.resolve(session, Job, job_id)
+
+
+def _comparison_id(session: Database, comparison_id: IdPart) -> UUID:
+    return ids.resolve(session, Comparison, comparison_id)
+
+
+def _passing_job_id(job_id: IdPart) -> UUID:
+    """Like `JobId`, without an open session."""
+    with transaction() as session:
+        return ids.resolve(session, Job, job_id)
+
+
+def _passing_comparison_id(comparison_id: IdPart) -> UUID:
+    """Like `ComparisonId`, without an open session."""
+    with transaction() as session:
+        return ids.resolve(session, Comparison, comparison_id)
+
+
+# The ids in paths, resolved by `service.storage.ids`; in a signature they follow the caller, whose key comes first.
+JobId = Annotated[UUID, Depends(_job_id)]
+ComparisonId = Annotated[UUID, Depends(_comparison_id)]
+PassingJobId = Annotated[UUID, Depends(_passing_job_id)]
+PassingComparisonId = Annotated[UUID, Depends(_passing_comparison_id)]
 
 
 IdempotencyKey = Annotated[

@@ -41,8 +41,9 @@ def test_from_up_to_down(kotrain):
     submit = ("submit", "digits", "mlp", "--epochs", "2", "--seeds", "2", "--tag", "study:first", "--wait")
     for optimizer in ("adam", "ko"):
         status, out, err = kotrain(*submit[:3], optimizer, *submit[3:])
-        assert (status, len(out.split())) == (0, 2), err
-    assert err.count("succeeded") == 2
+        lines = [line.split("\t") for line in out.splitlines()]
+        assert (status, [line[1] for line in lines]) == (0, ["succeeded"] * 2), err
+        assert all(float(line[2]) > 0 and line[3].endswith(f"/jobs/{line[0]}") for line in lines)
 
     _, out, _ = kotrain("metrics", out.split()[0], "--name", "val_accuracy")
     assert [line.split()[:2] for line in out.splitlines()] == [["metric", "points"], ["val_accuracy", "2"]]
@@ -54,9 +55,9 @@ def test_from_up_to_down(kotrain):
     assert [group["n"] for group in answer["groups"]] == [2, 2]
 
     diverging = ("--lr", "100", "--param", "model.init_scale=100", "--epochs", "5")
-    status, _, err = kotrain("submit", "digits", "mlp", "sgd", *diverging, "--wait")
+    status, out, _ = kotrain("submit", "digits", "mlp", "sgd", *diverging, "--wait")
     assert status == 1  # because the job failed
-    assert "failed: diverged" in err
+    assert "failed: diverged" in out
 
     assert kotrain("down") == (0, "", "stopped\n")
     assert up.wait(timeout=5) == 0

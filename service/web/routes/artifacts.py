@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
 
 from service.jobs import artifacts
-from service.web.dependencies import Caller, Database
+from service.web.dependencies import Caller, Database, JobId
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/artifacts", tags=["jobs"])
 
 
 @router.get("", response_model=artifacts.Artifacts, summary="List the files of a job")
-def show_all(session: Database, _: Caller, job_id: UUID) -> artifacts.Artifacts:
+def show_all(session: Database, _: Caller, job_id: JobId) -> artifacts.Artifacts:
     """Checkpoints, curves as CSV, and the JSON documents spec, summary and environment."""
     return artifacts.artifacts(session, job_id)
 
@@ -29,7 +28,7 @@ def show_all(session: Database, _: Caller, job_id: UUID) -> artifacts.Artifacts:
 def download(
     session: Database,
     _: Caller,
-    job_id: UUID,
+    job_id: JobId,
     name: str,
     range: Annotated[str | None, Header(description="Byte range of a checkpoint, such as bytes=0-1023.")] = None,
 ) -> StreamingResponse:

@@ -22,9 +22,11 @@ from service.storage.database import transaction
 from service.storage.tables import User
 from service.web.dependencies import (
     Caller,
+    ComparisonId,
     Database,
     IdempotencyKey,
     PassingCaller,
+    PassingComparisonId,
     StrictQuery,
     from_cursor,
     next_cursor,
@@ -103,7 +105,7 @@ def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()])
 
 
 @router.get("/{comparison_id}", response_model=ComparisonAnswer, summary="Show a comparison")
-def show(session: Database, _: Caller, comparison_id: UUID) -> Response:
+def show(session: Database, _: Caller, comparison_id: ComparisonId) -> Response:
     """Status, progress, verdict and statistics of a comparison."""
     answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
     return Response(answer.model_dump_json(), media_type="application/json")
@@ -117,7 +119,7 @@ class ReportQuery(StrictQuery):
 
 @router.get("/{comparison_id}/report", response_class=Response, summary="Download a report")
 async def report(
-    request: Request, _: PassingCaller, comparison_id: UUID, query: Annotated[ReportQuery, Query()]
+    request: Request, _: PassingCaller, comparison_id: PassingComparisonId, query: Annotated[ReportQuery, Query()]
 ) -> Response:
     """The result as a file: a self-contained HTML page, a table as CSV or LaTeX, or JSON."""
     if query.format == "html":
@@ -140,6 +142,6 @@ def _report(comparison_id: UUID, format: ReportFormat) -> rendering.Report:
 @router.post(
     "/{comparison_id}/cancel", status_code=202, response_model=ComparisonSummary, summary="Cancel a comparison"
 )
-def cancel(session: Database, user: Caller, comparison_id: UUID) -> ComparisonSummary:
+def cancel(session: Database, user: Caller, comparison_id: ComparisonId) -> ComparisonSummary:
     """Cancel a comparison and those of its jobs that no other comparison or user needs."""
     return lifecycle.summary(lifecycle.cancel(session, user, comparison_id))

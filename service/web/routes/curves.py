@@ -16,7 +16,7 @@ from service.reports import traces
 from service.specs.bodies import Output
 from service.specs.patterns import STORABLE
 from service.specs.text import counted
-from service.web.dependencies import Caller, Database, StrictQuery
+from service.web.dependencies import Caller, ComparisonId, Database, StrictQuery
 
 router = APIRouter(prefix="/v1/comparisons", tags=["comparisons"])
 
@@ -78,7 +78,7 @@ class CurvesAnswer(Output):
 
 
 @router.get("/{comparison_id}/curves", response_model=CurvesAnswer, summary="Show the curves of a comparison")
-def show(session: Database, _: Caller, comparison_id: UUID, query: Annotated[CurvesQuery, Query()]) -> Response:
+def show(session: Database, _: Caller, comparison_id: ComparisonId, query: Annotated[CurvesQuery, Query()]) -> Response:
     """Mean and range over seeds of a metric's curves, for each optimizer of a task. Only finished runs count."""
     answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
     if query.task > len(answer.tasks):

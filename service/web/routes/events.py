@@ -13,7 +13,7 @@ from service.comparisons import lifecycle
 from service.jobs import lookup
 from service.storage.database import transaction
 from service.streams import event_feed, feed, job_feed, response
-from service.web.dependencies import Authorization, StrictQuery
+from service.web.dependencies import Authorization, PassingComparisonId, PassingJobId, StrictQuery
 
 router = APIRouter(tags=["events"])
 ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -64,13 +64,13 @@ def _key(authorization: Authorization) -> _Key:
 Key = Annotated[_Key, Depends(_key)]
 
 
-def _job(key: Key, job_id: UUID, query: Annotated[StreamQuery, Query()]) -> Subscription:
+def _job(key: Key, job_id: PassingJobId, query: Annotated[StreamQuery, Query()]) -> Subscription:
     with transaction() as session:
         lookup.get(session, job_id)
     return Subscription(job_feed.JobFeed(job_id, query.max_points), *key)
 
 
-def _comparison(key: Key, comparison_id: UUID, _: Annotated[StrictQuery, Query()]) -> Subscription:
+def _comparison(key: Key, comparison_id: PassingComparisonId, _: Annotated[StrictQuery, Query()]) -> Subscription:
     with transaction() as session:
         lifecycle.get(session, comparison_id)
     return Subscription(event_feed.ComparisonFeed(comparison_id), *key)

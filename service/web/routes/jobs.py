@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
+from sqlalchemy.orm import Session
 
 from service.errors import Invalid
 from service.jobs import actions, lookup, submission
@@ -25,12 +26,12 @@ from service.jobs.schemas import (
 )
 from service.metrics import read
 from service.metrics.schemas import CurveView, Metrics
-from service.specs.bodies import Label, Page
+from service.specs.bodies import IdPart, Label, Page
 from service.specs.patterns import STORABLE, TAG
 from service.specs.states import JobStatus
-from service.storage import idempotency
-from service.storage.tables import Job
-from service.web.dependencies import Caller, Database, IdempotencyKey, StrictQuery, from_cursor, next_cursor
+from service.storage import idempotency, ids
+from service.storage.tables import Comparison, Job
+from service.web.dependencies import Caller, Database, IdempotencyKey, JobId, StrictQuery, from_cursor, next_cursor
 from service.web.etags import etag_of, is_unmodified
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -111,7 +112,7 @@ class FilterQuery(StrictQuery):
     optimizer: Label | None = None
     user: Label | None = None
     tag: str | None = Field(None, max_length=129, description="A tag of the jobs, as KEY:VALUE.", pattern=TAG)
-    comparison: UUID | None = Field(None, description="Only jobs that this comparison uses.")
+    comparison: IdPart | None = Field(None, description="Only jobs that this comparison uses, by its id.")
     search: str | None = Field(
         None,
         max_length=64,
@@ -119,7 +120,7 @@ class FilterQuery(StrictQuery):
         description="Text to find in data set, model, optimizer, user and values of tags; case is ignored.",
     )
 
-    def as_filter(self) -> lookup.Filter:
+    def as_filter(self, session: Session) -> lookup.Filter:
         """The parameters as a filter."""
         key, _, value = (self.tag or "").partition(":")
         return lookup.Filter(
@@ -129,7 +130,7 @@ class FilterQuery(StrictQuery):
             self.optimizer,
             self.user,
             (key, value) if self.tag else None,
-            self.comparison,
+            ids.resolve(session, Comparison, self.comparison) if self.comparison else None,
             self.search,
         )
 
@@ -160,22 +161,26 @@ def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()])
     """Jobs of all users, newest first by default."""
     listed, oldest_first = f"jobs, {query.sort} first", query.sort == "oldest"
     after = from_cursor(listed, query.after)
-    rows, has_more = lookup.find(session, query.as_filter(), query.limit, after, oldest_first=oldest_first)
-    ids = [job.id for job in rows]
-    return Page(data=[view(job) for job in rows], has_more=has_more, next=next_cursor(listed, ids, has_more))
+    rows, has_more = lookup.find(session, query.as_filter(session), query.limit, after, oldest_first=oldest_first)
+    next_ = next_cursor(listed, [job.id for job in rows], has_more)
+    return Page(data=[view(job) for job in rows], has_more=has_more, next=next_)
 
 
 @router.get("/counts", response_model=JobCounts, summary="Count jobs")
 def show_counts(session: Database, _: Caller, query: Annotated[FilterQuery, Query()]) -> JobCounts:
     """Number of jobs that match the filters, by status."""
-    return JobCounts(counts=lookup.count(session, query.as_filter()))
+    return JobCounts(counts=lookup.count(session, query.as_filter(session)))
 
 
 @router.post("/actions", response_model=ActionOutcomes, summary="Cancel or retry jobs")
 def act(session: Database, user: Caller, body: ActionRequest) -> ActionOutcomes:
-    """Apply an action to each of several jobs. If it is refused for one job, the others are not affected."""
+    """Apply an action to each of several jobs. If it is refused for one job, the others are not affected.
+
+    A part of an id that no job has, or more than one, is an error, and no job is affected.
+    """
+    jobs = [ids.resolve(session, Job, part, f"/jobs/{number}") for number, part in enumerate(body.jobs)]
     apply = actions.cancel_each if body.action == "cancel" else actions.retry_each
-    results = apply(session, user, body.jobs)
+    results = apply(session, user, jobs)
     return ActionOutcomes(outcomes=[OutcomeView.model_validate(result) for result in results])
 
 
@@ -183,7 +188,7 @@ def act(session: Database, user: Caller, body: ActionRequest) -> ActionOutcomes:
 def show(
     session: Database,
     _: Caller,
-    job_id: UUID,
+    job_id: JobId,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Request, state and result of a job. With `If-None-Match`, 304 if the job is unchanged."""
@@ -195,19 +200,19 @@ def show(
 
 
 @router.get("/{job_id}/history", response_model=History, summary="Show the history of a job")
-def show_history(session: Database, _: Caller, job_id: UUID) -> History:
+def show_history(session: Database, _: Caller, job_id: JobId) -> History:
     """All events of a job, oldest first: changes of its status and notes about its attempts."""
     return History(events=[EventView.model_validate(event) for event in lookup.history(session, job_id)])
 
 
 @router.post("/{job_id}/cancel", status_code=202, response_model=JobView, summary="Cancel a job")
-def cancel(session: Database, user: Caller, job_id: UUID) -> JobView:
+def cancel(session: Database, user: Caller, job_id: JobId) -> JobView:
     """Cancel a queued job immediately, or ask a running one to stop."""
     return view(actions.cancel(session, user, job_id))
 
 
 @router.post("/{job_id}/retry", status_code=202, response_model=JobView, summary="Retry a job")
-def retry(session: Database, user: Caller, job_id: UUID, response: Response) -> JobView:
+def retry(session: Database, user: Caller, job_id: JobId, response: Response) -> JobView:
     """Submit a failed or cancelled job again as a new job."""
     job = actions.retry(session, user, job_id)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
@@ -215,7 +220,7 @@ def retry(session: Database, user: Caller, job_id: UUID, response: Response) -> 
 
 
 @router.get("/{job_id}/metrics", response_model=Metrics, summary="Show the metrics of a job")
-def show_metrics(session: Database, _: Caller, job_id: UUID, query: Annotated[MetricsQuery, Query()]) -> Metrics:
+def show_metrics(session: Database, _: Caller, job_id: JobId, query: Annotated[MetricsQuery, Query()]) -> Metrics:
     """Curves of a job's metrics. Downsampled curves keep their first and last points and the extremes in between.
 
     A response has at most 200,000 points; longer curves are read downsampled or in parts, by `from_step` and `to_step`.

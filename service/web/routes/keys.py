@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.accounts import api_keys
-from service.specs.bodies import Label, Output
+from service.specs.bodies import Label, Me, Output
 from service.storage.tables import ApiKey
 from service.web.dependencies import Authorization, Database
 
@@ -23,13 +23,6 @@ def calling_key(session: Database, authorization: Authorization) -> ApiKey:
 
 
 CallingKey = Annotated[ApiKey, Depends(calling_key)]
-
-
-class Me(Output):
-    """The user who owns the API key of the request."""
-
-    user: str
-    is_admin: bool
 
 
 class KeyView(Output):

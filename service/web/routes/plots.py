@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from service.reports import figure_files
 from service.reports.plot_names import Theme
-from service.web.dependencies import Caller, Database, PassingCaller, StrictQuery
+from service.web.dependencies import (
+    Caller,
+    ComparisonId,
+    Database,
+    JobId,
+    PassingCaller,
+    PassingComparisonId,
+    PassingJobId,
+    StrictQuery,
+)
 from service.web.figure_queue import draw_in_queue
 
 router = APIRouter(prefix="/v1", tags=["plots"])
@@ -45,7 +53,7 @@ class JobPlotQuery(PlotQuery):
 @router.get(
     "/comparisons/{comparison_id}/plots", response_model=figure_files.Plots, summary="List the figures of a comparison"
 )
-def show_of_comparison(session: Database, _: Caller, comparison_id: UUID) -> figure_files.Plots:
+def show_of_comparison(session: Database, _: Caller, comparison_id: ComparisonId) -> figure_files.Plots:
     """Figures of each task, and figures of all tasks together."""
     return figure_files.comparison_plots(session, comparison_id)
 
@@ -57,7 +65,11 @@ def show_of_comparison(session: Database, _: Caller, comparison_id: UUID) -> fig
     summary="Download a figure of a comparison",
 )
 async def draw_of_comparison(
-    request: Request, _: PassingCaller, comparison_id: UUID, file: str, query: Annotated[TaskPlotQuery, Query()]
+    request: Request,
+    _: PassingCaller,
+    comparison_id: PassingComparisonId,
+    file: str,
+    query: Annotated[TaskPlotQuery, Query()],
 ) -> Response:
     """A figure as `NAME.svg` or `NAME.png`. 409, with the reason, if it cannot be drawn."""
     name, options = figure_files.parse_file_name(file, query.theme, query.width)
@@ -67,7 +79,7 @@ async def draw_of_comparison(
 
 
 @router.get("/jobs/{job_id}/plots", response_model=figure_files.Plots, summary="List the figures of a job")
-def show_of_job(session: Database, _: Caller, job_id: UUID) -> figure_files.Plots:
+def show_of_job(session: Database, _: Caller, job_id: JobId) -> figure_files.Plots:
     """Figures of a job, including one per metric."""
     return figure_files.job_plots(session, job_id)
 
@@ -76,7 +88,7 @@ def show_of_job(session: Database, _: Caller, job_id: UUID) -> figure_files.Plot
     "/jobs/{job_id}/plots/{file:path}", response_class=Response, responses=FILES, summary="Download a figure of a job"
 )
 async def draw_of_job(
-    request: Request, _: PassingCaller, job_id: UUID, file: str, query: Annotated[JobPlotQuery, Query()]
+    request: Request, _: PassingCaller, job_id: PassingJobId, file: str, query: Annotated[JobPlotQuery, Query()]
 ) -> Response:
     """A figure as `NAME.svg` or `NAME.png`. 409, with the reason, if it cannot be drawn."""
     name, options = figure_files.parse_file_name(file, query.theme, query.width)

@@ -9,8 +9,17 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from kotrain import Client, Conflict, InvalidRequest, InvalidValue, JobRequest, NotFound, Unauthorized, WaitTimeout
-from kotrain import client as module
+from kotrain import (
+    Client,
+    Conflict,
+    InvalidRequest,
+    InvalidValue,
+    JobRequest,
+    NotFound,
+    Unauthorized,
+    WaitTimeout,
+    waiting,
+)
 
 JOB = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 
@@ -111,17 +120,17 @@ class TestWait:
             if len(pauses) == 8:
                 client.cancel(job)
 
-        monkeypatch.setattr(module.time, "sleep", sleep)
+        monkeypatch.setattr(waiting.time, "sleep", sleep)
         assert client.wait(job).status == "cancelled"
         assert pauses == sorted(pauses)
         assert (pauses[0], pauses[-1]) == (0.1, 1.0)
 
     def test_polls_limited_number_of_jobs(self, client):
-        jobs = [client.submit(JOB) for _ in range(2 * module.POLLED_JOBS)]
+        jobs = [client.submit(JOB) for _ in range(2 * waiting.POLLED_JOBS)]
         reports = []
         with pytest.raises(WaitTimeout):
             client.wait(jobs, timeout=0, on_progress=reports.append)
-        assert len(reports[0]) == module.POLLED_JOBS
+        assert len(reports[0]) == waiting.POLLED_JOBS
 
 
 class TestKey:

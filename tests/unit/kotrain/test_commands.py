@@ -8,9 +8,11 @@ from uuid import uuid4
 import pytest
 
 from kotrain import Client, commands
+from service.accounts import api_keys
 from service.metrics import write
 from service.storage import database
 
+JOB = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 SUBMIT = ("submit", "digits", "mlp", "adam", "--epochs", "1")
 
 
@@ -112,6 +114,61 @@ def test_shows_cancels_and_retries_job(kotrain):
     assert kotrain("retry", retried)[0] == 1
     assert kotrain("metrics", retried) == (0, [], ["no metric points: none recorded yet, or removed by `kotrain gc`"])
     assert json.loads("\n".join(kotrain("metrics", retried, "--json")[1])) == {"metrics": {}}
+
+
+class TestIds:
+    def test_the_end_of_an_id_as_the_dashboard_shows_it(self, kotrain):
+        _, (id_,), _ = kotrain(*SUBMIT)
+        assert kotrain("show", id_[-8:])[1][0].split() == ["id", id_]
+        assert kotrain("cancel", id_[-8:]) == (0, [f"{id_} cancelled"], [])
+        status, out, err = kotrain("wait", id_[-8:])
+        assert (status, err) == (1, ["1 cancelled"])
+        assert out == [f"{id_}\tcancelled\t-\thttp://testserver/jobs/{id_}"]
+
+    def test_many_are_cancelled_only_if_all_are_known(self, kotrain, client):
+        _, ids, _ = kotrain(*SUBMIT, "--seeds", 3)
+        status, out, err = kotrain("cancel", ids[0], "00000000")
+        assert (status, out) == (1, [])
+        assert err == ["kotrain: no job has an id that begins or ends with '00000000'"]
+        assert client.get(ids[0]).status == "queued"
+        kotrain("cancel", ids[1])
+        status, out, err = kotrain("retry", *ids)
+        assert (status, len(out), len(err)) == (1, 1, 2)
+        status, out, err = kotrain("cancel", *ids, ids[0])
+        assert (status, out, err) == (0, [f"{id_} cancelled" for id_ in ids], [])
+
+    def test_cancels_your_unfinished_jobs_with_a_tag(self, kotrain, client, api):
+        _, mine, _ = kotrain(*SUBMIT, "--seeds", 2, "--tag", "study:old")
+        theirs = Client(http=api, key=api_keys.create("bob")).submit({**JOB, "tags": {"study": "old"}})
+        status, out, _ = kotrain("cancel", "--tag", "study:old")
+        assert (status, sorted(out)) == (0, sorted(f"{id_} cancelled" for id_ in mine))
+        assert client.get(theirs).status == "queued"
+        assert kotrain("cancel", "--tag", "study:old")[2] == ["no queued or running job of yours has this tag"]
+        status, _, err = kotrain("cancel")
+        assert (status, err) == (2, ["kotrain: Invalid value: give ID..., or --tag KEY:VALUE"])
+
+    def test_an_ambiguous_part_lists_its_matches(self, kotrain):
+        _, ids, _ = kotrain(*SUBMIT, "--seeds", 2)
+        status, out, err = kotrain("cancel", ids[0][:6])
+        assert (status, out, len(err)) == (1, [], 1)
+        assert all(f"{id_} (queued)" in err[0] for id_ in ids)
+
+
+def test_wait_prints_progress_and_results_of_all(kotrain, client):
+    _, ids, _ = kotrain(*SUBMIT, "--seeds", 2)
+    kotrain("cancel", *ids)
+    status, out, _ = kotrain("wait", *ids, "--json")
+    assert (status, [job["id"] for job in json.loads("".join(out))]) == (1, ids)
+    _, (id_,), _ = kotrain(*SUBMIT)
+    status, out, err = kotrain("wait", id_, "--timeout", 0)
+    assert (status, out) == (1, [])
+    assert err == ["1 queued", "kotrain: 1 of 1 jobs have not ended after 0 s"]
+
+
+def test_submit_prints_json(kotrain):
+    status, out, err = kotrain(*SUBMIT, "--seeds", 2, "--json")
+    assert [job["id"] for job in json.loads("".join(out))] == err
+    assert status == 0
 
 
 def test_no_seed_is_submitted_if_the_last_is_invalid(kotrain, client):
