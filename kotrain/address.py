@@ -55,11 +55,11 @@ def is_loopback(url: str) -> bool:
 
 
 def is_same(one: str, other: str) -> bool:
-    """Whether two addresses on this machine are the same.
+    """Whether two addresses are the same; a host name is another address than the one it stands for.
 
     `localhost` may be another address than 127.0.0.1, at which another user can listen.
     """
-    return is_loopback(one) and _target(one) == _target(other)
+    return _target(one) == _target(other)
 
 
 def key_for(url: str, key: str | None) -> str | None:
@@ -75,8 +75,23 @@ def key_for(url: str, key: str | None) -> str | None:
 
 
 def _key_of_home(url: str) -> str | None:
+    return home.key(home.folder()) if _is_stack(url) else None
+
+
+def missing_key(url: str) -> str:
+    """Why a request without a key was refused, and where to get one."""
     stack = home.running_now(home.folder())
-    return home.key(home.folder()) if stack and is_same(url, stack.url) else None
+    own = f"the one in {home.folder() / 'key'} is sent to {stack.url} only; " if stack else ""
+    return (
+        f"no API key for {url}: {own}set KOTRAIN_KEY, or pass `key` to Client; an admin creates keys with "
+        "`kotrain key NAME`"
+    )
+
+
+def _is_stack(url: str) -> bool:
+    """Whether the stack that runs from the home now listens at this address."""
+    stack = home.running_now(home.folder())
+    return stack is not None and is_same(url, stack.url)
 
 
 def _default(url: str | None) -> str:
@@ -99,7 +114,7 @@ def http_client(url: str | None) -> httpx2.Client:
     """
     url = checked(_default(url))
     verify = urlsplit(url).scheme != "http"
-    transport = httpx2.HTTPTransport(verify=verify) if is_loopback(url) else None
+    transport = httpx2.HTTPTransport(verify=verify) if is_loopback(url) or _is_stack(url) else None
     try:
         return httpx2.Client(base_url=url, timeout=TIMEOUT_SECONDS, verify=verify, transport=transport)
     except ImportError:

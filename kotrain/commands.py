@@ -180,14 +180,15 @@ def catalog(
 @app.command()
 def down(
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the processes to stop.")] = 30.0,
+    home_folder: Annotated[
+        Path | None,
+        typer.Option("--home", help="Home folder. Default: KOTRAIN_HOME or ~/.kotrain (root: /var/lib/kotrain)."),
+    ] = None,
 ) -> None:
-    """Stop the processes of `kotrain up` in the home folder.
-
-    The home folder is KOTRAIN_HOME or ~/.kotrain (root: /var/lib/kotrain).
-    """
+    """Stop the processes of `kotrain up` in the home folder."""
     from kotrain import home
 
-    folder = home.folder()
+    folder = home_folder or home.folder()
     process = home.owner(folder)
     if process is None:
         raise NotRunning(f"no stack is running from {folder}")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from service.home import Running, default_home, owner, running
+from service.home import Running, default_home, owner, running, url_of
 
 __all__ = ["Running", "address", "folder", "key", "owner", "running", "running_now"]
-
-DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 def folder() -> Path:
@@ -47,6 +45,12 @@ def _is_alive(process: int) -> bool:
 
 
 def address() -> str:
-    """`KOTRAIN_URL`, else the address of the stack running from the home, else `DEFAULT_URL`."""
+    """`KOTRAIN_URL`, else that of the stack running from the home, else where a stack of these settings would run."""
     from_home = running(folder())
-    return os.environ.get("KOTRAIN_URL") or (from_home.url if from_home else DEFAULT_URL)
+    return os.environ.get("KOTRAIN_URL") or (from_home.url if from_home else _of_settings())
+
+
+def _of_settings() -> str:
+    """The address by `KOTRAIN_HOST` and `KOTRAIN_PORT`; by default http://127.0.0.1:8000, as for port 0 (any)."""
+    port = os.environ.get("KOTRAIN_PORT", "").lstrip("0") or "8000"
+    return url_of(os.environ.get("KOTRAIN_HOST") or "127.0.0.1", port)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from kotrain import json_body
+from kotrain import address, json_body
 from kotrain.errors import ApiError, ConnectionFailed, UnexpectedResponse, from_problem
 from service.specs.bodies import Problem
 
@@ -24,7 +24,6 @@ FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.2, 10.0
 UPLOAD_SECONDS = 3600.0
 """Read timeout of uploads: the server validates the whole file before it responds."""
 PIECE_BYTES = 2**20
-MISSING_KEY = "no API key: set KOTRAIN_KEY, or pass `key` to Client; an admin creates keys with `kotrain key NAME`"
 
 Answer = TypeVar("Answer", bound=BaseModel)
 OnSent = Callable[[int], None]
@@ -95,7 +94,8 @@ class Transport:
         """The exception for an error response; a missing key is named in terms of the client, not of HTTP."""
         error = problem_of(response)
         if error.status == 401 and not self._headers:
-            return from_problem(error.problem.model_copy(update={"detail": MISSING_KEY}))
+            detail = address.missing_key(str(self.http.base_url).rstrip("/"))
+            return from_problem(error.problem.model_copy(update={"detail": detail}))
         return error
 
     def upload(

@@ -21,6 +21,10 @@ if find_spec("sqlalchemy") is None:  # the SDK alone contains this file, too
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Run and maintain a kotrain server.")
 
+Host = Annotated[
+    str | None,
+    typer.Option(help="Address to listen on; 0.0.0.0: other machines, too. Default: KOTRAIN_HOST or 127.0.0.1."),
+]
 Port = Annotated[
     int | None, typer.Option(min=0, max=65_535, help="Port. Default: KOTRAIN_PORT or 8000; 0: any free port.")
 ]
@@ -53,16 +57,16 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @_command
-def up(port: Port = None, home: HomeFolder = None) -> None:
+def up(host: Host = None, port: Port = None, home: HomeFolder = None) -> None:
     """Start the database, the broker, the API and a worker on this machine; Ctrl-C stops all of them."""
     from service.operations import commands
 
-    commands.up(port, home)
+    commands.up(host, port, home)
 
 
 @_command
 def api(
-    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: KOTRAIN_HOST or 127.0.0.1.")] = None,
+    host: Host = None,
     port: Port = None,
     fd: Annotated[
         int | None, typer.Option(hidden=True, help="File descriptor of an inherited listening socket.")

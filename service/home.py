@@ -12,6 +12,12 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 """Hosts that mean this machine."""
 
 
+def url_of(host: str, port: int | str) -> str:
+    """The URL at which clients on this machine reach an API that listens on `host`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def default_home() -> Path:
     """Default folder of an embedded installation: its database, files, logs and key."""
     return Path("/var/lib/kotrain") if os.geteuid() == 0 else Path.home() / ".kotrain"

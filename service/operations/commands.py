@@ -40,10 +40,10 @@ REFUSALS = ("authentication failed", "no password supplied", "does not exist", "
 MIGRATE_WAIT_SECONDS = 300
 
 
-def up(port: int | None, home: Path | None) -> None:
+def up(host: str | None, port: int | None, home: Path | None) -> None:
     """Start database, broker, API and a worker on this machine; Ctrl-C stops all of them."""
     with _one_line_errors():
-        _choose(KOTRAIN_PORT=port, KOTRAIN_HOME=home and _absolute(home))
+        _choose(KOTRAIN_HOST=host, KOTRAIN_PORT=port, KOTRAIN_HOME=home and _absolute(home))
         logging.basicConfig(level=logging.WARNING, format="kotrain: %(asctime)s %(message)s")
         stack.run(_announce)
 
@@ -232,6 +232,8 @@ def _serve(listener: socket.socket) -> None:
 
 def _announce(running: stack.Running) -> None:
     typer.echo(f"kotrain is running at {running.url}")
+    if running.remote_url:
+        typer.echo(f"  from other machines: {running.remote_url}, each user with a key of `kotrain key NAME`")
     typer.echo("  dashboard: open this address in a browser and enter the API key")
     typer.echo(f"  API key:   {running.key_file}  (found automatically by the tools of this user)")
     typer.echo(f"  logs:      {running.logs}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ import psycopg
 
 from service.accounts import api_keys
 from service.config import Settings, settings
+from service.home import LOOPBACK, url_of
 from service.operations.embedded.account import refuse_unwritable, unreadable
 from service.operations.embedded.home import Home
 from service.operations.embedded.postgres import database_url_of
@@ -79,9 +81,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Running:
-    """A running stack: its address, the file of the owner's key, and the folder of the logs."""
+    """A running stack: its addresses on this machine and for others, the owner's key file, and the folder of logs."""
 
     url: str
+    remote_url: str | None
+    """None if it listens on this machine alone."""
     key_file: Path
     logs: Path
 
@@ -96,7 +100,7 @@ def run(announce: Callable[[Running], None]) -> None:
         home = stack.enter_context(Home(config.home))
         logs = home.path / "logs"
         listener = stack.enter_context(listen(config.host, config.port))
-        url = _url(listener)
+        url = url_of(*listener.getsockname()[:2])
         parts = []
         addresses = _external_addresses(config)
         if addresses is None:
@@ -115,7 +119,7 @@ def run(announce: Callable[[Running], None]) -> None:
             parts[-1].begin()
         _wait_healthy(url, parts)
         stack.enter_context(_written(home.path / "running.json", json.dumps({"url": url, "pid": os.getpid()})))
-        announce(Running(url, home.path / "key", logs))
+        announce(Running(url, remote_url(config.host, listener.getsockname()[1]), home.path / "key", logs))
         _watch(parts)
 
 
@@ -167,9 +171,13 @@ def listen(host: str, port: int) -> socket.socket:
         return listener
     except OSError as error:
         reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
-        raise EmbeddedError(
-            f"cannot listen on {host} port {port} ({reason}): choose another port with --port N (0: any free port)"
-        ) from error
+        is_elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        remedy = (
+            "an address of this machine with --host"
+            if is_elsewhere
+            else "another port with --port N (0: any free port)"
+        )
+        raise EmbeddedError(f"cannot listen on {host} port {port} ({reason}): choose {remedy}") from error
 
 
 def _watch(parts: list[Part]) -> None:
@@ -226,6 +234,13 @@ def _api(logs: Path, listener: int, account: Account | None) -> Process:
     )
 
 
+def remote_url(host: str, port: int) -> str | None:
+    """The URL at which other machines reach an API that listens on `host`; None if none can."""
+    if host in LOOPBACK or host.startswith("127."):
+        return None
+    return url_of(socket.gethostname() if host in ("0.0.0.0", "::") else host, port)
+
+
 def _wait_healthy(url: str, parts: list[Part]) -> None:
     deadline = time.monotonic() + _READY_SECONDS
     while True:
@@ -252,13 +267,6 @@ def _external_addresses(config: Settings) -> Mapping[str, str] | None:
             f"{missing[0]} is not set: set both KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL, or neither"
         )
     return None if missing else {name: value for name, value in addresses.items() if value is not None}
-
-
-def _url(listener: socket.socket) -> str:
-    """The URL of a listening socket for clients on this machine."""
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def write_key(path: Path) -> None:

@@ -58,9 +58,9 @@ def running_in(home: Path) -> list[str]:
 
 
 @contextmanager
-def up(home: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]:
+def up(home: Path, *options: str, **settings: str) -> Iterator[tuple[subprocess.Popen[str], httpx2.Client]]:
     """A running stack, and a client with its owner's key."""
-    line = [sys.executable, "-m", "service.commands", "up", "--port", "0"]
+    line = [sys.executable, "-m", "service.commands", "up", "--port", "0", *options]
     # If the tests run as a background job of a shell, they ignore Ctrl-C, and their children would inherit that.
     default_handler = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     with subprocess.Popen(
@@ -148,8 +148,12 @@ def test_stack_starts_restarts_its_api_stops_and_starts_again(home: Path) -> Non
         ends = [(home / "logs" / f"{name}.log").stat().st_mtime_ns for name in ("api", "valkey", "postgres")]
         assert ends == sorted(ends)
 
+    refused = refusal(home, "up", "--host", "192.0.2.1", "--port", "0")
+    assert refused.endswith("choose an address of this machine with --host")
     key = (home / "key").read_text()
-    with up(home) as (process, client):
+    with up(home, "--host", "0.0.0.0") as (process, client):
+        assert process.stdout.readline().startswith(f"  from other machines: http://{socket.gethostname()}:")
+        assert client.base_url.host == "127.0.0.1"
         assert (home / "key").read_text() == key
         assert client.get("/v1/jobs", headers={"Authorization": f"Bearer {created.stdout.strip()}"}).status_code == 200
         process.kill()

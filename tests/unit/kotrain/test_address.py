@@ -145,7 +145,7 @@ def test_redirect_names_target() -> None:
 
 def test_missing_key_is_named_in_terms_of_the_client(api) -> None:  # type: ignore[no-untyped-def]
     del api.headers["Authorization"]
-    with pytest.raises(Unauthorized, match="no API key: set KOTRAIN_KEY"):
+    with pytest.raises(Unauthorized, match="^no API key for http://testserver: set KOTRAIN_KEY"):
         Client(http=api).catalog()
 
 

@@ -167,6 +167,16 @@ class TestKey:
     def test_key_of_home_is_sent_to_its_stack_only(self, stack, url, sent):
         assert authorization(base_url=url) == sent
 
+    def test_key_of_home_is_sent_to_a_stack_that_listens_for_other_machines(self, stack):
+        (stack / "running.json").write_text(json.dumps({"url": "http://192.0.2.1:8000", "pid": os.getpid()}))
+        assert authorization(base_url="http://192.0.2.1:8000") == "Bearer mine"
+        assert authorization(base_url="http://lab:8000") is None
+
+    def test_error_names_the_address_to_which_the_key_of_the_home_is_sent(self, stack, api):
+        del api.headers["Authorization"]
+        with pytest.raises(Unauthorized, match=f"the one in {stack}/key is sent to http://127.0.0.1:1 only; set KOTR"):
+            Client(http=api).catalog()
+
     def test_localhost_is_the_address_of_the_running_stack(self, stack):
         """The name may also mean ::1, where another user can listen."""
         with Client("http://localhost:1") as client, Client("http://localhost:2") as other:
@@ -215,8 +225,23 @@ class TestAddress:
     def test_default_address(self, tmp_path, monkeypatch):
         monkeypatch.setenv("KOTRAIN_HOME", str(tmp_path))
         monkeypatch.delenv("KOTRAIN_URL", raising=False)
+        monkeypatch.delenv("KOTRAIN_PORT", raising=False)
         with Client() as client:
             assert client.url == "http://127.0.0.1:8000"
+
+    @pytest.mark.parametrize(
+        ("host", "port", "url"),
+        [
+            ("0.0.0.0", "8100", "http://127.0.0.1:8100"),
+            ("gpu1", "0", "http://gpu1:8000"),
+            ("::1", "81", "http://[::1]:81"),
+        ],
+    )
+    def test_default_address_by_the_settings_of_the_stack(self, tmp_path, monkeypatch, host, port, url):
+        for name, value in (("HOME", str(tmp_path)), ("URL", ""), ("HOST", host), ("PORT", port)):
+            monkeypatch.setenv(f"KOTRAIN_{name}", value)
+        with Client() as client:
+            assert client.url == url
 
     def test_address_of_running_stack(self, tmp_path, monkeypatch):
         (tmp_path / "running.json").write_text('{"url": "http://127.0.0.1:4321", "pid": 1}')

@@ -253,8 +253,9 @@ def test_connection_error_is_one_line(monkeypatch, capsys):
 def test_down_without_running_stack(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("KOTRAIN_HOME", str(tmp_path))
     (tmp_path / "lock").write_text("1\n")  # left by a killed stack: not locked, so no process to signal
-    assert commands.run(["down"]) == 1
-    assert capsys.readouterr().err == f"kotrain: no stack is running from {tmp_path}\n"
+    for arguments, folder in ((["down"], tmp_path), (["down", "--home", str(tmp_path / "other")], tmp_path / "other")):
+        assert commands.run(arguments) == 1
+        assert capsys.readouterr().err == f"kotrain: no stack is running from {folder}\n"
 
 
 def test_prints_help_without_arguments(capsys):
