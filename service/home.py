@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -24,10 +25,12 @@ def default_home() -> Path:
 
 
 class Running(BaseModel):
-    """Content of `running.json`, which exists while `kotrain up` runs: its address and process id."""
+    """Content of `running.json`, which exists while `kotrain up` runs: its address, process id and settings."""
 
     url: str
     pid: int
+    settings: dict[str, Any] = {}
+    """By field of `service.config.Settings`, without the addresses of servers, which contain passwords."""
 
 
 def running(home: Path) -> Running | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import pwd
@@ -24,6 +23,7 @@ import psycopg
 from service.accounts import api_keys
 from service.config import Settings, settings
 from service.home import LOOPBACK, url_of
+from service.home import Running as RunFile
 from service.operations.embedded.account import refuse_unwritable, unreadable
 from service.operations.embedded.home import Home
 from service.operations.embedded.postgres import database_url_of
@@ -118,7 +118,8 @@ def run(announce: Callable[[Running], None]) -> None:
             stack.callback(process.stop)
             parts[-1].begin()
         _wait_healthy(url, parts)
-        stack.enter_context(_written(home.path / "running.json", json.dumps({"url": url, "pid": os.getpid()})))
+        running = RunFile(url=url, pid=os.getpid(), settings=_without_secrets(settings()))
+        stack.enter_context(_written(home.path / "running.json", running.model_dump_json()))
         announce(Running(url, remote_url(config.host, listener.getsockname()[1]), home.path / "key", logs))
         _watch(parts)
 
@@ -232,6 +233,16 @@ def _api(logs: Path, listener: int, account: Account | None) -> Process:
         stop_signals=((signal.SIGTERM, STREAM_SECONDS + 5),),
         keep_open=(listener,),
     )
+
+
+def _without_secrets(config: Settings) -> dict[str, Any]:
+    """The settings that the doctor needs to know, with absolute paths."""
+    absolute: dict[str, str] = {}
+    if config.data_dir is not None:
+        absolute["data_dir"] = str(config.data_dir.absolute())
+    if config.files is not None and "://" not in config.files:
+        absolute["files"] = str(Path(config.files).absolute())
+    return config.model_dump(mode="json", exclude={"home", "database_url", "broker_url"}) | absolute
 
 
 def remote_url(host: str, port: int) -> str | None:

@@ -18,6 +18,7 @@ import psutil
 import psycopg
 import pytest
 
+from service.config import Settings
 from service.operations.embedded.servers import Embedded
 from tests import forked
 from tests.waiting import until
@@ -117,10 +118,9 @@ def api_process(home: Path) -> int:
 @pytest.mark.usefixtures("initialized")
 def test_stack_starts_restarts_its_api_stops_and_starts_again(home: Path) -> None:
     with up(home) as (process, client):
-        assert json.loads((home / "running.json").read_text()) == {
-            "url": str(client.base_url).rstrip("/"),
-            "pid": process.pid,
-        }
+        written = json.loads((home / "running.json").read_text())
+        assert (written["url"], written["pid"]) == (str(client.base_url).rstrip("/"), process.pid)
+        assert written["settings"].keys() == Settings.model_fields.keys() - {"home", "database_url", "broker_url"}
         assert stat.S_IMODE((home / "key").stat().st_mode) == 0o600
         assert client.get("/readyz").json()["status"] == "ok"
         assert_unprivileged(home, process.pid)

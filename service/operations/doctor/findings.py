@@ -105,10 +105,30 @@ class Site:
     settings: Settings
     faults: list[tuple[str, str]] = field(default_factory=list)
     """Invalid variables and the reason; the other checks use their defaults."""
+    overruled: list[str] = field(default_factory=list)
+    """Variables whose values the running stack does not share."""
 
     @classmethod
     def here(cls) -> Site:
-        """The installation of this process's environment; invalid variables are ignored."""
+        """The installation of this process's environment, with the settings of the stack that runs from its home."""
+        site = cls._of_environment()
+        stack = running(site.home)
+        if stack is None or site.owner != stack.pid:
+            return site
+        names = stack.settings.keys() & Settings.model_fields.keys()
+        theirs = {name: stack.settings[name] for name in sorted(names)}
+        mine = site.settings.model_dump(mode="json", include=names)
+        try:
+            # The addresses and the home are those of the environment, everything else is the stack's.
+            settings = Settings(**site.settings.model_dump(include={"home", "database_url", "broker_url"}) | theirs)
+        except ValidationError:  # of another version
+            return site
+        overruled = [f"{PREFIX}{name.upper()}" for name in theirs if mine[name] != theirs[name]]
+        return cls(settings, site.faults, [name for name in overruled if name != f"{PREFIX}PORT"])
+
+    @classmethod
+    def _of_environment(cls) -> Site:
+        """The installation that the environment alone describes; invalid variables are ignored."""
         try:
             return cls(Settings())
         except ValidationError as invalid:
@@ -180,5 +200,7 @@ class Site:
             raise NotChecked(f"no stack is running from {self.home}")
         try:
             return database_url_of(self.home)
+        except FileNotFoundError as problem:
+            raise NotChecked("the running stack uses another database: set KOTRAIN_DATABASE_URL as it has") from problem
         except OSError as problem:
             raise NotChecked(f"cannot read the password of the database ({problem.strerror})") from problem

@@ -66,6 +66,8 @@ def settings(site: Site) -> Iterator[Finding]:
             f"{site.settings.beat_seconds:g} s: running workers lose their jobs",
             "raise KOTRAIN_LEASE_SECONDS",
         )
+    if site.overruled:
+        yield ok(f"as the running stack has them, not this shell: {', '.join(site.overruled)}")
     known = [name for name in variables if name.upper().removeprefix(PREFIX) in names]
     yield ok(f"set in the environment: {', '.join(known)}" if known else "all settings have their defaults")
 

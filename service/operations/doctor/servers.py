@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import Connection, text
 
+from service.home import url_of
 from service.operations.doctor.findings import Finding, NotChecked, Site, error, in_words, ok, warning
 from service.operations.embedded.home import socket_folder
 from service.operations.embedded.process import last_line
@@ -76,7 +78,7 @@ def _cluster(site: Site) -> Iterator[Finding]:
 
 def api(site: Site) -> Iterator[Finding]:
     """Whether the API responds at its address, or could be started there."""
-    is_running = site.is_embedded and site.owner is not None
+    is_running = site.owner is not None
     if site.is_starting:
         raise NotChecked(STARTING)
     url = site.url if is_running and site.url else _url(site)
@@ -88,7 +90,7 @@ def api(site: Site) -> Iterator[Finding]:
             remedy = (
                 f"see {site.home / 'logs' / 'api.log'}"
                 if is_running
-                else "start it with `kotrain api`, unless it runs elsewhere"
+                else "start it with `kotrain api`; if it runs elsewhere, set KOTRAIN_URL"
             )
             yield (error if is_running else warning)(f"cannot connect to the API at {url} ({problem})", remedy)
         else:
@@ -110,8 +112,7 @@ def api(site: Site) -> Iterator[Finding]:
 
 
 def _url(site: Site) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(site.settings.host, site.settings.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{site.settings.port}"
+    return os.environ.get("KOTRAIN_URL") or url_of(site.settings.host, site.settings.port)
 
 
 def _cannot_connect(host: str, port: int) -> str | None:

@@ -22,6 +22,8 @@ from service.storage.tables import Job, Worker
 
 LOST_DAYS = 7
 """Workers lost earlier are not reported."""
+ALARM_DAYS = 1
+"""A worker lost later is an error, a worker lost earlier a warning: perhaps it is not to return."""
 WAITING_SECONDS = 60.0
 """A job queued for this long despite an idle slot is stuck: maintenance checks every few seconds."""
 MAX_CHECKPOINTS = 1000
@@ -57,7 +59,8 @@ def workers(site: Site) -> Iterator[Finding]:
         )
     for worker in recent:
         if not worker.is_up and worker.host not in hosts:  # else it was restarted
-            yield warning(
+            is_recent = worker.silent_seconds < ALARM_DAYS * 86_400
+            yield (error if is_recent else warning)(
                 f"the worker on {worker.host} disappeared {duration(worker.silent_seconds)} ago without shutting down",
                 f"restart it if {worker.host} should run jobs; its jobs have been requeued",
             )

@@ -28,6 +28,10 @@ class TestApi:
     def test_no_response_is_a_warning(self, schema, port):
         assert finds("api", "warning", "cannot connect to the API")
 
+    def test_address_of_the_environment_is_asked(self, schema, port, monkeypatch):
+        monkeypatch.setenv("KOTRAIN_URL", "http://127.0.0.1:9")
+        assert finds("api", "warning", "cannot connect to the API at http://127.0.0.1:9 ")
+
     def test_free_port_is_ok(self, embedded, place, port):
         assert is_ok("api")
 

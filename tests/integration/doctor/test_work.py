@@ -67,9 +67,10 @@ class TestWorkers:
     def test_live_worker_is_described(self, alive):
         assert examine("workers") == [("ok", "w: 0 of 2 slots busy, no GPU, torch 2.14.1")]
 
-    def test_lost_worker_is_a_warning(self, alive):
-        worker("gpu7", seconds_ago=7200)
-        assert finds("workers", "warning", "gpu7 disappeared 2 h ago")
+    @pytest.mark.parametrize(("hours", "level"), [(2, "error"), (47, "warning")])
+    def test_lost_worker_is_an_error_for_a_day(self, alive, hours, level):
+        worker("gpu7", seconds_ago=hours * 3600)
+        assert finds("workers", level, "gpu7 disappeared")
 
     def test_downtime_of_the_database_does_not_count(self, empty, monkeypatch):
         monkeypatch.setenv("KOTRAIN_LEASE_SECONDS", "100000")  # the database has been up for less
@@ -201,6 +202,18 @@ class TestEmbedded:
         for check in ("api", "database", "broker"):
             assert finds(check, "warning", "not checked: kotrain is still starting")
 
+    def test_settings_are_those_of_the_running_stack(self, installation, tmp_path, monkeypatch):
+        home = Path(os.environ["KOTRAIN_HOME"])
+        settings = {"data_dir": str(tmp_path / "theirs"), "port": 1, "of_a_later_version": 1}
+        running = Running(url="http://127.0.0.1:1", pid=os.getpid(), settings=settings)
+        (home / "running.json").write_text(running.model_dump_json())
+        monkeypatch.setenv("KOTRAIN_DATA_DIR", str(tmp_path / "mine"))
+        assert str(tmp_path / "theirs") in examine("data sets")[0][1]
+        assert ("ok", "as the running stack has them, not this shell: KOTRAIN_DATA_DIR") in examine("settings")
+        running = running.model_copy(update={"pid": os.getpid() + 1})  # a stack that was killed
+        (home / "running.json").write_text(running.model_dump_json())
+        assert str(tmp_path / "mine") in examine("data sets")[0][1]
+
     def test_running_servers_are_found(self, installation):
         assert is_ok("stack")
         assert is_ok("broker")
@@ -252,8 +265,9 @@ def test_running_stack_is_ok_until_its_worker_hangs(home):
             (hung,) = [child for child in psutil.Process(up.pid).children() if "workers" in child.cmdline()]
             hung.send_signal(signal.SIGSTOP)
             time.sleep(2.5)  # longer than its lease
-            (error,) = [finding for finding in problems() if finding["level"] == "error"]
-            assert "no worker is running" in error["text"]
+            errors = [finding for finding in problems() if finding["level"] == "error"]
+            assert [error["check"] for error in errors] == ["workers", "workers"]
+            assert "no worker is running" in errors[0]["text"]
             hung.send_signal(signal.SIGCONT)
         finally:
             up.send_signal(signal.SIGTERM)
