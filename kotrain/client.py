@@ -297,6 +297,8 @@ class Client:
         format: FileFormat | None = None,
         label: str | None = None,
         image_size: int | None = None,
+        drop: Iterable[str] = (),
+        keep: Iterable[str] = (),
         on_sent: OnSent | None = None,
     ) -> DatasetDetail:
         """Upload a data set; jobs refer to it by the returned `name`, such as images/flowers.
@@ -307,6 +309,8 @@ class Client:
             format: default: the extension of the file name.
             label: the column of a table that holds the class; default `label`.
             image_size: side in pixels of the squares that images of a zip archive are cut to; default: unchanged.
+            drop: columns of a table to leave out.
+            keep: columns of a table to read as numbers although they look like identifiers of the rows.
             on_sent: called with the number of bytes sent so far.
 
         Raises `InvalidRequest` if the file is invalid and `Conflict` if the name is taken.
@@ -317,6 +321,8 @@ class Client:
             "format": format or file.suffix.lower().removeprefix("."),
             "label": label,
             "image_size": image_size,
+            "drop": list(drop),
+            "keep": list(keep),
         }
         return self._transport.upload(DatasetDetail, "/v1/datasets", file, query, on_sent)
 

@@ -66,6 +66,14 @@ def add(
     image_size: Annotated[
         int | None, typer.Option(help="Crop images to centered squares and resize them to this many pixels per side.")
     ] = None,
+    drop: Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="Column to leave out; repeatable.")] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column to read as numbers although it looks like an identifier of the rows; repeatable.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Upload a file as a data set."""
@@ -73,7 +81,8 @@ def add(
     from kotrain.client import Client
 
     with Client() as client:
-        detail = progress.send(client, file, name, file_format, label, image_size)
+        columns = {"label": label, "drop": drop or [], "keep": keep or []}
+        detail = progress.send(client, file, name, format=file_format, image_size=image_size, **columns)
     say(detail) if as_json else tables.console().print(tables.dataset(detail))
 
 

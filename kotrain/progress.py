@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import (
     BarColumn,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from service.comparisons.answers import ComparisonAnswer
     from service.datasets.schemas import DatasetDetail
     from service.jobs.schemas import JobView
-    from service.specs.formats import FileFormat
 
 
 LINE_SECONDS = 10.0
@@ -102,10 +101,8 @@ def follow(client: Client, started: ComparisonAnswer) -> ComparisonAnswer:
         return client.wait_for_comparison(started, on_progress=show)
 
 
-def send(
-    client: Client, file: Path, name: str, file_format: FileFormat | None, label: str | None, image_size: int | None
-) -> DatasetDetail:
-    """Upload a file as a data set; the server validates it after the last byte."""
+def send(client: Client, file: Path, name: str, **options: Any) -> DatasetDetail:
+    """`Client.add_dataset` with a bar; the server validates the file after the last byte."""
     with _bar(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()) as bar:
         size = file.stat().st_size
         task = bar.add_task("sending", total=size)
@@ -113,4 +110,4 @@ def send(
         def sent(size_bytes: int) -> None:
             bar.update(task, completed=size_bytes, description="sending" if size_bytes < size else "checking")
 
-        return client.add_dataset(file, name, format=file_format, label=label, image_size=image_size, on_sent=sent)
+        return client.add_dataset(file, name, **options, on_sent=sent)

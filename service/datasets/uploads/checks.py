@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from service.datasets.names import look
 from service.datasets.scaling import ColumnScaling
+from service.datasets.uploads import identifiers
 from service.datasets.uploads.records import Records, unfit
 from service.datasets.words import split_words
 from service.specs.text import briefly_listed, counted
@@ -24,15 +24,12 @@ LOST_SHARE = 0.01
 """Share of a column's distinct values that scaling may lose: a few of many random numbers round to one."""
 ALIKE_SHARE = 0.1
 """Share of distinct texts that may have the words of another text, in another case or punctuation."""
-MANY = 50
-"""Number of rows from which whole numbers are unlikely to differ in all of them by chance."""
 EXACT = 2**53
 """Above it, not every whole number is a 64-bit float."""
 MAX_INTEGER = 2**64
 """Above it, numbers are no integers that were rounded."""
 _ODD = np.int64(0x5851F42D4C957F2D)
 """Spreads labels over 64 bits."""
-_ROW_NUMBER = re.compile(r"(unnamed: \d+|index|idx|id|_id|row|row[ _]?(id|number|num|index)|__index_level_\d+__)")
 
 
 def warnings_of(records: Records, is_test: NDArray[np.bool_]) -> list[str]:
@@ -161,24 +158,15 @@ def _warnings_of_row_numbers(records: Records) -> list[str]:
     suspect = [
         name
         for place, name in enumerate(_column_names(records))
-        if _is_row_number(rows[:, place])
-        or (place < len(records.columns) and _ROW_NUMBER.fullmatch(records.columns[place].strip().casefold()))
+        if identifiers.are_numbers_of_rows(rows[:, place])
+        or (place < len(records.columns) and identifiers.is_named(records.columns[place]))
     ]
     if not suspect:
         return []
     return [
-        f"Different in each row, or named as a row number: {briefly_listed(suspect)}. If it identifies rows, remove "
-        "it: where rows are ordered by class, it gives the class away."
+        f"Different in each row, or named as a row number: {briefly_listed(suspect)}. If it identifies rows, leave "
+        "it out (`drop`): where rows are ordered by class, it gives the class away."
     ]
-
-
-def _is_row_number(values: NDArray[np.float64]) -> bool:
-    """Whether the values are consecutive, or many whole numbers of which no two are equal."""
-    steps = np.diff(values)
-    if steps[0] != 0 and (steps == steps[0]).all():
-        return True
-    are_whole = bool((values == np.rint(values)).all())
-    return are_whole and len(values) >= MANY and len(np.unique(values)) == len(values)
 
 
 def _spread(inputs: Any) -> Any:

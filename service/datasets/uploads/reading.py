@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.datasets.uploads.columns import Columns
 from service.datasets.uploads.images import read_folders
 from service.datasets.uploads.jsonl import read_jsonl
 from service.datasets.uploads.npz import read_npz
@@ -52,11 +53,15 @@ _START_BYTES = 2048
 
 @dataclass(frozen=True)
 class Form:
-    """How to read a file: its format, the label column of a table, and the side length to which images are cropped."""
+    """How to read a file: its format, the columns of a table, and the side length to which images are cropped."""
 
     file_format: FileFormat
     label: str = LABEL
     image_size: int | None = None
+    drop: tuple[str, ...] = ()
+    """Columns to leave out."""
+    keep: tuple[str, ...] = ()
+    """Columns that are read as numbers although they look like identifiers of rows."""
 
     def __post_init__(self) -> None:
         """Raise Invalid for options that this format would ignore."""
@@ -64,6 +69,10 @@ class Form:
             raise Invalid.field("image_size", f"only zip archives take an image_size; the format is {self.file_format}")
         if self.label != LABEL and self.file_format not in ("csv", "parquet"):
             raise Invalid.field("label", f"only csv and parquet have a label column; the format is {self.file_format}")
+        kind = self.file_format
+        for option in ("drop", "keep"):
+            if getattr(self, option) and kind not in ("csv", "parquet"):
+                raise Invalid.field(option, f"only csv and parquet have named columns; the format is {kind}")
 
 
 def read(path: Path, form: Form, max_bytes: int, max_pixels: int = sys.maxsize) -> Records:
@@ -75,9 +84,9 @@ def read(path: Path, form: Form, max_bytes: int, max_pixels: int = sys.maxsize) 
     if form.file_format == "npz":
         return read_npz(path, max_bytes)
     if form.file_format == "csv":
-        return read_csv(path, form.label, max_bytes)
+        return read_csv(path, Columns(form.label, form.drop, form.keep), max_bytes)
     if form.file_format == "parquet":
-        return read_parquet(path, form.label, max_bytes)
+        return read_parquet(path, Columns(form.label, form.drop, form.keep), max_bytes)
     if form.file_format == "jsonl":
         return read_jsonl(path, max_bytes)
     return read_folders(path, form.image_size, max_bytes, max_pixels)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,13 +18,17 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from service.datasets.names import composed, is_printable
+from service.datasets.uploads import identifiers
+from service.datasets.uploads.columns import MAX_PROBLEMS, TEXT, Columns, refuse, refuse_choices, refuse_names
 from service.datasets.uploads.jsonl import BOM, TO_UTF8
-from service.datasets.uploads.npz import FLOAT_BYTES, MAX_COLUMNS
+from service.datasets.uploads.npz import FLOAT_BYTES
 from service.datasets.uploads.records import MAX_CLASSES, ClassNames, Records, Room, unfit
 from service.errors import Invalid
 from service.specs.text import listed
 
-TEXT = "text"
+GAP = "is empty; fill gaps, for example with the median of the column"
+Converted = TypeVar("Converted")
+Convert = Callable[[pa.Array, str], Converted]
 BLOCK_BYTES = 8 * 2**20
 """Block size for reading csv, which is also the maximum length of a row."""
 MAX_HEADER_BYTES = 2**22
@@ -37,10 +40,10 @@ BATCH_BYTES = 32 * 2**20
 """Maximum size of the texts of a parquet file that are unpacked at a time, and of one row."""
 
 
-def read_csv(path: Path, label: str, max_bytes: int) -> Records:
-    """Read comma-separated values in UTF-8 with a header line. Raises Invalid with row and column."""
+def read_csv(path: Path, columns: Columns, max_bytes: int) -> Records:
+    """Read comma-separated values in UTF-8 with a header line. Raises Invalid with row and column of all problems."""
     names = _csv_header(path)
-    reading = _Reading(names, label, lambda record: _csv_row(path, record), max_bytes)
+    reading = _Reading(names, columns, lambda record: _csv_row(path, record), max_bytes)
     as_text = pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
     parsing = pa.csv.ParseOptions(newlines_in_values=True)
     blocks = pa.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES)
@@ -92,15 +95,16 @@ def _csv_trouble(path: Path, message: str) -> str:
     return f"the csv file cannot be read: {placed[:300]}"
 
 
-def read_parquet(path: Path, label: str, max_bytes: int) -> Records:
-    """Read a parquet file. Raises Invalid with row and column."""
+def read_parquet(path: Path, columns: Columns, max_bytes: int) -> Records:
+    """Read a parquet file. Raises Invalid with row and column of all problems."""
     try:
         metadata = pa.parquet.read_metadata(path)
         schema = metadata.schema.to_arrow_schema()
-        index = [name for name in _index_columns(schema) if composed(name) != composed(label)]
+        index = [name for name in _index_columns(schema) if composed(name) != composed(columns.label)]
         names = [name for name in schema.names if name not in index]
-        _refuse_types([schema.field(name) for name in names])
-        reading = _Reading(names, label, lambda record: record + 1, max_bytes)
+        dropped = {composed(name) for name in columns.drop}
+        _refuse_types([schema.field(name) for name in names if composed(name) not in dropped])
+        reading = _Reading(names, columns, lambda record: record + 1, max_bytes)
         Room(max_bytes).take(
             0, sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
         )
@@ -132,12 +136,14 @@ def _index_columns(schema: pa.Schema) -> list[str]:
 
 def _refuse_types(schema: Sequence[pa.Field]) -> None:
     """Raise Invalid for columns that hold neither numbers nor texts."""
+    problems = []
     for column in schema:
-        if pa.types.is_nested(column.type):
-            raise unfit(f"column '{column.name}' holds nested values; columns must hold numbers or strings")
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        if not any(fits(kind) for fits in (*_OTHERS, _is_text)):
-            raise unfit(f"column '{column.name}' is of type {kind}; columns must hold numbers or strings")
+        if pa.types.is_nested(column.type):
+            problems.append(f"column '{column.name}' holds nested values; columns must hold numbers or strings")
+        elif not any(fits(kind) for fits in (*_OTHERS, _is_text)):
+            problems.append(f"column '{column.name}' is of type {kind}; columns must hold numbers or strings")
+    refuse(problems)
 
 
 _YES_AND_NO = frozenset({"yes", "no", "y", "n", "t", "f", "on", "off"})
@@ -149,16 +155,24 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 class _Reading:
-    """Converts batches with the columns `names` to records; `label` is the label column.
+    """Converts batches with the columns `names` to records.
 
-    `row_of` maps the index of a record, from 0, to its row number in error messages.
+    `row_of` maps the index of a record, from 0, to its row number in error messages. The first problem of each column
+    is kept until the whole file has been read.
     """
 
-    def __init__(self, names: Sequence[str], label: str, row_of: Callable[[int], int], max_bytes: int) -> None:
-        self._names, label = [composed(name) for name in names], composed(label)
-        _refuse_names(self._names, label)
-        self._columns = [name for name in self._names if name != label]
+    def __init__(self, names: Sequence[str], columns: Columns, row_of: Callable[[int], int], max_bytes: int) -> None:
+        self._names, label = [composed(name) for name in names], composed(columns.label)
+        dropped, kept = ({composed(name) for name in chosen} for chosen in (columns.drop, columns.keep))
+        refuse_choices(self._names, label, {"drop": dropped, "keep": kept})
+        read = [name for name in self._names if name not in dropped]
+        refuse_names(read, label)
+        self._columns = [name for name in read if name != label]
         self._label = label
+        self._problems: dict[str, str] = {}
+        self._suspects: dict[str, list[NDArray[np.float64]]] = {
+            name: [] for name in self._columns if identifiers.is_named(name) and name not in kept
+        }
         self._kind = "text" if self._columns == [TEXT] else "table"
         self._first, self._row_of = 0, row_of
         self._classes = ClassNames()
@@ -169,19 +183,47 @@ class _Reading:
         inputs: list[Any] = []
         labels = []
         for batch in self._parts(batches):
-            labels.append(self._numbers(batch.column(self._label)))
+            numbers = self._tried(self._label, batch, self._numbers)
             if self._kind == "text":
-                inputs += self._texts(batch)
+                texts = self._tried(TEXT, batch, self._texts)
+                inputs += texts or []
             else:
                 self._room.take(len(batch), FLOAT_BYTES * len(batch) * len(self._columns))
-                inputs.append(self._rows(batch))
+                rows = self._rows(batch)
+                inputs += [] if rows is None else [rows]
+            labels += [] if numbers is None else [numbers]
             self._first += len(batch)
+            if len(self._problems) > MAX_PROBLEMS:
+                break  # for each, the file is read to find the row
+        self._ask_about_identifiers()
+        refuse([self._problems[name] for name in self._names if name in self._problems])
         if not labels:
             raise unfit("the file has no rows")
         classes, numbers = self._classes.in_order(np.concatenate(labels))
         if self._kind == "text":
             return Records("text", inputs, numbers, classes, notes=notes)
         return Records("table", np.concatenate(inputs), numbers, classes, self._columns, notes=notes)
+
+    def _tried(
+        self, name: str, batch: pa.RecordBatch, convert: Callable[[pa.Array, str], Converted]
+    ) -> Converted | None:
+        """The converted column, or None if it has a problem, of which the first is kept."""
+        if name in self._problems:
+            return None
+        try:
+            return convert(batch.column(name), name)
+        except Invalid as problem:
+            self._problems[name] = problem.detail
+            return None
+
+    def _ask_about_identifiers(self) -> None:
+        """Make problems of columns that are named like identifiers and whose whole numbers all differ."""
+        for name, parts in self._suspects.items():
+            if name not in self._problems and parts and identifiers.are_distinct(np.concatenate(parts)):
+                self._problems[name] = (
+                    f"does column '{name}' identify the rows? All its values differ, and a model could learn them by "
+                    f"heart: leave it out with drop={name}, or read it as numbers with keep={name}"
+                )
 
     def _parts(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Slices that are small enough to be converted, with dictionaries decoded to texts."""
@@ -201,13 +243,13 @@ class _Reading:
         yield from self._small(batch.slice(0, half))
         yield from self._small(batch.slice(half))
 
-    def _numbers(self, column: pa.Array) -> NDArray[np.int64]:
+    def _numbers(self, column: pa.Array, name: str) -> NDArray[np.int64]:
         """Class numbers, in order of first appearance."""
         if not any(fits(column.type) for fits in (pa.types.is_integer, pa.types.is_boolean, _is_text)):
             raise unfit(
                 f"the label column '{self._label}' is of type {column.type}; labels must be integers or strings"
             )
-        self._refuse_nulls(column, self._label)
+        self._refuse_nulls(column, name)
         encoded = column.dictionary_encode()
         places = encoded.indices.to_numpy()
         first = np.unique(places, return_index=True)[1]
@@ -215,37 +257,37 @@ class _Reading:
             0, MAX_CLASSES + 1
         ).to_pylist()  # one more than allowed, so that it is rejected
         numbers = [
-            self._classes.number(str(value), partial(self._place, int(row), self._label))
+            self._classes.number(str(value), partial(self._place, int(row), name))
             for value, row in zip(names, first, strict=False)
         ]
         labels: NDArray[np.int64] = np.array(numbers, np.int64)[places]
         return labels
 
-    def _texts(self, batch: pa.RecordBatch) -> list[str]:
-        column = batch.column(TEXT)
+    def _texts(self, column: pa.Array, name: str) -> list[str]:
         if not _is_text(column.type):
-            raise unfit(f"column '{TEXT}' is of type {column.type}; it must hold strings")
-        self._refuse_nulls(column, TEXT)
+            raise unfit(f"column '{name}' is of type {column.type}; it must hold strings")
+        self._refuse_nulls(column, name)
         texts: list[str] = column.to_pylist()
         self._room.take_texts(texts)
         empty = next((row for row, text in enumerate(texts) if not text or text.isspace()), None)
         if empty is not None:
-            raise unfit(f"{self._place(empty, TEXT)}: the text is empty")
+            raise unfit(f"{self._place(empty, name)}: the text is empty")
         return texts
 
-    def _rows(self, batch: pa.RecordBatch) -> NDArray[np.float64]:
+    def _rows(self, batch: pa.RecordBatch) -> NDArray[np.float64] | None:
+        """The columns of numbers; None once one of them has a problem."""
         rows = np.empty((len(batch), len(self._columns)), np.float64)
         for index, name in enumerate(self._columns):
-            rows[:, index] = self._floats(batch.column(name), name)
-        is_finite = np.isfinite(rows)
-        if not is_finite.all():
-            row, index = np.argwhere(~is_finite)[0]
-            name = self._columns[index]
-            raise unfit(f"{self._place(row, name)}: {batch.column(name)[row]} is not a finite number")
-        return rows
+            numbers = self._tried(name, batch, self._floats)
+            if numbers is None:
+                continue
+            rows[:, index] = numbers
+            if name in self._suspects:
+                self._suspects[name].append(numbers)
+        return None if self._problems else rows
 
     def _floats(self, column: pa.Array, name: str) -> NDArray[np.float64]:
-        self._refuse_nulls(column, name)
+        self._refuse_nulls(column, name, GAP)
         if _is_text(column.type):
             long = np.flatnonzero(pc.binary_length(column).to_numpy() > MAX_NUMBER_BYTES)
             if len(long):
@@ -258,22 +300,30 @@ class _Reading:
         except pa.ArrowException as error:
             row = next((row for row, value in enumerate(column) if not _is_number(value)), 0)
             value = str(column[row])
-            message = f"is not a number: '{value[:50]}'; {self._hint(name, value)}" if value else "is empty"
+            message = f"is not a number: '{value[:50]}'; {self._hint(column, name, value)}" if value else GAP
             raise unfit(f"{self._place(row, name)} {message}") from error
+        is_finite = np.isfinite(numbers)
+        if not is_finite.all():
+            row = int(np.argmin(is_finite))
+            raise unfit(f"{self._place(row, name)}: {column[row]} is not a finite number")
         return numbers
 
-    def _hint(self, name: str, value: str) -> str:
+    def _hint(self, column: pa.Array, name: str, value: str) -> str:
         """What to write instead of a value that is not a number."""
         if name == TEXT:
             return f"a text data set has only the columns '{TEXT}' and '{self._label}'"
         if value.casefold() in _YES_AND_NO:
             return "write 1 and 0, or true and false"
-        return "write a column of 1 and 0 for each category, or remove the column"
+        if identifiers.is_named(name) or (
+            len(column) >= identifiers.MANY and pc.count_distinct(column).as_py() == len(column)
+        ):
+            return f"if it identifies the rows, leave it out with drop={name}"
+        return f"write a column of 1 and 0 for each category, or leave it out with drop={name}"
 
-    def _refuse_nulls(self, column: pa.Array, name: str) -> None:
+    def _refuse_nulls(self, column: pa.Array, name: str, message: str = "is empty") -> None:
         if column.null_count:
             row = int(np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))[0])
-            raise unfit(f"{self._place(row, name)} is empty")
+            raise unfit(f"{self._place(row, name)} {message}")
 
     def _place(self, row: int, name: str) -> str:
         return f"row {self._row_of(self._first + row)}, column '{name}'"
@@ -300,34 +350,6 @@ def _decoded(batch: pa.RecordBatch) -> pa.RecordBatch:
     ]
     columns = [column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column for column in columns]
     return pa.RecordBatch.from_arrays(columns, batch.schema.names)
-
-
-def _refuse_names(names: Sequence[str], label: str) -> None:
-    """Raise Invalid for unnamed, repeated or missing columns."""
-    for number, name in enumerate(names, 1):
-        if not name.strip():
-            raise unfit(
-                f"column {number} has no name; name it, or remove it if it is an index or if lines end with a comma"
-            )
-    twice = [name for name, times in Counter(names).items() if times > 1]
-    if twice:
-        raise unfit(f"two columns are named '{twice[0][:100]}'; column names must be unique")
-    if label not in names:
-        shown = ", ".join(f"'{name[:50]}'" for name in names[:10]) + (", ..." if len(names) > 10 else "")
-        hint = f"; {_separator_hint(names[0])}" if len(names) == 1 else ""
-        raise Invalid.field("label", f"the file has no label column '{label}'; choose one of {shown}{hint}")
-    if len(names) < 2:
-        raise unfit(f"the file has no column besides '{label}'; it needs columns of numbers or a column '{TEXT}'")
-    if len(names) - 1 > MAX_COLUMNS:
-        raise unfit(f"the file has {len(names):,} columns; at most {MAX_COLUMNS:,} are allowed")
-
-
-def _separator_hint(header: str) -> str:
-    """What to do about a header line that is a single name."""
-    for separator, name in (("\t", "tabs"), (";", "semicolons"), ("|", "vertical bars")):
-        if separator in header:
-            return f"the values are separated by {name}; separate them by commas"
-    return "are the values separated by commas?"
 
 
 def _is_number(value: pa.Scalar) -> bool:

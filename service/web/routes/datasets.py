@@ -22,7 +22,7 @@ from service.datasets.uploads.upload import Arrival, arrive, refuse_large
 from service.errors import Malformed, NotFound, TooMany, Unavailable
 from service.specs.catalog.datasets import OWN
 from service.specs.formats import FileFormat
-from service.specs.patterns import OWN_NAME
+from service.specs.patterns import OWN_NAME, STORABLE
 from service.specs.text import counted
 from service.storage.tables import User
 from service.web.bounded_queue import BoundedQueue
@@ -44,6 +44,9 @@ IN_PROGRESS: Counter[UUID] = Counter()
 """User -> uploads that are received, wait or are read. Used in the event loop only."""
 
 
+ColumnName = Annotated[str, Field(min_length=1, max_length=200, pattern=STORABLE)]
+
+
 class UploadQuery(StrictQuery):
     """Name and format of an upload."""
 
@@ -57,6 +60,12 @@ class UploadQuery(StrictQuery):
         "jsonl: a text and a label per line. zip: images in one folder per class."
     )
     label: str = Field(LABEL, min_length=1, max_length=200, description="Name of the column that contains the class.")
+    drop: list[ColumnName] = Field([], max_length=500, description="Columns to leave out; repeatable.")
+    keep: list[ColumnName] = Field(
+        [],
+        max_length=500,
+        description="Columns to read as numbers although they look like identifiers of the rows; repeatable.",
+    )
     image_size: int | None = Field(
         None,
         ge=4,
@@ -75,7 +84,7 @@ async def add(
     content_length: Annotated[int, Header(ge=0, include_in_schema=False)] = 0,
 ) -> DatasetDetail:
     """Upload a data set for use in jobs. The request body is the file."""
-    form = Form(query.format, query.label, query.image_size)
+    form = Form(query.format, query.label, query.image_size, tuple(query.drop), tuple(query.keep))
     refuse_large(content_length, settings().max_upload_bytes)
     UPLOADS.raise_if_full()
     with _place_of(user):

@@ -80,12 +80,24 @@ def test_commands_add_show_list_and_remove(kotrain, tmp_path, data_dir):
     assert own_names(data_dir) == []
 
 
+def test_columns_are_dropped_and_kept(kotrain, tmp_path):
+    file = write_file(tmp_path / "a.csv", csv_of(header="id,b,label"))
+    status, _, err = kotrain("add", file, "a")
+    assert (status, err.strip()) == (
+        1,
+        "kotrain: does column 'id' identify the rows? All its values differ, and a model could learn them by heart: "
+        "leave it out with drop=id, or read it as numbers with keep=id",
+    )
+    assert "columns" in json.loads(kotrain("add", file, "kept", "--keep", "id", "--json")[1])
+    assert json.loads(kotrain("add", file, "dropped", "--drop", "id", "--json")[1])["columns"] == ["b"]
+
+
 def test_prints_error(kotrain, tmp_path):
     status, _, err = kotrain("add", write_file(tmp_path / "a.csv", csv_of().replace("3,1.5", "3,so")), "a")
     assert (status, err.strip()) == (
         1,
-        "kotrain: row 5, column 'b' is not a number: 'so'; write a column of 1 and 0 for each category, or remove the "
-        "column",
+        "kotrain: row 5, column 'b' is not a number: 'so'; write a column of 1 and 0 for each category, or leave it "
+        "out with drop=b",
     )
     assert kotrain("add", tmp_path / "absent.csv", "a")[0] == 2
     status, _, err = kotrain("remove", "tables/a")

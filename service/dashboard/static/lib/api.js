@@ -48,7 +48,8 @@ function reportUnauthorized(error, sent) {
 export function withQuery(path, query = {}) {
   const search = new URLSearchParams();
   for (const [name, value] of Object.entries(query)) {
-    if (value !== null && value !== undefined && value !== "" && value !== false) search.set(name, value);
+    if (Array.isArray(value)) for (const item of value) search.append(name, item);
+    else if (value !== null && value !== undefined && value !== "" && value !== false) search.set(name, value);
   }
   const text = search.toString();
   return text ? `${path}?${text}` : path;

@@ -33,6 +33,13 @@ const nameFrom = (fileName) =>
     .replace(/^[^a-z0-9]+/, "")
     .slice(0, MAX_NAME);
 
+const LISTS = new Set(["drop", "keep"]);
+const listed = (text) =>
+  (text ?? "")
+    .split(",")
+    .map((name) => name.trim())
+    .filter(Boolean);
+
 const makeFields = () => ({
   name: textField("name", {
     help: `Jobs refer to the data set as images/NAME, tables/NAME or texts/NAME. Up to ${MAX_NAME} lower-case letters, digits, '.', '_' and '-'.`,
@@ -40,6 +47,11 @@ const makeFields = () => ({
   }),
   format: selectField("format", FORMATS),
   label: textField("label", { title: "Label column", help: "For csv and parquet.", placeholder: "label" }),
+  drop: textField("drop", { title: "Columns to leave out", help: "Of csv and parquet, separated by commas." }),
+  keep: textField("keep", {
+    title: "Columns to keep",
+    help: "Columns of numbers that look like identifiers of the rows, separated by commas.",
+  }),
   image_size: textField("image_size", {
     help: "Side length in pixels, for a zip with images of different sizes.",
     placeholder: "original",
@@ -109,7 +121,7 @@ export class UploadForm {
     const stop = new AbortController();
     const view = uploadView(file, () => stop.abort());
     fill(this.#progress, view.elements);
-    const values = Object.values(this.#fields).map((field) => [field.name, field.value()]);
+    const values = Object.values(this.#fields).map(({ name, value }) => [name, LISTS.has(name) ? listed(value()) : value()]);
     const path = withQuery("/v1/datasets", Object.fromEntries(values));
     return upload(path, file, { onProgress: view.show, signal: stop.signal });
   }

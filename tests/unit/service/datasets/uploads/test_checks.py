@@ -158,8 +158,9 @@ def test_row_numbers_of_data_frames(tmp_path: Path) -> None:
     """As csv the index has a name that gives it away; in parquet, the metadata names it."""
     lines = [f"{row},{value:.4f},{'abc'[row % 3]}" for row, value in enumerate(DRAW.normal(size=60))]
     file = write_file(tmp_path / "a.csv", "\n".join(["Unnamed: 0,a,label", *lines]))
-    (warning,) = warnings(read(file, Form("csv"), LIMIT))
+    (warning,) = warnings(read(file, Form("csv", keep=("Unnamed: 0",)), LIMIT))
     assert "'Unnamed: 0'" in warning
+    assert read(file, Form("csv", drop=("Unnamed: 0",)), LIMIT).columns == ["a"]
 
 
 @pytest.mark.parametrize("label", ["label", "__index_level_0__"])

@@ -190,6 +190,69 @@ def test_rejects_csv(tmp_path, content, message):
     assert message in error_of(write_file(tmp_path / "a.csv", content), Form("csv"))
 
 
+def errors_of(path, form):
+    with pytest.raises(Invalid) as caught:
+        read(path, form, LIMIT)
+    assert caught.value.detail == "; ".join(error.detail for error in caught.value.errors)
+    return [error.detail for error in caught.value.errors]
+
+
+TROUBLE = "id,name,when,a,b,species\n" + "".join(
+    f"{row},n{row},{('mon', 'tue')[row % 2]},{'' if row == 9000 else row},{'inf' if row == 3 else 1},{'xy'[row % 2]}\n"
+    for row in range(9002)  # more than a batch
+)
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path):
+    file = write_file(tmp_path / "a.csv", TROUBLE)
+    assert errors_of(file, Form("csv", "species")) == [
+        "does column 'id' identify the rows? All its values differ, and a model could learn them by heart: leave it "
+        "out with drop=id, or read it as numbers with keep=id",
+        "row 2, column 'name' is not a number: 'n0'; if it identifies the rows, leave it out with drop=name",
+        "row 2, column 'when' is not a number: 'mon'; write a column of 1 and 0 for each category, or leave it out "
+        "with drop=when",
+        "row 9002, column 'a' is empty; fill gaps, for example with the median of the column",
+        "row 5, column 'b': inf is not a finite number",
+    ]
+    kept = Form("csv", "species", drop=("name", "when", "a", "b"), keep=("id",))
+    assert read(file, kept, LIMIT).columns == ["id"]
+
+
+def test_all_names_that_are_wrong_are_said_at_once(tmp_path):
+    errors = errors_of(write_file(tmp_path / "a.csv", "a,a,,b\n1,2,3,4\n"), Form("csv"))
+    assert [error.split(";")[0] for error in errors] == [
+        "column 3 has no name",
+        "two columns are named 'a'",
+        "the file has no label column 'label'",
+    ]
+
+
+def test_many_problems_end_the_reading(tmp_path):
+    header = ",".join(["label", *(f"c{number}" for number in range(60))])
+    errors = errors_of(write_file(tmp_path / "a.csv", header + "\n" + ",".join("x" * 61).join(["", "\n"])), Form("csv"))
+    assert len(errors) == 21
+    assert errors[-1] == "more columns have problems"
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (Form("csv", drop=("c",)), "drop: the file has no column 'c'"),
+        (Form("csv", keep=("c",)), "keep: the file has no column 'c'"),
+        (Form("csv", drop=("label",)), "drop: 'label' is the label column"),
+        (Form("csv", drop=("a",), keep=("a",)), "keep: column 'a' is also to be left out; choose one"),
+        (Form("csv", drop=("a", "b")), "the file has no column besides 'label'"),
+    ],
+)
+def test_rejects_columns_to_drop_or_keep(tmp_path, form, message):
+    assert message in error_of(write_file(tmp_path / "a.csv", csv_of()), form)
+
+
+def test_only_tables_have_columns_to_drop(tmp_path):
+    with pytest.raises(Invalid, match="only csv and parquet have named columns; the format is npz"):
+        Form("npz", drop=("a",))
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
