@@ -380,7 +380,8 @@ def _signed(value: float | None) -> str:
 
 
 def _time(at: datetime | None) -> str:
-    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else ""
+    """In the local time zone, which is named; JSON has UTC."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") if at else ""
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -111,6 +111,8 @@ class TestJobPage:
 
         page.get_by_role("tab", name="Log").click()
         expect(page.get_by_role("tabpanel")).to_contain_text("cancelled")
+        with_zone = re.compile(r"^\d+ \w+ \d{4}, \d\d:\d\d:\d\d (UTC|GMT|[A-Z]+)")
+        expect(page.get_by_role("tabpanel").locator("time").first).to_have_text(with_zone)
         page.get_by_role("button", name="Retry").click()
         expect(page.get_by_text("retry of")).to_be_visible()
         assert not page.url.endswith(long_job)

@@ -1,6 +1,8 @@
 """The tables that the command line prints of comparisons and leaderboards."""
 
 import io
+import time
+from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
@@ -9,6 +11,7 @@ from kotrain import tables
 from kotrain.tables import HOLM, SPENDING
 from service.comparisons.answers import GroupView
 from service.comparisons.boards import Leaderboard
+from service.jobs.schemas import EventView, History
 from tests.unit.service.reports.studies import study
 
 
@@ -46,6 +49,22 @@ def test_intervals_have_significant_digits():
 @pytest.mark.parametrize(("p", "text"), [(None, "-"), (0.00001, "< 0.001"), (0.0099, "0.010"), (0.25, "0.25")])
 def test_p_value_is_never_zero(p, text):
     assert tables.p_value(p) == text
+
+
+@pytest.mark.parametrize(
+    ("zone", "shown"), [("UTC", "2026-07-01 22:30:00 UTC"), ("CET-1CEST", "2026-07-02 00:30:00 CEST")]
+)
+def test_times_are_local_and_name_their_zone(monkeypatch, zone, shown):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        at = datetime(2026, 7, 1, 22, 30, tzinfo=UTC)
+        event = EventView(seq=1, at=at, attempt=0, status="queued", reason=None, message=None)
+        assert printed(tables.history(History(events=[event])))[1].startswith(shown)
+        assert '"2026-07-01T22:30:00Z"' in event.model_dump_json()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_heading_of_p_names_adjustment():

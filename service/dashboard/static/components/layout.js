@@ -1,6 +1,7 @@
 // The parts of a page's layout.
 
 import { h, uniqueId } from "../lib/dom.js";
+import { timestamp } from "../lib/format.js";
 
 /** The head of a page: title, elements beside it, and a subtitle `sub`. */
 export const pageHead = (title, { sub } = {}, ...children) =>
@@ -50,4 +51,4 @@ export const code = (value) =>
   );
 
 /** A timestamp relative to now, with the exact time as a tooltip. */
-export const time = (timestamp, text) => h("time", { datetime: timestamp, title: timestamp }, text);
+export const time = (at, text) => h("time", { datetime: at, title: timestamp(at) }, text);

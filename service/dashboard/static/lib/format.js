@@ -120,9 +120,17 @@ export function ago(time, now = Date.now()) {
   return RELATIVE.format(-Math.floor(seconds / size), unit);
 }
 
-const TIMESTAMP = new Intl.DateTimeFormat(LANGUAGE, { dateStyle: "medium", timeStyle: "medium" });
+const TIMESTAMP = new Intl.DateTimeFormat(LANGUAGE, {
+  year: "numeric",
+  month: "short",
+  day: "numeric",
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  timeZoneName: "short",
+});
 
-/** A timestamp in the reader's time zone, to the second. */
+/** A timestamp in the reader's time zone, which is named, to the second. */
 export const timestamp = (time) => (time ? TIMESTAMP.format(new Date(time)) : NO_VALUE);
 
 /** The end of an id, which distinguishes jobs; ids begin with a time. */
