@@ -24,7 +24,7 @@ from service.accounts import api_keys
 from service.config import Settings, settings
 from service.home import LOOPBACK, url_of
 from service.home import Running as RunFile
-from service.operations.embedded.account import refuse_unwritable, unreadable
+from service.operations.embedded.account import may_read_all, refuse_unwritable, unreadable
 from service.operations.embedded.home import Home
 from service.operations.embedded.postgres import database_url_of
 from service.operations.embedded.process import Account, EmbeddedError, Process, last_line
@@ -98,6 +98,7 @@ def run(announce: Callable[[Running], None]) -> None:
     with _until_signal(), ExitStack() as stack:
         config = settings()
         home = stack.enter_context(Home(config.home))
+        account = _service_account(home, config)
         logs = home.path / "logs"
         listener = stack.enter_context(listen(config.host, config.port))
         url = url_of(*listener.getsockname()[:2])
@@ -112,7 +113,6 @@ def run(announce: Callable[[Running], None]) -> None:
         database.migrate()
         write_key(home.path / "key")
 
-        account = _service_account(home, config)
         for process in (_worker(logs, config.drain_seconds, account), _api(logs, listener.fileno(), account)):
             parts.append(Part(process, process.start))
             stack.callback(process.stop)
@@ -195,6 +195,12 @@ def _service_account(home: Home, config: Settings) -> Account | None:
         return None
     refuse_unwritable(home.account, config)
     if closed := unreadable(home.account):
+        if not may_read_all():
+            raise EmbeddedError(
+                f"as root, kotrain runs as the account {home.account.name}, which cannot read {closed}, and this "
+                "container does not allow CAP_DAC_READ_SEARCH: install kotrain and its data where other users can read "
+                "them, or run kotrain as an ordinary user"
+            )
         log.warning(
             "as root, kotrain runs as the account %s, which gets the right to read all files, because it could not "
             "read %s: install kotrain and its data where other users can read them, or run it as an ordinary user",

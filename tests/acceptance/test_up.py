@@ -207,6 +207,19 @@ def test_single_processes_require_external_servers(home: Path, name: str) -> Non
     assert "KOTRAIN_DATABASE_URL is not set" in refusal(home, name)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the stack as another user")
+def test_data_that_only_root_can_read_needs_a_capability(home: Path, tmp_path: Path) -> None:
+    """Many containers withhold it from root."""
+    closed = tmp_path / "data"
+    closed.mkdir(mode=0o700)
+    line = ["setpriv", "--bounding-set=-dac_read_search", sys.executable, "-m", "service.commands", "up", "--port", "0"]
+    refused = subprocess.run(
+        line, env=environment(home, KOTRAIN_DATA_DIR=str(closed)), capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert "this container does not allow CAP_DAC_READ_SEARCH" in refused.stderr
+
+
 def test_invalid_setting_is_named(home: Path) -> None:
     assert "KOTRAIN_SLOTS" in refusal(home, "up", KOTRAIN_SLOTS="many")
 
