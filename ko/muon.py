@@ -138,7 +138,7 @@ class MuonAdamW(Optimizer):
             has_complex=False,
         )
         for p, matrix in zip(parameters, matrices, strict=True):
-            if matrix.data_ptr() != p.data_ptr():
+            if not p.is_contiguous():
                 p.copy_(matrix.view(p.shape))
 
 

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from ko.bases import resolve
-from ko.compiling import eager, eager_shallow
+from ko.compiling import eager, eager_shallow, has_values
 from ko.distributed import seed_of_first_rank
 from ko.inner_step import inner_group, outer_group, step_inside
 from ko.layers import Layer, collided, layer_of
@@ -322,7 +322,7 @@ class KO(Optimizer):
         if any((isinstance(lr, Tensor) and lr.device.type != "cpu") or float(lr) != 0 for lr in rates):
             return False
         gradients = (p.grad for group in self.param_groups for p in group["params"] if p.grad is not None)
-        return not any(bool(gradient.any()) for gradient in gradients)
+        return not any(has_values(gradient) and bool(gradient.any()) for gradient in gradients)
 
     def _take_groups_of_base(self, groups: list[dict[str, Any]], own: list[dict[str, Any]]) -> None:
         """Use the groups of the base, into which it may have split `own`, and add the options of KO to them."""

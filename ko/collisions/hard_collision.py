@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ko import rng
 from ko.collisions.rows import computable, lengths
+from ko.compiling import has_values
 
 
 def hard(weights: Tensor, gradients: Tensor, rate: float | Tensor, key: int | Tensor) -> Tensor:
@@ -51,7 +52,7 @@ def collide_pairs(weights: Tensor, gradients: Tensor, rate: float | Tensor, key:
     w, g = w.reshape(-1, columns), g.reshape(-1, columns)  # (B * N, D)
     keys = rng.as_tensor(key).to(g.device).reshape(-1, 1).expand(n_layers, 1)
     pairs = _candidates(g, keys)
-    if torch.compiler.is_compiling():
+    if not has_values(g):
         # Shapes in a compiled graph must not depend on the data: compute every collision and keep those that happen.
         collides = pairs.draw < _probability(pairs, w, rate)
         i, j = (torch.where(collides[:, None], new, old) for new, old in zip(*_scattered(pairs, g, keys), strict=True))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ko import rng
 from ko.collisions.rows import block_rows, computable, gram_dtype, inverse, lengths, scaled
+from ko.compiling import has_values
 
 BOUND = 0.95
 """The bounded form keeps gamma times an upper bound of the largest eigenvalue of C at or below this value, under 1."""
@@ -91,7 +92,7 @@ def _rows(w: Tensor, g: Tensor, gram: torch.dtype | None) -> _Rows:
 
 def _all_without_sync(flags: Tensor) -> bool:
     """Whether all flags are set; False where reading them would synchronize a GPU or break a compiled graph."""
-    return flags.device.type == "cpu" and not torch.compiler.is_compiling() and bool(flags.all())
+    return flags.device.type == "cpu" and has_values(flags) and bool(flags.all())
 
 
 def _cosines(layer: _Rows, rows: slice, columns: slice) -> Tensor:
