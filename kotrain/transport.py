@@ -46,7 +46,7 @@ class Transport:
         query: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
-        repeat_on: frozenset[int] = frozenset({503}),
+        repeat_on: frozenset[int] = frozenset({429, 503}),
     ) -> Answer:
         """The response body, parsed as `answer`; see `send`."""
         response = self.send(method, path, query=query, body=body, headers=headers, repeat_on=repeat_on)
@@ -60,7 +60,7 @@ class Transport:
         query: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
-        repeat_on: frozenset[int] = frozenset({503}),
+        repeat_on: frozenset[int] = frozenset({429, 503}),
     ) -> httpx2.Response:
         """Send a request and return its successful response.
 

@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
+from service.accounts import api_keys
 from service.config import settings
 from service.datasets.uploads.upload import STREAMING, remove_leftovers
 from service.specs.bodies import Problem
 from service.streams.hub import Hub
 from service.web import problem_details
+from service.web.budgets import AddressBudgets
 from service.web.dependencies import passing_caller
 from service.web.middleware import BodyLimit, ConcurrencyLimit, HeadAsGet, KeyFirst, Pieces, RequestId
 from service.web.path_prefix import PathPrefix
@@ -61,7 +63,9 @@ def create_app() -> FastAPI:
     app = FastAPI(
         title="kotrain",
         version="1",
+        servers=[{"url": prefix}] if (prefix := settings().path_prefix) else None,
         description=DESCRIPTION,
+        openapi_url=None,  # served compressed, and from memory
         docs_url=None,  # served by the dashboard, without other hosts
         redoc_url=None,
         redirect_slashes=False,  # their targets have the scheme and the path that the server sees, not a proxy's
@@ -82,11 +86,14 @@ def create_app() -> FastAPI:
     app.router.default = dashboard.NotFoundPage(app.router.default)
     app.state.hub = Hub()  # for tests that run no lifespan, which replaces it
     problem_details.install(app)
-    app.add_middleware(ConcurrencyLimit, max_requests=MAX_REQUESTS, exempt=STREAMING | {"GET /healthz"})
+    app.add_middleware(
+        ConcurrencyLimit, max_requests=MAX_REQUESTS, user_of=api_keys.known_user, exempt=STREAMING | {"GET /healthz"}
+    )
     app.add_middleware(BodyLimit, max_bytes=settings().max_body_bytes, streaming=STREAMING)
     app.add_middleware(KeyFirst, authenticate=passing_caller)
+    app.add_middleware(AddressBudgets, knows=lambda header: api_keys.known_user(header) is not None)
     app.add_middleware(Pieces)
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestId)
-    app.add_middleware(PathPrefix, prefix=settings().path_prefix)
+    app.add_middleware(PathPrefix, prefix=prefix)
     return app

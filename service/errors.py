@@ -16,7 +16,7 @@ KotrainError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -36,7 +36,7 @@ class KotrainError(Exception):
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
     slug: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal server error"
-    headers: ClassVar[dict[str, str]] = {}
+    headers: Mapping[str, str] = {}
 
     def __init__(self, detail: str, errors: tuple[FieldError, ...] = (), **extra: Any) -> None:
         super().__init__(detail)
@@ -71,7 +71,7 @@ class Unauthorized(KotrainError):
     """The API key is missing or unknown."""
 
     status, slug, title = HTTPStatus.UNAUTHORIZED, "unauthorized", "A valid API key is required"
-    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
 
 class Forbidden(KotrainError):
@@ -96,7 +96,7 @@ class TooLarge(KotrainError):
     """The body is too large; the rest of it is not read."""
 
     status, slug, title = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The request is too large"
-    headers: ClassVar[dict[str, str]] = {"Connection": "close"}
+    headers: Mapping[str, str] = {"Connection": "close"}
 
 
 class Unreadable(KotrainError):
@@ -109,7 +109,10 @@ class TooMany(KotrainError):
     """This client or user has too many requests at once; later, they are accepted."""
 
     status, slug, title = HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", "Too many requests"
-    headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
+
+    def __init__(self, detail: str, retry_seconds: int = 5) -> None:
+        super().__init__(detail)
+        self.headers = {"Retry-After": str(retry_seconds)}
 
 
 class StorageFull(KotrainError):
@@ -122,4 +125,4 @@ class Unavailable(KotrainError):
     """A dependency is temporarily unavailable."""
 
     status, slug, title = HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", "Temporarily unavailable"
-    headers: ClassVar[dict[str, str]] = {"Retry-After": "5"}
+    headers: Mapping[str, str] = {"Retry-After": "5"}

@@ -20,6 +20,9 @@ from service.storage.database import transaction
 from service.storage.tables import ApiKey, User
 
 PREFIX = "kt_"
+MAX_KNOWN = 10_000
+_KNOWN: dict[str, UUID] = {}
+"""Hash of a key that was valid when it was used last -> its user."""
 
 
 def _digest(key: str) -> str:
@@ -115,12 +118,33 @@ def authenticated_user(session: Session, authorization: str | None) -> User:
 
 def authenticated_key(session: Session, authorization: str | None) -> ApiKey:
     """The key in the `Authorization` header. Raises Unauthorized."""
+    digest = _digest(_key_in(authorization))
+    row = session.scalar(select(ApiKey).where(ApiKey.digest == digest))
+    if row is None:
+        _KNOWN.pop(digest, None)
+        raise Unauthorized("unknown API key")
+    _KNOWN[digest] = row.user_id
+    if len(_KNOWN) > MAX_KNOWN:
+        del _KNOWN[next(iter(_KNOWN))]
+    return row
+
+
+def _key_in(authorization: str | None) -> str:
+    """The key in the `Authorization` header, which may be unknown. Raises Unauthorized."""
     if authorization is None:
         raise Unauthorized("missing API key; send the header 'Authorization: Bearer KEY'")
     scheme, _, key = authorization.partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise Unauthorized("malformed Authorization header; send 'Authorization: Bearer KEY'")
-    row = session.scalar(select(ApiKey).where(ApiKey.digest == _digest(key.strip())))
-    if row is None:
-        raise Unauthorized("unknown API key")
-    return row
+    return key.strip()
+
+
+def known_user(authorization: str | None) -> UUID | None:
+    """The user whose key is in the `Authorization` header, if this process has seen it be valid.
+
+    For limits, which need no certainty. It may have been revoked since.
+    """
+    try:
+        return _KNOWN.get(_digest(_key_in(authorization)))
+    except Unauthorized:
+        return None

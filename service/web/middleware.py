@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import psycopg
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
 from service.errors import KotrainError, Malformed, TooLarge
+from service.web.budgets import Turns, is_static
 from service.web.problem_details import REQUEST_ID, respond
 
 PIECE_BYTES = 65_536
@@ -193,7 +193,8 @@ class Pieces(_SendWrapper):
 class ConcurrencyLimit:
     """Limits the number of concurrent requests; others wait. A slot is released when the response starts.
 
-    An endpoint that no longer needs a thread or a connection releases its slot with `request.state.release_slot()`.
+    Users take turns, and none has more than three quarters of the slots. An endpoint that no longer needs a thread or a
+    connection releases its slot with `request.state.release_slot()`.
 
     Without a limit, requests could deadlock: one holds a database connection and waits for a thread, another holds a
     thread and waits for a connection.
@@ -201,27 +202,36 @@ class ConcurrencyLimit:
     Args:
         app: the application behind the limit.
         max_requests: below the number of threads (40) and of connections (48).
-        exempt: routes that need neither, each as "METHOD /path".
+        user_of: the user of a value of `Authorization`, if it was valid before; others are told apart by address.
+        exempt: routes that need neither, each as "METHOD /path"; pages and files need none either.
     """
 
-    def __init__(self, app: ASGIApp, max_requests: int, exempt: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        max_requests: int,
+        user_of: Callable[[str | None], Hashable | None],
+        exempt: frozenset[str] = frozenset(),
+    ) -> None:
         self.app = app
         self.exempt = exempt
-        self._slots = asyncio.Semaphore(max_requests)
+        self.user_of = user_of
+        self._turns = Turns(max_requests, max_requests * 3 // 4)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Acquire a slot, then pass the request on."""
-        if scope["type"] != "http" or f"{scope['method']} {scope['path']}" in self.exempt:
+        if scope["type"] != "http" or is_static(scope) or f"{scope['method']} {scope['path']}" in self.exempt:
             await self.app(scope, receive, send)
             return
-        await self._slots.acquire()
+        who = self.user_of(Headers(scope=scope).get("Authorization")) or (scope.get("client") or ("",))[0]
+        await self._turns.take(who)
         is_released = False
 
         def release() -> None:
             nonlocal is_released
             if not is_released:
                 is_released = True
-                self._slots.release()
+                self._turns.release(who)
 
         async def release_and_send(message: Message) -> None:
             release()

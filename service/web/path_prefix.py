@@ -35,5 +35,4 @@ class PathPrefix:
         path = scope["path"]
         if path == self.prefix or path.startswith(f"{self.prefix}/"):
             path = path[len(self.prefix) :] or "/"
-        # FastAPI names the root path as the server in the OpenAPI document.
         await self.app({**scope, "path": path, "root_path": self.prefix}, receive, send_with_prefix)

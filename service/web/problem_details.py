@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
+from threading import Lock
 from typing import Any
 
 import psycopg
@@ -26,6 +27,7 @@ REQUEST_ID = "X-Request-ID"
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
 """Invalid fields in a response."""
+_OPENAPI = Lock()
 TYPE_BASE = "https://kotrain.invalid/problems/"
 """Prefix of problem types. RFC 9457 requires a URI, which need not resolve."""
 
@@ -97,7 +99,7 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
 
 def _methods(request: Request) -> set[str]:
     """The methods of all routes with the path of the request, by the OpenAPI document; pages have GET only."""
-    paths = request.app.openapi()["paths"].items()
+    paths = openapi_document(request.app)["paths"].items()
     methods = {
         method.upper()
         for template, operations in paths
@@ -105,6 +107,12 @@ def _methods(request: Request) -> set[str]:
         for method in operations
     } or {"GET"}
     return methods | {"HEAD"} if "GET" in methods else methods
+
+
+def openapi_document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document. FastAPI keeps it, but cannot make it in two threads at once."""
+    with _OPENAPI:
+        return app.openapi()
 
 
 def _answer(request: Request, document: dict[str, Any], headers: Mapping[str, str]) -> JSONResponse:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
-from collections.abc import Iterator, Mapping
-from functools import cache
+import json
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache, partial
 from http import HTTPStatus
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.config import settings
 from service.errors import NotFound
 from service.web.etags import etag_of, is_unmodified
+from service.web.problem_details import openapi_document
 
 router = APIRouter(include_in_schema=False)
 
@@ -84,20 +88,38 @@ def _below(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, Travers
             yield f"{prefix}{path.name}", path
 
 
-@cache
+_MAKING = ThreadPoolExecutor(1, thread_name_prefix="files")
+_MADE: dict[str, Future[File]] = {}
+
+
+async def _once(made: dict[str, Future[File]], name: str, make: Callable[[], File]) -> File:
+    """The file of this name, made once however many requests wait for it: compressing a large script takes a moment."""
+    if name not in made or (made[name].done() and made[name].exception() is not None):
+        made[name] = _MAKING.submit(make)
+    return made[name].result() if made[name].done() else await asyncio.shield(asyncio.wrap_future(made[name]))
+
+
 def _file(name: str, prefix: str) -> File:
-    """A file, read and compressed once."""
+    """A file, read and compressed; the addresses in a page begin with the prefix."""
     body = _files()[name].read_bytes()
     if name.endswith(".html"):
         body = body.replace(b'="/', f'="{prefix}/'.encode())
-    media_type = MEDIA_TYPES[name.rpartition(".")[2]]
+    return _compressed(body, MEDIA_TYPES[name.rpartition(".")[2]])
+
+
+def _compressed(body: bytes, media_type: str) -> File:
     return File(body, gzip.compress(body, mtime=0), media_type, etag_of(body))
 
 
-def _send(name: str, accept_encoding: str, if_none_match: str | None) -> Response:
+async def _send(name: str, accept_encoding: str, if_none_match: str | None) -> Response:
     if name not in _files():
         raise NotFound(f"dashboard file {name[:100]} not found")
-    file = _file(name, settings().path_prefix)
+    prefix = settings().path_prefix
+    file = await _once(_MADE, prefix + name, partial(_file, name, prefix))
+    return _respond(file, accept_encoding, if_none_match)
+
+
+def _respond(file: File, accept_encoding: str, if_none_match: str | None) -> Response:
     # Revalidated on each use: after an upgrade, old and new files must not mix.
     headers = {**SECURITY_HEADERS, "ETag": file.etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
     if is_unmodified(file.etag, if_none_match):
@@ -112,20 +134,35 @@ IfNoneMatch = Annotated[str | None, Header()]
 
 
 @router.get("/dashboard/{name:path}")
-def file(name: str, accept_encoding: AcceptEncoding = "", if_none_match: IfNoneMatch = None) -> Response:
+async def file(name: str, accept_encoding: AcceptEncoding = "", if_none_match: IfNoneMatch = None) -> Response:
     """A style sheet, a script, or the icon."""
-    return _send(name, accept_encoding, if_none_match)
+    return await _send(name, accept_encoding, if_none_match)
 
 
-def page(accept_encoding: AcceptEncoding = "", if_none_match: IfNoneMatch = None) -> Response:
+async def page(accept_encoding: AcceptEncoding = "", if_none_match: IfNoneMatch = None) -> Response:
     """The app shell, whose scripts render the page at the requested address."""
-    return _send("index.html", accept_encoding, if_none_match)
+    return await _send("index.html", accept_encoding, if_none_match)
 
 
 @router.get("/docs")
-def docs(accept_encoding: AcceptEncoding = "", if_none_match: IfNoneMatch = None) -> Response:
+async def docs(accept_encoding: AcceptEncoding = "", if_none_match: IfNoneMatch = None) -> Response:
     """The API reference. FastAPI's own page loads Swagger UI from the web, which many lab servers cannot reach."""
-    return _send("docs.html", accept_encoding, if_none_match)
+    return await _send("docs.html", accept_encoding, if_none_match)
+
+
+@router.get("/openapi.json")
+async def openapi(
+    request: Request, accept_encoding: AcceptEncoding = "", if_none_match: IfNoneMatch = None
+) -> Response:
+    """The OpenAPI document, which takes a second to make."""
+    app = request.app
+    if not hasattr(app.state, "documents"):
+        app.state.documents = {}
+
+    def make() -> File:
+        return _compressed(json.dumps(openapi_document(app), ensure_ascii=False).encode(), "application/json")
+
+    return _respond(await _once(app.state.documents, "openapi.json", make), accept_encoding, if_none_match)
 
 
 @router.get("/redoc")
@@ -151,6 +188,6 @@ class NotFoundPage:
         if not is_browser or scope["path"].startswith("/v1/"):
             await self.fallback(scope, receive, send)
             return
-        response = _send("index.html", headers.get("Accept-Encoding", ""), if_none_match=None)
+        response = await _send("index.html", headers.get("Accept-Encoding", ""), if_none_match=None)
         response.status_code = HTTPStatus.NOT_FOUND
         await response(scope, receive, send)

@@ -1,0 +1,180 @@
+"""What clients without a key, or with many requests, can take from others: limits per address, turns per user."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+
+import pytest
+
+from service.accounts import api_keys
+from service.web.budgets import MAX_ADDRESSES, AddressBudgets, Budget, Turns
+from tests.clients import client
+from tests.integration.test_dashboard import FILES
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class TestBudget:
+    def test_is_refilled_steadily_up_to_its_units(self) -> None:
+        clock = Clock()
+        budget = Budget(units=10, per_second=2, clock=clock)
+        budget.spend("a", 10)
+        assert budget.wait_seconds("a") == 0.5
+        assert budget.wait_seconds("b") == 0
+        clock.now = 0.5
+        assert budget.wait_seconds("a") == 0
+        clock.now = 100
+        budget.spend("a", 11)
+        assert budget.wait_seconds("a") == 1
+
+    def test_keeps_a_limited_number_of_addresses(self) -> None:
+        budget = Budget(units=1, per_second=1, clock=Clock())
+        for number in range(MAX_ADDRESSES + 1):
+            budget.spend(str(number), 2)
+        assert len(budget._levels) == MAX_ADDRESSES
+        assert budget.wait_seconds(str(MAX_ADDRESSES)) == 2
+
+
+def exhausted(ada, name: str) -> AddressBudgets:
+    """Empty a budget of the client's address."""
+    layer = ada.app.middleware_stack
+    while not isinstance(layer, AddressBudgets):
+        layer = layer.app
+    for budget in (layer.refusals, layer.files):
+        budget._levels.clear()
+        budget._clock = Clock()  # it is not refilled
+    getattr(layer, name).spend("testclient", 100_000)
+    return layer
+
+
+class TestWithoutKey:
+    def test_refused_keys_are_counted(self, api) -> None:
+        layer = exhausted(api, "refusals")
+        layer.refusals.spend("testclient", -100_000 + 299)  # one unit is left
+        wrong = {"Authorization": "Bearer kt_wrong"}
+        assert api.get("/v1/me", headers=wrong).status_code == 401
+        refused = api.get("/v1/me", headers=wrong)
+        assert refused.status_code == 429
+        assert refused.headers["Retry-After"] == "1"
+        assert refused.json()["detail"].startswith("too many requests without a valid API key from this address")
+
+    def test_users_of_the_same_address_are_not_affected(self, api) -> None:
+        assert api.get("/v1/me").status_code == 200
+        exhausted(api, "refusals")
+        assert api.get("/v1/me").status_code == 200
+        assert api.get("/v1/me", headers={"Authorization": "Bearer kt_wrong"}).status_code == 429
+        assert api.get("/healthz").status_code == api.get("/readyz").status_code == 200
+        assert api.get("/").status_code == 200
+
+    def test_revoked_key_counts_as_unknown(self, api, as_admin) -> None:
+        key = as_admin("/v1/keys", {"user": "bob"})
+        headers = {"Authorization": f"Bearer {key['key']}"}
+        assert api.get("/v1/me", headers=headers).status_code == 200
+        as_admin.delete(f"/v1/keys/{key['id']}")
+        assert api.get("/v1/me", headers=headers).status_code == 401
+        exhausted(api, "refusals")
+        assert api.get("/v1/me", headers=headers).status_code == 429
+
+    def test_pages_and_files_are_counted_by_their_size(self, api) -> None:
+        layer = exhausted(api, "files")
+        refused = api.get("/dashboard/plotly.js")
+        assert refused.status_code == 429
+        assert int(refused.headers["Retry-After"]) > 100
+        assert api.get("/v1/me").status_code == 200
+        layer.files._levels.clear()
+        before = layer.files._level("testclient").left
+        size = int(api.get("/dashboard/plotly.js").headers["Content-Length"])
+        assert before - layer.files._level("testclient").left == pytest.approx(1 + size / 65_536)
+
+    def test_twenty_people_behind_one_address_never_wait(self, api) -> None:
+        """Each opens the dashboard for the first time, all within a second: all files, compressed."""
+        layer = exhausted(api, "files")
+        layer.files._levels.clear()
+        before = layer.files._level("testclient").left
+        for name in (*FILES, "plotly.js"):
+            assert api.get(f"/dashboard/{name}").status_code == 200
+        assert 20 * (before - layer.files._level("testclient").left) < before
+
+
+def test_openapi_document_is_compressed_once_and_revalidated(api) -> None:
+    answer = api.get("/openapi.json")
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert int(answer.headers["Content-Length"]) == len(gzip.compress(answer.content, mtime=0))
+    plain = api.get("/openapi.json", headers={"Accept-Encoding": "identity"})
+    assert plain.json() == answer.json() == api.app.openapi()
+    again = api.get("/openapi.json", headers={"If-None-Match": answer.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+class TestTurns:
+    def test_users_take_turns(self) -> None:
+        """Eight requests of one user wait before the first of another; the other is second in line."""
+
+        async def order() -> list[str]:
+            turns, served = Turns(total=1, share=1), []
+            await turns.take("first")
+
+            async def request(who: str) -> None:
+                await turns.take(who)
+                served.append(who)
+                turns.release(who)
+
+            tasks = [asyncio.create_task(request("ada")) for _ in range(8)]
+            await asyncio.sleep(0)
+            tasks.append(asyncio.create_task(request("bob")))
+            await asyncio.sleep(0)
+            turns.release("first")
+            await asyncio.gather(*tasks)
+            return served
+
+        assert asyncio.run(order()) == ["ada", "bob", *["ada"] * 7]
+
+    def test_user_holds_a_share_at_most(self) -> None:
+        async def held() -> tuple[int, bool]:
+            turns = Turns(total=4, share=3)
+            tasks = [asyncio.create_task(turns.take("ada")) for _ in range(10)]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            done = sum(task.done() for task in tasks)
+            await asyncio.wait_for(turns.take("bob"), 10)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for who in ("ada", "ada", "ada", "bob"):
+                turns.release(who)
+            return done, not turns._held and turns._free == 4
+
+        assert asyncio.run(held()) == (3, True)
+
+    def test_request_that_goes_when_its_turn_comes_gives_it_back(self) -> None:
+        async def free() -> int:
+            turns = Turns(total=1, share=1)
+            await turns.take("ada")
+            waiting = asyncio.create_task(turns.take("bob"))
+            await asyncio.sleep(0)
+            turns.release("ada")
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            return turns._free
+
+        assert asyncio.run(free()) == 1
+
+
+@pytest.fixture
+def as_admin(empty, key):
+    """Calls as an admin: `as_admin(path, body)` posts, `.delete(path)` deletes."""
+    with client(api_keys.create("root", admin=True)) as admin:
+
+        def post(path: str, body: dict[str, str]) -> dict[str, str]:
+            answer = admin.post(path, json=body)
+            assert answer.status_code == 201, answer.text
+            return answer.json()
+
+        post.delete = admin.delete
+        yield post
