@@ -183,7 +183,9 @@ def _become(request: dict[str, Any], descriptors: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = list(request["command"])
-    util.spawnv_passfds = _fork_instead
+    if request["command"][0] != "service.commands":
+        # The API starts its own from one of many threads, with objects that would close descriptors of the fork later.
+        util.spawnv_passfds = _fork_instead
 
 
 def _fork_instead(_path: str, arguments: Sequence[Any], inherited: Sequence[int]) -> int:
