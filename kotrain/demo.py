@@ -22,6 +22,7 @@ from kotrain.output import note
 from service.comparisons.answers import ComparisonAnswer
 from service.specs.quantities import duration
 from service.specs.states import ComparisonStatus
+from service.specs.text import counted
 
 START_SECONDS, STOP_SECONDS = 60.0, 30.0
 PLAIN_SECONDS = 5.0
@@ -123,13 +124,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 def compare(client: Client, request: Mapping[str, Any]) -> ComparisonAnswer:
     """Run the comparison to its end. Diverged runs count as results; any other failure raises DemoFailed."""
     started = client.start_comparison(request)
-    note(f"started a comparison of up to {started.progress.jobs_at_most} runs")
+    note(f"started a comparison of up to {counted(started.progress.jobs_at_most, 'run')}")
     follow = progress.follow if sys.stderr.isatty() else _follow_in_lines
     answer = follow(client, started)
     if answer.status is not ComparisonStatus.SUCCEEDED:
         missing = [f"{run.label}, seed {run.seed}: {run.why}" for task in answer.tasks for run in task.missing]
         first = f", for example {missing[0]}" if missing else ""
-        raise DemoFailed(f"the comparison ended as {answer.status}; {len(missing)} runs are missing{first}")
+        raise DemoFailed(f"the comparison ended as {answer.status}; missing: {counted(len(missing), 'run')}{first}")
     return answer
 
 
@@ -141,7 +142,7 @@ def _follow_in_lines(client: Client, started: ComparisonAnswer) -> ComparisonAns
         if time.monotonic() - last >= PLAIN_SECONDS:
             last = time.monotonic()
             done = answer.progress.succeeded + answer.progress.diverged
-            note(f"{answer.progress.phase}: {done} of {answer.progress.jobs} runs done")
+            note(f"{answer.progress.phase}: {done} of {counted(answer.progress.jobs, 'run')} done")
 
     return client.wait_for_comparison(started, on_progress=show)
 

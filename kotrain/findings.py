@@ -11,6 +11,7 @@ from rich.text import Text
 from kotrain import tables
 from kotrain.first_look import FIXED_RATE, INIT_SCALES, RATES, TOLERANCE, agrees, rate, reference
 from service.comparisons.answers import ComparisonAnswer, GroupView, PairView, TaskAnswer
+from service.specs.text import counted
 
 LEADS = (
     ("KO soft", "Adam"),
@@ -45,7 +46,7 @@ def write(out: Console, answer: ComparisonAnswer, *, is_reference: bool) -> bool
             for group in groups:
                 all_agree &= _check(out, task.label, group)
         out.print(sentences(task), soft_wrap=True)
-    out.print(f"\n[bold]Verdict of the comparison[/], adjusted for {answer.plan.pairs} pairs\n")
+    out.print(f"\n[bold]Verdict of the comparison[/], adjusted for {counted(answer.plan.pairs, 'pair')}\n")
     for sentence in answer.verdict:
         out.print(Text(sentence), soft_wrap=True)
     out.print()
@@ -150,10 +151,12 @@ def phrase(a: str, b: str, pair: PairView | None) -> str:
     points = f"{100 * abs(pair.difference):.1f} percentage points"
     verb = "leads" if pair.difference > 0 else "trails"
     if pair.interval is None:
-        return f"{a} {verb} {b} by {points} ({pair.n} paired seeds, no interval)"
+        return f"{a} {verb} {b} by {points} ({counted(pair.n, 'paired seed')}, no interval)"
     low, high = (100 * end for end in pair.interval)
     doubt = ", which includes 0" if low <= 0 <= high else ""
-    return f"{a} {verb} {b} by {points} (95 % interval {low:+.1f} to {high:+.1f}{doubt}; {pair.n} paired seeds)"
+    return (
+        f"{a} {verb} {b} by {points} (95 % interval {low:+.1f} to {high:+.1f}{doubt}; {counted(pair.n, 'paired seed')})"
+    )
 
 
 def _number(value: float | None, form: str, times: float = 1) -> str:

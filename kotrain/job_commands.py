@@ -130,7 +130,7 @@ def _submit_seeds(
     if seeds > 1:
         client.submit(specs[-1], dry_run=True)  # all are valid, or none is submitted
     for number, spec in enumerate(specs):
-        with noting(f"{number} jobs were submitted, and perhaps one more; `kotrain jobs` lists them"):
+        with noting(f"submitted: {counted(number, 'job')}, and perhaps one more; `kotrain jobs` lists them"):
             job = client.submit(spec)
         with noting(f"job {job.id} was submitted"):
             print_id(str(job.id))

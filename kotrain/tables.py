@@ -247,7 +247,8 @@ def verdict(answer: ComparisonAnswer) -> Group:
     parts += [Text(sentence) for sentence in answer.verdict]
     parts += warnings(answer.plan.warnings)
     done = progress.succeeded + progress.diverged + progress.failed + progress.cancelled
-    state = f"{answer.status}: {done} of {progress.jobs} runs ({progress.reused} reused, {progress.diverged} diverged)"
+    of_all = f"{done} of {counted(progress.jobs, 'run')}"
+    state = f"{answer.status}: {of_all} ({progress.reused} reused, {progress.diverged} diverged)"
     return Group(*parts, "", Text(state, style="dim"))
 
 
@@ -257,14 +258,10 @@ def plan(planned: ComparisonDryRun) -> Group:
     for estimate in planned.estimates:
         runs = counted(estimate.runs, "run") if estimate.runs else "no runs yet"
         table.add_row(estimate.task, estimate.optimizer, quantities.duration(estimate.seconds) or "unknown", runs)
-    jobs = (
-        str(planned.jobs_at_most)
-        if planned.jobs_at_least == planned.jobs_at_most
-        else f"{planned.jobs_at_least} to {planned.jobs_at_most}"
-    )
+    least = "" if planned.jobs_at_least == planned.jobs_at_most else f"{planned.jobs_at_least:,} to "
     seconds = planned.seconds_at_most
     time = "duration unknown" if seconds is None else f"at most {quantities.duration(seconds)} of device time"
-    text = f"{jobs} jobs, {planned.reused} of them already finished; {time}."
+    text = f"{least}{counted(planned.jobs_at_most, 'job')}, {planned.reused:,} of them already finished; {time}."
     methods = f"Methods paragraph for your paper, once the comparison has run: {planned.methods}"
     return Group(table, "", Text(methods), "", Text(text), *warnings(planned.plan.warnings))
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from kotrain import address, json_body
 from kotrain.errors import ApiError, ConnectionFailed, UnexpectedResponse, from_problem
 from service.specs.bodies import Problem
+from service.specs.text import counted
 
 ATTEMPTS = 4
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 0.2, 10.0
@@ -128,7 +129,9 @@ def _parsed(answer: type[Answer], response: httpx2.Response) -> Answer:
     except ValidationError as error:
         kind = response.headers.get("Content-Type", "").partition(";")[0] or "no content type"
         if kind == "application/json":
-            advice = f"has the server another version than this client? ({error.error_count()} fields do not fit)"
+            advice = (
+                f"has the server another version than this client? (invalid: {counted(error.error_count(), 'field')})"
+            )
         else:
             advice = "is it the page of a login or of a proxy, and is KOTRAIN_URL right?"
         raise UnexpectedResponse(f"{response.url} answered with {kind}, not as kotrain does; {advice}") from error

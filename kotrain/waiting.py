@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from kotrain.errors import WaitTimeout
 from service.jobs.schemas import JobView
+from service.specs.text import agreeing, counted
 
 FIRST_POLL_SECONDS, MAX_POLL_SECONDS = 0.1, 1.0
 POLLED_JOBS = 8
@@ -30,7 +31,9 @@ def wait(
         if not unfinished:
             return [views[id_] for id_ in all_ids]
         if deadline is not None and time.monotonic() + poll_seconds > deadline:
-            raise WaitTimeout(f"{len(unfinished)} of {len(all_ids)} jobs have not ended after {timeout:g} s")
+            have = agreeing(len(unfinished), "has", "have")
+            of_all = f"{len(unfinished)} of {counted(len(all_ids), 'job')}"
+            raise WaitTimeout(f"{of_all} {have} not ended after {timeout:g} s")
         time.sleep(poll_seconds)
         poll_seconds = min(1.5 * poll_seconds, MAX_POLL_SECONDS) if unfinished == before else FIRST_POLL_SECONDS
 

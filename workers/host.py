@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 
 from service.config import settings
 from service.jobs.memory import USUAL_ENGINE_BYTES, JobMemory, default_slots, machine_bytes
+from service.specs.text import counted
 from workers import process
 
 
@@ -49,7 +50,7 @@ class Host:
     @property
     def devices(self) -> list[dict[str, Any]]:
         """The devices as stored in the table of workers."""
-        return [*self.gpus, {"kind": "cpu", "name": f"{self.cores} cores", "memory_bytes": machine_bytes()}]
+        return [*self.gpus, {"kind": "cpu", "name": counted(self.cores, "core"), "memory_bytes": machine_bytes()}]
 
     @property
     def threads_per_job(self) -> int:

@@ -42,6 +42,7 @@ from service.specs.metric_text import out_of_reach
 from service.specs.patterns import STORABLE
 from service.specs.states import JobStatus, Reason
 from service.specs.summary import Target, TargetHit
+from service.specs.text import counted
 from service.specs.training import TrainSpec
 from service.storage.tables import Job, MetricChunk, User
 
@@ -279,7 +280,7 @@ def _with_hits(session: Session, query: CompareQuery, target: Target) -> list[St
     if unknown:
         raise Invalid.field(
             "target",
-            f"{unknown} of the runs that match no longer have their points, so the step at which they reached "
+            f"the points of {counted(unknown, 'run')} that match are no longer stored, so the step that reached "
             f"{target.value:g} is unknown: omit the target, use the target of the runs, or select newer runs",
         )
     return with_hits

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.specs.base import Kind
 from service.specs.formats import FileFormat
+from service.specs.text import counted
 
 NOTES = "How the file was read where there is more than one way, in sentences, such as the scale of its pixels."
 
@@ -46,15 +47,15 @@ class Description(BaseModel):
     @property
     def title(self) -> str:
         """A short description."""
-        records = f"{self.train_records + sum(self.test_per_class):,}"
+        records = self.train_records + sum(self.test_per_class)
         if self.kind == "image":
             channels, height, width = self.shape
-            contents = f"{records} images, {height} x {width} {'grayscale' if channels == 1 else 'color'}"
+            contents = f"{counted(records, 'image')}, {height} x {width} {'grayscale' if channels == 1 else 'color'}"
         elif self.kind == "text":
-            contents = f"{records} texts"
+            contents = counted(records, "text")
         else:
-            contents = f"{records} rows of " + ("1 number" if self.shape[0] == 1 else f"{self.shape[0]} numbers")
-        return f"{contents}, {len(self.classes)} classes, uploaded by {self.owner}"
+            contents = f"{counted(records, 'row')} of {counted(self.shape[0], 'number')}"
+        return f"{contents}, {len(self.classes):,} classes, uploaded by {self.owner}"
 
 
 class PreviewRecord(BaseModel):

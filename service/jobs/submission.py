@@ -22,6 +22,7 @@ from service.jobs.workers import has_cuda
 from service.specs.catalog.datasets import is_own
 from service.specs.engine import ENGINE_VERSION
 from service.specs.states import JobStatus
+from service.specs.text import counted
 from service.specs.training import TrainSpec
 from service.storage.database import call_after_commit
 from service.storage.tables import Job, JobEvent, User, Worker
@@ -47,7 +48,7 @@ def check(session: Session, request: TrainSpec) -> None:
             errors.append(
                 FieldError(
                     "/batch_size",
-                    f"{request.batch_size} exceeds the {records} training records of '{dataset.name}'; "
+                    f"{request.batch_size} exceeds the {counted(records, 'training record')} of '{dataset.name}'; "
                     f"choose 1 to {records}",
                 )
             )

@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.config import settings
 from service.specs.quantities import duration, size
 from service.specs.states import JobStatus
+from service.specs.text import counted
 from service.storage.database import transaction
 from service.storage.files import Store, store
 from service.storage.idempotency import KEPT
@@ -139,13 +140,15 @@ def describe(policy: Policy, removed: Removed) -> list[str]:
         lines["points"] = "kept forever (set KOTRAIN_KEEP_POINTS_DAYS or --points-days to delete old ones)"
     else:
         lines["points"] = f"{removed.points:,} {ended.format(_age(policy.points_days))}"
-        lines["points"] += f", {removed.point_rows:,} rows{_sized(removed.point_bytes)}" if removed.points else ""
+        lines["points"] += (
+            f", {counted(removed.point_rows, 'row')}{_sized(removed.point_bytes)}" if removed.points else ""
+        )
     lines["files"] = f"{removed.files:,} without a checkpoint{_sized(removed.file_bytes)}"
     if removed.unknown_files:
         lines["kept files"] = f"{removed.unknown_files:,} of jobs that are not in this database"
         lines["kept files"] += _sized(removed.unknown_bytes)
     lines["responses"] = f"{removed.answers:,} expired, stored for repeated requests"
-    lines["time"] = f"{duration(removed.seconds)}, {removed.transactions:,} transactions, "
+    lines["time"] = f"{duration(removed.seconds)}, {counted(removed.transactions, 'transaction')}, "
     lines["time"] += f"longest {1000 * removed.longest_transaction_seconds:.0f} ms"
     head = ["dry run, nothing is removed; would be removed:"] if removed.is_dry_run else []
     return [*head, *(f"{name:12} {line}" for name, line in lines.items())]

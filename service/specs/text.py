@@ -13,6 +13,11 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
+def agreeing(n: int, singular: str, plural: str) -> str:
+    """The form of a verb or pronoun for `n` things: `singular` for one, else `plural`."""
+    return singular if n == 1 else plural
+
+
 def listed(names: Sequence[str], word: str = "and") -> str:
     """All names: `a, b and c`."""
     return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from service.errors import Invalid, KotrainError, Malformed, Unavailable, Unreadable
+from service.specs.text import counted
 from service.validation import field_error
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     fields = tuple(field_error(details, error.body) for details in errors[:MAX_ERRORS])
     messages = [": ".join(filter(None, (field.pointer, field.detail))) for field in fields]
     if len(errors) > MAX_ERRORS:
-        messages.append(f"and {len(errors) - MAX_ERRORS:,} more errors")
+        messages.append(f"and {counted(len(errors) - MAX_ERRORS, 'more error')}")
     return respond(request, Invalid("; ".join(messages), fields))
 
 

@@ -10,7 +10,7 @@ from service.comparisons.analysis.tuning import failed
 from service.comparisons.answers import TrialView, TuningView
 from service.comparisons.design.plan import Plan
 from service.specs.metric_text import Measure
-from service.specs.text import counted, listed
+from service.specs.text import agreeing, counted, listed
 
 
 def caveats(plan: Plan, task: int, groups: Sequence[Group[CellRun]], tuned: Sequence[TuningView]) -> Iterator[str]:
@@ -24,7 +24,7 @@ def caveats(plan: Plan, task: int, groups: Sequence[Group[CellRun]], tuned: Sequ
             "the first of them was taken, not the best; a search space with lower learning rates may help."
         )
     if failures := [
-        f"{count} of the {len(view.trials)} trials of {view.label}" for view in tuned if (count := failed(view))
+        f"{count} of {counted(len(view.trials), 'trial')} of {view.label}" for view in tuned if (count := failed(view))
     ]:
         yield f"Optimizers were not tuned with equal effort, because trials failed: {listed(failures)}."
     if edges := [
@@ -49,9 +49,9 @@ def _scored(plan: Plan, task: int, groups: Sequence[Group[CellRun]]) -> Iterator
         return  # the verdict states that all runs diverged
     for group in groups:
         if group.diverged:
-            verb = "counts" if len(group.diverged) == 1 else "count"
+            verb = agreeing(len(group.diverged), "counts", "count")
             yield (
-                f"{len(group.diverged)} of {len(group.runs)} runs of {group.label} diverged and {verb} as "
+                f"{len(group.diverged)} of {counted(len(group.runs), 'run')} of {group.label} diverged and {verb} as "
                 f"{Measure(plan.metric).value(score)}."
             )
 

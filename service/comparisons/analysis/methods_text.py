@@ -48,10 +48,11 @@ def _methods_of_tuning(plan: Plan) -> str:
     if plan.tuning is None:
         return "Hyperparameters of the optimizers were fixed in advance and not tuned."
     seeds = counted(plan.tuning.seeds, "seed")
+    points = counted(plan.tuning.trials or 0, "point")  # None for a grid
     how = {
-        "quasi_random": f"{plan.tuning.trials} points of a shifted Halton sequence (the same values for "
+        "quasi_random": f"{points} of a shifted Halton sequence (the same values for "
         f"hyperparameters that optimizers share), with {seeds} per point",
-        "halving": f"{plan.tuning.trials} points of a shifted Halton sequence by successive halving (reduction "
+        "halving": f"{points} of a shifted Halton sequence by successive halving (reduction "
         f"factor {plan.tuning.reduction}), with {seeds} per point",
         "grid": f"all combinations of the given values, with {seeds} per combination",
     }[plan.tuning.method]

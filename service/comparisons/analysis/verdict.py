@@ -33,7 +33,7 @@ def diverged_text(groups: Sequence[GroupView]) -> Iterator[str]:
     for group in groups:
         if group.diverged and group.n:
             yield (
-                f"{group.diverged} of {group.diverged + group.n} runs of {group.label} diverged: "
+                f"{group.diverged} of {counted(group.diverged + group.n, 'run')} of {group.label} diverged: "
                 "its mean covers only the other runs, and it cannot be best."
             )
     if without_mean := [group.label for group in groups if group.diverged and not group.n]:

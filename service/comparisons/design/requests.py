@@ -13,6 +13,7 @@ from service.specs.bodies import Label, TagKey
 from service.specs.catalog.base import Seed
 from service.specs.metric_text import not_a_result
 from service.specs.patterns import PRINTABLE
+from service.specs.text import counted
 from service.specs.training import TaskSpec
 
 MAX_SEEDS, MAX_SEEDS_LOOKS, MAX_SEEDS_ANY = 1000, 200, 100
@@ -117,7 +118,7 @@ class Seeds(Frozen):
         if self.max > limit:
             raise unfit("max", f"with {'looks' if looks != 'any' else 'a look after each seed'} it is at most {limit}")
         if self.first + self.max > 2**63:
-            raise unfit("first", f"too large: {self.max} seeds from there on have to be below 2^63")
+            raise unfit("first", f"too large: {counted(self.max, 'seed')} from there on must be below 2^63")
         return self
 
 
@@ -148,7 +149,7 @@ class Tuning(Frozen):
     @model_validator(mode="after")
     def _seeds_exist(self) -> Self:
         if self.first_seed + self.seeds > 2**63:
-            raise unfit("first_seed", f"too large: {self.seeds} seeds from there on have to be below 2^63")
+            raise unfit("first_seed", f"too large: {counted(self.seeds, 'seed')} from there on must be below 2^63")
         if self.trials is None and self.method != "grid":
             raise unfit(
                 "trials", "required: the number of points for each tuned optimizer, such as 8; only a grid needs none"

@@ -14,7 +14,7 @@ from service.datasets.scaling import ColumnScaling
 from service.datasets.uploads import identifiers
 from service.datasets.uploads.records import Records, unfit
 from service.datasets.words import split_words
-from service.specs.text import briefly_listed, counted
+from service.specs.text import agreeing, briefly_listed, counted
 
 UNBALANCED = 10
 """Ratio of the largest class to the smallest above which a warning is given."""
@@ -76,7 +76,7 @@ def _warnings_of_balance(records: Records) -> list[str]:
         return []
     share = counts[largest] / counts.sum()
     return [
-        f"The classes are imbalanced: '{records.classes[largest]}' has {counts[largest]:,} records and "
+        f"The classes are imbalanced: '{records.classes[largest]}' has {counted(int(counts[largest]), 'record')} and "
         f"'{records.classes[smallest]}' has {counts[smallest]:,}. Always predicting the first is right in {share:.0%}."
     ]
 
@@ -98,12 +98,15 @@ def _warnings_of_repetitions(records: Records, is_test: NDArray[np.bool_]) -> li
     leaked = int(np.isin(hashes[is_test], hashes[~is_test]).sum())
     if leaked:
         warnings.append(
-            f"{leaked:,} of {counted(int(is_test.sum()), 'test record')} also occur in the training part, where they "
-            "can be learned by heart."
+            f"{leaked:,} of {counted(int(is_test.sum()), 'test record')} also {agreeing(leaked, 'occurs', 'occur')} in "
+            f"the training part, where {agreeing(leaked, 'it', 'they')} can be learned by heart."
         )
     labeled = len(np.unique(hashes ^ (records.labels * _ODD)))
     if labeled > distinct:
-        warnings.append(f"{counted(labeled - distinct, 'record')} also occur with another label.")
+        repeated = labeled - distinct
+        warnings.append(
+            f"{counted(repeated, 'record')} also {agreeing(repeated, 'occurs', 'occur')} with another label."
+        )
     return warnings
 
 
@@ -119,7 +122,11 @@ def _hashes(inputs: NDArray[Any] | list[str]) -> Iterator[int]:
 def _warnings_of_pixels(images: NDArray[np.uint8]) -> list[str]:
     flat = images.reshape(len(images), -1, images.shape[3])
     plain = int((flat.min(1) == flat.max(1)).all(1).sum())
-    return [f"{plain:,} of {counted(len(images), 'image')} have a single color."] if plain else []
+    return (
+        [f"{plain:,} of {counted(len(images), 'image')} {agreeing(plain, 'has', 'have')} a single color."]
+        if plain
+        else []
+    )
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
@@ -190,12 +197,15 @@ def _warnings_of_words(texts: list[str]) -> list[str]:
     warnings = []
     empty = sum(not spoken for spoken in words)
     if empty:
-        warnings.append(f"{empty:,} of {counted(len(sample), 'text')} contain no word (a run of letters or digits).")
+        warnings.append(
+            f"{empty:,} of {counted(len(sample), 'text')} {agreeing(empty, 'contains', 'contain')} no word (a run of "
+            "letters or digits)."
+        )
     different = len(set(sample))
     if len(set(words)) < (1 - ALIKE_SHARE) * different:
         warnings.append(
-            f"{different:,} different texts have only {len(set(words)):,} different sequences of words: case, "
-            "punctuation and signs are not read."
+            f"{counted(different, 'different text')} have only {counted(len(set(words)), 'different sequence')} of "
+            "words: case, punctuation and signs are not read."
         )
     texts_with = Counter(word for spoken in words for word in set(spoken))
     alone = sum(all(texts_with[word] == 1 for word in spoken) for spoken in words)

@@ -20,7 +20,7 @@ from service.datasets.uploads.npz import MAX_SIDE
 from service.datasets.uploads.records import ClassNames, Records, unfit
 from service.datasets.uploads.zip_archive import Archive
 from service.errors import Invalid
-from service.specs.text import counted
+from service.specs.text import agreeing, counted
 
 MAX_FILE_BYTES = 2**27
 THUMBNAIL_SIDE = 64
@@ -181,9 +181,10 @@ def _room(count: int, image: Image.Image, max_bytes: int) -> NDArray[np.uint8]:
         )
     shape = (count, image.height, image.width, 3)
     if count * image.height * image.width * 3 > max_bytes:
+        exceed = agreeing(count, "exceeds", "exceed")
         raise unfit(
-            f"{count:,} images of {image.width} x {image.height} pixels exceed the limit of {max_bytes:,} bytes "
-            "(KOTRAIN_MAX_DATASET_BYTES); set a smaller image_size"
+            f"{counted(count, 'image')} of {image.width} x {image.height} pixels {exceed} the limit of {max_bytes:,} "
+            "bytes (KOTRAIN_MAX_DATASET_BYTES); set a smaller image_size"
         )
     return np.empty(shape, np.uint8)
 

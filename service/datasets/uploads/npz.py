@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from service.datasets.uploads.pixels import pixels_of, refuse_not_finite
 from service.datasets.uploads.records import ClassNames, Records, refuse_many, unfit
 from service.datasets.uploads.zip_archive import Archive
-from service.specs.text import listed
+from service.specs.text import counted, listed
 
 MAX_SIDE = 256
 """Maximum width and height of an image, in pixels."""
@@ -82,7 +82,7 @@ def _warnings_of_unused(members: Collection[str], parts: Sequence[tuple[str, str
 def _refuse_other_length(inputs: NDArray[Any], labels: NDArray[Any], names: tuple[str, str]) -> None:
     if labels.ndim != 1 or len(labels) != len(inputs):
         raise unfit(
-            f"{names[1]} has shape {labels.shape} but {names[0]} has {len(inputs)} records; "
+            f"{names[1]} has shape {labels.shape} but {names[0]} has {counted(len(inputs), 'record')}; "
             "one label per record is needed"
         )
 

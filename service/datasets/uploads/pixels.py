@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.datasets.uploads.records import unfit
-from service.specs.text import listed
+from service.specs.text import agreeing, listed
 
 PART_RECORDS = 4096
 """Records converted at a time, so that no second copy of the whole array is made."""
@@ -52,9 +52,9 @@ def pixels_of(arrays: dict[str, NDArray[Any]]) -> tuple[NDArray[np.uint8], list[
         raise _off_scale(arrays, low, high)
     warnings = []
     if outside:
-        warnings = [
-            f"{outside:,} of {size:,} pixel values are outside 0 to {top} ({low:.8g} to {high:.8g}) and are cut."
-        ]
+        are = agreeing(outside, "is", "are")
+        ends = f"{low:.8g} to {high:.8g}"
+        warnings = [f"{outside:,} of {size:,} pixel values {are} outside 0 to {top} ({ends}) and {are} cut."]
     return _converted(arrays, 255 // top), [f"Pixels are read as numbers from 0 to {top}."], warnings
 
 

@@ -24,6 +24,7 @@ from service.jobs import claims, outcomes
 from service.operations.backup import pg_dump
 from service.operations.backup.archive import DATABASE, FILES, BackupError, Manifest, Reader, Writer
 from service.specs.states import JobStatus
+from service.specs.text import counted
 from service.storage import database, schema_version
 from service.storage.files import store
 from service.storage.tables import Checkpoint, Job
@@ -190,7 +191,9 @@ def _refuse_target(connection: Connection, manifest: Manifest) -> None:
         )
     )
     if others:
-        raise BackupError(f"kotrain has {others} open connections to the database: stop its API and workers first")
+        raise BackupError(
+            f"kotrain has {counted(others, 'open connection')} to the database: stop its API and workers first"
+        )
 
 
 def _refuse_filled(connection: Connection, schema: schema_version.Schema) -> None:
@@ -199,8 +202,8 @@ def _refuse_filled(connection: Connection, schema: schema_version.Schema) -> Non
     users, jobs = (connection.scalar(text(f"SELECT count(*) FROM {table}")) for table in ("users", "jobs"))
     if users or jobs:
         raise BackupError(
-            f"the database already has {users} users and {jobs} jobs: restore into an empty one (another --home, "
-            "or KOTRAIN_DATABASE_URL of a new database)"
+            f"the database already has {counted(users or 0, 'user')} and {counted(jobs or 0, 'job')}: restore into an "
+            "empty one (another --home, or KOTRAIN_DATABASE_URL of a new database)"
         )
 
 

@@ -15,7 +15,7 @@ from service.specs.catalog.datasets import DATASETS, is_own
 from service.specs.engine import ENGINE_VERSION
 from service.specs.quantities import duration
 from service.specs.states import JobStatus
-from service.specs.text import counted
+from service.specs.text import agreeing, counted
 from service.storage.database import NOW
 from service.storage.files import Store
 from service.storage.tables import Job, Worker
@@ -76,7 +76,9 @@ def workers(site: Site) -> Iterator[Finding]:
     for worker in up:
         gpus = sum(device.get("kind") == "cuda" for device in worker.devices)
         devices = counted(gpus, "GPU") if gpus else "no GPU"
-        yield ok(f"{worker.host}: {worker.running} of {worker.slots} slots busy, {devices}, torch {worker.torch}")
+        yield ok(
+            f"{worker.host}: {worker.running} of {counted(worker.slots, 'slot')} busy, {devices}, torch {worker.torch}"
+        )
 
 
 # --- jobs ------------------------------------------------------------------------------------------------------------
@@ -200,9 +202,10 @@ def checkpoints(site: Site) -> Iterator[Finding]:
     for state, group in (("missing", missing), ("of the wrong size", [row for row in bad if row not in missing])):
         if group:
             needed = sum(row.is_needed for row in group)
+            are = agreeing(len(group), "is", "are")
             yield (error if needed else warning)(
-                f"{len(group)} of {len(rows)} checkpoint files are {state} in {store.url}, for example {group[0].file}"
-                + (f"; unfinished jobs need {needed} of them" if needed else ""),
+                f"{len(group)} of {counted(len(rows), 'checkpoint file')} {are} {state} in {store.url}, for example "
+                f"{group[0].file}" + (f"; unfinished jobs need {needed} of them" if needed else ""),
                 "set the same KOTRAIN_FILES on all machines; affected jobs continue from an earlier checkpoint",
             )
     if not bad:

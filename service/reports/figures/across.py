@@ -12,7 +12,7 @@ from service.reports.figures.scores import MAX_PAIRS, rows, short_names
 from service.reports.figures.study import Study
 from service.reports.palette import INK, MUTED, PAPER
 from service.reports.wording import Scale, fixed
-from service.specs.text import listed
+from service.specs.text import agreeing, listed
 
 BAR = 0.3
 """Height of a level of bars in the rank diagram, in rows."""
@@ -129,7 +129,8 @@ def improvements(study: Study, across: AcrossTasks, key: str) -> Picture:
     plain_ticks(axes, "x", is_log=False)
     caption = "Averaged over tasks, with 95 % bootstrap intervals; filled markers: the interval excludes 0.5."
     caption += (
-        f" Only pairs with {across.ranks[0].label} are shown; {left_out} more are in the JSON report."
+        f" Only pairs with {across.ranks[0].label} are shown; {left_out} more {agreeing(left_out, 'is', 'are')} in "
+        "the JSON report."
         if left_out
         else ""
     )

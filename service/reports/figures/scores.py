@@ -346,7 +346,7 @@ def times_to_target(study: Study, task: TaskAnswer, key: str, runs: Mapping[str,
     caption = "Each mark is a run that reached the target; bars are medians over all runs, counting a miss as infinite."
     caption += " Crosses are runs that missed it, at their end." if missed else ""
     words = [
-        f"{label}: {sum(met for _, met in hits)} of {len(hits)} runs"
+        f"{label}: {sum(met for _, met in hits)} of {counted(len(hits), 'run')}"
         + (f", median {duration(median)}" if (median := medians.get(label)) is not None else "")
         for label, hits in hits_by_label.items()
     ]

@@ -10,7 +10,7 @@ from service.comparisons.answers import AcrossTasks, ComparisonAnswer
 from service.reports.tables.table import Column, Styles, Table, optimizer_column
 from service.reports.wording import Scale, fixed, number, parameters, space, target_in_words
 from service.specs.quantities import p_equation
-from service.specs.text import counted
+from service.specs.text import agreeing, counted
 
 MAX_MISSING = 50
 PHASES = {"tuning": "tuning", "report": "final"}
@@ -50,7 +50,7 @@ def missing(answer: ComparisonAnswer) -> Table | None:
     rows = [(task.label, run) for task in answer.tasks for run in task.missing]
     if not rows:
         return None
-    shown = rows[:MAX_MISSING]
+    shown, left_out = rows[:MAX_MISSING], len(rows[MAX_MISSING:])
     return Table(
         f"{counted(len(rows), 'run')} missing",
         [
@@ -61,7 +61,7 @@ def missing(answer: ComparisonAnswer) -> Table | None:
             Column("seed", [str(run.seed) for _, run in shown]),
             Column("reason", [run.why for _, run in shown], is_text=True),
         ],
-        [f"{len(rows) - len(shown)} more are in the JSON report."] if len(rows) > len(shown) else [],
+        [f"{left_out} more {agreeing(left_out, 'is', 'are')} in the JSON report."] if left_out else [],
     )
 
 

@@ -172,7 +172,7 @@ class TestRefusals:
             restore(backup_file)
 
     def test_target_with_jobs_is_refused(self, backup_file):
-        with pytest.raises(BackupError, match="already has 1 users and 4 jobs: restore into an empty one"):
+        with pytest.raises(BackupError, match="already has 1 user and 4 jobs: restore into an empty one"):
             restore(backup_file)
         assert len(rows("jobs")) == 4
 
@@ -180,7 +180,7 @@ class TestRefusals:
         target.activate()
         database.migrate()
         api_keys.create("bob")
-        with pytest.raises(BackupError, match="already has 1 users and 0 jobs"):
+        with pytest.raises(BackupError, match="already has 1 user and 0 jobs"):
             restore(backup_file)
 
     def test_target_with_a_newer_schema_is_refused(self, target, backup_file):
@@ -194,7 +194,7 @@ class TestRefusals:
         target.activate()
         with (
             psycopg.connect(target.url.replace("+psycopg", ""), application_name="kotrain"),
-            pytest.raises(BackupError, match=r"kotrain has 1 open connections .*: stop its API and workers first"),
+            pytest.raises(BackupError, match=r"kotrain has 1 open connection .*: stop its API and workers first"),
         ):
             restore(backup_file)
 

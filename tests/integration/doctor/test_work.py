@@ -147,7 +147,7 @@ class TestCheckpoints:
 
     def test_missing_file_is_an_error(self, checkpoint):
         checkpoint.unlink()
-        assert finds("checkpoints", "error", "are missing", checkpoint.name, "unfinished jobs")
+        assert finds("checkpoints", "error", "1 of 1 checkpoint file is missing", checkpoint.name, "unfinished jobs")
 
     def test_truncated_file_is_an_error(self, checkpoint):
         checkpoint.write_bytes(b"x")
@@ -157,7 +157,7 @@ class TestCheckpoints:
         checkpoint.unlink()
         with database.transaction() as session:
             session.execute(update(Job).values(status="succeeded"))
-        assert finds("checkpoints", "warning", "are missing")
+        assert finds("checkpoints", "warning", "1 of 1 checkpoint file is missing")
 
 
 def test_failing_check_does_not_hide_others(alive, monkeypatch):

@@ -108,7 +108,7 @@ class TestWait:
     def test_timeout_counts_unfinished_jobs(self, client):
         jobs = [client.cancel(client.submit(JOB)), client.submit(JOB)]
         reports = []
-        with pytest.raises(WaitTimeout, match=r"^1 of 2 jobs have not ended after 0\.05 s$"):
+        with pytest.raises(WaitTimeout, match=r"^1 of 2 jobs has not ended after 0\.05 s$"):
             client.wait(jobs, timeout=0.05, on_progress=reports.append)
         assert [job.status for job in reports[0]] == ["cancelled", "queued"]
 

@@ -8,6 +8,7 @@ from service.specs import text
 @pytest.mark.parametrize(("n", "expected"), [(0, "0 runs"), (1, "1 run"), (2, "2 runs"), (1000, "1,000 runs")])
 def test_counts(n: int, expected: str) -> None:
     assert text.counted(n, "run") == expected
+    assert text.agreeing(n, "is", "are") == ("is" if n == 1 else "are")
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ class TestTuning:
             play_runs(plan, lambda c: FAILED if c.phase == "tuning" and c.trial == 1 and c.optimizer else scored(0.5)),
         )
         assert (
-            "Optimizers were not tuned with equal effort, because trials failed: 1 of the 4 trials of sgd."
+            "Optimizers were not tuned with equal effort, because trials failed: 1 of 4 trials of sgd."
             in report.verdict[0]
         )
         assert not next(a for a in report.assumptions if a.name == "equal tuning").holds

@@ -65,15 +65,19 @@ class TestRepetitions:
     def test_test_records_in_training_part(self) -> None:
         x = DRAW.normal(size=(60, 2))
         is_test = np.arange(60) >= 48
-        x[50:52] = x[2:4]
-        labels = np.r_[LABELS[:50], LABELS[2:4], LABELS[52:]]
-        (warning,) = warnings(records_of("table", x, is_test=is_test, labels=labels))
-        assert warning.startswith("2 of 12 test records also occur in the training part")
+        for repeated, text in [
+            (1, "1 of 12 test records also occurs in the training part, where it can"),
+            (2, "2 of 12 test records also occur in the training part, where they can"),
+        ]:
+            x[50 : 50 + repeated] = x[2 : 2 + repeated]
+            labels = np.r_[LABELS[:50], LABELS[2 : 2 + repeated], LABELS[50 + repeated :]]
+            (warning,) = warnings(records_of("table", x, is_test=is_test, labels=labels))
+            assert warning.startswith(text)
 
     def test_equal_records_with_other_labels(self) -> None:
         x = DRAW.normal(size=(60, 2))
         x[1] = x[0]
-        assert "1 record also occur with another label." in warnings(records_of("table", x))
+        assert "1 record also occurs with another label." in warnings(records_of("table", x))
 
     @pytest.mark.parametrize("kind", ["image", "text"])
     def test_equal_records(self, kind: str) -> None:
@@ -128,7 +132,7 @@ class TestWords:
 
     def test_texts_without_words_among_others(self) -> None:
         texts = [f"a text about {row}" if row else "!!!" for row in range(60)]
-        assert warnings(records_of("text", texts)) == ["1 of 60 texts contain no word (a run of letters or digits)."]
+        assert warnings(records_of("text", texts)) == ["1 of 60 texts contains no word (a run of letters or digits)."]
 
     def test_texts_that_differ_in_signs_only(self) -> None:
         texts = [f"a text{'!' * (row % 20)} about {row // 20}" for row in range(60)]

@@ -46,7 +46,7 @@ def test_reads_scale(array: np.ndarray, expected: np.ndarray, note: str | None) 
 def test_one_value_outside_does_not_change_scale(value: float, expected: int) -> None:
     pixels, _, (warning,) = pixels_of({"x": with_value(UNIT, value)})
     np.testing.assert_array_equal(pixels, with_value(BYTES, expected))
-    assert warning.startswith("1 of 800 pixel values are outside 0 to 1")
+    assert warning.startswith("1 of 800 pixel values is outside 0 to 1")
 
 
 @pytest.mark.parametrize(("value", "expected"), [(255.0000001, 255), (270.5, 255), (-20.5, 0)])
