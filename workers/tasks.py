@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 from celery.signals import worker_ready, worker_shutting_down
+from celery.worker.consumer import Consumer
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.config import settings
@@ -100,6 +101,31 @@ def _connect_signals(host: Host) -> None:
     worker_shutting_down.connect(drain, weak=False)
 
 
+def _consumer(host: Host) -> type[Consumer]:
+    """The consumer of wake-up messages, which starts again after any error, and drains the worker if it ends.
+
+    Celery's starts again after errors of the connection only. After any other, such as an item in the broker that is no
+    message, it would take no more messages but wait until all running jobs have ended.
+    """
+
+    class Restarting(Consumer):  # type: ignore[misc] # Celery ships no types
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.connection_errors = (Exception,)
+
+        def start(self) -> None:
+            try:
+                super().start()
+            finally:
+                host.draining.set()
+
+        def on_connection_error_after_connected(self, error: Exception) -> None:
+            log.warning("wake-up messages: starting again after %s: %s", type(error).__name__, error)
+            super().on_connection_error_after_connected(error)
+
+    return Restarting
+
+
 def _celery_worker(host: Host) -> Any:
     """The Celery worker, with a thread for each slot."""
     queues = [queue.ANY_WORKER, queue.queue_of(host.id), *([queue.CUDA_WORKERS] if host.has_cuda else [])]
@@ -107,6 +133,7 @@ def _celery_worker(host: Host) -> Any:
         pool="threads",
         concurrency=host.slots,
         queues=queues,
+        consumer_cls=_consumer(host),
         hostname=f"kotrain@{host.id}",
         without_gossip=True,
         without_mingle=True,

@@ -244,6 +244,18 @@ class TestBroker:
         lab.settle()
         assert [lab.show(job_id)["attempt"] for job_id in ids] == [1] * 4
 
+    def test_items_that_are_no_messages_stop_no_worker(self, lab):
+        workers = lab.stack.workers
+        ids = [lab.train(), lab.train()]
+        with broker_connection() as broker:
+            for item in len(workers) * ["not json", "[]", "{}", '{"body": "x", "properties": {}}']:
+                broker.lpush(queue.ANY_WORKER, item)
+            until(lambda: not broker.exists(queue.ANY_WORKER))
+        ids += [lab.train("tiny") for _ in range(4)]
+        lab.settle()
+        assert [lab.show(job_id)["attempt"] for job_id in ids] == [1] * 6
+        assert lab.stack.workers == workers, "a worker that takes no more messages ends with its last job"
+
     def test_lost_wake_up_message_does_not_lose_the_job(self, lab):
         with database.transaction() as session:  # as the API does, without the message
             user = session.scalars(select(User)).one()
