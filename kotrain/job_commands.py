@@ -13,7 +13,7 @@ from kotrain import request_body
 from kotrain.errors import ApiError
 from kotrain.output import Json, complain, note, noting, say, say_all
 from service.specs.states import JobStatus
-from service.specs.text import listed
+from service.specs.text import counted, listed
 
 if TYPE_CHECKING:
     from kotrain.client import Client

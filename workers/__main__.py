@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from multiprocessing import forkserver
 
 INHERITED = ("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "KOTRAIN_REVISION")
@@ -48,5 +49,7 @@ def main() -> int:
 if __name__ == "__main__":
     status = main()
     # Do not wait for unkillable child processes or for threads blocked in a hanging store.
-    sys.stdout.flush(), sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # closed from the start, or its disk is full
+            stream.flush()
     os._exit(status)

@@ -140,4 +140,5 @@ def _celery_worker(host: Host) -> Any:
         without_heartbeat=True,
         loglevel="INFO",
         redirect_stdouts=False,
+        quiet=True,  # it would end with the banner if the disk of its log is full
     )

@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import typer
@@ -42,6 +42,7 @@ MIGRATE_WAIT_SECONDS = 300
 
 def up(host: str | None, port: int | None, home: Path | None) -> None:
     """Start database, broker, API and a worker on this machine; Ctrl-C stops all of them."""
+    _open_standard_streams()
     with _one_line_errors():
         _choose(KOTRAIN_HOST=host, KOTRAIN_PORT=port, KOTRAIN_HOME=home and _absolute(home))
         logging.basicConfig(level=logging.WARNING, format="kotrain: %(asctime)s %(message)s")
@@ -50,6 +51,7 @@ def up(host: str | None, port: int | None, home: Path | None) -> None:
 
 def api(host: str | None, port: int | None, fd: int | None) -> None:
     """Serve the HTTP API, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
+    _open_standard_streams()
     with _one_line_errors():
         _choose(KOTRAIN_HOST=host, KOTRAIN_PORT=port)
         _require("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
@@ -63,6 +65,7 @@ def api(host: str | None, port: int | None, fd: int | None) -> None:
 
 def worker() -> None:
     """Run jobs on this machine, using KOTRAIN_DATABASE_URL and KOTRAIN_BROKER_URL."""
+    _open_standard_streams()
     with _one_line_errors():
         _require("KOTRAIN_DATABASE_URL", "KOTRAIN_BROKER_URL")
         _check_schema()
@@ -231,13 +234,25 @@ def _serve(listener: socket.socket) -> None:
 
 
 def _announce(running: stack.Running) -> None:
-    typer.echo(f"kotrain is running at {running.url}")
-    if running.remote_url:
-        typer.echo(f"  from other machines: {running.remote_url}, each user with a key of `kotrain key NAME`")
-    typer.echo("  dashboard: open this address in a browser and enter the API key")
-    typer.echo(f"  API key:   {running.key_file}  (found automatically by the tools of this user)")
-    typer.echo(f"  logs:      {running.logs}")
-    typer.echo("Press Ctrl-C to stop; all data is kept.")
+    with suppress(OSError):  # the stack runs, even if its output is written to a full disk or a closed pipe
+        typer.echo(f"kotrain is running at {running.url}")
+        if running.remote_url:
+            typer.echo(f"  from other machines: {running.remote_url}, each user with a key of `kotrain key NAME`")
+        typer.echo("  dashboard: open this address in a browser and enter the API key")
+        typer.echo(f"  API key:   {running.key_file}  (found automatically by the tools of this user)")
+        typer.echo(f"  logs:      {running.logs}")
+        typer.echo("Press Ctrl-C to stop; all data is kept.")
+
+
+def _open_standard_streams() -> None:
+    """Open those that are closed on /dev/null; otherwise a socket would get the number of one, and the lines for it."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(opened, True)
+    sys.stdout, sys.stderr = sys.stdout or os.fdopen(1, "w"), sys.stderr or os.fdopen(2, "w")  # uvicorn requires both
 
 
 def _choose(**environment: object) -> None:

@@ -27,7 +27,7 @@ from service.home import Running as RunFile
 from service.operations.embedded.account import may_read_all, refuse_unwritable, unreadable
 from service.operations.embedded.home import Home
 from service.operations.embedded.postgres import database_url_of
-from service.operations.embedded.process import Account, EmbeddedError, Process, last_line
+from service.operations.embedded.process import Account, EmbeddedError, Process, last_error
 from service.operations.embedded.servers import Embedded
 from service.storage import database
 
@@ -72,7 +72,7 @@ class Part:
         name, path = self.process.name, self.process.log
         if self.deaths >= _QUICK_DEATHS:
             raise EmbeddedError(
-                f"the {name} failed to start {self.deaths} times (exit status {code}): {last_line(path)}; see {path}"
+                f"the {name} failed to start {self.deaths} times (exit status {code}): {last_error(path)}; see {path}"
             )
         pause = 0.25 * 2 ** (self.deaths - 1)
         log.warning("the %s ended (exit status %d), restarting in %.2g s; see %s", name, code, pause, path)
@@ -272,7 +272,7 @@ def _wait_healthy(url: str, parts: list[Part]) -> None:
             part.process.rotate_log()
         if time.monotonic() > deadline:
             api = parts[-1].process
-            raise EmbeddedError(f"the API does not respond at {url}: {last_line(api.log)}; see {api.log}")
+            raise EmbeddedError(f"the API does not respond at {url}: {last_error(api.log)}; see {api.log}")
 
 
 def _external_addresses(config: Settings) -> Mapping[str, str] | None:

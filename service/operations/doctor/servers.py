@@ -19,7 +19,7 @@ from sqlalchemy import Connection, text
 from service.home import url_of
 from service.operations.doctor.findings import Finding, NotChecked, Site, error, in_words, ok, warning
 from service.operations.embedded.home import socket_folder
-from service.operations.embedded.process import last_line
+from service.operations.embedded.process import last_error
 from service.operations.embedded.programs import POSTGRES_MAJOR
 from service.specs.extras import install_hint
 from service.specs.quantities import duration
@@ -171,7 +171,7 @@ def database(site: Site) -> Iterator[Finding]:
         if site.is_starting:
             raise NotChecked(STARTING) from problem
         log = site.home / "logs" / "postgres.log"
-        last = f"; last line of its log: {last_line(log)}" if site.is_embedded and log.exists() else ""
+        last = f"; its log: {last_error(log)}" if site.is_embedded and log.exists() else ""
         yield error(
             f"cannot connect: {problem}{last}",
             f"see {log}" if site.is_embedded else "start it, or correct KOTRAIN_DATABASE_URL",

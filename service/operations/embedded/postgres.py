@@ -15,7 +15,7 @@ import psycopg
 
 from service.operations.embedded.account import creator_of, own
 from service.operations.embedded.home import Home, socket_folder
-from service.operations.embedded.process import EmbeddedError, Process, last_line
+from service.operations.embedded.process import EmbeddedError, Process, last_error
 from service.operations.embedded.programs import POSTGRES_MAJOR, Programs
 
 _NAME = "kotrain"  # of the database and of its owner
@@ -112,7 +112,7 @@ class Postgres:
             account=creator,
         )
         if (code := initdb.run(_READY_SECONDS)) != 0:
-            raise EmbeddedError(f"initdb failed (exit status {code}): {last_line(initdb.log)}; see {initdb.log}")
+            raise EmbeddedError(f"initdb failed (exit status {code}): {last_error(initdb.log)}; see {initdb.log}")
         if self._account:
             password.chmod(0o600)
             own(unfinished, self._account)

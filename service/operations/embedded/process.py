@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,8 @@ from service.operations.embedded import launch
 _ROTATE_BYTES = 16 * 2**20
 _KILL_SECONDS = 5.0
 _PROBE_SECONDS = 0.01
+_HARMLESS = re.compile(r"\b(DEBUG|INFO|LOG|WARNING)\b")
+"""Levels of log lines that tell no error."""
 
 
 class EmbeddedError(Exception):
@@ -154,7 +157,7 @@ class Process:
                 except unavailable as error:
                     if (code := self.exit_code()) is not None:
                         raise EmbeddedError(
-                            f"{title} failed to start (exit status {code}): {last_line(self.log)}; see {self.log}"
+                            f"{title} failed to start (exit status {code}): {last_error(self.log)}; see {self.log}"
                         ) from error
                     if time.monotonic() > deadline:
                         raise EmbeddedError(f"{title} does not respond: {error}; see {self.log}") from error
@@ -197,13 +200,16 @@ def _kill_group(leader: subprocess.Popen[bytes]) -> None:
             time.sleep(0.005)
 
 
-def last_line(log: Path) -> str:
-    """The last line of a log with FATAL in it, else its last line, for error messages."""
+def last_error(log: Path) -> str:
+    """Why a process ended: its disk is full, or the last line of its log that is no information; FATAL goes first."""
+    if shutil.disk_usage(log).free == 0:
+        return "the disk of its log is full"
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 8192))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     fatal = [line for line in lines if "FATAL" in line]
-    return (fatal or lines or ["empty log"])[-1]
+    errors = [line for line in lines if _HARMLESS.search(line) is None]
+    return (fatal or errors or ["its log names no error"])[-1]
 
 
 def _opened_log(path: Path) -> IO[bytes]:

@@ -330,6 +330,17 @@ class TestDisk:
         assert (job["attempt"], job["failures"]) == (2, 1)
         lab.assert_continued(job_id, saved)
 
+    def test_worker_runs_although_the_disk_of_its_log_is_full(self, lab):
+        with lab.stack.frozen(lab.stack.workers):
+            worker = lab.stack.start_worker(["sh", "-c", 'exec "$@" >/dev/full 2>&1', "sh"])
+            try:
+                assert lab.ended(lab.train("tiny"))["status"] == "succeeded"
+                worker.signal(signal.SIGTERM)
+                assert worker.process.wait(60) == 0
+            finally:
+                worker.end()
+        lab.settle()
+
     @pytest.mark.parametrize("damage", [injection.truncate, injection.flip_a_bit], ids=["truncated", "a bit flipped"])
     def test_job_resumes_from_the_previous_checkpoint_if_the_newest_is_damaged(self, lab, damage):
         drained, other = lab.stack.workers[:2]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from service.operations.embedded.process import EmbeddedError, Process
+from service.operations.embedded.process import EmbeddedError, Process, last_error
 from service.operations.stack import Part
 
 
@@ -31,6 +32,31 @@ def test_raises_last_output_after_five_failed_starts(tmp_path: Path) -> None:
     ):
         check_until_error(dying)
     assert (tmp_path / "starts").read_text() == "xxxxx"
+
+
+@pytest.mark.parametrize(
+    ("log", "error"),
+    [
+        ("1 FATAL: no space\n2 LOG: shutting down\nlater\n", "1 FATAL: no space"),
+        (
+            "ModuleNotFoundError: no torch\n1 INFO worker: starts\n2 WARNING worker: ends\n",
+            "ModuleNotFoundError: no torch",
+        ),
+        ("1 ERROR workers.tasks: no torch\n2 INFO worker: ends\n", "1 ERROR workers.tasks: no torch"),
+        ("1 INFO worker: starts\n", "its log names no error"),
+        ("", "its log names no error"),
+    ],
+)
+def test_information_is_no_error(tmp_path: Path, log: str, error: str) -> None:
+    (tmp_path / "part.log").write_text(log)
+    assert last_error(tmp_path / "part.log") == error
+
+
+def test_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "part.log").write_text("1 ERROR: earlier\n")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    assert last_error(tmp_path / "part.log") == "the disk of its log is full"
 
 
 def test_resets_count_of_failures_after_a_minute(tmp_path: Path) -> None:
