@@ -12,6 +12,8 @@ from contextlib import suppress
 from multiprocessing import forkserver
 
 INHERITED = ("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "KOTRAIN_REVISION")
+PARENT = "KOTRAIN_WORKER_PROCESS"
+"""As in `workers.lifetime`."""
 CLIENT_PREFIXES = ("PGSSL", "PGPASSFILE", "PGSERVICE", "PGTZ", "SSL_CERT_")
 """Read by the PostgreSQL and Redis clients on each connection; none of it is secret."""
 INHERITED_PREFIXES = ("LC_", "PYTHON", "CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "MKL_", "COVERAGE_")
@@ -20,13 +22,16 @@ INHERITED_PREFIXES = ("LC_", "PYTHON", "CUDA_", "NVIDIA_", "NCCL_", "TORCH_", "M
 def scrub(extra_prefixes: tuple[str, ...] = ()) -> None:
     """Remove all environment variables except those that children inherit and those with one of `extra_prefixes`."""
     prefixes = (*INHERITED_PREFIXES, *extra_prefixes)
-    allowed = {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith(prefixes)}
+    allowed = {
+        name: value for name, value in os.environ.items() if name in (*INHERITED, PARENT) or name.startswith(prefixes)
+    }
     os.environ.clear()
     os.environ.update(allowed, OMP_NUM_THREADS="1")
 
 
 def start_forkserver() -> None:
     """Start the forkserver from the main thread. multiprocessing restarts it if it is killed."""
+    os.environ[PARENT] = str(os.getpid())
     forkserver.set_forkserver_preload(["workers.preload"])
     forkserver.ensure_running()
 

@@ -22,7 +22,6 @@ from pydantic import ValidationError
 from service.specs.states import Reason
 from service.specs.summary import Summary
 from service.specs.training import TrainSpec
-from workers import lifetime
 from workers.messages import (
     CHECKPOINT,
     FAILURE,
@@ -76,9 +75,8 @@ def main(pipe: Connection, assignment: Assignment) -> None:
 
 
 def _settle(assignment: Assignment) -> memory.Limit | None:
-    """Start a process group that dies with its parent, and apply the limits of the assignment."""
+    """Start a process group, and apply the limits of the assignment."""
     os.setsid()
-    lifetime.die_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the supervisor stops jobs over the pipe
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):  # the out-of-memory killer prefers this process to the worker

@@ -9,11 +9,16 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
+from workers import lifetime
 from workers.messages import NO_ENGINE, Assignment
 
 
-def with_errors(errors: Connection, target: Callable[..., None], *args: Any) -> None:
-    """Run an entry point whose standard error is this pipe: native code that aborts writes the reason there."""
+def start(errors: Connection, target: Callable[..., None], *args: Any) -> None:
+    """Run an entry point in a process that dies with the forkserver, also while it imports the engine.
+
+    Its standard error is this pipe: native code that aborts writes the reason there.
+    """
+    lifetime.die_with_parent()
     os.dup2(errors.fileno(), 2)
     errors.close()
     target(*args)

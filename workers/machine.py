@@ -7,8 +7,6 @@ from multiprocessing.connection import Connection
 
 import torch
 
-from workers import lifetime
-
 
 def describe(pipe: Connection) -> None:
     """Entry point of a short-lived process: send torch's version and the GPUs of this host.
@@ -16,7 +14,6 @@ def describe(pipe: Connection) -> None:
     It may initialize CUDA because nothing is forked from it.
     """
     os.setsid()
-    lifetime.die_with_parent()
     devices = []
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):

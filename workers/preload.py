@@ -69,9 +69,10 @@ def _import_engine(*_: object) -> None:
         read_digits()
 
 
+# First: the worker may be killed while this process imports torch, or before.
+lifetime.die_with_parent(int(os.environ.get(lifetime.PARENT, 0)))
 with _importing():
     from workers import machine  # noqa: F401
 
 signal.signal(ENGINE_WANTED, _import_engine)
 os.register_at_fork(after_in_child=lambda: signal.signal(ENGINE_WANTED, signal.SIG_DFL))
-lifetime.die_with_parent()

@@ -43,7 +43,7 @@ class Process:
         os.set_blocking(self._errors.fileno(), False)
         self._last_errors = b""
         self._process = _FORKSERVER.Process(
-            target=entry.with_errors, args=(errors_end, target, child_end, *args), daemon=False
+            target=entry.start, args=(errors_end, target, child_end, *args), daemon=False
         )
         self._oom_kills = _kernel_oom_kills()
         with _REAPING:

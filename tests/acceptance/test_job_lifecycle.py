@@ -98,8 +98,10 @@ class TestJob:
     def test_killed_forkserver_is_restarted_without_secrets(self, lab, worker):
         job_id = lab.submit(budget={"steps": 2000})
         lab.wait_until_training(job_id)
+        child = worker.child()
         (server,) = [pid for pid in children(worker.pid) if children(pid)]
         os.kill(server, signal.SIGKILL)
+        until(lambda: not alive(child))
         (restarted,) = until(lambda: [pid for pid in children(worker.pid) if pid != server and children(pid)])
         assert b"KOTRAIN_DATABASE_URL" not in Path(f"/proc/{restarted}/environ").read_bytes()
         assert lab.ended(job_id)["status"] == "succeeded"

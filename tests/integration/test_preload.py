@@ -2,15 +2,17 @@
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from tests.acceptance.lab import FAST, Lab, running_worker
+from tests.acceptance.lab import FAST, Lab, alive, children, running_worker
 from tests.programs import run_program
 from tests.waiting import until
+from workers import lifetime
 
 PROGRAM = """
 import json, sys
@@ -76,6 +78,26 @@ def test_worker_without_an_engine_returns_its_job_to_the_queue_and_ends(api, tmp
     job = lab.show(job_id)
     assert (job["status"], job["failures"], job["attempt"]) == ("queued", 0, 1)
     assert job["message"] == f"worker {worker_id} cannot train: {reason}"
+
+
+def test_forkserver_dies_with_a_worker_that_is_killed_while_it_imports_torch(tmp_path):
+    gate, reached = tmp_path / "gate", tmp_path / "reached"
+    wait = f"open({str(reached)!r}, 'w').close()\nwith open({str(gate)!r}) as gate: fcntl.flock(gate, fcntl.LOCK_SH)"
+    environment = os.environ | path_to(tmp_path, "torch", "import fcntl", wait)
+    with gate.open("w") as closed:
+        fcntl.flock(closed, fcntl.LOCK_EX)
+        worker = subprocess.Popen([sys.executable, "-P", "-m", "workers"], env=environment)
+        until(reached.exists)
+        descendants = children(worker.pid)
+        worker.kill()
+        assert worker.wait() == -signal.SIGKILL
+        until(lambda: not any(map(alive, descendants)))
+
+
+def test_forkserver_whose_worker_is_dead_already_ends_before_it_imports_torch():
+    environment = os.environ | {lifetime.PARENT: str(os.getppid())}  # not the parent of the process below
+    process = subprocess.run([sys.executable, "-c", "import workers.preload"], env=environment, check=False)
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_worker_without_torch_does_not_start(tmp_path):
