@@ -66,6 +66,9 @@ def serve() -> int:
     except (EngineError, Incompatible) as refusal:
         log.error("%s", refusal)
         return 1
+    if too_little := host.job_memory.refusal:  # by the usual size of the engine, which is measured later
+        log.error("%s", "; ".join(too_little))
+        return 1
     heartbeat_thread, maintenance, retention_thread = HeartbeatThread(host.id), Maintenance(host), RetentionThread()
     make_task(host, heartbeat_thread)
     _connect_signals(host)

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from tests import forked
 from tests.acceptance.lab import FAST, Lab, alive, children, running_worker
 from tests.programs import run_program
 from tests.waiting import until
@@ -78,6 +79,23 @@ def test_worker_without_an_engine_returns_its_job_to_the_queue_and_ends(api, tmp
     job = lab.show(job_id)
     assert (job["status"], job["failures"], job["attempt"]) == ("queued", 0, 1)
     assert job["message"] == f"worker {worker_id} cannot train: {reason}"
+
+
+SMALL_MACHINE = """
+import sys
+from service.jobs import memory
+from workers import tasks
+from workers.__main__ import start_forkserver
+memory.machine_bytes = lambda: 2**30
+start_forkserver()
+sys.exit(tasks.serve())
+"""
+
+
+def test_worker_with_too_many_slots_does_not_start(schema):
+    worker = forked.run("tests.programs", SMALL_MACHINE, env=os.environ | {"KOTRAIN_SLOTS": "2"})
+    assert worker.returncode == 1
+    assert worker.stderr.splitlines()[-1].endswith("at least 256 MiB; set KOTRAIN_SLOTS to at most 1")
 
 
 def test_forkserver_dies_with_a_worker_that_is_killed_while_it_imports_torch(tmp_path):
