@@ -125,6 +125,7 @@ class Client:
         optimizer: str | None = None,
         user: str | None = None,
         tag: str | None = None,
+        archived: bool = False,
         page_size: int = 100,
     ) -> Iterator[JobView]:
         """All matching jobs, newest first; `tag` has the form `KEY:VALUE`. Pages are fetched lazily."""
@@ -135,6 +136,7 @@ class Client:
             "optimizer": optimizer,
             "user": user,
             "tag": tag,
+            "archived": archived or None,
             "limit": page_size,
         }
         after = None
@@ -148,6 +150,10 @@ class Client:
     def cancel(self, job: JobLike) -> JobView:
         """Cancel a queued job, or ask a running one to stop. Raises `Conflict` if it has ended."""
         return self._transport.call(JobView, "POST", f"/v1/jobs/{id_of(job)}/cancel")
+
+    def change(self, job: JobLike, **changes: Any) -> JobView:
+        """Change a job of yours: its `name`, `tags` (all of them), `note`, or whether it is `archived`."""
+        return self._transport.call(JobView, "PATCH", f"/v1/jobs/{id_of(job)}", body=changes)
 
     def retry(self, job: JobLike) -> JobView:
         """A new job with the spec of a failed or cancelled one. Repeated calls return the same job."""
@@ -235,16 +241,20 @@ class Client:
         """The progress of a comparison and its results so far. Raises `NotFound`."""
         return self._transport.call(ComparisonAnswer, "GET", f"/v1/comparisons/{_id_of(comparison)}")
 
-    def comparisons(self, *, page_size: int = 100) -> Iterator[ComparisonSummary]:
+    def comparisons(self, *, archived: bool = False, page_size: int = 100) -> Iterator[ComparisonSummary]:
         """All comparisons, newest first."""
         after = None
         while True:
-            query = {"limit": page_size, "after": after}
+            query = {"limit": page_size, "after": after, "archived": archived or None}
             page = self._transport.call(Page[ComparisonSummary], "GET", "/v1/comparisons", query=query)
             yield from page.data
             if page.next is None:
                 return
             after = page.next
+
+    def change_comparison(self, comparison: ComparisonLike, **changes: Any) -> ComparisonSummary:
+        """Change a comparison of yours, as `change` does; the jobs that only it needs are archived with it."""
+        return self._transport.call(ComparisonSummary, "PATCH", f"/v1/comparisons/{_id_of(comparison)}", body=changes)
 
     def cancel_comparison(self, comparison: ComparisonLike) -> ComparisonSummary:
         """Cancel a comparison and its unfinished, unshared jobs. Raises `Conflict` if it has ended."""
@@ -345,9 +355,11 @@ class Client:
             CompareAnswer, "GET", "/v1/compare", query={"dataset": dataset, "model": model, **query}
         )
 
-    def leaderboard(self, dataset: str, model: str, metric: str | None = None) -> Leaderboard:
+    def leaderboard(
+        self, dataset: str, model: str, metric: str | None = None, *, archived: bool = False
+    ) -> Leaderboard:
         """Optimizers ranked by mean, separately for each training setting."""
-        query = {"dataset": dataset, "model": model, "metric": metric}
+        query = {"dataset": dataset, "model": model, "metric": metric, "archived": archived or None}
         return self._transport.call(Leaderboard, "GET", "/v1/leaderboard", query=query)
 
     def catalog(self) -> Catalog:

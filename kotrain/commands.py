@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from kotrain import comparison_commands, dataset_commands, job_commands, request_body, study_commands
+from kotrain import comparison_commands, dataset_commands, edits, job_commands, request_body, study_commands
 from kotrain.errors import ApiError, KotrainError, NotRunning, WaitTimeout
 from kotrain.output import Json, complain, note, say
 from kotrain.plugins import Extensible
@@ -101,6 +101,7 @@ def compare(
         ),
     ] = None,
     optimizer: Annotated[list[str] | None, typer.Option(help="Only runs with this optimizer; repeatable.")] = None,
+    archived: edits.Archived = False,
     as_json: Json = False,
 ) -> None:
     """Compare finished runs on a data set: differences with confidence intervals and p values."""
@@ -114,6 +115,7 @@ def compare(
         "tag": [request_body.tag_filter(pair) for pair in tag or []],
         "where": [request_body.full_path(path) for path in where or []],
         "optimizer": optimizer or [],
+        "archived": archived or None,
     }
     with Client() as client:
         answer = client.compare(dataset, model, **query)
@@ -129,6 +131,7 @@ def leaderboard(
     metric: Annotated[
         str | None, typer.Option(help="Metric to rank by, measured at the last step. Default: test_accuracy.")
     ] = None,
+    archived: edits.Archived = False,
     as_json: Json = False,
 ) -> None:
     """Rank optimizers by the mean of a metric, separately for each training setting."""
@@ -136,7 +139,7 @@ def leaderboard(
     from kotrain.client import Client
 
     with Client() as client:
-        answer = client.leaderboard(dataset, model, metric)
+        answer = client.leaderboard(dataset, model, metric, archived=archived)
     if as_json:
         return say(answer)
     if not answer.boards:

@@ -13,7 +13,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from kotrain import request_body
+from kotrain import edits, request_body
 from kotrain.output import Json, PlanOnly, note, noting, say, say_all
 from service.specs.formats import ReportFormat
 from service.specs.states import ComparisonStatus
@@ -70,20 +70,39 @@ def show(comparison: Id, as_json: Json = False) -> None:
 
 @app.command(name="list")
 def list_(
-    limit: Annotated[int, typer.Option(min=1, help="Maximum number to list.")] = 20, as_json: Json = False
+    archived: edits.Archived = False,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number to list.")] = 20,
+    as_json: Json = False,
 ) -> None:
     """List comparisons, newest first."""
     from kotrain import tables
     from kotrain.client import Client
 
     with Client() as client:
-        listed = list(islice(client.comparisons(page_size=min(limit, 100)), limit))
+        listed = list(islice(client.comparisons(archived=archived, page_size=min(limit, 100)), limit))
     if as_json:
         say_all(listed)
     elif listed:
         tables.console().print(tables.comparisons(listed))
     else:
         note("no comparisons")
+
+
+@app.command()
+def edit(
+    comparison: Id,
+    name: edits.Name = None,
+    tag: edits.Tags = None,
+    no_tags: edits.NoTags = False,
+    note: edits.Note = None,
+    archive: edits.Archive = None,
+) -> None:
+    """Rename, tag, annotate or archive a comparison of yours; its own jobs are archived with it."""
+    from kotrain.client import Client
+
+    wanted = edits.changes(name, tag, no_tags, note, archive)
+    with Client() as client:
+        print(client.change_comparison(comparison, **wanted).id)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kotrain import request_body
+from kotrain import edits, request_body
 from kotrain.errors import ApiError
 from kotrain.output import Json, complain, note, noting, say, say_all
 from service.specs.states import JobStatus
@@ -145,6 +145,7 @@ def jobs(
     optimizer: Annotated[str | None, typer.Option(help="Only jobs with this optimizer.")] = None,
     user: Annotated[str | None, typer.Option(help="Only jobs of this user.")] = None,
     tag: Annotated[str | None, typer.Option(metavar="KEY:VALUE", help="Only jobs with this tag.")] = None,
+    archived: edits.Archived = False,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of jobs to list.")] = 20,
     as_json: Json = False,
 ) -> None:
@@ -160,6 +161,7 @@ def jobs(
             optimizer=optimizer,
             user=user,
             tag=tag and request_body.tag_filter(tag),
+            archived=archived,
             page_size=min(limit, 100),
         )
         found = list(islice(matches, limit))
@@ -210,6 +212,24 @@ def cancel(
 
 def _cancelled(job: JobView) -> str:
     return f"{job.id} {job.status if job.status.is_final else 'is stopping'}"
+
+
+@app.command()
+def edit(
+    job: JobIds,
+    name: edits.Name = None,
+    tag: edits.Tags = None,
+    no_tags: edits.NoTags = False,
+    note: edits.Note = None,
+    archive: edits.Archive = None,
+) -> int:
+    """Rename, tag, annotate or archive your jobs. An empty name removes it."""
+    from kotrain.client import Client
+
+    wanted = edits.changes(name, tag, no_tags, note, archive)
+    wanted |= {"name": None} if name == "" else {}
+    with Client() as client:
+        return _each(_found(client, job), lambda view: str(client.change(view, **wanted).id))
 
 
 @app.command()

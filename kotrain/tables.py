@@ -105,6 +105,9 @@ def job(shown: JobView) -> Table:
     table.add_row("id", str(shown.id))
     table.add_row("status", _status(shown))
     rows = {
+        "name": shown.name,
+        "note": shown.note,
+        "archived": _time(shown.archived_at),
         "message": shown.message,
         "data set": _choice(shown.spec["dataset"]),
         "model": _choice(shown.spec["model"]),

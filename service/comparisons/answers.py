@@ -363,17 +363,24 @@ class ReusedRun(Output):
     user: str
 
 
-class ComparisonAnswer(Output):
-    """Which optimizer is better on each task and over all tasks, by how much, and with what certainty."""
+class ComparisonSummary(Output):
+    """A comparison in a list."""
 
     id: UUID
     name: str
     user: str
     status: ComparisonStatus
-    message: str | None
+    message: str | None = None
     created_at: datetime
     finished_at: datetime | None
-    tags: dict[str, str]
+    tags: dict[str, str] = Field(default_factory=dict)
+    note: str | None = None
+    archived_at: datetime | None = None
+
+
+class ComparisonAnswer(ComparisonSummary):
+    """Which optimizer is better on each task and over all tasks, by how much, and with what certainty."""
+
     verdict: list[str] = Field(description="The result in sentences.")
     progress: ComparisonProgress
     tasks: list[TaskAnswer]
@@ -386,14 +393,3 @@ class ComparisonAnswer(Output):
     plan: PlanView
     estimates: list[Estimate] = Field(description="Empty once the comparison has ended.")
     looks: dict[str, LookView] = Field(description="Plot style of each optimizer, by label; not the planned looks.")
-
-
-class ComparisonSummary(Output):
-    """A comparison in a list."""
-
-    id: UUID
-    name: str
-    user: str
-    status: ComparisonStatus
-    created_at: datetime
-    finished_at: datetime | None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, insert, select, text, tuple_
+from sqlalchemy import delete, insert, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
 from service.comparisons.analysis.runs import CellRun
@@ -152,7 +153,7 @@ def provide(session: Session, comparison: Comparison, plan: Plan, cells: Sequenc
     missing = [cell for cell in cells if cell not in existing]
     for cell, spec in zip(missing, plan.specs(missing), strict=True):
         fresh.setdefault(json.dumps(spec, sort_keys=True), []).append(cell)
-    requests = [_request(plan, json.loads(spec)) for spec in fresh]
+    requests = [_request(plan, tags(comparison), json.loads(spec)) for spec in fresh]
     submitted = submission.submit_many(session, comparison.user, requests, is_direct=False)
     new = {cell: job for job, alike in zip(submitted, fresh.values(), strict=True) for cell in alike}
     session.execute(
@@ -175,11 +176,11 @@ def _own_jobs(session: Session, comparison: Comparison) -> set[UUID]:
     return set(session.scalars(jobs.where(ComparisonCell.is_reused.is_(False))))
 
 
-def _request(plan: Plan, spec: Mapping[str, Any]) -> JobRequest:
+def _request(plan: Plan, labels: Mapping[str, str], spec: Mapping[str, Any]) -> JobRequest:
     return JobRequest.model_validate(
         {
             **spec,
-            "tags": plan.tags,
+            "tags": labels,
             "priority": plan.priority,
             "time_limit_seconds": plan.time_limit_seconds,
             "max_failures": plan.max_failures,
@@ -220,3 +221,39 @@ UNNEEDED = text(
 def unneeded(session: Session, comparison: Comparison) -> Sequence[UUID]:
     """Unfinished jobs that only this comparison needs."""
     return session.scalars(UNNEEDED, {"comparison": comparison.id}).all()
+
+
+# --- the archive -----------------------------------------------------------------------------------------------------
+
+# Jobs that its owner submitted through this comparison and that no other comparison outside the archive uses.
+OWN = text(
+    """
+    SELECT jobs.id FROM jobs
+    WHERE NOT is_direct AND user_id = :user AND archived_at IS NULL
+      AND id IN (SELECT job_id FROM comparison_cells WHERE comparison_id = :comparison)
+      AND NOT EXISTS (SELECT FROM comparison_cells AS other JOIN comparisons ON comparisons.id = other.comparison_id
+                      WHERE other.job_id = jobs.id AND other.comparison_id <> :comparison
+                            AND comparisons.archived_at IS NULL)
+    ORDER BY jobs.id FOR UPDATE OF jobs
+    """
+)
+ARCHIVED_WITH = text(
+    """
+    SELECT id FROM jobs
+    WHERE archived_at = :at AND id IN (SELECT job_id FROM comparison_cells WHERE comparison_id = :comparison)
+    ORDER BY id FOR UPDATE
+    """
+)
+
+
+def archive(session: Session, comparison: Comparison, at: datetime | None) -> None:
+    """Archive the jobs that only this comparison needs at the time `at`; None: bring back those archived with it."""
+    parameters = {"comparison": comparison.id, "user": comparison.user_id, "at": comparison.archived_at}
+    jobs = session.scalars(ARCHIVED_WITH if at is None else OWN, parameters).all()
+    session.execute(update(Job).where(Job.id.in_(jobs)).values(archived_at=at))
+
+
+def tags(comparison: Comparison) -> dict[str, str]:
+    """The tags of a comparison: those of its plan, until its owner changes them."""
+    of_plan: dict[str, str] = comparison.plan.get("tags", {})
+    return of_plan if comparison.tags is None else comparison.tags

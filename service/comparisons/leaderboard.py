@@ -46,7 +46,8 @@ RUNS = text(
                        (summary -> 'metrics' ->> :metric)::float8 AS value,
                        reason IS NOT DISTINCT FROM 'diverged' AS diverged
                 FROM jobs
-                WHERE dataset = :dataset AND model = :model AND (status = 'succeeded' OR reason = 'diverged')) AS run
+                WHERE dataset = :dataset AND model = :model AND (status = 'succeeded' OR reason = 'diverged')
+                      AND (:archived OR archived_at IS NULL)) AS run
           WHERE diverged OR value IS NOT NULL
           ORDER BY setting, device_kind, torch, data_hash, engine_version, timing, seed,
                    finished_at DESC, job DESC) AS latest
@@ -68,17 +69,23 @@ class _Row:
         return len(self.values) + self.diverged
 
 
-def leaderboard(session: Session, dataset: str, model: str, metric: str) -> Leaderboard:
+def leaderboard(session: Session, dataset: str, model: str, metric: str, *, archived: bool = False) -> Leaderboard:
     """The boards of a data set and model. Raises Invalid if the metric has no better direction."""
     direction = sign(metric)
-    is_speed = Measure(metric).is_speed
-    parameters = {"dataset": dataset, "model": model, "metric": metric, "is_speed": is_speed, "rows": MAX_ROWS}
+    parameters = {
+        "dataset": dataset,
+        "model": model,
+        "metric": metric,
+        "is_speed": Measure(metric).is_speed,
+        "rows": MAX_ROWS,
+        "archived": archived,
+    }
     rows = session.execute(RUNS, parameters).all()
     examples = _examples(session, [row.example for row in rows])
     boards: dict[str, tuple[dict[str, Any], list[_Row]]] = {}
     for row in rows:
         spec, environment = examples[row.example]
-        setting = setting_of(spec, environment, {"optimizer", "seed"}, is_speed=is_speed)
+        setting = setting_of(spec, environment, {"optimizer", "seed"}, is_speed=Measure(metric).is_speed)
         _, members = boards.setdefault(json.dumps(setting, sort_keys=True), (setting, []))
         values = {seed: value for seed, value in zip(row.seeds, row.values, strict=True) if value is not None}
         members.append(_Row(spec["optimizer"], values, len(row.seeds) - len(values)))

@@ -30,6 +30,7 @@ from service.config import settings
 from service.datasets import layouts
 from service.errors import Conflict, FieldError, Forbidden, Invalid, NotFound
 from service.jobs import actions, submission, workers
+from service.specs.bodies import ComparisonChanges
 from service.specs.catalog.datasets import default_dataset
 from service.specs.states import ComparisonStatus
 from service.specs.training import TrainSpec
@@ -153,9 +154,13 @@ def get(session: Session, comparison_id: UUID) -> Comparison:
     return comparison
 
 
-def find(session: Session, limit: int, after: UUID | None) -> tuple[Sequence[Comparison], bool]:
+def find(
+    session: Session, limit: int, after: UUID | None, *, archived: bool = False
+) -> tuple[Sequence[Comparison], bool]:
     """Up to `limit` comparisons older than `after`, newest first, and whether more follow."""
     query = select(Comparison).order_by(Comparison.id.desc()).limit(limit + 1)
+    if not archived:
+        query = query.where(Comparison.archived_at.is_(None))
     if after is not None:
         query = query.where(Comparison.id < after)
     rows = session.scalars(query).all()
@@ -164,25 +169,48 @@ def find(session: Session, limit: int, after: UUID | None) -> tuple[Sequence[Com
 
 def summary(comparison: Comparison) -> ComparisonSummary:
     """The row as a list entry."""
-    names = ComparisonSummary.model_fields.keys() - {"user"}
-    return ComparisonSummary.model_validate(
-        {**{name: getattr(comparison, name) for name in names}, "user": comparison.user.name}
-    )
+    names = ComparisonSummary.model_fields.keys() - {"user", "tags"}
+    values = {name: getattr(comparison, name) for name in names}
+    return ComparisonSummary.model_validate({**values, "user": comparison.user.name, "tags": cells.tags(comparison)})
 
 
 def cancel(session: Session, user: User, comparison_id: UUID) -> Comparison:
     """Cancel a comparison and those of its jobs that only it needs. Idempotent."""
-    comparison = session.scalar(select(Comparison).where(Comparison.id == comparison_id).with_for_update(of=Comparison))
-    if comparison is None:
-        raise NotFound(f"comparison {comparison_id} not found")
-    if comparison.user_id != user.id and not user.is_admin:
-        raise Forbidden(f"comparison {comparison_id} belongs to {comparison.user.name}")
+    comparison = _owned(session, user, comparison_id)
     if comparison.status == ComparisonStatus.CANCELLED:
         return comparison
     if comparison.status != ComparisonStatus.RUNNING:
         raise Conflict(f"comparison {comparison_id} has already {comparison.status}", current_status=comparison.status)
     _end_early(session, comparison, ComparisonStatus.CANCELLED)
     session.refresh(comparison)
+    return comparison
+
+
+def change(session: Session, user: User, comparison_id: UUID, changes: ComparisonChanges) -> Comparison:
+    """Change the name, tags or note of a comparison, archive it or bring it back. Raises Conflict while it runs."""
+    comparison = _owned(session, user, comparison_id)
+    if changes.archive and comparison.status == ComparisonStatus.RUNNING:
+        raise Conflict(
+            f"comparison {comparison_id} is running: cancel it first, to archive it", current_status=comparison.status
+        )
+    for name, value in changes.values.items():
+        setattr(comparison, name, value)
+    if changes.archive is not None and changes.archive != (comparison.archived_at is not None):
+        session.execute(LOCK)
+        at = session.scalar(select(func.clock_timestamp())) if changes.archive else None
+        cells.archive(session, comparison, at)
+        comparison.archived_at = at
+    session.flush()
+    return comparison
+
+
+def _owned(session: Session, user: User, comparison_id: UUID) -> Comparison:
+    """The comparison, locked. Raises NotFound and Forbidden."""
+    comparison = session.scalar(select(Comparison).where(Comparison.id == comparison_id).with_for_update(of=Comparison))
+    if comparison is None:
+        raise NotFound(f"comparison {comparison_id} not found")
+    if comparison.user_id != user.id and not user.is_admin:
+        raise Forbidden(f"comparison {comparison_id} belongs to {comparison.user.name}")
     return comparison
 
 
@@ -208,7 +236,8 @@ def brief(session: Session, comparison: Comparison) -> Brief:
 
 
 def _state(session: Session, comparison: Comparison) -> tuple[Any, ...]:
-    return comparison.id, comparison.status, *session.execute(STATE, {"comparison": comparison.id}).one()
+    shown = summary(comparison).model_dump_json()
+    return comparison.id, shown, *session.execute(STATE, {"comparison": comparison.id}).one()
 
 
 def _remembered(session: Session, comparison: Comparison, state: tuple[Any, ...]) -> ComparisonAnswer:
@@ -235,7 +264,7 @@ def _answer(session: Session, comparison: Comparison) -> ComparisonAnswer:
     plan = stored_plan(comparison)
     runs = cells.load(session, comparison, plan)
     expected = estimates.estimate(session, plan) if comparison.status == ComparisonStatus.RUNNING else {}
-    return conclusion.conclude(summary(comparison), plan, runs, expected, message=comparison.message)
+    return conclusion.conclude(summary(comparison), plan, runs, expected)
 
 
 def stored_plan(comparison: Comparison) -> Plan:

@@ -35,6 +35,7 @@ from service.comparisons.design.labels import GroupBy
 from service.comparisons.design.results import Result
 from service.errors import Invalid
 from service.metrics import targets
+from service.specs.bodies import ARCHIVED
 from service.specs.catalog.datasets import DATASETS, is_own
 from service.specs.catalog.models import MODELS
 from service.specs.catalog.optimizers import OPTIMIZERS
@@ -137,6 +138,7 @@ class CompareQuery(BaseModel):
         "`model.params.init_scale=0.1`; repeatable, all must match.",
     )
     user: Words | None = Field(None, description="Only this user's jobs.")
+    archived: bool = Field(False, description=ARCHIVED)
     looks: Literal["one", "any"] = Field(
         "one",
         description="`any` if seeds were added depending on earlier results: tests then remain valid at any number of "
@@ -237,6 +239,8 @@ def _has_result(query: CompareQuery) -> ColumnElement[bool]:
 
 def _conditions(query: CompareQuery) -> list[ColumnElement[bool]]:
     conditions = [Job.dataset == query.dataset]
+    if not query.archived:
+        conditions.append(Job.archived_at.is_(None))
     if query.model is not None:
         conditions.append(Job.model == query.model)
     if query.optimizer:

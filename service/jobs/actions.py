@@ -1,4 +1,4 @@
-"""Cancel and retry jobs, one or several at a time.
+"""Cancel and retry jobs, one or several at a time; rename and archive them.
 
 All changes of a job's status after its submission are made here, where a queued job becomes `cancelled`, in
 `service.jobs.claims`, where it becomes `running`, and in `service.jobs.transitions`, where a running job ends or
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from service.config import settings
@@ -19,6 +19,7 @@ from service.datasets import layouts
 from service.errors import Conflict, Forbidden, KotrainError, NotFound
 from service.jobs.lookup import get
 from service.jobs.submission import check, insert_rows
+from service.specs.bodies import Changes
 from service.specs.engine import ENGINE_VERSION
 from service.specs.states import TRANSITIONS, JobStatus, Reason
 from service.specs.training import TrainSpec
@@ -58,6 +59,19 @@ def cancel_many(session: Session, job_ids: Sequence[UUID]) -> None:
             insert(JobEvent), [{"job_id": row.id, "seq": row.seq, "attempt": row.attempt, **event} for row in rows]
         )
     session.execute(of_these.where(Job.status == JobStatus.RUNNING).values(cancel_requested=True))
+
+
+def change(session: Session, user: User, job_id: UUID, changes: Changes) -> Job:
+    """Change the name, tags or note of a job, archive it or bring it back. Raises Conflict if it is to run yet."""
+    job = _owned(session, user, job_id)
+    if changes.archive and not JobStatus(job.status).is_final:
+        raise Conflict(f"job {job_id} is {job.status}: cancel it first, to archive it", current_status=job.status)
+    for name, value in changes.values.items():
+        setattr(job, name, value)
+    if changes.archive is not None and changes.archive != (job.archived_at is not None):
+        job.archived_at = session.scalar(select(func.clock_timestamp())) if changes.archive else None
+    session.flush()
+    return job
 
 
 def retry(session: Session, user: User, job_id: UUID) -> Job:

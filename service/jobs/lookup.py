@@ -40,7 +40,9 @@ class Filter:
     tag: tuple[str, str] | None = None
     comparison: UUID | None = None
     search: str | None = None
-    """Text in the data set, model, optimizer, user or the value of a tag; case is ignored."""
+    """Text in the data set, model, optimizer, user, name or the value of a tag; case is ignored."""
+    archived: bool = False
+    """Include archived jobs; those of a comparison always are."""
 
     @property
     def conditions(self) -> list[ColumnElement[bool]]:
@@ -58,6 +60,8 @@ class Filter:
         if self.comparison is not None:
             cells = select(ComparisonCell.job_id).where(ComparisonCell.comparison_id == self.comparison)
             conditions.append(Job.id.in_(cells))
+        elif not self.archived:
+            conditions.append(Job.archived_at.is_(None))
         if self.search:
             conditions.append(_contains(self.search))
         return conditions
@@ -69,7 +73,7 @@ def _contains(text: str) -> ColumnElement[bool]:
     tags = func.jsonb_each_text(Job.tags).table_valued("key", "value", name="tag")
     in_a_value = select(tags.c.key).where(tags.c.value.icontains(text, autoescape=True)).exists()
     return or_(
-        *(column.icontains(text, autoescape=True) for column in (Job.dataset, Job.model, Job.optimizer)),
+        *(column.icontains(text, autoescape=True) for column in (Job.dataset, Job.model, Job.optimizer, Job.name)),
         Job.user_id.in_(users),
         # The plain text first, which is three times as fast: JSON escapes none of the characters allowed in tags.
         and_(cast(Job.tags, Text).icontains(text, autoescape=True), in_a_value),

@@ -48,6 +48,10 @@ class JobView(Output):
     finished_at: datetime | None
     environment: dict[str, Any] | None
     summary: Summary | None
+    # With defaults, so that answers of an API without these fields are valid, too.
+    name: str | None = None
+    note: str | None = Field(None, description="Note of its owner.")
+    archived_at: datetime | None = Field(None, description="Since when it is kept out of lists and boards.")
 
     @computed_field(description=OPTIMIZER_LABEL)  # type: ignore[prop-decorator]  # as pydantic's documentation says
     @property

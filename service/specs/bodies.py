@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.config import JsonDict
 
-from service.specs.patterns import ID_PART, LABEL, TAG_KEY
+from service.specs.patterns import ID_PART, LABEL, LINES, PRINTABLE, TAG_KEY
 
 
 def _composed(text: str) -> str:
@@ -25,6 +25,51 @@ TagKey = Annotated[str, Field(pattern=TAG_KEY), AfterValidator(_composed)]
 IdPart = Annotated[
     str, Field(pattern=ID_PART, max_length=36, description="Id, or a part that only one id begins or ends with.")
 ]
+
+
+ARCHIVED = "Include archived ones."
+"""Description of the query parameter `archived`."""
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=PRINTABLE)]
+"""The name of a job or comparison, for people."""
+
+
+class Changes(BaseModel):
+    """What the owner of a job or comparison changes after the fact. Omitted fields stay as they are."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"minProperties": 1})
+
+    name: Name | None = None
+    tags: dict[TagKey, Label] = Field(default_factory=dict, max_length=32, description="Replace all tags.")
+    note: Annotated[str, Field(max_length=10_000, pattern=LINES)] | None = Field(
+        None, description="Text of your own, for people; null or empty: none."
+    )
+    archived: bool = Field(
+        False, description="Keep it out of lists, boards and the leaderboard. Comparisons still use its results."
+    )
+
+    @model_validator(mode="after")
+    def _is_not_empty(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError(f"give one or more of {', '.join(type(self).model_fields)}")
+        return self
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values to store, by column; `archived` is not one."""
+        values = {name: getattr(self, name) for name in self.model_fields_set - {"archived"}}
+        return values | ({"note": self.note or None} if "note" in values else {})
+
+    @property
+    def archive(self) -> bool | None:
+        """Whether to archive or to bring back; None: neither."""
+        return self.archived if "archived" in self.model_fields_set else None
+
+
+class ComparisonChanges(Changes):
+    """The same for a comparison, which always has a name."""
+
+    name: Name = ""
 
 
 PROBLEM_EXAMPLE: JsonDict = {

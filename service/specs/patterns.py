@@ -18,6 +18,9 @@ PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u061C\u200B\u200E\u200F\u2028-\u202E\u2060-\
 """Anything but control characters, also those that change the direction of the text around them or show nothing, and
 code points that XML, and therefore SVG, forbids. Joiners are allowed: names in Persian and Hindi need them."""
 
+LINES = PRINTABLE.replace(r"\x00-\x1f", r"\x00-\x08\x0b\x0c\x0e-\x1f")
+"""The same in several lines."""
+
 STORABLE = r"^[^\x00]*$"
 """PostgreSQL cannot store NUL."""
 
@@ -39,6 +42,7 @@ WORDS = {
         for kind in ("images", "texts", "tables")
     },
     PRINTABLE: "must not contain control characters, invisible characters or those that change the direction of text",
+    LINES: "must not contain control characters, invisible characters or those that change the direction of text",
     STORABLE: "must not contain NUL characters",
     ID_PART: "must be an id, or 4 or more characters from its beginning or end",
     VISIBLE: "must be visible ASCII characters without spaces",

@@ -126,6 +126,10 @@ class Job(Base):
     optimizer: Mapped[str]
     needs_cuda: Mapped[bool]
     tags: Mapped[dict[str, Any]]
+    name: Mapped[str | None]
+    note: Mapped[str | None]
+    archived_at: Mapped[datetime | None]
+    """Since when its owner keeps it out of lists and boards; comparisons still use it."""
     priority: Mapped[int]
     time_limit_seconds: Mapped[float | None] = mapped_column(Double)
     max_failures: Mapped[int]
@@ -255,6 +259,11 @@ class Comparison(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
     name: Mapped[str]
+    tags: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """Null: those of the plan."""
+    note: Mapped[str | None]
+    archived_at: Mapped[datetime | None]
+    """Jobs that were archived with it have the same time."""
     plan: Mapped[dict[str, Any]]
     """`service.comparisons.design.plan.Plan`, as JSON."""
     status: Mapped[str] = mapped_column(default=ComparisonStatus.RUNNING.value)

@@ -105,10 +105,8 @@ def conclude(
     plan: Plan,
     runs: Sequence[CellRun],
     estimates: Estimates,
-    *,
-    message: str | None = None,
 ) -> ComparisonAnswer:
-    """The answer to a comparison, from the runs it has so far. `message`: why it failed."""
+    """The answer to a comparison, from the runs it has so far."""
     runs = settled(plan, runs)
     results = {run.cell: run.result for run in runs}
     tasks = [
@@ -124,8 +122,6 @@ def conclude(
     is_over = summary.status is not ComparisonStatus.RUNNING
     return ComparisonAnswer(
         **dict(summary),
-        message=message,
-        tags=plan.tags,
         verdict=[*_verdicts(answers), *together],
         progress=progress(plan, runs, estimates, is_over=is_over),
         tasks=answers,

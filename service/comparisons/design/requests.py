@@ -9,7 +9,7 @@ from pydantic.config import JsonDict
 
 from service.comparisons.design.search_spaces import MAX_PARAMETERS, Space
 from service.specs.base import Frozen, unfit
-from service.specs.bodies import Label, TagKey
+from service.specs.bodies import Label, Name, TagKey
 from service.specs.catalog.base import Seed
 from service.specs.metric_text import not_a_result
 from service.specs.patterns import PRINTABLE
@@ -178,9 +178,7 @@ class ComparisonRequest(Frozen):
     # As for `JobRequest`, the validator of a request body is built on import.
     model_config = ConfigDict(json_schema_extra={"examples": [COMPARISON_EXAMPLE]}, defer_build=False)
 
-    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=PRINTABLE)] = (
-        "comparison"
-    )
+    name: Name = "comparison"
     tasks: list[TaskRequest] = Field(min_length=1, max_length=64)
     optimizers: list[Annotated[OptimizerRequest, BeforeValidator(_bare)]] = Field(min_length=2, max_length=64)
     seeds: Annotated[Seeds, BeforeValidator(_number_of_seeds)] = Seeds()

@@ -15,7 +15,7 @@ from service.comparisons.answers import ComparisonAnswer, ComparisonDryRun, Comp
 from service.comparisons.design.requests import ComparisonRequest
 from service.metrics import read
 from service.reports import rendering
-from service.specs.bodies import Page
+from service.specs.bodies import ARCHIVED, ComparisonChanges, Page
 from service.specs.formats import ReportFormat
 from service.storage import idempotency
 from service.storage.database import transaction
@@ -48,6 +48,7 @@ class SubmitQuery(StrictQuery):
 class ListQuery(StrictQuery):
     """A page of the list."""
 
+    archived: bool = Field(False, description=ARCHIVED)
     limit: int = Field(50, ge=1, le=500)
     after: str | None = Field(None, max_length=64, description="Cursor: `next` of the previous page.")
 
@@ -97,7 +98,9 @@ def _submit(user: User, body: ComparisonRequest, key: str | None) -> tuple[UUID,
 @router.get("", response_model=Page[ComparisonSummary], summary="List comparisons")
 def show_all(session: Database, _: Caller, query: Annotated[ListQuery, Query()]) -> Page[ComparisonSummary]:
     """Comparisons of all users, newest first."""
-    rows, has_more = lifecycle.find(session, query.limit, from_cursor("comparisons", query.after))
+    rows, has_more = lifecycle.find(
+        session, query.limit, from_cursor("comparisons", query.after), archived=query.archived
+    )
     ids = [row.id for row in rows]
     return Page(
         data=[lifecycle.summary(row) for row in rows], has_more=has_more, next=next_cursor("comparisons", ids, has_more)
@@ -109,6 +112,17 @@ def show(session: Database, _: Caller, comparison_id: ComparisonId) -> Response:
     """Status, progress, verdict and statistics of a comparison."""
     answer = lifecycle.answer(session, lifecycle.get(session, comparison_id))
     return Response(answer.model_dump_json(), media_type="application/json")
+
+
+@router.patch(
+    "/{comparison_id}", response_model=ComparisonSummary, summary="Rename, tag, annotate or archive a comparison"
+)
+def change(session: Database, user: Caller, comparison_id: ComparisonId, body: ComparisonChanges) -> ComparisonSummary:
+    """Change what the owner of a comparison, or an admin, may change after the fact. Plan and runs stay as they are.
+
+    The jobs that only this comparison needs are archived and brought back with it.
+    """
+    return lifecycle.summary(lifecycle.change(session, user, comparison_id, body))
 
 
 class ReportQuery(StrictQuery):

@@ -26,7 +26,7 @@ from service.jobs.schemas import (
 )
 from service.metrics import read
 from service.metrics.schemas import CurveView, Metrics
-from service.specs.bodies import IdPart, Label, Page
+from service.specs.bodies import ARCHIVED, Changes, IdPart, Label, Page
 from service.specs.patterns import STORABLE, TAG
 from service.specs.states import JobStatus
 from service.storage import idempotency, ids
@@ -117,8 +117,9 @@ class FilterQuery(StrictQuery):
         None,
         max_length=64,
         pattern=STORABLE,
-        description="Text to find in data set, model, optimizer, user and values of tags; case is ignored.",
+        description="Text to find in data set, model, optimizer, user, name and values of tags; case is ignored.",
     )
+    archived: bool = Field(False, description=ARCHIVED)
 
     def as_filter(self, session: Session) -> lookup.Filter:
         """The parameters as a filter."""
@@ -132,6 +133,7 @@ class FilterQuery(StrictQuery):
             (key, value) if self.tag else None,
             ids.resolve(session, Comparison, self.comparison) if self.comparison else None,
             self.search,
+            self.archived,
         )
 
 
@@ -203,6 +205,12 @@ def show(
 def show_history(session: Database, _: Caller, job_id: JobId) -> History:
     """All events of a job, oldest first: changes of its status and notes about its attempts."""
     return History(events=[EventView.model_validate(event) for event in lookup.history(session, job_id)])
+
+
+@router.patch("/{job_id}", response_model=JobView, summary="Rename, tag, annotate or archive a job")
+def change(session: Database, user: Caller, job_id: JobId, body: Changes) -> JobView:
+    """Change what the owner of a job, or an admin, may change after the fact. The run itself stays as it is."""
+    return view(actions.change(session, user, job_id, body))
 
 
 @router.post("/{job_id}/cancel", status_code=202, response_model=JobView, summary="Cancel a job")

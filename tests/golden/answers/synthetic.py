@@ -77,6 +77,8 @@ def answer_of(scenario: Scenario) -> ComparisonAnswer:
         name=plan.name,
         user="ada",
         status=scenario.status,
+        message="a worker was lost" if scenario.status == "failed" else None,
+        tags=plan.tags,
         created_at=START,
         finished_at=START + timedelta(days=1) if is_over else None,
     )
@@ -85,8 +87,7 @@ def answer_of(scenario: Scenario) -> ComparisonAnswer:
         for number, task in enumerate(plan.tasks)
         for position, optimizer in enumerate(plan.optimizers)
     }
-    message = "a worker was lost" if scenario.status == "failed" else None
-    return conclude(summary, plan, runs_of(scenario), {} if is_over else estimates, message=message)
+    return conclude(summary, plan, runs_of(scenario), {} if is_over else estimates)
 
 
 def schedule_of(scenario: Scenario) -> list[str]:

@@ -165,6 +165,25 @@ def test_wait_prints_progress_and_results_of_all(kotrain, client):
     assert err == ["1 queued", "kotrain: 1 of 1 jobs have not ended after 0 s"]
 
 
+def test_edits_jobs_after_the_fact(kotrain, client):
+    _, ids, _ = kotrain(*SUBMIT, "--seeds", 2, "--tag", "study:old")
+    edit = ("edit", *ids, "--name", "first", "--note", "why", "--tag", "study:new", "--tag", "a=b")
+    assert kotrain(*edit) == (0, ids, [])
+    job = client.get(ids[1])
+    assert (job.name, job.note, job.tags) == ("first", "why", {"study": "new", "a": "b"})
+    assert kotrain("edit", ids[0], "--archive")[0] == 1  # it is queued
+    kotrain("cancel", ids[0])
+    assert kotrain("edit", ids[0], "--archive", "--no-tags", "--name", "")[0] == 0
+    job = client.get(ids[0])
+    assert (job.name, job.tags, job.archived_at is None) == (None, {}, False)
+    assert [listed.id for listed in client.list()] == [client.get(ids[1]).id]
+    assert len(json.loads("".join(kotrain("jobs", "--archived", "--json")[1]))) == 2
+    assert kotrain("edit", ids[0], "--restore")[0] == 0
+    assert len(list(client.list())) == 2
+    for arguments in ((), ("--tag", "a:b", "--no-tags")):
+        assert kotrain("edit", ids[0], *arguments)[0] == 2
+
+
 def test_submit_prints_json(kotrain):
     status, out, err = kotrain(*SUBMIT, "--seeds", 2, "--json")
     assert [job["id"] for job in json.loads("".join(out))] == err

@@ -108,6 +108,17 @@ class TestCommands:
         assert kotrain("comparison", "report", id_, "--format", "csv")[1].startswith("task,")
         assert kotrain("comparison", "cancel", id_)[1] == f"{id_} cancelled\n"
 
+    def test_edits_a_comparison_after_the_fact(self, kotrain, file, client):
+        id_ = kotrain("comparison", "start", file)[1].strip()
+        edit = ("comparison", "edit", id_[-8:])
+        assert kotrain(*edit, "--name", "better", "--tag", "a:b", "--note", "why")[:2] == (0, f"{id_}\n")
+        shown = client.comparison(id_)
+        assert (shown.name, shown.tags, shown.note) == ("better", {"a": "b"}, "why")
+        kotrain("comparison", "cancel", id_)
+        assert kotrain(*edit, "--archive")[0] == 0
+        assert kotrain("comparison", "list")[2] == "no comparisons\n"
+        assert id_ in kotrain("comparison", "list", "--archived")[1]
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

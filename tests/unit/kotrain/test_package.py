@@ -49,7 +49,7 @@ def test_public_names():
     public = {name for name in dir(kotrain) if not name.startswith("_")}
     modules = {"cli", "client", "commands", "comparison_commands", "dataset_commands", "demo", "errors", "findings"}
     modules |= {"first_look", "home", "output", "plugins", "request_body", "studies", "study_commands", "tables"}
-    modules |= {"address", "job_commands", "json_body", "transport", "progress", "public", "waiting"}
+    modules |= {"address", "edits", "job_commands", "json_body", "transport", "progress", "public", "waiting"}
     modules |= {"TYPE_CHECKING", "Any"}
     assert public - modules == set(kotrain.__all__)
     assert import_module("kotrain.public").__all__ == kotrain.__all__

@@ -94,6 +94,7 @@ const json = async (method, path, options) => (await call(method, path, options)
 
 export const get = (path, query, signal) => json("GET", withQuery(path, query), { signal });
 export const post = (path, body, options = {}) => json("POST", path, { body, ...options });
+export const change = (path, body) => json("PATCH", path, { body });
 export const remove = async (path) => void (await call("DELETE", path));
 
 /** Submits a form once: after a second click or a lost answer, an unchanged body has the same idempotency key. */

@@ -4,6 +4,7 @@ import { actionButton } from "../../components/buttons.js";
 import { actions, spacer } from "../../components/layout.js";
 import { liveIndicator, statusChip } from "../../components/status.js";
 import { toast } from "../../components/toast.js";
+import { Editor, remarks } from "../../forms/editor.js";
 import { download, post } from "../../lib/api.js";
 import { fill, h } from "../../lib/dom.js";
 import { ago } from "../../lib/format.js";
@@ -24,7 +25,7 @@ export const fileName = ({ name }) =>
     .replace(/^-|-$/g, "") || "comparison";
 
 export class ComparisonHead {
-  /** `onChange` is called after the user cancelled the comparison. */
+  /** `onChange` is called after the user cancelled or edited the comparison. */
   constructor(id, user, onChange) {
     const live = liveIndicator();
     Object.assign(this, { id, user, live: live.element, onState: live.onState });
@@ -34,6 +35,7 @@ export class ComparisonHead {
       kind: "danger small",
       confirm: "Click again to cancel",
     });
+    this.editor = new Editor(`/v1/comparisons/${id}`, onChange);
   }
 
   async #cancel(onChange) {
@@ -49,7 +51,7 @@ export class ComparisonHead {
 
   draw(answer) {
     const isFinal = isFinalComparison(answer);
-    const mayCancel = this.user.is_admin || this.user.user === answer.user;
+    const mayChange = this.user.is_admin || this.user.user === answer.user;
     const tags = Object.entries(answer.tags).map(([key, value]) => `${key}:${value}`);
     const facts = [`submitted by ${answer.user} ${ago(answer.created_at)}`, ...tags];
     this.live.hidden = isFinal;
@@ -60,7 +62,8 @@ export class ComparisonHead {
       this.live,
       spacer(),
       actions(
-        !isFinal && mayCancel && this.cancelButton,
+        !isFinal && mayChange && this.cancelButton,
+        mayChange && this.editor.buttons(answer, isFinal),
         REPORTS.map((report) => this.#reportButton(answer, report)),
       ),
       h(
@@ -69,6 +72,7 @@ export class ComparisonHead {
         `${facts.join(" \u00b7 ")} \u00b7 `,
         h("a", { href: `/jobs?comparison=${this.id}` }, "jobs"),
       ),
+      remarks(answer),
       answer.message && h("p", { class: "sub wrong" }, answer.message),
     );
   }

@@ -46,7 +46,7 @@ class ComparisonView {
   }
 
   elements() {
-    return [this.head.element, this.#verdict, this.#progress, this.task.element, this.background.element];
+    return [this.head.element, this.head.editor.element, this.#verdict, this.#progress, this.task.element, this.background.element];
   }
 
   draw(answer) {

@@ -14,8 +14,9 @@ import { refresher } from "../../lib/refresher.js";
 
 const PAGE = 50; // rows
 
-export async function mount(root, { signal }) {
+export async function mount(root, { query, keepQuery, signal }) {
   let rows = [];
+  let archived = query.get("archived") ?? "";
   let wanted = PAGE;
   const list = h("div", { class: "part" });
   const count = h("span", { class: "note" });
@@ -26,7 +27,7 @@ export async function mount(root, { signal }) {
 
   async function fetchRows() {
     const requested = wanted;
-    return { ...(await firstRows("/v1/comparisons", {}, requested, signal)), requested };
+    return { ...(await firstRows("/v1/comparisons", { archived }, requested, signal)), requested };
   }
 
   function show(answer) {
@@ -38,7 +39,16 @@ export async function mount(root, { signal }) {
     else fill(list, noComparisons());
   }
 
-  fill(root, pageHead("Comparisons", {}, spacer(), newButton()), list, actions(moreButton, count));
+  const archivedTitle = () => (archived ? "Hide archived" : "Show archived");
+  const archivedButton = h("button", { type: "button", onclick: toggleArchived }, archivedTitle());
+  async function toggleArchived() {
+    archived = archived ? "" : "true";
+    keepQuery({ archived });
+    archivedButton.textContent = archivedTitle();
+    refresh();
+  }
+
+  fill(root, pageHead("Comparisons", {}, spacer(), archivedButton, newButton()), list, actions(moreButton, count));
   show(await fetchRows());
   const refresh = refresher(fetchRows, show, { milliseconds: 2000, signal, onError: toastError });
   follow("/v1/events", {
@@ -61,11 +71,16 @@ const noComparisons = () =>
     newButton(),
   );
 
+const comparisonLink = ({ id, name, archived_at: archived }) => [
+  h("a", { href: `/comparisons/${id}` }, name),
+  archived && h("small", { class: "why" }, " archived"),
+];
+
 const comparisonTable = (rows) =>
   table({
     label: "Comparisons",
     columns: [
-      { title: "Comparison", kind: "head", cell: (row) => h("a", { href: `/comparisons/${row.id}` }, row.name) },
+      { title: "Comparison", kind: "head", cell: comparisonLink },
       { title: "Status", kind: "text", cell: (row) => statusChip(row.status) },
       { title: "User", kind: "text", cell: (row) => row.user },
       { title: "Submitted", cell: (row) => time(row.created_at, ago(row.created_at)) },

@@ -5,6 +5,7 @@ import { actions, linkButton, spacer } from "../../components/layout.js";
 import { jobOptimizer } from "../../components/optimizer_label.js";
 import { jobStatus, liveIndicator } from "../../components/status.js";
 import { toast } from "../../components/toast.js";
+import { Editor, remarks } from "../../forms/editor.js";
 import { post } from "../../lib/api.js";
 import { fill, h } from "../../lib/dom.js";
 import { ago, shortId } from "../../lib/format.js";
@@ -14,7 +15,7 @@ const MAX_MESSAGE = 300; // characters; longer messages are cut to their last li
 const RETRYABLE = ["failed", "cancelled"];
 
 export class JobHead {
-  /** `onChange` gets the job after the user cancelled it. */
+  /** `onChange` gets the job after the user cancelled or edited it. */
   constructor(id, { user, go, onChange }) {
     const live = liveIndicator();
     Object.assign(this, { id, user, live: live.element, onState: live.onState });
@@ -25,6 +26,7 @@ export class JobHead {
       confirm: "Click again to cancel",
     });
     this.retryButton = actionButton("Retry", () => this.#retry(go));
+    this.editor = new Editor(`/v1/jobs/${id}`, onChange);
   }
 
   async #cancel(onChange) {
@@ -46,13 +48,14 @@ export class JobHead {
     this.live.hidden = isFinalJob(job);
     fill(
       this.element,
-      h("h1", {}, jobOptimizer(job), ` on ${spec.dataset.name}, ${spec.model.name}`),
+      h("h1", {}, job.name && `${job.name}: `, jobOptimizer(job), ` on ${spec.dataset.name}, ${spec.model.name}`),
       jobStatus(job),
       this.live,
       spacer(),
       actions(
         mayChange && !isFinalJob(job) && this.cancelButton,
         mayChange && RETRYABLE.includes(job.status) && this.retryButton,
+        mayChange && this.editor.buttons(job, isFinalJob(job)),
         linkButton("Submit a variation", `/jobs/new?from=${this.id}`),
       ),
       h(
@@ -61,6 +64,7 @@ export class JobHead {
         `seed ${spec.seed} \u00b7 submitted by ${job.user} ${ago(job.created_at)}`,
         job.retry_of && [" \u00b7 retry of ", h("a", { href: `/jobs/${job.retry_of}` }, shortId(job.retry_of))],
       ),
+      remarks(job),
       job.message && messageView(job),
     );
   }

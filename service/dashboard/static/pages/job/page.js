@@ -91,7 +91,7 @@ class JobView {
   }
 
   elements() {
-    return [this.head.element, this.#numbers, this.tabs];
+    return [this.head.element, this.head.editor.element, this.#numbers, this.tabs];
   }
 
   #tabs(selected, keepQuery) {

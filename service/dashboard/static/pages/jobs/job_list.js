@@ -10,7 +10,7 @@ const LONG = 500; // rows above which a list is refreshed less often
 const LONG_MILLISECONDS = 10_000; // between two refreshes of a long list
 const INVALID = 422;
 
-export const FILTERS = ["status", "dataset", "model", "optimizer", "user", "tag", "search", "comparison"];
+export const FILTERS = ["status", "dataset", "model", "optimizer", "user", "tag", "search", "comparison", "archived"];
 
 /** Every answer contains the whole visible list, so that a delayed answer cannot undo a later one. */
 export class JobList {

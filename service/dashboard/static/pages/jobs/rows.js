@@ -49,8 +49,10 @@ export class JobRows {
   /** `onSelect` gets a job's id and whether it is selected. */
   constructor(onSelect) {
     this.body = h("tbody");
-    const cell = ({ id }) =>
-      h("span", { class: "pick" }, checkbox(id, onSelect), h("a", { href: `/jobs/${id}` }, shortId(id)));
+    const cell = ({ id, name, archived_at: archived }) => {
+      const link = h("a", { href: `/jobs/${id}`, title: name }, shortId(id));
+      return h("span", { class: "pick" }, checkbox(id, onSelect), link, archived && h("small", { class: "why" }, "archived"));
+    };
     this.columns = [{ title: "Job", kind: "head", cell }, ...COLUMNS];
   }
 

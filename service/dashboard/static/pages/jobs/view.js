@@ -34,9 +34,10 @@ export class JobsView {
   }
 
   elements() {
+    this.archivedButton = h("button", { type: "button", onclick: () => this.#toggleArchived() });
     const ownButton = h("button", { type: "button", onclick: () => this.#toggleOwn() }, "Only my jobs");
     return [
-      pageHead("Jobs", {}, this.live, spacer(), ownButton),
+      pageHead("Jobs", {}, this.live, spacer(), this.archivedButton, ownButton),
       this.filters.element,
       this.#statuses,
       this.#activeFilters,
@@ -73,6 +74,10 @@ export class JobsView {
     return this.#setFilters({ user });
   }
 
+  #toggleArchived() {
+    return this.#setFilters({ archived: this.list.filter.archived ? "" : "true" });
+  }
+
   showErrors(errors) {
     return this.filters.showErrors(errors);
   }
@@ -86,6 +91,7 @@ export class JobsView {
 
   draw() {
     const { list } = this;
+    this.archivedButton.textContent = list.filter.archived ? "Hide archived" : "Show archived";
     this.#drawStatuses();
     this.#drawActiveFilters();
     this.#drawList();
