@@ -18,6 +18,7 @@ from kotrain import comparison_commands, dataset_commands, edits, job_commands, 
 from kotrain.errors import ApiError, KotrainError, NotRunning, WaitTimeout
 from kotrain.output import Json, complain, note, say
 from kotrain.plugins import Extensible
+from service.specs.text import unknown_name
 
 app = typer.Typer(
     cls=Extensible,
@@ -62,9 +63,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         complain(error.format_message())
         return error.exit_code
     except ApiError as error:
-        lines = [": ".join(filter(None, (field.pointer, field.detail))) for field in error.fields]
-        is_complete = all(field.detail in error.detail for field in error.fields)  # `detail` only repeats the fields
-        complain(*(lines if lines and is_complete else [error.detail, *lines]))
+        complain(*error.lines)
     except KotrainError as error:
         complain(str(error))
     return 1
@@ -101,6 +100,7 @@ def compare(
         ),
     ] = None,
     optimizer: Annotated[list[str] | None, typer.Option(help="Only runs with this optimizer; repeatable.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only runs of this user.")] = None,
     archived: edits.Archived = False,
     as_json: Json = False,
 ) -> None:
@@ -115,6 +115,7 @@ def compare(
         "tag": [request_body.tag_filter(pair) for pair in tag or []],
         "where": [request_body.full_path(path) for path in where or []],
         "optimizer": optimizer or [],
+        "user": user,
         "archived": archived or None,
     }
     with Client() as client:
@@ -170,7 +171,7 @@ def catalog(
     entries = [*answer.datasets, *answer.models, *answer.optimizers, *answer.schedules]
     matching = [entry for entry in entries if entry.name == name]
     if not matching:
-        raise typer.BadParameter(f"'{name}' is not in the catalog; `kotrain catalog` lists all names")
+        raise typer.BadParameter(unknown_name("name", name, [entry.name for entry in entries]))
     return tables.console().print(matching[0].title, tables.parameters(matching[0]), sep="\n")
 
 

@@ -94,8 +94,19 @@ class ApiError(KotrainError):
     """An error response; `problem` is its body (RFC 9457)."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.detail or problem.title)
         self.problem = problem
+        super().__init__("\n".join(self.lines) if self._names_fields_elsewhere else problem.detail or problem.title)
+
+    @property
+    def lines(self) -> list[str]:
+        """The error line by line: the invalid fields, after the sentence if it does not repeat them."""
+        lines = [": ".join(filter(None, (field.pointer, field.detail))) for field in self.fields]
+        return lines if lines and not self._names_fields_elsewhere else [self.detail or self.problem.title, *lines]
+
+    @property
+    def _names_fields_elsewhere(self) -> bool:
+        """Whether the sentence says something else than the details of the fields."""
+        return any(field.detail not in self.detail for field in self.fields)
 
     @property
     def status(self) -> int:

@@ -11,6 +11,8 @@ from typing import Any
 
 import typer
 
+from service.specs import json_text
+
 CHOICES = ("dataset", "model", "optimizer", "schedule")
 """Fields of a spec that hold a name and parameters."""
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
@@ -76,11 +78,13 @@ def document(file: str, hint: str = "give FILE.json, or `-` for standard input")
     """The JSON object in a file; `-` is standard input. Raises BadParameter, with `hint` if the file cannot be read."""
     try:
         content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        parsed = json.loads(content)  # UTF-8, 16 or 32, with or without a byte order mark, whatever the locale is
+        parsed = json_text.loads(content)  # UTF-8, 16 or 32, with or without a byte order mark, whatever the locale is
     except OSError as error:
         raise typer.BadParameter(f"{file}: {error.strerror}; {hint}") from None
     except UnicodeDecodeError:
         raise typer.BadParameter(f"{file} is not UTF-8; save it in that encoding") from None
+    except json_text.RepeatedKey as error:
+        raise typer.BadParameter(f"{file}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"{file} is not JSON: {error}") from None
     if not isinstance(parsed, dict):

@@ -13,6 +13,7 @@ from kotrain.output import PlanOnly, note, noting, say
 from kotrain.studies import STUDIES, Budget, Study
 from service.specs.formats import ReportFormat
 from service.specs.states import ComparisonStatus
+from service.specs.text import unknown_name
 
 app = typer.Typer(help="List and run predefined studies of KO and other optimizers.")
 
@@ -102,7 +103,7 @@ def _make(folder: Path) -> None:
 
 def _study(name: str) -> Study:
     if name not in STUDIES:
-        raise typer.BadParameter(f"unknown study '{name}'; choose one of {', '.join(STUDIES)}")
+        raise typer.BadParameter(unknown_name("study", name, STUDIES))
     return STUDIES[name]
 
 

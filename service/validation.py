@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 
 from service.errors import FieldError
 from service.specs.patterns import WORDS
+from service.specs.text import unknown_name
 
 
 def field_error(error: Mapping[str, Any], body: Any) -> FieldError:
@@ -74,9 +74,7 @@ def _unknown_choice(path: Sequence[Any], tag: str, context: dict[str, Any]) -> s
     if "tag" not in context:
         return f"give the {noun} as a name, or as an object with '{tag}' and 'params'"
     known = re.findall(r"'([^']*)'", str(context["expected_tags"]))
-    close = difflib.get_close_matches(str(context["tag"]), known, 1)
-    hint = f" (did you mean '{close[0]}'?)" if close else ""
-    return f"unknown {noun} '{str(context['tag'])[:64]}'{hint}; choose one of {', '.join(known)}"
+    return unknown_name(noun, str(context["tag"]), known)
 
 
 _LENGTHS = {"too_long": "must have at most", "too_short": "must have at least"}

@@ -43,7 +43,7 @@ from service.specs.metric_text import out_of_reach
 from service.specs.patterns import STORABLE
 from service.specs.states import JobStatus, Reason
 from service.specs.summary import Target, TargetHit
-from service.specs.text import counted
+from service.specs.text import counted, unknown_name
 from service.specs.training import TrainSpec
 from service.storage.tables import Job, MetricChunk, User
 
@@ -57,7 +57,7 @@ CHOICES = frozenset({"dataset", "model", "optimizer", "schedule"})
 def _one_of(names: Iterable[str], kind: str) -> AfterValidator:
     def check(name: str) -> str:
         if name not in names:
-            raise ValueError(f"unknown {kind} '{name}'; choose one of {', '.join(sorted(names))}")
+            raise ValueError(unknown_name(kind, name, sorted(names)))
         return name
 
     return AfterValidator(check)
@@ -99,8 +99,7 @@ Words = Annotated[str, Field(max_length=256, pattern=STORABLE)]
 
 def _dataset(name: str) -> str:
     if name not in DATASETS and not is_own(name):
-        names = ", ".join(sorted(DATASETS))
-        raise ValueError(f"unknown data set '{name}'; choose one of {names}, or an uploaded one such as images/NAME")
+        raise ValueError(f"{unknown_name('data set', name, sorted(DATASETS))}, or an uploaded one such as images/NAME")
     return name
 
 

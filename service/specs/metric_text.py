@@ -27,7 +27,11 @@ def sign(name: str) -> int:
         return 1
     if name.endswith(("loss", "correlation")):
         return -1
-    raise Invalid.field("metric", f"'{name}' cannot be compared: neither higher nor lower values of it are better")
+    raise Invalid.field(
+        "metric",
+        f"'{name}' cannot be compared: neither higher nor lower values of it are better; choose a metric whose name "
+        "ends with accuracy, loss, correlation or per_second, such as test_accuracy or val_loss",
+    )
 
 
 def out_of_reach(target: Target) -> str | None:

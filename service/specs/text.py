@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 MAX_NAMES = 4
 """Names in a shortened list."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """The error for a name that is not known, with the one that may be meant."""
+    by_lower = {option.lower(): option for option in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, 1)
+    hint = f" (did you mean '{by_lower[close[0]]}'?)" if close else ""
+    return f"unknown {kind} '{name[:64]}'{hint}; choose one of {', '.join(by_lower.values())}"
 
 
 def counted(n: int, noun: str) -> str:

@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
-from service.errors import KotrainError, Malformed, TooLarge
+from service.errors import FieldError, KotrainError, Malformed, TooLarge
+from service.specs import json_text
 from service.web.budgets import Turns, is_static
 from service.web.problem_details import REQUEST_ID, respond
 
@@ -78,7 +79,7 @@ class HeadAsGet:
 
 def _has_body(scope: Scope) -> bool:
     """Whether a route may read the body; those of other requests are discarded unread."""
-    return bool(scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith("/v1/"))
+    return bool(scope["type"] == "http" and scope["method"] in ("POST", "PATCH") and scope["path"].startswith("/v1/"))
 
 
 class KeyFirst:
@@ -111,7 +112,7 @@ class BodyLimit:
     """Rejects bodies larger than `max_bytes` before they are read into memory, with or without a `Content-Length`.
 
     Bodies with more than `MAX_VALUES` values, by their commas, are rejected before they are parsed, and those with half
-    of a character, which neither a response nor the database can hold.
+    of a character, which neither a response nor the database can hold, or with a key twice in an object.
 
     The routes in `streaming`, each as "METHOD /path", read their bodies in chunks and check the size themselves.
     """
@@ -158,13 +159,16 @@ def _unfit(body: bytes) -> KotrainError | None:
         return TooLarge(f"the body has more than {MAX_VALUES:,} values")
     if body and json.detect_encoding(body) not in ("utf-8", "utf-8-sig"):
         return Malformed("the body is not UTF-8")
-    if _SURROGATE.search(body):
-        try:
-            json.dumps(json.loads(body), ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            return Malformed("the body has an unpaired surrogate such as \\ud800, which is half of a character")
-        except (ValueError, RecursionError):  # the route says so
-            pass
+    try:
+        parsed = json_text.loads(body)
+        if _SURROGATE.search(body):
+            json.dumps(parsed, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return Malformed("the body has an unpaired surrogate such as \\ud800, which is half of a character")
+    except json_text.RepeatedKey as repeated:
+        return Malformed(str(repeated), (FieldError(repeated.pointer, "this field is given twice"),))
+    except (ValueError, RecursionError):  # the route says so
+        pass
     return None
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from service.errors import Invalid, KotrainError, Malformed, Unavailable, Unreadable
+from service.errors import FieldError, Invalid, KotrainError, Malformed, Unavailable, Unreadable
 from service.specs.text import counted
 from service.validation import field_error
 
@@ -73,9 +73,9 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
             request, Unreadable("the body is not declared as JSON; send the header 'Content-Type: application/json'")
         )
     fields = tuple(field_error(details, error.body) for details in errors[:MAX_ERRORS])
-    messages = [": ".join(filter(None, (field.pointer, field.detail))) for field in fields]
     if len(errors) > MAX_ERRORS:
-        messages.append(f"and {counted(len(errors) - MAX_ERRORS, 'more error')}")
+        fields = (*fields, FieldError("", f"and {counted(len(errors) - MAX_ERRORS, 'more error')}"))
+    messages = [": ".join(filter(None, (field.pointer, field.detail))) for field in fields]
     return respond(request, Invalid("; ".join(messages), fields))
 
 

@@ -20,6 +20,8 @@ from kotrain import (
     WaitTimeout,
     waiting,
 )
+from kotrain.errors import from_problem
+from service.specs.bodies import Problem
 
 JOB = {"dataset": "digits", "model": "mlp", "optimizer": "adam", "budget": {"epochs": 1}}
 
@@ -89,6 +91,15 @@ class TestAnswers:
         answer = client.compare("digits", "mlp", tag="study:none")
         assert answer.groups == []
         assert not answer.verdict.decided
+
+    def test_text_of_an_error_names_its_fields(self):
+        field = {"pointer": "/batch_size", "detail": "32, 64: keep one with where=batch_size=32"}
+        problem = {"type": "a", "title": "b", "status": 422, "detail": "keep one value of each field named here"}
+        error = from_problem(Problem.model_validate({**problem, "errors": [field]}))
+        assert str(error) == f"{problem['detail']}\n/batch_size: {field['detail']}"
+        assert str(from_problem(Problem.model_validate({**problem, "errors": []}))) == problem["detail"]
+        repeated = Problem.model_validate({**problem, "detail": f"/a: {field['detail']}", "errors": [field]})
+        assert str(from_problem(repeated)) == repeated.detail
 
     def test_compare_rejects_unknown_parameter(self, client):
         with pytest.raises(InvalidRequest, match="colour"):

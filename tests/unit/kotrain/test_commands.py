@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from kotrain import Client, commands
+from kotrain.studies import STUDIES
 from service.accounts import api_keys
 from service.metrics import write
 from service.storage import database
@@ -72,13 +73,47 @@ def test_prints_one_line_per_invalid_field(kotrain):
         (["submit", "digits", "mlp"], "kotrain: Invalid value: give DATASET MODEL OPTIMIZER, or FILE.json"),
         (["jobs", "--colour", "red"], "kotrain: No such option: --colour"),
         (
-            ["catalog", "nothing"],
-            "kotrain: Invalid value: 'nothing' is not in the catalog; `kotrain catalog` lists all names",
+            ["study", "run", "KO-Claim"],
+            "kotrain: Invalid value: unknown study 'KO-Claim' (did you mean 'ko-claims'?); choose one of "
+            + ", ".join(STUDIES),
         ),
     ],
 )
 def test_usage_error_is_one_line_and_status_2(kotrain, arguments, message):
     assert kotrain(*arguments) == (2, [], [message])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("catalog", "Adma"),
+        ("submit", "digits", "mlp", "Adma", "--epochs", "1"),
+        ("compare", "digits", "mlp", "--optimizer", "Adma"),
+    ],
+)
+def test_unknown_name_has_a_suggestion(kotrain, arguments):
+    status, _, (error,) = kotrain(*arguments)
+    assert status > 0
+    assert " 'Adma' (did you mean 'adam'?); choose one of " in error
+
+
+def test_every_error_is_printed(kotrain, tmp_path):
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps({**JOB, "tags": {f"a:{number}": "x" for number in range(30)}}))
+    status, _, err = kotrain("submit", file)
+    assert (status, len(err), err[-1]) == (1, 21, "kotrain: and 10 more errors")
+
+
+def test_repeated_key_of_a_file_is_named(kotrain, tmp_path):
+    file = tmp_path / "job.json"
+    file.write_text('{"optimizer": {"name": "adam", "name": "ko"}}')
+    assert kotrain("submit", file)[2] == [f"kotrain: Invalid value: {file}: /optimizer/name is given twice"]
+
+
+def test_metric_that_cannot_be_compared_names_others(kotrain):
+    status, _, (error,) = kotrain("compare", "digits", "mlp", "--metric", "foo")
+    assert status == 1
+    assert "such as test_accuracy or val_loss" in error
 
 
 def test_lists_jobs(kotrain, client):

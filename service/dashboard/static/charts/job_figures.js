@@ -3,6 +3,7 @@
 import { emptyState } from "../components/states.js";
 import { fill, h } from "../lib/dom.js";
 import { metricValue, words } from "../lib/format.js";
+import { isFinalJob } from "../lib/statuses.js";
 import { plotlyColor } from "../lib/styles.js";
 import { Chart } from "./chart.js";
 import { jobTraces, plotGroups } from "./job_plots.js";
@@ -98,7 +99,9 @@ export class JobFigures {
   }
 }
 
-const noCurves = (job) =>
-  job.status === "queued"
-    ? emptyState("Queued", "Curves appear here when a worker trains the job.")
-    : emptyState("No points yet", "They arrive about once a second.");
+function noCurves(job) {
+  if (job.status === "queued") return emptyState("Queued", "Curves appear here when a worker trains the job.");
+  if (!isFinalJob(job)) return emptyState("No points yet", "They arrive about once a second.");
+  if (job.summary) return emptyState("No points", "They were removed to free space; the results above are kept.");
+  return emptyState("No points", `The job ended (${job.reason ?? job.status}) before its first point: see the log.`);
+}

@@ -11,7 +11,7 @@ const RESULTS = ["test_accuracy", "val_accuracy", "test_loss", "val_loss"]; // i
 
 const COLUMNS = [
   { title: "Status", kind: "text", cell: jobStatus },
-  { title: "Optimizer", kind: "text", cell: jobOptimizer },
+  { title: "Optimizer", kind: "text", cell: (job) => [jobOptimizer(job), job.spec.evaluate_test === false && untested()] },
   { title: "Learning rate", cell: (job) => number(job.spec.optimizer.params.lr) },
   { title: "Data set, model", kind: "wrapped", cell: ({ spec }) => `${spec.dataset.name}, ${spec.model.name}` },
   { title: "Seed", cell: (job) => String(job.spec.seed) },
@@ -25,6 +25,9 @@ const COLUMNS = [
   { title: "User", kind: "text", cell: (job) => job.user },
   { title: "Submitted", sort: "time", cell: (job) => time(job.created_at, ago(job.created_at)) },
 ];
+
+/** Marks the trials of a tuning, and other jobs that do not read the test set. */
+const untested = () => h("small", { class: "why", title: "Does not read the test set: a trial of a tuning" }, " no test");
 
 function progress({ id, status, progress: { step, total_steps: total } }) {
   if (status === "queued") return "";
