@@ -1,16 +1,16 @@
 // The pages, their addresses, and the menu.
 
-const UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
+const ID = "[0-9a-fA-F-]{4,36}"; // or a part that only one id begins or ends with, which the API resolves
 
 const ROUTES = [
   { path: /^\/$/, load: () => import("./pages/overview/page.js"), title: "Overview" },
   { path: /^\/jobs$/, load: () => import("./pages/jobs/page.js"), title: "Jobs" },
   { path: /^\/jobs\/new$/, load: () => import("./pages/new_job/page.js"), title: "New job" },
-  { path: new RegExp(`^/jobs/(?<id>${UUID})$`), load: () => import("./pages/job/page.js"), title: "Job" },
+  { path: new RegExp(`^/jobs/(?<id>${ID})$`), load: () => import("./pages/job/page.js"), title: "Job" },
   { path: /^\/comparisons$/, load: () => import("./pages/comparisons/page.js"), title: "Comparisons" },
   { path: /^\/comparisons\/new$/, load: () => import("./pages/new_comparison/page.js"), title: "New comparison" },
   {
-    path: new RegExp(`^/comparisons/(?<id>${UUID})$`),
+    path: new RegExp(`^/comparisons/(?<id>${ID})$`),
     load: () => import("./pages/comparison/page.js"),
     title: "Comparison",
   },

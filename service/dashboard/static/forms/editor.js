@@ -13,8 +13,8 @@ import { tagsField } from "./tags_field.js";
 export class Editor {
   #item;
 
-  /** `path` is that of the job or comparison; `onSaved` gets the API's answer. */
-  constructor(path, onSaved) {
+  /** `path` is that of the job or comparison; `onSaved` gets the API's answer; `kind` is a class of the buttons. */
+  constructor(path, onSaved, kind = "") {
     Object.assign(this, { path, onSaved });
     this.fields = [
       textField("name"),
@@ -34,9 +34,9 @@ export class Editor {
         ]),
       ),
     );
-    this.editButton = actionButton("Edit", () => this.#show(this.element.hidden), { kind: "small" });
-    this.archiveButton = actionButton("Archive", () => this.#archive(true), { kind: "small" });
-    this.restoreButton = actionButton("Restore", () => this.#archive(false), { kind: "small" });
+    this.editButton = actionButton("Edit", () => this.#show(this.element.hidden), { kind });
+    this.archiveButton = actionButton("Archive", () => this.#archive(true), { kind });
+    this.restoreButton = actionButton("Restore", () => this.#archive(false), { kind });
   }
 
   /** The buttons for the item as it is now. */

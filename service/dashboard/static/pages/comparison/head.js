@@ -35,7 +35,7 @@ export class ComparisonHead {
       kind: "danger small",
       confirm: "Click again to cancel",
     });
-    this.editor = new Editor(`/v1/comparisons/${id}`, onChange);
+    this.editor = new Editor(`/v1/comparisons/${id}`, onChange, "small");
   }
 
   async #cancel(onChange) {

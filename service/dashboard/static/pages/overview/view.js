@@ -106,7 +106,7 @@ const jobTable = (jobs) =>
     columns: [
       { title: "Job", kind: "head", cell: (job) => h("a", { href: `/jobs/${job.id}` }, shortId(job.id)) },
       { title: "Optimizer", kind: "text", cell: jobOptimizer },
-      { title: "Data set, model", kind: "text", cell: ({ spec }) => `${spec.dataset.name}, ${spec.model.name}` },
+      { title: "Data set, model", kind: "wrapped", cell: ({ spec }) => `${spec.dataset.name}, ${spec.model.name}` },
       { title: "Status", kind: "text", cell: (job) => statusChip(job.status) },
       { title: "Submitted", cell: (job) => ago(job.created_at) },
     ],
